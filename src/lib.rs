@@ -1,0 +1,41 @@
+//! # ecs-agent: the map
+//!
+//! The agent is one pure function and a ring of edges around it.
+//!
+//! ```text
+//! ACS websocket ── acs ──────┐
+//! Docker events ── docker ───┤ events            ┌─ docker   containers
+//! outcomes ─────── runtime ──┼──────> engine ────┼─ ecs      state changes
+//! time ─────────── runtime ──┘        step()     └─ acs      acknowledgements
+//!                                       │ effects, after the state is on disk
+//!                                       └── store (commit), view (readers)
+//! ```
+//!
+//! In reading order:
+//!
+//! * [`model`]: the words. Tasks, statuses, observations, reports. Plain data.
+//! * [`engine`]: every decision. `step(state, now, event) -> effects`.
+//! * [`runtime`]: one loop: step, commit, publish, act; and the executor that turns effects into calls.
+//! * [`docker`]: the container engine. [`store`]: the state on disk.
+//! * [`acs`]: messages from the control plane. [`ecs`]: calls to it. [`aws`]: identity, credentials, clients. [`websocket`]: the
+//!   signed connection.
+//! * [`config`]: one table of everything an operator can set.
+//! * [`introspection`]: what `curl localhost:51678` sees.
+//! * [`local`]: the embedded control plane behind `ecs-local`. The agent cannot tell it from AWS and nothing in it knows it.
+//!
+//! What is absent, on purpose: nothing under [`engine`] can wait, read a clock, draw a random number or touch a file; no edge
+//! knows the engine, the configuration or another edge; no module but [`config`] reads the environment; no effect starts before
+//! the state it rests on is on disk. `tests/layers.rs` holds these.
+
+pub mod acs;
+pub mod aws;
+pub mod config;
+pub mod docker;
+pub mod ecs;
+pub mod engine;
+pub mod introspection;
+pub mod local;
+pub mod model;
+pub mod runtime;
+pub mod store;
+pub mod websocket;

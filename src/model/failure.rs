@@ -1,0 +1,60 @@
+//! What went wrong with an operation, in the words customers and ECS already know.
+//!
+//! The names and texts are a catalogue (spec `task-engine.md` §15). What a log says is made elsewhere.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Why an operation failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The catalogue's name, e.g. `CannotPullContainerError`. Empty for a bare reason.
+    pub name: String,
+    /// The text behind the name, free of secrets; ECS shows it to the customer.
+    pub message: String,
+    /// What the planner does about it.
+    pub kind: FailureKind,
+}
+
+/// The differences between failures that the planner acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureKind {
+    /// It was refused or did not work; nothing more is known.
+    Permanent,
+    /// Trying again later is worth it (throttled, unreachable, 5xx).
+    Retryable,
+}
+
+/// How an operation at an edge ended when it did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpError {
+    /// It did not happen.
+    Failed(Failure),
+    /// No answer: it may have happened, or may still happen. The failure is what to say if it turns out that it did not.
+    Unknown(Failure),
+}
+
+impl From<Failure> for OpError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Failure {
+    /// A failure that is not worth repeating.
+    pub fn permanent(name: &str, message: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), message: message.into(), kind: FailureKind::Permanent }
+    }
+
+    /// A failure that may pass.
+    pub fn retryable(name: &str, message: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), message: message.into(), kind: FailureKind::Retryable }
+    }
+}
+
+impl fmt::Display for Failure {
+    /// `Name: message`, the form of a container's `reason` in ECS.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.name.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.name, self.message) }
+    }
+}

@@ -1,0 +1,109 @@
+//! Identifiers, one newtype each, so that a task ARN cannot be passed where a container name is wanted.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub String);
+
+        impl $name {
+            /// The identifier as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.to_owned())
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                Self(text)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_id!(
+    /// Full ARN of an ECS task; the identity of a task everywhere in the agent.
+    TaskArn
+);
+text_id!(
+    /// Name of a container in its task definition; unique within the task.
+    ContainerName
+);
+text_id!(
+    /// What the container engine calls a container: opaque, known only after create (Docker: 64 hex digits).
+    RuntimeId
+);
+text_id!(
+    /// Names one set of IAM role credentials. The credentials themselves never enter the model.
+    CredentialsId
+);
+
+impl TaskArn {
+    /// The task id: the text after the last `/` (spec `docker-mapping.md` §5).
+    pub fn task_id(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+}
+
+/// Names one operation that was asked of the outside world; its outcome carries the same id.
+///
+/// Counted up by the core and never reused within one state store, so a late outcome of an older operation is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(transparent)]
+pub struct OpId(pub u64);
+
+impl fmt::Display for OpId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "op-{}", self.0)
+    }
+}
+
+/// FNV-1a, 64 bit. Not for security: it spreads names and jitter, and must give the same result in every build.
+pub fn stable_hash(parts: &[&str]) -> u64 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for part in parts {
+        for byte in part.bytes().chain([0xff]) {
+            hash ^= u64::from(byte);
+            hash = hash.wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+    // FNV's low bits are weak for short inputs; one finalising mix (splitmix64) makes all bits usable.
+    hash ^= hash >> 30;
+    hash = hash.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash ^= hash >> 27;
+    hash = hash.wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn task_id_is_the_last_segment_of_old_and_new_arns() {
+        assert_eq!(TaskArn::from("arn:aws:ecs:us-west-2:1:task/judge/abc").task_id(), "abc");
+        assert_eq!(TaskArn::from("arn:aws:ecs:us-west-2:1:task/abc").task_id(), "abc");
+    }
+
+    #[test]
+    fn the_hash_separates_parts_and_is_fixed() {
+        assert_ne!(stable_hash(&["ab", "c"]), stable_hash(&["a", "bc"]));
+        assert_eq!(stable_hash(&["task", "web"]), stable_hash(&["task", "web"]));
+    }
+}

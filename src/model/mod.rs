@@ -1,0 +1,28 @@
+//! The words of the domain: what a task is, what was seen, what may be said about it.
+//!
+//! Layer 0. Plain data with `serde` derives. It knows no other module, no I/O, no clock and no wire format: ACS, Docker and the
+//! ECS API are translated to and from these types at the edges.
+//!
+//! Reading order: [`ids`], [`status`], [`time`], [`task`] (what was asked for), [`observation`] (what the engine saw),
+//! [`failure`] (what went wrong, as the customer sees it), [`report`] (what is said to ECS), [`view`] (what readers may see).
+
+pub mod failure;
+pub mod ids;
+pub mod observation;
+pub mod registry;
+pub mod report;
+pub mod secret;
+pub mod status;
+pub mod task;
+pub mod time;
+pub mod view;
+
+pub use failure::{Failure, FailureKind, OpError};
+pub use ids::{ContainerName, CredentialsId, OpId, RuntimeId, TaskArn};
+pub use observation::{Health, Observation, PortBinding, Protocol, RunState};
+pub use registry::RegistryCredentials;
+pub use report::{Ack, ContainerChange, StateChange};
+pub use secret::Secret;
+pub use status::{ContainerStatus, TaskStatus};
+pub use task::{ContainerSpec, TaskSpec};
+pub use time::{Span, Timestamp};

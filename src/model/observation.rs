@@ -1,0 +1,104 @@
+//! What the container engine was seen to do. Our own type: Docker's event names and JSON stay in `docker::observe`.
+
+use super::{ContainerName, RuntimeId, TaskArn};
+use serde::{Deserialize, Serialize};
+
+/// A container as seen at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// The task it was created for, from its label.
+    pub task: TaskArn,
+    /// Its name in that task, from its label.
+    pub container: ContainerName,
+    /// The name it was created under.
+    pub runtime_name: String,
+    /// The engine's id.
+    pub runtime_id: RuntimeId,
+    /// What it does.
+    pub state: RunState,
+    /// Exit code; only of a container that has run and stopped.
+    pub exit_code: Option<i32>,
+    /// The engine's own error, or the out-of-memory mark, as `(name, message)` of the catalogue.
+    pub error: Option<super::Failure>,
+    /// Health as the engine's health check sees it.
+    pub health: Health,
+    /// RFC 3339 time of creation, as the engine prints it.
+    pub created_at: Option<String>,
+    /// RFC 3339 time of the start, as the engine prints it.
+    pub started_at: Option<String>,
+    /// Published ports.
+    pub bindings: Vec<PortBinding>,
+    /// Mounts, for the introspection endpoint.
+    pub mounts: Vec<Mount>,
+    /// Id of the image it runs (`sha256:…`).
+    pub image_id: String,
+}
+
+/// The three states of a container that matter to the planner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RunState {
+    /// Exists, was never started.
+    Created,
+    /// Runs (or is paused or restarting: the process is there).
+    Running,
+    /// Has run, or failed to start, and does not run now.
+    Exited,
+}
+
+/// Outcome of the container's health check.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Health {
+    /// No check, or no result yet.
+    #[default]
+    Unknown,
+    /// The last check passed.
+    Healthy,
+    /// The check failed often enough.
+    Unhealthy,
+}
+
+/// Transport protocol of a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP, also when the task definition says nothing.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// `tcp` or `udp`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// One published port, as the engine bound it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PortBinding {
+    /// Port inside the container.
+    pub container_port: u16,
+    /// Port on the host.
+    pub host_port: u16,
+    /// Host address it is bound to, e.g. `0.0.0.0` or `::`.
+    pub bind_ip: String,
+    /// Transport protocol.
+    pub protocol: Protocol,
+}
+
+/// One mount of a container, as the introspection endpoint shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Name of the engine's volume; empty for a bind mount.
+    pub volume: String,
+    /// Path on the host.
+    pub source: String,
+    /// Path in the container.
+    pub destination: String,
+}

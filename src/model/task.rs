@@ -1,0 +1,209 @@
+//! What was asked for. Immutable after it arrived: progress lives in `engine::state`.
+
+use super::{ContainerName, CredentialsId, Protocol, Span, TaskArn};
+use serde::{Deserialize, Serialize};
+
+/// One task as ECS sent it, reduced to what this agent runs.
+///
+/// Anything in a payload that has no place here was refused by `acs::translate` with a reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskSpec {
+    /// Identity.
+    pub arn: TaskArn,
+    /// Task definition family.
+    pub family: String,
+    /// Task definition revision, as text.
+    pub version: String,
+    /// Name of the service that owns the task; empty for a standalone task.
+    #[serde(default)]
+    pub service_name: String,
+    /// Containers in the order of the task definition.
+    pub containers: Vec<ContainerSpec>,
+    /// Credentials of the task execution role, if the task has one (image pulls).
+    #[serde(default)]
+    pub execution_credentials: Option<CredentialsId>,
+}
+
+/// One container of a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// Name, unique in the task.
+    pub name: ContainerName,
+    /// Image reference as in the task definition.
+    pub image: String,
+    /// Its stop stops the task.
+    pub essential: bool,
+    /// Replaces the image's command.
+    #[serde(default)]
+    pub command: Option<Vec<String>>,
+    /// Replaces the image's entry point.
+    #[serde(default)]
+    pub entry_point: Option<Vec<String>>,
+    /// Plain environment. May hold what the customer considers secret: never logged.
+    #[serde(default)]
+    pub environment: Environment,
+    /// CPU units (1024 = one vCPU).
+    #[serde(default)]
+    pub cpu: u32,
+    /// Hard memory limit in MiB; 0 = none.
+    #[serde(default)]
+    pub memory: u32,
+    /// Soft memory limit in MiB from the engine settings; counts instead of `memory` for admission when above 0.
+    #[serde(default)]
+    pub memory_reservation: u32,
+    /// Docker links: the other container and its alias.
+    #[serde(default)]
+    pub links: Vec<Link>,
+    /// Ports to publish.
+    #[serde(default)]
+    pub ports: Vec<PortMapping>,
+    /// Host directories to mount.
+    #[serde(default)]
+    pub mounts: Vec<HostMount>,
+    /// Ordering: links are in here too, as `Start`.
+    #[serde(default)]
+    pub depends_on: Vec<Dependency>,
+    /// How long others wait for this container to fulfil their dependency; none = for ever.
+    #[serde(default)]
+    pub start_timeout: Option<Span>,
+    /// Grace between SIGTERM and SIGKILL; none = the agent's `ECS_CONTAINER_STOP_TIMEOUT`.
+    #[serde(default)]
+    pub stop_timeout: Option<Span>,
+    /// The container has a health check whose result counts (`healthCheckType: docker`).
+    #[serde(default)]
+    pub health_check: bool,
+    /// Where pull credentials come from.
+    #[serde(default)]
+    pub registry_auth: RegistryAuth,
+    /// Settings in the engine's own words, to be laid over what the fields above say. Opaque to everyone but the engine's edge.
+    #[serde(default)]
+    pub engine_settings: EngineSettings,
+    /// Random id in the container's metadata URLs; made when the payload arrived, kept across restarts.
+    pub endpoint_id: String,
+}
+
+/// Environment variables. `Debug` shows the names only.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Environment(pub std::collections::BTreeMap<String, String>);
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// A Docker link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The container linked to.
+    pub container: ContainerName,
+    /// The name it is reachable under.
+    pub alias: String,
+}
+
+/// A port to publish.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortMapping {
+    /// Port inside the container.
+    pub container_port: u16,
+    /// Port on the host; 0 = any free one.
+    pub host_port: u16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+}
+
+/// A host directory mounted into a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostMount {
+    /// Absolute path on the host.
+    pub host_path: String,
+    /// Path in the container.
+    pub container_path: String,
+    /// Mounted read-only.
+    pub read_only: bool,
+}
+
+/// "Do not go on before that container …"
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    /// The container waited for.
+    pub container: ContainerName,
+    /// What it must have done.
+    pub condition: Condition,
+}
+
+/// Conditions of `dependsOn`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Condition {
+    /// It was started.
+    Start,
+    /// It ran and ended, with whatever exit code.
+    Complete,
+    /// It ran and ended with exit code 0.
+    Success,
+    /// Its health check passed.
+    Healthy,
+}
+
+/// Where the credentials for pulling an image come from (payload `registryAuthentication`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RegistryAuth {
+    /// The operator's `ECS_ENGINE_AUTH_DATA`, or none.
+    #[default]
+    Engine,
+    /// A token of Amazon ECR.
+    Ecr(EcrAuth),
+}
+
+/// Which ECR registry, and as whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EcrAuth {
+    /// Account id of the registry.
+    pub registry_id: String,
+    /// Its region.
+    pub region: String,
+    /// Replaces the service endpoint; empty = the region's.
+    #[serde(default)]
+    pub endpoint_override: String,
+    /// Ask with the task execution role instead of the instance role.
+    #[serde(default)]
+    pub use_execution_role: bool,
+}
+
+/// Two JSON objects in Docker's own words, laid over the create call (spec `docker-mapping.md` §3). `Debug` shows only sizes,
+/// since they may carry log-driver tokens.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineSettings {
+    /// Members of Docker's `Config` (user, working directory, labels, health check …); empty = nothing.
+    #[serde(default)]
+    pub config: String,
+    /// Members of Docker's `HostConfig`; empty = nothing.
+    #[serde(default)]
+    pub host_config: String,
+}
+
+impl std::fmt::Debug for EngineSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EngineSettings({} + {} bytes)", self.config.len(), self.host_config.len())
+    }
+}
+
+impl TaskSpec {
+    /// The container of that name.
+    pub fn container(&self, name: &ContainerName) -> Option<&ContainerSpec> {
+        self.containers.iter().find(|container| &container.name == name)
+    }
+
+    /// The name a container is created under: `ecs-<family>-<version>-<name>-<20 hex>` (spec `docker-mapping.md` §2).
+    ///
+    /// The reference draws the suffix at random and may lose it in a crash; here it is a hash of task and container, so the name
+    /// is known before create, after a crash, and without any state at all.
+    pub fn runtime_name(&self, container: &ContainerName) -> String {
+        let clean: String = container.0.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+        let low = super::ids::stable_hash(&["runtime-name", &self.arn.0, &container.0]);
+        let high = super::ids::stable_hash(&["runtime-name-2", &self.arn.0, &container.0]) & 0xffff;
+        format!("ecs-{}-{}-{clean}-{low:016x}{high:04x}", self.family, self.version)
+    }
+}
