@@ -1,1 +1,79 @@
-//! (under construction)
+//! The core: every decision of the agent, as one pure function.
+//!
+//! ```text
+//! step(state, now, event) -> effects + what changed
+//! ```
+//!
+//! `apply` writes the fact into the state and decides nothing. `plan` looks at the state, never at the event, and says what to do
+//! next. So an event that comes twice, late, or out of order cannot confuse a decision, and planning again without a new fact
+//! yields nothing. The caller commits what changed before it starts an effect: **step, commit, publish, act**.
+//!
+//! Time comes in as an argument. Timers are not things: the state holds moments, [`next_deadline`] is their minimum. At most one
+//! operation is in flight for each container; its outcome carries its id, and an outcome with another id is ignored. A timeout is
+//! not an answer: the container is looked at before anything else is done to it.
+//!
+//! A state change for ECS is not queued anywhere: it is the difference between `known` and `sent`. A report that fails leaves the
+//! difference in place.
+//!
+//! Nothing here can wait, read a clock, draw a random number, lock, log or touch a file.
+
+mod admission;
+mod apply;
+mod backoff;
+mod check;
+mod cleanup;
+mod container;
+mod dependency;
+mod desired;
+pub mod effect;
+pub mod event;
+mod inventory;
+mod plan;
+mod recover;
+mod report;
+pub mod state;
+mod view;
+
+pub use check::check;
+pub use effect::{Effect, ImageRequest};
+pub use event::{Event, Outcome, Output, PayloadTask};
+pub use recover::recover;
+pub use state::{Capacity, Policy, PullBehavior, State, TaskState};
+pub use view::view;
+
+use crate::model::{TaskArn, Timestamp};
+use std::collections::BTreeSet;
+
+/// What one step asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// What to do, in this order, after the commit.
+    pub effects: Vec<Effect>,
+    /// Which documents differ from what is on disk. A task that is no longer in the state is to be deleted.
+    pub changed: BTreeSet<Key>,
+}
+
+/// Names one stored document.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// [`state::HostState`].
+    Host,
+    /// One [`TaskState`].
+    Task(TaskArn),
+}
+
+/// Takes one fact in and says what to do about it.
+pub fn step(state: &mut State, now: Timestamp, event: Event) -> Step {
+    state.steps += 1;
+    let mut out = Step::default();
+    let mut work = apply::apply(state, now, event, &mut out);
+    work.extend(plan::due(state, now));
+    plan::plan(state, now, work, &mut out);
+    out
+}
+
+/// The earliest moment at which something is due; [`Event::Tick`] shall arrive then.
+pub fn next_deadline(state: &State) -> Option<Timestamp> {
+    let tasks = state.tasks.values().filter_map(|task| task.wake);
+    tasks.chain(inventory::next_deadline(state)).min()
+}

@@ -23,6 +23,8 @@ pub enum FailureKind {
     Permanent,
     /// Trying again later is worth it (throttled, unreachable, 5xx).
     Retryable,
+    /// The container cannot be created because its image is not on this host.
+    ImageMissing,
 }
 
 /// How an operation at an edge ended when it did not succeed.

@@ -6,6 +6,7 @@
 //! Reading order: [`ids`], [`status`], [`time`], [`task`] (what was asked for), [`observation`] (what the engine saw),
 //! [`failure`] (what went wrong, as the customer sees it), [`report`] (what is said to ECS), [`view`] (what readers may see).
 
+pub mod create;
 pub mod failure;
 pub mod ids;
 pub mod observation;
@@ -17,6 +18,7 @@ pub mod task;
 pub mod time;
 pub mod view;
 
+pub use create::CreateRequest;
 pub use failure::{Failure, FailureKind, OpError};
 pub use ids::{ContainerName, CredentialsId, OpId, RuntimeId, TaskArn};
 pub use observation::{Health, Observation, PortBinding, Protocol, RunState};

@@ -1,0 +1,353 @@
+//! Event to facts. Writes what is now known into the state and says which tasks it concerns; never decides what to do next.
+
+use super::backoff;
+use super::desired;
+use super::effect::Effect;
+use super::event::{Event, Outcome, Output, PayloadTask};
+use super::state::{HostState, OperationKind, Owner, Policy, PullBehavior, Retry, State, TaskState};
+use super::{Key, Step, dependency, inventory, report};
+use crate::model::{Ack, ContainerStatus, Failure, FailureKind, Observation, RunState, TaskArn, TaskStatus, Timestamp};
+use std::collections::BTreeSet;
+
+/// After this many unknown outcomes of a create or start that turned out not to have happened, the container is given up.
+const MOST_DOUBTS: u32 = 3;
+
+/// Writes one fact into the state; the tasks to plan again.
+pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut Step) -> BTreeSet<TaskArn> {
+    let touched = match event {
+        Event::Payload { tasks, seq, ack } => payload(state, now, tasks, seq, ack, out),
+        Event::Manifest { timeline, running, ack } => manifest(state, timeline, &running, ack, out),
+        Event::StopConfirmed { message_id, tasks } => stop_confirmed(state, &message_id, tasks),
+        Event::CredentialsArrived { task, ids } => credentials(state, task, ids),
+        Event::Observed(seen) => observed(state, now, &seen),
+        Event::Gone { task, container, runtime_id } => {
+            let step = state.steps;
+            touch(state, &task, |state_task| {
+                let Some(index) = state_task.index_of(&container) else { return };
+                if state_task.containers[index].runtime_id.as_ref() == Some(&runtime_id) {
+                    vanished(state_task, index, now, step);
+                }
+            })
+        }
+        Event::ObservationsLost => {
+            state.inventory.wanted = true;
+            BTreeSet::new()
+        }
+        Event::Completed { op, outcome } => match state.ops.remove(&op) {
+            None => BTreeSet::new(), // stale: cancelled, or of a life before
+            Some(Owner::Inventory) => inventory::completed(state, now, outcome),
+            Some(Owner::Orphan(name)) => {
+                inventory::orphan_completed(state, now, &name, &outcome);
+                BTreeSet::new()
+            }
+            Some(Owner::Report(arn)) => touch(state, &arn, |task| report::completed(task, now, &outcome)),
+            Some(Owner::Container(arn, index)) => container_completed(state, now, arn, index, outcome, out),
+        },
+        Event::Tick => BTreeSet::new(),
+    };
+    out.changed.extend(touched.iter().cloned().map(Key::Task));
+    touched
+}
+
+fn touch(state: &mut State, arn: &TaskArn, write: impl FnOnce(&mut TaskState)) -> BTreeSet<TaskArn> {
+    match state.tasks.get_mut(arn) {
+        Some(task) => {
+            write(task);
+            BTreeSet::from([arn.clone()])
+        }
+        None => BTreeSet::new(),
+    }
+}
+
+fn payload(
+    state: &mut State,
+    now: Timestamp,
+    tasks: Vec<PayloadTask>,
+    seq: i64,
+    ack: Option<Ack>,
+    out: &mut Step,
+) -> BTreeSet<TaskArn> {
+    let mut touched = BTreeSet::new();
+    if seq > state.host.seq {
+        state.host.seq = seq;
+        out.changed.insert(Key::Host);
+    }
+    for task in tasks {
+        let arn = match &task {
+            PayloadTask::Run(spec) => &spec.arn,
+            PayloadTask::Stop(arn) | PayloadTask::Refused { arn, .. } => arn,
+        };
+        touched.insert(arn.clone());
+        match (state.tasks.get_mut(arn), task) {
+            (Some(known), PayloadTask::Stop(_)) => known.desired = TaskStatus::Stopped,
+            // A task we know is not changed by sending it again: this is what makes redelivery harmless.
+            (Some(_), PayloadTask::Run(_) | PayloadTask::Refused { .. }) => {}
+            (None, task) => {
+                state.host.arrivals += 1;
+                out.changed.insert(Key::Host);
+                let new = new_task(task, state.host.arrivals, now);
+                state.tasks.insert(new.spec.arn.clone(), new);
+            }
+        }
+    }
+    out.effects.extend(ack.map(Effect::Ack));
+    touched
+}
+
+fn new_task(task: PayloadTask, arrival: u64, now: Timestamp) -> TaskState {
+    match task {
+        PayloadTask::Run(spec) if dependency::solvable(&spec) => TaskState::new(*spec, arrival, now),
+        PayloadTask::Run(spec) => {
+            let reason = format!("Task dependencies cannot be resolved, taskArn: {}", spec.arn);
+            TaskState::stopped(spec.arn, Some(reason), arrival, now)
+        }
+        PayloadTask::Refused { arn, reason } => TaskState::stopped(arn, Some(reason), arrival, now),
+        // Not known (any more): ECS is told that it is stopped, which is so.
+        PayloadTask::Stop(arn) => TaskState::stopped(arn, None, arrival, now),
+    }
+}
+
+fn manifest(
+    state: &mut State,
+    timeline: i64,
+    running: &BTreeSet<TaskArn>,
+    ack: Ack,
+    out: &mut Step,
+) -> BTreeSet<TaskArn> {
+    if timeline <= state.host.seq {
+        return BTreeSet::new(); // older than what we know; not even acknowledged (spec `acs.md` §4.4)
+    }
+    state.host.seq = timeline;
+    out.changed.insert(Key::Host);
+    state.asked_manifest = Some(ack.message_id.clone());
+    let doubted: Vec<TaskArn> = state
+        .tasks
+        .values()
+        .filter(|task| task.desired == TaskStatus::Running && !running.contains(&task.spec.arn))
+        .map(|task| task.spec.arn.clone())
+        .collect();
+    let (message_id, cluster) = (ack.message_id.clone(), ack.cluster.clone());
+    out.effects.push(Effect::Ack(ack));
+    if !doubted.is_empty() {
+        out.effects.push(Effect::AskToStop { message_id, cluster, tasks: doubted });
+    }
+    BTreeSet::new()
+}
+
+fn stop_confirmed(state: &mut State, message_id: &str, tasks: Vec<TaskArn>) -> BTreeSet<TaskArn> {
+    if message_id.is_empty() || state.asked_manifest.as_deref() != Some(message_id) {
+        return BTreeSet::new();
+    }
+    state.asked_manifest = None;
+    let known = tasks.into_iter().flat_map(|arn| touch(state, &arn, |task| task.desired = TaskStatus::Stopped));
+    known.collect()
+}
+
+fn credentials(state: &mut State, task: Option<TaskArn>, ids: Vec<crate::model::CredentialsId>) -> BTreeSet<TaskArn> {
+    if let (Some(arn), Some(id)) = (&task, ids.first()) {
+        touch(state, arn, |task| task.execution_credentials = Some(id.clone()));
+    }
+    state.credentials.extend(ids);
+    let waiting = state.tasks.values().filter(|task| task.execution_credentials.is_some());
+    waiting.map(|task| task.spec.arn.clone()).collect()
+}
+
+fn observed(state: &mut State, now: Timestamp, seen: &Observation) -> BTreeSet<TaskArn> {
+    let step = state.steps;
+    touch(state, &seen.task, |task| {
+        if let Some(index) = task.index_of(&seen.container) {
+            observe(task, index, seen, now, step);
+        }
+    })
+}
+
+/// Writes what was seen of a container. Facts win: `observed` may go back, `known` does not.
+pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, now: Timestamp, step: u64) {
+    let container = &mut task.containers[index];
+    let is_other = container.runtime_id.as_ref().is_some_and(|id| id != &seen.runtime_id);
+    if (is_other && container.observed.is_some()) || (!is_other && container.removed) {
+        return; // another incarnation, or news from before the removal
+    }
+    if seen.state == RunState::Created && container.ran && !is_other {
+        return; // news from before the start
+    }
+    container.touched = step;
+    container.create_asked = true;
+    container.removed = false;
+    container.pull_failure = None;
+    container.observed = Some(seen.state);
+    container.remember(seen);
+    let has_run = seen.state == RunState::Running || (seen.state == RunState::Exited && seen.started_at.is_some());
+    container.raise(ContainerStatus::Created, now);
+    if has_run {
+        container.ran = true;
+        container.running_since.get_or_insert(now);
+        container.raise(ContainerStatus::Running, now);
+    }
+    if seen.state == RunState::Exited {
+        // A container that ended at once did run: the task is `RUNNING` for this moment, and ECS hears of it.
+        desired::derive(task, now);
+        let container = &mut task.containers[index];
+        container.exit_code = seen.exit_code.or(container.exit_code);
+        if let Some(error) = &seen.error {
+            container.fail(error.clone());
+        }
+        container.raise(ContainerStatus::Stopped, now);
+    }
+}
+
+/// The engine says that a container does not exist.
+pub(super) fn vanished(task: &mut TaskState, index: usize, now: Timestamp, step: u64) {
+    let container = &mut task.containers[index];
+    container.touched = step;
+    let existed = container.observed.take().is_some();
+    if existed && !container.over() {
+        container.fail(Failure::permanent("ContainerVanishedError", "No container matching saved ID found"));
+        container.raise(ContainerStatus::Stopped, now);
+    }
+    if container.over() {
+        container.removed = true;
+    }
+}
+
+/// The container was looked at: what was in doubt is decided.
+pub(super) fn settle(task: &mut TaskState, index: usize) {
+    let container = &mut task.containers[index];
+    container.unsettled = false;
+    let Some((kind, failure)) = container.doubt.take() else { return };
+    let did_not_happen = match kind {
+        OperationKind::Create => container.observed.is_none(),
+        OperationKind::Start => container.observed == Some(RunState::Created),
+        OperationKind::ResolveDigest
+        | OperationKind::Pull
+        | OperationKind::Stop
+        | OperationKind::Inspect
+        | OperationKind::Remove => false,
+    };
+    if !did_not_happen {
+        container.doubts = 0;
+        return;
+    }
+    container.doubts += 1;
+    if container.doubts >= MOST_DOUBTS {
+        container.fail(failure);
+    }
+}
+
+fn container_completed(
+    state: &mut State,
+    now: Timestamp,
+    arn: TaskArn,
+    index: usize,
+    outcome: Outcome,
+    out: &mut Step,
+) -> BTreeSet<TaskArn> {
+    let step = state.steps;
+    let State { tasks, policy, host, .. } = state;
+    let Some(task) = tasks.get_mut(&arn) else { return BTreeSet::new() };
+    let Some(operation) = task.containers[index].operation.take() else { return BTreeSet::new() };
+    task.containers[index].touched = step;
+    match operation.kind {
+        OperationKind::ResolveDigest | OperationKind::Pull => {
+            image_completed(task, index, operation.kind, outcome, now, policy, host, out);
+        }
+        OperationKind::Create | OperationKind::Start | OperationKind::Stop | OperationKind::Inspect => {
+            engine_completed(task, index, operation.kind, outcome, now, step);
+        }
+        OperationKind::Remove => {
+            let container = &mut task.containers[index];
+            match outcome {
+                Outcome::Done(_) => {
+                    container.removed = true;
+                    container.observed = None;
+                }
+                Outcome::Failed(_) | Outcome::Unknown(_) => {
+                    backoff::ENGINE.again(&mut container.retry, now, &arn.0);
+                    container.unsettled = true;
+                }
+            }
+        }
+    }
+    BTreeSet::from([arn])
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of `State` are borrowed apart")]
+fn image_completed(
+    task: &mut TaskState,
+    index: usize,
+    kind: OperationKind,
+    outcome: Outcome,
+    now: Timestamp,
+    policy: &Policy,
+    host: &mut HostState,
+    out: &mut Step,
+) {
+    let reached = if kind == OperationKind::Pull { ContainerStatus::Pulled } else { ContainerStatus::ManifestPulled };
+    let image = task.spec.containers[index].image.clone();
+    if kind == OperationKind::Pull {
+        task.pull_stopped_at = Some(now);
+    }
+    let container = &mut task.containers[index];
+    match outcome {
+        Outcome::Done(Output::Digest(digest)) => container.digest = digest.or(container.digest.take()),
+        Outcome::Done(_) => {
+            if host.pulled_images.insert(image) {
+                out.changed.insert(Key::Host);
+            }
+        }
+        Outcome::Failed(failure) | Outcome::Unknown(failure) => {
+            let stops_the_task = match policy.pull {
+                PullBehavior::Always | PullBehavior::Once => true,
+                PullBehavior::Default | PullBehavior::PreferCached => false,
+            };
+            if stops_the_task {
+                container.fail(failure.clone());
+                task.desired = TaskStatus::Stopped;
+            }
+            task.containers[index].pull_failure.get_or_insert(failure);
+        }
+    }
+    // Also after a failure: create tells whether a cached image serves (spec `task-engine.md` §4.1).
+    task.containers[index].raise(reached, now);
+}
+
+fn engine_completed(
+    task: &mut TaskState,
+    index: usize,
+    kind: OperationKind,
+    outcome: Outcome,
+    now: Timestamp,
+    step: u64,
+) {
+    let key = task.spec.arn.0.clone();
+    match outcome {
+        Outcome::Done(Output::Seen(seen)) => {
+            match seen {
+                Some(seen) => observe(task, index, &seen, now, step),
+                None => vanished(task, index, now, step),
+            }
+            settle(task, index);
+            if kind != OperationKind::Inspect {
+                task.containers[index].retry = Retry::default();
+            }
+        }
+        Outcome::Failed(failure)
+            if failure.kind != FailureKind::Retryable
+                && matches!(kind, OperationKind::Create | OperationKind::Start) =>
+        {
+            let container = &mut task.containers[index];
+            // A create that failed for want of an image is told with the reason why the image is not there.
+            let no_image = failure.kind == FailureKind::ImageMissing;
+            let cause = if no_image { container.pull_failure.take() } else { None };
+            container.fail(cause.unwrap_or(failure));
+        }
+        Outcome::Done(_) | Outcome::Failed(_) | Outcome::Unknown(_) => {
+            let container = &mut task.containers[index];
+            container.unsettled = true;
+            backoff::ENGINE.again(&mut container.retry, now, &key);
+            if let Outcome::Unknown(failure) = outcome {
+                container.doubt.get_or_insert((kind, failure));
+            }
+        }
+    }
+}

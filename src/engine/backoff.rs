@@ -1,0 +1,57 @@
+//! How long to wait before trying again: exponential, with jitter drawn from a hash so that the same state gives the same delay.
+
+use super::state::Retry;
+use crate::model::ids::stable_hash;
+use crate::model::{Span, Timestamp};
+
+/// A schedule of delays.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Backoff {
+    first: u64,
+    most: u64,
+    percent: u64,
+}
+
+/// Docker operations.
+pub(super) const ENGINE: Backoff = Backoff { first: 1_000, most: 60_000, percent: 180 };
+/// State changes (spec `ecs-api.md` §3: 1 s to 30 s, factor 1.3).
+pub(super) const REPORT: Backoff = Backoff { first: 1_000, most: 30_000, percent: 130 };
+
+impl Backoff {
+    /// Notes one more failure: nothing is tried again before the delay is over.
+    pub(super) fn again(self, retry: &mut Retry, now: Timestamp, key: &str) {
+        retry.attempts = retry.attempts.saturating_add(1);
+        retry.not_before = now + self.delay(retry.attempts, key);
+    }
+
+    /// The delay after that many failures in a row, with up to 20 % on top.
+    fn delay(self, attempts: u32, key: &str) -> Span {
+        let mut delay = self.first;
+        for _ in 1..attempts {
+            delay = (delay * self.percent / 100).min(self.most);
+            if delay == self.most {
+                break;
+            }
+        }
+        Span::millis(delay + spread(delay / 5, &[key, &attempts.to_string()]))
+    }
+}
+
+/// A number from 0 to `most`, always the same for the same key.
+pub(super) fn spread(most: u64, key: &[&str]) -> u64 {
+    if most == 0 { 0 } else { stable_hash(key) % (most + 1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_to_the_limit_and_stay_within_their_jitter() {
+        let delays: Vec<u64> = (1..60).map(|attempts| REPORT.delay(attempts, "task").0).collect();
+        assert!((1_000..=1_200).contains(&delays[0]));
+        assert!((1_300..=1_560).contains(&delays[1]));
+        assert!(delays[20..].iter().all(|delay| (30_000..=36_000).contains(delay)));
+        assert_ne!(REPORT.delay(1, "a"), REPORT.delay(1, "b"));
+    }
+}

@@ -1,0 +1,176 @@
+//! The next thing to do for one container.
+
+use super::dependency::{self, NEVER_STARTED_EXIT_CODE, Readiness};
+use super::effect::{Effect, ImageRequest};
+use super::plan::Planning;
+use super::state::{OperationKind, PullBehavior, TaskState};
+use crate::model::task::RegistryAuth;
+use crate::model::{ContainerStatus, CreateRequest, RunState, Timestamp};
+
+/// Takes one container one step further, if it can go; true if facts of the task may follow from it.
+///
+/// At most one operation is in flight for a container. While its state is in doubt it is looked at, and nothing else is done.
+pub(super) fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
+    if let Some(operation) = task.containers[index].operation {
+        let is_image_work = matches!(operation.kind, OperationKind::ResolveDigest | OperationKind::Pull);
+        if !(is_image_work && task.wants_stop(index)) {
+            return false;
+        }
+        planning.cancel(task, index);
+    }
+    if !planning.is_time(task.containers[index].retry.not_before) {
+        return false;
+    }
+    if task.containers[index].unsettled {
+        look(task, index, planning);
+        return false;
+    }
+    if task.wants_stop(index) { wind_down(task, index, planning) } else { go_on(task, index, planning) }
+}
+
+fn look(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
+    let inventory = &planning.state.inventory;
+    if inventory.wanted || inventory.in_flight.is_some() {
+        return; // it will speak for this container, or the container is looked at afterwards
+    }
+    let target = target(task, index);
+    planning.start(task, index, OperationKind::Inspect, |op| Effect::Inspect { op, target });
+}
+
+/// Desired status is stopped.
+fn wind_down(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
+    if task.containers[index].observed == Some(RunState::Running) {
+        if dependency::may_stop(task, index) {
+            let (target, grace) = (target(task, index), task.spec.containers[index].stop_timeout);
+            planning.start(task, index, OperationKind::Stop, |op| Effect::Stop { op, target, grace });
+        }
+        return false;
+    }
+    if task.containers[index].over() || !dependency::may_stop(task, index) {
+        return false;
+    }
+    task.containers[index].raise(ContainerStatus::Stopped, planning.now);
+    true
+}
+
+/// Desired status is running.
+fn go_on(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
+    if !task.admitted {
+        return false;
+    }
+    match task.containers[index].known {
+        ContainerStatus::None => resolve_digest(task, index, planning),
+        ContainerStatus::ManifestPulled => {
+            if planning.state.policy.pull_upfront {
+                return pull(task, index, planning);
+            }
+            when_ready(task, index, planning, pull)
+        }
+        ContainerStatus::Pulled => when_ready(task, index, planning, create),
+        ContainerStatus::Created => when_ready(task, index, planning, start),
+        ContainerStatus::Running | ContainerStatus::Stopped => false,
+    }
+}
+
+fn when_ready(
+    task: &mut TaskState,
+    index: usize,
+    planning: &mut Planning<'_>,
+    then: fn(&mut TaskState, usize, &mut Planning<'_>) -> bool,
+) -> bool {
+    match dependency::may_start(task, index, planning.now) {
+        Readiness::Ready => then(task, index, planning),
+        Readiness::Waits(until) => {
+            if let Some(until) = until {
+                planning.is_time(until);
+            }
+            false
+        }
+        Readiness::Never(failure) => {
+            let container = &mut task.containers[index];
+            container.fail(failure);
+            container.exit_code.get_or_insert(NEVER_STARTED_EXIT_CODE);
+            true
+        }
+    }
+}
+
+fn resolve_digest(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
+    // A reference by digest needs no look-up, and its digest is not news for ECS.
+    if task.spec.containers[index].image.contains('@') {
+        task.containers[index].raise(ContainerStatus::ManifestPulled, planning.now);
+        return true;
+    }
+    if credentials_missing(task, index, planning) {
+        return false;
+    }
+    let image = image_request(task, index, planning);
+    planning.start(task, index, OperationKind::ResolveDigest, |op| Effect::ResolveDigest { op, image });
+    false
+}
+
+fn pull(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
+    if credentials_missing(task, index, planning) {
+        return false;
+    }
+    let now: Timestamp = planning.now;
+    task.pull_started_at.get_or_insert(now);
+    let image = image_request(task, index, planning);
+    planning.start(task, index, OperationKind::Pull, |op| Effect::Pull { op, image });
+    false
+}
+
+fn create(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
+    task.containers[index].create_asked = true;
+    let spec = task.spec.containers[index].clone();
+    let links = spec.links.iter().map(|link| (task.spec.runtime_name(&link.container), link.alias.clone())).collect();
+    let request = CreateRequest {
+        task: task.spec.arn.clone(),
+        family: task.spec.family.clone(),
+        version: task.spec.version.clone(),
+        runtime_name: task.spec.runtime_name(&spec.name),
+        spec,
+        links,
+    };
+    planning.start(task, index, OperationKind::Create, |op| Effect::Create { op, request: Box::new(request) });
+    false
+}
+
+fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
+    let target = target(task, index);
+    planning.start(task, index, OperationKind::Start, |op| Effect::Start { op, target });
+    false
+}
+
+/// The credentials of the execution role come over ACS and are gone after a restart until ECS sends them again.
+fn credentials_missing(task: &TaskState, index: usize, planning: &Planning<'_>) -> bool {
+    let wanted = match &task.spec.containers[index].registry_auth {
+        RegistryAuth::Ecr(auth) => auth.use_execution_role,
+        RegistryAuth::Engine => false,
+    };
+    wanted && task.execution_credentials.as_ref().is_some_and(|id| !planning.state.credentials.contains(id))
+}
+
+fn image_request(task: &TaskState, index: usize, planning: &Planning<'_>) -> ImageRequest {
+    let spec = &task.spec.containers[index];
+    let fresh = match planning.state.policy.pull {
+        PullBehavior::Default | PullBehavior::Always => true,
+        PullBehavior::Once => !planning.state.host.pulled_images.contains(&spec.image),
+        PullBehavior::PreferCached => false,
+    };
+    ImageRequest {
+        image: spec.image.clone(),
+        digest: task.containers[index].digest.clone(),
+        auth: spec.registry_auth.clone(),
+        execution_credentials: task.execution_credentials.clone(),
+        fresh,
+    }
+}
+
+/// The engine's id once known: it names one incarnation, where the name may be taken by a later one.
+pub(super) fn target(task: &TaskState, index: usize) -> String {
+    match &task.containers[index].runtime_id {
+        Some(id) if task.containers[index].observed.is_some() => id.0.clone(),
+        Some(_) | None => task.spec.runtime_name(&task.spec.containers[index].name),
+    }
+}

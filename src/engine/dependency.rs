@@ -1,0 +1,138 @@
+//! Order between the containers of a task: who may start, who may stop. Pure predicates over settled facts.
+//!
+//! Source: spec `task-engine.md` §5.
+
+use super::state::{ContainerState, TaskState};
+use crate::model::task::{Condition, Dependency};
+use crate::model::{ContainerSpec, ContainerStatus, Failure, Health, Span, TaskSpec, TaskStatus, Timestamp};
+
+/// May a container go on?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// Yes.
+    Ready,
+    /// Not yet; ask again when something happens, or at that moment.
+    Waits(Option<Timestamp>),
+    /// It never will.
+    Never(Failure),
+}
+
+/// Exit code reported for a container that was never started because of its dependencies.
+pub(super) const NEVER_STARTED_EXIT_CODE: i32 = 143;
+
+/// May this container be pulled (unless pulled upfront), created and started?
+pub(super) fn may_start(task: &TaskState, index: usize, now: Timestamp) -> Readiness {
+    let mut verdict = Readiness::Ready;
+    for dependency in &task.spec.containers[index].depends_on {
+        match one(task, index, dependency, now) {
+            Readiness::Ready => {}
+            Readiness::Never(failure) => return Readiness::Never(failure),
+            Readiness::Waits(until) => {
+                verdict = match verdict {
+                    Readiness::Waits(Some(other)) => Readiness::Waits(Some(until.map_or(other, |at| at.min(other)))),
+                    Readiness::Ready | Readiness::Waits(None) | Readiness::Never(_) => Readiness::Waits(until),
+                };
+            }
+        }
+    }
+    verdict
+}
+
+/// May this container be stopped? Only after every container that depends on it: the reverse of the start order.
+pub(super) fn may_stop(task: &TaskState, index: usize) -> bool {
+    let name = &task.spec.containers[index].name;
+    task.pairs().all(|(spec, container)| {
+        container.over() || !spec.depends_on.iter().any(|dependency| &dependency.container == name)
+    })
+}
+
+/// Can all containers start at all? False for cycles, unknown names, and `HEALTHY` on a container without health check.
+pub(super) fn solvable(spec: &TaskSpec) -> bool {
+    let mut placed: Vec<&ContainerSpec> = Vec::new();
+    while placed.len() < spec.containers.len() {
+        let before = placed.len();
+        for container in &spec.containers {
+            let is_placed = placed.iter().any(|other| other.name == container.name);
+            if !is_placed && container.depends_on.iter().all(|dependency| met_by(&placed, dependency)) {
+                placed.push(container);
+            }
+        }
+        if placed.len() == before {
+            return false;
+        }
+    }
+    true
+}
+
+fn met_by(placed: &[&ContainerSpec], dependency: &Dependency) -> bool {
+    placed.iter().any(|container| {
+        container.name == dependency.container && (dependency.condition != Condition::Healthy || container.health_check)
+    })
+}
+
+fn one(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp) -> Readiness {
+    let Some(at) = task.index_of(&dependency.container) else {
+        return never(task, index, &dependency.container.0, "does not exist.");
+    };
+    let (spec, container) = (&task.spec.containers[at], &task.containers[at]);
+    let describe = || describe(task, at);
+    if !container.ran && (container.over() || container.failure.is_some()) && container.operation.is_none() {
+        return never(task, index, &describe(), "because dependency will never start");
+    }
+    let settled = container.over() && container.operation.is_none();
+    let met = match dependency.condition {
+        Condition::Start => container.over() || container.known >= ContainerStatus::Running,
+        Condition::Complete => settled && container.exit_code.is_some(),
+        Condition::Success => settled && container.exit_code == Some(0),
+        Condition::Healthy => spec.health_check && container.health == Health::Healthy && !container.over(),
+    };
+    if met {
+        return Readiness::Ready;
+    }
+    let ended = match dependency.condition {
+        Condition::Success | Condition::Healthy => settled,
+        Condition::Complete => settled && container.exit_code.is_none(),
+        Condition::Start => false,
+    };
+    if ended {
+        return never(task, index, &describe(), "as dependency did not exit successfully.");
+    }
+    match deadline(spec, container, dependency) {
+        Some(deadline) if now > deadline && task.containers[index].known < ContainerStatus::Created => {
+            never(task, index, &describe(), "has timed out.")
+        }
+        Some(deadline) if now <= deadline => Readiness::Waits(Some(deadline + Span::millis(1))),
+        Some(_) | None => Readiness::Waits(None),
+    }
+}
+
+/// The moment after which nobody waits for this dependency any more: its own `startTimeout` after its own start.
+fn deadline(spec: &ContainerSpec, container: &ContainerState, dependency: &Dependency) -> Option<Timestamp> {
+    let timed = matches!(dependency.condition, Condition::Complete | Condition::Success | Condition::Healthy);
+    if !timed || container.over() {
+        return None;
+    }
+    Some(container.running_since? + spec.start_timeout?)
+}
+
+/// The reference's texts, which operators search for.
+fn never(task: &TaskState, index: usize, dependency: &str, why: &str) -> Readiness {
+    let target = describe(task, index);
+    let text = match why {
+        "does not exist." | "has timed out." => {
+            format!("dependency graph: container ordering dependency [{dependency}] for target [{target}] {why}")
+        }
+        _ => format!(
+            "dependency graph: failed to resolve container ordering dependency [{dependency}] for target [{target}] {why}"
+        ),
+    };
+    Readiness::Never(Failure::permanent("CannotStartContainerError", text))
+}
+
+/// `name(image) (KNOWN->DESIRED)[ - Exit: n]`.
+fn describe(task: &TaskState, index: usize) -> String {
+    let (spec, container) = (&task.spec.containers[index], &task.containers[index]);
+    let desired = if task.wants_stop(index) { TaskStatus::Stopped } else { TaskStatus::Running };
+    let exit = container.exit_code.map(|code| format!(" - Exit: {code}")).unwrap_or_default();
+    format!("{}({}) ({}->{desired}){exit}", spec.name, spec.image, container.known)
+}

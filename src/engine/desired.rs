@@ -1,0 +1,41 @@
+//! What follows from the containers for the task: its status, what is wanted of it, and when it stopped executing.
+
+use super::state::TaskState;
+use crate::model::{ContainerStatus, TaskStatus, Timestamp};
+
+/// Brings the derived facts of a task up to date; true if any changed. Source: spec `task-engine.md` §3.6.
+pub(super) fn derive(task: &mut TaskState, now: Timestamp) -> bool {
+    let mut moved = false;
+    let essential_over = task.pairs().any(|(spec, container)| spec.essential && container.over());
+    let essential_lost = task.pairs().any(|(spec, container)| spec.essential && container.failure.is_some());
+    if (essential_over || essential_lost) && task.desired != TaskStatus::Stopped {
+        task.desired = TaskStatus::Stopped;
+        moved = true;
+    }
+    if essential_over && task.execution_stopped_at.is_none() {
+        task.execution_stopped_at = Some(now);
+        moved = true;
+    }
+    if let Some(status) = task.containers.iter().map(|container| task_status(container.known)).min()
+        && status > task.known
+        // The rest of the task is about to stop: it is not said to run.
+        && !(status == TaskStatus::Running && essential_over)
+    {
+        task.known = status;
+        task.known_at = now;
+        task.ran |= status == TaskStatus::Running;
+        moved = true;
+    }
+    moved
+}
+
+/// The status a task has when this is its least advanced container.
+fn task_status(container: ContainerStatus) -> TaskStatus {
+    match container {
+        ContainerStatus::None => TaskStatus::None,
+        ContainerStatus::ManifestPulled | ContainerStatus::Pulled => TaskStatus::ManifestPulled,
+        ContainerStatus::Created => TaskStatus::Created,
+        ContainerStatus::Running => TaskStatus::Running,
+        ContainerStatus::Stopped => TaskStatus::Stopped,
+    }
+}

@@ -1,0 +1,103 @@
+//! Every fact that can arrive.
+
+use crate::model::{Ack, ContainerName, CredentialsId, Failure, Observation, OpId, RuntimeId, TaskArn, TaskSpec};
+use std::collections::BTreeSet;
+
+/// A fact. The core learns of the world through these and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// ACS sent tasks to run or to stop.
+    Payload {
+        /// The tasks; those to stop may be unknown to us.
+        tasks: Vec<PayloadTask>,
+        /// `seqNum` of the payload; raises the bar for task manifests.
+        seq: i64,
+        /// What to answer once the tasks are on disk; `None` when part of the payload could not be read (ECS sends it again).
+        ack: Option<Ack>,
+    },
+    /// ACS listed every task it thinks should run here (spec `acs.md` §4.4).
+    Manifest {
+        /// Order of manifests; an old one is discarded.
+        timeline: i64,
+        /// The tasks that should run.
+        running: BTreeSet<TaskArn>,
+        /// What to answer.
+        ack: Ack,
+    },
+    /// ACS confirmed which of the tasks we doubted are to stop.
+    StopConfirmed {
+        /// The manifest this answers.
+        message_id: String,
+        /// The tasks to stop.
+        tasks: Vec<TaskArn>,
+    },
+    /// Credentials with these ids are in memory now.
+    CredentialsArrived {
+        /// The task whose execution role changed its credentials id, if this came for one task.
+        task: Option<TaskArn>,
+        /// The ids.
+        ids: Vec<CredentialsId>,
+    },
+    /// The container engine was seen to do something.
+    Observed(Box<Observation>),
+    /// A container was removed by somebody.
+    Gone {
+        /// Its task.
+        task: TaskArn,
+        /// Its name there.
+        container: ContainerName,
+        /// Which incarnation.
+        runtime_id: RuntimeId,
+    },
+    /// Observations may have been missed: an inventory is due.
+    ObservationsLost,
+    /// Something we asked for has ended.
+    Completed {
+        /// What was asked.
+        op: OpId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// One task of a payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PayloadTask {
+    /// Run it.
+    Run(Box<TaskSpec>),
+    /// Stop it.
+    Stop(TaskArn),
+    /// It cannot be run; ECS must be told why.
+    Refused {
+        /// Which.
+        arn: TaskArn,
+        /// The reason shown to the customer.
+        reason: String,
+    },
+}
+
+/// How an operation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was done.
+    Done(Output),
+    /// It was not done.
+    Failed(Failure),
+    /// Nobody knows: it may have been done, or may still be. The failure is what to say if it was not.
+    Unknown(Failure),
+}
+
+/// What a done operation found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Nothing beyond that it was done.
+    Nothing,
+    /// The digest behind an image reference, if the registry tells.
+    Digest(Option<String>),
+    /// The container after the operation; `None` = it does not exist.
+    Seen(Option<Box<Observation>>),
+    /// Every container with our labels.
+    Inventory(Vec<Observation>),
+}

@@ -1,0 +1,114 @@
+//! The listing of every container with our labels: after a start, after a gap in the events, and every few minutes anyway.
+//!
+//! It decides what was in doubt, finds what vanished, and names orphans. It speaks only for containers that were not touched since
+//! it was asked for: a listing taken before a create would otherwise kill the container just created.
+
+use super::effect::Effect;
+use super::event::{Outcome, Output};
+use super::state::{Orphan, Owner, Retry, State};
+use super::{Step, apply, backoff};
+use crate::model::ids::stable_hash;
+use crate::model::{Observation, RunState, TaskArn, Timestamp};
+use std::collections::BTreeSet;
+
+/// Asks for an inventory if one is due, and for the removal of orphans.
+pub(super) fn plan(state: &mut State, now: Timestamp, out: &mut Step) {
+    let inventory = &state.inventory;
+    let is_due = inventory.wanted || inventory.due <= now;
+    if inventory.in_flight.is_none() && is_due && inventory.retry.not_before <= now {
+        let op = state.new_op(Owner::Inventory);
+        state.inventory.in_flight = Some((op, state.steps));
+        state.inventory.wanted = false;
+        out.effects.push(Effect::Inventory { op });
+    }
+    let waiting = state.orphans.iter().filter(|(_, orphan)| orphan.op.is_none() && orphan.retry.not_before <= now);
+    for name in waiting.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+        let op = state.new_op(Owner::Orphan(name.clone()));
+        out.effects.push(Effect::Remove { op, target: name.clone() });
+        if let Some(orphan) = state.orphans.get_mut(&name) {
+            orphan.op = Some(op);
+        }
+    }
+}
+
+/// The moments at which there is something to do here.
+pub(super) fn next_deadline(state: &State) -> impl Iterator<Item = Timestamp> {
+    let inventory = &state.inventory;
+    let own = inventory.in_flight.is_none().then(|| {
+        let due = if inventory.wanted { Timestamp::default() } else { inventory.due };
+        due.max(inventory.retry.not_before)
+    });
+    let orphans = state.orphans.values().filter(|orphan| orphan.op.is_none());
+    own.into_iter().chain(orphans.map(|orphan| orphan.retry.not_before))
+}
+
+/// Writes what an inventory found.
+pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome) -> BTreeSet<TaskArn> {
+    let Some((_, asked)) = state.inventory.in_flight.take() else { return BTreeSet::new() };
+    let Outcome::Done(Output::Inventory(seen)) = outcome else {
+        backoff::ENGINE.again(&mut state.inventory.retry, now, "inventory");
+        state.inventory.wanted = true;
+        return BTreeSet::new();
+    };
+    state.inventory.retry = Retry::default();
+    state.inventory.due = now + state.policy.inventory_every;
+    for observation in &seen {
+        present(state, observation, asked, now);
+    }
+    absent(state, &seen, asked, now);
+    state.tasks.keys().cloned().collect()
+}
+
+fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp) {
+    let step = state.steps;
+    let Some(task) = state.tasks.get_mut(&seen.task) else {
+        if is_surely_ours(seen) {
+            state.orphans.entry(seen.runtime_id.0.clone()).or_insert_with(Orphan::default);
+        }
+        return;
+    };
+    let Some(index) = task.index_of(&seen.container) else { return };
+    let container = &task.containers[index];
+    if container.operation.is_none() && container.touched <= asked {
+        apply::observe(task, index, seen, now, step);
+        apply::settle(task, index);
+    }
+}
+
+fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp) {
+    let step = state.steps;
+    let seen: BTreeSet<_> = seen.iter().map(|seen| (&seen.task, &seen.container)).collect();
+    for task in state.tasks.values_mut() {
+        for index in 0..task.containers.len() {
+            let container = &task.containers[index];
+            let is_spoken_for = container.operation.is_none() && container.touched <= asked;
+            let name = &task.spec.containers[index].name;
+            if is_spoken_for && container.create_asked && !seen.contains(&(&task.spec.arn, name)) {
+                apply::vanished(task, index, now, step);
+                apply::settle(task, index);
+            }
+        }
+    }
+}
+
+/// A container of no task is removed only if it was never started and its name is one that only this agent gives.
+/// It is what a create leaves behind that was answered too late.
+fn is_surely_ours(seen: &Observation) -> bool {
+    let low = stable_hash(&["runtime-name", &seen.task.0, &seen.container.0]);
+    seen.state == RunState::Created && seen.runtime_name.contains(&format!("-{low:016x}"))
+}
+
+/// Writes the outcome of an orphan's removal.
+pub(super) fn orphan_completed(state: &mut State, now: Timestamp, name: &str, outcome: &Outcome) {
+    match outcome {
+        Outcome::Done(_) => {
+            state.orphans.remove(name);
+        }
+        Outcome::Failed(_) | Outcome::Unknown(_) => {
+            if let Some(orphan) = state.orphans.get_mut(name) {
+                orphan.op = None;
+                backoff::ENGINE.again(&mut orphan.retry, now, name);
+            }
+        }
+    }
+}

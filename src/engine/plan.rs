@@ -1,0 +1,119 @@
+//! State to effects. Never looks at the event; calls the files that own a subject in a fixed order until nothing moves.
+
+use super::effect::Effect;
+use super::state::{Operation, OperationKind, Owner, State, TaskState};
+use super::{Key, Step, admission, cleanup, container, desired, inventory, report};
+use crate::model::{OpId, TaskArn, TaskStatus, Timestamp};
+use std::collections::BTreeSet;
+
+/// What the planning of one task needs and leaves behind.
+pub(super) struct Planning<'a> {
+    /// Everything but the task being planned.
+    pub(super) state: &'a mut State,
+    /// The time.
+    pub(super) now: Timestamp,
+    /// Effects and changes so far.
+    pub(super) out: &'a mut Step,
+    /// The earliest moment at which this task may have something to do.
+    wake: Option<Timestamp>,
+}
+
+impl Planning<'_> {
+    /// True once the moment is reached; until then the task is woken at it.
+    pub(super) fn is_time(&mut self, at: Timestamp) -> bool {
+        if at <= self.now {
+            return true;
+        }
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+        false
+    }
+
+    /// Marks an operation as in flight and asks for it.
+    pub(super) fn start(
+        &mut self,
+        task: &mut TaskState,
+        index: usize,
+        kind: OperationKind,
+        effect: impl FnOnce(OpId) -> Effect,
+    ) {
+        let id = self.state.new_op(Owner::Container(task.spec.arn.clone(), index));
+        let container = &mut task.containers[index];
+        container.operation = Some(Operation { id, kind, since: self.now });
+        container.touched = self.state.steps;
+        self.changed(task);
+        self.out.effects.push(effect(id));
+    }
+
+    /// Lets go of an operation: its outcome will find nobody.
+    pub(super) fn cancel(&mut self, task: &mut TaskState, index: usize) {
+        if let Some(operation) = task.containers[index].operation.take() {
+            self.state.ops.remove(&operation.id);
+            self.out.effects.push(Effect::Cancel { op: operation.id });
+        }
+    }
+
+    /// The task's document differs from what is on disk.
+    pub(super) fn changed(&mut self, task: &TaskState) {
+        self.out.changed.insert(Key::Task(task.spec.arn.clone()));
+    }
+}
+
+/// Tasks for which a moment has come.
+pub(super) fn due(state: &State, now: Timestamp) -> BTreeSet<TaskArn> {
+    let due = state.tasks.values().filter(|task| task.wake.is_some_and(|wake| wake <= now));
+    due.map(|task| task.spec.arn.clone()).collect()
+}
+
+/// Plans these tasks, and those their changes make room for.
+pub(super) fn plan(state: &mut State, now: Timestamp, mut work: BTreeSet<TaskArn>, out: &mut Step) {
+    while let Some(arn) = work.pop_first() {
+        // Taken out of the state for the time being, so that the planner sees the task and the others apart.
+        let Some(mut task) = state.tasks.remove(&arn) else { continue };
+        let before = (admission::holds(&task), admission::waits(&task), task.known);
+        let mut planning = Planning { state: &mut *state, now, out: &mut *out, wake: None };
+        plan_task(&mut task, &mut planning);
+        let wake = planning.wake;
+        let freed = before != (admission::holds(&task), admission::waits(&task), task.known)
+            || before.2 == TaskStatus::Stopped && task.known == TaskStatus::Stopped && task.admitted;
+        if cleanup::is_over(&task) {
+            cleanup::forget(state, &task, out);
+        } else {
+            task.wake = wake;
+            state.tasks.insert(arn, task);
+        }
+        if freed {
+            let waiting = state.tasks.values().filter(|other| admission::waits(other));
+            work.extend(waiting.map(|other| other.spec.arn.clone()));
+        }
+    }
+    inventory::plan(state, now, out);
+}
+
+fn plan_task(task: &mut TaskState, planning: &mut Planning<'_>) {
+    loop {
+        let mut moved = desired::derive(task, planning.now);
+        moved |= admit(task, planning);
+        for index in 0..task.containers.len() {
+            moved |= container::advance(task, index, planning);
+        }
+        if !moved {
+            break;
+        }
+        planning.changed(task);
+    }
+    report::plan(task, planning);
+    cleanup::plan(task, planning);
+}
+
+fn admit(task: &mut TaskState, planning: &Planning<'_>) -> bool {
+    if !admission::waits(task) {
+        return false;
+    }
+    if let Some(reason) = admission::impossible(&planning.state.policy.capacity, task) {
+        task.reason.get_or_insert(reason);
+        task.desired = TaskStatus::Stopped;
+        return true;
+    }
+    task.admitted = admission::may_admit(planning.state, task);
+    task.admitted
+}

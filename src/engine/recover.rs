@@ -1,0 +1,21 @@
+//! The state after a start of the agent: nothing is in flight, and nothing is believed before it was looked at.
+
+use super::state::{HostState, Policy, State, TaskState};
+
+/// Builds the state from what is on disk.
+///
+/// Every effect is safe to repeat and every name was decided before, so recovery is: forget what was in flight, ask for an
+/// inventory, plan. The first [`Event::Tick`](super::Event::Tick) starts it.
+pub fn recover(policy: Policy, host: HostState, tasks: impl IntoIterator<Item = TaskState>) -> State {
+    let mut state = State { policy, host, ..State::default() };
+    for mut task in tasks {
+        for container in &mut task.containers {
+            container.unsettled = container.create_asked && !container.over();
+        }
+        // Anything may be due: plan it at the first tick.
+        task.wake = Some(crate::model::Timestamp::default());
+        state.tasks.insert(task.spec.arn.clone(), task);
+    }
+    state.inventory.wanted = true;
+    state
+}

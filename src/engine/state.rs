@@ -1,0 +1,400 @@
+//! What the core remembers. Plain data; `apply` writes facts into it, `plan` reads it.
+//!
+//! Fields marked `#[serde(skip)]` are volatile: they describe this process (what is in flight, when to try again) and mean nothing
+//! after a restart. Everything else is on disk before any effect that rests on it starts.
+
+use crate::model::observation::Mount;
+use crate::model::{
+    ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Failure, Health, Observation, OpId, PortBinding,
+    RunState, RuntimeId, Span, TaskArn, TaskSpec, TaskStatus, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Everything the core knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Waits and limits; fixed for the life of the process.
+    pub policy: Policy,
+    /// What is remembered beyond single tasks; on disk.
+    pub host: HostState,
+    /// Every task from its payload until its clean-up; on disk, one document each.
+    pub tasks: BTreeMap<TaskArn, TaskState>,
+    /// The listing of all our containers: is one wanted, in flight, due?
+    pub inventory: InventoryState,
+    /// Containers with our names and no task, to be removed.
+    pub orphans: BTreeMap<String, Orphan>,
+    /// Ids of credentials that are in memory.
+    pub credentials: BTreeSet<CredentialsId>,
+    /// Message id of the last task manifest we asked back about.
+    pub asked_manifest: Option<String>,
+    /// Last operation id given out. Operations end with the process, so this need not be on disk.
+    pub last_op: u64,
+    /// Who waits for which operation.
+    pub ops: BTreeMap<OpId, Owner>,
+    /// Counts steps; orders "asked" and "touched".
+    pub steps: u64,
+}
+
+/// Waits and limits the planner obeys. Filled from the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// CPU units, memory and ports this host may give to tasks.
+    pub capacity: Capacity,
+    /// When to ask the registry (`ECS_IMAGE_PULL_BEHAVIOR`).
+    pub pull: PullBehavior,
+    /// Pull images of containers that still wait for others (`ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT`).
+    pub pull_upfront: bool,
+    /// How long a stopped task is kept (`ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION`).
+    pub cleanup_wait: Span,
+    /// Up to this much is added to it, per task (`…_JITTER`).
+    pub cleanup_jitter: Span,
+    /// How often all containers are listed even when no event was missed.
+    pub inventory_every: Span,
+}
+
+/// What this host has to give.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capacity {
+    /// CPU units, 1024 per logical CPU.
+    pub cpu: u64,
+    /// MiB.
+    pub memory: u64,
+    /// TCP ports that are never given to tasks.
+    pub reserved_tcp: BTreeSet<u16>,
+    /// UDP ports that are never given to tasks.
+    pub reserved_udp: BTreeSet<u16>,
+}
+
+/// `ECS_IMAGE_PULL_BEHAVIOR` (spec `images.md` §2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PullBehavior {
+    /// Ask the registry each time; go on with a cached image if that fails.
+    #[default]
+    Default,
+    /// Ask the registry each time; a failure stops the task.
+    Always,
+    /// Ask the registry until it worked once on this host; a failure stops the task.
+    Once,
+    /// Ask the registry only when the image is not on this host.
+    PreferCached,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            capacity: Capacity { cpu: u64::MAX, memory: u64::MAX, ..Capacity::default() },
+            pull: PullBehavior::Default,
+            pull_upfront: false,
+            cleanup_wait: Span::secs(3 * 3600),
+            cleanup_jitter: Span::default(),
+            inventory_every: Span::secs(300),
+        }
+    }
+}
+
+/// Facts beyond single tasks that outlive the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostState {
+    /// Highest sequence number seen in payloads and manifests; an older manifest is not believed.
+    pub seq: i64,
+    /// Number of the task that arrived last; orders the queue for admission.
+    pub arrivals: u64,
+    /// Images that were pulled with success, for `ECS_IMAGE_PULL_BEHAVIOR=once`.
+    pub pulled_images: BTreeSet<String>,
+}
+
+/// One task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskState {
+    /// What was asked for.
+    pub spec: TaskSpec,
+    /// Place in the order of arrival.
+    pub arrival: u64,
+    /// What ECS wants, lowered for good when an essential container is lost. `Running` or `Stopped`.
+    pub desired: TaskStatus,
+    /// What is so. Never goes back.
+    pub known: TaskStatus,
+    /// When `known` changed last.
+    pub known_at: Timestamp,
+    /// It was `Running` once. ECS hears of that even if the task has stopped meanwhile.
+    pub ran: bool,
+    /// Last status ECS accepted.
+    pub sent: TaskStatus,
+    /// Why the task as a whole stopped, if that is not told by a container. Set once.
+    pub reason: Option<String>,
+    /// It was given its share of the host's CPU, memory and ports.
+    pub admitted: bool,
+    /// First pull began.
+    pub pull_started_at: Option<Timestamp>,
+    /// Last pull ended.
+    pub pull_stopped_at: Option<Timestamp>,
+    /// First essential container stopped.
+    pub execution_stopped_at: Option<Timestamp>,
+    /// Credentials of the execution role; the id may change when they are renewed.
+    pub execution_credentials: Option<CredentialsId>,
+    /// Same order as in `spec`.
+    pub containers: Vec<ContainerState>,
+    /// The report in flight.
+    #[serde(skip)]
+    pub report: Option<ReportInFlight>,
+    /// Failed reports in a row, and when to try again.
+    #[serde(skip)]
+    pub report_retry: Retry,
+    /// When changes of containers alone are reported, without a change of the task.
+    #[serde(skip)]
+    pub drain_at: Option<Timestamp>,
+    /// Its wait after the stop is over; what is left of it is being removed.
+    #[serde(skip)]
+    pub removing: bool,
+    /// When this task must be planned again although nothing happens.
+    #[serde(skip)]
+    pub wake: Option<Timestamp>,
+}
+
+/// One container of a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerState {
+    /// What we tell ECS: never goes back.
+    pub known: ContainerStatus,
+    /// What the engine last said: may go back, and then we act. `None`: it does not exist, or nothing is known of it.
+    pub observed: Option<RunState>,
+    /// Last status ECS accepted.
+    pub sent: ContainerStatus,
+    /// It ran once.
+    pub ran: bool,
+    /// A create was asked for at some time, so that something may be there to remove.
+    pub create_asked: bool,
+    /// Nothing is left of it in the engine.
+    pub removed: bool,
+    /// Why it cannot go on, or how it ended. The first one stays.
+    pub failure: Option<Failure>,
+    /// Resolving or pulling failed, which matters only if create then finds no image.
+    pub pull_failure: Option<Failure>,
+    /// The engine's id.
+    pub runtime_id: Option<RuntimeId>,
+    /// Digest of the image.
+    pub digest: Option<String>,
+    /// Id of the image (`sha256:…`).
+    pub image_id: String,
+    /// Exit code, once it ran and ended.
+    pub exit_code: Option<i32>,
+    /// Result of its health check.
+    pub health: Health,
+    /// When it was first seen running, by our clock.
+    pub running_since: Option<Timestamp>,
+    /// Time of creation in the engine's words.
+    pub created_at: Option<String>,
+    /// Time of start in the engine's words.
+    pub started_at: Option<String>,
+    /// When `known` changed last.
+    pub changed_at: Timestamp,
+    /// Published ports.
+    pub bindings: Vec<PortBinding>,
+    /// Mounts.
+    pub mounts: Vec<Mount>,
+    /// What is in flight: at most one.
+    #[serde(skip)]
+    pub operation: Option<Operation>,
+    /// Nothing is done to it before it was looked at: an outcome was unknown, or the agent has just started.
+    #[serde(skip)]
+    pub unsettled: bool,
+    /// Failures in a row, and when to try again.
+    #[serde(skip)]
+    pub retry: Retry,
+    /// What to say if it turns out that an operation with unknown outcome did not happen.
+    #[serde(skip)]
+    pub doubt: Option<(OperationKind, Failure)>,
+    /// How often that was so in a row.
+    #[serde(skip)]
+    pub doubts: u32,
+    /// The step in which we last did or learnt something; an older inventory does not speak for it.
+    #[serde(skip)]
+    pub touched: u64,
+}
+
+/// Something in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Its outcome carries the same id.
+    pub id: OpId,
+    /// What it is.
+    pub kind: OperationKind,
+    /// When it was asked for.
+    pub since: Timestamp,
+}
+
+/// Who waits for an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The container of that index.
+    Container(TaskArn, usize),
+    /// The task's report.
+    Report(TaskArn),
+    /// The inventory.
+    Inventory,
+    /// The removal of an orphan.
+    Orphan(String),
+}
+
+/// Operations on one container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationKind {
+    /// Finding the digest.
+    ResolveDigest,
+    /// Pulling the image.
+    Pull,
+    /// Creating.
+    Create,
+    /// Starting.
+    Start,
+    /// Stopping.
+    Stop,
+    /// Looking.
+    Inspect,
+    /// Removing.
+    Remove,
+}
+
+/// A report on its way to ECS, and what will be `sent` when it is accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportInFlight {
+    /// Its outcome carries the same id.
+    pub op: OpId,
+    /// Status of the task.
+    pub status: TaskStatus,
+    /// Status of each container it speaks of, by index.
+    pub containers: Vec<(usize, ContainerStatus)>,
+}
+
+/// Failures in a row and the moment before which nothing is tried again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retry {
+    /// Failures in a row.
+    pub attempts: u32,
+    /// Not before this.
+    pub not_before: Timestamp,
+}
+
+/// The listing of all our containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InventoryState {
+    /// One is needed now.
+    pub wanted: bool,
+    /// The one in flight, and the step it was asked in.
+    pub in_flight: Option<(OpId, u64)>,
+    /// When the next one is due even if nothing was missed.
+    pub due: Timestamp,
+    /// Failures in a row, and when to try again.
+    pub retry: Retry,
+}
+
+/// A container without a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orphan {
+    /// Its removal in flight.
+    pub op: Option<OpId>,
+    /// Failures in a row, and when to try again.
+    pub retry: Retry,
+}
+
+impl State {
+    /// A new operation, and who waits for it.
+    pub fn new_op(&mut self, owner: Owner) -> OpId {
+        self.last_op += 1;
+        let op = OpId(self.last_op);
+        self.ops.insert(op, owner);
+        op
+    }
+}
+
+impl TaskState {
+    /// A task that has just arrived.
+    pub fn new(spec: TaskSpec, arrival: u64, now: Timestamp) -> Self {
+        let containers = spec.containers.iter().map(|_| ContainerState::default()).collect();
+        Self {
+            execution_credentials: spec.execution_credentials.clone(),
+            spec,
+            arrival,
+            desired: TaskStatus::Running,
+            known: TaskStatus::None,
+            known_at: now,
+            ran: false,
+            sent: TaskStatus::None,
+            reason: None,
+            admitted: false,
+            pull_started_at: None,
+            pull_stopped_at: None,
+            execution_stopped_at: None,
+            containers,
+            report: None,
+            report_retry: Retry::default(),
+            drain_at: None,
+            removing: false,
+            wake: None,
+        }
+    }
+
+    /// A task that is over before it began: to be reported as stopped, for this reason.
+    pub fn stopped(arn: TaskArn, reason: Option<String>, arrival: u64, now: Timestamp) -> Self {
+        let spec = TaskSpec {
+            arn,
+            family: String::new(),
+            version: String::new(),
+            service_name: String::new(),
+            containers: Vec::new(),
+            execution_credentials: None,
+        };
+        Self { desired: TaskStatus::Stopped, known: TaskStatus::Stopped, reason, ..Self::new(spec, arrival, now) }
+    }
+
+    /// Index of the container of that name.
+    pub fn index_of(&self, name: &ContainerName) -> Option<usize> {
+        self.spec.containers.iter().position(|container| &container.name == name)
+    }
+
+    /// Containers with what was asked of them.
+    pub fn pairs(&self) -> impl Iterator<Item = (&ContainerSpec, &ContainerState)> {
+        self.spec.containers.iter().zip(&self.containers)
+    }
+
+    /// The container must end, or has ended.
+    pub fn wants_stop(&self, index: usize) -> bool {
+        self.desired == TaskStatus::Stopped || self.containers[index].failure.is_some() || self.containers[index].over()
+    }
+}
+
+impl ContainerState {
+    /// It is known to be stopped.
+    pub fn over(&self) -> bool {
+        self.known == ContainerStatus::Stopped
+    }
+
+    /// Raises `known`; never lowers it.
+    pub fn raise(&mut self, status: ContainerStatus, now: Timestamp) {
+        if status > self.known {
+            self.known = status;
+            self.changed_at = now;
+        }
+    }
+
+    /// The first failure stays; later ones are consequences.
+    pub fn fail(&mut self, failure: Failure) {
+        self.failure.get_or_insert(failure);
+    }
+
+    /// Copies what an observation tells beyond the state of the process.
+    pub fn remember(&mut self, seen: &Observation) {
+        self.runtime_id = Some(seen.runtime_id.clone());
+        self.image_id.clone_from(&seen.image_id);
+        self.created_at.clone_from(&seen.created_at);
+        self.started_at.clone_from(&seen.started_at);
+        self.mounts.clone_from(&seen.mounts);
+        if !seen.bindings.is_empty() {
+            self.bindings.clone_from(&seen.bindings);
+        }
+        if seen.health != Health::Unknown {
+            self.health = seen.health;
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Everything the container engine needs to create one container.
+
+use super::{ContainerSpec, TaskArn};
+
+/// A container to create, with the names that were decided before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateRequest {
+    /// The task it belongs to.
+    pub task: TaskArn,
+    /// Task definition family.
+    pub family: String,
+    /// Task definition revision.
+    pub version: String,
+    /// The name to create it under.
+    pub runtime_name: String,
+    /// What it is.
+    pub spec: ContainerSpec,
+    /// Links: name the target was created under, and the alias it is to be reachable by.
+    pub links: Vec<(String, String)>,
+}
