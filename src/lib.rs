@@ -38,4 +38,5 @@ pub mod local;
 pub mod model;
 pub mod runtime;
 pub mod store;
+pub mod version;
 pub mod websocket;

@@ -1,1 +1,115 @@
-fn main() {}
+//! `ecs-agent`, the daemon: arguments, configuration, logging, exit code. No logic.
+
+use ecs_agent::config::{self, Action, Args, Config, LogFormat};
+use ecs_agent::runtime::{self, Fatal, logging};
+use ecs_agent::{introspection, version};
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Two threads: one may wait for the disk while the other serves.
+const WORKERS: usize = 2;
+const BLOCKING_THREADS: usize = 4;
+
+fn main() -> ExitCode {
+    let args = match Args::parse(std::env::args_os().skip(1)) {
+        Ok(args) => args,
+        Err(error) => {
+            say(&format!("{error}\n\n{}", config::help::usage()));
+            return ExitCode::from(5);
+        }
+    };
+    match args.action {
+        Action::Run => {}
+        Action::Help => return say(&config::help::usage()),
+        Action::Version => return say(&version_text()),
+        Action::License => return say(introspection::LICENSE),
+        Action::ConfigReference => return say(&config::help::reference()),
+        Action::CheckConfig | Action::Healthcheck | Action::EcsAttributes => {}
+    }
+    let mut environment = config::Environment::of_process();
+    let loaded = config::load(&mut environment);
+    if args.action == Action::CheckConfig {
+        say(&config::help::report(&loaded));
+        return if loaded.config.is_some() { ExitCode::SUCCESS } else { ExitCode::from(1) };
+    }
+    start_logging(&args, loaded.config.as_ref());
+    for problem in &loaded.problems {
+        if problem.fatal { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
+    }
+    if !loaded.unbuilt.is_empty() {
+        tracing::warn!(variables = loaded.unbuilt.join(" "), "set, but not supported by this version: without effect");
+    }
+    for note in &args.notes {
+        tracing::warn!("{note}");
+    }
+    if args.accept_insecure_cert {
+        tracing::warn!("-k has no effect in this version: TLS certificates are verified");
+    }
+    let Some(config) = loaded.config else { return ExitCode::from(1) };
+    exit(block_on(act(args, config)))
+}
+
+async fn act(args: Args, config: Config) -> Result<(), Fatal> {
+    match args.action {
+        Action::Healthcheck => runtime::healthcheck(&config.healthcheck_host).await,
+        Action::EcsAttributes => {
+            say(&runtime::attributes_text(&config).await);
+            Ok(())
+        }
+        Action::Run
+        | Action::Help
+        | Action::Version
+        | Action::License
+        | Action::ConfigReference
+        | Action::CheckConfig => {
+            tracing::info!(version = version::OWN, commit = version::COMMIT, as_ecs_agent = version::SPOKEN, "starting");
+            runtime::run(config, args.blackhole_ec2_metadata).await
+        }
+    }
+}
+
+fn start_logging(args: &Args, config: Option<&Config>) {
+    let level = args.log_level.or(config.map(|config| config.log_level));
+    let form = match config.map(|config| config.log_format) {
+        Some(LogFormat::Json) => logging::Form::Json,
+        Some(LogFormat::Logfmt) | None => logging::Form::Text,
+    };
+    logging::start(level.map_or("info", config::LogLevel::filter), form);
+}
+
+fn block_on(work: impl Future<Output = Result<(), Fatal>>) -> Result<(), Fatal> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(work);
+            runtime.shutdown_background();
+            result
+        }
+        Err(error) => Err(Fatal { code: 1, message: format!("no threads can be started: {error}") }),
+    }
+}
+
+fn exit(result: Result<(), Fatal>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fatal) => {
+            tracing::error!(exit_code = fatal.code, "{fatal}");
+            ExitCode::from(fatal.code)
+        }
+    }
+}
+
+fn version_text() -> String {
+    let (spoken, commit, own) = (version::SPOKEN, version::COMMIT, version::OWN);
+    format!("Amazon ECS Agent:\n\tVersion: {spoken}\n\tCommit: {commit}\n\tDirty: false\n\tProgram: ecs-agent {own}\n")
+}
+
+/// Writes to standard output; a closed pipe is not our failure.
+fn say(text: &str) -> ExitCode {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}

@@ -1,1 +1,220 @@
-//! (under construction)
+//! Wires everything up. Read [`run`] first.
+//!
+//! The only place that may import everything. It holds no business rules: an `if` about a task's status here belongs in
+//! [`crate::engine`].
+
+mod clock;
+mod control_plane;
+mod core_loop;
+mod executor;
+pub mod logging;
+mod shutdown;
+mod startup;
+mod supervisor;
+mod trace;
+
+use crate::config::Config;
+use crate::docker::AuthMap;
+use crate::ecs::report;
+use crate::engine::{self, Event};
+use crate::introspection;
+use crate::model::Secret;
+use crate::model::view::View;
+use crate::{acs, aws, docker};
+use clock::Clock;
+use core_loop::CoreLoop;
+use executor::{Edges, Executor};
+use std::sync::Arc;
+use supervisor::{Policy, Supervisor};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Facts waiting for the core loop; senders wait when it is full.
+const INBOX: usize = 1024;
+/// Answers waiting for the ACS connection.
+const OUTBOX: usize = 256;
+
+/// Why the process ends, and with which exit code (spec `registration.md` §1: 1 = restart me, 5 = do not).
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Fatal {
+    /// Exit code.
+    pub code: u8,
+    /// For the log.
+    pub message: String,
+}
+
+impl Fatal {
+    pub(crate) fn restartable(message: String) -> Self {
+        Self { code: 1, message }
+    }
+
+    pub(crate) fn terminal(message: String) -> Self {
+        Self { code: 5, message }
+    }
+}
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// [`Fatal`]: what ended it, with the exit code.
+pub async fn run(config: Config, blackhole_imds: bool) -> Result<(), Fatal> {
+    aws::install_tls();
+    let stop = CancellationToken::new();
+    let signals = shutdown::on_signals(stop.clone());
+    tokio::pin!(signals);
+    let parts = tokio::select! {
+        parts = build(&config, blackhole_imds, stop.clone()) => parts?,
+        // Told to stop before there was anything to stop.
+        () = stop.cancelled() => return Ok(()),
+        _ = &mut signals => return Ok(()),
+    };
+    tokio::select! {
+        ended = parts.watch(stop.clone()) => ended.map_err(Fatal::restartable),
+        _ = &mut signals => Ok(()), // the second signal
+    }
+}
+
+/// From the configuration to running parts.
+async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -> Result<Supervisor, Fatal> {
+    let imds = aws::imds::Imds::new(startup::imds(config, blackhole_imds))
+        .map_err(|error| Fatal::restartable(error.to_string()))?;
+    let mut instance = startup::instance(config, &imds).await?;
+    let docker = startup::docker(config, &instance.region).await;
+    let docker_version = docker.server_version().to_owned();
+    let (store, loaded) = startup::state(config, &instance)?;
+    let (sdk, credentials) = startup::clients(config, &instance.region).await?;
+    let ecs = sdk.ecs(credentials.clone());
+    let identity = startup::register(config, &mut instance, &ecs, &docker, &store, loaded.identity).await?;
+
+    let edges = Arc::new(Edges {
+        docker,
+        auth: registry_credentials(config),
+        ecr: aws::ecr::EcrTokens::new(sdk, credentials.clone()),
+        roles: aws::roles::RoleStore::default(),
+        ecs: ecs.clone(),
+        report: report::Settings {
+            cluster: identity.cluster.clone(),
+            exclude_ipv6_bindings: config.exclude_ipv6_port_binding,
+            ipv6_only: false,
+        },
+        stop_timeout: config.container_stop_timeout,
+    });
+    let state = engine::recover(startup::policy(config)?, loaded.host, loaded.tasks);
+    let (inbox, events) = mpsc::channel::<Event>(INBOX);
+    let (to_acs, from_core) = mpsc::channel::<acs::Outgoing>(OUTBOX);
+    let (view, readers) = watch::channel(Arc::new(View::default()));
+
+    let core = CoreLoop {
+        inbox: events,
+        trace: trace::Trace::restored(&state),
+        state,
+        store,
+        view,
+        executor: Executor::new(edges.clone(), inbox.clone(), to_acs),
+        clock: Arc::new(Clock::default()),
+    };
+    let control = control_plane::ControlPlane {
+        settings: control_plane::settings(config, &instance, &identity, &docker_version),
+        credentials,
+        endpoints: Arc::new(crate::ecs::endpoint::PollEndpointCache::new(
+            ecs,
+            identity.cluster.clone(),
+            instance.zone_id.clone(),
+        )),
+        edges: edges.clone(),
+        inbox: inbox.clone(),
+    };
+    let shown = introspection::Identity {
+        cluster: identity.cluster.clone(),
+        container_instance_arn: Some(identity.container_instance_arn.clone()),
+        version: crate::version::text(),
+    };
+    Ok(supervise(core, control, from_core, edges, inbox, shown, readers, stop))
+}
+
+/// The operator's registry credentials; what is wrong with them is said once, here.
+fn registry_credentials(config: &Config) -> AuthMap {
+    let nothing = Secret::default();
+    let data = config.engine_auth_data.as_ref().unwrap_or(&nothing);
+    let (auth, problems) = AuthMap::parse(config.engine_auth_type.as_deref().unwrap_or_default(), data);
+    for problem in problems {
+        tracing::error!(problem, "ECS_ENGINE_AUTH_DATA");
+    }
+    auth
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of the agent, once")]
+fn supervise(
+    core: CoreLoop,
+    control: control_plane::ControlPlane,
+    from_core: mpsc::Receiver<acs::Outgoing>,
+    edges: Arc<Edges>,
+    inbox: mpsc::Sender<Event>,
+    shown: introspection::Identity,
+    readers: watch::Receiver<Arc<View>>,
+    stop: CancellationToken,
+) -> Supervisor {
+    let mut supervisor = Supervisor::default();
+    // The core loop owns the state and cannot begin again in this process; the next process does.
+    let (mut core, stop_core) = (Some(core), stop.clone());
+    supervisor.part("core", Policy::Fatal, move || {
+        let (core, stop) = (core.take(), stop_core.clone());
+        async move {
+            let core = core.ok_or("it has ended before")?;
+            ready();
+            core.run(stop, watchdog()).await.map_err(|error| startup::text(&error))
+        }
+    });
+    let (outbox, stop_acs) = (Arc::new(tokio::sync::Mutex::new(from_core)), stop.clone());
+    supervisor.part("acs", Policy::Restart, move || {
+        let (control, outbox, stop) = (control.clone(), outbox.clone(), stop_acs.clone());
+        async move { control.run(outbox, stop).await }
+    });
+    let stop_events = stop.clone();
+    supervisor.part("docker events", Policy::Restart, move || {
+        watch_docker(edges.clone(), inbox.clone(), stop_events.clone())
+    });
+    supervisor.part("introspection", Policy::Restart, move || {
+        let (shown, readers, stop) = (shown.clone(), readers.clone(), stop.clone());
+        async move { introspection::run(shown, readers, stop).await.map_err(|error| error.to_string()) }
+    });
+    supervisor
+}
+
+/// What the container engine does, as facts.
+async fn watch_docker(
+    edges: Arc<Edges>,
+    inbox: mpsc::Sender<Event>,
+    stop: CancellationToken,
+) -> supervisor::PartResult {
+    use futures_util::StreamExt;
+    let notices = edges.docker.events();
+    tokio::pin!(notices);
+    loop {
+        let notice = tokio::select! {
+            notice = notices.next() => notice.ok_or("the stream of events has ended")?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        let event = match notice {
+            docker::Notice::Seen(observation) => Event::Observed(observation),
+            docker::Notice::Gone { task, container, runtime_id } => Event::Gone { task, container, runtime_id },
+            docker::Notice::Reopened => Event::ObservationsLost,
+        };
+        if inbox.send(event).await.is_err() {
+            return Ok(()); // the core loop has ended
+        }
+    }
+}
+
+/// Tells systemd that the agent is up; does nothing elsewhere.
+fn ready() {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+}
+
+/// Tells systemd that the core loop is alive, each time it is.
+fn watchdog() -> impl FnMut() {
+    move || {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+    }
+}

@@ -1,0 +1,224 @@
+//! Effect to call to exactly one outcome: also after a panic, a timeout and a lost answer.
+//!
+//! It decides nothing. Each kind of call has a bound on how many run at once; the calls themselves carry their time-outs.
+
+use crate::acs;
+use crate::aws::ecr::EcrTokens;
+use crate::aws::roles::RoleStore;
+use crate::docker::{AuthMap, Docker};
+use crate::ecs::report;
+use crate::engine::{Effect, Event, ImageRequest, Outcome, Output};
+use crate::model::task::RegistryAuth;
+use crate::model::{Failure, Observation, OpError, OpId, RegistryCredentials, Span, StateChange};
+use futures_util::FutureExt;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
+
+/// Pulls at once: more would only share the same line.
+const PULLS: usize = 8;
+/// Other calls to the container engine at once; Docker itself gains nothing beyond this.
+const ENGINE_CALLS: usize = 16;
+/// State changes on their way at once (spec `ecs-api.md` §3).
+const REPORTS: usize = 10;
+
+/// What the calls go to.
+#[derive(Debug)]
+pub(super) struct Edges {
+    /// The container engine.
+    pub(super) docker: Docker,
+    /// The operator's registry credentials.
+    pub(super) auth: AuthMap,
+    /// Tokens of Amazon ECR.
+    pub(super) ecr: EcrTokens,
+    /// Credentials of tasks' roles.
+    pub(super) roles: RoleStore,
+    /// The ECS API.
+    pub(super) ecs: aws_sdk_ecs::Client,
+    /// How state changes are said.
+    pub(super) report: report::Settings,
+    /// Grace of a stop when the task definition says nothing (`ECS_CONTAINER_STOP_TIMEOUT`).
+    pub(super) stop_timeout: Span,
+}
+
+/// Runs effects.
+#[derive(Debug)]
+pub(super) struct Executor {
+    edges: Arc<Edges>,
+    inbox: mpsc::Sender<Event>,
+    acs: mpsc::Sender<acs::Outgoing>,
+    calls: JoinSet<OpId>,
+    running: BTreeMap<OpId, AbortHandle>,
+    pulls: Arc<Semaphore>,
+    engine_calls: Arc<Semaphore>,
+    reports: Arc<Semaphore>,
+}
+
+impl Executor {
+    /// Outcomes go to `inbox`; what is said to ACS goes to `acs`.
+    pub(super) fn new(edges: Arc<Edges>, inbox: mpsc::Sender<Event>, acs: mpsc::Sender<acs::Outgoing>) -> Self {
+        Self {
+            edges,
+            inbox,
+            acs,
+            calls: JoinSet::new(),
+            running: BTreeMap::new(),
+            pulls: Arc::new(Semaphore::new(PULLS)),
+            engine_calls: Arc::new(Semaphore::new(ENGINE_CALLS)),
+            reports: Arc::new(Semaphore::new(REPORTS)),
+        }
+    }
+
+    /// Calls that have not ended.
+    pub(super) fn in_flight(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Forgets calls that have ended.
+    pub(super) fn reap(&mut self) {
+        while let Some(ended) = self.calls.try_join_next() {
+            // An error is an aborted call: `start` has taken it from the map already.
+            if let Ok(op) = ended {
+                self.running.remove(&op);
+            }
+        }
+    }
+
+    /// Starts an effect; returns at once.
+    pub(super) fn start(&mut self, effect: Effect) {
+        let (edges, pulls, calls) = (self.edges.clone(), self.pulls.clone(), self.engine_calls.clone());
+        match effect {
+            Effect::ResolveDigest { op, image } => self.run(op, pulls, "resolve digest", async move {
+                resolve_digest(&edges, &image).await.map(Output::Digest)
+            }),
+            Effect::Pull { op, image } => self.run(op, pulls, "pull", async move {
+                pull(&edges, &image).await.map(|()| Output::Nothing)
+            }),
+            Effect::Create { op, request } => self.run(op, calls, "create", async move {
+                edges.docker.create(&request).await.map(seen)
+            }),
+            Effect::Start { op, target } => self.run(op, calls, "start", async move {
+                edges.docker.start(&target).await.map(seen)
+            }),
+            Effect::Stop { op, target, grace } => self.run(op, calls, "stop", async move {
+                edges.docker.stop(&target, grace.unwrap_or(edges.stop_timeout)).await.map(maybe_seen)
+            }),
+            Effect::Inspect { op, target } => self.run(op, calls, "inspect", async move {
+                edges.docker.inspect(&target).await.map(maybe_seen)
+            }),
+            Effect::Remove { op, target } => self.run(op, calls, "remove", async move {
+                edges.docker.remove(&target).await.map(|()| Output::Nothing)
+            }),
+            Effect::Inventory { op } => self.run(op, calls, "inventory", async move {
+                edges.docker.inventory().await.map(Output::Inventory)
+            }),
+            Effect::Report { op, change } => {
+                let reports = self.reports.clone();
+                self.run(op, reports, "report", async move { submit(&edges, &change).await });
+            }
+            Effect::Cancel { op } => {
+                if let Some(call) = self.running.remove(&op) {
+                    call.abort();
+                }
+            }
+            Effect::Ack(ack) => self.say(acs::Outgoing::Ack(ack)),
+            Effect::AskToStop { message_id, cluster, tasks } => {
+                self.say(acs::Outgoing::StopVerification { message_id, cluster, tasks });
+            }
+            Effect::ForgetCredentials { id } => self.edges.roles.remove(&id),
+        }
+    }
+
+    /// What cannot be said is lost: ECS sends its message again when it misses the answer.
+    fn say(&self, message: acs::Outgoing) {
+        if self.acs.try_send(message).is_err() {
+            tracing::warn!("an answer to ACS is dropped: the connection does not take it; ECS will ask again");
+        }
+    }
+
+    fn run(
+        &mut self,
+        op: OpId,
+        limit: Arc<Semaphore>,
+        what: &'static str,
+        call: impl Future<Output = Result<Output, OpError>> + Send + 'static,
+    ) {
+        let inbox = self.inbox.clone();
+        let handle = self.calls.spawn(async move {
+            let _permit = limit.acquire().await; // never closed, so this cannot fail
+            let result = AssertUnwindSafe(call).catch_unwind().await;
+            let outcome = match result {
+                Ok(Ok(output)) => Outcome::Done(output),
+                Ok(Err(OpError::Failed(failure))) => Outcome::Failed(failure),
+                Ok(Err(OpError::Unknown(failure))) => Outcome::Unknown(failure),
+                Err(_) => Outcome::Unknown(Failure::permanent("InternalError", format!("the agent failed in {what}"))),
+            };
+            match &outcome {
+                Outcome::Done(_) => tracing::debug!(%op, what, "done"),
+                Outcome::Failed(why) => tracing::warn!(%op, what, %why, "failed"),
+                Outcome::Unknown(why) => tracing::warn!(%op, what, %why, "outcome unknown"),
+            }
+            // The loop is gone only when the agent ends; then nobody waits for this.
+            let _ = inbox.send(Event::Completed { op, outcome }).await;
+            op
+        });
+        self.running.insert(op, handle);
+    }
+}
+
+fn seen(observation: Observation) -> Output {
+    Output::Seen(Some(Box::new(observation)))
+}
+
+fn maybe_seen(observation: Option<Observation>) -> Output {
+    Output::Seen(observation.map(Box::new))
+}
+
+async fn resolve_digest(edges: &Edges, image: &ImageRequest) -> Result<Option<String>, OpError> {
+    if !image.fresh && edges.docker.image_present(&image.image).await?.is_some() {
+        return edges.docker.local_digest(&image.image).await;
+    }
+    let credentials = credentials(edges, image).await?;
+    edges.docker.resolve_manifest(&image.image, &credentials).await
+}
+
+async fn pull(edges: &Edges, image: &ImageRequest) -> Result<(), OpError> {
+    if !image.fresh && edges.docker.image_present(&image.image).await?.is_some() {
+        tracing::debug!(image = image.image, "on this host already; not pulled");
+        return Ok(());
+    }
+    edges.docker.pull(&image.image, image.digest.as_deref(), async || credentials(edges, image).await).await
+}
+
+/// The credentials for an image, and a line that says where they come from.
+async fn credentials(edges: &Edges, image: &ImageRequest) -> Result<RegistryCredentials, Failure> {
+    match &image.auth {
+        RegistryAuth::Engine => {
+            let (credentials, entry) = edges.auth.select(&image.image);
+            let source = entry.as_deref().unwrap_or("none: anonymous");
+            tracing::info!(image = image.image, source, "registry credentials from ECS_ENGINE_AUTH_DATA");
+            Ok(credentials)
+        }
+        RegistryAuth::Ecr(auth) => {
+            let role = image.execution_credentials.as_ref().and_then(|id| edges.roles.get(id));
+            let source = if auth.use_execution_role { "task execution role" } else { "instance role" };
+            tracing::info!(image = image.image, source, registry = auth.registry_id, "registry credentials from ECR");
+            edges.ecr.credentials(auth, &image.image, role.as_deref()).await
+        }
+    }
+}
+
+async fn submit(edges: &Edges, change: &StateChange) -> Result<Output, OpError> {
+    report::submit(&edges.ecs, &edges.report, change).await?;
+    tracing::info!(
+        task = change.task.task_id(),
+        status = change.status.backend(),
+        containers = change.containers.len(),
+        reason = change.reason,
+        "reported to ECS"
+    );
+    Ok(Output::Nothing)
+}

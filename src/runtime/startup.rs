@@ -1,0 +1,303 @@
+//! From a configuration to everything the agent needs to run: who it is, its state, its registration.
+//!
+//! The order is the reference's (`startup.order.json`): identity of the instance, Docker, saved state, registration. What fails
+//! here ends the process with the exit code the service manager knows (spec `registration.md` §1).
+
+use super::Fatal;
+use crate::aws::credentials::{self, Keys};
+use crate::aws::identity::{self, SignedDocument};
+use crate::aws::imds::{self, Imds};
+use crate::aws::proxy::ProxySettings;
+use crate::aws::sdk::{AgentName, Sdk};
+use crate::config::{Config, ImagePullBehavior};
+use crate::docker::{self, Docker};
+use crate::ecs::attributes::{Capabilities, attributes};
+use crate::ecs::register::{self, HostResources, Registration};
+use crate::engine::{Capacity, Policy, PullBehavior};
+use crate::model::{Secret, Span};
+use crate::store::{Identity, Loaded, Store, StoreError};
+use crate::version;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// The cluster an instance is in when the operator names none.
+pub(super) const DEFAULT_CLUSTER: &str = "default";
+/// Between two tries to reach Docker.
+const DOCKER_RETRY: aws_retry::Shape = aws_retry::Shape {
+    initial: Duration::from_secs(1),
+    max: Duration::from_secs(30),
+    factor: 1.5,
+    jitter: 0.2,
+};
+/// Where ports are chosen from if the kernel does not say.
+const DYNAMIC_PORTS: RangeInclusive<u16> = 49153..=65535;
+
+use crate::aws::backoff as aws_retry;
+
+/// Who this instance is, as far as its metadata tells.
+#[derive(Debug, Default)]
+pub(super) struct Instance {
+    /// EC2 instance id; empty if unknown.
+    pub(super) id: String,
+    /// Region.
+    pub(super) region: String,
+    /// Availability zone id; empty if unknown.
+    pub(super) zone_id: String,
+    /// Identity document; `None` for external instances.
+    pub(super) document: Option<SignedDocument>,
+}
+
+/// Asks the metadata service.
+pub(super) async fn instance(config: &Config, imds: &Imds) -> Result<Instance, Fatal> {
+    if config.external {
+        let region = config.region.clone().ok_or_else(region_missing)?;
+        return Ok(Instance { region, ..Instance::default() });
+    }
+    let id = identity::instance_id(imds).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the instance id is unknown; the saved one is used");
+        None
+    });
+    let zone_id = identity::zone_id(imds).await.ok().flatten();
+    let document = identity::document(imds).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the instance identity document is unavailable");
+        None
+    });
+    let region = match &config.region {
+        Some(region) => region.clone(),
+        None => document.as_ref().and_then(SignedDocument::region).ok_or_else(region_missing)?,
+    };
+    Ok(Instance { id: id.unwrap_or_default(), region, zone_id: zone_id.unwrap_or_default(), document })
+}
+
+fn region_missing() -> Fatal {
+    Fatal::restartable(crate::config::region_missing().to_string())
+}
+
+/// Where the metadata service is.
+pub(super) fn imds(config: &Config, blackholed: bool) -> imds::Settings {
+    let endpoint = Some(config.imds_endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
+    imds::Settings { endpoint, blackholed: blackholed || config.external }
+}
+
+/// One way to make clients, and the credentials of the instance.
+pub(super) async fn clients(config: &Config, region: &str) -> Result<(Sdk, SharedCredentialsProvider), Fatal> {
+    let settings = crate::aws::sdk::Settings {
+        region: region.to_owned(),
+        backend_host: config.backend_host.clone(),
+        endpoint_url: config.aws_endpoint_url.clone(),
+        endpoint_url_ecs: config.aws_endpoint_url_ecs.clone(),
+        endpoint_url_ecr: config.aws_endpoint_url_ecr.clone(),
+        dual_stack: false,
+        fips: false,
+        proxy: proxy(config),
+        agent: agent_name(config),
+    };
+    let sdk = Sdk::new(settings).map_err(|error| Fatal::restartable(error.to_string()))?;
+    let keys = config.access_key_id.as_ref().zip(config.secret_access_key.as_ref()).map(|(id, secret)| Keys {
+        access_key_id: id.clone(),
+        secret_access_key: secret.clone(),
+        session_token: config.session_token.clone().unwrap_or_else(|| Secret::from("")),
+    });
+    let chain = credentials::Settings { region: region.to_owned(), keys, profile: None, imds: imds(config, false) };
+    let credentials = credentials::instance_chain(chain, sdk.http())
+        .await
+        .map_err(|error| Fatal::restartable(format!("no AWS credentials: {error}")))?;
+    Ok((sdk, credentials))
+}
+
+/// What the agent calls itself towards AWS.
+pub(super) fn agent_name(config: &Config) -> AgentName {
+    AgentName {
+        version: version::SPOKEN.to_owned(),
+        hash: version::COMMIT.to_owned(),
+        os_family: config.detailed_os_family.clone(),
+    }
+}
+
+/// The operator's proxies.
+pub(super) fn proxy(config: &Config) -> ProxySettings {
+    let proxy = config.proxy();
+    ProxySettings { http: proxy.http, https: proxy.https, no_proxy: proxy.no_proxy }
+}
+
+/// Connects to Docker; waits for it as long as it takes.
+pub(super) async fn docker(config: &Config, region: &str) -> Docker {
+    let settings = docker::Settings {
+        endpoint: config.docker_host.clone(),
+        cluster: cluster(config),
+        region: Some(region.to_owned()),
+        create_timeout: config.container_create_timeout,
+        start_timeout: config.container_start_timeout,
+        pull_timeout: config.image_pull_timeout,
+        pull_inactivity: config.image_pull_inactivity_timeout,
+        manifest_timeout: config.manifest_pull_timeout,
+        dynamic_ports: dynamic_ports(config),
+    };
+    let mut retry = aws_retry::Backoff::new(DOCKER_RETRY);
+    loop {
+        match Docker::connect(settings.clone()).await {
+            Ok(docker) => return docker,
+            Err(error) => {
+                let pause = retry.pause();
+                let (endpoint, pause_s) = (&settings.endpoint, pause.as_secs());
+                tracing::warn!(%error, endpoint, pause_s, "Docker does not answer (DOCKER_HOST); trying again");
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}
+
+/// The configured cluster, or `default`.
+pub(super) fn cluster(config: &Config) -> String {
+    config.cluster.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| DEFAULT_CLUSTER.to_owned())
+}
+
+fn dynamic_ports(config: &Config) -> RangeInclusive<u16> {
+    let kernel = || {
+        let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+        let mut ends = text.split_whitespace().map(str::parse::<u16>);
+        Some(ends.next()?.ok()?..=ends.next()?.ok()?)
+    };
+    match config.dynamic_host_port_range {
+        Some(range) => range.first..=range.last,
+        None => kernel().unwrap_or(DYNAMIC_PORTS),
+    }
+}
+
+/// Opens the state and checks that it belongs to this instance and cluster (spec `state.md` §10).
+pub(super) fn state(config: &Config, instance: &Instance) -> Result<(Store, Loaded), Fatal> {
+    if !config.checkpoint {
+        tracing::info!("state is not kept (ECS_CHECKPOINT): each start registers a new container instance");
+        let store = Store::in_memory().map_err(|error| Fatal::restartable(error.to_string()))?;
+        return Ok((store, Loaded::default()));
+    }
+    let (store, loaded) = Store::open(&config.data_dir).map_err(|error| match error {
+        StoreError::Unusable { .. } | StoreError::InUse { .. } | StoreError::Io(_) => Fatal::restartable(text(&error)),
+        StoreError::Newer { .. } | StoreError::Corrupt { .. } => Fatal::terminal(text(&error)),
+    })?;
+    let Some(saved) = &loaded.identity else { return Ok((store, loaded)) };
+    if !saved.ec2_instance_id.is_empty() && !instance.id.is_empty() && saved.ec2_instance_id != instance.id {
+        tracing::warn!(
+            saved = saved.ec2_instance_id,
+            current = instance.id,
+            "the saved state is of another EC2 instance (an image made from a running one?); it is dropped"
+        );
+        store.clear().map_err(|error| Fatal::restartable(text(&error)))?;
+        return Ok((store, Loaded::default()));
+    }
+    let wanted = cluster(config);
+    if saved.cluster != wanted {
+        return Err(Fatal::terminal(format!(
+            "the saved state is of cluster '{}', but ECS_CLUSTER names '{wanted}'; set it back, or move {} away to register anew",
+            saved.cluster,
+            config.data_dir.display()
+        )));
+    }
+    Ok((store, loaded))
+}
+
+/// An error with all its causes.
+pub(super) fn text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Registers the instance, or renews its registration, and remembers who it is.
+pub(super) async fn register(
+    config: &Config,
+    instance: &mut Instance,
+    ecs: &aws_sdk_ecs::Client,
+    docker: &Docker,
+    store: &Store,
+    saved: Option<Identity>,
+) -> Result<Identity, Fatal> {
+    let registration = Registration {
+        cluster: config.cluster.clone(),
+        container_instance: saved.as_ref().map(|saved| saved.container_instance_arn.clone()),
+        identity: instance.document.take(),
+        resources: host_resources(config)?,
+        custom_attributes: config.instance_attributes.clone(),
+        attributes: attributes(&capabilities(config, docker.api_versions())),
+        tags: config.container_instance_tags.clone(),
+        client_token: uuid::Uuid::new_v4().to_string(),
+    };
+    let registered = register::register(ecs, &registration)
+        .await
+        .map_err(|error| Fatal { code: error.exit_code(), message: text(&error) })?;
+    let arn = match saved {
+        Some(saved) => saved.container_instance_arn,
+        None => registered.container_instance,
+    };
+    tracing::info!(arn, cluster = registered.cluster, "registered");
+    let identity = Identity {
+        cluster: cluster(config),
+        container_instance_arn: arn,
+        ec2_instance_id: instance.id.clone(),
+        availability_zone: registered.availability_zone,
+        agent_version: version::OWN.to_owned(),
+    };
+    store.save_identity(&identity).map_err(|error| Fatal::restartable(text(&error)))?;
+    Ok(identity)
+}
+
+/// What this host and its operator allow.
+pub(super) fn capabilities(config: &Config, docker_api_versions: &[String]) -> Capabilities {
+    Capabilities {
+        docker_api_versions: docker_api_versions.to_vec(),
+        log_drivers: config.logging_drivers.clone(),
+        privileged_disabled: config.privileged_disabled,
+        selinux: config.selinux_capable,
+        apparmor: config.apparmor_capable,
+        health_check_disabled: config.docker_health_check_disabled,
+        os_family_detailed: config.detailed_os_family.clone(),
+    }
+}
+
+fn host_resources(config: &Config) -> Result<HostResources, Fatal> {
+    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32);
+    let memory = register::memory_for_tasks(total_memory(), u32::from(config.reserved_memory_mib))
+        .map_err(|error| Fatal { code: error.exit_code(), message: text(&error) })?;
+    Ok(HostResources {
+        cpus,
+        memory_mib: memory,
+        tcp_ports: config.reserved_ports.clone(),
+        udp_ports: config.reserved_ports_udp.clone(),
+    })
+}
+
+/// Bytes of memory of this host; 0 if it cannot be read.
+fn total_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kib.unwrap_or_default() * 1024
+}
+
+/// Waits and limits of the planner.
+pub(super) fn policy(config: &Config) -> Result<Policy, Fatal> {
+    let host = host_resources(config)?;
+    Ok(Policy {
+        capacity: Capacity {
+            cpu: u64::from(host.cpus) * 1024,
+            memory: u64::from(host.memory_mib),
+            reserved_tcp: host.tcp_ports.into_iter().collect(),
+            reserved_udp: host.udp_ports.into_iter().collect(),
+        },
+        pull: match config.image_pull_behavior {
+            ImagePullBehavior::Default => PullBehavior::Default,
+            ImagePullBehavior::Always => PullBehavior::Always,
+            ImagePullBehavior::Once => PullBehavior::Once,
+            ImagePullBehavior::PreferCached => PullBehavior::PreferCached,
+        },
+        pull_upfront: false,
+        cleanup_wait: config.task_cleanup_wait,
+        cleanup_jitter: config.task_cleanup_wait_jitter,
+        inventory_every: Span::secs(300),
+    })
+}
