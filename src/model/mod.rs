@@ -3,9 +3,10 @@
 //! Layer 0. Plain data with `serde` derives. It knows no other module, no I/O, no clock and no wire format: ACS, Docker and the
 //! ECS API are translated to and from these types at the edges.
 //!
-//! Reading order: [`ids`], [`status`], [`time`], [`task`] (what was asked for), [`observation`] (what the engine saw),
+//! Reading order: [`ids`], [`status`], [`time`], [`task`] (what was asked for), [`create`], [`observation`] (what the engine saw),
 //! [`failure`] (what went wrong, as the customer sees it), [`report`] (what is said to ECS), [`view`] (what readers may see).
 
+pub mod create;
 pub mod failure;
 pub mod ids;
 pub mod observation;
@@ -17,6 +18,7 @@ pub mod task;
 pub mod time;
 pub mod view;
 
+pub use create::CreateRequest;
 pub use failure::{Failure, FailureKind, OpError};
 pub use ids::{ContainerName, CredentialsId, OpId, RuntimeId, TaskArn};
 pub use observation::{Health, Observation, PortBinding, Protocol, RunState};
