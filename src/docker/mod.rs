@@ -1,1 +1,226 @@
-//! (under construction)
+//! The Docker engine: model in, model out. The only place that knows bollard and Docker's words.
+//!
+//! Owns the connection, the API version and one method for each operation the core may ask for. It decides nothing: no retry of
+//! create, start or stop, no status of a task. Invariant: every call has a limit in time, and is safe to repeat.
+//!
+//! Changes go through bollard; looks go through [`read`], which survives values it has not heard of. Reading order: [`create`] and
+//! [`observe`] (pure translation), `container` (the operations), [`pull`] and `image`, [`events`], [`auth`], [`error`].
+
+pub mod auth;
+mod backoff;
+mod container;
+mod create;
+pub mod error;
+pub mod events;
+mod image;
+mod merge;
+mod observe;
+mod ports;
+mod pull;
+mod read;
+mod reference;
+mod version;
+
+pub use auth::AuthMap;
+pub use error::DockerError;
+pub use events::Notice;
+pub use image::ImageFacts;
+
+use crate::model::Span;
+use error::within;
+use ports::DynamicPorts;
+use read::{Endpoint, Reader};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+use version::Versions;
+
+/// bollard's own limit covers the head of an answer only and is one for all calls. Ours are tighter; this one never strikes.
+const BOLLARD_LIMIT: Duration = Duration::from_secs(24 * 3600);
+const VERSION_LIMIT: Duration = Duration::from_secs(10);
+const PING_LIMIT: Duration = Duration::from_secs(5);
+
+/// What this edge needs to know. Limits are whole-operation limits (spec `docker-mapping.md` §10, `images.md` §1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `unix:///path` or `tcp://host:port`.
+    pub endpoint: String,
+    /// Name of the cluster: label of all our containers, and what tells ours from another agent's.
+    pub cluster: String,
+    /// Injected as `AWS_REGION` and `AWS_DEFAULT_REGION` unless task or image sets one of them.
+    pub region: Option<String>,
+    /// Limit for a create.
+    pub create_timeout: Span,
+    /// Limit for a start.
+    pub start_timeout: Span,
+    /// Limit for a pull with all its attempts.
+    pub pull_timeout: Span,
+    /// A pull without progress for this long is given up and tried again.
+    pub pull_inactivity: Span,
+    /// Limit for asking a registry for a digest, with all attempts.
+    pub manifest_timeout: Span,
+    /// Where host ports are chosen from when a task asks for any.
+    pub dynamic_ports: RangeInclusive<u16>,
+}
+
+/// The connection to one Docker daemon.
+#[derive(Debug)]
+pub struct Docker {
+    api: bollard::Docker,
+    reader: Reader,
+    settings: Settings,
+    ports: DynamicPorts,
+    versions: Versions,
+}
+
+impl Docker {
+    /// Finds out what the daemon speaks and fixes the API version for all later calls.
+    pub async fn connect(settings: Settings) -> Result<Self, DockerError> {
+        let endpoint = Endpoint::parse(&settings.endpoint)?;
+        let reader = Reader::new(&endpoint)?;
+        let versions = version::negotiate(&reader.get(&["version"], &[], VERSION_LIMIT).await?)?;
+        let spoken = versions.spoken.to_string();
+        let api = writer(&endpoint, &spoken)?;
+        let reader = reader.at_version(&spoken);
+        let ports = DynamicPorts::new(settings.dynamic_ports.clone());
+        Ok(Self { api, reader, settings, ports, versions })
+    }
+
+    /// The API versions to advertise to ECS, ascending, e.g. `1.17`.
+    pub fn api_versions(&self) -> &[String] {
+        &self.versions.supported
+    }
+
+    /// The engine's version, e.g. `20.10.24`.
+    pub fn server_version(&self) -> &str {
+        &self.versions.server
+    }
+
+    /// Is the daemon there and answering?
+    pub async fn ping(&self) -> Result<(), DockerError> {
+        within(PING_LIMIT, self.api.ping()).await.map(drop)
+    }
+}
+
+/// The changing client. bollard 0.21 computes a versioned path and then drops the version, so it is put back here; the registry
+/// credentials are base64 of the standard alphabet where Docker decodes the URL-safe one (and takes undecodable ones for none).
+fn writer(endpoint: &Endpoint, version: &str) -> Result<bollard::Docker, DockerError> {
+    let seconds = BOLLARD_LIMIT.as_secs();
+    let api = match endpoint {
+        Endpoint::Unix(path) => {
+            bollard::Docker::connect_with_unix(&path.to_string_lossy(), seconds, bollard::API_DEFAULT_VERSION)?
+        }
+        Endpoint::Tcp(host) => bollard::Docker::connect_with_http(host, seconds, bollard::API_DEFAULT_VERSION)?,
+    };
+    let prefix = format!("/v{version}");
+    Ok(api.with_request_modifier(move |mut request| {
+        if let Some(uri) = below(&prefix, request.uri()) {
+            *request.uri_mut() = uri;
+        }
+        if let Some(header) = request.headers_mut().get_mut("X-Registry-Auth")
+            && let Some(safe) = url_safe(header)
+        {
+            *header = safe;
+        }
+        request
+    }))
+}
+
+fn below(prefix: &str, uri: &http::Uri) -> Option<http::Uri> {
+    let mut parts = uri.clone().into_parts();
+    let path = parts.path_and_query.as_ref().map_or("/", |path| path.as_str());
+    parts.path_and_query = Some(format!("{prefix}{path}").parse().ok()?);
+    http::Uri::from_parts(parts).ok()
+}
+
+fn url_safe(header: &http::HeaderValue) -> Option<http::HeaderValue> {
+    let text = header.to_str().ok()?.replace('+', "-").replace('/', "_");
+    let mut safe = http::HeaderValue::from_str(&text).ok()?;
+    safe.set_sensitive(true);
+    Some(safe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE;
+    use futures_util::StreamExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// Answers each request like a daemon that does not know anything, and returns the heads of the first `count`.
+    async fn heads(listener: &TcpListener, count: usize) -> Vec<String> {
+        let mut heads = Vec::new();
+        while heads.len() < count {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.windows(4).any(|four| four == b"\r\n\r\n") {
+                head.push(socket.read_u8().await.unwrap());
+            }
+            socket
+                .write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                .await
+                .unwrap();
+            heads.push(String::from_utf8(head).unwrap());
+        }
+        heads
+    }
+
+    #[tokio::test]
+    async fn the_version_stands_exactly_once_before_every_path() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Endpoint::Tcp(listener.local_addr().unwrap().to_string());
+        let api = writer(&endpoint, "1.41").unwrap();
+        let reader = Reader::new(&endpoint).unwrap().at_version("1.41");
+        let calls = async {
+            api.ping().await.unwrap_err();
+            api.start_container("c", None).await.unwrap_err();
+            let options = bollard::query_parameters::TagImageOptions { repo: Some("r".into()), tag: None };
+            api.tag_image("host:5000/a/b", Some(options)).await.unwrap_err();
+            reader.get(&["containers", "c", "json"], &[("size", "0")], PING_LIMIT).await.unwrap_err();
+        };
+        let (heads, ()) = tokio::join!(heads(&listener, 4), calls);
+        let lines: Vec<_> = heads.iter().map(|head| head.lines().next().unwrap()).collect();
+        let wanted = [
+            "GET /v1.41/_ping HTTP/1.1",
+            "POST /v1.41/containers/c/start HTTP/1.1",
+            "POST /v1.41/images/host:5000/a/b/tag?repo=r HTTP/1.1",
+            "GET /v1.41/containers/c/json?size=0 HTTP/1.1",
+        ];
+        assert_eq!(lines, wanted, "bollard's paths changed: see `writer`");
+    }
+
+    #[tokio::test]
+    async fn registry_credentials_are_sent_in_the_url_safe_alphabet() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let api = writer(&Endpoint::Tcp(listener.local_addr().unwrap().to_string()), "1.41").unwrap();
+        let password = "~~~???>>>ÿÿÿ";
+        let credentials =
+            bollard::auth::DockerCredentials { password: Some(password.to_owned()), ..Default::default() };
+        let pull = async {
+            let options = None::<bollard::query_parameters::CreateImageOptions>;
+            let _ = api.create_image(options, None, Some(credentials)).next().await;
+        };
+        let (heads, ()) = tokio::join!(heads(&listener, 1), pull);
+        let line = heads[0].lines().find(|line| line.to_lowercase().starts_with("x-registry-auth:")).unwrap();
+        let decoded = URL_SAFE.decode(line.split_once(": ").unwrap().1).unwrap();
+        let sent: serde_json::Value = serde_json::from_slice(&decoded).unwrap();
+        assert_eq!(sent["password"], password);
+    }
+
+    #[tokio::test]
+    async fn nobody_listening_is_unreachable() {
+        let settings = Settings {
+            endpoint: "unix:///nonexistent/docker.sock".into(),
+            cluster: "c".into(),
+            region: None,
+            create_timeout: Span::secs(1),
+            start_timeout: Span::secs(1),
+            pull_timeout: Span::secs(1),
+            pull_inactivity: Span::secs(1),
+            manifest_timeout: Span::secs(1),
+            dynamic_ports: 49153..=65535,
+        };
+        assert!(matches!(Docker::connect(settings).await, Err(DockerError::Unreachable(_))));
+    }
+}

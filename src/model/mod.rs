@@ -3,7 +3,7 @@
 //! Layer 0. Plain data with `serde` derives. It knows no other module, no I/O, no clock and no wire format: ACS, Docker and the
 //! ECS API are translated to and from these types at the edges.
 //!
-//! Reading order: [`ids`], [`status`], [`time`], [`task`] (what was asked for), [`observation`] (what the engine saw),
+//! Reading order: [`ids`], [`status`], [`time`], [`task`] (what was asked for), [`create`], [`observation`] (what the engine saw),
 //! [`failure`] (what went wrong, as the customer sees it), [`report`] (what is said to ECS), [`view`] (what readers may see).
 
 pub mod create;

@@ -1,0 +1,147 @@
+//! Create, start, stop, remove, inspect, inventory: one method each.
+//!
+//! Owns the order of calls within an operation and what counts as success. It does not retry: the core does, with its own backoff.
+//! Invariant: each operation may be repeated at any time; what is already so is success.
+
+use super::create::{LABEL_CLUSTER, LABEL_TASK, Surroundings, body};
+use super::error::{DockerError, within};
+use super::{Docker, observe};
+use crate::model::{CreateRequest, Failure, Observation, OpError, Span};
+use bollard::query_parameters::{CreateContainerOptions, RemoveContainerOptions, StopContainerOptions};
+use futures_util::{StreamExt, stream};
+use serde_json::Value;
+use std::time::Duration;
+
+const INSPECT_LIMIT: Duration = Duration::from_secs(30);
+const LIST_LIMIT: Duration = Duration::from_secs(600);
+const REMOVE_LIMIT: Duration = Duration::from_secs(300);
+/// Docker kills after the grace; this much more may pass until it says so.
+const STOP_MARGIN: Duration = Duration::from_secs(120);
+/// Containers inspected at a time during an inventory.
+const INSPECTS_AT_ONCE: usize = 8;
+
+impl Docker {
+    /// Creates a container. One that is there already under this name, for this container of this task, is the one wanted.
+    pub async fn create(&self, request: &CreateRequest) -> Result<Observation, OpError> {
+        // Without the image the create below says so; its environment then does not matter.
+        let image = self.image_present(&request.spec.image).await.ok().flatten();
+        let image_env = image.map(|image| image.env_keys).unwrap_or_default();
+        let host_ports = self.host_ports(request)?;
+        let around = Surroundings {
+            cluster: &self.settings.cluster,
+            region: self.settings.region.as_deref(),
+            image_env: &image_env,
+            host_ports: &host_ports,
+        };
+        let body = body(request, &around)?;
+        let options = CreateContainerOptions { name: Some(request.runtime_name.clone()), platform: String::new() };
+        let limit = self.settings.create_timeout.into();
+        match within(limit, self.api.create_container(Some(options), body)).await {
+            Ok(created) => self.look_after(&created.id).await,
+            Err(error) => {
+                let failed = error.of_change("CannotCreateContainerError", "created");
+                if matches!(error, DockerError::Daemon { status: 409, .. }) {
+                    self.adopt(request, failed).await
+                } else {
+                    Err(failed)
+                }
+            }
+        }
+    }
+
+    /// The name is taken: by an earlier create of the same container, or by somebody else.
+    async fn adopt(&self, request: &CreateRequest, taken: OpError) -> Result<Observation, OpError> {
+        let there = self.inspect(&request.runtime_name).await?;
+        there.filter(|seen| seen.task == request.task && seen.container == request.spec.name).ok_or(taken)
+    }
+
+    fn host_ports(&self, request: &CreateRequest) -> Result<Vec<u16>, Failure> {
+        let choose = |mapping: &crate::model::task::PortMapping| match mapping.host_port {
+            0 => self.ports.choose(mapping.protocol),
+            fixed => Ok(fixed),
+        };
+        request.spec.ports.iter().map(choose).collect::<Result<_, _>>().map_err(|cause| {
+            Failure::retryable("HostConfigError", format!("error retrieving docker port map: {cause}"))
+        })
+    }
+
+    /// Starts a container; one that runs already is success.
+    pub async fn start(&self, name: &str) -> Result<Observation, OpError> {
+        let limit = self.settings.start_timeout.into();
+        within(limit, self.api.start_container(name, None))
+            .await
+            .map_err(|error| error.of_change("CannotStartContainerError", "started"))?;
+        self.look_after(name).await
+    }
+
+    /// Stops a container: SIGTERM (or the container's own signal), `grace`, SIGKILL. `None`: there is no such container.
+    pub async fn stop(&self, name: &str, grace: Span) -> Result<Option<Observation>, OpError> {
+        let seconds = i32::try_from(grace.0.div_ceil(1000)).unwrap_or(i32::MAX);
+        let options = StopContainerOptions { signal: None, t: Some(seconds) };
+        let limit = Duration::from(grace) + STOP_MARGIN;
+        match within(limit, self.api.stop_container(name, Some(options))).await {
+            Ok(()) => self.inspect(name).await,
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.of_change("CannotStopContainerError", "stopped")),
+        }
+    }
+
+    /// Removes a stopped container with its anonymous volumes; one that is not there is success.
+    pub async fn remove(&self, name: &str) -> Result<(), OpError> {
+        let options = RemoveContainerOptions { v: true, force: false, link: false };
+        match within(REMOVE_LIMIT, self.api.remove_container(name, Some(options))).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error.of_change("CannotRemoveContainerError", "removing")),
+        }
+    }
+
+    /// Looks at a container, by name or id. `None`: it does not exist, or is not one of ours.
+    pub async fn inspect(&self, name: &str) -> Result<Option<Observation>, OpError> {
+        match self.reader.get(&["containers", name, "json"], &[], INSPECT_LIMIT).await {
+            Ok(answer) => Ok(observe::from_inspect(&answer, &self.settings.cluster)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.of_read("CannotInspectContainerError", "inspecting")),
+        }
+    }
+
+    /// The look that ends a create or start. The change has happened; without the look its outcome is not known.
+    async fn look_after(&self, name: &str) -> Result<Observation, OpError> {
+        match self.inspect(name).await {
+            Ok(Some(seen)) => Ok(seen),
+            Ok(None) => {
+                let text = format!("Error response from daemon: No such container: {name}");
+                Err(OpError::Unknown(Failure::permanent("CannotInspectContainerError", text)))
+            }
+            Err(OpError::Failed(failure) | OpError::Unknown(failure)) => Err(OpError::Unknown(failure)),
+        }
+    }
+
+    /// All our containers in any state. One that cannot be inspected is told as far as the listing goes, so it never looks gone.
+    pub async fn inventory(&self) -> Result<Vec<Observation>, OpError> {
+        let filters = serde_json::json!({"label": [LABEL_TASK, format!("{LABEL_CLUSTER}={}", self.settings.cluster)]});
+        let query = [("all", "1"), ("filters", &filters.to_string())];
+        let list = self
+            .reader
+            .get(&["containers", "json"], &query, LIST_LIMIT)
+            .await
+            .map_err(|error| error.of_read("CannotListContainersError", "listing"))?;
+        let Value::Array(entries) = list else {
+            let failure = Failure::retryable("CannotListContainersError", "the list of containers is not a list");
+            return Err(OpError::Failed(failure));
+        };
+        let looks = entries.into_iter().map(|entry| self.look_at_entry(entry));
+        Ok(stream::iter(looks).buffer_unordered(INSPECTS_AT_ONCE).filter_map(std::future::ready).collect().await)
+    }
+
+    async fn look_at_entry(&self, entry: Value) -> Option<Observation> {
+        let listed = observe::from_list(&entry, &self.settings.cluster)?;
+        match self.inspect(listed.runtime_id.as_str()).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                tracing::warn!(container = %listed.runtime_id, ?error, "a container cannot be inspected; using its list entry");
+                Some(listed)
+            }
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! [`CreateRequest`] to the body of Docker's create call. A pure function.
+//!
+//! Owns the mapping of spec `docker-mapping.md` §2 to §7 for the settings of this agent (no cgroup parent, no pause containers, no
+//! log routers, no secrets). Order, later wins: model, the payload's own settings, ECS labels. Invariant: the ECS labels are
+//! always ours, since recovery finds our containers by nothing else.
+
+use super::merge::overlay;
+use crate::model::task::HostMount;
+use crate::model::{ContainerSpec, CreateRequest, Failure};
+use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig, PortBinding};
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, HashMap};
+
+pub(super) const LABEL_TASK: &str = "com.amazonaws.ecs.task-arn";
+pub(super) const LABEL_CONTAINER: &str = "com.amazonaws.ecs.container-name";
+pub(super) const LABEL_FAMILY: &str = "com.amazonaws.ecs.task-definition-family";
+pub(super) const LABEL_VERSION: &str = "com.amazonaws.ecs.task-definition-version";
+pub(super) const LABEL_CLUSTER: &str = "com.amazonaws.ecs.cluster";
+
+/// Docker refuses less memory than this.
+const MIN_MEMORY_BYTES: i64 = 4 * 1024 * 1024;
+/// 0 would mean 1024 to Docker; the kernel's least is 2.
+const CPU_SHARES: std::ops::RangeInclusive<u32> = 2..=262_144;
+const METADATA_HOST: &str = "http://169.254.170.2";
+
+/// What the body depends on besides the request.
+#[derive(Debug)]
+pub(super) struct Surroundings<'a> {
+    /// Name of the cluster, for the label.
+    pub(super) cluster: &'a str,
+    /// The agent's region; `None` = inject none.
+    pub(super) region: Option<&'a str>,
+    /// Names of the variables the image sets.
+    pub(super) image_env: &'a [String],
+    /// The host port of each port mapping, in the order of the mappings.
+    pub(super) host_ports: &'a [u16],
+}
+
+/// The body of the create call.
+pub(super) fn body(request: &CreateRequest, around: &Surroundings<'_>) -> Result<ContainerCreateBody, Failure> {
+    let settings = &request.spec.engine_settings;
+
+    let mut host = to_map(&host_config(request, around)?)?;
+    overlay::<HostConfig>(&mut host, &settings.host_config)
+        .map_err(|error| host_error(format!("Unable to decode given host config: {error}")))?;
+    bound_log_buffer(&mut host);
+
+    let mut config = to_map(&config(&request.spec, around))?;
+    overlay::<ContainerConfig>(&mut config, &settings.config)
+        .map_err(|error| config_error(format!("Unable decode given docker config: {error}")))?;
+    if request.spec.health_check && !config.contains_key("Healthcheck") {
+        return Err(config_error("docker health check is nil while container health check type is DOCKER".to_owned()));
+    }
+    set_labels(&mut config, request, around.cluster);
+
+    config.insert("HostConfig".to_owned(), Value::Object(host));
+    serde_json::from_value(Value::Object(config))
+        .map_err(|_| config_error("Unable decode given docker config: settings do not fit together".to_owned()))
+}
+
+fn to_map<T: serde::Serialize>(typed: &T) -> Result<Map<String, Value>, Failure> {
+    match serde_json::to_value(typed) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) | Err(_) => Err(config_error("the container's settings cannot be written as JSON".to_owned())),
+    }
+}
+
+fn host_error(text: String) -> Failure {
+    Failure::permanent("HostConfigError", text)
+}
+
+fn config_error(text: String) -> Failure {
+    Failure::permanent("DockerClientConfigError", text)
+}
+
+fn host_config(request: &CreateRequest, around: &Surroundings<'_>) -> Result<HostConfig, Failure> {
+    let spec = &request.spec;
+    let binds = spec.mounts.iter().map(|mount| bind(spec, mount)).collect::<Result<Vec<_>, _>>()?;
+    let links = request.links.iter().map(|(name, alias)| format!("{name}:{alias}")).collect::<Vec<_>>();
+    let memory = i64::from(spec.memory) * 1024 * 1024;
+    let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
+    for (mapping, host_port) in spec.ports.iter().zip(around.host_ports) {
+        // No host address: Docker binds both 0.0.0.0 and ::.
+        let binding = PortBinding { host_ip: None, host_port: Some(host_port.to_string()) };
+        let key = format!("{}/{}", mapping.container_port, mapping.protocol.as_str());
+        bindings.entry(key).or_default().get_or_insert_default().push(binding);
+    }
+    Ok(HostConfig {
+        links: (!links.is_empty()).then_some(links),
+        binds: (!binds.is_empty()).then_some(binds),
+        port_bindings: (!bindings.is_empty()).then_some(bindings),
+        memory: (memory > 0).then_some(memory.max(MIN_MEMORY_BYTES)),
+        cpu_shares: Some(i64::from(spec.cpu.clamp(*CPU_SHARES.start(), *CPU_SHARES.end()))),
+        ..HostConfig::default()
+    })
+}
+
+fn bind(spec: &ContainerSpec, mount: &HostMount) -> Result<String, Failure> {
+    let (source, target) = (&mount.host_path, &mount.container_path);
+    if source.is_empty() || target.is_empty() {
+        let name = &spec.name;
+        return Err(host_error(format!(
+            "Unable to resolve volume mounts; invalid path: {name} ; {source} -> {target}"
+        )));
+    }
+    Ok(format!("{source}:{target}{}", if mount.read_only { ":ro" } else { "" }))
+}
+
+fn config(spec: &ContainerSpec, around: &Surroundings<'_>) -> ContainerConfig {
+    let ports: Vec<_> = spec.ports.iter().map(|p| format!("{}/{}", p.container_port, p.protocol.as_str())).collect();
+    ContainerConfig {
+        image: Some(spec.image.clone()),
+        cmd: spec.command.clone(),
+        entrypoint: spec.entry_point.clone(),
+        env: Some(environment(spec, around)),
+        exposed_ports: (!ports.is_empty()).then_some(ports),
+        ..ContainerConfig::default()
+    }
+}
+
+/// The environment as `K=V`, sorted by name.
+fn environment(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<String> {
+    let mut env: BTreeMap<&str, String> = spec.environment.0.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
+    // Set by the task or the image, even to nothing, means: leave the region alone.
+    let region_names = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+    let taken = |name: &str| spec.environment.0.contains_key(name) || around.image_env.iter().any(|key| key == name);
+    if let Some(region) = around.region.filter(|_| !region_names.into_iter().any(taken)) {
+        env.extend(region_names.map(|name| (name, region.to_owned())));
+    }
+    let id = &spec.endpoint_id;
+    env.insert("ECS_CONTAINER_METADATA_URI", format!("{METADATA_HOST}/v3/{id}"));
+    env.insert("ECS_CONTAINER_METADATA_URI_V4", format!("{METADATA_HOST}/v4/{id}"));
+    env.insert("ECS_AGENT_URI", format!("{METADATA_HOST}/api/{id}"));
+    env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// A non-blocking log without a bound would buffer in the daemon's memory until Docker's small default drops lines.
+fn bound_log_buffer(host: &mut Map<String, Value>) {
+    let options = host.get_mut("LogConfig").and_then(|log| log.get_mut("Config")).and_then(Value::as_object_mut);
+    if let Some(options) = options
+        && options.get("mode").and_then(Value::as_str) == Some("non-blocking")
+    {
+        options.entry("max-buffer-size").or_insert_with(|| Value::from("10m"));
+    }
+}
+
+fn set_labels(config: &mut Map<String, Value>, request: &CreateRequest, cluster: &str) {
+    let labels = config.entry("Labels").or_insert_with(|| Value::Object(Map::new()));
+    let Some(labels) = labels.as_object_mut() else { return };
+    for (key, value) in [
+        (LABEL_TASK, request.task.as_str()),
+        (LABEL_CONTAINER, request.spec.name.as_str()),
+        (LABEL_FAMILY, &request.family),
+        (LABEL_VERSION, &request.version),
+        (LABEL_CLUSTER, cluster),
+    ] {
+        labels.insert(key.to_owned(), Value::from(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// The container `web` of the recorded payload, reduced to what this agent runs.
+    fn web() -> CreateRequest {
+        let spec = json!({
+            "name": "web", "image": "localhost:5001/judge/open:latest", "essential": true,
+            "command": ["httpd", "-f", "-p", "80", "-h", "/www"],
+            "environment": {"A": "1", "SHARED": "definition"},
+            "cpu": 128, "memory": 64,
+            "ports": [
+                {"container_port": 80, "host_port": 28480, "protocol": "tcp"},
+                {"container_port": 81, "host_port": 0, "protocol": "udp"},
+            ],
+            "mounts": [{"host_path": "/srv", "container_path": "/host", "read_only": true}],
+            "health_check": true,
+            "engine_settings": {
+                "config": r#"{"Labels": {"my": "label", "com.amazonaws.ecs.cluster": "forged"}, "User": "root",
+                    "Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 1000000000, "Timeout": 1000000000, "Retries": 2}}"#,
+                "host_config": r#"{"Ulimits": [{"Name": "nofile", "Soft": 1024, "Hard": 2048}], "CapAdd": ["NET_ADMIN"],
+                    "Tmpfs": {"/t": "size=1m"}, "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}}}"#,
+            },
+            "endpoint_id": "d9c8a5df-4e7b-4ed7-8770-7a2d2a53f0ac",
+        });
+        CreateRequest {
+            task: "arn:aws:ecs:us-west-2:123456789012:task/judge/319892675625455485f5c720b4cd7692".into(),
+            family: "judge-family".into(),
+            version: "7".into(),
+            runtime_name: "ecs-judge-family-7-web-d49fe3fdbfdec3f7a101".into(),
+            spec: serde_json::from_value(spec).unwrap(),
+            links: Vec::new(),
+        }
+    }
+
+    fn around<'a>(host_ports: &'a [u16], image_env: &'a [String]) -> Surroundings<'a> {
+        Surroundings { cluster: "judge", region: Some("us-west-2"), image_env, host_ports }
+    }
+
+    fn made(request: &CreateRequest) -> Value {
+        serde_json::to_value(body(request, &around(&[28480, 32768], &[])).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn asks_docker_for_what_the_reference_asked_for() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/docker_inspect_web.json");
+        let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let made = made(&web());
+        for field in ["Cmd", "ExposedPorts", "Healthcheck", "Image", "User"] {
+            assert_eq!(made[field], golden["Config"][field], "{field}");
+        }
+        for field in ["CapAdd", "CpuShares", "LogConfig", "Memory", "Tmpfs", "Ulimits"] {
+            assert_eq!(made["HostConfig"][field], golden["HostConfig"][field], "{field}");
+        }
+        for port in ["80/tcp", "81/udp"] {
+            let wanted = &golden["HostConfig"]["PortBindings"][port][0]["HostPort"];
+            assert_eq!(made["HostConfig"]["PortBindings"][port], json!([{"HostPort": wanted}]));
+        }
+        assert_eq!(made["HostConfig"]["Binds"], json!(["/srv:/host:ro"]));
+        let mut labels = golden["Config"]["Labels"].clone();
+        labels.as_object_mut().unwrap().remove("judge.variant"); // the image's own
+        assert_eq!(made["Labels"], labels);
+        let not_yet =
+            ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "FROM_ASM", "FROM_SSM", "FROM_FILE", "PATH", "IMAGE_VAR"];
+        let mut env: Vec<&str> = golden["Config"]["Env"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        env.retain(|line| !not_yet.contains(&line.split('=').next().unwrap()));
+        env.sort_unstable();
+        assert_eq!(made["Env"], json!(env));
+    }
+
+    #[test]
+    fn no_region_where_task_or_image_has_one() {
+        let mut request = web();
+        let with = |request: &CreateRequest, image: &[String]| {
+            let body = body(request, &around(&[], image)).unwrap();
+            body.env.unwrap().iter().any(|line| line == "AWS_REGION=us-west-2")
+        };
+        assert!(with(&request, &[]));
+        assert!(!with(&request, &["AWS_DEFAULT_REGION".into()]));
+        request.spec.environment.0.insert("AWS_REGION".into(), String::new());
+        assert!(!with(&request, &[]));
+    }
+
+    #[test]
+    fn limits_of_cpu_and_memory() {
+        let table = [(0, 0, 2, Value::Null), (1, 3, 2, json!(4 << 20)), (999_999, 8, 262_144, json!(8 << 20))];
+        for (cpu, memory, shares, bytes) in table {
+            let mut request = web();
+            (request.spec.cpu, request.spec.memory) = (cpu, memory);
+            let made = made(&request);
+            assert_eq!(made["HostConfig"]["CpuShares"], json!(shares));
+            assert_eq!(made["HostConfig"]["Memory"], bytes);
+        }
+    }
+
+    #[test]
+    fn links_come_from_the_request_and_a_non_blocking_log_is_bounded() {
+        let mut request = web();
+        request.links = vec![("ecs-f-1-db-00".into(), "db".into())];
+        request.spec.engine_settings.host_config =
+            r#"{"logconfig": {"type": "awslogs", "config": {"mode": "non-blocking"}}}"#.into();
+        let made = made(&request);
+        assert_eq!(made["HostConfig"]["Links"], json!(["ecs-f-1-db-00:db"]));
+        assert_eq!(made["HostConfig"]["LogConfig"]["Config"]["max-buffer-size"], json!("10m"));
+    }
+
+    #[test]
+    fn what_cannot_be_created_says_why() {
+        type Break = fn(&mut CreateRequest);
+        let table: [(Break, &str); 4] = [
+            (
+                |r| r.spec.engine_settings.config.clear(),
+                "DockerClientConfigError: docker health check is nil while container health check type is DOCKER",
+            ),
+            (
+                |r| r.spec.engine_settings.config = "{".into(),
+                "DockerClientConfigError: Unable decode given docker config: ",
+            ),
+            (
+                |r| r.spec.engine_settings.host_config = r#"{"Memory": "x"}"#.into(),
+                "HostConfigError: Unable to decode given host config: json: cannot unmarshal string",
+            ),
+            (
+                |r| r.spec.mounts[0].host_path.clear(),
+                "HostConfigError: Unable to resolve volume mounts; invalid path: web ;  -> /host",
+            ),
+        ];
+        for (break_it, text) in table {
+            let mut request = web();
+            break_it(&mut request);
+            let failure = body(&request, &around(&[1, 2], &[])).unwrap_err().to_string();
+            assert!(failure.starts_with(text), "{failure}");
+        }
+    }
+
+    #[test]
+    fn the_payload_may_replace_the_whole_environment() {
+        let mut request = web();
+        request.spec.health_check = false;
+        request.spec.engine_settings.config = r#"{"env": ["ONLY=this"], "entrypoint": ["/x"]}"#.into();
+        let made = made(&request);
+        assert_eq!((&made["Env"], &made["Entrypoint"]), (&json!(["ONLY=this"]), &json!(["/x"])));
+    }
+}

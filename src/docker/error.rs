@@ -1,0 +1,188 @@
+//! What can go wrong between the agent and the Docker daemon, and how it is said to customers.
+//!
+//! Owns [`DockerError`] and its translation to the catalogue of `task-engine.md` §15. It decides nothing about retries.
+//! Invariant: a call that may have reached the daemon and got no answer becomes [`OpError::Unknown`], never `Failed`.
+
+use crate::model::{Failure, OpError};
+use bollard::errors::Error as Bollard;
+use std::future::Future;
+use std::time::Duration;
+
+/// How a call to the daemon failed, by what the caller does differently.
+#[derive(Debug, thiserror::Error)]
+pub enum DockerError {
+    /// Nothing listens, or it may not be opened: the request was not sent.
+    #[error("Cannot connect to the Docker daemon. Is the docker daemon running?")]
+    Unreachable(#[source] Option<Box<dyn std::error::Error + Send + Sync>>),
+    /// The daemon answered with an error status.
+    #[error("Error response from daemon: {message}")]
+    Daemon {
+        /// HTTP status.
+        status: u16,
+        /// The daemon's own text.
+        message: String,
+    },
+    /// The daemon reported an error after it had begun to answer (pull progress).
+    #[error("{0}")]
+    Stream(String),
+    /// No answer within the limit. The work may still be done.
+    #[error("timed out after waiting {}", go_duration(*.0))]
+    Timeout(Duration),
+    /// The connection broke, or the answer could not be read, after the request was sent.
+    #[error("lost the connection to the Docker daemon: {0}")]
+    Cut(String),
+    /// The endpoint cannot be used, or no API version is spoken by both sides.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl DockerError {
+    /// The daemon does not know what was asked about.
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Daemon { status: 404, .. })
+    }
+
+    /// The failure of the catalogue. `what` is the transition named by a time-out.
+    pub(super) fn failure(&self, name: &str, what: &str) -> Failure {
+        match self {
+            Self::Timeout(limit) => timed_out(what, *limit),
+            Self::Daemon { status, .. } if *status < 500 && *status != 429 => {
+                Failure::permanent(name, self.to_string())
+            }
+            Self::Unusable(_) => Failure::permanent(name, self.to_string()),
+            Self::Daemon { .. } | Self::Unreachable(_) | Self::Stream(_) | Self::Cut(_) => {
+                Failure::retryable(name, self.to_string())
+            }
+        }
+    }
+
+    /// For calls that change something: no answer means that it may have happened.
+    pub(super) fn of_change(&self, name: &str, what: &str) -> OpError {
+        let failure = self.failure(name, what);
+        match self {
+            Self::Timeout(_) | Self::Cut(_) => OpError::Unknown(failure),
+            Self::Unreachable(_) | Self::Daemon { .. } | Self::Stream(_) | Self::Unusable(_) => {
+                OpError::Failed(failure)
+            }
+        }
+    }
+
+    /// For calls that only look: no answer means nothing.
+    pub(super) fn of_read(&self, name: &str, what: &str) -> OpError {
+        OpError::Failed(self.failure(name, what))
+    }
+}
+
+impl From<Bollard> for DockerError {
+    fn from(error: Bollard) -> Self {
+        match error {
+            Bollard::DockerResponseServerError { status_code, message } => {
+                Self::Daemon { status: status_code, message: message.trim().to_owned() }
+            }
+            Bollard::DockerStreamError { error } => Self::Stream(error),
+            Bollard::HyperLegacyError { err } if err.is_connect() => Self::Unreachable(Some(Box::new(err))),
+            Bollard::SocketNotFoundError(_) => Self::Unreachable(None),
+            Bollard::URLParseError { .. }
+            | Bollard::InvalidURIError { .. }
+            | Bollard::UnsupportedURISchemeError { .. } => Self::Unusable(error.to_string()),
+            other => Self::Cut(other.to_string()),
+        }
+    }
+}
+
+impl From<reqwest::Error> for DockerError {
+    fn from(error: reqwest::Error) -> Self {
+        // The URL of a unix socket request is invented; it would only confuse.
+        let error = error.without_url();
+        if error.is_connect() { Self::Unreachable(Some(Box::new(error))) } else { Self::Cut(error.to_string()) }
+    }
+}
+
+/// `DockerTimeoutError` of a transition.
+pub(super) fn timed_out(what: &str, limit: Duration) -> Failure {
+    let text = format!("Could not transition to {what}; timed out after waiting {}", go_duration(limit));
+    Failure::retryable("DockerTimeoutError", text)
+}
+
+/// Runs a call with a limit on the whole of it: head and body.
+pub(super) async fn within<T, E: Into<DockerError>>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, DockerError> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(answer) => answer.map_err(Into::into),
+        Err(_) => Err(DockerError::Timeout(limit)),
+    }
+}
+
+/// A duration as Go prints it: `30s`, `4m0s`, `2h0m0s`, `1.5s`, `250ms`.
+pub fn go_duration(duration: Duration) -> String {
+    let fraction = |whole: u64, nanos: u32, digits: usize| {
+        let text = format!("{nanos:0digits$}");
+        let text = text.trim_end_matches('0');
+        if text.is_empty() { whole.to_string() } else { format!("{whole}.{text}") }
+    };
+    let (secs, nanos) = (duration.as_secs(), duration.subsec_nanos());
+    match secs {
+        0 if nanos == 0 => "0s".to_owned(),
+        0 if nanos < 1_000 => format!("{nanos}ns"),
+        0 if nanos < 1_000_000 => format!("{}µs", fraction(u64::from(nanos / 1_000), nanos % 1_000, 3)),
+        0 => format!("{}ms", fraction(u64::from(nanos / 1_000_000), nanos % 1_000_000, 6)),
+        _ => {
+            let rest = format!("{}s", fraction(secs % 60, nanos, 9));
+            match (secs / 3600, secs / 60 % 60) {
+                (0, 0) => rest,
+                (0, minutes) => format!("{minutes}m{rest}"),
+                (hours, minutes) => format!("{hours}h{minutes}m{rest}"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::FailureKind;
+
+    #[test]
+    fn durations_print_like_go() {
+        let table = [
+            (0, "0s"),
+            (250, "250ms"),
+            (1_500, "1.5s"),
+            (30_000, "30s"),
+            (150_000, "2m30s"),
+            (240_000, "4m0s"),
+            (60_250, "1m0.25s"),
+            (7_200_000, "2h0m0s"),
+            (3_661_000, "1h1m1s"),
+        ];
+        for (millis, text) in table {
+            assert_eq!(go_duration(Duration::from_millis(millis)), text);
+        }
+        assert_eq!(go_duration(Duration::from_nanos(1_500)), "1.5µs");
+        assert_eq!(go_duration(Duration::from_nanos(12)), "12ns");
+    }
+
+    #[test]
+    fn no_answer_to_a_change_is_unknown_and_to_a_read_is_failed() {
+        let error = DockerError::Timeout(Duration::from_secs(240));
+        let text = "DockerTimeoutError: Could not transition to created; timed out after waiting 4m0s";
+        let OpError::Unknown(failure) = error.of_change("CannotCreateContainerError", "created") else { panic!() };
+        assert_eq!(failure.to_string(), text);
+        assert!(matches!(error.of_read("X", "inspecting"), OpError::Failed(_)));
+        assert!(matches!(DockerError::Cut("x".into()).of_change("X", "created"), OpError::Unknown(_)));
+        assert!(matches!(DockerError::Unreachable(None).of_change("X", "created"), OpError::Failed(_)));
+    }
+
+    #[test]
+    fn daemon_errors_carry_the_prefix_of_the_go_client() {
+        let table = [(404, FailureKind::Permanent), (429, FailureKind::Retryable), (500, FailureKind::Retryable)];
+        for (status_code, kind) in table {
+            let error = DockerError::from(Bollard::DockerResponseServerError { status_code, message: "no\n".into() });
+            let failure = error.failure("CannotStartContainerError", "started");
+            assert_eq!(failure.to_string(), "CannotStartContainerError: Error response from daemon: no");
+            assert_eq!(failure.kind, kind);
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The daemon's event stream, turned into observations.
+//!
+//! Owns the stream, its re-opening, and the looks that events call for. An event only says *which* container changed; what it is now
+//! comes from an inspect. Reading never waits for looking or for the receiver: the daemon drops events of slow readers, so changes are
+//! collected by container in between. Invariant: whenever an event may have been missed, [`Notice::Gap`] is sent afterwards.
+
+use super::Docker;
+use super::backoff::Backoff;
+use super::create::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK};
+use super::error::{DockerError, within};
+use crate::model::{ContainerName, Observation, OpError, RunState, RuntimeId, TaskArn};
+use futures_util::{StreamExt, stream};
+use reqwest::Response;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{sleep, timeout};
+
+/// Something the event stream brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Events may have been missed (the stream was opened, for the first time or again, or could not be followed): ask for an
+    /// inventory. Changes after the gap are told.
+    Gap,
+    /// A container of ours changed; this is how it is now.
+    Seen(Box<Observation>),
+    /// A container of ours was removed.
+    Destroyed {
+        /// Its task.
+        task: TaskArn,
+        /// Its name in the task.
+        container: ContainerName,
+        /// The engine's id of it.
+        runtime_id: RuntimeId,
+    },
+}
+
+const ACTIONS: [&str; 6] = ["create", "start", "die", "stop", "destroy", "health_status"];
+const OPEN_LIMIT: Duration = Duration::from_secs(30);
+/// A stream without any event for this long is opened anew: it may be dead without knowing. The gap this means costs one listing.
+const QUIET_LIMIT: Duration = Duration::from_secs(300);
+const LOOK_LIMIT: Duration = Duration::from_secs(10);
+const LOOKS_AT_ONCE: usize = 8;
+/// Containers with unread changes; more than that, and an inventory is cheaper.
+const MAX_CHANGED: usize = 4096;
+const MAX_EVENT_BYTES: usize = 1 << 20;
+/// There is no last attempt: without events the agent is blind.
+const REOPEN_BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(100), factor: 2.0, cap: Duration::from_secs(10) };
+
+/// What is known of a container from its events since the last look.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Change {
+    exit_code: Option<i32>,
+    destroyed: Option<(TaskArn, ContainerName)>,
+}
+
+/// Changes not yet looked at. At most one entry for each container.
+#[derive(Debug, Default)]
+struct Pending {
+    gap: bool,
+    changed: BTreeMap<String, Change>,
+}
+
+#[derive(Debug, Default)]
+struct Changes {
+    pending: Mutex<Pending>,
+    news: Notify,
+}
+
+impl Changes {
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gap(&self) {
+        self.lock().gap = true;
+        self.news.notify_one();
+    }
+
+    fn add(&self, id: String, change: Change) {
+        {
+            let mut pending = self.lock();
+            if pending.changed.len() >= MAX_CHANGED && !pending.changed.contains_key(&id) {
+                *pending = Pending { gap: true, changed: BTreeMap::new() };
+            }
+            let known = pending.changed.entry(id).or_default();
+            known.exit_code = change.exit_code.or(known.exit_code);
+            known.destroyed = change.destroyed.or_else(|| known.destroyed.take());
+        }
+        self.news.notify_one();
+    }
+
+    async fn take(&self) -> Pending {
+        loop {
+            let pending = std::mem::take(&mut *self.lock());
+            if pending.gap || !pending.changed.is_empty() {
+                return pending;
+            }
+            self.news.notified().await;
+        }
+    }
+}
+
+impl Docker {
+    /// Follows the event stream for ever, and ends only when nobody receives any more.
+    pub async fn watch(&self, notices: mpsc::Sender<Notice>) {
+        let changes = Changes::default();
+        tokio::select! {
+            () = self.read_events(&changes) => {}
+            () = self.look_at_changes(&changes, &notices) => {}
+            () = notices.closed() => {}
+        }
+    }
+
+    async fn read_events(&self, changes: &Changes) {
+        // The answer's head may come before the daemon listens to itself; "since" covers the moment between.
+        let mut since = now();
+        let mut failures = 0;
+        loop {
+            let before = since.clone();
+            let ended = match self.open_events(&since).await {
+                Ok(stream) => {
+                    changes.gap();
+                    self.read_stream(stream, &mut since, changes).await
+                }
+                Err(error) => Err(error),
+            };
+            match ended {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    failures = if since == before { failures + 1 } else { 0 };
+                    tracing::warn!(%error, "the Docker event stream ended; opening it again");
+                    sleep(REOPEN_BACKOFF.delay(failures)).await;
+                }
+            }
+        }
+    }
+
+    async fn open_events(&self, since: &str) -> Result<Response, DockerError> {
+        let cluster = format!("{LABEL_CLUSTER}={}", self.settings.cluster);
+        let filters = json!({"type": ["container"], "event": ACTIONS, "label": [LABEL_TASK, cluster]}).to_string();
+        let query = [("since", since), ("filters", &filters)];
+        within(OPEN_LIMIT, self.reader.open(&["events"], &query, None)).await
+    }
+
+    /// Reads until the stream ends (`Err`) or has been quiet for long (`Ok`).
+    async fn read_stream(
+        &self,
+        mut stream: Response,
+        since: &mut String,
+        changes: &Changes,
+    ) -> Result<(), DockerError> {
+        let mut buffer = Vec::new();
+        loop {
+            let Ok(chunk) = timeout(QUIET_LIMIT, stream.chunk()).await else { return Ok(()) };
+            let Some(chunk) = chunk? else { return Err(DockerError::Cut("end of stream".to_owned())) };
+            buffer.extend_from_slice(&chunk);
+            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = buffer.drain(..=end).collect();
+                // What cannot be read is not for us; the periodic inventory covers the rest.
+                let Ok(event) = serde_json::from_slice::<Value>(&line) else { continue };
+                if let Some(nanos) = event.get("timeNano").and_then(Value::as_u64) {
+                    *since = seconds(nanos);
+                }
+                if let Some((id, change)) = change(&event) {
+                    changes.add(id, change);
+                }
+            }
+            if buffer.len() > MAX_EVENT_BYTES {
+                return Err(DockerError::Cut("an event is too long".to_owned()));
+            }
+        }
+    }
+
+    /// Looks at what changed and tells it. Ends when nobody receives.
+    async fn look_at_changes(&self, changes: &Changes, notices: &mpsc::Sender<Notice>) {
+        loop {
+            let pending = changes.take().await;
+            if pending.gap && notices.send(Notice::Gap).await.is_err() {
+                return;
+            }
+            let looks = pending.changed.into_iter().map(|(id, change)| self.look(id, change));
+            let mut looks = stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE);
+            while let Some(look) = looks.next().await {
+                match look {
+                    Ok(None) => {}
+                    Ok(Some(notice)) => {
+                        if notices.send(notice).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(()) => changes.gap(),
+                }
+            }
+        }
+    }
+
+    /// `Err`: the change is known and its outcome is not.
+    async fn look(&self, id: String, change: Change) -> Result<Option<Notice>, ()> {
+        if let Some((task, container)) = change.destroyed {
+            return Ok(Some(Notice::Destroyed { task, container, runtime_id: id.into() }));
+        }
+        match timeout(LOOK_LIMIT, self.inspect(&id)).await {
+            Ok(Ok(seen)) => Ok(seen.map(|seen| Notice::Seen(Box::new(with_exit_code(seen, change.exit_code))))),
+            Ok(Err(OpError::Failed(failure) | OpError::Unknown(failure))) => {
+                tracing::warn!(container = id, %failure, "a container changed and cannot be inspected");
+                // The gap makes the receiver ask again; a pause keeps that from becoming a busy loop.
+                sleep(REOPEN_BACKOFF.delay(3)).await;
+                Err(())
+            }
+            Err(_) => {
+                tracing::warn!(container = id, "a container changed and its inspect does not answer");
+                Err(())
+            }
+        }
+    }
+}
+
+fn with_exit_code(mut seen: Observation, from_event: Option<i32>) -> Observation {
+    if seen.state == RunState::Exited && seen.exit_code.is_none() {
+        seen.exit_code = from_event;
+    }
+    seen
+}
+
+/// Which container an event is about, and what the event alone can tell of it.
+fn change(event: &Value) -> Option<(String, Change)> {
+    if event.get("Type").and_then(Value::as_str).is_some_and(|kind| kind != "container") {
+        return None;
+    }
+    let attributes = event.pointer("/Actor/Attributes");
+    let attribute = |name: &str| attributes.and_then(|all| all.get(name)).and_then(Value::as_str);
+    let id =
+        event.pointer("/Actor/ID").or_else(|| event.get("id")).and_then(Value::as_str).filter(|id| !id.is_empty())?;
+    let action = event.get("Action").or_else(|| event.get("status")).and_then(Value::as_str)?;
+    let action = action.split(':').next().unwrap_or(action);
+    if !ACTIONS.contains(&action) {
+        return None;
+    }
+    let mut change = Change::default();
+    if action == "die" {
+        change.exit_code = attribute("exitCode").and_then(|code| code.parse().ok());
+    }
+    if action == "destroy" {
+        change.destroyed = Some((attribute(LABEL_TASK)?.into(), attribute(LABEL_CONTAINER)?.into()));
+    }
+    Some((id.to_owned(), change))
+}
+
+fn now() -> String {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{}.{:09}", since_epoch.as_secs(), since_epoch.subsec_nanos())
+}
+
+fn seconds(nanos: u64) -> String {
+    format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(action: &str, attributes: Value) -> Value {
+        json!({"Type": "container", "Action": action, "Actor": {"ID": "c1", "Attributes": attributes}, "timeNano": 1_500_000_000_u64})
+    }
+
+    #[test]
+    fn events_say_which_container_changed() {
+        let nothing = Change::default();
+        for action in ["create", "start", "stop", "health_status: healthy", "health_status: dizzy"] {
+            assert_eq!(change(&event(action, json!({}))), Some(("c1".into(), nothing.clone())), "{action}");
+        }
+        let died = change(&event("die", json!({"exitCode": "137"}))).unwrap().1;
+        assert_eq!(died.exit_code, Some(137));
+        let labels = json!({LABEL_TASK: "t", LABEL_CONTAINER: "web"});
+        let destroyed = change(&event("destroy", labels)).unwrap().1.destroyed;
+        assert_eq!(destroyed, Some(("t".into(), "web".into())));
+        // The shape before API 1.22.
+        assert!(change(&json!({"status": "start", "id": "c1"})).is_some());
+    }
+
+    #[test]
+    fn what_an_agent_of_today_does_not_know_is_skipped() {
+        let other_type = json!({"Type": "hologram", "Action": "start", "Actor": {"ID": "c1"}});
+        let no_id = json!({"Type": "container", "Action": "start", "Actor": {"ID": ""}});
+        for event in [other_type, no_id, event("exec_start: true", json!({})), event("beam_up", json!({})), json!(7)] {
+            assert_eq!(change(&event), None, "{event}");
+        }
+    }
+
+    #[tokio::test]
+    async fn changes_of_one_container_are_collected_and_too_many_become_a_gap() {
+        let changes = Changes::default();
+        changes.add("c1".into(), Change { exit_code: Some(3), destroyed: None });
+        changes.add("c1".into(), Change::default());
+        let pending = changes.take().await;
+        assert_eq!((pending.gap, pending.changed.len()), (false, 1));
+        assert_eq!(pending.changed["c1"].exit_code, Some(3));
+        for number in 0..=MAX_CHANGED {
+            changes.add(number.to_string(), Change::default());
+        }
+        let pending = changes.take().await;
+        assert_eq!((pending.gap, pending.changed.len()), (true, 1));
+    }
+
+    #[test]
+    fn times_are_written_for_docker() {
+        assert_eq!(seconds(1_500_000_042), "1.500000042");
+        let (secs, nanos) = now().split_once('.').map(|(s, n)| (s.len(), n.len())).unwrap();
+        assert!(secs >= 10 && nanos == 9);
+    }
+}

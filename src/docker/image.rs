@@ -1,0 +1,194 @@
+//! Images: is one there, and which digest does a reference stand for (spec `images.md` §3)?
+//!
+//! Owns looks at local images and at registries through the daemon. Pulling is [`super::pull`]. Invariant: nothing here changes an
+//! image.
+
+use super::Docker;
+use super::backoff::Backoff;
+use super::error::{DockerError, timed_out};
+use super::reference::Reference;
+use super::version::DISTRIBUTION;
+use crate::model::{Failure, OpError, RegistryCredentials};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// The reference gives no limit for this call; one that hangs would hold a create for ever.
+const INSPECT_LIMIT: Duration = Duration::from_secs(30);
+const MANIFEST_ATTEMPTS: u32 = 9;
+const MANIFEST_BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(10), factor: 3.0, cap: Duration::from_secs(5) };
+const MANIFEST_ERROR: &str = "CannotPullImageManifestError";
+
+/// What matters of a local image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// `sha256:…`
+    pub id: String,
+    /// Names of the variables the image sets.
+    pub env_keys: Vec<String>,
+    /// Digest of this image in the registry of the reference it was looked up by, if it came from there.
+    pub repo_digest: Option<String>,
+    /// The image came from a registry at all (it may be another one, or another repository).
+    pub has_repo_digests: bool,
+}
+
+impl Docker {
+    /// Looks for an image locally, by reference. `None`: not there.
+    pub async fn image_present(&self, image: &str) -> Result<Option<ImageFacts>, OpError> {
+        let Some(reference) = Reference::parse(image) else { return Err(invalid_reference("CannotInspectImageError")) };
+        match self.reader.get(&["images", image, "json"], &[], INSPECT_LIMIT).await {
+            Ok(answer) => Ok(Some(facts(&answer, &reference))),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.of_read("CannotInspectImageError", "inspecting")),
+        }
+    }
+
+    /// The digest of an image that need not be pulled. `None`: it was built here and has none.
+    pub async fn local_digest(&self, image: &str) -> Result<Option<String>, OpError> {
+        let failed = |text: String| OpError::Failed(Failure::permanent(MANIFEST_ERROR, text));
+        let renamed = |error| match error {
+            OpError::Failed(failure) | OpError::Unknown(failure) => {
+                OpError::Failed(Failure { name: MANIFEST_ERROR.to_owned(), ..failure })
+            }
+        };
+        match self.image_present(image).await.map_err(renamed)? {
+            None => Err(failed(format!("Error response from daemon: No such image: {image}"))),
+            Some(facts) if facts.has_repo_digests && facts.repo_digest.is_none() => {
+                Err(failed(format!("failed to find a repo digest matching '{image}'")))
+            }
+            Some(facts) => Ok(facts.repo_digest),
+        }
+    }
+
+    /// Asks the registry which digest a reference stands for. `None`: the daemon is too old to tell, or the registry has only a
+    /// v1 manifest, whose digest cannot be pulled by.
+    pub async fn resolve_manifest(
+        &self,
+        image: &str,
+        credentials: &RegistryCredentials,
+    ) -> Result<Option<String>, OpError> {
+        let Some(reference) = Reference::parse(image) else { return Err(invalid_reference(MANIFEST_ERROR)) };
+        if let Some(digest) = reference.digest {
+            return Ok(Some(digest.to_owned()));
+        }
+        if self.versions.spoken < DISTRIBUTION {
+            return Ok(None);
+        }
+        let auth = registry_auth(credentials);
+        let started = Instant::now();
+        let limit = Duration::from(self.settings.manifest_timeout);
+        match tokio::time::timeout(limit, self.ask_registry(&reference, &auth, limit)).await {
+            Ok(Ok(answer)) => Ok(digest_of(&answer)),
+            Ok(Err(error)) => {
+                let failure = error.failure(MANIFEST_ERROR, "MANIFEST_PULLED");
+                let message = super::pull::without_ecr_urls(&failure.message, image);
+                Err(OpError::Failed(Failure { message, ..failure }))
+            }
+            Err(_) => Err(OpError::Failed(timed_out("MANIFEST_PULLED", started.elapsed()))),
+        }
+    }
+
+    async fn ask_registry(&self, reference: &Reference<'_>, auth: &str, limit: Duration) -> Result<Value, DockerError> {
+        let name = reference.to_pull();
+        let mut attempt = 0;
+        loop {
+            match self.reader.get_with(&["distribution", &name, "json"], &[], Some(auth), limit).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) if attempt + 1 == MANIFEST_ATTEMPTS => return Err(error),
+                Err(error) => {
+                    tracing::debug!(image = name, %error, attempt, "the registry gave no manifest; trying again")
+                }
+            }
+            sleep(MANIFEST_BACKOFF.delay(attempt)).await;
+            attempt += 1;
+        }
+    }
+}
+
+pub(super) fn invalid_reference(name: &str) -> OpError {
+    OpError::Failed(Failure::permanent(name, "invalid reference format"))
+}
+
+/// The header's value: always sent, `{}` when anonymous.
+fn registry_auth(credentials: &RegistryCredentials) -> String {
+    let members = [
+        ("username", credentials.username.as_str()),
+        ("password", credentials.password.expose()),
+        ("email", &credentials.email),
+        ("serveraddress", &credentials.server_address),
+        ("identitytoken", credentials.identity_token.expose()),
+        ("registrytoken", credentials.registry_token.expose()),
+    ];
+    let given = members.into_iter().filter(|(_, value)| !value.is_empty() && !credentials.is_anonymous());
+    let document = Value::Object(given.map(|(name, value)| (name.to_owned(), json!(value))).collect());
+    URL_SAFE.encode(document.to_string())
+}
+
+fn digest_of(answer: &Value) -> Option<String> {
+    let member = |name: &str| answer.get("Descriptor").and_then(|d| d.get(name)).and_then(Value::as_str);
+    // Docker prints the descriptor's members in lower camel case; older builds of other engines did not.
+    let media_type = member("mediaType").or_else(|| member("MediaType")).unwrap_or_default();
+    let v1 = [
+        "application/vnd.docker.distribution.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    ];
+    member("digest").or_else(|| member("Digest")).filter(|_| !v1.contains(&media_type)).map(str::to_owned)
+}
+
+fn facts(answer: &Value, reference: &Reference<'_>) -> ImageFacts {
+    let texts = |pointer: &str| {
+        let list = answer.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+        list.filter_map(Value::as_str).collect::<Vec<_>>()
+    };
+    let digests = texts("/RepoDigests");
+    let wanted = reference.repository();
+    let matching = digests.iter().find_map(|text| {
+        let parsed = Reference::parse(text)?;
+        parsed.digest.filter(|_| parsed.repository() == wanted)
+    });
+    ImageFacts {
+        id: answer.get("Id").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        env_keys: texts("/Config/Env").iter().filter_map(|line| line.split('=').next()).map(str::to_owned).collect(),
+        repo_digest: matching.map(str::to_owned),
+        has_repo_digests: !digests.is_empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_take_the_digest_of_the_same_repository() {
+        let answer = json!({
+            "Id": "sha256:1", "Config": {"Env": ["PATH=/bin", "AWS_REGION=", "ODD"]},
+            "RepoDigests": ["other/app@sha256:aa", "docker.io/library/app@sha256:bb", "r.io/app@sha256:cc"],
+        });
+        for (image, digest) in [("app:1", Some("sha256:bb")), ("r.io/app", Some("sha256:cc")), ("r.io/x", None)] {
+            let facts = facts(&answer, &Reference::parse(image).unwrap());
+            assert_eq!(facts.repo_digest.as_deref(), digest, "{image}");
+            assert_eq!(facts.env_keys, ["PATH", "AWS_REGION", "ODD"]);
+            assert!(facts.has_repo_digests);
+        }
+        assert!(!facts(&json!({}), &Reference::parse("a").unwrap()).has_repo_digests);
+    }
+
+    #[test]
+    fn a_v1_manifest_has_no_usable_digest() {
+        let answer = |media: &str| json!({"Descriptor": {"mediaType": media, "digest": "sha256:1"}});
+        assert_eq!(digest_of(&answer("application/vnd.oci.image.manifest.v1+json")).as_deref(), Some("sha256:1"));
+        assert_eq!(digest_of(&answer("application/vnd.docker.distribution.manifest.v1+prettyjws")), None);
+        assert_eq!(digest_of(&json!({})), None);
+    }
+
+    #[test]
+    fn anonymous_is_an_empty_object() {
+        assert_eq!(URL_SAFE.decode(registry_auth(&RegistryCredentials::default())).unwrap(), b"{}");
+        let some = RegistryCredentials { username: "u".into(), password: "~?>".into(), ..Default::default() };
+        let sent: Value = serde_json::from_slice(&URL_SAFE.decode(registry_auth(&some)).unwrap()).unwrap();
+        assert_eq!(sent, json!({"username": "u", "password": "~?>"}));
+    }
+}

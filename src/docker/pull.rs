@@ -1,0 +1,239 @@
+//! Pulls an image, with progress, watchdogs and attempts (spec `images.md` §5, §8).
+//!
+//! Owns the pull call, the tag after a pull by digest, and the texts customers see. Whether to pull is the core's choice. Invariant:
+//! a pull ends: no output for five minutes, no progress for the set time, or the set time for the whole, whichever comes first.
+
+use super::Docker;
+use super::backoff::Backoff;
+use super::error::{DockerError, timed_out, within};
+use super::image::invalid_reference;
+use super::reference::Reference;
+use crate::model::{Failure, OpError, RegistryCredentials};
+use bollard::auth::DockerCredentials;
+use bollard::query_parameters::{CreateImageOptions, TagImageOptions};
+use futures_util::StreamExt;
+use std::pin::pin;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+const PULL_ERROR: &str = "CannotPullContainerError";
+const PULL_ATTEMPTS: u32 = 5;
+const PULL_BACKOFF: Backoff = Backoff { first: Duration::from_millis(1100), factor: 2.0, cap: Duration::from_secs(5) };
+/// The daemon says nothing before the registry has answered.
+const FIRST_OUTPUT_LIMIT: Duration = Duration::from_secs(300);
+const TAG_ATTEMPTS: u32 = 5;
+const TAG_PAUSE: Duration = Duration::from_millis(100);
+const TAG_LIMIT: Duration = Duration::from_secs(30);
+
+impl Docker {
+    /// Pulls `image`, by `digest` when one is known, and makes it findable under `image`.
+    ///
+    /// `credentials` is asked anew for every attempt; its failure ends the pull. All failures are `Failed`: a pull that was given up
+    /// is cancelled by the daemon, and one that went through after all does no harm.
+    pub async fn pull(
+        &self,
+        image: &str,
+        digest: Option<&str>,
+        credentials: impl AsyncFn() -> Result<RegistryCredentials, Failure>,
+    ) -> Result<(), OpError> {
+        let Some(wanted) = Reference::parse(image) else { return Err(invalid_reference(PULL_ERROR)) };
+        let canonical = digest.map(|digest| format!("{}@{digest}", wanted.name));
+        let reference = match canonical.as_deref().map(|text| (text, Reference::parse(text))) {
+            None => wanted.to_pull(),
+            Some((text, Some(_))) => text.to_owned(),
+            Some((_, None)) => {
+                let digest = digest.unwrap_or_default();
+                let text = format!(
+                    "failed to prepare a canonical reference with image '{image}' and digest '{digest}': invalid digest format"
+                );
+                return Err(OpError::Failed(Failure::permanent(PULL_ERROR, text)));
+            }
+        };
+        let limit = Duration::from(self.settings.pull_timeout);
+        let pulled = match timeout(limit, self.attempts(&reference, image, credentials)).await {
+            Ok(pulled) => pulled,
+            Err(_) => Err(timed_out("pulled", limit)),
+        };
+        pulled.map_err(OpError::Failed)?;
+        if canonical.is_some() && wanted.digest.is_none() {
+            self.tag(&reference, &wanted, image).await.map_err(OpError::Failed)?;
+        }
+        Ok(())
+    }
+
+    async fn attempts(
+        &self,
+        reference: &str,
+        image: &str,
+        credentials: impl AsyncFn() -> Result<RegistryCredentials, Failure>,
+    ) -> Result<(), Failure> {
+        let mut attempt = 0;
+        loop {
+            let failure = match self.attempt(reference, credentials().await?).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => for_customer(failure, image),
+            };
+            attempt += 1;
+            if attempt == PULL_ATTEMPTS {
+                return Err(failure);
+            }
+            tracing::info!(image, %failure, attempt, "a pull failed; trying again");
+            sleep(PULL_BACKOFF.delay(attempt - 1)).await;
+        }
+    }
+
+    async fn attempt(&self, reference: &str, credentials: RegistryCredentials) -> Result<(), Failure> {
+        let options = CreateImageOptions { from_image: Some(reference.to_owned()), ..CreateImageOptions::default() };
+        let mut progress = pin!(self.api.create_image(Some(options), None, Some(for_docker(credentials))));
+        let inactivity = Duration::from(self.settings.pull_inactivity);
+        let mut begun = false;
+        loop {
+            let limit = if begun { inactivity } else { FIRST_OUTPUT_LIMIT };
+            match timeout(limit, progress.next()).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(Ok(_))) => begun = true,
+                Ok(Some(Err(error))) => return Err(DockerError::from(error).failure(PULL_ERROR, "pulled")),
+                Err(_) if begun => {
+                    return Err(Failure::retryable(PULL_ERROR, "inactivity time exceeded timeout while pulling image"));
+                }
+                Err(_) => return Err(timed_out("pullBegin", FIRST_OUTPUT_LIMIT)),
+            }
+        }
+    }
+
+    /// Gives what was pulled by digest the name the task uses.
+    async fn tag(&self, source: &str, target: &Reference<'_>, image: &str) -> Result<(), Failure> {
+        let options = TagImageOptions {
+            repo: Some(target.name.to_owned()),
+            tag: Some(target.tag.unwrap_or("latest").to_owned()),
+        };
+        let attempts = async {
+            let mut attempt = 1;
+            loop {
+                match within(TAG_LIMIT, self.api.tag_image(source, Some(options.clone()))).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) if attempt == TAG_ATTEMPTS => return Err(error),
+                    Err(_) => attempt += 1,
+                }
+                sleep(TAG_PAUSE).await;
+            }
+        };
+        match timeout(TAG_LIMIT, attempts).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                Err(Failure::retryable(PULL_ERROR, format!("failed to tag image '{source}' as '{image}': {error}")))
+            }
+            Err(_) => Err(timed_out("pulled", TAG_LIMIT)),
+        }
+    }
+}
+
+fn for_docker(credentials: RegistryCredentials) -> DockerCredentials {
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    if credentials.is_anonymous() {
+        return DockerCredentials::default();
+    }
+    DockerCredentials {
+        username: some(&credentials.username),
+        password: some(credentials.password.expose()),
+        auth: None,
+        email: some(&credentials.email),
+        serveraddress: some(&credentials.server_address),
+        identitytoken: some(credentials.identity_token.expose()),
+        registrytoken: some(credentials.registry_token.expose()),
+    }
+}
+
+/// Redacted, and with a hint in front where the cause is a usual one.
+fn for_customer(failure: Failure, image: &str) -> Failure {
+    if failure.name != PULL_ERROR {
+        return failure;
+    }
+    let text = without_ecr_urls(&failure.message, image);
+    let hint = if is_missing_permission(&text) {
+        "The task can’t pull the image. Check that the role has the permissions to pull images from the registry. "
+    } else if text.contains("denied: requested access to the resource is denied") {
+        "The task can’t pull the image. Check whether the image exists. "
+    } else if text.contains("request canceled while waiting for connection") {
+        "The task can’t pull the image. Check your network configuration. "
+    } else {
+        ""
+    };
+    Failure { message: format!("{hint}{text}"), ..failure }
+}
+
+fn is_missing_permission(text: &str) -> bool {
+    text.split_once("denied: User: ").is_some_and(|(_, rest)| {
+        rest.find(" is not authorized to perform: ecr:BatchGetImage on resource").is_some_and(|user| user > 0)
+    })
+}
+
+/// Presigned layer addresses of ECR grant access to whoever reads them: they are taken out.
+pub(super) fn without_ecr_urls(text: &str, image: &str) -> String {
+    const BUCKET: &str = "starport-layer-bucket";
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("https") {
+        let end = rest[at..].find(char::is_whitespace).map_or(rest.len(), |length| at + length);
+        let inside = &rest[at + "https".len()..end];
+        let secret = inside.find(BUCKET).is_some_and(|bucket| bucket > 0 && bucket + BUCKET.len() < inside.len());
+        if secret {
+            out.push_str(rest[..at].strip_suffix('"').unwrap_or(&rest[..at]));
+            out.push_str("REDACTED ECR URL related to ");
+            out.push_str(image);
+        } else {
+            out.push_str(&rest[..end]);
+        }
+        rest = &rest[end..];
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layer_addresses_of_ecr_are_taken_out() {
+        let redacted = "REDACTED ECR URL related to app:1";
+        let table = [
+            ("no address", "no address".to_owned()),
+            ("see https://example.com/x for more", "see https://example.com/x for more".to_owned()),
+            ("Get \"https://prod-starport-layer-bucket.s3/a?sig=x\": EOF", format!("Get {redacted} EOF")),
+            ("get https://x-starport-layer-bucket/y\tthen https://ok", format!("get {redacted}\tthen https://ok")),
+            ("https://a-starport-layer-bucket/1 https://a-starport-layer-bucket/2", format!("{redacted} {redacted}")),
+            ("httpshttps://a-starport-layer-bucket/1", redacted.to_owned()),
+            ("httpsstarport-layer-bucket/1", "httpsstarport-layer-bucket/1".to_owned()),
+        ];
+        for (text, wanted) in table {
+            assert_eq!(without_ecr_urls(text, "app:1"), wanted);
+        }
+    }
+
+    #[test]
+    fn usual_causes_get_a_hint() {
+        let table = [
+            (
+                "denied: User: arn:aws:sts::1:x is not authorized to perform: ecr:BatchGetImage on resource: y",
+                "The task can’t pull the image. Check that the role has the permissions to pull images from the registry. denied: U",
+            ),
+            (
+                "pull access denied for a, repository does not exist: denied: requested access to the resource is denied",
+                "The task can’t pull the image. Check whether the image exists. pull access",
+            ),
+            (
+                "net/http: request canceled while waiting for connection",
+                "The task can’t pull the image. Check your network configuration. net/http",
+            ),
+            ("manifest unknown", "manifest unknown"),
+        ];
+        for (text, wanted) in table {
+            let failure = for_customer(Failure::permanent(PULL_ERROR, text), "a");
+            assert!(failure.message.starts_with(wanted) && failure.message.ends_with(text), "{failure}");
+        }
+        let timeout = timed_out("pullBegin", FIRST_OUTPUT_LIMIT);
+        let text = "DockerTimeoutError: Could not transition to pullBegin; timed out after waiting 5m0s";
+        assert_eq!(for_customer(timeout, "a").to_string(), text);
+    }
+}

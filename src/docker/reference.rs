@@ -1,0 +1,102 @@
+//! Image references: splitting, and the repository name two spellings have in common.
+//!
+//! Owns no network call. Invariant: a parsed reference holds only characters that may stand in a URL path, so it cannot
+//! reach another endpoint of the daemon.
+
+/// An image reference in its parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reference<'a> {
+    /// Everything before tag and digest.
+    pub(super) name: &'a str,
+    /// Text after the last `:`, unless that was a port.
+    pub(super) tag: Option<&'a str>,
+    /// Text after `@`.
+    pub(super) digest: Option<&'a str>,
+}
+
+impl<'a> Reference<'a> {
+    /// Splits a reference. `None` = no daemon would take it ("invalid reference format").
+    pub(super) fn parse(image: &'a str) -> Option<Self> {
+        let (rest, digest) = match image.split_once('@') {
+            Some((rest, digest)) => (rest, Some(digest)),
+            None => (image, None),
+        };
+        let (name, tag) = match rest.rsplit_once(':') {
+            Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+            _ => (rest, None),
+        };
+        let clean = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:[]+=".contains(c));
+        let segments_ok = name.split('/').all(|segment| !segment.is_empty() && segment != "." && segment != "..");
+        let parts_ok = tag.is_none_or(|tag| !tag.is_empty() && clean(tag))
+            && digest.is_none_or(|digest| digest.contains(':') && clean(digest) && !digest.contains('/'));
+        (clean(name) && segments_ok && parts_ok).then_some(Self { name, tag, digest })
+    }
+
+    /// The form with everything Docker fills in: `docker.io/library/busybox` for `busybox`.
+    pub(super) fn repository(&self) -> String {
+        let (host, path) = host_and_path(self.name);
+        let host = if host == "index.docker.io" { "docker.io" } else { host };
+        if host == "docker.io" && !path.contains('/') {
+            format!("{host}/library/{path}")
+        } else {
+            format!("{host}/{path}")
+        }
+    }
+
+    /// What is given to the pull call: untagged means `latest`, otherwise the daemon would pull every tag.
+    pub(super) fn to_pull(self) -> String {
+        match (self.tag, self.digest) {
+            (None, None) => format!("{}:latest", self.name),
+            (Some(tag), None) => format!("{}:{tag}", self.name),
+            (None, Some(digest)) => format!("{}@{digest}", self.name),
+            (Some(tag), Some(digest)) => format!("{}:{tag}@{digest}", self.name),
+        }
+    }
+}
+
+/// Splits off the registry host; a name without one belongs to Docker Hub (`docker.io`).
+pub(super) fn host_and_path(name: &str) -> (&str, &str) {
+    match name.split_once('/') {
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path),
+        _ => ("docker.io", name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_split_into_name_tag_and_digest() {
+        let table = [
+            ("busybox", ("busybox", None, None), "busybox:latest", "docker.io/library/busybox"),
+            ("me/app:1", ("me/app", Some("1"), None), "me/app:1", "docker.io/me/app"),
+            (
+                "localhost:5000/app",
+                ("localhost:5000/app", None, None),
+                "localhost:5000/app:latest",
+                "localhost:5000/app",
+            ),
+            ("r.io/a@sha256:ab", ("r.io/a", None, Some("sha256:ab")), "r.io/a@sha256:ab", "r.io/a"),
+            (
+                "index.docker.io/a:t",
+                ("index.docker.io/a", Some("t"), None),
+                "index.docker.io/a:t",
+                "docker.io/library/a",
+            ),
+        ];
+        for (image, (name, tag, digest), pull, repository) in table {
+            let reference = Reference::parse(image).unwrap();
+            assert_eq!(reference, Reference { name, tag, digest }, "{image}");
+            assert_eq!(reference.to_pull(), pull);
+            assert_eq!(reference.repository(), repository);
+        }
+    }
+
+    #[test]
+    fn nothing_that_could_leave_its_url_path_is_a_reference() {
+        for image in ["", ":", "a:", "../containers", "a/../b", "a//b", "a?x=1", "a#b", "a b", "a@sha256", "a%2e"] {
+            assert_eq!(Reference::parse(image), None, "{image}");
+        }
+    }
+}

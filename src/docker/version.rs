@@ -1,0 +1,113 @@
+//! Which API version is spoken with the daemon, and which it could speak (spec `docker-mapping.md` §9).
+//!
+//! Owns the arithmetic of versions. The versions a daemon speaks are read from `/version` (lowest and highest) instead of being probed
+//! one by one. Invariant: the version spoken lies within the daemon's range and within ours.
+
+use super::error::DockerError;
+use serde_json::Value;
+use std::fmt;
+
+/// A Docker API version, ordered by number: 1.9 < 1.24.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ApiVersion {
+    major: u16,
+    minor: u16,
+}
+
+/// The lowest version the agent can live with.
+const LOWEST: ApiVersion = ApiVersion { major: 1, minor: 21 };
+/// The newest version the agent was written for.
+const NEWEST: ApiVersion = ApiVersion { major: 1, minor: 44 };
+/// The newest version the client library has types for; only spoken with daemons that refuse `NEWEST`.
+const LIMIT: ApiVersion = ApiVersion { major: 1, minor: 53 };
+/// What ECS knows by name.
+const ADVERTISED: std::ops::RangeInclusive<u16> = 17..=44;
+/// Digests are asked from the registry from this version on: older daemons may still use v1 registries.
+pub(super) const DISTRIBUTION: ApiVersion = ApiVersion { major: 1, minor: 35 };
+
+impl ApiVersion {
+    fn parse(text: &str) -> Option<Self> {
+        let (major, minor) = text.split_once('.')?;
+        Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
+    }
+}
+
+impl fmt::Display for ApiVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// What came out of the talk about versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Versions {
+    /// The engine's own version, e.g. `20.10.24+dfsg1`.
+    pub(super) server: String,
+    /// The API version all calls use.
+    pub(super) spoken: ApiVersion,
+    /// The API versions to advertise, ascending.
+    pub(super) supported: Vec<String>,
+}
+
+/// From the answer to `GET /version`.
+pub(super) fn negotiate(answer: &Value) -> Result<Versions, DockerError> {
+    let text = |name: &str| answer.get(name).and_then(Value::as_str);
+    let highest = text("ApiVersion").and_then(ApiVersion::parse).ok_or_else(|| {
+        DockerError::Unusable("the Docker daemon does not say which API version it speaks".to_owned())
+    })?;
+    // Daemons before 1.25 do not name their lowest.
+    let lowest = text("MinAPIVersion").and_then(ApiVersion::parse).unwrap_or(ApiVersion { major: 1, minor: 12 });
+    let spoken = highest.min(NEWEST).max(lowest);
+    if spoken < LOWEST || spoken > LIMIT {
+        return Err(DockerError::Unusable(format!(
+            "the Docker daemon speaks API versions {lowest} to {highest}, this agent {LOWEST} to {LIMIT}"
+        )));
+    }
+    // A daemon that refuses what is older than 1.24 or later still has all that those versions had.
+    let extends = lowest >= ApiVersion { major: 1, minor: 24 };
+    let supported = ADVERTISED
+        .map(|minor| ApiVersion { major: 1, minor })
+        .filter(|version| *version <= highest && (extends || *version >= lowest))
+        .map(|version| version.to_string())
+        .collect();
+    Ok(Versions { server: text("Version").unwrap_or_default().to_owned(), spoken, supported })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_highest_version_both_sides_speak() {
+        let table = [
+            ("1.12", "1.41", "1.41", "1.17", "1.41", 25),
+            ("1.24", "1.44", "1.44", "1.17", "1.44", 28),
+            ("1.24", "1.47", "1.44", "1.17", "1.44", 28),
+            ("1.44", "1.52", "1.44", "1.17", "1.44", 28),
+            ("1.48", "1.53", "1.48", "1.17", "1.44", 28),
+            ("1.20", "1.22", "1.22", "1.20", "1.22", 3),
+        ];
+        for (min, max, spoken, first, last, count) in table {
+            let found = negotiate(&json!({"Version": "v", "ApiVersion": max, "MinAPIVersion": min})).unwrap();
+            assert_eq!(found.spoken.to_string(), spoken, "{min} {max}");
+            assert_eq!(found.supported.first().map(String::as_str), Some(first));
+            assert_eq!(found.supported.last().map(String::as_str), Some(last));
+            assert_eq!(found.supported.len(), count);
+        }
+        assert_eq!(negotiate(&json!({"ApiVersion": "1.24"})).unwrap().spoken.to_string(), "1.24");
+    }
+
+    #[test]
+    fn no_common_version_is_an_error() {
+        for answer in [
+            json!({}),
+            json!({"ApiVersion": "x"}),
+            json!({"ApiVersion": "1.20"}),
+            json!(null),
+            json!({"ApiVersion": "1.60", "MinAPIVersion": "1.54"}),
+        ] {
+            assert!(matches!(negotiate(&answer), Err(DockerError::Unusable(_))), "{answer}");
+        }
+    }
+}
