@@ -62,7 +62,12 @@ async fn act(args: Args, config: Config) -> Result<(), Fatal> {
         | Action::License
         | Action::ConfigReference
         | Action::CheckConfig => {
-            tracing::info!(version = version::OWN, commit = version::COMMIT, as_ecs_agent = version::SPOKEN, "starting");
+            tracing::info!(
+                version = version::OWN,
+                commit = version::COMMIT,
+                as_ecs_agent = version::SPOKEN,
+                "starting"
+            );
             runtime::run(config, args.blackhole_ec2_metadata).await
         }
     }

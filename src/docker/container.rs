@@ -6,7 +6,7 @@
 use super::create::{LABEL_CLUSTER, LABEL_TASK, Surroundings, body};
 use super::error::{DockerError, within};
 use super::{Docker, observe};
-use crate::model::{CreateRequest, Failure, Observation, OpError, Span};
+use crate::model::{CreateRequest, Failure, FailureKind, Observation, OpError, Span};
 use bollard::query_parameters::{CreateContainerOptions, RemoveContainerOptions, StopContainerOptions};
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
@@ -39,7 +39,12 @@ impl Docker {
         match within(limit, self.api.create_container(Some(options), body)).await {
             Ok(created) => self.look_after(&created.id).await,
             Err(error) => {
-                let failed = error.of_change("CannotCreateContainerError", "created");
+                let mut failed = error.of_change("CannotCreateContainerError", "created");
+                if let OpError::Failed(failure) = &mut failed
+                    && error.is_image_missing()
+                {
+                    failure.kind = FailureKind::ImageMissing;
+                }
                 if matches!(error, DockerError::Daemon { status: 409, .. }) {
                     self.adopt(request, failed).await
                 } else {
@@ -61,7 +66,7 @@ impl Docker {
             fixed => Ok(fixed),
         };
         request.spec.ports.iter().map(choose).collect::<Result<_, _>>().map_err(|cause| {
-            Failure::retryable("HostConfigError", format!("error retrieving docker port map: {cause}"))
+            Failure::permanent("HostConfigError", format!("error retrieving docker port map: {cause}"))
         })
     }
 

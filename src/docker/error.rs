@@ -46,9 +46,8 @@ impl DockerError {
     pub(super) fn failure(&self, name: &str, what: &str) -> Failure {
         match self {
             Self::Timeout(limit) => timed_out(what, *limit),
-            Self::Daemon { status, .. } if *status < 500 && *status != 429 => {
-                Failure::permanent(name, self.to_string())
-            }
+            // Docker answers 500 also for what will never work, such as a port that is taken.
+            Self::Daemon { status, .. } if !matches!(status, 429 | 503) => Failure::permanent(name, self.to_string()),
             Self::Unusable(_) => Failure::permanent(name, self.to_string()),
             Self::Daemon { .. } | Self::Unreachable(_) | Self::Stream(_) | Self::Cut(_) => {
                 Failure::retryable(name, self.to_string())
@@ -65,6 +64,11 @@ impl DockerError {
                 OpError::Failed(failure)
             }
         }
+    }
+
+    /// The daemon does not have the image that a container is to be created from.
+    pub(super) fn is_image_missing(&self) -> bool {
+        matches!(self, Self::Daemon { status: 404, message } if message.to_ascii_lowercase().contains("no such image"))
     }
 
     /// For calls that only look: no answer means nothing.
@@ -177,7 +181,7 @@ mod tests {
 
     #[test]
     fn daemon_errors_carry_the_prefix_of_the_go_client() {
-        let table = [(404, FailureKind::Permanent), (429, FailureKind::Retryable), (500, FailureKind::Retryable)];
+        let table = [(404, FailureKind::Permanent), (429, FailureKind::Retryable), (500, FailureKind::Permanent), (503, FailureKind::Retryable)];
         for (status_code, kind) in table {
             let error = DockerError::from(Bollard::DockerResponseServerError { status_code, message: "no\n".into() });
             let failure = error.failure("CannotStartContainerError", "started");
