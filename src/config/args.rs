@@ -1,0 +1,239 @@
+//! The command line of the daemon, in Go's flag syntax: `-name`, `--name`, `-name=value`, `-name value`, `--` ends the flags.
+//!
+//! Pure: it reads a list and returns what was asked for. Invariant: whatever Go's `flag` package refuses is an error (exit code 5,
+//! spec `registration.md` §1), and what it ignores is noted. Flags: spec `config.md` §2.8.
+
+use super::LogLevel;
+use std::ffi::OsString;
+
+/// What the process is to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Action {
+    /// Run as the agent.
+    #[default]
+    Run,
+    /// Print [`super::help::usage`].
+    Help,
+    /// Print the version.
+    Version,
+    /// Print the licence.
+    License,
+    /// Ask a running agent whether it is there.
+    Healthcheck,
+    /// Print the attributes that registration would send.
+    EcsAttributes,
+    /// Load the configuration, print [`super::help::report`]; exit 1 when it is fatal.
+    CheckConfig,
+    /// Print [`super::help::reference`].
+    ConfigReference,
+}
+
+/// A parsed command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Args {
+    /// What to do.
+    pub action: Action,
+    /// Goes before `ECS_LOGLEVEL`.
+    pub log_level: Option<LogLevel>,
+    /// TLS certificates are not verified (ECS API, ACS, TCS, ECR).
+    pub accept_insecure_cert: bool,
+    /// No instance metadata is asked for.
+    pub blackhole_ec2_metadata: bool,
+    /// What was accepted and has no effect, for the log.
+    pub notes: Vec<String>,
+}
+
+/// A command line that cannot be understood: exit code 5.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ArgsError {
+    /// No such flag.
+    #[error("flag provided but not defined: -{0}")]
+    Unknown(String),
+    /// A flag with an impossible name.
+    #[error("bad flag syntax: {0}")]
+    Syntax(String),
+    /// `-loglevel` at the end.
+    #[error("flag needs an argument: -{0}")]
+    NoValue(&'static str),
+    /// `-k=perhaps`.
+    #[error("invalid value for -{0}: expected true or false")]
+    NotBoolean(&'static str),
+    /// Not UTF-8.
+    #[error("an argument is not UTF-8")]
+    NotText,
+}
+
+/// One flag of the table below.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flag {
+    pub(super) name: &'static str,
+    pub(super) value: Option<&'static str>,
+    pub(super) help: &'static str,
+    means: Means,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Means {
+    Do(Action),
+    Level,
+    Insecure,
+    Blackhole,
+    Nothing,
+}
+
+const fn flag(name: &'static str, means: Means, help: &'static str) -> Flag {
+    let value = if matches!(means, Means::Level) { Some("LEVEL") } else { None };
+    Flag { name, value, help, means }
+}
+
+/// Every flag. Of several actions the first in this table is done.
+#[rustfmt::skip]
+pub(super) const FLAGS: &[Flag] = &[
+    flag("help", Means::Do(Action::Help), "Print this text."),
+    flag("h", Means::Do(Action::Help), "The same."),
+    flag("license", Means::Do(Action::License), "Print the licence."),
+    flag("version", Means::Do(Action::Version), "Print the version."),
+    flag("healthcheck", Means::Do(Action::Healthcheck), "Exit 0 if an agent answers on this host, else 1."),
+    flag("ecs-attributes", Means::Do(Action::EcsAttributes), "Print the attributes this agent would register with."),
+    flag("check-config", Means::Do(Action::CheckConfig), "Check the configuration, print it without its secrets; exit 1 if the agent would not start."),
+    flag("config-reference", Means::Do(Action::ConfigReference), "Print every variable as a commented ecs.config."),
+    flag("loglevel", Means::Level, "debug, info, warn, error, crit or none. Goes before ECS_LOGLEVEL."),
+    flag("k", Means::Insecure, "Do not verify TLS certificates. Not recommended."),
+    flag("blackhole-ec2-metadata", Means::Blackhole, "Do not ask the instance metadata service. Not recommended."),
+    Flag { value: Some("LEVEL"), ..flag("loglevel-driver", Means::Nothing, "Accepted, without effect.") },
+    Flag { value: Some("LEVEL"), ..flag("loglevel-on-instance", Means::Nothing, "Accepted, without effect.") },
+    flag("windows-service", Means::Nothing, "Accepted, without effect."),
+];
+
+impl Args {
+    /// Parses the arguments behind the program's name.
+    ///
+    /// # Errors
+    /// [`ArgsError`]; the caller prints it and exits with code 5.
+    pub fn parse<T: Into<OsString>>(arguments: impl IntoIterator<Item = T>) -> Result<Self, ArgsError> {
+        let mut args = Self::default();
+        let mut actions = Vec::new();
+        let mut words = arguments.into_iter().map(|word| word.into().into_string().map_err(|_| ArgsError::NotText));
+        while let Some(word) = words.next().transpose()? {
+            let Some(body) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')).filter(|_| word != "-") else {
+                args.notes.push("arguments behind the flags are ignored".to_owned());
+                break;
+            };
+            if body.is_empty() {
+                break;
+            }
+            if body.starts_with(['-', '=']) {
+                return Err(ArgsError::Syntax(word));
+            }
+            let (name, value) =
+                body.split_once('=').map_or((body, None), |(name, value)| (name, Some(value.to_owned())));
+            let flag =
+                FLAGS.iter().find(|flag| flag.name == name).ok_or_else(|| ArgsError::Unknown(name.to_owned()))?;
+            let value = match (value, flag.value) {
+                (None, Some(_)) => words.next().transpose()?.ok_or(ArgsError::NoValue(flag.name))?,
+                (value, _) => value.unwrap_or_else(|| "true".to_owned()),
+            };
+            args.take(flag, &value, &mut actions)?;
+        }
+        let first = FLAGS.iter().find_map(|flag| match flag.means {
+            Means::Do(action) if actions.contains(&flag.name) => Some(action),
+            _ => None,
+        });
+        args.action = first.unwrap_or_default();
+        Ok(args)
+    }
+
+    fn take(&mut self, flag: &Flag, value: &str, actions: &mut Vec<&'static str>) -> Result<(), ArgsError> {
+        if flag.value.is_some() {
+            if matches!(flag.means, Means::Nothing) {
+                self.notes.push(format!("-{} has no effect", flag.name));
+            } else if let Some(level) = LogLevel::from_name(value) {
+                self.log_level = Some(level);
+            } else {
+                self.notes.push(format!("-{}: no such level, ignored", flag.name));
+            }
+            return Ok(());
+        }
+        let on = match value {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
+            _ => return Err(ArgsError::NotBoolean(flag.name)),
+        };
+        match flag.means {
+            Means::Do(_) if on => actions.push(flag.name),
+            Means::Do(_) => actions.retain(|name| *name != flag.name),
+            Means::Insecure => self.accept_insecure_cert = on,
+            Means::Blackhole => self.blackhole_ec2_metadata = on,
+            Means::Level | Means::Nothing => self.notes.push(format!("-{} has no effect", flag.name)),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, ArgsError> {
+        Args::parse(line.split_whitespace())
+    }
+
+    #[test]
+    fn flags_are_read_as_go_reads_them() {
+        for (line, action) in [
+            ("", Action::Run),
+            ("-version", Action::Version),
+            ("--version", Action::Version),
+            ("-version=true", Action::Version),
+            ("-version=false", Action::Run),
+            ("-version -version=0", Action::Run),
+            ("--version -license", Action::License),
+            ("-healthcheck", Action::Healthcheck),
+            ("--help -version", Action::Help),
+            ("-h", Action::Help),
+            ("-ecs-attributes", Action::EcsAttributes),
+            ("--check-config", Action::CheckConfig),
+            ("-config-reference", Action::ConfigReference),
+            ("-- -version", Action::Run),
+            ("start -version", Action::Run),
+            ("- -version", Action::Run),
+        ] {
+            assert_eq!(parse(line).unwrap().action, action, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn switches_and_levels() {
+        let args = parse("-k --blackhole-ec2-metadata -loglevel DEBUG").unwrap();
+        assert!(args.accept_insecure_cert && args.blackhole_ec2_metadata && args.notes.is_empty());
+        assert_eq!(args.log_level, Some(LogLevel::Debug));
+        assert_eq!(parse("--loglevel=none").unwrap().log_level, Some(LogLevel::None));
+        // The word behind a flag with a value is its value, whatever it looks like.
+        let args = parse("-loglevel -k").unwrap();
+        assert_eq!((args.log_level, args.accept_insecure_cert), (None, false));
+        assert_eq!(args.notes, ["-loglevel: no such level, ignored"]);
+        assert_eq!(parse("-windows-service -loglevel-driver=info x").unwrap().notes.len(), 3);
+    }
+
+    #[test]
+    fn what_go_refuses_is_an_error() {
+        for (line, error) in [
+            ("-nope", ArgsError::Unknown("nope".to_owned())),
+            ("--nope=1", ArgsError::Unknown("nope".to_owned())),
+            ("---version", ArgsError::Syntax("---version".to_owned())),
+            ("-=x", ArgsError::Syntax("-=x".to_owned())),
+            ("-loglevel", ArgsError::NoValue("loglevel")),
+            ("-k=perhaps", ArgsError::NotBoolean("k")),
+            ("-version=", ArgsError::NotBoolean("version")),
+        ] {
+            assert_eq!(parse(line), Err(error), "{line:?}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn bytes_that_are_no_text_are_an_error() {
+        use std::os::unix::ffi::OsStringExt;
+        assert_eq!(Args::parse([OsString::from_vec(vec![b'-', 0xff])]), Err(ArgsError::NotText));
+    }
+}

@@ -1,0 +1,158 @@
+//! The table as text for people: `--help`, the reference file, and the report of `-check-config`.
+//!
+//! Makes text only; `main` prints it. Invariant: `examples/ecs.config.reference` is exactly what [`reference()`] returns (tested), and
+//! no text here holds a secret.
+
+use super::args::FLAGS;
+use super::keys::{Group, KEYS, Key, Stage};
+use super::{Loaded, kind::Kind};
+use std::fmt::Write as _;
+
+const WIDTH: usize = 100;
+
+/// The text of `--help`.
+pub fn usage() -> String {
+    let mut text = String::from("Usage: ecs-agent [flags]\n\nFlags (one or two dashes):\n");
+    for flag in FLAGS {
+        let name = flag.value.map_or_else(|| format!("-{}", flag.name), |value| format!("-{} {value}", flag.name));
+        let _ = writeln!(text, "{}", wrapped(&format!("  {name:<29}"), flag.help, 31));
+    }
+    text.push_str(
+        "\nExit codes: 0 stopped as asked, 1 error (start it again), 5 error that a restart does not cure.\n\n\
+         Variables, from the environment or, below it, from /etc/ecs/ecs.config (NAME=value lines, taken verbatim):\n",
+    );
+    for (group, rows) in grouped() {
+        let _ = writeln!(text, "\n{}", group.title());
+        for key in rows {
+            let _ = writeln!(text, "  {}", names(key));
+            let _ = writeln!(text, "{}", wrapped("      ", &facts(key), 6));
+        }
+    }
+    text
+}
+
+/// Every variable as an `ecs.config` in which all lines are comments.
+pub fn reference() -> String {
+    let mut text = String::from(
+        "# Every variable of ecs-agent. Copy what you need to /etc/ecs/ecs.config and remove the # in front of it.\n\
+         # Lines are NAME=value as `docker run --env-file` takes them: no quotes, no export, nothing is expanded.\n\
+         # Printed by `ecs-agent -config-reference`.\n",
+    );
+    for (group, rows) in grouped() {
+        let _ = writeln!(text, "\n# ==== {} ====", group.title());
+        for key in rows {
+            let _ = writeln!(text, "\n{}", wrapped("# ", &facts(key), 2).replace("\n  ", "\n# "));
+            let _ = writeln!(text, "#{}={}", key.name, key.default);
+        }
+    }
+    text
+}
+
+/// What `-check-config` prints: every problem, then every value in effect.
+pub fn report(loaded: &Loaded) -> String {
+    let mut text = String::new();
+    for problem in &loaded.problems {
+        let _ = writeln!(text, "{}: {problem}", if problem.fatal { "fatal" } else { "warning" });
+    }
+    if !loaded.unbuilt.is_empty() {
+        let _ = writeln!(text, "not supported yet: {}", loaded.unbuilt.join(", "));
+    }
+    text.push_str("in effect:\n");
+    for value in &loaded.effective {
+        let place = value.place.as_deref().unwrap_or("default");
+        let _ = writeln!(text, "  {}={}  ({place})", value.name, value.value);
+    }
+    text.push_str(if loaded.config.is_some() { "The agent would start.\n" } else { "The agent would not start.\n" });
+    text
+}
+
+fn grouped() -> impl Iterator<Item = (Group, Vec<&'static Key>)> {
+    let mut groups: Vec<Group> = KEYS.iter().map(|key| key.group).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups.into_iter().map(|group| (group, KEYS.iter().filter(|key| key.group == group).collect()))
+}
+
+fn names(key: &Key) -> String {
+    key.alias.map_or_else(|| key.name.to_owned(), |alias| format!("{}, {alias}", key.name))
+}
+
+/// Help, expectation, default and stage of a row in one paragraph.
+fn facts(key: &Key) -> String {
+    let mut text = key.help.to_owned();
+    if key.kind != Kind::Text && key.kind != Kind::Trimmed && key.kind != Kind::Secret {
+        let _ = write!(text, " Expects {}.", key.kind.expected());
+    }
+    if !key.default.is_empty() {
+        let _ = write!(text, " Default: {}", key.default);
+    }
+    text.push_str(match key.stage {
+        Stage::Now => "",
+        Stage::Later => " [accepted, not supported yet]",
+        Stage::Process => " [from the process environment only]",
+        Stage::Foreign => " [accepted, without effect]",
+    });
+    if key.fatal {
+        text.push_str(" [a bad value is fatal]");
+    }
+    text
+}
+
+/// `first` followed by the words of `text`, later lines indented.
+fn wrapped(first: &str, text: &str, indent: usize) -> String {
+    let mut out = first.to_owned();
+    let mut column = first.chars().count();
+    let mut fresh = true;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if !fresh && column + 1 + length > WIDTH {
+            out.push('\n');
+            out.push_str(&" ".repeat(indent));
+            column = indent;
+            fresh = true;
+        }
+        if !fresh {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += length;
+        fresh = false;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn the_help_names_every_key_and_flag_and_fits_the_screen() {
+        let text = usage();
+        for key in KEYS {
+            assert!(text.contains(&format!("  {}", key.name)), "{}", key.name);
+            assert!(key.alias.is_none_or(|alias| text.contains(alias)), "{}", key.name);
+        }
+        for flag in FLAGS {
+            assert!(text.contains(&format!("  -{}", flag.name)), "{}", flag.name);
+        }
+        for line in text.lines().filter(|line| line.trim().contains(' ')) {
+            assert!(line.chars().count() <= 110, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_reference_file_is_the_table() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/ecs.config.reference");
+        let on_disk = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(on_disk == reference(), "run: cargo run -- -config-reference > examples/ecs.config.reference");
+    }
+
+    #[test]
+    fn the_reference_file_sets_nothing_until_a_hash_is_removed() {
+        use crate::config::{EnvFile, Environment, Source};
+        let (file, problems) = EnvFile::parse("reference", reference().as_bytes(), &Environment::default());
+        assert!(file.keys().is_empty() && problems.is_empty(), "{problems:?}");
+    }
+}

@@ -1,0 +1,398 @@
+//! The kinds of value a variable can have: one parser each, from the operator's text to a canonical text.
+//!
+//! The canonical text is what `envy` turns into the typed [`Config`](super::Config): `true`/`false`, decimal numbers, milliseconds,
+//! comma lists of ports, compact JSON. Kinds know no variable and no source. Invariant: a parser never panics and never fails in
+//! silence; whatever differs from what was written comes back as something to tell the operator.
+
+use super::{duration, problem};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// What a value must look like (spec `config.md` §2, "Parsers").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Text, as it is.
+    Text,
+    /// Text without white space around it.
+    Trimmed,
+    /// Text where empty is a value of its own, different from "not set".
+    TextOrEmpty,
+    /// Text that must never be shown.
+    Secret,
+    /// A JSON document that must never be shown. Kept verbatim.
+    SecretJson,
+    /// Yes or no.
+    Switch,
+    /// A Go duration; limits in milliseconds.
+    Duration(Limit),
+    /// A whole number.
+    Integer(Limit),
+    /// The same, white space around it ignored.
+    TrimmedInteger(Limit),
+    /// A whole number from 0 to 65535.
+    Unsigned16,
+    /// A number with a fraction.
+    Decimal,
+    /// JSON array of port numbers.
+    Ports,
+    /// JSON array of texts.
+    Names,
+    /// JSON object of texts.
+    Map,
+    /// JSON array of network ranges.
+    Cidrs,
+    /// Comma-separated list, white space kept.
+    List,
+    /// One of these words, exactly.
+    Choice(&'static [&'static str]),
+    /// One of these words, exactly, white space around it ignored.
+    TrimmedChoice(&'static [&'static str]),
+    /// One of these words, in any case, white space around it ignored.
+    AnyCase(&'static [&'static str]),
+    /// `steady,burst` requests a second.
+    Rates,
+    /// `N-M` or `N`.
+    PortRange,
+    /// URL of an HTTP service; `https://` is put before a bare host.
+    Endpoint,
+    /// `unix://path` or `tcp://host:port`.
+    DockerHost,
+    /// URL of a proxy, which may hold a password; `http://` is put before a bare host.
+    Proxy,
+}
+
+/// What is done with a number out of range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Everything from zero up is taken.
+    Any,
+    /// Negative numbers are taken too.
+    Signed,
+    /// Smaller: raised to this.
+    AtLeast(i64),
+    /// Smaller: the default is used.
+    DefaultBelow(i64),
+    /// Outside: the default is used.
+    DefaultOutside(i64, i64),
+}
+
+/// What became of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Parsed {
+    /// Counts as not set: the next source is asked.
+    Unset,
+    /// Taken.
+    Value(String),
+    /// Something else is taken; `instead` says what.
+    Adjusted { value: String, instead: String },
+    /// The default is taken, whatever a lower source says.
+    Reset,
+    /// Not usable: the next source is asked, then the default is taken.
+    Rejected,
+}
+
+use Parsed::{Adjusted, Rejected, Reset, Unset, Value as Taken};
+
+const TRUE: [&str; 6] = ["1", "t", "T", "TRUE", "true", "True"];
+const FALSE: [&str; 6] = ["0", "f", "F", "FALSE", "false", "False"];
+
+impl Kind {
+    /// Reads a text. `default` is the table's: zero means "the default" for most variables, and that must be said.
+    pub(super) fn parse(self, raw: &str, default: &str) -> Parsed {
+        if raw.is_empty() && self != Self::TextOrEmpty {
+            return Unset;
+        }
+        match self {
+            Self::Text | Self::TextOrEmpty | Self::Secret => Taken(raw.to_owned()),
+            Self::Trimmed => text(raw.trim()),
+            Self::SecretJson => secret_json(raw),
+            Self::Switch => switch(raw.trim()),
+            Self::Duration(limit) => span(raw, limit, default),
+            Self::Integer(limit) => integer(raw, limit, default),
+            Self::TrimmedInteger(limit) => integer(raw.trim(), limit, default),
+            Self::Unsigned16 => unsigned16(raw),
+            Self::Decimal => decimal(raw),
+            Self::Ports => ports(raw, default),
+            Self::Names => names(raw, default),
+            Self::Map => map(raw),
+            Self::Cidrs => cidrs(raw),
+            Self::List => json(&raw.split(',').collect::<Vec<_>>()),
+            Self::Choice(words) => choice(raw, words),
+            Self::TrimmedChoice(words) => choice(raw.trim(), words),
+            Self::AnyCase(words) => choice(&raw.trim().to_ascii_lowercase(), words),
+            Self::Rates => rates(raw),
+            Self::PortRange => port_range(raw),
+            Self::Endpoint => url_of(raw.trim(), "https://", &["http", "https"]),
+            Self::DockerHost => docker_host(raw),
+            Self::Proxy => url_of(raw.trim(), "http://", &["http", "https", "socks5", "socks5h"]),
+        }
+    }
+
+    /// True when a value of this kind must never be shown.
+    pub fn is_secret(self) -> bool {
+        matches!(self, Self::Secret | Self::SecretJson | Self::Proxy)
+    }
+
+    /// The shape of a text that was not taken, fit for a log.
+    pub(super) fn shape(self, raw: &str) -> String {
+        match self {
+            Self::SecretJson | Self::Ports | Self::Names | Self::Map | Self::Cidrs => problem::json_shape(raw),
+            _ => problem::shape(raw),
+        }
+    }
+
+    /// What is expected, for problems and for the reference page.
+    pub fn expected(self) -> String {
+        match self {
+            Self::Text | Self::Trimmed | Self::Secret => "a text".to_owned(),
+            Self::TextOrEmpty => "a text, possibly empty".to_owned(),
+            Self::SecretJson => "a JSON document without quotation marks around it".to_owned(),
+            Self::Switch => "true or false".to_owned(),
+            Self::Duration(limit) => {
+                format!("a duration such as 90s or 1h30m{}", limit.describe(duration::show_millis))
+            }
+            Self::Integer(limit) | Self::TrimmedInteger(limit) => {
+                format!("a whole number{}", limit.describe(|n| n.to_string()))
+            }
+            Self::Unsigned16 => "a whole number from 0 to 65535".to_owned(),
+            Self::Decimal => "a number such as 5 or 0.5".to_owned(),
+            Self::Ports => "a JSON array of ports such as [22,80]".to_owned(),
+            Self::Names => "a JSON array of texts such as [\"a\",\"b\"]".to_owned(),
+            Self::Map => "a JSON object of texts such as {\"key\":\"value\"}".to_owned(),
+            Self::Cidrs => "a JSON array of network ranges such as [\"10.0.0.0/8\"]".to_owned(),
+            Self::List => "a comma-separated list without spaces".to_owned(),
+            Self::Choice(words) | Self::TrimmedChoice(words) | Self::AnyCase(words) => {
+                format!("one of {}", words.join(", "))
+            }
+            Self::Rates => "two whole numbers above 0 such as 40,60".to_owned(),
+            Self::PortRange => "a port range such as 32768-60999".to_owned(),
+            Self::Endpoint => "an http or https URL, or a host".to_owned(),
+            Self::DockerHost => "unix://PATH or tcp://HOST:PORT".to_owned(),
+            Self::Proxy => "a proxy URL such as http://proxy:3128".to_owned(),
+        }
+    }
+}
+
+impl Limit {
+    fn describe(self, show: impl Fn(i64) -> String) -> String {
+        match self {
+            Self::Any => ", not negative".to_owned(),
+            Self::Signed => String::new(),
+            Self::AtLeast(min) | Self::DefaultBelow(min) => format!(", at least {}", show(min)),
+            Self::DefaultOutside(min, max) => format!(", from {} to {}", show(min), show(max)),
+        }
+    }
+}
+
+fn text(trimmed: &str) -> Parsed {
+    if trimmed.is_empty() { Unset } else { Taken(trimmed.to_owned()) }
+}
+
+fn secret_json(raw: &str) -> Parsed {
+    match serde_json::from_str::<serde::de::IgnoredAny>(raw) {
+        Ok(_) => Taken(raw.to_owned()),
+        Err(_) if raw.trim().is_empty() => Unset,
+        Err(_) => Rejected,
+    }
+}
+
+fn switch(word: &str) -> Parsed {
+    match word {
+        "" => Unset,
+        _ if TRUE.contains(&word) => Taken("true".to_owned()),
+        _ if FALSE.contains(&word) => Taken("false".to_owned()),
+        _ => Rejected,
+    }
+}
+
+/// Durations become milliseconds, rounded up so that nothing non-zero becomes zero.
+fn span(raw: &str, limit: Limit, default: &str) -> Parsed {
+    let Some(nanos) = duration::parse_nanos(raw) else { return Rejected };
+    let millis = i128::from(nanos);
+    let millis = if millis > 0 { (millis + 999_999) / 1_000_000 } else { millis / 1_000_000 - i128::from(millis < 0) };
+    match i64::try_from(millis) {
+        // Limits compare the exact value: 999.9999ms is below one second.
+        Ok(millis) => bounded(millis, i128::from(nanos), 1_000_000, limit, default, duration::show_millis),
+        Err(_) => Rejected,
+    }
+}
+
+fn integer(raw: &str, limit: Limit, default: &str) -> Parsed {
+    match raw.parse::<i64>() {
+        Ok(number) => bounded(number, i128::from(number), 1, limit, default, |n| n.to_string()),
+        Err(_) => Rejected,
+    }
+}
+
+/// Applies a limit; `exact` is the number in units `scale` times finer.
+fn bounded(number: i64, exact: i128, scale: i128, limit: Limit, default: &str, show: impl Fn(i64) -> String) -> Parsed {
+    if exact == 0 {
+        // Zero is "not set" in the reference; say so where that is not what the operator meant.
+        return if matches!(default, "" | "0" | "0s") { Unset } else { Rejected };
+    }
+    let below = |min: i64| exact < i128::from(min) * scale;
+    let above = |max: i64| exact > i128::from(max) * scale;
+    match limit {
+        Limit::Any if exact < 0 => Rejected,
+        Limit::AtLeast(min) if below(min) => {
+            Adjusted { value: min.to_string(), instead: format!("the minimum of {} is used", show(min)) }
+        }
+        Limit::DefaultBelow(min) if below(min) => Reset,
+        Limit::DefaultOutside(min, max) if below(min) || above(max) => Reset,
+        Limit::Any | Limit::Signed | Limit::AtLeast(_) | Limit::DefaultBelow(_) | Limit::DefaultOutside(..) => {
+            Taken(number.to_string())
+        }
+    }
+}
+
+fn unsigned16(raw: &str) -> Parsed {
+    // Rust takes a plus sign here, Go does not.
+    match raw.parse::<u16>() {
+        Ok(0) => Unset,
+        Ok(number) if !raw.starts_with('+') => Taken(number.to_string()),
+        Ok(_) | Err(_) => Rejected,
+    }
+}
+
+fn decimal(raw: &str) -> Parsed {
+    match raw.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Taken(number.to_string()),
+        Ok(_) | Err(_) => Rejected,
+    }
+}
+
+/// The first JSON value, as Go's decoder reads it, and whether something else follows.
+fn first_value(raw: &str) -> Option<(Value, bool)> {
+    let mut values = serde_json::Deserializer::from_str(raw).into_iter::<Value>();
+    let first = values.next()?.ok()?;
+    let more = !raw.get(values.byte_offset()..).unwrap_or_default().trim().is_empty();
+    Some((first, more))
+}
+
+/// An array of at least one member, else what its absence means.
+fn array(raw: &str, default: &str) -> Result<(Vec<Value>, bool), Parsed> {
+    if raw.trim().is_empty() {
+        return Err(Unset);
+    }
+    match first_value(raw) {
+        Some((Value::Null, _)) => Err(Unset),
+        // An empty list counts as not set: it cannot replace a list the default has.
+        Some((Value::Array(members), _)) if members.is_empty() => {
+            Err(if matches!(default, "" | "[]") { Unset } else { Rejected })
+        }
+        Some((Value::Array(members), more)) => Ok((members, more)),
+        Some(_) | None => Err(Rejected),
+    }
+}
+
+const REST_IGNORED: &str = "what follows the first JSON value is ignored";
+
+fn ports(raw: &str, default: &str) -> Parsed {
+    let (members, more) = match array(raw, default) {
+        Ok(found) => found,
+        Err(outcome) => return outcome,
+    };
+    let read = |member: &Value| member.as_u64().and_then(|port| u16::try_from(port).ok());
+    let bad = members.iter().filter(|member| read(member).is_none()).count();
+    // Compat: the reference keeps the array with 0 in place of a bad member.
+    let list: Vec<String> = members.iter().map(|member| read(member).unwrap_or(0).to_string()).collect();
+    let value = list.join(",");
+    match (bad, more) {
+        (0, false) => Taken(value),
+        (0, true) => Adjusted { value, instead: REST_IGNORED.to_owned() },
+        _ => Adjusted { value, instead: format!("{bad} of {} members are taken as port 0", members.len()) },
+    }
+}
+
+fn names(raw: &str, default: &str) -> Parsed {
+    let (members, more) = match array(raw, default) {
+        Ok(found) => found,
+        Err(outcome) => return outcome,
+    };
+    let texts: Option<Vec<&str>> = members.iter().map(Value::as_str).collect();
+    match texts {
+        Some(texts) if more => Adjusted { value: Value::from(texts).to_string(), instead: REST_IGNORED.to_owned() },
+        Some(texts) => json(&texts),
+        None => Rejected,
+    }
+}
+
+/// A `null` member reads as empty text, a repeated key keeps its last value: both as Go does.
+fn map(raw: &str) -> Parsed {
+    match serde_json::from_str::<Option<BTreeMap<String, Option<String>>>>(raw) {
+        Ok(None) => Unset,
+        Ok(Some(members)) if members.is_empty() => Unset,
+        Ok(Some(members)) => {
+            json(&members.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect::<BTreeMap<_, _>>())
+        }
+        Err(_) => Rejected,
+    }
+}
+
+fn cidrs(raw: &str) -> Parsed {
+    let is_range = |text: &String| {
+        text.split_once('/').is_some_and(|(address, bits)| {
+            let most = match address.parse::<std::net::IpAddr>() {
+                Ok(std::net::IpAddr::V4(_)) => 32,
+                Ok(std::net::IpAddr::V6(_)) => 128,
+                Err(_) => return false,
+            };
+            bits.bytes().all(|byte| byte.is_ascii_digit()) && bits.parse::<u8>().is_ok_and(|bits| bits <= most)
+        })
+    };
+    match serde_json::from_str::<Vec<String>>(raw) {
+        Ok(ranges) if ranges.is_empty() => Unset,
+        Ok(ranges) if ranges.iter().all(is_range) => json(&ranges),
+        Ok(_) | Err(_) => Rejected,
+    }
+}
+
+fn choice(word: &str, words: &[&str]) -> Parsed {
+    match word {
+        "" => Unset,
+        _ if words.contains(&word) => Taken(word.to_owned()),
+        _ => Rejected,
+    }
+}
+
+fn rates(raw: &str) -> Parsed {
+    let Some((steady, burst)) = raw.split_once(',') else { return Rejected };
+    match (steady.trim().parse::<i64>(), burst.trim().parse::<i64>()) {
+        (Ok(steady), Ok(burst)) if steady > 0 && burst > 0 => Taken(format!("{steady},{burst}")),
+        (Ok(_), Ok(_)) => Reset,
+        _ => Rejected,
+    }
+}
+
+fn port_range(raw: &str) -> Parsed {
+    let (first, last) = raw.split_once('-').unwrap_or((raw, raw));
+    let port = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<u16>().ok().filter(|_| digits)
+    };
+    match (port(first), port(last)) {
+        (Some(first), Some(last)) if first <= last => Taken(format!("{first},{last}")),
+        _ => Rejected,
+    }
+}
+
+fn url_of(raw: &str, scheme: &str, schemes: &[&str]) -> Parsed {
+    if raw.is_empty() {
+        return Unset;
+    }
+    let full = if raw.contains("://") { raw.to_owned() } else { format!("{scheme}{raw}") };
+    match url::Url::parse(&full) {
+        Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Taken(full),
+        Ok(_) | Err(_) => Rejected,
+    }
+}
+
+fn docker_host(raw: &str) -> Parsed {
+    let path = raw.strip_prefix("unix://").is_some_and(|path| path.starts_with('/'));
+    let host = ["tcp://", "http://"].iter().any(|scheme| raw.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
+    if path || host { Taken(raw.to_owned()) } else { Rejected }
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Parsed {
+    serde_json::to_string(value).map_or(Rejected, Taken)
+}

@@ -1,0 +1,71 @@
+//! A problem with what the operator wrote: which variable, where, what its value looks like, what was expected, what happens.
+//!
+//! Invariant: it never holds the value, only its shape, so every problem may be logged.
+
+use std::fmt;
+
+/// One finding. `Display` makes the line for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The variable, or empty for a line or a file as a whole.
+    pub variable: String,
+    /// `environment`, a `file:line`, or a file.
+    pub place: String,
+    /// What is there, as a shape: `a text of 12 characters`.
+    pub shape: String,
+    /// What was expected.
+    pub expected: String,
+    /// What happens instead.
+    pub instead: String,
+    /// True: the agent must not start (exit code 1, spec `config.md` §1.3).
+    pub fatal: bool,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.variable.is_empty() {
+            write!(f, "{} ", self.variable)?;
+        }
+        write!(f, "({}): {}; expected {}; {}", self.place, self.shape, self.expected, self.instead)
+    }
+}
+
+/// What happens after a fatal problem.
+pub(super) const NO_START: &str = "the agent does not start";
+
+/// Says what a value looks like without saying what it is.
+pub(super) fn shape(value: &str) -> String {
+    let length = value.chars().count();
+    let plural = if length == 1 { "" } else { "s" };
+    let mut text = format!("a text of {length} character{plural}");
+    let quoted = |mark: char| length > 1 && value.starts_with(mark) && value.ends_with(mark);
+    if quoted('"') || quoted('\'') {
+        text.push_str(" in quotation marks (they are part of the value here)");
+    } else if value.trim() != value {
+        text.push_str(" with white space around it");
+    }
+    text
+}
+
+/// As [`shape`], and where JSON breaks off. serde_json's own words may quote the value: only its position is used.
+pub(super) fn json_shape(value: &str) -> String {
+    match serde_json::from_str::<serde::de::IgnoredAny>(value) {
+        Ok(_) => format!("{}, valid JSON of another form", shape(value)),
+        Err(error) => format!("{}, not valid JSON at column {}", shape(value), error.column()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_says_enough_and_nothing_of_the_value() {
+        assert_eq!(shape("x"), "a text of 1 character");
+        assert_eq!(shape("gr\u{fc}n"), "a text of 4 characters");
+        assert_eq!(shape("\"5m\""), "a text of 4 characters in quotation marks (they are part of the value here)");
+        assert_eq!(shape("5m "), "a text of 3 characters with white space around it");
+        assert_eq!(json_shape("{\"a\":}"), "a text of 6 characters, not valid JSON at column 6");
+        assert_eq!(json_shape("[1]"), "a text of 3 characters, valid JSON of another form");
+    }
+}

@@ -1,0 +1,216 @@
+//! Rules that tie variables together: what one of them means for another (spec `config.md` §1.3, §2, §2.6, §4).
+//!
+//! Works on canonical values between [`super::resolve`] and `envy`. Invariant: a rule only adds problems or fills in what follows
+//! from other values; it parses nothing an operator wrote.
+
+use super::keys::{KEYS, Stage, find};
+use super::problem::{NO_START, Problem};
+use super::resolve::{Resolved, Values};
+use super::source::Source;
+
+/// Log drivers ECS knows, and the router that is tolerated among them.
+const LOG_DRIVERS: [&str; 11] = [
+    "json-file",
+    "syslog",
+    "journald",
+    "gelf",
+    "fluentd",
+    "awslogs",
+    "splunk",
+    "logentries",
+    "sumologic",
+    "none",
+    "awsfirelens",
+];
+
+/// Applies every rule.
+pub(super) fn apply(values: &mut Values, sources: &[&dyn Source], problems: &mut Vec<Problem>) {
+    checkpoint(values);
+    external_region(values, problems);
+    log_drivers(values, problems);
+    registry_auth(values, problems);
+    access_keys(values, problems);
+    polling(values, problems);
+    proxies(values);
+    process_only(sources, problems);
+}
+
+/// The problem of a region that neither the operator nor the metadata service knows: fatal.
+pub fn region_missing() -> Problem {
+    Problem {
+        variable: "AWS_DEFAULT_REGION".to_owned(),
+        place: "all sources".to_owned(),
+        shape: "not set, and the instance metadata service gave no region".to_owned(),
+        expected: "a region such as eu-central-1".to_owned(),
+        instead: NO_START.to_owned(),
+        fatal: true,
+    }
+}
+
+/// A directory to keep state in means that state is kept, unless something else was said.
+fn checkpoint(values: &mut Values) {
+    let said = values.get("ECS_CHECKPOINT").is_some_and(|value| value.place.is_some());
+    let directory = values.get("ECS_DATADIR").and_then(|value| value.place.clone());
+    if let (false, Some(place)) = (said, directory) {
+        let shown = "true (since ECS_DATADIR is set)".to_owned();
+        let canonical = "true".to_owned();
+        values.insert("ECS_CHECKPOINT", Resolved { canonical, shown, place: Some(place), name: "ECS_CHECKPOINT" });
+    }
+}
+
+/// Outside EC2 nobody else can tell the region.
+fn external_region(values: &Values, problems: &mut Vec<Problem>) {
+    if is_true(values, "ECS_EXTERNAL") && !values.contains_key("AWS_DEFAULT_REGION") {
+        problems.push(Problem { shape: "not set, with ECS_EXTERNAL".to_owned(), ..region_missing() });
+    }
+}
+
+fn log_drivers(values: &Values, problems: &mut Vec<Problem>) {
+    let Some(Resolved { canonical, place: Some(place), name, .. }) = values.get("ECS_AVAILABLE_LOGGING_DRIVERS") else {
+        return;
+    };
+    let drivers: Vec<String> = serde_json::from_str(canonical).unwrap_or_default();
+    let unknown = drivers.iter().filter(|driver| !LOG_DRIVERS.contains(&driver.as_str())).count();
+    if unknown > 0 {
+        problems.push(Problem {
+            variable: (*name).to_owned(),
+            place: place.clone(),
+            shape: format!("a list of {}, {unknown} of them no log driver", drivers.len()),
+            expected: format!("log drivers from {}", LOG_DRIVERS.join(", ")),
+            instead: NO_START.to_owned(),
+            fatal: true,
+        });
+    }
+}
+
+/// Half of the registry settings is of no use. A half that was there and could not be read has its own problem already.
+fn registry_auth(values: &Values, problems: &mut Vec<Problem>) {
+    let (kind, data) = ("ECS_ENGINE_AUTH_TYPE", "ECS_ENGINE_AUTH_DATA");
+    let (set, missing) = match (values.get(kind), values.get(data)) {
+        (Some(set), None) => (set, data),
+        (None, Some(set)) => (set, kind),
+        _ => return,
+    };
+    if problems.iter().any(|problem| problem.variable == missing) {
+        return;
+    }
+    problems.push(Problem {
+        variable: set.name.to_owned(),
+        place: set.place.clone().unwrap_or_default(),
+        shape: format!("set without {missing}"),
+        expected: "both or none".to_owned(),
+        instead: "images are pulled without these credentials".to_owned(),
+        fatal: false,
+    });
+}
+
+/// An access key, its secret and its token belong together: those of one source are used, and only a whole pair. Otherwise the SDK's
+/// chain finds credentials.
+fn access_keys(values: &mut Values, problems: &mut Vec<Problem>) {
+    let names = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+    // Lines of one file differ, the file does not.
+    let source = |values: &Values, name: &str| {
+        let place = values.get(name)?.place.clone()?;
+        Some(place.rsplit_once(':').map_or(place.clone(), |(file, _)| file.to_owned()))
+    };
+    let first = source(values, names[0]);
+    let whole = first.is_some() && first == source(values, names[1]);
+    for name in names {
+        if values.contains_key(name) && (!whole || source(values, name) != first) {
+            let place = values.remove(name).and_then(|value| value.place).unwrap_or_default();
+            problems.push(Problem {
+                variable: name.to_owned(),
+                place,
+                shape: "set without the others".to_owned(),
+                expected: format!("{} and {} in one place", names[0], names[1]),
+                instead: if whole { "it is not used" } else { "the AWS SDK looks for credentials" }.to_owned(),
+                fatal: false,
+            });
+        }
+    }
+}
+
+/// The polling interval has limits only while polling is on.
+fn polling(values: &mut Values, problems: &mut Vec<Problem>) {
+    if !is_true(values, "ECS_POLL_METRICS") {
+        return;
+    }
+    let Some(wait) = values.get_mut("ECS_POLLING_METRICS_WAIT_DURATION") else { return };
+    let millis: u64 = wait.canonical.parse().unwrap_or_default();
+    let kept = millis.clamp(5_000, 20_000);
+    if kept != millis {
+        problems.push(Problem {
+            variable: wait.name.to_owned(),
+            place: wait.place.clone().unwrap_or_default(),
+            shape: "out of range".to_owned(),
+            expected: "5s to 20s when ECS_POLL_METRICS is true".to_owned(),
+            instead: format!("{}s is used", kept / 1000),
+            fatal: false,
+        });
+        wait.canonical = kept.to_string();
+        wait.shown = format!("{}s", kept / 1000);
+    }
+}
+
+/// Fills in the proxies that follow from the others.
+fn proxies(values: &mut Values) {
+    if let (Some(http), false) = (values.get("HTTP_PROXY"), values.contains_key("HTTPS_PROXY")) {
+        let https = Resolved { name: "HTTPS_PROXY", ..http.clone() };
+        values.insert("HTTPS_PROXY", https);
+    }
+    let docker = values.get("DOCKER_HOST").map_or_else(String::new, |host| host.canonical.clone());
+    let list = values.get("NO_PROXY");
+    let upper = list.filter(|list| list.name == "NO_PROXY").map(|list| list.canonical.as_str());
+    let lower = list.filter(|list| list.name != "NO_PROXY").map(|list| list.canonical.as_str());
+    let canonical = no_proxy(upper, lower, &docker);
+    let place = list.and_then(|list| list.place.clone());
+    values.insert("NO_PROXY", Resolved { shown: canonical.clone(), canonical, place, name: "NO_PROXY" });
+}
+
+/// The list of what is not proxied. An operator's `NO_PROXY` is taken as it is; otherwise the metadata and credentials addresses and
+/// Docker are named. The reference forgets a lower-case `no_proxy` at that point; here it is kept in front.
+fn no_proxy(upper: Option<&str>, lower: Option<&str>, docker_host: &str) -> String {
+    if let Some(list) = upper {
+        return list.to_owned();
+    }
+    let docker = docker_host.split_once("://").map_or(docker_host, |(_, address)| address);
+    let ours = format!("169.254.169.254,169.254.170.2,{docker}");
+    lower.map_or(ours.clone(), |list| format!("{list},{ours}"))
+}
+
+/// The AWS SDK and the TLS library read the process environment, which the file does not reach.
+fn process_only(sources: &[&dyn Source], problems: &mut Vec<Problem>) {
+    let Some((environment, others)) = sources.split_first() else { return };
+    for key in KEYS.iter().filter(|key| key.stage == Stage::Process && environment.get(key.name).is_none()) {
+        if let Some(source) = others.iter().find(|source| source.get(key.name).is_some()) {
+            problems.push(Problem {
+                variable: key.name.to_owned(),
+                place: source.place(key.name),
+                shape: "set where it is not read".to_owned(),
+                expected: "it in the environment: Environment= in the unit, or docker run --env-file".to_owned(),
+                instead: "it is ignored".to_owned(),
+                fatal: false,
+            });
+        }
+    }
+}
+
+fn is_true(values: &Values, name: &str) -> bool {
+    debug_assert!(find(name).is_some(), "{name} is no row");
+    values.get(name).is_some_and(|value| value.canonical == "true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_what_is_not_proxied() {
+        let ours = "169.254.169.254,169.254.170.2,/var/run/docker.sock";
+        let docker = "unix:///var/run/docker.sock";
+        assert_eq!(no_proxy(None, None, docker), ours);
+        assert_eq!(no_proxy(Some("a,b"), Some("c"), docker), "a,b");
+        assert_eq!(no_proxy(None, Some("c"), docker), format!("c,{ours}"));
+        assert_eq!(no_proxy(None, None, "tcp://10.0.0.1:2375"), "169.254.169.254,169.254.170.2,10.0.0.1:2375");
+    }
+}

@@ -1,0 +1,275 @@
+//! [`Config`]: everything an operator set, typed, complete, and unchanged for the life of the process.
+//!
+//! `envy` fills it from the canonical values that `resolve` made, one field for each row of the table at stage `Now`; the
+//! field is named for what it means and renamed to the variable's lower-case name. Invariant: no field has a default here (defaults
+//! are the table's; absent means the table has none), and its `Debug` may be logged. Values: spec `config.md` §2.
+
+use crate::model::{Secret, Span};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The configuration of the agent.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Config {
+    /// Cluster to register into; `None`: `default`, created if absent.
+    #[serde(rename = "ecs_cluster")]
+    pub cluster: Option<String>,
+    /// Region; `None`: ask the metadata service, and refuse to start with [`super::region_missing`] if it has none.
+    #[serde(rename = "aws_default_region")]
+    pub region: Option<String>,
+    /// ECS API endpoint, with scheme. Goes before the two `aws_endpoint_url` fields.
+    #[serde(rename = "ecs_backend_host")]
+    pub backend_host: Option<String>,
+    /// ECS Anywhere: no EC2 instance metadata, no identity document. The region is then set.
+    #[serde(rename = "ecs_external")]
+    pub external: bool,
+    /// `unix:///path` or `tcp://host:port`.
+    #[serde(rename = "docker_host")]
+    pub docker_host: String,
+    /// Sent only on the first registration.
+    #[serde(rename = "ecs_instance_attributes", default, deserialize_with = "from_json")]
+    pub instance_attributes: BTreeMap<String, String>,
+    /// Tags of the container instance.
+    #[serde(rename = "ecs_container_instance_tags", default, deserialize_with = "from_json")]
+    pub container_instance_tags: BTreeMap<String, String>,
+    /// Value of `ecs.os-type-detailed`; empty: the attribute is left out.
+    #[serde(rename = "ecs_detailed_os_family")]
+    pub detailed_os_family: String,
+
+    /// `docker` or `dockercfg`: the form of `engine_auth_data`.
+    #[serde(rename = "ecs_engine_auth_type")]
+    pub engine_auth_type: Option<String>,
+    /// A well-formed JSON document, verbatim. Its form is checked where it is used.
+    #[serde(rename = "ecs_engine_auth_data", default, deserialize_with = "secret")]
+    pub engine_auth_data: Option<Secret>,
+
+    /// Endpoint of every AWS service without an own one, with scheme.
+    #[serde(rename = "aws_endpoint_url")]
+    pub aws_endpoint_url: Option<String>,
+    /// Endpoint of the ECS API, with scheme.
+    #[serde(rename = "aws_endpoint_url_ecs")]
+    pub aws_endpoint_url_ecs: Option<String>,
+    /// Endpoint of the ECR API, with scheme.
+    #[serde(rename = "aws_endpoint_url_ecr")]
+    pub aws_endpoint_url_ecr: Option<String>,
+    /// Instance metadata service, with scheme.
+    #[serde(rename = "aws_ec2_metadata_service_endpoint")]
+    pub imds_endpoint: String,
+    /// Access key. The SDK reads the environment itself but not `ecs.config`: keys set there have to be passed on.
+    #[serde(rename = "aws_access_key_id", default, deserialize_with = "secret")]
+    pub access_key_id: Option<Secret>,
+    /// Secret access key.
+    #[serde(rename = "aws_secret_access_key", default, deserialize_with = "secret")]
+    pub secret_access_key: Option<Secret>,
+    /// Session token of temporary keys.
+    #[serde(rename = "aws_session_token", default, deserialize_with = "secret")]
+    pub session_token: Option<Secret>,
+
+    /// Directory of the state store.
+    #[serde(rename = "ecs_datadir")]
+    pub data_dir: PathBuf,
+    /// Whether state is kept at all. True when the data directory was set and nothing else was said.
+    #[serde(rename = "ecs_checkpoint")]
+    pub checkpoint: bool,
+    /// The data directory's parent as the Docker daemon sees it.
+    #[serde(rename = "ecs_host_data_dir")]
+    pub host_data_dir: PathBuf,
+    /// Host that `-healthcheck` asks.
+    #[serde(rename = "ecs_agent_healthcheck_host")]
+    pub healthcheck_host: String,
+    /// Least severe messages to log; `-loglevel` goes before it.
+    #[serde(rename = "ecs_loglevel")]
+    pub log_level: LogLevel,
+    /// Form of log lines.
+    #[serde(rename = "ecs_log_output_format")]
+    pub log_format: LogFormat,
+
+    /// TCP ports tasks must not use.
+    #[serde(rename = "ecs_reserved_ports")]
+    pub reserved_ports: Vec<u16>,
+    /// UDP ports tasks must not use.
+    #[serde(rename = "ecs_reserved_ports_udp")]
+    pub reserved_ports_udp: Vec<u16>,
+    /// MiB of memory tasks must not use.
+    #[serde(rename = "ecs_reserved_memory")]
+    pub reserved_memory_mib: u16,
+    /// Docker log drivers; all of them known ones.
+    #[serde(rename = "ecs_available_logging_drivers", deserialize_with = "from_json")]
+    pub logging_drivers: Vec<String>,
+    /// No privileged containers.
+    #[serde(rename = "ecs_disable_privileged")]
+    pub privileged_disabled: bool,
+    /// SELinux labels may be used.
+    #[serde(rename = "ecs_selinux_capable")]
+    pub selinux_capable: bool,
+    /// AppArmor profiles may be used.
+    #[serde(rename = "ecs_apparmor_capable")]
+    pub apparmor_capable: bool,
+    /// IPv6 port bindings are left out of reports.
+    #[serde(rename = "ecs_exclude_ipv6_portbinding")]
+    pub exclude_ipv6_port_binding: bool,
+    /// Ports for dynamic mappings; `None`: the kernel's local port range.
+    #[serde(rename = "ecs_dynamic_host_port_range")]
+    pub dynamic_host_port_range: Option<PortRange>,
+
+    /// Time before a stopped task's containers are removed.
+    #[serde(rename = "ecs_engine_task_cleanup_wait_duration")]
+    pub task_cleanup_wait: Span,
+    /// Random time added to it, at most.
+    #[serde(rename = "ecs_engine_task_cleanup_wait_duration_jitter")]
+    pub task_cleanup_wait_jitter: Span,
+    /// Time between asking a container to stop and killing it.
+    #[serde(rename = "ecs_container_stop_timeout")]
+    pub container_stop_timeout: Span,
+    /// Limit of starting a container.
+    #[serde(rename = "ecs_container_start_timeout")]
+    pub container_start_timeout: Span,
+    /// Limit of creating a container.
+    #[serde(rename = "ecs_container_create_timeout")]
+    pub container_create_timeout: Span,
+    /// Limit of asking a registry for a digest.
+    #[serde(rename = "ecs_manifest_pull_timeout")]
+    pub manifest_pull_timeout: Span,
+    /// Time a pull may make no progress.
+    #[serde(rename = "ecs_image_pull_inactivity_timeout")]
+    pub image_pull_inactivity_timeout: Span,
+    /// Limit of a whole pull.
+    #[serde(rename = "ecs_image_pull_timeout")]
+    pub image_pull_timeout: Span,
+    /// When an image is pulled.
+    #[serde(rename = "ecs_image_pull_behavior")]
+    pub image_pull_behavior: ImagePullBehavior,
+    /// Do not offer container health checks to ECS.
+    #[serde(rename = "ecs_disable_docker_health_check")]
+    pub docker_health_check_disabled: bool,
+
+    #[serde(rename = "http_proxy", default, deserialize_with = "secret")]
+    pub(super) http_proxy: Option<Secret>,
+    #[serde(rename = "https_proxy", default, deserialize_with = "secret")]
+    pub(super) https_proxy: Option<Secret>,
+    #[serde(rename = "no_proxy")]
+    pub(super) no_proxy: Option<String>,
+}
+
+impl Config {
+    /// The proxies in effect (spec `config.md` §2.6): https falls back to the http proxy, and the metadata addresses and Docker are
+    /// not proxied unless the operator made an own list.
+    pub fn proxy(&self) -> ProxySettings {
+        ProxySettings {
+            http: self.http_proxy.clone(),
+            https: self.https_proxy.clone(),
+            no_proxy: self.no_proxy.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// Which proxy is used for what. A proxy's URL may hold a password. Loopback and `localhost` are never proxied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxySettings {
+    /// For `http` URLs.
+    pub http: Option<Secret>,
+    /// For `https` and `wss` URLs.
+    pub https: Option<Secret>,
+    /// Comma list of hosts, domains, addresses and ranges reached without a proxy.
+    pub no_proxy: String,
+}
+
+/// Least severe messages to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Everything a developer wants.
+    Debug,
+    /// Status changes and what leads to them.
+    Info,
+    /// What should be looked at.
+    Warn,
+    /// What did not work.
+    Error,
+    /// The reference's highest level; tracing has none above error.
+    Crit,
+    /// Nothing.
+    None,
+}
+
+impl LogLevel {
+    /// The level of this name in any case, as the flag and the variable take it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name.to_ascii_lowercase().as_str() {
+            "debug" => Self::Debug,
+            "info" => Self::Info,
+            "warn" => Self::Warn,
+            "error" => Self::Error,
+            "crit" => Self::Crit,
+            "none" => Self::None,
+            _ => return None,
+        })
+    }
+
+    /// The directive for a tracing `EnvFilter`.
+    pub fn filter(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error | Self::Crit => "error",
+            Self::None => "off",
+        }
+    }
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// `key=value` pairs.
+    Logfmt,
+    /// One JSON object a line.
+    Json,
+}
+
+/// When an image is pulled (spec `images.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImagePullBehavior {
+    /// Pull; if that fails, use the local image.
+    Default,
+    /// Pull; if that fails, the task fails.
+    Always,
+    /// Pull only what this agent never pulled before.
+    Once,
+    /// Pull only what is not there.
+    PreferCached,
+}
+
+/// Ports from the first to the last, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Vec<u16>")]
+pub struct PortRange {
+    /// Lowest port.
+    pub first: u16,
+    /// Highest port.
+    pub last: u16,
+}
+
+impl TryFrom<Vec<u16>> for PortRange {
+    type Error = &'static str;
+
+    fn try_from(ports: Vec<u16>) -> Result<Self, Self::Error> {
+        match ports[..] {
+            [first, last] if first <= last => Ok(Self { first, last }),
+            _ => Err("a port range has two ends"),
+        }
+    }
+}
+
+/// Lists and maps travel as JSON: envy's own lists end at a comma.
+fn from_json<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    serde_json::from_str(&text).map_err(serde::de::Error::custom)
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+    String::deserialize(deserializer).map(|text| Some(Secret::new(text)))
+}
