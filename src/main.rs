@@ -26,8 +26,7 @@ fn main() -> ExitCode {
         Action::ConfigReference => return say(&config::help::reference()),
         Action::CheckConfig | Action::Healthcheck | Action::EcsAttributes => {}
     }
-    let mut environment = config::Environment::of_process();
-    let loaded = config::load(&mut environment);
+    let loaded = config::load(&config::Environment::of_process());
     if args.action == Action::CheckConfig {
         say(&config::help::report(&loaded));
         return if loaded.config.is_some() { ExitCode::SUCCESS } else { ExitCode::from(1) };

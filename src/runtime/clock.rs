@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The wall clock being ahead by more than this is a clock that was set, not scheduling noise.
 const JUMP: Duration = Duration::from_secs(5);
-/// Longest sleep: a bound on how late a jump of the clock is noticed.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// Longest sleep: a bound on how late a jump of the clock is noticed, and on the silence the service manager's watchdog hears.
+const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 
 /// Tells the time.
 #[derive(Debug)]

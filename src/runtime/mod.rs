@@ -31,6 +31,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Facts waiting for the core loop; senders wait when it is full.
 const INBOX: usize = 1024;
+/// Notices of Docker waiting to be passed on.
+const NOTICES: usize = 256;
+/// How long `-healthcheck` waits.
+const HEALTHCHECK: std::time::Duration = std::time::Duration::from_secs(25);
 /// Answers waiting for the ACS connection.
 const OUTBOX: usize = 256;
 
@@ -188,23 +192,53 @@ async fn watch_docker(
     inbox: mpsc::Sender<Event>,
     stop: CancellationToken,
 ) -> supervisor::PartResult {
-    use futures_util::StreamExt;
-    let notices = edges.docker.events();
-    tokio::pin!(notices);
-    loop {
-        let notice = tokio::select! {
-            notice = notices.next() => notice.ok_or("the stream of events has ended")?,
-            () = stop.cancelled() => return Ok(()),
-        };
-        let event = match notice {
-            docker::Notice::Seen(observation) => Event::Observed(observation),
-            docker::Notice::Gone { task, container, runtime_id } => Event::Gone { task, container, runtime_id },
-            docker::Notice::Reopened => Event::ObservationsLost,
-        };
-        if inbox.send(event).await.is_err() {
-            return Ok(()); // the core loop has ended
+    let (sender, mut notices) = mpsc::channel(NOTICES);
+    let pass_on = async {
+        while let Some(notice) = notices.recv().await {
+            let event = match notice {
+                docker::Notice::Seen(observation) => Event::Observed(observation),
+                docker::Notice::Destroyed { task, container, runtime_id } => {
+                    Event::Gone { task, container, runtime_id }
+                }
+                docker::Notice::Gap => Event::ObservationsLost,
+            };
+            if inbox.send(event).await.is_err() {
+                break; // the core loop has ended
+            }
         }
+    };
+    tokio::select! {
+        () = edges.docker.watch(sender) => Err("the stream of events has ended".to_owned()),
+        () = pass_on => Ok(()),
+        () = stop.cancelled() => Ok(()),
     }
+}
+
+/// Asks a running agent whether it is there; any answer will do (spec `introspection.md` §7).
+///
+/// # Errors
+/// Nobody answers.
+pub async fn healthcheck(host: &str) -> Result<(), Fatal> {
+    let url = format!("http://{host}:{}/v1/metadata", introspection::PORT);
+    let client = reqwest::Client::builder().no_proxy().timeout(HEALTHCHECK).build();
+    let answer = match client {
+        Ok(client) => client.head(&url).send().await.map(drop),
+        Err(error) => Err(error),
+    };
+    answer.map_err(|error| Fatal::restartable(format!("no agent answers: {}", startup::text(&error))))
+}
+
+/// The attributes a registration would send, one a line: name, and value if it has one.
+pub async fn attributes_text(config: &Config) -> String {
+    let docker = startup::docker(config, config.region.as_deref().unwrap_or_default()).await;
+    let attributes = crate::ecs::attributes::attributes(&startup::capabilities(config, docker.api_versions()));
+    attributes
+        .into_iter()
+        .map(|attribute| match attribute.value {
+            Some(value) => format!("{}\t{value}\n", attribute.name),
+            None => format!("{}\n", attribute.name),
+        })
+        .collect()
 }
 
 /// Tells systemd that the agent is up; does nothing elsewhere.
