@@ -30,12 +30,15 @@ impl Docker {
     ///
     /// `credentials` is asked anew for every attempt; its failure ends the pull. All failures are `Failed`: a pull that was given up
     /// is cancelled by the daemon, and one that went through after all does no harm.
-    pub async fn pull(
+    pub async fn pull<F>(
         &self,
         image: &str,
         digest: Option<&str>,
-        credentials: impl AsyncFn() -> Result<RegistryCredentials, Failure>,
-    ) -> Result<(), OpError> {
+        credentials: impl Fn() -> F,
+    ) -> Result<(), OpError>
+    where
+        F: Future<Output = Result<RegistryCredentials, Failure>>,
+    {
         let Some(wanted) = Reference::parse(image) else { return Err(invalid_reference(PULL_ERROR)) };
         let canonical = digest.map(|digest| format!("{}@{digest}", wanted.name));
         let reference = match canonical.as_deref().map(|text| (text, Reference::parse(text))) {
@@ -61,12 +64,15 @@ impl Docker {
         Ok(())
     }
 
-    async fn attempts(
+    async fn attempts<F>(
         &self,
         reference: &str,
         image: &str,
-        credentials: impl AsyncFn() -> Result<RegistryCredentials, Failure>,
-    ) -> Result<(), Failure> {
+        credentials: impl Fn() -> F,
+    ) -> Result<(), Failure>
+    where
+        F: Future<Output = Result<RegistryCredentials, Failure>>,
+    {
         let mut attempt = 0;
         loop {
             let failure = match self.attempt(reference, credentials().await?).await {

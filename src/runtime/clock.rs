@@ -14,7 +14,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 
 /// Tells the time.
 #[derive(Debug)]
-pub struct Clock {
+pub(super) struct Clock {
     anchor: Mutex<(Instant, Duration)>,
 }
 
@@ -26,7 +26,7 @@ impl Default for Clock {
 
 impl Clock {
     /// The current time.
-    pub fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         let mut anchor = self.anchor.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let counted = anchor.1 + anchor.0.elapsed();
         let wall = wall();
@@ -38,7 +38,7 @@ impl Clock {
     }
 
     /// Returns at that moment or a little later; after a while also earlier, and for `None` too. The caller looks again.
-    pub async fn sleep_until(&self, deadline: Option<Timestamp>) {
+    pub(super) async fn sleep_until(&self, deadline: Option<Timestamp>) {
         let left = deadline.map_or(LONGEST_SLEEP, |deadline| deadline.since(self.now()).into());
         tokio::time::sleep(left.min(LONGEST_SLEEP)).await;
     }

@@ -95,7 +95,7 @@ impl Executor {
                 resolve_digest(&edges, &image).await.map(Output::Digest)
             }),
             Effect::Pull { op, image } => self.run(op, pulls, "pull", async move {
-                pull(&edges, &image).await.map(|()| Output::Nothing)
+                pull(&edges, &Arc::new(image)).await.map(|()| Output::Nothing)
             }),
             Effect::Create { op, request } => self.run(op, calls, "create", async move {
                 edges.docker.create(&request).await.map(seen)
@@ -185,12 +185,17 @@ async fn resolve_digest(edges: &Edges, image: &ImageRequest) -> Result<Option<St
     edges.docker.resolve_manifest(&image.image, &credentials).await
 }
 
-async fn pull(edges: &Edges, image: &ImageRequest) -> Result<(), OpError> {
+async fn pull(edges: &Arc<Edges>, image: &Arc<ImageRequest>) -> Result<(), OpError> {
     if !image.fresh && edges.docker.image_present(&image.image).await?.is_some() {
         tracing::debug!(image = image.image, "on this host already; not pulled");
         return Ok(());
     }
-    edges.docker.pull(&image.image, image.digest.as_deref(), async || credentials(edges, image).await).await
+    // Asked anew for each attempt: a token may have ended meanwhile.
+    let credentials = || {
+        let (edges, image) = (edges.clone(), image.clone());
+        async move { credentials(&edges, &image).await }
+    };
+    edges.docker.pull(&image.image, image.digest.as_deref(), credentials).await
 }
 
 /// The credentials for an image, and a line that says where they come from.

@@ -132,7 +132,7 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
     let shown = introspection::Identity {
         cluster: identity.cluster.clone(),
         container_instance_arn: Some(identity.container_instance_arn.clone()),
-        version: crate::version::text(),
+        version_text: crate::version::text(),
     };
     Ok(supervise(core, control, from_core, edges, inbox, shown, readers, stop))
 }
@@ -181,7 +181,10 @@ fn supervise(
     });
     supervisor.part("introspection", Policy::Restart, move || {
         let (shown, readers, stop) = (shown.clone(), readers.clone(), stop.clone());
-        async move { introspection::run(shown, readers, stop).await.map_err(|error| error.to_string()) }
+        async move {
+            introspection::run(introspection::router(shown, readers), stop).await;
+            Ok(())
+        }
     });
     supervisor
 }

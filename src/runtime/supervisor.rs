@@ -13,11 +13,22 @@ use tokio_util::sync::CancellationToken;
 pub(super) type PartResult = Result<(), String>;
 type PartFuture = Pin<Box<dyn Future<Output = PartResult> + Send>>;
 
-/// First and longest wait before a part is restarted.
-const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How patient the supervisor is.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// Wait before the first restart of a part; doubled each time.
+    first: Duration,
+    /// Longest wait before a restart.
+    most: Duration,
+    /// How long the parts may take to end when told to; longer than the core loop's own grace.
+    grace: Duration,
+}
 
-/// How long the parts may take to end when told to; longer than the core loop's own grace.
-const GRACE: Duration = Duration::from_secs(8);
+impl Default for Patience {
+    fn default() -> Self {
+        Self { first: Duration::from_secs(1), most: Duration::from_secs(60), grace: Duration::from_secs(8) }
+    }
+}
 
 /// What the end of a part means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +58,7 @@ pub(super) struct Supervisor {
     parts: Vec<Part>,
     running: JoinSet<(usize, PartResult)>,
     ids: std::collections::HashMap<Id, usize>,
+    patience: Patience,
 }
 
 impl Supervisor {
@@ -75,9 +87,10 @@ impl Supervisor {
     /// The name of the fatal part and why it ended.
     pub(super) async fn watch(mut self, stop: CancellationToken) -> PartResult {
         let mut fatal = Ok(());
+        let grace = self.patience.grace;
         let overdue = async {
             stop.cancelled().await;
-            tokio::time::sleep(GRACE).await;
+            tokio::time::sleep(grace).await;
         };
         tokio::pin!(overdue);
         loop {
@@ -101,9 +114,10 @@ impl Supervisor {
                 continue;
             }
             part.failures += 1;
-            let wait = WAITS.0 * 2u32.saturating_pow(part.failures.min(6) - 1);
+            let wait = self.patience.first * 2u32.pow(part.failures.min(6) - 1);
+            let wait = wait.min(self.patience.most);
             tracing::error!(part = part.name, why, wait_s = wait.as_secs(), "a part of the agent ended; it is restarted");
-            self.begin(index, wait.min(WAITS.1));
+            self.begin(index, wait);
         }
         fatal
     }
@@ -128,9 +142,11 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_part_that_panics_begins_again_and_a_fatal_one_ends_the_agent() {
-        let mut supervisor = Supervisor::default();
+        let short = Duration::from_millis(1);
+        let patience = Patience { first: short, most: short, grace: short };
+        let mut supervisor = Supervisor { patience, ..Supervisor::default() };
         let stop = CancellationToken::new();
         let begun = Arc::new(AtomicU32::new(0));
         let count = begun.clone();
@@ -146,12 +162,12 @@ mod tests {
             let seen = seen.clone();
             async move {
                 while seen.load(Ordering::SeqCst) < 3 {
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    tokio::task::yield_now().await;
                 }
                 Err("the disk is full".to_owned())
             }
         });
-        let result = tokio::time::timeout(Duration::from_secs(600), supervisor.watch(stop.clone())).await;
+        let result = tokio::time::timeout(Duration::from_secs(60), supervisor.watch(stop.clone())).await;
         // "shaky" does not listen to `stop`; it is aborted after the grace.
         assert_eq!(result, Ok(Err("core: the disk is full".to_owned())));
         assert!(stop.is_cancelled());
