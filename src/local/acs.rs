@@ -1,0 +1,226 @@
+//! The server's end of the ACS websocket (acs.md): sends what the instance's outbox holds, takes acknowledgements, answers
+//! stop verifications. It owns one connection at a time per instance; the queue outlives it. Invariant: everything that
+//! crosses the socket is recorded.
+
+use super::http::Socket;
+use super::instances::{InstanceStatus, Kick};
+use super::records::Source;
+use super::server::Shared;
+use super::state::{State, now};
+use super::tasks::TaskStatus;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
+
+/// Time for one message to leave.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An accepted handshake.
+#[derive(Debug)]
+pub(super) struct Opened {
+    instance: String,
+    session: u64,
+}
+
+/// Accepts a handshake, or says why not: the exception and its text.
+pub(super) fn open(state: &mut State, query: &[(String, String)]) -> Result<Opened, (&'static str, &'static str)> {
+    let find = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let cluster = find("clusterArn").unwrap_or_default();
+    let name = cluster.rsplit('/').next().unwrap_or_default();
+    if !state.clusters.contains_key(name) {
+        return Err(("InvalidClusterException", "Cluster not found"));
+    }
+    let (session, sequence) = (state.sessions + 1, state.sequence);
+    let unknown = ("InvalidInstanceException", "The container instance is not registered");
+    let instance = state.instance_mut(find("containerInstanceArn").unwrap_or_default()).ok_or(unknown)?;
+    if instance.cluster != name {
+        return Err(unknown);
+    }
+    if instance.status == InstanceStatus::Inactive {
+        return Err(("InactiveInstanceException", "The container instance was deregistered"));
+    }
+    instance.connect(session);
+    instance.agent_version = find("agentVersion").map(str::to_owned);
+    instance.docker_version = find("dockerVersion").map(str::to_owned);
+    let (arn, full_sync) = (instance.arn.clone(), instance.has_attribute("ecs.capability.full-sync"));
+    state.sessions = session;
+    let body: serde_json::Map<_, _> = query.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    state.record(Source::AcsConnect, "connect", body.into());
+    if find("sendCredentials") == Some("true") {
+        resend_credentials(state, &arn);
+    }
+    // Nothing was ever sent: there is nothing to agree on.
+    if full_sync && sequence > 0 {
+        // A full outbox only means that the manifest comes with the next connection.
+        let _queued = state.queue_manifest(&arn);
+    }
+    Ok(Opened { instance: arn, session })
+}
+
+/// An agent that just started has no credentials of its running tasks.
+fn resend_credentials(state: &mut State, instance: &str) {
+    let known = |task: &&super::Task| task.instance_arn == instance && task.last_status == TaskStatus::Running;
+    let tasks: Vec<_> = state.tasks.iter().filter(known).map(|task| task.arn.clone()).collect();
+    for arn in tasks {
+        // A full outbox only means that they come with the next connection.
+        let _queued = state.queue_credentials(&arn);
+    }
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve(shared: &Shared, mut socket: Socket, opened: Opened) {
+    let reason = converse(shared, &mut socket, &opened).await;
+    shared.change(|state| {
+        state.record(Source::AcsClose, &reason, Value::Null);
+        if let Some(instance) = state.instance_mut(&opened.instance) {
+            instance.disconnect(opened.session);
+        }
+    });
+}
+
+async fn converse(shared: &Shared, socket: &mut Socket, opened: &Opened) -> String {
+    let mut changed = shared.changed.subscribe();
+    let mut heartbeat = Instant::now() + shared.options.heartbeat;
+    loop {
+        changed.borrow_and_update();
+        let turn = shared.change_if(|state| due(state, opened, shared.options.redeliver));
+        match turn.kick {
+            Some(Kick::Drop) => return "dropped on purpose".to_owned(),
+            Some(Kick::Close(code, reason)) => {
+                close(socket, code, &reason).await;
+                return format!("closed on purpose: {code} {reason}");
+            }
+            None => {}
+        }
+        for message in turn.messages {
+            if !send(socket, &message).await {
+                return "write failed".to_owned();
+            }
+        }
+        tokio::select! {
+            () = shared.stop.cancelled() => {
+                close(socket, 1001, "ConnectionExpired: server is going away").await;
+                return "server stopped".to_owned();
+            }
+            _ = changed.changed() => {}
+            () = sleep_until(turn.next.map_or(heartbeat, |next| next.min(heartbeat))) => {
+                if Instant::now() >= heartbeat {
+                    heartbeat = Instant::now() + shared.options.heartbeat;
+                    let message = json!({"healthy": true, "messageId": uuid::Uuid::new_v4().to_string()});
+                    // A full outbox only means that there is no heartbeat this time.
+                    let _queued = shared.change(|state| state.queue(&opened.instance, "HeartbeatMessage", message, false));
+                }
+            }
+            incoming = socket.next() => match incoming {
+                Some(Ok(Message::Text(text))) => shared.change(|state| received(state, &opened.instance, text.as_str())),
+                Some(Ok(Message::Close(frame))) => {
+                    // The library answers with its own close frame; flushing sends it.
+                    let _sent = timeout(WRITE_TIMEOUT, socket.flush()).await;
+                    return frame.map_or_else(|| "closed by the agent".to_owned(), |f| format!("closed by the agent: {} {}", f.code, f.reason));
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return error.to_string(),
+                None => return "end of stream".to_owned(),
+            },
+        }
+    }
+}
+
+/// What one turn of the loop does.
+struct Turn {
+    messages: Vec<Value>,
+    next: Option<Instant>,
+    kick: Option<Kick>,
+}
+
+/// What is due on this connection; `true` when taking it changed the state.
+fn due(state: &mut State, opened: &Opened, redeliver: Duration) -> (Turn, bool) {
+    let delivery = state.faults.delivery.clone();
+    let Some(instance) = state.instance_mut(&opened.instance) else {
+        return (Turn { messages: Vec::new(), next: None, kick: Some(Kick::Drop) }, false);
+    };
+    let kick = match &mut instance.session {
+        Some(session) if session.number == opened.session => session.kick.take(),
+        // A newer connection took over.
+        _ => Some(Kick::Close(1000, "ConnectionReplaced".to_owned())),
+    };
+    if kick.is_some() {
+        return (Turn { messages: Vec::new(), next: None, kick }, true);
+    }
+    let messages = instance.outbox.due(Instant::now(), redeliver, &delivery);
+    let next = instance.outbox.next(redeliver, &delivery);
+    for message in &messages {
+        state.record(Source::AcsOut, message["type"].as_str().unwrap_or_default(), message["message"].clone());
+    }
+    let any = !messages.is_empty();
+    (Turn { messages, next, kick: None }, any)
+}
+
+/// Takes one message of the agent.
+fn received(state: &mut State, instance: &str, text: &str) {
+    let Ok(envelope) = serde_json::from_str::<Value>(text) else {
+        state.record(Source::AcsIn, "(no JSON)", json!(text));
+        return;
+    };
+    let kind = envelope["type"].as_str().unwrap_or_default();
+    let message = &envelope["message"];
+    state.record(Source::AcsIn, kind, message.clone());
+    match kind {
+        "AckRequest" | "NackRequest" | "IAMRoleCredentialsAckRequest" => {
+            let id = message["messageId"].as_str().unwrap_or_default();
+            // A payload with roles is acknowledged by AckRequest; its credentials are acknowledged beside it, under the same id.
+            let beside = kind == "IAMRoleCredentialsAckRequest" && state.is_payload(instance, id);
+            if !beside && state.faults.delivery.lose_acks > 0 {
+                state.faults.delivery.lose_acks -= 1;
+            } else if !beside && let Some(instance) = state.instance_mut(instance) {
+                instance.outbox.acknowledge(id);
+            }
+        }
+        "TaskStopVerificationMessage" => verify_stops(state, instance, message),
+        _ => {}
+    }
+}
+
+/// Confirms the stops of tasks that are to stop. A task unknown here is left alone: this server forgets, the agent may know
+/// better.
+fn verify_stops(state: &mut State, instance: &str, message: &Value) {
+    let candidates = message["stopCandidates"].as_array().into_iter().flatten();
+    let stop: Vec<_> = candidates
+        .filter(|candidate| {
+            let task = candidate["taskArn"].as_str().and_then(|arn| state.task(arn));
+            task.is_some_and(|task| {
+                task.desired_status == TaskStatus::Stopped || task.last_status == TaskStatus::Stopped
+            })
+        })
+        .cloned()
+        .collect();
+    let answer = json!({"messageId": message["messageId"], "generatedAt": (now() * 1000.0) as u64, "stopTasks": stop});
+    // A full outbox only means that the agent asks again after the next manifest.
+    let _queued = state.queue(instance, "TaskStopVerificationAck", answer, false);
+}
+
+async fn send(socket: &mut Socket, message: &Value) -> bool {
+    matches!(timeout(WRITE_TIMEOUT, socket.send(Message::text(wire(message)))).await, Ok(Ok(())))
+}
+
+/// A message given as text is sent as it is: it need not be JSON at all.
+fn wire(message: &Value) -> String {
+    match message["raw"].as_str() {
+        Some(text) => text.to_owned(),
+        None => message.to_string(),
+    }
+}
+
+/// Closes properly, and waits for the echo until the limit.
+pub(super) async fn close(socket: &mut Socket, code: u16, reason: &str) {
+    let frame = CloseFrame { code: CloseCode::from(code), reason: reason.to_owned().into() };
+    let _closed = timeout(WRITE_TIMEOUT, async {
+        if socket.close(Some(frame)).await.is_ok() {
+            while let Some(Ok(_)) = socket.next().await {}
+        }
+    })
+    .await;
+}

@@ -1,0 +1,168 @@
+//! `/_local/`: looking into the server and making things go wrong, over HTTP. It owns the paths and their JSON; the same things
+//! are methods of [`super::Server`]. Invariant: whatever changes something wants `Content-Type: application/json`, which a web
+//! page cannot make a browser send unasked.
+
+use super::faults::{Delivery, FaultRequest};
+use super::http::{header_text, text_answer};
+use super::instances::Kick;
+use super::server::Shared;
+use super::state::State;
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// What `curl http://127.0.0.1:14566/` shows.
+pub(super) const GREETING: &str = "\
+ecs-local: the part of Amazon ECS a laptop needs. State is in memory only.
+Use it:    aws ecs --endpoint-url http://THIS list-container-instances
+Look in:   GET  /_local/            help
+";
+
+const HELP: &str = "\
+GET  /_local/state                 clusters, instances, tasks: a summary
+GET  /_local/records?after=N&source=S&name=X
+                                   everything said, in order (source: api, api-error, imds, acs-connect, acs-close, acs-in,
+                                   acs-out, tcs-connect, tcs-close, tcs-in)
+GET  /_local/submissions           the agent's reports, in order
+POST /_local/faults                {\"operation\": \"SubmitTaskStateChange\", \"count\": 2, \"fault\": \"throttle\"}
+                                   operation: any API operation, acs, tcs (handshakes), imds, *
+                                   fault: throttle, server-error, access-denied, malformed, drop, lose-answer,
+                                   slow (+ seconds), error (+ status, code, message)
+POST /_local/delivery              {\"delaySeconds\": 3, \"duplicate\": true, \"reorder\": true, \"loseAcks\": 2}
+POST /_local/faults/clear          {}
+POST /_local/sockets/drop          {\"which\": \"acs\"}      acs, tcs or both
+POST /_local/sockets/close         {\"which\": \"acs\", \"code\": 1000, \"reason\": \"bye\"}
+POST /_local/acs                   {\"type\": \"HeartbeatMessage\", \"message\": {...}}, or {\"text\": \"not JSON\"}
+POST /_local/tasks                 a payload task, sent unchecked
+POST /_local/manifest              {}
+POST /_local/credentials           {\"task\": \"ARN or id\"}   new credentials for its roles
+POST wants the header Content-Type: application/json.
+";
+
+/// Most records in one answer.
+const MAX_ANSWER: usize = 1000;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[derive(Default)]
+struct DeliveryRequest {
+    delay_seconds: f64,
+    duplicate: bool,
+    reorder: bool,
+    lose_acks: u32,
+}
+
+/// Answers a request below `/_local`.
+pub(super) fn answer(shared: &Shared, request: &Request<Bytes>) -> Response<Body> {
+    let path = request.uri().path().trim_start_matches("/_local").trim_matches('/');
+    let result = match *request.method() {
+        Method::GET if path.is_empty() => return text_answer(200, HELP),
+        Method::GET => look(shared, path, request.uri().query().unwrap_or_default()),
+        Method::POST if !header_text(request.headers(), "content-type").starts_with("application/json") => {
+            Err("POST wants the header Content-Type: application/json".to_owned())
+        }
+        Method::POST => {
+            let body = if request.body().is_empty() { Ok(json!({})) } else { serde_json::from_slice(request.body()) };
+            body.map_err(|error| error.to_string()).and_then(|body| act(shared, path, body))
+        }
+        _ => Err("use GET or POST".to_owned()),
+    };
+    match result {
+        Ok(value) => text_answer(200, format!("{value:#}\n")),
+        Err(problem) => text_answer(400, format!("{problem}\nGET /_local/ for help\n")),
+    }
+}
+
+fn look(shared: &Shared, path: &str, query: &str) -> Result<Value, String> {
+    match path {
+        "state" => Ok(shared.read(summary)),
+        "submissions" => Ok(shared.read(|state| json!(state.submissions().collect::<Vec<_>>()))),
+        "records" => {
+            let query: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+            let find = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+            let after: u64 = find("after").map_or(Ok(0), str::parse).map_err(|_| "after: a number")?;
+            Ok(shared.read(|state| {
+                let wanted = state.records().filter(|record| {
+                    record.number > after
+                        && find("name").is_none_or(|name| record.name == name)
+                        && find("source").is_none_or(|source| json!(record.source) == source)
+                });
+                json!({"dropped": state.dropped_records(), "records": wanted.take(MAX_ANSWER).collect::<Vec<_>>()})
+            }))
+        }
+        other => Err(format!("no such path: GET /_local/{other}")),
+    }
+}
+
+fn summary(state: &State) -> Value {
+    let instances: Vec<_> = state
+        .instances()
+        .iter()
+        .map(|i| {
+            json!({
+                "containerInstanceArn": i.arn, "status": i.status.as_str(), "agentConnected": i.connected(),
+                "registrations": i.registrations, "unacknowledged": i.unacknowledged(),
+            })
+        })
+        .collect();
+    let tasks: Vec<_> = state.tasks().iter().map(|task| task.describe(&state.site, true)).collect();
+    json!({"clusters": state.clusters, "containerInstances": instances, "tasks": tasks})
+}
+
+fn act(shared: &Shared, path: &str, body: Value) -> Result<Value, String> {
+    match path {
+        "faults" => {
+            let request: FaultRequest = serde_json::from_value(body).map_err(|error| error.to_string())?;
+            let fault = request.fault()?;
+            shared.change(|state| state.faults.add(&request.operation, request.count, &fault));
+        }
+        "faults/clear" => shared.change(|state| state.faults.clear()),
+        "delivery" => {
+            let request: DeliveryRequest = serde_json::from_value(body).map_err(|error| error.to_string())?;
+            let delay =
+                Duration::try_from_secs_f64(request.delay_seconds).map_err(|error| format!("delaySeconds: {error}"))?;
+            let delivery = Delivery {
+                delay,
+                duplicate: request.duplicate,
+                reorder: request.reorder,
+                lose_acks: request.lose_acks,
+            };
+            shared.change(|state| state.faults.delivery = delivery);
+        }
+        "sockets/drop" => kick(shared, &body, &Kick::Drop),
+        "sockets/close" => {
+            let code = body["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(1000);
+            kick(shared, &body, &Kick::Close(code, body["reason"].as_str().unwrap_or_default().to_owned()));
+        }
+        "acs" => match (body["text"].as_str(), body["type"].as_str()) {
+            (Some(text), _) => shared.change(|state| {
+                let instance = state.any_instance().ok_or("no container instance is registered")?.arn.clone();
+                state.queue_text(&instance, text)
+            })?,
+            (None, Some(kind)) => shared.send_message(kind, body["message"].clone())?,
+            (None, None) => return Err("wanted: type and message, or text".to_owned()),
+        },
+        "tasks" => return Ok(json!({"taskArn": shared.send_task(body)?})),
+        "manifest" => {
+            let id = shared.change(|state| {
+                let instance = state.any_instance().ok_or("no container instance is registered")?.arn.clone();
+                state.queue_manifest(&instance)
+            })?;
+            return Ok(json!({"messageId": id}));
+        }
+        "credentials" => {
+            let roles = shared.change(|state| state.queue_credentials(body["task"].as_str().unwrap_or_default()))?;
+            return Ok(json!({"roles": roles}));
+        }
+        other => return Err(format!("no such path: POST /_local/{other}")),
+    }
+    Ok(json!({"ok": true}))
+}
+
+fn kick(shared: &Shared, body: &Value, kick: &Kick) {
+    let which = body["which"].as_str();
+    shared.kick(which != Some("tcs"), which != Some("acs"), kick);
+}

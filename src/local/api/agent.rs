@@ -1,0 +1,146 @@
+//! The agent's calls: register, discover, report. They own how a registration becomes an instance and how reports reach tasks.
+//! Invariant: the same registration twice (same client token) makes one instance.
+
+use super::{Answer, ApiError, cluster_of, required};
+use crate::local::instances::{Instance, InstanceStatus, Resources, attributes};
+use crate::local::outbox::Outbox;
+use crate::local::state::{MAX_INSTANCES, State, new_id, now};
+use serde_json::{Value, json};
+
+/// RegisterContainerInstance: new, repeated, or again with its ARN.
+///
+/// An ARN this server does not know is taken on: the server keeps nothing when it ends, the agent does.
+pub(super) fn register(state: &mut State, body: &Value) -> Answer {
+    // Compat: this call words a missing cluster as ClientException.
+    let cluster = cluster_of(state, body).map_err(|error| ApiError::client(error.message))?;
+    let token = body["clientToken"].as_str().map(str::to_owned);
+    let given = body["containerInstanceArn"].as_str().filter(|arn| !arn.is_empty());
+    let repeated = state.instances.iter().find(|instance| token.is_some() && instance.client_token == token);
+    let arn = match (given, repeated) {
+        (Some(arn), _) => arn.to_owned(),
+        (None, Some(instance)) => instance.arn.clone(),
+        (None, None) => state.site.arn(&format!("container-instance/{cluster}/{}", new_id())),
+    };
+    if state.instance(&arn).is_none() {
+        add_instance(state, &cluster, &arn)?;
+    }
+    let (attributes, resources) =
+        (attributes(&state.site, &body["attributes"]), Resources::parse(&body["totalResources"]));
+    let document: Value =
+        serde_json::from_str(body["instanceIdentityDocument"].as_str().unwrap_or_default()).unwrap_or_default();
+    if let Some(tags) = body["tags"].as_array() {
+        state.tags.insert(arn.clone(), tags.clone());
+    }
+    let instance = state.instance_mut(&arn).ok_or_else(|| ApiError::client("Container instance not found."))?;
+    if instance.status == InstanceStatus::Inactive {
+        return Err(ApiError::client("The container instance was deregistered."));
+    }
+    instance.ec2_instance_id = document["instanceId"].as_str().unwrap_or_default().to_owned();
+    // Custom attributes come with the first registration only and stay.
+    for known in std::mem::replace(&mut instance.attributes, attributes) {
+        let capability = known.name.contains("ecs.capability.");
+        if !capability && !instance.has_attribute(&known.name) {
+            instance.attributes.push(known);
+        }
+    }
+    instance.resources = resources;
+    instance.client_token = token;
+    instance.registrations += 1;
+    Ok(json!({"containerInstance": super::instances::show(state, &arn)}))
+}
+
+fn add_instance(state: &mut State, cluster: &str, arn: &str) -> Result<(), ApiError> {
+    if state.instances.len() >= MAX_INSTANCES {
+        let gone = state.instances.iter().position(|instance| instance.status == InstanceStatus::Inactive);
+        let index = gone
+            .ok_or_else(|| ApiError::client(format!("{MAX_INSTANCES} container instances are registered already.")))?;
+        state.instances.remove(index);
+    }
+    state.instances.push(Instance {
+        arn: arn.to_owned(),
+        cluster: cluster.to_owned(),
+        ec2_instance_id: String::new(),
+        status: InstanceStatus::Active,
+        attributes: Vec::new(),
+        registrations: 0,
+        agent_version: None,
+        docker_version: None,
+        client_token: None,
+        registered_at: now(),
+        resources: Resources::default(),
+        session: None,
+        outbox: Outbox::default(),
+    });
+    Ok(())
+}
+
+/// DiscoverPollEndpoint: this server, as plain http.
+pub(super) fn discover(state: &State) -> Value {
+    let url = &state.site.url;
+    json!({"endpoint": format!("{url}/acs"), "telemetryEndpoint": format!("{url}/tcs")})
+}
+
+/// SubmitTaskStateChange.
+pub(super) fn submit_task(state: &mut State, body: &Value) -> Answer {
+    cluster_of(state, body)?;
+    let name = required(body, "task")?;
+    let task = state.task_mut(name).ok_or_else(|| ApiError::invalid("The referenced task was not found."))?;
+    task.submitted(body, now());
+    Ok(acknowledgment())
+}
+
+/// SubmitContainerStateChange.
+pub(super) fn submit_container(state: &mut State, body: &Value) -> Answer {
+    cluster_of(state, body)?;
+    let name = required(body, "task")?;
+    let task = state.task_mut(name).ok_or_else(|| ApiError::invalid("The referenced task was not found."))?;
+    task.container_submitted(body, now());
+    Ok(acknowledgment())
+}
+
+/// SubmitAttachmentStateChanges: recorded, no more.
+pub(super) fn submit_attachments(state: &State, body: &Value) -> Answer {
+    cluster_of(state, body)?;
+    Ok(acknowledgment())
+}
+
+fn acknowledgment() -> Value {
+    json!({"acknowledgment": new_id()})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::state::Site;
+
+    fn golden(name: &str) -> Value {
+        let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+        serde_json::from_str::<Value>(&std::fs::read_to_string(path).unwrap()).unwrap()["body"].clone()
+    }
+
+    #[test]
+    fn the_recorded_registrations_make_one_instance() {
+        let mut state = State::new(Site::example(), "judge");
+        let first = golden("register_container_instance.json");
+        let answer = register(&mut state, &first).unwrap();
+        let arn = answer["containerInstance"]["containerInstanceArn"].as_str().unwrap().to_owned();
+        for attribute in first["attributes"].as_array().unwrap() {
+            assert!(answer["containerInstance"]["attributes"].as_array().unwrap().contains(attribute), "{attribute}");
+        }
+        register(&mut state, &first).unwrap();
+        let mut again = golden("reregister_container_instance.json");
+        again["containerInstanceArn"] = json!(arn);
+        register(&mut state, &again).unwrap();
+        assert_eq!(state.instances().len(), 1);
+        let instance = state.instance(&arn).unwrap();
+        assert_eq!(instance.registrations, 3);
+        assert!(instance.has_attribute("rack"), "custom attributes stay");
+    }
+
+    #[test]
+    fn a_missing_cluster_is_told_in_the_known_words() {
+        let mut state = State::new(Site::example(), "default");
+        let error = register(&mut state, &json!({"cluster": "none"})).unwrap_err();
+        assert_eq!((error.code.as_str(), error.message.as_str()), ("ClientException", "Cluster not found."));
+    }
+}

@@ -1,0 +1,28 @@
+//! The one call of ECR the agent makes: GetAuthorizationToken, in front of a real registry. It owns no images. Invariant: the
+//! registry's password leaves only in this answer, base64 as in AWS.
+
+use super::{Answer, ApiError};
+use crate::local::server::Registry;
+use crate::local::state::{State, now};
+use base64::Engine;
+use serde_json::json;
+
+/// Answers a call of ECR.
+pub(super) fn answer(state: &State, registry: Option<&Registry>, operation: &str) -> Answer {
+    if operation != "GetAuthorizationToken" {
+        return Err(ApiError::new(400, "UnsupportedCommandException", format!("{operation} is not part of this ECR.")));
+    }
+    let Some(registry) = registry else {
+        let message = "No registry stands behind this ECR: start the server with one.";
+        return Err(ApiError::new(400, "RegistryNotFoundException", message));
+    };
+    let text = format!("{}:{}", registry.user, registry.password.expose());
+    let token = base64::engine::general_purpose::STANDARD.encode(text);
+    let proxy = if registry.tls { "https" } else { "http" };
+    Ok(json!({"authorizationData": [{
+        "authorizationToken": token,
+        "expiresAt": now() + registry.token_ttl.as_secs_f64(),
+        "proxyEndpoint": format!("{proxy}://{}", registry.address),
+        "registryId": state.site.account,
+    }]}))
+}

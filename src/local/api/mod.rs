@@ -1,0 +1,237 @@
+//! The ECS API: one function from (state, operation, request) to answer or error, without sockets. It owns the list of
+//! operations and the shape of errors; each group of operations has its file. Invariant: a call that fails changes nothing
+//! a later call can see.
+
+mod agent;
+mod clusters;
+mod definitions;
+mod ecr;
+mod instances;
+mod run;
+mod tags;
+mod tasks;
+
+use super::server::Registry;
+use super::state::State;
+use serde_json::{Value, json};
+
+/// An error as the API gives it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct ApiError {
+    /// HTTP status.
+    pub status: u16,
+    /// `__type`.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+type Answer = Result<Value, ApiError>;
+
+impl ApiError {
+    pub(super) fn new(status: u16, code: &str, message: impl Into<String>) -> Self {
+        Self { status, code: code.to_owned(), message: message.into() }
+    }
+
+    pub(super) fn client(message: impl Into<String>) -> Self {
+        Self::new(400, "ClientException", message)
+    }
+
+    fn invalid(message: impl Into<String>) -> Self {
+        Self::new(400, "InvalidParameterException", message)
+    }
+
+    fn no_cluster() -> Self {
+        Self::new(400, "ClusterNotFoundException", "Cluster not found.")
+    }
+
+    /// The body of the error answer.
+    pub(super) fn body(&self) -> Value {
+        json!({"__type": self.code, "message": self.message})
+    }
+}
+
+/// Answers one call of the ECS API.
+pub(super) fn ecs(state: &mut State, operation: &str, body: &Value) -> Answer {
+    match operation {
+        "RegisterContainerInstance" => agent::register(state, body),
+        "DiscoverPollEndpoint" => Ok(agent::discover(state)),
+        "SubmitTaskStateChange" => agent::submit_task(state, body),
+        "SubmitContainerStateChange" => agent::submit_container(state, body),
+        "SubmitAttachmentStateChanges" => agent::submit_attachments(state, body),
+        "CreateCluster" => clusters::create(state, body),
+        "DeleteCluster" => clusters::delete(state, body),
+        "DescribeClusters" => Ok(clusters::describe(state, body)),
+        "ListClusters" => Ok(clusters::list(state)),
+        "RegisterTaskDefinition" => definitions::register(state, body),
+        "DeregisterTaskDefinition" => definitions::deregister(state, body),
+        "DescribeTaskDefinition" => definitions::describe(state, body),
+        "ListTaskDefinitions" => definitions::list(state, body),
+        "ListTaskDefinitionFamilies" => definitions::families(state, body),
+        "RunTask" => run::run(state, body),
+        "StartTask" => run::start(state, body),
+        "StopTask" => tasks::stop(state, body),
+        "DescribeTasks" => tasks::describe(state, body),
+        "ListTasks" => tasks::list(state, body),
+        "ListContainerInstances" => instances::list(state, body),
+        "DescribeContainerInstances" => instances::describe(state, body),
+        "DeregisterContainerInstance" => instances::deregister(state, body),
+        "UpdateContainerInstancesState" => instances::update_state(state, body),
+        "ListTagsForResource" => tags::list(state, body),
+        "TagResource" => tags::tag(state, body),
+        "UntagResource" => tags::untag(state, body),
+        other => Err(ApiError::new(
+            400,
+            "UnsupportedFeatureException",
+            format!(
+                "{other} is not part of this control plane: it runs tasks on container instances, and no services."
+            ),
+        )),
+    }
+}
+
+/// Answers one call of the ECR API.
+pub(super) fn ecr(state: &State, registry: Option<&Registry>, operation: &str) -> Answer {
+    ecr::answer(state, registry, operation)
+}
+
+/// The cluster a request names (name or ARN; none = `default`), if it is there.
+fn cluster_of(state: &State, body: &Value) -> Result<String, ApiError> {
+    let name = body["cluster"].as_str().filter(|name| !name.is_empty()).unwrap_or("default");
+    let name = name.rsplit('/').next().unwrap_or(name);
+    match state.clusters.get(name) {
+        Some(&"ACTIVE") => Ok(name.to_owned()),
+        _ => Err(ApiError::no_cluster()),
+    }
+}
+
+/// Names in a list member of a request.
+fn names<'a>(body: &'a Value, member: &str) -> impl Iterator<Item = &'a str> {
+    body[member].as_array().into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// A text member that must be there.
+fn required<'a>(body: &'a Value, member: &str) -> Result<&'a str, ApiError> {
+    let text = body[member].as_str().filter(|text| !text.is_empty());
+    text.ok_or_else(|| ApiError::invalid(format!("{member} cannot be blank.")))
+}
+
+/// `failures` entry for something that is not there.
+fn missing(arn: &str) -> Value {
+    json!({"arn": arn, "reason": "MISSING"})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::instances::Instance;
+    use crate::local::state::Site;
+
+    fn state() -> State {
+        let mut state = State::new(Site::example(), "default");
+        let mut instance = Instance::example();
+        instance.cluster = "default".to_owned();
+        instance.connect(1);
+        state.instances.push(instance);
+        state
+    }
+
+    fn hello() -> Value {
+        json!({"family": "hello", "containerDefinitions": [
+            {"name": "main", "image": "busybox", "memory": 64, "environment": [{"name": "A", "value": "1"}]},
+        ]})
+    }
+
+    #[test]
+    fn a_task_runs_and_is_stopped_by_its_user() {
+        let mut state = state();
+        let definition = ecs(&mut state, "RegisterTaskDefinition", &hello()).unwrap();
+        assert_eq!(definition["taskDefinition"]["revision"], 1);
+        let run = json!({"taskDefinition": "hello", "overrides": {"containerOverrides": [
+            {"name": "main", "command": ["x"], "environment": [{"name": "A", "value": "2"}], "memory": 32},
+        ]}});
+        let task = ecs(&mut state, "RunTask", &run).unwrap()["tasks"][0].clone();
+        assert_eq!((&task["lastStatus"], &task["desiredStatus"]), (&json!("PENDING"), &json!("RUNNING")));
+        let payload = &state.tasks[0].payload["containers"][0];
+        assert_eq!(payload["environment"]["A"], "2");
+        assert_eq!(payload["memory"], 32);
+        let listed = ecs(&mut state, "ListTasks", &json!({"family": "hello"})).unwrap();
+        assert_eq!(listed["taskArns"], json!([task["taskArn"]]));
+        let stopped = ecs(&mut state, "StopTask", &json!({"task": task["taskArn"], "reason": "enough"})).unwrap();
+        assert_eq!(stopped["task"]["desiredStatus"], "STOPPED");
+        assert_eq!(stopped["task"]["stoppedReason"], "enough");
+        assert_eq!(state.instances[0].unacknowledged(), 2);
+    }
+
+    #[test]
+    fn calls_are_refused_with_a_reason() {
+        let mut state = state();
+        ecs(&mut state, "RegisterTaskDefinition", &hello()).unwrap();
+        for (operation, body, code, message) in [
+            ("CreateService", json!({}), "UnsupportedFeatureException", "CreateService is not part"),
+            (
+                "RunTask",
+                json!({"cluster": "none", "taskDefinition": "hello"}),
+                "ClusterNotFoundException",
+                "Cluster not found.",
+            ),
+            ("RunTask", json!({"taskDefinition": "none"}), "ClientException", "TaskDefinition not found."),
+            (
+                "RunTask",
+                json!({"taskDefinition": "hello", "count": 11}),
+                "InvalidParameterException",
+                "count must be 1 to 10",
+            ),
+            (
+                "RunTask",
+                json!({"taskDefinition": "hello", "launchType": "FARGATE"}),
+                "InvalidParameterException",
+                "EC2",
+            ),
+            (
+                "RunTask",
+                json!({"taskDefinition": "hello", "overrides": {"containerOverrides": [{"name": "other"}]}}),
+                "InvalidParameterException",
+                "Override for container named other is not a container in the TaskDefinition.",
+            ),
+            ("StopTask", json!({"task": "none"}), "InvalidParameterException", "The referenced task was not found."),
+            ("RegisterTaskDefinition", json!({"family": "x"}), "ClientException", "Container list cannot be empty."),
+            ("RegisterTaskDefinition", json!({"famly": "x"}), "ClientException", "unknown field `famly`"),
+        ] {
+            let error = ecs(&mut state, operation, &body).unwrap_err();
+            assert_eq!(error.code, code, "{operation} {body}");
+            assert!(error.message.contains(message), "{operation}: {}", error.message);
+        }
+    }
+
+    #[test]
+    fn placement_fails_by_instance() {
+        let mut state = state();
+        let mut large = hello();
+        large["containerDefinitions"][0]["memory"] = json!(2000);
+        ecs(&mut state, "RegisterTaskDefinition", &large).unwrap();
+        let answer = ecs(&mut state, "RunTask", &json!({"taskDefinition": "hello"})).unwrap();
+        assert_eq!(answer["tasks"], json!([]));
+        assert_eq!(answer["failures"][0]["reason"], "RESOURCE:MEMORY");
+        state.instances.clear();
+        let error = ecs(&mut state, "RunTask", &json!({"taskDefinition": "hello"})).unwrap_err();
+        assert_eq!(error.message, "No Container Instances were found in your cluster.");
+    }
+
+    #[test]
+    fn definitions_have_revisions() {
+        let mut state = state();
+        for _ in 0..2 {
+            ecs(&mut state, "RegisterTaskDefinition", &hello()).unwrap();
+        }
+        ecs(&mut state, "DeregisterTaskDefinition", &json!({"taskDefinition": "hello:2"})).unwrap();
+        let newest = ecs(&mut state, "DescribeTaskDefinition", &json!({"taskDefinition": "hello"})).unwrap();
+        assert_eq!(newest["taskDefinition"]["revision"], 1);
+        let third = ecs(&mut state, "RegisterTaskDefinition", &hello()).unwrap();
+        assert_eq!(third["taskDefinition"]["revision"], 3);
+        let all = ecs(&mut state, "ListTaskDefinitions", &json!({"sort": "DESC"})).unwrap();
+        let ends: Vec<_> = names(&all, "taskDefinitionArns").map(|arn| arn.rsplit('/').next().unwrap()).collect();
+        assert_eq!(ends, ["hello:3", "hello:1"]);
+    }
+}

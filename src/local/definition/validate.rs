@@ -1,0 +1,298 @@
+//! What is wrong with a task definition, in words a person can act on. It owns the rules of RegisterTaskDefinition; it changes
+//! nothing. Invariant: a definition that passes can be turned into a payload without a further question.
+
+use super::{ContainerDefinition, HealthCheck, TaskDefinition};
+use std::collections::{BTreeMap, BTreeSet};
+
+type Verdict = Result<(), String>;
+
+/// Fails with `message` unless `holds`.
+fn require(holds: bool, message: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(message()) }
+}
+
+/// The first thing wrong with the definition.
+pub(in crate::local) fn validate(definition: &TaskDefinition) -> Verdict {
+    let family = &definition.family;
+    require(!family.is_empty(), || "Family should not be empty.".to_owned())?;
+    require(is_name(family), || {
+        format!("Family `{family}` is invalid: up to 255 letters, numbers, underscores and hyphens are allowed.")
+    })?;
+    let containers = &definition.container_definitions;
+    require(!containers.is_empty(), || "Container list cannot be empty.".to_owned())?;
+    require(containers.len() <= 10, || "A task definition can have at most 10 containers.".to_owned())?;
+    require(containers.iter().any(|c| c.essential), || {
+        "Task definition does not have any essential container: at least one must have `essential` true.".to_owned()
+    })?;
+    task_settings(definition)?;
+    let mut names = BTreeSet::new();
+    for container in containers {
+        require(names.insert(container.name.as_str()), || {
+            format!("Container name `{}` is used more than once; names must be unique in a task.", container.name)
+        })?;
+        one_container(definition, container)
+            .map_err(|problem| format!("Invalid setting for container '{}'. {problem}", container.name))?;
+    }
+    no_cycle(definition)
+}
+
+fn task_settings(definition: &TaskDefinition) -> Verdict {
+    let mode = definition.network_mode();
+    require(["bridge", "host", "none", "awsvpc"].contains(&mode), || {
+        format!("Network mode `{mode}` is invalid: use bridge, host, none or awsvpc.")
+    })?;
+    for compatibility in definition.requires_compatibilities.iter().flatten() {
+        require(["EC2", "EXTERNAL"].contains(&compatibility.as_str()), || {
+            format!(
+                "requiresCompatibilities `{compatibility}` cannot be met here: this control plane runs tasks on container instances (EC2)."
+            )
+        })?;
+    }
+    require(definition.cpu.is_none() || definition.cpu_limit().is_some(), || {
+        "Task `cpu` is invalid: use CPU units (\"256\") or vCPUs (\".25 vCPU\").".to_owned()
+    })?;
+    require(definition.memory.is_none() || definition.memory_limit().is_some(), || {
+        "Task `memory` is invalid: use MiB (\"512\") or GB (\"0.5 GB\").".to_owned()
+    })?;
+    let mut names = BTreeSet::new();
+    for volume in &definition.volumes {
+        require(is_name(&volume.name), || format!("Volume name `{}` is invalid.", volume.name))?;
+        require(names.insert(&volume.name), || format!("Volume name `{}` is used more than once.", volume.name))?;
+    }
+    Ok(())
+}
+
+fn one_container(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
+    require(is_name(&c.name), || "`name` must be 1 to 255 letters, numbers, underscores and hyphens.".to_owned())?;
+    require(!c.image.is_empty() && !c.image.contains(char::is_whitespace), || {
+        "`image` must name an image, without spaces.".to_owned()
+    })?;
+    memory(definition, c)?;
+    ports(definition, c)?;
+    references(definition, c)?;
+    for variable in &c.environment {
+        require(!variable.name.is_empty() && !variable.name.contains('='), || {
+            format!("Environment variable name `{}` must not be empty or hold `=`.", variable.name)
+        })?;
+    }
+    c.health_check.as_ref().map_or(Ok(()), health_check)
+}
+
+fn memory(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
+    let given = c.memory.is_some() || c.memory_reservation.is_some() || definition.memory.is_some();
+    require(given, || "At least one of 'memory' or 'memoryReservation' must be specified.".to_owned())?;
+    require(c.memory.is_none_or(|mib| mib >= 4), || "`memory` must be at least 4 MiB.".to_owned())?;
+    if let (Some(hard), Some(soft)) = (c.memory, c.memory_reservation) {
+        require(hard >= soft, || format!("`memory` ({hard}) must not be below `memoryReservation` ({soft})."))?;
+    }
+    let over_limit = definition.memory_limit().is_some_and(|limit| u64::from(c.memory.unwrap_or(0)) > limit);
+    require(!over_limit, || "`memory` must not exceed the task's memory.".to_owned())
+}
+
+fn ports(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
+    let mode = definition.network_mode();
+    let mut taken = BTreeSet::new();
+    for port in &c.port_mappings {
+        let number = port.container_port;
+        require(["tcp", "udp"].contains(&port.protocol.as_str()), || {
+            format!("Protocol `{}` of port {number} is invalid: use tcp or udp.", port.protocol)
+        })?;
+        require(number != 0 || port.container_port_range.is_some(), || {
+            "A port mapping needs a `containerPort` from 1 to 65535 (or a `containerPortRange`).".to_owned()
+        })?;
+        let joined = mode == "host" || mode == "awsvpc";
+        require(!joined || port.host_port == 0 || port.host_port == number, || {
+            format!(
+                "In network mode {mode}, `hostPort` ({}) must equal `containerPort` ({number}) or be left out.",
+                port.host_port
+            )
+        })?;
+        require(port.host_port == 0 || taken.insert((port.host_port, port.protocol.as_str())), || {
+            format!("Host port {} is mapped more than once.", port.host_port)
+        })?;
+    }
+    Ok(())
+}
+
+fn references(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
+    let find = |name: &str| definition.container_definitions.iter().find(|other| other.name == name);
+    for mount in &c.mount_points {
+        require(definition.volumes.iter().any(|volume| volume.name == mount.source_volume), || {
+            format!("Unknown volume '{}' in mountPoints.", mount.source_volume)
+        })?;
+        require(mount.container_path.starts_with('/'), || {
+            format!("`containerPath` `{}` must be an absolute path.", mount.container_path)
+        })?;
+    }
+    for from in &c.volumes_from {
+        require(find(&from.source_container).is_some(), || {
+            format!("Unknown container '{}' in volumesFrom.", from.source_container)
+        })?;
+    }
+    for link in &c.links {
+        let target = link.split(':').next().unwrap_or_default();
+        require(find(target).is_some(), || format!("Unknown container '{target}' in links."))?;
+        require(definition.network_mode() == "bridge", || {
+            "Links are only supported when the network mode is bridge.".to_owned()
+        })?;
+    }
+    for dependency in &c.depends_on {
+        let name = &dependency.container_name;
+        let Some(target) = find(name) else { return Err(format!("Unknown container '{name}' in dependsOn.")) };
+        match dependency.condition.as_str() {
+            "START" => {}
+            "HEALTHY" => require(target.health_check.is_some(), || {
+                format!("It waits for '{name}' to be HEALTHY, but '{name}' has no healthCheck.")
+            })?,
+            "COMPLETE" | "SUCCESS" => require(!target.essential, || {
+                format!(
+                    "It waits for '{name}' to be {}, but '{name}' is essential: its end would stop the task.",
+                    dependency.condition
+                )
+            })?,
+            other => {
+                return Err(format!(
+                    "Condition `{other}` in dependsOn is invalid: use START, COMPLETE, SUCCESS or HEALTHY."
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn health_check(check: &HealthCheck) -> Verdict {
+    let kind = check.command.first().map_or("", String::as_str);
+    require(["CMD", "CMD-SHELL", "NONE"].contains(&kind), || {
+        "The health check's `command` must start with CMD, CMD-SHELL or NONE.".to_owned()
+    })?;
+    require(kind == "NONE" || check.command.len() > 1, || "The health check's `command` names no command.".to_owned())?;
+    for (name, value, low, high) in [
+        ("interval", check.interval, 1, 300),
+        ("timeout", check.timeout, 1, 120),
+        ("retries", check.retries, 1, 10),
+        ("startPeriod", check.start_period.unwrap_or(0), 0, 300),
+    ] {
+        require((low..=high).contains(&value), || {
+            format!("The health check's `{name}` must be {low} to {high}, not {value}.")
+        })?;
+    }
+    Ok(())
+}
+
+/// `dependsOn` and links must not lead back to where they started.
+fn no_cycle(definition: &TaskDefinition) -> Verdict {
+    let mut waiting: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for c in &definition.container_definitions {
+        let depended = c.depends_on.iter().map(|dependency| dependency.container_name.as_str());
+        let linked = c.links.iter().filter_map(|link| link.split(':').next());
+        waiting.insert(&c.name, depended.chain(linked).collect());
+    }
+    while let Some(free) = waiting.iter().find(|(_, targets)| targets.is_empty()).map(|(name, _)| *name) {
+        waiting.remove(free);
+        waiting.values_mut().for_each(|targets| {
+            targets.remove(free);
+        });
+    }
+    require(waiting.is_empty(), || {
+        let names: Vec<_> = waiting.keys().copied().collect();
+        format!("Containers wait for each other in a circle: {}.", names.join(", "))
+    })
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn verdict(change: impl FnOnce(&mut Value)) -> String {
+        let mut definition = json!({
+            "family": "web",
+            "volumes": [{"name": "data"}],
+            "containerDefinitions": [
+                {"name": "a", "image": "busybox", "memory": 16},
+                {"name": "b", "image": "busybox", "memory": 16, "essential": false},
+            ],
+        });
+        change(&mut definition);
+        let parsed = serde_json::from_value(definition).map_err(|error| error.to_string());
+        parsed.and_then(|definition| validate(&definition)).err().unwrap_or_default()
+    }
+
+    fn with_first(change: Value) -> String {
+        verdict(|definition| {
+            for (name, value) in change.as_object().unwrap() {
+                definition["containerDefinitions"][0][name] = value.clone();
+            }
+        })
+    }
+
+    #[test]
+    fn a_good_definition_passes() {
+        assert_eq!(verdict(|_| ()), "");
+    }
+
+    #[test]
+    fn tasks_are_refused_with_a_reason() {
+        for (member, value, expected) in [
+            ("family", json!(""), "Family should not be empty."),
+            ("family", json!("a b"), "Family `a b` is invalid"),
+            ("containerDefinitions", json!([]), "Container list cannot be empty."),
+            ("networkMode", json!("mesh"), "use bridge, host, none or awsvpc"),
+            ("requiresCompatibilities", json!(["FARGATE"]), "cannot be met here"),
+            ("cpu", json!("lots"), "Task `cpu` is invalid"),
+            ("volumes", json!([{"name": "x"}, {"name": "x"}]), "used more than once"),
+            ("containerz", json!([]), "unknown field `containerz`"),
+        ] {
+            let text = verdict(|definition| definition[member] = value);
+            assert!(text.contains(expected), "{member}: {text}");
+        }
+    }
+
+    #[test]
+    fn containers_are_refused_with_a_reason() {
+        for (change, expected) in [
+            (json!({"name": "b"}), "used more than once"),
+            (json!({"image": ""}), "must name an image"),
+            (json!({"memory": null}), "At least one of 'memory' or 'memoryReservation'"),
+            (json!({"memory": 2}), "at least 4 MiB"),
+            (json!({"memory": "64"}), "invalid type: string"),
+            (json!({"memory": 8, "memoryReservation": 9}), "must not be below"),
+            (json!({"essential": false}), "does not have any essential container"),
+            (json!({"portMappings": [{"containerPort": 80, "protocol": "sctp"}]}), "use tcp or udp"),
+            (json!({"portMappings": [{}]}), "needs a `containerPort`"),
+            (
+                json!({"portMappings": [{"containerPort": 1, "hostPort": 9}, {"containerPort": 2, "hostPort": 9}]}),
+                "more than once",
+            ),
+            (json!({"mountPoints": [{"sourceVolume": "none", "containerPath": "/x"}]}), "Unknown volume 'none'"),
+            (json!({"mountPoints": [{"sourceVolume": "data", "containerPath": "x"}]}), "absolute path"),
+            (json!({"links": ["none:alias"]}), "Unknown container 'none' in links"),
+            (
+                json!({"dependsOn": [{"containerName": "none", "condition": "START"}]}),
+                "Unknown container 'none' in dependsOn",
+            ),
+            (json!({"dependsOn": [{"containerName": "b", "condition": "HEALTHY"}]}), "has no healthCheck"),
+            (json!({"dependsOn": [{"containerName": "b", "condition": "LATER"}]}), "use START, COMPLETE"),
+            (json!({"dependsOn": [{"containerName": "a", "condition": "START"}]}), "in a circle: a"),
+            (json!({"healthCheck": {"command": ["true"]}}), "must start with CMD"),
+            (json!({"healthCheck": {"command": ["CMD", "true"], "retries": 11}}), "must be 1 to 10"),
+            (json!({"environment": [{"name": "A=B", "value": ""}]}), "must not be empty or hold"),
+        ] {
+            let text = with_first(change.clone());
+            assert!(text.contains(expected), "{change}: {text}");
+        }
+    }
+
+    #[test]
+    fn waiting_for_the_end_of_an_essential_container_is_refused() {
+        let text = verdict(|definition| {
+            definition["containerDefinitions"][1]["dependsOn"] =
+                json!([{"containerName": "a", "condition": "SUCCESS"}]);
+        });
+        assert!(text.contains("its end would stop the task"), "{text}");
+    }
+}

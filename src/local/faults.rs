@@ -1,0 +1,158 @@
+//! Things that go wrong on purpose: refused, slow, malformed and lost answers, and payloads that come late, twice or out of
+//! order. It owns which fault is due next; carrying it out is [`super::http`]'s and [`super::acs`]'s part. Invariant: a fault
+//! is used up by the call it hits, so a server without pending faults behaves well.
+
+use serde::Deserialize;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// Most faults waiting for one operation.
+const MAX_PENDING: usize = 1000;
+
+/// What happens to a call instead of its normal course.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// 400 `ThrottlingException`.
+    Throttle,
+    /// 500 `ServerException`.
+    ServerError,
+    /// 400 `AccessDeniedException`.
+    AccessDenied,
+    /// An error of your own: HTTP status, code, message.
+    Error(u16, String, String),
+    /// The normal answer, after this long.
+    Slow(Duration),
+    /// 200 with a body that is no JSON.
+    Malformed,
+    /// The connection is cut before the call has any effect.
+    Drop,
+    /// The call has its effect, then the connection is cut: the caller cannot know.
+    LoseAnswer,
+}
+
+/// How payloads and their acknowledgements travel. The default is: at once, once, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// Payloads wait this long before they are sent.
+    pub delay: Duration,
+    /// Each payload is sent twice in a row.
+    pub duplicate: bool,
+    /// A payload waits for the next one, and the newer goes first (an only one goes after 5 seconds).
+    pub reorder: bool,
+    /// This many acknowledgements are ignored, so the payload is sent again.
+    pub lose_acks: u32,
+}
+
+/// Faults waiting to happen.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    pending: BTreeMap<String, VecDeque<Fault>>,
+    pub(super) delivery: Delivery,
+}
+
+impl Faults {
+    /// Lets the next `count` calls of `operation` (or of any operation, `*`) meet `fault`.
+    pub(super) fn add(&mut self, operation: &str, count: usize, fault: &Fault) {
+        let queue = self.pending.entry(operation.to_owned()).or_default();
+        let room = MAX_PENDING.saturating_sub(queue.len());
+        queue.extend(std::iter::repeat_n(fault.clone(), count.min(room)));
+    }
+
+    /// The fault this call meets, if any; it is used up.
+    pub(super) fn take(&mut self, operation: &str) -> Option<Fault> {
+        for key in [operation, "*"] {
+            if let Some(queue) = self.pending.get_mut(key) {
+                let fault = queue.pop_front();
+                if queue.is_empty() {
+                    self.pending.remove(key);
+                }
+                return fault;
+            }
+        }
+        None
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// A fault as the admin API takes it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct FaultRequest {
+    pub(super) operation: String,
+    #[serde(default = "one")]
+    pub(super) count: usize,
+    fault: String,
+    #[serde(default)]
+    seconds: f64,
+    status: Option<u16>,
+    code: Option<String>,
+    message: Option<String>,
+}
+
+fn one() -> usize {
+    1
+}
+
+impl FaultRequest {
+    /// The fault meant, or what is wrong with the request.
+    pub(super) fn fault(&self) -> Result<Fault, String> {
+        Ok(match self.fault.as_str() {
+            "throttle" => Fault::Throttle,
+            "server-error" => Fault::ServerError,
+            "access-denied" => Fault::AccessDenied,
+            "slow" => {
+                Fault::Slow(Duration::try_from_secs_f64(self.seconds).map_err(|error| format!("seconds: {error}"))?)
+            }
+            "malformed" => Fault::Malformed,
+            "drop" => Fault::Drop,
+            "lose-answer" => Fault::LoseAnswer,
+            "error" => Fault::Error(
+                self.status.filter(|status| (400..600).contains(status)).unwrap_or(400),
+                self.code.clone().unwrap_or_else(|| "ClientException".to_owned()),
+                self.message.clone().unwrap_or_else(|| "Refused on purpose".to_owned()),
+            ),
+            other => {
+                return Err(format!(
+                    "unknown fault `{other}`: use throttle, server-error, access-denied, slow (with seconds), malformed, drop, \
+                     lose-answer or error (with status, code, message)"
+                ));
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_used_up_by_its_own_operation_first() {
+        let mut faults = Faults::default();
+        faults.add("RunTask", 1, &Fault::Throttle);
+        faults.add("*", 1, &Fault::Drop);
+        assert_eq!(faults.take("RunTask"), Some(Fault::Throttle));
+        assert_eq!(faults.take("RunTask"), Some(Fault::Drop));
+        assert_eq!(faults.take("RunTask"), None);
+    }
+
+    #[test]
+    fn pending_faults_are_bounded() {
+        let mut faults = Faults::default();
+        faults.add("RunTask", usize::MAX, &Fault::Malformed);
+        assert_eq!(std::iter::from_fn(|| faults.take("RunTask")).count(), MAX_PENDING);
+    }
+
+    #[test]
+    fn requests_name_their_fault() {
+        let parse = |text: &str| serde_json::from_str::<FaultRequest>(text).unwrap().fault();
+        assert_eq!(
+            parse(r#"{"operation":"RunTask","fault":"slow","seconds":1.5}"#),
+            Ok(Fault::Slow(Duration::from_millis(1500)))
+        );
+        assert!(parse(r#"{"operation":"RunTask","fault":"slow","seconds":-1}"#).is_err());
+        assert!(parse(r#"{"operation":"RunTask","fault":"explode"}"#).unwrap_err().contains("lose-answer"));
+    }
+}

@@ -1,0 +1,287 @@
+//! Sockets and routing: one port for the API, the metadata service, the websockets and `/_local/`. It owns connections and
+//! faults of the wire; meaning is elsewhere. Invariant: a request is bounded in size, time and number, and one that a web page
+//! could make a browser send is refused.
+
+use super::api::{self, ApiError};
+use super::faults::Fault;
+use super::records::Source;
+use super::server::Shared;
+use super::{acs, admin, imds, tcs};
+use axum::body::{Body, to_bytes};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+/// Most connections at a time; more wait in the listener's backlog.
+const MAX_CONNECTIONS: usize = 512;
+/// Largest request body, bytes.
+const MAX_BODY: usize = 2 * 1024 * 1024;
+/// Largest websocket message, bytes: a TCS message may have 1 MiB.
+const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+/// Time for headers, and for a body.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The server's end of a websocket.
+pub(super) type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
+
+/// What a connection becomes after its upgrade.
+#[derive(Debug)]
+pub(super) enum Channel {
+    Acs(acs::Opened),
+    Tcs,
+}
+
+type Upgrade = Arc<Mutex<Option<(OnUpgrade, Channel)>>>;
+
+/// What a request ends with.
+pub(super) enum Reply {
+    Answer(Response<Body>),
+    /// Close the connection without a word.
+    Cut,
+}
+
+/// Accepts connections until the server stops.
+pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = shared.stop.cancelled() => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(connection(Arc::clone(&shared), stream));
+                }
+                // Out of file descriptors, most likely: wait for one to come back.
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            },
+        }
+    }
+    connections.shutdown().await;
+}
+
+async fn connection(shared: Arc<Shared>, stream: TcpStream) {
+    let upgrade = Upgrade::default();
+    let service = service_fn(|request| serve(Arc::clone(&shared), Arc::clone(&upgrade), request));
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(READ_TIMEOUT);
+    // An error here is the other side going away, or our own cut.
+    let _ended = builder.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+    let taken = upgrade.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some((upgraded, channel)) = taken
+        && let Ok(upgraded) = upgraded.await
+    {
+        let limits = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(limits)).await;
+        match channel {
+            Channel::Acs(opened) => acs::serve(&shared, socket, opened).await,
+            Channel::Tcs => tcs::serve(&shared, socket).await,
+        }
+    }
+}
+
+async fn serve(shared: Arc<Shared>, upgrade: Upgrade, request: Request<Incoming>) -> io::Result<Response<Body>> {
+    let (parts, incoming) = request.into_parts();
+    let mut request = Request::from_parts(parts, ());
+    if !trusted_host(&shared, request.headers()) {
+        return Ok(json_answer(403, &json!({"message": "The Host header names neither an address nor localhost."})));
+    }
+    let upgraded = hyper::upgrade::on(&mut request);
+    let body = match tokio::time::timeout(READ_TIMEOUT, to_bytes(Body::new(incoming), MAX_BODY)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return Ok(json_answer(413, &json!({"message": "The request body is too large or broken."}))),
+        Err(_) => return Ok(json_answer(408, &json!({"message": "The request body took too long."}))),
+    };
+    match route(&shared, &request.map(|()| body), &upgrade, upgraded).await {
+        Reply::Answer(response) => Ok(response),
+        Reply::Cut => Err(io::Error::other("cut on purpose")),
+    }
+}
+
+async fn route(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgraded: OnUpgrade) -> Reply {
+    let path = request.uri().path();
+    match path {
+        "/ws" | "/acs/ws" | "/tcs/ws" => websocket(shared, request, upgrade, upgraded),
+        "/" if request.method() == Method::POST => call(shared, request).await,
+        "/" => Reply::Answer(text_answer(200, admin::GREETING)),
+        _ if path.starts_with("/latest/") => imds(shared, request).await,
+        _ if path.starts_with("/_local") => Reply::Answer(admin::answer(shared, request)),
+        _ => Reply::Answer(json_answer(404, &json!({"message": "Not found."}))),
+    }
+}
+
+/// One call of a JSON API (awsJson1.1).
+async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
+    let target = header_text(request.headers(), "x-amz-target");
+    let (service, operation) = target.split_once('.').unwrap_or((target, ""));
+    if !looks_signed(request.headers()) {
+        return Reply::Answer(error_answer(&ApiError::new(
+            400,
+            "MissingAuthenticationTokenException",
+            "The request is not signed.",
+        )));
+    }
+    let fault = shared.change(|state| state.faults.take(operation));
+    if let Some(reply) = refusal(shared, operation, fault.as_ref()).await {
+        return reply;
+    }
+    let text = if request.body().is_empty() { b"{}" } else { request.body().as_ref() };
+    let Ok(body @ Value::Object(_)) = serde_json::from_slice::<Value>(text) else {
+        return Reply::Answer(error_answer(&ApiError::new(
+            400,
+            "SerializationException",
+            "The body is not a JSON object.",
+        )));
+    };
+    let answer = shared.change(|state| {
+        state.record(Source::Api, operation, body.clone());
+        let answer = if service.starts_with("AmazonEC2ContainerServiceV") {
+            api::ecs(state, operation, &body)
+        } else if service.starts_with("AmazonEC2ContainerRegistry_V") {
+            api::ecr(state, shared.options.registry.as_ref(), operation)
+        } else {
+            Err(ApiError::new(400, "UnknownOperationException", format!("No such operation: `{target}`.")))
+        };
+        if let Err(error) = &answer {
+            state.record(Source::ApiError, operation, error.body());
+        }
+        answer
+    });
+    match (fault, answer) {
+        (Some(Fault::LoseAnswer), _) => Reply::Cut,
+        (_, Ok(answer)) => Reply::Answer(json_answer(200, &answer)),
+        (_, Err(error)) => Reply::Answer(error_answer(&error)),
+    }
+}
+
+/// What a fault does instead of the call; none for faults that let the call through.
+async fn refusal(shared: &Shared, operation: &str, fault: Option<&Fault>) -> Option<Reply> {
+    let error = match fault? {
+        Fault::Throttle => ApiError::new(400, "ThrottlingException", "Rate exceeded"),
+        Fault::ServerError => ApiError::new(500, "ServerException", "Service Unavailable. Please try again later."),
+        Fault::AccessDenied => {
+            ApiError::new(400, "AccessDeniedException", "User is not authorized to perform this action")
+        }
+        Fault::Error(status, code, message) => ApiError::new(*status, code, message.clone()),
+        Fault::Slow(wait) => {
+            tokio::time::sleep(*wait).await;
+            return None;
+        }
+        Fault::LoseAnswer => return None,
+        Fault::Malformed => return Some(Reply::Answer(text_answer(200, "{\"this is\": not JSON"))),
+        Fault::Drop => return Some(Reply::Cut),
+    };
+    shared.change(|state| state.record(Source::ApiError, operation, error.body()));
+    Some(Reply::Answer(error_answer(&error)))
+}
+
+/// One request to the metadata service.
+async fn imds(shared: &Shared, request: &Request<Bytes>) -> Reply {
+    let fault = shared.change(|state| state.faults.take("imds"));
+    if let Some(reply) = refusal(shared, "imds", fault.as_ref()).await {
+        return reply;
+    }
+    let answer = imds::answer(shared, request);
+    if fault == Some(Fault::LoseAnswer) { Reply::Cut } else { Reply::Answer(answer) }
+}
+
+/// A websocket handshake: who it is for is seen from the query.
+fn websocket(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgraded: OnUpgrade) -> Reply {
+    let query: Vec<(String, String)> =
+        url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).into_owned().collect();
+    let find = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let telemetry = request.uri().path() == "/tcs/ws" || find("containerInstance").is_some();
+    let name = if telemetry { "tcs" } else { "acs" };
+    let key = header_text(request.headers(), "sec-websocket-key");
+    let refuse = |status: u16, kind: &str, text: &str| {
+        shared.change(|state| state.record(Source::ApiError, name, json!({"__type": kind, "message": text})));
+        Reply::Answer(json_answer(status, &json!({kind: text})))
+    };
+    if !looks_signed(request.headers()) {
+        return refuse(403, "AccessDeniedException", "The handshake is not signed");
+    }
+    if key.is_empty() || !header_text(request.headers(), "upgrade").eq_ignore_ascii_case("websocket") {
+        return refuse(400, "BadRequestException", "This is not a websocket handshake");
+    }
+    match shared.change(|state| state.faults.take(name)) {
+        Some(Fault::Drop | Fault::LoseAnswer) => return Reply::Cut,
+        Some(Fault::Error(status, code, message)) => return refuse(status, &code, &message),
+        Some(Fault::AccessDenied) => return refuse(403, "AccessDeniedException", "Forbidden"),
+        Some(Fault::Malformed) => return Reply::Answer(text_answer(200, "no websocket here")),
+        Some(Fault::Throttle | Fault::ServerError | Fault::Slow(_)) => {
+            return refuse(500, "ServerException", "Try again later");
+        }
+        None => {}
+    }
+    let channel = if telemetry {
+        let body: serde_json::Map<_, _> = query.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        shared.change(|state| state.record(Source::TcsConnect, "connect", body.into()));
+        Channel::Tcs
+    } else {
+        match shared.change(|state| acs::open(state, &query)) {
+            Ok(opened) => Channel::Acs(opened),
+            Err((kind, text)) => return refuse(400, kind, text),
+        }
+    };
+    *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some((upgraded, channel));
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let accept = derive_accept_key(key.as_bytes());
+    for (name, value) in
+        [("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-accept", accept.as_str())]
+    {
+        if let Ok(value) = value.parse() {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    Reply::Answer(response)
+}
+
+/// A web page may point a name of its own at 127.0.0.1; it cannot send our address as Host. Elsewhere than on loopback the
+/// server is in a network somebody chose, where names are wanted.
+fn trusted_host(shared: &Shared, headers: &HeaderMap) -> bool {
+    let host = header_text(headers, "host");
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let literal = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+    literal || name == "localhost" || !shared.options.listen.ip().is_loopback()
+}
+
+/// It has the look of SigV4. The signature itself is not checked: there is no secret to check it with.
+fn looks_signed(headers: &HeaderMap) -> bool {
+    let text = header_text(headers, "authorization");
+    text.starts_with("AWS4-HMAC-SHA256 ") && text.contains("Credential=") && text.contains("Signature=")
+}
+
+pub(super) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+pub(super) fn json_answer(status: u16, body: &Value) -> Response<Body> {
+    typed_answer(status, "application/x-amz-json-1.1", body.to_string())
+}
+
+fn error_answer(error: &ApiError) -> Response<Body> {
+    json_answer(error.status, &error.body())
+}
+
+pub(super) fn text_answer(status: u16, text: impl Into<String>) -> Response<Body> {
+    typed_answer(status, "text/plain", text.into())
+}
+
+fn typed_answer(status: u16, kind: &'static str, body: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
+}

@@ -1,0 +1,132 @@
+//! The instance metadata service, version 2: a token first, then the paths the agent and the SDK ask for (registration.md §7).
+//! It owns no state but the tokens. Invariant: without a valid token there is no answer but 401.
+
+use super::http::{header_text, json_answer, text_answer};
+use super::payload::iso_time;
+use super::records::Source;
+use super::server::Shared;
+use super::state::{new_id, now};
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use serde_json::{Value, json};
+
+/// The instance type everybody sees.
+pub(super) const INSTANCE_TYPE: &str = "m5.large";
+/// The image id everybody sees.
+pub(super) const IMAGE_ID: &str = "ami-0123456789abcdef0";
+const MAC: &str = "0a:1b:2c:3d:4e:5f";
+const VPC: &str = "vpc-0123456789abcdef0";
+const SUBNET: &str = "subnet-0123456789abcdef0";
+const ROLE: &str = "ecsInstanceRole";
+const ADDRESS: &str = "127.0.0.1";
+/// Most tokens that are valid at a time; the oldest leave first.
+const MAX_TOKENS: usize = 1000;
+
+/// Answers a request below `/latest/`.
+pub(super) fn answer(shared: &Shared, request: &Request<Bytes>) -> Response<Body> {
+    let path = request.uri().path().trim_start_matches("/latest/");
+    if path == "api/token" {
+        return token(shared, request);
+    }
+    if request.method() != Method::GET {
+        return text_answer(405, "");
+    }
+    if !valid(shared, header_text(request.headers(), "x-aws-ec2-metadata-token")) {
+        return text_answer(401, "");
+    }
+    shared.change(|state| state.record(Source::Imds, path, Value::Null));
+    match path {
+        "dynamic/instance-identity/document" => text_answer(200, document(shared)),
+        "dynamic/instance-identity/signature" => text_answer(200, "c2lnbmF0dXJlIG9mIGVjcy1sb2NhbA=="),
+        _ => path
+            .strip_prefix("meta-data/")
+            .and_then(|path| meta_data(shared, path))
+            .unwrap_or_else(|| text_answer(404, "")),
+    }
+}
+
+fn token(shared: &Shared, request: &Request<Bytes>) -> Response<Body> {
+    if request.method() != Method::PUT {
+        return text_answer(405, "");
+    }
+    let ttl: u32 = header_text(request.headers(), "x-aws-ec2-metadata-token-ttl-seconds").parse().unwrap_or(0);
+    if !(1..=21600).contains(&ttl) {
+        return text_answer(400, "");
+    }
+    let token = new_id();
+    shared.tokens(|tokens| {
+        if tokens.len() >= MAX_TOKENS {
+            tokens.pop_front();
+        }
+        tokens.push_back((token.clone(), now() + f64::from(ttl)));
+    });
+    let mut response = text_answer(200, token);
+    response.headers_mut().insert("x-aws-ec2-metadata-token-ttl-seconds", ttl.into());
+    response
+}
+
+fn valid(shared: &Shared, token: &str) -> bool {
+    shared.tokens(|tokens| tokens.iter().any(|(known, until)| known == token && *until > now()))
+}
+
+fn meta_data(shared: &Shared, path: &str) -> Option<Response<Body>> {
+    let region = &shared.options.region;
+    let interface = format!("network/interfaces/macs/{MAC}/");
+    let text = match path.strip_prefix(&interface).unwrap_or(path) {
+        "" | "/" => {
+            "ami-id\nhostname\niam/\ninstance-id\ninstance-type\nlocal-ipv4\nmac\nnetwork/\nplacement/".to_owned()
+        }
+        "instance-id" => shared.options.instance_id.clone(),
+        "instance-type" => INSTANCE_TYPE.to_owned(),
+        "ami-id" => IMAGE_ID.to_owned(),
+        "mac" => MAC.to_owned(),
+        "hostname" | "local-hostname" => format!("ip-127-0-0-1.{region}.compute.internal"),
+        "local-ipv4" | "local-ipv4s" => ADDRESS.to_owned(),
+        "network/interfaces/macs" | "network/interfaces/macs/" => format!("{MAC}/"),
+        "vpc-id" => VPC.to_owned(),
+        "subnet-id" => SUBNET.to_owned(),
+        "placement/region" => region.clone(),
+        "placement/availability-zone" => format!("{region}a"),
+        "placement/availability-zone-id" => "loc1-az1".to_owned(),
+        "services/domain" => "amazonaws.com".to_owned(),
+        "services/partition" => "aws".to_owned(),
+        "iam/info" => json!({"Code": "Success", "InstanceProfileId": "AIPALOCAL"}).to_string(),
+        "iam/security-credentials" | "iam/security-credentials/" => ROLE.to_owned(),
+        _ if path == format!("iam/security-credentials/{ROLE}") => return Some(json_answer(200, &credentials(shared))),
+        // Outposts, spot notices, lifecycle states, public addresses: this instance has none.
+        _ => return None,
+    };
+    Some(text_answer(200, text))
+}
+
+fn credentials(shared: &Shared) -> Value {
+    let ttl = shared.options.credentials_ttl.as_secs_f64();
+    json!({
+        "Code": "Success",
+        "LastUpdated": iso_time(now()),
+        "Type": "AWS-HMAC",
+        "AccessKeyId": "ASIAINSTANCEROLE0001",
+        "SecretAccessKey": new_id(),
+        "Token": format!("tok-{}", new_id()),
+        "Expiration": iso_time(now() + ttl),
+    })
+}
+
+fn document(shared: &Shared) -> String {
+    let options = &shared.options;
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
+    let document = json!({
+        "accountId": options.account,
+        "architecture": architecture,
+        "availabilityZone": format!("{}a", options.region),
+        "imageId": IMAGE_ID,
+        "instanceId": options.instance_id,
+        "instanceType": INSTANCE_TYPE,
+        "pendingTime": "2024-01-01T00:00:00Z",
+        "privateIp": ADDRESS,
+        "region": options.region,
+        "version": "2017-09-30",
+    });
+    serde_json::to_string_pretty(&document).unwrap_or_default()
+}

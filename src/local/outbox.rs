@@ -1,0 +1,167 @@
+//! What waits to be sent to one container instance over ACS. It owns the order, delays, duplicates and redelivery; it opens no
+//! socket. Invariant: a message that wants an acknowledgement stays here until it is acknowledged, whatever happens to sockets.
+
+use super::faults::Delivery;
+use serde_json::Value;
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Most messages waiting for one instance.
+const MAX_WAITING: usize = 1000;
+/// How long a lone payload waits for another one to overtake it.
+const REORDER_WAIT: Duration = Duration::from_secs(5);
+
+/// One waiting message.
+#[derive(Debug)]
+struct Waiting {
+    message_id: String,
+    message: Value,
+    payload: bool,
+    wants_ack: bool,
+    not_before: Instant,
+    sent: Option<Instant>,
+}
+
+/// The queue of one instance.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    waiting: VecDeque<Waiting>,
+}
+
+impl Outbox {
+    /// Queues a message; `Err` when too many wait already.
+    pub(super) fn push(&mut self, message: Value, wants_ack: bool, delivery: &Delivery) -> Result<(), String> {
+        if self.waiting.len() >= MAX_WAITING {
+            return Err(format!("{MAX_WAITING} messages already wait for this container instance"));
+        }
+        let payload = message["type"] == "PayloadMessage";
+        let delay = if payload { delivery.delay } else { Duration::ZERO };
+        let message_id = message["message"]["messageId"].as_str().unwrap_or_default().to_owned();
+        let not_before = Instant::now() + delay;
+        self.waiting.push_back(Waiting { message_id, message, payload, wants_ack, not_before, sent: None });
+        Ok(())
+    }
+
+    /// A new connection: nothing was sent on it yet.
+    pub(super) fn restart(&mut self) {
+        self.waiting.iter_mut().for_each(|waiting| waiting.sent = None);
+    }
+
+    /// The agent acknowledged this message.
+    pub(super) fn acknowledge(&mut self, message_id: &str) {
+        self.waiting.retain(|waiting| waiting.message_id != message_id || !waiting.wants_ack);
+    }
+
+    /// A payload of that id waits.
+    pub(super) fn holds_payload(&self, message_id: &str) -> bool {
+        self.waiting.iter().any(|waiting| waiting.payload && waiting.message_id == message_id)
+    }
+
+    /// Messages that wait for an acknowledgement.
+    pub(super) fn unacknowledged(&self) -> usize {
+        self.waiting.iter().filter(|waiting| waiting.wants_ack).count()
+    }
+
+    /// Takes what is to be sent now. Redelivery has no limit on purpose: ECS repeats a payload until it is acknowledged.
+    pub(super) fn due(&mut self, now: Instant, redeliver: Duration, delivery: &Delivery) -> Vec<Value> {
+        let mut due = Vec::new();
+        let fresh = self.waiting.iter().filter(|waiting| waiting.payload && waiting.sent.is_none()).count();
+        for waiting in &mut self.waiting {
+            let wait = if delivery.reorder && waiting.payload && fresh == 1 { REORDER_WAIT } else { Duration::ZERO };
+            let ready = match waiting.sent {
+                Some(sent) => now >= sent + redeliver,
+                None => now >= waiting.not_before + wait,
+            };
+            if ready {
+                waiting.sent = Some(now);
+                due.push(waiting.message.clone());
+                if delivery.duplicate && waiting.payload {
+                    due.push(waiting.message.clone());
+                }
+            }
+        }
+        self.waiting.retain(|waiting| waiting.wants_ack || waiting.sent.is_none());
+        if delivery.reorder {
+            due.reverse();
+        }
+        due
+    }
+
+    /// When something may become due.
+    pub(super) fn next(&self, redeliver: Duration, delivery: &Delivery) -> Option<Instant> {
+        let wait = if delivery.reorder { REORDER_WAIT } else { Duration::ZERO };
+        self.waiting.iter().map(|waiting| waiting.sent.map_or(waiting.not_before + wait, |sent| sent + redeliver)).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const AGAIN: Duration = Duration::from_secs(10);
+
+    fn payload(id: &str) -> Value {
+        json!({"type": "PayloadMessage", "message": {"messageId": id}})
+    }
+
+    fn ids(messages: &[Value]) -> Vec<&str> {
+        messages.iter().filter_map(|message| message["message"]["messageId"].as_str()).collect()
+    }
+
+    #[test]
+    fn a_payload_is_repeated_until_acknowledged_and_after_a_reconnect() {
+        let (mut outbox, delivery) = (Outbox::default(), Delivery::default());
+        outbox.push(payload("a"), true, &delivery).unwrap();
+        let now = Instant::now();
+        assert_eq!(ids(&outbox.due(now, AGAIN, &delivery)), ["a"]);
+        assert!(outbox.due(now, AGAIN, &delivery).is_empty());
+        assert_eq!(ids(&outbox.due(now + AGAIN, AGAIN, &delivery)), ["a"]);
+        outbox.restart();
+        assert_eq!(ids(&outbox.due(now + AGAIN, AGAIN, &delivery)), ["a"]);
+        outbox.acknowledge("a");
+        assert!(outbox.due(now + AGAIN * 3, AGAIN, &delivery).is_empty());
+        assert_eq!(outbox.next(AGAIN, &delivery), None);
+    }
+
+    #[test]
+    fn what_wants_no_acknowledgement_goes_once() {
+        let (mut outbox, delivery) = (Outbox::default(), Delivery::default());
+        outbox.push(json!({"type": "HeartbeatMessage", "message": {"messageId": "h"}}), false, &delivery).unwrap();
+        let now = Instant::now();
+        assert_eq!(outbox.due(now, AGAIN, &delivery).len(), 1);
+        assert!(outbox.due(now + AGAIN, AGAIN, &delivery).is_empty());
+    }
+
+    #[test]
+    fn faults_of_delivery() {
+        let now = Instant::now();
+        let late = Delivery { delay: Duration::from_secs(60), ..Delivery::default() };
+        let mut outbox = Outbox::default();
+        outbox.push(payload("a"), true, &late).unwrap();
+        assert!(outbox.due(now, AGAIN, &late).is_empty());
+        assert_eq!(outbox.due(now + Duration::from_secs(61), AGAIN, &late).len(), 1);
+
+        let twice = Delivery { duplicate: true, ..Delivery::default() };
+        let mut outbox = Outbox::default();
+        outbox.push(payload("a"), true, &twice).unwrap();
+        assert_eq!(ids(&outbox.due(Instant::now(), AGAIN, &twice)), ["a", "a"]);
+
+        let mixed = Delivery { reorder: true, ..Delivery::default() };
+        let mut outbox = Outbox::default();
+        outbox.push(payload("a"), true, &mixed).unwrap();
+        assert!(outbox.due(Instant::now(), AGAIN, &mixed).is_empty());
+        outbox.push(payload("b"), true, &mixed).unwrap();
+        assert_eq!(ids(&outbox.due(Instant::now(), AGAIN, &mixed)), ["b", "a"]);
+    }
+
+    #[test]
+    fn the_queue_is_bounded() {
+        let (mut outbox, delivery) = (Outbox::default(), Delivery::default());
+        for _ in 0..MAX_WAITING {
+            outbox.push(payload("a"), true, &delivery).unwrap();
+        }
+        assert!(outbox.push(payload("b"), true, &delivery).unwrap_err().contains("already wait"));
+    }
+}

@@ -1,0 +1,522 @@
+//! From a task definition and overrides to the task in a payload, as ECS sends it. It owns the translation (acs.md §6,
+//! docker-mapping.md §3) and made-up role credentials; it decides nothing. Invariant: what the agent gets has the shape of
+//! `tests/golden/acs_payload_sent.json`, and settings Docker alone understands travel in `dockerConfig`.
+
+use super::definition::{ContainerDefinition, TaskDefinition, Volume, without_nulls};
+use super::placement::Need;
+use super::state::{Site, new_id, now};
+use super::tasks::{Task, TaskContainer, TaskStatus};
+use aws_smithy_types::date_time::{DateTime, Format};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+const MIB: u64 = 1024 * 1024;
+/// Nanoseconds, Docker's unit of time.
+const SECOND: u64 = 1_000_000_000;
+
+/// What a task is made from.
+#[derive(Debug)]
+pub(super) struct Launch<'a> {
+    /// The definition with overrides of environment and resources laid over it.
+    pub(super) definition: &'a TaskDefinition,
+    pub(super) definition_arn: &'a str,
+    pub(super) revision: u32,
+    /// Overriding commands by container name.
+    pub(super) commands: &'a BTreeMap<String, Vec<String>>,
+    pub(super) cluster: &'a str,
+    pub(super) instance_arn: &'a str,
+    pub(super) overrides: Value,
+    pub(super) group: Option<&'a str>,
+    pub(super) started_by: Option<&'a str>,
+}
+
+/// The task and its payload.
+pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
+    let definition = launch.definition;
+    let arn = site.arn(&format!("task/{}/{}", launch.cluster, new_id()));
+    let group = launch.group.map_or_else(|| format!("family:{}", definition.family), str::to_owned);
+    let mut containers = Vec::new();
+    let mut payloads = Vec::new();
+    for container in &definition.container_definitions {
+        let container_arn = site.arn(&format!("container/{}/{}", launch.cluster, new_id()));
+        payloads.push(container_payload(site, launch, container, &container_arn));
+        containers.push(known_container(container, container_arn));
+    }
+    let payload = without_nulls(json!({
+        "arn": arn,
+        "taskClusterArn": site.arn(&format!("cluster/{}", launch.cluster)),
+        "containers": payloads,
+        "cpu": definition.cpu_limit().map(|units| units as f64 / 1024.0),
+        "memory": definition.memory_limit(),
+        "desiredStatus": "RUNNING",
+        "family": definition.family,
+        "version": launch.revision.to_string(),
+        "group": group,
+        "launchType": "EC2",
+        "networkMode": definition.network_mode(),
+        "pidMode": definition.pid_mode,
+        "ipcMode": definition.ipc_mode,
+        "overrides": "{}",
+        "proxyConfiguration": definition.proxy_configuration,
+        "enableFaultInjection": definition.enable_fault_injection,
+        "taskDefinitionAccountId": site.account,
+        "volumes": definition.volumes.iter().map(volume).collect::<Vec<_>>(),
+        "roleCredentials": definition.task_role_arn.as_deref().map(|role| credentials(site, role)),
+        "executionRoleCredentials": definition.execution_role_arn.as_deref().map(|role| credentials(site, role)),
+    }));
+    Task {
+        arn,
+        cluster: launch.cluster.to_owned(),
+        instance_arn: launch.instance_arn.to_owned(),
+        definition_arn: launch.definition_arn.to_owned(),
+        last_status: TaskStatus::Pending,
+        desired_status: TaskStatus::Running,
+        containers,
+        stop_code: None,
+        stopped_reason: None,
+        payload,
+        group,
+        family: definition.family.clone(),
+        started_by: launch.started_by.map(str::to_owned),
+        overrides: launch.overrides.clone(),
+        cpu: definition.cpu_units().to_string(),
+        memory: definition.memory_mib().to_string(),
+        need: Need::of(definition),
+        version: 1,
+        created_at: now(),
+        started_at: None,
+        stopping_at: None,
+        stopped_at: None,
+        agent_times: Map::new(),
+    }
+}
+
+/// A task from a payload somebody wrote by hand: followed like any other, sent as it is. Without an `arn` it gets one.
+pub(super) fn scripted_task(site: &Site, cluster: &str, instance_arn: &str, mut payload: Value, at: f64) -> Task {
+    if !payload["arn"].is_string() && payload.is_object() {
+        payload["arn"] = json!(site.arn(&format!("task/{cluster}/{}", new_id())));
+    }
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let containers = payload["containers"].as_array().into_iter().flatten().map(|container| TaskContainer {
+        name: text(&container["name"]),
+        image: text(&container["image"]),
+        essential: container["essential"] == true,
+        last_status: TaskStatus::Pending,
+        exit_code: None,
+        reason: None,
+        runtime_id: None,
+        image_digest: None,
+        network_bindings: Vec::new(),
+        health_status: "UNKNOWN".to_owned(),
+        arn: text(&container["containerArn"]),
+        cpu: container["cpu"].as_u64().unwrap_or(0).to_string(),
+        memory: container["memory"].as_u64().map(|mib| mib.to_string()),
+        memory_reservation: None,
+        health_check: container["healthCheckType"] == "docker",
+    });
+    let need = Need::of_payload(&payload);
+    Task {
+        arn: text(&payload["arn"]),
+        cluster: cluster.to_owned(),
+        instance_arn: instance_arn.to_owned(),
+        definition_arn: String::new(),
+        last_status: TaskStatus::Pending,
+        desired_status: TaskStatus::parse(payload["desiredStatus"].as_str().unwrap_or_default())
+            .unwrap_or(TaskStatus::Running),
+        containers: containers.collect(),
+        stop_code: None,
+        stopped_reason: None,
+        group: "scripted".to_owned(),
+        family: text(&payload["family"]),
+        started_by: None,
+        overrides: json!({}),
+        cpu: need.cpu.to_string(),
+        memory: need.memory.to_string(),
+        need,
+        version: 1,
+        created_at: at,
+        started_at: None,
+        stopping_at: None,
+        stopped_at: None,
+        agent_times: Map::new(),
+        payload,
+    }
+}
+
+fn known_container(container: &ContainerDefinition, arn: String) -> TaskContainer {
+    TaskContainer {
+        name: container.name.clone(),
+        image: container.image.clone(),
+        essential: container.essential,
+        last_status: TaskStatus::Pending,
+        exit_code: None,
+        reason: None,
+        runtime_id: None,
+        image_digest: None,
+        network_bindings: Vec::new(),
+        health_status: "UNKNOWN".to_owned(),
+        arn,
+        cpu: container.cpu.to_string(),
+        memory: container.memory.map(|mib| mib.to_string()),
+        memory_reservation: container.memory_reservation.map(|mib| mib.to_string()),
+        health_check: container.health_check.is_some(),
+    }
+}
+
+fn container_payload(site: &Site, launch: &Launch<'_>, c: &ContainerDefinition, arn: &str) -> Value {
+    let definition = launch.definition;
+    let mut environment: BTreeMap<&str, &str> = BTreeMap::from([("AWS_EXECUTION_ENV", "AWS_ECS_EC2")]);
+    environment.extend(c.environment.iter().map(|variable| (variable.name.as_str(), variable.value.as_str())));
+    let overrides = launch.commands.get(&c.name).map_or_else(|| json!({}), |command| json!({"command": command}));
+    let execution_role = definition.execution_role_arn.is_some();
+    let registry = site.is_ecr(&c.image).then(|| {
+        json!({"type": "ecr", "ecrAuthData": {
+            "registryId": site.account, "region": site.region, "endpointOverride": site.url, "useExecutionRole": execution_role,
+        }})
+    });
+    let private = c.repository_credentials.as_ref().map(|credentials| {
+        json!({"type": "asm", "asmAuthData": {
+            "credentialsParameter": credentials["credentialsParameter"], "region": site.region,
+        }})
+    });
+    let awslogs = c.log_configuration.as_ref().is_some_and(|log| log.log_driver == "awslogs");
+    json!({
+        "name": c.name,
+        "containerArn": arn,
+        "image": c.image,
+        "command": c.command,
+        "entryPoint": c.entry_point,
+        "cpu": c.cpu,
+        "memory": c.memory.unwrap_or(0),
+        "environment": environment,
+        "environmentFiles": c.environment_files,
+        "essential": c.essential,
+        "links": c.links,
+        "mountPoints": c.mount_points,
+        "volumesFrom": c.volumes_from,
+        "portMappings": c.port_mappings.iter().map(|port| json!({
+            "containerPort": (port.container_port != 0).then_some(port.container_port),
+            "containerPortRange": port.container_port_range,
+            "hostPort": port.host_port,
+            "protocol": port.protocol,
+        })).collect::<Vec<_>>(),
+        "dependsOn": (!c.depends_on.is_empty()).then_some(&c.depends_on),
+        "startTimeout": c.start_timeout,
+        "stopTimeout": c.stop_timeout,
+        "healthCheckType": c.health_check.as_ref().map(|_| "docker"),
+        "overrides": overrides.to_string(),
+        "registryAuthentication": private.or(registry),
+        "logsAuthStrategy": (awslogs && execution_role).then_some("ExecutionRole"),
+        "secrets": secrets(site, c),
+        "firelensConfiguration": c.firelens_configuration,
+        "credentialSpecs": c.credential_specs,
+        "restartPolicy": c.restart_policy,
+        "dockerConfig": {
+            "config": without_nulls(config(c)).to_string(),
+            "hostConfig": without_nulls(host_config(definition, c)).to_string(),
+            "version": "1.17",
+        },
+    })
+}
+
+fn secrets(site: &Site, c: &ContainerDefinition) -> Option<Vec<Value>> {
+    let one = |secret: &super::definition::NamedSecret, target: &str| {
+        let provider = if secret.value_from.contains(":secretsmanager:") { "asm" } else { "ssm" };
+        json!({
+            "name": secret.name, "valueFrom": secret.value_from, "provider": provider, "region": site.region,
+            "containerPath": "", "target": target,
+            "type": if target == "CONTAINER" { "ENVIRONMENT_VARIABLE" } else { "BOOTSTRAP" },
+        })
+    };
+    let log = c.log_configuration.iter().flat_map(|log| &log.secret_options).map(|secret| one(secret, "LOG_DRIVER"));
+    let all: Vec<_> = c.secrets.iter().map(|secret| one(secret, "CONTAINER")).chain(log).collect();
+    (!all.is_empty()).then_some(all)
+}
+
+/// Docker's `Config` of a container.
+fn config(c: &ContainerDefinition) -> Value {
+    let health = c.health_check.as_ref().map(|check| {
+        json!({
+            "Test": check.command,
+            "Interval": u64::from(check.interval) * SECOND,
+            "Timeout": u64::from(check.timeout) * SECOND,
+            "Retries": check.retries,
+            "StartPeriod": check.start_period.map(|seconds| u64::from(seconds) * SECOND),
+        })
+    });
+    json!({
+        "User": c.user,
+        "WorkingDir": c.working_directory,
+        "Hostname": c.hostname,
+        "Labels": c.docker_labels,
+        "Healthcheck": health,
+        "OpenStdin": c.interactive,
+        "Tty": c.pseudo_terminal,
+        "NetworkDisabled": c.disable_networking,
+    })
+}
+
+/// Docker's `HostConfig` of a container.
+fn host_config(definition: &TaskDefinition, c: &ContainerDefinition) -> Value {
+    let linux = c.linux_parameters.as_ref();
+    let hosts = c
+        .extra_hosts
+        .as_ref()
+        .map(|hosts| hosts.iter().map(|host| format!("{}:{}", host.hostname, host.ip_address)).collect::<Vec<_>>());
+    let ulimits = c.ulimits.as_ref().map(|limits| {
+        let one = |limit: &super::definition::Ulimit| json!({"Name": limit.name, "Soft": limit.soft_limit, "Hard": limit.hard_limit});
+        limits.iter().map(one).collect::<Vec<_>>()
+    });
+    let sysctls = c.system_controls.as_ref().map(|controls| {
+        let named =
+            controls.iter().filter_map(|control| Some((control.namespace.as_deref()?, control.value.as_deref()?)));
+        named.collect::<BTreeMap<_, _>>()
+    });
+    let swap = linux
+        .and_then(|linux| linux.max_swap)
+        .zip(c.memory)
+        .map(|(swap, memory)| (u64::from(swap) + u64::from(memory)) * MIB);
+    let mut host = json!({
+        "NetworkMode": definition.network_mode(),
+        "Privileged": c.privileged,
+        "ReadonlyRootfs": c.readonly_root_filesystem,
+        "Dns": c.dns_servers,
+        "DnsSearch": c.dns_search_domains,
+        "ExtraHosts": hosts,
+        "SecurityOpt": c.docker_security_options,
+        "Ulimits": ulimits,
+        "Sysctls": sysctls,
+        "LogConfig": c.log_configuration.as_ref().map(|log| json!({"Type": log.log_driver, "Config": log.options})),
+        "MemoryReservation": c.memory_reservation.map(|mib| u64::from(mib) * MIB),
+        "MemorySwap": swap,
+    });
+    for (name, value) in linux.map(linux_parameters).unwrap_or_default() {
+        host[name] = value;
+    }
+    host
+}
+
+fn linux_parameters(linux: &super::definition::LinuxParameters) -> Vec<(&'static str, Value)> {
+    let capabilities =
+        |pick: fn(&super::definition::Capabilities) -> &Vec<String>| linux.capabilities.as_ref().map(pick);
+    let device = |device: &super::definition::Device| {
+        let letters = [("read", 'r'), ("write", 'w'), ("mknod", 'm')];
+        let given = |word: &str| {
+            device.permissions.is_empty() || device.permissions.iter().any(|permission| permission == word)
+        };
+        let permissions: String = letters.iter().filter(|(word, _)| given(word)).map(|(_, letter)| letter).collect();
+        json!({
+            "PathOnHost": device.host_path,
+            "PathInContainer": device.container_path.as_ref().unwrap_or(&device.host_path),
+            "CgroupPermissions": permissions,
+        })
+    };
+    let tmpfs: BTreeMap<_, _> = linux
+        .tmpfs
+        .iter()
+        .map(|mount| {
+            let options: Vec<_> =
+                mount.mount_options.iter().cloned().chain([format!("size={}m", mount.size)]).collect();
+            (mount.container_path.as_str(), options.join(","))
+        })
+        .collect();
+    let devices: Vec<_> = linux.devices.iter().map(device).collect();
+    vec![
+        ("CapAdd", json!(capabilities(|capabilities| &capabilities.add))),
+        ("CapDrop", json!(capabilities(|capabilities| &capabilities.drop))),
+        ("Devices", json!((!devices.is_empty()).then_some(devices))),
+        ("Init", json!(linux.init_process_enabled)),
+        ("ShmSize", json!(linux.shared_memory_size.map(|mib| u64::from(mib) * MIB))),
+        ("Tmpfs", json!((!tmpfs.is_empty()).then_some(tmpfs))),
+        ("MemorySwappiness", json!(linux.swappiness)),
+    ]
+}
+
+fn volume(volume: &Volume) -> Value {
+    let host = volume.host.as_ref().and_then(|host| host.source_path.as_deref()).filter(|path| !path.is_empty());
+    let mut payload = json!({"name": volume.name});
+    if let Some(docker) = &volume.docker_volume_configuration {
+        payload["type"] = json!("docker");
+        payload["dockerVolumeConfiguration"] = docker.clone();
+    } else if let Some(efs) = &volume.efs_volume_configuration {
+        payload["type"] = json!("efs");
+        payload["efsVolumeConfiguration"] = efs.clone();
+    } else {
+        payload["type"] = json!("host");
+        payload["host"] = host.map_or_else(|| json!({}), |path| json!({"sourcePath": path}));
+    }
+    payload
+}
+
+/// Credentials of a role: made up, but of the real shape.
+fn credentials(site: &Site, role: &str) -> Value {
+    let mut credentials = json!({"credentialsId": uuid::Uuid::new_v4().to_string(), "roleArn": role});
+    renew(site, &mut credentials);
+    credentials
+}
+
+/// New keys and a new expiry under the same id.
+pub(super) fn renew(site: &Site, credentials: &mut Value) {
+    credentials["accessKeyId"] = json!(format!("ASIA{}", &new_id()[..16].to_uppercase()));
+    credentials["secretAccessKey"] = json!(new_id());
+    credentials["sessionToken"] = json!(format!("tok-{}", new_id()));
+    credentials["expiration"] = json!(iso_time(now() + site.credentials_ttl.as_secs_f64()));
+}
+
+/// `2026-11-22T05:36:38Z`.
+pub(super) fn iso_time(seconds: f64) -> String {
+    DateTime::from_secs(seconds as i64).fmt(Format::DateTime).unwrap_or_else(|_| "1970-01-01T00:00:00Z".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn golden_task() -> Value {
+        let path = format!("{}/tests/golden/acs_payload_sent.json", env!("CARGO_MANIFEST_DIR"));
+        let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        golden["message"]["tasks"][0].clone()
+    }
+
+    /// The definition the recorded payload would have been made from.
+    fn definition() -> TaskDefinition {
+        serde_json::from_value(json!({
+            "family": "judge-family", "networkMode": "bridge", "cpu": "512", "memory": "256",
+            "taskRoleArn": "arn:aws:iam::123456789012:role/taskRole",
+            "executionRoleArn": "arn:aws:iam::123456789012:role/execRole",
+            "volumes": [
+                {"name": "scratch", "dockerVolumeConfiguration":
+                    {"scope": "task", "autoprovision": false, "driver": "local", "driverOpts": {}, "labels": {"v": "1"}}},
+                {"name": "hostdir", "host": {"sourcePath": "/srv"}},
+                {"name": "anon", "host": {}},
+            ],
+            "containerDefinitions": [{
+                "name": "web", "image": "localhost:5001/judge/open:latest", "cpu": 128, "memory": 64, "user": "root",
+                "command": ["httpd", "-f", "-p", "80", "-h", "/www"], "dockerLabels": {"my": "label"},
+                "environment": [{"name": "A", "value": "1"}, {"name": "SHARED", "value": "definition"}],
+                "environmentFiles": [{"type": "s3", "value": "arn:aws:s3:::judge-bucket/app.env"}],
+                "healthCheck": {"command": ["CMD-SHELL", "true"], "interval": 1, "timeout": 1, "retries": 2},
+                "ulimits": [{"name": "nofile", "softLimit": 1024, "hardLimit": 2048}],
+                "linuxParameters": {"capabilities": {"add": ["NET_ADMIN"]}, "tmpfs": [{"containerPath": "/t", "size": 1}]},
+                "logConfiguration": {"logDriver": "json-file", "options": {"max-size": "1m"}},
+                "mountPoints": [
+                    {"sourceVolume": "scratch", "containerPath": "/scratch"},
+                    {"sourceVolume": "hostdir", "containerPath": "/host", "readOnly": true},
+                    {"sourceVolume": "anon", "containerPath": "/anon"},
+                ],
+                "portMappings": [{"containerPort": 80, "hostPort": 28480}, {"containerPort": 81, "protocol": "udp"}],
+                "secrets": [
+                    {"name": "FROM_SSM", "valueFrom": "/judge/ssm"},
+                    {"name": "FROM_ASM", "valueFrom": "arn:aws:secretsmanager:us-west-2:123456789012:secret:judge-AbCdEf"},
+                ],
+            }, {
+                "name": "side", "image": "localhost:5000/judge/private:latest", "cpu": 10, "memory": 32, "essential": false,
+                "command": ["sh", "-c", "trap 'exit 0' TERM INT; sleep 3600 & wait"], "links": ["web:web"],
+                "dependsOn": [{"containerName": "web", "condition": "HEALTHY"}],
+                "volumesFrom": [{"sourceContainer": "web", "readOnly": true}],
+            }],
+        }))
+        .unwrap()
+    }
+
+    fn made(commands: &BTreeMap<String, Vec<String>>) -> Value {
+        let definition = definition();
+        let launch = Launch {
+            definition: &definition,
+            definition_arn: "arn",
+            revision: 7,
+            commands,
+            cluster: "judge",
+            instance_arn: "instance",
+            overrides: json!({}),
+            group: None,
+            started_by: None,
+        };
+        task(&Site::example(), &launch).payload
+    }
+
+    fn parsed(container: &Value, part: &str) -> Value {
+        serde_json::from_str(container["dockerConfig"][part].as_str().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_payload_equals_the_recorded_one() {
+        let (mut golden, mut made) = (golden_task(), made(&BTreeMap::new()));
+        for index in 0..2 {
+            for part in ["config", "hostConfig"] {
+                let mut own = parsed(&made["containers"][index], part);
+                let recorded = parsed(&golden["containers"][index], part);
+                if part == "hostConfig" {
+                    // ECS always says the network mode; the recorded stand-in left it to the default. An empty CapDrop is equal
+                    // to none.
+                    assert_eq!(own["NetworkMode"], "bridge");
+                    own.as_object_mut().unwrap().retain(|name, _| name != "NetworkMode" && name != "CapDrop");
+                }
+                assert_eq!(own, recorded, "{part} of container {index}");
+            }
+            for task in [&mut golden, &mut made] {
+                task["containers"][index].as_object_mut().unwrap().remove("dockerConfig");
+            }
+            // Said by ECS, not by the recorded stand-in.
+            let own = made["containers"][index].as_object_mut().unwrap();
+            assert!(own.remove("containerArn").unwrap().as_str().unwrap().contains(":container/judge/"));
+            assert_eq!(own["environment"].as_object_mut().unwrap().remove("AWS_EXECUTION_ENV").unwrap(), "AWS_ECS_EC2");
+        }
+        for role in ["roleCredentials", "executionRoleCredentials"] {
+            let members = |task: &Value| task[role].as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+            assert_eq!(members(&golden), members(&made), "{role}");
+            assert_eq!(golden[role]["roleArn"], made[role]["roleArn"]);
+        }
+        for own in ["group", "taskClusterArn"] {
+            assert!(made.as_object_mut().unwrap().remove(own).is_some(), "{own}");
+        }
+        for task in [&mut golden, &mut made] {
+            let members = task.as_object_mut().unwrap();
+            members.retain(|name, _| !["arn", "roleCredentials", "executionRoleCredentials"].contains(&name.as_str()));
+        }
+        assert_eq!(made, golden);
+    }
+
+    #[test]
+    fn an_overriding_command_travels_in_overrides() {
+        let commands = BTreeMap::from([("side".to_owned(), vec!["echo".to_owned(), "x".to_owned()])]);
+        let task = made(&commands);
+        assert_eq!(task["containers"][1]["overrides"], r#"{"command":["echo","x"]}"#);
+        assert_eq!(task["containers"][0]["overrides"], "{}");
+    }
+
+    #[test]
+    fn docker_gets_its_own_units() {
+        let definition: TaskDefinition = serde_json::from_value(json!({"family": "f", "networkMode": "host", "containerDefinitions": [{
+            "name": "a", "image": "i", "memory": 64, "memoryReservation": 32, "privileged": true, "workingDirectory": "/w",
+            "extraHosts": [{"hostname": "h", "ipAddress": "10.0.0.1"}],
+            "healthCheck": {"command": ["CMD", "true"], "startPeriod": 7},
+            "linuxParameters": {
+                "maxSwap": 16, "sharedMemorySize": 8, "initProcessEnabled": true,
+                "devices": [{"hostPath": "/dev/null", "permissions": ["read", "mknod"]}],
+                "tmpfs": [{"containerPath": "/t", "size": 2, "mountOptions": ["noexec"]}],
+            },
+        }]}))
+        .unwrap();
+        let container = &definition.container_definitions[0];
+        let host = without_nulls(host_config(&definition, container));
+        assert_eq!(
+            host,
+            json!({
+                "NetworkMode": "host", "Privileged": true, "ExtraHosts": ["h:10.0.0.1"], "MemoryReservation": 33_554_432_u64,
+                "MemorySwap": 83_886_080_u64, "ShmSize": 8_388_608_u64, "Init": true, "Tmpfs": {"/t": "noexec,size=2m"},
+                "Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/null", "CgroupPermissions": "rm"}],
+            })
+        );
+        let config = without_nulls(config(container));
+        assert_eq!(config["WorkingDir"], "/w");
+        assert_eq!(config["Healthcheck"]["StartPeriod"], 7_000_000_000_u64);
+        assert_eq!(config["Healthcheck"]["Interval"], 30_000_000_000_u64);
+    }
+
+    #[test]
+    fn times_are_written_as_aws_does() {
+        assert_eq!(iso_time(1_795_326_998.4), "2026-11-22T05:56:38Z");
+    }
+}

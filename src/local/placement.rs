@@ -1,0 +1,154 @@
+//! Whether a task fits on an instance, and if not why. It owns the count of CPU, memory and ports; it places nothing itself.
+//! Invariant: what tasks that have not stopped hold is never given twice.
+
+use super::definition::TaskDefinition;
+use super::instances::{Instance, InstanceStatus};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// What a task holds of its instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Need {
+    /// CPU units.
+    pub(super) cpu: u64,
+    /// MiB.
+    pub(super) memory: u64,
+    /// Host ports.
+    pub(super) tcp: BTreeSet<u16>,
+    /// Host ports.
+    pub(super) udp: BTreeSet<u16>,
+}
+
+impl Need {
+    /// What a task of this definition holds.
+    pub(super) fn of(definition: &TaskDefinition) -> Self {
+        let mut need = Self { cpu: definition.cpu_units(), memory: definition.memory_mib(), ..Self::default() };
+        if definition.network_mode() == "awsvpc" {
+            return need;
+        }
+        for port in definition.container_definitions.iter().flat_map(|container| &container.port_mappings) {
+            let joined = definition.network_mode() == "host" && port.host_port == 0;
+            need.port(if joined { port.container_port } else { port.host_port }, &port.protocol);
+        }
+        need
+    }
+
+    /// What a scripted payload task holds.
+    pub(super) fn of_payload(task: &Value) -> Self {
+        let mut need = Self::default();
+        for container in task["containers"].as_array().into_iter().flatten() {
+            need.cpu += container["cpu"].as_u64().unwrap_or(0);
+            need.memory += container["memory"].as_u64().unwrap_or(0);
+            for port in container["portMappings"].as_array().into_iter().flatten() {
+                let number = port["hostPort"].as_u64().and_then(|number| u16::try_from(number).ok()).unwrap_or(0);
+                need.port(number, port["protocol"].as_str().unwrap_or("tcp"));
+            }
+        }
+        need
+    }
+
+    fn port(&mut self, number: u16, protocol: &str) {
+        if number != 0 {
+            let ports = if protocol == "udp" { &mut self.udp } else { &mut self.tcp };
+            ports.insert(number);
+        }
+    }
+
+    /// Adds what another task holds.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.cpu += other.cpu;
+        self.memory += other.memory;
+        self.tcp.extend(&other.tcp);
+        self.udp.extend(&other.udp);
+    }
+}
+
+/// Why an instance was passed over: the API's reason, and the same in words.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Misfit {
+    pub(super) reason: String,
+    pub(super) detail: String,
+}
+
+/// Checks one instance; `held` is what its tasks hold already.
+pub(super) fn fits(instance: &Instance, held: &Need, need: &Need, required: &[String]) -> Result<(), Misfit> {
+    let misfit = |reason: &str, detail: String| Err(Misfit { reason: reason.to_owned(), detail });
+    if instance.status != InstanceStatus::Active {
+        return misfit("INACTIVE", format!("the container instance is {}", instance.status.as_str()));
+    }
+    if !instance.connected() {
+        return misfit("AGENT", "the agent of the container instance is not connected".to_owned());
+    }
+    let missing: Vec<_> = required.iter().filter(|name| !instance.has_attribute(name)).map(String::as_str).collect();
+    if !missing.is_empty() {
+        return misfit("ATTRIBUTE", format!("the container instance lacks {}", missing.join(", ")));
+    }
+    for (name, wanted, has, used) in [
+        ("CPU", need.cpu, instance.resources.cpu, held.cpu),
+        ("MEMORY", need.memory, instance.resources.memory, held.memory),
+    ] {
+        let free = has.saturating_sub(used);
+        if wanted > free {
+            return misfit(&format!("RESOURCE:{name}"), format!("{wanted} wanted, {free} of {has} free"));
+        }
+    }
+    let taken = [(&need.tcp, &held.tcp, &instance.resources.tcp), (&need.udp, &held.udp, &instance.resources.udp)]
+        .into_iter()
+        .find_map(|(wanted, held, reserved)| wanted.iter().find(|port| held.contains(port) || reserved.contains(port)));
+    match taken {
+        Some(port) => misfit("RESOURCE:PORTS", format!("host port {port} is taken")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn definition(change: Value) -> TaskDefinition {
+        let mut definition = json!({"family": "f", "containerDefinitions": [
+            {"name": "a", "image": "i", "cpu": 100, "memory": 64, "memoryReservation": 32,
+             "portMappings": [{"containerPort": 80, "hostPort": 8080}, {"containerPort": 81}]},
+        ]});
+        for (name, value) in change.as_object().unwrap() {
+            definition[name] = value.clone();
+        }
+        serde_json::from_value(definition).unwrap()
+    }
+
+    #[test]
+    fn needs_come_from_containers_or_the_task() {
+        let need = Need::of(&definition(json!({})));
+        assert_eq!((need.cpu, need.memory, need.tcp), (100, 32, BTreeSet::from([8080])));
+        let need = Need::of(&definition(json!({"cpu": "1 vCPU", "memory": "1 GB", "networkMode": "host"})));
+        assert_eq!((need.cpu, need.memory, need.tcp), (1024, 1024, BTreeSet::from([8080, 81])));
+        assert_eq!(Need::of(&definition(json!({"networkMode": "awsvpc"}))).tcp, BTreeSet::new());
+    }
+
+    #[test]
+    fn an_instance_is_passed_over_for_a_reason() {
+        let (need, none) = (Need::of(&definition(json!({}))), Need::default());
+        let instance = || {
+            let mut instance = Instance::example();
+            instance.connect(1);
+            instance
+        };
+        assert_eq!(fits(&instance(), &none, &need, &[]), Ok(()));
+        let reason = |change: &dyn Fn(&mut Instance), held: &Need, required: &[String]| {
+            let mut instance = instance();
+            change(&mut instance);
+            fits(&instance, held, &need, required).unwrap_err().reason
+        };
+        assert_eq!(reason(&|i| i.status = InstanceStatus::Draining, &none, &[]), "INACTIVE");
+        assert_eq!(reason(&|i| i.disconnect(1), &none, &[]), "AGENT");
+        assert_eq!(reason(&|_| (), &none, &["ecs.capability.efs".to_owned()]), "ATTRIBUTE");
+        assert_eq!(reason(&|i| i.resources.cpu = 99, &none, &[]), "RESOURCE:CPU");
+        assert_eq!(
+            reason(&|i| i.resources.memory = 95, &Need { memory: 64, ..Need::default() }, &[]),
+            "RESOURCE:MEMORY"
+        );
+        assert_eq!(reason(&|_| (), &Need { tcp: BTreeSet::from([8080]), ..Need::default() }, &[]), "RESOURCE:PORTS");
+        assert_eq!(reason(&|i| i.resources.tcp = BTreeSet::from([8080]), &none, &[]), "RESOURCE:PORTS");
+    }
+}

@@ -1,0 +1,110 @@
+//! What was said, in order: API calls, websocket messages, metadata reads. It owns the log and its bounds, nothing else reads
+//! meaning into it. Invariant: never more than [`MAX_RECORDS`] entries and [`MAX_BYTES`] of text; the oldest leave first, and
+//! how many left is known.
+
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::VecDeque;
+
+/// Most entries kept.
+const MAX_RECORDS: usize = 20_000;
+/// Most bytes of bodies kept.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Where a record comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// A call of the ECS or ECR API; `name` is the operation, `body` the request.
+    Api,
+    /// A call that was answered with an error; `name` is the operation, `body` the error.
+    ApiError,
+    /// A read of the instance metadata; `name` is the path.
+    Imds,
+    /// The agent opened its ACS websocket; `body` holds the query.
+    AcsConnect,
+    /// An ACS websocket ended.
+    AcsClose,
+    /// A message from the agent over ACS; `name` is its type, `body` its `message`.
+    AcsIn,
+    /// A message to the agent over ACS.
+    AcsOut,
+    /// The agent opened its TCS websocket.
+    TcsConnect,
+    /// A TCS websocket ended.
+    TcsClose,
+    /// A message from the agent over TCS.
+    TcsIn,
+}
+
+/// One entry.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    /// Running number, from 1, without gaps.
+    pub number: u64,
+    /// When, in seconds since the epoch.
+    pub at: f64,
+    /// Where it comes from.
+    pub source: Source,
+    /// Operation, message type or path.
+    pub name: String,
+    /// The body.
+    pub body: Value,
+    #[serde(skip)]
+    bytes: usize,
+}
+
+/// The log.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    entries: VecDeque<Record>,
+    bytes: usize,
+    last: u64,
+}
+
+impl Records {
+    pub(super) fn add(&mut self, at: f64, source: Source, name: &str, body: Value) {
+        let bytes = name.len() + body.to_string().len();
+        self.last += 1;
+        self.bytes += bytes;
+        self.entries.push_back(Record { number: self.last, at, source, name: name.to_owned(), body, bytes });
+        while self.entries.len() > MAX_RECORDS || (self.bytes > MAX_BYTES && self.entries.len() > 1) {
+            let Some(oldest) = self.entries.pop_front() else { break };
+            self.bytes -= oldest.bytes;
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Record> {
+        self.entries.iter()
+    }
+
+    /// How many entries were dropped to stay within the bounds.
+    pub(super) fn dropped(&self) -> u64 {
+        self.last - self.entries.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_leave_first_and_are_counted() {
+        let mut records = Records::default();
+        for number in 0..MAX_RECORDS + 3 {
+            records.add(0.0, Source::Imds, &number.to_string(), Value::Null);
+        }
+        assert_eq!(records.iter().count(), MAX_RECORDS);
+        assert_eq!(records.dropped(), 3);
+        assert_eq!(records.iter().next().map(|record| record.number), Some(4));
+    }
+
+    #[test]
+    fn large_bodies_are_bounded_too() {
+        let mut records = Records::default();
+        for _ in 0..5 {
+            records.add(0.0, Source::TcsIn, "PublishMetricsRequest", Value::String("x".repeat(MAX_BYTES / 3)));
+        }
+        assert_eq!(records.iter().count(), 2);
+    }
+}

@@ -1,0 +1,370 @@
+//! Starting the control plane in a process, and scripting it from Rust. It owns the listener and every task behind it: when the
+//! [`Server`] is dropped, all ends. Invariant: what a script can do, `/_local/` can do too, and the other way round.
+
+use super::api::{self, ApiError};
+use super::faults::{Delivery, Fault};
+use super::http;
+use super::instances::Kick;
+use super::payload::scripted_task;
+use super::records::Record;
+use super::state::{Site, State, now};
+use crate::model::Secret;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+/// A real Docker registry, for which the server plays ECR.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    /// `host:port` as it stands in image names.
+    pub address: String,
+    /// User name.
+    pub user: String,
+    /// Password.
+    pub password: Secret,
+    /// It speaks https.
+    pub tls: bool,
+    /// How long a token is said to be valid.
+    pub token_ttl: Duration,
+}
+
+impl Registry {
+    /// A registry with plain http, as on loopback, and tokens for 12 hours, as in AWS.
+    pub fn new(address: &str, user: &str, password: Secret) -> Self {
+        let (address, user) = (address.to_owned(), user.to_owned());
+        Self { address, user, password, tls: false, token_ttl: Duration::from_secs(12 * 3600) }
+    }
+}
+
+/// How to start a server.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// AWS region to play.
+    pub region: String,
+    /// AWS account id to play.
+    pub account: String,
+    /// Name of the cluster that is there from the start.
+    pub cluster: String,
+    /// EC2 instance id in the metadata.
+    pub instance_id: String,
+    /// The registry behind ECR.
+    pub registry: Option<Registry>,
+    /// Between two heartbeat messages.
+    pub heartbeat: Duration,
+    /// An unacknowledged payload is sent again after this long.
+    pub redeliver: Duration,
+    /// How long role credentials are said to be valid.
+    pub credentials_ttl: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            region: "us-west-2".to_owned(),
+            account: "123456789012".to_owned(),
+            cluster: "default".to_owned(),
+            instance_id: "i-0123456789abcdef0".to_owned(),
+            registry: None,
+            heartbeat: Duration::from_secs(30),
+            redeliver: Duration::from_secs(10),
+            credentials_ttl: Duration::from_secs(6 * 3600),
+        }
+    }
+}
+
+/// A condition did not come true in time.
+#[derive(Debug, thiserror::Error)]
+#[error("waited {waited:?} in vain for {what}")]
+pub struct WaitError {
+    what: String,
+    waited: Duration,
+}
+
+/// What all parts share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// Counts changes of the state.
+    pub(super) changed: watch::Sender<u64>,
+    pub(super) options: Options,
+    tokens: Mutex<VecDeque<(String, f64)>>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Shared {
+    pub(super) fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the state and wakes who waits for changes.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        self.change_if(|state| (change(state), true))
+    }
+
+    /// The same, waking only when the function says that something changed.
+    pub(super) fn change_if<T>(&self, change: impl FnOnce(&mut State) -> (T, bool)) -> T {
+        let (result, changed) = change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        if changed {
+            self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        }
+        result
+    }
+
+    pub(super) fn tokens<T>(&self, look: impl FnOnce(&mut VecDeque<(String, f64)>) -> T) -> T {
+        look(&mut self.tokens.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sends a payload task written by hand to an instance, and follows it; its ARN.
+    pub(super) fn send_task(&self, task: Value) -> Result<String, String> {
+        if !task.is_object() {
+            return Err("a payload task is a JSON object".to_owned());
+        }
+        self.change(|state| {
+            let instance = state.any_instance().ok_or("no container instance is registered")?;
+            let (instance_arn, cluster) = (instance.arn.clone(), instance.cluster.clone());
+            let task = scripted_task(&state.site, &cluster, &instance_arn, task, now());
+            let (arn, payload, desired) = (task.arn.clone(), task.payload.clone(), task.desired_status);
+            match state.task_mut(&arn) {
+                Some(known) => known.desired_status = known.desired_status.max(desired),
+                None => state.add_task(task)?,
+            }
+            state.queue_payload(&instance_arn, &[payload])?;
+            Ok(arn)
+        })
+    }
+
+    /// Sends a message as it is; `text` instead of JSON when it is no JSON at all.
+    pub(super) fn send_message(&self, kind: &str, message: Value) -> Result<(), String> {
+        self.change(|state| {
+            let instance = state.any_instance().ok_or("no container instance is registered")?.arn.clone();
+            state.queue(&instance, kind, message, false)
+        })
+    }
+
+    /// Ends sockets.
+    pub(super) fn kick(&self, acs: bool, tcs: bool, kick: &Kick) {
+        self.change(|state| {
+            if acs {
+                state.instances.iter_mut().filter_map(|i| i.session.as_mut()).for_each(|s| s.kick = Some(kick.clone()));
+            }
+            if tcs {
+                state.tcs_kick = (state.tcs_kick.0 + 1, Some(kick.clone()));
+            }
+        });
+    }
+}
+
+/// A running control plane.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+}
+
+impl Server {
+    /// Starts listening.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub async fn start(mut options: Options) -> io::Result<Self> {
+        let listener = TcpListener::bind(options.listen).await?;
+        options.listen = listener.local_addr()?;
+        // An unspecified address is reached through loopback.
+        let mut reached = options.listen;
+        if reached.ip().is_unspecified() {
+            reached.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
+        let site = Site {
+            region: options.region.clone(),
+            account: options.account.clone(),
+            url: format!("http://{reached}"),
+            registry: options.registry.as_ref().map(|registry| registry.address.clone()),
+            credentials_ttl: options.credentials_ttl,
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State::new(site, &options.cluster)),
+            changed: watch::Sender::new(0),
+            options,
+            tokens: Mutex::default(),
+            stop: CancellationToken::new(),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(http::accept(Arc::clone(&shared), listener));
+        Ok(Self { shared, tasks })
+    }
+
+    /// Base URL, without a slash at its end.
+    pub fn url(&self) -> String {
+        self.shared.read(|state| state.site.url.clone())
+    }
+
+    /// The variables that make an agent talk to this server. Credentials are not among them: they come from the metadata.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let (options, url) = (&self.shared.options, self.url());
+        let host = url.trim_start_matches("http://").rsplit_once(':').map_or("127.0.0.1", |(host, _)| host).to_owned();
+        [
+            ("AWS_DEFAULT_REGION", options.region.clone()),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.clone()),
+            ("ECS_BACKEND_HOST", url),
+            ("ECS_CLUSTER", options.cluster.clone()),
+            ("NO_PROXY", format!("{host},localhost")),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+    }
+
+    /// Answers a call of the ECS API without a socket, e.g. `call("RunTask", &json!({"taskDefinition": "web"}))`.
+    ///
+    /// # Errors
+    /// The error the API would give.
+    pub fn call(&self, operation: &str, body: &Value) -> Result<Value, ApiError> {
+        self.shared.change(|state| api::ecs(state, operation, body))
+    }
+
+    /// Registers a task definition and runs it once in the server's cluster; the task's ARN.
+    ///
+    /// # Errors
+    /// What is wrong with the definition, or why the task was not placed.
+    pub fn run_task(&self, definition: &Value) -> Result<String, ApiError> {
+        let registered = self.call("RegisterTaskDefinition", definition)?;
+        let run = json!({
+            "cluster": self.shared.options.cluster,
+            "taskDefinition": registered["taskDefinition"]["taskDefinitionArn"],
+        });
+        let answer = self.call("RunTask", &run)?;
+        match answer["tasks"][0]["taskArn"].as_str() {
+            Some(arn) => Ok(arn.to_owned()),
+            None => Err(ApiError::client(format!("The task was not placed: {}", answer["failures"]))),
+        }
+    }
+
+    /// Stops a task as its user.
+    ///
+    /// # Errors
+    /// When there is no such task.
+    pub fn stop_task(&self, task: &str, reason: &str) -> Result<(), ApiError> {
+        let body = json!({"cluster": self.shared.options.cluster, "task": task, "reason": reason});
+        self.call("StopTask", &body).map(|_| ())
+    }
+
+    /// Sends a payload task written by hand, unchecked, and follows it like any other; its ARN (made up when it has none).
+    ///
+    /// # Errors
+    /// When no container instance is registered.
+    pub fn send_task(&self, task: Value) -> Result<String, String> {
+        self.shared.send_task(task)
+    }
+
+    /// Sends any ACS message, once, unchecked.
+    ///
+    /// # Errors
+    /// When no container instance is registered.
+    pub fn send_message(&self, kind: &str, message: Value) -> Result<(), String> {
+        self.shared.send_message(kind, message)
+    }
+
+    /// Sends text that need not be a message at all.
+    ///
+    /// # Errors
+    /// When no container instance is registered.
+    pub fn send_text(&self, text: &str) -> Result<(), String> {
+        self.shared.change(|state| {
+            let instance = state.any_instance().ok_or("no container instance is registered")?.arn.clone();
+            state.queue_text(&instance, text)
+        })
+    }
+
+    /// Sends a manifest of all tasks that should be on the instance.
+    ///
+    /// # Errors
+    /// When no container instance is registered.
+    pub fn send_manifest(&self) -> Result<String, String> {
+        self.shared.change(|state| {
+            let instance = state.any_instance().ok_or("no container instance is registered")?.arn.clone();
+            state.queue_manifest(&instance)
+        })
+    }
+
+    /// Sends new credentials for the roles of a task; how many roles.
+    ///
+    /// # Errors
+    /// When there is no such task.
+    pub fn refresh_credentials(&self, task: &str) -> Result<usize, String> {
+        self.shared.change(|state| state.queue_credentials(task))
+    }
+
+    /// Lets the next `count` calls of an operation fail: an operation of the API, `acs` or `tcs` (handshakes), `imds`, or `*`.
+    pub fn fail_next(&self, operation: &str, count: usize, fault: &Fault) {
+        self.shared.change(|state| state.faults.add(operation, count, fault));
+    }
+
+    /// Sets how payloads travel from now on.
+    pub fn set_delivery(&self, delivery: Delivery) {
+        self.shared.change(|state| state.faults.delivery = delivery);
+    }
+
+    /// Forgets all faults.
+    pub fn clear_faults(&self) {
+        self.shared.change(|state| state.faults.clear());
+    }
+
+    /// Cuts ACS and TCS connections without a close frame.
+    pub fn drop_sockets(&self) {
+        self.shared.kick(true, true, &Kick::Drop);
+    }
+
+    /// Closes ACS connections with this code and reason.
+    pub fn close_acs(&self, code: u16, reason: &str) {
+        self.shared.kick(true, false, &Kick::Close(code, reason.to_owned()));
+    }
+
+    /// All calls that reported state changes, oldest first.
+    pub fn submissions(&self) -> Vec<Record> {
+        self.shared.read(|state| state.submissions().cloned().collect())
+    }
+
+    /// Looks at the state.
+    pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        self.shared.read(look)
+    }
+
+    /// Waits until `probe` finds something in the state; `what` names it in the error.
+    ///
+    /// # Errors
+    /// When `limit` passes first.
+    pub async fn wait_for<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut probe: impl FnMut(&State) -> Option<T>,
+    ) -> Result<T, WaitError> {
+        let mut changed = self.shared.changed.subscribe();
+        let end = Instant::now() + limit;
+        loop {
+            changed.borrow_and_update();
+            if let Some(found) = self.read(&mut probe) {
+                return Ok(found);
+            }
+            if timeout_at(end, changed.changed()).await.is_err() {
+                return Err(WaitError { what: what.to_owned(), waited: limit });
+            }
+        }
+    }
+
+    /// Closes all connections and ends.
+    pub async fn shutdown(mut self) {
+        self.shared.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}

@@ -1,0 +1,361 @@
+//! The life of a task as ECS tells it: PENDING, RUNNING, STOPPED, with codes and reasons. It owns how the agent's state changes
+//! move a task and how a task is described. Invariant: `last_status` never goes back, and what was said once is kept.
+
+use super::placement::Need;
+use super::state::Site;
+use serde_json::{Value, json};
+use std::fmt;
+
+/// Status of a task or container, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TaskStatus {
+    /// Placed; the agent has not said that it runs.
+    Pending,
+    /// Runs.
+    Running,
+    /// Ended, or never started.
+    Stopped,
+}
+
+impl TaskStatus {
+    /// The word of the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Running => "RUNNING",
+            Self::Stopped => "STOPPED",
+        }
+    }
+
+    /// From the word of the API.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        [Self::Pending, Self::Running, Self::Stopped].into_iter().find(|status| status.as_str() == text)
+    }
+}
+
+impl fmt::Display for TaskStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One container of a task, as far as the agent has told.
+#[derive(Clone, Debug)]
+pub struct TaskContainer {
+    /// Name in the task definition.
+    pub name: String,
+    /// Image reference.
+    pub image: String,
+    /// Its stop stops the task.
+    pub essential: bool,
+    /// Status last told.
+    pub last_status: TaskStatus,
+    /// Exit code, once known.
+    pub exit_code: Option<i64>,
+    /// Why it stopped, when there is more to say than the exit code.
+    pub reason: Option<String>,
+    /// Docker id.
+    pub runtime_id: Option<String>,
+    /// Digest the image was resolved to.
+    pub image_digest: Option<String>,
+    /// Published ports, in the API's shape.
+    pub network_bindings: Vec<Value>,
+    /// `HEALTHY`, `UNHEALTHY` or `UNKNOWN`; only moves when the agent publishes health.
+    pub health_status: String,
+    pub(super) arn: String,
+    pub(super) cpu: String,
+    pub(super) memory: Option<String>,
+    pub(super) memory_reservation: Option<String>,
+    /// It has a health check, so its health counts for the task's.
+    pub(super) health_check: bool,
+}
+
+/// One task.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Identity.
+    pub arn: String,
+    /// Cluster name.
+    pub cluster: String,
+    /// The instance it was placed on.
+    pub instance_arn: String,
+    /// Task definition revision it was made from; empty for a scripted payload.
+    pub definition_arn: String,
+    /// What the agent last told.
+    pub last_status: TaskStatus,
+    /// What is wanted: RUNNING or STOPPED.
+    pub desired_status: TaskStatus,
+    /// Containers in the order of the definition.
+    pub containers: Vec<TaskContainer>,
+    /// `EssentialContainerExited`, `UserInitiated` or `TaskFailedToStart`, once stopping.
+    pub stop_code: Option<String>,
+    /// Why it stops or stopped.
+    pub stopped_reason: Option<String>,
+    /// The task as it was put into the payload.
+    pub payload: Value,
+    pub(super) group: String,
+    pub(super) family: String,
+    pub(super) started_by: Option<String>,
+    pub(super) overrides: Value,
+    pub(super) cpu: String,
+    pub(super) memory: String,
+    pub(super) need: Need,
+    pub(super) version: u64,
+    pub(super) created_at: f64,
+    pub(super) started_at: Option<f64>,
+    pub(super) stopping_at: Option<f64>,
+    pub(super) stopped_at: Option<f64>,
+    /// `pullStartedAt`, `pullStoppedAt`, `executionStoppedAt` as the agent sent them.
+    pub(super) agent_times: serde_json::Map<String, Value>,
+}
+
+impl Task {
+    /// The container of that name.
+    pub fn container(&self, name: &str) -> Option<&TaskContainer> {
+        self.containers.iter().find(|container| container.name == name)
+    }
+
+    /// The last part of the ARN.
+    pub fn id(&self) -> &str {
+        self.arn.rsplit('/').next().unwrap_or(&self.arn)
+    }
+
+    /// Takes what SubmitTaskStateChange said.
+    pub(super) fn submitted(&mut self, body: &Value, now: f64) {
+        self.version += 1;
+        for time in ["pullStartedAt", "pullStoppedAt", "executionStoppedAt"] {
+            if body[time].is_number() {
+                self.agent_times.insert(time.to_owned(), body[time].clone());
+            }
+        }
+        for change in body["containers"].as_array().into_iter().flatten() {
+            self.container_submitted(change, now);
+        }
+        match body["status"].as_str().and_then(TaskStatus::parse) {
+            Some(TaskStatus::Running) if self.last_status < TaskStatus::Running => {
+                self.last_status = TaskStatus::Running;
+                self.started_at = Some(now);
+            }
+            Some(TaskStatus::Stopped) => self.stopped(body["reason"].as_str().unwrap_or_default(), now),
+            _ => {}
+        }
+    }
+
+    /// Takes what was said about one container.
+    pub(super) fn container_submitted(&mut self, change: &Value, now: f64) {
+        let text = |name: &str| change[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let Some(container) =
+            self.containers.iter_mut().find(|c| Some(c.name.as_str()) == change["containerName"].as_str())
+        else {
+            return;
+        };
+        let status = change["status"].as_str().and_then(TaskStatus::parse).unwrap_or(TaskStatus::Pending);
+        container.last_status = container.last_status.max(status);
+        container.exit_code = change["exitCode"].as_i64().or(container.exit_code);
+        container.reason = text("reason").or(container.reason.take());
+        container.runtime_id = text("runtimeId").or(container.runtime_id.take());
+        container.image_digest = text("imageDigest").or(container.image_digest.take());
+        if let Some(bindings) = change["networkBindings"].as_array() {
+            container.network_bindings.clone_from(bindings);
+        }
+        if container.essential
+            && container.last_status == TaskStatus::Stopped
+            && self.last_status == TaskStatus::Running
+        {
+            self.stopping("EssentialContainerExited", "Essential container in task exited", now);
+        }
+    }
+
+    /// The task is to stop. The first reason stays.
+    pub(super) fn stopping(&mut self, code: &str, reason: &str, now: f64) {
+        self.desired_status = TaskStatus::Stopped;
+        self.stopping_at.get_or_insert(now);
+        self.stop_code.get_or_insert_with(|| code.to_owned());
+        self.stopped_reason.get_or_insert_with(|| reason.to_owned());
+    }
+
+    /// The task stopped.
+    pub(super) fn stopped(&mut self, agent_reason: &str, now: f64) {
+        if self.last_status == TaskStatus::Stopped {
+            return;
+        }
+        let ran = self.started_at.is_some() || self.containers.iter().any(|c| c.essential && c.exit_code.is_some());
+        match (agent_reason, ran) {
+            ("", true) => self.stopping("EssentialContainerExited", "Essential container in task exited", now),
+            ("", false) => self.stopping("TaskFailedToStart", "Task failed to start", now),
+            (reason, true) => self.stopping("EssentialContainerExited", reason, now),
+            (reason, false) => self.stopping("TaskFailedToStart", reason, now),
+        }
+        self.last_status = TaskStatus::Stopped;
+        self.stopped_at = Some(now);
+        for container in &mut self.containers {
+            container.last_status = TaskStatus::Stopped;
+        }
+    }
+
+    /// Health of the task: that of its worst essential container with a health check.
+    fn health_status(&self) -> &str {
+        let mut states =
+            self.containers.iter().filter(|c| c.essential && c.health_check).map(|c| c.health_status.as_str());
+        let (mut result, mut any) = ("HEALTHY", false);
+        for state in states.by_ref() {
+            any = true;
+            result = match (result, state) {
+                (_, "UNHEALTHY") | ("UNHEALTHY", _) => "UNHEALTHY",
+                ("HEALTHY", "HEALTHY") => "HEALTHY",
+                _ => "UNKNOWN",
+            };
+        }
+        if any { result } else { "UNKNOWN" }
+    }
+
+    /// The task as DescribeTasks shows it.
+    pub(super) fn describe(&self, site: &Site, connected: bool) -> Value {
+        let mut task = json!({
+            "attachments": [],
+            "attributes": [],
+            "availabilityZone": site.availability_zone(),
+            "clusterArn": site.arn(&format!("cluster/{}", self.cluster)),
+            "connectivity": if connected { "CONNECTED" } else { "DISCONNECTED" },
+            "containerInstanceArn": self.instance_arn,
+            "containers": self.containers.iter().map(|container| container.describe(&self.arn)).collect::<Vec<_>>(),
+            "cpu": self.cpu,
+            "memory": self.memory,
+            "createdAt": self.created_at,
+            "desiredStatus": self.desired_status.as_str(),
+            "enableExecuteCommand": false,
+            "group": self.group,
+            "healthStatus": self.health_status(),
+            "lastStatus": self.last_status.as_str(),
+            "launchType": "EC2",
+            "overrides": self.overrides,
+            "startedAt": self.started_at,
+            "startedBy": self.started_by,
+            "stopCode": self.stop_code,
+            "stoppedReason": self.stopped_reason,
+            "stoppingAt": self.stopping_at,
+            "stoppedAt": self.stopped_at,
+            "taskArn": self.arn,
+            "taskDefinitionArn": self.definition_arn,
+            "version": self.version,
+        });
+        for (name, value) in &self.agent_times {
+            task[name] = value.clone();
+        }
+        super::definition::without_nulls(task)
+    }
+}
+
+impl TaskContainer {
+    fn describe(&self, task: &str) -> Value {
+        json!({
+            "containerArn": self.arn,
+            "taskArn": task,
+            "name": self.name,
+            "image": self.image,
+            "imageDigest": self.image_digest,
+            "runtimeId": self.runtime_id,
+            "lastStatus": self.last_status.as_str(),
+            "exitCode": self.exit_code,
+            "reason": self.reason,
+            "networkBindings": self.network_bindings,
+            "networkInterfaces": [],
+            "healthStatus": self.health_status,
+            "cpu": self.cpu,
+            "memory": self.memory,
+            "memoryReservation": self.memory_reservation,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::payload::scripted_task;
+
+    fn task() -> Task {
+        let site = Site::example();
+        let payload = json!({"arn": "arn:aws:ecs:us-west-2:1:task/c/t", "containers": [
+            {"name": "main", "image": "i", "essential": true}, {"name": "side", "image": "i", "essential": false},
+        ]});
+        scripted_task(&site, "c", "instance", payload, 1.0)
+    }
+
+    fn golden(name: &str) -> Vec<Value> {
+        let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn recorded_ends_get_their_code_and_reason() {
+        for (file, code, reason, exit) in [
+            (
+                "submit_task_stopped_exit_code.json",
+                "EssentialContainerExited",
+                "Essential container in task exited",
+                Some(42),
+            ),
+            ("submit_task_stopped_start_failure.json", "TaskFailedToStart", "Task failed to start", None),
+            ("submit_task_stopped_pull_failure.json", "TaskFailedToStart", "Task failed to start", None),
+            (
+                "submit_task_stopped_secret_failure.json",
+                "TaskFailedToStart",
+                "Fetching secret data from SSM Parameter Store in us-west-2: invalid parameters: /judge/none",
+                None,
+            ),
+        ] {
+            let mut task = task();
+            for body in golden(file) {
+                task.submitted(&body, 2.0);
+            }
+            assert_eq!(task.last_status, TaskStatus::Stopped, "{file}");
+            assert_eq!(task.desired_status, TaskStatus::Stopped, "{file}");
+            assert_eq!(task.stop_code.as_deref(), Some(code), "{file}");
+            assert_eq!(task.stopped_reason.as_deref(), Some(reason), "{file}");
+            assert_eq!(task.container("main").unwrap().exit_code, exit, "{file}");
+        }
+    }
+
+    #[test]
+    fn a_status_never_goes_back() {
+        let mut task = task();
+        task.submitted(
+            &json!({"status": "STOPPED", "containers": [{"containerName": "main", "status": "STOPPED"}]}),
+            2.0,
+        );
+        task.submitted(
+            &json!({"status": "RUNNING", "containers": [{"containerName": "main", "status": "RUNNING"}]}),
+            3.0,
+        );
+        assert_eq!(task.last_status, TaskStatus::Stopped);
+        assert_eq!(task.container("main").unwrap().last_status, TaskStatus::Stopped);
+        assert_eq!(task.started_at, None);
+    }
+
+    #[test]
+    fn the_users_reason_stays() {
+        let mut task = task();
+        task.submitted(&json!({"status": "RUNNING"}), 2.0);
+        task.stopping("UserInitiated", "enough", 3.0);
+        task.submitted(&json!({"status": "STOPPED", "reason": ""}), 4.0);
+        assert_eq!(
+            (task.stop_code.as_deref(), task.stopped_reason.as_deref()),
+            (Some("UserInitiated"), Some("enough"))
+        );
+        let described = task.describe(&Site::example(), true);
+        assert_eq!(described["stoppingAt"], 3.0);
+        assert_eq!(described["stoppedAt"], 4.0);
+        assert_eq!(described["startedAt"], 2.0);
+    }
+
+    #[test]
+    fn an_essential_exit_is_seen_before_the_task_stopped() {
+        let mut task = task();
+        task.submitted(&json!({"status": "RUNNING"}), 2.0);
+        task.submitted(
+            &json!({"status": "RUNNING", "containers": [{"containerName": "main", "status": "STOPPED"}]}),
+            3.0,
+        );
+        assert_eq!((task.last_status, task.desired_status), (TaskStatus::Running, TaskStatus::Stopped));
+    }
+}
