@@ -1,0 +1,203 @@
+//! `kill -9` at chosen moments, and the agent started again: no task lost, doubled or reported wrongly.
+//!
+//! A proxy holds the request to Docker at which the agent is killed, so that each moment is hit and not hoped for.
+
+use super::rig::{FOREVER, LIMIT, Plan, Rig, shell};
+use super::support::docker::inspect;
+use super::support::docker_proxy::{DockerProxy, Hold};
+use super::support::wait::until;
+use ecs_agent::local::{Fault, TaskStatus};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// A rig whose agent reaches Docker through the proxy, and a task that writes a line to a host file each time it starts.
+struct Scene {
+    rig: Rig,
+    proxy: DockerProxy,
+    starts: PathBuf,
+}
+
+impl Scene {
+    async fn set(test: &str) -> Option<Self> {
+        let proxy = DockerProxy::start();
+        let endpoint = proxy.endpoint();
+        let environment = [("DOCKER_HOST", endpoint.as_str()), ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "2s")];
+        let rig = Rig::start(test, Plan { environment: &environment, ..Plan::default() }).await?;
+        let shared = rig.directory.path().join("shared");
+        std::fs::create_dir(&shared).unwrap();
+        Some(Self { rig, proxy, starts: shared.join("starts") })
+    }
+
+    /// Runs a task of one container.
+    fn run(&self, command: &str) -> String {
+        self.rig.server.run_task(&self.definition(command)).unwrap()
+    }
+
+    fn definition(&self, command: &str) -> Value {
+        let mut container = shell("main", &self.rig.image(), &format!("echo started >> /shared/starts; {command}"));
+        container["mountPoints"] = json!([{"sourceVolume": "shared", "containerPath": "/shared"}]);
+        let directory = self.starts.parent().unwrap();
+        json!({
+            "family": "test",
+            "containerDefinitions": [container],
+            "volumes": [{"name": "shared", "host": {"sourcePath": directory}}],
+        })
+    }
+
+    async fn kill_when_held(&mut self) {
+        self.proxy.held().await;
+        self.kill_and_restart().await;
+    }
+
+    async fn kill_and_restart(&mut self) {
+        self.rig.kill();
+        self.rig.start_agent();
+        self.rig.registered().await;
+    }
+
+    /// The container ran once, is the only one, and the statuses are these.
+    async fn ran_once(&self, arn: &str, statuses: &[&str]) {
+        until("the container to start", LIMIT, async || self.starts.exists().then_some(())).await;
+        assert_eq!(std::fs::read_to_string(&self.starts).unwrap(), "started\n", "it was started once");
+        assert!(self.rig.containers().len() <= 1, "it is not doubled: {:?}", self.rig.containers());
+        assert_eq!(self.rig.statuses(arn), statuses);
+        let registrations =
+            self.rig.server.read(|state| state.instances().iter().map(|i| i.arn.clone()).collect::<Vec<_>>());
+        assert_eq!(registrations.len(), 1, "the same container instance: {registrations:?}");
+    }
+
+    async fn stop(&self, arn: &str, exit_code: i64) {
+        self.rig.server.stop_task(arn, "end of the test").unwrap();
+        let task = self.rig.task(arn, TaskStatus::Stopped).await;
+        assert_eq!(task.container("main").unwrap().exit_code, Some(exit_code));
+        until("the clean-up", LIMIT, async || self.rig.containers().is_empty().then_some(())).await;
+    }
+}
+
+/// Killed while that request is held, a task still runs once, is reported once, and stops as told.
+async fn killed_at(test: &str, line: &'static [&'static str], hold: Hold, statuses: &[&str]) {
+    let Some(mut scene) = Scene::set(test).await else { return };
+    scene.proxy.hold(line, hold);
+    let arn = scene.run(FOREVER);
+    scene.kill_when_held().await;
+    scene.rig.task(&arn, TaskStatus::Running).await;
+    scene.ran_once(&arn, statuses).await;
+    scene.stop(&arn, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_digest_is_looked_up() {
+    killed_at("digest", &["GET", "/distribution/"], Hold::Before, &["PENDING", "RUNNING"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn during_the_pull() {
+    killed_at("pull", &["POST", "/images/create"], Hold::Before, &["PENDING", "RUNNING"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_docker_hears_of_the_create() {
+    killed_at("create", &["POST", "/containers/create"], Hold::Before, &["PENDING", "RUNNING"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_create_before_its_answer() {
+    killed_at("created", &["POST", "/containers/create"], Hold::After, &["PENDING", "RUNNING"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn between_create_and_start() {
+    killed_at("start", &["POST", "/start"], Hold::Before, &["PENDING", "RUNNING"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_start_before_its_answer() {
+    killed_at("started", &["POST", "/start"], Hold::After, &["PENDING", "RUNNING"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn running_before_ecs_was_told() {
+    let Some(mut scene) = Scene::set("unreported").await else { return };
+    let arn = scene.run(FOREVER);
+    scene.rig.wait("the first report", |state| state.submissions().next().map(|_| ())).await;
+    scene.rig.server.fail_next("SubmitTaskStateChange", 100, &Fault::Drop);
+    until("the container to start", LIMIT, async || scene.starts.exists().then_some(())).await;
+    scene.rig.kill();
+    scene.rig.server.clear_faults();
+    scene.rig.start_agent();
+    scene.rig.task(&arn, TaskStatus::Running).await;
+    scene.ran_once(&arn, &["PENDING", "RUNNING"]).await;
+    scene.stop(&arn, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ecs_was_told_and_the_answer_is_lost() {
+    let Some(mut scene) = Scene::set("answer lost").await else { return };
+    let arn = scene.run("exit 7");
+    scene.rig.wait("the first report", |state| state.submissions().next().map(|_| ())).await;
+    scene.rig.server.fail_next("SubmitTaskStateChange", 1, &Fault::LoseAnswer);
+    scene.rig.task(&arn, TaskStatus::Running).await;
+    scene.kill_and_restart().await;
+    let task = scene.rig.task(&arn, TaskStatus::Stopped).await;
+    assert_eq!(task.container("main").unwrap().exit_code, Some(7));
+    // Said twice, because nobody could know that it had arrived; never out of order.
+    let mut statuses = scene.rig.statuses(&arn);
+    statuses.dedup();
+    assert_eq!(statuses, ["PENDING", "RUNNING", "STOPPED"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_is_being_stopped() {
+    let Some(mut scene) = Scene::set("stop").await else { return };
+    let arn = scene.run(FOREVER);
+    scene.rig.task(&arn, TaskStatus::Running).await;
+    scene.proxy.hold(&["POST", "/stop"], Hold::Before);
+    scene.rig.server.stop_task(&arn, "enough").unwrap();
+    scene.kill_when_held().await;
+    let task = scene.rig.task(&arn, TaskStatus::Stopped).await;
+    assert_eq!(task.container("main").unwrap().exit_code, Some(0));
+    scene.ran_once(&arn, &["PENDING", "RUNNING", "STOPPED"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_ends_while_no_agent_is_there() {
+    let Some(mut scene) = Scene::set("away").await else { return };
+    let arn = scene.run("while [ ! -e /shared/end ]; do sleep 0.1; done; exit 9");
+    let task = scene.rig.task(&arn, TaskStatus::Running).await;
+    let id = task.container("main").unwrap().runtime_id.clone().unwrap();
+    scene.rig.kill();
+    std::fs::write(scene.starts.with_file_name("end"), "").unwrap();
+    until("the container to end", LIMIT, async || (inspect(&id)["State"]["Running"] == false).then_some(())).await;
+    scene.rig.start_agent();
+    let task = scene.rig.task(&arn, TaskStatus::Stopped).await;
+    assert_eq!(task.container("main").unwrap().exit_code, Some(9));
+    scene.ran_once(&arn, &["PENDING", "RUNNING", "STOPPED"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped_before_ecs_was_told() {
+    let Some(mut scene) = Scene::set("stop unreported").await else { return };
+    let arn = scene.run("while [ ! -e /shared/end ]; do sleep 0.1; done; exit 3");
+    let task = scene.rig.task(&arn, TaskStatus::Running).await;
+    let id = task.container("main").unwrap().runtime_id.clone().unwrap();
+    scene.rig.server.fail_next("SubmitTaskStateChange", 100, &Fault::Drop);
+    std::fs::write(scene.starts.with_file_name("end"), "").unwrap();
+    until("the container to end", LIMIT, async || (inspect(&id)["State"]["Running"] == false).then_some(())).await;
+    scene.rig.kill();
+    scene.rig.server.clear_faults();
+    scene.rig.start_agent();
+    let task = scene.rig.task(&arn, TaskStatus::Stopped).await;
+    assert_eq!(task.container("main").unwrap().exit_code, Some(3));
+    scene.ran_once(&arn, &["PENDING", "RUNNING", "STOPPED"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn during_the_clean_up() {
+    let Some(mut scene) = Scene::set("clean-up").await else { return };
+    scene.proxy.hold(&["DELETE", "/containers/"], Hold::Before);
+    let arn = scene.run("exit 0");
+    scene.rig.task(&arn, TaskStatus::Stopped).await;
+    scene.kill_when_held().await;
+    until("the clean-up", LIMIT, async || scene.rig.containers().is_empty().then_some(())).await;
+    scene.ran_once(&arn, &["PENDING", "RUNNING", "STOPPED"]).await;
+}

@@ -1,0 +1,16 @@
+//! The real agent binary, real Docker, a real registry, and the embedded control plane in the place of ECS.
+//!
+//! One test at a time: an agent owns port 51678. Needs Docker, `docker-registry`, `htpasswd` and `busybox-static`; skips loudly
+//! without Docker (`ECS_TEST_REQUIRE_DOCKER=1`: fails).
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod docker;
+    pub(crate) mod docker_proxy;
+    pub(crate) mod registry;
+    pub(crate) mod wait;
+}
+mod rig;
+
+mod kill;
+mod start_stop;

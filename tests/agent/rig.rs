@@ -1,0 +1,212 @@
+//! An agent with everything around it: control plane, registry, cluster label, data directory. All of it goes with the rig.
+
+use super::support::docker::{Cluster, TempDir, available};
+use super::support::registry::Registry;
+use ecs_agent::local::{Options, Server, Source, Task, TaskStatus};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::sync::{Mutex, MutexGuard};
+
+/// An agent owns its introspection port, so there is one at a time.
+static ONE_AGENT: Mutex<()> = Mutex::const_new(());
+
+/// Long enough for a loaded machine; a wait that succeeds ends at once.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// The agent and its surroundings.
+#[derive(Debug)]
+pub(crate) struct Rig {
+    pub(crate) server: Server,
+    pub(crate) registry: Registry,
+    pub(crate) directory: TempDir,
+    pub(crate) cluster: Cluster,
+    /// Variables given to the agent, later ones win.
+    pub(crate) environment: Vec<(String, String)>,
+    agent: Option<Child>,
+    _one_agent: MutexGuard<'static, ()>,
+}
+
+/// How a rig is made.
+#[derive(Debug, Default)]
+pub(crate) struct Plan<'a> {
+    /// Users of the registry; none = open to everybody.
+    pub(crate) users: &'a [(&'a str, &'a str)],
+    /// More variables for the agent.
+    pub(crate) environment: &'a [(&'a str, &'a str)],
+    /// Changes the options of the control plane.
+    pub(crate) options: Option<fn(&mut Options, &Registry)>,
+}
+
+impl Rig {
+    /// A registered agent; `None` on a machine without Docker.
+    pub(crate) async fn start(test: &str, plan: Plan<'_>) -> Option<Self> {
+        let mut rig = Self::without_agent(test, plan).await?;
+        rig.start_agent();
+        rig.registered().await;
+        Some(rig)
+    }
+
+    /// Everything but the agent.
+    pub(crate) async fn without_agent(test: &str, plan: Plan<'_>) -> Option<Self> {
+        if !available(test) {
+            return None;
+        }
+        let one_agent = ONE_AGENT.lock().await;
+        let (registry, cluster) = (Registry::start(plan.users), Cluster::new());
+        let mut options = Options { cluster: cluster.name.clone(), ..Options::default() };
+        if let Some(change) = plan.options {
+            change(&mut options, &registry);
+        }
+        let server = Server::start(options).await.unwrap();
+        let directory = TempDir::new("ecs-test-agent");
+        let mut environment = server.environment();
+        environment.push(("ECS_DATADIR".into(), directory.path().join("data").to_string_lossy().into_owned()));
+        environment.push(("ECS_CONFIG_FILE".into(), Self::empty_config(&directory)));
+        environment.extend(plan.environment.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+        Some(Self { server, registry, directory, cluster, environment, agent: None, _one_agent: one_agent })
+    }
+
+    /// The host's own `/etc/ecs/ecs.config` must not matter.
+    fn empty_config(directory: &TempDir) -> String {
+        let path = directory.path().join("ecs.config");
+        std::fs::write(&path, "").unwrap();
+        path.to_string_lossy().into_owned()
+    }
+
+    /// Starts the agent's process.
+    pub(crate) fn start_agent(&mut self) {
+        assert!(self.agent.is_none(), "an agent is running already");
+        let log = std::fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_ecs-agent"))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.agent = Some(child);
+    }
+
+    /// The agent's process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.agent.as_ref().expect("an agent runs").id()
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        let mut agent = self.agent.take().expect("an agent runs");
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+    }
+
+    /// SIGTERM, and how it ended.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        let mut agent = self.agent.take().expect("an agent runs");
+        let status = Command::new("kill").args(["-TERM", &agent.id().to_string()]).status().unwrap();
+        assert!(status.success());
+        agent.wait().unwrap()
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        self.agent.take().expect("an agent runs").wait().unwrap()
+    }
+
+    /// Waits until the agent has registered and its ACS websocket is open.
+    pub(crate) async fn registered(&self) {
+        let connected = |state: &ecs_agent::local::State| {
+            let last = state.records().filter(|r| matches!(r.source, Source::AcsConnect | Source::AcsClose)).last()?;
+            (last.source == Source::AcsConnect).then_some(())
+        };
+        self.wait("the agent to connect", connected).await;
+    }
+
+    /// Waits for something in the control plane's state.
+    pub(crate) async fn wait<T>(&self, what: &str, probe: impl FnMut(&ecs_agent::local::State) -> Option<T>) -> T {
+        match self.server.wait_for(what, LIMIT, probe).await {
+            Ok(found) => found,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Waits until ECS was told that the task has come this far.
+    pub(crate) async fn task(&self, arn: &str, status: TaskStatus) -> Task {
+        let what = format!("{arn} to be {status}");
+        self.wait(&what, |state| state.task(arn).filter(|task| task.last_status >= status).cloned()).await
+    }
+
+    /// A pullable busybox.
+    pub(crate) fn image(&self) -> String {
+        self.registry.push_busybox("test/busybox", &[])
+    }
+
+    /// All `SubmitTaskStateChange` bodies of a task, in order.
+    pub(crate) fn reports(&self, arn: &str) -> Vec<Value> {
+        self.server.submissions().into_iter().map(|record| record.body).filter(|body| body["task"] == arn).collect()
+    }
+
+    /// The statuses said of a task, in order.
+    pub(crate) fn statuses(&self, arn: &str) -> Vec<String> {
+        let text = |body: &Value| body["status"].as_str().unwrap_or_default().to_owned();
+        self.reports(arn).iter().map(text).collect()
+    }
+
+    /// GET on the agent's introspection port.
+    pub(crate) async fn introspect(&self, path: &str) -> Value {
+        let url = format!("http://127.0.0.1:51678{path}");
+        let answer = super::support::wait::until("introspection", LIMIT, async || reqwest::get(&url).await.ok()).await;
+        answer.json().await.unwrap()
+    }
+
+    /// Names of all containers of this rig's cluster, in any state.
+    pub(crate) fn containers(&self) -> Vec<String> {
+        let filter = format!("label=com.amazonaws.ecs.cluster={}", self.cluster.name);
+        let listed = super::support::docker::docker(&["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"]);
+        listed.lines().map(str::to_owned).collect()
+    }
+
+    /// Where the agent's log goes.
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.directory.path().join("agent.log")
+    }
+
+    /// What the agent has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            let _ = agent.kill();
+            let _ = agent.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(60).collect();
+            eprintln!("the agent's last lines:");
+            tail.iter().rev().for_each(|line| eprintln!("  {line}"));
+        }
+    }
+}
+
+/// A task definition of one container that runs a shell command.
+pub(crate) fn one_container(image: &str, command: &str) -> Value {
+    json!({
+        "family": "test",
+        "containerDefinitions": [shell("main", image, command)],
+    })
+}
+
+/// A container definition that runs a shell command; it stops at SIGTERM only if the command sees to it.
+pub(crate) fn shell(name: &str, image: &str, command: &str) -> Value {
+    json!({"name": name, "image": image, "memory": 32, "command": ["sh", "-c", command], "essential": true})
+}
+
+/// A shell command that runs until it is told to stop, and ends with exit code 0 then.
+pub(crate) const FOREVER: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
