@@ -39,7 +39,7 @@ impl Docker {
         match within(limit, self.api.create_container(Some(options), body)).await {
             Ok(created) => self.look_after(&created.id).await,
             Err(error) => {
-                let failed = error.of_change("CannotCreateContainerError", "created");
+                let failed = error.of_only_try("CannotCreateContainerError", "created");
                 if matches!(error, DockerError::Daemon { status: 409, .. }) {
                     self.adopt(request, failed).await
                 } else {
@@ -70,7 +70,7 @@ impl Docker {
         let limit = self.settings.start_timeout.into();
         within(limit, self.api.start_container(name, None))
             .await
-            .map_err(|error| error.of_change("CannotStartContainerError", "started"))?;
+            .map_err(|error| error.of_only_try("CannotStartContainerError", "started"))?;
         self.look_after(name).await
     }
 
@@ -92,6 +92,12 @@ impl Docker {
         match within(REMOVE_LIMIT, self.api.remove_container(name, Some(options))).await {
             Ok(()) => Ok(()),
             Err(error) if error.is_not_found() => Ok(()),
+            // Another removal is under way; how it ends is not known yet.
+            Err(error @ DockerError::Daemon { status: 409, .. })
+                if error.to_string().contains("already in progress") =>
+            {
+                Err(OpError::Unknown(error.failure("CannotRemoveContainerError", "removing")))
+            }
             Err(error) => Err(error.of_change("CannotRemoveContainerError", "removing")),
         }
     }

@@ -67,6 +67,17 @@ impl DockerError {
         }
     }
 
+    /// For changes that are tried once only (create, start): a refusal is final whatever its status, as Docker answers 500 also to
+    /// what can never work, such as an unknown user.
+    pub(super) fn of_only_try(&self, name: &str, what: &str) -> OpError {
+        match self {
+            Self::Daemon { .. } => OpError::Failed(Failure::permanent(name, self.to_string())),
+            Self::Timeout(_) | Self::Cut(_) | Self::Unreachable(_) | Self::Stream(_) | Self::Unusable(_) => {
+                self.of_change(name, what)
+            }
+        }
+    }
+
     /// For calls that only look: no answer means nothing.
     pub(super) fn of_read(&self, name: &str, what: &str) -> OpError {
         OpError::Failed(self.failure(name, what))
@@ -183,6 +194,8 @@ mod tests {
             let failure = error.failure("CannotStartContainerError", "started");
             assert_eq!(failure.to_string(), "CannotStartContainerError: Error response from daemon: no");
             assert_eq!(failure.kind, kind);
+            let OpError::Failed(failure) = error.of_only_try("X", "started") else { panic!("it was refused") };
+            assert_eq!(failure.kind, FailureKind::Permanent);
         }
     }
 }

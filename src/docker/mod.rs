@@ -73,14 +73,13 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// Finds out what the daemon speaks and fixes the API version for all later calls.
+    /// Finds out what the daemon speaks and fixes the API versions for all later calls.
     pub async fn connect(settings: Settings) -> Result<Self, DockerError> {
         let endpoint = Endpoint::parse(&settings.endpoint)?;
         let reader = Reader::new(&endpoint)?;
         let versions = version::negotiate(&reader.get(&["version"], &[], VERSION_LIMIT).await?)?;
-        let spoken = versions.spoken.to_string();
-        let api = writer(&endpoint, &spoken)?;
-        let reader = reader.at_version(&spoken);
+        let api = writer(&endpoint, &versions.changes.to_string())?;
+        let reader = reader.at_version(&versions.looks.to_string());
         let ports = DynamicPorts::new(settings.dynamic_ports.clone());
         Ok(Self { api, reader, settings, ports, versions })
     }
