@@ -39,20 +39,27 @@ impl Docker {
         match within(limit, self.api.create_container(Some(options), body)).await {
             Ok(created) => self.look_after(&created.id).await,
             Err(error) => {
-                let failed = error.of_only_try("CannotCreateContainerError", "created");
-                if matches!(error, DockerError::Daemon { status: 409, .. }) {
-                    self.adopt(request, failed).await
-                } else {
-                    Err(failed)
+                let failure = error.failure("CannotCreateContainerError", "created");
+                match &error {
+                    DockerError::Daemon { status: 409, message } if message.contains("already in use") => {
+                        self.adopt(request, failure).await
+                    }
+                    _ => Err(error.of_only_try("CannotCreateContainerError", "created")),
                 }
             }
         }
     }
 
     /// The name is taken: by an earlier create of the same container, or by somebody else.
-    async fn adopt(&self, request: &CreateRequest, taken: OpError) -> Result<Observation, OpError> {
-        let there = self.inspect(&request.runtime_name).await?;
-        there.filter(|seen| seen.task == request.task && seen.container == request.spec.name).ok_or(taken)
+    async fn adopt(&self, request: &CreateRequest, taken: Failure) -> Result<Observation, OpError> {
+        let ours = |seen: &Observation| seen.task == request.task && seen.container == request.spec.name;
+        match self.reader.get(&["containers", &request.runtime_name, "json"], &[], INSPECT_LIMIT).await {
+            Ok(answer) => {
+                observe::from_inspect(&answer, &self.settings.cluster).filter(ours).ok_or(OpError::Failed(taken))
+            }
+            // Taken and not there to be seen: an earlier create of it is still under way.
+            Err(_) => Err(OpError::Unknown(taken)),
+        }
     }
 
     fn host_ports(&self, request: &CreateRequest) -> Result<Vec<u16>, Failure> {

@@ -3,8 +3,8 @@
 //! Owns the connection, the API version and one method for each operation the core may ask for. It decides nothing: no retry of
 //! create, start or stop, no status of a task. Invariant: every call has a limit in time, and is safe to repeat.
 //!
-//! Changes go through bollard; looks go through [`read`], which survives values it has not heard of. Reading order: [`create`] and
-//! [`observe`] (pure translation), `container` (the operations), [`pull`] and `image`, [`events`], [`auth`], [`error`].
+//! Changes go through bollard; looks go through `read`, which survives values it has not heard of. Reading order: `create` and
+//! `observe` (pure translation), `container` (the operations), `pull` and `image`, [`events`], [`auth`], [`error`].
 
 pub mod auth;
 mod backoff;

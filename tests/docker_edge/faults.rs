@@ -99,6 +99,21 @@ async fn no_answer_to_a_change_leaves_its_outcome_unknown() {
 }
 
 #[tokio::test]
+async fn a_name_taken_by_a_create_that_still_runs_is_not_a_failure() {
+    let conflict = r#"{"message": "Conflict. The container name \"/c-main\" is already in use by container \"1\"."}"#;
+    let routes = Router::new()
+        .route("/containers/create", post(async move || (StatusCode::CONFLICT, conflict)))
+        .route("/containers/{id}/json", get(async || (StatusCode::NOT_FOUND, r#"{"message": "No such container"}"#)))
+        .route("/images/{id}/json", get(async || r#"{"Id": "sha256:1"}"#));
+    let mut tasks = JoinSet::new();
+    let edge = Docker::connect(settings(&daemon(&mut tasks, routes).await, "c")).await.unwrap();
+    let Err(OpError::Unknown(failure)) = edge.create(&request("c", "main", "app", &["true"], json!({}))).await else {
+        panic!("the earlier create may still succeed")
+    };
+    assert!(failure.to_string().starts_with("CannotCreateContainerError: Error response from daemon: Conflict."));
+}
+
+#[tokio::test]
 async fn a_pull_that_stands_still_is_tried_again_and_ends() {
     let attempts = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&attempts);
