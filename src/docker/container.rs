@@ -6,7 +6,7 @@
 use super::create::{LABEL_CLUSTER, LABEL_TASK, Surroundings, body};
 use super::error::{DockerError, within};
 use super::{Docker, observe};
-use crate::model::{CreateRequest, Failure, FailureKind, Observation, OpError, Span};
+use crate::model::{CreateRequest, Failure, Observation, OpError, Span};
 use bollard::query_parameters::{CreateContainerOptions, RemoveContainerOptions, StopContainerOptions};
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
@@ -39,25 +39,27 @@ impl Docker {
         match within(limit, self.api.create_container(Some(options), body)).await {
             Ok(created) => self.look_after(&created.id).await,
             Err(error) => {
-                let mut failed = error.of_change("CannotCreateContainerError", "created");
-                if let OpError::Failed(failure) = &mut failed
-                    && error.is_image_missing()
-                {
-                    failure.kind = FailureKind::ImageMissing;
-                }
-                if matches!(error, DockerError::Daemon { status: 409, .. }) {
-                    self.adopt(request, failed).await
-                } else {
-                    Err(failed)
+                let failure = error.failure("CannotCreateContainerError", "created");
+                match &error {
+                    DockerError::Daemon { status: 409, message } if message.contains("already in use") => {
+                        self.adopt(request, failure).await
+                    }
+                    _ => Err(error.of_only_try("CannotCreateContainerError", "created")),
                 }
             }
         }
     }
 
     /// The name is taken: by an earlier create of the same container, or by somebody else.
-    async fn adopt(&self, request: &CreateRequest, taken: OpError) -> Result<Observation, OpError> {
-        let there = self.inspect(&request.runtime_name).await?;
-        there.filter(|seen| seen.task == request.task && seen.container == request.spec.name).ok_or(taken)
+    async fn adopt(&self, request: &CreateRequest, taken: Failure) -> Result<Observation, OpError> {
+        let ours = |seen: &Observation| seen.task == request.task && seen.container == request.spec.name;
+        match self.reader.get(&["containers", &request.runtime_name, "json"], &[], INSPECT_LIMIT).await {
+            Ok(answer) => {
+                observe::from_inspect(&answer, &self.settings.cluster).filter(ours).ok_or(OpError::Failed(taken))
+            }
+            // Taken and not there to be seen: an earlier create of it is still under way.
+            Err(_) => Err(OpError::Unknown(taken)),
+        }
     }
 
     fn host_ports(&self, request: &CreateRequest) -> Result<Vec<u16>, Failure> {
@@ -66,7 +68,7 @@ impl Docker {
             fixed => Ok(fixed),
         };
         request.spec.ports.iter().map(choose).collect::<Result<_, _>>().map_err(|cause| {
-            Failure::permanent("HostConfigError", format!("error retrieving docker port map: {cause}"))
+            Failure::retryable("HostConfigError", format!("error retrieving docker port map: {cause}"))
         })
     }
 
@@ -75,7 +77,7 @@ impl Docker {
         let limit = self.settings.start_timeout.into();
         within(limit, self.api.start_container(name, None))
             .await
-            .map_err(|error| error.of_change("CannotStartContainerError", "started"))?;
+            .map_err(|error| error.of_only_try("CannotStartContainerError", "started"))?;
         self.look_after(name).await
     }
 
@@ -97,6 +99,12 @@ impl Docker {
         match within(REMOVE_LIMIT, self.api.remove_container(name, Some(options))).await {
             Ok(()) => Ok(()),
             Err(error) if error.is_not_found() => Ok(()),
+            // Another removal is under way; how it ends is not known yet.
+            Err(error @ DockerError::Daemon { status: 409, .. })
+                if error.to_string().contains("already in progress") =>
+            {
+                Err(OpError::Unknown(error.failure("CannotRemoveContainerError", "removing")))
+            }
             Err(error) => Err(error.of_change("CannotRemoveContainerError", "removing")),
         }
     }

@@ -46,8 +46,9 @@ impl DockerError {
     pub(super) fn failure(&self, name: &str, what: &str) -> Failure {
         match self {
             Self::Timeout(limit) => timed_out(what, *limit),
-            // Docker answers 500 also for what will never work, such as a port that is taken.
-            Self::Daemon { status, .. } if !matches!(status, 429 | 503) => Failure::permanent(name, self.to_string()),
+            Self::Daemon { status, .. } if *status < 500 && *status != 429 => {
+                Failure::permanent(name, self.to_string())
+            }
             Self::Unusable(_) => Failure::permanent(name, self.to_string()),
             Self::Daemon { .. } | Self::Unreachable(_) | Self::Stream(_) | Self::Cut(_) => {
                 Failure::retryable(name, self.to_string())
@@ -66,9 +67,15 @@ impl DockerError {
         }
     }
 
-    /// The daemon does not have the image that a container is to be created from.
-    pub(super) fn is_image_missing(&self) -> bool {
-        matches!(self, Self::Daemon { status: 404, message } if message.to_ascii_lowercase().contains("no such image"))
+    /// For changes that are tried once only (create, start): a refusal is final whatever its status, as Docker answers 500 also to
+    /// what can never work, such as an unknown user.
+    pub(super) fn of_only_try(&self, name: &str, what: &str) -> OpError {
+        match self {
+            Self::Daemon { .. } => OpError::Failed(Failure::permanent(name, self.to_string())),
+            Self::Timeout(_) | Self::Cut(_) | Self::Unreachable(_) | Self::Stream(_) | Self::Unusable(_) => {
+                self.of_change(name, what)
+            }
+        }
     }
 
     /// For calls that only look: no answer means nothing.
@@ -181,12 +188,14 @@ mod tests {
 
     #[test]
     fn daemon_errors_carry_the_prefix_of_the_go_client() {
-        let table = [(404, FailureKind::Permanent), (429, FailureKind::Retryable), (500, FailureKind::Permanent), (503, FailureKind::Retryable)];
+        let table = [(404, FailureKind::Permanent), (429, FailureKind::Retryable), (500, FailureKind::Retryable)];
         for (status_code, kind) in table {
             let error = DockerError::from(Bollard::DockerResponseServerError { status_code, message: "no\n".into() });
             let failure = error.failure("CannotStartContainerError", "started");
             assert_eq!(failure.to_string(), "CannotStartContainerError: Error response from daemon: no");
             assert_eq!(failure.kind, kind);
+            let OpError::Failed(failure) = error.of_only_try("X", "started") else { panic!("it was refused") };
+            assert_eq!(failure.kind, FailureKind::Permanent);
         }
     }
 }

@@ -3,8 +3,8 @@
 //! Owns the connection, the API version and one method for each operation the core may ask for. It decides nothing: no retry of
 //! create, start or stop, no status of a task. Invariant: every call has a limit in time, and is safe to repeat.
 //!
-//! Changes go through bollard; looks go through [`read`], which survives values it has not heard of. Reading order: [`create`] and
-//! [`observe`] (pure translation), `container` (the operations), [`pull`] and `image`, [`events`], [`auth`], [`error`].
+//! Changes go through bollard; looks go through `read`, which survives values it has not heard of. Reading order: `create` and
+//! `observe` (pure translation), `container` (the operations), `pull` and `image`, [`events`], [`auth`], [`error`].
 
 pub mod auth;
 mod backoff;
@@ -73,14 +73,13 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// Finds out what the daemon speaks and fixes the API version for all later calls.
+    /// Finds out what the daemon speaks and fixes the API versions for all later calls.
     pub async fn connect(settings: Settings) -> Result<Self, DockerError> {
         let endpoint = Endpoint::parse(&settings.endpoint)?;
         let reader = Reader::new(&endpoint)?;
         let versions = version::negotiate(&reader.get(&["version"], &[], VERSION_LIMIT).await?)?;
-        let spoken = versions.spoken.to_string();
-        let api = writer(&endpoint, &spoken)?;
-        let reader = reader.at_version(&spoken);
+        let api = writer(&endpoint, &versions.changes.to_string())?;
+        let reader = reader.at_version(&versions.looks.to_string());
         let ports = DynamicPorts::new(settings.dynamic_ports.clone());
         Ok(Self { api, reader, settings, ports, versions })
     }

@@ -241,6 +241,35 @@ mod tests {
     }
 
     #[test]
+    fn no_single_odd_member_hides_a_container_or_panics() {
+        let mut base = golden();
+        base["State"] =
+            json!({"Running": true, "StartedAt": "2026-11-21T23:36:44.5Z", "Health": {"Status": "healthy"}});
+        let members = ["/Name", "/Created", "/Image", "/Mounts", "/Mounts/0", "/Mounts/0/Source", "/NetworkSettings"]
+            .into_iter()
+            .chain([
+                "/NetworkSettings/Ports",
+                "/NetworkSettings/Ports/80~1tcp",
+                "/NetworkSettings/Ports/80~1tcp/0/HostPort",
+            ])
+            .chain([
+                "/State",
+                "/State/Running",
+                "/State/StartedAt",
+                "/State/Health",
+                "/State/Health/Status",
+                "/HostConfig",
+            ]);
+        for member in members {
+            for odd in [json!(null), json!(-7), json!("é"), json!([[]]), json!({"x": 1}), json!(1e300), json!(true)] {
+                let mut inspect = base.clone();
+                *inspect.pointer_mut(member).expect("the recording has it") = odd.clone();
+                assert!(from_inspect(&inspect, "judge").is_some(), "{member} {odd}");
+            }
+        }
+    }
+
+    #[test]
     fn a_list_entry_tells_the_most_important() {
         let labels = golden()["Config"]["Labels"].clone();
         let table = [

@@ -12,6 +12,7 @@ use crate::model::{Failure, OpError, RegistryCredentials};
 use bollard::auth::DockerCredentials;
 use bollard::query_parameters::{CreateImageOptions, TagImageOptions};
 use futures_util::StreamExt;
+use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -29,14 +30,11 @@ impl Docker {
     /// Pulls `image`, by `digest` when one is known, and makes it findable under `image`.
     ///
     /// `credentials` is asked anew for every attempt; its failure ends the pull. All failures are `Failed`: a pull that was given up
-    /// is cancelled by the daemon, and one that went through after all does no harm.
-    pub async fn pull<F>(
-        &self,
-        image: &str,
-        digest: Option<&str>,
-        credentials: impl Fn() -> F,
-    ) -> Result<(), OpError>
+    /// is cancelled by the daemon, and one that went through after all does no harm. (`Fn() -> Future` and not `AsyncFn`: the compiler
+    /// cannot prove the latter's future `Send`, and pulls run on tasks of their own.)
+    pub async fn pull<C, F>(&self, image: &str, digest: Option<&str>, credentials: C) -> Result<(), OpError>
     where
+        C: Fn() -> F,
         F: Future<Output = Result<RegistryCredentials, Failure>>,
     {
         let Some(wanted) = Reference::parse(image) else { return Err(invalid_reference(PULL_ERROR)) };
@@ -64,13 +62,9 @@ impl Docker {
         Ok(())
     }
 
-    async fn attempts<F>(
-        &self,
-        reference: &str,
-        image: &str,
-        credentials: impl Fn() -> F,
-    ) -> Result<(), Failure>
+    async fn attempts<C, F>(&self, reference: &str, image: &str, credentials: C) -> Result<(), Failure>
     where
+        C: Fn() -> F,
         F: Future<Output = Result<RegistryCredentials, Failure>>,
     {
         let mut attempt = 0;

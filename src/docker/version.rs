@@ -1,7 +1,9 @@
 //! Which API version is spoken with the daemon, and which it could speak (spec `docker-mapping.md` §9).
 //!
 //! Owns the arithmetic of versions. The versions a daemon speaks are read from `/version` (lowest and highest) instead of being probed
-//! one by one. Invariant: the version spoken lies within the daemon's range and within ours.
+//! one by one. Two are chosen: looks use the newest both sides speak. Changes use the lowest, as the reference does, since the version
+//! decides what Docker does where nothing is said (shareable IPC namespaces below 1.40, recursive read-only mounts from 1.44).
+//! Invariant: both lie within the daemon's range and within ours.
 
 use super::error::DockerError;
 use serde_json::Value;
@@ -43,8 +45,10 @@ impl fmt::Display for ApiVersion {
 pub(super) struct Versions {
     /// The engine's own version, e.g. `20.10.24+dfsg1`.
     pub(super) server: String,
-    /// The API version all calls use.
-    pub(super) spoken: ApiVersion,
+    /// The API version of looks.
+    pub(super) looks: ApiVersion,
+    /// The API version of changes.
+    pub(super) changes: ApiVersion,
     /// The API versions to advertise, ascending.
     pub(super) supported: Vec<String>,
 }
@@ -57,8 +61,8 @@ pub(super) fn negotiate(answer: &Value) -> Result<Versions, DockerError> {
     })?;
     // Daemons before 1.25 do not name their lowest.
     let lowest = text("MinAPIVersion").and_then(ApiVersion::parse).unwrap_or(ApiVersion { major: 1, minor: 12 });
-    let spoken = highest.min(NEWEST).max(lowest);
-    if spoken < LOWEST || spoken > LIMIT {
+    let (looks, changes) = (highest.min(NEWEST).max(lowest), LOWEST.max(lowest));
+    if highest < LOWEST || looks > LIMIT {
         return Err(DockerError::Unusable(format!(
             "the Docker daemon speaks API versions {lowest} to {highest}, this agent {LOWEST} to {LIMIT}"
         )));
@@ -70,7 +74,7 @@ pub(super) fn negotiate(answer: &Value) -> Result<Versions, DockerError> {
         .filter(|version| *version <= highest && (extends || *version >= lowest))
         .map(|version| version.to_string())
         .collect();
-    Ok(Versions { server: text("Version").unwrap_or_default().to_owned(), spoken, supported })
+    Ok(Versions { server: text("Version").unwrap_or_default().to_owned(), looks, changes, supported })
 }
 
 #[cfg(test)]
@@ -79,23 +83,27 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_highest_version_both_sides_speak() {
+    fn looks_speak_the_highest_and_changes_the_lowest_common_version() {
         let table = [
-            ("1.12", "1.41", "1.41", "1.17", "1.41", 25),
-            ("1.24", "1.44", "1.44", "1.17", "1.44", 28),
-            ("1.24", "1.47", "1.44", "1.17", "1.44", 28),
-            ("1.44", "1.52", "1.44", "1.17", "1.44", 28),
-            ("1.48", "1.53", "1.48", "1.17", "1.44", 28),
-            ("1.20", "1.22", "1.22", "1.20", "1.22", 3),
+            ("1.12", "1.41", ("1.41", "1.21"), "1.17", "1.41", 25),
+            ("1.24", "1.44", ("1.44", "1.24"), "1.17", "1.44", 28),
+            ("1.24", "1.47", ("1.44", "1.24"), "1.17", "1.44", 28),
+            ("1.44", "1.52", ("1.44", "1.44"), "1.17", "1.44", 28),
+            ("1.48", "1.53", ("1.48", "1.48"), "1.17", "1.44", 28),
+            ("1.20", "1.22", ("1.22", "1.21"), "1.20", "1.22", 3),
         ];
-        for (min, max, spoken, first, last, count) in table {
+        for (min, max, (looks, changes), first, last, count) in table {
             let found = negotiate(&json!({"Version": "v", "ApiVersion": max, "MinAPIVersion": min})).unwrap();
-            assert_eq!(found.spoken.to_string(), spoken, "{min} {max}");
+            assert_eq!(
+                (found.looks.to_string(), found.changes.to_string()),
+                (looks.into(), changes.into()),
+                "{min} {max}"
+            );
             assert_eq!(found.supported.first().map(String::as_str), Some(first));
             assert_eq!(found.supported.last().map(String::as_str), Some(last));
             assert_eq!(found.supported.len(), count);
         }
-        assert_eq!(negotiate(&json!({"ApiVersion": "1.24"})).unwrap().spoken.to_string(), "1.24");
+        assert_eq!(negotiate(&json!({"ApiVersion": "1.24"})).unwrap().looks.to_string(), "1.24");
     }
 
     #[test]

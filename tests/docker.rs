@@ -1,0 +1,53 @@
+//! The Docker edge against a real daemon and a real registry, and against a scripted daemon for what a real one does too rarely.
+//!
+//! Needs Docker, `docker-registry`, `htpasswd` and `busybox-static`; skips loudly without Docker (`ECS_TEST_REQUIRE_DOCKER=1`: fails).
+
+#![expect(clippy::unwrap_used, reason = "a test may panic, in its helper functions too")]
+
+mod support {
+    pub(crate) mod docker;
+    pub(crate) mod registry;
+    pub(crate) mod wait;
+}
+mod docker_edge {
+    pub(crate) mod containers;
+    pub(crate) mod faults;
+    pub(crate) mod images;
+}
+
+use ecs_agent::docker::{Docker, Settings};
+use ecs_agent::model::{CreateRequest, Span};
+
+fn settings(endpoint: &str, cluster: &str) -> Settings {
+    Settings {
+        endpoint: endpoint.to_owned(),
+        cluster: cluster.to_owned(),
+        region: Some("us-west-2".to_owned()),
+        create_timeout: Span::secs(240),
+        start_timeout: Span::secs(180),
+        pull_timeout: Span::secs(7200),
+        pull_inactivity: Span::secs(60),
+        manifest_timeout: Span::secs(60),
+        dynamic_ports: 42_000..=48_999,
+    }
+}
+
+async fn connect(cluster: &str) -> Docker {
+    Docker::connect(settings(support::docker::ENDPOINT, cluster)).await.unwrap()
+}
+
+/// A request for a container `name` that runs `command`; `more` are further members of its specification.
+fn request(cluster: &str, name: &str, image: &str, command: &[&str], more: serde_json::Value) -> CreateRequest {
+    let mut spec = serde_json::json!({
+        "name": name, "image": image, "essential": true, "command": command, "memory": 32, "cpu": 10, "endpoint_id": "endpoint",
+    });
+    spec.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+    CreateRequest {
+        task: format!("arn:aws:ecs:us-west-2:123456789012:task/{cluster}/1").into(),
+        family: "family".to_owned(),
+        version: "7".to_owned(),
+        runtime_name: format!("{cluster}-{name}"),
+        spec: serde_json::from_value(spec).unwrap(),
+        links: Vec::new(),
+    }
+}

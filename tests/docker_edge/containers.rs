@@ -1,0 +1,275 @@
+//! Containers on a real daemon.
+
+use crate::support::docker::{Cluster, Image, available, docker, inspect, unique};
+use crate::support::wait::until;
+use crate::{connect, request};
+use ecs_agent::docker::Notice;
+use ecs_agent::model::{Health, Observation, OpError, Protocol, RunState, Span};
+use serde_json::{Value, json};
+use std::io::{Read as _, Write as _};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+const SLEEP: [&str; 3] = ["sh", "-c", "trap 'exit 3' TERM; sleep 600 & wait"];
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn golden(name: &str) -> Value {
+    let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn image() -> Image {
+    Image::make(&format!("{}:1", unique("ecs-test-image")), &["ENV IMAGE_VAR=from-image", "LABEL judge.variant=open"])
+}
+
+fn said(error: OpError) -> String {
+    match error {
+        OpError::Failed(failure) => failure.to_string(),
+        OpError::Unknown(failure) => panic!("the outcome should be known: {failure}"),
+    }
+}
+
+#[tokio::test]
+async fn a_container_from_create_to_remove() {
+    if !available("a_container_from_create_to_remove") {
+        return;
+    }
+    let (image, cluster) = (image(), Cluster::new());
+    let edge = connect(&cluster.name).await;
+    edge.ping().await.unwrap();
+    assert!(edge.api_versions().iter().any(|version| version == "1.24"));
+    assert!(!edge.server_version().is_empty());
+    let web = request(
+        &cluster.name,
+        "web",
+        &image.reference,
+        &["httpd", "-f", "-p", "80", "-h", "/www"],
+        json!({
+            "cpu": 128, "memory": 64, "environment": {"A": "1", "SHARED": "definition"},
+            "ports": [
+                {"container_port": 80, "host_port": 0, "protocol": "tcp"},
+                {"container_port": 81, "host_port": 0, "protocol": "udp"},
+            ],
+            "mounts": [{"host_path": "/srv", "container_path": "/host", "read_only": true}],
+            "health_check": true,
+            "engine_settings": {
+                "config": r#"{"Labels": {"my": "label"}, "User": "root",
+                    "Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 1000000000, "Timeout": 1000000000, "Retries": 2}}"#,
+                "host_config": r#"{"Ulimits": [{"Name": "nofile", "Soft": 1024, "Hard": 2048}], "CapAdd": ["NET_ADMIN"],
+                    "Tmpfs": {"/t": "size=1m"}, "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}}}"#,
+            },
+        }),
+    );
+
+    let created = edge.create(&web).await.unwrap();
+    assert_eq!((created.state, created.exit_code, &created.runtime_name), (RunState::Created, None, &web.runtime_name));
+    assert_eq!((&created.task, &created.container), (&web.task, &web.spec.name));
+    assert!(created.created_at.is_some() && created.started_at.is_none());
+    let again = edge.create(&web).await.unwrap();
+    assert_eq!(again.runtime_id, created.runtime_id, "creating twice finds the first container");
+    compare_with_the_recorded_container(&inspect(created.runtime_id.as_str()), &cluster.name);
+
+    let started = edge.start(&web.runtime_name).await.unwrap();
+    assert_eq!((started.state, started.exit_code), (RunState::Running, None));
+    assert_eq!(
+        edge.start(created.runtime_id.as_str()).await.unwrap().state,
+        RunState::Running,
+        "starting twice is fine"
+    );
+    let port = published(&started, 80, Protocol::Tcp);
+    assert!((42_000..=48_999).contains(&published(&started, 81, Protocol::Udp)));
+    assert!(started.mounts.iter().any(|mount| mount.source == "/srv" && mount.destination == "/host"));
+    until("the page of the container", LIMIT, async || fetch(port).filter(|page| page.contains("hello"))).await;
+    let healthy = async || edge.inspect(&web.runtime_name).await.unwrap().filter(|seen| seen.health == Health::Healthy);
+    until("the health check", LIMIT, healthy).await;
+
+    assert_eq!(edge.inventory().await.unwrap().len(), 1);
+    let stopped = edge.stop(&web.runtime_name, Span::secs(1)).await.unwrap().unwrap();
+    assert_eq!((stopped.state, stopped.exit_code), (RunState::Exited, Some(137)), "httpd ignores SIGTERM as pid 1");
+    assert!(edge.stop(&web.runtime_name, Span::secs(1)).await.unwrap().is_some(), "stopping twice is fine");
+    edge.remove(&web.runtime_name).await.unwrap();
+    edge.remove(&web.runtime_name).await.unwrap();
+    assert_eq!(edge.inspect(&web.runtime_name).await.unwrap(), None);
+    assert_eq!(edge.stop(&web.runtime_name, Span::secs(1)).await.unwrap(), None);
+}
+
+fn published(seen: &Observation, container_port: u16, protocol: Protocol) -> u16 {
+    let of_port = |b: &&ecs_agent::model::PortBinding| b.container_port == container_port && b.protocol == protocol;
+    seen.bindings.iter().find(of_port).unwrap().host_port
+}
+
+fn fetch(port: u16) -> Option<String> {
+    let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+    socket.write_all(b"GET /index.html HTTP/1.0\r\n\r\n").ok()?;
+    let mut page = String::new();
+    socket.read_to_string(&mut page).ok()?;
+    Some(page)
+}
+
+/// What was asked of the engine is what the reference asked for, save what this agent does not do (yet).
+fn compare_with_the_recorded_container(made: &Value, cluster: &str) {
+    let golden = golden("docker_inspect_web.json");
+    for (section, own) in [
+        // Contents that are the test's own; asserted below or in the unit tests of the body.
+        ("Config", ["Hostname", "Image", "Labels", "Env"].as_slice()),
+        // No task cgroup; docker volumes; chosen host ports.
+        ("HostConfig", ["CgroupParent", "Binds", "PortBindings"].as_slice()),
+    ] {
+        for (key, wanted) in golden[section].as_object().unwrap().iter().filter(|(key, _)| !own.contains(&key.as_str()))
+        {
+            // "nothing" may be written as null or as an empty list; Docker prints back what it was sent.
+            let nothing = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+            let found = &made[section][key];
+            assert!(found == wanted || nothing(found) && nothing(wanted), "{section}.{key}: {found} is not {wanted}");
+        }
+    }
+    assert_eq!(made["HostConfig"]["Binds"], json!(["/srv:/host:ro"]));
+    let labels = &made["Config"]["Labels"];
+    assert_eq!(labels["com.amazonaws.ecs.cluster"], cluster);
+    assert_eq!((&labels["my"], &labels["judge.variant"]), (&json!("label"), &json!("open")));
+    let env: Vec<_> = made["Config"]["Env"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    for line in
+        ["AWS_REGION=us-west-2", "ECS_AGENT_URI=http://169.254.170.2/api/endpoint", "IMAGE_VAR=from-image", "A=1"]
+    {
+        assert!(env.contains(&line), "{line} in {env:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_image_with_a_region_keeps_it() {
+    if !available("an_image_with_a_region_keeps_it") {
+        return;
+    }
+    let image = Image::make(&format!("{}:1", unique("ecs-test-image")), &["ENV AWS_DEFAULT_REGION=eu-north-1"]);
+    let cluster = Cluster::new();
+    let edge = connect(&cluster.name).await;
+    let created = edge.create(&request(&cluster.name, "main", &image.reference, &SLEEP, json!({}))).await.unwrap();
+    let env = inspect(created.runtime_id.as_str())["Config"]["Env"].to_string();
+    assert!(env.contains("AWS_DEFAULT_REGION=eu-north-1") && !env.contains("us-west-2"), "{env}");
+}
+
+#[tokio::test]
+async fn a_linked_container_is_reached_by_its_alias() {
+    if !available("a_linked_container_is_reached_by_its_alias") {
+        return;
+    }
+    let (image, cluster) = (image(), Cluster::new());
+    let edge = connect(&cluster.name).await;
+    let web = request(&cluster.name, "web", &image.reference, &["httpd", "-f", "-h", "/www"], json!({}));
+    let script = "for i in 1 2 3 4 5 6 7 8 9; do wget -q -O - http://page/index.html && exit 5; sleep 1; done; exit 6";
+    let mut side = request(&cluster.name, "side", &image.reference, &["sh", "-c", script], json!({}));
+    side.links = vec![(web.runtime_name.clone(), "page".to_owned())];
+    edge.create(&web).await.unwrap();
+    edge.start(&web.runtime_name).await.unwrap();
+    edge.create(&side).await.unwrap();
+    edge.start(&side.runtime_name).await.unwrap();
+    let ended = async || edge.inspect(&side.runtime_name).await.unwrap().filter(|seen| seen.state == RunState::Exited);
+    assert_eq!(until("the linked container", LIMIT, ended).await.exit_code, Some(5));
+}
+
+#[tokio::test]
+async fn failures_say_what_the_reference_says() {
+    if !available("failures_say_what_the_reference_says") {
+        return;
+    }
+    let (image, cluster) = (image(), Cluster::new());
+    let edge = connect(&cluster.name).await;
+
+    let missing = request(&cluster.name, "missing", "ecs-test-no-such-image:1", &SLEEP, json!({}));
+    let text = "CannotCreateContainerError: Error response from daemon: No such image: ecs-test-no-such-image:1";
+    assert_eq!(said(edge.create(&missing).await.unwrap_err()), text);
+
+    let broken = request(&cluster.name, "broken", &image.reference, &["/no/such/binary"], json!({}));
+    edge.create(&broken).await.unwrap();
+    let recorded = &golden("submit_task_stopped_start_failure.json")[1]["containers"][0]["reason"];
+    assert_eq!(&json!(said(edge.start(&broken.runtime_name).await.unwrap_err())), recorded);
+    let seen = edge.inspect(&broken.runtime_name).await.unwrap().unwrap();
+    assert_eq!((seen.state, seen.exit_code), (RunState::Exited, None));
+    assert!(seen.error.unwrap().to_string().starts_with("DockerStateError: "));
+
+    let text = said(edge.start("ecs-test-no-such-container").await.unwrap_err());
+    let wanted = "CannotStartContainerError: Error response from daemon: No such container: ecs-test-no-such-container";
+    assert_eq!(text, wanted);
+
+    // The name belongs to another task's container: not ours, and not to be touched.
+    let mut thief = broken.clone();
+    thief.task = "arn:aws:ecs:us-west-2:123456789012:task/other/2".into();
+    let text = said(edge.create(&thief).await.unwrap_err());
+    assert!(text.starts_with("CannotCreateContainerError: Error response from daemon: Conflict."), "{text}");
+}
+
+#[tokio::test]
+async fn an_out_of_memory_kill_is_told() {
+    if !available("an_out_of_memory_kill_is_told") {
+        return;
+    }
+    let (image, cluster) = (image(), Cluster::new());
+    let edge = connect(&cluster.name).await;
+    // Doubles a variable until the limit of 8 MiB strikes.
+    let hog = ["sh", "-c", "x=aaaaaaaaaaaaaaaa; while true; do x=$x$x; done"];
+    let hog = request(&cluster.name, "hog", &image.reference, &hog, json!({"memory": 8}));
+    edge.create(&hog).await.unwrap();
+    edge.start(&hog.runtime_name).await.unwrap();
+    let ended = async || edge.inspect(&hog.runtime_name).await.unwrap().filter(|seen| seen.state == RunState::Exited);
+    let seen = until("the kill", LIMIT, ended).await;
+    assert_eq!(seen.exit_code, Some(137));
+    assert_eq!(seen.error.unwrap().to_string(), "OutOfMemoryError: Container killed due to memory usage");
+}
+
+#[tokio::test]
+async fn events_tell_create_start_health_die_and_destroy() {
+    if !available("events_tell_create_start_health_die_and_destroy") {
+        return;
+    }
+    let (image, cluster, other) = (image(), Cluster::new(), Cluster::new());
+    let edge = connect(&cluster.name).await;
+    let (sender, mut notices) = mpsc::channel(16);
+    let events = edge.watch(sender);
+    let story = async {
+        assert_eq!(next(&mut notices).await, Notice::Gap, "an opened stream asks for an inventory");
+        let foreign = connect(&other.name).await;
+        foreign.create(&request(&other.name, "foreign", &image.reference, &SLEEP, json!({}))).await.unwrap();
+
+        let check = r#"{"Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 200000000, "Timeout": 1000000000}}"#;
+        let more = json!({"health_check": true, "engine_settings": {"config": check}});
+        let main = request(&cluster.name, "main", &image.reference, &SLEEP, more);
+        let id = edge.create(&main).await.unwrap().runtime_id;
+        seen_until(&mut notices, |seen| seen.state == RunState::Created && seen.runtime_id == id).await;
+        edge.start(&main.runtime_name).await.unwrap();
+        seen_until(&mut notices, |seen| seen.state == RunState::Running).await;
+        seen_until(&mut notices, |seen| seen.health == Health::Healthy).await;
+        docker(&["kill", "--signal", "TERM", id.as_str()]);
+        let died = seen_until(&mut notices, |seen| seen.state == RunState::Exited).await;
+        assert_eq!(died.exit_code, Some(3));
+        edge.remove(&main.runtime_name).await.unwrap();
+        loop {
+            match next(&mut notices).await {
+                Notice::Destroyed { task, container, runtime_id } => {
+                    assert_eq!((task, container, runtime_id), (main.task, main.spec.name, id));
+                    break;
+                }
+                Notice::Seen(seen) => assert_eq!(seen.runtime_id, id, "only containers of this cluster"),
+                Notice::Gap => {}
+            }
+        }
+        drop(notices);
+    };
+    tokio::time::timeout(LIMIT, async { tokio::join!(events, story) })
+        .await
+        .expect("the stream ends with its receiver");
+}
+
+async fn next(notices: &mut mpsc::Receiver<Notice>) -> Notice {
+    tokio::time::timeout(LIMIT, notices.recv()).await.expect("an event in time").expect("the stream goes on")
+}
+
+async fn seen_until(notices: &mut mpsc::Receiver<Notice>, wanted: impl Fn(&Observation) -> bool) -> Observation {
+    loop {
+        if let Notice::Seen(seen) = next(notices).await {
+            assert_eq!(seen.container.as_str(), "main", "only containers of this cluster");
+            if wanted(&seen) {
+                return *seen;
+            }
+        }
+    }
+}

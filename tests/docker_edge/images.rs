@@ -1,0 +1,183 @@
+//! Pulls and digests, with a real registry.
+
+use crate::connect;
+use crate::support::docker::{Cluster, Image, available, docker, unique};
+use crate::support::registry::{Registry, basic};
+use ecs_agent::docker::{AuthMap, Docker};
+use ecs_agent::model::{Failure, OpError, RegistryCredentials, Secret};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Characters that base64 turns into `+` and `/`.
+const PASSWORD: &str = "p~~~???>>>:w";
+
+fn recorded_reason(file: &str) -> String {
+    let path = format!("{}/tests/golden/{file}", env!("CARGO_MANIFEST_DIR"));
+    let changes: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    changes[0]["containers"][0]["reason"].as_str().unwrap().to_owned()
+}
+
+fn said(error: OpError) -> String {
+    match error {
+        OpError::Failed(failure) => failure.to_string(),
+        OpError::Unknown(failure) => panic!("a pull never is in doubt: {failure}"),
+    }
+}
+
+async fn pull(edge: &Docker, image: &str, digest: Option<&str>, with: &RegistryCredentials) -> Result<(), OpError> {
+    edge.pull(image, digest, || async { Ok(with.clone()) }).await
+}
+
+#[tokio::test]
+async fn every_form_of_credentials_pulls() {
+    if !available("every_form_of_credentials_pulls") {
+        return;
+    }
+    let cluster = Cluster::new();
+    let edge = Arc::new(connect(&cluster.name).await);
+    let registry = Registry::start(&[("alice", PASSWORD)]);
+    let image = registry.push_busybox("team/app:1", &["ENV IMAGE_VAR=1"]);
+    let (host, auth) = (&registry.host, basic("alice", PASSWORD));
+    let plain = json!({"username": "alice", "password": PASSWORD, "email": "a@example.com"});
+    let documents = [
+        ("dockercfg", json!({host: {"auth": auth}})),
+        ("docker", json!({format!("http://{host}"): plain})),
+        ("docker", json!({host: {"auth": auth}})),
+        ("dockercfg", json!({"auths": {host: {"auth": auth}}})),
+        ("docker", json!({"auths": {format!("https://{host}"): plain}})),
+        (
+            "docker",
+            json!({
+                "r.example": {"username": "bob", "password": "x"}, "https://index.docker.io/v1/": {"auth": basic("bob", "x")},
+                host: {"username": "bob", "password": "wrong"}, format!("{host}/team"): plain,
+            }),
+        ),
+    ];
+    for (auth_type, document) in documents {
+        let (map, problems) = AuthMap::parse(auth_type, &Secret::new(document.to_string()));
+        assert_eq!(problems, Vec::<String>::new());
+        let (credentials, _) = map.select(&image);
+        let digest = edge.resolve_manifest(&image, &credentials).await.unwrap().expect("the registry tells the digest");
+        assert_eq!(edge.image_present(&image).await.unwrap(), None, "{auth_type}: it is not there yet");
+        // As the executor does it: on another task, so the future must be `Send`.
+        let mut tasks = tokio::task::JoinSet::new();
+        let (edge_there, image_there, digest_there) = (Arc::clone(&edge), image.clone(), digest.clone());
+        tasks.spawn(async move { pull(&edge_there, &image_there, Some(&digest_there), &credentials).await });
+        tasks.join_next().await.unwrap().unwrap().unwrap();
+        let facts = edge.image_present(&image).await.unwrap().expect("findable under its tag after a pull by digest");
+        assert_eq!(facts.repo_digest.as_ref(), Some(&digest), "{auth_type}");
+        assert!(facts.env_keys.contains(&"IMAGE_VAR".to_owned()) && facts.id.starts_with("sha256:"));
+        assert_eq!(edge.local_digest(&image).await.unwrap(), Some(digest.clone()));
+        Image::remove_locally(&image);
+        Image::remove_locally(&format!("{host}/team/app@{digest}"));
+    }
+}
+
+#[tokio::test]
+async fn a_pull_by_tag_needs_no_credentials_where_the_registry_wants_none() {
+    if !available("a_pull_by_tag_needs_no_credentials_where_the_registry_wants_none") {
+        return;
+    }
+    let cluster = Cluster::new();
+    let edge = connect(&cluster.name).await;
+    let registry = Registry::start(&[]);
+    let image = registry.push_busybox("app", &[]);
+    pull(&edge, &image, None, &RegistryCredentials::default()).await.unwrap();
+    let _clean = Image { reference: image.clone() };
+    let digest = edge.local_digest(&image).await.unwrap().unwrap();
+    // A reference that names its digest is its own answer.
+    let by_digest = format!("{}/app@{digest}", registry.host);
+    let resolved = edge.resolve_manifest(&by_digest, &RegistryCredentials::default()).await.unwrap();
+    assert_eq!(resolved, Some(digest));
+    pull(&edge, &by_digest, None, &RegistryCredentials::default()).await.unwrap();
+    Image::remove_locally(&by_digest);
+}
+
+#[tokio::test]
+async fn refusals_say_what_the_reference_says() {
+    if !available("refusals_say_what_the_reference_says") {
+        return;
+    }
+    let cluster = Cluster::new();
+    let edge = connect(&cluster.name).await;
+    let registry = Registry::start(&[("alice", PASSWORD)]);
+    let image = registry.push_busybox("app:1", &[]);
+    let alice = RegistryCredentials { username: "alice".into(), password: PASSWORD.into(), ..Default::default() };
+    let wrong = RegistryCredentials { username: "alice".into(), password: "wrong".into(), ..Default::default() };
+    let unknown = format!("{}/no/such:1", registry.host);
+    let refused = "127.0.0.1:9/app:1"; // the discard port: nobody listens
+
+    // Each of these takes its attempts and their waits, about 14 s: all at once.
+    let (manifest_unknown, manifest_refused, pull_unknown, pull_wrong, manifest_wrong) = tokio::join!(
+        edge.resolve_manifest(&unknown, &alice),
+        edge.resolve_manifest(refused, &alice),
+        pull(&edge, &unknown, None, &alice),
+        pull(&edge, &image, None, &wrong),
+        edge.resolve_manifest(&image, &wrong),
+    );
+    assert_eq!(said(manifest_unknown.unwrap_err()), recorded_reason("submit_task_stopped_pull_failure.json"));
+    let recorded = recorded_reason("submit_task_stopped_pull_refused.json").replace("127.0.0.1:5009", "127.0.0.1:9");
+    assert_eq!(said(manifest_refused.unwrap_err()), recorded);
+    let text = said(pull_unknown.unwrap_err());
+    let wanted = format!(
+        "CannotPullContainerError: Error response from daemon: manifest for {unknown} not found: manifest unknown: manifest unknown"
+    );
+    assert_eq!(text, wanted);
+    for text in [said(pull_wrong.unwrap_err()), said(manifest_wrong.unwrap_err())] {
+        assert!(text.contains("no basic auth credentials") || text.contains("unauthorized"), "{text}");
+        assert!(text.contains("Error response from daemon: ") && !text.contains(&basic("alice", "wrong")), "{text}");
+    }
+    assert_eq!(edge.image_present(&image).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn credentials_are_asked_for_and_their_failure_ends_the_pull() {
+    if !available("credentials_are_asked_for_and_their_failure_ends_the_pull") {
+        return;
+    }
+    let cluster = Cluster::new();
+    let edge = connect(&cluster.name).await;
+    let asked = AtomicU32::new(0);
+    let refuse = || async {
+        asked.fetch_add(1, Ordering::Relaxed);
+        Err(Failure::permanent("CannotPullECRContainerError", "engine ecr credentials: not found"))
+    };
+    let text = said(edge.pull("127.0.0.1:9/app:1", None, refuse).await.unwrap_err());
+    assert_eq!(text, "CannotPullECRContainerError: engine ecr credentials: not found");
+    assert_eq!(asked.load(Ordering::Relaxed), 1, "it is not tried again");
+}
+
+#[tokio::test]
+async fn local_images_and_bad_references() {
+    if !available("local_images_and_bad_references") {
+        return;
+    }
+    let cluster = Cluster::new();
+    let edge = connect(&cluster.name).await;
+    let image = Image::make(&format!("{}:1", unique("ecs-test-image")), &[]);
+    assert_eq!(edge.local_digest(&image.reference).await.unwrap(), None, "built here: no digest, no error");
+    let text = said(edge.local_digest("ecs-test-no-such:1").await.unwrap_err());
+    assert_eq!(text, "CannotPullImageManifestError: Error response from daemon: No such image: ecs-test-no-such:1");
+    let anonymous = RegistryCredentials::default();
+    assert_eq!(
+        said(pull(&edge, "../containers?x", None, &anonymous).await.unwrap_err()),
+        "CannotPullContainerError: invalid reference format"
+    );
+    let text = said(pull(&edge, "app:1", Some("nonsense"), &anonymous).await.unwrap_err());
+    assert!(
+        text.contains("failed to prepare a canonical reference with image 'app:1' and digest 'nonsense'"),
+        "{text}"
+    );
+
+    // Pulled under another name only: the digest of that repository says nothing about this one.
+    let registry = Registry::start(&[]);
+    let pulled = registry.push_busybox("app", &[]);
+    pull(&edge, &pulled, None, &anonymous).await.unwrap();
+    let _clean = Image { reference: pulled.clone() };
+    let other = Image { reference: format!("{}:1", unique("ecs-test-other")) };
+    docker(&["tag", &pulled, &other.reference]);
+    let text = said(edge.local_digest(&other.reference).await.unwrap_err());
+    let wanted = format!("CannotPullImageManifestError: failed to find a repo digest matching '{}'", other.reference);
+    assert_eq!(text, wanted);
+}

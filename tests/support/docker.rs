@@ -1,0 +1,148 @@
+//! A real Docker daemon for tests: is there one, images made of busybox, and cleaning up.
+//!
+//! Nothing is pulled from outside. Everything a test creates carries its own cluster label or tag and is removed when the guard is
+//! dropped, also when the test fails.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Where the daemon listens.
+pub(crate) const ENDPOINT: &str = "unix:///var/run/docker.sock";
+
+/// False, loudly, on a machine without Docker; panics there if `ECS_TEST_REQUIRE_DOCKER=1`.
+#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+pub(crate) fn available(test: &str) -> bool {
+    let there = Command::new("docker")
+        .args(["version", "--format", "{{.Server.Version}}"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !there {
+        let required = std::env::var("ECS_TEST_REQUIRE_DOCKER").is_ok_and(|value| value == "1");
+        assert!(!required, "{test} needs Docker and there is none");
+        eprintln!("SKIPPED {test}: there is no Docker daemon here");
+    }
+    there
+}
+
+/// A name nobody else uses.
+pub(crate) fn unique(prefix: &str) -> String {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    format!("{prefix}-{}", &id[..12])
+}
+
+/// Runs the docker command line and returns what it printed; panics when it fails.
+pub(crate) fn docker(arguments: &[&str]) -> String {
+    let output = Command::new("docker").args(arguments).output().expect("docker runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "docker {arguments:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// The raw inspect answer of a container.
+pub(crate) fn inspect(container: &str) -> serde_json::Value {
+    let mut list: serde_json::Value = serde_json::from_str(&docker(&["inspect", container])).expect("inspect is JSON");
+    list[0].take()
+}
+
+/// A directory that goes away.
+#[derive(Debug)]
+pub(crate) struct TempDir(pub(crate) PathBuf);
+
+impl TempDir {
+    pub(crate) fn new(prefix: &str) -> Self {
+        let path = std::env::temp_dir().join(unique(prefix));
+        std::fs::create_dir_all(&path).expect("a temporary directory");
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A busybox image under one reference; untagged when dropped.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) reference: String,
+}
+
+impl Image {
+    /// Makes an image of the static busybox with the usual applets. `changes` are Dockerfile lines (`ENV A=1`, `LABEL a=b`).
+    pub(crate) fn make(reference: &str, changes: &[&str]) -> Self {
+        const APPLETS: [&str; 14] = [
+            "sh", "sleep", "httpd", "true", "false", "nc", "wget", "echo", "cat", "env", "kill", "mkdir", "ls", "test",
+        ];
+        let tree = TempDir::new("ecs-test-image");
+        let bin = tree.path().join("bin");
+        for directory in ["bin", "tmp", "www", "etc"] {
+            std::fs::create_dir(tree.path().join(directory)).expect("a directory of the image");
+        }
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
+        std::fs::copy(busybox.expect("busybox-static is installed"), bin.join("busybox")).expect("busybox is copied");
+        for applet in APPLETS {
+            std::os::unix::fs::symlink("busybox", bin.join(applet)).expect("a link in the image");
+        }
+        std::fs::write(tree.path().join("etc/passwd"), "root:x:0:0::/:/bin/sh\n").expect("a user in the image");
+        std::fs::write(tree.path().join("www/index.html"), "hello\n").expect("a page in the image");
+        let mut tar = Command::new("tar")
+            .args(["-C", &tree.path().to_string_lossy(), "-c", "."])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("tar runs");
+        let mut import = Command::new("docker");
+        import.arg("import");
+        for change in ["ENV PATH=/bin"].iter().chain(changes) {
+            import.args(["--change", change]);
+        }
+        let archive = tar.stdout.take().expect("tar's output is piped");
+        let output = import.args(["-", reference]).stdin(archive).output().expect("docker import runs");
+        assert!(output.status.success(), "docker import: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(tar.wait().expect("tar ends").success(), "tar failed");
+        Self { reference: reference.to_owned() }
+    }
+
+    /// Forgets the image locally, so that it must be pulled.
+    pub(crate) fn remove_locally(reference: &str) {
+        let _ = Command::new("docker").args(["image", "rm", "-f", reference]).output();
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        Self::remove_locally(&self.reference);
+    }
+}
+
+/// Removes all containers labelled with a cluster when dropped. Declare it after the images they use, so that it is dropped before
+/// them: an image in use would only lose its name.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) name: String,
+}
+
+impl Cluster {
+    pub(crate) fn new() -> Self {
+        Self { name: unique("ecs-test") }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let filter = format!("label=com.amazonaws.ecs.cluster={}", self.name);
+        let listed = Command::new("docker").args(["ps", "-aq", "--filter", &filter]).output();
+        let ids = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        if !ids.trim().is_empty() {
+            let _ = Command::new("docker").args(["rm", "-fv"]).args(ids.split_whitespace()).output();
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! A real registry (Debian's `docker-registry`) on a random loopback port, with or without users.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use super::docker::{Image, TempDir, unique};
+use base64::Engine as _;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A running registry; stopped when dropped.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    /// `127.0.0.1:<port>`
+    pub(crate) host: String,
+    child: Child,
+    directory: TempDir,
+    user: Option<(String, String)>,
+}
+
+impl Registry {
+    /// Starts a registry that lets these users in, or anybody if there are none.
+    pub(crate) fn start(users: &[(&str, &str)]) -> Self {
+        let directory = TempDir::new("ecs-test-registry");
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let host = format!("127.0.0.1:{port}");
+        let path = directory.path().display();
+        let mut config = format!(
+            "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: {path}/data\nhttp:\n  addr: {host}\n"
+        );
+        if !users.is_empty() {
+            let lines: String = users.iter().map(|(user, password)| htpasswd(user, password)).collect();
+            std::fs::write(directory.path().join("htpasswd"), lines).expect("htpasswd is written");
+            config.push_str(&format!("auth:\n  htpasswd:\n    realm: test\n    path: {path}/htpasswd\n"));
+        }
+        let file = directory.path().join("config.yml");
+        std::fs::write(&file, config).expect("the configuration is written");
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("docker-registry is installed");
+        let user = users.first().map(|(user, password)| ((*user).to_owned(), (*password).to_owned()));
+        let registry = Self { host, child, directory, user };
+        let started = Instant::now();
+        while TcpStream::connect(&registry.host).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(20), "the registry does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        registry
+    }
+
+    /// Makes a busybox image, pushes it and forgets it locally; returns its reference.
+    pub(crate) fn push_busybox(&self, name: &str, changes: &[&str]) -> String {
+        // Unlike contents make unlike images: tests that share a daemon must not untag each other's.
+        let mark = format!("LABEL mark={}", unique("m"));
+        let reference = format!("{}/{name}", self.host);
+        let changes: Vec<&str> = changes.iter().copied().chain([mark.as_str()]).collect();
+        let image = Image::make(&reference, &changes);
+        self.push(&image.reference);
+        reference
+    }
+
+    /// Pushes a local image with the first user's credentials.
+    pub(crate) fn push(&self, reference: &str) {
+        let config = self.directory.path().join("client");
+        std::fs::create_dir_all(&config).expect("a directory for the client");
+        let entry = match &self.user {
+            Some((user, password)) => serde_json::json!({"auth": basic(user, password)}),
+            None => serde_json::json!({}),
+        };
+        let document = serde_json::json!({"auths": {&self.host: entry}});
+        std::fs::write(config.join("config.json"), document.to_string())
+            .expect("the client's configuration is written");
+        let output = Command::new("docker").arg("--config").arg(&config).args(["push", reference]).output();
+        let output = output.expect("docker push runs");
+        assert!(output.status.success(), "docker push: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// base64 of `user:password`.
+pub(crate) fn basic(user: &str, password: &str) -> String {
+    base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"))
+}
+
+fn htpasswd(user: &str, password: &str) -> String {
+    let output = Command::new("htpasswd").args(["-Bbn", user, password]).output().expect("htpasswd is installed");
+    assert!(output.status.success(), "htpasswd failed");
+    format!("{}\n", String::from_utf8_lossy(&output.stdout).trim())
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
