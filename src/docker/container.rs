@@ -68,7 +68,7 @@ impl Docker {
             fixed => Ok(fixed),
         };
         request.spec.ports.iter().map(choose).collect::<Result<_, _>>().map_err(|cause| {
-            Failure::retryable("HostConfigError", format!("error retrieving docker port map: {cause}"))
+            Failure::permanent("HostConfigError", format!("error retrieving docker port map: {cause}"))
         })
     }
 

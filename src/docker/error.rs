@@ -71,7 +71,13 @@ impl DockerError {
     /// what can never work, such as an unknown user.
     pub(super) fn of_only_try(&self, name: &str, what: &str) -> OpError {
         match self {
-            Self::Daemon { .. } => OpError::Failed(Failure::permanent(name, self.to_string())),
+            Self::Daemon { status, message } => {
+                let mut failure = Failure::permanent(name, self.to_string());
+                if *status == 404 && message.to_ascii_lowercase().contains("no such image") {
+                    failure.kind = FailureKind::ImageMissing;
+                }
+                OpError::Failed(failure)
+            }
             Self::Timeout(_) | Self::Cut(_) | Self::Unreachable(_) | Self::Stream(_) | Self::Unusable(_) => {
                 self.of_change(name, what)
             }
