@@ -1,0 +1,155 @@
+//! The command line of `ecs-local`. It owns the options and their help; it starts nothing. Invariant: an unknown argument is an
+//! error.
+
+use ecs_agent::local::{Options, Registry};
+use ecs_agent::model::Secret;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// `--help`.
+pub(crate) const HELP: &str = "\
+ecs-local: the part of Amazon ECS a laptop or a test needs, in one process on loopback.
+It plays the instance metadata service, the ECS API, ACS, TCS and the token call of ECR. State is in memory only.
+
+Usage:
+  ecs-local serve [options]                 serve until Ctrl-C
+  ecs-local up TASK.json [options] [-- NAME=VALUE ...]
+                                            serve, start the agent, run this task, show its states and output, stop it with
+                                            Ctrl-C, clean up, end with the exit code of its essential container
+
+TASK.json is what `aws ecs register-task-definition --cli-input-json` takes. NAME=VALUE are variables for the agent.
+
+Options:
+  --listen ADDRESS:PORT           where to listen            [serve: 127.0.0.1:14566, up: 127.0.0.1 and a free port]
+  --cluster NAME                  name of the cluster        [default]
+  --region NAME                   AWS region to play         [us-west-2]
+  --registry HOST:PORT            a Docker registry to stand behind ECR: images named HOST:PORT/... get an ECR token
+  --registry-user NAME            its user                   [AWS]
+  --registry-password-file FILE   file with its password
+  --quiet                         serve: print the URL only; up: no state changes
+  --agent FILE                    up: the agent's binary     [ecs-agent beside ecs-local]
+  --agent-log                     up: show the agent's log
+  -h, --help                      this text
+
+Then:
+  aws ecs --endpoint-url http://127.0.0.1:14566 list-container-instances
+  curl http://127.0.0.1:14566/_local/       look inside, make things go wrong
+";
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Help,
+    Serve { options: Options, quiet: bool },
+    Up(Up),
+}
+
+/// `ecs-local up`.
+#[derive(Debug)]
+pub(crate) struct Up {
+    pub(crate) task: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) quiet: bool,
+    pub(crate) agent: Option<PathBuf>,
+    pub(crate) agent_log: bool,
+    pub(crate) environment: Vec<(String, String)>,
+}
+
+/// Reads the arguments, or says what is wrong with them.
+pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
+    let word = arguments.next().unwrap_or_else(|| "--help".to_owned());
+    let serve = match word.as_str() {
+        "-h" | "--help" | "help" => return Ok(Command::Help),
+        "serve" => true,
+        "up" => false,
+        other => return Err(format!("unknown command `{other}`")),
+    };
+    let mut up = Up {
+        task: PathBuf::new(),
+        options: Options::default(),
+        quiet: false,
+        agent: None,
+        agent_log: false,
+        environment: Vec::new(),
+    };
+    if serve {
+        up.options.listen = SocketAddr::from(([127, 0, 0, 1], 14566));
+    }
+    let (mut registry, mut user, mut password_file) = (None, "AWS".to_owned(), None);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
+        match argument.as_str() {
+            "-h" | "--help" => return Ok(Command::Help),
+            "--listen" => up.options.listen = value()?.parse().map_err(|_| "--listen wants ADDRESS:PORT".to_owned())?,
+            "--cluster" => up.options.cluster = value()?,
+            "--region" => up.options.region = value()?,
+            "--registry" => registry = Some(value()?),
+            "--registry-user" => user = value()?,
+            "--registry-password-file" => password_file = Some(PathBuf::from(value()?)),
+            "--quiet" => up.quiet = true,
+            "--agent" if !serve => up.agent = Some(PathBuf::from(value()?)),
+            "--agent-log" if !serve => up.agent_log = true,
+            "--" if !serve => {
+                for pair in arguments.by_ref() {
+                    let (name, value) = pair.split_once('=').ok_or_else(|| format!("`{pair}` is not NAME=VALUE"))?;
+                    up.environment.push((name.to_owned(), value.to_owned()));
+                }
+            }
+            other if !serve && !other.starts_with('-') && up.task.as_os_str().is_empty() => {
+                up.task = PathBuf::from(other)
+            }
+            other => return Err(format!("unknown argument `{other}`")),
+        }
+    }
+    up.options.registry = match (registry, password_file) {
+        (Some(address), Some(file)) => {
+            let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+            Some(Registry::new(&address, &user, Secret::from(text.trim_end_matches(['\r', '\n']))))
+        }
+        (None, None) => None,
+        _ => return Err("--registry and --registry-password-file belong together".to_owned()),
+    };
+    if serve {
+        return Ok(Command::Serve { options: up.options, quiet: up.quiet });
+    }
+    if up.task.as_os_str().is_empty() {
+        return Err("up wants a task definition: ecs-local up TASK.json".to_owned());
+    }
+    Ok(Command::Up(up))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn up_takes_a_task_options_and_variables() {
+        let Ok(Command::Up(up)) = parsed("up t.json --agent /bin/agent --cluster c -- ECS_LOGLEVEL=debug A=b=c") else {
+            panic!("not understood");
+        };
+        assert_eq!((up.task.to_str(), up.options.cluster.as_str()), (Some("t.json"), "c"));
+        assert_eq!(up.agent, Some(PathBuf::from("/bin/agent")));
+        assert_eq!(up.environment[1], ("A".to_owned(), "b=c".to_owned()));
+        assert!(up.options.listen.ip().is_loopback());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (line, expected) in [
+            ("run", "unknown command `run`"),
+            ("serve --agent x", "unknown argument `--agent`"),
+            ("serve --listen here", "--listen wants ADDRESS:PORT"),
+            ("serve --listen", "--listen wants a value"),
+            ("serve --registry r", "belong together"),
+            ("up", "up wants a task definition"),
+            ("up t.json -- NAME", "`NAME` is not NAME=VALUE"),
+        ] {
+            let problem = parsed(line).map(|_| ()).unwrap_err();
+            assert!(problem.contains(expected), "{line}: {problem}");
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! `ecs-local up`: one task from a file, from start to exit code. It owns the agent process, the followers of container output
+//! and a temporary data directory. Invariant: all of these, and the task's containers, are gone when it ends.
+
+use super::arguments::Up;
+use super::output::{complain, say};
+use ecs_agent::local::{Server, Task, TaskStatus};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Time for the agent to register and connect.
+const REGISTER_LIMIT: Duration = Duration::from_secs(90);
+/// Time for the task to stop after Ctrl-C.
+const STOP_LIMIT: Duration = Duration::from_secs(150);
+/// Time for the agent to end, and for one Docker command.
+const END_LIMIT: Duration = Duration::from_secs(20);
+/// Time for the last output to arrive.
+const OUTPUT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Runs the task; its exit code.
+pub(crate) async fn up(request: Up) -> Result<u8, String> {
+    let text =
+        std::fs::read_to_string(&request.task).map_err(|error| format!("{}: {error}", request.task.display()))?;
+    let definition: Value =
+        serde_json::from_str(&text).map_err(|error| format!("{}: {error}", request.task.display()))?;
+    let mut interrupts = Interrupts::new()?;
+    let asked = request.options.listen;
+    let server =
+        Server::start(request.options.clone()).await.map_err(|error| format!("cannot listen on {asked}: {error}"))?;
+    let registered = server.call("RegisterTaskDefinition", &definition).map_err(|error| error.message)?;
+    let directory = data_directory()?;
+    let mut task = None;
+    let result = match start_agent(&request, &server, &directory) {
+        Ok(mut agent) => {
+            let arn = registered["taskDefinition"]["taskDefinitionArn"].clone();
+            let result = run(&request, &server, &mut agent, &arn, &mut interrupts, &mut task).await;
+            end_agent(&mut agent).await;
+            result.map_err(|problem| format!("{problem}{}", log_tail(&directory)))
+        }
+        Err(problem) => Err(problem),
+    };
+    if let Some(task) = task {
+        remove_containers(&task).await;
+    }
+    if let Err(error) = std::fs::remove_dir_all(&directory) {
+        complain(&format!("{} stays: {error}", directory.display()));
+    }
+    server.shutdown().await;
+    result
+}
+
+/// Ctrl-C and SIGTERM.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    fn new() -> Result<Self, String> {
+        let on = |kind| signal(kind).map_err(|error| error.to_string());
+        Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+fn data_directory() -> Result<PathBuf, String> {
+    use std::os::unix::fs::DirBuilderExt;
+    let path = std::env::temp_dir().join(format!("ecs-local-{}", uuid::Uuid::new_v4().simple()));
+    let created = std::fs::DirBuilder::new().mode(0o700).create(&path);
+    created.map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(path)
+}
+
+fn start_agent(request: &Up, server: &Server, directory: &Path) -> Result<Child, String> {
+    let beside = || Some(std::env::current_exe().ok()?.parent()?.join("ecs-agent"));
+    let agent = request.agent.clone().or_else(beside).ok_or("cannot tell where ecs-agent is: use --agent")?;
+    let log = |name: &str| {
+        let path = directory.join(name);
+        std::fs::File::create(&path).map(Stdio::from).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let (out, err) =
+        if request.agent_log { (Stdio::inherit(), Stdio::inherit()) } else { (log("out.log")?, log("err.log")?) };
+    let data = directory.join("data");
+    std::fs::create_dir(&data).map_err(|error| format!("{}: {error}", data.display()))?;
+    let mut command = Command::new(&agent);
+    command
+        .envs(server.environment())
+        .env("ECS_DATADIR", &data)
+        .env_remove("AWS_PROFILE")
+        .envs(request.environment.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err)
+        // Ctrl-C is for us: the agent is needed to stop the task.
+        .process_group(0)
+        .kill_on_drop(true);
+    command.spawn().map_err(|error| format!("cannot start the agent {}: {error}", agent.display()))
+}
+
+async fn run(
+    request: &Up,
+    server: &Server,
+    agent: &mut Child,
+    definition: &Value,
+    interrupts: &mut Interrupts,
+    task: &mut Option<String>,
+) -> Result<u8, String> {
+    tokio::select! {
+        () = interrupts.next() => return Err("interrupted before the agent was ready".to_owned()),
+        ended = agent.wait() => return Err(agent_ended(ended)),
+        connected = server.wait_for("the agent to register and connect", REGISTER_LIMIT, |state| {
+            state.instances().iter().any(|instance| instance.connected()).then_some(())
+        }) => connected.map_err(|error| error.to_string())?,
+    }
+    let cluster = &request.options.cluster;
+    let answer = server.call("RunTask", &json!({"cluster": cluster, "taskDefinition": definition}));
+    let answer = answer.map_err(|error| error.message)?;
+    let Some(arn) = answer["tasks"][0]["taskArn"].as_str() else {
+        let failure = &answer["failures"][0];
+        let text = |member: &str| failure[member].as_str().unwrap_or_default().to_owned();
+        return Err(format!("the task cannot be placed: {} ({})", text("reason"), text("detail")));
+    };
+    *task = Some(arn.to_owned());
+    if !request.quiet {
+        say(&format!(
+            "task {arn}\n{} looks at it with the aws CLI and curl {}/_local/state",
+            server.url(),
+            server.url()
+        ));
+    }
+    follow(request, server, agent, arn, interrupts).await
+}
+
+/// Shows states and output until the task stopped.
+async fn follow(
+    request: &Up,
+    server: &Server,
+    agent: &mut Child,
+    arn: &str,
+    interrupts: &mut Interrupts,
+) -> Result<u8, String> {
+    let mut shown = Shown::default();
+    let mut output = JoinSet::new();
+    let mut stopping: Option<tokio::time::Instant> = None;
+    loop {
+        let limit = stopping.map_or(STOP_LIMIT, |end| end.saturating_duration_since(tokio::time::Instant::now()));
+        let next = tokio::select! {
+            () = interrupts.next() => {
+                if stopping.is_some() {
+                    return Err("interrupted twice: not waiting for the task to stop".to_owned());
+                }
+                complain("stopping the task (again: do not wait)");
+                server.stop_task(arn, "Stopped by ecs-local up").map_err(|error| error.message)?;
+                stopping = Some(tokio::time::Instant::now() + STOP_LIMIT);
+                continue;
+            }
+            ended = agent.wait() => return Err(agent_ended(ended)),
+            changed = server.wait_for("a change", limit, |state| state.task(arn).filter(|task| shown.is_news(task)).cloned()) => changed,
+        };
+        let Ok(task) = next else {
+            if stopping.is_some() {
+                return Err("the task did not stop in time".to_owned());
+            }
+            continue;
+        };
+        for (container, runtime_id) in shown.show(&task, request.quiet) {
+            output.spawn(follow_output(container, runtime_id));
+        }
+        if task.last_status == TaskStatus::Stopped {
+            // Containers have ended: what is left is output on its way.
+            let _all_shown = timeout(OUTPUT_LIMIT, async { while output.join_next().await.is_some() {} }).await;
+            return exit_code(&task);
+        }
+    }
+}
+
+/// What was printed already.
+#[derive(Default)]
+struct Shown {
+    states: BTreeMap<String, String>,
+    followed: BTreeMap<String, String>,
+}
+
+impl Shown {
+    fn lines(task: &Task) -> Vec<(String, String)> {
+        let reason = task.stopped_reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let mut lines =
+            vec![("task".to_owned(), format!("{}, wanted {}{reason}", task.last_status, task.desired_status))];
+        for container in &task.containers {
+            let code = container.exit_code.map(|code| format!(", exit code {code}")).unwrap_or_default();
+            let reason = container.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            let health = if container.health_status == "UNKNOWN" {
+                String::new()
+            } else {
+                format!(", {}", container.health_status)
+            };
+            let ports: String = container
+                .network_bindings
+                .iter()
+                .map(|b| {
+                    format!(
+                        ", {}:{} -> {}",
+                        b["bindIP"].as_str().unwrap_or_default(),
+                        b["hostPort"],
+                        b["containerPort"]
+                    )
+                })
+                .collect();
+            let line = format!("{}{code}{health}{ports}{reason}", container.last_status);
+            lines.push((format!("container {}", container.name), line));
+        }
+        lines
+    }
+
+    fn is_news(&self, task: &Task) -> bool {
+        Self::lines(task).iter().any(|(name, line)| self.states.get(name) != Some(line))
+    }
+
+    /// Prints what is new; the containers whose output is to be followed from now on.
+    fn show(&mut self, task: &Task, quiet: bool) -> Vec<(String, String)> {
+        for (name, line) in Self::lines(task) {
+            if self.states.get(&name) != Some(&line) {
+                if !quiet {
+                    say(&format!("{name}: {line}"));
+                }
+                self.states.insert(name, line);
+            }
+        }
+        let mut fresh = Vec::new();
+        for container in &task.containers {
+            let Some(id) = &container.runtime_id else { continue };
+            if self.followed.insert(container.name.clone(), id.clone()).as_ref() != Some(id) {
+                fresh.push((container.name.clone(), id.clone()));
+            }
+        }
+        fresh
+    }
+}
+
+/// Prints a container's output, line by line, until it ends.
+async fn follow_output(container: String, runtime_id: String) {
+    let mut command = Command::new("docker");
+    command.args(["logs", "--follow", &runtime_id]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    match command.process_group(0).kill_on_drop(true).spawn() {
+        Ok(mut child) => {
+            let (out, err) = (child.stdout.take(), child.stderr.take());
+            tokio::join!(print_lines(&container, out), print_lines(&container, err));
+        }
+        Err(error) => complain(&format!("no output of {container}: docker logs: {error}")),
+    }
+}
+
+async fn print_lines(container: &str, stream: Option<impl AsyncRead + Unpin>) {
+    let Some(stream) = stream else { return };
+    let mut reader = BufReader::new(stream);
+    let mut line = Vec::new();
+    while let Ok(1..) = reader.read_until(b'\n', &mut line).await {
+        say(&format!("{container} | {}", String::from_utf8_lossy(&line).trim_end()));
+        line.clear();
+    }
+}
+
+/// The largest exit code of the essential containers.
+fn exit_code(task: &Task) -> Result<u8, String> {
+    let codes =
+        task.containers.iter().filter(|container| container.essential).filter_map(|container| container.exit_code);
+    match codes.max() {
+        Some(code) => Ok(u8::try_from(code).unwrap_or(255)),
+        None => Err("no essential container of the task ran".to_owned()),
+    }
+}
+
+fn agent_ended(ended: std::io::Result<std::process::ExitStatus>) -> String {
+    ended.map_or_else(|error| format!("the agent is lost: {error}"), |status| format!("the agent ended: {status}"))
+}
+
+/// The last lines of the agent's log, when there are any.
+fn log_tail(directory: &Path) -> String {
+    let texts = ["out.log", "err.log"].map(|name| std::fs::read_to_string(directory.join(name)).unwrap_or_default());
+    let lines: Vec<&str> =
+        texts.iter().flat_map(|text| text.lines().rev().take(15).collect::<Vec<_>>().into_iter().rev()).collect();
+    if lines.is_empty() { String::new() } else { format!("\nThe agent's last words:\n{}", lines.join("\n")) }
+}
+
+/// SIGTERM, and after a while SIGKILL.
+async fn end_agent(agent: &mut Child) {
+    if let Some(pid) = agent.id() {
+        short_command("kill", &["-TERM".to_owned(), pid.to_string()]).await;
+    }
+    if timeout(END_LIMIT, agent.wait()).await.is_err()
+        && let Err(error) = agent.kill().await
+    {
+        complain(&format!("the agent stays: {error}"));
+    }
+}
+
+/// Removes what is left of the task in Docker.
+async fn remove_containers(task: &str) {
+    let filter = format!("label=com.amazonaws.ecs.task-arn={task}");
+    let listed = short_command("docker", &["ps".into(), "-aq".into(), "--filter".into(), filter]).await;
+    let ids: Vec<String> = listed.split_whitespace().map(str::to_owned).collect();
+    if !ids.is_empty() {
+        let arguments: Vec<String> = ["rm", "--force", "--volumes"].map(str::to_owned).into_iter().chain(ids).collect();
+        short_command("docker", &arguments).await;
+    }
+}
+
+/// Runs a short command to its end; its output. A failure is told, and leaves no output.
+async fn short_command(program: &str, arguments: &[String]) -> String {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+    match timeout(END_LIMIT, command.output()).await {
+        Ok(Ok(output)) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Ok(Ok(output)) => {
+            complain(&format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim()));
+            String::new()
+        }
+        Ok(Err(error)) => {
+            complain(&format!("{program}: {error}"));
+            String::new()
+        }
+        Err(_) => {
+            complain(&format!("{program} took too long"));
+            String::new()
+        }
+    }
+}
