@@ -177,13 +177,15 @@ free_port() {
     die "found no free TCP port"
 }
 
-# wait_for SECONDS WHAT COMMAND...: polls until the command succeeds.
+# wait_for SECONDS WHAT COMMAND...: polls until the command succeeds, or until the process in $watched is gone.
+watched=""
 wait_for() {
     local limit=$1 what=$2 end
     shift 2
     end=$((SECONDS + limit))
     until "$@" >/dev/null 2>&1; do
-        [ "$SECONDS" -lt "$end" ] || { printf 'error: waited %s s for %s\n' "$limit" "$what" >&2; return 1; }
+        [ -z "$watched" ] || [ -d "/proc/$watched" ] || die "the process ended while waiting for $what"
+        [ "$SECONDS" -lt "$end" ] || die "waited $limit s for $what"
         sleep 0.3
     done
 }
