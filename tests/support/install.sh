@@ -1,0 +1,191 @@
+# shellcheck shell=bash
+# Sourced by examples/quickstart and tests/run: puts on a bare machine what they need, and nothing that is already there.
+# Knows Debian and Ubuntu (apt-get), Amazon Linux 2023 (dnf) and Amazon Linux 2 (yum). Everything it installs by itself goes
+# through the system's package manager, rustup, or into target/tools.
+#
+# The caller sets: top (the repository), log (a file for the output of installers).
+
+: "${top:?}" "${log:?}"
+tools="$top/target/tools"
+export PATH="$tools/bin:$HOME/.cargo/bin:$PATH"
+
+have() { command -v "$1" >/dev/null 2>&1; }
+say() { printf '%s\n' "$*"; }
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# A root shell is not needed, sudo is enough.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif have sudo; then
+        sudo "$@"
+    else
+        die "this step needs root ($1): run as root or install sudo"
+    fi
+}
+
+# Runs an installer with its output in the log; shows the end of it when it fails.
+quietly() {
+    local what=$1
+    shift
+    say "    installing $what"
+    if ! "$@" >>"$log" 2>&1; then
+        tail -n 15 "$log" >&2
+        die "could not install $what (whole output: $log)"
+    fi
+}
+
+apt_ready=""
+apt_install() {
+    if [ -z "$apt_ready" ]; then
+        as_root apt-get update -q || say "package lists could not be refreshed, trying with the old ones"
+        apt_ready=1
+    fi
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
+}
+
+# packages WHAT DEBIAN-NAMES AMAZON-NAMES.
+packages() {
+    local what=$1 debian=$2 amazon=$3
+    # Word splitting is wanted: each argument is a list of package names.
+    # shellcheck disable=SC2086
+    if have apt-get; then
+        quietly "$what" apt_install $debian
+    elif have dnf; then
+        quietly "$what" as_root dnf install -y -q $amazon
+    elif have yum; then
+        quietly "$what" as_root yum install -y -q $amazon
+    else
+        die "need $what, and know neither apt-get nor dnf nor yum here: please install it by hand"
+    fi
+}
+
+install_basics() {
+    have curl || packages "curl" "curl ca-certificates" "curl-minimal ca-certificates"
+    have jq || packages "jq" "jq" "jq"
+    have cc || packages "a C compiler" "gcc libc6-dev" "gcc"
+}
+
+# The Rust the package asks for in Cargo.toml; a distribution's older one is left alone.
+install_rust() {
+    local wanted
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$top/Cargo.toml")
+    rust_is_new_enough "$wanted" && return
+    if have rustup; then
+        quietly "Rust (rustup update)" rustup update stable
+    else
+        quietly "Rust $wanted or newer, with rustup" install_rustup
+    fi
+    hash -r
+    rust_is_new_enough "$wanted" || die "cargo is still older than $wanted"
+}
+
+rust_is_new_enough() {
+    local found
+    have cargo && have rustc || return 1
+    found=$(rustc --version | cut -d' ' -f2)
+    [ "$(printf '%s\n%s\n' "$1" "$found" | sort -V | head -n 1)" = "$1" ]
+}
+
+install_rustup() {
+    curl --proto '=https' --tlsv1.2 -sSf --retry 3 https://sh.rustup.rs -o "$top/target/rustup-init.sh" &&
+        sh "$top/target/rustup-init.sh" -y --profile minimal --component clippy --component rustfmt
+}
+
+# Docker Engine, running. `docker` is afterwards a function that works for this user.
+install_docker() {
+    have dockerd || have docker || packages "Docker" "docker.io iptables" "docker"
+    docker_answers && return
+    start_docker
+    for _ in $(seq 60); do
+        docker_answers && return
+        sleep 0.5
+    done
+    tail -n 15 "$log" >&2
+    die "Docker is installed but does not answer (see $log)"
+}
+
+docker_with=""
+docker() { $docker_with docker "$@"; }
+docker_answers() {
+    local with
+    for with in env as_root; do
+        [ "$with" = env ] || [ "$(id -u)" = 0 ] || have sudo || continue
+        "$with" docker info >/dev/null 2>&1 && docker_with=$with && return
+    done
+    return 1
+}
+
+start_docker() {
+    if [ -d /run/systemd/system ]; then
+        say "    starting Docker (systemd)"
+        as_root systemctl enable --now docker >>"$log" 2>&1 || true
+    else
+        say "    starting Docker (no systemd here: dockerd in the background, it stays)"
+        have dockerd || die "no dockerd on this machine, and no Docker that answers"
+        as_root setsid dockerd >>"$top/target/dockerd.log" 2>&1 </dev/null &
+    fi
+}
+
+# A registry binary, htpasswd, and a static busybox to make test images from: nothing is pulled. Amazon Linux packages only
+# htpasswd; there, the registry and busybox come as public images.
+install_registry() {
+    have htpasswd || packages "htpasswd" "apache2-utils" "httpd-tools"
+    if have apt-get; then
+        have docker-registry || packages "a registry" "docker-registry" ""
+        static_busybox || packages "a static busybox" "busybox-static" ""
+    fi
+}
+
+static_busybox() { have busybox && ! ldd "$(command -v busybox)" >/dev/null 2>&1; }
+
+# The AWS command line, in an environment of its own: the quickest way that leaves the system's Python alone.
+install_aws() {
+    have aws && return
+    if ! { have python3 && python3 -c 'import ensurepip, venv'; } 2>/dev/null; then
+        packages "Python" "python3 python3-venv" "python3 python3-pip"
+    fi
+    quietly "the AWS command line (into target/tools)" install_aws_venv
+}
+
+install_aws_venv() {
+    python3 -m venv "$tools/aws" && "$tools/aws/bin/pip" install -q awscli &&
+        mkdir -p "$tools/bin" && ln -sf ../aws/bin/aws "$tools/bin/aws"
+}
+
+# Static binaries for the image FROM scratch. Soft: returns 1 where the target cannot be had.
+install_musl() {
+    local target
+    target="$(uname -m)-unknown-linux-musl"
+    have rustup && rustup target add "$target" >>"$log" 2>&1 || return 1
+    have musl-gcc && return
+    have apt-get && apt_install musl-tools >>"$log" 2>&1
+}
+
+# Something answers on that TCP port of this machine.
+port_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+free_port() {
+    local port
+    for _ in $(seq 50); do
+        port=$((20000 + RANDOM % 10000))
+        port_taken "$port" || { say "$port"; return; }
+    done
+    die "found no free TCP port"
+}
+
+# wait_for SECONDS WHAT COMMAND...: polls until the command succeeds, or until the process in $watched is gone.
+watched=""
+wait_for() {
+    local limit=$1 what=$2 end
+    shift 2
+    end=$((SECONDS + limit))
+    until "$@" >/dev/null 2>&1; do
+        [ -z "$watched" ] || [ -d "/proc/$watched" ] || die "the process ended while waiting for $what"
+        [ "$SECONDS" -lt "$end" ] || die "waited $limit s for $what"
+        sleep 0.3
+    done
+}
