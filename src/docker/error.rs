@@ -3,7 +3,7 @@
 //! Owns [`DockerError`] and its translation to the catalogue of `task-engine.md` §15. It decides nothing about retries.
 //! Invariant: a call that may have reached the daemon and got no answer becomes [`OpError::Unknown`], never `Failed`.
 
-use crate::model::{Failure, OpError};
+use crate::model::{Failure, FailureKind, OpError};
 use bollard::errors::Error as Bollard;
 use std::future::Future;
 use std::time::Duration;
@@ -159,7 +159,6 @@ pub fn go_duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::FailureKind;
 
     #[test]
     fn durations_print_like_go() {
