@@ -1,1 +1,295 @@
-//! (under construction)
+//! The signed websocket of the control plane: connects, nothing more (spec `acs.md` §1).
+//!
+//! Owns the SigV4-signed handshake, its time-outs, the proxy choice, the limits of a message and the meaning of a refused
+//! handshake. What is said over the connection belongs to its users (ACS, later TCS). The invariant: every attempt is signed anew,
+//! ends within its time-out, and yields a socket that takes no message above [`MAX_MESSAGE`].
+
+#[cfg(test)]
+pub(crate) mod fake;
+
+use crate::aws::proxy::ProxySettings;
+use crate::aws::{install_tls, transport};
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4;
+use reqwest::StatusCode;
+use reqwest::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use std::time::{Duration, SystemTime};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use url::Url;
+
+/// Dial and handshake have this long each.
+const STEP: Duration = Duration::from_secs(30);
+/// Longest message taken or made, in bytes.
+pub const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+/// Longest error body of a refused handshake that is read.
+const MAX_REFUSAL: usize = 16 * 1024;
+
+/// An open connection.
+pub type Socket = WebSocketStream<reqwest::Upgraded>;
+
+/// How to connect.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Region in the signature.
+    pub region: String,
+    /// Proxies.
+    pub proxy: ProxySettings,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The server answered the handshake with an error; `text` is `<Type>: <message>` if the type is known, else the raw body.
+    #[error("{host} refused the connection ({status}): {text}")]
+    Refused {
+        /// Host and port.
+        host: String,
+        /// HTTP status.
+        status: StatusCode,
+        /// What it said.
+        text: String,
+    },
+    /// No credentials to sign with.
+    #[error("no credentials to sign the connection with")]
+    Credentials(#[source] aws_credential_types::provider::error::CredentialsError),
+    /// The address cannot be connected to: a wrong scheme, an unusable proxy.
+    #[error("cannot connect: {0}")]
+    Unusable(String),
+    /// Dial or handshake failed on the way.
+    #[error("the connection failed")]
+    Network(#[source] reqwest::Error),
+    /// Dial and handshake took too long.
+    #[error("the connection was not made within {0:?}")]
+    TimedOut(Duration),
+}
+
+impl ConnectError {
+    /// The container instance is not registered any more.
+    pub fn is_inactive_instance(&self) -> bool {
+        matches!(self, Self::Refused { text, .. } if text.contains("InactiveInstanceException"))
+    }
+}
+
+/// Connects to `url`, whose scheme may be http, https, ws or wss.
+pub async fn connect(
+    settings: &Settings,
+    credentials: &SharedCredentialsProvider,
+    url: &Url,
+) -> Result<Socket, ConnectError> {
+    let url = as_http(url)?;
+    let keys = credentials.provide_credentials().await.map_err(ConnectError::Credentials)?;
+    let key = generate_key();
+    let mut headers = signed_headers(&settings.region, &url, keys)?;
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
+    headers.insert("sec-websocket-key", header_value(&key)?);
+    let client = http_client(settings, &url)?;
+    let limit = STEP * 2;
+    let handshake = async {
+        let request = client.get(url.clone()).headers(headers);
+        let response = request.send().await.map_err(network)?;
+        check_handshake(&url, &key, response).await?.upgrade().await.map_err(network)
+    };
+    let stream = tokio::time::timeout(limit, handshake).await.map_err(|_| ConnectError::TimedOut(limit))??;
+    // Small buffers: the default read buffer alone is 128 KiB for each connection.
+    let config = WebSocketConfig::default()
+        .read_buffer_size(8192)
+        .write_buffer_size(0)
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE));
+    Ok(WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await)
+}
+
+/// ws and wss become http and https, which is what the client dials; the signature does not cover the scheme.
+fn as_http(url: &Url) -> Result<Url, ConnectError> {
+    let scheme = match url.scheme() {
+        "http" | "ws" => "http",
+        "https" | "wss" => "https",
+        other => return Err(ConnectError::Unusable(format!("the scheme {other} is no websocket"))),
+    };
+    let text = format!("{scheme}{}", &url.as_str()[url.scheme().len()..]);
+    Url::parse(&text).map_err(|error| ConnectError::Unusable(error.to_string()))
+}
+
+fn signed_headers(region: &str, url: &Url, keys: aws_credential_types::Credentials) -> Result<HeaderMap, ConnectError> {
+    let unusable = |error: &dyn std::error::Error| ConnectError::Unusable(format!("signing: {error}"));
+    let identity = keys.into();
+    let parameters = v4::SigningParams::builder()
+        .identity(&identity)
+        .region(region)
+        .name("ecs")
+        .time(SystemTime::now())
+        .settings(SigningSettings::default())
+        .build()
+        .map_err(|error| unusable(&error))?;
+    let request = SignableRequest::new("GET", url.as_str(), std::iter::empty(), SignableBody::empty())
+        .map_err(|error| unusable(&error))?;
+    let (instructions, _signature) = sign(request, &parameters.into()).map_err(|error| unusable(&error))?.into_parts();
+    let mut headers = HeaderMap::new();
+    for (name, value) in instructions.headers() {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| unusable(&error))?;
+        let mut value = header_value(value)?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+fn header_value(text: &str) -> Result<HeaderValue, ConnectError> {
+    HeaderValue::from_str(text).map_err(|_| ConnectError::Unusable("a header value is not printable".to_owned()))
+}
+
+/// One client for one connection: the connection leaves it with the upgrade, so there is no pool to share.
+fn http_client(settings: &Settings, url: &Url) -> Result<reqwest::Client, ConnectError> {
+    install_tls();
+    let mut builder = reqwest::Client::builder()
+        .http1_only()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(STEP);
+    let proxy = settings.proxy.for_url(url);
+    let proxy_is_tls = proxy.is_some_and(|proxy| proxy.expose().starts_with("https://"));
+    if url.scheme() == "http" && !proxy_is_tls {
+        // No TLS on this way: do not load (or ask for) CA certificates.
+        builder = builder.tls_certs_only([]);
+    }
+    if let Some(proxy) = proxy {
+        // The error would quote the address, which may carry a password.
+        let proxy = reqwest::Proxy::all(transport::with_scheme(proxy.expose()))
+            .map_err(|_| ConnectError::Unusable("the proxy address is not a URL".to_owned()))?;
+        builder = builder.proxy(proxy);
+    }
+    builder.build().map_err(network)
+}
+
+async fn check_handshake(
+    url: &Url,
+    key: &str,
+    mut response: reqwest::Response,
+) -> Result<reqwest::Response, ConnectError> {
+    let host = url[url::Position::BeforeHost..url::Position::AfterPort].to_owned();
+    let status = response.status();
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        let accept = response.headers().get("sec-websocket-accept").map(HeaderValue::as_bytes);
+        if accept == Some(derive_accept_key(key.as_bytes()).as_bytes()) {
+            return Ok(response);
+        }
+        return Err(ConnectError::Refused { host, status, text: "wrong Sec-WebSocket-Accept".to_owned() });
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(network)? {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_REFUSAL {
+            body.truncate(MAX_REFUSAL);
+            break;
+        }
+    }
+    let raw = String::from_utf8_lossy(&body).into_owned();
+    Err(ConnectError::Refused { host, status, text: typed_error(&raw).unwrap_or(raw) })
+}
+
+/// `{"type": T, "message": {"message": M}}` or `{T: M}` becomes `T: M`.
+fn typed_error(body: &str) -> Option<String> {
+    let serde_json::Value::Object(members) = serde_json::from_str(body).ok()? else { return None };
+    if let Some(kind) = members.get("type").and_then(|kind| kind.as_str()) {
+        let text = members.get("message").and_then(|message| message.get("message").or(Some(message)))?;
+        return Some(format!("{kind}: {}", text.as_str().unwrap_or_default()));
+    }
+    let mut each = members.iter();
+    match (each.next(), each.next()) {
+        (Some((kind, text)), None) if kind.ends_with("Exception") => {
+            Some(format!("{kind}: {}", text.as_str().unwrap_or_default()))
+        }
+        _ => None,
+    }
+}
+
+fn network(error: reqwest::Error) -> ConnectError {
+    // The query names the instance; the caller logs the host itself.
+    ConnectError::Network(error.without_url())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fake::{Refusal, Server, keys};
+    use super::*;
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::Message;
+
+    fn settings() -> Settings {
+        Settings { region: "us-west-2".to_owned(), proxy: ProxySettings::default() }
+    }
+
+    #[tokio::test]
+    async fn a_signed_connection_carries_messages_both_ways() {
+        let mut server = Server::start().await;
+        for scheme in ["http", "ws"] {
+            let url = Url::parse(&format!("{scheme}://127.0.0.1:{}/acs/ws?a=b+c", server.port)).unwrap();
+            let mut socket = connect(&settings(), &keys(), &url).await.unwrap();
+            let mut peer = server.next().await;
+            let authorization = peer.header("authorization").to_owned();
+            assert!(authorization.contains("/us-west-2/ecs/aws4_request"));
+            assert!(authorization.contains("SignedHeaders=host;x-amz-date;x-amz-security-token"), "{authorization}");
+            assert_eq!(peer.uri, "/acs/ws?a=b+c");
+            socket.send(Message::text("up")).await.unwrap();
+            assert_eq!(peer.socket.next().await.unwrap().unwrap(), Message::text("up"));
+            peer.socket.send(Message::text("down")).await.unwrap();
+            assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("down"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_huge_message_is_not_taken() {
+        let mut server = Server::start().await;
+        let url = Url::parse(&format!("ws://127.0.0.1:{}/", server.port)).unwrap();
+        let mut socket = connect(&settings(), &keys(), &url).await.unwrap();
+        let mut peer = server.next().await;
+        let send = async {
+            let _cut_off = peer.socket.send(Message::text("x".repeat(MAX_MESSAGE + 1))).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = send => panic!("pending never ends"),
+            received = socket.next() => assert!(received.unwrap().is_err()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_handshake_tells_its_type() {
+        let table = [
+            (r#"{"InactiveInstanceException":"gone"}"#, "InactiveInstanceException: gone", true),
+            (
+                r#"{"type":"InactiveInstanceException","message":{"message":"gone"}}"#,
+                "InactiveInstanceException: gone",
+                true,
+            ),
+            (r#"{"AccessDeniedException":"no"}"#, "AccessDeniedException: no", false),
+            ("<html>InactiveInstanceException</html>", "<html>InactiveInstanceException</html>", true),
+            (r#"{"a":"b","c":"d"}"#, r#"{"a":"b","c":"d"}"#, false),
+        ];
+        for (body, text, inactive) in table {
+            let server = Server::refusing(Refusal { status: 400, body: body.to_owned() }).await;
+            let url = Url::parse(&format!("ws://127.0.0.1:{}/", server.port)).unwrap();
+            let error = connect(&settings(), &keys(), &url).await.unwrap_err();
+            assert_eq!(error.is_inactive_instance(), inactive);
+            let ConnectError::Refused { text: got, .. } = error else { panic!("{error:?}") };
+            assert_eq!(got, text);
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_there_and_no_websocket() {
+        let url = Url::parse("ws://127.0.0.1:1/").unwrap();
+        assert!(matches!(connect(&settings(), &keys(), &url).await, Err(ConnectError::Network(_))));
+        let url = Url::parse("ftp://127.0.0.1/").unwrap();
+        assert!(matches!(connect(&settings(), &keys(), &url).await, Err(ConnectError::Unusable(_))));
+        let server = Server::refusing(Refusal { status: 200, body: "hello".to_owned() }).await;
+        let url = Url::parse(&format!("http://127.0.0.1:{}/", server.port)).unwrap();
+        assert!(matches!(connect(&settings(), &keys(), &url).await, Err(ConnectError::Refused { .. })));
+    }
+}

@@ -1,1 +1,28 @@
-//! (under construction)
+//! AWS at the edge: who this instance is, with which credentials it speaks, and the one way an SDK client is made.
+//!
+//! Owns IMDS, the instance's credential chain, the in-memory store of task and execution role credentials, ECR tokens, proxies
+//! and the back-off that network callers share. It does not know tasks, the engine or the configuration: settings come in as
+//! small structs. The one invariant: no secret leaves this module except inside a signed request or a `model::Secret`.
+//!
+//! Reading order: [`sdk`], [`credentials`], [`roles`], [`imds`], [`identity`], [`ecr`], [`proxy`], [`transport`], [`backoff`].
+
+pub mod backoff;
+pub mod credentials;
+pub mod ecr;
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod identity;
+pub mod imds;
+pub mod proxy;
+pub mod roles;
+
+pub mod sdk;
+pub mod transport;
+
+/// Makes ring the process-wide TLS provider; does nothing when one is installed already.
+///
+/// Every constructor here that needs TLS calls it, since reqwest panics without a provider.
+pub fn install_tls() {
+    // The only error is "already installed", which is what is wanted.
+    let _already = rustls::crypto::ring::default_provider().install_default();
+}

@@ -1,0 +1,214 @@
+//! The credentials of the instance: the agent's own identity towards AWS (spec `config.md` §2.1).
+//!
+//! Owns the chain (keys from the configuration, then environment, profile, web identity, container, IMDS) and its cache, shared by
+//! all SDK clients and the websocket. Role credentials of tasks are elsewhere ([`super::roles`]). The invariant: credentials that
+//! are still valid are never dropped because a refresh failed.
+
+use super::imds;
+use super::transport;
+use crate::model::Secret;
+use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::provider_config::ProviderConfig;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_sdk_ecs::config::{BehaviorVersion, Region};
+use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use std::time::{Duration, SystemTime};
+use tokio::sync::Mutex;
+
+/// Credentials are renewed this long before they end.
+const MARGIN: Duration = Duration::from_secs(300);
+/// Credentials without an end (keys in a file) are read again after this, so that a rotated file is noticed.
+const REREAD: Duration = Duration::from_secs(60);
+/// The whole chain has this long; IMDS alone may need several attempts.
+const PATIENCE: Duration = Duration::from_secs(20);
+const IMDS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where to look.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Region of the instance, for STS.
+    pub region: String,
+    /// `AWS_ACCESS_KEY_ID` and friends from the agent's own configuration file, which the SDK does not read.
+    pub keys: Option<Keys>,
+    /// `AWS_PROFILE`, when it was set in the agent's own configuration file.
+    pub profile: Option<String>,
+    /// Where IMDS is. Black-holing concerns metadata only: the role of the instance is still asked for.
+    pub imds: imds::Settings,
+}
+
+/// Long- or short-lived keys given by the operator.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// Access key id.
+    pub access_key_id: Secret,
+    /// Secret access key.
+    pub secret_access_key: Secret,
+    /// Session token; empty = none.
+    pub session_token: Secret,
+}
+
+/// Static credentials for the SDK.
+pub fn fixed(access_key_id: &Secret, secret_access_key: &Secret, session_token: &Secret) -> Credentials {
+    let token = Some(session_token.expose().to_owned()).filter(|token| !token.is_empty());
+    Credentials::new(access_key_id.expose(), secret_access_key.expose(), token, None, "fixed")
+}
+
+/// The instance's credentials, cached. `http` is used for STS; IMDS is always asked directly.
+pub async fn instance_chain(
+    settings: Settings,
+    http: SharedHttpClient,
+) -> Result<SharedCredentialsProvider, CredentialsError> {
+    if let Some(keys) = &settings.keys {
+        let fixed = fixed(&keys.access_key_id, &keys.secret_access_key, &keys.session_token);
+        return Ok(SharedCredentialsProvider::new(fixed));
+    }
+    let config = ProviderConfig::empty()
+        .with_behavior_version(Some(BehaviorVersion::v2026_01_12()))
+        .with_region(Some(Region::new(settings.region.clone())))
+        .with_sleep_impl(TokioSleep::new());
+    let imds = aws_config::imds::Client::builder()
+        .configure(&config.clone().with_http_client(transport::direct_client()))
+        .endpoint(settings.imds.endpoint())
+        .map_err(CredentialsError::invalid_configuration)?
+        .connect_timeout(IMDS_TIMEOUT)
+        .read_timeout(IMDS_TIMEOUT)
+        .build();
+    let mut chain = DefaultCredentialsChain::builder()
+        .configure(config.with_http_client(http))
+        .region(Region::new(settings.region))
+        .imds_client(imds);
+    if let Some(profile) = &settings.profile {
+        chain = chain.profile_name(profile);
+    }
+    Ok(SharedCredentialsProvider::new(Cached::new(chain.build().await)))
+}
+
+/// A provider asked only when the last answer is about to end.
+#[derive(Debug)]
+struct Cached<P> {
+    provider: P,
+    last: Mutex<Option<Held>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    credentials: Credentials,
+    renew_at: SystemTime,
+}
+
+impl<P: ProvideCredentials> Cached<P> {
+    fn new(provider: P) -> Self {
+        Self { provider, last: Mutex::new(None) }
+    }
+
+    async fn credentials(&self) -> Result<Credentials, CredentialsError> {
+        let mut last = self.last.lock().await;
+        let now = SystemTime::now();
+        if let Some(held) = last.as_ref().filter(|held| now < held.renew_at) {
+            return Ok(held.credentials.clone());
+        }
+        let answer = tokio::time::timeout(PATIENCE, self.provider.provide_credentials())
+            .await
+            .unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(PATIENCE)));
+        match answer {
+            Ok(credentials) => {
+                let renew_at = credentials.expiry().map_or(now + REREAD, |end| (end - MARGIN).max(now));
+                *last = Some(Held { credentials: credentials.clone(), renew_at });
+                Ok(credentials)
+            }
+            Err(error) => match last.as_ref().filter(|held| held.credentials.expiry().is_none_or(|end| now < end)) {
+                Some(held) => Ok(held.credentials.clone()),
+                None => Err(error),
+            },
+        }
+    }
+}
+
+impl<P: ProvideCredentials> ProvideCredentials for Cached<P> {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.credentials())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::fake::{Answer, Fake};
+    use std::sync::Mutex as StdMutex;
+
+    #[derive(Debug)]
+    struct Scripted(StdMutex<Vec<Result<Credentials, CredentialsError>>>);
+
+    impl ProvideCredentials for Scripted {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::ready(self.0.lock().unwrap().remove(0))
+        }
+    }
+
+    fn keys(id: &str, lifetime: u64) -> Credentials {
+        Credentials::new(id, "s", None, Some(SystemTime::now() + Duration::from_secs(lifetime)), "test")
+    }
+
+    #[tokio::test]
+    async fn valid_credentials_are_kept_and_ending_ones_renewed() {
+        let script = vec![Ok(keys("ONE", 200)), Ok(keys("TWO", 3600))];
+        let cached = Cached::new(Scripted(StdMutex::new(script)));
+        assert_eq!(cached.credentials().await.unwrap().access_key_id(), "ONE");
+        // 200 seconds are within the margin: renewed at once; an hour is not, and the script is empty.
+        assert_eq!(cached.credentials().await.unwrap().access_key_id(), "TWO");
+        assert_eq!(cached.credentials().await.unwrap().access_key_id(), "TWO");
+    }
+
+    #[tokio::test]
+    async fn a_failed_renewal_keeps_what_is_still_valid() {
+        let gone = || Err(CredentialsError::not_loaded("gone"));
+        let cached = Cached::new(Scripted(StdMutex::new(vec![Ok(keys("ONE", 200)), gone()])));
+        assert_eq!(cached.credentials().await.unwrap().access_key_id(), "ONE");
+        assert_eq!(cached.credentials().await.unwrap().access_key_id(), "ONE");
+        let cached = Cached::new(Scripted(StdMutex::new(vec![gone()])));
+        assert!(cached.credentials().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn keys_of_the_configuration_come_first() {
+        let keys = Keys { access_key_id: "AKID".into(), secret_access_key: "shh".into(), session_token: "".into() };
+        let settings = Settings { keys: Some(keys), ..Settings::default() };
+        let provider = instance_chain(settings, transport::direct_client()).await.unwrap();
+        let credentials = provider.provide_credentials().await.unwrap();
+        assert_eq!((credentials.access_key_id(), credentials.session_token()), ("AKID", None));
+    }
+
+    #[tokio::test]
+    async fn the_instance_role_comes_from_the_overridden_imds_and_is_asked_for_once() {
+        let fake = Fake::start(|request| match request.path.as_str() {
+            "/latest/api/token" => Answer::text(200, "tok"),
+            "/latest/meta-data/iam/security-credentials/" => Answer::text(200, "ecsInstanceRole"),
+            "/latest/meta-data/iam/security-credentials/ecsInstanceRole" => Answer::json(
+                200,
+                &serde_json::json!({
+                    "Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": "ASIAROLE", "SecretAccessKey": "x",
+                    "Token": "y", "LastUpdated": "2026-01-01T00:00:00Z", "Expiration": "2999-01-01T00:00:00Z"
+                }),
+            ),
+            _ => Answer::text(404, ""),
+        })
+        .await;
+        let imds = imds::Settings { endpoint: Some(fake.url()), blackholed: false };
+        // A profile that exists nowhere keeps the files of the machine under test out of it.
+        let settings = Settings { region: "us-west-2".to_owned(), imds, ..Settings::default() };
+        let provider = instance_chain(settings, transport::direct_client()).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(provider.provide_credentials().await.unwrap().access_key_id(), "ASIAROLE");
+        }
+        assert_eq!(fake.requests().iter().filter(|r| r.path.ends_with("ecsInstanceRole")).count(), 1);
+    }
+}

@@ -1,0 +1,310 @@
+//! Registry credentials from Amazon ECR (spec `images.md` §6.1).
+//!
+//! Owns the token cache and the texts customers see when a token cannot be had. It pulls nothing. The invariant: at most
+//! [`CACHE_LIMIT`] tokens are kept, and none is handed out in its last half hour.
+
+use super::backoff;
+use super::credentials;
+use super::roles::RoleCredentials;
+use super::sdk::Sdk;
+use crate::model::task::EcrAuth;
+use crate::model::{Failure, RegistryCredentials, Secret};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::operation::RequestId;
+use aws_sdk_ecr::operation::get_authorization_token::GetAuthorizationTokenError;
+use aws_sdk_ecr::types::AuthorizationData;
+use base64::Engine as _;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+/// The failure's name in ECS.
+const NAME: &str = "CannotPullECRContainerError";
+/// Tokens kept; the one that ends first leaves.
+const CACHE_LIMIT: usize = 100;
+/// No token is kept longer, whatever it says.
+const MAX_AGE: Duration = Duration::from_secs(12 * 3600);
+/// A token is not used in its last 30 to 60 minutes; the random part keeps a fleet from refreshing at once.
+const MARGIN: Duration = Duration::from_secs(30 * 60);
+
+/// Gets and keeps tokens.
+#[derive(Debug)]
+pub struct EcrTokens {
+    sdk: Sdk,
+    instance: SharedCredentialsProvider,
+    cache: Mutex<BTreeMap<Key, Kept>>,
+}
+
+/// `<credentialsId><roleArn>-<region>-<registryId>-<endpointOverride>` of the reference, as fields.
+type Key = (String, String, EcrAuth);
+
+#[derive(Debug)]
+struct Kept {
+    credentials: RegistryCredentials,
+    ends: SystemTime,
+}
+
+impl EcrTokens {
+    /// Tokens asked for with the instance's credentials unless the task's execution role is to be used.
+    pub fn new(sdk: Sdk, instance: SharedCredentialsProvider) -> Self {
+        Self { sdk, instance, cache: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Credentials for the registry of `auth`. `execution_role` is looked at only if `auth` asks for it; `image` is for error texts.
+    pub async fn credentials(
+        &self,
+        auth: &EcrAuth,
+        image: &str,
+        execution_role: Option<&RoleCredentials>,
+    ) -> Result<RegistryCredentials, Failure> {
+        let role = match (auth.use_execution_role, execution_role) {
+            (false, _) => None,
+            (true, Some(role)) => Some(usable(role)?),
+            (true, None) => return Err(Failure::permanent(NAME, "engine ecr credentials: not found")),
+        };
+        let key = match role {
+            Some(role) => (role.id.0.clone(), role.role_arn.clone(), auth.clone()),
+            None => (String::new(), String::new(), auth.clone()),
+        };
+        if let Some(credentials) = self.kept(&key) {
+            return Ok(credentials);
+        }
+        let provider = match role {
+            Some(role) => SharedCredentialsProvider::new(credentials::fixed(
+                &role.access_key_id,
+                &role.secret_access_key,
+                &role.session_token,
+            )),
+            None => self.instance.clone(),
+        };
+        let client = self.sdk.ecr(&auth.region, &auth.endpoint_override, provider);
+        // Compat: deprecated by ECR for callers, but it is how ECS names the registry of another account.
+        #[expect(deprecated, reason = "the reference sends registryIds, and cross-account pulls rest on it")]
+        let answer = client.get_authorization_token().registry_ids(&auth.registry_id).send().await;
+        let output = answer.map_err(|error| failure_of(&error))?;
+        let data = output.authorization_data.unwrap_or_default();
+        let [data] = data.as_slice() else {
+            let message = format!("unexpected number of results in AuthorizationData ({})", data.len());
+            return Err(Failure::permanent(NAME, message));
+        };
+        let credentials = decode(data, image)?;
+        self.keep(key, &credentials, data);
+        Ok(credentials)
+    }
+
+    fn kept(&self, key: &Key) -> Option<RegistryCredentials> {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = cache.get(key)?;
+        if SystemTime::now() + MARGIN + backoff::uniform(MARGIN) < kept.ends {
+            return Some(kept.credentials.clone());
+        }
+        cache.remove(key);
+        None
+    }
+
+    fn keep(&self, key: Key, credentials: &RegistryCredentials, data: &AuthorizationData) {
+        // No end given: nothing to go by, so the token serves this one pull.
+        let Some(ends) = data.expires_at.and_then(|ends| SystemTime::try_from(ends).ok()) else { return };
+        let ends = ends.min(SystemTime::now() + MAX_AGE);
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.len() >= CACHE_LIMIT && !cache.contains_key(&key) {
+            let first = cache.iter().min_by_key(|(_, kept)| kept.ends).map(|(key, _)| key.clone());
+            first.and_then(|key| cache.remove(&key));
+        }
+        cache.insert(key, Kept { credentials: credentials.clone(), ends });
+    }
+}
+
+fn usable(role: &RoleCredentials) -> Result<&RoleCredentials, Failure> {
+    if role.access_key_id.is_empty() && role.secret_access_key.is_empty() {
+        let message = "container uses execution credentials, but the credentials are empty";
+        return Err(Failure::permanent(NAME, message));
+    }
+    Ok(role)
+}
+
+fn decode(data: &AuthorizationData, image: &str) -> Result<RegistryCredentials, Failure> {
+    let (Some(token), Some(server)) = (data.authorization_token(), data.proxy_endpoint()) else {
+        let message = format!("ecr auth: missing AuthorizationData in ECR response for {image}");
+        return Err(Failure::permanent(NAME, message));
+    };
+    let malformed = || Failure::permanent(NAME, format!("ecr auth: malformed authorization token for {image}"));
+    let bytes = base64::engine::general_purpose::STANDARD.decode(token).map_err(|_| malformed())?;
+    let text = Secret::new(String::from_utf8(bytes).map_err(|_| malformed())?);
+    let (username, password) = text.expose().split_once(':').ok_or_else(malformed)?;
+    Ok(RegistryCredentials {
+        username: username.to_owned(),
+        password: password.into(),
+        server_address: server.to_owned(),
+        ..RegistryCredentials::default()
+    })
+}
+
+/// The text of the reference's SDK for a failed call: operators search for it.
+fn failure_of(error: &SdkError<GetAuthorizationTokenError>) -> Failure {
+    let Some(code) = error.code() else {
+        // The chain of causes names hosts and ports, never keys.
+        let message = format!("operation error ECR: GetAuthorizationToken, {}", DisplayErrorContext(error));
+        return Failure::retryable(NAME, message);
+    };
+    let status = error.raw_response().map_or(0, |response| response.status().as_u16());
+    let modelled = matches!(code, "ServerException" | "InvalidParameterException");
+    let message = format!(
+        "operation error ECR: GetAuthorizationToken, https response error StatusCode: {status}, RequestID: {}, {}{code}: {}",
+        error.request_id().unwrap_or_default(),
+        if modelled { "" } else { "api error " },
+        error.message().unwrap_or_default(),
+    );
+    let passes = status >= 500 || code.contains("Throttl") || code == "TooManyRequestsException";
+    if passes { Failure::retryable(NAME, message) } else { Failure::permanent(NAME, message) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::fake::{Answer, Fake, Request};
+    use crate::aws::roles::RoleKind;
+    use crate::aws::sdk::{AgentName, Settings};
+    use serde_json::{Value, json};
+
+    const IMAGE: &str = "123456789012.dkr.ecr.us-west-2.amazonaws.com/app:1";
+
+    fn tokens() -> EcrTokens {
+        let agent =
+            AgentName { version: "1.105.1".to_owned(), hash: "*a8b3e7d3".to_owned(), os_family: "LINUX".to_owned() };
+        let settings = Settings { region: "us-west-2".to_owned(), agent, ..Settings::default() };
+        let instance = credentials::fixed(&"ASIAINSTANCE".into(), &"s".into(), &"t".into());
+        EcrTokens::new(Sdk::new(settings).unwrap(), SharedCredentialsProvider::new(instance))
+    }
+
+    fn auth(fake: &Fake, use_execution_role: bool) -> EcrAuth {
+        EcrAuth {
+            registry_id: "123456789012".to_owned(),
+            region: "us-west-2".to_owned(),
+            endpoint_override: fake.url(),
+            use_execution_role,
+        }
+    }
+
+    fn role() -> RoleCredentials {
+        RoleCredentials {
+            id: "66666666-7777-8888-9999-000000000000".into(),
+            role_arn: "arn:aws:iam::123456789012:role/execRole".to_owned(),
+            kind: RoleKind::Execution,
+            access_key_id: "ASIA09438B6F6D524562".into(),
+            secret_access_key: "608f".into(),
+            session_token: "tok".into(),
+            expiration: String::new(),
+        }
+    }
+
+    /// An answer whose token ends in `seconds`.
+    fn granted(seconds: i64) -> Value {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64;
+        let token = base64::engine::general_purpose::STANDARD.encode("AWS:pass:word");
+        json!({"authorizationData": [{
+            "authorizationToken": token, "expiresAt": now + seconds, "proxyEndpoint": "https://registry.example.com"
+        }]})
+    }
+
+    async fn fake(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Fake {
+        Fake::start(answer).await
+    }
+
+    #[tokio::test]
+    async fn the_request_is_the_recorded_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/ecr_get_authorization_token.json");
+        let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let fake = fake(|_| Answer::json(200, &granted(12 * 3600))).await;
+        let got = tokens().credentials(&auth(&fake, true), IMAGE, Some(&role())).await.unwrap();
+        assert_eq!((got.username.as_str(), got.password.expose()), ("AWS", "pass:word"));
+        assert_eq!(got.server_address, "https://registry.example.com");
+
+        let request = &fake.requests()[0];
+        assert_eq!(request.json(), golden["body"]);
+        let headers = &golden["headers"];
+        for name in ["X-Amz-Target", "User-Agent", "Content-Type"] {
+            assert_eq!(request.header(name), headers[name].as_str(), "{name}");
+        }
+        let scope = |text: &str| {
+            let scope = text.split(',').next().unwrap();
+            scope.split('/').skip(2).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let authorization = request.header("authorization").unwrap();
+        assert!(authorization.contains("Credential=ASIA09438B6F6D524562/"));
+        assert_eq!(scope(authorization), scope(headers["Authorization"].as_str().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_token_is_kept_until_its_last_hour_and_per_role() {
+        for (lifetime, calls) in [(12 * 3600, 2), (29 * 60, 4)] {
+            let fake = fake(move |_| Answer::json(200, &granted(lifetime))).await;
+            let tokens = tokens();
+            for _ in 0..2 {
+                tokens.credentials(&auth(&fake, true), IMAGE, Some(&role())).await.unwrap();
+                tokens.credentials(&auth(&fake, false), IMAGE, None).await.unwrap();
+            }
+            assert_eq!(fake.requests().len(), calls, "lifetime {lifetime}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_cache_is_bounded() {
+        let fake = fake(|_| Answer::json(200, &granted(12 * 3600))).await;
+        let tokens = tokens();
+        for number in 0..CACHE_LIMIT + 5 {
+            let auth = EcrAuth { registry_id: number.to_string(), ..auth(&fake, false) };
+            tokens.credentials(&auth, IMAGE, None).await.unwrap();
+        }
+        assert_eq!(tokens.cache.lock().unwrap().len(), CACHE_LIMIT);
+    }
+
+    #[tokio::test]
+    async fn failures_have_the_texts_customers_know() {
+        let denied = "User: arn:aws:sts::1:assumed-role/x is not authorized to perform: ecr:GetAuthorizationToken";
+        let table: [(Answer, String); 5] = [
+            (Answer::error(400, "AccessDeniedException", denied), format!("api error AccessDeniedException: {denied}")),
+            (
+                Answer::error(400, "InvalidParameterException", "bad id"),
+                ", InvalidParameterException: bad id".to_owned(),
+            ),
+            (
+                Answer::json(200, &json!({"authorizationData": []})),
+                "unexpected number of results in AuthorizationData (0)".to_owned(),
+            ),
+            (
+                Answer::json(200, &json!({"authorizationData": [{"expiresAt": 1}]})),
+                format!("ecr auth: missing AuthorizationData in ECR response for {IMAGE}"),
+            ),
+            (
+                Answer::json(200, &json!({"authorizationData": [{"authorizationToken": "!", "proxyEndpoint": "p"}]})),
+                format!("ecr auth: malformed authorization token for {IMAGE}"),
+            ),
+        ];
+        for (answer, expected) in table {
+            let fake = fake(move |_| answer.clone()).await;
+            let failure = tokens().credentials(&auth(&fake, false), IMAGE, None).await.unwrap_err();
+            let text = failure.to_string();
+            assert!(text.starts_with("CannotPullECRContainerError: ") && text.contains(&expected), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn missing_or_empty_execution_credentials_ask_nobody() {
+        let fake = fake(|_| Answer::json(200, &granted(1))).await;
+        let failure = tokens().credentials(&auth(&fake, true), IMAGE, None).await.unwrap_err();
+        assert_eq!(failure.message, "engine ecr credentials: not found");
+        let empty = RoleCredentials { access_key_id: "".into(), secret_access_key: "".into(), ..role() };
+        let failure = tokens().credentials(&auth(&fake, true), IMAGE, Some(&empty)).await.unwrap_err();
+        assert_eq!(failure.message, "container uses execution credentials, but the credentials are empty");
+        assert!(fake.requests().is_empty());
+    }
+
+    #[tokio::test]
+    async fn throttling_is_worth_a_retry() {
+        let fake = fake(|_| Answer::error(400, "ThrottlingException", "Rate exceeded")).await;
+        let failure = tokens().credentials(&auth(&fake, false), IMAGE, None).await.unwrap_err();
+        assert_eq!(failure.kind, crate::model::FailureKind::Retryable);
+    }
+}

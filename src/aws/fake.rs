@@ -1,0 +1,117 @@
+//! A scripted HTTP server for the tests of this crate's AWS edges: it records every request and answers with a closure.
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use std::sync::{Arc, Mutex};
+use tokio::task::JoinSet;
+
+/// One request as it arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) number: usize,
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Request {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    /// The operation of a JSON 1.1 call.
+    pub(crate) fn operation(&self) -> &str {
+        self.header("x-amz-target").and_then(|target| target.rsplit('.').next()).unwrap_or_default()
+    }
+}
+
+/// What to answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    status: u16,
+    content_type: &'static str,
+    body: String,
+}
+
+impl Answer {
+    pub(crate) fn text(status: u16, body: &str) -> Self {
+        Self { status, content_type: "text/plain", body: body.to_owned() }
+    }
+
+    pub(crate) fn json(status: u16, body: &serde_json::Value) -> Self {
+        Self { status, content_type: "application/x-amz-json-1.1", body: body.to_string() }
+    }
+
+    /// An AWS error: `__type` and message.
+    pub(crate) fn error(status: u16, code: &str, message: &str) -> Self {
+        Self::json(status, &serde_json::json!({"__type": code, "message": message}))
+    }
+}
+
+type Script = dyn Fn(&Request) -> Answer + Send + Sync;
+
+struct Shared {
+    script: Box<Script>,
+    seen: Mutex<Vec<Request>>,
+}
+
+/// The server; it ends when dropped.
+pub(crate) struct Fake {
+    port: u16,
+    shared: Arc<Shared>,
+    _running: JoinSet<()>,
+}
+
+impl Fake {
+    pub(crate) async fn start(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        let shared = Arc::new(Shared { script: Box::new(script), seen: Mutex::new(Vec::new()) });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
+        let mut running = JoinSet::new();
+        running.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { port, shared, _running: running }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.shared.seen.lock().unwrap().clone()
+    }
+}
+
+async fn answer(
+    State(shared): State<Arc<Shared>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let request = {
+        let mut seen = shared.seen.lock().unwrap();
+        let request = Request {
+            number: seen.len(),
+            method: method.to_string(),
+            path: uri.path().to_owned(),
+            headers,
+            body: String::from_utf8_lossy(&body).into_owned(),
+        };
+        seen.push(request.clone());
+        request
+    };
+    let answer = (shared.script)(&request);
+    let status = StatusCode::from_u16(answer.status).unwrap();
+    // The SDK's own IMDS client insists on the token's lifetime; other callers do not look at it.
+    let headers = [("content-type", answer.content_type), ("x-aws-ec2-metadata-token-ttl-seconds", "21600")];
+    (status, headers, answer.body).into_response()
+}

@@ -1,0 +1,147 @@
+//! Who this instance is, according to IMDS (spec `registration.md` §4, §7).
+//!
+//! Owns the meaning of the paths: instance id, zone id, the signed identity document. It caches nothing and decides nothing: a
+//! missing part is `None`, and the caller says whether that matters. The invariant: document and signature come together or not at
+//! all, since ECS refuses one without the other.
+
+use super::backoff::{Backoff, Shape};
+use super::imds::{Imds, ImdsError};
+use serde::Deserialize;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long the identity document is asked for at start-up.
+const DOCUMENT_PATIENCE: Duration = Duration::from_secs(30);
+const DOCUMENT_RETRY: Shape =
+    Shape { initial: Duration::from_millis(100), max: Duration::from_secs(5), factor: 2.0, jitter: 0.2 };
+
+/// The instance identity document and its signature, verbatim.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SignedDocument {
+    /// JSON text.
+    pub document: String,
+    /// Base64 text.
+    pub signature: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DocumentFields {
+    region: Option<String>,
+}
+
+impl SignedDocument {
+    /// The region the document names.
+    pub fn region(&self) -> Option<String> {
+        let fields: DocumentFields = serde_json::from_str(&self.document).ok()?;
+        fields.region.filter(|region| !region.is_empty())
+    }
+}
+
+/// The EC2 instance id.
+pub async fn instance_id(imds: &Imds) -> Result<Option<String>, ImdsError> {
+    present(imds.get("meta-data/instance-id").await)
+}
+
+/// The id (not the name) of the availability zone, e.g. `usw2-az2`.
+pub async fn zone_id(imds: &Imds) -> Result<Option<String>, ImdsError> {
+    present(imds.get("meta-data/placement/availability-zone-id").await)
+}
+
+/// ARN of the Outpost the instance runs on, if it does.
+pub async fn outpost_arn(imds: &Imds) -> Result<Option<String>, ImdsError> {
+    present(imds.get("meta-data/outpost-arn").await)
+}
+
+/// The region by the placement path, for instances without an identity document.
+pub async fn placement_region(imds: &Imds) -> Result<Option<String>, ImdsError> {
+    present(imds.get("meta-data/placement/region").await)
+}
+
+/// User data, as given.
+pub async fn user_data(imds: &Imds) -> Result<Option<String>, ImdsError> {
+    present(imds.get("user-data").await)
+}
+
+/// The signed identity document; tried again for up to 30 seconds while IMDS does not answer.
+///
+/// `Ok(None)`: IMDS answers and has none.
+pub async fn document(imds: &Imds) -> Result<Option<SignedDocument>, ImdsError> {
+    document_within(imds, DOCUMENT_PATIENCE).await
+}
+
+async fn document_within(imds: &Imds, patience: Duration) -> Result<Option<SignedDocument>, ImdsError> {
+    let give_up = Instant::now() + patience;
+    let mut backoff = Backoff::new(DOCUMENT_RETRY);
+    loop {
+        match document_once(imds).await {
+            Err(ImdsError::Blackholed) => return Err(ImdsError::Blackholed),
+            Err(error) => {
+                let pause = backoff.pause();
+                if Instant::now() + pause >= give_up {
+                    return Err(error);
+                }
+                tokio::time::sleep(pause).await;
+            }
+            Ok(found) => return Ok(found),
+        }
+    }
+}
+
+async fn document_once(imds: &Imds) -> Result<Option<SignedDocument>, ImdsError> {
+    let Some(document) = present(imds.get("dynamic/instance-identity/document").await)? else { return Ok(None) };
+    let Some(signature) = present(imds.get("dynamic/instance-identity/signature").await)? else { return Ok(None) };
+    Ok(Some(SignedDocument { document, signature }))
+}
+
+fn present(answer: Result<Option<String>, ImdsError>) -> Result<Option<String>, ImdsError> {
+    Ok(answer?.filter(|text| !text.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::fake::{Answer, Fake, Request};
+    use crate::aws::imds::Settings;
+
+    async fn imds(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> (Fake, Imds) {
+        let fake = Fake::start(script).await;
+        let imds = Imds::new(Settings { endpoint: Some(fake.url()), blackholed: false }).unwrap();
+        (fake, imds)
+    }
+
+    #[tokio::test]
+    async fn document_and_signature_come_together() {
+        let (_fake, client) = imds(|request| match request.path.rsplit('/').next().unwrap() {
+            "document" => Answer::text(200, "{\"region\": \"us-west-2\", \"instanceId\": \"i-1\"}"),
+            "signature" => Answer::text(200, "c2ln"),
+            "instance-id" => Answer::text(200, "i-1"),
+            "token" => Answer::text(200, "t"),
+            _ => Answer::text(404, ""),
+        })
+        .await;
+        let signed = document(&client).await.unwrap().unwrap();
+        assert_eq!((signed.signature.as_str(), signed.region().as_deref()), ("c2ln", Some("us-west-2")));
+        assert_eq!(instance_id(&client).await.unwrap().as_deref(), Some("i-1"));
+        assert_eq!(zone_id(&client).await.unwrap(), None);
+
+        let (_fake, client) = imds(|request| match request.path.rsplit('/').next().unwrap() {
+            "document" | "token" => Answer::text(200, "{}"),
+            _ => Answer::text(404, ""),
+        })
+        .await;
+        assert_eq!(document(&client).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_document_that_comes_late_is_waited_for() {
+        let (_fake, client) = imds(|request| match request.path.rsplit('/').next().unwrap() {
+            "document" if request.number < 6 => Answer::text(503, ""),
+            _ => Answer::text(200, "x"),
+        })
+        .await;
+        assert!(document_within(&client, Duration::from_secs(20)).await.unwrap().is_some());
+        let (_fake, client) = imds(|_| Answer::text(503, "")).await;
+        assert!(document_within(&client, Duration::from_millis(1)).await.is_err());
+    }
+}

@@ -1,0 +1,257 @@
+//! The EC2 instance metadata service, version 2 (spec `registration.md` §7).
+//!
+//! Owns the session token and the retries; it does not know what the answers mean ([`super::identity`] does) and caches none.
+//! The invariant: a black-holed client opens no connection.
+
+use super::backoff::{Backoff, Shape};
+use reqwest::StatusCode;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+
+const DEFAULT_ENDPOINT: &str = "http://169.254.169.254";
+const TOKEN_TTL: Duration = Duration::from_secs(21_600);
+/// A token is renewed this long before it ends, so that none ends on its way.
+const TOKEN_MARGIN: Duration = Duration::from_secs(120);
+const ATTEMPTS: u32 = 3;
+/// User data is at most 16 KiB; nothing of IMDS is larger.
+const MAX_BODY: usize = 64 * 1024;
+const RETRY: Shape =
+    Shape { initial: Duration::from_millis(100), max: Duration::from_secs(1), factor: 2.0, jitter: 0.2 };
+
+/// Where IMDS is.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// `AWS_EC2_METADATA_SERVICE_ENDPOINT`; `None` = the link-local address.
+    pub endpoint: Option<String>,
+    /// There is no IMDS (external instances, `-blackhole-ec2-metadata`): every request fails at once.
+    pub blackholed: bool,
+}
+
+impl Settings {
+    /// The address without a trailing slash.
+    pub fn endpoint(&self) -> &str {
+        match &self.endpoint {
+            Some(endpoint) if !endpoint.is_empty() => endpoint.trim_end_matches('/'),
+            Some(_) | None => DEFAULT_ENDPOINT,
+        }
+    }
+}
+
+/// Why IMDS gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ImdsError {
+    /// The client is black-holed: do not ask again.
+    #[error("blackholed")]
+    Blackholed,
+    /// It answered with a status that is no answer.
+    #[error("the instance metadata service answered {0}")]
+    Status(StatusCode),
+    /// It could not be reached in time.
+    #[error("the instance metadata service did not answer")]
+    Unreachable(#[source] reqwest::Error),
+    /// The answer is longer than anything IMDS has.
+    #[error("the instance metadata service answered more than {MAX_BODY} bytes")]
+    TooLong,
+}
+
+/// A client of IMDS.
+#[derive(Debug)]
+pub struct Imds {
+    settings: Settings,
+    http: reqwest::Client,
+    token: Mutex<Option<Token>>,
+}
+
+struct Token {
+    /// Empty: this IMDS knows no tokens (version 1 only).
+    value: String,
+    good_until: Instant,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+impl Imds {
+    /// A client with short time-outs that uses no proxy and loads no CA certificates (IMDS is plain http).
+    pub fn new(settings: Settings) -> Result<Self, ImdsError> {
+        super::install_tls();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([])
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(1))
+            .timeout(Duration::from_secs(2))
+            .build()
+            .map_err(ImdsError::Unreachable)?;
+        Ok(Self { settings, http, token: Mutex::new(None) })
+    }
+
+    /// The text at `path` under `/latest/`, e.g. `meta-data/instance-id`. `None` when IMDS has no such thing (404).
+    pub async fn get(&self, path: &str) -> Result<Option<String>, ImdsError> {
+        if self.settings.blackholed {
+            return Err(ImdsError::Blackholed);
+        }
+        let mut backoff = Backoff::new(RETRY);
+        let mut attempt = 1;
+        loop {
+            match self.get_once(path).await {
+                Err(error) if attempt < ATTEMPTS && may_pass(&error) => tokio::time::sleep(backoff.pause()).await,
+                result => return result,
+            }
+            attempt += 1;
+        }
+    }
+
+    async fn get_once(&self, path: &str) -> Result<Option<String>, ImdsError> {
+        let token = self.token().await?;
+        let url = format!("{}/latest/{path}", self.settings.endpoint());
+        let mut request = self.http.get(url);
+        if !token.is_empty() {
+            request = request.header("x-aws-ec2-metadata-token", token);
+        }
+        let response = request.send().await.map_err(unreachable)?;
+        match response.status() {
+            StatusCode::OK => text_of(response).await.map(Some),
+            StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::UNAUTHORIZED => {
+                // The token ended early (e.g. the instance was hibernated): the next attempt takes a new one.
+                *self.token.lock().await = None;
+                Err(ImdsError::Status(StatusCode::UNAUTHORIZED))
+            }
+            status => Err(ImdsError::Status(status)),
+        }
+    }
+
+    async fn token(&self) -> Result<String, ImdsError> {
+        let mut token = self.token.lock().await;
+        if let Some(token) = token.as_ref().filter(|token| Instant::now() < token.good_until) {
+            return Ok(token.value.clone());
+        }
+        let response = self
+            .http
+            .put(format!("{}/latest/api/token", self.settings.endpoint()))
+            .header("x-aws-ec2-metadata-token-ttl-seconds", TOKEN_TTL.as_secs())
+            .send()
+            .await
+            .map_err(unreachable)?;
+        let value = match response.status() {
+            StatusCode::OK => text_of(response).await?,
+            // Compat: the SDK of the reference goes on without a token where the token API is not offered.
+            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => String::new(),
+            status => return Err(ImdsError::Status(status)),
+        };
+        *token = Some(Token { value: value.clone(), good_until: Instant::now() + TOKEN_TTL - TOKEN_MARGIN });
+        Ok(value)
+    }
+}
+
+fn may_pass(error: &ImdsError) -> bool {
+    match error {
+        ImdsError::Unreachable(_) => true,
+        ImdsError::Status(status) => {
+            status.is_server_error() || matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS)
+        }
+        ImdsError::Blackholed | ImdsError::TooLong => false,
+    }
+}
+
+fn unreachable(error: reqwest::Error) -> ImdsError {
+    ImdsError::Unreachable(error.without_url())
+}
+
+async fn text_of(mut response: reqwest::Response) -> Result<String, ImdsError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_BODY {
+            return Err(ImdsError::TooLong);
+        }
+    }
+    Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::fake::{Answer, Fake};
+
+    fn settings(fake: &Fake) -> Settings {
+        Settings { endpoint: Some(format!("{}/", fake.url())), blackholed: false }
+    }
+
+    #[tokio::test]
+    async fn one_token_serves_many_requests_and_a_missing_thing_is_none() {
+        let fake = Fake::start(|request| match (request.method.as_str(), request.path.as_str()) {
+            ("PUT", "/latest/api/token") => Answer::text(200, "tok"),
+            ("GET", "/latest/meta-data/instance-id") => Answer::text(200, "i-1"),
+            _ => Answer::text(404, "no"),
+        })
+        .await;
+        let imds = Imds::new(settings(&fake)).unwrap();
+        assert_eq!(imds.get("meta-data/instance-id").await.unwrap().as_deref(), Some("i-1"));
+        assert_eq!(imds.get("meta-data/outpost-arn").await.unwrap(), None);
+        let seen = fake.requests();
+        assert_eq!(
+            seen.iter().map(|r| r.path.as_str()).collect::<Vec<_>>(),
+            ["/latest/api/token", "/latest/meta-data/instance-id", "/latest/meta-data/outpost-arn"]
+        );
+        assert_eq!(seen[0].header("x-aws-ec2-metadata-token-ttl-seconds"), Some("21600"));
+        assert_eq!(seen[1].header("x-aws-ec2-metadata-token"), Some("tok"));
+    }
+
+    #[tokio::test]
+    async fn a_refused_token_is_fetched_again() {
+        let fake = Fake::start(|request| match request.method.as_str() {
+            "PUT" => Answer::text(200, if request.number == 0 { "old" } else { "new" }),
+            _ if request.header("x-aws-ec2-metadata-token") == Some("new") => Answer::text(200, "mac"),
+            _ => Answer::text(401, ""),
+        })
+        .await;
+        let imds = Imds::new(settings(&fake)).unwrap();
+        assert_eq!(imds.get("meta-data/mac").await.unwrap().as_deref(), Some("mac"));
+    }
+
+    #[tokio::test]
+    async fn tries_are_limited_and_a_client_error_is_not_repeated() {
+        for (status, gets) in [(500, 3), (400, 1)] {
+            let fake = Fake::start(move |request| match request.method.as_str() {
+                "PUT" => Answer::text(200, "tok"),
+                _ => Answer::text(status, ""),
+            })
+            .await;
+            let imds = Imds::new(settings(&fake)).unwrap();
+            assert!(matches!(imds.get("user-data").await, Err(ImdsError::Status(_))));
+            assert_eq!(fake.requests().iter().filter(|r| r.method == "GET").count(), gets, "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_token_api_it_goes_on_without_token() {
+        let fake = Fake::start(|request| match request.method.as_str() {
+            "PUT" => Answer::text(403, ""),
+            _ => Answer::text(200, "x"),
+        })
+        .await;
+        let imds = Imds::new(settings(&fake)).unwrap();
+        assert_eq!(imds.get("user-data").await.unwrap().as_deref(), Some("x"));
+        assert_eq!(fake.requests()[1].header("x-aws-ec2-metadata-token"), None);
+    }
+
+    #[tokio::test]
+    async fn an_endless_answer_is_cut_off() {
+        let fake = Fake::start(|_| Answer::text(200, &"x".repeat(MAX_BODY + 1))).await;
+        let imds = Imds::new(settings(&fake)).unwrap();
+        assert!(matches!(imds.get("user-data").await, Err(ImdsError::TooLong)));
+    }
+
+    #[tokio::test]
+    async fn a_black_holed_client_opens_no_connection() {
+        let fake = Fake::start(|_| Answer::text(200, "x")).await;
+        let imds = Imds::new(Settings { blackholed: true, ..settings(&fake) }).unwrap();
+        assert!(matches!(imds.get("user-data").await, Err(ImdsError::Blackholed)));
+        assert!(fake.requests().is_empty());
+    }
+}

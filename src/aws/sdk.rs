@@ -1,0 +1,228 @@
+//! The one way an SDK client is made (spec `registration.md` §4, `config.md` §2.1).
+//!
+//! Owns HTTP client, time-outs, retries, endpoint choice and the `User-Agent` of every SDK call. It owns no credentials and makes
+//! no call. The invariant: no client exists without an explicit HTTP client and a pinned behaviour version, since the SDK's own
+//! defaults are compiled out.
+
+use super::proxy::ProxySettings;
+use super::transport::{self, BadProxy};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_ecs::config::retry::RetryConfig;
+use aws_sdk_ecs::config::timeout::TimeoutConfig;
+use aws_sdk_ecs::config::{BehaviorVersion, IdentityCache, Intercept, Region};
+use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextMut;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
+use std::time::Duration;
+
+/// Connect 30 s, TLS 10 s and 2 s for the answer: the reference's budget for one attempt at the ECS API.
+const ECS_ATTEMPT: Duration = Duration::from_secs(42);
+/// The reference's budget for one attempt at ECR.
+const ECR_ATTEMPT: Duration = Duration::from_secs(5);
+const CONNECT: Duration = Duration::from_secs(30);
+/// Attempts below the loops of the callers: the SDK's standard number.
+const ATTEMPTS: u32 = 3;
+
+/// What the clients need to know. Filled in once at start-up.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Region of the instance.
+    pub region: String,
+    /// `ECS_BACKEND_HOST`, with or without scheme.
+    pub backend_host: Option<String>,
+    /// `AWS_ENDPOINT_URL`.
+    pub endpoint_url: Option<String>,
+    /// `AWS_ENDPOINT_URL_ECS`.
+    pub endpoint_url_ecs: Option<String>,
+    /// `AWS_ENDPOINT_URL_ECR`.
+    pub endpoint_url_ecr: Option<String>,
+    /// Ask for dual-stack endpoints (IPv6-only instances).
+    pub dual_stack: bool,
+    /// Ask for FIPS endpoints.
+    pub fips: bool,
+    /// Proxies.
+    pub proxy: ProxySettings,
+    /// What the agent calls itself.
+    pub agent: AgentName,
+}
+
+/// What the agent calls itself towards AWS.
+#[derive(Clone, Debug, Default)]
+pub struct AgentName {
+    /// Version without `v`.
+    pub version: String,
+    /// Short hash of the source.
+    pub hash: String,
+    /// `ECS_DETAILED_OS_FAMILY` or `LINUX`.
+    pub os_family: String,
+}
+
+impl AgentName {
+    /// `User-Agent` of calls to ECS.
+    pub fn user_agent(&self) -> String {
+        format!(
+            "Amazon ECS Agent - v{} ({}) (linux; {}) (+http://aws.amazon.com/ecs/)",
+            self.version, self.hash, self.os_family
+        )
+    }
+
+    /// `User-Agent` of calls to other services: the same without the OS family.
+    pub fn plain_user_agent(&self) -> String {
+        format!("Amazon ECS Agent - v{} ({}) (linux) (+http://aws.amazon.com/ecs/)", self.version, self.hash)
+    }
+}
+
+impl Settings {
+    /// The address that replaces the ECS endpoint, if any.
+    pub fn ecs_endpoint(&self) -> Option<String> {
+        first_of([&self.backend_host, &self.endpoint_url_ecs, &self.endpoint_url])
+    }
+
+    /// The address that replaces the ECR endpoint; the payload's own override wins.
+    fn ecr_endpoint(&self, override_of_payload: &str) -> Option<String> {
+        let payload = Some(override_of_payload.to_owned());
+        first_of([&payload, &self.endpoint_url_ecr, &self.endpoint_url])
+    }
+}
+
+fn first_of<const N: usize>(candidates: [&Option<String>; N]) -> Option<String> {
+    let chosen = candidates.into_iter().flatten().map(|text| text.trim()).find(|text| !text.is_empty())?;
+    Some(if chosen.contains("://") { chosen.to_owned() } else { format!("https://{chosen}") })
+}
+
+/// Makes SDK clients.
+#[derive(Clone, Debug)]
+pub struct Sdk {
+    settings: Settings,
+    http: SharedHttpClient,
+}
+
+impl Sdk {
+    /// Fails only on an unusable proxy address.
+    pub fn new(settings: Settings) -> Result<Self, BadProxy> {
+        let http = transport::http_client(&settings.proxy)?;
+        Ok(Self { settings, http })
+    }
+
+    /// The HTTP client all clients share.
+    pub fn http(&self) -> SharedHttpClient {
+        self.http.clone()
+    }
+
+    /// A client of the ECS API.
+    pub fn ecs(&self, credentials: SharedCredentialsProvider) -> aws_sdk_ecs::Client {
+        let mut config = aws_sdk_ecs::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new(self.settings.region.clone()))
+            .credentials_provider(credentials)
+            .identity_cache(IdentityCache::no_cache())
+            .http_client(self.http.clone())
+            .sleep_impl(TokioSleep::new())
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .timeout_config(timeouts(ECS_ATTEMPT))
+            .interceptor(UserAgent(self.settings.agent.user_agent()));
+        // An explicit address is the operator's choice: no endpoint variant is asked for beside it.
+        match self.settings.ecs_endpoint() {
+            Some(endpoint) => config.set_endpoint_url(Some(endpoint)),
+            None => {
+                config.set_use_dual_stack(Some(self.settings.dual_stack)).set_use_fips(Some(self.settings.fips));
+                &mut config
+            }
+        };
+        aws_sdk_ecs::Client::from_conf(config.build())
+    }
+
+    /// A client of ECR in `region` (empty = the instance's), at `endpoint_override` if that is not empty.
+    pub fn ecr(
+        &self,
+        region: &str,
+        endpoint_override: &str,
+        credentials: SharedCredentialsProvider,
+    ) -> aws_sdk_ecr::Client {
+        let region = if region.is_empty() { &self.settings.region } else { region };
+        let mut config = aws_sdk_ecr::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new(region.to_owned()))
+            .credentials_provider(credentials)
+            .identity_cache(IdentityCache::no_cache())
+            .http_client(self.http.clone())
+            .sleep_impl(TokioSleep::new())
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .timeout_config(timeouts(ECR_ATTEMPT))
+            .interceptor(UserAgent(self.settings.agent.plain_user_agent()));
+        match self.settings.ecr_endpoint(endpoint_override) {
+            Some(endpoint) => config.set_endpoint_url(Some(endpoint)),
+            None => {
+                config.set_use_dual_stack(Some(self.settings.dual_stack)).set_use_fips(Some(self.settings.fips));
+                &mut config
+            }
+        };
+        aws_sdk_ecr::Client::from_conf(config.build())
+    }
+}
+
+fn timeouts(attempt: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT.min(attempt))
+        .operation_attempt_timeout(attempt)
+        .operation_timeout(attempt * ATTEMPTS)
+        .build()
+}
+
+/// Replaces the SDK's `User-Agent` by ours and drops its second one.
+#[derive(Debug)]
+struct UserAgent(String);
+
+impl Intercept for UserAgent {
+    fn name(&self) -> &'static str {
+        "UserAgent"
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let headers = context.request_mut().headers_mut();
+        headers.remove("x-amz-user-agent");
+        headers.try_insert("user-agent", self.0.clone())?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operators_address_wins_over_the_sdks_variables() {
+        let table = [
+            // (backend host, AWS_ENDPOINT_URL_ECS, AWS_ENDPOINT_URL, result)
+            (Some("ecs.corp:8443"), Some("https://b"), Some("https://c"), Some("https://ecs.corp:8443")),
+            (Some(" http://127.0.0.1:1 "), None, None, Some("http://127.0.0.1:1")),
+            (Some(""), Some("https://b"), Some("https://c"), Some("https://b")),
+            (None, None, Some("https://c"), Some("https://c")),
+            (None, None, None, None),
+        ];
+        for (host, ecs, all, expected) in table {
+            let settings = Settings {
+                backend_host: host.map(str::to_owned),
+                endpoint_url_ecs: ecs.map(str::to_owned),
+                endpoint_url: all.map(str::to_owned),
+                ..Settings::default()
+            };
+            assert_eq!(settings.ecs_endpoint().as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn an_endpoint_in_the_payload_wins_for_ecr() {
+        let settings = Settings { endpoint_url: Some("http://all".to_owned()), ..Settings::default() };
+        assert_eq!(settings.ecr_endpoint("ecr.example.com").as_deref(), Some("https://ecr.example.com"));
+        assert_eq!(settings.ecr_endpoint("").as_deref(), Some("http://all"));
+    }
+}

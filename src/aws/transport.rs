@@ -1,0 +1,101 @@
+//! The HTTP client under all SDK clients: one TLS stack (rustls with ring), and the right proxy for each request.
+//!
+//! Owns the choice between going direct and going through a proxy, made for every request from [`ProxySettings`], since a client
+//! may talk to several hosts. It knows nothing of AWS services. The invariant: without proxy settings there is exactly one pool.
+
+use super::proxy::ProxySettings;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::{Builder, Connector};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use std::sync::Arc;
+use url::Url;
+
+/// A proxy address that cannot be used. The address itself is left out: it may carry a password.
+#[derive(Debug, thiserror::Error)]
+#[error("the {0} address is not a URL")]
+pub struct BadProxy(&'static str);
+
+/// A client that goes through the proxies of `settings`.
+pub fn http_client(settings: &ProxySettings) -> Result<SharedHttpClient, BadProxy> {
+    super::install_tls();
+    let direct = pool(ProxyConfig::disabled());
+    let of = |proxy: &Option<crate::model::Secret>, name| match proxy.as_ref().filter(|proxy| !proxy.is_empty()) {
+        None => Ok(None),
+        Some(address) => {
+            let config = ProxyConfig::all(with_scheme(address.expose())).map_err(|_| BadProxy(name))?;
+            Ok(Some((address.clone(), pool(config))))
+        }
+    };
+    let proxies: Vec<_> =
+        [of(&settings.http, "HTTP_PROXY")?, of(&settings.https, "HTTPS_PROXY")?].into_iter().flatten().collect();
+    if proxies.is_empty() {
+        return Ok(direct);
+    }
+    let (addresses, pools) = proxies.into_iter().unzip();
+    Ok(SharedHttpClient::new(Routed { settings: settings.clone(), direct, addresses: Arc::new(addresses), pools }))
+}
+
+/// A client that never uses a proxy, for IMDS.
+pub fn direct_client() -> SharedHttpClient {
+    super::install_tls();
+    pool(ProxyConfig::disabled())
+}
+
+/// `host:port` is a common way to write a proxy; it means http.
+pub(crate) fn with_scheme(address: &str) -> String {
+    if address.contains("://") { address.to_owned() } else { format!("http://{address}") }
+}
+
+fn pool(proxy: ProxyConfig) -> SharedHttpClient {
+    Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut connector =
+            Connector::builder().tls_provider(Provider::Rustls(CryptoMode::Ring)).proxy_config(proxy.clone());
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+        connector.build()
+    })
+}
+
+#[derive(Debug)]
+struct Routed {
+    settings: ProxySettings,
+    direct: SharedHttpClient,
+    addresses: Arc<Vec<crate::model::Secret>>,
+    pools: Vec<SharedHttpClient>,
+}
+
+impl HttpClient for Routed {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(RoutedConnector {
+            settings: self.settings.clone(),
+            direct: self.direct.http_connector(settings, components),
+            addresses: Arc::clone(&self.addresses),
+            pools: self.pools.iter().map(|pool| pool.http_connector(settings, components)).collect(),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct RoutedConnector {
+    settings: ProxySettings,
+    direct: SharedHttpConnector,
+    addresses: Arc<Vec<crate::model::Secret>>,
+    pools: Vec<SharedHttpConnector>,
+}
+
+impl HttpConnector for RoutedConnector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let proxy = Url::parse(request.uri()).ok().and_then(|url| self.settings.for_url(&url).cloned());
+        let chosen = proxy.and_then(|proxy| self.addresses.iter().position(|address| *address == proxy));
+        match chosen.and_then(|index| self.pools.get(index)) {
+            Some(pool) => pool.call(request),
+            None => self.direct.call(request),
+        }
+    }
+}

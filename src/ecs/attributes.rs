@@ -1,0 +1,202 @@
+//! The capability attributes of the instance, in the order of the reference (spec `registration.md` §6).
+//!
+//! Owns which capability is advertised under which condition; what the host can do comes in as [`Capabilities`]. It asks nobody.
+//! The invariant: nothing is advertised that this version of the agent does not do, so ECS never places a task that would be
+//! refused. A feature adds its line here in the same change that builds it.
+
+/// Docker API versions ECS knows as attributes, oldest first. 1.26, 1.27 and 1.31 never were attributes.
+const ADVERTISED_API_VERSIONS: [&str; 13] =
+    ["1.17", "1.18", "1.19", "1.20", "1.21", "1.22", "1.23", "1.24", "1.25", "1.28", "1.29", "1.30", "1.32"];
+
+/// Log drivers and the Docker API version each needs.
+const LOG_DRIVERS: [(&str, &str); 10] = [
+    ("json-file", "1.18"),
+    ("syslog", "1.18"),
+    ("journald", "1.19"),
+    ("gelf", "1.20"),
+    ("fluentd", "1.20"),
+    ("awslogs", "1.21"),
+    ("splunk", "1.22"),
+    ("logentries", "1.25"),
+    ("sumologic", "1.29"),
+    ("none", "1.19"),
+];
+
+/// What the host and the operator allow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Docker API versions the daemon supports, in any order, e.g. `1.41`.
+    pub docker_api_versions: Vec<String>,
+    /// `ECS_AVAILABLE_LOGGING_DRIVERS`, in the operator's order.
+    pub log_drivers: Vec<String>,
+    /// `ECS_DISABLE_PRIVILEGED`.
+    pub privileged_disabled: bool,
+    /// `ECS_SELINUX_CAPABLE`.
+    pub selinux: bool,
+    /// `ECS_APPARMOR_CAPABLE`.
+    pub apparmor: bool,
+    /// `ECS_DISABLE_DOCKER_HEALTH_CHECK`.
+    pub health_check_disabled: bool,
+    /// `ECS_DETAILED_OS_FAMILY`; empty = left out.
+    pub os_family_detailed: String,
+}
+
+/// One attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attribute {
+    /// Name.
+    pub name: String,
+    /// Value, if it has one.
+    pub value: Option<String>,
+}
+
+impl Attribute {
+    /// An attribute that has a value.
+    pub fn with_value(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { name: name.into(), value: Some(value.into()) }
+    }
+}
+
+/// All capability attributes, in order; and after them those that describe the operating system.
+pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
+    let supports = |version: &str| capabilities.docker_api_versions.iter().any(|known| known == version);
+    let mut names: Vec<String> = Vec::new();
+    names.push("ecs.capability.ecr-endpoint".to_owned());
+    names.push("ecs.capability.container-ordering".to_owned());
+    names.push("ecs.capability.full-sync".to_owned());
+    if !capabilities.privileged_disabled {
+        names.push("com.amazonaws.ecs.capability.privileged-container".to_owned());
+    }
+    for version in ADVERTISED_API_VERSIONS.into_iter().filter(|version| supports(version)) {
+        names.push(format!("com.amazonaws.ecs.capability.docker-remote-api.{version}"));
+    }
+    for driver in &capabilities.log_drivers {
+        if LOG_DRIVERS.iter().any(|(known, needs)| known == driver && supports(needs)) {
+            names.push(format!("com.amazonaws.ecs.capability.logging-driver.{driver}"));
+        }
+    }
+    if capabilities.selinux {
+        names.push("com.amazonaws.ecs.capability.selinux".to_owned());
+    }
+    if capabilities.apparmor {
+        names.push("com.amazonaws.ecs.capability.apparmor".to_owned());
+    }
+    if supports("1.19") {
+        names.push("com.amazonaws.ecs.capability.ecr-auth".to_owned());
+        names.push("ecs.capability.execution-role-ecr-pull".to_owned());
+    }
+    if supports("1.24") && !capabilities.health_check_disabled {
+        names.push("ecs.capability.container-health-check".to_owned());
+    }
+    let mut list: Vec<Attribute> = names.into_iter().map(|name| Attribute { name, value: None }).collect();
+    list.push(Attribute::with_value("ecs.os-type", "linux"));
+    list.push(Attribute::with_value("ecs.os-family", "LINUX"));
+    if !capabilities.os_family_detailed.is_empty() {
+        list.push(Attribute::with_value("ecs.os-type-detailed", &capabilities.os_family_detailed));
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ecs::report::tests::golden;
+
+    fn recorded_host() -> Capabilities {
+        let minor = 17..=41;
+        Capabilities {
+            docker_api_versions: minor.map(|minor| format!("1.{minor}")).collect(),
+            log_drivers: ["json-file", "awslogs", "none"].map(str::to_owned).to_vec(),
+            os_family_detailed: "LINUX".to_owned(),
+            ..Capabilities::default()
+        }
+    }
+
+    /// What the reference advertised in the recording and this version does not, with the reason.
+    const NOT_YET: [(&str, &str); 24] = [
+        ("ecs.capability.private-registry-authentication.secretsmanager", "Secrets Manager credentials are refused"),
+        ("ecs.capability.secrets.ssm.environment-variables", "secrets are refused"),
+        ("ecs.capability.secrets.ssm.bootstrap.log-driver", "secrets are refused"),
+        ("ecs.capability.secrets.asm.environment-variables", "secrets are refused"),
+        ("ecs.capability.secrets.asm.bootstrap.log-driver", "secrets are refused"),
+        ("ecs.capability.env-files.s3", "environment files are refused"),
+        ("ecs.capability.network.container-port-range", "port ranges are refused"),
+        ("ecs.capability.container-restart-policy", "restart policies are refused"),
+        ("com.amazonaws.ecs.capability.task-iam-role", "no credentials endpoint"),
+        ("com.amazonaws.ecs.capability.task-iam-role-network-host", "no credentials endpoint"),
+        ("ecs.capability.task-cpu-mem-limit", "task limits are refused"),
+        ("ecs.capability.increased-task-cpu-limit", "task limits are refused"),
+        ("ecs.capability.docker-plugin.local", "Docker volumes are refused"),
+        ("ecs.capability.aws-appmesh", "proxy configurations are refused"),
+        ("ecs.capability.task-eia", "associations are refused"),
+        ("ecs.capability.task-eia.optimized-cpu", "associations are refused"),
+        ("ecs.capability.firelens.fluentd", "FireLens is refused"),
+        ("ecs.capability.firelens.fluentbit", "FireLens is refused"),
+        ("com.amazonaws.ecs.capability.logging-driver.awsfirelens", "FireLens is refused"),
+        ("ecs.capability.logging-driver.awsfirelens.log-driver-buffer-limit", "FireLens is refused"),
+        ("ecs.capability.firelens.non-root-user", "FireLens is refused"),
+        ("ecs.capability.efs", "EFS volumes are refused"),
+        ("ecs.capability.storage.s3-files", "S3 Files volumes are refused"),
+        ("ecs.capability.firelens.options.config.file", "FireLens is refused"),
+    ];
+    const NOT_YET_EITHER: [(&str, &str); 3] = [
+        ("ecs.capability.firelens.options.config.s3", "FireLens is refused"),
+        ("ecs.capability.storage.ebsta-non-root-user", "EBS volumes are refused"),
+        ("ecs.capability.ipv6-only", "IPv6-only instances are not served"),
+    ];
+
+    #[test]
+    fn the_recorded_list_without_what_is_not_built_yet_in_the_recorded_order() {
+        let missing: Vec<&str> = NOT_YET.iter().chain(&NOT_YET_EITHER).map(|(name, _)| *name).collect();
+        let golden = golden("register_container_instance");
+        let recorded: Vec<(String, Option<String>)> = golden["body"]["attributes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|a| (a["name"].as_str().unwrap().to_owned(), a["value"].as_str().map(str::to_owned)))
+            .filter(|(name, _)| name != "rack")
+            .collect();
+        for name in &missing {
+            assert!(recorded.iter().any(|(known, _)| known == name), "{name} is not in the recording");
+        }
+        let expected: Vec<_> = recorded.into_iter().filter(|(name, _)| !missing.contains(&name.as_str())).collect();
+        let ours: Vec<_> = attributes(&recorded_host()).into_iter().map(|a| (a.name, a.value)).collect();
+        assert_eq!(ours, expected);
+    }
+
+    #[test]
+    fn flags_and_versions_switch_attributes() {
+        let has = |capabilities: &Capabilities, name: &str| attributes(capabilities).iter().any(|a| a.name == name);
+        let host = recorded_host();
+        let table: [(&str, Capabilities, bool); 9] = [
+            ("com.amazonaws.ecs.capability.privileged-container", host.clone(), true),
+            (
+                "com.amazonaws.ecs.capability.privileged-container",
+                Capabilities { privileged_disabled: true, ..host.clone() },
+                false,
+            ),
+            ("com.amazonaws.ecs.capability.selinux", Capabilities { selinux: true, ..host.clone() }, true),
+            ("com.amazonaws.ecs.capability.apparmor", Capabilities { apparmor: true, ..host.clone() }, true),
+            ("com.amazonaws.ecs.capability.apparmor", host.clone(), false),
+            (
+                "ecs.capability.container-health-check",
+                Capabilities { health_check_disabled: true, ..host.clone() },
+                false,
+            ),
+            (
+                "com.amazonaws.ecs.capability.ecr-auth",
+                Capabilities { docker_api_versions: vec!["1.18".to_owned()], ..host.clone() },
+                false,
+            ),
+            (
+                "com.amazonaws.ecs.capability.logging-driver.splunk",
+                Capabilities { log_drivers: vec!["splunk".to_owned(), "awsfirelens".to_owned()], ..host.clone() },
+                true,
+            ),
+            ("ecs.os-type-detailed", Capabilities { os_family_detailed: String::new(), ..host }, false),
+        ];
+        for (name, capabilities, expected) in table {
+            assert_eq!(has(&capabilities, name), expected, "{name}");
+        }
+    }
+}

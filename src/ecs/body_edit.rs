@@ -1,0 +1,41 @@
+//! Changes the JSON body of a call before it is signed, where the public SDK differs from the agent's private API model: fields it
+//! lacks, and zeros it sends.
+//!
+//! Owns the edit, not its content. The invariant: `content-length` and the signature always fit the new body.
+
+use aws_sdk_ecs::config::Intercept;
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextMut;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::config_bag::ConfigBag;
+use serde_json::{Map, Value};
+
+/// One edit, with the value it needs.
+#[derive(Debug)]
+pub(super) struct BodyEdit {
+    pub(super) value: String,
+    pub(super) edit: fn(body: &mut Map<String, Value>, value: &str),
+}
+
+impl Intercept for BodyEdit {
+    fn name(&self) -> &'static str {
+        "BodyEdit"
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let request = context.request_mut();
+        let bytes = request.body().bytes().ok_or("the request body is a stream")?;
+        let mut members: Map<String, Value> = serde_json::from_slice(bytes)?;
+        (self.edit)(&mut members, &self.value);
+        let body = serde_json::to_vec(&members)?;
+        request.headers_mut().try_insert("content-length", body.len().to_string())?;
+        *request.body_mut() = SdkBody::from(body);
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! DiscoverPollEndpoint: where ACS and TCS are (spec `registration.md` §10).
+//!
+//! Owns the answer for one container instance, shared by all users for twelve hours. It opens no websocket. The invariant: an
+//! expired answer is better than none, so it is dropped only when a new one has come.
+
+use super::body_edit::BodyEdit;
+use aws_sdk_ecs::error::DisplayErrorContext;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+const LIFETIME: Duration = Duration::from_secs(12 * 3600);
+
+/// Where the websockets of this instance are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PollEndpoints {
+    /// Base address of ACS; `None` if ECS named none.
+    pub acs: Option<String>,
+    /// Base address of TCS.
+    pub telemetry: Option<String>,
+    /// Base address for Service Connect's agent.
+    pub service_connect: Option<String>,
+}
+
+/// The endpoints cannot be told.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("DiscoverPollEndpoint: {0}")]
+pub struct DiscoverError(String);
+
+/// Discovers and remembers endpoints.
+#[derive(Debug)]
+pub struct PollEndpointCache {
+    client: aws_sdk_ecs::Client,
+    cluster: String,
+    zone_id: String,
+    lifetime: Duration,
+    last: Mutex<Option<Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    container_instance: String,
+    since: Instant,
+    endpoints: Arc<PollEndpoints>,
+}
+
+impl PollEndpointCache {
+    /// `cluster` as configured; `zone_id` may be empty.
+    pub fn new(client: aws_sdk_ecs::Client, cluster: String, zone_id: String) -> Self {
+        Self { client, cluster, zone_id, lifetime: LIFETIME, last: Mutex::new(None) }
+    }
+
+    /// The endpoints of this container instance. Users wait for each other, so one call serves all.
+    pub async fn get(&self, container_instance: &str) -> Result<Arc<PollEndpoints>, DiscoverError> {
+        let mut last = self.last.lock().await;
+        let known = last.as_ref().filter(|known| known.container_instance == container_instance);
+        if let Some(known) = known.filter(|known| known.since.elapsed() < self.lifetime) {
+            return Ok(Arc::clone(&known.endpoints));
+        }
+        match self.ask(container_instance).await {
+            Ok(endpoints) => {
+                let endpoints = Arc::new(endpoints);
+                let container_instance = container_instance.to_owned();
+                *last = Some(Known { container_instance, since: Instant::now(), endpoints: Arc::clone(&endpoints) });
+                Ok(endpoints)
+            }
+            Err(error) => match known {
+                Some(known) => {
+                    tracing::warn!(%error, "using the endpoints discovered earlier");
+                    Ok(Arc::clone(&known.endpoints))
+                }
+                None => Err(error),
+            },
+        }
+    }
+
+    async fn ask(&self, container_instance: &str) -> Result<PollEndpoints, DiscoverError> {
+        let output = self
+            .client
+            .discover_poll_endpoint()
+            .cluster(&self.cluster)
+            .container_instance(container_instance)
+            .customize()
+            .interceptor(BodyEdit {
+                value: self.zone_id.clone(),
+                edit: |body, zone_id| {
+                    body.insert("zoneId".to_owned(), zone_id.into());
+                },
+            })
+            .send()
+            .await
+            .map_err(|error| DiscoverError(DisplayErrorContext(&error).to_string()))?;
+        let named = |endpoint: Option<String>| endpoint.filter(|endpoint| !endpoint.is_empty());
+        Ok(PollEndpoints {
+            acs: named(output.endpoint),
+            telemetry: named(output.telemetry_endpoint),
+            service_connect: named(output.service_connect_endpoint),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::fake::{Answer, Fake};
+    use crate::ecs::report::tests::{client, golden};
+    use serde_json::json;
+
+    const ARN: &str = "arn:aws:ecs:us-west-2:123456789012:container-instance/judge/0123456789abcdef0123456789abcdef";
+
+    fn found() -> Answer {
+        Answer::json(200, &json!({"endpoint": "https://acs.example.com/", "telemetryEndpoint": ""}))
+    }
+
+    #[tokio::test]
+    async fn the_request_is_the_recorded_one_and_the_answer_is_kept_per_instance() {
+        let fake = Fake::start(|_| found()).await;
+        let cache = PollEndpointCache::new(client(&fake.url()), "judge".to_owned(), String::new());
+        for _ in 0..2 {
+            let endpoints = cache.get(ARN).await.unwrap();
+            assert_eq!(endpoints.acs.as_deref(), Some("https://acs.example.com/"));
+            assert_eq!(endpoints.telemetry, None);
+        }
+        let seen = fake.requests();
+        assert_eq!(seen.len(), 1);
+        let golden = golden("discover_poll_endpoint");
+        assert_eq!(seen[0].json(), golden["body"]);
+        for name in ["X-Amz-Target", "User-Agent", "Content-Type", "Content-Length"] {
+            assert_eq!(seen[0].header(name), golden["headers"][name].as_str(), "{name}");
+        }
+        cache.get("another").await.unwrap();
+        assert_eq!(fake.requests().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_expired_answer_is_the_fallback_and_without_one_it_is_an_error() {
+        let fake = Fake::start(|request| match request.number {
+            0 => found(),
+            _ => Answer::error(400, "AccessDeniedException", "no"),
+        })
+        .await;
+        let mut cache = PollEndpointCache::new(client(&fake.url()), "judge".to_owned(), "usw2-az2".to_owned());
+        cache.lifetime = Duration::ZERO;
+        let first = cache.get(ARN).await.unwrap();
+        assert_eq!(cache.get(ARN).await.unwrap(), first);
+        let error = cache.get("another").await.unwrap_err();
+        assert!(error.to_string().contains("AccessDenied"), "{error}");
+        assert_eq!(fake.requests()[1].json()["zoneId"], "usw2-az2");
+    }
+}

@@ -1,0 +1,443 @@
+//! RegisterContainerInstance (spec `registration.md` §4, §5).
+//!
+//! Owns the request, the creation of the `default` cluster, the retries in the process and the class of every error. It gathers no
+//! facts (they come in as [`Registration`]) and does not exit. The invariant: success means that ECS named an ARN and took every
+//! attribute as sent.
+
+use super::attributes::Attribute;
+use super::body_edit::BodyEdit;
+use crate::aws::backoff::{Backoff, Shape};
+use crate::aws::identity::SignedDocument;
+use aws_sdk_ecs::error::{BoxError, DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_ecs::operation::register_container_instance::{
+    RegisterContainerInstanceError, RegisterContainerInstanceOutput,
+};
+use aws_sdk_ecs::types::{self, ContainerInstance, Resource, Tag};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+const DEFAULT_CLUSTER: &str = "default";
+const RETRY: Shape = Shape { initial: Duration::from_secs(3), max: Duration::from_secs(192), factor: 2.0, jitter: 0.2 };
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// CPU units of one logical CPU.
+const UNITS_PER_CPU: u32 = 1024;
+
+/// Everything that is said about the instance.
+#[derive(Clone, Debug, Default)]
+pub struct Registration {
+    /// Cluster as configured; `None` = `default`, created if it does not exist.
+    pub cluster: Option<String>,
+    /// ARN of an earlier registration: this one renews it.
+    pub container_instance: Option<String>,
+    /// Identity document and signature; `None` sends both empty.
+    pub identity: Option<SignedDocument>,
+    /// What tasks may use.
+    pub resources: HostResources,
+    /// `ECS_INSTANCE_ATTRIBUTES`; sent by the first registration only.
+    pub custom_attributes: BTreeMap<String, String>,
+    /// Attributes of this agent and host, in order.
+    pub attributes: Vec<Attribute>,
+    /// Tags of the container instance.
+    pub tags: BTreeMap<String, String>,
+    /// Random and the same for all tries of one process: makes the call repeatable.
+    pub client_token: String,
+}
+
+/// What the host offers to tasks.
+#[derive(Clone, Debug, Default)]
+pub struct HostResources {
+    /// Logical CPUs.
+    pub cpus: u32,
+    /// Memory for tasks in MiB, see [`memory_for_tasks`].
+    pub memory_mib: u32,
+    /// Reserved TCP ports, in the operator's order.
+    pub tcp_ports: Vec<u16>,
+    /// Reserved UDP ports, in the operator's order.
+    pub udp_ports: Vec<u16>,
+}
+
+/// What ECS made of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// ARN of the container instance.
+    pub container_instance: String,
+    /// The cluster it is in: as configured, or `default`.
+    pub cluster: String,
+    /// Name of the availability zone; empty if ECS did not say.
+    pub availability_zone: String,
+}
+
+/// Why the instance is not registered.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// It will fail again: exit 5, do not restart.
+    #[error("registration is impossible: {0}")]
+    Terminal(String),
+    /// A later process may succeed: exit 1.
+    #[error("registration failed: {0}")]
+    Restart(String),
+}
+
+impl RegisterError {
+    /// The exit code the supervisor understands.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Terminal(_) => 5,
+            Self::Restart(_) => 1,
+        }
+    }
+}
+
+/// Memory for tasks in MiB: what the host has (bytes), less what is reserved (MiB).
+pub fn memory_for_tasks(total_bytes: u64, reserved_mib: u32) -> Result<u32, RegisterError> {
+    let total = total_bytes / (1024 * 1024);
+    let left = total.checked_sub(u64::from(reserved_mib)).ok_or_else(|| {
+        RegisterError::Restart(format!("reserved memory ({reserved_mib} MiB) is more than the host has ({total} MiB)"))
+    })?;
+    Ok(u32::try_from(left).unwrap_or(u32::MAX))
+}
+
+/// Registers, or renews a registration. Tries for up to an hour while ECS throttles or fails.
+pub async fn register(client: &aws_sdk_ecs::Client, registration: &Registration) -> Result<Registered, RegisterError> {
+    register_with(client, registration, RETRY, PATIENCE).await
+}
+
+async fn register_with(
+    client: &aws_sdk_ecs::Client,
+    registration: &Registration,
+    retry: Shape,
+    patience: Duration,
+) -> Result<Registered, RegisterError> {
+    let configured = registration.cluster.as_deref().filter(|cluster| !cluster.is_empty());
+    let cluster = configured.unwrap_or(DEFAULT_CLUSTER);
+    let mut answer = call_patiently(client, registration, cluster, retry, patience).await;
+    if configured.is_none() && answer.as_ref().is_err_and(is_cluster_missing) {
+        tracing::info!("creating the cluster `default`");
+        let created = client.create_cluster().cluster_name(DEFAULT_CLUSTER).send().await;
+        created.map_err(|error| RegisterError::Restart(text_of(&error)))?;
+        answer = call_patiently(client, registration, cluster, retry, patience).await;
+    }
+    let output = answer.map_err(|error| classify(&error, registration.container_instance.is_some()))?;
+    let instance = output.container_instance.unwrap_or_else(|| ContainerInstance::builder().build());
+    accept(registration, cluster, &instance)
+}
+
+type CallError = SdkError<RegisterContainerInstanceError>;
+
+async fn call_patiently(
+    client: &aws_sdk_ecs::Client,
+    registration: &Registration,
+    cluster: &str,
+    retry: Shape,
+    patience: Duration,
+) -> Result<RegisterContainerInstanceOutput, CallError> {
+    let give_up = Instant::now() + patience;
+    let mut backoff = Backoff::new(retry);
+    loop {
+        match call(client, registration, cluster).await {
+            Err(error) if may_pass(&error) => {
+                let pause = backoff.pause();
+                if Instant::now() + pause >= give_up {
+                    return Err(error);
+                }
+                tracing::warn!(error = %text_of(&error), ?pause, "registration will be tried again");
+                tokio::time::sleep(pause).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn call(
+    client: &aws_sdk_ecs::Client,
+    registration: &Registration,
+    cluster: &str,
+) -> Result<RegisterContainerInstanceOutput, CallError> {
+    let identity = registration.identity.clone().unwrap_or_default();
+    let tags: Vec<Tag> =
+        registration.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
+    client
+        .register_container_instance()
+        .cluster(cluster)
+        .set_container_instance_arn(registration.container_instance.clone())
+        .instance_identity_document(identity.document)
+        .instance_identity_document_signature(identity.signature)
+        .set_total_resources(Some(resources(&registration.resources)))
+        .set_attributes(Some(wire_attributes(registration)?))
+        .set_tags(Some(tags).filter(|tags| !tags.is_empty()))
+        .customize()
+        .interceptor(BodyEdit { value: registration.client_token.clone(), edit: complete })
+        .send()
+        .await
+}
+
+/// Adds the token, and takes out the zeros the SDK sends for every number of a resource that is not given.
+fn complete(body: &mut Map<String, Value>, client_token: &str) {
+    body.insert("clientToken".to_owned(), client_token.into());
+    let resources = body.get_mut("totalResources").and_then(Value::as_array_mut);
+    for resource in resources.into_iter().flatten().filter_map(Value::as_object_mut) {
+        resource.retain(|_, value| value.as_f64() != Some(0.0));
+    }
+}
+
+fn resources(host: &HostResources) -> Vec<Resource> {
+    let number = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
+    let integer =
+        |name: &str, value: u32| Resource::builder().name(name).r#type("INTEGER").integer_value(number(value)).build();
+    let ports = |name: &str, ports: &[u16]| {
+        let ports = ports.iter().map(u16::to_string).collect();
+        Resource::builder().name(name).r#type("STRINGSET").set_string_set_value(Some(ports)).build()
+    };
+    vec![
+        integer("CPU", host.cpus.saturating_mul(UNITS_PER_CPU)),
+        integer("MEMORY", host.memory_mib),
+        ports("PORTS", &host.tcp_ports),
+        ports("PORTS_UDP", &host.udp_ports),
+    ]
+}
+
+/// Custom attributes first, and only when registering for the first time.
+fn sent_attributes(registration: &Registration) -> Vec<Attribute> {
+    let first = registration.container_instance.is_none();
+    let custom = registration.custom_attributes.iter().filter(|_| first);
+    let custom = custom.map(|(name, value)| Attribute::with_value(name, value));
+    custom.chain(registration.attributes.iter().cloned()).collect()
+}
+
+fn wire_attributes(registration: &Registration) -> Result<Vec<types::Attribute>, CallError> {
+    sent_attributes(registration)
+        .into_iter()
+        .map(|attribute| types::Attribute::builder().name(attribute.name).set_value(attribute.value).build())
+        .collect::<Result<_, _>>()
+        .map_err(|error| SdkError::construction_failure(BoxError::from(error)))
+}
+
+fn accept(registration: &Registration, cluster: &str, answer: &ContainerInstance) -> Result<Registered, RegisterError> {
+    let returned: BTreeMap<&str, &str> =
+        answer.attributes().iter().map(|a| (a.name(), a.value().unwrap_or_default())).collect();
+    for sent in sent_attributes(registration) {
+        let value = sent.value.unwrap_or_default();
+        if returned.get(sent.name.as_str()).copied().unwrap_or_default() != value {
+            return Err(RegisterError::Terminal(format!("ECS did not accept the attribute {}", sent.name)));
+        }
+    }
+    let availability_zone = returned.get("ecs.availability-zone").copied().unwrap_or_default().to_owned();
+    // A renewal keeps its ARN, whatever comes back.
+    let named = answer.container_instance_arn().filter(|arn| !arn.is_empty()).map(str::to_owned);
+    let container_instance = registration.container_instance.clone().or(named);
+    let container_instance =
+        container_instance.ok_or_else(|| RegisterError::Restart("ECS named no container instance".to_owned()))?;
+    Ok(Registered { container_instance, cluster: cluster.to_owned(), availability_zone })
+}
+
+fn may_pass(error: &CallError) -> bool {
+    matches!(error.code(), Some("ThrottlingException" | "ServerException" | "LimitExceededException"))
+}
+
+fn is_cluster_missing(error: &CallError) -> bool {
+    error.code() == Some("ClusterNotFoundException")
+        || error.message().is_some_and(|message| message.contains("Cluster not found."))
+}
+
+fn classify(error: &CallError, renewal: bool) -> RegisterError {
+    let type_changed = || {
+        let message = error.message().unwrap_or_default();
+        renewal && message.contains("Container instance type changes are not supported.")
+    };
+    match error.code() {
+        _ if is_cluster_missing(error) => RegisterError::Restart(text_of(error)),
+        Some("InvalidParameterException" | "ClientException") => RegisterError::Terminal(text_of(error)),
+        _ if type_changed() => RegisterError::Terminal(text_of(error)),
+        Some(_) | None => RegisterError::Restart(text_of(error)),
+    }
+}
+
+fn text_of<E>(error: &SdkError<E>) -> String
+where
+    SdkError<E>: ProvideErrorMetadata,
+    E: std::error::Error + 'static,
+{
+    match error.code() {
+        Some(code) => format!("{code}: {}", error.message().unwrap_or_default()),
+        None => DisplayErrorContext(error).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::fake::{Answer, Fake, Request};
+    use crate::ecs::report::tests::{client, golden};
+    use serde_json::json;
+
+    const ARN: &str = "arn:aws:ecs:us-west-2:123456789012:container-instance/judge/0123456789abcdef0123456789abcdef";
+    const FAST: Shape =
+        Shape { initial: Duration::from_millis(1), max: Duration::from_millis(2), factor: 2.0, jitter: 0.0 };
+
+    /// The registration a recorded body must have come from.
+    fn registration_of(body: &Value) -> Registration {
+        let ports = |index: usize| -> Vec<u16> {
+            let set = body["totalResources"][index]["stringSetValue"].as_array().unwrap();
+            set.iter().map(|port| port.as_str().unwrap().parse().unwrap()).collect()
+        };
+        let attribute = |value: &Value| Attribute {
+            name: value["name"].as_str().unwrap().to_owned(),
+            value: value["value"].as_str().map(str::to_owned),
+        };
+        let attributes = body["attributes"].as_array().unwrap().iter().map(attribute);
+        let text = |name: &str| body[name].as_str().unwrap().to_owned();
+        Registration {
+            cluster: Some(text("cluster")),
+            container_instance: body["containerInstanceArn"].as_str().map(str::to_owned),
+            identity: Some(SignedDocument {
+                document: text("instanceIdentityDocument"),
+                signature: text("instanceIdentityDocumentSignature"),
+            }),
+            resources: HostResources { cpus: 2, memory_mib: 24105, tcp_ports: ports(2), udp_ports: ports(3) },
+            custom_attributes: BTreeMap::from([("rack".to_owned(), "r7".to_owned())]),
+            attributes: attributes.filter(|attribute| attribute.name != "rack").collect(),
+            tags: BTreeMap::from([("team".to_owned(), "blue".to_owned())]),
+            client_token: text("clientToken"),
+        }
+    }
+
+    /// What ECS answers: the attributes echoed, and the zone.
+    fn accepted(request: &Request) -> Answer {
+        let mut attributes = request.json()["attributes"].as_array().unwrap().clone();
+        attributes.push(json!({"name": "ecs.availability-zone", "value": "us-west-2b"}));
+        let instance = json!({"containerInstanceArn": ARN, "attributes": attributes});
+        Answer::json(200, &json!({"containerInstance": instance}))
+    }
+
+    fn small() -> Registration {
+        Registration {
+            attributes: vec![Attribute::with_value("ecs.os-type", "linux")],
+            client_token: "token".to_owned(),
+            ..Registration::default()
+        }
+    }
+
+    async fn try_with(fake: &Fake, registration: &Registration) -> Result<Registered, RegisterError> {
+        register_with(&client(&fake.url()), registration, FAST, Duration::from_millis(200)).await
+    }
+
+    #[tokio::test]
+    async fn both_recorded_requests_are_sent_again_member_by_member() {
+        for name in ["register_container_instance", "reregister_container_instance"] {
+            let golden = golden(name);
+            let fake = Fake::start(accepted).await;
+            let done = register(&client(&fake.url()), &registration_of(&golden["body"])).await.unwrap();
+            assert_eq!(
+                (done.container_instance.as_str(), done.cluster.as_str(), done.availability_zone.as_str()),
+                (ARN, "judge", "us-west-2b")
+            );
+            let sent = &fake.requests()[0];
+            assert_eq!(sent.json(), golden["body"], "{name}");
+            for header in ["X-Amz-Target", "User-Agent", "Content-Type", "Amz-Sdk-Request"] {
+                assert_eq!(sent.header(header), golden["headers"][header].as_str(), "{header}");
+            }
+            let length = sent.body.len().to_string();
+            assert_eq!(sent.header("content-length"), Some(length.as_str()));
+            let recorded = golden["headers"]["Authorization"].as_str().unwrap();
+            let signed =
+                |text: &str| text.split("SignedHeaders=").nth(1).unwrap().split(',').next().unwrap().to_owned();
+            let ours = signed(sent.header("authorization").unwrap());
+            // The recorded SDK signs its two bookkeeping headers too; the public one adds them after signing.
+            let expected =
+                signed(recorded).replace("amz-sdk-invocation-id;amz-sdk-request;", "").replace("content-length;", "");
+            assert_eq!(ours.replace("content-length;", ""), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_default_cluster_is_created_and_a_configured_one_is_not() {
+        let script = |request: &Request| match (request.operation(), request.number) {
+            ("CreateCluster", _) => Answer::json(200, &json!({"cluster": {"clusterName": "default"}})),
+            (_, 0) => Answer::error(400, "ClientException", "Cluster not found."),
+            _ => accepted(request),
+        };
+        let fake = Fake::start(script).await;
+        let done = try_with(&fake, &small()).await.unwrap();
+        assert_eq!(done.cluster, "default");
+        let operations: Vec<_> = fake.requests().iter().map(|r| r.operation().to_owned()).collect();
+        assert_eq!(operations, ["RegisterContainerInstance", "CreateCluster", "RegisterContainerInstance"]);
+
+        let fake = Fake::start(script).await;
+        let configured = Registration { cluster: Some("mine".to_owned()), ..small() };
+        assert_eq!(try_with(&fake, &configured).await.unwrap_err().exit_code(), 1);
+        assert_eq!(fake.requests().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn every_error_has_its_exit_code() {
+        let type_change = "Container instance type changes are not supported.";
+        // (code, message, renewal, exit code, in-process tries)
+        let table = [
+            (400, "InvalidParameterException", "x", false, 5, false),
+            (400, "ClientException", "x", false, 5, false),
+            (400, "ClientException", type_change, true, 5, false),
+            (400, "SomethingElse", type_change, true, 5, false),
+            (400, "SomethingElse", type_change, false, 1, false),
+            (400, "AccessDeniedException", "x", false, 1, false),
+            (400, "ClusterNotFoundException", "x", false, 1, false),
+            (400, "ThrottlingException", "x", false, 1, true),
+            (400, "LimitExceededException", "x", false, 1, true),
+            (500, "ServerException", "x", false, 1, true),
+            (500, "InternalFailure", "x", false, 1, false),
+        ];
+        for (status, code, message, renewal, exit, repeated) in table {
+            let fake = Fake::start(move |_| Answer::error(status, code, message)).await;
+            let registration = Registration {
+                cluster: Some("mine".to_owned()),
+                container_instance: renewal.then(|| ARN.to_owned()),
+                ..small()
+            };
+            let error = try_with(&fake, &registration).await.unwrap_err();
+            assert_eq!(error.exit_code(), exit, "{code} {error}");
+            let most = if code == "InternalFailure" { 3 } else { 1 };
+            assert_eq!(fake.requests().len() > most, repeated, "{code}");
+            let tokens: Vec<_> = fake.requests().iter().map(|r| r.json()["clientToken"].clone()).collect();
+            assert!(tokens.iter().all(|token| token == "token"));
+        }
+    }
+
+    #[tokio::test]
+    async fn throttling_is_waited_out() {
+        let fake = Fake::start(|request| match request.number {
+            0..4 => Answer::error(400, "ThrottlingException", "Rate exceeded"),
+            _ => accepted(request),
+        })
+        .await;
+        let patient = register_with(&client(&fake.url()), &small(), FAST, Duration::from_secs(30)).await;
+        assert_eq!(patient.unwrap().container_instance, ARN);
+    }
+
+    #[tokio::test]
+    async fn an_attribute_that_does_not_come_back_is_terminal_and_no_arn_is_not() {
+        let answer = |instance: Value| Answer::json(200, &json!({"containerInstance": instance}));
+        let fake = Fake::start(move |_| {
+            answer(json!({"containerInstanceArn": ARN, "attributes": [{"name": "ecs.os-type", "value": "windows"}]}))
+        })
+        .await;
+        let error = try_with(&fake, &small()).await.unwrap_err();
+        assert_eq!((error.exit_code(), error.to_string().contains("ecs.os-type")), (5, true));
+        let fake =
+            Fake::start(move |_| answer(json!({"attributes": [{"name": "ecs.os-type", "value": "linux"}]}))).await;
+        assert_eq!(try_with(&fake, &small()).await.unwrap_err().exit_code(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_unreachable_api_is_worth_a_restart() {
+        let client = client("http://127.0.0.1:1");
+        let error = register_with(&client, &small(), FAST, Duration::from_millis(1)).await.unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+    }
+
+    #[test]
+    fn memory_is_what_is_left() {
+        assert_eq!(memory_for_tasks(4 * 1024 * 1024 * 1024 + 5, 96).unwrap(), 4000);
+        assert_eq!(memory_for_tasks(1024 * 1024, 2).unwrap_err().exit_code(), 1);
+    }
+}

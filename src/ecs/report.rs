@@ -1,0 +1,288 @@
+//! SubmitTaskStateChange: one report to ECS (spec `ecs-api.md` §4).
+//!
+//! Owns the request's form, its limits and the meaning of its errors. Which change is due, its order and its repetition belong to
+//! the core; sending the same change twice is harmless. The invariant: every text fits its limit and is cut between characters.
+
+use crate::model::{ContainerChange, Failure, OpError, PortBinding, Protocol, StateChange, Timestamp};
+use aws_sdk_ecs::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_ecs::operation::submit_task_state_change::SubmitTaskStateChangeInput;
+use aws_sdk_ecs::operation::submit_task_state_change::builders::SubmitTaskStateChangeInputBuilder;
+use aws_sdk_ecs::types::{ContainerStateChange, NetworkBinding, TransportProtocol};
+use aws_smithy_types::DateTime;
+
+/// Longest reason of a task or container, in bytes.
+const MAX_REASON: usize = 1024;
+/// Longest id or digest, in bytes.
+const MAX_ID: usize = 255;
+
+/// What the reports need to know.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Cluster as configured: name or ARN.
+    pub cluster: String,
+    /// Leave out bindings to `::` (`ECS_EXCLUDE_IPV6_PORTBINDING`).
+    pub exclude_ipv6_bindings: bool,
+    /// Leave out bindings to `0.0.0.0` (IPv6-only instances).
+    pub ipv6_only: bool,
+}
+
+/// Why a report was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// ECS will never take it (`InvalidParameterException`): drop it.
+    #[error("ECS rejected the state change: {0}")]
+    Rejected(String),
+    /// Anything else: the same report must be sent again later.
+    #[error("the state change was not taken: {0}")]
+    Retryable(String),
+}
+
+impl From<SubmitError> for OpError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Rejected(text) => Failure::permanent("InvalidParameterException", text).into(),
+            SubmitError::Retryable(text) => Failure::retryable("SubmitTaskStateChange", text).into(),
+        }
+    }
+}
+
+/// Sends one state change. Ends within the time-outs of the client.
+pub async fn submit(
+    client: &aws_sdk_ecs::Client,
+    settings: &Settings,
+    change: &StateChange,
+) -> Result<(), SubmitError> {
+    let input = request(settings, change);
+    let call = client
+        .submit_task_state_change()
+        .set_cluster(input.cluster)
+        .set_task(input.task)
+        .set_status(input.status)
+        .set_reason(input.reason)
+        .set_containers(input.containers)
+        .set_pull_started_at(input.pull_started_at)
+        .set_pull_stopped_at(input.pull_stopped_at)
+        .set_execution_stopped_at(input.execution_stopped_at);
+    let Err(error) = call.send().await else { return Ok(()) };
+    let text = match (error.code(), error.message()) {
+        (Some(code), message) => format!("{code}: {}", message.unwrap_or_default()),
+        (None, _) => DisplayErrorContext(&error).to_string(),
+    };
+    match error.code() {
+        Some("InvalidParameterException") => Err(SubmitError::Rejected(text)),
+        Some(_) | None => Err(SubmitError::Retryable(text)),
+    }
+}
+
+/// The request for a state change. Pure.
+pub fn request(settings: &Settings, change: &StateChange) -> SubmitTaskStateChangeInput {
+    let containers: Vec<_> = change.containers.iter().map(|container| container_change(settings, container)).collect();
+    SubmitTaskStateChangeInputBuilder::default()
+        .cluster(&settings.cluster)
+        .task(change.task.as_str())
+        .status(change.status.backend())
+        .reason(cut(&change.reason, MAX_REASON))
+        .set_containers(Some(containers).filter(|containers| !containers.is_empty()))
+        .set_pull_started_at(change.pull_started_at.map(date))
+        .set_pull_stopped_at(change.pull_stopped_at.map(date))
+        .set_execution_stopped_at(change.execution_stopped_at.map(date))
+        .build()
+        .expect("no member of this request is required")
+}
+
+fn container_change(settings: &Settings, change: &ContainerChange) -> ContainerStateChange {
+    let bindings: Vec<_> = change
+        .bindings
+        .iter()
+        .filter(|binding| !(settings.exclude_ipv6_bindings && binding.bind_ip == "::"))
+        .filter(|binding| !(settings.ipv6_only && binding.bind_ip == "0.0.0.0"))
+        .map(network_binding)
+        .collect();
+    let id = |text: &str| cut(text, MAX_ID).to_owned();
+    ContainerStateChange::builder()
+        .container_name(change.container.as_str())
+        .set_runtime_id(change.runtime_id.as_ref().map(|runtime_id| id(runtime_id.as_str())))
+        .set_image_digest(change.image_digest.as_deref().map(id))
+        .status(change.status.backend())
+        .set_exit_code(change.exit_code)
+        .set_reason(change.reason.as_deref().map(|reason| cut(reason, MAX_REASON).to_owned()))
+        .set_network_bindings(Some(bindings).filter(|bindings| !bindings.is_empty()))
+        .build()
+}
+
+fn network_binding(binding: &PortBinding) -> NetworkBinding {
+    NetworkBinding::builder()
+        .bind_ip(&binding.bind_ip)
+        .container_port(i32::from(binding.container_port))
+        .host_port(i32::from(binding.host_port))
+        .protocol(match binding.protocol {
+            Protocol::Tcp => TransportProtocol::Tcp,
+            Protocol::Udp => TransportProtocol::Udp,
+        })
+        .build()
+}
+
+fn date(at: Timestamp) -> DateTime {
+    DateTime::from_millis(i64::try_from(at.0).unwrap_or(i64::MAX))
+}
+
+/// The longest start of `text` that has at most `limit` bytes and ends between two characters. (The reference may cut through one.)
+fn cut(text: &str, limit: usize) -> &str {
+    &text[..text.floor_char_boundary(limit)]
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::aws::credentials::fixed;
+    use crate::aws::fake::{Answer, Fake};
+    use crate::aws::sdk::{AgentName, Sdk};
+    use crate::model::{ContainerStatus, TaskStatus};
+    use aws_credential_types::provider::SharedCredentialsProvider;
+    use serde_json::{Value, json};
+
+    /// A recorded file.
+    pub(crate) fn golden(name: &str) -> Value {
+        let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    /// A client named as the recorded agent was.
+    pub(crate) fn client(url: &str) -> aws_sdk_ecs::Client {
+        let agent =
+            AgentName { version: "1.105.1".to_owned(), hash: "*a8b3e7d3".to_owned(), os_family: "LINUX".to_owned() };
+        let settings = crate::aws::sdk::Settings {
+            region: "us-west-2".to_owned(),
+            backend_host: Some(url.to_owned()),
+            agent,
+            ..Default::default()
+        };
+        let keys = fixed(&"ASIAINSTANCEROLE0001".into(), &"secret".into(), &"token".into());
+        Sdk::new(settings).unwrap().ecs(SharedCredentialsProvider::new(keys))
+    }
+
+    fn settings() -> Settings {
+        Settings { cluster: "judge".to_owned(), ..Settings::default() }
+    }
+
+    /// The state change a recorded body must have come from.
+    fn change_of(body: &Value) -> StateChange {
+        let at = |name: &str| body[name].as_f64().map(|seconds| Timestamp((seconds * 1000.0).round() as u64));
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let binding = |value: &Value| PortBinding {
+            container_port: value["containerPort"].as_u64().unwrap() as u16,
+            host_port: value["hostPort"].as_u64().unwrap() as u16,
+            bind_ip: text(&value["bindIP"]).unwrap(),
+            protocol: if value["protocol"] == "udp" { Protocol::Udp } else { Protocol::Tcp },
+        };
+        let container = |value: &Value| ContainerChange {
+            container: value["containerName"].as_str().unwrap().into(),
+            runtime_id: value["runtimeId"].as_str().map(Into::into),
+            image_digest: text(&value["imageDigest"]),
+            status: match value["status"].as_str().unwrap() {
+                "PENDING" => ContainerStatus::ManifestPulled,
+                "RUNNING" => ContainerStatus::Running,
+                _ => ContainerStatus::Stopped,
+            },
+            exit_code: value["exitCode"].as_i64().map(|code| code as i32),
+            reason: text(&value["reason"]),
+            bindings: value["networkBindings"].as_array().into_iter().flatten().map(binding).collect(),
+        };
+        StateChange {
+            task: body["task"].as_str().unwrap().into(),
+            status: match body["status"].as_str().unwrap() {
+                "PENDING" => TaskStatus::ManifestPulled,
+                "RUNNING" => TaskStatus::Running,
+                _ => TaskStatus::Stopped,
+            },
+            reason: text(&body["reason"]).unwrap(),
+            pull_started_at: at("pullStartedAt"),
+            pull_stopped_at: at("pullStoppedAt"),
+            execution_stopped_at: at("executionStoppedAt"),
+            containers: body["containers"].as_array().into_iter().flatten().map(container).collect(),
+        }
+    }
+
+    #[tokio::test]
+    async fn every_recorded_body_is_sent_again_member_by_member() {
+        let fake = Fake::start(|_| Answer::json(200, &json!({"acknowledgment": "ok"}))).await;
+        let client = client(&fake.url());
+        let mut bodies = Vec::new();
+        for name in ["pending", "running", "stopped"] {
+            bodies.push(golden(&format!("submit_task_{name}"))["body"].clone());
+        }
+        for name in ["exit_code", "pull_failure", "pull_refused", "secret_failure", "start_failure"] {
+            let list = golden(&format!("submit_task_stopped_{name}"));
+            bodies.extend(list.as_array().unwrap().iter().cloned());
+        }
+        assert!(bodies.len() >= 8);
+        for body in &bodies {
+            submit(&client, &settings(), &change_of(body)).await.unwrap();
+        }
+        let sent: Vec<Value> = fake.requests().iter().map(|request| request.json()).collect();
+        assert_eq!(sent, bodies);
+        let recorded = golden("submit_task_running");
+        for name in ["X-Amz-Target", "User-Agent", "Content-Type"] {
+            assert_eq!(fake.requests()[0].header(name), recorded["headers"][name].as_str(), "{name}");
+        }
+        // Two header differences are on purpose: `max` in Amz-Sdk-Request (attempts beyond 3 are the core's), and no gzip.
+        assert_eq!(fake.requests()[0].header("amz-sdk-request"), Some("attempt=1; max=3"));
+    }
+
+    #[tokio::test]
+    async fn only_an_invalid_parameter_is_final() {
+        let table = [
+            (400, "InvalidParameterException", true, 1),
+            (400, "ClientException", false, 1),
+            (400, "AccessDeniedException", false, 1),
+            (400, "ClusterNotFoundException", false, 1),
+            (400, "ThrottlingException", false, 3),
+            (500, "ServerException", false, 3),
+            (400, "SomethingNew", false, 1),
+        ];
+        for (status, code, rejected, attempts) in table {
+            let fake = Fake::start(move |_| Answer::error(status, code, "why")).await;
+            let error = submit(&client(&fake.url()), &settings(), &change_of(&golden("submit_task_pending")["body"]))
+                .await
+                .unwrap_err();
+            assert_eq!(matches!(error, SubmitError::Rejected(_)), rejected, "{code}");
+            assert!(error.to_string().contains(&format!("{code}: why")), "{error}");
+            assert_eq!(fake.requests().len(), attempts, "{code}");
+        }
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let table = [
+            ("é".repeat(600), MAX_REASON, 1024),
+            (format!("x{}", "é".repeat(600)), MAX_REASON, 1023),
+            ("short".to_owned(), MAX_REASON, 5),
+            ("d".repeat(300), MAX_ID, 255),
+        ];
+        for (text, limit, length) in table {
+            assert_eq!(cut(&text, limit).len(), length);
+        }
+        let mut change = change_of(&golden("submit_task_stopped")["body"]);
+        change.reason = "€".repeat(1000);
+        change.containers[0].reason = Some("€".repeat(1000));
+        change.containers[0].image_digest = Some("s".repeat(400));
+        let input = request(&settings(), &change);
+        assert_eq!(input.reason.unwrap().len(), 1023);
+        let container = &input.containers.unwrap()[0];
+        assert_eq!(container.reason.as_ref().unwrap().len(), 1023);
+        assert_eq!(container.image_digest.as_ref().unwrap().len(), 255);
+    }
+
+    #[test]
+    fn bindings_are_filtered_as_configured() {
+        let mut change = change_of(&golden("submit_task_running")["body"]);
+        change.containers[0].bindings[1].bind_ip = "::".to_owned();
+        let ips = |settings: Settings| -> Vec<String> {
+            let containers = request(&settings, &change).containers.unwrap();
+            containers[0].network_bindings().iter().map(|b| b.bind_ip.clone().unwrap()).collect()
+        };
+        assert_eq!(ips(settings()), ["0.0.0.0", "::"]);
+        assert_eq!(ips(Settings { exclude_ipv6_bindings: true, ..settings() }), ["0.0.0.0"]);
+        assert_eq!(ips(Settings { ipv6_only: true, ..settings() }), ["::"]);
+    }
+}
