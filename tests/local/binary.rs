@@ -65,12 +65,47 @@ async fn played_agent() {
     let payload = agent.payload().await;
     agent.ack(&payload).await;
     let arn = payload["tasks"][0]["arn"].as_str().unwrap().to_owned();
-    agent.submit(&arn, "RUNNING", json!({"containerName": "main", "status": "RUNNING"})).await;
+    let mut running = json!({"containerName": "main", "status": "RUNNING"});
+    if let Ok(image) = std::env::var("PLAYED_AGENT_IMAGE") {
+        let label = format!("com.amazonaws.ecs.task-arn={arn}");
+        let run = ["run", "-d", "--label", &label, &image, "/busybox", "echo", "words of the container"];
+        running["runtimeId"] = json!(docker(&run).await.expect("docker run"));
+    }
+    agent.submit(&arn, "RUNNING", running).await;
     if std::env::var("PLAYED_AGENT_WAITS").is_ok() {
         assert_eq!(agent.payload().await["tasks"][0]["desiredStatus"], "STOPPED");
     }
     agent.submit(&arn, "STOPPED", json!({"containerName": "main", "status": "STOPPED", "exitCode": 7})).await;
     std::future::pending().await
+}
+
+/// Runs Docker; its output, or none when it fails or is not there.
+async fn docker(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("docker").args(arguments).output().await.ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+}
+
+#[tokio::test]
+async fn up_shows_the_containers_output_and_removes_it() {
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| std::path::Path::new(path).exists());
+    let (Some(busybox), Some(_)) = (busybox, docker(&["info"]).await) else {
+        eprintln!("SKIPPED: no Docker, or no busybox-static to make an image from");
+        return;
+    };
+    let scratch = Scratch::new("output");
+    let (tar, image) = (scratch.0.join("image.tar"), format!("ecs-local-test-{}", std::process::id()));
+    let tar = tar.to_str().unwrap();
+    let (directory, name) = busybox.rsplit_once('/').unwrap();
+    assert!(Command::new("tar").args(["-C", directory, "-chf", tar, name]).status().await.unwrap().success());
+    docker(&["import", tar, &image]).await.expect("docker import");
+    let agent = agent_script(&scratch);
+    let variable = format!("PLAYED_AGENT_IMAGE={image}");
+    let (code, out, err) = scratch.run(&["up", &exit_code_example(), "--agent", &agent, "--", &variable]).await;
+    let left = docker(&["ps", "-aq", "--filter", &format!("ancestor={image}")]).await;
+    docker(&["rmi", "-f", &image]).await;
+    assert_eq!(code, 7, "{out}{err}");
+    assert!(out.contains("main | words of the container"), "{out}{err}");
+    assert_eq!(left.as_deref(), Some(""), "the container is gone");
 }
 
 fn agent_script(scratch: &Scratch) -> String {
