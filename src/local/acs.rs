@@ -33,7 +33,7 @@ pub(super) fn open(state: &mut State, query: &[(String, String)]) -> Result<Open
     if !state.clusters.contains_key(name) {
         return Err(("InvalidClusterException", "Cluster not found"));
     }
-    let (session, sequence) = (state.sessions + 1, state.sequence);
+    let session = state.sessions + 1;
     let unknown = ("InvalidInstanceException", "The container instance is not registered");
     let instance = state.instance_mut(find("containerInstanceArn").unwrap_or_default()).ok_or(unknown)?;
     if instance.cluster != name {
@@ -52,8 +52,8 @@ pub(super) fn open(state: &mut State, query: &[(String, String)]) -> Result<Open
     if find("sendCredentials") == Some("true") {
         resend_credentials(state, &arn);
     }
-    // Nothing was ever sent: there is nothing to agree on.
-    if full_sync && sequence > 0 {
+    // Without a task of ours on the instance there is nothing to agree on.
+    if full_sync && state.tasks.iter().any(|task| task.instance_arn == arn) {
         // A full outbox only means that the manifest comes with the next connection.
         let _queued = state.queue_manifest(&arn);
     }
@@ -62,7 +62,7 @@ pub(super) fn open(state: &mut State, query: &[(String, String)]) -> Result<Open
 
 /// An agent that just started has no credentials of its running tasks.
 fn resend_credentials(state: &mut State, instance: &str) {
-    let known = |task: &&super::Task| task.instance_arn == instance && task.last_status == TaskStatus::Running;
+    let known = |task: &&super::Task| task.instance_arn == instance && task.last_status != TaskStatus::Stopped;
     let tasks: Vec<_> = state.tasks.iter().filter(known).map(|task| task.arn.clone()).collect();
     for arn in tasks {
         // A full outbox only means that they come with the next connection.

@@ -33,6 +33,9 @@ const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// Time for headers, and for a body.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Time for websockets to say goodbye when the server stops.
+const GOODBYE: Duration = Duration::from_millis(300);
+
 /// The server's end of a websocket.
 pub(super) type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
@@ -68,6 +71,9 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
             },
         }
     }
+    // Websockets say goodbye; idle connections would stay for ever.
+    let goodbyes = async { while connections.join_next().await.is_some() {} };
+    let _all_gone = tokio::time::timeout(GOODBYE, goodbyes).await;
     connections.shutdown().await;
 }
 

@@ -4,9 +4,9 @@
 //! TCS websockets, and the token call of ECR in front of a real registry. It does not own containers or images, and it checks
 //! no signatures. The one invariant: **state is in memory only**; when the server ends, clusters, definitions and tasks are gone.
 //!
-//! Reading order: [`state`] (what is known), [`definition`] (task definitions), [`placement`], [`payload`] (what is sent to the
-//! agent), [`tasks`] (life of a task), [`api`] (calls), [`acs`] and [`tcs`] (websockets), [`imds`], [`faults`], [`admin`]
-//! (`/_local/`), [`http`] (sockets and routing), [`server`] (start and script it).
+//! Reading order: `state` (what is known), `definition` (task definitions), `placement`, `payload` (what is sent to the
+//! agent), `tasks` (life of a task), `api` (calls), `acs` and `tcs` (websockets), `imds`, `faults`, `admin`
+//! (`/_local/`), `http` (sockets and routing), `server` (start and script it).
 
 mod acs;
 mod admin;

@@ -53,6 +53,14 @@ impl Outbox {
         self.waiting.retain(|waiting| waiting.message_id != message_id || !waiting.wants_ack);
     }
 
+    /// This task stopped: payloads with no other task need not arrive any more.
+    pub(super) fn forget_task(&mut self, arn: &str) {
+        self.waiting.retain(|waiting| {
+            let tasks = waiting.message["message"]["tasks"].as_array();
+            !waiting.payload || tasks.is_none_or(|tasks| tasks.iter().any(|task| task["arn"] != arn))
+        });
+    }
+
     /// A payload of that id waits.
     pub(super) fn holds_payload(&self, message_id: &str) -> bool {
         self.waiting.iter().any(|waiting| waiting.payload && waiting.message_id == message_id)
@@ -154,6 +162,17 @@ mod tests {
         assert!(outbox.due(Instant::now(), AGAIN, &mixed).is_empty());
         outbox.push(payload("b"), true, &mixed).unwrap();
         assert_eq!(ids(&outbox.due(Instant::now(), AGAIN, &mixed)), ["b", "a"]);
+    }
+
+    #[test]
+    fn a_stopped_task_is_not_sent_again() {
+        let (mut outbox, delivery) = (Outbox::default(), Delivery::default());
+        for tasks in [json!([{"arn": "a"}]), json!([{"arn": "a"}, {"arn": "b"}])] {
+            let message = json!({"type": "PayloadMessage", "message": {"messageId": "m", "tasks": tasks}});
+            outbox.push(message, true, &delivery).unwrap();
+        }
+        outbox.forget_task("a");
+        assert_eq!(outbox.unacknowledged(), 1);
     }
 
     #[test]

@@ -107,6 +107,13 @@ pub(super) fn new_id() -> String {
     uuid::Uuid::new_v4().simple().to_string()
 }
 
+/// Sequence numbers start at the seconds since 2024, so that they go on rising when the server is started again: an agent ignores
+/// a manifest that is older than the newest it knows.
+fn first_sequence() -> i64 {
+    const YEAR_2024: f64 = 1_704_067_200.0;
+    (now() - YEAR_2024).max(0.0) as i64
+}
+
 impl State {
     pub(super) fn new(site: Site, cluster: &str) -> Self {
         Self {
@@ -119,7 +126,7 @@ impl State {
             tags: BTreeMap::new(),
             records: Records::default(),
             faults: Faults::default(),
-            sequence: 0,
+            sequence: first_sequence(),
             sessions: 0,
             tcs_kick: (0, None),
         }

@@ -5,6 +5,7 @@ use super::{Answer, ApiError, cluster_of, required};
 use crate::local::instances::{Instance, InstanceStatus, Resources, attributes};
 use crate::local::outbox::Outbox;
 use crate::local::state::{MAX_INSTANCES, State, new_id, now};
+use crate::local::tasks::TaskStatus;
 use serde_json::{Value, json};
 
 /// RegisterContainerInstance: new, repeated, or again with its ARN.
@@ -86,6 +87,11 @@ pub(super) fn submit_task(state: &mut State, body: &Value) -> Answer {
     let name = required(body, "task")?;
     let task = state.task_mut(name).ok_or_else(|| ApiError::invalid("The referenced task was not found."))?;
     task.submitted(body, now());
+    let (arn, instance, stopped) =
+        (task.arn.clone(), task.instance_arn.clone(), task.last_status == TaskStatus::Stopped);
+    if stopped && let Some(instance) = state.instance_mut(&instance) {
+        instance.outbox.forget_task(&arn);
+    }
     Ok(acknowledgment())
 }
 

@@ -1,0 +1,152 @@
+//! A scripted agent: the calls and messages of a real one, made by hand.
+
+use ecs_agent::local::Server;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// An `Authorization` header with the look of SigV4.
+pub(crate) const SIGNED: &str =
+    "AWS4-HMAC-SHA256 Credential=A/20260101/us-west-2/ecs/aws4_request, SignedHeaders=host, Signature=0";
+
+pub(crate) fn http() -> reqwest::Client {
+    // The first of several tests in this process wins; the others find it done.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().timeout(LIMIT).build().unwrap()
+}
+
+pub(crate) async fn imds_token(client: &reqwest::Client, url: &str) -> String {
+    let request = client.put(format!("{url}/latest/api/token")).header("x-aws-ec2-metadata-token-ttl-seconds", "60");
+    request.send().await.unwrap().text().await.unwrap()
+}
+
+/// One call; status and JSON body (null when it is no JSON).
+pub(crate) async fn api(url: &str, target: &str, body: &Value, signed: Option<&str>) -> reqwest::Result<(u16, Value)> {
+    let mut request = http().post(url).header("x-amz-target", target).body(body.to_string());
+    if let Some(signed) = signed {
+        request = request.header("authorization", signed);
+    }
+    let answer = request.send().await?;
+    let status = answer.status().as_u16();
+    Ok((status, serde_json::from_str(&answer.text().await?).unwrap_or_default()))
+}
+
+/// Opens the ACS websocket, or gives status and body of the refusal.
+pub(crate) async fn handshake(
+    url: &str,
+    query: &str,
+    signed: Option<&str>,
+) -> Result<WebSocketStream<TcpStream>, (u16, String)> {
+    let address = url.trim_start_matches("http://");
+    let mut request = format!("ws://{address}/acs/ws?{query}").into_client_request().unwrap();
+    if let Some(signed) = signed {
+        request.headers_mut().insert("authorization", signed.parse().unwrap());
+    }
+    let stream = TcpStream::connect(address).await.unwrap();
+    match client_async(request, stream).await {
+        Ok((socket, _)) => Ok(socket),
+        Err(Error::Http(answer)) => {
+            let body = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default().into_owned();
+            Err((answer.status().as_u16(), body))
+        }
+        Err(error) => panic!("handshake: {error}"),
+    }
+}
+
+pub(crate) struct Agent {
+    url: String,
+    pub(crate) instance: String,
+    socket: WebSocketStream<TcpStream>,
+}
+
+impl Agent {
+    pub(crate) async fn start(server: &Server) -> Self {
+        Self::at(server.url()).await
+    }
+
+    /// Registers as the recorded agent did, and connects.
+    pub(crate) async fn at(url: String) -> Self {
+        let path = format!("{}/tests/golden/register_container_instance.json", env!("CARGO_MANIFEST_DIR"));
+        let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let mut body = golden["body"].clone();
+        body["cluster"] = json!("default");
+        let target = "AmazonEC2ContainerServiceV20141113.RegisterContainerInstance";
+        let (status, answer) = api(&url, target, &body, Some(SIGNED)).await.unwrap();
+        assert_eq!(status, 200, "{answer}");
+        let instance = answer["containerInstance"]["containerInstanceArn"].as_str().unwrap().to_owned();
+        let socket = handshake(&url, &query(&instance), Some(SIGNED)).await.unwrap();
+        Self { url, instance, socket }
+    }
+
+    pub(crate) fn query(&self) -> String {
+        query(&self.instance)
+    }
+
+    pub(crate) async fn connect(&mut self) {
+        self.socket = handshake(&self.url, &self.query(), Some(SIGNED)).await.unwrap();
+    }
+
+    pub(crate) async fn call(&self, operation: &str, body: &Value) -> reqwest::Result<(u16, Value)> {
+        api(&self.url, &format!("AmazonEC2ContainerServiceV20141113.{operation}"), body, Some(SIGNED)).await
+    }
+
+    pub(crate) async fn submit(&self, task: &str, status: &str, container: Value) {
+        let body =
+            json!({"cluster": "default", "task": task, "status": status, "reason": "", "containers": [container]});
+        assert_eq!(self.call("SubmitTaskStateChange", &body).await.unwrap().0, 200);
+    }
+
+    pub(crate) async fn send(&mut self, kind: &str, message: Value) {
+        self.socket.send(Message::text(json!({"type": kind, "message": message}).to_string())).await.unwrap();
+    }
+
+    pub(crate) async fn ack(&mut self, message: &Value) {
+        let id = message["messageId"].clone();
+        let (cluster, instance) = (message["clusterArn"].clone(), message["containerInstanceArn"].clone());
+        self.send("AckRequest", json!({"cluster": cluster, "containerInstance": instance, "messageId": id})).await;
+    }
+
+    /// The next message text that passes.
+    pub(crate) async fn text_that(&mut self, wanted: impl Fn(&str) -> bool) -> String {
+        tokio::time::timeout(LIMIT, async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Text(text))) if wanted(text.as_str()) => return text.as_str().to_owned(),
+                    Some(Ok(_)) => {}
+                    other => panic!("the socket ended: {other:?}"),
+                }
+            }
+        })
+        .await
+        .expect("a message in time")
+    }
+
+    /// The next message of that type: its `message` part.
+    pub(crate) async fn message(&mut self, kind: &str) -> Value {
+        let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+        let text = self.text_that(|text| parse(text)["type"] == kind).await;
+        parse(&text)["message"].clone()
+    }
+
+    pub(crate) async fn payload(&mut self) -> Value {
+        self.message("PayloadMessage").await
+    }
+
+    pub(crate) async fn until_closed(&mut self) {
+        tokio::time::timeout(LIMIT, async { while let Some(Ok(_)) = self.socket.next().await {} })
+            .await
+            .expect("a close in time");
+    }
+}
+
+fn query(instance: &str) -> String {
+    format!(
+        "agentVersion=1&clusterArn=default&containerInstanceArn={instance}&protocolVersion=2&sendCredentials=true&seqNum=1"
+    )
+}

@@ -1,0 +1,193 @@
+//! The `ecs-local` binary: `serve`, and `up` with an agent played by this test binary.
+
+use super::agent::Agent;
+use serde_json::json;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A directory of its own for `ecs-local`, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("ecs-local-test-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(path.join("tmp")).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str, text: &str, mode: u32) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    fn left_behind(&self) -> usize {
+        std::fs::read_dir(self.0.join("tmp")).unwrap().count()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ecs-local"));
+        command.env("TMPDIR", self.0.join("tmp")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.kill_on_drop(true);
+        command
+    }
+
+    /// Runs it to its end: exit code, output, error output.
+    async fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let mut command = self.command();
+        let output =
+            tokio::time::timeout(LIMIT, command.args(arguments).output()).await.expect("it ends in time").unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// Not a test: the agent of the test below, in a process of its own.
+#[tokio::test]
+#[ignore = "started by another test as its agent"]
+async fn played_agent() {
+    let Ok(url) = std::env::var("ECS_BACKEND_HOST") else { return };
+    assert!(std::env::var("ECS_DATADIR").is_ok_and(|path| std::path::Path::new(&path).is_dir()));
+    let mut agent = Agent::at(url).await;
+    let payload = agent.payload().await;
+    agent.ack(&payload).await;
+    let arn = payload["tasks"][0]["arn"].as_str().unwrap().to_owned();
+    let mut running = json!({"containerName": "main", "status": "RUNNING"});
+    if let Ok(image) = std::env::var("PLAYED_AGENT_IMAGE") {
+        let label = format!("com.amazonaws.ecs.task-arn={arn}");
+        let run = ["run", "-d", "--label", &label, &image, "/busybox", "echo", "words of the container"];
+        running["runtimeId"] = json!(docker(&run).await.expect("docker run"));
+    }
+    agent.submit(&arn, "RUNNING", running).await;
+    if std::env::var("PLAYED_AGENT_WAITS").is_ok() {
+        assert_eq!(agent.payload().await["tasks"][0]["desiredStatus"], "STOPPED");
+    }
+    agent.submit(&arn, "STOPPED", json!({"containerName": "main", "status": "STOPPED", "exitCode": 7})).await;
+    std::future::pending().await
+}
+
+/// Runs Docker; its output, or none when it fails or is not there.
+async fn docker(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("docker").args(arguments).output().await.ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+}
+
+#[tokio::test]
+async fn up_shows_the_containers_output_and_removes_it() {
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| std::path::Path::new(path).exists());
+    let (Some(busybox), Some(_)) = (busybox, docker(&["info"]).await) else {
+        eprintln!("SKIPPED: no Docker, or no busybox-static to make an image from");
+        return;
+    };
+    let scratch = Scratch::new("output");
+    let (tar, image) = (scratch.0.join("image.tar"), format!("ecs-local-test-{}", std::process::id()));
+    let tar = tar.to_str().unwrap();
+    let (directory, name) = busybox.rsplit_once('/').unwrap();
+    assert!(Command::new("tar").args(["-C", directory, "-chf", tar, name]).status().await.unwrap().success());
+    docker(&["import", tar, &image]).await.expect("docker import");
+    let agent = agent_script(&scratch);
+    let variable = format!("PLAYED_AGENT_IMAGE={image}");
+    let (code, out, err) = scratch.run(&["up", &exit_code_example(), "--agent", &agent, "--", &variable]).await;
+    let left = docker(&["ps", "-aq", "--filter", &format!("ancestor={image}")]).await;
+    docker(&["rmi", "-f", &image]).await;
+    assert_eq!(code, 7, "{out}{err}");
+    assert!(out.contains("main | words of the container"), "{out}{err}");
+    assert_eq!(left.as_deref(), Some(""), "the container is gone");
+}
+
+fn agent_script(scratch: &Scratch) -> String {
+    let this = std::env::current_exe().unwrap();
+    let text = format!("#!/bin/sh\nexec '{}' --exact binary::played_agent --ignored --nocapture\n", this.display());
+    scratch.file("agent.sh", &text, 0o755).to_str().unwrap().to_owned()
+}
+
+fn exit_code_example() -> String {
+    format!("{}/examples/tasks/exit-code.json", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[tokio::test]
+async fn up_ends_with_the_tasks_exit_code_and_leaves_nothing() {
+    let scratch = Scratch::new("up");
+    let agent = agent_script(&scratch);
+    let (code, out, err) = scratch.run(&["up", &exit_code_example(), "--agent", &agent]).await;
+    assert_eq!(code, 7, "{out}{err}");
+    for line in [
+        "task: RUNNING, wanted RUNNING",
+        "task: STOPPED, wanted STOPPED (Essential container in task exited)",
+        "exit code 7",
+    ] {
+        assert!(out.contains(line), "{line} in:\n{out}{err}");
+    }
+    assert_eq!(scratch.left_behind(), 0);
+}
+
+#[tokio::test]
+async fn an_interrupt_stops_the_task_first() {
+    let scratch = Scratch::new("interrupt");
+    let agent = agent_script(&scratch);
+    let mut command = scratch.command();
+    let mut child = command
+        .args(["up", &exit_code_example(), "--agent", &agent, "--", "PLAYED_AGENT_WAITS=1"])
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ended = tokio::time::timeout(LIMIT, async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.starts_with("task: RUNNING, wanted RUNNING") {
+                let pid = child.id().unwrap().to_string();
+                assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+            }
+        }
+        child.wait().await.unwrap()
+    });
+    assert_eq!(ended.await.expect("it ends in time").code(), Some(7));
+    assert_eq!(scratch.left_behind(), 0);
+}
+
+#[tokio::test]
+async fn up_says_what_went_wrong() {
+    let scratch = Scratch::new("wrong");
+    let bad = scratch.file("bad.json", r#"{"family": "x", "containerDefinitions": []}"#, 0o600);
+    let dying = scratch.file("agent.sh", "#!/bin/sh\necho cannot go on >&2\nexit 5\n", 0o755);
+    let (bad, dying, good) = (bad.to_str().unwrap(), dying.to_str().unwrap(), exit_code_example());
+    for (arguments, expected) in [
+        (vec!["up", bad], "Container list cannot be empty."),
+        (vec!["up", "/no/such/file"], "/no/such/file: No such file"),
+        (vec!["up", &good, "--agent", "/no/such/agent"], "cannot start the agent /no/such/agent"),
+        (vec!["up", &good, "--agent", dying], "cannot go on"),
+    ] {
+        let (code, _, err) = scratch.run(&arguments).await;
+        assert_eq!((code, err.contains(expected)), (1, true), "{arguments:?}: {err}");
+        assert_eq!(scratch.left_behind(), 0, "{arguments:?}");
+    }
+    assert_eq!(scratch.run(&["serve", "--no-such-option"]).await.0, 2);
+    assert!(scratch.run(&["--help"]).await.1.contains("ecs-local up TASK.json"));
+}
+
+#[tokio::test]
+async fn serve_prints_its_url_and_ends_on_sigterm() {
+    let scratch = Scratch::new("serve");
+    let mut child = scratch.command().args(["serve", "--quiet", "--listen", "127.0.0.1:0"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let url = lines.next_line().await.unwrap().unwrap();
+    let greeting = super::http().get(&url).send().await.unwrap().text().await.unwrap();
+    assert!(greeting.contains("State is in memory only"), "{greeting}");
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    let ended = tokio::time::timeout(LIMIT, child.wait()).await.expect("it ends in time").unwrap();
+    assert_eq!(ended.code(), Some(0));
+}
