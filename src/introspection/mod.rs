@@ -28,7 +28,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 /// The whole licence text: embedded, so that the answer does not depend on the working directory.
-const LICENSE: &str = include_str!("../../LICENSE");
+pub const LICENSE: &str = include_str!("../../LICENSE");
 
 /// Between the texts of `/license`, and after the last.
 const RULE: &str = "\n================================================================================\n";

@@ -1,6 +1,148 @@
-//! x
-use super::*;
-#[derive(Clone,Debug)]
-pub(super) struct ControlPlane { pub settings: (), pub credentials: aws_credential_types::provider::SharedCredentialsProvider, pub endpoints: Arc<crate::ecs::endpoint::PollEndpointCache>, pub edges: Arc<Edges>, pub inbox: mpsc::Sender<Event> }
-pub(super) fn settings(_: &Config, _: &startup::Instance, _: &crate::store::Identity, _: &str) {}
-impl ControlPlane { pub(super) async fn run(self, _: Arc<tokio::sync::Mutex<mpsc::Receiver<acs::Outgoing>>>, _: CancellationToken) -> supervisor::PartResult { Ok(()) } }
+//! ACS to facts: keeps the session with the control plane and hands what it says to the core loop.
+//!
+//! Credentials are put into memory before the core hears of the tasks they belong to.
+
+use super::executor::Edges;
+use super::startup::{self, Instance};
+use super::supervisor::PartResult;
+use crate::acs::session::{self, Timing};
+use crate::acs::{self, Incoming, Outgoing};
+use crate::aws::roles::RoleKind;
+use crate::config::Config;
+use crate::ecs::endpoint::PollEndpointCache;
+use crate::engine::{Event, PayloadTask};
+use crate::model::Ack;
+use crate::store::Identity;
+use crate::{version, websocket};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use std::sync::Arc;
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
+
+/// Messages and answers between the session and this part.
+const QUEUE: usize = 64;
+
+/// What the session needs.
+#[derive(Clone, Debug)]
+pub(super) struct ControlPlane {
+    /// Whom to speak as, and how.
+    pub(super) settings: session::Settings,
+    /// Where ACS is.
+    pub(super) endpoints: Arc<PollEndpointCache>,
+    /// Holds the credentials of tasks' roles.
+    pub(super) edges: Arc<Edges>,
+    /// The core loop.
+    pub(super) inbox: mpsc::Sender<Event>,
+}
+
+/// Fills in the session's settings.
+pub(super) fn settings(
+    config: &Config,
+    instance: &Instance,
+    identity: &Identity,
+    docker_version: &str,
+    credentials: SharedCredentialsProvider,
+) -> session::Settings {
+    session::Settings {
+        cluster: identity.cluster.clone(),
+        container_instance: identity.container_instance_arn.clone(),
+        agent_version: version::SPOKEN.to_owned(),
+        agent_hash: version::COMMIT.to_owned(),
+        docker_version: Some(docker_version.to_owned()),
+        websocket: websocket::Settings { region: instance.region.clone(), proxy: startup::proxy(config) },
+        credentials,
+        timing: Timing::default(),
+    }
+}
+
+impl ControlPlane {
+    /// Keeps the session until told to stop. `outbox` outlives a restart of this part.
+    pub(super) async fn run(self, outbox: Arc<Mutex<mpsc::Receiver<Outgoing>>>, stop: CancellationToken) -> PartResult {
+        let (said, mut heard) = mpsc::channel::<Incoming>(QUEUE);
+        let (answers, to_say) = mpsc::channel::<Outgoing>(QUEUE);
+        let discover = || {
+            let (endpoints, instance) = (self.endpoints.clone(), self.settings.container_instance.clone());
+            async move {
+                let found = endpoints.get(&instance).await.map_err(|error| error.to_string())?;
+                found.acs.clone().ok_or_else(|| "DiscoverPollEndpoint names no ACS endpoint".to_owned())
+            }
+        };
+        let session = session::run(self.settings.clone(), discover, said, to_say, stop.clone());
+        let listen = async {
+            while let Some(message) = heard.recv().await {
+                for event in self.understand(message, &answers) {
+                    if self.inbox.send(event).await.is_err() {
+                        return; // the core loop has ended
+                    }
+                }
+            }
+        };
+        let speak = async {
+            let mut outbox = outbox.lock().await;
+            while let Some(answer) = outbox.recv().await {
+                if answers.send(answer).await.is_err() {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            () = session => if stop.is_cancelled() { Ok(()) } else { Err("the session has ended".to_owned()) },
+            () = listen => Ok(()),
+            () = speak => Ok(()),
+        }
+    }
+
+    /// One message to facts.
+    fn understand(&self, message: Incoming, answers: &mpsc::Sender<Outgoing>) -> Vec<Event> {
+        match message {
+            Incoming::Payload { tasks, credentials, ack, seq_num, intact } => {
+                let ids: Vec<_> = credentials.iter().map(|role| role.id.clone()).collect();
+                credentials.into_iter().for_each(|role| self.edges.roles.insert(role));
+                tracing::info!(message = ack.message_id, tasks = tasks.len(), intact, "payload from ACS");
+                let tasks = tasks.into_iter().filter_map(payload_task).collect();
+                // Part of it could not be read: ECS sends it again until it is told what became of each task.
+                let ack = intact.then_some(ack);
+                vec![Event::CredentialsArrived { task: None, ids }, Event::Payload { tasks, seq: seq_num, ack }]
+            }
+            Incoming::Credentials { message_id, task, credentials } => {
+                let id = credentials.id.clone();
+                let is_execution = credentials.kind == RoleKind::Execution;
+                let expiration = credentials.expiration.clone();
+                self.edges.roles.insert(*credentials);
+                let answer = Outgoing::CredentialsAck { message_id, credentials_id: id.clone(), expiration };
+                if answers.try_send(answer).is_err() {
+                    tracing::warn!("the acknowledgement of credentials is dropped; ECS will send them again");
+                }
+                let task = is_execution.then_some(task);
+                vec![Event::CredentialsArrived { task, ids: vec![id] }]
+            }
+            Incoming::Manifest { message_id, timeline, cluster, container_instance, running } => {
+                let ack = Ack { message_id, cluster, container_instance, credentials: Vec::new() };
+                vec![Event::Manifest { timeline, running, ack }]
+            }
+            Incoming::StopVerificationAck { message_id, tasks } => vec![Event::StopConfirmed { message_id, tasks }],
+            Incoming::Connected => {
+                tracing::info!("connected to ACS");
+                Vec::new()
+            }
+            Incoming::Deregistered => {
+                tracing::error!("ECS says that this container instance is not registered; tasks keep running");
+                Vec::new()
+            }
+        }
+    }
+}
+
+fn payload_task(task: acs::PayloadTask) -> Option<PayloadTask> {
+    match task {
+        acs::PayloadTask::Run { spec, .. } => Some(PayloadTask::Run(spec)),
+        acs::PayloadTask::Stop(arn) => Some(PayloadTask::Stop(arn)),
+        acs::PayloadTask::Refused(refusal) => match refusal.arn {
+            Some(arn) => Some(PayloadTask::Refused { arn, reason: refusal.reason }),
+            None => {
+                tracing::error!(refusal.reason, "a task without a name cannot be run, nor can ECS be told");
+                None
+            }
+        },
+    }
+}

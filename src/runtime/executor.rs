@@ -126,7 +126,7 @@ impl Executor {
             }
             Effect::Ack(ack) => self.say(acs::Outgoing::Ack(ack)),
             Effect::AskToStop { message_id, cluster, tasks } => {
-                self.say(acs::Outgoing::StopVerification { message_id, cluster, tasks });
+                self.say(acs::Outgoing::StopVerification { message_id, cluster, candidates: tasks });
             }
             Effect::ForgetCredentials { id } => self.edges.roles.remove(&id),
         }

@@ -119,8 +119,7 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
         clock: Arc::new(Clock::default()),
     };
     let control = control_plane::ControlPlane {
-        settings: control_plane::settings(config, &instance, &identity, &docker_version),
-        credentials,
+        settings: control_plane::settings(config, &instance, &identity, &docker_version, credentials),
         endpoints: Arc::new(crate::ecs::endpoint::PollEndpointCache::new(
             ecs,
             identity.cluster.clone(),

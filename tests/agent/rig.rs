@@ -53,6 +53,7 @@ impl Rig {
         if !available(test) {
             return None;
         }
+        ecs_agent::aws::install_tls(); // reqwest wants a provider, also for plain http
         let one_agent = ONE_AGENT.lock().await;
         let (registry, cluster) = (Registry::start(plan.users), Cluster::new());
         let mut options = Options { cluster: cluster.name.clone(), ..Options::default() };
