@@ -1,0 +1,268 @@
+//! From a task on the wire to the task of the model, or to a refusal with its reason (spec `acs.md` §6, `task-engine.md` §5.1).
+//!
+//! Pure: ids come from the caller. It decides nothing about running; it only makes sure that whatever reaches the core can be run
+//! as asked. The invariant: a task is either translated whole or refused; nothing in it is silently left out.
+
+use super::unsupported;
+use super::wire;
+use crate::model::task::{
+    Condition, Dependency, EcrAuth, EngineSettings, Environment, HostMount, Link, PortMapping, RegistryAuth,
+};
+use crate::model::{ContainerName, ContainerSpec, CredentialsId, Protocol, Span, TaskArn, TaskSpec, TaskStatus};
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One task of a payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PayloadTask {
+    /// Run it, as far as `desired` says.
+    Run {
+        /// What to run.
+        spec: Box<TaskSpec>,
+        /// How far ECS wants it.
+        desired: TaskStatus,
+    },
+    /// Stop it, known or not.
+    Stop(TaskArn),
+    /// It cannot be run: report it STOPPED with this reason.
+    Refused(Refusal),
+}
+
+/// Why a task is not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The task, if it named itself.
+    pub arn: Option<TaskArn>,
+    /// The reason for ECS.
+    pub reason: String,
+}
+
+/// Translates one task. `new_id` gives each container its random endpoint id.
+pub(super) fn task(value: &Value, new_id: &mut dyn FnMut() -> String) -> PayloadTask {
+    let arn = value.get("arn").and_then(Value::as_str).filter(|arn| !arn.is_empty()).map(TaskArn::from);
+    let refuse = |reason: String| PayloadTask::Refused(Refusal { arn: arn.clone(), reason });
+    let Some(known_arn) = arn.clone() else { return refuse(invalid("the task has no ARN")) };
+    let desired = match desired_status(value) {
+        Ok(TaskStatus::Stopped) => return PayloadTask::Stop(known_arn),
+        Ok(desired) => desired,
+        Err(cause) => return refuse(invalid(&cause)),
+    };
+    let wire: wire::Task = match serde_json::from_value(value.clone()) {
+        Ok(wire) => wire,
+        Err(error) => return refuse(invalid(&shape(&error))),
+    };
+    if let Some(what) = unsupported::in_task(&wire) {
+        return refuse(format!("UnsupportedTaskError: {what}"));
+    }
+    match spec(wire, new_id) {
+        Ok(spec) => PayloadTask::Run { spec: Box::new(spec), desired },
+        Err(cause) => refuse(invalid(&cause)),
+    }
+}
+
+/// Compat: the spelling is the reference's, and people search for it.
+fn invalid(cause: &str) -> String {
+    format!("UnrecogniedTaskError: Error loading task - {cause}")
+}
+
+/// What serde found, without the value it found: that may be the customer's secret.
+fn shape(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match (text.find("expected"), text.starts_with("invalid")) {
+        (Some(at), true) => format!("a member has the wrong type or value: {}", &text[at..]),
+        _ => "a member has the wrong type or value".to_owned(),
+    }
+}
+
+fn desired_status(task: &Value) -> Result<TaskStatus, String> {
+    match task.get("desiredStatus") {
+        None => Ok(TaskStatus::None),
+        Some(Value::String(status)) => match status.as_str() {
+            "RUNNING" => Ok(TaskStatus::Running),
+            "STOPPED" | "DEAD" => Ok(TaskStatus::Stopped),
+            "NONE" | "UNKNOWN" => Ok(TaskStatus::None),
+            "CREATED" => Ok(TaskStatus::Created),
+            "MANIFEST_PULLED" => Ok(TaskStatus::ManifestPulled),
+            _ => Err("unrecognized desiredStatus".to_owned()),
+        },
+        Some(_) => Err("desiredStatus is not a string".to_owned()),
+    }
+}
+
+fn spec(task: wire::Task, new_id: &mut dyn FnMut() -> String) -> Result<TaskSpec, String> {
+    let mut names = BTreeSet::new();
+    for container in &task.containers {
+        if container.name.is_empty() {
+            return Err("a container has no name".to_owned());
+        }
+        if !names.insert(container.name.clone()) {
+            return Err(format!("the container name {} is not unique", container.name));
+        }
+    }
+    if names.is_empty() {
+        return Err("the task has no containers".to_owned());
+    }
+    let volumes: BTreeMap<&str, &str> = task
+        .volumes
+        .iter()
+        .filter_map(|volume| Some((volume.name.as_str(), volume.host.as_ref()?.source_path.as_str())))
+        .collect();
+    if task
+        .execution_role_credentials
+        .as_ref()
+        .is_some_and(|role| role.credentials_id.is_empty() || role.role_arn.is_empty())
+    {
+        return Err("executionRoleCredentials without id or role".to_owned());
+    }
+    let execution_credentials =
+        task.execution_role_credentials.as_ref().map(|role| CredentialsId::from(role.credentials_id.as_str()));
+    let containers: Result<Vec<_>, _> =
+        task.containers.into_iter().map(|wire| container(wire, &names, &volumes, new_id())).collect();
+    Ok(TaskSpec {
+        arn: TaskArn::from(task.arn),
+        family: task.family,
+        version: task.version,
+        service_name: task.service_name,
+        containers: containers?,
+        execution_credentials,
+    })
+}
+
+fn container(
+    wire: wire::Container,
+    names: &BTreeSet<String>,
+    volumes: &BTreeMap<&str, &str>,
+    endpoint_id: String,
+) -> Result<ContainerSpec, String> {
+    json_object(&wire.docker_config.config, "config")?;
+    let host_config = json_object(&wire.docker_config.host_config, "hostConfig")?;
+    let links = wire.links.iter().map(|text| link(text, names)).collect::<Result<Vec<_>, _>>()?;
+    let mut depends_on = wire.depends_on.iter().map(dependency).collect::<Result<Vec<_>, _>>()?;
+    for link in &links {
+        let start = Dependency { container: link.container.clone(), condition: Condition::Start };
+        if !depends_on.contains(&start) {
+            depends_on.push(start);
+        }
+    }
+    let command = match overridden_command(wire.overrides.as_ref())? {
+        Some(command) => Some(command),
+        None => wire.command,
+    };
+    Ok(ContainerSpec {
+        command,
+        ports: wire.port_mappings.iter().map(port).collect::<Result<_, _>>()?,
+        mounts: wire.mount_points.iter().map(|point| mount(point, volumes)).collect::<Result<_, _>>()?,
+        registry_auth: registry_auth(wire.registry_authentication)?,
+        name: ContainerName::from(wire.name),
+        image: wire.image,
+        essential: wire.essential,
+        entry_point: wire.entry_point,
+        environment: Environment(wire.environment),
+        cpu: wire.cpu,
+        memory: wire.memory,
+        memory_reservation: memory_reservation(&host_config),
+        links,
+        depends_on,
+        start_timeout: (wire.start_timeout > 0).then(|| Span::secs(wire.start_timeout)),
+        stop_timeout: (wire.stop_timeout > 0).then(|| Span::secs(wire.stop_timeout)),
+        health_check: wire.health_check_type == "docker",
+        engine_settings: EngineSettings {
+            config: wire.docker_config.config,
+            host_config: wire.docker_config.host_config,
+        },
+        endpoint_id,
+    })
+}
+
+/// The object in `text`; empty text is an empty object.
+fn json_object(text: &str, what: &str) -> Result<Map<String, Value>, String> {
+    if text.is_empty() {
+        return Ok(Map::new());
+    }
+    serde_json::from_str(text).map_err(|_| format!("dockerConfig.{what} is not a JSON object"))
+}
+
+/// Docker reads member names in any case.
+pub(super) fn member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
+fn memory_reservation(host_config: &Map<String, Value>) -> u32 {
+    let bytes = member(host_config, "MemoryReservation").and_then(Value::as_u64).unwrap_or(0);
+    u32::try_from(bytes / (1024 * 1024)).unwrap_or(u32::MAX)
+}
+
+fn link(text: &str, names: &BTreeSet<String>) -> Result<Link, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (name, alias) = match parts.as_slice() {
+        [name] => (*name, *name),
+        [name, alias] => (*name, *alias),
+        _ => return Err("invalid link format".to_owned()),
+    };
+    if !names.contains(name) {
+        return Err(format!("could not find container for link {text}"));
+    }
+    Ok(Link { container: name.into(), alias: alias.to_owned() })
+}
+
+/// A dependency on a container that is not in the task is kept: the core reports it.
+fn dependency(wire: &wire::DependsOn) -> Result<Dependency, String> {
+    let condition = match wire.condition.as_str() {
+        "START" => Condition::Start,
+        "COMPLETE" => Condition::Complete,
+        "SUCCESS" => Condition::Success,
+        "HEALTHY" => Condition::Healthy,
+        other => return Err(format!("unrecognized dependsOn condition {other}")),
+    };
+    Ok(Dependency { container: wire.container_name.as_str().into(), condition })
+}
+
+/// `overrides` is an object or its JSON text; only `command` may be in it.
+fn overridden_command(overrides: Option<&Value>) -> Result<Option<Vec<String>>, String> {
+    let object = match overrides {
+        None => return Ok(None),
+        Some(Value::String(text)) => serde_json::from_str(text).map_err(|_| "overrides is not a JSON object")?,
+        Some(Value::Object(object)) => object.clone(),
+        Some(_) => return Err("overrides is not a JSON object".to_owned()),
+    };
+    let mut command = None;
+    for (name, value) in object {
+        match value {
+            value if name.eq_ignore_ascii_case("command") => {
+                command = serde_json::from_value(value).map_err(|_| "overrides.command is not a list of strings")?;
+            }
+            _ => return Err(format!("unknown member {name} in overrides")),
+        }
+    }
+    Ok(command)
+}
+
+fn port(wire: &wire::PortMapping) -> Result<PortMapping, String> {
+    let protocol = match wire.protocol.as_str() {
+        "" | "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        other => return Err(format!("unrecognized protocol {other}")),
+    };
+    Ok(PortMapping { container_port: wire.container_port, host_port: wire.host_port, protocol })
+}
+
+fn mount(point: &wire::MountPoint, volumes: &BTreeMap<&str, &str>) -> Result<HostMount, String> {
+    let host_path = volumes.get(point.source_volume.as_str());
+    let host_path = host_path.ok_or_else(|| format!("invalid volume referenced: {}", point.source_volume))?;
+    Ok(HostMount {
+        host_path: (*host_path).to_owned(),
+        container_path: point.container_path.clone(),
+        read_only: point.read_only,
+    })
+}
+
+fn registry_auth(wire: Option<wire::RegistryAuthentication>) -> Result<RegistryAuth, String> {
+    let Some(wire) = wire.filter(|wire| wire.kind == "ecr") else { return Ok(RegistryAuth::Engine) };
+    let data = wire.ecr_auth_data.ok_or("dockerauth: missing container's ecr auth data")?;
+    Ok(RegistryAuth::Ecr(EcrAuth {
+        registry_id: data.registry_id,
+        region: data.region,
+        endpoint_override: data.endpoint_override,
+        use_execution_role: data.use_execution_role,
+    }))
+}
