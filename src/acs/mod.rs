@@ -1,1 +1,95 @@
-//! (under construction)
+//! ACS: the control plane's websocket (spec `acs.md`).
+//!
+//! Owns the wire format, its translation into the model, and the session: connect, heartbeats, acknowledgements, reconnect. It
+//! decides nothing about tasks. The invariant: an acknowledgement leaves only when it was asked for through [`Outgoing`], except
+//! for heartbeats, which must never wait for anybody.
+//!
+//! Reading order: this file (what goes in and out), [`session`], [`translate`], `unsupported`, `decode`, `wire`.
+
+mod decode;
+pub mod session;
+pub mod translate;
+mod unsupported;
+mod wire;
+
+pub use translate::{PayloadTask, Refusal};
+
+use crate::aws::roles::RoleCredentials;
+use crate::model::{Ack, CredentialsId, TaskArn};
+use std::collections::BTreeSet;
+
+/// What ACS said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// Tasks to run and to stop: those to stop come first.
+    Payload {
+        /// The tasks.
+        tasks: Vec<PayloadTask>,
+        /// Credentials that came with them. Store these before the core hears of the tasks.
+        credentials: Vec<RoleCredentials>,
+        /// The answer, once all of it is on disk.
+        ack: Ack,
+        /// Sequence number, compared with manifests' timelines.
+        seq_num: i64,
+        /// False if a task was refused as malformed: the reference then acknowledges nothing.
+        intact: bool,
+    },
+    /// New credentials for a running task.
+    Credentials {
+        /// The message.
+        message_id: String,
+        /// The task.
+        task: TaskArn,
+        /// The credentials.
+        credentials: Box<RoleCredentials>,
+    },
+    /// Every task ECS knows on this instance.
+    Manifest {
+        /// The message.
+        message_id: String,
+        /// Its place in the order of manifests and payloads.
+        timeline: i64,
+        /// `clusterArn`, echoed in the answer.
+        cluster: String,
+        /// `containerInstanceArn`, echoed in the answer.
+        container_instance: String,
+        /// Tasks whose desired status is RUNNING.
+        running: BTreeSet<TaskArn>,
+    },
+    /// ECS confirms that these tasks are to be stopped.
+    StopVerificationAck {
+        /// The manifest this belongs to.
+        message_id: String,
+        /// The tasks.
+        tasks: Vec<TaskArn>,
+    },
+    /// The connection stands.
+    Connected,
+    /// The container instance is not registered any more (TCS should disconnect).
+    Deregistered,
+}
+
+/// What is said to ACS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    /// A payload or manifest is dealt with; credentials are acknowledged beside it.
+    Ack(Ack),
+    /// Credentials of a running task are stored.
+    CredentialsAck {
+        /// The message.
+        message_id: String,
+        /// The credentials.
+        credentials_id: CredentialsId,
+        /// Their expiration, echoed.
+        expiration: String,
+    },
+    /// Tasks that run here and are not in the manifest: shall they be stopped?
+    StopVerification {
+        /// The manifest.
+        message_id: String,
+        /// Its `clusterArn`.
+        cluster: String,
+        /// The tasks.
+        candidates: Vec<TaskArn>,
+    },
+}

@@ -1,7 +1,7 @@
 //! Registry credentials from Amazon ECR (spec `images.md` §6.1).
 //!
 //! Owns the token cache and the texts customers see when a token cannot be had. It pulls nothing. The invariant: at most
-//! [`CACHE_LIMIT`] tokens are kept, and none is handed out in its last half hour.
+//! a hundred tokens are kept, and none is handed out in its last half hour.
 
 use super::backoff;
 use super::credentials;

@@ -99,3 +99,42 @@ impl HttpConnector for RoutedConnector {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::credentials::fixed;
+    use crate::aws::fake::{Answer, Fake};
+    use crate::aws::sdk::{Sdk, Settings};
+    use aws_credential_types::provider::SharedCredentialsProvider;
+
+    async fn list_clusters(backend: &str, proxy: ProxySettings) -> bool {
+        let settings = Settings {
+            region: "us-west-2".to_owned(),
+            backend_host: Some(backend.to_owned()),
+            proxy,
+            ..Settings::default()
+        };
+        let keys = SharedCredentialsProvider::new(fixed(&"AKID".into(), &"s".into(), &"".into()));
+        Sdk::new(settings).unwrap().ecs(keys).list_clusters().send().await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_call_goes_through_the_proxy_unless_its_host_is_excluded() {
+        let proxy = Fake::start(|_| Answer::json(200, &serde_json::json!({"clusterArns": []}))).await;
+        let through = ProxySettings { http: Some(proxy.url().as_str().into()), ..ProxySettings::default() };
+        assert!(list_clusters("http://ecs.invalid", through.clone()).await);
+        assert_eq!(proxy.requests()[0].header("host"), Some("ecs.invalid"));
+
+        let backend = Fake::start(|_| Answer::json(200, &serde_json::json!({"clusterArns": []}))).await;
+        assert!(list_clusters(&backend.url(), through).await);
+        assert_eq!((proxy.requests().len(), backend.requests().len()), (1, 1));
+    }
+
+    #[test]
+    fn an_unusable_proxy_is_named_without_its_password() {
+        let settings = ProxySettings { https: Some("http://me:hunter2@ bad".into()), ..ProxySettings::default() };
+        let error = http_client(&settings).unwrap_err();
+        assert_eq!(error.to_string(), "the HTTPS_PROXY address is not a URL");
+    }
+}

@@ -8,7 +8,7 @@ use super::attributes::Attribute;
 use super::body_edit::BodyEdit;
 use crate::aws::backoff::{Backoff, Shape};
 use crate::aws::identity::SignedDocument;
-use aws_sdk_ecs::error::{BoxError, DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_ecs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_ecs::operation::register_container_instance::{
     RegisterContainerInstanceError, RegisterContainerInstanceOutput,
 };
@@ -165,7 +165,7 @@ async fn call(
         .instance_identity_document(identity.document)
         .instance_identity_document_signature(identity.signature)
         .set_total_resources(Some(resources(&registration.resources)))
-        .set_attributes(Some(wire_attributes(registration)?))
+        .set_attributes(Some(wire_attributes(registration)))
         .set_tags(Some(tags).filter(|tags| !tags.is_empty()))
         .customize()
         .interceptor(BodyEdit { value: registration.client_token.clone(), edit: complete })
@@ -206,12 +206,12 @@ fn sent_attributes(registration: &Registration) -> Vec<Attribute> {
     custom.chain(registration.attributes.iter().cloned()).collect()
 }
 
-fn wire_attributes(registration: &Registration) -> Result<Vec<types::Attribute>, CallError> {
-    sent_attributes(registration)
-        .into_iter()
-        .map(|attribute| types::Attribute::builder().name(attribute.name).set_value(attribute.value).build())
-        .collect::<Result<_, _>>()
-        .map_err(|error| SdkError::construction_failure(BoxError::from(error)))
+fn wire_attributes(registration: &Registration) -> Vec<types::Attribute> {
+    let wire = |attribute: Attribute| {
+        let wire = types::Attribute::builder().name(attribute.name).set_value(attribute.value).build();
+        wire.expect("the only member that is required, the name, was just given")
+    };
+    sent_attributes(registration).into_iter().map(wire).collect()
 }
 
 fn accept(registration: &Registration, cluster: &str, answer: &ContainerInstance) -> Result<Registered, RegisterError> {
