@@ -109,7 +109,7 @@ pub(super) fn default_of(key: &'static Key) -> Option<Resolved> {
 /// Names that ECS itself puts into a container, such as the agent's own when it runs as a task.
 const INJECTED: [&str; 3] = ["ECS_CONTAINER_METADATA_URI", "ECS_CONTAINER_METADATA_URI_V4", "ECS_AGENT_URI"];
 
-/// A longer "name" is no slip of the hand but a value in the wrong place: nothing is said of it.
+/// A longer name is no slip of the hand: nothing is said of it.
 const LONGEST_NAME: usize = 80;
 
 /// Warns about names that look like ours and are not.
@@ -117,21 +117,23 @@ pub(super) fn unknown_names(sources: &[&dyn Source], problems: &mut Vec<Problem>
     let mut told = BTreeSet::new();
     for source in sources {
         for name in source.keys() {
-            let upper = name.to_ascii_uppercase();
-            let ours = upper.starts_with("ECS_") || upper.starts_with("NON_ECS_") || upper.starts_with("NONECS_");
-            if !ours
-                || name.len() > LONGEST_NAME
-                || find(&name).is_some()
-                || INJECTED.contains(&name.as_str())
-                || !told.insert(name.clone())
-            {
+            if find(&name).is_some() || INJECTED.contains(&name.as_str()) {
                 continue;
             }
+            // `ECS_X:{"password"...` makes a "name" that holds the value: only what could be a name is shown.
+            let word = &name[..name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len())];
+            let upper = word.to_ascii_uppercase();
+            let ours = ["ECS_", "NON_ECS_", "NONECS_"].iter().any(|prefix| upper.starts_with(prefix));
+            if !ours || word.len() > LONGEST_NAME || !told.insert(word.to_owned()) {
+                continue;
+            }
+            let shape =
+                if word == name { "not a variable of this agent" } else { "a name followed by something else than =" };
             let hint = closest(&upper).map_or_else(String::new, |known| format!("; did you mean {known}?"));
             problems.push(Problem {
+                variable: word.to_owned(),
                 place: source.place(&name),
-                variable: name,
-                shape: "not a variable of this agent".to_owned(),
+                shape: shape.to_owned(),
                 expected: format!("a name from --help{hint}"),
                 instead: "it is ignored".to_owned(),
                 fatal: false,

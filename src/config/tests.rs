@@ -458,6 +458,20 @@ fn no_problem_shows_a_value_of_any_variable() {
     }
 }
 
+#[test]
+fn a_value_in_the_place_of_a_name_is_not_shown() {
+    let lines = format!(
+        "ECS_ENGINE_AUTH_DATA:{{\"r\":\"{MARKER}==\"}}\nECS_CLUSTER:{MARKER}=\nECS_{MARKER}{MARKER}\n\"auth\":\"{MARKER}=\n\"auth\":\"{MARKER}=\n"
+    );
+    let loaded = TempFile::new("place", lines.as_bytes()).load(&[]);
+    let told = texts(&loaded);
+    assert!(!told.join("").contains(MARKER), "{told:?}");
+    assert!(
+        told.iter().any(|text| text.starts_with("ECS_ENGINE_AUTH_DATA (") && text.contains("something else than ="))
+    );
+    assert_eq!(told.len(), 3, "{told:?}");
+}
+
 /// Collects the field names that a derived `Deserialize` asks for.
 struct FieldNames(std::cell::Cell<&'static [&'static str]>);
 
