@@ -76,7 +76,8 @@ async fn server(cluster: &Cluster) -> Server {
 }
 
 async fn connected(server: &Server) {
-    let connected = |state: &ecs_agent::local::State| state.records().any(|r| r.source == Source::AcsConnect).then_some(());
+    let connected =
+        |state: &ecs_agent::local::State| state.records().any(|r| r.source == Source::AcsConnect).then_some(());
     server.wait_for("the agent to connect", LIMIT, connected).await.expect("the agent connects");
 }
 

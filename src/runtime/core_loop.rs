@@ -45,7 +45,8 @@ impl CoreLoop {
     /// # Errors
     /// The store's: the agent may not act on what is not on disk, so it ends and is restarted.
     pub(super) async fn run(mut self, stop: CancellationToken, mut alive: impl FnMut()) -> Result<(), StoreError> {
-        self.turn(vec![Event::Tick])?;
+        self.turn(vec![Event::Tick])?; // recovery: asks for an inventory and plans
+        alive();
         while !stop.is_cancelled() {
             let mut batch = Vec::new();
             let deadline = engine::next_deadline(&self.state);

@@ -94,27 +94,25 @@ impl Executor {
             Effect::ResolveDigest { op, image } => self.run(op, pulls, "resolve digest", async move {
                 resolve_digest(&edges, &image).await.map(Output::Digest)
             }),
-            Effect::Pull { op, image } => self.run(op, pulls, "pull", async move {
-                pull(&edges, &Arc::new(image)).await.map(|()| Output::Nothing)
-            }),
-            Effect::Create { op, request } => self.run(op, calls, "create", async move {
-                edges.docker.create(&request).await.map(seen)
-            }),
-            Effect::Start { op, target } => self.run(op, calls, "start", async move {
-                edges.docker.start(&target).await.map(seen)
-            }),
+            Effect::Pull { op, image } => self
+                .run(op, pulls, "pull", async move { pull(&edges, &Arc::new(image)).await.map(|()| Output::Nothing) }),
+            Effect::Create { op, request } => {
+                self.run(op, calls, "create", async move { edges.docker.create(&request).await.map(seen) })
+            }
+            Effect::Start { op, target } => {
+                self.run(op, calls, "start", async move { edges.docker.start(&target).await.map(seen) })
+            }
             Effect::Stop { op, target, grace } => self.run(op, calls, "stop", async move {
                 edges.docker.stop(&target, grace.unwrap_or(edges.stop_timeout)).await.map(maybe_seen)
             }),
-            Effect::Inspect { op, target } => self.run(op, calls, "inspect", async move {
-                edges.docker.inspect(&target).await.map(maybe_seen)
-            }),
-            Effect::Remove { op, target } => self.run(op, calls, "remove", async move {
-                edges.docker.remove(&target).await.map(|()| Output::Nothing)
-            }),
-            Effect::Inventory { op } => self.run(op, calls, "inventory", async move {
-                edges.docker.inventory().await.map(Output::Inventory)
-            }),
+            Effect::Inspect { op, target } => {
+                self.run(op, calls, "inspect", async move { edges.docker.inspect(&target).await.map(maybe_seen) })
+            }
+            Effect::Remove { op, target } => self
+                .run(op, calls, "remove", async move { edges.docker.remove(&target).await.map(|()| Output::Nothing) }),
+            Effect::Inventory { op } => {
+                self.run(op, calls, "inventory", async move { edges.docker.inventory().await.map(Output::Inventory) })
+            }
             Effect::Report { op, change } => {
                 let reports = self.reports.clone();
                 self.run(op, reports, "report", async move { submit(&edges, &change).await });

@@ -165,7 +165,6 @@ fn supervise(
         let (core, stop) = (core.take(), stop_core.clone());
         async move {
             let core = core.ok_or("it has ended before")?;
-            ready();
             core.run(stop, watchdog()).await.map_err(|error| startup::text(&error))
         }
     });
@@ -243,14 +242,12 @@ pub async fn attributes_text(config: &Config) -> String {
         .collect()
 }
 
-/// Tells systemd that the agent is up; does nothing elsewhere.
-fn ready() {
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-}
-
-/// Tells systemd that the core loop is alive, each time it is.
+/// Tells systemd that the agent is up, and from then on that its core loop is alive. Does nothing where systemd is not.
 fn watchdog() -> impl FnMut() {
+    let mut is_up = false;
     move || {
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        let state = if is_up { sd_notify::NotifyState::Watchdog } else { sd_notify::NotifyState::Ready };
+        is_up = true;
+        let _ = sd_notify::notify(&[state]);
     }
 }

@@ -24,12 +24,8 @@ use std::time::Duration;
 /// The cluster an instance is in when the operator names none.
 pub(super) const DEFAULT_CLUSTER: &str = "default";
 /// Between two tries to reach Docker.
-const DOCKER_RETRY: aws_retry::Shape = aws_retry::Shape {
-    initial: Duration::from_secs(1),
-    max: Duration::from_secs(30),
-    factor: 1.5,
-    jitter: 0.2,
-};
+const DOCKER_RETRY: aws_retry::Shape =
+    aws_retry::Shape { initial: Duration::from_secs(1), max: Duration::from_secs(30), factor: 1.5, jitter: 0.2 };
 /// Where ports are chosen from if the kernel does not say.
 const DYNAMIC_PORTS: RangeInclusive<u16> = 49153..=65535;
 

@@ -116,7 +116,12 @@ impl Supervisor {
             part.failures += 1;
             let wait = self.patience.first * 2u32.pow(part.failures.min(6) - 1);
             let wait = wait.min(self.patience.most);
-            tracing::error!(part = part.name, why, wait_s = wait.as_secs(), "a part of the agent ended; it is restarted");
+            tracing::error!(
+                part = part.name,
+                why,
+                wait_s = wait.as_secs(),
+                "a part of the agent ended; it is restarted"
+            );
             self.begin(index, wait);
         }
         fatal

@@ -111,8 +111,8 @@ impl Store {
         let path = directory.join(FILE);
         let file = open_file(&path).map_err(|cause| StoreError::Unusable { path: path.clone(), cause })?;
         let backend = redb::backends::FileBackend::new(file);
-        let opened = backend
-            .and_then(|backend| Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend));
+        let opened =
+            backend.and_then(|backend| Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend));
         let database = opened.map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.clone() },
             other => StoreError::Corrupt { path: path.clone(), what: format!("it is not a usable database ({other})") },
