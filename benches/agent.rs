@@ -3,23 +3,19 @@
 //! `cargo bench --bench agent`. Needs what the agent's tests need (`./tests/run` installs it). The comparison with Docker is
 //! paired: a task through the agent, then the same create and start straight against the Docker API, in turn.
 
-#[path = "../tests/support/docker.rs"]
-#[allow(dead_code, reason = "shared with the tests")]
-mod docker;
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+
 #[path = "../tests/support"]
 mod support {
-    pub(crate) mod docker {
-        pub(crate) use crate::docker::*;
-    }
-    #[allow(dead_code, reason = "shared with the tests")]
+    pub(crate) mod docker;
     pub(crate) mod registry;
 }
 
-use docker::{Cluster, TempDir, available, unique};
 use ecs_agent::local::{Options, Server, Source, TaskStatus};
 use serde_json::{Value, json};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use support::docker::{Cluster, TempDir, available, unique};
 use support::registry::Registry;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ecs-agent");

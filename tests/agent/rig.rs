@@ -4,13 +4,18 @@ use super::support::docker::{Cluster, TempDir, available};
 use super::support::registry::Registry;
 use ecs_agent::local::{Options, Server, Source, Task, TaskStatus};
 use serde_json::{Value, json};
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
-use tokio::sync::{Mutex, MutexGuard};
 
-/// An agent owns its introspection port, so there is one at a time.
-static ONE_AGENT: Mutex<()> = Mutex::const_new(());
+/// An agent owns its introspection port, so there is one at a time on a host: the lock is held by a file.
+fn one_agent() -> File {
+    let path = std::env::temp_dir().join("ecs-agent-test.lock");
+    let file = File::options().create(true).truncate(false).write(true).open(path).unwrap();
+    file.lock().unwrap();
+    file
+}
 
 /// Long enough for a loaded machine; a wait that succeeds ends at once.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -25,7 +30,7 @@ pub(crate) struct Rig {
     /// Variables given to the agent, later ones win.
     pub(crate) environment: Vec<(String, String)>,
     agent: Option<Child>,
-    _one_agent: MutexGuard<'static, ()>,
+    _one_agent: File,
 }
 
 /// How a rig is made.
@@ -54,7 +59,7 @@ impl Rig {
             return None;
         }
         ecs_agent::aws::install_tls(); // reqwest wants a provider, also for plain http
-        let one_agent = ONE_AGENT.lock().await;
+        let one_agent = tokio::task::spawn_blocking(one_agent).await.unwrap();
         let (registry, cluster) = (Registry::start(plan.users), Cluster::new());
         let mut options = Options { cluster: cluster.name.clone(), ..Options::default() };
         if let Some(change) = plan.options {
@@ -79,7 +84,7 @@ impl Rig {
     /// Starts the agent's process.
     pub(crate) fn start_agent(&mut self) {
         assert!(self.agent.is_none(), "an agent is running already");
-        let log = std::fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
+        let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_ecs-agent"))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
