@@ -3,6 +3,8 @@
 //! One test at a time: an agent owns port 51678. Needs Docker, `docker-registry`, `htpasswd` and `busybox-static`; skips loudly
 //! without Docker (`ECS_TEST_REQUIRE_DOCKER=1`: fails).
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 #[path = "../support"]
 mod support {
     pub(crate) mod docker;
