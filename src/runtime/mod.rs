@@ -6,6 +6,7 @@
 mod clock;
 mod control_plane;
 mod core_loop;
+mod diagnostics;
 mod executor;
 pub mod logging;
 mod shutdown;
@@ -177,6 +178,9 @@ fn supervise(
     supervisor.part("docker events", Policy::Restart, move || {
         watch_docker(edges.clone(), inbox.clone(), stop_events.clone())
     });
+    let (seen, stop_diagnostics) = (readers.clone(), stop.clone());
+    supervisor
+        .part("diagnostics", Policy::Restart, move || diagnostics::on_signal(seen.clone(), stop_diagnostics.clone()));
     supervisor.part("introspection", Policy::Restart, move || {
         let (shown, readers, stop) = (shown.clone(), readers.clone(), stop.clone());
         async move {
