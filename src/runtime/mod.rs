@@ -224,6 +224,7 @@ async fn watch_docker(
 /// # Errors
 /// Nobody answers.
 pub async fn healthcheck(host: &str) -> Result<(), Fatal> {
+    aws::install_tls(); // reqwest wants a provider, also for plain http
     let url = format!("http://{host}:{}/v1/metadata", introspection::PORT);
     let client = reqwest::Client::builder().no_proxy().timeout(HEALTHCHECK).build();
     let answer = match client {
