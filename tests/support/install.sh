@@ -109,7 +109,7 @@ install_docker() {
 }
 
 docker_with=""
-docker() { $docker_with docker "$@"; }
+docker() { ${docker_with:-env} docker "$@"; }
 docker_answers() {
     local with
     for with in env as_root; do
