@@ -129,7 +129,9 @@ fn manifest(
     let doubted: Vec<TaskArn> = state
         .tasks
         .values()
-        .filter(|task| task.desired == TaskStatus::Running && !running.contains(&task.spec.arn))
+        // A task may have stopped without anybody wanting it to: all its containers ended, none of them essential.
+        .filter(|task| task.desired == TaskStatus::Running && task.known != TaskStatus::Stopped)
+        .filter(|task| !running.contains(&task.spec.arn))
         .map(|task| task.spec.arn.clone())
         .collect();
     let (message_id, cluster) = (ack.message_id.clone(), ack.cluster.clone());
@@ -161,11 +163,11 @@ fn observed(state: &mut State, now: Timestamp, seen: &Observation) -> BTreeSet<T
 /// Writes what was seen of a container. Facts win: `observed` may go back, `known` does not.
 pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, now: Timestamp, step: u64) {
     let container = &mut task.containers[index];
-    let is_other = container.runtime_id.as_ref().is_some_and(|id| id != &seen.runtime_id);
-    if (is_other && container.observed.is_some()) || (!is_other && container.removed) {
+    let is_same = container.runtime_id.as_ref() == Some(&seen.runtime_id);
+    if (!is_same && container.observed.is_some()) || (is_same && container.removed) {
         return; // another incarnation, or news from before the removal
     }
-    if seen.state == RunState::Created && container.ran && !is_other {
+    if seen.state == RunState::Created && container.ran && is_same {
         return; // news from before the start
     }
     container.touched = step;

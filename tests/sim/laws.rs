@@ -214,8 +214,9 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
         Effect::Report { change, .. } => report(world, change),
         Effect::Ack(ack) => acknowledged(world, ack),
         Effect::AskToStop { tasks, .. } => {
-            let unknown = tasks.iter().find(|arn| !world.disk.tasks.contains_key(*arn));
-            unknown.map(|arn| ("no effect for an unknown task", format!("asked about {arn}")))
+            let is_odd = |arn: &&TaskArn| world.disk.tasks.get(*arn).is_none_or(|it| it.known == TaskStatus::Stopped);
+            let odd = tasks.iter().find(|arn| !world.burst && is_odd(arn));
+            odd.map(|arn| ("only tasks that do not stop anyway are asked about", arn.to_string()))
         }
         Effect::ForgetCredentials { id } => {
             let user = world.state.tasks.values().find(|it| !world.burst && it.execution_credentials.as_ref() == Some(id));
@@ -346,10 +347,10 @@ fn report(world: &World, change: &StateChange) -> Broken {
         return Some(("one report of a task at a time", arn.to_string()));
     }
     let told = world.ecs.tasks.get(arn).map(|task| task.told.clone()).unwrap_or_default();
-    in_order(task, &told, change).or_else(|| contents(world, task, change))
+    in_order(world, task, &told, change).or_else(|| contents(world, task, change))
 }
 
-fn in_order(task: &TaskState, told: &Told, change: &StateChange) -> Broken {
+fn in_order(world: &World, task: &TaskState, told: &Told, change: &StateChange) -> Broken {
     let arn = &change.task;
     let is_old = |name: &ContainerName, status| told.containers.get(name).is_some_and(|it| *it >= status);
     if change.status < told.status {
@@ -361,7 +362,12 @@ fn in_order(task: &TaskState, told: &Told, change: &StateChange) -> Broken {
         return Some(("nothing is reported twice", format!("{change:?}")));
     }
     let stopped = change.status == TaskStatus::Stopped;
-    let has_run = task.ran || (task.containers.len() == 1 && task.containers[0].ran);
+    // A start that came late, after the container was over, does not make the task run.
+    let only_one_ran = || {
+        let spec = &task.spec.containers[0];
+        task.containers[0].ran && world.docker.of(arn, &spec.name).is_some_and(|it| !it.unsolicited)
+    };
+    let has_run = task.ran || (task.containers.len() == 1 && only_one_ran());
     if stopped && has_run && told.status < TaskStatus::Running {
         return Some(("a task that ran is said to run", arn.to_string()));
     }

@@ -235,7 +235,10 @@ impl World {
             }
             Effect::AskToStop { message_id, tasks, .. } => self.ecs.asked_to_stop(&message_id, &tasks),
             Effect::ForgetCredentials { id } => {
-                self.credentials.remove(&id);
+                // Within one burst they may have come again.
+                if !self.state.credentials.contains(&id) {
+                    self.credentials.remove(&id);
+                }
             }
         }
     }
