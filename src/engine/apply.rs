@@ -5,7 +5,7 @@ use super::desired;
 use super::effect::Effect;
 use super::event::{Event, Outcome, Output, PayloadTask};
 use super::state::{HostState, OperationKind, Owner, Policy, PullBehavior, Retry, State, TaskState};
-use super::{Key, Step, dependency, inventory, report};
+use super::{Key, Step, credentials, dependency, inventory, report};
 use crate::model::{Ack, ContainerStatus, Failure, FailureKind, Observation, RunState, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
         Event::Payload { tasks, seq, ack } => payload(state, now, tasks, seq, ack, out),
         Event::Manifest { timeline, running, ack } => manifest(state, timeline, &running, ack, out),
         Event::StopConfirmed { message_id, tasks } => stop_confirmed(state, &message_id, tasks),
-        Event::CredentialsArrived { task, ids } => credentials(state, task, ids),
+        Event::CredentialsArrived { task, ids } => credentials::arrived(state, task.as_ref(), ids, &mut out.effects),
         Event::Observed(seen) => observed(state, now, &seen),
         Event::Gone { task, container, runtime_id } => {
             let step = state.steps;
@@ -80,8 +80,12 @@ fn payload(
         touched.insert(arn.clone());
         match (state.tasks.get_mut(arn), task) {
             (Some(known), PayloadTask::Stop(_)) => known.desired = TaskStatus::Stopped,
-            // A task we know is not changed by sending it again: this is what makes redelivery harmless.
-            (Some(_), PayloadTask::Run(_) | PayloadTask::Refused { .. }) => {}
+            // A task we know is not changed by sending it again: this is what makes redelivery harmless. Only the credentials
+            // that came with it are the ones to use now.
+            (Some(known), PayloadTask::Run(spec)) => {
+                spec.execution_credentials.iter().for_each(|id| credentials::replace(known, id));
+            }
+            (Some(_), PayloadTask::Refused { .. }) => {}
             (None, task) => {
                 state.host.arrivals += 1;
                 out.changed.insert(Key::Host);
@@ -99,7 +103,9 @@ fn new_task(task: PayloadTask, arrival: u64, now: Timestamp) -> TaskState {
         PayloadTask::Run(spec) if dependency::solvable(&spec) => TaskState::new(*spec, arrival, now),
         PayloadTask::Run(spec) => {
             let reason = format!("Task dependencies cannot be resolved, taskArn: {}", spec.arn);
-            TaskState::stopped(spec.arn, Some(reason), arrival, now)
+            let credentials = spec.execution_credentials.clone();
+            let stopped = TaskState::stopped(spec.arn, Some(reason), arrival, now);
+            TaskState { execution_credentials: credentials, ..stopped } // they came with it and go with it
         }
         PayloadTask::Refused { arn, reason } => TaskState::stopped(arn, Some(reason), arrival, now),
         // Not known (any more): ECS is told that it is stopped, which is so.
@@ -123,7 +129,9 @@ fn manifest(
     let doubted: Vec<TaskArn> = state
         .tasks
         .values()
-        .filter(|task| task.desired == TaskStatus::Running && !running.contains(&task.spec.arn))
+        // A task may have stopped without anybody wanting it to: all its containers ended, none of them essential.
+        .filter(|task| task.desired == TaskStatus::Running && task.known != TaskStatus::Stopped)
+        .filter(|task| !running.contains(&task.spec.arn))
         .map(|task| task.spec.arn.clone())
         .collect();
     let (message_id, cluster) = (ack.message_id.clone(), ack.cluster.clone());
@@ -143,15 +151,6 @@ fn stop_confirmed(state: &mut State, message_id: &str, tasks: Vec<TaskArn>) -> B
     known.collect()
 }
 
-fn credentials(state: &mut State, task: Option<TaskArn>, ids: Vec<crate::model::CredentialsId>) -> BTreeSet<TaskArn> {
-    if let (Some(arn), Some(id)) = (&task, ids.first()) {
-        touch(state, arn, |task| task.execution_credentials = Some(id.clone()));
-    }
-    state.credentials.extend(ids);
-    let waiting = state.tasks.values().filter(|task| task.execution_credentials.is_some());
-    waiting.map(|task| task.spec.arn.clone()).collect()
-}
-
 fn observed(state: &mut State, now: Timestamp, seen: &Observation) -> BTreeSet<TaskArn> {
     let step = state.steps;
     touch(state, &seen.task, |task| {
@@ -164,11 +163,11 @@ fn observed(state: &mut State, now: Timestamp, seen: &Observation) -> BTreeSet<T
 /// Writes what was seen of a container. Facts win: `observed` may go back, `known` does not.
 pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, now: Timestamp, step: u64) {
     let container = &mut task.containers[index];
-    let is_other = container.runtime_id.as_ref().is_some_and(|id| id != &seen.runtime_id);
-    if (is_other && container.observed.is_some()) || (!is_other && container.removed) {
+    let is_same = container.runtime_id.as_ref() == Some(&seen.runtime_id);
+    if (!is_same && container.observed.is_some()) || (is_same && container.removed) {
         return; // another incarnation, or news from before the removal
     }
-    if seen.state == RunState::Created && container.ran && !is_other {
+    if seen.state == RunState::Created && container.ran && is_same {
         return; // news from before the start
     }
     container.touched = step;

@@ -8,7 +8,7 @@ use super::container::target;
 use super::effect::Effect;
 use super::plan::Planning;
 use super::state::{OperationKind, State, TaskState};
-use super::{Key, Step};
+use super::{Key, Step, credentials};
 use crate::model::{RunState, Span, TaskStatus};
 
 /// Starts the removal of what can be removed.
@@ -45,12 +45,7 @@ pub(super) fn is_over(task: &TaskState) -> bool {
 }
 
 /// Drops what the agent remembers of it. The task is no longer in the state.
-pub(super) fn forget(state: &State, task: &TaskState, out: &mut Step) {
+pub(super) fn forget(state: &mut State, task: &TaskState, out: &mut Step) {
     out.changed.insert(Key::Task(task.spec.arn.clone()));
-    if let Some(id) = &task.execution_credentials {
-        let is_shared = state.tasks.values().any(|other| other.execution_credentials.as_ref() == Some(id));
-        if !is_shared {
-            out.effects.push(Effect::ForgetCredentials { id: id.clone() });
-        }
-    }
+    credentials::forget(state, task, &mut out.effects);
 }

@@ -12,8 +12,7 @@ use crate::model::{ContainerStatus, CreateRequest, RunState, Timestamp};
 /// At most one operation is in flight for a container. While its state is in doubt it is looked at, and nothing else is done.
 pub(super) fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
     if let Some(operation) = task.containers[index].operation {
-        let is_image_work = matches!(operation.kind, OperationKind::ResolveDigest | OperationKind::Pull);
-        if !(is_image_work && task.wants_stop(index)) {
+        if !(operation.kind.is_image_work() && task.wants_stop(index)) {
             return false;
         }
         planning.cancel(task, index);
@@ -40,7 +39,8 @@ fn look(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
 /// Desired status is stopped.
 fn wind_down(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
     if task.containers[index].observed == Some(RunState::Running) {
-        if dependency::may_stop(task, index) {
+        // One that was stopped and runs again (a start that came late) serves nobody: it need not wait for its dependents.
+        if task.containers[index].over() || dependency::may_stop(task, index) {
             let (target, grace) = (target(task, index), task.spec.containers[index].stop_timeout);
             planning.start(task, index, OperationKind::Stop, |op| Effect::Stop { op, target, grace });
         }

@@ -4,7 +4,7 @@
 
 use super::state::{ContainerState, TaskState};
 use crate::model::task::{Condition, Dependency};
-use crate::model::{ContainerSpec, ContainerStatus, Failure, Health, Span, TaskSpec, TaskStatus, Timestamp};
+use crate::model::{ContainerSpec, ContainerStatus, Failure, Health, RunState, Span, TaskSpec, TaskStatus, Timestamp};
 
 /// May a container go on?
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,9 +79,11 @@ fn one(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp) 
     if !container.ran && (container.over() || container.failure.is_some()) && container.operation.is_none() {
         return never(task, index, &describe(), "because dependency will never start");
     }
-    let settled = container.over() && container.operation.is_none();
+    // A container that was stopped and runs again is stopped first: nobody builds on it before.
+    let is_seen_running = container.observed == Some(RunState::Running);
+    let settled = container.over() && container.operation.is_none() && !is_seen_running;
     let met = match dependency.condition {
-        Condition::Start => container.over() || container.known >= ContainerStatus::Running,
+        Condition::Start => container.ran,
         Condition::Complete => settled && container.exit_code.is_some(),
         Condition::Success => settled && container.exit_code == Some(0),
         Condition::Healthy => spec.health_check && container.health == Health::Healthy && !container.over(),

@@ -20,6 +20,8 @@ pub(super) fn derive(task: &mut TaskState, now: Timestamp) -> bool {
         && status > task.known
         // The rest of the task is about to stop: it is not said to run.
         && !(status == TaskStatus::Running && essential_over)
+        // A container that was stopped and runs again (a start that came late) is stopped first; its share is not free yet.
+        && !(status == TaskStatus::Stopped && task.is_seen_running())
     {
         task.known = status;
         task.known_at = now;

@@ -88,7 +88,8 @@ pub enum Effect {
         /// The tasks in doubt.
         tasks: Vec<TaskArn>,
     },
-    /// A task is forgotten: drop its credentials from memory.
+    /// No task uses these credentials any more: drop them from memory, unless [`State::credentials`](super::State::credentials)
+    /// names them again (they came anew in a later step of the same burst).
     ForgetCredentials {
         /// Whose id.
         id: CredentialsId,

@@ -77,13 +77,19 @@ fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp) {
 
 fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp) {
     let step = state.steps;
-    let seen: BTreeSet<_> = seen.iter().map(|seen| (&seen.task, &seen.container)).collect();
+    let names: BTreeSet<_> = seen.iter().map(|seen| (&seen.task, &seen.container)).collect();
+    let ids: BTreeSet<_> = seen.iter().map(|seen| &seen.runtime_id).collect();
     for task in state.tasks.values_mut() {
         for index in 0..task.containers.len() {
             let container = &task.containers[index];
             let is_spoken_for = container.operation.is_none() && container.touched <= asked;
             let name = &task.spec.containers[index].name;
-            if is_spoken_for && container.create_asked && !seen.contains(&(&task.spec.arn, name)) {
+            // Another container may have taken the name since: the one we saw is gone all the same.
+            let is_there = match &container.runtime_id {
+                Some(id) if container.observed.is_some() => ids.contains(id),
+                Some(_) | None => names.contains(&(&task.spec.arn, name)),
+            };
+            if is_spoken_for && container.create_asked && !is_there {
                 apply::vanished(task, index, now, step);
                 apply::settle(task, index);
             }

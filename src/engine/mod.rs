@@ -23,6 +23,7 @@ mod backoff;
 mod check;
 mod cleanup;
 mod container;
+mod credentials;
 mod dependency;
 mod desired;
 pub mod effect;

@@ -2,7 +2,7 @@
 
 use super::effect::Effect;
 use super::state::{Operation, OperationKind, Owner, State, TaskState};
-use super::{Key, Step, admission, cleanup, container, desired, inventory, report};
+use super::{Key, Step, admission, cleanup, container, credentials, desired, inventory, report};
 use crate::model::{OpId, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
@@ -101,6 +101,7 @@ fn plan_task(task: &mut TaskState, planning: &mut Planning<'_>) {
         }
         planning.changed(task);
     }
+    credentials::retire(task, planning);
     report::plan(task, planning);
     cleanup::plan(task, planning);
 }

@@ -83,7 +83,8 @@ fn due_status(task: &TaskState) -> Option<TaskStatus> {
         return Some(TaskStatus::Running);
     }
     if task.known == TaskStatus::Stopped {
-        return (task.sent < TaskStatus::Stopped).then_some(TaskStatus::Stopped);
+        // What was revived meanwhile is stopped before it is said that nothing runs.
+        return (task.sent < TaskStatus::Stopped && !task.is_seen_running()).then_some(TaskStatus::Stopped);
     }
     let has_digest = task.pairs().any(|(spec, container)| digest_is_news(spec, container));
     let pending = task.known >= TaskStatus::ManifestPulled && task.sent < TaskStatus::ManifestPulled && has_digest;

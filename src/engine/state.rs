@@ -133,6 +133,9 @@ pub struct TaskState {
     pub execution_stopped_at: Option<Timestamp>,
     /// Credentials of the execution role; the id may change when they are renewed.
     pub execution_credentials: Option<CredentialsId>,
+    /// Ids that were replaced by that one and are to be dropped from memory.
+    #[serde(skip)]
+    pub retired_credentials: Vec<CredentialsId>,
     /// Same order as in `spec`.
     pub containers: Vec<ContainerState>,
     /// The report in flight.
@@ -256,6 +259,13 @@ pub enum OperationKind {
     Remove,
 }
 
+impl OperationKind {
+    /// It concerns the image and not yet a container.
+    pub fn is_image_work(self) -> bool {
+        matches!(self, Self::ResolveDigest | Self::Pull)
+    }
+}
+
 /// A report on its way to ECS, and what will be `sent` when it is accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportInFlight {
@@ -326,6 +336,7 @@ impl TaskState {
             pull_started_at: None,
             pull_stopped_at: None,
             execution_stopped_at: None,
+            retired_credentials: Vec::new(),
             containers,
             report: None,
             report_retry: Retry::default(),
@@ -356,6 +367,11 @@ impl TaskState {
     /// Containers with what was asked of them.
     pub fn pairs(&self) -> impl Iterator<Item = (&ContainerSpec, &ContainerState)> {
         self.spec.containers.iter().zip(&self.containers)
+    }
+
+    /// One of its containers runs, as far as the engine last said.
+    pub fn is_seen_running(&self) -> bool {
+        self.containers.iter().any(|container| container.observed == Some(RunState::Running))
     }
 
     /// The container must end, or has ended.

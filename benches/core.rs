@@ -1,0 +1,157 @@
+//! How many steps a second the core does, with how many tasks. Plain `std`: `cargo bench --bench core`.
+//!
+//! A step is one event: time passing with nothing due, one observation of a running container, or a whole life of a task
+//! (payload, pull, create, start, reports, stop, clean-up). Numbers are for one core, without disk and Docker.
+
+use ecs_agent::engine::{self, Effect, Event, Outcome, Output, PayloadTask, Policy, State};
+use ecs_agent::model::{
+    ContainerName, ContainerSpec, CreateRequest, Health, Observation, OpId, RunState, RuntimeId, Span, TaskArn, TaskSpec,
+    Timestamp,
+};
+use std::time::{Duration, Instant};
+
+/// Long enough to be steady, short enough for a CI run.
+const MEASURE: Duration = Duration::from_millis(700);
+
+fn container(name: &str) -> ContainerSpec {
+    let json = format!(r#"{{"name":"{name}","image":"image","essential":true,"endpoint_id":""}}"#);
+    serde_json::from_str(&json).expect("all other fields have a default")
+}
+
+fn spec(number: usize) -> TaskSpec {
+    TaskSpec {
+        arn: TaskArn(format!("arn:aws:ecs:eu-west-1:123456789012:task/cluster/{number:032x}")),
+        family: "family".to_owned(),
+        version: "1".to_owned(),
+        service_name: String::new(),
+        containers: vec![container("web"), container("side")],
+        execution_credentials: None,
+    }
+}
+
+fn seen(task: &TaskArn, container: &ContainerName, runtime_name: &str, state: RunState) -> Observation {
+    Observation {
+        task: task.clone(),
+        container: container.clone(),
+        runtime_name: runtime_name.to_owned(),
+        runtime_id: RuntimeId(format!("id-{runtime_name}")),
+        state,
+        exit_code: (state == RunState::Exited).then_some(0),
+        error: None,
+        health: Health::Unknown,
+        created_at: None,
+        started_at: (state != RunState::Created).then(String::new),
+        bindings: Vec::new(),
+        mounts: Vec::new(),
+        image_id: String::new(),
+    }
+}
+
+/// A container engine and a control plane in which everything works at once.
+#[derive(Default)]
+struct World {
+    created: std::collections::BTreeMap<String, (TaskArn, ContainerName)>,
+    steps: u64,
+}
+
+impl World {
+    /// Feeds an event and everything that follows from it.
+    fn settle(&mut self, state: &mut State, now: Timestamp, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            self.steps += 1;
+            for effect in engine::step(state, now, event).effects {
+                let answer = self.answer(effect);
+                events.extend(answer.map(|(op, output)| Event::Completed { op, outcome: Outcome::Done(output) }));
+            }
+        }
+    }
+
+    fn look(&self, target: &str, run_state: RunState) -> Output {
+        let name = target.trim_start_matches("id-");
+        let is_there = self.created.get(name).map(|(task, container)| Box::new(seen(task, container, name, run_state)));
+        Output::Seen(is_there)
+    }
+
+    fn create(&mut self, request: CreateRequest) -> Output {
+        let name = request.runtime_name;
+        self.created.insert(name.clone(), (request.task, request.spec.name));
+        self.look(&name, RunState::Created)
+    }
+
+    fn answer(&mut self, effect: Effect) -> Option<(OpId, Output)> {
+        Some(match effect {
+            Effect::ResolveDigest { op, .. } => (op, Output::Digest(None)),
+            Effect::Pull { op, .. } | Effect::Report { op, .. } => (op, Output::Nothing),
+            Effect::Create { op, request } => (op, self.create(*request)),
+            Effect::Start { op, target } | Effect::Inspect { op, target } => (op, self.look(&target, RunState::Running)),
+            Effect::Stop { op, target, .. } => (op, self.look(&target, RunState::Exited)),
+            Effect::Remove { op, target } => {
+                self.created.remove(target.trim_start_matches("id-"));
+                (op, Output::Nothing)
+            }
+            Effect::Inventory { op } => {
+                let all = self.created.iter();
+                (op, Output::Inventory(all.map(|(name, (task, it))| seen(task, it, name, RunState::Running)).collect()))
+            }
+            Effect::Cancel { .. } | Effect::Ack(_) | Effect::AskToStop { .. } | Effect::ForgetCredentials { .. } => return None,
+        })
+    }
+}
+
+fn payload(tasks: Vec<PayloadTask>) -> Event {
+    Event::Payload { tasks, seq: 1, ack: None }
+}
+
+/// A state with that many running tasks of two containers.
+fn running(tasks: usize) -> (State, World, Timestamp) {
+    let (mut world, now) = (World::default(), Timestamp(1_000_000));
+    let policy = Policy { cleanup_wait: Span::secs(1), ..Policy::default() };
+    let mut state = engine::recover(policy, engine::state::HostState::default(), []);
+    for number in 0..tasks {
+        world.settle(&mut state, now, payload(vec![PayloadTask::Run(Box::new(spec(number)))]));
+    }
+    (state, world, now)
+}
+
+/// Repeats for a while; steps a second.
+fn measure(mut once: impl FnMut(u64) -> u64) -> f64 {
+    let (begin, mut steps, mut round) = (Instant::now(), 0, 0);
+    while begin.elapsed() < MEASURE {
+        for _ in 0..16 {
+            steps += once(round);
+            round += 1;
+        }
+    }
+    steps as f64 / begin.elapsed().as_secs_f64()
+}
+
+fn main() {
+    println!("{:>6} {:>22} {:>22} {:>22}", "tasks", "idle ticks/s", "observations/s", "steps/s of whole lives");
+    for tasks in [1, 10, 100, 1_000] {
+        let (mut state, mut world, now) = running(tasks);
+        let ticks = measure(|_| {
+            engine::step(&mut state, now, Event::Tick);
+            1
+        });
+        let names: Vec<_> = world.created.iter().map(|(name, of)| (name.clone(), of.clone())).collect();
+        let observations = measure(|round| {
+            let (name, (task, container)) = &names[round as usize % names.len()];
+            engine::step(&mut state, now, Event::Observed(Box::new(seen(task, container, name, RunState::Running))));
+            1
+        });
+        let mut later = now;
+        let lives = measure(|round| {
+            let before = world.steps;
+            let spec = spec(tasks + round as usize);
+            let arn = spec.arn.clone();
+            world.settle(&mut state, later, payload(vec![PayloadTask::Run(Box::new(spec))]));
+            world.settle(&mut state, later, payload(vec![PayloadTask::Stop(arn.clone())]));
+            later = later + Span::secs(2);
+            world.settle(&mut state, later, Event::Tick);
+            assert!(!state.tasks.contains_key(&arn), "a whole life ends with being forgotten");
+            world.steps - before
+        });
+        println!("{tasks:>6} {ticks:>22.0} {observations:>22.0} {lives:>22.0}");
+    }
+}

@@ -1,0 +1,64 @@
+//! Which credentials of execution roles are in memory, and when one may be dropped.
+//!
+//! Owns [`State::credentials`] and a task's retired ids; the credentials themselves never come here. Invariant: an id that no task
+//! uses any more is dropped, but not while an image operation that was given it is in flight.
+
+use super::effect::Effect;
+use super::plan::Planning;
+use super::state::{State, TaskState};
+use crate::model::{CredentialsId, TaskArn};
+use std::collections::BTreeSet;
+
+/// Credentials with these ids are in memory now; the first one may replace the one of a task. The tasks to plan again.
+pub(super) fn arrived(
+    state: &mut State,
+    task: Option<&TaskArn>,
+    ids: Vec<CredentialsId>,
+    effects: &mut Vec<Effect>,
+) -> BTreeSet<TaskArn> {
+    if task.is_some_and(|arn| !state.tasks.contains_key(arn)) {
+        ids.into_iter().for_each(|id| drop_unused(state, id, effects)); // for a task that was forgotten meanwhile
+        return BTreeSet::new();
+    }
+    if let (Some(task), Some(id)) = (task.and_then(|arn| state.tasks.get_mut(arn)), ids.first()) {
+        replace(task, id);
+    }
+    state.credentials.extend(ids);
+    let waiting = state.tasks.values().filter(|task| task.execution_credentials.is_some());
+    waiting.map(|task| task.spec.arn.clone()).collect()
+}
+
+/// The task goes by this id from now on; the one before is dropped when nothing needs it.
+pub(super) fn replace(task: &mut TaskState, id: &CredentialsId) {
+    if task.execution_credentials.as_ref() != Some(id) {
+        task.retired_credentials.extend(task.execution_credentials.replace(id.clone()));
+    }
+}
+
+/// Drops what was replaced, once nothing in flight may need it.
+pub(super) fn retire(task: &mut TaskState, planning: &mut Planning<'_>) {
+    let is_needed = task.containers.iter().any(|container| container.operation.is_some_and(|it| it.kind.is_image_work()));
+    if is_needed {
+        return;
+    }
+    for id in std::mem::take(&mut task.retired_credentials) {
+        if task.execution_credentials.as_ref() != Some(&id) {
+            drop_unused(planning.state, id, &mut planning.out.effects);
+        }
+    }
+}
+
+/// Drops what only this task used. The task is no longer in the state.
+pub(super) fn forget(state: &mut State, task: &TaskState, effects: &mut Vec<Effect>) {
+    for id in task.execution_credentials.iter().chain(&task.retired_credentials) {
+        drop_unused(state, id.clone(), effects);
+    }
+}
+
+fn drop_unused(state: &mut State, id: CredentialsId, effects: &mut Vec<Effect>) {
+    let is_used = state.tasks.values().any(|other| other.execution_credentials.as_ref() == Some(&id));
+    if !is_used {
+        state.credentials.remove(&id);
+        effects.push(Effect::ForgetCredentials { id });
+    }
+}

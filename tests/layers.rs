@@ -1,0 +1,236 @@
+//! Who may import whom: reads every `crate::` path in `src/` and compares it with the table below.
+//!
+//! One package cannot hold its layers apart with crates, so this test does. A failure names file, line, rule and the reason for it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// One row: a part of `src/`, what it may import from this crate, and why no more.
+struct Layer {
+    part: &'static str,
+    may_import: &'static [&'static str],
+    reason: &'static str,
+}
+
+const EDGE: &str = "an edge translates between the model and the outside; it decides nothing, so it needs neither the core, nor the \
+    runtime, nor the configuration, nor another edge: what two edges share goes through the runtime as an argument";
+
+const LAYERS: &[Layer] = &[
+    Layer {
+        part: "model",
+        may_import: &["model"],
+        reason: "the words of the domain know nothing else, or a change of an edge or of the core would change the words",
+    },
+    Layer {
+        part: "engine",
+        may_import: &["engine", "model"],
+        reason: "the core is a pure function over the model: what it cannot name it cannot wait for, read or write",
+    },
+    Layer { part: "docker", may_import: &["docker", "model"], reason: EDGE },
+    Layer { part: "acs", may_import: &["acs", "model", "aws", "websocket"], reason: EDGE },
+    Layer { part: "ecs", may_import: &["ecs", "model", "aws", "websocket"], reason: EDGE },
+    Layer { part: "aws", may_import: &["aws", "model"], reason: EDGE },
+    Layer { part: "websocket", may_import: &["websocket", "model", "aws"], reason: EDGE },
+    Layer { part: "introspection", may_import: &["introspection", "model"], reason: EDGE },
+    Layer { part: "config", may_import: &["config", "model"], reason: EDGE },
+    Layer {
+        part: "store",
+        may_import: &["store", "model", "engine::state"],
+        reason: "the store writes the state's documents, so it knows their types; it must not know what is decided from them",
+    },
+    Layer {
+        part: "local",
+        may_import: &["local", "model"],
+        reason: "the embedded control plane stands for AWS: if it shared code with the agent, both could be wrong alike",
+    },
+    Layer {
+        part: "main",
+        may_import: &["runtime", "config"],
+        reason: "main has arguments and an exit code, and no logic",
+    },
+];
+
+/// Words that must not appear in the core and in the model, and why.
+const FORBIDDEN: &[(&str, &str)] = &[
+    ("tokio", "nothing here can wait"),
+    ("async fn", "nothing here can wait"),
+    (".await", "nothing here can wait"),
+    ("bollard", "the core knows containers, not Docker"),
+    ("aws_", "the core knows ECS by its facts, not by its client"),
+    ("Instant", "time comes in as an argument; otherwise no run could be repeated"),
+    ("SystemTime", "time comes in as an argument; otherwise no run could be repeated"),
+    ("std::fs", "nothing here touches a file"),
+    ("std::net", "nothing here opens a socket"),
+    ("std::thread", "nothing here runs beside anything"),
+    ("std::sync", "one owner, no lock"),
+    ("std::env", "only `config` reads the environment"),
+    ("rand", "no chance: jitter comes from a hash, so the same state gives the same step"),
+    ("HashMap", "its order differs from run to run; use BTreeMap"),
+    ("HashSet", "its order differs from run to run; use BTreeSet"),
+    ("tracing", "the core logs nothing: the loop logs what goes in and what comes out"),
+    ("println", "the core prints nothing"),
+];
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Every Rust file below, with its path relative to `src/`.
+fn files(below: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(below).expect("src can be listed") {
+        let path = entry.expect("src can be listed").path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            let name = path.strip_prefix(source()).expect("below src").to_string_lossy().into_owned();
+            found.push((name, fs::read_to_string(&path).expect("a source file can be read")));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The part a file belongs to: `engine/plan.rs` → `engine`, `websocket.rs` → `websocket`.
+fn part(file: &str) -> &str {
+    file.split('/').next().unwrap_or(file).trim_end_matches(".rs")
+}
+
+/// The code of a line: without its comment. A `//` inside a text only hides the rest of that line, which is never a path.
+fn code(line: &str) -> &str {
+    line.split("//").next().unwrap_or_default()
+}
+
+/// What a file names of this crate: the paths after `crate::` (in `main.rs` and `bin/`, after `ecs_agent::`), groups taken apart.
+fn imports(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        for start in ["crate::", "ecs_agent::"] {
+            for (at, _) in code(line).match_indices(start) {
+                let is_word_end = code(line)[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_');
+                if !is_word_end {
+                    // A group may go over several lines: read on from here in the whole text.
+                    let rest = text.lines().skip(number).collect::<Vec<_>>().join("\n");
+                    let rest = rest[at + start.len()..].to_owned();
+                    found.extend(heads(&rest).into_iter().map(|path| (number + 1, path)));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// `{a::b, c}` → `a::b`, `c`; `a::{b, c}` → `a::b`, `a::c`; deeper levels do not matter here.
+fn heads(rest: &str) -> Vec<String> {
+    if let Some(group) = rest.strip_prefix('{') {
+        return split(group).iter().flat_map(|path| heads(path.trim())).collect();
+    }
+    let word = |text: &str| -> String { text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
+    let first = word(rest);
+    let Some(rest) = rest[first.len()..].strip_prefix("::") else { return vec![first] };
+    let seconds = match rest.strip_prefix('{') {
+        Some(group) => split(group).iter().map(|path| word(path.trim())).collect(),
+        None => vec![word(rest)],
+    };
+    seconds.into_iter().map(|second| format!("{first}::{second}")).collect()
+}
+
+/// The members of a group, up to its closing brace.
+fn split(group: &str) -> Vec<String> {
+    let (mut members, mut member, mut depth) = (Vec::new(), String::new(), 0);
+    for c in group.chars() {
+        match c {
+            '}' if depth == 0 => break,
+            ',' if depth == 0 => members.push(std::mem::take(&mut member)),
+            _ => {
+                depth += i32::from(c == '{') - i32::from(c == '}');
+                member.push(c);
+            }
+        }
+    }
+    members.push(member);
+    members.into_iter().filter(|member| !member.trim().is_empty()).collect()
+}
+
+fn is_allowed(layer: &Layer, path: &str) -> bool {
+    layer.may_import.iter().any(|allowed| path == *allowed || path.starts_with(&format!("{allowed}::")))
+}
+
+#[test]
+fn nobody_imports_what_its_layer_must_not_know() {
+    let mut broken = Vec::new();
+    for (file, text) in files(&source()) {
+        let Some(layer) = LAYERS.iter().find(|layer| layer.part == part(&file)) else { continue };
+        for (line, path) in imports(&text) {
+            if !is_allowed(layer, &path) {
+                let (allowed, reason) = (layer.may_import.join(", "), layer.reason);
+                broken.push(format!("src/{file}:{line}: `{path}` (`{}` may import: {allowed}): {reason}", layer.part));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn every_part_has_a_layer() {
+    const FREE: &[&str] = &["lib", "bin", "runtime"];
+    for (file, _) in files(&source()) {
+        let known = LAYERS.iter().any(|layer| layer.part == part(&file)) || FREE.contains(&part(&file));
+        assert!(known, "src/{file} is in no layer: say in tests/layers.rs what it may import, and why no more");
+    }
+}
+
+#[test]
+fn the_core_names_nothing_of_the_outside() {
+    let mut broken = Vec::new();
+    for (file, text) in files(&source()) {
+        if !["engine", "model"].contains(&part(&file)) {
+            continue;
+        }
+        for (number, line) in text.lines().enumerate() {
+            for (word, reason) in FORBIDDEN.iter().filter(|(word, _)| contains_word(code(line), word)) {
+                broken.push(format!("src/{file}:{}: `{word}`: {reason}", number + 1));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+/// Only `config` reads the environment; only the runtime's parts start tasks (clippy holds the latter).
+#[test]
+fn only_the_configuration_reads_the_environment() {
+    let mut broken = Vec::new();
+    for (file, text) in files(&source()) {
+        let is_free = ["config", "main", "bin", "local"].contains(&part(&file));
+        // Tests at the end of a file may ask Cargo where it is.
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (number, line) in text.lines().enumerate() {
+            if !is_free && ["std::env", "env::var"].iter().any(|word| code(line).contains(word)) {
+                broken.push(format!("src/{file}:{}: settings come in as the part's own struct", number + 1));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+/// `rand` is not in `operand`, `aws_` begins a word.
+fn contains_word(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + word.len()..].chars().next();
+        let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        let starts = word.starts_with('.') || !is_part(before);
+        starts && (word.ends_with('_') || !is_part(after))
+    })
+}
+
+#[test]
+fn the_test_sees_all_forms_of_a_path() {
+    let text = "use crate::model::{A, b::C};\nuse crate::{engine::state, docker};\nlet x = crate::acs::wire::read();\n// crate::no\nuse crate::{\n    store,\n};\n";
+    let seen: Vec<String> = imports(text).into_iter().map(|(_, path)| path).collect();
+    assert_eq!(seen, ["model::A", "model::b", "engine::state", "docker", "acs::wire", "store"]);
+    assert!(contains_word("use rand::Rng;", "rand") && !contains_word("operand", "rand"));
+    assert!(contains_word("aws_config::load()", "aws_") && !contains_word("is_aws_there", "aws_"));
+    let store = LAYERS.iter().find(|layer| layer.part == "store").expect("it has a layer");
+    assert!(is_allowed(store, "engine::state") && !is_allowed(store, "engine::step"));
+}

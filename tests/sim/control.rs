@@ -1,0 +1,249 @@
+//! The model control plane: what ECS wants, what it sent, what it was told.
+//!
+//! Invariant: it never asks for a task again that it knows to be stopped (nor does the real one).
+
+use crate::schedule::Rng;
+use ecs_agent::engine::{Event, PayloadTask};
+use ecs_agent::model::task::{Condition, Dependency, EcrAuth, PortMapping, RegistryAuth};
+use ecs_agent::model::{
+    Ack, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Protocol, Span, StateChange, TaskArn, TaskSpec,
+    TaskStatus,
+};
+use std::collections::BTreeMap;
+
+/// Most tasks of one schedule.
+const MOST_TASKS: usize = 4;
+
+/// What was said of a task, as the agent may rely on it: accepted (or refused for good), answered, and committed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) status: TaskStatus,
+    pub(crate) containers: BTreeMap<ContainerName, ContainerStatus>,
+}
+
+impl Told {
+    pub(crate) fn add(&mut self, change: &StateChange) {
+        self.status = self.status.max(change.status);
+        for said in &change.containers {
+            let status = self.containers.entry(said.container.clone()).or_default();
+            *status = said.status.max(*status);
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct EcsTask {
+    pub(crate) wants_stop: bool,
+    /// What ECS has accepted, whether or not the agent heard so.
+    pub(crate) heard: Told,
+    /// What the agent may rely on.
+    pub(crate) told: Told,
+    /// The agent has committed a message that asks for its stop.
+    pub(crate) stop_arrived: bool,
+    pub(crate) credentials: Option<CredentialsId>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    pub(crate) seq: i64,
+    pub(crate) ack: Ack,
+    pub(crate) tasks: Vec<PayloadTask>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Ecs {
+    pub(crate) tasks: BTreeMap<TaskArn, EcsTask>,
+    /// Not acknowledged yet.
+    pub(crate) messages: Vec<Message>,
+    /// Manifests by message id, with their timeline.
+    pub(crate) manifests: BTreeMap<String, i64>,
+    /// Confirmations to stop; they may arrive more than once.
+    pub(crate) confirmations: Vec<Event>,
+    pub(crate) acks_to_lose: u8,
+    seq: i64,
+    made: usize,
+}
+
+fn ack(message_id: String) -> Ack {
+    Ack { message_id, cluster: "cluster".to_owned(), container_instance: "instance".to_owned(), credentials: Vec::new() }
+}
+
+impl Ecs {
+    pub(crate) fn send(&mut self, shape: u64) {
+        let mut rng = Rng(shape);
+        let mut tasks = Vec::new();
+        for _ in 0..=u64::from(rng.percent(25)) {
+            if self.made < MOST_TASKS {
+                let arn = self.new_task();
+                let spec = spec(&mut rng, arn.clone());
+                self.tasks.get_mut(&arn).expect("just made").credentials.clone_from(&spec.execution_credentials);
+                tasks.push(PayloadTask::Run(Box::new(spec)));
+            }
+        }
+        self.message(tasks);
+    }
+
+    fn new_task(&mut self) -> TaskArn {
+        self.made += 1;
+        let arn = TaskArn(format!("task/{}", self.made));
+        let task = EcsTask {
+            wants_stop: false,
+            heard: Told::default(),
+            told: Told::default(),
+            stop_arrived: false,
+            credentials: None,
+        };
+        self.tasks.insert(arn.clone(), task);
+        arn
+    }
+
+    fn message(&mut self, tasks: Vec<PayloadTask>) {
+        if !tasks.is_empty() {
+            self.seq += 1;
+            self.messages.push(Message { seq: self.seq, ack: ack(format!("message-{}", self.seq)), tasks });
+        }
+    }
+
+    pub(crate) fn stop(&mut self, pick: usize) {
+        if let Some(arn) = self.stop_silently(pick) {
+            self.message(vec![PayloadTask::Stop(arn)]);
+        }
+    }
+
+    pub(crate) fn stop_silently(&mut self, pick: usize) -> Option<TaskArn> {
+        let at = pick.checked_rem(self.tasks.len())?;
+        let (arn, task) = self.tasks.iter_mut().nth(at)?;
+        task.wants_stop = true;
+        Some(arn.clone())
+    }
+
+    pub(crate) fn stop_unknown(&mut self) {
+        if self.made < MOST_TASKS {
+            let arn = self.new_task();
+            self.tasks.get_mut(&arn).expect("just made").wants_stop = true;
+            self.message(vec![PayloadTask::Stop(arn)]);
+        }
+    }
+
+    pub(crate) fn refuse(&mut self) {
+        if self.made < MOST_TASKS {
+            let arn = self.new_task();
+            self.message(vec![PayloadTask::Refused { arn, reason: "not supported".to_owned() }]);
+        }
+    }
+
+    pub(crate) fn stop_all(&mut self) {
+        let arns: Vec<TaskArn> = self.tasks.keys().cloned().collect();
+        for arn in arns {
+            let task = self.tasks.get_mut(&arn).expect("listed");
+            task.wants_stop = true;
+            if task.heard.status != TaskStatus::Stopped {
+                self.message(vec![PayloadTask::Stop(arn)]);
+            }
+        }
+    }
+
+    /// A message as it arrives: a task that ECS knows as stopped is not asked for again.
+    pub(crate) fn arriving(&self, pick: usize) -> Option<Message> {
+        let mut message = self.messages.get(pick.checked_rem(self.messages.len())?)?.clone();
+        message.tasks.retain(|task| match task {
+            PayloadTask::Run(spec) => self.tasks[&spec.arn].heard.status != TaskStatus::Stopped,
+            PayloadTask::Refused { arn, .. } => self.tasks[arn].heard.status != TaskStatus::Stopped,
+            PayloadTask::Stop(_) => true,
+        });
+        for task in &mut message.tasks {
+            if let PayloadTask::Run(spec) = task {
+                spec.execution_credentials.clone_from(&self.tasks[&spec.arn].credentials);
+            }
+        }
+        Some(message)
+    }
+
+    pub(crate) fn manifest(&mut self) -> Event {
+        self.seq += 1;
+        let message_id = format!("manifest-{}", self.seq);
+        self.manifests.insert(message_id.clone(), self.seq);
+        let wanted = |task: &EcsTask| !task.wants_stop && task.heard.status != TaskStatus::Stopped;
+        let running = self.tasks.iter().filter(|(_, task)| wanted(task)).map(|(arn, _)| arn.clone()).collect();
+        Event::Manifest { timeline: self.seq, running, ack: ack(message_id) }
+    }
+
+    pub(crate) fn asked_to_stop(&mut self, message_id: &str, doubted: &[TaskArn]) {
+        let mut tasks: Vec<TaskArn> = doubted.to_vec();
+        tasks.retain(|arn| self.tasks.get(arn).is_none_or(|task| task.wants_stop));
+        self.confirmations.push(Event::StopConfirmed { message_id: message_id.to_owned(), tasks });
+    }
+}
+
+/// A task of some shape, small enough to finish and odd enough to find things.
+fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
+    let count = 1 + rng.below(3);
+    let mut containers: Vec<ContainerSpec> = (0..count).map(|index| container(rng, index)).collect();
+    for index in 1..containers.len() {
+        if rng.percent(60) {
+            let on = rng.below(index as u64) as usize;
+            depend(rng, &mut containers, index, on);
+        }
+    }
+    if rng.percent(3) {
+        depend(rng, &mut containers, 0, 0); // cannot be resolved
+    }
+    // The order in the task definition says nothing about the order of start.
+    if rng.percent(30) {
+        containers.reverse();
+    }
+    let needs_role = containers.iter().any(|it| it.registry_auth != RegistryAuth::Engine);
+    let id = CredentialsId(format!("credentials-of-{arn}"));
+    TaskSpec {
+        arn,
+        family: "family".to_owned(),
+        version: "1".to_owned(),
+        service_name: String::new(),
+        containers,
+        execution_credentials: needs_role.then_some(id),
+    }
+}
+
+fn depend(rng: &mut Rng, containers: &mut [ContainerSpec], index: usize, on: usize) {
+    let condition = match rng.below(4) {
+        0 => Condition::Start,
+        1 => Condition::Complete,
+        2 => Condition::Success,
+        _ => Condition::Healthy,
+    };
+    containers[on].health_check |= condition == Condition::Healthy && !rng.percent(3);
+    if condition != Condition::Start {
+        // A container others wait for to end is not essential, or the task would stop with it.
+        containers[on].essential &= condition == Condition::Healthy;
+    }
+    if rng.percent(20) {
+        containers[on].start_timeout = Some(Span::secs(1 + rng.below(60)));
+    }
+    containers[index].depends_on.push(Dependency { container: containers[on].name.clone(), condition });
+}
+
+fn container(rng: &mut Rng, index: u64) -> ContainerSpec {
+    let by_role = EcrAuth { use_execution_role: true, ..EcrAuth::default() };
+    let port = PortMapping { container_port: 80, host_port: 80 + rng.below(2) as u16, protocol: Protocol::Tcp };
+    ContainerSpec {
+        name: ContainerName(format!("c{index}")),
+        image: format!("image-{}{}", rng.below(3), if rng.percent(10) { "@sha256:fixed" } else { "" }),
+        essential: rng.percent(70),
+        command: None,
+        entry_point: None,
+        environment: ecs_agent::model::task::Environment::default(),
+        cpu: [0, 128, 512, 2048][rng.below(100) as usize % 13 % 4],
+        memory: 64,
+        memory_reservation: if rng.percent(30) { 300 } else { 0 },
+        links: Vec::new(),
+        ports: if rng.percent(20) { vec![port] } else { Vec::new() },
+        mounts: Vec::new(),
+        depends_on: Vec::new(),
+        start_timeout: None,
+        stop_timeout: None,
+        health_check: rng.percent(10),
+        registry_auth: if rng.percent(15) { RegistryAuth::Ecr(by_role) } else { RegistryAuth::Engine },
+        engine_settings: ecs_agent::model::task::EngineSettings::default(),
+        endpoint_id: String::new(),
+    }
+}

@@ -1,0 +1,264 @@
+//! The model container engine: containers, images, events. Owns what is true on the host; knows nothing of the agent.
+//!
+//! Invariant: `truth` only grows. It is what the laws judge the agent by, however late or wrong the agent was told.
+
+use ecs_agent::engine::{Effect, Event, Outcome, Output};
+use ecs_agent::model::{
+    ContainerName, CreateRequest, Failure, FailureKind, Health, Observation, RunState, RuntimeId, TaskArn, task::Condition,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One container that exists.
+#[derive(Clone, Debug)]
+pub(crate) struct Container {
+    pub(crate) id: RuntimeId,
+    pub(crate) name: String,
+    pub(crate) task: TaskArn,
+    pub(crate) container: ContainerName,
+    pub(crate) state: RunState,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) health: Health,
+    pub(crate) health_check: bool,
+    pub(crate) started: bool,
+    /// The last start came late or from a person: the agent could not know of it when it happened.
+    pub(crate) unsolicited: bool,
+    /// Put there by somebody else; the agent must leave it alone.
+    pub(crate) foreign: bool,
+}
+
+/// What ever happened to a container of a task, over all its incarnations.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Truth {
+    pub(crate) started: bool,
+    pub(crate) exits: BTreeSet<i32>,
+    pub(crate) was_healthy: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Docker {
+    pub(crate) containers: Vec<Container>,
+    pub(crate) images: BTreeSet<String>,
+    /// Facts on their way to the agent.
+    pub(crate) events: Vec<Event>,
+    pub(crate) truth: BTreeMap<(TaskArn, ContainerName), Truth>,
+    last_id: u64,
+}
+
+impl Docker {
+    /// A host with some images, and with labelled containers that are not this agent's.
+    pub(crate) fn new(with_images: bool) -> Self {
+        let mut docker = Self::default();
+        if with_images {
+            docker.images.extend(["image-0".to_owned(), "image-1".to_owned()]);
+        }
+        for (name, state) in [("elsewhere", RunState::Running), ("made-by-hand", RunState::Created)] {
+            let id = docker.new_id();
+            docker.containers.push(Container {
+                id,
+                name: name.to_owned(),
+                task: TaskArn::from("task/of-another-agent"),
+                container: ContainerName::from(name),
+                state,
+                exit_code: None,
+                health: Health::Unknown,
+                health_check: false,
+                started: state == RunState::Running,
+                unsolicited: false,
+                foreign: true,
+            });
+        }
+        docker
+    }
+
+    fn new_id(&mut self) -> RuntimeId {
+        self.last_id += 1;
+        RuntimeId(format!("id-{}", self.last_id))
+    }
+
+    pub(crate) fn find(&self, target: &str) -> Option<usize> {
+        self.containers.iter().position(|container| container.id.0 == target || container.name == target)
+    }
+
+    pub(crate) fn of(&self, task: &TaskArn, container: &ContainerName) -> Option<&Container> {
+        self.containers.iter().find(|it| &it.task == task && &it.container == container)
+    }
+
+    pub(crate) fn truth_of(&self, task: &TaskArn, container: &ContainerName) -> Truth {
+        self.truth.get(&(task.clone(), container.clone())).cloned().unwrap_or_default()
+    }
+
+    /// Is a `dependsOn` fulfilled, judged by what happened?
+    pub(crate) fn fulfils(&self, task: &TaskArn, container: &ContainerName, condition: Condition) -> bool {
+        let truth = self.truth_of(task, container);
+        match condition {
+            Condition::Start => truth.started,
+            Condition::Complete => !truth.exits.is_empty(),
+            Condition::Success => truth.exits.contains(&0),
+            Condition::Healthy => truth.was_healthy,
+        }
+    }
+
+    fn truth_mut(&mut self, index: usize) -> &mut Truth {
+        let container = &self.containers[index];
+        self.truth.entry((container.task.clone(), container.container.clone())).or_default()
+    }
+
+    pub(crate) fn see(&self, index: usize) -> Observation {
+        let container = &self.containers[index];
+        Observation {
+            task: container.task.clone(),
+            container: container.container.clone(),
+            runtime_name: container.name.clone(),
+            runtime_id: container.id.clone(),
+            state: container.state,
+            exit_code: container.exit_code,
+            error: None,
+            health: container.health,
+            created_at: None,
+            started_at: container.started.then(String::new),
+            bindings: Vec::new(),
+            mounts: Vec::new(),
+            image_id: String::new(),
+        }
+    }
+
+    fn tell(&mut self, index: usize) {
+        let seen = self.see(index);
+        self.events.push(Event::Observed(Box::new(seen)));
+    }
+
+    pub(crate) fn start(&mut self, index: usize, unsolicited: bool) {
+        let container = &mut self.containers[index];
+        if container.state == RunState::Running {
+            return;
+        }
+        container.state = RunState::Running;
+        container.exit_code = None;
+        container.health = Health::Unknown;
+        // A second run follows a start that came late: news of the first may arrive after the answer to the second.
+        container.unsolicited = unsolicited || container.started;
+        container.started = true;
+        self.truth_mut(index).started = true;
+        self.tell(index);
+    }
+
+    pub(crate) fn exit(&mut self, index: usize, code: i32) {
+        let container = &mut self.containers[index];
+        if container.state != RunState::Running {
+            return;
+        }
+        container.state = RunState::Exited;
+        container.exit_code = Some(code);
+        self.truth_mut(index).exits.insert(code);
+        self.tell(index);
+    }
+
+    pub(crate) fn health(&mut self, index: usize, good: bool) {
+        let container = &mut self.containers[index];
+        if container.state != RunState::Running || !container.health_check {
+            return;
+        }
+        container.health = if good { Health::Healthy } else { Health::Unhealthy };
+        self.truth_mut(index).was_healthy |= good;
+        self.tell(index);
+    }
+
+    pub(crate) fn remove(&mut self, index: usize) {
+        let gone = self.containers.remove(index);
+        self.events.push(Event::Gone { task: gone.task, container: gone.container, runtime_id: gone.id });
+    }
+
+    /// The daemon restarts: everything it ran ends, and whoever listened must look again.
+    pub(crate) fn restart(&mut self) {
+        for index in 0..self.containers.len() {
+            if !self.containers[index].foreign {
+                self.exit(index, 137);
+            }
+        }
+        self.events.clear();
+        self.events.push(Event::ObservationsLost);
+    }
+
+    fn create(&mut self, request: &CreateRequest) -> Outcome {
+        let index = match self.find(&request.runtime_name) {
+            Some(index) => index,
+            None if !self.images.contains(&request.spec.image) => {
+                let kind = FailureKind::ImageMissing;
+                let name = "CannotCreateContainerError".to_owned();
+                return Outcome::Failed(Failure { name, message: "no such image".to_owned(), kind });
+            }
+            None => {
+                let id = self.new_id();
+                self.containers.push(Container {
+                    id,
+                    name: request.runtime_name.clone(),
+                    task: request.task.clone(),
+                    container: request.spec.name.clone(),
+                    state: RunState::Created,
+                    exit_code: None,
+                    health: Health::Unknown,
+                    health_check: request.spec.health_check,
+                    started: false,
+                    unsolicited: false,
+                    foreign: false,
+                });
+                let index = self.containers.len() - 1;
+                self.tell(index);
+                index
+            }
+        };
+        self.seen(Some(index))
+    }
+
+    fn seen(&self, index: Option<usize>) -> Outcome {
+        Outcome::Done(Output::Seen(index.map(|index| Box::new(self.see(index)))))
+    }
+
+    /// Does what an effect asks for. `late`: nobody waits for it any more.
+    pub(crate) fn perform(&mut self, effect: &Effect, late: bool) -> Outcome {
+        match effect {
+            Effect::ResolveDigest { image, .. } => {
+                let digest = image.image.ends_with('0').then(|| "sha256:0".to_owned());
+                Outcome::Done(Output::Digest(digest))
+            }
+            Effect::Pull { image, .. } => {
+                self.images.insert(image.image.clone());
+                Outcome::Done(Output::Nothing)
+            }
+            Effect::Create { request, .. } => self.create(request),
+            Effect::Start { target, .. } => match self.find(target) {
+                Some(index) => {
+                    self.start(index, late);
+                    self.seen(Some(index))
+                }
+                None => Outcome::Failed(Failure::permanent("CannotStartContainerError", "no such container")),
+            },
+            Effect::Stop { target, .. } => {
+                let index = self.find(target);
+                if let Some(index) = index {
+                    self.exit(index, 143);
+                }
+                self.seen(index)
+            }
+            Effect::Inspect { target, .. } => self.seen(self.find(target)),
+            Effect::Remove { target, .. } => match self.find(target) {
+                Some(index) if self.containers[index].state == RunState::Running => {
+                    Outcome::Failed(Failure::permanent("CannotRemoveContainerError", "it runs"))
+                }
+                Some(index) => {
+                    self.remove(index);
+                    Outcome::Done(Output::Nothing)
+                }
+                None => Outcome::Done(Output::Nothing),
+            },
+            Effect::Inventory { .. } => {
+                Outcome::Done(Output::Inventory((0..self.containers.len()).map(|index| self.see(index)).collect()))
+            }
+            Effect::Report { .. }
+            | Effect::Cancel { .. }
+            | Effect::Ack(_)
+            | Effect::AskToStop { .. }
+            | Effect::ForgetCredentials { .. } => unreachable!("not for the container engine"),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! A schedule: a list of moves drawn from a seed.
+//!
+//! Moves carry selectors ("the k-th pending effect", taken modulo what there is), so any sub-list of a schedule is a schedule:
+//! that is what makes shrinking work. A selector with nothing to select is a move without effect.
+
+/// splitmix64: small, fast, the same everywhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Rng(pub(crate) u64);
+
+impl Rng {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    pub(crate) fn percent(&mut self, chance: u64) -> bool {
+        self.below(100) < chance
+    }
+}
+
+/// How one pending effect goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// Done, and the agent hears of it.
+    Works,
+    /// Done; the answer is under way.
+    AnswersLater,
+    /// Not done; may work another time.
+    FailsForNow,
+    /// Not done, for good.
+    Fails,
+    /// Timed out, and never done.
+    TimesOut,
+    /// Timed out, but was done.
+    TimesOutDone,
+    /// Timed out, and will be done at some time.
+    TimesOutLate,
+}
+
+/// What becomes of a fact on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    Once,
+    Twice,
+    Lost,
+}
+
+/// Where the agent dies in its next turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Point {
+    BeforeCommit,
+    AfterCommit,
+    /// After handing out that many effects.
+    AmongEffects(usize),
+}
+
+/// One thing that happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Move {
+    /// ECS decides to run one or two tasks of that shape.
+    Send(u64),
+    /// ECS decides to stop a task and sends that.
+    Stop(usize),
+    /// ECS decides to stop a task; only its next manifest tells.
+    StopSilently(usize),
+    /// ECS stops a task nobody has heard of.
+    StopUnknown,
+    /// A task arrives that cannot be run.
+    Refuse,
+    /// One of the messages not yet acknowledged arrives (again).
+    Deliver(usize),
+    /// ECS lists what should run.
+    Manifest,
+    /// ECS answers which doubted tasks shall stop (again).
+    Confirm(usize),
+    /// Credentials arrive, perhaps under a new id.
+    Credentials(usize, bool),
+    /// That many acknowledgements get lost.
+    LoseAcks(u8),
+    /// A pending effect goes on.
+    Do(usize, How),
+    /// An outcome arrives that nobody waits for.
+    Stale(u64),
+    /// A fact about a container arrives.
+    Fact(usize, Delivery),
+    /// The event stream breaks.
+    BreakStream,
+    /// Work of an operation that timed out is done now.
+    Land(usize),
+    /// A container ends by itself.
+    Exit(usize, i32),
+    /// A health check has a result.
+    Health(usize, bool),
+    /// A person starts a stopped container.
+    HandStart(usize),
+    /// A person removes a container.
+    HandRemove(usize),
+    /// The container engine restarts.
+    RestartDocker,
+    /// An image is removed from the host.
+    LoseImage(usize),
+    /// The next events arrive in one burst, with one commit.
+    Hold(u8),
+    /// Time passes until something is due.
+    Advance,
+    /// Time passes.
+    Wait(u64),
+    /// The agent is killed and started again; the bits say what becomes of the effects in flight.
+    Crash(u64),
+    /// The same, at a point of the next turn.
+    CrashAt(Point, u64),
+}
+
+/// The schedule of a seed.
+pub(crate) fn draw(seed: u64) -> Vec<Move> {
+    let mut rng = Rng(seed ^ 0x005e_ed0f_5c4e_d01e);
+    // Each schedule favours some kinds of trouble and leaves others out: rare combinations become common in some schedules.
+    let trouble = rng.below(60);
+    let kinds = rng.next();
+    let length = 15 + rng.below(55);
+    let mut moves = vec![Move::Send(rng.next()), Move::Deliver(0)];
+    for _ in 0..length {
+        let drawn = if rng.percent(trouble) { unlucky(&mut rng, kinds) } else { Some(ordinary(&mut rng)) };
+        moves.extend(drawn);
+    }
+    moves
+}
+
+fn pick(rng: &mut Rng) -> usize {
+    (rng.next() >> 40) as usize
+}
+
+fn ordinary(rng: &mut Rng) -> Move {
+    match rng.below(100) {
+        0..50 => Move::Do(pick(rng), How::Works),
+        50..68 => Move::Fact(pick(rng), Delivery::Once),
+        68..78 => Move::Advance,
+        78..82 => Move::Deliver(pick(rng)),
+        82..86 => Move::Send(rng.next()),
+        86..88 => Move::Stop(pick(rng)),
+        88..93 => Move::Exit(pick(rng), if rng.percent(60) { 0 } else { 1 + rng.below(3) as i32 }),
+        93..97 => Move::Health(pick(rng), rng.percent(80)),
+        97..98 => Move::Credentials(pick(rng), false),
+        _ => Move::Wait(rng.below(20_000)),
+    }
+}
+
+fn unlucky(rng: &mut Rng, kinds: u64) -> Option<Move> {
+    let kind = rng.below(32);
+    if kinds >> kind & 1 == 0 {
+        return None;
+    }
+    Some(match kind {
+        0 | 1 => Move::Do(pick(rng), How::AnswersLater),
+        2 | 3 => Move::Do(pick(rng), How::FailsForNow),
+        4 => Move::Do(pick(rng), How::Fails),
+        5 => Move::Do(pick(rng), How::TimesOut),
+        6 | 7 => Move::Do(pick(rng), How::TimesOutDone),
+        8 | 9 => Move::Do(pick(rng), How::TimesOutLate),
+        10 => Move::Stale(rng.below(40)),
+        11 => Move::Fact(pick(rng), Delivery::Twice),
+        12 | 13 => Move::Fact(pick(rng), Delivery::Lost),
+        14 => Move::BreakStream,
+        15 | 16 => Move::Land(pick(rng)),
+        17 => Move::HandStart(pick(rng)),
+        18 => Move::HandRemove(pick(rng)),
+        19 => Move::RestartDocker,
+        20 => Move::LoseImage(pick(rng)),
+        21 | 22 => Move::Hold(1 + rng.below(5) as u8),
+        23 => Move::Crash(rng.next()),
+        24 => Move::CrashAt(Point::BeforeCommit, rng.next()),
+        25 => Move::CrashAt(Point::AfterCommit, rng.next()),
+        26 => Move::CrashAt(Point::AmongEffects(rng.below(3) as usize), rng.next()),
+        27 => Move::LoseAcks(1 + rng.below(2) as u8),
+        28 => Move::StopSilently(pick(rng)),
+        29 => Move::Manifest,
+        30 => if rng.percent(50) { Move::Confirm(pick(rng)) } else { Move::Credentials(pick(rng), true) },
+        _ => match rng.below(4) {
+            0 => Move::StopUnknown,
+            1 => Move::Refuse,
+            2 => Move::Wait(rng.below(2_000_000)),
+            _ => Move::Deliver(pick(rng)),
+        },
+    })
+}
