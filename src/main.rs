@@ -1,8 +1,9 @@
 //! `ecs-agent`, the daemon: arguments, configuration, logging, exit code. No logic.
 
 use ecs_agent::config::{self, Action, Args, Config, LogFormat};
+use ecs_agent::introspection::LICENSE;
 use ecs_agent::runtime::{self, Fatal, logging};
-use ecs_agent::{introspection, version};
+use ecs_agent::version;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
         Action::Run => {}
         Action::Help => return say(&config::help::usage()),
         Action::Version => return say(&version_text()),
-        Action::License => return say(introspection::LICENSE),
+        Action::License => return say(LICENSE),
         Action::ConfigReference => return say(&config::help::reference()),
         Action::CheckConfig | Action::Healthcheck | Action::EcsAttributes => {}
     }

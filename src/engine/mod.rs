@@ -39,10 +39,10 @@ pub use check::check;
 pub use effect::{Effect, ImageRequest};
 pub use event::{Event, Outcome, Output, PayloadTask};
 pub use recover::recover;
-pub use state::{Capacity, Policy, PullBehavior, State, TaskState};
+pub use state::{Capacity, Key, Policy, PullBehavior, State, TaskState};
 pub use view::view;
 
-use crate::model::{TaskArn, Timestamp};
+use crate::model::Timestamp;
 use std::collections::BTreeSet;
 
 /// What one step asks for.
@@ -52,15 +52,6 @@ pub struct Step {
     pub effects: Vec<Effect>,
     /// Which documents differ from what is on disk. A task that is no longer in the state is to be deleted.
     pub changed: BTreeSet<Key>,
-}
-
-/// Names one stored document.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Key {
-    /// [`state::HostState`].
-    Host,
-    /// One [`TaskState`].
-    Task(TaskArn),
 }
 
 /// Takes one fact in and says what to do about it.

@@ -36,6 +36,15 @@ pub struct State {
     pub steps: u64,
 }
 
+/// Names one stored document.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// [`HostState`].
+    Host,
+    /// One [`TaskState`].
+    Task(TaskArn),
+}
+
 /// Waits and limits the planner obeys. Filled from the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {

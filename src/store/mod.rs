@@ -6,8 +6,7 @@
 
 mod schema;
 
-use crate::engine::state::{HostState, TaskState};
-use crate::engine::{Key, State};
+use crate::engine::state::{HostState, Key, State, TaskState};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};

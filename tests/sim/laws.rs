@@ -78,7 +78,10 @@ fn first_come_first_served(world: &mut World, before: &Before) {
     let tasks = &world.state.tasks;
     let overtaken = tasks.values().filter(|task| task.admitted && !was_admitted(&task.spec.arn)).find_map(|new| {
         let waits = |it: &&TaskState| {
-            !it.admitted && it.known != TaskStatus::Stopped && it.desired == TaskStatus::Running && it.arrival < new.arrival
+            !it.admitted
+                && it.known != TaskStatus::Stopped
+                && it.desired == TaskStatus::Running
+                && it.arrival < new.arrival
         };
         tasks.values().find(waits).map(|old| format!("{} overtook {}", new.spec.arn, old.spec.arn))
     });
@@ -91,8 +94,12 @@ fn first_come_first_served(world: &mut World, before: &Before) {
 fn share(task: &TaskState) -> (u64, u64, Vec<(Protocol, u16)>) {
     let containers = &task.spec.containers;
     let memory = |reserved: u32, hard: u32| if reserved > 0 { reserved } else { hard };
-    let ports: BTreeSet<_> =
-        containers.iter().flat_map(|it| &it.ports).map(|port| (port.protocol, port.host_port)).filter(|it| it.1 > 0).collect();
+    let ports: BTreeSet<_> = containers
+        .iter()
+        .flat_map(|it| &it.ports)
+        .map(|port| (port.protocol, port.host_port))
+        .filter(|it| it.1 > 0)
+        .collect();
     (
         containers.iter().map(|it| u64::from(it.cpu)).sum(),
         containers.iter().map(|it| u64::from(memory(it.memory_reservation, it.memory))).sum(),
@@ -191,7 +198,8 @@ pub(crate) fn after_commit(world: &mut World) {
 
 /// What was written is what is read.
 pub(crate) fn before_restart(world: &mut World) {
-    let is_same = world.disk.tasks.values().all(|task| reread(task) == *task) && reread(&world.disk.host) == world.disk.host;
+    let is_same =
+        world.disk.tasks.values().all(|task| reread(task) == *task) && reread(&world.disk.host) == world.disk.host;
     if !is_same {
         world.breaks("what is read from the disk is what was written", String::new);
     }
@@ -219,7 +227,8 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
             odd.map(|arn| ("only tasks that do not stop anyway are asked about", arn.to_string()))
         }
         Effect::ForgetCredentials { id } => {
-            let user = world.state.tasks.values().find(|it| !world.burst && it.execution_credentials.as_ref() == Some(id));
+            let user =
+                world.state.tasks.values().find(|it| !world.burst && it.execution_credentials.as_ref() == Some(id));
             user.map(|task| ("credentials in use are kept", task.spec.arn.to_string()))
         }
         Effect::Cancel { op } => {
@@ -321,10 +330,10 @@ fn acknowledged(world: &World, ack: &Ack) -> Broken {
     }
     let message = world.ecs.messages.iter().find(|it| it.ack.message_id == ack.message_id)?;
     let is_safe = |task: &engine::PayloadTask| match task {
-        engine::PayloadTask::Run(spec) => world.disk.tasks.contains_key(&spec.arn) || is_known_stopped(world, &spec.arn),
-        engine::PayloadTask::Refused { arn, .. } => {
-            world.disk.tasks.contains_key(arn) || is_known_stopped(world, arn)
+        engine::PayloadTask::Run(spec) => {
+            world.disk.tasks.contains_key(&spec.arn) || is_known_stopped(world, &spec.arn)
         }
+        engine::PayloadTask::Refused { arn, .. } => world.disk.tasks.contains_key(arn) || is_known_stopped(world, arn),
         engine::PayloadTask::Stop(arn) => {
             world.disk.tasks.get(arn).map_or(is_known_stopped(world, arn), |it| it.desired == TaskStatus::Stopped)
         }
@@ -342,7 +351,8 @@ fn report(world: &World, change: &StateChange) -> Broken {
     let Some(task) = world.state.tasks.get(arn).filter(|_| world.disk.tasks.contains_key(arn)) else {
         return Some(("no effect for an unknown task", arn.to_string()));
     };
-    let busy = world.pending.iter().any(|it| matches!(&it.effect, Effect::Report { change, .. } if change.task == *arn));
+    let busy =
+        world.pending.iter().any(|it| matches!(&it.effect, Effect::Report { change, .. } if change.task == *arn));
     if busy {
         return Some(("one report of a task at a time", arn.to_string()));
     }
@@ -449,7 +459,8 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
     }
     if !task.admitted {
         let holders = |it: &&TaskState| it.admitted && it.known != TaskStatus::Stopped;
-        let mut holders: BTreeSet<&TaskArn> = world.state.tasks.values().filter(holders).map(|it| &it.spec.arn).collect();
+        let mut holders: BTreeSet<&TaskArn> =
+            world.state.tasks.values().filter(holders).map(|it| &it.spec.arn).collect();
         holders.insert(arn);
         let waits = |it: &TaskState| !it.admitted && it.known != TaskStatus::Stopped && it.arrival < task.arrival;
         let is_first = !world.state.tasks.values().any(waits);

@@ -181,7 +181,13 @@ fn unlucky(rng: &mut Rng, kinds: u64) -> Option<Move> {
         27 => Move::LoseAcks(1 + rng.below(2) as u8),
         28 => Move::StopSilently(pick(rng)),
         29 => Move::Manifest,
-        30 => if rng.percent(50) { Move::Confirm(pick(rng)) } else { Move::Credentials(pick(rng), true) },
+        30 => {
+            if rng.percent(50) {
+                Move::Confirm(pick(rng))
+            } else {
+                Move::Credentials(pick(rng), true)
+            }
+        }
         _ => match rng.below(4) {
             0 => Move::StopUnknown,
             1 => Move::Refuse,

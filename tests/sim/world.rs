@@ -9,9 +9,7 @@ use crate::laws;
 use crate::schedule::{Delivery, How, Move, Point, Rng};
 use ecs_agent::engine::state::{HostState, Owner};
 use ecs_agent::engine::{self, Capacity, Effect, Event, Key, Outcome, Output, Policy, PullBehavior, State, TaskState};
-use ecs_agent::model::{
-    CredentialsId, Failure, OpId, RunState, Span, StateChange, TaskArn, TaskStatus, Timestamp,
-};
+use ecs_agent::model::{CredentialsId, Failure, OpId, RunState, Span, StateChange, TaskArn, TaskStatus, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An effect that was handed out and not answered.
@@ -99,7 +97,7 @@ impl World {
             broken: None,
             trace: None,
             steps: 0,
-            thorough: seed % 16 == 0,
+            thorough: seed.is_multiple_of(16),
             burst: false,
             turn: Turn::default(),
             hold: 0,
@@ -108,10 +106,9 @@ impl World {
     }
 
     pub(crate) fn note(&mut self, line: impl FnOnce(&Self) -> String) {
-        if self.trace.is_some() {
-            let line = format!("{:>9} {}", self.now.0 - 1_000_000, line(self));
-            self.trace.as_mut().expect("just seen").push(line);
-        }
+        let Some(mut trace) = self.trace.take() else { return };
+        trace.push(format!("{:>9} {}", self.now.0 - 1_000_000, line(self)));
+        self.trace = Some(trace);
     }
 
     pub(crate) fn breaks(&mut self, law: &str, what: impl FnOnce() -> String) {
@@ -288,7 +285,11 @@ impl World {
 
     fn later(&mut self, effect: Effect) {
         match effect {
-            Effect::Create { .. } | Effect::Start { .. } | Effect::Stop { .. } | Effect::Remove { .. } | Effect::Pull { .. } => {
+            Effect::Create { .. }
+            | Effect::Start { .. }
+            | Effect::Stop { .. }
+            | Effect::Remove { .. }
+            | Effect::Pull { .. } => {
                 self.late.push(effect);
             }
             Effect::Report { .. } => {
