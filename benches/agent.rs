@@ -20,6 +20,8 @@ use support::registry::Registry;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ecs-agent");
 const LIMIT: Duration = Duration::from_secs(60);
+/// Runs until SIGTERM, and ends at once then.
+const STOPPABLE: &str = "trap 'exit 0' TERM; sleep 3600 & wait";
 const STARTS: usize = 10;
 const TASKS: usize = 15;
 /// Long enough for connections, buffers and the first inventory to have come and gone.
@@ -122,7 +124,7 @@ async fn one_task(image: &str) {
     for round in 0..=TASKS {
         let task = json!({
             "family": "bench",
-            "containerDefinitions": [{"name": "main", "image": image, "memory": 32, "command": ["sleep", "3600"]}],
+            "containerDefinitions": [{"name": "main", "image": image, "memory": 32, "command": ["sh", "-c", STOPPABLE]}],
         });
         let begun = Instant::now();
         let arn = server.run_task(&task).expect("the task is placed");
@@ -157,7 +159,7 @@ async fn straight_to_docker(image: &str, cluster: &str) -> Duration {
     let name = unique("ecs-bench");
     let body: Value = json!({
         "Image": image,
-        "Cmd": ["sleep", "3600"],
+        "Cmd": ["sh", "-c", STOPPABLE],
         "Labels": {"com.amazonaws.ecs.cluster": cluster},
         "HostConfig": {"Memory": 32 << 20, "CpuShares": 2},
     });

@@ -16,6 +16,7 @@ mod image;
 mod merge;
 mod observe;
 mod ports;
+mod progress;
 mod pull;
 mod read;
 mod reference;

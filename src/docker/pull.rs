@@ -7,6 +7,7 @@ use super::Docker;
 use super::backoff::Backoff;
 use super::error::{DockerError, timed_out, within};
 use super::image::invalid_reference;
+use super::progress::Progress;
 use super::reference::Reference;
 use crate::model::{Failure, OpError, RegistryCredentials};
 use bollard::auth::DockerCredentials;
@@ -14,7 +15,7 @@ use bollard::query_parameters::{CreateImageOptions, TagImageOptions};
 use futures_util::StreamExt;
 use std::future::Future;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 const PULL_ERROR: &str = "CannotPullContainerError";
@@ -86,12 +87,17 @@ impl Docker {
         let options = CreateImageOptions { from_image: Some(reference.to_owned()), ..CreateImageOptions::default() };
         let mut progress = pin!(self.api.create_image(Some(options), None, Some(for_docker(credentials))));
         let inactivity = Duration::from(self.settings.pull_inactivity);
-        let mut begun = false;
+        let (mut begun, mut told) = (false, Progress::new(Instant::now()));
         loop {
             let limit = if begun { inactivity } else { FIRST_OUTPUT_LIMIT };
             match timeout(limit, progress.next()).await {
                 Ok(None) => return Ok(()),
-                Ok(Some(Ok(_))) => begun = true,
+                Ok(Some(Ok(line))) => {
+                    begun = true;
+                    if let Some(so_far) = told.note(&line, Instant::now()) {
+                        tracing::info!(image = reference, so_far, "pulling");
+                    }
+                }
                 Ok(Some(Err(error))) => return Err(DockerError::from(error).failure(PULL_ERROR, "pulled")),
                 Err(_) if begun => {
                     return Err(Failure::retryable(PULL_ERROR, "inactivity time exceeded timeout while pulling image"));
