@@ -61,6 +61,10 @@ async fn main() {
         return;
     }
     ecs_agent::aws::install_tls();
+    // One agent at a time on a host, as in the tests: port 51678 is its own.
+    let path = std::env::temp_dir().join("ecs-agent-test.lock");
+    let one_agent = std::fs::File::options().create(true).truncate(false).write(true).open(path).expect("a lock file");
+    one_agent.lock().expect("the lock");
     let size = std::fs::metadata(BINARY).expect("the binary is there").len();
     println!("binary size              {:>8.2} MB", size as f64 / 1e6);
     start_up().await;
