@@ -3,10 +3,12 @@
 //! A step is one event: time passing with nothing due, one observation of a running container, or a whole life of a task
 //! (payload, pull, create, start, reports, stop, clean-up). Numbers are for one core, without disk and Docker.
 
+#![expect(clippy::print_stdout, reason = "a bench prints its numbers")]
+
 use ecs_agent::engine::{self, Effect, Event, Outcome, Output, PayloadTask, Policy, State};
 use ecs_agent::model::{
-    ContainerName, ContainerSpec, CreateRequest, Health, Observation, OpId, RunState, RuntimeId, Span, TaskArn, TaskSpec,
-    Timestamp,
+    ContainerName, ContainerSpec, CreateRequest, Health, Observation, OpId, RunState, RuntimeId, Span, TaskArn,
+    TaskSpec, Timestamp,
 };
 use std::time::{Duration, Instant};
 
@@ -84,7 +86,9 @@ impl World {
             Effect::ResolveDigest { op, .. } => (op, Output::Digest(None)),
             Effect::Pull { op, .. } | Effect::Report { op, .. } => (op, Output::Nothing),
             Effect::Create { op, request } => (op, self.create(*request)),
-            Effect::Start { op, target } | Effect::Inspect { op, target } => (op, self.look(&target, RunState::Running)),
+            Effect::Start { op, target } | Effect::Inspect { op, target } => {
+                (op, self.look(&target, RunState::Running))
+            }
             Effect::Stop { op, target, .. } => (op, self.look(&target, RunState::Exited)),
             Effect::Remove { op, target } => {
                 self.created.remove(target.trim_start_matches("id-"));
@@ -94,7 +98,9 @@ impl World {
                 let all = self.created.iter();
                 (op, Output::Inventory(all.map(|(name, (task, it))| seen(task, it, name, RunState::Running)).collect()))
             }
-            Effect::Cancel { .. } | Effect::Ack(_) | Effect::AskToStop { .. } | Effect::ForgetCredentials { .. } => return None,
+            Effect::Cancel { .. } | Effect::Ack(_) | Effect::AskToStop { .. } | Effect::ForgetCredentials { .. } => {
+                return None;
+            }
         })
     }
 }

@@ -5,7 +5,7 @@
 
 use super::effect::Effect;
 use super::event::{Outcome, Output};
-use super::state::{Orphan, Owner, Retry, State};
+use super::state::{Owner, Retry, State};
 use super::{Step, apply, backoff};
 use crate::model::ids::stable_hash;
 use crate::model::{Observation, RunState, TaskArn, Timestamp};
@@ -63,7 +63,7 @@ fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp) {
     let step = state.steps;
     let Some(task) = state.tasks.get_mut(&seen.task) else {
         if is_surely_ours(seen) {
-            state.orphans.entry(seen.runtime_id.0.clone()).or_insert_with(Orphan::default);
+            state.orphans.entry(seen.runtime_id.0.clone()).or_default();
         }
         return;
     };

@@ -65,7 +65,12 @@ pub(crate) struct Ecs {
 }
 
 fn ack(message_id: String) -> Ack {
-    Ack { message_id, cluster: "cluster".to_owned(), container_instance: "instance".to_owned(), credentials: Vec::new() }
+    Ack {
+        message_id,
+        cluster: "cluster".to_owned(),
+        container_instance: "instance".to_owned(),
+        credentials: Vec::new(),
+    }
 }
 
 impl Ecs {

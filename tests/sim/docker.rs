@@ -4,7 +4,8 @@
 
 use ecs_agent::engine::{Effect, Event, Outcome, Output};
 use ecs_agent::model::{
-    ContainerName, CreateRequest, Failure, FailureKind, Health, Observation, RunState, RuntimeId, TaskArn, task::Condition,
+    ContainerName, CreateRequest, Failure, FailureKind, Health, Observation, RunState, RuntimeId, TaskArn,
+    task::Condition,
 };
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -9,9 +9,12 @@ use crate::world::{World, reread, stored};
 use ecs_agent::engine::state::{Owner, State, TaskState};
 use ecs_agent::engine::{self, Effect, Event};
 use ecs_agent::model::{
-    Ack, ContainerName, ContainerStatus, Protocol, RunState, StateChange, TaskArn, TaskStatus, Timestamp,
+    Ack, ContainerName, ContainerStatus, Protocol, RunState, Span, StateChange, TaskArn, TaskStatus, Timestamp,
 };
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Creates and starts of one container in a row that may get no answer.
+const MOST_UNANSWERED: u32 = 3;
 
 /// What was known before a step, to see that nothing goes back.
 #[derive(Debug)]
@@ -46,7 +49,9 @@ pub(crate) fn after_step(world: &mut World, before: &Before) {
         world.breaks("invariant", || what);
     }
     nothing_goes_back(world, before);
+    what_stops_does_not_run(world, before);
     first_come_first_served(world, before);
+    the_first_is_admitted_when_it_fits(world);
     shares_fit(world);
     time_moves(world);
     planning_again_is_idle(world);
@@ -73,12 +78,28 @@ fn nothing_goes_back(world: &mut World, before: &Before) {
     }
 }
 
+/// Its share of the host is free from then on.
+fn what_stops_does_not_run(world: &mut World, before: &Before) {
+    let stops = |task: &&TaskState| {
+        let is_new = before.tasks.get(&task.spec.arn).is_some_and(|old| old.known != TaskStatus::Stopped);
+        is_new && task.known == TaskStatus::Stopped
+    };
+    let runs = |task: &&TaskState| task.containers.iter().any(|it| it.observed == Some(RunState::Running));
+    let broken = world.state.tasks.values().filter(stops).find(runs).map(|task| task.spec.arn.to_string());
+    if let Some(arn) = broken {
+        world.breaks("a task is not stopped while a container is seen to run", || arn);
+    }
+}
+
 fn first_come_first_served(world: &mut World, before: &Before) {
     let was_admitted = |arn: &TaskArn| before.tasks.get(arn).is_some_and(|old| old.admitted);
     let tasks = &world.state.tasks;
     let overtaken = tasks.values().filter(|task| task.admitted && !was_admitted(&task.spec.arn)).find_map(|new| {
         let waits = |it: &&TaskState| {
-            !it.admitted && it.known != TaskStatus::Stopped && it.desired == TaskStatus::Running && it.arrival < new.arrival
+            !it.admitted
+                && it.known != TaskStatus::Stopped
+                && it.desired == TaskStatus::Running
+                && it.arrival < new.arrival
         };
         tasks.values().find(waits).map(|old| format!("{} overtook {}", new.spec.arn, old.spec.arn))
     });
@@ -87,12 +108,28 @@ fn first_come_first_served(world: &mut World, before: &Before) {
     }
 }
 
+fn the_first_is_admitted_when_it_fits(world: &mut World) {
+    let waits = |it: &&TaskState| !it.admitted && it.known != TaskStatus::Stopped && it.desired == TaskStatus::Running;
+    let Some(first) = world.state.tasks.values().filter(waits).min_by_key(|it| it.arrival) else { return };
+    let holds = |it: &&TaskState| it.admitted && it.known != TaskStatus::Stopped;
+    let mut arns: BTreeSet<&TaskArn> = world.state.tasks.values().filter(holds).map(|it| &it.spec.arn).collect();
+    arns.insert(&first.spec.arn);
+    let broken = fits(world, &arns).then(|| first.spec.arn.to_string());
+    if let Some(arn) = broken {
+        world.breaks("who is first and fits is admitted at once", || arn);
+    }
+}
+
 /// What a task asks of the host: CPU, memory, ports.
 fn share(task: &TaskState) -> (u64, u64, Vec<(Protocol, u16)>) {
     let containers = &task.spec.containers;
     let memory = |reserved: u32, hard: u32| if reserved > 0 { reserved } else { hard };
-    let ports: BTreeSet<_> =
-        containers.iter().flat_map(|it| &it.ports).map(|port| (port.protocol, port.host_port)).filter(|it| it.1 > 0).collect();
+    let ports: BTreeSet<_> = containers
+        .iter()
+        .flat_map(|it| &it.ports)
+        .map(|port| (port.protocol, port.host_port))
+        .filter(|it| it.1 > 0)
+        .collect();
     (
         containers.iter().map(|it| u64::from(it.cpu)).sum(),
         containers.iter().map(|it| u64::from(memory(it.memory_reservation, it.memory))).sum(),
@@ -191,7 +228,8 @@ pub(crate) fn after_commit(world: &mut World) {
 
 /// What was written is what is read.
 pub(crate) fn before_restart(world: &mut World) {
-    let is_same = world.disk.tasks.values().all(|task| reread(task) == *task) && reread(&world.disk.host) == world.disk.host;
+    let is_same =
+        world.disk.tasks.values().all(|task| reread(task) == *task) && reread(&world.disk.host) == world.disk.host;
     if !is_same {
         world.breaks("what is read from the disk is what was written", String::new);
     }
@@ -219,7 +257,8 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
             odd.map(|arn| ("only tasks that do not stop anyway are asked about", arn.to_string()))
         }
         Effect::ForgetCredentials { id } => {
-            let user = world.state.tasks.values().find(|it| !world.burst && it.execution_credentials.as_ref() == Some(id));
+            let user =
+                world.state.tasks.values().find(|it| !world.burst && it.execution_credentials.as_ref() == Some(id));
             user.map(|task| ("credentials in use are kept", task.spec.arn.to_string()))
         }
         Effect::Cancel { op } => {
@@ -227,9 +266,36 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
             (!is_there && !world.burst).then(|| ("only what is in flight is cancelled", op.to_string()))
         }
     };
-    if let Some((law, what)) = broken {
+    if let Some((law, what)) = broken.or_else(|| too_soon(world, effect)) {
         world.breaks(law, || what);
     }
+}
+
+/// After a failure there is a wait, and after some attempts without an answer there is an end.
+fn too_soon(world: &World, effect: &Effect) -> Broken {
+    let op = match effect {
+        Effect::Create { op, .. }
+        | Effect::Start { op, .. }
+        | Effect::Stop { op, .. }
+        | Effect::Inspect { op, .. }
+        | Effect::Remove { op, .. }
+        | Effect::Inventory { op }
+        | Effect::Report { op, .. } => op,
+        Effect::ResolveDigest { .. }
+        | Effect::Pull { .. }
+        | Effect::Cancel { .. }
+        | Effect::Ack(_)
+        | Effect::AskToStop { .. }
+        | Effect::ForgetCredentials { .. } => return None,
+    };
+    let owner = world.state.ops.get(op)?;
+    let is_begun = matches!(effect, Effect::Create { .. } | Effect::Start { .. });
+    if is_begun && world.unanswered.iter().any(|it| it.0 == *owner && it.1 >= MOST_UNANSWERED) {
+        return Some(("an engine that never answers is given up", format!("{owner:?}")));
+    }
+    let failed = world.failed.iter().filter(|it| it.0 == *owner).map(|it| it.1).max()?;
+    (world.now < failed + Span::secs(1) && !world.burst)
+        .then(|| ("there is a wait after a failure", format!("{owner:?}")))
 }
 
 type Broken = Option<(&'static str, String)>;
@@ -250,7 +316,7 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
         let is_name = *target == task.spec.runtime_name(&spec.name);
         let is_id = task.containers[*index].runtime_id.as_ref().is_some_and(|id| id.0 == *target);
         let is_its = world.docker.find(target).is_none_or(|at| world.docker.containers[at].task == *arn);
-        if !(is_name || is_id) || !is_its {
+        if !(is_name || is_id || world.burst) || !is_its {
             return Some(("an operation hits its own container", format!("{target} for {arn} {}", spec.name)));
         }
     }
@@ -321,10 +387,10 @@ fn acknowledged(world: &World, ack: &Ack) -> Broken {
     }
     let message = world.ecs.messages.iter().find(|it| it.ack.message_id == ack.message_id)?;
     let is_safe = |task: &engine::PayloadTask| match task {
-        engine::PayloadTask::Run(spec) => world.disk.tasks.contains_key(&spec.arn) || is_known_stopped(world, &spec.arn),
-        engine::PayloadTask::Refused { arn, .. } => {
-            world.disk.tasks.contains_key(arn) || is_known_stopped(world, arn)
+        engine::PayloadTask::Run(spec) => {
+            world.disk.tasks.contains_key(&spec.arn) || is_known_stopped(world, &spec.arn)
         }
+        engine::PayloadTask::Refused { arn, .. } => world.disk.tasks.contains_key(arn) || is_known_stopped(world, arn),
         engine::PayloadTask::Stop(arn) => {
             world.disk.tasks.get(arn).map_or(is_known_stopped(world, arn), |it| it.desired == TaskStatus::Stopped)
         }
@@ -342,7 +408,8 @@ fn report(world: &World, change: &StateChange) -> Broken {
     let Some(task) = world.state.tasks.get(arn).filter(|_| world.disk.tasks.contains_key(arn)) else {
         return Some(("no effect for an unknown task", arn.to_string()));
     };
-    let busy = world.pending.iter().any(|it| matches!(&it.effect, Effect::Report { change, .. } if change.task == *arn));
+    let busy =
+        world.pending.iter().any(|it| matches!(&it.effect, Effect::Report { change, .. } if change.task == *arn));
     if busy {
         return Some(("one report of a task at a time", arn.to_string()));
     }
@@ -449,7 +516,8 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
     }
     if !task.admitted {
         let holders = |it: &&TaskState| it.admitted && it.known != TaskStatus::Stopped;
-        let mut holders: BTreeSet<&TaskArn> = world.state.tasks.values().filter(holders).map(|it| &it.spec.arn).collect();
+        let mut holders: BTreeSet<&TaskArn> =
+            world.state.tasks.values().filter(holders).map(|it| &it.spec.arn).collect();
         holders.insert(arn);
         let waits = |it: &TaskState| !it.admitted && it.known != TaskStatus::Stopped && it.arrival < task.arrival;
         let is_first = !world.state.tasks.values().any(waits);

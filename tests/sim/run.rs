@@ -1,8 +1,8 @@
 //! Runs a schedule to its end, and finds the smallest part of one that still breaks a law.
 
+use crate::laws;
 use crate::schedule::{self, Move};
 use crate::world::World;
-use crate::laws;
 use ecs_agent::model::Timestamp;
 use std::hash::{DefaultHasher, Hash, Hasher};
 

@@ -106,6 +106,8 @@ pub(crate) enum Move {
     RestartDocker,
     /// An image is removed from the host.
     LoseImage(usize),
+    /// The container engine hangs: that many creates and starts get no answer and are not done.
+    Jam(u8),
     /// The next events arrive in one burst, with one commit.
     Hold(u8),
     /// Time passes until something is due.
@@ -181,11 +183,18 @@ fn unlucky(rng: &mut Rng, kinds: u64) -> Option<Move> {
         27 => Move::LoseAcks(1 + rng.below(2) as u8),
         28 => Move::StopSilently(pick(rng)),
         29 => Move::Manifest,
-        30 => if rng.percent(50) { Move::Confirm(pick(rng)) } else { Move::Credentials(pick(rng), true) },
-        _ => match rng.below(4) {
+        30 => {
+            if rng.percent(50) {
+                Move::Confirm(pick(rng))
+            } else {
+                Move::Credentials(pick(rng), true)
+            }
+        }
+        _ => match rng.below(5) {
             0 => Move::StopUnknown,
             1 => Move::Refuse,
             2 => Move::Wait(rng.below(2_000_000)),
+            3 => Move::Jam(3 + rng.below(3) as u8),
             _ => Move::Deliver(pick(rng)),
         },
     })
