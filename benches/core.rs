@@ -3,7 +3,7 @@
 //! A step is one event: time passing with nothing due, one observation of a running container, or a whole life of a task
 //! (payload, pull, create, start, reports, stop, clean-up). Numbers are for one core, without disk and Docker.
 
-#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+#![expect(clippy::print_stdout, reason = "a bench prints its numbers")]
 
 use ecs_agent::engine::{self, Effect, Event, Outcome, Output, PayloadTask, Policy, State};
 use ecs_agent::model::{

@@ -97,3 +97,47 @@ impl Share {
             && self.udp.is_disjoint(&capacity.reserved_udp)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::sample::{NOW, container, run, spec, state};
+    use crate::engine::{Effect, Event, PayloadTask, Policy, step};
+    use crate::model::TaskSpec;
+
+    fn wanting(arn: &str, cpu: u32) -> TaskSpec {
+        let mut container = container("a", &[]);
+        container.cpu = cpu;
+        spec(arn, vec![container])
+    }
+
+    #[test]
+    fn a_small_task_does_not_overtake_a_large_one_that_waits() {
+        let capacity = Capacity { cpu: 1024, memory: 1024, ..Capacity::default() };
+        let mut state = state(Policy { capacity, ..Policy::default() });
+        for (arn, cpu) in [("first", 600), ("large", 900), ("small", 100)] {
+            step(&mut state, NOW, run(wanting(arn, cpu)));
+        }
+        let admitted = |state: &State| {
+            state.tasks.values().filter(|it| holds(it)).map(|it| it.spec.arn.0.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(admitted(&state), ["first"]);
+        // The one that blocks the queue is stopped: the next one gets its turn at once.
+        let stop = Event::Payload { tasks: vec![PayloadTask::Stop("large".into())], seq: 2, ack: None };
+        step(&mut state, NOW, stop);
+        assert_eq!(admitted(&state), ["first", "small"]);
+    }
+
+    #[test]
+    fn a_task_that_never_fits_is_told_so_and_blocks_nobody() {
+        let capacity = Capacity { cpu: 1024, memory: 1024, ..Capacity::default() };
+        let mut state = state(Policy { capacity, ..Policy::default() });
+        let effects = step(&mut state, NOW, run(wanting("huge", 2048))).effects;
+        assert!(
+            matches!(&effects[..], [Effect::Report { change, .. }] if change.reason.starts_with("HostResourcesError: the task needs 2048 CPU")),
+            "{effects:?}"
+        );
+        step(&mut state, NOW, run(wanting("next", 1024)));
+        assert!(holds(&state.tasks[&"next".into()]));
+    }
+}

@@ -138,3 +138,92 @@ fn describe(task: &TaskState, index: usize) -> String {
     let exit = container.exit_code.map(|code| format!(" - Exit: {code}")).unwrap_or_default();
     format!("{}({}) ({}->{desired}){exit}", spec.name, spec.image, container.known)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::sample::{NOW, container, spec, task};
+
+    /// What a dependent of `a` may do when `a` is like this.
+    fn verdict(condition: Condition, change: impl FnOnce(&mut ContainerState)) -> Readiness {
+        let mut first = container("a", &[]);
+        first.health_check = true;
+        first.start_timeout = Some(Span::secs(10));
+        let mut task = task(vec![first, container("b", &[("a", condition)])]);
+        change(&mut task.containers[0]);
+        may_start(&task, 1, NOW)
+    }
+
+    fn ran(known: ContainerStatus, exit_code: Option<i32>) -> impl FnOnce(&mut ContainerState) {
+        move |container| {
+            container.known = known;
+            container.ran = true;
+            container.running_since = Some(NOW);
+            container.exit_code = exit_code;
+        }
+    }
+
+    #[test]
+    fn a_condition_is_met_by_settled_facts_only() {
+        use Condition::{Complete, Healthy, Start, Success};
+        use ContainerStatus::{Running, Stopped};
+        let is_never = |verdict: &Readiness| matches!(verdict, Readiness::Never(_));
+        let in_time = Readiness::Waits(Some(NOW + Span::millis(10_001)));
+        assert_eq!(verdict(Start, |_| {}), Readiness::Waits(None));
+        assert_eq!(verdict(Start, ran(Running, None)), Readiness::Ready);
+        assert_eq!(verdict(Start, ran(Stopped, Some(1))), Readiness::Ready);
+        assert_eq!(verdict(Complete, ran(Running, None)), in_time);
+        assert_eq!(verdict(Complete, ran(Stopped, Some(1))), Readiness::Ready);
+        assert!(is_never(&verdict(Complete, ran(Stopped, None))));
+        assert_eq!(verdict(Success, ran(Stopped, Some(0))), Readiness::Ready);
+        assert!(is_never(&verdict(Success, ran(Stopped, Some(1)))));
+        assert_eq!(verdict(Healthy, ran(Running, None)), in_time);
+        assert!(is_never(&verdict(Healthy, ran(Stopped, Some(0)))));
+        for condition in [Start, Complete, Success, Healthy] {
+            assert!(is_never(&verdict(condition, |it| it.known = Stopped)), "{condition:?} on one that never ran");
+        }
+    }
+
+    #[test]
+    fn nobody_builds_on_a_container_that_was_revived() {
+        let revived = |container: &mut ContainerState| {
+            ran(ContainerStatus::Stopped, Some(0))(container);
+            container.observed = Some(RunState::Running);
+        };
+        assert_eq!(verdict(Condition::Success, revived), Readiness::Waits(None));
+    }
+
+    #[test]
+    fn a_dependency_that_takes_too_long_is_told_in_the_words_of_the_reference() {
+        let late = |container: &mut ContainerState| {
+            ran(ContainerStatus::Running, None)(container);
+            container.running_since = Some(NOW - Span::secs(11));
+        };
+        let Readiness::Never(failure) = verdict(Condition::Healthy, late) else { panic!("still waits") };
+        assert_eq!(
+            failure.to_string(),
+            "CannotStartContainerError: dependency graph: container ordering dependency [a(image@sha256:1) (RUNNING->RUNNING)] \
+             for target [b(image@sha256:1) (NONE->RUNNING)] has timed out."
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_ordered_is_seen_before_anything_starts() {
+        use Condition::{Healthy, Start};
+        let mut checked = container("a", &[]);
+        checked.health_check = true;
+        let cases = [
+            (vec![container("a", &[("b", Start)]), container("b", &[])], true),
+            (vec![container("a", &[("b", Start)]), container("b", &[("a", Start)])], false),
+            (vec![container("a", &[("a", Start)])], false),
+            (vec![container("a", &[("nobody", Start)])], false),
+            (vec![container("a", &[]), container("b", &[("a", Healthy)])], false),
+            (vec![checked, container("b", &[("a", Healthy)])], true),
+            (vec![container("a", &[]), container("a", &[])], false),
+        ];
+        for (containers, expected) in cases {
+            let spec = spec("task", containers);
+            assert_eq!(solvable(&spec), expected, "{spec:?}");
+        }
+    }
+}

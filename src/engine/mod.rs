@@ -32,6 +32,8 @@ mod inventory;
 mod plan;
 mod recover;
 mod report;
+#[cfg(test)]
+mod sample;
 pub mod state;
 mod view;
 

@@ -106,6 +106,8 @@ pub(crate) enum Move {
     RestartDocker,
     /// An image is removed from the host.
     LoseImage(usize),
+    /// The container engine hangs: that many creates and starts get no answer and are not done.
+    Jam(u8),
     /// The next events arrive in one burst, with one commit.
     Hold(u8),
     /// Time passes until something is due.
@@ -188,10 +190,11 @@ fn unlucky(rng: &mut Rng, kinds: u64) -> Option<Move> {
                 Move::Credentials(pick(rng), true)
             }
         }
-        _ => match rng.below(4) {
+        _ => match rng.below(5) {
             0 => Move::StopUnknown,
             1 => Move::Refuse,
             2 => Move::Wait(rng.below(2_000_000)),
+            3 => Move::Jam(3 + rng.below(3) as u8),
             _ => Move::Deliver(pick(rng)),
         },
     })

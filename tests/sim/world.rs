@@ -62,6 +62,11 @@ pub(crate) struct World {
     pub(crate) thorough: bool,
     /// The effects being handed out come from several steps: the state has gone on since some were decided.
     pub(crate) burst: bool,
+    /// When an operation of that owner failed last, if nothing has worked for it since.
+    pub(crate) failed: Vec<(Owner, Timestamp)>,
+    /// Creates and starts in a row that timed out without having been done.
+    pub(crate) unanswered: Vec<(Owner, u32)>,
+    jam: u8,
     turn: Turn,
     hold: u8,
     crash_at: Option<(Point, u64)>,
@@ -99,6 +104,9 @@ impl World {
             steps: 0,
             thorough: seed.is_multiple_of(16),
             burst: false,
+            failed: Vec::new(),
+            unanswered: Vec::new(),
+            jam: 0,
             turn: Turn::default(),
             hold: 0,
             crash_at: None,
@@ -106,9 +114,10 @@ impl World {
     }
 
     pub(crate) fn note(&mut self, line: impl FnOnce(&Self) -> String) {
-        let Some(mut trace) = self.trace.take() else { return };
-        trace.push(format!("{:>9} {}", self.now.0 - 1_000_000, line(self)));
-        self.trace = Some(trace);
+        if let Some(mut trace) = self.trace.take() {
+            trace.push(format!("{:>9} {}", self.now.0 - 1_000_000, line(self)));
+            self.trace = Some(trace);
+        }
     }
 
     pub(crate) fn breaks(&mut self, law: &str, what: impl FnOnce() -> String) {
@@ -258,7 +267,9 @@ impl World {
         self.docker.events.clear();
         self.credentials.clear();
         self.turn = Turn::default();
-        (self.hold, self.crash_at) = (0, None);
+        (self.hold, self.crash_at, self.jam) = (0, None, 0);
+        self.failed.clear();
+        self.unanswered.clear();
         laws::before_restart(self);
         let policy = self.state.policy.clone();
         // Exactly what the store does: text out, text in.
@@ -283,25 +294,39 @@ impl World {
         }
     }
 
+    /// Nobody waits for this effect any more; it may be done yet.
     fn later(&mut self, effect: Effect) {
         match effect {
             Effect::Create { .. }
             | Effect::Start { .. }
             | Effect::Stop { .. }
             | Effect::Remove { .. }
-            | Effect::Pull { .. } => {
-                self.late.push(effect);
-            }
+            | Effect::Pull { .. } => self.late.push(effect),
+            // A report that got through counts, whether or not the agent hears of it.
             Effect::Report { .. } => {
                 self.perform(&effect);
             }
-            _ => {}
+            // Looking changes nothing.
+            Effect::ResolveDigest { .. } | Effect::Inspect { .. } | Effect::Inventory { .. } => {}
+            Effect::Cancel { .. } | Effect::Ack(_) | Effect::AskToStop { .. } | Effect::ForgetCredentials { .. } => {
+                unreachable!("done at once")
+            }
         }
     }
 
     fn answer(&mut self, pending: Pending, outcome: Outcome) {
         if let (Effect::Report { change, .. }, false) = (&pending.effect, is_retried(&outcome)) {
             self.turn.heard.push((**change).clone());
+        }
+        if let Some(owner) = pending.owner.as_ref().filter(|_| !pending.cancelled) {
+            let is_given_up = matches!(pending.effect, Effect::Create { .. } | Effect::Start { .. });
+            let is_image_work = matches!(pending.effect, Effect::ResolveDigest { .. } | Effect::Pull { .. });
+            let is_report = matches!(pending.effect, Effect::Report { .. });
+            match &outcome {
+                Outcome::Done(_) => self.failed.retain(|(other, _)| other != owner),
+                _ if is_image_work || ((is_given_up || is_report) && !is_retried(&outcome)) => {}
+                Outcome::Failed(_) | Outcome::Unknown(_) => self.failed.push((owner.clone(), self.now)),
+            }
         }
         self.feed(Event::Completed { op: pending.op, outcome });
     }
@@ -310,6 +335,16 @@ impl World {
         let mut pending = self.pending.remove(at);
         if let Some(outcome) = pending.answer.take() {
             return self.answer(pending, outcome);
+        }
+        let is_begun = matches!(pending.effect, Effect::Create { .. } | Effect::Start { .. });
+        let how = if is_begun && self.jam > 0 { How::TimesOut } else { how };
+        if is_begun && let Some(owner) = &pending.owner {
+            self.jam = self.jam.saturating_sub(1);
+            let count = self.unanswered.iter().find(|(other, _)| other == owner).map_or(0, |it| it.1);
+            self.unanswered.retain(|(other, _)| other != owner);
+            if how == How::TimesOut {
+                self.unanswered.push((owner.clone(), count + 1));
+            }
         }
         let outcome = match how {
             How::Works => self.perform(&pending.effect),
@@ -438,6 +473,7 @@ impl World {
             }
             Move::Land(pick) => self.land(pick),
             Move::Hold(count) => self.hold = count,
+            Move::Jam(count) => self.jam = count,
             Move::Advance => self.advance(),
             Move::Wait(millis) => {
                 self.now = self.now + Span::millis(millis);
@@ -499,7 +535,7 @@ impl World {
     pub(crate) fn heal(&mut self) {
         self.note(|_| "HEALED".to_owned());
         self.ecs.acks_to_lose = 0;
-        (self.hold, self.crash_at) = (0, None);
+        (self.hold, self.crash_at, self.jam) = (0, None, 0);
         self.feed(Event::Tick);
     }
 

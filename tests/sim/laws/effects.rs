@@ -1,0 +1,255 @@
+//! Safety of effects: judged at the moment an effect is handed out, by what is true in the world and on disk.
+//!
+//! Invariant: nothing here changes the world. Within a burst the state has gone on since the effect was decided, so laws that
+//! compare with the state ask for `burst` first.
+
+use super::is_known_stopped;
+use crate::control::Told;
+use crate::docker::Container;
+use crate::world::World;
+use ecs_agent::engine::state::{Owner, TaskState};
+use ecs_agent::engine::{self, Effect};
+use ecs_agent::model::{Ack, ContainerName, ContainerStatus, RunState, Span, StateChange, TaskArn, TaskStatus};
+
+/// Creates and starts of one container in a row that may get no answer.
+const MOST_UNANSWERED: u32 = 3;
+
+/// Judges an effect at the moment it is handed out.
+pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
+    let broken = match effect {
+        Effect::ResolveDigest { op, .. } => operation(world, op, None, None),
+        Effect::Pull { op, .. } => operation(world, op, None, (!world.state.policy.pull_upfront).then_some("pull")),
+        Effect::Create { op, request } => operation(world, op, Some(&request.runtime_name), Some("create")),
+        Effect::Start { op, target } => operation(world, op, Some(target), Some("start")),
+        Effect::Stop { op, target, .. } => operation(world, op, Some(target), None).or_else(|| stop(world, target)),
+        Effect::Inspect { op, target } => operation(world, op, Some(target), None),
+        Effect::Remove { op, target } => remove(world, op, target),
+        Effect::Inventory { .. } => {
+            let twice = world.pending.iter().any(|it| matches!(it.effect, Effect::Inventory { .. }));
+            twice.then(|| ("one inventory at a time", String::new()))
+        }
+        Effect::Report { change, .. } => report(world, change),
+        Effect::Ack(ack) => acknowledged(world, ack),
+        Effect::AskToStop { tasks, .. } => {
+            let is_odd = |arn: &&TaskArn| world.disk.tasks.get(*arn).is_none_or(|it| it.known == TaskStatus::Stopped);
+            let odd = tasks.iter().find(|arn| !world.burst && is_odd(arn));
+            odd.map(|arn| ("only tasks that do not stop anyway are asked about", arn.to_string()))
+        }
+        Effect::ForgetCredentials { id } => {
+            let user =
+                world.state.tasks.values().find(|it| !world.burst && it.execution_credentials.as_ref() == Some(id));
+            user.map(|task| ("credentials in use are kept", task.spec.arn.to_string()))
+        }
+        Effect::Cancel { op } => {
+            let is_there = world.pending.iter().any(|it| it.op == *op);
+            (!is_there && !world.burst).then(|| ("only what is in flight is cancelled", op.to_string()))
+        }
+    };
+    if let Some((law, what)) = broken.or_else(|| too_soon(world, effect)) {
+        world.breaks(law, || what);
+    }
+}
+
+/// After a failure there is a wait, and after some attempts without an answer there is an end.
+fn too_soon(world: &World, effect: &Effect) -> Broken {
+    let op = match effect {
+        Effect::Create { op, .. }
+        | Effect::Start { op, .. }
+        | Effect::Stop { op, .. }
+        | Effect::Inspect { op, .. }
+        | Effect::Remove { op, .. }
+        | Effect::Inventory { op }
+        | Effect::Report { op, .. } => op,
+        Effect::ResolveDigest { .. }
+        | Effect::Pull { .. }
+        | Effect::Cancel { .. }
+        | Effect::Ack(_)
+        | Effect::AskToStop { .. }
+        | Effect::ForgetCredentials { .. } => return None,
+    };
+    let owner = world.state.ops.get(op)?;
+    let is_begun = matches!(effect, Effect::Create { .. } | Effect::Start { .. });
+    if is_begun && world.unanswered.iter().any(|it| it.0 == *owner && it.1 >= MOST_UNANSWERED) {
+        return Some(("an engine that never answers is given up", format!("{owner:?}")));
+    }
+    let failed = world.failed.iter().filter(|it| it.0 == *owner).map(|it| it.1).max()?;
+    (world.now < failed + Span::secs(1) && !world.burst)
+        .then(|| ("there is a wait after a failure", format!("{owner:?}")))
+}
+
+type Broken = Option<(&'static str, String)>;
+
+/// An operation on one container: `after` names a step that must wait for the containers it depends on.
+fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>, after: Option<&str>) -> Broken {
+    let Some(Owner::Container(arn, index)) = world.state.ops.get(op) else {
+        // Handed out and cancelled in the same burst.
+        return None;
+    };
+    let unknown = || Some(("no effect for an unknown task", arn.to_string()));
+    let Some(task) = world.state.tasks.get(arn) else { return unknown() };
+    if !world.disk.tasks.contains_key(arn) {
+        return unknown();
+    }
+    let spec = &task.spec.containers[*index];
+    if let Some(target) = target {
+        let is_name = *target == task.spec.runtime_name(&spec.name);
+        let is_id = task.containers[*index].runtime_id.as_ref().is_some_and(|id| id.0 == *target);
+        let is_its = world.docker.find(target).is_none_or(|at| world.docker.containers[at].task == *arn);
+        if !(is_name || is_id || world.burst) || !is_its {
+            return Some(("an operation hits its own container", format!("{target} for {arn} {}", spec.name)));
+        }
+    }
+    let busy = world.pending.iter().any(|it| {
+        !it.cancelled && matches!(&it.owner, Some(Owner::Container(other, at)) if other == arn && at == index)
+    });
+    if busy {
+        return Some(("one operation at a time on a container", format!("{arn} {}", spec.name)));
+    }
+    let step = after?;
+    let was_stopped = world.ecs.tasks.get(arn).is_some_and(|task| task.stop_arrived);
+    if was_stopped {
+        return Some(("nothing is begun for a task that shall stop", format!("{step} {arn} {}", spec.name)));
+    }
+    if task.containers[*index].over() && !world.burst {
+        return Some(("nothing is begun for a container that is over", format!("{step} {arn} {}", spec.name)));
+    }
+    if step == "start" && task.containers[*index].ran && !world.burst {
+        return Some(("a container is started once", format!("{arn} {}", spec.name)));
+    }
+    let missing = spec.depends_on.iter().find(|it| !world.docker.fulfils(arn, &it.container, it.condition))?;
+    Some(("dependencies hold before a container goes on", format!("{step} {arn} {} needs {missing:?}", spec.name)))
+}
+
+/// Only tasks that shall stop are stopped, and a container after those that depend on it.
+fn stop(world: &World, target: &str) -> Broken {
+    let container = &world.docker.containers[world.docker.find(target)?];
+    let task = world.state.tasks.get(&container.task)?;
+    let index = task.index_of(&container.container)?;
+    if !task.wants_stop(index) {
+        return Some(("only what shall stop is stopped", format!("{} {}", container.task, container.container)));
+    }
+    // A container that was over and runs again is stopped at once.
+    if task.containers[index].over() {
+        return None;
+    }
+    let dependent = task.spec.containers.iter().find(|it| {
+        let depends = it.depends_on.iter().any(|on| on.container == container.container);
+        let runs = |it: &Container| it.state == RunState::Running && !it.unsolicited;
+        depends && world.docker.of(&container.task, &it.name).is_some_and(runs)
+    })?;
+    Some(("containers stop in the reverse order", format!("{} before {}", container.container, dependent.name)))
+}
+
+fn remove(world: &World, op: &ecs_agent::model::OpId, target: &String) -> Broken {
+    if let Some(Owner::Container(arn, _)) = world.state.ops.get(op) {
+        let broken = operation(world, op, Some(target), None);
+        if broken.is_some() {
+            return broken;
+        }
+        let task = &world.state.tasks[arn];
+        let is_told = world.ecs.tasks.get(arn).is_none_or(|it| it.told.status == TaskStatus::Stopped);
+        if !is_told || task.known != TaskStatus::Stopped {
+            return Some(("a task is removed only after ECS knows that it stopped", arn.to_string()));
+        }
+        let is_kept = world.now < task.known_at + world.state.policy.cleanup_wait;
+        return is_kept.then(|| ("a stopped task is kept for people to look at", arn.to_string()));
+    }
+    let container = &world.docker.containers[world.docker.find(target)?];
+    let is_orphan = !container.foreign && !world.state.tasks.contains_key(&container.task);
+    (!is_orphan || container.started).then(|| ("only our own orphans are removed", container.name.clone()))
+}
+
+fn acknowledged(world: &World, ack: &Ack) -> Broken {
+    let law = "what is acknowledged is on disk";
+    if let Some(timeline) = world.ecs.manifests.get(&ack.message_id) {
+        return (world.disk.host.seq < *timeline).then(|| (law, ack.message_id.clone()));
+    }
+    let message = world.ecs.messages.iter().find(|it| it.ack.message_id == ack.message_id)?;
+    let is_safe = |task: &engine::PayloadTask| match task {
+        engine::PayloadTask::Run(spec) => {
+            world.disk.tasks.contains_key(&spec.arn) || is_known_stopped(world, &spec.arn)
+        }
+        engine::PayloadTask::Refused { arn, .. } => world.disk.tasks.contains_key(arn) || is_known_stopped(world, arn),
+        engine::PayloadTask::Stop(arn) => {
+            world.disk.tasks.get(arn).map_or(is_known_stopped(world, arn), |it| it.desired == TaskStatus::Stopped)
+        }
+    };
+    let is_safe = message.tasks.iter().all(is_safe) && world.disk.host.seq >= message.seq;
+    (!is_safe).then(|| (law, ack.message_id.clone()))
+}
+
+fn report(world: &World, change: &StateChange) -> Broken {
+    let arn = &change.task;
+    let Some(task) = world.state.tasks.get(arn).filter(|_| world.disk.tasks.contains_key(arn)) else {
+        return Some(("no effect for an unknown task", arn.to_string()));
+    };
+    let busy =
+        world.pending.iter().any(|it| matches!(&it.effect, Effect::Report { change, .. } if change.task == *arn));
+    if busy {
+        return Some(("one report of a task at a time", arn.to_string()));
+    }
+    let told = world.ecs.tasks.get(arn).map(|task| task.told.clone()).unwrap_or_default();
+    in_order(world, task, &told, change).or_else(|| contents(world, task, change))
+}
+
+fn in_order(world: &World, task: &TaskState, told: &Told, change: &StateChange) -> Broken {
+    let arn = &change.task;
+    let is_old = |name: &ContainerName, status| told.containers.get(name).is_some_and(|it| *it >= status);
+    if change.status < told.status {
+        return Some(("reports come in order", format!("{} after {} of {arn}", change.status, told.status)));
+    }
+    if change.containers.iter().any(|said| is_old(&said.container, said.status))
+        || (change.status == told.status && change.containers.is_empty())
+    {
+        return Some(("nothing is reported twice", format!("{change:?}")));
+    }
+    let stopped = change.status == TaskStatus::Stopped;
+    // A start that came late, after the container was over, does not make the task run.
+    let only_one_ran = || {
+        let spec = &task.spec.containers[0];
+        task.containers[0].ran && world.docker.of(arn, &spec.name).is_some_and(|it| !it.unsolicited)
+    };
+    let has_run = task.ran || (task.containers.len() == 1 && only_one_ran());
+    if stopped && has_run && told.status < TaskStatus::Running {
+        return Some(("a task that ran is said to run", arn.to_string()));
+    }
+    if change.status == TaskStatus::Running && !task.ran {
+        return Some(("only a task that ran is said to run", arn.to_string()));
+    }
+    let is_said = |name: &ContainerName| {
+        let now = change.containers.iter().any(|it| it.container == *name && it.status == ContainerStatus::Stopped);
+        now || is_old(name, ContainerStatus::Stopped)
+    };
+    let unsaid = task.spec.containers.iter().find(|it| stopped && !is_said(&it.name))?;
+    Some(("a stopped task has only stopped containers", format!("{arn} {}", unsaid.name)))
+}
+
+fn contents(world: &World, task: &TaskState, change: &StateChange) -> Broken {
+    let arn = &change.task;
+    for said in &change.containers {
+        let truth = world.docker.truth_of(arn, &said.container);
+        let index = task.index_of(&said.container)?;
+        let container = &task.containers[index];
+        let is_true = match said.exit_code {
+            Some(143) if container.failure.is_some() => true,
+            Some(code) => said.status == ContainerStatus::Stopped && truth.exits.contains(&code),
+            // Nobody saw how it ended: it was removed, or never ran as far as the agent could know.
+            None => said.status != ContainerStatus::Stopped || !container.ran || container.failure.is_some(),
+        };
+        if !is_true {
+            return Some(("exit codes are true", format!("{said:?}, truly {:?}", truth.exits)));
+        }
+        if said.status == ContainerStatus::Running && !truth.started {
+            return Some(("only a container that ran is said to run", format!("{said:?}")));
+        }
+    }
+    if change.status != TaskStatus::Stopped {
+        return None;
+    }
+    let runs = |it: &&Container| it.task == *arn && it.state == RunState::Running && !it.unsolicited;
+    if let Some(container) = world.docker.containers.iter().find(runs) {
+        return Some(("nothing runs of a task that is said to be stopped", format!("{arn} {}", container.container)));
+    }
+    let running = task.pairs().find(|(_, it)| it.observed == Some(RunState::Running) && !world.burst)?;
+    Some(("nothing is seen to run of a task that is said to be stopped", format!("{arn} {}", running.0.name)))
+}

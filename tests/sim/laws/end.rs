@@ -1,0 +1,88 @@
+//! Liveness: what must hold when the trouble has ended and nothing is left to do.
+
+use super::fits;
+use crate::world::World;
+use ecs_agent::engine::{self, state::TaskState};
+use ecs_agent::model::{RunState, TaskArn, TaskStatus};
+use std::collections::BTreeSet;
+
+/// Nothing is left to do: is every task where it should be?
+pub(crate) fn settled(world: &mut World) {
+    let broken = world.state.tasks.values().find_map(|task| settled_task(world, task)).or_else(|| settled_ecs(world));
+    if let Some(what) = broken {
+        world.breaks("every task gets where it should be", || what);
+    }
+    let busy = !world.state.ops.is_empty() || !world.state.orphans.is_empty() || !world.pending.is_empty();
+    if busy {
+        let what = format!("{:?} {:?} {:?}", world.state.ops, world.state.orphans, world.pending);
+        world.breaks("in the end nothing is in flight", || what);
+    }
+}
+
+fn settled_task(world: &World, task: &TaskState) -> Option<String> {
+    let arn = &task.spec.arn;
+    let stuck = |what: &str| Some(format!("{arn} {what}: {task:?}"));
+    for (spec, container) in task.pairs() {
+        let truth = world.docker.of(arn, &spec.name);
+        if truth.map(|it| it.state) != container.observed {
+            return stuck("is not as it is seen");
+        }
+        if container.unsettled {
+            return stuck("is in doubt");
+        }
+        if container.over() && container.observed == Some(RunState::Running) {
+            return stuck("runs although it is over");
+        }
+    }
+    let shall_stop = world.ecs.tasks.get(arn).is_some_and(|it| it.stop_arrived);
+    if task.known == TaskStatus::Stopped {
+        return if task.sent == TaskStatus::Stopped { None } else { stuck("is stopped and ECS was not told") };
+    }
+    if task.desired == TaskStatus::Stopped || shall_stop {
+        return stuck("does not stop");
+    }
+    if !task.admitted {
+        let holders = |it: &&TaskState| it.admitted && it.known != TaskStatus::Stopped;
+        let mut holders: BTreeSet<&TaskArn> =
+            world.state.tasks.values().filter(holders).map(|it| &it.spec.arn).collect();
+        holders.insert(arn);
+        let waits = |it: &TaskState| !it.admitted && it.known != TaskStatus::Stopped && it.arrival < task.arrival;
+        let is_first = !world.state.tasks.values().any(waits);
+        return if is_first && fits(world, &holders) { stuck("is not admitted although it fits") } else { None };
+    }
+    let goes = |it: &engine::state::ContainerState| it.over() || it.observed == Some(RunState::Running);
+    if !task.containers.iter().all(goes) || task.known != TaskStatus::Running {
+        return stuck("does not get to run");
+    }
+    if task.sent != TaskStatus::Running || task.containers.iter().any(|it| it.sent != it.known) {
+        return stuck("runs and ECS was not told");
+    }
+    None
+}
+
+/// What ECS believes is what the agent says.
+fn settled_ecs(world: &World) -> Option<String> {
+    world.ecs.tasks.iter().find_map(|(arn, task)| match world.state.tasks.get(arn) {
+        Some(state) => (state.sent > TaskStatus::None && task.heard.status < state.sent)
+            .then(|| format!("ECS believes {} of {arn}, which is {}", task.heard.status, state.sent)),
+        None => (task.heard.status != TaskStatus::Stopped).then(|| format!("{arn} was lost: {task:?}")),
+    })
+}
+
+/// Every task was stopped and every wait is over: nothing is left.
+pub(crate) fn all_gone(world: &mut World) {
+    if let Some(arn) = world.state.tasks.keys().next().cloned() {
+        world.breaks("in the end everything is forgotten", || arn.to_string());
+    }
+    if let Some(left) = world.docker.containers.iter().find(|it| !it.foreign).cloned() {
+        world.breaks("in the end nothing is left in the engine", || format!("{left:?}"));
+    }
+    if world.docker.containers.len() != 2 {
+        let what = format!("{:?}", world.docker.containers);
+        world.breaks("the containers of others are left alone", || what);
+    }
+    if !world.state.credentials.is_empty() {
+        let what = format!("{:?}", world.state.credentials);
+        world.breaks("in the end no credentials are left", || what);
+    }
+}

@@ -1,0 +1,239 @@
+//! What must always hold (safety, checked inside every turn) and what must hold in the end (liveness, after healing).
+//!
+//! The laws judge by the world's truth where they can, not by what the agent believes. Each has a name; a failure prints it, and
+//! `README.md` says which planted bug was found by which.
+
+mod effects;
+mod end;
+
+pub(crate) use effects::before_effect;
+pub(crate) use end::{all_gone, settled};
+
+use crate::world::{World, reread, stored};
+use ecs_agent::engine::state::{State, TaskState};
+use ecs_agent::engine::{self, Event};
+use ecs_agent::model::{ContainerStatus, Protocol, RunState, TaskArn, TaskStatus, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was known before a step, to see that nothing goes back.
+#[derive(Debug)]
+pub(crate) struct Before {
+    tasks: BTreeMap<TaskArn, Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    arrival: u64,
+    known: TaskStatus,
+    sent: TaskStatus,
+    admitted: bool,
+    containers: Vec<(ContainerStatus, ContainerStatus)>,
+}
+
+impl Before {
+    pub(crate) fn of(state: &State) -> Self {
+        let seen = |task: &TaskState| Seen {
+            arrival: task.arrival,
+            known: task.known,
+            sent: task.sent,
+            admitted: task.admitted,
+            containers: task.containers.iter().map(|it| (it.known, it.sent)).collect(),
+        };
+        Self { tasks: state.tasks.iter().map(|(arn, task)| (arn.clone(), seen(task))).collect() }
+    }
+}
+
+pub(crate) fn after_step(world: &mut World, before: &Before) {
+    if let Err(what) = engine::check(&world.state) {
+        world.breaks("invariant", || what);
+    }
+    nothing_goes_back(world, before);
+    what_stops_does_not_run(world, before);
+    first_come_first_served(world, before);
+    the_first_is_admitted_when_it_fits(world);
+    shares_fit(world);
+    time_moves(world);
+    planning_again_is_idle(world);
+    what_is_forgotten_is_gone(world, before);
+    if !world.state.credentials.is_subset(&world.credentials) {
+        world.breaks("credentials are believed in only while they are there", String::new);
+    }
+}
+
+fn nothing_goes_back(world: &mut World, before: &Before) {
+    let mut broken = None;
+    for (arn, task) in &world.state.tasks {
+        let Some(old) = before.tasks.get(arn).filter(|old| old.arrival == task.arrival) else { continue };
+        let containers = task.containers.iter().zip(&old.containers);
+        let is_lower = task.known < old.known
+            || task.sent < old.sent
+            || containers.clone().any(|(new, old)| new.known < old.0 || new.sent < old.1);
+        if is_lower {
+            broken = Some(arn.clone());
+        }
+    }
+    if let Some(arn) = broken {
+        world.breaks("known and sent never go back", || arn.to_string());
+    }
+}
+
+/// Its share of the host is free from then on.
+fn what_stops_does_not_run(world: &mut World, before: &Before) {
+    let stops = |task: &&TaskState| {
+        let is_new = before.tasks.get(&task.spec.arn).is_some_and(|old| old.known != TaskStatus::Stopped);
+        is_new && task.known == TaskStatus::Stopped
+    };
+    let runs = |task: &&TaskState| task.containers.iter().any(|it| it.observed == Some(RunState::Running));
+    let broken = world.state.tasks.values().filter(stops).find(runs).map(|task| task.spec.arn.to_string());
+    if let Some(arn) = broken {
+        world.breaks("a task is not stopped while a container is seen to run", || arn);
+    }
+}
+
+fn first_come_first_served(world: &mut World, before: &Before) {
+    let was_admitted = |arn: &TaskArn| before.tasks.get(arn).is_some_and(|old| old.admitted);
+    let tasks = &world.state.tasks;
+    let overtaken = tasks.values().filter(|task| task.admitted && !was_admitted(&task.spec.arn)).find_map(|new| {
+        let waits = |it: &&TaskState| {
+            !it.admitted
+                && it.known != TaskStatus::Stopped
+                && it.desired == TaskStatus::Running
+                && it.arrival < new.arrival
+        };
+        tasks.values().find(waits).map(|old| format!("{} overtook {}", new.spec.arn, old.spec.arn))
+    });
+    if let Some(what) = overtaken {
+        world.breaks("first come, first served", || what);
+    }
+}
+
+fn the_first_is_admitted_when_it_fits(world: &mut World) {
+    let waits = |it: &&TaskState| !it.admitted && it.known != TaskStatus::Stopped && it.desired == TaskStatus::Running;
+    let Some(first) = world.state.tasks.values().filter(waits).min_by_key(|it| it.arrival) else { return };
+    let holds = |it: &&TaskState| it.admitted && it.known != TaskStatus::Stopped;
+    let mut arns: BTreeSet<&TaskArn> = world.state.tasks.values().filter(holds).map(|it| &it.spec.arn).collect();
+    arns.insert(&first.spec.arn);
+    let broken = fits(world, &arns).then(|| first.spec.arn.to_string());
+    if let Some(arn) = broken {
+        world.breaks("who is first and fits is admitted at once", || arn);
+    }
+}
+
+/// What a task asks of the host: CPU, memory, ports.
+fn share(task: &TaskState) -> (u64, u64, Vec<(Protocol, u16)>) {
+    let containers = &task.spec.containers;
+    let memory = |reserved: u32, hard: u32| if reserved > 0 { reserved } else { hard };
+    let ports: BTreeSet<_> = containers
+        .iter()
+        .flat_map(|it| &it.ports)
+        .map(|port| (port.protocol, port.host_port))
+        .filter(|it| it.1 > 0)
+        .collect();
+    (
+        containers.iter().map(|it| u64::from(it.cpu)).sum(),
+        containers.iter().map(|it| u64::from(memory(it.memory_reservation, it.memory))).sum(),
+        ports.into_iter().collect(),
+    )
+}
+
+fn fits(world: &World, arns: &BTreeSet<&TaskArn>) -> bool {
+    let (mut cpu, mut memory, mut ports) = (0, 0, BTreeSet::new());
+    let mut disjoint = true;
+    for task in arns.iter().filter_map(|arn| world.state.tasks.get(*arn)) {
+        let share = share(task);
+        cpu += share.0;
+        memory += share.1;
+        for port in share.2 {
+            disjoint &= ports.insert(port);
+        }
+    }
+    let capacity = &world.state.policy.capacity;
+    disjoint && cpu <= capacity.cpu && memory <= capacity.memory
+}
+
+/// Tasks at work, told by the operations in flight and by what truly runs because the agent asked, fit the host.
+fn shares_fit(world: &mut World) {
+    let mut at_work: BTreeSet<&TaskArn> = BTreeSet::new();
+    for (arn, task) in &world.state.tasks {
+        let is_image_work = |it: &engine::state::ContainerState| it.operation.is_some() && !it.over();
+        if task.known != TaskStatus::Stopped && task.containers.iter().any(is_image_work) {
+            at_work.insert(arn);
+        }
+    }
+    for container in &world.docker.containers {
+        if container.state == RunState::Running && !container.unsolicited && !container.foreign {
+            at_work.insert(&container.task);
+        }
+    }
+    let broken = (!fits(world, &at_work)).then(|| format!("{at_work:?}"));
+    if let Some(what) = broken {
+        world.breaks("what works fits the host", || what);
+    }
+}
+
+fn time_moves(world: &mut World) {
+    if let Some(at) = engine::next_deadline(&world.state)
+        && at <= world.now
+    {
+        let now = world.now;
+        world.breaks("the next deadline is ahead", || format!("{at:?} at {now:?}"));
+    }
+    if engine::next_deadline(&world.state).is_none() && world.state.inventory.in_flight.is_none() {
+        world.breaks("the next deadline is ahead", || "nothing is ever due again".to_owned());
+    }
+}
+
+/// Every task is planned once more at the same time, with no new fact.
+fn planning_again_is_idle(world: &mut World) {
+    let copy = world.thorough.then(|| world.state.clone());
+    let wakes: Vec<Option<Timestamp>> = world.state.tasks.values().map(|task| task.wake).collect();
+    for task in world.state.tasks.values_mut() {
+        task.wake = Some(Timestamp::default());
+    }
+    let again = engine::step(&mut world.state, world.now, Event::Tick);
+    if again != engine::Step::default() {
+        world.breaks("planning again yields nothing", || format!("{again:?}"));
+    }
+    if !wakes.iter().eq(world.state.tasks.values().map(|task| &task.wake)) {
+        world.breaks("planning again yields nothing", || "another time to wake up".to_owned());
+    }
+    if let Some(mut copy) = copy {
+        copy.steps = world.state.steps;
+        if copy != world.state {
+            world.breaks("planning again yields nothing", || "the state differs".to_owned());
+        }
+    }
+}
+
+fn what_is_forgotten_is_gone(world: &mut World, before: &Before) {
+    let forgotten = before.tasks.keys().filter(|arn| !world.state.tasks.contains_key(*arn));
+    let arns: Vec<TaskArn> = forgotten.filter(|arn| !is_known_stopped(world, arn)).cloned().collect();
+    if !arns.is_empty() {
+        world.breaks("a task is forgotten only after ECS knows that it stopped", || format!("{arns:?}"));
+    }
+}
+
+pub(crate) fn after_commit(world: &mut World) {
+    let is_stored = |task: &TaskState| world.disk.tasks.get(&task.spec.arn).is_some_and(|it| *it == stored(task));
+    let differing = world.state.tasks.values().find(|task| !is_stored(task)).map(|task| task.spec.arn.clone());
+    if let Some(arn) = differing {
+        world.breaks("the disk holds what the state says", || format!("{arn} differs"));
+    } else if world.disk.tasks.len() != world.state.tasks.len() {
+        world.breaks("the disk holds what the state says", || "a forgotten task is still there".to_owned());
+    } else if world.disk.host != world.state.host {
+        world.breaks("the disk holds what the state says", || "the host's document differs".to_owned());
+    }
+}
+
+/// What was written is what is read.
+pub(crate) fn before_restart(world: &mut World) {
+    let is_same =
+        world.disk.tasks.values().all(|task| reread(task) == *task) && reread(&world.disk.host) == world.disk.host;
+    if !is_same {
+        world.breaks("what is read from the disk is what was written", String::new);
+    }
+}
+
+fn is_known_stopped(world: &World, arn: &TaskArn) -> bool {
+    world.ecs.tasks.get(arn).is_some_and(|task| task.heard.status == TaskStatus::Stopped)
+}
