@@ -339,6 +339,9 @@ fn engine_completed(
             let no_image = failure.kind == FailureKind::ImageMissing;
             let cause = if no_image { container.pull_failure.take() } else { None };
             container.fail(cause.unwrap_or(failure));
+            // An engine may refuse a start and have started it all the same (spec `history.md` 57): it is looked at before it is
+            // said to be stopped.
+            container.unsettled = kind == OperationKind::Start;
         }
         Outcome::Done(_) | Outcome::Failed(_) | Outcome::Unknown(_) => {
             let container = &mut task.containers[index];
