@@ -64,8 +64,8 @@ pub(crate) struct World {
     pub(crate) burst: bool,
     /// When an operation of that owner failed last, if nothing has worked for it since.
     pub(crate) failed: Vec<(Owner, Timestamp)>,
-    /// Creates and starts in a row that timed out without having been done.
-    pub(crate) unanswered: Vec<(Owner, u32)>,
+    /// Creates, or starts (`true`), in a row that timed out without having been done.
+    pub(crate) unanswered: Vec<(Owner, bool, u32)>,
     jam: u8,
     turn: Turn,
     hold: u8,
@@ -340,10 +340,11 @@ impl World {
         let how = if is_begun && self.jam > 0 { How::TimesOut } else { how };
         if is_begun && let Some(owner) = &pending.owner {
             self.jam = self.jam.saturating_sub(1);
-            let count = self.unanswered.iter().find(|(other, _)| other == owner).map_or(0, |it| it.1);
-            self.unanswered.retain(|(other, _)| other != owner);
+            let is_start = matches!(pending.effect, Effect::Start { .. });
+            let count = self.unanswered.iter().find(|it| it.0 == *owner && it.1 == is_start).map_or(0, |it| it.2);
+            self.unanswered.retain(|it| it.0 != *owner);
             if how == How::TimesOut {
-                self.unanswered.push((owner.clone(), count + 1));
+                self.unanswered.push((owner.clone(), is_start, count + 1));
             }
         }
         let outcome = match how {

@@ -68,8 +68,9 @@ fn too_soon(world: &World, effect: &Effect) -> Broken {
         | Effect::ForgetCredentials { .. } => return None,
     };
     let owner = world.state.ops.get(op)?;
-    let is_begun = matches!(effect, Effect::Create { .. } | Effect::Start { .. });
-    if is_begun && world.unanswered.iter().any(|it| it.0 == *owner && it.1 >= MOST_UNANSWERED) {
+    let is_start = matches!(effect, Effect::Start { .. });
+    let is_begun = is_start || matches!(effect, Effect::Create { .. });
+    if is_begun && world.unanswered.iter().any(|it| it.0 == *owner && it.1 == is_start && it.2 >= MOST_UNANSWERED) {
         return Some(("an engine that never answers is given up", format!("{owner:?}")));
     }
     let failed = world.failed.iter().filter(|it| it.0 == *owner).map(|it| it.1).max()?;
