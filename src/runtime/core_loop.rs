@@ -107,6 +107,9 @@ impl CoreLoop {
             tokio::task::block_in_place(|| self.store.commit(&self.state, &changed))?;
             self.trace.note(&self.state, &changed);
         }
+        // Credentials that came again within this burst are not forgotten.
+        let state = &self.state;
+        effects.retain(|effect| !matches!(effect, Effect::ForgetCredentials { id } if state.credentials.contains(id)));
         self.view.send_replace(Arc::new(engine::view(&self.state, now)));
         Ok(effects)
     }
