@@ -1,0 +1,196 @@
+use super::*;
+use serde_json::json;
+
+fn recorded() -> Value {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/acs_payload_sent.json");
+    let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    golden["message"]["tasks"][0].clone()
+}
+
+/// The recorded task without what this version does not do.
+fn reduced() -> Value {
+    let mut task = recorded();
+    for name in ["cpu", "memory", "roleCredentials"] {
+        task.as_object_mut().unwrap().remove(name);
+    }
+    task["volumes"].as_array_mut().unwrap().retain(|volume| volume["name"] == "hostdir");
+    task["containers"][0]["mountPoints"].as_array_mut().unwrap().retain(|mount| mount["sourceVolume"] == "hostdir");
+    for name in ["secrets", "environmentFiles"] {
+        task["containers"][0].as_object_mut().unwrap().remove(name);
+    }
+    task["containers"][1].as_object_mut().unwrap().remove("volumesFrom");
+    task
+}
+
+fn translate(value: &Value) -> PayloadTask {
+    let mut count = 0;
+    task(value, &mut || {
+        count += 1;
+        format!("id-{count}")
+    })
+}
+
+fn reason(value: &Value) -> String {
+    match translate(value) {
+        PayloadTask::Refused(refusal) => refusal.reason,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn spec_of(value: &Value) -> TaskSpec {
+    match translate(value) {
+        PayloadTask::Run { spec, .. } => *spec,
+        other => panic!("not translated: {other:?}"),
+    }
+}
+
+#[test]
+fn the_recorded_task_is_refused_for_its_first_unsupported_feature() {
+    let expected = "UnsupportedTaskError: a task-level cpu limit is not supported by this version of the agent";
+    assert_eq!(reason(&recorded()), expected);
+}
+
+#[test]
+fn the_reduced_task_is_translated_whole() {
+    let spec = spec_of(&reduced());
+    assert_eq!((spec.family.as_str(), spec.version.as_str()), ("judge-family", "7"));
+    assert_eq!(spec.execution_credentials, Some("66666666-7777-8888-9999-000000000000".into()));
+    let [web, side] = spec.containers.as_slice() else { panic!("{} containers", spec.containers.len()) };
+    assert_eq!((web.endpoint_id.as_str(), side.endpoint_id.as_str()), ("id-1", "id-2"));
+    assert_eq!((web.cpu, web.memory, web.essential, web.health_check), (128, 64, true, true));
+    assert_eq!(web.environment.0["SHARED"], "definition");
+    let port = |container_port, host_port, protocol| PortMapping { container_port, host_port, protocol };
+    assert_eq!(web.ports, [port(80, 28480, Protocol::Tcp), port(81, 0, Protocol::Udp)]);
+    let mount = HostMount { host_path: "/srv".to_owned(), container_path: "/host".to_owned(), read_only: true };
+    assert_eq!(web.mounts, [mount]);
+    assert!(web.engine_settings.config.contains("Healthcheck") && web.engine_settings.host_config.contains("Ulimits"));
+    assert_eq!(side.links, [Link { container: "web".into(), alias: "web".to_owned() }]);
+    let on_web = |condition| Dependency { container: "web".into(), condition };
+    assert_eq!(side.depends_on, [on_web(Condition::Healthy), on_web(Condition::Start)]);
+    let RegistryAuth::Ecr(auth) = &side.registry_auth else { panic!("{:?}", side.registry_auth) };
+    assert_eq!((auth.registry_id.as_str(), auth.use_execution_role), ("123456789012", true));
+}
+
+#[test]
+fn a_task_to_stop_is_never_refused() {
+    for status in ["STOPPED", "DEAD"] {
+        let mut task = recorded();
+        task["desiredStatus"] = json!(status);
+        task["containers"] = json!("nonsense");
+        assert_eq!(translate(&task), PayloadTask::Stop(task["arn"].as_str().unwrap().into()));
+    }
+}
+
+#[test]
+fn every_unsupported_feature_of_a_task_is_refused() {
+    let table = [
+        ("cpu", json!(0.5), "a task-level cpu limit"),
+        ("memory", json!(256), "a task-level memory limit"),
+        ("networkMode", json!("awsvpc"), "the network mode of the task"),
+        ("elasticNetworkInterfaces", json!([{}]), "an elastic network interface"),
+        ("proxyConfiguration", json!({"type": "APPMESH"}), "a proxy configuration"),
+        ("roleCredentials", json!({"credentialsId": "x"}), "a task role"),
+        ("pidMode", json!("host"), "pidMode"),
+        ("ipcMode", json!("task"), "ipcMode"),
+        ("associations", json!([{"type": "gpu"}]), "an association"),
+        ("attachments", json!([{}]), "an attachment"),
+        ("enableFaultInjection", json!(true), "fault injection"),
+    ];
+    for (name, value, what) in table {
+        let mut task = reduced();
+        task[name] = value;
+        let expected = format!("UnsupportedTaskError: {what} is not supported by this version of the agent");
+        assert_eq!(reason(&task), expected);
+    }
+    for (volume, what) in [
+        (json!({"name": "v", "host": {}}), "a host volume without sourcePath"),
+        (json!({"name": "v"}), "a host volume without host member"),
+        (json!({"name": "v", "type": "docker", "dockerVolumeConfiguration": {}}), "a volume of type docker"),
+        (json!({"name": "v", "type": "efs"}), "a volume of type efs"),
+    ] {
+        let mut task = reduced();
+        task["volumes"].as_array_mut().unwrap().push(volume);
+        let tail = "is not supported by this version of the agent (volume v)";
+        assert_eq!(reason(&task), format!("UnsupportedTaskError: {what} {tail}"));
+    }
+}
+
+#[test]
+fn every_unsupported_feature_of_a_container_is_refused() {
+    let fire = json!({"hostConfig": "{\"logConfig\": {\"type\": \"awsfirelens\"}}"});
+    let table = [
+        ("environmentFiles", json!([{"type": "s3"}]), "an environment file"),
+        ("secrets", json!([{}]), "a secret"),
+        ("volumesFrom", json!([{}]), "volumesFrom"),
+        ("portMappings", json!([{"containerPortRange": "1-2"}]), "a container port range"),
+        ("firelensConfiguration", json!({}), "a FireLens configuration"),
+        ("dockerConfig", fire, "the awsfirelens log driver"),
+        ("managedAgents", json!([{}]), "a managed agent"),
+        ("credentialSpecs", json!(["x"]), "a credential spec"),
+        ("restartPolicy", json!({"enabled": true}), "a restart policy"),
+        ("logsAuthStrategy", json!("ExecutionRole"), "a log driver with the execution role"),
+        ("registryAuthentication", json!({"type": "asm"}), "registry authentication with Secrets Manager"),
+    ];
+    for (name, value, what) in table {
+        let mut task = reduced();
+        task["containers"][0][name] = value;
+        let tail = "is not supported by this version of the agent (container web)";
+        assert_eq!(reason(&task), format!("UnsupportedTaskError: {what} {tail}"));
+    }
+}
+
+#[test]
+fn invalid_tasks_have_the_references_reason() {
+    let table = [
+        ("links", json!(["a:b:c"]), "invalid link format"),
+        ("links", json!(["nobody:x"]), "could not find container for link nobody:x"),
+        ("overrides", json!("{\"cpu\": 1}"), "unknown member cpu in overrides"),
+        ("overrides", json!(""), "overrides is not a JSON object"),
+        ("overrides", json!({"command": 1}), "overrides.command is not a list of strings"),
+        ("portMappings", json!([{"protocol": "TCP"}]), "unrecognized protocol TCP"),
+        ("dependsOn", json!([{"condition": "SOON"}]), "unrecognized dependsOn condition SOON"),
+        ("mountPoints", json!([{"sourceVolume": "none"}]), "invalid volume referenced: none"),
+        ("dockerConfig", json!({"config": "[]"}), "dockerConfig.config is not a JSON object"),
+        ("dockerConfig", json!({"hostConfig": "{"}), "dockerConfig.hostConfig is not a JSON object"),
+        ("registryAuthentication", json!({"type": "ecr"}), "dockerauth: missing container's ecr auth data"),
+        ("name", json!("side"), "the container name side is not unique"),
+        ("name", json!(""), "a container has no name"),
+    ];
+    for (name, value, cause) in table {
+        let mut task = reduced();
+        task["containers"][0][name] = value;
+        assert_eq!(reason(&task), format!("UnrecogniedTaskError: Error loading task - {cause}"));
+    }
+    for (name, value) in [("cpu", json!(-1)), ("portMappings", json!([{"hostPort": 70000}])), ("image", json!(7))] {
+        let mut task = reduced();
+        task["containers"][0][name] = value;
+        assert!(reason(&task).starts_with("UnrecogniedTaskError: Error loading task - a member has"), "{name}");
+    }
+    let mut task = reduced();
+    task["containers"][0]["environment"] = json!("hunter2-is-the-password");
+    assert!(!reason(&task).contains("hunter2"), "{}", reason(&task));
+    task = reduced();
+    task["executionRoleCredentials"]["credentialsId"] = json!("");
+    assert!(reason(&task).ends_with("executionRoleCredentials without id or role"));
+    assert_eq!(
+        translate(&json!({"desiredStatus": "RUNNING"})),
+        PayloadTask::Refused(Refusal { arn: None, reason: invalid("the task has no ARN") })
+    );
+}
+
+#[test]
+fn details_that_are_easy_to_lose() {
+    let mut task = reduced();
+    task["desiredStatus"] = Value::Null;
+    task.as_object_mut().unwrap().remove("desiredStatus");
+    task["containers"][0]["overrides"] = json!("{\"command\": [\"other\"]}");
+    task["containers"][0]["dockerConfig"]["hostConfig"] = json!("{\"memoryReservation\": 33554432}");
+    task["containers"][0]["dependsOn"] = json!([{"containerName": "ghost", "condition": "START"}]);
+    task["containers"][0]["stopTimeout"] = json!(7);
+    let PayloadTask::Run { spec, desired } = translate(&task) else { panic!("refused") };
+    let web = &spec.containers[0];
+    assert_eq!(desired, TaskStatus::None);
+    assert_eq!(web.command.as_deref(), Some(["other".to_owned()].as_slice()));
+    assert_eq!((web.memory_reservation, web.stop_timeout, web.start_timeout), (32, Some(Span::secs(7)), None));
+    assert_eq!(web.depends_on[0].container, "ghost".into());
+}

@@ -1,0 +1,171 @@
+use super::*;
+use crate::aws::fake::{Answer, Fake, Request};
+use crate::ecs::report::tests::{client, golden};
+use serde_json::json;
+
+const ARN: &str = "arn:aws:ecs:us-west-2:123456789012:container-instance/judge/0123456789abcdef0123456789abcdef";
+const FAST: Shape =
+    Shape { initial: Duration::from_millis(1), max: Duration::from_millis(2), factor: 2.0, jitter: 0.0 };
+
+/// The registration a recorded body must have come from.
+fn registration_of(body: &Value) -> Registration {
+    let ports = |index: usize| -> Vec<u16> {
+        let set = body["totalResources"][index]["stringSetValue"].as_array().unwrap();
+        set.iter().map(|port| port.as_str().unwrap().parse().unwrap()).collect()
+    };
+    let attribute = |value: &Value| Attribute {
+        name: value["name"].as_str().unwrap().to_owned(),
+        value: value["value"].as_str().map(str::to_owned),
+    };
+    let attributes = body["attributes"].as_array().unwrap().iter().map(attribute);
+    let text = |name: &str| body[name].as_str().unwrap().to_owned();
+    Registration {
+        cluster: Some(text("cluster")),
+        container_instance: body["containerInstanceArn"].as_str().map(str::to_owned),
+        identity: Some(SignedDocument {
+            document: text("instanceIdentityDocument"),
+            signature: text("instanceIdentityDocumentSignature"),
+        }),
+        resources: HostResources { cpus: 2, memory_mib: 24105, tcp_ports: ports(2), udp_ports: ports(3) },
+        custom_attributes: BTreeMap::from([("rack".to_owned(), "r7".to_owned())]),
+        attributes: attributes.filter(|attribute| attribute.name != "rack").collect(),
+        tags: BTreeMap::from([("team".to_owned(), "blue".to_owned())]),
+        client_token: text("clientToken"),
+    }
+}
+
+/// What ECS answers: the attributes echoed, and the zone.
+fn accepted(request: &Request) -> Answer {
+    let mut attributes = request.json()["attributes"].as_array().unwrap().clone();
+    attributes.push(json!({"name": "ecs.availability-zone", "value": "us-west-2b"}));
+    let instance = json!({"containerInstanceArn": ARN, "attributes": attributes});
+    Answer::json(200, &json!({"containerInstance": instance}))
+}
+
+fn small() -> Registration {
+    Registration {
+        attributes: vec![Attribute::with_value("ecs.os-type", "linux")],
+        client_token: "token".to_owned(),
+        ..Registration::default()
+    }
+}
+
+async fn try_with(fake: &Fake, registration: &Registration) -> Result<Registered, RegisterError> {
+    register_with(&client(&fake.url()), registration, FAST, Duration::from_millis(200)).await
+}
+
+#[tokio::test]
+async fn both_recorded_requests_are_sent_again_member_by_member() {
+    for name in ["register_container_instance", "reregister_container_instance"] {
+        let golden = golden(name);
+        let fake = Fake::start(accepted).await;
+        let done = register(&client(&fake.url()), &registration_of(&golden["body"])).await.unwrap();
+        assert_eq!(
+            (done.container_instance.as_str(), done.cluster.as_str(), done.availability_zone.as_str()),
+            (ARN, "judge", "us-west-2b")
+        );
+        let sent = &fake.requests()[0];
+        assert_eq!(sent.json(), golden["body"], "{name}");
+        for header in ["X-Amz-Target", "User-Agent", "Content-Type", "Amz-Sdk-Request"] {
+            assert_eq!(sent.header(header), golden["headers"][header].as_str(), "{header}");
+        }
+        let length = sent.body.len().to_string();
+        assert_eq!(sent.header("content-length"), Some(length.as_str()));
+        let recorded = golden["headers"]["Authorization"].as_str().unwrap();
+        let signed = |text: &str| text.split("SignedHeaders=").nth(1).unwrap().split(',').next().unwrap().to_owned();
+        let ours = signed(sent.header("authorization").unwrap());
+        // The recorded SDK signs its two bookkeeping headers too; the public one adds them after signing.
+        let expected =
+            signed(recorded).replace("amz-sdk-invocation-id;amz-sdk-request;", "").replace("content-length;", "");
+        assert_eq!(ours.replace("content-length;", ""), expected);
+    }
+}
+
+#[tokio::test]
+async fn the_default_cluster_is_created_and_a_configured_one_is_not() {
+    let script = |request: &Request| match (request.operation(), request.number) {
+        ("CreateCluster", _) => Answer::json(200, &json!({"cluster": {"clusterName": "default"}})),
+        (_, 0) => Answer::error(400, "ClientException", "Cluster not found."),
+        _ => accepted(request),
+    };
+    let fake = Fake::start(script).await;
+    let done = try_with(&fake, &small()).await.unwrap();
+    assert_eq!(done.cluster, "default");
+    let operations: Vec<_> = fake.requests().iter().map(|r| r.operation().to_owned()).collect();
+    assert_eq!(operations, ["RegisterContainerInstance", "CreateCluster", "RegisterContainerInstance"]);
+
+    let fake = Fake::start(script).await;
+    let configured = Registration { cluster: Some("mine".to_owned()), ..small() };
+    assert_eq!(try_with(&fake, &configured).await.unwrap_err().exit_code(), 1);
+    assert_eq!(fake.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn every_error_has_its_exit_code() {
+    let type_change = "Container instance type changes are not supported.";
+    // (code, message, renewal, exit code, in-process tries)
+    let table = [
+        (400, "InvalidParameterException", "x", false, 5, false),
+        (400, "ClientException", "x", false, 5, false),
+        (400, "ClientException", type_change, true, 5, false),
+        (400, "SomethingElse", type_change, true, 5, false),
+        (400, "SomethingElse", type_change, false, 1, false),
+        (400, "AccessDeniedException", "x", false, 1, false),
+        (400, "ClusterNotFoundException", "x", false, 1, false),
+        (400, "ThrottlingException", "x", false, 1, true),
+        (400, "LimitExceededException", "x", false, 1, true),
+        (500, "ServerException", "x", false, 1, true),
+        (500, "InternalFailure", "x", false, 1, false),
+    ];
+    for (status, code, message, renewal, exit, repeated) in table {
+        let fake = Fake::start(move |_| Answer::error(status, code, message)).await;
+        let registration = Registration {
+            cluster: Some("mine".to_owned()),
+            container_instance: renewal.then(|| ARN.to_owned()),
+            ..small()
+        };
+        let error = try_with(&fake, &registration).await.unwrap_err();
+        assert_eq!(error.exit_code(), exit, "{code} {error}");
+        let most = if code == "InternalFailure" { 3 } else { 1 };
+        assert_eq!(fake.requests().len() > most, repeated, "{code}");
+        let tokens: Vec<_> = fake.requests().iter().map(|r| r.json()["clientToken"].clone()).collect();
+        assert!(tokens.iter().all(|token| token == "token"));
+    }
+}
+
+#[tokio::test]
+async fn throttling_is_waited_out() {
+    let fake = Fake::start(|request| match request.number {
+        0..4 => Answer::error(400, "ThrottlingException", "Rate exceeded"),
+        _ => accepted(request),
+    })
+    .await;
+    let patient = register_with(&client(&fake.url()), &small(), FAST, Duration::from_secs(30)).await;
+    assert_eq!(patient.unwrap().container_instance, ARN);
+}
+
+#[tokio::test]
+async fn an_attribute_that_does_not_come_back_is_terminal_and_no_arn_is_not() {
+    let answer = |instance: Value| Answer::json(200, &json!({"containerInstance": instance}));
+    let fake = Fake::start(move |_| {
+        answer(json!({"containerInstanceArn": ARN, "attributes": [{"name": "ecs.os-type", "value": "windows"}]}))
+    })
+    .await;
+    let error = try_with(&fake, &small()).await.unwrap_err();
+    assert_eq!((error.exit_code(), error.to_string().contains("ecs.os-type")), (5, true));
+    let fake = Fake::start(move |_| answer(json!({"attributes": [{"name": "ecs.os-type", "value": "linux"}]}))).await;
+    assert_eq!(try_with(&fake, &small()).await.unwrap_err().exit_code(), 1);
+}
+
+#[tokio::test]
+async fn an_unreachable_api_is_worth_a_restart() {
+    let client = client("http://127.0.0.1:1");
+    let error = register_with(&client, &small(), FAST, Duration::from_millis(1)).await.unwrap_err();
+    assert_eq!(error.exit_code(), 1);
+}
+
+#[test]
+fn memory_is_what_is_left() {
+    assert_eq!(memory_for_tasks(4 * 1024 * 1024 * 1024 + 5, 96).unwrap(), 4000);
+    assert_eq!(memory_for_tasks(1024 * 1024, 2).unwrap_err().exit_code(), 1);
+}

@@ -1,0 +1,149 @@
+use super::*;
+use std::collections::BTreeSet;
+
+fn golden_task() -> Value {
+    let path = format!("{}/tests/golden/acs_payload_sent.json", env!("CARGO_MANIFEST_DIR"));
+    let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    golden["message"]["tasks"][0].clone()
+}
+
+/// The definition the recorded payload would have been made from.
+fn definition() -> TaskDefinition {
+    serde_json::from_value(json!({
+        "family": "judge-family", "networkMode": "bridge", "cpu": "512", "memory": "256",
+        "taskRoleArn": "arn:aws:iam::123456789012:role/taskRole",
+        "executionRoleArn": "arn:aws:iam::123456789012:role/execRole",
+        "volumes": [
+            {"name": "scratch", "dockerVolumeConfiguration":
+                {"scope": "task", "autoprovision": false, "driver": "local", "driverOpts": {}, "labels": {"v": "1"}}},
+            {"name": "hostdir", "host": {"sourcePath": "/srv"}},
+            {"name": "anon", "host": {}},
+        ],
+        "containerDefinitions": [{
+            "name": "web", "image": "localhost:5001/judge/open:latest", "cpu": 128, "memory": 64, "user": "root",
+            "command": ["httpd", "-f", "-p", "80", "-h", "/www"], "dockerLabels": {"my": "label"},
+            "environment": [{"name": "A", "value": "1"}, {"name": "SHARED", "value": "definition"}],
+            "environmentFiles": [{"type": "s3", "value": "arn:aws:s3:::judge-bucket/app.env"}],
+            "healthCheck": {"command": ["CMD-SHELL", "true"], "interval": 1, "timeout": 1, "retries": 2},
+            "ulimits": [{"name": "nofile", "softLimit": 1024, "hardLimit": 2048}],
+            "linuxParameters": {"capabilities": {"add": ["NET_ADMIN"]}, "tmpfs": [{"containerPath": "/t", "size": 1}]},
+            "logConfiguration": {"logDriver": "json-file", "options": {"max-size": "1m"}},
+            "mountPoints": [
+                {"sourceVolume": "scratch", "containerPath": "/scratch"},
+                {"sourceVolume": "hostdir", "containerPath": "/host", "readOnly": true},
+                {"sourceVolume": "anon", "containerPath": "/anon"},
+            ],
+            "portMappings": [{"containerPort": 80, "hostPort": 28480}, {"containerPort": 81, "protocol": "udp"}],
+            "secrets": [
+                {"name": "FROM_SSM", "valueFrom": "/judge/ssm"},
+                {"name": "FROM_ASM", "valueFrom": "arn:aws:secretsmanager:us-west-2:123456789012:secret:judge-AbCdEf"},
+            ],
+        }, {
+            "name": "side", "image": "localhost:5000/judge/private:latest", "cpu": 10, "memory": 32, "essential": false,
+            "command": ["sh", "-c", "trap 'exit 0' TERM INT; sleep 3600 & wait"], "links": ["web:web"],
+            "dependsOn": [{"containerName": "web", "condition": "HEALTHY"}],
+            "volumesFrom": [{"sourceContainer": "web", "readOnly": true}],
+        }],
+    }))
+    .unwrap()
+}
+
+fn made(commands: &BTreeMap<String, Vec<String>>) -> Value {
+    let definition = definition();
+    let launch = Launch {
+        definition: &definition,
+        definition_arn: "arn",
+        revision: 7,
+        commands,
+        cluster: "judge",
+        instance_arn: "instance",
+        overrides: json!({}),
+        group: None,
+        started_by: None,
+    };
+    task(&Site::example(), &launch).payload
+}
+
+fn parsed(container: &Value, part: &str) -> Value {
+    serde_json::from_str(container["dockerConfig"][part].as_str().unwrap()).unwrap()
+}
+
+#[test]
+fn the_payload_equals_the_recorded_one() {
+    let (mut golden, mut made) = (golden_task(), made(&BTreeMap::new()));
+    for index in 0..2 {
+        for part in ["config", "hostConfig"] {
+            let mut own = parsed(&made["containers"][index], part);
+            let recorded = parsed(&golden["containers"][index], part);
+            if part == "hostConfig" {
+                // ECS always says the network mode; the recorded stand-in left it to the default. An empty CapDrop is equal
+                // to none.
+                assert_eq!(own["NetworkMode"], "bridge");
+                own.as_object_mut().unwrap().retain(|name, _| name != "NetworkMode" && name != "CapDrop");
+            }
+            assert_eq!(own, recorded, "{part} of container {index}");
+        }
+        for task in [&mut golden, &mut made] {
+            task["containers"][index].as_object_mut().unwrap().remove("dockerConfig");
+        }
+        // Said by ECS, not by the recorded stand-in.
+        let own = made["containers"][index].as_object_mut().unwrap();
+        assert!(own.remove("containerArn").unwrap().as_str().unwrap().contains(":container/judge/"));
+        assert_eq!(own["environment"].as_object_mut().unwrap().remove("AWS_EXECUTION_ENV").unwrap(), "AWS_ECS_EC2");
+    }
+    for role in ["roleCredentials", "executionRoleCredentials"] {
+        let members = |task: &Value| task[role].as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+        assert_eq!(members(&golden), members(&made), "{role}");
+        assert_eq!(golden[role]["roleArn"], made[role]["roleArn"]);
+    }
+    for own in ["group", "taskClusterArn"] {
+        assert!(made.as_object_mut().unwrap().remove(own).is_some(), "{own}");
+    }
+    for task in [&mut golden, &mut made] {
+        let members = task.as_object_mut().unwrap();
+        members.retain(|name, _| !["arn", "roleCredentials", "executionRoleCredentials"].contains(&name.as_str()));
+    }
+    assert_eq!(made, golden);
+}
+
+#[test]
+fn an_overriding_command_travels_in_overrides() {
+    let commands = BTreeMap::from([("side".to_owned(), vec!["echo".to_owned(), "x".to_owned()])]);
+    let task = made(&commands);
+    assert_eq!(task["containers"][1]["overrides"], r#"{"command":["echo","x"]}"#);
+    assert_eq!(task["containers"][0]["overrides"], "{}");
+}
+
+#[test]
+fn docker_gets_its_own_units() {
+    let definition: TaskDefinition = serde_json::from_value(json!({"family": "f", "networkMode": "host", "containerDefinitions": [{
+        "name": "a", "image": "i", "memory": 64, "memoryReservation": 32, "privileged": true, "workingDirectory": "/w",
+        "extraHosts": [{"hostname": "h", "ipAddress": "10.0.0.1"}],
+        "healthCheck": {"command": ["CMD", "true"], "startPeriod": 7},
+        "linuxParameters": {
+            "maxSwap": 16, "sharedMemorySize": 8, "initProcessEnabled": true,
+            "devices": [{"hostPath": "/dev/null", "permissions": ["read", "mknod"]}],
+            "tmpfs": [{"containerPath": "/t", "size": 2, "mountOptions": ["noexec"]}],
+        },
+    }]}))
+    .unwrap();
+    let container = &definition.container_definitions[0];
+    let host = without_nulls(host_config(&definition, container));
+    assert_eq!(
+        host,
+        json!({
+            "NetworkMode": "host", "Privileged": true, "ExtraHosts": ["h:10.0.0.1"], "MemoryReservation": 33_554_432_u64,
+            "MemorySwap": 83_886_080_u64, "ShmSize": 8_388_608_u64, "Init": true, "Tmpfs": {"/t": "noexec,size=2m"},
+            "Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/null", "CgroupPermissions": "rm"}],
+        })
+    );
+    let config = without_nulls(config(container));
+    assert_eq!(config["WorkingDir"], "/w");
+    assert_eq!(config["Healthcheck"]["StartPeriod"], 7_000_000_000_u64);
+    assert_eq!(config["Healthcheck"]["Interval"], 30_000_000_000_u64);
+}
+
+#[test]
+fn times_are_written_as_aws_does() {
+    assert_eq!(iso_time(1_795_326_998.4), "2026-11-22T05:56:38Z");
+}
