@@ -27,7 +27,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// The whole licence text: embedded, so that the answer does not depend on the working directory.
+/// The whole licence text, also for `-license`: embedded, so that the answer does not depend on the working directory.
 pub const LICENSE: &str = include_str!("../../LICENSE");
 
 /// Between the texts of `/license`, and after the last.

@@ -142,13 +142,15 @@ install_registry() {
 
 static_busybox() { have busybox && ! ldd "$(command -v busybox)" >/dev/null 2>&1; }
 
-# The AWS command line, in an environment of its own: the quickest way that leaves the system's Python alone.
+# The AWS command line: in an environment of its own, the quickest way that leaves the system's Python alone; else the
+# distribution's.
 install_aws() {
     have aws && return
     if ! { have python3 && python3 -c 'import ensurepip, venv'; } 2>/dev/null; then
         packages "Python" "python3 python3-venv" "python3 python3-pip"
     fi
-    quietly "the AWS command line (into target/tools)" install_aws_venv
+    say "    installing the AWS command line (into target/tools)"
+    install_aws_venv >>"$log" 2>&1 || packages "the AWS command line" "awscli" "awscli"
 }
 
 install_aws_venv() {
