@@ -14,5 +14,8 @@ mod support {
 }
 mod rig;
 
+mod ecr;
+mod footprint;
 mod kill;
+mod registries;
 mod start_stop;
