@@ -221,6 +221,7 @@ async fn watch_docker(
 /// # Errors
 /// Nobody answers.
 pub async fn healthcheck(host: &str) -> Result<(), Fatal> {
+    aws::install_tls(); // reqwest wants a provider, also for plain http
     let url = format!("http://{host}:{}/v1/metadata", introspection::PORT);
     let client = reqwest::Client::builder().no_proxy().timeout(HEALTHCHECK).build();
     let answer = match client {
@@ -232,6 +233,7 @@ pub async fn healthcheck(host: &str) -> Result<(), Fatal> {
 
 /// The attributes a registration would send, one a line: name, and value if it has one.
 pub async fn attributes_text(config: &Config) -> String {
+    aws::install_tls();
     let docker = startup::docker(config, config.region.as_deref().unwrap_or_default()).await;
     let attributes = crate::ecs::attributes::attributes(&startup::capabilities(config, docker.api_versions()));
     attributes
