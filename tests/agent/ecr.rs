@@ -22,7 +22,7 @@ fn ecr_with_old_tokens(options: &mut Options, registry: &Registry) {
 }
 
 fn plan(options: fn(&mut Options, &Registry)) -> Plan<'static> {
-    Plan { users: &[("AWS", TOKEN)], options: Some(options), ..Plan::default() }
+    Plan { users: &[("AWS", TOKEN)], options: Some(options), environment: &[("ECS_LOGLEVEL", "debug")] }
 }
 
 /// Runs a task that ends at once, with the image forgotten first; its ARN.

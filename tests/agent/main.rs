@@ -9,11 +9,14 @@
 mod support {
     pub(crate) mod docker;
     pub(crate) mod docker_proxy;
+    pub(crate) mod http_proxy;
     pub(crate) mod registry;
     pub(crate) mod wait;
 }
 mod rig;
 
+mod config;
+mod container;
 mod ecr;
 mod footprint;
 mod kill;
