@@ -4,6 +4,7 @@
 //! without Docker (`ECS_TEST_REQUIRE_DOCKER=1`: fails).
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::print_stderr, reason = "what a failed test shows")]
 
 #[path = "../support"]
 mod support {

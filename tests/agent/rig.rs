@@ -125,7 +125,8 @@ impl Rig {
     /// Waits until the agent has registered and its ACS websocket is open.
     pub(crate) async fn registered(&self) {
         let connected = |state: &ecs_agent::local::State| {
-            let last = state.records().filter(|r| matches!(r.source, Source::AcsConnect | Source::AcsClose)).last()?;
+            let last =
+                state.records().filter(|r| matches!(r.source, Source::AcsConnect | Source::AcsClose)).next_back()?;
             (last.source == Source::AcsConnect).then_some(())
         };
         self.wait("the agent to connect", connected).await;
