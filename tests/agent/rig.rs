@@ -128,8 +128,7 @@ impl Rig {
     /// Waits until the agent has registered and its ACS websocket is open.
     pub(crate) async fn registered(&self) {
         let connected = |state: &ecs_agent::local::State| {
-            let last =
-                state.records().filter(|r| matches!(r.source, Source::AcsConnect | Source::AcsClose)).next_back()?;
+            let last = state.records().rfind(|r| matches!(r.source, Source::AcsConnect | Source::AcsClose))?;
             (last.source == Source::AcsConnect).then_some(())
         };
         self.wait("the agent to connect", connected).await;
