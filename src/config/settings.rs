@@ -207,10 +207,11 @@ impl LogLevel {
         })
     }
 
-    /// The directive for a tracing `EnvFilter`.
+    /// The directive for a tracing `EnvFilter`. Debugging is of this agent: what the AWS SDK and the HTTP stack say at that level is
+    /// a hundred lines a call, and holds access key ids.
     pub fn filter(self) -> &'static str {
         match self {
-            Self::Debug => "debug",
+            Self::Debug => "info,ecs_agent=debug",
             Self::Info => "info",
             Self::Warn => "warn",
             Self::Error | Self::Crit => "error",

@@ -19,7 +19,6 @@ use crate::docker::AuthMap;
 use crate::ecs::report;
 use crate::engine::{self, Event};
 use crate::introspection;
-use crate::model::Secret;
 use crate::model::view::View;
 use crate::{acs, aws, docker};
 use clock::Clock;
@@ -137,11 +136,13 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
     Ok(supervise(core, control, from_core, edges, inbox, shown, readers, stop))
 }
 
-/// The operator's registry credentials; what is wrong with them is said once, here.
+/// The operator's registry credentials; what is wrong with them is said once: here, or before by `config` when one half is missing
+/// or cannot be read at all.
 fn registry_credentials(config: &Config) -> AuthMap {
-    let nothing = Secret::default();
-    let data = config.engine_auth_data.as_ref().unwrap_or(&nothing);
-    let (auth, problems) = AuthMap::parse(config.engine_auth_type.as_deref().unwrap_or_default(), data);
+    let (Some(auth_type), Some(data)) = (&config.engine_auth_type, &config.engine_auth_data) else {
+        return AuthMap::default();
+    };
+    let (auth, problems) = AuthMap::parse(auth_type, data);
     for problem in problems {
         tracing::error!(problem, "ECS_ENGINE_AUTH_DATA");
     }
@@ -236,6 +237,7 @@ pub async fn healthcheck(host: &str) -> Result<(), Fatal> {
 
 /// The attributes a registration would send, one a line: name, and value if it has one.
 pub async fn attributes_text(config: &Config) -> String {
+    aws::install_tls();
     let docker = startup::docker(config, config.region.as_deref().unwrap_or_default()).await;
     let attributes = crate::ecs::attributes::attributes(&startup::capabilities(config, docker.api_versions()));
     attributes

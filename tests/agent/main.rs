@@ -4,15 +4,22 @@
 //! without Docker (`ECS_TEST_REQUIRE_DOCKER=1`: fails).
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::print_stderr, reason = "what a failed test shows")]
 
 #[path = "../support"]
 mod support {
     pub(crate) mod docker;
     pub(crate) mod docker_proxy;
+    pub(crate) mod http_proxy;
     pub(crate) mod registry;
     pub(crate) mod wait;
 }
 mod rig;
 
+mod config;
+mod container;
+mod ecr;
+mod footprint;
 mod kill;
+mod registries;
 mod start_stop;

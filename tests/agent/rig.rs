@@ -60,6 +60,9 @@ impl Rig {
         }
         ecs_agent::aws::install_tls(); // reqwest wants a provider, also for plain http
         let one_agent = tokio::task::spawn_blocking(one_agent).await.unwrap();
+        // Its answers would be taken for those of the agent under test.
+        let stranger = std::net::TcpStream::connect(("127.0.0.1", 51678));
+        assert!(stranger.is_err(), "another agent holds port 51678 of this host: end it first (ss -ltnp)");
         let (registry, cluster) = (Registry::start(plan.users), Cluster::new());
         let mut options = Options { cluster: cluster.name.clone(), ..Options::default() };
         if let Some(change) = plan.options {
@@ -125,7 +128,7 @@ impl Rig {
     /// Waits until the agent has registered and its ACS websocket is open.
     pub(crate) async fn registered(&self) {
         let connected = |state: &ecs_agent::local::State| {
-            let last = state.records().filter(|r| matches!(r.source, Source::AcsConnect | Source::AcsClose)).last()?;
+            let last = state.records().rfind(|r| matches!(r.source, Source::AcsConnect | Source::AcsClose))?;
             (last.source == Source::AcsConnect).then_some(())
         };
         self.wait("the agent to connect", connected).await;

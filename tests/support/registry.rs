@@ -52,6 +52,12 @@ impl Registry {
         registry
     }
 
+    /// From now on nobody listens.
+    pub(crate) fn stop(&mut self) {
+        self.child.kill().expect("the registry runs");
+        self.child.wait().expect("the registry ends");
+    }
+
     /// Makes a busybox image, pushes it and forgets it locally; returns its reference.
     pub(crate) fn push_busybox(&self, name: &str, changes: &[&str]) -> String {
         // Unlike contents make unlike images: tests that share a daemon must not untag each other's.

@@ -1,0 +1,170 @@
+//! The agent's configuration as an operator meets it: the file, its mistakes, flags, endpoints and proxies.
+
+use super::rig::{Plan, Rig, one_container};
+use super::support::docker::{Image, TempDir};
+use super::support::http_proxy::{HttpProxy, NAME};
+use super::support::wait::until;
+use ecs_agent::local::{Source, TaskStatus};
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// In every value below that may be a secret: it must not come back.
+const MARKER: &str = "hunter2";
+
+/// Runs the agent with this file and no other variables.
+fn agent(arguments: &[&str], file: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ecs-agent"))
+        .args(arguments)
+        .env_clear()
+        .env("ECS_CONFIG_FILE", file)
+        .output()
+        .unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn write(directory: &TempDir, lines: &str) -> std::path::PathBuf {
+    let path = directory.path().join("ecs.config");
+    std::fs::write(&path, lines).unwrap();
+    path
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_without_any_value() {
+    let directory = TempDir::new("ecs-test-config");
+    let lines = [
+        "ECS_CLUSTR=hunter2",
+        "ECS_BACKEND_HOST=ftp://hunter2",
+        "ECS_INSTANCE_ATTRIBUTES={\"a\":hunter2}",
+        "ECS_AVAILABLE_LOGGING_DRIVERS=[\"json-file\",\"coffee\"]",
+        "ECS_ENGINE_AUTH_TYPE=docker",
+        "ECS_ENGINE_AUTH_DATA='{\"r.io\":{\"password\":\"hunter2\"}}'",
+        "ECS_RESERVED_MEMORY=hunter2",
+        "export ECS_LOGLEVEL=hunter2",
+        "HTTP_PROXY=http://me:hunter2@ bad",
+    ];
+    let path = write(&directory, &lines.join("\n"));
+    // (line, what is named, what is said of it)
+    let told = [
+        (1, "ECS_CLUSTR", "did you mean ECS_CLUSTER?"),
+        (2, "ECS_BACKEND_HOST", "a text of 13 characters"),
+        (3, "ECS_INSTANCE_ATTRIBUTES", "not valid JSON at column 6"),
+        (4, "ECS_AVAILABLE_LOGGING_DRIVERS", "a list of 2, 1 of them no log driver"),
+        (6, "ECS_ENGINE_AUTH_DATA", "in quotation marks (they are part of the value here)"),
+        (7, "ECS_RESERVED_MEMORY", "a text of 7 characters"),
+        (8, "", "a line that begins with export"),
+        (9, "HTTP_PROXY", "characters"),
+    ];
+    for arguments in [&[][..], &["-check-config"]] {
+        let output = agent(arguments, &path);
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(!said.contains(MARKER), "{said}");
+        for (line, variable, shape) in told {
+            let place = format!("({}:{line})", path.display());
+            let is_it = |text: &&str| text.contains(&place) && text.contains(variable) && text.contains(shape);
+            assert_eq!(said.lines().filter(is_it).count(), 1, "{place} {variable} {shape}:\n{said}");
+        }
+        assert!(said.contains("the agent does not start"), "{said}");
+    }
+}
+
+#[test]
+fn flags_answer_without_a_docker_or_an_instance() {
+    let directory = TempDir::new("ecs-test-config");
+    let data = r#"{"r.io":{"username":"me","password":"hunter2"}}"#;
+    let path =
+        write(&directory, &format!("ECS_CLUSTER=mine\nECS_ENGINE_AUTH_TYPE=docker\nECS_ENGINE_AUTH_DATA={data}\n"));
+    let table: [(&[&str], i32, &str); 8] = [
+        (&["-version"], 0, "Amazon ECS Agent:\n\tVersion: "),
+        (&["--version"], 0, "Amazon ECS Agent:\n\tVersion: "),
+        (&["--help"], 0, "ECS_ENGINE_AUTH_DATA"),
+        (&["-license"], 0, "Apache License"),
+        (&["-check-config"], 0, "mine"),
+        (&["-nonsense"], 5, "flag provided but not defined: -nonsense"),
+        (&["-loglevel"], 5, "flag needs an argument: -loglevel"),
+        (&["-k=perhaps"], 5, "invalid value for -k"),
+    ];
+    for (arguments, code, wanted) in table {
+        let output = agent(arguments, &path);
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(wanted) && !said.contains(MARKER), "{arguments:?}: {said}");
+    }
+    let missing = agent(&[], &directory.path().join("not-there"));
+    assert_eq!(missing.status.code(), Some(1), "{missing:?}");
+    assert!(text(&missing).contains("not-there"), "{missing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_alone_is_enough_and_the_health_check_follows_the_agent() {
+    let Some(mut rig) = Rig::without_agent("file alone", Plan::default()).await else { return };
+    let path = rig.directory.path().join("ecs.config");
+    // The ECS API by the SDK's own variable instead of the agent's.
+    let line = |(name, value): &(String, String)| match name.as_str() {
+        "ECS_CONFIG_FILE" => String::new(),
+        "ECS_BACKEND_HOST" => format!("AWS_ENDPOINT_URL_ECS={value}\n"),
+        _ => format!("{name}={value}\n"),
+    };
+    std::fs::write(&path, rig.environment.iter().map(line).collect::<String>()).unwrap();
+    rig.environment = vec![("ECS_CONFIG_FILE".to_owned(), path.to_string_lossy().into_owned())];
+
+    let nobody = agent(&["-healthcheck"], &path);
+    assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
+    rig.start_agent();
+    rig.registered().await;
+    assert_eq!(rig.introspect("/v1/metadata").await["Cluster"], rig.cluster.name.as_str());
+    assert!(agent(&["-healthcheck"], &path).status.success());
+    let image = rig.image();
+    let arn = rig.server.run_task(&one_container(&image, "exit 6")).unwrap();
+    assert_eq!(rig.task(&arn, TaskStatus::Stopped).await.containers[0].exit_code, Some(6));
+    assert!(rig.terminate().success());
+    assert_eq!(agent(&["-healthcheck"], &path).status.code(), Some(1));
+    Image::remove_locally(&image);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_and_the_websocket_go_through_the_proxy_and_the_metadata_does_not() {
+    let Some(mut rig) = Rig::without_agent("proxy", Plan::default()).await else { return };
+    let proxy = HttpProxy::start().await;
+    let port = rig.server.url().rsplit(':').next().unwrap().to_owned();
+    // 0.0.0.0 leads to this host, but is no loopback address by its looks.
+    let elsewhere = format!("http://0.0.0.0:{port}");
+    let set = |rig: &mut Rig, name: &str, value: &str| rig.environment.push((name.to_owned(), value.to_owned()));
+    set(&mut rig, "HTTP_PROXY", &proxy.url(MARKER));
+    set(&mut rig, "NO_PROXY", "");
+    set(&mut rig, "ECS_BACKEND_HOST", &format!("http://{NAME}:{port}"));
+    set(&mut rig, "AWS_EC2_METADATA_SERVICE_ENDPOINT", &elsewhere);
+    rig.start_agent();
+    rig.registered().await;
+    let seen = proxy.seen();
+    let count = |start: &str| seen.iter().filter(|line| line.starts_with(start)).count();
+    assert!(count(&format!("POST http://{NAME}:{port}/ ")) >= 1, "{seen:#?}");
+    assert_eq!(count(&format!("GET http://{NAME}:{port}/acs/ws?")), 1, "{seen:#?}");
+    assert!(!seen.iter().any(|line| line.contains("/latest/")), "{seen:#?}");
+    let metadata = |state: &ecs_agent::local::State| state.records().any(|record| record.source == Source::Imds);
+    assert!(rig.server.read(metadata), "the metadata was read, directly");
+    rig.kill();
+
+    // Excluded: the same kind of address goes without the proxy.
+    let before = proxy.seen().len();
+    set(&mut rig, "NO_PROXY", "example.com, 0.0.0.0/8");
+    set(&mut rig, "ECS_BACKEND_HOST", &elsewhere);
+    rig.start_agent();
+    rig.registered().await;
+    rig.introspect("/v1/metadata").await;
+    rig.kill();
+    assert_eq!(proxy.seen().len(), before, "{:#?}", proxy.seen());
+
+    // https asks the same proxy for a tunnel.
+    set(&mut rig, "ECS_BACKEND_HOST", &format!("https://{NAME}"));
+    rig.start_agent();
+    let tunnel = format!("CONNECT {NAME}:443 ");
+    until("a tunnel", super::rig::LIMIT, async || {
+        proxy.seen().iter().any(|line| line.starts_with(&tunnel)).then_some(())
+    })
+    .await;
+    assert!(!rig.log().contains(MARKER), "the proxy's password is not logged");
+}

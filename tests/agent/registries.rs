@@ -1,0 +1,232 @@
+//! Private registries: credentials from a real `ecs.config`, real registries that ask for a password, pull behaviours.
+
+use super::rig::{Plan, Rig, one_container, shell};
+use super::support::docker::Image;
+use super::support::registry::{Registry, basic};
+use ecs_agent::local::{Task, TaskStatus};
+use serde_json::{Value, json};
+
+/// Everything that could get lost on the way from a file: quotes, braces, `=`, `#`, `:`, `$`, a backslash, white space at the end.
+const PASSWORD: &str = r#"it's "one" {two}=[3]: #4 \5 $HOME, 6= "#;
+const OTHER_PASSWORD: &str = "correct-horse-battery-staple";
+const WRONG_PASSWORD: &str = "hunter2-is-not-the-password";
+
+/// `ECS_ENGINE_AUTH_*` of these registries as an operator writes them: host, user, password.
+fn auth(auth_type: &str, wrapped: bool, entries: &[(&str, &str, &str)]) -> String {
+    let entry = |user: &str, password: &str| match auth_type {
+        "dockercfg" => json!({"auth": basic(user, password), "email": "me@example.com"}),
+        _ => json!({"username": user, "password": password, "email": "me@example.com"}),
+    };
+    let of = |(host, user, password): &(&str, &str, &str)| ((*host).to_owned(), entry(user, password));
+    let mut data = Value::Object(entries.iter().map(of).collect());
+    if wrapped {
+        data = json!({"auths": data, "HttpHeaders": {"User-Agent": "Docker-Client"}});
+    }
+    format!("ECS_ENGINE_AUTH_TYPE={auth_type}\nECS_ENGINE_AUTH_DATA={data}\n")
+}
+
+/// Starts the agent with this `ecs.config`.
+async fn start_with(rig: &mut Rig, lines: &str) {
+    std::fs::write(rig.directory.path().join("ecs.config"), format!("ECS_LOGLEVEL=debug\n{lines}")).unwrap();
+    rig.start_agent();
+    rig.registered().await;
+}
+
+/// Runs a task with a container of each image, which end at once.
+fn run(rig: &Rig, images: &[&str]) -> String {
+    let containers = images.iter().enumerate().map(|(number, image)| shell(&format!("c{number}"), image, "exit 0"));
+    let definition = json!({"family": "pulls", "containerDefinitions": containers.collect::<Vec<_>>()});
+    rig.server.run_task(&definition).unwrap()
+}
+
+fn exit_codes(task: &Task) -> Vec<Option<i64>> {
+    task.containers.iter().map(|container| container.exit_code).collect()
+}
+
+/// The reason of the only container.
+fn reason(task: &Task) -> &str {
+    task.containers[0].reason.as_deref().unwrap_or_default()
+}
+
+/// Everything the agent has said or written: log, calls, messages, reports, state on disk, introspection.
+async fn everything_said(rig: &Rig) -> String {
+    let records = |state: &ecs_agent::local::State| {
+        state.records().map(|record| format!("{} {}\n", record.name, record.body)).collect::<String>()
+    };
+    let shown = rig.introspect("/v1/tasks").await;
+    let mut said = format!("{}\n{}\n{shown}\n", rig.log(), rig.server.read(records));
+    for file in std::fs::read_dir(rig.directory.path().join("data")).unwrap() {
+        said.push_str(&String::from_utf8_lossy(&std::fs::read(file.unwrap().path()).unwrap()));
+    }
+    said
+}
+
+fn assert_nowhere(said: &str, user: &str, password: &str) {
+    let escaped = json!(password).to_string();
+    for secret in [password, escaped.trim_matches('"'), &basic(user, password)] {
+        let line = said.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret:?} was said");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_formats_open_one_registry_and_several() {
+    let plan = Plan { users: &[("me", PASSWORD)], ..Plan::default() };
+    let Some(mut rig) = Rig::without_agent("registries", plan).await else { return };
+    let other = Registry::start(&[("you", OTHER_PASSWORD)]);
+    let (mine, yours) = (rig.image(), other.push_busybox("team/app", &[]));
+    let (host, team) = (rig.registry.host.clone(), format!("https://{}/team/", other.host));
+    let one = [(host.as_str(), "me", PASSWORD)];
+    let both = [one[0], (team.as_str(), "you", OTHER_PASSWORD)];
+    let table: [(&str, bool, &[_], &[_]); 6] = [
+        ("dockercfg", false, &one, &[&mine]),
+        ("docker", false, &one, &[&mine]),
+        ("dockercfg", false, &both, &[&mine, &yours]),
+        ("docker", false, &both, &[&mine, &yours]),
+        ("dockercfg", true, &both, &[&mine, &yours]),
+        ("docker", true, &one, &[&mine]),
+    ];
+    for (auth_type, wrapped, entries, images) in table {
+        images.iter().for_each(|image| Image::remove_locally(image));
+        start_with(&mut rig, &auth(auth_type, wrapped, entries)).await;
+        let arn = run(&rig, &images.iter().map(|image| image.as_str()).collect::<Vec<_>>());
+        let task = rig.task(&arn, TaskStatus::Stopped).await;
+        let case = format!("{auth_type} wrapped={wrapped} {} registries", entries.len());
+        assert_eq!(exit_codes(&task), vec![Some(0); images.len()], "{case}: {task:?}");
+        assert!(rig.terminate().success(), "{case}");
+    }
+    rig.start_agent();
+    let said = everything_said(&rig).await;
+    assert!(said.contains(&format!("source=\"{host}\"")), "the log names the entry that was used");
+    assert_nowhere(&said, "me", PASSWORD);
+    assert_nowhere(&said, "you", OTHER_PASSWORD);
+    images_gone(&[&mine, &yours]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_and_none_stop_the_task_with_docker_s_reason() {
+    let plan = Plan { users: &[("me", PASSWORD)], ..Plan::default() };
+    let Some(mut rig) = Rig::without_agent("wrong password", plan).await else { return };
+    let (other, open) = (Registry::start(&[("you", OTHER_PASSWORD)]), Registry::start(&[]));
+    let (unnamed, refused) = (rig.image(), other.push_busybox("app", &[]));
+    let public = open.push_busybox("app", &[]);
+    for image in [&unnamed, &refused, &public] {
+        Image::remove_locally(image);
+    }
+    start_with(&mut rig, &auth("docker", false, &[(&other.host, "you", WRONG_PASSWORD)])).await;
+    let arns = [&refused, &unnamed, &public].map(|image| run(&rig, &[image]));
+
+    let task = rig.task(&arns[2], TaskStatus::Stopped).await;
+    assert_eq!(exit_codes(&task), [Some(0)], "a public image is not held up: {task:?}");
+    let refusals = ["unauthorized: authentication required", "no basic auth credentials"];
+    for (arn, refusal) in arns.iter().zip(refusals) {
+        let task = rig.task(arn, TaskStatus::Stopped).await;
+        let reason = reason(&task);
+        // Between the two stands which request Docker made, if it says so at all.
+        let is_right = reason.starts_with("CannotPullImageManifestError: Error response from daemon: ");
+        assert!(is_right && reason.ends_with(refusal), "{reason}");
+        assert_eq!(exit_codes(&task), [None]);
+        assert_eq!(rig.statuses(arn).last().map(String::as_str), Some("STOPPED"));
+    }
+    let said = everything_said(&rig).await;
+    assert_nowhere(&said, "you", WRONG_PASSWORD);
+    images_gone(&[&unnamed, &refused, &public]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unusable_credentials_are_said_once_and_public_images_still_work() {
+    let Some(mut rig) = Rig::without_agent("unusable", Plan::default()).await else { return };
+    let image = rig.image();
+    let table = [
+        (
+            format!("ECS_ENGINE_AUTH_TYPE=docker\nECS_ENGINE_AUTH_DATA={{\"a\":\"{WRONG_PASSWORD}\"\n"),
+            "not valid JSON at column",
+        ),
+        (
+            format!(
+                "ECS_ENGINE_AUTH_TYPE=dockercfg\nECS_ENGINE_AUTH_DATA={{\"a.io\":{{\"auth\":\"{WRONG_PASSWORD}\"}}}}\n"
+            ),
+            "auth is not base64",
+        ),
+        (
+            format!("ECS_ENGINE_AUTH_TYPE=docker\nECS_ENGINE_AUTH_DATA=[\"{WRONG_PASSWORD}\"]\n"),
+            "is not a JSON object of registries",
+        ),
+        ("ECS_ENGINE_AUTH_TYPE=docker\n".to_owned(), "without ECS_ENGINE_AUTH_DATA"),
+        (
+            format!("ECS_ENGINE_AUTH_DATA={{\"a.io\":{{\"auth\":\"{WRONG_PASSWORD}\"}}}}\n"),
+            "without ECS_ENGINE_AUTH_TYPE",
+        ),
+        (
+            format!(
+                "ECS_ENGINE_AUTH_TYPE=podman\nECS_ENGINE_AUTH_DATA={{\"a.io\":{{\"auth\":\"{WRONG_PASSWORD}\"}}}}\n"
+            ),
+            "ECS_ENGINE_AUTH_TYPE",
+        ),
+    ];
+    for (lines, problem) in table {
+        let before = rig.log().len();
+        start_with(&mut rig, &lines).await;
+        let arn = run(&rig, &[&image]);
+        let task = rig.task(&arn, TaskStatus::Stopped).await;
+        assert_eq!(exit_codes(&task), [Some(0)], "{problem}: {task:?}");
+        let log = rig.log()[before..].to_owned();
+        let found: Vec<&str> =
+            log.lines().filter(|line| line.contains("ECS_ENGINE_AUTH") && !line.contains("source=")).collect();
+        assert!(found.len() == 1 && found[0].contains(problem), "{problem}: {found:#?}");
+        assert!(found[0].contains("ERROR") || found[0].contains("WARN"), "{found:?}");
+        assert!(rig.terminate().success());
+    }
+    assert!(!rig.log().contains(WRONG_PASSWORD));
+    images_gone(&[&image]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_behaviour_decides_what_a_registry_that_is_away_means() {
+    let Some(mut rig) = Rig::without_agent("behaviours", Plan::default()).await else { return };
+    let (pulled, preloaded) = (rig.image(), rig.registry.push_busybox("test/preloaded", &[]));
+    start_with(&mut rig, "").await;
+    let arn = run(&rig, &[&pulled]);
+    rig.task(&arn, TaskStatus::Stopped).await;
+    rig.terminate();
+    super::support::docker::docker(&["pull", "-q", &preloaded]);
+    rig.registry.stop();
+
+    // What this agent has pulled it does not pull again; what was there before it, it does (`once`).
+    start_with(&mut rig, "ECS_IMAGE_PULL_BEHAVIOR=once\n").await;
+    let arns = [run(&rig, &[&pulled]), run(&rig, &[&preloaded])];
+    assert_eq!(exit_codes(&rig.task(&arns[0], TaskStatus::Stopped).await), [Some(0)]);
+    assert_refused(&rig.task(&arns[1], TaskStatus::Stopped).await);
+    rig.terminate();
+
+    start_with(&mut rig, "ECS_IMAGE_PULL_BEHAVIOR=prefer-cached\n").await;
+    let arn = run(&rig, &[&preloaded]);
+    assert_eq!(exit_codes(&rig.task(&arn, TaskStatus::Stopped).await), [Some(0)]);
+    rig.terminate();
+
+    start_with(&mut rig, "ECS_IMAGE_PULL_BEHAVIOR=always\n").await;
+    let arn = run(&rig, &[&pulled]);
+    assert_refused(&rig.task(&arn, TaskStatus::Stopped).await);
+    rig.terminate();
+
+    start_with(&mut rig, "ECS_IMAGE_PULL_BEHAVIOR=default\n").await;
+    let arn = rig.server.run_task(&one_container(&pulled, "exit 5")).unwrap();
+    let task = rig.task(&arn, TaskStatus::Stopped).await;
+    assert_eq!((exit_codes(&task), task.containers[0].reason.as_deref()), (vec![Some(5)], None));
+    let reports = rig.reports(&arn);
+    assert!(!json!(reports).to_string().contains("CannotPull"), "{reports:#?}");
+    images_gone(&[&pulled, &preloaded]);
+}
+
+fn assert_refused(task: &Task) {
+    assert_eq!(exit_codes(task), [None]);
+    let reason = reason(task);
+    let is_right = reason
+        .starts_with("CannotPullImageManifestError: Error response from daemon: Get \"http://127.0.0.1:")
+        && reason.ends_with("connect: connection refused");
+    assert!(is_right, "{reason}");
+}
+
+fn images_gone(images: &[&str]) {
+    images.iter().for_each(|image| Image::remove_locally(image));
+}

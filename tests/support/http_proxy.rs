@@ -1,0 +1,100 @@
+//! A forward proxy that alone knows where [`NAME`] is: plain requests are passed on to loopback, tunnels are refused.
+
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// A host no resolver knows. As long as the address it stands for, so that bodies keep their length when one replaces the other.
+pub(crate) const NAME: &str = "ecs.proxy";
+const ADDRESS: &str = "127.0.0.1";
+
+/// The proxy; all its connections end with it.
+#[derive(Debug)]
+pub(crate) struct HttpProxy {
+    address: String,
+    seen: Arc<Mutex<Vec<String>>>,
+    _accepting: JoinSet<()>,
+}
+
+impl HttpProxy {
+    /// Starts listening.
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let mut accepting = JoinSet::new();
+        accepting.spawn(accept(listener, seen.clone()));
+        Self { address, seen, _accepting: accepting }
+    }
+
+    /// For `HTTP_PROXY`, with a password that nobody may see.
+    pub(crate) fn url(&self, password: &str) -> String {
+        format!("http://me:{password}@{}", self.address)
+    }
+
+    /// First lines of all connections so far.
+    pub(crate) fn seen(&self) -> Vec<String> {
+        self.seen.lock().expect("not poisoned").clone()
+    }
+}
+
+async fn accept(listener: TcpListener, seen: Arc<Mutex<Vec<String>>>) {
+    let mut connections = JoinSet::new();
+    while let Ok((client, _)) = listener.accept().await {
+        let seen = seen.clone();
+        connections.spawn(async move {
+            // A connection ends when one side has had enough.
+            let _ = serve(client, &seen).await;
+        });
+    }
+}
+
+async fn serve(mut client: TcpStream, seen: &Mutex<Vec<String>>) -> std::io::Result<()> {
+    let mut head = vec![0; 64 * 1024];
+    let count = client.read(&mut head).await?;
+    head.truncate(count);
+    let text = String::from_utf8_lossy(&head).into_owned();
+    let line = text.lines().next().unwrap_or_default().to_owned();
+    seen.lock().expect("not poisoned").push(line.clone());
+    if line.starts_with("CONNECT ") {
+        return client.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n").await;
+    }
+    let target = line.split(' ').nth(1).and_then(|url| url.strip_prefix("http://")).unwrap_or_default();
+    let authority = target.split(['/', '?']).next().unwrap_or_default().replace(NAME, ADDRESS);
+    let mut server = TcpStream::connect(authority).await?;
+    server.write_all(&replaced(&head, NAME, ADDRESS)).await?;
+    let (from_client, to_client) = client.split();
+    let (from_server, to_server) = server.split();
+    tokio::select! {
+        ended = pass(from_client, to_server, NAME, ADDRESS) => ended,
+        ended = pass(from_server, to_client, ADDRESS, NAME) => ended,
+    }
+}
+
+async fn pass(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    old: &str,
+    new: &str,
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let count = from.read(&mut buffer).await?;
+        if count == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&replaced(&buffer[..count], old, new)).await?;
+    }
+}
+
+/// The bytes with one text in the place of another of the same length.
+fn replaced(bytes: &[u8], old: &str, new: &str) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let places: Vec<usize> =
+        bytes.windows(old.len()).enumerate().filter(|(_, part)| *part == old.as_bytes()).map(|(at, _)| at).collect();
+    for at in places {
+        bytes[at..at + new.len()].copy_from_slice(new.as_bytes());
+    }
+    bytes
+}
