@@ -84,7 +84,8 @@ impl World {
     fn answer(&mut self, effect: Effect) -> Option<(OpId, Output)> {
         Some(match effect {
             Effect::ResolveDigest { op, .. } => (op, Output::Digest(None)),
-            Effect::Pull { op, .. } | Effect::Report { op, .. } => (op, Output::Nothing),
+            Effect::Pull { op, .. } => (op, Output::Pulled),
+            Effect::Report { op, .. } => (op, Output::Nothing),
             Effect::Create { op, request } => (op, self.create(*request)),
             Effect::Start { op, target } | Effect::Inspect { op, target } => {
                 (op, self.look(&target, RunState::Running))

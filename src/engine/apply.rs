@@ -289,11 +289,13 @@ fn image_completed(
     let container = &mut task.containers[index];
     match outcome {
         Outcome::Done(Output::Digest(digest)) => container.digest = digest.or(container.digest.take()),
-        Outcome::Done(_) => {
-            if host.pulled_images.insert(image) {
+        // Remembered for `once`, which counts only what came from the registry.
+        Outcome::Done(Output::Pulled) => {
+            if host.remember_pulled(image) {
                 out.changed.insert(Key::Host);
             }
         }
+        Outcome::Done(Output::Nothing | Output::Seen(_) | Output::Inventory(_)) => {}
         Outcome::Failed(failure) | Outcome::Unknown(failure) => {
             let stops_the_task = match policy.pull {
                 PullBehavior::Always | PullBehavior::Once => true,
@@ -357,7 +359,7 @@ fn engine_completed(
 #[cfg(test)]
 mod tests {
     use crate::engine::sample::{NOW, container, done, only, run, seen, spec, state};
-    use crate::engine::state::{Policy, State};
+    use crate::engine::state::{Policy, PullBehavior, State};
     use crate::engine::{Effect, Event, Outcome, Output, next_deadline, step};
     use crate::model::{ContainerStatus, Failure, OpId, RunState, TaskStatus, Timestamp};
 
@@ -445,6 +447,22 @@ mod tests {
         super::vanished(task, 0, NOW, 1);
         step(&mut state, NOW, Event::Observed(Box::new(seen("task", "a", "id", RunState::Created))));
         assert_eq!(state.tasks[&"task".into()].containers[0].observed, Some(RunState::Created));
+    }
+
+    #[test]
+    fn once_counts_only_what_came_from_the_registry() {
+        let mut state = state(Policy { pull: PullBehavior::Once, ..Policy::default() });
+        let mut pull = |arn: &str| match only(step(&mut state, NOW, run(spec(arn, vec![container("a", &[])])))) {
+            Effect::Pull { op, image } => (op, image.fresh),
+            other => panic!("{other:?}"),
+        };
+        let (first, second) = (pull("first"), pull("second"));
+        assert!(first.1 && second.1, "never pulled on this host");
+        step(&mut state, NOW, done(first.0, Output::Nothing));
+        assert!(state.host.pulled_images.is_empty(), "it was here before: not pulled");
+        step(&mut state, NOW, done(second.0, Output::Pulled));
+        let third = only(step(&mut state, NOW, run(spec("third", vec![container("a", &[])]))));
+        assert!(matches!(third, Effect::Pull { image, .. } if !image.fresh));
     }
 
     #[test]

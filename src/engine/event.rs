@@ -94,6 +94,8 @@ pub enum Outcome {
 pub enum Output {
     /// Nothing beyond that it was done.
     Nothing,
+    /// The image was fetched from its registry; `Nothing` after a pull means that it was on this host already.
+    Pulled,
     /// The digest behind an image reference, if the registry tells.
     Digest(Option<String>),
     /// The container after the operation; `None` = it does not exist.

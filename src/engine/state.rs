@@ -327,6 +327,22 @@ impl State {
     }
 }
 
+/// Names of pulled images that are remembered; one that is forgotten is pulled once more.
+const MOST_PULLED_IMAGES: usize = 10_000;
+
+impl HostState {
+    /// Notes that an image came from its registry; true if that was not known.
+    pub fn remember_pulled(&mut self, image: String) -> bool {
+        if self.pulled_images.contains(&image) {
+            return false;
+        }
+        if self.pulled_images.len() >= MOST_PULLED_IMAGES {
+            self.pulled_images.pop_first();
+        }
+        self.pulled_images.insert(image)
+    }
+}
+
 impl TaskState {
     /// A task that has just arrived.
     pub fn new(spec: TaskSpec, arrival: u64, now: Timestamp) -> Self {

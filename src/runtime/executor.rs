@@ -94,8 +94,9 @@ impl Executor {
             Effect::ResolveDigest { op, image } => self.run(op, pulls, "resolve digest", async move {
                 resolve_digest(&edges, &image).await.map(Output::Digest)
             }),
-            Effect::Pull { op, image } => self
-                .run(op, pulls, "pull", async move { pull(&edges, &Arc::new(image)).await.map(|()| Output::Nothing) }),
+            Effect::Pull { op, image } => {
+                self.run(op, pulls, "pull", async move { pull(&edges, &Arc::new(image)).await })
+            }
             Effect::Create { op, request } => {
                 self.run(op, calls, "create", async move { edges.docker.create(&request).await.map(seen) })
             }
@@ -183,17 +184,17 @@ async fn resolve_digest(edges: &Edges, image: &ImageRequest) -> Result<Option<St
     edges.docker.resolve_manifest(&image.image, &credentials).await
 }
 
-async fn pull(edges: &Arc<Edges>, image: &Arc<ImageRequest>) -> Result<(), OpError> {
+async fn pull(edges: &Arc<Edges>, image: &Arc<ImageRequest>) -> Result<Output, OpError> {
     if !image.fresh && edges.docker.image_present(&image.image).await?.is_some() {
         tracing::debug!(image = image.image, "on this host already; not pulled");
-        return Ok(());
+        return Ok(Output::Nothing);
     }
     // Asked anew for each attempt: a token may have ended meanwhile.
     let credentials = || {
         let (edges, image) = (edges.clone(), image.clone());
         async move { credentials(&edges, &image).await }
     };
-    edges.docker.pull(&image.image, image.digest.as_deref(), credentials).await
+    edges.docker.pull(&image.image, image.digest.as_deref(), credentials).await.map(|()| Output::Pulled)
 }
 
 /// The credentials for an image, and a line that says where they come from.

@@ -223,8 +223,8 @@ impl Docker {
                 Outcome::Done(Output::Digest(digest))
             }
             Effect::Pull { image, .. } => {
-                self.images.insert(image.image.clone());
-                Outcome::Done(Output::Nothing)
+                let is_new = self.images.insert(image.image.clone());
+                Outcome::Done(if is_new || image.fresh { Output::Pulled } else { Output::Nothing })
             }
             Effect::Create { request, .. } => self.create(request),
             Effect::Start { target, .. } => match self.find(target) {
