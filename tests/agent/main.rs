@@ -12,7 +12,16 @@ mod support {
     pub(crate) mod registry;
     pub(crate) mod wait;
 }
+mod difference;
+mod recorded_task;
 mod rig;
 
+mod control_plane;
+mod golden;
+mod golden_docker;
 mod kill;
+mod registration;
 mod start_stop;
+mod state;
+mod tasks;
+mod tasks_order;
