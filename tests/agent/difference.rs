@@ -32,7 +32,8 @@ pub(crate) fn same(what: &str, recorded: &Value, ours: &Value, allowed: &[Allowe
     let mut used = BTreeSet::new();
     let mut unnamed = Vec::new();
     for difference in &found {
-        match allowed.iter().position(|(path, kind, _)| kind.covers(difference.kind) && matches(path, &difference.path)) {
+        match allowed.iter().position(|(path, kind, _)| kind.covers(difference.kind) && matches(path, &difference.path))
+        {
             Some(index) => drop(used.insert(index)),
             None => unnamed.push(difference.text.clone()),
         }

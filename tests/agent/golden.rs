@@ -112,7 +112,8 @@ async fn the_poll_endpoint_is_asked_for_as_recorded() {
     let Some(life) = life().await else { return };
     let [first, after_restart] = life.calls("DiscoverPollEndpoint")[..] else { panic!("once for each process") };
     let recorded = golden("discover_poll_endpoint");
-    const ZONE: &[Allowed] = &[("zoneId", Other, "ours tells the zone it read; the reference reads it and sends nothing")];
+    const ZONE: &[Allowed] =
+        &[("zoneId", Other, "ours tells the zone it read; the reference reads it and sends nothing")];
     for call in [first, after_restart] {
         same("DiscoverPollEndpoint", &recorded["body"], &life.renamed(&call.body), ZONE);
         headers_are_recorded(life, "discover_poll_endpoint", call, &[]);
@@ -189,19 +190,15 @@ async fn the_payload_is_acknowledged_as_recorded() {
 /// A report with its containers by name.
 fn report(body: &Value) -> Value {
     let mut body = body.clone();
-    body["containers"] =
-        by_name(&body["containers"], |c| (c["containerName"].as_str().unwrap().to_owned(), c.clone()));
+    body["containers"] = by_name(&body["containers"], |c| (c["containerName"].as_str().unwrap().to_owned(), c.clone()));
     body
 }
 
-/// Ours counts asking the registry for the digest as the start of the pull; the reference does only when that fails.
-const EARLY: Allowed = ("pullStartedAt", Extra, "the digest is asked for before anything is reported");
+/// The reference makes the report an instant before it begins to pull.
+const EARLY: Allowed = ("pullStartedAt", Extra, "the pull begins in the same step in which the digest becomes known");
 
-const TIMES: [Allowed; 3] = [
-    ("pullStartedAt", Other, "now"),
-    ("pullStoppedAt", Other, "now"),
-    ("executionStoppedAt", Other, "now"),
-];
+const TIMES: [Allowed; 3] =
+    [("pullStartedAt", Other, "now"), ("pullStoppedAt", Other, "now"), ("executionStoppedAt", Other, "now")];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tasks_life_is_reported_as_recorded() {
@@ -214,10 +211,12 @@ async fn a_tasks_life_is_reported_as_recorded() {
     same("RUNNING", &report(&golden("submit_task_running")["body"]), &report(running), &allowed);
     let allowed = [TIMES[0], TIMES[1], TIMES[2], port];
     same("STOPPED", &report(&golden("submit_task_stopped")["body"]), &report(stopped), &allowed);
-    const TRIES: Allowed = ("amz-sdk-request", Other, "three attempts by the SDK; the core repeats reports without limit");
-    for (name, record) in ["submit_task_pending", "submit_task_running", "submit_task_stopped"].iter().zip(
-        life.calls("SubmitTaskStateChange").into_iter().filter(|call| life.renamed(&call.body)["task"] == TASK),
-    ) {
+    const TRIES: Allowed =
+        ("amz-sdk-request", Other, "three attempts by the SDK; the core repeats reports without limit");
+    for (name, record) in ["submit_task_pending", "submit_task_running", "submit_task_stopped"]
+        .iter()
+        .zip(life.calls("SubmitTaskStateChange").into_iter().filter(|call| life.renamed(&call.body)["task"] == TASK))
+    {
         headers_are_recorded(life, name, record, &[TRIES]);
     }
 }
@@ -231,10 +230,7 @@ async fn short_lives_are_reported_as_recorded() {
     let early: Allowed =
         ("containers/main/exitCode", Missing, "the reference saw it exit before it reported RUNNING; a matter of time");
     let table: [(&str, &[&[Allowed]]); 4] = [
-        (
-            "exit_code",
-            &[&[arn, EARLY], &[arn, id, started, pulled, early], &[arn, id, started, pulled, stopped]],
-        ),
+        ("exit_code", &[&[arn, EARLY], &[arn, id, started, pulled, early], &[arn, id, started, pulled, stopped]]),
         ("start_failure", &[&[arn, EARLY], &[arn, id, started, pulled, stopped]]),
         ("pull_failure", &[&[arn, started, pulled, stopped]]),
         ("pull_refused", &[&[arn, started, pulled, stopped]]),
@@ -258,7 +254,8 @@ fn recorded_order(name: &str) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let events = golden(name);
     let events = events.as_array().unwrap().iter();
-    let joined = events.map(|event| format!("{} {} {}", text(&event["kind"]), text(&event["op"]), text(&event["path"])));
+    let joined =
+        events.map(|event| format!("{} {} {}", text(&event["kind"]), text(&event["op"]), text(&event["path"])));
     joined.map(|event| event.trim().to_owned()).collect()
 }
 

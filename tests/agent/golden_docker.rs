@@ -51,7 +51,8 @@ async fn containers_are_named_as_recorded() {
         assert!(!suffix.bytes().any(|byte| byte.is_ascii_uppercase()), "{name}");
         front.to_owned()
     };
-    let recorded: Vec<_> = golden("docker_names").as_array().unwrap().iter().map(|n| shape(n.as_str().unwrap())).collect();
+    let recorded: Vec<_> =
+        golden("docker_names").as_array().unwrap().iter().map(|n| shape(n.as_str().unwrap())).collect();
     for ours in [&life.web, &life.side] {
         assert!(recorded.contains(&shape(ours["Name"].as_str().unwrap())), "{}", ours["Name"]);
     }
@@ -94,7 +95,11 @@ async fn a_task_is_shown_as_recorded() {
         ("stopped", "introspection_stopped_task"),
     ] {
         let (recorded, (status, kind, body)) = (golden(recording), answer(life, name));
-        assert_eq!((json!(status), json!(kind)), (recorded["status"].clone(), recorded["content_type"].clone()), "{name}");
+        assert_eq!(
+            (json!(status), json!(kind)),
+            (recorded["status"].clone(), recorded["content_type"].clone()),
+            "{name}"
+        );
         same(name, &shown(&recorded["body"]), &shown(&body), TASK_SHOWN);
     }
     let (recorded, (status, kind, body)) = (golden("introspection_tasks"), answer(life, "tasks"));
@@ -117,7 +122,11 @@ async fn other_answers_are_the_recorded_ones() {
         ("bad_query", "introspection_tasks_bad_query", &[]),
     ] {
         let (recorded, (status, kind, body)) = (golden(recording), answer(life, name));
-        assert_eq!((json!(status), json!(kind)), (recorded["status"].clone(), recorded["content_type"].clone()), "{name}");
+        assert_eq!(
+            (json!(status), json!(kind)),
+            (recorded["status"].clone(), recorded["content_type"].clone()),
+            "{name}"
+        );
         same(name, &recorded["body"], &body, allowed);
     }
     let version = answer(life, "metadata").2["Version"].as_str().unwrap().to_owned();

@@ -69,7 +69,10 @@ async fn live() -> Option<Life> {
     let mut answers = introspect(&arn, &web).await;
     say(&rig, &arn, &instance).await;
     reconnect(&rig).await;
+    let closes = |state: &State| state.records().filter(|record| record.source == Source::AcsClose).count();
+    let before = rig.server.read(closes);
     rig.terminate();
+    rig.wait("the connection to end", |state| (closes(state) > before).then_some(())).await;
     let restart = rig.server.read(|state| state.records().last().unwrap().number);
     rig.start_agent();
     rig.registered().await;
@@ -77,7 +80,8 @@ async fn live() -> Option<Life> {
     rig.task(&arn, TaskStatus::Stopped).await;
     until("the stopped task to be shown", LIMIT, async || {
         let stopped = ask(&format!("/v1/tasks?taskarn={arn}")).await;
-        (stopped.3["KnownStatus"] == "STOPPED").then(|| answers.push(("stopped".to_owned(), stopped.1, stopped.2, stopped.3)))
+        (stopped.3["KnownStatus"] == "STOPPED")
+            .then(|| answers.push(("stopped".to_owned(), stopped.1, stopped.2, stopped.3)))
     })
     .await;
     for arn in &short {
@@ -278,7 +282,10 @@ impl Life {
     pub(crate) fn reports(&self, arn: &str) -> Vec<Value> {
         let calls = self.records.iter().filter(|record| record.source == Source::Api);
         let reports = calls.filter(|record| record.name == "SubmitTaskStateChange");
-        reports.map(|record| self.renamed(&record.body)).filter(|body| body["task"] == self.renamed(&json!(arn))).collect()
+        reports
+            .map(|record| self.renamed(&record.body))
+            .filter(|body| body["task"] == self.renamed(&json!(arn)))
+            .collect()
     }
 
     /// All calls of an operation, with headers.

@@ -150,7 +150,8 @@ async fn no_secret_is_on_disk_or_in_the_log() {
 
     let mut secrets = vec![PASSWORD.to_owned(), basic("somebody", PASSWORD)];
     for role in [recorded, &refreshed] {
-        secrets.extend(["accessKeyId", "secretAccessKey", "sessionToken"].map(|m| role[m].as_str().unwrap().to_owned()));
+        secrets
+            .extend(["accessKeyId", "secretAccessKey", "sessionToken"].map(|m| role[m].as_str().unwrap().to_owned()));
     }
     let mut looked_at = files(&data(&rig));
     assert!(looked_at.contains(&state_file(&rig)), "{looked_at:?}");

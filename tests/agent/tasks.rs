@@ -29,7 +29,8 @@ async fn ports_are_published_reported_and_reachable_and_links_resolve() {
     let image = rig.image();
     let free = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
     let out = shared(&rig, "shared");
-    let mut web = json!({"name": "web", "image": image, "memory": 32, "command": ["httpd", "-f", "-p", "80", "-h", "/www"]});
+    let mut web =
+        json!({"name": "web", "image": image, "memory": 32, "command": ["httpd", "-f", "-p", "80", "-h", "/www"]});
     web["portMappings"] = json!([{"containerPort": 80, "hostPort": free}, {"containerPort": 81}]);
     web["stopTimeout"] = json!(2);
     let fetch = "until wget -q -O /shared/page http://site/index.html; do sleep 0.1; done";
@@ -50,7 +51,8 @@ async fn ports_are_published_reported_and_reachable_and_links_resolve() {
     let task = rig.task(&dynamic, TaskStatus::Running).await;
     let chosen = task.container("web").unwrap().network_bindings[0]["hostPort"].as_u64().unwrap();
     for port in [u64::from(free), chosen] {
-        let page = until("the page", LIMIT, async || reqwest::get(format!("http://127.0.0.1:{port}/")).await.ok()).await;
+        let page =
+            until("the page", LIMIT, async || reqwest::get(format!("http://127.0.0.1:{port}/")).await.ok()).await;
         assert_eq!(page.text().await.unwrap(), "hello\n");
     }
     until("the link", LIMIT, async || {
@@ -168,9 +170,7 @@ async fn one_bad_task_in_a_payload_does_not_harm_the_good_ones() {
     let Some(rig) = Rig::start("mixed payload", Plan::default()).await else { return };
     let image = rig.image();
     let arn = |name: &str| format!("arn:aws:ecs:us-west-2:123456789012:task/{}/{name}", rig.cluster.name);
-    let task = |name: &str, container: Value| {
-        json!({"arn": arn(name), "family": "test", "version": "1", "desiredStatus": "RUNNING", "containers": [container]})
-    };
+    let task = |name: &str, container: Value| json!({"arn": arn(name), "family": "test", "version": "1", "desiredStatus": "RUNNING", "containers": [container]});
     let good = |name: &str| task(name, shell("main", &image, "exit 3"));
     let (instance, cluster) = rig.server.read(|s| (s.instances()[0].arn.clone(), s.instances()[0].cluster.clone()));
     let mut payload = json!({
