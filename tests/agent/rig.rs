@@ -131,7 +131,17 @@ impl Rig {
 
     /// Waits for the process to end by itself.
     pub(crate) fn ended(&mut self) -> ExitStatus {
-        self.agent.take().expect("an agent runs").wait().unwrap()
+        let mut agent = self.agent.take().expect("an agent runs");
+        let started = std::time::Instant::now();
+        while started.elapsed() < LIMIT {
+            if let Some(status) = agent.try_wait().unwrap() {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = agent.kill();
+        let _ = agent.wait();
+        panic!("the agent did not end by itself:\n{}", self.log());
     }
 
     /// Waits until the agent that runs now has registered and its ACS websocket is open.

@@ -93,23 +93,41 @@ async fn without_a_data_directory_each_start_is_a_new_instance() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_state_file_is_told_and_left_as_it_is() {
     let Some(mut rig) = Rig::start("damaged", Plan::default()).await else { return };
-    rig.server.run_task(&one_container(&rig.image(), "exit 0")).unwrap();
+    let arn = rig.server.run_task(&one_container(&rig.image(), "exit 0")).unwrap();
+    rig.task(&arn, TaskStatus::Stopped).await;
     rig.terminate();
     let good = std::fs::read(state_file(&rig)).unwrap();
     let mut header = good.clone();
     header[..64].fill(0xff);
+    let mut pages = good.clone();
+    pages[4096..].iter_mut().for_each(|byte| *byte = !*byte);
+    let mut values = good.clone();
+    let member = b"\"container_instance_arn\":";
+    // Old copies of a document may be left in free pages: all of them.
+    for (place, window) in good.windows(member.len()).enumerate() {
+        if window == member {
+            values[place..place + 8].fill(b'?');
+        }
+    }
+    assert_ne!(good, values);
     for (what, damaged) in [
         ("text", b"this is no database\n".repeat(500)),
         ("half of it", good[..good.len() / 2].to_vec()),
         ("a broken header", header),
         ("a few bytes", b"redb".to_vec()),
+        ("broken pages", pages),
+        ("a broken value", values),
     ] {
         std::fs::write(state_file(&rig), &damaged).unwrap();
-        std::fs::write(rig.log_path(), "").unwrap();
-        rig.start_agent();
-        assert_eq!(rig.ended().code(), Some(5), "{what}: {}", rig.log());
-        assert!(rig.log().contains("cannot be read"), "{what}: {}", rig.log());
-        assert!(std::fs::read(state_file(&rig)).unwrap() == damaged, "{what}: the file was changed");
+        for start in ["first", "second"] {
+            std::fs::write(rig.log_path(), "").unwrap();
+            rig.start_agent();
+            assert_eq!(rig.ended().code(), Some(5), "{what}, {start} start: {}", rig.log());
+            assert!(rig.log().contains("cannot be read"), "{what}: {}", rig.log());
+        }
+        // A file that can be opened as a database is also closed as one, which writes to it.
+        let left = std::fs::read(state_file(&rig)).unwrap();
+        assert!(left == damaged || what == "a broken value", "{what}: the file was changed");
     }
     std::fs::write(state_file(&rig), &good).unwrap();
     rig.start_agent();
