@@ -24,9 +24,10 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Rig {
     pub(crate) server: Server,
+    /// Its containers go before the registry's images.
+    pub(crate) cluster: Cluster,
     pub(crate) registry: Registry,
     pub(crate) directory: TempDir,
-    pub(crate) cluster: Cluster,
     /// Variables given to the agent, later ones win.
     pub(crate) environment: Vec<(String, String)>,
     agent: Option<Child>,
