@@ -10,6 +10,7 @@ use super::state::{State, now};
 use super::tasks::TaskStatus;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -26,7 +27,11 @@ pub(super) struct Opened {
 }
 
 /// Accepts a handshake, or says why not: the exception and its text.
-pub(super) fn open(state: &mut State, query: &[(String, String)]) -> Result<Opened, (&'static str, &'static str)> {
+pub(super) fn open(
+    state: &mut State,
+    query: &[(String, String)],
+    headers: BTreeMap<String, String>,
+) -> Result<Opened, (&'static str, &'static str)> {
     let find = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let cluster = find("clusterArn").unwrap_or_default();
     let name = cluster.rsplit('/').next().unwrap_or_default();
@@ -48,7 +53,7 @@ pub(super) fn open(state: &mut State, query: &[(String, String)]) -> Result<Open
     let (arn, full_sync) = (instance.arn.clone(), instance.has_attribute("ecs.capability.full-sync"));
     state.sessions = session;
     let body: serde_json::Map<_, _> = query.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-    state.record(Source::AcsConnect, "connect", body.into());
+    state.record_request(Source::AcsConnect, "connect", body.into(), headers);
     if find("sendCredentials") == Some("true") {
         resend_credentials(state, &arn);
     }

@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -151,7 +152,7 @@ async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
         )));
     };
     let answer = shared.change(|state| {
-        state.record(Source::Api, operation, body.clone());
+        state.record_request(Source::Api, operation, body.clone(), shown(request.headers()));
         let answer = if service.starts_with("AmazonEC2ContainerServiceV") {
             api::ecs(state, operation, &body)
         } else if service.starts_with("AmazonEC2ContainerRegistry_V") {
@@ -235,7 +236,7 @@ fn websocket(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgra
         shared.change(|state| state.record(Source::TcsConnect, "connect", body.into()));
         Channel::Tcs
     } else {
-        match shared.change(|state| acs::open(state, &query)) {
+        match shared.change(|state| acs::open(state, &query, shown(request.headers()))) {
             Ok(opened) => Channel::Acs(opened),
             Err((kind, text)) => return refuse(400, kind, text),
         }
@@ -261,6 +262,20 @@ fn trusted_host(shared: &Shared, headers: &HeaderMap) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     let literal = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
     literal || name == "localhost" || !shared.options.listen.ip().is_loopback()
+}
+
+/// Headers for the log: the session token is left out, and the signature too.
+fn shown(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let said = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    said.map(|(name, value)| {
+        let value = match name {
+            "x-amz-security-token" => "REDACTED",
+            "authorization" => value.split("Signature=").next().unwrap_or_default(),
+            _ => value,
+        };
+        (name.to_owned(), value.to_owned())
+    })
+    .collect()
 }
 
 /// It has the look of SigV4. The signature itself is not checked: there is no secret to check it with.

@@ -54,6 +54,7 @@ fn token(shared: &Shared, request: &Request<Bytes>) -> Response<Body> {
     if !(1..=21600).contains(&ttl) {
         return text_answer(400, "");
     }
+    shared.change(|state| state.record(Source::Imds, "api/token", Value::Null));
     let token = new_id();
     shared.tokens(|tokens| {
         if tokens.len() >= MAX_TOKENS {

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Most entries kept.
 const MAX_RECORDS: usize = 20_000;
@@ -19,7 +19,7 @@ pub enum Source {
     Api,
     /// A call that was answered with an error; `name` is the operation, `body` the error.
     ApiError,
-    /// A read of the instance metadata; `name` is the path.
+    /// A request to the instance metadata; `name` is the path.
     Imds,
     /// The agent opened its ACS websocket; `body` holds the query.
     AcsConnect,
@@ -50,6 +50,9 @@ pub struct Record {
     pub name: String,
     /// The body.
     pub body: Value,
+    /// The headers of an API call or a websocket handshake, without what would let somebody else repeat it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
     #[serde(skip)]
     bytes: usize,
 }
@@ -63,11 +66,12 @@ pub(super) struct Records {
 }
 
 impl Records {
-    pub(super) fn add(&mut self, at: f64, source: Source, name: &str, body: Value) {
-        let bytes = name.len() + body.to_string().len();
+    pub(super) fn add(&mut self, at: f64, source: Source, name: &str, body: Value, headers: BTreeMap<String, String>) {
+        let said: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes = name.len() + body.to_string().len() + said;
         self.last += 1;
         self.bytes += bytes;
-        self.entries.push_back(Record { number: self.last, at, source, name: name.to_owned(), body, bytes });
+        self.entries.push_back(Record { number: self.last, at, source, name: name.to_owned(), body, headers, bytes });
         while self.entries.len() > MAX_RECORDS || (self.bytes > MAX_BYTES && self.entries.len() > 1) {
             let Some(oldest) = self.entries.pop_front() else { break };
             self.bytes -= oldest.bytes;
@@ -92,7 +96,7 @@ mod tests {
     fn the_oldest_leave_first_and_are_counted() {
         let mut records = Records::default();
         for number in 0..MAX_RECORDS + 3 {
-            records.add(0.0, Source::Imds, &number.to_string(), Value::Null);
+            records.add(0.0, Source::Imds, &number.to_string(), Value::Null, BTreeMap::new());
         }
         assert_eq!(records.iter().count(), MAX_RECORDS);
         assert_eq!(records.dropped(), 3);
@@ -103,7 +107,8 @@ mod tests {
     fn large_bodies_are_bounded_too() {
         let mut records = Records::default();
         for _ in 0..5 {
-            records.add(0.0, Source::TcsIn, "PublishMetricsRequest", Value::String("x".repeat(MAX_BYTES / 3)));
+            let body = Value::String("x".repeat(MAX_BYTES / 3));
+            records.add(0.0, Source::TcsIn, "PublishMetricsRequest", body, BTreeMap::new());
         }
         assert_eq!(records.iter().count(), 2);
     }

@@ -175,7 +175,17 @@ impl State {
     }
 
     pub(super) fn record(&mut self, source: Source, name: &str, body: Value) {
-        self.records.add(now(), source, name, body);
+        self.records.add(now(), source, name, body, BTreeMap::new());
+    }
+
+    pub(super) fn record_request(
+        &mut self,
+        source: Source,
+        name: &str,
+        body: Value,
+        headers: BTreeMap<String, String>,
+    ) {
+        self.records.add(now(), source, name, body, headers);
     }
 
     pub(super) fn task_mut(&mut self, name: &str) -> Option<&mut Task> {

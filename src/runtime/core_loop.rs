@@ -65,7 +65,8 @@ impl CoreLoop {
     /// Writes down how the operations in flight end, without starting new ones.
     async fn wind_down(mut self) -> Result<(), StoreError> {
         let deadline = tokio::time::Instant::now() + GRACE;
-        while self.executor.in_flight() > 0 {
+        // A call may have been reaped while its outcome still waits in the inbox.
+        while self.executor.in_flight() > 0 || !self.inbox.is_empty() {
             let mut batch = Vec::new();
             tokio::select! {
                 received = self.inbox.recv_many(&mut batch, MOST_PER_TURN) => if received == 0 { break },

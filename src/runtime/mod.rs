@@ -107,7 +107,9 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
     let state = engine::recover(startup::policy(config)?, loaded.host, loaded.tasks);
     let (inbox, events) = mpsc::channel::<Event>(INBOX);
     let (to_acs, from_core) = mpsc::channel::<acs::Outgoing>(OUTBOX);
-    let (view, readers) = watch::channel(Arc::new(View::default()));
+    let clock = Arc::new(Clock::default());
+    // What was saved is shown from the first answer on, not only after the core loop's first step.
+    let (view, readers) = watch::channel(Arc::new(engine::view(&state, clock.now())));
 
     let core = CoreLoop {
         inbox: events,
@@ -116,7 +118,7 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
         store,
         view,
         executor: Executor::new(edges.clone(), inbox.clone(), to_acs),
-        clock: Arc::new(Clock::default()),
+        clock,
     };
     let control = control_plane::ControlPlane {
         settings: control_plane::settings(config, &instance, &identity, &docker_version, credentials),

@@ -22,6 +22,9 @@ const FILE: &str = "ecs-agent.redb";
 /// redb's page cache; a state is some hundred kilobytes.
 const CACHE_BYTES: usize = 1 << 20;
 
+/// What is said of a file whose structure is broken.
+const DAMAGED: &str = "its pages are damaged";
+
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -108,6 +111,13 @@ impl Store {
         let unusable = |cause| StoreError::Unusable { path: directory.to_owned(), cause };
         prepare(directory).map_err(unusable)?;
         let path = directory.join(FILE);
+        // redb trusts the pages of a file that was closed properly, and panics over some of those that are damaged.
+        let opened = std::panic::catch_unwind(|| Self::read_all(&path));
+        opened.unwrap_or_else(|_panic| Err(StoreError::Corrupt { path, what: DAMAGED.to_owned() }))
+    }
+
+    fn read_all(path: &Path) -> Result<(Self, Loaded), StoreError> {
+        let path = path.to_owned();
         let file = open_file(&path).map_err(|cause| StoreError::Unusable { path: path.clone(), cause })?;
         let backend = redb::backends::FileBackend::new(file);
         let opened =
@@ -131,7 +141,8 @@ impl Store {
 
     fn load(self) -> Result<(Self, Loaded), StoreError> {
         let mut loaded = Loaded::default();
-        let read = self.database.begin_read().map_err(io)?;
+        let io = |error| self.unreadable(error);
+        let read = self.database.begin_read().map_err(|error| io(error.into()))?;
         match read.open_table(META) {
             Ok(meta) => {
                 schema::check(self.document(&meta, "schema")?)?;
@@ -139,17 +150,17 @@ impl Store {
                 loaded.identity = self.document(&meta, "identity")?;
             }
             Err(redb::TableError::TableDoesNotExist(_)) => {}
-            Err(error) => return Err(io(error)),
+            Err(error) => return Err(io(error.into())),
         }
         match read.open_table(TASKS) {
             Ok(tasks) => {
-                for row in tasks.iter().map_err(io)? {
-                    let (arn, document) = row.map_err(io)?;
+                for row in tasks.iter().map_err(|error| io(error.into()))? {
+                    let (arn, document) = row.map_err(|error| io(error.into()))?;
                     loaded.tasks.push(self.decode(&format!("task {}", arn.value()), document.value())?);
                 }
             }
             Err(redb::TableError::TableDoesNotExist(_)) => {}
-            Err(error) => return Err(io(error)),
+            Err(error) => return Err(io(error.into())),
         }
         drop(read);
         Ok((self, loaded))
@@ -218,9 +229,17 @@ impl Store {
         table: &impl ReadableTable<&'static str, &'static [u8]>,
         name: &str,
     ) -> Result<Option<T>, StoreError> {
-        match table.get(name).map_err(io)? {
+        match table.get(name).map_err(|error| self.unreadable(error.into()))? {
             Some(document) => self.decode(name, document.value()).map(Some),
             None => Ok(None),
+        }
+    }
+
+    /// A damaged file stays damaged, unlike a disk that fails now.
+    fn unreadable(&self, error: redb::Error) -> StoreError {
+        match error {
+            redb::Error::Corrupted(_) => StoreError::Corrupt { path: self.path.clone(), what: DAMAGED.to_owned() },
+            other => io(other),
         }
     }
 

@@ -14,12 +14,21 @@ mod support {
     pub(crate) mod registry;
     pub(crate) mod wait;
 }
+mod difference;
+mod recorded_task;
 mod rig;
 
 mod config;
 mod container;
+mod control_plane;
 mod ecr;
 mod footprint;
+mod golden;
+mod golden_docker;
 mod kill;
+mod registration;
 mod registries;
 mod start_stop;
+mod state;
+mod tasks;
+mod tasks_order;

@@ -24,12 +24,15 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Rig {
     pub(crate) server: Server,
+    /// Its containers go before the registry's images.
+    pub(crate) cluster: Cluster,
     pub(crate) registry: Registry,
     pub(crate) directory: TempDir,
-    pub(crate) cluster: Cluster,
     /// Variables given to the agent, later ones win.
     pub(crate) environment: Vec<(String, String)>,
     agent: Option<Child>,
+    /// Connections to ACS before the agent that runs now.
+    connections: usize,
     _one_agent: File,
 }
 
@@ -74,7 +77,16 @@ impl Rig {
         environment.push(("ECS_DATADIR".into(), directory.path().join("data").to_string_lossy().into_owned()));
         environment.push(("ECS_CONFIG_FILE".into(), Self::empty_config(&directory)));
         environment.extend(plan.environment.iter().map(|(name, value)| ((*name).into(), (*value).into())));
-        Some(Self { server, registry, directory, cluster, environment, agent: None, _one_agent: one_agent })
+        Some(Self {
+            server,
+            registry,
+            directory,
+            cluster,
+            environment,
+            agent: None,
+            connections: 0,
+            _one_agent: one_agent,
+        })
     }
 
     /// The host's own `/etc/ecs/ecs.config` must not matter.
@@ -88,6 +100,7 @@ impl Rig {
     pub(crate) fn start_agent(&mut self) {
         assert!(self.agent.is_none(), "an agent is running already");
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
+        self.connections = self.server.read(connections);
         let child = Command::new(env!("CARGO_BIN_EXE_ecs-agent"))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -122,12 +135,26 @@ impl Rig {
 
     /// Waits for the process to end by itself.
     pub(crate) fn ended(&mut self) -> ExitStatus {
-        self.agent.take().expect("an agent runs").wait().unwrap()
+        let mut agent = self.agent.take().expect("an agent runs");
+        let started = std::time::Instant::now();
+        while started.elapsed() < LIMIT {
+            if let Some(status) = agent.try_wait().unwrap() {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = agent.kill();
+        let _ = agent.wait();
+        panic!("the agent did not end by itself:\n{}", self.log());
     }
 
-    /// Waits until the agent has registered and its ACS websocket is open.
+    /// Waits until the agent that runs now has registered and its ACS websocket is open.
     pub(crate) async fn registered(&self) {
         let connected = |state: &ecs_agent::local::State| {
+            // The end of the last process's connection may be noticed late.
+            if connections(state) <= self.connections {
+                return None;
+            }
             let last = state.records().rfind(|r| matches!(r.source, Source::AcsConnect | Source::AcsClose))?;
             (last.source == Source::AcsConnect).then_some(())
         };
@@ -164,8 +191,15 @@ impl Rig {
         self.reports(arn).iter().map(text).collect()
     }
 
-    /// GET on the agent's introspection port.
+    /// GET on the agent's introspection port, which another agent on this host may hold.
     pub(crate) async fn introspect(&self, path: &str) -> Value {
+        let ours = self.server.read(|state| state.instances().last().map(|instance| instance.arn.clone()));
+        let shown = self.ask("/v1/metadata").await;
+        assert_eq!(shown["ContainerInstanceArn"].as_str(), ours.as_deref(), "another agent holds port 51678");
+        self.ask(path).await
+    }
+
+    async fn ask(&self, path: &str) -> Value {
         let url = format!("http://127.0.0.1:51678{path}");
         let answer = super::support::wait::until("introspection", LIMIT, async || reqwest::get(&url).await.ok()).await;
         answer.json().await.unwrap()
@@ -190,6 +224,7 @@ impl Rig {
 }
 
 impl Drop for Rig {
+    #[expect(clippy::print_stderr, reason = "a failed test shows what the agent said")]
     fn drop(&mut self) {
         if let Some(mut agent) = self.agent.take() {
             let _ = agent.kill();
@@ -202,6 +237,10 @@ impl Drop for Rig {
             tail.iter().rev().for_each(|line| eprintln!("  {line}"));
         }
     }
+}
+
+fn connections(state: &ecs_agent::local::State) -> usize {
+    state.records().filter(|record| record.source == Source::AcsConnect).count()
 }
 
 /// A task definition of one container that runs a shell command.

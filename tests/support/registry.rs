@@ -101,5 +101,12 @@ impl Drop for Registry {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // What was pulled from here is of no use any more.
+        let pulled = format!("reference={}/*/*", self.host);
+        let listed = Command::new("docker").args(["images", "-q", "--filter", &pulled]).output();
+        let ids = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        if !ids.trim().is_empty() {
+            let _ = Command::new("docker").args(["image", "rm", "-f"]).args(ids.split_whitespace()).output();
+        }
     }
 }

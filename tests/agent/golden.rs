@@ -1,0 +1,306 @@
+//! What the agent says to ECS, and where it is asked, against the recordings of the reference agent. Docker's part is in
+//! `golden_docker`.
+
+use super::difference::Kind::{Any, Extra, Missing, Value as Other};
+use super::difference::{Allowed, by_name, golden, same, same_order};
+use super::recorded_task::{Life, TASK, life};
+use ecs_agent::local::{Record, Source};
+use serde_json::{Value, json};
+
+/// An attribute's name, and the whole of it.
+fn attributes(body: &Value) -> Value {
+    by_name(&body["attributes"], |attribute| (attribute["name"].as_str().unwrap().to_owned(), attribute.clone()))
+}
+
+/// A registration with its attributes by name.
+fn registration(body: &Value) -> Value {
+    let mut body = body.clone();
+    body["attributes"] = attributes(&body);
+    body
+}
+
+const REGISTRATION: &[Allowed] = &[
+    ("clientToken", Other, "random"),
+    ("instanceIdentityDocument", Other, "verbatim what the metadata says (checked beside); that is a stand-in"),
+    ("instanceIdentityDocumentSignature", Other, "the same"),
+    ("totalResources/0/integerValue", Any, "CPUs of this host (checked beside)"),
+    ("totalResources/1/integerValue", Any, "memory of this host (checked beside)"),
+    ("attributes/ecs.capability.private-registry-authentication.secretsmanager", Missing, "refused in this version"),
+    ("attributes/ecs.capability.secrets.ssm.environment-variables", Missing, "secrets are refused in this version"),
+    ("attributes/ecs.capability.secrets.ssm.bootstrap.log-driver", Missing, "secrets are refused in this version"),
+    ("attributes/ecs.capability.secrets.asm.environment-variables", Missing, "secrets are refused in this version"),
+    ("attributes/ecs.capability.secrets.asm.bootstrap.log-driver", Missing, "secrets are refused in this version"),
+    ("attributes/ecs.capability.env-files.s3", Missing, "environment files are refused in this version"),
+    ("attributes/ecs.capability.network.container-port-range", Missing, "port ranges are refused in this version"),
+    ("attributes/ecs.capability.container-restart-policy", Missing, "restart policies are refused in this version"),
+    ("attributes/com.amazonaws.ecs.capability.task-iam-role", Missing, "task roles are refused in this version"),
+    ("attributes/com.amazonaws.ecs.capability.task-iam-role-network-host", Missing, "task roles are refused"),
+    ("attributes/ecs.capability.task-cpu-mem-limit", Missing, "task limits are refused in this version"),
+    ("attributes/ecs.capability.increased-task-cpu-limit", Missing, "task limits are refused in this version"),
+    ("attributes/ecs.capability.docker-plugin.local", Missing, "Docker volumes are refused in this version"),
+    ("attributes/ecs.capability.aws-appmesh", Missing, "proxy configurations are refused in this version"),
+    ("attributes/ecs.capability.task-eia", Missing, "associations are refused in this version"),
+    ("attributes/ecs.capability.task-eia.optimized-cpu", Missing, "associations are refused in this version"),
+    ("attributes/ecs.capability.firelens.fluentd", Missing, "FireLens is refused in this version"),
+    ("attributes/ecs.capability.firelens.fluentbit", Missing, "FireLens is refused in this version"),
+    ("attributes/com.amazonaws.ecs.capability.logging-driver.awsfirelens", Missing, "FireLens is refused"),
+    ("attributes/ecs.capability.logging-driver.awsfirelens.log-driver-buffer-limit", Missing, "FireLens is refused"),
+    ("attributes/ecs.capability.firelens.non-root-user", Missing, "FireLens is refused in this version"),
+    ("attributes/ecs.capability.efs", Missing, "EFS volumes are refused in this version"),
+    ("attributes/ecs.capability.storage.s3-files", Missing, "S3 Files volumes are refused in this version"),
+    ("attributes/ecs.capability.firelens.options.config.file", Missing, "FireLens is refused in this version"),
+    ("attributes/ecs.capability.firelens.options.config.s3", Missing, "FireLens is refused in this version"),
+    ("attributes/ecs.capability.storage.ebsta-non-root-user", Missing, "attachments are refused in this version"),
+    ("attributes/ecs.capability.ipv6-only", Missing, "addresses of IPv6-only instances are not built in this version"),
+];
+
+/// Headers of a signed call.
+const HEADERS: &[Allowed] = &[
+    ("amz-sdk-invocation-id", Other, "random"),
+    ("x-amz-date", Other, "now"),
+    ("authorization", Other, "day, signature and signed headers (checked beside)"),
+    ("content-length", Any, "the bodies are unlike"),
+    ("user-agent", Other, "the commit of this agent (checked beside)"),
+    ("accept-encoding", Missing, "answers are a few hundred bytes; compression is not asked for"),
+];
+
+fn lower(headers: &Value) -> Value {
+    let pairs = headers.as_object().unwrap().iter();
+    pairs.map(|(name, value)| (name.to_lowercase(), value.clone())).collect::<serde_json::Map<_, _>>().into()
+}
+
+fn headers_are_recorded(life: &Life, name: &str, record: &Record, also: &[Allowed]) {
+    let (recorded, ours) = (lower(&golden(name)["headers"]), life.renamed(&json!(record.headers)));
+    let allowed: Vec<_> = HEADERS.iter().chain(also).copied().collect();
+    same(&format!("{name}: headers"), &recorded, &ours, &allowed);
+    let agent = ours["user-agent"].as_str().unwrap();
+    assert!(agent.starts_with("Amazon ECS Agent - v1.105.1 ("), "{agent}");
+    assert!(agent.ends_with(" (linux; LINUX) (+http://aws.amazon.com/ecs/)"), "{agent}");
+    let authorization = ours["authorization"].as_str().unwrap();
+    assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=ASIAINSTANCEROLE0001/"), "{authorization}");
+    assert!(authorization.contains("/us-west-2/ecs/aws4_request, SignedHeaders="), "{authorization}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_registration_is_the_recorded_one() {
+    let Some(life) = life().await else { return };
+    let [first, again] = life.calls("RegisterContainerInstance")[..] else { panic!("registered twice") };
+    let recorded = golden("register_container_instance");
+    let ours = life.renamed(&first.body);
+    same("first registration", &registration(&recorded["body"]), &registration(&ours), REGISTRATION);
+    headers_are_recorded(life, "register_container_instance", first, &[]);
+    let order = |body: &Value| -> Vec<Value> {
+        body["attributes"].as_array().unwrap().iter().map(|attribute| attribute["name"].clone()).collect()
+    };
+    let kept: Vec<_> = order(&recorded["body"]).into_iter().filter(|name| order(&ours).contains(name)).collect();
+    assert_eq!(order(&ours), kept, "the attributes are in the recorded order");
+    assert_eq!(ours["instanceIdentityDocument"], life.document.as_str());
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(ours["totalResources"][0]["integerValue"], cpus * 1024);
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let kib: u64 = memory.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert_eq!(ours["totalResources"][1]["integerValue"], kib / 1024);
+
+    let recorded = golden("reregister_container_instance");
+    let ours = life.renamed(&again.body);
+    same("second registration", &registration(&recorded["body"]), &registration(&ours), REGISTRATION);
+    assert_ne!(first.body["clientToken"], again.body["clientToken"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_poll_endpoint_is_asked_for_as_recorded() {
+    let Some(life) = life().await else { return };
+    let [first, after_restart] = life.calls("DiscoverPollEndpoint")[..] else { panic!("once for each process") };
+    let recorded = golden("discover_poll_endpoint");
+    const ZONE: &[Allowed] =
+        &[("zoneId", Other, "ours tells the zone it read; the reference reads it and sends nothing")];
+    for call in [first, after_restart] {
+        same("DiscoverPollEndpoint", &recorded["body"], &life.renamed(&call.body), ZONE);
+        headers_are_recorded(life, "discover_poll_endpoint", call, &[]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_websocket_is_opened_as_recorded() {
+    let Some(life) = life().await else { return };
+    let connects: Vec<_> = life.records.iter().filter(|record| record.source == Source::AcsConnect).collect();
+    let [first, reconnect, after_restart] = connects[..] else { panic!("{} connections", connects.len()) };
+    let recorded = golden("acs_connect");
+    const QUERY: &[Allowed] = &[("agentHash", Other, "the commit of this agent")];
+    for (connect, credentials) in [(first, "true"), (reconnect, "false"), (after_restart, "true")] {
+        let mut expected = recorded["query"].clone();
+        expected["sendCredentials"] = json!(credentials);
+        same("query of the handshake", &expected, &life.renamed(&connect.body), QUERY);
+    }
+    const HANDSHAKE: &[Allowed] = &[
+        ("authorization", Other, "the day; the signature is left out of the log"),
+        ("sec-websocket-key", Other, "random"),
+        ("x-amz-date", Other, "now"),
+        ("user-agent", Missing, "the reference's is that of its HTTP library"),
+        ("accept", Extra, "the HTTP client's"),
+    ];
+    same("headers of the handshake", &lower(&recorded["headers"]), &life.renamed(&json!(first.headers)), HANDSHAKE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_ecs_are_answered_as_recorded() {
+    let Some(life) = life().await else { return };
+    let one = |kind: &str, id: &str| {
+        let mut said: Vec<_> = life.said(kind).into_iter().filter(|message| message["messageId"] == id).collect();
+        assert_eq!(said.len(), 1, "{kind} {id}: {said:?}");
+        said.remove(0)
+    };
+    same("heartbeat", &golden("acs_heartbeat_ack"), &one("HeartbeatAckRequest", "hb-1"), &[]);
+    same("credentials", &golden("acs_credentials_ack"), &one("IAMRoleCredentialsAckRequest", "cred-1"), &[]);
+    same("update", &golden("acs_update_nack")["message"], &one("NackRequest", "up-1"), &[]);
+    let recorded = golden("acs_task_manifest_answer");
+    same("manifest", &recorded[0]["message"], &one("AckRequest", "man-1"), &[]);
+    let mut verification = one("TaskStopVerificationMessage", "man-1");
+    // The short tasks that have not ended are in the list too.
+    verification["stopCandidates"].as_array_mut().unwrap().retain(|candidate| candidate["taskArn"] == TASK);
+    same("stop verification", &recorded[1]["message"], &verification, &[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_payload_is_acknowledged_as_recorded() {
+    let Some(life) = life().await else { return };
+    let sent = life.records.iter().find(|record| record.source == Source::AcsOut && record.name == "PayloadMessage");
+    let id = sent.unwrap().body["messageId"].clone();
+    let answers = ["AckRequest", "IAMRoleCredentialsAckRequest"].map(|kind| {
+        let said = life.said(kind).into_iter().filter(|message| message["messageId"] == id);
+        said.map(|message| json!({"type": kind, "message": message})).collect::<Vec<_>>()
+    });
+    let by_type = |list: &Value| {
+        by_name(list, |answer| {
+            let credentials = answer["message"]["credentialsId"].as_str().unwrap_or_default();
+            (format!("{} {credentials}", answer["type"].as_str().unwrap()), answer["message"].clone())
+        })
+    };
+    const ACKS: &[Allowed] = &[
+        ("*/messageId", Other, "random, the payload's (checked beside)"),
+        (
+            "IAMRoleCredentialsAckRequest 11111111-2222-3333-4444-555555555555",
+            Missing,
+            "the task role is left out of the payload: refused in this version",
+        ),
+    ];
+    same("acknowledgements", &by_type(&golden("acs_payload_acks")), &by_type(&json!(answers.concat())), ACKS);
+}
+
+/// A report with its containers by name.
+fn report(body: &Value) -> Value {
+    let mut body = body.clone();
+    body["containers"] = by_name(&body["containers"], |c| (c["containerName"].as_str().unwrap().to_owned(), c.clone()));
+    body
+}
+
+/// The reference makes the report an instant before it begins to pull.
+const EARLY: Allowed = ("pullStartedAt", Extra, "the pull begins in the same step in which the digest becomes known");
+
+const TIMES: [Allowed; 3] =
+    [("pullStartedAt", Other, "now"), ("pullStoppedAt", Other, "now"), ("executionStoppedAt", Other, "now")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tasks_life_is_reported_as_recorded() {
+    let Some(life) = life().await else { return };
+    let reports = life.reports(TASK);
+    let [pending, running, stopped] = &reports[..] else { panic!("{reports:#?}") };
+    let port = ("containers/web/networkBindings/1/hostPort", Any, "chosen by the agent");
+    same("PENDING", &report(&golden("submit_task_pending")["body"]), &report(pending), &[EARLY]);
+    let allowed = [TIMES[0], TIMES[1], port];
+    same("RUNNING", &report(&golden("submit_task_running")["body"]), &report(running), &allowed);
+    let allowed = [TIMES[0], TIMES[1], TIMES[2], port];
+    same("STOPPED", &report(&golden("submit_task_stopped")["body"]), &report(stopped), &allowed);
+    const TRIES: Allowed =
+        ("amz-sdk-request", Other, "three attempts by the SDK; the core repeats reports without limit");
+    for (name, record) in ["submit_task_pending", "submit_task_running", "submit_task_stopped"]
+        .iter()
+        .zip(life.calls("SubmitTaskStateChange").into_iter().filter(|call| life.renamed(&call.body)["task"] == TASK))
+    {
+        headers_are_recorded(life, name, record, &[TRIES]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn short_lives_are_reported_as_recorded() {
+    let Some(life) = life().await else { return };
+    let arn: Allowed = ("task", Other, "random");
+    let id: Allowed = ("containers/main/runtimeId", Other, "random");
+    let [started, pulled, stopped] = TIMES;
+    let early: Allowed =
+        ("containers/main/exitCode", Missing, "the reference saw it exit before it reported RUNNING; a matter of time");
+    let table: [(&str, &[&[Allowed]]); 4] = [
+        ("exit_code", &[&[arn, EARLY], &[arn, id, started, pulled, early], &[arn, id, started, pulled, stopped]]),
+        ("start_failure", &[&[arn, EARLY], &[arn, id, started, pulled, stopped]]),
+        ("pull_failure", &[&[arn, started, pulled, stopped]]),
+        ("pull_refused", &[&[arn, started, pulled, stopped]]),
+    ];
+    for ((name, allowed), arn) in table.iter().zip(&life.short) {
+        let recorded = golden(&format!("submit_task_stopped_{name}"));
+        let (recorded, ours) = (recorded.as_array().unwrap(), life.reports(arn));
+        assert_eq!(recorded.len(), ours.len(), "{name}: {ours:#?}");
+        for ((recorded, ours), allowed) in recorded.iter().zip(&ours).zip(*allowed) {
+            let mut allowed = allowed.to_vec();
+            if ours["containers"][0]["exitCode"] == recorded["containers"][0]["exitCode"] {
+                allowed.retain(|(path, kind, _)| (*path, *kind) != (early.0, early.1));
+            }
+            same(name, &report(recorded), &report(ours), &allowed);
+        }
+    }
+}
+
+/// Kind and name of an event, as in `*.order.json`.
+fn recorded_order(name: &str) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let events = golden(name);
+    let events = events.as_array().unwrap().iter();
+    let joined =
+        events.map(|event| format!("{} {} {}", text(&event["kind"]), text(&event["op"]), text(&event["path"])));
+    joined.map(|event| event.trim().to_owned()).collect()
+}
+
+fn our_order<'a>(records: impl Iterator<Item = &'a Record>) -> Vec<String> {
+    let event = |record: &Record| match record.source {
+        Source::Imds if record.name == "api/token" => Some("imds token".to_owned()),
+        Source::Imds => Some(format!("imds get {}", record.name)),
+        Source::Api => Some(format!("api {}", record.name)),
+        Source::AcsConnect => Some("acs_connect connect".to_owned()),
+        Source::AcsClose => Some("acs_close close".to_owned()),
+        _ => None,
+    };
+    let mut order: Vec<_> = records.filter_map(event).collect();
+    let connected = order.iter().position(|event| event == "acs_connect connect").unwrap();
+    order.truncate(connected + 1);
+    order
+}
+
+/// What the reference asks on the way and this version does not.
+const NOT_ASKED: [(&str, &str); 8] = [
+    ("imds get user-data", "the check for a misconfigured cloud-init is not built"),
+    ("imds get meta-data/mac", "awsvpc is not built"),
+    ("imds get meta-data/network/interfaces/macs/0a:1b:2c:3d:4e:5f/vpc-id", "awsvpc is not built"),
+    ("imds get meta-data/network/interfaces/macs/0a:1b:2c:3d:4e:5f/subnet-id", "awsvpc is not built"),
+    ("imds get meta-data/outpost-arn", "the outpost attribute is not built"),
+    ("acs_connect_attempt connect", "the embedded control plane logs accepted handshakes only"),
+    ("tcs_connect_attempt connect", "telemetry is not built"),
+    ("tcs_connect connect", "telemetry is not built"),
+];
+
+/// What comes at another moment.
+const MOVED: [(&str, &str); 2] = [
+    ("imds get dynamic/instance-identity/document", "read before the credentials are: the region may come from it"),
+    ("imds get dynamic/instance-identity/signature", "the same"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_starts_in_the_recorded_order() {
+    let Some(life) = life().await else { return };
+    let mut left_out = NOT_ASKED.to_vec();
+    left_out.push(("tcs_msg PublishMetricsRequest", "telemetry is not built"));
+    same_order("start", &recorded_order("startup.order"), &our_order(life.records.iter()), &left_out, &MOVED);
+    left_out.pop();
+    left_out.push(("acs_close close", "before the second process starts"));
+    left_out.push(("tcs_close close", "telemetry is not built"));
+    let second = life.records.iter().filter(|record| record.number > life.restart);
+    same_order("restart", &recorded_order("restart.order"), &our_order(second), &left_out, &MOVED);
+}

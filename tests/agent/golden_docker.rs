@@ -1,0 +1,140 @@
+//! What Docker is asked for, and what the introspection port shows, against the recordings of the reference agent.
+
+use super::difference::Kind::{Any, Extra, Missing, Value as Other};
+use super::difference::{Allowed, by_name, golden, same};
+use super::recorded_task::{Life, life};
+use serde_json::{Value, json};
+
+/// `docker inspect` with the environment as an object, and only the parts that were recorded.
+fn inspected(inspect: &Value) -> Value {
+    let mut config = inspect["Config"].clone();
+    config["Env"] = by_name(&config["Env"], |variable| {
+        let (name, value) = variable.as_str().unwrap().split_once('=').unwrap();
+        (name.to_owned(), json!(value))
+    });
+    json!({"Name": inspect["Name"], "Image": inspect["Image"], "Config": config, "HostConfig": inspect["HostConfig"]})
+}
+
+const BOTH: [Allowed; 6] = [
+    ("Config/Hostname", Any, "Docker's: the start of the id"),
+    ("Config/Env/PATH", Other, "the test's image"),
+    ("Config/Env/AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", Missing, "the task role is left out of the payload"),
+    ("Config/Labels/mark", Extra, "the test's image"),
+    ("HostConfig/CgroupParent", Other, "task limits are not built: no cgroup of the task"),
+    ("HostConfig/VolumesFrom", Missing, "an empty list is not sent, or volumesFrom is refused in this version"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_is_asked_for_the_recorded_containers() {
+    let Some(life) = life().await else { return };
+    let mut web = BOTH.to_vec();
+    web.extend([
+        ("Config/Env/FROM_ASM", Missing, "secrets are refused in this version"),
+        ("Config/Env/FROM_SSM", Missing, "secrets are refused in this version"),
+        ("Config/Env/FROM_FILE", Missing, "environment files are refused in this version"),
+        ("HostConfig/Binds/0", Other, "the Docker volume is refused in this version, so the host's is the first"),
+        ("HostConfig/Binds/1", Missing, "the same"),
+        ("HostConfig/Binds/2", Missing, "a volume without source is refused in this version"),
+        ("HostConfig/PortBindings/81/udp/0/HostPort", Any, "chosen by the agent"),
+    ] as [Allowed; 7]);
+    same("web", &inspected(&golden("docker_inspect_web")), &inspected(&life.renamed(&life.web)), &web);
+    assert_eq!(life.web["HostConfig"]["Binds"], json!(["/srv:/host:ro"]));
+    let mut side = BOTH.to_vec();
+    side.push(("HostConfig/Binds", Missing, "an empty list is not sent; Docker shows null for it"));
+    side.push(("HostConfig/PortBindings", Missing, "the same"));
+    same("side", &inspected(&golden("docker_inspect_side")), &inspected(&life.renamed(&life.side)), &side);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_are_named_as_recorded() {
+    let Some(life) = life().await else { return };
+    let shape = |name: &str| {
+        let (front, suffix) = name.trim_start_matches('/').rsplit_once('-').unwrap();
+        assert!(suffix.len() == 20 && suffix.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
+        assert!(!suffix.bytes().any(|byte| byte.is_ascii_uppercase()), "{name}");
+        front.to_owned()
+    };
+    let recorded: Vec<_> =
+        golden("docker_names").as_array().unwrap().iter().map(|n| shape(n.as_str().unwrap())).collect();
+    for ours in [&life.web, &life.side] {
+        assert!(recorded.contains(&shape(ours["Name"].as_str().unwrap())), "{}", ours["Name"]);
+    }
+}
+
+/// Containers of a shown task by name: their order is not fixed.
+fn shown(task: &Value) -> Value {
+    let mut task = task.clone();
+    if task["Containers"].is_array() {
+        task["Containers"] = by_name(&task["Containers"], |c| (c["Name"].as_str().unwrap().to_owned(), c.clone()));
+    }
+    task
+}
+
+const TASK_SHOWN: &[Allowed] = &[
+    ("Containers/*/CreatedAt", Other, "now"),
+    ("Containers/*/StartedAt", Other, "now"),
+    ("Containers/web/Ports/2/HostPort", Any, "chosen by the agent"),
+    ("Containers/web/Ports/3/HostPort", Any, "chosen by the agent"),
+    ("Containers/web/Volumes/0/DockerName", Missing, "Docker volumes are refused in this version"),
+    ("Containers/web/Volumes/0/Destination", Other, "the same: the host's volume is the first"),
+    ("Containers/web/Volumes/0/Source", Other, "the same"),
+    ("Containers/web/Volumes/1", Missing, "the same"),
+    ("Containers/web/Volumes/2", Missing, "volumes without source are refused in this version"),
+    ("Containers/side/Volumes", Missing, "volumesFrom is refused in this version"),
+];
+
+fn answer<'a>(life: &'a Life, name: &str) -> (u16, &'a str, Value) {
+    let (_, status, kind, body) = life.answers.iter().find(|answer| answer.0 == name).unwrap();
+    (*status, kind, life.renamed(body))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_shown_as_recorded() {
+    let Some(life) = life().await else { return };
+    for (name, recording) in [
+        ("by_arn", "introspection_tasks_by_arn"),
+        ("by_dockerid", "introspection_tasks_by_dockerid"),
+        ("by_short_dockerid", "introspection_tasks_by_short_dockerid"),
+        ("stopped", "introspection_stopped_task"),
+    ] {
+        let (recorded, (status, kind, body)) = (golden(recording), answer(life, name));
+        assert_eq!(
+            (json!(status), json!(kind)),
+            (recorded["status"].clone(), recorded["content_type"].clone()),
+            "{name}"
+        );
+        same(name, &shown(&recorded["body"]), &shown(&body), TASK_SHOWN);
+    }
+    let (recorded, (status, kind, body)) = (golden("introspection_tasks"), answer(life, "tasks"));
+    assert_eq!((json!(status), json!(kind)), (recorded["status"].clone(), recorded["content_type"].clone()));
+    assert_eq!(body.as_object().unwrap().len(), 1, "only Tasks: {body}");
+    let arn = &recorded["body"]["Tasks"][0]["Arn"];
+    let ours = body["Tasks"].as_array().unwrap().iter().find(|task| task["Arn"] == *arn).unwrap();
+    same("in the list", &shown(&recorded["body"]["Tasks"][0]), &shown(ours), TASK_SHOWN);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_answers_are_the_recorded_ones() {
+    let Some(life) = life().await else { return };
+    const VERSION: &[Allowed] = &[("Version", Other, "the commit of this agent (checked beside)")];
+    for (name, recording, allowed) in [
+        ("root", "introspection_root", &[] as &[Allowed]),
+        ("metadata", "introspection_metadata", VERSION),
+        ("unknown", "introspection_tasks_unknown", &[]),
+        ("short_ambiguous", "introspection_tasks_short_ambiguous", &[]),
+        ("bad_query", "introspection_tasks_bad_query", &[]),
+    ] {
+        let (recorded, (status, kind, body)) = (golden(recording), answer(life, name));
+        assert_eq!(
+            (json!(status), json!(kind)),
+            (recorded["status"].clone(), recorded["content_type"].clone()),
+            "{name}"
+        );
+        same(name, &recorded["body"], &body, allowed);
+    }
+    let version = answer(life, "metadata").2["Version"].as_str().unwrap().to_owned();
+    assert!(version.starts_with("Amazon ECS Agent - v1.105.1 ("), "{version}");
+    // The recording called `short_ambiguous` is of an id nothing has; several containers of one start are 400 by the rules.
+    let (status, _, body) = answer(life, "matches_all");
+    assert_eq!((status, body), (400, golden("introspection_tasks_bad_query")["body"].clone()));
+}

@@ -1,0 +1,85 @@
+//! Registration that is refused, and what the process says with its exit code: 5 = do not start me again, 1 = do.
+
+use super::rig::{Plan, Rig};
+use ecs_agent::local::{Fault, Source};
+
+const REGISTER: &str = "RegisterContainerInstance";
+
+fn error(code: &str, message: &str) -> Fault {
+    Fault::Error(400, code.to_owned(), message.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_ends_the_process_with_the_right_code() {
+    let Some(mut rig) = Rig::without_agent("refused registration", Plan::default()).await else { return };
+    for (fault, code) in [
+        (error("InvalidParameterException", "no"), 5),
+        (error("ClientException", "no"), 5),
+        (Fault::AccessDenied, 1),
+        (error("ClusterNotFoundException", "Cluster not found."), 1),
+        (Fault::Malformed, 1),
+    ] {
+        rig.server.fail_next(REGISTER, 10, &fault);
+        rig.start_agent();
+        assert_eq!(rig.ended().code(), Some(code), "{fault:?}\n{}", rig.log());
+        rig.server.clear_faults();
+        assert_eq!(rig.server.read(|state| state.instances().len()), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attribute_that_ecs_does_not_take_is_final() {
+    // ECS keeps the first of two attributes of one name, so the agent's own is not what it sent.
+    let plan = Plan { environment: &[("ECS_INSTANCE_ATTRIBUTES", r#"{"ecs.os-type": "other"}"#)], ..Plan::default() };
+    let Some(mut rig) = Rig::without_agent("attribute mismatch", plan).await else { return };
+    rig.start_agent();
+    assert_eq!(rig.ended().code(), Some(5), "{}", rig.log());
+    assert!(rig.log().contains("ecs.os-type"), "{}", rig.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_passing_failure_is_waited_out() {
+    let Some(mut rig) = Rig::without_agent("failing registration", Plan::default()).await else { return };
+    rig.server.fail_next(REGISTER, 4, &Fault::Throttle);
+    rig.server.fail_next("DiscoverPollEndpoint", 4, &Fault::ServerError);
+    rig.server.fail_next("acs", 2, &Fault::AccessDenied);
+    rig.start_agent();
+    rig.registered().await;
+    assert_eq!(rig.server.read(|state| state.instances().len()), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_whose_answer_is_lost_is_made_once() {
+    let Some(mut rig) = Rig::without_agent("lost registration", Plan::default()).await else { return };
+    rig.server.fail_next(REGISTER, 1, &Fault::LoseAnswer);
+    rig.start_agent();
+    rig.registered().await;
+    let calls = rig.server.read(|state| {
+        let calls = state.records().filter(|record| record.source == Source::Api && record.name == REGISTER);
+        calls.map(|record| record.body["clientToken"].clone()).collect::<Vec<_>>()
+    });
+    assert_eq!(calls.len(), 2);
+    assert_eq!(calls[0], calls[1], "the same token, so that ECS knows the second call for the first");
+    assert_eq!(rig.server.read(|state| state.instances().len()), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_configured_cluster_default_is_made_and_used() {
+    let Some(mut rig) = Rig::without_agent("default cluster", Plan::default()).await else { return };
+    rig.environment.retain(|(name, _)| name != "ECS_CLUSTER");
+    rig.start_agent();
+    rig.registered().await;
+    let cluster = rig.server.read(|state| state.instances()[0].cluster.clone());
+    assert_eq!(cluster, "default");
+    assert_eq!(rig.introspect("/v1/metadata").await["Cluster"], "default");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configured_cluster_that_is_missing_is_not_made() {
+    let plan = Plan { environment: &[("ECS_CLUSTER", "nobody-made-this")], ..Plan::default() };
+    let Some(mut rig) = Rig::without_agent("missing cluster", plan).await else { return };
+    rig.start_agent();
+    // ECS words it as ClientException, which is final otherwise; but a cluster may be made later.
+    assert_eq!(rig.ended().code(), Some(1), "{}", rig.log());
+    assert!(rig.log().contains("Cluster not found."), "{}", rig.log());
+}
