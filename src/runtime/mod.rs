@@ -117,7 +117,7 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
         store,
         view,
         executor: Executor::new(edges.clone(), inbox.clone(), to_acs),
-        clock: Arc::new(Clock::default()),
+        clock: Arc::new(Clock::started(sd_notify::watchdog_enabled())),
     };
     let control = control_plane::ControlPlane {
         settings: control_plane::settings(config, &instance, &identity, &docker_version, credentials),
