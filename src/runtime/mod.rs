@@ -107,7 +107,7 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
     let state = engine::recover(startup::policy(config)?, loaded.host, loaded.tasks);
     let (inbox, events) = mpsc::channel::<Event>(INBOX);
     let (to_acs, from_core) = mpsc::channel::<acs::Outgoing>(OUTBOX);
-    let clock = Arc::new(Clock::default());
+    let clock = Arc::new(Clock::started(sd_notify::watchdog_enabled()));
     // What was saved is shown from the first answer on, not only after the core loop's first step.
     let (view, readers) = watch::channel(Arc::new(engine::view(&state, clock.now())));
 

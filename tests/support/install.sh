@@ -97,8 +97,10 @@ install_rustup() {
 
 # Docker Engine, running. `docker` is afterwards a function that works for this user.
 install_docker() {
-    have dockerd || have docker || packages "Docker" "docker.io iptables" "docker"
     docker_answers && return
+    # A client alone is no engine.
+    have dockerd || packages "Docker" "docker.io iptables" "docker"
+    hash -r
     start_docker
     for _ in $(seq 60); do
         docker_answers && return
