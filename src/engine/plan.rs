@@ -73,15 +73,16 @@ pub(super) fn plan(state: &mut State, now: Timestamp, mut work: BTreeSet<TaskArn
         let mut planning = Planning { state: &mut *state, now, out: &mut *out, wake: None };
         plan_task(&mut task, &mut planning);
         let wake = planning.wake;
-        let freed = before != (admission::holds(&task), admission::waits(&task), task.known)
-            || before.2 == TaskStatus::Stopped && task.known == TaskStatus::Stopped && task.admitted;
+        // What was seen of its last container may have ended the task already, before it was planned.
+        let has_made_room = before != (admission::holds(&task), admission::waits(&task), task.known)
+            || (before.2 == TaskStatus::Stopped && task.admitted);
         if cleanup::is_over(&task) {
             cleanup::forget(state, &task, out);
         } else {
             task.wake = wake;
             state.tasks.insert(arn, task);
         }
-        if freed {
+        if has_made_room {
             let waiting = state.tasks.values().filter(|other| admission::waits(other));
             work.extend(waiting.map(|other| other.spec.arn.clone()));
         }
