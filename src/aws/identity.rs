@@ -48,21 +48,6 @@ pub async fn zone_id(imds: &Imds) -> Result<Option<String>, ImdsError> {
     present(imds.get("meta-data/placement/availability-zone-id").await)
 }
 
-/// ARN of the Outpost the instance runs on, if it does.
-pub async fn outpost_arn(imds: &Imds) -> Result<Option<String>, ImdsError> {
-    present(imds.get("meta-data/outpost-arn").await)
-}
-
-/// The region by the placement path, for instances without an identity document.
-pub async fn placement_region(imds: &Imds) -> Result<Option<String>, ImdsError> {
-    present(imds.get("meta-data/placement/region").await)
-}
-
-/// User data, as given.
-pub async fn user_data(imds: &Imds) -> Result<Option<String>, ImdsError> {
-    present(imds.get("user-data").await)
-}
-
 /// The signed identity document; tried again for up to 30 seconds while IMDS does not answer.
 ///
 /// `Ok(None)`: IMDS answers and has none.
