@@ -128,6 +128,8 @@ start_docker() {
     else
         say "    starting Docker (no systemd here: dockerd in the background, it stays)"
         have dockerd || die "no dockerd on this machine, and no Docker that answers"
+        # One that was killed leaves its process id behind; a stranger who has it by now must not keep Docker from starting.
+        { have pgrep && pgrep -x dockerd >/dev/null; } || as_root rm -f /var/run/docker.pid /var/run/docker/containerd/containerd.pid
         as_root setsid dockerd >>"$top/target/dockerd.log" 2>&1 </dev/null &
     fi
 }
