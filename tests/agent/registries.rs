@@ -78,14 +78,14 @@ async fn both_formats_open_one_registry_and_several() {
     let (host, team) = (rig.registry.host.clone(), format!("https://{}/team/", other.host));
     let one = [(host.as_str(), "me", PASSWORD)];
     let both = [one[0], (team.as_str(), "you", OTHER_PASSWORD)];
-    let table: [(&str, bool, &[_], &[_]); 6] = [
-        ("dockercfg", false, &one, &[&mine]),
-        ("docker", false, &one, &[&mine]),
-        ("dockercfg", false, &both, &[&mine, &yours]),
-        ("docker", false, &both, &[&mine, &yours]),
-        ("dockercfg", true, &both, &[&mine, &yours]),
-        ("docker", true, &one, &[&mine]),
-    ];
+    let (alone, together): (&[&String], &[&String]) = (&[&mine], &[&mine, &yours]);
+    let mut table = Vec::new();
+    for auth_type in ["dockercfg", "docker"] {
+        for wrapped in [false, true] {
+            table.push((auth_type, wrapped, &one[..], alone));
+            table.push((auth_type, wrapped, &both[..], together));
+        }
+    }
     for (auth_type, wrapped, entries, images) in table {
         images.iter().for_each(|image| Image::remove_locally(image));
         start_with(&mut rig, &auth(auth_type, wrapped, entries)).await;
@@ -128,6 +128,10 @@ async fn a_wrong_password_and_none_stop_the_task_with_docker_s_reason() {
         assert_eq!(exit_codes(&task), [None]);
         assert_eq!(rig.statuses(arn).last().map(String::as_str), Some("STOPPED"));
     }
+    assert!(rig.terminate().success());
+    start_with(&mut rig, &auth("dockercfg", true, &[(&other.host, "you", WRONG_PASSWORD)])).await;
+    let task = rig.task(&run(&rig, &[&refused]), TaskStatus::Stopped).await;
+    assert!(reason(&task).ends_with(refusals[0]), "the other format: {task:?}");
     let said = everything_said(&rig).await;
     assert_nowhere(&said, "you", WRONG_PASSWORD);
     images_gone(&[&unnamed, &refused, &public]);
