@@ -7,7 +7,7 @@ use super::effect::Effect;
 use super::event::{Outcome, Output};
 use super::state::{Owner, Retry, State};
 use super::{Step, apply, backoff};
-use crate::model::ids::stable_hash;
+use crate::model::task::name_suffix;
 use crate::model::{Observation, RunState, TaskArn, Timestamp};
 use std::collections::BTreeSet;
 
@@ -100,8 +100,7 @@ fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp) {
 /// A container of no task is removed only if it was never started and its name is one that only this agent gives.
 /// It is what a create leaves behind that was answered too late.
 fn is_surely_ours(seen: &Observation) -> bool {
-    let low = stable_hash(&["runtime-name", &seen.task.0, &seen.container.0]);
-    seen.state == RunState::Created && seen.runtime_name.contains(&format!("-{low:016x}"))
+    seen.state == RunState::Created && seen.runtime_name.ends_with(&name_suffix(&seen.task, &seen.container))
 }
 
 /// Writes the outcome of an orphan's removal.

@@ -202,8 +202,13 @@ impl TaskSpec {
     /// is known before create, after a crash, and without any state at all.
     pub fn runtime_name(&self, container: &ContainerName) -> String {
         let clean: String = container.0.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
-        let low = super::ids::stable_hash(&["runtime-name", &self.arn.0, &container.0]);
-        let high = super::ids::stable_hash(&["runtime-name-2", &self.arn.0, &container.0]) & 0xffff;
-        format!("ecs-{}-{}-{clean}-{low:016x}{high:04x}", self.family, self.version)
+        format!("ecs-{}-{}-{clean}-{}", self.family, self.version, name_suffix(&self.arn, container))
     }
+}
+
+/// The end of the name this agent, and nobody else, gives to that container of that task: 20 hex digits.
+pub fn name_suffix(task: &TaskArn, container: &ContainerName) -> String {
+    let low = super::ids::stable_hash(&["runtime-name", &task.0, &container.0]);
+    let high = super::ids::stable_hash(&["runtime-name-2", &task.0, &container.0]) & 0xffff;
+    format!("{low:016x}{high:04x}")
 }
