@@ -1,0 +1,259 @@
+//! The whole agent: size, start-up, memory, and one and fifty tasks against what Docker alone needs, measured in the same run.
+//!
+//! `cargo bench --bench agent`, and with `--target x86_64-unknown-linux-musl` for the static binary. Needs what the agent's tests
+//! need (`./tests/run` installs it). The comparison with Docker is paired: tasks through the agent, then the same creates, starts
+//! and stops straight against the Docker API, in turn. Each line ends with what we aim at and what the Go agent 1.105.1 needed.
+
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+
+mod floor;
+#[path = "../../tests/support"]
+mod support {
+    pub(crate) mod docker;
+    pub(crate) mod registry;
+}
+
+use ecs_agent::local::{Options, Server, Source, TaskStatus};
+use floor::Floor;
+use serde_json::json;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use support::docker::{Cluster, TempDir, available, one_agent};
+use support::registry::Registry;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_ecs-agent");
+const LIMIT: Duration = Duration::from_secs(60);
+/// Runs until SIGTERM, and ends at once then.
+const STOPPABLE: &str = "trap 'exit 0' TERM; sleep 3600 & wait";
+const STARTS: usize = 10;
+const TASKS: usize = 15;
+/// Tasks at once.
+const MANY: usize = 50;
+const ROUNDS: usize = 3;
+/// Calls in flight of the floor: what is quickest depends on the machine, so the quicker one counts.
+const AT_ONCE: [usize; 2] = [8, 16];
+/// Long enough for connections, buffers and the first inventory to have come and gone.
+const IDLE: Duration = Duration::from_secs(5);
+
+struct Agent {
+    child: Child,
+    _data: TempDir,
+}
+
+impl Agent {
+    fn start(server: &Server) -> Self {
+        let data = TempDir::new("ecs-bench");
+        let child = Command::new(BINARY)
+            .env_clear()
+            .envs(server.environment())
+            .env("ECS_DATADIR", data.path())
+            .env("ECS_CONFIG_FILE", "/dev/null")
+            .env("ECS_LOGLEVEL", "error")
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the agent starts");
+        Self { child, _data: data }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    if !available("the agent's bench") {
+        return;
+    }
+    ecs_agent::aws::install_tls();
+    // One agent at a time on a host, as in the tests: port 51678 is its own.
+    let _one_agent = one_agent();
+    let size = std::fs::metadata(BINARY).expect("the binary is there").len();
+    line("binary size", &format!("{:.2} MB", size as f64 / 1e6), "12 MB", "75.7 MB");
+    start_up().await;
+    let registry = Registry::start(&[]);
+    let image = registry.push_busybox("bench/busybox", &[]);
+    one_task(&image).await;
+    many_tasks(&image).await;
+}
+
+/// One row of the table.
+fn line(what: &str, ours: &str, aim: &str, go: &str) {
+    println!("{what:<28} {ours:<34} aim {aim:<12} Go agent {go}");
+}
+
+fn mib(kib: u64) -> String {
+    format!("{:.2} MiB", kib as f64 / 1024.0)
+}
+
+async fn server(cluster: &Cluster) -> Server {
+    Server::start(Options { cluster: cluster.name.clone(), ..Options::default() }).await.expect("a control plane")
+}
+
+async fn connected(server: &Server) {
+    let connected =
+        |state: &ecs_agent::local::State| state.records().any(|r| r.source == Source::AcsConnect).then_some(());
+    server.wait_for("the agent to connect", LIMIT, connected).await.expect("the agent connects");
+}
+
+async fn start_up() {
+    let (mut registered, mut serving, mut idle) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..STARTS {
+        let cluster = Cluster::new();
+        let server = server(&cluster).await;
+        let begun = Instant::now();
+        let agent = Agent::start(&server);
+        let call = |state: &ecs_agent::local::State| {
+            state.records().any(|r| r.name == "RegisterContainerInstance").then_some(())
+        };
+        server.wait_for("a registration", LIMIT, call).await.expect("the agent registers");
+        registered.push(begun.elapsed());
+        while std::net::TcpStream::connect("127.0.0.1:51678").is_err() {
+            assert!(begun.elapsed() < LIMIT, "introspection does not answer");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        serving.push(begun.elapsed());
+        connected(&server).await;
+        if idle.len() < 3 {
+            tokio::time::sleep(IDLE).await;
+            idle.push(pss_kib(agent.child.id()));
+        }
+    }
+    line("exec to registered", &spread(&mut registered), "50 ms", "260 ms");
+    line("exec to introspection", &spread(&mut serving), "", "320 ms");
+    idle.sort_unstable();
+    line("idle memory (PSS)", &mib(idle[idle.len() / 2]), "9 MiB", "43 MiB");
+}
+
+/// Proportional set size of a process.
+fn pss_kib(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the agent's memory map");
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).expect("a Pss line");
+    line.trim().trim_end_matches("kB").trim().parse().expect("a number")
+}
+
+async fn one_task(image: &str) {
+    let cluster = Cluster::new();
+    let server = server(&cluster).await;
+    let _agent = Agent::start(&server);
+    connected(&server).await;
+    let docker = Floor::new(image, &cluster.name);
+    let (mut through_agent, mut straight, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..=TASKS {
+        let begun = Instant::now();
+        let arn = server.run_task(&definition(image)).expect("the task is placed");
+        let running = |state: &ecs_agent::local::State| {
+            state.task(&arn).filter(|task| task.last_status >= TaskStatus::Running).map(|task| task.last_status)
+        };
+        let status = server.wait_for("the task to run", LIMIT, running).await.expect("the task runs");
+        assert_eq!(status, TaskStatus::Running, "the task runs");
+        let agent = begun.elapsed();
+        server.stop_task(&arn, "measured").expect("the task is known");
+        let begun = Instant::now();
+        let container = docker.run().await;
+        let floor = begun.elapsed();
+        docker.remove(&container).await;
+        if round == 0 {
+            continue; // warm-up: the first task fetches the image
+        }
+        through_agent.push(agent);
+        straight.push(floor);
+        ratios.push(agent.as_secs_f64() / floor.as_secs_f64());
+        let stopped = |state: &ecs_agent::local::State| {
+            state.task(&arn).filter(|task| task.last_status == TaskStatus::Stopped).map(|_| ())
+        };
+        server.wait_for("the task to stop", LIMIT, stopped).await.expect("the task stops");
+    }
+    line("payload to RUNNING", &spread(&mut through_agent), "", "370 ms");
+    line("  Docker alone", &spread(&mut straight), "", "260 ms");
+    ratios.sort_by(f64::total_cmp);
+    line("  agent / Docker", &format!("{:.2} (median of pairs)", ratios[ratios.len() / 2]), "1.05", "1.42");
+}
+
+fn definition(image: &str) -> serde_json::Value {
+    json!({
+        "family": "bench",
+        "containerDefinitions": [{"name": "main", "image": image, "memory": 32, "command": ["sh", "-c", STOPPABLE]}],
+    })
+}
+
+/// Fifty tasks at once: until the last one is reported RUNNING, memory with all of them, until the last one is reported STOPPED.
+async fn many_tasks(image: &str) {
+    let (mut starts, mut stops, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+    let mut floors: Vec<(Vec<Duration>, Vec<Duration>)> = AT_ONCE.iter().map(|_| Default::default()).collect();
+    for _ in 0..ROUNDS {
+        let (started, stopped, pss) = many_through_the_agent(image).await;
+        starts.push(started);
+        stops.push(stopped);
+        memory.push(pss);
+        let cluster = Cluster::new();
+        for (at_once, floor) in AT_ONCE.iter().zip(&mut floors) {
+            let (started, stopped) = Floor::new(image, &cluster.name).many(MANY, *at_once).await;
+            floor.0.push(started);
+            floor.1.push(stopped);
+        }
+    }
+    memory.sort_unstable();
+    line("memory with 50 tasks (PSS)", &mib(memory[memory.len() / 2]), "12 MiB", "57 MiB");
+    let (mut floor_starts, mut floor_stops): (Vec<_>, Vec<_>) = floors.into_iter().unzip();
+    line("50 at once to last RUNNING", &spread(&mut starts), "", "7.4 s");
+    compare(&starts, &mut floor_starts, "1.03");
+    line("50 stopped to last STOPPED", &spread(&mut stops), "", "4.2 s");
+    compare(&stops, &mut floor_stops, "1.40");
+}
+
+/// Sorted times of ours against the quickest floor.
+fn compare(ours: &[Duration], floors: &mut [Vec<Duration>], go: &str) {
+    for (at_once, times) in AT_ONCE.iter().zip(floors.iter_mut()) {
+        line(&format!("  Docker alone, {at_once} at a time"), &spread(times), "", "");
+    }
+    let floor = floors.iter().map(|times| times[times.len() / 2]).min().expect("a floor was measured");
+    let ratio = ours[ours.len() / 2].as_secs_f64() / floor.as_secs_f64();
+    line("  agent / Docker", &format!("{ratio:.2} (of medians)"), "1.05", go);
+}
+
+async fn many_through_the_agent(image: &str) -> (Duration, Duration, u64) {
+    let cluster = Cluster::new();
+    let server = server(&cluster).await;
+    let agent = Agent::start(&server);
+    connected(&server).await;
+    // The image is fetched before the clock runs, as it is there for the floor.
+    let first = server.run_task(&definition(image)).expect("the task is placed");
+    all(&server, std::slice::from_ref(&first), TaskStatus::Running).await;
+    server.stop_task(&first, "measured").expect("the task is known");
+    all(&server, &[first], TaskStatus::Stopped).await;
+
+    let begun = Instant::now();
+    let arns: Vec<String> =
+        (0..MANY).map(|_| server.run_task(&definition(image)).expect("the task is placed")).collect();
+    all(&server, &arns, TaskStatus::Running).await;
+    let started = begun.elapsed();
+    tokio::time::sleep(IDLE).await;
+    let memory = pss_kib(agent.child.id());
+    let begun = Instant::now();
+    for arn in &arns {
+        server.stop_task(arn, "measured").expect("the task is known");
+    }
+    all(&server, &arns, TaskStatus::Stopped).await;
+    (started, begun.elapsed(), memory)
+}
+
+/// Waits until all of them have come exactly this far.
+async fn all(server: &Server, arns: &[String], status: TaskStatus) {
+    let reached = |state: &ecs_agent::local::State| {
+        let statuses = || arns.iter().filter_map(|arn| state.task(arn)).map(|task| task.last_status);
+        assert!(statuses().all(|known| known <= status), "a task stopped by itself");
+        (statuses().filter(|known| *known == status).count() == arns.len()).then_some(())
+    };
+    server.wait_for("all tasks to come this far", LIMIT, reached).await.expect("all tasks come this far");
+}
+
+/// `median (min to max)` in milliseconds.
+fn spread(times: &mut [Duration]) -> String {
+    times.sort_unstable();
+    let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+    format!("{:.1} ms ({:.1} to {:.1})", ms(times[times.len() / 2]), ms(times[0]), ms(times[times.len() - 1]))
+}
