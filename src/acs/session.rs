@@ -176,6 +176,8 @@ fn connect_url(settings: &Settings, endpoint: &str, send_credentials: bool) -> R
 }
 
 #[cfg(test)]
+mod cuts;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod timers;

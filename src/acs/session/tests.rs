@@ -17,7 +17,7 @@ fn golden(name: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     let quick = Shape { initial: Duration::from_millis(10), max: Duration::from_millis(20), factor: 1.5, jitter: 0.2 };
     Settings {
         cluster: "judge".to_owned(),
@@ -31,14 +31,14 @@ fn settings() -> Settings {
     }
 }
 
-struct Running {
-    incoming: mpsc::Receiver<Incoming>,
-    outgoing: mpsc::Sender<Outgoing>,
-    cancel: CancellationToken,
-    task: JoinSet<()>,
+pub(super) struct Running {
+    pub(super) incoming: mpsc::Receiver<Incoming>,
+    pub(super) outgoing: mpsc::Sender<Outgoing>,
+    pub(super) cancel: CancellationToken,
+    pub(super) task: JoinSet<()>,
 }
 
-fn start(settings: Settings, port: u16) -> Running {
+pub(super) fn start(settings: Settings, port: u16) -> Running {
     let (inbox, incoming) = mpsc::channel(1);
     let (outgoing, outbox) = mpsc::channel(4);
     let cancel = CancellationToken::new();

@@ -178,9 +178,8 @@ async fn an_old_connection_is_renewed_whether_or_not_the_peer_echoes() {
         let frame = loop {
             tokio::select! {
                 () = tokio::time::sleep(secs(50)) => socket.send(heartbeat("h")).await.unwrap(),
-                received = socket.next() => match received.unwrap().unwrap() {
-                    Message::Close(frame) => break frame.unwrap(),
-                    _ => {}
+                received = socket.next() => if let Message::Close(frame) = received.unwrap().unwrap() {
+                    break frame.unwrap();
                 }
             }
         };
