@@ -99,9 +99,11 @@ impl World {
                 let all = self.created.iter();
                 (op, Output::Inventory(all.map(|(name, (task, it))| seen(task, it, name, RunState::Running)).collect()))
             }
-            Effect::Cancel { .. } | Effect::Ack(_) | Effect::AskToStop { .. } | Effect::ForgetCredentials { .. } => {
-                return None;
-            }
+            Effect::Cancel { .. }
+            | Effect::Ack(_)
+            | Effect::AckCredentials(_)
+            | Effect::AskToStop { .. }
+            | Effect::ForgetCredentials { .. } => return None,
         })
     }
 }

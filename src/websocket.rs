@@ -21,9 +21,12 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use url::Url;
 
-/// Dial and handshake have this long each.
+/// Dial and handshake have this long, each and together (the reference's handshake timer covers its dial).
 const STEP: Duration = Duration::from_secs(30);
-/// Longest message taken or made, in bytes.
+/// Credentials to sign with must be there within this.
+const CREDENTIALS: Duration = Duration::from_secs(60);
+/// Longest message taken, in bytes. The reference takes any; a task definition has at most 64 KiB and a call of RunTask starts ten
+/// tasks, so this is several times the longest message ECS can want to send, and what one message may cost in memory is known.
 pub const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// Longest error body of a refused handshake that is read.
 const MAX_REFUSAL: usize = 16 * 1024;
@@ -62,7 +65,7 @@ pub enum ConnectError {
     /// Dial or handshake failed on the way.
     #[error("the connection failed")]
     Network(#[source] reqwest::Error),
-    /// Dial and handshake took too long.
+    /// Dial and handshake, or the credentials for them, took too long.
     #[error("the connection was not made within {0:?}")]
     TimedOut(Duration),
 }
@@ -81,7 +84,8 @@ pub async fn connect(
     url: &Url,
 ) -> Result<Socket, ConnectError> {
     let url = as_http(url)?;
-    let keys = credentials.provide_credentials().await.map_err(ConnectError::Credentials)?;
+    let keys = tokio::time::timeout(CREDENTIALS, credentials.provide_credentials());
+    let keys = keys.await.map_err(|_| ConnectError::TimedOut(CREDENTIALS))?.map_err(ConnectError::Credentials)?;
     let key = generate_key();
     let mut headers = signed_headers(&settings.region, &url, keys)?;
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -89,20 +93,22 @@ pub async fn connect(
     headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
     headers.insert("sec-websocket-key", header_value(&key)?);
     let client = http_client(settings, &url)?;
-    let limit = STEP * 2;
     let handshake = async {
         let request = client.get(url.clone()).headers(headers);
         let response = request.send().await.map_err(network)?;
         check_handshake(&url, &key, response).await?.upgrade().await.map_err(network)
     };
-    let stream = tokio::time::timeout(limit, handshake).await.map_err(|_| ConnectError::TimedOut(limit))??;
-    // Small buffers: the default read buffer alone is 128 KiB for each connection.
-    let config = WebSocketConfig::default()
+    let stream = tokio::time::timeout(STEP, handshake).await.map_err(|_| ConnectError::TimedOut(STEP))??;
+    Ok(WebSocketStream::from_raw_socket(stream, Role::Client, Some(limits())).await)
+}
+
+/// What a connection may hold in memory. Small buffers: the default read buffer alone is 128 KiB for each connection.
+pub(crate) fn limits() -> WebSocketConfig {
+    WebSocketConfig::default()
         .read_buffer_size(8192)
         .write_buffer_size(0)
         .max_message_size(Some(MAX_MESSAGE))
-        .max_frame_size(Some(MAX_MESSAGE));
-    Ok(WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await)
+        .max_frame_size(Some(MAX_MESSAGE))
 }
 
 /// ws and wss become http and https, which is what the client dials; the signature does not cover the scheme.

@@ -2,11 +2,15 @@
 //!
 //! Owns the wire format, its translation into the model, and the session: connect, heartbeats, acknowledgements, reconnect. It
 //! decides nothing about tasks. The invariant: an acknowledgement leaves only when it was asked for through [`Outgoing`], except
-//! for heartbeats, which must never wait for anybody.
+//! for messages that change nothing here: heartbeats, updates, attachments.
 //!
-//! Reading order: this file (what goes in and out), [`session`], [`translate`], `unsupported`, `decode`, `wire`.
+//! Reading order: this file (what goes in and out), [`session`] (when to connect), `conversation` (one connection), `exchange`
+//! (queues to the agent); then `decode`, [`translate`], `unsupported`, `attachment`, `wire`.
 
+mod attachment;
+mod conversation;
 mod decode;
+mod exchange;
 pub mod session;
 pub mod translate;
 mod unsupported;
@@ -15,7 +19,7 @@ mod wire;
 pub use translate::{PayloadTask, Refusal};
 
 use crate::aws::roles::RoleCredentials;
-use crate::model::{Ack, CredentialsId, TaskArn};
+use crate::model::{Ack, CredentialsAck, TaskArn};
 use std::collections::BTreeSet;
 
 /// What ACS said.
@@ -45,16 +49,12 @@ pub enum Incoming {
     },
     /// Every task ECS knows on this instance.
     Manifest {
-        /// The message.
-        message_id: String,
         /// Its place in the order of manifests and payloads.
         timeline: i64,
-        /// `clusterArn`, echoed in the answer.
-        cluster: String,
-        /// `containerInstanceArn`, echoed in the answer.
-        container_instance: String,
         /// Tasks whose desired status is RUNNING.
         running: BTreeSet<TaskArn>,
+        /// The answer, once it is taken as the newest manifest.
+        ack: Ack,
     },
     /// ECS confirms that these tasks are to be stopped.
     StopVerificationAck {
@@ -74,15 +74,8 @@ pub enum Incoming {
 pub enum Outgoing {
     /// A payload or manifest is dealt with; credentials are acknowledged beside it.
     Ack(Ack),
-    /// Credentials of a running task are stored.
-    CredentialsAck {
-        /// The message.
-        message_id: String,
-        /// The credentials.
-        credentials_id: CredentialsId,
-        /// Their expiration, echoed.
-        expiration: String,
-    },
+    /// Credentials of a known task are stored.
+    CredentialsAck(CredentialsAck),
     /// Tasks that run here and are not in the manifest: shall they be stopped?
     StopVerification {
         /// The manifest.

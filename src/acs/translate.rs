@@ -15,13 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// One task of a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PayloadTask {
-    /// Run it, as far as `desired` says.
-    Run {
-        /// What to run.
-        spec: Box<TaskSpec>,
-        /// How far ECS wants it.
-        desired: TaskStatus,
-    },
+    /// Run it.
+    Run(Box<TaskSpec>),
+    /// ECS knows it but does not want it to run yet; it will send it again when it does.
+    Later(TaskArn),
     /// Stop it, known or not.
     Stop(TaskArn),
     /// It cannot be run: report it STOPPED with this reason.
@@ -47,15 +44,16 @@ pub(super) fn task(value: &Value, new_id: &mut dyn FnMut() -> String) -> Payload
         Ok(desired) => desired,
         Err(cause) => return refuse(invalid(&cause)),
     };
-    let wire: wire::Task = match serde_json::from_value(value.clone()) {
+    let wire: wire::Task = match wire::shape(value) {
         Ok(wire) => wire,
-        Err(error) => return refuse(invalid(&shape(&error))),
+        Err(cause) => return refuse(invalid(&cause)),
     };
     if let Some(what) = unsupported::in_task(&wire) {
         return refuse(format!("UnsupportedTaskError: {what}"));
     }
     match spec(wire, new_id) {
-        Ok(spec) => PayloadTask::Run { spec: Box::new(spec), desired },
+        Ok(_) if desired < TaskStatus::Running => PayloadTask::Later(known_arn),
+        Ok(spec) => PayloadTask::Run(Box::new(spec)),
         Err(cause) => refuse(invalid(&cause)),
     }
 }
@@ -63,15 +61,6 @@ pub(super) fn task(value: &Value, new_id: &mut dyn FnMut() -> String) -> Payload
 /// Compat: the spelling is the reference's, and people search for it.
 fn invalid(cause: &str) -> String {
     format!("UnrecogniedTaskError: Error loading task - {cause}")
-}
-
-/// What serde found, without the value it found: that may be the customer's secret.
-fn shape(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match (text.find("expected"), text.starts_with("invalid")) {
-        (Some(at), true) => format!("a member has the wrong type or value: {}", &text[at..]),
-        _ => "a member has the wrong type or value".to_owned(),
-    }
 }
 
 fn desired_status(task: &Value) -> Result<TaskStatus, String> {

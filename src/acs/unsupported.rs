@@ -19,7 +19,7 @@ pub(super) fn in_task(task: &wire::Task) -> Option<String> {
         (!task.pid_mode.is_empty(), "pidMode"),
         (!task.ipc_mode.is_empty(), "ipcMode"),
         (!task.associations.is_empty(), "an association"),
-        (!task.attachments.is_empty(), "an attachment"),
+        (task.attachments.iter().any(is_acted_on), "an attachment"),
         (task.enable_fault_injection, "fault injection"),
     ];
     if let Some((_, what)) = checks.iter().find(|(found, _)| *found) {
@@ -34,6 +34,11 @@ pub(super) fn in_task(task: &wire::Task) -> Option<String> {
         let what = in_container(container)?;
         Some(format!("{what} is not supported by this version of the agent (container {})", container.name))
     })
+}
+
+/// The reference ignores attachments of other types.
+fn is_acted_on(attachment: &wire::Attachment) -> bool {
+    matches!(attachment.attachment_type.as_str(), "serviceconnectdetail" | "amazonebs" | "s3files")
 }
 
 fn in_volume(volume: &wire::Volume) -> Option<String> {

@@ -1,14 +1,14 @@
 //! The messages of ACS as they are on the wire (spec `acs.md` §3 to §6).
 //!
-//! Owns the envelope and the shapes, tolerant in what it takes: member names with a capital first letter, `null` for "not given",
-//! unknown members. It gives no message a meaning. The invariant: decoding never fails on something this agent does not read.
+//! Owns the envelope and the shapes, tolerant in what it takes: member names in any case, `null` for "not given", unknown members.
+//! It gives no message a meaning. The invariant: decoding never fails on something this agent does not read.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// Every message type of the protocol.
-pub(super) const KNOWN_TYPES: [&str; 23] = [
+const TYPES: [&str; 23] = [
     "HeartbeatMessage",
     "HeartbeatAckRequest",
     "PayloadMessage",
@@ -34,35 +34,177 @@ pub(super) const KNOWN_TYPES: [&str; 23] = [
     "TaskStopVerificationMessage",
 ];
 
+/// The types that have nothing but a text, and may come as `{"InactiveInstanceException": "text"}`.
+const TEXTS: [&str; 8] = [
+    "AccessDeniedException",
+    "BadRequestException",
+    "CloseMessage",
+    "ErrorMessage",
+    "InactiveInstanceException",
+    "InvalidClusterException",
+    "InvalidInstanceException",
+    "ServerException",
+];
+
+/// Every member name that is read, in byte order.
+const NAMES: &[&str] = &[
+    "accessKeyId",
+    "arn",
+    "associations",
+    "attachment",
+    "attachmentArn",
+    "attachmentProperties",
+    "attachmentType",
+    "attachments",
+    "clusterArn",
+    "command",
+    "condition",
+    "config",
+    "containerInstanceArn",
+    "containerName",
+    "containerPath",
+    "containerPort",
+    "containerPortRange",
+    "containers",
+    "cpu",
+    "credentialSpecs",
+    "credentialsId",
+    "dependsOn",
+    "desiredStatus",
+    "dockerConfig",
+    "driverOpts",
+    "ec2Id",
+    "ecrAuthData",
+    "elasticNetworkInterfaces",
+    "enableFaultInjection",
+    "enabled",
+    "endpointOverride",
+    "entryPoint",
+    "environment",
+    "environmentFiles",
+    "essential",
+    "executionRoleCredentials",
+    "expiration",
+    "family",
+    "firelensConfiguration",
+    "healthCheckType",
+    "host",
+    "hostConfig",
+    "hostPort",
+    "image",
+    "interfaceAssociationProtocol",
+    "interfaceVlanProperties",
+    "ipcMode",
+    "ipv4Addresses",
+    "ipv6Addresses",
+    "labels",
+    "links",
+    "logsAuthStrategy",
+    "macAddress",
+    "managedAgents",
+    "memory",
+    "message",
+    "messageId",
+    "mountPoints",
+    "name",
+    "networkMode",
+    "options",
+    "overrides",
+    "pidMode",
+    "portMappings",
+    "properties",
+    "protocol",
+    "proxyConfiguration",
+    "readOnly",
+    "region",
+    "registryAuthentication",
+    "registryId",
+    "restartPolicy",
+    "roleArn",
+    "roleCredentials",
+    "roleType",
+    "secretAccessKey",
+    "secrets",
+    "seqNum",
+    "serviceName",
+    "sessionToken",
+    "sourcePath",
+    "sourceVolume",
+    "startTimeout",
+    "stopTasks",
+    "stopTimeout",
+    "subnetGatewayIpv4Address",
+    "subnetGatewayIpv6Address",
+    "taskArn",
+    "tasks",
+    "timeline",
+    "trunkInterfaceMacAddress",
+    "type",
+    "useExecutionRole",
+    "value",
+    "version",
+    "vlanId",
+    "volumes",
+    "volumesFrom",
+    "waitTimeoutMs",
+];
+
 /// Members whose own members are the customer's names and values, not the protocol's.
 const OPAQUE: [&str; 5] = ["environment", "options", "properties", "driverOpts", "labels"];
 /// Deeper nesting is no message of the protocol.
 const MAX_DEPTH: u32 = 32;
+/// As much of an unknown type as is worth a line in the log.
+const SHOWN: usize = 64;
 
-/// Type and body of one message; `None` when it is no message of the protocol.
-pub(super) fn envelope(text: &str) -> Option<(String, Value)> {
-    let Value::Object(mut members) = normalise(serde_json::from_str(text).ok()?, 0) else { return None };
-    if let Some(Value::String(kind)) = members.remove("type") {
-        let body = members.remove("message").unwrap_or_else(|| Value::Object(Map::new()));
-        return KNOWN_TYPES.contains(&kind.as_str()).then_some((kind, body));
+/// Type and body (always an object) of one message, or why it is no message of the protocol.
+pub(super) fn envelope(text: &str) -> Result<(&'static str, Value), String> {
+    // The error says where, never what stands there.
+    let value = serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))?;
+    let Value::Object(mut members) = normalise(value, 0) else { return Err("it is not a JSON object".to_owned()) };
+    match members.remove("type") {
+        Some(Value::String(kind)) if !kind.is_empty() => {
+            let known = TYPES.iter().find(|known| **known == kind).ok_or_else(|| unknown(&kind))?;
+            match members.remove("message").unwrap_or_else(|| Value::Object(Map::new())) {
+                body @ Value::Object(_) => Ok((known, body)),
+                _ => Err(format!("the body of {known} is not an object")),
+            }
+        }
+        Some(kind) if !kind.is_string() => Err("its type is not a string".to_owned()),
+        Some(_) | None => bare(members),
     }
-    // `{"InactiveInstanceException": "text"}`; the name lost its capital above.
-    let (name, text) = members.into_iter().next()?;
-    let kind = KNOWN_TYPES.iter().find(|kind| kind.eq_ignore_ascii_case(&name))?;
-    Some(((*kind).to_owned(), text))
 }
 
-/// Lower-cases the first letter of member names and drops nulls, outside of opaque maps.
+/// `{"InactiveInstanceException": "text"}`, which is how some errors come.
+fn bare(members: Map<String, Value>) -> Result<(&'static str, Value), String> {
+    let mut each = members.into_iter();
+    match (each.next(), each.next()) {
+        (Some((name, text @ Value::String(_))), None) => {
+            let known = TEXTS.iter().find(|known| **known == name).ok_or_else(|| unknown(&name))?;
+            Ok((known, Value::Object([("message".to_owned(), text)].into_iter().collect())))
+        }
+        _ => Err("it has no type".to_owned()),
+    }
+}
+
+fn unknown(kind: &str) -> String {
+    format!("its type {:?} is unknown", kind.chars().take(SHOWN).collect::<String>())
+}
+
+/// Gives members their proper names and drops nulls, outside of opaque maps. Of two spellings of one name the proper one counts.
 fn normalise(value: Value, depth: u32) -> Value {
     match value {
         Value::Object(members) if depth < MAX_DEPTH => {
-            let kept = members.into_iter().filter(|(_, value)| !value.is_null());
-            let lowered = kept.map(|(name, value)| {
-                let name = lower_first(name);
-                let value = if OPAQUE.contains(&name.as_str()) { value } else { normalise(value, depth + 1) };
-                (name, value)
-            });
-            Value::Object(lowered.collect())
+            let mut proper = Map::new();
+            for (name, value) in members.into_iter().filter(|(_, value)| !value.is_null()) {
+                let known = known_name(&name);
+                let is_opaque = OPAQUE.contains(&known.unwrap_or(&name));
+                let value = if is_opaque { value } else { normalise(value, depth + 1) };
+                match known.filter(|known| *known != name) {
+                    Some(known) => drop(proper.entry(known).or_insert(value)),
+                    None => drop(proper.insert(name, value)),
+                }
+            }
+            Value::Object(proper)
         }
         Value::Array(list) if depth < MAX_DEPTH => {
             Value::Array(list.into_iter().map(|value| normalise(value, depth + 1)).collect())
@@ -71,11 +213,28 @@ fn normalise(value: Value, depth: u32) -> Value {
     }
 }
 
-fn lower_first(mut name: String) -> String {
-    if let Some(first) = name.get_mut(..1) {
-        first.make_ascii_lowercase();
+fn known_name(name: &str) -> Option<&'static str> {
+    match NAMES.binary_search(&name) {
+        Ok(at) => Some(NAMES[at]),
+        Err(_) => NAMES.iter().copied().find(|known| known.eq_ignore_ascii_case(name)),
     }
-    name
+}
+
+/// Decodes a body; the error names what was expected, without the value it found: that may be the customer's secret.
+pub(super) fn shape<'a, T: Deserialize<'a>>(body: &'a Value) -> Result<T, String> {
+    T::deserialize(body).map_err(|error: serde_json::Error| {
+        let text = error.to_string();
+        match (text.find("expected"), text.starts_with("invalid")) {
+            (Some(at), true) => format!("a member has the wrong type or value: {}", &text[at..]),
+            _ => "a member has the wrong type or value".to_owned(),
+        }
+    })
+}
+
+/// A `null` value of a map of texts is an empty text.
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let map = BTreeMap::<String, Option<String>>::deserialize(deserializer)?;
+    Ok(map.into_iter().map(|(name, text)| (name, text.unwrap_or_default())).collect())
 }
 
 /// Members shared by most messages.
@@ -149,7 +308,7 @@ pub(super) struct Task {
     pub(super) role_credentials: Option<RoleCredentials>,
     pub(super) execution_role_credentials: Option<RoleCredentials>,
     pub(super) associations: Vec<Value>,
-    pub(super) attachments: Vec<Value>,
+    pub(super) attachments: Vec<Attachment>,
     pub(super) enable_fault_injection: bool,
 }
 
@@ -160,6 +319,7 @@ pub(super) struct Container {
     pub(super) image: String,
     pub(super) command: Option<Vec<String>>,
     pub(super) entry_point: Option<Vec<String>>,
+    #[serde(deserialize_with = "texts")]
     pub(super) environment: BTreeMap<String, String>,
     pub(super) environment_files: Vec<Value>,
     pub(super) essential: bool,
@@ -252,3 +412,57 @@ pub(super) struct Volume {
 pub(super) struct HostVolume {
     pub(super) source_path: String,
 }
+
+/// Network interfaces to expect: for a task (`AttachTaskNetworkInterfacesMessage`) or as a trunk for the instance.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct AttachInterfaces {
+    pub(super) task_arn: String,
+    pub(super) wait_timeout_ms: i64,
+    pub(super) elastic_network_interfaces: Vec<NetworkInterface>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct NetworkInterface {
+    pub(super) mac_address: String,
+    pub(super) ec2_id: String,
+    pub(super) interface_association_protocol: String,
+    pub(super) interface_vlan_properties: VlanProperties,
+    pub(super) ipv4_addresses: Vec<Value>,
+    pub(super) ipv6_addresses: Vec<Value>,
+    pub(super) subnet_gateway_ipv4_address: String,
+    pub(super) subnet_gateway_ipv6_address: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct VlanProperties {
+    pub(super) vlan_id: String,
+    pub(super) trunk_interface_mac_address: String,
+}
+
+/// A volume that was attached to the instance.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct ConfirmAttachment {
+    pub(super) attachment: Option<Attachment>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Attachment {
+    pub(super) attachment_arn: String,
+    pub(super) attachment_type: String,
+    pub(super) attachment_properties: Vec<Property>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Property {
+    pub(super) name: String,
+    pub(super) value: String,
+}
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,9 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
         Event::Payload { tasks, seq, ack } => payload(state, now, tasks, seq, ack, out),
         Event::Manifest { timeline, running, ack } => manifest(state, timeline, &running, ack, out),
         Event::StopConfirmed { message_id, tasks } => stop_confirmed(state, &message_id, tasks),
-        Event::CredentialsArrived { task, ids } => credentials::arrived(state, task.as_ref(), ids, &mut out.effects),
+        Event::CredentialsArrived { task, ids, ack } => {
+            credentials::arrived(state, task.as_ref(), ids, ack, &mut out.effects)
+        }
         Event::Observed(seen) => observed(state, now, &seen),
         Event::Gone { task, container, runtime_id } => {
             let step = state.steps;

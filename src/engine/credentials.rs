@@ -6,7 +6,7 @@
 use super::effect::Effect;
 use super::plan::Planning;
 use super::state::{State, TaskState};
-use crate::model::{CredentialsId, TaskArn};
+use crate::model::{CredentialsAck, CredentialsId, TaskArn};
 use std::collections::BTreeSet;
 
 /// Credentials with these ids are in memory now; the first one may replace the one of a task. The tasks to plan again.
@@ -14,16 +14,19 @@ pub(super) fn arrived(
     state: &mut State,
     task: Option<&TaskArn>,
     ids: Vec<CredentialsId>,
+    ack: Option<CredentialsAck>,
     effects: &mut Vec<Effect>,
 ) -> BTreeSet<TaskArn> {
     if task.is_some_and(|arn| !state.tasks.contains_key(arn)) {
-        ids.into_iter().for_each(|id| drop_unused(state, id, effects)); // for a task that was forgotten meanwhile
+        // For a task that was forgotten meanwhile; not acknowledged, so ECS learns that something is amiss.
+        ids.into_iter().for_each(|id| drop_unused(state, id, effects));
         return BTreeSet::new();
     }
     if let (Some(task), Some(id)) = (task.and_then(|arn| state.tasks.get_mut(arn)), ids.first()) {
         replace(task, id);
     }
     state.credentials.extend(ids);
+    effects.extend(ack.map(Effect::AckCredentials));
     let waiting = state.tasks.values().filter(|task| task.execution_credentials.is_some());
     waiting.map(|task| task.spec.arn.clone()).collect()
 }

@@ -4,7 +4,7 @@
 //! success for stop and remove. Each effect with an `op` gets exactly one [`Event::Completed`](super::Event::Completed).
 
 use crate::model::task::RegistryAuth;
-use crate::model::{Ack, CreateRequest, CredentialsId, OpId, Span, StateChange, TaskArn};
+use crate::model::{Ack, CreateRequest, CredentialsAck, CredentialsId, OpId, Span, StateChange, TaskArn};
 
 /// Something to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +79,8 @@ pub enum Effect {
     },
     /// Acknowledge a message of ACS. Lost if the connection is: ECS then sends the message again.
     Ack(Ack),
+    /// Acknowledge new credentials of a task that is known here.
+    AckCredentials(CredentialsAck),
     /// Ask ECS whether tasks that are missing in its manifest shall stop.
     AskToStop {
         /// The manifest's message id.

@@ -1,6 +1,8 @@
 //! Every fact that can arrive.
 
-use crate::model::{Ack, ContainerName, CredentialsId, Failure, Observation, OpId, RuntimeId, TaskArn, TaskSpec};
+use crate::model::{
+    Ack, ContainerName, CredentialsAck, CredentialsId, Failure, Observation, OpId, RuntimeId, TaskArn, TaskSpec,
+};
 use std::collections::BTreeSet;
 
 /// A fact. The core learns of the world through these and nothing else.
@@ -33,10 +35,12 @@ pub enum Event {
     },
     /// Credentials with these ids are in memory now.
     CredentialsArrived {
-        /// The task whose execution role changed its credentials id, if this came for one task.
+        /// The task they came for, if it was one; the first id is then the one of its execution role.
         task: Option<TaskArn>,
         /// The ids.
         ids: Vec<CredentialsId>,
+        /// What to answer if the task is known.
+        ack: Option<CredentialsAck>,
     },
     /// The container engine was seen to do something.
     Observed(Box<Observation>),

@@ -23,7 +23,7 @@ pub use failure::{Failure, FailureKind, OpError};
 pub use ids::{ContainerName, CredentialsId, OpId, RuntimeId, TaskArn};
 pub use observation::{Health, Observation, PortBinding, Protocol, RunState};
 pub use registry::RegistryCredentials;
-pub use report::{Ack, ContainerChange, StateChange};
+pub use report::{Ack, ContainerChange, CredentialsAck, StateChange};
 pub use secret::Secret;
 pub use status::{ContainerStatus, TaskStatus};
 pub use task::{ContainerSpec, TaskSpec};

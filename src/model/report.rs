@@ -53,3 +53,14 @@ pub struct Ack {
     /// Credentials that came with a payload, each acknowledged by itself, with its opaque expiration echoed.
     pub credentials: Vec<(CredentialsId, String)>,
 }
+
+/// The answer to new credentials for a task, once the task goes by them (spec `acs.md` §4.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialsAck {
+    /// The message.
+    pub message_id: String,
+    /// The credentials.
+    pub id: CredentialsId,
+    /// Their expiration, echoed.
+    pub expiration: String,
+}

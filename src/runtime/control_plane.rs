@@ -11,7 +11,7 @@ use crate::aws::roles::RoleKind;
 use crate::config::Config;
 use crate::ecs::endpoint::PollEndpointCache;
 use crate::engine::{Event, PayloadTask};
-use crate::model::Ack;
+use crate::model::CredentialsAck;
 use crate::store::Identity;
 use crate::{version, websocket};
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -19,8 +19,10 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
-/// Messages and answers between the session and this part.
-const QUEUE: usize = 64;
+/// Messages from the session; more of them wait there, where their size is bounded.
+const MESSAGES: usize = 1;
+/// Answers on their way to the session.
+const ANSWERS: usize = 64;
 
 /// What the session needs.
 #[derive(Clone, Debug)]
@@ -58,8 +60,8 @@ pub(super) fn settings(
 impl ControlPlane {
     /// Keeps the session until told to stop. `outbox` outlives a restart of this part.
     pub(super) async fn run(self, outbox: Arc<Mutex<mpsc::Receiver<Outgoing>>>, stop: CancellationToken) -> PartResult {
-        let (said, mut heard) = mpsc::channel::<Incoming>(QUEUE);
-        let (answers, to_say) = mpsc::channel::<Outgoing>(QUEUE);
+        let (said, mut heard) = mpsc::channel::<Incoming>(MESSAGES);
+        let (answers, to_say) = mpsc::channel::<Outgoing>(ANSWERS);
         let discover = || {
             let (endpoints, instance) = (self.endpoints.clone(), self.settings.container_instance.clone());
             async move {
@@ -70,7 +72,7 @@ impl ControlPlane {
         let session = session::run(self.settings.clone(), discover, said, to_say, stop.clone());
         let listen = async {
             while let Some(message) = heard.recv().await {
-                for event in self.understand(message, &answers) {
+                for event in self.understand(message) {
                     if self.inbox.send(event).await.is_err() {
                         return; // the core loop has ended
                     }
@@ -93,7 +95,7 @@ impl ControlPlane {
     }
 
     /// One message to facts.
-    fn understand(&self, message: Incoming, answers: &mpsc::Sender<Outgoing>) -> Vec<Event> {
+    fn understand(&self, message: Incoming) -> Vec<Event> {
         match message {
             Incoming::Payload { tasks, credentials, ack, seq_num, intact } => {
                 let ids: Vec<_> = credentials.iter().map(|role| role.id.clone()).collect();
@@ -102,24 +104,23 @@ impl ControlPlane {
                 let tasks = tasks.into_iter().filter_map(payload_task).collect();
                 // Part of it could not be read: ECS sends it again until it is told what became of each task.
                 let ack = intact.then_some(ack);
-                vec![Event::CredentialsArrived { task: None, ids }, Event::Payload { tasks, seq: seq_num, ack }]
+                let arrived = Event::CredentialsArrived { task: None, ids, ack: None };
+                vec![arrived, Event::Payload { tasks, seq: seq_num, ack }]
             }
             Incoming::Credentials { message_id, task, credentials } => {
-                let id = credentials.id.clone();
-                let is_execution = credentials.kind == RoleKind::Execution;
-                let expiration = credentials.expiration.clone();
-                self.edges.roles.insert(*credentials);
-                let answer = Outgoing::CredentialsAck { message_id, credentials_id: id.clone(), expiration };
-                if answers.try_send(answer).is_err() {
-                    tracing::warn!("the acknowledgement of credentials is dropped; ECS will send them again");
-                }
-                let task = is_execution.then_some(task);
-                vec![Event::CredentialsArrived { task, ids: vec![id] }]
+                tracing::info!(task = task.task_id(), "new credentials from ACS; acknowledged if the task is known");
+                let (id, expiration) = (credentials.id.clone(), credentials.expiration.clone());
+                let ack = Some(CredentialsAck { message_id, id: id.clone(), expiration });
+                // Nothing uses a task role yet, so its keys are not kept.
+                let ids = if credentials.kind == RoleKind::Execution {
+                    self.edges.roles.insert(*credentials);
+                    vec![id]
+                } else {
+                    Vec::new()
+                };
+                vec![Event::CredentialsArrived { task: Some(task), ids, ack }]
             }
-            Incoming::Manifest { message_id, timeline, cluster, container_instance, running } => {
-                let ack = Ack { message_id, cluster, container_instance, credentials: Vec::new() };
-                vec![Event::Manifest { timeline, running, ack }]
-            }
+            Incoming::Manifest { timeline, running, ack } => vec![Event::Manifest { timeline, running, ack }],
             Incoming::StopVerificationAck { message_id, tasks } => vec![Event::StopConfirmed { message_id, tasks }],
             Incoming::Connected => {
                 tracing::info!("connected to ACS");
@@ -135,7 +136,11 @@ impl ControlPlane {
 
 fn payload_task(task: acs::PayloadTask) -> Option<PayloadTask> {
     match task {
-        acs::PayloadTask::Run { spec, .. } => Some(PayloadTask::Run(spec)),
+        acs::PayloadTask::Run(spec) => Some(PayloadTask::Run(spec)),
+        acs::PayloadTask::Later(arn) => {
+            tracing::info!(task = arn.task_id(), "ECS does not want this task to run yet");
+            None
+        }
         acs::PayloadTask::Stop(arn) => Some(PayloadTask::Stop(arn)),
         acs::PayloadTask::Refused(refusal) => match refusal.arn {
             Some(arn) => Some(PayloadTask::Refused { arn, reason: refusal.reason }),

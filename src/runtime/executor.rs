@@ -124,6 +124,7 @@ impl Executor {
                 }
             }
             Effect::Ack(ack) => self.say(acs::Outgoing::Ack(ack)),
+            Effect::AckCredentials(ack) => self.say(acs::Outgoing::CredentialsAck(ack)),
             Effect::AskToStop { message_id, cluster, tasks } => {
                 self.say(acs::Outgoing::StopVerification { message_id, cluster, candidates: tasks });
             }

@@ -12,12 +12,15 @@ mod support {
     pub(crate) mod docker_proxy;
     pub(crate) mod http_proxy;
     pub(crate) mod registry;
+    pub(crate) mod tls_front;
     pub(crate) mod wait;
 }
 mod difference;
 mod recorded_task;
 mod rig;
 
+mod acs_input;
+mod acs_tls;
 mod config;
 mod container;
 mod control_plane;

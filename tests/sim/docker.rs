@@ -258,6 +258,7 @@ impl Docker {
             Effect::Report { .. }
             | Effect::Cancel { .. }
             | Effect::Ack(_)
+            | Effect::AckCredentials(_)
             | Effect::AskToStop { .. }
             | Effect::ForgetCredentials { .. } => unreachable!("not for the container engine"),
         }

@@ -9,7 +9,9 @@ use crate::laws;
 use crate::schedule::{Delivery, How, Move, Point, Rng};
 use ecs_agent::engine::state::{HostState, Owner};
 use ecs_agent::engine::{self, Capacity, Effect, Event, Key, Outcome, Output, Policy, PullBehavior, State, TaskState};
-use ecs_agent::model::{CredentialsId, Failure, OpId, RunState, Span, StateChange, TaskArn, TaskStatus, Timestamp};
+use ecs_agent::model::{
+    CredentialsAck, CredentialsId, Failure, OpId, RunState, Span, StateChange, TaskArn, TaskStatus, Timestamp,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An effect that was handed out and not answered.
@@ -239,6 +241,8 @@ impl World {
                     self.ecs.messages.retain(|message| message.ack.message_id != ack.message_id);
                 }
             }
+            // Told or not: ECS renews credentials when it is time.
+            Effect::AckCredentials(_) => {}
             Effect::AskToStop { message_id, tasks, .. } => self.ecs.asked_to_stop(&message_id, &tasks),
             Effect::ForgetCredentials { id } => {
                 // Within one burst they may have come again.
@@ -308,9 +312,11 @@ impl World {
             }
             // Looking changes nothing.
             Effect::ResolveDigest { .. } | Effect::Inspect { .. } | Effect::Inventory { .. } => {}
-            Effect::Cancel { .. } | Effect::Ack(_) | Effect::AskToStop { .. } | Effect::ForgetCredentials { .. } => {
-                unreachable!("done at once")
-            }
+            Effect::Cancel { .. }
+            | Effect::Ack(_)
+            | Effect::AckCredentials(_)
+            | Effect::AskToStop { .. }
+            | Effect::ForgetCredentials { .. } => unreachable!("done at once"),
         }
     }
 
@@ -382,7 +388,7 @@ impl World {
                 && let Some(id) = self.ecs.tasks[&spec.arn].credentials.clone()
             {
                 self.credentials.insert(id.clone());
-                self.feed(Event::CredentialsArrived { task: None, ids: vec![id] });
+                self.feed(Event::CredentialsArrived { task: None, ids: vec![id], ack: None });
             }
         }
         self.feed(Event::Payload { tasks, seq, ack: Some(ack) });
@@ -400,7 +406,8 @@ impl World {
         }
         let (arn, id) = (arn.clone(), id.clone());
         self.credentials.insert(id.clone());
-        self.feed(Event::CredentialsArrived { task: Some(arn), ids: vec![id] });
+        let ack = CredentialsAck { message_id: String::new(), id: id.clone(), expiration: String::new() };
+        self.feed(Event::CredentialsArrived { task: Some(arn), ids: vec![id], ack: Some(ack) });
     }
 
     pub(crate) fn fact(&mut self, pick: usize, delivery: Delivery) {

@@ -1,5 +1,7 @@
-//! A forward proxy that alone knows where [`NAME`] is: plain requests are passed on to loopback, tunnels are refused.
+//! A forward proxy that alone knows where [`NAME`] and [`TLS_NAME`] are, which is loopback: plain requests are passed on, tunnels
+//! are real ones.
 
+use base64::Engine;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -8,6 +10,8 @@ use tokio::task::JoinSet;
 /// A host no resolver knows. As long as the address it stands for, so that bodies keep their length when one replaces the other.
 pub(crate) const NAME: &str = "ecs.proxy";
 const ADDRESS: &str = "127.0.0.1";
+/// Another one, for tunnels. With `https` it is as long as the address with `http`.
+pub(crate) const TLS_NAME: &str = "ecs.prox";
 
 /// The proxy; all its connections end with it.
 #[derive(Debug)]
@@ -18,13 +22,19 @@ pub(crate) struct HttpProxy {
 }
 
 impl HttpProxy {
-    /// Starts listening.
+    /// Starts listening; it asks nobody who they are.
     pub(crate) async fn start() -> Self {
+        Self::demanding(None).await
+    }
+
+    /// Starts listening, for `me` with this password only.
+    pub(crate) async fn demanding(password: Option<&str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let mut accepting = JoinSet::new();
-        accepting.spawn(accept(listener, seen.clone()));
+        let key = password.map(|it| base64::engine::general_purpose::STANDARD.encode(format!("me:{it}")));
+        accepting.spawn(accept(listener, seen.clone(), key.map(|key| format!("proxy-authorization: basic {key}"))));
         Self { address, seen, _accepting: accepting }
     }
 
@@ -39,26 +49,31 @@ impl HttpProxy {
     }
 }
 
-async fn accept(listener: TcpListener, seen: Arc<Mutex<Vec<String>>>) {
+async fn accept(listener: TcpListener, seen: Arc<Mutex<Vec<String>>>, key: Option<String>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        let seen = seen.clone();
+        let (seen, key) = (seen.clone(), key.clone());
         connections.spawn(async move {
             // A connection ends when one side has had enough.
-            let _ = serve(client, &seen).await;
+            let _ = serve(client, &seen, key.as_deref()).await;
         });
     }
 }
 
-async fn serve(mut client: TcpStream, seen: &Mutex<Vec<String>>) -> std::io::Result<()> {
+async fn serve(mut client: TcpStream, seen: &Mutex<Vec<String>>, key: Option<&str>) -> std::io::Result<()> {
     let mut head = vec![0; 64 * 1024];
     let count = client.read(&mut head).await?;
     head.truncate(count);
     let text = String::from_utf8_lossy(&head).into_owned();
     let line = text.lines().next().unwrap_or_default().to_owned();
     seen.lock().expect("not poisoned").push(line.clone());
-    if line.starts_with("CONNECT ") {
-        return client.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n").await;
+    if key.is_some_and(|key| !text.lines().any(|line| line.eq_ignore_ascii_case(key))) {
+        let refusal =
+            b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n";
+        return client.write_all(refusal).await;
+    }
+    if let Some(authority) = line.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next()) {
+        return tunnel(client, authority).await;
     }
     let target = line.split(' ').nth(1).and_then(|url| url.strip_prefix("http://")).unwrap_or_default();
     let authority = target.split(['/', '?']).next().unwrap_or_default().replace(NAME, ADDRESS);
@@ -72,7 +87,14 @@ async fn serve(mut client: TcpStream, seen: &Mutex<Vec<String>>) -> std::io::Res
     }
 }
 
-async fn pass(
+async fn tunnel(mut client: TcpStream, authority: &str) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(authority.replace(TLS_NAME, ADDRESS)).await?;
+    client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
+    tokio::io::copy_bidirectional(&mut client, &mut server).await.map(|_| ())
+}
+
+/// Copies in one direction until the end, replacing one text by another of the same length.
+pub(crate) async fn pass(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     old: &str,

@@ -1,10 +1,13 @@
+use super::super::exchange::MAX_WAITING;
 use super::*;
 use crate::aws::proxy::ProxySettings;
-use crate::model::Ack;
+use crate::model::{Ack, CredentialsAck};
 use crate::websocket::fake::{Peer, Refusal, Server, keys};
+use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tokio::task::JoinSet;
+use tokio_tungstenite::tungstenite::Message;
 
 const ARN: &str = "arn:aws:ecs:us-west-2:123456789012:container-instance/judge/0123456789abcdef0123456789abcdef";
 const LIMIT: Duration = Duration::from_secs(10);
@@ -14,7 +17,7 @@ fn golden(name: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     let quick = Shape { initial: Duration::from_millis(10), max: Duration::from_millis(20), factor: 1.5, jitter: 0.2 };
     Settings {
         cluster: "judge".to_owned(),
@@ -28,14 +31,14 @@ fn settings() -> Settings {
     }
 }
 
-struct Running {
-    incoming: mpsc::Receiver<Incoming>,
-    outgoing: mpsc::Sender<Outgoing>,
-    cancel: CancellationToken,
-    task: JoinSet<()>,
+pub(super) struct Running {
+    pub(super) incoming: mpsc::Receiver<Incoming>,
+    pub(super) outgoing: mpsc::Sender<Outgoing>,
+    pub(super) cancel: CancellationToken,
+    pub(super) task: JoinSet<()>,
 }
 
-fn start(settings: Settings, port: u16) -> Running {
+pub(super) fn start(settings: Settings, port: u16) -> Running {
     let (inbox, incoming) = mpsc::channel(1);
     let (outgoing, outbox) = mpsc::channel(4);
     let cancel = CancellationToken::new();
@@ -91,7 +94,7 @@ async fn heartbeats_and_updates_are_answered_while_nobody_takes_the_messages() {
     let running = start(settings(), server.port);
     let mut peer = server.next().await;
     let manifest = json!({"type": "TaskManifestMessage", "message": {"messageId": "m", "timeline": 1, "tasks": []}});
-    for _ in 0..MAX_WAITING + 10 {
+    for _ in 0..MAX_WAITING / 2 {
         say(&mut peer, &manifest).await;
     }
     say(&mut peer, &json!({"type": "Nonsense"})).await;
@@ -111,8 +114,9 @@ async fn heartbeats_and_updates_are_answered_while_nobody_takes_the_messages() {
 #[tokio::test]
 async fn answers_are_the_recorded_ones() {
     let mut server = Server::start().await;
-    let running = start(settings(), server.port);
+    let mut running = start(settings(), server.port);
     let mut peer = server.next().await;
+    assert_eq!(running.next().await, Incoming::Connected); // what was said before is not said any more
     let recorded = golden("acs_payload_acks");
     let cluster = recorded[1]["message"]["cluster"].as_str().unwrap().to_owned();
     let message_id = recorded[1]["message"]["messageId"].as_str().unwrap().to_owned();
@@ -142,11 +146,8 @@ async fn answers_are_the_recorded_ones() {
     assert_eq!(hear(&mut peer).await, recorded[1]);
     let recorded = golden("acs_credentials_ack");
     let text = |name: &str| recorded[name].as_str().unwrap().to_owned();
-    let ack = Outgoing::CredentialsAck {
-        message_id: text("messageId"),
-        credentials_id: text("credentialsId").into(),
-        expiration: text("expiration"),
-    };
+    let (message_id, id, expiration) = (text("messageId"), text("credentialsId").into(), text("expiration"));
+    let ack = Outgoing::CredentialsAck(CredentialsAck { message_id, id, expiration });
     running.outgoing.send(ack).await.unwrap();
     assert_eq!(hear(&mut peer).await["message"], recorded);
 }
@@ -188,22 +189,4 @@ async fn cancelling_ends_it_with_a_close_frame() {
     running.cancel.cancel();
     assert!(matches!(tokio::time::timeout(LIMIT, peer.socket.next()).await.unwrap(), Some(Ok(Message::Close(_)))));
     tokio::time::timeout(LIMIT, running.task.join_next()).await.unwrap().unwrap().unwrap();
-}
-
-#[test]
-fn close_codes() {
-    for (code, next) in [
-        (1000, Next::Reconnect),
-        (1001, Next::Reconnect),
-        (1006, Next::Reconnect),
-        (1011, Next::Reconnect),
-        (1002, Next::ReconnectLater),
-        (1008, Next::ReconnectLater),
-    ] {
-        let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
-        assert_eq!(after_close(Some(&frame)), next, "{code}");
-    }
-    let frame = CloseFrame { code: CloseCode::Normal, reason: "InactiveInstanceException: x".into() };
-    assert_eq!(after_close(Some(&frame)), Next::WaitForRegistration);
-    assert_eq!(after_close(None), Next::ReconnectLater);
 }

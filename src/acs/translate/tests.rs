@@ -39,7 +39,7 @@ fn reason(value: &Value) -> String {
 
 fn spec_of(value: &Value) -> TaskSpec {
     match translate(value) {
-        PayloadTask::Run { spec, .. } => *spec,
+        PayloadTask::Run(spec) => *spec,
         other => panic!("not translated: {other:?}"),
     }
 }
@@ -82,6 +82,26 @@ fn a_task_to_stop_is_never_refused() {
 }
 
 #[test]
+fn a_task_that_is_not_wanted_yet_waits_for_ecs() {
+    for status in [json!("NONE"), json!("UNKNOWN"), json!("CREATED"), json!("MANIFEST_PULLED"), Value::Null] {
+        let mut task = reduced();
+        task["desiredStatus"] = status;
+        if task["desiredStatus"].is_null() {
+            task.as_object_mut().unwrap().remove("desiredStatus"); // as the envelope leaves it
+        }
+        assert_eq!(translate(&task), PayloadTask::Later(task["arn"].as_str().unwrap().into()));
+    }
+    for status in [json!("running"), json!("PAUSED"), json!("")] {
+        let mut task = reduced();
+        task["desiredStatus"] = status;
+        assert!(reason(&task).ends_with("unrecognized desiredStatus"));
+    }
+    let mut task = reduced();
+    task["desiredStatus"] = json!(1);
+    assert!(reason(&task).ends_with("desiredStatus is not a string"));
+}
+
+#[test]
 fn every_unsupported_feature_of_a_task_is_refused() {
     let table = [
         ("cpu", json!(0.5), "a task-level cpu limit"),
@@ -93,7 +113,9 @@ fn every_unsupported_feature_of_a_task_is_refused() {
         ("pidMode", json!("host"), "pidMode"),
         ("ipcMode", json!("task"), "ipcMode"),
         ("associations", json!([{"type": "gpu"}]), "an association"),
-        ("attachments", json!([{}]), "an attachment"),
+        ("attachments", json!([{"attachmentType": "amazonebs"}]), "an attachment"),
+        ("attachments", json!([{"attachmentType": "s3files"}]), "an attachment"),
+        ("attachments", json!([{"attachmentType": "serviceconnectdetail"}]), "an attachment"),
         ("enableFaultInjection", json!(true), "fault injection"),
     ];
     for (name, value, what) in table {
@@ -181,15 +203,13 @@ fn invalid_tasks_have_the_references_reason() {
 #[test]
 fn details_that_are_easy_to_lose() {
     let mut task = reduced();
-    task["desiredStatus"] = Value::Null;
-    task.as_object_mut().unwrap().remove("desiredStatus");
     task["containers"][0]["overrides"] = json!("{\"command\": [\"other\"]}");
     task["containers"][0]["dockerConfig"]["hostConfig"] = json!("{\"memoryReservation\": 33554432}");
     task["containers"][0]["dependsOn"] = json!([{"containerName": "ghost", "condition": "START"}]);
     task["containers"][0]["stopTimeout"] = json!(7);
-    let PayloadTask::Run { spec, desired } = translate(&task) else { panic!("refused") };
+    task["attachments"] = json!([{"attachmentType": "somethingelse"}]);
+    let spec = spec_of(&task);
     let web = &spec.containers[0];
-    assert_eq!(desired, TaskStatus::None);
     assert_eq!(web.command.as_deref(), Some(["other".to_owned()].as_slice()));
     assert_eq!((web.memory_reservation, web.stop_timeout, web.start_timeout), (32, Some(Span::secs(7)), None));
     assert_eq!(web.depends_on[0].container, "ghost".into());

@@ -30,6 +30,11 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
         }
         Effect::Report { change, .. } => report(world, change),
         Effect::Ack(ack) => acknowledged(world, ack),
+        Effect::AckCredentials(ack) => {
+            let user = |it: &TaskState| it.execution_credentials.as_ref() == Some(&ack.id);
+            let is_used = world.burst || world.disk.tasks.values().any(user);
+            (!is_used).then(|| ("only credentials that a task goes by are acknowledged", ack.id.to_string()))
+        }
         Effect::AskToStop { tasks, .. } => {
             let is_odd = |arn: &&TaskArn| world.disk.tasks.get(*arn).is_none_or(|it| it.known == TaskStatus::Stopped);
             let odd = tasks.iter().find(|arn| !world.burst && is_odd(arn));
@@ -64,6 +69,7 @@ fn too_soon(world: &World, effect: &Effect) -> Broken {
         | Effect::Pull { .. }
         | Effect::Cancel { .. }
         | Effect::Ack(_)
+        | Effect::AckCredentials(_)
         | Effect::AskToStop { .. }
         | Effect::ForgetCredentials { .. } => return None,
     };

@@ -1,0 +1,231 @@
+//! Whether a message about an attachment is one (spec `acs.md` §4.5, §4.6). Pure.
+//!
+//! Owns the rules, which are the reference's. This version of the agent attaches nothing and advertises so; a message that comes
+//! all the same is acknowledged like any other, and ECS lets the attachment expire. The invariant: a message that breaks one rule
+//! is not acknowledged.
+
+use super::wire;
+
+/// Checks the network interfaces of a task (`is_for_task`) or of the instance.
+pub(super) fn interfaces(
+    header: &wire::Header,
+    message: &wire::AttachInterfaces,
+    is_for_task: bool,
+) -> Result<(), String> {
+    let checks = [
+        (!header.message_id.is_empty(), "messageId is not set"),
+        (!header.cluster_arn.is_empty(), "clusterArn is not set"),
+        (!header.container_instance_arn.is_empty(), "containerInstanceArn is not set"),
+        (!is_for_task || !message.task_arn.is_empty(), "taskArn is not set"),
+        (message.wait_timeout_ms > 0, "waitTimeoutMs is not above 0"),
+        (!message.elastic_network_interfaces.is_empty(), "it names no network interface"),
+    ];
+    all(&checks)?;
+    message.elastic_network_interfaces.iter().try_for_each(interface)
+}
+
+fn interface(interface: &wire::NetworkInterface) -> Result<(), String> {
+    let is_ipv6_only = interface.ipv4_addresses.is_empty() && !interface.ipv6_addresses.is_empty();
+    if is_ipv6_only {
+        gateway(&interface.subnet_gateway_ipv6_address, "subnetGatewayIpv6Address")?;
+    } else {
+        all(&[(!interface.ipv4_addresses.is_empty(), "a network interface has no address")])?;
+        gateway(&interface.subnet_gateway_ipv4_address, "subnetGatewayIpv4Address")?;
+    }
+    let (protocol, vlan) = (interface.interface_association_protocol.as_str(), &interface.interface_vlan_properties);
+    let is_vlan = protocol == "vlan";
+    all(&[
+        (!interface.mac_address.is_empty(), "a network interface has no MAC address"),
+        (!interface.ec2_id.is_empty(), "a network interface has no ec2Id"),
+        (matches!(protocol, "" | "default" | "vlan"), "a network interface has an unknown association protocol"),
+        (!is_vlan || !vlan.vlan_id.is_empty(), "a VLAN interface has no vlanId"),
+        (!is_vlan || !vlan.trunk_interface_mac_address.is_empty(), "a VLAN interface has no trunk interface"),
+    ])
+}
+
+fn gateway(address: &str, name: &str) -> Result<(), String> {
+    match (address.is_empty(), address.matches('/').count()) {
+        (true, _) => Err(format!("{name} is not set")),
+        (false, 1) => Ok(()),
+        (false, _) => Err(format!("{name} is not an address with the length of its network")),
+    }
+}
+
+/// Checks an attached volume.
+pub(super) fn volume(header: &wire::Header, message: &wire::ConfirmAttachment) -> Result<(), String> {
+    let attachment = message.attachment.as_ref().ok_or("it names no attachment")?;
+    all(&[
+        (!header.message_id.is_empty(), "messageId is not set"),
+        (is_arn(&header.cluster_arn), "clusterArn is not an ARN"),
+        (is_arn(&header.container_instance_arn), "containerInstanceArn is not an ARN"),
+        (is_arn(&attachment.attachment_arn), "attachmentArn is not an ARN"),
+        (attachment.attachment_properties.iter().all(|it| !it.name.is_empty()), "a property has no name"),
+        (attachment.attachment_properties.iter().all(|it| !it.value.is_empty()), "a property has no value"),
+    ])?;
+    // Of a name given twice the last one counts.
+    let value = |name: &str| {
+        let property = attachment.attachment_properties.iter().rfind(|property| property.name == name);
+        property.map(|property| property.value.as_str())
+    };
+    let required: &[&str] = match (attachment.attachment_type.as_str(), value("resourceType")) {
+        ("amazonebs", _) => &["volumeId", "volumeSizeGib", "deviceName", "sourceVolumeHostPath", "volumeName"],
+        (_, Some("ElasticBlockStorage")) => &["volumeID", "deviceName"],
+        (_, Some("EphemeralStorage")) => {
+            &["volumeID", "deviceName", "volumeSizeInGiB", "requestedSizeInGiB", "resourceID"]
+        }
+        _ => return Err("neither its type nor its resourceType is known".to_owned()),
+    };
+    if let Some(missing) = required.iter().find(|name| value(name).is_none()) {
+        return Err(format!("the property {missing} is missing"));
+    }
+    let is_ebs = attachment.attachment_type == "amazonebs";
+    let is_known = matches!(value("fileSystem"), None | Some("xfs" | "ext2" | "ext3" | "ext4" | "ntfs"));
+    all(&[(!is_ebs || is_known, "its fileSystem is unknown")])
+}
+
+/// `arn:partition:service:region:account:resource`; every part but the first may be empty.
+fn is_arn(text: &str) -> bool {
+    text.starts_with("arn:") && text.splitn(6, ':').count() == 6
+}
+
+fn all(checks: &[(bool, &str)]) -> Result<(), String> {
+    match checks.iter().find(|(holds, _)| !holds) {
+        Some((_, broken)) => Err((*broken).to_owned()),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn header() -> Value {
+        json!({"messageId": "m", "clusterArn": "arn:aws:ecs:us-west-2:1:cluster/c", "containerInstanceArn": "arn:aws:ecs:::i"})
+    }
+
+    fn eni() -> Value {
+        json!({
+            "macAddress": "02:00", "ec2Id": "eni-1", "ipv4Addresses": [{"privateAddress": "10.0.0.2", "primary": true}],
+            "subnetGatewayIpv4Address": "10.0.0.1/24",
+        })
+    }
+
+    fn attach(change: impl FnOnce(&mut Value, &mut Value)) -> Result<(), String> {
+        let (mut header, mut interface) = (header(), eni());
+        header["taskArn"] = json!("t");
+        header["waitTimeoutMs"] = json!(1000);
+        change(&mut header, &mut interface);
+        header["elasticNetworkInterfaces"] = json!([eni(), interface]);
+        interfaces(&wire::shape(&header).unwrap(), &wire::shape(&header).unwrap(), true)
+    }
+
+    #[test]
+    fn a_network_interface_is_complete_or_refused() {
+        assert_eq!(attach(|_, _| ()), Ok(()));
+        for name in ["messageId", "clusterArn", "containerInstanceArn", "taskArn"] {
+            assert_eq!(attach(|message, _| message[name] = json!("")), Err(format!("{name} is not set")));
+        }
+        for wait in [0, -1] {
+            assert!(attach(|message, _| message["waitTimeoutMs"] = json!(wait)).is_err());
+        }
+        type Case = (&'static str, Value, bool);
+        let table: [Case; 12] = [
+            ("macAddress", json!(""), false),
+            ("ec2Id", json!(""), false),
+            ("ipv4Addresses", json!([]), false),
+            ("subnetGatewayIpv4Address", json!(""), false),
+            ("subnetGatewayIpv4Address", json!("10.0.0.1"), false),
+            ("subnetGatewayIpv4Address", json!("10.0.0.1/24/24"), false),
+            ("ipv6Addresses", json!([{"address": "fd00::2"}]), true), // both families: the IPv6 gateway is not looked at
+            ("interfaceAssociationProtocol", json!("default"), true),
+            ("interfaceAssociationProtocol", json!("tunnel"), false),
+            ("interfaceAssociationProtocol", json!("veth"), false),
+            ("interfaceAssociationProtocol", json!("vlan"), false),
+            ("index", json!("whatever"), true),
+        ];
+        for (name, value, is_valid) in table {
+            assert_eq!(attach(|_, eni| eni[name] = value.clone()).is_ok(), is_valid, "{name} {value}");
+        }
+        let vlan = |id: &str, trunk: &str| {
+            attach(|_, eni| {
+                eni["interfaceAssociationProtocol"] = json!("vlan");
+                eni["interfaceVlanProperties"] = json!({"vlanId": id, "trunkInterfaceMacAddress": trunk});
+            })
+        };
+        assert!(vlan("7", "02:01").is_ok() && vlan("", "02:01").is_err() && vlan("7", "").is_err());
+        let ipv6 = |gateway: &str| {
+            attach(|_, eni| {
+                eni["ipv4Addresses"] = json!([]);
+                eni["ipv6Addresses"] = json!([{"address": "fd00::2"}]);
+                eni["subnetGatewayIpv6Address"] = json!(gateway);
+            })
+        };
+        assert!(ipv6("fd00::1/64").is_ok() && ipv6("").is_err() && ipv6("fd00::1").is_err());
+    }
+
+    #[test]
+    fn an_instance_needs_no_task_and_a_message_one_interface() {
+        let mut message = header();
+        message["waitTimeoutMs"] = json!(1);
+        message["elasticNetworkInterfaces"] = json!([eni()]);
+        let check = |message: &Value| interfaces(&wire::shape(message).unwrap(), &wire::shape(message).unwrap(), false);
+        assert_eq!(check(&message), Ok(()));
+        message["elasticNetworkInterfaces"] = json!([]);
+        assert_eq!(check(&message), Err("it names no network interface".to_owned()));
+    }
+
+    fn confirm(kind: &str, properties: &[(&str, &str)], change: impl FnOnce(&mut Value)) -> Result<(), String> {
+        let properties: Vec<_> = properties.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+        let mut message = header();
+        message["attachment"] = json!({"attachmentArn": "arn:aws:ecs:r:1:attachment/a", "attachmentType": kind, "attachmentProperties": properties});
+        change(&mut message);
+        volume(&wire::shape(&message).unwrap(), &wire::shape(&message).unwrap())
+    }
+
+    #[test]
+    fn a_volume_is_complete_or_refused() {
+        let ebs = [
+            ("volumeId", "vol-1"),
+            ("volumeSizeGib", "7"),
+            ("deviceName", "/dev/x"),
+            ("sourceVolumeHostPath", "p"),
+            ("volumeName", "n"),
+        ];
+        let old = [("resourceType", "ElasticBlockStorage"), ("volumeID", "v"), ("deviceName", "d")];
+        let ephemeral = [
+            ("resourceType", "EphemeralStorage"),
+            ("volumeID", "v"),
+            ("deviceName", "d"),
+            ("volumeSizeInGiB", "1"),
+            ("requestedSizeInGiB", "1"),
+            ("resourceID", "r"),
+        ];
+        for (kind, all) in [("amazonebs", ebs.as_slice()), ("", &old), ("other", &ephemeral)] {
+            assert_eq!(confirm(kind, all, |_| ()), Ok(()), "{kind}");
+            for at in 0..all.len() {
+                let mut less = all.to_vec();
+                let (name, _) = less.remove(at);
+                assert!(confirm(kind, &less, |_| ()).is_err(), "{kind} without {name}");
+                less.push((name, ""));
+                assert!(confirm(kind, &less, |_| ()).is_err(), "{kind} with empty {name}");
+            }
+        }
+        for (file_system, is_valid) in [("xfs", true), ("ext4", true), ("ntfs", true), ("zfs", false)] {
+            let mut all = ebs.to_vec();
+            all.push(("fileSystem", file_system));
+            assert_eq!(confirm("amazonebs", &all, |_| ()).is_ok(), is_valid, "{file_system}");
+        }
+        for name in ["messageId", "clusterArn", "containerInstanceArn"] {
+            assert!(confirm("amazonebs", &ebs, |message| message[name] = json!("")).is_err(), "{name}");
+        }
+        assert!(confirm("amazonebs", &ebs, |message| message["clusterArn"] = json!("judge")).is_err());
+        assert!(confirm("amazonebs", &ebs, |message| message["attachment"]["attachmentArn"] = json!("arn:x")).is_err());
+        assert!(
+            confirm("amazonebs", &ebs, |message| drop(message.as_object_mut().unwrap().remove("attachment"))).is_err()
+        );
+        assert!(confirm("amazonebs", &[&ebs[..], &[("", "x")]].concat(), |_| ()).is_err());
+        // A size of the wait is not asked for.
+        assert!(confirm("amazonebs", &ebs, |message| message["waitTimeoutMs"] = json!(0)).is_ok());
+    }
+}

@@ -1,0 +1,323 @@
+//! One connection to ACS from its first message to its end (spec `acs.md` §2, §3).
+//!
+//! Owns the connection's timers and what its end means. It connects nothing and understands no task. The invariant: reading and
+//! writing do not wait for each other. A peer that takes nothing costs answers, never messages; an agent that takes nothing stops
+//! the reading (TCP then slows ACS down), never a timer of the connection's age.
+//!
+//! The reference's read deadline of 3 minutes is not here: [`Timing::inactivity`](super::session::Timing) is stricter in every case.
+
+use super::decode::{self, Frame};
+use super::exchange::Exchange;
+use super::session::{Timing, drawn};
+use crate::websocket;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
+
+/// One message must be written within this.
+const WRITE: Duration = Duration::from_secs(180);
+/// Saying goodbye may take this long, and so may the reason of a failed write take to arrive.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Answers that wait to be written. More would be of use to nobody: ACS counts missing heartbeats.
+const MAX_ANSWERS: usize = 64;
+
+/// What follows the end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Connect at once.
+    Reconnect,
+    /// Connect after the back-off.
+    ReconnectLater,
+    /// The instance is not registered: connect after a long pause.
+    WaitForRegistration,
+    /// The session ends.
+    Stop,
+}
+
+/// How a connection ended.
+struct End {
+    next: Next,
+    /// Said to the peer, if it still listens.
+    goodbye: Option<Option<CloseFrame>>,
+}
+
+impl End {
+    fn silent(next: Next) -> Self {
+        Self { next, goodbye: None }
+    }
+}
+
+/// Why nothing more can be written.
+enum Mute {
+    /// A close frame was sent: it is the last one.
+    Closed,
+    /// This went wrong.
+    Failed(SocketError),
+    /// The peer took nothing for too long.
+    TimedOut,
+}
+
+/// Listens and answers until the connection ends.
+pub(super) async fn converse<S>(socket: WebSocketStream<S>, timing: &Timing, exchange: &mut Exchange) -> Next
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut sink, stream) = socket.split();
+    let (answers, queue) = mpsc::channel(MAX_ANSWERS);
+    let now = Instant::now();
+    let conversation = Conversation {
+        stream,
+        answers,
+        timing,
+        silent_at: now + drawn(timing.inactivity),
+        expires: now + drawn(timing.lifetime),
+        pending: None,
+        closing: false,
+        dropped: 0,
+    };
+    let end = conversation.run(speak(&mut sink, queue), exchange).await;
+    if let Some(frame) = end.goodbye {
+        // Too late is as good as never: the peer learns of the end by the end.
+        let _sent = timeout(GOODBYE, sink.send(Message::Close(frame))).await;
+    }
+    end.next
+}
+
+/// Writes what is queued, one answer after the other.
+async fn speak<S>(sink: &mut SplitSink<WebSocketStream<S>, Message>, mut queue: mpsc::Receiver<Vec<Message>>) -> Mute
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(messages) = queue.recv().await {
+        for message in messages {
+            let is_last = message.is_close();
+            match timeout(WRITE, sink.send(message)).await {
+                Ok(Ok(())) if is_last => return Mute::Closed,
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Mute::Failed(error),
+                Err(_elapsed) => return Mute::TimedOut,
+            }
+        }
+    }
+    Mute::Closed
+}
+
+struct Conversation<'a, S> {
+    stream: SplitStream<WebSocketStream<S>>,
+    answers: mpsc::Sender<Vec<Message>>,
+    timing: &'a Timing,
+    silent_at: Instant,
+    expires: Instant,
+    /// An answer of the agent that waits for a place in the queue.
+    pending: Option<Vec<Message>>,
+    /// Our close frame is on its way; the peer's is awaited.
+    closing: bool,
+    /// Messages that were not understood.
+    dropped: u32,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
+    async fn run(mut self, writer: impl Future<Output = Mute>, exchange: &mut Exchange) -> End {
+        tokio::pin!(writer);
+        let mut writing = true;
+        let (cancel, inbox, answers) = (exchange.cancel.clone(), exchange.inbox.clone(), self.answers.clone());
+        loop {
+            let end = tokio::select! {
+                () = cancel.cancelled() => Some(End { next: Next::Stop, goodbye: Some(None) }),
+                received = self.stream.next(), if exchange.has_room() => self.received(received, exchange),
+                mute = &mut writer, if writing => {
+                    writing = false;
+                    self.muted(&mute)
+                }
+                outgoing = exchange.outbox.recv(), if self.pending.is_none() => match outgoing {
+                    Some(outgoing) => {
+                        self.pending = Some(decode::encode(&outgoing).into_iter().map(Message::text).collect());
+                        None
+                    }
+                    None => Some(End::silent(Next::Stop)),
+                },
+                permit = answers.reserve(), if self.pending.is_some() => {
+                    match (permit, self.pending.take()) {
+                        (Ok(permit), Some(answer)) => permit.send(answer),
+                        _ => tracing::debug!("an answer to ACS is dropped: the connection is closing"),
+                    }
+                    None
+                }
+                permit = inbox.reserve(), if exchange.is_waiting() => match permit {
+                    Ok(permit) => {
+                        let was_deaf = !exchange.has_room();
+                        exchange.hand_on(permit);
+                        if was_deaf {
+                            self.alive(); // the silence was ours
+                        }
+                        None
+                    }
+                    Err(_closed) => Some(End::silent(Next::Stop)),
+                },
+                () = sleep_until(self.silent_at), if exchange.has_room() => {
+                    tracing::warn!("ACS is silent: the connection is given up");
+                    Some(End::silent(Next::ReconnectLater))
+                }
+                () = sleep_until(self.expires), if !self.closing => {
+                    self.expire();
+                    None
+                }
+            };
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+
+    /// ACS has said something that counts. After our close frame nothing counts any more but its own.
+    fn alive(&mut self) {
+        if !self.closing {
+            self.silent_at = Instant::now() + drawn(self.timing.inactivity);
+        }
+    }
+
+    fn expire(&mut self) {
+        tracing::info!("the connection to ACS is old: it is renewed");
+        let reason = "ConnectionExpired: Reconnect to continue".into();
+        let close = Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason }));
+        self.say(vec![close]);
+        self.alive();
+        self.closing = true;
+    }
+
+    /// Queues an answer; one that finds the queue full is lost, for whoever does not take answers does not miss them.
+    fn say(&self, answer: Vec<Message>) {
+        if !self.closing && self.answers.try_send(answer).is_err() {
+            tracing::warn!("an answer to ACS is dropped: the connection does not take it");
+        }
+    }
+
+    /// The reader usually learns better than the writer why a connection ended, so it gets a moment.
+    fn muted(&mut self, mute: &Mute) -> Option<End> {
+        match mute {
+            Mute::Closed => None,
+            Mute::Failed(error) => {
+                tracing::warn!(%error, "an answer to ACS could not be written");
+                self.closing = true;
+                self.silent_at = self.silent_at.min(Instant::now() + GOODBYE);
+                None
+            }
+            Mute::TimedOut => {
+                tracing::warn!(limit_s = WRITE.as_secs(), "ACS takes no answers: the connection is given up");
+                Some(End::silent(Next::ReconnectLater))
+            }
+        }
+    }
+
+    fn received(&mut self, received: Option<Result<Message, SocketError>>, exchange: &mut Exchange) -> Option<End> {
+        match received {
+            Some(Ok(Message::Text(text))) => self.heard(text.as_str(), exchange),
+            Some(Ok(Message::Binary(bytes))) => {
+                tracing::error!(bytes = bytes.len(), "ACS sent a binary message; it is read as text");
+                self.heard(&String::from_utf8_lossy(&bytes), exchange);
+            }
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+            Some(Ok(Message::Close(frame))) => {
+                // The answer is queued; one more look at the stream writes it, as far as it can be written now.
+                let _flushed = self.stream.next().now_or_never();
+                let (code, reason) = frame.as_ref().map_or((1005, ""), |it| (it.code.into(), it.reason.as_str()));
+                tracing::info!(code, reason, "ACS closed the connection");
+                return Some(End::silent(after_close(code, reason)));
+            }
+            None => return Some(End::silent(Next::Reconnect)),
+            Some(Err(error)) => {
+                let next = after_error(&error);
+                if next == Next::Reconnect {
+                    tracing::info!("the connection to ACS ended without a close frame");
+                } else {
+                    log_broken(&error);
+                }
+                return Some(End { next, goodbye: complaint(&error).map(Some) });
+            }
+        }
+        None
+    }
+
+    fn heard(&mut self, text: &str, exchange: &mut Exchange) {
+        match decode::frame(text, &mut || uuid::Uuid::new_v4().to_string()) {
+            Frame::Answer(answer, note) => {
+                self.say(vec![Message::text(answer)]);
+                if let Some(note) = note {
+                    tracing::warn!("{note}");
+                }
+            }
+            Frame::Deliver(message) => {
+                exchange.push(message, text.len());
+                if !exchange.has_room() {
+                    tracing::debug!("ACS is not read until the agent has taken what it said");
+                }
+            }
+            Frame::Note(note) => tracing::warn!("{note}"),
+            Frame::Invalid(why) => tracing::error!(why, "a message of ACS is not valid: it is not acknowledged"),
+            Frame::Drop(why) => {
+                self.dropped = self.dropped.saturating_add(1);
+                if is_worth_a_line(self.dropped) {
+                    let so_far = self.dropped;
+                    tracing::warn!(bytes = text.len(), so_far, why, "a message of ACS was dropped");
+                }
+                return;
+            }
+        }
+        self.alive();
+    }
+}
+
+/// Nonsense without end is not to fill the disk: every one of the first ten, then rarely.
+fn is_worth_a_line(count: u32) -> bool {
+    count <= 10 || count.is_power_of_two()
+}
+
+fn log_broken(error: &SocketError) {
+    if matches!(error, SocketError::Capacity(_)) {
+        let limit = websocket::MAX_MESSAGE;
+        tracing::error!(limit, "ACS sent a message that is too long: the connection is given up");
+    } else {
+        tracing::warn!(%error, "the connection to ACS broke");
+    }
+}
+
+/// What the peer did wrong, in its own protocol.
+fn complaint(error: &SocketError) -> Option<CloseFrame> {
+    let code = match error {
+        SocketError::Capacity(_) => CloseCode::Size,
+        SocketError::Utf8(_) => CloseCode::Invalid,
+        SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return None,
+        SocketError::Protocol(_) => CloseCode::Protocol,
+        _ => return None,
+    };
+    Some(CloseFrame { code, reason: "".into() })
+}
+
+pub(super) fn after_close(code: u16, reason: &str) -> Next {
+    if reason.contains("InactiveInstanceException") {
+        return Next::WaitForRegistration;
+    }
+    match code {
+        1000 | 1001 | 1006 | 1011 => Next::Reconnect,
+        _ => Next::ReconnectLater,
+    }
+}
+
+/// A connection that ends without a close frame counts as code 1006; so does one whose TLS ends without `close_notify`.
+pub(super) fn after_error(error: &SocketError) -> Next {
+    match error {
+        SocketError::ConnectionClosed | SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            Next::Reconnect
+        }
+        SocketError::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Next::Reconnect,
+        _ => Next::ReconnectLater,
+    }
+}

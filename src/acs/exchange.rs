@@ -1,0 +1,97 @@
+//! What goes between the session and the agent: messages that wait to be taken, and answers.
+//!
+//! Owns the bounds of both. It opens no connection and knows no timer of the protocol. The invariant: nobody waits for the control
+//! plane. Messages wait here for the agent, never the other way round; an answer without a connection is dropped.
+
+use super::{Incoming, Outgoing};
+use std::collections::VecDeque;
+use std::future::Future;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// So many messages wait here before no more are read from the connection.
+pub(super) const MAX_WAITING: usize = 64;
+/// So many bytes of messages wait, as they came; one message more may be on top of it.
+pub(super) const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
+
+/// The session's ends of the channels to and from the agent.
+pub(super) struct Exchange {
+    /// What ACS said.
+    pub(super) inbox: mpsc::Sender<Incoming>,
+    /// What is to be said to ACS.
+    pub(super) outbox: mpsc::Receiver<Outgoing>,
+    /// The session is to end.
+    pub(super) cancel: CancellationToken,
+    waiting: VecDeque<(Incoming, usize)>,
+    bytes: usize,
+}
+
+impl Exchange {
+    pub(super) fn new(
+        inbox: mpsc::Sender<Incoming>,
+        outbox: mpsc::Receiver<Outgoing>,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self { inbox, outbox, cancel, waiting: VecDeque::new(), bytes: 0 }
+    }
+
+    /// Whether one more message may be read.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.len() < MAX_WAITING && self.bytes < MAX_WAITING_BYTES
+    }
+
+    /// Whether a message waits for the agent.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Queues a message that took so many bytes on the wire.
+    pub(super) fn push(&mut self, message: Incoming, bytes: usize) {
+        self.bytes += bytes;
+        self.waiting.push_back((message, bytes));
+    }
+
+    /// Queues news of the session itself, unless the agent is so far behind that it would be old news.
+    pub(super) fn tell(&mut self, news: Incoming) {
+        if self.has_room() {
+            self.push(news, 0);
+        }
+    }
+
+    /// Gives the agent the oldest message.
+    pub(super) fn hand_on(&mut self, permit: mpsc::Permit<'_, Incoming>) {
+        if let Some((message, bytes)) = self.waiting.pop_front() {
+            self.bytes -= bytes;
+            permit.send(message);
+        }
+    }
+
+    /// Waits for `work` while there is no connection; `None` when the session is to end before.
+    ///
+    /// Answers are dropped meanwhile. They belong to messages of a connection that is gone: ACS sends again, on the next connection,
+    /// what it holds to be unacknowledged. (The reference drops them too, for it answers on the connection that asked.)
+    pub(super) async fn apart<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(work);
+        let (cancel, inbox) = (self.cancel.clone(), self.inbox.clone());
+        let mut dropped = 0_usize;
+        let done = loop {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return None,
+                outgoing = self.outbox.recv() => match outgoing {
+                    Some(_) => dropped += 1,
+                    None => return None,
+                },
+                permit = inbox.reserve(), if self.is_waiting() => match permit {
+                    Ok(permit) => self.hand_on(permit),
+                    Err(_closed) => return None,
+                },
+                done = &mut work => break done,
+            }
+        };
+        if dropped > 0 {
+            tracing::warn!(dropped, "answers to ACS had no connection to go to; ACS will ask again");
+        }
+        Some(done)
+    }
+}

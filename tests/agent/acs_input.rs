@@ -1,0 +1,173 @@
+//! Everything ACS should not say: to the real agent, with a real task beside it.
+
+use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container};
+use super::support::wait::until;
+use ecs_agent::local::{Source, State, TaskStatus};
+use serde_json::{Value, json};
+
+/// A flood.
+const MANY: usize = 10_000;
+
+fn cases() -> Vec<Value> {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/acs");
+    let mut files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|it| it == "json"));
+    files.sort();
+    let read = |path: &std::path::PathBuf| -> Vec<Value> {
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    files.iter().flat_map(read).collect()
+}
+
+/// Sends text, waiting for room in the server's queue.
+async fn send(rig: &Rig, text: &str) {
+    until("room in the queue", LIMIT, async || rig.server.send_text(text).ok()).await;
+}
+
+fn said(state: &State, kind: &str, body: &Value) -> bool {
+    state.acs_messages(kind).any(|message| message == body)
+}
+
+fn closes(state: &State) -> usize {
+    state.records().filter(|record| record.source == Source::AcsClose).count()
+}
+
+/// A task runs and ends while the agent has to put up with all this.
+async fn a_task_lives(rig: &Rig, image: &str, code: i64) {
+    let arn = rig.server.run_task(&one_container(image, &format!("exit {code}"))).unwrap();
+    let task = rig.task(&arn, TaskStatus::Stopped).await;
+    assert_eq!(task.container("main").unwrap().exit_code, Some(code));
+}
+
+/// All that was said of a task, whose ARN ends so; ECS may not know it.
+fn reports(rig: &Rig, name: &str) -> Vec<Value> {
+    let of_it = |body: &Value| body["task"].as_str().is_some_and(|arn| arn.ends_with(&format!("/{name}")));
+    rig.server.submissions().into_iter().map(|record| record.body).filter(of_it).collect()
+}
+
+/// Waits for what a case of the corpus must lead to.
+async fn outcome(rig: &Rig, case: &Value) {
+    let about = case["about"].as_str().unwrap();
+    if let Some(kind) = case["answer"]["type"].as_str() {
+        rig.wait(about, |state| said(state, kind, &case["answer"]["message"]).then_some(())).await;
+    }
+    let id = &case["message"]["message"]["messageId"];
+    if case["acknowledged"] == true {
+        rig.wait(about, |state| state.acs_messages("AckRequest").any(|ack| ack["messageId"] == *id).then_some(()))
+            .await;
+    }
+    for task in case["tasks"].as_array().into_iter().flatten() {
+        let mut words = task.as_str().unwrap().splitn(3, ' ');
+        let (fate, name, reason) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap_or_default());
+        if fate == "later" || name.is_empty() {
+            assert!(reports(rig, name).is_empty() || name.is_empty(), "{about}");
+            continue;
+        }
+        let stopped = async || reports(rig, name).into_iter().find(|body| body["status"] == "STOPPED");
+        let body = until(about, LIMIT, stopped).await;
+        assert!(body["reason"].as_str().unwrap_or_default().starts_with(reason), "{about}: {body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_messages_have_their_outcome_and_the_rest_goes_on() {
+    let Some(rig) = Rig::start("odd messages", Plan::default()).await else { return };
+    let image = rig.image();
+    let cases = cases();
+    for case in &cases {
+        let text = case["text"].as_str().map_or_else(|| case["message"].to_string(), str::to_owned);
+        send(&rig, &text.replace("IMAGE", &image)).await;
+    }
+    for case in &cases {
+        outcome(&rig, case).await;
+    }
+    a_task_lives(&rig, &image, 4).await;
+    // Again, as ECS does with what was not acknowledged, and in the other order: nothing happens twice.
+    let before = reports(&rig, "good-1");
+    for case in cases.iter().rev() {
+        let text = case["text"].as_str().map_or_else(|| case["message"].to_string(), str::to_owned);
+        send(&rig, &text.replace("IMAGE", &image)).await;
+    }
+    a_task_lives(&rig, &image, 5).await;
+    assert_eq!(reports(&rig, "good-1"), before);
+    for case in cases.iter().filter(|case| case["acknowledged"] == false || case["answer"].is_null()) {
+        let id = &case["message"]["message"]["messageId"];
+        let unwanted = |kind| rig.server.read(|state| state.acs_messages(kind).any(|it| it["messageId"] == *id));
+        if case["acknowledged"] != true && id.is_string() {
+            let about = &case["about"];
+            assert!(!unwanted("AckRequest") && !unwanted("IAMRoleCredentialsAckRequest"), "{about}");
+        }
+    }
+    assert_eq!(rig.server.read(closes), 0, "the first connection is still open");
+    let log = rig.log();
+    for secret in ["AKIDCORPUS", "corpus-secret", "corpus-token"] {
+        assert!(!log.contains(secret), "{secret} in the log");
+    }
+}
+
+/// The most memory the agent ever had, in KiB.
+fn peak_kib(rig: &Rig) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", rig.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_and_a_message_that_is_too_long_cost_neither_memory_nor_tasks() {
+    let Some(rig) = Rig::start("flood", Plan::default()).await else { return };
+    let image = rig.image();
+    a_task_lives(&rig, &image, 1).await;
+    let before = peak_kib(&rig);
+
+    send(&rig, &"x".repeat(20 * 1024 * 1024)).await;
+    rig.wait("the connection to end", |state| (closes(state) > 0).then_some(())).await;
+    rig.registered().await;
+    let complaints = rig.log().lines().filter(|line| line.contains("too long")).count();
+    assert_eq!(complaints, 1, "one clear error");
+    a_task_lives(&rig, &image, 2).await;
+
+    let (instance, cluster) = rig.server.read(|state| {
+        let instance = &state.instances()[0];
+        (instance.arn.clone(), instance.cluster.clone())
+    });
+    for number in 0..MANY {
+        let header =
+            json!({"messageId": format!("flood {number}"), "clusterArn": cluster, "containerInstanceArn": instance});
+        let mut body = header;
+        let kind = ["PayloadMessage", "HeartbeatMessage", "TaskManifestMessage", "Nonsense"][number % 4];
+        body["tasks"] = json!([]);
+        body["timeline"] = json!(-1);
+        send(&rig, &json!({"type": kind, "message": body}).to_string()).await;
+    }
+    let last = format!("flood {}", MANY - 4);
+    rig.wait("the last payload's answer", |state| {
+        state.acs_messages("AckRequest").any(|ack| ack["messageId"] == last.as_str()).then_some(())
+    })
+    .await;
+    a_task_lives(&rig, &image, 3).await;
+    let grown = peak_kib(&rig) - before;
+    assert!(grown < 64 * 1024, "{grown} KiB more");
+    let log = rig.log();
+    let dropped = log.lines().filter(|line| line.contains("a message of ACS was dropped")).count();
+    assert!((1..100).contains(&dropped), "{dropped} lines about nonsense");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deregistered_instance_keeps_its_tasks() {
+    let Some(rig) = Rig::start("deregistered", Plan::default()).await else { return };
+    let arn = rig.server.run_task(&one_container(&rig.image(), FOREVER)).unwrap();
+    let task = rig.task(&arn, TaskStatus::Running).await;
+    let id = task.container("main").unwrap().runtime_id.clone().unwrap();
+    let instance = rig.server.read(|state| state.instances()[0].arn.clone());
+    let body = json!({"cluster": rig.cluster.name, "containerInstance": instance, "force": true});
+    rig.server.call("DeregisterContainerInstance", &body).unwrap();
+    until("the log to say so", LIMIT, async || {
+        rig.log().contains("is not registered; tasks keep running").then_some(())
+    })
+    .await;
+    let attempts = rig.log().lines().filter(|line| line.contains("no connection to ACS")).count();
+    assert_eq!(attempts, 1, "the next attempt is in an hour");
+    assert_eq!(super::support::docker::inspect(&id)["State"]["Running"], true);
+    let shown = rig.introspect(&format!("/v1/tasks?taskarn={arn}")).await;
+    assert_eq!(shown["KnownStatus"], "RUNNING");
+}

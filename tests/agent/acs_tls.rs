@@ -1,0 +1,65 @@
+//! ACS as it is outside: TLS, through a proxy that alone knows the way.
+
+use super::rig::{LIMIT, Plan, Rig, one_container};
+use super::support::http_proxy::{HttpProxy, TLS_NAME};
+use super::support::tls_front::{Certificates, TlsFront};
+use super::support::wait::until;
+use ecs_agent::local::{Source, TaskStatus};
+
+/// Must not come back.
+const PASSWORD: &str = "hunter2";
+
+fn set(rig: &mut Rig, name: &str, value: &str) {
+    rig.environment.push((name.to_owned(), value.to_owned()));
+}
+
+/// Starts an agent that cannot reach ECS and waits for a line that says why; then it ends.
+async fn fails_with(rig: &mut Rig, why: &str) {
+    let before = rig.log().len();
+    rig.start_agent();
+    let line = until(why, LIMIT, async || {
+        let log = rig.log();
+        log[before..].lines().find(|line| line.contains(why)).map(str::to_owned)
+    })
+    .await;
+    assert!(!line.contains(PASSWORD), "{line}");
+    rig.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acs_is_reached_through_tls_and_a_proxy_or_the_log_says_why_not() {
+    let Some(mut rig) = Rig::without_agent("tls", Plan::default()).await else { return };
+    let ours = Certificates::make(&rig.directory.path().join("ours"));
+    let others = Certificates::make(&rig.directory.path().join("others"));
+    let port = rig.server.url().rsplit(':').next().unwrap().to_owned();
+    let front = TlsFront::start(&port, &ours).await;
+    let proxy = HttpProxy::demanding(Some(PASSWORD)).await;
+    set(&mut rig, "SSL_CERT_FILE", &ours.authority());
+    set(&mut rig, "HTTPS_PROXY", &proxy.url(PASSWORD));
+    set(&mut rig, "ECS_BACKEND_HOST", &front.url);
+    rig.start_agent();
+    rig.registered().await;
+    let arn = rig.server.run_task(&one_container(&rig.image(), "exit 3")).unwrap();
+    let task = rig.task(&arn, TaskStatus::Stopped).await;
+    assert_eq!(task.container("main").unwrap().exit_code, Some(3));
+    let tunnels = proxy.seen().iter().filter(|line| line.starts_with(&format!("CONNECT {TLS_NAME}:"))).count();
+    assert!(tunnels >= 2, "one for the API, one for ACS");
+
+    // The registration is known now: what fails below is the way to ECS, first of all DiscoverPollEndpoint or ACS itself.
+    rig.kill();
+    let connections = |rig: &Rig| rig.server.read(|it| it.records().filter(|r| r.source == Source::AcsConnect).count());
+    let before = connections(&rig);
+    set(&mut rig, "SSL_CERT_FILE", &others.authority());
+    fails_with(&mut rig, "UnknownIssuer").await;
+    set(&mut rig, "SSL_CERT_FILE", &ours.authority());
+    set(&mut rig, "HTTPS_PROXY", &proxy.url("wrong"));
+    fails_with(&mut rig, "proxy").await;
+    set(&mut rig, "HTTPS_PROXY", "http://127.0.0.1:1");
+    fails_with(&mut rig, "Connection refused").await;
+    assert_eq!(connections(&rig), before, "nobody else came through");
+
+    set(&mut rig, "HTTPS_PROXY", &proxy.url(PASSWORD));
+    rig.start_agent();
+    rig.registered().await;
+    assert!(!rig.log().contains(PASSWORD));
+}
