@@ -6,6 +6,7 @@
 use super::effect::Effect;
 use super::plan::Planning;
 use super::state::{State, TaskState};
+use super::{Key, Step};
 use crate::model::{CredentialsId, TaskArn};
 use std::collections::BTreeSet;
 
@@ -14,14 +15,17 @@ pub(super) fn arrived(
     state: &mut State,
     task: Option<&TaskArn>,
     ids: Vec<CredentialsId>,
-    effects: &mut Vec<Effect>,
+    out: &mut Step,
 ) -> BTreeSet<TaskArn> {
     if task.is_some_and(|arn| !state.tasks.contains_key(arn)) {
-        ids.into_iter().for_each(|id| drop_unused(state, id, effects)); // for a task that was forgotten meanwhile
+        ids.into_iter().for_each(|id| drop_unused(state, id, &mut out.effects)); // for a task that was forgotten meanwhile
         return BTreeSet::new();
     }
-    if let (Some(task), Some(id)) = (task.and_then(|arn| state.tasks.get_mut(arn)), ids.first()) {
+    if let (Some(arn), Some(id)) = (task, ids.first())
+        && let Some(task) = state.tasks.get_mut(arn)
+    {
         replace(task, id);
+        out.changed.insert(Key::Task(arn.clone()));
     }
     state.credentials.extend(ids);
     let waiting = state.tasks.values().filter(|task| task.execution_credentials.is_some());
