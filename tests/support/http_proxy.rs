@@ -14,6 +14,7 @@ const ADDRESS: &str = "127.0.0.1";
 pub(crate) struct HttpProxy {
     address: String,
     seen: Arc<Mutex<Vec<String>>>,
+    refusal: Arc<Mutex<Option<String>>>,
     _accepting: JoinSet<()>,
 }
 
@@ -23,9 +24,15 @@ impl HttpProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
+        let refusal = Arc::new(Mutex::new(None));
         let mut accepting = JoinSet::new();
-        accepting.spawn(accept(listener, seen.clone()));
-        Self { address, seen, _accepting: accepting }
+        accepting.spawn(accept(listener, seen.clone(), refusal.clone()));
+        Self { address, seen, refusal, _accepting: accepting }
+    }
+
+    /// From now on every request is answered with this (nothing: the connection is closed); `None` passes requests on again.
+    pub(crate) fn refuse_with(&self, answer: Option<&str>) {
+        *self.refusal.lock().expect("not poisoned") = answer.map(str::to_owned);
     }
 
     /// For `HTTP_PROXY`, with a password that nobody may see.
@@ -39,24 +46,32 @@ impl HttpProxy {
     }
 }
 
-async fn accept(listener: TcpListener, seen: Arc<Mutex<Vec<String>>>) {
+async fn accept(listener: TcpListener, seen: Arc<Mutex<Vec<String>>>, refusal: Arc<Mutex<Option<String>>>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        let seen = seen.clone();
+        let (seen, refusal) = (seen.clone(), refusal.clone());
         connections.spawn(async move {
             // A connection ends when one side has had enough.
-            let _ = serve(client, &seen).await;
+            let _ = serve(client, &seen, &refusal).await;
         });
     }
 }
 
-async fn serve(mut client: TcpStream, seen: &Mutex<Vec<String>>) -> std::io::Result<()> {
+async fn serve(
+    mut client: TcpStream,
+    seen: &Mutex<Vec<String>>,
+    refusal: &Mutex<Option<String>>,
+) -> std::io::Result<()> {
     let mut head = vec![0; 64 * 1024];
     let count = client.read(&mut head).await?;
     head.truncate(count);
     let text = String::from_utf8_lossy(&head).into_owned();
     let line = text.lines().next().unwrap_or_default().to_owned();
     seen.lock().expect("not poisoned").push(line.clone());
+    let refused = refusal.lock().expect("not poisoned").clone();
+    if let Some(answer) = refused {
+        return client.write_all(answer.as_bytes()).await;
+    }
     if line.starts_with("CONNECT ") {
         return client.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n").await;
     }
