@@ -7,14 +7,14 @@
 #[cfg(test)]
 pub(crate) mod fake;
 
+use crate::aws::clock::ServiceClock;
 use crate::aws::proxy::ProxySettings;
-use crate::aws::{install_tls, transport};
+use crate::aws::signature::Signed;
+use crate::aws::transport;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4;
 use reqwest::StatusCode;
-use reqwest::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE};
-use std::time::{Duration, SystemTime};
+use reqwest::header::{CONNECTION, DATE, HeaderValue, UPGRADE};
+use std::time::Duration;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -41,6 +41,8 @@ pub struct Settings {
     pub region: String,
     /// Proxies.
     pub proxy: ProxySettings,
+    /// The time to sign with; learns from refusals.
+    pub clock: ServiceClock,
 }
 
 /// Why there is no connection.
@@ -87,7 +89,9 @@ pub async fn connect(
     let keys = tokio::time::timeout(CREDENTIALS, credentials.provide_credentials());
     let keys = keys.await.map_err(|_| ConnectError::TimedOut(CREDENTIALS))?.map_err(ConnectError::Credentials)?;
     let key = generate_key();
-    let mut headers = signed_headers(&settings.region, &url, keys)?;
+    let Settings { region, clock, .. } = settings;
+    let signed = Signed { clock, region, service: "ecs", method: "GET", url: &url, body: &[] };
+    let mut headers = signed.headers(keys).map_err(|error| ConnectError::Unusable(error.to_string()))?;
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
@@ -96,6 +100,8 @@ pub async fn connect(
     let handshake = async {
         let request = client.get(url.clone()).headers(headers);
         let response = request.send().await.map_err(network)?;
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+        settings.clock.learn(response.status().as_u16(), date); // the next attempt is signed with what was learnt
         check_handshake(&url, &key, response).await?.upgrade().await.map_err(network)
     };
     let stream = tokio::time::timeout(STEP, handshake).await.map_err(|_| ConnectError::TimedOut(STEP))??;
@@ -122,55 +128,15 @@ fn as_http(url: &Url) -> Result<Url, ConnectError> {
     Url::parse(&text).map_err(|error| ConnectError::Unusable(error.to_string()))
 }
 
-fn signed_headers(region: &str, url: &Url, keys: aws_credential_types::Credentials) -> Result<HeaderMap, ConnectError> {
-    let unusable = |error: &dyn std::error::Error| ConnectError::Unusable(format!("signing: {error}"));
-    let identity = keys.into();
-    let parameters = v4::SigningParams::builder()
-        .identity(&identity)
-        .region(region)
-        .name("ecs")
-        .time(SystemTime::now())
-        .settings(SigningSettings::default())
-        .build()
-        .map_err(|error| unusable(&error))?;
-    let request = SignableRequest::new("GET", url.as_str(), std::iter::empty(), SignableBody::empty())
-        .map_err(|error| unusable(&error))?;
-    let (instructions, _signature) = sign(request, &parameters.into()).map_err(|error| unusable(&error))?.into_parts();
-    let mut headers = HeaderMap::new();
-    for (name, value) in instructions.headers() {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| unusable(&error))?;
-        let mut value = header_value(value)?;
-        value.set_sensitive(true);
-        headers.insert(name, value);
-    }
-    Ok(headers)
-}
-
 fn header_value(text: &str) -> Result<HeaderValue, ConnectError> {
     HeaderValue::from_str(text).map_err(|_| ConnectError::Unusable("a header value is not printable".to_owned()))
 }
 
 /// One client for one connection: the connection leaves it with the upgrade, so there is no pool to share.
 fn http_client(settings: &Settings, url: &Url) -> Result<reqwest::Client, ConnectError> {
-    install_tls();
-    let mut builder = reqwest::Client::builder()
-        .http1_only()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(STEP);
-    let proxy = settings.proxy.for_url(url);
-    let proxy_is_tls = proxy.is_some_and(|proxy| proxy.expose().starts_with("https://"));
-    if url.scheme() == "http" && !proxy_is_tls {
-        // No TLS on this way: do not load (or ask for) CA certificates.
-        builder = builder.tls_certs_only([]);
-    }
-    if let Some(proxy) = proxy {
-        // The error would quote the address, which may carry a password.
-        let proxy = reqwest::Proxy::all(transport::with_scheme(proxy.expose()))
-            .map_err(|_| ConnectError::Unusable("the proxy address is not a URL".to_owned()))?;
-        builder = builder.proxy(proxy);
-    }
-    builder.build().map_err(network)
+    let builder =
+        transport::reqwest_builder(&settings.proxy, url).map_err(|error| ConnectError::Unusable(error.to_string()))?;
+    builder.http1_only().connect_timeout(STEP).build().map_err(network)
 }
 
 async fn check_handshake(
@@ -228,7 +194,7 @@ mod tests {
     use tokio_tungstenite::tungstenite::Message;
 
     fn settings() -> Settings {
-        Settings { region: "us-west-2".to_owned(), proxy: ProxySettings::default() }
+        Settings { region: "us-west-2".to_owned(), proxy: ProxySettings::default(), clock: ServiceClock::default() }
     }
 
     #[tokio::test]

@@ -39,15 +39,21 @@ pub(crate) struct Answer {
     status: u16,
     content_type: &'static str,
     body: String,
+    date: Option<String>,
 }
 
 impl Answer {
     pub(crate) fn text(status: u16, body: &str) -> Self {
-        Self { status, content_type: "text/plain", body: body.to_owned() }
+        Self { status, content_type: "text/plain", body: body.to_owned(), date: None }
     }
 
     pub(crate) fn json(status: u16, body: &serde_json::Value) -> Self {
-        Self { status, content_type: "application/x-amz-json-1.1", body: body.to_string() }
+        Self { status, content_type: "application/x-amz-json-1.1", body: body.to_string(), date: None }
+    }
+
+    /// The same at another time of the server.
+    pub(crate) fn dated(self, date: String) -> Self {
+        Self { date: Some(date), ..self }
     }
 
     /// An AWS error: `__type` and message.
@@ -113,5 +119,9 @@ async fn answer(
     let status = StatusCode::from_u16(answer.status).unwrap();
     // The SDK's own IMDS client insists on the token's lifetime; other callers do not look at it.
     let headers = [("content-type", answer.content_type), ("x-aws-ec2-metadata-token-ttl-seconds", "21600")];
-    (status, headers, answer.body).into_response()
+    let mut response = (status, headers, answer.body).into_response();
+    if let Some(date) = answer.date {
+        response.headers_mut().insert("date", date.parse().unwrap());
+    }
+    response
 }

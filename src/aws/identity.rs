@@ -40,12 +40,12 @@ impl SignedDocument {
 
 /// The EC2 instance id.
 pub async fn instance_id(imds: &Imds) -> Result<Option<String>, ImdsError> {
-    present(imds.get("meta-data/instance-id").await)
+    word(imds.get("meta-data/instance-id").await)
 }
 
 /// The id (not the name) of the availability zone, e.g. `usw2-az2`.
 pub async fn zone_id(imds: &Imds) -> Result<Option<String>, ImdsError> {
-    present(imds.get("meta-data/placement/availability-zone-id").await)
+    word(imds.get("meta-data/placement/availability-zone-id").await)
 }
 
 /// The signed identity document; tried again for up to 30 seconds while IMDS does not answer.
@@ -75,8 +75,21 @@ async fn document_within(imds: &Imds, patience: Duration) -> Result<Option<Signe
 
 async fn document_once(imds: &Imds) -> Result<Option<SignedDocument>, ImdsError> {
     let Some(document) = present(imds.get("dynamic/instance-identity/document").await)? else { return Ok(None) };
+    if serde_json::from_str::<DocumentFields>(&document).is_err() {
+        return Err(ImdsError::Nonsense);
+    }
     let Some(signature) = present(imds.get("dynamic/instance-identity/signature").await)? else { return Ok(None) };
     Ok(Some(SignedDocument { document, signature }))
+}
+
+/// A name that EC2 gives. What is none is an error rather than another instance: a state of another instance is dropped.
+fn word(answer: Result<Option<String>, ImdsError>) -> Result<Option<String>, ImdsError> {
+    match present(answer)? {
+        Some(text) if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) => {
+            Err(ImdsError::Nonsense)
+        }
+        answer => Ok(answer),
+    }
 }
 
 fn present(answer: Result<Option<String>, ImdsError>) -> Result<Option<String>, ImdsError> {
@@ -119,10 +132,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_page_is_no_instance_id() {
+        let (_fake, client) = imds(|request| match request.method.as_str() {
+            "PUT" => Answer::text(200, "t"),
+            _ => Answer::text(200, "<html>Sign in</html>"),
+        })
+        .await;
+        assert!(matches!(instance_id(&client).await, Err(ImdsError::Nonsense)));
+        assert!(matches!(zone_id(&client).await, Err(ImdsError::Nonsense)));
+    }
+
+    #[tokio::test]
     async fn a_document_that_comes_late_is_waited_for() {
         let (_fake, client) = imds(|request| match request.path.rsplit('/').next().unwrap() {
             "document" if request.number < 6 => Answer::text(503, ""),
-            _ => Answer::text(200, "x"),
+            // Somebody else answers in between.
+            "document" if request.number < 8 => Answer::text(200, "<html>Sign in</html>"),
+            _ => Answer::text(200, "{}"),
         })
         .await;
         assert!(document_within(&client, Duration::from_secs(20)).await.unwrap().is_some());

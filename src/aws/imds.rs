@@ -12,7 +12,9 @@ const DEFAULT_ENDPOINT: &str = "http://169.254.169.254";
 const TOKEN_TTL: Duration = Duration::from_secs(21_600);
 /// A token is renewed this long before it ends, so that none ends on its way.
 const TOKEN_MARGIN: Duration = Duration::from_secs(120);
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 5;
+/// One request and its answer.
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// User data is at most 16 KiB; nothing of IMDS is larger.
 const MAX_BODY: usize = 64 * 1024;
 const RETRY: Shape =
@@ -49,6 +51,9 @@ pub enum ImdsError {
     /// It could not be reached in time.
     #[error("the instance metadata service did not answer")]
     Unreachable(#[source] reqwest::Error),
+    /// It answered with something that cannot be what was asked for: somebody else answers in its place.
+    #[error("the instance metadata service answered with nonsense")]
+    Nonsense,
     /// The answer is longer than anything IMDS has.
     #[error("the instance metadata service answered more than {MAX_BODY} bytes")]
     TooLong,
@@ -77,13 +82,17 @@ impl std::fmt::Debug for Token {
 impl Imds {
     /// A client with short time-outs that uses no proxy and loads no CA certificates (IMDS is plain http).
     pub fn new(settings: Settings) -> Result<Self, ImdsError> {
+        Self::with_timeout(settings, TIMEOUT)
+    }
+
+    fn with_timeout(settings: Settings, timeout: Duration) -> Result<Self, ImdsError> {
         super::install_tls();
         let http = reqwest::Client::builder()
             .no_proxy()
             .tls_certs_only([])
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(1))
-            .timeout(Duration::from_secs(2))
+            .timeout(timeout)
             .build()
             .map_err(ImdsError::Unreachable)?;
         Ok(Self { settings, http, token: Mutex::new(None) })
@@ -138,7 +147,14 @@ impl Imds {
             .await
             .map_err(unreachable)?;
         let value = match response.status() {
-            StatusCode::OK => text_of(response).await?,
+            StatusCode::OK => {
+                let value = text_of(response).await?;
+                // It goes into a header of every request to come.
+                if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+                    return Err(ImdsError::Nonsense);
+                }
+                value
+            }
             // Compat: the SDK of the reference goes on without a token where the token API is not offered.
             StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => String::new(),
             status => return Err(ImdsError::Status(status)),
@@ -150,7 +166,7 @@ impl Imds {
 
 fn may_pass(error: &ImdsError) -> bool {
     match error {
-        ImdsError::Unreachable(_) => true,
+        ImdsError::Unreachable(_) | ImdsError::Nonsense => true,
         ImdsError::Status(status) => {
             status.is_server_error() || matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS)
         }
@@ -216,7 +232,7 @@ mod tests {
 
     #[tokio::test]
     async fn tries_are_limited_and_a_client_error_is_not_repeated() {
-        for (status, gets) in [(500, 3), (400, 1)] {
+        for (status, gets) in [(500, 5), (400, 1)] {
             let fake = Fake::start(move |request| match request.method.as_str() {
                 "PUT" => Answer::text(200, "tok"),
                 _ => Answer::text(status, ""),
@@ -225,6 +241,28 @@ mod tests {
             let imds = Imds::new(settings(&fake)).unwrap();
             assert!(matches!(imds.get("user-data").await, Err(ImdsError::Status(_))));
             assert_eq!(fake.requests().iter().filter(|r| r.method == "GET").count(), gets, "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn silence_ends_and_a_token_that_is_none_is_not_kept() {
+        // Accepts connections and says nothing.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
+        let settings_of = |endpoint| Settings { endpoint, blackholed: false };
+        let imds = Imds::with_timeout(settings_of(endpoint), Duration::from_millis(20)).unwrap();
+        assert!(matches!(imds.get("user-data").await, Err(ImdsError::Unreachable(_))));
+
+        for nonsense in ["", "<html>\n", "töken"] {
+            let fake = Fake::start(move |request| match (request.method.as_str(), request.number) {
+                ("PUT", 0) => Answer::text(200, nonsense),
+                ("PUT", _) => Answer::text(200, "tok"),
+                _ => Answer::text(200, "x"),
+            })
+            .await;
+            let imds = Imds::new(settings(&fake)).unwrap();
+            assert_eq!(imds.get("user-data").await.unwrap().as_deref(), Some("x"));
+            assert_eq!(fake.requests()[2].header("x-aws-ec2-metadata-token"), Some("tok"), "{nonsense}");
         }
     }
 

@@ -4,19 +4,23 @@
 //! and the back-off that network callers share. It does not know tasks, the engine or the configuration: settings come in as
 //! small structs. The one invariant: no secret leaves this module except inside a signed request or a `model::Secret`.
 //!
-//! Reading order: [`sdk`], [`credentials`], [`roles`], [`imds`], [`identity`], [`ecr`], [`proxy`], [`transport`], [`backoff`].
+//! Reading order: [`sdk`], [`clock`], [`credentials`], [`roles`], [`imds`], [`identity`], [`lifecycle`], [`tags`], [`signature`],
+//! [`ecr`], [`proxy`], [`transport`], [`backoff`].
 
 pub mod backoff;
+pub mod clock;
 pub mod credentials;
 pub mod ecr;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod identity;
 pub mod imds;
+pub mod lifecycle;
 pub mod proxy;
 pub mod roles;
-
 pub mod sdk;
+pub mod signature;
+pub mod tags;
 pub mod transport;
 
 /// Makes ring the process-wide TLS provider; does nothing when one is installed already.

@@ -41,6 +41,23 @@ pub fn http_client(settings: &ProxySettings) -> Result<SharedHttpClient, BadProx
     Ok(SharedHttpClient::new(Routed { settings: settings.clone(), direct, addresses: Arc::new(addresses), pools }))
 }
 
+/// A builder of clients for this one address, for what goes without an SDK client.
+pub(crate) fn reqwest_builder(settings: &ProxySettings, url: &Url) -> Result<reqwest::ClientBuilder, BadProxy> {
+    super::install_tls();
+    let mut builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    let proxy = settings.for_url(url);
+    let proxy_is_tls = proxy.is_some_and(|proxy| proxy.expose().starts_with("https://"));
+    if url.scheme() == "http" && !proxy_is_tls {
+        // No TLS on this way: do not load (or ask for) CA certificates.
+        builder = builder.tls_certs_only([]);
+    }
+    if let Some(proxy) = proxy {
+        // The error would quote the address, which may carry a password.
+        builder = builder.proxy(reqwest::Proxy::all(with_scheme(proxy.expose())).map_err(|_| BadProxy("proxy"))?);
+    }
+    Ok(builder)
+}
+
 /// A client that never uses a proxy, for IMDS.
 pub fn direct_client() -> SharedHttpClient {
     super::install_tls();

@@ -24,7 +24,7 @@ pub mod source;
 pub use args::{Action, Args};
 pub use problem::Problem;
 pub use rules::region_missing;
-pub use settings::{Config, ImagePullBehavior, LogFormat, LogLevel, PortRange, ProxySettings};
+pub use settings::{Config, ImagePullBehavior, LogFormat, LogLevel, PortRange, ProxySettings, TagSource};
 pub use source::{EnvFile, Environment, Source};
 
 use keys::{KEYS, Stage};

@@ -33,6 +33,15 @@ pub struct Config {
     /// Tags of the container instance.
     #[serde(rename = "ecs_container_instance_tags", default, deserialize_with = "from_json")]
     pub container_instance_tags: BTreeMap<String, String>,
+    /// Whether the tags of the EC2 instance are added to them.
+    #[serde(rename = "ecs_container_instance_propagate_tags_from")]
+    pub propagate_tags_from: TagSource,
+    /// Registration waits until Auto Scaling wants the instance in service.
+    #[serde(rename = "ecs_warm_pools_check")]
+    pub warm_pools_check: bool,
+    /// The instance drains when its end is announced.
+    #[serde(rename = "ecs_enable_spot_instance_draining")]
+    pub spot_draining: bool,
     /// Value of `ecs.os-type-detailed`; empty: the attribute is left out.
     #[serde(rename = "ecs_detailed_os_family")]
     pub detailed_os_family: String,
@@ -50,6 +59,9 @@ pub struct Config {
     /// Endpoint of the ECS API, with scheme.
     #[serde(rename = "aws_endpoint_url_ecs")]
     pub aws_endpoint_url_ecs: Option<String>,
+    /// Endpoint of the EC2 API, with scheme.
+    #[serde(rename = "aws_endpoint_url_ec2")]
+    pub aws_endpoint_url_ec2: Option<String>,
     /// Endpoint of the ECR API, with scheme.
     #[serde(rename = "aws_endpoint_url_ecr")]
     pub aws_endpoint_url_ecr: Option<String>,
@@ -173,6 +185,16 @@ pub struct ProxySettings {
     pub https: Option<Secret>,
     /// Comma list of hosts, domains, addresses and ranges reached without a proxy.
     pub no_proxy: String,
+}
+
+/// Where tags of the container instance come from, besides the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TagSource {
+    /// Nowhere.
+    None,
+    /// The EC2 instance.
+    Ec2Instance,
 }
 
 /// Least severe messages to log.

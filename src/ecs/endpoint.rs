@@ -1,7 +1,7 @@
 //! DiscoverPollEndpoint: where ACS and TCS are (spec `registration.md` §10).
 //!
 //! Owns the answer for one container instance, shared by all users for twelve hours. It opens no websocket. The invariant: an
-//! expired answer is better than none, so it is dropped only when a new one has come.
+//! expired answer is better than none, so it is dropped only when a new one has come; and an answer that names no ACS is none.
 
 use super::body_edit::BodyEdit;
 use aws_sdk_ecs::error::DisplayErrorContext;
@@ -15,8 +15,8 @@ const LIFETIME: Duration = Duration::from_secs(12 * 3600);
 /// Where the websockets of this instance are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PollEndpoints {
-    /// Base address of ACS; `None` if ECS named none.
-    pub acs: Option<String>,
+    /// Base address of ACS.
+    pub acs: String,
     /// Base address of TCS.
     pub telemetry: Option<String>,
     /// Base address for Service Connect's agent.
@@ -92,8 +92,9 @@ impl PollEndpointCache {
             .await
             .map_err(|error| DiscoverError(DisplayErrorContext(&error).to_string()))?;
         let named = |endpoint: Option<String>| endpoint.filter(|endpoint| !endpoint.is_empty());
+        let acs = named(output.endpoint).ok_or_else(|| DiscoverError("the answer names no endpoint".to_owned()))?;
         Ok(PollEndpoints {
-            acs: named(output.endpoint),
+            acs,
             telemetry: named(output.telemetry_endpoint),
             service_connect: named(output.service_connect_endpoint),
         })
@@ -119,7 +120,7 @@ mod tests {
         let cache = PollEndpointCache::new(client(&fake.url()), "judge".to_owned(), String::new());
         for _ in 0..2 {
             let endpoints = cache.get(ARN).await.unwrap();
-            assert_eq!(endpoints.acs.as_deref(), Some("https://acs.example.com/"));
+            assert_eq!(endpoints.acs, "https://acs.example.com/");
             assert_eq!(endpoints.telemetry, None);
         }
         let seen = fake.requests();
@@ -131,6 +132,30 @@ mod tests {
         }
         cache.get("another").await.unwrap();
         assert_eq!(fake.requests().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_an_endpoint_is_not_kept() {
+        let fake = Fake::start(|request| match request.number {
+            0 => Answer::text(200, ""),
+            1 => Answer::json(200, &json!({"telemetryEndpoint": "https://tcs.example.com/"})),
+            _ => found(),
+        })
+        .await;
+        let cache = PollEndpointCache::new(client(&fake.url()), "judge".to_owned(), String::new());
+        for _ in 0..2 {
+            assert!(cache.get(ARN).await.unwrap_err().to_string().contains("names no endpoint"));
+        }
+        assert_eq!(cache.get(ARN).await.unwrap().acs, "https://acs.example.com/");
+    }
+
+    #[tokio::test]
+    async fn many_users_make_one_call() {
+        let fake = Fake::start(|_| found()).await;
+        let cache = PollEndpointCache::new(client(&fake.url()), "judge".to_owned(), String::new());
+        let all = futures_util::future::join_all((0..20).map(|_| cache.get(ARN))).await;
+        assert!(all.iter().all(Result::is_ok));
+        assert_eq!(fake.requests().len(), 1);
     }
 
     #[tokio::test]

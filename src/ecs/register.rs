@@ -120,7 +120,9 @@ async fn register_with(
         answer = call_patiently(client, registration, cluster, retry, patience).await;
     }
     let output = answer.map_err(|error| classify(&error, registration.container_instance.is_some()))?;
-    let instance = output.container_instance.unwrap_or_else(|| ContainerInstance::builder().build());
+    // A proxy that answers in the place of ECS says nothing about the attributes.
+    let nothing = || RegisterError::Restart("the answer names no container instance".to_owned());
+    let instance = output.container_instance.ok_or_else(nothing)?;
     accept(registration, cluster, &instance)
 }
 

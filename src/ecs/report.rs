@@ -4,11 +4,16 @@
 //! the core; sending the same change twice is harmless. The invariant: every text fits its limit and is cut between characters.
 
 use crate::model::{ContainerChange, Failure, OpError, PortBinding, Protocol, StateChange, Timestamp};
+use aws_sdk_ecs::config::Intercept;
 use aws_sdk_ecs::error::{DisplayErrorContext, ProvideErrorMetadata};
 use aws_sdk_ecs::operation::submit_task_state_change::SubmitTaskStateChangeInput;
 use aws_sdk_ecs::operation::submit_task_state_change::builders::SubmitTaskStateChangeInputBuilder;
 use aws_sdk_ecs::types::{ContainerStateChange, NetworkBinding, TransportProtocol};
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::DateTime;
+use aws_smithy_types::config_bag::ConfigBag;
 
 /// Longest reason of a task or container, in bytes.
 const MAX_REASON: usize = 1024;
@@ -62,7 +67,9 @@ pub async fn submit(
         .set_containers(input.containers)
         .set_pull_started_at(input.pull_started_at)
         .set_pull_stopped_at(input.pull_stopped_at)
-        .set_execution_stopped_at(input.execution_stopped_at);
+        .set_execution_stopped_at(input.execution_stopped_at)
+        .customize()
+        .interceptor(NotEmpty);
     let Err(error) = call.send().await else { return Ok(()) };
     let text = match (error.code(), error.message()) {
         (Some(code), message) => format!("{code}: {}", message.unwrap_or_default()),
@@ -71,6 +78,27 @@ pub async fn submit(
     match error.code() {
         Some("InvalidParameterException") => Err(SubmitError::Rejected(text)),
         Some(_) | None => Err(SubmitError::Retryable(text)),
+    }
+}
+
+/// ECS answers with an object. Nothing at all comes from somebody in between, and the SDK would take it for success.
+#[derive(Debug)]
+struct NotEmpty;
+
+impl Intercept for NotEmpty {
+    fn name(&self) -> &'static str {
+        "NotEmpty"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let answer = context.response();
+        let is_empty = answer.body().bytes().is_some_and(|body| body.is_empty());
+        if answer.status().is_success() && is_empty { Err("the answer is empty".into()) } else { Ok(()) }
     }
 }
 

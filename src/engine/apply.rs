@@ -18,8 +18,9 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
         Event::Payload { tasks, seq, ack } => payload(state, now, tasks, seq, ack, out),
         Event::Manifest { timeline, running, ack } => manifest(state, timeline, &running, ack, out),
         Event::StopConfirmed { message_id, tasks } => stop_confirmed(state, &message_id, tasks),
+        // Many tasks look again at what they wait for; few of them are other than before.
         Event::CredentialsArrived { task, ids, ack } => {
-            credentials::arrived(state, task.as_ref(), ids, ack, &mut out.effects)
+            return credentials::arrived(state, task.as_ref(), ids, ack, out);
         }
         Event::Observed(seen) => observed(state, now, &seen),
         Event::Gone { task, container, runtime_id } => {
@@ -37,7 +38,7 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
         }
         Event::Completed { op, outcome } => match state.ops.remove(&op) {
             None => BTreeSet::new(), // stale: cancelled, or of a life before
-            Some(Owner::Inventory) => inventory::completed(state, now, outcome),
+            Some(Owner::Inventory) => return inventory::completed(state, now, outcome, out),
             Some(Owner::Orphan(name)) => {
                 inventory::orphan_completed(state, now, &name, &outcome);
                 BTreeSet::new()

@@ -6,6 +6,7 @@
 use super::effect::Effect;
 use super::plan::Planning;
 use super::state::{State, TaskState};
+use super::{Key, Step};
 use crate::model::{CredentialsAck, CredentialsId, TaskArn};
 use std::collections::BTreeSet;
 
@@ -15,18 +16,21 @@ pub(super) fn arrived(
     task: Option<&TaskArn>,
     ids: Vec<CredentialsId>,
     ack: Option<CredentialsAck>,
-    effects: &mut Vec<Effect>,
+    out: &mut Step,
 ) -> BTreeSet<TaskArn> {
     if task.is_some_and(|arn| !state.tasks.contains_key(arn)) {
         // For a task that was forgotten meanwhile; not acknowledged, so ECS learns that something is amiss.
-        ids.into_iter().for_each(|id| drop_unused(state, id, effects));
+        ids.into_iter().for_each(|id| drop_unused(state, id, &mut out.effects));
         return BTreeSet::new();
     }
-    if let (Some(task), Some(id)) = (task.and_then(|arn| state.tasks.get_mut(arn)), ids.first()) {
+    if let (Some(arn), Some(id)) = (task, ids.first())
+        && let Some(task) = state.tasks.get_mut(arn)
+    {
         replace(task, id);
+        out.changed.insert(Key::Task(arn.clone()));
     }
     state.credentials.extend(ids);
-    effects.extend(ack.map(Effect::AckCredentials));
+    out.effects.extend(ack.map(Effect::AckCredentials));
     let waiting = state.tasks.values().filter(|task| task.execution_credentials.is_some());
     waiting.map(|task| task.spec.arn.clone()).collect()
 }

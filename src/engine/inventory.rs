@@ -5,8 +5,8 @@
 
 use super::effect::Effect;
 use super::event::{Outcome, Output};
-use super::state::{Owner, Retry, State};
-use super::{Step, apply, backoff};
+use super::state::{ContainerState, Owner, Retry, State, TaskState};
+use super::{Key, Step, apply, backoff};
 use crate::model::task::name_suffix;
 use crate::model::{Observation, RunState, TaskArn, Timestamp};
 use std::collections::BTreeSet;
@@ -42,8 +42,8 @@ pub(super) fn next_deadline(state: &State) -> impl Iterator<Item = Timestamp> {
     own.into_iter().chain(orphans.map(|orphan| orphan.retry.not_before))
 }
 
-/// Writes what an inventory found.
-pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome) -> BTreeSet<TaskArn> {
+/// Writes what an inventory found; the tasks to plan again. Most of the time it finds what is known, so that few documents change.
+pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome, out: &mut Step) -> BTreeSet<TaskArn> {
     let Some((_, asked)) = state.inventory.in_flight.take() else { return BTreeSet::new() };
     let Outcome::Done(Output::Inventory(seen)) = outcome else {
         backoff::ENGINE.again(&mut state.inventory.retry, now, "inventory");
@@ -53,13 +53,13 @@ pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome) -> 
     state.inventory.retry = Retry::default();
     state.inventory.due = now + state.policy.inventory_every;
     for observation in &seen {
-        present(state, observation, asked, now);
+        present(state, observation, asked, now, out);
     }
-    absent(state, &seen, asked, now);
+    absent(state, &seen, asked, now, out);
     state.tasks.keys().cloned().collect()
 }
 
-fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp) {
+fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp, out: &mut Step) {
     let step = state.steps;
     let Some(task) = state.tasks.get_mut(&seen.task) else {
         if is_surely_ours(seen) {
@@ -70,12 +70,22 @@ fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp) {
     let Some(index) = task.index_of(&seen.container) else { return };
     let container = &task.containers[index];
     if container.operation.is_none() && container.touched <= asked {
-        apply::observe(task, index, seen, now, step);
-        apply::settle(task, index);
+        write(task, index, out, |task| apply::observe(task, index, seen, now, step));
     }
 }
 
-fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp) {
+/// Settles a container, and notes its task if that made it other than before, beyond its having been looked at.
+fn write(task: &mut TaskState, index: usize, out: &mut Step, fact: impl FnOnce(&mut TaskState)) {
+    let before = task.containers[index].clone();
+    fact(task);
+    apply::settle(task, index);
+    let after = &task.containers[index];
+    if *after != (ContainerState { touched: after.touched, ..before }) {
+        out.changed.insert(Key::Task(task.spec.arn.clone()));
+    }
+}
+
+fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp, out: &mut Step) {
     let step = state.steps;
     let names: BTreeSet<_> = seen.iter().map(|seen| (&seen.task, &seen.container)).collect();
     let ids: BTreeSet<_> = seen.iter().map(|seen| &seen.runtime_id).collect();
@@ -90,8 +100,7 @@ fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp) {
                 Some(_) | None => names.contains(&(&task.spec.arn, name)),
             };
             if is_spoken_for && container.create_asked && !is_there {
-                apply::vanished(task, index, now, step);
-                apply::settle(task, index);
+                write(task, index, out, |task| apply::vanished(task, index, now, step));
             }
         }
     }
@@ -115,5 +124,58 @@ pub(super) fn orphan_completed(state: &mut State, now: Timestamp, name: &str, ou
                 backoff::ENGINE.again(&mut orphan.retry, now, name);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::sample::{NOW, container, done, run, seen, spec, state};
+    use crate::engine::state::{Key, Policy, State};
+    use crate::engine::{Effect, Event, Output, step};
+    use crate::model::{OpId, RunState, TaskArn};
+    use std::collections::BTreeSet;
+
+    /// Two tasks whose containers run, and the inventory that was asked for since.
+    fn two_running() -> (State, OpId) {
+        let mut state = state(Policy::default());
+        let first = *state.ops.keys().next().unwrap();
+        step(&mut state, NOW, done(first, Output::Inventory(Vec::new())));
+        for arn in ["a", "b"] {
+            step(&mut state, NOW, run(spec(arn, vec![container("c", &[])])));
+            // Pull, create, start, report, whatever is asked for: done.
+            while let Some(op) = state.ops.keys().next().copied() {
+                let output = match state.tasks[&TaskArn::from(arn)].containers[0].create_asked {
+                    true => Output::Seen(Some(Box::new(seen(arn, "c", arn, RunState::Running)))),
+                    false => Output::Nothing,
+                };
+                step(&mut state, NOW, done(op, output));
+            }
+        }
+        let effects = step(&mut state, NOW, Event::ObservationsLost).effects;
+        let [Effect::Inventory { op }] = effects[..] else { panic!("{effects:?}") };
+        (state, op)
+    }
+
+    #[test]
+    fn what_is_as_it_was_is_not_written_again() {
+        let (mut state, op) = two_running();
+        let both = vec![seen("a", "c", "a", RunState::Running), seen("b", "c", "b", RunState::Running)];
+        assert_eq!(step(&mut state, NOW, done(op, Output::Inventory(both))).changed, BTreeSet::new());
+        let (mut state, op) = two_running();
+        let one = vec![seen("a", "c", "a", RunState::Running), seen("b", "c", "b", RunState::Exited)];
+        let changed = step(&mut state, NOW, done(op, Output::Inventory(one))).changed;
+        assert_eq!(changed, BTreeSet::from([Key::Task("b".into())]));
+    }
+
+    #[test]
+    fn credentials_change_the_task_they_are_for() {
+        let (mut state, _) = two_running();
+        for task in state.tasks.values_mut() {
+            task.execution_credentials = Some("old".into());
+        }
+        let arrived =
+            |task: Option<&str>| Event::CredentialsArrived { task: task.map(TaskArn::from), ids: vec!["new".into()] };
+        assert_eq!(step(&mut state, NOW, arrived(None)).changed, BTreeSet::new());
+        assert_eq!(step(&mut state, NOW, arrived(Some("b"))).changed, BTreeSet::from([Key::Task("b".into())]));
     }
 }

@@ -72,7 +72,7 @@ fn due(task: &mut TaskState, planning: &mut Planning<'_>) -> Option<(TaskStatus,
     if containers.is_empty() || task.known == TaskStatus::Stopped {
         return None;
     }
-    let wait = Span::millis(10_000 + spread(20_000, &[&task.spec.arn.0, &task.known_at.0.to_string()]));
+    let wait = Span::millis(10_000 + spread(20_000, &[&task.spec.arn.0, &planning.now.0.to_string()]));
     let drain_at = *task.drain_at.get_or_insert(planning.now + wait);
     planning.is_time(drain_at).then_some((task.known, containers))
 }

@@ -29,8 +29,11 @@ GET  /_local/records?after=N&source=S&name=X
 GET  /_local/submissions           the agent's reports, in order
 POST /_local/faults                {\"operation\": \"SubmitTaskStateChange\", \"count\": 2, \"fault\": \"throttle\"}
                                    operation: any API operation, acs, tcs (handshakes), imds, *
-                                   fault: throttle, server-error, access-denied, malformed, drop, lose-answer,
-                                   slow (+ seconds), error (+ status, code, message)
+                                   fault: throttle, server-error, access-denied, malformed, empty, truncated, drop,
+                                   lose-answer, slow (+ seconds), page (+ status), error (+ status, code, message)
+POST /_local/clock                 {\"aheadSeconds\": 7200}   AWS refuses signatures from another time
+POST /_local/metadata              {\"path\": \"spot/instance-action\", \"text\": \"...\"}   no text: not there
+POST /_local/instance-tags         {\"team\": \"blue\"}   tags of the EC2 instance
 POST /_local/delivery              {\"delaySeconds\": 3, \"duplicate\": true, \"reorder\": true, \"loseAcks\": 2}
 POST /_local/faults/clear          {}
 POST /_local/sockets/drop          {\"which\": \"acs\"}      acs, tcs or both
@@ -118,6 +121,18 @@ fn act(shared: &Shared, path: &str, body: Value) -> Result<Value, String> {
             let request: FaultRequest = serde_json::from_value(body).map_err(|error| error.to_string())?;
             let fault = request.fault()?;
             shared.change(|state| state.faults.add(&request.operation, request.count, &fault));
+        }
+        "clock" => {
+            let ahead = body["aheadSeconds"].as_i64().ok_or("aheadSeconds: a whole number")?;
+            shared.change(|state| state.ec2.clock_ahead = ahead);
+        }
+        "metadata" => {
+            let path = body["path"].as_str().ok_or("path: a path below meta-data/")?;
+            shared.change(|state| state.ec2.set_metadata(path, body["text"].as_str().map(str::to_owned)));
+        }
+        "instance-tags" => {
+            let tags = serde_json::from_value(body).map_err(|error| error.to_string())?;
+            shared.change(|state| state.ec2.tags = tags);
         }
         "faults/clear" => shared.change(|state| state.faults.clear()),
         "delivery" => {

@@ -24,6 +24,12 @@ pub enum Fault {
     Slow(Duration),
     /// 200 with a body that is no JSON.
     Malformed,
+    /// 200 without a body.
+    Empty,
+    /// A page for people with this HTTP status, as a load balancer or a captive portal gives it.
+    Page(u16),
+    /// Half an answer, and then the connection is cut. The call has no effect.
+    Truncated,
     /// The connection is cut before the call has any effect.
     Drop,
     /// The call has its effect, then the connection is cut: the caller cannot know.
@@ -107,6 +113,9 @@ impl FaultRequest {
                 Fault::Slow(Duration::try_from_secs_f64(self.seconds).map_err(|error| format!("seconds: {error}"))?)
             }
             "malformed" => Fault::Malformed,
+            "empty" => Fault::Empty,
+            "page" => Fault::Page(self.status.filter(|status| (200..600).contains(status)).unwrap_or(503)),
+            "truncated" => Fault::Truncated,
             "drop" => Fault::Drop,
             "lose-answer" => Fault::LoseAnswer,
             "error" => Fault::Error(
@@ -116,8 +125,8 @@ impl FaultRequest {
             ),
             other => {
                 return Err(format!(
-                    "unknown fault `{other}`: use throttle, server-error, access-denied, slow (with seconds), malformed, drop, \
-                     lose-answer or error (with status, code, message)"
+                    "unknown fault `{other}`: use throttle, server-error, access-denied, slow (with seconds), malformed, empty, page \
+                     (with status), truncated, drop, lose-answer or error (with status, code, message)"
                 ));
             }
         })

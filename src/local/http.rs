@@ -6,7 +6,8 @@ use super::api::{self, ApiError};
 use super::faults::Fault;
 use super::records::Source;
 use super::server::Shared;
-use super::{acs, admin, imds, tcs};
+use super::state::now;
+use super::{acs, admin, ec2, imds, tcs};
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -111,7 +112,12 @@ async fn serve(shared: Arc<Shared>, upgrade: Upgrade, request: Request<Incoming>
         Err(_) => return Ok(json_answer(408, &json!({"message": "The request body took too long."}))),
     };
     match route(&shared, &request.map(|()| body), &upgrade, upgraded).await {
-        Reply::Answer(response) => Ok(response),
+        Reply::Answer(mut response) => {
+            if let Ok(date) = shared.read(|state| state.ec2.http_date(now())).parse() {
+                response.headers_mut().insert(header::DATE, date);
+            }
+            Ok(response)
+        }
         Reply::Cut => Err(io::Error::other("cut on purpose")),
     }
 }
@@ -128,6 +134,41 @@ async fn route(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upg
     }
 }
 
+/// One call of EC2, whose protocol is forms in and XML out.
+async fn ec2_call(shared: &Shared, request: &Request<Bytes>) -> Reply {
+    let form: Vec<(String, String)> = url::form_urlencoded::parse(request.body()).into_owned().collect();
+    let action = form.iter().find(|(name, _)| name == "Action").map_or("", |(_, action)| action.as_str());
+    let fault = shared.change(|state| state.faults.take(action));
+    let error = match &fault {
+        Some(Fault::Throttle) => Some(ApiError::new(503, "RequestLimitExceeded", "Request limit exceeded.")),
+        Some(Fault::ServerError) => Some(ApiError::new(500, "InternalError", "An internal error has occurred")),
+        Some(Fault::AccessDenied) => {
+            Some(ApiError::new(403, "UnauthorizedOperation", "You are not authorized to perform this operation."))
+        }
+        _ => None,
+    };
+    if error.is_none()
+        && let Some(reply) = refusal(shared, action, fault.as_ref()).await
+    {
+        return reply;
+    }
+    let answer = shared.change(|state| {
+        let body = form.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<serde_json::Map<_, _>>();
+        state.record_request(Source::Api, action, body.into(), shown(request.headers()));
+        let in_time = state.ec2.check_time(header_text(request.headers(), "x-amz-date"), now());
+        let answer = error.map_or(in_time, Err).and_then(|()| state.ec2.call(&shared.options.instance_id, &form));
+        if let Err(error) = &answer {
+            state.record(Source::ApiError, action, error.body());
+        }
+        answer
+    });
+    match answer {
+        Ok(_) if fault == Some(Fault::LoseAnswer) => Reply::Cut,
+        Ok(text) => Reply::Answer(typed_answer(200, "text/xml;charset=UTF-8", text)),
+        Err(error) => Reply::Answer(typed_answer(error.status, "text/xml;charset=UTF-8", ec2::error_body(&error))),
+    }
+}
+
 /// One call of a JSON API (awsJson1.1).
 async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
     let target = header_text(request.headers(), "x-amz-target");
@@ -139,9 +180,16 @@ async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
             "The request is not signed.",
         )));
     }
+    if header_text(request.headers(), "content-type").starts_with("application/x-www-form-urlencoded") {
+        return ec2_call(shared, request).await;
+    }
     let fault = shared.change(|state| state.faults.take(operation));
     if let Some(reply) = refusal(shared, operation, fault.as_ref()).await {
         return reply;
+    }
+    if let Err(error) = shared.read(|state| state.ec2.check_time(header_text(request.headers(), "x-amz-date"), now())) {
+        shared.change(|state| state.record(Source::ApiError, operation, error.body()));
+        return Reply::Answer(error_answer(&error));
     }
     let text = if request.body().is_empty() { b"{}" } else { request.body().as_ref() };
     let Ok(body @ Value::Object(_)) = serde_json::from_slice::<Value>(text) else {
@@ -187,10 +235,27 @@ async fn refusal(shared: &Shared, operation: &str, fault: Option<&Fault>) -> Opt
         }
         Fault::LoseAnswer => return None,
         Fault::Malformed => return Some(Reply::Answer(text_answer(200, "{\"this is\": not JSON"))),
+        Fault::Empty => return Some(Reply::Answer(text_answer(200, ""))),
+        Fault::Page(status) => {
+            return Some(Reply::Answer(typed_answer(
+                *status,
+                "text/html",
+                "<html><body>Sign in</body></html>".to_owned(),
+            )));
+        }
+        Fault::Truncated => return Some(Reply::Answer(half_an_answer())),
         Fault::Drop => return Some(Reply::Cut),
     };
     shared.change(|state| state.record(Source::ApiError, operation, error.body()));
     Some(Reply::Answer(error_answer(&error)))
+}
+
+/// It promises more than it gives.
+fn half_an_answer() -> Response<Body> {
+    let parts = [Ok(Bytes::from_static(b"{\"acknow")), Err(io::Error::other("cut on purpose"))];
+    let mut response = Response::new(Body::from_stream(futures_util::stream::iter(parts)));
+    response.headers_mut().insert(header::CONTENT_LENGTH, 1000.into());
+    response
 }
 
 /// One request to the metadata service.
@@ -221,11 +286,17 @@ fn websocket(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgra
     if key.is_empty() || !header_text(request.headers(), "upgrade").eq_ignore_ascii_case("websocket") {
         return refuse(400, "BadRequestException", "This is not a websocket handshake");
     }
+    if let Err(error) = shared.read(|state| state.ec2.check_time(header_text(request.headers(), "x-amz-date"), now())) {
+        return refuse(error.status, &error.code, &error.message);
+    }
     match shared.change(|state| state.faults.take(name)) {
-        Some(Fault::Drop | Fault::LoseAnswer) => return Reply::Cut,
+        Some(Fault::Drop | Fault::LoseAnswer | Fault::Truncated) => return Reply::Cut,
         Some(Fault::Error(status, code, message)) => return refuse(status, &code, &message),
         Some(Fault::AccessDenied) => return refuse(403, "AccessDeniedException", "Forbidden"),
-        Some(Fault::Malformed) => return Reply::Answer(text_answer(200, "no websocket here")),
+        Some(Fault::Malformed | Fault::Empty) => return Reply::Answer(text_answer(200, "no websocket here")),
+        Some(Fault::Page(status)) => {
+            return Reply::Answer(typed_answer(status, "text/html", "<html><body>Sign in</body></html>".to_owned()));
+        }
         Some(Fault::Throttle | Fault::ServerError | Fault::Slow(_)) => {
             return refuse(500, "ServerException", "Try again later");
         }

@@ -41,7 +41,10 @@ pub(super) fn answer(shared: &Shared, request: &Request<Bytes>) -> Response<Body
         "dynamic/instance-identity/signature" => text_answer(200, "c2lnbmF0dXJlIG9mIGVjcy1sb2NhbA=="),
         _ => path
             .strip_prefix("meta-data/")
-            .and_then(|path| meta_data(shared, path))
+            .and_then(|path| match shared.read(|state| state.ec2.metadata(path)) {
+                Some(text) => Some(text_answer(200, text)),
+                None => meta_data(shared, path),
+            })
             .unwrap_or_else(|| text_answer(404, "")),
     }
 }

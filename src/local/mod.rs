@@ -5,13 +5,14 @@
 //! no signatures. The one invariant: **state is in memory only**; when the server ends, clusters, definitions and tasks are gone.
 //!
 //! Reading order: `state` (what is known), `definition` (task definitions), `placement`, `payload` (what is sent to the
-//! agent), `tasks` (life of a task), `api` (calls), `acs` and `tcs` (websockets), `imds`, `faults`, `admin`
+//! agent), `tasks` (life of a task), `api` (calls), `acs` and `tcs` (websockets), `imds`, `ec2`, `faults`, `admin`
 //! (`/_local/`), `http` (sockets and routing), `server` (start and script it).
 
 mod acs;
 mod admin;
 mod api;
 mod definition;
+mod ec2;
 mod faults;
 mod http;
 mod imds;

@@ -314,6 +314,22 @@ impl Server {
         self.shared.change(|state| state.faults.delivery = delivery);
     }
 
+    /// Sets a path of the instance's metadata below `meta-data/`, e.g. `spot/instance-action`; `None` takes it away again.
+    pub fn set_metadata(&self, path: &str, text: Option<&str>) {
+        self.shared.change(|state| state.ec2.set_metadata(path, text.map(str::to_owned)));
+    }
+
+    /// Sets the tags of the EC2 instance.
+    pub fn set_instance_tags(&self, tags: &[(&str, &str)]) {
+        let tags = tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        self.shared.change(|state| state.ec2.tags = tags);
+    }
+
+    /// Plays an AWS whose clock is this many seconds ahead of the host's: it says so, and refuses signatures from another time.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        self.shared.change(|state| state.ec2.clock_ahead = seconds);
+    }
+
     /// Forgets all faults.
     pub fn clear_faults(&self) {
         self.shared.change(|state| state.faults.clear());

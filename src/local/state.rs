@@ -2,6 +2,7 @@
 //! messages mean in [`super::acs`]. Invariant: every collection has a named limit.
 
 use super::definition::TaskDefinition;
+use super::ec2::Ec2;
 use super::faults::Faults;
 use super::instances::{Instance, InstanceStatus};
 use super::placement::Need;
@@ -89,6 +90,7 @@ pub struct State {
     pub(super) tags: BTreeMap<String, Vec<Value>>,
     pub(super) records: Records,
     pub(super) faults: Faults,
+    pub(super) ec2: Ec2,
     /// Sequence number of payloads and manifests.
     pub(super) sequence: i64,
     pub(super) sessions: u64,
@@ -126,6 +128,7 @@ impl State {
             tags: BTreeMap::new(),
             records: Records::default(),
             faults: Faults::default(),
+            ec2: Ec2::default(),
             sequence: first_sequence(),
             sessions: 0,
             tcs_kick: (0, None),

@@ -1,40 +1,41 @@
-//! The real clock: wall time that never goes back while the process lives.
+//! The real clock: time that only goes on, evenly, while the process lives and from one process to the next.
 //!
-//! Deadlines of the core are wall times. If the wall clock is set back, deadlines would move into the future and the agent would
-//! sleep; so time is counted on from the start, and the wall clock is believed again only when it is ahead.
+//! Deadlines of the core are moments of this clock. It starts at the wall clock's time and counts from there, so a wall clock that is
+//! set (by an operator, by NTP after the start, by a host that was suspended) neither fires a clean-up early nor delays a retry. What
+//! ECS is told of is wall time: [`Clock::wall`] translates. Invariant: `now` is never before a moment it gave, or a saved one.
 
 use crate::model::Timestamp;
-use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// The wall clock being ahead by more than this is a clock that was set, not scheduling noise.
-const JUMP: Duration = Duration::from_secs(5);
-/// Longest sleep: a bound on how late a jump of the clock is noticed.
+/// Clocks apart by more than this: one was set. Less is drift and scheduling noise.
+const JUMP: u64 = 5_000;
+/// Longest sleep: a bound on how late anything unforeseen is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 
 /// Tells the time.
 #[derive(Debug)]
 pub(super) struct Clock {
-    anchor: Mutex<(Instant, Duration)>,
+    started: Instant,
+    started_at: Timestamp,
     longest_sleep: Duration,
 }
 
 impl Clock {
-    /// Starts counting. `watchdog` is the silence after which the service manager takes the agent for dead, if it watches.
-    pub(super) fn started(watchdog: Option<Duration>) -> Self {
-        Self { anchor: Mutex::new((Instant::now(), wall())), longest_sleep: longest_sleep(watchdog) }
+    /// Starts counting, not before `saved`: the last moment the process before this one wrote down. `watchdog` is the silence after
+    /// which the service manager takes the agent for dead, if it watches.
+    pub(super) fn started(saved: Timestamp, watchdog: Option<Duration>) -> Self {
+        let started_at = wall_now().max(saved);
+        Self { started: Instant::now(), started_at, longest_sleep: longest_sleep(watchdog) }
     }
 
     /// The current time.
     pub(super) fn now(&self) -> Timestamp {
-        let mut anchor = self.anchor.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let counted = anchor.1 + anchor.0.elapsed();
-        let wall = wall();
-        if wall > counted + JUMP {
-            *anchor = (Instant::now(), wall);
-            return Timestamp(wall.as_millis() as u64);
-        }
-        Timestamp(counted.as_millis() as u64)
+        Timestamp(self.started_at.0.saturating_add(self.started.elapsed().as_millis() as u64))
+    }
+
+    /// What the wall clock showed at a moment of this clock, as far as is known now.
+    pub(super) fn wall(&self, at: Timestamp) -> Timestamp {
+        on_the_wall(at, self.started_at, self.now(), wall_now())
     }
 
     /// Returns at that moment or a little later; after a while also earlier, and for `None` too. The caller looks again.
@@ -44,13 +45,25 @@ impl Clock {
     }
 }
 
+/// `at` by the wall clock, which shows `wall` where this clock shows `now`. A moment from before this process began (`started`) was
+/// told by a clock nobody can ask any more; it is believed, unless it is to come.
+fn on_the_wall(at: Timestamp, started: Timestamp, now: Timestamp, wall: Timestamp) -> Timestamp {
+    if now.0.abs_diff(wall.0) <= JUMP {
+        return at;
+    }
+    if at < started {
+        return at.min(wall);
+    }
+    Timestamp(wall.0.saturating_sub(now.since(at).0))
+}
+
 /// A third of the watchdog's patience: one late turn is not yet a dead agent, whatever the operator set `WatchdogSec` to.
 fn longest_sleep(watchdog: Option<Duration>) -> Duration {
     watchdog.map_or(LONGEST_SLEEP, |patience| LONGEST_SLEEP.min(patience / 3))
 }
 
-fn wall() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+fn wall_now() -> Timestamp {
+    Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64)
 }
 
 #[cfg(test)]
@@ -63,5 +76,36 @@ mod tests {
             let slept = longest_sleep(watchdog_s.map(Duration::from_secs));
             assert_eq!(slept, Duration::from_secs(expected_s), "WatchdogSec={watchdog_s:?}");
         }
+    }
+
+    #[test]
+    fn a_wall_clock_that_was_set_changes_what_is_said_and_not_what_is_done() {
+        const HOUR: u64 = 3_600_000;
+        let (started, now) = (10 * HOUR, 12 * HOUR);
+        // (moment, wall clock now, what ECS is told)
+        let table = [
+            (11 * HOUR, now, 11 * HOUR),
+            (11 * HOUR, now + JUMP, 11 * HOUR),     // drift
+            (11 * HOUR, now + 9 * HOUR, 20 * HOUR), // set forward: an hour ago is an hour ago
+            (11 * HOUR, now - 9 * HOUR, 2 * HOUR),  // set back
+            (9 * HOUR, now + 9 * HOUR, 9 * HOUR),   // of the process before: believed
+            (9 * HOUR, 2 * HOUR, 2 * HOUR),         // but not if it is to come
+            (11 * HOUR, 0, 0),
+        ];
+        for (at, wall, told) in table {
+            let shown = on_the_wall(Timestamp(at), Timestamp(started), Timestamp(now), Timestamp(wall));
+            assert_eq!(shown, Timestamp(told), "{at} {wall}");
+        }
+    }
+
+    #[test]
+    fn time_goes_on_from_where_the_process_before_left_it() {
+        // Its clock was a day ahead of this one.
+        let saved = Timestamp(wall_now().0 + 86_400_000);
+        let clock = Clock::started(saved, None);
+        assert!(clock.now() >= saved);
+        assert!(clock.wall(clock.now()) < saved, "ECS is told the wall clock's time");
+        let clock = Clock::started(Timestamp::default(), None);
+        assert!(clock.now() >= Timestamp(saved.0 - 86_400_000));
     }
 }

@@ -7,6 +7,7 @@ use super::startup::{self, Instance};
 use super::supervisor::PartResult;
 use crate::acs::session::{self, Timing};
 use crate::acs::{self, Incoming, Outgoing};
+use crate::aws::clock::ServiceClock;
 use crate::aws::roles::RoleKind;
 use crate::config::Config;
 use crate::ecs::endpoint::PollEndpointCache;
@@ -44,6 +45,7 @@ pub(super) fn settings(
     identity: &Identity,
     docker_version: &str,
     credentials: SharedCredentialsProvider,
+    clock: ServiceClock,
 ) -> session::Settings {
     session::Settings {
         cluster: identity.cluster.clone(),
@@ -51,7 +53,7 @@ pub(super) fn settings(
         agent_version: version::SPOKEN.to_owned(),
         agent_hash: version::COMMIT.to_owned(),
         docker_version: Some(docker_version.to_owned()),
-        websocket: websocket::Settings { region: instance.region.clone(), proxy: startup::proxy(config) },
+        websocket: websocket::Settings { region: instance.region.clone(), proxy: startup::proxy(config), clock },
         credentials,
         timing: Timing::default(),
     }
@@ -66,7 +68,7 @@ impl ControlPlane {
             let (endpoints, instance) = (self.endpoints.clone(), self.settings.container_instance.clone());
             async move {
                 let found = endpoints.get(&instance).await.map_err(|error| error.to_string())?;
-                found.acs.clone().ok_or_else(|| "DiscoverPollEndpoint names no ACS endpoint".to_owned())
+                Ok(found.acs.clone())
             }
         };
         let session = session::run(self.settings.clone(), discover, said, to_say, stop.clone());

@@ -2,6 +2,7 @@
 //!
 //! It decides nothing. Each kind of call has a bound on how many run at once; the calls themselves carry their time-outs.
 
+use super::clock::Clock;
 use crate::acs;
 use crate::aws::ecr::EcrTokens;
 use crate::aws::roles::RoleStore;
@@ -40,6 +41,8 @@ pub(super) struct Edges {
     pub(super) ecs: aws_sdk_ecs::Client,
     /// How state changes are said.
     pub(super) report: report::Settings,
+    /// Turns the core's moments into wall time.
+    pub(super) clock: Arc<Clock>,
     /// Grace of a stop when the task definition says nothing (`ECS_CONTAINER_STOP_TIMEOUT`).
     pub(super) stop_timeout: Span,
 }
@@ -116,7 +119,7 @@ impl Executor {
             }
             Effect::Report { op, change } => {
                 let reports = self.reports.clone();
-                self.run(op, reports, "report", async move { submit(&edges, &change).await });
+                self.run(op, reports, "report", async move { submit(&edges, *change).await });
             }
             Effect::Cancel { op } => {
                 if let Some(call) = self.running.remove(&op) {
@@ -216,8 +219,11 @@ async fn credentials(edges: &Edges, image: &ImageRequest) -> Result<RegistryCred
     }
 }
 
-async fn submit(edges: &Edges, change: &StateChange) -> Result<Output, OpError> {
-    report::submit(&edges.ecs, &edges.report, change).await?;
+async fn submit(edges: &Edges, mut change: StateChange) -> Result<Output, OpError> {
+    for at in [&mut change.pull_started_at, &mut change.pull_stopped_at, &mut change.execution_stopped_at] {
+        *at = at.map(|at| edges.clock.wall(at));
+    }
+    report::submit(&edges.ecs, &edges.report, &change).await?;
     tracing::info!(
         task = change.task.task_id(),
         status = change.status.backend(),

@@ -10,6 +10,7 @@ mod diagnostics;
 mod executor;
 pub mod logging;
 mod shutdown;
+mod spot;
 mod startup;
 mod supervisor;
 mod trace;
@@ -83,13 +84,19 @@ pub async fn run(config: Config, blackhole_imds: bool) -> Result<(), Fatal> {
 async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -> Result<Supervisor, Fatal> {
     let imds = aws::imds::Imds::new(startup::imds(config, blackhole_imds))
         .map_err(|error| Fatal::restartable(error.to_string()))?;
+    startup::cloud_init(config, &imds, startup::CLOUD_INIT_RESULT.as_ref()).await?;
     let mut instance = startup::instance(config, &imds).await?;
     let docker = startup::docker(config, &instance.region).await;
     let docker_version = docker.server_version().to_owned();
     let (store, loaded) = startup::state(config, &instance)?;
+    startup::warm_pool(config, &imds).await?;
     let (sdk, credentials) = startup::clients(config, &instance.region).await?;
-    let ecs = sdk.ecs(credentials.clone());
-    let identity = startup::register(config, &mut instance, &ecs, &docker, &store, loaded.identity).await?;
+    let (ecs, service_clock) = (sdk.ecs(credentials.clone()), aws::clock::ServiceClock::default());
+    let tags = startup::tags(config, &instance, &credentials, service_clock.clone()).await?;
+    let identity = startup::register(config, &mut instance, tags, &ecs, &docker, &store, loaded.identity).await?;
+    let state = engine::recover(startup::policy(config)?, loaded.host, loaded.tasks);
+    let saved = state.tasks.values().map(|task| task.known_at).max();
+    let clock = Arc::new(Clock::started(saved.unwrap_or_default(), sd_notify::watchdog_enabled()));
 
     let edges = Arc::new(Edges {
         docker,
@@ -102,12 +109,11 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
             exclude_ipv6_bindings: config.exclude_ipv6_port_binding,
             ipv6_only: false,
         },
+        clock: clock.clone(),
         stop_timeout: config.container_stop_timeout,
     });
-    let state = engine::recover(startup::policy(config)?, loaded.host, loaded.tasks);
     let (inbox, events) = mpsc::channel::<Event>(INBOX);
     let (to_acs, from_core) = mpsc::channel::<acs::Outgoing>(OUTBOX);
-    let clock = Arc::new(Clock::started(sd_notify::watchdog_enabled()));
     // What was saved is shown from the first answer on, not only after the core loop's first step.
     let (view, readers) = watch::channel(Arc::new(engine::view(&state, clock.now())));
 
@@ -121,9 +127,9 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
         clock,
     };
     let control = control_plane::ControlPlane {
-        settings: control_plane::settings(config, &instance, &identity, &docker_version, credentials),
+        settings: control_plane::settings(config, &instance, &identity, &docker_version, credentials, service_clock),
         endpoints: Arc::new(crate::ecs::endpoint::PollEndpointCache::new(
-            ecs,
+            ecs.clone(),
             identity.cluster.clone(),
             instance.zone_id.clone(),
         )),
@@ -135,7 +141,12 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
         container_instance_arn: Some(identity.container_instance_arn.clone()),
         version_text: crate::version::text(),
     };
-    Ok(supervise(core, control, from_core, edges, inbox, shown, readers, stop))
+    let spot = config.spot_draining.then(|| spot::Watch::new(imds, ecs, &identity));
+    let mut supervisor = supervise(core, control, from_core, edges, inbox, shown, readers, stop.clone());
+    if let Some(spot) = spot {
+        supervisor.part("spot", Policy::Restart, move || spot.clone().run(stop.clone()));
+    }
+    Ok(supervisor)
 }
 
 /// The operator's registry credentials; what is wrong with them is said once: here, or before by `config` when one half is missing

@@ -4,12 +4,15 @@
 //! here ends the process with the exit code the service manager knows (spec `registration.md` §1).
 
 use super::Fatal;
+use crate::aws::clock::ServiceClock;
 use crate::aws::credentials::{self, Keys};
 use crate::aws::identity::{self, SignedDocument};
-use crate::aws::imds::{self, Imds};
+use crate::aws::imds::{self, Imds, ImdsError};
+use crate::aws::lifecycle::{self, WarmPoolError};
 use crate::aws::proxy::ProxySettings;
 use crate::aws::sdk::{AgentName, Sdk};
-use crate::config::{Config, ImagePullBehavior};
+use crate::aws::tags;
+use crate::config::{Config, ImagePullBehavior, TagSource};
 use crate::docker::{self, Docker};
 use crate::ecs::attributes::{Capabilities, attributes};
 use crate::ecs::register::{self, HostResources, Registration};
@@ -18,7 +21,9 @@ use crate::model::{Secret, Span};
 use crate::store::{Identity, Loaded, Store, StoreError};
 use crate::version;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 /// The cluster an instance is in when the operator names none.
@@ -42,6 +47,66 @@ pub(super) struct Instance {
     pub(super) zone_id: String,
     /// Identity document; `None` for external instances.
     pub(super) document: Option<SignedDocument>,
+}
+
+/// Where cloud-init writes how it went.
+pub(super) const CLOUD_INIT_RESULT: &str = "/var/lib/cloud/data/result.json";
+
+/// Refuses to start where cloud-init found no user data although there is some: `ecs.config` was not written then, and the instance
+/// would join the wrong cluster (spec `registration.md` §2).
+pub(super) async fn cloud_init(config: &Config, imds: &Imds, result: &Path) -> Result<(), Fatal> {
+    let written = std::fs::read(result).ok().and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+    if config.external || written.is_none_or(|written| written["v1"]["datasource"] != "DataSourceNone") {
+        return Ok(());
+    }
+    match imds.get("user-data").await {
+        Ok(Some(data)) if !data.is_empty() => Err(Fatal::terminal(format!(
+            "cloud-init ran without a data source ({}), but this instance has user data: it was not applied",
+            result.display()
+        ))),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Waits until Auto Scaling wants the instance in service, if the operator asked for that.
+pub(super) async fn warm_pool(config: &Config, imds: &Imds) -> Result<(), Fatal> {
+    if !config.warm_pools_check {
+        return Ok(());
+    }
+    match lifecycle::in_service(imds).await {
+        Ok(()) | Err(WarmPoolError::Imds(ImdsError::Blackholed)) => Ok(()),
+        Err(error) => Err(Fatal::terminal(text(&error))),
+    }
+}
+
+/// Tags of the container instance: those of the EC2 instance, if they are wanted, and over them the operator's.
+pub(super) async fn tags(
+    config: &Config,
+    instance: &Instance,
+    credentials: &SharedCredentialsProvider,
+    clock: ServiceClock,
+) -> Result<BTreeMap<String, String>, Fatal> {
+    let mut tags = match config.propagate_tags_from {
+        TagSource::None => BTreeMap::new(),
+        TagSource::Ec2Instance if instance.id.is_empty() => {
+            return Err(Fatal::restartable(
+                "the tags of the EC2 instance are wanted, but its id is unknown".to_owned(),
+            ));
+        }
+        TagSource::Ec2Instance => {
+            let settings = tags::Settings {
+                region: instance.region.clone(),
+                endpoint_url: config.aws_endpoint_url_ec2.clone().or(config.aws_endpoint_url.clone()),
+                proxy: proxy(config),
+                user_agent: agent_name(config).plain_user_agent(),
+                clock,
+            };
+            let found = tags::of_instance(&settings, credentials, &instance.id).await;
+            found.map_err(|error| Fatal::restartable(text(&error)))?
+        }
+    };
+    tags.extend(config.container_instance_tags.clone());
+    Ok(tags)
 }
 
 /// Asks the metadata service.
@@ -208,6 +273,7 @@ pub(super) fn text(error: &dyn std::error::Error) -> String {
 pub(super) async fn register(
     config: &Config,
     instance: &mut Instance,
+    tags: BTreeMap<String, String>,
     ecs: &aws_sdk_ecs::Client,
     docker: &Docker,
     store: &Store,
@@ -220,7 +286,7 @@ pub(super) async fn register(
         resources: host_resources(config)?,
         custom_attributes: config.instance_attributes.clone(),
         attributes: attributes(&capabilities(config, docker.api_versions())),
-        tags: config.container_instance_tags.clone(),
+        tags,
         client_token: uuid::Uuid::new_v4().to_string(),
     };
     let registered = register::register(ecs, &registration)

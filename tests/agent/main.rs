@@ -29,6 +29,7 @@ mod footprint;
 mod golden;
 mod golden_docker;
 mod kill;
+mod network;
 mod registration;
 mod registries;
 mod start_stop;

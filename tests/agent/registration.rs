@@ -18,6 +18,11 @@ async fn a_refusal_ends_the_process_with_the_right_code() {
         (Fault::AccessDenied, 1),
         (error("ClusterNotFoundException", "Cluster not found."), 1),
         (Fault::Malformed, 1),
+        (Fault::Empty, 1),
+        (Fault::Page(200), 1),
+        (Fault::Page(503), 1),
+        (Fault::Truncated, 1),
+        (Fault::Drop, 1),
     ] {
         rig.server.fail_next(REGISTER, 10, &fault);
         rig.start_agent();

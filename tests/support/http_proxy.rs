@@ -18,6 +18,7 @@ pub(crate) const TLS_NAME: &str = "ecs.prox";
 pub(crate) struct HttpProxy {
     address: String,
     seen: Arc<Mutex<Vec<String>>>,
+    refusal: Arc<Mutex<Option<String>>>,
     _accepting: JoinSet<()>,
 }
 
@@ -32,10 +33,17 @@ impl HttpProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
+        let refusal = Arc::new(Mutex::new(None));
         let mut accepting = JoinSet::new();
         let key = password.map(|it| base64::engine::general_purpose::STANDARD.encode(format!("me:{it}")));
-        accepting.spawn(accept(listener, seen.clone(), key.map(|key| format!("proxy-authorization: basic {key}"))));
-        Self { address, seen, _accepting: accepting }
+        let key = key.map(|key| format!("proxy-authorization: basic {key}"));
+        accepting.spawn(accept(listener, seen.clone(), refusal.clone(), key));
+        Self { address, seen, refusal, _accepting: accepting }
+    }
+
+    /// From now on every request is answered with this (nothing: the connection is closed); `None` passes requests on again.
+    pub(crate) fn refuse_with(&self, answer: Option<&str>) {
+        *self.refusal.lock().expect("not poisoned") = answer.map(str::to_owned);
     }
 
     /// For `HTTP_PROXY`, with a password that nobody may see.
@@ -49,24 +57,38 @@ impl HttpProxy {
     }
 }
 
-async fn accept(listener: TcpListener, seen: Arc<Mutex<Vec<String>>>, key: Option<String>) {
+async fn accept(
+    listener: TcpListener,
+    seen: Arc<Mutex<Vec<String>>>,
+    refusal: Arc<Mutex<Option<String>>>,
+    key: Option<String>,
+) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        let (seen, key) = (seen.clone(), key.clone());
+        let (seen, refusal, key) = (seen.clone(), refusal.clone(), key.clone());
         connections.spawn(async move {
             // A connection ends when one side has had enough.
-            let _ = serve(client, &seen, key.as_deref()).await;
+            let _ = serve(client, &seen, &refusal, key.as_deref()).await;
         });
     }
 }
 
-async fn serve(mut client: TcpStream, seen: &Mutex<Vec<String>>, key: Option<&str>) -> std::io::Result<()> {
+async fn serve(
+    mut client: TcpStream,
+    seen: &Mutex<Vec<String>>,
+    refusal: &Mutex<Option<String>>,
+    key: Option<&str>,
+) -> std::io::Result<()> {
     let mut head = vec![0; 64 * 1024];
     let count = client.read(&mut head).await?;
     head.truncate(count);
     let text = String::from_utf8_lossy(&head).into_owned();
     let line = text.lines().next().unwrap_or_default().to_owned();
     seen.lock().expect("not poisoned").push(line.clone());
+    let refused = refusal.lock().expect("not poisoned").clone();
+    if let Some(answer) = refused {
+        return client.write_all(answer.as_bytes()).await;
+    }
     if key.is_some_and(|key| !text.lines().any(|line| line.eq_ignore_ascii_case(key))) {
         let refusal =
             b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n";

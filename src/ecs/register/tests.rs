@@ -153,6 +153,10 @@ async fn an_attribute_that_does_not_come_back_is_terminal_and_no_arn_is_not() {
     .await;
     let error = try_with(&fake, &small()).await.unwrap_err();
     assert_eq!((error.exit_code(), error.to_string().contains("ecs.os-type")), (5, true));
+    for nothing in ["", "{}", r#"{"containerInstance": null}"#] {
+        let fake = Fake::start(move |_| Answer::text(200, nothing)).await;
+        assert_eq!(try_with(&fake, &small()).await.unwrap_err().exit_code(), 1, "{nothing}");
+    }
     let fake = Fake::start(move |_| answer(json!({"attributes": [{"name": "ecs.os-type", "value": "linux"}]}))).await;
     assert_eq!(try_with(&fake, &small()).await.unwrap_err().exit_code(), 1);
 }

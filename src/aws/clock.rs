@@ -1,0 +1,119 @@
+//! The time that signatures carry: the host's, corrected by what AWS says the time is.
+//!
+//! AWS refuses a signature whose time is more than some minutes off. The SDK's clients correct themselves (a test here holds that);
+//! this is the same for requests that are signed without one: the websocket's handshake, the tags of the instance. It sets no clock
+//! and measures no durations. The invariant: the correction changes only after a refused call, so a wrong date on an answer that is
+//! good does no harm.
+
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// Seconds a signature may be off; AWS allows five minutes.
+const TOLERATED: u64 = 240;
+
+/// The time as AWS sees it. Clones share what was learnt.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceClock {
+    /// Seconds AWS is ahead of this host.
+    ahead: Arc<AtomicI64>,
+}
+
+impl ServiceClock {
+    /// The time to sign with.
+    pub fn now(&self) -> SystemTime {
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        let span = Duration::from_secs(ahead.unsigned_abs());
+        let host = SystemTime::now();
+        let corrected = if ahead < 0 { host.checked_sub(span) } else { host.checked_add(span) };
+        corrected.unwrap_or(host)
+    }
+
+    /// Looks at the HTTP status and the `Date` of an answer; true if the clocks were too far apart and the same call, signed anew, has
+    /// a chance.
+    pub fn learn(&self, status: u16, date: Option<&str>) -> bool {
+        // Time is a reason for these only: the codes differ from service to service (RequestExpired, InvalidSignatureException, …).
+        if !matches!(status, 400 | 401 | 403) {
+            return false;
+        }
+        let Some(theirs) = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok()) else { return false };
+        let theirs = theirs.secs();
+        if theirs.abs_diff(seconds(self.now())) <= TOLERATED {
+            return false;
+        }
+        let ahead = theirs.saturating_sub(seconds(SystemTime::now()));
+        self.ahead.store(ahead, Ordering::Relaxed);
+        tracing::warn!(
+            ahead_s = ahead,
+            "the clock of this host and that of AWS differ; calls are signed with the time of AWS"
+        );
+        true
+    }
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    DateTime::from(time).secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::credentials::fixed;
+    use crate::aws::fake::{Answer, Fake, Request};
+    use crate::aws::sdk::{Sdk, Settings};
+    use aws_credential_types::provider::SharedCredentialsProvider;
+    use serde_json::json;
+
+    fn http_date(ahead: i64) -> String {
+        DateTime::from_secs(seconds(SystemTime::now()) + ahead).fmt(Format::HttpDate).unwrap()
+    }
+
+    #[test]
+    fn only_a_refusal_from_another_time_is_learnt_from() {
+        // (status, hours AWS is ahead, learnt)
+        let table =
+            [(400, 3, true), (403, -3, true), (401, 1, true), (200, 3, false), (500, 3, false), (400, 0, false)];
+        for (status, hours, learnt) in table {
+            let clock = ServiceClock::default();
+            let date = http_date(hours * 3600);
+            assert_eq!(clock.learn(status, Some(&date)), learnt, "{status} {hours}");
+            let off = seconds(clock.now()) - seconds(SystemTime::now()) - if learnt { hours * 3600 } else { 0 };
+            assert!(off.abs() <= 2, "{status} {hours}: {off}");
+            assert!(!clock.learn(status, Some(&date)), "known by now: the same call is not tried for ever");
+        }
+        let clock = ServiceClock::default();
+        assert!(!clock.learn(400, None) && !clock.learn(400, Some("yesterday")));
+        // The host's clock was set right meanwhile.
+        assert!(clock.learn(403, Some(&http_date(7200))) && clock.learn(403, Some(&http_date(0))));
+        assert!((seconds(clock.now()) - seconds(SystemTime::now())).abs() <= 2);
+    }
+
+    /// An AWS that is this far ahead and believes in its clock.
+    fn strict(request: &Request, ahead: i64) -> Answer {
+        let signed = request.header("x-amz-date").unwrap().to_owned();
+        let theirs = DateTime::from_secs(seconds(SystemTime::now()) + ahead).fmt(Format::DateTime).unwrap();
+        let hour: String = theirs.chars().filter(char::is_ascii_alphanumeric).take(11).collect();
+        let answer = match signed.starts_with(&hour) {
+            true => Answer::json(200, &json!({"clusterArns": []})),
+            false => Answer::error(403, "RequestTimeTooSkewed", "The difference between the times is too large."),
+        };
+        answer.dated(http_date(ahead))
+    }
+
+    #[tokio::test]
+    async fn the_sdk_signs_a_call_of_the_wrong_time_again() {
+        for ahead in [5 * 3600, -5 * 3600] {
+            let fake = Fake::start(move |request| strict(request, ahead)).await;
+            let settings =
+                Settings { backend_host: Some(fake.url()), region: "us-west-2".to_owned(), ..Settings::default() };
+            let keys = SharedCredentialsProvider::new(fixed(&"AKID".into(), &"s".into(), &"".into()));
+            let client = Sdk::new(settings).unwrap().ecs(keys);
+            client.list_clusters().send().await.unwrap();
+            assert_eq!(fake.requests().len(), 2, "{ahead}");
+            client.list_clusters().send().await.unwrap();
+            assert_eq!(fake.requests().len(), 3, "the time is known by now");
+        }
+    }
+}

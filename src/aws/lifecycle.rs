@@ -1,0 +1,163 @@
+//! What the metadata service says of the instance's future: its place in a warm pool, and the end of a Spot instance
+//! (spec `registration.md` §7, §8).
+//!
+//! Owns the meaning of those two answers and the wait for service. What follows from an announced end is the caller's part. The
+//! invariant: an unknown answer is never taken for an announced end.
+
+use super::imds::{Imds, ImdsError};
+use reqwest::StatusCode;
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+const TARGET: &str = "meta-data/autoscaling/target-lifecycle-state";
+const SPOT: &str = "meta-data/spot/instance-action";
+const IN_SERVICE: &str = "InService";
+/// Between two questions for the lifecycle state.
+const PAUSE: Duration = Duration::from_secs(60);
+/// Questions without an answer before the instance is taken for one without an Auto Scaling group.
+const MOST_UNTOLD: u32 = 120;
+
+/// The instance does not come into service.
+#[derive(Debug, thiserror::Error)]
+pub enum WarmPoolError {
+    /// No metadata at all.
+    #[error("the lifecycle state of the instance cannot be read: {0}")]
+    Imds(#[from] ImdsError),
+    /// The metadata names no state, hours on end.
+    #[error("the instance metadata names no lifecycle state: is the instance in an Auto Scaling group?")]
+    Untold,
+}
+
+/// Returns when Auto Scaling wants the instance in service.
+pub async fn in_service(imds: &Imds) -> Result<(), WarmPoolError> {
+    in_service_asking(imds, PAUSE).await
+}
+
+async fn in_service_asking(imds: &Imds, pause: Duration) -> Result<(), WarmPoolError> {
+    let mut untold = 1;
+    let mut state = loop {
+        match imds.get(TARGET).await?.filter(|state| !state.is_empty()) {
+            Some(state) => break state,
+            None if untold == MOST_UNTOLD => return Err(WarmPoolError::Untold),
+            None => untold += 1,
+        }
+        tokio::time::sleep(pause).await;
+    };
+    while state != IN_SERVICE {
+        tracing::info!(state, "in a warm pool; registering waits for service");
+        tokio::time::sleep(pause).await;
+        match imds.get(TARGET).await {
+            Ok(told) => state = told.unwrap_or_default(),
+            Err(error) if passes(&error) => tracing::warn!(%error, "the lifecycle state is asked for again"),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn passes(error: &ImdsError) -> bool {
+    matches!(
+        error,
+        ImdsError::Status(
+            StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::INTERNAL_SERVER_ERROR
+                | StatusCode::BAD_GATEWAY
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::GATEWAY_TIMEOUT
+        )
+    )
+}
+
+/// The announced end of a Spot instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpotNotice {
+    /// `hibernate`, `stop` or `terminate`.
+    pub action: String,
+    /// When, in the words of EC2.
+    pub time: String,
+}
+
+/// The end of this Spot instance, if one is announced.
+pub async fn spot_notice(imds: &Imds) -> Result<Option<SpotNotice>, ImdsError> {
+    Ok(imds.get(SPOT).await?.as_deref().and_then(notice))
+}
+
+fn notice(text: &str) -> Option<SpotNotice> {
+    let members: Map<String, Value> = serde_json::from_str(text).ok()?;
+    let member = |name: &str| {
+        let found = members.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        found.and_then(|(_, value)| value.as_str()).map(str::to_owned)
+    };
+    let action = member("action").filter(|action| matches!(action.as_str(), "hibernate" | "stop" | "terminate"))?;
+    Some(SpotNotice { action, time: member("time").unwrap_or_default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::fake::{Answer, Fake};
+    use crate::aws::imds::Settings;
+
+    /// An IMDS that gives these answers to questions, one after the other, and then the last one for ever.
+    async fn imds(answers: &'static [(u16, &'static str)]) -> (Fake, Imds) {
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        let fake = Fake::start(move |request| match request.method.as_str() {
+            "PUT" => Answer::text(200, "token"),
+            _ => {
+                let nth = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst).min(answers.len() - 1);
+                Answer::text(answers[nth].0, answers[nth].1)
+            }
+        })
+        .await;
+        let imds = Imds::new(Settings { endpoint: Some(fake.url()), blackholed: false }).unwrap();
+        (fake, imds)
+    }
+
+    #[tokio::test]
+    async fn service_is_waited_for() {
+        let pause = Duration::from_millis(1);
+        let (fake, client) = imds(&[
+            (404, ""),
+            (200, ""),
+            (200, "Warmed:Pending"),
+            (404, ""),
+            (200, "Warmed:Stopped"),
+            (200, "InService"),
+        ])
+        .await;
+        in_service_asking(&client, pause).await.unwrap();
+        assert_eq!(fake.requests().iter().filter(|request| request.method == "GET").count(), 6);
+
+        let (fake, client) = imds(&[(404, "")]).await;
+        assert!(matches!(in_service_asking(&client, pause).await, Err(WarmPoolError::Untold)));
+        assert_eq!(fake.requests().iter().filter(|request| request.method == "GET").count(), 120);
+
+        let (_fake, client) = imds(&[(403, "")]).await;
+        assert!(matches!(in_service_asking(&client, pause).await, Err(WarmPoolError::Imds(_))));
+        let (_fake, client) = imds(&[(200, "Warmed:Pending"), (400, "")]).await;
+        assert!(matches!(in_service_asking(&client, pause).await, Err(WarmPoolError::Imds(_))));
+    }
+
+    #[tokio::test]
+    async fn a_failing_metadata_service_is_endured_once_it_has_spoken() {
+        // One question is five tries.
+        let (_fake, client) =
+            imds(&[(200, "Warmed:Pending"), (503, ""), (503, ""), (503, ""), (503, ""), (503, ""), (200, "InService")])
+                .await;
+        in_service_asking(&client, Duration::from_millis(1)).await.unwrap();
+    }
+
+    #[test]
+    fn only_a_known_action_is_an_end() {
+        let time = "2026-01-01T00:00:00Z";
+        for action in ["hibernate", "stop", "terminate"] {
+            let found = notice(&format!(r#"{{"Action":"{action}","TIME":"{time}"}}"#)).unwrap();
+            assert_eq!((found.action.as_str(), found.time.as_str()), (action, time));
+        }
+        for text in
+            ["", "[]", "{}", "<html>", r#"{"action":"rebalance"}"#, r#"{"action":"Terminate"}"#, r#"{"action":1}"#]
+        {
+            assert_eq!(notice(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Signature version 4 for the requests that go without an SDK client: the websocket's handshake and the tags of the instance.
+//!
+//! Owns the headers of one signed request. It sends nothing. The invariant: every header it gives is marked as sensitive, so none
+//! is printed.
+
+use super::clock::ServiceClock;
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use url::Url;
+
+/// What is signed, besides the credentials.
+#[derive(Clone, Copy, Debug)]
+pub struct Signed<'a> {
+    /// The time of the signature.
+    pub clock: &'a ServiceClock,
+    /// Region in the signature.
+    pub region: &'a str,
+    /// Service in the signature, e.g. `ecs`.
+    pub service: &'a str,
+    /// HTTP method.
+    pub method: &'a str,
+    /// Address.
+    pub url: &'a Url,
+    /// Body; empty if there is none.
+    pub body: &'a [u8],
+}
+
+/// It cannot be signed: a key or a text that fits into no header.
+#[derive(Debug, thiserror::Error)]
+#[error("signing: {0}")]
+pub struct SigningError(String);
+
+impl Signed<'_> {
+    /// The headers that make the request a signed one.
+    pub fn headers(self, keys: Credentials) -> Result<HeaderMap, SigningError> {
+        let failed = |error: &dyn std::error::Error| SigningError(error.to_string());
+        let identity = keys.into();
+        let parameters = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(self.region)
+            .name(self.service)
+            .time(self.clock.now())
+            .settings(SigningSettings::default())
+            .build()
+            .map_err(|error| failed(&error))?;
+        let body = SignableBody::Bytes(self.body);
+        let request = SignableRequest::new(self.method, self.url.as_str(), std::iter::empty(), body)
+            .map_err(|error| failed(&error))?;
+        let (instructions, _signature) =
+            sign(request, &parameters.into()).map_err(|error| failed(&error))?.into_parts();
+        let mut headers = HeaderMap::new();
+        for (name, value) in instructions.headers() {
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| failed(&error))?;
+            let mut value = HeaderValue::from_str(value).map_err(|error| failed(&error))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        Ok(headers)
+    }
+}

@@ -1,0 +1,124 @@
+//! What belongs to the EC2 instance beside its container instance: its tags (DescribeTags, in EC2's Query protocol), metadata that is
+//! not there by itself, and a clock that may be wrong. It owns those three and the XML. Invariant: nothing here until a script sets it.
+
+use super::api::ApiError;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Most tags and most metadata paths; later ones are dropped.
+const MAX_SET: usize = 100;
+/// Seconds a signature may be off.
+const SKEW: i64 = 300;
+
+/// The instance, as scripts set it.
+#[derive(Debug, Default)]
+pub(super) struct Ec2 {
+    /// Tags of the instance.
+    pub(super) tags: BTreeMap<String, String>,
+    /// Path below `meta-data/` to text.
+    metadata: BTreeMap<String, String>,
+    /// Seconds AWS is ahead of the host.
+    pub(super) clock_ahead: i64,
+}
+
+impl Ec2 {
+    /// Sets the text of a metadata path, or takes it away.
+    pub(super) fn set_metadata(&mut self, path: &str, text: Option<String>) {
+        match text {
+            Some(text) if self.metadata.len() < MAX_SET => self.metadata.insert(path.to_owned(), text),
+            Some(_) | None => self.metadata.remove(path),
+        };
+    }
+
+    pub(super) fn metadata(&self, path: &str) -> Option<String> {
+        self.metadata.get(path).cloned()
+    }
+
+    /// Answers a call in the Query protocol.
+    pub(super) fn call(&self, instance_id: &str, form: &[(String, String)]) -> Result<String, ApiError> {
+        let find = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        if find("Action") != Some("DescribeTags") {
+            return Err(ApiError::new(400, "InvalidAction", "Of EC2 there is DescribeTags only."));
+        }
+        let mut items = String::new();
+        let is_this_one = form.iter().any(|(_, value)| value == instance_id);
+        for (key, value) in self.tags.iter().take(MAX_SET).filter(|_| is_this_one) {
+            let (key, value) = (escaped(key), escaped(value));
+            let _ = write!(
+                items,
+                "<item><resourceId>{instance_id}</resourceId><resourceType>instance</resourceType><key>{key}</key><value>{value}</value></item>"
+            );
+        }
+        let namespace = "http://ec2.amazonaws.com/doc/2016-11-15/";
+        Ok(format!("<DescribeTagsResponse xmlns=\"{namespace}\"><tagSet>{items}</tagSet></DescribeTagsResponse>"))
+    }
+
+    /// Refuses a signature from another time, in the words of AWS. `signed` is `x-amz-date`, `now` in seconds.
+    pub(super) fn check_time(&self, signed: &str, now: f64) -> Result<(), ApiError> {
+        if self.clock_ahead == 0
+            || seconds(signed).is_some_and(|signed| (signed - now as i64 - self.clock_ahead).abs() <= SKEW)
+        {
+            return Ok(());
+        }
+        Err(ApiError::new(
+            400,
+            "InvalidSignatureException",
+            format!("Signature expired: {signed} is now too far from the time."),
+        ))
+    }
+
+    /// The time of this AWS as HTTP headers say it.
+    pub(super) fn http_date(&self, now: f64) -> String {
+        let time = aws_smithy_types::DateTime::from_secs(now as i64 + self.clock_ahead);
+        time.fmt(aws_smithy_types::date_time::Format::HttpDate).unwrap_or_default()
+    }
+}
+
+/// `20261122T043000Z` in seconds since the epoch.
+fn seconds(text: &str) -> Option<i64> {
+    let part = |range: std::ops::Range<usize>| text.get(range);
+    let (date, time) = (part(0..8)?, part(9..15)?);
+    let iso = format!("{}-{}-{}T{}:{}:{}Z", &date[..4], &date[4..6], &date[6..], &time[..2], &time[2..4], &time[4..]);
+    let parsed = aws_smithy_types::DateTime::from_str(&iso, aws_smithy_types::date_time::Format::DateTime);
+    parsed.ok().map(|time| time.secs())
+}
+
+/// An error in the Query protocol.
+pub(super) fn error_body(error: &ApiError) -> String {
+    let (code, message) = (escaped(&error.code), escaped(&error.message));
+    format!("<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors></Response>")
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_those_of_the_instance() {
+        let mut ec2 = Ec2::default();
+        ec2.tags.insert("a<b".to_owned(), "x & y".to_owned());
+        let form = |id: &str| {
+            vec![("Action".to_owned(), "DescribeTags".to_owned()), ("Filter.1.Value.1".to_owned(), id.to_owned())]
+        };
+        let own = ec2.call("i-1", &form("i-1")).unwrap();
+        assert!(own.contains("<key>a&lt;b</key><value>x &amp; y</value>"), "{own}");
+        assert!(!ec2.call("i-1", &form("i-2")).unwrap().contains("<item>"));
+        assert_eq!(ec2.call("i-1", &[]).unwrap_err().code, "InvalidAction");
+    }
+
+    #[test]
+    fn a_wrong_clock_refuses_the_right_time() {
+        const NOW: f64 = 1_700_000_000.0; // 2023-11-14T22:13:20Z
+        let mut ec2 = Ec2::default();
+        assert!(ec2.check_time("nonsense", NOW).is_ok(), "no clock was set");
+        ec2.clock_ahead = 7200;
+        assert!(ec2.check_time("20231114T221320Z", NOW).is_err());
+        assert!(ec2.check_time("20231115T001320Z", NOW).is_ok());
+        assert!(ec2.check_time("nonsense", NOW).is_err());
+        assert_eq!(ec2.http_date(NOW), "Wed, 15 Nov 2023 00:13:20 GMT");
+    }
+}

@@ -1,0 +1,221 @@
+//! The network under attack: answers that are none, a proxy that refuses, a clock that is wrong. Each failure has its outcome, what is
+//! reported is reported once and in order, and the agent answers its own questions meanwhile.
+
+use super::rig::{FOREVER, Plan, Rig, one_container};
+use super::support::http_proxy::{HttpProxy, NAME};
+use super::support::wait::until;
+use ecs_agent::local::{Fault, InstanceStatus, Source, State, TaskStatus};
+use serde_json::json;
+use std::time::Duration;
+
+const SUBMIT: &str = "SubmitTaskStateChange";
+const WHOLE_LIFE: [&str; 3] = ["PENDING", "RUNNING", "STOPPED"];
+const LOGIN: &str = "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// Runs a task that ends with this code, through whatever is in the way.
+async fn lives(rig: &Rig, image: &str, code: i64, why: &str) {
+    let arn = rig.server.run_task(&one_container(image, &format!("exit {code}"))).unwrap();
+    let task = rig.task(&arn, TaskStatus::Stopped).await;
+    assert_eq!(task.container("main").unwrap().exit_code, Some(code), "{why}");
+    let said = rig.statuses(&arn);
+    // RUNNING says all that a PENDING which could not be told would have said.
+    assert!(said == WHOLE_LIFE || said == WHOLE_LIFE[1..], "{why}: {said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_none_loses_no_report() {
+    let Some(rig) = Rig::start("answers that are none", Plan::default()).await else { return };
+    let image = rig.image();
+    let faults = [Fault::Empty, Fault::Page(200), Fault::Page(502), Fault::Page(407), Fault::Truncated];
+    for (code, fault) in (1..).zip(faults) {
+        rig.server.fail_next(SUBMIT, 2, &fault);
+        let before = rig.server.submissions().len();
+        lives(&rig, &image, code, &format!("{fault:?}")).await;
+        assert!(rig.server.submissions().len() >= before + 2, "{fault:?}");
+        let shown = rig.introspect("/v1/tasks").await;
+        assert_eq!(shown["Tasks"].as_array().unwrap().len(), code as usize, "{fault:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_ecs_tasks_go_on_and_introspection_answers() {
+    let Some(rig) = Rig::start("without ECS", Plan::default()).await else { return };
+    let image = rig.image();
+    let arn = rig.server.run_task(&one_container(&image, FOREVER)).unwrap();
+    rig.task(&arn, TaskStatus::Running).await;
+    // Nothing works any more: the connection is cut and is not made again.
+    rig.server.fail_next("*", 1000, &Fault::Drop);
+    rig.server.fail_next("acs", 1000, &Fault::Page(503));
+    rig.server.drop_sockets();
+    let metadata = rig.introspect("/v1/metadata").await;
+    assert_eq!(metadata["Cluster"], rig.cluster.name.as_str());
+    let name = rig.containers().remove(0);
+    super::support::docker::docker(&["stop", "--time", "5", &name]);
+    let shown = until("introspection to show the end", super::rig::LIMIT, async || {
+        let shown = rig.introspect(&format!("/v1/tasks?taskarn={arn}")).await;
+        (shown["KnownStatus"] == "STOPPED").then_some(shown)
+    })
+    .await;
+    assert_eq!(shown["Containers"][0]["Name"], "main");
+    assert_eq!(rig.statuses(&arn), WHOLE_LIFE[..2], "ECS has not heard of it yet");
+    rig.server.clear_faults();
+    rig.task(&arn, TaskStatus::Stopped).await;
+    assert_eq!(rig.statuses(&arn), WHOLE_LIFE);
+    lives(&rig, &image, 3, "afterwards").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_are_asked_for_until_they_are_told() {
+    let Some(mut rig) = Rig::without_agent("no endpoint", Plan::default()).await else { return };
+    for fault in [Fault::Empty, Fault::AccessDenied, Fault::Page(200), Fault::Malformed, Fault::Drop] {
+        rig.server.fail_next("DiscoverPollEndpoint", 1, &fault);
+    }
+    rig.start_agent();
+    rig.registered().await;
+    assert_eq!(rig.introspect("/v1/metadata").await["Cluster"], rig.cluster.name.as_str());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_hours_off_is_corrected_by_what_aws_says() {
+    let Some(mut rig) = Rig::without_agent("wrong clock", Plan::default()).await else { return };
+    let image = rig.image();
+    rig.server.set_clock_ahead(5 * 3600);
+    rig.start_agent();
+    rig.registered().await;
+    lives(&rig, &image, 1, "five hours behind").await;
+    // Both clocks are set right; then AWS is behind, and the connection is made again under that time.
+    for (code, ahead) in [(2, 0), (3, -7200)] {
+        rig.server.set_clock_ahead(ahead);
+        let connects = |state: &State| state.records().filter(|r| r.source == Source::AcsConnect).count();
+        let before = rig.server.read(connects);
+        rig.server.drop_sockets();
+        rig.wait("a new connection", |state| (connects(state) > before).then_some(())).await;
+        lives(&rig, &image, code, &format!("AWS is {ahead} s ahead")).await;
+    }
+    assert!(rig.log().contains("signed with the time of AWS"), "{}", rig.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_refuses_or_is_gone_is_outlived() {
+    const MARKER: &str = "hunter2-of-the-proxy";
+    let Some(mut rig) = Rig::without_agent("refusing proxy", Plan::default()).await else { return };
+    let proxy = HttpProxy::start().await;
+    let port = rig.server.url().rsplit(':').next().unwrap().to_owned();
+    for (name, value) in [
+        ("HTTP_PROXY", proxy.url(MARKER)),
+        ("ECS_BACKEND_HOST", format!("http://{NAME}:{port}")),
+        ("NO_PROXY", String::new()),
+    ] {
+        rig.environment.push((name.to_owned(), value));
+    }
+    // At the start: somebody has to start the agent again.
+    for answer in [LOGIN, ""] {
+        proxy.refuse_with(Some(answer));
+        rig.start_agent();
+        assert_eq!(rig.ended().code(), Some(1), "{}", rig.log());
+    }
+    proxy.refuse_with(None);
+    rig.start_agent();
+    rig.registered().await;
+    let image = rig.image();
+    lives(&rig, &image, 1, "through the proxy").await;
+    // Later: what is to be said waits.
+    let arn = rig.server.run_task(&one_container(&image, FOREVER)).unwrap();
+    rig.task(&arn, TaskStatus::Running).await;
+    for answer in [LOGIN, ""] {
+        proxy.refuse_with(Some(answer));
+        let before = proxy.seen().len();
+        rig.server.drop_sockets();
+        until("refused connections", super::rig::LIMIT, async || (proxy.seen().len() > before + 1).then_some(())).await;
+        rig.introspect("/v1/metadata").await;
+    }
+    super::support::docker::docker(&["stop", "--time", "5", &rig.containers().remove(0)]);
+    proxy.refuse_with(None);
+    rig.task(&arn, TaskStatus::Stopped).await;
+    assert_eq!(rig.statuses(&arn), WHOLE_LIFE);
+    assert!(!rig.log().contains(MARKER), "the proxy's password is not logged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_announced_end_of_a_spot_instance_drains_it() {
+    let plan = Plan { environment: &[("ECS_ENABLE_SPOT_INSTANCE_DRAINING", "true")], ..Plan::default() };
+    let Some(rig) = Rig::start("spot", plan).await else { return };
+    let status = |state: &State| state.instances()[0].status;
+    rig.server.set_metadata("spot/instance-action", Some("<html>Sign in</html>"));
+    let looks = |state: &State| state.records().filter(|r| r.name == "meta-data/spot/instance-action").count();
+    let before = rig.server.read(looks);
+    rig.wait("two more looks", |state| (looks(state) >= before + 2).then_some(())).await;
+    assert_eq!(rig.server.read(status), InstanceStatus::Active, "that was no notice");
+    rig.server.fail_next("UpdateContainerInstancesState", 2, &Fault::AccessDenied);
+    rig.server.set_metadata("spot/instance-action", Some(r#"{"action": "terminate", "time": "2026-01-01T00:00:00Z"}"#));
+    rig.wait("the instance to drain", |state| (status(state) == InstanceStatus::Draining).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_of_the_ec2_instance_are_those_of_the_container_instance() {
+    let mut environment = vec![("ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM", "ec2_instance")];
+    environment.push(("ECS_CONTAINER_INSTANCE_TAGS", r#"{"team": "blue", "own": "1"}"#));
+    let plan = Plan { environment: &environment, ..Plan::default() };
+    let Some(mut rig) = Rig::without_agent("EC2 tags", plan).await else { return };
+    rig.environment.push(("AWS_ENDPOINT_URL_EC2".to_owned(), rig.server.url()));
+    rig.server.set_instance_tags(&[("team", "red"), ("Name", "a & b"), ("aws:autoscaling:groupName", "x")]);
+    rig.server.fail_next("DescribeTags", 1, &Fault::AccessDenied);
+    rig.start_agent();
+    assert_eq!(rig.ended().code(), Some(1), "{}", rig.log());
+    assert!(rig.log().contains("UnauthorizedOperation"), "{}", rig.log());
+    rig.server.fail_next("DescribeTags", 2, &Fault::Throttle);
+    rig.start_agent();
+    rig.registered().await;
+    let call = rig.server.read(|state| {
+        let register = |r: &&ecs_agent::local::Record| r.source == Source::Api && r.name == "RegisterContainerInstance";
+        state.records().rfind(register).unwrap().body["tags"].clone()
+    });
+    let expected = [("Name", "a & b"), ("own", "1"), ("team", "blue")];
+    assert_eq!(call, json!(expected.map(|(key, value)| json!({"key": key, "value": value}))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_in_a_warm_pool_registers_when_it_comes_into_service() {
+    let plan = Plan { environment: &[("ECS_WARM_POOLS_CHECK", "true")], ..Plan::default() };
+    let Some(mut rig) = Rig::without_agent("warm pool", plan).await else { return };
+    let target = "autoscaling/target-lifecycle-state";
+    rig.server.set_metadata(target, Some("Warmed:Stopped"));
+    rig.start_agent();
+    until("it to wait", super::rig::LIMIT, async || rig.log().contains("Warmed:Stopped").then_some(())).await;
+    assert_eq!(rig.server.read(|state| state.instances().len()), 0);
+    rig.kill();
+    rig.server.set_metadata(target, Some("InService"));
+    rig.start_agent();
+    rig.registered().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_in_the_place_of_the_metadata_does_not_cost_the_state() {
+    let keys = [("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "secret")];
+    let Some(mut rig) = Rig::start("page for metadata", Plan { environment: &keys, ..Plan::default() }).await else {
+        return;
+    };
+    let arn = rig.server.run_task(&one_container(&rig.image(), FOREVER)).unwrap();
+    rig.task(&arn, TaskStatus::Running).await;
+    assert!(rig.terminate().success());
+    // Token, id and zone are each asked five times.
+    rig.server.fail_next("imds", 11, &Fault::Page(200));
+    rig.start_agent();
+    rig.registered().await;
+    let shown = rig.introspect(&format!("/v1/tasks?taskarn={arn}")).await;
+    assert_eq!(shown["KnownStatus"], "RUNNING");
+    assert_eq!(rig.server.read(|state| state.instances().len()), 1, "the same container instance");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_ten_reports_at_a_time_wait_for_each_other() {
+    let Some(rig) = Rig::start("slow ECS", Plan::default()).await else { return };
+    let image = rig.image();
+    rig.server.fail_next(SUBMIT, 30, &Fault::Slow(Duration::from_millis(300)));
+    let tasks: Vec<_> = (0..12).map(|_| rig.server.run_task(&one_container(&image, "exit 4")).unwrap()).collect();
+    for arn in &tasks {
+        rig.task(arn, TaskStatus::Stopped).await;
+        let said = rig.statuses(arn);
+        assert!(said == WHOLE_LIFE || said == WHOLE_LIFE[1..], "{said:?}");
+    }
+}
