@@ -8,13 +8,12 @@
 pub(crate) mod fake;
 
 use crate::aws::proxy::ProxySettings;
-use crate::aws::{install_tls, transport};
+use crate::aws::signing::Signing;
+use crate::aws::transport::{self, NoClient};
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4;
 use reqwest::StatusCode;
-use reqwest::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE};
-use std::time::{Duration, SystemTime};
+use reqwest::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
+use std::time::Duration;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -117,27 +116,8 @@ fn as_http(url: &Url) -> Result<Url, ConnectError> {
 }
 
 fn signed_headers(region: &str, url: &Url, keys: aws_credential_types::Credentials) -> Result<HeaderMap, ConnectError> {
-    let unusable = |error: &dyn std::error::Error| ConnectError::Unusable(format!("signing: {error}"));
-    let identity = keys.into();
-    let parameters = v4::SigningParams::builder()
-        .identity(&identity)
-        .region(region)
-        .name("ecs")
-        .time(SystemTime::now())
-        .settings(SigningSettings::default())
-        .build()
-        .map_err(|error| unusable(&error))?;
-    let request = SignableRequest::new("GET", url.as_str(), std::iter::empty(), SignableBody::empty())
-        .map_err(|error| unusable(&error))?;
-    let (instructions, _signature) = sign(request, &parameters.into()).map_err(|error| unusable(&error))?.into_parts();
-    let mut headers = HeaderMap::new();
-    for (name, value) in instructions.headers() {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| unusable(&error))?;
-        let mut value = header_value(value)?;
-        value.set_sensitive(true);
-        headers.insert(name, value);
-    }
-    Ok(headers)
+    let signing = Signing { region, service: "ecs", keys };
+    signing.headers("GET", url, &[], b"").map_err(|error| ConnectError::Unusable(error.to_string()))
 }
 
 fn header_value(text: &str) -> Result<HeaderValue, ConnectError> {
@@ -146,25 +126,10 @@ fn header_value(text: &str) -> Result<HeaderValue, ConnectError> {
 
 /// One client for one connection: the connection leaves it with the upgrade, so there is no pool to share.
 fn http_client(settings: &Settings, url: &Url) -> Result<reqwest::Client, ConnectError> {
-    install_tls();
-    let mut builder = reqwest::Client::builder()
-        .http1_only()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(STEP);
-    let proxy = settings.proxy.for_url(url);
-    let proxy_is_tls = proxy.is_some_and(|proxy| proxy.expose().starts_with("https://"));
-    if url.scheme() == "http" && !proxy_is_tls {
-        // No TLS on this way: do not load (or ask for) CA certificates.
-        builder = builder.tls_certs_only([]);
-    }
-    if let Some(proxy) = proxy {
-        // The error would quote the address, which may carry a password.
-        let proxy = reqwest::Proxy::all(transport::with_scheme(proxy.expose()))
-            .map_err(|_| ConnectError::Unusable("the proxy address is not a URL".to_owned()))?;
-        builder = builder.proxy(proxy);
-    }
-    builder.build().map_err(network)
+    transport::one_way_client(url, &settings.proxy, STEP).map_err(|error| match error {
+        NoClient::Proxy => ConnectError::Unusable(error.to_string()),
+        NoClient::Tls(error) => network(error),
+    })
 }
 
 async fn check_handshake(

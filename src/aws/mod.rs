@@ -1,22 +1,26 @@
 //! AWS at the edge: who this instance is, with which credentials it speaks, and the one way an SDK client is made.
 //!
-//! Owns IMDS, the instance's credential chain, the in-memory store of task and execution role credentials, ECR tokens, proxies
-//! and the back-off that network callers share. It does not know tasks, the engine or the configuration: settings come in as
-//! small structs. The one invariant: no secret leaves this module except inside a signed request or a `model::Secret`.
+//! Owns IMDS, the instance's credential chain, the in-memory store of task and execution role credentials, ECR tokens, registry
+//! credentials in Secrets Manager, proxies and the back-off that network callers share. It does not know tasks, the engine or the
+//! configuration: settings come in as small structs. The one invariant: no secret leaves this module except inside a signed request or a `model::Secret`.
 //!
-//! Reading order: [`sdk`], [`credentials`], [`roles`], [`imds`], [`identity`], [`ecr`], [`proxy`], [`transport`], [`backoff`].
+//! Reading order: [`sdk`], [`credentials`], [`roles`], [`imds`], [`identity`], [`ecr`], [`registry_secret`],
+//! [`json_call`] (services without an SDK crate), [`proxy`], [`transport`], [`backoff`].
 
 pub mod backoff;
+mod cache;
 pub mod credentials;
 pub mod ecr;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod identity;
 pub mod imds;
+pub mod json_call;
 pub mod proxy;
+pub mod registry_secret;
 pub mod roles;
-
 pub mod sdk;
+pub(crate) mod signing;
 pub mod transport;
 
 /// Makes ring the process-wide TLS provider; does nothing when one is installed already.

@@ -14,12 +14,24 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use std::sync::Arc;
+use std::time::Duration;
 use url::Url;
 
 /// A proxy address that cannot be used. The address itself is left out: it may carry a password.
 #[derive(Debug, thiserror::Error)]
 #[error("the {0} address is not a URL")]
 pub struct BadProxy(&'static str);
+
+/// Why a client for one address cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoClient {
+    /// Its proxy's address, left out since it may carry a password.
+    #[error("the proxy address is not a URL")]
+    Proxy,
+    /// TLS is not usable, for want of CA certificates most likely.
+    #[error("TLS is not usable")]
+    Tls(#[source] reqwest::Error),
+}
 
 /// A client that goes through the proxies of `settings`.
 pub fn http_client(settings: &ProxySettings) -> Result<SharedHttpClient, BadProxy> {
@@ -50,6 +62,32 @@ pub fn direct_client() -> SharedHttpClient {
 /// `host:port` is a common way to write a proxy; it means http.
 pub(crate) fn with_scheme(address: &str) -> String {
     if address.contains("://") { address.to_owned() } else { format!("http://{address}") }
+}
+
+/// A client for requests to this address that no SDK makes, through its proxy. It keeps no pool beyond its own life.
+pub(crate) fn one_way_client(
+    url: &Url,
+    proxies: &ProxySettings,
+    connect: Duration,
+) -> Result<reqwest::Client, NoClient> {
+    super::install_tls();
+    let mut builder = reqwest::Client::builder()
+        .http1_only()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(connect);
+    let proxy = proxies.for_url(url);
+    let proxy_is_tls = proxy.is_some_and(|proxy| proxy.expose().starts_with("https://"));
+    if url.scheme() == "http" && !proxy_is_tls {
+        // No TLS on this way: do not load (or ask for) CA certificates.
+        builder = builder.tls_certs_only([]);
+    }
+    if let Some(proxy) = proxy {
+        // The error would quote the address, which may carry a password.
+        let proxy = reqwest::Proxy::all(with_scheme(proxy.expose())).map_err(|_| NoClient::Proxy)?;
+        builder = builder.proxy(proxy);
+    }
+    builder.build().map_err(NoClient::Tls)
 }
 
 fn pool(proxy: ProxyConfig) -> SharedHttpClient {

@@ -61,6 +61,7 @@ impl Attribute {
 pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     let supports = |version: &str| capabilities.docker_api_versions.iter().any(|known| known == version);
     let mut names: Vec<String> = Vec::new();
+    names.push("ecs.capability.private-registry-authentication.secretsmanager".to_owned());
     names.push("ecs.capability.ecr-endpoint".to_owned());
     names.push("ecs.capability.container-ordering".to_owned());
     names.push("ecs.capability.full-sync".to_owned());
@@ -113,8 +114,7 @@ mod tests {
     }
 
     /// What the reference advertised in the recording and this version does not, with the reason.
-    const NOT_YET: [(&str, &str); 24] = [
-        ("ecs.capability.private-registry-authentication.secretsmanager", "Secrets Manager credentials are refused"),
+    const NOT_YET: [(&str, &str); 23] = [
         ("ecs.capability.secrets.ssm.environment-variables", "secrets are refused"),
         ("ecs.capability.secrets.ssm.bootstrap.log-driver", "secrets are refused"),
         ("ecs.capability.secrets.asm.environment-variables", "secrets are refused"),

@@ -97,7 +97,10 @@ async fn both_formats_open_one_registry_and_several() {
     }
     rig.start_agent();
     let said = everything_said(&rig).await;
-    assert!(said.contains(&format!("source=\"{host}\"")), "the log names the entry that was used");
+    assert!(
+        said.contains(&format!("source=\"ECS_ENGINE_AUTH_DATA entry {host}\"")),
+        "the log names the entry that was used"
+    );
     assert_nowhere(&said, "me", PASSWORD);
     assert_nowhere(&said, "you", OTHER_PASSWORD);
     images_gone(&[&mine, &yours]);
