@@ -60,11 +60,13 @@ impl Attribute {
 /// All capability attributes, in order; and after them those that describe the operating system.
 pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     let supports = |version: &str| capabilities.docker_api_versions.iter().any(|known| known == version);
-    let mut names: Vec<String> = Vec::new();
-    names.push("ecs.capability.private-registry-authentication.secretsmanager".to_owned());
-    names.push("ecs.capability.ecr-endpoint".to_owned());
-    names.push("ecs.capability.container-ordering".to_owned());
-    names.push("ecs.capability.full-sync".to_owned());
+    let always = [
+        "ecs.capability.private-registry-authentication.secretsmanager",
+        "ecs.capability.ecr-endpoint",
+        "ecs.capability.container-ordering",
+        "ecs.capability.full-sync",
+    ];
+    let mut names: Vec<String> = always.map(str::to_owned).to_vec();
     if !capabilities.privileged_disabled {
         names.push("com.amazonaws.ecs.capability.privileged-container".to_owned());
     }
