@@ -90,7 +90,7 @@ pub async fn connect(
     let keys = keys.await.map_err(|_| ConnectError::TimedOut(CREDENTIALS))?.map_err(ConnectError::Credentials)?;
     let key = generate_key();
     let Settings { region, clock, .. } = settings;
-    let signed = Signed { clock, region, service: "ecs", method: "GET", url: &url, body: &[] };
+    let signed = Signed { clock, region, service: "ecs", method: "GET", url: &url, headers: &[], body: &[] };
     let mut headers = signed.headers(keys).map_err(|error| ConnectError::Unusable(error.to_string()))?;
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));

@@ -6,7 +6,7 @@
 use super::unsupported;
 use super::wire;
 use crate::model::task::{
-    Condition, Dependency, EcrAuth, EngineSettings, Environment, HostMount, Link, PortMapping, RegistryAuth,
+    Condition, Dependency, EcrAuth, EngineSettings, Environment, HostMount, Link, PortMapping, RegistryAuth, SecretAuth,
 };
 use crate::model::{ContainerName, ContainerSpec, CredentialsId, Protocol, Span, TaskArn, TaskSpec, TaskStatus};
 use serde_json::{Map, Value};
@@ -245,15 +245,25 @@ fn mount(point: &wire::MountPoint, volumes: &BTreeMap<&str, &str>) -> Result<Hos
     })
 }
 
+/// Compat: an unknown type counts as none.
 fn registry_auth(wire: Option<wire::RegistryAuthentication>) -> Result<RegistryAuth, String> {
-    let Some(wire) = wire.filter(|wire| wire.kind == "ecr") else { return Ok(RegistryAuth::Engine) };
-    let data = wire.ecr_auth_data.ok_or("dockerauth: missing container's ecr auth data")?;
-    Ok(RegistryAuth::Ecr(EcrAuth {
-        registry_id: data.registry_id,
-        region: data.region,
-        endpoint_override: data.endpoint_override,
-        use_execution_role: data.use_execution_role,
-    }))
+    let Some(wire) = wire else { return Ok(RegistryAuth::Engine) };
+    match wire.kind.as_str() {
+        "ecr" => {
+            let data = wire.ecr_auth_data.ok_or("dockerauth: missing container's ecr auth data")?;
+            Ok(RegistryAuth::Ecr(EcrAuth {
+                registry_id: data.registry_id,
+                region: data.region,
+                endpoint_override: data.endpoint_override,
+                use_execution_role: data.use_execution_role,
+            }))
+        }
+        "asm" => {
+            let data = wire.asm_auth_data.ok_or("dockerauth: missing container's asm auth data")?;
+            Ok(RegistryAuth::Secret(SecretAuth { secret: data.credentials_parameter, region: data.region }))
+        }
+        _ => Ok(RegistryAuth::Engine),
+    }
 }
 
 #[cfg(test)]

@@ -51,7 +51,6 @@ fn in_volume(volume: &wire::Volume) -> Option<String> {
 }
 
 fn in_container(container: &wire::Container) -> Option<String> {
-    let registry = container.registry_authentication.as_ref();
     let checks = [
         (!container.environment_files.is_empty(), "an environment file"),
         (!container.secrets.is_empty(), "a secret"),
@@ -66,7 +65,6 @@ fn in_container(container: &wire::Container) -> Option<String> {
         (!container.credential_specs.is_empty(), "a credential spec"),
         (container.restart_policy.enabled, "a restart policy"),
         (!container.logs_auth_strategy.is_empty(), "a log driver with the execution role"),
-        (registry.is_some_and(|registry| registry.kind == "asm"), "registry authentication with Secrets Manager"),
     ];
     checks.iter().find(|(found, _)| *found).map(|(_, what)| (*what).to_owned())
 }

@@ -380,6 +380,14 @@ pub(super) struct RegistryAuthentication {
     #[serde(rename = "type")]
     pub(super) kind: String,
     pub(super) ecr_auth_data: Option<EcrAuthData>,
+    pub(super) asm_auth_data: Option<AsmAuthData>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct AsmAuthData {
+    pub(super) credentials_parameter: String,
+    pub(super) region: String,
 }
 
 #[derive(Default, Deserialize)]

@@ -1,54 +1,66 @@
 //! Registry credentials from Amazon ECR (spec `images.md` §6.1).
 //!
-//! Owns the token cache and the texts customers see when a token cannot be had. It pulls nothing. The invariant: at most
-//! a hundred tokens are kept, and none is handed out in its last half hour.
+//! Owns how long a token is used and the texts customers see when one cannot be had. It pulls nothing. The invariant: at most
+//! a hundred tokens are kept, and none is handed out in its last half hour while ECR gives new ones.
 
 use super::backoff;
+use super::cache::{Cache, Kept};
 use super::credentials;
 use super::roles::RoleCredentials;
 use super::sdk::Sdk;
 use crate::model::task::EcrAuth;
-use crate::model::{Failure, RegistryCredentials, Secret};
+use crate::model::{Failure, FailureKind, RegistryCredentials, Secret};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::operation::RequestId;
 use aws_sdk_ecr::operation::get_authorization_token::GetAuthorizationTokenError;
 use aws_sdk_ecr::types::AuthorizationData;
 use base64::Engine as _;
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// The failure's name in ECS.
 const NAME: &str = "CannotPullECRContainerError";
-/// Tokens kept; the one that ends first leaves.
+/// Tokens kept; the least recently used one leaves.
 const CACHE_LIMIT: usize = 100;
 /// No token is kept longer, whatever it says.
 const MAX_AGE: Duration = Duration::from_secs(12 * 3600);
 /// A token is not used in its last 30 to 60 minutes; the random part keeps a fleet from refreshing at once.
 const MARGIN: Duration = Duration::from_secs(30 * 60);
+/// While ECR cannot be asked, a token is used until this long before its end: a pull takes a while.
+const LAST_RESORT: Duration = Duration::from_secs(5 * 60);
 
 /// Gets and keeps tokens.
 #[derive(Debug)]
 pub struct EcrTokens {
     sdk: Sdk,
     instance: SharedCredentialsProvider,
-    cache: Mutex<BTreeMap<Key, Kept>>,
+    cache: Cache<Key, Token>,
 }
 
 /// `<credentialsId><roleArn>-<region>-<registryId>-<endpointOverride>` of the reference, as fields.
 type Key = (String, String, EcrAuth);
 
-#[derive(Debug)]
-struct Kept {
+#[derive(Clone, Debug)]
+struct Token {
     credentials: RegistryCredentials,
-    ends: SystemTime,
+    /// `None`: nothing to go by, so it serves one pull.
+    ends: Option<SystemTime>,
+}
+
+impl Kept for Token {
+    fn is_fresh(&self) -> bool {
+        self.ends.is_some_and(|ends| SystemTime::now() + MARGIN + backoff::uniform(MARGIN) < ends)
+    }
+
+    fn outlives(&self, failure: &Failure) -> bool {
+        failure.kind == FailureKind::Retryable && self.ends.is_some_and(|ends| SystemTime::now() + LAST_RESORT < ends)
+    }
 }
 
 impl EcrTokens {
     /// Tokens asked for with the instance's credentials unless the task's execution role is to be used.
     pub fn new(sdk: Sdk, instance: SharedCredentialsProvider) -> Self {
-        Self { sdk, instance, cache: Mutex::new(BTreeMap::new()) }
+        Self { sdk, instance, cache: Cache::new(CACHE_LIMIT) }
     }
 
     /// Credentials for the registry of `auth`. `execution_role` is looked at only if `auth` asks for it; `image` is for error texts.
@@ -67,9 +79,11 @@ impl EcrTokens {
             Some(role) => (role.id.0.clone(), role.role_arn.clone(), auth.clone()),
             None => (String::new(), String::new(), auth.clone()),
         };
-        if let Some(credentials) = self.kept(&key) {
-            return Ok(credentials);
-        }
+        let token = self.cache.get(&key, self.fetch(auth, image, role)).await?;
+        Ok(token.credentials)
+    }
+
+    async fn fetch(&self, auth: &EcrAuth, image: &str, role: Option<&RoleCredentials>) -> Result<Token, Failure> {
         let provider = match role {
             Some(role) => SharedCredentialsProvider::new(credentials::fixed(
                 &role.access_key_id,
@@ -88,32 +102,24 @@ impl EcrTokens {
             let message = format!("unexpected number of results in AuthorizationData ({})", data.len());
             return Err(Failure::permanent(NAME, message));
         };
-        let credentials = decode(data, image)?;
-        self.keep(key, &credentials, data);
-        Ok(credentials)
+        let ends = data.expires_at.and_then(|ends| SystemTime::try_from(ends).ok());
+        let ends = ends.map(|ends| ends.min(SystemTime::now() + MAX_AGE));
+        Ok(Token { credentials: decode(data, image)?, ends })
     }
+}
 
-    fn kept(&self, key: &Key) -> Option<RegistryCredentials> {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = cache.get(key)?;
-        if SystemTime::now() + MARGIN + backoff::uniform(MARGIN) < kept.ends {
-            return Some(kept.credentials.clone());
-        }
-        cache.remove(key);
-        None
-    }
-
-    fn keep(&self, key: Key, credentials: &RegistryCredentials, data: &AuthorizationData) {
-        // No end given: nothing to go by, so the token serves this one pull.
-        let Some(ends) = data.expires_at.and_then(|ends| SystemTime::try_from(ends).ok()) else { return };
-        let ends = ends.min(SystemTime::now() + MAX_AGE);
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if cache.len() >= CACHE_LIMIT && !cache.contains_key(&key) {
-            let first = cache.iter().min_by_key(|(_, kept)| kept.ends).map(|(key, _)| key.clone());
-            first.and_then(|key| cache.remove(&key));
-        }
-        cache.insert(key, Kept { credentials: credentials.clone(), ends });
-    }
+/// The registry behind a host such as `123456789012.dkr.ecr.eu-west-1.amazonaws.com`, to be asked as the instance.
+pub fn registry_called(host: &str) -> Option<EcrAuth> {
+    let (account, rest) = host.split_once(".dkr.")?;
+    let (kind, rest) = rest.split_once('.')?;
+    let (region, domain) = rest.split_once('.')?;
+    let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+    let is_ecr = matches!(kind, "ecr" | "ecr-fips") && !region.is_empty() && domain.contains('.');
+    (is_account && is_ecr).then(|| EcrAuth {
+        registry_id: account.to_owned(),
+        region: region.to_owned(),
+        ..EcrAuth::default()
+    })
 }
 
 fn usable(role: &RoleCredentials) -> Result<&RoleCredentials, Failure> {
@@ -257,7 +263,7 @@ mod tests {
             let auth = EcrAuth { registry_id: number.to_string(), ..auth(&fake, false) };
             tokens.credentials(&auth, IMAGE, None).await.unwrap();
         }
-        assert_eq!(tokens.cache.lock().unwrap().len(), CACHE_LIMIT);
+        assert_eq!(tokens.cache.len(), CACHE_LIMIT);
     }
 
     #[tokio::test]
@@ -301,10 +307,56 @@ mod tests {
         assert!(fake.requests().is_empty());
     }
 
+    #[test]
+    fn a_host_of_ecr_names_its_registry() {
+        let table = [
+            ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", Some("eu-west-1")),
+            ("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com", Some("us-gov-west-1")),
+            ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", Some("cn-north-1")),
+            ("123456789012.dkr.s3.eu-west-1.amazonaws.com", None),
+            ("me.dkr.ecr.eu-west-1.amazonaws.com", None),
+            ("docker.io", None),
+        ];
+        for (host, region) in table {
+            let found = registry_called(host);
+            assert_eq!(found.as_ref().map(|auth| auth.region.as_str()), region, "{host}");
+            assert!(found.is_none_or(|auth| auth.registry_id == "123456789012" && !auth.use_execution_role));
+        }
+    }
+
     #[tokio::test]
     async fn throttling_is_worth_a_retry() {
         let fake = fake(|_| Answer::error(400, "ThrottlingException", "Rate exceeded")).await;
         let failure = tokens().credentials(&auth(&fake, false), IMAGE, None).await.unwrap_err();
         assert_eq!(failure.kind, crate::model::FailureKind::Retryable);
+    }
+
+    #[tokio::test]
+    async fn pulls_at_the_same_time_share_one_call() {
+        let fake = fake(|_| Answer::json(200, &granted(12 * 3600))).await;
+        let (tokens, auth) = (tokens(), auth(&fake, false));
+        let ask = || tokens.credentials(&auth, IMAGE, None);
+        let (first, second, third) = tokio::join!(ask(), ask(), ask());
+        assert!(first.is_ok() && first == second && second == third);
+        assert_eq!(fake.requests().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_token_in_its_last_hour_serves_while_ecr_is_away_but_not_when_it_refuses() {
+        for (lifetime, status, code, serves) in [
+            (20 * 60, 500, "ServerException", true),
+            (60, 500, "ServerException", false),
+            (20 * 60, 400, "AccessDeniedException", false),
+        ] {
+            let fake = fake(move |request| match request.number {
+                0 => Answer::json(200, &granted(lifetime)),
+                _ => Answer::error(status, code, "away"),
+            })
+            .await;
+            let tokens = tokens();
+            tokens.credentials(&auth(&fake, false), IMAGE, None).await.unwrap();
+            let again = tokens.credentials(&auth(&fake, false), IMAGE, None).await;
+            assert_eq!(again.is_ok(), serves, "{lifetime} {code}: {again:?}");
+        }
     }
 }

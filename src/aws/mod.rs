@@ -1,13 +1,15 @@
 //! AWS at the edge: who this instance is, with which credentials it speaks, and the one way an SDK client is made.
 //!
-//! Owns IMDS, the instance's credential chain, the in-memory store of task and execution role credentials, ECR tokens, proxies
-//! and the back-off that network callers share. It does not know tasks, the engine or the configuration: settings come in as
-//! small structs. The one invariant: no secret leaves this module except inside a signed request or a `model::Secret`.
+//! Owns IMDS, the instance's credential chain, the in-memory store of task and execution role credentials, ECR tokens, registry
+//! credentials in Secrets Manager, proxies and the back-off that network callers share. It does not know tasks, the engine or the
+//! configuration: settings come in as small structs. The one invariant: no secret leaves this module except inside a signed request or
+//! a `model::Secret`.
 //!
 //! Reading order: [`sdk`], [`clock`], [`credentials`], [`roles`], [`imds`], [`identity`], [`lifecycle`], [`tags`], [`signature`],
-//! [`ecr`], [`proxy`], [`transport`], [`backoff`].
+//! [`ecr`], [`registry_secret`], [`json_call`] (services without an SDK crate), [`proxy`], [`transport`], [`backoff`].
 
 pub mod backoff;
+mod cache;
 pub mod clock;
 pub mod credentials;
 pub mod ecr;
@@ -15,8 +17,10 @@ pub mod ecr;
 pub(crate) mod fake;
 pub mod identity;
 pub mod imds;
+pub mod json_call;
 pub mod lifecycle;
 pub mod proxy;
+pub mod registry_secret;
 pub mod roles;
 pub mod sdk;
 pub mod signature;

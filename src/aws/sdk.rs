@@ -4,6 +4,7 @@
 //! no call. The invariant: no client exists without an explicit HTTP client and a pinned behaviour version, since the SDK's own
 //! defaults are compiled out.
 
+use super::clock::ServiceClock;
 use super::proxy::ProxySettings;
 use super::transport::{self, BadProxy};
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -39,10 +40,14 @@ pub struct Settings {
     pub endpoint_url_ecs: Option<String>,
     /// `AWS_ENDPOINT_URL_ECR`.
     pub endpoint_url_ecr: Option<String>,
+    /// `AWS_ENDPOINT_URL_SECRETS_MANAGER`.
+    pub endpoint_url_secrets_manager: Option<String>,
     /// Ask for dual-stack endpoints (IPv6-only instances).
     pub dual_stack: bool,
     /// Ask for FIPS endpoints.
     pub fips: bool,
+    /// The time to sign with where the SDK does not sign.
+    pub clock: ServiceClock,
     /// Proxies.
     pub proxy: ProxySettings,
     /// What the agent calls itself.
@@ -96,7 +101,7 @@ fn first_of<const N: usize>(candidates: [&Option<String>; N]) -> Option<String> 
 /// Makes SDK clients.
 #[derive(Clone, Debug)]
 pub struct Sdk {
-    settings: Settings,
+    pub(super) settings: Settings,
     http: SharedHttpClient,
 }
 
@@ -110,6 +115,16 @@ impl Sdk {
     /// The HTTP client all clients share.
     pub fn http(&self) -> SharedHttpClient {
         self.http.clone()
+    }
+
+    /// The address that replaces the Secrets Manager endpoint, if any.
+    pub(super) fn secrets_manager_endpoint(&self) -> Option<String> {
+        first_of([&self.settings.endpoint_url_secrets_manager, &self.settings.endpoint_url])
+    }
+
+    /// The time to sign with where the SDK does not sign.
+    pub fn clock(&self) -> ServiceClock {
+        self.settings.clock.clone()
     }
 
     /// A client of the ECS API.
@@ -153,6 +168,8 @@ impl Sdk {
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
             .timeout_config(timeouts(ECR_ATTEMPT))
             .interceptor(UserAgent(self.settings.agent.plain_user_agent()));
+        // Whatever replaces the endpoint, no variant is asked for beside it: an override of the payload may be one already
+        // (`https://ecr-fips.…`), and FIPS with a given address is an error of the SDK.
         match self.settings.ecr_endpoint(endpoint_override) {
             Some(endpoint) => config.set_endpoint_url(Some(endpoint)),
             None => {
@@ -224,5 +241,7 @@ mod tests {
         let settings = Settings { endpoint_url: Some("http://all".to_owned()), ..Settings::default() };
         assert_eq!(settings.ecr_endpoint("ecr.example.com").as_deref(), Some("https://ecr.example.com"));
         assert_eq!(settings.ecr_endpoint("").as_deref(), Some("http://all"));
+        let fips = settings.ecr_endpoint("https://ecr-fips.us-east-1.amazonaws.com");
+        assert_eq!(fips.as_deref(), Some("https://ecr-fips.us-east-1.amazonaws.com"));
     }
 }

@@ -1,4 +1,5 @@
-//! Signature version 4 for the requests that go without an SDK client: the websocket's handshake and the tags of the instance.
+//! Signature version 4 for the requests that go without an SDK client: the websocket's handshake, the tags of the instance, and the
+//! calls of [`super::json_call`].
 //!
 //! Owns the headers of one signed request. It sends nothing. The invariant: every header it gives is marked as sensitive, so none
 //! is printed.
@@ -23,6 +24,8 @@ pub struct Signed<'a> {
     pub method: &'a str,
     /// Address.
     pub url: &'a Url,
+    /// Headers of the request that the signature covers too.
+    pub headers: &'a [(&'a str, String)],
     /// Body; empty if there is none.
     pub body: &'a [u8],
 }
@@ -46,7 +49,8 @@ impl Signed<'_> {
             .build()
             .map_err(|error| failed(&error))?;
         let body = SignableBody::Bytes(self.body);
-        let request = SignableRequest::new(self.method, self.url.as_str(), std::iter::empty(), body)
+        let headers = self.headers.iter().map(|(name, value)| (*name, value.as_str()));
+        let request = SignableRequest::new(self.method, self.url.as_str(), headers, body)
             .map_err(|error| failed(&error))?;
         let (instructions, _signature) =
             sign(request, &parameters.into()).map_err(|error| failed(&error))?.into_parts();

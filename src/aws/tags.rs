@@ -104,7 +104,7 @@ async fn ask(
     let failed = |may_pass: bool| move |error: &dyn std::error::Error| Failed { why: error.to_string(), may_pass };
     let keys = credentials.provide_credentials().await.map_err(|error| failed(false)(&error))?;
     let Settings { clock, region, proxy, user_agent, .. } = settings;
-    let signed = Signed { clock, region, service: "ec2", method: "POST", url, body: body.as_bytes() };
+    let signed = Signed { clock, region, service: "ec2", method: "POST", url, headers: &[], body: body.as_bytes() };
     let headers = signed.headers(keys).map_err(|error| failed(false)(&error))?;
     let client = transport::reqwest_builder(proxy, url).map_err(|error| failed(false)(&error))?;
     let client = client.timeout(ATTEMPT).build().map_err(|error| failed(false)(&error))?;

@@ -8,8 +8,9 @@
 use super::kind::{Kind, Limit};
 use Group::{Aws, Ecr, Images, Init, Logging, Network, Proxies, Resources, State, Timeouts};
 use Kind::{
-    AnyCase, Choice, Cidrs, Decimal, DockerHost, Duration, Endpoint, Integer, List, Map, Names, PortRange, Ports,
-    Proxy, Rates, Secret, SecretJson, Switch, Text, TextOrEmpty, Trimmed, TrimmedChoice, TrimmedInteger, Unsigned16,
+    AnyCase, Choice, Cidrs, Decimal, DockerHost, Duration, Endpoint, Integer, List, Map, Mirrors, Names, PortRange,
+    Ports, Proxy, Rates, Secret, SecretJson, Switch, Text, TextOrEmpty, Trimmed, TrimmedChoice, TrimmedInteger,
+    Unsigned16,
 };
 use Limit::{Any, AtLeast, DefaultBelow, DefaultOutside, Signed};
 
@@ -149,7 +150,8 @@ pub const KEYS: &[Key] = &[
     key("ECS_DETAILED_OS_FAMILY", TextOrEmpty, "LINUX", ID, "Value of the attribute ecs.os-type-detailed; set but empty: not sent."),
 
     key("ECS_ENGINE_AUTH_TYPE", TrimmedChoice(&["docker", "dockercfg"]), "", Ecr, "Form of ECS_ENGINE_AUTH_DATA."),
-    key("ECS_ENGINE_AUTH_DATA", SecretJson, "", Ecr, "Registry credentials as JSON, never shown."),
+    key("ECS_ENGINE_AUTH_DATA", SecretJson, "", Ecr, "Registry credentials as JSON, or credHelpers and credsStore; never shown."),
+    key("ECS_IMAGE_REGISTRY_MIRRORS", Mirrors, "", Ecr, "Where images of a registry are pulled from first; their names stay. Not for images with own credentials."),
 
     key("AWS_ENDPOINT_URL", Endpoint, "", Aws, "Endpoint of every AWS service that has no own one.").fatal(),
     key("AWS_ENDPOINT_URL_ECS", Endpoint, "", Aws, "Endpoint of the ECS API; ECS_BACKEND_HOST goes before it.").fatal(),
@@ -158,7 +160,7 @@ pub const KEYS: &[Key] = &[
     key("AWS_ENDPOINT_URL_EC2", Endpoint, "", Aws, "Endpoint of the EC2 API (tags).").fatal(),
     key("AWS_ENDPOINT_URL_S3", Endpoint, "", Aws, "Endpoint of S3 (environment files).").later().fatal(),
     key("AWS_ENDPOINT_URL_SSM", Endpoint, "", Aws, "Endpoint of Systems Manager (secrets).").later().fatal(),
-    key("AWS_ENDPOINT_URL_SECRETS_MANAGER", Endpoint, "", Aws, "Endpoint of Secrets Manager.").later().fatal(),
+    key("AWS_ENDPOINT_URL_SECRETS_MANAGER", Endpoint, "", Aws, "Endpoint of Secrets Manager.").fatal(),
     key("AWS_ACCESS_KEY_ID", Secret, "", Aws, "Access key; none: the SDK's chain (profile, web identity, container, instance role)."),
     key("AWS_SECRET_ACCESS_KEY", Secret, "", Aws, "Secret access key."),
     key("AWS_SESSION_TOKEN", Secret, "", Aws, "Session token of temporary keys."),

@@ -39,6 +39,8 @@ pub enum Kind {
     Names,
     /// JSON object of texts.
     Map,
+    /// JSON object: a registry's host, and the host with or without a path that stands in its place.
+    Mirrors,
     /// JSON array of network ranges.
     Cidrs,
     /// Comma-separated list, white space kept.
@@ -115,6 +117,7 @@ impl Kind {
             Self::Ports => ports(raw, default),
             Self::Names => names(raw, default),
             Self::Map => map(raw),
+            Self::Mirrors => mirrors(raw),
             Self::Cidrs => cidrs(raw),
             Self::List => json(&raw.split(',').collect::<Vec<_>>()),
             Self::Choice(words) => choice(raw, words),
@@ -136,7 +139,9 @@ impl Kind {
     /// The shape of a text that was not taken, fit for a log.
     pub(super) fn shape(self, raw: &str) -> String {
         match self {
-            Self::SecretJson | Self::Ports | Self::Names | Self::Map | Self::Cidrs => problem::json_shape(raw),
+            Self::SecretJson | Self::Ports | Self::Names | Self::Map | Self::Mirrors | Self::Cidrs => {
+                problem::json_shape(raw)
+            }
             _ => problem::shape(raw),
         }
     }
@@ -159,6 +164,9 @@ impl Kind {
             Self::Ports => "a JSON array of ports such as [22,80]".to_owned(),
             Self::Names => "a JSON array of texts such as [\"a\",\"b\"]".to_owned(),
             Self::Map => "a JSON object of texts such as {\"key\":\"value\"}".to_owned(),
+            Self::Mirrors => {
+                "a JSON object of registry hosts such as {\"docker.io\":\"mirror.example.com/hub\"}".to_owned()
+            }
             Self::Cidrs => "a JSON array of network ranges such as [\"10.0.0.0/8\"]".to_owned(),
             Self::List => "a comma-separated list without spaces".to_owned(),
             Self::Choice(words) | Self::TrimmedChoice(words) | Self::AnyCase(words) => {
@@ -326,6 +334,22 @@ fn map(raw: &str) -> Parsed {
             json(&members.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect::<BTreeMap<_, _>>())
         }
         Err(_) => Rejected,
+    }
+}
+
+/// Each part must be fit for an image's name, or every pull would fail.
+fn mirrors(raw: &str) -> Parsed {
+    let fits = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-:".contains(c));
+    let is_host = |text: &str| fits(text) && (text.contains(['.', ':']) || text == "localhost");
+    let is_path = |text: &str| text.split('/').all(|part| !part.is_empty() && fits(part) && !part.contains(':'));
+    let is_place = |text: &str| match text.trim_end_matches('/').split_once('/') {
+        Some((host, path)) => is_host(host) && is_path(path),
+        None => is_host(text.trim_end_matches('/')),
+    };
+    match serde_json::from_str::<BTreeMap<String, String>>(raw) {
+        Ok(members) if members.is_empty() => Unset,
+        Ok(members) if members.iter().all(|(host, place)| is_host(host) && is_place(place)) => json(&members),
+        Ok(_) | Err(_) => Rejected,
     }
 }
 

@@ -52,6 +52,9 @@ pub struct Config {
     /// A well-formed JSON document, verbatim. Its form is checked where it is used.
     #[serde(rename = "ecs_engine_auth_data", default, deserialize_with = "secret")]
     pub engine_auth_data: Option<Secret>,
+    /// Hosts of registries, and what stands in their place.
+    #[serde(rename = "ecs_image_registry_mirrors", default, deserialize_with = "from_json")]
+    pub image_registry_mirrors: BTreeMap<String, String>,
 
     /// Endpoint of every AWS service without an own one, with scheme.
     #[serde(rename = "aws_endpoint_url")]
@@ -65,6 +68,9 @@ pub struct Config {
     /// Endpoint of the ECR API, with scheme.
     #[serde(rename = "aws_endpoint_url_ecr")]
     pub aws_endpoint_url_ecr: Option<String>,
+    /// Endpoint of Secrets Manager, with scheme.
+    #[serde(rename = "aws_endpoint_url_secrets_manager")]
+    pub aws_endpoint_url_secrets_manager: Option<String>,
     /// Instance metadata service, with scheme.
     #[serde(rename = "aws_ec2_metadata_service_endpoint")]
     pub imds_endpoint: String,

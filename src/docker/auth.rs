@@ -1,13 +1,14 @@
 //! The operator's registry credentials: `ECS_ENGINE_AUTH_TYPE` and `ECS_ENGINE_AUTH_DATA` (spec `config.md` §3).
 //!
-//! Owns parsing and the choice for an image. It does not fetch tokens (ECR is `aws`). Nothing here is fatal: what cannot be used is
-//! named and skipped. Invariant: problems and `Debug` name registries, never an account name or a password.
+//! Owns parsing and the choice for an image: an entry with a password, or a program that knows it ([`super::credential_helper`]). It
+//! does not fetch tokens (ECR is `aws`). Nothing in the document is fatal: what cannot be used is named and skipped. Invariant: problems and `Debug` name registries, never an account name or a password.
 //!
 //! More is accepted than by the reference, since these are the traps people fall into: the `{"auths": …}` wrapper of
-//! `~/.docker/config.json`, `auth` under either type, and every usual spelling of Docker Hub.
+//! `~/.docker/config.json` with its `credHelpers` and `credsStore`, `auth` under either type, and every usual spelling of Docker Hub.
 
+use super::credential_helper as helper;
 use super::reference::host_and_path;
-use crate::model::{RegistryCredentials, Secret};
+use crate::model::{Failure, RegistryCredentials, Secret};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -27,16 +28,39 @@ const HUB_KEYS: [&str; 7] = [
     "registry-1.docker.io",
 ];
 const HUB_HOSTS: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
+/// What Docker's client calls Docker Hub when it asks a helper.
+const HUB_FOR_HELPERS: &str = "https://index.docker.io/v1/";
+/// The failure's name in ECS.
+const HELPER_ERROR: &str = "CannotPullContainerAuthError";
 
 /// Credentials by registry, as the operator gave them.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct AuthMap(BTreeMap<String, RegistryCredentials>);
+pub struct AuthMap {
+    entries: BTreeMap<String, RegistryCredentials>,
+    /// Programs that know the password of one registry.
+    helpers: BTreeMap<String, String>,
+    /// The program that is asked for all registries that are not named.
+    store: Option<String>,
+}
 
 impl fmt::Debug for AuthMap {
     /// Registries only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.entries.keys().chain(self.helpers.keys())).finish()
     }
+}
+
+/// Who has the credentials for an image.
+#[derive(Debug, PartialEq, Eq)]
+enum Source<'a> {
+    /// An entry of the document, and its key.
+    Entry(&'a str, &'a RegistryCredentials),
+    /// The program named for this registry.
+    Helper(&'a str),
+    /// The program named for all registries.
+    Store(&'a str),
+    /// Nobody: anonymous.
+    Nobody,
 }
 
 /// One entry in the document. Texts become [`Secret`]s or are zeroed when it is dropped.
@@ -75,58 +99,139 @@ impl AuthMap {
                 false
             }
         };
-        let entries = if known_type { entries(data.expose(), &mut problems) } else { Document::new() };
+        let document = if known_type { document(data.expose(), &mut problems) } else { Document::new() };
+        let (helpers, store) = programs(&document, &mut problems);
+        let has_programs = store.is_some() || !helpers.is_empty();
         let mut map = BTreeMap::new();
-        for (key, raw) in entries {
+        for (key, raw) in entries(document, &mut problems) {
             match credentials(&key, raw.get(), auth_type) {
                 Ok(credentials) => {
                     if map.insert(normalised(&key).to_owned(), credentials).is_some() {
                         problems.push(format!("registry {:?} is named twice: one of the entries is used", shown(&key)));
                     }
                 }
+                // Docker's client leaves an empty entry for what a program knows.
+                Err(NO_CREDENTIALS) if has_programs => {}
                 Err(problem) => problems.push(format!("registry {:?}: {problem}: entry ignored", shown(&key))),
             }
         }
-        (Self(map), problems)
+        (Self { entries: map, helpers, store }, problems)
     }
 
-    /// Credentials for an image, and the key they were found under. No entry: anonymous.
+    /// Credentials for an image, and where they come from, for the log.
     ///
+    /// # Errors
+    /// The program named for the registry does not give them. One that is asked for all registries may fail: it would stand between
+    /// a task and its public image.
+    pub async fn credentials(&self, image: &str) -> Result<(RegistryCredentials, String), Failure> {
+        let (host, _) = host_and_path(without_tag(image));
+        let registry = if is_hub(host) { HUB_FOR_HELPERS } else { host };
+        let anonymous = |why: String| Ok((RegistryCredentials::default(), format!("anonymous: {why}")));
+        let (program, is_named) = match self.source(image) {
+            Source::Entry(key, credentials) => {
+                return Ok((credentials.clone(), format!("ECS_ENGINE_AUTH_DATA entry {}", shown(key))));
+            }
+            Source::Nobody => return anonymous(format!("no entry for {host}")),
+            Source::Helper(program) => (program, true),
+            Source::Store(program) => (program, false),
+        };
+        let member = if is_named { "credHelpers" } else { "credsStore" };
+        match helper::ask(program, registry, helper::LIMIT).await {
+            Ok(Some(credentials)) => Ok((credentials, format!("{program} for {registry} ({member})"))),
+            Ok(None) => anonymous(format!("{program} has nothing for {registry} ({member})")),
+            Err(error) if is_named => Err(Failure::permanent(HELPER_ERROR, format!("{program}: {error}"))),
+            Err(error) => anonymous(format!("{program}: {error} ({member})")),
+        }
+    }
+
+    /// The operator named this image's registry: there is an entry for it, or a program.
+    pub fn names(&self, image: &str) -> bool {
+        matches!(self.source(image), Source::Entry(..) | Source::Helper(_))
+    }
+
+    /// A program for the registry goes before an entry, as with Docker's client, and the program for all registries comes last.
+    fn source(&self, image: &str) -> Source<'_> {
+        let (host, _) = host_and_path(without_tag(image));
+        let helper = if is_hub(host) {
+            HUB_KEYS.into_iter().find_map(|key| self.helpers.get(key))
+        } else {
+            self.helpers.get(host)
+        };
+        if let Some(program) = helper {
+            return Source::Helper(program);
+        }
+        match (self.entry(image, host), &self.store) {
+            (Some((key, credentials)), _) => Source::Entry(key, credentials),
+            (None, Some(program)) => Source::Store(program),
+            (None, None) => Source::Nobody,
+        }
+    }
+
     /// The longest key that begins the image reference; the bare host is the shortest of these. For compatibility a key of the same
     /// host that does not begin the reference is taken when it is the only one of that host.
-    pub fn select(&self, image: &str) -> (RegistryCredentials, Option<String>) {
-        let (host, _) = host_and_path(without_tag(image));
-        let key = if HUB_HOSTS.contains(&host) {
-            HUB_KEYS.into_iter().find(|key| self.0.contains_key(*key))
+    fn entry(&self, image: &str, host: &str) -> Option<(&str, &RegistryCredentials)> {
+        let key = if is_hub(host) {
+            HUB_KEYS.into_iter().find(|key| self.entries.contains_key(*key))
         } else {
-            let mut same_host = self.0.keys().map(String::as_str).filter(|key| key.split('/').next() == Some(host));
+            let mut same_host =
+                self.entries.keys().map(String::as_str).filter(|key| key.split('/').next() == Some(host));
             let begins = same_host.clone().filter(|key| image.starts_with(key)).max_by_key(|key| key.len());
             begins.or_else(|| same_host.next().filter(|_| same_host.next().is_none()))
         };
-        match key.and_then(|key| self.0.get_key_value(key)) {
-            Some((key, credentials)) => (credentials.clone(), Some(key.clone())),
-            None => (RegistryCredentials::default(), None),
-        }
+        self.entries.get_key_value(key?).map(|(key, credentials)| (key.as_str(), credentials))
     }
 
     /// The registries there are credentials for.
     pub fn registries(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.entries.keys().chain(self.helpers.keys()).map(String::as_str)
     }
 }
 
-/// The entries of the document, unwrapped from `auths` if need be.
-fn entries<'a>(data: &'a str, problems: &mut Vec<String>) -> Document<'a> {
-    let not_an_object = "ECS_ENGINE_AUTH_DATA is not a JSON object of registries: credentials ignored";
-    let Ok(document) = serde_json::from_str::<Document<'a>>(data) else {
-        problems.push(not_an_object.to_owned());
-        return Document::new();
-    };
-    for member in ["credHelpers", "credsStore"] {
-        if document.contains_key(member) {
-            problems.push(format!("ECS_ENGINE_AUTH_DATA has {member}: credential helpers are not supported"));
+/// It is one of the names of Docker Hub.
+pub(super) fn is_hub(host: &str) -> bool {
+    HUB_HOSTS.contains(&host)
+}
+
+fn document<'a>(data: &'a str, problems: &mut Vec<String>) -> Document<'a> {
+    serde_json::from_str(data).unwrap_or_else(|_| {
+        let problem = "ECS_ENGINE_AUTH_DATA is not a JSON object of registries: credentials ignored";
+        problems.push(problem.to_owned());
+        Document::new()
+    })
+}
+
+/// The programs of `credHelpers` by registry, and the one of `credsStore`.
+fn programs(document: &Document<'_>, problems: &mut Vec<String>) -> (BTreeMap<String, String>, Option<String>) {
+    let mut helpers = BTreeMap::new();
+    if let Some(raw) = document.get("credHelpers") {
+        match serde_json::from_str::<BTreeMap<String, String>>(raw.get()) {
+            Ok(names) => {
+                for (key, name) in names {
+                    match helper::program(&name) {
+                        Some(program) => drop(helpers.insert(normalised(&key).to_owned(), program)),
+                        None => {
+                            problems.push(format!("credHelpers of {:?} is no name of a helper: ignored", shown(&key)))
+                        }
+                    }
+                }
+            }
+            Err(_) => problems.push("credHelpers is not a JSON object of names: ignored".to_owned()),
         }
     }
+    let store = document.get("credsStore").and_then(|raw| {
+        let name = serde_json::from_str::<String>(raw.get()).unwrap_or_default();
+        let program = helper::program(&name);
+        // The client writes an empty name for "none".
+        if program.is_none() && raw.get() != "\"\"" {
+            problems.push("credsStore is no name of a helper: ignored".to_owned());
+        }
+        program
+    });
+    (helpers, store)
+}
+
+/// The entries of the document, unwrapped from `auths` if need be.
+fn entries<'a>(document: Document<'a>, problems: &mut Vec<String>) -> Document<'a> {
     match document.get("auths").map(|inner| serde_json::from_str::<Document<'a>>(inner.get())) {
         Some(Ok(inner)) => inner,
         Some(Err(_)) => {
@@ -138,6 +243,8 @@ fn entries<'a>(data: &'a str, problems: &mut Vec<String>) -> Document<'a> {
         None => document.into_iter().filter(|(key, _)| key != "credHelpers" && key != "credsStore").collect(),
     }
 }
+
+const NO_CREDENTIALS: &str = "it has neither auth, nor username and password, nor a token";
 
 fn credentials(key: &str, raw: &str, auth_type: &str) -> Result<RegistryCredentials, &'static str> {
     let mut entry: Entry = serde_json::from_str(raw).map_err(|_| "it is not an object of texts")?;
@@ -152,7 +259,7 @@ fn credentials(key: &str, raw: &str, auth_type: &str) -> Result<RegistryCredenti
         entry.password.zeroize();
         (entry.username, entry.password) = (Some(username), Some(password));
     } else if !plain && !has_token {
-        return Err("it has neither auth, nor username and password, nor a token");
+        return Err(NO_CREDENTIALS);
     }
     let server = entry.serveraddress.take().filter(|address| !address.is_empty());
     Ok(RegistryCredentials {
@@ -200,6 +307,14 @@ mod tests {
         map.registries().collect()
     }
 
+    /// The entry for an image and its key.
+    fn select(map: &AuthMap, image: &str) -> (RegistryCredentials, Option<String>) {
+        match map.source(image) {
+            Source::Entry(key, credentials) => (credentials.clone(), Some(key.to_owned())),
+            Source::Helper(_) | Source::Store(_) | Source::Nobody => (RegistryCredentials::default(), None),
+        }
+    }
+
     #[test]
     fn both_types_take_auth_plain_members_and_the_wrapper() {
         // dTpwOnc= is "u:p:w".
@@ -216,14 +331,14 @@ mod tests {
         for (auth_type, document) in documents {
             let (map, problems) = parse(auth_type, document);
             assert_eq!(problems, Vec::<String>::new(), "{document}");
-            let (found, key) = map.select("r.io/app:1");
+            let (found, key) = select(&map, "r.io/app:1");
             assert_eq!((found.username.as_str(), found.password.expose()), ("u", "p:w"), "{document}");
             assert_eq!(key.as_deref(), Some("r.io"));
         }
         let (map, problems) = parse("docker", r#"{"r.io": {"identitytoken": "t"}, "s.io": {"registrytoken": "b"}}"#);
         assert!(problems.is_empty());
-        assert_eq!(map.select("r.io/a").0.identity_token.expose(), "t");
-        assert_eq!(map.select("s.io/a").0.registry_token.expose(), "b");
+        assert_eq!(select(&map, "r.io/a").0.identity_token.expose(), "t");
+        assert_eq!(select(&map, "s.io/a").0.registry_token.expose(), "b");
     }
 
     #[test]
@@ -242,7 +357,9 @@ mod tests {
             ("docker", r#"{"a": {"password": {"x": "hunter2"}}}"#, vec![], "\"a\": it is not an object of texts"),
             ("docker", r#"{"a": {}}"#, vec![], "\"a\": it has neither auth"),
             ("docker", r#"{"https://me:hunter2@a": {}}"#, vec![], "\"a\": it has neither auth"),
-            ("docker", r#"{"credsStore": "hunter2", "b": {"auth": "dTpw"}}"#, vec!["b"], "credential helpers"),
+            ("docker", r#"{"credsStore": "../hunter2", "b": {"auth": "dTpw"}}"#, vec!["b"], "credsStore is no name"),
+            ("docker", r#"{"credHelpers": {"a": "/hunter2", "b": "x"}}"#, vec!["b"], "credHelpers of \"a\" is no name"),
+            ("docker", r#"{"credHelpers": "hunter2"}"#, vec![], "credHelpers is not a JSON object"),
             ("hunter2", r#"{"b": {"auth": "dTpw"}}"#, vec![], "neither docker nor dockercfg"),
             ("", r#"{"b": {"auth": "dTpw"}}"#, vec![], "without ECS_ENGINE_AUTH_TYPE"),
         ];
@@ -284,18 +401,47 @@ mod tests {
             (&[], "r.io/app", None),
         ];
         for (keys, image, wanted) in table {
-            let map = AuthMap(keys.iter().map(|key| entry(key)).collect());
-            let (found, key) = map.select(image);
+            let map = AuthMap { entries: keys.iter().map(|key| entry(key)).collect(), ..AuthMap::default() };
+            let (found, key) = select(&map, image);
             assert_eq!(key.as_deref(), wanted, "{keys:?} {image}");
             assert_eq!(found.username, wanted.unwrap_or_default());
         }
+    }
+
+    #[test]
+    fn programs_stand_beside_entries() {
+        let document = r#"{
+            "auths": {"r.io": {"auth": "dTpw"}, "https://index.docker.io/v1/": {}, "h.io": {"auth": "dTpw"}},
+            "credHelpers": {"h.io": "pass", "https://index.docker.io/v1/": "hub"}, "credsStore": "ecr-login"
+        }"#;
+        let (map, problems) = parse("dockercfg", document);
+        assert_eq!(problems, Vec::<String>::new(), "the empty entry is what Docker's client writes");
+        assert_eq!(map.source("h.io/app:1"), Source::Helper("docker-credential-pass"));
+        assert_eq!(map.source("busybox"), Source::Helper("docker-credential-hub"));
+        assert!(matches!(map.source("r.io/app"), Source::Entry("r.io", _)));
+        assert_eq!(map.source("other.io/app"), Source::Store("docker-credential-ecr-login"));
+        assert!(map.names("busybox") && map.names("r.io/app") && !map.names("other.io/app"));
+        let (map, problems) = parse("docker", r#"{"credsStore": ""}"#);
+        assert_eq!((map.source("a.io/b"), problems), (Source::Nobody, vec![]));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_fails_the_registry_it_is_named_for_and_no_other() {
+        let document = r#"{"credHelpers": {"h.io": "of-nobody"}, "credsStore": "of-nobody-else"}"#;
+        let (map, _) = parse("docker", document);
+        let failure = map.credentials("h.io/app").await.unwrap_err().to_string();
+        let wanted = "CannotPullContainerAuthError: docker-credential-of-nobody: it cannot be started: ";
+        assert!(failure.starts_with(wanted), "{failure}");
+        let (credentials, source) = map.credentials("busybox").await.unwrap();
+        assert!(credentials.is_anonymous());
+        assert!(source.starts_with("anonymous: docker-credential-of-nobody-else: it cannot be started: "), "{source}");
     }
 
     proptest::proptest! {
         #[test]
         fn never_panics(auth_type in "(docker|dockercfg|)", data in "[\\[\\]{}\":,a-zA-Z0-9=/. ]{0,80}", image in "\\PC{0,40}") {
             let (map, _) = parse(&auth_type, &data);
-            let _ = map.select(&image);
+            let _ = select(&map, &image);
         }
 
         #[test]
@@ -303,7 +449,7 @@ mod tests {
             let auth = STANDARD.encode(format!("{user}:{password}"));
             let (map, problems) = parse("dockercfg", &format!(r#"{{"r.io": {{"auth": "{auth}"}}}}"#));
             proptest::prop_assert!(problems.is_empty());
-            let (found, _) = map.select("r.io/a");
+            let (found, _) = select(&map, "r.io/a");
             proptest::prop_assert_eq!((found.username, found.password.expose()), (user, password.as_str()));
         }
     }

@@ -4,16 +4,19 @@
 //! create, start or stop, no status of a task. Invariant: every call has a limit in time, and is safe to repeat.
 //!
 //! Changes go through bollard; looks go through `read`, which survives values it has not heard of. Reading order: `create` and
-//! `observe` (pure translation), `container` (the operations), `pull` and `image`, [`events`], [`auth`], [`error`].
+//! `observe` (pure translation), `container` (the operations), `pull` and `image`, [`events`], [`auth`] and
+//! `credential_helper`, `mirror`, [`error`].
 
 pub mod auth;
 mod backoff;
 mod container;
 mod create;
+mod credential_helper;
 pub mod error;
 pub mod events;
 mod image;
 mod merge;
+mod mirror;
 mod observe;
 mod ports;
 mod progress;
@@ -26,6 +29,7 @@ pub use auth::AuthMap;
 pub use error::DockerError;
 pub use events::Notice;
 pub use image::ImageFacts;
+pub use mirror::{Mirrors, registry_of};
 
 use crate::model::Span;
 use error::within;

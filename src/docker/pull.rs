@@ -108,7 +108,7 @@ impl Docker {
     }
 
     /// Gives what was pulled by digest the name the task uses.
-    async fn tag(&self, source: &str, target: &Reference<'_>, image: &str) -> Result<(), Failure> {
+    pub(super) async fn tag(&self, source: &str, target: &Reference<'_>, image: &str) -> Result<(), Failure> {
         let options = TagImageOptions {
             repo: Some(target.name.to_owned()),
             tag: Some(target.tag.unwrap_or("latest").to_owned()),

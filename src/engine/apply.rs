@@ -299,6 +299,11 @@ fn image_completed(
             }
         }
         Outcome::Done(Output::Nothing | Output::Seen(_) | Output::Inventory(_)) => {}
+        Outcome::Failed(failure) if failure.kind == FailureKind::EndsTask => {
+            // Not even a cached image serves: the reference asks for such credentials before anything else.
+            desired::end(task, &failure.message);
+            return;
+        }
         Outcome::Failed(failure) | Outcome::Unknown(failure) => {
             let stops_the_task = match policy.pull {
                 PullBehavior::Always | PullBehavior::Once => true,
@@ -466,6 +471,18 @@ mod tests {
         step(&mut state, NOW, done(second.0, Output::Pulled));
         let third = only(step(&mut state, NOW, run(spec("third", vec![container("a", &[])]))));
         assert!(matches!(third, Effect::Pull { image, .. } if !image.fresh));
+    }
+
+    #[test]
+    fn what_the_whole_task_needs_and_cannot_have_ends_it_even_if_its_image_is_here() {
+        let mut state = state(Policy::default());
+        let task = spec("task", vec![container("a", &[])]);
+        let Effect::Pull { op, .. } = only(step(&mut state, NOW, run(task))) else { panic!("begins with its image") };
+        let failure = Failure::ends_task("asm fetching\n secret");
+        let effect = only(step(&mut state, NOW, Event::Completed { op, outcome: Outcome::Failed(failure) }));
+        let Effect::Report { change, .. } = effect else { panic!("{effect:?}") };
+        assert_eq!((change.status, change.reason.as_str()), (TaskStatus::Stopped, "Asm fetching secret"));
+        assert_eq!(change.containers[0].reason, None, "it is the task's reason");
     }
 
     #[test]

@@ -146,6 +146,7 @@ fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> boo
 fn credentials_missing(task: &TaskState, index: usize, planning: &Planning<'_>) -> bool {
     let wanted = match &task.spec.containers[index].registry_auth {
         RegistryAuth::Ecr(auth) => auth.use_execution_role,
+        RegistryAuth::Secret(_) => true,
         RegistryAuth::Engine => false,
     };
     wanted && task.execution_credentials.as_ref().is_some_and(|id| !planning.state.credentials.contains(id))

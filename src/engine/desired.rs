@@ -31,6 +31,17 @@ pub(super) fn derive(task: &mut TaskState, now: Timestamp) -> bool {
     moved
 }
 
+/// The task must stop, for this reason unless it has one already. Compat: one blank between words, a capital first (spec
+/// `task-engine.md` §14).
+pub(super) fn end(task: &mut TaskState, reason: &str) {
+    let mut reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some(first) = reason.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    task.reason.get_or_insert(reason);
+    task.desired = TaskStatus::Stopped;
+}
+
 /// The status a task has when this is its least advanced container.
 fn task_status(container: ContainerStatus) -> TaskStatus {
     match container {

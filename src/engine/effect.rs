@@ -107,7 +107,7 @@ pub struct ImageRequest {
     pub digest: Option<String>,
     /// Source of credentials.
     pub auth: RegistryAuth,
-    /// Credentials of the task execution role, for ECR.
+    /// Credentials of the task execution role, for ECR and Secrets Manager.
     pub execution_credentials: Option<CredentialsId>,
     /// Ask the registry even when the image is on this host.
     pub fresh: bool,

@@ -174,7 +174,7 @@ mod tests {
             task.execution_credentials = Some("old".into());
         }
         let arrived =
-            |task: Option<&str>| Event::CredentialsArrived { task: task.map(TaskArn::from), ids: vec!["new".into()] };
+            |task: Option<&str>| Event::CredentialsArrived { task: task.map(TaskArn::from), ids: vec!["new".into()], ack: None };
         assert_eq!(step(&mut state, NOW, arrived(None)).changed, BTreeSet::new());
         assert_eq!(step(&mut state, NOW, arrived(Some("b"))).changed, BTreeSet::from([Key::Task("b".into())]));
     }

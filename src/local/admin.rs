@@ -42,6 +42,7 @@ POST /_local/acs                   {\"type\": \"HeartbeatMessage\", \"message\":
 POST /_local/tasks                 a payload task, sent unchecked
 POST /_local/manifest              {}
 POST /_local/credentials           {\"task\": \"ARN or id\"}   new credentials for its roles
+POST /_local/secrets               {\"name\": \"hub\", \"value\": \"{\\\"username\\\": ...}\"}   for Secrets Manager
 POST wants the header Content-Type: application/json.
 ";
 
@@ -171,6 +172,11 @@ fn act(shared: &Shared, path: &str, body: Value) -> Result<Value, String> {
         "credentials" => {
             let roles = shared.change(|state| state.queue_credentials(body["task"].as_str().unwrap_or_default()))?;
             return Ok(json!({"roles": roles}));
+        }
+        "secrets" => {
+            let text = |member: &str| body[member].as_str().ok_or("wanted: name and value, both texts");
+            let (name, value) = (text("name")?, text("value")?.into());
+            shared.change(|state| state.put_secret(name, value))?;
         }
         other => return Err(format!("no such path: POST /_local/{other}")),
     }

@@ -205,6 +205,8 @@ async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
             api::ecs(state, operation, &body)
         } else if service.starts_with("AmazonEC2ContainerRegistry_V") {
             api::ecr(state, shared.options.registry.as_ref(), operation)
+        } else if service == "secretsmanager" {
+            api::secrets_manager(state, operation, &body)
         } else {
             Err(ApiError::new(400, "UnknownOperationException", format!("No such operation: `{target}`.")))
         };

@@ -1,7 +1,7 @@
 //! The embedded control plane: the part of ECS a laptop or a test needs, over real sockets on loopback, on one port.
 //!
 //! It owns an instance metadata service, the ECS API (the agent's calls and a person's calls with the `aws` CLI), the ACS and
-//! TCS websockets, and the token call of ECR in front of a real registry. It does not own containers or images, and it checks
+//! TCS websockets, the token call of ECR in front of a real registry, and GetSecretValue of Secrets Manager. It does not own containers or images, and it checks
 //! no signatures. The one invariant: **state is in memory only**; when the server ends, clusters, definitions and tasks are gone.
 //!
 //! Reading order: `state` (what is known), `definition` (task definitions), `placement`, `payload` (what is sent to the

@@ -10,7 +10,7 @@ use super::records::Record;
 use super::state::{Site, State, now};
 use crate::model::Secret;
 use serde_json::{Value, json};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,6 +59,8 @@ pub struct Options {
     pub instance_id: String,
     /// The registry behind ECR.
     pub registry: Option<Registry>,
+    /// Secrets that Secrets Manager has from the start, by name.
+    pub secrets: BTreeMap<String, Secret>,
     /// Between two heartbeat messages.
     pub heartbeat: Duration,
     /// An unacknowledged payload is sent again after this long.
@@ -76,6 +78,7 @@ impl Default for Options {
             cluster: "default".to_owned(),
             instance_id: "i-0123456789abcdef0".to_owned(),
             registry: None,
+            secrets: BTreeMap::new(),
             heartbeat: Duration::from_secs(30),
             redeliver: Duration::from_secs(10),
             credentials_ttl: Duration::from_secs(6 * 3600),
@@ -192,8 +195,10 @@ impl Server {
             registry: options.registry.as_ref().map(|registry| registry.address.clone()),
             credentials_ttl: options.credentials_ttl,
         };
+        let mut state = State::new(site, &options.cluster);
+        state.secrets = std::mem::take(&mut options.secrets);
         let shared = Arc::new(Shared {
-            state: Mutex::new(State::new(site, &options.cluster)),
+            state: Mutex::new(state),
             changed: watch::Sender::new(0),
             options,
             tokens: Mutex::default(),
@@ -216,6 +221,7 @@ impl Server {
         [
             ("AWS_DEFAULT_REGION", options.region.clone()),
             ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.clone()),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", url.clone()),
             ("ECS_BACKEND_HOST", url),
             ("ECS_CLUSTER", options.cluster.clone()),
             ("NO_PROXY", format!("{host},localhost")),
@@ -302,6 +308,14 @@ impl Server {
     /// When there is no such task.
     pub fn refresh_credentials(&self, task: &str) -> Result<usize, String> {
         self.shared.change(|state| state.queue_credentials(task))
+    }
+
+    /// Gives Secrets Manager a secret, or another value of it.
+    ///
+    /// # Errors
+    /// When there are too many.
+    pub fn put_secret(&self, name: &str, value: Secret) -> Result<(), String> {
+        self.shared.change(|state| state.put_secret(name, value))
     }
 
     /// Lets the next `count` calls of an operation fail: an operation of the API, `acs` or `tcs` (handshakes), `imds`, or `*`.

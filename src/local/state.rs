@@ -8,6 +8,7 @@ use super::instances::{Instance, InstanceStatus};
 use super::placement::Need;
 use super::records::{Record, Records, Source};
 use super::tasks::{Task, TaskStatus};
+use crate::model::Secret;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,6 +21,8 @@ pub(super) const MAX_INSTANCES: usize = 200;
 pub(super) const MAX_DEFINITIONS: usize = 5000;
 /// Most tasks; stopped ones make room, oldest first.
 pub(super) const MAX_TASKS: usize = 5000;
+/// Most secrets.
+pub(super) const MAX_SECRETS: usize = 1000;
 /// Most resources with tags.
 pub(super) const MAX_TAGGED: usize = 5000;
 
@@ -91,6 +94,8 @@ pub struct State {
     pub(super) records: Records,
     pub(super) faults: Faults,
     pub(super) ec2: Ec2,
+    /// Values of Secrets Manager, by name.
+    pub(super) secrets: BTreeMap<String, Secret>,
     /// Sequence number of payloads and manifests.
     pub(super) sequence: i64,
     pub(super) sessions: u64,
@@ -129,6 +134,7 @@ impl State {
             records: Records::default(),
             faults: Faults::default(),
             ec2: Ec2::default(),
+            secrets: BTreeMap::new(),
             sequence: first_sequence(),
             sessions: 0,
             tcs_kick: (0, None),
@@ -222,6 +228,18 @@ impl State {
     /// How many tasks that pass the filter have this status.
     pub(super) fn count(&self, status: TaskStatus, filter: impl Fn(&Task) -> bool) -> usize {
         self.tasks.iter().filter(|task| task.last_status == status && filter(task)).count()
+    }
+
+    /// Sets the value of a secret.
+    pub(super) fn put_secret(&mut self, name: &str, value: Secret) -> Result<(), String> {
+        if name.is_empty() {
+            return Err("a secret has a name".to_owned());
+        }
+        if self.secrets.len() >= MAX_SECRETS && !self.secrets.contains_key(name) {
+            return Err(format!("there are {MAX_SECRETS} secrets already"));
+        }
+        self.secrets.insert(name.to_owned(), value);
+        Ok(())
     }
 
     /// Adds a task, making room if need be.

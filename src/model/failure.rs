@@ -25,6 +25,8 @@ pub enum FailureKind {
     Retryable,
     /// The container cannot be created because its image is not on this host.
     ImageMissing,
+    /// What the whole task needs is not to be had: it stops, and the message is its reason.
+    EndsTask,
 }
 
 /// How an operation at an edge ended when it did not succeed.
@@ -46,6 +48,11 @@ impl Failure {
     /// A failure that is not worth repeating.
     pub fn permanent(name: &str, message: impl Into<String>) -> Self {
         Self { name: name.to_owned(), message: message.into(), kind: FailureKind::Permanent }
+    }
+
+    /// A failure that ends the task; the message, without a name, is the task's reason.
+    pub fn ends_task(message: impl Into<String>) -> Self {
+        Self { name: String::new(), message: message.into(), kind: FailureKind::EndsTask }
     }
 
     /// A failure that may pass.

@@ -155,6 +155,18 @@ pub enum RegistryAuth {
     Engine,
     /// A token of Amazon ECR.
     Ecr(EcrAuth),
+    /// User and password in a secret of Secrets Manager.
+    Secret(SecretAuth),
+}
+
+/// Which secret holds the credentials (`asmAuthData`). It is read with the task execution role.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SecretAuth {
+    /// ARN or name of the secret.
+    pub secret: String,
+    /// Its region; empty = the instance's.
+    #[serde(default)]
+    pub region: String,
 }
 
 /// Which ECR registry, and as whom.

@@ -3,14 +3,13 @@
 //! It decides nothing. Each kind of call has a bound on how many run at once; the calls themselves carry their time-outs.
 
 use super::clock::Clock;
+use super::registry_credentials::{Registries, at_mirror, credentials, mirror_failed};
 use crate::acs;
-use crate::aws::ecr::EcrTokens;
 use crate::aws::roles::RoleStore;
-use crate::docker::{AuthMap, Docker};
+use crate::docker::Docker;
 use crate::ecs::report;
 use crate::engine::{Effect, Event, ImageRequest, Outcome, Output};
-use crate::model::task::RegistryAuth;
-use crate::model::{Failure, Observation, OpError, OpId, RegistryCredentials, Span, StateChange};
+use crate::model::{Failure, Observation, OpError, OpId, Span, StateChange};
 use futures_util::FutureExt;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -31,10 +30,8 @@ const REPORTS: usize = 10;
 pub(super) struct Edges {
     /// The container engine.
     pub(super) docker: Docker,
-    /// The operator's registry credentials.
-    pub(super) auth: AuthMap,
-    /// Tokens of Amazon ECR.
-    pub(super) ecr: EcrTokens,
+    /// Credentials for registries.
+    pub(super) registries: Registries,
     /// Credentials of tasks' roles.
     pub(super) roles: RoleStore,
     /// The ECS API.
@@ -131,7 +128,10 @@ impl Executor {
             Effect::AskToStop { message_id, cluster, tasks } => {
                 self.say(acs::Outgoing::StopVerification { message_id, cluster, candidates: tasks });
             }
-            Effect::ForgetCredentials { id } => self.edges.roles.remove(&id),
+            Effect::ForgetCredentials { id } => {
+                self.edges.roles.remove(&id);
+                self.edges.registries.forget(&id);
+            }
         }
     }
 
@@ -182,8 +182,23 @@ fn maybe_seen(observation: Option<Observation>) -> Output {
 
 async fn resolve_digest(edges: &Edges, image: &ImageRequest) -> Result<Option<String>, OpError> {
     if !image.fresh && edges.docker.image_present(&image.image).await?.is_some() {
-        return edges.docker.local_digest(&image.image).await;
+        let found = edges.docker.local_digest(&image.image).await;
+        // What came from a mirror has its digest under the mirror's name.
+        return match (found, edges.registries.mirrors.name_of(&image.image)) {
+            (Err(error), Some(mirror)) => edges.docker.local_digest(&mirror).await.map_err(|_| error),
+            (found, _) => found,
+        };
     }
+    if let Some(mirror) = at_mirror(edges, image) {
+        match ask_for_digest(edges, &mirror).await {
+            Ok(digest) => return Ok(digest),
+            Err(error) => mirror_failed(edges, &mirror, image, &error),
+        }
+    }
+    ask_for_digest(edges, image).await
+}
+
+async fn ask_for_digest(edges: &Edges, image: &ImageRequest) -> Result<Option<String>, OpError> {
     let credentials = credentials(edges, image).await?;
     edges.docker.resolve_manifest(&image.image, &credentials).await
 }
@@ -193,30 +208,26 @@ async fn pull(edges: &Arc<Edges>, image: &Arc<ImageRequest>) -> Result<Output, O
         tracing::debug!(image = image.image, "on this host already; not pulled");
         return Ok(Output::Nothing);
     }
+    if let Some(mirror) = at_mirror(edges, image).map(Arc::new) {
+        let pulled = match fetch(edges, &mirror).await {
+            Ok(()) => edges.docker.name(&mirror.image, &image.image).await,
+            Err(error) => Err(error),
+        };
+        match pulled {
+            Ok(()) => return Ok(Output::Pulled),
+            Err(error) => mirror_failed(edges, &mirror, image, &error),
+        }
+    }
+    fetch(edges, image).await.map(|()| Output::Pulled)
+}
+
+async fn fetch(edges: &Arc<Edges>, image: &Arc<ImageRequest>) -> Result<(), OpError> {
     // Asked anew for each attempt: a token may have ended meanwhile.
     let credentials = || {
         let (edges, image) = (edges.clone(), image.clone());
         async move { credentials(&edges, &image).await }
     };
-    edges.docker.pull(&image.image, image.digest.as_deref(), credentials).await.map(|()| Output::Pulled)
-}
-
-/// The credentials for an image, and a line that says where they come from.
-async fn credentials(edges: &Edges, image: &ImageRequest) -> Result<RegistryCredentials, Failure> {
-    match &image.auth {
-        RegistryAuth::Engine => {
-            let (credentials, entry) = edges.auth.select(&image.image);
-            let source = entry.as_deref().unwrap_or("none: anonymous");
-            tracing::info!(image = image.image, source, "registry credentials from ECS_ENGINE_AUTH_DATA");
-            Ok(credentials)
-        }
-        RegistryAuth::Ecr(auth) => {
-            let role = image.execution_credentials.as_ref().and_then(|id| edges.roles.get(id));
-            let source = if auth.use_execution_role { "task execution role" } else { "instance role" };
-            tracing::info!(image = image.image, source, registry = auth.registry_id, "registry credentials from ECR");
-            edges.ecr.credentials(auth, &image.image, role.as_deref()).await
-        }
-    }
+    edges.docker.pull(&image.image, image.digest.as_deref(), credentials).await
 }
 
 async fn submit(edges: &Edges, mut change: StateChange) -> Result<Output, OpError> {

@@ -9,6 +9,7 @@ mod core_loop;
 mod diagnostics;
 mod executor;
 pub mod logging;
+mod registry_credentials;
 mod shutdown;
 mod spot;
 mod startup;
@@ -25,6 +26,7 @@ use crate::{acs, aws, docker};
 use clock::Clock;
 use core_loop::CoreLoop;
 use executor::{Edges, Executor};
+use registry_credentials::Registries;
 use std::sync::Arc;
 use supervisor::{Policy, Supervisor};
 use tokio::sync::{mpsc, watch};
@@ -91,7 +93,7 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
     let (store, loaded) = startup::state(config, &instance)?;
     startup::warm_pool(config, &imds).await?;
     let (sdk, credentials) = startup::clients(config, &instance.region).await?;
-    let (ecs, service_clock) = (sdk.ecs(credentials.clone()), aws::clock::ServiceClock::default());
+    let (ecs, service_clock) = (sdk.ecs(credentials.clone()), sdk.clock());
     let tags = startup::tags(config, &instance, &credentials, service_clock.clone()).await?;
     let identity = startup::register(config, &mut instance, tags, &ecs, &docker, &store, loaded.identity).await?;
     let state = engine::recover(startup::policy(config)?, loaded.host, loaded.tasks);
@@ -100,8 +102,12 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
 
     let edges = Arc::new(Edges {
         docker,
-        auth: registry_credentials(config),
-        ecr: aws::ecr::EcrTokens::new(sdk, credentials.clone()),
+        registries: Registries {
+            auth: auth_map(config),
+            ecr: aws::ecr::EcrTokens::new(sdk.clone(), credentials.clone()),
+            secrets: aws::registry_secret::RegistrySecrets::new(sdk),
+            mirrors: docker::Mirrors::new(&config.image_registry_mirrors),
+        },
         roles: aws::roles::RoleStore::default(),
         ecs: ecs.clone(),
         report: report::Settings {
@@ -151,7 +157,7 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
 
 /// The operator's registry credentials; what is wrong with them is said once: here, or before by `config` when one half is missing
 /// or cannot be read at all.
-fn registry_credentials(config: &Config) -> AuthMap {
+fn auth_map(config: &Config) -> AuthMap {
     let (Some(auth_type), Some(data)) = (&config.engine_auth_type, &config.engine_auth_data) else {
         return AuthMap::default();
     };

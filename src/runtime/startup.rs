@@ -149,8 +149,10 @@ pub(super) async fn clients(config: &Config, region: &str) -> Result<(Sdk, Share
         endpoint_url: config.aws_endpoint_url.clone(),
         endpoint_url_ecs: config.aws_endpoint_url_ecs.clone(),
         endpoint_url_ecr: config.aws_endpoint_url_ecr.clone(),
+        endpoint_url_secrets_manager: config.aws_endpoint_url_secrets_manager.clone(),
         dual_stack: false,
         fips: false,
+        clock: ServiceClock::default(),
         proxy: proxy(config),
         agent: agent_name(config),
     };

@@ -66,7 +66,10 @@ async fn a_token_serves_all_pulls_of_a_role() {
     let asked: Vec<_> = rig.server.read(asked);
     assert_eq!(asked, vec![json!({"registryIds": ["123456789012"]}); 2]);
     let log = rig.log();
-    assert!(log.contains("source=\"instance role\"") && log.contains("source=\"task execution role\""));
+    for whose in ["instance", "execution"] {
+        let source = format!("source=\"ECR token for registry 123456789012 in us-west-2 with the {whose} role\"");
+        assert!(log.contains(&source), "{whose}");
+    }
     assert!(!log.contains(TOKEN));
     refused(&rig, &image).await;
     Image::remove_locally(&other);

@@ -7,7 +7,7 @@ use ecs_agent::local::{Task, TaskStatus};
 use serde_json::{Value, json};
 
 /// Everything that could get lost on the way from a file: quotes, braces, `=`, `#`, `:`, `$`, a backslash, white space at the end.
-const PASSWORD: &str = r#"it's "one" {two}=[3]: #4 \5 $HOME, 6= "#;
+pub(super) const PASSWORD: &str = r#"it's "one" {two}=[3]: #4 \5 $HOME, 6= "#;
 const OTHER_PASSWORD: &str = "correct-horse-battery-staple";
 const WRONG_PASSWORD: &str = "hunter2-is-not-the-password";
 
@@ -26,30 +26,30 @@ fn auth(auth_type: &str, wrapped: bool, entries: &[(&str, &str, &str)]) -> Strin
 }
 
 /// Starts the agent with this `ecs.config`.
-async fn start_with(rig: &mut Rig, lines: &str) {
+pub(super) async fn start_with(rig: &mut Rig, lines: &str) {
     std::fs::write(rig.directory.path().join("ecs.config"), format!("ECS_LOGLEVEL=debug\n{lines}")).unwrap();
     rig.start_agent();
     rig.registered().await;
 }
 
 /// Runs a task with a container of each image, which end at once.
-fn run(rig: &Rig, images: &[&str]) -> String {
+pub(super) fn run(rig: &Rig, images: &[&str]) -> String {
     let containers = images.iter().enumerate().map(|(number, image)| shell(&format!("c{number}"), image, "exit 0"));
     let definition = json!({"family": "pulls", "containerDefinitions": containers.collect::<Vec<_>>()});
     rig.server.run_task(&definition).unwrap()
 }
 
-fn exit_codes(task: &Task) -> Vec<Option<i64>> {
+pub(super) fn exit_codes(task: &Task) -> Vec<Option<i64>> {
     task.containers.iter().map(|container| container.exit_code).collect()
 }
 
 /// The reason of the only container.
-fn reason(task: &Task) -> &str {
+pub(super) fn reason(task: &Task) -> &str {
     task.containers[0].reason.as_deref().unwrap_or_default()
 }
 
 /// Everything the agent has said or written: log, calls, messages, reports, state on disk, introspection.
-async fn everything_said(rig: &Rig) -> String {
+pub(super) async fn everything_said(rig: &Rig) -> String {
     let records = |state: &ecs_agent::local::State| {
         state.records().map(|record| format!("{} {}\n", record.name, record.body)).collect::<String>()
     };
@@ -61,7 +61,7 @@ async fn everything_said(rig: &Rig) -> String {
     said
 }
 
-fn assert_nowhere(said: &str, user: &str, password: &str) {
+pub(super) fn assert_nowhere(said: &str, user: &str, password: &str) {
     let escaped = json!(password).to_string();
     for secret in [password, escaped.trim_matches('"'), &basic(user, password)] {
         let line = said.lines().find(|line| line.contains(secret));
@@ -97,7 +97,10 @@ async fn both_formats_open_one_registry_and_several() {
     }
     rig.start_agent();
     let said = everything_said(&rig).await;
-    assert!(said.contains(&format!("source=\"{host}\"")), "the log names the entry that was used");
+    assert!(
+        said.contains(&format!("source=\"ECS_ENGINE_AUTH_DATA entry {host}\"")),
+        "the log names the entry that was used"
+    );
     assert_nowhere(&said, "me", PASSWORD);
     assert_nowhere(&said, "you", OTHER_PASSWORD);
     images_gone(&[&mine, &yours]);
@@ -231,6 +234,6 @@ fn assert_refused(task: &Task) {
     assert!(is_right, "{reason}");
 }
 
-fn images_gone(images: &[&str]) {
+pub(super) fn images_gone(images: &[&str]) {
     images.iter().for_each(|image| Image::remove_locally(image));
 }

@@ -57,7 +57,7 @@ async fn every_form_of_credentials_pulls() {
     for (auth_type, document) in documents {
         let (map, problems) = AuthMap::parse(auth_type, &Secret::new(document.to_string()));
         assert_eq!(problems, Vec::<String>::new());
-        let (credentials, _) = map.select(&image);
+        let (credentials, _) = map.credentials(&image).await.unwrap();
         let digest = edge.resolve_manifest(&image, &credentials).await.unwrap().expect("the registry tells the digest");
         assert_eq!(edge.image_present(&image).await.unwrap(), None, "{auth_type}: it is not there yet");
         // As the executor does it: on another task, so the future must be `Send`.

@@ -4,7 +4,7 @@
 
 use crate::schedule::Rng;
 use ecs_agent::engine::{Event, PayloadTask};
-use ecs_agent::model::task::{Condition, Dependency, EcrAuth, PortMapping, RegistryAuth};
+use ecs_agent::model::task::{Condition, Dependency, EcrAuth, PortMapping, RegistryAuth, SecretAuth};
 use ecs_agent::model::{
     Ack, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Protocol, Span, StateChange, TaskArn, TaskSpec,
     TaskStatus,
@@ -247,7 +247,11 @@ fn container(rng: &mut Rng, index: u64) -> ContainerSpec {
         start_timeout: None,
         stop_timeout: None,
         health_check: rng.percent(10),
-        registry_auth: if rng.percent(15) { RegistryAuth::Ecr(by_role) } else { RegistryAuth::Engine },
+        registry_auth: match rng.below(100) {
+            0..=9 => RegistryAuth::Ecr(by_role),
+            10..=14 => RegistryAuth::Secret(SecretAuth::default()),
+            _ => RegistryAuth::Engine,
+        },
         engine_settings: ecs_agent::model::task::EngineSettings::default(),
         endpoint_id: String::new(),
     }

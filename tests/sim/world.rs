@@ -630,6 +630,11 @@ fn is_retried(outcome: &Outcome) -> bool {
 }
 
 fn failure(effect: &Effect, passes: bool) -> Failure {
+    if let Effect::Pull { image, .. } | Effect::ResolveDigest { image, .. } = effect
+        && matches!(image.auth, ecs_agent::model::task::RegistryAuth::Secret(_))
+    {
+        return Failure::ends_task("the secret is not to be had");
+    }
     let name = match effect {
         Effect::Pull { .. } | Effect::ResolveDigest { .. } => "CannotPullContainerError",
         Effect::Create { .. } => "CannotCreateContainerError",

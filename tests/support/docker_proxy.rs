@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use super::docker::TempDir;
+use base64::Engine as _;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -29,6 +30,8 @@ struct Shared {
     rule: Mutex<Option<Rule>>,
     held: watch::Sender<bool>,
     seen: Mutex<Vec<String>>,
+    /// First lines, and the credentials sent with them.
+    credentials: Mutex<Vec<(String, serde_json::Value)>>,
 }
 
 /// The proxy; its socket is in a directory of its own.
@@ -75,6 +78,20 @@ impl DockerProxy {
     pub(crate) fn seen(&self) -> Vec<String> {
         self.shared.seen.lock().expect("not poisoned").clone()
     }
+
+    /// The registry credentials of all requests whose first line contains `part`, as Docker decodes them.
+    pub(crate) fn credentials(&self, part: &str) -> Vec<serde_json::Value> {
+        let all = self.shared.credentials.lock().expect("not poisoned");
+        all.iter().filter(|(line, _)| line.contains(part)).map(|(_, credentials)| credentials.clone()).collect()
+    }
+}
+
+/// What stands in `X-Registry-Auth`, if it can be decoded.
+fn registry_auth(head: &str) -> Option<serde_json::Value> {
+    let mut headers = head.lines().filter_map(|line| line.split_once(": "));
+    let (_, value) = headers.find(|(name, _)| name.eq_ignore_ascii_case("x-registry-auth"))?;
+    let decoded = base64::engine::general_purpose::URL_SAFE.decode(value).ok()?;
+    serde_json::from_slice(&decoded).ok()
 }
 
 async fn accept(listener: UnixListener, shared: Arc<Shared>) {
@@ -103,6 +120,9 @@ async fn serve(mut client: UnixStream, shared: &Shared) -> std::io::Result<()> {
     let text = String::from_utf8_lossy(&head).into_owned();
     let line = text.lines().next().unwrap_or_default().to_owned();
     shared.seen.lock().expect("not poisoned").push(line.clone());
+    if let Some(credentials) = registry_auth(&text) {
+        shared.credentials.lock().expect("not poisoned").push((line.clone(), credentials));
+    }
     let hold = {
         let mut rule = shared.rule.lock().expect("not poisoned");
         let hits = rule.as_ref().is_some_and(|rule| rule.line.iter().all(|part| line.contains(part)));

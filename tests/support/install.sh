@@ -137,6 +137,7 @@ start_docker() {
 # A registry binary, htpasswd, and a static busybox to make test images from: nothing is pulled. Amazon Linux packages only
 # htpasswd; there, the registry and busybox come as public images.
 install_registry() {
+    have openssl || packages "openssl" "openssl" "openssl"
     have htpasswd || packages "htpasswd" "apache2-utils" "httpd-tools"
     if have apt-get; then
         have docker-registry || packages "a registry" "docker-registry" ""

@@ -20,13 +20,23 @@ pub(crate) struct Registry {
 impl Registry {
     /// Starts a registry that lets these users in, or anybody if there are none.
     pub(crate) fn start(users: &[(&str, &str)]) -> Self {
+        Self::listening("127.0.0.1", users, false)
+    }
+
+    /// The same at another address of this host, if need be with TLS and a certificate that nobody knows. Docker does not look at
+    /// certificates of loopback addresses.
+    pub(crate) fn listening(address: &str, users: &[(&str, &str)], tls: bool) -> Self {
         let directory = TempDir::new("ecs-test-registry");
         let port = free_port();
-        let host = format!("127.0.0.1:{port}");
+        let host = format!("{address}:{port}");
         let path = directory.path().display();
         let mut config = format!(
             "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: {path}/data\nhttp:\n  addr: {host}\n"
         );
+        if tls {
+            make_certificate(directory.path(), address);
+            config.push_str(&format!("  tls:\n    certificate: {path}/certificate\n    key: {path}/key\n"));
+        }
         if !users.is_empty() {
             let lines: String = users.iter().map(|(user, password)| htpasswd(user, password)).collect();
             std::fs::write(directory.path().join("htpasswd"), lines).expect("htpasswd is written");
@@ -127,6 +137,16 @@ fn listeners(process: u32) -> Vec<u16> {
 /// base64 of `user:password`.
 pub(crate) fn basic(user: &str, password: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"))
+}
+
+fn make_certificate(directory: &std::path::Path, address: &str) {
+    let output = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=test"])
+        .args(["-addext", &format!("subjectAltName=IP:{address}"), "-out", "certificate", "-keyout", "key"])
+        .current_dir(directory)
+        .output()
+        .expect("openssl is installed");
+    assert!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn htpasswd(user: &str, password: &str) -> String {

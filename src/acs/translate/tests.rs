@@ -72,6 +72,19 @@ fn the_reduced_task_is_translated_whole() {
 }
 
 #[test]
+fn a_secret_is_named_by_arn_and_region_and_an_unknown_type_is_none() {
+    let auth = |value: Value| {
+        let mut task = reduced();
+        task["containers"][0]["registryAuthentication"] = value;
+        spec_of(&task).containers[0].registry_auth.clone()
+    };
+    let data = json!({"credentialsParameter": "arn:aws:secretsmanager:r:1:secret:s", "region": "r"});
+    let wanted = SecretAuth { secret: "arn:aws:secretsmanager:r:1:secret:s".to_owned(), region: "r".to_owned() };
+    assert_eq!(auth(json!({"type": "asm", "asmAuthData": data})), RegistryAuth::Secret(wanted));
+    assert_eq!(auth(json!({"type": "other"})), RegistryAuth::Engine);
+}
+
+#[test]
 fn a_task_to_stop_is_never_refused() {
     for status in ["STOPPED", "DEAD"] {
         let mut task = recorded();
@@ -151,7 +164,6 @@ fn every_unsupported_feature_of_a_container_is_refused() {
         ("credentialSpecs", json!(["x"]), "a credential spec"),
         ("restartPolicy", json!({"enabled": true}), "a restart policy"),
         ("logsAuthStrategy", json!("ExecutionRole"), "a log driver with the execution role"),
-        ("registryAuthentication", json!({"type": "asm"}), "registry authentication with Secrets Manager"),
     ];
     for (name, value, what) in table {
         let mut task = reduced();
@@ -175,6 +187,7 @@ fn invalid_tasks_have_the_references_reason() {
         ("dockerConfig", json!({"config": "[]"}), "dockerConfig.config is not a JSON object"),
         ("dockerConfig", json!({"hostConfig": "{"}), "dockerConfig.hostConfig is not a JSON object"),
         ("registryAuthentication", json!({"type": "ecr"}), "dockerauth: missing container's ecr auth data"),
+        ("registryAuthentication", json!({"type": "asm"}), "dockerauth: missing container's asm auth data"),
         ("name", json!("side"), "the container name side is not unique"),
         ("name", json!(""), "a container has no name"),
     ];

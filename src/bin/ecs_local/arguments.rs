@@ -3,13 +3,14 @@
 
 use ecs_agent::local::{Options, Registry};
 use ecs_agent::model::Secret;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `--help`.
 pub(crate) const HELP: &str = "\
 ecs-local: the part of Amazon ECS a laptop or a test needs, in one process on loopback.
-It plays the instance metadata service, the ECS API, ACS, TCS and the token call of ECR. State is in memory only.
+It plays the instance metadata service, the ECS API, ACS, TCS, the token call of ECR and Secrets Manager. State is in memory only.
 
 Usage:
   ecs-local serve [options]                 serve until Ctrl-C
@@ -26,6 +27,7 @@ Options:
   --registry HOST:PORT            a Docker registry to stand behind ECR: images named HOST:PORT/... get an ECR token
   --registry-user NAME            its user                   [AWS]
   --registry-password-file FILE   file with its password
+  --secrets DIRECTORY             what Secrets Manager has: a file is a secret, its name (below the directory) is the secret's
   --quiet                         serve: print the URL only; up: no state changes
   --agent FILE                    up: the agent's binary     [ecs-agent beside ecs-local]
   --agent-log                     up: show the agent's log
@@ -86,6 +88,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
             "--registry" => registry = Some(value()?),
             "--registry-user" => user = value()?,
             "--registry-password-file" => password_file = Some(PathBuf::from(value()?)),
+            "--secrets" => up.options.secrets = secrets(&PathBuf::from(value()?))?,
             "--quiet" => up.quiet = true,
             "--agent" if !serve => up.agent = Some(PathBuf::from(value()?)),
             "--agent-log" if !serve => up.agent_log = true,
@@ -118,6 +121,27 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
     Ok(Command::Up(up))
 }
 
+/// Every file below a directory: its path there, and what it holds without the line feed at its end.
+fn secrets(directory: &Path) -> Result<BTreeMap<String, Secret>, String> {
+    let mut found = BTreeMap::new();
+    let mut directories = vec![(directory.to_owned(), String::new())];
+    while let Some((directory, prefix)) = directories.pop() {
+        let failed = |error: std::io::Error| format!("{}: {error}", directory.display());
+        for entry in std::fs::read_dir(&directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            if entry.file_type().map_err(failed)?.is_dir() {
+                directories.push((entry.path(), format!("{name}/")));
+            } else {
+                let path = entry.path();
+                let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+                found.insert(name, Secret::from(text.trim_end_matches(['\r', '\n'])));
+            }
+        }
+    }
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +159,19 @@ mod tests {
         assert_eq!(up.agent, Some(PathBuf::from("/bin/agent")));
         assert_eq!(up.environment[1], ("A".to_owned(), "b=c".to_owned()));
         assert!(up.options.listen.ip().is_loopback());
+    }
+
+    #[test]
+    fn secrets_are_the_files_below_a_directory() {
+        let directory = std::env::temp_dir().join(format!("ecs-local-secrets-{}", uuid::Uuid::new_v4().simple()));
+        std::fs::create_dir_all(directory.join("team")).unwrap();
+        std::fs::write(directory.join("team/hub"), "hunter2\n").unwrap();
+        let Ok(Command::Serve { options, .. }) = parsed(&format!("serve --secrets {}", directory.display())) else {
+            panic!("not understood");
+        };
+        assert_eq!(options.secrets["team/hub"].expose(), "hunter2");
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert!(parsed(&format!("serve --secrets {}", directory.display())).is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod definitions;
 mod ecr;
 mod instances;
 mod run;
+mod secrets;
 mod tags;
 mod tasks;
 
@@ -94,6 +95,11 @@ pub(super) fn ecs(state: &mut State, operation: &str, body: &Value) -> Answer {
 /// Answers one call of the ECR API.
 pub(super) fn ecr(state: &State, registry: Option<&Registry>, operation: &str) -> Answer {
     ecr::answer(state, registry, operation)
+}
+
+/// Answers one call of the Secrets Manager API.
+pub(super) fn secrets_manager(state: &State, operation: &str, body: &Value) -> Answer {
+    secrets::answer(state, operation, body)
 }
 
 /// The cluster a request names (name or ARN; none = `default`), if it is there.

@@ -1,0 +1,173 @@
+//! Answers of a service, kept by key: asked for by one caller at a time, bounded in number.
+//!
+//! Owns waiting and forgetting; what an answer is and how long it is good is its user's ([`Kept`]). It makes no call by itself and
+//! has no limit in time: the calls given to it do. The invariant: never more than `limit` keys, and never two calls for one key at
+//! the same time.
+
+use crate::model::Failure;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::Instant;
+use tokio::sync::Mutex;
+
+/// How long an answer is good.
+pub(super) trait Kept: Clone {
+    /// It may be handed out without asking again.
+    fn is_fresh(&self) -> bool;
+
+    /// It still serves although asking again has failed in this way.
+    fn outlives(&self, failure: &Failure) -> bool;
+}
+
+/// The cache.
+#[derive(Debug)]
+pub(super) struct Cache<K, V> {
+    limit: usize,
+    cells: StdMutex<Cells<K, V>>,
+}
+
+#[derive(Debug)]
+struct Cells<K, V> {
+    by_key: BTreeMap<K, Slot<V>>,
+    /// Counts uses; orders them.
+    uses: u64,
+}
+
+#[derive(Debug)]
+struct Slot<V> {
+    used: u64,
+    cell: Arc<Mutex<Last<V>>>,
+}
+
+/// What the last calls for one key brought.
+#[derive(Debug)]
+struct Last<V> {
+    value: Option<V>,
+    failure: Option<(Instant, Failure)>,
+}
+
+impl<K: Ord + Clone, V: Kept> Cache<K, V> {
+    /// An empty cache for so many keys.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, cells: StdMutex::new(Cells { by_key: BTreeMap::new(), uses: 0 }) }
+    }
+
+    /// The answer that is kept, or a new one. Who waited while another asked gets the outcome of that call, good or bad.
+    pub(super) async fn get(&self, key: &K, fetch: impl Future<Output = Result<V, Failure>>) -> Result<V, Failure> {
+        let asked = Instant::now();
+        let cell = self.cell(key);
+        let mut last = cell.lock().await;
+        if let Some(value) = last.value.as_ref().filter(|value| value.is_fresh()) {
+            return Ok(value.clone());
+        }
+        if let Some((_, failure)) = last.failure.as_ref().filter(|(failed, _)| *failed >= asked) {
+            return Err(failure.clone());
+        }
+        match fetch.await {
+            Ok(value) => {
+                *last = Last { value: Some(value.clone()), failure: None };
+                Ok(value)
+            }
+            Err(failure) => {
+                if let Some(value) = last.value.as_ref().filter(|value| value.outlives(&failure)) {
+                    tracing::warn!(%failure, "asking anew failed; the answer from before still serves");
+                    return Ok(value.clone());
+                }
+                *last = Last { value: None, failure: Some((Instant::now(), failure.clone())) };
+                Err(failure)
+            }
+        }
+    }
+
+    /// Forgets the answers of these keys.
+    pub(super) fn forget(&self, is_gone: impl Fn(&K) -> bool) {
+        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        cells.by_key.retain(|key, _| !is_gone(key));
+    }
+
+    fn cell(&self, key: &K) -> Arc<Mutex<Last<V>>> {
+        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        cells.uses += 1;
+        let used = cells.uses;
+        if let Some(slot) = cells.by_key.get_mut(key) {
+            slot.used = used;
+            return Arc::clone(&slot.cell);
+        }
+        if cells.by_key.len() >= self.limit {
+            let oldest = cells.by_key.iter().min_by_key(|(_, slot)| slot.used).map(|(key, _)| key.clone());
+            oldest.and_then(|key| cells.by_key.remove(&key));
+        }
+        let cell = Arc::new(Mutex::new(Last { value: None, failure: None }));
+        cells.by_key.insert(key.clone(), Slot { used, cell: Arc::clone(&cell) });
+        cell
+    }
+
+    /// How many keys there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner).by_key.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A number; from 100 on it is used once, from 200 on it outlives a failure too.
+    impl Kept for u32 {
+        fn is_fresh(&self) -> bool {
+            *self < 100
+        }
+
+        fn outlives(&self, _failure: &Failure) -> bool {
+            *self >= 200
+        }
+    }
+
+    fn failure() -> Failure {
+        Failure::permanent("N", "no")
+    }
+
+    #[tokio::test]
+    async fn callers_at_the_same_time_share_one_call_and_its_outcome() {
+        let cache = Cache::<u8, u32>::new(10);
+        let calls = AtomicUsize::new(0);
+        let ask = |outcome: Result<u32, Failure>| {
+            cache.get(&1, async {
+                calls.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+                outcome
+            })
+        };
+        let failed = tokio::join!(ask(Err(failure())), ask(Err(failure())), ask(Err(failure())));
+        assert_eq!(failed, (Err(failure()), Err(failure()), Err(failure())));
+        assert_eq!(calls.load(Ordering::Relaxed), 1, "who waited is told what the one who asked was told");
+        assert_eq!(tokio::join!(ask(Ok(7)), ask(Ok(8)), ask(Ok(9))), (Ok(7), Ok(7), Ok(7)));
+        assert_eq!(ask(Err(failure())).await, Ok(7));
+        assert_eq!(calls.load(Ordering::Relaxed), 2, "who comes after a failure asks again");
+    }
+
+    #[tokio::test]
+    async fn a_stale_answer_is_asked_for_again_and_serves_only_if_it_may() {
+        let cache = Cache::<u8, u32>::new(10);
+        for (kept, wanted) in [(100, Err(failure())), (200, Ok(200))] {
+            assert_eq!(cache.get(&1, async { Ok(kept) }).await, Ok(kept));
+            assert_eq!(cache.get(&1, async { Err(failure()) }).await, wanted);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_least_recently_used_key_leaves_and_a_forgotten_one_too() {
+        let cache = Cache::<u8, u32>::new(2);
+        for key in [1, 2, 1, 3] {
+            cache.get(&key, async move { Ok(u32::from(key)) }).await.unwrap();
+        }
+        assert_eq!(cache.get(&1, async { Ok(50) }).await, Ok(1), "1 was used after 2");
+        assert_eq!(cache.get(&2, async { Ok(50) }).await, Ok(50));
+        assert_eq!(cache.len(), 2);
+        cache.forget(|key| *key == 2);
+        assert_eq!(cache.get(&2, async { Ok(60) }).await, Ok(60));
+    }
+}

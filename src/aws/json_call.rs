@@ -1,0 +1,247 @@
+//! Calls of AWS services that speak awsJson1.1 and of which one operation is wanted: no SDK crate is needed for that.
+//!
+//! Owns endpoint, signature, attempts, limits and the meaning of an error answer; what is asked belongs to the user of [`Sdk::call`]
+//! (Secrets Manager in [`super::registry_secret`]). The invariant: every attempt is signed anew and ends within [`ATTEMPT`], and no
+//! error text holds anything of an answer but its code and message.
+
+use super::backoff::{Backoff, Shape};
+use super::sdk::Sdk;
+use super::signature::Signed;
+use super::transport;
+use aws_credential_types::Credentials;
+use aws_sdk_ecs::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
+use reqwest::header::{HeaderMap, HeaderValue};
+use serde_json::Value;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+use url::Url;
+use zeroize::Zeroizing;
+
+/// The reference's limit for one attempt.
+const ATTEMPT: Duration = Duration::from_secs(5);
+const ATTEMPTS: u32 = 3;
+const PAUSES: Shape =
+    Shape { initial: Duration::from_millis(500), max: Duration::from_secs(2), factor: 2.0, jitter: 1.0 };
+/// The longest answer of the calls wanted is a secret's 64 KiB.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// One call.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    /// First label of the service's hosts, and its name in the signature: `secretsmanager`.
+    pub(super) service: &'a str,
+    /// `X-Amz-Target`: prefix and operation.
+    pub(super) target: &'a str,
+    /// Region; empty = the instance's.
+    pub(super) region: &'a str,
+    /// Address that replaces the region's endpoint.
+    pub(super) endpoint: Option<String>,
+    /// The request.
+    pub(super) body: &'a Value,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError {
+    /// The service refused.
+    #[error("{code}: {message}")]
+    Refused { status: u16, request_id: String, code: String, message: String },
+    /// Nobody answered, or nothing that could be understood.
+    #[error("{0}")]
+    NoAnswer(String),
+}
+
+impl CallError {
+    /// Asking again may help.
+    fn passes(&self) -> bool {
+        match self {
+            Self::Refused { status, code, .. } => {
+                *status >= 500 || *status == 429 || code.contains("Throttl") || code == "TooManyRequestsException"
+            }
+            Self::NoAnswer(_) => true,
+        }
+    }
+}
+
+impl Sdk {
+    /// Makes a call; the answer as it came, zeroed when it is dropped.
+    pub(super) async fn call(&self, call: &Call<'_>, keys: &Credentials) -> Result<Zeroizing<Vec<u8>>, CallError> {
+        let region = if call.region.is_empty() { &self.settings.region } else { call.region };
+        let url = match &call.endpoint {
+            Some(endpoint) => endpoint.clone(),
+            None => self.endpoint_of(call.service, region).await?,
+        };
+        let url =
+            Url::parse(&url).map_err(|error| CallError::NoAnswer(format!("the endpoint is not a URL: {error}")))?;
+        let client = transport::reqwest_builder(&self.settings.proxy, &url)
+            .map_err(|error| CallError::NoAnswer(error.to_string()))?;
+        let client = client.build().map_err(|error| CallError::NoAnswer(with_causes(&error)))?;
+        let invocation = uuid::Uuid::new_v4().to_string();
+        let mut pauses = Backoff::new(PAUSES);
+        let mut attempt = 1;
+        loop {
+            let headers = [
+                ("content-type", "application/x-amz-json-1.1".to_owned()),
+                ("x-amz-target", call.target.to_owned()),
+                ("amz-sdk-invocation-id", invocation.clone()),
+                ("amz-sdk-request", format!("attempt={attempt}; max={ATTEMPTS}")),
+            ];
+            let body = call.body.to_string();
+            let clock = &self.settings.clock;
+            let (service, body_bytes) = (call.service, body.as_bytes());
+            let signed =
+                Signed { clock, region, service, method: "POST", url: &url, headers: &headers, body: body_bytes };
+            let mut signed =
+                signed.headers(keys.clone()).map_err(|error| CallError::NoAnswer(error.to_string()))?;
+            for (name, value) in headers.iter().map(|(name, value)| (*name, value.as_str())) {
+                signed.insert(name, printable(value)?);
+            }
+            signed.insert("user-agent", printable(&self.settings.agent.plain_user_agent())?);
+            let result = timeout(ATTEMPT, send(&client, url.clone(), signed, body)).await;
+            let error = match result {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => error,
+                Err(_) => CallError::NoAnswer(format!("no answer within {} seconds", ATTEMPT.as_secs())),
+            };
+            if attempt == ATTEMPTS || !error.passes() {
+                return Err(error);
+            }
+            tracing::debug!(target_operation = call.target, %error, attempt, "a call failed; trying again");
+            sleep(pauses.pause()).await;
+            attempt += 1;
+        }
+    }
+
+    /// Partitions, FIPS and dual-stack names follow the rules that came with the ECS client: only the first label differs.
+    async fn endpoint_of(&self, service: &str, region: &str) -> Result<String, CallError> {
+        let parameters = Params::builder()
+            .region(region.to_owned())
+            .use_fips(self.settings.fips)
+            .use_dual_stack(self.settings.dual_stack)
+            .build();
+        let unknown = |why: String| CallError::NoAnswer(format!("no endpoint of {service} in {region}: {why}"));
+        let parameters = parameters.map_err(|error| unknown(error.to_string()))?;
+        let ecs =
+            DefaultResolver::new().resolve_endpoint(&parameters).await.map_err(|error| unknown(error.to_string()))?;
+        let rest = ecs.url().strip_prefix("https://ecs").ok_or_else(|| unknown(ecs.url().to_owned()))?;
+        Ok(format!("https://{service}{rest}"))
+    }
+}
+
+async fn send(
+    client: &reqwest::Client,
+    url: Url,
+    headers: HeaderMap,
+    body: String,
+) -> Result<Zeroizing<Vec<u8>>, CallError> {
+    let lost = |error: reqwest::Error| CallError::NoAnswer(with_causes(&error));
+    let mut response = client.post(url).headers(headers).body(body).send().await.map_err(lost)?;
+    let status = response.status();
+    let header = |name: &str| {
+        let value = response.headers().get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    };
+    let (request_id, error_type) = (header("x-amzn-requestid"), header("x-amzn-errortype"));
+    let mut answer = Zeroizing::new(Vec::new());
+    while let Some(chunk) = response.chunk().await.map_err(lost)? {
+        if answer.len() + chunk.len() > MAX_ANSWER {
+            return Err(CallError::NoAnswer(format!("the answer is longer than {MAX_ANSWER} bytes")));
+        }
+        answer.extend_from_slice(&chunk);
+    }
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let said: Value = serde_json::from_slice(&answer).unwrap_or_default();
+    let member = |name: &str| said.get(name).and_then(Value::as_str).unwrap_or_default();
+    let code = if error_type.is_empty() { member("__type") } else { &error_type };
+    // `com.amazonaws.service#Code`, `Code:http://…` and `Code` mean the same.
+    let code = code.rsplit('#').next().unwrap_or_default().split(':').next().unwrap_or_default();
+    let message = if member("message").is_empty() { member("Message") } else { member("message") };
+    let code = if code.is_empty() { "UnknownError" } else { code };
+    Err(CallError::Refused { status: status.as_u16(), request_id, code: code.to_owned(), message: message.to_owned() })
+}
+
+/// The chain of causes names hosts and ports, never keys.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn printable(text: &str) -> Result<HeaderValue, CallError> {
+    HeaderValue::from_str(text).map_err(|_| CallError::NoAnswer("a header value is not printable".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::credentials::fixed;
+    use crate::aws::fake::{Answer, Fake};
+    use crate::aws::sdk::Settings;
+    use serde_json::json;
+
+    fn sdk(settings: Settings) -> Sdk {
+        Sdk::new(Settings { region: "us-west-2".to_owned(), ..settings }).unwrap()
+    }
+
+    async fn call(fake_url: &str) -> Result<Zeroizing<Vec<u8>>, CallError> {
+        let call = Call {
+            service: "secretsmanager",
+            target: "secretsmanager.GetSecretValue",
+            region: "",
+            endpoint: Some(fake_url.to_owned()),
+            body: &json!({}),
+        };
+        sdk(Settings::default()).call(&call, &fixed(&"AKID".into(), &"s".into(), &"".into())).await
+    }
+
+    #[tokio::test]
+    async fn endpoints_follow_partition_and_variant() {
+        let table = [
+            ("us-west-2", false, false, "https://secretsmanager.us-west-2.amazonaws.com"),
+            ("cn-north-1", false, false, "https://secretsmanager.cn-north-1.amazonaws.com.cn"),
+            ("us-iso-east-1", false, false, "https://secretsmanager.us-iso-east-1.c2s.ic.gov"),
+            ("us-west-2", true, false, "https://secretsmanager-fips.us-west-2.amazonaws.com"),
+            ("us-west-2", false, true, "https://secretsmanager.us-west-2.api.aws"),
+        ];
+        for (region, fips, dual_stack, wanted) in table {
+            let sdk = sdk(Settings { fips, dual_stack, ..Settings::default() });
+            assert_eq!(sdk.endpoint_of("secretsmanager", region).await.unwrap(), wanted);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_may_pass_is_tried_three_times_and_a_refusal_once() {
+        let table = [
+            (Answer::error(500, "InternalServiceError", "oops"), 3, "InternalServiceError: oops"),
+            (Answer::error(400, "ThrottlingException", "slow down"), 3, "ThrottlingException: slow down"),
+            (Answer::error(400, "com.amazonaws#AccessDeniedException:http://x", "no"), 1, "AccessDeniedException: no"),
+            (Answer::text(400, "<html>"), 1, "UnknownError: "),
+        ];
+        for (answer, calls, text) in table {
+            let fake = Fake::start(move |_| answer.clone()).await;
+            assert_eq!(call(&fake.url()).await.unwrap_err().to_string(), text);
+            assert_eq!(fake.requests().len(), calls, "{text}");
+        }
+        let fake = Fake::start(|request| match request.number {
+            0 => Answer::error(503, "X", "x"),
+            _ => Answer::json(200, &json!({"ok": true})),
+        })
+        .await;
+        assert_eq!(call(&fake.url()).await.unwrap().as_slice(), br#"{"ok":true}"#);
+        let requests: Vec<_> =
+            fake.requests().iter().map(|r| r.header("amz-sdk-request").unwrap().to_owned()).collect();
+        assert_eq!(requests, ["attempt=1; max=3", "attempt=2; max=3"]);
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_said_with_its_cause() {
+        let error = call("http://127.0.0.1:1").await.unwrap_err().to_string();
+        assert!(error.contains("refused"), "{error}");
+    }
+}

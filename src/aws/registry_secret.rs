@@ -1,0 +1,268 @@
+//! Registry credentials that a task definition keeps in Secrets Manager (spec `images.md` §6.2).
+//!
+//! Owns the call, the form of such a secret and the texts customers see. The invariant: a secret is asked for once for each task
+//! (that is: for each set of execution role credentials), is held in memory only, and is forgotten with those credentials.
+
+use super::cache::{Cache, Kept};
+use super::credentials;
+use super::json_call::{Call, CallError};
+use super::roles::RoleCredentials;
+use super::sdk::Sdk;
+use crate::model::task::SecretAuth;
+use crate::model::{CredentialsId, Failure, RegistryCredentials, Secret};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+
+/// Secrets kept: some for each task of a large instance.
+const CACHE_LIMIT: usize = 1000;
+
+/// Gets and keeps such credentials.
+#[derive(Debug)]
+pub struct RegistrySecrets {
+    sdk: Sdk,
+    cache: Cache<(CredentialsId, SecretAuth), RegistryCredentials>,
+}
+
+impl Kept for RegistryCredentials {
+    /// For as long as the task is there: a pull that is tried again uses what the first one used.
+    fn is_fresh(&self) -> bool {
+        true
+    }
+
+    fn outlives(&self, _failure: &Failure) -> bool {
+        false
+    }
+}
+
+/// The part of the answer that matters.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(rename = "SecretString")]
+    text: Option<String>,
+}
+
+impl RegistrySecrets {
+    /// Nothing is asked for before a task needs it.
+    pub fn new(sdk: Sdk) -> Self {
+        Self { sdk, cache: Cache::new(CACHE_LIMIT) }
+    }
+
+    /// The credentials in the secret of `auth`, read with the task's execution role. A failure ends the task.
+    pub async fn credentials(
+        &self,
+        auth: &SecretAuth,
+        execution_role: Option<&RoleCredentials>,
+    ) -> Result<RegistryCredentials, Failure> {
+        let Some(role) = execution_role else {
+            return Err(ends_task("asm resource: unable to find execution role credentials".to_owned()));
+        };
+        self.cache.get(&(role.id.clone(), auth.clone()), self.fetch(auth, role)).await
+    }
+
+    /// Forgets what was read with these credentials.
+    pub fn forget(&self, id: &CredentialsId) {
+        self.cache.forget(|(used, _)| used == id);
+    }
+
+    async fn fetch(&self, auth: &SecretAuth, role: &RoleCredentials) -> Result<RegistryCredentials, Failure> {
+        let keys = credentials::fixed(&role.access_key_id, &role.secret_access_key, &role.session_token);
+        let call = Call {
+            service: "secretsmanager",
+            target: "secretsmanager.GetSecretValue",
+            region: &auth.region,
+            endpoint: self.sdk.secrets_manager_endpoint(),
+            body: &json!({"SecretId": auth.secret}),
+        };
+        let answer = self.sdk.call(&call, &keys).await.map_err(|error| {
+            ends_task(format!("asm fetching secret from the service for {}: {}", auth.secret, cause(&error)))
+        })?;
+        let answer: Answer = serde_json::from_slice(&answer)
+            .map_err(|_| ends_task("asm fetching authorization data: empty response".to_owned()))?;
+        account(&Secret::new(answer.text.unwrap_or_default())).map_err(|text| ends_task(text.to_owned()))
+    }
+}
+
+/// Compat: the reference gives these reasons to the task, without a name.
+fn ends_task(message: String) -> Failure {
+    Failure::ends_task(message)
+}
+
+/// User and password in a secret; member names in any case.
+fn account(secret: &Secret) -> Result<RegistryCredentials, &'static str> {
+    const INVALID: &str = "asm fetching authorization data: unable to unmarshal secret value, invalid schema";
+    if secret.is_empty() {
+        return Err("asm fetching authorization data: empty secrets value");
+    }
+    let members: BTreeMap<&str, &RawValue> = serde_json::from_str(secret.expose()).map_err(|_| INVALID)?;
+    let member = |wanted: &str| -> Result<String, &'static str> {
+        let found = members.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        let text = found.map(|(_, raw)| serde_json::from_str::<Option<String>>(raw.get()).map_err(|_| INVALID));
+        Ok(text.transpose()?.flatten().unwrap_or_default())
+    };
+    let (username, password) = (member("username")?, Secret::new(member("password")?));
+    if username.is_empty() {
+        return Err("asm fetching username: AuthorizationData is malformed, empty field");
+    }
+    if password.is_empty() {
+        return Err("asm fetching password: AuthorizationData is malformed, empty field");
+    }
+    Ok(RegistryCredentials { username, password, ..RegistryCredentials::default() })
+}
+
+/// The text of the reference's SDK for a failed call: operators search for it.
+fn cause(error: &CallError) -> String {
+    const MODELLED: [&str; 5] = [
+        "DecryptionFailure",
+        "InternalServiceError",
+        "InvalidParameterException",
+        "InvalidRequestException",
+        "ResourceNotFoundException",
+    ];
+    const OPERATION: &str = "operation error Secrets Manager: GetSecretValue";
+    match error {
+        CallError::Refused { status, request_id, code, message } => format!(
+            "{OPERATION}, https response error StatusCode: {status}, RequestID: {request_id}, {}{code}: {message}",
+            if MODELLED.contains(&code.as_str()) { "" } else { "api error " },
+        ),
+        CallError::NoAnswer(text) => format!("{OPERATION}, {text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::fake::{self, Fake};
+    use crate::aws::roles::RoleKind;
+    use crate::aws::sdk::{AgentName, Settings};
+    use crate::model::FailureKind;
+    use serde_json::Value;
+
+    const SECRET: &str = "arn:aws:secretsmanager:us-west-2:123456789012:secret:judge-AbCdEf";
+    const GOOD: &str = r#"{"username": "me", "password": "hunter2"}"#;
+
+    fn secrets(fake: &Fake) -> RegistrySecrets {
+        let agent =
+            AgentName { version: "1.105.1".to_owned(), hash: "*a8b3e7d3".to_owned(), os_family: "LINUX".to_owned() };
+        let endpoint_url_secrets_manager = Some(fake.url());
+        let settings =
+            Settings { region: "us-west-2".to_owned(), agent, endpoint_url_secrets_manager, ..Settings::default() };
+        RegistrySecrets::new(Sdk::new(settings).unwrap())
+    }
+
+    fn role(id: &str) -> RoleCredentials {
+        RoleCredentials {
+            id: id.into(),
+            role_arn: "arn:aws:iam::123456789012:role/execRole".to_owned(),
+            kind: RoleKind::Execution,
+            access_key_id: "ASIA09438B6F6D524562".into(),
+            secret_access_key: "608f".into(),
+            session_token: "tok".into(),
+            expiration: String::new(),
+        }
+    }
+
+    fn auth() -> SecretAuth {
+        SecretAuth { secret: SECRET.to_owned(), region: "us-west-2".to_owned() }
+    }
+
+    async fn holding(secret: &'static str) -> Fake {
+        Fake::start(move |_| fake::Answer::json(200, &json!({"Name": "judge", "SecretString": secret}))).await
+    }
+
+    #[tokio::test]
+    async fn the_request_is_the_recorded_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/secretsmanager_get_secret_value.json");
+        let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let fake = holding(GOOD).await;
+        let got = secrets(&fake).credentials(&auth(), Some(&role("a"))).await.unwrap();
+        assert_eq!((got.username.as_str(), got.password.expose()), ("me", "hunter2"));
+        let request = &fake.requests()[0];
+        assert_eq!(request.json(), golden["body"]);
+        for name in ["X-Amz-Target", "User-Agent", "Content-Type", "Content-Length", "Amz-Sdk-Request"] {
+            assert_eq!(request.header(name), golden["headers"][name].as_str(), "{name}");
+        }
+        let scope = |text: &str| {
+            let scope = text.split(',').next().unwrap();
+            scope.split('/').skip(2).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let authorization = request.header("authorization").unwrap();
+        assert!(authorization.contains("Credential=ASIA09438B6F6D524562/"));
+        assert_eq!(scope(authorization), scope(golden["headers"]["Authorization"].as_str().unwrap()));
+        assert_eq!(request.header("x-amz-security-token"), Some("tok"));
+    }
+
+    #[tokio::test]
+    async fn a_secret_is_asked_for_once_for_each_task() {
+        let fake = holding(GOOD).await;
+        let secrets = secrets(&fake);
+        let (auth, first, second) = (auth(), role("a"), role("b"));
+        let ask = |role| secrets.credentials(&auth, Some(role));
+        let answers = tokio::join!(ask(&first), ask(&first), ask(&second));
+        assert!(answers.0.is_ok() && answers.0 == answers.1 && answers.1 == answers.2);
+        assert_eq!(fake.requests().len(), 2);
+        secrets.forget(&"a".into());
+        ask(&first).await.unwrap();
+        ask(&second).await.unwrap();
+        assert_eq!(fake.requests().len(), 3, "only what was read with the forgotten credentials is read again");
+    }
+
+    #[test]
+    fn a_secret_is_user_and_password_in_any_case() {
+        let invalid = "asm fetching authorization data: unable to unmarshal secret value, invalid schema";
+        let table = [
+            (GOOD, Ok(("me", "hunter2"))),
+            (r#"{"Username": "me", "PASSWORD": "hunter2", "more": [1]}"#, Ok(("me", "hunter2"))),
+            ("", Err("asm fetching authorization data: empty secrets value")),
+            ("hunter2", Err(invalid)),
+            (r#"["me", "hunter2"]"#, Err(invalid)),
+            (r#"{"username": 7, "password": "hunter2"}"#, Err(invalid)),
+            (r#"{"password": "hunter2"}"#, Err("asm fetching username: AuthorizationData is malformed, empty field")),
+            (
+                r#"{"username": "me", "password": null}"#,
+                Err("asm fetching password: AuthorizationData is malformed, empty field"),
+            ),
+        ];
+        for (secret, wanted) in table {
+            let got = account(&Secret::from(secret));
+            let got = got.as_ref().map(|got| (got.username.as_str(), got.password.expose())).map_err(|text| *text);
+            assert_eq!(got, wanted, "{secret}");
+        }
+    }
+
+    #[tokio::test]
+    async fn failures_end_the_task_with_the_texts_customers_know() {
+        let fetching = format!(
+            "asm fetching secret from the service for {SECRET}: operation error Secrets Manager: GetSecretValue, https response error StatusCode: 400, RequestID: , "
+        );
+        let table = [
+            (
+                fake::Answer::error(
+                    400,
+                    "ResourceNotFoundException",
+                    "Secrets Manager can't find the specified secret.",
+                ),
+                format!("{fetching}ResourceNotFoundException: Secrets Manager can't find the specified secret."),
+            ),
+            (
+                fake::Answer::error(400, "AccessDeniedException", "User: x is not authorized"),
+                format!("{fetching}api error AccessDeniedException: User: x is not authorized"),
+            ),
+            (fake::Answer::text(200, ""), "asm fetching authorization data: empty response".to_owned()),
+            (
+                fake::Answer::json(200, &json!({"SecretBinary": "aGk="})),
+                "asm fetching authorization data: empty secrets value".to_owned(),
+            ),
+        ];
+        for (answer, text) in table {
+            let fake = Fake::start(move |_| answer.clone()).await;
+            let failure = secrets(&fake).credentials(&auth(), Some(&role("a"))).await.unwrap_err();
+            assert_eq!((failure.to_string(), failure.kind), (text, FailureKind::EndsTask));
+        }
+        let fake = holding(GOOD).await;
+        let failure = secrets(&fake).credentials(&auth(), None).await.unwrap_err();
+        assert_eq!(failure.to_string(), "asm resource: unable to find execution role credentials");
+        assert!(fake.requests().is_empty());
+    }
+}

@@ -1,0 +1,70 @@
+//! The one call of Secrets Manager the agent makes: GetSecretValue. It owns which secret is meant; the secrets come from a directory
+//! or a script. Invariant: a value leaves only in this answer.
+
+use super::{Answer, ApiError, required};
+use crate::local::state::{State, now};
+use serde_json::{Value, json};
+
+/// Answers a call of Secrets Manager.
+pub(super) fn answer(state: &State, operation: &str, body: &Value) -> Answer {
+    if operation != "GetSecretValue" {
+        let message = format!("{operation} is not part of this Secrets Manager.");
+        return Err(ApiError::new(400, "UnknownOperationException", message));
+    }
+    let asked = required(body, "SecretId")?;
+    let Some((name, value)) = state.secrets.iter().find(|(name, _)| is_called(name, asked)) else {
+        let message = "Secrets Manager can't find the specified secret.";
+        return Err(ApiError::new(400, "ResourceNotFoundException", message));
+    };
+    let arn = format!("arn:aws:secretsmanager:{}:{}:secret:{name}-AbCdEf", state.site.region, state.site.account);
+    Ok(json!({
+        "ARN": if asked.starts_with("arn:") { asked } else { &arn },
+        "Name": name,
+        "SecretString": value.expose(),
+        "VersionId": "00000000-0000-0000-0000-000000000001",
+        "VersionStages": ["AWSCURRENT"],
+        "CreatedDate": now(),
+    }))
+}
+
+/// A secret goes by its name, and by an ARN with or without the six characters that AWS puts behind the name.
+fn is_called(name: &str, asked: &str) -> bool {
+    let asked = match asked.strip_prefix("arn:") {
+        Some(arn) => arn.split_once(":secret:").map_or("", |(_, name)| name),
+        None => asked,
+    };
+    let tail = asked.strip_prefix(name).map(|rest| rest.strip_prefix('-').unwrap_or(rest));
+    tail.is_some_and(|tail| tail.is_empty() && asked == name || tail.len() == 6 && asked.len() == name.len() + 7)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::state::Site;
+
+    #[test]
+    fn a_secret_is_found_by_name_and_arn() {
+        let arn = "arn:aws:secretsmanager:us-west-2:123456789012:secret:";
+        let table = [
+            ("team/hub", true),
+            ("team/hub-AbCdEf", true),
+            (&format!("{arn}team/hub"), true),
+            (&format!("{arn}team/hub-x1Y2z3"), true),
+            ("team/hub-AbCdE", false),
+            ("team/hub2", false),
+            ("team", false),
+            (arn, false),
+        ];
+        let mut state = State::new(Site::example(), "default");
+        state.secrets.insert("team/hub".to_owned(), "hunter2".into());
+        for (asked, there) in table {
+            match answer(&state, "GetSecretValue", &json!({"SecretId": asked})) {
+                Ok(found) => assert!(there && found["SecretString"] == "hunter2", "{asked}: {found}"),
+                Err(error) => assert!(!there && error.code == "ResourceNotFoundException", "{asked}: {error}"),
+            }
+        }
+        let error = answer(&state, "GetSecretValue", &json!({})).unwrap_err();
+        assert_eq!(error.code, "InvalidParameterException");
+        assert_eq!(answer(&state, "ListSecrets", &json!({})).unwrap_err().code, "UnknownOperationException");
+    }
+}
