@@ -13,13 +13,14 @@ fn set(rig: &mut Rig, name: &str, value: &str) {
     rig.environment.push((name.to_owned(), value.to_owned()));
 }
 
-/// Starts an agent that cannot reach ECS and waits for a line that says why; then it ends.
+/// Starts an agent that cannot reach ACS and waits for a line that says why; then it ends.
 async fn fails_with(rig: &mut Rig, why: &str) {
     let before = rig.log().len();
     rig.start_agent();
     let line = until(why, LIMIT, async || {
         let log = rig.log();
-        log[before..].lines().find(|line| line.contains(why)).map(str::to_owned)
+        let of_acs = |line: &&str| line.contains("no connection to ACS") && line.contains(why);
+        log[before..].lines().find(of_acs).map(str::to_owned)
     })
     .await;
     assert!(!line.contains(PASSWORD), "{line}");
@@ -45,15 +46,16 @@ async fn acs_is_reached_through_tls_and_a_proxy_or_the_log_says_why_not() {
     let tunnels = proxy.seen().iter().filter(|line| line.starts_with(&format!("CONNECT {TLS_NAME}:"))).count();
     assert!(tunnels >= 2, "one for the API, one for ACS");
 
-    // The registration is known now: what fails below is the way to ECS, first of all DiscoverPollEndpoint or ACS itself.
+    // From here on the API is reached directly: what fails is ACS alone.
     rig.kill();
+    set(&mut rig, "ECS_BACKEND_HOST", &front.plain_url);
     let connections = |rig: &Rig| rig.server.read(|it| it.records().filter(|r| r.source == Source::AcsConnect).count());
     let before = connections(&rig);
     set(&mut rig, "SSL_CERT_FILE", &others.authority());
-    fails_with(&mut rig, "UnknownIssuer").await;
+    fails_with(&mut rig, "invalid peer certificate").await;
     set(&mut rig, "SSL_CERT_FILE", &ours.authority());
     set(&mut rig, "HTTPS_PROXY", &proxy.url("wrong"));
-    fails_with(&mut rig, "proxy").await;
+    fails_with(&mut rig, "proxy auth").await;
     set(&mut rig, "HTTPS_PROXY", "http://127.0.0.1:1");
     fails_with(&mut rig, "Connection refused").await;
     assert_eq!(connections(&rig), before, "nobody else came through");

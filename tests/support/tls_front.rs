@@ -6,9 +6,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+
+/// The server takes requests for addresses only; any will do that is as long as [`TLS_NAME`].
+const SOME_ADDRESS: &str = "10.0.0.1";
 
 /// A CA of its own, and a certificate of it for [`TLS_NAME`].
 #[derive(Debug)]
@@ -69,6 +73,8 @@ impl Certificates {
 pub(crate) struct TlsFront {
     /// Where it is known, e.g. `https://ecs.prox:40000`.
     pub(crate) url: String,
+    /// The same without TLS, at a plain address: answers still lead to `url`.
+    pub(crate) plain_url: String,
     _accepting: JoinSet<()>,
 }
 
@@ -82,28 +88,41 @@ impl TlsFront {
             rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).expect("a pair");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("https://{TLS_NAME}:{}", listener.local_addr().expect("an address").port());
+        let plain_listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let plain_url = format!("http://{}", plain_listener.local_addr().expect("an address"));
         let plain = format!("http://127.0.0.1:{port}");
         assert_eq!(url.len(), plain.len(), "one replaces the other in bodies of fixed length");
         let mut accepting = JoinSet::new();
-        accepting.spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), plain, url.clone()));
-        Self { url, _accepting: accepting }
+        accepting.spawn(accept(plain_listener, None, plain.clone(), url.clone()));
+        accepting.spawn(accept(listener, Some(TlsAcceptor::from(Arc::new(config))), plain, url.clone()));
+        Self { url, plain_url, _accepting: accepting }
     }
 }
 
-async fn accept(listener: TcpListener, tls: TlsAcceptor, plain: String, url: String) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, plain: String, url: String) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         let (tls, plain, url) = (tls.clone(), plain.clone(), url.clone());
         connections.spawn(async move {
-            // A client that does not trust the certificate leaves here.
-            let Ok(client) = tls.accept(client).await else { return };
-            let server = TcpStream::connect(plain.trim_start_matches("http://")).await.expect("the server");
-            let (from_client, to_client) = tokio::io::split(client);
-            let (from_server, to_server) = server.into_split();
-            tokio::select! {
-                _ended = pass(from_client, to_server, &url, &plain) => {}
-                _ended = pass(from_server, to_client, &plain, &url) => {}
+            match tls {
+                None => serve(client, &plain, &url).await,
+                Some(tls) => {
+                    // A client that does not trust the certificate leaves here.
+                    if let Ok(client) = tls.accept(client).await {
+                        serve(client, &plain, &url).await;
+                    }
+                }
             }
         });
+    }
+}
+
+async fn serve(client: impl AsyncRead + AsyncWrite, plain: &str, url: &str) {
+    let server = TcpStream::connect(plain.trim_start_matches("http://")).await.expect("the server");
+    let (from_client, to_client) = tokio::io::split(client);
+    let (from_server, to_server) = server.into_split();
+    tokio::select! {
+        _ended = pass(from_client, to_server, TLS_NAME, SOME_ADDRESS) => {}
+        _ended = pass(from_server, to_client, plain, url) => {}
     }
 }
