@@ -116,7 +116,10 @@ async fn register_with(
     if configured.is_none() && answer.as_ref().is_err_and(is_cluster_missing) {
         tracing::info!("creating the cluster `default`");
         let created = client.create_cluster().cluster_name(DEFAULT_CLUSTER).send().await;
-        created.map_err(|error| RegisterError::Restart(text_of(&error)))?;
+        created.map_err(|error| match error.code() {
+            Some("InvalidParameterException" | "ClientException") => RegisterError::Terminal(text_of(&error)),
+            Some(_) | None => RegisterError::Restart(text_of(&error)),
+        })?;
         answer = call_patiently(client, registration, cluster, retry, patience).await;
     }
     let output = answer.map_err(|error| classify(&error, registration.container_instance.is_some()))?;

@@ -97,7 +97,11 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
     let tags = startup::tags(config, &instance, &credentials, service_clock.clone()).await?;
     let identity = startup::register(config, &mut instance, tags, &ecs, &docker, &store, loaded.identity).await?;
     let state = engine::recover(startup::policy(config)?, loaded.host, loaded.tasks);
-    let saved = state.tasks.values().map(|task| task.known_at).max();
+    let moments = state
+        .tasks
+        .values()
+        .flat_map(|task| task.containers.iter().map(|container| container.changed_at).chain([task.known_at]));
+    let saved = moments.max();
     let clock = Arc::new(Clock::started(saved.unwrap_or_default(), sd_notify::watchdog_enabled()));
 
     let edges = Arc::new(Edges {

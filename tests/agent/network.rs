@@ -2,6 +2,7 @@
 //! reported is reported once and in order, and the agent answers its own questions meanwhile.
 
 use super::rig::{FOREVER, Plan, Rig, one_container};
+use super::support::docker::{Image, docker};
 use super::support::http_proxy::{HttpProxy, NAME};
 use super::support::wait::until;
 use ecs_agent::local::{Fault, InstanceStatus, Source, State, TaskStatus};
@@ -50,7 +51,7 @@ async fn without_ecs_tasks_go_on_and_introspection_answers() {
     let metadata = rig.introspect("/v1/metadata").await;
     assert_eq!(metadata["Cluster"], rig.cluster.name.as_str());
     let name = rig.containers().remove(0);
-    super::support::docker::docker(&["stop", "--time", "5", &name]);
+    docker(&["stop", "--time", "5", &name]);
     let shown = until("introspection to show the end", super::rig::LIMIT, async || {
         let shown = rig.introspect(&format!("/v1/tasks?taskarn={arn}")).await;
         (shown["KnownStatus"] == "STOPPED").then_some(shown)
@@ -117,11 +118,12 @@ async fn a_proxy_that_refuses_or_is_gone_is_outlived() {
     proxy.refuse_with(None);
     rig.start_agent();
     rig.registered().await;
-    let image = rig.image();
+    // The proxy writes its own name for 127.0.0.1 into what passes.
+    let image = rig.image().replace("127.0.0.1", "localhost");
     lives(&rig, &image, 1, "through the proxy").await;
     // Later: what is to be said waits.
     let arn = rig.server.run_task(&one_container(&image, FOREVER)).unwrap();
-    rig.task(&arn, TaskStatus::Running).await;
+    let container = rig.task(&arn, TaskStatus::Running).await.container("main").unwrap().runtime_id.clone().unwrap();
     for answer in [LOGIN, ""] {
         proxy.refuse_with(Some(answer));
         let before = proxy.seen().len();
@@ -129,11 +131,12 @@ async fn a_proxy_that_refuses_or_is_gone_is_outlived() {
         until("refused connections", super::rig::LIMIT, async || (proxy.seen().len() > before + 1).then_some(())).await;
         rig.introspect("/v1/metadata").await;
     }
-    super::support::docker::docker(&["stop", "--time", "5", &rig.containers().remove(0)]);
+    docker(&["stop", "--time", "5", &container]);
     proxy.refuse_with(None);
     rig.task(&arn, TaskStatus::Stopped).await;
     assert_eq!(rig.statuses(&arn), WHOLE_LIFE);
     assert!(!rig.log().contains(MARKER), "the proxy's password is not logged");
+    Image::remove_locally(&image);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,6 +94,16 @@ async fn the_default_cluster_is_created_and_a_configured_one_is_not() {
     let operations: Vec<_> = fake.requests().iter().map(|r| r.operation().to_owned()).collect();
     assert_eq!(operations, ["RegisterContainerInstance", "CreateCluster", "RegisterContainerInstance"]);
 
+    // It cannot be created: the error of that call counts.
+    for (code, exit) in [("ClientException", 5), ("InvalidParameterException", 5), ("AccessDeniedException", 1)] {
+        let fake = Fake::start(move |request| match request.operation() {
+            "CreateCluster" => Answer::error(400, code, "no"),
+            _ => Answer::error(400, "ClientException", "Cluster not found."),
+        })
+        .await;
+        assert_eq!(try_with(&fake, &small()).await.unwrap_err().exit_code(), exit, "{code}");
+    }
+
     let fake = Fake::start(script).await;
     let configured = Registration { cluster: Some("mine".to_owned()), ..small() };
     assert_eq!(try_with(&fake, &configured).await.unwrap_err().exit_code(), 1);
