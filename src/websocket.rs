@@ -38,6 +38,8 @@ pub struct Settings {
     pub region: String,
     /// Proxies.
     pub proxy: ProxySettings,
+    /// Certificates are not verified (`-k`).
+    pub accept_insecure_cert: bool,
 }
 
 /// Why there is no connection.
@@ -157,6 +159,8 @@ fn http_client(settings: &Settings, url: &Url) -> Result<reqwest::Client, Connec
     if url.scheme() == "http" && !proxy_is_tls {
         // No TLS on this way: do not load (or ask for) CA certificates.
         builder = builder.tls_certs_only([]);
+    } else if settings.accept_insecure_cert {
+        builder = builder.tls_danger_accept_invalid_certs(true);
     }
     if let Some(proxy) = proxy {
         // The error would quote the address, which may carry a password.
@@ -222,7 +226,7 @@ mod tests {
     use tokio_tungstenite::tungstenite::Message;
 
     fn settings() -> Settings {
-        Settings { region: "us-west-2".to_owned(), proxy: ProxySettings::default() }
+        Settings { region: "us-west-2".to_owned(), proxy: ProxySettings::default(), accept_insecure_cert: false }
     }
 
     #[tokio::test]

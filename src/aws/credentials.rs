@@ -1,13 +1,16 @@
 //! The credentials of the instance: the agent's own identity towards AWS (spec `config.md` §2.1).
 //!
-//! Owns the chain (keys from the configuration, then environment, profile, web identity, container, IMDS) and its cache, shared by
-//! all SDK clients and the websocket. Role credentials of tasks are elsewhere ([`super::roles`]). The invariant: credentials that
+//! Owns the chain (keys from the configuration, then environment, profile, web identity, container, IMDS, then a file that something
+//! else renews; for external instances that file comes first) and its cache, shared by all SDK clients and the websocket. Role credentials of tasks are elsewhere ([`super::roles`]). The invariant: credentials that
 //! are still valid are never dropped because a refresh failed.
 
 use super::imds;
+use super::rotating::Rotating;
 use super::transport;
 use crate::model::Secret;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
@@ -15,6 +18,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use aws_sdk_ecs::config::{BehaviorVersion, Region};
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
 
@@ -33,8 +37,12 @@ pub struct Settings {
     pub region: String,
     /// `AWS_ACCESS_KEY_ID` and friends from the agent's own configuration file, which the SDK does not read.
     pub keys: Option<Keys>,
-    /// `AWS_PROFILE`, when it was set in the agent's own configuration file.
-    pub profile: Option<String>,
+    /// ECS Anywhere: another order.
+    pub external: bool,
+    /// Credentials file that something outside the agent renews, such as the SSM agent.
+    pub rotating_file: PathBuf,
+    /// `ECS_ALTERNATE_CREDENTIAL_PROFILE`: the profile in that file.
+    pub rotating_profile: String,
     /// Where IMDS is. Black-holing concerns metadata only: the role of the instance is still asked for.
     pub imds: imds::Settings,
 }
@@ -69,6 +77,9 @@ pub async fn instance_chain(
         .with_behavior_version(Some(BehaviorVersion::v2026_01_12()))
         .with_region(Some(Region::new(settings.region.clone())))
         .with_sleep_impl(TokioSleep::new());
+    let http_config = config.clone().with_http_client(http);
+    let rotating =
+        Rotating { file: settings.rotating_file, profile: settings.rotating_profile, config: http_config.clone() };
     let imds = aws_config::imds::Client::builder()
         .configure(&config.clone().with_http_client(transport::direct_client()))
         .endpoint(settings.imds.endpoint())
@@ -76,14 +87,49 @@ pub async fn instance_chain(
         .connect_timeout(IMDS_TIMEOUT)
         .read_timeout(IMDS_TIMEOUT)
         .build();
-    let mut chain = DefaultCredentialsChain::builder()
-        .configure(config.with_http_client(http))
-        .region(Region::new(settings.region))
-        .imds_client(imds);
-    if let Some(profile) = &settings.profile {
-        chain = chain.profile_name(profile);
+    let chain = if settings.external {
+        let shared = ProfileFileCredentialsProvider::builder().configure(&http_config).build();
+        let role = ImdsCredentialsProvider::builder().imds_client(imds).configure(&config).build();
+        FirstOf(vec![
+            ("rotating file", SharedCredentialsProvider::new(rotating)),
+            ("shared file", SharedCredentialsProvider::new(shared)),
+            ("instance role", SharedCredentialsProvider::new(role)),
+        ])
+    } else {
+        let sdk = DefaultCredentialsChain::builder().configure(http_config).region(Region::new(settings.region));
+        FirstOf(vec![
+            ("AWS SDK", SharedCredentialsProvider::new(sdk.imds_client(imds).build().await)),
+            ("rotating file", SharedCredentialsProvider::new(rotating)),
+        ])
+    };
+    Ok(SharedCredentialsProvider::new(Cached::new(chain)))
+}
+
+/// Providers in order; the first that has keys wins, whatever is wrong with those before it.
+#[derive(Debug)]
+struct FirstOf(Vec<(&'static str, SharedCredentialsProvider)>);
+
+impl FirstOf {
+    async fn credentials(&self) -> Result<Credentials, CredentialsError> {
+        let mut reasons = Vec::new();
+        for (name, provider) in &self.0 {
+            match provider.provide_credentials().await {
+                Ok(credentials) => return Ok(credentials),
+                // Its own words only: deeper causes may quote a file.
+                Err(error) => reasons.push(format!("{name}: {error}")),
+            }
+        }
+        Err(CredentialsError::not_loaded(reasons.join("; ")))
     }
-    Ok(SharedCredentialsProvider::new(Cached::new(chain.build().await)))
+}
+
+impl ProvideCredentials for FirstOf {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.credentials())
+    }
 }
 
 /// A provider asked only when the last answer is about to end.
@@ -203,7 +249,6 @@ mod tests {
         })
         .await;
         let imds = imds::Settings { endpoint: Some(fake.url()), blackholed: false };
-        // A profile that exists nowhere keeps the files of the machine under test out of it.
         let settings = Settings { region: "us-west-2".to_owned(), imds, ..Settings::default() };
         let provider = instance_chain(settings, transport::direct_client()).await.unwrap();
         for _ in 0..2 {

@@ -4,7 +4,8 @@
 //! and the back-off that network callers share. It does not know tasks, the engine or the configuration: settings come in as
 //! small structs. The one invariant: no secret leaves this module except inside a signed request or a `model::Secret`.
 //!
-//! Reading order: [`sdk`], [`credentials`], [`roles`], [`imds`], [`identity`], [`ecr`], [`proxy`], [`transport`], [`backoff`].
+//! Reading order: [`sdk`], [`credentials`], [`roles`], [`imds`], [`identity`], [`ecr`], [`proxy`], [`transport`] (and `insecure`, its
+//! replacement behind a flag), [`backoff`].
 
 pub mod backoff;
 pub mod credentials;
@@ -13,8 +14,10 @@ pub mod ecr;
 pub(crate) mod fake;
 pub mod identity;
 pub mod imds;
+mod insecure;
 pub mod proxy;
 pub mod roles;
+mod rotating;
 
 pub mod sdk;
 pub mod transport;

@@ -22,6 +22,22 @@ const LOG_DRIVERS: [(&str, &str); 10] = [
     ("none", "1.19"),
 ];
 
+/// What an external instance does not offer, whatever the agent can do.
+const NOT_EXTERNAL: [&str; 12] = [
+    "task-eni",
+    "cni-plugin-version",
+    "task-eni.ipv6",
+    "task-eni-block-instance-metadata",
+    "task-eni-trunking",
+    "aws-appmesh",
+    "task-eia",
+    "task-eia.optimized-cpu",
+    "service-connect-v1",
+    "storage.ebs-task-volume-attach",
+    "storage.ebsta-non-root-user",
+    "fault-injection",
+];
+
 /// What the host and the operator allow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
@@ -39,6 +55,8 @@ pub struct Capabilities {
     pub health_check_disabled: bool,
     /// `ECS_DETAILED_OS_FAMILY`; empty = left out.
     pub os_family_detailed: String,
+    /// `ECS_EXTERNAL`: no EC2 instance.
+    pub external: bool,
 }
 
 /// One attribute.
@@ -88,13 +106,30 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     if supports("1.24") && !capabilities.health_check_disabled {
         names.push("ecs.capability.container-health-check".to_owned());
     }
+    if capabilities.external {
+        names.push("ecs.capability.external".to_owned());
+        names.retain(|name| !NOT_EXTERNAL.contains(&name.strip_prefix("ecs.capability.").unwrap_or(name)));
+    }
     let mut list: Vec<Attribute> = names.into_iter().map(|name| Attribute { name, value: None }).collect();
     list.push(Attribute::with_value("ecs.os-type", "linux"));
     list.push(Attribute::with_value("ecs.os-family", "LINUX"));
     if !capabilities.os_family_detailed.is_empty() {
         list.push(Attribute::with_value("ecs.os-type-detailed", &capabilities.os_family_detailed));
     }
+    if capabilities.external {
+        list.push(Attribute::with_value("ecs.cpu-architecture", cpu_architecture()));
+    }
     list
+}
+
+/// In the words of EC2, where the reference uses them, else in Go's.
+fn cpu_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "x86_64",
+        "x86" => "i386",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }
 
 #[cfg(test)]

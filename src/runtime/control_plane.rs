@@ -2,6 +2,7 @@
 //!
 //! Credentials are put into memory before the core hears of the tasks they belong to.
 
+use super::Options;
 use super::executor::Edges;
 use super::startup::{self, Instance};
 use super::supervisor::PartResult;
@@ -41,6 +42,7 @@ pub(super) fn settings(
     instance: &Instance,
     identity: &Identity,
     docker_version: &str,
+    options: Options,
     credentials: SharedCredentialsProvider,
 ) -> session::Settings {
     session::Settings {
@@ -49,7 +51,11 @@ pub(super) fn settings(
         agent_version: version::SPOKEN.to_owned(),
         agent_hash: version::COMMIT.to_owned(),
         docker_version: Some(docker_version.to_owned()),
-        websocket: websocket::Settings { region: instance.region.clone(), proxy: startup::proxy(config) },
+        websocket: websocket::Settings {
+            region: instance.region.clone(),
+            proxy: startup::proxy(config),
+            accept_insecure_cert: options.accept_insecure_cert,
+        },
         credentials,
         timing: Timing::default(),
     }

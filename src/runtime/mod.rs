@@ -10,11 +10,12 @@ mod diagnostics;
 mod executor;
 pub mod logging;
 mod shutdown;
+mod start_over;
 mod startup;
 mod supervisor;
 mod trace;
 
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::docker::AuthMap;
 use crate::ecs::report;
 use crate::engine::{self, Event};
@@ -24,6 +25,7 @@ use crate::{acs, aws, docker};
 use clock::Clock;
 use core_loop::CoreLoop;
 use executor::{Edges, Executor};
+pub use start_over::start_over;
 use std::sync::Arc;
 use supervisor::{Policy, Supervisor};
 use tokio::sync::{mpsc, watch};
@@ -53,8 +55,38 @@ impl Fatal {
         Self { code: 1, message }
     }
 
+    /// The configuration cannot be used; what is wrong with it has been told.
+    pub fn unusable_configuration() -> Self {
+        Self::restartable("the configuration cannot be used".to_owned())
+    }
+
     pub(crate) fn terminal(message: String) -> Self {
         Self { code: 5, message }
+    }
+}
+
+/// What the command line says beside the configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// No instance metadata is asked for.
+    pub blackhole_imds: bool,
+    /// TLS certificates of ECS, ACS and ECR are not verified.
+    pub accept_insecure_cert: bool,
+    /// Whose place the agent takes.
+    pub role: Role,
+}
+
+/// The user data of the instance, which may hold configuration; `None` if there is none to be had.
+pub async fn user_data(config: &Config, options: Options) -> Option<String> {
+    if config.external || options.blackhole_imds {
+        return None;
+    }
+    match startup::user_data(config).await {
+        Ok(text) => text,
+        Err(error) => {
+            tracing::warn!(%error, "the EC2 user data is unknown; configuration in it does not count");
+            None
+        }
     }
 }
 
@@ -62,13 +94,13 @@ impl Fatal {
 ///
 /// # Errors
 /// [`Fatal`]: what ended it, with the exit code.
-pub async fn run(config: Config, blackhole_imds: bool) -> Result<(), Fatal> {
+pub async fn run(config: Config, options: Options) -> Result<(), Fatal> {
     aws::install_tls();
     let stop = CancellationToken::new();
     let signals = shutdown::on_signals(stop.clone());
     tokio::pin!(signals);
     let parts = tokio::select! {
-        parts = build(&config, blackhole_imds, stop.clone()) => parts?,
+        parts = build(&config, options, stop.clone()) => parts?,
         // Told to stop before there was anything to stop.
         () = stop.cancelled() => return Ok(()),
         _ = &mut signals => return Ok(()),
@@ -80,14 +112,14 @@ pub async fn run(config: Config, blackhole_imds: bool) -> Result<(), Fatal> {
 }
 
 /// From the configuration to running parts.
-async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -> Result<Supervisor, Fatal> {
-    let imds = aws::imds::Imds::new(startup::imds(config, blackhole_imds))
+async fn build(config: &Config, options: Options, stop: CancellationToken) -> Result<Supervisor, Fatal> {
+    let imds = aws::imds::Imds::new(startup::imds(config, options.blackhole_imds))
         .map_err(|error| Fatal::restartable(error.to_string()))?;
     let mut instance = startup::instance(config, &imds).await?;
     let docker = startup::docker(config, &instance.region).await;
     let docker_version = docker.server_version().to_owned();
     let (store, loaded) = startup::state(config, &instance)?;
-    let (sdk, credentials) = startup::clients(config, &instance.region).await?;
+    let (sdk, credentials) = startup::clients(config, options, &instance.region).await?;
     let ecs = sdk.ecs(credentials.clone());
     let identity = startup::register(config, &mut instance, &ecs, &docker, &store, loaded.identity).await?;
 
@@ -121,7 +153,7 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
         clock,
     };
     let control = control_plane::ControlPlane {
-        settings: control_plane::settings(config, &instance, &identity, &docker_version, credentials),
+        settings: control_plane::settings(config, &instance, &identity, &docker_version, options, credentials),
         endpoints: Arc::new(crate::ecs::endpoint::PollEndpointCache::new(
             ecs,
             identity.cluster.clone(),

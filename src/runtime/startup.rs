@@ -3,13 +3,13 @@
 //! The order is the reference's (`startup.order.json`): identity of the instance, Docker, saved state, registration. What fails
 //! here ends the process with the exit code the service manager knows (spec `registration.md` §1).
 
-use super::Fatal;
+use super::{Fatal, Options};
 use crate::aws::credentials::{self, Keys};
 use crate::aws::identity::{self, SignedDocument};
-use crate::aws::imds::{self, Imds};
+use crate::aws::imds::{self, Imds, ImdsError};
 use crate::aws::proxy::ProxySettings;
 use crate::aws::sdk::{AgentName, Sdk};
-use crate::config::{Config, ImagePullBehavior};
+use crate::config::{Config, ImagePullBehavior, RetryMode, Role};
 use crate::docker::{self, Docker};
 use crate::ecs::attributes::{Capabilities, attributes};
 use crate::ecs::register::{self, HostResources, Registration};
@@ -19,6 +19,7 @@ use crate::store::{Identity, Loaded, Store, StoreError};
 use crate::version;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The cluster an instance is in when the operator names none.
@@ -26,6 +27,11 @@ pub(super) const DEFAULT_CLUSTER: &str = "default";
 /// Between two tries to reach Docker.
 const DOCKER_RETRY: aws_retry::Shape =
     aws_retry::Shape { initial: Duration::from_secs(1), max: Duration::from_secs(30), factor: 1.5, jitter: 0.2 };
+/// What cloud-init writes when it has ended.
+const CLOUD_INIT_RESULT: &str = "/var/lib/cloud/data/result.json";
+/// Where the SSM agent's credentials are for an agent in ecs-init's container, and on the host.
+const ROTATING: &str = "/rotatingcreds/credentials";
+const ROTATING_ON_HOST: &str = "/root/.aws/credentials";
 /// Where ports are chosen from if the kernel does not say.
 const DYNAMIC_PORTS: RangeInclusive<u16> = 49153..=65535;
 
@@ -54,13 +60,20 @@ pub(super) async fn instance(config: &Config, imds: &Imds) -> Result<Instance, F
         tracing::warn!(%error, "the instance id is unknown; the saved one is used");
         None
     });
+    cloud_init(imds).await?;
     let zone_id = identity::zone_id(imds).await.ok().flatten();
-    let document = identity::document(imds).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "the instance identity document is unavailable");
-        None
-    });
+    let document = match config.no_identity_document {
+        true => None,
+        false => identity::document(imds).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the instance identity document is unavailable");
+            None
+        }),
+    };
     let region = match &config.region {
         Some(region) => region.clone(),
+        None if config.no_identity_document => {
+            identity::region(imds).await.ok().flatten().ok_or_else(region_missing)?
+        }
         None => document.as_ref().and_then(SignedDocument::region).ok_or_else(region_missing)?,
     };
     Ok(Instance { id: id.unwrap_or_default(), region, zone_id: zone_id.unwrap_or_default(), document })
@@ -70,6 +83,26 @@ fn region_missing() -> Fatal {
     Fatal::restartable(crate::config::region_missing().to_string())
 }
 
+/// The user data of the instance.
+pub(super) async fn user_data(config: &Config) -> Result<Option<String>, ImdsError> {
+    Imds::new(imds(config, false))?.get("user-data").await
+}
+
+/// cloud-init that found no data source although there is user data did not do what the instance was started for: such an instance
+/// must not take tasks (spec `registration.md` §2).
+async fn cloud_init(imds: &Imds) -> Result<(), Fatal> {
+    let found_nothing = tokio::fs::read(CLOUD_INIT_RESULT).await.is_ok_and(|text| found_no_source(&text));
+    if !found_nothing || imds.get("user-data").await.ok().flatten().is_none_or(|text| text.is_empty()) {
+        return Ok(());
+    }
+    Err(Fatal::terminal("cloud-init found no data source, but this instance has user data".to_owned()))
+}
+
+fn found_no_source(result: &[u8]) -> bool {
+    let result: serde_json::Value = serde_json::from_slice(result).unwrap_or_default();
+    result["v1"]["datasource"] == "DataSourceNone"
+}
+
 /// Where the metadata service is.
 pub(super) fn imds(config: &Config, blackholed: bool) -> imds::Settings {
     let endpoint = Some(config.imds_endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
@@ -77,15 +110,22 @@ pub(super) fn imds(config: &Config, blackholed: bool) -> imds::Settings {
 }
 
 /// One way to make clients, and the credentials of the instance.
-pub(super) async fn clients(config: &Config, region: &str) -> Result<(Sdk, SharedCredentialsProvider), Fatal> {
+pub(super) async fn clients(
+    config: &Config,
+    options: Options,
+    region: &str,
+) -> Result<(Sdk, SharedCredentialsProvider), Fatal> {
     let settings = crate::aws::sdk::Settings {
         region: region.to_owned(),
         backend_host: config.backend_host.clone(),
         endpoint_url: config.aws_endpoint_url.clone(),
         endpoint_url_ecs: config.aws_endpoint_url_ecs.clone(),
         endpoint_url_ecr: config.aws_endpoint_url_ecr.clone(),
-        dual_stack: false,
-        fips: false,
+        dual_stack: config.dual_stack,
+        fips: config.fips,
+        max_attempts: config.max_attempts,
+        adaptive_retry: config.retry_mode == RetryMode::Adaptive,
+        accept_insecure_cert: options.accept_insecure_cert,
         proxy: proxy(config),
         agent: agent_name(config),
     };
@@ -95,7 +135,14 @@ pub(super) async fn clients(config: &Config, region: &str) -> Result<(Sdk, Share
         secret_access_key: secret.clone(),
         session_token: config.session_token.clone().unwrap_or_else(|| Secret::from("")),
     });
-    let chain = credentials::Settings { region: region.to_owned(), keys, profile: None, imds: imds(config, false) };
+    let chain = credentials::Settings {
+        region: region.to_owned(),
+        keys,
+        external: config.external,
+        rotating_file: PathBuf::from(if options.role == Role::Service { ROTATING_ON_HOST } else { ROTATING }),
+        rotating_profile: config.alternate_credential_profile.clone(),
+        imds: imds(config, false),
+    };
     let credentials = credentials::instance_chain(chain, sdk.http())
         .await
         .map_err(|error| Fatal::restartable(format!("no AWS credentials: {error}")))?;
@@ -252,6 +299,7 @@ pub(super) fn capabilities(config: &Config, docker_api_versions: &[String]) -> C
         apparmor: config.apparmor_capable,
         health_check_disabled: config.docker_health_check_disabled,
         os_family_detailed: config.detailed_os_family.clone(),
+        external: config.external,
     }
 }
 

@@ -22,7 +22,11 @@ fn settings() -> Settings {
         agent_version: "1.105.1".to_owned(),
         agent_hash: "a8b3e7d3".to_owned(),
         docker_version: Some("20.10.24+dfsg1".to_owned()),
-        websocket: websocket::Settings { region: "us-west-2".to_owned(), proxy: ProxySettings::default() },
+        websocket: websocket::Settings {
+            region: "us-west-2".to_owned(),
+            proxy: ProxySettings::default(),
+            accept_insecure_cert: false,
+        },
         credentials: keys(),
         timing: Timing { backoff: quick, ..Timing::default() },
     }
