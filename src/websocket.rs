@@ -248,6 +248,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_certificate_nobody_believes_is_taken_only_with_the_flag() {
+        let mut server = Server::start().await;
+        let front = crate::aws::tls_front::TlsFront::before(server.port).await;
+        let url = Url::parse(&front.url).unwrap();
+        assert!(matches!(connect(&settings(), &keys(), &url).await, Err(ConnectError::Network(_))));
+        let insecure = Settings { accept_insecure_cert: true, ..settings() };
+        let mut socket = connect(&insecure, &keys(), &url).await.unwrap();
+        let mut peer = server.next().await;
+        peer.socket.send(Message::text("down")).await.unwrap();
+        assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("down"));
+    }
+
+    #[tokio::test]
     async fn a_huge_message_is_not_taken() {
         let mut server = Server::start().await;
         let url = Url::parse(&format!("ws://127.0.0.1:{}/", server.port)).unwrap();

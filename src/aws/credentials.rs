@@ -233,9 +233,107 @@ mod tests {
         assert_eq!((credentials.access_key_id(), credentials.session_token()), ("AKID", None));
     }
 
+    /// A credentials file of its own for one test.
+    struct File(PathBuf);
+
+    impl File {
+        fn new(name: &str) -> Self {
+            Self(std::env::temp_dir().join(format!("ecs-credentials-{}-{name}", std::process::id())))
+        }
+
+        fn write(&self, key: &str) {
+            let text = format!("[default]\naws_access_key_id=D{key}\naws_secret_access_key=s\n");
+            let other = format!("[mine]\naws_access_key_id=M{key}\naws_secret_access_key=s\naws_session_token=t\n");
+            std::fs::write(&self.0, text + &other).unwrap();
+        }
+    }
+
+    impl Drop for File {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    fn empty() -> ProviderConfig {
+        ProviderConfig::empty().with_http_client(transport::direct_client()).with_sleep_impl(TokioSleep::new())
+    }
+
+    fn rotating(file: &File, profile: &str) -> Rotating {
+        Rotating { file: file.0.clone(), profile: profile.to_owned(), config: empty() }
+    }
+
+    #[tokio::test]
+    async fn a_renewed_file_counts_at_the_next_question() {
+        let file = File::new("renewed");
+        assert!(rotating(&file, "default").provide_credentials().await.is_err(), "not there yet");
+        let (default, mine) = (rotating(&file, "default"), rotating(&file, "mine"));
+        for key in ["1", "2"] {
+            file.write(key);
+            let id = |found: Credentials| found.access_key_id().to_owned();
+            assert_eq!(id(default.provide_credentials().await.unwrap()), format!("D{key}"));
+            assert_eq!(id(mine.provide_credentials().await.unwrap()), format!("M{key}"));
+        }
+        let missing = rotating(&file, "nobody").provide_credentials().await;
+        assert!(missing.is_err());
+        // Without an end of their own the cache keeps them for a minute, not longer.
+        let cached = Cached::new(rotating(&file, "mine"));
+        cached.credentials().await.unwrap();
+        let kept = cached.last.lock().await.as_ref().unwrap().renew_at;
+        assert!(kept <= SystemTime::now() + Duration::from_secs(60));
+    }
+
+    #[tokio::test]
+    async fn outside_ec2_the_renewed_file_comes_before_the_role_and_a_bad_file_does_not_end_the_chain() {
+        let fake = instance_role().await;
+        let file = File::new("external");
+        let ask = |external: bool| {
+            let imds = imds::Settings { endpoint: Some(fake.url()), blackholed: false };
+            let rotating_file = file.0.clone();
+            async move {
+                let settings = Settings {
+                    region: "us-west-2".to_owned(),
+                    external,
+                    rotating_file,
+                    rotating_profile: "default".to_owned(),
+                    imds,
+                    ..Settings::default()
+                };
+                let provider = instance_chain(settings, transport::direct_client()).await.unwrap();
+                provider.provide_credentials().await.unwrap().access_key_id().to_owned()
+            }
+        };
+        file.write("1");
+        assert_eq!((ask(true).await, ask(false).await), ("D1".to_owned(), "ASIAROLE".to_owned()));
+        std::fs::write(&file.0, "[default\nhunter2").unwrap();
+        assert_eq!(ask(true).await, "ASIAROLE");
+    }
+
+    #[tokio::test]
+    async fn without_any_credentials_each_place_is_named_and_no_content() {
+        let file = File::new("none");
+        std::fs::write(&file.0, "[default\nhunter2").unwrap();
+        let config = empty();
+        let rotating = Rotating { file: file.0.clone(), profile: "default".to_owned(), config };
+        let chain = FirstOf(vec![("rotating file", SharedCredentialsProvider::new(rotating))]);
+        let error = chain.credentials().await.unwrap_err();
+        let text = format!("{error} {:?}", error);
+        assert!(text.contains("rotating file: ") && !text.contains("hunter2"), "{text}");
+    }
+
     #[tokio::test]
     async fn the_instance_role_comes_from_the_overridden_imds_and_is_asked_for_once() {
-        let fake = Fake::start(|request| match request.path.as_str() {
+        let fake = instance_role().await;
+        let imds = imds::Settings { endpoint: Some(fake.url()), blackholed: false };
+        let settings = Settings { region: "us-west-2".to_owned(), imds, ..Settings::default() };
+        let provider = instance_chain(settings, transport::direct_client()).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(provider.provide_credentials().await.unwrap().access_key_id(), "ASIAROLE");
+        }
+        assert_eq!(fake.requests().iter().filter(|r| r.path.ends_with("ecsInstanceRole")).count(), 1);
+    }
+
+    async fn instance_role() -> Fake {
+        Fake::start(|request| match request.path.as_str() {
             "/latest/api/token" => Answer::text(200, "tok"),
             "/latest/meta-data/iam/security-credentials/" => Answer::text(200, "ecsInstanceRole"),
             "/latest/meta-data/iam/security-credentials/ecsInstanceRole" => Answer::json(
@@ -247,13 +345,6 @@ mod tests {
             ),
             _ => Answer::text(404, ""),
         })
-        .await;
-        let imds = imds::Settings { endpoint: Some(fake.url()), blackholed: false };
-        let settings = Settings { region: "us-west-2".to_owned(), imds, ..Settings::default() };
-        let provider = instance_chain(settings, transport::direct_client()).await.unwrap();
-        for _ in 0..2 {
-            assert_eq!(provider.provide_credentials().await.unwrap().access_key_id(), "ASIAROLE");
-        }
-        assert_eq!(fake.requests().iter().filter(|r| r.path.ends_with("ecsInstanceRole")).count(), 1);
+        .await
     }
 }

@@ -64,3 +64,45 @@ fn lost(error: reqwest::Error) -> ConnectorError {
     let error = error.without_url();
     if error.is_timeout() { ConnectorError::timeout(error.into()) } else { ConnectorError::io(error.into()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::aws::credentials::fixed;
+    use crate::aws::fake::{Answer, Fake};
+    use crate::aws::sdk::{Sdk, Settings};
+    use crate::aws::tls_front::TlsFront;
+    use aws_credential_types::provider::SharedCredentialsProvider;
+    use serde_json::json;
+
+    async fn clusters(backend: &str, accept_insecure_cert: bool) -> Result<Vec<String>, String> {
+        let settings = Settings {
+            region: "us-west-2".to_owned(),
+            backend_host: Some(backend.to_owned()),
+            max_attempts: 1,
+            accept_insecure_cert,
+            ..Settings::default()
+        };
+        let keys = SharedCredentialsProvider::new(fixed(&"AKID".into(), &"s".into(), &"".into()));
+        let answer = Sdk::new(settings).unwrap().ecs(keys).list_clusters().send().await;
+        answer.map(|found| found.cluster_arns().to_vec()).map_err(|error| format!("{error:?}"))
+    }
+
+    #[tokio::test]
+    async fn a_certificate_nobody_believes_is_taken_only_with_the_flag() {
+        let fake = Fake::start(|request| match request.number {
+            0 => Answer::json(200, &json!({"clusterArns": ["c"]})),
+            _ => Answer::json(400, &json!({"__type": "ClientException", "message": "no"})),
+        })
+        .await;
+        let front = TlsFront::before(fake.port()).await;
+        assert!(clusters(&front.url, false).await.is_err());
+        assert!(fake.requests().is_empty(), "nothing was sent over a connection that is not trusted");
+        assert_eq!(clusters(&front.url, true).await.unwrap(), ["c"]);
+        let request = &fake.requests()[0];
+        assert!(request.header("authorization").is_some_and(|value| value.starts_with("AWS4-HMAC-SHA256")));
+        assert_eq!(request.header("x-amz-target"), Some("AmazonEC2ContainerServiceV20141113.ListClusters"));
+        // An error of the service stays one, and a dead address is no answer.
+        assert!(clusters(&front.url, true).await.unwrap_err().contains("ClientException"));
+        assert!(clusters("https://127.0.0.1:1", true).await.unwrap_err().contains("ConnectorError"));
+    }
+}

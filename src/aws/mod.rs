@@ -20,6 +20,9 @@ pub mod roles;
 mod rotating;
 
 pub mod sdk;
+#[cfg(test)]
+#[path = "../../tests/support/tls_front.rs"]
+pub(crate) mod tls_front;
 pub mod transport;
 
 /// Makes ring the process-wide TLS provider; does nothing when one is installed already.

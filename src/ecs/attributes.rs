@@ -200,6 +200,24 @@ mod tests {
     }
 
     #[test]
+    fn an_external_instance_says_so_and_what_it_runs_on() {
+        let names = |external: bool| {
+            let host = Capabilities { external, ..recorded_host() };
+            attributes(&host).into_iter().map(|attribute| attribute.name).collect::<Vec<_>>()
+        };
+        let (inside, outside) = (names(false), names(true));
+        let more: Vec<_> = outside.iter().filter(|name| !inside.contains(name)).collect();
+        assert_eq!(more, ["ecs.capability.external", "ecs.cpu-architecture"]);
+        for name in NOT_EXTERNAL {
+            assert!(!outside.contains(&format!("ecs.capability.{name}")), "{name}");
+        }
+        assert!(
+            ["x86_64", "arm64"].contains(&cpu_architecture())
+                || cfg!(not(any(target_arch = "x86_64", target_arch = "aarch64")))
+        );
+    }
+
+    #[test]
     fn flags_and_versions_switch_attributes() {
         let has = |capabilities: &Capabilities, name: &str| attributes(capabilities).iter().any(|a| a.name == name);
         let host = recorded_host();
