@@ -1,8 +1,8 @@
 //! `ecs-agent`, the daemon: arguments, configuration, logging, exit code. No logic.
 
-use ecs_agent::config::{self, Action, Args, Config, LogFormat};
+use ecs_agent::config::{self, Action, Args, Config, Loaded, LogFormat, Sources};
 use ecs_agent::introspection::LICENSE;
-use ecs_agent::runtime::{self, Fatal, logging};
+use ecs_agent::runtime::{self, Fatal, Options, logging};
 use ecs_agent::version;
 use std::io::Write;
 use std::process::ExitCode;
@@ -27,29 +27,55 @@ fn main() -> ExitCode {
         Action::ConfigReference => return say(&config::help::reference()),
         Action::CheckConfig | Action::Healthcheck | Action::EcsAttributes => {}
     }
-    let loaded = config::load(&config::Environment::of_process());
+    let sources = config::Sources::open(config::Environment::of_process(), args.role);
+    let loaded = sources.load(None);
     if args.action == Action::CheckConfig {
         say(&config::help::report(&loaded));
         return if loaded.config.is_some() { ExitCode::SUCCESS } else { ExitCode::from(1) };
     }
     start_logging(&args, loaded.config.as_ref());
+    for note in &args.notes {
+        tracing::warn!("{note}");
+    }
+    if args.accept_insecure_cert {
+        tracing::warn!(
+            "-k: TLS CERTIFICATES ARE NOT VERIFIED; whoever is between this agent and AWS can run containers here"
+        );
+    }
+    let variables = sources.for_the_process();
+    if !variables.is_empty() {
+        let error = runtime::start_over(std::env::args_os(), &variables);
+        let names: Vec<&str> = variables.iter().map(|(name, _)| *name).collect();
+        tracing::warn!(%error, variables = names.join(" "), "cannot be put into the environment: without effect");
+    }
+    exit(block_on(act(args, sources, loaded)))
+}
+
+/// Tells what there is to tell of the configuration; `None` if the agent must not start.
+fn usable(loaded: Loaded) -> Option<Config> {
     for problem in &loaded.problems {
         if problem.fatal { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
     }
     if !loaded.unbuilt.is_empty() {
         tracing::warn!(variables = loaded.unbuilt.join(" "), "set, but not supported by this version: without effect");
     }
-    for note in &args.notes {
-        tracing::warn!("{note}");
-    }
-    if args.accept_insecure_cert {
-        tracing::warn!("-k has no effect in this version: TLS certificates are verified");
-    }
-    let Some(config) = loaded.config else { return ExitCode::from(1) };
-    exit(block_on(act(args, config)))
+    loaded.config
 }
 
-async fn act(args: Args, config: Config) -> Result<(), Fatal> {
+async fn act(args: Args, sources: Sources, loaded: Loaded) -> Result<(), Fatal> {
+    let options = Options {
+        blackhole_imds: args.blackhole_ec2_metadata,
+        accept_insecure_cert: args.accept_insecure_cert,
+        role: args.role,
+    };
+    let asks = matches!(args.action, Action::Run | Action::EcsAttributes);
+    let user_data = match loaded.config.as_ref().filter(|_| asks) {
+        Some(config) => runtime::user_data(config, options).await,
+        None => None,
+    };
+    let loaded = user_data.map_or(loaded, |text| sources.load(Some(&text)));
+    drop(sources);
+    let Some(config) = usable(loaded) else { return Err(Fatal::unusable_configuration()) };
     match args.action {
         Action::Healthcheck => runtime::healthcheck(&config.healthcheck_host).await,
         Action::EcsAttributes => {
@@ -68,7 +94,7 @@ async fn act(args: Args, config: Config) -> Result<(), Fatal> {
                 as_ecs_agent = version::SPOKEN,
                 "starting"
             );
-            runtime::run(config, args.blackhole_ec2_metadata).await
+            runtime::run(config, options).await
         }
     }
 }

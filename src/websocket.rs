@@ -43,6 +43,8 @@ pub struct Settings {
     pub proxy: ProxySettings,
     /// The time to sign with; learns from refusals.
     pub clock: ServiceClock,
+    /// Certificates are not verified (`-k`).
+    pub accept_insecure_cert: bool,
 }
 
 /// Why there is no connection.
@@ -136,6 +138,8 @@ fn header_value(text: &str) -> Result<HeaderValue, ConnectError> {
 fn http_client(settings: &Settings, url: &Url) -> Result<reqwest::Client, ConnectError> {
     let builder =
         transport::reqwest_builder(&settings.proxy, url).map_err(|error| ConnectError::Unusable(error.to_string()))?;
+    let is_tls = url.scheme() == "https";
+    let builder = builder.tls_danger_accept_invalid_certs(is_tls && settings.accept_insecure_cert);
     builder.http1_only().connect_timeout(STEP).build().map_err(network)
 }
 
@@ -194,7 +198,12 @@ mod tests {
     use tokio_tungstenite::tungstenite::Message;
 
     fn settings() -> Settings {
-        Settings { region: "us-west-2".to_owned(), proxy: ProxySettings::default(), clock: ServiceClock::default() }
+        Settings {
+            region: "us-west-2".to_owned(),
+            proxy: ProxySettings::default(),
+            clock: ServiceClock::default(),
+            accept_insecure_cert: false,
+        }
     }
 
     #[tokio::test]
@@ -213,6 +222,19 @@ mod tests {
             peer.socket.send(Message::text("down")).await.unwrap();
             assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("down"));
         }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_nobody_believes_is_taken_only_with_the_flag() {
+        let mut server = Server::start().await;
+        let front = crate::aws::self_signed_front::TlsFront::before(server.port).await;
+        let url = Url::parse(&front.url).unwrap();
+        assert!(matches!(connect(&settings(), &keys(), &url).await, Err(ConnectError::Network(_))));
+        let insecure = Settings { accept_insecure_cert: true, ..settings() };
+        let mut socket = connect(&insecure, &keys(), &url).await.unwrap();
+        let mut peer = server.next().await;
+        peer.socket.send(Message::text("down")).await.unwrap();
+        assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("down"));
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
-//! Our reading of `ecs.config` against the real `docker run --env-file`: the same bytes must give the same variables.
+//! Our reading of `ecs.config` against the real `docker run --env-file`: the same bytes must give the same variables. And how it
+//! differs from systemd's `EnvironmentFile=` and from ecs-init, as the README says.
 //!
-//! Needs Docker and a static busybox; says so and passes without them. Everything it makes is labelled and removed.
+//! Needs Docker and a static busybox, or systemd; says so and passes without them. Everything it makes is labelled and removed.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 #![expect(clippy::print_stderr, reason = "a skipped test must be seen")]
@@ -111,4 +112,66 @@ fn a_file_reads_as_docker_run_reads_it() {
         assert!(!output.status.success(), "Docker takes {}", String::from_utf8_lossy(line));
         assert_eq!(ours(line), (BTreeMap::new(), 1), "{}", String::from_utf8_lossy(line));
     }
+}
+
+/// Lines of a file, and the value of `A` for this agent (and Docker), for ecs-init, for systemd.
+type Difference = (&'static str, Option<&'static str>, Option<&'static str>, Option<&'static str>);
+
+#[rustfmt::skip]
+const DIFFERENCES: &[Difference] = &[
+    (r#"A={"r":{"auth":"x"}}"#, Some(r#"{"r":{"auth":"x"}}"#), Some(r#"{"r":{"auth":"x"}}"#), Some(r#"{"r":{"auth":"x"}}"#)),
+    (r#"A="x""#, Some(r#""x""#), Some(r#""x""#), Some("x")),
+    ("A='x'", Some("'x'"), Some("'x'"), Some("x")),
+    (r"A=a\b", Some(r"a\b"), Some(r"a\b"), Some("ab")),
+    ("A=a\\\nb", Some("a\\"), Some("a\\"), Some("ab")),
+    ("A=x # y", Some("x # y"), Some("x # y"), Some("x # y")),
+    ("A= x", Some(" x"), Some(" x"), Some("x")),
+    ("A=x ", Some("x "), Some("x"), Some("x")),
+    ("A =x", None, None, Some("x")),
+    ("export A=x", None, None, None),
+    ("#A=x", None, None, None),
+    (";A=x", None, None, None),
+    ("A=$B", Some("$B"), Some("$B"), Some("$B")),
+];
+
+/// The grammar of ecs-init: the whole text and each line trimmed, split at the first `=`, and nothing else.
+fn ecs_init(text: &str) -> Option<String> {
+    let lines = text.trim().split('\n').filter_map(|line| line.trim().split_once('='));
+    lines.filter(|(key, _)| *key == "A").map(|(_, value)| value.to_owned()).next_back()
+}
+
+/// systemd reads `/etc/os-release` with the parser of `EnvironmentFile=`, and its tool for temporary files can show a value of it.
+fn systemd(root: &Path, text: &str) -> Option<String> {
+    let release = text.replacen('A', "BUILD_ID", 1);
+    std::fs::create_dir_all(root.join("etc")).unwrap();
+    std::fs::write(root.join("etc/os-release"), release).unwrap();
+    let _ = std::fs::remove_file(root.join("out"));
+    std::fs::write(root.join("conf"), "f /out 0644 - - - %B\n").unwrap();
+    let root_option = format!("--root={}", root.display());
+    let conf = root.join("conf");
+    let output = Command::new("systemd-tmpfiles").arg(root_option).arg("--create").arg(conf).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    std::fs::read_to_string(root.join("out")).ok().filter(|value| !value.is_empty())
+}
+
+#[test]
+fn the_readers_of_such_a_file_differ_as_the_readme_says() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let root = std::env::temp_dir().join(format!("ecs-env-file-systemd-{}", std::process::id()));
+    let has_systemd = Command::new("systemd-tmpfiles").arg("--version").output().is_ok();
+    if !has_systemd {
+        eprintln!("SKIPPED config_env_file: no systemd here, its column of the table is not checked");
+    }
+    for &(text, agent, init, unit) in DIFFERENCES {
+        let (file, _) = EnvFile::parse("file", text.as_bytes(), &Environment::default());
+        assert_eq!(file.get("A").as_deref(), agent, "{text}: this agent");
+        assert_eq!(ecs_init(text).as_deref(), init, "{text}: ecs-init");
+        if has_systemd {
+            assert_eq!(systemd(&root, text).as_deref(), unit, "{text}: systemd");
+        }
+        let cell = |value: Option<&str>| value.map_or("not set".to_owned(), |value| format!("`{value}`"));
+        let row = format!("| `{}` | {} | {} | {} |", text.replace('\n', "⏎"), cell(agent), cell(init), cell(unit));
+        assert!(readme.contains(&row), "the README lacks {row}");
+    }
+    let _ = std::fs::remove_dir_all(&root);
 }

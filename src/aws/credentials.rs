@@ -1,13 +1,16 @@
 //! The credentials of the instance: the agent's own identity towards AWS (spec `config.md` §2.1).
 //!
-//! Owns the chain (keys from the configuration, then environment, profile, web identity, container, IMDS) and its cache, shared by
-//! all SDK clients and the websocket. Role credentials of tasks are elsewhere ([`super::roles`]). The invariant: credentials that
+//! Owns the chain (keys from the configuration, then environment, profile, web identity, container, IMDS, then a file that something
+//! else renews; for external instances that file comes first) and its cache, shared by all SDK clients and the websocket. Role credentials of tasks are elsewhere ([`super::roles`]). The invariant: credentials that
 //! are still valid are never dropped because a refresh failed.
 
 use super::imds;
+use super::rotating::Rotating;
 use super::transport;
 use crate::model::Secret;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
@@ -15,6 +18,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use aws_sdk_ecs::config::{BehaviorVersion, Region};
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
 
@@ -33,8 +37,12 @@ pub struct Settings {
     pub region: String,
     /// `AWS_ACCESS_KEY_ID` and friends from the agent's own configuration file, which the SDK does not read.
     pub keys: Option<Keys>,
-    /// `AWS_PROFILE`, when it was set in the agent's own configuration file.
-    pub profile: Option<String>,
+    /// ECS Anywhere: another order.
+    pub external: bool,
+    /// Credentials file that something outside the agent renews, such as the SSM agent.
+    pub rotating_file: PathBuf,
+    /// `ECS_ALTERNATE_CREDENTIAL_PROFILE`: the profile in that file.
+    pub rotating_profile: String,
     /// Where IMDS is. Black-holing concerns metadata only: the role of the instance is still asked for.
     pub imds: imds::Settings,
 }
@@ -69,6 +77,9 @@ pub async fn instance_chain(
         .with_behavior_version(Some(BehaviorVersion::v2026_01_12()))
         .with_region(Some(Region::new(settings.region.clone())))
         .with_sleep_impl(TokioSleep::new());
+    let http_config = config.clone().with_http_client(http);
+    let rotating =
+        Rotating { file: settings.rotating_file, profile: settings.rotating_profile, config: http_config.clone() };
     let imds = aws_config::imds::Client::builder()
         .configure(&config.clone().with_http_client(transport::direct_client()))
         .endpoint(settings.imds.endpoint())
@@ -76,14 +87,49 @@ pub async fn instance_chain(
         .connect_timeout(IMDS_TIMEOUT)
         .read_timeout(IMDS_TIMEOUT)
         .build();
-    let mut chain = DefaultCredentialsChain::builder()
-        .configure(config.with_http_client(http))
-        .region(Region::new(settings.region))
-        .imds_client(imds);
-    if let Some(profile) = &settings.profile {
-        chain = chain.profile_name(profile);
+    let chain = if settings.external {
+        let shared = ProfileFileCredentialsProvider::builder().configure(&http_config).build();
+        let role = ImdsCredentialsProvider::builder().imds_client(imds).configure(&config).build();
+        FirstOf(vec![
+            ("rotating file", SharedCredentialsProvider::new(rotating)),
+            ("shared file", SharedCredentialsProvider::new(shared)),
+            ("instance role", SharedCredentialsProvider::new(role)),
+        ])
+    } else {
+        let sdk = DefaultCredentialsChain::builder().configure(http_config).region(Region::new(settings.region));
+        FirstOf(vec![
+            ("AWS SDK", SharedCredentialsProvider::new(sdk.imds_client(imds).build().await)),
+            ("rotating file", SharedCredentialsProvider::new(rotating)),
+        ])
+    };
+    Ok(SharedCredentialsProvider::new(Cached::new(chain)))
+}
+
+/// Providers in order; the first that has keys wins, whatever is wrong with those before it.
+#[derive(Debug)]
+struct FirstOf(Vec<(&'static str, SharedCredentialsProvider)>);
+
+impl FirstOf {
+    async fn credentials(&self) -> Result<Credentials, CredentialsError> {
+        let mut reasons = Vec::new();
+        for (name, provider) in &self.0 {
+            match provider.provide_credentials().await {
+                Ok(credentials) => return Ok(credentials),
+                // Its own words only: deeper causes may quote a file.
+                Err(error) => reasons.push(format!("{name}: {error}")),
+            }
+        }
+        Err(CredentialsError::not_loaded(reasons.join("; ")))
     }
-    Ok(SharedCredentialsProvider::new(Cached::new(chain.build().await)))
+}
+
+impl ProvideCredentials for FirstOf {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.credentials())
+    }
 }
 
 /// A provider asked only when the last answer is about to end.
@@ -187,9 +233,107 @@ mod tests {
         assert_eq!((credentials.access_key_id(), credentials.session_token()), ("AKID", None));
     }
 
+    /// A credentials file of its own for one test.
+    struct File(PathBuf);
+
+    impl File {
+        fn new(name: &str) -> Self {
+            Self(std::env::temp_dir().join(format!("ecs-credentials-{}-{name}", std::process::id())))
+        }
+
+        fn write(&self, key: &str) {
+            let text = format!("[default]\naws_access_key_id=D{key}\naws_secret_access_key=s\n");
+            let other = format!("[mine]\naws_access_key_id=M{key}\naws_secret_access_key=s\naws_session_token=t\n");
+            std::fs::write(&self.0, text + &other).unwrap();
+        }
+    }
+
+    impl Drop for File {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    fn empty() -> ProviderConfig {
+        ProviderConfig::empty().with_http_client(transport::direct_client()).with_sleep_impl(TokioSleep::new())
+    }
+
+    fn rotating(file: &File, profile: &str) -> Rotating {
+        Rotating { file: file.0.clone(), profile: profile.to_owned(), config: empty() }
+    }
+
+    #[tokio::test]
+    async fn a_renewed_file_counts_at_the_next_question() {
+        let file = File::new("renewed");
+        assert!(rotating(&file, "default").provide_credentials().await.is_err(), "not there yet");
+        let (default, mine) = (rotating(&file, "default"), rotating(&file, "mine"));
+        for key in ["1", "2"] {
+            file.write(key);
+            let id = |found: Credentials| found.access_key_id().to_owned();
+            assert_eq!(id(default.provide_credentials().await.unwrap()), format!("D{key}"));
+            assert_eq!(id(mine.provide_credentials().await.unwrap()), format!("M{key}"));
+        }
+        let missing = rotating(&file, "nobody").provide_credentials().await;
+        assert!(missing.is_err());
+        // Without an end of their own the cache keeps them for a minute, not longer.
+        let cached = Cached::new(rotating(&file, "mine"));
+        cached.credentials().await.unwrap();
+        let kept = cached.last.lock().await.as_ref().unwrap().renew_at;
+        assert!(kept <= SystemTime::now() + Duration::from_secs(60));
+    }
+
+    #[tokio::test]
+    async fn outside_ec2_the_renewed_file_comes_before_the_role_and_a_bad_file_does_not_end_the_chain() {
+        let fake = instance_role().await;
+        let file = File::new("external");
+        let ask = |external: bool| {
+            let imds = imds::Settings { endpoint: Some(fake.url()), blackholed: false };
+            let rotating_file = file.0.clone();
+            async move {
+                let settings = Settings {
+                    region: "us-west-2".to_owned(),
+                    external,
+                    rotating_file,
+                    rotating_profile: "default".to_owned(),
+                    imds,
+                    ..Settings::default()
+                };
+                let provider = instance_chain(settings, transport::direct_client()).await.unwrap();
+                provider.provide_credentials().await.unwrap().access_key_id().to_owned()
+            }
+        };
+        file.write("1");
+        assert_eq!((ask(true).await, ask(false).await), ("D1".to_owned(), "ASIAROLE".to_owned()));
+        std::fs::write(&file.0, "[default\nhunter2").unwrap();
+        assert_eq!(ask(true).await, "ASIAROLE");
+    }
+
+    #[tokio::test]
+    async fn without_any_credentials_each_place_is_named_and_no_content() {
+        let file = File::new("none");
+        std::fs::write(&file.0, "[default\nhunter2").unwrap();
+        let config = empty();
+        let rotating = Rotating { file: file.0.clone(), profile: "default".to_owned(), config };
+        let chain = FirstOf(vec![("rotating file", SharedCredentialsProvider::new(rotating))]);
+        let error = chain.credentials().await.unwrap_err();
+        let text = format!("{error} {:?}", error);
+        assert!(text.contains("rotating file: ") && !text.contains("hunter2"), "{text}");
+    }
+
     #[tokio::test]
     async fn the_instance_role_comes_from_the_overridden_imds_and_is_asked_for_once() {
-        let fake = Fake::start(|request| match request.path.as_str() {
+        let fake = instance_role().await;
+        let imds = imds::Settings { endpoint: Some(fake.url()), blackholed: false };
+        let settings = Settings { region: "us-west-2".to_owned(), imds, ..Settings::default() };
+        let provider = instance_chain(settings, transport::direct_client()).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(provider.provide_credentials().await.unwrap().access_key_id(), "ASIAROLE");
+        }
+        assert_eq!(fake.requests().iter().filter(|r| r.path.ends_with("ecsInstanceRole")).count(), 1);
+    }
+
+    async fn instance_role() -> Fake {
+        Fake::start(|request| match request.path.as_str() {
             "/latest/api/token" => Answer::text(200, "tok"),
             "/latest/meta-data/iam/security-credentials/" => Answer::text(200, "ecsInstanceRole"),
             "/latest/meta-data/iam/security-credentials/ecsInstanceRole" => Answer::json(
@@ -201,14 +345,6 @@ mod tests {
             ),
             _ => Answer::text(404, ""),
         })
-        .await;
-        let imds = imds::Settings { endpoint: Some(fake.url()), blackholed: false };
-        // A profile that exists nowhere keeps the files of the machine under test out of it.
-        let settings = Settings { region: "us-west-2".to_owned(), imds, ..Settings::default() };
-        let provider = instance_chain(settings, transport::direct_client()).await.unwrap();
-        for _ in 0..2 {
-            assert_eq!(provider.provide_credentials().await.unwrap().access_key_id(), "ASIAROLE");
-        }
-        assert_eq!(fake.requests().iter().filter(|r| r.path.ends_with("ecsInstanceRole")).count(), 1);
+        .await
     }
 }

@@ -91,6 +91,10 @@ impl Fake {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.shared.seen.lock().unwrap().clone()
     }

@@ -48,6 +48,11 @@ pub async fn zone_id(imds: &Imds) -> Result<Option<String>, ImdsError> {
     word(imds.get("meta-data/placement/availability-zone-id").await)
 }
 
+/// The region, where no identity document may be used.
+pub async fn region(imds: &Imds) -> Result<Option<String>, ImdsError> {
+    present(imds.get("meta-data/placement/region").await)
+}
+
 /// The signed identity document; tried again for up to 30 seconds while IMDS does not answer.
 ///
 /// `Ok(None)`: IMDS answers and has none.

@@ -6,7 +6,8 @@
 //! a `model::Secret`.
 //!
 //! Reading order: [`sdk`], [`clock`], [`credentials`], [`roles`], [`imds`], [`identity`], [`lifecycle`], [`tags`], [`signature`],
-//! [`ecr`], [`registry_secret`], [`json_call`] (services without an SDK crate), [`proxy`], [`transport`], [`backoff`].
+//! [`ecr`], [`registry_secret`], [`json_call`] (services without an SDK crate), [`proxy`], [`transport`] (and `insecure`, its
+//! replacement behind a flag), [`backoff`].
 
 pub mod backoff;
 mod cache;
@@ -17,12 +18,17 @@ pub mod ecr;
 pub(crate) mod fake;
 pub mod identity;
 pub mod imds;
+mod insecure;
 pub mod json_call;
 pub mod lifecycle;
 pub mod proxy;
 pub mod registry_secret;
 pub mod roles;
+mod rotating;
 pub mod sdk;
+#[cfg(test)]
+#[path = "../../tests/support/self_signed_front.rs"]
+pub(crate) mod self_signed_front;
 pub mod signature;
 pub mod tags;
 pub mod transport;

@@ -6,7 +6,7 @@
 
 use super::clock::ServiceClock;
 use super::proxy::ProxySettings;
-use super::transport::{self, BadProxy};
+use super::transport::{BadProxy, http_client, insecure_http_client};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_ecs::config::retry::RetryConfig;
 use aws_sdk_ecs::config::timeout::TimeoutConfig;
@@ -48,6 +48,12 @@ pub struct Settings {
     pub fips: bool,
     /// The time to sign with where the SDK does not sign.
     pub clock: ServiceClock,
+    /// `AWS_MAX_ATTEMPTS`; 0 = the SDK's standard number.
+    pub max_attempts: u32,
+    /// `AWS_RETRY_MODE` is adaptive.
+    pub adaptive_retry: bool,
+    /// Certificates are not verified (`-k`).
+    pub accept_insecure_cert: bool,
     /// Proxies.
     pub proxy: ProxySettings,
     /// What the agent calls itself.
@@ -86,6 +92,23 @@ impl Settings {
         first_of([&self.backend_host, &self.endpoint_url_ecs, &self.endpoint_url])
     }
 
+    fn attempts(&self) -> u32 {
+        if self.max_attempts == 0 { ATTEMPTS } else { self.max_attempts }
+    }
+
+    fn retry(&self) -> RetryConfig {
+        let config = if self.adaptive_retry { RetryConfig::adaptive() } else { RetryConfig::standard() };
+        config.with_max_attempts(self.attempts())
+    }
+
+    fn timeouts(&self, attempt: Duration) -> TimeoutConfig {
+        TimeoutConfig::builder()
+            .connect_timeout(CONNECT.min(attempt))
+            .operation_attempt_timeout(attempt)
+            .operation_timeout(attempt * self.attempts())
+            .build()
+    }
+
     /// The address that replaces the ECR endpoint; the payload's own override wins.
     fn ecr_endpoint(&self, override_of_payload: &str) -> Option<String> {
         let payload = Some(override_of_payload.to_owned());
@@ -108,7 +131,8 @@ pub struct Sdk {
 impl Sdk {
     /// Fails only on an unusable proxy address.
     pub fn new(settings: Settings) -> Result<Self, BadProxy> {
-        let http = transport::http_client(&settings.proxy)?;
+        let make = if settings.accept_insecure_cert { insecure_http_client } else { http_client };
+        let http = make(&settings.proxy)?;
         Ok(Self { settings, http })
     }
 
@@ -136,8 +160,8 @@ impl Sdk {
             .identity_cache(IdentityCache::no_cache())
             .http_client(self.http.clone())
             .sleep_impl(TokioSleep::new())
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-            .timeout_config(timeouts(ECS_ATTEMPT))
+            .retry_config(self.settings.retry())
+            .timeout_config(self.settings.timeouts(ECS_ATTEMPT))
             .interceptor(UserAgent(self.settings.agent.user_agent()));
         // An explicit address is the operator's choice: no endpoint variant is asked for beside it.
         match self.settings.ecs_endpoint() {
@@ -165,8 +189,8 @@ impl Sdk {
             .identity_cache(IdentityCache::no_cache())
             .http_client(self.http.clone())
             .sleep_impl(TokioSleep::new())
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-            .timeout_config(timeouts(ECR_ATTEMPT))
+            .retry_config(self.settings.retry())
+            .timeout_config(self.settings.timeouts(ECR_ATTEMPT))
             .interceptor(UserAgent(self.settings.agent.plain_user_agent()));
         // Whatever replaces the endpoint, no variant is asked for beside it: an override of the payload may be one already
         // (`https://ecr-fips.…`), and FIPS with a given address is an error of the SDK.
@@ -179,14 +203,6 @@ impl Sdk {
         };
         aws_sdk_ecr::Client::from_conf(config.build())
     }
-}
-
-fn timeouts(attempt: Duration) -> TimeoutConfig {
-    TimeoutConfig::builder()
-        .connect_timeout(CONNECT.min(attempt))
-        .operation_attempt_timeout(attempt)
-        .operation_timeout(attempt * ATTEMPTS)
-        .build()
 }
 
 /// Replaces the SDK's `User-Agent` by ours and drops its second one.

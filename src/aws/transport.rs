@@ -23,13 +23,32 @@ pub struct BadProxy(&'static str);
 
 /// A client that goes through the proxies of `settings`.
 pub fn http_client(settings: &ProxySettings) -> Result<SharedHttpClient, BadProxy> {
+    routed(settings, |address| match address {
+        None => Some(pool(ProxyConfig::disabled())),
+        Some(address) => ProxyConfig::all(address).ok().map(pool),
+    })
+}
+
+/// The same, but certificates are not verified.
+pub fn insecure_http_client(settings: &ProxySettings) -> Result<SharedHttpClient, BadProxy> {
+    routed(settings, |address| {
+        let proxy = address.map(reqwest::Proxy::all).transpose().ok()?;
+        super::insecure::client(proxy).ok()
+    })
+}
+
+/// `pool_of` makes a pool behind a proxy, or a direct one; `None` if the proxy cannot be used.
+fn routed(
+    settings: &ProxySettings,
+    pool_of: impl Fn(Option<String>) -> Option<SharedHttpClient>,
+) -> Result<SharedHttpClient, BadProxy> {
     super::install_tls();
-    let direct = pool(ProxyConfig::disabled());
+    let direct = pool_of(None).ok_or(BadProxy("direct"))?;
     let of = |proxy: &Option<crate::model::Secret>, name| match proxy.as_ref().filter(|proxy| !proxy.is_empty()) {
         None => Ok(None),
         Some(address) => {
-            let config = ProxyConfig::all(with_scheme(address.expose())).map_err(|_| BadProxy(name))?;
-            Ok(Some((address.clone(), pool(config))))
+            let pool = pool_of(Some(with_scheme(address.expose()))).ok_or(BadProxy(name))?;
+            Ok(Some((address.clone(), pool)))
         }
     };
     let proxies: Vec<_> =

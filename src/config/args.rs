@@ -3,7 +3,7 @@
 //! Pure: it reads a list and returns what was asked for. Invariant: whatever Go's `flag` package refuses is an error (exit code 5,
 //! spec `registration.md` §1), and what it ignores is noted. Flags: spec `config.md` §2.8.
 
-use super::LogLevel;
+use super::{LogLevel, Role};
 use std::ffi::OsString;
 
 /// What the process is to do.
@@ -39,6 +39,8 @@ pub struct Args {
     pub accept_insecure_cert: bool,
     /// No instance metadata is asked for.
     pub blackhole_ec2_metadata: bool,
+    /// Whose place the agent takes.
+    pub role: Role,
     /// What was accepted and has no effect, for the log.
     pub notes: Vec<String>,
 }
@@ -78,6 +80,7 @@ enum Means {
     Level,
     Insecure,
     Blackhole,
+    Service,
     Nothing,
 }
 
@@ -98,7 +101,8 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("check-config", Means::Do(Action::CheckConfig), "Check the configuration, print it without its secrets; exit 1 if the agent would not start."),
     flag("config-reference", Means::Do(Action::ConfigReference), "Print every variable as a commented ecs.config."),
     flag("loglevel", Means::Level, "debug, info, warn, error, crit or none. Goes before ECS_LOGLEVEL."),
-    flag("k", Means::Insecure, "Do not verify TLS certificates. Not recommended."),
+    flag("service", Means::Service, "Take the place of ecs-init too: its defaults for the agent hold below all settings, and /var/lib/ecs/ecs.config is read below /etc/ecs/ecs.config."),
+    flag("k", Means::Insecure, "Do not verify the TLS certificates of ECS, ACS and ECR. Not recommended: whoever is in between can run containers here."),
     flag("blackhole-ec2-metadata", Means::Blackhole, "Do not ask the instance metadata service. Not recommended."),
     Flag { value: Some("LEVEL"), ..flag("loglevel-driver", Means::Nothing, "Accepted, without effect.") },
     Flag { value: Some("LEVEL"), ..flag("loglevel-on-instance", Means::Nothing, "Accepted, without effect.") },
@@ -163,6 +167,7 @@ impl Args {
             Means::Do(_) if on => actions.push(flag.name),
             Means::Do(_) => actions.retain(|name| *name != flag.name),
             Means::Insecure => self.accept_insecure_cert = on,
+            Means::Service => self.role = if on { Role::Service } else { Role::Agent },
             Means::Blackhole => self.blackhole_ec2_metadata = on,
             Means::Level | Means::Nothing => self.notes.push(format!("-{} has no effect", flag.name)),
         }

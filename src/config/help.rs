@@ -19,7 +19,9 @@ pub fn usage() -> String {
     }
     text.push_str(
         "\nExit codes: 0 stopped as asked, 1 error (start it again), 5 error that a restart does not cure.\n\n\
-         Variables, from the environment or, below it, from /etc/ecs/ecs.config (NAME=value lines, taken verbatim):\n",
+         Variables, from the environment, below it from /etc/ecs/ecs.config (NAME=value lines, taken verbatim);\n\
+         below that, under the name given after JSON, from the file of ECS_AGENT_CONFIG_FILE_PATH, and from\n\
+         EC2 user data of the form {\"ECSAgentConfiguration\":{...}}. In JSON a duration is in nanoseconds.\n",
     );
     for (group, rows) in grouped() {
         let _ = writeln!(text, "\n{}", group.title());
@@ -41,7 +43,12 @@ pub fn reference() -> String {
     for (group, rows) in grouped() {
         let _ = writeln!(text, "\n# ==== {} ====", group.title());
         for key in rows {
-            let _ = writeln!(text, "\n{}", wrapped("# ", &facts(key), 2).replace("\n  ", "\n# "));
+            let lines = |facts: &str| wrapped("# ", facts, 2).replace("\n  ", "\n# ");
+            if key.is_only_json() {
+                let _ = writeln!(text, "\n{}", lines(&format!("{}: {}", key.name, facts(key))));
+                continue;
+            }
+            let _ = writeln!(text, "\n{}", lines(&facts(key)));
             let _ = writeln!(text, "#{}={}", key.name, key.default);
         }
     }
@@ -57,7 +64,7 @@ pub fn report(loaded: &Loaded) -> String {
     if !loaded.unbuilt.is_empty() {
         let _ = writeln!(text, "not supported yet: {}", loaded.unbuilt.join(", "));
     }
-    text.push_str("in effect:\n");
+    text.push_str("in effect (EC2 user data, which lies below all files, is asked for by a starting agent only):\n");
     for value in &loaded.effective {
         let place = value.place.as_deref().unwrap_or("default");
         let _ = writeln!(text, "  {}={}  ({place})", value.name, value.value);
@@ -83,13 +90,16 @@ fn facts(key: &Key) -> String {
     if key.kind != Kind::Text && key.kind != Kind::Trimmed && key.kind != Kind::Secret {
         let _ = write!(text, " Expects {}.", key.kind.expected());
     }
+    if let Some(json) = key.json.filter(|json| *json != key.name) {
+        let _ = write!(text, " JSON: {json}.");
+    }
     if !key.default.is_empty() {
         let _ = write!(text, " Default: {}", key.default);
     }
     text.push_str(match key.stage {
         Stage::Now => "",
         Stage::Later => " [accepted, not supported yet]",
-        Stage::Process => " [from the process environment only]",
+        Stage::Process | Stage::Opening => "",
         Stage::Foreign => " [accepted, without effect]",
     });
     if key.fatal {

@@ -1,14 +1,15 @@
 //! The one table of everything an operator can set: name, kind, default, limits, group, stage, one line of help.
 //!
 //! Parsing, `--help`, the reference page and the warning about unknown names all read it; a new variable is one row here and, once
-//! something uses it, one field in [`Config`](super::Config). Invariant: names are unique, every default is written as an operator
-//! would write it and parses, and the rows at stage [`Stage::Now`] are exactly the fields of `Config` (tested).
+//! something uses it, one field in [`Config`](super::Config). The name in the JSON file and in user data stands in the same row.
+//! Invariant: names are unique, every default is written as an operator would write it and parses, and the rows at stage
+//! [`Stage::Now`] are exactly the fields of `Config` (tested).
 //! Values: spec `config.md` §2.
 
 use super::kind::{Kind, Limit};
-use Group::{Aws, Ecr, Images, Init, Logging, Network, Proxies, Resources, State, Timeouts};
+use Group::{Aws, Document, Ecr, Images, Init, Logging, Network, Proxies, Resources, State, Timeouts};
 use Kind::{
-    AnyCase, Choice, Cidrs, Decimal, DockerHost, Duration, Endpoint, Integer, List, Map, Mirrors, Names, PortRange,
+    AnyCase, Choice, Cidr, Cidrs, Decimal, DockerHost, Duration, Endpoint, Flag, Integer, List, Map, Mirrors, Names, PortRange,
     Ports, Proxy, Rates, Secret, SecretJson, Switch, Text, TextOrEmpty, Trimmed, TrimmedChoice, TrimmedInteger,
     Unsigned16,
 };
@@ -37,6 +38,8 @@ pub enum Group {
     Images,
     /// Proxies.
     Proxies,
+    /// Only in the JSON file and in user data.
+    Document,
     /// Read by the reference's start-up wrapper, not by an agent.
     Init,
 }
@@ -48,8 +51,10 @@ pub enum Stage {
     Now,
     /// Accepted and checked, but the feature behind it is not built yet: start-up names it.
     Later,
-    /// Read from the process environment only, by the AWS SDK, the TLS library or before the file is known.
+    /// Read by the AWS SDK or the TLS library from the process environment, into which it is put when it stands only in `ecs.config`.
     Process,
+    /// Names another source: read before all others, and not from that source.
+    Opening,
     /// Accepted; it has no meaning for this agent.
     Foreign,
 }
@@ -61,6 +66,8 @@ pub struct Key {
     pub name: &'static str,
     /// A second name, asked after the first in the same source.
     pub alias: Option<&'static str>,
+    /// Name in the JSON file and in user data; `None`: it cannot be set there.
+    pub json: Option<&'static str>,
     /// What the value must look like.
     pub kind: Kind,
     /// Default as an operator would write it; empty: none.
@@ -71,6 +78,8 @@ pub struct Key {
     pub stage: Stage,
     /// True: a value that cannot be used keeps the agent from starting.
     pub fatal: bool,
+    /// True: a number below its limit is fatal in the JSON file and in user data (spec `config.md` §1.3); the environment's is raised.
+    pub strict: bool,
     /// One line of help.
     pub help: &'static str,
 }
@@ -89,6 +98,7 @@ impl Group {
             Self::Timeouts => "Timeouts",
             Self::Images => "Images, clean-up and metrics",
             Self::Proxies => "Proxies",
+            Self::Document => "In the JSON file and in EC2 user data only",
             Self::Init => "Read by ecs-init only (accepted, without effect here)",
         }
     }
@@ -98,6 +108,23 @@ impl Key {
     /// True when the variable goes by this name.
     pub fn is_called(&self, name: &str) -> bool {
         self.name == name || self.alias == Some(name)
+    }
+
+    /// True for a row that no environment variable sets.
+    pub fn is_only_json(&self) -> bool {
+        self.group == Group::Document
+    }
+
+    const fn json(self, name: &'static str) -> Self {
+        Self { json: Some(name), ..self }
+    }
+
+    const fn strict(self) -> Self {
+        Self { strict: true, ..self }
+    }
+
+    const fn opening(self) -> Self {
+        Self { stage: Stage::Opening, ..self }
     }
 
     const fn alias(self, name: &'static str) -> Self {
@@ -122,7 +149,12 @@ impl Key {
 }
 
 const fn key(name: &'static str, kind: Kind, default: &'static str, group: Group, help: &'static str) -> Key {
-    Key { name, alias: None, kind, default, group, stage: Stage::Now, fatal: false, help }
+    Key { name, alias: None, json: None, kind, default, group, stage: Stage::Now, fatal: false, strict: false, help }
+}
+
+/// A row that only the JSON file and user data set.
+const fn field(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
+    key(name, kind, default, Document, help).json(name)
 }
 
 const LEVELS: &[&str] = &["debug", "info", "warn", "error", "crit", "none"];
@@ -134,23 +166,23 @@ const MINUTE: i64 = 60 * SECOND;
 #[rustfmt::skip] // one row, one line: it is read as a table
 pub const KEYS: &[Key] = &[
     // An endpoint, Docker address or proxy that cannot be used is fatal: the agent must not talk to another one than it was told to.
-    key("ECS_CONFIG_FILE", Text, "/etc/ecs/ecs.config", State, "File of NAME=value lines read at start, below the environment.").process(),
+    key("ECS_CONFIG_FILE", Text, "/etc/ecs/ecs.config", State, "File of NAME=value lines read at start, below the environment. From the environment only.").opening(),
 
-    key("ECS_CLUSTER", Trimmed, "", ID, "Cluster to register into; none: `default`, created if absent."),
-    key("AWS_DEFAULT_REGION", Trimmed, "", ID, "Region; none: asked from the instance metadata service."),
-    key("ECS_BACKEND_HOST", Endpoint, "", ID, "ECS API endpoint to use instead of the region's.").fatal(),
-    key("ECS_EXTERNAL", Switch, "false", ID, "ECS Anywhere: not an EC2 instance. Needs AWS_DEFAULT_REGION."),
-    key("DOCKER_HOST", DockerHost, "unix:///var/run/docker.sock", ID, "Address of the Docker Engine API.").fatal(),
-    key("ECS_INSTANCE_ATTRIBUTES", Map, "", ID, "Attributes of the container instance, sent at the first registration.").fatal(),
-    key("ECS_CONTAINER_INSTANCE_TAGS", Map, "", ID, "Tags of the container instance.").fatal(),
-    key("ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM", Choice(&["none", "ec2_instance"]), "none", ID, "Where further tags come from: ec2_instance needs ec2:DescribeTags."),
-    key("ECS_WARM_POOLS_CHECK", Switch, "false", ID, "Wait for the Auto Scaling warm pool before registering."),
-    key("ECS_ENABLE_SPOT_INSTANCE_DRAINING", Switch, "false", ID, "Drain when a Spot interruption is announced."),
+    key("ECS_CLUSTER", Trimmed, "", ID, "Cluster to register into; none: `default`, created if absent.").json("Cluster"),
+    key("AWS_DEFAULT_REGION", Trimmed, "", ID, "Region; none: asked from the instance metadata service.").json("AWSRegion"),
+    key("ECS_BACKEND_HOST", Endpoint, "", ID, "ECS API endpoint to use instead of the region's.").json("APIEndpoint").fatal(),
+    key("ECS_EXTERNAL", Switch, "false", ID, "ECS Anywhere: not an EC2 instance. Needs AWS_DEFAULT_REGION.").json("External"),
+    key("DOCKER_HOST", DockerHost, "unix:///var/run/docker.sock", ID, "Address of the Docker Engine API.").json("DockerEndpoint").fatal(),
+    key("ECS_INSTANCE_ATTRIBUTES", Map, "", ID, "Attributes of the container instance, sent at the first registration.").json("InstanceAttributes").fatal(),
+    key("ECS_CONTAINER_INSTANCE_TAGS", Map, "", ID, "Tags of the container instance.").json("ContainerInstanceTags").fatal(),
+    key("ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM", Choice(&["none", "ec2_instance"]), "none", ID, "Where further tags come from: ec2_instance needs ec2:DescribeTags.").json("ContainerInstancePropagateTagsFrom"),
+    key("ECS_WARM_POOLS_CHECK", Switch, "false", ID, "Wait for the Auto Scaling warm pool before registering.").json("WarmPoolsSupport"),
+    key("ECS_ENABLE_SPOT_INSTANCE_DRAINING", Switch, "false", ID, "Drain when a Spot interruption is announced.").json("SpotInstanceDrainingEnabled"),
     key("ECS_INSTANCE_IP_COMPATIBILITY", AnyCase(&["ipv4", "ipv6"]), "", ID, "IP versions of the instance; none: found from its default routes.").later(),
     key("ECS_DETAILED_OS_FAMILY", TextOrEmpty, "LINUX", ID, "Value of the attribute ecs.os-type-detailed; set but empty: not sent."),
 
-    key("ECS_ENGINE_AUTH_TYPE", TrimmedChoice(&["docker", "dockercfg"]), "", Ecr, "Form of ECS_ENGINE_AUTH_DATA."),
-    key("ECS_ENGINE_AUTH_DATA", SecretJson, "", Ecr, "Registry credentials as JSON, or credHelpers and credsStore; never shown."),
+    key("ECS_ENGINE_AUTH_TYPE", TrimmedChoice(&["docker", "dockercfg"]), "", Ecr, "Form of ECS_ENGINE_AUTH_DATA.").json("EngineAuthType"),
+    key("ECS_ENGINE_AUTH_DATA", SecretJson, "", Ecr, "Registry credentials as JSON, or credHelpers and credsStore; never shown.").json("EngineAuthData"),
     key("ECS_IMAGE_REGISTRY_MIRRORS", Mirrors, "", Ecr, "Where images of a registry are pulled from first; their names stay. Not for images with own credentials."),
 
     key("AWS_ENDPOINT_URL", Endpoint, "", Aws, "Endpoint of every AWS service that has no own one.").fatal(),
@@ -164,7 +196,7 @@ pub const KEYS: &[Key] = &[
     key("AWS_ACCESS_KEY_ID", Secret, "", Aws, "Access key; none: the SDK's chain (profile, web identity, container, instance role)."),
     key("AWS_SECRET_ACCESS_KEY", Secret, "", Aws, "Secret access key."),
     key("AWS_SESSION_TOKEN", Secret, "", Aws, "Session token of temporary keys."),
-    key("ECS_ALTERNATE_CREDENTIAL_PROFILE", Text, "default", Aws, "Profile in /rotatingcreds/credentials.").later(),
+    key("ECS_ALTERNATE_CREDENTIAL_PROFILE", Text, "default", Aws, "Profile in /rotatingcreds/credentials (/root/.aws/credentials with -service)."),
     key("AWS_PROFILE", Text, "", Aws, "Profile in the shared files.").process(),
     key("AWS_SHARED_CREDENTIALS_FILE", Text, "", Aws, "Shared credentials file.").process(),
     key("AWS_CONFIG_FILE", Text, "", Aws, "Shared configuration file.").process(),
@@ -175,22 +207,22 @@ pub const KEYS: &[Key] = &[
     key("AWS_CONTAINER_CREDENTIALS_FULL_URI", Text, "", Aws, "Container credentials, URL.").process(),
     key("AWS_CONTAINER_AUTHORIZATION_TOKEN", Secret, "", Aws, "Token for container credentials.").process(),
     key("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", Text, "", Aws, "File of that token.").process(),
-    key("AWS_USE_FIPS_ENDPOINT", Text, "", Aws, "FIPS endpoints.").process(),
-    key("AWS_USE_DUALSTACK_ENDPOINT", Text, "", Aws, "Dual-stack endpoints.").process(),
-    key("AWS_MAX_ATTEMPTS", Text, "", Aws, "Tries of one SDK call.").process(),
-    key("AWS_RETRY_MODE", Text, "", Aws, "Retry mode of the SDK.").process(),
+    key("AWS_USE_FIPS_ENDPOINT", AnyCase(&["true", "false"]), "false", Aws, "FIPS endpoints."),
+    key("AWS_USE_DUALSTACK_ENDPOINT", AnyCase(&["true", "false"]), "false", Aws, "Dual-stack endpoints."),
+    key("AWS_MAX_ATTEMPTS", Integer(DefaultOutside(1, 100)), "3", Aws, "Tries of one call to AWS."),
+    key("AWS_RETRY_MODE", AnyCase(&["standard", "adaptive"]), "standard", Aws, "How calls to AWS are tried again."),
     key("SSL_CERT_FILE", Text, "", Aws, "File of trusted certificates.").process(),
     key("SSL_CERT_DIR", Text, "", Aws, "Directory of trusted certificates.").process(),
 
-    key("ECS_DATADIR", Text, "/data/", State, "Directory of the state; setting it turns ECS_CHECKPOINT on."),
-    key("ECS_CHECKPOINT", Switch, "false", State, "Keep state over restarts; default true when ECS_DATADIR is set."),
-    key("ECS_HOST_DATA_DIR", Text, "/var/lib/ecs", State, "The same directory's parent as Docker sees it, for volumes the agent makes."),
-    key("ECS_AGENT_CONFIG_FILE_PATH", Text, "/etc/ecs_container_agent/config.json", State, "JSON configuration file.").later(),
+    key("ECS_DATADIR", Text, "/data/", State, "Directory of the state; setting it turns ECS_CHECKPOINT on.").json("DataDir"),
+    key("ECS_CHECKPOINT", Switch, "false", State, "Keep state over restarts; default true when ECS_DATADIR is set.").json("Checkpoint"),
+    key("ECS_HOST_DATA_DIR", Text, "/var/lib/ecs", State, "The same directory's parent as Docker sees it, for volumes the agent makes.").json("DataDirOnHost"),
+    key("ECS_AGENT_CONFIG_FILE_PATH", Text, "/etc/ecs_container_agent/config.json", State, "JSON configuration file, below ecs.config.").opening(),
     key("ECS_AGENT_HEALTHCHECK_HOST", Text, "localhost", State, "Host that -healthcheck asks."),
-    key("ECS_UPDATES_ENABLED", Switch, "false", State, "Take part in updates asked for by ECS.").later(),
-    key("ECS_UPDATE_DOWNLOAD_DIR", Text, "", State, "Where updates are put.").later(),
-    key("ECS_ENABLE_RUNTIME_STATS", Switch, "false", State, "Statistics of the agent itself.").later(),
-    key("ECS_ENABLE_PROMETHEUS_METRICS", Switch, "false", State, "Prometheus metrics on port 51680.").later(),
+    key("ECS_UPDATES_ENABLED", Switch, "false", State, "Take part in updates asked for by ECS.").json("UpdatesEnabled").later(),
+    key("ECS_UPDATE_DOWNLOAD_DIR", Text, "", State, "Where updates are put.").json("UpdateDownloadDir").later(),
+    key("ECS_ENABLE_RUNTIME_STATS", Switch, "false", State, "Statistics of the agent itself.").json("EnableRuntimeStats").later(),
+    key("ECS_ENABLE_PROMETHEUS_METRICS", Flag, "false", State, "Prometheus metrics on port 51680.").later(),
 
     key("ECS_LOGLEVEL", AnyCase(LEVELS), "info", Logging, "Least severe messages to log; the flag -loglevel goes before it."),
     key("ECS_LOGFILE", Text, "", Logging, "File to log to besides standard output.").later(),
@@ -200,78 +232,93 @@ pub const KEYS: &[Key] = &[
     key("ECS_LOG_MAX_FILE_SIZE_MB", Decimal, "5", Logging, "Size of a log file before it is rolled over.").later(),
     key("ECS_LOG_MAX_ROLL_COUNT", Integer(Signed), "24", Logging, "Rolled-over log files to keep.").later(),
     key("ECS_LOG_DRIVER", Text, "", Logging, "Log driver of the agent's own container; set: no log file.").later(),
-    key("ECS_AUDIT_LOGFILE", Text, "/log/audit.log", Logging, "Log of handed-out task credentials.").later(),
-    key("ECS_AUDIT_LOGFILE_DISABLED", Switch, "false", Logging, "No such log.").later(),
+    key("ECS_AUDIT_LOGFILE", Text, "/log/audit.log", Logging, "Log of handed-out task credentials.").json("CredentialsAuditLogFile").later(),
+    key("ECS_AUDIT_LOGFILE_DISABLED", Flag, "false", Logging, "No such log.").json("CredentialsAuditLogDisabled").later(),
 
-    key("ECS_RESERVED_PORTS", Ports, "[22,2375,2376,51678,51679]", Resources, "TCP ports tasks must not use."),
-    key("ECS_RESERVED_PORTS_UDP", Ports, "[]", Resources, "UDP ports tasks must not use."),
-    key("ECS_RESERVED_MEMORY", Unsigned16, "0", Resources, "MiB of memory tasks must not use."),
-    key("ECS_AVAILABLE_LOGGING_DRIVERS", Names, "[\"json-file\",\"none\"]", Resources, "Docker log drivers tasks may use."),
-    key("ECS_DISABLE_PRIVILEGED", Switch, "false", Resources, "No privileged containers."),
-    key("ECS_SELINUX_CAPABLE", Switch, "false", Resources, "SELinux labels may be used."),
-    key("ECS_APPARMOR_CAPABLE", Switch, "false", Resources, "AppArmor profiles may be used."),
-    key("ECS_EXCLUDE_IPV6_PORTBINDING", Switch, "true", Resources, "Leave IPv6 port bindings out of what is reported."),
+    key("ECS_RESERVED_PORTS", Ports, "[22,2375,2376,51678,51679]", Resources, "TCP ports tasks must not use.").json("ReservedPorts"),
+    key("ECS_RESERVED_PORTS_UDP", Ports, "[]", Resources, "UDP ports tasks must not use.").json("ReservedPortsUDP"),
+    key("ECS_RESERVED_MEMORY", Unsigned16, "0", Resources, "MiB of memory tasks must not use.").json("ReservedMemory"),
+    key("ECS_AVAILABLE_LOGGING_DRIVERS", Names, "[\"json-file\",\"none\"]", Resources, "Docker log drivers tasks may use.").json("AvailableLoggingDrivers"),
+    key("ECS_DISABLE_PRIVILEGED", Switch, "false", Resources, "No privileged containers.").json("PrivilegedDisabled"),
+    key("ECS_SELINUX_CAPABLE", Switch, "false", Resources, "SELinux labels may be used.").json("SELinuxCapable"),
+    key("ECS_APPARMOR_CAPABLE", Switch, "false", Resources, "AppArmor profiles may be used.").json("AppArmorCapable"),
+    key("ECS_EXCLUDE_IPV6_PORTBINDING", Switch, "true", Resources, "Leave IPv6 port bindings out of what is reported.").json("ShouldExcludeIPv6PortBinding"),
     key("ECS_DYNAMIC_HOST_PORT_RANGE", PortRange, "", Resources, "Ports for dynamic mappings; none: the kernel's local port range, else 49153-65535."),
-    key("ECS_ENABLE_TASK_IAM_ROLE", Switch, "false", Resources, "IAM roles for tasks.").later(),
-    key("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", Switch, "false", Resources, "IAM roles for tasks in host network mode.").later(),
-    key("ECS_ENABLE_TASK_CPU_MEM_LIMIT", Switch, "true", Resources, "CPU and memory limits of whole tasks.").later(),
-    key("ECS_TASK_PIDS_LIMIT", TrimmedInteger(DefaultOutside(1, 4_194_304)), "", Resources, "Processes a task may have.").later(),
-    key("ECS_CGROUP_PATH", Text, "/sys/fs/cgroup", Resources, "Where the cgroup file system is.").later(),
+    key("ECS_ENABLE_TASK_IAM_ROLE", Switch, "false", Resources, "IAM roles for tasks.").json("TaskIAMRoleEnabled").later(),
+    key("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", Flag, "false", Resources, "IAM roles for tasks in host network mode.").json("TaskIAMRoleEnabledForNetworkHost").later(),
+    key("ECS_ENABLE_TASK_CPU_MEM_LIMIT", Switch, "true", Resources, "CPU and memory limits of whole tasks.").json("TaskCPUMemLimit").later(),
+    key("ECS_TASK_PIDS_LIMIT", TrimmedInteger(DefaultOutside(1, 4_194_304)), "", Resources, "Processes a task may have.").json("TaskPidsLimit").later(),
+    key("ECS_CGROUP_PATH", Text, "/sys/fs/cgroup", Resources, "Where the cgroup file system is.").json("CgroupPath").later(),
     key("ECS_CGROUP_CPU_PERIOD", Duration(DefaultOutside(8, 100)), "100ms", Resources, "CFS period of task limits.").later(),
-    key("ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2", Switch, "false", Resources, "Give the task's memory limit to its containers.").later(),
-    key("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", Switch, "false", Resources, "Compare options and labels of shared volumes too.").later(),
-    key("ECS_VOLUME_PLUGIN_CAPABILITIES", Names, "[]", Resources, "Capabilities of the volume plugin.").later(),
-    key("ECS_ENABLE_CONTAINER_METADATA", Switch, "false", Resources, "Metadata file in each container.").later(),
-    key("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", Switch, "false", Resources, "awslogs driver with the execution role.").later(),
-    key("ECS_TASK_METADATA_RPS_LIMIT", Rates, "40,60", Resources, "Steady and burst rate of the task metadata endpoint.").later(),
-    key("ECS_DISABLE_TASK_METADATA_AZ", Switch, "false", Resources, "No availability zone in task metadata.").later(),
-    key("ECS_ENABLE_GPU_SUPPORT", Switch, "false", Resources, "GPUs.").later(),
-    key("ECS_NVIDIA_RUNTIME", Trimmed, "nvidia", Resources, "Docker runtime for GPUs.").later(),
-    key("ECS_ENABLE_INF_SUPPORT", Switch, "false", Resources, "Inferentia devices.").later(),
-    key("ECS_EBSTA_SUPPORTED", Switch, "true", Resources, "EBS volumes of tasks.").later(),
-    key("ECS_ENABLE_FIRELENS_ASYNC", Switch, "true", Resources, "Containers do not wait for a slow FireLens.").later(),
+    key("ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2", Switch, "false", Resources, "Give the task's memory limit to its containers.").json("PropagateTaskMemoryLimitCgroupV2").later(),
+    key("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", Switch, "false", Resources, "Compare options and labels of shared volumes too.").json("SharedVolumeMatchFullConfig").later(),
+    key("ECS_VOLUME_PLUGIN_CAPABILITIES", Names, "[]", Resources, "Capabilities of the volume plugin.").json("VolumePluginCapabilities").later(),
+    key("ECS_ENABLE_CONTAINER_METADATA", Switch, "false", Resources, "Metadata file in each container.").json("ContainerMetadataEnabled").later(),
+    key("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", Switch, "false", Resources, "awslogs driver with the execution role.").json("OverrideAWSLogsExecutionRole").later(),
+    key("ECS_TASK_METADATA_RPS_LIMIT", Rates, "40,60", Resources, "Steady and burst rate of the task metadata endpoint; in JSON two fields.").json("TaskMetadataSteadyStateRate").later(),
+    key("ECS_DISABLE_TASK_METADATA_AZ", Flag, "false", Resources, "No availability zone in task metadata.").json("TaskMetadataAZDisabled").later(),
+    key("ECS_ENABLE_GPU_SUPPORT", Flag, "false", Resources, "GPUs.").json("GPUSupportEnabled").later(),
+    key("ECS_NVIDIA_RUNTIME", Trimmed, "nvidia", Resources, "Docker runtime for GPUs.").json("NvidiaRuntime").later(),
+    key("ECS_ENABLE_INF_SUPPORT", Flag, "false", Resources, "Inferentia devices.").json("InferentiaSupportEnabled").later(),
+    key("ECS_EBSTA_SUPPORTED", Flag, "true", Resources, "EBS volumes of tasks.").json("EBSTASupportEnabled").later(),
+    key("ECS_ENABLE_FIRELENS_ASYNC", Switch, "true", Resources, "Containers do not wait for a slow FireLens.").json("FirelensAsyncEnabled").later(),
     key("ECS_GMSA_SUPPORTED", Switch, "false", Resources, "Group managed service accounts.").later(),
     key("CREDENTIALS_FETCHER_HOST_DIR", Text, "", Resources, "Socket of the credentials fetcher.").later(),
     key("CREDENTIALS_FETCHER_SECRET_NAME_FOR_DOMAINLESS_GMSA", Text, "", Resources, "Secret for gMSA without a domain.").later(),
     key("ECS_DOMAIN_JOINED_LINUX_INSTANCE", Switch, "false", Resources, "The instance has joined a domain.").later(),
+    key("ZZZ_SKIP_DOMAIN_JOIN_CHECK_NOT_SUPPORTED_IN_PRODUCTION", Switch, "false", Resources, "For tests of gMSA.").later(),
     key("ECS_FSX_WINDOWS_FILE_SERVER_SUPPORTED", Text, "", Resources, "Always off on Linux.").foreign(),
     key("ECS_ENABLE_CPU_UNBOUNDED_WINDOWS_WORKAROUND", Text, "", Resources, "Windows only.").foreign(),
     key("ECS_ENABLE_MEMORY_UNBOUNDED_WINDOWS_WORKAROUND", Text, "", Resources, "Windows only.").foreign(),
 
-    key("ECS_ENABLE_TASK_ENI", Switch, "false", Network, "Network interfaces for tasks (awsvpc).").later(),
+    key("ECS_ENABLE_TASK_ENI", Switch, "false", Network, "Network interfaces for tasks (awsvpc).").json("TaskENIEnabled").later(),
     key("ECS_ENABLE_HIGH_DENSITY_ENI", Switch, "true", Network, "ENI trunking, when ECS_ENABLE_TASK_ENI is true.").later(),
-    key("ECS_CNI_PLUGINS_PATH", Text, "/amazon-ecs-cni-plugins", Network, "Where the CNI plugins are.").later(),
-    key("ECS_AWSVPC_BLOCK_IMDS", Switch, "false", Network, "No instance metadata for awsvpc tasks.").later(),
-    key("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", Cidrs, "[]", Network, "Ranges awsvpc tasks reach over the instance.").later().fatal(),
+    key("ECS_CNI_PLUGINS_PATH", Text, "/amazon-ecs-cni-plugins", Network, "Where the CNI plugins are.").json("CNIPluginsPath").later(),
+    key("ECS_AWSVPC_BLOCK_IMDS", Switch, "false", Network, "No instance metadata for awsvpc tasks.").json("AWSVPCBlockInstanceMetdata").later(),
+    key("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", Cidrs, "[]", Network, "Ranges awsvpc tasks reach over the instance.").json("AWSVPCAdditionalLocalRoutes").later().fatal(),
     key("ECS_PAUSE_LABELS", Map, "", Network, "Labels of the pause container.").later(),
 
-    key("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", Duration(DefaultBelow(SECOND)), "3h", Timeouts, "Time before a stopped task's containers are removed."),
-    key("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER", Duration(Any), "0s", Timeouts, "Random time added to it, at most."),
-    key("ECS_CONTAINER_STOP_TIMEOUT", Duration(AtLeast(SECOND)), "30s", Timeouts, "Time between asking a container to stop and killing it."),
-    key("ECS_CONTAINER_START_TIMEOUT", Duration(AtLeast(45 * SECOND)), "3m", Timeouts, "Limit of starting a container."),
-    key("ECS_CONTAINER_CREATE_TIMEOUT", Duration(AtLeast(MINUTE)), "4m", Timeouts, "Limit of creating a container."),
-    key("ECS_MANIFEST_PULL_TIMEOUT", Duration(AtLeast(30 * SECOND)), "1m", Timeouts, "Limit of asking a registry for a digest."),
-    key("ECS_IMAGE_PULL_INACTIVITY_TIMEOUT", Duration(AtLeast(MINUTE)), "1m", Timeouts, "Time a pull may make no progress."),
-    key("ECS_IMAGE_PULL_TIMEOUT", Duration(Any), "2h", Timeouts, "Limit of a whole pull."),
+    key("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", Duration(DefaultBelow(SECOND)), "3h", Timeouts, "Time before a stopped task's containers are removed.").json("TaskCleanupWaitDuration"),
+    key("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER", Duration(Any), "0s", Timeouts, "Random time added to it, at most.").json("TaskCleanupWaitDurationJitter"),
+    key("ECS_CONTAINER_STOP_TIMEOUT", Duration(AtLeast(SECOND)), "30s", Timeouts, "Time between asking a container to stop and killing it.").json("DockerStopTimeout").strict(),
+    key("ECS_CONTAINER_START_TIMEOUT", Duration(AtLeast(45 * SECOND)), "3m", Timeouts, "Limit of starting a container.").json("ContainerStartTimeout").strict(),
+    key("ECS_CONTAINER_CREATE_TIMEOUT", Duration(AtLeast(MINUTE)), "4m", Timeouts, "Limit of creating a container.").json("ContainerCreateTimeout"),
+    key("ECS_MANIFEST_PULL_TIMEOUT", Duration(AtLeast(30 * SECOND)), "1m", Timeouts, "Limit of asking a registry for a digest.").json("ManifestPullTimeout"),
+    key("ECS_IMAGE_PULL_INACTIVITY_TIMEOUT", Duration(AtLeast(MINUTE)), "1m", Timeouts, "Time a pull may make no progress.").json("ImagePullInactivityTimeout"),
+    key("ECS_IMAGE_PULL_TIMEOUT", Duration(Any), "2h", Timeouts, "Limit of a whole pull.").json("ImagePullTimeout"),
 
-    key("ECS_IMAGE_PULL_BEHAVIOR", Choice(&["default", "always", "once", "prefer-cached"]), "default", Images, "When an image is pulled, and whether a failed pull may use the local one."),
-    key("ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT", Switch, "false", Images, "Pull before dependencies are met.").later(),
-    key("ECS_DISABLE_IMAGE_CLEANUP", Switch, "false", Images, "Never delete images.").later(),
-    key("ECS_IMAGE_CLEANUP_INTERVAL", Duration(DefaultBelow(10 * MINUTE)), "30m", Images, "Time between image clean-ups.").later(),
-    key("ECS_IMAGE_MINIMUM_CLEANUP_AGE", Duration(Any), "1h", Images, "Age before an image may be deleted.").later(),
-    key("NON_ECS_IMAGE_MINIMUM_CLEANUP_AGE", Duration(Any), "1h", Images, "The same for images that tasks did not pull.").later(),
-    key("ECS_NUM_IMAGES_DELETE_PER_CYCLE", Integer(DefaultBelow(1)), "5", Images, "Images deleted in one clean-up.").later(),
-    key("NONECS_NUM_CONTAINERS_DELETE_PER_CYCLE", Integer(Signed), "5", Images, "Foreign containers deleted in one clean-up.").later(),
-    key("ECS_ENABLE_UNTRACKED_IMAGE_CLEANUP", Switch, "false", Images, "Delete images and containers that are not from tasks.").later(),
-    key("ECS_EXCLUDE_UNTRACKED_IMAGE", List, "", Images, "Images never to delete.").later(),
-    key("ECS_DISABLE_DOCKER_HEALTH_CHECK", Switch, "false", Images, "Do not offer container health checks to ECS."),
-    key("ECS_DISABLE_METRICS", Switch, "false", Images, "No metrics to ECS.").later(),
-    key("ECS_POLL_METRICS", Switch, "false", Images, "Ask Docker for statistics now and then instead of streaming them.").later(),
-    key("ECS_POLLING_METRICS_WAIT_DURATION", Duration(Any), "10s", Images, "Time between; kept within 5s and 20s when ECS_POLL_METRICS is true.").later(),
+    key("ECS_IMAGE_PULL_BEHAVIOR", Choice(&["default", "always", "once", "prefer-cached"]), "default", Images, "When an image is pulled, and whether a failed pull may use the local one.").json("ImagePullBehavior"),
+    key("ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT", Switch, "false", Images, "Pull before dependencies are met.").json("DependentContainersPullUpfront").later(),
+    key("ECS_DISABLE_IMAGE_CLEANUP", Switch, "false", Images, "Never delete images.").json("ImageCleanupDisabled").later(),
+    key("ECS_IMAGE_CLEANUP_INTERVAL", Duration(DefaultBelow(10 * MINUTE)), "30m", Images, "Time between image clean-ups.").json("ImageCleanupInterval").later(),
+    key("ECS_IMAGE_MINIMUM_CLEANUP_AGE", Duration(Any), "1h", Images, "Age before an image may be deleted.").json("MinimumImageDeletionAge").later(),
+    key("NON_ECS_IMAGE_MINIMUM_CLEANUP_AGE", Duration(Any), "1h", Images, "The same for images that tasks did not pull.").json("NonECSMinimumImageDeletionAge").later(),
+    key("ECS_NUM_IMAGES_DELETE_PER_CYCLE", Integer(DefaultBelow(1)), "5", Images, "Images deleted in one clean-up.").json("NumImagesToDeletePerCycle").later(),
+    key("NONECS_NUM_CONTAINERS_DELETE_PER_CYCLE", Integer(Signed), "5", Images, "Foreign containers deleted in one clean-up.").json("NumNonECSContainersToDeletePerCycle").later(),
+    key("ECS_ENABLE_UNTRACKED_IMAGE_CLEANUP", Switch, "false", Images, "Delete images and containers that are not from tasks.").json("DeleteNonECSImagesEnabled").later(),
+    key("ECS_EXCLUDE_UNTRACKED_IMAGE", List, "", Images, "Images never to delete.").json("ImageCleanupExclusionList").later(),
+    key("ECS_DISABLE_DOCKER_HEALTH_CHECK", Switch, "false", Images, "Do not offer container health checks to ECS.").json("DisableDockerHealthCheck"),
+    key("ECS_DISABLE_METRICS", Switch, "false", Images, "No metrics to ECS.").json("DisableMetrics").later(),
+    key("ECS_POLL_METRICS", Switch, "false", Images, "Ask Docker for statistics now and then instead of streaming them.").json("PollMetrics").later(),
+    key("ECS_POLLING_METRICS_WAIT_DURATION", Duration(Any), "10s", Images, "Time between; kept within 5s and 20s when ECS_POLL_METRICS is true.").json("PollingMetricsWaitDuration").later(),
 
     key("HTTP_PROXY", Proxy, "", Proxies, "Proxy for http, and for https without HTTPS_PROXY.").alias("http_proxy").fatal(),
     key("HTTPS_PROXY", Proxy, "", Proxies, "Proxy for https and for the connections to ECS.").alias("https_proxy").fatal(),
     key("NO_PROXY", Text, "", Proxies, "Hosts, domains, addresses and ranges reached without one; none: 169.254.169.254,169.254.170.2 and Docker.").alias("no_proxy"),
+
+    field("NoIID", Flag, "false", "Register without the instance identity document; always so with ECS_EXTERNAL."),
+    field("RuntimeStatsLogFile", Text, "/log/agent-runtime-stats.log", "File of the statistics of the agent itself.").later(),
+    field("PauseContainerTarballPath", Text, "/images/amazon-ecs-pause.tar", "Image of the pause container.").later(),
+    field("PauseContainerImageName", Text, "amazon/amazon-ecs-pause", "Its name; another one than the default is not loaded from the file.").later(),
+    field("PauseContainerTag", Text, "0.1.0", "Its tag; likewise.").later(),
+    field("OverrideAWSVPCLocalIPv4Address", Cidr, "", "Local address of awsvpc tasks.").later(),
+    field("ENIPauseContainerCleanupDelaySeconds", Integer(Signed), "0", "Time before the pause container is removed.").later(),
+    field("CSIDriverSocketPath", Text, "/var/run/ecs/ebs-csi-driver/csi-driver.sock", "Socket of the EBS driver.").later(),
+    field("NodeStageTimeout", Duration(Any), "2s", "Limit of staging an EBS volume.").later(),
+    field("NodeUnstageTimeout", Duration(Any), "30s", "Limit of taking it back.").later(),
+    field("IMDSIAMRolesEnabled", Flag, "false", "Roles from the instance metadata service.").later(),
+    field("InstanceENIDNSServerList", Text, "", "Windows only.").foreign(),
+    field("PlatformVariables", Text, "", "Nothing on Linux.").foreign(),
 
     key("ECS_INIT_DOCKER_LOG_FILE_SIZE", Text, "", Init, "Log size of the agent's container.").foreign(),
     key("ECS_INIT_DOCKER_LOG_FILE_NUM", Text, "", Init, "Log files of the agent's container.").foreign(),
@@ -286,9 +333,28 @@ pub const KEYS: &[Key] = &[
     key("CREDENTIALS_FETCHER_HOST", Text, "", Init, "Socket of the credentials fetcher.").foreign(),
 ];
 
+/// Fields of the reference's configuration that its JSON documents cannot set, since the environment (or a flag) always does, and
+/// the variable to use.
+pub(super) const ENVIRONMENT_ONLY: &[(&str, &str)] = &[
+    ("AcceptInsecureCert", "the flag -k"),
+    ("CgroupCPUPeriod", "ECS_CGROUP_CPU_PERIOD"),
+    ("DynamicHostPortRange", "ECS_DYNAMIC_HOST_PORT_RANGE"),
+    ("ENITrunkingEnabled", "ECS_ENABLE_HIGH_DENSITY_ENI"),
+    ("FSxWindowsFileServerCapable", "ECS_FSX_WINDOWS_FILE_SERVER_SUPPORTED"),
+    ("GMSACapable", "ECS_GMSA_SUPPORTED"),
+    ("GMSADomainlessCapable", "ECS_GMSA_SUPPORTED"),
+    ("InstanceIPCompatibility", "ECS_INSTANCE_IP_COMPATIBILITY"),
+    ("PrometheusMetricsEnabled", "ECS_ENABLE_PROMETHEUS_METRICS"),
+];
+
 /// The row of a variable.
 pub fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.is_called(name))
+}
+
+/// The row of a field of a JSON document. Case does not matter, as in Go.
+pub(super) fn find_json(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.json.is_some_and(|json| json.eq_ignore_ascii_case(name)))
 }
 
 #[cfg(test)]
@@ -300,10 +366,18 @@ mod tests {
     #[test]
     fn every_name_is_there_once() {
         let mut seen = BTreeSet::new();
+        let mut json = BTreeSet::new();
         for key in KEYS {
             for name in [Some(key.name), key.alias].into_iter().flatten() {
                 assert!(seen.insert(name), "{name} twice");
             }
+            if let Some(name) = key.json {
+                assert!(json.insert(name.to_ascii_lowercase()), "{name} twice");
+            }
+        }
+        for (name, instead) in ENVIRONMENT_ONLY {
+            assert!(json.insert(name.to_ascii_lowercase()), "{name} twice");
+            assert!(instead.starts_with("the flag") || find(instead).is_some(), "{instead}");
         }
         assert!(seen.len() > 120, "the table lost rows: {}", seen.len());
     }

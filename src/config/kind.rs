@@ -4,9 +4,8 @@
 //! comma lists of ports, compact JSON. Kinds know no variable and no source. Invariant: a parser never panics and never fails in
 //! silence; whatever differs from what was written comes back as something to tell the operator.
 
+use super::lists::{cidr, cidrs, json, map, mirrors, names, ports};
 use super::{duration, problem};
-use serde_json::Value;
-use std::collections::BTreeMap;
 
 /// What a value must look like (spec `config.md` §2, "Parsers").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +20,10 @@ pub enum Kind {
     Secret,
     /// A JSON document that must never be shown. Kept verbatim.
     SecretJson,
-    /// Yes or no.
+    /// Yes or no, where "no" is as good as "yes".
     Switch,
+    /// Yes or no, where "no" counts as not set: a "yes" of a lower source goes before it.
+    Flag,
     /// A Go duration; limits in milliseconds.
     Duration(Limit),
     /// A whole number.
@@ -43,6 +44,8 @@ pub enum Kind {
     Mirrors,
     /// JSON array of network ranges.
     Cidrs,
+    /// A network range.
+    Cidr,
     /// Comma-separated list, white space kept.
     List,
     /// One of these words, exactly.
@@ -108,7 +111,7 @@ impl Kind {
             Self::Text | Self::TextOrEmpty | Self::Secret => Taken(raw.to_owned()),
             Self::Trimmed => text(raw.trim()),
             Self::SecretJson => secret_json(raw),
-            Self::Switch => switch(raw.trim()),
+            Self::Switch | Self::Flag => switch(raw.trim()),
             Self::Duration(limit) => span(raw, limit, default),
             Self::Integer(limit) => integer(raw, limit, default),
             Self::TrimmedInteger(limit) => integer(raw.trim(), limit, default),
@@ -119,6 +122,7 @@ impl Kind {
             Self::Map => map(raw),
             Self::Mirrors => mirrors(raw),
             Self::Cidrs => cidrs(raw),
+            Self::Cidr => cidr(raw.trim()),
             Self::List => json(&raw.split(',').collect::<Vec<_>>()),
             Self::Choice(words) => choice(raw, words),
             Self::TrimmedChoice(words) => choice(raw.trim(), words),
@@ -152,7 +156,7 @@ impl Kind {
             Self::Text | Self::Trimmed | Self::Secret => "a text".to_owned(),
             Self::TextOrEmpty => "a text, possibly empty".to_owned(),
             Self::SecretJson => "a JSON document without quotation marks around it".to_owned(),
-            Self::Switch => "true or false".to_owned(),
+            Self::Switch | Self::Flag => "true or false".to_owned(),
             Self::Duration(limit) => {
                 format!("a duration such as 90s or 1h30m{}", limit.describe(duration::show_millis))
             }
@@ -168,6 +172,7 @@ impl Kind {
                 "a JSON object of registry hosts such as {\"docker.io\":\"mirror.example.com/hub\"}".to_owned()
             }
             Self::Cidrs => "a JSON array of network ranges such as [\"10.0.0.0/8\"]".to_owned(),
+            Self::Cidr => "a network range such as 10.0.0.0/8".to_owned(),
             Self::List => "a comma-separated list without spaces".to_owned(),
             Self::Choice(words) | Self::TrimmedChoice(words) | Self::AnyCase(words) => {
                 format!("one of {}", words.join(", "))
@@ -236,7 +241,11 @@ fn integer(raw: &str, limit: Limit, default: &str) -> Parsed {
 fn bounded(number: i64, exact: i128, scale: i128, limit: Limit, default: &str, show: impl Fn(i64) -> String) -> Parsed {
     if exact == 0 {
         // Zero is "not set" in the reference; say so where that is not what the operator meant.
-        return if matches!(default, "" | "0" | "0s") { Unset } else { Rejected };
+        return match limit {
+            Limit::DefaultOutside(min, _) if min > 0 => Reset,
+            _ if matches!(default, "" | "0" | "0s") => Unset,
+            _ => Rejected,
+        };
     }
     let below = |min: i64| exact < i128::from(min) * scale;
     let above = |max: i64| exact > i128::from(max) * scale;
@@ -265,108 +274,6 @@ fn unsigned16(raw: &str) -> Parsed {
 fn decimal(raw: &str) -> Parsed {
     match raw.parse::<f64>() {
         Ok(number) if number.is_finite() && number > 0.0 => Taken(number.to_string()),
-        Ok(_) | Err(_) => Rejected,
-    }
-}
-
-/// The first JSON value, as Go's decoder reads it, and whether something else follows.
-fn first_value(raw: &str) -> Option<(Value, bool)> {
-    let mut values = serde_json::Deserializer::from_str(raw).into_iter::<Value>();
-    let first = values.next()?.ok()?;
-    let more = !raw.get(values.byte_offset()..).unwrap_or_default().trim().is_empty();
-    Some((first, more))
-}
-
-/// An array of at least one member, else what its absence means.
-fn array(raw: &str, default: &str) -> Result<(Vec<Value>, bool), Parsed> {
-    if raw.trim().is_empty() {
-        return Err(Unset);
-    }
-    match first_value(raw) {
-        Some((Value::Null, _)) => Err(Unset),
-        // An empty list counts as not set: it cannot replace a list the default has.
-        Some((Value::Array(members), _)) if members.is_empty() => {
-            Err(if matches!(default, "" | "[]") { Unset } else { Rejected })
-        }
-        Some((Value::Array(members), more)) => Ok((members, more)),
-        Some(_) | None => Err(Rejected),
-    }
-}
-
-const REST_IGNORED: &str = "what follows the first JSON value is ignored";
-
-fn ports(raw: &str, default: &str) -> Parsed {
-    let (members, more) = match array(raw, default) {
-        Ok(found) => found,
-        Err(outcome) => return outcome,
-    };
-    let read = |member: &Value| member.as_u64().and_then(|port| u16::try_from(port).ok());
-    let bad = members.iter().filter(|member| read(member).is_none()).count();
-    // Compat: the reference keeps the array with 0 in place of a bad member.
-    let list: Vec<String> = members.iter().map(|member| read(member).unwrap_or(0).to_string()).collect();
-    let value = list.join(",");
-    match (bad, more) {
-        (0, false) => Taken(value),
-        (0, true) => Adjusted { value, instead: REST_IGNORED.to_owned() },
-        _ => Adjusted { value, instead: format!("{bad} of {} members are taken as port 0", members.len()) },
-    }
-}
-
-fn names(raw: &str, default: &str) -> Parsed {
-    let (members, more) = match array(raw, default) {
-        Ok(found) => found,
-        Err(outcome) => return outcome,
-    };
-    let texts: Option<Vec<&str>> = members.iter().map(Value::as_str).collect();
-    match texts {
-        Some(texts) if more => Adjusted { value: Value::from(texts).to_string(), instead: REST_IGNORED.to_owned() },
-        Some(texts) => json(&texts),
-        None => Rejected,
-    }
-}
-
-/// A `null` member reads as empty text, a repeated key keeps its last value: both as Go does.
-fn map(raw: &str) -> Parsed {
-    match serde_json::from_str::<Option<BTreeMap<String, Option<String>>>>(raw) {
-        Ok(None) => Unset,
-        Ok(Some(members)) if members.is_empty() => Unset,
-        Ok(Some(members)) => {
-            json(&members.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect::<BTreeMap<_, _>>())
-        }
-        Err(_) => Rejected,
-    }
-}
-
-/// Each part must be fit for an image's name, or every pull would fail.
-fn mirrors(raw: &str) -> Parsed {
-    let fits = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-:".contains(c));
-    let is_host = |text: &str| fits(text) && (text.contains(['.', ':']) || text == "localhost");
-    let is_path = |text: &str| text.split('/').all(|part| !part.is_empty() && fits(part) && !part.contains(':'));
-    let is_place = |text: &str| match text.trim_end_matches('/').split_once('/') {
-        Some((host, path)) => is_host(host) && is_path(path),
-        None => is_host(text.trim_end_matches('/')),
-    };
-    match serde_json::from_str::<BTreeMap<String, String>>(raw) {
-        Ok(members) if members.is_empty() => Unset,
-        Ok(members) if members.iter().all(|(host, place)| is_host(host) && is_place(place)) => json(&members),
-        Ok(_) | Err(_) => Rejected,
-    }
-}
-
-fn cidrs(raw: &str) -> Parsed {
-    let is_range = |text: &String| {
-        text.split_once('/').is_some_and(|(address, bits)| {
-            let most = match address.parse::<std::net::IpAddr>() {
-                Ok(std::net::IpAddr::V4(_)) => 32,
-                Ok(std::net::IpAddr::V6(_)) => 128,
-                Err(_) => return false,
-            };
-            bits.bytes().all(|byte| byte.is_ascii_digit()) && bits.parse::<u8>().is_ok_and(|bits| bits <= most)
-        })
-    };
-    match serde_json::from_str::<Vec<String>>(raw) {
-        Ok(ranges) if ranges.is_empty() => Unset,
-        Ok(ranges) if ranges.iter().all(is_range) => json(&ranges),
         Ok(_) | Err(_) => Rejected,
     }
 }
@@ -415,8 +322,4 @@ fn docker_host(raw: &str) -> Parsed {
     let path = raw.strip_prefix("unix://").is_some_and(|path| path.starts_with('/'));
     let host = ["tcp://", "http://"].iter().any(|scheme| raw.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
     if path || host { Taken(raw.to_owned()) } else { Rejected }
-}
-
-fn json<T: serde::Serialize>(value: &T) -> Parsed {
-    serde_json::to_string(value).map_or(Rejected, Taken)
 }

@@ -1,20 +1,25 @@
 //! Configuration: one table of everything an operator can set, read once, typed and immutable afterwards.
 //!
 //! ```text
-//! sources (environment, ecs.config) ── resolve ── kind: text -> canonical ── rules ── envy ──> Config
-//!                                         └─ keys: the table ─┘         └── problems, all at once
+//! environment ─ ecs.config ─ JSON file ─ user data ─ region of the instance ─ defaults of the service ─ defaults
+//!      └────────────┴───────────┴── resolve ── kind: text -> canonical ── rules ── envy ──> Config
+//!                                      └─ keys: the table ─┘         └── problems, all at once
 //! ```
 //!
-//! Reading order: [`keys`] (the table), [`kind`] (what a value may look like), [`source`] (where values come from), `resolve`
-//! (precedence), `rules` (variables that depend on each other), [`settings`] (the result), [`help`] (the table for people), [`args`].
-//! A further source (JSON file, user data) is one more [`Source`] in the slice given to [`load_from`].
+//! Reading order: [`keys`] (the table), [`kind`] (what a value may look like), [`source`] and [`document`] (where values come from),
+//! `defaults` (what a host's service adds), `resolve` (precedence), `rules` (variables that depend on each other), [`settings`] (the
+//! result), [`help`] (the table for people), [`args`]. [`Sources::open`] reads everything that is on this machine; user data comes
+//! in as text, since asking the metadata service is an edge's work, and the region of the instance is filled in by the runtime.
 //! Invariant: no other module reads the environment, and no [`Problem`] holds a value.
 
 pub mod args;
+mod defaults;
+pub mod document;
 mod duration;
 pub mod help;
 pub mod keys;
 pub mod kind;
+mod lists;
 pub mod problem;
 mod resolve;
 mod rules;
@@ -22,13 +27,27 @@ pub mod settings;
 pub mod source;
 
 pub use args::{Action, Args};
+pub use document::Document;
 pub use problem::Problem;
 pub use rules::region_missing;
-pub use settings::{Config, ImagePullBehavior, LogFormat, LogLevel, PortRange, ProxySettings, TagSource};
+pub use settings::{Config, ImagePullBehavior, LogFormat, LogLevel, PortRange, ProxySettings, RetryMode, TagSource};
 pub use source::{EnvFile, Environment, Source};
 
+use crate::model::Secret;
+use defaults::ServiceDefaults;
 use keys::{KEYS, Stage};
+use source::Class;
 use std::path::Path;
+
+/// Whose place the agent takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// The reference's agent alone: in a container, or by hand.
+    #[default]
+    Agent,
+    /// The reference's agent and ecs-init: the host's service (`-service`).
+    Service,
+}
 
 /// What loading gave.
 #[derive(Debug)]
@@ -54,24 +73,85 @@ pub struct Effective {
     pub place: Option<String>,
 }
 
-/// Loads from an environment and from the file it names in `ECS_CONFIG_FILE`, by default `/etc/ecs/ecs.config`.
-pub fn load(environment: &Environment) -> Loaded {
-    let named = environment.get("ECS_CONFIG_FILE").filter(|path| !path.is_empty());
-    let default = keys::find("ECS_CONFIG_FILE").map_or("", |key| key.default);
-    let path = named.as_deref().unwrap_or(default);
-    let (file, mut problems) = EnvFile::open(Path::new(path), named.is_some(), environment);
-    problems.splice(0..0, environment.problems());
-    load_from(&[environment, &file], problems)
+/// Everything on this machine that an operator set, read once. Holds secrets: to be dropped when loading is done.
+#[derive(Debug)]
+pub struct Sources {
+    environment: Environment,
+    /// `ecs.config`, and the vendor's file below it.
+    files: Vec<EnvFile>,
+    document: Document,
+    service: Option<ServiceDefaults>,
+    problems: Vec<Problem>,
+}
+
+impl Sources {
+    /// Reads the files: `ECS_CONFIG_FILE` (by default `/etc/ecs/ecs.config`), as a service also the vendor's file, and the JSON file
+    /// that one of them names in `ECS_AGENT_CONFIG_FILE_PATH`.
+    pub fn open(environment: Environment, role: Role) -> Self {
+        let is_service = role == Role::Service;
+        let named = environment.get("ECS_CONFIG_FILE").filter(|path| !path.is_empty());
+        let default = keys::find("ECS_CONFIG_FILE").map_or("", |key| key.default);
+        let mut problems = environment.problems();
+        let mut files = Vec::new();
+        let vendor = (is_service && named.is_none()).then_some(defaults::VENDOR_FILE);
+        for path in [Some(named.as_deref().unwrap_or(default)), vendor].into_iter().flatten() {
+            let (file, more) = EnvFile::open(Path::new(path), named.is_some(), &environment);
+            files.push(if is_service { file.trimmed() } else { file });
+            problems.extend(more);
+        }
+        let service = is_service.then(ServiceDefaults::of_this_host);
+        let mut sources = Self { environment, files, document: Document::default(), service, problems };
+        sources.open_document();
+        sources
+    }
+
+    fn open_document(&mut self) {
+        let mut problems = Vec::new();
+        let key = keys::find("ECS_AGENT_CONFIG_FILE_PATH");
+        let Some(path) = key.and_then(|key| resolve::one(key, &self.layers(None), &mut problems)) else { return };
+        let named = path.class == Class::Environment;
+        let (document, more) = Document::open(Path::new(&path.canonical), named);
+        self.document = document;
+        self.problems.extend(problems.into_iter().chain(more));
+    }
+
+    /// The sources, the highest first.
+    fn layers<'a>(&'a self, user_data: Option<&'a Document>) -> Vec<&'a dyn Source> {
+        let mut layers: Vec<&dyn Source> = vec![&self.environment];
+        layers.extend(self.files.iter().map(|file| file as &dyn Source));
+        layers.push(&self.document);
+        layers.extend(user_data.map(|document| document as &dyn Source));
+        layers.extend(self.service.iter().map(|defaults| defaults as &dyn Source));
+        layers
+    }
+
+    /// Loads, with the text of the user data if there is any.
+    pub fn load(&self, user_data: Option<&str>) -> Loaded {
+        let mut problems = self.problems.clone();
+        let document = user_data.map(|text| {
+            let (document, more) = Document::user_data(text);
+            problems.extend(more);
+            document
+        });
+        load_from(&self.layers(document.as_ref()), self.service.is_some(), problems)
+    }
+
+    /// What the AWS SDK and the TLS library would look for in the process environment, and stands only in a file.
+    pub fn for_the_process(&self) -> Vec<(&'static str, Secret)> {
+        let absent = |key: &&keys::Key| key.stage == Stage::Process && self.environment.get(key.name).is_none();
+        let value =
+            |key: &keys::Key| self.files.iter().find_map(|file| file.get(key.name)).filter(|text| !text.is_empty());
+        KEYS.iter().filter(absent).filter_map(|key| Some((key.name, Secret::new(value(key)?)))).collect()
+    }
 }
 
 /// Loads from sources, the highest first and the process environment at the top. `problems` are those of reading the sources.
-pub fn load_from(sources: &[&dyn Source], mut problems: Vec<Problem>) -> Loaded {
+fn load_from(sources: &[&dyn Source], is_service: bool, mut problems: Vec<Problem>) -> Loaded {
     let mut values = resolve::resolve(sources, &mut problems);
-    rules::apply(&mut values, sources, &mut problems);
-    resolve::unknown_names(sources, &mut problems);
-
     let unbuilt = KEYS.iter().filter(|key| key.stage == Stage::Later && asks_for_something(key, &values));
     let unbuilt = unbuilt.map(|key| key.name).collect();
+    rules::apply(&mut values, sources, is_service, &mut problems);
+    resolve::unknown_names(sources, &mut problems);
     let effective = KEYS.iter().filter_map(|key| effective(key, values.get(key.name)?)).collect();
     let config = typed(values, &mut problems).filter(|_| !problems.iter().any(|problem| problem.fatal));
     Loaded { config, problems, unbuilt, effective }
@@ -100,7 +180,9 @@ fn typed(values: resolve::Values, problems: &mut Vec<Problem>) -> Option<Config>
 /// Set, and to something else than the default: `ECS_ENABLE_TASK_ENI=false` asks for nothing.
 fn asks_for_something(key: &'static keys::Key, values: &resolve::Values) -> bool {
     let default = resolve::default_of(key).map(|default| default.canonical);
-    values.get(key.name).is_some_and(|value| value.place.is_some() && Some(&value.canonical) != default.as_ref())
+    values
+        .get(key.name)
+        .is_some_and(|value| value.class != Class::Defaults && Some(&value.canonical) != default.as_ref())
 }
 
 fn effective(key: &keys::Key, value: &resolve::Resolved) -> Option<Effective> {

@@ -6,7 +6,7 @@
 use super::keys::{KEYS, Key, Stage, find};
 use super::kind::{Kind, Parsed};
 use super::problem::{NO_START, Problem};
-use super::source::Source;
+use super::source::{Class, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use zeroize::Zeroizing;
 
@@ -21,6 +21,8 @@ pub(super) struct Resolved {
     pub(super) place: Option<String>,
     /// The name it was set under: the row's own or its alias.
     pub(super) name: &'static str,
+    /// The kind of that place.
+    pub(super) class: Class,
 }
 
 /// Values by the row's name. A row without value and default is absent.
@@ -31,46 +33,120 @@ pub(super) fn resolve(sources: &[&dyn Source], problems: &mut Vec<Problem>) -> V
     KEYS.iter().filter_map(|key| Some((key.name, one(key, sources, problems)?))).collect()
 }
 
-fn one(key: &'static Key, sources: &[&dyn Source], problems: &mut Vec<Problem>) -> Option<Resolved> {
+/// What one source says of one variable.
+enum Said {
+    /// Nothing.
+    Nothing,
+    /// A value that ends the search.
+    Value(Resolved),
+    /// A value that any other source may replace.
+    Zero(Resolved),
+    /// The default, whatever a lower source says.
+    Default(Problem),
+    /// Something that cannot be used.
+    Rejected(Problem),
+}
+
+/// Reads one row.
+pub(super) fn one(key: &'static Key, sources: &[&dyn Source], problems: &mut Vec<Problem>) -> Option<Resolved> {
     let mut rejected = Vec::new();
-    let mut found = None;
-    for source in sources {
+    let (mut found, mut zero) = (None, None);
+    let may_set = |source: &&&dyn Source| match source.class() {
+        Class::Environment => !key.is_only_json(),
+        Class::Document => key.json.is_some(),
+        Class::Defaults => true,
+    };
+    for source in sources.iter().filter(may_set) {
+        // What an operator said in the environment is more than a default of the service.
+        let said_no = zero.as_ref().is_some_and(|zero: &Resolved| zero.class == Class::Environment);
+        if said_no && source.class() == Class::Defaults {
+            continue;
+        }
         for name in [Some(key.name), key.alias].into_iter().flatten() {
-            let Some(raw) = source.get(name).map(Zeroizing::new) else { continue };
-            let place = source.place(name);
-            let problem = |instead: String, fatal| describe(key, name, &place, &raw, instead, fatal);
-            let (canonical, shown) = match key.kind.parse(&raw, key.default) {
-                Parsed::Unset => continue,
-                Parsed::Rejected => {
-                    rejected.push(problem(String::new(), key.fatal));
-                    continue;
-                }
-                Parsed::Reset => {
-                    problems.push(problem(instead_of(default_of(key).as_ref()), false));
+            match said(key, name, *source, problems) {
+                Said::Nothing => {}
+                Said::Value(value) => found = Some(value),
+                Said::Zero(value) => zero = zero.or(Some(value)),
+                Said::Rejected(problem) => rejected.push(problem),
+                Said::Default(mut problem) => {
                     found = default_of(key);
-                    break;
+                    problem.instead = instead_of(found.as_ref());
+                    problems.push(problem);
                 }
-                Parsed::Value(canonical) if key.kind.is_secret() => (canonical, String::new()),
-                Parsed::Value(canonical) => (canonical, raw.to_string()),
-                Parsed::Adjusted { value, instead } => {
-                    let shown = format!("{} ({instead})", *raw);
-                    problems.push(problem(instead, false));
-                    (value, shown)
-                }
-            };
-            found = Some(Resolved { canonical, shown, place: Some(place), name });
-            break;
+            }
+            if found.is_some() {
+                break;
+            }
         }
         if found.is_some() {
             break;
         }
     }
-    let found = found.or_else(|| default_of(key));
+    let found = settle(key, found, zero, problems);
     for mut problem in rejected {
         problem.instead = if problem.fatal { NO_START.to_owned() } else { instead_of(found.as_ref()) };
         problems.push(problem);
     }
     found
+}
+
+fn said(key: &'static Key, name: &'static str, source: &dyn Source, problems: &mut Vec<Problem>) -> Said {
+    let Some(raw) = source.get(name).map(Zeroizing::new) else { return Said::Nothing };
+    let (place, class) = (source.place(name), source.class());
+    let told = if class == Class::Document { key.json.unwrap_or(name) } else { name };
+    let problem = |instead: String, fatal| describe(key, told, &place, &raw, instead, fatal);
+    let (canonical, shown) = match key.kind.parse(&raw, key.default) {
+        Parsed::Unset => return Said::Nothing,
+        Parsed::Rejected => return Said::Rejected(problem(String::new(), key.fatal)),
+        Parsed::Reset => return Said::Default(problem(String::new(), false)),
+        Parsed::Value(canonical) if key.kind.is_secret() => (canonical, String::new()),
+        Parsed::Value(canonical) => (canonical, raw.to_string()),
+        // Compat: the reference raises the environment's value while parsing and refuses a document's while validating.
+        Parsed::Adjusted { .. } if key.strict && class == Class::Document => {
+            return Said::Rejected(problem(String::new(), true));
+        }
+        Parsed::Adjusted { value, instead } => {
+            let shown = format!("{} ({instead})", *raw);
+            problems.push(problem(instead, false));
+            (value, shown)
+        }
+    };
+    let is_zero = is_zero(key, &canonical);
+    let value = Resolved { canonical, shown, place: Some(place), name, class };
+    if is_zero { Said::Zero(value) } else { Said::Value(value) }
+}
+
+/// Compat: a value that is the zero of its Go type is the same as none, so that any other source goes before it.
+fn is_zero(key: &Key, canonical: &str) -> bool {
+    match key.kind {
+        Kind::Flag => canonical == "false",
+        Kind::Choice(words) => key.json.is_some() && words.first() == Some(&canonical),
+        _ => false,
+    }
+}
+
+/// Without a value, a zero counts if the environment has it (it is then more than nothing), else the default. A document's zero that
+/// a default overrules is told.
+fn settle(
+    key: &'static Key,
+    found: Option<Resolved>,
+    zero: Option<Resolved>,
+    problems: &mut Vec<Problem>,
+) -> Option<Resolved> {
+    let Some(zero) = zero.filter(|_| found.is_none()) else { return found.or_else(|| default_of(key)) };
+    let default = default_of(key);
+    if zero.class == Class::Environment || default.as_ref().is_none_or(|default| default.canonical == zero.canonical) {
+        return Some(zero);
+    }
+    problems.push(Problem {
+        variable: key.json.unwrap_or(key.name).to_owned(),
+        place: zero.place.unwrap_or_default(),
+        shape: "false".to_owned(),
+        expected: format!("{}=false in the environment, since false counts as not set here", key.name),
+        instead: instead_of(default.as_ref()),
+        fatal: false,
+    });
+    default
 }
 
 fn describe(key: &Key, name: &str, place: &str, raw: &str, instead: String, fatal: bool) -> Problem {
@@ -103,7 +179,7 @@ pub(super) fn default_of(key: &'static Key) -> Option<Resolved> {
             _ => "0".to_owned(),
         },
     };
-    Some(Resolved { canonical, shown: key.default.to_owned(), place: None, name: key.name })
+    Some(Resolved { canonical, shown: key.default.to_owned(), place: None, name: key.name, class: Class::Defaults })
 }
 
 /// Names that ECS itself puts into a container, such as the agent's own when it runs as a task.
@@ -129,7 +205,9 @@ pub(super) fn unknown_names(sources: &[&dyn Source], problems: &mut Vec<Problem>
             }
             let shape =
                 if word == name { "not a variable of this agent" } else { "a name followed by something else than =" };
-            let hint = closest(&upper).map_or_else(String::new, |known| format!("; did you mean {known}?"));
+            let known =
+                KEYS.iter().filter(|key| key.stage != Stage::Foreign && !key.is_only_json()).map(|key| key.name);
+            let hint = closest(&upper, known).map_or_else(String::new, |known| format!("; did you mean {known}?"));
             problems.push(Problem {
                 variable: word.to_owned(),
                 place: source.place(&name),
@@ -143,9 +221,8 @@ pub(super) fn unknown_names(sources: &[&dyn Source], problems: &mut Vec<Problem>
 }
 
 /// The known name with the fewest edits, if that is few enough to be a slip of the hand.
-fn closest(name: &str) -> Option<&'static str> {
-    let candidates = KEYS.iter().filter(|key| key.stage != Stage::Foreign);
-    let (distance, known) = candidates.map(|key| (edits(name, key.name), key.name)).min()?;
+pub(super) fn closest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let (distance, known) = known.map(|known| (edits(name, known), known)).min()?;
     (distance <= 1 + name.len() / 8).then_some(known)
 }
 
@@ -185,7 +262,7 @@ mod tests {
             ("ECS_COFFEE_MACHINE", None),
             ("ECS_", None),
         ] {
-            assert_eq!(closest(name), known, "{name}");
+            assert_eq!(closest(name, KEYS.iter().map(|key| key.name)), known, "{name}");
         }
     }
 }

@@ -3,10 +3,11 @@
 //! Works on canonical values between [`super::resolve`] and `envy`. Invariant: a rule only adds problems or fills in what follows
 //! from other values; it parses nothing an operator wrote.
 
-use super::keys::{KEYS, Stage, find};
+use super::keys::find;
 use super::problem::{NO_START, Problem};
 use super::resolve::{Resolved, Values};
-use super::source::Source;
+use super::source::{Class, Source};
+use std::path::Path;
 
 /// Log drivers ECS knows, and the router that is tolerated among them.
 const LOG_DRIVERS: [&str; 11] = [
@@ -23,16 +24,24 @@ const LOG_DRIVERS: [&str; 11] = [
     "awsfirelens",
 ];
 
-/// Applies every rule.
-pub(super) fn apply(values: &mut Values, sources: &[&dyn Source], problems: &mut Vec<Problem>) {
+/// Where Prometheus metrics are served, which no task may use then.
+const PROMETHEUS_PORT: &str = "51680";
+
+/// Applies every rule. `is_service`: the agent takes the place of ecs-init too.
+pub(super) fn apply(values: &mut Values, sources: &[&dyn Source], is_service: bool, problems: &mut Vec<Problem>) {
+    if is_service {
+        super::defaults::host_paths(values, problems);
+    }
     checkpoint(values);
-    external_region(values, problems);
+    external(values, is_service, problems);
     log_drivers(values, problems);
     registry_auth(values, problems);
     access_keys(values, problems);
     polling(values, problems);
+    gmsa(values, problems);
+    follow(values);
     proxies(values);
-    process_only(sources, problems);
+    file_names_itself(sources, problems);
 }
 
 /// The problem of a region that neither the operator nor the metadata service knows: fatal.
@@ -47,22 +56,82 @@ pub fn region_missing() -> Problem {
     }
 }
 
-/// A directory to keep state in means that state is kept, unless something else was said.
+/// A directory to keep state in means that state is kept, unless something else was said. Compat: both only in the environment.
 fn checkpoint(values: &mut Values) {
-    let said = values.get("ECS_CHECKPOINT").is_some_and(|value| value.place.is_some());
-    let directory = values.get("ECS_DATADIR").and_then(|value| value.place.clone());
-    if let (false, Some(place)) = (said, directory) {
+    let in_environment = |name: &str| values.get(name).filter(|value| value.class == Class::Environment);
+    if let (None, Some(directory)) = (in_environment("ECS_CHECKPOINT"), in_environment("ECS_DATADIR")) {
         let shown = "true (since ECS_DATADIR is set)".to_owned();
-        let canonical = "true".to_owned();
-        values.insert("ECS_CHECKPOINT", Resolved { canonical, shown, place: Some(place), name: "ECS_CHECKPOINT" });
+        let checkpoint = Resolved { canonical: "true".to_owned(), shown, name: "ECS_CHECKPOINT", ..directory.clone() };
+        values.insert("ECS_CHECKPOINT", checkpoint);
     }
 }
 
-/// Outside EC2 nobody else can tell the region.
-fn external_region(values: &Values, problems: &mut Vec<Problem>) {
-    if is_true(values, "ECS_EXTERNAL") && !values.contains_key("AWS_DEFAULT_REGION") {
-        problems.push(Problem { shape: "not set, with ECS_EXTERNAL".to_owned(), ..region_missing() });
+/// Outside EC2 there is no instance metadata: nobody else can tell the region, and no document proves the identity. Compat: the
+/// reference looks for the region before it reads its JSON file.
+fn external(values: &mut Values, is_service: bool, problems: &mut Vec<Problem>) {
+    if !is_true(values, "ECS_EXTERNAL") {
+        return;
     }
+    let region = values.get("AWS_DEFAULT_REGION");
+    let early = values.get("ECS_EXTERNAL").is_some_and(|external| external.class == Class::Environment);
+    if region.is_none_or(|region| early && region.class != Class::Environment) {
+        let shape = "not set in the environment or in ecs.config, with ECS_EXTERNAL".to_owned();
+        problems.push(Problem { shape, ..region_missing() });
+    }
+    force(values, "NoIID", "true", "since ECS_EXTERNAL is true");
+    if is_service {
+        force(values, "ECS_ENABLE_TASK_ENI", "false", "since ECS_EXTERNAL is true");
+    }
+}
+
+/// Sets a switch to what follows from another one.
+fn force(values: &mut Values, name: &'static str, value: &str, why: &str) {
+    let Some(held) = values.get_mut(name).filter(|held| held.canonical != value) else { return };
+    held.canonical = value.to_owned();
+    held.shown = format!("{value} ({why})");
+}
+
+/// Values that are made of others.
+fn follow(values: &mut Values) {
+    if !is_true(values, "ECS_ENABLE_TASK_ENI") {
+        force(values, "ECS_ENABLE_HIGH_DENSITY_ENI", "false", "since ECS_ENABLE_TASK_ENI is not true");
+    }
+    let prometheus = is_true(values, "ECS_ENABLE_PROMETHEUS_METRICS");
+    let Some(ports) = values.get_mut("ECS_RESERVED_PORTS").filter(|_| prometheus) else { return };
+    if ports.canonical.split(',').all(|port| port != PROMETHEUS_PORT) {
+        ports.canonical = format!("{},{PROMETHEUS_PORT}", ports.canonical);
+        ports.shown = format!("[{}]", ports.canonical);
+    }
+}
+
+/// Group managed service accounts need the credentials fetcher's directory, and a domain or a secret in its place (§2.3).
+fn gmsa(values: &mut Values, problems: &mut Vec<Problem>) {
+    if !is_true(values, "ECS_GMSA_SUPPORTED")
+        || is_true(values, "ZZZ_SKIP_DOMAIN_JOIN_CHECK_NOT_SUPPORTED_IN_PRODUCTION")
+    {
+        return;
+    }
+    let text = |name: &str| values.get(name).map_or("", |value| value.canonical.as_str());
+    let directory = text("CREDENTIALS_FETCHER_HOST_DIR");
+    let secret = text("CREDENTIALS_FETCHER_SECRET_NAME_FOR_DOMAINLESS_GMSA");
+    let shape = if directory.is_empty() || !Path::new(directory).exists() {
+        "true without the directory of CREDENTIALS_FETCHER_HOST_DIR"
+    } else if secret.is_empty() && !is_true(values, "ECS_DOMAIN_JOINED_LINUX_INSTANCE") {
+        "true without a domain (ECS_DOMAIN_JOINED_LINUX_INSTANCE) or a secret in its place \
+         (CREDENTIALS_FETCHER_SECRET_NAME_FOR_DOMAINLESS_GMSA)"
+    } else {
+        return;
+    };
+    let place = values.get("ECS_GMSA_SUPPORTED").and_then(|value| value.place.clone()).unwrap_or_default();
+    problems.push(Problem {
+        variable: "ECS_GMSA_SUPPORTED".to_owned(),
+        place,
+        shape: shape.to_owned(),
+        expected: "both".to_owned(),
+        instead: "gMSA is off".to_owned(),
+        fatal: false,
+    });
+    force(values, "ECS_GMSA_SUPPORTED", "false", "since its conditions do not hold");
 }
 
 fn log_drivers(values: &Values, problems: &mut Vec<Problem>) {
@@ -164,7 +233,8 @@ fn proxies(values: &mut Values) {
     let lower = list.filter(|list| list.name != "NO_PROXY").map(|list| list.canonical.as_str());
     let canonical = no_proxy(upper, lower, &docker);
     let place = list.and_then(|list| list.place.clone());
-    values.insert("NO_PROXY", Resolved { shown: canonical.clone(), canonical, place, name: "NO_PROXY" });
+    let class = list.map_or(Class::Defaults, |list| list.class);
+    values.insert("NO_PROXY", Resolved { shown: canonical.clone(), canonical, place, name: "NO_PROXY", class });
 }
 
 /// The list of what is not proxied. An operator's `NO_PROXY` is taken as it is; otherwise the metadata and credentials addresses and
@@ -178,20 +248,18 @@ fn no_proxy(upper: Option<&str>, lower: Option<&str>, docker_host: &str) -> Stri
     lower.map_or(ours.clone(), |list| format!("{list},{ours}"))
 }
 
-/// The AWS SDK and the TLS library read the process environment, which the file does not reach.
-fn process_only(sources: &[&dyn Source], problems: &mut Vec<Problem>) {
-    let Some((environment, others)) = sources.split_first() else { return };
-    for key in KEYS.iter().filter(|key| key.stage == Stage::Process && environment.get(key.name).is_none()) {
-        if let Some(source) = others.iter().find(|source| source.get(key.name).is_some()) {
-            problems.push(Problem {
-                variable: key.name.to_owned(),
-                place: source.place(key.name),
-                shape: "set where it is not read".to_owned(),
-                expected: "it in the environment: Environment= in the unit, or docker run --env-file".to_owned(),
-                instead: "it is ignored".to_owned(),
-                fatal: false,
-            });
-        }
+/// The file cannot say which file it is.
+fn file_names_itself(sources: &[&dyn Source], problems: &mut Vec<Problem>) {
+    let name = "ECS_CONFIG_FILE";
+    if let Some(source) = sources.iter().skip(1).find(|source| source.get(name).is_some()) {
+        problems.push(Problem {
+            variable: name.to_owned(),
+            place: source.place(name),
+            shape: "set where it is not read".to_owned(),
+            expected: "it in the environment: Environment= in the unit, or docker run --env".to_owned(),
+            instead: "it is ignored".to_owned(),
+            fatal: false,
+        });
     }
 }
 

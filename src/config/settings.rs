@@ -45,6 +45,9 @@ pub struct Config {
     /// Value of `ecs.os-type-detailed`; empty: the attribute is left out.
     #[serde(rename = "ecs_detailed_os_family")]
     pub detailed_os_family: String,
+    /// No instance identity document is sent. Always true for external instances.
+    #[serde(rename = "noiid")]
+    pub no_identity_document: bool,
 
     /// `docker` or `dockercfg`: the form of `engine_auth_data`.
     #[serde(rename = "ecs_engine_auth_type")]
@@ -83,6 +86,22 @@ pub struct Config {
     /// Session token of temporary keys.
     #[serde(rename = "aws_session_token", default, deserialize_with = "secret")]
     pub session_token: Option<Secret>,
+
+    /// Profile of the credentials file that something outside the agent renews.
+    #[serde(rename = "ecs_alternate_credential_profile")]
+    pub alternate_credential_profile: String,
+    /// FIPS endpoints.
+    #[serde(rename = "aws_use_fips_endpoint")]
+    pub fips: bool,
+    /// Dual-stack endpoints.
+    #[serde(rename = "aws_use_dualstack_endpoint")]
+    pub dual_stack: bool,
+    /// Tries of one call to AWS.
+    #[serde(rename = "aws_max_attempts")]
+    pub max_attempts: u32,
+    /// How calls to AWS are tried again.
+    #[serde(rename = "aws_retry_mode")]
+    pub retry_mode: RetryMode,
 
     /// Directory of the state store.
     #[serde(rename = "ecs_datadir")]
@@ -246,6 +265,16 @@ impl LogLevel {
             Self::None => "off",
         }
     }
+}
+
+/// How calls to AWS are tried again, in the SDK's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RetryMode {
+    /// With back-off.
+    Standard,
+    /// And with a limit of calls a second once calls are throttled.
+    Adaptive,
 }
 
 /// Form of log lines.

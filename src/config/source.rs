@@ -1,4 +1,5 @@
-//! Where values come from: the process environment, and `/etc/ecs/ecs.config` read as `docker run --env-file` reads it.
+//! Where values come from: the process environment, and `/etc/ecs/ecs.config` read as `docker run --env-file` reads it. JSON documents
+//! are [`super::document`]'s.
 //!
 //! Owns the file's syntax, not the meaning of any variable. Invariant: a value is taken verbatim (no quotes removed, nothing trimmed,
 //! nothing expanded), so JSON survives; one bad line never takes the others with it.
@@ -6,11 +7,22 @@
 use super::problem::{NO_START, Problem, shape};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use zeroize::{Zeroize, Zeroizing};
 
-/// One source of values. [`super::load`] asks them from the highest to the lowest.
+/// What kind of source a value is from. Some rules of the reference hold only for one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The environment, or a file of `NAME=value` lines, which is one under ecs-init and under Docker.
+    Environment,
+    /// The JSON file or user data.
+    Document,
+    /// Nobody set it.
+    Defaults,
+}
+
+/// One source of values, asked from the highest to the lowest.
 pub trait Source {
     /// The value as written, or `None` when the source does not have the key.
     fn get(&self, key: &str) -> Option<String>;
@@ -20,6 +32,11 @@ pub trait Source {
 
     /// Every key the source has, to find misspelt ones.
     fn keys(&self) -> Vec<String>;
+
+    /// What kind of source it is.
+    fn class(&self) -> Class {
+        Class::Environment
+    }
 }
 
 /// The process environment, taken once.
@@ -39,6 +56,30 @@ pub struct EnvFile {
 /// Larger files are refused: something else was put there.
 const MAX_FILE: u64 = 64 << 20;
 const ONCE: &str = "each name once";
+
+/// Why a file was not read.
+pub(super) enum Unread {
+    /// There is nothing of that name.
+    Absent,
+    /// It is there, or its name is, and cannot be opened.
+    NotOpened(ErrorKind),
+    /// It was opened and is no file to read, such as a directory.
+    NotRead(ErrorKind),
+    /// Too long to be a configuration.
+    TooLong,
+}
+
+/// The bytes of a file; they may hold secrets.
+pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Unread> {
+    let file = std::fs::File::open(path).map_err(|error| match error.kind() {
+        // A link whose target is missing was meant to be a file.
+        ErrorKind::NotFound if path.symlink_metadata().is_err() => Unread::Absent,
+        kind => Unread::NotOpened(kind),
+    })?;
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| Unread::NotRead(error.kind()))?;
+    if bytes.len() as u64 > MAX_FILE { Err(Unread::TooLong) } else { Ok(bytes) }
+}
 
 // Values may be secrets: names only.
 impl std::fmt::Debug for Environment {
@@ -140,14 +181,23 @@ impl EnvFile {
             instead: NO_START.to_owned(),
             fatal: true,
         };
-        let mut bytes = Zeroizing::new(Vec::new());
-        let read = std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
-        match read {
-            Ok(_) if bytes.len() as u64 > MAX_FILE => (Self::default(), vec![problem("more than 64 MiB")]),
-            Ok(_) => Self::parse(&path.display().to_string(), &bytes, environment),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => (Self::default(), Vec::new()),
-            Err(error) => (Self::default(), vec![problem(&format!("cannot be read: {}", error.kind()))]),
+        match read(path) {
+            Ok(bytes) => Self::parse(&path.display().to_string(), &bytes, environment),
+            Err(Unread::Absent) if !named => (Self::default(), Vec::new()),
+            Err(Unread::Absent) => (Self::default(), vec![problem("not there")]),
+            Err(Unread::TooLong) => (Self::default(), vec![problem("more than 64 MiB")]),
+            Err(Unread::NotOpened(kind) | Unread::NotRead(kind)) => {
+                (Self::default(), vec![problem(&format!("cannot be read: {kind}"))])
+            }
         }
+    }
+
+    /// The same file as ecs-init reads it: white space at the end of a line is not part of the value.
+    pub(super) fn trimmed(mut self) -> Self {
+        for (_, value) in self.values.values_mut() {
+            value.truncate(value.trim_end().len());
+        }
+        self
     }
 
     /// Reads the text of a file; `path` is for messages.

@@ -22,6 +22,22 @@ const LOG_DRIVERS: [(&str, &str); 10] = [
     ("none", "1.19"),
 ];
 
+/// What an external instance does not offer, whatever the agent can do.
+const NOT_EXTERNAL: [&str; 12] = [
+    "task-eni",
+    "cni-plugin-version",
+    "task-eni.ipv6",
+    "task-eni-block-instance-metadata",
+    "task-eni-trunking",
+    "aws-appmesh",
+    "task-eia",
+    "task-eia.optimized-cpu",
+    "service-connect-v1",
+    "storage.ebs-task-volume-attach",
+    "storage.ebsta-non-root-user",
+    "fault-injection",
+];
+
 /// What the host and the operator allow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
@@ -39,6 +55,8 @@ pub struct Capabilities {
     pub health_check_disabled: bool,
     /// `ECS_DETAILED_OS_FAMILY`; empty = left out.
     pub os_family_detailed: String,
+    /// `ECS_EXTERNAL`: no EC2 instance.
+    pub external: bool,
 }
 
 /// One attribute.
@@ -91,13 +109,30 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     if supports("1.24") && !capabilities.health_check_disabled {
         names.push("ecs.capability.container-health-check".to_owned());
     }
+    if capabilities.external {
+        names.push("ecs.capability.external".to_owned());
+        names.retain(|name| !NOT_EXTERNAL.contains(&name.strip_prefix("ecs.capability.").unwrap_or(name)));
+    }
     let mut list: Vec<Attribute> = names.into_iter().map(|name| Attribute { name, value: None }).collect();
     list.push(Attribute::with_value("ecs.os-type", "linux"));
     list.push(Attribute::with_value("ecs.os-family", "LINUX"));
     if !capabilities.os_family_detailed.is_empty() {
         list.push(Attribute::with_value("ecs.os-type-detailed", &capabilities.os_family_detailed));
     }
+    if capabilities.external {
+        list.push(Attribute::with_value("ecs.cpu-architecture", cpu_architecture()));
+    }
     list
+}
+
+/// In the words of EC2, where the reference uses them, else in Go's.
+fn cpu_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "x86_64",
+        "x86" => "i386",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }
 
 #[cfg(test)]
@@ -164,6 +199,24 @@ mod tests {
         let expected: Vec<_> = recorded.into_iter().filter(|(name, _)| !missing.contains(&name.as_str())).collect();
         let ours: Vec<_> = attributes(&recorded_host()).into_iter().map(|a| (a.name, a.value)).collect();
         assert_eq!(ours, expected);
+    }
+
+    #[test]
+    fn an_external_instance_says_so_and_what_it_runs_on() {
+        let names = |external: bool| {
+            let host = Capabilities { external, ..recorded_host() };
+            attributes(&host).into_iter().map(|attribute| attribute.name).collect::<Vec<_>>()
+        };
+        let (inside, outside) = (names(false), names(true));
+        let more: Vec<_> = outside.iter().filter(|name| !inside.contains(name)).collect();
+        assert_eq!(more, ["ecs.capability.external", "ecs.cpu-architecture"]);
+        for name in NOT_EXTERNAL {
+            assert!(!outside.contains(&format!("ecs.capability.{name}")), "{name}");
+        }
+        assert!(
+            ["x86_64", "arm64"].contains(&cpu_architecture())
+                || cfg!(not(any(target_arch = "x86_64", target_arch = "aarch64")))
+        );
     }
 
     #[test]

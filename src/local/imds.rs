@@ -39,6 +39,10 @@ pub(super) fn answer(shared: &Shared, request: &Request<Bytes>) -> Response<Body
     match path {
         "dynamic/instance-identity/document" => text_answer(200, document(shared)),
         "dynamic/instance-identity/signature" => text_answer(200, "c2lnbmF0dXJlIG9mIGVjcy1sb2NhbA=="),
+        "user-data" => match &shared.options.user_data {
+            Some(text) => text_answer(200, text.clone()),
+            None => text_answer(404, ""),
+        },
         _ => path
             .strip_prefix("meta-data/")
             .and_then(|path| match shared.read(|state| state.ec2.metadata(path)) {

@@ -67,6 +67,8 @@ pub struct Options {
     pub redeliver: Duration,
     /// How long role credentials are said to be valid.
     pub credentials_ttl: Duration,
+    /// User data of the instance; `None`: it was started without.
+    pub user_data: Option<String>,
 }
 
 impl Default for Options {
@@ -82,6 +84,7 @@ impl Default for Options {
             heartbeat: Duration::from_secs(30),
             redeliver: Duration::from_secs(10),
             credentials_ttl: Duration::from_secs(6 * 3600),
+            user_data: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Credentials are put into memory before the core hears of the tasks they belong to.
 
+use super::Options;
 use super::executor::Edges;
 use super::startup::{self, Instance};
 use super::supervisor::PartResult;
@@ -44,6 +45,7 @@ pub(super) fn settings(
     instance: &Instance,
     identity: &Identity,
     docker_version: &str,
+    options: Options,
     credentials: SharedCredentialsProvider,
     clock: ServiceClock,
 ) -> session::Settings {
@@ -53,7 +55,12 @@ pub(super) fn settings(
         agent_version: version::SPOKEN.to_owned(),
         agent_hash: version::COMMIT.to_owned(),
         docker_version: Some(docker_version.to_owned()),
-        websocket: websocket::Settings { region: instance.region.clone(), proxy: startup::proxy(config), clock },
+        websocket: websocket::Settings {
+            region: instance.region.clone(),
+            proxy: startup::proxy(config),
+            clock,
+            accept_insecure_cert: options.accept_insecure_cert,
+        },
         credentials,
         timing: Timing::default(),
     }

@@ -12,11 +12,12 @@ pub mod logging;
 mod registry_credentials;
 mod shutdown;
 mod spot;
+mod start_over;
 mod startup;
 mod supervisor;
 mod trace;
 
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::docker::AuthMap;
 use crate::ecs::report;
 use crate::engine::{self, Event};
@@ -27,6 +28,7 @@ use clock::Clock;
 use core_loop::CoreLoop;
 use executor::{Edges, Executor};
 use registry_credentials::Registries;
+pub use start_over::start_over;
 use std::sync::Arc;
 use supervisor::{Policy, Supervisor};
 use tokio::sync::{mpsc, watch};
@@ -56,8 +58,38 @@ impl Fatal {
         Self { code: 1, message }
     }
 
+    /// The configuration cannot be used; what is wrong with it has been told.
+    pub fn unusable_configuration() -> Self {
+        Self::restartable("the configuration cannot be used".to_owned())
+    }
+
     pub(crate) fn terminal(message: String) -> Self {
         Self { code: 5, message }
+    }
+}
+
+/// What the command line says beside the configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// No instance metadata is asked for.
+    pub blackhole_imds: bool,
+    /// TLS certificates of ECS, ACS and ECR are not verified.
+    pub accept_insecure_cert: bool,
+    /// Whose place the agent takes.
+    pub role: Role,
+}
+
+/// The user data of the instance, which may hold configuration; `None` if there is none to be had.
+pub async fn user_data(config: &Config, options: Options) -> Option<String> {
+    if config.external || options.blackhole_imds {
+        return None;
+    }
+    match startup::user_data(config).await {
+        Ok(text) => text,
+        Err(error) => {
+            tracing::warn!(%error, "the EC2 user data is unknown; configuration in it does not count");
+            None
+        }
     }
 }
 
@@ -65,13 +97,13 @@ impl Fatal {
 ///
 /// # Errors
 /// [`Fatal`]: what ended it, with the exit code.
-pub async fn run(config: Config, blackhole_imds: bool) -> Result<(), Fatal> {
+pub async fn run(config: Config, options: Options) -> Result<(), Fatal> {
     aws::install_tls();
     let stop = CancellationToken::new();
     let signals = shutdown::on_signals(stop.clone());
     tokio::pin!(signals);
     let parts = tokio::select! {
-        parts = build(&config, blackhole_imds, stop.clone()) => parts?,
+        parts = build(&config, options, stop.clone()) => parts?,
         // Told to stop before there was anything to stop.
         () = stop.cancelled() => return Ok(()),
         _ = &mut signals => return Ok(()),
@@ -83,8 +115,8 @@ pub async fn run(config: Config, blackhole_imds: bool) -> Result<(), Fatal> {
 }
 
 /// From the configuration to running parts.
-async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -> Result<Supervisor, Fatal> {
-    let imds = aws::imds::Imds::new(startup::imds(config, blackhole_imds))
+async fn build(config: &Config, options: Options, stop: CancellationToken) -> Result<Supervisor, Fatal> {
+    let imds = aws::imds::Imds::new(startup::imds(config, options.blackhole_imds))
         .map_err(|error| Fatal::restartable(error.to_string()))?;
     startup::cloud_init(config, &imds, startup::CLOUD_INIT_RESULT.as_ref()).await?;
     let mut instance = startup::instance(config, &imds).await?;
@@ -92,7 +124,7 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
     let docker_version = docker.server_version().to_owned();
     let (store, loaded) = startup::state(config, &instance)?;
     startup::warm_pool(config, &imds).await?;
-    let (sdk, credentials) = startup::clients(config, &instance.region).await?;
+    let (sdk, credentials) = startup::clients(config, options, &instance.region).await?;
     let (ecs, service_clock) = (sdk.ecs(credentials.clone()), sdk.clock());
     let tags = startup::tags(config, &instance, &credentials, service_clock.clone()).await?;
     let identity = startup::register(config, &mut instance, tags, &ecs, &docker, &store, loaded.identity).await?;
@@ -137,7 +169,15 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
         clock,
     };
     let control = control_plane::ControlPlane {
-        settings: control_plane::settings(config, &instance, &identity, &docker_version, credentials, service_clock),
+        settings: control_plane::settings(
+            config,
+            &instance,
+            &identity,
+            &docker_version,
+            options,
+            credentials,
+            service_clock,
+        ),
         endpoints: Arc::new(crate::ecs::endpoint::PollEndpointCache::new(
             ecs.clone(),
             identity.cluster.clone(),

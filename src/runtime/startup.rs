@@ -3,7 +3,7 @@
 //! The order is the reference's (`startup.order.json`): identity of the instance, Docker, saved state, registration. What fails
 //! here ends the process with the exit code the service manager knows (spec `registration.md` §1).
 
-use super::Fatal;
+use super::{Fatal, Options};
 use crate::aws::clock::ServiceClock;
 use crate::aws::credentials::{self, Keys};
 use crate::aws::identity::{self, SignedDocument};
@@ -12,7 +12,7 @@ use crate::aws::lifecycle::{self, WarmPoolError};
 use crate::aws::proxy::ProxySettings;
 use crate::aws::sdk::{AgentName, Sdk};
 use crate::aws::tags;
-use crate::config::{Config, ImagePullBehavior, TagSource};
+use crate::config::{Config, ImagePullBehavior, RetryMode, Role, TagSource};
 use crate::docker::{self, Docker};
 use crate::ecs::attributes::{Capabilities, attributes};
 use crate::ecs::register::{self, HostResources, Registration};
@@ -23,7 +23,7 @@ use crate::version;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The cluster an instance is in when the operator names none.
@@ -31,6 +31,9 @@ pub(super) const DEFAULT_CLUSTER: &str = "default";
 /// Between two tries to reach Docker.
 const DOCKER_RETRY: aws_retry::Shape =
     aws_retry::Shape { initial: Duration::from_secs(1), max: Duration::from_secs(30), factor: 1.5, jitter: 0.2 };
+/// Where the SSM agent's credentials are for an agent in ecs-init's container, and on the host.
+const ROTATING: &str = "/rotatingcreds/credentials";
+const ROTATING_ON_HOST: &str = "/root/.aws/credentials";
 /// Where ports are chosen from if the kernel does not say.
 const DYNAMIC_PORTS: RangeInclusive<u16> = 49153..=65535;
 
@@ -120,12 +123,18 @@ pub(super) async fn instance(config: &Config, imds: &Imds) -> Result<Instance, F
         None
     });
     let zone_id = identity::zone_id(imds).await.ok().flatten();
-    let document = identity::document(imds).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "the instance identity document is unavailable");
-        None
-    });
+    let document = match config.no_identity_document {
+        true => None,
+        false => identity::document(imds).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the instance identity document is unavailable");
+            None
+        }),
+    };
     let region = match &config.region {
         Some(region) => region.clone(),
+        None if config.no_identity_document => {
+            identity::region(imds).await.ok().flatten().ok_or_else(region_missing)?
+        }
         None => document.as_ref().and_then(SignedDocument::region).ok_or_else(region_missing)?,
     };
     Ok(Instance { id: id.unwrap_or_default(), region, zone_id: zone_id.unwrap_or_default(), document })
@@ -135,6 +144,11 @@ fn region_missing() -> Fatal {
     Fatal::restartable(crate::config::region_missing().to_string())
 }
 
+/// The user data of the instance.
+pub(super) async fn user_data(config: &Config) -> Result<Option<String>, ImdsError> {
+    Imds::new(imds(config, false))?.get("user-data").await
+}
+
 /// Where the metadata service is.
 pub(super) fn imds(config: &Config, blackholed: bool) -> imds::Settings {
     let endpoint = Some(config.imds_endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
@@ -142,7 +156,11 @@ pub(super) fn imds(config: &Config, blackholed: bool) -> imds::Settings {
 }
 
 /// One way to make clients, and the credentials of the instance.
-pub(super) async fn clients(config: &Config, region: &str) -> Result<(Sdk, SharedCredentialsProvider), Fatal> {
+pub(super) async fn clients(
+    config: &Config,
+    options: Options,
+    region: &str,
+) -> Result<(Sdk, SharedCredentialsProvider), Fatal> {
     let settings = crate::aws::sdk::Settings {
         region: region.to_owned(),
         backend_host: config.backend_host.clone(),
@@ -150,8 +168,11 @@ pub(super) async fn clients(config: &Config, region: &str) -> Result<(Sdk, Share
         endpoint_url_ecs: config.aws_endpoint_url_ecs.clone(),
         endpoint_url_ecr: config.aws_endpoint_url_ecr.clone(),
         endpoint_url_secrets_manager: config.aws_endpoint_url_secrets_manager.clone(),
-        dual_stack: false,
-        fips: false,
+        dual_stack: config.dual_stack,
+        fips: config.fips,
+        max_attempts: config.max_attempts,
+        adaptive_retry: config.retry_mode == RetryMode::Adaptive,
+        accept_insecure_cert: options.accept_insecure_cert,
         clock: ServiceClock::default(),
         proxy: proxy(config),
         agent: agent_name(config),
@@ -162,7 +183,14 @@ pub(super) async fn clients(config: &Config, region: &str) -> Result<(Sdk, Share
         secret_access_key: secret.clone(),
         session_token: config.session_token.clone().unwrap_or_else(|| Secret::from("")),
     });
-    let chain = credentials::Settings { region: region.to_owned(), keys, profile: None, imds: imds(config, false) };
+    let chain = credentials::Settings {
+        region: region.to_owned(),
+        keys,
+        external: config.external,
+        rotating_file: PathBuf::from(if options.role == Role::Service { ROTATING_ON_HOST } else { ROTATING }),
+        rotating_profile: config.alternate_credential_profile.clone(),
+        imds: imds(config, false),
+    };
     let credentials = credentials::instance_chain(chain, sdk.http())
         .await
         .map_err(|error| Fatal::restartable(format!("no AWS credentials: {error}")))?;
@@ -320,6 +348,7 @@ pub(super) fn capabilities(config: &Config, docker_api_versions: &[String]) -> C
         apparmor: config.apparmor_capable,
         health_check_disabled: config.docker_health_check_disabled,
         os_family_detailed: config.detailed_os_family.clone(),
+        external: config.external,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::rig::{Plan, Rig, one_container};
 use super::support::docker::{Image, TempDir};
 use super::support::http_proxy::{HttpProxy, NAME};
+use super::support::self_signed_front::TlsFront;
 use super::support::wait::until;
 use ecs_agent::local::{Source, TaskStatus};
 use std::path::Path;
@@ -167,4 +168,134 @@ async fn calls_and_the_websocket_go_through_the_proxy_and_the_metadata_does_not(
     })
     .await;
     assert!(!rig.log().contains(MARKER), "the proxy's password is not logged");
+}
+
+/// What the agent registered with.
+fn registration(rig: &Rig) -> serde_json::Value {
+    let body = |state: &ecs_agent::local::State| {
+        let record = state.records().rfind(|record| record.name == "RegisterContainerInstance")?;
+        Some(record.body.clone())
+    };
+    rig.server.read(body).expect("a registration")
+}
+
+fn attribute<'a>(registration: &'a serde_json::Value, name: &str) -> Option<&'a str> {
+    let attributes = registration["attributes"].as_array().expect("attributes");
+    let found = attributes.iter().find(|attribute| attribute["name"] == name)?;
+    Some(found["value"].as_str().unwrap_or_default())
+}
+
+const USER_DATA: &str = r#"{"ECSAgentConfiguration": {
+    "InstanceAttributes": {"from": "user-data"},
+    "ContainerInstanceTags": {"tagged": "user-data"},
+    "ReservedPorts": [1001],
+    "ReservedMemory": 64,
+    "Clutser": "nobody"
+}}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_json_file_and_user_data_count_below_the_environment() {
+    let options = |options: &mut ecs_agent::local::Options, _: &_| options.user_data = Some(USER_DATA.to_owned());
+    let Some(mut rig) = Rig::without_agent("documents", Plan { options: Some(options), ..Plan::default() }).await
+    else {
+        return;
+    };
+    let path = rig.directory.path().join("ecs.config.json");
+    std::fs::write(
+        &path,
+        r#"{"InstanceAttributes": {"from": "file"}, "ReservedPorts": [1002], "ReservedPortsUDP": [1003]}"#,
+    )
+    .unwrap();
+    rig.environment.push(("ECS_AGENT_CONFIG_FILE_PATH".to_owned(), path.to_string_lossy().into_owned()));
+    rig.environment.push(("ECS_INSTANCE_ATTRIBUTES".to_owned(), r#"{"from": "environment"}"#.to_owned()));
+    rig.start_agent();
+    rig.registered().await;
+    let body = registration(&rig);
+    assert_eq!(attribute(&body, "from"), Some("environment"));
+    assert_eq!(body["tags"][0]["value"], "user-data");
+    let resource = |name: &str| {
+        let resources = body["totalResources"].as_array().unwrap().iter();
+        resources.filter(|resource| resource["name"] == name).map(|resource| resource["stringSetValue"].clone()).next()
+    };
+    assert_eq!(resource("PORTS"), Some(serde_json::json!(["1002"])));
+    assert_eq!(resource("PORTS_UDP"), Some(serde_json::json!(["1003"])));
+    let log = rig.log();
+    assert!(log.contains("Clutser (EC2 user data:6): not a field") && log.contains("did you mean Cluster?"), "{log}");
+    rig.kill();
+
+    // What cannot be read in the file keeps the agent from starting, by name, line and shape.
+    std::fs::write(&path, format!("{{\n\"EngineAuthType\": \"docker\",\n\"DockerStopTimeout\": \"{MARKER}\"}}"))
+        .unwrap();
+    rig.start_agent();
+    assert_eq!(rig.ended().code(), Some(1));
+    let log = rig.log();
+    let told = format!("DockerStopTimeout ({}:3): a quoted text of 7 characters", path.display());
+    assert!(log.contains(&told) && !log.contains(MARKER), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_identity_document_the_region_is_the_metadata_service_s() {
+    let options = |options: &mut ecs_agent::local::Options, _: &_| {
+        options.user_data = Some(r#"{"ECSAgentConfiguration": {"NoIID": true}}"#.to_owned());
+    };
+    let Some(mut rig) = Rig::without_agent("NoIID", Plan { options: Some(options), ..Plan::default() }).await else {
+        return;
+    };
+    rig.environment.retain(|(name, _)| name != "AWS_DEFAULT_REGION");
+    rig.start_agent();
+    rig.registered().await;
+    let body = registration(&rig);
+    assert_eq!(
+        (body["instanceIdentityDocument"].as_str(), body["instanceIdentityDocumentSignature"].as_str()),
+        (Some(""), Some(""))
+    );
+    let document =
+        |state: &ecs_agent::local::State| state.records().any(|record| record.name.contains("instance-identity"));
+    assert!(!rig.server.read(document), "the document was not asked for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_external_instance_uses_the_profile_of_the_file_and_no_metadata() {
+    let Some(mut rig) = Rig::without_agent("external", Plan::default()).await else { return };
+    let directory = rig.directory.path().to_owned();
+    let keys = "[other]\naws_access_key_id=AKIAOTHER\naws_secret_access_key=s\n[mine]\naws_access_key_id=AKIAMINE\naws_secret_access_key=s\n";
+    std::fs::write(directory.join("credentials"), keys).unwrap();
+    let file = directory.join("ecs.config");
+    let lines = [
+        "ECS_EXTERNAL=true",
+        "AWS_PROFILE=mine",
+        "AWS_SHARED_CREDENTIALS_FILE=@/credentials",
+        "AWS_CONFIG_FILE=@/none",
+    ];
+    std::fs::write(&file, lines.join("\n").replace('@', &directory.to_string_lossy())).unwrap();
+    rig.start_agent();
+    rig.registered().await;
+    let body = registration(&rig);
+    assert_eq!(attribute(&body, "ecs.capability.external"), Some(""));
+    assert!(attribute(&body, "ecs.cpu-architecture").is_some());
+    assert_eq!(body["instanceIdentityDocument"], "");
+    let metadata = |state: &ecs_agent::local::State| state.records().any(|record| record.source == Source::Imds);
+    assert!(!rig.server.read(metadata), "an external instance has no metadata");
+    let environment = std::fs::read(format!("/proc/{}/environ", rig.pid())).unwrap();
+    assert!(
+        String::from_utf8_lossy(&environment).contains("AWS_PROFILE=mine"),
+        "the SDK sees what stood in the file only"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_nobody_believes_is_taken_with_the_flag_only() {
+    let Some(mut rig) = Rig::without_agent("-k", Plan::default()).await else { return };
+    let port = rig.server.url().rsplit(':').next().unwrap().parse().unwrap();
+    let front = TlsFront::before(port).await;
+    rig.environment.push(("ECS_BACKEND_HOST".to_owned(), front.url.clone()));
+    rig.environment.push(("AWS_MAX_ATTEMPTS".to_owned(), "1".to_owned()));
+    rig.start_agent();
+    assert_eq!(rig.ended().code(), Some(1));
+    let registered = |state: &ecs_agent::local::State| !state.instances().is_empty();
+    assert!(!rig.server.read(registered), "nothing was sent");
+    rig.arguments = vec!["-k"];
+    rig.start_agent();
+    rig.registered().await;
+    assert!(rig.log().contains("TLS CERTIFICATES ARE NOT VERIFIED"), "{}", rig.log());
 }

@@ -22,6 +22,8 @@ pub(crate) struct Rig {
     pub(crate) directory: TempDir,
     /// Variables given to the agent, later ones win.
     pub(crate) environment: Vec<(String, String)>,
+    /// Flags given to the agent.
+    pub(crate) arguments: Vec<&'static str>,
     agent: Option<Child>,
     /// Connections to ACS before the agent that runs now.
     connections: usize,
@@ -68,6 +70,7 @@ impl Rig {
         let mut environment = server.environment();
         environment.push(("ECS_DATADIR".into(), directory.path().join("data").to_string_lossy().into_owned()));
         environment.push(("ECS_CONFIG_FILE".into(), Self::empty_config(&directory)));
+        environment.push(("ECS_AGENT_CONFIG_FILE_PATH".into(), "/dev/null".into()));
         environment.extend(plan.environment.iter().map(|(name, value)| ((*name).into(), (*value).into())));
         Some(Self {
             server,
@@ -75,6 +78,7 @@ impl Rig {
             directory,
             cluster,
             environment,
+            arguments: Vec::new(),
             agent: None,
             connections: 0,
             _one_agent: one_agent,
@@ -94,6 +98,7 @@ impl Rig {
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
         self.connections = self.server.read(connections);
         let child = Command::new(env!("CARGO_BIN_EXE_ecs-agent"))
+            .args(&self.arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))

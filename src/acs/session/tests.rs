@@ -29,6 +29,7 @@ pub(super) fn settings() -> Settings {
             region: "us-west-2".to_owned(),
             proxy: ProxySettings::default(),
             clock: Default::default(),
+            accept_insecure_cert: false,
         },
         credentials: keys(),
         timing: Timing { backoff: quick, ..Timing::default() },

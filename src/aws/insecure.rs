@@ -1,0 +1,108 @@
+//! The HTTP client behind the flag `-k`: as [`super::transport`]'s, but it believes every certificate (spec `config.md` §2.8).
+//!
+//! The SDK's own connector cannot be told to, so requests pass through reqwest. Owns nothing but that passage. The invariant: it is
+//! made only when the operator gave the flag.
+
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::http::StatusCode;
+use aws_smithy_types::body::SdkBody;
+use std::time::Duration;
+
+const CONNECT: Duration = Duration::from_secs(30);
+
+/// A client that goes through `proxy`, or directly.
+pub(super) fn client(proxy: Option<reqwest::Proxy>) -> Result<SharedHttpClient, reqwest::Error> {
+    let mut builder = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT)
+        .tls_danger_accept_invalid_certs(true);
+    if let Some(proxy) = proxy {
+        builder = builder.proxy(proxy);
+    }
+    let connector = SharedHttpConnector::new(Believing { http: builder.build()? });
+    Ok(http_client_fn(move |_settings, _components| connector.clone()))
+}
+
+#[derive(Clone, Debug)]
+struct Believing {
+    http: reqwest::Client,
+}
+
+impl HttpConnector for Believing {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let http = self.http.clone();
+        HttpConnectorFuture::new(async move { pass(&http, request).await })
+    }
+}
+
+/// The time limits of a call are the SDK's, around this.
+async fn pass(http: &reqwest::Client, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+    let user = |error: &dyn std::error::Error| ConnectorError::user(error.to_string().into());
+    let method = reqwest::Method::from_bytes(request.method().as_bytes()).map_err(|error| user(&error))?;
+    let mut passed = http.request(method, request.uri());
+    for (name, value) in request.headers() {
+        passed = passed.header(name, value);
+    }
+    let body = request.body().bytes().ok_or_else(|| ConnectorError::user("a body that is not in memory".into()))?;
+    let answer = passed.body(body.to_vec()).send().await.map_err(lost)?;
+    let status = StatusCode::try_from(answer.status().as_u16()).map_err(|error| user(&error))?;
+    let headers = answer.headers().clone();
+    let mut response = HttpResponse::new(status, SdkBody::from(answer.bytes().await.map_err(lost)?.to_vec()));
+    for (name, value) in &headers {
+        let Ok(value) = value.to_str() else { continue };
+        response.headers_mut().try_append(name.as_str().to_owned(), value.to_owned()).map_err(|error| user(&error))?;
+    }
+    Ok(response)
+}
+
+fn lost(error: reqwest::Error) -> ConnectorError {
+    let error = error.without_url();
+    if error.is_timeout() { ConnectorError::timeout(error.into()) } else { ConnectorError::io(error.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::aws::credentials::fixed;
+    use crate::aws::fake::{Answer, Fake};
+    use crate::aws::sdk::{Sdk, Settings};
+    use crate::aws::self_signed_front::TlsFront;
+    use aws_credential_types::provider::SharedCredentialsProvider;
+    use serde_json::json;
+
+    async fn clusters(backend: &str, accept_insecure_cert: bool) -> Result<Vec<String>, String> {
+        let settings = Settings {
+            region: "us-west-2".to_owned(),
+            backend_host: Some(backend.to_owned()),
+            max_attempts: 1,
+            accept_insecure_cert,
+            ..Settings::default()
+        };
+        let keys = SharedCredentialsProvider::new(fixed(&"AKID".into(), &"s".into(), &"".into()));
+        let answer = Sdk::new(settings).unwrap().ecs(keys).list_clusters().send().await;
+        answer.map(|found| found.cluster_arns().to_vec()).map_err(|error| format!("{error:?}"))
+    }
+
+    #[tokio::test]
+    async fn a_certificate_nobody_believes_is_taken_only_with_the_flag() {
+        let fake = Fake::start(|request| match request.number {
+            0 => Answer::json(200, &json!({"clusterArns": ["c"]})),
+            _ => Answer::json(400, &json!({"__type": "ClientException", "message": "no"})),
+        })
+        .await;
+        let front = TlsFront::before(fake.port()).await;
+        assert!(clusters(&front.url, false).await.is_err());
+        assert!(fake.requests().is_empty(), "nothing was sent over a connection that is not trusted");
+        assert_eq!(clusters(&front.url, true).await.unwrap(), ["c"]);
+        let request = &fake.requests()[0];
+        assert!(request.header("authorization").is_some_and(|value| value.starts_with("AWS4-HMAC-SHA256")));
+        assert_eq!(request.header("x-amz-target"), Some("AmazonEC2ContainerServiceV20141113.ListClusters"));
+        // An error of the service stays one, and a dead address is no answer.
+        assert!(clusters(&front.url, true).await.unwrap_err().contains("ClientException"));
+        assert!(clusters("https://127.0.0.1:1", true).await.unwrap_err().contains("ConnectorError"));
+    }
+}

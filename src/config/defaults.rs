@@ -1,0 +1,146 @@
+//! What a host's ECS service adds to the agent's own defaults (`-service`; spec `config.md` §1.1, `ecs-init.md` §6, §9).
+//!
+//! On an EC2 instance ecs-init gave its agent defaults that the agent itself does not have, and most installations rest on them. This
+//! agent takes the place of both, so as a service it has them too, below everything an operator set. Left out is what has no meaning
+//! without ecs-init: updates (the package manager's), container labels, the certificate directory; and `efsAuth`, since the volume
+//! plugin is not part of this agent. Invariant: without `-service` nothing here has an effect.
+
+use super::keys::find;
+use super::problem::Problem;
+use super::resolve::Values;
+use super::source::{Class, Source};
+use std::path::Path;
+
+/// The file of the machine image's vendor, and of the ECS Anywhere installer; below `/etc/ecs/ecs.config`.
+pub(super) const VENDOR_FILE: &str = "/var/lib/ecs/ecs.config";
+
+/// Paths are where ecs-init kept the same things on the host.
+const DEFAULTS: [(&str, &str); 12] = [
+    ("ECS_DATADIR", "/var/lib/ecs/data"),
+    ("ECS_CHECKPOINT", "true"),
+    ("ECS_AGENT_CONFIG_FILE_PATH", "/etc/ecs/ecs.config.json"),
+    ("ECS_LOGFILE", "/var/log/ecs/ecs-agent.log"),
+    ("ECS_AUDIT_LOGFILE", "/var/log/ecs/audit.log"),
+    ("RuntimeStatsLogFile", "/var/log/ecs/agent-runtime-stats.log"),
+    ("ECS_AVAILABLE_LOGGING_DRIVERS", r#"["json-file","syslog","awslogs","fluentd","none"]"#),
+    ("ECS_ENABLE_TASK_IAM_ROLE", "true"),
+    ("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "true"),
+    ("ECS_ENABLE_TASK_ENI", "true"),
+    ("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", "true"),
+    ("CREDENTIALS_FETCHER_HOST_DIR", "/var/credentials-fetcher/socket/credentials_fetcher.sock"),
+];
+
+/// Where ecs-init bound directories of the host into its agent's container: an `ecs.config` written for it may name the left side.
+const INSIDE: [(&str, &str); 2] = [("/data", "/var/lib/ecs/data"), ("/log", "/var/log/ecs")];
+const PATHS: [&str; 4] = ["ECS_DATADIR", "ECS_LOGFILE", "ECS_AUDIT_LOGFILE", "RuntimeStatsLogFile"];
+
+/// The lowest source.
+#[derive(Debug)]
+pub(super) struct ServiceDefaults {
+    os_family: String,
+}
+
+impl ServiceDefaults {
+    /// The defaults on this host.
+    pub(super) fn of_this_host() -> Self {
+        Self::with(&std::fs::read_to_string("/etc/os-release").unwrap_or_default())
+    }
+
+    fn with(os_release: &str) -> Self {
+        let field = |name: &str| {
+            let line = os_release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            line.map(|value| value.trim().trim_matches(['"', '\''])).filter(|value| !value.is_empty())
+        };
+        let os_family = match (field("ID"), field("VERSION_ID")) {
+            (Some(id), Some(version)) => format!("{id}_{version}"),
+            _ => "linux".to_owned(),
+        };
+        Self { os_family }
+    }
+}
+
+impl Source for ServiceDefaults {
+    fn get(&self, key: &str) -> Option<String> {
+        if key == "ECS_DETAILED_OS_FAMILY" {
+            return Some(self.os_family.clone());
+        }
+        DEFAULTS.iter().find(|(name, _)| *name == key).map(|(_, value)| (*value).to_owned())
+    }
+
+    fn place(&self, _key: &str) -> String {
+        "default of -service".to_owned()
+    }
+
+    fn keys(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn class(&self) -> Class {
+        Class::Defaults
+    }
+}
+
+/// Turns paths inside ecs-init's container into those of the host.
+pub(super) fn host_paths(values: &mut Values, problems: &mut Vec<Problem>) {
+    for name in PATHS {
+        debug_assert!(find(name).is_some(), "{name} is no row");
+        let Some(value) = values.get_mut(name).filter(|value| value.class != Class::Defaults) else { continue };
+        let Some(path) = on_host(Path::new(&value.canonical)) else { continue };
+        problems.push(Problem {
+            variable: value.name.to_owned(),
+            place: value.place.clone().unwrap_or_default(),
+            shape: "a path inside the container that ecs-init ran its agent in".to_owned(),
+            expected: "a path of this host".to_owned(),
+            instead: format!("{path} is used"),
+            fatal: false,
+        });
+        (value.shown, value.canonical) = (path.clone(), path);
+    }
+}
+
+fn on_host(path: &Path) -> Option<String> {
+    INSIDE.iter().find_map(|(inside, host)| {
+        let rest = path.strip_prefix(inside).ok()?;
+        Some(if rest.as_os_str().is_empty() { (*host).to_owned() } else { format!("{host}/{}", rest.display()) })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_of_a_row_and_can_be_used() {
+        let defaults = ServiceDefaults::with("");
+        for (name, value) in DEFAULTS {
+            let key = find(name).unwrap();
+            assert!(matches!(key.kind.parse(value, key.default), super::super::kind::Parsed::Value(_)), "{name}");
+            assert_eq!(defaults.get(name).as_deref(), Some(value));
+        }
+    }
+
+    #[test]
+    fn the_operating_system_is_named_as_ecs_init_names_it() {
+        for (text, family) in [
+            ("NAME=\"Amazon Linux\"\nVERSION=\"2023\"\nID=\"amzn\"\nVERSION_ID=\"2023\"\n", "amzn_2023"),
+            ("ID=debian\nVERSION_ID='12'\nVARIANT_ID=x\n", "debian_12"),
+            ("ID=debian\n", "linux"),
+            ("", "linux"),
+        ] {
+            assert_eq!(ServiceDefaults::with(text).os_family, family, "{text}");
+        }
+    }
+
+    #[test]
+    fn paths_inside_the_container_become_those_of_the_host() {
+        for (inside, host) in [
+            ("/data", Some("/var/lib/ecs/data")),
+            ("/data/", Some("/var/lib/ecs/data")),
+            ("/log/ecs-agent.log", Some("/var/log/ecs/ecs-agent.log")),
+            ("/database", None),
+            ("/srv/data", None),
+        ] {
+            assert_eq!(on_host(Path::new(inside)).as_deref(), host, "{inside}");
+        }
+    }
+}

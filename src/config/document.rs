@@ -1,0 +1,387 @@
+//! The JSON configuration file, and EC2 user data of the form `{"ECSAgentConfiguration": {…}}` (spec `config.md` §1, §1.2).
+//!
+//! Owns the JSON form of a field and turns it into the text an operator would put into the environment; what that text means is
+//! [`super::kind`]'s. It opens a file but asks no metadata service: user data comes in as text. Invariant: a field that cannot be
+//! read is told with its line and its shape; in the file it is fatal, in user data it is left out, and no other field is lost.
+
+use super::keys::{ENVIRONMENT_ONLY, KEYS, Key, Stage, find, find_json};
+use super::kind::{Kind, Parsed};
+use super::problem::{NO_START, Problem};
+use super::resolve::closest;
+use super::source::{Class, Source, Unread, read};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use zeroize::{Zeroize, Zeroizing};
+
+const USER_DATA: &str = "EC2 user data";
+const WRAPPER: &str = "ECSAgentConfiguration";
+const RATES: [&str; 2] = ["TaskMetadataSteadyStateRate", "TaskMetadataBurstRate"];
+/// A longer name is no slip of the hand.
+const LONGEST_NAME: usize = 80;
+
+/// One JSON document as a source.
+#[derive(Default)]
+pub struct Document {
+    place: String,
+    /// By the row's name: line, and the value as an operator would write it.
+    values: BTreeMap<&'static str, (usize, String)>,
+}
+
+// Values may be secrets: names only.
+impl std::fmt::Debug for Document {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.values.keys()).finish()
+    }
+}
+
+impl Drop for Document {
+    fn drop(&mut self) {
+        self.values.values_mut().for_each(|(_, value)| value.zeroize());
+    }
+}
+
+impl Source for Document {
+    fn get(&self, key: &str) -> Option<String> {
+        self.values.get(key).map(|(_, value)| value.clone())
+    }
+
+    fn place(&self, key: &str) -> String {
+        self.values.get(key).map_or_else(|| self.place.clone(), |(line, _)| format!("{}:{line}", self.place))
+    }
+
+    /// None: names that are no fields have been told already.
+    fn keys(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn class(&self) -> Class {
+        Class::Document
+    }
+}
+
+impl Document {
+    /// Opens the file. One that is not there is nothing to tell unless the operator `named` it; it never keeps the agent from
+    /// starting, as in the reference. One that is there and cannot be read or understood does.
+    pub fn open(path: &Path, named: bool) -> (Self, Vec<Problem>) {
+        let place = path.display().to_string();
+        let problem = |shape: &str, fatal: bool| Problem {
+            variable: String::new(),
+            place: place.clone(),
+            shape: shape.to_owned(),
+            expected: "a readable JSON file".to_owned(),
+            instead: if fatal { NO_START } else { "it is ignored" }.to_owned(),
+            fatal,
+        };
+        match read(path) {
+            Ok(bytes) => match str::from_utf8(&bytes) {
+                Ok(text) => Self::file(&place, text),
+                Err(_) => (Self::default(), vec![problem("bytes that are not UTF-8", true)]),
+            },
+            Err(Unread::Absent) if !named => (Self::default(), Vec::new()),
+            Err(Unread::Absent) => (Self::default(), vec![problem("not there", false)]),
+            Err(Unread::NotOpened(kind)) => {
+                (Self::default(), vec![problem(&format!("cannot be opened: {kind}"), false)])
+            }
+            Err(Unread::NotRead(kind)) => (Self::default(), vec![problem(&format!("cannot be read: {kind}"), true)]),
+            Err(Unread::TooLong) => (Self::default(), vec![problem("more than 64 MiB", true)]),
+        }
+    }
+
+    /// Reads the text of the file; `place` is for messages. A blank text sets nothing.
+    pub fn file(place: &str, text: &str) -> (Self, Vec<Problem>) {
+        if text.trim().is_empty() {
+            return (Self::default(), Vec::new());
+        }
+        match serde_json::from_str::<Option<Members<'_>>>(text) {
+            Ok(members) => Reader::new(place, text, true).read(members.unwrap_or_default()),
+            Err(error) => (Self::default(), vec![broken(place, &error, true)]),
+        }
+    }
+
+    /// Reads user data. Most user data is a script, so what is not ours is passed over in silence, unless it names us.
+    pub fn user_data(text: &str) -> (Self, Vec<Problem>) {
+        let members = match serde_json::from_str::<Members<'_>>(text) {
+            Ok(members) => members,
+            Err(error) if text.trim_start().starts_with('{') && text.contains(WRAPPER) => {
+                return (Self::default(), vec![broken(USER_DATA, &error, false)]);
+            }
+            Err(_) => return (Self::default(), Vec::new()),
+        };
+        let ours = members.0.iter().rev().find(|(name, _)| name.eq_ignore_ascii_case(WRAPPER));
+        let Some((_, ours)) = ours else { return (Self::default(), Vec::new()) };
+        match serde_json::from_str::<Option<Members<'_>>>(ours.get()) {
+            Ok(members) => Reader::new(USER_DATA, text, false).read(members.unwrap_or_default()),
+            Err(error) => (Self::default(), vec![broken(USER_DATA, &error, false)]),
+        }
+    }
+}
+
+/// serde_json's own words may quote the text: only the position is used.
+fn broken(place: &str, error: &serde_json::Error, fatal: bool) -> Problem {
+    let shape = match error.classify() {
+        serde_json::error::Category::Data => "valid JSON of another form".to_owned(),
+        _ => format!("not valid JSON at line {} column {}", error.line(), error.column()),
+    };
+    Problem {
+        variable: String::new(),
+        place: place.to_owned(),
+        shape,
+        expected: "a JSON object such as {\"Cluster\":\"prod\"}".to_owned(),
+        instead: if fatal { NO_START } else { "it is ignored" }.to_owned(),
+        fatal,
+    }
+}
+
+/// The members of an object in order, values unread. A repeated name stands there twice.
+#[derive(Default)]
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry::<String, &'de RawValue>()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+/// Turns members into values and problems.
+struct Reader<'a> {
+    text: &'a str,
+    is_file: bool,
+    document: Document,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(place: &str, text: &'a str, is_file: bool) -> Self {
+        let document = Document { place: place.to_owned(), values: BTreeMap::new() };
+        Self { text, is_file, document, problems: Vec::new() }
+    }
+
+    fn read(mut self, members: Members<'_>) -> (Document, Vec<Problem>) {
+        let mut seen = BTreeSet::new();
+        let mut rates = [None; 2];
+        let mut cluster_arn = None;
+        for (name, raw) in &members.0 {
+            let line = self.line(raw);
+            if !seen.insert(name.to_ascii_lowercase()) && name.len() <= LONGEST_NAME && find_json(name).is_some() {
+                self.tell(name, line, "set again".to_owned(), "each name once".to_owned(), "the last one counts");
+            }
+            if let Some(half) = RATES.iter().position(|rate| rate.eq_ignore_ascii_case(name)) {
+                rates[half] = Some((line, *raw));
+            } else if name.eq_ignore_ascii_case("ClusterArn") {
+                cluster_arn = Some((line, *raw));
+            } else if let Some(key) = find_json(name) {
+                self.take(key, line, raw);
+            } else {
+                self.unknown(name, line);
+            }
+        }
+        self.rates(rates);
+        self.cluster_arn(cluster_arn);
+        (self.document, self.problems)
+    }
+
+    /// The line a value begins in. `raw` is a part of the text.
+    fn line(&self, raw: &RawValue) -> usize {
+        let offset = (raw.get().as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize);
+        1 + self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count()
+    }
+
+    fn take(&mut self, key: &'static Key, line: usize, raw: &RawValue) {
+        if key.stage == Stage::Foreign {
+            return;
+        }
+        match operator_text(key, raw.get()) {
+            Ok(Some(text)) => _ = self.document.values.insert(key.name, (line, text)),
+            // A later null leaves an earlier value alone, as in Go.
+            Ok(None) => {}
+            Err(NotThatType) => self.wrong_type(key.json.unwrap_or(key.name), line, raw, expected(key.kind)),
+        }
+    }
+
+    fn wrong_type(&mut self, name: &str, line: usize, raw: &RawValue, expected: String) {
+        let instead = if self.is_file { NO_START } else { "it is ignored" };
+        self.tell(name, line, shape(raw.get()), expected, instead);
+        if let (true, Some(last)) = (self.is_file, self.problems.last_mut()) {
+            last.fatal = true;
+        }
+    }
+
+    fn tell(&mut self, name: &str, line: usize, shape: String, expected: String, instead: &str) {
+        self.problems.push(Problem {
+            variable: name.to_owned(),
+            place: format!("{}:{line}", self.document.place),
+            shape,
+            expected,
+            instead: instead.to_owned(),
+            fatal: false,
+        });
+    }
+
+    fn unknown(&mut self, name: &str, line: usize) {
+        if let Some((json, instead)) = ENVIRONMENT_ONLY.iter().find(|(json, _)| json.eq_ignore_ascii_case(name)) {
+            self.tell(json, line, "set where it is not read".to_owned(), (*instead).to_owned(), "it is ignored");
+            return;
+        }
+        // What is no name may be a value in the place of one.
+        let is_name =
+            name.len() <= LONGEST_NAME && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let known = find(&name.to_ascii_uppercase()).and_then(|key| key.json);
+        let mut names = KEYS.iter().filter(|key| key.stage != Stage::Foreign).filter_map(|key| key.json);
+        let hint = known.or_else(|| if is_name { closest(name, &mut names) } else { None });
+        let hint = hint.map_or_else(String::new, |known| format!("; did you mean {known}?"));
+        let shown = if is_name { name } else { "" };
+        let expected = format!("a field that --help names after JSON{hint}");
+        self.tell(shown, line, "not a field of this agent".to_owned(), expected, "it is ignored");
+    }
+
+    /// Two fields that are one variable in the environment; half of it leaves the other half at its default.
+    fn rates(&mut self, halves: [Option<(usize, &RawValue)>; 2]) {
+        let Some(key) = find_json(RATES[0]) else { return };
+        let mut numbers = ["40".to_owned(), "60".to_owned()];
+        let mut first = None;
+        for (half, number) in halves.into_iter().zip(&mut numbers) {
+            let Some((line, raw)) = half else { continue };
+            match serde_json::from_str::<Option<i64>>(raw.get()) {
+                Ok(None | Some(0)) => {}
+                Ok(Some(rate)) => (*number, first) = (rate.to_string(), first.or(Some(line))),
+                Err(_) => self.wrong_type(RATES[0], line, raw, "whole numbers".to_owned()),
+            }
+        }
+        if let Some(line) = first {
+            self.document.values.insert(key.name, (line, numbers.join(",")));
+        }
+    }
+
+    /// The old name of `Cluster`, for the file only.
+    fn cluster_arn(&mut self, found: Option<(usize, &RawValue)>) {
+        let Some((line, raw)) = found else { return };
+        let Ok(text) = serde_json::from_str::<Option<String>>(raw.get()) else {
+            return self.wrong_type("ClusterArn", line, raw, "a quoted text".to_owned());
+        };
+        let Some(text) = text.filter(|text| !text.is_empty()) else { return };
+        let named = self.document.values.get("ECS_CLUSTER").is_some_and(|(_, cluster)| !cluster.is_empty());
+        let used = self.is_file && !named;
+        let instead = if used { "it is taken for Cluster" } else { "it is ignored" };
+        self.tell("ClusterArn", line, "an old name".to_owned(), "Cluster".to_owned(), instead);
+        if used {
+            self.document.values.insert("ECS_CLUSTER", (line, text));
+        }
+    }
+}
+
+/// Another JSON type than the field has.
+struct NotThatType;
+
+/// A JSON value as an operator would write it in the environment; `None` for null.
+fn operator_text(key: &Key, raw: &str) -> Result<Option<String>, NotThatType> {
+    if raw == "null" {
+        return Ok(None);
+    }
+    let text = match key.kind {
+        Kind::Switch => word(raw, &["true", "false", "1", "0"])?,
+        Kind::Flag => word(raw, &["true", "false"])?,
+        Kind::SecretJson => raw.to_owned(),
+        Kind::Duration(_) => format!("{}ns", number(raw)?),
+        Kind::Integer(_) | Kind::TrimmedInteger(_) | Kind::Rates => number(raw)?.to_string(),
+        Kind::Unsigned16 => u16::try_from(number(raw)?).map_err(|_| NotThatType)?.to_string(),
+        Kind::Choice(words) => {
+            let place = number(raw)?;
+            let word = usize::try_from(place).ok().and_then(|place| words.get(place));
+            word.map_or_else(|| place.to_string(), |word| (*word).to_owned())
+        }
+        Kind::Ports => of::<Vec<u16>>(raw).map(|_| raw.to_owned())?,
+        Kind::Map | Kind::Mirrors => of::<BTreeMap<String, Option<String>>>(raw).map(|_| raw.to_owned())?,
+        Kind::Names | Kind::Cidrs => {
+            let members = of::<Vec<Option<String>>>(raw)?.into_iter().map(Option::unwrap_or_default);
+            serde_json::Value::from_iter(members).to_string()
+        }
+        Kind::List => of::<Vec<String>>(raw)?.join(","),
+        Kind::Text
+        | Kind::Trimmed
+        | Kind::TextOrEmpty
+        | Kind::Secret
+        | Kind::TrimmedChoice(_)
+        | Kind::AnyCase(_)
+        | Kind::Cidr
+        | Kind::Decimal
+        | Kind::PortRange
+        | Kind::Endpoint
+        | Kind::DockerHost
+        | Kind::Proxy => of::<String>(raw)?,
+    };
+    // Go reads network ranges while it decodes.
+    let is_range = matches!(key.kind, Kind::Cidr | Kind::Cidrs);
+    if is_range && key.kind.parse(&text, key.default) == Parsed::Rejected {
+        return Err(NotThatType);
+    }
+    Ok(Some(text))
+}
+
+fn of<'a, T: Deserialize<'a>>(raw: &'a str) -> Result<T, NotThatType> {
+    serde_json::from_str(raw).map_err(|_| NotThatType)
+}
+
+fn number(raw: &str) -> Result<i64, NotThatType> {
+    of(raw)
+}
+
+fn word(raw: &str, words: &[&str]) -> Result<String, NotThatType> {
+    words.contains(&raw).then(|| raw.to_owned()).ok_or(NotThatType)
+}
+
+fn expected(kind: Kind) -> String {
+    match kind {
+        Kind::Switch | Kind::Flag => "true or false without quotation marks".to_owned(),
+        Kind::Duration(_) => "a whole number of nanoseconds".to_owned(),
+        Kind::Integer(_) | Kind::TrimmedInteger(_) | Kind::Rates => "a whole number".to_owned(),
+        Kind::Choice(words) => {
+            let words: Vec<String> = words.iter().zip(0..).map(|(word, place)| format!("{place} ({word})")).collect();
+            format!("one of {}", words.join(", "))
+        }
+        Kind::List => "a JSON array of texts".to_owned(),
+        Kind::Unsigned16 | Kind::Ports | Kind::Names | Kind::Map | Kind::Mirrors | Kind::Cidrs | Kind::SecretJson => {
+            kind.expected()
+        }
+        Kind::Text
+        | Kind::Trimmed
+        | Kind::TextOrEmpty
+        | Kind::Secret
+        | Kind::Decimal
+        | Kind::TrimmedChoice(_)
+        | Kind::AnyCase(_)
+        | Kind::PortRange => "a quoted text".to_owned(),
+        Kind::Cidr | Kind::Endpoint | Kind::DockerHost | Kind::Proxy => format!("a quoted text: {}", kind.expected()),
+    }
+}
+
+/// Says what a JSON value looks like without saying what it is.
+fn shape(raw: &str) -> String {
+    match raw.as_bytes().first() {
+        Some(b'"') => {
+            let length = serde_json::from_str::<String>(raw).map_or(0, |text| Zeroizing::new(text).chars().count());
+            format!("a quoted text of {length} characters")
+        }
+        Some(b'{') => "an object".to_owned(),
+        Some(b'[') => "an array".to_owned(),
+        Some(b't' | b'f') => "true or false".to_owned(),
+        _ => "a number".to_owned(),
+    }
+}

@@ -1,0 +1,124 @@
+//! Parsers of the kinds that are written as JSON: ports, names, maps, network ranges (spec `config.md` §2, "Parsers").
+//!
+//! Owns what Go's decoder makes of such a text, not which variable holds it. Invariant: as in [`super::kind`], nothing is dropped in
+//! silence.
+
+use super::kind::Parsed::{self, Adjusted, Rejected, Unset, Value as Taken};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// The first JSON value, as Go's decoder reads it, and whether something else follows.
+fn first_value(raw: &str) -> Option<(Value, bool)> {
+    let mut values = serde_json::Deserializer::from_str(raw).into_iter::<Value>();
+    let first = values.next()?.ok()?;
+    let more = !raw.get(values.byte_offset()..).unwrap_or_default().trim().is_empty();
+    Some((first, more))
+}
+
+/// An array of at least one member, else what its absence means.
+fn array(raw: &str, default: &str) -> Result<(Vec<Value>, bool), Parsed> {
+    if raw.trim().is_empty() {
+        return Err(Unset);
+    }
+    match first_value(raw) {
+        Some((Value::Null, _)) => Err(Unset),
+        // An empty list counts as not set: it cannot replace a list the default has.
+        Some((Value::Array(members), _)) if members.is_empty() => {
+            Err(if matches!(default, "" | "[]") { Unset } else { Rejected })
+        }
+        Some((Value::Array(members), more)) => Ok((members, more)),
+        Some(_) | None => Err(Rejected),
+    }
+}
+
+const REST_IGNORED: &str = "what follows the first JSON value is ignored";
+
+pub(super) fn ports(raw: &str, default: &str) -> Parsed {
+    let (members, more) = match array(raw, default) {
+        Ok(found) => found,
+        Err(outcome) => return outcome,
+    };
+    let read = |member: &Value| member.as_u64().and_then(|port| u16::try_from(port).ok());
+    let bad = members.iter().filter(|member| read(member).is_none()).count();
+    // Compat: the reference keeps the array with 0 in place of a bad member.
+    let list: Vec<String> = members.iter().map(|member| read(member).unwrap_or(0).to_string()).collect();
+    let value = list.join(",");
+    match (bad, more) {
+        (0, false) => Taken(value),
+        (0, true) => Adjusted { value, instead: REST_IGNORED.to_owned() },
+        _ => Adjusted { value, instead: format!("{bad} of {} members are taken as port 0", members.len()) },
+    }
+}
+
+pub(super) fn names(raw: &str, default: &str) -> Parsed {
+    let (members, more) = match array(raw, default) {
+        Ok(found) => found,
+        Err(outcome) => return outcome,
+    };
+    let texts: Option<Vec<&str>> = members.iter().map(Value::as_str).collect();
+    match texts {
+        Some(texts) if more => Adjusted { value: Value::from(texts).to_string(), instead: REST_IGNORED.to_owned() },
+        Some(texts) => json(&texts),
+        None => Rejected,
+    }
+}
+
+/// A `null` member reads as empty text, a repeated key keeps its last value: both as Go does.
+pub(super) fn map(raw: &str) -> Parsed {
+    match serde_json::from_str::<Option<BTreeMap<String, Option<String>>>>(raw) {
+        Ok(None) => Unset,
+        Ok(Some(members)) if members.is_empty() => Unset,
+        Ok(Some(members)) => {
+            json(&members.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect::<BTreeMap<_, _>>())
+        }
+        Err(_) => Rejected,
+    }
+}
+
+/// Each part must be fit for an image's name, or every pull would fail.
+pub(super) fn mirrors(raw: &str) -> Parsed {
+    let fits = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-:".contains(c));
+    let is_host = |text: &str| fits(text) && (text.contains(['.', ':']) || text == "localhost");
+    let is_path = |text: &str| text.split('/').all(|part| !part.is_empty() && fits(part) && !part.contains(':'));
+    let is_place = |text: &str| match text.trim_end_matches('/').split_once('/') {
+        Some((host, path)) => is_host(host) && is_path(path),
+        None => is_host(text.trim_end_matches('/')),
+    };
+    match serde_json::from_str::<BTreeMap<String, String>>(raw) {
+        Ok(members) if members.is_empty() => Unset,
+        Ok(members) if members.iter().all(|(host, place)| is_host(host) && is_place(place)) => json(&members),
+        Ok(_) | Err(_) => Rejected,
+    }
+}
+
+pub(super) fn cidrs(raw: &str) -> Parsed {
+    match serde_json::from_str::<Vec<String>>(raw) {
+        Ok(ranges) if ranges.is_empty() => Unset,
+        Ok(ranges) if ranges.iter().all(is_range) => json(&ranges),
+        Ok(_) | Err(_) => Rejected,
+    }
+}
+
+/// One network range, white space around it ignored.
+pub(super) fn cidr(text: &str) -> Parsed {
+    match text {
+        "" => Unset,
+        _ if is_range(&text) => Taken(text.to_owned()),
+        _ => Rejected,
+    }
+}
+
+fn is_range(text: &impl AsRef<str>) -> bool {
+    text.as_ref().split_once('/').is_some_and(|(address, bits)| {
+        let most = match address.parse::<std::net::IpAddr>() {
+            Ok(std::net::IpAddr::V4(_)) => 32,
+            Ok(std::net::IpAddr::V6(_)) => 128,
+            Err(_) => return false,
+        };
+        bits.bytes().all(|byte| byte.is_ascii_digit()) && bits.parse::<u8>().is_ok_and(|bits| bits <= most)
+    })
+}
+
+pub(super) fn json<T: serde::Serialize>(value: &T) -> Parsed {
+    serde_json::to_string(value).map_or(Rejected, Taken)
+}

@@ -1,0 +1,99 @@
+//! Which source wins, and what is said of the others.
+
+use super::*;
+
+#[test]
+fn all_problems_come_at_once_with_their_places() {
+    let file = TempFile::new(
+        "all",
+        b"# a comment\nECS_LOGLEVEL=loud\nECS_RESERVED_MEMORY=lots\nexport ECS_CLUSTER=x\nECS_INSTANCE_ATTRIBUTES={\nECS_CLUSTR=x\n",
+    );
+    let loaded = file.load(&[("ECS_IMAGE_PULL_BEHAVIOR", "sometimes"), ("ECS_CHECKPOINT", "perhaps")]);
+    let path = file.0.display();
+    let all = texts(&loaded).join("\n");
+    for part in [
+        format!("({path}:4): a line that begins with export"),
+        format!(
+            "ECS_LOGLEVEL ({path}:2): a text of 4 characters; expected one of debug, info, warn, error, crit, none; the default info is used"
+        ),
+        format!("ECS_RESERVED_MEMORY ({path}:3)"),
+        format!("ECS_INSTANCE_ATTRIBUTES ({path}:5): a text of 1 character, not valid JSON at column 1"),
+        format!(
+            "ECS_CLUSTR ({path}:6): not a variable of this agent; expected a name from --help; did you mean ECS_CLUSTER?"
+        ),
+        "ECS_IMAGE_PULL_BEHAVIOR (environment)".to_owned(),
+        "ECS_CHECKPOINT (environment)".to_owned(),
+    ] {
+        assert!(all.contains(&part), "{part}\nnot in\n{all}");
+    }
+    assert_eq!(loaded.problems.len(), 7, "{all}");
+    assert!(loaded.config.is_none());
+}
+
+#[test]
+fn the_environment_goes_before_the_file_field_by_field() {
+    let file = TempFile::new(
+        "order",
+        b"ECS_CLUSTER=file\nECS_LOGLEVEL=debug\nECS_DATADIR=/state\nECS_CONTAINER_STOP_TIMEOUT=2m\n",
+    );
+    let loaded = file.load(&[("ECS_CLUSTER", "env"), ("ECS_LOGLEVEL", ""), ("ECS_CONTAINER_STOP_TIMEOUT", "never")]);
+    assert_eq!(loaded.problems.len(), 1);
+    assert!(loaded.problems[0].to_string().ends_with(&format!("the value of {}:4 is used", file.0.display())));
+    let config = loaded.config.unwrap();
+    assert_eq!(config.cluster.as_deref(), Some("env"));
+    assert_eq!(config.log_level, LogLevel::Debug);
+    assert_eq!(config.container_stop_timeout, Span::secs(120));
+    assert!(config.checkpoint, "a data directory turns the checkpoint on");
+}
+
+#[test]
+fn a_document_that_systemd_took_the_quotes_from_is_read_from_the_file() {
+    let file = TempFile::new(
+        "unit",
+        br#"ECS_ENGINE_AUTH_TYPE=docker
+ECS_ENGINE_AUTH_DATA={"r":{"password":"x"}}
+"#,
+    );
+    let loaded = file.load(&[("ECS_ENGINE_AUTH_TYPE", "docker"), ("ECS_ENGINE_AUTH_DATA", "{r:{password:x}}")]);
+    assert_eq!(loaded.problems.len(), 1);
+    assert_eq!(loaded.config.unwrap().engine_auth_data.unwrap().expose(), r#"{"r":{"password":"x"}}"#);
+}
+
+#[test]
+fn what_is_not_built_yet_is_named_when_it_is_asked_for() {
+    let loaded = from(&[
+        ("ECS_ENABLE_TASK_ENI", "true"),
+        ("ECS_ENABLE_TASK_IAM_ROLE", "false"),
+        ("ECS_ENABLE_FIRELENS_ASYNC", "false"),
+        ("ECS_IMAGE_CLEANUP_INTERVAL", "1800s"),
+        ("ECS_AGENT_LABELS", "{}"),
+    ]);
+    assert_eq!(loaded.unbuilt, ["ECS_ENABLE_FIRELENS_ASYNC", "ECS_ENABLE_TASK_ENI"]);
+    assert!(loaded.problems.is_empty(), "{:?}", texts(&loaded));
+}
+
+#[test]
+fn names_that_are_not_ours_are_left_alone_and_misspelt_ones_are_told_once() {
+    let file = TempFile::new("names", b"ECS_CLUSTR=x\necs_cluster=y\nECS_CONFIG_FILE=p\nMY_OWN=z\n");
+    let loaded = file.load(&[("ECS_CLUSTR", "x"), ("ECS_CONTAINER_METADATA_URI_V4", "http://x"), ("PATH", "/bin")]);
+    let told = texts(&loaded);
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told[0].starts_with("ECS_CONFIG_FILE") && told[0].contains("set where it is not read"), "{told:?}");
+    assert!(told[1].starts_with("ECS_CLUSTR (environment)"), "{told:?}");
+    assert!(told[2].starts_with("ecs_cluster (") && told[2].contains("did you mean ECS_CLUSTER?"), "{told:?}");
+}
+
+#[test]
+fn what_libraries_look_for_is_taken_out_of_the_file_unless_the_environment_has_it() {
+    let file = TempFile::new("process", b"AWS_PROFILE=p\nSSL_CERT_DIR=/certs\nAWS_CONFIG_FILE=\nECS_CLUSTER=c\n");
+    let path = file.0.to_str().unwrap();
+    let variables = |more: &[(&str, &str)]| {
+        let environment = Environment::new([&[("ECS_CONFIG_FILE", path)], more].concat());
+        let sources = Sources::open(environment, Role::Agent);
+        assert!(texts(&sources.load(None)).is_empty());
+        let variables = sources.for_the_process();
+        variables.iter().map(|(name, value)| format!("{name}={}", value.expose())).collect::<Vec<_>>()
+    };
+    assert_eq!(variables(&[]), ["AWS_PROFILE=p", "SSL_CERT_DIR=/certs"]);
+    assert_eq!(variables(&[("AWS_PROFILE", "mine"), ("SSL_CERT_DIR", "/c")]), [""; 0]);
+}

@@ -1,0 +1,125 @@
+//! No value is shown anywhere.
+
+use super::*;
+
+#[test]
+fn a_secret_is_seen_nowhere() {
+    let secrets: Vec<&keys::Key> = KEYS.iter().filter(|key| key.kind.is_secret()).collect();
+    assert!(secrets.len() >= 6);
+    let good = format!(r#"{{"r":{{"password":"{MARKER}"}}}}"#);
+    let proxy = format!("http://u:{MARKER}@p:1");
+    for bad in [false, true] {
+        let text = |key: &keys::Key| match key.kind {
+            kind::Kind::SecretJson if bad => format!("'{good}'"),
+            kind::Kind::SecretJson => good.clone(),
+            kind::Kind::Proxy if bad => format!("ftp://{MARKER}"),
+            kind::Kind::Proxy => proxy.clone(),
+            _ => MARKER.to_owned(),
+        };
+        let pairs: Vec<(String, String)> = secrets.iter().map(|key| (key.name.to_owned(), text(key))).collect();
+        let environment = Environment::new(pairs);
+        let loaded = load_from(&[&environment], false, Vec::new());
+        let seen = format!(
+            "{loaded:?}\n{loaded:#?}\n{environment:?}\n{}\n{}",
+            help::report(&loaded),
+            texts(&loaded).join("\n")
+        );
+        assert!(!seen.contains(MARKER), "{seen}");
+        assert_eq!(loaded.config.is_none(), bad);
+    }
+}
+
+#[test]
+fn no_problem_shows_a_value_of_any_variable() {
+    for key in KEYS {
+        for value in
+            [MARKER.to_owned(), format!("[\"{MARKER}\"]"), format!("{{\"{MARKER}\":1}}"), format!("http://{MARKER}:x")]
+        {
+            for problem in from(&[(key.name, &value)]).problems {
+                assert!(!problem.to_string().contains(MARKER), "{problem}");
+            }
+        }
+    }
+}
+
+proptest::proptest! {
+    /// Whatever stands where, nothing panics, no problem shows a value, and nothing at all shows a secret.
+    #[test]
+    fn no_mixture_of_sources_shows_a_value(
+        rows in proptest::collection::vec((0..KEYS.len(), 0..SHAPES.len(), 0..4_usize), 0..12),
+        noise in "[ -~\\n]{0,40}",
+    ) {
+        let (mut environment, mut lines, mut file, mut data) = (Vec::new(), String::new(), Vec::new(), Vec::new());
+        for (row, shape, place) in rows {
+            let key = &KEYS[row];
+            let value = SHAPES[shape].replace('@', MARKER);
+            match place {
+                0 => environment.push((key.name, value)),
+                1 => lines.push_str(&format!("{}={value}\n{noise}\n", key.name)),
+                _ => {
+                    let value = if place == 2 && shape % 2 == 0 { serde_json::Value::from(value).to_string() } else { value };
+                    let members = if shape % 3 == 0 { &mut data } else { &mut file };
+                    members.push(format!("\"{}\": {value}", key.json.unwrap_or(key.name)));
+                }
+            }
+        }
+        let environment = Environment::new(environment);
+        let (env_file, mut problems) = EnvFile::parse("ecs.config", lines.as_bytes(), &environment);
+        let (file, more) = Document::file("config.json", &format!("{{{}}}", file.join(",\n")));
+        problems.extend(more);
+        let user_data = format!("{{\"ECSAgentConfiguration\": {{{}}}}}", data.join(","));
+        let (user_data, more) = Document::user_data(&user_data);
+        problems.extend(more);
+        let loaded = load_from(&[&environment, &env_file, &file, &user_data], false, problems);
+        let told = texts(&loaded).join("\n");
+        proptest::prop_assert!(!told.contains(MARKER), "{told}");
+        proptest::prop_assert_eq!(loaded.config.is_none(), loaded.problems.iter().any(|problem| problem.fatal));
+        proptest::prop_assert!(!loaded.problems.iter().any(|problem| problem.place == "configuration"), "{told}");
+        let sources = format!("{environment:?}{env_file:?}{file:?}{user_data:?}");
+        proptest::prop_assert!(!sources.contains(MARKER));
+        for value in loaded.effective.iter().filter(|value| keys::find(value.name).unwrap().kind.is_secret()) {
+            proptest::prop_assert!(!value.value.contains(MARKER), "{}", value.name);
+        }
+    }
+
+    #[test]
+    fn any_text_is_a_document_or_told(text in "[\\[\\]{}\":,0-9a-zA-Z \\\\\n.-]{0,60}") {
+        for (document, problems) in [Document::file("f", &text), Document::user_data(&text)] {
+            let _ = load_from(&[&document], false, problems);
+        }
+        let wrapped = format!("{{\"ECSAgentConfiguration\": {text}}}");
+        let _ = Document::user_data(&wrapped);
+    }
+}
+
+/// Values with the marker in the place of `@`.
+const SHAPES: [&str; 14] = [
+    "@",
+    "\"@\"",
+    "'@'",
+    "[\"@\"]",
+    "[@",
+    "{\"@\": \"@\"}",
+    "{\"@\": 5}",
+    "http://u:@@h:1",
+    "ftp://@",
+    "true",
+    "-1",
+    "5s",
+    "[]",
+    "{\"r\": {\"password\": \"@\"}}",
+];
+
+#[test]
+fn a_value_in_the_place_of_a_name_is_not_shown() {
+    let lines = format!(
+        "ECS_ENGINE_AUTH_DATA:{{\"r\":\"{MARKER}==\"}}\nECS_CLUSTER:{MARKER}=\nECS_{MARKER}{MARKER}\n\"auth\":\"{MARKER}=\n\"auth\":\"{MARKER}=\n"
+    );
+    let loaded = TempFile::new("place", lines.as_bytes()).load(&[]);
+    let told = texts(&loaded);
+    assert!(!told.join("").contains(MARKER), "{told:?}");
+    assert!(
+        told.iter().any(|text| text.starts_with("ECS_ENGINE_AUTH_DATA (") && text.contains("something else than ="))
+    );
+    assert_eq!(told.len(), 3, "{told:?}");
+}

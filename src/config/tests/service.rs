@@ -1,0 +1,66 @@
+//! The agent as the host's service: ecs-init's defaults, and paths written for its container.
+
+use super::*;
+use defaults::ServiceDefaults;
+
+fn service(environment: &[(&str, &str)], file: &str) -> Loaded {
+    let environment = Environment::new(environment.iter().copied());
+    let (file, problems) = Document::file("config.json", file);
+    load_from(&[&environment, &file, &ServiceDefaults::of_this_host()], true, problems)
+}
+
+#[test]
+fn what_ecs_init_gave_its_agent_holds_without_a_word() {
+    let loaded = service(&[], "");
+    assert!(loaded.problems.is_empty() && loaded.unbuilt.is_empty(), "{:?}", texts(&loaded));
+    let config = loaded.config.unwrap();
+    assert_eq!(config.logging_drivers, ["json-file", "syslog", "awslogs", "fluentd", "none"]);
+    assert_eq!((config.data_dir, config.checkpoint), (PathBuf::from("/var/lib/ecs/data"), true));
+    assert_ne!(config.detailed_os_family, "LINUX");
+}
+
+#[test]
+fn everything_an_operator_set_goes_before_it() {
+    let drivers = r#"["json-file"]"#;
+    let both =
+        [("ECS_AVAILABLE_LOGGING_DRIVERS", drivers), ("ECS_CHECKPOINT", "false"), ("ECS_DETAILED_OS_FAMILY", "")];
+    let config = service(&both, "").config.unwrap();
+    assert_eq!((config.logging_drivers.len(), config.checkpoint, config.detailed_os_family.as_str()), (1, false, ""));
+    let config = service(&[], r#"{"AvailableLoggingDrivers": ["none"], "Checkpoint": false}"#).config.unwrap();
+    assert_eq!((config.logging_drivers, config.checkpoint), (vec!["none".to_owned()], false));
+    // A plain bool that the environment turns off stays off: that default was never the operator's.
+    let loaded = service(&[("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "false")], "");
+    let value = loaded.effective.iter().find(|value| value.name == "ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST").unwrap();
+    assert_eq!(value.value, "false");
+}
+
+#[test]
+fn an_external_service_gives_tasks_no_interfaces() {
+    let eni = |environment: &[(&str, &str)]| {
+        let loaded = service(environment, "");
+        loaded.effective.into_iter().find(|value| value.name == "ECS_ENABLE_TASK_ENI").unwrap().value
+    };
+    assert_eq!(eni(&[]), "true");
+    assert!(eni(&[("ECS_EXTERNAL", "true"), ("AWS_DEFAULT_REGION", "x")]).starts_with("false"));
+}
+
+#[test]
+fn paths_of_the_container_are_told_and_translated() {
+    let loaded = service(&[("ECS_DATADIR", "/data")], "");
+    assert_eq!(loaded.config.unwrap().data_dir, PathBuf::from("/var/lib/ecs/data"));
+    assert_eq!(loaded.problems.len(), 1);
+    assert!(loaded.problems[0].to_string().ends_with("/var/lib/ecs/data is used"), "{:?}", loaded.problems);
+    assert_eq!(from(&[("ECS_DATADIR", "/data")]).config.unwrap().data_dir, PathBuf::from("/data"));
+}
+
+#[test]
+fn lines_end_where_ecs_init_ends_them() {
+    let file = TempFile::new("trim", b"ECS_IMAGE_PULL_BEHAVIOR=once \t\nECS_AGENT_CONFIG_FILE_PATH=/dev/null\r\n");
+    let load = |role| {
+        let environment = Environment::new([("ECS_CONFIG_FILE", file.0.to_str().unwrap())]);
+        let loaded = Sources::open(environment, role).load(None);
+        (loaded.problems.len(), loaded.config.unwrap().image_pull_behavior)
+    };
+    assert_eq!(load(Role::Agent), (1, ImagePullBehavior::Default));
+    assert_eq!(load(Role::Service), (0, ImagePullBehavior::Once));
+}
