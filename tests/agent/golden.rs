@@ -25,7 +25,6 @@ const REGISTRATION: &[Allowed] = &[
     ("instanceIdentityDocumentSignature", Other, "the same"),
     ("totalResources/0/integerValue", Any, "CPUs of this host (checked beside)"),
     ("totalResources/1/integerValue", Any, "memory of this host (checked beside)"),
-    ("attributes/ecs.capability.private-registry-authentication.secretsmanager", Missing, "refused in this version"),
     ("attributes/ecs.capability.secrets.ssm.environment-variables", Missing, "secrets are refused in this version"),
     ("attributes/ecs.capability.secrets.ssm.bootstrap.log-driver", Missing, "secrets are refused in this version"),
     ("attributes/ecs.capability.secrets.asm.environment-variables", Missing, "secrets are refused in this version"),
