@@ -276,6 +276,33 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_does_not_end_its_answer_is_given_up() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let endless = "HTTP/1.1 400 Bad Request\r\nContent-Length: 999999\r\n\r\n";
+        for (answer, rest) in [("", ""), ("HTTP/1.1 101 Switching Proto", ""), (endless, "x")] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = Url::parse(&format!("ws://{}/", listener.local_addr().unwrap())).unwrap();
+            let serve = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _request = stream.read(&mut [0; 4096]).await.unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                loop {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    stream.write_all(rest.as_bytes()).await.unwrap();
+                }
+            };
+            let (settings, keys, began) = (settings(), keys(), tokio::time::Instant::now());
+            let failed = tokio::select! {
+                connected = connect(&settings, &keys, &url) => connected.unwrap_err(),
+                () = serve => unreachable!("it goes on and on"),
+            };
+            // Which of the two limits ends it depends on how far paused time let the dial come.
+            assert!(matches!(failed, ConnectError::TimedOut(_) | ConnectError::Network(_)), "{answer}: {failed:?}");
+            assert_eq!(began.elapsed().as_secs(), STEP.as_secs(), "{answer}");
+        }
+    }
+
     #[tokio::test]
     async fn nobody_there_and_no_websocket() {
         let url = Url::parse("ws://127.0.0.1:1/").unwrap();

@@ -1,6 +1,6 @@
 //! The ACS session: connect, and connect again, for as long as the agent runs (spec `acs.md` §1, §2).
 //!
-//! Owns the address and the rules of reconnecting; a connection itself is [`super::conversation`]. The invariant: every attempt
+//! Owns the address and the rules of reconnecting; a connection itself is `conversation`. The invariant: every attempt
 //! that failed is followed by a pause, except that a connection which lasted may be replaced at once.
 
 use super::conversation::{Next, converse};

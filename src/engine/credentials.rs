@@ -70,3 +70,33 @@ fn drop_unused(state: &mut State, id: CredentialsId, effects: &mut Vec<Effect>) 
         effects.push(Effect::ForgetCredentials { id });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::sample::{NOW, container, run, spec, state};
+    use crate::engine::{Event, Policy, step};
+
+    fn renewed(task: &str, ids: &[&str]) -> Event {
+        let ack = CredentialsAck { message_id: "m".to_owned(), id: "new".into(), expiration: "soon".to_owned() };
+        let ids = ids.iter().map(|id| CredentialsId::from(*id)).collect();
+        Event::CredentialsArrived { task: Some(task.into()), ids, ack: Some(ack) }
+    }
+
+    #[test]
+    fn only_credentials_of_a_known_task_are_acknowledged_and_kept() {
+        let mut state = state(Policy::default());
+        step(&mut state, NOW, run(spec("task", vec![container("main", &[])])));
+        let is_ack = |effect: &Effect| matches!(effect, Effect::AckCredentials(ack) if ack.message_id == "m");
+        let known = step(&mut state, NOW, renewed("task", &["new"]));
+        assert!(known.effects.iter().any(is_ack), "{:?}", known.effects);
+        assert_eq!(state.tasks[&"task".into()].execution_credentials, Some("new".into()));
+        // Those of a task role are acknowledged too, though nothing here goes by them.
+        let role = step(&mut state, NOW, renewed("task", &[]));
+        assert!(role.effects.iter().any(is_ack), "{:?}", role.effects);
+        assert_eq!(state.tasks[&"task".into()].execution_credentials, Some("new".into()));
+        let unknown = step(&mut state, NOW, renewed("another", &["stray"]));
+        assert_eq!(unknown.effects, [Effect::ForgetCredentials { id: "stray".into() }]);
+        assert!(!state.credentials.contains(&"stray".into()));
+    }
+}
