@@ -6,7 +6,7 @@
 use super::{Fatal, Options};
 use crate::aws::credentials::{self, Keys};
 use crate::aws::identity::{self, SignedDocument};
-use crate::aws::imds::{self, Imds, ImdsError};
+use crate::aws::imds::{self, Imds};
 use crate::aws::proxy::ProxySettings;
 use crate::aws::sdk::{AgentName, Sdk};
 use crate::config::{Config, ImagePullBehavior, RetryMode, Role};
@@ -81,11 +81,6 @@ pub(super) async fn instance(config: &Config, imds: &Imds) -> Result<Instance, F
 
 fn region_missing() -> Fatal {
     Fatal::restartable(crate::config::region_missing().to_string())
-}
-
-/// The user data of the instance.
-pub(super) async fn user_data(config: &Config) -> Result<Option<String>, ImdsError> {
-    Imds::new(imds(config, false))?.get("user-data").await
 }
 
 /// cloud-init that found no data source although there is user data did not do what the instance was started for: such an instance
@@ -344,4 +339,21 @@ pub(super) fn policy(config: &Config) -> Result<Policy, Fatal> {
         cleanup_jitter: config.task_cleanup_wait_jitter,
         inventory_every: Span::secs(300),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_instance_whose_user_data_was_not_found_is_refused() {
+        for (result, refused) in [
+            (r#"{"v1": {"datasource": "DataSourceNone", "errors": []}}"#, true),
+            (r#"{"v1": {"datasource": "DataSourceEc2Local"}}"#, false),
+            (r#"{"v1": {}}"#, false),
+            ("no JSON", false),
+        ] {
+            assert_eq!(found_no_source(result.as_bytes()), refused, "{result}");
+        }
+    }
 }
