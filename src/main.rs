@@ -2,7 +2,7 @@
 
 use ecs_agent::config::{self, Action, Args, Config, Loaded, LogFormat, Sources};
 use ecs_agent::introspection::LICENSE;
-use ecs_agent::runtime::{self, Fatal, Options, logging};
+use ecs_agent::runtime::{self, Fatal, Metadata, Options, logging};
 use ecs_agent::version;
 use std::io::Write;
 use std::process::ExitCode;
@@ -68,13 +68,17 @@ async fn act(args: Args, sources: Sources, loaded: Loaded) -> Result<(), Fatal> 
         accept_insecure_cert: args.accept_insecure_cert,
         role: args.role,
     };
-    let asks = matches!(args.action, Action::Run | Action::EcsAttributes);
-    let user_data = match loaded.config.as_ref().filter(|_| asks) {
-        Some(config) => runtime::user_data(config, options).await,
-        None => None,
+    let Some(on_this_machine) = &loaded.config else {
+        let _none = usable(loaded);
+        return Err(Fatal::unusable_configuration());
+    };
+    let metadata = Metadata::new(on_this_machine, options)?;
+    let user_data = match args.action {
+        Action::Run | Action::EcsAttributes => metadata.user_data().await,
+        _ => None,
     };
     let loaded = user_data.map_or(loaded, |text| sources.load(Some(&text)));
-    drop(sources);
+    drop(sources); // holds secrets
     let Some(config) = usable(loaded) else { return Err(Fatal::unusable_configuration()) };
     match args.action {
         Action::Healthcheck => runtime::healthcheck(&config.healthcheck_host).await,
@@ -94,7 +98,7 @@ async fn act(args: Args, sources: Sources, loaded: Loaded) -> Result<(), Fatal> 
                 as_ecs_agent = version::SPOKEN,
                 "starting"
             );
-            runtime::run(config, options).await
+            runtime::run(config, options, metadata).await
         }
     }
 }

@@ -79,16 +79,29 @@ pub struct Options {
     pub role: Role,
 }
 
-/// The user data of the instance, which may hold configuration; `None` if there is none to be had.
-pub async fn user_data(config: &Config, options: Options) -> Option<String> {
-    if config.external || options.blackhole_imds {
-        return None;
+/// The instance metadata service, from before the configuration is complete.
+#[derive(Debug)]
+pub struct Metadata(aws::imds::Imds);
+
+impl Metadata {
+    /// Asks nobody yet.
+    ///
+    /// # Errors
+    /// No client can be made.
+    pub fn new(config: &Config, options: Options) -> Result<Self, Fatal> {
+        let settings = startup::imds(config, options.blackhole_imds);
+        aws::imds::Imds::new(settings).map(Self).map_err(|error| Fatal::restartable(error.to_string()))
     }
-    match startup::user_data(config).await {
-        Ok(text) => text,
-        Err(error) => {
-            tracing::warn!(%error, "the EC2 user data is unknown; configuration in it does not count");
-            None
+
+    /// The user data, which may hold configuration; `None` if there is none to be had.
+    pub async fn user_data(&self) -> Option<String> {
+        match self.0.get("user-data").await {
+            Ok(text) => text,
+            Err(aws::imds::ImdsError::Blackholed) => None,
+            Err(error) => {
+                tracing::warn!(%error, "the EC2 user data is unknown; configuration in it does not count");
+                None
+            }
         }
     }
 }
@@ -97,13 +110,13 @@ pub async fn user_data(config: &Config, options: Options) -> Option<String> {
 ///
 /// # Errors
 /// [`Fatal`]: what ended it, with the exit code.
-pub async fn run(config: Config, options: Options) -> Result<(), Fatal> {
+pub async fn run(config: Config, options: Options, metadata: Metadata) -> Result<(), Fatal> {
     aws::install_tls();
     let stop = CancellationToken::new();
     let signals = shutdown::on_signals(stop.clone());
     tokio::pin!(signals);
     let parts = tokio::select! {
-        parts = build(&config, options, stop.clone()) => parts?,
+        parts = build(&config, options, metadata.0, stop.clone()) => parts?,
         // Told to stop before there was anything to stop.
         () = stop.cancelled() => return Ok(()),
         _ = &mut signals => return Ok(()),
@@ -115,9 +128,12 @@ pub async fn run(config: Config, options: Options) -> Result<(), Fatal> {
 }
 
 /// From the configuration to running parts.
-async fn build(config: &Config, options: Options, stop: CancellationToken) -> Result<Supervisor, Fatal> {
-    let imds = aws::imds::Imds::new(startup::imds(config, options.blackhole_imds))
-        .map_err(|error| Fatal::restartable(error.to_string()))?;
+async fn build(
+    config: &Config,
+    options: Options,
+    imds: aws::imds::Imds,
+    stop: CancellationToken,
+) -> Result<Supervisor, Fatal> {
     startup::cloud_init(config, &imds, startup::CLOUD_INIT_RESULT.as_ref()).await?;
     let mut instance = startup::instance(config, &imds).await?;
     let docker = startup::docker(config, &instance.region).await;

@@ -58,8 +58,8 @@ pub(super) const CLOUD_INIT_RESULT: &str = "/var/lib/cloud/data/result.json";
 /// Refuses to start where cloud-init found no user data although there is some: `ecs.config` was not written then, and the instance
 /// would join the wrong cluster (spec `registration.md` §2).
 pub(super) async fn cloud_init(config: &Config, imds: &Imds, result: &Path) -> Result<(), Fatal> {
-    let written = std::fs::read(result).ok().and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
-    if config.external || written.is_none_or(|written| written["v1"]["datasource"] != "DataSourceNone") {
+    let found_nothing = std::fs::read(result).is_ok_and(|text| found_no_source(&text));
+    if config.external || !found_nothing {
         return Ok(());
     }
     match imds.get("user-data").await {
@@ -69,6 +69,11 @@ pub(super) async fn cloud_init(config: &Config, imds: &Imds, result: &Path) -> R
         ))),
         Ok(_) | Err(_) => Ok(()),
     }
+}
+
+fn found_no_source(result: &[u8]) -> bool {
+    let result: serde_json::Value = serde_json::from_slice(result).unwrap_or_default();
+    result["v1"]["datasource"] == "DataSourceNone"
 }
 
 /// Waits until Auto Scaling wants the instance in service, if the operator asked for that.
@@ -142,11 +147,6 @@ pub(super) async fn instance(config: &Config, imds: &Imds) -> Result<Instance, F
 
 fn region_missing() -> Fatal {
     Fatal::restartable(crate::config::region_missing().to_string())
-}
-
-/// The user data of the instance.
-pub(super) async fn user_data(config: &Config) -> Result<Option<String>, ImdsError> {
-    Imds::new(imds(config, false))?.get("user-data").await
 }
 
 /// Where the metadata service is.
@@ -393,4 +393,21 @@ pub(super) fn policy(config: &Config) -> Result<Policy, Fatal> {
         cleanup_jitter: config.task_cleanup_wait_jitter,
         inventory_every: Span::secs(300),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_instance_whose_user_data_was_not_found_is_refused() {
+        for (result, refused) in [
+            (r#"{"v1": {"datasource": "DataSourceNone", "errors": []}}"#, true),
+            (r#"{"v1": {"datasource": "DataSourceEc2Local"}}"#, false),
+            (r#"{"v1": {}}"#, false),
+            ("no JSON", false),
+        ] {
+            assert_eq!(found_no_source(result.as_bytes()), refused, "{result}");
+        }
+    }
 }
