@@ -4,7 +4,7 @@ use super::backoff;
 use super::desired;
 use super::effect::Effect;
 use super::event::{Event, Outcome, Output, PayloadTask};
-use super::state::{HostState, OperationKind, Owner, Policy, PullBehavior, Retry, State, TaskState};
+use super::state::{HostState, Operation, OperationKind, Owner, Policy, PullBehavior, Retry, State, TaskState};
 use super::{Key, Step, credentials, dependency, inventory, report};
 use crate::model::{Ack, ContainerStatus, Failure, FailureKind, Observation, RunState, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
@@ -248,7 +248,7 @@ fn container_completed(
     task.containers[index].touched = step;
     match operation.kind {
         OperationKind::ResolveDigest | OperationKind::Pull => {
-            image_completed(task, index, operation.kind, outcome, now, policy, host, out);
+            image_completed(task, index, operation, outcome, now, policy, host, out);
         }
         OperationKind::Create | OperationKind::Start | OperationKind::Stop | OperationKind::Inspect => {
             engine_completed(task, index, operation.kind, outcome, now, step);
@@ -274,32 +274,38 @@ fn container_completed(
 fn image_completed(
     task: &mut TaskState,
     index: usize,
-    kind: OperationKind,
+    operation: Operation,
     outcome: Outcome,
     now: Timestamp,
     policy: &Policy,
     host: &mut HostState,
     out: &mut Step,
 ) {
-    let reached = if kind == OperationKind::Pull { ContainerStatus::Pulled } else { ContainerStatus::ManifestPulled };
-    let image = task.spec.containers[index].image.clone();
-    if kind == OperationKind::Pull {
+    let is_pull = operation.kind == OperationKind::Pull;
+    let reached = if is_pull { ContainerStatus::Pulled } else { ContainerStatus::ManifestPulled };
+    // An image that was here and was not asked for is no pull.
+    if is_pull && !matches!(outcome, Outcome::Done(Output::Nothing)) {
+        task.pull_started_at.get_or_insert(operation.since);
         task.pull_stopped_at = Some(now);
     }
-    let container = &mut task.containers[index];
+    let (spec, container) = (&task.spec.containers[index], &mut task.containers[index]);
     match outcome {
         Outcome::Done(Output::Digest(digest)) => container.digest = digest.or(container.digest.take()),
         // Remembered for `once`, which counts only what came from the registry.
         Outcome::Done(Output::Pulled) => {
-            if host.remember_pulled(image) {
+            if host.remember_pulled(spec.image.clone()) {
                 out.changed.insert(Key::Host);
             }
         }
-        Outcome::Done(Output::Nothing | Output::Seen(_) | Output::Inventory(_)) => {}
+        // Compat, but not as far as to tell of a failed pull when the container then runs from the image on this host.
+        Outcome::Done(Output::Nothing | Output::Cached | Output::Seen(_) | Output::Inventory(_)) => {}
         Outcome::Failed(failure) | Outcome::Unknown(failure) => {
             let stops_the_task = match policy.pull {
                 PullBehavior::Always | PullBehavior::Once => true,
-                PullBehavior::Default | PullBehavior::PreferCached => false,
+                // Neither in the registry nor here: no need to pull the others' images (spec `images.md` §4.9).
+                PullBehavior::Default | PullBehavior::PreferCached => {
+                    policy.pull_upfront && spec.essential && failure.kind == FailureKind::ImageMissing
+                }
             };
             if stops_the_task {
                 container.fail(failure.clone());

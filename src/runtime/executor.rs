@@ -2,6 +2,7 @@
 //!
 //! It decides nothing. Each kind of call has a bound on how many run at once; the calls themselves carry their time-outs.
 
+use super::pulls::Pulls;
 use crate::acs;
 use crate::aws::ecr::EcrTokens;
 use crate::aws::roles::RoleStore;
@@ -18,8 +19,6 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 
-/// Pulls at once: more would only share the same line.
-const PULLS: usize = 8;
 /// Other calls to the container engine at once; Docker itself gains nothing beyond this.
 const ENGINE_CALLS: usize = 16;
 /// State changes on their way at once (spec `ecs-api.md` §3).
@@ -52,21 +51,26 @@ pub(super) struct Executor {
     acs: mpsc::Sender<acs::Outgoing>,
     calls: JoinSet<OpId>,
     running: BTreeMap<OpId, AbortHandle>,
-    pulls: Arc<Semaphore>,
+    pulls: Pulls,
     engine_calls: Arc<Semaphore>,
     reports: Arc<Semaphore>,
 }
 
 impl Executor {
     /// Outcomes go to `inbox`; what is said to ACS goes to `acs`.
-    pub(super) fn new(edges: Arc<Edges>, inbox: mpsc::Sender<Event>, acs: mpsc::Sender<acs::Outgoing>) -> Self {
+    pub(super) fn new(
+        edges: Arc<Edges>,
+        pulls: Pulls,
+        inbox: mpsc::Sender<Event>,
+        acs: mpsc::Sender<acs::Outgoing>,
+    ) -> Self {
         Self {
             edges,
             inbox,
             acs,
             calls: JoinSet::new(),
             running: BTreeMap::new(),
-            pulls: Arc::new(Semaphore::new(PULLS)),
+            pulls,
             engine_calls: Arc::new(Semaphore::new(ENGINE_CALLS)),
             reports: Arc::new(Semaphore::new(REPORTS)),
         }
@@ -91,12 +95,11 @@ impl Executor {
     pub(super) fn start(&mut self, effect: Effect) {
         let (edges, pulls, calls) = (self.edges.clone(), self.pulls.clone(), self.engine_calls.clone());
         match effect {
-            Effect::ResolveDigest { op, image } => self.run(op, pulls, "resolve digest", async move {
-                resolve_digest(&edges, &image).await.map(Output::Digest)
-            }),
-            Effect::Pull { op, image } => {
-                self.run(op, pulls, "pull", async move { pull(&edges, &Arc::new(image)).await })
+            // The Docker edge bounds both itself: who waits for another's call takes up nothing.
+            Effect::ResolveDigest { op, image } => {
+                self.run(op, None, "resolve digest", async move { pulls.digest(edges, op, image).await })
             }
+            Effect::Pull { op, image } => self.run(op, None, "pull", async move { pulls.pull(edges, op, image).await }),
             Effect::Create { op, request } => {
                 self.run(op, calls, "create", async move { edges.docker.create(&request).await.map(seen) })
             }
@@ -141,13 +144,16 @@ impl Executor {
     fn run(
         &mut self,
         op: OpId,
-        limit: Arc<Semaphore>,
+        limit: impl Into<Option<Arc<Semaphore>>>,
         what: &'static str,
         call: impl Future<Output = Result<Output, OpError>> + Send + 'static,
     ) {
-        let inbox = self.inbox.clone();
+        let (inbox, limit) = (self.inbox.clone(), limit.into());
         let handle = self.calls.spawn(async move {
-            let _permit = limit.acquire().await; // never closed, so this cannot fail
+            let _permit = match &limit {
+                Some(limit) => limit.acquire().await.ok(), // never closed, so this cannot fail
+                None => None,
+            };
             let result = AssertUnwindSafe(call).catch_unwind().await;
             let outcome = match result {
                 Ok(Ok(output)) => Outcome::Done(output),
@@ -176,29 +182,8 @@ fn maybe_seen(observation: Option<Observation>) -> Output {
     Output::Seen(observation.map(Box::new))
 }
 
-async fn resolve_digest(edges: &Edges, image: &ImageRequest) -> Result<Option<String>, OpError> {
-    if !image.fresh && edges.docker.image_present(&image.image).await?.is_some() {
-        return edges.docker.local_digest(&image.image).await;
-    }
-    let credentials = credentials(edges, image).await?;
-    edges.docker.resolve_manifest(&image.image, &credentials).await
-}
-
-async fn pull(edges: &Arc<Edges>, image: &Arc<ImageRequest>) -> Result<Output, OpError> {
-    if !image.fresh && edges.docker.image_present(&image.image).await?.is_some() {
-        tracing::debug!(image = image.image, "on this host already; not pulled");
-        return Ok(Output::Nothing);
-    }
-    // Asked anew for each attempt: a token may have ended meanwhile.
-    let credentials = || {
-        let (edges, image) = (edges.clone(), image.clone());
-        async move { credentials(&edges, &image).await }
-    };
-    edges.docker.pull(&image.image, image.digest.as_deref(), credentials).await.map(|()| Output::Pulled)
-}
-
 /// The credentials for an image, and a line that says where they come from.
-async fn credentials(edges: &Edges, image: &ImageRequest) -> Result<RegistryCredentials, Failure> {
+pub(super) async fn credentials(edges: &Edges, image: &ImageRequest) -> Result<RegistryCredentials, Failure> {
     match &image.auth {
         RegistryAuth::Engine => {
             let (credentials, entry) = edges.auth.select(&image.image);

@@ -9,6 +9,7 @@ mod core_loop;
 mod diagnostics;
 mod executor;
 pub mod logging;
+mod pulls;
 mod shutdown;
 mod startup;
 mod supervisor;
@@ -24,6 +25,7 @@ use crate::{acs, aws, docker};
 use clock::Clock;
 use core_loop::CoreLoop;
 use executor::{Edges, Executor};
+use pulls::Pulls;
 use std::sync::Arc;
 use supervisor::{Policy, Supervisor};
 use tokio::sync::{mpsc, watch};
@@ -108,6 +110,7 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
     let (inbox, events) = mpsc::channel::<Event>(INBOX);
     let (to_acs, from_core) = mpsc::channel::<acs::Outgoing>(OUTBOX);
     let clock = Arc::new(Clock::started(sd_notify::watchdog_enabled()));
+    let pulls = Pulls::new(clock.clone());
     // What was saved is shown from the first answer on, not only after the core loop's first step.
     let (view, readers) = watch::channel(Arc::new(engine::view(&state, clock.now())));
 
@@ -117,7 +120,7 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
         state,
         store,
         view,
-        executor: Executor::new(edges.clone(), inbox.clone(), to_acs),
+        executor: Executor::new(edges.clone(), pulls.clone(), inbox.clone(), to_acs),
         clock,
     };
     let control = control_plane::ControlPlane {
@@ -135,7 +138,7 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
         container_instance_arn: Some(identity.container_instance_arn.clone()),
         version_text: crate::version::text(),
     };
-    Ok(supervise(core, control, from_core, edges, inbox, shown, readers, stop))
+    Ok(supervise(core, control, from_core, edges, inbox, shown, readers, pulls, stop))
 }
 
 /// The operator's registry credentials; what is wrong with them is said once: here, or before by `config` when one half is missing
@@ -160,6 +163,7 @@ fn supervise(
     inbox: mpsc::Sender<Event>,
     shown: introspection::Identity,
     readers: watch::Receiver<Arc<View>>,
+    pulls: Pulls,
     stop: CancellationToken,
 ) -> Supervisor {
     let mut supervisor = Supervisor::default();
@@ -181,13 +185,16 @@ fn supervise(
     supervisor.part("docker events", Policy::Restart, move || {
         watch_docker(edges.clone(), inbox.clone(), stop_events.clone())
     });
-    let (seen, stop_diagnostics) = (readers.clone(), stop.clone());
-    supervisor
-        .part("diagnostics", Policy::Restart, move || diagnostics::on_signal(seen.clone(), stop_diagnostics.clone()));
+    let (seen, progress, stop_diagnostics) = (readers.clone(), pulls.clone(), stop.clone());
+    supervisor.part("diagnostics", Policy::Restart, move || {
+        diagnostics::on_signal(seen.clone(), progress.clone(), stop_diagnostics.clone())
+    });
+    let lookup: introspection::PullLookup = Arc::new(move |op| pulls.progress(op));
     supervisor.part("introspection", Policy::Restart, move || {
-        let (shown, readers, stop) = (shown.clone(), readers.clone(), stop.clone());
+        let router = introspection::router(shown.clone(), readers.clone(), lookup.clone());
+        let stop = stop.clone();
         async move {
-            introspection::run(introspection::router(shown, readers), stop).await;
+            introspection::run(router, stop).await;
             Ok(())
         }
     });
