@@ -12,6 +12,7 @@ mod support {
     pub(crate) mod docker_proxy;
     pub(crate) mod http_proxy;
     pub(crate) mod registry;
+    pub(crate) mod registry_front;
     pub(crate) mod wait;
 }
 mod difference;
@@ -26,6 +27,7 @@ mod footprint;
 mod golden;
 mod golden_docker;
 mod kill;
+mod pulls;
 mod registration;
 mod registries;
 mod start_stop;
