@@ -15,7 +15,7 @@ use ecs_agent::local::{Options, Server, Source, TaskStatus};
 use serde_json::{Value, json};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use support::docker::{Cluster, TempDir, available, unique};
+use support::docker::{Cluster, TempDir, available, one_agent, unique};
 use support::registry::Registry;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ecs-agent");
@@ -62,9 +62,7 @@ async fn main() {
     }
     ecs_agent::aws::install_tls();
     // One agent at a time on a host, as in the tests: port 51678 is its own.
-    let path = std::env::temp_dir().join("ecs-agent-test.lock");
-    let one_agent = std::fs::File::options().create(true).truncate(false).write(true).open(path).expect("a lock file");
-    one_agent.lock().expect("the lock");
+    let _one_agent = one_agent();
     let size = std::fs::metadata(BINARY).expect("the binary is there").len();
     println!("binary size              {:>8.2} MB", size as f64 / 1e6);
     start_up().await;

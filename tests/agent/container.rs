@@ -79,7 +79,7 @@ impl Drop for Container {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_container_form_runs_private_images_and_survives_kill_9() {
+async fn the_container_form_on_the_hosts_network_runs_private_images_and_survives_kill_9() {
     let plan = Plan { users: &[("me", PASSWORD)], ..Plan::default() };
     let Some(rig) = Rig::without_agent("container", plan).await else { return };
     let container = Container::build();

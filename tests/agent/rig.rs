@@ -1,6 +1,6 @@
 //! An agent with everything around it: control plane, registry, cluster label, data directory. All of it goes with the rig.
 
-use super::support::docker::{Cluster, TempDir, available};
+use super::support::docker::{Cluster, TempDir, available, one_agent};
 use super::support::registry::Registry;
 use ecs_agent::local::{Options, Server, Source, Task, TaskStatus};
 use serde_json::{Value, json};
@@ -8,14 +8,6 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
-
-/// An agent owns its introspection port, so there is one at a time on a host: the lock is held by a file.
-fn one_agent() -> File {
-    let path = std::env::temp_dir().join("ecs-agent-test.lock");
-    let file = File::options().create(true).truncate(false).write(true).open(path).unwrap();
-    file.lock().unwrap();
-    file
-}
 
 /// Long enough for a loaded machine; a wait that succeeds ends at once.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);

@@ -24,7 +24,7 @@ fn runtime_id(rig: &Rig, arn: &str, name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ports_are_published_reported_and_reachable_and_links_resolve() {
+async fn ports_are_published_on_the_hosts_network_reported_and_reachable_and_links_resolve() {
     let Some(rig) = Rig::start("ports", Plan::default()).await else { return };
     let image = rig.image();
     let free = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();

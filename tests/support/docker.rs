@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -32,6 +33,15 @@ pub(crate) fn available(test: &str) -> bool {
 pub(crate) fn unique(prefix: &str) -> String {
     let id = uuid::Uuid::new_v4().simple().to_string();
     format!("{prefix}-{}", &id[..12])
+}
+
+/// An agent owns its introspection port, so there is one at a time in a network namespace: held until the file is dropped.
+pub(crate) fn one_agent() -> std::fs::File {
+    let namespace = std::fs::metadata("/proc/self/ns/net").map_or(0, |namespace| namespace.ino());
+    let path = std::env::temp_dir().join(format!("ecs-agent-test-{namespace}.lock"));
+    let file = std::fs::File::options().create(true).truncate(false).write(true).open(path).expect("a lock file");
+    file.lock().expect("the lock");
+    file
 }
 
 /// Runs the docker command line and returns what it printed; panics when it fails.

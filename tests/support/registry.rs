@@ -4,7 +4,6 @@
 
 use super::docker::{Image, TempDir, unique};
 use base64::Engine as _;
-use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,7 @@ impl Registry {
     /// Starts a registry that lets these users in, or anybody if there are none.
     pub(crate) fn start(users: &[(&str, &str)]) -> Self {
         let directory = TempDir::new("ecs-test-registry");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let port = free_port();
         let host = format!("127.0.0.1:{port}");
         let path = directory.path().display();
         let mut config = format!(
@@ -35,7 +34,7 @@ impl Registry {
         }
         let file = directory.path().join("config.yml");
         std::fs::write(&file, config).expect("the configuration is written");
-        let child = Command::new("docker-registry")
+        let child = beside_docker("docker-registry")
             .arg("serve")
             .arg(&file)
             .stdout(Stdio::null())
@@ -43,10 +42,11 @@ impl Registry {
             .spawn()
             .expect("docker-registry is installed");
         let user = users.first().map(|(user, password)| ((*user).to_owned(), (*password).to_owned()));
-        let registry = Self { host, child, directory, user };
+        let mut registry = Self { host, child, directory, user };
         let started = Instant::now();
-        while TcpStream::connect(&registry.host).is_err() {
+        while !listeners(registry.child.id()).contains(&port) {
             assert!(started.elapsed() < Duration::from_secs(20), "the registry does not listen");
+            assert!(registry.child.try_wait().is_ok_and(|ended| ended.is_none()), "the registry ended by itself");
             std::thread::sleep(Duration::from_millis(20));
         }
         registry
@@ -84,6 +84,44 @@ impl Registry {
         let output = output.expect("docker push runs");
         assert!(output.status.success(), "docker push: {}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+/// The network namespace Docker lives in, when the test runs in one of its own (`tests/run` sees to that).
+fn dockers_network() -> Option<String> {
+    std::env::var("ECS_TEST_DOCKER_NETWORK").ok().filter(|path| !path.is_empty())
+}
+
+/// A command that listens where Docker can reach it on the loopback address.
+fn beside_docker(program: &str) -> Command {
+    match dockers_network() {
+        Some(namespace) => {
+            let mut command = Command::new("nsenter");
+            command.arg(format!("--net={namespace}")).arg(program);
+            command
+        }
+        None => Command::new(program),
+    }
+}
+
+/// A port that is free on Docker's loopback address. Below the range the kernel gives out by itself, so that nobody gets it
+/// by chance in the meantime.
+fn free_port() -> u16 {
+    let process = dockers_network().and_then(|path| path.split('/').nth(2).and_then(|process| process.parse().ok()));
+    let taken = listeners(process.unwrap_or_else(std::process::id));
+    let random = || 20_000 + u16::try_from(uuid::Uuid::new_v4().as_u128() % 10_000).expect("below 10,000");
+    std::iter::repeat_with(random).find(|port| !taken.contains(port)).expect("some port is free")
+}
+
+/// Ports on which something listens in the network namespace of a process.
+fn listeners(process: u32) -> Vec<u16> {
+    const LISTEN: &str = "0A";
+    let tables = ["tcp", "tcp6"].map(|table| std::fs::read_to_string(format!("/proc/{process}/net/{table}")));
+    let lines = tables.iter().flatten().flat_map(|table| table.lines().skip(1));
+    let fields = lines.map(|line| line.split_whitespace().collect::<Vec<_>>());
+    fields
+        .filter(|fields| fields.get(3) == Some(&LISTEN))
+        .filter_map(|fields| u16::from_str_radix(fields.get(1)?.rsplit(':').next()?, 16).ok())
+        .collect()
 }
 
 /// base64 of `user:password`.
