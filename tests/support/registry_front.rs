@@ -1,4 +1,4 @@
-//! A front before a registry that refuses, hangs, cuts or slows chosen requests, and counts them all.
+//! A front before a registry that refuses, hangs, cuts or slows chosen requests.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -35,8 +35,8 @@ struct Rule {
 #[derive(Debug, Default)]
 struct Shared {
     rules: Mutex<Vec<Rule>>,
-    seen: Mutex<Vec<String>>,
-    released: watch::Sender<bool>,
+    /// How often hanging requests were told to go on.
+    releases: watch::Sender<u64>,
 }
 
 /// The front; ends with all its connections when dropped.
@@ -67,25 +67,18 @@ impl RegistryFront {
     /// The next `times` requests whose first line contains all these parts get into that trouble.
     pub(crate) fn trouble(&self, parts: &[&str], times: usize, trouble: Trouble) {
         let parts = parts.iter().map(|part| (*part).to_owned()).collect();
-        self.shared.released.send_replace(false);
         self.shared.rules.lock().expect("not poisoned").push(Rule { parts, trouble, left: times });
+    }
+
+    /// The requests that hang now go on; the next ones hang as before.
+    pub(crate) fn release(&self) {
+        self.shared.releases.send_modify(|releases| *releases += 1);
     }
 
     /// All is well from now on: rules are forgotten, hanging requests go on.
     pub(crate) fn relent(&self) {
         self.shared.rules.lock().expect("not poisoned").clear();
-        self.shared.released.send_replace(true);
-    }
-
-    /// How many requests had all these parts in their first line.
-    pub(crate) fn count(&self, parts: &[&str]) -> usize {
-        let seen = self.shared.seen.lock().expect("not poisoned");
-        seen.iter().filter(|line| parts.iter().all(|part| line.contains(part))).count()
-    }
-
-    /// First lines of all requests since the last time.
-    pub(crate) fn forget(&self) -> Vec<String> {
-        std::mem::take(&mut self.shared.seen.lock().expect("not poisoned"))
+        self.release();
     }
 }
 
@@ -105,13 +98,13 @@ async fn accept(listener: TcpListener, registry: String, shared: Arc<Shared>) {
 async fn serve(mut client: TcpStream, registry: &str, shared: &Shared) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.windows(4).any(|four| four == b"\r\n\r\n") {
-        if client.read_buf(&mut head).await? == 0 {
+        // Docker tries TLS first, and waits long for an answer to it.
+        if client.read_buf(&mut head).await? == 0 || head.starts_with(&[0x16]) {
             return Ok(());
         }
     }
     let text = String::from_utf8_lossy(&head).into_owned();
     let line = text.lines().next().unwrap_or_default().to_owned();
-    shared.seen.lock().expect("not poisoned").push(line.clone());
     let trouble = hit(&mut shared.rules.lock().expect("not poisoned"), &line);
     match &trouble {
         Some(Trouble::Refuse(status, code, message)) => {
@@ -120,8 +113,8 @@ async fn serve(mut client: TcpStream, registry: &str, shared: &Shared) -> std::i
         }
         Some(Trouble::Garbage(body)) => return answer(client, "200 OK", body).await,
         Some(Trouble::Hang) => {
-            let mut released = shared.released.subscribe();
-            let _ = released.wait_for(|released| *released).await;
+            let mut releases = shared.releases.subscribe();
+            let _ = releases.changed().await;
         }
         Some(Trouble::Cut(_) | Trouble::Slow(..)) | None => {}
     }
