@@ -536,6 +536,19 @@ mod tests {
     }
 
     #[test]
+    fn a_reference_by_digest_needs_no_look_up_and_its_digest_is_known() {
+        let mut state = state(Policy::default());
+        let effect = only(step(&mut state, NOW, run(spec("task", vec![container("a", &[])]))));
+        assert!(
+            matches!(&effect, Effect::Pull { image, .. } if image.digest.as_deref() == Some("sha256:1")),
+            "{effect:?}"
+        );
+        let task = &state.tasks[&"task".into()];
+        assert_eq!((task.known, task.sent), (TaskStatus::ManifestPulled, TaskStatus::None), "no news for ECS");
+        assert_eq!(task.containers[0].digest.as_deref(), Some("sha256:1"));
+    }
+
+    #[test]
     fn pull_times_are_those_of_pulls() {
         let later = NOW + Span::secs(5);
         let table = [

@@ -96,8 +96,10 @@ fn when_ready(
 }
 
 fn resolve_digest(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
-    // A reference by digest needs no look-up, and its digest is not news for ECS.
-    if task.spec.containers[index].image.contains('@') {
+    // A reference by digest needs no look-up. Its digest is reported with the rest, but is no news by itself.
+    if let Some((_, digest)) = task.spec.containers[index].image.split_once('@') {
+        let digest = digest.to_owned();
+        task.containers[index].digest.get_or_insert(digest);
         task.containers[index].raise(ContainerStatus::ManifestPulled, planning.now);
         return true;
     }

@@ -95,9 +95,10 @@ async fn a_pull_by_tag_needs_no_credentials_where_the_registry_wants_none() {
     pull(&edge, &image, None, &RegistryCredentials::default()).await.unwrap();
     let _clean = Image { reference: image.clone() };
     let digest = edge.local_digest(&image).await.unwrap().unwrap();
-    // The name may be lost while the image is still there: then it need not be pulled to be found again.
+    // The image may be there without the name: then it serves, too.
     assert!(edge.serves_unpulled(&image, None).await.unwrap());
-    docker(&["rmi", "--no-prune", &format!("{image}:latest")]);
+    Image::remove_locally(&image);
+    docker(&["pull", "-q", &format!("{image}@{digest}")]);
     assert!(!edge.serves_unpulled(&image, None).await.unwrap(), "not under its name");
     let strange = format!("sha256:{}", "0".repeat(64));
     assert!(!edge.serves_unpulled(&image, Some(&strange)).await.unwrap(), "that one never was here");
