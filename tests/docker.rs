@@ -13,6 +13,7 @@ mod docker_edge {
     pub(crate) mod containers;
     pub(crate) mod faults;
     pub(crate) mod images;
+    pub(crate) mod pulls;
 }
 
 use ecs_agent::docker::{Docker, Settings};

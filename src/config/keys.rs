@@ -288,7 +288,7 @@ pub const KEYS: &[Key] = &[
     key("ECS_IMAGE_PULL_TIMEOUT", Duration(Any), "2h", Timeouts, "Limit of a whole pull.").json("ImagePullTimeout"),
 
     key("ECS_IMAGE_PULL_BEHAVIOR", Choice(&["default", "always", "once", "prefer-cached"]), "default", Images, "When an image is pulled, and whether a failed pull may use the local one.").json("ImagePullBehavior"),
-    key("ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT", Switch, "false", Images, "Pull before dependencies are met.").json("DependentContainersPullUpfront").later(),
+    key("ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT", Switch, "false", Images, "Pull images before the containers they wait for have started; a failed pull then looks for the image on this host at once.").json("DependentContainersPullUpfront"),
     key("ECS_DISABLE_IMAGE_CLEANUP", Switch, "false", Images, "Never delete images.").json("ImageCleanupDisabled").later(),
     key("ECS_IMAGE_CLEANUP_INTERVAL", Duration(DefaultBelow(10 * MINUTE)), "30m", Images, "Time between image clean-ups.").json("ImageCleanupInterval").later(),
     key("ECS_IMAGE_MINIMUM_CLEANUP_AGE", Duration(Any), "1h", Images, "Age before an image may be deleted.").json("MinimumImageDeletionAge").later(),

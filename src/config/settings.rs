@@ -177,6 +177,9 @@ pub struct Config {
     /// When an image is pulled.
     #[serde(rename = "ecs_image_pull_behavior")]
     pub image_pull_behavior: ImagePullBehavior,
+    /// Pull images of containers that still wait for others.
+    #[serde(rename = "ecs_pull_dependent_containers_upfront")]
+    pub pull_upfront: bool,
     /// Do not offer container health checks to ECS.
     #[serde(rename = "ecs_disable_docker_health_check")]
     pub docker_health_check_disabled: bool,

@@ -16,9 +16,7 @@ pub(super) struct Backoff {
 impl Backoff {
     /// The delay after failed attempt number `attempt`, counted from 0.
     pub(super) fn delay(&self, attempt: u32) -> Duration {
-        // The only random bits at hand without another dependency.
-        let bits = uuid::Uuid::new_v4().as_u64_pair().1 & 0xffff_ffff;
-        self.delay_with(attempt, bits as f64 / f64::from(u32::MAX))
+        self.delay_with(attempt, random())
     }
 
     fn delay_with(&self, attempt: u32, random: f64) -> Duration {
@@ -26,6 +24,18 @@ impl Backoff {
         let grown = self.first.as_secs_f64() * self.factor.powi(attempt.min(1000) as i32);
         Duration::from_secs_f64(grown.min(cap) * (1.0 + 0.2 * random))
     }
+}
+
+/// That long, or up to 20 % longer.
+pub(super) fn spread(pause: Duration) -> Duration {
+    pause.mul_f64(1.0 + 0.2 * random())
+}
+
+/// From 0 to 1.
+fn random() -> f64 {
+    // The only random bits at hand without another dependency.
+    let bits = uuid::Uuid::new_v4().as_u64_pair().1 & 0xffff_ffff;
+    bits as f64 / f64::from(u32::MAX)
 }
 
 #[cfg(test)]

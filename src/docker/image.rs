@@ -6,12 +6,17 @@
 use super::Docker;
 use super::backoff::Backoff;
 use super::error::{DockerError, timed_out};
+use super::limit::{Patience, is_limit};
+use super::progress::wall;
+use super::pull::{PullJob, attempt_begins, attempt_failed, wait_for_limit, without_ecr_urls};
 use super::reference::Reference;
 use super::version::DISTRIBUTION;
+use crate::model::waiting::PullPhase;
 use crate::model::{Failure, OpError, RegistryCredentials};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use serde_json::{Value, json};
+use std::future::Future;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -64,45 +69,73 @@ impl Docker {
     }
 
     /// Asks the registry which digest a reference stands for. `None`: the daemon is too old to tell, or the registry has only a
-    /// v1 manifest, whose digest cannot be pulled by.
-    pub async fn resolve_manifest(
-        &self,
-        image: &str,
-        credentials: &RegistryCredentials,
-    ) -> Result<Option<String>, OpError> {
-        let Some(reference) = Reference::parse(image) else { return Err(invalid_reference(MANIFEST_ERROR)) };
+    /// v1 manifest, whose digest cannot be pulled by. The digest a job may name already is not looked at. `credentials` is asked
+    /// once, and again after each wait for the registry's limit.
+    pub async fn resolve_manifest<C, F>(&self, job: &PullJob<'_>, credentials: C) -> Result<Option<String>, OpError>
+    where
+        C: Fn() -> F,
+        F: Future<Output = Result<RegistryCredentials, Failure>>,
+    {
+        let Some(reference) = Reference::parse(job.image) else { return Err(invalid_reference(MANIFEST_ERROR)) };
         if let Some(digest) = reference.digest {
             return Ok(Some(digest.to_owned()));
         }
         if self.versions.looks < DISTRIBUTION {
             return Ok(None);
         }
-        let auth = registry_auth(credentials);
-        let started = Instant::now();
-        let limit = Duration::from(self.settings.manifest_timeout);
-        match tokio::time::timeout(limit, self.ask_registry(&reference, &auth, limit)).await {
-            Ok(Ok(answer)) => Ok(digest_of(&answer)),
-            Ok(Err(error)) => {
-                let failure = error.failure(MANIFEST_ERROR, "MANIFEST_PULLED");
-                let message = super::pull::without_ecr_urls(&failure.message, image);
-                Err(OpError::Failed(Failure { message, ..failure }))
+        let ceiling = Instant::now() + Duration::from(self.settings.pull_timeout);
+        let mut patience = Patience::new(job.waits_for_limits.then_some(ceiling));
+        loop {
+            let auth = registry_auth(&credentials().await?);
+            let failure = match self.ask_in_time(&reference, &auth, job).await {
+                Ok(answer) => return Ok(digest_of(&answer)),
+                Err(failure) => failure,
+            };
+            match patience.wait(&failure.message, Instant::now(), wall()) {
+                Some(wait) => wait_for_limit(job.image, job.progress, &failure, wait).await,
+                None => return Err(OpError::Failed(failure)),
             }
-            Err(_) => Err(OpError::Failed(timed_out("MANIFEST_PULLED", started.elapsed()))),
         }
     }
 
-    async fn ask_registry(&self, reference: &Reference<'_>, auth: &str, limit: Duration) -> Result<Value, DockerError> {
-        let name = reference.to_pull();
+    /// All attempts, within the limit of the look-up. A limit of the registry that is to be waited for ends them.
+    async fn ask_in_time(&self, reference: &Reference<'_>, auth: &str, job: &PullJob<'_>) -> Result<Value, Failure> {
+        let _turn = self.lookups.acquire().await; // never closed, so this cannot fail
+        let limit = Duration::from(self.settings.manifest_timeout);
+        let started = Instant::now();
+        match tokio::time::timeout(limit, self.ask_registry(reference, auth, job)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                let failure = error.failure(MANIFEST_ERROR, "MANIFEST_PULLED");
+                let message = without_ecr_urls(&failure.message, job.image);
+                Err(Failure { message, ..failure })
+            }
+            Err(_) => Err(timed_out("MANIFEST_PULLED", started.elapsed())),
+        }
+    }
+
+    async fn ask_registry(
+        &self,
+        reference: &Reference<'_>,
+        auth: &str,
+        job: &PullJob<'_>,
+    ) -> Result<Value, DockerError> {
+        let (name, limit) = (reference.to_pull(), Duration::from(self.settings.manifest_timeout));
         let mut attempt = 0;
         loop {
-            match self.reader.get_with(&["distribution", &name, "json"], &[], Some(auth), limit).await {
+            attempt_begins(job.progress, MANIFEST_ATTEMPTS);
+            let error = match self.reader.get_with(&["distribution", &name, "json"], &[], Some(auth), limit).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) if attempt + 1 == MANIFEST_ATTEMPTS => return Err(error),
-                Err(error) => {
-                    tracing::debug!(image = name, %error, attempt, "the registry gave no manifest; trying again")
-                }
+                Err(error) => error,
+            };
+            let text = error.to_string();
+            if attempt + 1 == MANIFEST_ATTEMPTS || (job.waits_for_limits && is_limit(&text)) {
+                return Err(error);
             }
-            sleep(MANIFEST_BACKOFF.delay(attempt)).await;
+            let pause = MANIFEST_BACKOFF.delay(attempt);
+            tracing::debug!(image = name, %error, attempt, "the registry gave no manifest; trying again");
+            attempt_failed(job.progress, PullPhase::Pausing, &without_ecr_urls(&text, job.image), pause);
+            sleep(pause).await;
             attempt += 1;
         }
     }

@@ -15,6 +15,7 @@ mod credential_helper;
 pub mod error;
 pub mod events;
 mod image;
+mod limit;
 mod merge;
 mod mirror;
 mod observe;
@@ -30,6 +31,7 @@ pub use error::DockerError;
 pub use events::Notice;
 pub use image::ImageFacts;
 pub use mirror::{Mirrors, registry_of};
+pub use pull::PullJob;
 
 use crate::model::Span;
 use error::within;
@@ -37,12 +39,19 @@ use ports::DynamicPorts;
 use read::{Endpoint, Reader};
 use std::ops::RangeInclusive;
 use std::time::Duration;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use version::Versions;
 
 /// bollard's own limit covers the head of an answer only and is one for all calls. Ours are tighter; this one never strikes.
 const BOLLARD_LIMIT: Duration = Duration::from_secs(24 * 3600);
 const VERSION_LIMIT: Duration = Duration::from_secs(10);
 const PING_LIMIT: Duration = Duration::from_secs(5);
+/// Pulls at once. The reference has no bound. The daemon fetches 3 layers at a time whatever is asked of it, so more pulls do not
+/// make it faster; but most pulls only find that all layers are there, and shall not stand in line behind the few large ones.
+const PULLS: usize = 8;
+/// Look-ups of digests at once: one small request to a registry each.
+const LOOKUPS: usize = 16;
 
 /// What this edge needs to know. Limits are whole-operation limits (spec `docker-mapping.md` §10, `images.md` §1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +84,10 @@ pub struct Docker {
     settings: Settings,
     ports: DynamicPorts,
     versions: Versions,
+    pulls: Semaphore,
+    lookups: Semaphore,
+    /// When any pull made progress last.
+    moved: watch::Sender<Instant>,
 }
 
 impl Docker {
@@ -86,7 +99,16 @@ impl Docker {
         let api = writer(&endpoint, &versions.changes.to_string())?;
         let reader = reader.at_version(&versions.looks.to_string());
         let ports = DynamicPorts::new(settings.dynamic_ports.clone());
-        Ok(Self { api, reader, settings, ports, versions })
+        Ok(Self {
+            api,
+            reader,
+            settings,
+            ports,
+            versions,
+            pulls: Semaphore::new(PULLS),
+            lookups: Semaphore::new(LOOKUPS),
+            moved: watch::Sender::new(Instant::now()),
+        })
     }
 
     /// The API versions to advertise to ECS, ascending, e.g. `1.17`.

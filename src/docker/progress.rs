@@ -1,62 +1,106 @@
-//! How far a pull has come, from the daemon's progress lines: one log line now and then, so that a slow pull is seen to move.
+//! How far a pull has come, from the daemon's progress lines: for whoever looks, and one log line now and then.
+//!
+//! Owns the counting of layers. Invariant: what was counted of one attempt does not show in the next.
 
+use crate::model::Timestamp;
+use crate::model::waiting::{PullPhase, PullProgress};
 use bollard::models::CreateImageInfo;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
 
 /// Between two log lines of one pull.
 const EVERY: Duration = Duration::from_secs(15);
 /// Layers counted; an image has at most 127.
 const MOST_LAYERS: usize = 256;
 
-/// The layers of one pull.
+/// Time since the Unix epoch.
+pub(super) fn wall() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The moment for [`PullProgress`].
+pub(super) fn now() -> Timestamp {
+    Timestamp(wall().as_millis() as u64)
+}
+
+/// The layers of one attempt.
 #[derive(Debug)]
-pub(super) struct Progress {
-    layers: BTreeMap<String, Layer>,
+pub(super) struct Layers<'a> {
+    seen: BTreeMap<String, Layer>,
     said: Instant,
+    shown: &'a watch::Sender<PullProgress>,
 }
 
 #[derive(Debug, Default)]
 struct Layer {
     current: u64,
     total: u64,
-    is_done: bool,
+    stage: Stage,
 }
 
-impl Progress {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { layers: BTreeMap::new(), said: now }
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    /// The daemon fetches others first.
+    #[default]
+    Waiting,
+    Moving,
+    /// Fetched; those below it come first.
+    Fetched,
+    Done,
+}
+
+impl<'a> Layers<'a> {
+    /// Counts anew; `shown` is told.
+    pub(super) fn new(shown: &'a watch::Sender<PullProgress>, now: Instant) -> Self {
+        Self { seen: BTreeMap::new(), said: now, shown }
     }
 
     /// Takes one line in; says how far the pull is if it is time to.
     pub(super) fn note(&mut self, line: &CreateImageInfo, now: Instant) -> Option<String> {
         let (Some(id), Some(status)) = (&line.id, &line.status) else { return None };
-        if self.layers.len() < MOST_LAYERS || self.layers.contains_key(id) {
-            let layer = self.layers.entry(id.clone()).or_default();
-            layer.is_done = status == "Pull complete" || status == "Already exists";
+        if self.seen.len() < MOST_LAYERS || self.seen.contains_key(id) {
+            let layer = self.seen.entry(id.clone()).or_default();
+            layer.stage = match status.as_str() {
+                "Pull complete" | "Already exists" => Stage::Done,
+                "Waiting" => Stage::Waiting,
+                "Download complete" => Stage::Fetched,
+                _ => Stage::Moving,
+            };
             // Extraction counts from zero again; only what is fetched from the registry is told.
             if let Some(detail) = line.progress_detail.as_ref().filter(|_| status == "Downloading") {
                 layer.current = detail.current.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
                 layer.total = detail.total.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
+            } else if matches!(layer.stage, Stage::Done | Stage::Fetched) {
+                layer.current = layer.total;
             }
         }
+        self.show();
         if now.duration_since(self.said) < EVERY {
             return None;
         }
         self.said = now;
-        let (mut current, mut total) = (0, 0);
-        for layer in self.layers.values() {
-            current += layer.current;
-            total += layer.total;
-        }
-        let done = self.layers.values().filter(|layer| layer.is_done).count();
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        Some(format!(
-            "{done} of {} layers, {:.1} of {:.1} MiB fetched, now: {status}",
-            self.layers.len(),
-            mib(current),
-            mib(total)
-        ))
+        Some(format!("{}, now: {status}", self.shown.borrow().describe(self::now())))
+    }
+
+    /// Everything that is not there yet waits for the daemon to fetch something else: silence is to be expected.
+    pub(super) fn all_wait(&self) -> bool {
+        let any = self.seen.values().any(|layer| layer.stage == Stage::Waiting);
+        any && self.seen.values().all(|layer| layer.stage != Stage::Moving)
+    }
+
+    fn show(&self) {
+        let count = |stage: Option<Stage>| {
+            let counted = self.seen.values().filter(|layer| stage.is_none_or(|stage| layer.stage == stage)).count();
+            u32::try_from(counted).unwrap_or(u32::MAX)
+        };
+        let sum = |of: fn(&Layer) -> u64| self.seen.values().map(of).fold(0, u64::saturating_add);
+        self.shown.send_modify(|shown| {
+            shown.phase = PullPhase::Fetching;
+            (shown.layers, shown.layers_done) = (count(None), count(Some(Stage::Done)));
+            (shown.bytes, shown.bytes_total) = (sum(|layer| layer.current), sum(|layer| layer.total));
+            shown.moved = Some(now());
+        });
     }
 }
 
@@ -78,19 +122,59 @@ mod tests {
     #[test]
     fn a_slow_pull_is_told_of_and_a_quick_one_is_not() {
         let start = Instant::now();
-        let mut progress = Progress::new(start);
+        let shown = watch::Sender::new(PullProgress { since: now(), ..PullProgress::default() });
+        let mut layers = Layers::new(&shown, start);
         let mib = 1 << 20;
-        assert_eq!(progress.note(&line("a", "Already exists", None), start), None);
-        assert_eq!(progress.note(&line("b", "Downloading", Some((3 * mib, 8 * mib))), start), None);
+        assert_eq!(layers.note(&line("a", "Already exists", None), start), None);
+        assert_eq!(layers.note(&line("b", "Downloading", Some((3 * mib, 8 * mib))), start), None);
         let later = start + EVERY;
         assert_eq!(
-            progress.note(&line("b", "Downloading", Some((4 * mib, 8 * mib))), later).as_deref(),
-            Some("1 of 2 layers, 4.0 of 8.0 MiB fetched, now: Downloading")
+            layers.note(&line("b", "Downloading", Some((4 * mib, 8 * mib))), later).as_deref(),
+            Some("fetching for 0 s, 1 of 2 layers, 4.0 of 8.0 MiB fetched, now: Downloading")
         );
-        assert_eq!(progress.note(&line("b", "Extracting", Some((1, 2))), later), None, "just said");
-        assert_eq!(
-            progress.note(&line("b", "Pull complete", None), later + EVERY).as_deref(),
-            Some("2 of 2 layers, 4.0 of 8.0 MiB fetched, now: Pull complete")
-        );
+        assert_eq!(shown.borrow().percent(), Some(50));
+        assert_eq!(layers.note(&line("b", "Extracting", Some((1, 2))), later), None, "just said");
+        let text = layers.note(&line("b", "Pull complete", None), later + EVERY);
+        let wanted = "fetching for 0 s, 2 of 2 layers, 8.0 of 8.0 MiB fetched, now: Pull complete";
+        assert_eq!(text.as_deref(), Some(wanted));
+        assert_eq!((shown.borrow().layers_done, shown.borrow().percent()), (2, Some(100)));
+        let mut next = Layers::new(&shown, start);
+        next.note(&line("b", "Pulling fs layer", None), start);
+        assert_eq!((shown.borrow().layers, shown.borrow().bytes), (1, 0), "counted anew");
+    }
+
+    #[test]
+    fn lines_without_a_layer_and_lines_without_end_are_survived() {
+        let start = Instant::now();
+        let shown = watch::Sender::new(PullProgress::default());
+        let mut layers = Layers::new(&shown, start);
+        let odd = CreateImageInfo { status: Some("Digest: sha256:1".into()), ..CreateImageInfo::default() };
+        assert_eq!(layers.note(&odd, start + EVERY), None);
+        for id in 0..2000 {
+            layers.note(&line(&id.to_string(), "Downloading", Some((-1, -1))), start);
+        }
+        assert_eq!(layers.seen.len(), MOST_LAYERS);
+    }
+
+    #[test]
+    fn silence_is_expected_while_the_daemon_fetches_something_else() {
+        let start = Instant::now();
+        let shown = watch::Sender::new(PullProgress::default());
+        let mut layers = Layers::new(&shown, start);
+        assert!(!layers.all_wait(), "nothing is known yet");
+        let steps = [
+            (line("a", "Already exists", None), false),
+            (line("b", "Pulling fs layer", None), false),
+            (line("b", "Waiting", None), true),
+            (line("c", "Downloading", Some((1, 2))), false),
+            (line("c", "Download complete", None), true),
+            (line("c", "Extracting", Some((1, 2))), false),
+            (line("c", "Pull complete", None), true),
+            (line("b", "Pull complete", None), false),
+        ];
+        for (line, waits) in steps {
+            layers.note(&line, start);
+            assert_eq!(layers.all_wait(), waits, "{line:?}");
+        }
     }
 }

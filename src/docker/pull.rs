@@ -7,16 +7,19 @@ use super::Docker;
 use super::backoff::Backoff;
 use super::error::{DockerError, timed_out, within};
 use super::image::invalid_reference;
-use super::progress::Progress;
+use super::limit::{Patience, Wait};
+use super::progress::{Layers, now, wall};
 use super::reference::Reference;
-use crate::model::{Failure, OpError, RegistryCredentials};
+use crate::model::waiting::{PullPhase, PullProgress};
+use crate::model::{Failure, OpError, RegistryCredentials, Span};
 use bollard::auth::DockerCredentials;
 use bollard::query_parameters::{CreateImageOptions, TagImageOptions};
 use futures_util::StreamExt;
 use std::future::Future;
 use std::pin::pin;
-use std::time::{Duration, Instant};
-use tokio::time::{sleep, timeout};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
 
 const PULL_ERROR: &str = "CannotPullContainerError";
 const PULL_ATTEMPTS: u32 = 5;
@@ -27,78 +30,135 @@ const TAG_ATTEMPTS: u32 = 5;
 const TAG_PAUSE: Duration = Duration::from_millis(100);
 const TAG_LIMIT: Duration = Duration::from_secs(30);
 
+/// What to pull, how patiently, and whom to tell how far it is.
+#[derive(Debug)]
+pub struct PullJob<'a> {
+    /// Reference as the task names it.
+    pub image: &'a str,
+    /// Pull by this digest instead of the tag.
+    pub digest: Option<&'a str>,
+    /// A registry that refuses requests for a while (429) is waited for, within the limit of the whole pull. Otherwise that is a
+    /// failure like any other, which is right where a local image serves as well.
+    pub waits_for_limits: bool,
+    /// Told how far it is.
+    pub progress: &'a watch::Sender<PullProgress>,
+}
+
 impl Docker {
-    /// Pulls `image`, by `digest` when one is known, and makes it findable under `image`.
+    /// Pulls an image, by digest when one is known, and makes it findable under its reference.
     ///
-    /// `credentials` is asked anew for every attempt; its failure ends the pull. All failures are `Failed`: a pull that was given up
-    /// is cancelled by the daemon, and one that went through after all does no harm. (`Fn() -> Future` and not `AsyncFn`: the compiler
-    /// cannot prove the latter's future `Send`, and pulls run on tasks of their own.)
-    pub async fn pull<C, F>(&self, image: &str, digest: Option<&str>, credentials: C) -> Result<(), OpError>
+    /// Few pulls run at once; the limit of the whole counts from when it is this one's turn. `credentials` is asked anew for every
+    /// attempt; its failure ends the pull. All failures are `Failed`: a pull that was given up is cancelled by the daemon, and one
+    /// that went through after all does no harm. (`Fn() -> Future` and not `AsyncFn`: the compiler cannot prove the latter's future
+    /// `Send`, and pulls run on tasks of their own.)
+    pub async fn pull<C, F>(&self, job: &PullJob<'_>, credentials: C) -> Result<(), OpError>
     where
         C: Fn() -> F,
         F: Future<Output = Result<RegistryCredentials, Failure>>,
     {
-        let Some(wanted) = Reference::parse(image) else { return Err(invalid_reference(PULL_ERROR)) };
-        let canonical = digest.map(|digest| format!("{}@{digest}", wanted.name));
+        let Some(wanted) = Reference::parse(job.image) else { return Err(invalid_reference(PULL_ERROR)) };
+        let canonical = job.digest.map(|digest| format!("{}@{digest}", wanted.name));
         let reference = match canonical.as_deref().map(|text| (text, Reference::parse(text))) {
             None => wanted.to_pull(),
             Some((text, Some(_))) => text.to_owned(),
             Some((_, None)) => {
-                let digest = digest.unwrap_or_default();
+                let (image, digest) = (job.image, job.digest.unwrap_or_default());
                 let text = format!(
                     "failed to prepare a canonical reference with image '{image}' and digest '{digest}': invalid digest format"
                 );
                 return Err(OpError::Failed(Failure::permanent(PULL_ERROR, text)));
             }
         };
+        let turn = self.pulls.acquire().await; // never closed, so this cannot fail
         let limit = Duration::from(self.settings.pull_timeout);
-        let pulled = match timeout(limit, self.attempts(&reference, image, credentials)).await {
+        let pulled = match timeout(limit, self.attempts(&reference, job, turn.ok(), credentials)).await {
             Ok(pulled) => pulled,
             Err(_) => Err(timed_out("pulled", limit)),
         };
         pulled.map_err(OpError::Failed)?;
         if canonical.is_some() && wanted.digest.is_none() {
-            self.tag(&reference, &wanted, image).await.map_err(OpError::Failed)?;
+            job.progress.send_modify(|shown| shown.phase = PullPhase::Naming);
+            self.tag(&reference, &wanted, job.image).await.map_err(OpError::Failed)?;
         }
         Ok(())
     }
 
-    async fn attempts<C, F>(&self, reference: &str, image: &str, credentials: C) -> Result<(), Failure>
+    /// After a pull that failed: is what was to be pulled on this host all the same? If so it is findable under the task's reference.
+    pub async fn serves_unpulled(&self, image: &str, digest: Option<&str>) -> Result<bool, OpError> {
+        let Some(wanted) = Reference::parse(image) else { return Err(invalid_reference(PULL_ERROR)) };
+        let Some(digest) = digest.filter(|_| wanted.digest.is_none()) else {
+            return Ok(self.image_present(image).await?.is_some());
+        };
+        let canonical = format!("{}@{digest}", wanted.name);
+        if self.image_present(&canonical).await?.is_none() {
+            return Ok(false);
+        }
+        self.tag(&canonical, &wanted, image).await.map_err(OpError::Failed)?;
+        Ok(true)
+    }
+
+    async fn attempts<'t, C, F>(
+        &'t self,
+        reference: &str,
+        job: &PullJob<'_>,
+        mut turn: Option<tokio::sync::SemaphorePermit<'t>>,
+        credentials: C,
+    ) -> Result<(), Failure>
     where
         C: Fn() -> F,
         F: Future<Output = Result<RegistryCredentials, Failure>>,
     {
-        let mut attempt = 0;
+        let ceiling = Instant::now() + Duration::from(self.settings.pull_timeout);
+        let mut patience = Patience::new(job.waits_for_limits.then_some(ceiling));
+        let mut failures = 0;
         loop {
-            let failure = match self.attempt(reference, credentials().await?).await {
+            attempt_begins(job.progress, PULL_ATTEMPTS);
+            let with = credentials().await.map_err(|failure| for_customer(failure, job.image))?;
+            let failure = match self.attempt(reference, with, job.progress).await {
                 Ok(()) => return Ok(()),
-                Err(failure) => for_customer(failure, image),
+                Err(failure) => for_customer(failure, job.image),
             };
-            attempt += 1;
-            if attempt == PULL_ATTEMPTS {
+            if let Some(wait) = patience.wait(&failure.message, Instant::now(), wall()) {
+                drop(turn.take()); // others, of other registries, need not wait for it
+                wait_for_limit(job.image, job.progress, &failure, wait).await;
+                turn = self.pulls.acquire().await.ok();
+                continue;
+            }
+            failures += 1;
+            if failures == PULL_ATTEMPTS {
                 return Err(failure);
             }
-            tracing::info!(image, %failure, attempt, "a pull failed; trying again");
-            sleep(PULL_BACKOFF.delay(attempt - 1)).await;
+            let pause = PULL_BACKOFF.delay(failures - 1);
+            tracing::info!(image = job.image, %failure, attempt = failures, ?pause, "a pull failed; trying again");
+            attempt_failed(job.progress, PullPhase::Pausing, &failure.to_string(), pause);
+            sleep(pause).await;
         }
     }
 
-    async fn attempt(&self, reference: &str, credentials: RegistryCredentials) -> Result<(), Failure> {
+    async fn attempt(
+        &self,
+        reference: &str,
+        credentials: RegistryCredentials,
+        shown: &watch::Sender<PullProgress>,
+    ) -> Result<(), Failure> {
         let options = CreateImageOptions { from_image: Some(reference.to_owned()), ..CreateImageOptions::default() };
         let mut progress = pin!(self.api.create_image(Some(options), None, Some(for_docker(credentials))));
         let inactivity = Duration::from(self.settings.pull_inactivity);
-        let (mut begun, mut told) = (false, Progress::new(Instant::now()));
+        let (mut begun, mut layers) = (false, Layers::new(shown, std::time::Instant::now()));
         loop {
             let limit = if begun { inactivity } else { FIRST_OUTPUT_LIMIT };
             match timeout(limit, progress.next()).await {
                 Ok(None) => return Ok(()),
                 Ok(Some(Ok(line))) => {
                     begun = true;
-                    if let Some(so_far) = told.note(&line, Instant::now()) {
+                    self.moved.send_replace(Instant::now());
+                    if let Some(so_far) = layers.note(&line, std::time::Instant::now()) {
                         tracing::info!(image = reference, so_far, "pulling");
                     }
                 }
                 Ok(Some(Err(error))) => return Err(DockerError::from(error).failure(PULL_ERROR, "pulled")),
+                // The daemon fetches a few layers at a time: one whose turn has not come stands still while others move.
+                Err(_) if begun && layers.all_wait() && self.moved.borrow().elapsed() < inactivity => {}
                 Err(_) if begun => {
                     return Err(Failure::retryable(PULL_ERROR, "inactivity time exceeded timeout while pulling image"));
                 }
@@ -134,6 +194,43 @@ impl Docker {
     }
 }
 
+/// Shows that an attempt begins; what was counted in the last one is forgotten.
+pub(super) fn attempt_begins(shown: &watch::Sender<PullProgress>, attempts: u32) {
+    shown.send_modify(|shown| {
+        *shown = PullProgress {
+            phase: PullPhase::Asking,
+            since: shown.since,
+            attempt: shown.attempt + 1,
+            attempts,
+            failure: shown.failure.take(),
+            ..PullProgress::default()
+        }
+    });
+}
+
+/// Shows why an attempt failed and when the next one begins.
+pub(super) fn attempt_failed(shown: &watch::Sender<PullProgress>, phase: PullPhase, failure: &str, pause: Duration) {
+    shown.send_modify(|shown| {
+        shown.phase = phase;
+        shown.failure = Some(failure.to_owned());
+        shown.next_try = Some(now() + span(pause));
+    });
+}
+
+/// Waits for the end of a registry's limit, and says so.
+pub(super) async fn wait_for_limit(image: &str, shown: &watch::Sender<PullProgress>, failure: &Failure, wait: Wait) {
+    let Wait { pause, told } = wait;
+    let ends = told.map(|told| now() + span(told));
+    tracing::warn!(image, %failure, ?pause, ?told, "the registry takes no more requests for now; waiting");
+    attempt_failed(shown, PullPhase::RateLimited, &failure.to_string(), pause);
+    shown.send_modify(|shown| shown.limit_ends = ends);
+    sleep(pause).await;
+}
+
+fn span(duration: Duration) -> Span {
+    Span::millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
 fn for_docker(credentials: RegistryCredentials) -> DockerCredentials {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     if credentials.is_anonymous() {
@@ -152,7 +249,7 @@ fn for_docker(credentials: RegistryCredentials) -> DockerCredentials {
 
 /// Redacted, and with a hint in front where the cause is a usual one.
 fn for_customer(failure: Failure, image: &str) -> Failure {
-    if failure.name != PULL_ERROR {
+    if ![PULL_ERROR, "CannotPullECRContainerError"].contains(&failure.name.as_str()) {
         return failure;
     }
     let text = without_ecr_urls(&failure.message, image);

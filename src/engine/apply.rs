@@ -4,7 +4,7 @@ use super::backoff;
 use super::desired;
 use super::effect::Effect;
 use super::event::{Event, Outcome, Output, PayloadTask};
-use super::state::{HostState, OperationKind, Owner, Policy, PullBehavior, Retry, State, TaskState};
+use super::state::{HostState, Operation, OperationKind, Owner, Policy, PullBehavior, Retry, State, TaskState};
 use super::{Key, Step, credentials, dependency, inventory, report};
 use crate::model::{Ack, ContainerStatus, Failure, FailureKind, Observation, RunState, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
@@ -251,7 +251,7 @@ fn container_completed(
     task.containers[index].touched = step;
     match operation.kind {
         OperationKind::ResolveDigest | OperationKind::Pull => {
-            image_completed(task, index, operation.kind, outcome, now, policy, host, out);
+            image_completed(task, index, operation, outcome, now, policy, host, out);
         }
         OperationKind::Create | OperationKind::Start | OperationKind::Stop | OperationKind::Inspect => {
             engine_completed(task, index, operation.kind, outcome, now, step);
@@ -277,28 +277,31 @@ fn container_completed(
 fn image_completed(
     task: &mut TaskState,
     index: usize,
-    kind: OperationKind,
+    operation: Operation,
     outcome: Outcome,
     now: Timestamp,
     policy: &Policy,
     host: &mut HostState,
     out: &mut Step,
 ) {
-    let reached = if kind == OperationKind::Pull { ContainerStatus::Pulled } else { ContainerStatus::ManifestPulled };
-    let image = task.spec.containers[index].image.clone();
-    if kind == OperationKind::Pull {
+    let is_pull = operation.kind == OperationKind::Pull;
+    let reached = if is_pull { ContainerStatus::Pulled } else { ContainerStatus::ManifestPulled };
+    // An image that was here and was not asked for is no pull.
+    if is_pull && !matches!(outcome, Outcome::Done(Output::Nothing)) {
+        task.pull_started_at.get_or_insert(operation.since);
         task.pull_stopped_at = Some(now);
     }
-    let container = &mut task.containers[index];
+    let (spec, container) = (&task.spec.containers[index], &mut task.containers[index]);
     match outcome {
         Outcome::Done(Output::Digest(digest)) => container.digest = digest.or(container.digest.take()),
         // Remembered for `once`, which counts only what came from the registry.
         Outcome::Done(Output::Pulled) => {
-            if host.remember_pulled(image) {
+            if host.remember_pulled(spec.image.clone()) {
                 out.changed.insert(Key::Host);
             }
         }
-        Outcome::Done(Output::Nothing | Output::Seen(_) | Output::Inventory(_)) => {}
+        // Compat, but not as far as to tell of a failed pull when the container then runs from the image on this host.
+        Outcome::Done(Output::Nothing | Output::Cached | Output::Seen(_) | Output::Inventory(_)) => {}
         Outcome::Failed(failure) if failure.kind == FailureKind::EndsTask => {
             // Not even a cached image serves: the reference asks for such credentials before anything else.
             desired::end(task, &failure.message);
@@ -307,7 +310,10 @@ fn image_completed(
         Outcome::Failed(failure) | Outcome::Unknown(failure) => {
             let stops_the_task = match policy.pull {
                 PullBehavior::Always | PullBehavior::Once => true,
-                PullBehavior::Default | PullBehavior::PreferCached => false,
+                // Neither in the registry nor here: no need to pull the others' images (spec `images.md` §4.9).
+                PullBehavior::Default | PullBehavior::PreferCached => {
+                    policy.pull_upfront && spec.essential && failure.kind == FailureKind::ImageMissing
+                }
             };
             if stops_the_task {
                 container.fail(failure.clone());
@@ -369,7 +375,8 @@ mod tests {
     use crate::engine::sample::{NOW, container, done, only, run, seen, spec, state};
     use crate::engine::state::{Policy, PullBehavior, State};
     use crate::engine::{Effect, Event, Outcome, Output, next_deadline, step};
-    use crate::model::{ContainerStatus, Failure, OpId, RunState, TaskStatus, Timestamp};
+    use crate::model::task::Condition;
+    use crate::model::{ContainerStatus, Failure, FailureKind, OpId, RunState, Span, TaskStatus, Timestamp};
 
     /// A state whose only container waits for the engine to create it.
     fn creating() -> (State, OpId) {
@@ -471,6 +478,99 @@ mod tests {
         step(&mut state, NOW, done(second.0, Output::Pulled));
         let third = only(step(&mut state, NOW, run(spec("third", vec![container("a", &[])]))));
         assert!(matches!(third, Effect::Pull { image, .. } if !image.fresh));
+    }
+
+    /// A task of two containers, the second waiting for the first to end, under this policy; the pulls that begin at once.
+    fn ordered(policy: Policy, essential: bool) -> (State, Vec<OpId>) {
+        let mut state = state(policy);
+        let inventory = *state.ops.keys().next().unwrap();
+        step(&mut state, NOW, done(inventory, Output::Inventory(Vec::new())));
+        let mut dependent = container("b", &[("a", Condition::Complete)]);
+        dependent.essential = essential;
+        let effects = step(&mut state, NOW, run(spec("task", vec![container("a", &[]), dependent]))).effects;
+        let pulls = effects.into_iter().map(|effect| match effect {
+            Effect::Pull { op, .. } => op,
+            other => panic!("{other:?}"),
+        });
+        let pulls = pulls.collect();
+        (state, pulls)
+    }
+
+    fn failed_pull(op: OpId, kind: FailureKind) -> Event {
+        let failure = Failure { kind, ..Failure::permanent("CannotPullContainerError", "no") };
+        Event::Completed { op, outcome: Outcome::Failed(failure) }
+    }
+
+    #[test]
+    fn images_of_containers_that_wait_are_pulled_upfront_only_if_asked_for() {
+        for (pull_upfront, pulls) in [(false, 1), (true, 2)] {
+            let (_, begun) = ordered(Policy { pull_upfront, ..Policy::default() }, true);
+            assert_eq!(begun.len(), pulls);
+        }
+    }
+
+    #[test]
+    fn an_image_that_is_nowhere_ends_the_task_upfront_if_its_container_is_essential() {
+        use FailureKind::{ImageMissing, Retryable};
+        let table = [
+            (PullBehavior::Default, true, ImageMissing, true),
+            (PullBehavior::PreferCached, true, ImageMissing, true),
+            (PullBehavior::Default, false, ImageMissing, false),
+            (PullBehavior::Default, true, Retryable, false),
+            (PullBehavior::Always, false, Retryable, true),
+            (PullBehavior::Once, false, Retryable, true),
+        ];
+        for (pull, essential, kind, stops) in table {
+            let (mut state, pulls) = ordered(Policy { pull, pull_upfront: true, ..Policy::default() }, essential);
+            step(&mut state, NOW, failed_pull(pulls[1], kind));
+            let task = &state.tasks[&"task".into()];
+            assert_eq!(task.desired == TaskStatus::Stopped, stops, "{pull:?} essential={essential} {kind:?}");
+            assert_eq!(task.containers[1].failure.is_some(), stops);
+        }
+    }
+
+    #[test]
+    fn a_container_that_runs_from_a_local_image_has_nothing_to_say_of_the_failed_pull() {
+        let (mut state, pulls) = ordered(Policy { pull_upfront: true, ..Policy::default() }, true);
+        let Effect::Create { op, .. } = only(step(&mut state, NOW, done(pulls[0], Output::Cached))) else {
+            panic!("the image is there")
+        };
+        assert!(state.host.pulled_images.is_empty(), "it did not come from the registry");
+        let running = Output::Seen(Some(Box::new(seen("task", "a", "id", RunState::Running))));
+        step(&mut state, NOW, done(op, running));
+        let container = &state.tasks[&"task".into()].containers[0];
+        assert_eq!((&container.failure, &container.pull_failure), (&None, &None));
+        assert_eq!(container.known, ContainerStatus::Running);
+    }
+
+    #[test]
+    fn a_reference_by_digest_needs_no_look_up_and_its_digest_is_known() {
+        let mut state = state(Policy::default());
+        let effect = only(step(&mut state, NOW, run(spec("task", vec![container("a", &[])]))));
+        assert!(
+            matches!(&effect, Effect::Pull { image, .. } if image.digest.as_deref() == Some("sha256:1")),
+            "{effect:?}"
+        );
+        let task = &state.tasks[&"task".into()];
+        assert_eq!((task.known, task.sent), (TaskStatus::ManifestPulled, TaskStatus::None), "no news for ECS");
+        assert_eq!(task.containers[0].digest.as_deref(), Some("sha256:1"));
+    }
+
+    #[test]
+    fn pull_times_are_those_of_pulls() {
+        let later = NOW + Span::secs(5);
+        let table = [
+            (PullBehavior::PreferCached, Output::Nothing, None),
+            (PullBehavior::PreferCached, Output::Pulled, Some((NOW, later))),
+            (PullBehavior::Default, Output::Pulled, Some((NOW, later))),
+            (PullBehavior::Default, Output::Cached, Some((NOW, later))),
+        ];
+        for (pull, output, wanted) in table {
+            let (mut state, pulls) = ordered(Policy { pull, ..Policy::default() }, true);
+            step(&mut state, later, done(pulls[0], output.clone()));
+            let task = &state.tasks[&"task".into()];
+            assert_eq!(task.pull_started_at.zip(task.pull_stopped_at), wanted, "{pull:?} {output:?}");
+        }
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use super::dependency::{self, NEVER_STARTED_EXIT_CODE, Readiness};
 use super::effect::{Effect, ImageRequest};
 use super::plan::Planning;
-use super::state::{OperationKind, PullBehavior, TaskState};
+use super::state::{OperationKind, PullBehavior, State, TaskState};
 use crate::model::task::RegistryAuth;
-use crate::model::{ContainerStatus, CreateRequest, RunState, Timestamp};
+use crate::model::{ContainerStatus, CreateRequest, RunState};
 
 /// Takes one container one step further, if it can go; true if facts of the task may follow from it.
 ///
@@ -96,12 +96,14 @@ fn when_ready(
 }
 
 fn resolve_digest(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
-    // A reference by digest needs no look-up, and its digest is not news for ECS.
-    if task.spec.containers[index].image.contains('@') {
+    // A reference by digest needs no look-up. Its digest is reported with the rest, but is no news by itself.
+    if let Some((_, digest)) = task.spec.containers[index].image.split_once('@') {
+        let digest = digest.to_owned();
+        task.containers[index].digest.get_or_insert(digest);
         task.containers[index].raise(ContainerStatus::ManifestPulled, planning.now);
         return true;
     }
-    if credentials_missing(task, index, planning) {
+    if credentials_missing(task, index, planning.state) {
         return false;
     }
     let image = image_request(task, index, planning);
@@ -110,12 +112,14 @@ fn resolve_digest(task: &mut TaskState, index: usize, planning: &mut Planning<'_
 }
 
 fn pull(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
-    if credentials_missing(task, index, planning) {
+    if credentials_missing(task, index, planning.state) {
         return false;
     }
-    let now: Timestamp = planning.now;
-    task.pull_started_at.get_or_insert(now);
     let image = image_request(task, index, planning);
+    // Otherwise it may turn out that nothing is pulled at all; see `apply`.
+    if image.fresh {
+        task.pull_started_at.get_or_insert(planning.now);
+    }
     planning.start(task, index, OperationKind::Pull, |op| Effect::Pull { op, image });
     false
 }
@@ -143,21 +147,23 @@ fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> boo
 }
 
 /// The credentials of the execution role come over ACS and are gone after a restart until ECS sends them again.
-fn credentials_missing(task: &TaskState, index: usize, planning: &Planning<'_>) -> bool {
+pub(super) fn credentials_missing(task: &TaskState, index: usize, state: &State) -> bool {
     let wanted = match &task.spec.containers[index].registry_auth {
         RegistryAuth::Ecr(auth) => auth.use_execution_role,
         RegistryAuth::Secret(_) => true,
         RegistryAuth::Engine => false,
     };
-    wanted && task.execution_credentials.as_ref().is_some_and(|id| !planning.state.credentials.contains(id))
+    wanted && task.execution_credentials.as_ref().is_some_and(|id| !state.credentials.contains(id))
 }
 
 fn image_request(task: &TaskState, index: usize, planning: &Planning<'_>) -> ImageRequest {
     let spec = &task.spec.containers[index];
-    let fresh = match planning.state.policy.pull {
-        PullBehavior::Default | PullBehavior::Always => true,
-        PullBehavior::Once => !planning.state.host.pulled_images.contains(&spec.image),
-        PullBehavior::PreferCached => false,
+    let policy = &planning.state.policy;
+    let (fresh, cached_serves) = match policy.pull {
+        PullBehavior::Default => (true, true),
+        PullBehavior::Always => (true, false),
+        PullBehavior::Once => (!planning.state.host.pulled_images.contains(&spec.image), false),
+        PullBehavior::PreferCached => (false, true),
     };
     ImageRequest {
         image: spec.image.clone(),
@@ -165,6 +171,8 @@ fn image_request(task: &TaskState, index: usize, planning: &Planning<'_>) -> Ima
         auth: spec.registry_auth.clone(),
         execution_credentials: task.execution_credentials.clone(),
         fresh,
+        cached_serves,
+        looks_after_failure: cached_serves && policy.pull_upfront,
     }
 }
 

@@ -4,7 +4,9 @@
 
 use super::state::{ContainerState, TaskState};
 use crate::model::task::{Condition, Dependency};
-use crate::model::{ContainerSpec, ContainerStatus, Failure, Health, RunState, Span, TaskSpec, TaskStatus, Timestamp};
+use crate::model::{
+    ContainerName, ContainerSpec, ContainerStatus, Failure, Health, RunState, Span, TaskSpec, TaskStatus, Timestamp,
+};
 
 /// May a container go on?
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,12 +40,25 @@ pub(super) fn may_start(task: &TaskState, index: usize, now: Timestamp) -> Readi
     verdict
 }
 
+/// The containers that must come further before this one may go on.
+pub(super) fn holding_up(task: &TaskState, index: usize, now: Timestamp) -> Vec<ContainerName> {
+    let depends_on = task.spec.containers[index].depends_on.iter();
+    let unmet = depends_on.filter(|dependency| one(task, index, dependency, now) != Readiness::Ready);
+    unmet.map(|dependency| dependency.container.clone()).collect()
+}
+
+/// The containers that must end before this one may be stopped.
+pub(super) fn holding_open(task: &TaskState, index: usize) -> Vec<ContainerName> {
+    let name = &task.spec.containers[index].name;
+    let dependents = task.pairs().filter(|(spec, container)| {
+        !container.over() && spec.depends_on.iter().any(|dependency| &dependency.container == name)
+    });
+    dependents.map(|(spec, _)| spec.name.clone()).collect()
+}
+
 /// May this container be stopped? Only after every container that depends on it: the reverse of the start order.
 pub(super) fn may_stop(task: &TaskState, index: usize) -> bool {
-    let name = &task.spec.containers[index].name;
-    task.pairs().all(|(spec, container)| {
-        container.over() || !spec.depends_on.iter().any(|dependency| &dependency.container == name)
-    })
+    holding_open(task, index).is_empty()
 }
 
 /// Can all containers start at all? False for cycles, unknown names, and `HEALTHY` on a container without health check.

@@ -111,4 +111,9 @@ pub struct ImageRequest {
     pub execution_credentials: Option<CredentialsId>,
     /// Ask the registry even when the image is on this host.
     pub fresh: bool,
+    /// If the registry cannot be asked, an image on this host does: no need to wait long for the registry.
+    pub cached_serves: bool,
+    /// After a failed pull, say whether the image is on this host: [`Output::Cached`](super::Output::Cached) if it is, a failure of
+    /// the kind `ImageMissing` if not.
+    pub looks_after_failure: bool,
 }

@@ -100,6 +100,8 @@ pub enum Output {
     Nothing,
     /// The image was fetched from its registry; `Nothing` after a pull means that it was on this host already.
     Pulled,
+    /// The registry was asked in vain, and the image is on this host.
+    Cached,
     /// The digest behind an image reference, if the registry tells.
     Digest(Option<String>),
     /// The container after the operation; `None` = it does not exist.

@@ -1,9 +1,10 @@
 //! State to what readers may see. Leaves out environment, settings and credentials.
 
-use super::state::{ContainerState, OperationKind, State, TaskState};
-use super::{admission, dependency};
+use super::state::{ContainerState, Operation, OperationKind, State, TaskState};
+use super::{admission, container, dependency};
 use crate::model::view::{ContainerView, TaskView, View};
-use crate::model::{ContainerSpec, PortBinding, Timestamp};
+use crate::model::waiting::{Blocker, Waiting};
+use crate::model::{ContainerSpec, ContainerStatus, PortBinding, RunState, Timestamp};
 
 /// A snapshot for readers.
 pub fn view(state: &State, now: Timestamp) -> View {
@@ -17,7 +18,7 @@ fn task_view(state: &State, task: &TaskState, now: Timestamp) -> TaskView {
         version: task.spec.version.clone(),
         desired: task.desired,
         known: task.known,
-        waiting_for: waiting_for(state, task, now),
+        waits: waits(state, task, now),
         containers: task.pairs().map(|(spec, container)| container_view(task, spec, container)).collect(),
     }
 }
@@ -48,40 +49,119 @@ fn container_view(task: &TaskState, spec: &ContainerSpec, container: &ContainerS
     }
 }
 
-/// What a task that is not where it should be waits for.
-fn waiting_for(state: &State, task: &TaskState, now: Timestamp) -> Option<String> {
+/// What holds up a task that is not where it should be.
+fn waits(state: &State, task: &TaskState, now: Timestamp) -> Vec<Waiting> {
     if admission::waits(task) {
-        return Some("its share of the host's CPU, memory and ports".to_owned());
+        return vec![Waiting { container: None, blocker: Blocker::HostResources, since: task.known_at }];
     }
     if task.known >= task.desired {
-        return None;
+        return Vec::new();
     }
-    let waits = task.pairs().enumerate().filter_map(|(index, (spec, container))| {
-        let what = match container.operation {
-            Some(operation) => {
-                let verb = match operation.kind {
-                    OperationKind::ResolveDigest => "the registry to name the digest",
-                    OperationKind::Pull => "its image",
-                    OperationKind::Create => "the engine to create it",
-                    OperationKind::Start => "the engine to start it",
-                    OperationKind::Stop => "the engine to stop it",
-                    OperationKind::Inspect => "the engine to describe it",
-                    OperationKind::Remove => "the engine to remove it",
-                };
-                format!("{verb} since {} s", now.since(operation.since).0 / 1000)
-            }
-            None if container.unsettled && state.inventory.in_flight.is_some() => "an inventory".to_owned(),
-            None if container.retry.not_before > now => {
-                format!("the next try in {} s", container.retry.not_before.since(now).0 / 1000)
-            }
-            None if container.over() || container.known == crate::model::ContainerStatus::Running => return None,
-            None => match dependency::may_start(task, index, now) {
-                dependency::Readiness::Waits(_) => "the containers it depends on".to_owned(),
-                dependency::Readiness::Ready | dependency::Readiness::Never(_) => return None,
-            },
-        };
-        Some(format!("{} waits for {what}", spec.name))
+    let containers = task.pairs().enumerate().filter_map(|(index, (spec, container))| {
+        let blocker = blocker(state, task, index, now)?;
+        let since = container.operation.map_or(container.changed_at.max(task.known_at), |operation| operation.since);
+        Some(Waiting { container: Some(spec.name.clone()), blocker, since })
     });
-    let waits: Vec<String> = waits.collect();
-    (!waits.is_empty()).then(|| waits.join("; "))
+    containers.collect()
+}
+
+/// The order is the planner's (`container::advance`).
+fn blocker(state: &State, task: &TaskState, index: usize, now: Timestamp) -> Option<Blocker> {
+    let container = &task.containers[index];
+    if let Some(operation) = container.operation {
+        return Some(in_flight(task, index, operation));
+    }
+    if container.retry.not_before > now {
+        return Some(Blocker::NextTry(container.retry.not_before));
+    }
+    if container.unsettled {
+        return Some(Blocker::Inventory);
+    }
+    let containers = if task.wants_stop(index) {
+        if container.over() && container.observed != Some(RunState::Running) {
+            return None;
+        }
+        dependency::holding_open(task, index)
+    } else {
+        let is_pulled = container.known >= ContainerStatus::Pulled;
+        if !is_pulled && container::credentials_missing(task, index, state) {
+            return task.execution_credentials.clone().map(Blocker::Credentials);
+        }
+        if container.known == ContainerStatus::Running {
+            return None;
+        }
+        dependency::holding_up(task, index, now)
+    };
+    (!containers.is_empty()).then_some(Blocker::Containers(containers))
+}
+
+fn in_flight(task: &TaskState, index: usize, operation: Operation) -> Blocker {
+    let image = || task.spec.containers[index].image.clone();
+    let verb = match operation.kind {
+        OperationKind::ResolveDigest => return Blocker::Digest(operation.id, image()),
+        OperationKind::Pull => return Blocker::Pull(operation.id, image()),
+        OperationKind::Create => "create",
+        OperationKind::Start => "start",
+        OperationKind::Stop => "stop",
+        OperationKind::Inspect => "describe",
+        OperationKind::Remove => "remove",
+    };
+    Blocker::Engine(operation.id, verb)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{NOW, container, run, spec, state};
+    use super::super::state::{Capacity, Policy};
+    use super::super::{Outcome, Output, sample, step};
+    use super::*;
+    use crate::model::task::Condition;
+    use crate::model::{CredentialsId, Failure, TaskSpec};
+
+    fn waits_of(state: &State, task: &str) -> Vec<(Option<String>, Blocker)> {
+        let view = view(state, NOW);
+        let task = view.tasks.into_iter().find(|it| it.arn.as_str() == task).unwrap();
+        task.waits.into_iter().map(|it| (it.container.map(|name| name.0), it.blocker)).collect()
+    }
+
+    #[test]
+    fn a_pending_task_says_what_each_container_waits_for() {
+        let mut state = state(Policy::default());
+        let dependent = container("b", &[("a", Condition::Start)]);
+        step(&mut state, NOW, run(spec("task", vec![container("a", &[]), dependent])));
+        let op = state.tasks[&"task".into()].containers[0].operation.unwrap().id;
+        let wanted = [
+            (Some("a".to_owned()), Blocker::Pull(op, "image@sha256:1".to_owned())),
+            (Some("b".to_owned()), Blocker::Containers(vec!["a".into()])),
+        ];
+        assert_eq!(waits_of(&state, "task"), wanted);
+        step(&mut state, NOW, sample::done(op, Output::Pulled));
+        let op = state.tasks[&"task".into()].containers[0].operation.unwrap().id;
+        assert_eq!(waits_of(&state, "task")[0].1, Blocker::Engine(op, "create"));
+        let unknown = Outcome::Unknown(Failure::permanent("DockerTimeoutError", "no answer"));
+        step(&mut state, NOW, super::super::Event::Completed { op, outcome: unknown });
+        assert!(matches!(waits_of(&state, "task")[0].1, Blocker::NextTry(at) if at > NOW));
+    }
+
+    #[test]
+    fn a_task_says_that_the_host_is_full_or_that_credentials_are_missing() {
+        let capacity = Capacity { cpu: 1024, memory: 10, ..Capacity::default() };
+        let mut state = state(Policy { capacity, ..Policy::default() });
+        let mut large = container("a", &[]);
+        large.memory = 10;
+        step(&mut state, NOW, run(spec("first", vec![large.clone()])));
+        step(&mut state, NOW, run(spec("second", vec![large])));
+        assert_eq!(waits_of(&state, "second"), [(None, Blocker::HostResources)]);
+        let mut private = container("a", &[]);
+        private.memory = 0;
+        private.registry_auth = crate::model::task::RegistryAuth::Ecr(crate::model::task::EcrAuth {
+            use_execution_role: true,
+            ..Default::default()
+        });
+        let id = CredentialsId::from("id");
+        let spec = TaskSpec { execution_credentials: Some(id.clone()), ..spec("third", vec![private]) };
+        let mut state = sample::state(Policy::default());
+        step(&mut state, NOW, run(spec));
+        assert_eq!(waits_of(&state, "third"), [(Some("a".to_owned()), Blocker::Credentials(id))]);
+    }
 }

@@ -4,17 +4,20 @@
 //! published [`View`] and from the [`Identity`] known when the server was built. Invariant: no answer carries environment
 //! variables, settings or credentials, because a `View` has none.
 //!
-//! Reading order: this file (routes), `task` (JSON shapes), `lookup` (the query of `/v1/tasks`), `json` (the encoding),
+//! Reading order: this file (routes), `task` (JSON shapes), `debug` (ours alone), `lookup` (the query of `/v1/tasks`), `json` (the encoding),
 //! `server` (listener, limits, retries). Source: spec `introspection.md`.
 
+mod debug;
 mod json;
 mod lookup;
 mod path;
 mod server;
 mod task;
 
+pub use debug::PullLookup;
 pub use server::{PORT, run, serve};
 
+use crate::model::Timestamp;
 use crate::model::view::View;
 use axum::Router;
 use axum::extract::{RawQuery, State};
@@ -25,6 +28,7 @@ use futures_util::FutureExt;
 use serde::Serialize;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
 /// The whole licence text: embedded, so that the answer does not depend on the working directory.
@@ -53,19 +57,22 @@ pub struct Identity {
 struct Sources {
     identity: Arc<Identity>,
     view: watch::Receiver<Arc<View>>,
+    pulls: PullLookup,
 }
 
-/// The routes. Methods are not checked, and no path is unknown: the reference answers 200 with the list of commands.
-pub fn router(identity: Identity, view: watch::Receiver<Arc<View>>) -> Router {
+/// The routes. Methods are not checked, and no path is unknown: the reference answers 200 with the list of commands, which does
+/// not name `/v1/debug/tasks`.
+pub fn router(identity: Identity, view: watch::Receiver<Arc<View>>, pulls: PullLookup) -> Router {
     Router::new()
         .route("/v1/metadata", any(metadata))
         .route("/v1/tasks", any(tasks))
         .route("/license", any(license))
+        .route("/v1/debug/tasks", any(debug_tasks))
         .fallback(anything_else)
         .layer(axum::middleware::from_fn(async |request, next: axum::middleware::Next| {
             survive(next.run(request)).await
         }))
-        .with_state(Sources { identity: Arc::new(identity), view })
+        .with_state(Sources { identity: Arc::new(identity), view, pulls })
 }
 
 async fn metadata(State(sources): State<Sources>) -> Response {
@@ -81,6 +88,13 @@ async fn tasks(State(sources): State<Sources>, RawQuery(query): RawQuery) -> Res
         lookup::Found::Nothing => json_answer(StatusCode::NOT_FOUND, &task::Task::ZERO, kind),
         lookup::Found::Ambiguous => json_answer(StatusCode::BAD_REQUEST, &task::Task::ZERO, kind),
     }
+}
+
+async fn debug_tasks(State(sources): State<Sources>) -> Response {
+    let view = Arc::clone(&sources.view.borrow());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = Timestamp(u64::try_from(now.as_millis()).unwrap_or_default());
+    json_answer(StatusCode::OK, &debug::Tasks::new(&view, &sources.pulls, now), "introspection/debug")
 }
 
 async fn license() -> Response {

@@ -45,7 +45,7 @@ impl Answer {
 impl Server {
     async fn start(view: View) -> Self {
         let (sender, receiver) = watch::channel(Arc::new(view));
-        Self::with(router(identity(), receiver), sender).await
+        Self::with(router(identity(), receiver, Arc::new(|_| None)), sender).await
     }
 
     async fn with(router: Router, view: watch::Sender<Arc<View>>) -> Self {
@@ -127,7 +127,7 @@ fn task(arn: &str, desired: TaskStatus, known: TaskStatus, containers: Vec<Conta
         version: "7".to_owned(),
         desired,
         known,
-        waiting_for: None,
+        waits: Vec::new(),
         containers,
     }
 }
@@ -212,7 +212,7 @@ async fn bodies_are_byte_for_byte() {
 async fn an_instance_without_arn_says_null() {
     let (sender, receiver) = watch::channel(Arc::new(View::default()));
     let nameless = Identity { container_instance_arn: None, ..identity() };
-    let server = Server::with(router(nameless, receiver), sender).await;
+    let server = Server::with(router(nameless, receiver, Arc::new(|_| None)), sender).await;
     let expected =
         r#"{"Cluster":"judge","ContainerInstanceArn":null,"Version":"Amazon ECS Agent - v1.105.1 (*a8b3e7d3)"}"#;
     assert_eq!(server.get("/v1/metadata").await.body, expected);

@@ -4,7 +4,8 @@
 //! ECS API are translated to and from these types at the edges.
 //!
 //! Reading order: [`ids`], [`status`], [`time`], [`task`] (what was asked for), [`create`], [`observation`] (what the engine saw),
-//! [`failure`] (what went wrong, as the customer sees it), [`report`] (what is said to ECS), [`view`] (what readers may see).
+//! [`failure`] (what went wrong, as the customer sees it), [`report`] (what is said to ECS), [`view`] (what readers may see),
+//! [`waiting`] (why a pending thing does not go on).
 
 pub mod create;
 pub mod failure;
@@ -17,6 +18,7 @@ pub mod status;
 pub mod task;
 pub mod time;
 pub mod view;
+pub mod waiting;
 
 pub use create::CreateRequest;
 pub use failure::{Failure, FailureKind, OpError};

@@ -1,6 +1,7 @@
 //! What readers (HTTP endpoints) may see of the state: a snapshot without environment, settings or credentials.
 
 use super::observation::{Mount, PortBinding};
+use super::waiting::Waiting;
 use super::{ContainerName, ContainerStatus, Health, RuntimeId, TaskArn, TaskStatus, Timestamp};
 
 /// Everything readers may see, as of one moment.
@@ -23,8 +24,8 @@ pub struct TaskView {
     pub desired: TaskStatus,
     /// What is so.
     pub known: TaskStatus,
-    /// What the task waits for, if it does: one line for people.
-    pub waiting_for: Option<String>,
+    /// What holds it up, if it is not where it should be.
+    pub waits: Vec<Waiting>,
     /// Its containers in the order of the task definition.
     pub containers: Vec<ContainerView>,
 }

@@ -3,12 +3,13 @@
 //! It decides nothing. Each kind of call has a bound on how many run at once; the calls themselves carry their time-outs.
 
 use super::clock::Clock;
-use super::registry_credentials::{Registries, at_mirror, credentials, mirror_failed};
+use super::pulls::Pulls;
+use super::registry_credentials::Registries;
 use crate::acs;
 use crate::aws::roles::RoleStore;
 use crate::docker::Docker;
 use crate::ecs::report;
-use crate::engine::{Effect, Event, ImageRequest, Outcome, Output};
+use crate::engine::{Effect, Event, Outcome, Output};
 use crate::model::{Failure, Observation, OpError, OpId, Span, StateChange};
 use futures_util::FutureExt;
 use std::collections::BTreeMap;
@@ -18,8 +19,6 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 
-/// Pulls at once: more would only share the same line.
-const PULLS: usize = 8;
 /// Other calls to the container engine at once; Docker itself gains nothing beyond this.
 const ENGINE_CALLS: usize = 16;
 /// State changes on their way at once (spec `ecs-api.md` §3).
@@ -52,21 +51,26 @@ pub(super) struct Executor {
     acs: mpsc::Sender<acs::Outgoing>,
     calls: JoinSet<OpId>,
     running: BTreeMap<OpId, AbortHandle>,
-    pulls: Arc<Semaphore>,
+    pulls: Pulls,
     engine_calls: Arc<Semaphore>,
     reports: Arc<Semaphore>,
 }
 
 impl Executor {
     /// Outcomes go to `inbox`; what is said to ACS goes to `acs`.
-    pub(super) fn new(edges: Arc<Edges>, inbox: mpsc::Sender<Event>, acs: mpsc::Sender<acs::Outgoing>) -> Self {
+    pub(super) fn new(
+        edges: Arc<Edges>,
+        pulls: Pulls,
+        inbox: mpsc::Sender<Event>,
+        acs: mpsc::Sender<acs::Outgoing>,
+    ) -> Self {
         Self {
             edges,
             inbox,
             acs,
             calls: JoinSet::new(),
             running: BTreeMap::new(),
-            pulls: Arc::new(Semaphore::new(PULLS)),
+            pulls,
             engine_calls: Arc::new(Semaphore::new(ENGINE_CALLS)),
             reports: Arc::new(Semaphore::new(REPORTS)),
         }
@@ -91,12 +95,11 @@ impl Executor {
     pub(super) fn start(&mut self, effect: Effect) {
         let (edges, pulls, calls) = (self.edges.clone(), self.pulls.clone(), self.engine_calls.clone());
         match effect {
-            Effect::ResolveDigest { op, image } => self.run(op, pulls, "resolve digest", async move {
-                resolve_digest(&edges, &image).await.map(Output::Digest)
-            }),
-            Effect::Pull { op, image } => {
-                self.run(op, pulls, "pull", async move { pull(&edges, &Arc::new(image)).await })
+            // The Docker edge bounds both itself: who waits for another's call takes up nothing.
+            Effect::ResolveDigest { op, image } => {
+                self.run(op, None, "resolve digest", async move { pulls.digest(edges, op, image).await })
             }
+            Effect::Pull { op, image } => self.run(op, None, "pull", async move { pulls.pull(edges, op, image).await }),
             Effect::Create { op, request } => {
                 self.run(op, calls, "create", async move { edges.docker.create(&request).await.map(seen) })
             }
@@ -145,13 +148,16 @@ impl Executor {
     fn run(
         &mut self,
         op: OpId,
-        limit: Arc<Semaphore>,
+        limit: impl Into<Option<Arc<Semaphore>>>,
         what: &'static str,
         call: impl Future<Output = Result<Output, OpError>> + Send + 'static,
     ) {
-        let inbox = self.inbox.clone();
+        let (inbox, limit) = (self.inbox.clone(), limit.into());
         let handle = self.calls.spawn(async move {
-            let _permit = limit.acquire().await; // never closed, so this cannot fail
+            let _permit = match &limit {
+                Some(limit) => limit.acquire().await.ok(), // never closed, so this cannot fail
+                None => None,
+            };
             let result = AssertUnwindSafe(call).catch_unwind().await;
             let outcome = match result {
                 Ok(Ok(output)) => Outcome::Done(output),
@@ -178,56 +184,6 @@ fn seen(observation: Observation) -> Output {
 
 fn maybe_seen(observation: Option<Observation>) -> Output {
     Output::Seen(observation.map(Box::new))
-}
-
-async fn resolve_digest(edges: &Edges, image: &ImageRequest) -> Result<Option<String>, OpError> {
-    if !image.fresh && edges.docker.image_present(&image.image).await?.is_some() {
-        let found = edges.docker.local_digest(&image.image).await;
-        // What came from a mirror has its digest under the mirror's name.
-        return match (found, edges.registries.mirrors.name_of(&image.image)) {
-            (Err(error), Some(mirror)) => edges.docker.local_digest(&mirror).await.map_err(|_| error),
-            (found, _) => found,
-        };
-    }
-    if let Some(mirror) = at_mirror(edges, image) {
-        match ask_for_digest(edges, &mirror).await {
-            Ok(digest) => return Ok(digest),
-            Err(error) => mirror_failed(edges, &mirror, image, &error),
-        }
-    }
-    ask_for_digest(edges, image).await
-}
-
-async fn ask_for_digest(edges: &Edges, image: &ImageRequest) -> Result<Option<String>, OpError> {
-    let credentials = credentials(edges, image).await?;
-    edges.docker.resolve_manifest(&image.image, &credentials).await
-}
-
-async fn pull(edges: &Arc<Edges>, image: &Arc<ImageRequest>) -> Result<Output, OpError> {
-    if !image.fresh && edges.docker.image_present(&image.image).await?.is_some() {
-        tracing::debug!(image = image.image, "on this host already; not pulled");
-        return Ok(Output::Nothing);
-    }
-    if let Some(mirror) = at_mirror(edges, image).map(Arc::new) {
-        let pulled = match fetch(edges, &mirror).await {
-            Ok(()) => edges.docker.name(&mirror.image, &image.image).await,
-            Err(error) => Err(error),
-        };
-        match pulled {
-            Ok(()) => return Ok(Output::Pulled),
-            Err(error) => mirror_failed(edges, &mirror, image, &error),
-        }
-    }
-    fetch(edges, image).await.map(|()| Output::Pulled)
-}
-
-async fn fetch(edges: &Arc<Edges>, image: &Arc<ImageRequest>) -> Result<(), OpError> {
-    // Asked anew for each attempt: a token may have ended meanwhile.
-    let credentials = || {
-        let (edges, image) = (edges.clone(), image.clone());
-        async move { credentials(&edges, &image).await }
-    };
-    edges.docker.pull(&image.image, image.digest.as_deref(), credentials).await
 }
 
 async fn submit(edges: &Edges, mut change: StateChange) -> Result<Output, OpError> {

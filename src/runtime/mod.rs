@@ -9,6 +9,7 @@ mod core_loop;
 mod diagnostics;
 mod executor;
 pub mod logging;
+mod pulls;
 mod registry_credentials;
 mod shutdown;
 mod spot;
@@ -27,6 +28,7 @@ use crate::{acs, aws, docker};
 use clock::Clock;
 use core_loop::CoreLoop;
 use executor::{Edges, Executor};
+use pulls::Pulls;
 use registry_credentials::Registries;
 pub use start_over::start_over;
 use std::sync::Arc;
@@ -172,6 +174,7 @@ async fn build(
     });
     let (inbox, events) = mpsc::channel::<Event>(INBOX);
     let (to_acs, from_core) = mpsc::channel::<acs::Outgoing>(OUTBOX);
+    let pulls = Pulls::new(clock.clone());
     // What was saved is shown from the first answer on, not only after the core loop's first step.
     let (view, readers) = watch::channel(Arc::new(engine::view(&state, clock.now())));
 
@@ -181,7 +184,7 @@ async fn build(
         state,
         store,
         view,
-        executor: Executor::new(edges.clone(), inbox.clone(), to_acs),
+        executor: Executor::new(edges.clone(), pulls.clone(), inbox.clone(), to_acs),
         clock,
     };
     let control = control_plane::ControlPlane {
@@ -208,7 +211,7 @@ async fn build(
         version_text: crate::version::text(),
     };
     let spot = config.spot_draining.then(|| spot::Watch::new(imds, ecs, &identity));
-    let mut supervisor = supervise(core, control, from_core, edges, inbox, shown, readers, stop.clone());
+    let mut supervisor = supervise(core, control, from_core, edges, inbox, shown, readers, pulls, stop.clone());
     if let Some(spot) = spot {
         supervisor.part("spot", Policy::Restart, move || spot.clone().run(stop.clone()));
     }
@@ -237,6 +240,7 @@ fn supervise(
     inbox: mpsc::Sender<Event>,
     shown: introspection::Identity,
     readers: watch::Receiver<Arc<View>>,
+    pulls: Pulls,
     stop: CancellationToken,
 ) -> Supervisor {
     let mut supervisor = Supervisor::default();
@@ -258,13 +262,16 @@ fn supervise(
     supervisor.part("docker events", Policy::Restart, move || {
         watch_docker(edges.clone(), inbox.clone(), stop_events.clone())
     });
-    let (seen, stop_diagnostics) = (readers.clone(), stop.clone());
-    supervisor
-        .part("diagnostics", Policy::Restart, move || diagnostics::on_signal(seen.clone(), stop_diagnostics.clone()));
+    let (seen, progress, stop_diagnostics) = (readers.clone(), pulls.clone(), stop.clone());
+    supervisor.part("diagnostics", Policy::Restart, move || {
+        diagnostics::on_signal(seen.clone(), progress.clone(), stop_diagnostics.clone())
+    });
+    let lookup: introspection::PullLookup = Arc::new(move |op| pulls.progress(op));
     supervisor.part("introspection", Policy::Restart, move || {
-        let (shown, readers, stop) = (shown.clone(), readers.clone(), stop.clone());
+        let router = introspection::router(shown.clone(), readers.clone(), lookup.clone());
+        let stop = stop.clone();
         async move {
-            introspection::run(introspection::router(shown, readers), stop).await;
+            introspection::run(router, stop).await;
             Ok(())
         }
     });

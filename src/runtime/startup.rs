@@ -388,7 +388,7 @@ pub(super) fn policy(config: &Config) -> Result<Policy, Fatal> {
             ImagePullBehavior::Once => PullBehavior::Once,
             ImagePullBehavior::PreferCached => PullBehavior::PreferCached,
         },
-        pull_upfront: false,
+        pull_upfront: config.pull_upfront,
         cleanup_wait: config.task_cleanup_wait,
         cleanup_jitter: config.task_cleanup_wait_jitter,
         inventory_every: Span::secs(300),

@@ -12,6 +12,7 @@ mod support {
     pub(crate) mod docker_proxy;
     pub(crate) mod http_proxy;
     pub(crate) mod registry;
+    pub(crate) mod registry_front;
     pub(crate) mod self_signed_front;
     pub(crate) mod tls_front;
     pub(crate) mod wait;
@@ -33,6 +34,7 @@ mod golden_docker;
 mod kill;
 mod mirrors;
 mod network;
+mod pulls;
 mod registration;
 mod registries;
 mod start_stop;

@@ -1,6 +1,6 @@
-//! Private registries: credentials from a real `ecs.config`, real registries that ask for a password, pull behaviours.
+//! Private registries: credentials from a real `ecs.config`, real registries that ask for a password.
 
-use super::rig::{Plan, Rig, one_container, shell};
+use super::rig::{Plan, Rig, shell};
 use super::support::docker::Image;
 use super::support::registry::{Registry, basic};
 use ecs_agent::local::{Task, TaskStatus};
@@ -186,52 +186,6 @@ async fn unusable_credentials_are_said_once_and_public_images_still_work() {
     }
     assert!(!rig.log().contains(WRONG_PASSWORD));
     images_gone(&[&image]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pull_behaviour_decides_what_a_registry_that_is_away_means() {
-    let Some(mut rig) = Rig::without_agent("behaviours", Plan::default()).await else { return };
-    let (pulled, preloaded) = (rig.image(), rig.registry.push_busybox("test/preloaded", &[]));
-    start_with(&mut rig, "").await;
-    let arn = run(&rig, &[&pulled]);
-    rig.task(&arn, TaskStatus::Stopped).await;
-    rig.terminate();
-    super::support::docker::docker(&["pull", "-q", &preloaded]);
-    rig.registry.stop();
-
-    // What this agent has pulled it does not pull again; what was there before it, it does (`once`).
-    start_with(&mut rig, "ECS_IMAGE_PULL_BEHAVIOR=once\n").await;
-    let arns = [run(&rig, &[&pulled]), run(&rig, &[&preloaded])];
-    assert_eq!(exit_codes(&rig.task(&arns[0], TaskStatus::Stopped).await), [Some(0)]);
-    assert_refused(&rig.task(&arns[1], TaskStatus::Stopped).await);
-    rig.terminate();
-
-    start_with(&mut rig, "ECS_IMAGE_PULL_BEHAVIOR=prefer-cached\n").await;
-    let arn = run(&rig, &[&preloaded]);
-    assert_eq!(exit_codes(&rig.task(&arn, TaskStatus::Stopped).await), [Some(0)]);
-    rig.terminate();
-
-    start_with(&mut rig, "ECS_IMAGE_PULL_BEHAVIOR=always\n").await;
-    let arn = run(&rig, &[&pulled]);
-    assert_refused(&rig.task(&arn, TaskStatus::Stopped).await);
-    rig.terminate();
-
-    start_with(&mut rig, "ECS_IMAGE_PULL_BEHAVIOR=default\n").await;
-    let arn = rig.server.run_task(&one_container(&pulled, "exit 5")).unwrap();
-    let task = rig.task(&arn, TaskStatus::Stopped).await;
-    assert_eq!((exit_codes(&task), task.containers[0].reason.as_deref()), (vec![Some(5)], None));
-    let reports = rig.reports(&arn);
-    assert!(!json!(reports).to_string().contains("CannotPull"), "{reports:#?}");
-    images_gone(&[&pulled, &preloaded]);
-}
-
-fn assert_refused(task: &Task) {
-    assert_eq!(exit_codes(task), [None]);
-    let reason = reason(task);
-    let is_right = reason
-        .starts_with("CannotPullImageManifestError: Error response from daemon: Get \"http://127.0.0.1:")
-        && reason.ends_with("connect: connection refused");
-    assert!(is_right, "{reason}");
 }
 
 pub(super) fn images_gone(images: &[&str]) {

@@ -8,13 +8,15 @@ use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use ecs_agent::docker::{Docker, DockerError, Notice};
-use ecs_agent::model::{OpError, RegistryCredentials, RunState, Span};
+use ecs_agent::docker::{Docker, DockerError, Notice, PullJob};
+use ecs_agent::model::waiting::PullProgress;
+use ecs_agent::model::{Failure, OpError, RegistryCredentials, RunState, Span};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -30,7 +32,7 @@ fn inspect(name: &str, state: Value) -> Value {
 }
 
 /// Serves `routes` below both versions that are spoken, and returns the endpoint. The server ends with the set.
-async fn daemon(tasks: &mut JoinSet<()>, routes: Router) -> String {
+pub(crate) async fn daemon(tasks: &mut JoinSet<()>, routes: Router) -> String {
     let version = json!({"Version": "99", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}).to_string();
     let app =
         Router::new().route("/version", get(async || version)).nest("/v1.41", routes.clone()).nest("/v1.21", routes);
@@ -113,6 +115,15 @@ async fn a_name_taken_by_a_create_that_still_runs_is_not_a_failure() {
     assert!(failure.to_string().starts_with("CannotCreateContainerError: Error response from daemon: Conflict."));
 }
 
+/// A pull of `app` that waits for limits, and how it fails.
+pub(crate) async fn failed_pull(edge: &Docker, progress: &watch::Sender<PullProgress>) -> Failure {
+    let job = PullJob { image: "app", digest: None, waits_for_limits: true, progress };
+    match edge.pull(&job, || async { Ok(RegistryCredentials::default()) }).await {
+        Err(OpError::Failed(failure)) => failure,
+        other => panic!("it cannot succeed: {other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn a_pull_that_stands_still_is_tried_again_and_ends() {
     let attempts = Arc::new(AtomicUsize::new(0));
@@ -127,10 +138,7 @@ async fn a_pull_that_stands_still_is_tried_again_and_ends() {
     let mut limits = settings(&daemon(&mut tasks, Router::new().route("/images/create", stall)).await, "c");
     (limits.pull_inactivity, limits.pull_timeout) = (Span::millis(50), Span::secs(3));
     let edge = Docker::connect(limits).await.unwrap();
-    let Err(OpError::Failed(failure)) = edge.pull("app", None, || async { Ok(RegistryCredentials::default()) }).await
-    else {
-        panic!("it cannot succeed")
-    };
+    let failure = failed_pull(&edge, &watch::Sender::default()).await;
     let text = "DockerTimeoutError: Could not transition to pulled; timed out after waiting 3s";
     assert_eq!(failure.to_string(), text);
     assert_eq!(attempts.load(Ordering::Relaxed), 2, "1.1 s to 1.3 s after the first, the third would come too late");
@@ -145,10 +153,7 @@ async fn an_error_within_the_progress_fails_the_pull() {
     let mut tasks = JoinSet::new();
     let routes = Router::new().route("/images/create", post(async move || line));
     let edge = Docker::connect(settings(&daemon(&mut tasks, routes).await, "c")).await.unwrap();
-    let Err(OpError::Failed(failure)) = edge.pull("app", None, || async { Ok(RegistryCredentials::default()) }).await
-    else {
-        panic!("it cannot succeed")
-    };
+    let failure = failed_pull(&edge, &watch::Sender::default()).await;
     let text = "CannotPullContainerError: Get REDACTED ECR URL related to app denied";
     assert_eq!(failure.to_string(), text);
 }

@@ -3,11 +3,12 @@
 use crate::connect;
 use crate::support::docker::{Cluster, Image, available, docker, unique};
 use crate::support::registry::{Registry, basic};
-use ecs_agent::docker::{AuthMap, Docker};
+use ecs_agent::docker::{AuthMap, Docker, PullJob};
 use ecs_agent::model::{Failure, OpError, RegistryCredentials, Secret};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use tokio::sync::watch;
 
 /// Characters that base64 turns into `+` and `/`.
 const PASSWORD: &str = "p~~~???>>>:w";
@@ -26,7 +27,15 @@ fn said(error: OpError) -> String {
 }
 
 async fn pull(edge: &Docker, image: &str, digest: Option<&str>, with: &RegistryCredentials) -> Result<(), OpError> {
-    edge.pull(image, digest, || async { Ok(with.clone()) }).await
+    let progress = watch::Sender::default();
+    let job = PullJob { image, digest, waits_for_limits: false, progress: &progress };
+    edge.pull(&job, || async { Ok(with.clone()) }).await
+}
+
+async fn resolve(edge: &Docker, image: &str, with: &RegistryCredentials) -> Result<Option<String>, OpError> {
+    let progress = watch::Sender::default();
+    let job = PullJob { image, digest: None, waits_for_limits: false, progress: &progress };
+    edge.resolve_manifest(&job, || async { Ok(with.clone()) }).await
 }
 
 #[tokio::test]
@@ -58,7 +67,7 @@ async fn every_form_of_credentials_pulls() {
         let (map, problems) = AuthMap::parse(auth_type, &Secret::new(document.to_string()));
         assert_eq!(problems, Vec::<String>::new());
         let (credentials, _) = map.credentials(&image).await.unwrap();
-        let digest = edge.resolve_manifest(&image, &credentials).await.unwrap().expect("the registry tells the digest");
+        let digest = resolve(&edge, &image, &credentials).await.unwrap().expect("the registry tells the digest");
         assert_eq!(edge.image_present(&image).await.unwrap(), None, "{auth_type}: it is not there yet");
         // As the executor does it: on another task, so the future must be `Send`.
         let mut tasks = tokio::task::JoinSet::new();
@@ -86,9 +95,18 @@ async fn a_pull_by_tag_needs_no_credentials_where_the_registry_wants_none() {
     pull(&edge, &image, None, &RegistryCredentials::default()).await.unwrap();
     let _clean = Image { reference: image.clone() };
     let digest = edge.local_digest(&image).await.unwrap().unwrap();
+    // The image may be there without the name: then it serves, too.
+    assert!(edge.serves_unpulled(&image, None).await.unwrap());
+    Image::remove_locally(&image);
+    docker(&["pull", "-q", &format!("{image}@{digest}")]);
+    assert!(!edge.serves_unpulled(&image, None).await.unwrap(), "not under its name");
+    let strange = format!("sha256:{}", "0".repeat(64));
+    assert!(!edge.serves_unpulled(&image, Some(&strange)).await.unwrap(), "that one never was here");
+    assert!(edge.serves_unpulled(&image, Some(&digest)).await.unwrap());
+    assert!(edge.image_present(&image).await.unwrap().is_some(), "and it has its name again");
     // A reference that names its digest is its own answer.
     let by_digest = format!("{}/app@{digest}", registry.host);
-    let resolved = edge.resolve_manifest(&by_digest, &RegistryCredentials::default()).await.unwrap();
+    let resolved = resolve(&edge, &by_digest, &RegistryCredentials::default()).await.unwrap();
     assert_eq!(resolved, Some(digest));
     pull(&edge, &by_digest, None, &RegistryCredentials::default()).await.unwrap();
     Image::remove_locally(&by_digest);
@@ -110,11 +128,11 @@ async fn refusals_say_what_the_reference_says() {
 
     // Each of these takes its attempts and their waits, about 14 s: all at once.
     let (manifest_unknown, manifest_refused, pull_unknown, pull_wrong, manifest_wrong) = tokio::join!(
-        edge.resolve_manifest(&unknown, &alice),
-        edge.resolve_manifest(refused, &alice),
+        resolve(&edge, &unknown, &alice),
+        resolve(&edge, refused, &alice),
         pull(&edge, &unknown, None, &alice),
         pull(&edge, &image, None, &wrong),
-        edge.resolve_manifest(&image, &wrong),
+        resolve(&edge, &image, &wrong),
     );
     assert_eq!(said(manifest_unknown.unwrap_err()), recorded_reason("submit_task_stopped_pull_failure.json"));
     let recorded = recorded_reason("submit_task_stopped_pull_refused.json").replace("127.0.0.1:5009", "127.0.0.1:9");
@@ -143,7 +161,9 @@ async fn credentials_are_asked_for_and_their_failure_ends_the_pull() {
         asked.fetch_add(1, Ordering::Relaxed);
         Err(Failure::permanent("CannotPullECRContainerError", "engine ecr credentials: not found"))
     };
-    let text = said(edge.pull("127.0.0.1:9/app:1", None, refuse).await.unwrap_err());
+    let progress = watch::Sender::default();
+    let job = PullJob { image: "127.0.0.1:9/app:1", digest: None, waits_for_limits: true, progress: &progress };
+    let text = said(edge.pull(&job, refuse).await.unwrap_err());
     assert_eq!(text, "CannotPullECRContainerError: engine ecr credentials: not found");
     assert_eq!(asked.load(Ordering::Relaxed), 1, "it is not tried again");
 }

@@ -211,6 +211,19 @@ impl Docker {
         self.seen(Some(index))
     }
 
+    /// What is said of an effect that failed: after a pull it may be asked whether the image is there all the same.
+    pub(crate) fn refuse(&self, effect: &Effect, failure: Failure) -> Outcome {
+        match effect {
+            Effect::Pull { image, .. } if image.looks_after_failure && self.images.contains(&image.image) => {
+                Outcome::Done(Output::Cached)
+            }
+            Effect::Pull { image, .. } if image.looks_after_failure => {
+                Outcome::Failed(Failure { kind: FailureKind::ImageMissing, ..failure })
+            }
+            _ => Outcome::Failed(failure),
+        }
+    }
+
     fn seen(&self, index: Option<usize>) -> Outcome {
         Outcome::Done(Output::Seen(index.map(|index| Box::new(self.see(index)))))
     }

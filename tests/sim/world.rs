@@ -359,14 +359,14 @@ impl World {
                 pending.answer = Some(self.perform(&pending.effect));
                 return self.pending.push(pending);
             }
-            How::FailsForNow => Outcome::Failed(failure(&pending.effect, true)),
+            How::FailsForNow => self.docker.refuse(&pending.effect, failure(&pending.effect, true)),
             How::Fails => {
                 if let Effect::Report { change, .. } = &pending.effect
                     && let Some(task) = self.ecs.tasks.get_mut(&change.task)
                 {
                     task.heard.add(change); // refused for good: ECS will not hear more of it
                 }
-                Outcome::Failed(failure(&pending.effect, false))
+                self.docker.refuse(&pending.effect, failure(&pending.effect, false))
             }
             How::TimesOut => Outcome::Unknown(failure(&pending.effect, false)),
             How::TimesOutDone => {

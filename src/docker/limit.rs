@@ -1,0 +1,185 @@
+//! Registries that refuse further requests for a while (429, `toomanyrequests`): how to know, until when, and how long to wait.
+//!
+//! Docker passes on no header of the registry's answer, so all there is to go by is the error's text. Owns no sleeping. Invariant: a
+//! wait never reaches beyond the ceiling it was given.
+
+use super::backoff::{Backoff, spread};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// When the registry does not say how long.
+const UNTOLD: Backoff = Backoff { first: Duration::from_secs(30), factor: 2.0, cap: Duration::from_secs(600) };
+/// Under what the registry says: some say microseconds, again and again.
+const TOLD: Backoff = Backoff { first: Duration::from_millis(1100), factor: 2.0, cap: Duration::from_secs(600) };
+
+/// No limit holds that long.
+const DECADES: Duration = Duration::from_secs(1_000_000_000);
+
+/// What registries and Docker write when they mean "too many requests".
+const SIGNS: [&str; 4] = ["toomanyrequests", "too many requests", "http 429 ", "status: 429"];
+/// What stands before the time to wait.
+const ANNOUNCEMENTS: [&str; 6] =
+    ["retry-after", "retry after", "ratelimit-reset", "try again in", "try again after", "resets in"];
+
+/// How a registry's limit is waited for.
+#[derive(Debug)]
+pub(super) struct Patience {
+    /// Nothing is waited for beyond this; `None`: limits are failures like any other.
+    ceiling: Option<Instant>,
+    waits: u32,
+}
+
+/// One wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wait {
+    /// How long to wait.
+    pub(super) pause: Duration,
+    /// How long the registry said the limit holds.
+    pub(super) told: Option<Duration>,
+}
+
+impl Patience {
+    pub(super) fn new(ceiling: Option<Instant>) -> Self {
+        Self { ceiling, waits: 0 }
+    }
+
+    /// What to do about a failed attempt; `None`: it is no limit, or not one that is waited for, or its end is beyond the ceiling.
+    pub(super) fn wait(&mut self, error: &str, now: Instant, wall: Duration) -> Option<Wait> {
+        let ceiling = self.ceiling.filter(|_| is_limit(error))?;
+        let told = told(error, wall);
+        let schedule = if told.is_some() { TOLD } else { UNTOLD };
+        // Up to a fifth more: a fleet that was refused together does not come back together.
+        let pause = schedule.delay(self.waits).max(spread(told.unwrap_or_default()));
+        self.waits += 1;
+        (pause < ceiling.saturating_duration_since(now)).then_some(Wait { pause, told })
+    }
+}
+
+/// Is this the registry's way to say "not now"?
+pub(super) fn is_limit(error: &str) -> bool {
+    let error = error.to_ascii_lowercase();
+    SIGNS.iter().any(|sign| error.contains(sign))
+}
+
+/// How long the limit holds, if the text says so. `wall`: time since the Unix epoch, as some name a moment instead.
+fn told(error: &str, wall: Duration) -> Option<Duration> {
+    let error = error.to_ascii_lowercase();
+    let rest = ANNOUNCEMENTS.iter().find_map(|sign| error.split_once(sign)).map(|(_, rest)| rest)?;
+    let rest = rest.trim_start_matches(|c: char| c == ':' || c == '=' || c == '"' || c.is_whitespace());
+    let told = duration(rest)?;
+    // More than 30 years is a moment, and what is left of one beyond reason is for ever.
+    let is_moment = told > DECADES;
+    Some(if is_moment { told.saturating_sub(wall).min(DECADES) } else { told })
+}
+
+/// `30`, `1.5s`, `1h2m3s`, `250ms`, `54.865µs`, `5 minutes`: what stands at the beginning. A bare number is seconds.
+fn duration(text: &str) -> Option<Duration> {
+    let (mut rest, mut total) = (text, None);
+    loop {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        // A full stop may end the sentence.
+        let Ok(number) = rest[..end].trim_end_matches('.').parse::<f64>() else { return total };
+        let after = &rest[end..];
+        let spaced = after.trim_start();
+        let unit_end = spaced.find(|c: char| !c.is_alphabetic()).unwrap_or(spaced.len());
+        let scale = match &spaced[..unit_end] {
+            "h" | "hour" | "hours" => 3600.0,
+            "m" | "min" | "minute" | "minutes" => 60.0,
+            "s" | "sec" | "second" | "seconds" => 1.0,
+            "ms" | "millisecond" | "milliseconds" => 1e-3,
+            "µs" | "μs" | "us" => 1e-6,
+            "ns" => 1e-9,
+            _ if total.is_none() => return Duration::try_from_secs_f64(number).ok(),
+            _ => return total,
+        };
+        let unit = &spaced[..unit_end];
+        let part = Duration::try_from_secs_f64(number * scale).ok()?;
+        let so_far = total.unwrap_or_default().saturating_add(part);
+        // Go writes `1h2m3s`; a word is the last of its kind.
+        if unit.chars().count() > 2 {
+            return Some(so_far);
+        }
+        (total, rest) = (Some(so_far), &spaced[unit_end..]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WALL: Duration = Duration::from_secs(1_800_000_000);
+    const HUB: &str = "toomanyrequests: You have reached your pull rate limit. You may increase the limit by authenticating and \
+                       upgrading: https://www.docker.com/increase-rate-limit";
+
+    #[test]
+    fn limits_are_known_by_their_texts() {
+        let table = [
+            (HUB, true),
+            ("Error response from daemon: toomanyrequests: Rate exceeded", true),
+            ("received unexpected HTTP status: 429 Too Many Requests", true),
+            ("error parsing HTTP 429 response body: invalid character 's'", true),
+            ("manifest unknown", false),
+            ("Get \"http://r/v2/app-429/manifests/1\": EOF", false),
+        ];
+        for (text, wanted) in table {
+            assert_eq!(is_limit(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_limit_is_read_from_the_text() {
+        let table = [
+            (HUB, None),
+            ("toomanyrequests: retry-after: 54.865µs, allowed: 44000/minute", Some(Duration::from_nanos(54_865))),
+            ("toomanyrequests: retry-after: 1m2.5s, allowed: 1/minute", Some(Duration::from_millis(62_500))),
+            ("toomanyrequests: retry-after: 250ms", Some(Duration::from_millis(250))),
+            ("429 Too Many Requests (Retry-After: 120)", Some(Duration::from_secs(120))),
+            ("429 Too Many Requests: try again in 5 minutes.", Some(Duration::from_secs(300))),
+            ("429 Too Many Requests: try again in 30. Bye", Some(Duration::from_secs(30))),
+            ("toomanyrequests: RateLimit-Reset: 1800000060", Some(Duration::from_secs(60))),
+            ("toomanyrequests: ratelimit-reset=1700000000", Some(Duration::ZERO)),
+            ("toomanyrequests: the quota resets in 1h2m, 100 allowed", Some(Duration::from_secs(3720))),
+            ("toomanyrequests: retry-after: soon", None),
+            ("toomanyrequests: retry-after: 99999999999999999999999999", None),
+            ("toomanyrequests: retry-after: 9999999999999999999", Some(DECADES)),
+            ("toomanyrequests: retry-after: 1..2", None),
+        ];
+        for (text, wanted) in table {
+            assert_eq!(told(text, WALL), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_as_long_as_told_and_grows_otherwise() {
+        let now = Instant::now();
+        let mut patience = Patience::new(Some(now + Duration::from_secs(7200)));
+        assert_eq!(patience.wait("manifest unknown", now, WALL), None);
+        let minute = patience.wait("toomanyrequests: retry-after: 60s", now, WALL).unwrap();
+        assert!((60.0..=72.0).contains(&minute.pause.as_secs_f64()), "{minute:?}");
+        assert_eq!(minute.told, Some(Duration::from_secs(60)));
+        let mut patience = Patience::new(Some(now + Duration::from_secs(7200)));
+        let pauses: Vec<f64> = (0..7).map(|_| patience.wait(HUB, now, WALL).unwrap().pause.as_secs_f64()).collect();
+        for (pause, least) in pauses.iter().zip([30.0, 60.0, 120.0, 240.0, 480.0, 600.0, 600.0]) {
+            assert!((least..=least * 1.2).contains(pause), "{pauses:?}");
+        }
+        let mut patience = Patience::new(Some(now + Duration::from_secs(7200)));
+        let tiny = "toomanyrequests: retry-after: 1µs";
+        let pauses: Vec<f64> = (0..3).map(|_| patience.wait(tiny, now, WALL).unwrap().pause.as_secs_f64()).collect();
+        assert!(pauses[0] >= 1.1 && pauses[2] >= 4.4 && pauses[2] <= 5.3, "{pauses:?}");
+    }
+
+    #[test]
+    fn nothing_is_waited_for_beyond_the_ceiling_or_without_patience() {
+        let now = Instant::now();
+        let hour = "toomanyrequests: retry-after: 1h";
+        assert_eq!(Patience::new(Some(now + Duration::from_secs(3000))).wait(hour, now, WALL), None);
+        assert_eq!(Patience::new(None).wait(HUB, now, WALL), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_can_be_read(text in "\\PC{0,40}") {
+            let _ = told(&format!("toomanyrequests: retry-after: {text}"), WALL);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! `/v1/debug/tasks`: what every task waits for, as data. Ours alone; the reference has no such path and no list names it.
+//!
+//! Owns the JSON shapes. Invariant: like everything here it shows no settings and no credentials; what a registry said stands there
+//! as ECS would be told it.
+
+use crate::model::view::View;
+use crate::model::waiting::{Blocker, PullProgress, Waiting};
+use crate::model::{OpId, TaskArn, Timestamp};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// How far a pull or the look-up of a digest is; the pulls belong to somebody else.
+pub type PullLookup = Arc<dyn Fn(OpId) -> Option<PullProgress> + Send + Sync>;
+
+/// `{"Tasks":[…]}`
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Tasks<'a> {
+    tasks: Vec<Task<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Task<'a> {
+    arn: &'a TaskArn,
+    desired_status: String,
+    known_status: String,
+    waits: Vec<Wait<'a>>,
+}
+
+/// One thing that is held up.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Wait<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<&'a str>,
+    /// See [`Blocker::kind`].
+    r#for: &'static str,
+    text: String,
+    age_seconds: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    containers: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_try_in_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pull: Option<Pull>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Pull {
+    phase: &'static str,
+    age_seconds: u64,
+    attempt: u32,
+    attempts: u32,
+    layers: u32,
+    layers_done: u32,
+    bytes: u64,
+    bytes_total: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    percent: Option<u64>,
+    /// Since the engine said anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quiet_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_try_in_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_ends_in_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_failure: Option<String>,
+}
+
+impl<'a> Tasks<'a> {
+    pub(super) fn new(view: &'a View, pulls: &PullLookup, now: Timestamp) -> Self {
+        let tasks = view.tasks.iter().map(|task| Task {
+            arn: &task.arn,
+            desired_status: task.desired.to_string(),
+            known_status: task.known.to_string(),
+            waits: task.waits.iter().map(|wait| Wait::new(wait, pulls, now)).collect(),
+        });
+        Self { tasks: tasks.collect() }
+    }
+}
+
+impl<'a> Wait<'a> {
+    fn new(wait: &'a Waiting, pulls: &PullLookup, now: Timestamp) -> Self {
+        let progress = wait.blocker.op().and_then(|op| pulls(op));
+        let far = progress.as_ref().map(|progress| format!(": {}", progress.describe(now))).unwrap_or_default();
+        let (mut image, mut containers, mut next_try) = (None, Vec::new(), None);
+        match &wait.blocker {
+            Blocker::Digest(_, name) | Blocker::Pull(_, name) => image = Some(name.as_str()),
+            Blocker::Containers(names) => containers = names.iter().map(|name| name.as_str()).collect(),
+            Blocker::NextTry(at) => next_try = Some(ahead(*at, now)),
+            Blocker::HostResources | Blocker::Credentials(_) | Blocker::Engine(..) | Blocker::Inventory => {}
+        }
+        Self {
+            container: wait.container.as_ref().map(|name| name.as_str()),
+            r#for: wait.blocker.kind(),
+            text: format!("waits for {}{far}", wait.blocker),
+            age_seconds: age(wait.since, now),
+            image,
+            containers,
+            next_try_in_seconds: next_try,
+            pull: progress.map(|progress| Pull::new(progress, now)),
+        }
+    }
+}
+
+impl Pull {
+    fn new(progress: PullProgress, now: Timestamp) -> Self {
+        Self {
+            phase: progress.phase.as_str(),
+            age_seconds: age(progress.since, now),
+            attempt: progress.attempt,
+            attempts: progress.attempts,
+            layers: progress.layers,
+            layers_done: progress.layers_done,
+            bytes: progress.bytes,
+            bytes_total: progress.bytes_total,
+            percent: progress.percent(),
+            quiet_seconds: progress.moved.map(|at| age(at, now)),
+            next_try_in_seconds: progress.next_try.map(|at| ahead(at, now)),
+            limit_ends_in_seconds: progress.limit_ends.map(|at| ahead(at, now)),
+            last_failure: progress.failure,
+        }
+    }
+}
+
+fn age(at: Timestamp, now: Timestamp) -> u64 {
+    now.since(at).0 / 1000
+}
+
+fn ahead(at: Timestamp, now: Timestamp) -> u64 {
+    at.since(now).0.div_ceil(1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::TaskStatus;
+    use crate::model::view::TaskView;
+    use crate::model::waiting::PullPhase;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_waited_for_is_told_as_data() {
+        let since = Timestamp(90_000);
+        let wait = |name: &str, blocker| Waiting { container: Some(name.into()), blocker, since };
+        let waits = vec![
+            wait("a", Blocker::Pull(OpId(7), "r.io/app:1".to_owned())),
+            wait("b", Blocker::Containers(vec!["a".into()])),
+            wait("c", Blocker::Credentials("secret-id".into())),
+            Waiting { container: None, blocker: Blocker::NextTry(Timestamp(101_200)), since },
+        ];
+        let task = TaskView {
+            arn: "arn".into(),
+            family: "f".to_owned(),
+            version: "1".to_owned(),
+            desired: TaskStatus::Running,
+            known: TaskStatus::None,
+            waits,
+            containers: Vec::new(),
+        };
+        let view = View { tasks: vec![task] };
+        let pulls: PullLookup = Arc::new(|op| {
+            let progress = PullProgress {
+                phase: PullPhase::RateLimited,
+                since: Timestamp(95_000),
+                attempt: 2,
+                attempts: 5,
+                bytes: 1,
+                bytes_total: 4,
+                failure: Some("toomanyrequests".to_owned()),
+                next_try: Some(Timestamp(130_000)),
+                limit_ends: Some(Timestamp(128_500)),
+                ..PullProgress::default()
+            };
+            (op == OpId(7)).then_some(progress)
+        });
+        let shown = serde_json::to_value(Tasks::new(&view, &pulls, Timestamp(100_000))).unwrap();
+        let task = &shown["Tasks"][0];
+        assert_eq!((&task["Arn"], &task["KnownStatus"]), (&json!("arn"), &json!("NONE")));
+        let pull = json!({
+            "Phase": "rate-limited", "AgeSeconds": 5, "Attempt": 2, "Attempts": 5, "Layers": 0, "LayersDone": 0,
+            "Bytes": 1, "BytesTotal": 4, "Percent": 25, "NextTryInSeconds": 30, "LimitEndsInSeconds": 29,
+            "LastFailure": "toomanyrequests",
+        });
+        let text = "waits for its image r.io/app:1: rate-limited for 5 s, attempt 2 of 5, next try in 30 s, \
+                    the registry's limit ends in 29 s, last failure: toomanyrequests";
+        let wanted = json!([
+            {"Container": "a", "For": "pull", "Text": text, "AgeSeconds": 10, "Image": "r.io/app:1", "Pull": pull},
+            {"Container": "b", "For": "containers", "Text": "waits for other containers (a)", "AgeSeconds": 10, "Containers": ["a"]},
+            {
+                "Container": "c", "For": "credentials", "AgeSeconds": 10,
+                "Text": "waits for ECS to send the credentials of its execution role",
+            },
+            {"For": "next-try", "Text": "waits for the next try", "AgeSeconds": 10, "NextTryInSeconds": 2},
+        ]);
+        assert_eq!(task["Waits"], wanted);
+    }
+}

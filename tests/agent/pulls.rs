@@ -1,0 +1,285 @@
+//! Pulls as a whole: behaviours, one pull for many tasks, registries in trouble, and what is shown meanwhile.
+//!
+//! Tests with a front before the registry need Docker to reach this process, hence their names.
+
+use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
+use super::support::docker::{Image, docker};
+use super::support::docker_proxy::DockerProxy;
+use super::support::registry::Registry;
+use super::support::registry_front::{RegistryFront, Trouble};
+use super::support::wait::until;
+use ecs_agent::local::{Task, TaskStatus};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// How a task ended: exit code and reason of its only container.
+fn end(task: &Task) -> (Option<i64>, String) {
+    let container = &task.containers[0];
+    (container.exit_code, container.reason.clone().unwrap_or_default())
+}
+
+async fn stopped(rig: &Rig, arn: &str) -> (Option<i64>, String) {
+    end(&rig.task(arn, TaskStatus::Stopped).await)
+}
+
+fn run(rig: &Rig, image: &str, command: &str) -> String {
+    rig.server.run_task(&one_container(image, command)).unwrap()
+}
+
+/// What the agent says a task waits for, as soon as it says something that `probe` likes.
+async fn waits<T>(rig: &Rig, arn: &str, what: &str, mut probe: impl FnMut(&Value) -> Option<T>) -> T {
+    until(what, LIMIT, async || {
+        let shown = rig.introspect("/v1/debug/tasks").await;
+        let task = shown["Tasks"].as_array()?.iter().find(|task| task["Arn"] == arn)?;
+        task["Waits"].as_array()?.iter().find_map(&mut probe)
+    })
+    .await
+}
+
+/// Requests to Docker that have to do with fetching `image`.
+fn asked(proxy: &DockerProxy, image: &str) -> usize {
+    let name = image.rsplit_once('/').map_or(image, |(_, name)| name);
+    let is_pull = |line: &&String| line.contains("/images/create?") || line.contains("/distribution/");
+    proxy.seen().iter().filter(is_pull).filter(|line| line.contains(name)).count()
+}
+
+/// One row: the behaviour, and what becomes of an image that is not on this host and of one that is, with the registry up and down.
+type Row = (&'static str, [Fate; 4]);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It is asked for, comes from the registry, and the container runs.
+    Pulled,
+    /// Nobody is asked, and the container runs.
+    Unasked,
+    /// It is asked for in vain, and the container runs all the same, without a word about it.
+    RunsAnyway,
+    /// The task stops with the registry's reason.
+    Refused,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_behaviour_with_the_image_here_or_not_and_the_registry_up_or_down() {
+    use Fate::{Pulled, Refused, RunsAnyway, Unasked};
+    const TABLE: [Row; 4] = [
+        ("default", [Pulled, Pulled, Refused, RunsAnyway]),
+        ("always", [Pulled, Pulled, Refused, Refused]),
+        // What was here before the agent is pulled once, too.
+        ("once", [Pulled, Pulled, Refused, Refused]),
+        ("prefer-cached", [Pulled, Unasked, Refused, Unasked]),
+    ];
+    let proxy = DockerProxy::start();
+    let endpoint = proxy.endpoint();
+    // The look-up of the digest makes its nine attempts anyway; the pull after it need not take long as well.
+    let environment = [("DOCKER_HOST", endpoint.as_str()), ("ECS_IMAGE_PULL_TIMEOUT", "3s")];
+    let plan = Plan { environment: &environment, ..Plan::default() };
+    let Some(mut rig) = Rig::without_agent("behaviours", plan).await else { return };
+    let mut away = Registry::start(&[]);
+    let of = |registry: &Registry, case: &str| {
+        TABLE.map(|(behaviour, _)| registry.push_busybox(&format!("test/{behaviour}-{case}"), &[]))
+    };
+    let images = [of(&rig.registry, "new"), of(&rig.registry, "here"), of(&away, "new-away"), of(&away, "here-away")];
+    for image in images[1].iter().chain(&images[3]) {
+        docker(&["pull", "-q", image]);
+    }
+    away.stop();
+    for (row, (behaviour, fates)) in TABLE.into_iter().enumerate() {
+        rig.environment.push(("ECS_IMAGE_PULL_BEHAVIOR".to_owned(), behaviour.to_owned()));
+        rig.start_agent();
+        rig.registered().await;
+        let arns = [0, 1, 2, 3].map(|case| run(&rig, &images[case][row], "exit 7"));
+        for (case, (arn, fate)) in arns.iter().zip(fates).enumerate() {
+            let (code, reason) = stopped(&rig, arn).await;
+            let image = &images[case][row];
+            let what = format!("{image} {fate:?}: {code:?} {reason}");
+            assert_eq!(code, (fate != Refused).then_some(7), "{what}");
+            let refusal = reason.starts_with("CannotPullImageManifestError: Error response from daemon: Get \"http://")
+                && reason.ends_with("connect: connection refused");
+            assert!(if fate == Refused { refusal } else { reason.is_empty() }, "{what}");
+            assert_eq!(asked(&proxy, image) > 0, fate != Unasked, "{what}");
+            let reports = rig.reports(arn);
+            assert_eq!(json!(reports).to_string().contains("CannotPull"), fate == Refused, "{reports:#?}");
+            let has_times = reports.last().unwrap()["pullStartedAt"].is_number();
+            assert!(fate == Refused || has_times == (fate != Unasked), "{what}: {reports:#?}");
+        }
+        if behaviour == "once" {
+            remembered_after_a_restart(&mut rig, &proxy, [&images[0][row], &images[1][row]]).await;
+        }
+        assert!(rig.terminate().success());
+    }
+    images.iter().flatten().for_each(|image| Image::remove_locally(image));
+}
+
+async fn remembered_after_a_restart(rig: &mut Rig, proxy: &DockerProxy, images: [&String; 2]) {
+    let before = images.map(|image| asked(proxy, image));
+    rig.kill();
+    rig.start_agent();
+    rig.registered().await;
+    for (image, before) in images.into_iter().zip(before) {
+        let arn = run(rig, image, "exit 7");
+        assert_eq!(stopped(rig, &arn).await, (Some(7), String::new()));
+        assert_eq!(asked(proxy, image), before, "{image} was pulled once");
+        assert!(rig.reports(&arn).iter().all(|report| report["pullStartedAt"].is_null()), "nothing was pulled");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_tasks_pull_their_image_once_on_the_hosts_network() {
+    const TASKS: usize = 20;
+    let proxy = DockerProxy::start();
+    let endpoint = proxy.endpoint();
+    let plan = Plan { environment: &[("DOCKER_HOST", endpoint.as_str())], ..Plan::default() };
+    let Some(rig) = Rig::start("one pull", plan).await else { return };
+    let front = RegistryFront::start(&rig.registry.host).await;
+    let image = front.image(&rig.image());
+    front.trouble(&["/blobs/"], usize::MAX, Trouble::Hang);
+    let mut small = one_container(&image, "exit 0");
+    small["containerDefinitions"][0]["memory"] = json!(6);
+    let arns: Vec<String> = (0..TASKS).map(|_| rig.server.run_task(&small).unwrap()).collect();
+    // Docker looks at the image's configuration for the digest, too.
+    for (step, attempts) in [("digest", 9), ("pull", 5)] {
+        for arn in &arns {
+            let pull = waits(&rig, arn, step, |wait| {
+                (wait["For"] == step && wait["Pull"]["Attempt"] == 1).then(|| wait["Pull"].clone())
+            });
+            let pull = pull.await;
+            assert_eq!(pull["Attempts"], attempts, "{pull}");
+        }
+        if step == "digest" {
+            front.release();
+        }
+    }
+    let calls = |what: &str| proxy.seen().iter().filter(|line| line.contains(what)).count();
+    assert_eq!((calls("/distribution/"), calls("/images/create?")), (1, 1));
+    // The one that asked first is not needed.
+    rig.server.stop_task(&arns[0], "enough").unwrap();
+    assert_eq!(stopped(&rig, &arns[0]).await.0, None);
+    front.relent();
+    for arn in &arns[1..] {
+        assert_eq!(stopped(&rig, arn).await, (Some(0), String::new()));
+        let last = rig.reports(arn).pop().unwrap();
+        let times = [&last["pullStartedAt"], &last["pullStoppedAt"]].map(|time| time.as_f64().unwrap());
+        assert!(times[0] < times[1], "{last}");
+    }
+    assert_eq!((calls("/distribution/"), calls("/images/create?")), (1, 1), "and nobody asked again");
+    Image::remove_locally(&image);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registries_in_trouble_are_told_of_and_outlived_on_the_hosts_network() {
+    let Some(rig) = Rig::start("trouble", Plan::default()).await else { return };
+    let front = RegistryFront::start(&rig.registry.host).await;
+    let [limited, cut, slow, garbage] = ["limited", "cut", "slow", "garbage"]
+        .map(|name| front.image(&rig.registry.push_busybox(&format!("test/{name}"), &[])));
+    let unknown = format!("{}/test/unknown:1", front.host);
+    let message = "retry-after: 4s, allowed: 44000/minute";
+    let limit = Trouble::Refuse("429 Too Many Requests", "TOOMANYREQUESTS", message.to_owned());
+    front.trouble(&["GET ", "/limited/manifests/"], 1, limit);
+    front.trouble(&["/cut/blobs/"], 1, Trouble::Cut(400));
+    front.trouble(&["/slow/blobs/"], usize::MAX, Trouble::Slow(8 * 1024, Duration::from_millis(40)));
+    front.trouble(&["/garbage/manifests/"], usize::MAX, Trouble::Garbage("{\"schemaVersion\":"));
+    let ends = [&limited, &cut, &slow, &garbage, &unknown].map(|image| run(&rig, image, "exit 3"));
+
+    let told = |wait: &Value| {
+        let is_told = wait["Pull"]["Phase"] == "rate-limited" && wait["Pull"]["LimitEndsInSeconds"].as_u64()? <= 4;
+        is_told.then(|| wait["Text"].as_str().unwrap_or_default().to_owned())
+    };
+    let text = waits(&rig, &ends[0], "the end of the limit", told).await;
+    assert!(text.contains("toomanyrequests") && text.contains("the registry's limit ends in"), "{text}");
+    let moving = |wait: &Value| {
+        let percent = wait["Pull"]["Percent"].as_u64().filter(|percent| (1..100).contains(percent))?;
+        (wait["Pull"]["Bytes"].as_u64()? > 0).then_some(percent)
+    };
+    let first = waits(&rig, &ends[2], "progress", moving).await;
+    waits(&rig, &ends[2], "more progress", |wait| moving(wait).filter(|percent| *percent > first)).await;
+    let last_failure = |wait: &Value| {
+        let text = wait["Pull"]["LastFailure"].as_str()?.to_owned();
+        text.contains("manifest unknown").then_some(text)
+    };
+    waits(&rig, &ends[4], "the reason while it waits", last_failure).await;
+    signal_and_find(&rig, "waits_for").await;
+
+    for arn in &ends[..3] {
+        assert_eq!(stopped(&rig, arn).await, (Some(3), String::new()));
+    }
+    for arn in &ends[3..] {
+        let (code, reason) = stopped(&rig, arn).await;
+        assert!(code.is_none() && reason.starts_with("CannotPullImageManifestError: "), "{reason}");
+    }
+    let tasks = rig.introspect("/v1/tasks").await;
+    assert!(!tasks.to_string().contains("Pull"), "what the reference shows stays as it is: {tasks}");
+    let log = rig.log();
+    let said = |text: &str| log.lines().filter(|line| line.contains(&limited) && line.contains(text)).count();
+    assert_eq!((said("the registry takes no more requests for now"), said("a pull failed")), (1, 0));
+    [&limited, &cut, &slow].iter().for_each(|image| Image::remove_locally(image));
+}
+
+/// SIGUSR1 writes what is waited for to the log.
+async fn signal_and_find(rig: &Rig, text: &str) {
+    let signalled = std::process::Command::new("kill").args(["-USR1", &rig.pid().to_string()]).status().unwrap();
+    assert!(signalled.success());
+    until("the log to say what is waited for", LIMIT, async || rig.log().contains(text).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_does_not_hold_up_what_a_local_image_serves_on_the_hosts_network() {
+    let Some(rig) = Rig::start("cached limit", Plan::default()).await else { return };
+    let front = RegistryFront::start(&rig.registry.host).await;
+    let image = front.image(&rig.image());
+    docker(&["pull", "-q", &image]);
+    let limit = Trouble::Refuse("429 Too Many Requests", "TOOMANYREQUESTS", "retry-after: 1h".to_owned());
+    front.trouble(&["/manifests/"], usize::MAX, limit);
+    let arn = run(&rig, &image, "exit 3");
+    assert_eq!(stopped(&rig, &arn).await, (Some(3), String::new()));
+    Image::remove_locally(&image);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_of_containers_that_wait_are_pulled_upfront() {
+    let plan = Plan { environment: &[("ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT", "true")], ..Plan::default() };
+    let Some(rig) = Rig::start("upfront", plan).await else { return };
+    let mut away = Registry::start(&[]);
+    let (image, later, cached) =
+        (rig.image(), rig.registry.push_busybox("test/later", &[]), away.push_busybox("x", &[]));
+    docker(&["pull", "-q", &cached]);
+    away.stop();
+    let missing = format!("{}/no/such:1", rig.registry.host);
+    let after = |image: &str, command: &str| {
+        let mut dependent = shell("dependent", image, command);
+        dependent["dependsOn"] = json!([{"containerName": "main", "condition": "START"}]);
+        dependent
+    };
+    let pair = |command: &str, dependent: Value| {
+        let definition =
+            json!({"family": "upfront", "containerDefinitions": [shell("main", &image, command), dependent]});
+        rig.server.run_task(&definition).unwrap()
+    };
+    let mut ordered = after(&later, "exit 0");
+    ordered["dependsOn"][0]["condition"] = json!("COMPLETE");
+    let mut patient = shell("main", &image, FOREVER);
+    patient["essential"] = json!(false);
+    let definition = json!({"family": "upfront", "containerDefinitions": [patient, ordered]});
+    let waiting = rig.server.run_task(&definition).unwrap();
+    until("the dependent's image", LIMIT, async || {
+        let listed = docker(&["images", "-q", &later]);
+        (!listed.is_empty()).then_some(())
+    })
+    .await;
+    let held = waits(&rig, &waiting, "its container", |wait| {
+        (wait["Container"] == "dependent" && wait["For"] == "containers").then(|| wait["Containers"].clone())
+    })
+    .await;
+    assert_eq!(held, json!(["main"]), "only the pull went ahead");
+    rig.server.stop_task(&waiting, "enough").unwrap();
+
+    let (served, nowhere) = (pair(FOREVER, after(&cached, "exit 4")), pair(FOREVER, after(&missing, "exit 4")));
+    let task = rig.task(&served, TaskStatus::Stopped).await;
+    assert_eq!((task.containers[1].exit_code, &task.containers[1].reason), (Some(4), &None), "{task:?}");
+    let reports = rig.reports(&served);
+    assert!(!json!(reports).to_string().contains("CannotPull"), "it ran, so its pull is no news: {reports:#?}");
+    let task = rig.task(&nowhere, TaskStatus::Stopped).await;
+    let reason = task.containers[1].reason.clone().unwrap_or_default();
+    assert!(reason.starts_with("CannotPull") && reason.contains("manifest unknown"), "{task:?}");
+    rig.task(&waiting, TaskStatus::Stopped).await;
+    [&image, &later, &cached].iter().for_each(|image| Image::remove_locally(image));
+}
