@@ -8,12 +8,14 @@
 
 #[path = "../support"]
 mod support {
+    pub(crate) mod dice;
     pub(crate) mod docker;
     pub(crate) mod docker_proxy;
     pub(crate) mod http_proxy;
     pub(crate) mod registry;
     pub(crate) mod wait;
 }
+mod chronicle;
 mod difference;
 mod recorded_task;
 mod rig;
@@ -26,6 +28,7 @@ mod footprint;
 mod golden;
 mod golden_docker;
 mod kill;
+mod kill_loop;
 mod registration;
 mod registries;
 mod start_stop;
