@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Something the event stream brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl Docker {
         let mut since = now();
         let mut failures = 0;
         loop {
-            let before = since.clone();
+            let opened = Instant::now();
             let ended = match self.open_events(&since).await {
                 Ok(stream) => {
                     changes.gap();
@@ -128,12 +128,14 @@ impl Docker {
                 }
                 Err(error) => Err(error),
             };
-            match ended {
-                Ok(()) => failures = 0,
-                Err(error) => {
-                    failures = if since == before { failures + 1 } else { 0 };
-                    tracing::warn!(%error, "the Docker event stream ended; opening it again");
-                    sleep(REOPEN_BACKOFF.delay(failures)).await;
+            if let Err(error) = ended {
+                // Only a stream that lived makes the next one come at once: one that ends after each event shall not spin.
+                failures = if opened.elapsed() > REOPEN_BACKOFF.cap { 0 } else { failures + 1 };
+                tracing::warn!(%error, "the Docker event stream ended; opening it again");
+                sleep(REOPEN_BACKOFF.delay(failures)).await;
+                // The daemon may be another one now, of another version. If it does not say, opening will not work either.
+                if let Err(error) = self.wire.negotiate().await {
+                    tracing::debug!(%error, "the Docker daemon does not say which API version it speaks");
                 }
             }
         }
@@ -170,6 +172,7 @@ impl Docker {
                 }
             }
             if buffer.len() > MAX_EVENT_BYTES {
+                *since = now(); // or it would be sent again; the gap covers what is skipped
                 return Err(DockerError::Cut("an event is too long".to_owned()));
             }
         }
@@ -200,11 +203,13 @@ impl Docker {
 
     /// `Err`: the change is known and its outcome is not.
     async fn look(&self, id: String, change: Change) -> Result<Option<Notice>, ()> {
-        if let Some((task, container)) = change.destroyed {
-            return Ok(Some(Notice::Destroyed { task, container, runtime_id: id.into() }));
-        }
         match timeout(LOOK_LIMIT, self.inspect(&id)).await {
-            Ok(Ok(seen)) => Ok(seen.map(|seen| Notice::Seen(Box::new(with_exit_code(seen, change.exit_code))))),
+            Ok(Ok(Some(seen))) => Ok(Some(Notice::Seen(Box::new(with_exit_code(seen, change.exit_code))))),
+            // Its removal is told when it is over, not when an inspect misses it: there is an event for that.
+            Ok(Ok(None)) => {
+                let destroyed = change.destroyed;
+                Ok(destroyed.map(|(task, container)| Notice::Destroyed { task, container, runtime_id: id.into() }))
+            }
             Ok(Err(OpError::Failed(failure) | OpError::Unknown(failure))) => {
                 tracing::warn!(container = id, %failure, "a container changed and cannot be inspected");
                 // The gap makes the receiver ask again; a pause keeps that from becoming a busy loop.

@@ -74,7 +74,7 @@ impl Docker {
         if let Some(digest) = reference.digest {
             return Ok(Some(digest.to_owned()));
         }
-        if self.versions.looks < DISTRIBUTION {
+        if self.spoken.now().looks < DISTRIBUTION {
             return Ok(None);
         }
         let auth = registry_auth(credentials);

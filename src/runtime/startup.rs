@@ -219,7 +219,7 @@ pub(super) async fn register(
         identity: instance.document.take(),
         resources: host_resources(config)?,
         custom_attributes: config.instance_attributes.clone(),
-        attributes: attributes(&capabilities(config, docker.api_versions())),
+        attributes: attributes(&capabilities(config, &docker.api_versions())),
         tags: config.container_instance_tags.clone(),
         client_token: uuid::Uuid::new_v4().to_string(),
     };
