@@ -11,11 +11,6 @@ use futures_util::{StreamExt, stream};
 use serde_json::Value;
 use std::time::Duration;
 
-const INSPECT_LIMIT: Duration = Duration::from_secs(30);
-const LIST_LIMIT: Duration = Duration::from_secs(600);
-const REMOVE_LIMIT: Duration = Duration::from_secs(300);
-/// Docker kills after the grace; this much more may pass until it says so.
-const STOP_MARGIN: Duration = Duration::from_secs(120);
 const INSPECT_ERROR: &str = "CannotInspectContainerError";
 /// Containers inspected at a time during an inventory.
 const INSPECTS_AT_ONCE: usize = 8;
@@ -105,7 +100,7 @@ impl Docker {
     /// Stops a container: SIGTERM (or the container's own signal), `grace`, SIGKILL. `None`: there is no such container.
     pub async fn stop(&self, name: &str, grace: Span) -> Result<Option<Observation>, OpError> {
         let seconds = i32::try_from(grace.0.div_ceil(1000)).unwrap_or(i32::MAX).to_string();
-        let limit = Duration::from(grace) + STOP_MARGIN;
+        let limit = Duration::from(grace) + self.settings.limits.stop_margin;
         match self.changer.post(&["containers", name, "stop"], &[("t", &seconds)], None, limit).await {
             Ok(_) => self.inspect(name).await,
             Err(error) if error.is_no_container() => Ok(None),
@@ -115,7 +110,7 @@ impl Docker {
 
     /// Removes a stopped container with its anonymous volumes; one that is not there is success.
     pub async fn remove(&self, name: &str) -> Result<(), OpError> {
-        match self.changer.delete(&["containers", name], &[("v", "1")], REMOVE_LIMIT).await {
+        match self.changer.delete(&["containers", name], &[("v", "1")], self.settings.limits.remove).await {
             Ok(()) => Ok(()),
             Err(error) if error.is_no_container() => Ok(()),
             // Another removal is under way; how it ends is not known yet.
@@ -137,7 +132,7 @@ impl Docker {
     }
 
     async fn look_at(&self, name: &str) -> Result<Look, OpError> {
-        match self.reader.get(&["containers", name, "json"], &[], INSPECT_LIMIT).await {
+        match self.reader.get(&["containers", name, "json"], &[], self.settings.limits.inspect).await {
             Ok(answer) => observe::from_inspect(&answer, name, &self.settings.cluster)
                 .map(|seen| seen.map_or(Look::Foreign, |seen| Look::Ours(Box::new(seen))))
                 .map_err(|observe::Unreadable(what)| OpError::Failed(unreadable(what))),
@@ -164,7 +159,7 @@ impl Docker {
         let query = [("all", "1"), ("filters", &filters.to_string())];
         let list = self
             .reader
-            .get(&["containers", "json"], &query, LIST_LIMIT)
+            .get(&["containers", "json"], &query, self.settings.limits.list)
             .await
             .map_err(|error| error.of_read("CannotListContainersError", "listing"))?;
         let Value::Array(entries) = list else {

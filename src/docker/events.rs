@@ -38,10 +38,6 @@ pub enum Notice {
 }
 
 const ACTIONS: [&str; 6] = ["create", "start", "die", "stop", "destroy", "health_status"];
-const OPEN_LIMIT: Duration = Duration::from_secs(30);
-/// A stream without any event for this long is opened anew: it may be dead without knowing. The gap this means costs one listing.
-const QUIET_LIMIT: Duration = Duration::from_secs(300);
-const LOOK_LIMIT: Duration = Duration::from_secs(10);
 const LOOKS_AT_ONCE: usize = 8;
 /// Containers with unread changes; more than that, and an inventory is cheaper.
 const MAX_CHANGED: usize = 4096;
@@ -145,7 +141,7 @@ impl Docker {
         let cluster = format!("{LABEL_CLUSTER}={}", self.settings.cluster);
         let filters = json!({"type": ["container"], "event": ACTIONS, "label": [LABEL_TASK, cluster]}).to_string();
         let query = [("since", since), ("filters", &filters)];
-        within(OPEN_LIMIT, self.reader.open(&["events"], &query, None)).await
+        within(self.settings.limits.open_events, self.reader.open(&["events"], &query, None)).await
     }
 
     /// Reads until the stream ends (`Err`) or has been quiet for long (`Ok`).
@@ -157,11 +153,13 @@ impl Docker {
     ) -> Result<(), DockerError> {
         let mut buffer = Vec::new();
         loop {
-            let Ok(chunk) = timeout(QUIET_LIMIT, stream.chunk()).await else { return Ok(()) };
+            let Ok(chunk) = timeout(self.settings.limits.quiet_events, stream.chunk()).await else { return Ok(()) };
             let Some(chunk) = chunk? else { return Err(DockerError::Cut("end of stream".to_owned())) };
+            let mut unread = buffer.len(); // no line ends before
             buffer.extend_from_slice(&chunk);
-            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = buffer.drain(..=end).collect();
+            while let Some(end) = buffer[unread..].iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = buffer.drain(..=unread + end).collect();
+                unread = 0;
                 // What cannot be read is not for us; the periodic inventory covers the rest.
                 let Ok(event) = serde_json::from_slice::<Value>(&line) else { continue };
                 if let Some(nanos) = event.get("timeNano").and_then(Value::as_u64) {
@@ -203,7 +201,7 @@ impl Docker {
 
     /// `Err`: the change is known and its outcome is not.
     async fn look(&self, id: String, change: Change) -> Result<Option<Notice>, ()> {
-        match timeout(LOOK_LIMIT, self.inspect(&id)).await {
+        match timeout(self.settings.limits.inspect_after_event, self.inspect(&id)).await {
             Ok(Ok(Some(seen))) => Ok(Some(Notice::Seen(Box::new(with_exit_code(seen, change.exit_code))))),
             // Its removal is told when it is over, not when an inspect misses it: there is an event for that.
             Ok(Ok(None)) => {

@@ -15,8 +15,6 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// The reference gives no limit for this call; one that hangs would hold a create for ever.
-const INSPECT_LIMIT: Duration = Duration::from_secs(30);
 const MANIFEST_ATTEMPTS: u32 = 9;
 const MANIFEST_BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(10), factor: 3.0, cap: Duration::from_secs(5) };
@@ -39,7 +37,7 @@ impl Docker {
     /// Looks for an image locally, by reference. `None`: not there.
     pub async fn image_present(&self, image: &str) -> Result<Option<ImageFacts>, OpError> {
         let Some(reference) = Reference::parse(image) else { return Err(invalid_reference("CannotInspectImageError")) };
-        match self.reader.get(&["images", image, "json"], &[], INSPECT_LIMIT).await {
+        match self.reader.get(&["images", image, "json"], &[], self.settings.limits.inspect_image).await {
             Ok(answer) => Ok(Some(facts(&answer, &reference))),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error.of_read("CannotInspectImageError", "inspecting")),

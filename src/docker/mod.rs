@@ -32,6 +32,7 @@ mod create;
 pub mod error;
 pub mod events;
 mod image;
+mod limits;
 mod merge;
 mod observe;
 mod ports;
@@ -46,6 +47,7 @@ pub use auth::AuthMap;
 pub use error::DockerError;
 pub use events::Notice;
 pub use image::ImageFacts;
+pub use limits::Limits;
 
 use crate::model::Span;
 use change::Changer;
@@ -60,7 +62,6 @@ use wire::{Endpoint, Wire};
 
 /// bollard's own limit covers the head of an answer only and is one for all calls. Ours are tighter; this one never strikes.
 const BOLLARD_LIMIT: Duration = Duration::from_secs(24 * 3600);
-const PING_LIMIT: Duration = Duration::from_secs(5);
 
 /// What this edge needs to know. Limits are whole-operation limits (spec `docker-mapping.md` §10, `images.md` §1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +84,8 @@ pub struct Settings {
     pub manifest_timeout: Span,
     /// Where host ports are chosen from when a task asks for any.
     pub dynamic_ports: RangeInclusive<u16>,
+    /// Limits of all other calls.
+    pub limits: Limits,
 }
 
 /// The connection to one Docker daemon.
@@ -102,7 +105,7 @@ impl Docker {
     pub async fn connect(settings: Settings) -> Result<Self, DockerError> {
         let endpoint = Endpoint::parse(&settings.endpoint)?;
         let spoken = Arc::new(Spoken::default());
-        let wire = Arc::new(Wire::new(&endpoint, Arc::clone(&spoken))?);
+        let wire = Arc::new(Wire::new(&endpoint, Arc::clone(&spoken), settings.limits.version)?);
         wire.negotiate().await?;
         let api = puller(&endpoint, Arc::clone(&spoken))?;
         let (reader, changer) = (Reader::new(Arc::clone(&wire)), Changer::new(Arc::clone(&wire)));
@@ -122,7 +125,7 @@ impl Docker {
 
     /// Is the daemon there and answering?
     pub async fn ping(&self) -> Result<(), DockerError> {
-        within(PING_LIMIT, self.reader.open(&["_ping"], &[], None)).await.map(drop)
+        within(self.settings.limits.ping, self.reader.open(&["_ping"], &[], None)).await.map(drop)
     }
 }
 
@@ -190,6 +193,8 @@ mod tests {
         heads
     }
 
+    const LIMIT: Duration = Duration::from_secs(5);
+
     fn at_1_41() -> Arc<Spoken> {
         let answer = serde_json::json!({"Version": "v", "ApiVersion": "1.41", "MinAPIVersion": "1.41"});
         let spoken = Spoken::default();
@@ -202,14 +207,14 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = Endpoint::Tcp(listener.local_addr().unwrap().to_string());
         let api = puller(&endpoint, at_1_41()).unwrap();
-        let wire = Arc::new(Wire::new(&endpoint, at_1_41()).unwrap());
+        let wire = Arc::new(Wire::new(&endpoint, at_1_41(), LIMIT).unwrap());
         let (reader, changer) = (Reader::new(Arc::clone(&wire)), Changer::new(wire));
         let calls = async {
             let options = bollard::query_parameters::TagImageOptions { repo: Some("r".into()), tag: None };
             api.tag_image("host:5000/a/b", Some(options)).await.unwrap_err();
-            reader.get(&["containers", "c", "json"], &[("size", "0")], PING_LIMIT).await.unwrap_err();
-            changer.post(&["containers", "c", "start"], &[], None, PING_LIMIT).await.unwrap_err();
-            changer.delete(&["containers", "c"], &[("v", "1")], PING_LIMIT).await.unwrap_err();
+            reader.get(&["containers", "c", "json"], &[("size", "0")], LIMIT).await.unwrap_err();
+            changer.post(&["containers", "c", "start"], &[], None, LIMIT).await.unwrap_err();
+            changer.delete(&["containers", "c"], &[("v", "1")], LIMIT).await.unwrap_err();
         };
         let (heads, ()) = tokio::join!(heads(&listener, 4), calls);
         let lines: Vec<_> = heads.iter().map(|head| head.lines().next().unwrap()).collect();
@@ -252,6 +257,7 @@ mod tests {
             pull_inactivity: Span::secs(1),
             manifest_timeout: Span::secs(1),
             dynamic_ports: 49153..=65535,
+            limits: Limits::default(),
         };
         assert!(matches!(Docker::connect(settings).await, Err(DockerError::Unreachable(_))));
     }

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 /// A thousand containers take about 5 MB.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
-const VERSION_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where the daemon listens (`DOCKER_HOST`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,10 +57,11 @@ pub(super) struct Wire {
     http: Client,
     base: Url,
     spoken: Arc<Spoken>,
+    version_limit: Duration,
 }
 
 impl Wire {
-    pub(super) fn new(endpoint: &Endpoint, spoken: Arc<Spoken>) -> Result<Self, DockerError> {
+    pub(super) fn new(endpoint: &Endpoint, spoken: Arc<Spoken>, version_limit: Duration) -> Result<Self, DockerError> {
         let unusable = |error: &dyn std::error::Error| {
             DockerError::Unusable(format!("the Docker client cannot be built: {error}"))
         };
@@ -84,13 +84,13 @@ impl Wire {
         };
         let http = builder.build().map_err(|error| unusable(&error))?;
         let base = Url::parse(&base).map_err(|error| unusable(&error))?;
-        Ok(Self { http, base, spoken })
+        Ok(Self { http, base, spoken, version_limit })
     }
 
     /// Asks which versions the daemon speaks, and speaks them from now on.
     pub(super) async fn negotiate(&self) -> Result<(), DockerError> {
         let request = Request { method: &Method::GET, path: &["version"], query: &[], registry_auth: None, body: None };
-        let answer = within(VERSION_LIMIT, async { parse(&read_bounded(self.send(None, request).await?).await?) });
+        let answer = within(self.version_limit, async { parse(&read_bounded(self.send(None, request).await?).await?) });
         self.spoken.set(negotiate(&answer.await?)?);
         Ok(())
     }

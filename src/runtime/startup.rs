@@ -129,6 +129,7 @@ pub(super) async fn docker(config: &Config, region: &str) -> Docker {
         pull_inactivity: config.image_pull_inactivity_timeout,
         manifest_timeout: config.manifest_pull_timeout,
         dynamic_ports: dynamic_ports(config),
+        limits: docker::Limits::default(),
     };
     let mut retry = aws_retry::Backoff::new(DOCKER_RETRY);
     loop {
