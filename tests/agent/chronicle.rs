@@ -106,11 +106,10 @@ impl Heard {
 
 /// The laws for one task that has ended. `codes`: exit codes of containers that ended by themselves.
 pub(crate) fn judge(task: &Task, deeds: &[Deed], heard: &Heard, codes: &[(&str, i64)]) {
-    let arn = &task.arn;
-    let of_task: Vec<&Deed> = deeds.iter().filter(|deed| deed.task == *arn).collect();
+    let of_task: Vec<&Deed> = deeds.iter().filter(|deed| deed.task == task.arn).collect();
     let empty = Vec::new();
-    let said = heard.said.get(arn).unwrap_or(&empty);
-    let story = || format!("{arn}\nsaid {said:#?}\ndone {of_task:#?}");
+    let said = heard.said.get(&task.arn).unwrap_or(&empty);
+    let story = || format!("{:#?}\nsaid {said:#?}\ndone {of_task:#?}", task.containers);
 
     // Said once, in order. A report whose answer was lost with the agent is said again, never out of order.
     let mut order: Vec<&str> = said.iter().map(|(_, status)| status.as_str()).collect();
@@ -141,6 +140,7 @@ pub(crate) fn judge(task: &Task, deeds: &[Deed], heard: &Heard, codes: &[(&str, 
     assert!(has_run || told("RUNNING").is_none(), "RUNNING and it never ran: {}", story());
     for (name, wanted) in codes {
         assert_eq!(task.container(name).and_then(|found| found.exit_code), Some(*wanted), "{}", story());
-        assert!(told("RUNNING").is_some(), "it ran: {}", story());
+        // Of several, the essential one may end before the others have started: then the task never ran as a whole.
+        assert!(told("RUNNING").is_some() || task.containers.len() > 1, "it ran: {}", story());
     }
 }
