@@ -23,6 +23,8 @@ mod rig;
 mod config;
 mod container;
 mod control_plane;
+mod docker_attack;
+mod docker_restart;
 mod ecr;
 mod footprint;
 mod golden;
