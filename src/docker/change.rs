@@ -27,11 +27,25 @@ impl Changer {
         &self,
         path: &[&str],
         query: &[(&str, &str)],
-        body: Option<&Value>,
         limit: Duration,
     ) -> Result<Vec<u8>, DockerError> {
-        let request = Request { method: &Method::POST, path, query, registry_auth: None, body };
+        let request = Request { method: &Method::POST, path, query, registry_auth: None, body: None };
         within(limit, async { read_bounded(self.wire.open(Spoken::changes, request).await?).await }).await
+    }
+
+    /// POST of a container to create, in the version its settings were written for.
+    pub(super) async fn create(
+        &self,
+        name: &str,
+        wanted: &str,
+        body: &Value,
+        limit: Duration,
+    ) -> Result<Vec<u8>, DockerError> {
+        let (path, query) = (["containers", "create"], [("name", name)]);
+        let request =
+            Request { method: &Method::POST, path: &path, query: &query, registry_auth: None, body: Some(body) };
+        let version = |spoken: &Spoken| spoken.create(wanted).unwrap_or_else(|| wanted.to_owned());
+        within(limit, async { read_bounded(self.wire.open(version, request).await?).await }).await
     }
 
     /// DELETE.

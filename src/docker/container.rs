@@ -47,9 +47,13 @@ impl Docker {
         let body = body(request, &around)?;
         let body = serde_json::to_value(body)
             .map_err(|_| Failure::permanent("DockerClientConfigError", "the settings cannot be written as JSON"))?;
-        let query = [("name", request.runtime_name.as_str())];
+        let wanted = &request.spec.engine_settings.api_version;
+        if self.spoken.create(wanted).is_none() {
+            let text = format!("(v{wanted}) - docker client factory: client not found for docker version: {wanted}");
+            return Err(Failure::permanent("CannotGetDockerClientVersionError", text).into());
+        }
         let limit = self.settings.create_timeout.into();
-        match self.changer.post(&["containers", "create"], &query, Some(&body), limit).await {
+        match self.changer.create(&request.runtime_name, wanted, &body, limit).await {
             // Looked for by its name: that is what it will be found by after a restart, too.
             Ok(_) => match self.look_after(&request.runtime_name).await? {
                 seen if is_of(request, &seen) => Ok(seen),
@@ -91,7 +95,7 @@ impl Docker {
     pub async fn start(&self, name: &str) -> Result<Observation, OpError> {
         let limit = self.settings.start_timeout.into();
         self.changer
-            .post(&["containers", name, "start"], &[], None, limit)
+            .post(&["containers", name, "start"], &[], limit)
             .await
             .map_err(|error| error.of_only_try("CannotStartContainerError", "started"))?;
         self.look_after(name).await
@@ -101,7 +105,7 @@ impl Docker {
     pub async fn stop(&self, name: &str, grace: Span) -> Result<Option<Observation>, OpError> {
         let seconds = i32::try_from(grace.0.div_ceil(1000)).unwrap_or(i32::MAX).to_string();
         let limit = Duration::from(grace) + self.settings.limits.stop_margin;
-        match self.changer.post(&["containers", name, "stop"], &[("t", &seconds)], None, limit).await {
+        match self.changer.post(&["containers", name, "stop"], &[("t", &seconds)], limit).await {
             Ok(_) => self.inspect(name).await,
             Err(error) if error.is_no_container() => Ok(None),
             Err(error) => Err(error.of_change("CannotStopContainerError", "stopped")),

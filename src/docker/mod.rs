@@ -213,7 +213,7 @@ mod tests {
             let options = bollard::query_parameters::TagImageOptions { repo: Some("r".into()), tag: None };
             api.tag_image("host:5000/a/b", Some(options)).await.unwrap_err();
             reader.get(&["containers", "c", "json"], &[("size", "0")], LIMIT).await.unwrap_err();
-            changer.post(&["containers", "c", "start"], &[], None, LIMIT).await.unwrap_err();
+            changer.post(&["containers", "c", "start"], &[], LIMIT).await.unwrap_err();
             changer.delete(&["containers", "c"], &[("v", "1")], LIMIT).await.unwrap_err();
         };
         let (heads, ()) = tokio::join!(heads(&listener, 4), calls);

@@ -73,6 +73,14 @@ impl Spoken {
         self.now().changes.to_string()
     }
 
+    /// The version of a create whose settings were written for `wanted`: that one, or the one of all changes if that is newer (or
+    /// `wanted` is no version). `None`: not spoken.
+    pub(super) fn create(&self, wanted: &str) -> Option<String> {
+        let now = self.now();
+        let version = ApiVersion::parse(wanted).map_or(now.changes, |wanted| wanted.max(now.changes));
+        (version <= now.looks).then(|| version.to_string())
+    }
+
     pub(super) fn set(&self, versions: Versions) {
         let mut spoken = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if *spoken != versions {
@@ -134,6 +142,23 @@ mod tests {
             assert_eq!(found.supported.len(), count);
         }
         assert_eq!(negotiate(&json!({"ApiVersion": "1.24"})).unwrap().looks.to_string(), "1.24");
+    }
+
+    #[test]
+    fn a_create_speaks_the_version_its_settings_were_written_for() {
+        let spoken = Spoken::default();
+        spoken.set(negotiate(&json!({"ApiVersion": "1.41", "MinAPIVersion": "1.24"})).unwrap());
+        let table = [
+            ("", Some("1.24")),
+            ("1.19", Some("1.24")),
+            ("latest", Some("1.24")),
+            ("1.30", Some("1.30")),
+            ("1.41", Some("1.41")),
+            ("1.42", None),
+        ];
+        for (wanted, version) in table {
+            assert_eq!(spoken.create(wanted).as_deref(), version, "{wanted}");
+        }
     }
 
     #[test]

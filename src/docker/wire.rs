@@ -98,7 +98,7 @@ impl Wire {
     /// Opens an answer, in the version that `version` takes from those spoken now.
     pub(super) async fn open(
         &self,
-        version: fn(&Spoken) -> String,
+        version: impl Fn(&Spoken) -> String,
         request: Request<'_>,
     ) -> Result<Response, DockerError> {
         match self.send(Some(version(&self.spoken)), request).await {

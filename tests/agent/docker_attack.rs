@@ -163,7 +163,6 @@ async fn each_storm_passes_and_nothing_false_is_said() {
     judge_all(&rig, &chronicle, &mut heard);
 }
 
-#[expect(clippy::print_stderr, reason = "how much was proved")]
 #[tokio::test(flavor = "multi_thread")]
 async fn no_schedule_of_storms_makes_the_agent_lie() {
     let Some((proxy, rig, image)) = scene("storm schedule").await else { return };

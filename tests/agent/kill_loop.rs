@@ -102,7 +102,6 @@ impl Churn {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "how much was proved")]
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_doubled_or_misreported_however_often_the_agent_is_killed() {
     let environment = [("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "2s"), ("ECS_CONTAINER_STOP_TIMEOUT", "5s")];

@@ -309,6 +309,31 @@ async fn a_daemon_of_another_version_is_spoken_to_in_its_own() {
 }
 
 #[tokio::test]
+async fn a_create_speaks_the_version_of_its_settings() {
+    let alive = container("c-main", json!({"Running": false}));
+    let daemon = Daemon::start(move |line| match line {
+        line if line.contains("/version") => versions("1.12", "1.41"),
+        line if line.starts_with("GET") => answer("200 OK", &alive),
+        _ => answer("201 Created", "{}"),
+    })
+    .await;
+    let edge = daemon.edge().await;
+    for (wanted, spoken) in [("", "1.21"), ("1.17", "1.21"), ("1.30", "1.30")] {
+        let mut request = main_container();
+        request.spec.engine_settings.api_version = wanted.to_owned();
+        let before = daemon.seen(&format!("POST /v{spoken}/containers/create"));
+        // The script's container is of another task: created, and not to be seen.
+        assert_eq!(outcome(edge.create(&request).await).0, "unknown");
+        assert_eq!(daemon.seen(&format!("POST /v{spoken}/containers/create")), before + 1, "{wanted}");
+    }
+    let mut request = main_container();
+    request.spec.engine_settings.api_version = "1.44".to_owned();
+    let text =
+        "CannotGetDockerClientVersionError: (v1.44) - docker client factory: client not found for docker version: 1.44";
+    assert_eq!(outcome(edge.create(&request).await), ("failed", text.to_owned()));
+}
+
+#[tokio::test]
 async fn a_daemon_that_refuses_every_version_is_not_asked_for_ever() {
     let refusal = json!({"message": "client version 1.41 is too old. Minimum supported API version is 9"}).to_string();
     let daemon = Daemon::start(move |line| match line {
