@@ -12,11 +12,12 @@ mod support {
 mod docker_edge {
     pub(crate) mod containers;
     pub(crate) mod faults;
+    pub(crate) mod hostile;
     pub(crate) mod images;
     pub(crate) mod pulls;
 }
 
-use ecs_agent::docker::{Docker, Settings};
+use ecs_agent::docker::{Docker, Limits, Settings};
 use ecs_agent::model::{CreateRequest, Span};
 
 fn settings(endpoint: &str, cluster: &str) -> Settings {
@@ -30,6 +31,7 @@ fn settings(endpoint: &str, cluster: &str) -> Settings {
         pull_inactivity: Span::secs(60),
         manifest_timeout: Span::secs(60),
         dynamic_ports: 42_000..=48_999,
+        limits: Limits::default(),
     }
 }
 

@@ -156,6 +156,7 @@ fn container(
         stop_timeout: (wire.stop_timeout > 0).then(|| Span::secs(wire.stop_timeout)),
         health_check: wire.health_check_type == "docker",
         engine_settings: EngineSettings {
+            api_version: wire.docker_config.version,
             config: wire.docker_config.config,
             host_config: wire.docker_config.host_config,
         },

@@ -370,6 +370,7 @@ pub(super) struct MountPoint {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct DockerConfig {
+    pub(super) version: String,
     pub(super) config: String,
     pub(super) host_config: String,
 }

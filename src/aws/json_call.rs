@@ -91,8 +91,7 @@ impl Sdk {
             let (service, body_bytes) = (call.service, body.as_bytes());
             let signed =
                 Signed { clock, region, service, method: "POST", url: &url, headers: &headers, body: body_bytes };
-            let mut signed =
-                signed.headers(keys.clone()).map_err(|error| CallError::NoAnswer(error.to_string()))?;
+            let mut signed = signed.headers(keys.clone()).map_err(|error| CallError::NoAnswer(error.to_string()))?;
             for (name, value) in headers.iter().map(|(name, value)| (*name, value.as_str())) {
                 signed.insert(name, printable(value)?);
             }

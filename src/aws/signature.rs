@@ -50,8 +50,8 @@ impl Signed<'_> {
             .map_err(|error| failed(&error))?;
         let body = SignableBody::Bytes(self.body);
         let headers = self.headers.iter().map(|(name, value)| (*name, value.as_str()));
-        let request = SignableRequest::new(self.method, self.url.as_str(), headers, body)
-            .map_err(|error| failed(&error))?;
+        let request =
+            SignableRequest::new(self.method, self.url.as_str(), headers, body).map_err(|error| failed(&error))?;
         let (instructions, _signature) =
             sign(request, &parameters.into()).map_err(|error| failed(&error))?.into_parts();
         let mut headers = HeaderMap::new();

@@ -9,9 +9,9 @@
 use super::kind::{Kind, Limit};
 use Group::{Aws, Document, Ecr, Images, Init, Logging, Network, Proxies, Resources, State, Timeouts};
 use Kind::{
-    AnyCase, Choice, Cidr, Cidrs, Decimal, DockerHost, Duration, Endpoint, Flag, Integer, List, Map, Mirrors, Names, PortRange,
-    Ports, Proxy, Rates, Secret, SecretJson, Switch, Text, TextOrEmpty, Trimmed, TrimmedChoice, TrimmedInteger,
-    Unsigned16,
+    AnyCase, Choice, Cidr, Cidrs, Decimal, DockerHost, Duration, Endpoint, Flag, Integer, List, Map, Mirrors, Names,
+    PortRange, Ports, Proxy, Rates, Secret, SecretJson, Switch, Text, TextOrEmpty, Trimmed, TrimmedChoice,
+    TrimmedInteger, Unsigned16,
 };
 use Limit::{Any, AtLeast, DefaultBelow, DefaultOutside, Signed};
 

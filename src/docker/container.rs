@@ -4,21 +4,32 @@
 //! Invariant: each operation may be repeated at any time; what is already so is success.
 
 use super::create::{LABEL_CLUSTER, LABEL_TASK, Surroundings, body};
-use super::error::{DockerError, within};
+use super::error::DockerError;
 use super::{Docker, observe};
 use crate::model::{CreateRequest, Failure, Observation, OpError, Span};
-use bollard::query_parameters::{CreateContainerOptions, RemoveContainerOptions, StopContainerOptions};
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
 use std::time::Duration;
 
-const INSPECT_LIMIT: Duration = Duration::from_secs(30);
-const LIST_LIMIT: Duration = Duration::from_secs(600);
-const REMOVE_LIMIT: Duration = Duration::from_secs(300);
-/// Docker kills after the grace; this much more may pass until it says so.
-const STOP_MARGIN: Duration = Duration::from_secs(120);
+const INSPECT_ERROR: &str = "CannotInspectContainerError";
 /// Containers inspected at a time during an inventory.
 const INSPECTS_AT_ONCE: usize = 8;
+
+/// What an inspect found.
+enum Look {
+    Ours(Box<Observation>),
+    Foreign,
+    Gone,
+}
+
+fn is_of(request: &CreateRequest, seen: &Observation) -> bool {
+    seen.task == request.task && seen.container == request.spec.name
+}
+
+/// Worth another look: nothing was learnt from this one.
+fn unreadable(what: &str) -> Failure {
+    Failure::retryable(INSPECT_ERROR, format!("unreadable answer of the Docker daemon: {what}"))
+}
 
 impl Docker {
     /// Creates a container. One that is there already under this name, for this container of this task, is the one wanted.
@@ -34,10 +45,20 @@ impl Docker {
             host_ports: &host_ports,
         };
         let body = body(request, &around)?;
-        let options = CreateContainerOptions { name: Some(request.runtime_name.clone()), platform: String::new() };
+        let body = serde_json::to_value(body)
+            .map_err(|_| Failure::permanent("DockerClientConfigError", "the settings cannot be written as JSON"))?;
+        let wanted = &request.spec.engine_settings.api_version;
+        if self.spoken.create(wanted).is_none() {
+            let text = format!("(v{wanted}) - docker client factory: client not found for docker version: {wanted}");
+            return Err(Failure::permanent("CannotGetDockerClientVersionError", text).into());
+        }
         let limit = self.settings.create_timeout.into();
-        match within(limit, self.api.create_container(Some(options), body)).await {
-            Ok(created) => self.look_after(&created.id).await,
+        match self.changer.create(&request.runtime_name, wanted, &body, limit).await {
+            // Looked for by its name: that is what it will be found by after a restart, too.
+            Ok(_) => match self.look_after(&request.runtime_name).await? {
+                seen if is_of(request, &seen) => Ok(seen),
+                _ => Err(OpError::Unknown(unreadable("another container has the name of the one created"))),
+            },
             Err(error) => {
                 let failure = error.failure("CannotCreateContainerError", "created");
                 match &error {
@@ -52,13 +73,11 @@ impl Docker {
 
     /// The name is taken: by an earlier create of the same container, or by somebody else.
     async fn adopt(&self, request: &CreateRequest, taken: Failure) -> Result<Observation, OpError> {
-        let ours = |seen: &Observation| seen.task == request.task && seen.container == request.spec.name;
-        match self.reader.get(&["containers", &request.runtime_name, "json"], &[], INSPECT_LIMIT).await {
-            Ok(answer) => {
-                observe::from_inspect(&answer, &self.settings.cluster).filter(ours).ok_or(OpError::Failed(taken))
-            }
+        match self.look_at(&request.runtime_name).await {
+            Ok(Look::Ours(seen)) if is_of(request, &seen) => Ok(*seen),
+            Ok(Look::Ours(_) | Look::Foreign) => Err(OpError::Failed(taken)),
             // Taken and not there to be seen: an earlier create of it is still under way.
-            Err(_) => Err(OpError::Unknown(taken)),
+            Ok(Look::Gone) | Err(_) => Err(OpError::Unknown(taken)),
         }
     }
 
@@ -75,7 +94,8 @@ impl Docker {
     /// Starts a container; one that runs already is success.
     pub async fn start(&self, name: &str) -> Result<Observation, OpError> {
         let limit = self.settings.start_timeout.into();
-        within(limit, self.api.start_container(name, None))
+        self.changer
+            .post(&["containers", name, "start"], &[], limit)
             .await
             .map_err(|error| error.of_only_try("CannotStartContainerError", "started"))?;
         self.look_after(name).await
@@ -83,22 +103,20 @@ impl Docker {
 
     /// Stops a container: SIGTERM (or the container's own signal), `grace`, SIGKILL. `None`: there is no such container.
     pub async fn stop(&self, name: &str, grace: Span) -> Result<Option<Observation>, OpError> {
-        let seconds = i32::try_from(grace.0.div_ceil(1000)).unwrap_or(i32::MAX);
-        let options = StopContainerOptions { signal: None, t: Some(seconds) };
-        let limit = Duration::from(grace) + STOP_MARGIN;
-        match within(limit, self.api.stop_container(name, Some(options))).await {
-            Ok(()) => self.inspect(name).await,
-            Err(error) if error.is_not_found() => Ok(None),
+        let seconds = i32::try_from(grace.0.div_ceil(1000)).unwrap_or(i32::MAX).to_string();
+        let limit = Duration::from(grace) + self.settings.limits.stop_margin;
+        match self.changer.post(&["containers", name, "stop"], &[("t", &seconds)], limit).await {
+            Ok(_) => self.inspect(name).await,
+            Err(error) if error.is_no_container() => Ok(None),
             Err(error) => Err(error.of_change("CannotStopContainerError", "stopped")),
         }
     }
 
     /// Removes a stopped container with its anonymous volumes; one that is not there is success.
     pub async fn remove(&self, name: &str) -> Result<(), OpError> {
-        let options = RemoveContainerOptions { v: true, force: false, link: false };
-        match within(REMOVE_LIMIT, self.api.remove_container(name, Some(options))).await {
+        match self.changer.delete(&["containers", name], &[("v", "1")], self.settings.limits.remove).await {
             Ok(()) => Ok(()),
-            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) if error.is_no_container() => Ok(()),
             // Another removal is under way; how it ends is not known yet.
             Err(error @ DockerError::Daemon { status: 409, .. })
                 if error.to_string().contains("already in progress") =>
@@ -111,10 +129,19 @@ impl Docker {
 
     /// Looks at a container, by name or id. `None`: it does not exist, or is not one of ours.
     pub async fn inspect(&self, name: &str) -> Result<Option<Observation>, OpError> {
-        match self.reader.get(&["containers", name, "json"], &[], INSPECT_LIMIT).await {
-            Ok(answer) => Ok(observe::from_inspect(&answer, &self.settings.cluster)),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error.of_read("CannotInspectContainerError", "inspecting")),
+        match self.look_at(name).await? {
+            Look::Ours(seen) => Ok(Some(*seen)),
+            Look::Gone | Look::Foreign => Ok(None),
+        }
+    }
+
+    async fn look_at(&self, name: &str) -> Result<Look, OpError> {
+        match self.reader.get(&["containers", name, "json"], &[], self.settings.limits.inspect).await {
+            Ok(answer) => observe::from_inspect(&answer, name, &self.settings.cluster)
+                .map(|seen| seen.map_or(Look::Foreign, |seen| Look::Ours(Box::new(seen))))
+                .map_err(|observe::Unreadable(what)| OpError::Failed(unreadable(what))),
+            Err(error) if error.is_no_container() => Ok(Look::Gone),
+            Err(error) => Err(error.of_read(INSPECT_ERROR, "inspecting")),
         }
     }
 
@@ -124,7 +151,7 @@ impl Docker {
             Ok(Some(seen)) => Ok(seen),
             Ok(None) => {
                 let text = format!("Error response from daemon: No such container: {name}");
-                Err(OpError::Unknown(Failure::permanent("CannotInspectContainerError", text)))
+                Err(OpError::Unknown(Failure::permanent(INSPECT_ERROR, text)))
             }
             Err(OpError::Failed(failure) | OpError::Unknown(failure)) => Err(OpError::Unknown(failure)),
         }
@@ -136,7 +163,7 @@ impl Docker {
         let query = [("all", "1"), ("filters", &filters.to_string())];
         let list = self
             .reader
-            .get(&["containers", "json"], &query, LIST_LIMIT)
+            .get(&["containers", "json"], &query, self.settings.limits.list)
             .await
             .map_err(|error| error.of_read("CannotListContainersError", "listing"))?;
         let Value::Array(entries) = list else {
@@ -149,11 +176,11 @@ impl Docker {
 
     async fn look_at_entry(&self, entry: Value) -> Option<Observation> {
         let listed = observe::from_list(&entry, &self.settings.cluster)?;
-        match self.inspect(listed.runtime_id.as_str()).await {
+        match self.inspect(&listed.id).await {
             Ok(seen) => seen,
             Err(error) => {
-                tracing::warn!(container = %listed.runtime_id, ?error, "a container cannot be inspected; using its list entry");
-                Some(listed)
+                tracing::warn!(container = listed.id, ?error, "a container cannot be inspected; using its list entry");
+                listed.seen
             }
         }
     }

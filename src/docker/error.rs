@@ -42,6 +42,18 @@ impl DockerError {
         matches!(self, Self::Daemon { status: 404, .. })
     }
 
+    /// The daemon knows no such container. A 404 with another text (a path it does not know, a proxy's page) says nothing about it.
+    pub(super) fn is_no_container(&self) -> bool {
+        let of_container = |message: &str| message.to_ascii_lowercase().contains("no such container");
+        matches!(self, Self::Daemon { status: 404, message } if of_container(message))
+    }
+
+    /// The daemon refused the request for the API version it was made in.
+    pub(super) fn is_of_version(&self) -> bool {
+        let of_version = |text: &str| text.contains("client version") && text.contains("too ");
+        matches!(self, Self::Daemon { status: 400, message } if of_version(message))
+    }
+
     /// The failure of the catalogue. `what` is the transition named by a time-out.
     pub(super) fn failure(&self, name: &str, what: &str) -> Failure {
         match self {

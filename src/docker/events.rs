@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Something the event stream brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,10 +38,6 @@ pub enum Notice {
 }
 
 const ACTIONS: [&str; 6] = ["create", "start", "die", "stop", "destroy", "health_status"];
-const OPEN_LIMIT: Duration = Duration::from_secs(30);
-/// A stream without any event for this long is opened anew: it may be dead without knowing. The gap this means costs one listing.
-const QUIET_LIMIT: Duration = Duration::from_secs(300);
-const LOOK_LIMIT: Duration = Duration::from_secs(10);
 const LOOKS_AT_ONCE: usize = 8;
 /// Containers with unread changes; more than that, and an inventory is cheaper.
 const MAX_CHANGED: usize = 4096;
@@ -120,7 +116,7 @@ impl Docker {
         let mut since = now();
         let mut failures = 0;
         loop {
-            let before = since.clone();
+            let opened = Instant::now();
             let ended = match self.open_events(&since).await {
                 Ok(stream) => {
                     changes.gap();
@@ -128,12 +124,14 @@ impl Docker {
                 }
                 Err(error) => Err(error),
             };
-            match ended {
-                Ok(()) => failures = 0,
-                Err(error) => {
-                    failures = if since == before { failures + 1 } else { 0 };
-                    tracing::warn!(%error, "the Docker event stream ended; opening it again");
-                    sleep(REOPEN_BACKOFF.delay(failures)).await;
+            if let Err(error) = ended {
+                // Only a stream that lived makes the next one come at once: one that ends after each event shall not spin.
+                failures = if opened.elapsed() > REOPEN_BACKOFF.cap { 0 } else { failures + 1 };
+                tracing::warn!(%error, "the Docker event stream ended; opening it again");
+                sleep(REOPEN_BACKOFF.delay(failures)).await;
+                // The daemon may be another one now, of another version. If it does not say, opening will not work either.
+                if let Err(error) = self.wire.negotiate().await {
+                    tracing::debug!(%error, "the Docker daemon does not say which API version it speaks");
                 }
             }
         }
@@ -143,7 +141,7 @@ impl Docker {
         let cluster = format!("{LABEL_CLUSTER}={}", self.settings.cluster);
         let filters = json!({"type": ["container"], "event": ACTIONS, "label": [LABEL_TASK, cluster]}).to_string();
         let query = [("since", since), ("filters", &filters)];
-        within(OPEN_LIMIT, self.reader.open(&["events"], &query, None)).await
+        within(self.settings.limits.open_events, self.reader.open(&["events"], &query, None)).await
     }
 
     /// Reads until the stream ends (`Err`) or has been quiet for long (`Ok`).
@@ -155,11 +153,13 @@ impl Docker {
     ) -> Result<(), DockerError> {
         let mut buffer = Vec::new();
         loop {
-            let Ok(chunk) = timeout(QUIET_LIMIT, stream.chunk()).await else { return Ok(()) };
+            let Ok(chunk) = timeout(self.settings.limits.quiet_events, stream.chunk()).await else { return Ok(()) };
             let Some(chunk) = chunk? else { return Err(DockerError::Cut("end of stream".to_owned())) };
+            let mut unread = buffer.len(); // no line ends before
             buffer.extend_from_slice(&chunk);
-            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = buffer.drain(..=end).collect();
+            while let Some(end) = buffer[unread..].iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = buffer.drain(..=unread + end).collect();
+                unread = 0;
                 // What cannot be read is not for us; the periodic inventory covers the rest.
                 let Ok(event) = serde_json::from_slice::<Value>(&line) else { continue };
                 if let Some(nanos) = event.get("timeNano").and_then(Value::as_u64) {
@@ -170,6 +170,7 @@ impl Docker {
                 }
             }
             if buffer.len() > MAX_EVENT_BYTES {
+                *since = now(); // or it would be sent again; the gap covers what is skipped
                 return Err(DockerError::Cut("an event is too long".to_owned()));
             }
         }
@@ -200,11 +201,13 @@ impl Docker {
 
     /// `Err`: the change is known and its outcome is not.
     async fn look(&self, id: String, change: Change) -> Result<Option<Notice>, ()> {
-        if let Some((task, container)) = change.destroyed {
-            return Ok(Some(Notice::Destroyed { task, container, runtime_id: id.into() }));
-        }
-        match timeout(LOOK_LIMIT, self.inspect(&id)).await {
-            Ok(Ok(seen)) => Ok(seen.map(|seen| Notice::Seen(Box::new(with_exit_code(seen, change.exit_code))))),
+        match timeout(self.settings.limits.inspect_after_event, self.inspect(&id)).await {
+            Ok(Ok(Some(seen))) => Ok(Some(Notice::Seen(Box::new(with_exit_code(seen, change.exit_code))))),
+            // Its removal is told when it is over, not when an inspect misses it: there is an event for that.
+            Ok(Ok(None)) => {
+                let destroyed = change.destroyed;
+                Ok(destroyed.map(|(task, container)| Notice::Destroyed { task, container, runtime_id: id.into() }))
+            }
             Ok(Err(OpError::Failed(failure) | OpError::Unknown(failure))) => {
                 tracing::warn!(container = id, %failure, "a container changed and cannot be inspected");
                 // The gap makes the receiver ask again; a pause keeps that from becoming a busy loop.

@@ -6,9 +6,9 @@
 use super::Docker;
 use super::backoff::Backoff;
 use super::error::{DockerError, timed_out};
-use super::limit::{Patience, is_limit};
 use super::progress::wall;
 use super::pull::{PullJob, attempt_begins, attempt_failed, wait_for_limit, without_ecr_urls};
+use super::rate_limit::{Patience, is_limit};
 use super::reference::Reference;
 use super::version::DISTRIBUTION;
 use crate::model::waiting::PullPhase;
@@ -20,8 +20,6 @@ use std::future::Future;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// The reference gives no limit for this call; one that hangs would hold a create for ever.
-const INSPECT_LIMIT: Duration = Duration::from_secs(30);
 const MANIFEST_ATTEMPTS: u32 = 9;
 const MANIFEST_BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(10), factor: 3.0, cap: Duration::from_secs(5) };
@@ -44,7 +42,7 @@ impl Docker {
     /// Looks for an image locally, by reference. `None`: not there.
     pub async fn image_present(&self, image: &str) -> Result<Option<ImageFacts>, OpError> {
         let Some(reference) = Reference::parse(image) else { return Err(invalid_reference("CannotInspectImageError")) };
-        match self.reader.get(&["images", image, "json"], &[], INSPECT_LIMIT).await {
+        match self.reader.get(&["images", image, "json"], &[], self.settings.limits.inspect_image).await {
             Ok(answer) => Ok(Some(facts(&answer, &reference))),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error.of_read("CannotInspectImageError", "inspecting")),
@@ -80,7 +78,7 @@ impl Docker {
         if let Some(digest) = reference.digest {
             return Ok(Some(digest.to_owned()));
         }
-        if self.versions.looks < DISTRIBUTION {
+        if self.spoken.now().looks < DISTRIBUTION {
             return Ok(None);
         }
         let ceiling = Instant::now() + Duration::from(self.settings.pull_timeout);

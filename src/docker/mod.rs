@@ -3,50 +3,72 @@
 //! Owns the connection, the API version and one method for each operation the core may ask for. It decides nothing: no retry of
 //! create, start or stop, no status of a task. Invariant: every call has a limit in time, and is safe to repeat.
 //!
-//! Changes go through bollard; looks go through `read`, which survives values it has not heard of. Reading order: `create` and
-//! `observe` (pure translation), `container` (the operations), `pull` and `image`, [`events`], [`auth`] and
-//! `credential_helper`, `mirror`, [`error`].
+//! Containers are changed through `change` and looked at through `read`, which survives values it has not heard of; images are
+//! pulled through bollard. Reading order: `create` and `observe` (pure translation), `container` (the operations), `pull` and
+//! `image`, [`events`], [`auth`] and `credential_helper`, `mirror`, [`error`].
+//!
+//! Every call and its limit (spec `docker-mapping.md` §10; `*` = the operator's setting, with its default):
+//!
+//! | call | limit | no answer in time |
+//! | --- | --- | --- |
+//! | version | 10 s | tried again, by whoever needs it |
+//! | ping | 5 s | error |
+//! | create, start | 4 min\*, 3 min\* | unknown: it is looked at |
+//! | stop | grace + 2 min | unknown: it is looked at |
+//! | remove | 5 min | unknown: it is looked at |
+//! | inspect a container (also after create, start and stop) | 30 s; 10 s after an event | failed (after a change: unknown) |
+//! | list | 10 min | failed |
+//! | open the events | 30 s; no event for 5 min: opened anew | opened again |
+//! | inspect an image | 30 s (the reference has none) | failed |
+//! | digest from the registry | 1 min\* with all tries | failed |
+//! | pull | 2 h\* with all tries; 5 min to the first output; 1 min\* without progress | failed |
+//! | tag | 30 s with all tries | failed |
 
 pub mod auth;
 mod backoff;
+mod change;
 mod container;
 mod create;
 mod credential_helper;
 pub mod error;
 pub mod events;
 mod image;
-mod limit;
+mod limits;
 mod merge;
 mod mirror;
 mod observe;
 mod ports;
 mod progress;
 mod pull;
+mod rate_limit;
 mod read;
 mod reference;
 mod version;
+mod wire;
 
 pub use auth::AuthMap;
 pub use error::DockerError;
 pub use events::Notice;
 pub use image::ImageFacts;
+pub use limits::Limits;
 pub use mirror::{Mirrors, registry_of};
 pub use pull::PullJob;
 
 use crate::model::Span;
+use change::Changer;
 use error::within;
 use ports::DynamicPorts;
-use read::{Endpoint, Reader};
+use read::Reader;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
-use version::Versions;
+use version::Spoken;
+use wire::{Endpoint, Wire};
 
 /// bollard's own limit covers the head of an answer only and is one for all calls. Ours are tighter; this one never strikes.
 const BOLLARD_LIMIT: Duration = Duration::from_secs(24 * 3600);
-const VERSION_LIMIT: Duration = Duration::from_secs(10);
-const PING_LIMIT: Duration = Duration::from_secs(5);
 /// Pulls at once. The reference has no bound. The daemon fetches 3 layers at a time whatever is asked of it, so more pulls do not
 /// make it faster; but most pulls only find that all layers are there, and shall not stand in line behind the few large ones.
 const PULLS: usize = 8;
@@ -74,16 +96,20 @@ pub struct Settings {
     pub manifest_timeout: Span,
     /// Where host ports are chosen from when a task asks for any.
     pub dynamic_ports: RangeInclusive<u16>,
+    /// Limits of all other calls.
+    pub limits: Limits,
 }
 
 /// The connection to one Docker daemon.
 #[derive(Debug)]
 pub struct Docker {
     api: bollard::Docker,
+    wire: Arc<Wire>,
     reader: Reader,
+    changer: Changer,
     settings: Settings,
     ports: DynamicPorts,
-    versions: Versions,
+    spoken: Arc<Spoken>,
     pulls: Semaphore,
     lookups: Semaphore,
     /// When any pull made progress last.
@@ -91,20 +117,23 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// Finds out what the daemon speaks and fixes the API versions for all later calls.
+    /// Finds out what the daemon speaks. It is asked again when it refuses a version, and when its events had ended.
     pub async fn connect(settings: Settings) -> Result<Self, DockerError> {
         let endpoint = Endpoint::parse(&settings.endpoint)?;
-        let reader = Reader::new(&endpoint)?;
-        let versions = version::negotiate(&reader.get(&["version"], &[], VERSION_LIMIT).await?)?;
-        let api = writer(&endpoint, &versions.changes.to_string())?;
-        let reader = reader.at_version(&versions.looks.to_string());
+        let spoken = Arc::new(Spoken::default());
+        let wire = Arc::new(Wire::new(&endpoint, Arc::clone(&spoken), settings.limits.version)?);
+        wire.negotiate().await?;
+        let api = puller(&endpoint, Arc::clone(&spoken))?;
+        let (reader, changer) = (Reader::new(Arc::clone(&wire)), Changer::new(Arc::clone(&wire)));
         let ports = DynamicPorts::new(settings.dynamic_ports.clone());
         Ok(Self {
             api,
+            wire,
             reader,
+            changer,
             settings,
             ports,
-            versions,
+            spoken,
             pulls: Semaphore::new(PULLS),
             lookups: Semaphore::new(LOOKUPS),
             moved: watch::Sender::new(Instant::now()),
@@ -112,24 +141,24 @@ impl Docker {
     }
 
     /// The API versions to advertise to ECS, ascending, e.g. `1.17`.
-    pub fn api_versions(&self) -> &[String] {
-        &self.versions.supported
+    pub fn api_versions(&self) -> Vec<String> {
+        self.spoken.now().supported
     }
 
     /// The engine's version, e.g. `20.10.24`.
-    pub fn server_version(&self) -> &str {
-        &self.versions.server
+    pub fn server_version(&self) -> String {
+        self.spoken.now().server
     }
 
     /// Is the daemon there and answering?
     pub async fn ping(&self) -> Result<(), DockerError> {
-        within(PING_LIMIT, self.api.ping()).await.map(drop)
+        within(self.settings.limits.ping, self.reader.open(&["_ping"], &[], None)).await.map(drop)
     }
 }
 
-/// The changing client. bollard 0.21 computes a versioned path and then drops the version, so it is put back here; the registry
+/// The pulling client. bollard 0.21 computes a versioned path and then drops the version, so it is put back here; the registry
 /// credentials are base64 of the standard alphabet where Docker decodes the URL-safe one (and takes undecodable ones for none).
-fn writer(endpoint: &Endpoint, version: &str) -> Result<bollard::Docker, DockerError> {
+fn puller(endpoint: &Endpoint, spoken: Arc<Spoken>) -> Result<bollard::Docker, DockerError> {
     let seconds = BOLLARD_LIMIT.as_secs();
     let api = match endpoint {
         Endpoint::Unix(path) => {
@@ -137,9 +166,8 @@ fn writer(endpoint: &Endpoint, version: &str) -> Result<bollard::Docker, DockerE
         }
         Endpoint::Tcp(host) => bollard::Docker::connect_with_http(host, seconds, bollard::API_DEFAULT_VERSION)?,
     };
-    let prefix = format!("/v{version}");
     Ok(api.with_request_modifier(move |mut request| {
-        if let Some(uri) = below(&prefix, request.uri()) {
+        if let Some(uri) = below(&format!("/v{}", spoken.changes()), request.uri()) {
             *request.uri_mut() = uri;
         }
         if let Some(header) = request.headers_mut().get_mut("X-Registry-Auth")
@@ -192,34 +220,44 @@ mod tests {
         heads
     }
 
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    fn at_1_41() -> Arc<Spoken> {
+        let answer = serde_json::json!({"Version": "v", "ApiVersion": "1.41", "MinAPIVersion": "1.41"});
+        let spoken = Spoken::default();
+        spoken.set(version::negotiate(&answer).unwrap());
+        Arc::new(spoken)
+    }
+
     #[tokio::test]
     async fn the_version_stands_exactly_once_before_every_path() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = Endpoint::Tcp(listener.local_addr().unwrap().to_string());
-        let api = writer(&endpoint, "1.41").unwrap();
-        let reader = Reader::new(&endpoint).unwrap().at_version("1.41");
+        let api = puller(&endpoint, at_1_41()).unwrap();
+        let wire = Arc::new(Wire::new(&endpoint, at_1_41(), LIMIT).unwrap());
+        let (reader, changer) = (Reader::new(Arc::clone(&wire)), Changer::new(wire));
         let calls = async {
-            api.ping().await.unwrap_err();
-            api.start_container("c", None).await.unwrap_err();
             let options = bollard::query_parameters::TagImageOptions { repo: Some("r".into()), tag: None };
             api.tag_image("host:5000/a/b", Some(options)).await.unwrap_err();
-            reader.get(&["containers", "c", "json"], &[("size", "0")], PING_LIMIT).await.unwrap_err();
+            reader.get(&["containers", "c", "json"], &[("size", "0")], LIMIT).await.unwrap_err();
+            changer.post(&["containers", "c", "start"], &[], LIMIT).await.unwrap_err();
+            changer.delete(&["containers", "c"], &[("v", "1")], LIMIT).await.unwrap_err();
         };
         let (heads, ()) = tokio::join!(heads(&listener, 4), calls);
         let lines: Vec<_> = heads.iter().map(|head| head.lines().next().unwrap()).collect();
         let wanted = [
-            "GET /v1.41/_ping HTTP/1.1",
-            "POST /v1.41/containers/c/start HTTP/1.1",
             "POST /v1.41/images/host:5000/a/b/tag?repo=r HTTP/1.1",
             "GET /v1.41/containers/c/json?size=0 HTTP/1.1",
+            "POST /v1.41/containers/c/start HTTP/1.1",
+            "DELETE /v1.41/containers/c?v=1 HTTP/1.1",
         ];
-        assert_eq!(lines, wanted, "bollard's paths changed: see `writer`");
+        assert_eq!(lines, wanted, "bollard's paths changed: see `puller`");
     }
 
     #[tokio::test]
     async fn registry_credentials_are_sent_in_the_url_safe_alphabet() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let api = writer(&Endpoint::Tcp(listener.local_addr().unwrap().to_string()), "1.41").unwrap();
+        let api = puller(&Endpoint::Tcp(listener.local_addr().unwrap().to_string()), at_1_41()).unwrap();
         let password = "~~~???>>>ÿÿÿ";
         let credentials =
             bollard::auth::DockerCredentials { password: Some(password.to_owned()), ..Default::default() };
@@ -246,6 +284,7 @@ mod tests {
             pull_inactivity: Span::secs(1),
             manifest_timeout: Span::secs(1),
             dynamic_ports: 49153..=65535,
+            limits: Limits::default(),
         };
         assert!(matches!(Docker::connect(settings).await, Err(DockerError::Unreachable(_))));
     }

@@ -1,18 +1,40 @@
 //! The daemon's description of a container to [`Observation`]. Pure functions.
 //!
 //! Owns the translation of spec `task-engine.md` §10. It reads members one by one and takes what it can: an unknown status,
-//! protocol or member must never hide a container. Invariant: what lacks our labels, or carries another cluster's, is nobody's
-//! business here and yields `None`.
+//! protocol or member must never hide a container. But what does not say whether the container runs says nothing ([`Unreadable`]).
+//! Invariant: what lacks our labels, or carries another cluster's, is nobody's business here and yields `None`.
 
 use super::create::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK};
 use crate::model::observation::Mount;
 use crate::model::{Failure, Health, Observation, PortBinding, Protocol, RunState};
 use serde_json::Value;
 
-/// From the answer to `GET /containers/<id>/json`.
-pub(super) fn from_inspect(answer: &Value, cluster: &str) -> Option<Observation> {
-    let label = |name: &str| answer.pointer("/Config/Labels")?.get(name)?.as_str();
+/// An answer that is not a description of the container asked for. It says nothing, least of all that there is none.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unreadable(pub(super) &'static str);
+
+/// From the answer to `GET /containers/<asked>/json`, asked by name or full id. `None`: it is not one of ours.
+pub(super) fn from_inspect(answer: &Value, asked: &str, cluster: &str) -> Result<Option<Observation>, Unreadable> {
+    let id = non_empty(text(answer, "Id")).ok_or(Unreadable("it has no id"))?;
+    let runtime_name = text(answer, "Name").trim_start_matches('/');
+    if asked != id && asked != runtime_name {
+        return Err(Unreadable("it is of another container"));
+    }
+    let labels = answer.get("Config").and_then(Value::as_object).ok_or(Unreadable("it has no configuration"))?;
+    let labels = match labels.get("Labels") {
+        Some(Value::Object(labels)) => labels,
+        None | Some(Value::Null) => return Ok(None),
+        Some(_) => return Err(Unreadable("its labels are no labels")),
+    };
+    let label = |name: &str| labels.get(name)?.as_str();
+    let (Some(task), Some(container)) = (label(LABEL_TASK), label(LABEL_CONTAINER)) else { return Ok(None) };
+    if label(LABEL_CLUSTER) != Some(cluster) {
+        return Ok(None);
+    }
     let state = answer.get("State").unwrap_or(&Value::Null);
+    if !state.get("Running").is_some_and(Value::is_boolean) {
+        return Err(Unreadable("it does not say whether the container runs"));
+    }
     let flag = |name: &str| state.get(name).and_then(Value::as_bool).unwrap_or(false);
     let time = |name: &str| real_time(text(state, name));
     let state_error = text(state, "Error");
@@ -27,11 +49,11 @@ pub(super) fn from_inspect(answer: &Value, cluster: &str) -> Option<Observation>
     } else {
         (!state_error.is_empty()).then(|| Failure::permanent("DockerStateError", state_error))
     };
-    Some(Observation {
-        task: label(LABEL_TASK)?.into(),
-        container: label(LABEL_CONTAINER)?.into(),
-        runtime_name: text(answer, "Name").trim_start_matches('/').to_owned(),
-        runtime_id: non_empty(text(answer, "Id"))?.into(),
+    Ok(Some(Observation {
+        task: task.into(),
+        container: container.into(),
+        runtime_name: runtime_name.to_owned(),
+        runtime_id: id.into(),
         state: run_state,
         exit_code: state.get("ExitCode").and_then(exit_code).filter(|_| ended),
         error,
@@ -45,13 +67,28 @@ pub(super) fn from_inspect(answer: &Value, cluster: &str) -> Option<Observation>
         bindings: bindings(answer.pointer("/NetworkSettings/Ports")),
         mounts: mounts(answer.get("Mounts")),
         image_id: text(answer, "Image").to_owned(),
-    })
-    .filter(|_| label(LABEL_CLUSTER) == Some(cluster))
+    }))
 }
 
-/// From one entry of `GET /containers/json`, for a container that cannot be inspected just now: less is known, but it is there.
-pub(super) fn from_list(entry: &Value, cluster: &str) -> Option<Observation> {
+/// A container of ours in a list.
+#[derive(Debug)]
+pub(super) struct Listed {
+    /// The engine's id of it.
+    pub(super) id: String,
+    /// What the list tells of it, for when it cannot be inspected: less, but it is there. `None`: in a state this agent has not heard
+    /// of.
+    pub(super) seen: Option<Observation>,
+}
+
+/// From one entry of `GET /containers/json`.
+pub(super) fn from_list(entry: &Value, cluster: &str) -> Option<Listed> {
     let label = |name: &str| entry.get("Labels")?.get(name)?.as_str();
+    let is_ours = label(LABEL_TASK).is_some() && label(LABEL_CLUSTER) == Some(cluster);
+    let id = non_empty(text(entry, "Id")).filter(|_| is_ours)?;
+    Some(Listed { id: id.to_owned(), seen: from_entry(entry, id, label(LABEL_TASK)?, label(LABEL_CONTAINER)?) })
+}
+
+fn from_entry(entry: &Value, id: &str, task: &str, container: &str) -> Option<Observation> {
     let status = text(entry, "Status");
     let run_state = match text(entry, "State") {
         "created" => RunState::Created,
@@ -59,15 +96,16 @@ pub(super) fn from_list(entry: &Value, cluster: &str) -> Option<Observation> {
         "running" | "paused" | "restarting" => RunState::Running,
         // A state this agent has not heard of: the human-readable column is the next best witness.
         _ if status.starts_with("Exited") => RunState::Exited,
-        _ => RunState::Running,
+        _ if status.starts_with("Up ") => RunState::Running,
+        _ => return None,
     };
     let code = status.strip_prefix("Exited (").and_then(|rest| rest.split(')').next()?.parse().ok());
     let name = entry.pointer("/Names/0").and_then(Value::as_str).unwrap_or_default();
     Some(Observation {
-        task: label(LABEL_TASK)?.into(),
-        container: label(LABEL_CONTAINER)?.into(),
+        task: task.into(),
+        container: container.into(),
         runtime_name: name.trim_start_matches('/').to_owned(),
-        runtime_id: non_empty(text(entry, "Id"))?.into(),
+        runtime_id: id.into(),
         state: run_state,
         exit_code: code.filter(|_| run_state == RunState::Exited),
         error: None,
@@ -82,7 +120,6 @@ pub(super) fn from_list(entry: &Value, cluster: &str) -> Option<Observation> {
         mounts: mounts(entry.get("Mounts")),
         image_id: text(entry, "ImageID").to_owned(),
     })
-    .filter(|_| label(LABEL_CLUSTER) == Some(cluster))
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
@@ -143,11 +180,13 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    const ID: &str = "1cc22cbf0108bdb58731612fad20d18f5f854e58b71f814f9aec7931e109787e";
+
     fn golden() -> Value {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/docker_inspect_web.json");
         let mut golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         // The recording has only the parts that were asked of the engine.
-        golden["Id"] = json!("1cc22cbf0108bdb58731612fad20d18f5f854e58b71f814f9aec7931e109787e");
+        golden["Id"] = json!(ID);
         golden["Created"] = json!("2026-11-21T23:36:44.1Z");
         golden
     }
@@ -155,7 +194,11 @@ mod tests {
     fn with_state(state: Value) -> Observation {
         let mut inspect = golden();
         inspect["State"] = state;
-        from_inspect(&inspect, "judge").unwrap()
+        look(&inspect).unwrap().unwrap()
+    }
+
+    fn look(inspect: &Value) -> Result<Option<Observation>, Unreadable> {
+        from_inspect(inspect, ID, "judge")
     }
 
     const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -181,7 +224,7 @@ mod tests {
         let started = "2026-11-21T23:36:44.5Z";
         let table = [
             (
-                json!({"Status": "created", "StartedAt": NEVER, "FinishedAt": NEVER, "ExitCode": 0}),
+                json!({"Status": "created", "Running": false, "StartedAt": NEVER, "FinishedAt": NEVER, "ExitCode": 0}),
                 RunState::Created,
                 None,
                 None,
@@ -193,22 +236,32 @@ mod tests {
                 None,
                 None,
             ),
-            (json!({"Dead": true, "StartedAt": NEVER, "FinishedAt": NEVER}), RunState::Exited, None, None),
-            (json!({"StartedAt": started, "FinishedAt": started, "ExitCode": 42}), RunState::Exited, Some(42), None),
             (
-                json!({"StartedAt": NEVER, "FinishedAt": NEVER, "ExitCode": 127, "Error": "no such file"}),
+                json!({"Running": false, "Dead": true, "StartedAt": NEVER, "FinishedAt": NEVER}),
+                RunState::Exited,
+                None,
+                None,
+            ),
+            (
+                json!({"Running": false, "StartedAt": started, "FinishedAt": started, "ExitCode": 42}),
+                RunState::Exited,
+                Some(42),
+                None,
+            ),
+            (
+                json!({"Running": false, "StartedAt": NEVER, "FinishedAt": NEVER, "ExitCode": 127, "Error": "no such file"}),
                 RunState::Exited,
                 None,
                 Some("DockerStateError: no such file"),
             ),
             (
-                json!({"StartedAt": started, "FinishedAt": started, "ExitCode": 137, "OOMKilled": true, "Error": "x"}),
+                json!({"Running": false, "StartedAt": started, "FinishedAt": started, "ExitCode": 137, "OOMKilled": true, "Error": "x"}),
                 RunState::Exited,
                 Some(137),
                 Some("OutOfMemoryError: Container killed due to memory usage"),
             ),
             (
-                json!({"Status": "hibernating", "StartedAt": started, "Health": {"Status": "dizzy"}}),
+                json!({"Running": false, "Status": "hibernating", "StartedAt": started, "Health": {"Status": "dizzy"}}),
                 RunState::Exited,
                 None,
                 None,
@@ -222,22 +275,45 @@ mod tests {
     }
 
     #[test]
-    fn foreign_and_broken_containers_are_nobody() {
-        assert_eq!(from_inspect(&golden(), "other"), None);
-        assert_eq!(from_inspect(&json!({"Id": "1", "Config": {"Labels": null}}), "judge"), None);
-        assert_eq!(from_inspect(&Value::Null, "judge"), None);
-        assert_eq!(from_list(&json!([]), "judge"), None);
+    fn foreign_containers_are_nobody() {
+        assert_eq!(from_inspect(&golden(), ID, "other"), Ok(None));
+        for labels in [json!(null), json!({}), json!({"com.amazonaws.ecs.cluster": "judge"})] {
+            assert_eq!(look(&json!({"Id": ID, "Config": {"Labels": labels}})), Ok(None));
+        }
+        assert!(from_list(&json!([]), "judge").is_none());
+    }
+
+    #[test]
+    fn what_does_not_describe_the_container_asked_for_says_nothing() {
+        let without = |pointer: &str, put: Value| {
+            let mut inspect = golden();
+            inspect["State"] = json!({"Running": true, "StartedAt": "2026-11-21T23:36:44.5Z"});
+            *inspect.pointer_mut(pointer).unwrap() = put;
+            inspect
+        };
+        for odd in [json!(null), json!({}), json!([]), json!("gone mad"), json!(-7)] {
+            assert!(look(&odd).is_err(), "{odd}");
+            for pointer in ["/State", "/State/Running", "/Id"] {
+                assert!(look(&without(pointer, odd.clone())).is_err(), "{pointer} {odd}");
+            }
+        }
+        assert!(look(&without("/Config", json!(null))).is_err());
+        assert!(look(&without("/Config/Labels", json!(["a"]))).is_err());
+        assert_eq!(look(&without("/Id", json!("2cc2"))), Err(Unreadable("it is of another container")));
+        let by_name =
+            from_inspect(&without("/Image", json!("")), "ecs-judge-family-7-web-d49fe3fdbfdec3f7a101", "judge");
+        assert!(by_name.unwrap().is_some());
     }
 
     #[test]
     fn odd_members_do_not_hide_a_container() {
         let mut inspect = golden();
-        inspect["State"] = json!("gone mad");
+        inspect["State"] = json!({"Running": true, "ExitCode": -1, "Status": "dizzy", "OOMKilled": 7});
         inspect["Mounts"] = json!(7);
-        inspect["NetworkSettings"]["Ports"] =
-            json!({"80/sctp": [{"HostPort": "1"}], "x/tcp": null, "81/udp": [{"HostPort": 5}]});
-        let seen = from_inspect(&inspect, "judge").unwrap();
-        assert_eq!((seen.state, seen.bindings.len(), seen.mounts.len()), (RunState::Created, 0, 0));
+        inspect["NetworkSettings"]["Ports"] = json!({"80/sctp": [{"HostPort": "1"}], "x/tcp": null, "81/udp": [{"HostPort": 5}], "82/tcp": [{"HostPort": "-1"}]});
+        let seen = look(&inspect).unwrap().unwrap();
+        assert_eq!((seen.state, seen.exit_code), (RunState::Running, None));
+        assert_eq!((seen.bindings.len(), seen.mounts.len()), (0, 0));
     }
 
     #[test]
@@ -252,19 +328,12 @@ mod tests {
                 "/NetworkSettings/Ports/80~1tcp",
                 "/NetworkSettings/Ports/80~1tcp/0/HostPort",
             ])
-            .chain([
-                "/State",
-                "/State/Running",
-                "/State/StartedAt",
-                "/State/Health",
-                "/State/Health/Status",
-                "/HostConfig",
-            ]);
+            .chain(["/State/StartedAt", "/State/Health", "/State/Health/Status", "/HostConfig"]);
         for member in members {
             for odd in [json!(null), json!(-7), json!("é"), json!([[]]), json!({"x": 1}), json!(1e300), json!(true)] {
                 let mut inspect = base.clone();
                 *inspect.pointer_mut(member).expect("the recording has it") = odd.clone();
-                assert!(from_inspect(&inspect, "judge").is_some(), "{member} {odd}");
+                assert!(matches!(look(&inspect), Ok(Some(_))), "{member} {odd}");
             }
         }
     }
@@ -277,13 +346,17 @@ mod tests {
             ("running", "Up 3 minutes (healthy)", RunState::Running, None, Health::Healthy),
             ("running", "Up 3 minutes (unhealthy)", RunState::Running, None, Health::Unhealthy),
             ("created", "Created", RunState::Created, None, Health::Unknown),
-            ("hibernating", "Hibernating", RunState::Running, None, Health::Unknown),
+            ("hibernating", "Up 3 minutes", RunState::Running, None, Health::Unknown),
+            ("hibernating", "Exited (-1) just now", RunState::Exited, Some(-1), Health::Unknown),
         ];
         for (state, status, run_state, code, health) in table {
             let entry = json!({"Id": "1", "Names": ["/n"], "State": state, "Status": status, "Labels": labels});
-            let seen = from_list(&entry, "judge").unwrap();
+            let seen = from_list(&entry, "judge").unwrap().seen.unwrap();
             assert_eq!((seen.state, seen.exit_code, seen.health), (run_state, code, health), "{state}");
             assert_eq!(seen.runtime_name, "n");
         }
+        let entry = json!({"Id": "1", "State": "hibernating", "Status": "Hibernating", "Labels": labels});
+        let listed = from_list(&entry, "judge").unwrap();
+        assert_eq!((listed.id.as_str(), listed.seen), ("1", None), "it is there, and nobody knows how");
     }
 }

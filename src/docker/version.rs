@@ -8,9 +8,10 @@
 use super::error::DockerError;
 use serde_json::Value;
 use std::fmt;
+use std::sync::{PoisonError, RwLock};
 
 /// A Docker API version, ordered by number: 1.9 < 1.24.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ApiVersion {
     major: u16,
     minor: u16,
@@ -41,7 +42,7 @@ impl fmt::Display for ApiVersion {
 }
 
 /// What came out of the talk about versions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Versions {
     /// The engine's own version, e.g. `20.10.24+dfsg1`.
     pub(super) server: String,
@@ -51,6 +52,43 @@ pub(super) struct Versions {
     pub(super) changes: ApiVersion,
     /// The API versions to advertise, ascending.
     pub(super) supported: Vec<String>,
+}
+
+/// The versions spoken now. They change when another daemon takes the place of the one that was asked before (an upgrade).
+#[derive(Debug, Default)]
+pub(super) struct Spoken(RwLock<Versions>);
+
+impl Spoken {
+    pub(super) fn now(&self) -> Versions {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The version of looks, as in a path: `1.44`.
+    pub(super) fn looks(&self) -> String {
+        self.now().looks.to_string()
+    }
+
+    /// The version of changes.
+    pub(super) fn changes(&self) -> String {
+        self.now().changes.to_string()
+    }
+
+    /// The version of a create whose settings were written for `wanted`: that one, or the one of all changes if that is newer (or
+    /// `wanted` is no version). `None`: not spoken.
+    pub(super) fn create(&self, wanted: &str) -> Option<String> {
+        let now = self.now();
+        let version = ApiVersion::parse(wanted).map_or(now.changes, |wanted| wanted.max(now.changes));
+        (version <= now.looks).then(|| version.to_string())
+    }
+
+    pub(super) fn set(&self, versions: Versions) {
+        let mut spoken = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if *spoken != versions {
+            let Versions { server, looks, changes, .. } = &versions;
+            tracing::info!(server, %looks, %changes, "API versions agreed with the Docker daemon");
+            *spoken = versions;
+        }
+    }
 }
 
 /// From the answer to `GET /version`.
@@ -104,6 +142,23 @@ mod tests {
             assert_eq!(found.supported.len(), count);
         }
         assert_eq!(negotiate(&json!({"ApiVersion": "1.24"})).unwrap().looks.to_string(), "1.24");
+    }
+
+    #[test]
+    fn a_create_speaks_the_version_its_settings_were_written_for() {
+        let spoken = Spoken::default();
+        spoken.set(negotiate(&json!({"ApiVersion": "1.41", "MinAPIVersion": "1.24"})).unwrap());
+        let table = [
+            ("", Some("1.24")),
+            ("1.19", Some("1.24")),
+            ("latest", Some("1.24")),
+            ("1.30", Some("1.30")),
+            ("1.41", Some("1.41")),
+            ("1.42", None),
+        ];
+        for (wanted, version) in table {
+            assert_eq!(spoken.create(wanted).as_deref(), version, "{wanted}");
+        }
     }
 
     #[test]

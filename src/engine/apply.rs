@@ -342,8 +342,14 @@ fn engine_completed(
                 None => vanished(task, index, now, step),
             }
             settle(task, index);
-            if kind != OperationKind::Inspect {
-                task.containers[index].retry = Retry::default();
+            let container = &mut task.containers[index];
+            match (kind, container.observed) {
+                // Done, says the engine, and nothing has changed: asked again at once, it would be asked for ever.
+                (OperationKind::Stop, Some(RunState::Running)) | (OperationKind::Start, Some(RunState::Created)) => {
+                    backoff::ENGINE.again(&mut container.retry, now, &key);
+                }
+                (OperationKind::Inspect, _) => {}
+                _ => container.retry = Retry::default(),
             }
         }
         Outcome::Failed(failure)

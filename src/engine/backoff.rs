@@ -14,6 +14,8 @@ pub(super) struct Backoff {
 
 /// Docker operations.
 pub(super) const ENGINE: Backoff = Backoff { first: 1_000, most: 60_000, percent: 180 };
+/// The listing of all containers: everything in doubt waits for it, so the wait after the engine has come back is short.
+pub(super) const INVENTORY: Backoff = Backoff { first: 1_000, most: 10_000, percent: 180 };
 /// State changes (spec `ecs-api.md` §3: 1 s to 30 s, factor 1.3).
 pub(super) const REPORT: Backoff = Backoff { first: 1_000, most: 30_000, percent: 130 };
 

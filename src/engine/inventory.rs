@@ -46,7 +46,7 @@ pub(super) fn next_deadline(state: &State) -> impl Iterator<Item = Timestamp> {
 pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome, out: &mut Step) -> BTreeSet<TaskArn> {
     let Some((_, asked)) = state.inventory.in_flight.take() else { return BTreeSet::new() };
     let Outcome::Done(Output::Inventory(seen)) = outcome else {
-        backoff::ENGINE.again(&mut state.inventory.retry, now, "inventory");
+        backoff::INVENTORY.again(&mut state.inventory.retry, now, "inventory");
         state.inventory.wanted = true;
         return BTreeSet::new();
     };
@@ -99,7 +99,13 @@ fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp, o
                 Some(id) if container.observed.is_some() => ids.contains(id),
                 Some(_) | None => names.contains(&(&task.spec.arn, name)),
             };
-            if is_spoken_for && container.create_asked && !is_there {
+            if !is_spoken_for || !container.create_asked || is_there {
+                continue;
+            }
+            if container.observed.is_some() {
+                // It was there. A list can lack an entry for many reasons; only the engine's word on this one says it is gone.
+                task.containers[index].unsettled = true;
+            } else {
                 write(task, index, out, |task| apply::vanished(task, index, now, step));
             }
         }
@@ -173,8 +179,11 @@ mod tests {
         for task in state.tasks.values_mut() {
             task.execution_credentials = Some("old".into());
         }
-        let arrived =
-            |task: Option<&str>| Event::CredentialsArrived { task: task.map(TaskArn::from), ids: vec!["new".into()], ack: None };
+        let arrived = |task: Option<&str>| Event::CredentialsArrived {
+            task: task.map(TaskArn::from),
+            ids: vec!["new".into()],
+            ack: None,
+        };
         assert_eq!(step(&mut state, NOW, arrived(None)).changed, BTreeSet::new());
         assert_eq!(step(&mut state, NOW, arrived(Some("b"))).changed, BTreeSet::from([Key::Task("b".into())]));
     }

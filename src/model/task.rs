@@ -188,6 +188,9 @@ pub struct EcrAuth {
 /// since they may carry log-driver tokens.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineSettings {
+    /// The version of the engine's API these settings were written for; empty = any.
+    #[serde(default)]
+    pub api_version: String,
     /// Members of Docker's `Config` (user, working directory, labels, health check …); empty = nothing.
     #[serde(default)]
     pub config: String,

@@ -139,7 +139,7 @@ async fn build(
     startup::cloud_init(config, &imds, startup::CLOUD_INIT_RESULT.as_ref()).await?;
     let mut instance = startup::instance(config, &imds).await?;
     let docker = startup::docker(config, &instance.region).await;
-    let docker_version = docker.server_version().to_owned();
+    let docker_version = docker.server_version();
     let (store, loaded) = startup::state(config, &instance)?;
     startup::warm_pool(config, &imds).await?;
     let (sdk, credentials) = startup::clients(config, options, &instance.region).await?;
@@ -325,7 +325,7 @@ pub async fn healthcheck(host: &str) -> Result<(), Fatal> {
 pub async fn attributes_text(config: &Config) -> String {
     aws::install_tls();
     let docker = startup::docker(config, config.region.as_deref().unwrap_or_default()).await;
-    let attributes = crate::ecs::attributes::attributes(&startup::capabilities(config, docker.api_versions()));
+    let attributes = crate::ecs::attributes::attributes(&startup::capabilities(config, &docker.api_versions()));
     attributes
         .into_iter()
         .map(|attribute| match attribute.value {

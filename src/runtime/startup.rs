@@ -224,6 +224,7 @@ pub(super) async fn docker(config: &Config, region: &str) -> Docker {
         pull_inactivity: config.image_pull_inactivity_timeout,
         manifest_timeout: config.manifest_pull_timeout,
         dynamic_ports: dynamic_ports(config),
+        limits: docker::Limits::default(),
     };
     let mut retry = aws_retry::Backoff::new(DOCKER_RETRY);
     loop {
@@ -315,7 +316,7 @@ pub(super) async fn register(
         identity: instance.document.take(),
         resources: host_resources(config)?,
         custom_attributes: config.instance_attributes.clone(),
-        attributes: attributes(&capabilities(config, docker.api_versions())),
+        attributes: attributes(&capabilities(config, &docker.api_versions())),
         tags,
         client_token: uuid::Uuid::new_v4().to_string(),
     };

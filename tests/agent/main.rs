@@ -8,6 +8,7 @@
 
 #[path = "../support"]
 mod support {
+    pub(crate) mod dice;
     pub(crate) mod docker;
     pub(crate) mod docker_proxy;
     pub(crate) mod http_proxy;
@@ -17,6 +18,7 @@ mod support {
     pub(crate) mod tls_front;
     pub(crate) mod wait;
 }
+mod chronicle;
 mod difference;
 mod recorded_task;
 mod rig;
@@ -27,11 +29,14 @@ mod config;
 mod container;
 mod control_plane;
 mod credentials;
+mod docker_attack;
+mod docker_restart;
 mod ecr;
 mod footprint;
 mod golden;
 mod golden_docker;
 mod kill;
+mod kill_loop;
 mod mirrors;
 mod network;
 mod pulls;

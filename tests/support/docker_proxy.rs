@@ -1,9 +1,11 @@
-//! A proxy in front of the Docker socket that holds chosen requests, before Docker sees them or after it has done them.
+//! A proxy in front of the Docker socket: it holds chosen requests, before Docker sees them or after it has done them, and plays a
+//! daemon that is down, hangs, crawls, breaks off or says what it likes.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use super::docker::TempDir;
 use base64::Engine as _;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -25,10 +27,29 @@ struct Rule {
     hold: Hold,
 }
 
+/// What the daemon behind the proxy is like, for every request until the weather changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Weather {
+    /// As it is.
+    #[default]
+    Clear,
+    /// Nobody listens, and every connection is cut.
+    Down,
+    /// Everything is accepted and nothing answered, streams included, until the weather changes; then all of it is done, late.
+    Hang,
+    /// So many milliseconds for each byte of an answer.
+    Slow(u64),
+    /// Done, and the answer ends after so many bytes.
+    Cut(usize),
+    /// Done, and these bytes are the answer.
+    Says(&'static str),
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     rule: Mutex<Option<Rule>>,
     held: watch::Sender<bool>,
+    weather: watch::Sender<Weather>,
     seen: Mutex<Vec<String>>,
     /// First lines, and the credentials sent with them.
     credentials: Mutex<Vec<(String, serde_json::Value)>>,
@@ -46,11 +67,17 @@ impl DockerProxy {
     /// Starts listening.
     pub(crate) fn start() -> Self {
         let directory = TempDir::new("ecs-test-proxy");
-        let listener = UnixListener::bind(directory.path().join("docker.sock")).expect("a socket");
+        let path = directory.path().join("docker.sock");
         let shared = Arc::new(Shared::default());
         let mut accepting = JoinSet::new();
-        accepting.spawn(accept(listener, shared.clone()));
+        let listener = UnixListener::bind(&path).expect("a socket");
+        accepting.spawn(live(listener, path, shared.clone()));
         Self { directory, shared, _accepting: accepting }
+    }
+
+    /// Changes the weather.
+    pub(crate) fn turn(&self, weather: Weather) {
+        self.shared.weather.send_replace(weather);
     }
 
     /// `DOCKER_HOST` for the agent.
@@ -94,6 +121,23 @@ fn registry_auth(head: &str) -> Option<serde_json::Value> {
     serde_json::from_slice(&decoded).ok()
 }
 
+/// Listens but when the daemon is down.
+async fn live(mut listener: UnixListener, path: PathBuf, shared: Arc<Shared>) {
+    let mut weather = shared.weather.subscribe();
+    loop {
+        let down = async { weather.wait_for(|weather| *weather == Weather::Down).await.map(drop) };
+        tokio::select! {
+            () = accept(listener, shared.clone()) => return, // with it go its connections
+            ended = down => if ended.is_err() { return },
+        }
+        let _ = std::fs::remove_file(&path);
+        if weather.wait_for(|weather| *weather != Weather::Down).await.is_err() {
+            return;
+        }
+        listener = UnixListener::bind(&path).expect("a socket");
+    }
+}
+
 async fn accept(listener: UnixListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
@@ -131,6 +175,8 @@ async fn serve(mut client: UnixStream, shared: &Shared) -> std::io::Result<()> {
     if hold == Some(Hold::Before) {
         return wait_for_the_end(client, shared).await;
     }
+    let mut weather = shared.weather.subscribe();
+    let _ = weather.wait_for(|weather| *weather != Weather::Hang).await;
     let end_of_line = text.find("\r\n").map_or(0, |at| at + 2);
     let mut docker = UnixStream::connect("/var/run/docker.sock").await?;
     docker.write_all(&head[..end_of_line]).await?;
@@ -149,8 +195,57 @@ async fn serve(mut client: UnixStream, shared: &Shared) -> std::io::Result<()> {
         let _ = tokio::io::copy(&mut from_client, &mut to_docker).await;
         return to_client.shutdown().await;
     }
-    tokio::io::copy_bidirectional(&mut client, &mut docker).await?;
-    Ok(())
+    pass_on(client, docker, shared).await
+}
+
+/// The rest of the request to Docker, and the answer to the agent as the weather lets it through.
+async fn pass_on(client: UnixStream, docker: UnixStream, shared: &Shared) -> std::io::Result<()> {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_docker, mut to_docker) = docker.into_split();
+    let request = async {
+        let copied = tokio::io::copy(&mut from_client, &mut to_docker).await;
+        // The agent says nothing more, or has left: Docker goes on in both cases.
+        copied.map(drop)
+    };
+    let answer = async {
+        let mut weather = shared.weather.subscribe();
+        let (mut buffer, mut sent) = (vec![0; 16_384], 0);
+        loop {
+            let count = from_docker.read(&mut buffer).await?;
+            if count == 0 {
+                return to_client.shutdown().await;
+            }
+            let _ = weather.wait_for(|weather| *weather != Weather::Hang).await;
+            let now = *weather.borrow();
+            match now {
+                Weather::Says(words) => {
+                    to_client.write_all(words.as_bytes()).await?;
+                    return to_client.shutdown().await;
+                }
+                Weather::Cut(bytes) if sent + count > bytes => {
+                    to_client.write_all(&buffer[..bytes.saturating_sub(sent).min(count)]).await?;
+                    return to_client.shutdown().await;
+                }
+                Weather::Slow(millis) => {
+                    for byte in &buffer[..count] {
+                        to_client.write_all(&[*byte]).await?;
+                        let changed = weather.wait_for(|weather| *weather != now);
+                        let _ = tokio::time::timeout(std::time::Duration::from_millis(millis), changed).await;
+                    }
+                }
+                Weather::Clear | Weather::Down | Weather::Hang | Weather::Cut(_) => {
+                    to_client.write_all(&buffer[..count]).await?;
+                }
+            }
+            sent += count;
+        }
+    };
+    tokio::pin!(request);
+    tokio::pin!(answer);
+    tokio::select! {
+        ended = &mut answer => ended,
+        ended = &mut request => { ended?; answer.await }
+    }
 }
 
 /// Nothing happens until the agent is gone.

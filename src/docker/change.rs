@@ -1,0 +1,61 @@
+//! Changes containers: the calls that are no GET.
+//!
+//! Owns how a change is asked for. bollard would do it too, but takes answers of any length into memory and cannot be told of a
+//! daemon that was exchanged. Invariant: every change has a limit in time; a missing or broken answer is an error, never success.
+
+use super::error::{DockerError, within};
+use super::version::Spoken;
+use super::wire::{Request, Wire, read_bounded};
+use reqwest::Method;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The changing client.
+#[derive(Clone, Debug)]
+pub(super) struct Changer {
+    wire: Arc<Wire>,
+}
+
+impl Changer {
+    pub(super) fn new(wire: Arc<Wire>) -> Self {
+        Self { wire }
+    }
+
+    /// POST; the body of the answer.
+    pub(super) async fn post(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        limit: Duration,
+    ) -> Result<Vec<u8>, DockerError> {
+        let request = Request { method: &Method::POST, path, query, registry_auth: None, body: None };
+        within(limit, async { read_bounded(self.wire.open(Spoken::changes, request).await?).await }).await
+    }
+
+    /// POST of a container to create, in the version its settings were written for.
+    pub(super) async fn create(
+        &self,
+        name: &str,
+        wanted: &str,
+        body: &Value,
+        limit: Duration,
+    ) -> Result<Vec<u8>, DockerError> {
+        let (path, query) = (["containers", "create"], [("name", name)]);
+        let request =
+            Request { method: &Method::POST, path: &path, query: &query, registry_auth: None, body: Some(body) };
+        let version = |spoken: &Spoken| spoken.create(wanted).unwrap_or_else(|| wanted.to_owned());
+        within(limit, async { read_bounded(self.wire.open(version, request).await?).await }).await
+    }
+
+    /// DELETE.
+    pub(super) async fn delete(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        limit: Duration,
+    ) -> Result<(), DockerError> {
+        let request = Request { method: &Method::DELETE, path, query, registry_auth: None, body: None };
+        within(limit, async { read_bounded(self.wire.open(Spoken::changes, request).await?).await }).await.map(drop)
+    }
+}

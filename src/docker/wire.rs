@@ -1,0 +1,213 @@
+//! The HTTP connection to the daemon, below what is asked over it.
+//!
+//! Owns where the daemon listens, the version in every path, and how an answer is taken: bounded in size, an error status as
+//! [`DockerError::Daemon`]. Limits in time belong to its two users, [`super::read`] and [`super::change`]. Invariant: a request that
+//! the daemon refused for its version is sent once more in a version it speaks; it was refused, so nothing was done.
+
+use super::error::{DockerError, within};
+use super::version::{Spoken, negotiate};
+use reqwest::{Client, Method, Response, StatusCode, Url};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A thousand containers take about 5 MB.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// Where the daemon listens (`DOCKER_HOST`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    /// `unix:///var/run/docker.sock`
+    Unix(PathBuf),
+    /// `tcp://127.0.0.1:2375`; host and port.
+    Tcp(String),
+}
+
+impl Endpoint {
+    pub(super) fn parse(text: &str) -> Result<Self, DockerError> {
+        if let Some(path) = text.strip_prefix("unix://").filter(|path| path.starts_with('/')) {
+            return Ok(Self::Unix(path.into()));
+        }
+        let host = text.strip_prefix("tcp://").or_else(|| text.strip_prefix("http://"));
+        match host.map(|host| host.trim_end_matches('/')) {
+            Some(host) if !host.is_empty() && !host.contains('/') => Ok(Self::Tcp(host.to_owned())),
+            _ => Err(DockerError::Unusable(format!(
+                "the Docker endpoint {text:?} is neither unix:///path nor tcp://host:port"
+            ))),
+        }
+    }
+}
+
+/// What is asked of the daemon.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Request<'a> {
+    pub(super) method: &'a Method,
+    /// Segments; one with slashes (an image name) becomes several.
+    pub(super) path: &'a [&'a str],
+    pub(super) query: &'a [(&'a str, &'a str)],
+    /// `X-Registry-Auth`.
+    pub(super) registry_auth: Option<&'a str>,
+    pub(super) body: Option<&'a Value>,
+}
+
+/// The connection.
+#[derive(Debug)]
+pub(super) struct Wire {
+    http: Client,
+    base: Url,
+    spoken: Arc<Spoken>,
+    version_limit: Duration,
+}
+
+impl Wire {
+    pub(super) fn new(endpoint: &Endpoint, spoken: Arc<Spoken>, version_limit: Duration) -> Result<Self, DockerError> {
+        let unusable = |error: &dyn std::error::Error| {
+            DockerError::Unusable(format!("the Docker client cannot be built: {error}"))
+        };
+        // Plain HTTP only. An empty root store keeps reqwest from loading the system's certificates for nothing.
+        let tls = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| unusable(&error))?
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let builder = Client::builder()
+            .tls_backend_preconfigured(tls)
+            .no_proxy()
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(5))
+            .pool_max_idle_per_host(0);
+        let (builder, base) = match endpoint {
+            Endpoint::Unix(path) => (builder.unix_socket(path.as_path()), "http://docker/".to_owned()),
+            Endpoint::Tcp(host) => (builder, format!("http://{host}/")),
+        };
+        let http = builder.build().map_err(|error| unusable(&error))?;
+        let base = Url::parse(&base).map_err(|error| unusable(&error))?;
+        Ok(Self { http, base, spoken, version_limit })
+    }
+
+    /// Asks which versions the daemon speaks, and speaks them from now on.
+    pub(super) async fn negotiate(&self) -> Result<(), DockerError> {
+        let request = Request { method: &Method::GET, path: &["version"], query: &[], registry_auth: None, body: None };
+        let answer = within(self.version_limit, async { parse(&read_bounded(self.send(None, request).await?).await?) });
+        self.spoken.set(negotiate(&answer.await?)?);
+        Ok(())
+    }
+
+    /// Opens an answer, in the version that `version` takes from those spoken now.
+    pub(super) async fn open(
+        &self,
+        version: impl Fn(&Spoken) -> String,
+        request: Request<'_>,
+    ) -> Result<Response, DockerError> {
+        match self.send(Some(version(&self.spoken)), request).await {
+            // Another daemon has taken the place of the one that was asked before.
+            Err(error) if error.is_of_version() => {
+                self.negotiate().await?;
+                self.send(Some(version(&self.spoken)), request).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn send(&self, version: Option<String>, asked: Request<'_>) -> Result<Response, DockerError> {
+        let mut url = self.base.clone();
+        // Segments are escaped one by one, so a name cannot become another path.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty();
+            segments.extend(version.map(|version| format!("v{version}")));
+            segments.extend(asked.path.iter().flat_map(|part| part.split('/')));
+        }
+        if !asked.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(asked.query);
+        }
+        let mut request = self.http.request(asked.method.clone(), url);
+        if let Some(auth) = asked.registry_auth {
+            request = request.header("X-Registry-Auth", auth);
+        }
+        if let Some(body) = asked.body {
+            request = request.json(body);
+        }
+        let response = request.send().await?;
+        let status = response.status();
+        // Docker says "it is so already" with a 304.
+        if status.is_success() || status == StatusCode::NOT_MODIFIED {
+            return Ok(response);
+        }
+        let body = read_bounded(response).await?;
+        Err(refusal(status.as_u16(), &String::from_utf8_lossy(&body)))
+    }
+}
+
+/// An error status. Docker says why: in JSON, or as plain text below API 1.23. Markup, or nothing at all, is somebody else's answer
+/// (a proxy between), and leaves open what Docker did.
+fn refusal(status: u16, body: &str) -> DockerError {
+    let said = serde_json::from_str::<Value>(body).ok();
+    if let Some(message) = said.as_ref().and_then(|said| said.get("message")?.as_str()) {
+        return DockerError::Daemon { status, message: message.trim().to_owned() };
+    }
+    match shortened(body) {
+        text if text.is_empty() || text.starts_with('<') => {
+            DockerError::Cut(format!("an answer with status {status} that is not the daemon's"))
+        }
+        message => DockerError::Daemon { status, message },
+    }
+}
+
+/// Such a text ends up in a reason that a customer reads.
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 512;
+    text.trim().chars().take(LONGEST).collect()
+}
+
+pub(super) async fn read_bounded(mut response: Response) -> Result<Vec<u8>, DockerError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(DockerError::Cut("the answer is too long".to_owned()));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+pub(super) fn parse(body: &[u8]) -> Result<Value, DockerError> {
+    serde_json::from_slice(body).map_err(|error| DockerError::Cut(format!("unreadable answer: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints() {
+        assert_eq!(Endpoint::parse("unix:///run/docker.sock").unwrap(), Endpoint::Unix("/run/docker.sock".into()));
+        for tcp in ["tcp://127.0.0.1:2375", "http://127.0.0.1:2375/"] {
+            assert_eq!(Endpoint::parse(tcp).unwrap(), Endpoint::Tcp("127.0.0.1:2375".into()));
+        }
+        for bad in ["", "unix://relative", "ssh://host", "tcp://", "tcp://host/path", "/run/docker.sock"] {
+            assert!(matches!(Endpoint::parse(bad), Err(DockerError::Unusable(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_docker_can_refuse() {
+        let table = [
+            (r#"{"message": " No such image: a\n"}"#, Some("No such image: a")),
+            ("no such id: b\n", Some("no such id: b")),
+            ("", None),
+            ("\r\n", None),
+            (" <html><body>502 Bad Gateway</body></html>", None),
+        ];
+        for (body, message) in table {
+            match (refusal(404, body), message) {
+                (DockerError::Daemon { status: 404, message }, Some(wanted)) => assert_eq!(message, wanted),
+                (DockerError::Cut(_), None) => {}
+                (other, _) => panic!("{body}: {other:?}"),
+            }
+        }
+        let DockerError::Daemon { message, .. } = refusal(500, &"é".repeat(9_000)) else { panic!("it is a text") };
+        assert_eq!(message.chars().count(), 512);
+    }
+}

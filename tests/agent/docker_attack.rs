@@ -1,0 +1,203 @@
+//! A Docker daemon that goes down, hangs, crawls, breaks off and talks nonsense under running tasks.
+//!
+//! Whatever it does, ECS hears no falsehood: no `STOPPED` of what runs, no `RUNNING` of what does not. The agent goes on answering
+//! on its introspection port, does not hammer the daemon, and finds its way back by itself.
+//!
+//! `ECS_AGENT_TEST_STORMS_ALONE=12` plays every storm alone, `ECS_AGENT_TEST_STORMS` says how many follow each other by chance, and
+//! `ECS_AGENT_TEST_SEED` repeats those.
+
+use super::chronicle::{Chronicle, Heard, judge};
+use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
+use super::support::dice::{Dice, count};
+use super::support::docker::docker;
+use super::support::docker_proxy::{DockerProxy, Weather};
+use super::support::wait::until;
+use ecs_agent::local::TaskStatus;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// More calls to Docker than this in a second are hammering. An agent at rest makes none.
+const CALLS_PER_SECOND: usize = 20;
+/// From fair weather to the whole truth: the longest wait between two tries, and a loaded machine.
+const RECOVERY: Duration = Duration::from_secs(120);
+
+const PAGE: Weather = Weather::Says("HTTP/1.1 502 Bad Gateway\r\nconnection: close\r\n\r\n<html>502</html>");
+const NOBODY: Weather =
+    Weather::Says("HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n{\"message\":\"page not found\"}");
+const NOTHING: Weather = Weather::Says("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+const EMPTY_OBJECT: Weather = Weather::Says("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{}");
+const EMPTY_LIST: Weather = Weather::Says("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n[]");
+const CHUNKS: Weather = Weather::Says("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n");
+
+/// The first [`ALONE`] are also played one by one.
+const STORMS: [Weather; 12] = [
+    Weather::Down,
+    Weather::Hang,
+    Weather::Slow(100),
+    EMPTY_OBJECT,
+    EMPTY_LIST,
+    NOBODY,
+    PAGE,
+    NOTHING,
+    CHUNKS,
+    Weather::Cut(0),
+    Weather::Cut(60),
+    Weather::Cut(400),
+];
+const ALONE: u64 = 5;
+
+fn environment(endpoint: &str) -> [(&'static str, &str); 4] {
+    [
+        ("DOCKER_HOST", endpoint),
+        ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "2s"),
+        ("ECS_CONTAINER_STOP_TIMEOUT", "2s"),
+        ("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached"),
+    ]
+}
+
+/// An agent behind the proxy, and an image that is on this host already.
+async fn scene(test: &str) -> Option<(DockerProxy, Rig, String)> {
+    let proxy = DockerProxy::start();
+    let endpoint = proxy.endpoint();
+    let rig = Rig::start(test, Plan { environment: &environment(&endpoint), ..Plan::default() }).await?;
+    let image = rig.image();
+    docker(&["pull", &image]);
+    Some((proxy, rig, image))
+}
+
+/// The container of a task that runs, by its Docker id.
+async fn running(rig: &Rig, arn: &str) -> String {
+    rig.task(arn, TaskStatus::Running).await.container("main").unwrap().runtime_id.clone().unwrap()
+}
+
+async fn rest(rig: &Rig) {
+    until("every task to be reported stopped", RECOVERY, async || {
+        let alive = |task: &ecs_agent::local::Task| task.last_status != TaskStatus::Stopped;
+        (!rig.server.read(|state| state.tasks().iter().any(alive))).then_some(())
+    })
+    .await;
+    until("Docker to be empty", RECOVERY, async || rig.containers().is_empty().then_some(())).await;
+    until("the state to be empty", RECOVERY, async || {
+        let shown = rig.introspect("/v1/tasks").await;
+        shown["Tasks"].as_array().is_some_and(Vec::is_empty).then_some(())
+    })
+    .await;
+}
+
+/// The laws over everything that happened.
+fn judge_all(rig: &Rig, chronicle: &Chronicle, heard: &mut Heard) {
+    heard.listen(rig);
+    let deeds = chronicle.deeds();
+    rig.server.read(|state| state.tasks().iter().for_each(|task| judge(task, &deeds, heard, &[])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_waits_for_a_daemon_that_is_not_there_yet() {
+    let proxy = DockerProxy::start();
+    proxy.turn(Weather::Down);
+    let endpoint = proxy.endpoint();
+    let Some(mut rig) =
+        Rig::without_agent("docker down", Plan { environment: &environment(&endpoint), ..Plan::default() }).await
+    else {
+        return;
+    };
+    rig.start_agent();
+    for weather in [Weather::Down, PAGE, EMPTY_OBJECT] {
+        proxy.turn(weather);
+        let before = rig.log().matches("Docker does not answer").count();
+        until("another try", LIMIT, async || {
+            (rig.log().matches("Docker does not answer").count() > before).then_some(())
+        })
+        .await;
+    }
+    // As with the reference: who it is on this host is not known before it has registered, and it does not without Docker.
+    assert!(rig.server.read(|state| state.instances().is_empty()), "nothing is promised to ECS without Docker");
+    proxy.turn(Weather::Clear);
+    rig.registered().await;
+    let image = rig.image();
+    let arn = rig.server.run_task(&one_container(&image, "exit 3")).unwrap();
+    assert_eq!(rig.task(&arn, TaskStatus::Stopped).await.container("main").unwrap().exit_code, Some(3));
+}
+
+/// One storm over a task that runs on, one that ends in it, one that begins in it and one that is stopped in it.
+async fn weather_through(proxy: &DockerProxy, rig: &Rig, image: &str, weather: Weather) {
+    let run = |command: &str| rig.server.run_task(&one_container(image, command)).unwrap();
+    let (stays, ends, stopped) = (run(FOREVER), run(FOREVER), run(FOREVER));
+    let (stays_id, ends_id) = (running(rig, &stays).await, running(rig, &ends).await);
+    running(rig, &stopped).await;
+    proxy.turn(weather);
+    let (began, calls) = (Instant::now(), proxy.seen().len());
+    let begins = run("exit 9");
+    rig.server.stop_task(&stopped, "in the storm").unwrap();
+    docker(&["kill", "--signal", "KILL", &ends_id]);
+    until("the storm to pass", LIMIT, async || (began.elapsed() > Duration::from_secs(3)).then_some(())).await;
+    rig.introspect("/v1/tasks").await;
+    let calls = proxy.seen().len() - calls;
+    assert!(calls < 4 * CALLS_PER_SECOND, "{weather:?}: {calls} calls in 3 s: {:#?}", proxy.seen());
+    assert_eq!(rig.statuses(&stays), ["PENDING", "RUNNING"], "{weather:?}: it runs all the time");
+    proxy.turn(Weather::Clear);
+    let code = async |arn: &str| {
+        let what = format!("{weather:?}: the end of {arn}");
+        let ended = until(&what, RECOVERY, async || {
+            rig.server.read(|s| s.task(arn).filter(|t| t.last_status == TaskStatus::Stopped).cloned())
+        });
+        ended.await.container("main").unwrap().exit_code
+    };
+    assert_eq!(code(&ends).await, Some(137), "{weather:?}");
+    assert_eq!(code(&begins).await, Some(9), "{weather:?}");
+    assert!(code(&stopped).await.is_some(), "{weather:?}");
+    assert_eq!(rig.statuses(&stays), ["PENDING", "RUNNING"], "{weather:?}");
+    assert_eq!(docker(&["inspect", "--format", "{{.State.Running}}", &stays_id]), "true");
+    rig.server.stop_task(&stays, "fair weather").unwrap();
+    assert!(code(&stays).await.is_some(), "{weather:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_storm_passes_and_nothing_false_is_said() {
+    let Some((proxy, rig, image)) = scene("storms").await else { return };
+    let (chronicle, mut heard) = (Chronicle::begin(&rig), Heard::default());
+    for weather in &STORMS[..count("ECS_AGENT_TEST_STORMS_ALONE", ALONE) as usize] {
+        weather_through(&proxy, &rig, &image, *weather).await;
+    }
+    rest(&rig).await;
+    judge_all(&rig, &chronicle, &mut heard);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_schedule_of_storms_makes_the_agent_lie() {
+    let Some((proxy, rig, image)) = scene("storm schedule").await else { return };
+    let mut dice = Dice::thrown("ECS_AGENT_TEST_SEED");
+    let (chronicle, mut heard) = (Chronicle::begin(&rig), Heard::default());
+    let (mut endless, mut story) = (Vec::new(), Vec::new());
+    for _ in 0..count("ECS_AGENT_TEST_STORMS", 15) {
+        let mut roll = |limit: usize| dice.below(limit as u64) as usize;
+        for _ in 0..roll(4) {
+            let code = 1 + roll(100);
+            let (command, is_endless) = match roll(3) {
+                0 => (FOREVER.to_owned(), true),
+                tenths => (format!("sleep 0.{}; exit {code}", tenths * roll(5)), false),
+            };
+            let containers = [shell("main", &image, &command)];
+            let arn = rig.server.run_task(&json!({"family": "storm", "containerDefinitions": containers})).unwrap();
+            if is_endless {
+                endless.push(arn);
+            }
+        }
+        if !endless.is_empty() && roll(3) == 0 {
+            let chosen = roll(endless.len());
+            rig.server.stop_task(&endless.swap_remove(chosen), "by chance").unwrap();
+        }
+        for weather in [STORMS[roll(STORMS.len())], Weather::Clear] {
+            let (began, length) = (Instant::now(), Duration::from_millis(100 + roll(1_400) as u64));
+            story.push((weather, length));
+            proxy.turn(weather);
+            until("the weather to change", LIMIT, async || (began.elapsed() >= length).then_some(())).await;
+        }
+        rig.introspect("/v1/tasks").await;
+    }
+    eprintln!("{story:?}");
+    endless.iter().for_each(|arn| rig.server.stop_task(arn, "fair weather").unwrap());
+    rest(&rig).await;
+    judge_all(&rig, &chronicle, &mut heard);
+    eprintln!("{} storms, {} tasks", story.len() / 2, rig.server.read(|state| state.tasks().len()));
+}

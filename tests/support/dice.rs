@@ -1,0 +1,35 @@
+//! Random numbers that a seed gives again (splitmix64).
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+/// The numbers of one seed.
+#[derive(Debug)]
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    /// From the environment variable, or from the clock. The seed is printed, so that a failure can be had again.
+    #[expect(clippy::print_stderr, reason = "a failure is worth nothing without its seed")]
+    pub(crate) fn thrown(variable: &str) -> Self {
+        let given = std::env::var(variable).ok().and_then(|text| text.parse().ok());
+        let seed = given.unwrap_or_else(|| {
+            let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            since.expect("after 1970").as_millis() as u64
+        });
+        eprintln!("{variable}={seed}");
+        Self(seed)
+    }
+
+    /// From 0 up to and without `limit`.
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+}
+
+/// A number from the environment.
+pub(crate) fn count(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
