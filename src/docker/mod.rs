@@ -15,6 +15,7 @@ pub mod events;
 mod image;
 mod merge;
 mod observe;
+mod outline;
 mod ports;
 mod progress;
 mod pull;

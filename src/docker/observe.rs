@@ -5,6 +5,7 @@
 //! business here and yields `None`.
 
 use super::create::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK};
+use super::outline;
 use crate::model::observation::Mount;
 use crate::model::{Failure, Health, Observation, PortBinding, Protocol, RunState};
 use serde_json::Value;
@@ -45,6 +46,7 @@ pub(super) fn from_inspect(answer: &Value, cluster: &str) -> Option<Observation>
         bindings: bindings(answer.pointer("/NetworkSettings/Ports")),
         mounts: mounts(answer.get("Mounts")),
         image_id: text(answer, "Image").to_owned(),
+        outline: label(outline::LABEL).and_then(outline::read).map(Box::new),
     })
     .filter(|_| label(LABEL_CLUSTER) == Some(cluster))
 }
@@ -81,6 +83,7 @@ pub(super) fn from_list(entry: &Value, cluster: &str) -> Option<Observation> {
         bindings: Vec::new(),
         mounts: mounts(entry.get("Mounts")),
         image_id: text(entry, "ImageID").to_owned(),
+        outline: label(outline::LABEL).and_then(outline::read).map(Box::new),
     })
     .filter(|_| label(LABEL_CLUSTER) == Some(cluster))
 }

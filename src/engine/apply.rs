@@ -5,7 +5,7 @@ use super::desired;
 use super::effect::Effect;
 use super::event::{Event, Outcome, Output, PayloadTask};
 use super::state::{HostState, OperationKind, Owner, Policy, PullBehavior, Retry, State, TaskState};
-use super::{Key, Step, credentials, dependency, inventory, report};
+use super::{Key, Step, credentials, dependency, inventory, rebuild, report};
 use crate::model::{Ack, ContainerStatus, Failure, FailureKind, Observation, RunState, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
@@ -14,6 +14,7 @@ const MOST_DOUBTS: u32 = 3;
 
 /// Writes one fact into the state; the tasks to plan again.
 pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut Step) -> BTreeSet<TaskArn> {
+    let Some(event) = rebuild::hold(state, event) else { return BTreeSet::new() };
     let touched = match event {
         Event::Payload { tasks, seq, ack } => payload(state, now, tasks, seq, ack, out),
         Event::Manifest { timeline, running, ack } => manifest(state, timeline, &running, ack, out),
@@ -35,7 +36,7 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
         }
         Event::Completed { op, outcome } => match state.ops.remove(&op) {
             None => BTreeSet::new(), // stale: cancelled, or of a life before
-            Some(Owner::Inventory) => inventory::completed(state, now, outcome),
+            Some(Owner::Inventory) => inventory::completed(state, now, outcome, out),
             Some(Owner::Orphan(name)) => {
                 inventory::orphan_completed(state, now, &name, &outcome);
                 BTreeSet::new()
@@ -84,6 +85,7 @@ fn payload(
             // that came with it are the ones to use now.
             (Some(known), PayloadTask::Run(spec)) => {
                 spec.execution_credentials.iter().for_each(|id| credentials::replace(known, id));
+                rebuild::complete(known, *spec);
             }
             (Some(_), PayloadTask::Refused { .. }) => {}
             (None, task) => {

@@ -6,7 +6,7 @@
 use super::effect::Effect;
 use super::event::{Outcome, Output};
 use super::state::{Owner, Retry, State};
-use super::{Step, apply, backoff};
+use super::{Step, apply, backoff, rebuild};
 use crate::model::task::name_suffix;
 use crate::model::{Observation, RunState, TaskArn, Timestamp};
 use std::collections::BTreeSet;
@@ -43,7 +43,7 @@ pub(super) fn next_deadline(state: &State) -> impl Iterator<Item = Timestamp> {
 }
 
 /// Writes what an inventory found.
-pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome) -> BTreeSet<TaskArn> {
+pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome, out: &mut Step) -> BTreeSet<TaskArn> {
     let Some((_, asked)) = state.inventory.in_flight.take() else { return BTreeSet::new() };
     let Outcome::Done(Output::Inventory(seen)) = outcome else {
         backoff::ENGINE.again(&mut state.inventory.retry, now, "inventory");
@@ -52,6 +52,9 @@ pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome) -> 
     };
     state.inventory.retry = Retry::default();
     state.inventory.due = now + state.policy.inventory_every;
+    if state.host.lost {
+        rebuild::from_containers(state, &seen, now, out);
+    }
     for observation in &seen {
         present(state, observation, asked, now);
     }

@@ -86,10 +86,10 @@ async fn build(config: &Config, blackhole_imds: bool, stop: CancellationToken) -
     let mut instance = startup::instance(config, &imds).await?;
     let docker = startup::docker(config, &instance.region).await;
     let docker_version = docker.server_version().to_owned();
-    let (store, loaded) = startup::state(config, &instance)?;
+    let (mut store, loaded) = startup::state(config, &instance).await?;
     let (sdk, credentials) = startup::clients(config, &instance.region).await?;
     let ecs = sdk.ecs(credentials.clone());
-    let identity = startup::register(config, &mut instance, &ecs, &docker, &store, loaded.identity).await?;
+    let identity = startup::register(config, &mut instance, &ecs, &docker, &mut store, loaded.identity).await?;
 
     let edges = Arc::new(Edges {
         docker,

@@ -281,6 +281,21 @@ impl World {
         }
     }
 
+    /// The agent is killed, and starts with an empty disk. What was in flight is done or not; nothing of it is done later.
+    fn lose_state(&mut self, bits: u64) {
+        self.note(|_| "STATE LOST".to_owned());
+        let mut rng = Rng(bits);
+        for pending in std::mem::take(&mut self.pending) {
+            if pending.answer.is_none() && rng.percent(50) {
+                self.perform(&pending.effect);
+            }
+        }
+        self.late.clear();
+        self.disk = Disk { host: HostState { lost: true, ..HostState::default() }, ..Disk::default() };
+        self.ecs.state_lost();
+        self.crash(bits);
+    }
+
     /// Does the work of an effect; what the answer would be.
     fn perform(&mut self, effect: &Effect) -> Outcome {
         match effect {
@@ -481,6 +496,7 @@ impl World {
                 self.feed(Event::Tick);
             }
             Move::Crash(bits) => self.crash(bits),
+            Move::LoseState(bits) => self.lose_state(bits),
             Move::CrashAt(point, bits) => self.crash_at = Some((point, bits)),
             Move::Exit(..)
             | Move::Health(..)
@@ -596,6 +612,7 @@ pub(crate) fn stored(task: &TaskState) -> TaskState {
     task.drain_at = None;
     task.removing = false;
     task.wake = None;
+    task.inherited = false;
     task.retired_credentials.clear();
     for container in &mut task.containers {
         container.operation = None;
