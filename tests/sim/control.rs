@@ -152,7 +152,7 @@ impl Ecs {
         for arn in arns {
             let task = self.tasks.get_mut(&arn).expect("listed");
             task.wants_stop = true;
-            if task.heard.status != TaskStatus::Stopped || task.lost {
+            if std::mem::take(&mut task.lost) || task.heard.status != TaskStatus::Stopped {
                 self.message(vec![PayloadTask::Stop(arn)]);
             }
         }

@@ -564,7 +564,8 @@ impl World {
             self.fact(0, Delivery::Once);
         } else if !self.late.is_empty() {
             self.land(0);
-        } else if !self.ecs.messages.is_empty() {
+        // Until lost tasks are known again, what ECS says is kept for later and not answered.
+        } else if !self.ecs.messages.is_empty() && !self.state.host.lost {
             self.deliver(0);
         } else {
             return self.live();
@@ -593,8 +594,9 @@ impl World {
                 return true;
             }
         }
-        let missing = self.ecs.tasks.values().position(|task| {
-            task.heard.status != TaskStatus::Stopped
+        let missing = self.ecs.tasks.iter().position(|(arn, task)| {
+            self.state.tasks.contains_key(arn) // it takes none for a task it does not know
+                && task.heard.status != TaskStatus::Stopped
                 && task.credentials.as_ref().is_some_and(|id| !self.credentials.contains(id))
         });
         if let Some(at) = missing {

@@ -66,8 +66,7 @@ fn settled_ecs(world: &World) -> Option<String> {
         Some(state) => (state.sent > TaskStatus::None && task.heard.status < state.sent)
             .then(|| format!("ECS believes {} of {arn}, which is {}", task.heard.status, state.sent)),
         // Of what never ran when the state was lost, nothing tells; its stop is answered all the same.
-        None => (task.heard.status != TaskStatus::Stopped && !(task.lost && !task.wants_stop))
-            .then(|| format!("{arn} was lost: {task:?}")),
+        None => (task.heard.status != TaskStatus::Stopped && !task.lost).then(|| format!("{arn} was lost: {task:?}")),
     })
 }
 
