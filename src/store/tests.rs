@@ -294,7 +294,6 @@ fn a_data_directory_that_cannot_be_one_is_refused() {
 }
 
 /// A small file system of this test. `None`, said aloud, where mounting is refused.
-#[expect(clippy::print_stderr, reason = "a test that is left out says so")]
 fn mounted(name: &str, options: &str) -> Option<Mounted> {
     let directory = Directory::new(name);
     std::fs::create_dir_all(&directory.0).unwrap();
