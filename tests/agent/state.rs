@@ -4,7 +4,7 @@ use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
 use super::support::docker::inspect;
 use super::support::registry::basic;
 use super::support::wait::until;
-use ecs_agent::local::{Options, Server, TaskStatus};
+use ecs_agent::local::{Fault, Options, Server, TaskStatus};
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -360,14 +360,15 @@ async fn a_data_directory_that_cannot_be_used_is_refused() {
 async fn without_metadata_the_saved_instance_id_is_used() {
     let Some(mut rig) = Rig::start("no metadata", Plan::default()).await else { return };
     rig.terminate();
-    rig.environment.push(("AWS_EC2_METADATA_SERVICE_ENDPOINT".into(), "http://127.0.0.1:9".into()));
+    rig.server.fail_next("imds", 1_000, &Fault::Error(404, "NotFound".to_owned(), "no metadata".to_owned()));
     rig.environment.push(("AWS_ACCESS_KEY_ID".into(), "local".into()));
     rig.environment.push(("AWS_SECRET_ACCESS_KEY".into(), "local".into()));
     rig.start_agent();
     rig.registered().await;
     assert_eq!(instances(&rig).len(), 1, "the same instance");
     rig.terminate();
-    rig.environment.truncate(rig.environment.len() - 3);
+    assert!(rig.log().contains("identity document is unavailable"), "{}", rig.log());
+    rig.server.clear_faults();
     rig.start_agent();
     rig.registered().await;
     assert_eq!(instances(&rig).len(), 1, "and its id was not forgotten meanwhile");
