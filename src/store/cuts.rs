@@ -154,7 +154,7 @@ fn torn(flushed: &[u8], pending: &[Done], rng: &mut Rng) -> Vec<u8> {
 #[test]
 fn after_a_cut_at_any_instant_the_last_commit_or_a_later_one_is_there() {
     let story = recorded(30);
-    let tries: usize = std::env::var("STORE_CUTS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
+    let tries = super::tests::times("STORE_CUTS", 2_000);
     let mut rng = Rng(1);
     let (mut now, mut flushed, mut since) = (Vec::new(), Vec::new(), 0);
     let (mut promised, mut cuts) = (0, 0);

@@ -21,6 +21,11 @@ impl Drop for Directory {
     }
 }
 
+/// How often a long loop runs.
+pub(super) fn times(variable: &str, default: usize) -> usize {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
 /// What is loaded where nothing is.
 fn nothing() -> Loaded {
     Loaded { host: HostState { lost: true, ..HostState::default() }, ..Loaded::default() }
@@ -238,7 +243,7 @@ fn an_altered_byte_anywhere_is_noticed_or_does_not_matter() {
     let (directory, _) = saved("flip", 40);
     let path = directory.0.join(FILE);
     let (whole, expected) = (std::fs::read(&path).unwrap(), Store::open(&directory.0).unwrap().1);
-    let flips = std::env::var("STORE_FLIPS").ok().and_then(|text| text.parse().ok()).unwrap_or(150);
+    let flips = times("STORE_FLIPS", 150);
     let used: Vec<usize> = (0..whole.len()).filter(|at| whole[*at] != 0 || *at < 4096).collect();
     let mut noticed = 0;
     for round in 0..flips {
