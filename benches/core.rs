@@ -46,6 +46,7 @@ fn seen(task: &TaskArn, container: &ContainerName, runtime_name: &str, state: Ru
         bindings: Vec::new(),
         mounts: Vec::new(),
         image_id: String::new(),
+        outline: None,
     }
 }
 

@@ -18,7 +18,7 @@ mod docker_edge {
 }
 
 use ecs_agent::docker::{Docker, Limits, Settings};
-use ecs_agent::model::{CreateRequest, Span};
+use ecs_agent::model::{CreateRequest, Span, TaskSpec};
 
 fn settings(endpoint: &str, cluster: &str) -> Settings {
     Settings {
@@ -45,12 +45,22 @@ fn request(cluster: &str, name: &str, image: &str, command: &[&str], more: serde
         "name": name, "image": image, "essential": true, "command": command, "memory": 32, "cpu": 10, "endpoint_id": "endpoint",
     });
     spec.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
-    CreateRequest {
-        task: format!("arn:aws:ecs:us-west-2:123456789012:task/{cluster}/1").into(),
+    let spec: ecs_agent::model::ContainerSpec = serde_json::from_value(spec).unwrap();
+    let task = TaskSpec {
+        arn: format!("arn:aws:ecs:us-west-2:123456789012:task/{cluster}/1").into(),
         family: "family".to_owned(),
         version: "7".to_owned(),
+        service_name: String::new(),
+        containers: vec![spec.clone()],
+        execution_credentials: None,
+    };
+    CreateRequest {
+        task: task.arn.clone(),
+        family: task.family.clone(),
+        version: task.version.clone(),
         runtime_name: format!("{cluster}-{name}"),
-        spec: serde_json::from_value(spec).unwrap(),
+        outline: task.outline(),
+        spec,
         links: Vec::new(),
     }
 }

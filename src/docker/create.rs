@@ -5,6 +5,7 @@
 //! always ours, since recovery finds our containers by nothing else.
 
 use super::merge::overlay;
+use super::outline;
 use crate::model::task::HostMount;
 use crate::model::{ContainerSpec, CreateRequest, Failure};
 use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig, PortBinding};
@@ -153,6 +154,7 @@ fn set_labels(config: &mut Map<String, Value>, request: &CreateRequest, cluster:
         (LABEL_FAMILY, &request.family),
         (LABEL_VERSION, &request.version),
         (LABEL_CLUSTER, cluster),
+        (outline::LABEL, &outline::write(&request.outline)),
     ] {
         labels.insert(key.to_owned(), Value::from(value));
     }
@@ -191,6 +193,7 @@ mod tests {
             runtime_name: "ecs-judge-family-7-web-d49fe3fdbfdec3f7a101".into(),
             spec: serde_json::from_value(spec).unwrap(),
             links: Vec::new(),
+            outline: serde_json::from_value(json!({"arn": "", "family": "", "version": "", "containers": []})).unwrap(),
         }
     }
 
@@ -220,6 +223,7 @@ mod tests {
         assert_eq!(made["HostConfig"]["Binds"], json!(["/srv:/host:ro"]));
         let mut labels = golden["Config"]["Labels"].clone();
         labels.as_object_mut().unwrap().remove("judge.variant"); // the image's own
+        labels[outline::LABEL] = json!(outline::write(&web().outline)); // ours, for a lost state
         assert_eq!(made["Labels"], labels);
         let not_yet =
             ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "FROM_ASM", "FROM_SSM", "FROM_FILE", "PATH", "IMAGE_VAR"];

@@ -37,6 +37,7 @@ mod limits;
 mod merge;
 mod mirror;
 mod observe;
+mod outline;
 mod ports;
 mod progress;
 mod pull;

@@ -5,6 +5,7 @@
 //! Invariant: what lacks our labels, or carries another cluster's, is nobody's business here and yields `None`.
 
 use super::create::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK};
+use super::outline;
 use crate::model::observation::Mount;
 use crate::model::{Failure, Health, Observation, PortBinding, Protocol, RunState};
 use serde_json::Value;
@@ -67,6 +68,7 @@ pub(super) fn from_inspect(answer: &Value, asked: &str, cluster: &str) -> Result
         bindings: bindings(answer.pointer("/NetworkSettings/Ports")),
         mounts: mounts(answer.get("Mounts")),
         image_id: text(answer, "Image").to_owned(),
+        outline: label(outline::LABEL).and_then(outline::read).map(Box::new),
     }))
 }
 
@@ -119,6 +121,11 @@ fn from_entry(entry: &Value, id: &str, task: &str, container: &str) -> Option<Ob
         bindings: Vec::new(),
         mounts: mounts(entry.get("Mounts")),
         image_id: text(entry, "ImageID").to_owned(),
+        outline: entry
+            .pointer("/Labels")
+            .and_then(|labels| labels.get(outline::LABEL)?.as_str())
+            .and_then(outline::read)
+            .map(Box::new),
     })
 }
 

@@ -28,6 +28,9 @@ pub(super) fn waits(task: &TaskState) -> bool {
 
 /// May this task, which is not in `state` at the moment, be admitted now?
 pub(super) fn may_admit(state: &State, task: &TaskState) -> bool {
+    if state.host.lost {
+        return false; // there may be more that holds a share than is known
+    }
     let is_first = state.tasks.values().all(|other| !waits(other) || other.arrival > task.arrival);
     is_first && {
         let mut sum = share(task);
@@ -56,10 +59,15 @@ pub(super) fn impossible(capacity: &Capacity, task: &TaskState) -> Option<String
     ))
 }
 
-/// Invariant: what is given out is disjoint and within the host's capacity.
+/// Invariant: what is given out is disjoint and within the host's capacity. What was given out before this process stays given
+/// out even if the host has less to give now; but then nothing more is.
 pub(super) fn ledger_holds(state: &State) -> bool {
+    let mut holders = state.tasks.values().filter(|task| holds(task));
+    if holders.clone().all(|task| task.inherited) {
+        return true;
+    }
     let mut sum = Share::default();
-    state.tasks.values().filter(|task| holds(task)).all(|task| sum.add(share(task))) && sum.fits(&state.policy.capacity)
+    holders.all(|task| sum.add(share(task))) && sum.fits(&state.policy.capacity)
 }
 
 /// What a task needs (spec `task-engine.md` §6.1).

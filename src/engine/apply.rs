@@ -5,7 +5,7 @@ use super::desired;
 use super::effect::Effect;
 use super::event::{Event, Outcome, Output, PayloadTask};
 use super::state::{HostState, Operation, OperationKind, Owner, Policy, PullBehavior, Retry, State, TaskState};
-use super::{Key, Step, credentials, dependency, inventory, report};
+use super::{Key, Step, credentials, dependency, inventory, rebuild, report};
 use crate::model::{Ack, ContainerStatus, Failure, FailureKind, Observation, RunState, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
@@ -14,6 +14,7 @@ const MOST_DOUBTS: u32 = 3;
 
 /// Writes one fact into the state; the tasks to plan again.
 pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut Step) -> BTreeSet<TaskArn> {
+    let Some(event) = rebuild::hold(state, event) else { return BTreeSet::new() };
     let touched = match event {
         Event::Payload { tasks, seq, ack } => payload(state, now, tasks, seq, ack, out),
         Event::Manifest { timeline, running, ack } => manifest(state, timeline, &running, ack, out),
@@ -87,6 +88,7 @@ fn payload(
             // that came with it are the ones to use now.
             (Some(known), PayloadTask::Run(spec)) => {
                 spec.execution_credentials.iter().for_each(|id| credentials::replace(known, id));
+                rebuild::complete(known, *spec);
             }
             (Some(_), PayloadTask::Refused { .. }) => {}
             (None, task) => {

@@ -50,6 +50,10 @@ fn check_task(state: &State, task: &TaskState) -> Result<(), String> {
             container.observed != Some(RunState::Exited) || container.over(),
             &named("seen to have ended, but not known as stopped"),
         )?;
+        require(
+            !task.reduced || container.create_asked || container.over(),
+            &named("rebuilt, and still to be created"),
+        )?;
         if let Some(operation) = container.operation {
             require(state.ops.contains_key(&operation.id), &named("an operation in flight has no owner"))?;
         }

@@ -133,6 +133,7 @@ fn create(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bo
         family: task.spec.family.clone(),
         version: task.spec.version.clone(),
         runtime_name: task.spec.runtime_name(&spec.name),
+        outline: task.spec.outline(),
         spec,
         links,
     };

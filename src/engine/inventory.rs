@@ -6,7 +6,7 @@
 use super::effect::Effect;
 use super::event::{Outcome, Output};
 use super::state::{ContainerState, Owner, Retry, State, TaskState};
-use super::{Key, Step, apply, backoff};
+use super::{Key, Step, apply, backoff, rebuild};
 use crate::model::task::name_suffix;
 use crate::model::{Observation, RunState, TaskArn, Timestamp};
 use std::collections::BTreeSet;
@@ -52,6 +52,9 @@ pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome, out
     };
     state.inventory.retry = Retry::default();
     state.inventory.due = now + state.policy.inventory_every;
+    if state.host.lost {
+        rebuild::from_containers(state, &seen, now, out);
+    }
     for observation in &seen {
         present(state, observation, asked, now, out);
     }

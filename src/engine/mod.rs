@@ -30,6 +30,7 @@ pub mod effect;
 pub mod event;
 mod inventory;
 mod plan;
+mod rebuild;
 mod recover;
 mod report;
 #[cfg(test)]

@@ -59,6 +59,7 @@ pub(super) fn seen(task: &str, container: &str, id: &str, run_state: RunState) -
         bindings: Vec::new(),
         mounts: Vec::new(),
         image_id: String::new(),
+        outline: None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! Fields marked `#[serde(skip)]` are volatile: they describe this process (what is in flight, when to try again) and mean nothing
 //! after a restart. Everything else is on disk before any effect that rests on it starts.
 
+use super::event::Event;
 use crate::model::observation::Mount;
 use crate::model::{
     ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Failure, Health, Observation, OpId, PortBinding,
@@ -34,6 +35,8 @@ pub struct State {
     pub ops: BTreeMap<OpId, Owner>,
     /// Counts steps; orders "asked" and "touched".
     pub steps: u64,
+    /// What ECS said while the tasks were not known again ([`HostState::lost`]); taken up after the inventory, in this order.
+    pub held: Vec<Event>,
 }
 
 /// Names one stored document.
@@ -111,6 +114,9 @@ pub struct HostState {
     pub arrivals: u64,
     /// Images that were pulled with success, for `ECS_IMAGE_PULL_BEHAVIOR=once`.
     pub pulled_images: BTreeSet<String>,
+    /// Tasks may be missing here: the next inventory rebuilds those whose containers it finds.
+    #[serde(default)]
+    pub lost: bool,
 }
 
 /// One task.
@@ -134,6 +140,12 @@ pub struct TaskState {
     pub reason: Option<String>,
     /// It was given its share of the host's CPU, memory and ports.
     pub admitted: bool,
+    /// It has its share since before this process: the host may have had more to give then.
+    #[serde(skip)]
+    pub inherited: bool,
+    /// Rebuilt from its containers after the state was lost: the specification holds no more than [`TaskSpec::outline`].
+    #[serde(default)]
+    pub reduced: bool,
     /// First pull began.
     pub pull_started_at: Option<Timestamp>,
     /// Last pull ended.
@@ -358,6 +370,8 @@ impl TaskState {
             sent: TaskStatus::None,
             reason: None,
             admitted: false,
+            inherited: false,
+            reduced: false,
             pull_started_at: None,
             pull_stopped_at: None,
             execution_stopped_at: None,

@@ -1,6 +1,6 @@
 //! Everything the container engine needs to create one container.
 
-use super::{ContainerSpec, TaskArn};
+use super::{ContainerSpec, TaskArn, TaskSpec};
 
 /// A container to create, with the names that were decided before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,4 +17,6 @@ pub struct CreateRequest {
     pub spec: ContainerSpec,
     /// Links: name the target was created under, and the alias it is to be reachable by.
     pub links: Vec<(String, String)>,
+    /// What the container shall tell of its task if the agent's state is lost.
+    pub outline: TaskSpec,
 }

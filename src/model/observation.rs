@@ -32,6 +32,8 @@ pub struct Observation {
     pub mounts: Vec<Mount>,
     /// Id of the image it runs (`sha256:…`).
     pub image_id: String,
+    /// What it tells of its task ([`TaskSpec::outline`](super::TaskSpec::outline)), if this agent made it.
+    pub outline: Option<Box<super::TaskSpec>>,
 }
 
 /// The three states of a container that matter to the planner.

@@ -211,6 +211,22 @@ impl TaskSpec {
         self.containers.iter().find(|container| &container.name == name)
     }
 
+    /// What is needed to go on with containers that exist: without anything that only their creation needs, some of which (commands,
+    /// environment, log options) may be confidential.
+    pub fn outline(&self) -> Self {
+        let containers = self.containers.iter().map(|container| ContainerSpec {
+            command: None,
+            entry_point: None,
+            environment: Environment::default(),
+            links: Vec::new(),
+            mounts: Vec::new(),
+            registry_auth: RegistryAuth::default(),
+            engine_settings: EngineSettings::default(),
+            ..container.clone()
+        });
+        Self { containers: containers.collect(), execution_credentials: None, ..self.clone() }
+    }
+
     /// The name a container is created under: `ecs-<family>-<version>-<name>-<20 hex>` (spec `docker-mapping.md` §2).
     ///
     /// The reference draws the suffix at random and may lose it in a crash; here it is a hash of task and container, so the name

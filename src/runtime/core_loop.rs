@@ -6,7 +6,9 @@
 use super::clock::Clock;
 use super::executor::Executor;
 use super::trace::Trace;
+use crate::aws::backoff::{Backoff, Shape};
 use crate::engine::{self, Effect, Event, Key, State};
+use crate::model::Span;
 use crate::model::view::View;
 use crate::store::{Store, StoreError};
 use std::collections::BTreeSet;
@@ -17,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Most events taken into one turn; bounds the time between two commits.
 const MOST_PER_TURN: usize = 64;
+/// Between two tries to write the state; every try is a whole one, so there is no hurry.
+const COMMIT_RETRY: Shape =
+    Shape { initial: Duration::from_millis(250), max: Duration::from_secs(5), factor: 2.0, jitter: 0.2 };
 /// How long operations in flight may take to end when the agent stops. What does not end is found by the next start.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -40,12 +45,17 @@ pub(super) struct CoreLoop {
 }
 
 impl CoreLoop {
-    /// Runs until told to stop, or until the state cannot be written.
+    /// Runs until told to stop. While the state cannot be written nothing is acted upon and no further event is taken in; readers
+    /// see what was written last.
     ///
     /// # Errors
-    /// The store's: the agent may not act on what is not on disk, so it ends and is restarted.
-    pub(super) async fn run(mut self, stop: CancellationToken, mut alive: impl FnMut()) -> Result<(), StoreError> {
-        self.turn(vec![Event::Tick])?; // recovery: asks for an inventory and plans
+    /// The store's, if the agent is told to stop while it waits for the disk.
+    pub(super) async fn run(
+        mut self,
+        stop: CancellationToken,
+        mut alive: impl FnMut() + Send,
+    ) -> Result<(), StoreError> {
+        self.turn(vec![Event::Tick], &stop, &mut || ()).await?; // recovery: asks for an inventory and plans
         alive();
         while !stop.is_cancelled() {
             let mut batch = Vec::new();
@@ -56,7 +66,7 @@ impl CoreLoop {
                 received = self.inbox.recv_many(&mut batch, MOST_PER_TURN) => if received == 0 { break },
                 () = self.clock.sleep_until(deadline) => batch.push(Event::Tick),
             }
-            self.turn(batch)?;
+            self.turn(batch, &stop, &mut alive).await?;
             alive();
         }
         self.wind_down().await
@@ -72,14 +82,36 @@ impl CoreLoop {
                 received = self.inbox.recv_many(&mut batch, MOST_PER_TURN) => if received == 0 { break },
                 () = tokio::time::sleep_until(deadline) => break,
             }
-            self.settle(batch)?;
+            let (_, changed) = self.step(batch);
+            self.commit(&changed)?;
             self.executor.reap();
         }
         Ok(())
     }
 
-    fn turn(&mut self, batch: Vec<Event>) -> Result<(), StoreError> {
-        let effects = self.settle(batch)?;
+    /// Step, commit, publish, act.
+    async fn turn(
+        &mut self,
+        batch: Vec<Event>,
+        stop: &CancellationToken,
+        alive: &mut (impl FnMut() + Send),
+    ) -> Result<(), StoreError> {
+        let (effects, changed) = self.step(batch);
+        let mut pauses = Backoff::new(COMMIT_RETRY);
+        while let Err(error) = self.commit(&changed) {
+            let pause = pauses.pause();
+            let (why, pause_ms) = (super::startup::text(&error), pause.as_millis());
+            tracing::error!(
+                why,
+                pause_ms,
+                "the state cannot be written (ECS_DATADIR); the agent does nothing until it can"
+            );
+            let until = self.clock.now() + Span::millis(pause.as_millis() as u64);
+            tokio::select! {
+                () = stop.cancelled() => return Err(error),
+                () = self.clock.sleep_until(Some(until)) => alive(),
+            }
+        }
         for effect in effects {
             self.executor.start(effect);
         }
@@ -87,8 +119,8 @@ impl CoreLoop {
         Ok(())
     }
 
-    /// Step, commit, publish.
-    fn settle(&mut self, batch: Vec<Event>) -> Result<Vec<Effect>, StoreError> {
+    /// What follows from these events, and which documents it changes.
+    fn step(&mut self, batch: Vec<Event>) -> (Vec<Effect>, BTreeSet<Key>) {
         let mut effects = Vec::new();
         let mut changed: BTreeSet<Key> = BTreeSet::new();
         let now = self.clock.now();
@@ -103,15 +135,20 @@ impl CoreLoop {
                 tracing::error!(broken, "an invariant of the state is broken");
             }
         }
-        if !changed.is_empty() {
-            // redb blocks while it flushes; the other worker thread goes on meanwhile.
-            tokio::task::block_in_place(|| self.store.commit(&self.state, &changed))?;
-            self.trace.note(&self.state, &changed);
-        }
         // Credentials that came again within this burst are not forgotten.
         let state = &self.state;
         effects.retain(|effect| !matches!(effect, Effect::ForgetCredentials { id } if state.credentials.contains(id)));
-        self.view.send_replace(Arc::new(engine::view(&self.state, now)));
-        Ok(effects)
+        (effects, changed)
+    }
+
+    /// Commit, publish.
+    fn commit(&mut self, changed: &BTreeSet<Key>) -> Result<(), StoreError> {
+        if !changed.is_empty() {
+            // redb blocks while it flushes; the other worker thread goes on meanwhile.
+            tokio::task::block_in_place(|| self.store.commit(&self.state, changed))?;
+            self.trace.note(&self.state, changed);
+        }
+        self.view.send_replace(Arc::new(engine::view(&self.state, self.clock.now())));
+        Ok(())
     }
 }

@@ -140,12 +140,12 @@ async fn build(
     let mut instance = startup::instance(config, &imds).await?;
     let docker = startup::docker(config, &instance.region).await;
     let docker_version = docker.server_version();
-    let (store, loaded) = startup::state(config, &instance)?;
+    let (mut store, loaded) = startup::state(config, &instance).await?;
     startup::warm_pool(config, &imds).await?;
     let (sdk, credentials) = startup::clients(config, options, &instance.region).await?;
     let (ecs, service_clock) = (sdk.ecs(credentials.clone()), sdk.clock());
     let tags = startup::tags(config, &instance, &credentials, service_clock.clone()).await?;
-    let identity = startup::register(config, &mut instance, tags, &ecs, &docker, &store, loaded.identity).await?;
+    let identity = startup::register(config, &mut instance, tags, &ecs, &docker, &mut store, loaded.identity).await?;
     let state = engine::recover(startup::policy(config)?, loaded.host, loaded.tasks);
     let moments = state
         .tasks

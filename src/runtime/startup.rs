@@ -34,6 +34,9 @@ const DOCKER_RETRY: aws_retry::Shape =
 /// Where the SSM agent's credentials are for an agent in ecs-init's container, and on the host.
 const ROTATING: &str = "/rotatingcreds/credentials";
 const ROTATING_ON_HOST: &str = "/root/.aws/credentials";
+/// Between two tries to write the state.
+const DISK_RETRY: aws_retry::Shape =
+    aws_retry::Shape { initial: Duration::from_secs(1), max: Duration::from_secs(5), factor: 2.0, jitter: 0.2 };
 /// Where ports are chosen from if the kernel does not say.
 const DYNAMIC_PORTS: RangeInclusive<u16> = 49153..=65535;
 
@@ -258,16 +261,13 @@ fn dynamic_ports(config: &Config) -> RangeInclusive<u16> {
 }
 
 /// Opens the state and checks that it belongs to this instance and cluster (spec `state.md` §10).
-pub(super) fn state(config: &Config, instance: &Instance) -> Result<(Store, Loaded), Fatal> {
+pub(super) async fn state(config: &Config, instance: &Instance) -> Result<(Store, Loaded), Fatal> {
     if !config.checkpoint {
         tracing::info!("state is not kept (ECS_CHECKPOINT): each start registers a new container instance");
         let store = Store::in_memory().map_err(|error| Fatal::restartable(error.to_string()))?;
         return Ok((store, Loaded::default()));
     }
-    let (store, loaded) = Store::open(&config.data_dir).map_err(|error| match error {
-        StoreError::Unusable { .. } | StoreError::InUse { .. } | StoreError::Io(_) => Fatal::restartable(text(&error)),
-        StoreError::Newer { .. } | StoreError::Corrupt { .. } => Fatal::terminal(text(&error)),
-    })?;
+    let (mut store, loaded) = open_store(&config.data_dir).await?;
     let Some(saved) = &loaded.identity else { return Ok((store, loaded)) };
     if !saved.ec2_instance_id.is_empty() && !instance.id.is_empty() && saved.ec2_instance_id != instance.id {
         tracing::warn!(
@@ -289,6 +289,27 @@ pub(super) fn state(config: &Config, instance: &Instance) -> Result<(Store, Load
     Ok((store, loaded))
 }
 
+/// Opens the store; waits for space on its disk, since an agent that cannot remember must not register: each try would be one more
+/// container instance.
+async fn open_store(directory: &std::path::Path) -> Result<(Store, Loaded), Fatal> {
+    let mut retry = aws_retry::Backoff::new(DISK_RETRY);
+    loop {
+        match Store::open(directory) {
+            Ok(opened) => return Ok(opened),
+            Err(error) if error.is_full() => wait_for_disk(&error, &mut retry).await,
+            Err(error @ StoreError::Newer { .. }) => return Err(Fatal::terminal(text(&error))),
+            Err(error) => return Err(Fatal::restartable(text(&error))),
+        }
+    }
+}
+
+async fn wait_for_disk(error: &StoreError, retry: &mut aws_retry::Backoff) {
+    let pause = retry.pause();
+    let (why, pause_ms) = (text(error), pause.as_millis());
+    tracing::error!(why, pause_ms, "the state cannot be written (ECS_DATADIR); waiting until it can");
+    tokio::time::sleep(pause).await;
+}
+
 /// An error with all its causes.
 pub(super) fn text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -307,7 +328,7 @@ pub(super) async fn register(
     tags: BTreeMap<String, String>,
     ecs: &aws_sdk_ecs::Client,
     docker: &Docker,
-    store: &Store,
+    store: &mut Store,
     saved: Option<Identity>,
 ) -> Result<Identity, Fatal> {
     let registration = Registration {
@@ -323,19 +344,23 @@ pub(super) async fn register(
     let registered = register::register(ecs, &registration)
         .await
         .map_err(|error| Fatal { code: error.exit_code(), message: text(&error) })?;
-    let arn = match saved {
-        Some(saved) => saved.container_instance_arn,
-        None => registered.container_instance,
+    let (arn, saved_id) = match saved {
+        Some(saved) => (saved.container_instance_arn, saved.ec2_instance_id),
+        None => (registered.container_instance, String::new()),
     };
     tracing::info!(arn, cluster = registered.cluster, "registered");
     let identity = Identity {
         cluster: cluster(config),
         container_instance_arn: arn,
-        ec2_instance_id: instance.id.clone(),
+        // Unknown just now: the saved one still tells an image made from this instance.
+        ec2_instance_id: if instance.id.is_empty() { saved_id } else { instance.id.clone() },
         availability_zone: registered.availability_zone,
         agent_version: version::OWN.to_owned(),
     };
-    store.save_identity(&identity).map_err(|error| Fatal::restartable(text(&error)))?;
+    let mut retry = aws_retry::Backoff::new(DISK_RETRY);
+    while let Err(error) = store.save_identity(&identity) {
+        wait_for_disk(&error, &mut retry).await; // not registered once more by a restart
+    }
     Ok(identity)
 }
 

@@ -1,29 +1,41 @@
 //! The state on disk: one redb file in `ECS_DATADIR`, versioned JSON documents, one writer.
 //!
-//! What is committed survives the death of the process at any instant: redb commits are atomic and flushed to the disk before
-//! [`Store::commit`] returns. The directory is 0700 and the file 0600, since a task's plain environment is in it. Secrets
+//! Owns what is written, what is read back, and what becomes of a file that cannot be read. Invariant: what is committed survives
+//! the death of the process and of the machine at any instant; redb commits are atomic and on the disk before [`Store::commit`]
+//! returns. The directory is 0700 and the file 0600, since a task's plain environment is in it. Secrets
 //! ([`crate::model::Secret`]) cannot be serialised and so cannot be in it.
+//!
+//! | What is found | What becomes of it |
+//! |---|---|
+//! | no directory, no file, an empty file | made |
+//! | random bytes, altered bytes, a file cut off, a directory or device in its place | set aside as `ecs-agent.redb.broken-<time>`; the state is lost |
+//! | a document that cannot be read | a copy is set aside; everything else is kept; that task is lost |
+//! | an older schema | read, and written anew with the next change |
+//! | a newer schema | refused ([`StoreError::Newer`]), the file is kept |
+//! | no right to it, a file system that cannot be written | refused ([`StoreError::Unusable`]), nothing is changed |
+//! | no space at the start | refused ([`StoreError::is_full`]): the caller waits before it registers |
+//! | another agent has it | refused ([`StoreError::InUse`]) |
+//! | a commit fails (no space, I/O error) | the next one opens the file again and writes everything |
+//! | the file is deleted or replaced while the agent runs | the next commit makes it anew, with everything |
+//!
+//! A lost state is told by [`HostState::lost`]: the core then rebuilds tasks from what the containers themselves tell.
 
+mod file;
 mod schema;
 
 use crate::engine::state::{HostState, Key, State, TaskState};
+use file::{Opened, Trouble, guarded};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+/// A table: name to document.
+type Table<'a> = redb::Table<'a, &'static str, &'static [u8]>;
 /// Task ARN to task document.
 const TASKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tasks");
 /// Name to document: `schema`, `host`, `identity`.
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
-/// Name of the file in the data directory. The reference's file is `agent.db`; this one must not be mistaken for it.
-const FILE: &str = "ecs-agent.redb";
-/// redb's page cache; a state is some hundred kilobytes.
-const CACHE_BYTES: usize = 1 << 20;
-
-/// What is said of a file whose structure is broken.
-const DAMAGED: &str = "its pages are damaged";
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +65,8 @@ pub enum StoreError {
         /// Schema of this build.
         known: u32,
     },
-    /// It is damaged, or was not written by this agent.
-    #[error("the state file {path} cannot be read: {what}; restore it, or move it away to register as a new instance")]
+    /// What was written cannot be read back.
+    #[error("the state file {path} is broken again right after it was made: {what}")]
     Corrupt {
         /// The path.
         path: PathBuf,
@@ -64,6 +76,25 @@ pub enum StoreError {
     /// A read or write failed (disk full, I/O error).
     #[error("the state could not be written or read")]
     Io(#[from] Box<redb::Error>),
+}
+
+impl StoreError {
+    fn of_directory(directory: &Path, cause: std::io::Error) -> Self {
+        Self::Unusable { path: directory.to_owned(), cause }
+    }
+
+    /// It is for want of space, which may come.
+    pub fn is_full(&self) -> bool {
+        let cause = match self {
+            Self::Unusable { cause, .. } => cause,
+            Self::Io(error) => match &**error {
+                redb::Error::Io(cause) => cause,
+                _ => return false,
+            },
+            Self::InUse { .. } | Self::Newer { .. } | Self::Corrupt { .. } => return false,
+        };
+        matches!(cause.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+    }
 }
 
 /// Who the agent is to ECS; outlives restarts.
@@ -95,38 +126,49 @@ pub struct Loaded {
     pub tasks: Vec<TaskState>,
 }
 
-/// The open state file.
+/// The state file.
 #[derive(Debug)]
 pub struct Store {
-    database: Database,
-    path: PathBuf,
+    /// `None`: in memory.
+    directory: Option<PathBuf>,
+    /// `None` after a failure, until a commit succeeds again.
+    opened: Option<Opened>,
+    /// Written again with everything else when the file has to be made anew.
+    identity: Option<Identity>,
 }
 
 impl Store {
-    /// Opens or makes the state file in `directory`, and reads all of it.
+    /// Opens or makes the state file in `directory`, and reads all of it. A broken one is set aside first.
     ///
     /// # Errors
     /// [`StoreError`]; each names what the operator can do.
     pub fn open(directory: &Path) -> Result<(Self, Loaded), StoreError> {
-        let unusable = |cause| StoreError::Unusable { path: directory.to_owned(), cause };
-        prepare(directory).map_err(unusable)?;
-        let path = directory.join(FILE);
-        // redb trusts the pages of a file that was closed properly, and panics over some of those that are damaged.
-        let opened = std::panic::catch_unwind(|| Self::read_all(&path));
-        opened.unwrap_or_else(|_panic| Err(StoreError::Corrupt { path, what: DAMAGED.to_owned() }))
-    }
-
-    fn read_all(path: &Path) -> Result<(Self, Loaded), StoreError> {
-        let path = path.to_owned();
-        let file = open_file(&path).map_err(|cause| StoreError::Unusable { path: path.clone(), cause })?;
-        let backend = redb::backends::FileBackend::new(file);
-        let opened =
-            backend.and_then(|backend| Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend));
-        let database = opened.map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.clone() },
-            other => StoreError::Corrupt { path: path.clone(), what: format!("it is not a usable database ({other})") },
+        let (opened, mut loaded, damage) = match open_and_read(directory) {
+            Err(Trouble::Broken(what)) => {
+                let kept = file::set_aside(directory)?;
+                tracing::error!(what, kept = %kept.display(), "the state file is broken and was set aside; tasks are rebuilt from their containers");
+                open_and_read(directory)
+            }
+            read => read,
+        }
+        .map_err(|trouble| final_trouble(directory, trouble))?;
+        if !damage.is_empty() {
+            let kept = file::copy_aside(directory)?;
+            for what in &damage {
+                tracing::error!(what, kept = %kept.display(), "a part of the state is broken and is left out; a copy of the file was set aside");
+            }
+            loaded.host.lost = true;
+        }
+        let mut store =
+            Self { directory: Some(directory.to_owned()), opened: Some(opened), identity: loaded.identity.clone() };
+        // What is not on disk yet is put there now: a disk without space is noticed before anything rests on it.
+        store.write(|meta, tasks| {
+            if !damage.is_empty() {
+                everything(meta, tasks, loaded.identity.as_ref(), &loaded.host, &loaded.tasks)?;
+            }
+            schema::put(meta, "host", &loaded.host)
         })?;
-        Self { database, path }.load()
+        Ok((store, loaded))
     }
 
     /// A store that forgets everything with the process (`ECS_CHECKPOINT=false`).
@@ -134,43 +176,19 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`], which memory does not cause.
     pub fn in_memory() -> Result<Self, StoreError> {
-        let backend = redb::backends::InMemoryBackend::new();
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend).map_err(io)?;
-        Ok(Self { database, path: PathBuf::from("(memory)") })
-    }
-
-    fn load(self) -> Result<(Self, Loaded), StoreError> {
-        let mut loaded = Loaded::default();
-        let io = |error| self.unreadable(error);
-        let read = self.database.begin_read().map_err(|error| io(error.into()))?;
-        match read.open_table(META) {
-            Ok(meta) => {
-                schema::check(self.document(&meta, "schema")?)?;
-                loaded.host = self.document(&meta, "host")?.unwrap_or_default();
-                loaded.identity = self.document(&meta, "identity")?;
-            }
-            Err(redb::TableError::TableDoesNotExist(_)) => {}
-            Err(error) => return Err(io(error.into())),
-        }
-        match read.open_table(TASKS) {
-            Ok(tasks) => {
-                for row in tasks.iter().map_err(|error| io(error.into()))? {
-                    let (arn, document) = row.map_err(|error| io(error.into()))?;
-                    loaded.tasks.push(self.decode(&format!("task {}", arn.value()), document.value())?);
-                }
-            }
-            Err(redb::TableError::TableDoesNotExist(_)) => {}
-            Err(error) => return Err(io(error.into())),
-        }
-        drop(read);
-        Ok((self, loaded))
+        let database = file::in_memory().map_err(|error| StoreError::Io(Box::new(error.into())))?;
+        Ok(Self { directory: None, opened: Some(Opened { database, place: (0, 0) }), identity: None })
     }
 
     /// Writes these documents of the state, all or none, and returns when they are on disk.
     ///
     /// # Errors
-    /// [`StoreError::Io`]: nothing was written, and no effect that rests on it may start.
-    pub fn commit<'a>(&self, state: &State, changed: impl IntoIterator<Item = &'a Key>) -> Result<(), StoreError> {
+    /// Nothing was written, and no effect that rests on it may start. The same call may be made again: it then opens the file anew
+    /// and writes everything.
+    pub fn commit<'a>(&mut self, state: &State, changed: impl IntoIterator<Item = &'a Key>) -> Result<(), StoreError> {
+        if !self.is_usable() {
+            return self.commit_everything(state);
+        }
         self.write(|meta, tasks| {
             for key in changed {
                 match key {
@@ -187,87 +205,181 @@ impl Store {
         })
     }
 
+    /// It is open, and the file is still the one in the directory.
+    pub fn is_usable(&self) -> bool {
+        match (&self.opened, &self.directory) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(opened), Some(directory)) => file::place_of(directory) == Some(opened.place),
+        }
+    }
+
+    /// After a failure, or when the file was taken away: a file with everything in it.
+    fn commit_everything(&mut self, state: &State) -> Result<(), StoreError> {
+        self.close();
+        let Some(directory) = self.directory.clone() else {
+            self.opened = Self::in_memory()?.opened;
+            return self.commit_everything_now(state);
+        };
+        let opened = match file::open(&directory) {
+            Err(Trouble::Broken(what)) => {
+                let kept = file::set_aside(&directory)?;
+                tracing::error!(what, kept = %kept.display(), "the state file is broken and was set aside; it is written anew");
+                file::open(&directory)
+            }
+            opened => opened,
+        };
+        self.opened = Some(opened.map_err(|trouble| final_trouble(&directory, trouble))?);
+        self.commit_everything_now(state)
+    }
+
+    fn commit_everything_now(&mut self, state: &State) -> Result<(), StoreError> {
+        let identity = self.identity.clone();
+        self.write(|meta, tasks| everything(meta, tasks, identity.as_ref(), &state.host, state.tasks.values()))
+    }
+
     /// Remembers who the agent is.
     ///
     /// # Errors
-    /// [`StoreError::Io`].
-    pub fn save_identity(&self, identity: &Identity) -> Result<(), StoreError> {
+    /// Nothing was written; the same call may be made again.
+    pub fn save_identity(&mut self, identity: &Identity) -> Result<(), StoreError> {
+        if self.opened.is_none()
+            && let Some(directory) = &self.directory
+        {
+            let opened = file::open(directory).map_err(|trouble| final_trouble(directory, trouble))?;
+            self.opened = Some(opened);
+        }
+        self.identity = Some(identity.clone());
         self.write(|meta, _| schema::put(meta, "identity", identity))
     }
 
-    /// Forgets everything: the disk belongs to another instance (an AMI made from a running one).
+    /// Forgets everything: the disk belongs to another instance (an AMI made from a running one). Its containers are not ours.
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn clear(&self) -> Result<(), StoreError> {
-        self.write(|meta, tasks| {
-            meta.retain(|_, _| false)?;
-            tasks.retain(|_, _| false)?;
-            Ok(())
-        })
+    pub fn clear(&mut self) -> Result<(), StoreError> {
+        self.identity = None;
+        self.write(|meta, tasks| everything(meta, tasks, None, &HostState::default(), []))
     }
 
     fn write(
-        &self,
-        change: impl FnOnce(
-            &mut redb::Table<'_, &'static str, &'static [u8]>,
-            &mut redb::Table<'_, &'static str, &'static [u8]>,
-        ) -> Result<(), redb::Error>,
+        &mut self,
+        change: impl FnOnce(&mut Table<'_>, &mut Table<'_>) -> Result<(), Trouble>,
     ) -> Result<(), StoreError> {
-        let write = self.database.begin_write().map_err(io)?;
-        {
-            let mut meta = write.open_table(META).map_err(io)?;
-            let mut tasks = write.open_table(TASKS).map_err(io)?;
-            change(&mut meta, &mut tasks).map_err(io)?;
-            schema::put(&mut meta, "schema", &schema::CURRENT).map_err(io)?;
-        }
-        write.commit().map_err(io)
-    }
-
-    fn document<T: serde::de::DeserializeOwned>(
-        &self,
-        table: &impl ReadableTable<&'static str, &'static [u8]>,
-        name: &str,
-    ) -> Result<Option<T>, StoreError> {
-        match table.get(name).map_err(|error| self.unreadable(error.into()))? {
-            Some(document) => self.decode(name, document.value()).map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// A damaged file stays damaged, unlike a disk that fails now.
-    fn unreadable(&self, error: redb::Error) -> StoreError {
-        match error {
-            redb::Error::Corrupted(_) => StoreError::Corrupt { path: self.path.clone(), what: DAMAGED.to_owned() },
-            other => io(other),
-        }
-    }
-
-    fn decode<T: serde::de::DeserializeOwned>(&self, name: &str, document: &[u8]) -> Result<T, StoreError> {
-        // The cause may quote the document, which may hold what the customer wants kept: say where, not what.
-        serde_json::from_slice(document).map_err(|cause| StoreError::Corrupt {
-            path: self.path.clone(),
-            what: format!("the document of {name} is malformed at line {} column {}", cause.line(), cause.column()),
+        let Some(opened) = &self.opened else { return Err(StoreError::Io(Box::new(redb::Error::DatabaseClosed))) };
+        let written = guarded(|| write(&opened.database, change));
+        written.map_err(|trouble| {
+            // redb takes nothing more after a failure; the next commit opens the file again.
+            self.close();
+            let path = self.directory.clone().unwrap_or_default();
+            final_trouble(&path, trouble)
         })
     }
-}
 
-fn prepare(directory: &Path) -> std::io::Result<()> {
-    if !directory.is_dir() {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    /// Lets go of the file, whatever state it is in.
+    fn close(&mut self) {
+        let opened = self.opened.take();
+        let closed = guarded(|| {
+            drop(opened);
+            Ok(())
+        });
+        if let Err(trouble) = closed {
+            tracing::warn!(?trouble, "the state file could not be closed");
+        }
     }
-    std::fs::set_permissions(directory, Permissions::from_mode(0o700))
 }
 
-fn open_file(path: &Path) -> std::io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    Ok(file)
+fn final_trouble(directory: &Path, trouble: Trouble) -> StoreError {
+    match trouble {
+        Trouble::Unavailable(error) => error,
+        Trouble::Broken(what) => StoreError::Corrupt { path: directory.join(file::FILE), what },
+    }
 }
 
-fn io(error: impl Into<redb::Error>) -> StoreError {
-    StoreError::Io(Box::new(error.into()))
+fn write(
+    database: &Database,
+    change: impl FnOnce(&mut Table<'_>, &mut Table<'_>) -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    let mut write = database.begin_write()?;
+    // With one phase, a commit damaged later would look like one that never ended, and the one before it would be believed.
+    write.set_two_phase_commit(true);
+    {
+        let mut meta = write.open_table(META)?;
+        let mut tasks = write.open_table(TASKS)?;
+        change(&mut meta, &mut tasks)?;
+        schema::put(&mut meta, "schema", &schema::CURRENT)?;
+    }
+    Ok(write.commit()?)
 }
 
+fn everything<'a>(
+    meta: &mut Table<'_>,
+    tasks: &mut Table<'_>,
+    identity: Option<&Identity>,
+    host: &HostState,
+    all: impl IntoIterator<Item = &'a TaskState>,
+) -> Result<(), Trouble> {
+    meta.retain(|_, _| false)?;
+    tasks.retain(|_, _| false)?;
+    if let Some(identity) = identity {
+        schema::put(meta, "identity", identity)?;
+    }
+    schema::put(meta, "host", host)?;
+    all.into_iter().try_for_each(|task| schema::put(tasks, &task.spec.arn.0, task))
+}
+
+/// The file, what is in it, and which documents could not be read.
+fn open_and_read(directory: &Path) -> Result<(Opened, Loaded, Vec<String>), Trouble> {
+    let opened = file::open(directory)?;
+    let mut damage = Vec::new();
+    let loaded = guarded(|| read(&opened.database, &mut damage))?;
+    Ok((opened, loaded, damage))
+}
+
+fn read(database: &Database, damage: &mut Vec<String>) -> Result<Loaded, Trouble> {
+    let mut loaded = Loaded { host: HostState { lost: true, ..HostState::default() }, ..Loaded::default() };
+    let read = database.begin_read()?;
+    let meta = match read.open_table(META) {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(loaded),
+        meta => meta?,
+    };
+    let version =
+        schema::check(note(damage, document(&meta, "schema", schema::CURRENT)?)).map_err(Trouble::Unavailable)?;
+    if let Some(host) = note(damage, document(&meta, "host", version)?) {
+        loaded.host = host;
+    }
+    loaded.identity = note(damage, document(&meta, "identity", version)?);
+    for row in read.open_table(TASKS)?.iter()? {
+        let (arn, bytes) = row?;
+        let name = format!("task {}", arn.value());
+        let task = schema::read(&name, bytes.value(), version).and_then(|task: TaskState| {
+            let is_whole = task.spec.arn.0 == arn.value() && task.spec.containers.len() == task.containers.len();
+            if is_whole { Ok(task) } else { Err(format!("the document of {name} contradicts itself")) }
+        });
+        loaded.tasks.extend(note(damage, task.map(Some)));
+    }
+    Ok(loaded)
+}
+
+type Document<T> = Result<Option<T>, String>;
+
+fn document<T: serde::de::DeserializeOwned>(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    name: &str,
+    version: u32,
+) -> Result<Document<T>, Trouble> {
+    let found = table.get(name)?;
+    Ok(found.map(|bytes| schema::read(name, bytes.value(), version)).transpose())
+}
+
+fn note<T>(damage: &mut Vec<String>, document: Document<T>) -> Option<T> {
+    document.unwrap_or_else(|what| {
+        damage.push(what);
+        None
+    })
+}
+
+#[cfg(test)]
+mod cuts;
 #[cfg(test)]
 mod tests;

@@ -1,20 +1,57 @@
 //! Form and version of the stored documents.
 //!
-//! Adding a field with `#[serde(default)]` needs no new version. Anything else raises [`CURRENT`] and adds a step that turns the
-//! older documents into newer ones, here.
+//! Owns the way from any older form to today's. Adding a field with `#[serde(default)]` needs no new version. Anything else raises
+//! [`CURRENT`], and the length of [`STEPS`] then asks for the step that turns the documents of the version before into newer ones.
 
 use super::StoreError;
+use super::file::Trouble;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// Version this build writes.
 pub(super) const CURRENT: u32 = 1;
 
-/// Refuses what a newer agent wrote.
-pub(super) fn check(found: Option<u32>) -> Result<(), StoreError> {
+/// Turns one document (its name, its content) into the next version's form.
+type Step = fn(&str, &mut Value);
+
+/// The n-th leads from version n to n + 1.
+const STEPS: [Step; CURRENT as usize] = [
+    // No released build wrote version 0; its documents had today's form.
+    |_, _| {},
+];
+
+/// The version of what is on disk; a file without one is of the first kind.
+pub(super) fn check(found: Option<u32>) -> Result<u32, StoreError> {
     match found {
         Some(found) if found > CURRENT => Err(StoreError::Newer { found, known: CURRENT }),
-        Some(_) | None => Ok(()),
+        Some(found) => Ok(found),
+        None => Ok(CURRENT),
     }
+}
+
+/// Reads one document of that version; what is wrong with it is said without its content, which the customer may want kept.
+pub(super) fn read<T: DeserializeOwned>(name: &str, bytes: &[u8], version: u32) -> Result<T, String> {
+    upgraded(name, bytes, version, &STEPS).map_err(|cause| {
+        format!("the document of {name} is malformed at line {} column {}", cause.line(), cause.column())
+    })
+}
+
+fn upgraded<T: DeserializeOwned>(
+    name: &str,
+    bytes: &[u8],
+    version: u32,
+    steps: &[Step],
+) -> Result<T, serde_json::Error> {
+    let missing = steps.get(version as usize..).unwrap_or_default();
+    if missing.is_empty() {
+        return serde_json::from_slice(bytes);
+    }
+    let mut document = serde_json::from_slice(bytes)?;
+    for step in missing {
+        step(name, &mut document);
+    }
+    serde_json::from_value(document)
 }
 
 /// Writes one document.
@@ -22,8 +59,35 @@ pub(super) fn put(
     table: &mut redb::Table<'_, &'static str, &'static [u8]>,
     name: &str,
     document: &impl Serialize,
-) -> Result<(), redb::Error> {
+) -> Result<(), Trouble> {
     let bytes = serde_json::to_vec(document).map_err(|cause| redb::Error::Io(std::io::Error::other(cause)))?;
     table.insert(name, bytes.as_slice())?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn an_older_document_takes_every_step_it_lacks() {
+        let rename: Step = |_, document| {
+            if let Some(value) = document.as_object_mut().and_then(|members| members.remove("old")) {
+                document["new"] = value;
+            }
+        };
+        let double: Step = |name, document| {
+            if name == "host" {
+                document["new"] = (document["new"].as_i64().unwrap() * 2).into();
+            }
+        };
+        let read = |name, text: &str, version| {
+            upgraded::<BTreeMap<String, i64>>(name, text.as_bytes(), version, &[rename, double]).unwrap()["new"]
+        };
+        assert_eq!(read("host", r#"{"old": 1}"#, 0), 2);
+        assert_eq!(read("task", r#"{"old": 1}"#, 0), 1);
+        assert_eq!(read("host", r#"{"new": 1}"#, 1), 2);
+        assert_eq!(read("host", r#"{"new": 1}"#, 2), 1);
+    }
 }

@@ -1,6 +1,9 @@
+use super::file::{ASIDE, FILE};
 use super::*;
 use crate::model::{TaskArn, Timestamp};
 use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 
 /// A directory of this test that is removed with it.
 struct Directory(PathBuf);
@@ -16,6 +19,35 @@ impl Drop for Directory {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// How often a long loop runs.
+pub(super) fn times(variable: &str, default: usize) -> usize {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// What is loaded where nothing is.
+fn nothing() -> Loaded {
+    Loaded { host: HostState { lost: true, ..HostState::default() }, ..Loaded::default() }
+}
+
+/// Files that were set aside.
+fn aside(directory: &Directory) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(&directory.0).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<_> = entries.filter(|path| path.to_str().unwrap().contains(ASIDE)).collect();
+    found.sort();
+    found
+}
+
+/// A directory with a state of some tasks, closed; and that state.
+fn saved(name: &str, tasks: usize) -> (Directory, State) {
+    let directory = Directory::new(name);
+    let (mut store, _) = Store::open(&directory.0).unwrap();
+    let arns: Vec<String> = (0..tasks).map(|task| format!("arn:{task}")).collect();
+    let (state, keys) = state_with(&arns.iter().map(String::as_str).collect::<Vec<_>>());
+    store.commit(&state, &keys).unwrap();
+    store.save_identity(&Identity { cluster: "c".into(), ..Identity::default() }).unwrap();
+    (directory, state)
 }
 
 fn state_with(arns: &[&str]) -> (State, BTreeSet<Key>) {
@@ -34,15 +66,15 @@ fn state_with(arns: &[&str]) -> (State, BTreeSet<Key>) {
 #[test]
 fn what_was_committed_is_loaded_again() {
     let directory = Directory::new("roundtrip");
-    let (store, loaded) = Store::open(&directory.0).unwrap();
-    assert_eq!(loaded, Loaded::default());
+    let (mut store, loaded) = Store::open(&directory.0).unwrap();
+    assert_eq!(loaded, nothing(), "a first start and a lost state are the same");
     let (mut state, keys) = state_with(&["arn:a", "arn:b"]);
     store.commit(&state, &keys).unwrap();
     let identity = Identity { cluster: "c".into(), container_instance_arn: "arn:i".into(), ..Identity::default() };
     store.save_identity(&identity).unwrap();
     drop(store);
 
-    let (store, loaded) = Store::open(&directory.0).unwrap();
+    let (mut store, loaded) = Store::open(&directory.0).unwrap();
     assert_eq!(loaded.host, state.host);
     assert_eq!(loaded.identity, Some(identity));
     assert_eq!(loaded.tasks, state.tasks.values().cloned().collect::<Vec<_>>());
@@ -50,12 +82,12 @@ fn what_was_committed_is_loaded_again() {
     state.tasks.remove(&TaskArn::from("arn:a"));
     store.commit(&state, &[Key::Task(TaskArn::from("arn:a"))]).unwrap();
     drop(store);
-    let (store, loaded) = Store::open(&directory.0).unwrap();
+    let (mut store, loaded) = Store::open(&directory.0).unwrap();
     assert_eq!(loaded.tasks.len(), 1, "a task that is gone from the state is deleted");
 
     store.clear().unwrap();
     drop(store);
-    assert_eq!(Store::open(&directory.0).unwrap().1, Loaded::default());
+    assert_eq!(Store::open(&directory.0).unwrap().1, Loaded::default(), "of another instance: not lost, but not ours");
 }
 
 #[test]
@@ -74,40 +106,296 @@ fn a_second_agent_on_the_same_directory_is_told_so() {
     let directory = Directory::new("two");
     let _first = Store::open(&directory.0).unwrap();
     assert!(matches!(Store::open(&directory.0), Err(StoreError::InUse { .. })));
+    assert_eq!(aside(&directory), [] as [PathBuf; 0], "what is in use is not broken");
 }
 
 #[test]
-fn what_is_not_a_state_file_is_refused_and_left_alone() {
-    let directory = Directory::new("garbage");
+fn what_is_not_a_state_file_is_set_aside_as_it_is() {
+    type Put = fn(&Path);
+    let table: [(&str, Put); 5] = [
+        ("random bytes", |path| std::fs::write(path, vec![0x5a; 8192]).unwrap()),
+        ("a few bytes", |path| std::fs::write(path, "redb").unwrap()),
+        ("text", |path| std::fs::write(path, b"this is no database\n".repeat(500)).unwrap()),
+        ("a directory", |path| std::fs::create_dir(path).unwrap()),
+        ("a device", |path| std::os::unix::fs::symlink("/dev/null", path).unwrap()),
+    ];
+    for (what, put) in table {
+        let directory = Directory::new("garbage");
+        std::fs::create_dir_all(&directory.0).unwrap();
+        let path = directory.0.join(FILE);
+        put(&path);
+        let before = std::fs::read(&path).ok();
+        let (store, loaded) = Store::open(&directory.0).unwrap();
+        assert_eq!(loaded, nothing(), "{what}");
+        assert!(path.metadata().unwrap().is_file() && store.is_usable(), "{what}");
+        let [kept] = &aside(&directory)[..] else { panic!("{what}: not kept") };
+        assert_eq!(std::fs::read(kept).ok(), before, "{what}");
+    }
+}
+
+#[test]
+fn an_empty_file_is_a_first_start() {
+    let directory = Directory::new("empty");
+    std::fs::create_dir_all(&directory.0).unwrap();
+    std::fs::write(directory.0.join(FILE), "").unwrap();
+    assert_eq!(Store::open(&directory.0).unwrap().1, nothing());
+    assert_eq!(aside(&directory).len(), 0);
+}
+
+#[test]
+fn only_some_broken_files_are_kept_and_no_directory_is_deleted() {
+    let directory = Directory::new("many");
     std::fs::create_dir_all(&directory.0).unwrap();
     let path = directory.0.join(FILE);
-    std::fs::write(&path, vec![0x5a; 8192]).unwrap();
-    assert!(matches!(Store::open(&directory.0), Err(StoreError::Corrupt { .. })));
-    assert_eq!(std::fs::read(&path).unwrap(), vec![0x5a; 8192]);
+    std::fs::create_dir(&path).unwrap();
+    drop(Store::open(&directory.0).unwrap());
+    for _ in 0..9 {
+        std::fs::write(&path, "broken").unwrap();
+        drop(Store::open(&directory.0).unwrap());
+    }
+    let kept = aside(&directory);
+    assert_eq!((kept.len(), kept.iter().filter(|path| path.is_dir()).count()), (5, 1), "{kept:?}");
 }
 
 #[test]
-fn a_newer_schema_and_a_malformed_document_are_refused_by_name() {
-    let directory = Directory::new("newer");
-    let (store, _) = Store::open(&directory.0).unwrap();
-    let (state, keys) = state_with(&["arn:a"]);
-    store.commit(&state, &keys).unwrap();
-    store
-        .write(|_, tasks| {
-            tasks.insert("arn:a", b"{\"spec\":\"password=hunter2\"}".as_slice())?;
-            Ok(())
-        })
-        .unwrap();
-    drop(store);
-    let error = Store::open(&directory.0).unwrap_err().to_string();
-    assert!(error.contains("task arn:a") && !error.contains("hunter2"), "{error}");
+fn a_document_that_cannot_be_read_does_not_take_the_others_with_it() {
+    type Damage = fn(&mut Table<'_>, &mut Table<'_>);
+    let table: [(&str, Damage, usize, bool); 5] = [
+        ("task arn:1", |_, tasks| drop(tasks.insert("arn:1", b"{\"spec\":\"password=hunter2\"}".as_slice())), 2, true),
+        (
+            "a task under another name",
+            |_, tasks| {
+                let bytes = tasks.get("arn:1").unwrap().unwrap().value().to_owned();
+                tasks.insert("arn:x", bytes.as_slice()).unwrap();
+            },
+            3,
+            true,
+        ),
+        ("identity", |meta, _| drop(meta.insert("identity", b"\xff\xfe".as_slice())), 3, false),
+        ("host", |meta, _| drop(meta.insert("host", b"[".as_slice())), 3, true),
+        ("schema", |meta, _| drop(meta.insert("schema", b"\"one\"".as_slice())), 3, true),
+    ];
+    for (what, damage, tasks, has_identity) in table {
+        let (directory, state) = saved("document", 3);
+        let (mut store, _) = Store::open(&directory.0).unwrap();
+        let opened = store.opened.take().unwrap();
+        let change = opened.database.begin_write().unwrap();
+        damage(&mut change.open_table(META).unwrap(), &mut change.open_table(TASKS).unwrap());
+        change.commit().unwrap();
+        drop(opened);
+        let (store, loaded) = Store::open(&directory.0).unwrap();
+        assert_eq!(
+            (loaded.tasks.len(), loaded.identity.is_some(), loaded.host.lost),
+            (tasks, has_identity, true),
+            "{what}"
+        );
+        assert!(loaded.tasks.iter().all(|task| state.tasks[&task.spec.arn] == *task), "{what}");
+        assert_eq!(aside(&directory).len(), 1, "{what}");
+        drop(store);
+        let again = Store::open(&directory.0).unwrap().1;
+        assert_eq!((again, aside(&directory).len()), (loaded, 1), "{what}: said once, and nothing more is lost");
+    }
+}
 
-    let other = Directory::new("newer2");
-    let (store, _) = Store::open(&other.0).unwrap();
-    store.commit(&state, &keys).unwrap();
-    let write = store.database.begin_write().unwrap();
-    write.open_table(META).unwrap().insert("schema", b"2".as_slice()).unwrap();
-    write.commit().unwrap();
+#[test]
+fn what_is_wrong_with_a_document_is_said_without_its_content() {
+    let error = schema::read::<TaskState>("task arn:a", b"{\"spec\":\"password=hunter2\"}", 1).unwrap_err();
+    assert!(error.contains("task arn:a") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn another_schema_is_read_if_it_is_older_and_refused_if_it_is_newer() {
+    let with_schema = |version: &str| {
+        let (directory, _) = saved("schema", 2);
+        let mut store = Store::open(&directory.0).unwrap().0;
+        let change = store.opened.as_ref().unwrap().database.begin_write().unwrap();
+        change.open_table(META).unwrap().insert("schema", version.as_bytes()).unwrap();
+        change.commit().unwrap();
+        store.close();
+        (Store::open(&directory.0), directory)
+    };
+    let (opened, directory) = with_schema("2");
+    assert!(matches!(opened, Err(StoreError::Newer { found: 2, known: 1 })), "{opened:?}");
+    assert_eq!(aside(&directory).len(), 0, "it is good, for the agent that wrote it");
+    let (opened, directory) = with_schema("0");
+    let (_, loaded) = opened.unwrap();
+    assert_eq!((loaded.tasks.len(), loaded.identity.is_some(), loaded.host.lost), (2, true, false));
+    assert_eq!(aside(&directory).len(), 0);
+}
+
+/// Cut off anywhere, it is set aside; or it was whole without what is missing.
+#[test]
+fn a_file_cut_off_anywhere_is_set_aside() {
+    let (directory, _) = saved("cut", 40);
+    let path = directory.0.join(FILE);
+    let (whole, expected) = (std::fs::read(&path).unwrap(), Store::open(&directory.0).unwrap().1);
+    let steps = whole.len() / 20;
+    for length in (1..whole.len()).step_by(steps).chain([511, 512, 4095, 4096, 4097, whole.len() - 1]) {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let loaded = Store::open(&directory.0).unwrap().1;
+        assert!(loaded == nothing() || loaded == expected, "{length} of {} bytes: {loaded:?}", whole.len());
+    }
+}
+
+/// One altered byte is noticed, or it did not matter. `STORE_FLIPS` = how many places are tried.
+#[test]
+fn an_altered_byte_anywhere_is_noticed_or_does_not_matter() {
+    let (directory, _) = saved("flip", 40);
+    let path = directory.0.join(FILE);
+    let (whole, expected) = (std::fs::read(&path).unwrap(), Store::open(&directory.0).unwrap().1);
+    let flips = times("STORE_FLIPS", 150);
+    let used: Vec<usize> = (0..whole.len()).filter(|at| whole[*at] != 0 || *at < 4096).collect();
+    let mut noticed = 0;
+    for round in 0..flips {
+        let at = used[(round * 2_654_435_761) % used.len()];
+        let mut altered = whole.clone();
+        altered[at] ^= 1 << (round % 8);
+        std::fs::write(&path, &altered).unwrap();
+        let loaded = Store::open(&directory.0).unwrap_or_else(|error| panic!("byte {at}: {error:?}")).1;
+        assert!(loaded == nothing() || loaded == expected, "byte {at}: {loaded:?}");
+        noticed += usize::from(loaded == nothing());
+    }
+    assert!(noticed > flips / 4, "only {noticed} of {flips} were noticed");
+}
+
+#[test]
+fn a_file_taken_away_while_the_agent_runs_is_made_anew_with_everything() {
+    type Take = fn(&Path);
+    let table: [(&str, Take); 4] = [
+        ("deleted", |directory| std::fs::remove_file(directory.join(FILE)).unwrap()),
+        ("moved", |directory| std::fs::rename(directory.join(FILE), directory.join("elsewhere")).unwrap()),
+        ("replaced", |directory| {
+            std::fs::remove_file(directory.join(FILE)).unwrap();
+            std::fs::write(directory.join(FILE), "something else").unwrap();
+        }),
+        ("with its directory", |directory| std::fs::remove_dir_all(directory).unwrap()),
+    ];
+    for (what, take) in table {
+        let (directory, mut state) = saved("taken", 3);
+        let (mut store, loaded) = Store::open(&directory.0).unwrap();
+        assert!(store.is_usable());
+        take(&directory.0);
+        assert!(!store.is_usable(), "{what}");
+        state.host.seq = 8;
+        store.commit(&state, &[Key::Host]).unwrap();
+        drop(store);
+        let (_, again) = Store::open(&directory.0).unwrap();
+        assert_eq!((again.host.seq, again.tasks, again.identity), (8, loaded.tasks, loaded.identity), "{what}");
+    }
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_one_is_refused() {
+    let directory = Directory::new("file");
+    std::fs::write(&directory.0, "a file").unwrap();
+    for path in [directory.0.clone(), directory.0.join("below"), PathBuf::from("/proc/no-such-thing")] {
+        let error = Store::open(&path).unwrap_err();
+        assert!(matches!(error, StoreError::Unusable { .. }) && !error.is_full(), "{error:?}");
+    }
+    assert_eq!(std::fs::read(&directory.0).unwrap(), b"a file");
+    std::fs::remove_file(&directory.0).unwrap();
+    let deep = Directory(directory.0.join("missing").join("deep"));
+    assert!(Store::open(&deep.0).is_ok(), "a missing one is made");
+}
+
+/// A small file system of this test. `None`, said aloud, where mounting is refused.
+fn mounted(name: &str, options: &str) -> Option<Mounted> {
+    let directory = Directory::new(name);
+    std::fs::create_dir_all(&directory.0).unwrap();
+    let mount =
+        std::process::Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&directory.0).output();
+    if mount.is_ok_and(|output| output.status.success()) {
+        return Some(Mounted(directory));
+    }
+    eprintln!("SKIPPED {name}: this process may not mount a tmpfs");
+    None
+}
+
+struct Mounted(Directory);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_from_a_broken_file_and_space_heals_it() {
+    let Some(disk) = mounted("full", "size=4m") else { return };
+    let (directory, ballast) = (disk.0.0.join("data"), disk.0.0.join("ballast"));
+    let fill = || {
+        let mut file = std::fs::File::create(&ballast).unwrap();
+        while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+    };
+    fill();
+    let error = Store::open(&directory).unwrap_err();
+    assert!(error.is_full(), "at the first start: {error:?}");
+    std::fs::remove_file(&ballast).unwrap();
+
+    let (mut store, _) = Store::open(&directory).unwrap();
+    fill();
+    // Commits until the space is used up; each that succeeded must be there in the end.
+    let (mut state, _) = state_with(&[]);
+    let mut add = |number: u64| {
+        let arn = TaskArn(format!("arn:{number}"));
+        let task = TaskState::stopped(arn.clone(), Some("x".repeat(20_000)), number, Timestamp(5));
+        state.tasks.insert(arn.clone(), task);
+        (state.clone(), [Key::Host, Key::Task(arn)])
+    };
+    let mut written = 0;
+    let (last, failed) = loop {
+        let (state, keys) = add(written);
+        match store.commit(&state, &keys) {
+            Ok(()) => written += 1,
+            Err(error) => break (state, error),
+        }
+        assert!(written < 1_000, "the disk does not get full");
+    };
+    assert!(failed.is_full(), "{failed:?}");
+    let again = store.commit(&last, &[Key::Host]).unwrap_err();
+    assert!(again.is_full(), "still: {again:?}");
     drop(store);
-    assert!(matches!(Store::open(&other.0), Err(StoreError::Newer { found: 2, known: 1 })));
+    let error = Store::open(&directory).map(|(_, loaded)| loaded.tasks.len());
+    assert!(
+        matches!(&error, Err(error) if error.is_full()) || matches!(error, Ok(count) if count as u64 == written),
+        "{error:?}"
+    );
+
+    let (mut store, loaded) = {
+        std::fs::remove_file(&ballast).unwrap();
+        Store::open(&directory).unwrap()
+    };
+    assert_eq!(loaded.tasks.len() as u64, written, "all that was said to be written, and no more");
+    fill();
+    let (mut failing, mut state) = (0, last);
+    state.host.seq = 9;
+    while failing < 50
+        && store.commit(&state, state.tasks.keys().cloned().map(Key::Task).collect::<Vec<_>>().iter()).is_ok()
+    {
+        failing += 1;
+    }
+    std::fs::remove_file(&ballast).unwrap();
+    store.commit(&state, &[Key::Host]).unwrap();
+    drop(store);
+    let loaded = Store::open(&directory).unwrap().1;
+    assert_eq!(
+        (loaded.host.seq, loaded.tasks.len()),
+        (9, state.tasks.len()),
+        "what could not be written is there after a retry"
+    );
+    let left: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, [FILE], "nothing was set aside");
+}
+
+#[test]
+fn a_file_system_that_takes_no_writes_is_refused_and_left_alone() {
+    let Some(disk) = mounted("readonly", "size=16m") else { return };
+    let directory = disk.0.0.join("data");
+    drop(Store::open(&directory).unwrap());
+    let before = std::fs::read(directory.join(FILE)).unwrap();
+    let status = std::process::Command::new("mount").args(["-o", "remount,ro"]).arg(&disk.0.0).status().unwrap();
+    assert!(status.success());
+    let error = Store::open(&directory).unwrap_err();
+    assert!(matches!(error, StoreError::Unusable { .. }) && !error.is_full(), "{error:?}");
+    assert_eq!(std::fs::read(directory.join(FILE)).unwrap(), before);
 }

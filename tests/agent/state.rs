@@ -1,9 +1,10 @@
 //! The data directory: whose it is, what may be in it, and what happens when it is damaged or somebody else's.
 
-use super::rig::{FOREVER, Plan, Rig, one_container};
+use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
 use super::support::docker::inspect;
 use super::support::registry::basic;
-use ecs_agent::local::{Options, Server, TaskStatus};
+use super::support::wait::until;
+use ecs_agent::local::{Fault, Options, Server, TaskStatus};
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -90,49 +91,287 @@ async fn without_a_data_directory_each_start_is_a_new_instance() {
     assert!(!data(&rig).exists());
 }
 
+/// A task that ends with exit code 7 when it gets SIGTERM, and says each start in a host file.
+const COUNTED: &str = "echo started >> /shared/starts; trap 'exit 7' TERM; while :; do sleep 0.1; done";
+
+struct Running {
+    arn: String,
+    id: String,
+    starts: PathBuf,
+}
+
+impl Running {
+    async fn start(rig: &Rig) -> Self {
+        let shared = rig.directory.path().join("shared");
+        std::fs::create_dir_all(&shared).unwrap();
+        let mut container = shell("main", &rig.image(), COUNTED);
+        container["mountPoints"] = json!([{"sourceVolume": "shared", "containerPath": "/shared"}]);
+        container["portMappings"] = json!([{"containerPort": 80}]);
+        let definition = json!({
+            "family": "test", "containerDefinitions": [container],
+            "volumes": [{"name": "shared", "host": {"sourcePath": shared}}],
+        });
+        let arn = rig.server.run_task(&definition).unwrap();
+        let task = rig.task(&arn, TaskStatus::Running).await;
+        let id = task.container("main").unwrap().runtime_id.clone().unwrap();
+        let starts = shared.join("starts");
+        until("the first line", LIMIT, async || starts.exists().then_some(())).await;
+        Self { arn, id, starts }
+    }
+
+    /// It is the same container, never started again, and the agent knows it as running.
+    async fn goes_on(&self, rig: &Rig, what: &str) {
+        until(&format!("{what}: the task to be known"), LIMIT, async || {
+            let shown = rig.introspect("/v1/tasks").await;
+            let tasks = shown["Tasks"].as_array()?;
+            let task = tasks.iter().find(|task| task["Arn"] == self.arn.as_str())?;
+            (task["KnownStatus"] == "RUNNING" && task["Containers"][0]["DockerId"] == self.id.as_str()).then_some(())
+        })
+        .await;
+        assert_eq!(inspect(&self.id)["State"]["Running"], true, "{what}");
+        assert_eq!(std::fs::read_to_string(&self.starts).unwrap(), "started\n", "{what}");
+        assert_eq!(rig.containers().len(), 1, "{what}");
+    }
+
+    async fn is_told_stopped(&self, rig: &Rig, exit_code: i64) {
+        let task = rig.task(&self.arn, TaskStatus::Stopped).await;
+        assert_eq!(task.container("main").unwrap().exit_code, Some(exit_code));
+        until("the clean-up", LIMIT, async || rig.containers().is_empty().then_some(())).await;
+    }
+}
+
+const SOON_CLEAN: Plan<'static> =
+    Plan { users: &[], environment: &[("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "2s")], options: None };
+
+fn set_aside(rig: &Rig) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(data(rig)).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.to_string_lossy().contains(".broken-")).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_state_file_is_told_and_left_as_it_is() {
-    let Some(mut rig) = Rig::start("damaged", Plan::default()).await else { return };
-    let arn = rig.server.run_task(&one_container(&rig.image(), "exit 0")).unwrap();
-    rig.task(&arn, TaskStatus::Stopped).await;
+async fn a_lost_state_is_rebuilt_from_the_containers() {
+    let Some(mut rig) = Rig::start("state lost", SOON_CLEAN).await else { return };
+    let ends_by_itself = Running::start(&rig).await;
+    let lose = |rig: &mut Rig| {
+        rig.kill();
+        std::fs::remove_dir_all(data(rig)).unwrap();
+        rig.start_agent();
+    };
+    lose(&mut rig);
+    rig.registered().await;
+    ends_by_itself.goes_on(&rig, "lost").await;
+    let shown = rig.introspect("/v1/tasks").await["Tasks"][0].clone();
+    assert_eq!((&shown["Family"], &shown["DesiredStatus"]), (&json!("test"), &json!("RUNNING")));
+    assert_eq!(shown["Containers"][0]["Ports"][0]["ContainerPort"], 80);
+    super::support::docker::docker(&["kill", "--signal", "TERM", &ends_by_itself.id]);
+    ends_by_itself.is_told_stopped(&rig, 7).await;
+
+    // A second one is sent once more, and then stopped by ECS.
+    std::fs::remove_file(&ends_by_itself.starts).unwrap();
+    let told = Running::start(&rig).await;
+    lose(&mut rig);
+    rig.registered().await;
+    told.goes_on(&rig, "lost again").await;
+    let payload = rig.server.read(|state| state.task(&told.arn).unwrap().payload.clone());
+    rig.server.send_task(payload.clone()).unwrap();
+    told.goes_on(&rig, "sent once more").await;
+    let mut stop = payload;
+    stop["desiredStatus"] = json!("STOPPED");
+    rig.server.send_task(stop).unwrap();
+    told.is_told_stopped(&rig, 7).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_while_the_state_was_lost_is_told() {
+    let Some(mut rig) = Rig::start("ended and lost", SOON_CLEAN).await else { return };
+    let task = Running::start(&rig).await;
+    rig.kill();
+    super::support::docker::docker(&["kill", "--signal", "TERM", &task.id]);
+    super::support::docker::docker(&["wait", &task.id]);
+    std::fs::write(state_file(&rig), "broken").unwrap();
+    rig.start_agent();
+    task.is_told_stopped(&rig, 7).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_state_file_is_set_aside_and_no_container_suffers() {
+    let Some(mut rig) = Rig::start("damaged", SOON_CLEAN).await else { return };
+    let task = Running::start(&rig).await;
     rig.terminate();
     let good = std::fs::read(state_file(&rig)).unwrap();
     let mut header = good.clone();
     header[..64].fill(0xff);
     let mut pages = good.clone();
     pages[4096..].iter_mut().for_each(|byte| *byte = !*byte);
-    let mut values = good.clone();
+    let mut one_byte = good.clone();
     let member = b"\"container_instance_arn\":";
     // Old copies of a document may be left in free pages: all of them.
     for (place, window) in good.windows(member.len()).enumerate() {
         if window == member {
-            values[place..place + 8].fill(b'?');
+            one_byte[place] = b'?';
         }
     }
-    assert_ne!(good, values);
+    assert_ne!(good, one_byte);
     for (what, damaged) in [
         ("text", b"this is no database\n".repeat(500)),
         ("half of it", good[..good.len() / 2].to_vec()),
         ("a broken header", header),
-        ("a few bytes", b"redb".to_vec()),
         ("broken pages", pages),
-        ("a broken value", values),
+        ("a broken value", one_byte),
     ] {
         std::fs::write(state_file(&rig), &damaged).unwrap();
-        for start in ["first", "second"] {
-            std::fs::write(rig.log_path(), "").unwrap();
-            rig.start_agent();
-            assert_eq!(rig.ended().code(), Some(5), "{what}, {start} start: {}", rig.log());
-            assert!(rig.log().contains("cannot be read"), "{what}: {}", rig.log());
+        for old in set_aside(&rig) {
+            std::fs::remove_file(old).unwrap();
         }
-        // A file that can be opened as a database is also closed as one, which writes to it.
-        let left = std::fs::read(state_file(&rig)).unwrap();
-        assert!(left == damaged || what == "a broken value", "{what}: the file was changed");
+        rig.start_agent();
+        rig.registered().await;
+        task.goes_on(&rig, what).await;
+        assert_eq!(set_aside(&rig).len(), 1, "{what}: kept for inspection");
+        assert!(rig.log().contains("is broken and was set aside"), "{what}: {}", rig.log());
+        rig.terminate();
     }
     std::fs::write(state_file(&rig), &good).unwrap();
+    let before = instances(&rig);
     rig.start_agent();
     rig.registered().await;
-    assert_eq!(instances(&rig).len(), 1, "restored, it is the same instance");
+    assert_eq!(instances(&rig), before, "restored, it is the instance it was");
+    assert_eq!(inspect(&task.id)["State"]["Running"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_file_taken_away_while_the_agent_runs_is_made_anew() {
+    let Some(mut rig) = Rig::start("file deleted", SOON_CLEAN).await else { return };
+    let task = Running::start(&rig).await;
+    std::fs::remove_dir_all(data(&rig)).unwrap();
+    let next = rig.server.run_task(&one_container(&rig.image(), "exit 0")).unwrap();
+    rig.task(&next, TaskStatus::Stopped).await;
+    until("the clean-up", LIMIT, async || (rig.containers().len() == 1).then_some(())).await;
+    rig.terminate();
+    rig.start_agent();
+    rig.registered().await;
+    task.goes_on(&rig, "file deleted").await;
+    assert_eq!(instances(&rig).len(), 1, "nothing was lost");
+}
+
+/// A file system of a few megabytes as the data directory, and a way to fill it.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    #[expect(clippy::print_stderr, reason = "a test that is left out says so")]
+    fn mount(rig: &Rig) -> Option<Self> {
+        let directory = data(rig);
+        std::fs::create_dir_all(&directory).unwrap();
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(&directory).output();
+        if mount.is_ok_and(|output| output.status.success()) {
+            return Some(Self(directory));
+        }
+        eprintln!("SKIPPED: this process may not mount a tmpfs, so no disk can be filled");
+        None
+    }
+
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.0.join("ballast")).unwrap();
+        while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.0.join("ballast")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_full_disk_nothing_is_begun_and_space_lets_it_go_on() {
+    let Some(mut rig) = Rig::without_agent("full disk", SOON_CLEAN).await else { return };
+    let Some(disk) = SmallDisk::mount(&rig) else { return };
+    disk.fill();
+    rig.start_agent();
+    let waits =
+        |rig: &Rig, times: usize| rig.log().matches("the state cannot be written (ECS_DATADIR)").count() >= times;
+    until("the agent to wait for space", LIMIT, async || waits(&rig, 2).then_some(())).await;
+    assert_eq!(instances(&rig).len(), 0, "it does not register before it can remember that");
+    disk.free();
+    rig.registered().await;
+    let task = Running::start(&rig).await;
+
+    std::fs::write(rig.log_path(), "").unwrap();
+    disk.fill();
+    // What fits into the pages that are there already is done; the disk is full when that ends.
+    let padding = "x".repeat(100_000);
+    let long = format!("trap 'exit 0' TERM; : {padding}; while :; do sleep 0.1; done");
+    let mut arns = Vec::new();
+    while !waits(&rig, 1) {
+        assert!(arns.len() < 60, "the disk does not get full");
+        arns.push(rig.server.run_task(&one_container(&rig.image(), &long)).unwrap());
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    }
+    // Everything begun before is over.
+    let mut before = Vec::new();
+    until("the containers to stay as they are", LIMIT, async || {
+        let now = rig.containers();
+        let same = now == before;
+        before = now;
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        same.then_some(())
+    })
+    .await;
+    let (containers, said) = (rig.containers(), rig.server.submissions().len());
+    arns.push(rig.server.run_task(&one_container(&rig.image(), FOREVER)).unwrap());
+    let waited = rig.log().matches("cannot be written").count();
+    until("three more tries", LIMIT, async || waits(&rig, waited + 3).then_some(())).await;
+    assert_eq!(rig.containers(), containers, "no effect without its commit");
+    assert_eq!(rig.server.submissions().len(), said, "nothing is told that is not on disk");
+    let last = rig.server.read(|state| state.task(arns.last().unwrap()).unwrap().last_status);
+    assert!(last < TaskStatus::Running);
+    assert!(rig.introspect("/v1/tasks").await["Tasks"].is_array(), "readers are served");
+    assert_eq!(inspect(&task.id)["State"]["Running"], true, "what runs goes on");
+
+    disk.free();
+    for arn in &arns {
+        rig.task(arn, TaskStatus::Running).await;
+    }
+    assert_eq!(rig.containers().len(), arns.len() + 1, "each was begun once");
+    assert_eq!(set_aside(&rig).len(), 0);
+    rig.kill();
+    rig.start_agent();
+    rig.registered().await;
+    assert_eq!(instances(&rig).len(), 1);
+    assert_eq!(rig.introspect("/v1/tasks").await["Tasks"].as_array().unwrap().len(), arns.len() + 1);
+    rig.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_that_cannot_be_used_is_refused() {
+    let Some(mut rig) = Rig::without_agent("no directory", Plan::default()).await else { return };
+    std::fs::write(data(&rig), "a file").unwrap();
+    rig.start_agent();
+    assert_eq!(rig.ended().code(), Some(1));
+    assert!(rig.log().contains("it must be a directory this process may write to"), "{}", rig.log());
+    assert_eq!(std::fs::read(data(&rig)).unwrap(), b"a file");
+    assert_eq!(instances(&rig).len(), 0, "refused before it registers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_metadata_the_saved_instance_id_is_used() {
+    let Some(mut rig) = Rig::start("no metadata", Plan::default()).await else { return };
+    rig.terminate();
+    rig.server.fail_next("imds", 1_000, &Fault::Error(404, "NotFound".to_owned(), "no metadata".to_owned()));
+    rig.environment.push(("AWS_ACCESS_KEY_ID".into(), "local".into()));
+    rig.environment.push(("AWS_SECRET_ACCESS_KEY".into(), "local".into()));
+    rig.start_agent();
+    rig.registered().await;
+    assert_eq!(instances(&rig).len(), 1, "the same instance");
+    rig.terminate();
+    assert!(rig.log().contains("identity document is unavailable"), "{}", rig.log());
+    rig.server.clear_faults();
+    rig.start_agent();
+    rig.registered().await;
+    assert_eq!(instances(&rig).len(), 1, "and its id was not forgotten meanwhile");
 }
 
 /// All files below a directory.

@@ -41,6 +41,8 @@ pub(crate) struct EcsTask {
     /// The agent has committed a message that asks for its stop.
     pub(crate) stop_arrived: bool,
     pub(crate) credentials: Option<CredentialsId>,
+    /// The agent may have forgotten it: its state was lost after the task was sent.
+    pub(crate) lost: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -97,6 +99,7 @@ impl Ecs {
             told: Told::default(),
             stop_arrived: false,
             credentials: None,
+            lost: false,
         };
         self.tasks.insert(arn.clone(), task);
         arn
@@ -137,12 +140,19 @@ impl Ecs {
         }
     }
 
+    /// The agent remembers nothing of what it said and heard.
+    pub(crate) fn state_lost(&mut self) {
+        for task in self.tasks.values_mut() {
+            (task.told, task.stop_arrived, task.lost) = (Told::default(), false, true);
+        }
+    }
+
     pub(crate) fn stop_all(&mut self) {
         let arns: Vec<TaskArn> = self.tasks.keys().cloned().collect();
         for arn in arns {
             let task = self.tasks.get_mut(&arn).expect("listed");
             task.wants_stop = true;
-            if task.heard.status != TaskStatus::Stopped {
+            if std::mem::take(&mut task.lost) || task.heard.status != TaskStatus::Stopped {
                 self.message(vec![PayloadTask::Stop(arn)]);
             }
         }

@@ -4,7 +4,7 @@
 
 use ecs_agent::engine::{Effect, Event, Outcome, Output};
 use ecs_agent::model::{
-    ContainerName, CreateRequest, Failure, FailureKind, Health, Observation, RunState, RuntimeId, TaskArn,
+    ContainerName, CreateRequest, Failure, FailureKind, Health, Observation, RunState, RuntimeId, TaskArn, TaskSpec,
     task::Condition,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +25,8 @@ pub(crate) struct Container {
     pub(crate) unsolicited: bool,
     /// Put there by somebody else; the agent must leave it alone.
     pub(crate) foreign: bool,
+    /// The label that tells of its task.
+    pub(crate) outline: Option<Box<TaskSpec>>,
 }
 
 /// What ever happened to a container of a task, over all its incarnations.
@@ -66,6 +68,7 @@ impl Docker {
                 started: state == RunState::Running,
                 unsolicited: false,
                 foreign: true,
+                outline: None,
             });
         }
         docker
@@ -120,6 +123,7 @@ impl Docker {
             bindings: Vec::new(),
             mounts: Vec::new(),
             image_id: String::new(),
+            outline: container.outline.clone(),
         }
     }
 
@@ -202,6 +206,7 @@ impl Docker {
                     started: false,
                     unsolicited: false,
                     foreign: false,
+                    outline: Some(Box::new(request.outline.clone())),
                 });
                 let index = self.containers.len() - 1;
                 self.tell(index);

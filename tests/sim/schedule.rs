@@ -116,6 +116,8 @@ pub(crate) enum Move {
     Wait(u64),
     /// The agent is killed and started again; the bits say what becomes of the effects in flight.
     Crash(u64),
+    /// The same, and its disk is empty when it starts again.
+    LoseState(u64),
     /// The same, at a point of the next turn.
     CrashAt(Point, u64),
 }
@@ -190,7 +192,8 @@ fn unlucky(rng: &mut Rng, kinds: u64) -> Option<Move> {
                 Move::Credentials(pick(rng), true)
             }
         }
-        _ => match rng.below(5) {
+        _ => match rng.below(6) {
+            5 => Move::LoseState(rng.next()),
             0 => Move::StopUnknown,
             1 => Move::Refuse,
             2 => Move::Wait(rng.below(2_000_000)),

@@ -285,6 +285,21 @@ impl World {
         }
     }
 
+    /// The agent is killed, and starts with an empty disk. What was in flight is done or not; nothing of it is done later.
+    fn lose_state(&mut self, bits: u64) {
+        self.note(|_| "STATE LOST".to_owned());
+        let mut rng = Rng(bits);
+        for pending in std::mem::take(&mut self.pending) {
+            if pending.answer.is_none() && rng.percent(50) {
+                self.perform(&pending.effect);
+            }
+        }
+        self.late.clear();
+        self.disk = Disk { host: HostState { lost: true, ..HostState::default() }, ..Disk::default() };
+        self.ecs.state_lost();
+        self.crash(bits);
+    }
+
     /// Does the work of an effect; what the answer would be.
     fn perform(&mut self, effect: &Effect) -> Outcome {
         match effect {
@@ -488,6 +503,7 @@ impl World {
                 self.feed(Event::Tick);
             }
             Move::Crash(bits) => self.crash(bits),
+            Move::LoseState(bits) => self.lose_state(bits),
             Move::CrashAt(point, bits) => self.crash_at = Some((point, bits)),
             Move::Exit(..)
             | Move::Health(..)
@@ -555,7 +571,8 @@ impl World {
             self.fact(0, Delivery::Once);
         } else if !self.late.is_empty() {
             self.land(0);
-        } else if !self.ecs.messages.is_empty() {
+        // Until lost tasks are known again, what ECS says is kept for later and not answered.
+        } else if !self.ecs.messages.is_empty() && !self.state.host.lost {
             self.deliver(0);
         } else {
             return self.live();
@@ -584,8 +601,9 @@ impl World {
                 return true;
             }
         }
-        let missing = self.ecs.tasks.values().position(|task| {
-            task.heard.status != TaskStatus::Stopped
+        let missing = self.ecs.tasks.iter().position(|(arn, task)| {
+            self.state.tasks.contains_key(arn) // it takes none for a task it does not know
+                && task.heard.status != TaskStatus::Stopped
                 && task.credentials.as_ref().is_some_and(|id| !self.credentials.contains(id))
         });
         if let Some(at) = missing {
@@ -603,6 +621,7 @@ pub(crate) fn stored(task: &TaskState) -> TaskState {
     task.drain_at = None;
     task.removing = false;
     task.wake = None;
+    task.inherited = false;
     task.retired_credentials.clear();
     for container in &mut task.containers {
         container.operation = None;

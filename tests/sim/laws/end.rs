@@ -65,7 +65,8 @@ fn settled_ecs(world: &World) -> Option<String> {
     world.ecs.tasks.iter().find_map(|(arn, task)| match world.state.tasks.get(arn) {
         Some(state) => (state.sent > TaskStatus::None && task.heard.status < state.sent)
             .then(|| format!("ECS believes {} of {arn}, which is {}", task.heard.status, state.sent)),
-        None => (task.heard.status != TaskStatus::Stopped).then(|| format!("{arn} was lost: {task:?}")),
+        // Of what never ran when the state was lost, nothing tells; its stop is answered all the same.
+        None => (task.heard.status != TaskStatus::Stopped && !task.lost).then(|| format!("{arn} was lost: {task:?}")),
     })
 }
 

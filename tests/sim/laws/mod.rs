@@ -108,6 +108,9 @@ fn first_come_first_served(world: &mut World, before: &Before) {
 }
 
 fn the_first_is_admitted_when_it_fits(world: &mut World) {
+    if world.state.host.lost {
+        return; // until it is known what holds a share
+    }
     let waits = |it: &&TaskState| !it.admitted && it.known != TaskStatus::Stopped && it.desired == TaskStatus::Running;
     let Some(first) = world.state.tasks.values().filter(waits).min_by_key(|it| it.arrival) else { return };
     let holds = |it: &&TaskState| it.admitted && it.known != TaskStatus::Stopped;

@@ -1,0 +1,301 @@
+//! Tasks whose state was lost, rebuilt from what their containers tell.
+//!
+//! Owns the one inventory after a loss ([`HostState::lost`](super::state::HostState)). Only a container this agent made for certain
+//! is taken over, and only a task of which something has run; what never ran is an orphan. Invariant: nothing that runs is stopped
+//! because the state was lost. Until that inventory, ECS is not listened to: "stop a task nobody knows" would be answered with
+//! "it is stopped" while it runs.
+
+use super::apply;
+use super::desired;
+use super::event::Event;
+use super::state::{State, TaskState};
+use super::{Key, Step};
+use crate::model::{ContainerStatus, Failure, Observation, RunState, TaskArn, TaskSpec, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Messages of ECS that wait for the inventory; what is dropped is not acknowledged, so ECS sends it again.
+const MOST_HELD: usize = 256;
+
+/// Keeps what ECS says for later while tasks are not known again; gives back what may be taken up now.
+pub(super) fn hold(state: &mut State, event: Event) -> Option<Event> {
+    let is_said_by_ecs = matches!(event, Event::Payload { .. } | Event::Manifest { .. } | Event::StopConfirmed { .. });
+    if !(state.host.lost && is_said_by_ecs) {
+        return Some(event);
+    }
+    if state.held.len() < MOST_HELD {
+        state.held.push(event);
+    }
+    None
+}
+
+/// Takes over the containers of tasks that are not known, then hears what ECS has said meanwhile.
+pub(super) fn from_containers(state: &mut State, seen: &[Observation], now: Timestamp, out: &mut Step) {
+    let mut found: BTreeMap<&TaskArn, Vec<&Observation>> = BTreeMap::new();
+    for seen in seen.iter().filter(|seen| !state.tasks.contains_key(&seen.task) && is_made_here(seen)) {
+        found.entry(&seen.task).or_default().push(seen);
+    }
+    found.retain(|_, containers| containers.iter().any(|seen| seen.state != RunState::Created));
+    for containers in found.values() {
+        let Some(outline) = &containers[0].outline else { continue };
+        state.host.arrivals += 1;
+        let task = task((**outline).clone(), containers, state.host.arrivals, now, state.steps);
+        out.changed.insert(Key::Task(task.spec.arn.clone()));
+        state.tasks.insert(task.spec.arn.clone(), task);
+    }
+    // What happened to them since the listing was taken was not listened to.
+    state.inventory.wanted |= !found.is_empty();
+    state.host.lost = false;
+    out.changed.insert(Key::Host);
+    for event in std::mem::take(&mut state.held) {
+        apply::apply(state, now, event, out); // every task is planned after an inventory
+    }
+}
+
+/// Its label was written by this agent: it is under the very name that this agent gives to what the label says.
+fn is_made_here(seen: &Observation) -> bool {
+    seen.outline.as_ref().is_some_and(|outline| {
+        outline.arn == seen.task
+            && outline.container(&seen.container).is_some()
+            && outline.runtime_name(&seen.container) == seen.runtime_name
+    })
+}
+
+fn task(outline: TaskSpec, containers: &[&Observation], arrival: u64, now: Timestamp, step: u64) -> TaskState {
+    let mut task =
+        TaskState { admitted: true, inherited: true, reduced: true, ..TaskState::new(outline, arrival, now) };
+    for seen in containers {
+        if let Some(index) = task.index_of(&seen.container) {
+            apply::observe(&mut task, index, seen, now, step);
+        }
+    }
+    give_up_what_cannot_be_made(&mut task, now);
+    desired::derive(&mut task, now);
+    task
+}
+
+/// How to create a container is not known any more. One that is not there is over, and so is one that was to wait for it; but the
+/// task goes on without them, whatever they were for.
+fn give_up_what_cannot_be_made(task: &mut TaskState, now: Timestamp) {
+    let mut gone = BTreeSet::new();
+    for _ in 0..task.containers.len() {
+        let lost = task.pairs().filter(|(spec, container)| {
+            let waits_in_vain = || spec.depends_on.iter().any(|it| gone.contains(&it.container));
+            container.observed.is_none()
+                || (!container.ran && container.observed == Some(RunState::Created) && waits_in_vain())
+        });
+        gone = lost.map(|(spec, _)| spec.name.clone()).collect();
+    }
+    for (spec, container) in task.spec.containers.iter_mut().zip(&mut task.containers) {
+        if gone.contains(&spec.name) {
+            spec.essential = false;
+            container.fail(Failure::permanent(
+                "ContainerVanishedError",
+                "No container found after the agent's state was lost",
+            ));
+            container.raise(ContainerStatus::Stopped, now);
+        }
+    }
+}
+
+/// ECS has sent the task once more: the whole specification takes the place of the outline. What is known of it stays.
+pub(super) fn complete(task: &mut TaskState, spec: TaskSpec) {
+    let names = |spec: &TaskSpec| spec.containers.iter().map(|it| it.name.clone()).collect::<Vec<_>>();
+    if !task.reduced || names(&spec) != names(&task.spec) {
+        return;
+    }
+    task.reduced = false;
+    let outline = std::mem::replace(&mut task.spec, spec);
+    for (new, old) in task.spec.containers.iter_mut().zip(outline.containers) {
+        new.endpoint_id = old.endpoint_id; // it is in the running container's environment
+        new.essential &= old.essential;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::sample::{NOW, container, done, seen, spec};
+    use crate::engine::state::{Capacity, HostState, Policy, State, TaskState};
+    use crate::engine::{Effect, Event, Output, PayloadTask, Step, check, recover, step};
+    use crate::model::task::Condition;
+    use crate::model::{Ack, ContainerStatus, Observation, RunState, TaskArn, TaskSpec, TaskStatus};
+    use std::collections::BTreeSet;
+
+    fn two(first_is_essential: bool) -> TaskSpec {
+        let mut init = container("init", &[]);
+        init.essential = first_is_essential;
+        init.command = Some(vec!["only the payload knows".to_owned()]);
+        init.endpoint_id = "endpoint".to_owned();
+        spec("task", vec![init, container("main", &[("init", Condition::Start)])])
+    }
+
+    fn found(spec: &TaskSpec, name: &str, run_state: RunState) -> Observation {
+        Observation {
+            runtime_name: spec.runtime_name(&name.into()),
+            outline: Some(Box::new(spec.outline())),
+            exit_code: (run_state == RunState::Exited).then_some(3),
+            ..seen(&spec.arn.0, name, name, run_state)
+        }
+    }
+
+    /// An agent that has lost its state, and the operation that lists what is there.
+    fn lost() -> (State, crate::model::OpId) {
+        let mut state = recover(Policy::default(), HostState { lost: true, ..HostState::default() }, []);
+        let effects = step(&mut state, NOW, Event::Tick).effects;
+        let [Effect::Inventory { op }] = effects[..] else { panic!("{effects:?}") };
+        (state, op)
+    }
+
+    fn after(containers: Vec<Observation>) -> (State, Step) {
+        let (mut state, op) = lost();
+        let out = step(&mut state, NOW, done(op, Output::Inventory(containers)));
+        assert_eq!(check(&state), Ok(()));
+        assert!(!state.host.lost);
+        (state, out)
+    }
+
+    fn reported(out: &Step) -> Vec<(TaskStatus, Vec<Option<i32>>)> {
+        let changes = out.effects.iter().filter_map(|effect| match effect {
+            Effect::Report { change, .. } => Some(change),
+            _ => None,
+        });
+        changes.map(|change| (change.status, change.containers.iter().map(|it| it.exit_code).collect())).collect()
+    }
+
+    fn touched(out: &Step) -> bool {
+        out.effects.iter().any(|effect| {
+            matches!(effect, Effect::Create { .. } | Effect::Start { .. } | Effect::Stop { .. } | Effect::Remove { .. })
+        })
+    }
+
+    #[test]
+    fn what_runs_goes_on_and_its_end_is_told() {
+        let spec = two(true);
+        let all = vec![found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Running)];
+        let (mut state, out) = after(all);
+        assert_eq!(reported(&out), [(TaskStatus::Running, vec![None, None])]);
+        assert!(!touched(&out), "{out:?}");
+        let task = &state.tasks[&spec.arn];
+        assert!(task.admitted && task.desired == TaskStatus::Running && task.ran, "{task:?}");
+        let out = step(&mut state, NOW, Event::Observed(Box::new(found(&spec, "main", RunState::Exited))));
+        let stops: Vec<_> = out.effects.iter().filter(|effect| matches!(effect, Effect::Stop { .. })).collect();
+        assert_eq!(stops.len(), 1, "main was essential, so init stops: {out:?}");
+        assert_eq!(state.tasks[&spec.arn].containers[1].exit_code, Some(3));
+    }
+
+    #[test]
+    fn what_ended_meanwhile_is_told_as_stopped() {
+        let spec = two(true);
+        let (state, out) = after(vec![found(&spec, "init", RunState::Exited), found(&spec, "main", RunState::Exited)]);
+        assert_eq!(reported(&out), [(TaskStatus::Stopped, vec![Some(3), Some(3)])]);
+        assert_eq!(state.tasks[&spec.arn].known, TaskStatus::Stopped);
+    }
+
+    #[test]
+    fn a_missing_container_stops_nothing_that_runs() {
+        for (present, state_of_it) in [("init", RunState::Running), ("main", RunState::Running)] {
+            let spec = two(true);
+            let (state, out) = after(vec![found(&spec, present, state_of_it)]);
+            assert!(!touched(&out), "{present}: {out:?}");
+            assert_eq!(state.tasks[&spec.arn].known, TaskStatus::Running, "{present}");
+        }
+    }
+
+    #[test]
+    fn a_created_container_goes_on_unless_it_waits_for_a_missing_one() {
+        let spec = two(false);
+        let (_, out) = after(vec![found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Created)]);
+        assert!(out.effects.iter().any(|effect| matches!(effect, Effect::Start { target, .. } if target == "main")));
+        let mut three = two(false);
+        three.containers.push(container("side", &[]));
+        let (state, out) =
+            after(vec![found(&three, "side", RunState::Running), found(&three, "main", RunState::Created)]);
+        assert!(!touched(&out), "{out:?}");
+        let statuses: Vec<_> = state.tasks[&three.arn].containers.iter().map(|it| it.known).collect();
+        assert_eq!(statuses, [ContainerStatus::Stopped, ContainerStatus::Stopped, ContainerStatus::Running]);
+    }
+
+    #[test]
+    fn strangers_and_what_never_ran_are_not_taken_over() {
+        let spec = two(true);
+        let renamed = Observation { runtime_name: "by-hand".to_owned(), ..found(&spec, "main", RunState::Running) };
+        let unlabelled = Observation { outline: None, ..found(&spec, "main", RunState::Running) };
+        for stranger in [renamed, unlabelled] {
+            let (state, out) = after(vec![stranger]);
+            assert!(state.tasks.is_empty() && state.orphans.is_empty() && out.effects.is_empty(), "{out:?}");
+        }
+        let (state, out) = after(vec![found(&spec, "main", RunState::Created)]);
+        assert!(state.tasks.is_empty() && matches!(&out.effects[..], [Effect::Remove { .. }]), "{out:?}");
+    }
+
+    #[test]
+    fn ecs_is_heard_only_when_the_containers_are_known() {
+        let spec = two(true);
+        let ack = |id: &str| Ack {
+            message_id: id.to_owned(),
+            cluster: String::new(),
+            container_instance: String::new(),
+            credentials: Vec::new(),
+        };
+        let payload = |task| Event::Payload { tasks: vec![task], seq: 4, ack: Some(ack("payload")) };
+        let said: [(Event, bool); 3] = [
+            (payload(PayloadTask::Stop(spec.arn.clone())), true),
+            (payload(PayloadTask::Run(Box::new(spec.clone()))), false),
+            (Event::Manifest { timeline: 5, running: BTreeSet::new(), ack: ack("manifest") }, false),
+        ];
+        for (event, stops) in said {
+            let (mut state, op) = lost();
+            let is_manifest = matches!(event, Event::Manifest { .. });
+            assert_eq!(step(&mut state, NOW, event.clone()), Step::default(), "{event:?}");
+            let all = vec![found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Running)];
+            let out = step(&mut state, NOW, done(op, Output::Inventory(all)));
+            assert!(out.effects.iter().any(|effect| matches!(effect, Effect::Ack(_))), "{out:?}");
+            assert_eq!(touched(&out), stops, "{event:?}: {out:?}");
+            let asks = out
+                .effects
+                .iter()
+                .any(|effect| matches!(effect, Effect::AskToStop { tasks, .. } if *tasks == [spec.arn.clone()]));
+            assert_eq!(asks, is_manifest);
+            assert_eq!(state.held, []);
+        }
+    }
+
+    #[test]
+    fn the_payload_once_more_completes_the_specification_and_starts_nothing_twice() {
+        let spec = two(true);
+        let (mut state, _) =
+            after(vec![found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Running)]);
+        assert_eq!(state.tasks[&spec.arn].spec, spec.outline());
+        let mut again = spec.clone();
+        again.containers[0].endpoint_id = "another".to_owned();
+        let event = Event::Payload { tasks: vec![PayloadTask::Run(Box::new(again))], seq: 9, ack: None };
+        let out = step(&mut state, NOW, event);
+        assert!(!touched(&out), "{out:?}");
+        let task = &state.tasks[&spec.arn];
+        assert_eq!(task.spec, spec, "and the endpoint in the containers' environment stays");
+        assert!(!task.reduced && task.known == TaskStatus::Running);
+    }
+
+    #[test]
+    fn a_host_with_less_to_give_keeps_what_it_gave_and_gives_no_more() {
+        let policy =
+            |cpu| Policy { capacity: Capacity { cpu, memory: 9999, ..Capacity::default() }, ..Policy::default() };
+        let wanting = |arn: &str| {
+            let mut container = container("a", &[]);
+            container.cpu = 600;
+            spec(arn, vec![container])
+        };
+        let mut old = recover(policy(2048), HostState::default(), []);
+        for arn in ["one", "two"] {
+            step(&mut old, NOW, crate::engine::sample::run(wanting(arn)));
+        }
+        let tasks: Vec<TaskState> = old.tasks.values().cloned().collect();
+        let stored: Vec<TaskState> = serde_json::from_str(&serde_json::to_string(&tasks).unwrap()).unwrap();
+        let mut state = recover(policy(1024), HostState::default(), stored);
+        step(&mut state, NOW, Event::Tick);
+        step(&mut state, NOW, crate::engine::sample::run(wanting("three")));
+        assert_eq!(check(&state), Ok(()));
+        let admitted = |arn: &str| state.tasks[&TaskArn::from(arn)].admitted;
+        assert_eq!([admitted("one"), admitted("two"), admitted("three")], [true, true, false]);
+        assert_eq!(state.host.arrivals, 3, "counted on, though the host's document was lost");
+    }
+}
