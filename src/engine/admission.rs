@@ -56,10 +56,15 @@ pub(super) fn impossible(capacity: &Capacity, task: &TaskState) -> Option<String
     ))
 }
 
-/// Invariant: what is given out is disjoint and within the host's capacity.
+/// Invariant: what is given out is disjoint and within the host's capacity. What was given out before this process stays given
+/// out even if the host has less to give now; but then nothing more is.
 pub(super) fn ledger_holds(state: &State) -> bool {
+    let mut holders = state.tasks.values().filter(|task| holds(task));
+    if holders.clone().all(|task| task.inherited) {
+        return true;
+    }
     let mut sum = Share::default();
-    state.tasks.values().filter(|task| holds(task)).all(|task| sum.add(share(task))) && sum.fits(&state.policy.capacity)
+    holders.all(|task| sum.add(share(task))) && sum.fits(&state.policy.capacity)
 }
 
 /// What a task needs (spec `task-engine.md` §6.1).

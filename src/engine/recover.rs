@@ -14,6 +14,7 @@ pub fn recover(policy: Policy, host: HostState, tasks: impl IntoIterator<Item = 
         }
         // Anything may be due: plan it at the first tick.
         task.wake = Some(crate::model::Timestamp::default());
+        task.inherited = task.admitted;
         state.tasks.insert(task.spec.arn.clone(), task);
     }
     state.inventory.wanted = true;

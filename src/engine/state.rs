@@ -134,6 +134,9 @@ pub struct TaskState {
     pub reason: Option<String>,
     /// It was given its share of the host's CPU, memory and ports.
     pub admitted: bool,
+    /// It has its share since before this process: the host may have had more to give then.
+    #[serde(skip)]
+    pub inherited: bool,
     /// First pull began.
     pub pull_started_at: Option<Timestamp>,
     /// Last pull ended.
@@ -358,6 +361,7 @@ impl TaskState {
             sent: TaskStatus::None,
             reason: None,
             admitted: false,
+            inherited: false,
             pull_started_at: None,
             pull_stopped_at: None,
             execution_stopped_at: None,
