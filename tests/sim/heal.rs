@@ -1,5 +1,6 @@
 //! The trouble ends: what is under way arrives, and containers do what others wait for.
 
+use crate::control::EcsTask;
 use crate::schedule::{Delivery, How};
 use crate::world::World;
 use ecs_agent::engine::Event;
@@ -11,6 +12,7 @@ impl World {
     pub(crate) fn heal(&mut self) {
         self.note(|_| "HEALED".to_owned());
         self.ecs.acks_to_lose = 0;
+        self.reminded = false;
         (self.hold, self.crash_at, self.jam, self.down) = (0, None, 0, 0);
         self.feed(Event::Tick);
     }
@@ -26,7 +28,22 @@ impl World {
         } else if !self.ecs.messages.is_empty() {
             self.deliver(self.ecs.arriving(&self.ecs.messages, 0));
         } else {
-            return self.live();
+            return self.live() || self.remind();
+        }
+        true
+    }
+
+    /// What ECS wants stopped and never said so, its next manifest tells. Once: the agent has to ask and to obey.
+    fn remind(&mut self) -> bool {
+        let is_unsaid = |task: &EcsTask| task.wants_stop && task.heard.status != TaskStatus::Stopped;
+        if self.reminded || !self.ecs.tasks.values().any(is_unsaid) {
+            return false;
+        }
+        self.reminded = true;
+        let manifest = self.ecs.manifest();
+        self.feed(manifest);
+        if let Some(confirmation) = self.ecs.confirmations.last().cloned() {
+            self.feed(confirmation);
         }
         true
     }

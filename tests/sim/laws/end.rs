@@ -40,7 +40,7 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
             return stuck("runs although it is over");
         }
     }
-    let shall_stop = world.ecs.tasks.get(arn).is_some_and(|it| it.stop_arrived);
+    let shall_stop = world.ecs.tasks.get(arn).is_some_and(|it| it.wants_stop);
     if task.known == TaskStatus::Stopped {
         return if task.sent == TaskStatus::Stopped { None } else { stuck("is stopped and ECS was not told") };
     }
