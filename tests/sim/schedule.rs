@@ -142,14 +142,19 @@ pub(crate) enum Move {
 /// The schedule of a seed.
 pub(crate) fn draw(seed: u64) -> Vec<Move> {
     let mut rng = Rng(seed ^ 0x005e_ed0f_5c4e_d01e);
-    // Each schedule favours some kinds of trouble and leaves others out: rare combinations become common in some schedules.
+    // Each schedule has a few kinds of trouble of its own: rare combinations become common in some schedules.
     let trouble = rng.below(60);
-    let kinds = rng.next();
+    let kinds: Vec<u64> = (0..2 + rng.below(8)).map(|_| rng.below(KINDS)).collect();
     let length = 15 + rng.below(55);
     let mut moves = vec![Move::Send(rng.next()), Move::Deliver(0)];
     for _ in 0..length {
-        let drawn = if rng.percent(trouble) { unlucky(&mut rng, kinds) } else { Some(ordinary(&mut rng)) };
-        moves.extend(drawn);
+        let drawn = if rng.percent(trouble) {
+            let kind = kinds[rng.below(kinds.len() as u64) as usize];
+            unlucky(&mut rng, kind)
+        } else {
+            ordinary(&mut rng)
+        };
+        moves.push(drawn);
     }
     moves
 }
@@ -173,12 +178,11 @@ fn ordinary(rng: &mut Rng) -> Move {
     }
 }
 
-fn unlucky(rng: &mut Rng, kinds: u64) -> Option<Move> {
-    let kind = rng.below(48);
-    if kinds >> kind & 1 == 0 {
-        return None;
-    }
-    Some(match kind {
+/// Kinds of trouble.
+const KINDS: u64 = 48;
+
+fn unlucky(rng: &mut Rng, kind: u64) -> Move {
+    match kind {
         0 | 1 => Move::Do(pick(rng), How::AnswersLater),
         2 | 3 => Move::Do(pick(rng), How::FailsForNow),
         4 => Move::Do(pick(rng), How::Fails),
@@ -197,7 +201,7 @@ fn unlucky(rng: &mut Rng, kinds: u64) -> Option<Move> {
         39 => Move::Wait(rng.below(2_000_000)),
         40 => Move::Wait(rng.below(10_000_000_000)),
         _ => of_ecs(rng, kind),
-    })
+    }
 }
 
 /// Facts and outcomes come late, twice or never.

@@ -23,10 +23,10 @@ pub(super) fn again(world: &mut World, owner: &Owner, effect: &Effect) {
     }
     let kind = discriminant(effect);
     let (now, news) = (world.now, world.news);
-    let last = world.asked.iter_mut().find(|it| it.0 == *owner && it.1 == kind);
+    let last = world.asked.iter_mut().find(|it| it.0 == *owner);
     let Some(last) = last else { return world.asked.push((owner.clone(), kind, now, news)) };
-    let is_idle = last.3 == news && now < last.2 + PAUSE;
-    (last.2, last.3) = (now, news);
+    let is_idle = last.1 == kind && last.3 == news && now < last.2 + PAUSE;
+    (last.1, last.2, last.3) = (kind, now, news);
     if is_idle {
         world.breaks("nothing is asked for again at once without news", || format!("{effect:?}"));
     }
