@@ -144,7 +144,12 @@ pub(crate) fn draw(seed: u64) -> Vec<Move> {
     let mut rng = Rng(seed ^ 0x005e_ed0f_5c4e_d01e);
     // Each schedule has a few kinds of trouble of its own: rare combinations become common in some schedules.
     let trouble = rng.below(60);
-    let kinds: Vec<u64> = (0..2 + rng.below(8)).map(|_| rng.below(KINDS)).collect();
+    // Neighbours have to do with each other.
+    let (first, count) = (rng.below(KINDS), 2 + rng.below(15));
+    let kinds: Vec<u64> = match rng.below(2) {
+        0 => (0..count).map(|_| rng.below(KINDS)).collect(),
+        _ => (first..first + count).map(|kind| kind % KINDS).collect(),
+    };
     let length = 15 + rng.below(55);
     let mut moves = vec![Move::Send(rng.next()), Move::Deliver(0)];
     for _ in 0..length {
