@@ -102,6 +102,19 @@ mod tests {
     }
 
     #[test]
+    fn a_task_is_kept_until_its_removal_has_answered() {
+        let mut state = stopped(Span::default());
+        state.tasks.get_mut(&"task".into()).unwrap().containers[0].runtime_id = Some("id".into());
+        let due = NOW + Span::secs(100);
+        let ops = removals(&mut state, due);
+        let (task, container) = ("task".into(), "a".into());
+        step(&mut state, due, Event::Gone { task, container, runtime_id: "id".into() });
+        assert!(state.tasks[&"task".into()].containers[0].removed, "the news was faster than the answer");
+        step(&mut state, due, done(ops[0], Output::Nothing));
+        assert!(state.tasks.is_empty() && state.ops.is_empty());
+    }
+
+    #[test]
     fn the_jitter_comes_on_top_of_the_wait() {
         let mut state = stopped(Span::secs(50));
         removals(&mut state, NOW);

@@ -202,3 +202,58 @@ fn a_refused_start_is_looked_after_and_a_refused_create_is_told_with_the_reason_
     assert_eq!(refused(Create, failure(FailureKind::ImageMissing)), (name("CannotPullContainerError"), false));
     assert_eq!(refused(Create, failure(FailureKind::Retryable)), (None, true));
 }
+
+#[test]
+fn a_look_does_not_end_a_row_of_failures_but_success_does() {
+    use crate::engine::state::OperationKind::{Inspect, Start};
+    let mut task = task(vec![container("a", &[])]);
+    let timeout = Failure::permanent("DockerTimeoutError", "no answer");
+    super::engine_completed(&mut task, 0, Start, Outcome::Unknown(timeout), NOW, 1);
+    let there = |state| Outcome::Done(Output::Seen(Some(Box::new(seen("task", "a", "id", state)))));
+    super::engine_completed(&mut task, 0, Inspect, there(RunState::Created), NOW, 2);
+    assert_eq!((task.containers[0].retry.attempts, task.containers[0].doubts), (1, 1));
+    super::engine_completed(&mut task, 0, Start, there(RunState::Running), NOW, 3);
+    assert_eq!(task.containers[0].retry, super::Retry::default());
+}
+
+#[test]
+fn the_time_of_a_pull_is_noted_and_that_of_a_digest_is_not() {
+    let mut state = state(Policy::default());
+    let inventory = *state.ops.keys().next().unwrap();
+    step(&mut state, NOW, done(inventory, Output::Inventory(Vec::new())));
+    let mut spec = spec("task", vec![container("a", &[])]);
+    spec.containers[0].image = "image".to_owned();
+    let effects = step(&mut state, NOW, run(spec)).effects;
+    let [Effect::ResolveDigest { op, .. }] = effects[..] else { panic!("{effects:?}") };
+    let effects = step(&mut state, Timestamp(NOW.0 + 1), done(op, Output::Digest(Some("sha256:1".to_owned())))).effects;
+    let Some(Effect::Pull { op, image }) = effects.first() else { panic!("{effects:?}") };
+    assert_eq!((image.digest.as_deref(), state.tasks[&"task".into()].pull_stopped_at), (Some("sha256:1"), None));
+    step(&mut state, Timestamp(NOW.0 + 2), done(*op, Output::Pulled));
+    let task = &state.tasks[&"task".into()];
+    assert_eq!((task.pull_started_at, task.pull_stopped_at), (Some(Timestamp(NOW.0 + 1)), Some(Timestamp(NOW.0 + 2))));
+}
+
+#[test]
+fn a_container_in_doubt_is_not_looked_at_while_a_listing_is_under_way() {
+    let mut state = state(Policy::default());
+    let listing = *state.ops.keys().next().unwrap();
+    let mut task = task(vec![container("a", &[])]);
+    (task.admitted, task.wake) = (true, Some(NOW));
+    (task.containers[0].unsettled, task.containers[0].touched) = (true, 100);
+    state.tasks.insert(task.spec.arn.clone(), task);
+    assert_eq!(step(&mut state, NOW, Event::Tick).effects, []);
+    let effects = step(&mut state, NOW, done(listing, Output::Inventory(Vec::new()))).effects;
+    assert!(matches!(effects[..], [Effect::Inspect { .. }]), "it did not speak for this one: {effects:?}");
+}
+
+#[test]
+fn a_container_goes_by_its_id_as_long_as_it_is_seen() {
+    let mut task = task(vec![container("a", &[])]);
+    let name = task.spec.runtime_name(&"a".into());
+    let target = |task: &super::TaskState| crate::engine::container::target(task, 0);
+    assert_eq!(target(&task), name);
+    observe(&mut task, 0, &seen("task", "a", "id", RunState::Created), NOW, 1);
+    assert_eq!(target(&task), "id");
+    super::vanished(&mut task, 0, NOW, 2);
+    assert_eq!(target(&task), name, "a create that came late has the name");
+}
