@@ -201,6 +201,13 @@ mod tests {
             task.containers[0].retry.not_before = NOW + Span::secs(1);
             listed(&mut state, op, Vec::new());
             assert_eq!(first(&state).unsettled == before.unsettled, is_left_alone, "{nth}");
+
+            let (mut state, op) = in_doubt(change);
+            state.tasks.get_mut(&"task".into()).unwrap().containers[0].retry.not_before = NOW + Span::secs(1);
+            listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
+            let is_unseen = first(&state).observed.is_none();
+            // One that was never asked for and is there all the same is ours.
+            assert_eq!(is_unseen, is_left_alone && before.create_asked, "{nth}");
         }
     }
 

@@ -249,7 +249,14 @@ mod tests {
             (task.known, task.sent, task.admitted) = (TaskStatus::ManifestPulled, sent, true);
             task.containers[0].known = ContainerStatus::Pulled;
             task.containers[0].digest = digest.map(str::to_owned);
-            let change = reported(&mut with(task), NOW)?.1;
+            let mut state = with(task);
+            let change = reported(&mut state, NOW);
+            let is_pending = state.tasks[&"task".into()].drain_at.is_some();
+            assert!(
+                !is_pending || sent == TaskStatus::ManifestPulled,
+                "what is no news does not wait for company either"
+            );
+            let change = change?.1;
             Some((change.status, statuses(&change).len(), change.containers[0].image_digest.clone()))
         };
         let news = Some((TaskStatus::ManifestPulled, 1, Some("sha256:1".to_owned())));
