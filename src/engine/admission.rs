@@ -109,9 +109,10 @@ impl Share {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::sample::{NOW, container, run, spec, state};
+    use crate::engine::sample::{NOW, container, run, seen, spec, state, task};
     use crate::engine::{Effect, Event, PayloadTask, Policy, step};
-    use crate::model::TaskSpec;
+    use crate::model::task::PortMapping;
+    use crate::model::{ContainerSpec, RunState, TaskSpec};
 
     fn wanting(arn: &str, cpu: u32) -> TaskSpec {
         let mut container = container("a", &[]);
@@ -134,6 +135,60 @@ mod tests {
         let stop = Event::Payload { tasks: vec![PayloadTask::Stop("large".into())], seq: 2, ack: None };
         step(&mut state, NOW, stop);
         assert_eq!(admitted(&state), ["first", "small"]);
+    }
+
+    #[test]
+    fn the_share_of_a_task_that_is_seen_to_have_ended_goes_to_the_next_at_once() {
+        let capacity = Capacity { cpu: 1024, memory: 1024, ..Capacity::default() };
+        let mut state = state(Policy { capacity, ..Policy::default() });
+        step(&mut state, NOW, run(wanting("first", 1000)));
+        step(&mut state, NOW, run(wanting("next", 1000)));
+        let first = state.tasks.get_mut(&"first".into()).unwrap();
+        (first.known, first.ran, first.containers[0].operation) = (TaskStatus::Running, true, None);
+        state.ops.clear();
+        let news = |run_state| Event::Observed(Box::new(seen("first", "a", "id", run_state)));
+        step(&mut state, NOW, news(RunState::Running));
+        assert!(!holds(&state.tasks[&"next".into()]));
+        step(&mut state, NOW, news(RunState::Exited));
+        assert!(holds(&state.tasks[&"next".into()]));
+    }
+
+    #[test]
+    fn ports_and_reserved_memory_are_counted_and_a_share_may_be_the_whole_host() {
+        let port = |host_port, protocol| PortMapping { container_port: 80, host_port, protocol };
+        let reserved = |ports: &[u16]| ports.iter().copied().collect::<BTreeSet<u16>>();
+        let capacity = Capacity { cpu: 10, memory: 20, reserved_tcp: reserved(&[22]), reserved_udp: reserved(&[53]) };
+        let fits = |change: &dyn Fn(&mut ContainerSpec)| {
+            let mut container = container("a", &[]);
+            (container.cpu, container.memory) = (10, 20);
+            change(&mut container);
+            impossible(&capacity, &task(vec![container])).is_none()
+        };
+        assert!(fits(&|_| {}), "all there is");
+        assert!(!fits(&|it| it.cpu = 11) && !fits(&|it| it.memory = 21));
+        assert!(fits(&|it| (it.memory, it.memory_reservation) = (21, 1)), "the reservation counts");
+        assert!(!fits(&|it| (it.memory, it.memory_reservation) = (1, 21)));
+        for (host_port, protocol, does_fit) in [
+            (22, Protocol::Tcp, false),
+            (22, Protocol::Udp, true),
+            (53, Protocol::Udp, false),
+            (53, Protocol::Tcp, true),
+            (0, Protocol::Tcp, true),
+        ] {
+            assert_eq!(fits(&|it| it.ports.push(port(host_port, protocol))), does_fit, "{host_port} {protocol:?}");
+        }
+        let two = |one, other| share(&task(vec![one])).add(share(&task(vec![other])));
+        let with = |host_port, protocol| {
+            let mut container = container("a", &[]);
+            container.ports.push(port(host_port, protocol));
+            container
+        };
+        assert!(!two(with(80, Protocol::Tcp), with(80, Protocol::Tcp)));
+        assert!(!two(with(80, Protocol::Udp), with(80, Protocol::Udp)));
+        assert!(
+            two(with(80, Protocol::Tcp), with(80, Protocol::Udp))
+                && two(with(0, Protocol::Tcp), with(0, Protocol::Tcp))
+        );
     }
 
     #[test]

@@ -56,4 +56,30 @@ mod tests {
         assert!(delays[20..].iter().all(|delay| (30_000..=36_000).contains(delay)));
         assert_ne!(REPORT.delay(1, "a"), REPORT.delay(1, "b"));
     }
+
+    #[test]
+    fn each_failure_counts_and_sets_the_next_try() {
+        let (mut retry, now) = (Retry::default(), Timestamp(5_000));
+        for attempts in 1..=3 {
+            ENGINE.again(&mut retry, now, "key");
+            assert_eq!(retry, Retry { attempts, not_before: now + ENGINE.delay(attempts, "key") });
+        }
+        let delays: Vec<u64> = (1..=9).map(|attempts| ENGINE.delay(attempts, "key").0).collect();
+        let plain = [1_000, 1_800, 3_240, 5_832, 10_497, 18_894, 34_009, 60_000, 60_000];
+        for (delay, plain) in delays.iter().zip(plain) {
+            assert!((plain..=plain + plain / 5).contains(delay), "{delays:?}");
+        }
+    }
+
+    #[test]
+    fn a_spread_uses_its_whole_range_and_no_more() {
+        let keys: Vec<String> = (0..64).map(|key| key.to_string()).collect();
+        for most in 0..4 {
+            let drawn: std::collections::BTreeSet<u64> = keys.iter().map(|key| spread(most, &[key])).collect();
+            assert!(drawn.into_iter().eq(0..=most), "{most}");
+        }
+        // A fifth of the delay is used, not less.
+        let most = keys.iter().map(|key| ENGINE.delay(1, key).0).max();
+        assert!(most > Some(1_150), "{most:?}");
+    }
 }

@@ -67,3 +67,139 @@ fn check_task(state: &State, task: &TaskState) -> Result<(), String> {
 fn require(holds: bool, what: &str) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what.to_owned()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::sample::{NOW, container, task};
+    use crate::engine::state::{Capacity, Operation, OperationKind, Orphan, Policy, ReportInFlight};
+    use crate::model::task::PortMapping;
+    use crate::model::{ContainerStatus, OpId, Protocol};
+
+    const OP: OpId = OpId(7);
+
+    /// A state that holds, with a running task of one container, after a change.
+    fn broken_by(change: impl FnOnce(&mut State)) -> Result<(), String> {
+        let mut task = task(vec![container("a", &[])]);
+        (task.known, task.sent, task.admitted, task.ran) = (TaskStatus::Running, TaskStatus::Running, true, true);
+        let first = &mut task.containers[0];
+        (first.known, first.sent) = (ContainerStatus::Running, ContainerStatus::Running);
+        (first.observed, first.create_asked, first.ran) = (Some(RunState::Running), true, true);
+        first.running_since = Some(NOW);
+        let mut state = State { policy: Policy::default(), ..State::default() };
+        state.tasks.insert(task.spec.arn.clone(), task);
+        change(&mut state);
+        check(&state)
+    }
+
+    fn of_task(change: impl FnOnce(&mut TaskState)) -> Result<(), String> {
+        broken_by(|state| change(state.tasks.get_mut(&"task".into()).unwrap()))
+    }
+
+    fn says(broken: &Result<(), String>, what: &str) -> bool {
+        broken.as_ref().is_err_and(|text| text.contains(what))
+    }
+
+    #[test]
+    fn a_broken_task_is_named_with_what_is_broken() {
+        assert_eq!(of_task(|_| {}), Ok(()));
+        type Change = fn(&mut TaskState);
+        let table: [(Change, &str); 14] = [
+            (|it| it.containers.clear(), "containers differ"),
+            (|it| it.sent = TaskStatus::Stopped, "told more than is known of the task"),
+            (|it| it.desired = TaskStatus::Created, "neither running nor stopped"),
+            (|it| (it.known, it.sent) = (TaskStatus::Created, TaskStatus::Created), "a task that ran is known as less"),
+            (
+                |it| it.report = Some(ReportInFlight { op: OP, status: TaskStatus::Running, containers: Vec::new() }),
+                "a report in flight has no owner",
+            ),
+            (|it| it.containers[0].sent = ContainerStatus::Stopped, "told more than is known (container a)"),
+            (|it| it.containers[0].removed = true, "removed, and still seen"),
+            (|it| it.containers[0].create_asked = false, "seen, but never asked for"),
+            (|it| it.containers[0].running_since = None, "ran, but nobody knows since when"),
+            (|it| it.containers[0].observed = Some(RunState::Exited), "seen to have ended"),
+            (
+                |it| it.containers[0].operation = Some(Operation { id: OP, kind: OperationKind::Stop, since: NOW }),
+                "an operation in flight has no owner",
+            ),
+            (|it| it.known = TaskStatus::Stopped, "a stopped task has a container that is not"),
+            (|it| it.containers.push(it.containers[0].clone()), "containers differ"),
+            (|it| it.sent = TaskStatus::Stopped, "task: "),
+        ];
+        for (change, text) in table {
+            let broken = of_task(change);
+            assert!(says(&broken, text), "{text}: {broken:?}");
+        }
+    }
+
+    #[test]
+    fn facts_that_only_look_alike_are_no_breach() {
+        let table: [fn(&mut TaskState); 5] = [
+            |it| (it.desired, it.sent) = (TaskStatus::Stopped, TaskStatus::None),
+            |it| (it.containers[0].removed, it.containers[0].observed) = (true, None),
+            |it| (it.containers[0].create_asked, it.containers[0].observed) = (false, None),
+            |it| {
+                (it.known, it.containers[0].known) = (TaskStatus::Stopped, ContainerStatus::Stopped);
+                it.containers[0].observed = Some(RunState::Exited);
+            },
+            |it| (it.ran, it.known, it.sent) = (false, TaskStatus::Created, TaskStatus::None),
+        ];
+        for (nth, change) in table.into_iter().enumerate() {
+            assert_eq!(of_task(change), Ok(()), "{nth}");
+        }
+    }
+
+    #[test]
+    fn each_operation_has_one_who_waits_for_that_very_operation() {
+        let arn = || "task".into();
+        let owners =
+            [Owner::Container(arn(), 0), Owner::Report(arn()), Owner::Inventory, Owner::Orphan("id".to_owned())];
+        for owner in owners {
+            for waits_for in [None, Some(OpId(8)), Some(OP)] {
+                let broken = broken_by(|state| {
+                    state.ops.insert(OP, owner.clone());
+                    let Some(id) = waits_for else { return };
+                    let other = Owner::Inventory;
+                    state.inventory.in_flight = (owner == other).then_some((id, 1));
+                    state.orphans.insert("id".to_owned(), Orphan { op: Some(id), ..Orphan::default() });
+                    let task = state.tasks.get_mut(&arn()).unwrap();
+                    if matches!(owner, Owner::Container(..)) {
+                        let operation = Operation { id, kind: OperationKind::Stop, since: NOW };
+                        task.containers[0].operation = Some(operation);
+                    } else if matches!(owner, Owner::Report(_)) {
+                        let report = ReportInFlight { op: id, status: TaskStatus::Stopped, containers: Vec::new() };
+                        task.report = Some(report);
+                    }
+                });
+                assert_eq!(broken.is_ok(), waits_for == Some(OP), "{owner:?} {waits_for:?} {broken:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_ledger_is_checked_unless_all_of_it_is_inherited() {
+        let over = |inherited: bool, cpu: u64| {
+            broken_by(|state| {
+                state.policy.capacity = Capacity { cpu, memory: 10, ..Capacity::default() };
+                let task = state.tasks.get_mut(&"task".into()).unwrap();
+                (task.inherited, task.spec.containers[0].cpu) = (inherited, 100);
+            })
+        };
+        let text = "more of the host is given out";
+        assert_eq!(over(false, 100), Ok(()));
+        assert!(says(&over(false, 99), text));
+        assert_eq!(over(true, 99), Ok(()));
+        let ports = |protocol: Protocol| {
+            broken_by(|state| {
+                let port = |protocol| PortMapping { container_port: 80, host_port: 80, protocol };
+                let mut task = state.tasks[&"task".into()].clone();
+                task.spec.containers[0].ports.push(port(Protocol::Tcp));
+                let mut other = task.clone();
+                (other.spec.arn, other.spec.containers[0].ports[0]) = ("other".into(), port(protocol));
+                state.tasks.extend([task, other].map(|it| (it.spec.arn.clone(), it)));
+            })
+        };
+        assert_eq!(ports(Protocol::Udp), Ok(()));
+        assert!(says(&ports(Protocol::Tcp), text));
+    }
+}

@@ -49,3 +49,96 @@ pub(super) fn forget(state: &mut State, task: &TaskState, out: &mut Step) {
     out.changed.insert(Key::Task(task.spec.arn.clone()));
     credentials::forget(state, task, &mut out.effects);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::sample::{NOW, container, done, state, task};
+    use crate::engine::state::Policy;
+    use crate::engine::{Event, Outcome, Output, next_deadline, step};
+    use crate::model::{ContainerStatus, Failure, OpId, Timestamp};
+
+    /// A stopped task of two containers, of which only the first was ever to be created.
+    fn stopped(jitter: Span) -> State {
+        let mut state = state(Policy { cleanup_wait: Span::secs(100), cleanup_jitter: jitter, ..Policy::default() });
+        let inventory = *state.ops.keys().next().unwrap();
+        step(&mut state, NOW, done(inventory, Output::Inventory(Vec::new())));
+        let mut task = task(vec![container("a", &[]), container("b", &[])]);
+        (task.known, task.sent, task.desired) = (TaskStatus::Stopped, TaskStatus::Stopped, TaskStatus::Stopped);
+        task.containers
+            .iter_mut()
+            .for_each(|it| (it.known, it.sent) = (ContainerStatus::Stopped, ContainerStatus::Stopped));
+        (task.containers[0].create_asked, task.containers[0].observed) = (true, Some(RunState::Exited));
+        (task.known_at, task.wake) = (NOW, Some(NOW));
+        state.tasks.insert(task.spec.arn.clone(), task);
+        state
+    }
+
+    fn removals(state: &mut State, now: Timestamp) -> Vec<OpId> {
+        let ops = step(state, now, Event::Tick).effects.into_iter().filter_map(|effect| match effect {
+            Effect::Remove { op, .. } => Some(op),
+            _ => None,
+        });
+        ops.collect()
+    }
+
+    #[test]
+    fn what_was_created_is_removed_after_the_wait_and_then_the_task_is_forgotten() {
+        let mut state = stopped(Span::default());
+        assert!(removals(&mut state, NOW).is_empty());
+        let due = NOW + Span::secs(100);
+        assert_eq!(next_deadline(&state), Some(due));
+        assert!(removals(&mut state, Timestamp(due.0 - 1)).is_empty());
+        let ops = removals(&mut state, due);
+        assert_eq!(ops.len(), 1, "only one was ever created");
+        let failure = Failure::retryable("CannotRemoveContainerError", "busy");
+        step(&mut state, due, Event::Completed { op: ops[0], outcome: Outcome::Failed(failure) });
+        assert!(state.tasks.contains_key(&"task".into()), "something is left of it");
+        let again = next_deadline(&state).unwrap();
+        let look = step(&mut state, again, Event::Tick).effects;
+        let [Effect::Inspect { op, .. }] = &look[..] else { panic!("{look:?}") };
+        let gone = step(&mut state, again, done(*op, Output::Seen(None)));
+        assert!(state.tasks.is_empty() && gone.changed.contains(&Key::Task("task".into())), "{gone:?}");
+    }
+
+    #[test]
+    fn a_task_is_kept_until_its_removal_has_answered() {
+        let mut state = stopped(Span::default());
+        state.tasks.get_mut(&"task".into()).unwrap().containers[0].runtime_id = Some("id".into());
+        let due = NOW + Span::secs(100);
+        let ops = removals(&mut state, due);
+        let (task, container) = ("task".into(), "a".into());
+        step(&mut state, due, Event::Gone { task, container, runtime_id: "id".into() });
+        assert!(state.tasks[&"task".into()].containers[0].removed, "the news was faster than the answer");
+        step(&mut state, due, done(ops[0], Output::Nothing));
+        assert!(state.tasks.is_empty() && state.ops.is_empty());
+    }
+
+    #[test]
+    fn the_jitter_comes_on_top_of_the_wait() {
+        let mut state = stopped(Span::secs(50));
+        removals(&mut state, NOW);
+        let due = next_deadline(&state).unwrap();
+        assert!(
+            (NOW + Span::secs(100)..=NOW + Span::secs(150)).contains(&due) && due != NOW + Span::secs(100),
+            "{due:?}"
+        );
+    }
+
+    #[test]
+    fn what_runs_or_is_in_doubt_or_unsaid_is_not_removed() {
+        let table: [fn(&mut TaskState); 5] = [
+            |it| it.containers[0].observed = Some(RunState::Running),
+            |it| it.containers[0].unsettled = true,
+            |it| it.sent = TaskStatus::Running,
+            |it| (it.known, it.containers[0].known) = (TaskStatus::Running, ContainerStatus::Running),
+            |it| it.containers[0].removed = true,
+        ];
+        let late = NOW + Span::secs(200);
+        for (nth, change) in table.into_iter().enumerate() {
+            let mut state = stopped(Span::default());
+            change(state.tasks.get_mut(&"task".into()).unwrap());
+            assert!(removals(&mut state, late).is_empty(), "{nth}");
+        }
+    }
+}

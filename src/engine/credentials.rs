@@ -73,9 +73,79 @@ fn drop_unused(state: &mut State, id: CredentialsId, effects: &mut Vec<Effect>) 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::engine::sample::{NOW, container, run, spec, state};
-    use crate::engine::{Event, Policy, step};
+    use crate::engine::sample::{NOW, container, done, run, spec, state};
+    use crate::engine::state::{OperationKind, Policy, State};
+    use crate::engine::{Effect, Event, Output, step};
+    use crate::model::task::{EcrAuth, RegistryAuth};
+    use crate::model::{CredentialsAck, CredentialsId, OpId};
+
+    fn arrive(state: &mut State, task: Option<&str>, id: &str) -> Vec<Effect> {
+        step(state, NOW, Event::CredentialsArrived { task: task.map(Into::into), ids: vec![id.into()], ack: None })
+            .effects
+    }
+
+    fn forgotten(effects: &[Effect]) -> Vec<&str> {
+        let ids = effects.iter().filter_map(|effect| match effect {
+            Effect::ForgetCredentials { id } => Some(id.0.as_str()),
+            _ => None,
+        });
+        ids.collect()
+    }
+
+    /// A task that pulls by its role, after its credentials came or not.
+    fn by_role(has_come: bool) -> (State, Vec<Effect>) {
+        let mut state = state(Policy::default());
+        let inventory = *state.ops.keys().next().unwrap();
+        step(&mut state, NOW, done(inventory, Output::Inventory(Vec::new())));
+        if has_come {
+            arrive(&mut state, None, "old");
+        }
+        let mut spec = spec("task", vec![container("a", &[])]);
+        spec.execution_credentials = Some("old".into());
+        spec.containers[0].registry_auth =
+            RegistryAuth::Ecr(EcrAuth { use_execution_role: true, ..EcrAuth::default() });
+        let effects = step(&mut state, NOW, run(spec)).effects;
+        (state, effects)
+    }
+
+    fn pull(effects: &[Effect]) -> Option<(OpId, Option<&CredentialsId>)> {
+        effects.iter().find_map(|effect| match effect {
+            Effect::Pull { op, image } => Some((*op, image.execution_credentials.as_ref())),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn an_image_waits_for_the_credentials_of_its_role() {
+        let (mut state, effects) = by_role(false);
+        assert_eq!(effects, []);
+        assert_eq!(pull(&arrive(&mut state, None, "of-another-task")), None);
+        let effects = arrive(&mut state, None, "old");
+        assert_eq!(pull(&effects).map(|it| it.1), Some(Some(&"old".into())));
+        let (_, effects) = by_role(true);
+        assert!(pull(&effects).is_some(), "they came first");
+    }
+
+    #[test]
+    fn renewed_credentials_replace_the_old_ones_when_no_image_operation_needs_them() {
+        let (mut state, effects) = by_role(true);
+        let (op, _) = pull(&effects).unwrap();
+        let kind = state.tasks[&"task".into()].containers[0].operation.map(|it| it.kind);
+        assert_eq!(kind, Some(OperationKind::Pull));
+        assert_eq!(forgotten(&arrive(&mut state, Some("task"), "new")), [""; 0], "the pull was given the old ones");
+        let effects = step(&mut state, NOW, done(op, Output::Pulled)).effects;
+        assert_eq!(forgotten(&effects), ["old"]);
+        assert_eq!(state.credentials, [CredentialsId::from("new")].into());
+        assert_eq!(forgotten(&arrive(&mut state, Some("task"), "new")), [""; 0], "the same again");
+    }
+
+    #[test]
+    fn credentials_of_a_task_that_is_not_known_are_dropped_unless_another_uses_them() {
+        let (mut state, _) = by_role(true);
+        assert_eq!(forgotten(&arrive(&mut state, Some("forgotten"), "x")), ["x"]);
+        assert_eq!(forgotten(&arrive(&mut state, Some("forgotten"), "old")), [""; 0]);
+        assert!(state.credentials.contains(&"old".into()));
+    }
 
     fn renewed(task: &str, ids: &[&str]) -> Event {
         let ack = CredentialsAck { message_id: "m".to_owned(), id: "new".into(), expiration: "soon".to_owned() };

@@ -223,6 +223,101 @@ mod tests {
     }
 
     #[test]
+    fn the_last_moment_still_counts_and_a_created_container_waits_on() {
+        use ContainerStatus::{Created, Pulled, Running};
+        let waits = |late: u64, known: ContainerStatus| {
+            let mut first = container("a", &[]);
+            (first.health_check, first.start_timeout) = (true, Some(Span::secs(10)));
+            let mut task = task(vec![first, container("b", &[("a", Condition::Healthy)])]);
+            ran(Running, None)(&mut task.containers[0]);
+            task.containers[1].known = known;
+            may_start(&task, 1, NOW + Span::millis(10_000 + late))
+        };
+        assert_eq!(waits(0, Pulled), Readiness::Waits(Some(NOW + Span::millis(10_001))));
+        assert_eq!(waits(0, Created), Readiness::Waits(Some(NOW + Span::millis(10_001))));
+        assert!(matches!(waits(1, Pulled), Readiness::Never(_)));
+        assert_eq!(waits(1, Created), Readiness::Waits(None));
+    }
+
+    #[test]
+    fn of_several_deadlines_the_first_counts_and_one_that_is_met_does_not() {
+        let spec = |name: &str, secs: Option<u64>| {
+            let mut spec = container(name, &[]);
+            spec.start_timeout = secs.map(Span::secs);
+            spec
+        };
+        use Condition::{Complete, Start};
+        let dependent = container("z", &[("x", Complete), ("y", Complete), ("w", Start), ("v", Start)]);
+        let mut task =
+            task(vec![spec("v", None), spec("w", None), spec("x", Some(20)), spec("y", Some(10)), dependent]);
+        assert_eq!(may_start(&task, 4, NOW), Readiness::Waits(None));
+        for index in 0..4 {
+            ran(ContainerStatus::Running, None)(&mut task.containers[index]);
+        }
+        assert_eq!(may_start(&task, 4, NOW), Readiness::Waits(Some(NOW + Span::millis(10_001))));
+        ran(ContainerStatus::Stopped, Some(0))(&mut task.containers[3]);
+        assert_eq!(may_start(&task, 4, NOW), Readiness::Waits(Some(NOW + Span::millis(20_001))));
+        ran(ContainerStatus::Stopped, Some(0))(&mut task.containers[2]);
+        assert_eq!(may_start(&task, 4, NOW), Readiness::Ready);
+    }
+
+    #[test]
+    fn nothing_is_decided_while_an_operation_is_in_flight() {
+        use crate::engine::state::{Operation, OperationKind};
+        use crate::model::OpId;
+        let busy = |container: &mut ContainerState| {
+            container.operation = Some(Operation { id: OpId(1), kind: OperationKind::Start, since: NOW });
+        };
+        let failed = |container: &mut ContainerState| container.fail(Failure::permanent("x", "y"));
+        assert!(matches!(verdict(Condition::Start, failed), Readiness::Never(_)));
+        let both = |container: &mut ContainerState| (busy(container), failed(container)).0;
+        assert_eq!(verdict(Condition::Start, both), Readiness::Waits(None));
+        for (condition, code) in [(Condition::Complete, 0), (Condition::Success, 0), (Condition::Success, 1)] {
+            let ended = |container: &mut ContainerState| {
+                ran(ContainerStatus::Stopped, Some(code))(container);
+                busy(container);
+            };
+            assert_eq!(verdict(condition, ended), Readiness::Waits(None), "{condition:?}");
+        }
+        // Healthy once and over now: nobody builds on it.
+        let was_healthy = |container: &mut ContainerState| {
+            ran(ContainerStatus::Stopped, Some(0))(container);
+            container.health = Health::Healthy;
+        };
+        assert!(matches!(verdict(Condition::Healthy, was_healthy), Readiness::Never(_)));
+    }
+
+    #[test]
+    fn a_dependency_that_ended_badly_is_told_in_the_words_of_the_reference() {
+        let Readiness::Never(failure) = verdict(Condition::Success, ran(ContainerStatus::Stopped, Some(3))) else {
+            panic!("it will not end well any more")
+        };
+        assert_eq!(
+            failure.to_string(),
+            "CannotStartContainerError: dependency graph: failed to resolve container ordering dependency \
+             [a(image@sha256:1) (STOPPED->STOPPED) - Exit: 3] for target [b(image@sha256:1) (NONE->RUNNING)] \
+             as dependency did not exit successfully."
+        );
+        let mut task = task(vec![container("b", &[("gone", Condition::Start)])]);
+        let Readiness::Never(failure) = may_start(&task, 0, NOW) else { panic!("there is none") };
+        assert_eq!(
+            failure.to_string(),
+            "CannotStartContainerError: dependency graph: container ordering dependency [gone] for target \
+             [b(image@sha256:1) (NONE->RUNNING)] does not exist."
+        );
+        task.desired = TaskStatus::Stopped;
+        assert_eq!(describe(&task, 0), "b(image@sha256:1) (NONE->STOPPED)");
+    }
+
+    #[test]
+    fn a_container_stops_after_those_that_depend_on_it() {
+        let mut task = task(vec![container("a", &[]), container("b", &[("a", Condition::Start)]), container("c", &[])]);
+        assert_eq!([0, 1, 2].map(|index| may_stop(&task, index)), [false, true, true]);
+        task.containers[1].known = ContainerStatus::Stopped;
+        assert!(may_stop(&task, 0));
+    }
+
+    #[test]
     fn what_cannot_be_ordered_is_seen_before_anything_starts() {
         use Condition::{Healthy, Start};
         let mut checked = container("a", &[]);

@@ -5,7 +5,7 @@ use crate::model::{ContainerStatus, TaskStatus, Timestamp};
 
 /// Brings the derived facts of a task up to date; true if any changed. Source: spec `task-engine.md` §3.6.
 pub(super) fn derive(task: &mut TaskState, now: Timestamp) -> bool {
-    let mut moved = false;
+    let mut moved = no_moment_ahead(task, now);
     let essential_over = task.pairs().any(|(spec, container)| spec.essential && container.over());
     let essential_lost = task.pairs().any(|(spec, container)| spec.essential && container.failure.is_some());
     if (essential_over || essential_lost) && task.desired != TaskStatus::Stopped {
@@ -40,6 +40,17 @@ pub(super) fn end(task: &mut TaskState, reason: &str) {
     }
     task.reason.get_or_insert(reason);
     task.desired = TaskStatus::Stopped;
+}
+
+/// The clock may have been set back while the agent was down. What waits for such a moment would wait for years.
+fn no_moment_ahead(task: &mut TaskState, now: Timestamp) -> bool {
+    let since = task.containers.iter_mut().filter_map(|container| container.running_since.as_mut());
+    let mut moved = false;
+    for moment in since.chain([&mut task.known_at]).filter(|moment| **moment > now) {
+        *moment = now;
+        moved = true;
+    }
+    moved
 }
 
 /// The status a task has when this is its least advanced container.

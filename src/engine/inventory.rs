@@ -138,11 +138,148 @@ pub(super) fn orphan_completed(state: &mut State, now: Timestamp, name: &str, ou
 
 #[cfg(test)]
 mod tests {
-    use crate::engine::sample::{NOW, container, done, run, seen, spec, state};
-    use crate::engine::state::{Key, Policy, State};
-    use crate::engine::{Effect, Event, Output, step};
-    use crate::model::{OpId, RunState, TaskArn};
-    use std::collections::BTreeSet;
+    use super::*;
+    use crate::engine::effect::Effect;
+    use crate::engine::sample::{NOW, container, done, run, seen, spec, state, task};
+    use crate::engine::state::{Orphan, Policy, TaskState};
+    use crate::engine::{Event, next_deadline, step};
+    use crate::model::{ContainerStatus, Failure, OpId, RuntimeId, Span};
+
+    /// A task whose container was asked for, as it is after a restart or a lost answer; and the listing in flight.
+    fn in_doubt(change: fn(&mut TaskState)) -> (State, OpId) {
+        let mut state = state(Policy::default());
+        let op = *state.ops.keys().next().unwrap();
+        let mut task = task(vec![container("a", &[])]);
+        (task.containers[0].create_asked, task.containers[0].unsettled) = (true, true);
+        task.containers[0].known = ContainerStatus::Created;
+        change(&mut task);
+        state.tasks.insert(task.spec.arn.clone(), task);
+        (state, op)
+    }
+
+    fn listed(state: &mut State, op: OpId, seen: Vec<Observation>) -> Vec<Effect> {
+        step(state, NOW, done(op, Output::Inventory(seen))).effects
+    }
+
+    fn first(state: &State) -> &crate::engine::state::ContainerState {
+        &state.tasks[&"task".into()].containers[0]
+    }
+
+    #[test]
+    fn what_is_not_listed_has_vanished_and_what_is_listed_is_seen() {
+        let running: fn(&mut TaskState) = |it| {
+            (it.containers[0].observed, it.containers[0].runtime_id) = (Some(RunState::Created), Some("id".into()));
+        };
+        let (mut state, op) = in_doubt(running);
+        listed(&mut state, op, Vec::new());
+        assert_eq!((first(&state).known, first(&state).removed), (ContainerStatus::Stopped, true));
+        assert_eq!(first(&state).failure.as_ref().map(|it| it.name.as_str()), Some("ContainerVanishedError"));
+
+        let (mut state, op) = in_doubt(running);
+        listed(&mut state, op, vec![seen("task", "a", "id", RunState::Running)]);
+        assert_eq!((first(&state).known, first(&state).unsettled), (ContainerStatus::Running, false));
+
+        // Another one has its name: the one we saw is gone all the same.
+        let (mut state, op) = in_doubt(running);
+        listed(&mut state, op, vec![seen("task", "a", "other", RunState::Created)]);
+        assert_eq!(first(&state).failure.as_ref().map(|it| it.name.as_str()), Some("ContainerVanishedError"));
+    }
+
+    #[test]
+    fn one_that_was_never_seen_is_known_by_its_name() {
+        // Its id is of an incarnation before; nothing is seen of it now.
+        let (mut state, op) = in_doubt(|it| it.containers[0].runtime_id = Some("before".into()));
+        listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
+        assert_eq!(first(&state).observed, Some(RunState::Created));
+        assert_eq!((&first(&state).runtime_id, &first(&state).failure), (&Some(RuntimeId::from("id")), &None));
+    }
+
+    #[test]
+    fn a_listing_does_not_speak_for_what_was_touched_since_or_was_never_asked_for() {
+        type Case = (fn(&mut TaskState), bool);
+        let cases: [Case; 4] = [
+            (|it| it.containers[0].touched = 100, true),
+            (|it| it.containers[0].create_asked = false, true),
+            (
+                |it| {
+                    it.containers[0].operation = Some(crate::engine::state::Operation {
+                        id: OpId(50),
+                        kind: crate::engine::state::OperationKind::Inspect,
+                        since: NOW,
+                    });
+                },
+                true,
+            ),
+            (|_| {}, false),
+        ];
+        for (nth, (change, is_left_alone)) in cases.into_iter().enumerate() {
+            let (mut state, op) = in_doubt(change);
+            let before = first(&state).clone();
+            let task = state.tasks.get_mut(&"task".into()).unwrap();
+            task.containers[0].retry.not_before = NOW + Span::secs(1);
+            listed(&mut state, op, Vec::new());
+            assert_eq!(first(&state).unsettled == before.unsettled, is_left_alone, "{nth}");
+
+            let (mut state, op) = in_doubt(change);
+            state.tasks.get_mut(&"task".into()).unwrap().containers[0].retry.not_before = NOW + Span::secs(1);
+            listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
+            let is_unseen = first(&state).observed.is_none();
+            // One that was never asked for and is there all the same is ours.
+            assert_eq!(is_unseen, is_left_alone && before.create_asked, "{nth}");
+        }
+    }
+
+    #[test]
+    fn only_a_created_container_under_a_name_of_ours_is_an_orphan() {
+        let removed = |run_state, name: &dyn Fn(&str) -> String| {
+            let (mut state, op) = in_doubt(|it| it.containers[0].create_asked = false);
+            let mut orphan = seen("forgotten", "a", "id", run_state);
+            orphan.runtime_name = name(&name_suffix(&orphan.task, &orphan.container));
+            let effects = listed(&mut state, op, vec![orphan]);
+            effects.iter().any(|it| matches!(it, Effect::Remove { target, .. } if target == "id"))
+        };
+        let ours = |suffix: &str| format!("ecs-family-1-a-{suffix}");
+        assert!(removed(RunState::Created, &ours));
+        assert!(!removed(RunState::Exited, &ours) && !removed(RunState::Running, &ours));
+        assert!(!removed(RunState::Created, &|_| "by-hand".to_owned()));
+    }
+
+    #[test]
+    fn an_orphan_is_removed_until_it_is_gone_with_a_wait_after_each_failure() {
+        let mut state = state(Policy::default());
+        let op = *state.ops.keys().next().unwrap();
+        step(&mut state, NOW, done(op, Output::Inventory(Vec::new())));
+        state.orphans.insert("id".to_owned(), Orphan::default());
+        let removal = |effects: Vec<Effect>| match effects[..] {
+            [Effect::Remove { op, .. }] => Some(op),
+            _ => None,
+        };
+        let op = removal(step(&mut state, NOW, Event::Tick).effects).unwrap();
+        assert_eq!(step(&mut state, NOW, Event::Tick).effects, [], "one at a time");
+        let failed = Outcome::Failed(Failure::retryable("CannotRemoveContainerError", "busy"));
+        assert_eq!(step(&mut state, NOW, Event::Completed { op, outcome: failed }).effects, [], "not at once");
+        let again = next_deadline(&state).unwrap();
+        assert!((NOW + Span::millis(1_000)..=NOW + Span::millis(1_200)).contains(&again));
+        let op = removal(step(&mut state, again, Event::Tick).effects).unwrap();
+        step(&mut state, again, done(op, Output::Nothing));
+        assert_eq!((state.orphans.len(), state.ops.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_listing_is_made_when_it_is_due_or_wanted_and_again_after_a_failure() {
+        let mut state = state(Policy::default());
+        let op = *state.ops.keys().next().unwrap();
+        let failed = Outcome::Failed(Failure::retryable("CannotListContainersError", "no"));
+        step(&mut state, NOW, Event::Completed { op, outcome: failed });
+        let again = next_deadline(&state).unwrap();
+        assert!((NOW + Span::millis(1_000)..=NOW + Span::millis(1_200)).contains(&again));
+        let [Effect::Inventory { op }] = step(&mut state, again, Event::Tick).effects[..] else { panic!("again") };
+        step(&mut state, again, done(op, Output::Inventory(Vec::new())));
+        assert_eq!(next_deadline(&state), Some(again + state.policy.inventory_every));
+        let lost = step(&mut state, again, Event::ObservationsLost).effects;
+        assert!(matches!(lost[..], [Effect::Inventory { .. }]), "wanted now");
+        assert_eq!(step(&mut state, again + Span::secs(400), Event::ObservationsLost).effects, [], "one at a time");
+    }
 
     /// Two tasks whose containers run, and the inventory that was asked for since.
     fn two_running() -> (State, OpId) {

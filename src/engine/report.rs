@@ -124,3 +124,177 @@ fn container_change(spec: &ContainerSpec, container: &ContainerState, status: Co
         bindings: if status >= ContainerStatus::Running { container.bindings.clone() } else { Vec::new() },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::sample::{NOW, container, done, state, task};
+    use crate::engine::state::{Policy, State};
+    use crate::engine::{Event, Output, next_deadline, step};
+    use crate::model::task::PortMapping;
+    use crate::model::{Failure, OpId, PortBinding, Protocol, RunState};
+
+    /// A task of two containers that run, of which ECS knows nothing yet.
+    fn running() -> TaskState {
+        let mut task = task(vec![container("a", &[]), container("b", &[])]);
+        (task.known, task.ran, task.admitted) = (TaskStatus::Running, true, true);
+        (task.pull_started_at, task.pull_stopped_at) = (Some(Timestamp(1)), Some(Timestamp(2)));
+        for (spec, container) in task.spec.containers.iter_mut().zip(&mut task.containers) {
+            spec.essential = false;
+            spec.ports.push(PortMapping { container_port: 80, host_port: 80, protocol: Protocol::Tcp });
+            (container.known, container.observed) = (ContainerStatus::Running, Some(RunState::Running));
+            (container.create_asked, container.ran, container.running_since) = (true, true, Some(NOW));
+            container.digest = Some("sha256:1".to_owned());
+            let bind_ip = String::new();
+            container.bindings =
+                vec![PortBinding { container_port: 80, host_port: 80, bind_ip, protocol: Protocol::Tcp }];
+        }
+        task
+    }
+
+    fn told(mut task: TaskState) -> TaskState {
+        task.sent = task.known;
+        task.containers.iter_mut().for_each(|container| container.sent = container.known);
+        task
+    }
+
+    fn end(task: &mut TaskState, index: usize, code: i32) {
+        let container = &mut task.containers[index];
+        (container.known, container.observed) = (ContainerStatus::Stopped, Some(RunState::Exited));
+        container.exit_code = Some(code);
+    }
+
+    fn with(mut task: TaskState) -> State {
+        let mut state = state(Policy::default());
+        let inventory = *state.ops.keys().next().expect("the inventory is in flight");
+        step(&mut state, NOW, done(inventory, Output::Inventory(Vec::new())));
+        task.wake = Some(NOW);
+        state.tasks.insert(task.spec.arn.clone(), task);
+        state
+    }
+
+    fn reported(state: &mut State, now: Timestamp) -> Option<(OpId, StateChange)> {
+        step(state, now, Event::Tick).effects.into_iter().find_map(|effect| match effect {
+            Effect::Report { op, change } => Some((op, *change)),
+            _ => None,
+        })
+    }
+
+    fn statuses(change: &StateChange) -> Vec<(&str, ContainerStatus)> {
+        change.containers.iter().map(|it| (it.container.as_str(), it.status)).collect()
+    }
+
+    fn fails(op: OpId, failure: Failure) -> Event {
+        Event::Completed { op, outcome: Outcome::Failed(failure) }
+    }
+
+    #[test]
+    fn what_is_told_fits_the_status() {
+        use ContainerStatus::{Running, Stopped};
+        let mut task = running();
+        (task.reason, task.execution_stopped_at) = (Some("for this reason".to_owned()), Some(Timestamp(3)));
+        // It has an exit code from its first run, and a failure: both are told when it is over, not before.
+        task.containers[1].exit_code = Some(7);
+        task.containers[1].fail(Failure::permanent("Name", "text"));
+        task.containers[1].operation = None;
+        let mut state = with(task);
+        let (op, change) = reported(&mut state, NOW).unwrap();
+        assert_eq!(
+            (change.status, change.reason.as_str(), change.execution_stopped_at),
+            (TaskStatus::Running, "", None)
+        );
+        assert_eq!((change.pull_started_at, change.pull_stopped_at), (Some(Timestamp(1)), Some(Timestamp(2))));
+        assert_eq!(statuses(&change), [("a", Running), ("b", Running)]);
+        assert!(
+            change.containers.iter().all(|it| it.exit_code.is_none() && it.reason.is_none() && it.bindings.len() == 1)
+        );
+        assert!(reported(&mut state, NOW).is_none(), "one at a time");
+        step(&mut state, NOW, done(op, Output::Nothing));
+
+        let task = state.tasks.get_mut(&"task".into()).unwrap();
+        (0..2).for_each(|index| end(task, index, 7));
+        task.desired = TaskStatus::Stopped;
+        task.containers.iter_mut().for_each(|container| container.operation = None);
+        task.wake = Some(NOW);
+        state.ops.clear();
+        let (_, change) = reported(&mut state, NOW).unwrap();
+        assert_eq!(change.status, TaskStatus::Stopped);
+        assert_eq!((change.reason.as_str(), change.execution_stopped_at), ("for this reason", Some(Timestamp(3))));
+        assert_eq!(statuses(&change), [("a", Stopped), ("b", Stopped)]);
+        let told: Vec<_> = change.containers.iter().map(|it| (it.exit_code, it.reason.as_deref())).collect();
+        assert_eq!(told, [(Some(7), None), (Some(7), Some("Name: text"))]);
+    }
+
+    #[test]
+    fn a_container_that_ended_waits_for_company_for_10_to_30_seconds() {
+        let mut task = told(running());
+        end(&mut task, 0, 0);
+        let mut state = with(task);
+        assert!(reported(&mut state, NOW).is_none());
+        let at = state.tasks[&"task".into()].drain_at.unwrap();
+        assert!((NOW + Span::secs(10)..=NOW + Span::secs(30)).contains(&at) && next_deadline(&state) == Some(at));
+        assert!(reported(&mut state, Timestamp(at.0 - 1)).is_none());
+        let (op, change) = reported(&mut state, at).unwrap();
+        assert_eq!((change.status, statuses(&change)), (TaskStatus::Running, vec![("a", ContainerStatus::Stopped)]));
+        step(&mut state, at, done(op, Output::Nothing));
+        let task = &state.tasks[&"task".into()];
+        assert_eq!((task.containers[0].sent, task.drain_at), (ContainerStatus::Stopped, None));
+    }
+
+    #[test]
+    fn a_digest_is_news_if_the_agent_found_it_out() {
+        let pulled = |image: &str, digest: Option<&str>, sent: TaskStatus| {
+            let mut task = task(vec![container("a", &[])]);
+            task.spec.containers[0].image = image.to_owned();
+            (task.known, task.sent, task.admitted) = (TaskStatus::ManifestPulled, sent, true);
+            task.containers[0].known = ContainerStatus::Pulled;
+            task.containers[0].digest = digest.map(str::to_owned);
+            let mut state = with(task);
+            let change = reported(&mut state, NOW);
+            let is_pending = state.tasks[&"task".into()].drain_at.is_some();
+            assert!(
+                !is_pending || sent == TaskStatus::ManifestPulled,
+                "what is no news does not wait for company either"
+            );
+            let change = change?.1;
+            Some((change.status, statuses(&change).len(), change.containers[0].image_digest.clone()))
+        };
+        let news = Some((TaskStatus::ManifestPulled, 1, Some("sha256:1".to_owned())));
+        assert_eq!(pulled("image", Some("sha256:1"), TaskStatus::None), news);
+        assert_eq!(pulled("image", Some("sha256:1"), TaskStatus::ManifestPulled), None);
+        assert_eq!(pulled("image", None, TaskStatus::None), None);
+        assert_eq!(pulled("image@sha256:1", Some("sha256:1"), TaskStatus::None), None);
+    }
+
+    #[test]
+    fn a_report_that_fails_is_made_again_unless_it_never_can_be_accepted() {
+        let mut state = with(running());
+        let (op, change) = reported(&mut state, NOW).unwrap();
+        step(&mut state, NOW, fails(op, Failure::retryable("SubmitTaskStateChange", "throttled")));
+        let again = state.tasks[&"task".into()].report_retry.not_before;
+        assert!(reported(&mut state, Timestamp(again.0 - 1)).is_none());
+        let (op, same) = reported(&mut state, again).unwrap();
+        assert_eq!(same, change);
+        step(&mut state, again, fails(op, Failure::permanent("InvalidParameterException", "no")));
+        let task = &state.tasks[&"task".into()];
+        assert_eq!(
+            (task.sent, task.report_retry, task.report.is_none()),
+            (TaskStatus::Running, Retry::default(), true)
+        );
+        assert!(task.containers.iter().all(|it| it.sent == ContainerStatus::Running));
+    }
+
+    #[test]
+    fn a_task_that_ran_and_stopped_unheard_is_said_to_run_first() {
+        let mut task = running();
+        (0..2).for_each(|index| end(&mut task, index, 0));
+        (task.known, task.desired) = (TaskStatus::Stopped, TaskStatus::Stopped);
+        let mut state = with(task);
+        let (op, change) = reported(&mut state, NOW).unwrap();
+        assert_eq!(change.status, TaskStatus::Running);
+        assert_eq!(statuses(&change), [("a", ContainerStatus::Running), ("b", ContainerStatus::Running)]);
+        let after = step(&mut state, NOW, done(op, Output::Nothing)).effects;
+        let [Effect::Report { change, .. }] = &after[..] else { panic!("{after:?}") };
+        assert_eq!(change.status, TaskStatus::Stopped);
+    }
+}

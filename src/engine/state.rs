@@ -453,3 +453,55 @@ impl ContainerState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::sample::{NOW, seen};
+
+    #[test]
+    fn the_memory_of_pulled_images_is_bounded() {
+        let mut host = HostState::default();
+        let names: Vec<String> = (0..MOST_PULLED_IMAGES).map(|nth| format!("{nth:05}")).collect();
+        assert!(names.iter().all(|name| host.remember_pulled(name.clone())));
+        assert!(!host.remember_pulled("00000".to_owned()), "it is known");
+        assert_eq!(host.pulled_images.len(), MOST_PULLED_IMAGES);
+        assert!(host.remember_pulled("z".to_owned()));
+        assert_eq!(host.pulled_images.len(), MOST_PULLED_IMAGES);
+        assert!(host.pulled_images.contains("z") && host.pulled_images.contains("09999"));
+    }
+
+    #[test]
+    fn a_status_is_raised_once_and_never_lowered() {
+        let mut container = ContainerState::default();
+        container.raise(ContainerStatus::Created, NOW);
+        assert_eq!((container.known, container.changed_at), (ContainerStatus::Created, NOW));
+        let later = NOW + Span::secs(1);
+        for same_or_less in [ContainerStatus::Created, ContainerStatus::Pulled] {
+            container.raise(same_or_less, later);
+            assert_eq!((container.known, container.changed_at), (ContainerStatus::Created, NOW));
+        }
+    }
+
+    #[test]
+    fn a_look_that_tells_less_does_not_make_us_forget() {
+        let mut container = ContainerState::default();
+        let mut full = seen("task", "a", "id", RunState::Running);
+        full.health = Health::Healthy;
+        full.bindings = vec![PortBinding {
+            container_port: 80,
+            host_port: 8080,
+            bind_ip: String::new(),
+            protocol: crate::model::Protocol::Tcp,
+        }];
+        full.created_at = Some("then".to_owned());
+        container.remember(&full);
+        assert_eq!(container.runtime_id, Some(RuntimeId::from("id")));
+        container.remember(&seen("task", "a", "id", RunState::Exited));
+        assert_eq!((container.health, &container.bindings), (Health::Healthy, &full.bindings));
+        assert_eq!(container.created_at, None);
+        full.health = Health::Unhealthy;
+        container.remember(&full);
+        assert_eq!(container.health, Health::Unhealthy);
+    }
+}

@@ -9,7 +9,7 @@ use ecs_agent::model::{
     Ack, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Protocol, Span, StateChange, TaskArn, TaskSpec,
     TaskStatus,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most tasks of one schedule.
 const MOST_TASKS: usize = 4;
@@ -57,8 +57,14 @@ pub(crate) struct Ecs {
     pub(crate) tasks: BTreeMap<TaskArn, EcsTask>,
     /// Not acknowledged yet.
     pub(crate) messages: Vec<Message>,
+    /// All that were ever sent.
+    pub(crate) sent: Vec<Message>,
     /// Manifests by message id, with their timeline.
     pub(crate) manifests: BTreeMap<String, i64>,
+    /// The same, as they arrive; any of them may arrive late or again.
+    pub(crate) lists: Vec<Event>,
+    /// Message ids of manifests that were acknowledged.
+    pub(crate) acknowledged: BTreeSet<String>,
     /// Confirmations to stop; they may arrive more than once.
     pub(crate) confirmations: Vec<Event>,
     pub(crate) acks_to_lose: u8,
@@ -108,7 +114,9 @@ impl Ecs {
     fn message(&mut self, tasks: Vec<PayloadTask>) {
         if !tasks.is_empty() {
             self.seq += 1;
-            self.messages.push(Message { seq: self.seq, ack: ack(format!("message-{}", self.seq)), tasks });
+            let message = Message { seq: self.seq, ack: ack(format!("message-{}", self.seq)), tasks };
+            self.sent.push(message.clone());
+            self.messages.push(message);
         }
     }
 
@@ -158,9 +166,9 @@ impl Ecs {
         }
     }
 
-    /// A message as it arrives: a task that ECS knows as stopped is not asked for again.
-    pub(crate) fn arriving(&self, pick: usize) -> Option<Message> {
-        let mut message = self.messages.get(pick.checked_rem(self.messages.len())?)?.clone();
+    /// One of these messages as it arrives: a task that ECS knows as stopped is not asked for again.
+    pub(crate) fn arriving(&self, among: &[Message], pick: usize) -> Option<Message> {
+        let mut message = among.get(pick.checked_rem(among.len())?)?.clone();
         message.tasks.retain(|task| match task {
             PayloadTask::Run(spec) => self.tasks[&spec.arn].heard.status != TaskStatus::Stopped,
             PayloadTask::Refused { arn, .. } => self.tasks[arn].heard.status != TaskStatus::Stopped,
@@ -180,7 +188,9 @@ impl Ecs {
         self.manifests.insert(message_id.clone(), self.seq);
         let wanted = |task: &EcsTask| !task.wants_stop && task.heard.status != TaskStatus::Stopped;
         let running = self.tasks.iter().filter(|(_, task)| wanted(task)).map(|(arn, _)| arn.clone()).collect();
-        Event::Manifest { timeline: self.seq, running, ack: ack(message_id) }
+        let manifest = Event::Manifest { timeline: self.seq, running, ack: ack(message_id) };
+        self.lists.push(manifest.clone());
+        manifest
     }
 
     pub(crate) fn asked_to_stop(&mut self, message_id: &str, doubted: &[TaskArn]) {

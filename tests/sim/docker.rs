@@ -18,11 +18,15 @@ pub(crate) struct Container {
     pub(crate) container: ContainerName,
     pub(crate) state: RunState,
     pub(crate) exit_code: Option<i32>,
+    /// What the engine says went wrong with it.
+    pub(crate) error: Option<Failure>,
     pub(crate) health: Health,
     pub(crate) health_check: bool,
     pub(crate) started: bool,
     /// The last start came late or from a person: the agent could not know of it when it happened.
     pub(crate) unsolicited: bool,
+    /// A person gave it another name.
+    pub(crate) renamed: bool,
     /// Put there by somebody else; the agent must leave it alone.
     pub(crate) foreign: bool,
     /// The label that tells of its task.
@@ -44,6 +48,8 @@ pub(crate) struct Docker {
     /// Facts on their way to the agent.
     pub(crate) events: Vec<Event>,
     pub(crate) truth: BTreeMap<(TaskArn, ContainerName), Truth>,
+    /// How many containers of others there are.
+    pub(crate) strangers: usize,
     last_id: u64,
 }
 
@@ -54,37 +60,56 @@ impl Docker {
         if with_images {
             docker.images.extend(["image-0".to_owned(), "image-1".to_owned()]);
         }
-        for (name, state) in [("elsewhere", RunState::Running), ("made-by-hand", RunState::Created)] {
-            let id = docker.new_id();
-            docker.containers.push(Container {
-                id,
-                name: name.to_owned(),
-                task: TaskArn::from("task/of-another-agent"),
-                container: ContainerName::from(name),
-                state,
-                exit_code: None,
-                health: Health::Unknown,
-                health_check: false,
-                started: state == RunState::Running,
-                unsolicited: false,
-                foreign: true,
-                outline: None,
-            });
-        }
+        docker.put_stranger("elsewhere".to_owned(), RunState::Running);
+        docker.put_stranger("made-by-hand".to_owned(), RunState::Created);
         docker
     }
 
-    fn new_id(&mut self) -> RuntimeId {
+    /// Somebody else makes a container.
+    pub(crate) fn put_stranger(&mut self, name: String, state: RunState) {
+        if self.find(&name).is_some() {
+            return;
+        }
+        self.strangers += 1;
+        let container = ContainerName::from(name.as_str());
+        self.push(name, TaskArn::from("task/of-another-agent"), container);
+        let stranger = self.containers.last_mut().expect("just made");
+        (stranger.state, stranger.started, stranger.foreign) = (state, state == RunState::Running, true);
+    }
+
+    fn push(&mut self, name: String, task: TaskArn, container: ContainerName) {
         self.last_id += 1;
-        RuntimeId(format!("id-{}", self.last_id))
+        self.containers.push(Container {
+            id: RuntimeId(format!("id-{}", self.last_id)),
+            name,
+            task,
+            container,
+            state: RunState::Created,
+            exit_code: None,
+            error: None,
+            health: Health::Unknown,
+            health_check: false,
+            started: false,
+            unsolicited: false,
+            renamed: false,
+            foreign: false,
+            outline: None,
+        });
     }
 
     pub(crate) fn find(&self, target: &str) -> Option<usize> {
         self.containers.iter().position(|container| container.id.0 == target || container.name == target)
     }
 
+    /// An operation on a name that somebody else's container has finds nothing.
+    fn find_ours(&self, target: &str) -> Option<usize> {
+        self.find(target).filter(|index| !self.containers[*index].foreign)
+    }
+
+    /// One that was given another name may have been lost from sight, and another one made.
     pub(crate) fn of(&self, task: &TaskArn, container: &ContainerName) -> Option<&Container> {
-        self.containers.iter().find(|it| &it.task == task && &it.container == container)
+        let its = self.containers.iter().filter(|it| &it.task == task && &it.container == container);
+        its.min_by_key(|it| it.renamed)
     }
 
     pub(crate) fn truth_of(&self, task: &TaskArn, container: &ContainerName) -> Truth {
@@ -116,7 +141,7 @@ impl Docker {
             runtime_id: container.id.clone(),
             state: container.state,
             exit_code: container.exit_code,
-            error: None,
+            error: container.error.clone(),
             health: container.health,
             created_at: None,
             started_at: container.started.then(String::new),
@@ -138,7 +163,7 @@ impl Docker {
             return;
         }
         container.state = RunState::Running;
-        container.exit_code = None;
+        (container.exit_code, container.error) = (None, None);
         container.health = Health::Unknown;
         // A second run follows a start that came late: news of the first may arrive after the answer to the second.
         container.unsolicited = unsolicited || container.started;
@@ -158,6 +183,23 @@ impl Docker {
         self.tell(index);
     }
 
+    /// The kernel ends it.
+    pub(crate) fn run_out_of_memory(&mut self, index: usize) {
+        self.containers[index].error = Some(Failure::permanent("OutOfMemoryError", "used too much"));
+        self.exit(index, 137);
+    }
+
+    /// A start that cannot work leaves a container that never ran, has no exit code, and says why.
+    pub(crate) fn refuse(&mut self, target: &str) {
+        let Some(index) = self.find_ours(target) else { return };
+        let container = &mut self.containers[index];
+        if container.state == RunState::Created {
+            container.state = RunState::Exited;
+            container.error = Some(Failure::permanent("DockerStateError", "no such program"));
+            self.tell(index);
+        }
+    }
+
     pub(crate) fn health(&mut self, index: usize, good: bool) {
         let container = &mut self.containers[index];
         if container.state != RunState::Running || !container.health_check {
@@ -168,15 +210,27 @@ impl Docker {
         self.tell(index);
     }
 
+    /// The agent may lose sight of it, if it has not seen it before.
+    pub(crate) fn rename(&mut self, index: usize) {
+        let container = &mut self.containers[index];
+        container.name = format!("renamed-{}", container.id);
+        (container.renamed, container.unsolicited) = (true, true);
+    }
+
     pub(crate) fn remove(&mut self, index: usize) {
         let gone = self.containers.remove(index);
         self.events.push(Event::Gone { task: gone.task, container: gone.container, runtime_id: gone.id });
     }
 
-    /// The daemon restarts: everything it ran ends, and whoever listened must look again.
-    pub(crate) fn restart(&mut self) {
+    /// The daemon restarts: what it ran ends or lives on, and whoever listened must look again.
+    pub(crate) fn restart(&mut self, bits: u64) {
+        let dies = |index: usize| match bits % 4 {
+            0 => false, // live restore
+            1 => bits >> (index % 60 + 2) & 1 == 0,
+            _ => true,
+        };
         for index in 0..self.containers.len() {
-            if !self.containers[index].foreign {
+            if !self.containers[index].foreign && dies(index) {
                 self.exit(index, 137);
             }
         }
@@ -186,6 +240,9 @@ impl Docker {
 
     fn create(&mut self, request: &CreateRequest) -> Outcome {
         let index = match self.find(&request.runtime_name) {
+            Some(index) if self.containers[index].foreign => {
+                return Outcome::Failed(Failure::permanent("CannotCreateContainerError", "the name is in use"));
+            }
             Some(index) => index,
             None if !self.images.contains(&request.spec.image) => {
                 let kind = FailureKind::ImageMissing;
@@ -193,22 +250,10 @@ impl Docker {
                 return Outcome::Failed(Failure { name, message: "no such image".to_owned(), kind });
             }
             None => {
-                let id = self.new_id();
-                self.containers.push(Container {
-                    id,
-                    name: request.runtime_name.clone(),
-                    task: request.task.clone(),
-                    container: request.spec.name.clone(),
-                    state: RunState::Created,
-                    exit_code: None,
-                    health: Health::Unknown,
-                    health_check: request.spec.health_check,
-                    started: false,
-                    unsolicited: false,
-                    foreign: false,
-                    outline: Some(Box::new(request.outline.clone())),
-                });
+                self.push(request.runtime_name.clone(), request.task.clone(), request.spec.name.clone());
                 let index = self.containers.len() - 1;
+                self.containers[index].health_check = request.spec.health_check;
+                self.containers[index].outline = Some(Box::new(request.outline.clone()));
                 self.tell(index);
                 index
             }
@@ -217,7 +262,7 @@ impl Docker {
     }
 
     /// What is said of an effect that failed: after a pull it may be asked whether the image is there all the same.
-    pub(crate) fn refuse(&self, effect: &Effect, failure: Failure) -> Outcome {
+    pub(crate) fn failed(&self, effect: &Effect, failure: Failure) -> Outcome {
         match effect {
             Effect::Pull { image, .. } if image.looks_after_failure && self.images.contains(&image.image) => {
                 Outcome::Done(Output::Cached)
@@ -245,7 +290,7 @@ impl Docker {
                 Outcome::Done(if is_new || image.fresh { Output::Pulled } else { Output::Nothing })
             }
             Effect::Create { request, .. } => self.create(request),
-            Effect::Start { target, .. } => match self.find(target) {
+            Effect::Start { target, .. } => match self.find_ours(target) {
                 Some(index) => {
                     self.start(index, late);
                     self.seen(Some(index))
@@ -253,14 +298,14 @@ impl Docker {
                 None => Outcome::Failed(Failure::permanent("CannotStartContainerError", "no such container")),
             },
             Effect::Stop { target, .. } => {
-                let index = self.find(target);
+                let index = self.find_ours(target);
                 if let Some(index) = index {
                     self.exit(index, 143);
                 }
                 self.seen(index)
             }
-            Effect::Inspect { target, .. } => self.seen(self.find(target)),
-            Effect::Remove { target, .. } => match self.find(target) {
+            Effect::Inspect { target, .. } => self.seen(self.find_ours(target)),
+            Effect::Remove { target, .. } => match self.find_ours(target) {
                 Some(index) if self.containers[index].state == RunState::Running => {
                     Outcome::Failed(Failure::permanent("CannotRemoveContainerError", "it runs"))
                 }

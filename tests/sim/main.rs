@@ -1,13 +1,19 @@
 //! Deterministic simulation of the core: no clock, no socket, no thread inside a schedule.
 //!
-//! A seed gives a schedule (`schedule`), a world interprets the agent's effects (`world`, `docker`, `control`), and laws judge
-//! every turn and the end (`laws`). A failure prints the seed, the shrunk schedule and its trace. `README.md` says how to use it.
+//! A seed gives a schedule (`schedule`), a world interprets the agent's effects (`world` and its parts, `docker`, `control`), and
+//! laws judge every turn and the end (`laws`). A failure prints the seed, the shrunk schedule and its trace. `README.md` says how
+//! to use it.
 
 mod control;
 mod docker;
+mod heal;
 mod laws;
+mod life;
+mod moves;
+mod outcome;
 mod run;
 mod schedule;
+mod turn;
 mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};

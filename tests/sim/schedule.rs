@@ -36,6 +36,10 @@ pub(crate) enum How {
     FailsForNow,
     /// Not done, for good.
     Fails,
+    /// Not done, for good; what was to be started is left behind as ended, with the reason.
+    Refuses,
+    /// Done, but answered with an error.
+    FailsDone,
     /// Timed out, and never done.
     TimesOut,
     /// Timed out, but was done.
@@ -76,8 +80,14 @@ pub(crate) enum Move {
     Refuse,
     /// One of the messages not yet acknowledged arrives (again).
     Deliver(usize),
+    /// A message arrives once more, or as late as that, whether or not it was acknowledged.
+    Again(usize),
     /// ECS lists what should run.
     Manifest,
+    /// The same, but the list is under way for long.
+    LateManifest,
+    /// One of the lists arrives (again).
+    OldManifest(usize),
     /// ECS answers which doubted tasks shall stop (again).
     Confirm(usize),
     /// Credentials arrive, perhaps under a new id.
@@ -96,25 +106,34 @@ pub(crate) enum Move {
     Land(usize),
     /// A container ends by itself.
     Exit(usize, i32),
+    /// A container ends because it used too much memory.
+    Oom(usize),
     /// A health check has a result.
     Health(usize, bool),
     /// A person starts a stopped container.
     HandStart(usize),
     /// A person removes a container.
     HandRemove(usize),
-    /// The container engine restarts.
-    RestartDocker,
+    /// A person gives a container another name.
+    HandRename(usize),
+    /// Somebody else's container takes the name a container of ours is to have.
+    TakeName(usize),
+    /// The container engine restarts; the bits say which containers live on.
+    RestartDocker(u64),
     /// An image is removed from the host.
     LoseImage(usize),
     /// The container engine hangs: that many creates and starts get no answer and are not done.
     Jam(u8),
+    /// The container engine cannot be reached: that many operations fail for now.
+    Down(u8),
     /// The next events arrive in one burst, with one commit.
     Hold(u8),
     /// Time passes until something is due.
     Advance,
-    /// Time passes.
+    /// Time passes, or the clock is set ahead.
     Wait(u64),
-    /// The agent is killed and started again; the bits say what becomes of the effects in flight.
+    /// The agent is killed and started again; the bits say what becomes of the effects in flight, and whether the clock was set back
+    /// or the host's capacity changed meanwhile.
     Crash(u64),
     /// The same, and its disk is empty when it starts again.
     LoseState(u64),
@@ -125,14 +144,24 @@ pub(crate) enum Move {
 /// The schedule of a seed.
 pub(crate) fn draw(seed: u64) -> Vec<Move> {
     let mut rng = Rng(seed ^ 0x005e_ed0f_5c4e_d01e);
-    // Each schedule favours some kinds of trouble and leaves others out: rare combinations become common in some schedules.
+    // Each schedule has a few kinds of trouble of its own: rare combinations become common in some schedules.
     let trouble = rng.below(60);
-    let kinds = rng.next();
+    // Neighbours have to do with each other.
+    let (first, count) = (rng.below(KINDS), 2 + rng.below(15));
+    let kinds: Vec<u64> = match rng.below(2) {
+        0 => (0..count).map(|_| rng.below(KINDS)).collect(),
+        _ => (first..first + count).map(|kind| kind % KINDS).collect(),
+    };
     let length = 15 + rng.below(55);
     let mut moves = vec![Move::Send(rng.next()), Move::Deliver(0)];
     for _ in 0..length {
-        let drawn = if rng.percent(trouble) { unlucky(&mut rng, kinds) } else { Some(ordinary(&mut rng)) };
-        moves.extend(drawn);
+        let drawn = if rng.percent(trouble) {
+            let kind = kinds[rng.below(kinds.len() as u64) as usize];
+            unlucky(&mut rng, kind)
+        } else {
+            ordinary(&mut rng)
+        };
+        moves.push(drawn);
     }
     moves
 }
@@ -156,49 +185,78 @@ fn ordinary(rng: &mut Rng) -> Move {
     }
 }
 
-fn unlucky(rng: &mut Rng, kinds: u64) -> Option<Move> {
-    let kind = rng.below(32);
-    if kinds >> kind & 1 == 0 {
-        return None;
-    }
-    Some(match kind {
+/// Kinds of trouble.
+const KINDS: u64 = 48;
+
+fn unlucky(rng: &mut Rng, kind: u64) -> Move {
+    match kind {
         0 | 1 => Move::Do(pick(rng), How::AnswersLater),
         2 | 3 => Move::Do(pick(rng), How::FailsForNow),
         4 => Move::Do(pick(rng), How::Fails),
         5 => Move::Do(pick(rng), How::TimesOut),
         6 | 7 => Move::Do(pick(rng), How::TimesOutDone),
         8 | 9 => Move::Do(pick(rng), How::TimesOutLate),
-        10 => Move::Stale(rng.below(40)),
-        11 => Move::Fact(pick(rng), Delivery::Twice),
-        12 | 13 => Move::Fact(pick(rng), Delivery::Lost),
-        14 => Move::BreakStream,
-        15 | 16 => Move::Land(pick(rng)),
-        17 => Move::HandStart(pick(rng)),
-        18 => Move::HandRemove(pick(rng)),
-        19 => Move::RestartDocker,
-        20 => Move::LoseImage(pick(rng)),
-        21 | 22 => Move::Hold(1 + rng.below(5) as u8),
-        23 => Move::Crash(rng.next()),
-        24 => Move::CrashAt(Point::BeforeCommit, rng.next()),
-        25 => Move::CrashAt(Point::AfterCommit, rng.next()),
-        26 => Move::CrashAt(Point::AmongEffects(rng.below(3) as usize), rng.next()),
-        27 => Move::LoseAcks(1 + rng.below(2) as u8),
-        28 => Move::StopSilently(pick(rng)),
-        29 => Move::Manifest,
-        30 => {
-            if rng.percent(50) {
-                Move::Confirm(pick(rng))
-            } else {
-                Move::Credentials(pick(rng), true)
-            }
-        }
-        _ => match rng.below(6) {
-            5 => Move::LoseState(rng.next()),
+        10 => Move::Do(pick(rng), How::Refuses),
+        11 | 12 => Move::Do(pick(rng), How::FailsDone),
+        13..22 => of_facts(rng, kind),
+        22..33 => of_containers(rng, kind),
+        33 | 34 => Move::Hold(1 + rng.below(5) as u8),
+        35 => Move::Crash(rng.next()),
+        36 => Move::CrashAt(Point::BeforeCommit, rng.next()),
+        37 => Move::CrashAt(Point::AfterCommit, rng.next()),
+        38 => Move::CrashAt(Point::AmongEffects(rng.below(3) as usize), rng.next()),
+        39 => Move::Wait(rng.below(2_000_000)),
+        40 => Move::Wait(rng.below(10_000_000_000)),
+        _ => of_ecs(rng, kind),
+    }
+}
+
+/// Facts and outcomes come late, twice or never.
+fn of_facts(rng: &mut Rng, kind: u64) -> Move {
+    match kind {
+        13 => Move::Stale(rng.below(40)),
+        14 | 15 => Move::Fact(pick(rng), Delivery::Twice),
+        16..19 => Move::Fact(pick(rng), Delivery::Lost),
+        19 => Move::BreakStream,
+        _ => Move::Land(pick(rng)),
+    }
+}
+
+/// The container engine and people with access to it.
+fn of_containers(rng: &mut Rng, kind: u64) -> Move {
+    match kind {
+        22 | 23 => Move::HandStart(pick(rng)),
+        24 => Move::HandRemove(pick(rng)),
+        25 => Move::HandRename(pick(rng)),
+        26 => Move::TakeName(pick(rng)),
+        27 => Move::RestartDocker(rng.next()),
+        28 => Move::LoseImage(pick(rng)),
+        29 => Move::Jam(3 + rng.below(3) as u8),
+        30 => Move::Down(1 + rng.below(12) as u8),
+        _ => Move::Oom(pick(rng)),
+    }
+}
+
+/// ECS and the way to it.
+fn of_ecs(rng: &mut Rng, kind: u64) -> Move {
+    match kind {
+        41 => Move::LoseAcks(1 + rng.below(2) as u8),
+        42 => Move::StopSilently(pick(rng)),
+        43 => Move::Manifest,
+        44 => match rng.below(2) {
+            0 => Move::LateManifest,
+            _ => Move::OldManifest(pick(rng)),
+        },
+        45 => match rng.below(2) {
+            0 => Move::Confirm(pick(rng)),
+            _ => Move::Credentials(pick(rng), true),
+        },
+        46 => match rng.below(4) {
             0 => Move::StopUnknown,
             1 => Move::Refuse,
-            2 => Move::Wait(rng.below(2_000_000)),
-            3 => Move::Jam(3 + rng.below(3) as u8),
+            2 => Move::LoseState(rng.next()),
             _ => Move::Deliver(pick(rng)),
         },
-    })
+        _ => Move::Again(pick(rng)),
+    }
 }

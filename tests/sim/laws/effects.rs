@@ -3,7 +3,7 @@
 //! Invariant: nothing here changes the world. Within a burst the state has gone on since the effect was decided, so laws that
 //! compare with the state ask for `burst` first.
 
-use super::is_known_stopped;
+use super::{effort, is_known_stopped};
 use crate::control::Told;
 use crate::docker::Container;
 use crate::world::World;
@@ -56,7 +56,7 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
 }
 
 /// After a failure there is a wait, and after some attempts without an answer there is an end.
-fn too_soon(world: &World, effect: &Effect) -> Broken {
+fn too_soon(world: &mut World, effect: &Effect) -> Broken {
     let op = match effect {
         Effect::Create { op, .. }
         | Effect::Start { op, .. }
@@ -73,12 +73,13 @@ fn too_soon(world: &World, effect: &Effect) -> Broken {
         | Effect::AskToStop { .. }
         | Effect::ForgetCredentials { .. } => return None,
     };
-    let owner = world.state.ops.get(op)?;
+    let owner = &world.state.ops.get(op)?.clone();
     let is_start = matches!(effect, Effect::Start { .. });
     let is_begun = is_start || matches!(effect, Effect::Create { .. });
     if is_begun && world.unanswered.iter().any(|it| it.0 == *owner && it.1 == is_start && it.2 >= MOST_UNANSWERED) {
         return Some(("an engine that never answers is given up", format!("{owner:?}")));
     }
+    effort::again(world, owner, effect);
     let failed = world.failed.iter().filter(|it| it.0 == *owner).map(|it| it.1).max()?;
     (world.now < failed + Span::secs(1) && !world.burst)
         .then(|| ("there is a wait after a failure", format!("{owner:?}")))
@@ -101,7 +102,12 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
     if let Some(target) = target {
         let is_name = *target == task.spec.runtime_name(&spec.name);
         let is_id = task.containers[*index].runtime_id.as_ref().is_some_and(|id| id.0 == *target);
-        let is_its = world.docker.find(target).is_none_or(|at| world.docker.containers[at].task == *arn);
+        // Create, look and removal find nothing of ours under a name that somebody else took.
+        let is_its = |at: usize| {
+            let hit = &world.docker.containers[at];
+            hit.task == *arn || (hit.foreign && *target == hit.name && after != Some("start"))
+        };
+        let is_its = world.docker.find(target).is_none_or(is_its);
         if !(is_name || is_id || world.burst) || !is_its {
             return Some(("an operation hits its own container", format!("{target} for {arn} {}", spec.name)));
         }
@@ -178,6 +184,9 @@ fn remove(world: &World, op: &ecs_agent::model::OpId, target: &String) -> Broken
 fn acknowledged(world: &World, ack: &Ack) -> Broken {
     let law = "what is acknowledged is on disk";
     if let Some(timeline) = world.ecs.manifests.get(&ack.message_id) {
+        if world.ecs.acknowledged.contains(&ack.message_id) {
+            return Some(("an old manifest is not believed", ack.message_id.clone()));
+        }
         return (world.disk.host.seq < *timeline).then(|| (law, ack.message_id.clone()));
     }
     let message = world.ecs.messages.iter().find(|it| it.ack.message_id == ack.message_id)?;

@@ -23,9 +23,15 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
     let arn = &task.spec.arn;
     let stuck = |what: &str| Some(format!("{arn} {what}: {task:?}"));
     for (spec, container) in task.pairs() {
-        let truth = world.docker.of(arn, &spec.name);
-        if truth.map(|it| it.state) != container.observed {
+        // There may be two after one was renamed: the agent goes by the first it saw.
+        let by_id = container.runtime_id.as_ref().and_then(|id| world.docker.find(&id.0));
+        let truth = by_id.map(|at| &world.docker.containers[at]).or_else(|| world.docker.of(arn, &spec.name));
+        let is_lost = truth.is_some_and(|it| it.renamed) && container.observed.is_none();
+        if !is_lost && truth.map(|it| it.state) != container.observed {
             return stuck("is not as it is seen");
+        }
+        if container.failure.is_none() && !is_lost && truth.is_some_and(|it| it.error.is_some()) {
+            return stuck("ended for a reason that nobody is told");
         }
         if container.unsettled {
             return stuck("is in doubt");
@@ -34,7 +40,7 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
             return stuck("runs although it is over");
         }
     }
-    let shall_stop = world.ecs.tasks.get(arn).is_some_and(|it| it.stop_arrived);
+    let shall_stop = world.ecs.tasks.get(arn).is_some_and(|it| it.wants_stop);
     if task.known == TaskStatus::Stopped {
         return if task.sent == TaskStatus::Stopped { None } else { stuck("is stopped and ECS was not told") };
     }
@@ -75,10 +81,10 @@ pub(crate) fn all_gone(world: &mut World) {
     if let Some(arn) = world.state.tasks.keys().next().cloned() {
         world.breaks("in the end everything is forgotten", || arn.to_string());
     }
-    if let Some(left) = world.docker.containers.iter().find(|it| !it.foreign).cloned() {
+    if let Some(left) = world.docker.containers.iter().find(|it| !it.foreign && !it.renamed).cloned() {
         world.breaks("in the end nothing is left in the engine", || format!("{left:?}"));
     }
-    if world.docker.containers.len() != 2 {
+    if world.docker.containers.iter().filter(|it| it.foreign).count() != world.docker.strangers {
         let what = format!("{:?}", world.docker.containers);
         world.breaks("the containers of others are left alone", || what);
     }

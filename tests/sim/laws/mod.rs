@@ -4,12 +4,14 @@
 //! `README.md` says which planted bug was found by which.
 
 mod effects;
+mod effort;
 mod end;
 
 pub(crate) use effects::before_effect;
 pub(crate) use end::{all_gone, settled};
 
-use crate::world::{World, reread, stored};
+use crate::life::{reread, stored};
+use crate::world::World;
 use ecs_agent::engine::state::{State, TaskState};
 use ecs_agent::engine::{self, Event};
 use ecs_agent::model::{ContainerStatus, Protocol, RunState, TaskArn, TaskStatus, Timestamp};
@@ -53,6 +55,7 @@ pub(crate) fn after_step(world: &mut World, before: &Before) {
     the_first_is_admitted_when_it_fits(world);
     shares_fit(world);
     time_moves(world);
+    effort::no_wait_is_too_long(world);
     planning_again_is_idle(world);
     what_is_forgotten_is_gone(world, before);
     if !world.state.credentials.is_subset(&world.credentials) {
@@ -151,7 +154,11 @@ fn fits(world: &World, arns: &BTreeSet<&TaskArn>) -> bool {
         }
     }
     let capacity = &world.state.policy.capacity;
-    disjoint && cpu <= capacity.cpu && memory <= capacity.memory
+    let is_reserved = |port: &(Protocol, u16)| match port.0 {
+        Protocol::Tcp => capacity.reserved_tcp.contains(&port.1),
+        Protocol::Udp => capacity.reserved_udp.contains(&port.1),
+    };
+    disjoint && cpu <= capacity.cpu && memory <= capacity.memory && !ports.iter().any(is_reserved)
 }
 
 /// Tasks at work, told by the operations in flight and by what truly runs because the agent asked, fit the host.
@@ -168,7 +175,9 @@ fn shares_fit(world: &mut World) {
             at_work.insert(&container.task);
         }
     }
-    let broken = (!fits(world, &at_work)).then(|| format!("{at_work:?}"));
+    // What was admitted to a larger host is not stopped for having become too much; nothing is added to it.
+    let is_new = at_work.iter().any(|arn| !world.inherited.contains(*arn));
+    let broken = (is_new && !fits(world, &at_work)).then(|| format!("{at_work:?}"));
     if let Some(what) = broken {
         world.breaks("what works fits the host", || what);
     }

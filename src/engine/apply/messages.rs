@@ -1,0 +1,259 @@
+//! Tests: what messages of ACS and news of the container engine change. Not part of the agent.
+
+use super::observe;
+use crate::engine::sample::{NOW, container, done, run, seen, spec, state, task};
+use crate::engine::state::{Capacity, Key, Policy, State};
+use crate::engine::{Effect, Event, Outcome, Output, PayloadTask, Step, step};
+use crate::model::{
+    Ack, ContainerStatus, Failure, RunState, RuntimeId, TaskArn, TaskStatus, Timestamp, task::Condition,
+};
+use std::collections::BTreeSet;
+
+/// Tasks that wait for their share for ever, so that nothing else happens to them; no inventory is due.
+fn with_tasks(arns: &[&str]) -> State {
+    let capacity = Capacity { cpu: 10, memory: 10, ..Capacity::default() };
+    let mut state = state(Policy { capacity, ..Policy::default() });
+    let inventory = *state.ops.keys().next().unwrap();
+    step(&mut state, NOW, done(inventory, Output::Inventory(Vec::new())));
+    let holder = task(vec![container("a", &[])]);
+    let mut holder = super::TaskState { admitted: true, ..holder };
+    (holder.spec.arn, holder.spec.containers[0].cpu) = ("holder".into(), 10);
+    holder.containers[0].retry.not_before = Timestamp(u64::MAX);
+    state.tasks.insert("holder".into(), holder);
+    for arn in arns {
+        let mut spec = spec(arn, vec![container("a", &[])]);
+        spec.containers[0].cpu = 1;
+        step(&mut state, NOW, run(spec));
+    }
+    state.host.seq = 10;
+    state
+}
+
+fn ack(message_id: &str) -> Ack {
+    Ack {
+        message_id: message_id.to_owned(),
+        cluster: "cluster".to_owned(),
+        container_instance: "instance".to_owned(),
+        credentials: Vec::new(),
+    }
+}
+
+fn manifest(timeline: i64, running: &[&str], message_id: &str) -> Event {
+    let running = running.iter().chain(&["holder"]).map(|arn| TaskArn::from(*arn)).collect();
+    Event::Manifest { timeline, running, ack: ack(message_id) }
+}
+
+fn confirmed(message_id: &str, arns: &[&str]) -> Event {
+    Event::StopConfirmed {
+        message_id: message_id.to_owned(),
+        tasks: arns.iter().map(|arn| TaskArn::from(*arn)).collect(),
+    }
+}
+
+fn stop(arn: &str, seq: i64) -> Event {
+    Event::Payload { tasks: vec![PayloadTask::Stop(arn.into())], seq, ack: None }
+}
+
+fn desired(state: &State, arn: &str) -> TaskStatus {
+    state.tasks[&TaskArn::from(arn)].desired
+}
+
+#[test]
+fn a_manifest_raises_doubts_about_what_it_does_not_name() {
+    let mut state = with_tasks(&["a", "b", "c"]);
+    step(&mut state, NOW, stop("c", 11));
+    let out = step(&mut state, NOW, manifest(12, &["a"], "m"));
+    let asks = Effect::AskToStop { message_id: "m".to_owned(), cluster: "cluster".to_owned(), tasks: vec!["b".into()] };
+    assert_eq!(out.effects, [Effect::Ack(ack("m")), asks], "not about what stops anyway");
+    assert_eq!((out.changed, state.host.seq), (BTreeSet::from([Key::Host]), 12));
+    assert_eq!(desired(&state, "b"), TaskStatus::Running, "nobody has confirmed it");
+    let all_named = step(&mut state, NOW, manifest(13, &["a", "b"], "n"));
+    assert_eq!(all_named.effects, [Effect::Ack(ack("n"))]);
+}
+
+#[test]
+fn a_task_that_stopped_by_itself_is_not_in_doubt() {
+    let mut state = with_tasks(&["a"]);
+    let task = state.tasks.get_mut(&"a".into()).unwrap();
+    (task.known, task.containers[0].known) = (TaskStatus::Stopped, ContainerStatus::Stopped);
+    assert_eq!(step(&mut state, NOW, manifest(12, &[], "m")).effects, [Effect::Ack(ack("m"))]);
+}
+
+#[test]
+fn a_manifest_that_is_not_newer_is_not_even_acknowledged() {
+    for timeline in [9, 10] {
+        let mut state = with_tasks(&["a"]);
+        assert_eq!(step(&mut state, NOW, manifest(timeline, &[], "m")), Step::default());
+        step(&mut state, NOW, confirmed("m", &["a"]));
+        assert_eq!(desired(&state, "a"), TaskStatus::Running);
+    }
+}
+
+#[test]
+fn only_the_answer_to_the_last_question_stops_tasks_and_only_once() {
+    let mut state = with_tasks(&["a", "b"]);
+    step(&mut state, NOW, confirmed("", &["a"]));
+    step(&mut state, NOW, manifest(12, &[], ""));
+    step(&mut state, NOW, confirmed("", &["a"]));
+    step(&mut state, NOW, manifest(13, &[], "m"));
+    step(&mut state, NOW, confirmed("other", &["a"]));
+    assert_eq!(desired(&state, "a"), TaskStatus::Running);
+    let out = step(&mut state, NOW, confirmed("m", &["a", "unknown"]));
+    assert_eq!((desired(&state, "a"), desired(&state, "b")), (TaskStatus::Stopped, TaskStatus::Running));
+    assert_eq!(out.changed, BTreeSet::from([Key::Task("a".into())]));
+    step(&mut state, NOW, confirmed("m", &["b"]));
+    assert_eq!(desired(&state, "b"), TaskStatus::Running);
+}
+
+#[test]
+fn only_a_higher_number_raises_the_bar_and_is_written() {
+    let mut state = with_tasks(&["a"]);
+    for (seq, bar, is_written) in [(9, 10, false), (10, 10, false), (11, 11, true)] {
+        let changed = step(&mut state, NOW, stop("a", seq)).changed;
+        assert_eq!((state.host.seq, changed.contains(&Key::Host)), (bar, is_written), "{seq}");
+    }
+    step(&mut state, NOW, stop("unknown", 11));
+    let unknown = &state.tasks[&"unknown".into()];
+    assert_eq!((unknown.known, unknown.desired, &unknown.reason), (TaskStatus::Stopped, TaskStatus::Stopped, &None));
+    assert_eq!(unknown.arrival, 2);
+    let refused = PayloadTask::Refused { arn: "refused".into(), reason: "not supported".to_owned() };
+    step(&mut state, NOW, Event::Payload { tasks: vec![refused], seq: 12, ack: None });
+    assert_eq!(state.tasks[&"refused".into()].reason.as_deref(), Some("not supported"));
+}
+
+#[test]
+fn a_task_that_cannot_be_ordered_is_over_and_its_credentials_go_with_it() {
+    let mut state = with_tasks(&[]);
+    let mut cyclic = spec("cyclic", vec![container("a", &[("a", Condition::Start)])]);
+    cyclic.execution_credentials = Some("id".into());
+    step(&mut state, NOW, run(cyclic));
+    let task = &state.tasks[&"cyclic".into()];
+    assert_eq!(task.known, TaskStatus::Stopped);
+    assert_eq!(task.reason.as_deref(), Some("Task dependencies cannot be resolved, taskArn: cyclic"));
+    assert_eq!(task.execution_credentials, Some("id".into()));
+}
+
+#[test]
+fn only_the_incarnation_we_know_can_be_gone() {
+    let gone = |id: &str| {
+        let mut state = with_tasks(&[]);
+        step(&mut state, NOW, Event::Observed(Box::new(seen("holder", "a", "id", RunState::Created))));
+        let (task, container) = ("holder".into(), "a".into());
+        step(&mut state, NOW, Event::Gone { task, container, runtime_id: RuntimeId::from(id) });
+        let container = state.tasks[&"holder".into()].containers[0].clone();
+        (container.observed, container.failure.map(|it| it.name))
+    };
+    assert_eq!(gone("other"), (Some(RunState::Created), None));
+    assert_eq!(gone("id"), (None, Some("ContainerVanishedError".to_owned())));
+}
+
+#[test]
+fn what_a_look_changes() {
+    let look = |state: RunState, change: fn(&mut crate::model::Observation)| {
+        let mut task = task(vec![container("a", &[])]);
+        let mut observation = seen("task", "a", "id", state);
+        change(&mut observation);
+        observe(&mut task, 0, &observation, NOW, 7);
+        task.containers.remove(0)
+    };
+    let created = look(RunState::Created, |_| {});
+    assert_eq!((created.known, created.ran, created.touched), (ContainerStatus::Created, false, 7));
+    let running = look(RunState::Running, |_| {});
+    assert_eq!((running.known, running.ran, running.running_since), (ContainerStatus::Running, true, Some(NOW)));
+    let ended = look(RunState::Exited, |it| it.exit_code = Some(3));
+    assert_eq!((ended.known, ended.ran, ended.exit_code), (ContainerStatus::Stopped, true, Some(3)));
+    let refused = look(RunState::Exited, |it| {
+        (it.started_at, it.exit_code) = (None, None);
+        it.error = Some(Failure::permanent("DockerStateError", "no such program"));
+    });
+    assert_eq!((refused.known, refused.ran, refused.exit_code), (ContainerStatus::Stopped, false, None));
+    assert_eq!(refused.failure.unwrap().to_string(), "DockerStateError: no such program");
+}
+
+#[test]
+fn news_of_another_incarnation_or_from_before_the_removal_is_old() {
+    let mut task = task(vec![container("a", &[])]);
+    observe(&mut task, 0, &seen("task", "a", "one", RunState::Running), NOW, 1);
+    observe(&mut task, 0, &seen("task", "a", "two", RunState::Exited), NOW, 2);
+    assert_eq!((task.containers[0].observed, task.containers[0].touched), (Some(RunState::Running), 1));
+    (task.containers[0].observed, task.containers[0].removed) = (None, true);
+    observe(&mut task, 0, &seen("task", "a", "one", RunState::Exited), NOW, 3);
+    assert_eq!((task.containers[0].observed, task.containers[0].removed), (None, true));
+    observe(&mut task, 0, &seen("task", "a", "two", RunState::Created), NOW, 4);
+    let container = &task.containers[0];
+    assert_eq!((container.observed, container.removed), (Some(RunState::Created), false), "a create that came late");
+}
+
+#[test]
+fn a_refused_start_is_looked_after_and_a_refused_create_is_told_with_the_reason_why_the_image_is_missing() {
+    use crate::engine::state::OperationKind::{Create, Start};
+    use crate::model::FailureKind;
+    let refused = |kind, failure: Failure| {
+        let mut task = task(vec![container("a", &[])]);
+        task.containers[0].pull_failure = Some(Failure::permanent("CannotPullContainerError", "no route"));
+        super::engine_completed(&mut task, 0, kind, Outcome::Failed(failure), NOW, 1);
+        let container = task.containers.remove(0);
+        (container.failure.map(|it| it.name), container.unsettled)
+    };
+    let failure = |kind| Failure { name: "Refused".to_owned(), message: String::new(), kind };
+    let name = |name: &str| Some(name.to_owned());
+    assert_eq!(refused(Start, failure(FailureKind::Permanent)), (name("Refused"), true));
+    assert_eq!(refused(Create, failure(FailureKind::Permanent)), (name("Refused"), false));
+    assert_eq!(refused(Create, failure(FailureKind::ImageMissing)), (name("CannotPullContainerError"), false));
+    assert_eq!(refused(Create, failure(FailureKind::Retryable)), (None, true));
+}
+
+#[test]
+fn a_look_does_not_end_a_row_of_failures_but_success_does() {
+    use crate::engine::state::OperationKind::{Inspect, Start};
+    let mut task = task(vec![container("a", &[])]);
+    let timeout = Failure::permanent("DockerTimeoutError", "no answer");
+    super::engine_completed(&mut task, 0, Start, Outcome::Unknown(timeout), NOW, 1);
+    let there = |state| Outcome::Done(Output::Seen(Some(Box::new(seen("task", "a", "id", state)))));
+    super::engine_completed(&mut task, 0, Inspect, there(RunState::Created), NOW, 2);
+    assert_eq!((task.containers[0].retry.attempts, task.containers[0].doubts), (1, 1));
+    super::engine_completed(&mut task, 0, Start, there(RunState::Running), NOW, 3);
+    assert_eq!(task.containers[0].retry, super::Retry::default());
+}
+
+#[test]
+fn the_time_of_a_pull_is_noted_and_that_of_a_digest_is_not() {
+    let mut state = state(Policy::default());
+    let inventory = *state.ops.keys().next().unwrap();
+    step(&mut state, NOW, done(inventory, Output::Inventory(Vec::new())));
+    let mut spec = spec("task", vec![container("a", &[])]);
+    spec.containers[0].image = "image".to_owned();
+    let effects = step(&mut state, NOW, run(spec)).effects;
+    let [Effect::ResolveDigest { op, .. }] = effects[..] else { panic!("{effects:?}") };
+    let effects = step(&mut state, Timestamp(NOW.0 + 1), done(op, Output::Digest(Some("sha256:1".to_owned())))).effects;
+    let Some(Effect::Pull { op, image }) = effects.first() else { panic!("{effects:?}") };
+    assert_eq!((image.digest.as_deref(), state.tasks[&"task".into()].pull_stopped_at), (Some("sha256:1"), None));
+    step(&mut state, Timestamp(NOW.0 + 2), done(*op, Output::Pulled));
+    let task = &state.tasks[&"task".into()];
+    assert_eq!((task.pull_started_at, task.pull_stopped_at), (Some(Timestamp(NOW.0 + 1)), Some(Timestamp(NOW.0 + 2))));
+}
+
+#[test]
+fn a_container_in_doubt_is_not_looked_at_while_a_listing_is_under_way() {
+    let mut state = state(Policy::default());
+    let listing = *state.ops.keys().next().unwrap();
+    let mut task = task(vec![container("a", &[])]);
+    (task.admitted, task.wake) = (true, Some(NOW));
+    (task.containers[0].unsettled, task.containers[0].touched) = (true, 100);
+    state.tasks.insert(task.spec.arn.clone(), task);
+    assert_eq!(step(&mut state, NOW, Event::Tick).effects, []);
+    let effects = step(&mut state, NOW, done(listing, Output::Inventory(Vec::new()))).effects;
+    assert!(matches!(effects[..], [Effect::Inspect { .. }]), "it did not speak for this one: {effects:?}");
+}
+
+#[test]
+fn a_container_goes_by_its_id_as_long_as_it_is_seen() {
+    let mut task = task(vec![container("a", &[])]);
+    let name = task.spec.runtime_name(&"a".into());
+    let target = |task: &super::TaskState| crate::engine::container::target(task, 0);
+    assert_eq!(target(&task), name);
+    observe(&mut task, 0, &seen("task", "a", "id", RunState::Created), NOW, 1);
+    assert_eq!(target(&task), "id");
+    super::vanished(&mut task, 0, NOW, 2);
+    assert_eq!(target(&task), name, "a create that came late has the name");
+}

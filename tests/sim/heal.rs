@@ -1,0 +1,82 @@
+//! The trouble ends: what is under way arrives, and containers do what others wait for.
+
+use crate::control::EcsTask;
+use crate::schedule::{Delivery, How};
+use crate::world::World;
+use ecs_agent::engine::Event;
+use ecs_agent::model::task::Condition;
+use ecs_agent::model::{Health, RunState, TaskStatus};
+
+impl World {
+    /// No more trouble: what is under way arrives, what is held back is committed.
+    pub(crate) fn heal(&mut self) {
+        self.note(|_| "HEALED".to_owned());
+        self.ecs.acks_to_lose = 0;
+        self.reminded = false;
+        (self.hold, self.crash_at, self.jam, self.down) = (0, None, 0, 0);
+        self.feed(Event::Tick);
+    }
+
+    /// Everything that can go on without time passing does; false when nothing could.
+    pub(crate) fn drain_one(&mut self) -> bool {
+        if !self.pending.is_empty() {
+            self.go_on(0, How::Works);
+        } else if !self.docker.events.is_empty() {
+            self.fact(0, Delivery::Once);
+        } else if !self.late.is_empty() {
+            self.land(0);
+        // Until lost tasks are known again, what ECS says is kept for later and not answered.
+        } else if !self.ecs.messages.is_empty() && !self.state.host.lost {
+            self.deliver(self.ecs.arriving(&self.ecs.messages, 0));
+        } else {
+            return self.live() || self.remind();
+        }
+        true
+    }
+
+    /// What ECS wants stopped and never said so, its next manifest tells. Once: the agent has to ask and to obey.
+    fn remind(&mut self) -> bool {
+        let is_unsaid = |task: &EcsTask| task.wants_stop && task.heard.status != TaskStatus::Stopped;
+        if self.reminded || !self.ecs.tasks.values().any(is_unsaid) {
+            return false;
+        }
+        self.reminded = true;
+        let manifest = self.ecs.manifest();
+        self.feed(manifest);
+        if let Some(confirmation) = self.ecs.confirmations.last().cloned() {
+            self.feed(confirmation);
+        }
+        true
+    }
+
+    /// Containers do what others wait for: they get healthy, or they end.
+    pub(crate) fn live(&mut self) -> bool {
+        for at in 0..self.docker.containers.len() {
+            let container = &self.docker.containers[at];
+            if container.foreign || container.state != RunState::Running {
+                continue;
+            }
+            let Some(task) = self.state.tasks.get(&container.task) else { continue };
+            let is_waited_for = task.spec.containers.iter().flat_map(|it| &it.depends_on).any(|it| {
+                it.container == container.container && matches!(it.condition, Condition::Complete | Condition::Success)
+            });
+            if is_waited_for {
+                self.docker.exit(at, 0);
+                return true;
+            }
+            if container.health_check && container.health != Health::Healthy {
+                self.docker.health(at, true);
+                return true;
+            }
+        }
+        let missing = self.ecs.tasks.iter().position(|(arn, task)| {
+            self.state.tasks.contains_key(arn) // it takes none for a task it does not know
+                && task.heard.status != TaskStatus::Stopped
+                && task.credentials.as_ref().is_some_and(|id| !self.credentials.contains(id))
+        });
+        if let Some(at) = missing {
+            self.send_credentials(at, false);
+        }
+        missing.is_some()
+    }
+}

@@ -1,0 +1,50 @@
+//! Effort: the agent neither spins nor sleeps too long.
+//!
+//! Invariant: nothing here depends on what is asked for being right; `effects` judges that.
+
+use crate::world::World;
+use ecs_agent::engine::state::Owner;
+use ecs_agent::engine::{self, Effect};
+use ecs_agent::model::Span;
+use std::mem::discriminant;
+
+/// Asking for the same sooner than this needs news.
+const PAUSE: Span = Span::secs(1);
+/// Longest delay between two tries, jitter included.
+const LONGEST_DELAY: Span = Span::millis(72_000);
+/// Longest `startTimeout` the model ECS asks for, and the moment after it.
+const LONGEST_START: Span = Span::millis(60_001);
+
+/// No busy loop: the same thing is not asked for twice at one moment while nothing new is heard of.
+pub(super) fn again(world: &mut World, owner: &Owner, effect: &Effect) {
+    // Reports have a law of their own: none says what another has said.
+    if matches!(owner, Owner::Report(_)) || world.burst {
+        return;
+    }
+    let kind = discriminant(effect);
+    let (now, news) = (world.now, world.news);
+    let last = world.asked.iter_mut().find(|it| it.0 == *owner);
+    let Some(last) = last else { return world.asked.push((owner.clone(), kind, now, news)) };
+    let is_idle = last.1 == kind && last.3 == news && now < last.2 + PAUSE;
+    (last.1, last.2, last.3) = (kind, now, news);
+    if is_idle {
+        world.breaks("nothing is asked for again at once without news", || format!("{effect:?}"));
+    }
+}
+
+/// Whatever the clock does, nobody sleeps longer than the longest wait there is.
+pub(super) fn no_wait_is_too_long(world: &mut World) {
+    let policy = &world.state.policy;
+    let kept = policy.cleanup_wait.0 + policy.cleanup_jitter.0;
+    let longest = Span::millis(kept.max(LONGEST_DELAY.0).max(LONGEST_START.0));
+    let until = world.now + longest;
+    let late = world.state.tasks.values().find(|task| task.wake.is_some_and(|wake| wake > until));
+    if let Some(what) = late.map(|task| format!("{} sleeps until {:?}", task.spec.arn, task.wake)) {
+        world.breaks("no wait is longer than the longest wait", || what);
+    }
+    let most = world.now + Span::millis(longest.0.max(world.state.policy.inventory_every.0));
+    let next = engine::next_deadline(&world.state);
+    if next.is_some_and(|at| at > most) {
+        world.breaks("no wait is longer than the longest wait", || format!("{next:?}"));
+    }
+}

@@ -1,0 +1,106 @@
+//! The agent is killed and comes back with what is on disk.
+//!
+//! Meanwhile the clock may have been set back, and the host may have become smaller.
+
+use crate::laws;
+use crate::schedule::Rng;
+use crate::world::{Disk, Turn, World};
+use ecs_agent::engine::state::HostState;
+use ecs_agent::engine::{self, Event, PullBehavior, TaskState};
+use ecs_agent::model::{Span, TaskStatus};
+
+impl World {
+    pub(crate) fn crash(&mut self, bits: u64) {
+        self.note(|_| "KILLED".to_owned());
+        let mut rng = Rng(bits);
+        for pending in std::mem::take(&mut self.pending) {
+            if pending.answer.is_some() {
+                continue;
+            }
+            match rng.below(3) {
+                0 => {}
+                1 => {
+                    self.perform(&pending.effect);
+                }
+                _ => self.later(pending.effect),
+            }
+        }
+        self.docker.events.clear();
+        self.credentials.clear();
+        self.turn = Turn::default();
+        (self.hold, self.crash_at, self.jam) = (0, None, 0);
+        self.failed.clear();
+        self.unanswered.clear();
+        self.asked.clear();
+        laws::before_restart(self);
+        if rng.percent(10) {
+            self.now = self.now - Span::millis(rng.below(100_000_000));
+        }
+        self.reconfigure(&mut rng);
+        let policy = self.state.policy.clone();
+        // Exactly what the store does: text out, text in.
+        let host = reread(&self.disk.host);
+        let tasks: Vec<TaskState> = self.disk.tasks.values().map(reread).collect();
+        self.state = engine::recover(policy, host, tasks);
+        if rng.percent(70) {
+            self.feed(Event::Tick);
+        }
+    }
+
+    /// The agent is killed, and starts with an empty disk. What was in flight is done or not; nothing of it is done later.
+    pub(crate) fn lose_state(&mut self, bits: u64) {
+        self.note(|_| "STATE LOST".to_owned());
+        let mut rng = Rng(bits);
+        for pending in std::mem::take(&mut self.pending) {
+            if pending.answer.is_none() && rng.percent(50) {
+                self.perform(&pending.effect);
+            }
+        }
+        self.late.clear();
+        self.disk = Disk { host: HostState { lost: true, ..HostState::default() }, ..Disk::default() };
+        self.ecs.state_lost();
+        self.crash(bits);
+    }
+
+    /// The operator, or another kind of host.
+    fn reconfigure(&mut self, rng: &mut Rng) {
+        if rng.percent(5) {
+            let behaviours =
+                [PullBehavior::Default, PullBehavior::Always, PullBehavior::Once, PullBehavior::PreferCached];
+            self.state.policy.pull = behaviours[rng.below(4) as usize];
+        }
+        if rng.percent(15) {
+            let capacity = &mut self.state.policy.capacity;
+            (capacity.cpu, capacity.memory) = [(1024, 700), (512, 700), (1024, 300), (128, 100)][rng.below(4) as usize];
+            let holds = |task: &&TaskState| task.admitted && task.known != TaskStatus::Stopped;
+            self.inherited = self.disk.tasks.values().filter(holds).map(|task| task.spec.arn.clone()).collect();
+        }
+    }
+}
+
+/// What is left of a task when it was stored: without everything that is skipped.
+pub(crate) fn stored(task: &TaskState) -> TaskState {
+    let mut task = task.clone();
+    task.report = None;
+    task.report_retry = Default::default();
+    task.drain_at = None;
+    task.removing = false;
+    task.wake = None;
+    task.inherited = false;
+    task.retired_credentials.clear();
+    for container in &mut task.containers {
+        container.operation = None;
+        container.unsettled = false;
+        container.retry = Default::default();
+        container.doubt = None;
+        container.doubts = 0;
+        container.touched = 0;
+    }
+    task
+}
+
+/// Through JSON and back.
+pub(crate) fn reread<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
+    let text = serde_json::to_string(value).expect("the state can be written");
+    serde_json::from_str(&text).expect("the state can be read")
+}

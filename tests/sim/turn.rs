@@ -1,0 +1,136 @@
+//! One turn of the agent, in the order of the production loop: step, commit, act.
+//!
+//! Invariant: an effect is handed out only after what the step changed is on disk.
+
+use crate::laws;
+use crate::life::stored;
+use crate::schedule::Point;
+use crate::world::{Pending, Turn, World};
+use ecs_agent::engine::{self, Effect, Event, Key};
+
+impl World {
+    pub(crate) fn feed(&mut self, event: Event) {
+        if self.broken.is_some() {
+            return;
+        }
+        self.note(|_| format!("<- {event:?}"));
+        if let Event::Payload { tasks, .. } = &event {
+            let stops = tasks.iter().filter_map(|task| match task {
+                engine::PayloadTask::Stop(arn) => Some(arn.clone()),
+                engine::PayloadTask::Run(_) | engine::PayloadTask::Refused { .. } => None,
+            });
+            self.turn.stops.extend(stops);
+        }
+        self.news += u64::from(!matches!(event, Event::Completed { .. } | Event::Tick));
+        let before = laws::Before::of(&self.state);
+        let step = engine::step(&mut self.state, self.now, event);
+        self.steps += 1;
+        laws::after_step(self, &before);
+        self.turn.steps += 1;
+        self.turn.effects.extend(step.effects);
+        self.turn.changed.extend(step.changed);
+        if self.hold > 0 {
+            self.hold -= 1;
+            return;
+        }
+        self.end_turn();
+    }
+
+    pub(crate) fn end_turn(&mut self) {
+        self.hold = 0;
+        let turn = std::mem::take(&mut self.turn);
+        let crash = self.crash_at.take();
+        if let Some((Point::BeforeCommit, bits)) = crash {
+            return self.crash(bits);
+        }
+        self.commit(&turn);
+        if let Some((Point::AfterCommit, bits)) = crash {
+            return self.crash(bits);
+        }
+        self.burst = turn.steps > 1;
+        let most = match crash {
+            Some((Point::AmongEffects(most), _)) => most,
+            Some((Point::BeforeCommit | Point::AfterCommit, _)) | None => usize::MAX,
+        };
+        for effect in turn.effects.into_iter().take(most) {
+            self.act(effect);
+        }
+        for arn in &turn.stops {
+            if let Some(task) = self.ecs.tasks.get_mut(arn) {
+                task.stop_arrived = true;
+            }
+        }
+        if let Some((_, bits)) = crash {
+            self.crash(bits);
+        }
+    }
+
+    pub(crate) fn commit(&mut self, turn: &Turn) {
+        for change in &turn.heard {
+            if let Some(task) = self.ecs.tasks.get_mut(&change.task) {
+                task.told.add(change);
+            }
+        }
+        for key in &turn.changed {
+            match key {
+                Key::Host => self.disk.host = self.state.host.clone(),
+                Key::Task(arn) => match self.state.tasks.get(arn) {
+                    Some(task) => {
+                        let old = self.disk.tasks.insert(arn.clone(), stored(task));
+                        // Forgotten, and asked for again: its story starts anew.
+                        if old.is_none_or(|old| old.arrival != task.arrival)
+                            && let Some(known) = self.ecs.tasks.get_mut(arn)
+                        {
+                            known.told = Default::default();
+                        }
+                    }
+                    None => {
+                        self.disk.tasks.remove(arn);
+                    }
+                },
+            }
+        }
+        laws::after_commit(self);
+    }
+
+    pub(crate) fn act(&mut self, effect: Effect) {
+        self.note(|_| format!("-> {effect:?}"));
+        laws::before_effect(self, &effect);
+        match effect {
+            Effect::ResolveDigest { op, .. }
+            | Effect::Pull { op, .. }
+            | Effect::Create { op, .. }
+            | Effect::Start { op, .. }
+            | Effect::Stop { op, .. }
+            | Effect::Inspect { op, .. }
+            | Effect::Remove { op, .. }
+            | Effect::Inventory { op }
+            | Effect::Report { op, .. } => {
+                let owner = self.state.ops.get(&op).cloned();
+                self.pending.push(Pending { op, effect, owner, answer: None, cancelled: false });
+            }
+            Effect::Cancel { op } => {
+                for pending in self.pending.iter_mut().filter(|pending| pending.op == op) {
+                    pending.cancelled = true;
+                }
+            }
+            Effect::Ack(ack) => {
+                if self.ecs.acks_to_lose > 0 {
+                    self.ecs.acks_to_lose -= 1;
+                } else {
+                    self.ecs.acknowledged.insert(ack.message_id.clone());
+                    self.ecs.messages.retain(|message| message.ack.message_id != ack.message_id);
+                }
+            }
+            // Told or not: ECS renews credentials when it is time.
+            Effect::AckCredentials(_) => {}
+            Effect::AskToStop { message_id, tasks, .. } => self.ecs.asked_to_stop(&message_id, &tasks),
+            Effect::ForgetCredentials { id } => {
+                // Within one burst they may have come again.
+                if !self.state.credentials.contains(&id) {
+                    self.credentials.remove(&id);
+                }
+            }
+        }
+    }
+}
