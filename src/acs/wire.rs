@@ -50,6 +50,7 @@ const TEXTS: [&str; 8] = [
 const NAMES: &[&str] = &[
     "accessKeyId",
     "arn",
+    "asmAuthData",
     "associations",
     "attachment",
     "attachmentArn",
@@ -69,6 +70,7 @@ const NAMES: &[&str] = &[
     "cpu",
     "credentialSpecs",
     "credentialsId",
+    "credentialsParameter",
     "dependsOn",
     "desiredStatus",
     "dockerConfig",

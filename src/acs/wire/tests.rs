@@ -53,6 +53,7 @@ fn every_member_that_is_read_is_known_in_any_case() {
         members::<DockerConfig>(),
         members::<RegistryAuthentication>(),
         members::<EcrAuthData>(),
+        members::<AsmAuthData>(),
         members::<DependsOn>(),
         members::<Volume>(),
         members::<HostVolume>(),
