@@ -330,6 +330,12 @@ pub struct Orphan {
 }
 
 impl State {
+    /// The last moment at which anything changed that is remembered.
+    pub fn latest_moment(&self) -> Option<Timestamp> {
+        let containers = self.tasks.values().flat_map(|task| &task.containers).map(|container| container.changed_at);
+        containers.chain(self.tasks.values().map(|task| task.known_at)).max()
+    }
+
     /// A new operation, and who waits for it.
     pub fn new_op(&mut self, owner: Owner) -> OpId {
         self.last_op += 1;

@@ -25,6 +25,7 @@ use crate::engine::{self, Event};
 use crate::introspection;
 use crate::model::view::View;
 use crate::{acs, aws, docker};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use clock::Clock;
 use core_loop::CoreLoop;
 use executor::{Edges, Executor};
@@ -147,21 +148,10 @@ async fn build(
     let tags = startup::tags(config, &instance, &credentials, service_clock.clone()).await?;
     let identity = startup::register(config, &mut instance, tags, &ecs, &docker, &mut store, loaded.identity).await?;
     let state = engine::recover(startup::policy(config)?, loaded.host, loaded.tasks);
-    let moments = state
-        .tasks
-        .values()
-        .flat_map(|task| task.containers.iter().map(|container| container.changed_at).chain([task.known_at]));
-    let saved = moments.max();
-    let clock = Arc::new(Clock::started(saved.unwrap_or_default(), sd_notify::watchdog_enabled()));
-
+    let clock = Arc::new(Clock::started(state.latest_moment().unwrap_or_default(), sd_notify::watchdog_enabled()));
     let edges = Arc::new(Edges {
         docker,
-        registries: Registries {
-            auth: auth_map(config),
-            ecr: aws::ecr::EcrTokens::new(sdk.clone(), credentials.clone()),
-            secrets: aws::registry_secret::RegistrySecrets::new(sdk),
-            mirrors: docker::Mirrors::new(&config.image_registry_mirrors),
-        },
+        registries: registries(config, sdk, credentials.clone()),
         roles: aws::roles::RoleStore::default(),
         ecs: ecs.clone(),
         report: report::Settings {
@@ -216,6 +206,16 @@ async fn build(
         supervisor.part("spot", Policy::Restart, move || spot.clone().run(stop.clone()));
     }
     Ok(supervisor)
+}
+
+/// Everything that has credentials for registries.
+fn registries(config: &Config, sdk: aws::sdk::Sdk, credentials: SharedCredentialsProvider) -> Registries {
+    Registries {
+        auth: auth_map(config),
+        ecr: aws::ecr::EcrTokens::new(sdk.clone(), credentials),
+        secrets: aws::registry_secret::RegistrySecrets::new(sdk),
+        mirrors: docker::Mirrors::new(&config.image_registry_mirrors),
+    }
 }
 
 /// The operator's registry credentials; what is wrong with them is said once: here, or before by `config` when one half is missing

@@ -153,6 +153,7 @@ impl Ecs {
         for task in self.tasks.values_mut() {
             (task.told, task.stop_arrived, task.lost) = (Told::default(), false, true);
         }
+        self.acknowledged.clear(); // which manifest was the last one is forgotten too
     }
 
     pub(crate) fn stop_all(&mut self) {

@@ -44,9 +44,8 @@ impl World {
             Move::Credentials(pick, renew) => self.send_credentials(pick, renew),
             Move::LoseAcks(count) => self.ecs.acks_to_lose = count,
             Move::Do(pick, how) => {
-                if let Some(at) = pick.checked_rem(self.pending.len()) {
-                    self.go_on(at, how);
-                }
+                let at = pick.checked_rem(self.pending.len());
+                at.into_iter().for_each(|at| self.go_on(at, how));
             }
             Move::Stale(op) => {
                 if !self.state.ops.contains_key(&OpId(op)) {

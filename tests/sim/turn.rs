@@ -23,7 +23,9 @@ impl World {
         }
         self.news += u64::from(!matches!(event, Event::Completed { .. } | Event::Tick));
         let before = laws::Before::of(&self.state);
+        let was_lost = self.state.host.lost;
         let step = engine::step(&mut self.state, self.now, event);
+        self.news += u64::from(was_lost && !self.state.host.lost); // tasks that were lost are known again
         self.steps += 1;
         laws::after_step(self, &before);
         self.turn.steps += 1;
