@@ -177,7 +177,9 @@ fn remove(world: &World, op: &ecs_agent::model::OpId, target: &String) -> Broken
         return is_kept.then(|| ("a stopped task is kept for people to look at", arn.to_string()));
     }
     let container = &world.docker.containers[world.docker.find(target)?];
-    let is_orphan = !container.foreign && !world.state.tasks.contains_key(&container.task);
+    // A task may be known by its name alone: ECS asked for its stop after it was forgotten.
+    let known = world.state.tasks.get(&container.task).filter(|_| !world.burst);
+    let is_orphan = !container.foreign && known.is_none_or(|it| it.index_of(&container.container).is_none());
     (!is_orphan || container.started).then(|| ("only our own orphans are removed", container.name.clone()))
 }
 
