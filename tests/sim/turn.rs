@@ -24,7 +24,8 @@ impl World {
         self.news += u64::from(!matches!(event, Event::Completed { .. } | Event::Tick));
         let before = laws::Before::of(&self.state);
         let was_lost = self.state.host.lost;
-        let step = engine::step(&mut self.state, self.now, event);
+        let step = engine::step(&mut self.state, self.now, event.clone());
+        laws::credentials_are_acknowledged(self, &before, &event, &step);
         self.news += u64::from(was_lost && !self.state.host.lost); // tasks that were lost are known again
         self.steps += 1;
         laws::after_step(self, &before);

@@ -7,7 +7,7 @@ mod effects;
 mod effort;
 mod end;
 
-pub(crate) use effects::before_effect;
+pub(crate) use effects::{before_effect, credentials_are_acknowledged};
 pub(crate) use end::{all_gone, settled};
 
 use crate::life::{reread, stored};
@@ -48,6 +48,10 @@ impl Before {
         };
         let asked = state.inventory.in_flight.map(|(_, step)| step);
         Self { tasks: state.tasks.iter().map(|(arn, task)| (arn.clone(), seen(task))).collect(), asked }
+    }
+
+    fn knows(&self, arn: &TaskArn) -> bool {
+        self.tasks.contains_key(arn)
     }
 }
 
