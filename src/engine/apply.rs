@@ -167,6 +167,10 @@ fn observed(state: &mut State, now: Timestamp, seen: &Observation) -> BTreeSet<T
 
 /// Writes what was seen of a container. Facts win: `observed` may go back, `known` does not.
 pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, now: Timestamp, step: u64) {
+    // Labels can be copied. What was never asked for, as far as is known, is ours if it has the name that only this agent gives.
+    if !task.containers[index].create_asked && seen.runtime_name != task.spec.runtime_name(&seen.container) {
+        return;
+    }
     let container = &mut task.containers[index];
     let is_same = container.runtime_id.as_ref() == Some(&seen.runtime_id);
     if (!is_same && container.observed.is_some()) || (is_same && container.removed) {

@@ -71,7 +71,7 @@ fn require(holds: bool, what: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::sample::{NOW, container, task};
+    use crate::engine::sample::{NOW, container, seen, task};
     use crate::engine::state::{Capacity, Operation, OperationKind, Orphan, Policy, ReportInFlight};
     use crate::model::task::PortMapping;
     use crate::model::{ContainerStatus, OpId, Protocol};
@@ -161,7 +161,8 @@ mod tests {
                     let Some(id) = waits_for else { return };
                     let other = Owner::Inventory;
                     state.inventory.in_flight = (owner == other).then_some((id, 1));
-                    state.orphans.insert("id".to_owned(), Orphan { op: Some(id), ..Orphan::default() });
+                    let orphan = Orphan::of(&seen("forgotten", "a", "id", RunState::Created));
+                    state.orphans.insert("id".to_owned(), Orphan { op: Some(id), ..orphan });
                     let task = state.tasks.get_mut(&arn()).unwrap();
                     if matches!(owner, Owner::Container(..)) {
                         let operation = Operation { id, kind: OperationKind::Stop, since: NOW };

@@ -5,7 +5,7 @@
 
 use super::effect::Effect;
 use super::event::{Outcome, Output};
-use super::state::{ContainerState, Owner, Retry, State, TaskState};
+use super::state::{ContainerState, Orphan, Owner, Retry, State, TaskState};
 use super::{Key, Step, apply, backoff, rebuild};
 use crate::model::task::name_suffix;
 use crate::model::{Observation, RunState, TaskArn, Timestamp};
@@ -21,6 +21,11 @@ pub(super) fn plan(state: &mut State, now: Timestamp, out: &mut Step) {
         state.inventory.wanted = false;
         out.effects.push(Effect::Inventory { op });
     }
+    // ECS may have asked for the task again since; then the container is the task's to take over and to remove.
+    let State { orphans, tasks, .. } = state;
+    let has_a_task =
+        |orphan: &Orphan| tasks.get(&orphan.task).is_some_and(|it| it.index_of(&orphan.container).is_some());
+    orphans.retain(|_, orphan| orphan.op.is_some() || !has_a_task(orphan));
     let waiting = state.orphans.iter().filter(|(_, orphan)| orphan.op.is_none() && orphan.retry.not_before <= now);
     for name in waiting.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
         let op = state.new_op(Owner::Orphan(name.clone()));
@@ -66,7 +71,7 @@ fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp, ou
     let step = state.steps;
     let Some(task) = state.tasks.get_mut(&seen.task) else {
         if is_surely_ours(seen) {
-            state.orphans.entry(seen.runtime_id.0.clone()).or_default();
+            state.orphans.entry(seen.runtime_id.0.clone()).or_insert_with(|| Orphan::of(seen));
         }
         return;
     };
@@ -141,7 +146,7 @@ mod tests {
     use super::*;
     use crate::engine::effect::Effect;
     use crate::engine::sample::{NOW, container, done, run, seen, spec, state, task};
-    use crate::engine::state::{Orphan, Policy, TaskState};
+    use crate::engine::state::{Policy, TaskState};
     use crate::engine::{Event, next_deadline, step};
     use crate::model::{ContainerStatus, Failure, OpId, RuntimeId, Span};
 
@@ -253,7 +258,7 @@ mod tests {
         let mut state = state(Policy::default());
         let op = *state.ops.keys().next().unwrap();
         step(&mut state, NOW, done(op, Output::Inventory(Vec::new())));
-        state.orphans.insert("id".to_owned(), Orphan::default());
+        state.orphans.insert("id".to_owned(), Orphan::of(&seen("forgotten", "a", "id", RunState::Created)));
         let removal = |effects: Vec<Effect>| match effects[..] {
             [Effect::Remove { op, .. }] => Some(op),
             _ => None,
@@ -267,6 +272,25 @@ mod tests {
         let op = removal(step(&mut state, again, Event::Tick).effects).unwrap();
         step(&mut state, again, done(op, Output::Nothing));
         assert_eq!((state.orphans.len(), state.ops.len()), (0, 0));
+    }
+
+    #[test]
+    fn an_orphan_whose_task_is_asked_for_again_is_not_removed() {
+        for (name, is_an_orphan) in [("a", false), ("b", true)] {
+            let (mut state, op) = in_doubt(|_| {});
+            let mut orphan = seen("again", name, "id", RunState::Created);
+            orphan.runtime_name = format!("ecs-family-1-{name}-{}", name_suffix(&orphan.task, &orphan.container));
+            let effects = listed(&mut state, op, vec![orphan]);
+            let Some(Effect::Remove { op, .. }) = effects.iter().find(|it| matches!(it, Effect::Remove { .. })) else {
+                panic!("{effects:?}")
+            };
+            let failed = Outcome::Failed(Failure::retryable("CannotRemoveContainerError", "busy"));
+            step(&mut state, NOW, Event::Completed { op: *op, outcome: failed });
+            step(&mut state, NOW, run(spec("again", vec![container("a", &[])])));
+            let later = step(&mut state, NOW + Span::secs(2), Event::Tick).effects;
+            let is_removed = later.iter().any(|it| matches!(it, Effect::Remove { target, .. } if target == "id"));
+            assert_eq!((is_removed, state.orphans.is_empty()), (is_an_orphan, !is_an_orphan), "{name}");
+        }
     }
 
     #[test]

@@ -228,6 +228,22 @@ mod tests {
     }
 
     #[test]
+    fn a_container_under_another_name_is_left_alone_though_the_rest_of_its_task_is_taken_over() {
+        let spec = two(true);
+        let renamed = Observation { runtime_name: "by-hand".to_owned(), ..found(&spec, "init", RunState::Running) };
+        let (mut state, out) = after(vec![found(&spec, "main", RunState::Running), renamed.clone()]);
+        assert!(!touched(&out), "{out:?}");
+        let payload = Event::Payload { tasks: vec![PayloadTask::Run(Box::new(spec.clone()))], seq: 9, ack: None };
+        for event in [Event::Observed(Box::new(renamed.clone())), payload, Event::Observed(Box::new(renamed))] {
+            let out = step(&mut state, NOW, event.clone());
+            assert!(!touched(&out), "{event:?}: {out:?}");
+        }
+        let task = &state.tasks[&spec.arn];
+        assert_eq!((task.known, task.containers[0].observed), (TaskStatus::Running, None));
+        assert_eq!(check(&state), Ok(()));
+    }
+
+    #[test]
     fn ecs_is_heard_only_when_the_containers_are_known() {
         let spec = two(true);
         let ack = |id: &str| Ack {

@@ -321,12 +321,23 @@ pub struct InventoryState {
 }
 
 /// A container without a task.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Orphan {
+    /// The task it was made for.
+    pub task: TaskArn,
+    /// Its name there.
+    pub container: ContainerName,
     /// Its removal in flight.
     pub op: Option<OpId>,
     /// Failures in a row, and when to try again.
     pub retry: Retry,
+}
+
+impl Orphan {
+    /// As it was found.
+    pub fn of(seen: &Observation) -> Self {
+        Self { task: seen.task.clone(), container: seen.container.clone(), op: None, retry: Retry::default() }
+    }
 }
 
 impl State {

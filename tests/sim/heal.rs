@@ -34,10 +34,11 @@ impl World {
         true
     }
 
-    /// What ECS wants stopped and never said so, its next manifest tells. Once: the agent has to ask and to obey.
+    /// What ECS wants stopped and never said so, its next manifest tells. Once: the agent has to ask and to obey. Not while lost
+    /// tasks are not known again: the list would be taken up before the payloads that bring the tasks it is silent about.
     fn remind(&mut self) -> bool {
         let is_unsaid = |task: &EcsTask| task.wants_stop && task.heard.status != TaskStatus::Stopped;
-        if self.reminded || !self.ecs.tasks.values().any(is_unsaid) {
+        if self.reminded || self.state.host.lost || !self.ecs.tasks.values().any(is_unsaid) {
             return false;
         }
         self.reminded = true;

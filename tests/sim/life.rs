@@ -57,6 +57,8 @@ impl World {
             }
         }
         self.late.clear();
+        // Under another name nothing proves that it is ours: from now on it is somebody else's to end.
+        self.docker.containers.iter_mut().filter(|it| it.renamed).for_each(|it| it.unsolicited = true);
         self.disk = Disk { host: HostState { lost: true, ..HostState::default() }, ..Disk::default() };
         self.ecs.state_lost();
         self.crash(bits);
@@ -74,6 +76,11 @@ impl World {
             (capacity.cpu, capacity.memory) = [(1024, 700), (512, 700), (1024, 300), (128, 100)][rng.below(4) as usize];
             let holds = |task: &&TaskState| task.admitted && task.known != TaskStatus::Stopped;
             self.inherited = self.disk.tasks.values().filter(holds).map(|task| task.spec.arn.clone()).collect();
+            if self.disk.host.lost {
+                // Nobody has stored what they hold; they hold it all the same, and are taken over with it.
+                let ran = self.docker.containers.iter().filter(|it| it.started && !it.foreign);
+                self.inherited.extend(ran.map(|it| it.task.clone()));
+            }
         }
     }
 }

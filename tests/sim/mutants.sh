@@ -1,5 +1,6 @@
 #!/bin/sh
-# Plants each bug of tests/sim/planted/ into a copy of the core and says after how many schedules which law finds it.
+# Plants each bug of tests/sim/planted/ into a copy of the core and says after how many schedules which law finds it, or which
+# unit test of the core if none does.
 #   tests/sim/mutants.sh [name…]        SIM_SEEDS=20000 is the limit for each; exit code 1 if a bug survives
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -11,8 +12,13 @@ survived=0
 for name in $names; do
     patch -s -p1 <"$root/tests/sim/planted/$name.patch"
     if cargo test --quiet every >out 2>&1; then
-        echo "$name | SURVIVED |"
-        survived=1
+        # Too rare a combination for that many schedules: then a unit test of the core has to hold it.
+        if cargo test --quiet engine:: >out 2>&1; then
+            echo "$name | SURVIVED |"
+            survived=1
+        else
+            echo "$name | none | unit test $(sed -n 's/^test \(engine::[^ ]*\) ... FAILED$/\1/p; s/^    \(engine::.*\)/\1/p' out | sort -u | head -1)"
+        fi
     elif grep -q '^law broken: ' out; then
         count=$(sed -n 's/^after \([0-9]*\) schedules:$/\1/p' out | head -1)
         law=$(sed -n 's/^law broken: \([^:]*\).*/\1/p' out | head -1)

@@ -23,9 +23,13 @@ impl World {
         }
         self.news += u64::from(!matches!(event, Event::Completed { .. } | Event::Tick));
         let before = laws::Before::of(&self.state);
-        let was_lost = self.state.host.lost;
-        let step = engine::step(&mut self.state, self.now, event);
-        self.news += u64::from(was_lost && !self.state.host.lost); // tasks that were lost are known again
+        let (was_lost, held) = (self.state.host.lost, self.state.held.len());
+        let step = engine::step(&mut self.state, self.now, event.clone());
+        laws::credentials_are_acknowledged(self, &before, &event, &step);
+        if was_lost && !self.state.host.lost {
+            self.news += 1; // tasks that were lost are known again
+            self.turn.steps += held as u32; // what ECS said meanwhile is taken up at once, like a burst
+        }
         self.steps += 1;
         laws::after_step(self, &before);
         self.turn.steps += 1;

@@ -3,12 +3,12 @@
 //! Invariant: nothing here changes the world. Within a burst the state has gone on since the effect was decided, so laws that
 //! compare with the state ask for `burst` first.
 
-use super::{effort, is_known_stopped};
+use super::{Before, effort, is_known_stopped};
 use crate::control::Told;
 use crate::docker::Container;
 use crate::world::World;
 use ecs_agent::engine::state::{Owner, TaskState};
-use ecs_agent::engine::{self, Effect};
+use ecs_agent::engine::{self, Effect, Event, Step};
 use ecs_agent::model::{Ack, ContainerName, ContainerStatus, RunState, Span, StateChange, TaskArn, TaskStatus};
 
 /// Creates and starts of one container in a row that may get no answer.
@@ -30,11 +30,7 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
         }
         Effect::Report { change, .. } => report(world, change),
         Effect::Ack(ack) => acknowledged(world, ack),
-        Effect::AckCredentials(ack) => {
-            let user = |it: &TaskState| it.execution_credentials.as_ref() == Some(&ack.id);
-            let is_used = world.burst || world.disk.tasks.values().any(user);
-            (!is_used).then(|| ("only credentials that a task goes by are acknowledged", ack.id.to_string()))
-        }
+        Effect::AckCredentials(_) => None, // judged by the step, see `credentials_are_acknowledged`
         Effect::AskToStop { tasks, .. } => {
             let is_odd = |arn: &&TaskArn| world.disk.tasks.get(*arn).is_none_or(|it| it.known == TaskStatus::Stopped);
             let odd = tasks.iter().find(|arn| !world.burst && is_odd(arn));
@@ -52,6 +48,15 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
     };
     if let Some((law, what)) = broken.or_else(|| too_soon(world, effect)) {
         world.breaks(law, || what);
+    }
+}
+
+/// Credentials are acknowledged if their task is known, and only then. The step may have forgotten the task all the same.
+pub(crate) fn credentials_are_acknowledged(world: &mut World, before: &Before, event: &Event, step: &Step) {
+    let Event::CredentialsArrived { task: Some(arn), ack: Some(ack), .. } = event else { return };
+    let is_acknowledged = step.effects.contains(&Effect::AckCredentials(ack.clone()));
+    if is_acknowledged != before.knows(arn) {
+        world.breaks("credentials are acknowledged if their task is known", || arn.to_string());
     }
 }
 
@@ -177,7 +182,9 @@ fn remove(world: &World, op: &ecs_agent::model::OpId, target: &String) -> Broken
         return is_kept.then(|| ("a stopped task is kept for people to look at", arn.to_string()));
     }
     let container = &world.docker.containers[world.docker.find(target)?];
-    let is_orphan = !container.foreign && !world.state.tasks.contains_key(&container.task);
+    // A task may be known by its name alone: ECS asked for its stop after it was forgotten.
+    let known = world.state.tasks.get(&container.task).filter(|_| !world.burst);
+    let is_orphan = !container.foreign && known.is_none_or(|it| it.index_of(&container.container).is_none());
     (!is_orphan || container.started).then(|| ("only our own orphans are removed", container.name.clone()))
 }
 

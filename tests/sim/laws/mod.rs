@@ -7,7 +7,7 @@ mod effects;
 mod effort;
 mod end;
 
-pub(crate) use effects::before_effect;
+pub(crate) use effects::{before_effect, credentials_are_acknowledged};
 pub(crate) use end::{all_gone, settled};
 
 use crate::life::{reread, stored};
@@ -21,6 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug)]
 pub(crate) struct Before {
     tasks: BTreeMap<TaskArn, Seen>,
+    /// The step in which the inventory under way was asked for.
+    asked: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -30,6 +32,8 @@ struct Seen {
     sent: TaskStatus,
     admitted: bool,
     containers: Vec<(ContainerStatus, ContainerStatus)>,
+    /// What the engine last said of each container, whether that is in doubt, and when it was touched last.
+    facts: Vec<(Option<RunState>, bool, u64)>,
 }
 
 impl Before {
@@ -40,8 +44,14 @@ impl Before {
             sent: task.sent,
             admitted: task.admitted,
             containers: task.containers.iter().map(|it| (it.known, it.sent)).collect(),
+            facts: task.containers.iter().map(|it| (it.observed, it.unsettled, it.touched)).collect(),
         };
-        Self { tasks: state.tasks.iter().map(|(arn, task)| (arn.clone(), seen(task))).collect() }
+        let asked = state.inventory.in_flight.map(|(_, step)| step);
+        Self { tasks: state.tasks.iter().map(|(arn, task)| (arn.clone(), seen(task))).collect(), asked }
+    }
+
+    fn knows(&self, arn: &TaskArn) -> bool {
+        self.tasks.contains_key(arn)
     }
 }
 
@@ -50,6 +60,7 @@ pub(crate) fn after_step(world: &mut World, before: &Before) {
         world.breaks("invariant", || what);
     }
     nothing_goes_back(world, before);
+    old_lists_say_nothing(world, before);
     what_stops_does_not_run(world, before);
     first_come_first_served(world, before);
     the_first_is_admitted_when_it_fits(world);
@@ -77,6 +88,26 @@ fn nothing_goes_back(world: &mut World, before: &Before) {
     }
     if let Some(arn) = broken {
         world.breaks("known and sent never go back", || arn.to_string());
+    }
+}
+
+/// A list that was asked for before something happened to a container does not know of it.
+fn old_lists_say_nothing(world: &mut World, before: &Before) {
+    let Some(asked) = before.asked else { return };
+    if world.state.inventory.in_flight.is_some_and(|(_, step)| step == asked) {
+        return; // not answered by this step
+    }
+    let is_changed = |task: &&TaskState| {
+        let Some(old) = before.tasks.get(&task.spec.arn).filter(|old| old.arrival == task.arrival) else {
+            return false;
+        };
+        task.containers.iter().zip(&old.facts).any(|(new, (observed, unsettled, touched))| {
+            *touched > asked && (new.observed != *observed || new.unsettled != *unsettled)
+        })
+    };
+    let broken = world.state.tasks.values().find(is_changed).map(|task| task.spec.arn.to_string());
+    if let Some(arn) = broken {
+        world.breaks("a list does not speak for what was touched since", || arn);
     }
 }
 
