@@ -45,7 +45,8 @@ impl Dockerd {
     async fn run(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
         let mut command = Command::new("dockerd");
-        command.args(["--bridge=none", "--iptables=false", "--ip6tables=false", "-H", &self.endpoint()]);
+        // The first daemon's bridge, which nothing here uses: told of none, a daemon takes that one away from the host.
+        command.args(["--bridge=docker0", "--iptables=false", "--ip6tables=false", "-H", &self.endpoint()]);
         command.args(["--data-root", &self.path("data"), "--exec-root", &self.path("exec"), "-p", &self.path("pid")]);
         command.arg(format!("--live-restore={}", self.live_restore));
         self.process = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
@@ -129,7 +130,7 @@ async fn scene(dockerd: &Dockerd, test: &str) -> Option<(Rig, [(String, String);
 const WHOLE_LIFE: [&str; 3] = ["PENDING", "RUNNING", "STOPPED"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn containers_that_die_with_their_daemon_are_reported_with_their_code() {
+async fn on_the_hosts_network_containers_that_die_with_their_daemon_are_reported_with_their_code() {
     let Some(mut dockerd) = Dockerd::start(false).await else { return };
     let Some((rig, tasks)) = scene(&dockerd, "dockerd killed").await else { return };
     dockerd.kill().await;
@@ -146,7 +147,7 @@ async fn containers_that_die_with_their_daemon_are_reported_with_their_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn containers_that_outlive_their_daemon_stay_what_they_are() {
+async fn on_the_hosts_network_containers_that_outlive_their_daemon_stay_what_they_are() {
     let Some(mut dockerd) = Dockerd::start(true).await else { return };
     let Some((rig, [(ends, ends_id), (stays, stays_id)])) = scene(&dockerd, "live restore").await else { return };
     let pid = dockerd.inspect(&ends_id)["Pid"].to_string();

@@ -62,6 +62,7 @@ async fn without_ecs_tasks_go_on_and_introspection_answers() {
     rig.server.clear_faults();
     rig.task(&arn, TaskStatus::Stopped).await;
     assert_eq!(rig.statuses(&arn), WHOLE_LIFE);
+    rig.registered().await;
     lives(&rig, &image, 3, "afterwards").await;
 }
 

@@ -1,7 +1,7 @@
 //! An agent with everything around it: control plane, registry, cluster label, data directory. All of it goes with the rig.
 
 use super::support::docker::{Cluster, TempDir, available, one_agent};
-use super::support::registry::Registry;
+use super::support::registry::{Registry, container_ports};
 use ecs_agent::local::{Options, Server, Source, Task, TaskStatus};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -71,6 +71,7 @@ impl Rig {
         environment.push(("ECS_DATADIR".into(), directory.path().join("data").to_string_lossy().into_owned()));
         environment.push(("ECS_CONFIG_FILE".into(), Self::empty_config(&directory)));
         environment.push(("ECS_AGENT_CONFIG_FILE_PATH".into(), "/dev/null".into()));
+        environment.extend(container_ports().map(|range| ("ECS_DYNAMIC_HOST_PORT_RANGE".into(), range)));
         environment.extend(plan.environment.iter().map(|(name, value)| ((*name).into(), (*value).into())));
         Some(Self {
             server,

@@ -101,6 +101,13 @@ fn dockers_network() -> Option<String> {
     std::env::var("ECS_TEST_DOCKER_NETWORK").ok().filter(|path| !path.is_empty())
 }
 
+/// A range of ports on Docker's network that most likely nobody else gives to containers, for an agent that cannot see what is taken.
+pub(crate) fn container_ports() -> Option<String> {
+    dockers_network()?;
+    let first = 10_000 + 50 * (uuid::Uuid::new_v4().as_u128() % 200);
+    Some(format!("{first}-{}", first + 49))
+}
+
 /// A command that listens where Docker can reach it on the loopback address.
 fn beside_docker(program: &str) -> Command {
     match dockers_network() {
