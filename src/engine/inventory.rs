@@ -78,8 +78,20 @@ fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp, ou
     let Some(index) = task.index_of(&seen.container) else { return };
     let container = &task.containers[index];
     if container.operation.is_none() && container.touched <= asked {
+        let start_is_lost = container.ran
+            && !container.over()
+            && seen.state == RunState::Created
+            && container.runtime_id.as_ref() == Some(&seen.runtime_id);
+        let ended = start_is_lost.then(|| as_ended(seen, container));
+        let seen = ended.as_ref().unwrap_or(seen);
         write(task, index, out, |task| apply::observe(task, index, seen, now, step));
     }
+}
+
+/// The engine does not write a start to disk before it goes on, we do: after a power cut it may list as never started what ran. This
+/// listing was asked for after we knew that, so it is no old news, and the process is gone. Its exit code nobody knows.
+fn as_ended(seen: &Observation, container: &ContainerState) -> Observation {
+    Observation { state: RunState::Exited, started_at: container.started_at.clone(), ..seen.clone() }
 }
 
 /// Settles a container, and notes its task if that made it other than before, beyond its having been looked at.
@@ -148,7 +160,7 @@ mod tests {
     use crate::engine::sample::{NOW, container, done, run, seen, spec, state, task};
     use crate::engine::state::{Policy, TaskState};
     use crate::engine::{Event, next_deadline, step};
-    use crate::model::{ContainerStatus, Failure, OpId, RuntimeId, Span};
+    use crate::model::{ContainerStatus, Failure, OpId, RuntimeId, Span, TaskStatus};
 
     /// A task whose container was asked for, as it is after a restart or a lost answer; and the listing in flight.
     fn in_doubt(change: fn(&mut TaskState)) -> (State, OpId) {
@@ -192,6 +204,27 @@ mod tests {
         let (mut state, op) = in_doubt(running);
         let effects = listed(&mut state, op, vec![seen("task", "a", "other", RunState::Created)]);
         assert!(matches!(&effects[..], [Effect::Inspect { target, .. }] if target == "id"), "{effects:?}");
+    }
+
+    /// Cutting the power of a host showed it: the task stayed `RUNNING`, and no stop could end it.
+    #[test]
+    fn one_that_ran_and_is_listed_as_never_started_has_ended() {
+        let ran: fn(&mut TaskState) = |it| {
+            (it.known, it.sent) = (TaskStatus::Running, TaskStatus::Running);
+            let container = &mut it.containers[0];
+            (container.known, container.ran) = (ContainerStatus::Running, true);
+            (container.observed, container.runtime_id) = (Some(RunState::Running), Some("id".into()));
+        };
+        let (mut state, op) = in_doubt(ran);
+        listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
+        assert_eq!((first(&state).known, first(&state).exit_code), (ContainerStatus::Stopped, None));
+        assert_eq!(state.tasks[&"task".into()].known, TaskStatus::Stopped);
+
+        // Listed before it was started: old news.
+        let (mut state, op) = in_doubt(ran);
+        state.tasks.get_mut(&"task".into()).unwrap().containers[0].touched = u64::MAX;
+        listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
+        assert_eq!(first(&state).known, ContainerStatus::Running);
     }
 
     #[test]

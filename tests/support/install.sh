@@ -44,7 +44,7 @@ apt_install() {
         as_root apt-get update -q || say "package lists could not be refreshed, trying with the old ones"
         apt_ready=1
     fi
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 install -y -q --no-install-recommends "$@"
 }
 
 # packages WHAT DEBIAN-NAMES AMAZON-NAMES.
