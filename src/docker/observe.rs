@@ -102,11 +102,14 @@ fn from_entry(entry: &Value, id: &str, task: &str, container: &str) -> Option<Ob
         _ => return None,
     };
     let code = status.strip_prefix("Exited (").and_then(|rest| rest.split(')').next()?.parse().ok());
-    let name = entry.pointer("/Names/0").and_then(Value::as_str).unwrap_or_default();
+    // One that others link to is also listed under their names for it (`/other/alias`), in any order.
+    let names = entry.get("Names").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let mut own = names.map(|name| name.trim_start_matches('/')).filter(|name| !name.contains('/'));
+    let name = own.next().unwrap_or_default();
     Some(Observation {
         task: task.into(),
         container: container.into(),
-        runtime_name: name.trim_start_matches('/').to_owned(),
+        runtime_name: name.to_owned(),
         runtime_id: id.into(),
         state: run_state,
         exit_code: code.filter(|_| run_state == RunState::Exited),
@@ -357,7 +360,8 @@ mod tests {
             ("hibernating", "Exited (-1) just now", RunState::Exited, Some(-1), Health::Unknown),
         ];
         for (state, status, run_state, code, health) in table {
-            let entry = json!({"Id": "1", "Names": ["/n"], "State": state, "Status": status, "Labels": labels});
+            let entry =
+                json!({"Id": "1", "Names": ["/other/alias", "/n"], "State": state, "Status": status, "Labels": labels});
             let seen = from_list(&entry, "judge").unwrap().seen.unwrap();
             assert_eq!((seen.state, seen.exit_code, seen.health), (run_state, code, health), "{state}");
             assert_eq!(seen.runtime_name, "n");

@@ -14,7 +14,8 @@ impl World {
             return;
         }
         self.note(|_| format!("<- {event:?}"));
-        if let Event::Payload { tasks, .. } = &event {
+        // While tasks are lost it is put off, and gone if the agent dies before.
+        if let (Event::Payload { tasks, .. }, false) = (&event, self.state.host.lost) {
             let stops = tasks.iter().filter_map(|task| match task {
                 engine::PayloadTask::Stop(arn) => Some(arn.clone()),
                 engine::PayloadTask::Run(_) | engine::PayloadTask::Refused { .. } => None,
