@@ -1,7 +1,7 @@
 //! Calls of AWS services that speak awsJson1.1 and of which one operation is wanted: no SDK crate is needed for that.
 //!
-//! Owns endpoint, signature, attempts, limits and the meaning of an error answer; what is asked belongs to the user of [`Sdk::call`]
-//! (Secrets Manager in [`super::registry_secret`]). The invariant: every attempt is signed anew and ends within [`ATTEMPT`], and no
+//! Owns endpoint, signature, attempts, limits and the meaning of an error answer; what is asked belongs to the user of `Sdk::call`
+//! (Secrets Manager in [`super::registry_secret`]). The invariant: every attempt is signed anew and ends within its limit, and no
 //! error text holds anything of an answer but its code and message.
 
 use super::backoff::{Backoff, Shape};

@@ -1,6 +1,6 @@
 //! The operator's registry credentials: `ECS_ENGINE_AUTH_TYPE` and `ECS_ENGINE_AUTH_DATA` (spec `config.md` §3).
 //!
-//! Owns parsing and the choice for an image: an entry with a password, or a program that knows it ([`super::credential_helper`]). It
+//! Owns parsing and the choice for an image: an entry with a password, or a program that knows it (`credential_helper`). It
 //! does not fetch tokens (ECR is `aws`). Nothing in the document is fatal: what cannot be used is named and skipped. Invariant: problems and `Debug` name registries, never an account name or a password.
 //!
 //! More is accepted than by the reference, since these are the traps people fall into: the `{"auths": …}` wrapper of
