@@ -176,7 +176,7 @@ async fn registries_in_trouble_are_told_of_and_outlived_on_the_hosts_network() {
     let limit = Trouble::Refuse("429 Too Many Requests", "TOOMANYREQUESTS", message.to_owned());
     front.trouble(&["GET ", "/limited/manifests/"], 1, limit);
     front.trouble(&["/cut/blobs/"], 1, Trouble::Cut(400));
-    front.trouble(&["/slow/blobs/"], usize::MAX, Trouble::Slow(8 * 1024, Duration::from_millis(40)));
+    front.trouble(&["/slow/blobs/"], usize::MAX, Trouble::Slow(4 * 1024, Duration::from_millis(40)));
     front.trouble(&["/garbage/manifests/"], usize::MAX, Trouble::Garbage("{\"schemaVersion\":"));
     let ends = [&limited, &cut, &slow, &garbage, &unknown].map(|image| run(&rig, image, "exit 3"));
 

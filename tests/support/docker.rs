@@ -104,6 +104,8 @@ impl Image {
         }
         std::fs::write(tree.path().join("etc/passwd"), "root:x:0:0::/:/bin/sh\n").expect("a user in the image");
         std::fs::write(tree.path().join("www/index.html"), "hello\n").expect("a page in the image");
+        // No two images share a layer: what another test pulls at the same time would else be pulled already.
+        std::fs::write(tree.path().join("etc/mark"), unique("mark")).expect("a mark in the image");
         let mut tar = Command::new("tar")
             .args(["-C", &tree.path().to_string_lossy(), "-c", "."])
             .stdout(Stdio::piped())
