@@ -95,7 +95,7 @@ fn payload(
                 state.host.arrivals += 1;
                 out.changed.insert(Key::Host);
                 let new = new_task(task, state.host.arrivals, now);
-                state.tasks.insert(new.spec.arn.clone(), new);
+                state.tasks.insert(new.spec.arn.clone(), Box::new(new));
             }
         }
     }

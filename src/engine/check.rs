@@ -31,6 +31,7 @@ pub fn check(state: &State) -> Result<(), String> {
 
 fn check_task(state: &State, task: &TaskState) -> Result<(), String> {
     require(task.spec.containers.len() == task.containers.len(), "containers differ from their specification")?;
+    require(task.wake.is_none_or(|wake| wake >= state.wakes_from), "wakes before anybody does")?;
     require(task.sent <= task.known, "ECS was told more than is known of the task")?;
     require(
         matches!(task.desired, TaskStatus::Running | TaskStatus::Stopped),
@@ -87,7 +88,7 @@ mod tests {
         (first.observed, first.create_asked, first.ran) = (Some(RunState::Running), true, true);
         first.running_since = Some(NOW);
         let mut state = State { policy: Policy::default(), ..State::default() };
-        state.tasks.insert(task.spec.arn.clone(), task);
+        state.tasks.insert(task.spec.arn.clone(), Box::new(task));
         change(&mut state);
         check(&state)
     }

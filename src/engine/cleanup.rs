@@ -69,8 +69,8 @@ mod tests {
             .iter_mut()
             .for_each(|it| (it.known, it.sent) = (ContainerStatus::Stopped, ContainerStatus::Stopped));
         (task.containers[0].create_asked, task.containers[0].observed) = (true, Some(RunState::Exited));
-        (task.known_at, task.wake) = (NOW, Some(NOW));
-        state.tasks.insert(task.spec.arn.clone(), task);
+        (task.known_at, task.wake, state.wakes_from) = (NOW, Some(NOW), NOW);
+        state.tasks.insert(task.spec.arn.clone(), Box::new(task));
         state
     }
 

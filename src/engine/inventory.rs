@@ -170,7 +170,7 @@ mod tests {
         (task.containers[0].create_asked, task.containers[0].unsettled) = (true, true);
         task.containers[0].known = ContainerStatus::Created;
         change(&mut task);
-        state.tasks.insert(task.spec.arn.clone(), task);
+        state.tasks.insert(task.spec.arn.clone(), Box::new(task));
         (state, op)
     }
 

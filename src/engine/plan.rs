@@ -58,8 +58,13 @@ impl Planning<'_> {
     }
 }
 
-/// Tasks for which a moment has come.
-pub(super) fn due(state: &State, now: Timestamp) -> BTreeSet<TaskArn> {
+/// Tasks for which a moment has come. They are to be planned.
+pub(super) fn due(state: &mut State, now: Timestamp) -> BTreeSet<TaskArn> {
+    if now < state.wakes_from {
+        return BTreeSet::new();
+    }
+    let later = state.tasks.values().filter_map(|task| task.wake).filter(|wake| *wake > now).min();
+    state.wakes_from = later.unwrap_or(Timestamp::END);
     let due = state.tasks.values().filter(|task| task.wake.is_some_and(|wake| wake <= now));
     due.map(|task| task.spec.arn.clone()).collect()
 }
@@ -69,17 +74,19 @@ pub(super) fn plan(state: &mut State, now: Timestamp, mut work: BTreeSet<TaskArn
     while let Some(arn) = work.pop_first() {
         // Taken out of the state for the time being, so that the planner sees the task and the others apart.
         let Some(mut task) = state.tasks.remove(&arn) else { continue };
-        let before = (admission::holds(&task), admission::waits(&task), task.known);
+        let place =
+            |task: &TaskState| (admission::holds(task), admission::waits(task), task.known == TaskStatus::Stopped);
+        let before = place(&task);
         let mut planning = Planning { state: &mut *state, now, out: &mut *out, wake: None };
         plan_task(&mut task, &mut planning);
         let wake = planning.wake;
         // What was seen of its last container may have ended the task already, before it was planned.
-        let has_made_room = before != (admission::holds(&task), admission::waits(&task), task.known)
-            || (before.2 == TaskStatus::Stopped && task.admitted);
+        let has_made_room = before != place(&task) || (before.2 && task.admitted);
         if cleanup::is_over(&task) {
             cleanup::forget(state, &task, out);
         } else {
             task.wake = wake;
+            state.wakes_from = wake.map_or(state.wakes_from, |wake| wake.min(state.wakes_from));
             state.tasks.insert(arn, task);
         }
         if has_made_room {

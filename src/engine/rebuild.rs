@@ -40,7 +40,7 @@ pub(super) fn from_containers(state: &mut State, seen: &[Observation], now: Time
         state.host.arrivals += 1;
         let task = task((**outline).clone(), containers, state.host.arrivals, now, state.steps);
         out.changed.insert(Key::Task(task.spec.arn.clone()));
-        state.tasks.insert(task.spec.arn.clone(), task);
+        state.tasks.insert(task.spec.arn.clone(), Box::new(task));
     }
     // What happened to them since the listing was taken was not listened to.
     state.inventory.wanted |= !found.is_empty();
@@ -304,7 +304,7 @@ mod tests {
         for arn in ["one", "two"] {
             step(&mut old, NOW, crate::engine::sample::run(wanting(arn)));
         }
-        let tasks: Vec<TaskState> = old.tasks.values().cloned().collect();
+        let tasks: Vec<TaskState> = old.tasks.values().map(|task| (**task).clone()).collect();
         let stored: Vec<TaskState> = serde_json::from_str(&serde_json::to_string(&tasks).unwrap()).unwrap();
         let mut state = recover(policy(1024), HostState::default(), stored);
         step(&mut state, NOW, Event::Tick);

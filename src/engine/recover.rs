@@ -16,7 +16,7 @@ pub fn recover(policy: Policy, host: HostState, tasks: impl IntoIterator<Item = 
         task.wake = Some(crate::model::Timestamp::default());
         task.inherited = task.admitted;
         state.host.arrivals = state.host.arrivals.max(task.arrival);
-        state.tasks.insert(task.spec.arn.clone(), task);
+        state.tasks.insert(task.spec.arn.clone(), Box::new(task));
     }
     state.inventory.wanted = true;
     state

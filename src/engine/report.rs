@@ -168,8 +168,8 @@ mod tests {
         let mut state = state(Policy::default());
         let inventory = *state.ops.keys().next().expect("the inventory is in flight");
         step(&mut state, NOW, done(inventory, Output::Inventory(Vec::new())));
-        task.wake = Some(NOW);
-        state.tasks.insert(task.spec.arn.clone(), task);
+        (task.wake, state.wakes_from) = (Some(NOW), NOW);
+        state.tasks.insert(task.spec.arn.clone(), Box::new(task));
         state
     }
 
@@ -215,7 +215,7 @@ mod tests {
         (0..2).for_each(|index| end(task, index, 7));
         task.desired = TaskStatus::Stopped;
         task.containers.iter_mut().for_each(|container| container.operation = None);
-        task.wake = Some(NOW);
+        (task.wake, state.wakes_from) = (Some(NOW), NOW);
         state.ops.clear();
         let (_, change) = reported(&mut state, NOW).unwrap();
         assert_eq!(change.status, TaskStatus::Stopped);

@@ -19,8 +19,10 @@ pub struct State {
     pub policy: Policy,
     /// What is remembered beyond single tasks; on disk.
     pub host: HostState,
-    /// Every task from its payload until its clean-up; on disk, one document each.
-    pub tasks: BTreeMap<TaskArn, TaskState>,
+    /// Every task from its payload until its clean-up; on disk, one document each. Boxed: planning takes a task out and puts it back.
+    pub tasks: BTreeMap<TaskArn, Box<TaskState>>,
+    /// No task wakes before this moment, so that not all of them need to be looked at in every step.
+    pub wakes_from: Timestamp,
     /// The listing of all our containers: is one wanted, in flight, due?
     pub inventory: InventoryState,
     /// Containers with our names and no task, to be removed.

@@ -14,6 +14,9 @@ pub struct Timestamp(pub u64);
 pub struct Span(pub u64);
 
 impl Timestamp {
+    /// Later than every moment.
+    pub const END: Self = Self(u64::MAX);
+
     /// Time since `earlier`; zero when the clock went backwards.
     pub fn since(self, earlier: Self) -> Span {
         Span(self.0.saturating_sub(earlier.0))

@@ -94,7 +94,8 @@ fn state_after(commit: i64) -> State {
     for task in (0..commit).filter(|task| commit - task < 12) {
         let arn = TaskArn(format!("arn:{task}"));
         let reason = "why ".repeat(1 + (task as usize * 37 + commit as usize) % 300);
-        state.tasks.insert(arn.clone(), TaskState::stopped(arn, Some(reason), task as u64, Timestamp(commit as u64)));
+        let stopped = TaskState::stopped(arn.clone(), Some(reason), task as u64, Timestamp(commit as u64));
+        state.tasks.insert(arn, Box::new(stopped));
     }
     state
 }
@@ -126,7 +127,7 @@ fn survives(disk: Vec<u8>, what: &dyn Fn() -> String) -> i64 {
     let loaded = loaded.unwrap_or_else(|trouble| panic!("{}: {trouble:?}", what()));
     assert!(damage.is_empty(), "{}: {damage:?}", what());
     let expected = state_after(loaded.host.seq);
-    assert!(loaded.tasks.iter().eq(expected.tasks.values()), "{}: a mixture of commits", what());
+    assert!(loaded.tasks.iter().eq(expected.tasks.values().map(|task| &**task)), "{}: a mixture of commits", what());
     loaded.host.seq
 }
 

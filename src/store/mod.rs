@@ -235,7 +235,9 @@ impl Store {
 
     fn commit_everything_now(&mut self, state: &State) -> Result<(), StoreError> {
         let identity = self.identity.clone();
-        self.write(|meta, tasks| everything(meta, tasks, identity.as_ref(), &state.host, state.tasks.values()))
+        self.write(|meta, tasks| {
+            everything(meta, tasks, identity.as_ref(), &state.host, state.tasks.values().map(|task| &**task))
+        })
     }
 
     /// Remembers who the agent is.

@@ -19,7 +19,7 @@ fn with_tasks(arns: &[&str]) -> State {
     let mut holder = super::TaskState { admitted: true, ..holder };
     (holder.spec.arn, holder.spec.containers[0].cpu) = ("holder".into(), 10);
     holder.containers[0].retry.not_before = Timestamp(u64::MAX);
-    state.tasks.insert("holder".into(), holder);
+    state.tasks.insert("holder".into(), Box::new(holder));
     for arn in arns {
         let mut spec = spec(arn, vec![container("a", &[])]);
         spec.containers[0].cpu = 1;
@@ -238,9 +238,9 @@ fn a_container_in_doubt_is_not_looked_at_while_a_listing_is_under_way() {
     let mut state = state(Policy::default());
     let listing = *state.ops.keys().next().unwrap();
     let mut task = task(vec![container("a", &[])]);
-    (task.admitted, task.wake) = (true, Some(NOW));
+    (task.admitted, task.wake, state.wakes_from) = (true, Some(NOW), NOW);
     (task.containers[0].unsettled, task.containers[0].touched) = (true, 100);
-    state.tasks.insert(task.spec.arn.clone(), task);
+    state.tasks.insert(task.spec.arn.clone(), Box::new(task));
     assert_eq!(step(&mut state, NOW, Event::Tick).effects, []);
     let effects = step(&mut state, NOW, done(listing, Output::Inventory(Vec::new()))).effects;
     assert!(matches!(effects[..], [Effect::Inspect { .. }]), "it did not speak for this one: {effects:?}");

@@ -48,12 +48,12 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
         return stuck("does not stop");
     }
     if !task.admitted {
-        let holders = |it: &&TaskState| it.admitted && it.known != TaskStatus::Stopped;
+        let holders = |it: &TaskState| it.admitted && it.known != TaskStatus::Stopped;
         let mut holders: BTreeSet<&TaskArn> =
-            world.state.tasks.values().filter(holders).map(|it| &it.spec.arn).collect();
+            world.state.tasks.values().filter(|it| holders(it)).map(|it| &it.spec.arn).collect();
         holders.insert(arn);
         let waits = |it: &TaskState| !it.admitted && it.known != TaskStatus::Stopped && it.arrival < task.arrival;
-        let is_first = !world.state.tasks.values().any(waits);
+        let is_first = !world.state.tasks.values().any(|it| waits(it));
         return if is_first && fits(world, &holders) { stuck("is not admitted although it fits") } else { None };
     }
     let goes = |it: &engine::state::ContainerState| it.over() || it.observed == Some(RunState::Running);

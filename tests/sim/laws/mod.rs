@@ -97,7 +97,7 @@ fn old_lists_say_nothing(world: &mut World, before: &Before) {
     if world.state.inventory.in_flight.is_some_and(|(_, step)| step == asked) {
         return; // not answered by this step
     }
-    let is_changed = |task: &&TaskState| {
+    let is_changed = |task: &TaskState| {
         let Some(old) = before.tasks.get(&task.spec.arn).filter(|old| old.arrival == task.arrival) else {
             return false;
         };
@@ -105,7 +105,7 @@ fn old_lists_say_nothing(world: &mut World, before: &Before) {
             *touched > asked && (new.observed != *observed || new.unsettled != *unsettled)
         })
     };
-    let broken = world.state.tasks.values().find(is_changed).map(|task| task.spec.arn.to_string());
+    let broken = world.state.tasks.values().find(|it| is_changed(it)).map(|task| task.spec.arn.to_string());
     if let Some(arn) = broken {
         world.breaks("a list does not speak for what was touched since", || arn);
     }
@@ -113,12 +113,13 @@ fn old_lists_say_nothing(world: &mut World, before: &Before) {
 
 /// Its share of the host is free from then on.
 fn what_stops_does_not_run(world: &mut World, before: &Before) {
-    let stops = |task: &&TaskState| {
+    let stops = |task: &TaskState| {
         let is_new = before.tasks.get(&task.spec.arn).is_some_and(|old| old.known != TaskStatus::Stopped);
         is_new && task.known == TaskStatus::Stopped
     };
-    let runs = |task: &&TaskState| task.containers.iter().any(|it| it.observed == Some(RunState::Running));
-    let broken = world.state.tasks.values().filter(stops).find(runs).map(|task| task.spec.arn.to_string());
+    let runs = |task: &TaskState| task.containers.iter().any(|it| it.observed == Some(RunState::Running));
+    let broken =
+        world.state.tasks.values().filter(|it| stops(it)).find(|it| runs(it)).map(|task| task.spec.arn.to_string());
     if let Some(arn) = broken {
         world.breaks("a task is not stopped while a container is seen to run", || arn);
     }
@@ -128,13 +129,13 @@ fn first_come_first_served(world: &mut World, before: &Before) {
     let was_admitted = |arn: &TaskArn| before.tasks.get(arn).is_some_and(|old| old.admitted);
     let tasks = &world.state.tasks;
     let overtaken = tasks.values().filter(|task| task.admitted && !was_admitted(&task.spec.arn)).find_map(|new| {
-        let waits = |it: &&TaskState| {
+        let waits = |it: &TaskState| {
             !it.admitted
                 && it.known != TaskStatus::Stopped
                 && it.desired == TaskStatus::Running
                 && it.arrival < new.arrival
         };
-        tasks.values().find(waits).map(|old| format!("{} overtook {}", new.spec.arn, old.spec.arn))
+        tasks.values().find(|it| waits(it)).map(|old| format!("{} overtook {}", new.spec.arn, old.spec.arn))
     });
     if let Some(what) = overtaken {
         world.breaks("first come, first served", || what);
@@ -145,10 +146,11 @@ fn the_first_is_admitted_when_it_fits(world: &mut World) {
     if world.state.host.lost {
         return; // until it is known what holds a share
     }
-    let waits = |it: &&TaskState| !it.admitted && it.known != TaskStatus::Stopped && it.desired == TaskStatus::Running;
-    let Some(first) = world.state.tasks.values().filter(waits).min_by_key(|it| it.arrival) else { return };
-    let holds = |it: &&TaskState| it.admitted && it.known != TaskStatus::Stopped;
-    let mut arns: BTreeSet<&TaskArn> = world.state.tasks.values().filter(holds).map(|it| &it.spec.arn).collect();
+    let waits = |it: &TaskState| !it.admitted && it.known != TaskStatus::Stopped && it.desired == TaskStatus::Running;
+    let Some(first) = world.state.tasks.values().filter(|it| waits(it)).min_by_key(|it| it.arrival) else { return };
+    let holds = |it: &TaskState| it.admitted && it.known != TaskStatus::Stopped;
+    let mut arns: BTreeSet<&TaskArn> =
+        world.state.tasks.values().filter(|it| holds(it)).map(|it| &it.spec.arn).collect();
     arns.insert(&first.spec.arn);
     let broken = fits(world, &arns).then(|| first.spec.arn.to_string());
     if let Some(arn) = broken {
@@ -233,6 +235,7 @@ fn planning_again_is_idle(world: &mut World) {
     for task in world.state.tasks.values_mut() {
         task.wake = Some(Timestamp::default());
     }
+    world.state.wakes_from = Timestamp::default();
     let again = engine::step(&mut world.state, world.now, Event::Tick);
     if again != engine::Step::default() {
         world.breaks("planning again yields nothing", || format!("{again:?}"));
@@ -241,7 +244,7 @@ fn planning_again_is_idle(world: &mut World) {
         world.breaks("planning again yields nothing", || "another time to wake up".to_owned());
     }
     if let Some(mut copy) = copy {
-        copy.steps = world.state.steps;
+        (copy.steps, copy.wakes_from) = (world.state.steps, world.state.wakes_from);
         if copy != world.state {
             world.breaks("planning again yields nothing", || "the state differs".to_owned());
         }
