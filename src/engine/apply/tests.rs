@@ -1,0 +1,220 @@
+//! What facts do to a task: operations, pulls, and what nobody waits for. Messages of ECS are in `messages.rs`.
+
+use crate::engine::sample::{NOW, container, done, only, run, seen, spec, state};
+use crate::engine::state::{Policy, PullBehavior, State};
+use crate::engine::{Effect, Event, Outcome, Output, next_deadline, step};
+use crate::model::task::Condition;
+use crate::model::{ContainerStatus, Failure, FailureKind, OpId, RunState, Span, TaskStatus, Timestamp};
+
+/// A state whose only container waits for the engine to create it.
+fn creating() -> (State, OpId) {
+    let mut state = state(Policy::default());
+    let inventory = *state.ops.keys().next().unwrap();
+    step(&mut state, NOW, done(inventory, Output::Inventory(Vec::new())));
+    let Effect::Pull { op, .. } = only(step(&mut state, NOW, run(spec("task", vec![container("a", &[])])))) else {
+        panic!("a task begins with its image")
+    };
+    let Effect::Create { op, .. } = only(step(&mut state, NOW, done(op, Output::Nothing))) else {
+        panic!("an image is there to create a container from")
+    };
+    (state, op)
+}
+
+fn timed_out(op: OpId) -> Event {
+    let failure = Failure::permanent("DockerTimeoutError", "Could not transition to created; timed out");
+    Event::Completed { op, outcome: Outcome::Unknown(failure) }
+}
+
+/// Time goes on until something is due; the only effect then.
+fn wait(state: &mut State, now: &mut Timestamp) -> Effect {
+    for _ in 0..10 {
+        *now = next_deadline(state).unwrap();
+        let effects = step(state, *now, Event::Tick).effects;
+        match effects.into_iter().next() {
+            None | Some(Effect::Inventory { .. }) => {}
+            Some(effect) => return effect,
+        }
+    }
+    panic!("nothing comes of waiting")
+}
+
+#[test]
+fn a_create_that_never_answers_is_tried_three_times_and_each_time_looked_after() {
+    let (mut state, mut op) = creating();
+    let mut now = NOW;
+    for attempt in 1..=3 {
+        assert!(step(&mut state, now, timed_out(op)).effects.is_empty(), "a timeout is not an answer");
+        let Effect::Inspect { op: look, .. } = wait(&mut state, &mut now) else { panic!("looks first") };
+        let effect = only(step(&mut state, now, done(look, Output::Seen(None))));
+        match effect {
+            Effect::Create { op: again, .. } if attempt < 3 => op = again,
+            Effect::Report { change, .. } if attempt == 3 => {
+                assert_eq!(change.status, TaskStatus::Stopped);
+                assert!(change.containers[0].reason.as_ref().unwrap().starts_with("DockerTimeoutError: "));
+            }
+            other => panic!("attempt {attempt}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_create_that_was_done_after_all_goes_on() {
+    let (mut state, op) = creating();
+    let mut now = NOW;
+    step(&mut state, now, timed_out(op));
+    let Effect::Inspect { op, .. } = wait(&mut state, &mut now) else { panic!("looks first") };
+    let there = Output::Seen(Some(Box::new(seen("task", "a", "id", RunState::Created))));
+    let effect = only(step(&mut state, now, done(op, there)));
+    assert!(matches!(&effect, Effect::Start { target, .. } if target == "id"), "{effect:?}");
+}
+
+#[test]
+fn news_from_before_what_is_known_changes_nothing() {
+    let (mut state, op) = creating();
+    let news = |run_state| Event::Observed(Box::new(seen("task", "a", "id", run_state)));
+    let created = Output::Seen(Some(Box::new(seen("task", "a", "id", RunState::Created))));
+    step(&mut state, NOW, done(op, created));
+    step(&mut state, NOW, news(RunState::Running));
+    step(&mut state, NOW, news(RunState::Created));
+    let container = &state.tasks[&"task".into()].containers[0];
+    assert_eq!((container.known, container.observed), (ContainerStatus::Running, Some(RunState::Running)));
+}
+
+/// A simulated schedule (1 in 70,000) showed it: the container stayed unseen until its task was forgotten.
+#[test]
+fn a_create_that_is_done_after_its_container_was_given_up_is_seen() {
+    let (mut state, op) = creating();
+    let failure = Failure::permanent("CannotCreateContainerError", "no");
+    step(&mut state, NOW, Event::Completed { op, outcome: Outcome::Failed(failure) });
+    let task = state.tasks.get_mut(&"task".into()).unwrap();
+    assert!(task.containers[0].over());
+    super::vanished(task, 0, NOW, 1);
+    step(&mut state, NOW, Event::Observed(Box::new(seen("task", "a", "id", RunState::Created))));
+    assert_eq!(state.tasks[&"task".into()].containers[0].observed, Some(RunState::Created));
+}
+
+#[test]
+fn once_counts_only_what_came_from_the_registry() {
+    let mut state = state(Policy { pull: PullBehavior::Once, ..Policy::default() });
+    let mut pull = |arn: &str| match only(step(&mut state, NOW, run(spec(arn, vec![container("a", &[])])))) {
+        Effect::Pull { op, image } => (op, image.fresh),
+        other => panic!("{other:?}"),
+    };
+    let (first, second) = (pull("first"), pull("second"));
+    assert!(first.1 && second.1, "never pulled on this host");
+    step(&mut state, NOW, done(first.0, Output::Nothing));
+    assert!(state.host.pulled_images.is_empty(), "it was here before: not pulled");
+    step(&mut state, NOW, done(second.0, Output::Pulled));
+    let third = only(step(&mut state, NOW, run(spec("third", vec![container("a", &[])]))));
+    assert!(matches!(third, Effect::Pull { image, .. } if !image.fresh));
+}
+
+/// A task of two containers, the second waiting for the first to end, under this policy; the pulls that begin at once.
+fn ordered(policy: Policy, essential: bool) -> (State, Vec<OpId>) {
+    let mut state = state(policy);
+    let inventory = *state.ops.keys().next().unwrap();
+    step(&mut state, NOW, done(inventory, Output::Inventory(Vec::new())));
+    let mut dependent = container("b", &[("a", Condition::Complete)]);
+    dependent.essential = essential;
+    let effects = step(&mut state, NOW, run(spec("task", vec![container("a", &[]), dependent]))).effects;
+    let pulls = effects.into_iter().map(|effect| match effect {
+        Effect::Pull { op, .. } => op,
+        other => panic!("{other:?}"),
+    });
+    let pulls = pulls.collect();
+    (state, pulls)
+}
+
+fn failed_pull(op: OpId, kind: FailureKind) -> Event {
+    let failure = Failure { kind, ..Failure::permanent("CannotPullContainerError", "no") };
+    Event::Completed { op, outcome: Outcome::Failed(failure) }
+}
+
+#[test]
+fn images_of_containers_that_wait_are_pulled_upfront_only_if_asked_for() {
+    for (pull_upfront, pulls) in [(false, 1), (true, 2)] {
+        let (_, begun) = ordered(Policy { pull_upfront, ..Policy::default() }, true);
+        assert_eq!(begun.len(), pulls);
+    }
+}
+
+#[test]
+fn an_image_that_is_nowhere_ends_the_task_upfront_if_its_container_is_essential() {
+    use FailureKind::{ImageMissing, Retryable};
+    let table = [
+        (PullBehavior::Default, true, ImageMissing, true),
+        (PullBehavior::PreferCached, true, ImageMissing, true),
+        (PullBehavior::Default, false, ImageMissing, false),
+        (PullBehavior::Default, true, Retryable, false),
+        (PullBehavior::Always, false, Retryable, true),
+        (PullBehavior::Once, false, Retryable, true),
+    ];
+    for (pull, essential, kind, stops) in table {
+        let (mut state, pulls) = ordered(Policy { pull, pull_upfront: true, ..Policy::default() }, essential);
+        step(&mut state, NOW, failed_pull(pulls[1], kind));
+        let task = &state.tasks[&"task".into()];
+        assert_eq!(task.desired == TaskStatus::Stopped, stops, "{pull:?} essential={essential} {kind:?}");
+        assert_eq!(task.containers[1].failure.is_some(), stops);
+    }
+}
+
+#[test]
+fn a_container_that_runs_from_a_local_image_has_nothing_to_say_of_the_failed_pull() {
+    let (mut state, pulls) = ordered(Policy { pull_upfront: true, ..Policy::default() }, true);
+    let Effect::Create { op, .. } = only(step(&mut state, NOW, done(pulls[0], Output::Cached))) else {
+        panic!("the image is there")
+    };
+    assert!(state.host.pulled_images.is_empty(), "it did not come from the registry");
+    let running = Output::Seen(Some(Box::new(seen("task", "a", "id", RunState::Running))));
+    step(&mut state, NOW, done(op, running));
+    let container = &state.tasks[&"task".into()].containers[0];
+    assert_eq!((&container.failure, &container.pull_failure), (&None, &None));
+    assert_eq!(container.known, ContainerStatus::Running);
+}
+
+#[test]
+fn a_reference_by_digest_needs_no_look_up_and_its_digest_is_known() {
+    let mut state = state(Policy::default());
+    let effect = only(step(&mut state, NOW, run(spec("task", vec![container("a", &[])]))));
+    assert!(matches!(&effect, Effect::Pull { image, .. } if image.digest.as_deref() == Some("sha256:1")), "{effect:?}");
+    let task = &state.tasks[&"task".into()];
+    assert_eq!((task.known, task.sent), (TaskStatus::ManifestPulled, TaskStatus::None), "no news for ECS");
+    assert_eq!(task.containers[0].digest.as_deref(), Some("sha256:1"));
+}
+
+#[test]
+fn pull_times_are_those_of_pulls() {
+    let later = NOW + Span::secs(5);
+    let table = [
+        (PullBehavior::PreferCached, Output::Nothing, None),
+        (PullBehavior::PreferCached, Output::Pulled, Some((NOW, later))),
+        (PullBehavior::Default, Output::Pulled, Some((NOW, later))),
+        (PullBehavior::Default, Output::Cached, Some((NOW, later))),
+    ];
+    for (pull, output, wanted) in table {
+        let (mut state, pulls) = ordered(Policy { pull, ..Policy::default() }, true);
+        step(&mut state, later, done(pulls[0], output.clone()));
+        let task = &state.tasks[&"task".into()];
+        assert_eq!(task.pull_started_at.zip(task.pull_stopped_at), wanted, "{pull:?} {output:?}");
+    }
+}
+
+#[test]
+fn what_the_whole_task_needs_and_cannot_have_ends_it_even_if_its_image_is_here() {
+    let mut state = state(Policy::default());
+    let task = spec("task", vec![container("a", &[])]);
+    let Effect::Pull { op, .. } = only(step(&mut state, NOW, run(task))) else { panic!("begins with its image") };
+    let failure = Failure::ends_task("asm fetching\n secret");
+    let effect = only(step(&mut state, NOW, Event::Completed { op, outcome: Outcome::Failed(failure) }));
+    let Effect::Report { change, .. } = effect else { panic!("{effect:?}") };
+    assert_eq!((change.status, change.reason.as_str()), (TaskStatus::Stopped, "Asm fetching secret"));
+    assert_eq!(change.containers[0].reason, None, "it is the task's reason");
+}
+
+#[test]
+fn an_outcome_nobody_waits_for_is_ignored() {
+    let (mut state, op) = creating();
+    let before = state.tasks.clone();
+    assert!(step(&mut state, NOW, done(OpId(op.0 + 100), Output::Nothing)).changed.is_empty());
+    assert_eq!(state.tasks, before);
+}
