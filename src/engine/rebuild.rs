@@ -183,6 +183,21 @@ mod tests {
     }
 
     #[test]
+    fn several_tasks_arrive_one_after_the_other_and_are_listed_once_more_only_if_there_are_any() {
+        let seen: Vec<Observation> = ["one", "two", "three"]
+            .map(|arn| found(&spec(arn, vec![container("a", &[])]), "a", RunState::Running))
+            .into();
+        let (state, out) = after(seen);
+        let mut arrivals: Vec<u64> = state.tasks.values().map(|task| task.arrival).collect();
+        arrivals.sort_unstable();
+        assert_eq!((arrivals, state.host.arrivals), (vec![1, 2, 3], 3));
+        let lists = |out: &Step| out.effects.iter().any(|effect| matches!(effect, Effect::Inventory { .. }));
+        assert!(lists(&out), "what happened to them since was not listened to: {out:?}");
+        let (_, out) = after(Vec::new());
+        assert!(!lists(&out), "{out:?}");
+    }
+
+    #[test]
     fn what_ended_meanwhile_is_told_as_stopped() {
         let spec = two(true);
         let (state, out) = after(vec![found(&spec, "init", RunState::Exited), found(&spec, "main", RunState::Exited)]);
@@ -289,6 +304,23 @@ mod tests {
         let task = &state.tasks[&spec.arn];
         assert_eq!(task.spec, spec, "and the endpoint in the containers' environment stays");
         assert!(!task.reduced && task.known == TaskStatus::Running);
+    }
+
+    #[test]
+    fn a_specification_of_other_containers_or_of_a_task_that_is_whole_changes_nothing() {
+        let spec = two(true);
+        let runs = || vec![found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Running)];
+        let mut other = spec.clone();
+        other.containers.swap(0, 1);
+        let (mut state, _) = after(runs());
+        let task = state.tasks.get_mut(&spec.arn).unwrap();
+        super::complete(task, other.clone());
+        assert_eq!((&task.spec, task.reduced), (&spec.outline(), true));
+        super::complete(task, spec.clone());
+        let mut changed = spec.clone();
+        changed.containers[0].image = "another".to_owned();
+        super::complete(task, changed);
+        assert_eq!((&task.spec, task.reduced), (&spec, false));
     }
 
     #[test]
