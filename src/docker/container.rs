@@ -49,7 +49,7 @@ impl Docker {
             .map_err(|_| Failure::permanent("DockerClientConfigError", "the settings cannot be written as JSON"))?;
         let wanted = &request.spec.engine_settings.api_version;
         if self.spoken.create(wanted).is_none() {
-            let text = format!("(v{wanted}) - docker client factory: client not found for docker version: {wanted}");
+            let text = format!("docker client factory: client not found for docker version: {wanted}");
             return Err(Failure::permanent("CannotGetDockerClientVersionError", text).into());
         }
         let limit = self.settings.create_timeout.into();
@@ -112,9 +112,12 @@ impl Docker {
         }
     }
 
-    /// Removes a stopped container with its anonymous volumes; one that is not there is success.
+    /// Removes a stopped container with its anonymous volumes; one that is not there is success, and so is somebody else's that
+    /// has the name: it stays.
     pub async fn remove(&self, name: &str) -> Result<(), OpError> {
-        match self.changer.delete(&["containers", name], &[("v", "1")], self.settings.limits.remove).await {
+        let Look::Ours(seen) = self.look_at(name).await? else { return Ok(()) };
+        match self.changer.delete(&["containers", &seen.runtime_id.0], &[("v", "1")], self.settings.limits.remove).await
+        {
             Ok(()) => Ok(()),
             Err(error) if error.is_no_container() => Ok(()),
             // Another removal is under way; how it ends is not known yet.

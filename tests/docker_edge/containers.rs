@@ -30,6 +30,20 @@ fn said(error: OpError) -> String {
 }
 
 #[tokio::test]
+async fn somebody_elses_container_under_our_name_is_not_removed() {
+    if !available("somebody_elses_container_under_our_name_is_not_removed") {
+        return;
+    }
+    let (image, cluster) = (image(), Cluster::new());
+    let edge = connect(&cluster.name).await;
+    let name = unique("ecs-test-foreign");
+    let label = format!("com.amazonaws.ecs.cluster={}", cluster.name);
+    docker(&["create", "--name", &name, "--label", &label, &image.reference, "true"]);
+    edge.remove(&name).await.unwrap();
+    assert_eq!(inspect(&name)["Name"], format!("/{name}"), "it has no task");
+}
+
+#[tokio::test]
 async fn a_container_from_create_to_remove() {
     if !available("a_container_from_create_to_remove") {
         return;
