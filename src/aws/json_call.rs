@@ -8,6 +8,7 @@ use super::backoff::{Backoff, Shape};
 use super::sdk::Sdk;
 use super::signature::Signed;
 use super::transport;
+use crate::model::with_causes;
 use aws_credential_types::Credentials;
 use aws_sdk_ecs::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 use reqwest::header::{HeaderMap, HeaderValue};
@@ -159,17 +160,6 @@ async fn send(
     let message = if member("message").is_empty() { member("Message") } else { member("message") };
     let code = if code.is_empty() { "UnknownError" } else { code };
     Err(CallError::Refused { status: status.as_u16(), request_id, code: code.to_owned(), message: message.to_owned() })
-}
-
-/// The chain of causes names hosts and ports, never keys.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 fn printable(text: &str) -> Result<HeaderValue, CallError> {

@@ -67,3 +67,14 @@ impl fmt::Display for Failure {
         if self.name.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.name, self.message) }
     }
 }
+
+/// An error and its causes in one line, for a log: the outermost alone often says no more than "error sending request".
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

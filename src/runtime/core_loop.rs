@@ -100,7 +100,7 @@ impl CoreLoop {
         let mut pauses = Backoff::new(COMMIT_RETRY);
         while let Err(error) = self.commit(&changed) {
             let pause = pauses.pause();
-            let (why, pause_ms) = (super::startup::text(&error), pause.as_millis());
+            let (why, pause_ms) = (crate::model::with_causes(&error), pause.as_millis());
             tracing::error!(
                 why,
                 pause_ms,

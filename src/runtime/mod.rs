@@ -250,7 +250,7 @@ fn supervise(
         let (core, stop) = (core.take(), stop_core.clone());
         async move {
             let core = core.ok_or("it has ended before")?;
-            core.run(stop, watchdog()).await.map_err(|error| startup::text(&error))
+            core.run(stop, watchdog()).await.map_err(|error| crate::model::with_causes(&error))
         }
     });
     let (outbox, stop_acs) = (Arc::new(tokio::sync::Mutex::new(from_core)), stop.clone());
@@ -318,7 +318,7 @@ pub async fn healthcheck(host: &str) -> Result<(), Fatal> {
         Ok(client) => client.head(&url).send().await.map(drop),
         Err(error) => Err(error),
     };
-    answer.map_err(|error| Fatal::restartable(format!("no agent answers: {}", startup::text(&error))))
+    answer.map_err(|error| Fatal::restartable(format!("no agent answers: {}", crate::model::with_causes(&error))))
 }
 
 /// The attributes a registration would send, one a line: name, and value if it has one.

@@ -17,7 +17,7 @@ use crate::docker::{self, Docker};
 use crate::ecs::attributes::{Capabilities, attributes};
 use crate::ecs::register::{self, HostResources, Registration};
 use crate::engine::{Capacity, Policy, PullBehavior};
-use crate::model::{Secret, Span};
+use crate::model::{Secret, Span, with_causes};
 use crate::store::{Identity, Loaded, Store, StoreError};
 use crate::version;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -86,7 +86,7 @@ pub(super) async fn warm_pool(config: &Config, imds: &Imds) -> Result<(), Fatal>
     }
     match lifecycle::in_service(imds).await {
         Ok(()) | Err(WarmPoolError::Imds(ImdsError::Blackholed)) => Ok(()),
-        Err(error) => Err(Fatal::terminal(text(&error))),
+        Err(error) => Err(Fatal::terminal(with_causes(&error))),
     }
 }
 
@@ -113,7 +113,7 @@ pub(super) async fn tags(
                 clock,
             };
             let found = tags::of_instance(&settings, credentials, &instance.id).await;
-            found.map_err(|error| Fatal::restartable(text(&error)))?
+            found.map_err(|error| Fatal::restartable(with_causes(&error)))?
         }
     };
     tags.extend(config.container_instance_tags.clone());
@@ -275,7 +275,7 @@ pub(super) async fn state(config: &Config, instance: &Instance) -> Result<(Store
             current = instance.id,
             "the saved state is of another EC2 instance (an image made from a running one?); it is dropped"
         );
-        store.clear().map_err(|error| Fatal::restartable(text(&error)))?;
+        store.clear().map_err(|error| Fatal::restartable(with_causes(&error)))?;
         return Ok((store, Loaded::default()));
     }
     let wanted = cluster(config);
@@ -297,28 +297,17 @@ async fn open_store(directory: &std::path::Path) -> Result<(Store, Loaded), Fata
         match Store::open(directory) {
             Ok(opened) => return Ok(opened),
             Err(error) if error.is_full() => wait_for_disk(&error, &mut retry).await,
-            Err(error @ StoreError::Newer { .. }) => return Err(Fatal::terminal(text(&error))),
-            Err(error) => return Err(Fatal::restartable(text(&error))),
+            Err(error @ StoreError::Newer { .. }) => return Err(Fatal::terminal(with_causes(&error))),
+            Err(error) => return Err(Fatal::restartable(with_causes(&error))),
         }
     }
 }
 
 async fn wait_for_disk(error: &StoreError, retry: &mut aws_retry::Backoff) {
     let pause = retry.pause();
-    let (why, pause_ms) = (text(error), pause.as_millis());
+    let (why, pause_ms) = (with_causes(error), pause.as_millis());
     tracing::error!(why, pause_ms, "the state cannot be written (ECS_DATADIR); waiting until it can");
     tokio::time::sleep(pause).await;
-}
-
-/// An error with all its causes.
-pub(super) fn text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Registers the instance, or renews its registration, and remembers who it is.
@@ -343,7 +332,7 @@ pub(super) async fn register(
     };
     let registered = register::register(ecs, &registration)
         .await
-        .map_err(|error| Fatal { code: error.exit_code(), message: text(&error) })?;
+        .map_err(|error| Fatal { code: error.exit_code(), message: with_causes(&error) })?;
     let (arn, saved_id) = match saved {
         Some(saved) => (saved.container_instance_arn, saved.ec2_instance_id),
         None => (registered.container_instance, String::new()),
@@ -381,7 +370,7 @@ pub(super) fn capabilities(config: &Config, docker_api_versions: &[String]) -> C
 fn host_resources(config: &Config) -> Result<HostResources, Fatal> {
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32);
     let memory = register::memory_for_tasks(total_memory(), u32::from(config.reserved_memory_mib))
-        .map_err(|error| Fatal { code: error.exit_code(), message: text(&error) })?;
+        .map_err(|error| Fatal { code: error.exit_code(), message: with_causes(&error) })?;
     Ok(HostResources {
         cpus,
         memory_mib: memory,
