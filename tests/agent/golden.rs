@@ -229,13 +229,16 @@ async fn short_lives_are_reported_as_recorded() {
     let early: Allowed =
         ("containers/main/exitCode", Missing, "the reference saw it exit before it reported RUNNING; a matter of time");
     let table: [(&str, &[&[Allowed]]); 4] = [
-        ("exit_code", &[&[arn, EARLY], &[arn, id, started, pulled, early], &[arn, id, started, pulled, stopped]]),
-        ("start_failure", &[&[arn, EARLY], &[arn, id, started, pulled, stopped]]),
-        ("pull_failure", &[&[arn, started, pulled, stopped]]),
-        ("pull_refused", &[&[arn, started, pulled, stopped]]),
+        (
+            "submit_task_stopped_exit_code",
+            &[&[arn, EARLY], &[arn, id, started, pulled, early], &[arn, id, started, pulled, stopped]],
+        ),
+        ("submit_task_stopped_start_failure", &[&[arn, EARLY], &[arn, id, started, pulled, stopped]]),
+        ("submit_task_stopped_pull_failure", &[&[arn, started, pulled, stopped]]),
+        ("submit_task_stopped_pull_refused", &[&[arn, started, pulled, stopped]]),
     ];
     for ((name, allowed), arn) in table.iter().zip(&life.short) {
-        let recorded = golden(&format!("submit_task_stopped_{name}"));
+        let recorded = golden(name);
         let (recorded, ours) = (recorded.as_array().unwrap(), life.reports(arn));
         assert_eq!(recorded.len(), ours.len(), "{name}: {ours:#?}");
         for ((recorded, ours), allowed) in recorded.iter().zip(&ours).zip(*allowed) {
@@ -301,4 +304,100 @@ async fn the_agent_starts_in_the_recorded_order() {
     left_out.push(("tcs_close close", "telemetry is not built"));
     let second = life.records.iter().filter(|record| record.number > life.restart);
     same_order("restart", &recorded_order("restart.order"), &our_order(second), &left_out, &MOVED);
+}
+
+/// What is said for the recorded task, with the status of reports, and the credentials of acknowledgements.
+fn told(kind: &str, name: &str, body: &Value) -> String {
+    let detail = body["status"].as_str().or(body["credentialsId"].as_str()).unwrap_or_default();
+    format!("{kind} {name} {detail}").trim().to_owned()
+}
+
+/// The recorded payload, or the stop, and what followed.
+fn recorded_life(name: &str) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let event = |event: &Value| {
+        let detail = if event["status"].is_string() { event } else { &event["body"] };
+        told(&text(&event["kind"]), &text(&event["op"]), detail)
+    };
+    golden(name).as_array().unwrap().iter().map(event).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_starts_and_stops_in_the_recorded_order() {
+    let Some(life) = life().await else { return };
+    let is_payload = |record: &&Record| record.source == Source::AcsOut && record.name == "PayloadMessage";
+    let sent = life.records.iter().find(is_payload).unwrap();
+    let id = &sent.body["messageId"];
+    let ours: Vec<String> = life
+        .records
+        .iter()
+        .filter_map(|record| match record.source {
+            Source::AcsOut if record.number == sent.number => Some("ctl acs/send".to_owned()),
+            Source::AcsIn if record.body["messageId"] == *id => Some(told("acs_msg", &record.name, &record.body)),
+            Source::Api if record.name == "SubmitTaskStateChange" && life.renamed(&record.body)["task"] == TASK => {
+                Some(told("api", &record.name, &record.body))
+            }
+            _ => None,
+        })
+        .collect();
+    const NOT_SAID_YET: [(&str, &str); 6] = [
+        ("acs_msg IAMRoleCredentialsAckRequest 11111111-2222-3333-4444-555555555555", "task roles are refused"),
+        ("api secretsmanager.GetSecretValue", "secrets are refused in this version"),
+        ("api ssm.GetParameters", "secrets are refused in this version"),
+        ("api s3.HEAD", "environment files are refused in this version"),
+        ("api s3.GET", "environment files are refused in this version"),
+        ("api ecr.GetAuthorizationToken", "the images are in the test's own registry"),
+    ];
+    let (start, stop) = ours.split_at(ours.len() - 1);
+    same_order("start", &recorded_life("task_start.order"), start, &NOT_SAID_YET, &[]);
+    assert_eq!(recorded_life("task_stop.order")[1..], *stop, "one report when all is over");
+}
+
+#[test]
+fn the_version_is_said_as_recorded() {
+    let recorded = golden("flag_version");
+    let ours = std::process::Command::new(env!("CARGO_BIN_EXE_ecs-agent")).arg("-version").output().unwrap();
+    assert_eq!(ours.status.code().map(i64::from), recorded["exit_code"].as_i64());
+    assert_eq!(String::from_utf8_lossy(&ours.stderr), recorded["stderr"].as_str().unwrap());
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let (ours, recorded) = (lines(&String::from_utf8_lossy(&ours.stdout)), lines(recorded["stdout"].as_str().unwrap()));
+    assert_eq!(ours[..2], recorded[..2]);
+    // The commit is this program's, which was not built from changed files; its own version stands below.
+    assert!(ours[2].starts_with("\tCommit: ") && ours[3] == "\tDirty: false" && recorded[3] == "\tDirty: true");
+    assert!(ours.len() == 5 && ours[4].starts_with("\tProgram: ecs-agent "), "{ours:?}");
+}
+
+/// Recordings of what this version does not do.
+const WAITING: [(&str, &[&str]); 9] = [
+    ("task protection", &["api_", "task_protection_"]),
+    ("the metadata file", &["container_metadata_"]),
+    ("task roles", &["credentials_"]),
+    ("Docker volumes", &["docker_v"]),
+    ("FireLens", &["firelens_"]),
+    ("environment files and secrets", &["s3_", "ssm_", "submit_task_stopped_sec"]),
+    ("task limits", &["task_c"]),
+    ("telemetry", &["tcs_con", "tcs_publish_i", "tcs_publish_m"]),
+    ("task metadata", &["tmds_"]),
+];
+
+#[test]
+fn every_recording_has_a_test_or_waits_for_its_feature() {
+    let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut sources, mut folders) = (String::new(), vec![top.join("src"), top.join("tests")]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match entry.extension().and_then(|it| it.to_str()) {
+                None if entry.is_dir() => folders.push(entry),
+                Some("rs") => sources.push_str(&std::fs::read_to_string(entry).unwrap()),
+                _ => {}
+            }
+        }
+    }
+    for entry in std::fs::read_dir(top.join("tests/golden")).unwrap() {
+        let file = entry.unwrap().file_name().into_string().unwrap();
+        let Some(name) = file.strip_suffix(".json") else { continue };
+        let is_used = sources.contains(&format!("\"{name}\"")) || sources.contains(&format!("/{file}\""));
+        let waits = WAITING.iter().flat_map(|(_, names)| *names).any(|prefix| name.starts_with(prefix));
+        assert!(is_used != waits, "{file}: used {is_used}, waiting {waits}");
+    }
 }
