@@ -1,21 +1,9 @@
 //! A control plane that is late, repeats itself, loses answers, fails and goes away: each task runs once and is told once.
 
-use super::rig::{FOREVER, Plan, Rig, one_container};
+use super::rig::{FOREVER, Plan, Rig, WHOLE_LIFE, one_container};
 use ecs_agent::local::{Delivery, Fault, Source, State, TaskStatus};
 use serde_json::json;
 use std::time::Duration;
-
-const WHOLE_LIFE: [&str; 3] = ["PENDING", "RUNNING", "STOPPED"];
-
-/// Runs a task that ends with this code, and checks that ECS heard of its life once.
-async fn lives_once(rig: &Rig, image: &str, code: i64, why: &str) {
-    let arn = rig.server.run_task(&one_container(image, &format!("exit {code}"))).unwrap();
-    let task = rig.task(&arn, TaskStatus::Stopped).await;
-    assert_eq!(task.container("main").unwrap().exit_code, Some(code), "{why}");
-    // While PENDING could not be told the task went on; RUNNING then says all that PENDING would have said.
-    let said = rig.statuses(&arn);
-    assert!(said == WHOLE_LIFE || said == WHOLE_LIFE[1..], "{why}: {said:?}");
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payload_that_comes_late_twice_or_out_of_order_is_one_task() {
@@ -90,7 +78,7 @@ async fn reports_reach_ecs_once_and_in_order_whatever_fails() {
         (7, 1, Fault::AccessDenied),
     ] {
         rig.server.fail_next("SubmitTaskStateChange", count, &fault);
-        lives_once(&rig, &image, code, &format!("{fault:?}")).await;
+        rig.lives_once(&image, code, &format!("{fault:?}")).await;
     }
     // ECS heard it, the agent cannot know: it says it again, and nothing later comes before it.
     rig.server.fail_next("SubmitTaskStateChange", 1, &Fault::LoseAnswer);
@@ -172,7 +160,7 @@ async fn nonsense_is_ignored_and_the_connection_kept() {
     rig.server.send_message("PayloadMessage", json!({"messageId": "2", "tasks": 7})).unwrap();
     rig.server.send_message("IAMRoleCredentialsMessage", json!({"messageId": "3"})).unwrap();
     rig.server.send_message("TaskManifestMessage", json!({"messageId": "4", "tasks": "all"})).unwrap();
-    lives_once(&rig, &rig.image(), 4, "after nonsense").await;
+    rig.lives_once(&rig.image(), 4, "after nonsense").await;
     assert_eq!(rig.server.read(closes), 0, "the first connection is still open");
 }
 

@@ -1,7 +1,7 @@
 //! The network under attack: answers that are none, a proxy that refuses, a clock that is wrong. Each failure has its outcome, what is
 //! reported is reported once and in order, and the agent answers its own questions meanwhile.
 
-use super::rig::{FOREVER, Plan, Rig, one_container};
+use super::rig::{FOREVER, Plan, Rig, WHOLE_LIFE, one_container};
 use super::support::docker::{Image, docker};
 use super::support::http_proxy::{HttpProxy, NAME};
 use super::support::wait::until;
@@ -10,18 +10,7 @@ use serde_json::json;
 use std::time::Duration;
 
 const SUBMIT: &str = "SubmitTaskStateChange";
-const WHOLE_LIFE: [&str; 3] = ["PENDING", "RUNNING", "STOPPED"];
 const LOGIN: &str = "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-
-/// Runs a task that ends with this code, through whatever is in the way.
-async fn lives(rig: &Rig, image: &str, code: i64, why: &str) {
-    let arn = rig.server.run_task(&one_container(image, &format!("exit {code}"))).unwrap();
-    let task = rig.task(&arn, TaskStatus::Stopped).await;
-    assert_eq!(task.container("main").unwrap().exit_code, Some(code), "{why}");
-    let said = rig.statuses(&arn);
-    // RUNNING says all that a PENDING which could not be told would have said.
-    assert!(said == WHOLE_LIFE || said == WHOLE_LIFE[1..], "{why}: {said:?}");
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_is_none_loses_no_report() {
@@ -31,7 +20,7 @@ async fn an_answer_that_is_none_loses_no_report() {
     for (code, fault) in (1..).zip(faults) {
         rig.server.fail_next(SUBMIT, 2, &fault);
         let before = rig.server.submissions().len();
-        lives(&rig, &image, code, &format!("{fault:?}")).await;
+        rig.lives_once(&image, code, &format!("{fault:?}")).await;
         assert!(rig.server.submissions().len() >= before + 2, "{fault:?}");
         let shown = rig.introspect("/v1/tasks").await;
         assert_eq!(shown["Tasks"].as_array().unwrap().len(), code as usize, "{fault:?}");
@@ -63,7 +52,7 @@ async fn without_ecs_tasks_go_on_and_introspection_answers() {
     rig.task(&arn, TaskStatus::Stopped).await;
     assert_eq!(rig.statuses(&arn), WHOLE_LIFE);
     rig.registered().await;
-    lives(&rig, &image, 3, "afterwards").await;
+    rig.lives_once(&image, 3, "afterwards").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +73,7 @@ async fn a_clock_that_is_hours_off_is_corrected_by_what_aws_says() {
     rig.server.set_clock_ahead(5 * 3600);
     rig.start_agent();
     rig.registered().await;
-    lives(&rig, &image, 1, "five hours behind").await;
+    rig.lives_once(&image, 1, "five hours behind").await;
     // Both clocks are set right; then AWS is behind, and the connection is made again under that time.
     for (code, ahead) in [(2, 0), (3, -7200)] {
         rig.server.set_clock_ahead(ahead);
@@ -92,7 +81,7 @@ async fn a_clock_that_is_hours_off_is_corrected_by_what_aws_says() {
         let before = rig.server.read(connects);
         rig.server.drop_sockets();
         rig.wait("a new connection", |state| (connects(state) > before).then_some(())).await;
-        lives(&rig, &image, code, &format!("AWS is {ahead} s ahead")).await;
+        rig.lives_once(&image, code, &format!("AWS is {ahead} s ahead")).await;
     }
     assert!(rig.log().contains("signed with the time of AWS"), "{}", rig.log());
 }
@@ -121,7 +110,7 @@ async fn a_proxy_that_refuses_or_is_gone_is_outlived() {
     rig.registered().await;
     // The proxy writes its own name for 127.0.0.1 into what passes.
     let image = rig.image().replace("127.0.0.1", "localhost");
-    lives(&rig, &image, 1, "through the proxy").await;
+    rig.lives_once(&image, 1, "through the proxy").await;
     // Later: what is to be said waits.
     let arn = rig.server.run_task(&one_container(&image, FOREVER)).unwrap();
     let container = rig.task(&arn, TaskStatus::Running).await.container("main").unwrap().runtime_id.clone().unwrap();

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+/// What ECS hears of a task.
+pub(crate) const WHOLE_LIFE: [&str; 3] = ["PENDING", "RUNNING", "STOPPED"];
 /// Long enough for a loaded machine; a wait that succeeds ends at once.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
@@ -171,6 +173,16 @@ impl Rig {
     pub(crate) async fn task(&self, arn: &str, status: TaskStatus) -> Task {
         let what = format!("{arn} to be {status}");
         self.wait(&what, |state| state.task(arn).filter(|task| task.last_status >= status).cloned()).await
+    }
+
+    /// Runs a task that ends with this code, through whatever is in the way, and checks that ECS heard of its life once.
+    pub(crate) async fn lives_once(&self, image: &str, code: i64, why: &str) {
+        let arn = self.server.run_task(&one_container(image, &format!("exit {code}"))).unwrap();
+        let task = self.task(&arn, TaskStatus::Stopped).await;
+        assert_eq!(task.container("main").unwrap().exit_code, Some(code), "{why}");
+        // RUNNING says all that a PENDING which could not be told would have said.
+        let said = self.statuses(&arn);
+        assert!(said == WHOLE_LIFE || said == WHOLE_LIFE[1..], "{why}: {said:?}");
     }
 
     /// A pullable busybox.
