@@ -140,5 +140,10 @@ mod tests {
             change(state.tasks.get_mut(&"task".into()).unwrap());
             assert!(removals(&mut state, late).is_empty(), "{nth}");
         }
+        // Nor while the listing that will speak for it is under way.
+        let mut state = stopped(Span::default());
+        state.inventory.wanted = true;
+        state.tasks.get_mut(&"task".into()).unwrap().containers[0].unsettled = true;
+        assert!(removals(&mut state, late).is_empty());
     }
 }

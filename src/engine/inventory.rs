@@ -214,10 +214,12 @@ mod tests {
             let container = &mut it.containers[0];
             (container.known, container.ran) = (ContainerStatus::Running, true);
             (container.observed, container.runtime_id) = (Some(RunState::Running), Some("id".into()));
+            container.started_at = Some("then".to_owned());
         };
         let (mut state, op) = in_doubt(ran);
         listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
         assert_eq!((first(&state).known, first(&state).exit_code), (ContainerStatus::Stopped, None));
+        assert_eq!(first(&state).started_at.as_deref(), Some("then"), "it was started once");
         assert_eq!(state.tasks[&"task".into()].known, TaskStatus::Stopped);
 
         // Listed before it was started: old news.

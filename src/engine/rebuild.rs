@@ -291,6 +291,16 @@ mod tests {
     }
 
     #[test]
+    fn what_ecs_says_meanwhile_is_kept_within_a_bound() {
+        let (mut state, _) = lost();
+        for _ in 0..=super::MOST_HELD {
+            let stop = PayloadTask::Stop(TaskArn::from("task"));
+            step(&mut state, NOW, Event::Payload { tasks: vec![stop], seq: 4, ack: None });
+        }
+        assert_eq!(state.held.len(), super::MOST_HELD);
+    }
+
+    #[test]
     fn the_payload_once_more_completes_the_specification_and_starts_nothing_twice() {
         let spec = two(true);
         let (mut state, _) =

@@ -2,7 +2,7 @@
 
 use crate::engine::sample::{NOW, container, done, only, run, seen, spec, state};
 use crate::engine::state::{Policy, PullBehavior, State};
-use crate::engine::{Effect, Event, Outcome, Output, next_deadline, step};
+use crate::engine::{Effect, Event, Outcome, Output, PayloadTask, next_deadline, step};
 use crate::model::task::Condition;
 use crate::model::{ContainerStatus, Failure, FailureKind, OpId, RunState, Span, TaskStatus, Timestamp};
 
@@ -66,6 +66,59 @@ fn a_create_that_was_done_after_all_goes_on() {
     let there = Output::Seen(Some(Box::new(seen("task", "a", "id", RunState::Created))));
     let effect = only(step(&mut state, now, done(op, there)));
     assert!(matches!(&effect, Effect::Start { target, .. } if target == "id"), "{effect:?}");
+}
+
+#[test]
+fn an_engine_that_says_done_and_has_not_done_it_is_not_asked_again_at_once() {
+    let (mut state, op) = creating();
+    let there = |run_state| Output::Seen(Some(Box::new(seen("task", "a", "id", run_state))));
+    let Effect::Start { op, .. } = only(step(&mut state, NOW, done(op, there(RunState::Created)))) else {
+        panic!("what is created is started")
+    };
+    assert_eq!(step(&mut state, NOW, done(op, there(RunState::Created))).effects, []);
+    let mut now = NOW;
+    let Effect::Start { op, .. } = wait(&mut state, &mut now) else { panic!("it is started again") };
+    assert!(now > NOW);
+    step(&mut state, now, done(op, there(RunState::Running)));
+    let stop = Event::Payload { tasks: vec![PayloadTask::Stop("task".into())], seq: 2, ack: None };
+    let effects = step(&mut state, now, stop).effects;
+    let Some(op) = effects.iter().find_map(|it| if let Effect::Stop { op, .. } = it { Some(*op) } else { None }) else {
+        panic!("{effects:?}")
+    };
+    let again = step(&mut state, now, done(op, there(RunState::Running))).effects;
+    assert!(!again.iter().any(|it| matches!(it, Effect::Stop { .. })), "{again:?}");
+}
+
+#[test]
+fn a_pull_for_a_task_that_is_to_stop_is_cancelled_and_nobody_waits_for_it() {
+    let mut state = state(Policy::default());
+    let Effect::Pull { op, .. } = only(step(&mut state, NOW, run(spec("task", vec![container("a", &[])])))) else {
+        panic!("a task begins with its image")
+    };
+    let stop = Event::Payload { tasks: vec![PayloadTask::Stop("task".into())], seq: 2, ack: None };
+    let effects = step(&mut state, NOW, stop).effects;
+    let [Effect::Cancel { op: cancelled }, Effect::Report { change, .. }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((*cancelled, change.status), (op, TaskStatus::Stopped));
+    assert!(!state.ops.contains_key(&op));
+}
+
+#[test]
+fn an_image_is_looked_for_after_a_failed_pull_only_if_it_may_serve_and_nothing_else_would_tell() {
+    use PullBehavior::{Always, Default, Once, PreferCached};
+    for (pull, pull_upfront, looks) in [
+        (Default, true, true),
+        (PreferCached, true, true),
+        (Default, false, false),
+        (Always, true, false),
+        (Once, true, false),
+    ] {
+        let mut state = state(Policy { pull, pull_upfront, ..Policy::default() });
+        let effect = only(step(&mut state, NOW, run(spec("task", vec![container("a", &[])]))));
+        assert!(
+            matches!(&effect, Effect::Pull { image, .. } if image.looks_after_failure == looks),
+            "{pull:?} {pull_upfront} {effect:?}"
+        );
+    }
 }
 
 #[test]
