@@ -198,6 +198,20 @@ mod tests {
     }
 
     #[test]
+    fn what_runs_goes_on_even_if_the_host_has_less_to_give_than_it_has() {
+        let mut spec = two(true);
+        spec.containers[1].cpu = 600;
+        let capacity = Capacity { cpu: 500, memory: 9999, ..Capacity::default() };
+        let mut state =
+            recover(Policy { capacity, ..Policy::default() }, HostState { lost: true, ..HostState::default() }, []);
+        let Some(Effect::Inventory { op }) = step(&mut state, NOW, Event::Tick).effects.pop() else { panic!("lists") };
+        let all = ["init", "main"].map(|name| found(&spec, name, RunState::Running)).into();
+        let out = step(&mut state, NOW, done(op, Output::Inventory(all)));
+        assert_eq!(check(&state), Ok(()));
+        assert!(!touched(&out) && state.tasks[&spec.arn].admitted, "{out:?}");
+    }
+
+    #[test]
     fn what_ended_meanwhile_is_told_as_stopped() {
         let spec = two(true);
         let (state, out) = after(vec![found(&spec, "init", RunState::Exited), found(&spec, "main", RunState::Exited)]);
