@@ -503,6 +503,19 @@ mod tests {
     }
 
     #[test]
+    fn the_latest_moment_is_that_of_any_task_or_container() {
+        use crate::engine::sample::{container, task};
+        let mut state = State::default();
+        assert_eq!(state.latest_moment(), None);
+        let mut task = task(vec![container("a", &[])]);
+        (task.known_at, task.containers[0].changed_at) = (Timestamp(5), Timestamp(7));
+        state.tasks.insert("task".into(), Box::new(task));
+        assert_eq!(state.latest_moment(), Some(Timestamp(7)));
+        state.tasks.get_mut(&"task".into()).unwrap().known_at = Timestamp(9);
+        assert_eq!(state.latest_moment(), Some(Timestamp(9)));
+    }
+
+    #[test]
     fn a_look_that_tells_less_does_not_make_us_forget() {
         let mut container = ContainerState::default();
         let mut full = seen("task", "a", "id", RunState::Running);

@@ -4,7 +4,7 @@ use super::state::{ContainerState, Operation, OperationKind, State, TaskState};
 use super::{admission, container, dependency};
 use crate::model::view::{ContainerView, TaskView, View};
 use crate::model::waiting::{Blocker, Waiting};
-use crate::model::{ContainerSpec, ContainerStatus, PortBinding, RunState, Timestamp};
+use crate::model::{ContainerSpec, ContainerStatus, PortBinding, Timestamp};
 
 /// A snapshot for readers.
 pub fn view(state: &State, now: Timestamp) -> View {
@@ -78,8 +78,8 @@ fn blocker(state: &State, task: &TaskState, index: usize, now: Timestamp) -> Opt
         return Some(Blocker::Inventory);
     }
     let containers = if task.wants_stop(index) {
-        if container.over() && container.observed != Some(RunState::Running) {
-            return None;
+        if container.over() {
+            return None; // one that runs again is stopped at once, whoever depends on it
         }
         dependency::holding_open(task, index)
     } else {
@@ -116,7 +116,7 @@ mod tests {
     use super::super::{Outcome, Output, sample, step};
     use super::*;
     use crate::model::task::Condition;
-    use crate::model::{CredentialsId, Failure, TaskSpec};
+    use crate::model::{CredentialsId, Failure, OpId, RunState, TaskSpec, TaskStatus};
 
     fn waits_of(state: &State, task: &str) -> Vec<(Option<String>, Blocker)> {
         let view = view(state, NOW);
@@ -141,6 +141,90 @@ mod tests {
         let unknown = Outcome::Unknown(Failure::permanent("DockerTimeoutError", "no answer"));
         step(&mut state, NOW, super::super::Event::Completed { op, outcome: unknown });
         assert!(matches!(waits_of(&state, "task")[0].1, Blocker::NextTry(at) if at > NOW));
+    }
+
+    /// A running task of one container, changed; what it is said to wait for.
+    fn blocked(change: fn(&mut TaskState)) -> Option<Blocker> {
+        let mut task = sample::task(vec![container("a", &[])]);
+        (task.admitted, task.desired, task.known) = (true, TaskStatus::Stopped, TaskStatus::Running);
+        let it = &mut task.containers[0];
+        (it.known, it.observed, it.ran) = (ContainerStatus::Running, Some(RunState::Running), true);
+        change(&mut task);
+        let mut state = state(Policy::default());
+        state.tasks.insert("task".into(), Box::new(task));
+        let mut waits = waits_of(&state, "task");
+        assert!(waits.len() < 2, "{waits:?}");
+        waits.pop().map(|(_, blocker)| blocker)
+    }
+
+    fn doing(task: &mut TaskState, kind: OperationKind) {
+        task.containers[0].operation = Some(Operation { id: OpId(7), kind, since: NOW });
+    }
+
+    #[test]
+    fn what_is_in_flight_is_named() {
+        use OperationKind::{Create, Inspect, Pull, Remove, ResolveDigest, Start, Stop};
+        let image = || "image@sha256:1".to_owned();
+        assert_eq!(blocked(|it| doing(it, ResolveDigest)), Some(Blocker::Digest(OpId(7), image())));
+        assert_eq!(blocked(|it| doing(it, Pull)), Some(Blocker::Pull(OpId(7), image())));
+        assert_eq!(blocked(|it| doing(it, Create)), Some(Blocker::Engine(OpId(7), "create")));
+        assert_eq!(blocked(|it| doing(it, Start)), Some(Blocker::Engine(OpId(7), "start")));
+        assert_eq!(blocked(|it| doing(it, Stop)), Some(Blocker::Engine(OpId(7), "stop")));
+        assert_eq!(blocked(|it| doing(it, Inspect)), Some(Blocker::Engine(OpId(7), "describe")));
+        assert_eq!(blocked(|it| doing(it, Remove)), Some(Blocker::Engine(OpId(7), "remove")));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_said() {
+        assert_eq!(blocked(|_| {}), None, "it is about to be stopped, and nothing holds that up");
+        assert_eq!(blocked(|it| it.containers[0].retry.not_before = NOW), None, "it is time");
+        assert_eq!(
+            blocked(|it| it.containers[0].retry.not_before = Timestamp(NOW.0 + 1)),
+            Some(Blocker::NextTry(Timestamp(NOW.0 + 1)))
+        );
+        assert_eq!(blocked(|it| it.containers[0].unsettled = true), Some(Blocker::Inventory));
+        assert_eq!(
+            blocked(|it| (it.desired, it.containers[0].unsettled) = (TaskStatus::Running, true)),
+            None,
+            "it runs"
+        );
+        let over: fn(&mut TaskState) = |it| {
+            it.containers[0].known = ContainerStatus::Stopped;
+            it.containers[0].observed = Some(RunState::Exited);
+        };
+        assert_eq!(blocked(over), None);
+    }
+
+    #[test]
+    fn what_is_to_stop_says_who_must_stop_before() {
+        let mut task = sample::task(vec![container("a", &[]), container("b", &[("a", Condition::Start)])]);
+        (task.admitted, task.desired, task.known) = (true, TaskStatus::Stopped, TaskStatus::Running);
+        for it in &mut task.containers {
+            (it.known, it.observed, it.ran) = (ContainerStatus::Running, Some(RunState::Running), true);
+        }
+        let mut state = state(Policy::default());
+        state.tasks.insert("task".into(), Box::new(task));
+        assert_eq!(waits_of(&state, "task"), [(Some("a".to_owned()), Blocker::Containers(vec!["b".into()]))]);
+        state.tasks.get_mut(&"task".into()).unwrap().containers[0].known = ContainerStatus::Stopped;
+        assert_eq!(waits_of(&state, "task"), []);
+    }
+
+    #[test]
+    fn a_wait_began_with_the_operation_or_with_the_last_change() {
+        let mut task = sample::task(vec![container("a", &[])]);
+        (task.admitted, task.known_at) = (true, Timestamp(5));
+        task.containers[0].changed_at = Timestamp(7);
+        task.containers[0].unsettled = true;
+        let mut state = state(Policy::default());
+        let since = |state: &State| view(state, NOW).tasks[0].waits[0].since;
+        state.tasks.insert("task".into(), Box::new(task.clone()));
+        assert_eq!(since(&state), Timestamp(7));
+        task.known_at = Timestamp(9);
+        state.tasks.insert("task".into(), Box::new(task.clone()));
+        assert_eq!(since(&state), Timestamp(9));
+        task.containers[0].operation = Some(Operation { id: OpId(7), kind: OperationKind::Pull, since: Timestamp(8) });
+        state.tasks.insert("task".into(), Box::new(task));
+        assert_eq!(since(&state), Timestamp(8));
     }
 
     #[test]
