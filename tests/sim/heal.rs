@@ -5,7 +5,7 @@ use crate::schedule::{Delivery, How};
 use crate::world::World;
 use ecs_agent::engine::Event;
 use ecs_agent::model::task::Condition;
-use ecs_agent::model::{Health, RunState, TaskStatus};
+use ecs_agent::model::{Health, RunState, TaskArn, TaskStatus};
 
 impl World {
     /// No more trouble: what is under way arrives, what is held back is committed.
@@ -34,11 +34,15 @@ impl World {
         true
     }
 
-    /// What ECS wants stopped and never said so, its next manifest tells. Once: the agent has to ask and to obey. Not while lost
+    /// What ECS wants stopped and never said so, its next manifest tells; also of a task that it knows to be stopped, and that was
+    /// rebuilt because somebody had started its container again. Once: the agent has to ask and to obey. Not while lost
     /// tasks are not known again: the list would be taken up before the payloads that bring the tasks it is silent about.
     fn remind(&mut self) -> bool {
-        let is_unsaid = |task: &EcsTask| task.wants_stop && task.heard.status != TaskStatus::Stopped;
-        if self.reminded || self.state.host.lost || !self.ecs.tasks.values().any(is_unsaid) {
+        let goes_on = |arn: &TaskArn| self.state.tasks.get(arn).is_some_and(|it| it.known != TaskStatus::Stopped);
+        let is_unsaid = |(arn, task): (&TaskArn, &EcsTask)| {
+            task.wants_stop && (task.heard.status != TaskStatus::Stopped || goes_on(arn))
+        };
+        if self.reminded || self.state.host.lost || !self.ecs.tasks.iter().any(is_unsaid) {
             return false;
         }
         self.reminded = true;

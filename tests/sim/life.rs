@@ -44,6 +44,8 @@ impl World {
         self.state = engine::recover(policy, host, tasks);
         if rng.percent(70) {
             self.feed(Event::Tick);
+        } else {
+            self.turn.steps = 1; // what comes first is heard before the recovered tasks are planned, like a burst
         }
     }
 

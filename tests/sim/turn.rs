@@ -29,6 +29,9 @@ impl World {
         laws::credentials_are_acknowledged(self, &before, &event, &step);
         if was_lost && !self.state.host.lost {
             self.news += 1; // tasks that were lost are known again
+            // Somebody may have started a container since the agent came back: what works is taken over, whatever there is to give.
+            let taken_over = self.state.tasks.values().filter(|task| task.reduced);
+            self.inherited.extend(taken_over.map(|task| task.spec.arn.clone()));
             self.turn.steps += held as u32; // what ECS said meanwhile is taken up at once, like a burst
         }
         self.steps += 1;

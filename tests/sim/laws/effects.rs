@@ -149,7 +149,8 @@ fn stop(world: &World, target: &str) -> Broken {
     let is_told = world.ecs.tasks.get(&container.task).is_some_and(|it| it.wants_stop);
     let has_reason = |(spec, it): (&ecs_agent::model::ContainerSpec, &engine::state::ContainerState)| {
         it.over() && !world.docker.truth_of(&container.task, &spec.name).exits.is_empty()
-            || spec.essential && it.failure.as_ref().is_some_and(|why| !why.message.contains("state was lost"))
+            || (spec.essential || spec.name == container.container)
+                && it.failure.as_ref().is_some_and(|why| !why.message.contains("state was lost"))
     };
     if task.reduced && !is_told && !task.pairs().any(has_reason) {
         let what = format!("{} {}", container.task, container.container);
