@@ -68,7 +68,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// An error and its causes in one line, for a log: the outermost alone often says no more than "error sending request".
+/// An error and its causes in one line, for a log or the reason of an exit: the outermost alone often says no more than "error sending request".
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
