@@ -365,6 +365,13 @@ async fn without_metadata_the_saved_instance_id_is_used() {
     rig.environment.push(("AWS_SECRET_ACCESS_KEY".into(), "local".into()));
     rig.start_agent();
     rig.registered().await;
+    let last = rig
+        .server
+        .read(|state| state.records().rfind(|it| it.name == "RegisterContainerInstance").map(|it| it.body.clone()));
+    assert!(
+        last.as_ref().is_some_and(|it| it["instanceIdentityDocument"].as_str().is_none_or(str::is_empty)),
+        "{last:?}"
+    );
     assert_eq!(instances(&rig).len(), 1, "the same instance");
     rig.terminate();
     rig.server.clear_faults();
