@@ -50,9 +50,8 @@ fn request(cluster: &str, name: &str, image: &str, command: &[&str], more: serde
         arn: format!("arn:aws:ecs:us-west-2:123456789012:task/{cluster}/1").into(),
         family: "family".to_owned(),
         version: "7".to_owned(),
-        service_name: String::new(),
         containers: vec![spec.clone()],
-        execution_credentials: None,
+        ..TaskSpec::default()
     };
     CreateRequest {
         task: task.arn.clone(),
@@ -61,6 +60,6 @@ fn request(cluster: &str, name: &str, image: &str, command: &[&str], more: serde
         runtime_name: format!("{cluster}-{name}"),
         outline: task.outline(),
         spec,
-        links: Vec::new(),
+        ..CreateRequest::default()
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! The reference's read deadline of 3 minutes is not here: [`Timing::inactivity`](super::session::Timing) is stricter in every case.
 
+use super::HostFacts;
 use super::decode::{self, Frame};
 use super::exchange::Exchange;
 use super::session::{Timing, drawn};
@@ -66,7 +67,12 @@ enum Mute {
 }
 
 /// Listens and answers until the connection ends.
-pub(super) async fn converse<S>(socket: WebSocketStream<S>, timing: &Timing, exchange: &mut Exchange) -> Next
+pub(super) async fn converse<S>(
+    socket: WebSocketStream<S>,
+    timing: &Timing,
+    host: &HostFacts,
+    exchange: &mut Exchange,
+) -> Next
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -77,6 +83,7 @@ where
         stream,
         answers,
         timing,
+        host,
         silent_at: now + drawn(timing.inactivity),
         expires: now + drawn(timing.lifetime),
         pending: None,
@@ -114,6 +121,7 @@ struct Conversation<'a, S> {
     stream: SplitStream<WebSocketStream<S>>,
     answers: mpsc::Sender<Vec<Message>>,
     timing: &'a Timing,
+    host: &'a HostFacts,
     silent_at: Instant,
     expires: Instant,
     /// An answer of the agent that waits for a place in the queue.
@@ -247,7 +255,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
     }
 
     fn heard(&mut self, text: &str, exchange: &mut Exchange) {
-        match decode::frame(text, &mut || uuid::Uuid::new_v4().to_string()) {
+        match decode::frame(text, self.host, &mut || uuid::Uuid::new_v4().to_string()) {
             Frame::Answer(answer, note) => {
                 self.say(vec![Message::text(answer)]);
                 if let Some(note) = note {

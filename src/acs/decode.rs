@@ -4,7 +4,7 @@
 //! dropped with a reason for the log, never acknowledged.
 
 use super::translate::{self, PayloadTask};
-use super::{Incoming, Outgoing, attachment, wire};
+use super::{HostFacts, Incoming, Outgoing, attachment, wire};
 use crate::aws::roles::{RoleCredentials, RoleKind};
 use crate::model::{Ack, CredentialsId, Secret, TaskArn};
 use serde::Deserialize;
@@ -37,23 +37,23 @@ enum Flaw {
 }
 
 /// Decodes one frame.
-pub(super) fn frame(text: &str, new_id: &mut dyn FnMut() -> String) -> Frame {
+pub(super) fn frame(text: &str, host: &HostFacts, new_id: &mut dyn FnMut() -> String) -> Frame {
     let (kind, body) = match wire::envelope(text) {
         Ok(message) => message,
         Err(why) => return Frame::Drop(why),
     };
-    match meaning(kind, &body, new_id) {
+    match meaning(kind, &body, host, new_id) {
         Ok(frame) => frame,
         Err(Flaw::Rule(why)) => Frame::Invalid(format!("{kind}: {why}")),
         Err(Flaw::Shape(why)) => Frame::Drop(format!("{kind}: {why}")),
     }
 }
 
-fn meaning(kind: &str, body: &Value, new_id: &mut dyn FnMut() -> String) -> Result<Frame, Flaw> {
+fn meaning(kind: &str, body: &Value, host: &HostFacts, new_id: &mut dyn FnMut() -> String) -> Result<Frame, Flaw> {
     let header: wire::Header = shape(body)?;
     Ok(match kind {
         "HeartbeatMessage" => Frame::Answer(heartbeat_ack(&header), None),
-        "PayloadMessage" => payload(header, body, new_id)?,
+        "PayloadMessage" => payload(header, body, host, new_id)?,
         "IAMRoleCredentialsMessage" => credentials(header, body)?,
         "TaskManifestMessage" => manifest(header, body)?,
         "TaskStopVerificationAck" => stop_verification(header, body)?,
@@ -88,7 +88,12 @@ fn heartbeat_ack(header: &wire::Header) -> String {
     message("HeartbeatAckRequest", &body)
 }
 
-fn payload(header: wire::Header, body: &Value, new_id: &mut dyn FnMut() -> String) -> Result<Frame, Flaw> {
+fn payload(
+    header: wire::Header,
+    body: &Value,
+    host: &HostFacts,
+    new_id: &mut dyn FnMut() -> String,
+) -> Result<Frame, Flaw> {
     for (name, value) in [
         ("messageId", &header.message_id),
         ("clusterArn", &header.cluster_arn),
@@ -104,7 +109,7 @@ fn payload(header: wire::Header, body: &Value, new_id: &mut dyn FnMut() -> Strin
     let mut acknowledged = Vec::new();
     let mut intact = true;
     for value in &wire.tasks {
-        let task = translate::task(value, new_id);
+        let task = translate::task(value, host, new_id);
         let malformed = matches!(&task, PayloadTask::Refused(refusal) if refusal.reason.starts_with("Unrecognied"));
         if !malformed {
             let held = [("roleCredentials", RoleKind::Task), ("executionRoleCredentials", RoleKind::Execution)];

@@ -11,11 +11,13 @@ mod attachment;
 mod conversation;
 mod decode;
 mod exchange;
+mod host;
 pub mod session;
 pub mod translate;
 mod unsupported;
 mod wire;
 
+pub use host::HostFacts;
 pub use translate::{PayloadTask, Refusal};
 
 use crate::aws::roles::RoleCredentials;

@@ -5,7 +5,7 @@
 
 use super::conversation::{Next, converse};
 use super::exchange::Exchange;
-use super::{Incoming, Outgoing};
+use super::{HostFacts, Incoming, Outgoing};
 use crate::aws::backoff::{Backoff, Shape, uniform};
 use crate::websocket::{self, Socket};
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -40,6 +40,8 @@ pub struct Settings {
     pub credentials: SharedCredentialsProvider,
     /// Timers.
     pub timing: Timing,
+    /// What a task becomes on this host.
+    pub host: HostFacts,
 }
 
 /// The timers; each pair is a length and the jitter added to it.
@@ -83,11 +85,11 @@ pub async fn run<E, F>(
 {
     let (settings, discover) = (&settings, &discover);
     let connect = |first| connect(settings, discover, first);
-    keep(settings.timing, connect, Exchange::new(inbox, outbox, cancel)).await;
+    keep(settings.timing, &settings.host, connect, Exchange::new(inbox, outbox, cancel)).await;
 }
 
 /// Keeps a connection; `connect` is told whether none was made yet.
-async fn keep<C, F, S>(timing: Timing, connect: C, mut exchange: Exchange)
+async fn keep<C, F, S>(timing: Timing, host: &HostFacts, connect: C, mut exchange: Exchange)
 where
     C: Fn(bool) -> F,
     F: Future<Output = Result<WebSocketStream<S>, Next>>,
@@ -103,7 +105,7 @@ where
                 first = false;
                 exchange.tell(Incoming::Connected);
                 let since = Instant::now();
-                let next = converse(socket, &timing, &mut exchange).await;
+                let next = converse(socket, &timing, host, &mut exchange).await;
                 if since.elapsed() >= drawn(timing.settled) {
                     backoff.reset();
                 }

@@ -3,10 +3,11 @@
 //! Pure: ids come from the caller. It decides nothing about running; it only makes sure that whatever reaches the core can be run
 //! as asked. The invariant: a task is either translated whole or refused; nothing in it is silently left out.
 
+use super::host::HostFacts;
 use super::unsupported;
 use super::wire;
 use crate::model::task::{
-    Condition, Dependency, EcrAuth, EngineSettings, Environment, HostMount, Link, PortMapping, RegistryAuth, SecretAuth,
+    Condition, Dependency, EcrAuth, EngineSettings, Environment, Link, Mount, PortMapping, RegistryAuth, SecretAuth,
 };
 use crate::model::{ContainerName, ContainerSpec, CredentialsId, Protocol, Span, TaskArn, TaskSpec, TaskStatus};
 use serde_json::{Map, Value};
@@ -35,7 +36,7 @@ pub struct Refusal {
 }
 
 /// Translates one task. `new_id` gives each container its random endpoint id.
-pub(super) fn task(value: &Value, new_id: &mut dyn FnMut() -> String) -> PayloadTask {
+pub(super) fn task(value: &Value, host: &HostFacts, new_id: &mut dyn FnMut() -> String) -> PayloadTask {
     let arn = value.get("arn").and_then(Value::as_str).filter(|arn| !arn.is_empty()).map(TaskArn::from);
     let refuse = |reason: String| PayloadTask::Refused(Refusal { arn: arn.clone(), reason });
     let Some(known_arn) = arn.clone() else { return refuse(invalid("the task has no ARN")) };
@@ -51,7 +52,7 @@ pub(super) fn task(value: &Value, new_id: &mut dyn FnMut() -> String) -> Payload
     if let Some(what) = unsupported::in_task(&wire) {
         return refuse(format!("UnsupportedTaskError: {what}"));
     }
-    match spec(wire, new_id) {
+    match spec(wire, host, new_id) {
         Ok(_) if desired < TaskStatus::Running => PayloadTask::Later(known_arn),
         Ok(spec) => PayloadTask::Run(Box::new(spec)),
         Err(cause) => refuse(invalid(&cause)),
@@ -78,7 +79,7 @@ fn desired_status(task: &Value) -> Result<TaskStatus, String> {
     }
 }
 
-fn spec(task: wire::Task, new_id: &mut dyn FnMut() -> String) -> Result<TaskSpec, String> {
+fn spec(task: wire::Task, _host: &HostFacts, new_id: &mut dyn FnMut() -> String) -> Result<TaskSpec, String> {
     let mut names = BTreeSet::new();
     for container in &task.containers {
         if container.name.is_empty() {
@@ -112,7 +113,10 @@ fn spec(task: wire::Task, new_id: &mut dyn FnMut() -> String) -> Result<TaskSpec
         family: task.family,
         version: task.version,
         service_name: task.service_name,
+        cpu_micros: 0,
+        memory: 0,
         containers: containers?,
+        resources: Vec::new(),
         execution_credentials,
     })
 }
@@ -151,6 +155,11 @@ fn container(
         memory: wire.memory,
         memory_reservation: memory_reservation(&host_config),
         links,
+        volumes_from: Vec::new(),
+        secrets: Vec::new(),
+        log_routing: None,
+        logs_with_execution_role: false,
+        restart: None,
         depends_on,
         start_timeout: (wire.start_timeout > 0).then(|| Span::secs(wire.start_timeout)),
         stop_timeout: (wire.stop_timeout > 0).then(|| Span::secs(wire.stop_timeout)),
@@ -236,11 +245,12 @@ fn port(wire: &wire::PortMapping) -> Result<PortMapping, String> {
     Ok(PortMapping { container_port: wire.container_port, host_port: wire.host_port, protocol })
 }
 
-fn mount(point: &wire::MountPoint, volumes: &BTreeMap<&str, &str>) -> Result<HostMount, String> {
+fn mount(point: &wire::MountPoint, volumes: &BTreeMap<&str, &str>) -> Result<Mount, String> {
     let host_path = volumes.get(point.source_volume.as_str());
     let host_path = host_path.ok_or_else(|| format!("invalid volume referenced: {}", point.source_volume))?;
-    Ok(HostMount {
-        host_path: (*host_path).to_owned(),
+    Ok(Mount {
+        volume: point.source_volume.clone(),
+        source: (*host_path).to_owned(),
         container_path: point.container_path.clone(),
         read_only: point.read_only,
     })

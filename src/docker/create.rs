@@ -6,7 +6,7 @@
 
 use super::merge::overlay;
 use super::outline;
-use crate::model::task::HostMount;
+use crate::model::task::Mount;
 use crate::model::{ContainerSpec, CreateRequest, Failure};
 use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig, PortBinding};
 use serde_json::{Map, Value};
@@ -96,12 +96,12 @@ fn host_config(request: &CreateRequest, around: &Surroundings<'_>) -> Result<Hos
     })
 }
 
-fn bind(spec: &ContainerSpec, mount: &HostMount) -> Result<String, Failure> {
-    let (source, target) = (&mount.host_path, &mount.container_path);
+fn bind(spec: &ContainerSpec, mount: &Mount) -> Result<String, Failure> {
+    let (source, target) = (&mount.source, &mount.container_path);
     if source.is_empty() || target.is_empty() {
-        let name = &spec.name;
+        let (name, volume) = (&spec.name, &mount.volume);
         return Err(host_error(format!(
-            "Unable to resolve volume mounts; invalid path: {name} ; {source} -> {target}"
+            "Unable to resolve volume mounts; invalid path: {name} {volume}; {source} -> {target}"
         )));
     }
     Ok(format!("{source}:{target}{}", if mount.read_only { ":ro" } else { "" }))
@@ -192,8 +192,7 @@ mod tests {
             version: "7".into(),
             runtime_name: "ecs-judge-family-7-web-d49fe3fdbfdec3f7a101".into(),
             spec: serde_json::from_value(spec).unwrap(),
-            links: Vec::new(),
-            outline: serde_json::from_value(json!({"arn": "", "family": "", "version": "", "containers": []})).unwrap(),
+            ..CreateRequest::default()
         }
     }
 
@@ -286,7 +285,7 @@ mod tests {
                 "HostConfigError: Unable to decode given host config: json: cannot unmarshal string",
             ),
             (
-                |r| r.spec.mounts[0].host_path.clear(),
+                |r| r.spec.mounts[0].source.clear(),
                 "HostConfigError: Unable to resolve volume mounts; invalid path: web ;  -> /host",
             ),
         ];

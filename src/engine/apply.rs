@@ -5,7 +5,7 @@ use super::desired;
 use super::effect::Effect;
 use super::event::{Event, Outcome, Output, PayloadTask};
 use super::state::{HostState, Operation, OperationKind, Owner, Policy, PullBehavior, Retry, State, TaskState};
-use super::{Key, Step, credentials, dependency, inventory, rebuild, report};
+use super::{Key, Step, credentials, dependency, inventory, rebuild, report, resource};
 use crate::model::{Ack, ContainerStatus, Failure, FailureKind, Observation, RunState, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
@@ -45,6 +45,9 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
                 BTreeSet::new()
             }
             Some(Owner::Report(arn)) => touch(state, &arn, |task| report::completed(task, now, &outcome)),
+            Some(Owner::Resource(arn, index)) => {
+                touch(state, &arn, |task| resource::completed(task, index, now, outcome))
+            }
             Some(Owner::Container(arn, index)) => container_completed(state, now, arn, index, outcome, out),
         },
         Event::Tick => BTreeSet::new(),

@@ -2,7 +2,7 @@
 
 use super::admission;
 use super::state::{Owner, State, TaskState};
-use crate::model::{RunState, TaskStatus};
+use crate::model::{ResourceStatus, RunState, TaskStatus};
 
 /// The first invariant that does not hold, in words.
 ///
@@ -18,6 +18,10 @@ pub fn check(state: &State) -> Result<(), String> {
                 .tasks
                 .get(arn)
                 .is_some_and(|task| task.containers[*index].operation.is_some_and(|operation| operation.id == *op)),
+            Owner::Resource(arn, index) => state
+                .tasks
+                .get(arn)
+                .is_some_and(|task| task.resources[*index].operation.is_some_and(|operation| operation.id == *op)),
             Owner::Report(arn) => {
                 state.tasks.get(arn).is_some_and(|task| task.report.as_ref().is_some_and(|report| report.op == *op))
             }
@@ -31,6 +35,17 @@ pub fn check(state: &State) -> Result<(), String> {
 
 fn check_task(state: &State, task: &TaskState) -> Result<(), String> {
     require(task.spec.containers.len() == task.containers.len(), "containers differ from their specification")?;
+    require(task.spec.resources.len() == task.resources.len(), "resources differ from their specification")?;
+    for (spec, resource) in task.spec.resources.iter().zip(&task.resources) {
+        let named = |what: &str| format!("{what} (resource {})", spec.name);
+        require(
+            resource.known != ResourceStatus::Created || resource.create_asked,
+            &named("there, but never asked for"),
+        )?;
+        if let Some(operation) = resource.operation {
+            require(state.ops.contains_key(&operation.id), &named("an operation in flight has no owner"))?;
+        }
+    }
     require(task.wake.is_none_or(|wake| wake >= state.wakes_from), "wakes before anybody does")?;
     require(task.sent <= task.known, "ECS was told more than is known of the task")?;
     require(

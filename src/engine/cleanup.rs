@@ -7,8 +7,8 @@ use super::backoff::spread;
 use super::container::target;
 use super::effect::Effect;
 use super::plan::Planning;
-use super::state::{OperationKind, State, TaskState};
-use super::{Key, Step, credentials};
+use super::state::{ContainerState, OperationKind, State, TaskState};
+use super::{Key, Step, credentials, resource};
 use crate::model::{RunState, Span, TaskStatus};
 
 /// Starts the removal of what can be removed.
@@ -34,14 +34,17 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
         planning.start(task, index, OperationKind::Remove, |op| Effect::Remove { op, target });
     }
     task.removing = true;
+    resource::plan(task, planning);
 }
 
 /// Nothing is left of the task.
 pub(super) fn is_over(task: &TaskState) -> bool {
-    task.removing
-        && task.containers.iter().all(|container| {
-            container.operation.is_none() && !container.unsettled && (container.removed || !container.create_asked)
-        })
+    task.removing && task.containers.iter().all(is_gone) && resource::nothing_is_left(task)
+}
+
+/// Nothing is left of the container.
+pub(super) fn is_gone(container: &ContainerState) -> bool {
+    container.operation.is_none() && !container.unsettled && (container.removed || !container.create_asked)
 }
 
 /// Drops what the agent remembers of it. The task is no longer in the state.

@@ -3,9 +3,10 @@
 use super::dependency::{self, NEVER_STARTED_EXIT_CODE, Readiness};
 use super::effect::{Effect, ImageRequest};
 use super::plan::Planning;
+use super::resource;
 use super::state::{OperationKind, PullBehavior, State, TaskState};
 use crate::model::task::RegistryAuth;
-use crate::model::{ContainerStatus, CreateRequest, RunState};
+use crate::model::{ContainerStatus, CreateRequest, ResourceKind, RunState};
 
 /// Takes one container one step further, if it can go; true if facts of the task may follow from it.
 ///
@@ -66,6 +67,7 @@ fn go_on(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> boo
             }
             when_ready(task, index, planning, pull)
         }
+        ContainerStatus::Pulled if resource::holding_up(task, index).is_some() => false,
         ContainerStatus::Pulled => when_ready(task, index, planning, create),
         ContainerStatus::Created => when_ready(task, index, planning, start),
         ContainerStatus::Running | ContainerStatus::Stopped => false,
@@ -128,6 +130,9 @@ fn create(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bo
     task.containers[index].create_asked = true;
     let spec = task.spec.containers[index].clone();
     let links = spec.links.iter().map(|link| (task.spec.runtime_name(&link.container), link.alias.clone())).collect();
+    let volumes_from = spec.volumes_from.iter();
+    let volumes_from = volumes_from.map(|other| (task.spec.runtime_name(&other.container), other.read_only)).collect();
+    let resources = &task.spec.resources;
     let request = CreateRequest {
         task: task.spec.arn.clone(),
         family: task.spec.family.clone(),
@@ -136,6 +141,9 @@ fn create(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bo
         outline: task.spec.outline(),
         spec,
         links,
+        volumes_from,
+        in_task_cgroup: resources.iter().any(|resource| matches!(resource.kind, ResourceKind::Cgroup(_))),
+        router_address: None,
     };
     planning.start(task, index, OperationKind::Create, |op| Effect::Create { op, request: Box::new(request) });
     false

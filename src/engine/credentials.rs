@@ -45,7 +45,8 @@ pub(super) fn replace(task: &mut TaskState, id: &CredentialsId) {
 /// Drops what was replaced, once nothing in flight may need it.
 pub(super) fn retire(task: &mut TaskState, planning: &mut Planning<'_>) {
     let is_needed =
-        task.containers.iter().any(|container| container.operation.is_some_and(|it| it.kind.is_image_work()));
+        task.containers.iter().any(|container| container.operation.is_some_and(|it| it.kind.is_image_work()))
+            || task.resources.iter().any(|resource| resource.operation.is_some());
     if is_needed {
         return;
     }

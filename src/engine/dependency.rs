@@ -98,6 +98,7 @@ fn one(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp) 
     let is_seen_running = container.observed == Some(RunState::Running);
     let settled = container.over() && container.operation.is_none() && !is_seen_running;
     let met = match dependency.condition {
+        Condition::Create => container.known >= ContainerStatus::Created,
         Condition::Start => container.ran,
         Condition::Complete => settled && container.exit_code.is_some(),
         Condition::Success => settled && container.exit_code == Some(0),
@@ -109,7 +110,7 @@ fn one(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp) 
     let ended = match dependency.condition {
         Condition::Success | Condition::Healthy => settled,
         Condition::Complete => settled && container.exit_code.is_none(),
-        Condition::Start => false,
+        Condition::Create | Condition::Start => false,
     };
     if ended {
         return never(task, index, &describe(), "as dependency did not exit successfully.");

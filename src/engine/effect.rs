@@ -4,7 +4,9 @@
 //! success for stop and remove. Each effect with an `op` gets exactly one [`Event::Completed`](super::Event::Completed).
 
 use crate::model::task::RegistryAuth;
-use crate::model::{Ack, CreateRequest, CredentialsAck, CredentialsId, OpId, Span, StateChange, TaskArn};
+use crate::model::{
+    Ack, CreateRequest, CredentialsAck, CredentialsId, OpId, ResourceRequest, Span, StateChange, TaskArn,
+};
 
 /// Something to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +61,20 @@ pub enum Effect {
         op: OpId,
         /// The container: the engine's id, or the name it was or will be created under.
         target: String,
+    },
+    /// Make what a task needs besides its containers. What is there already is success.
+    CreateResource {
+        /// Names the operation.
+        op: OpId,
+        /// The resource.
+        request: Box<ResourceRequest>,
+    },
+    /// Remove it. What is not there is success.
+    RemoveResource {
+        /// Names the operation.
+        op: OpId,
+        /// The resource.
+        request: Box<ResourceRequest>,
     },
     /// List and look at every container with our labels.
     Inventory {

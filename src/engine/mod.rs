@@ -33,6 +33,7 @@ mod plan;
 mod rebuild;
 mod recover;
 mod report;
+mod resource;
 #[cfg(test)]
 mod sample;
 pub mod state;

@@ -2,7 +2,7 @@
 
 use super::effect::Effect;
 use super::state::{Operation, OperationKind, Owner, State, TaskState};
-use super::{Key, Step, admission, cleanup, container, credentials, desired, inventory, report};
+use super::{Key, Step, admission, cleanup, container, credentials, desired, inventory, report, resource};
 use crate::model::{OpId, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
@@ -101,6 +101,7 @@ fn plan_task(task: &mut TaskState, planning: &mut Planning<'_>) {
     loop {
         let mut moved = desired::derive(task, planning.now);
         moved |= admit(task, planning);
+        resource::plan(task, planning);
         for index in 0..task.containers.len() {
             moved |= container::advance(task, index, planning);
         }

@@ -8,9 +8,9 @@
 use super::apply;
 use super::desired;
 use super::event::Event;
-use super::state::{State, TaskState};
-use super::{Key, Step};
-use crate::model::{ContainerStatus, Failure, Observation, RunState, TaskArn, TaskSpec, Timestamp};
+use super::state::{ResourceState, State, TaskState};
+use super::{Key, Step, resource};
+use crate::model::{ContainerStatus, Failure, Observation, ResourceSpec, RunState, TaskArn, TaskSpec, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Messages of ECS that wait for the inventory; what is dropped is not acknowledged, so ECS sends it again.
@@ -63,6 +63,7 @@ fn is_made_here(seen: &Observation) -> bool {
 fn task(outline: TaskSpec, containers: &[&Observation], arrival: u64, now: Timestamp, step: u64) -> TaskState {
     let mut task =
         TaskState { admitted: true, inherited: true, reduced: true, ..TaskState::new(outline, arrival, now) };
+    task.resources.fill(resource::left_over());
     for seen in containers {
         if let Some(index) = task.index_of(&seen.container) {
             apply::observe(&mut task, index, seen, now, step);
@@ -105,6 +106,10 @@ pub(super) fn complete(task: &mut TaskState, spec: TaskSpec) {
     }
     task.reduced = false;
     let outline = std::mem::replace(&mut task.spec, spec);
+    let old: BTreeMap<&str, ResourceState> =
+        outline.resources.iter().map(|it| it.name.as_str()).zip(std::mem::take(&mut task.resources)).collect();
+    let known = |it: &ResourceSpec| old.get(it.name.as_str()).copied().unwrap_or_default();
+    task.resources = task.spec.resources.iter().map(known).collect();
     for (new, old) in task.spec.containers.iter_mut().zip(outline.containers) {
         new.endpoint_id = old.endpoint_id; // it is in the running container's environment
         new.essential &= old.essential;

@@ -23,9 +23,8 @@ pub(super) fn spec(arn: &str, containers: Vec<ContainerSpec>) -> TaskSpec {
         arn: arn.into(),
         family: "family".to_owned(),
         version: "1".to_owned(),
-        service_name: String::new(),
         containers,
-        execution_credentials: None,
+        ..TaskSpec::default()
     }
 }
 

@@ -7,7 +7,7 @@ use super::event::Event;
 use crate::model::observation::Mount;
 use crate::model::{
     ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Failure, Health, Observation, OpId, PortBinding,
-    RunState, RuntimeId, Span, TaskArn, TaskSpec, TaskStatus, Timestamp,
+    ResourceStatus, RunState, RuntimeId, Span, TaskArn, TaskSpec, TaskStatus, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -161,6 +161,9 @@ pub struct TaskState {
     pub retired_credentials: Vec<CredentialsId>,
     /// Same order as in `spec`.
     pub containers: Vec<ContainerState>,
+    /// Same order as in `spec`.
+    #[serde(default)]
+    pub resources: Vec<ResourceState>,
     /// The report in flight.
     #[serde(skip)]
     pub report: Option<ReportInFlight>,
@@ -239,6 +242,41 @@ pub struct ContainerState {
     pub touched: u64,
 }
 
+/// One resource of a task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceState {
+    /// How far it has come.
+    pub known: ResourceStatus,
+    /// A create was asked for at some time, so that something may be there to remove.
+    pub create_asked: bool,
+    /// What is in flight: at most one.
+    #[serde(skip)]
+    pub operation: Option<ResourceOperation>,
+    /// Failures in a row, and when to try again.
+    #[serde(skip)]
+    pub retry: Retry,
+}
+
+/// Something in flight for a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResourceOperation {
+    /// Its outcome carries the same id.
+    pub id: OpId,
+    /// What it is.
+    pub kind: ResourceOperationKind,
+    /// When it was asked for.
+    pub since: Timestamp,
+}
+
+/// Operations on one resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResourceOperationKind {
+    /// Making it.
+    Create,
+    /// Removing it.
+    Remove,
+}
+
 /// Something in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operation {
@@ -255,6 +293,8 @@ pub struct Operation {
 pub enum Owner {
     /// The container of that index.
     Container(TaskArn, usize),
+    /// The resource of that index.
+    Resource(TaskArn, usize),
     /// The task's report.
     Report(TaskArn),
     /// The inventory.
@@ -378,6 +418,7 @@ impl TaskState {
     /// A task that has just arrived.
     pub fn new(spec: TaskSpec, arrival: u64, now: Timestamp) -> Self {
         let containers = spec.containers.iter().map(|_| ContainerState::default()).collect();
+        let resources = spec.resources.iter().map(|_| ResourceState::default()).collect();
         Self {
             execution_credentials: spec.execution_credentials.clone(),
             spec,
@@ -396,6 +437,7 @@ impl TaskState {
             execution_stopped_at: None,
             retired_credentials: Vec::new(),
             containers,
+            resources,
             report: None,
             report_retry: Retry::default(),
             drain_at: None,
@@ -406,14 +448,7 @@ impl TaskState {
 
     /// A task that is over before it began: to be reported as stopped, for this reason.
     pub fn stopped(arn: TaskArn, reason: Option<String>, arrival: u64, now: Timestamp) -> Self {
-        let spec = TaskSpec {
-            arn,
-            family: String::new(),
-            version: String::new(),
-            service_name: String::new(),
-            containers: Vec::new(),
-            execution_credentials: None,
-        };
+        let spec = TaskSpec { arn, ..TaskSpec::default() };
         Self { desired: TaskStatus::Stopped, known: TaskStatus::Stopped, reason, ..Self::new(spec, arrival, now) }
     }
 

@@ -1,7 +1,7 @@
 //! State to what readers may see. Leaves out environment, settings and credentials.
 
 use super::state::{ContainerState, Operation, OperationKind, State, TaskState};
-use super::{admission, container, dependency};
+use super::{admission, container, dependency, resource};
 use crate::model::view::{ContainerView, TaskView, View};
 use crate::model::waiting::{Blocker, Waiting};
 use crate::model::{ContainerSpec, ContainerStatus, PortBinding, Timestamp};
@@ -89,6 +89,13 @@ fn blocker(state: &State, task: &TaskState, index: usize, now: Timestamp) -> Opt
         }
         if container.known == ContainerStatus::Running {
             return None;
+        }
+        if let Some(at) = resource::holding_up(task, index).filter(|_| container.known == ContainerStatus::Pulled) {
+            if resource::credentials_missing(task, at, state) {
+                return task.execution_credentials.clone().map(Blocker::Credentials);
+            }
+            let op = task.resources[at].operation.map(|operation| operation.id);
+            return Some(Blocker::Resource(op, task.spec.resources[at].name.clone()));
         }
         dependency::holding_up(task, index, now)
     };

@@ -93,7 +93,11 @@ impl<'a> Wait<'a> {
             Blocker::Digest(_, name) | Blocker::Pull(_, name) => image = Some(name.as_str()),
             Blocker::Containers(names) => containers = names.iter().map(|name| name.as_str()).collect(),
             Blocker::NextTry(at) => next_try = Some(ahead(*at, now)),
-            Blocker::HostResources | Blocker::Credentials(_) | Blocker::Engine(..) | Blocker::Inventory => {}
+            Blocker::HostResources
+            | Blocker::Credentials(_)
+            | Blocker::Resource(..)
+            | Blocker::Engine(..)
+            | Blocker::Inventory => {}
         }
         Self {
             container: wait.container.as_ref().map(|name| name.as_str()),

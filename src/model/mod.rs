@@ -3,9 +3,9 @@
 //! Layer 0. Plain data with `serde` derives. It knows no other module, no I/O, no clock and no wire format: ACS, Docker and the
 //! ECS API are translated to and from these types at the edges.
 //!
-//! Reading order: [`ids`], [`status`], [`time`], [`task`] (what was asked for), [`create`], [`observation`] (what the engine saw),
-//! [`failure`] (what went wrong, as the customer sees it), [`report`] (what is said to ECS), [`view`] (what readers may see),
-//! [`waiting`] (why a pending thing does not go on).
+//! Reading order: [`ids`], [`status`], [`time`], [`task`] and [`resource`] (what was asked for), [`create`], [`observation`] (what
+//! the engine saw), [`failure`] (what went wrong, as the customer sees it), [`report`] (what is said to ECS), [`view`] (what readers
+//! may see), [`waiting`] (why a pending thing does not go on).
 
 pub mod create;
 pub mod failure;
@@ -13,6 +13,7 @@ pub mod ids;
 pub mod observation;
 pub mod registry;
 pub mod report;
+pub mod resource;
 pub mod secret;
 pub mod status;
 pub mod task;
@@ -26,6 +27,7 @@ pub use ids::{ContainerName, CredentialsId, OpId, RuntimeId, TaskArn};
 pub use observation::{Health, Observation, PortBinding, Protocol, RunState};
 pub use registry::RegistryCredentials;
 pub use report::{Ack, ContainerChange, CredentialsAck, StateChange};
+pub use resource::{ResourceKind, ResourceRequest, ResourceSpec, ResourceStatus};
 pub use secret::Secret;
 pub use status::{ContainerStatus, TaskStatus};
 pub use task::{ContainerSpec, TaskSpec};

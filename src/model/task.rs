@@ -1,12 +1,13 @@
 //! What was asked for. Immutable after it arrived: progress lives in `engine::state`.
 
+use super::resource::{LogRouting, ResourceSpec, SecretUse};
 use super::{ContainerName, CredentialsId, Protocol, Span, TaskArn};
 use serde::{Deserialize, Serialize};
 
 /// One task as ECS sent it, reduced to what this agent runs.
 ///
 /// Anything in a payload that has no place here was refused by `acs::translate` with a reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSpec {
     /// Identity.
     pub arn: TaskArn,
@@ -17,15 +18,24 @@ pub struct TaskSpec {
     /// Name of the service that owns the task; empty for a standalone task.
     #[serde(default)]
     pub service_name: String,
-    /// Containers in the order of the task definition.
+    /// CPU for the task as a whole in millionths of a vCPU; 0 = the sum over its containers.
+    #[serde(default)]
+    pub cpu_micros: u64,
+    /// Memory for the task as a whole in MiB; 0 = the sum over its containers.
+    #[serde(default)]
+    pub memory: u64,
+    /// Containers in the order of the task definition; those the agent adds come last.
     pub containers: Vec<ContainerSpec>,
+    /// What else it needs.
+    #[serde(default)]
+    pub resources: Vec<ResourceSpec>,
     /// Credentials of the task execution role, if the task has one (image pulls).
     #[serde(default)]
     pub execution_credentials: Option<CredentialsId>,
 }
 
 /// One container of a task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     /// Name, unique in the task.
     pub name: ContainerName,
@@ -57,10 +67,22 @@ pub struct ContainerSpec {
     /// Ports to publish.
     #[serde(default)]
     pub ports: Vec<PortMapping>,
-    /// Host directories to mount.
+    /// Host directories and volumes to mount.
     #[serde(default)]
-    pub mounts: Vec<HostMount>,
-    /// Ordering: links are in here too, as `Start`.
+    pub mounts: Vec<Mount>,
+    /// Containers whose volumes are mounted here too.
+    #[serde(default)]
+    pub volumes_from: Vec<VolumesFrom>,
+    /// Secrets, which are known by name until the container is created.
+    #[serde(default)]
+    pub secrets: Vec<SecretUse>,
+    /// Its log goes to the task's log router.
+    #[serde(default)]
+    pub log_routing: Option<LogRouting>,
+    /// Its log driver uses the task execution role (`logsAuthStrategy`).
+    #[serde(default)]
+    pub logs_with_execution_role: bool,
+    /// Ordering: links are in here too, as `Start`, and `volumes_from`, as `Create`.
     #[serde(default)]
     pub depends_on: Vec<Dependency>,
     /// How long others wait for this container to fulfil their dependency; none = for ever.
@@ -69,6 +91,9 @@ pub struct ContainerSpec {
     /// Grace between SIGTERM and SIGKILL; none = the agent's `ECS_CONTAINER_STOP_TIMEOUT`.
     #[serde(default)]
     pub stop_timeout: Option<Span>,
+    /// Start it again when it ends by itself.
+    #[serde(default)]
+    pub restart: Option<RestartPolicy>,
     /// The container has a health check whose result counts (`healthCheckType: docker`).
     #[serde(default)]
     pub health_check: bool,
@@ -113,15 +138,37 @@ pub struct PortMapping {
     pub protocol: Protocol,
 }
 
-/// A host directory mounted into a container.
+/// A host directory or volume mounted into a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostMount {
-    /// Absolute path on the host.
-    pub host_path: String,
+pub struct Mount {
+    /// Name of the volume in the task definition; empty for what the agent adds.
+    #[serde(default)]
+    pub volume: String,
+    /// Absolute path on the host, or name of one of the engine's volumes.
+    #[serde(alias = "host_path")]
+    pub source: String,
     /// Path in the container.
     pub container_path: String,
     /// Mounted read-only.
     pub read_only: bool,
+}
+
+/// `volumesFrom`: the volumes of another container of the task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumesFrom {
+    /// The other container.
+    pub container: ContainerName,
+    /// Mounted read-only.
+    pub read_only: bool,
+}
+
+/// When a container that ended by itself is started again (spec `task-engine.md` §8).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartPolicy {
+    /// Exit codes after which it is not.
+    pub ignored_exit_codes: Vec<i32>,
+    /// It must have run for this long, counted from its last start.
+    pub attempt_period: Span,
 }
 
 /// "Do not go on before that container …"
@@ -137,6 +184,8 @@ pub struct Dependency {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Condition {
+    /// It exists: its volumes are used.
+    Create,
     /// It was started.
     Start,
     /// It ran and ended, with whatever exit code.
@@ -220,11 +269,22 @@ impl TaskSpec {
             environment: Environment::default(),
             links: Vec::new(),
             mounts: Vec::new(),
+            volumes_from: Vec::new(),
+            secrets: Vec::new(),
+            log_routing: None,
             registry_auth: RegistryAuth::default(),
             engine_settings: EngineSettings::default(),
             ..container.clone()
         });
-        Self { containers: containers.collect(), execution_credentials: None, ..self.clone() }
+        let resources = self.resources.iter().filter_map(|resource| {
+            Some(ResourceSpec { name: resource.name.clone(), needed_by: Vec::new(), kind: resource.kind.outline()? })
+        });
+        Self {
+            containers: containers.collect(),
+            resources: resources.collect(),
+            execution_credentials: None,
+            ..self.clone()
+        }
     }
 
     /// The name a container is created under: `ecs-<family>-<version>-<name>-<20 hex>` (spec `docker-mapping.md` §2).

@@ -28,6 +28,8 @@ pub enum Blocker {
     Digest(OpId, String),
     /// This image is pulled.
     Pull(OpId, String),
+    /// This resource of the task is not there yet: it is being made, or tried again later.
+    Resource(Option<OpId>, String),
     /// The container engine is at work: "create", "start", "stop", "describe" or "remove".
     Engine(OpId, &'static str),
     /// These containers must come further first.
@@ -46,6 +48,7 @@ impl Blocker {
             Self::Credentials(_) => "credentials",
             Self::Digest(..) => "digest",
             Self::Pull(..) => "pull",
+            Self::Resource(..) => "resource",
             Self::Engine(..) => "engine",
             Self::Containers(_) => "containers",
             Self::Inventory => "inventory",
@@ -57,6 +60,7 @@ impl Blocker {
     pub fn op(&self) -> Option<OpId> {
         match self {
             Self::Digest(op, _) | Self::Pull(op, _) | Self::Engine(op, _) => Some(*op),
+            Self::Resource(op, _) => *op,
             Self::HostResources | Self::Credentials(_) | Self::Containers(_) | Self::Inventory | Self::NextTry(_) => {
                 None
             }
@@ -72,6 +76,7 @@ impl fmt::Display for Blocker {
             Self::Credentials(_) => f.write_str("ECS to send the credentials of its execution role"),
             Self::Digest(_, image) => write!(f, "the registry to name the digest of {image}"),
             Self::Pull(_, image) => write!(f, "its image {image}"),
+            Self::Resource(_, name) => write!(f, "the task's resource {name}"),
             Self::Engine(_, verb) => write!(f, "the engine to {verb} it"),
             Self::Containers(names) => {
                 let names: Vec<&str> = names.iter().map(ContainerName::as_str).collect();

@@ -63,6 +63,7 @@ pub(super) fn settings(
         },
         credentials,
         timing: Timing::default(),
+        host: startup::host_facts(config, &instance.region),
     }
 }
 

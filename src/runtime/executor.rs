@@ -5,6 +5,7 @@
 use super::clock::Clock;
 use super::pulls::Pulls;
 use super::registry_credentials::Registries;
+use super::resources;
 use crate::acs;
 use crate::aws::roles::RoleStore;
 use crate::docker::Docker;
@@ -114,6 +115,12 @@ impl Executor {
             }
             Effect::Remove { op, target } => self
                 .run(op, calls, "remove", async move { edges.docker.remove(&target).await.map(|()| Output::Nothing) }),
+            Effect::CreateResource { op, request } => {
+                self.run(op, None, "create resource", async move { resources::create(&edges, &request).await })
+            }
+            Effect::RemoveResource { op, request } => {
+                self.run(op, None, "remove resource", async move { resources::remove(&edges, &request).await })
+            }
             Effect::Inventory { op } => {
                 self.run(op, calls, "inventory", async move { edges.docker.inventory().await.map(Output::Inventory) })
             }

@@ -11,6 +11,7 @@ mod executor;
 pub mod logging;
 mod pulls;
 mod registry_credentials;
+mod resources;
 mod shutdown;
 mod spot;
 mod start_over;

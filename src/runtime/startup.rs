@@ -4,6 +4,7 @@
 //! here ends the process with the exit code the service manager knows (spec `registration.md` §1).
 
 use super::{Fatal, Options};
+use crate::acs::HostFacts;
 use crate::aws::clock::ServiceClock;
 use crate::aws::credentials::{self, Keys};
 use crate::aws::identity::{self, SignedDocument};
@@ -377,6 +378,11 @@ fn host_resources(config: &Config) -> Result<HostResources, Fatal> {
         tcp_ports: config.reserved_ports.clone(),
         udp_ports: config.reserved_ports_udp.clone(),
     })
+}
+
+/// What a task becomes on this host.
+pub(super) fn host_facts(config: &Config, region: &str) -> HostFacts {
+    HostFacts { region: region.to_owned(), is_external: config.external, ..HostFacts::default() }
 }
 
 /// Bytes of memory of this host; 0 if it cannot be read.

@@ -4,6 +4,7 @@
 
 use crate::schedule::Rng;
 use ecs_agent::engine::{Event, PayloadTask};
+use ecs_agent::model::resource::{CgroupSpec, ResourceKind, ResourceSpec};
 use ecs_agent::model::task::{Condition, Dependency, EcrAuth, PortMapping, RegistryAuth, SecretAuth};
 use ecs_agent::model::{
     Ack, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Protocol, Span, StateChange, TaskArn, TaskSpec,
@@ -218,16 +219,33 @@ fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
     if rng.percent(30) {
         containers.reverse();
     }
-    let needs_role = containers.iter().any(|it| it.registry_auth != RegistryAuth::Engine);
+    let resources = if rng.percent(30) { resources(rng, &containers) } else { Vec::new() };
+    let needs_role = containers.iter().any(|it| it.registry_auth != RegistryAuth::Engine)
+        || resources.iter().any(|it| it.kind.needs_execution_role());
     let id = CredentialsId(format!("credentials-of-{arn}"));
     TaskSpec {
         arn,
         family: "family".to_owned(),
         version: "1".to_owned(),
-        service_name: String::new(),
         containers,
+        resources,
         execution_credentials: needs_role.then_some(id),
+        ..TaskSpec::default()
     }
+}
+
+/// One or two, of the two sorts that matter to the core.
+fn resources(rng: &mut Rng, containers: &[ContainerSpec]) -> Vec<ResourceSpec> {
+    let resource = |rng: &mut Rng, nth: u64| {
+        let needed_by: Vec<_> = containers.iter().filter(|_| rng.percent(60)).map(|it| it.name.clone()).collect();
+        let kind = if rng.percent(50) {
+            ResourceKind::Cgroup(CgroupSpec::default())
+        } else {
+            ResourceKind::Secrets(Vec::new())
+        };
+        ResourceSpec { name: format!("r{nth}"), needed_by, kind }
+    };
+    (0..1 + rng.below(2)).map(|nth| resource(rng, nth)).collect()
 }
 
 fn depend(rng: &mut Rng, containers: &mut [ContainerSpec], index: usize, on: usize) {
@@ -255,25 +273,16 @@ fn container(rng: &mut Rng, index: u64) -> ContainerSpec {
         name: ContainerName(format!("c{index}")),
         image: format!("image-{}{}", rng.below(3), if rng.percent(10) { "@sha256:fixed" } else { "" }),
         essential: rng.percent(70),
-        command: None,
-        entry_point: None,
-        environment: ecs_agent::model::task::Environment::default(),
         cpu: [0, 128, 512, 2048][rng.below(100) as usize % 13 % 4],
         memory: 64,
         memory_reservation: if rng.percent(30) { 300 } else { 0 },
-        links: Vec::new(),
         ports: if rng.percent(20) { vec![port] } else { Vec::new() },
-        mounts: Vec::new(),
-        depends_on: Vec::new(),
-        start_timeout: None,
-        stop_timeout: None,
         health_check: rng.percent(10),
         registry_auth: match rng.below(100) {
             0..=9 => RegistryAuth::Ecr(by_role),
             10..=14 => RegistryAuth::Secret(SecretAuth::default()),
             _ => RegistryAuth::Engine,
         },
-        engine_settings: ecs_agent::model::task::EngineSettings::default(),
-        endpoint_id: String::new(),
+        ..ContainerSpec::default()
     }
 }

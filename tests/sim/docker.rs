@@ -36,6 +36,7 @@ pub(crate) struct Container {
 /// What ever happened to a container of a task, over all its incarnations.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Truth {
+    pub(crate) created: bool,
     pub(crate) started: bool,
     pub(crate) exits: BTreeSet<i32>,
     pub(crate) was_healthy: bool,
@@ -45,6 +46,8 @@ pub(crate) struct Truth {
 pub(crate) struct Docker {
     pub(crate) containers: Vec<Container>,
     pub(crate) images: BTreeSet<String>,
+    /// What tasks have there besides containers.
+    pub(crate) resources: BTreeSet<(TaskArn, String)>,
     /// Facts on their way to the agent.
     pub(crate) events: Vec<Event>,
     pub(crate) truth: BTreeMap<(TaskArn, ContainerName), Truth>,
@@ -120,6 +123,7 @@ impl Docker {
     pub(crate) fn fulfils(&self, task: &TaskArn, container: &ContainerName, condition: Condition) -> bool {
         let truth = self.truth_of(task, container);
         match condition {
+            Condition::Create => truth.created,
             Condition::Start => truth.started,
             Condition::Complete => !truth.exits.is_empty(),
             Condition::Success => truth.exits.contains(&0),
@@ -254,6 +258,7 @@ impl Docker {
                 let index = self.containers.len() - 1;
                 self.containers[index].health_check = request.spec.health_check;
                 self.containers[index].outline = Some(Box::new(request.outline.clone()));
+                self.truth_mut(index).created = true;
                 self.tell(index);
                 index
             }
@@ -317,6 +322,14 @@ impl Docker {
             },
             Effect::Inventory { .. } => {
                 Outcome::Done(Output::Inventory((0..self.containers.len()).map(|index| self.see(index)).collect()))
+            }
+            Effect::CreateResource { request, .. } => {
+                self.resources.insert((request.task.clone(), request.spec.name.clone()));
+                Outcome::Done(Output::Nothing)
+            }
+            Effect::RemoveResource { request, .. } => {
+                self.resources.remove(&(request.task.clone(), request.spec.name.clone()));
+                Outcome::Done(Output::Nothing)
             }
             Effect::Report { .. }
             | Effect::Cancel { .. }

@@ -7,7 +7,7 @@ use crate::schedule::Rng;
 use crate::world::{Disk, Turn, World};
 use ecs_agent::engine::state::HostState;
 use ecs_agent::engine::{self, Event, PullBehavior, TaskState};
-use ecs_agent::model::{Span, TaskStatus};
+use ecs_agent::model::{Span, TaskArn, TaskStatus};
 
 impl World {
     pub(crate) fn crash(&mut self, bits: u64) {
@@ -27,6 +27,7 @@ impl World {
         }
         self.docker.events.clear();
         self.credentials.clear();
+        self.memory.clear();
         self.turn = Turn::default();
         (self.hold, self.crash_at, self.jam) = (0, None, 0);
         self.failed.clear();
@@ -61,6 +62,11 @@ impl World {
         self.late.clear();
         // Under another name nothing proves that it is ours: from now on it is somebody else's to end.
         self.docker.containers.iter_mut().filter(|it| it.renamed).for_each(|it| it.unsolicited = true);
+        // Of the resources of a task nothing tells but its containers, and of those only what has run.
+        let has_run =
+            |arn: &TaskArn| self.docker.containers.iter().any(|it| it.task == *arn && it.started && !it.foreign);
+        let known = self.docker.resources.iter().filter(|(arn, _)| has_run(arn)).cloned().collect();
+        self.docker.resources = known;
         self.disk = Disk { host: HostState { lost: true, ..HostState::default() }, ..Disk::default() };
         self.ecs.state_lost();
         self.crash(bits);
@@ -97,6 +103,9 @@ pub(crate) fn stored(task: &TaskState) -> TaskState {
     task.wake = None;
     task.inherited = false;
     task.retired_credentials.clear();
+    for resource in &mut task.resources {
+        (resource.operation, resource.retry) = (None, Default::default());
+    }
     for container in &mut task.containers {
         container.operation = None;
         container.unsettled = false;

@@ -68,13 +68,21 @@ impl World {
         if let (Effect::Report { change, .. }, false) = (&pending.effect, is_retried(&outcome)) {
             self.turn.heard.push((**change).clone());
         }
+        if let Effect::RemoveResource { request, .. } = &pending.effect {
+            let key = (request.task.clone(), request.spec.name.clone());
+            match &outcome {
+                Outcome::Done(_) => drop(self.unremoved.remove(&key)),
+                Outcome::Failed(_) | Outcome::Unknown(_) => *self.unremoved.entry(key).or_default() += 1,
+            }
+        }
         if let Some(owner) = pending.owner.as_ref().filter(|_| !pending.cancelled) {
             let is_given_up = matches!(pending.effect, Effect::Create { .. } | Effect::Start { .. });
             let is_image_work = matches!(pending.effect, Effect::ResolveDigest { .. } | Effect::Pull { .. });
+            let is_making = matches!(pending.effect, Effect::CreateResource { .. });
             let is_report = matches!(pending.effect, Effect::Report { .. });
             match &outcome {
                 Outcome::Done(_) => self.failed.retain(|(other, _)| other != owner),
-                _ if is_image_work || ((is_given_up || is_report) && !is_retried(&outcome)) => {}
+                _ if is_image_work || ((is_given_up || is_report || is_making) && !is_retried(&outcome)) => {}
                 Outcome::Failed(_) | Outcome::Unknown(_) => self.failed.push((owner.clone(), self.now)),
             }
         }
@@ -90,6 +98,14 @@ impl World {
                 }
                 Outcome::Done(Output::Nothing)
             }
+            Effect::CreateResource { request, .. } if request.spec.kind.is_in_memory() => {
+                self.memory.insert((request.task.clone(), request.spec.name.clone()));
+                Outcome::Done(Output::Nothing)
+            }
+            Effect::RemoveResource { request, .. } if request.spec.kind.is_in_memory() => {
+                self.memory.remove(&(request.task.clone(), request.spec.name.clone()));
+                Outcome::Done(Output::Nothing)
+            }
             other => self.docker.perform(other, false),
         }
     }
@@ -102,8 +118,9 @@ impl World {
             | Effect::Stop { .. }
             | Effect::Remove { .. }
             | Effect::Pull { .. } => self.late.push(effect),
-            // A report that got through counts, whether or not the agent hears of it.
-            Effect::Report { .. } => {
+            // A report that got through counts, whether or not the agent hears of it. A resource that came long after it was given
+            // up would be nobody's, and nobody could tell: that is left out.
+            Effect::Report { .. } | Effect::CreateResource { .. } | Effect::RemoveResource { .. } => {
                 self.perform(&effect);
             }
             // Looking changes nothing.
@@ -142,6 +159,7 @@ fn failure(effect: &Effect, passes: bool) -> Failure {
         Effect::Pull { .. } | Effect::ResolveDigest { .. } => "CannotPullContainerError",
         Effect::Create { .. } => "CannotCreateContainerError",
         Effect::Start { .. } => "CannotStartContainerError",
+        Effect::CreateResource { .. } => "",
         _ => "Error",
     };
     if passes { Failure::retryable(name, "not now") } else { Failure::permanent(name, "no") }

@@ -114,6 +114,8 @@ impl World {
             | Effect::Stop { op, .. }
             | Effect::Inspect { op, .. }
             | Effect::Remove { op, .. }
+            | Effect::CreateResource { op, .. }
+            | Effect::RemoveResource { op, .. }
             | Effect::Inventory { op }
             | Effect::Report { op, .. } => {
                 let owner = self.state.ops.get(&op).cloned();

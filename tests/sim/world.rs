@@ -56,6 +56,10 @@ pub(crate) struct World {
     pub(crate) late: Vec<Effect>,
     /// Credentials in the agent's memory.
     pub(crate) credentials: BTreeSet<CredentialsId>,
+    /// Resources in the agent's memory.
+    pub(crate) memory: BTreeSet<(TaskArn, String)>,
+    /// Resources whose removal failed that often in a row.
+    pub(crate) unremoved: BTreeMap<(TaskArn, String), u32>,
     /// The first law that was broken.
     pub(crate) broken: Option<String>,
     pub(crate) trace: Option<Vec<String>>,
@@ -108,6 +112,8 @@ impl World {
             pending: Vec::new(),
             late: Vec::new(),
             credentials: BTreeSet::new(),
+            memory: BTreeSet::new(),
+            unremoved: BTreeMap::new(),
             broken: None,
             trace: None,
             steps: 0,

@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn decode(text: &str) -> Frame {
-    frame(text, &mut || "id".to_owned())
+    frame(text, &HostFacts::default(), &mut || "id".to_owned())
 }
 
 fn recorded() -> Value {

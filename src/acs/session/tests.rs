@@ -33,6 +33,7 @@ pub(super) fn settings() -> Settings {
         },
         credentials: keys(),
         timing: Timing { backoff: quick, ..Timing::default() },
+        host: HostFacts::default(),
     }
 }
 

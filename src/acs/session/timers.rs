@@ -62,7 +62,7 @@ impl Rig {
                     Ok(WebSocketStream::from_raw_socket(ours, Role::Client, limits).await)
                 }
             };
-            keep(Timing::default(), connect, exchange).await;
+            keep(Timing::default(), &HostFacts::default(), connect, exchange).await;
         });
         Self { accepted, refusals, incoming, outgoing, cancel, session }
     }

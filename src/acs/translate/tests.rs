@@ -24,7 +24,7 @@ fn reduced() -> Value {
 
 fn translate(value: &Value) -> PayloadTask {
     let mut count = 0;
-    task(value, &mut || {
+    task(value, &HostFacts::default(), &mut || {
         count += 1;
         format!("id-{count}")
     })
@@ -61,7 +61,12 @@ fn the_reduced_task_is_translated_whole() {
     assert_eq!(web.environment.0["SHARED"], "definition");
     let port = |container_port, host_port, protocol| PortMapping { container_port, host_port, protocol };
     assert_eq!(web.ports, [port(80, 28480, Protocol::Tcp), port(81, 0, Protocol::Udp)]);
-    let mount = HostMount { host_path: "/srv".to_owned(), container_path: "/host".to_owned(), read_only: true };
+    let mount = Mount {
+        volume: "host-data".to_owned(),
+        source: "/srv".to_owned(),
+        container_path: "/host".to_owned(),
+        read_only: true,
+    };
     assert_eq!(web.mounts, [mount]);
     assert!(web.engine_settings.config.contains("Healthcheck") && web.engine_settings.host_config.contains("Ulimits"));
     assert_eq!(side.links, [Link { container: "web".into(), alias: "web".to_owned() }]);

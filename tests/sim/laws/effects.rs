@@ -9,7 +9,10 @@ use crate::docker::Container;
 use crate::world::World;
 use ecs_agent::engine::state::{Owner, TaskState};
 use ecs_agent::engine::{self, Effect, Event, Step};
-use ecs_agent::model::{Ack, ContainerName, ContainerStatus, RunState, Span, StateChange, TaskArn, TaskStatus};
+use ecs_agent::model::{
+    Ack, ContainerName, ContainerStatus, ResourceRequest, ResourceSpec, RunState, Span, StateChange, TaskArn,
+    TaskStatus,
+};
 
 /// Creates and starts of one container in a row that may get no answer.
 const MOST_UNANSWERED: u32 = 3;
@@ -24,6 +27,8 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
         Effect::Stop { op, target, .. } => operation(world, op, Some(target), None).or_else(|| stop(world, target)),
         Effect::Inspect { op, target } => operation(world, op, Some(target), None),
         Effect::Remove { op, target } => remove(world, op, target),
+        Effect::CreateResource { op, request } => resource(world, op, request).or_else(|| making(world, request)),
+        Effect::RemoveResource { op, request } => resource(world, op, request).or_else(|| unmaking(world, request)),
         Effect::Inventory { .. } => {
             let twice = world.pending.iter().any(|it| matches!(it.effect, Effect::Inventory { .. }));
             twice.then(|| ("one inventory at a time", String::new()))
@@ -68,6 +73,8 @@ fn too_soon(world: &mut World, effect: &Effect) -> Broken {
         | Effect::Stop { op, .. }
         | Effect::Inspect { op, .. }
         | Effect::Remove { op, .. }
+        | Effect::CreateResource { op, .. }
+        | Effect::RemoveResource { op, .. }
         | Effect::Inventory { op }
         | Effect::Report { op, .. } => op,
         Effect::ResolveDigest { .. }
@@ -134,8 +141,53 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
     if step == "start" && task.containers[*index].ran && !world.burst {
         return Some(("a container is started once", format!("{arn} {}", spec.name)));
     }
+    let is_there = |it: &ResourceSpec| {
+        let key = (arn.clone(), it.name.clone());
+        if it.kind.is_in_memory() { world.memory.contains(&key) } else { world.docker.resources.contains(&key) }
+    };
+    let needed = |it: &&ResourceSpec| step == "create" && it.needed_by.contains(&spec.name);
+    if let Some(missing) = task.spec.resources.iter().filter(needed).find(|it| !is_there(it)) {
+        let what = format!("{arn} {} needs {}", spec.name, missing.name);
+        return Some(("resources are there before the containers that need them", what));
+    }
     let missing = spec.depends_on.iter().find(|it| !world.docker.fulfils(arn, &it.container, it.condition))?;
     Some(("dependencies hold before a container goes on", format!("{step} {arn} {} needs {missing:?}", spec.name)))
+}
+
+/// An operation on a resource.
+fn resource(world: &World, op: &ecs_agent::model::OpId, request: &ResourceRequest) -> Broken {
+    let what = || format!("{} {}", request.task, request.spec.name);
+    if !world.disk.tasks.contains_key(&request.task) {
+        return Some(("no effect for an unknown task", what()));
+    }
+    let is_same = |it: &ResourceRequest| it.task == request.task && it.spec.name == request.spec.name;
+    let busy = world.pending.iter().any(|it| match &it.effect {
+        Effect::CreateResource { op: other, request } | Effect::RemoveResource { op: other, request } => {
+            other != op && is_same(request)
+        }
+        _ => false,
+    });
+    busy.then(|| ("one operation at a time on a resource", what()))
+}
+
+fn making(world: &World, request: &ResourceRequest) -> Broken {
+    let what = || format!("{} {}", request.task, request.spec.name);
+    if world.ecs.tasks.get(&request.task).is_some_and(|task| task.stop_arrived) {
+        return Some(("nothing is begun for a task that shall stop", what()));
+    }
+    let task = &world.state.tasks[&request.task];
+    if !task.admitted && !world.burst {
+        return Some(("nothing is begun for a task that has no share of the host", what()));
+    }
+    let id = request.execution_credentials.as_ref();
+    let is_missing = request.spec.kind.needs_execution_role() && id.is_some_and(|id| !world.credentials.contains(id));
+    (is_missing && !world.burst).then(|| ("credentials are there before they are used", what()))
+}
+
+fn unmaking(world: &World, request: &ResourceRequest) -> Broken {
+    let needs = |it: &Container| it.task == request.task && !it.foreign && !it.renamed && !it.unsolicited;
+    let user = world.docker.containers.iter().find(|it| needs(it) && !request.spec.kind.is_in_memory())?;
+    Some(("resources go after the containers that use them", format!("{} {}", request.spec.name, user.name)))
 }
 
 /// Only tasks that shall stop are stopped, and a container after those that depend on it.

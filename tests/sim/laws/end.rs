@@ -3,7 +3,7 @@
 use super::fits;
 use crate::world::World;
 use ecs_agent::engine::{self, state::TaskState};
-use ecs_agent::model::{RunState, TaskArn, TaskStatus};
+use ecs_agent::model::{ContainerStatus, RunState, TaskArn, TaskStatus};
 use std::collections::BTreeSet;
 
 /// Nothing is left to do: is every task where it should be?
@@ -39,6 +39,16 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
         if container.over() && container.observed == Some(RunState::Running) {
             return stuck("runs although it is over");
         }
+    }
+    let is_needed = |name: &String| {
+        let resource = task.spec.resources.iter().find(|it| it.name == *name);
+        let waits = |it: &&ecs_agent::model::ContainerName| {
+            task.index_of(it).is_some_and(|at| task.containers[at].known < ContainerStatus::Created)
+        };
+        task.desired == TaskStatus::Running && resource.is_some_and(|it| it.needed_by.iter().any(|it| waits(&it)))
+    };
+    if let Some((_, name)) = world.memory.iter().find(|(owner, name)| owner == arn && !is_needed(name)) {
+        return stuck(&format!("keeps {name} in memory, which nobody needs"));
     }
     let shall_stop = world.ecs.tasks.get(arn).is_some_and(|it| it.wants_stop);
     if task.known == TaskStatus::Stopped {
@@ -87,6 +97,11 @@ pub(crate) fn all_gone(world: &mut World) {
     if world.docker.containers.iter().filter(|it| it.foreign).count() != world.docker.strangers {
         let what = format!("{:?}", world.docker.containers);
         world.breaks("the containers of others are left alone", || what);
+    }
+    let is_given_up = |it: &&(TaskArn, String)| world.unremoved.get(*it).is_some_and(|times| *times >= 3);
+    let left = world.docker.resources.iter().find(|it| !is_given_up(it)).or(world.memory.first());
+    if let Some(left) = left.cloned() {
+        world.breaks("in the end no resources are left", || format!("{left:?}"));
     }
     if !world.state.credentials.is_empty() {
         let what = format!("{:?}", world.state.credentials);
