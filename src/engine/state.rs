@@ -252,7 +252,10 @@ pub struct ResourceState {
     /// What is in flight: at most one.
     #[serde(skip)]
     pub operation: Option<ResourceOperation>,
-    /// Failures in a row, and when to try again.
+    /// Its removal has begun.
+    #[serde(skip)]
+    pub removing: bool,
+    /// Failures in a row, of its making or of its removal, and when to try again.
     #[serde(skip)]
     pub retry: Retry,
 }
