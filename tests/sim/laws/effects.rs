@@ -320,7 +320,10 @@ fn contents(world: &World, task: &TaskState, change: &StateChange) -> Broken {
             Some(143) if container.failure.is_some() => true,
             Some(code) => said.status == ContainerStatus::Stopped && truth.exits.contains(&code),
             // Nobody saw how it ended: it was removed, or never ran as far as the agent could know.
-            None => said.status != ContainerStatus::Stopped || !container.ran || container.failure.is_some(),
+            None => {
+                let had_not_run = !container.ran || world.burst; // it may have run since this was decided
+                said.status != ContainerStatus::Stopped || had_not_run || container.failure.is_some()
+            }
         };
         if !is_true {
             return Some(("exit codes are true", format!("{said:?}, truly {:?}", truth.exits)));
