@@ -6,7 +6,7 @@ use crate::laws;
 use crate::life::stored;
 use crate::schedule::Point;
 use crate::world::{Pending, Turn, World};
-use ecs_agent::engine::{self, Effect, Event, Key};
+use ecs_agent::engine::{self, Effect, Event, Key, Outcome, Output};
 
 impl World {
     pub(crate) fn feed(&mut self, event: Event) {
@@ -23,6 +23,8 @@ impl World {
             self.turn.stops.extend(stops);
         }
         self.news += u64::from(!matches!(event, Event::Completed { .. } | Event::Tick));
+        let is_listing = |outcome: &Outcome| matches!(outcome, Outcome::Done(Output::Inventory(_)));
+        self.listings += u64::from(matches!(&event, Event::Completed { outcome, .. } if is_listing(outcome)));
         let before = laws::Before::of(&self.state);
         let (was_lost, held) = (self.state.host.lost, self.state.held.len());
         let step = engine::step(&mut self.state, self.now, event.clone());

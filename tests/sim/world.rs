@@ -78,6 +78,8 @@ pub(crate) struct World {
     pub(crate) asked: Vec<(Owner, std::mem::Discriminant<Effect>, Timestamp, u64)>,
     /// Counts facts beyond outcomes and the time.
     pub(crate) news: u64,
+    /// Counts listings that have arrived.
+    pub(crate) listings: u64,
     /// ECS has sent a manifest since the trouble ended.
     pub(crate) reminded: bool,
     pub(crate) jam: u8,
@@ -124,6 +126,7 @@ impl World {
             inherited: BTreeSet::new(),
             asked: Vec::new(),
             news: 0,
+            listings: 0,
             reminded: false,
             jam: 0,
             down: 0,
