@@ -25,9 +25,8 @@ fn spec(number: usize) -> TaskSpec {
         arn: TaskArn(format!("arn:aws:ecs:eu-west-1:123456789012:task/cluster/{number:032x}")),
         family: "family".to_owned(),
         version: "1".to_owned(),
-        service_name: String::new(),
         containers: vec![container("web"), container("side")],
-        execution_credentials: None,
+        ..TaskSpec::default()
     }
 }
 
@@ -86,7 +85,9 @@ impl World {
         Some(match effect {
             Effect::ResolveDigest { op, .. } => (op, Output::Digest(None)),
             Effect::Pull { op, .. } => (op, Output::Pulled),
-            Effect::Report { op, .. } => (op, Output::Nothing),
+            Effect::Report { op, .. } | Effect::CreateResource { op, .. } | Effect::RemoveResource { op, .. } => {
+                (op, Output::Nothing)
+            }
             Effect::Create { op, request } => (op, self.create(*request)),
             Effect::Start { op, target } | Effect::Inspect { op, target } => {
                 (op, self.look(&target, RunState::Running))

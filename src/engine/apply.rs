@@ -199,7 +199,10 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
         // A container that ended at once did run: the task is `RUNNING` for this moment, and ECS hears of it.
         desired::derive(task, now);
         let container = &mut task.containers[index];
-        container.exit_code = seen.exit_code.or(container.exit_code);
+        // How it ended is how it ended first: what somebody did with it afterwards is no news of the task.
+        if !container.over() || container.exit_code.is_none() {
+            container.exit_code = seen.exit_code.or(container.exit_code);
+        }
         if let Some(error) = &seen.error {
             container.fail(error.clone());
         }

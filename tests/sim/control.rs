@@ -97,6 +97,14 @@ impl Ecs {
         self.message(tasks);
     }
 
+    /// A task of a shape that somebody else chose.
+    pub(crate) fn send_task(&mut self, spec: impl FnOnce(TaskArn) -> TaskSpec) -> TaskArn {
+        let arn = self.new_task();
+        let spec = spec(arn.clone());
+        self.message(vec![PayloadTask::Run(Box::new(spec))]);
+        arn
+    }
+
     fn new_task(&mut self) -> TaskArn {
         self.made += 1;
         let arn = TaskArn(format!("task/{}", self.made));

@@ -11,6 +11,7 @@ mod laws;
 mod life;
 mod moves;
 mod outcome;
+mod recovery;
 mod run;
 mod schedule;
 mod turn;

@@ -31,6 +31,10 @@ impl World {
         laws::credentials_are_acknowledged(self, &before, &event, &step);
         if was_lost && !self.state.host.lost {
             self.news += 1; // tasks that were lost are known again
+            // Of the resources of a task nothing tells but its containers.
+            self.docker
+                .resources
+                .retain(|(arn, _)| self.state.tasks.get(arn).is_some_and(|task| !task.resources.is_empty()));
             // Somebody may have started a container since the agent came back: what works is taken over, whatever there is to give.
             let taken_over = self.state.tasks.values().filter(|task| task.reduced);
             self.inherited.extend(taken_over.map(|task| task.spec.arn.clone()));
