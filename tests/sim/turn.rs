@@ -32,9 +32,11 @@ impl World {
         if was_lost && !self.state.host.lost {
             self.news += 1; // tasks that were lost are known again
             // Of the resources of a task nothing tells but its containers.
-            self.docker
-                .resources
-                .retain(|(arn, _)| self.state.tasks.get(arn).is_some_and(|task| !task.resources.is_empty()));
+            let tasks = &self.state.tasks;
+            self.docker.resources.retain(|(arn, name)| {
+                let known = tasks.get(arn).into_iter().flat_map(|task| task.spec.resources.iter().zip(&task.resources));
+                known.into_iter().any(|(spec, it)| spec.name == *name && it.create_asked)
+            });
             // Somebody may have started a container since the agent came back: what works is taken over, whatever there is to give.
             let taken_over = self.state.tasks.values().filter(|task| task.reduced);
             self.inherited.extend(taken_over.map(|task| task.spec.arn.clone()));
