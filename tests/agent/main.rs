@@ -40,6 +40,7 @@ mod kill_loop;
 mod mirrors;
 mod network;
 mod pulls;
+mod recovery;
 mod registration;
 mod registries;
 mod start_stop;
