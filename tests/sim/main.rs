@@ -14,6 +14,7 @@ mod outcome;
 mod recovery;
 mod run;
 mod schedule;
+mod soak;
 mod turn;
 mod world;
 

@@ -60,6 +60,8 @@ pub(crate) struct World {
     pub(crate) memory: BTreeSet<(TaskArn, String)>,
     /// Resources whose removal failed that often in a row.
     pub(crate) unremoved: BTreeMap<(TaskArn, String), u32>,
+    /// Nobody judges.
+    pub(crate) lawless: bool,
     /// The first law that was broken.
     pub(crate) broken: Option<String>,
     pub(crate) trace: Option<Vec<String>>,
@@ -116,6 +118,7 @@ impl World {
             credentials: BTreeSet::new(),
             memory: BTreeSet::new(),
             unremoved: BTreeMap::new(),
+            lawless: false,
             broken: None,
             trace: None,
             steps: 0,
