@@ -197,7 +197,7 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
     }
     if seen.state == RunState::Exited {
         // A container that ended at once did run: the task is `RUNNING` for this moment, and ECS hears of it.
-        desired::derive(task, now);
+        desired::derive_midway(task, now);
         let container = &mut task.containers[index];
         // How it ended is how it ended first: what somebody did with it afterwards is no news of the task.
         if !container.over() || container.exit_code.is_none() {
