@@ -79,13 +79,13 @@ impl Files<'_> {
         hierarchies.iter().try_for_each(|hierarchy| remove_tree(&hierarchy.join(name)))
     }
 
-    /// The mounted hierarchies of version 1, each once: some have a second name, which is a link.
+    /// The mounted hierarchies, each once: some have a second name, which is a link. Some hosts have one of version 2 beside those
+    /// of version 1; it limits nothing, but container runtimes use it.
     fn hierarchies(self) -> Result<Vec<PathBuf>, CgroupError> {
         let entries = fs::read_dir(self.root).map_err(file_error("cannot list", self.root))?;
         let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         let paths = directories.map(|entry| entry.path());
-        // The hierarchy of version 2 that some hosts have beside the others has no `tasks`.
-        Ok(paths.filter(|path| path.join("tasks").exists()).collect())
+        Ok(paths.filter(|path| path.join("cgroup.procs").exists()).collect())
     }
 }
 
