@@ -11,6 +11,8 @@ pub struct HostFacts {
     pub host_data_dir: String,
     /// CPU and memory limits of tasks are made (`ECS_ENABLE_TASK_CPU_MEM_LIMIT`).
     pub task_limits: bool,
+    /// A container without memory limit gets its task's (`ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2`, on a host with cgroup v2).
+    pub memory_for_containers: bool,
     /// What the volume plugin can do (`ECS_VOLUME_PLUGIN_CAPABILITIES`), e.g. `efsAuth`.
     pub volume_plugin: BTreeSet<String>,
     /// GPUs are given to containers (`ECS_ENABLE_GPU_SUPPORT`).
@@ -28,6 +30,7 @@ impl Default for HostFacts {
             region: String::new(),
             host_data_dir: "/var/lib/ecs".to_owned(),
             task_limits: true,
+            memory_for_containers: false,
             volume_plugin: BTreeSet::new(),
             gpus: false,
             is_external: false,

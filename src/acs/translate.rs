@@ -3,6 +3,9 @@
 //! Pure: ids come from the caller. It decides nothing about running; it only makes sure that whatever reaches the core can be run
 //! as asked. The invariant: a task is either translated whole or refused; nothing in it is silently left out.
 
+mod limits;
+mod volumes;
+
 use super::host::HostFacts;
 use super::unsupported;
 use super::wire;
@@ -10,8 +13,10 @@ use crate::model::task::{
     Condition, Dependency, EcrAuth, EngineSettings, Environment, Link, Mount, PortMapping, RegistryAuth, SecretAuth,
 };
 use crate::model::{ContainerName, ContainerSpec, CredentialsId, Protocol, Span, TaskArn, TaskSpec, TaskStatus};
+use limits::Limits;
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use volumes::Volumes;
 
 /// One task of a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +57,12 @@ pub(super) fn task(value: &Value, host: &HostFacts, new_id: &mut dyn FnMut() -> 
     if let Some(what) = unsupported::in_task(&wire) {
         return refuse(format!("UnsupportedTaskError: {what}"));
     }
-    match spec(wire, host, new_id) {
+    let needs = volumes::read(&wire, host).and_then(|volumes| Ok((volumes, limits::read(&wire, host)?)));
+    let (volumes, limits) = match needs {
+        Ok(needs) => needs,
+        Err(reason) => return refuse(reason),
+    };
+    match spec(wire, volumes, limits, new_id) {
         Ok(_) if desired < TaskStatus::Running => PayloadTask::Later(known_arn),
         Ok(spec) => PayloadTask::Run(Box::new(spec)),
         Err(cause) => refuse(invalid(&cause)),
@@ -62,6 +72,11 @@ pub(super) fn task(value: &Value, host: &HostFacts, new_id: &mut dyn FnMut() -> 
 /// Compat: the spelling is the reference's, and people search for it.
 fn invalid(cause: &str) -> String {
     format!("UnrecogniedTaskError: Error loading task - {cause}")
+}
+
+/// What the reference finds wrong with a resource before it takes the task up.
+fn uninitialised(arn: &str, cause: &str) -> String {
+    format!("resource cannot be initialized for task {arn}: {cause}")
 }
 
 fn desired_status(task: &Value) -> Result<TaskStatus, String> {
@@ -79,7 +94,12 @@ fn desired_status(task: &Value) -> Result<TaskStatus, String> {
     }
 }
 
-fn spec(task: wire::Task, _host: &HostFacts, new_id: &mut dyn FnMut() -> String) -> Result<TaskSpec, String> {
+fn spec(
+    task: wire::Task,
+    volumes: Volumes,
+    limits: Limits,
+    new_id: &mut dyn FnMut() -> String,
+) -> Result<TaskSpec, String> {
     let mut names = BTreeSet::new();
     for container in &task.containers {
         if container.name.is_empty() {
@@ -92,11 +112,6 @@ fn spec(task: wire::Task, _host: &HostFacts, new_id: &mut dyn FnMut() -> String)
     if names.is_empty() {
         return Err("the task has no containers".to_owned());
     }
-    let volumes: BTreeMap<&str, &str> = task
-        .volumes
-        .iter()
-        .filter_map(|volume| Some((volume.name.as_str(), volume.host.as_ref()?.source_path.as_str())))
-        .collect();
     if task
         .execution_role_credentials
         .as_ref()
@@ -108,15 +123,19 @@ fn spec(task: wire::Task, _host: &HostFacts, new_id: &mut dyn FnMut() -> String)
         task.execution_role_credentials.as_ref().map(|role| CredentialsId::from(role.credentials_id.as_str()));
     let containers: Result<Vec<_>, _> =
         task.containers.into_iter().map(|wire| container(wire, &names, &volumes, new_id())).collect();
+    let mut containers = containers?;
+    for container in containers.iter_mut().filter(|container| container.memory == 0) {
+        container.memory = limits.for_containers;
+    }
     Ok(TaskSpec {
         arn: TaskArn::from(task.arn),
         family: task.family,
         version: task.version,
         service_name: task.service_name,
-        cpu_micros: 0,
-        memory: 0,
-        containers: containers?,
-        resources: Vec::new(),
+        cpu_micros: limits.cpu_micros,
+        memory: limits.memory,
+        containers,
+        resources: limits.resource.into_iter().chain(volumes.resources).collect(),
         execution_credentials,
     })
 }
@@ -124,7 +143,7 @@ fn spec(task: wire::Task, _host: &HostFacts, new_id: &mut dyn FnMut() -> String)
 fn container(
     wire: wire::Container,
     names: &BTreeSet<String>,
-    volumes: &BTreeMap<&str, &str>,
+    volumes: &Volumes,
     endpoint_id: String,
 ) -> Result<ContainerSpec, String> {
     json_object(&wire.docker_config.config, "config")?;
@@ -245,12 +264,12 @@ fn port(wire: &wire::PortMapping) -> Result<PortMapping, String> {
     Ok(PortMapping { container_port: wire.container_port, host_port: wire.host_port, protocol })
 }
 
-fn mount(point: &wire::MountPoint, volumes: &BTreeMap<&str, &str>) -> Result<Mount, String> {
-    let host_path = volumes.get(point.source_volume.as_str());
-    let host_path = host_path.ok_or_else(|| format!("invalid volume referenced: {}", point.source_volume))?;
+fn mount(point: &wire::MountPoint, volumes: &Volumes) -> Result<Mount, String> {
+    let source = volumes.source(&point.source_volume);
+    let source = source.ok_or_else(|| format!("invalid volume referenced: {}", point.source_volume))?;
     Ok(Mount {
         volume: point.source_volume.clone(),
-        source: (*host_path).to_owned(),
+        source: source.to_owned(),
         container_path: point.container_path.clone(),
         read_only: point.read_only,
     })

@@ -10,8 +10,6 @@ use serde_json::{Map, Value};
 /// The first thing in the task that is not supported, as a sentence.
 pub(super) fn in_task(task: &wire::Task) -> Option<String> {
     let checks = [
-        (task.cpu != 0.0, "a task-level cpu limit"),
-        (task.memory != 0, "a task-level memory limit"),
         (!matches!(task.network_mode.as_str(), "" | "bridge" | "host" | "none"), "the network mode of the task"),
         (!task.elastic_network_interfaces.is_empty(), "an elastic network interface"),
         (task.proxy_configuration.is_some(), "a proxy configuration"),
@@ -19,16 +17,14 @@ pub(super) fn in_task(task: &wire::Task) -> Option<String> {
         (!task.pid_mode.is_empty(), "pidMode"),
         (!task.ipc_mode.is_empty(), "ipcMode"),
         (!task.associations.is_empty(), "an association"),
-        (task.attachments.iter().any(is_acted_on), "an attachment"),
+        (attached(task, "serviceconnectdetail"), "an attachment of Service Connect"),
+        (attached(task, "amazonebs"), "a volume of EBS"),
+        // It is always mounted as the task role.
+        (attached(task, "s3files"), "a volume of S3 Files, which needs a task role,"),
         (task.enable_fault_injection, "fault injection"),
     ];
     if let Some((_, what)) = checks.iter().find(|(found, _)| *found) {
         return Some(format!("{what} is not supported by this version of the agent"));
-    }
-    for volume in &task.volumes {
-        if let Some(what) = in_volume(volume) {
-            return Some(format!("{what} is not supported by this version of the agent (volume {})", volume.name));
-        }
     }
     task.containers.iter().find_map(|container| {
         let what = in_container(container)?;
@@ -37,17 +33,8 @@ pub(super) fn in_task(task: &wire::Task) -> Option<String> {
 }
 
 /// The reference ignores attachments of other types.
-fn is_acted_on(attachment: &wire::Attachment) -> bool {
-    matches!(attachment.attachment_type.as_str(), "serviceconnectdetail" | "amazonebs" | "s3files")
-}
-
-fn in_volume(volume: &wire::Volume) -> Option<String> {
-    match (volume.kind.as_str(), &volume.host) {
-        ("" | "host", Some(host)) if host.source_path.is_empty() => Some("a host volume without sourcePath".to_owned()),
-        ("" | "host", Some(_)) => None,
-        ("" | "host", None) => Some("a host volume without host member".to_owned()),
-        (kind, _) => Some(format!("a volume of type {kind}")),
-    }
+fn attached(task: &wire::Task, kind: &str) -> bool {
+    task.attachments.iter().any(|attachment| attachment.attachment_type == kind)
 }
 
 fn in_container(container: &wire::Container) -> Option<String> {

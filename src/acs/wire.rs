@@ -3,9 +3,12 @@
 //! Owns the envelope and the shapes, tolerant in what it takes: member names in any case, `null` for "not given", unknown members.
 //! It gives no message a meaning. The invariant: decoding never fails on something this agent does not read.
 
+mod volume;
+
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+pub(super) use volume::{DockerVolume, EfsVolume, Volume};
 
 /// Every message type of the protocol.
 const TYPES: [&str; 23] = [
@@ -49,6 +52,7 @@ const TEXTS: [&str; 8] = [
 /// Every member name that is read, in byte order.
 const NAMES: &[&str] = &[
     "accessKeyId",
+    "accessPointId",
     "arn",
     "asmAuthData",
     "associations",
@@ -57,6 +61,8 @@ const NAMES: &[&str] = &[
     "attachmentProperties",
     "attachmentType",
     "attachments",
+    "authorizationConfig",
+    "autoprovision",
     "clusterArn",
     "command",
     "condition",
@@ -74,9 +80,12 @@ const NAMES: &[&str] = &[
     "dependsOn",
     "desiredStatus",
     "dockerConfig",
+    "dockerVolumeConfiguration",
+    "driver",
     "driverOpts",
     "ec2Id",
     "ecrAuthData",
+    "efsVolumeConfiguration",
     "elasticNetworkInterfaces",
     "enableFaultInjection",
     "enabled",
@@ -88,11 +97,13 @@ const NAMES: &[&str] = &[
     "executionRoleCredentials",
     "expiration",
     "family",
+    "fileSystemId",
     "firelensConfiguration",
     "healthCheckType",
     "host",
     "hostConfig",
     "hostPort",
+    "iam",
     "image",
     "interfaceAssociationProtocol",
     "interfaceVlanProperties",
@@ -125,6 +136,8 @@ const NAMES: &[&str] = &[
     "roleArn",
     "roleCredentials",
     "roleType",
+    "rootDirectory",
+    "scope",
     "secretAccessKey",
     "secrets",
     "seqNum",
@@ -140,6 +153,8 @@ const NAMES: &[&str] = &[
     "taskArn",
     "tasks",
     "timeline",
+    "transitEncryption",
+    "transitEncryptionPort",
     "trunkInterfaceMacAddress",
     "type",
     "useExecutionRole",
@@ -407,21 +422,6 @@ pub(super) struct EcrAuthData {
 pub(super) struct DependsOn {
     pub(super) container_name: String,
     pub(super) condition: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Volume {
-    pub(super) name: String,
-    #[serde(rename = "type")]
-    pub(super) kind: String,
-    pub(super) host: Option<HostVolume>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct HostVolume {
-    pub(super) source_path: String,
 }
 
 /// Network interfaces to expect: for a task (`AttachTaskNetworkInterfacesMessage`) or as a trunk for the instance.

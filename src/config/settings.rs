@@ -150,6 +150,28 @@ pub struct Config {
     #[serde(rename = "ecs_dynamic_host_port_range")]
     pub dynamic_host_port_range: Option<PortRange>,
 
+    /// Limits of whole tasks; `None`: where this host has them.
+    #[serde(rename = "ecs_enable_task_cpu_mem_limit")]
+    pub task_limits: Option<bool>,
+    /// Processes a task may have.
+    #[serde(rename = "ecs_task_pids_limit")]
+    pub task_pids_limit: Option<u32>,
+    /// Where the cgroup file system is.
+    #[serde(rename = "ecs_cgroup_path")]
+    pub cgroup_path: PathBuf,
+    /// CFS period of task limits.
+    #[serde(rename = "ecs_cgroup_cpu_period")]
+    pub cgroup_cpu_period: Span,
+    /// With cgroup v2 a container without memory limit gets its task's.
+    #[serde(rename = "ecs_propagate_task_memory_limit_cgroupv2")]
+    pub propagate_task_memory_limit: bool,
+    /// Existing shared volumes must have the labels and options asked for.
+    #[serde(rename = "ecs_shared_volume_match_full_config")]
+    pub shared_volume_match_full_config: bool,
+    /// What the volume plugin can do.
+    #[serde(rename = "ecs_volume_plugin_capabilities", deserialize_with = "from_json")]
+    pub volume_plugin_capabilities: Vec<String>,
+
     /// Time before a stopped task's containers are removed.
     #[serde(rename = "ecs_engine_task_cleanup_wait_duration")]
     pub task_cleanup_wait: Span,

@@ -1,4 +1,4 @@
-//! Changes containers: the calls that are no GET.
+//! Changes containers and volumes: the calls that are no GET.
 //!
 //! Owns how a change is asked for. bollard would do it too, but takes answers of any length into memory and cannot be told of a
 //! daemon that was exchanged. Invariant: every change has a limit in time; a missing or broken answer is an error, never success.
@@ -31,6 +31,12 @@ impl Changer {
     ) -> Result<Vec<u8>, DockerError> {
         let request = Request { method: &Method::POST, path, query, registry_auth: None, body: None };
         within(limit, async { read_bounded(self.wire.open(Spoken::changes, request).await?).await }).await
+    }
+
+    /// POST of a document.
+    pub(super) async fn post_json(&self, path: &[&str], body: &Value, limit: Duration) -> Result<(), DockerError> {
+        let request = Request { method: &Method::POST, path, query: &[], registry_auth: None, body: Some(body) };
+        within(limit, async { read_bounded(self.wire.open(Spoken::changes, request).await?).await }).await.map(drop)
     }
 
     /// POST of a container to create, in the version its settings were written for.

@@ -38,11 +38,13 @@ impl Docker {
         let image = self.image_present(&request.spec.image).await.ok().flatten();
         let image_env = image.map(|image| image.env_keys).unwrap_or_default();
         let host_ports = self.host_ports(request)?;
+        let cgroup_parent = self.cgroup_parent(request).await?;
         let around = Surroundings {
             cluster: &self.settings.cluster,
             region: self.settings.region.as_deref(),
             image_env: &image_env,
             host_ports: &host_ports,
+            cgroup_parent: cgroup_parent.as_deref(),
         };
         let body = body(request, &around)?;
         let body = serde_json::to_value(body)

@@ -1,6 +1,6 @@
 //! [`CreateRequest`] to the body of Docker's create call. A pure function.
 //!
-//! Owns the mapping of spec `docker-mapping.md` §2 to §7 for the settings of this agent (no cgroup parent, no pause containers, no
+//! Owns the mapping of spec `docker-mapping.md` §2 to §7 for the settings of this agent (no pause containers, no
 //! log routers, no secrets). Order, later wins: model, the payload's own settings, ECS labels. Invariant: the ECS labels are
 //! always ours, since recovery finds our containers by nothing else.
 
@@ -35,6 +35,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) image_env: &'a [String],
     /// The host port of each port mapping, in the order of the mappings.
     pub(super) host_ports: &'a [u16],
+    /// The control group of the task, if it has one.
+    pub(super) cgroup_parent: Option<&'a str>,
 }
 
 /// The body of the create call.
@@ -44,6 +46,9 @@ pub(super) fn body(request: &CreateRequest, around: &Surroundings<'_>) -> Result
     let mut host = to_map(&host_config(request, around)?)?;
     overlay::<HostConfig>(&mut host, &settings.host_config)
         .map_err(|error| host_error(format!("Unable to decode given host config: {error}")))?;
+    if let Some(parent) = around.cgroup_parent {
+        host.insert("CgroupParent".to_owned(), Value::from(parent));
+    }
     bound_log_buffer(&mut host);
 
     let mut config = to_map(&config(&request.spec, around))?;
@@ -197,7 +202,7 @@ mod tests {
     }
 
     fn around<'a>(host_ports: &'a [u16], image_env: &'a [String]) -> Surroundings<'a> {
-        Surroundings { cluster: "judge", region: Some("us-west-2"), image_env, host_ports }
+        Surroundings { cluster: "judge", region: Some("us-west-2"), image_env, host_ports, cgroup_parent: None }
     }
 
     fn made(request: &CreateRequest) -> Value {

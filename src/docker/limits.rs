@@ -24,6 +24,12 @@ pub struct Limits {
     pub stop_margin: Duration,
     /// Removing a container.
     pub remove: Duration,
+    /// Making, looking at or removing a volume.
+    pub volume: Duration,
+    /// Asking what kind of engine it is.
+    pub info: Duration,
+    /// Listing plugins.
+    pub plugins: Duration,
     /// Until the event stream begins.
     pub open_events: Duration,
     /// A stream without any event for this long is opened anew: it may be dead without knowing. The gap this means costs one listing.
@@ -41,6 +47,9 @@ impl Default for Limits {
             list: Duration::from_secs(600),
             stop_margin: Duration::from_secs(120),
             remove: Duration::from_secs(300),
+            volume: Duration::from_secs(300),
+            info: Duration::from_secs(10),
+            plugins: Duration::from_secs(60),
             open_events: Duration::from_secs(30),
             quiet_events: Duration::from_secs(300),
         }

@@ -4,8 +4,8 @@
 //! create, start or stop, no status of a task. Invariant: every call has a limit in time, and is safe to repeat.
 //!
 //! Containers are changed through `change` and looked at through `read`, which survives values it has not heard of; images are
-//! pulled through bollard. Reading order: `create` and `observe` (pure translation), `container` (the operations), `pull` and
-//! `image`, [`events`], [`auth`] and `credential_helper`, `mirror`, [`error`].
+//! pulled through bollard. Reading order: `create` and `observe` (pure translation), `container` (the operations), `volume`, `host`
+//! (what kind of engine it is), `pull` and `image`, [`events`], [`auth`] and `credential_helper`, `mirror`, [`error`].
 //!
 //! Every call and its limit (spec `docker-mapping.md` §10; `*` = the operator's setting, with its default):
 //!
@@ -16,6 +16,9 @@
 //! | create, start | 4 min\*, 3 min\* | unknown: it is looked at |
 //! | stop | grace + 2 min | unknown: it is looked at |
 //! | remove | 5 min | unknown: it is looked at |
+//! | volume: create, remove | 5 min | unknown: asked again |
+//! | volume: inspect | 5 min | failed |
+//! | info; list plugins | 10 s; 1 min | failed |
 //! | inspect a container (also after create, start and stop) | 30 s; 10 s after an event | failed (after a change: unknown) |
 //! | list | 10 min | failed |
 //! | open the events | 30 s; no event for 5 min: opened anew | opened again |
@@ -32,6 +35,7 @@ mod create;
 mod credential_helper;
 pub mod error;
 pub mod events;
+mod host;
 mod image;
 mod limits;
 mod merge;
@@ -45,6 +49,7 @@ mod rate_limit;
 mod read;
 mod reference;
 mod version;
+mod volume;
 mod wire;
 
 pub use auth::AuthMap;
@@ -55,7 +60,7 @@ pub use limits::Limits;
 pub use mirror::{Mirrors, registry_of};
 pub use pull::PullJob;
 
-use crate::model::Span;
+use crate::model::{CgroupDriver, Span};
 use change::Changer;
 use error::within;
 use ports::DynamicPorts;
@@ -111,6 +116,7 @@ pub struct Docker {
     settings: Settings,
     ports: DynamicPorts,
     spoken: Arc<Spoken>,
+    cgroups: tokio::sync::OnceCell<CgroupDriver>,
     pulls: Semaphore,
     lookups: Semaphore,
     /// When any pull made progress last.
@@ -135,6 +141,7 @@ impl Docker {
             settings,
             ports,
             spoken,
+            cgroups: tokio::sync::OnceCell::new(),
             pulls: Semaphore::new(PULLS),
             lookups: Semaphore::new(LOOKUPS),
             moved: watch::Sender::new(Instant::now()),

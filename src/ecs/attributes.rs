@@ -51,6 +51,12 @@ pub struct Capabilities {
     pub selinux: bool,
     /// `ECS_APPARMOR_CAPABLE`.
     pub apparmor: bool,
+    /// CPU and memory of whole tasks can be limited.
+    pub task_limits: bool,
+    /// Volume drivers besides `local`.
+    pub volume_drivers: Vec<String>,
+    /// `ECS_VOLUME_PLUGIN_CAPABILITIES`.
+    pub volume_plugin: Vec<String>,
     /// `ECS_DISABLE_DOCKER_HEALTH_CHECK`.
     pub health_check_disabled: bool,
     /// `ECS_DETAILED_OS_FAMILY`; empty = left out.
@@ -102,6 +108,10 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     if capabilities.apparmor {
         names.push("com.amazonaws.ecs.capability.apparmor".to_owned());
     }
+    if capabilities.task_limits {
+        names.push("ecs.capability.task-cpu-mem-limit".to_owned());
+        names.push("ecs.capability.increased-task-cpu-limit".to_owned());
+    }
     if supports("1.19") {
         names.push("com.amazonaws.ecs.capability.ecr-auth".to_owned());
         names.push("ecs.capability.execution-role-ecr-pull".to_owned());
@@ -109,6 +119,7 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     if supports("1.24") && !capabilities.health_check_disabled {
         names.push("ecs.capability.container-health-check".to_owned());
     }
+    names.extend(volumes(capabilities));
     if capabilities.external {
         names.push("ecs.capability.external".to_owned());
         names.retain(|name| !NOT_EXTERNAL.contains(&name.strip_prefix("ecs.capability.").unwrap_or(name)));
@@ -123,6 +134,17 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
         list.push(Attribute::with_value("ecs.cpu-architecture", cpu_architecture()));
     }
     list
+}
+
+/// Drivers, then EFS, then what the volume plugin can do: `efsAuth`. The access to EFS by task role, which that stands for too, is
+/// asked for by tasks with a role only.
+fn volumes(capabilities: &Capabilities) -> Vec<String> {
+    let mut names = vec!["ecs.capability.docker-plugin.local".to_owned()];
+    let drivers = capabilities.volume_drivers.iter();
+    names.extend(drivers.map(|driver| format!("ecs.capability.docker-plugin.{}", driver.replace(':', "."))));
+    names.push("ecs.capability.efs".to_owned());
+    names.extend(capabilities.volume_plugin.iter().map(|what| format!("ecs.capability.{what}")));
+    names
 }
 
 /// In the words of EC2, where the reference uses them, else in Go's.
@@ -146,13 +168,14 @@ mod tests {
         Capabilities {
             docker_api_versions: minor.map(|minor| format!("1.{minor}")).collect(),
             log_drivers: ["json-file", "awslogs", "none"].map(str::to_owned).to_vec(),
+            task_limits: true,
             os_family_detailed: "LINUX".to_owned(),
             ..Capabilities::default()
         }
     }
 
     /// What the reference advertised in the recording and this version does not, with the reason.
-    const NOT_YET: [(&str, &str); 23] = [
+    const NOT_YET: [(&str, &str); 19] = [
         ("ecs.capability.secrets.ssm.environment-variables", "secrets are refused"),
         ("ecs.capability.secrets.ssm.bootstrap.log-driver", "secrets are refused"),
         ("ecs.capability.secrets.asm.environment-variables", "secrets are refused"),
@@ -162,9 +185,6 @@ mod tests {
         ("ecs.capability.container-restart-policy", "restart policies are refused"),
         ("com.amazonaws.ecs.capability.task-iam-role", "no credentials endpoint"),
         ("com.amazonaws.ecs.capability.task-iam-role-network-host", "no credentials endpoint"),
-        ("ecs.capability.task-cpu-mem-limit", "task limits are refused"),
-        ("ecs.capability.increased-task-cpu-limit", "task limits are refused"),
-        ("ecs.capability.docker-plugin.local", "Docker volumes are refused"),
         ("ecs.capability.aws-appmesh", "proxy configurations are refused"),
         ("ecs.capability.task-eia", "associations are refused"),
         ("ecs.capability.task-eia.optimized-cpu", "associations are refused"),
@@ -173,8 +193,7 @@ mod tests {
         ("com.amazonaws.ecs.capability.logging-driver.awsfirelens", "FireLens is refused"),
         ("ecs.capability.logging-driver.awsfirelens.log-driver-buffer-limit", "FireLens is refused"),
         ("ecs.capability.firelens.non-root-user", "FireLens is refused"),
-        ("ecs.capability.efs", "EFS volumes are refused"),
-        ("ecs.capability.storage.s3-files", "S3 Files volumes are refused"),
+        ("ecs.capability.storage.s3-files", "it is mounted as the task role, and task roles are refused"),
         ("ecs.capability.firelens.options.config.file", "FireLens is refused"),
     ];
     const NOT_YET_EITHER: [(&str, &str); 3] = [
@@ -203,6 +222,17 @@ mod tests {
     }
 
     #[test]
+    fn volume_drivers_and_what_the_plugin_can_do_are_told() {
+        let host = Capabilities {
+            volume_drivers: vec!["x".to_owned(), "x:latest".to_owned()],
+            volume_plugin: vec!["efsAuth".to_owned()],
+            ..recorded_host()
+        };
+        let wanted = ["docker-plugin.local", "docker-plugin.x", "docker-plugin.x.latest", "efs", "efsAuth"];
+        assert_eq!(volumes(&host), wanted.map(|name| format!("ecs.capability.{name}")));
+    }
+
+    #[test]
     fn an_external_instance_says_so_and_what_it_runs_on() {
         let names = |external: bool| {
             let host = Capabilities { external, ..recorded_host() };
@@ -220,7 +250,8 @@ mod tests {
     fn flags_and_versions_switch_attributes() {
         let has = |capabilities: &Capabilities, name: &str| attributes(capabilities).iter().any(|a| a.name == name);
         let host = recorded_host();
-        let table: [(&str, Capabilities, bool); 9] = [
+        let table: [(&str, Capabilities, bool); 10] = [
+            ("ecs.capability.task-cpu-mem-limit", Capabilities { task_limits: false, ..host.clone() }, false),
             ("com.amazonaws.ecs.capability.privileged-container", host.clone(), true),
             (
                 "com.amazonaws.ecs.capability.privileged-container",

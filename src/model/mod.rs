@@ -3,10 +3,11 @@
 //! Layer 0. Plain data with `serde` derives. It knows no other module, no I/O, no clock and no wire format: ACS, Docker and the
 //! ECS API are translated to and from these types at the edges.
 //!
-//! Reading order: [`ids`], [`status`], [`time`], [`task`] and [`resource`] (what was asked for), [`create`], [`observation`] (what
+//! Reading order: [`ids`], [`status`], [`time`], [`task`] and [`resource`] (what was asked for), [`create`] and [`cgroup`], [`observation`] (what
 //! the engine saw), [`failure`] (what went wrong, as the customer sees it), [`report`] (what is said to ECS), [`view`] (what readers
 //! may see), [`waiting`] (why a pending thing does not go on).
 
+pub mod cgroup;
 pub mod create;
 pub mod failure;
 pub mod ids;
@@ -21,6 +22,7 @@ pub mod time;
 pub mod view;
 pub mod waiting;
 
+pub use cgroup::CgroupDriver;
 pub use create::CreateRequest;
 pub use failure::{Failure, FailureKind, OpError, with_causes};
 pub use ids::{ContainerName, CredentialsId, OpId, RuntimeId, TaskArn};

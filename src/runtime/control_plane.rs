@@ -45,6 +45,7 @@ pub(super) fn settings(
     instance: &Instance,
     identity: &Identity,
     docker_version: &str,
+    host: acs::HostFacts,
     options: Options,
     credentials: SharedCredentialsProvider,
     clock: ServiceClock,
@@ -63,7 +64,7 @@ pub(super) fn settings(
         },
         credentials,
         timing: Timing::default(),
-        host: startup::host_facts(config, &instance.region),
+        host,
     }
 }
 

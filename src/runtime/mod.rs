@@ -8,6 +8,7 @@ mod control_plane;
 mod core_loop;
 mod diagnostics;
 mod executor;
+mod host;
 pub mod logging;
 mod pulls;
 mod registry_credentials;
@@ -143,11 +144,14 @@ async fn build(
     let docker = startup::docker(config, &instance.region).await;
     let docker_version = docker.server_version();
     let (mut store, loaded) = startup::state(config, &instance).await?;
+    let host = host::Host::of(config, &docker).await?;
     startup::warm_pool(config, &imds).await?;
     let (sdk, credentials) = startup::clients(config, options, &instance.region).await?;
     let (ecs, service_clock) = (sdk.ecs(credentials.clone()), sdk.clock());
     let tags = startup::tags(config, &instance, &credentials, service_clock.clone()).await?;
-    let identity = startup::register(config, &mut instance, tags, &ecs, &docker, &mut store, loaded.identity).await?;
+    let drivers = host.volume_drivers.clone();
+    let can = startup::capabilities(config, &docker.api_versions(), host.task_limits, drivers);
+    let identity = startup::register(config, &mut instance, tags, &ecs, &can, &mut store, loaded.identity).await?;
     let state = engine::recover(startup::policy(config)?, loaded.host, loaded.tasks);
     let clock = Arc::new(Clock::started(state.latest_moment().unwrap_or_default(), sd_notify::watchdog_enabled()));
     let edges = Arc::new(Edges {
@@ -162,6 +166,8 @@ async fn build(
         },
         clock: clock.clone(),
         stop_timeout: config.container_stop_timeout,
+        cgroups: host.cgroups.clone(),
+        match_shared_volumes: config.shared_volume_match_full_config,
     });
     let (inbox, events) = mpsc::channel::<Event>(INBOX);
     let (to_acs, from_core) = mpsc::channel::<acs::Outgoing>(OUTBOX);
@@ -184,6 +190,7 @@ async fn build(
             &instance,
             &identity,
             &docker_version,
+            startup::host_facts(config, &instance.region, &host),
             options,
             credentials,
             service_clock,
@@ -326,7 +333,9 @@ pub async fn healthcheck(host: &str) -> Result<(), Fatal> {
 pub async fn attributes_text(config: &Config) -> String {
     aws::install_tls();
     let docker = startup::docker(config, config.region.as_deref().unwrap_or_default()).await;
-    let attributes = crate::ecs::attributes::attributes(&startup::capabilities(config, &docker.api_versions()));
+    let (task_limits, volume_drivers) = host::assumed(config, &docker).await;
+    let can = startup::capabilities(config, &docker.api_versions(), task_limits, volume_drivers);
+    let attributes = crate::ecs::attributes::attributes(&can);
     attributes
         .into_iter()
         .map(|attribute| match attribute.value {

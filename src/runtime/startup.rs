@@ -3,6 +3,7 @@
 //! The order is the reference's (`startup.order.json`): identity of the instance, Docker, saved state, registration. What fails
 //! here ends the process with the exit code the service manager knows (spec `registration.md` §1).
 
+use super::host::Host;
 use super::{Fatal, Options};
 use crate::acs::HostFacts;
 use crate::aws::clock::ServiceClock;
@@ -317,7 +318,7 @@ pub(super) async fn register(
     instance: &mut Instance,
     tags: BTreeMap<String, String>,
     ecs: &aws_sdk_ecs::Client,
-    docker: &Docker,
+    capabilities: &Capabilities,
     store: &mut Store,
     saved: Option<Identity>,
 ) -> Result<Identity, Fatal> {
@@ -327,7 +328,7 @@ pub(super) async fn register(
         identity: instance.document.take(),
         resources: host_resources(config)?,
         custom_attributes: config.instance_attributes.clone(),
-        attributes: attributes(&capabilities(config, &docker.api_versions())),
+        attributes: attributes(capabilities),
         tags,
         client_token: uuid::Uuid::new_v4().to_string(),
     };
@@ -355,13 +356,21 @@ pub(super) async fn register(
 }
 
 /// What this host and its operator allow.
-pub(super) fn capabilities(config: &Config, docker_api_versions: &[String]) -> Capabilities {
+pub(super) fn capabilities(
+    config: &Config,
+    docker_api_versions: &[String],
+    task_limits: bool,
+    volume_drivers: Vec<String>,
+) -> Capabilities {
     Capabilities {
         docker_api_versions: docker_api_versions.to_vec(),
         log_drivers: config.logging_drivers.clone(),
         privileged_disabled: config.privileged_disabled,
         selinux: config.selinux_capable,
         apparmor: config.apparmor_capable,
+        task_limits,
+        volume_drivers,
+        volume_plugin: config.volume_plugin_capabilities.clone(),
         health_check_disabled: config.docker_health_check_disabled,
         os_family_detailed: config.detailed_os_family.clone(),
         external: config.external,
@@ -381,8 +390,16 @@ fn host_resources(config: &Config) -> Result<HostResources, Fatal> {
 }
 
 /// What a task becomes on this host.
-pub(super) fn host_facts(config: &Config, region: &str) -> HostFacts {
-    HostFacts { region: region.to_owned(), is_external: config.external, ..HostFacts::default() }
+pub(super) fn host_facts(config: &Config, region: &str, host: &Host) -> HostFacts {
+    HostFacts {
+        region: region.to_owned(),
+        host_data_dir: config.host_data_dir.to_string_lossy().into_owned(),
+        task_limits: host.task_limits,
+        memory_for_containers: config.propagate_task_memory_limit && host.cgroups.is_unified(),
+        volume_plugin: config.volume_plugin_capabilities.iter().cloned().collect(),
+        is_external: config.external,
+        ..HostFacts::default()
+    }
 }
 
 /// Bytes of memory of this host; 0 if it cannot be read.

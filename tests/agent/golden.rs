@@ -34,9 +34,6 @@ const REGISTRATION: &[Allowed] = &[
     ("attributes/ecs.capability.container-restart-policy", Missing, "restart policies are refused in this version"),
     ("attributes/com.amazonaws.ecs.capability.task-iam-role", Missing, "task roles are refused in this version"),
     ("attributes/com.amazonaws.ecs.capability.task-iam-role-network-host", Missing, "task roles are refused"),
-    ("attributes/ecs.capability.task-cpu-mem-limit", Missing, "task limits are refused in this version"),
-    ("attributes/ecs.capability.increased-task-cpu-limit", Missing, "task limits are refused in this version"),
-    ("attributes/ecs.capability.docker-plugin.local", Missing, "Docker volumes are refused in this version"),
     ("attributes/ecs.capability.aws-appmesh", Missing, "proxy configurations are refused in this version"),
     ("attributes/ecs.capability.task-eia", Missing, "associations are refused in this version"),
     ("attributes/ecs.capability.task-eia.optimized-cpu", Missing, "associations are refused in this version"),
@@ -45,8 +42,7 @@ const REGISTRATION: &[Allowed] = &[
     ("attributes/com.amazonaws.ecs.capability.logging-driver.awsfirelens", Missing, "FireLens is refused"),
     ("attributes/ecs.capability.logging-driver.awsfirelens.log-driver-buffer-limit", Missing, "FireLens is refused"),
     ("attributes/ecs.capability.firelens.non-root-user", Missing, "FireLens is refused in this version"),
-    ("attributes/ecs.capability.efs", Missing, "EFS volumes are refused in this version"),
-    ("attributes/ecs.capability.storage.s3-files", Missing, "S3 Files volumes are refused in this version"),
+    ("attributes/ecs.capability.storage.s3-files", Missing, "it needs task roles, which are refused in this version"),
     ("attributes/ecs.capability.firelens.options.config.file", Missing, "FireLens is refused in this version"),
     ("attributes/ecs.capability.firelens.options.config.s3", Missing, "FireLens is refused in this version"),
     ("attributes/ecs.capability.storage.ebsta-non-root-user", Missing, "attachments are refused in this version"),
@@ -368,14 +364,12 @@ fn the_version_is_said_as_recorded() {
 }
 
 /// Recordings of what this version does not do.
-const WAITING: [(&str, &[&str]); 9] = [
+const WAITING: [(&str, &[&str]); 7] = [
     ("task protection", &["api_", "task_protection_"]),
     ("the metadata file", &["container_metadata_"]),
     ("task roles", &["credentials_"]),
-    ("Docker volumes", &["docker_v"]),
     ("FireLens", &["firelens_"]),
     ("environment files and secrets", &["s3_", "ssm_", "submit_task_stopped_sec"]),
-    ("task limits", &["task_c"]),
     ("telemetry", &["tcs_con", "tcs_publish_i", "tcs_publish_m"]),
     ("task metadata", &["tmds_"]),
 ];

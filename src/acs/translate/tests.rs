@@ -10,11 +10,7 @@ fn recorded() -> Value {
 /// The recorded task without what this version does not do.
 fn reduced() -> Value {
     let mut task = recorded();
-    for name in ["cpu", "memory", "roleCredentials"] {
-        task.as_object_mut().unwrap().remove(name);
-    }
-    task["volumes"].as_array_mut().unwrap().retain(|volume| volume["name"] == "hostdir");
-    task["containers"][0]["mountPoints"].as_array_mut().unwrap().retain(|mount| mount["sourceVolume"] == "hostdir");
+    task.as_object_mut().unwrap().remove("roleCredentials");
     for name in ["secrets", "environmentFiles"] {
         task["containers"][0].as_object_mut().unwrap().remove(name);
     }
@@ -46,7 +42,7 @@ fn spec_of(value: &Value) -> TaskSpec {
 
 #[test]
 fn the_recorded_task_is_refused_for_its_first_unsupported_feature() {
-    let expected = "UnsupportedTaskError: a task-level cpu limit is not supported by this version of the agent";
+    let expected = "UnsupportedTaskError: a task role is not supported by this version of the agent";
     assert_eq!(reason(&recorded()), expected);
 }
 
@@ -61,13 +57,22 @@ fn the_reduced_task_is_translated_whole() {
     assert_eq!(web.environment.0["SHARED"], "definition");
     let port = |container_port, host_port, protocol| PortMapping { container_port, host_port, protocol };
     assert_eq!(web.ports, [port(80, 28480, Protocol::Tcp), port(81, 0, Protocol::Udp)]);
-    let mount = Mount {
-        volume: "host-data".to_owned(),
-        source: "/srv".to_owned(),
-        container_path: "/host".to_owned(),
-        read_only: true,
+    let made = |name: &str| crate::model::resource::volume_name(&spec.arn, "judge-family", "7", name);
+    let mount = |volume: &str, source: String, container_path: &str, read_only| Mount {
+        volume: volume.to_owned(),
+        source,
+        container_path: container_path.to_owned(),
+        read_only,
     };
-    assert_eq!(web.mounts, [mount]);
+    let mounts = [
+        mount("scratch", made("scratch"), "/scratch", false),
+        mount("hostdir", "/srv".to_owned(), "/host", true),
+        mount("anon", made("anon"), "/anon", false),
+    ];
+    assert_eq!(web.mounts, mounts);
+    assert_eq!((spec.cpu_micros, spec.memory), (500_000, 256));
+    let resources: Vec<_> = spec.resources.iter().map(|it| (it.name.as_str(), it.needed_by.len())).collect();
+    assert_eq!(resources, [("cgroup", 2), ("volume_scratch", 1), ("volume_anon", 1)]);
     assert!(web.engine_settings.config.contains("Healthcheck") && web.engine_settings.host_config.contains("Ulimits"));
     assert_eq!(side.links, [Link { container: "web".into(), alias: "web".to_owned() }]);
     let on_web = |condition| Dependency { container: "web".into(), condition };
@@ -122,8 +127,6 @@ fn a_task_that_is_not_wanted_yet_waits_for_ecs() {
 #[test]
 fn every_unsupported_feature_of_a_task_is_refused() {
     let table = [
-        ("cpu", json!(0.5), "a task-level cpu limit"),
-        ("memory", json!(256), "a task-level memory limit"),
         ("networkMode", json!("awsvpc"), "the network mode of the task"),
         ("elasticNetworkInterfaces", json!([{}]), "an elastic network interface"),
         ("proxyConfiguration", json!({"type": "APPMESH"}), "a proxy configuration"),
@@ -131,9 +134,9 @@ fn every_unsupported_feature_of_a_task_is_refused() {
         ("pidMode", json!("host"), "pidMode"),
         ("ipcMode", json!("task"), "ipcMode"),
         ("associations", json!([{"type": "gpu"}]), "an association"),
-        ("attachments", json!([{"attachmentType": "amazonebs"}]), "an attachment"),
-        ("attachments", json!([{"attachmentType": "s3files"}]), "an attachment"),
-        ("attachments", json!([{"attachmentType": "serviceconnectdetail"}]), "an attachment"),
+        ("attachments", json!([{"attachmentType": "amazonebs"}]), "a volume of EBS"),
+        ("attachments", json!([{"attachmentType": "s3files"}]), "a volume of S3 Files, which needs a task role,"),
+        ("attachments", json!([{"attachmentType": "serviceconnectdetail"}]), "an attachment of Service Connect"),
         ("enableFaultInjection", json!(true), "fault injection"),
     ];
     for (name, value, what) in table {
@@ -141,17 +144,6 @@ fn every_unsupported_feature_of_a_task_is_refused() {
         task[name] = value;
         let expected = format!("UnsupportedTaskError: {what} is not supported by this version of the agent");
         assert_eq!(reason(&task), expected);
-    }
-    for (volume, what) in [
-        (json!({"name": "v", "host": {}}), "a host volume without sourcePath"),
-        (json!({"name": "v"}), "a host volume without host member"),
-        (json!({"name": "v", "type": "docker", "dockerVolumeConfiguration": {}}), "a volume of type docker"),
-        (json!({"name": "v", "type": "efs"}), "a volume of type efs"),
-    ] {
-        let mut task = reduced();
-        task["volumes"].as_array_mut().unwrap().push(volume);
-        let tail = "is not supported by this version of the agent (volume v)";
-        assert_eq!(reason(&task), format!("UnsupportedTaskError: {what} {tail}"));
     }
 }
 
