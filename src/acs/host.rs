@@ -15,6 +15,8 @@ pub struct HostFacts {
     pub volume_plugin: BTreeSet<String>,
     /// GPUs are given to containers (`ECS_ENABLE_GPU_SUPPORT`).
     pub gpus: bool,
+    /// Inferentia and Trainium are given to containers (`ECS_ENABLE_INF_SUPPORT`).
+    pub inferentia: bool,
     /// The host is not an EC2 instance (`ECS_EXTERNAL`).
     pub is_external: bool,
     /// Credential specs can be used (`ECS_GMSA_SUPPORTED` and what it needs).
@@ -30,6 +32,7 @@ impl Default for HostFacts {
             task_limits: true,
             volume_plugin: BTreeSet::new(),
             gpus: false,
+            inferentia: false,
             is_external: false,
             credential_specs: false,
         }

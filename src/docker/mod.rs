@@ -22,8 +22,10 @@
 //! | inspect an image | 30 s (the reference has none) | failed |
 //! | digest from the registry | 1 min\* with all tries | failed |
 //! | pull | 2 h\* with all tries; 5 min to the first output; 1 min\* without progress | failed |
+//! | load the pause image | 2 min | failed |
 //! | tag | 30 s with all tries | failed |
 
+mod accelerator;
 pub mod auth;
 mod backoff;
 mod change;
@@ -34,10 +36,13 @@ pub mod error;
 pub mod events;
 mod image;
 mod limits;
+mod log_endpoint;
 mod merge;
 mod mirror;
+mod namespaces;
 mod observe;
 mod outline;
+mod pause;
 mod ports;
 mod progress;
 mod pull;
@@ -53,6 +58,7 @@ pub use events::Notice;
 pub use image::ImageFacts;
 pub use limits::Limits;
 pub use mirror::{Mirrors, registry_of};
+pub use pause::{makes_pause_image, pause_image};
 pub use pull::PullJob;
 
 use crate::model::Span;
@@ -60,7 +66,9 @@ use change::Changer;
 use error::within;
 use ports::DynamicPorts;
 use read::Reader;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
@@ -97,6 +105,16 @@ pub struct Settings {
     pub manifest_timeout: Span,
     /// Where host ports are chosen from when a task asks for any.
     pub dynamic_ports: RangeInclusive<u16>,
+    /// The operator's archive of the pause image; none there: the image is made here.
+    pub pause_archive: PathBuf,
+    /// Labels of pause containers (`ECS_PAUSE_LABELS`).
+    pub pause_labels: BTreeMap<String, String>,
+    /// Runtime for containers with GPUs (`ECS_NVIDIA_RUNTIME`).
+    pub nvidia_runtime: String,
+    /// GPUs are asked of the engine itself: on hosts outside EC2.
+    pub requests_gpus: bool,
+    /// The instance has no IPv4 address.
+    pub ipv6_only: bool,
     /// Limits of all other calls.
     pub limits: Limits,
 }
@@ -285,6 +303,11 @@ mod tests {
             pull_inactivity: Span::secs(1),
             manifest_timeout: Span::secs(1),
             dynamic_ports: 49153..=65535,
+            pause_archive: PathBuf::new(),
+            pause_labels: BTreeMap::new(),
+            nvidia_runtime: "nvidia".to_owned(),
+            requests_gpus: false,
+            ipv6_only: false,
             limits: Limits::default(),
         };
         assert!(matches!(Docker::connect(settings).await, Err(DockerError::Unreachable(_))));

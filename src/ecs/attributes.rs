@@ -57,6 +57,10 @@ pub struct Capabilities {
     pub os_family_detailed: String,
     /// `ECS_EXTERNAL`: no EC2 instance.
     pub external: bool,
+    /// Version of the driver of the host's GPUs; empty = tasks get none.
+    pub gpu_driver: String,
+    /// Containers of a task may share namespaces.
+    pub pause_image: bool,
 }
 
 /// One attribute.
@@ -83,6 +87,7 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
         "ecs.capability.ecr-endpoint",
         "ecs.capability.container-ordering",
         "ecs.capability.full-sync",
+        "ecs.capability.network.container-port-range",
     ];
     let mut names: Vec<String> = always.map(str::to_owned).to_vec();
     if !capabilities.privileged_disabled {
@@ -109,11 +114,22 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     if supports("1.24") && !capabilities.health_check_disabled {
         names.push("ecs.capability.container-health-check".to_owned());
     }
+    let driver = &capabilities.gpu_driver;
+    let driver_version = format!("ecs.capability.nvidia-driver-version.{driver}");
+    if !driver.is_empty() {
+        names.push(driver_version.clone());
+    }
+    if capabilities.pause_image {
+        names.push("ecs.capability.pid-ipc-namespace-sharing".to_owned());
+    }
     if capabilities.external {
         names.push("ecs.capability.external".to_owned());
         names.retain(|name| !NOT_EXTERNAL.contains(&name.strip_prefix("ecs.capability.").unwrap_or(name)));
     }
     let mut list: Vec<Attribute> = names.into_iter().map(|name| Attribute { name, value: None }).collect();
+    if let Some(at) = list.iter().position(|attribute| attribute.name == driver_version) {
+        list.insert(at + 1, Attribute::with_value("ecs.capability.gpu-driver-version", driver));
+    }
     list.push(Attribute::with_value("ecs.os-type", "linux"));
     list.push(Attribute::with_value("ecs.os-family", "LINUX"));
     if !capabilities.os_family_detailed.is_empty() {
@@ -152,13 +168,12 @@ mod tests {
     }
 
     /// What the reference advertised in the recording and this version does not, with the reason.
-    const NOT_YET: [(&str, &str); 23] = [
+    const NOT_YET: [(&str, &str); 22] = [
         ("ecs.capability.secrets.ssm.environment-variables", "secrets are refused"),
         ("ecs.capability.secrets.ssm.bootstrap.log-driver", "secrets are refused"),
         ("ecs.capability.secrets.asm.environment-variables", "secrets are refused"),
         ("ecs.capability.secrets.asm.bootstrap.log-driver", "secrets are refused"),
         ("ecs.capability.env-files.s3", "environment files are refused"),
-        ("ecs.capability.network.container-port-range", "port ranges are refused"),
         ("ecs.capability.container-restart-policy", "restart policies are refused"),
         ("com.amazonaws.ecs.capability.task-iam-role", "no credentials endpoint"),
         ("com.amazonaws.ecs.capability.task-iam-role-network-host", "no credentials endpoint"),
@@ -214,6 +229,20 @@ mod tests {
         for name in NOT_EXTERNAL {
             assert!(!outside.contains(&format!("ecs.capability.{name}")), "{name}");
         }
+    }
+
+    #[test]
+    fn gpus_and_shared_namespaces_stand_behind_the_health_check() {
+        let host = Capabilities { gpu_driver: "535.1".to_owned(), pause_image: true, ..recorded_host() };
+        let list = attributes(&host);
+        let at = list.iter().position(|it| it.name == "ecs.capability.container-health-check").unwrap();
+        let plain = |name: &str| Attribute { name: name.to_owned(), value: None };
+        let wanted = [
+            plain("ecs.capability.nvidia-driver-version.535.1"),
+            Attribute::with_value("ecs.capability.gpu-driver-version", "535.1"),
+            plain("ecs.capability.pid-ipc-namespace-sharing"),
+        ];
+        assert_eq!(list[at + 1..at + 4], wanted);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The order is the reference's (`startup.order.json`): identity of the instance, Docker, saved state, registration. What fails
 //! here ends the process with the exit code the service manager knows (spec `registration.md` §1).
 
+use super::gpu::Gpus;
 use super::{Fatal, Options};
 use crate::acs::HostFacts;
 use crate::aws::clock::ServiceClock;
@@ -228,6 +229,11 @@ pub(super) async fn docker(config: &Config, region: &str) -> Docker {
         pull_inactivity: config.image_pull_inactivity_timeout,
         manifest_timeout: config.manifest_pull_timeout,
         dynamic_ports: dynamic_ports(config),
+        pause_archive: config.pause_archive.clone(),
+        pause_labels: config.pause_labels.clone(),
+        nvidia_runtime: config.nvidia_runtime.clone(),
+        requests_gpus: config.external && config.gpus,
+        ipv6_only: false,
         limits: docker::Limits::default(),
     };
     let mut retry = aws_retry::Backoff::new(DOCKER_RETRY);
@@ -311,13 +317,22 @@ async fn wait_for_disk(error: &StoreError, retry: &mut aws_retry::Backoff) {
     tokio::time::sleep(pause).await;
 }
 
+/// What is known of the host besides its settings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Host<'a> {
+    /// Its container engine.
+    pub(super) docker: &'a Docker,
+    /// Its GPUs.
+    pub(super) gpus: &'a Gpus,
+}
+
 /// Registers the instance, or renews its registration, and remembers who it is.
 pub(super) async fn register(
     config: &Config,
     instance: &mut Instance,
     tags: BTreeMap<String, String>,
     ecs: &aws_sdk_ecs::Client,
-    docker: &Docker,
+    host: Host<'_>,
     store: &mut Store,
     saved: Option<Identity>,
 ) -> Result<Identity, Fatal> {
@@ -327,7 +342,8 @@ pub(super) async fn register(
         identity: instance.document.take(),
         resources: host_resources(config)?,
         custom_attributes: config.instance_attributes.clone(),
-        attributes: attributes(&capabilities(config, &docker.api_versions())),
+        attributes: attributes(&capabilities(config, host)),
+        gpus: host.gpus.ids.clone(),
         tags,
         client_token: uuid::Uuid::new_v4().to_string(),
     };
@@ -355,9 +371,11 @@ pub(super) async fn register(
 }
 
 /// What this host and its operator allow.
-pub(super) fn capabilities(config: &Config, docker_api_versions: &[String]) -> Capabilities {
+pub(super) fn capabilities(config: &Config, host: Host<'_>) -> Capabilities {
     Capabilities {
-        docker_api_versions: docker_api_versions.to_vec(),
+        docker_api_versions: host.docker.api_versions(),
+        pause_image: docker::makes_pause_image() || config.pause_archive.exists(),
+        gpu_driver: host.gpus.driver.clone(),
         log_drivers: config.logging_drivers.clone(),
         privileged_disabled: config.privileged_disabled,
         selinux: config.selinux_capable,
@@ -382,7 +400,13 @@ fn host_resources(config: &Config) -> Result<HostResources, Fatal> {
 
 /// What a task becomes on this host.
 pub(super) fn host_facts(config: &Config, region: &str) -> HostFacts {
-    HostFacts { region: region.to_owned(), is_external: config.external, ..HostFacts::default() }
+    HostFacts {
+        region: region.to_owned(),
+        is_external: config.external,
+        gpus: config.gpus,
+        inferentia: config.inferentia,
+        ..HostFacts::default()
+    }
 }
 
 /// Bytes of memory of this host; 0 if it cannot be read.
@@ -394,7 +418,7 @@ fn total_memory() -> u64 {
 }
 
 /// Waits and limits of the planner.
-pub(super) fn policy(config: &Config) -> Result<Policy, Fatal> {
+pub(super) fn policy(config: &Config, gpus: &Gpus) -> Result<Policy, Fatal> {
     let host = host_resources(config)?;
     Ok(Policy {
         capacity: Capacity {
@@ -402,6 +426,7 @@ pub(super) fn policy(config: &Config) -> Result<Policy, Fatal> {
             memory: u64::from(host.memory_mib),
             reserved_tcp: host.tcp_ports.into_iter().collect(),
             reserved_udp: host.udp_ports.into_iter().collect(),
+            gpus: gpus.ids.iter().cloned().collect(),
         },
         pull: match config.image_pull_behavior {
             ImagePullBehavior::Default => PullBehavior::Default,
