@@ -14,6 +14,7 @@ mod docker_edge {
     pub(crate) mod faults;
     pub(crate) mod hostile;
     pub(crate) mod images;
+    pub(crate) mod pause;
     pub(crate) mod pulls;
 }
 

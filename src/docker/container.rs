@@ -100,7 +100,7 @@ impl Docker {
             |cause| Failure::permanent("HostConfigError", format!("error retrieving docker port map: {cause}"));
         let single = single.collect::<Result<Vec<_>, _>>().map_err(failed)?;
         let taken = [single.as_slice(), &fixed].concat();
-        let ranges = spec.port_ranges.iter().map(|range| self.ports.choose(range.len(), range.protocol, &taken));
+        let ranges = spec.port_ranges.iter().map(|range| self.ports.choose(range.count(), range.protocol, &taken));
         Ok((single, ranges.collect::<Result<_, _>>().map_err(failed)?))
     }
 

@@ -3,12 +3,15 @@
 //! Owns the choice: ports the task definition names one by one, and each of its ranges as one, found by the range's first port.
 //! What else the engine publishes (from the image, or from settings in its own words) is nobody's business. Pure.
 
-use crate::model::task::PortRange;
+use crate::model::task::{PortMapping, PortRange};
 use crate::model::{ContainerSpec, PortBinding, RangeBinding};
 
 /// Bindings of single ports, in the engine's order.
 pub(super) fn single(spec: &ContainerSpec, bound: &[PortBinding]) -> Vec<PortBinding> {
-    let is_named = |binding: &&PortBinding| spec.ports.iter().any(|port| port.container_port == binding.container_port);
+    let is = |port: &PortMapping, binding: &PortBinding| {
+        port.container_port == binding.container_port && port.protocol == binding.protocol
+    };
+    let is_named = |binding: &&PortBinding| spec.ports.iter().any(|port| is(port, binding));
     bound.iter().filter(is_named).cloned().collect()
 }
 
@@ -21,7 +24,7 @@ fn bindings_of<'a>(range: &'a PortRange, bound: &'a [PortBinding]) -> impl Itera
     let begins = |binding: &&PortBinding| binding.container_port == range.first && binding.protocol == range.protocol;
     bound.iter().filter(begins).map(|binding| RangeBinding {
         container_ports: (range.first, range.last),
-        host_ports: (binding.host_port, binding.host_port.saturating_add(range.len() - 1)),
+        host_ports: (binding.host_port, binding.host_port.saturating_add(range.count() - 1)),
         bind_ip: binding.bind_ip.clone(),
         protocol: range.protocol,
     })
@@ -31,7 +34,6 @@ fn bindings_of<'a>(range: &'a PortRange, bound: &'a [PortBinding]) -> impl Itera
 mod tests {
     use super::*;
     use crate::model::Protocol;
-    use crate::model::task::PortMapping;
 
     fn bound(container_port: u16, host_port: u16, bind_ip: &str, protocol: Protocol) -> PortBinding {
         PortBinding { container_port, host_port, bind_ip: bind_ip.to_owned(), protocol }

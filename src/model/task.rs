@@ -217,7 +217,7 @@ pub struct PortRange {
 
 impl PortRange {
     /// How many ports; at least one.
-    pub fn len(&self) -> u16 {
+    pub fn count(&self) -> u16 {
         self.last.saturating_sub(self.first).saturating_add(1)
     }
 }

@@ -148,10 +148,9 @@ async fn build(
     let (sdk, credentials) = startup::clients(config, options, &instance.region).await?;
     let (ecs, service_clock) = (sdk.ecs(credentials.clone()), sdk.clock());
     let tags = startup::tags(config, &instance, &credentials, service_clock.clone()).await?;
-    let gpus = gpu::of_host(config)?;
-    let host = startup::Host { docker: &docker, gpus: &gpus };
+    let host = startup::Host { docker: &docker, gpus: &gpu::of_host(config)? };
     let identity = startup::register(config, &mut instance, tags, &ecs, host, &mut store, loaded.identity).await?;
-    let state = engine::recover(startup::policy(config, &gpus)?, loaded.host, loaded.tasks);
+    let state = engine::recover(startup::policy(config, host.gpus)?, loaded.host, loaded.tasks);
     let clock = Arc::new(Clock::started(state.latest_moment().unwrap_or_default(), sd_notify::watchdog_enabled()));
     let edges = Arc::new(Edges {
         docker,
