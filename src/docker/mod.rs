@@ -175,6 +175,26 @@ impl Docker {
     }
 }
 
+/// The body of the create call, for tests of what becomes of a payload.
+#[cfg(test)]
+pub(crate) fn create_body(
+    request: &crate::model::CreateRequest,
+) -> Result<bollard::models::ContainerCreateBody, crate::model::Failure> {
+    let starts: Vec<u16> = request.spec.port_ranges.iter().map(|range| 65_535 - (range.count() - 1)).collect();
+    let around = create::Surroundings {
+        cluster: "cluster",
+        region: Some("us-iso-east-1"),
+        image_env: &[],
+        host_ports: &vec![4_711; request.spec.ports.len()],
+        range_starts: &starts,
+        pause_labels: &BTreeMap::from([("mine".to_owned(), "label".to_owned())]),
+        nvidia_runtime: "nvidia",
+        requests_gpus: true,
+        ipv6_only: false,
+    };
+    create::body(request, &around)
+}
+
 /// The pulling client. bollard 0.21 computes a versioned path and then drops the version, so it is put back here; the registry
 /// credentials are base64 of the standard alphabet where Docker decodes the URL-safe one (and takes undecodable ones for none).
 fn puller(endpoint: &Endpoint, spoken: Arc<Spoken>) -> Result<bollard::Docker, DockerError> {

@@ -10,6 +10,8 @@ mod diagnostics;
 mod executor;
 mod gpu;
 pub mod logging;
+#[cfg(test)]
+mod payloads;
 mod pulls;
 mod registry_credentials;
 mod resources;
