@@ -17,6 +17,8 @@ pub struct HostFacts {
     pub volume_plugin: BTreeSet<String>,
     /// GPUs are given to containers (`ECS_ENABLE_GPU_SUPPORT`).
     pub gpus: bool,
+    /// Inferentia and Trainium are given to containers (`ECS_ENABLE_INF_SUPPORT`).
+    pub inferentia: bool,
     /// The host is not an EC2 instance (`ECS_EXTERNAL`).
     pub is_external: bool,
     /// Credential specs can be used (`ECS_GMSA_SUPPORTED` and what it needs).
@@ -33,6 +35,7 @@ impl Default for HostFacts {
             memory_for_containers: false,
             volume_plugin: BTreeSet::new(),
             gpus: false,
+            inferentia: false,
             is_external: false,
             credential_specs: false,
         }

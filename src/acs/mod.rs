@@ -24,6 +24,15 @@ use crate::aws::roles::RoleCredentials;
 use crate::model::{Ack, CredentialsAck, TaskArn};
 use std::collections::BTreeSet;
 
+/// The tasks of a payload as text, for tests of what becomes of them.
+#[cfg(test)]
+pub(crate) fn tasks_in(text: &str, host: &HostFacts) -> Vec<PayloadTask> {
+    match decode::frame(text, host, &mut || "id".to_owned()) {
+        decode::Frame::Deliver(Incoming::Payload { tasks, .. }) => tasks,
+        _ => Vec::new(),
+    }
+}
+
 /// What ACS said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {

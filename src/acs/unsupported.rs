@@ -3,24 +3,24 @@
 //! Owns the list: one line for each feature, deleted when the feature is built. It judges no values. The invariant: whatever is on
 //! this list is not advertised by `ecs::attributes`, so ECS should not send it; if it does, the task says why it stopped.
 
+use super::host::HostFacts;
 use super::translate::member;
 use super::wire;
 use serde_json::{Map, Value};
 
 /// The first thing in the task that is not supported, as a sentence.
-pub(super) fn in_task(task: &wire::Task) -> Option<String> {
+pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {
     let checks = [
         (!matches!(task.network_mode.as_str(), "" | "bridge" | "host" | "none"), "the network mode of the task"),
         (!task.elastic_network_interfaces.is_empty(), "an elastic network interface"),
         (task.proxy_configuration.is_some(), "a proxy configuration"),
         (task.role_credentials.is_some(), "a task role"),
-        (!task.pid_mode.is_empty(), "pidMode"),
-        (!task.ipc_mode.is_empty(), "ipcMode"),
-        (!task.associations.is_empty(), "an association"),
         (attached(task, "serviceconnectdetail"), "an attachment of Service Connect"),
         (attached(task, "amazonebs"), "a volume of EBS"),
         // It is always mounted as the task role.
         (attached(task, "s3files"), "a volume of S3 Files, which needs a task role,"),
+        (task.associations.iter().any(|it| it.kind != "gpu"), "an association that is not a GPU"),
+        (!host.gpus && !task.associations.is_empty(), "a GPU, without ECS_ENABLE_GPU_SUPPORT,"),
         (task.enable_fault_injection, "fault injection"),
     ];
     if let Some((_, what)) = checks.iter().find(|(found, _)| *found) {
@@ -41,8 +41,6 @@ fn in_container(container: &wire::Container) -> Option<String> {
     let checks = [
         (!container.environment_files.is_empty(), "an environment file"),
         (!container.secrets.is_empty(), "a secret"),
-        (!container.volumes_from.is_empty(), "volumesFrom"),
-        (container.port_mappings.iter().any(|port| !port.container_port_range.is_empty()), "a container port range"),
         (container.firelens_configuration.is_some(), "a FireLens configuration"),
         (
             log_driver(&container.docker_config.host_config).as_deref() == Some("awsfirelens"),

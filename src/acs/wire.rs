@@ -143,6 +143,7 @@ const NAMES: &[&str] = &[
     "seqNum",
     "serviceName",
     "sessionToken",
+    "sourceContainer",
     "sourcePath",
     "sourceVolume",
     "startTimeout",
@@ -324,7 +325,7 @@ pub(super) struct Task {
     pub(super) proxy_configuration: Option<Value>,
     pub(super) role_credentials: Option<RoleCredentials>,
     pub(super) execution_role_credentials: Option<RoleCredentials>,
-    pub(super) associations: Vec<Value>,
+    pub(super) associations: Vec<Association>,
     pub(super) attachments: Vec<Attachment>,
     pub(super) enable_fault_injection: bool,
 }
@@ -345,7 +346,7 @@ pub(super) struct Container {
     pub(super) links: Vec<String>,
     pub(super) port_mappings: Vec<PortMapping>,
     pub(super) mount_points: Vec<MountPoint>,
-    pub(super) volumes_from: Vec<Value>,
+    pub(super) volumes_from: Vec<VolumesFrom>,
     pub(super) overrides: Option<Value>,
     pub(super) docker_config: DockerConfig,
     pub(super) registry_authentication: Option<RegistryAuthentication>,
@@ -374,6 +375,23 @@ pub(super) struct PortMapping {
     pub(super) host_port: u16,
     pub(super) container_port_range: String,
     pub(super) protocol: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct VolumesFrom {
+    pub(super) source_container: String,
+    pub(super) read_only: bool,
+}
+
+/// A device of the host and the containers it is for. Its content is not read.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Association {
+    pub(super) name: String,
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) containers: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]

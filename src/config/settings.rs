@@ -143,6 +143,21 @@ pub struct Config {
     /// AppArmor profiles may be used.
     #[serde(rename = "ecs_apparmor_capable")]
     pub apparmor_capable: bool,
+    /// Tasks may have GPUs.
+    #[serde(rename = "ecs_enable_gpu_support")]
+    pub gpus: bool,
+    /// Docker runtime of containers that have GPUs.
+    #[serde(rename = "ecs_nvidia_runtime")]
+    pub nvidia_runtime: String,
+    /// Tasks may have AWS Inferentia and Trainium.
+    #[serde(rename = "ecs_enable_inf_support")]
+    pub inferentia: bool,
+    /// Labels of pause containers.
+    #[serde(rename = "ecs_pause_labels", default, deserialize_with = "from_json")]
+    pub pause_labels: BTreeMap<String, String>,
+    /// Archive of the pause container's image.
+    #[serde(rename = "pausecontainertarballpath")]
+    pub pause_archive: std::path::PathBuf,
     /// IPv6 port bindings are left out of reports.
     #[serde(rename = "ecs_exclude_ipv6_portbinding")]
     pub exclude_ipv6_port_binding: bool,

@@ -5,7 +5,8 @@
 
 use super::error::{DockerError, within};
 use super::version::Spoken;
-use super::wire::{Request, Wire, read_bounded};
+use super::wire::{Body, Request, Wire, read_bounded};
+use bytes::Bytes;
 use reqwest::Method;
 use serde_json::Value;
 use std::sync::Arc;
@@ -29,13 +30,13 @@ impl Changer {
         query: &[(&str, &str)],
         limit: Duration,
     ) -> Result<Vec<u8>, DockerError> {
-        let request = Request { method: &Method::POST, path, query, registry_auth: None, body: None };
+        let request = Request { method: &Method::POST, path, query, registry_auth: None, body: Body::Empty };
         within(limit, async { read_bounded(self.wire.open(Spoken::changes, request).await?).await }).await
     }
 
     /// POST of a document.
     pub(super) async fn post_json(&self, path: &[&str], body: &Value, limit: Duration) -> Result<(), DockerError> {
-        let request = Request { method: &Method::POST, path, query: &[], registry_auth: None, body: Some(body) };
+        let request = Request { method: &Method::POST, path, query: &[], registry_auth: None, body: Body::Json(body) };
         within(limit, async { read_bounded(self.wire.open(Spoken::changes, request).await?).await }).await.map(drop)
     }
 
@@ -49,9 +50,21 @@ impl Changer {
     ) -> Result<Vec<u8>, DockerError> {
         let (path, query) = (["containers", "create"], [("name", name)]);
         let request =
-            Request { method: &Method::POST, path: &path, query: &query, registry_auth: None, body: Some(body) };
+            Request { method: &Method::POST, path: &path, query: &query, registry_auth: None, body: Body::Json(body) };
         let version = |spoken: &Spoken| spoken.create(wanted).unwrap_or_else(|| wanted.to_owned());
         within(limit, async { read_bounded(self.wire.open(version, request).await?).await }).await
+    }
+
+    /// POST of an archive.
+    pub(super) async fn upload(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        archive: Bytes,
+        limit: Duration,
+    ) -> Result<Vec<u8>, DockerError> {
+        let request = Request { method: &Method::POST, path, query, registry_auth: None, body: Body::Tar(&archive) };
+        within(limit, async { read_bounded(self.wire.open(Spoken::changes, request).await?).await }).await
     }
 
     /// DELETE.
@@ -61,7 +74,7 @@ impl Changer {
         query: &[(&str, &str)],
         limit: Duration,
     ) -> Result<(), DockerError> {
-        let request = Request { method: &Method::DELETE, path, query, registry_auth: None, body: None };
+        let request = Request { method: &Method::DELETE, path, query, registry_auth: None, body: Body::Empty };
         within(limit, async { read_bounded(self.wire.open(Spoken::changes, request).await?).await }).await.map(drop)
     }
 }

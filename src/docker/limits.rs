@@ -30,6 +30,8 @@ pub struct Limits {
     pub info: Duration,
     /// Listing plugins.
     pub plugins: Duration,
+    /// Making an image from an archive.
+    pub load_image: Duration,
     /// Until the event stream begins.
     pub open_events: Duration,
     /// A stream without any event for this long is opened anew: it may be dead without knowing. The gap this means costs one listing.
@@ -50,6 +52,7 @@ impl Default for Limits {
             volume: Duration::from_secs(300),
             info: Duration::from_secs(10),
             plugins: Duration::from_secs(60),
+            load_image: Duration::from_secs(120),
             open_events: Duration::from_secs(30),
             quiet_events: Duration::from_secs(300),
         }

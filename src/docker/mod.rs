@@ -25,8 +25,10 @@
 //! | inspect an image | 30 s (the reference has none) | failed |
 //! | digest from the registry | 1 min\* with all tries | failed |
 //! | pull | 2 h\* with all tries; 5 min to the first output; 1 min\* without progress | failed |
+//! | load the pause image | 2 min | failed |
 //! | tag | 30 s with all tries | failed |
 
+mod accelerator;
 pub mod auth;
 mod backoff;
 mod change;
@@ -38,10 +40,13 @@ pub mod events;
 mod host;
 mod image;
 mod limits;
+mod log_endpoint;
 mod merge;
 mod mirror;
+mod namespaces;
 mod observe;
 mod outline;
+mod pause;
 mod ports;
 mod progress;
 mod pull;
@@ -58,6 +63,7 @@ pub use events::Notice;
 pub use image::ImageFacts;
 pub use limits::Limits;
 pub use mirror::{Mirrors, registry_of};
+pub use pause::{makes_pause_image, pause_image};
 pub use pull::PullJob;
 
 use crate::model::{CgroupDriver, Span};
@@ -65,7 +71,9 @@ use change::Changer;
 use error::within;
 use ports::DynamicPorts;
 use read::Reader;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
@@ -102,6 +110,16 @@ pub struct Settings {
     pub manifest_timeout: Span,
     /// Where host ports are chosen from when a task asks for any.
     pub dynamic_ports: RangeInclusive<u16>,
+    /// The operator's archive of the pause image; none there: the image is made here.
+    pub pause_archive: PathBuf,
+    /// Labels of pause containers (`ECS_PAUSE_LABELS`).
+    pub pause_labels: BTreeMap<String, String>,
+    /// Runtime for containers with GPUs (`ECS_NVIDIA_RUNTIME`).
+    pub nvidia_runtime: String,
+    /// GPUs are asked of the engine itself: on hosts outside EC2.
+    pub requests_gpus: bool,
+    /// The instance has no IPv4 address.
+    pub ipv6_only: bool,
     /// Limits of all other calls.
     pub limits: Limits,
 }
@@ -162,6 +180,27 @@ impl Docker {
     pub async fn ping(&self) -> Result<(), DockerError> {
         within(self.settings.limits.ping, self.reader.open(&["_ping"], &[], None)).await.map(drop)
     }
+}
+
+/// The body of the create call, for tests of what becomes of a payload.
+#[cfg(test)]
+pub(crate) fn create_body(
+    request: &crate::model::CreateRequest,
+) -> Result<bollard::models::ContainerCreateBody, crate::model::Failure> {
+    let starts: Vec<u16> = request.spec.port_ranges.iter().map(|range| 65_535 - (range.count() - 1)).collect();
+    let around = create::Surroundings {
+        cluster: "cluster",
+        region: Some("us-iso-east-1"),
+        image_env: &[],
+        host_ports: &vec![4_711; request.spec.ports.len()],
+        cgroup_parent: Some("/ecs/task"),
+        range_starts: &starts,
+        pause_labels: &BTreeMap::from([("mine".to_owned(), "label".to_owned())]),
+        nvidia_runtime: "nvidia",
+        requests_gpus: true,
+        ipv6_only: false,
+    };
+    create::body(request, &around)
 }
 
 /// The pulling client. bollard 0.21 computes a versioned path and then drops the version, so it is put back here; the registry
@@ -292,6 +331,11 @@ mod tests {
             pull_inactivity: Span::secs(1),
             manifest_timeout: Span::secs(1),
             dynamic_ports: 49153..=65535,
+            pause_archive: PathBuf::new(),
+            pause_labels: BTreeMap::new(),
+            nvidia_runtime: "nvidia".to_owned(),
+            requests_gpus: false,
+            ipv6_only: false,
             limits: Limits::default(),
         };
         assert!(matches!(Docker::connect(settings).await, Err(DockerError::Unreachable(_))));

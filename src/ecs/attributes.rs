@@ -63,6 +63,10 @@ pub struct Capabilities {
     pub os_family_detailed: String,
     /// `ECS_EXTERNAL`: no EC2 instance.
     pub external: bool,
+    /// Version of the driver of the host's GPUs; empty = tasks get none.
+    pub gpu_driver: String,
+    /// Containers of a task may share namespaces.
+    pub pause_image: bool,
 }
 
 /// One attribute.
@@ -89,6 +93,7 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
         "ecs.capability.ecr-endpoint",
         "ecs.capability.container-ordering",
         "ecs.capability.full-sync",
+        "ecs.capability.network.container-port-range",
     ];
     let mut names: Vec<String> = always.map(str::to_owned).to_vec();
     if !capabilities.privileged_disabled {
@@ -119,12 +124,28 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     if supports("1.24") && !capabilities.health_check_disabled {
         names.push("ecs.capability.container-health-check".to_owned());
     }
-    names.extend(volumes(capabilities));
+    names.push("ecs.capability.docker-plugin.local".to_owned());
+    let drivers = capabilities.volume_drivers.iter();
+    names.extend(drivers.map(|driver| format!("ecs.capability.docker-plugin.{}", driver.replace(':', "."))));
+    let driver = &capabilities.gpu_driver;
+    let driver_version = format!("ecs.capability.nvidia-driver-version.{driver}");
+    if !driver.is_empty() {
+        names.push(driver_version.clone());
+    }
+    if capabilities.pause_image {
+        names.push("ecs.capability.pid-ipc-namespace-sharing".to_owned());
+    }
+    names.push("ecs.capability.efs".to_owned());
+    // `efsAuth`. The access to EFS by task role, which that stands for too, is asked for by tasks with a role only.
+    names.extend(capabilities.volume_plugin.iter().map(|what| format!("ecs.capability.{what}")));
     if capabilities.external {
         names.push("ecs.capability.external".to_owned());
         names.retain(|name| !NOT_EXTERNAL.contains(&name.strip_prefix("ecs.capability.").unwrap_or(name)));
     }
     let mut list: Vec<Attribute> = names.into_iter().map(|name| Attribute { name, value: None }).collect();
+    if let Some(at) = list.iter().position(|attribute| attribute.name == driver_version) {
+        list.insert(at + 1, Attribute::with_value("ecs.capability.gpu-driver-version", driver));
+    }
     list.push(Attribute::with_value("ecs.os-type", "linux"));
     list.push(Attribute::with_value("ecs.os-family", "LINUX"));
     if !capabilities.os_family_detailed.is_empty() {
@@ -134,17 +155,6 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
         list.push(Attribute::with_value("ecs.cpu-architecture", cpu_architecture()));
     }
     list
-}
-
-/// Drivers, then EFS, then what the volume plugin can do: `efsAuth`. The access to EFS by task role, which that stands for too, is
-/// asked for by tasks with a role only.
-fn volumes(capabilities: &Capabilities) -> Vec<String> {
-    let mut names = vec!["ecs.capability.docker-plugin.local".to_owned()];
-    let drivers = capabilities.volume_drivers.iter();
-    names.extend(drivers.map(|driver| format!("ecs.capability.docker-plugin.{}", driver.replace(':', "."))));
-    names.push("ecs.capability.efs".to_owned());
-    names.extend(capabilities.volume_plugin.iter().map(|what| format!("ecs.capability.{what}")));
-    names
 }
 
 /// In the words of EC2, where the reference uses them, else in Go's.
@@ -175,13 +185,12 @@ mod tests {
     }
 
     /// What the reference advertised in the recording and this version does not, with the reason.
-    const NOT_YET: [(&str, &str); 19] = [
+    const NOT_YET: &[(&str, &str)] = &[
         ("ecs.capability.secrets.ssm.environment-variables", "secrets are refused"),
         ("ecs.capability.secrets.ssm.bootstrap.log-driver", "secrets are refused"),
         ("ecs.capability.secrets.asm.environment-variables", "secrets are refused"),
         ("ecs.capability.secrets.asm.bootstrap.log-driver", "secrets are refused"),
         ("ecs.capability.env-files.s3", "environment files are refused"),
-        ("ecs.capability.network.container-port-range", "port ranges are refused"),
         ("ecs.capability.container-restart-policy", "restart policies are refused"),
         ("com.amazonaws.ecs.capability.task-iam-role", "no credentials endpoint"),
         ("com.amazonaws.ecs.capability.task-iam-role-network-host", "no credentials endpoint"),
@@ -196,7 +205,7 @@ mod tests {
         ("ecs.capability.storage.s3-files", "it is mounted as the task role, and task roles are refused"),
         ("ecs.capability.firelens.options.config.file", "FireLens is refused"),
     ];
-    const NOT_YET_EITHER: [(&str, &str); 3] = [
+    const NOT_YET_EITHER: &[(&str, &str)] = &[
         ("ecs.capability.firelens.options.config.s3", "FireLens is refused"),
         ("ecs.capability.storage.ebsta-non-root-user", "EBS volumes are refused"),
         ("ecs.capability.ipv6-only", "IPv6-only instances are not served"),
@@ -204,7 +213,7 @@ mod tests {
 
     #[test]
     fn the_recorded_list_without_what_is_not_built_yet_in_the_recorded_order() {
-        let missing: Vec<&str> = NOT_YET.iter().chain(&NOT_YET_EITHER).map(|(name, _)| *name).collect();
+        let missing: Vec<&str> = NOT_YET.iter().chain(NOT_YET_EITHER).map(|(name, _)| *name).collect();
         let golden = golden("register_container_instance");
         let recorded: Vec<(String, Option<String>)> = golden["body"]["attributes"]
             .as_array()
@@ -229,7 +238,9 @@ mod tests {
             ..recorded_host()
         };
         let wanted = ["docker-plugin.local", "docker-plugin.x", "docker-plugin.x.latest", "efs", "efsAuth"];
-        assert_eq!(volumes(&host), wanted.map(|name| format!("ecs.capability.{name}")));
+        let list = attributes(&host);
+        let at = |name: &str| list.iter().position(|it| it.name == format!("ecs.capability.{name}"));
+        assert!(wanted.map(at).iter().all(Option::is_some) && wanted.map(at).is_sorted(), "{list:?}");
     }
 
     #[test]
@@ -244,6 +255,20 @@ mod tests {
         for name in NOT_EXTERNAL {
             assert!(!outside.contains(&format!("ecs.capability.{name}")), "{name}");
         }
+    }
+
+    #[test]
+    fn gpus_and_shared_namespaces_stand_behind_the_volume_drivers() {
+        let host = Capabilities { gpu_driver: "535.1".to_owned(), pause_image: true, ..recorded_host() };
+        let list = attributes(&host);
+        let at = list.iter().position(|it| it.name == "ecs.capability.docker-plugin.local").unwrap();
+        let plain = |name: &str| Attribute { name: name.to_owned(), value: None };
+        let wanted = [
+            plain("ecs.capability.nvidia-driver-version.535.1"),
+            Attribute::with_value("ecs.capability.gpu-driver-version", "535.1"),
+            plain("ecs.capability.pid-ipc-namespace-sharing"),
+        ];
+        assert_eq!(list[at + 1..at + 4], wanted);
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub mod effect;
 pub mod event;
 mod inventory;
 mod plan;
+mod ports;
 mod rebuild;
 mod recover;
 mod report;

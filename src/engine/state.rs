@@ -78,6 +78,8 @@ pub struct Capacity {
     pub reserved_tcp: BTreeSet<u16>,
     /// UDP ports that are never given to tasks.
     pub reserved_udp: BTreeSet<u16>,
+    /// Ids of the host's GPUs.
+    pub gpus: BTreeSet<String>,
 }
 
 /// `ECS_IMAGE_PULL_BEHAVIOR` (spec `images.md` §2).

@@ -4,6 +4,7 @@
 //! agent that says so (spec `resources.md` §2, `registration.md` §6).
 
 use super::Fatal;
+use super::gpu::{self, Gpus};
 use crate::config::Config;
 use crate::docker::Docker;
 use crate::model::{OpError, with_causes};
@@ -17,10 +18,21 @@ const LIMITS_NEED: &str = "1.22";
 pub(super) struct Host {
     /// Control groups of tasks. Those there are can be removed even if no more are made.
     pub(super) cgroups: Cgroups,
+    /// What it offers to tasks.
+    pub(super) offers: Offers,
+}
+
+/// What is offered to ECS.
+#[derive(Debug)]
+pub(super) struct Offers {
+    /// Versions of Docker's API.
+    pub(super) docker_api_versions: Vec<String>,
     /// New tasks are limited.
     pub(super) task_limits: bool,
     /// Volume drivers besides `local`.
     pub(super) volume_drivers: Vec<String>,
+    /// GPUs.
+    pub(super) gpus: Gpus,
 }
 
 impl Host {
@@ -40,13 +52,27 @@ impl Host {
             pids: config.task_pids_limit,
         });
         let task_limits = limits(config, docker, &cgroups).await?;
-        Ok(Self { cgroups, task_limits, volume_drivers: volume_drivers(docker).await })
+        Ok(Self { cgroups, offers: Offers::with(task_limits, config, docker).await? })
     }
 }
 
-/// The abilities as the operator wants them; nothing is made ready.
-pub(super) async fn assumed(config: &Config, docker: &Docker) -> (bool, Vec<String>) {
-    (config.task_limits != Some(false) && can_place(docker), volume_drivers(docker).await)
+impl Offers {
+    /// As the operator wants them; nothing is made ready.
+    ///
+    /// # Errors
+    /// The list of GPUs cannot be read.
+    pub(super) async fn assumed(config: &Config, docker: &Docker) -> Result<Self, Fatal> {
+        Self::with(config.task_limits != Some(false) && can_place(docker), config, docker).await
+    }
+
+    async fn with(task_limits: bool, config: &Config, docker: &Docker) -> Result<Self, Fatal> {
+        Ok(Self {
+            docker_api_versions: docker.api_versions(),
+            task_limits,
+            volume_drivers: volume_drivers(docker).await,
+            gpus: gpu::of_host(config)?,
+        })
+    }
 }
 
 fn can_place(docker: &Docker) -> bool {

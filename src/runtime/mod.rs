@@ -8,8 +8,11 @@ mod control_plane;
 mod core_loop;
 mod diagnostics;
 mod executor;
+mod gpu;
 mod host;
 pub mod logging;
+#[cfg(test)]
+mod payloads;
 mod pulls;
 mod registry_credentials;
 mod resources;
@@ -149,10 +152,9 @@ async fn build(
     let (sdk, credentials) = startup::clients(config, options, &instance.region).await?;
     let (ecs, service_clock) = (sdk.ecs(credentials.clone()), sdk.clock());
     let tags = startup::tags(config, &instance, &credentials, service_clock.clone()).await?;
-    let drivers = host.volume_drivers.clone();
-    let can = startup::capabilities(config, &docker.api_versions(), host.task_limits, drivers);
-    let identity = startup::register(config, &mut instance, tags, &ecs, &can, &mut store, loaded.identity).await?;
-    let state = engine::recover(startup::policy(config)?, loaded.host, loaded.tasks);
+    let offers = &host.offers;
+    let identity = startup::register(config, &mut instance, tags, &ecs, offers, &mut store, loaded.identity).await?;
+    let state = engine::recover(startup::policy(config, &offers.gpus)?, loaded.host, loaded.tasks);
     let clock = Arc::new(Clock::started(state.latest_moment().unwrap_or_default(), sd_notify::watchdog_enabled()));
     let edges = Arc::new(Edges {
         docker,
@@ -330,21 +332,20 @@ pub async fn healthcheck(host: &str) -> Result<(), Fatal> {
 }
 
 /// The attributes a registration would send, one a line: name, and value if it has one.
-pub async fn attributes_text(config: &Config) -> String {
+///
+/// # Errors
+/// What a registration would fail of, too.
+pub async fn attributes_text(config: &Config) -> Result<String, Fatal> {
     aws::install_tls();
     let docker = startup::docker(config, config.region.as_deref().unwrap_or_default()).await;
-    let (task_limits, volume_drivers) = host::assumed(config, &docker).await;
-    let can = startup::capabilities(config, &docker.api_versions(), task_limits, volume_drivers);
-    let attributes = crate::ecs::attributes::attributes(&can);
-    attributes
-        .into_iter()
-        .map(|attribute| match attribute.value {
-            Some(value) => format!("{}\t{value}\n", attribute.name),
-            None => format!("{}\n", attribute.name),
-        })
-        .collect()
+    let offers = host::Offers::assumed(config, &docker).await?;
+    let attributes = crate::ecs::attributes::attributes(&startup::capabilities(config, &offers));
+    let lines = attributes.into_iter().map(|attribute| match attribute.value {
+        Some(value) => format!("{}\t{value}\n", attribute.name),
+        None => format!("{}\n", attribute.name),
+    });
+    Ok(lines.collect())
 }
-
 /// Tells systemd that the agent is up, and from then on that its core loop is alive. Does nothing where systemd is not.
 fn watchdog() -> impl FnMut() {
     let mut is_up = false;

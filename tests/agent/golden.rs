@@ -30,7 +30,7 @@ const REGISTRATION: &[Allowed] = &[
     ("attributes/ecs.capability.secrets.asm.environment-variables", Missing, "secrets are refused in this version"),
     ("attributes/ecs.capability.secrets.asm.bootstrap.log-driver", Missing, "secrets are refused in this version"),
     ("attributes/ecs.capability.env-files.s3", Missing, "environment files are refused in this version"),
-    ("attributes/ecs.capability.network.container-port-range", Missing, "port ranges are refused in this version"),
+    ("attributes/ecs.capability.pid-ipc-namespace-sharing", Extra, "the recorded agent had no pause image"),
     ("attributes/ecs.capability.container-restart-policy", Missing, "restart policies are refused in this version"),
     ("attributes/com.amazonaws.ecs.capability.task-iam-role", Missing, "task roles are refused in this version"),
     ("attributes/com.amazonaws.ecs.capability.task-iam-role-network-host", Missing, "task roles are refused"),
@@ -87,8 +87,12 @@ async fn the_registration_is_the_recorded_one() {
     let order = |body: &Value| -> Vec<Value> {
         body["attributes"].as_array().unwrap().iter().map(|attribute| attribute["name"].clone()).collect()
     };
-    let kept: Vec<_> = order(&recorded["body"]).into_iter().filter(|name| order(&ours).contains(name)).collect();
-    assert_eq!(order(&ours), kept, "the attributes are in the recorded order");
+    let (recorded_order, our_order) = (order(&recorded["body"]), order(&ours));
+    let both = |these: &[Value], those: &[Value]| -> Vec<Value> {
+        these.iter().filter(|name| those.contains(name)).cloned().collect()
+    };
+    let kept = both(&recorded_order, &our_order);
+    assert_eq!(both(&our_order, &recorded_order), kept, "the attributes are in the recorded order");
     assert_eq!(ours["instanceIdentityDocument"], life.document.as_str());
     let cpus = std::thread::available_parallelism().unwrap().get();
     assert_eq!(ours["totalResources"][0]["integerValue"], cpus * 1024);

@@ -35,6 +35,7 @@ mod ecr;
 mod footprint;
 mod golden;
 mod golden_docker;
+mod inside;
 mod kill;
 mod kill_loop;
 mod limits;

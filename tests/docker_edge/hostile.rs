@@ -120,6 +120,7 @@ fn short(endpoint: &str) -> ecs_agent::docker::Settings {
         volume: millis(350),
         info: millis(360),
         plugins: millis(370),
+        load_image: millis(285),
         open_events: millis(290),
         quiet_events: millis(300),
     };
@@ -157,6 +158,7 @@ fn the_limits_are_those_of_the_reference() {
         volume: secs(5 * 60),
         info: secs(10),
         plugins: secs(60),
+        load_image: secs(2 * 60),
         open_events: secs(30),
         quiet_events: secs(5 * 60),
     };

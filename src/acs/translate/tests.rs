@@ -1,4 +1,6 @@
 use super::*;
+use crate::model::Protocol;
+use crate::model::task::PortMapping;
 use serde_json::json;
 
 fn recorded() -> Value {
@@ -14,7 +16,6 @@ fn reduced() -> Value {
     for name in ["secrets", "environmentFiles"] {
         task["containers"][0].as_object_mut().unwrap().remove(name);
     }
-    task["containers"][1].as_object_mut().unwrap().remove("volumesFrom");
     task
 }
 
@@ -76,7 +77,9 @@ fn the_reduced_task_is_translated_whole() {
     assert!(web.engine_settings.config.contains("Healthcheck") && web.engine_settings.host_config.contains("Ulimits"));
     assert_eq!(side.links, [Link { container: "web".into(), alias: "web".to_owned() }]);
     let on_web = |condition| Dependency { container: "web".into(), condition };
-    assert_eq!(side.depends_on, [on_web(Condition::Healthy), on_web(Condition::Start)]);
+    let waits = [on_web(Condition::Healthy), on_web(Condition::Create), on_web(Condition::Start)];
+    assert_eq!(side.depends_on, waits);
+    assert_eq!(side.volumes_from, [VolumesFrom { container: "web".into(), read_only: true }]);
     let RegistryAuth::Ecr(auth) = &side.registry_auth else { panic!("{:?}", side.registry_auth) };
     assert_eq!((auth.registry_id.as_str(), auth.use_execution_role), ("123456789012", true));
 }
@@ -131,12 +134,11 @@ fn every_unsupported_feature_of_a_task_is_refused() {
         ("elasticNetworkInterfaces", json!([{}]), "an elastic network interface"),
         ("proxyConfiguration", json!({"type": "APPMESH"}), "a proxy configuration"),
         ("roleCredentials", json!({"credentialsId": "x"}), "a task role"),
-        ("pidMode", json!("host"), "pidMode"),
-        ("ipcMode", json!("task"), "ipcMode"),
-        ("associations", json!([{"type": "gpu"}]), "an association"),
         ("attachments", json!([{"attachmentType": "amazonebs"}]), "a volume of EBS"),
         ("attachments", json!([{"attachmentType": "s3files"}]), "a volume of S3 Files, which needs a task role,"),
         ("attachments", json!([{"attachmentType": "serviceconnectdetail"}]), "an attachment of Service Connect"),
+        ("associations", json!([{"type": "gpu"}]), "a GPU, without ECS_ENABLE_GPU_SUPPORT,"),
+        ("associations", json!([{"type": "elastic-inference"}]), "an association that is not a GPU"),
         ("enableFaultInjection", json!(true), "fault injection"),
     ];
     for (name, value, what) in table {
@@ -153,8 +155,6 @@ fn every_unsupported_feature_of_a_container_is_refused() {
     let table = [
         ("environmentFiles", json!([{"type": "s3"}]), "an environment file"),
         ("secrets", json!([{}]), "a secret"),
-        ("volumesFrom", json!([{}]), "volumesFrom"),
-        ("portMappings", json!([{"containerPortRange": "1-2"}]), "a container port range"),
         ("firelensConfiguration", json!({}), "a FireLens configuration"),
         ("dockerConfig", fire, "the awsfirelens log driver"),
         ("managedAgents", json!([{}]), "a managed agent"),
@@ -173,12 +173,11 @@ fn every_unsupported_feature_of_a_container_is_refused() {
 #[test]
 fn invalid_tasks_have_the_references_reason() {
     let table = [
-        ("links", json!(["a:b:c"]), "invalid link format"),
-        ("links", json!(["nobody:x"]), "could not find container for link nobody:x"),
         ("overrides", json!("{\"cpu\": 1}"), "unknown member cpu in overrides"),
         ("overrides", json!(""), "overrides is not a JSON object"),
         ("overrides", json!({"command": 1}), "overrides.command is not a list of strings"),
         ("portMappings", json!([{"protocol": "TCP"}]), "unrecognized protocol TCP"),
+        ("portMappings", json!([{}]), "a port mapping has neither containerPort nor containerPortRange"),
         ("dependsOn", json!([{"condition": "SOON"}]), "unrecognized dependsOn condition SOON"),
         ("mountPoints", json!([{"sourceVolume": "none"}]), "invalid volume referenced: none"),
         ("dockerConfig", json!({"config": "[]"}), "dockerConfig.config is not a JSON object"),
@@ -208,6 +207,47 @@ fn invalid_tasks_have_the_references_reason() {
         translate(&json!({"desiredStatus": "RUNNING"})),
         PayloadTask::Refused(Refusal { arn: None, reason: invalid("the task has no ARN") })
     );
+}
+
+#[test]
+fn parts_that_do_not_fit_together_have_the_references_reason() {
+    let gpu = |containers: Value| json!([{"type": "gpu", "name": "GPU-1", "containers": containers}]);
+    let table = [
+        ("links", json!(["a:b:c"]), "invalid link format"),
+        ("links", json!(["nobody:x"]), "could not find container for link nobody:x"),
+        (
+            "volumesFrom",
+            json!([{"sourceContainer": "nobody"}]),
+            "could not find volume source container with name nobody",
+        ),
+        ("associations", gpu(json!(["x"])), "could not find container with name x for associating GPU GPU-1"),
+        ("associations", gpu(json!(["web", "side"])), "could not associate multiple containers to GPU GPU-1"),
+    ];
+    for (name, value, cause) in table {
+        let mut task = reduced();
+        let place = if name == "associations" { &mut task } else { &mut task["containers"][0] };
+        place[name] = value;
+        let arn = task["arn"].as_str().unwrap().to_owned();
+        let host = HostFacts { gpus: true, ..HostFacts::default() };
+        let PayloadTask::Refused(refusal) = super::task(&task, &host, &mut || String::new()) else { panic!("{name}") };
+        assert_eq!(refusal.reason, format!("resource cannot be initialized for task {arn}: {cause}"));
+    }
+}
+
+#[test]
+fn a_shared_namespace_adds_a_container_of_the_agent() {
+    let mut task = reduced();
+    task["pidMode"] = json!("task");
+    let spec = spec_of(&task);
+    assert_eq!(spec.containers.len(), 3);
+    let pause = spec.pause().unwrap();
+    assert_eq!((pause.name.as_str(), pause.endpoint_id.as_str()), ("~internal~ecs~pause~namespace", "id-3"));
+    assert!(spec.runtime_name(&pause.name).starts_with("ecs-judge-family-7-internalecspausenamespace-"));
+    task["containers"][0]["name"] = json!("~internal~ecs~pause~namespace");
+    task["containers"][1]["links"] = json!([]);
+    task["containers"][1]["volumesFrom"] = json!([]);
+    let reason = reason(&task);
+    assert!(reason.ends_with("the container name ~internal~ecs~pause~namespace is the agent's own"), "{reason}");
 }
 
 #[test]
