@@ -5,7 +5,7 @@
 //!
 //! Containers are changed through `change` and looked at through `read`, which survives values it has not heard of; images are
 //! pulled through bollard. Reading order: `create` and `observe` (pure translation), `container` (the operations), `pull` and
-//! `image`, [`events`], [`auth`] and `credential_helper`, `mirror`, [`error`].
+//! `image`, `pause` (the image that is not pulled), [`events`], [`auth`] and `credential_helper`, `mirror`, [`error`].
 //!
 //! Every call and its limit (spec `docker-mapping.md` §10; `*` = the operator's setting, with its default):
 //!
@@ -131,6 +131,8 @@ pub struct Docker {
     spoken: Arc<Spoken>,
     pulls: Semaphore,
     lookups: Semaphore,
+    /// One at a time looks for the pause image and makes it.
+    pause_image: tokio::sync::Mutex<()>,
     /// When any pull made progress last.
     moved: watch::Sender<Instant>,
 }
@@ -155,6 +157,7 @@ impl Docker {
             spoken,
             pulls: Semaphore::new(PULLS),
             lookups: Semaphore::new(LOOKUPS),
+            pause_image: tokio::sync::Mutex::default(),
             moved: watch::Sender::new(Instant::now()),
         })
     }

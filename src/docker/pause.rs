@@ -32,6 +32,7 @@ pub fn makes_pause_image() -> bool {
 impl Docker {
     /// Makes sure that the image is there.
     pub(super) async fn ensure_pause_image(&self) -> Result<(), OpError> {
+        let _turn = self.pause_image.lock().await;
         if self.image_present(PAUSE_IMAGE).await?.is_some() {
             return Ok(());
         }

@@ -149,6 +149,7 @@ fn every_unsupported_feature_of_a_task_is_refused() {
         (json!({"name": "v"}), "a host volume without host member"),
         (json!({"name": "v", "type": "docker", "dockerVolumeConfiguration": {}}), "a volume of type docker"),
         (json!({"name": "v", "type": "efs"}), "a volume of type efs"),
+        (json!({"name": "v", "type": "fsxWindowsFileServer"}), "a volume of type fsxWindowsFileServer"),
     ] {
         let mut task = reduced();
         task["volumes"].as_array_mut().unwrap().push(volume);
