@@ -6,10 +6,14 @@
 //!
 //! Reading order: this file (what goes in and out), [`session`] (when to connect), `conversation` (one connection), `exchange`
 //! (queues to the agent); then `decode`, [`translate`], `unsupported`, `attachment`, `wire`.
+//!
+#![doc = include_str!("task_definition.md")]
 
 mod attachment;
 mod conversation;
 mod decode;
+#[cfg(test)]
+mod documented;
 mod exchange;
 mod host;
 pub mod session;

@@ -6,7 +6,7 @@
 use super::create::{LABEL_CLUSTER, LABEL_TASK, Surroundings, body};
 use super::error::DockerError;
 use super::{Docker, observe};
-use crate::model::{ContainerKind, ContainerSpec, CreateRequest, Failure, Observation, OpError, Span};
+use crate::model::{ContainerKind, ContainerSpec, CreateRequest, Failure, Observation, OpError, Protocol, Span};
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
 use std::time::Duration;
@@ -93,17 +93,22 @@ impl Docker {
 
     /// The host port of each mapping, and the first one of each range.
     fn host_ports(&self, spec: &ContainerSpec) -> Result<(Vec<u16>, Vec<u16>), Failure> {
-        let fixed: Vec<u16> = spec.ports.iter().map(|mapping| mapping.host_port).collect();
+        // What is chosen is not bound yet: the next search would find it free once it has begun anew.
+        let mut taken: Vec<u16> = spec.ports.iter().map(|mapping| mapping.host_port).collect();
+        let mut choose = |count: u16, protocol: Protocol| {
+            let first = self.ports.choose(count, protocol, &taken).map_err(|cause| {
+                Failure::permanent("HostConfigError", format!("error retrieving docker port map: {cause}"))
+            })?;
+            taken.extend(first..=first + (count - 1));
+            Ok(first)
+        };
         let single = spec.ports.iter().map(|mapping| match mapping.host_port {
-            0 => self.ports.choose(1, mapping.protocol, &fixed),
+            0 => choose(1, mapping.protocol),
             port => Ok(port),
         });
-        let failed =
-            |cause| Failure::permanent("HostConfigError", format!("error retrieving docker port map: {cause}"));
-        let single = single.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        let taken = [single.as_slice(), &fixed].concat();
-        let ranges = spec.port_ranges.iter().map(|range| self.ports.choose(range.count(), range.protocol, &taken));
-        Ok((single, ranges.collect::<Result<_, _>>().map_err(failed)?))
+        let single = single.collect::<Result<_, _>>()?;
+        let ranges = spec.port_ranges.iter().map(|range| choose(range.count(), range.protocol));
+        Ok((single, ranges.collect::<Result<_, _>>()?))
     }
 
     /// Starts a container; one that runs already is success.

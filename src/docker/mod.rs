@@ -5,7 +5,8 @@
 //!
 //! Containers are changed through `change` and looked at through `read`, which survives values it has not heard of; images are
 //! pulled through bollard. Reading order: `create` and `observe` (pure translation), `container` (the operations), `volume`, `host`
-//! (what kind of engine it is), `pull` and `image`, [`events`], [`auth`] and `credential_helper`, `mirror`, [`error`].
+//! (what kind of engine it is), `pull` and `image`, `pause` (the image that is not pulled), [`events`], [`auth`] and
+//! `credential_helper`, `mirror`, [`error`].
 //!
 //! Every call and its limit (spec `docker-mapping.md` §10; `*` = the operator's setting, with its default):
 //!
@@ -137,6 +138,8 @@ pub struct Docker {
     cgroups: tokio::sync::OnceCell<CgroupDriver>,
     pulls: Semaphore,
     lookups: Semaphore,
+    /// One at a time looks for the pause image and makes it.
+    pause_image: tokio::sync::Mutex<()>,
     /// When any pull made progress last.
     moved: watch::Sender<Instant>,
 }
@@ -162,6 +165,7 @@ impl Docker {
             cgroups: tokio::sync::OnceCell::new(),
             pulls: Semaphore::new(PULLS),
             lookups: Semaphore::new(LOOKUPS),
+            pause_image: tokio::sync::Mutex::default(),
             moved: watch::Sender::new(Instant::now()),
         })
     }

@@ -32,6 +32,7 @@ pub fn makes_pause_image() -> bool {
 impl Docker {
     /// Makes sure that the image is there.
     pub(super) async fn ensure_pause_image(&self) -> Result<(), OpError> {
+        let _turn = self.pause_image.lock().await;
         if self.image_present(PAUSE_IMAGE).await?.is_some() {
             return Ok(());
         }
@@ -130,10 +131,12 @@ const AARCH64: Code = Code { machine: 183, text: &[
 
 /// The program for the processor this agent runs on, if there is one.
 fn machine_code() -> Option<Code> {
-    match std::env::consts::ARCH {
-        "x86_64" => Some(X86_64),
-        "aarch64" => Some(AARCH64),
-        _ => None,
+    if cfg!(target_arch = "x86_64") {
+        Some(X86_64)
+    } else if cfg!(target_arch = "aarch64") {
+        Some(AARCH64)
+    } else {
+        None
     }
 }
 

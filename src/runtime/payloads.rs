@@ -8,6 +8,8 @@ use crate::docker;
 use crate::model::{ContainerSpec, CreateRequest, TaskSpec};
 use serde_json::{Value, json};
 
+const ROUNDS_PER_CASE: usize = 12;
+
 /// Random numbers that a seed gives again (splitmix64).
 struct Dice(u64);
 
@@ -185,7 +187,8 @@ fn request(task: &TaskSpec, spec: &ContainerSpec) -> CreateRequest {
 
 #[test]
 fn no_payload_panics_between_the_wire_and_the_engine() {
-    let rounds = std::env::var("ECS_TEST_MUTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(3_000_usize);
+    // The number of cases of the other property tests (PROPTEST_CASES) makes this one longer too.
+    let rounds = proptest::test_runner::Config::default().cases as usize * ROUNDS_PER_CASE;
     let (seeds, mut ran, mut made) = (seeds(), 0, 0);
     for round in 0..rounds {
         let mut dice = Dice(round as u64);

@@ -73,11 +73,9 @@ const SETTINGS: &str = r#"
     echo variable=$VARIABLE
 "#;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn parameters_of_a_container_are_seen_from_inside() {
-    let Some(rig) = Rig::start("parameters from inside", Plan::default()).await else { return };
-    let image = rig.image();
-    let limited = json!({
+/// What the kernel holds the container to.
+fn limits() -> Value {
+    json!({
         "cpu": 300,
         "linuxParameters": {
             "capabilities": {"add": ["SYS_TIME"], "drop": ["ALL"]},
@@ -87,32 +85,12 @@ async fn parameters_of_a_container_are_seen_from_inside() {
         },
         "ulimits": [{"name": "nofile", "softLimit": 512, "hardLimit": 777}],
         "systemControls": [{"namespace": "net.core.somaxconn", "value": "321"}],
-    });
-    let settings = json!({
-        "readonlyRootFilesystem": true, "dnsServers": ["10.9.8.7"], "dnsSearchDomains": ["search.example"],
-        "extraHosts": [{"hostname": "extra.example", "ipAddress": "10.1.2.3"}], "hostname": "inside",
-        "workingDirectory": "/tmp", "user": "7:8", "pseudoTerminal": true, "interactive": true,
-        "dockerSecurityOptions": ["no-new-privileges"], "dockerLabels": {"mine": "label"},
-        "environment": [{"name": "VARIABLE", "value": "a = 'b'"}],
-        "logConfiguration": {"logDriver": "json-file", "options": {"max-size": "1m"}},
-        "entryPoint": ["busybox", "env", "-u", "HOME"],
-    });
-    let alone = "echo links=$(busybox ls /sys/class/net | busybox tr '\\n' ' ')";
-    let task = ran(
-        &rig,
-        &json!({
-            "family": "inside",
-            "containerDefinitions": [
-                looks("limited", &image, LIMITED, limited),
-                looks("settings", &image, SETTINGS, settings),
-                looks("alone", &image, alone, json!({"disableNetworking": true})),
-                end(&image, &["limited", "settings", "alone"]),
-            ],
-        }),
-    )
-    .await;
+        "healthCheck": {"command": ["CMD", "true"], "interval": 31, "timeout": 4, "retries": 2, "startPeriod": 9},
+    })
+}
 
-    let found = lines(&task, "limited");
+fn limits_are_seen(task: &Task) {
+    let found = lines(task, "limited");
     let wanted = [
         ("caps", "0000000002000000"),
         ("first", "docker-init"),
@@ -134,8 +112,30 @@ async fn parameters_of_a_container_are_seen_from_inside() {
     // Every container may write to /dev/zero, whatever is said of one more name for it.
     let devices = docker(&["inspect", "--format", "{{.HostConfig.Devices}}", &id]);
     assert_eq!(devices, "[{/dev/zero /dev/ecs-zero r}]");
+    let check: Value =
+        serde_json::from_str(&docker(&["inspect", "--format", "{{json .Config.Healthcheck}}", &id])).unwrap();
+    let second = 1_000_000_000_u64;
+    let wanted = json!({
+        "Test": ["CMD", "true"], "Interval": 31 * second, "Timeout": 4 * second, "Retries": 2, "StartPeriod": 9 * second,
+    });
+    assert_eq!(check, wanted);
+}
 
-    let found = lines(&task, "settings");
+/// What the container finds in its place.
+fn settings() -> Value {
+    json!({
+        "readonlyRootFilesystem": true, "dnsServers": ["10.9.8.7"], "dnsSearchDomains": ["search.example"],
+        "extraHosts": [{"hostname": "extra.example", "ipAddress": "10.1.2.3"}], "hostname": "inside",
+        "workingDirectory": "/tmp", "user": "7:8", "pseudoTerminal": true, "interactive": true,
+        "dockerSecurityOptions": ["no-new-privileges"], "dockerLabels": {"mine": "label"},
+        "environment": [{"name": "VARIABLE", "value": "a = 'b'"}],
+        "logConfiguration": {"logDriver": "json-file", "options": {"max-size": "1m"}},
+        "entryPoint": ["busybox", "env", "-u", "HOME"],
+    })
+}
+
+fn settings_are_seen(task: &Task) {
+    let found = lines(task, "settings");
     let wanted = [
         ("root", "read-only"),
         ("dns", "nameserver 10.9.8.7"),
@@ -152,7 +152,28 @@ async fn parameters_of_a_container_are_seen_from_inside() {
     let id = task.container("settings").unwrap().runtime_id.clone().unwrap();
     assert_eq!(docker(&["inspect", "--format", "{{.Config.Labels.mine}} {{.Config.OpenStdin}}", &id]), "label true");
     assert_eq!(docker(&["inspect", "--format", "{{.HostConfig.LogConfig.Config}}", &id]), "map[max-size:1m]");
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_of_a_container_are_seen_from_inside() {
+    let Some(rig) = Rig::start("parameters from inside", Plan::default()).await else { return };
+    let image = rig.image();
+    let alone = "echo links=$(busybox ls /sys/class/net | busybox tr '\\n' ' ')";
+    let task = ran(
+        &rig,
+        &json!({
+            "family": "inside",
+            "containerDefinitions": [
+                looks("limited", &image, LIMITED, limits()),
+                looks("settings", &image, SETTINGS, settings()),
+                looks("alone", &image, alone, json!({"disableNetworking": true})),
+                end(&image, &["limited", "settings", "alone"]),
+            ],
+        }),
+    )
+    .await;
+    limits_are_seen(&task);
+    settings_are_seen(&task);
     same(&lines(&task, "alone"), &[("links", "lo")]);
 }
 
@@ -220,21 +241,24 @@ async fn containers_of_a_task_share_what_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_may_use_the_hosts_namespaces_or_no_ipc() {
+async fn a_task_may_use_the_hosts_namespaces_or_none() {
     let Some(rig) = Rig::start("the host's namespaces", Plan::default()).await else { return };
     let image = rig.image();
-    let script = "echo pid=$(busybox readlink /proc/self/ns/pid); echo ipc=$(busybox readlink /proc/self/ns/ipc)
+    let script = "for kind in pid ipc net; do echo $kind=$(busybox readlink /proc/self/ns/$kind); done
+        echo links=$(busybox ls /sys/class/net | busybox wc -l)
         echo shm=$(busybox grep -c ' /dev/shm ' /proc/mounts)";
     let of_host =
         |kind: &str| std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().to_string_lossy().into_owned();
-    for (pid, ipc) in [("host", "host"), ("host", "none")] {
+    for (pid, ipc, network) in [("host", "host", "host"), ("host", "none", "none")] {
         let definition = json!({
-            "family": "host", "pidMode": pid, "ipcMode": ipc,
+            "family": "host", "pidMode": pid, "ipcMode": ipc, "networkMode": network,
             "containerDefinitions": [looks("only", &image, script, json!({"essential": true}))],
         });
         let found = lines(&ran(&rig, &definition).await, "only");
         assert_eq!(found["pid"], of_host("pid"), "{found:?}");
         assert_eq!(found["ipc"] == of_host("ipc"), ipc == "host", "{found:?}");
+        assert_eq!(found["net"] == of_host("net"), network == "host", "{found:?}");
+        assert!(network == "host" || found["links"] == "1", "{found:?}");
         assert_eq!(found["shm"], if ipc == "none" { "0" } else { "1" }, "{found:?}");
     }
     assert!(!rig.containers().iter().any(|name| name.contains("pause")));

@@ -33,8 +33,8 @@ async fn the_pause_image_is_there_whenever_it_is_needed() {
     let image = Image::make(&format!("{}:1", unique("ecs-test-image")), &[]);
     let theirs = Image::make(&format!("{}:1", unique("ecs-test-image")), &[r#"ENTRYPOINT ["sleep", "600"]"#]);
     let directory = TempDir::new("ecs-test-pause");
-    let cluster = Cluster::new();
     let _made = Image { reference: pause_image().to_owned() };
+    let cluster = Cluster::new();
     Image::remove_locally(pause_image());
     let edge = connect(&cluster.name).await;
 

@@ -49,7 +49,10 @@ fn the_recorded_task_is_refused_for_its_first_unsupported_feature() {
 
 #[test]
 fn the_reduced_task_is_translated_whole() {
-    let spec = spec_of(&reduced());
+    let mut task = reduced();
+    task["serviceName"] = json!("service");
+    let spec = spec_of(&task);
+    assert_eq!(spec.service_name, "service");
     assert_eq!((spec.family.as_str(), spec.version.as_str()), ("judge-family", "7"));
     assert_eq!(spec.execution_credentials, Some("66666666-7777-8888-9999-000000000000".into()));
     let [web, side] = spec.containers.as_slice() else { panic!("{} containers", spec.containers.len()) };
