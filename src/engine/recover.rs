@@ -14,8 +14,8 @@ pub fn recover(policy: Policy, host: HostState, tasks: impl IntoIterator<Item = 
             container.unsettled = container.create_asked && !container.over();
         }
         for (spec, resource) in task.spec.resources.iter().zip(&mut task.resources) {
-            if spec.kind.is_in_memory() && resource.known == ResourceStatus::Created {
-                resource.known = ResourceStatus::None; // it went with the process
+            if spec.kind.is_made_anew() && resource.known == ResourceStatus::Created {
+                resource.known = ResourceStatus::None;
             }
         }
         // Anything may be due: plan it at the first tick.

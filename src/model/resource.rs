@@ -47,6 +47,12 @@ impl ResourceKind {
         }
     }
 
+    /// It may be gone when the agent starts although it was there before: with the process, or with the host's last life. While a
+    /// container still needs it, it is made again.
+    pub fn is_made_anew(&self) -> bool {
+        matches!(self, Self::Cgroup(_)) || self.is_in_memory()
+    }
+
     /// What is needed to remove it, without anything that may be confidential; `None` if there will be nothing to remove.
     pub(super) fn outline(&self) -> Option<Self> {
         match self {

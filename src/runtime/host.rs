@@ -21,6 +21,8 @@ pub(super) struct Host {
     pub(super) task_limits: bool,
     /// Volume drivers besides `local`.
     pub(super) volume_drivers: Vec<String>,
+    /// Docker's version, e.g. `20.10.24`.
+    pub(super) docker_version: String,
 }
 
 impl Host {
@@ -40,7 +42,8 @@ impl Host {
             pids: config.task_pids_limit,
         });
         let task_limits = limits(config, docker, &cgroups).await?;
-        Ok(Self { cgroups, task_limits, volume_drivers: volume_drivers(docker).await })
+        let volume_drivers = volume_drivers(docker).await;
+        Ok(Self { cgroups, task_limits, volume_drivers, docker_version: docker.server_version() })
     }
 }
 
