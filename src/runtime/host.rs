@@ -6,7 +6,8 @@
 use super::Fatal;
 use crate::config::Config;
 use crate::docker::Docker;
-use crate::model::{OpError, with_causes};
+use crate::engine::TaskState;
+use crate::model::{OpError, ResourceKind, ResourceStatus, with_causes};
 use crate::resources::cgroup::{Cgroups, Settings};
 
 /// Task limits need containers that can be put into a control group.
@@ -50,6 +51,21 @@ impl Host {
 /// The abilities as the operator wants them; nothing is made ready.
 pub(super) async fn assumed(config: &Config, docker: &Docker) -> (bool, Vec<String>) {
     (config.task_limits != Some(false) && can_place(docker), volume_drivers(docker).await)
+}
+
+impl Host {
+    /// Makes the control groups of known tasks once more. They were there when the agent was last; a reboot takes them, and the
+    /// engine would start a container without its task's limits.
+    pub(super) async fn restore(&self, tasks: &[TaskState]) {
+        for task in tasks {
+            for (resource, state) in task.spec.resources.iter().zip(&task.resources) {
+                if let (ResourceKind::Cgroup(limits), ResourceStatus::Created) = (&resource.kind, state.known) {
+                    // What is wrong was logged; the engine's refusal ends a task that cannot go on without.
+                    let _ = self.cgroups.create(&task.spec.arn, limits).await;
+                }
+            }
+        }
+    }
 }
 
 fn can_place(docker: &Docker) -> bool {

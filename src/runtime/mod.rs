@@ -152,6 +152,7 @@ async fn build(
     let drivers = host.volume_drivers.clone();
     let can = startup::capabilities(config, &docker.api_versions(), host.task_limits, drivers);
     let identity = startup::register(config, &mut instance, tags, &ecs, &can, &mut store, loaded.identity).await?;
+    host.restore(&loaded.tasks).await;
     let state = engine::recover(startup::policy(config)?, loaded.host, loaded.tasks);
     let clock = Arc::new(Clock::started(state.latest_moment().unwrap_or_default(), sd_notify::watchdog_enabled()));
     let edges = Arc::new(Edges {
