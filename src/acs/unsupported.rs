@@ -47,11 +47,18 @@ fn in_container(container: &wire::Container) -> Option<String> {
             "the awsfirelens log driver",
         ),
         (!container.managed_agents.is_empty(), "a managed agent"),
-        (!container.credential_specs.is_empty(), "a credential spec"),
+        (!container.credential_specs.is_empty() || names_credential_spec(container), "a credential spec"),
         (container.restart_policy.enabled, "a restart policy"),
         (!container.logs_auth_strategy.is_empty(), "a log driver with the execution role"),
     ];
     checks.iter().find(|(found, _)| *found).map(|(_, what)| (*what).to_owned())
+}
+
+/// The other way to name one: `dockerSecurityOptions`. Docker does not know it on Linux.
+fn names_credential_spec(container: &wire::Container) -> bool {
+    let object: Map<String, Value> = serde_json::from_str(&container.docker_config.host_config).unwrap_or_default();
+    let options = member(&object, "SecurityOpt").and_then(Value::as_array);
+    options.into_iter().flatten().filter_map(Value::as_str).any(|option| option.starts_with("credentialspec"))
 }
 
 fn log_driver(host_config: &str) -> Option<String> {

@@ -1,7 +1,7 @@
 //! Slices of systemd: two calls of its D-Bus interface.
 //!
-//! Owns the calls; what a slice is for is not known here. The wire is in `message`. There is no client crate in the tree: the two calls
-//! take a few hundred lines, and the smallest asynchronous client would bring some thirty crates. Invariant: one connection for each
+//! Owns the calls; what a slice is for is not known here. The wire is in `message`. No crate does it: measured, an
+//! asynchronous one (zbus) adds 27 crates and 0.9 MB, a blocking one (rustbus) ten, half of them old versions of what is here. Invariant: one connection for each
 //! call, so nothing is to be kept alive, and every wait has a limit.
 
 mod message;
@@ -14,9 +14,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// The message bus; and systemd's own socket, on hosts without one.
-const BUS: &str = "/run/dbus/system_bus_socket";
-const PRIVATE: &str = "/run/systemd/private";
+/// The message bus, where D-Bus's specification has it; and systemd's own socket, on hosts without a bus. An agent in a container has
+/// them with `--volume=/var/run:/var/run`.
+const BUS: &str = "/var/run/dbus/system_bus_socket";
+const PRIVATE: &str = "/var/run/systemd/private";
 /// Limit of connecting, and of one call.
 const LIMIT: Duration = Duration::from_secs(10);
 /// Longer messages are no answers to our calls.

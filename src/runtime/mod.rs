@@ -29,6 +29,7 @@ use crate::ecs::report;
 use crate::engine::{self, Event};
 use crate::introspection;
 use crate::model::view::View;
+use crate::store::Identity;
 use crate::{acs, aws, docker};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use clock::Clock;
@@ -145,7 +146,6 @@ async fn build(
     startup::cloud_init(config, &imds, startup::CLOUD_INIT_RESULT.as_ref()).await?;
     let mut instance = startup::instance(config, &imds).await?;
     let docker = startup::docker(config, &instance.region).await;
-    let docker_version = docker.server_version();
     let (mut store, loaded) = startup::state(config, &instance).await?;
     let host = host::Host::of(config, &docker).await?;
     startup::warm_pool(config, &imds).await?;
@@ -154,6 +154,7 @@ async fn build(
     let tags = startup::tags(config, &instance, &credentials, service_clock.clone()).await?;
     let offers = &host.offers;
     let identity = startup::register(config, &mut instance, tags, &ecs, offers, &mut store, loaded.identity).await?;
+    host.restore(&loaded.tasks).await;
     let state = engine::recover(startup::policy(config, &offers.gpus)?, loaded.host, loaded.tasks);
     let clock = Arc::new(Clock::started(state.latest_moment().unwrap_or_default(), sd_notify::watchdog_enabled()));
     let edges = Arc::new(Edges {
@@ -161,11 +162,7 @@ async fn build(
         registries: registries(config, sdk, credentials.clone()),
         roles: aws::roles::RoleStore::default(),
         ecs: ecs.clone(),
-        report: report::Settings {
-            cluster: identity.cluster.clone(),
-            exclude_ipv6_bindings: config.exclude_ipv6_port_binding,
-            ipv6_only: false,
-        },
+        report: report_settings(config, &identity),
         clock: clock.clone(),
         stop_timeout: config.container_stop_timeout,
         cgroups: host.cgroups.clone(),
@@ -187,16 +184,7 @@ async fn build(
         clock,
     };
     let control = control_plane::ControlPlane {
-        settings: control_plane::settings(
-            config,
-            &instance,
-            &identity,
-            &docker_version,
-            startup::host_facts(config, &instance.region, &host),
-            options,
-            credentials,
-            service_clock,
-        ),
+        settings: control_plane::settings(config, &instance, &identity, &host, options, credentials, service_clock),
         endpoints: Arc::new(crate::ecs::endpoint::PollEndpointCache::new(
             ecs.clone(),
             identity.cluster.clone(),
@@ -216,6 +204,15 @@ async fn build(
         supervisor.part("spot", Policy::Restart, move || spot.clone().run(stop.clone()));
     }
     Ok(supervisor)
+}
+
+/// How state changes are said.
+fn report_settings(config: &Config, identity: &Identity) -> report::Settings {
+    report::Settings {
+        cluster: identity.cluster.clone(),
+        exclude_ipv6_bindings: config.exclude_ipv6_port_binding,
+        ipv6_only: false,
+    }
 }
 
 /// Everything that has credentials for registries.

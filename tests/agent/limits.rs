@@ -3,6 +3,7 @@
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container};
 use super::support::docker::{control_groups, docker};
+use super::support::docker_proxy::{DockerProxy, Hold};
 use super::support::wait::until;
 use ecs_agent::local::TaskStatus;
 use serde_json::json;
@@ -74,6 +75,36 @@ async fn a_task_is_limited_as_a_whole_until_it_is_gone() {
     until("the groups to go", LIMIT, async || control_groups(&format!("/ecs/{id}")).is_empty().then_some(())).await;
     assert!(rig.containers().is_empty());
     assert!(Path::new("/sys/fs/cgroup/memory/ecs").exists(), "what all tasks are in stays");
+}
+
+/// What a reboot does to a task whose container was not created yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_that_a_reboot_took_are_made_again() {
+    let proxy = DockerProxy::start();
+    let endpoint = proxy.endpoint();
+    let environment = [("DOCKER_HOST", endpoint.as_str()), SHORT_WAIT];
+    let plan = Plan { environment: &environment, ..Plan::default() };
+    let Some(mut rig) = Rig::start("limits after a reboot", plan).await else { return };
+    if !has_cgroupfs_1("limits_that_a_reboot_took_are_made_again") {
+        return;
+    }
+    let mut definition = one_container(&rig.image(), FOREVER);
+    definition["memory"] = json!("64");
+    proxy.hold(&["POST", "/containers/create"], Hold::Before);
+    let arn = rig.server.run_task(&definition).unwrap();
+    proxy.held().await;
+    rig.kill();
+    let id = arn.rsplit('/').next().unwrap();
+    let groups = control_groups(&format!("/ecs/{id}"));
+    assert!(!groups.is_empty(), "they were made before the container");
+    groups.iter().for_each(|group| std::fs::remove_dir(group).unwrap());
+    rig.start_agent();
+    rig.registered().await;
+    rig.task(&arn, TaskStatus::Running).await;
+    assert_eq!(held(id, "memory", "memory.limit_in_bytes"), "67108864");
+    rig.server.stop_task(&arn, "enough").unwrap();
+    rig.task(&arn, TaskStatus::Stopped).await;
+    until("the groups to go", LIMIT, async || control_groups(&format!("/ecs/{id}")).is_empty().then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! Volumes on real Docker: made before the containers that mount them, shared or not, and gone with their task.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, shell};
-use super::support::docker::{docker, unique};
+use super::support::docker::{control_groups, docker, unique};
 use super::support::docker_proxy::{DockerProxy, Hold};
 use super::support::wait::until;
 use ecs_agent::local::TaskStatus;
@@ -205,4 +205,24 @@ async fn killed_after_the_volume_was_made_before_the_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_between_volume_and_container() {
     killed_at("volume there", &["POST", "/containers/create"], Hold::Before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_of_a_task_whose_state_was_lost() {
+    let family = unique("lost");
+    let volumes = Volumes(format!("ecs-{family}"));
+    let plan = Plan { environment: &[SHORT_WAIT], ..Plan::default() };
+    let Some(mut rig) = Rig::start("volume and lost state", plan).await else { return };
+    let arn = rig.server.run_task(&mounting(&rig, &family, &task_scoped(), FOREVER)).unwrap();
+    let task = rig.task(&arn, TaskStatus::Running).await;
+    let id = task.container("main").unwrap().runtime_id.clone().unwrap();
+    assert_eq!(volumes.names().len(), 1);
+    rig.kill();
+    std::fs::remove_dir_all(rig.directory.path().join("data")).unwrap();
+    rig.start_agent();
+    rig.registered().await;
+    docker(&["kill", "--signal", "TERM", &id]);
+    gone(&rig, &volumes).await;
+    let group = format!("/ecs/{}", arn.rsplit('/').next().unwrap());
+    until("the control group to go", LIMIT, async || control_groups(&group).is_empty().then_some(())).await;
 }

@@ -135,7 +135,7 @@ impl Drop for Image {
     }
 }
 
-/// Removes all containers labelled with a cluster when dropped, and what their tasks had besides: volumes and control groups. Declare it after the images they use, so that it is dropped before
+/// Removes all containers labelled with a cluster when dropped, and the volumes their tasks had. Declare it after the images they use, so that it is dropped before
 /// them: an image in use would only lose its name.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -159,19 +159,17 @@ impl Drop for Cluster {
         let shown = Command::new("docker").arg("inspect").args(ids.split_whitespace()).output();
         let shown = shown.ok().and_then(|output| serde_json::from_slice(&output.stdout).ok());
         let _ = Command::new("docker").args(["rm", "-fv"]).args(ids.split_whitespace()).output();
-        remove_what_tasks_had(&shown.unwrap_or_default());
+        remove_volumes_of_tasks(&shown.unwrap_or_default());
     }
 }
 
 /// `containers` is what `docker inspect` showed of them before they were removed.
-fn remove_what_tasks_had(containers: &serde_json::Value) {
+fn remove_volumes_of_tasks(containers: &serde_json::Value) {
     for container in containers.as_array().into_iter().flatten() {
         let mounts = container["Mounts"].as_array().into_iter().flatten();
         for name in mounts.filter_map(|mount| mount["Name"].as_str()).filter(|name| name.starts_with("ecs-")) {
             let _ = Command::new("docker").args(["volume", "rm", name]).output();
         }
-        let parent = container["HostConfig"]["CgroupParent"].as_str().unwrap_or_default();
-        control_groups(parent).iter().for_each(|group| drop(std::fs::remove_dir(group)));
     }
 }
 

@@ -154,6 +154,7 @@ fn every_unsupported_feature_of_a_task_is_refused() {
 
 #[test]
 fn every_unsupported_feature_of_a_container_is_refused() {
+    let gmsa = json!({"hostConfig": "{\"SecurityOpt\": [\"label:x\", \"credentialspecdomainless:file://s.json\"]}"});
     let fire = json!({"hostConfig": "{\"logConfig\": {\"type\": \"awsfirelens\"}}"});
     let table = [
         ("environmentFiles", json!([{"type": "s3"}]), "an environment file"),
@@ -162,6 +163,7 @@ fn every_unsupported_feature_of_a_container_is_refused() {
         ("dockerConfig", fire, "the awsfirelens log driver"),
         ("managedAgents", json!([{}]), "a managed agent"),
         ("credentialSpecs", json!(["x"]), "a credential spec"),
+        ("dockerConfig", gmsa, "a credential spec"),
         ("restartPolicy", json!({"enabled": true}), "a restart policy"),
         ("logsAuthStrategy", json!("ExecutionRole"), "a log driver with the execution role"),
     ];
