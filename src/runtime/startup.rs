@@ -172,6 +172,8 @@ pub(super) async fn clients(
         endpoint_url_ecs: config.aws_endpoint_url_ecs.clone(),
         endpoint_url_ecr: config.aws_endpoint_url_ecr.clone(),
         endpoint_url_secrets_manager: config.aws_endpoint_url_secrets_manager.clone(),
+        endpoint_url_ssm: config.aws_endpoint_url_ssm.clone(),
+        endpoint_url_s3: config.aws_endpoint_url_s3.clone(),
         dual_stack: config.dual_stack,
         fips: config.fips,
         max_attempts: config.max_attempts,
