@@ -31,6 +31,7 @@ fn settings(endpoint: &str, cluster: &str) -> Settings {
         pull_inactivity: Span::secs(60),
         manifest_timeout: Span::secs(60),
         dynamic_ports: 42_000..=48_999,
+        log_router_async: true,
         limits: Limits::default(),
     }
 }

@@ -3,6 +3,10 @@
 //! Pure: ids come from the caller. It decides nothing about running; it only makes sure that whatever reaches the core can be run
 //! as asked. The invariant: a task is either translated whole or refused; nothing in it is silently left out.
 
+mod env_files;
+mod log_router;
+mod secrets;
+
 use super::host::HostFacts;
 use super::unsupported;
 use super::wire;
@@ -55,7 +59,22 @@ pub(super) fn task(value: &Value, host: &HostFacts, new_id: &mut dyn FnMut() -> 
     match spec(wire, host, new_id) {
         Ok(_) if desired < TaskStatus::Running => PayloadTask::Later(known_arn),
         Ok(spec) => PayloadTask::Run(Box::new(spec)),
-        Err(cause) => refuse(invalid(&cause)),
+        Err(Flaw::Invalid(cause)) => refuse(invalid(&cause)),
+        Err(Flaw::Told(reason)) => refuse(reason),
+    }
+}
+
+/// What is wrong with a task.
+enum Flaw {
+    /// It cannot be loaded.
+    Invalid(String),
+    /// The reason for ECS, as it is.
+    Told(String),
+}
+
+impl From<String> for Flaw {
+    fn from(cause: String) -> Self {
+        Self::Invalid(cause)
     }
 }
 
@@ -79,18 +98,18 @@ fn desired_status(task: &Value) -> Result<TaskStatus, String> {
     }
 }
 
-fn spec(task: wire::Task, _host: &HostFacts, new_id: &mut dyn FnMut() -> String) -> Result<TaskSpec, String> {
+fn spec(mut task: wire::Task, host: &HostFacts, new_id: &mut dyn FnMut() -> String) -> Result<TaskSpec, Flaw> {
     let mut names = BTreeSet::new();
     for container in &task.containers {
         if container.name.is_empty() {
-            return Err("a container has no name".to_owned());
+            return Err("a container has no name".to_owned().into());
         }
         if !names.insert(container.name.clone()) {
-            return Err(format!("the container name {} is not unique", container.name));
+            return Err(format!("the container name {} is not unique", container.name).into());
         }
     }
     if names.is_empty() {
-        return Err("the task has no containers".to_owned());
+        return Err("the task has no containers".to_owned().into());
     }
     let volumes: BTreeMap<&str, &str> = task
         .volumes
@@ -102,21 +121,26 @@ fn spec(task: wire::Task, _host: &HostFacts, new_id: &mut dyn FnMut() -> String)
         .as_ref()
         .is_some_and(|role| role.credentials_id.is_empty() || role.role_arn.is_empty())
     {
-        return Err("executionRoleCredentials without id or role".to_owned());
+        return Err("executionRoleCredentials without id or role".to_owned().into());
     }
     let execution_credentials =
         task.execution_role_credentials.as_ref().map(|role| CredentialsId::from(role.credentials_id.as_str()));
-    let containers: Result<Vec<_>, _> =
+    let mut resources = env_files::resources(&mut task.containers)?;
+    let router = log_router::wanted(&mut task.containers, &task.arn)?;
+    let containers: Result<Vec<_>, String> =
         task.containers.into_iter().map(|wire| container(wire, &names, &volumes, new_id())).collect();
+    let (mut containers, arn) = (containers?, TaskArn::from(task.arn));
+    resources.extend(log_router::set_up(router, &arn, host, &mut containers)?);
+    resources.extend(secrets::resources(&containers));
     Ok(TaskSpec {
-        arn: TaskArn::from(task.arn),
+        arn,
         family: task.family,
         version: task.version,
         service_name: task.service_name,
         cpu_micros: 0,
         memory: 0,
-        containers: containers?,
-        resources: Vec::new(),
+        containers,
+        resources,
         execution_credentials,
     })
 }
@@ -156,7 +180,7 @@ fn container(
         memory_reservation: memory_reservation(&host_config),
         links,
         volumes_from: Vec::new(),
-        secrets: Vec::new(),
+        secrets: secrets::uses(wire.secrets)?,
         log_routing: None,
         logs_with_execution_role: false,
         restart: None,
@@ -182,7 +206,7 @@ fn json_object(text: &str, what: &str) -> Result<Map<String, Value>, String> {
 }
 
 /// Docker reads member names in any case.
-pub(super) fn member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+fn member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 

@@ -3,9 +3,7 @@
 //! Owns the list: one line for each feature, deleted when the feature is built. It judges no values. The invariant: whatever is on
 //! this list is not advertised by `ecs::attributes`, so ECS should not send it; if it does, the task says why it stopped.
 
-use super::translate::member;
 use super::wire;
-use serde_json::{Map, Value};
 
 /// The first thing in the task that is not supported, as a sentence.
 pub(super) fn in_task(task: &wire::Task) -> Option<String> {
@@ -52,25 +50,12 @@ fn in_volume(volume: &wire::Volume) -> Option<String> {
 
 fn in_container(container: &wire::Container) -> Option<String> {
     let checks = [
-        (!container.environment_files.is_empty(), "an environment file"),
-        (!container.secrets.is_empty(), "a secret"),
         (!container.volumes_from.is_empty(), "volumesFrom"),
         (container.port_mappings.iter().any(|port| !port.container_port_range.is_empty()), "a container port range"),
-        (container.firelens_configuration.is_some(), "a FireLens configuration"),
-        (
-            log_driver(&container.docker_config.host_config).as_deref() == Some("awsfirelens"),
-            "the awsfirelens log driver",
-        ),
         (!container.managed_agents.is_empty(), "a managed agent"),
         (!container.credential_specs.is_empty(), "a credential spec"),
         (container.restart_policy.enabled, "a restart policy"),
         (!container.logs_auth_strategy.is_empty(), "a log driver with the execution role"),
     ];
     checks.iter().find(|(found, _)| *found).map(|(_, what)| (*what).to_owned())
-}
-
-fn log_driver(host_config: &str) -> Option<String> {
-    let object: Map<String, Value> = serde_json::from_str(host_config).ok()?;
-    let Value::Object(log) = member(&object, "LogConfig")? else { return None };
-    member(log, "Type")?.as_str().map(str::to_owned)
 }

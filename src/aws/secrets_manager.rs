@@ -70,7 +70,7 @@ pub async fn secrets(
     let Some(role) = role else {
         return Err(Failure::ends_task("ASM secret resource: unable to find execution role credentials"));
     };
-    let calls = keys.iter().map(|key| async move { (key, secret(sdk, key, role).await) });
+    let calls: Vec<_> = keys.iter().map(|key| async move { (key, secret(sdk, key, role).await) }).collect();
     let answers: Vec<_> = stream::iter(calls).buffered(AT_ONCE).collect().await;
     let (mut found, mut texts, mut may_pass) = (BTreeMap::new(), Vec::new(), true);
     for (key, answer) in answers {

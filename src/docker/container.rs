@@ -5,8 +5,8 @@
 
 use super::create::{LABEL_CLUSTER, LABEL_TASK, Surroundings, body};
 use super::error::DockerError;
-use super::{Docker, observe};
-use crate::model::{CreateRequest, Failure, Observation, OpError, Span};
+use super::{Docker, log, observe};
+use crate::model::{CreateRequest, Failure, Observation, OpError, Span, Values};
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
 use std::time::Duration;
@@ -32,8 +32,9 @@ fn unreadable(what: &str) -> Failure {
 }
 
 impl Docker {
-    /// Creates a container. One that is there already under this name, for this container of this task, is the one wanted.
-    pub async fn create(&self, request: &CreateRequest) -> Result<Observation, OpError> {
+    /// Creates a container, with the values it names. One that is there already under this name, for this container of this task, is
+    /// the one wanted.
+    pub async fn create(&self, request: &CreateRequest, values: &Values) -> Result<Observation, OpError> {
         // Without the image the create below says so; its environment then does not matter.
         let image = self.image_present(&request.spec.image).await.ok().flatten();
         let image_env = image.map(|image| image.env_keys).unwrap_or_default();
@@ -43,8 +44,9 @@ impl Docker {
             region: self.settings.region.as_deref(),
             image_env: &image_env,
             host_ports: &host_ports,
+            log_driver: log::Driver { is_async: self.settings.log_router_async, server: &self.server_version() },
         };
-        let body = body(request, &around)?;
+        let body = body(request, values, &around)?;
         let body = serde_json::to_value(body)
             .map_err(|_| Failure::permanent("DockerClientConfigError", "the settings cannot be written as JSON"))?;
         let wanted = &request.spec.engine_settings.api_version;

@@ -34,6 +34,7 @@ pub mod error;
 pub mod events;
 mod image;
 mod limits;
+mod log;
 mod merge;
 mod mirror;
 mod observe;
@@ -95,6 +96,8 @@ pub struct Settings {
     pub pull_inactivity: Span,
     /// Limit for asking a registry for a digest, with all attempts.
     pub manifest_timeout: Span,
+    /// Containers do not wait for a slow log router.
+    pub log_router_async: bool,
     /// Where host ports are chosen from when a task asks for any.
     pub dynamic_ports: RangeInclusive<u16>,
     /// Limits of all other calls.
@@ -285,6 +288,7 @@ mod tests {
             pull_inactivity: Span::secs(1),
             manifest_timeout: Span::secs(1),
             dynamic_ports: 49153..=65535,
+            log_router_async: true,
             limits: Limits::default(),
         };
         assert!(matches!(Docker::connect(settings).await, Err(DockerError::Unreachable(_))));

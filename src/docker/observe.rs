@@ -67,6 +67,7 @@ pub(super) fn from_inspect(answer: &Value, asked: &str, cluster: &str) -> Result
         started_at: time("StartedAt").map(str::to_owned),
         bindings: bindings(answer.pointer("/NetworkSettings/Ports")),
         mounts: mounts(answer.get("Mounts")),
+        address: address(answer.get("NetworkSettings")),
         image_id: text(answer, "Image").to_owned(),
         outline: label(outline::LABEL).and_then(outline::read).map(Box::new),
     }))
@@ -123,6 +124,7 @@ fn from_entry(entry: &Value, id: &str, task: &str, container: &str) -> Option<Ob
         started_at: None,
         bindings: Vec::new(),
         mounts: mounts(entry.get("Mounts")),
+        address: address(entry.get("NetworkSettings")),
         image_id: text(entry, "ImageID").to_owned(),
         outline: entry
             .pointer("/Labels")
@@ -168,6 +170,14 @@ fn bindings(ports: Option<&Value>) -> Vec<PortBinding> {
     }
     found.sort();
     found
+}
+
+/// In Docker's default network. Docker 29 no longer says it at the first place.
+fn address(network: Option<&Value>) -> Option<String> {
+    let network = network?;
+    let bridge = || text(network.pointer("/Networks/bridge")?, "IPAddress").into();
+    let found = Some(text(network, "IPAddress")).filter(|it| !it.is_empty()).or_else(bridge)?;
+    non_empty(found).map(str::to_owned)
 }
 
 fn mounts(list: Option<&Value>) -> Vec<Mount> {

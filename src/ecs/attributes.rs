@@ -22,6 +22,17 @@ const LOG_DRIVERS: [(&str, &str); 10] = [
     ("none", "1.19"),
 ];
 
+/// What FireLens can do here.
+const LOG_ROUTER: [&str; 7] = [
+    "ecs.capability.firelens.fluentd",
+    "ecs.capability.firelens.fluentbit",
+    "com.amazonaws.ecs.capability.logging-driver.awsfirelens",
+    "ecs.capability.logging-driver.awsfirelens.log-driver-buffer-limit",
+    "ecs.capability.firelens.non-root-user",
+    "ecs.capability.firelens.options.config.file",
+    "ecs.capability.firelens.options.config.s3",
+];
+
 /// What an external instance does not offer, whatever the agent can do.
 const NOT_EXTERNAL: [&str; 12] = [
     "task-eni",
@@ -80,9 +91,14 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     let supports = |version: &str| capabilities.docker_api_versions.iter().any(|known| known == version);
     let always = [
         "ecs.capability.private-registry-authentication.secretsmanager",
+        "ecs.capability.secrets.ssm.environment-variables",
+        "ecs.capability.secrets.ssm.bootstrap.log-driver",
         "ecs.capability.ecr-endpoint",
+        "ecs.capability.secrets.asm.environment-variables",
+        "ecs.capability.secrets.asm.bootstrap.log-driver",
         "ecs.capability.container-ordering",
         "ecs.capability.full-sync",
+        "ecs.capability.env-files.s3",
     ];
     let mut names: Vec<String> = always.map(str::to_owned).to_vec();
     if !capabilities.privileged_disabled {
@@ -109,6 +125,7 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     if supports("1.24") && !capabilities.health_check_disabled {
         names.push("ecs.capability.container-health-check".to_owned());
     }
+    names.extend(LOG_ROUTER.map(str::to_owned));
     if capabilities.external {
         names.push("ecs.capability.external".to_owned());
         names.retain(|name| !NOT_EXTERNAL.contains(&name.strip_prefix("ecs.capability.").unwrap_or(name)));
@@ -152,12 +169,7 @@ mod tests {
     }
 
     /// What the reference advertised in the recording and this version does not, with the reason.
-    const NOT_YET: [(&str, &str); 23] = [
-        ("ecs.capability.secrets.ssm.environment-variables", "secrets are refused"),
-        ("ecs.capability.secrets.ssm.bootstrap.log-driver", "secrets are refused"),
-        ("ecs.capability.secrets.asm.environment-variables", "secrets are refused"),
-        ("ecs.capability.secrets.asm.bootstrap.log-driver", "secrets are refused"),
-        ("ecs.capability.env-files.s3", "environment files are refused"),
+    const NOT_YET: [(&str, &str); 12] = [
         ("ecs.capability.network.container-port-range", "port ranges are refused"),
         ("ecs.capability.container-restart-policy", "restart policies are refused"),
         ("com.amazonaws.ecs.capability.task-iam-role", "no credentials endpoint"),
@@ -168,17 +180,10 @@ mod tests {
         ("ecs.capability.aws-appmesh", "proxy configurations are refused"),
         ("ecs.capability.task-eia", "associations are refused"),
         ("ecs.capability.task-eia.optimized-cpu", "associations are refused"),
-        ("ecs.capability.firelens.fluentd", "FireLens is refused"),
-        ("ecs.capability.firelens.fluentbit", "FireLens is refused"),
-        ("com.amazonaws.ecs.capability.logging-driver.awsfirelens", "FireLens is refused"),
-        ("ecs.capability.logging-driver.awsfirelens.log-driver-buffer-limit", "FireLens is refused"),
-        ("ecs.capability.firelens.non-root-user", "FireLens is refused"),
         ("ecs.capability.efs", "EFS volumes are refused"),
         ("ecs.capability.storage.s3-files", "S3 Files volumes are refused"),
-        ("ecs.capability.firelens.options.config.file", "FireLens is refused"),
     ];
-    const NOT_YET_EITHER: [(&str, &str); 3] = [
-        ("ecs.capability.firelens.options.config.s3", "FireLens is refused"),
+    const NOT_YET_EITHER: [(&str, &str); 2] = [
         ("ecs.capability.storage.ebsta-non-root-user", "EBS volumes are refused"),
         ("ecs.capability.ipv6-only", "IPv6-only instances are not served"),
     ];

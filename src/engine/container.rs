@@ -133,17 +133,20 @@ fn create(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bo
     let volumes_from = spec.volumes_from.iter();
     let volumes_from = volumes_from.map(|other| (task.spec.runtime_name(&other.container), other.read_only)).collect();
     let resources = &task.spec.resources;
+    let needed = resources.iter().filter(|resource| resource.needed_by.contains(&spec.name));
+    let router = spec.log_routing.as_ref().and_then(|routing| task.index_of(routing.router.as_ref()?));
     let request = CreateRequest {
         task: task.spec.arn.clone(),
         family: task.spec.family.clone(),
         version: task.spec.version.clone(),
         runtime_name: task.spec.runtime_name(&spec.name),
         outline: task.spec.outline(),
+        resources: needed.map(|resource| resource.name.clone()).collect(),
         spec,
         links,
         volumes_from,
         in_task_cgroup: resources.iter().any(|resource| matches!(resource.kind, ResourceKind::Cgroup(_))),
-        router_address: None,
+        router_address: router.and_then(|router| task.containers[router].address.clone()),
     };
     planning.start(task, index, OperationKind::Create, |op| Effect::Create { op, request: Box::new(request) });
     false

@@ -4,29 +4,30 @@
 
 use super::executor::Edges;
 use crate::engine::Output;
-use crate::model::{Failure, OpError, ResourceKind, ResourceRequest};
+use crate::model::{CreateRequest, Failure, Observation, OpError, ResourceKind, ResourceRequest};
 
 /// Makes a resource.
-pub(super) async fn create(_edges: &Edges, request: &ResourceRequest) -> Result<Output, OpError> {
+pub(super) async fn create(edges: &Edges, request: &ResourceRequest) -> Result<Output, OpError> {
     match &request.spec.kind {
-        ResourceKind::Cgroup(_)
-        | ResourceKind::Volume(_)
-        | ResourceKind::Secrets(_)
-        | ResourceKind::EnvironmentFiles(_)
-        | ResourceKind::LogRouter(_)
-        | ResourceKind::CredentialSpecs(_) => Err(unsupported(request)),
+        ResourceKind::Secrets(_) | ResourceKind::EnvironmentFiles(_) | ResourceKind::LogRouter(_) => {
+            let role = request.execution_credentials.as_ref().and_then(|id| edges.roles.get(id));
+            edges.resources.create(request, role.as_deref()).await?;
+            Ok(Output::Nothing)
+        }
+        ResourceKind::Cgroup(_) | ResourceKind::Volume(_) | ResourceKind::CredentialSpecs(_) => {
+            Err(unsupported(request))
+        }
     }
 }
 
 /// Removes a resource.
-pub(super) async fn remove(_edges: &Edges, request: &ResourceRequest) -> Result<Output, OpError> {
+pub(super) async fn remove(edges: &Edges, request: &ResourceRequest) -> Result<Output, OpError> {
     match &request.spec.kind {
-        ResourceKind::Cgroup(_)
-        | ResourceKind::Volume(_)
-        | ResourceKind::Secrets(_)
-        | ResourceKind::EnvironmentFiles(_)
-        | ResourceKind::LogRouter(_)
-        | ResourceKind::CredentialSpecs(_) => Ok(Output::Nothing),
+        ResourceKind::Secrets(_) | ResourceKind::EnvironmentFiles(_) | ResourceKind::LogRouter(_) => {
+            edges.resources.remove(request).await?;
+            Ok(Output::Nothing)
+        }
+        ResourceKind::Cgroup(_) | ResourceKind::Volume(_) | ResourceKind::CredentialSpecs(_) => Ok(Output::Nothing),
     }
 }
 
@@ -37,4 +38,10 @@ fn unsupported(request: &ResourceRequest) -> OpError {
         "UnsupportedTaskError: the resource {name} is not supported by this version of the agent"
     ))
     .into()
+}
+
+/// Creates a container with the values that no state holds.
+pub(super) async fn create_container(edges: &Edges, request: &CreateRequest) -> Result<Observation, OpError> {
+    let values = edges.resources.values(request)?;
+    edges.docker.create(request, &values).await.map_err(|error| values.hide(error))
 }

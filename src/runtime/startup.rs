@@ -19,6 +19,7 @@ use crate::ecs::attributes::{Capabilities, attributes};
 use crate::ecs::register::{self, HostResources, Registration};
 use crate::engine::{Capacity, Policy, PullBehavior};
 use crate::model::{Secret, Span, with_causes};
+use crate::resources::{self, Resources};
 use crate::store::{Identity, Loaded, Store, StoreError};
 use crate::version;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -230,6 +231,7 @@ pub(super) async fn docker(config: &Config, region: &str) -> Docker {
         pull_inactivity: config.image_pull_inactivity_timeout,
         manifest_timeout: config.manifest_pull_timeout,
         dynamic_ports: dynamic_ports(config),
+        log_router_async: config.firelens_async,
         limits: docker::Limits::default(),
     };
     let mut retry = aws_retry::Backoff::new(DOCKER_RETRY);
@@ -384,7 +386,22 @@ fn host_resources(config: &Config) -> Result<HostResources, Fatal> {
 
 /// What a task becomes on this host.
 pub(super) fn host_facts(config: &Config, region: &str) -> HostFacts {
-    HostFacts { region: region.to_owned(), is_external: config.external, ..HostFacts::default() }
+    HostFacts {
+        region: region.to_owned(),
+        host_data_dir: config.host_data_dir.to_string_lossy().into_owned(),
+        is_external: config.external,
+        ..HostFacts::default()
+    }
+}
+
+/// What makes secrets, environment files and log routers.
+pub(super) fn resources(config: &Config, sdk: Sdk, cluster: &str, instance_id: &str) -> Resources {
+    let settings = resources::Settings {
+        data_dir: config.data_dir.clone(),
+        cluster: cluster.to_owned(),
+        instance_id: instance_id.to_owned(),
+    };
+    Resources::new(sdk, settings)
 }
 
 /// Bytes of memory of this host; 0 if it cannot be read.

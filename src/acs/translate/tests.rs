@@ -1,3 +1,5 @@
+mod resources;
+
 use super::*;
 use serde_json::json;
 
@@ -15,9 +17,6 @@ fn reduced() -> Value {
     }
     task["volumes"].as_array_mut().unwrap().retain(|volume| volume["name"] == "hostdir");
     task["containers"][0]["mountPoints"].as_array_mut().unwrap().retain(|mount| mount["sourceVolume"] == "hostdir");
-    for name in ["secrets", "environmentFiles"] {
-        task["containers"][0].as_object_mut().unwrap().remove(name);
-    }
     task["containers"][1].as_object_mut().unwrap().remove("volumesFrom");
     task
 }
@@ -62,7 +61,7 @@ fn the_reduced_task_is_translated_whole() {
     let port = |container_port, host_port, protocol| PortMapping { container_port, host_port, protocol };
     assert_eq!(web.ports, [port(80, 28480, Protocol::Tcp), port(81, 0, Protocol::Udp)]);
     let mount = Mount {
-        volume: "host-data".to_owned(),
+        volume: "hostdir".to_owned(),
         source: "/srv".to_owned(),
         container_path: "/host".to_owned(),
         read_only: true,
@@ -157,14 +156,9 @@ fn every_unsupported_feature_of_a_task_is_refused() {
 
 #[test]
 fn every_unsupported_feature_of_a_container_is_refused() {
-    let fire = json!({"hostConfig": "{\"logConfig\": {\"type\": \"awsfirelens\"}}"});
     let table = [
-        ("environmentFiles", json!([{"type": "s3"}]), "an environment file"),
-        ("secrets", json!([{}]), "a secret"),
         ("volumesFrom", json!([{}]), "volumesFrom"),
         ("portMappings", json!([{"containerPortRange": "1-2"}]), "a container port range"),
-        ("firelensConfiguration", json!({}), "a FireLens configuration"),
-        ("dockerConfig", fire, "the awsfirelens log driver"),
         ("managedAgents", json!([{}]), "a managed agent"),
         ("credentialSpecs", json!(["x"]), "a credential spec"),
         ("restartPolicy", json!({"enabled": true}), "a restart policy"),
