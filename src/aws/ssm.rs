@@ -33,18 +33,19 @@ struct Answer {
 #[serde(rename_all = "PascalCase", default)]
 struct Parameter {
     name: String,
-    value: String,
+    value: Option<String>,
     /// `:<version>` or `:<label>`, if it was asked for with one.
-    selector: String,
+    selector: Option<String>,
     #[serde(rename = "ARN")]
-    arn: String,
+    arn: Option<String>,
 }
 
 impl Parameter {
     /// The reference knows a parameter by its plain name only, and gives containers empty texts for others.
     fn is_called(&self, name: &str) -> bool {
-        let with_selector = name.strip_suffix(self.selector.as_str()).unwrap_or(name);
-        [name, with_selector].into_iter().any(|name| name == self.name || name == self.arn)
+        let selector = self.selector.as_deref().unwrap_or_default();
+        let plain = name.strip_suffix(selector).unwrap_or(name);
+        [name, plain].into_iter().any(|name| name == self.name || Some(name) == self.arn.as_deref())
     }
 }
 
@@ -99,7 +100,7 @@ async fn batch(
         .parameters
         .into_iter()
         .map(|mut it| {
-            let value = std::mem::take(&mut it.value);
+            let value = it.value.take().unwrap_or_default();
             (it, Secret::new(value))
         })
         .collect();

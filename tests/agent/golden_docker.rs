@@ -30,14 +30,11 @@ async fn docker_is_asked_for_the_recorded_containers() {
     let Some(life) = life().await else { return };
     let mut web = BOTH.to_vec();
     web.extend([
-        ("Config/Env/FROM_ASM", Missing, "secrets are refused in this version"),
-        ("Config/Env/FROM_SSM", Missing, "secrets are refused in this version"),
-        ("Config/Env/FROM_FILE", Missing, "environment files are refused in this version"),
         ("HostConfig/Binds/0", Other, "the Docker volume is refused in this version, so the host's is the first"),
         ("HostConfig/Binds/1", Missing, "the same"),
         ("HostConfig/Binds/2", Missing, "a volume without source is refused in this version"),
         ("HostConfig/PortBindings/81/udp/0/HostPort", Any, "chosen by the agent"),
-    ] as [Allowed; 7]);
+    ] as [Allowed; 4]);
     same("web", &inspected(&golden("docker_inspect_web")), &inspected(&life.renamed(&life.web)), &web);
     assert_eq!(life.web["HostConfig"]["Binds"], json!(["/srv:/host:ro"]));
     let mut side = BOTH.to_vec();

@@ -17,6 +17,9 @@ use std::collections::BTreeMap;
 const DRIVER: &str = "awsfirelens";
 /// This option is the driver's, not the router's.
 const BUFFER_LIMIT: &str = "log-driver-buffer-limit";
+const SOCKET: &str = "/socket/fluent.sock";
+/// What the kernel takes for the name of a socket; with a longer one no line would ever arrive.
+const LONGEST_SOCKET: usize = 107;
 /// MiB, for a router without memory limit.
 const DEFAULT_BUFFER: u32 = 25;
 
@@ -88,6 +91,11 @@ pub(super) fn set_up(
         return Err(format!("the log router {} cannot send its log to itself", wanted.container).into());
     }
     let directory = format!("{}/data/firelens/{}", host.host_data_dir.trim_end_matches('/'), task.task_id());
+    if directory.len() + SOCKET.len() > LONGEST_SOCKET && logs.iter().any(|log| log.driver == DRIVER) {
+        let text =
+            format!("{directory}{SOCKET} is too long for the name of the log router's socket (ECS_HOST_DATA_DIR)");
+        return Err(text.into());
+    }
     let waits = containers[at].depends_on.is_empty();
     let (mut outputs, mut secrets) = (Vec::new(), Vec::new());
     for (index, log) in logs.iter().enumerate().filter(|(_, log)| log.driver == DRIVER) {
@@ -150,7 +158,7 @@ fn route(
     outputs.push(LogOutput { container: container.name.clone(), options });
     container.log_routing = Some(LogRouting {
         router: log.is_bridged.then(|| wanted.container.clone()),
-        socket: format!("{directory}/socket/fluent.sock"),
+        socket: format!("{directory}{SOCKET}"),
         tag: format!("{}-firelens-{}", container.name, task.task_id()),
         buffer_limit,
     });

@@ -1,6 +1,6 @@
 //! Secrets, environment files and log routers.
 
-use super::{reason, reduced, spec_of};
+use super::{HostFacts, PayloadTask, reason, reduced, spec_of, task};
 use crate::model::resource::{
     EnvironmentFile, ExternalConfig, LogRouterKind, LogRouterSpec, SecretKey, SecretProvider, SecretTarget,
 };
@@ -188,6 +188,20 @@ fn a_small_router_has_the_default_buffer() {
         task["containers"][1]["memory"] = json!(memory);
         assert_eq!(router(&spec_of(&task)).buffer, 25);
     }
+}
+
+#[test]
+fn a_socket_nobody_could_reach_is_refused() {
+    let refused = |length: usize| {
+        let host = HostFacts { host_data_dir: format!("/{}", "d".repeat(length - 1)), ..HostFacts::default() };
+        match task(&routed("fluentd"), &host, &mut String::new) {
+            PayloadTask::Refused(refusal) => {
+                refusal.reason.contains("is too long for the name of the log router's socket")
+            }
+            _ => false,
+        }
+    };
+    assert_eq!([41, 42].map(refused), [false, true], "a task id has 32 characters");
 }
 
 #[test]
