@@ -250,7 +250,8 @@ mod tests {
 
     #[test]
     fn an_arn_names_a_secret_or_a_part_of_it() {
-        let table: [(&str, Result<(&str, &str, &str), &str>); 9] = [
+        type Parts = Result<(&'static str, &'static str, &'static str), &'static str>;
+        let table: [(&str, Parts); 9] = [
             ("", Ok(("", "", ""))),
             (":user:AWSPREVIOUS:", Ok(("user", "AWSPREVIOUS", ""))),
             (":user::v1", Ok(("user", "", "v1"))),

@@ -267,7 +267,10 @@ mod tests {
 </match>
 ";
         assert_eq!(text(&fluentd, &FACTS).unwrap(), wanted);
+    }
 
+    #[test]
+    fn the_same_for_fluent_bit_with_the_check_that_it_listens() {
         let mut fluentbit = router(LogRouterKind::Fluentbit, &OPTIONS[1..]);
         (fluentbit.adds_metadata, fluentbit.buffer) = (false, 25);
         fluentbit.external = Some(ExternalConfig::S3("arn:aws:s3:::b/k".to_owned()));
