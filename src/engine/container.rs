@@ -195,3 +195,63 @@ pub(super) fn target(task: &TaskState, index: usize) -> String {
         Some(_) | None => task.spec.runtime_name(&task.spec.containers[index].name),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::event::{Event, Outcome, Output};
+    use crate::engine::sample::{NOW, container, done, run, seen, spec, state};
+    use crate::engine::step;
+    use crate::model::OpId;
+    use crate::model::resource::{EnvironmentFile, LogRouting, ResourceSpec};
+    use crate::model::task::Condition;
+
+    /// Answers everything with success until a container with this name is to be created.
+    fn request_of(wanted: &str, state: &mut State, first: Event) -> CreateRequest {
+        let mut effects = step(state, NOW, first).effects;
+        let ok = |op: OpId, output: Output| done(op, output);
+        while let Some(effect) = effects.pop() {
+            let event = match effect {
+                Effect::Create { request, .. } if request.spec.name.as_str() == wanted => return *request,
+                Effect::Create { op, request } => ok(
+                    op,
+                    Output::Seen(Some(Box::new(seen("task", request.spec.name.as_str(), "id", RunState::Created)))),
+                ),
+                Effect::Start { op, .. } => {
+                    let mut running = seen("task", "router", "id", RunState::Running);
+                    running.address = Some("172.17.0.9".to_owned());
+                    ok(op, Output::Seen(Some(Box::new(running))))
+                }
+                Effect::Inventory { op } => ok(op, Output::Inventory(Vec::new())),
+                Effect::Pull { op, .. } | Effect::CreateResource { op, .. } | Effect::Report { op, .. } => {
+                    Event::Completed { op, outcome: Outcome::Done(Output::Nothing) }
+                }
+                _ => continue,
+            };
+            effects.extend(step(state, NOW, event).effects);
+        }
+        panic!("{wanted} is never created")
+    }
+
+    #[test]
+    fn a_create_knows_the_router_and_what_was_made_for_the_container() {
+        let mut app = container("app", &[("router", Condition::Start)]);
+        app.log_routing = Some(LogRouting {
+            router: Some("router".into()),
+            socket: String::new(),
+            tag: String::new(),
+            buffer_limit: None,
+        });
+        let mut task = spec("task", vec![app, container("router", &[])]);
+        let files = |name: &str, container: &str| ResourceSpec {
+            name: name.to_owned(),
+            needed_by: vec![container.into()],
+            kind: ResourceKind::EnvironmentFiles(vec![EnvironmentFile { arn: String::new() }]),
+        };
+        task.resources = vec![files("envfile_app", "app"), files("envfile_router", "router")];
+        let mut state = state(crate::engine::Policy::default());
+        let request = request_of("app", &mut state, run(task));
+        assert_eq!(request.router_address.as_deref(), Some("172.17.0.9"));
+        assert_eq!(request.resources, ["envfile_app"]);
+    }
+}

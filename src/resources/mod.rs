@@ -17,7 +17,11 @@ use crate::aws::{secrets_manager, ssm};
 use crate::model::resource::{LogRouterSpec, SecretKey, SecretProvider, SecretTarget};
 use crate::model::{CreateRequest, Failure, ResourceKind, ResourceRequest, Values};
 use std::path::PathBuf;
+use tokio::sync::Semaphore;
 use vault::{Content, Vault};
+
+/// Resources made at once, each with some calls: a burst of tasks is no reason to be throttled.
+const AT_ONCE: usize = 16;
 
 /// What this edge needs to know.
 #[derive(Clone, Debug, Default)]
@@ -36,12 +40,13 @@ pub struct Resources {
     sdk: Sdk,
     settings: Settings,
     vault: Vault,
+    making: Semaphore,
 }
 
 impl Resources {
     /// Nothing is asked for before a task needs it.
     pub fn new(sdk: Sdk, settings: Settings) -> Self {
-        Self { sdk, settings, vault: Vault::default() }
+        Self { sdk, settings, vault: Vault::default(), making: Semaphore::new(AT_ONCE) }
     }
 
     /// Gets secrets or environment files into memory, with the task's execution role; or writes the files of a log router. Other
@@ -50,6 +55,7 @@ impl Resources {
     /// # Errors
     /// The reason the task ends with, or one that may pass.
     pub async fn create(&self, request: &ResourceRequest, role: Option<&RoleCredentials>) -> Result<(), Failure> {
+        let _turn = self.making.acquire().await; // never closed, so this cannot fail
         let content = match &request.spec.kind {
             ResourceKind::Secrets(keys) => self.secrets(keys, role).await?,
             ResourceKind::EnvironmentFiles(files) => {

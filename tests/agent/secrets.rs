@@ -4,7 +4,7 @@ use super::difference::Kind::Value as Other;
 use super::difference::{Allowed, golden, same};
 use super::registries::{assert_nowhere, everything_said, exit_codes, images_gone};
 use super::rig::{LIMIT, Plan, Rig, shell};
-use super::support::docker::inspect;
+use super::support::docker::{Cluster, Image, TempDir, available, inspect, one_agent};
 use super::support::docker_proxy::{DockerProxy, Hold};
 use super::support::wait::until;
 use ecs_agent::local::{Fault, Record, Source, TaskStatus};
@@ -260,4 +260,41 @@ async fn a_log_goes_to_the_router_of_its_task_as_recorded() {
         assert!(files.exists(), "until its clean-up");
     }
     images_gone(&[&image]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_laptop_needs_three_directories() {
+    if !available("ecs-local up with secrets") {
+        return;
+    }
+    let _one_agent = tokio::task::spawn_blocking(one_agent).await.unwrap();
+    let (directory, cluster) = (TempDir::new("ecs-test-up"), Cluster::new());
+    let image = Image::make(&format!("{}:1", cluster.name), &[]);
+    let put = |path: &str, text: &str| {
+        let path = directory.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    put("parameters/team/key", "from-ssm\n");
+    put("secrets/hub", r#"{"password": "from-asm"}"#);
+    put("buckets/config/app.env", "FILE=from-s3\n");
+    let mut container = shell("main", &image.reference, "echo $KEY $PASSWORD $FILE");
+    container["secrets"] = json!([
+        {"name": "KEY", "valueFrom": "/team/key"},
+        {"name": "PASSWORD", "valueFrom": SECRET.replace("judge", "hub") + ":password::"},
+    ]);
+    container["environmentFiles"] = json!([{"type": "s3", "value": "arn:aws:s3:::config/app.env"}]);
+    let definition = json!({"family": "laptop", "executionRoleArn": ROLE, "containerDefinitions": [container]});
+    put("task.json", &definition.to_string());
+    let at = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_ecs-local"))
+        .args(["up", &at("task.json"), "--cluster", &cluster.name])
+        .args(["--parameters", &at("parameters"), "--secrets", &at("secrets"), "--buckets", &at("buckets")])
+        .args(["--", "ECS_IMAGE_PULL_BEHAVIOR=prefer-cached", "ECS_CONFIG_FILE=/dev/null"])
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(LIMIT, output).await.expect("it ends with its task").unwrap();
+    let (said, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("main | from-ssm from-asm from-s3"), "{said}\n{complaint}");
+    assert!(output.status.success(), "{said}\n{complaint}");
 }
