@@ -380,4 +380,20 @@ mod tests {
         let listed = from_list(&entry, "judge").unwrap();
         assert_eq!((listed.id.as_str(), listed.seen), ("1", None), "it is there, and nobody knows how");
     }
+
+    #[test]
+    fn the_address_is_that_in_the_default_network() {
+        let bridge = json!({"IPAddress": "", "Networks": {"bridge": {"IPAddress": "172.17.0.3"}}});
+        let table = [
+            (json!({"IPAddress": "172.17.0.2", "Networks": bridge["Networks"]}), Some("172.17.0.2")),
+            (bridge, Some("172.17.0.3")),
+            (json!({"Networks": {"bridge": {"IPAddress": ""}, "mine": {"IPAddress": "10.0.0.1"}}}), None),
+            (json!({"Networks": {"host": {"IPAddress": ""}}}), None),
+            (Value::Null, None),
+        ];
+        for (network, wanted) in table {
+            assert_eq!(address(Some(&network)).as_deref(), wanted, "{network}");
+        }
+        assert_eq!(address(None), None);
+    }
 }
