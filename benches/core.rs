@@ -44,6 +44,7 @@ fn seen(task: &TaskArn, container: &ContainerName, runtime_name: &str, state: Ru
         started_at: (state != RunState::Created).then(String::new),
         bindings: Vec::new(),
         mounts: Vec::new(),
+        address: None,
         image_id: String::new(),
         outline: None,
     }

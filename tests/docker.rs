@@ -38,6 +38,7 @@ fn settings(endpoint: &str, cluster: &str) -> Settings {
         nvidia_runtime: "nvidia".to_owned(),
         requests_gpus: false,
         ipv6_only: false,
+        log_router_async: true,
         limits: Limits::default(),
     }
 }

@@ -31,6 +31,7 @@ const LAYERS: &[Layer] = &[
     Layer { part: "acs", may_import: &["acs", "model", "aws", "websocket"], reason: EDGE },
     Layer { part: "ecs", may_import: &["ecs", "model", "aws", "websocket"], reason: EDGE },
     Layer { part: "aws", may_import: &["aws", "model"], reason: EDGE },
+    Layer { part: "resources", may_import: &["resources", "model", "aws"], reason: EDGE },
     Layer { part: "websocket", may_import: &["websocket", "model", "aws"], reason: EDGE },
     Layer { part: "introspection", may_import: &["introspection", "model"], reason: EDGE },
     Layer { part: "config", may_import: &["config", "model"], reason: EDGE },

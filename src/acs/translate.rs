@@ -3,10 +3,13 @@
 //! Pure: ids come from the caller. It decides nothing about running; it only makes sure that whatever reaches the core can be run
 //! as asked. The invariant: a task is either translated whole or refused; nothing in it is silently left out.
 
+mod env_files;
 mod gpu;
 mod limits;
+mod log_router;
 mod namespaces;
 mod ports;
+mod secrets;
 mod volumes;
 
 use super::host::HostFacts;
@@ -16,7 +19,9 @@ use crate::model::task::{
     Condition, Dependency, EcrAuth, EngineSettings, Environment, Link, Mount, Namespace, RegistryAuth, Runtime,
     SecretAuth, VolumesFrom,
 };
-use crate::model::{ContainerKind, ContainerName, ContainerSpec, CredentialsId, Span, TaskArn, TaskSpec, TaskStatus};
+use crate::model::{
+    ContainerKind, ContainerName, ContainerSpec, CredentialsId, ResourceKind, Span, TaskArn, TaskSpec, TaskStatus,
+};
 use limits::Limits;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -70,7 +75,8 @@ pub(super) fn task(value: &Value, host: &HostFacts, new_id: &mut dyn FnMut() -> 
         Ok(_) if desired < TaskStatus::Running => PayloadTask::Later(known_arn),
         Ok(spec) => PayloadTask::Run(Box::new(spec)),
         Err(Flaw::Malformed(cause)) => refuse(invalid(&cause)),
-        Err(Flaw::Resource(cause)) => refuse(format!("resource cannot be initialized for task {known_arn}: {cause}")),
+        Err(Flaw::Resource(cause)) => refuse(uninitialised(known_arn.as_str(), &cause)),
+        Err(Flaw::Told(reason)) => refuse(reason),
     }
 }
 
@@ -80,6 +86,8 @@ enum Flaw {
     Malformed(String),
     /// Its parts do not fit together.
     Resource(String),
+    /// The reason for ECS, as it is.
+    Told(String),
 }
 
 impl From<String> for Flaw {
@@ -120,7 +128,7 @@ fn desired_status(task: &Value) -> Result<TaskStatus, String> {
 }
 
 fn spec(
-    task: wire::Task,
+    mut task: wire::Task,
     volumes: Volumes,
     limits: Limits,
     host: &HostFacts,
@@ -147,22 +155,30 @@ fn spec(
     }
     let execution_credentials =
         task.execution_role_credentials.as_ref().map(|role| CredentialsId::from(role.credentials_id.as_str()));
+    let env_files = env_files::resources(&mut task.containers)?;
+    let router = log_router::wanted(&mut task.containers, &task.arn)?;
     let containers = task.containers.into_iter().map(|wire| container(wire, &names, &volumes, new_id()));
-    let mut containers = containers.collect::<Result<Vec<_>, _>>()?;
+    let (mut containers, arn) = (containers.collect::<Result<Vec<_>, _>>()?, TaskArn::from(task.arn));
     for container in containers.iter_mut().filter(|container| container.memory == 0) {
         container.memory = limits.for_containers;
     }
     gpu::give(&mut containers, &task.associations, host).map_err(Flaw::Resource)?;
+    let mut resources: Vec<_> = limits.resource.into_iter().chain(volumes.resources).chain(env_files).collect();
+    resources.extend(log_router::set_up(router, &arn, host, &mut containers)?);
+    resources.extend(secrets::resources(&containers));
     namespaces::share(&mut containers, &task.pid_mode, &task.ipc_mode, new_id)?;
+    for cgroup in resources.iter_mut().filter(|it| matches!(it.kind, ResourceKind::Cgroup(_))) {
+        cgroup.needed_by = containers.iter().map(|it| it.name.clone()).collect(); // the agent's own among them
+    }
     Ok(TaskSpec {
-        arn: TaskArn::from(task.arn),
+        arn,
         family: task.family,
         version: task.version,
         service_name: task.service_name,
         cpu_micros: limits.cpu_micros,
         memory: limits.memory,
         containers,
-        resources: limits.resource.into_iter().chain(volumes.resources).collect(),
+        resources,
         execution_credentials,
     })
 }
@@ -213,7 +229,7 @@ fn container(
         memory_reservation: memory_reservation(&host_config),
         links,
         volumes_from,
-        secrets: Vec::new(),
+        secrets: secrets::uses(wire.secrets)?,
         log_routing: None,
         logs_with_execution_role: false,
         restart: None,

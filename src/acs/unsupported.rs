@@ -39,13 +39,6 @@ fn attached(task: &wire::Task, kind: &str) -> bool {
 
 fn in_container(container: &wire::Container) -> Option<String> {
     let checks = [
-        (!container.environment_files.is_empty(), "an environment file"),
-        (!container.secrets.is_empty(), "a secret"),
-        (container.firelens_configuration.is_some(), "a FireLens configuration"),
-        (
-            log_driver(&container.docker_config.host_config).as_deref() == Some("awsfirelens"),
-            "the awsfirelens log driver",
-        ),
         (!container.managed_agents.is_empty(), "a managed agent"),
         (!container.credential_specs.is_empty() || names_credential_spec(container), "a credential spec"),
         (container.restart_policy.enabled, "a restart policy"),
@@ -59,10 +52,4 @@ fn names_credential_spec(container: &wire::Container) -> bool {
     let object: Map<String, Value> = serde_json::from_str(&container.docker_config.host_config).unwrap_or_default();
     let options = member(&object, "SecurityOpt").and_then(Value::as_array);
     options.into_iter().flatten().filter_map(Value::as_str).any(|option| option.starts_with("credentialspec"))
-}
-
-fn log_driver(host_config: &str) -> Option<String> {
-    let object: Map<String, Value> = serde_json::from_str(host_config).ok()?;
-    let Value::Object(log) = member(&object, "LogConfig")? else { return None };
-    member(log, "Type")?.as_str().map(str::to_owned)
 }

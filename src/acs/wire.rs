@@ -127,6 +127,7 @@ const NAMES: &[&str] = &[
     "portMappings",
     "properties",
     "protocol",
+    "provider",
     "proxyConfiguration",
     "readOnly",
     "region",
@@ -151,6 +152,7 @@ const NAMES: &[&str] = &[
     "stopTimeout",
     "subnetGatewayIpv4Address",
     "subnetGatewayIpv6Address",
+    "target",
     "taskArn",
     "tasks",
     "timeline",
@@ -160,6 +162,7 @@ const NAMES: &[&str] = &[
     "type",
     "useExecutionRole",
     "value",
+    "valueFrom",
     "version",
     "vlanId",
     "volumes",
@@ -339,7 +342,7 @@ pub(super) struct Container {
     pub(super) entry_point: Option<Vec<String>>,
     #[serde(deserialize_with = "texts")]
     pub(super) environment: BTreeMap<String, String>,
-    pub(super) environment_files: Vec<Value>,
+    pub(super) environment_files: Vec<EnvironmentFile>,
     pub(super) essential: bool,
     pub(super) cpu: u32,
     pub(super) memory: u32,
@@ -351,12 +354,12 @@ pub(super) struct Container {
     pub(super) docker_config: DockerConfig,
     pub(super) registry_authentication: Option<RegistryAuthentication>,
     pub(super) logs_auth_strategy: String,
-    pub(super) secrets: Vec<Value>,
+    pub(super) secrets: Vec<Secret>,
     pub(super) depends_on: Vec<DependsOn>,
     pub(super) start_timeout: u64,
     pub(super) stop_timeout: u64,
     pub(super) health_check_type: String,
-    pub(super) firelens_configuration: Option<Value>,
+    pub(super) firelens_configuration: Option<FirelensConfiguration>,
     pub(super) managed_agents: Vec<Value>,
     pub(super) credential_specs: Vec<Value>,
     pub(super) restart_policy: RestartPolicy,
@@ -366,6 +369,35 @@ pub(super) struct Container {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct RestartPolicy {
     pub(super) enabled: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct EnvironmentFile {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) value: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Secret {
+    pub(super) name: String,
+    pub(super) value_from: String,
+    pub(super) region: String,
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) provider: String,
+    pub(super) target: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct FirelensConfiguration {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    #[serde(deserialize_with = "texts")]
+    pub(super) options: BTreeMap<String, String>,
 }
 
 #[derive(Default, Deserialize)]

@@ -1,5 +1,7 @@
 //! A scripted HTTP server for the tests of this crate's AWS edges: it records every request and answers with a closure.
 
+use super::roles::{RoleCredentials, RoleKind};
+use super::sdk::{AgentName, Settings};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -14,6 +16,7 @@ pub(crate) struct Request {
     pub(crate) number: usize,
     pub(crate) method: String,
     pub(crate) path: String,
+    pub(crate) query: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
@@ -37,6 +40,7 @@ impl Request {
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     status: u16,
+    headers: Vec<(&'static str, String)>,
     content_type: &'static str,
     body: String,
     date: Option<String>,
@@ -44,11 +48,17 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn text(status: u16, body: &str) -> Self {
-        Self { status, content_type: "text/plain", body: body.to_owned(), date: None }
+        Self { status, headers: Vec::new(), content_type: "text/plain", body: body.to_owned(), date: None }
     }
 
     pub(crate) fn json(status: u16, body: &serde_json::Value) -> Self {
-        Self { status, content_type: "application/x-amz-json-1.1", body: body.to_string(), date: None }
+        Self {
+            status,
+            headers: Vec::new(),
+            content_type: "application/x-amz-json-1.1",
+            body: body.to_string(),
+            date: None,
+        }
     }
 
     /// The same at another time of the server.
@@ -56,10 +66,48 @@ impl Answer {
         Self { date: Some(date), ..self }
     }
 
+    /// The same with one more header.
+    pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+
     /// An AWS error: `__type` and message.
     pub(crate) fn error(status: u16, code: &str, message: &str) -> Self {
         Self::json(status, &serde_json::json!({"__type": code, "message": message}))
     }
+}
+
+/// The execution role of the recording.
+pub(crate) fn role(id: &str) -> RoleCredentials {
+    RoleCredentials {
+        id: id.into(),
+        role_arn: "arn:aws:iam::123456789012:role/execRole".to_owned(),
+        kind: RoleKind::Execution,
+        access_key_id: "ASIA09438B6F6D524562".into(),
+        secret_access_key: "608f".into(),
+        session_token: "tok".into(),
+        expiration: String::new(),
+    }
+}
+
+/// The settings of the recording; every service is the fake.
+pub(crate) fn settings(fake: &Fake) -> Settings {
+    let agent =
+        AgentName { version: "1.105.1".to_owned(), hash: "*a8b3e7d3".to_owned(), os_family: "LINUX".to_owned() };
+    Settings { region: "us-west-2".to_owned(), agent, endpoint_url: Some(fake.url()), ..Settings::default() }
+}
+
+/// A recorded request.
+pub(crate) fn golden(name: &str) -> serde_json::Value {
+    let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Region, service and protocol of a signature's scope.
+pub(crate) fn scope(authorization: &str) -> Vec<String> {
+    let scope = authorization.split(',').next().unwrap();
+    scope.split('/').skip(2).map(str::to_owned).collect()
 }
 
 type Script = dyn Fn(&Request) -> Answer + Send + Sync;
@@ -113,6 +161,7 @@ async fn answer(
             number: seen.len(),
             method: method.to_string(),
             path: uri.path().to_owned(),
+            query: uri.query().unwrap_or_default().to_owned(),
             headers,
             body: String::from_utf8_lossy(&body).into_owned(),
         };
@@ -124,6 +173,9 @@ async fn answer(
     // The SDK's own IMDS client insists on the token's lifetime; other callers do not look at it.
     let headers = [("content-type", answer.content_type), ("x-aws-ec2-metadata-token-ttl-seconds", "21600")];
     let mut response = (status, headers, answer.body).into_response();
+    for (name, value) in answer.headers {
+        response.headers_mut().insert(name, value.parse().unwrap());
+    }
     if let Some(date) = answer.date {
         response.headers_mut().insert("date", date.parse().unwrap());
     }

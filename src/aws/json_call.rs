@@ -1,7 +1,7 @@
 //! Calls of AWS services that speak awsJson1.1 and of which one operation is wanted: no SDK crate is needed for that.
 //!
 //! Owns endpoint, signature, attempts, limits and the meaning of an error answer; what is asked belongs to the user of `Sdk::call`
-//! (Secrets Manager in [`super::registry_secret`]). The invariant: every attempt is signed anew and ends within its limit, and no
+//! ([`super::ssm`], [`super::secrets_manager`]). The invariant: every attempt is signed anew and ends within its limit, and no
 //! error text holds anything of an answer but its code and message.
 
 use super::backoff::{Backoff, Shape};
@@ -54,7 +54,7 @@ pub(super) enum CallError {
 
 impl CallError {
     /// Asking again may help.
-    fn passes(&self) -> bool {
+    pub(super) fn passes(&self) -> bool {
         match self {
             Self::Refused { status, code, .. } => {
                 *status >= 500 || *status == 429 || code.contains("Throttl") || code == "TooManyRequestsException"
@@ -62,12 +62,24 @@ impl CallError {
             Self::NoAnswer(_) => true,
         }
     }
+
+    /// The text of the reference's SDK for a failed call: operators search for it. `operation` is `Service: Operation`; of the errors
+    /// in `modelled` the SDK knows the type.
+    pub(super) fn told(&self, operation: &str, modelled: &[&str]) -> String {
+        match self {
+            Self::Refused { status, request_id, code, message } => format!(
+                "operation error {operation}, https response error StatusCode: {status}, RequestID: {request_id}, {}{code}: {message}",
+                if modelled.contains(&code.as_str()) { "" } else { "api error " },
+            ),
+            Self::NoAnswer(text) => format!("operation error {operation}, {text}"),
+        }
+    }
 }
 
 impl Sdk {
     /// Makes a call; the answer as it came, zeroed when it is dropped.
     pub(super) async fn call(&self, call: &Call<'_>, keys: &Credentials) -> Result<Zeroizing<Vec<u8>>, CallError> {
-        let region = if call.region.is_empty() { &self.settings.region } else { call.region };
+        let region = self.region_or_own(call.region);
         let url = match &call.endpoint {
             Some(endpoint) => endpoint.clone(),
             None => self.endpoint_of(call.service, region).await?,
@@ -114,11 +126,17 @@ impl Sdk {
 
     /// Partitions, FIPS and dual-stack names follow the rules that came with the ECS client: only the first label differs.
     async fn endpoint_of(&self, service: &str, region: &str) -> Result<String, CallError> {
-        let parameters = Params::builder()
-            .region(region.to_owned())
-            .use_fips(self.settings.fips)
-            .use_dual_stack(self.settings.dual_stack)
-            .build();
+        self.variant_of(service, region, self.settings.fips, self.settings.dual_stack).await
+    }
+
+    pub(super) async fn variant_of(
+        &self,
+        service: &str,
+        region: &str,
+        fips: bool,
+        dual_stack: bool,
+    ) -> Result<String, CallError> {
+        let parameters = Params::builder().region(region.to_owned()).use_fips(fips).use_dual_stack(dual_stack).build();
         let unknown = |why: String| CallError::NoAnswer(format!("no endpoint of {service} in {region}: {why}"));
         let parameters = parameters.map_err(|error| unknown(error.to_string()))?;
         let ecs =

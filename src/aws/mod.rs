@@ -6,7 +6,7 @@
 //! a `model::Secret`.
 //!
 //! Reading order: [`sdk`], [`clock`], [`credentials`], [`roles`], [`imds`], [`identity`], [`lifecycle`], [`tags`], [`signature`],
-//! [`ecr`], [`registry_secret`], [`json_call`] (services without an SDK crate), [`proxy`], [`transport`] (and `insecure`, its
+//! [`ecr`], [`registry_secret`], [`ssm`], [`secrets_manager`], [`s3`], [`json_call`] (services without an SDK crate), [`proxy`], [`transport`] (and `insecure`, its
 //! replacement behind a flag), [`backoff`].
 
 pub mod backoff;
@@ -25,11 +25,14 @@ pub mod proxy;
 pub mod registry_secret;
 pub mod roles;
 mod rotating;
+pub mod s3;
 pub mod sdk;
+pub mod secrets_manager;
 #[cfg(test)]
 #[path = "../../tests/support/self_signed_front.rs"]
 pub(crate) mod self_signed_front;
 pub mod signature;
+pub mod ssm;
 pub mod tags;
 pub mod transport;
 

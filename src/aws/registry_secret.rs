@@ -4,13 +4,11 @@
 //! (that is: for each set of execution role credentials), is held in memory only, and is forgotten with those credentials.
 
 use super::cache::{Cache, Kept};
-use super::credentials;
-use super::json_call::{Call, CallError};
 use super::roles::RoleCredentials;
 use super::sdk::Sdk;
+use super::secrets_manager::{self, ValueError};
 use crate::model::task::SecretAuth;
 use crate::model::{CredentialsId, Failure, RegistryCredentials, Secret};
-use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -34,13 +32,6 @@ impl Kept for RegistryCredentials {
     fn outlives(&self, _failure: &Failure) -> bool {
         false
     }
-}
-
-/// The part of the answer that matters.
-#[derive(Deserialize)]
-struct Answer {
-    #[serde(rename = "SecretString")]
-    text: Option<String>,
 }
 
 impl RegistrySecrets {
@@ -67,20 +58,16 @@ impl RegistrySecrets {
     }
 
     async fn fetch(&self, auth: &SecretAuth, role: &RoleCredentials) -> Result<RegistryCredentials, Failure> {
-        let keys = credentials::fixed(&role.access_key_id, &role.secret_access_key, &role.session_token);
-        let call = Call {
-            service: "secretsmanager",
-            target: "secretsmanager.GetSecretValue",
-            region: &auth.region,
-            endpoint: self.sdk.secrets_manager_endpoint(),
-            body: &json!({"SecretId": auth.secret}),
-        };
-        let answer = self.sdk.call(&call, &keys).await.map_err(|error| {
-            ends_task(format!("asm fetching secret from the service for {}: {}", auth.secret, cause(&error)))
-        })?;
-        let answer: Answer = serde_json::from_slice(&answer)
-            .map_err(|_| ends_task("asm fetching authorization data: empty response".to_owned()))?;
-        account(&Secret::new(answer.text.unwrap_or_default())).map_err(|text| ends_task(text.to_owned()))
+        let body = json!({"SecretId": auth.secret});
+        let secret =
+            secrets_manager::value(&self.sdk, &auth.region, &body, role).await.map_err(|error| match error {
+                ValueError::Call(error) => {
+                    let cause = secrets_manager::told(&error);
+                    ends_task(format!("asm fetching secret from the service for {}: {cause}", auth.secret))
+                }
+                ValueError::Unreadable => ends_task("asm fetching authorization data: empty response".to_owned()),
+            })?;
+        account(&secret).map_err(|text| ends_task(text.to_owned()))
     }
 }
 
@@ -111,56 +98,17 @@ fn account(secret: &Secret) -> Result<RegistryCredentials, &'static str> {
     Ok(RegistryCredentials { username, password, ..RegistryCredentials::default() })
 }
 
-/// The text of the reference's SDK for a failed call: operators search for it.
-fn cause(error: &CallError) -> String {
-    const MODELLED: [&str; 5] = [
-        "DecryptionFailure",
-        "InternalServiceError",
-        "InvalidParameterException",
-        "InvalidRequestException",
-        "ResourceNotFoundException",
-    ];
-    const OPERATION: &str = "operation error Secrets Manager: GetSecretValue";
-    match error {
-        CallError::Refused { status, request_id, code, message } => format!(
-            "{OPERATION}, https response error StatusCode: {status}, RequestID: {request_id}, {}{code}: {message}",
-            if MODELLED.contains(&code.as_str()) { "" } else { "api error " },
-        ),
-        CallError::NoAnswer(text) => format!("{OPERATION}, {text}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aws::fake::{self, Fake};
-    use crate::aws::roles::RoleKind;
-    use crate::aws::sdk::{AgentName, Settings};
+    use crate::aws::fake::{self, Fake, role};
     use crate::model::FailureKind;
-    use serde_json::Value;
 
     const SECRET: &str = "arn:aws:secretsmanager:us-west-2:123456789012:secret:judge-AbCdEf";
     const GOOD: &str = r#"{"username": "me", "password": "hunter2"}"#;
 
     fn secrets(fake: &Fake) -> RegistrySecrets {
-        let agent =
-            AgentName { version: "1.105.1".to_owned(), hash: "*a8b3e7d3".to_owned(), os_family: "LINUX".to_owned() };
-        let endpoint_url_secrets_manager = Some(fake.url());
-        let settings =
-            Settings { region: "us-west-2".to_owned(), agent, endpoint_url_secrets_manager, ..Settings::default() };
-        RegistrySecrets::new(Sdk::new(settings).unwrap())
-    }
-
-    fn role(id: &str) -> RoleCredentials {
-        RoleCredentials {
-            id: id.into(),
-            role_arn: "arn:aws:iam::123456789012:role/execRole".to_owned(),
-            kind: RoleKind::Execution,
-            access_key_id: "ASIA09438B6F6D524562".into(),
-            secret_access_key: "608f".into(),
-            session_token: "tok".into(),
-            expiration: String::new(),
-        }
+        RegistrySecrets::new(Sdk::new(fake::settings(fake)).unwrap())
     }
 
     fn auth() -> SecretAuth {
@@ -173,8 +121,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_request_is_the_recorded_one() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/secretsmanager_get_secret_value.json");
-        let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let golden = fake::golden("secretsmanager_get_secret_value");
         let fake = holding(GOOD).await;
         let got = secrets(&fake).credentials(&auth(), Some(&role("a"))).await.unwrap();
         assert_eq!((got.username.as_str(), got.password.expose()), ("me", "hunter2"));
@@ -183,13 +130,9 @@ mod tests {
         for name in ["X-Amz-Target", "User-Agent", "Content-Type", "Content-Length", "Amz-Sdk-Request"] {
             assert_eq!(request.header(name), golden["headers"][name].as_str(), "{name}");
         }
-        let scope = |text: &str| {
-            let scope = text.split(',').next().unwrap();
-            scope.split('/').skip(2).map(str::to_owned).collect::<Vec<_>>()
-        };
         let authorization = request.header("authorization").unwrap();
         assert!(authorization.contains("Credential=ASIA09438B6F6D524562/"));
-        assert_eq!(scope(authorization), scope(golden["headers"]["Authorization"].as_str().unwrap()));
+        assert_eq!(fake::scope(authorization), fake::scope(golden["headers"]["Authorization"].as_str().unwrap()));
         assert_eq!(request.header("x-amz-security-token"), Some("tok"));
     }
 

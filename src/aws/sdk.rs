@@ -42,6 +42,10 @@ pub struct Settings {
     pub endpoint_url_ecr: Option<String>,
     /// `AWS_ENDPOINT_URL_SECRETS_MANAGER`.
     pub endpoint_url_secrets_manager: Option<String>,
+    /// `AWS_ENDPOINT_URL_SSM`.
+    pub endpoint_url_ssm: Option<String>,
+    /// `AWS_ENDPOINT_URL_S3`.
+    pub endpoint_url_s3: Option<String>,
     /// Ask for dual-stack endpoints (IPv6-only instances).
     pub dual_stack: bool,
     /// Ask for FIPS endpoints.
@@ -146,6 +150,21 @@ impl Sdk {
         first_of([&self.settings.endpoint_url_secrets_manager, &self.settings.endpoint_url])
     }
 
+    /// The address that replaces the SSM endpoint, if any.
+    pub(super) fn ssm_endpoint(&self) -> Option<String> {
+        first_of([&self.settings.endpoint_url_ssm, &self.settings.endpoint_url])
+    }
+
+    /// The address that replaces the S3 endpoint, if any.
+    pub(super) fn s3_endpoint(&self) -> Option<String> {
+        first_of([&self.settings.endpoint_url_s3, &self.settings.endpoint_url])
+    }
+
+    /// `region`, or the instance's if it is empty.
+    pub(super) fn region_or_own<'a>(&'a self, region: &'a str) -> &'a str {
+        if region.is_empty() { &self.settings.region } else { region }
+    }
+
     /// The time to sign with where the SDK does not sign.
     pub fn clock(&self) -> ServiceClock {
         self.settings.clock.clone()
@@ -181,7 +200,7 @@ impl Sdk {
         endpoint_override: &str,
         credentials: SharedCredentialsProvider,
     ) -> aws_sdk_ecr::Client {
-        let region = if region.is_empty() { &self.settings.region } else { region };
+        let region = self.region_or_own(region);
         let mut config = aws_sdk_ecr::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new(region.to_owned()))

@@ -1,12 +1,15 @@
-//! Signature version 4 for the requests that go without an SDK client: the websocket's handshake, the tags of the instance, and the
-//! calls of [`super::json_call`].
+//! Signature version 4 for the requests that go without an SDK client: the websocket's handshake, the tags of the instance, the
+//! calls of [`super::json_call`] and those of [`super::s3`].
 //!
 //! Owns the headers of one signed request. It sends nothing. The invariant: every header it gives is marked as sensitive, so none
 //! is printed.
 
 use super::clock::ServiceClock;
 use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode,
+    sign,
+};
 use aws_sigv4::sign::v4;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
@@ -35,6 +38,17 @@ pub struct Signed<'a> {
 #[error("signing: {0}")]
 pub struct SigningError(String);
 
+/// S3 takes paths as they are, and wants the hash of the body in a header.
+fn settings(service: &str) -> SigningSettings {
+    let mut settings = SigningSettings::default();
+    if service == "s3" {
+        settings.percent_encoding_mode = PercentEncodingMode::Single;
+        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+    }
+    settings
+}
+
 impl Signed<'_> {
     /// The headers that make the request a signed one.
     pub fn headers(self, keys: Credentials) -> Result<HeaderMap, SigningError> {
@@ -45,7 +59,7 @@ impl Signed<'_> {
             .region(self.region)
             .name(self.service)
             .time(self.clock.now())
-            .settings(SigningSettings::default())
+            .settings(settings(self.service))
             .build()
             .map_err(|error| failed(&error))?;
         let body = SignableBody::Bytes(self.body);

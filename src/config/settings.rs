@@ -74,6 +74,12 @@ pub struct Config {
     /// Endpoint of Secrets Manager, with scheme.
     #[serde(rename = "aws_endpoint_url_secrets_manager")]
     pub aws_endpoint_url_secrets_manager: Option<String>,
+    /// Endpoint of Systems Manager, with scheme.
+    #[serde(rename = "aws_endpoint_url_ssm")]
+    pub aws_endpoint_url_ssm: Option<String>,
+    /// Endpoint of S3, with scheme.
+    #[serde(rename = "aws_endpoint_url_s3")]
+    pub aws_endpoint_url_s3: Option<String>,
     /// Instance metadata service, with scheme.
     #[serde(rename = "aws_ec2_metadata_service_endpoint")]
     pub imds_endpoint: String,
@@ -217,6 +223,9 @@ pub struct Config {
     /// Pull images of containers that still wait for others.
     #[serde(rename = "ecs_pull_dependent_containers_upfront")]
     pub pull_upfront: bool,
+    /// Containers do not wait for a slow log router.
+    #[serde(rename = "ecs_enable_firelens_async")]
+    pub firelens_async: bool,
     /// Do not offer container health checks to ECS.
     #[serde(rename = "ecs_disable_docker_health_check")]
     pub docker_health_check_disabled: bool,

@@ -5,8 +5,10 @@
 
 use super::create::{LABEL_CLUSTER, LABEL_TASK, Surroundings, body};
 use super::error::DockerError;
-use super::{Docker, observe};
-use crate::model::{ContainerKind, ContainerSpec, CreateRequest, Failure, Observation, OpError, Protocol, Span};
+use super::{Docker, log, observe};
+use crate::model::{
+    ContainerKind, ContainerSpec, CreateRequest, Failure, Observation, OpError, Protocol, Span, Values,
+};
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
 use std::time::Duration;
@@ -32,8 +34,9 @@ fn unreadable(what: &str) -> Failure {
 }
 
 impl Docker {
-    /// Creates a container. One that is there already under this name, for this container of this task, is the one wanted.
-    pub async fn create(&self, request: &CreateRequest) -> Result<Observation, OpError> {
+    /// Creates a container, with the values it names. One that is there already under this name, for this container of this task, is
+    /// the one wanted.
+    pub async fn create(&self, request: &CreateRequest, values: &Values) -> Result<Observation, OpError> {
         if request.spec.kind == ContainerKind::Pause {
             self.ensure_pause_image().await?;
         }
@@ -53,8 +56,9 @@ impl Docker {
             nvidia_runtime: &self.settings.nvidia_runtime,
             requests_gpus: self.settings.requests_gpus,
             ipv6_only: self.settings.ipv6_only,
+            log_driver: log::Driver { is_async: self.settings.log_router_async, server: &self.server_version() },
         };
-        let body = body(request, &around)?;
+        let body = body(request, values, &around)?;
         let body = serde_json::to_value(body)
             .map_err(|_| Failure::permanent("DockerClientConfigError", "the settings cannot be written as JSON"))?;
         let wanted = &request.spec.engine_settings.api_version;

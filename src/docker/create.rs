@@ -1,15 +1,13 @@
 //! [`CreateRequest`] to the body of Docker's create call. A pure function.
 //!
-//! Owns the mapping of spec `docker-mapping.md` §2 to §7 for the settings of this agent (no pause containers, no
-//! log routers, no secrets). Order, later wins: model, the payload's own settings, ECS labels. Invariant: the ECS labels are
-//! Owns the mapping of spec `docker-mapping.md` §2 to §8 for the settings of this agent (no cgroup parent, no log routers, no
-//! secrets). Order, later wins: model, the payload's own settings, namespaces, ECS labels. Invariant: the ECS labels are
+//! Owns the mapping of spec `docker-mapping.md` §2 to §8; what concerns logs is in `log` and `log_endpoint`. Order, later wins:
+//! model, the payload's own settings, control group and namespaces, ECS labels. Invariant: the ECS labels are
 //! always ours, since recovery finds our containers by nothing else.
 
 use super::merge::overlay;
-use super::{accelerator, log_endpoint, namespaces, outline};
+use super::{accelerator, log, log_endpoint, namespaces, outline};
 use crate::model::task::{Mount, PortRange};
-use crate::model::{ContainerKind, ContainerSpec, CreateRequest, Failure, Protocol};
+use crate::model::{ContainerKind, ContainerSpec, CreateRequest, Failure, Protocol, Values};
 use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig, PortBinding};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
@@ -49,10 +47,16 @@ pub(super) struct Surroundings<'a> {
     pub(super) requests_gpus: bool,
     /// The instance has no IPv4 address.
     pub(super) ipv6_only: bool,
+    /// How logs go to log routers.
+    pub(super) log_driver: log::Driver<'a>,
 }
 
 /// The body of the create call.
-pub(super) fn body(request: &CreateRequest, around: &Surroundings<'_>) -> Result<ContainerCreateBody, Failure> {
+pub(super) fn body(
+    request: &CreateRequest,
+    values: &Values,
+    around: &Surroundings<'_>,
+) -> Result<ContainerCreateBody, Failure> {
     let settings = &request.spec.engine_settings;
 
     let mut host = to_map(&host_config(request, around)?)?;
@@ -62,10 +66,12 @@ pub(super) fn body(request: &CreateRequest, around: &Surroundings<'_>) -> Result
         host.insert("CgroupParent".to_owned(), Value::from(parent));
     }
     namespaces::apply(&mut host, request);
+    log::route(&mut host, request, around.log_driver);
     log_endpoint::apply(&mut host, around.region.unwrap_or_default(), around.ipv6_only);
     bound_log_buffer(&mut host);
+    log::reveal(&mut host, values);
 
-    let mut config = to_map(&config(&request.spec, around))?;
+    let mut config = to_map(&config(request, values, around)?)?;
     overlay::<ContainerConfig>(&mut config, &settings.config)
         .map_err(|error| config_error(format!("Unable decode given docker config: {error}")))?;
     if request.spec.health_check && !config.contains_key("Healthcheck") {
@@ -152,30 +158,37 @@ fn port_key(port: u16, protocol: Protocol) -> String {
     format!("{port}/{}", protocol.as_str())
 }
 
-fn config(spec: &ContainerSpec, around: &Surroundings<'_>) -> ContainerConfig {
+fn config(request: &CreateRequest, values: &Values, around: &Surroundings<'_>) -> Result<ContainerConfig, Failure> {
+    let spec = &request.spec;
     let single = spec.ports.iter().map(|mapping| port_key(mapping.container_port, mapping.protocol));
     let each =
         |range: &PortRange| (range.first..=range.last).map(|port| port_key(port, range.protocol)).collect::<Vec<_>>();
     let ports: Vec<_> = single.chain(spec.port_ranges.iter().flat_map(each)).collect();
     let is_pause = spec.kind == ContainerKind::Pause;
-    ContainerConfig {
+    Ok(ContainerConfig {
         image: Some(spec.image.clone()),
         cmd: spec.command.clone(),
         entrypoint: spec.entry_point.clone(),
-        env: Some(if is_pause { Vec::new() } else { environment(spec, around) }),
+        env: Some(if is_pause { Vec::new() } else { environment(request, values, around)? }),
         // It has nothing to tidy up, and process 1 hears no other signal that it does not handle.
         stop_signal: is_pause.then(|| "SIGKILL".to_owned()),
         exposed_ports: (!ports.is_empty()).then_some(ports),
         ..ContainerConfig::default()
-    }
+    })
 }
 
-/// The environment as `K=V`, sorted by name.
-fn environment(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<String> {
+/// The environment as `K=V`, sorted by name. Secrets go before what the task definition says plainly, that before environment files.
+fn environment(request: &CreateRequest, values: &Values, around: &Surroundings<'_>) -> Result<Vec<String>, Failure> {
+    let spec = &request.spec;
     let mut env: BTreeMap<&str, String> = spec.environment.0.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
+    env.extend(log::router_variables(request)?);
+    env.extend(values.environment.iter().map(|(name, value)| (name.as_str(), value.expose().to_owned())));
+    for (name, value) in values.environment_files.iter().flatten() {
+        env.entry(name).or_insert_with(|| value.expose().to_owned());
+    }
     // Set by the task or the image, even to nothing, means: leave the region alone.
     let region_names = ["AWS_REGION", "AWS_DEFAULT_REGION"];
-    let taken = |name: &str| spec.environment.0.contains_key(name) || around.image_env.iter().any(|key| key == name);
+    let taken = |name: &str| env.contains_key(name) || around.image_env.iter().any(|key| key == name);
     if let Some(region) = around.region.filter(|_| !region_names.into_iter().any(taken)) {
         env.extend(region_names.map(|name| (name, region.to_owned())));
     }
@@ -183,7 +196,7 @@ fn environment(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<String> {
     env.insert("ECS_CONTAINER_METADATA_URI", format!("{METADATA_HOST}/v3/{id}"));
     env.insert("ECS_CONTAINER_METADATA_URI_V4", format!("{METADATA_HOST}/v4/{id}"));
     env.insert("ECS_AGENT_URI", format!("{METADATA_HOST}/api/{id}"));
-    env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+    Ok(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
 }
 
 /// A non-blocking log without a bound would buffer in the daemon's memory until Docker's small default drops lines.
@@ -263,11 +276,24 @@ mod tests {
             nvidia_runtime: "nvidia",
             requests_gpus: false,
             ipv6_only: false,
+            log_driver: log::Driver { is_async: true, server: "20.10.24" },
+        }
+    }
+
+    /// What the recorded task gets from SSM, Secrets Manager and S3.
+    fn values() -> Values {
+        let one = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect::<BTreeMap<_, _>>()
+        };
+        Values {
+            environment: one(&[("FROM_ASM", "asm-value"), ("FROM_SSM", "ssm-value")]),
+            log_options: one(&[]),
+            environment_files: vec![one(&[("FROM_FILE", "file-value"), ("SHARED", "file")])],
         }
     }
 
     fn made(request: &CreateRequest) -> Value {
-        serde_json::to_value(body(request, &around(&[28480, 32768], &[])).unwrap()).unwrap()
+        serde_json::to_value(body(request, &values(), &around(&[28480, 32768], &[])).unwrap()).unwrap()
     }
 
     #[test]
@@ -290,8 +316,7 @@ mod tests {
         labels.as_object_mut().unwrap().remove("judge.variant"); // the image's own
         labels[outline::LABEL] = json!(outline::write(&web().outline)); // ours, for a lost state
         assert_eq!(made["Labels"], labels);
-        let not_yet =
-            ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "FROM_ASM", "FROM_SSM", "FROM_FILE", "PATH", "IMAGE_VAR"];
+        let not_yet = ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "PATH", "IMAGE_VAR"];
         let mut env: Vec<&str> = golden["Config"]["Env"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
         env.retain(|line| !not_yet.contains(&line.split('=').next().unwrap()));
         env.sort_unstable();
@@ -302,13 +327,52 @@ mod tests {
     fn no_region_where_task_or_image_has_one() {
         let mut request = web();
         let with = |request: &CreateRequest, image: &[String]| {
-            let body = body(request, &around(&[], image)).unwrap();
+            let body = body(request, &Values::default(), &around(&[], image)).unwrap();
             body.env.unwrap().iter().any(|line| line == "AWS_REGION=us-west-2")
         };
         assert!(with(&request, &[]));
         assert!(!with(&request, &["AWS_DEFAULT_REGION".into()]));
         request.spec.environment.0.insert("AWS_REGION".into(), String::new());
         assert!(!with(&request, &[]));
+    }
+
+    #[test]
+    fn of_one_name_a_secret_counts_before_a_variable_and_that_before_the_first_file() {
+        let one = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect::<BTreeMap<_, _>>()
+        };
+        let mut request = web();
+        request.spec.environment.0 = BTreeMap::from([("A".into(), "plain".into()), ("B".into(), "plain".into())]);
+        let values = Values {
+            environment: one(&[("A", "secret"), ("EMPTY", "")]),
+            log_options: one(&[("tag", "t0ken")]),
+            environment_files: vec![
+                one(&[("A", "1"), ("B", "1"), ("C", "1"), ("EMPTY", "1")]),
+                one(&[("C", "2"), ("AWS_REGION", "")]),
+            ],
+        };
+        let body = body(&request, &values, &around(&[1, 2], &[])).unwrap();
+        let env = body.env.unwrap();
+        let own: Vec<_> = env.iter().filter(|line| !line.starts_with("ECS_")).collect();
+        assert_eq!(own, ["A=secret", "AWS_REGION=", "B=plain", "C=1", "EMPTY="]);
+        let options = body.host_config.unwrap().log_config.unwrap().config.unwrap();
+        assert_eq!((options["tag"].as_str(), options["max-size"].as_str()), ("t0ken", "1m"));
+    }
+
+    #[test]
+    fn a_log_that_goes_to_the_router_finds_it() {
+        let mut request = web();
+        request.spec.log_routing = Some(crate::model::resource::LogRouting {
+            router: Some("router".into()),
+            socket: "/s".to_owned(),
+            tag: "t".to_owned(),
+            buffer_limit: None,
+        });
+        request.router_address = Some("172.17.0.2".to_owned());
+        let made = made(&request);
+        assert_eq!(made["HostConfig"]["LogConfig"]["Type"], "fluentd");
+        let env = made["Env"].as_array().unwrap();
+        assert!(env.contains(&json!("FLUENT_HOST=172.17.0.2")) && env.contains(&json!("FLUENT_PORT=24224")), "{env:?}");
     }
 
     #[test]
@@ -358,7 +422,7 @@ mod tests {
         for (break_it, text) in table {
             let mut request = web();
             break_it(&mut request);
-            let failure = body(&request, &around(&[1, 2], &[])).unwrap_err().to_string();
+            let failure = body(&request, &Values::default(), &around(&[1, 2], &[])).unwrap_err().to_string();
             assert!(failure.starts_with(text), "{failure}");
         }
     }
@@ -371,7 +435,7 @@ mod tests {
         request.spec.port_ranges = vec![range(7000, 7002, Protocol::Udp), range(7000, 7000, Protocol::Tcp)];
         request.volumes_from = vec![("ecs-a".into(), false), ("ecs-b".into(), true)];
         let around = Surroundings { range_starts: &[40_000, 50_000], ..around(&[28480], &[]) };
-        let made = serde_json::to_value(body(&request, &around).unwrap()).unwrap();
+        let made = serde_json::to_value(body(&request, &Values::default(), &around).unwrap()).unwrap();
         let bound = |port: u16| json!([{"HostPort": port.to_string()}]);
         let wanted = json!({
             "80/tcp": bound(28480), "7000/udp": bound(40_000), "7001/udp": bound(40_001), "7002/udp": bound(40_002),
@@ -396,14 +460,14 @@ mod tests {
         let labels = [("mine", "1"), (LABEL_TASK, "forged")].map(|(key, value)| (key.to_owned(), value.to_owned()));
         let labels = BTreeMap::from(labels);
         let around = Surroundings { pause_labels: &labels, ..around(&[], &[]) };
-        let made = serde_json::to_value(body(&request, &around).unwrap()).unwrap();
+        let made = serde_json::to_value(body(&request, &Values::default(), &around).unwrap()).unwrap();
         assert_eq!((&made["Env"], &made["StopSignal"]), (&json!([]), &json!("SIGKILL")));
         assert_eq!((&made["Labels"]["mine"], &made["Labels"][LABEL_TASK]), (&json!("1"), &json!("task")));
         assert_eq!(made["HostConfig"]["NetworkMode"], "none");
         assert_eq!(made["HostConfig"]["IpcMode"], "shareable");
         let mut other = web();
         other.spec.health_check = false;
-        let made = serde_json::to_value(body(&other, &around).unwrap()).unwrap();
+        let made = serde_json::to_value(body(&other, &Values::default(), &around).unwrap()).unwrap();
         assert!(made["Labels"].get("mine").is_none() && made.get("StopSignal").is_none());
     }
 

@@ -41,6 +41,7 @@ pub mod events;
 mod host;
 mod image;
 mod limits;
+mod log;
 mod log_endpoint;
 mod merge;
 mod mirror;
@@ -109,6 +110,8 @@ pub struct Settings {
     pub pull_inactivity: Span,
     /// Limit for asking a registry for a digest, with all attempts.
     pub manifest_timeout: Span,
+    /// Containers do not wait for a slow log router.
+    pub log_router_async: bool,
     /// Where host ports are chosen from when a task asks for any.
     pub dynamic_ports: RangeInclusive<u16>,
     /// The operator's archive of the pause image; none there: the image is made here.
@@ -203,8 +206,9 @@ pub(crate) fn create_body(
         nvidia_runtime: "nvidia",
         requests_gpus: true,
         ipv6_only: false,
+        log_driver: log::Driver { is_async: true, server: "20.10.24" },
     };
-    create::body(request, &around)
+    create::body(request, &crate::model::Values::default(), &around)
 }
 
 /// The pulling client. bollard 0.21 computes a versioned path and then drops the version, so it is put back here; the registry
@@ -340,6 +344,7 @@ mod tests {
             nvidia_runtime: "nvidia".to_owned(),
             requests_gpus: false,
             ipv6_only: false,
+            log_router_async: true,
             limits: Limits::default(),
         };
         assert!(matches!(Docker::connect(settings).await, Err(DockerError::Unreachable(_))));

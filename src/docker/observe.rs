@@ -67,6 +67,7 @@ pub(super) fn from_inspect(answer: &Value, asked: &str, cluster: &str) -> Result
         started_at: time("StartedAt").map(str::to_owned),
         bindings: bindings(answer.pointer("/NetworkSettings/Ports")),
         mounts: mounts(answer.get("Mounts")),
+        address: address(answer.get("NetworkSettings")),
         image_id: text(answer, "Image").to_owned(),
         outline: label(outline::LABEL).and_then(outline::read).map(Box::new),
     }))
@@ -123,6 +124,7 @@ fn from_entry(entry: &Value, id: &str, task: &str, container: &str) -> Option<Ob
         started_at: None,
         bindings: Vec::new(),
         mounts: mounts(entry.get("Mounts")),
+        address: address(entry.get("NetworkSettings")),
         image_id: text(entry, "ImageID").to_owned(),
         outline: entry
             .pointer("/Labels")
@@ -168,6 +170,14 @@ fn bindings(ports: Option<&Value>) -> Vec<PortBinding> {
     }
     found.sort();
     found
+}
+
+/// In Docker's default network. Docker 29 no longer says it at the first place.
+fn address(network: Option<&Value>) -> Option<String> {
+    let network = network?;
+    let bridge = || text(network.pointer("/Networks/bridge")?, "IPAddress").into();
+    let found = Some(text(network, "IPAddress")).filter(|it| !it.is_empty()).or_else(bridge)?;
+    non_empty(found).map(str::to_owned)
 }
 
 fn mounts(list: Option<&Value>) -> Vec<Mount> {
@@ -369,5 +379,21 @@ mod tests {
         let entry = json!({"Id": "1", "State": "hibernating", "Status": "Hibernating", "Labels": labels});
         let listed = from_list(&entry, "judge").unwrap();
         assert_eq!((listed.id.as_str(), listed.seen), ("1", None), "it is there, and nobody knows how");
+    }
+
+    #[test]
+    fn the_address_is_that_in_the_default_network() {
+        let bridge = json!({"IPAddress": "", "Networks": {"bridge": {"IPAddress": "172.17.0.3"}}});
+        let table = [
+            (json!({"IPAddress": "172.17.0.2", "Networks": bridge["Networks"]}), Some("172.17.0.2")),
+            (bridge, Some("172.17.0.3")),
+            (json!({"Networks": {"bridge": {"IPAddress": ""}, "mine": {"IPAddress": "10.0.0.1"}}}), None),
+            (json!({"Networks": {"host": {"IPAddress": ""}}}), None),
+            (Value::Null, None),
+        ];
+        for (network, wanted) in table {
+            assert_eq!(address(Some(&network)).as_deref(), wanted, "{network}");
+        }
+        assert_eq!(address(None), None);
     }
 }

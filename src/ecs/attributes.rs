@@ -22,6 +22,18 @@ const LOG_DRIVERS: [(&str, &str); 10] = [
     ("none", "1.19"),
 ];
 
+/// What FireLens can do here, and EFS, which stands among it.
+const LOG_ROUTER_AND_EFS: [&str; 8] = [
+    "ecs.capability.firelens.fluentd",
+    "ecs.capability.firelens.fluentbit",
+    "com.amazonaws.ecs.capability.logging-driver.awsfirelens",
+    "ecs.capability.logging-driver.awsfirelens.log-driver-buffer-limit",
+    "ecs.capability.firelens.non-root-user",
+    "ecs.capability.efs",
+    "ecs.capability.firelens.options.config.file",
+    "ecs.capability.firelens.options.config.s3",
+];
+
 /// What an external instance does not offer, whatever the agent can do.
 const NOT_EXTERNAL: [&str; 12] = [
     "task-eni",
@@ -90,10 +102,15 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     let supports = |version: &str| capabilities.docker_api_versions.iter().any(|known| known == version);
     let always = [
         "ecs.capability.private-registry-authentication.secretsmanager",
+        "ecs.capability.secrets.ssm.environment-variables",
+        "ecs.capability.secrets.ssm.bootstrap.log-driver",
         "ecs.capability.ecr-endpoint",
+        "ecs.capability.secrets.asm.environment-variables",
+        "ecs.capability.secrets.asm.bootstrap.log-driver",
         "ecs.capability.container-ordering",
         "ecs.capability.full-sync",
         "ecs.capability.network.container-port-range",
+        "ecs.capability.env-files.s3",
     ];
     let mut names: Vec<String> = always.map(str::to_owned).to_vec();
     if !capabilities.privileged_disabled {
@@ -135,7 +152,7 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     if capabilities.pause_image {
         names.push("ecs.capability.pid-ipc-namespace-sharing".to_owned());
     }
-    names.push("ecs.capability.efs".to_owned());
+    names.extend(LOG_ROUTER_AND_EFS.map(str::to_owned));
     // `efsAuth`. The access to EFS by task role, which that stands for too, is asked for by tasks with a role only.
     names.extend(capabilities.volume_plugin.iter().map(|what| format!("ecs.capability.{what}")));
     if capabilities.external {
@@ -186,27 +203,15 @@ mod tests {
 
     /// What the reference advertised in the recording and this version does not, with the reason.
     const NOT_YET: &[(&str, &str)] = &[
-        ("ecs.capability.secrets.ssm.environment-variables", "secrets are refused"),
-        ("ecs.capability.secrets.ssm.bootstrap.log-driver", "secrets are refused"),
-        ("ecs.capability.secrets.asm.environment-variables", "secrets are refused"),
-        ("ecs.capability.secrets.asm.bootstrap.log-driver", "secrets are refused"),
-        ("ecs.capability.env-files.s3", "environment files are refused"),
         ("ecs.capability.container-restart-policy", "restart policies are refused"),
         ("com.amazonaws.ecs.capability.task-iam-role", "no credentials endpoint"),
         ("com.amazonaws.ecs.capability.task-iam-role-network-host", "no credentials endpoint"),
         ("ecs.capability.aws-appmesh", "proxy configurations are refused"),
         ("ecs.capability.task-eia", "associations are refused"),
         ("ecs.capability.task-eia.optimized-cpu", "associations are refused"),
-        ("ecs.capability.firelens.fluentd", "FireLens is refused"),
-        ("ecs.capability.firelens.fluentbit", "FireLens is refused"),
-        ("com.amazonaws.ecs.capability.logging-driver.awsfirelens", "FireLens is refused"),
-        ("ecs.capability.logging-driver.awsfirelens.log-driver-buffer-limit", "FireLens is refused"),
-        ("ecs.capability.firelens.non-root-user", "FireLens is refused"),
         ("ecs.capability.storage.s3-files", "it is mounted as the task role, and task roles are refused"),
-        ("ecs.capability.firelens.options.config.file", "FireLens is refused"),
     ];
     const NOT_YET_EITHER: &[(&str, &str)] = &[
-        ("ecs.capability.firelens.options.config.s3", "FireLens is refused"),
         ("ecs.capability.storage.ebsta-non-root-user", "EBS volumes are refused"),
         ("ecs.capability.ipv6-only", "IPv6-only instances are not served"),
     ];

@@ -138,18 +138,21 @@ fn create(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bo
     let volumes_from = spec.volumes_from.iter();
     let volumes_from = volumes_from.map(|other| (task.spec.runtime_name(&other.container), other.read_only)).collect();
     let resources = &task.spec.resources;
+    let needed = resources.iter().filter(|resource| resource.needed_by.contains(&spec.name));
+    let router = spec.log_routing.as_ref().and_then(|routing| task.index_of(routing.router.as_ref()?));
     let request = CreateRequest {
         task: task.spec.arn.clone(),
         family: task.spec.family.clone(),
         version: task.spec.version.clone(),
         runtime_name: task.spec.runtime_name(&spec.name),
         outline: task.spec.outline(),
+        resources: needed.map(|resource| resource.name.clone()).collect(),
         spec,
         links,
         volumes_from,
         pause: task.spec.pause().map(|pause| task.spec.runtime_name(&pause.name)),
         in_task_cgroup: resources.iter().any(|resource| matches!(resource.kind, ResourceKind::Cgroup(_))),
-        router_address: None,
+        router_address: router.and_then(|router| task.containers[router].address.clone()),
     };
     planning.start(task, index, OperationKind::Create, |op| Effect::Create { op, request: Box::new(request) });
     false
@@ -203,7 +206,9 @@ pub(super) fn target(task: &TaskState, index: usize) -> String {
 mod tests {
     use super::*;
     use crate::engine::sample::{NOW, container, done, only, run, seen, spec, state};
-    use crate::engine::{Output, Policy, step};
+    use crate::engine::{Event, Outcome, Output, Policy, step};
+    use crate::model::OpId;
+    use crate::model::resource::{EnvironmentFile, LogRouting, ResourceSpec};
     use crate::model::task::Condition;
 
     #[test]
@@ -237,5 +242,54 @@ mod tests {
         };
         let told: Vec<_> = change.containers.iter().map(|container| container.container.as_str()).collect();
         assert_eq!(told, ["main"]);
+    }
+
+    /// Answers everything with success until a container with this name is to be created.
+    fn request_of(wanted: &str, state: &mut State, first: Event) -> CreateRequest {
+        let mut effects = step(state, NOW, first).effects;
+        let ok = |op: OpId, output: Output| done(op, output);
+        while let Some(effect) = effects.pop() {
+            let event = match effect {
+                Effect::Create { request, .. } if request.spec.name.as_str() == wanted => return *request,
+                Effect::Create { op, request } => ok(
+                    op,
+                    Output::Seen(Some(Box::new(seen("task", request.spec.name.as_str(), "id", RunState::Created)))),
+                ),
+                Effect::Start { op, .. } => {
+                    let mut running = seen("task", "router", "id", RunState::Running);
+                    running.address = Some("172.17.0.9".to_owned());
+                    ok(op, Output::Seen(Some(Box::new(running))))
+                }
+                Effect::Inventory { op } => ok(op, Output::Inventory(Vec::new())),
+                Effect::Pull { op, .. } | Effect::CreateResource { op, .. } | Effect::Report { op, .. } => {
+                    Event::Completed { op, outcome: Outcome::Done(Output::Nothing) }
+                }
+                _ => continue,
+            };
+            effects.extend(step(state, NOW, event).effects);
+        }
+        panic!("{wanted} is never created")
+    }
+
+    #[test]
+    fn a_create_knows_the_router_and_what_was_made_for_the_container() {
+        let mut app = container("app", &[("router", Condition::Start)]);
+        app.log_routing = Some(LogRouting {
+            router: Some("router".into()),
+            socket: String::new(),
+            tag: String::new(),
+            buffer_limit: None,
+        });
+        let mut task = spec("task", vec![app, container("router", &[])]);
+        let files = |name: &str, container: &str| ResourceSpec {
+            name: name.to_owned(),
+            needed_by: vec![container.into()],
+            kind: ResourceKind::EnvironmentFiles(vec![EnvironmentFile { arn: String::new() }]),
+        };
+        task.resources = vec![files("envfile_app", "app"), files("envfile_router", "router")];
+        let mut state = state(Policy::default());
+        let request = request_of("app", &mut state, run(task));
+        assert_eq!(request.router_address.as_deref(), Some("172.17.0.9"));
+        assert_eq!(request.resources, ["envfile_app"]);
     }
 }

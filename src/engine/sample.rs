@@ -57,6 +57,7 @@ pub(super) fn seen(task: &str, container: &str, id: &str, run_state: RunState) -
         started_at: (run_state != RunState::Created).then(String::new),
         bindings: Vec::new(),
         mounts: Vec::new(),
+        address: None,
         image_id: String::new(),
         outline: None,
     }

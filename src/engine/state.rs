@@ -224,6 +224,9 @@ pub struct ContainerState {
     pub bindings: Vec<PortBinding>,
     /// Mounts.
     pub mounts: Vec<Mount>,
+    /// Its last address in the engine's default network.
+    #[serde(default)]
+    pub address: Option<String>,
     /// What is in flight: at most one.
     #[serde(skip)]
     pub operation: Option<Operation>,
@@ -507,6 +510,9 @@ impl ContainerState {
         if !seen.bindings.is_empty() {
             self.bindings.clone_from(&seen.bindings);
         }
+        if seen.address.is_some() {
+            self.address.clone_from(&seen.address);
+        }
         if seen.health != Health::Unknown {
             self.health = seen.health;
         }
@@ -567,11 +573,12 @@ mod tests {
             protocol: crate::model::Protocol::Tcp,
         }];
         full.created_at = Some("then".to_owned());
+        full.address = Some("172.17.0.2".to_owned());
         container.remember(&full);
         assert_eq!(container.runtime_id, Some(RuntimeId::from("id")));
         container.remember(&seen("task", "a", "id", RunState::Exited));
         assert_eq!((container.health, &container.bindings), (Health::Healthy, &full.bindings));
-        assert_eq!(container.created_at, None);
+        assert_eq!((&container.created_at, &container.address), (&None, &full.address));
         full.health = Health::Unhealthy;
         container.remember(&full);
         assert_eq!(container.health, Health::Unhealthy);

@@ -43,6 +43,8 @@ POST /_local/tasks                 a payload task, sent unchecked
 POST /_local/manifest              {}
 POST /_local/credentials           {\"task\": \"ARN or id\"}   new credentials for its roles
 POST /_local/secrets               {\"name\": \"hub\", \"value\": \"{\\\"username\\\": ...}\"}   for Secrets Manager
+POST /_local/parameters            {\"name\": \"/team/key\", \"value\": \"...\"}   for SSM
+POST /_local/objects               {\"bucket\": \"b\", \"key\": \"app.env\", \"text\": \"A=1\\n\"}   for S3
 POST wants the header Content-Type: application/json.
 ";
 
@@ -173,14 +175,29 @@ fn act(shared: &Shared, path: &str, body: Value) -> Result<Value, String> {
             let roles = shared.change(|state| state.queue_credentials(body["task"].as_str().unwrap_or_default()))?;
             return Ok(json!({"roles": roles}));
         }
-        "secrets" => {
-            let text = |member: &str| body[member].as_str().ok_or("wanted: name and value, both texts");
-            let (name, value) = (text("name")?, text("value")?.into());
-            shared.change(|state| state.put_secret(name, value))?;
-        }
+        "secrets" | "parameters" | "objects" => give(shared, path, &body)?,
         other => return Err(format!("no such path: POST /_local/{other}")),
     }
     Ok(json!({"ok": true}))
+}
+
+/// Something for tasks to be given.
+fn give(shared: &Shared, path: &str, body: &Value) -> Result<(), String> {
+    let text = |member: &str| body[member].as_str().ok_or_else(|| format!("wanted: {member}, a text"));
+    match path {
+        "secrets" => {
+            let (name, value) = (text("name")?, text("value")?.into());
+            shared.change(|state| state.put_secret(name, value))
+        }
+        "parameters" => {
+            let (name, value) = (text("name")?, text("value")?.into());
+            shared.change(|state| state.kept.put_parameter(name, value))
+        }
+        _ => {
+            let (bucket, key, text) = (text("bucket")?, text("key")?, text("text")?.into());
+            shared.change(|state| state.kept.put_object(bucket, key, text))
+        }
+    }
 }
 
 fn kick(shared: &Shared, body: &Value, kick: &Kick) {

@@ -7,7 +7,7 @@ use super::faults::Fault;
 use super::records::Source;
 use super::server::Shared;
 use super::state::now;
-use super::{acs, admin, ec2, imds, tcs};
+use super::{acs, admin, ec2, imds, s3, tcs};
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -130,6 +130,7 @@ async fn route(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upg
         "/" => Reply::Answer(text_answer(200, admin::GREETING)),
         _ if path.starts_with("/latest/") => imds(shared, request).await,
         _ if path.starts_with("/_local") => Reply::Answer(admin::answer(shared, request)),
+        _ if s3::is_meant(request) => s3::call(shared, request).await,
         _ => Reply::Answer(json_answer(404, &json!({"message": "Not found."}))),
     }
 }
@@ -207,6 +208,8 @@ async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
             api::ecr(state, shared.options.registry.as_ref(), operation)
         } else if service == "secretsmanager" {
             api::secrets_manager(state, operation, &body)
+        } else if service == "AmazonSSM" {
+            api::ssm(state, operation, &body)
         } else {
             Err(ApiError::new(400, "UnknownOperationException", format!("No such operation: `{target}`.")))
         };
@@ -223,7 +226,7 @@ async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
 }
 
 /// What a fault does instead of the call; none for faults that let the call through.
-async fn refusal(shared: &Shared, operation: &str, fault: Option<&Fault>) -> Option<Reply> {
+pub(super) async fn refusal(shared: &Shared, operation: &str, fault: Option<&Fault>) -> Option<Reply> {
     let error = match fault? {
         Fault::Throttle => ApiError::new(400, "ThrottlingException", "Rate exceeded"),
         Fault::ServerError => ApiError::new(500, "ServerException", "Service Unavailable. Please try again later."),
@@ -338,7 +341,7 @@ fn trusted_host(shared: &Shared, headers: &HeaderMap) -> bool {
 }
 
 /// Headers for the log: the session token is left out, and the signature too.
-fn shown(headers: &HeaderMap) -> BTreeMap<String, String> {
+pub(super) fn shown(headers: &HeaderMap) -> BTreeMap<String, String> {
     let said = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     said.map(|(name, value)| {
         let value = match name {
@@ -352,7 +355,7 @@ fn shown(headers: &HeaderMap) -> BTreeMap<String, String> {
 }
 
 /// It has the look of SigV4. The signature itself is not checked: there is no secret to check it with.
-fn looks_signed(headers: &HeaderMap) -> bool {
+pub(super) fn looks_signed(headers: &HeaderMap) -> bool {
     let text = header_text(headers, "authorization");
     text.starts_with("AWS4-HMAC-SHA256 ") && text.contains("Credential=") && text.contains("Signature=")
 }
@@ -373,7 +376,7 @@ pub(super) fn text_answer(status: u16, text: impl Into<String>) -> Response<Body
     typed_answer(status, "text/plain", text.into())
 }
 
-fn typed_answer(status: u16, kind: &'static str, body: String) -> Response<Body> {
+pub(super) fn typed_answer(status: u16, kind: &'static str, body: String) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));

@@ -61,6 +61,10 @@ pub struct Options {
     pub registry: Option<Registry>,
     /// Secrets that Secrets Manager has from the start, by name.
     pub secrets: BTreeMap<String, Secret>,
+    /// Parameters that SSM has from the start, by name.
+    pub parameters: BTreeMap<String, Secret>,
+    /// Objects that S3 has from the start: bucket and key with a slash between them, and their texts.
+    pub objects: BTreeMap<String, Secret>,
     /// Between two heartbeat messages.
     pub heartbeat: Duration,
     /// An unacknowledged payload is sent again after this long.
@@ -81,6 +85,8 @@ impl Default for Options {
             instance_id: "i-0123456789abcdef0".to_owned(),
             registry: None,
             secrets: BTreeMap::new(),
+            parameters: BTreeMap::new(),
+            objects: BTreeMap::new(),
             heartbeat: Duration::from_secs(30),
             redeliver: Duration::from_secs(10),
             credentials_ttl: Duration::from_secs(6 * 3600),
@@ -182,7 +188,7 @@ impl Server {
     /// Starts listening.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// When the address cannot be listened on, or there are too many parameters or objects.
     pub async fn start(mut options: Options) -> io::Result<Self> {
         let listener = TcpListener::bind(options.listen).await?;
         options.listen = listener.local_addr()?;
@@ -200,6 +206,13 @@ impl Server {
         };
         let mut state = State::new(site, &options.cluster);
         state.secrets = std::mem::take(&mut options.secrets);
+        for (name, value) in std::mem::take(&mut options.parameters) {
+            state.kept.put_parameter(&name, value).map_err(io::Error::other)?;
+        }
+        for (path, text) in std::mem::take(&mut options.objects) {
+            let (bucket, key) = path.split_once('/').unwrap_or((&path, ""));
+            state.kept.put_object(bucket, key, text).map_err(io::Error::other)?;
+        }
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             changed: watch::Sender::new(0),
@@ -224,7 +237,9 @@ impl Server {
         [
             ("AWS_DEFAULT_REGION", options.region.clone()),
             ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.clone()),
+            ("AWS_ENDPOINT_URL_S3", url.clone()),
             ("AWS_ENDPOINT_URL_SECRETS_MANAGER", url.clone()),
+            ("AWS_ENDPOINT_URL_SSM", url.clone()),
             ("ECS_BACKEND_HOST", url),
             ("ECS_CLUSTER", options.cluster.clone()),
             ("NO_PROXY", format!("{host},localhost")),
@@ -319,6 +334,22 @@ impl Server {
     /// When there are too many.
     pub fn put_secret(&self, name: &str, value: Secret) -> Result<(), String> {
         self.shared.change(|state| state.put_secret(name, value))
+    }
+
+    /// Gives SSM a parameter, or another value of it.
+    ///
+    /// # Errors
+    /// When there are too many.
+    pub fn put_parameter(&self, name: &str, value: Secret) -> Result<(), String> {
+        self.shared.change(|state| state.kept.put_parameter(name, value))
+    }
+
+    /// Gives S3 an object, and its bucket with it, or another text of it.
+    ///
+    /// # Errors
+    /// When there are too many.
+    pub fn put_object(&self, bucket: &str, key: &str, text: Secret) -> Result<(), String> {
+        self.shared.change(|state| state.kept.put_object(bucket, key, text))
     }
 
     /// Lets the next `count` calls of an operation fail: an operation of the API, `acs` or `tcs` (handshakes), `imds`, or `*`.

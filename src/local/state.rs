@@ -5,6 +5,7 @@ use super::definition::TaskDefinition;
 use super::ec2::Ec2;
 use super::faults::Faults;
 use super::instances::{Instance, InstanceStatus};
+use super::kept::Kept;
 use super::placement::Need;
 use super::records::{Record, Records, Source};
 use super::tasks::{Task, TaskStatus};
@@ -43,6 +44,11 @@ impl Site {
     /// An ARN of the ECS service.
     pub(super) fn arn(&self, resource: &str) -> String {
         format!("arn:aws:ecs:{}:{}:{resource}", self.region, self.account)
+    }
+
+    /// An ARN of a parameter of SSM.
+    pub(super) fn ssm_arn(&self, name: &str) -> String {
+        format!("arn:aws:ssm:{}:{}:parameter/{}", self.region, self.account, name.trim_start_matches('/'))
     }
 
     pub(super) fn availability_zone(&self) -> String {
@@ -96,6 +102,8 @@ pub struct State {
     pub(super) ec2: Ec2,
     /// Values of Secrets Manager, by name.
     pub(super) secrets: BTreeMap<String, Secret>,
+    /// What SSM and S3 have.
+    pub(super) kept: Kept,
     /// Sequence number of payloads and manifests.
     pub(super) sequence: i64,
     pub(super) sessions: u64,
@@ -135,6 +143,7 @@ impl State {
             faults: Faults::default(),
             ec2: Ec2::default(),
             secrets: BTreeMap::new(),
+            kept: Kept::default(),
             sequence: first_sequence(),
             sessions: 0,
             tcs_kick: (0, None),

@@ -23,7 +23,7 @@ pub mod view;
 pub mod waiting;
 
 pub use cgroup::CgroupDriver;
-pub use create::CreateRequest;
+pub use create::{CreateRequest, Values};
 pub use failure::{Failure, FailureKind, OpError, with_causes};
 pub use ids::{ContainerName, CredentialsId, OpId, RuntimeId, TaskArn};
 pub use observation::{Health, Observation, PortBinding, Protocol, RangeBinding, RunState};

@@ -30,6 +30,9 @@ pub struct Observation {
     pub bindings: Vec<PortBinding>,
     /// Mounts, for the introspection endpoint.
     pub mounts: Vec<Mount>,
+    /// Its address in the engine's default network, while it runs there.
+    #[serde(default)]
+    pub address: Option<String>,
     /// Id of the image it runs (`sha256:…`).
     pub image_id: String,
     /// What it tells of its task ([`TaskSpec::outline`](super::TaskSpec::outline)), if this agent made it.

@@ -1,7 +1,258 @@
-//! What a task needs besides containers, where neither the container engine nor AWS provides it: one file for each kind.
+//! What a task needs besides its containers, where the container engine does not provide it: secrets, environment files, the
+//! configuration of a log router, and control groups ([`cgroup`]).
 //!
-//! Each kind has a `create` and a `remove`. They import the model only and decide nothing about tasks. Invariant: both may be
-//! repeated at any time; what is so already is success.
+//! Owns the making and removal of these, and the values that exist in memory only. It does not decide when: the core does. The
+//! invariant: no value of a secret or of an environment file is ever on disk, and both calls may be repeated.
+//!
+//! Reading order: [`vault`] (what is in memory), [`env_file`], [`log_router`] with `router_config` (what its file says).
 
 pub mod cgroup;
+pub mod env_file;
+pub mod log_router;
+mod router_config;
 mod systemd;
+pub mod vault;
+
+use crate::aws::roles::RoleCredentials;
+use crate::aws::sdk::Sdk;
+use crate::aws::{secrets_manager, ssm};
+use crate::model::resource::{LogRouterSpec, SecretKey, SecretProvider, SecretTarget};
+use crate::model::{CreateRequest, Failure, ResourceKind, ResourceRequest, Values};
+use std::path::PathBuf;
+use tokio::sync::Semaphore;
+use vault::{Content, Vault};
+
+/// Resources made at once, each with some calls: a burst of tasks is no reason to be throttled.
+const AT_ONCE: usize = 16;
+
+/// What this edge needs to know.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Directory of the agent's data (`ECS_DATADIR`).
+    pub data_dir: PathBuf,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Id of the EC2 instance; empty if there is none.
+    pub instance_id: String,
+}
+
+/// Makes and removes resources, and keeps what is in memory.
+#[derive(Debug)]
+pub struct Resources {
+    sdk: Sdk,
+    settings: Settings,
+    vault: Vault,
+    making: Semaphore,
+}
+
+impl Resources {
+    /// Nothing is asked for before a task needs it.
+    pub fn new(sdk: Sdk, settings: Settings) -> Self {
+        Self { sdk, settings, vault: Vault::default(), making: Semaphore::new(AT_ONCE) }
+    }
+
+    /// Gets secrets or environment files into memory, with the task's execution role; or writes the files of a log router. Other
+    /// kinds are other edges' and need nothing here.
+    ///
+    /// # Errors
+    /// The reason the task ends with, or one that may pass.
+    pub async fn create(&self, request: &ResourceRequest, role: Option<&RoleCredentials>) -> Result<(), Failure> {
+        let _turn = self.making.acquire().await; // never closed, so this cannot fail
+        let content = match &request.spec.kind {
+            ResourceKind::Secrets(keys) => self.secrets(keys, role).await?,
+            ResourceKind::EnvironmentFiles(files) => {
+                Content::EnvironmentFiles(env_file::fetch(&self.sdk, files, role).await?)
+            }
+            ResourceKind::LogRouter(router) => return self.create_router(request, router, role).await,
+            ResourceKind::Cgroup(_) | ResourceKind::Volume(_) | ResourceKind::CredentialSpecs(_) => return Ok(()),
+        };
+        self.vault.put(&request.task, &request.spec.name, content)
+    }
+
+    async fn secrets(&self, keys: &[SecretKey], role: Option<&RoleCredentials>) -> Result<Content, Failure> {
+        let (parameters, secrets): (Vec<_>, Vec<_>) =
+            keys.iter().cloned().partition(|key| key.provider == SecretProvider::Ssm);
+        let mut found = std::collections::BTreeMap::new();
+        if !parameters.is_empty() {
+            found.append(&mut ssm::parameters(&self.sdk, &parameters, role).await?);
+        }
+        if !secrets.is_empty() {
+            found.append(&mut secrets_manager::secrets(&self.sdk, &secrets, role).await?);
+        }
+        Ok(Content::Secrets(found))
+    }
+
+    async fn create_router(
+        &self,
+        request: &ResourceRequest,
+        router: &LogRouterSpec,
+        role: Option<&RoleCredentials>,
+    ) -> Result<(), Failure> {
+        let external = log_router::external(&self.sdk, router, role).await?;
+        log_router::create(&self.settings, request, router, external).await
+    }
+
+    /// Forgets what is in memory, removes the files of a log router.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub async fn remove(&self, request: &ResourceRequest) -> Result<(), Failure> {
+        match &request.spec.kind {
+            ResourceKind::LogRouter(_) => log_router::remove(&self.settings, &request.task).await,
+            ResourceKind::Secrets(_) | ResourceKind::EnvironmentFiles(_) => {
+                self.vault.remove(&request.task, &request.spec.name);
+                Ok(())
+            }
+            ResourceKind::Cgroup(_) | ResourceKind::Volume(_) | ResourceKind::CredentialSpecs(_) => Ok(()),
+        }
+    }
+
+    /// The values a container is created with.
+    ///
+    /// # Errors
+    /// Something that was promised to it is not in memory.
+    pub fn values(&self, request: &CreateRequest) -> Result<Values, Failure> {
+        let (task, spec) = (&request.task, &request.spec);
+        let mut values = Values::default();
+        for used in &spec.secrets {
+            let secrets = self.vault.secrets(task, resource_of(used.key.provider));
+            let secrets = secrets.ok_or_else(|| missing(used.key.provider))?;
+            // Compat: the reference gives an empty text for a secret it has not got.
+            let value = secrets.get(&used.key).cloned().unwrap_or_default();
+            match used.target {
+                SecretTarget::Environment => values.environment.insert(used.name.clone(), value),
+                SecretTarget::LogOption if value.is_empty() => None,
+                SecretTarget::LogOption => values.log_options.insert(used.name.clone(), value),
+            };
+        }
+        let own = env_file::resource_of(&spec.name);
+        if request.resources.contains(&own) {
+            let files = self.vault.environment_files(task, &own);
+            values.environment_files = files.ok_or_else(|| {
+                let text = "unable to read the environment files of the container: they are not in memory";
+                Failure::permanent("ResourceInitializationError", text)
+            })?;
+        }
+        Ok(values)
+    }
+}
+
+/// The name of the resource that holds the secrets of a provider.
+fn resource_of(provider: SecretProvider) -> &'static str {
+    match provider {
+        SecretProvider::Ssm => "ssmsecret",
+        SecretProvider::SecretsManager => "asmsecret",
+    }
+}
+
+fn missing(provider: SecretProvider) -> Failure {
+    let which = match provider {
+        SecretProvider::Ssm => "SSM",
+        SecretProvider::SecretsManager => "ASM",
+    };
+    Failure::permanent("DockerClientConfigError", format!("task secret data: unable to fetch {which} Secrets resource"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::resource::{ResourceSpec, SecretUse};
+    use crate::model::{ContainerSpec, Secret};
+    use std::collections::BTreeMap;
+
+    fn resources() -> Resources {
+        Resources::new(Sdk::new(crate::aws::sdk::Settings::default()).unwrap(), Settings::default())
+    }
+
+    fn key(provider: SecretProvider, name: &str) -> SecretKey {
+        SecretKey { provider, value_from: name.to_owned(), region: String::new() }
+    }
+
+    fn uses(name: &str, key: SecretKey, target: SecretTarget) -> SecretUse {
+        SecretUse { name: name.to_owned(), key, target }
+    }
+
+    fn request(secrets: Vec<SecretUse>, resources: &[&str]) -> CreateRequest {
+        CreateRequest {
+            task: "task".into(),
+            spec: ContainerSpec { name: "web".into(), secrets, ..ContainerSpec::default() },
+            resources: resources.iter().map(|name| (*name).to_owned()).collect(),
+            ..CreateRequest::default()
+        }
+    }
+
+    #[test]
+    fn a_container_gets_its_own_values_and_nobody_else_s() {
+        let resources = resources();
+        let (user, token) = (key(SecretProvider::Ssm, "/user"), key(SecretProvider::SecretsManager, "token"));
+        let held =
+            |key: &SecretKey, value: &str| Content::Secrets(BTreeMap::from([(key.clone(), Secret::from(value))]));
+        resources.vault.put(&"task".into(), "ssmsecret", held(&user, "me")).unwrap();
+        resources.vault.put(&"task".into(), "asmsecret", held(&token, "t0ken")).unwrap();
+        resources.vault.put(&"other".into(), "ssmsecret", held(&user, "other")).unwrap();
+        let file = BTreeMap::from([("A".to_owned(), Secret::from("1"))]);
+        let files = Content::EnvironmentFiles(vec![file.clone()]);
+        resources.vault.put(&"task".into(), "envfile_web", files).unwrap();
+
+        let gone = key(SecretProvider::Ssm, "/gone");
+        let secrets = vec![
+            uses("USER", user, SecretTarget::Environment),
+            uses("EMPTY", gone.clone(), SecretTarget::Environment),
+            uses("splunk-token", token, SecretTarget::LogOption),
+            uses("none", gone, SecretTarget::LogOption),
+        ];
+        let values = resources.values(&request(secrets, &["ssmsecret", "asmsecret", "envfile_web"])).unwrap();
+        let of = |map: &BTreeMap<String, Secret>| {
+            map.iter().map(|(name, value)| format!("{name}={}", value.expose())).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&values.environment), ["EMPTY=", "USER=me"]);
+        assert_eq!(of(&values.log_options), ["splunk-token=t0ken"]);
+        assert_eq!(values.environment_files, [file]);
+        assert_eq!(resources.values(&request(Vec::new(), &[])).unwrap(), Values::default());
+    }
+
+    #[test]
+    fn what_is_not_in_memory_is_said() {
+        let resources = resources();
+        let one = |provider| request(vec![uses("A", key(provider, "x"), SecretTarget::Environment)], &[]);
+        let table = [
+            (
+                one(SecretProvider::Ssm),
+                "DockerClientConfigError: task secret data: unable to fetch SSM Secrets resource",
+            ),
+            (
+                one(SecretProvider::SecretsManager),
+                "DockerClientConfigError: task secret data: unable to fetch ASM Secrets resource",
+            ),
+            (
+                request(Vec::new(), &["envfile_web"]),
+                "ResourceInitializationError: unable to read the environment files of the container: they are not in memory",
+            ),
+        ];
+        for (request, text) in table {
+            assert_eq!(resources.values(&request).unwrap_err().to_string(), text);
+        }
+    }
+
+    #[tokio::test]
+    async fn removal_forgets_and_may_be_repeated() {
+        let resources = resources();
+        resources.vault.put(&"task".into(), "ssmsecret", Content::Secrets(BTreeMap::new())).unwrap();
+        let spec = ResourceSpec {
+            name: "ssmsecret".to_owned(),
+            needed_by: Vec::new(),
+            kind: ResourceKind::Secrets(Vec::new()),
+        };
+        let request = ResourceRequest {
+            task: "task".into(),
+            family: String::new(),
+            version: String::new(),
+            spec,
+            execution_credentials: None,
+        };
+        for _ in 0..2 {
+            resources.remove(&request).await.unwrap();
+            assert!(resources.vault.secrets(&"task".into(), "ssmsecret").is_none());
+        }
+    }
+}

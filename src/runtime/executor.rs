@@ -12,6 +12,7 @@ use crate::docker::Docker;
 use crate::ecs::report;
 use crate::engine::{Effect, Event, Outcome, Output};
 use crate::model::{Failure, Observation, OpError, OpId, Span, StateChange};
+use crate::resources::Resources;
 use crate::resources::cgroup::Cgroups;
 use futures_util::FutureExt;
 use std::collections::BTreeMap;
@@ -33,6 +34,8 @@ pub(super) struct Edges {
     pub(super) docker: Docker,
     /// Credentials for registries.
     pub(super) registries: Registries,
+    /// Secrets, environment files, log routers.
+    pub(super) resources: Resources,
     /// Credentials of tasks' roles.
     pub(super) roles: RoleStore,
     /// The ECS API.
@@ -106,9 +109,8 @@ impl Executor {
                 self.run(op, None, "resolve digest", async move { pulls.digest(edges, op, image).await })
             }
             Effect::Pull { op, image } => self.run(op, None, "pull", async move { pulls.pull(edges, op, image).await }),
-            Effect::Create { op, request } => {
-                self.run(op, calls, "create", async move { edges.docker.create(&request).await.map(seen) })
-            }
+            Effect::Create { op, request } => self
+                .run(op, calls, "create", async move { resources::create_container(&edges, &request).await.map(seen) }),
             Effect::Start { op, target } => {
                 self.run(op, calls, "start", async move { edges.docker.start(&target).await.map(seen) })
             }

@@ -159,6 +159,7 @@ async fn build(
     let clock = Arc::new(Clock::started(state.latest_moment().unwrap_or_default(), sd_notify::watchdog_enabled()));
     let edges = Arc::new(Edges {
         docker,
+        resources: startup::resources(config, sdk.clone(), &identity.cluster, &instance.id),
         registries: registries(config, sdk, credentials.clone()),
         roles: aws::roles::RoleStore::default(),
         ecs: ecs.clone(),

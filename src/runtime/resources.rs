@@ -4,7 +4,7 @@
 
 use super::executor::Edges;
 use crate::engine::Output;
-use crate::model::{Failure, OpError, ResourceKind, ResourceRequest};
+use crate::model::{CreateRequest, Failure, Observation, OpError, ResourceKind, ResourceRequest};
 
 /// Makes a resource.
 pub(super) async fn create(edges: &Edges, request: &ResourceRequest) -> Result<Output, OpError> {
@@ -14,10 +14,12 @@ pub(super) async fn create(edges: &Edges, request: &ResourceRequest) -> Result<O
             let made = edges.docker.create_volume(&request.task, spec, edges.match_shared_volumes).await;
             made.map(|()| Output::Nothing)
         }
-        ResourceKind::Secrets(_)
-        | ResourceKind::EnvironmentFiles(_)
-        | ResourceKind::LogRouter(_)
-        | ResourceKind::CredentialSpecs(_) => Err(unsupported(request)),
+        ResourceKind::Secrets(_) | ResourceKind::EnvironmentFiles(_) | ResourceKind::LogRouter(_) => {
+            let role = request.execution_credentials.as_ref().and_then(|id| edges.roles.get(id));
+            edges.resources.create(request, role.as_deref()).await?;
+            Ok(Output::Nothing)
+        }
+        ResourceKind::CredentialSpecs(_) => Err(unsupported(request)),
     }
 }
 
@@ -26,10 +28,11 @@ pub(super) async fn remove(edges: &Edges, request: &ResourceRequest) -> Result<O
     match &request.spec.kind {
         ResourceKind::Cgroup(_) => edges.cgroups.remove(&request.task).await.map(|()| Output::Nothing),
         ResourceKind::Volume(spec) => edges.docker.remove_volume(spec).await.map(|()| Output::Nothing),
-        ResourceKind::Secrets(_)
-        | ResourceKind::EnvironmentFiles(_)
-        | ResourceKind::LogRouter(_)
-        | ResourceKind::CredentialSpecs(_) => Ok(Output::Nothing),
+        ResourceKind::Secrets(_) | ResourceKind::EnvironmentFiles(_) | ResourceKind::LogRouter(_) => {
+            edges.resources.remove(request).await?;
+            Ok(Output::Nothing)
+        }
+        ResourceKind::CredentialSpecs(_) => Ok(Output::Nothing),
     }
 }
 
@@ -40,4 +43,10 @@ fn unsupported(request: &ResourceRequest) -> OpError {
         "UnsupportedTaskError: the resource {name} is not supported by this version of the agent"
     ))
     .into()
+}
+
+/// Creates a container with the values that no state holds.
+pub(super) async fn create_container(edges: &Edges, request: &CreateRequest) -> Result<Observation, OpError> {
+    let values = edges.resources.values(request)?;
+    edges.docker.create(request, &values).await.map_err(|error| values.hide(error))
 }

@@ -21,6 +21,7 @@ use crate::ecs::attributes::{Capabilities, attributes};
 use crate::ecs::register::{self, HostResources, Registration};
 use crate::engine::{Capacity, Policy, PullBehavior};
 use crate::model::{Secret, Span, with_causes};
+use crate::resources::{self, Resources};
 use crate::store::{Identity, Loaded, Store, StoreError};
 use crate::version;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -174,6 +175,8 @@ pub(super) async fn clients(
         endpoint_url_ecs: config.aws_endpoint_url_ecs.clone(),
         endpoint_url_ecr: config.aws_endpoint_url_ecr.clone(),
         endpoint_url_secrets_manager: config.aws_endpoint_url_secrets_manager.clone(),
+        endpoint_url_ssm: config.aws_endpoint_url_ssm.clone(),
+        endpoint_url_s3: config.aws_endpoint_url_s3.clone(),
         dual_stack: config.dual_stack,
         fips: config.fips,
         max_attempts: config.max_attempts,
@@ -235,6 +238,7 @@ pub(super) async fn docker(config: &Config, region: &str) -> Docker {
         nvidia_runtime: config.nvidia_runtime.clone(),
         requests_gpus: config.external && config.gpus,
         ipv6_only: false,
+        log_router_async: config.firelens_async,
         limits: docker::Limits::default(),
     };
     let mut retry = aws_retry::Backoff::new(DOCKER_RETRY);
@@ -406,6 +410,16 @@ pub(super) fn host_facts(config: &Config, region: &str, host: &Host) -> HostFact
         inferentia: config.inferentia,
         ..HostFacts::default()
     }
+}
+
+/// What makes secrets, environment files and log routers.
+pub(super) fn resources(config: &Config, sdk: Sdk, cluster: &str, instance_id: &str) -> Resources {
+    let settings = resources::Settings {
+        data_dir: config.data_dir.clone(),
+        cluster: cluster.to_owned(),
+        instance_id: instance_id.to_owned(),
+    };
+    Resources::new(sdk, settings)
 }
 
 /// Bytes of memory of this host; 0 if it cannot be read.

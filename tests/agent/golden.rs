@@ -25,11 +25,6 @@ const REGISTRATION: &[Allowed] = &[
     ("instanceIdentityDocumentSignature", Other, "the same"),
     ("totalResources/0/integerValue", Any, "CPUs of this host (checked beside)"),
     ("totalResources/1/integerValue", Any, "memory of this host (checked beside)"),
-    ("attributes/ecs.capability.secrets.ssm.environment-variables", Missing, "secrets are refused in this version"),
-    ("attributes/ecs.capability.secrets.ssm.bootstrap.log-driver", Missing, "secrets are refused in this version"),
-    ("attributes/ecs.capability.secrets.asm.environment-variables", Missing, "secrets are refused in this version"),
-    ("attributes/ecs.capability.secrets.asm.bootstrap.log-driver", Missing, "secrets are refused in this version"),
-    ("attributes/ecs.capability.env-files.s3", Missing, "environment files are refused in this version"),
     ("attributes/ecs.capability.pid-ipc-namespace-sharing", Extra, "the recorded agent had no pause image"),
     ("attributes/ecs.capability.container-restart-policy", Missing, "restart policies are refused in this version"),
     ("attributes/com.amazonaws.ecs.capability.task-iam-role", Missing, "task roles are refused in this version"),
@@ -37,14 +32,7 @@ const REGISTRATION: &[Allowed] = &[
     ("attributes/ecs.capability.aws-appmesh", Missing, "proxy configurations are refused in this version"),
     ("attributes/ecs.capability.task-eia", Missing, "associations are refused in this version"),
     ("attributes/ecs.capability.task-eia.optimized-cpu", Missing, "associations are refused in this version"),
-    ("attributes/ecs.capability.firelens.fluentd", Missing, "FireLens is refused in this version"),
-    ("attributes/ecs.capability.firelens.fluentbit", Missing, "FireLens is refused in this version"),
-    ("attributes/com.amazonaws.ecs.capability.logging-driver.awsfirelens", Missing, "FireLens is refused"),
-    ("attributes/ecs.capability.logging-driver.awsfirelens.log-driver-buffer-limit", Missing, "FireLens is refused"),
-    ("attributes/ecs.capability.firelens.non-root-user", Missing, "FireLens is refused in this version"),
     ("attributes/ecs.capability.storage.s3-files", Missing, "it needs task roles, which are refused in this version"),
-    ("attributes/ecs.capability.firelens.options.config.file", Missing, "FireLens is refused in this version"),
-    ("attributes/ecs.capability.firelens.options.config.s3", Missing, "FireLens is refused in this version"),
     ("attributes/ecs.capability.storage.ebsta-non-root-user", Missing, "attachments are refused in this version"),
     ("attributes/ecs.capability.ipv6-only", Missing, "addresses of IPv6-only instances are not built in this version"),
 ];
@@ -228,7 +216,7 @@ async fn short_lives_are_reported_as_recorded() {
     let [started, pulled, stopped] = TIMES;
     let early: Allowed =
         ("containers/main/exitCode", Missing, "the reference saw it exit before it reported RUNNING; a matter of time");
-    let table: [(&str, &[&[Allowed]]); 4] = [
+    let table: [(&str, &[&[Allowed]]); 5] = [
         (
             "submit_task_stopped_exit_code",
             &[&[arn, EARLY], &[arn, id, started, pulled, early], &[arn, id, started, pulled, stopped]],
@@ -236,6 +224,7 @@ async fn short_lives_are_reported_as_recorded() {
         ("submit_task_stopped_start_failure", &[&[arn, EARLY], &[arn, id, started, pulled, stopped]]),
         ("submit_task_stopped_pull_failure", &[&[arn, started, pulled, stopped]]),
         ("submit_task_stopped_pull_refused", &[&[arn, started, pulled, stopped]]),
+        ("submit_task_stopped_secret_failure", &[&[arn, stopped]]),
     ];
     for ((name, allowed), arn) in table.iter().zip(&life.short) {
         let recorded = golden(name);
@@ -342,10 +331,10 @@ async fn a_task_starts_and_stops_in_the_recorded_order() {
         .collect();
     const NOT_SAID_YET: [(&str, &str); 6] = [
         ("acs_msg IAMRoleCredentialsAckRequest 11111111-2222-3333-4444-555555555555", "task roles are refused"),
-        ("api secretsmanager.GetSecretValue", "secrets are refused in this version"),
-        ("api ssm.GetParameters", "secrets are refused in this version"),
-        ("api s3.HEAD", "environment files are refused in this version"),
-        ("api s3.GET", "environment files are refused in this version"),
+        ("api secretsmanager.GetSecretValue", "asked beside the pulls, in no order: see what_a_task_keeps_in_aws"),
+        ("api ssm.GetParameters", "the same"),
+        ("api s3.HEAD", "the same"),
+        ("api s3.GET", "the same"),
         ("api ecr.GetAuthorizationToken", "the images are in the test's own registry"),
     ];
     let (start, stop) = ours.split_at(ours.len() - 1);
@@ -368,12 +357,10 @@ fn the_version_is_said_as_recorded() {
 }
 
 /// Recordings of what this version does not do.
-const WAITING: [(&str, &[&str]); 7] = [
+const WAITING: &[(&str, &[&str])] = &[
     ("task protection", &["api_", "task_protection_"]),
     ("the metadata file", &["container_metadata_"]),
     ("task roles", &["credentials_"]),
-    ("FireLens", &["firelens_"]),
-    ("environment files and secrets", &["s3_", "ssm_", "submit_task_stopped_sec"]),
     ("telemetry", &["tcs_con", "tcs_publish_i", "tcs_publish_m"]),
     ("task metadata", &["tmds_"]),
 ];

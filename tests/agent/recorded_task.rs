@@ -29,8 +29,8 @@ pub(crate) struct Life {
     pub(crate) cgroup: Option<Value>,
     /// Introspection: path with query, status, content type, body.
     pub(crate) answers: Vec<(String, u16, String, Value)>,
-    /// ARNs of the short tasks: exit code, start failure, pull failure, refused pull.
-    pub(crate) short: [String; 4],
+    /// ARNs of the short tasks: exit code, start failure, pull failure, refused pull, secret failure.
+    pub(crate) short: [String; 5],
     names: Vec<(String, String)>,
 }
 
@@ -42,7 +42,7 @@ pub(crate) async fn life() -> Option<&'static Life> {
 
 /// ARN of the recorded task, as recorded.
 pub(crate) const TASK: &str = "arn:aws:ecs:us-west-2:123456789012:task/judge/319892675625455485f5c720b4cd7692";
-const SHORT: [&str; 4] = ["exit_code", "start_failure", "pull_failure", "pull_refused"];
+const SHORT: [&str; 5] = ["exit_code", "start_failure", "pull_failure", "pull_refused", "secret_failure"];
 
 fn options(options: &mut Options, registry: &Registry) {
     options.instance_id = "i-0abcdef0123456789".to_owned();
@@ -66,6 +66,9 @@ async fn live() -> Option<Life> {
         rig.registry.push_busybox("judge/private:latest", &["ENV IMAGE_VAR=from-image", "LABEL judge.variant=private"]);
     let instance = rig.server.read(|state| state.instances()[0].arn.clone());
 
+    rig.server.put_parameter("/judge/ssm", "ssm-value".into()).unwrap();
+    rig.server.put_secret("judge", "asm-value".into()).unwrap();
+    rig.server.put_object("judge-bucket", "app.env", "FROM_FILE=file-value\nSHARED=file\n".into()).unwrap();
     let arn = rig.server.send_task(reduced(&rig, &web_image, &side_image)).unwrap();
     let short = short_tasks(&rig, &web_image);
     let task = rig.task(&arn, TaskStatus::Running).await;
@@ -118,9 +121,6 @@ async fn live() -> Option<Life> {
 fn reduced(rig: &Rig, web_image: &str, side_image: &str) -> Value {
     let mut task = golden("acs_payload_sent")["message"]["tasks"][0].take();
     task.as_object_mut().unwrap().remove("roleCredentials").unwrap();
-    for later in ["secrets", "environmentFiles"] {
-        task["containers"][0].as_object_mut().unwrap().remove(later).unwrap();
-    }
     task["containers"][1].as_object_mut().unwrap().remove("volumesFrom").unwrap();
     task["arn"] = json!(TASK.replace("/judge/", &format!("/{}/", rig.cluster.name)));
     task["containers"][0]["image"] = json!(web_image);
@@ -129,20 +129,28 @@ fn reduced(rig: &Rig, web_image: &str, side_image: &str) -> Value {
     task
 }
 
-fn short_tasks(rig: &Rig, image: &str) -> [String; 4] {
+fn short_tasks(rig: &Rig, image: &str) -> [String; 5] {
     let unknown = image.replace("judge/open:latest", "judge/none:latest");
     let of = |kind: &str| match kind {
         "exit_code" => (image.to_owned(), json!(["sh", "-c", "exit 42"])),
         "start_failure" => (image.to_owned(), json!(["/no/such/binary"])),
         "pull_failure" => (unknown.clone(), json!(["true"])),
+        "secret_failure" => (image.to_owned(), json!(["true"])),
         _ => ("127.0.0.1:5009/judge/none:latest".to_owned(), json!(["true"])),
     };
     SHORT.map(|kind| {
         let (image, command) = of(kind);
-        let task = json!({
+        let mut task = json!({
             "family": "judge-family", "version": "7", "desiredStatus": "RUNNING", "networkMode": "bridge",
             "containers": [{"name": "main", "image": image, "command": command, "cpu": 10, "memory": 32, "essential": true}],
         });
+        if kind == "secret_failure" {
+            let recorded = golden("acs_payload_sent")["message"]["tasks"][0].take();
+            task["executionRoleCredentials"] = recorded["executionRoleCredentials"].clone();
+            task["containers"][0]["secrets"] = recorded["containers"][0]["secrets"].clone();
+            task["containers"][0]["secrets"].as_array_mut().unwrap().truncate(1);
+            task["containers"][0]["secrets"][0]["valueFrom"] = json!("/judge/none");
+        }
         rig.server.send_task(task).unwrap()
     })
 }

@@ -4,7 +4,7 @@ use crate::support::docker::{Cluster, Image, available, docker, inspect, unique}
 use crate::support::wait::until;
 use crate::{connect, request};
 use ecs_agent::docker::Notice;
-use ecs_agent::model::{Health, Observation, OpError, Protocol, RunState, Span};
+use ecs_agent::model::{Health, Observation, OpError, Protocol, RunState, Span, Values};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
@@ -75,11 +75,11 @@ async fn a_container_from_create_to_remove() {
         }),
     );
 
-    let created = edge.create(&web).await.unwrap();
+    let created = edge.create(&web, &Values::default()).await.unwrap();
     assert_eq!((created.state, created.exit_code, &created.runtime_name), (RunState::Created, None, &web.runtime_name));
     assert_eq!((&created.task, &created.container), (&web.task, &web.spec.name));
     assert!(created.created_at.is_some() && created.started_at.is_none());
-    let again = edge.create(&web).await.unwrap();
+    let again = edge.create(&web, &Values::default()).await.unwrap();
     assert_eq!(again.runtime_id, created.runtime_id, "creating twice finds the first container");
     compare_with_the_recorded_container(&inspect(created.runtime_id.as_str()), &cluster.name);
 
@@ -157,7 +157,10 @@ async fn an_image_with_a_region_keeps_it() {
     let image = Image::make(&format!("{}:1", unique("ecs-test-image")), &["ENV AWS_DEFAULT_REGION=eu-north-1"]);
     let cluster = Cluster::new();
     let edge = connect(&cluster.name).await;
-    let created = edge.create(&request(&cluster.name, "main", &image.reference, &SLEEP, json!({}))).await.unwrap();
+    let created = edge
+        .create(&request(&cluster.name, "main", &image.reference, &SLEEP, json!({})), &Values::default())
+        .await
+        .unwrap();
     let env = inspect(created.runtime_id.as_str())["Config"]["Env"].to_string();
     assert!(env.contains("AWS_DEFAULT_REGION=eu-north-1") && !env.contains("us-west-2"), "{env}");
 }
@@ -173,9 +176,9 @@ async fn a_linked_container_is_reached_by_its_alias() {
     let script = "for i in 1 2 3 4 5 6 7 8 9; do wget -q -O - http://page/index.html && exit 5; sleep 1; done; exit 6";
     let mut side = request(&cluster.name, "side", &image.reference, &["sh", "-c", script], json!({}));
     side.links = vec![(web.runtime_name.clone(), "page".to_owned())];
-    edge.create(&web).await.unwrap();
+    edge.create(&web, &Values::default()).await.unwrap();
     edge.start(&web.runtime_name).await.unwrap();
-    edge.create(&side).await.unwrap();
+    edge.create(&side, &Values::default()).await.unwrap();
     edge.start(&side.runtime_name).await.unwrap();
     let ended = async || edge.inspect(&side.runtime_name).await.unwrap().filter(|seen| seen.state == RunState::Exited);
     assert_eq!(until("the linked container", LIMIT, ended).await.exit_code, Some(5));
@@ -191,10 +194,10 @@ async fn failures_say_what_the_reference_says() {
 
     let missing = request(&cluster.name, "missing", "ecs-test-no-such-image:1", &SLEEP, json!({}));
     let text = "CannotCreateContainerError: Error response from daemon: No such image: ecs-test-no-such-image:1";
-    assert_eq!(said(edge.create(&missing).await.unwrap_err()), text);
+    assert_eq!(said(edge.create(&missing, &Values::default()).await.unwrap_err()), text);
 
     let broken = request(&cluster.name, "broken", &image.reference, &["/no/such/binary"], json!({}));
-    edge.create(&broken).await.unwrap();
+    edge.create(&broken, &Values::default()).await.unwrap();
     let recorded = &golden("submit_task_stopped_start_failure.json")[1]["containers"][0]["reason"];
     assert_eq!(&json!(said(edge.start(&broken.runtime_name).await.unwrap_err())), recorded);
     let seen = edge.inspect(&broken.runtime_name).await.unwrap().unwrap();
@@ -208,7 +211,7 @@ async fn failures_say_what_the_reference_says() {
     // The name belongs to another task's container: not ours, and not to be touched.
     let mut thief = broken.clone();
     thief.task = "arn:aws:ecs:us-west-2:123456789012:task/other/2".into();
-    let text = said(edge.create(&thief).await.unwrap_err());
+    let text = said(edge.create(&thief, &Values::default()).await.unwrap_err());
     assert!(text.starts_with("CannotCreateContainerError: Error response from daemon: Conflict."), "{text}");
 }
 
@@ -222,7 +225,7 @@ async fn an_out_of_memory_kill_is_told() {
     // Doubles a variable until the limit of 8 MiB strikes.
     let hog = ["sh", "-c", "x=aaaaaaaaaaaaaaaa; while true; do x=$x$x; done"];
     let hog = request(&cluster.name, "hog", &image.reference, &hog, json!({"memory": 8}));
-    edge.create(&hog).await.unwrap();
+    edge.create(&hog, &Values::default()).await.unwrap();
     edge.start(&hog.runtime_name).await.unwrap();
     let ended = async || edge.inspect(&hog.runtime_name).await.unwrap().filter(|seen| seen.state == RunState::Exited);
     let seen = until("the kill", LIMIT, ended).await;
@@ -242,12 +245,15 @@ async fn events_tell_create_start_health_die_and_destroy() {
     let story = async {
         assert_eq!(next(&mut notices).await, Notice::Gap, "an opened stream asks for an inventory");
         let foreign = connect(&other.name).await;
-        foreign.create(&request(&other.name, "foreign", &image.reference, &SLEEP, json!({}))).await.unwrap();
+        foreign
+            .create(&request(&other.name, "foreign", &image.reference, &SLEEP, json!({})), &Values::default())
+            .await
+            .unwrap();
 
         let check = r#"{"Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 200000000, "Timeout": 1000000000}}"#;
         let more = json!({"health_check": true, "engine_settings": {"config": check}});
         let main = request(&cluster.name, "main", &image.reference, &SLEEP, more);
-        let id = edge.create(&main).await.unwrap().runtime_id;
+        let id = edge.create(&main, &Values::default()).await.unwrap().runtime_id;
         seen_until(&mut notices, |seen| seen.state == RunState::Created && seen.runtime_id == id).await;
         edge.start(&main.runtime_name).await.unwrap();
         seen_until(&mut notices, |seen| seen.state == RunState::Running).await;

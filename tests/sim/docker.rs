@@ -151,6 +151,7 @@ impl Docker {
             started_at: container.started.then(String::new),
             bindings: Vec::new(),
             mounts: Vec::new(),
+            address: None,
             image_id: String::new(),
             outline: container.outline.clone(),
         }

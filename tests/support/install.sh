@@ -163,6 +163,23 @@ install_aws_venv() {
         mkdir -p "$tools/bin" && ln -sf ../aws/bin/aws "$tools/bin/aws"
 }
 
+# moto, an AWS that others have written, for tests/moto.rs: in an environment of its own, as the AWS command line. Soft: without it
+# that test is skipped, and says so.
+moto_version=5.2.5
+install_moto() {
+    "$tools/moto/bin/pip" show moto 2>/dev/null | grep -qx "Version: $moto_version" && have moto_server && return
+    if ! { have python3 && python3 -c 'import ensurepip, venv'; } 2>/dev/null; then
+        packages "Python" "python3 python3-venv" "python3 python3-pip"
+    fi
+    say "    installing moto (into target/tools)"
+    install_moto_venv >>"$log" 2>&1 || say "    moto cannot be installed (see $log): tests/moto.rs will be skipped"
+}
+
+install_moto_venv() {
+    python3 -m venv "$tools/moto" && "$tools/moto/bin/pip" install -q "moto[server]==$moto_version" &&
+        mkdir -p "$tools/bin" && ln -sf ../moto/bin/moto_server "$tools/bin/moto_server"
+}
+
 # Static binaries for the image FROM scratch. Soft: returns 1 where the target cannot be had.
 install_musl() {
     local target

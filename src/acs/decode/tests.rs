@@ -148,7 +148,7 @@ fn the_recorded_payload_means_the_same_in_any_case_of_names() {
         task.remove(name);
     }
     for container in task["containers"].as_array_mut().unwrap() {
-        for name in ["secrets", "environmentFiles", "volumesFrom", "mountPoints"] {
+        for name in ["volumesFrom", "mountPoints"] {
             container.as_object_mut().unwrap().remove(name);
         }
     }

@@ -1,3 +1,5 @@
+mod resources;
+
 use super::*;
 use crate::model::Protocol;
 use crate::model::task::PortMapping;
@@ -13,9 +15,6 @@ fn recorded() -> Value {
 fn reduced() -> Value {
     let mut task = recorded();
     task.as_object_mut().unwrap().remove("roleCredentials");
-    for name in ["secrets", "environmentFiles"] {
-        task["containers"][0].as_object_mut().unwrap().remove(name);
-    }
     task
 }
 
@@ -155,12 +154,7 @@ fn every_unsupported_feature_of_a_task_is_refused() {
 #[test]
 fn every_unsupported_feature_of_a_container_is_refused() {
     let gmsa = json!({"hostConfig": "{\"SecurityOpt\": [\"label:x\", \"credentialspecdomainless:file://s.json\"]}"});
-    let fire = json!({"hostConfig": "{\"logConfig\": {\"type\": \"awsfirelens\"}}"});
     let table = [
-        ("environmentFiles", json!([{"type": "s3"}]), "an environment file"),
-        ("secrets", json!([{}]), "a secret"),
-        ("firelensConfiguration", json!({}), "a FireLens configuration"),
-        ("dockerConfig", fire, "the awsfirelens log driver"),
         ("managedAgents", json!([{}]), "a managed agent"),
         ("credentialSpecs", json!(["x"]), "a credential spec"),
         ("dockerConfig", gmsa, "a credential spec"),

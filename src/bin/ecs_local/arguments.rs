@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 /// `--help`.
 pub(crate) const HELP: &str = "\
 ecs-local: the part of Amazon ECS a laptop or a test needs, in one process on loopback.
-It plays the instance metadata service, the ECS API, ACS, TCS, the token call of ECR and Secrets Manager. State is in memory only.
+It plays the instance metadata service, the ECS API, ACS, TCS, the token call of ECR, and what Secrets Manager, SSM and S3 give to tasks.
+State is in memory only.
 
 Usage:
   ecs-local serve [options]                 serve until Ctrl-C
@@ -28,6 +29,8 @@ Options:
   --registry-user NAME            its user                   [AWS]
   --registry-password-file FILE   file with its password
   --secrets DIRECTORY             what Secrets Manager has: a file is a secret, its name (below the directory) is the secret's
+  --parameters DIRECTORY          what SSM has, likewise: DIRECTORY/team/key is the parameter /team/key
+  --buckets DIRECTORY             what S3 has, likewise: DIRECTORY/config/app.env is arn:aws:s3:::config/app.env; texts only
   --quiet                         serve: print the URL only; up: no state changes
   --agent FILE                    up: the agent's binary     [ecs-agent beside ecs-local]
   --agent-log                     up: show the agent's log
@@ -88,7 +91,9 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
             "--registry" => registry = Some(value()?),
             "--registry-user" => user = value()?,
             "--registry-password-file" => password_file = Some(PathBuf::from(value()?)),
-            "--secrets" => up.options.secrets = secrets(&PathBuf::from(value()?))?,
+            "--secrets" => up.options.secrets = texts_below(&PathBuf::from(value()?))?,
+            "--parameters" => up.options.parameters = texts_below(&PathBuf::from(value()?))?,
+            "--buckets" => up.options.objects = buckets(&PathBuf::from(value()?))?,
             "--quiet" => up.quiet = true,
             "--agent" if !serve => up.agent = Some(PathBuf::from(value()?)),
             "--agent-log" if !serve => up.agent_log = true,
@@ -122,7 +127,21 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
 }
 
 /// Every file below a directory: its path there, and what it holds without the line feed at its end.
-fn secrets(directory: &Path) -> Result<BTreeMap<String, Secret>, String> {
+fn texts_below(directory: &Path) -> Result<BTreeMap<String, Secret>, String> {
+    let without_end = |(name, text): (String, Secret)| (name, text.expose().trim_end_matches(['\r', '\n']).into());
+    Ok(files_below(directory)?.into_iter().map(without_end).collect())
+}
+
+/// Every file below the directories in a directory, as it is.
+fn buckets(directory: &Path) -> Result<BTreeMap<String, Secret>, String> {
+    let files = files_below(directory)?;
+    match files.keys().find(|path| !path.contains('/')) {
+        Some(stray) => Err(format!("{}: {stray} is in no bucket: buckets are directories", directory.display())),
+        None => Ok(files),
+    }
+}
+
+fn files_below(directory: &Path) -> Result<BTreeMap<String, Secret>, String> {
     let mut found = BTreeMap::new();
     let mut directories = vec![(directory.to_owned(), String::new())];
     while let Some((directory, prefix)) = directories.pop() {
@@ -135,7 +154,7 @@ fn secrets(directory: &Path) -> Result<BTreeMap<String, Secret>, String> {
             } else {
                 let path = entry.path();
                 let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-                found.insert(name, Secret::from(text.trim_end_matches(['\r', '\n'])));
+                found.insert(name, Secret::new(text));
             }
         }
     }
@@ -172,6 +191,23 @@ mod tests {
         assert_eq!(options.secrets["team/hub"].expose(), "hunter2");
         std::fs::remove_dir_all(&directory).unwrap();
         assert!(parsed(&format!("serve --secrets {}", directory.display())).is_err());
+    }
+
+    #[test]
+    fn parameters_and_buckets_are_read_once_at_the_start() {
+        let directory = std::env::temp_dir().join(format!("ecs-local-kept-{}", uuid::Uuid::new_v4().simple()));
+        std::fs::create_dir_all(directory.join("team")).unwrap();
+        std::fs::write(directory.join("team/key"), "hunter2\n").unwrap();
+        let line = format!("serve --parameters {0} --buckets {0}", directory.display());
+        let Ok(Command::Serve { options, .. }) = parsed(&line) else { panic!("not understood") };
+        assert_eq!(
+            (options.parameters["team/key"].expose(), options.objects["team/key"].expose()),
+            ("hunter2", "hunter2\n")
+        );
+        std::fs::write(directory.join("stray"), "").unwrap();
+        let problem = parsed(&line).map(|_| ()).unwrap_err();
+        assert!(problem.ends_with("stray is in no bucket: buckets are directories"), "{problem}");
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]

@@ -78,7 +78,9 @@ impl Interrupts {
 
 fn data_directory() -> Result<PathBuf, String> {
     use std::os::unix::fs::DirBuilderExt;
-    let path = std::env::temp_dir().join(format!("ecs-local-{}", uuid::Uuid::new_v4().simple()));
+    // Short: the path of a log router's socket below it has to fit into the 107 bytes a socket's name may have.
+    let name = uuid::Uuid::new_v4().simple().to_string();
+    let path = std::env::temp_dir().join(format!("ecs-local-{}", &name[..12]));
     let created = std::fs::DirBuilder::new().mode(0o700).create(&path);
     created.map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(path)
@@ -99,6 +101,7 @@ fn start_agent(request: &Up, server: &Server, directory: &Path) -> Result<Child,
     command
         .envs(server.environment())
         .env("ECS_DATADIR", &data)
+        .env("ECS_HOST_DATA_DIR", directory)
         .env_remove("AWS_PROFILE")
         .envs(request.environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())

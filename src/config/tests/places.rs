@@ -64,11 +64,11 @@ fn what_is_not_built_yet_is_named_when_it_is_asked_for() {
     let loaded = from(&[
         ("ECS_ENABLE_TASK_ENI", "true"),
         ("ECS_ENABLE_TASK_IAM_ROLE", "false"),
-        ("ECS_ENABLE_FIRELENS_ASYNC", "false"),
+        ("ECS_ENABLE_CONTAINER_METADATA", "true"),
         ("ECS_IMAGE_CLEANUP_INTERVAL", "1800s"),
         ("ECS_AGENT_LABELS", "{}"),
     ]);
-    assert_eq!(loaded.unbuilt, ["ECS_ENABLE_FIRELENS_ASYNC", "ECS_ENABLE_TASK_ENI"]);
+    assert_eq!(loaded.unbuilt, ["ECS_ENABLE_CONTAINER_METADATA", "ECS_ENABLE_TASK_ENI"]);
     assert!(loaded.problems.is_empty(), "{:?}", texts(&loaded));
 }
 

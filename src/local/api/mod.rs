@@ -9,6 +9,7 @@ mod ecr;
 mod instances;
 mod run;
 mod secrets;
+mod ssm;
 mod tags;
 mod tasks;
 
@@ -100,6 +101,11 @@ pub(super) fn ecr(state: &State, registry: Option<&Registry>, operation: &str) -
 /// Answers one call of the Secrets Manager API.
 pub(super) fn secrets_manager(state: &State, operation: &str, body: &Value) -> Answer {
     secrets::answer(state, operation, body)
+}
+
+/// Answers one call of the SSM API.
+pub(super) fn ssm(state: &State, operation: &str, body: &Value) -> Answer {
+    ssm::answer(state, operation, body)
 }
 
 /// The cluster a request names (name or ARN; none = `default`), if it is there.

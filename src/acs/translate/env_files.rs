@@ -1,0 +1,29 @@
+//! Environment files of containers (spec `resources.md` §5).
+//!
+//! Pure. Whether an ARN names anything is found out by whoever asks for it, as in the reference.
+
+use super::wire;
+use crate::model::resource::{EnvironmentFile, ResourceSpec};
+use crate::model::{ContainerName, ResourceKind};
+
+/// One resource for each container that has such files.
+pub(super) fn resources(containers: &mut [wire::Container]) -> Result<Vec<ResourceSpec>, String> {
+    let with_files = containers.iter_mut().filter(|container| !container.environment_files.is_empty());
+    with_files
+        .map(|container| {
+            let files = std::mem::take(&mut container.environment_files).into_iter().map(file);
+            Ok(ResourceSpec {
+                name: format!("envfile_{}", container.name),
+                needed_by: vec![ContainerName::from(container.name.as_str())],
+                kind: ResourceKind::EnvironmentFiles(files.collect::<Result<_, _>>()?),
+            })
+        })
+        .collect()
+}
+
+fn file(wire: wire::EnvironmentFile) -> Result<EnvironmentFile, String> {
+    match wire.kind.as_str() {
+        "" | "s3" => Ok(EnvironmentFile { arn: wire.value }),
+        other => Err(format!("unrecognized type {other} of an environment file")),
+    }
+}

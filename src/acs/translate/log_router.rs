@@ -1,0 +1,225 @@
+//! The log router of a task, FireLens (spec `resources.md` §6.1, `docker-mapping.md` §8.2).
+//!
+//! Pure. Owns what a `firelensConfiguration` and the log driver `awsfirelens` make of a task: a resource, mounts, dependencies, and
+//! where secrets of log options go. The invariant: after it no container has a log option that is a secret and a log that goes to the
+//! router: the router has it.
+
+use super::{Flaw, json_object, member, wire};
+use crate::acs::host::HostFacts;
+use crate::model::resource::{
+    ExternalConfig, LogOutput, LogRouterKind, LogRouterSpec, LogRouting, ResourceSpec, SecretTarget, SecretUse,
+};
+use crate::model::task::{Condition, Dependency, Mount};
+use crate::model::{ContainerName, ContainerSpec, ResourceKind, TaskArn};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+const DRIVER: &str = "awsfirelens";
+/// This option is the driver's, not the router's.
+const BUFFER_LIMIT: &str = "log-driver-buffer-limit";
+const SOCKET: &str = "/socket/fluent.sock";
+/// What the kernel takes for the name of a socket; with a longer one no line would ever arrive.
+const LONGEST_SOCKET: usize = 107;
+/// MiB, for a router without memory limit.
+const DEFAULT_BUFFER: u32 = 25;
+
+/// What `firelensConfiguration` says, and in which container.
+pub(super) struct Wanted {
+    container: ContainerName,
+    kind: LogRouterKind,
+    adds_metadata: bool,
+    external: Option<ExternalConfig>,
+}
+
+/// The container that is the router, if there is one.
+pub(super) fn wanted(containers: &mut [wire::Container], task: &str) -> Result<Option<Wanted>, Flaw> {
+    let mut routers = containers
+        .iter_mut()
+        .filter_map(|it| Some((ContainerName::from(it.name.as_str()), it.firelens_configuration.take()?)));
+    let Some((container, wire)) = routers.next() else { return Ok(None) };
+    if let Some((second, _)) = routers.next() {
+        return Err(format!("{container} and {second} cannot both be the log router of the task").into());
+    }
+    let parsed = options(&wire).map_err(|cause| {
+        // The reference finds this when it takes the task up, and tells it as it is.
+        let start = format!("resource cannot be initialized for task {task}: unable to initialize firelens resource");
+        Flaw::Told(format!("{start}: error parsing firelens options: {cause}"))
+    })?;
+    let (kind, adds_metadata, external) = parsed;
+    Ok(Some(Wanted { container, kind, adds_metadata, external }))
+}
+
+fn options(wire: &wire::FirelensConfiguration) -> Result<(LogRouterKind, bool, Option<ExternalConfig>), String> {
+    let kind = match wire.kind.as_str() {
+        "fluentd" => LogRouterKind::Fluentd,
+        "fluentbit" => LogRouterKind::Fluentbit,
+        other => return Err(format!("unsupported firelens config type {other}")),
+    };
+    // Compat: what Go's ParseBool takes for true; anything else is false.
+    let is_true = |text: &String| ["1", "t", "T", "TRUE", "true", "True"].contains(&text.as_str());
+    let adds_metadata = wire.options.get("enable-ecs-log-metadata").is_none_or(is_true);
+    let value = wire.options.get("config-file-value").filter(|value| !value.is_empty());
+    let missing = || "option config-file-type is specified but config-file-value is not specified".to_owned();
+    let external = match wire.options.get("config-file-type").map(String::as_str) {
+        None => None,
+        Some("s3") => Some(ExternalConfig::S3(value.ok_or_else(missing)?.clone())),
+        Some("file") => Some(ExternalConfig::File(value.ok_or_else(missing)?.clone())),
+        Some(other) => return Err(format!("invalid value {other} is specified for option config-file-type")),
+    };
+    Ok((kind, adds_metadata, external))
+}
+
+/// Leads the logs of the containers that want it to the router; the router's resource.
+pub(super) fn set_up(
+    wanted: Option<Wanted>,
+    task: &TaskArn,
+    host: &HostFacts,
+    containers: &mut [ContainerSpec],
+) -> Result<Option<ResourceSpec>, Flaw> {
+    let logs = containers.iter().map(Log::read).collect::<Result<Vec<_>, _>>()?;
+    let at = wanted.as_ref().and_then(|wanted| containers.iter().position(|it| it.name == wanted.container));
+    let (Some(wanted), Some(at)) = (wanted, at) else {
+        return match logs.iter().position(|log| log.driver == DRIVER) {
+            None => Ok(None),
+            Some(index) => {
+                let name = &containers[index].name;
+                Err(format!("the log driver of {name} is {DRIVER}, but the task has no log router").into())
+            }
+        };
+    };
+    if logs[at].driver == DRIVER {
+        return Err(format!("the log router {} cannot send its log to itself", wanted.container).into());
+    }
+    let directory = format!("{}/data/firelens/{}", host.host_data_dir.trim_end_matches('/'), task.task_id());
+    if directory.len() + SOCKET.len() > LONGEST_SOCKET && logs.iter().any(|log| log.driver == DRIVER) {
+        let text =
+            format!("{directory}{SOCKET} is too long for the name of the log router's socket (ECS_HOST_DATA_DIR)");
+        return Err(text.into());
+    }
+    let waits = containers[at].depends_on.is_empty();
+    let (mut outputs, mut secrets) = (Vec::new(), Vec::new());
+    for (index, log) in logs.iter().enumerate().filter(|(_, log)| log.driver == DRIVER) {
+        let container = &mut containers[index];
+        secrets.extend(route(container, log, index, task, &wanted, &directory, &mut outputs));
+        let is_there = container.depends_on.iter().any(|dependency| dependency.container == wanted.container);
+        if waits && !is_there {
+            container.depends_on.push(Dependency { container: wanted.container.clone(), condition: Condition::Start });
+        }
+    }
+    let router = &mut containers[at];
+    let spec = LogRouterSpec {
+        kind: wanted.kind,
+        container: wanted.container.clone(),
+        user: user(router)?,
+        listens: logs[at].is_bridged,
+        buffer: buffer(router),
+        adds_metadata: wanted.adds_metadata,
+        adds_instance: router.environment.0.get("AWS_EXECUTION_ENV").is_some_and(|text| text == "AWS_ECS_EC2"),
+        external: wanted.external,
+        outputs,
+    };
+    router.secrets.extend(secrets);
+    router.mounts.extend(mounts(&spec, &directory));
+    if spec.kind == LogRouterKind::Fluentd {
+        router.environment.0.insert("FLUENT_UID".to_owned(), "0".to_owned());
+    }
+    Ok(Some(ResourceSpec {
+        name: "firelens".to_owned(),
+        needed_by: vec![wanted.container],
+        kind: ResourceKind::LogRouter(spec),
+    }))
+}
+
+/// Gives one container's log to the router; the secrets the router needs for it.
+fn route(
+    container: &mut ContainerSpec,
+    log: &Log,
+    index: usize,
+    task: &TaskArn,
+    wanted: &Wanted,
+    directory: &str,
+    outputs: &mut Vec<LogOutput>,
+) -> Vec<SecretUse> {
+    let mut options = log.options.clone();
+    let buffer_limit = options.remove(BUFFER_LIMIT);
+    let (own, routed): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut container.secrets).into_iter().partition(|used| used.target == SecretTarget::Environment);
+    container.secrets = own;
+    let secrets = routed.into_iter().map(|used| {
+        let variable = format!("{}_{index}", used.name);
+        let place = match wanted.kind {
+            LogRouterKind::Fluentd => format!("\"#{{ENV['{variable}']}}\""),
+            LogRouterKind::Fluentbit => format!("${{{variable}}}"),
+        };
+        options.insert(used.name, place);
+        SecretUse { name: variable, key: used.key, target: SecretTarget::Environment }
+    });
+    let secrets = secrets.collect();
+    outputs.push(LogOutput { container: container.name.clone(), options });
+    container.log_routing = Some(LogRouting {
+        router: log.is_bridged.then(|| wanted.container.clone()),
+        socket: format!("{directory}{SOCKET}"),
+        tag: format!("{}-firelens-{}", container.name, task.task_id()),
+        buffer_limit,
+    });
+    secrets
+}
+
+fn mounts(router: &LogRouterSpec, directory: &str) -> Vec<Mount> {
+    let (config, external) = match router.kind {
+        LogRouterKind::Fluentd => ("/fluentd/etc/fluent.conf", "/fluentd/etc/external.conf"),
+        LogRouterKind::Fluentbit => ("/fluent-bit/etc/fluent-bit.conf", "/fluent-bit/etc/external.conf"),
+    };
+    let mount = |source: &str, container_path: &str| Mount {
+        volume: String::new(),
+        source: format!("{directory}/{source}"),
+        container_path: container_path.to_owned(),
+        read_only: false,
+    };
+    let mut mounts = vec![mount("config/fluent.conf", config), mount("socket/", "/var/run/")];
+    if matches!(router.external, Some(ExternalConfig::S3(_))) {
+        mounts.push(mount("config/external.conf", external));
+    }
+    mounts
+}
+
+/// Half of the memory the router may take, so that it drops lines before it is killed.
+fn buffer(router: &ContainerSpec) -> u32 {
+    let memory = if router.memory_reservation > 0 { router.memory_reservation } else { router.memory };
+    if memory / 2 == 0 { DEFAULT_BUFFER } else { memory / 2 }
+}
+
+fn user(router: &ContainerSpec) -> Result<String, Flaw> {
+    let config = json_object(&router.engine_settings.config, "config")?;
+    Ok(member(&config, "User").and_then(Value::as_str).unwrap_or_default().to_owned())
+}
+
+/// What a container's engine settings say of its log and its network.
+struct Log {
+    driver: String,
+    options: BTreeMap<String, String>,
+    is_bridged: bool,
+}
+
+impl Log {
+    fn read(container: &ContainerSpec) -> Result<Self, String> {
+        let host_config = json_object(&container.engine_settings.host_config, "hostConfig")?;
+        let object = |value: Option<&Value>| value.and_then(Value::as_object).cloned().unwrap_or_default();
+        let text = |object: &Map<String, Value>, name| {
+            member(object, name).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let log = object(member(&host_config, "LogConfig"));
+        let driver = text(&log, "Type");
+        let mut options = BTreeMap::new();
+        if driver == DRIVER {
+            for (name, value) in object(member(&log, "Config")) {
+                let Value::String(value) = value else {
+                    return Err(format!("the log option {name} of {} is not a text", container.name));
+                };
+                options.insert(name, value);
+            }
+        }
+        let is_bridged = matches!(text(&host_config, "NetworkMode").as_str(), "" | "bridge" | "default");
+        Ok(Self { driver, options, is_bridged })
+    }
+}

@@ -1,0 +1,55 @@
+//! Secrets of containers (spec `resources.md` §4): which there are, and what each becomes.
+//!
+//! Pure. The invariant: a secret with a place this agent does not know is refused; it is never left out.
+
+use super::wire;
+use crate::model::resource::{ResourceSpec, SecretKey, SecretProvider, SecretTarget, SecretUse};
+use crate::model::{ContainerSpec, ResourceKind};
+use std::collections::BTreeSet;
+
+/// A container's secrets, in its order.
+pub(super) fn uses(secrets: Vec<wire::Secret>) -> Result<Vec<SecretUse>, String> {
+    secrets.into_iter().map(one).collect()
+}
+
+fn one(wire: wire::Secret) -> Result<SecretUse, String> {
+    if wire.name.is_empty() {
+        return Err("a secret has no name".to_owned());
+    }
+    let name = &wire.name;
+    if wire.value_from.is_empty() {
+        return Err(format!("the secret {name} has no valueFrom"));
+    }
+    let provider = match wire.provider.as_str() {
+        "ssm" => SecretProvider::Ssm,
+        "asm" => SecretProvider::SecretsManager,
+        other => return Err(format!("unrecognized provider {other} of the secret {name}")),
+    };
+    let target = match (wire.target.as_str(), wire.kind.as_str()) {
+        ("LOG_DRIVER", _) => SecretTarget::LogOption,
+        ("" | "CONTAINER", "" | "ENVIRONMENT_VARIABLE") => SecretTarget::Environment,
+        ("" | "CONTAINER", other) => return Err(format!("unrecognized type {other} of the secret {name}")),
+        (other, _) => return Err(format!("unrecognized target {other} of the secret {name}")),
+    };
+    let key = SecretKey { provider, value_from: wire.value_from, region: wire.region };
+    Ok(SecretUse { name: wire.name, key, target })
+}
+
+/// One resource for each service that keeps secrets of these containers: each secret once.
+pub(super) fn resources(containers: &[ContainerSpec]) -> Vec<ResourceSpec> {
+    let of = |provider: SecretProvider, name: &str| {
+        let used = |container: &ContainerSpec| container.secrets.iter().any(|used| used.key.provider == provider);
+        let all = containers.iter().flat_map(|container| &container.secrets);
+        let keys: BTreeSet<SecretKey> =
+            all.filter(|used| used.key.provider == provider).map(|used| used.key.clone()).collect();
+        (!keys.is_empty()).then(|| ResourceSpec {
+            name: name.to_owned(),
+            needed_by: containers.iter().filter(|it| used(it)).map(|it| it.name.clone()).collect(),
+            kind: ResourceKind::Secrets(keys.into_iter().collect()),
+        })
+    };
+    [of(SecretProvider::Ssm, "ssmsecret"), of(SecretProvider::SecretsManager, "asmsecret")]
+        .into_iter()
+        .flatten()
+        .collect()
+}

@@ -1,0 +1,483 @@
+//! Objects in S3: environment files, configuration of log routers (spec `resources.md` §5).
+//!
+//! Owns the address of an object, the region of its bucket, the signed GET and the text of a failure. It keeps nothing and writes
+//! nothing. The invariant: a request goes to the endpoint of S3 and to no other host, whatever bucket and key are called.
+
+use super::backoff::{Backoff, Shape};
+use super::credentials;
+use super::json_call::CallError;
+use super::roles::RoleCredentials;
+use super::sdk::Sdk;
+use super::signature::Signed;
+use super::transport;
+use crate::model::with_causes;
+use aws_smithy_xml::decode::{Document, try_data};
+use reqwest::header::HeaderMap;
+use reqwest::{Method, StatusCode};
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+use url::{Host, Url};
+use zeroize::Zeroizing;
+
+/// The largest object: the reference asks for parts of this size, and no environment comes near it.
+pub const MAX_OBJECT: usize = 5 * 1024 * 1024;
+/// The reference's limit for one download with all attempts.
+const DOWNLOAD: Duration = Duration::from_secs(30);
+/// The reference's limit for the head of one answer.
+const ATTEMPT: Duration = Duration::from_secs(5);
+const ATTEMPTS: u32 = 3;
+const PAUSES: Shape =
+    Shape { initial: Duration::from_millis(500), max: Duration::from_secs(2), factor: 2.0, jitter: 1.0 };
+/// An error answer.
+const MAX_ERROR: usize = 64 * 1024;
+/// Where S3 has FIPS endpoints.
+const FIPS_REGIONS: [&str; 8] =
+    ["us-east-1", "us-east-2", "us-west-1", "us-west-2", "us-gov-east-1", "us-gov-west-1", "ca-central-1", "ca-west-1"];
+/// Of GetObject.
+const MODELLED: [&str; 2] = ["InvalidObjectState", "NoSuchKey"];
+
+/// An object in S3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object<'a> {
+    /// Bucket.
+    pub bucket: &'a str,
+    /// Key.
+    pub key: &'a str,
+}
+
+impl<'a> Object<'a> {
+    /// From `arn:<partition>:s3:::<bucket>/<key>`.
+    ///
+    /// # Errors
+    /// The text of the reference.
+    pub fn parse(arn: &'a str) -> Result<Self, String> {
+        let rest = arn.strip_prefix("arn:").and_then(|rest| rest.split_once(":s3:::"));
+        let object = rest.filter(|(partition, _)| !partition.is_empty() && !partition.contains(':'));
+        match object.and_then(|(_, object)| object.split_once('/')) {
+            Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => Ok(Self { bucket, key }),
+            _ => Err(format!("invalid s3 arn: {arn}")),
+        }
+    }
+}
+
+/// Why there is no object.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// It is not known where the bucket is.
+    #[error("{text}")]
+    Bucket {
+        /// For the customer.
+        text: String,
+        /// Asking again may help.
+        may_pass: bool,
+    },
+    /// The object cannot be had.
+    #[error("{text}")]
+    Object {
+        /// For the customer.
+        text: String,
+        /// Asking again may help.
+        may_pass: bool,
+    },
+}
+
+/// An answer of S3.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Zeroizing<Vec<u8>>,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// Reads an object, of [`MAX_OBJECT`] bytes at most, with the task's execution role.
+///
+/// # Errors
+/// [`ObjectError`], which says what failed; its text holds nothing of the object.
+pub async fn get(sdk: &Sdk, object: &Object<'_>, role: &RoleCredentials) -> Result<Zeroizing<Vec<u8>>, ObjectError> {
+    // A URL has no words for these: it would name another object, or none.
+    if object.key.split('/').any(|part| matches!(part, "." | "..")) {
+        let Object { bucket, key } = object;
+        let text = format!("invalid path: bucket \"{bucket}\" key \"{key}\" has a part . or ..");
+        return Err(ObjectError::Object { text, may_pass: false });
+    }
+    let late = || CallError::NoAnswer(format!("no object within {} seconds", DOWNLOAD.as_secs()));
+    let both = timeout(DOWNLOAD, async {
+        let region = bucket_region(sdk, object.bucket).await?;
+        download(sdk, object, &region, role).await.map_err(|error| object_error(&error))
+    });
+    both.await.unwrap_or_else(|_| Err(object_error(&late())))
+}
+
+fn object_error(error: &CallError) -> ObjectError {
+    ObjectError::Object { text: error.told("S3: GetObject", &MODELLED), may_pass: error.passes() }
+}
+
+/// S3 tells the region of a bucket to everybody who asks for its head, whatever else it answers.
+async fn bucket_region(sdk: &Sdk, bucket: &str) -> Result<String, ObjectError> {
+    let own = sdk.region_or_own("");
+    let failed =
+        |error: &CallError| ObjectError::Bucket { text: error.told("S3: HeadBucket", &[]), may_pass: error.passes() };
+    let url = address(sdk, own, &Object { bucket, key: "" }).await.map_err(|error| failed(&error))?;
+    let request = Request { sdk, url, region: own, keys: None, headers: Vec::new(), method: Method::HEAD };
+    let answer = request.answer(|answer| !answer.status.is_server_error()).await.map_err(|error| failed(&error))?;
+    match answer.header("x-amz-bucket-region") {
+        "" if answer.status == StatusCode::NOT_FOUND => {
+            Err(ObjectError::Bucket { text: "bucket not found".to_owned(), may_pass: false })
+        }
+        // What only speaks S3 need not know regions.
+        "" => Ok(own.to_owned()),
+        region => Ok(region.to_owned()),
+    }
+}
+
+async fn download(
+    sdk: &Sdk,
+    object: &Object<'_>,
+    region: &str,
+    role: &RoleCredentials,
+) -> Result<Zeroizing<Vec<u8>>, CallError> {
+    let mut url = address(sdk, region, object).await?;
+    url.set_query(Some("x-id=GetObject"));
+    let keys = credentials::fixed(&role.access_key_id, &role.secret_access_key, &role.session_token);
+    let headers = vec![
+        ("accept-encoding", "identity".to_owned()),
+        ("range", format!("bytes=0-{}", MAX_OBJECT - 1)),
+        ("x-amz-checksum-mode", "ENABLED".to_owned()),
+    ];
+    let request = Request { sdk, url, region, keys: Some(keys), headers, method: Method::GET };
+    let answer = request.answer(|answer| answer.status.is_success() || is_empty(answer)).await?;
+    if is_empty(&answer) {
+        return Ok(Zeroizing::default());
+    }
+    let size = answer.header("content-range").rsplit('/').next().and_then(|size| size.parse::<usize>().ok());
+    if size.is_some_and(|size| size > MAX_OBJECT) {
+        return Err(too_large());
+    }
+    Ok(answer.body)
+}
+
+/// No byte can be asked for of an object that has none.
+fn is_empty(answer: &Answer) -> bool {
+    answer.status == StatusCode::RANGE_NOT_SATISFIABLE
+}
+
+fn too_large() -> CallError {
+    let (status, request_id) = (200, String::new());
+    let message = format!("the object has more than {MAX_OBJECT} bytes");
+    CallError::Refused { status, request_id, code: "EntityTooLarge".to_owned(), message }
+}
+
+/// Where an object is. As in the reference's SDK: the bucket is a label of the host if it can be one, else a part of the path.
+async fn address(sdk: &Sdk, region: &str, object: &Object<'_>) -> Result<Url, CallError> {
+    let endpoint = match sdk.s3_endpoint() {
+        Some(endpoint) => endpoint,
+        None => endpoint(sdk, region).await?,
+    };
+    let no_url = || CallError::NoAnswer("the endpoint is not a URL of http or https".to_owned());
+    let mut url = Url::parse(&endpoint).map_err(|_| no_url())?;
+    let is_virtual = match url.host() {
+        Some(Host::Domain(_)) => is_label(object.bucket, url.scheme() == "http"),
+        Some(Host::Ipv4(_) | Host::Ipv6(_)) => false,
+        None => return Err(no_url()),
+    };
+    let base = url.path().trim_end_matches('/').to_owned();
+    let path = if is_virtual {
+        let host = format!("{}.{}", object.bucket, url.host_str().unwrap_or_default());
+        url.set_host(Some(&host)).map_err(|_| no_url())?;
+        format!("{base}/{}", encoded(object.key))
+    } else if object.key.is_empty() {
+        format!("{base}/{}", encoded(object.bucket))
+    } else {
+        format!("{base}/{}/{}", encoded(object.bucket), encoded(object.key))
+    };
+    url.set_path(&path);
+    Ok(url)
+}
+
+async fn endpoint(sdk: &Sdk, region: &str) -> Result<String, CallError> {
+    let plain = sdk.variant_of("s3", region, false, false).await?;
+    let fips = if sdk.settings.fips && FIPS_REGIONS.contains(&region) { "-fips" } else { "" };
+    let dual_stack = if sdk.settings.dual_stack { ".dualstack" } else { "" };
+    Ok(plain.replacen("https://s3.", &format!("https://s3{fips}{dual_stack}."), 1))
+}
+
+/// A name of 3 to 63 lower-case letters, digits and hyphens; with dots only where no certificate has to match it.
+fn is_label(bucket: &str, dots: bool) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_part =
+        |part: &str| !part.is_empty() && part.bytes().all(is_inner) && !part.starts_with('-') && !part.ends_with('-');
+    (3..=63).contains(&bucket.len()) && (dots || !bucket.contains('.')) && bucket.split('.').all(is_part)
+}
+
+/// Everything but unreserved characters and slashes, in percent signs.
+fn encoded(text: &str) -> String {
+    let one = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(one).collect()
+}
+
+/// One request, with its attempts.
+struct Request<'a> {
+    sdk: &'a Sdk,
+    url: Url,
+    region: &'a str,
+    /// `None`: it is not signed.
+    keys: Option<aws_credential_types::Credentials>,
+    headers: Vec<(&'static str, String)>,
+    method: Method,
+}
+
+impl Request<'_> {
+    /// The first answer that is `good`.
+    async fn answer(&self, good: impl Fn(&Answer) -> bool) -> Result<Answer, CallError> {
+        let client = transport::reqwest_builder(&self.sdk.settings.proxy, &self.url)
+            .map_err(|error| CallError::NoAnswer(error.to_string()))?;
+        let client = client.build().map_err(|error| CallError::NoAnswer(with_causes(&error)))?;
+        let invocation = uuid::Uuid::new_v4().to_string();
+        let mut pauses = Backoff::new(PAUSES);
+        let mut attempt = 1;
+        loop {
+            let mut headers = self.headers.clone();
+            headers.push(("amz-sdk-invocation-id", invocation.clone()));
+            headers.push(("amz-sdk-request", format!("attempt={attempt}; max={ATTEMPTS}")));
+            let error = match self.send(&client, headers).await {
+                Ok(answer) if good(&answer) => return Ok(answer),
+                Ok(answer) => refusal(&answer),
+                Err(error) => error,
+            };
+            if attempt == ATTEMPTS || !error.passes() {
+                return Err(error);
+            }
+            tracing::debug!(method = %self.method, %error, attempt, "a call of S3 failed; trying again");
+            sleep(pauses.pause()).await;
+            attempt += 1;
+        }
+    }
+
+    async fn send(&self, client: &reqwest::Client, headers: Vec<(&'static str, String)>) -> Result<Answer, CallError> {
+        let unsayable = |error: &dyn std::error::Error| CallError::NoAnswer(error.to_string());
+        let settings = &self.sdk.settings;
+        let mut request = client.request(self.method.clone(), self.url.clone());
+        if let Some(keys) = &self.keys {
+            let signed = Signed {
+                clock: &settings.clock,
+                region: self.region,
+                service: "s3",
+                method: self.method.as_str(),
+                url: &self.url,
+                headers: &headers,
+                body: b"",
+            };
+            request = request.headers(signed.headers(keys.clone()).map_err(|error| unsayable(&error))?);
+        }
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let request = request.header("user-agent", settings.agent.plain_user_agent());
+        let lost = |error: reqwest::Error| CallError::NoAnswer(with_causes(&error.without_url()));
+        let late = |_| CallError::NoAnswer(format!("no answer within {} seconds", ATTEMPT.as_secs()));
+        let mut response = timeout(ATTEMPT, request.send()).await.map_err(late)?.map_err(lost)?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let most = if status.is_success() { MAX_OBJECT } else { MAX_ERROR };
+        let mut body = Zeroizing::new(Vec::new());
+        while let Some(chunk) = response.chunk().await.map_err(lost)? {
+            if body.len() + chunk.len() > most {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer { status, headers, body })
+    }
+}
+
+fn refusal(answer: &Answer) -> CallError {
+    let (code, message) = code_and_message(&answer.body);
+    let status = answer.status;
+    // The answer to a HEAD has no body.
+    let code = code.unwrap_or_else(|| status.canonical_reason().unwrap_or("UnknownError").replace(' ', ""));
+    CallError::Refused {
+        status: status.as_u16(),
+        request_id: format!("{}, HostID: {}", answer.header("x-amz-request-id"), answer.header("x-amz-id-2")),
+        code,
+        message: message.unwrap_or_default(),
+    }
+}
+
+/// `<Error><Code>…</Code><Message>…</Message>…</Error>`.
+fn code_and_message(body: &[u8]) -> (Option<String>, Option<String>) {
+    let (mut code, mut message) = (None, None);
+    let Ok(text) = std::str::from_utf8(body) else { return (None, None) };
+    let mut document = Document::new(text);
+    let Ok(mut root) = document.root_element() else { return (None, None) };
+    while let Some(mut member) = root.next_tag() {
+        let slot = match member.start_el().local() {
+            "Code" => &mut code,
+            "Message" => &mut message,
+            _ => continue,
+        };
+        *slot = try_data(&mut member).ok().filter(|text| !text.is_empty()).map(|text| text.into_owned());
+    }
+    (code, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::fake::{self, Answer as Said, Fake, Request as Asked, role};
+    use crate::aws::sdk::Settings;
+
+    const ARN: &str = "arn:aws:s3:::judge-bucket/app.env";
+
+    async fn got(fake: &Fake, arn: &str) -> Result<String, String> {
+        let sdk = Sdk::new(fake::settings(fake)).unwrap();
+        let object = Object::parse(arn)?;
+        let bytes = get(&sdk, &object, &role("exec")).await.map_err(|error| error.to_string())?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// A bucket in another region that answers everything with this.
+    async fn holding(answer: impl Fn(&Asked) -> Said + Send + Sync + 'static) -> Fake {
+        Fake::start(move |request| match request.method.as_str() {
+            "HEAD" => Said::text(301, "").with("x-amz-bucket-region", "eu-central-1"),
+            _ => answer(request),
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn the_request_is_the_recorded_one_in_the_region_of_the_bucket() {
+        let golden = fake::golden("s3_get_object");
+        let fake = holding(|_| Said::text(206, "A=1\n").with("content-range", "bytes 0-3/4")).await;
+        assert_eq!(got(&fake, ARN).await.unwrap(), "A=1\n");
+        let [head, get] = fake.requests().try_into().unwrap();
+        assert_eq!((head.path.as_str(), head.header("authorization")), ("/judge-bucket", None));
+        assert_eq!((&get.path, &get.query), (&"/judge-bucket/app.env".to_owned(), &"x-id=GetObject".to_owned()));
+        assert_eq!((&golden["body"]["path"], &golden["body"]["query"]), (&get.path.into(), &get.query.into()));
+        for name in
+            ["Accept-Encoding", "Range", "User-Agent", "X-Amz-Checksum-Mode", "X-Amz-Content-Sha256", "Amz-Sdk-Request"]
+        {
+            assert_eq!(get.headers.get(name).unwrap().to_str().ok(), golden["headers"][name].as_str(), "{name}");
+        }
+        let (ours, theirs) =
+            (get.headers["authorization"].to_str().unwrap(), golden["headers"]["Authorization"].as_str().unwrap());
+        assert_eq!(fake::scope(ours)[..1], ["eu-central-1"]);
+        assert_eq!(fake::scope(ours)[1..], fake::scope(theirs)[1..]);
+        let names = |text: &str| text.split(", ").nth(1).unwrap().to_owned();
+        assert_eq!(names(ours), names(theirs));
+    }
+
+    #[test]
+    fn an_arn_names_bucket_and_key() {
+        let object = |arn| Object::parse(arn).map(|object| (object.bucket, object.key));
+        assert_eq!(object("arn:aws-cn:s3:::b/a/b c.env"), Ok(("b", "a/b c.env")));
+        for arn in [
+            "",
+            "s3://b/k",
+            "arn:aws:s3:::b",
+            "arn:aws:s3:::b/",
+            "arn:aws:s3:::/k",
+            "arn:aws:s3:us-west-2:1:accesspoint/a/object/k",
+            "arn::s3:::b/k",
+            "arn:a:b:s3:::b/k",
+        ] {
+            assert_eq!(object(arn), Err(format!("invalid s3 arn: {arn}")));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_address_follows_region_variant_endpoint_and_bucket() {
+        let table = [
+            ("us-west-2", false, false, None, "judge-bucket", "k", "https://judge-bucket.s3.us-west-2.amazonaws.com/k"),
+            ("cn-north-1", false, true, None, "bkt", "k", "https://bkt.s3.dualstack.cn-north-1.amazonaws.com.cn/k"),
+            ("us-east-1", true, false, None, "bkt", "k", "https://bkt.s3-fips.us-east-1.amazonaws.com/k"),
+            (
+                "us-gov-west-1",
+                true,
+                true,
+                None,
+                "bkt",
+                "k",
+                "https://bkt.s3-fips.dualstack.us-gov-west-1.amazonaws.com/k",
+            ),
+            ("eu-west-1", true, false, None, "bkt", "k", "https://bkt.s3.eu-west-1.amazonaws.com/k"),
+            ("eu-west-1", false, false, None, "a.b.c", "k", "https://s3.eu-west-1.amazonaws.com/a.b.c/k"),
+            ("eu-west-1", false, false, None, "Old_Bucket", "k", "https://s3.eu-west-1.amazonaws.com/Old_Bucket/k"),
+            ("eu-west-1", false, false, None, "evil.com?", "k", "https://s3.eu-west-1.amazonaws.com/evil.com%3F/k"),
+            (
+                "eu-west-1",
+                false,
+                false,
+                None,
+                "me@evil",
+                "k#/a b",
+                "https://s3.eu-west-1.amazonaws.com/me%40evil/k%23/a%20b",
+            ),
+            ("eu-west-1", false, false, Some("http://127.0.0.1:1/"), "bkt", "ä+", "http://127.0.0.1:1/bkt/%C3%A4%2B"),
+            ("eu-west-1", false, false, Some("http://[::1]:1"), "bkt", "k", "http://[::1]:1/bkt/k"),
+            ("eu-west-1", false, false, Some("http://s3.corp:1/p"), "a.b.c", "k", "http://a.b.c.s3.corp:1/p/k"),
+            ("eu-west-1", false, false, Some("https://s3.corp"), "a.b.c", "", "https://s3.corp/a.b.c"),
+        ];
+        for (region, fips, dual_stack, endpoint, bucket, key, wanted) in table {
+            let endpoint_url_s3 = endpoint.map(str::to_owned);
+            let settings =
+                Settings { region: "us-west-2".to_owned(), fips, dual_stack, endpoint_url_s3, ..Settings::default() };
+            let url = address(&Sdk::new(settings).unwrap(), region, &Object { bucket, key }).await.unwrap();
+            assert_eq!(url.as_str(), wanted);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_empty_object_is_there_and_a_large_one_is_refused() {
+        let empty = holding(|_| Said::text(416, "<Error><Code>InvalidRange</Code></Error>")).await;
+        assert_eq!(got(&empty, ARN).await.unwrap(), "");
+        let large = holding(|_| Said::text(206, "A=").with("content-range", "bytes 0-5242879/5242881")).await;
+        let error = got(&large, ARN).await.unwrap_err();
+        assert!(error.ends_with("api error EntityTooLarge: the object has more than 5242880 bytes"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn failures_have_the_texts_customers_know() {
+        let xml = "<?xml version=\"1.0\"?>\n<Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message><Key>app.env</Key></Error>";
+        let denied = "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
+        let start = "operation error S3: GetObject, https response error StatusCode:";
+        for (status, body, wanted) in [
+            (404, xml, format!("{start} 404, RequestID: R1, HostID: H1, NoSuchKey: The specified key does not exist.")),
+            (403, denied, format!("{start} 403, RequestID: R1, HostID: H1, api error AccessDenied: Access Denied")),
+            (404, "", format!("{start} 404, RequestID: R1, HostID: H1, api error NotFound: ")),
+            (403, "<Error><Code>", format!("{start} 403, RequestID: R1, HostID: H1, api error Forbidden: ")),
+        ] {
+            let fake =
+                holding(move |_| Said::text(status, body).with("x-amz-request-id", "R1").with("x-amz-id-2", "H1"))
+                    .await;
+            assert_eq!(got(&fake, ARN).await.unwrap_err(), wanted);
+        }
+        let fake = Fake::start(|_| Said::text(404, "")).await;
+        assert_eq!(got(&fake, ARN).await.unwrap_err(), "bucket not found");
+        for key in ["../other/k", "a/./k", "..", "a/.."] {
+            let error = got(&fake, &format!("arn:aws:s3:::b/{key}")).await.unwrap_err();
+            assert_eq!(error, format!("invalid path: bucket \"b\" key \"{key}\" has a part . or .."));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_may_pass_is_tried_three_times() {
+        let fake = holding(|request| match request.number {
+            1 | 2 => Said::text(503, "<Error><Code>SlowDown</Code></Error>"),
+            _ => Said::text(200, "A=1"),
+        })
+        .await;
+        assert_eq!(got(&fake, ARN).await.unwrap(), "A=1");
+        let fake = holding(|_| Said::text(500, "")).await;
+        let sdk = Sdk::new(fake::settings(&fake)).unwrap();
+        let error = get(&sdk, &Object::parse(ARN).unwrap(), &role("exec")).await.unwrap_err();
+        assert!(matches!(error, ObjectError::Object { may_pass: true, .. }), "{error}");
+        assert_eq!(fake.requests().len(), 4);
+    }
+}

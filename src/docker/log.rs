@@ -1,0 +1,154 @@
+//! The log driver of a container, beyond what the payload says of it (spec `docker-mapping.md` §8).
+//!
+//! Owns the way to the task's log router and the options that are secrets. Pure functions. The invariant: a container whose log goes
+//! to a router has no other option of its driver than those made here, since the payload's are the router's.
+
+use crate::model::resource::LogRouting;
+use crate::model::{CreateRequest, Failure, Values};
+use serde_json::{Map, Value, json};
+
+/// The port every log router listens on.
+const PORT: &str = "24224";
+/// Docker calls the option by its new name from this version on, and refuses both at once.
+const ASYNC_SINCE: (u32, u32) = (20, 10);
+
+/// How the engine talks to log routers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Driver<'a> {
+    /// Containers do not wait for a slow router.
+    pub(super) is_async: bool,
+    /// The engine's version.
+    pub(super) server: &'a str,
+}
+
+/// Sends the container's log to the router of its task.
+pub(super) fn route(host: &mut Map<String, Value>, request: &CreateRequest, driver: Driver<'_>) {
+    let Some(LogRouting { socket, tag, buffer_limit, .. }) = &request.spec.log_routing else { return };
+    let option = if knows_async(driver.server) { "fluentd-async" } else { "fluentd-async-connect" };
+    let mut options = json!({
+        "tag": tag,
+        "fluentd-address": format!("unix://{socket}"),
+        "fluentd-sub-second-precision": "true",
+        option: driver.is_async.to_string(),
+    });
+    if let Some(limit) = buffer_limit {
+        options["fluentd-buffer-limit"] = json!(limit);
+    }
+    host.insert("LogConfig".to_owned(), json!({"Type": "fluentd", "Config": options}));
+}
+
+/// A version that cannot be read is taken for a new one.
+fn knows_async(server: &str) -> bool {
+    let mut parts = server.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= ASYNC_SINCE,
+        _ => true,
+    }
+}
+
+/// Where the program in the container finds the router itself; nothing in the host's network.
+pub(super) fn router_variables(request: &CreateRequest) -> Result<Vec<(&'static str, String)>, Failure> {
+    if request.spec.log_routing.as_ref().is_none_or(|routing| routing.router.is_none()) {
+        return Ok(Vec::new());
+    }
+    let Some(address) = &request.router_address else {
+        return Err(Failure::permanent("DockerClientConfigError", "unable to get BridgeIP for task in bridge mode"));
+    };
+    Ok(vec![("FLUENT_HOST", address.clone()), ("FLUENT_PORT", PORT.to_owned())])
+}
+
+/// Adds the options that are secrets, if there is a driver that could use them.
+pub(super) fn reveal(host: &mut Map<String, Value>, values: &Values) {
+    let Some(log) = host.get_mut("LogConfig").and_then(Value::as_object_mut) else { return };
+    if values.log_options.is_empty() || log.get("Type").and_then(Value::as_str).unwrap_or_default().is_empty() {
+        return;
+    }
+    let options = log.entry("Config").or_insert_with(|| json!({}));
+    if let Some(options) = options.as_object_mut() {
+        options.extend(values.log_options.iter().map(|(name, value)| (name.clone(), json!(value.expose()))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ContainerSpec, Secret};
+    use std::collections::BTreeMap;
+
+    fn request(router: Option<&str>, buffer_limit: Option<&str>) -> CreateRequest {
+        let log_routing = Some(LogRouting {
+            router: router.map(Into::into),
+            socket: "/var/lib/ecs/data/firelens/abc/socket/fluent.sock".to_owned(),
+            tag: "app-firelens-abc".to_owned(),
+            buffer_limit: buffer_limit.map(str::to_owned),
+        });
+        let spec = ContainerSpec { log_routing, ..ContainerSpec::default() };
+        CreateRequest { spec, router_address: Some("172.17.0.2".to_owned()), ..CreateRequest::default() }
+    }
+
+    #[test]
+    fn a_routed_log_has_the_recorded_options_and_no_others() {
+        for name in ["firelens_fluentbit", "firelens_fluentd"] {
+            let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
+            let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+            let id = golden["task_arn"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+            let mut request = request(Some("router"), None);
+            let routing = request.spec.log_routing.as_mut().unwrap();
+            (routing.socket, routing.tag) = (routing.socket.replace("abc", &id), routing.tag.replace("abc", &id));
+            let mut host = Map::new();
+            host.insert("LogConfig".to_owned(), json!({"Type": "awsfirelens", "Config": {"Name": "stdout"}}));
+            route(&mut host, &request, Driver { is_async: true, server: "20.10.24+dfsg1" });
+            assert_eq!(host["LogConfig"], golden["app_LogConfig"]);
+        }
+    }
+
+    #[test]
+    fn the_option_for_not_waiting_goes_by_the_version_of_the_engine() {
+        for (server, is_async, option) in [
+            ("19.3.15", true, "fluentd-async-connect"),
+            ("20.9", false, "fluentd-async-connect"),
+            ("20.10.0-rc1", false, "fluentd-async"),
+            ("dev", true, "fluentd-async"),
+        ] {
+            let mut host = Map::new();
+            route(&mut host, &request(None, Some("2097152")), Driver { is_async, server });
+            let options = &host["LogConfig"]["Config"];
+            assert_eq!(options[option], json!(is_async.to_string()), "{server}");
+            assert_eq!(
+                (options["fluentd-buffer-limit"].as_str(), options.as_object().unwrap().len()),
+                (Some("2097152"), 5)
+            );
+        }
+        let mut host = Map::new();
+        route(&mut host, &CreateRequest::default(), Driver { is_async: true, server: "" });
+        assert!(host.is_empty());
+    }
+
+    #[test]
+    fn the_router_s_address_must_be_known_where_it_counts() {
+        let variables = |request: &CreateRequest| router_variables(request).map_err(|failure| failure.to_string());
+        let both = vec![("FLUENT_HOST", "172.17.0.2".to_owned()), ("FLUENT_PORT", "24224".to_owned())];
+        assert_eq!(variables(&request(Some("router"), None)), Ok(both));
+        assert_eq!(variables(&request(None, None)), Ok(Vec::new()));
+        let unknown = CreateRequest { router_address: None, ..request(Some("router"), None) };
+        let text = "DockerClientConfigError: unable to get BridgeIP for task in bridge mode";
+        assert_eq!(variables(&unknown), Err(text.to_owned()));
+    }
+
+    #[test]
+    fn secret_options_need_a_driver() {
+        let values = Values {
+            log_options: BTreeMap::from([("splunk-token".to_owned(), Secret::from("t0ken"))]),
+            ..Values::default()
+        };
+        let revealed = |log: Value| {
+            let mut host = Map::from_iter([("LogConfig".to_owned(), log)]);
+            reveal(&mut host, &values);
+            host["LogConfig"].clone()
+        };
+        assert_eq!(revealed(json!({"Type": "splunk"}))["Config"]["splunk-token"], "t0ken");
+        let kept = revealed(json!({"Type": "splunk", "Config": {"splunk-url": "u"}}));
+        assert_eq!(kept["Config"], json!({"splunk-url": "u", "splunk-token": "t0ken"}));
+        assert_eq!(revealed(json!({"Type": ""})), json!({"Type": ""}));
+    }
+}

@@ -1,0 +1,77 @@
+//! The one call of SSM the agent makes: GetParameters. It owns which parameter is meant. Invariant: a value leaves only in this
+//! answer.
+
+use super::{Answer, ApiError, names};
+use crate::local::state::State;
+use serde_json::{Value, json};
+
+/// The most names a request may have.
+const MOST: usize = 10;
+
+/// Answers a call of SSM.
+pub(super) fn answer(state: &State, operation: &str, body: &Value) -> Answer {
+    if operation != "GetParameters" {
+        let message = format!("{operation} is not part of this SSM.");
+        return Err(ApiError::new(400, "UnknownOperationException", message));
+    }
+    let asked: Vec<&str> = names(body, "Names").collect();
+    if asked.is_empty() || asked.len() > MOST {
+        let message =
+            format!("Value '{asked:?}' at 'names' failed to satisfy constraint: Member must have length 1 to {MOST}");
+        return Err(ApiError::new(400, "ValidationException", message));
+    }
+    let (mut found, mut invalid) = (Vec::new(), Vec::new());
+    for asked in asked {
+        let (name, selector) = name_and_selector(asked);
+        match state.kept.parameter(name) {
+            None => invalid.push(asked),
+            Some(value) => found.push(json!({
+                "Name": name,
+                "ARN": state.site.ssm_arn(name),
+                "Selector": selector,
+                "Type": "SecureString",
+                "Value": value.expose(),
+                "Version": 1,
+                "DataType": "text",
+            })),
+        }
+    }
+    Ok(json!({"Parameters": found, "InvalidParameters": invalid}))
+}
+
+/// A parameter goes by its name or its ARN, with a version or a label behind it if wanted; here all versions are one.
+fn name_and_selector(asked: &str) -> (&str, Option<&str>) {
+    let name = match asked.strip_prefix("arn:").and_then(|arn| arn.split_once(":parameter")) {
+        // `parameter/a/b` is `/a/b` or `a/b`.
+        Some((_, name)) => name,
+        None => asked,
+    };
+    match name.find(':') {
+        Some(at) => (&name[..at], Some(&name[at..])),
+        None => (name, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::state::Site;
+
+    #[test]
+    fn a_parameter_is_found_by_name_and_arn() {
+        let mut state = State::new(Site::example(), "default");
+        state.kept.put_parameter("/team/key", "hunter2".into()).unwrap();
+        let arn = "arn:aws:ssm:us-west-2:123456789012:parameter/team/key";
+        let wanted = ["/team/key", "team/key", "/team/key:3", arn, "/team/none"];
+        let found = answer(&state, "GetParameters", &json!({"Names": wanted})).unwrap();
+        assert_eq!(found["InvalidParameters"], json!(["/team/none"]));
+        let all = found["Parameters"].as_array().unwrap();
+        assert!(all.len() == 4 && all.iter().all(|it| it["Value"] == "hunter2" && it["ARN"] == arn), "{found}");
+        assert_eq!((&all[2]["Name"], &all[2]["Selector"]), (&json!("/team/key"), &json!(":3")));
+        for names in [json!([]), json!(vec!["/a"; 11])] {
+            let error = answer(&state, "GetParameters", &json!({"Names": names})).unwrap_err();
+            assert_eq!(error.code, "ValidationException");
+        }
+        assert_eq!(answer(&state, "PutParameter", &json!({})).unwrap_err().code, "UnknownOperationException");
+    }
+}

@@ -1,0 +1,158 @@
+//! S3, as far as the agent asks for it: the head of a bucket, its location, and objects or the first bytes of them. It owns the paths
+//! and the XML; the objects are in `kept`. Invariant: an object leaves only with a signed request.
+
+use super::api::ApiError;
+use super::faults::Fault;
+use super::http::{Reply, header_text, looks_signed, refusal, shown, typed_answer};
+use super::records::Source;
+use super::server::Shared;
+use super::state::State;
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use serde_json::json;
+
+/// What an answer is made of: status, further headers, body.
+type Found = (u16, Vec<(&'static str, String)>, String);
+
+/// It is a request to S3 that a client made which knows what it does; the other parts of the server have no HEAD and sign otherwise.
+pub(super) fn is_meant(request: &Request<Bytes>) -> bool {
+    let signed_for_s3 = header_text(request.headers(), "authorization").contains("/s3/aws4_request");
+    request.uri().path().len() > 1 && (request.method() == Method::HEAD || signed_for_s3)
+}
+
+/// Answers one request.
+pub(super) async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
+    let path = percent_decoded(request.uri().path().trim_start_matches('/'));
+    let (bucket, key) = path.split_once('/').unwrap_or((&path, ""));
+    let query = request.uri().query().unwrap_or_default();
+    let operation = match (request.method(), key) {
+        (&Method::HEAD, "") => "HeadBucket",
+        (&Method::GET, "") if query.split('&').any(|part| part.trim_end_matches('=') == "location") => {
+            "GetBucketLocation"
+        }
+        (&Method::GET, key) if !key.is_empty() => "GetObject",
+        _ => "",
+    };
+    let fault = shared.change(|state| state.faults.take(operation));
+    let error = match &fault {
+        Some(Fault::Throttle) => Some(ApiError::new(503, "SlowDown", "Please reduce your request rate.")),
+        Some(Fault::ServerError) => Some(ApiError::new(500, "InternalError", "We encountered an internal error.")),
+        Some(Fault::AccessDenied) => Some(ApiError::new(403, "AccessDenied", "Access Denied")),
+        Some(Fault::Error(status, code, message)) => Some(ApiError::new(*status, code, message.clone())),
+        _ => None,
+    };
+    if error.is_none()
+        && let Some(reply) = refusal(shared, operation, fault.as_ref()).await
+    {
+        return reply;
+    }
+    let found = shared.change(|state| {
+        let body = json!({"path": request.uri().path(), "query": query});
+        state.record_request(Source::Api, operation, body, shown(request.headers()));
+        let found = error.map_or_else(|| answer(state, operation, bucket, key, request.headers()), Err);
+        if let Err(error) = &found {
+            state.record(Source::ApiError, operation, error.body());
+        }
+        found
+    });
+    if fault == Some(Fault::LoseAnswer) {
+        return Reply::Cut;
+    }
+    let region = shared.options.region.clone();
+    let (status, headers, body) = found.unwrap_or_else(|error| {
+        let ApiError { status, code, message } = error;
+        (status, Vec::new(), format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>"))
+    });
+    let mut response =
+        typed_answer(status, "application/xml", if operation == "HeadBucket" { String::new() } else { body });
+    let known = status != 404 || operation != "HeadBucket";
+    with(&mut response, headers.into_iter().chain(known.then_some(("x-amz-bucket-region", region))));
+    Reply::Answer(response)
+}
+
+fn with(response: &mut Response<Body>, headers: impl Iterator<Item = (&'static str, String)>) {
+    for (name, value) in headers {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+}
+
+fn answer(state: &State, operation: &str, bucket: &str, key: &str, headers: &HeaderMap) -> Result<Found, ApiError> {
+    if operation.is_empty() {
+        return Err(ApiError::new(405, "MethodNotAllowed", "The specified method is not part of this S3."));
+    }
+    if !state.kept.has_bucket(bucket) {
+        return Err(ApiError::new(404, "NoSuchBucket", "The specified bucket does not exist"));
+    }
+    if operation == "HeadBucket" {
+        return Ok((200, Vec::new(), String::new()));
+    }
+    if !looks_signed(headers) {
+        return Err(ApiError::new(403, "AccessDenied", "Access Denied"));
+    }
+    if operation == "GetBucketLocation" {
+        let region = &state.site.region;
+        return Ok((200, Vec::new(), format!("<LocationConstraint>{region}</LocationConstraint>")));
+    }
+    let Some(object) = state.kept.object(bucket, key) else {
+        return Err(ApiError::new(404, "NoSuchKey", "The specified key does not exist."));
+    };
+    part(object.expose(), header_text(headers, "range"))
+}
+
+/// The whole, or as much of it as `bytes=0-<last>` wants.
+fn part(text: &str, range: &str) -> Result<Found, ApiError> {
+    let Some(last) = range.strip_prefix("bytes=0-").and_then(|last| last.parse::<usize>().ok()) else {
+        return Ok((200, Vec::new(), text.to_owned()));
+    };
+    if text.is_empty() {
+        return Err(ApiError::new(416, "InvalidRange", "The requested range is not satisfiable"));
+    }
+    let end = last.saturating_add(1).min(text.len());
+    let span = format!("bytes 0-{}/{}", end - 1, text.len());
+    Ok((206, vec![("content-range", span)], String::from_utf8_lossy(&text.as_bytes()[..end]).into_owned()))
+}
+
+fn percent_decoded(path: &str) -> String {
+    // A form has plus signs for spaces; a path has not.
+    let form = format!("p={}", path.replace('+', "%2B").replace('&', "%26"));
+    url::form_urlencoded::parse(form.as_bytes()).map(|(_, value)| value.into_owned()).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::state::Site;
+
+    #[test]
+    fn buckets_and_objects_are_found_by_name_only() {
+        let mut state = State::new(Site::example(), "default");
+        state.kept.put_object("b", "dir/app.env", "A=1\n".into()).unwrap();
+        state.kept.put_object("b", "empty", "".into()).unwrap();
+        let mut headers = HeaderMap::new();
+        let code = |state: &State, operation: &str, bucket: &str, key: &str, headers: &HeaderMap| {
+            answer(state, operation, bucket, key, headers).map_err(|error| error.code)
+        };
+        assert_eq!(code(&state, "HeadBucket", "b", "", &headers), Ok((200, Vec::new(), String::new())));
+        assert_eq!(code(&state, "HeadBucket", "c", "", &headers), Err("NoSuchBucket".to_owned()));
+        assert_eq!(code(&state, "GetObject", "b", "dir/app.env", &headers), Err("AccessDenied".to_owned()));
+        let signature = "AWS4-HMAC-SHA256 Credential=A/s3/aws4_request, Signature=x";
+        headers.insert("authorization", signature.parse().unwrap());
+        for key in ["dir", "../b/dir/app.env", "dir/../dir/app.env"] {
+            assert_eq!(code(&state, "GetObject", "b", key, &headers), Err("NoSuchKey".to_owned()), "{key}");
+        }
+        assert_eq!(code(&state, "GetObject", "b", "dir/app.env", &headers).unwrap().2, "A=1\n");
+        headers.insert("range", "bytes=0-1".parse().unwrap());
+        let (status, more, body) = code(&state, "GetObject", "b", "dir/app.env", &headers).unwrap();
+        assert_eq!((status, more, body.as_str()), (206, vec![("content-range", "bytes 0-1/4".to_owned())], "A="));
+        assert_eq!(code(&state, "GetObject", "b", "empty", &headers), Err("InvalidRange".to_owned()));
+        assert_eq!(code(&state, "", "b", "empty", &headers), Err("MethodNotAllowed".to_owned()));
+    }
+
+    #[test]
+    fn a_path_is_decoded() {
+        assert_eq!(percent_decoded("b/a%20b+c%2B&d=e%C3%A4"), "b/a b+c+&d=eä");
+    }
+}

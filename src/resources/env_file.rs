@@ -1,0 +1,165 @@
+//! Environment files in S3 (spec `resources.md` §5).
+//!
+//! Owns the downloads and the meaning of a file's lines. Unlike the reference it writes nothing to disk: the files are held in
+//! memory ([`super::vault`]) until the container is created, so no key can lead out of a directory, and nothing is to be removed. The
+//! invariant: either all files of a container are there, or a failure names each that is not.
+
+use crate::aws::roles::RoleCredentials;
+use crate::aws::s3::{self, Object, ObjectError};
+use crate::aws::sdk::Sdk;
+use crate::model::resource::EnvironmentFile;
+use crate::model::{ContainerName, Failure, Secret};
+use futures_util::{StreamExt, stream};
+use std::collections::BTreeMap;
+
+/// Downloads of one container at once.
+const AT_ONCE: usize = 10;
+/// The reference reads lines up to this length, in bytes.
+const LONGEST_LINE: usize = 64 * 1024;
+
+/// The name of the resource that holds the files of a container.
+pub fn resource_of(container: &ContainerName) -> String {
+    format!("envfile_{container}")
+}
+
+/// Why a file is not there.
+struct Failed {
+    text: String,
+    may_pass: bool,
+}
+
+/// The variables of each file, in order.
+///
+/// # Errors
+/// The reason the task ends with, or one that may pass.
+pub async fn fetch(
+    sdk: &Sdk,
+    files: &[EnvironmentFile],
+    role: Option<&RoleCredentials>,
+) -> Result<Vec<BTreeMap<String, Secret>>, Failure> {
+    let Some(role) = role else {
+        return Err(Failure::ends_task("environment file resource: unable to find execution role credentials"));
+    };
+    let downloads: Vec<_> = files.iter().map(|file| one(sdk, &file.arn, role)).collect();
+    let results: Vec<_> = stream::iter(downloads).buffered(AT_ONCE).collect().await;
+    let (mut found, mut texts, mut may_pass) = (Vec::new(), Vec::new(), true);
+    for result in results {
+        match result {
+            Ok(variables) => found.push(variables),
+            Err(failed) => {
+                may_pass &= failed.may_pass;
+                texts.push(failed.text);
+            }
+        }
+    }
+    match texts.is_empty() {
+        true => Ok(found),
+        false if may_pass => Err(Failure::retryable("", texts.join(";"))),
+        false => Err(Failure::ends_task(texts.join(";"))),
+    }
+}
+
+async fn one(sdk: &Sdk, arn: &str, role: &RoleCredentials) -> Result<BTreeMap<String, Secret>, Failed> {
+    let object = Object::parse(arn).map_err(|error| Failed {
+        text: format!("unable to parse bucket and key from s3 ARN specified in environmentFile {arn}, error: {error}"),
+        may_pass: false,
+    })?;
+    let Object { bucket, key } = &object;
+    let bytes = s3::get(sdk, &object, role).await.map_err(|error| match error {
+        ObjectError::Bucket { text, may_pass } => {
+            Failed { text: format!("unable to initialize s3 client for bucket {bucket}, error: {text}"), may_pass }
+        }
+        ObjectError::Object { text, may_pass } => Failed {
+            text: format!("unable to download env file with key {key} from bucket {bucket}, error: {text}"),
+            may_pass,
+        },
+    })?;
+    parse(&bytes).map_err(|error| Failed {
+        text: format!("unable to read env file with key {key} from bucket {bucket}, error: {error}"),
+        may_pass: false,
+    })
+}
+
+/// `NAME=VALUE` on each line: split at the first `=`, nothing trimmed or unquoted. Comments (`#`), lines without `=` and lines without
+/// a name say nothing; of one name the last line counts.
+fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Secret>, String> {
+    let mut variables = BTreeMap::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        if line.len() >= LONGEST_LINE {
+            return Err(format!("a line has {LONGEST_LINE} bytes or more"));
+        }
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let Some(at) = line.iter().position(|byte| *byte == b'=') else { continue };
+        if at > 0 && line[0] != b'#' {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            variables.insert(text(&line[..at]), Secret::new(text(&line[at + 1..])));
+        }
+    }
+    Ok(variables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::fake::{self, Answer, Fake, role};
+    use crate::model::FailureKind;
+
+    #[test]
+    fn lines_mean_what_they_mean_to_the_reference() {
+        let text = "A=1\r\n# C=comment\n#C=comment\n =space\nB = two \n=nameless\nno equals sign\nQ=\"quoted\"\nE=\nA=last=with=more\n\
+                    U=\u{e4}\nNOEOL=x";
+        let found = parse(text.as_bytes()).unwrap();
+        let shown: Vec<_> = found.iter().map(|(name, value)| format!("{name}={}", value.expose())).collect();
+        let wanted = [" =space", "A=last=with=more", "B = two ", "E=", "NOEOL=x", "Q=\"quoted\"", "U=\u{e4}"];
+        assert_eq!(shown, wanted);
+        assert!(parse(b"").unwrap().is_empty());
+        assert_eq!(parse(b"A=\xff").unwrap()["A"].expose(), "\u{fffd}");
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_spoils_the_file() {
+        let line = |length: usize| format!("A=1\nB={}\n", "x".repeat(length - 2));
+        assert_eq!(parse(line(LONGEST_LINE - 1).as_bytes()).unwrap().len(), 2);
+        assert_eq!(parse(line(LONGEST_LINE).as_bytes()).unwrap_err(), "a line has 65536 bytes or more");
+    }
+
+    fn files(arns: &[&str]) -> Vec<EnvironmentFile> {
+        arns.iter().map(|arn| EnvironmentFile { arn: (*arn).to_owned() }).collect()
+    }
+
+    #[tokio::test]
+    async fn files_come_in_their_order() {
+        let fake = Fake::start(|request| match request.path.as_str() {
+            "/b" => Answer::text(200, "").with("x-amz-bucket-region", "us-west-2"),
+            path => Answer::text(200, &format!("FROM={path}")),
+        })
+        .await;
+        let sdk = Sdk::new(fake::settings(&fake)).unwrap();
+        let asked = files(&["arn:aws:s3:::b/2.env", "arn:aws:s3:::b/1.env"]);
+        let found = fetch(&sdk, &asked, Some(&role("exec"))).await.unwrap();
+        let from: Vec<&str> = found.iter().map(|file| file["FROM"].expose()).collect();
+        assert_eq!(from, ["/b/2.env", "/b/1.env"]);
+    }
+
+    #[tokio::test]
+    async fn every_file_that_is_not_there_is_named() {
+        let fake = Fake::start(|request| match request.path.as_str() {
+            "/gone" => Answer::text(404, ""),
+            "/b" => Answer::text(200, ""),
+            "/b/long" => Answer::text(200, &"x".repeat(LONGEST_LINE)),
+            _ => Answer::text(403, "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"),
+        })
+        .await;
+        let sdk = Sdk::new(fake::settings(&fake)).unwrap();
+        let asked = files(&["here", "arn:aws:s3:::gone/k", "arn:aws:s3:::b/denied", "arn:aws:s3:::b/long"]);
+        let failure = fetch(&sdk, &asked, Some(&role("exec"))).await.unwrap_err();
+        let wanted = "unable to parse bucket and key from s3 ARN specified in environmentFile here, error: invalid s3 arn: here;\
+            unable to initialize s3 client for bucket gone, error: bucket not found;\
+            unable to download env file with key denied from bucket b, error: operation error S3: GetObject, https response error \
+            StatusCode: 403, RequestID: , HostID: , api error AccessDenied: Access Denied;\
+            unable to read env file with key long from bucket b, error: a line has 65536 bytes or more";
+        assert_eq!((failure.message.as_str(), failure.kind), (wanted, FailureKind::EndsTask));
+        let failure = fetch(&sdk, &asked, None).await.unwrap_err();
+        assert_eq!(failure.message, "environment file resource: unable to find execution role credentials");
+    }
+}

@@ -1,0 +1,308 @@
+//! The files of a task's log router (FireLens; spec `resources.md` §6.2).
+//!
+//! Owns `firelens/<task id>` below the agent's data: the configuration, the customer's own part of it, and the directory of the socket.
+//! What the configuration says is made in `router_config`. The invariant: a file is whole or it is not there, and nothing outside of
+//! that directory is touched, whatever the task is called.
+
+use super::Settings;
+use super::router_config::{self, Facts};
+use crate::aws::roles::RoleCredentials;
+use crate::aws::s3::{self, Object, ObjectError};
+use crate::aws::sdk::Sdk;
+use crate::model::resource::{ExternalConfig, LogRouterSpec};
+use crate::model::{Failure, ResourceRequest, TaskArn};
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// A file's way while it is written.
+const TEMPORARY: &str = "temp_config_file";
+const FILE_MODE: u32 = 0o644;
+
+/// The customer's own configuration, if it is to be had from S3.
+pub(super) async fn external(
+    sdk: &Sdk,
+    router: &LogRouterSpec,
+    role: Option<&RoleCredentials>,
+) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+    let Some(ExternalConfig::S3(arn)) = &router.external else { return Ok(None) };
+    let told = |cause: &str| format!("unable to download firelens s3 config file: {cause}");
+    let Some(role) = role else {
+        let text = "unable to get execution role credentials for fetching the configuration of the log router";
+        return Err(Failure::ends_task(told(text)));
+    };
+    let parsed = Object::parse(arn);
+    let object =
+        parsed.map_err(|error| Failure::ends_task(told(&format!("unable to parse bucket and key: {error}"))))?;
+    match s3::get(sdk, &object, role).await {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(ObjectError::Bucket { text, may_pass: true } | ObjectError::Object { text, may_pass: true }) => {
+            Err(Failure::retryable("", told(&text)))
+        }
+        Err(ObjectError::Bucket { text, .. }) => {
+            let bucket = object.bucket;
+            Err(Failure::ends_task(told(&format!("unable to initialize s3 client for bucket {bucket}: {text}"))))
+        }
+        Err(ObjectError::Object { text, .. }) => Err(Failure::ends_task(told(&text))),
+    }
+}
+
+/// Writes everything; what is there already is written anew.
+pub(super) async fn create(
+    settings: &Settings,
+    request: &ResourceRequest,
+    router: &LogRouterSpec,
+    external: Option<Zeroizing<Vec<u8>>>,
+) -> Result<(), Failure> {
+    let directory = directory(settings, &request.task)?;
+    let definition = format!("{}:{}", request.family, request.version);
+    let facts = Facts {
+        cluster: &settings.cluster,
+        task: request.task.as_str(),
+        definition: &definition,
+        instance: &settings.instance_id,
+    };
+    let text = router_config::text(router, &facts).map_err(|error| {
+        Failure::ends_task(format!(
+            "unable to generate firelens config file: unable to generate firelens config: {error}"
+        ))
+    })?;
+    let user = router.user.clone();
+    on_disk(move || write_all(&directory, &user, &text, external.as_deref().map(Vec::as_slice))).await
+}
+
+/// Removes everything; nothing there is success.
+pub(super) async fn remove(settings: &Settings, task: &TaskArn) -> Result<(), Failure> {
+    let directory = directory(settings, task)?;
+    on_disk(move || match fs::remove_dir_all(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            let text = format!("unable to remove firelens resource directory {}: {error}", directory.display());
+            Err(Failure::retryable("", text))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    })
+    .await
+}
+
+/// A disk may take its time.
+async fn on_disk(work: impl FnOnce() -> Result<(), Failure> + Send + 'static) -> Result<(), Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(Failure::retryable("", "the files of the log router were not written")))
+}
+
+fn directory(settings: &Settings, task: &TaskArn) -> Result<PathBuf, Failure> {
+    let id = task.task_id();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if id.is_empty() || !id.bytes().all(is_plain) {
+        return Err(Failure::ends_task(format!(
+            "unable to initialize resource directory: the task id {id:?} is no name"
+        )));
+    }
+    Ok(settings.data_dir.join("firelens").join(id))
+}
+
+fn write_all(directory: &Path, user: &str, text: &str, external: Option<&[u8]>) -> Result<(), Failure> {
+    let no_directory = |error: String| {
+        Failure::ends_task(format!("unable to initialize resource directory {}: {error}", directory.display()))
+    };
+    for (name, what) in [("config", "config"), ("socket", "socket")] {
+        fs::create_dir_all(directory.join(name))
+            .map_err(|error| no_directory(format!("unable to create {what} directory: {error}")))?;
+    }
+    give_to(&directory.join("socket"), user)
+        .map_err(|error| no_directory(format!("unable to set socket directory ownership: {error}")))?;
+    if let Some(bytes) = external {
+        write(directory, "external.conf", bytes)
+            .map_err(|error| Failure::ends_task(format!("unable to download firelens s3 config file: {error}")))?;
+    }
+    write(directory, "fluent.conf", text.as_bytes())
+        .map_err(|error| Failure::ends_task(format!("unable to generate firelens config file: {error}")))
+}
+
+/// The router makes its socket there as this user: `uid[:gid]`.
+fn give_to(directory: &Path, user: &str) -> Result<(), String> {
+    if user.is_empty() {
+        return Ok(());
+    }
+    let number =
+        |text: &str| text.parse::<u32>().map_err(|_| format!("the user {user:?} of the log router is not numeric"));
+    let (uid, gid) = match user.split_once(':') {
+        Some((uid, gid)) => (number(uid)?, Some(number(gid)?)),
+        None => (number(user)?, None),
+    };
+    chown(directory, Some(uid), gid).map_err(|error| error.to_string())
+}
+
+/// Beside its place first, so that the router never sees a half of it.
+fn write(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = directory.join(format!("{TEMPORARY}_{name}"));
+    let mut file = fs::File::create(&temporary)?;
+    file.set_permissions(fs::Permissions::from_mode(FILE_MODE))?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, directory.join("config").join(name))?;
+    fs::File::open(directory.join("config"))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::fake::{self, Answer, Fake, role};
+    use crate::model::resource::{LogOutput, LogRouterKind, ResourceSpec};
+    use crate::model::{FailureKind, ResourceKind};
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::MetadataExt;
+
+    /// A directory that goes with the test.
+    struct Data(Settings);
+
+    impl Data {
+        fn new() -> Self {
+            let data_dir = std::env::temp_dir().join(format!("ecs-router-{}", uuid::Uuid::new_v4().simple()));
+            fs::create_dir(&data_dir).unwrap();
+            Self(Settings { data_dir, cluster: "judge".to_owned(), instance_id: String::new() })
+        }
+
+        fn of_task(&self, name: &str) -> PathBuf {
+            self.0.data_dir.join("firelens/abc").join(name)
+        }
+    }
+
+    impl Drop for Data {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0.data_dir);
+        }
+    }
+
+    fn router() -> LogRouterSpec {
+        LogRouterSpec {
+            kind: LogRouterKind::Fluentbit,
+            container: "router".into(),
+            user: String::new(),
+            listens: true,
+            buffer: 16,
+            adds_metadata: true,
+            adds_instance: false,
+            external: None,
+            outputs: Vec::new(),
+        }
+    }
+
+    fn request(task: &str, router: &LogRouterSpec) -> ResourceRequest {
+        let kind = ResourceKind::LogRouter(router.clone());
+        ResourceRequest {
+            task: task.into(),
+            family: "judge-family".to_owned(),
+            version: "7".to_owned(),
+            spec: ResourceSpec { name: "firelens".to_owned(), needed_by: Vec::new(), kind },
+            execution_credentials: None,
+        }
+    }
+
+    async fn made(data: &Data, router: &LogRouterSpec) -> Result<(), String> {
+        let request = request("arn:aws:ecs:us-west-2:1:task/judge/abc", router);
+        create(&data.0, &request, router, None).await.map_err(|failure| failure.to_string())
+    }
+
+    #[tokio::test]
+    async fn files_are_written_again_and_removed_with_everything_the_router_left() {
+        let data = Data::new();
+        let mut router = router();
+        for buffer in [16, 32] {
+            router.buffer = buffer;
+            made(&data, &router).await.unwrap();
+            let text = fs::read_to_string(data.of_task("config/fluent.conf")).unwrap();
+            assert!(text.contains(&format!("Mem_Buf_Limit {buffer}MB")) && text.contains("judge-family:7"), "{text}");
+        }
+        assert_eq!(fs::metadata(data.of_task("config/fluent.conf")).unwrap().mode() & 0o777, 0o644);
+        let listed = fs::read_dir(data.of_task("")).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut listed: Vec<_> = listed.map(|name| name.into_string().unwrap()).collect();
+        listed.sort();
+        assert_eq!(listed, ["config", "socket"]);
+        fs::write(data.of_task("socket/fluent.sock"), "").unwrap();
+        std::os::unix::fs::symlink("/etc", data.of_task("socket/link")).unwrap();
+        for _ in 0..2 {
+            remove(&data.0, &"arn:aws:ecs:us-west-2:1:task/judge/abc".into()).await.unwrap();
+            assert!(!data.of_task("").exists());
+        }
+        assert!(Path::new("/etc/passwd").exists());
+    }
+
+    #[tokio::test]
+    async fn the_socket_s_directory_is_the_users() {
+        let data = Data::new();
+        let mut router = router();
+        let own = fs::metadata(&data.0.data_dir).unwrap();
+        router.user = format!("{}:{}", own.uid(), own.gid());
+        made(&data, &router).await.unwrap();
+        let socket = fs::metadata(data.of_task("socket")).unwrap();
+        assert_eq!((socket.uid(), socket.gid()), (own.uid(), own.gid()));
+        for user in ["fluent", "1000:staff", "-1", "1:"] {
+            router.user = user.to_owned();
+            let error = made(&data, &router).await.unwrap_err();
+            let wanted =
+                format!("unable to set socket directory ownership: the user {user:?} of the log router is not numeric");
+            assert!(error.ends_with(&wanted), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_task_leads_out_of_the_directory() {
+        let data = Data::new();
+        for task in ["arn:task/..", "arn:task/.", "arn:task/", "arn:task/a b", "arn:task/\u{e4}"] {
+            let error = create(&data.0, &request(task, &router()), &router(), None).await.unwrap_err();
+            assert!(error.message.starts_with("unable to initialize resource directory: the task id"), "{error}");
+            remove(&data.0, &task.into()).await.unwrap_err();
+        }
+        assert!(data.0.data_dir.exists() && !data.0.data_dir.join("firelens").exists());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_generated_or_written_says_why() {
+        let data = Data::new();
+        let mut broken = router();
+        let options = BTreeMap::from([("region".to_owned(), "r".to_owned())]);
+        broken.outputs = vec![LogOutput { container: "app".into(), options }];
+        let error = made(&data, &broken).await.unwrap_err();
+        let start =
+            "unable to generate firelens config file: unable to generate firelens config: unable to apply log options";
+        assert!(error.starts_with(start), "{error}");
+        fs::write(data.0.data_dir.join("firelens"), "in the way").unwrap();
+        let error = made(&data, &router()).await.unwrap_err();
+        assert!(error.contains("unable to create config directory: Not a directory"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_customers_own_configuration_comes_from_s3() {
+        let fake = Fake::start(|request| match request.path.as_str() {
+            "/b" => Answer::text(200, ""),
+            "/b/mine.conf" => Answer::text(200, "[FILTER]\n"),
+            _ => Answer::text(404, "<Error><Code>NoSuchKey</Code><Message>gone</Message></Error>"),
+        })
+        .await;
+        let sdk = Sdk::new(fake::settings(&fake)).unwrap();
+        let mut router = router();
+        router.external = Some(ExternalConfig::S3("arn:aws:s3:::b/mine.conf".to_owned()));
+        let bytes = external(&sdk, &router, Some(&role("exec"))).await.unwrap().unwrap();
+        let data = Data::new();
+        let request = request("arn:task/abc", &router);
+        create(&data.0, &request, &router, Some(bytes)).await.unwrap();
+        assert_eq!(fs::read_to_string(data.of_task("config/external.conf")).unwrap(), "[FILTER]\n");
+
+        let start = "unable to download firelens s3 config file: ";
+        let failure = external(&sdk, &router, None).await.unwrap_err();
+        assert!(failure.message.starts_with(start), "{failure}");
+        for (arn, why) in [
+            ("arn:aws:s3:::b/gone", "NoSuchKey: gone"),
+            ("arn:aws:s3:::gone/k", "unable to initialize s3 client for bucket gone: bucket not found"),
+            ("nonsense", "unable to parse bucket and key: invalid s3 arn: nonsense"),
+        ] {
+            router.external = Some(ExternalConfig::S3(arn.to_owned()));
+            let failure = external(&sdk, &router, Some(&role("exec"))).await.unwrap_err();
+            assert!(failure.message.starts_with(start) && failure.message.ends_with(why), "{failure}");
+            assert_eq!(failure.kind, FailureKind::EndsTask);
+        }
+    }
+}

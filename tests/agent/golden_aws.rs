@@ -1,0 +1,58 @@
+//! What is asked of SSM, Secrets Manager and S3, against the recordings of the reference agent.
+
+use super::difference::Kind::{Any, Extra, Missing};
+use super::difference::{Allowed, golden, same};
+use super::recorded_task::life;
+use serde_json::{Map, Value, json};
+
+const HEADERS: [Allowed; 8] = [
+    ("accept", Extra, "the HTTP client's own"),
+    ("accept-encoding", Missing, "no compressed answer is asked for; S3 is told so"),
+    ("amz-sdk-invocation-id", Any, "random"),
+    ("authorization", Any, "time, and the order of signed headers' names"),
+    ("x-amz-date", Any, "time"),
+    ("x-amz-security-token", Any, "left out of both"),
+    ("user-agent", Any, "the commit of this program"),
+    ("host", Any, "the control plane's"),
+];
+
+fn lower(headers: &Value) -> Value {
+    let headers = headers.as_object().unwrap().iter();
+    headers.map(|(name, value)| (name.to_lowercase(), value.clone())).collect::<Map<_, _>>().into()
+}
+
+/// The names and the scope of a signature: not its time, not its key.
+fn signed(authorization: &Value) -> (Vec<String>, String) {
+    let text = authorization.as_str().unwrap();
+    let scope = text.split(',').next().unwrap().split('/').skip(2).map(str::to_owned).collect();
+    let names = text.split("SignedHeaders=").nth(1).unwrap().split(',').next().unwrap();
+    (scope, names.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_task_keeps_in_aws_is_asked_for_as_recorded() {
+    let Some(life) = life().await else { return };
+    for (operation, name) in [
+        ("GetParameters", "ssm_get_parameters"),
+        ("GetSecretValue", "secretsmanager_get_secret_value"),
+        ("GetObject", "s3_get_object"),
+    ] {
+        let recorded = golden(name);
+        let calls = life.calls(operation);
+        // The second one is of the task whose parameter does not exist.
+        assert_eq!(calls.len(), if operation == "GetParameters" { 2 } else { 1 }, "{operation}");
+        let call = calls[0];
+        same(&format!("{name}: body"), &recorded["body"], &life.renamed(&call.body), &[]);
+        let (theirs, ours) = (lower(&recorded["headers"]), life.renamed(&json!(call.headers)));
+        let is_s3 = operation == "GetObject";
+        let allowed = HEADERS.iter().filter(|(header, _, _)| !(is_s3 && *header == "accept-encoding"));
+        same(&format!("{name}: headers"), &theirs, &ours, &allowed.copied().collect::<Vec<_>>());
+        let (mut theirs, ours) = (signed(&theirs["authorization"]), signed(&ours["authorization"]));
+        if !is_s3 {
+            theirs.1 = theirs.1.replace("content-length;", "");
+        }
+        assert_eq!(ours, theirs, "{name}");
+    }
+    let [head] = life.calls("HeadBucket")[..] else { panic!("asked once where the bucket is") };
+    assert_eq!((&head.body["path"], head.headers.get("authorization")), (&json!("/judge-bucket"), None));
+}
