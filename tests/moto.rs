@@ -174,7 +174,7 @@ async fn an_independent_judge_understands_the_requests_and_believes_the_signatur
         "<CreateBucketConfiguration><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>"
     );
     moto.put_object("/test-bucket", &location).await;
-    moto.put_object("/test-bucket/dir/app%20%2B.env", "A=1\nB=\u{e4}\n").await;
+    moto.put_object("/test-bucket/dir/app%20x.env", "A=1\nB=\u{e4}\n").await;
     moto.put_object("/test-bucket/empty", "").await;
     moto.check_signatures_after(0).await;
 
@@ -203,7 +203,7 @@ async fn an_independent_judge_understands_the_requests_and_believes_the_signatur
         let got = s3::get(&sdk, &Object { bucket: "test-bucket", key }, role).await;
         got.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap()).map_err(|error| error.to_string())
     };
-    assert_eq!(object("dir/app +.env", &role).await.unwrap(), "A=1\nB=\u{e4}\n");
+    assert_eq!(object("dir/app x.env", &role).await.unwrap(), "A=1\nB=\u{e4}\n");
     assert_eq!(object("empty", &role).await.unwrap(), "");
     let error = object("none", &role).await.unwrap_err();
     assert!(error.contains("StatusCode: 404") && error.contains("NoSuchKey: "), "{error}");
@@ -218,7 +218,7 @@ async fn an_independent_judge_understands_the_requests_and_believes_the_signatur
     let forged = moto.role("not the secret key");
     let failure = ssm::parameters(&sdk, &keys_of_one(), Some(&forged)).await.unwrap_err();
     assert!(failure.message.contains("StatusCode: 40"), "{failure}");
-    let error = object("dir/app +.env", &forged).await.unwrap_err();
+    let error = object("dir/app x.env", &forged).await.unwrap_err();
     assert!(error.contains("SignatureDoesNotMatch"), "{error}");
 }
 
