@@ -310,7 +310,7 @@ async fn host_ports_are_chosen_once_and_a_host_that_has_too_few_says_so() {
     // All ports are needed; the second time the search begins anew, as nothing was started.
     for name in ["first", "second"] {
         let full = request(&cluster.name, name, &image.reference, &SLEEP, full.clone());
-        edge.create(&full).await.unwrap();
+        edge.create(&full, &Values::default()).await.unwrap();
         let bindings = &inspect(&full.runtime_name)["HostConfig"]["PortBindings"];
         let bound = bindings.as_object().unwrap().values().map(|one| one[0]["HostPort"].as_str().unwrap().to_owned());
         let bound: std::collections::BTreeSet<String> = bound.collect();
@@ -327,6 +327,6 @@ async fn host_ports_are_chosen_once_and_a_host_that_has_too_few_says_so() {
     ] {
         let greedy = request(&cluster.name, "greedy", &image.reference, &SLEEP, more);
         let wanted = format!("HostConfigError: error retrieving docker port map: {text}");
-        assert_eq!(said(edge.create(&greedy).await.unwrap_err()), wanted);
+        assert_eq!(said(edge.create(&greedy, &Values::default()).await.unwrap_err()), wanted);
     }
 }
