@@ -256,6 +256,9 @@ impl Drop for Rig {
             let _ = agent.wait();
         }
         self.groups.0 = self.server.read(|state| state.tasks().iter().map(|task| task.arn.clone()).collect());
+        // Tasks that a test sent by itself are told of, too.
+        let told = self.server.submissions().into_iter().filter_map(|it| Some(it.body["task"].as_str()?.to_owned()));
+        self.groups.0.extend(told);
         if std::thread::panicking() {
             let log = self.log();
             let tail: Vec<&str> = log.lines().rev().take(60).collect();

@@ -135,12 +135,13 @@ async fn a_task_stopped_during_its_pull_makes_no_container() {
 fn later() -> Vec<(&'static str, Value, &'static str, &'static str)> {
     let secret = json!([{"name": "S", "valueFrom": "/s", "provider": "ssm", "region": "us-west-2", "target": "CONTAINER",
         "type": "ENVIRONMENT_VARIABLE", "containerPath": ""}]);
-    let volume = json!([{"name": "v", "type": "docker", "dockerVolumeConfiguration": {"scope": "task"}}]);
+    let volume = json!([{"name": "v", "type": "fsxWindowsFileServer"}]);
+    let attachment = json!([{"attachmentType": "amazonebs"}]);
     vec![
-        ("/cpu", json!(0.5), "a task-level cpu limit", "ecs.capability.task-cpu-mem-limit"),
+        ("/attachments", attachment, "a volume of EBS", "ecs.capability.storage.ebs-task-volume-attach"),
         ("/containers/0/secrets", secret, "a secret", "ecs.capability.secrets.ssm.environment-variables"),
         ("/networkMode", json!("awsvpc"), "the network mode of the task", "ecs.capability.task-eni"),
-        ("/volumes", volume, "a volume of type docker", "ecs.capability.docker-plugin.local"),
+        ("/volumes", volume, "a volume of FSx for Windows", "ecs.capability.fsxWindowsFileServer"),
     ]
 }
 
@@ -149,7 +150,7 @@ async fn what_is_not_supported_is_refused_with_its_reason_and_not_advertised() {
     let Some(rig) = Rig::start("refused", Plan::default()).await else { return };
     let container = shell("main", &rig.image(), "true");
     for (path, value, what, attribute) in later() {
-        let mut task = json!({"family": "test", "version": "1", "desiredStatus": "RUNNING", "volumes": [], "cpu": 0.0,
+        let mut task = json!({"family": "test", "version": "1", "desiredStatus": "RUNNING", "volumes": [], "attachments": [],
             "networkMode": "bridge", "containers": [container]});
         task["containers"][0]["secrets"] = json!([]);
         *task.pointer_mut(path).unwrap() = value;
