@@ -109,8 +109,8 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
         "ecs.capability.secrets.asm.bootstrap.log-driver",
         "ecs.capability.container-ordering",
         "ecs.capability.full-sync",
-        "ecs.capability.network.container-port-range",
         "ecs.capability.env-files.s3",
+        "ecs.capability.network.container-port-range",
     ];
     let mut names: Vec<String> = always.map(str::to_owned).to_vec();
     if !capabilities.privileged_disabled {

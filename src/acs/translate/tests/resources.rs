@@ -22,7 +22,7 @@ fn key(provider: SecretProvider, value_from: &str) -> SecretKey {
 fn the_recorded_task_needs_its_secrets_and_its_file() {
     let spec = spec_of(&reduced());
     let names: Vec<&str> = spec.resources.iter().map(|resource| resource.name.as_str()).collect();
-    assert_eq!(names, ["envfile_web", "ssmsecret", "asmsecret"]);
+    assert_eq!(names, ["cgroup", "volume_scratch", "volume_anon", "envfile_web", "ssmsecret", "asmsecret"]);
     let ssm = key(SecretProvider::Ssm, "/judge/ssm");
     let arn = "arn:aws:secretsmanager:us-west-2:123456789012:secret:judge-AbCdEf";
     let asm = key(SecretProvider::SecretsManager, arn);
@@ -163,7 +163,7 @@ fn settings_of_the_router_are_read() {
     assert_eq!((router.kind, router.user.as_str(), router.buffer), (LogRouterKind::Fluentbit, "1000:7", 50));
     assert_eq!((router.listens, router.adds_metadata, router.adds_instance), (false, false, true));
     assert_eq!(router.external, Some(ExternalConfig::S3("arn:aws:s3:::b/k".to_owned())));
-    assert!(spec.resources[0].kind.needs_execution_role() && router.outputs[0].options.is_empty());
+    assert!(resource(&spec, "firelens").0.needs_execution_role() && router.outputs[0].options.is_empty());
     let routing = spec.containers[0].log_routing.as_ref().unwrap();
     assert_eq!((&routing.router, routing.buffer_limit.as_deref()), (&None, Some("2097152")));
     let last = spec.containers[1].mounts.last().unwrap();
