@@ -141,9 +141,7 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     if supports("1.24") && !capabilities.health_check_disabled {
         names.push("ecs.capability.container-health-check".to_owned());
     }
-    names.push("ecs.capability.docker-plugin.local".to_owned());
-    let drivers = capabilities.volume_drivers.iter();
-    names.extend(drivers.map(|driver| format!("ecs.capability.docker-plugin.{}", driver.replace(':', "."))));
+    names.extend(volume_drivers(capabilities));
     let driver = &capabilities.gpu_driver;
     let driver_version = format!("ecs.capability.nvidia-driver-version.{driver}");
     if !driver.is_empty() {
@@ -183,6 +181,12 @@ fn cpu_architecture() -> &'static str {
     } else {
         "x86_64"
     }
+}
+
+/// `local`, and those of Docker's plugins.
+fn volume_drivers(capabilities: &Capabilities) -> impl Iterator<Item = String> {
+    let plugins = capabilities.volume_drivers.iter().map(|driver| driver.replace(':', "."));
+    ["local".to_owned()].into_iter().chain(plugins).map(|driver| format!("ecs.capability.docker-plugin.{driver}"))
 }
 
 #[cfg(test)]
