@@ -154,6 +154,7 @@ fn container(
         cpu: wire.cpu,
         memory: wire.memory,
         memory_reservation: memory_reservation(&host_config),
+        gpus: Vec::new(),
         links,
         volumes_from: Vec::new(),
         secrets: Vec::new(),

@@ -57,7 +57,7 @@ pub(super) fn forget(state: &mut State, task: &TaskState, out: &mut Step) {
 mod tests {
     use super::*;
     use crate::engine::sample::{NOW, container, done, state, task};
-    use crate::engine::state::Policy;
+    use crate::engine::policy::Policy;
     use crate::engine::{Event, Outcome, Output, next_deadline, step};
     use crate::model::{ContainerStatus, Failure, OpId, Timestamp};
 

@@ -158,7 +158,8 @@ mod tests {
     use super::*;
     use crate::engine::effect::Effect;
     use crate::engine::sample::{NOW, container, done, run, seen, spec, state, task};
-    use crate::engine::state::{Policy, TaskState};
+    use crate::engine::policy::Policy;
+    use crate::engine::state::TaskState;
     use crate::engine::{Event, next_deadline, step};
     use crate::model::{ContainerStatus, Failure, OpId, RuntimeId, Span, TaskStatus};
 

@@ -30,6 +30,7 @@ pub mod effect;
 pub mod event;
 mod inventory;
 mod plan;
+mod policy;
 mod rebuild;
 mod recover;
 mod report;
@@ -39,11 +40,13 @@ mod sample;
 pub mod state;
 mod view;
 
+pub use admission::PATIENCE;
 pub use check::check;
 pub use effect::{Effect, ImageRequest};
 pub use event::{Event, Outcome, Output, PayloadTask};
+pub use policy::{Capacity, Policy, PullBehavior};
 pub use recover::recover;
-pub use state::{Capacity, Key, Policy, PullBehavior, State, TaskState};
+pub use state::{Key, State, TaskState};
 pub use view::view;
 
 use crate::model::Timestamp;

@@ -129,7 +129,8 @@ fn container_change(spec: &ContainerSpec, container: &ContainerState, status: Co
 mod tests {
     use super::*;
     use crate::engine::sample::{NOW, container, done, state, task};
-    use crate::engine::state::{Policy, State};
+    use crate::engine::policy::Policy;
+    use crate::engine::state::State;
     use crate::engine::{Event, Output, next_deadline, step};
     use crate::model::task::PortMapping;
     use crate::model::{Failure, OpId, PortBinding, Protocol, RunState};

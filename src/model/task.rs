@@ -61,6 +61,9 @@ pub struct ContainerSpec {
     /// Soft memory limit in MiB from the engine settings; counts instead of `memory` for admission when above 0.
     #[serde(default)]
     pub memory_reservation: u32,
+    /// Ids of the GPUs it is given.
+    #[serde(default)]
+    pub gpus: Vec<String>,
     /// Docker links: the other container and its alias.
     #[serde(default)]
     pub links: Vec<Link>,

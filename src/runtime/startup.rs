@@ -22,7 +22,7 @@ use crate::model::{Secret, Span, with_causes};
 use crate::store::{Identity, Loaded, Store, StoreError};
 use crate::version;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -402,6 +402,7 @@ pub(super) fn policy(config: &Config) -> Result<Policy, Fatal> {
             memory: u64::from(host.memory_mib),
             reserved_tcp: host.tcp_ports.into_iter().collect(),
             reserved_udp: host.udp_ports.into_iter().collect(),
+            gpus: BTreeSet::new(),
         },
         pull: match config.image_pull_behavior {
             ImagePullBehavior::Default => PullBehavior::Default,

@@ -13,7 +13,7 @@ use ecs_agent::model::{
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most tasks of one schedule.
-const MOST_TASKS: usize = 4;
+pub(crate) const MOST_TASKS: usize = 4;
 
 /// What was said of a task, as the agent may rely on it: accepted (or refused for good), answered, and committed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -230,6 +230,8 @@ fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
         containers,
         resources,
         execution_credentials: needs_role.then_some(id),
+        cpu_micros: if rng.percent(10) { 300_000 + 500_000 * rng.below(2) } else { 0 },
+        memory: if rng.percent(10) { 100 + 400 * rng.below(2) } else { 0 },
         ..TaskSpec::default()
     }
 }
@@ -277,6 +279,7 @@ fn container(rng: &mut Rng, index: u64) -> ContainerSpec {
         memory: 64,
         memory_reservation: if rng.percent(30) { 300 } else { 0 },
         ports: if rng.percent(20) { vec![port] } else { Vec::new() },
+        gpus: if rng.percent(8) { vec![format!("gpu-{}", rng.below(2))] } else { Vec::new() },
         health_check: rng.percent(10),
         registry_auth: match rng.below(100) {
             0..=9 => RegistryAuth::Ecr(by_role),

@@ -91,7 +91,13 @@ impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = Rng(seed ^ 0x000b_005e_0fa1_1ce5);
         let policy = Policy {
-            capacity: Capacity { cpu: 1024, memory: 700, reserved_tcp: BTreeSet::from([22]), ..Capacity::default() },
+            capacity: Capacity {
+                cpu: 1024,
+                memory: 700,
+                reserved_tcp: BTreeSet::from([22]),
+                gpus: BTreeSet::from(["gpu-0".to_owned()]),
+                ..Capacity::default()
+            },
             pull: match rng.below(6) {
                 0 => PullBehavior::Always,
                 1 => PullBehavior::Once,
