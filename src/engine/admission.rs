@@ -325,7 +325,13 @@ mod tests {
     fn ports_and_reserved_memory_are_counted_and_a_share_may_be_the_whole_host() {
         let port = |host_port, protocol| PortMapping { container_port: 80, host_port, protocol };
         let reserved = |ports: &[u16]| ports.iter().copied().collect::<BTreeSet<u16>>();
-        let capacity = Capacity { cpu: 10, memory: 20, reserved_tcp: reserved(&[22]), reserved_udp: reserved(&[53]), ..Capacity::default() };
+        let capacity = Capacity {
+            cpu: 10,
+            memory: 20,
+            reserved_tcp: reserved(&[22]),
+            reserved_udp: reserved(&[53]),
+            ..Capacity::default()
+        };
         let fits = |change: &dyn Fn(&mut ContainerSpec)| {
             let mut container = container("a", &[]);
             (container.cpu, container.memory) = (10, 20);

@@ -87,8 +87,8 @@ fn require(holds: bool, what: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::sample::{NOW, container, seen, task};
     use crate::engine::policy::{Capacity, Policy};
+    use crate::engine::sample::{NOW, container, seen, task};
     use crate::engine::state::{Operation, OperationKind, Orphan, ReportInFlight};
     use crate::model::task::PortMapping;
     use crate::model::{ContainerStatus, OpId, Protocol};

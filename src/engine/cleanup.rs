@@ -56,8 +56,8 @@ pub(super) fn forget(state: &mut State, task: &TaskState, out: &mut Step) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::sample::{NOW, container, done, state, task};
     use crate::engine::policy::Policy;
+    use crate::engine::sample::{NOW, container, done, state, task};
     use crate::engine::{Event, Outcome, Output, next_deadline, step};
     use crate::model::{ContainerStatus, Failure, OpId, Timestamp};
 

@@ -3,8 +3,8 @@
 use super::dependency::{self, NEVER_STARTED_EXIT_CODE, Readiness};
 use super::effect::{Effect, ImageRequest};
 use super::plan::Planning;
-use super::resource;
 use super::policy::PullBehavior;
+use super::resource;
 use super::state::{OperationKind, State, TaskState};
 use crate::model::task::RegistryAuth;
 use crate::model::{ContainerStatus, CreateRequest, ResourceKind, RunState};

@@ -157,8 +157,8 @@ pub(super) fn orphan_completed(state: &mut State, now: Timestamp, name: &str, ou
 mod tests {
     use super::*;
     use crate::engine::effect::Effect;
-    use crate::engine::sample::{NOW, container, done, run, seen, spec, state, task};
     use crate::engine::policy::Policy;
+    use crate::engine::sample::{NOW, container, done, run, seen, spec, state, task};
     use crate::engine::state::TaskState;
     use crate::engine::{Event, next_deadline, step};
     use crate::model::{ContainerStatus, Failure, OpId, RuntimeId, Span, TaskStatus};

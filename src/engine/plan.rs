@@ -106,12 +106,13 @@ pub(super) fn plan(state: &mut State, now: Timestamp, mut work: BTreeSet<TaskArn
 
 fn plan_task(task: &mut TaskState, planning: &mut Planning<'_>) {
     loop {
+        planning.wake = None; // what had to be waited for before something moved says nothing any more
         let mut moved = desired::derive(task, planning.now);
         moved |= admit(task, planning);
-        resource::plan(task, planning);
         for index in 0..task.containers.len() {
             moved |= container::advance(task, index, planning);
         }
+        resource::plan(task, planning);
         if !moved {
             break;
         }

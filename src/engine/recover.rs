@@ -1,7 +1,7 @@
 //! The state after a start of the agent: nothing is in flight, and nothing is believed before it was looked at.
 
 use super::policy::Policy;
-use super::state::{HostState, State, TaskState};
+use super::state::{HostState, ResourceState, State, TaskState};
 use crate::model::ResourceStatus;
 
 /// Builds the state from what is on disk.
@@ -15,8 +15,8 @@ pub fn recover(policy: Policy, host: HostState, tasks: impl IntoIterator<Item = 
             container.unsettled = container.create_asked && !container.over();
         }
         for (spec, resource) in task.spec.resources.iter().zip(&mut task.resources) {
-            if spec.kind.is_in_memory() && resource.known == ResourceStatus::Created {
-                resource.known = ResourceStatus::None; // it went with the process
+            if spec.kind.is_in_memory() && resource.known != ResourceStatus::Removed {
+                *resource = ResourceState::default(); // it went with the process
             }
         }
         // Anything may be due: plan it at the first tick.

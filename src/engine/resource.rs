@@ -10,7 +10,9 @@ use super::desired;
 use super::effect::Effect;
 use super::event::Outcome;
 use super::plan::Planning;
-use super::state::{Owner, ResourceOperation, ResourceOperationKind, ResourceState, Retry, State, TaskState};
+use super::state::{
+    Operation, OperationKind, Owner, ResourceOperation, ResourceOperationKind, ResourceState, Retry, State, TaskState,
+};
 use crate::model::{ContainerStatus, FailureKind, ResourceRequest, ResourceStatus, TaskStatus, Timestamp};
 
 /// Unknown or passing failures in a row after which the task is given up, or the resource left behind.
@@ -33,6 +35,10 @@ fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
             start(task, index, planning, ResourceOperationKind::Create);
         }
     } else if may_be_there(task, index) && may_go(task, index) && planning.is_time(not_before) {
+        let resource = &mut task.resources[index];
+        if !std::mem::replace(&mut resource.removing, true) {
+            resource.retry = Retry::default(); // these were failures to make it
+        }
         start(task, index, planning, ResourceOperationKind::Remove);
     }
 }
@@ -54,11 +60,11 @@ fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>, kind: 
     });
 }
 
-/// A create that was asked for may have been done, whatever was heard of it. What is in memory is there or it is not.
+/// A create that was asked for may have been done, whatever was heard of it.
 fn may_be_there(task: &TaskState, index: usize) -> bool {
     let resource = &task.resources[index];
     match resource.known {
-        ResourceStatus::None => resource.create_asked && !task.spec.resources[index].kind.is_in_memory(),
+        ResourceStatus::None => resource.create_asked,
         ResourceStatus::Created => true,
         ResourceStatus::Removed => false,
     }
@@ -81,7 +87,9 @@ fn is_needed(task: &TaskState, index: usize) -> bool {
 fn may_go(task: &TaskState, index: usize) -> bool {
     if task.spec.resources[index].kind.is_in_memory() {
         // A create in flight has been given it already, or will be when its turn comes.
-        return !is_needed(task, index) && task.containers.iter().all(|container| container.operation.is_none());
+        let is_create = |operation: &Operation| operation.kind == OperationKind::Create;
+        let is_in_use = task.containers.iter().any(|container| container.operation.as_ref().is_some_and(is_create));
+        return !is_needed(task, index) && !is_in_use;
     }
     task.removing && task.containers.iter().all(super::cleanup::is_gone)
 }

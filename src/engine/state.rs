@@ -196,7 +196,10 @@ pub struct ResourceState {
     /// What is in flight: at most one.
     #[serde(skip)]
     pub operation: Option<ResourceOperation>,
-    /// Failures in a row, and when to try again.
+    /// Its removal has begun.
+    #[serde(skip)]
+    pub removing: bool,
+    /// Failures in a row, of its making or of its removal, and when to try again.
     #[serde(skip)]
     pub retry: Retry,
 }
@@ -455,8 +458,8 @@ impl ContainerState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Span;
     use crate::engine::sample::{NOW, seen};
+    use crate::model::Span;
 
     #[test]
     fn the_memory_of_pulled_images_is_bounded() {

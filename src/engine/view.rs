@@ -118,8 +118,8 @@ fn in_flight(task: &TaskState, index: usize, operation: Operation) -> Blocker {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::{NOW, container, run, spec, state};
     use super::super::policy::{Capacity, Policy};
+    use super::super::sample::{NOW, container, run, spec, state};
     use super::super::{Outcome, Output, sample, step};
     use super::*;
     use crate::model::task::Condition;

@@ -63,8 +63,9 @@ impl World {
         // Under another name nothing proves that it is ours: from now on it is somebody else's to end.
         self.docker.containers.iter_mut().filter(|it| it.renamed).for_each(|it| it.unsolicited = true);
         // Of the resources of a task nothing tells but its containers, and of those only what has run.
-        let has_run =
-            |arn: &TaskArn| self.docker.containers.iter().any(|it| it.task == *arn && it.started && !it.foreign);
+        let has_run = |arn: &TaskArn| {
+            self.docker.containers.iter().any(|it| it.task == *arn && it.started && !it.foreign && !it.renamed)
+        };
         let known = self.docker.resources.iter().filter(|(arn, _)| has_run(arn)).cloned().collect();
         self.docker.resources = known;
         self.disk = Disk { host: HostState { lost: true, ..HostState::default() }, ..Disk::default() };
@@ -104,7 +105,7 @@ pub(crate) fn stored(task: &TaskState) -> TaskState {
     task.inherited = false;
     task.retired_credentials.clear();
     for resource in &mut task.resources {
-        (resource.operation, resource.retry) = (None, Default::default());
+        (resource.operation, resource.retry, resource.removing) = (None, Default::default(), false);
     }
     for container in &mut task.containers {
         container.operation = None;

@@ -1,7 +1,7 @@
 //! What facts do to a task: operations, pulls, and what nobody waits for. Messages of ECS are in `messages.rs`.
 
-use crate::engine::sample::{NOW, container, done, only, run, seen, spec, state};
 use crate::engine::policy::{Policy, PullBehavior};
+use crate::engine::sample::{NOW, container, done, only, run, seen, spec, state};
 use crate::engine::state::State;
 use crate::engine::{Effect, Event, Outcome, Output, PayloadTask, next_deadline, step};
 use crate::model::task::Condition;

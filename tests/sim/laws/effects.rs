@@ -185,7 +185,8 @@ fn making(world: &World, request: &ResourceRequest) -> Broken {
 }
 
 fn unmaking(world: &World, request: &ResourceRequest) -> Broken {
-    let needs = |it: &Container| it.task == request.task && !it.foreign && !it.renamed && !it.unsolicited;
+    // A create that came late, after the agent looked in vain, left a container it may not know of; that one never ran.
+    let needs = |it: &Container| it.task == request.task && it.started && !it.foreign && !it.renamed && !it.unsolicited;
     let user = world.docker.containers.iter().find(|it| needs(it) && !request.spec.kind.is_in_memory())?;
     Some(("resources go after the containers that use them", format!("{} {}", request.spec.name, user.name)))
 }

@@ -45,7 +45,8 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
         };
         task.desired == TaskStatus::Running && resource.is_some_and(|it| it.needed_by.iter().any(|it| waits(&it)))
     };
-    if let Some((_, name)) = world.memory.iter().find(|(owner, name)| owner == arn && !is_needed(name)) {
+    let is_idle = |it: &&(TaskArn, String)| it.0 == *arn && !is_needed(&it.1) && !is_given_up(world, it);
+    if let Some((_, name)) = world.memory.iter().find(is_idle) {
         return stuck(&format!("keeps {name} in memory, which nobody needs"));
     }
     let shall_stop = world.ecs.tasks.get(arn).is_some_and(|it| it.wants_stop);
@@ -85,6 +86,11 @@ pub(crate) fn everybody_had_a_share(world: &mut World) {
     }
 }
 
+/// Its removal failed as often as is tried.
+fn is_given_up(world: &World, resource: &(TaskArn, String)) -> bool {
+    world.unremoved.get(resource).is_some_and(|times| *times >= 3)
+}
+
 /// Every task was stopped and every wait is over: nothing is left.
 pub(crate) fn all_gone(world: &mut World) {
     if let Some(arn) = world.state.tasks.keys().next().cloned() {
@@ -97,8 +103,7 @@ pub(crate) fn all_gone(world: &mut World) {
         let what = format!("{:?}", world.docker.containers);
         world.breaks("the containers of others are left alone", || what);
     }
-    let is_given_up = |it: &&(TaskArn, String)| world.unremoved.get(*it).is_some_and(|times| *times >= 3);
-    let left = world.docker.resources.iter().find(|it| !is_given_up(it)).or(world.memory.first());
+    let left = world.docker.resources.iter().chain(&world.memory).find(|it| !is_given_up(world, it));
     if let Some(left) = left.cloned() {
         world.breaks("in the end no resources are left", || format!("{left:?}"));
     }

@@ -193,7 +193,13 @@ fn what_is_forgotten_is_gone(world: &mut World, before: &Before) {
 }
 
 pub(crate) fn after_commit(world: &mut World) {
-    let is_stored = |task: &TaskState| world.disk.tasks.get(&task.spec.arn).is_some_and(|it| *it == stored(task));
+    let is_stored = |task: &TaskState| {
+        world
+            .disk
+            .tasks
+            .get(&task.spec.arn)
+            .is_some_and(|it| without_memory(it.clone()) == without_memory(stored(task)))
+    };
     let differing = world.state.tasks.values().find(|task| !is_stored(task)).map(|task| task.spec.arn.clone());
     if let Some(arn) = differing {
         world.breaks("the disk holds what the state says", || format!("{arn} differs"));
@@ -202,6 +208,16 @@ pub(crate) fn after_commit(world: &mut World) {
     } else if world.disk.host != world.state.host {
         world.breaks("the disk holds what the state says", || "the host's document differs".to_owned());
     }
+}
+
+/// What is only in the agent's memory is forgotten by a restart before anything is written.
+fn without_memory(mut task: TaskState) -> TaskState {
+    for (spec, resource) in task.spec.resources.iter().zip(&mut task.resources) {
+        if spec.kind.is_in_memory() {
+            *resource = Default::default();
+        }
+    }
+    task
 }
 
 /// What was written is what is read.
