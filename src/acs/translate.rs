@@ -7,7 +7,8 @@ use super::host::HostFacts;
 use super::unsupported;
 use super::wire;
 use crate::model::task::{
-    Condition, Dependency, EcrAuth, EngineSettings, Environment, Link, Mount, PortMapping, RegistryAuth, SecretAuth,
+    Condition, Dependency, EcrAuth, EngineSettings, Environment, Link, Mount, PortMapping, RegistryAuth, RestartPolicy,
+    SecretAuth,
 };
 use crate::model::{ContainerName, ContainerSpec, CredentialsId, Protocol, Span, TaskArn, TaskSpec, TaskStatus};
 use serde_json::{Map, Value};
@@ -160,7 +161,7 @@ fn container(
         secrets: Vec::new(),
         log_routing: None,
         logs_with_execution_role: false,
-        restart: None,
+        restart: restart_policy(wire.restart_policy),
         depends_on,
         start_timeout: (wire.start_timeout > 0).then(|| Span::secs(wire.start_timeout)),
         stop_timeout: (wire.stop_timeout > 0).then(|| Span::secs(wire.stop_timeout)),
@@ -255,6 +256,18 @@ fn mount(point: &wire::MountPoint, volumes: &BTreeMap<&str, &str>) -> Result<Mou
         container_path: point.container_path.clone(),
         read_only: point.read_only,
     })
+}
+
+/// Seconds a container must have run if ECS does not say.
+const DEFAULT_ATTEMPT_PERIOD: u64 = 300;
+
+fn restart_policy(wire: wire::RestartPolicy) -> Option<RestartPolicy> {
+    let period = match wire.restart_attempt_period {
+        0 => DEFAULT_ATTEMPT_PERIOD,
+        secs => secs,
+    };
+    let policy = RestartPolicy { ignored_exit_codes: wire.ignored_exit_codes, attempt_period: Span::secs(period) };
+    wire.enabled.then_some(policy)
 }
 
 /// Compat: an unknown type counts as none.

@@ -350,6 +350,9 @@ pub(super) struct Container {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct RestartPolicy {
     pub(super) enabled: bool,
+    pub(super) ignored_exit_codes: Vec<i32>,
+    /// Seconds.
+    pub(super) restart_attempt_period: u64,
 }
 
 #[derive(Default, Deserialize)]

@@ -83,6 +83,7 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
         "ecs.capability.ecr-endpoint",
         "ecs.capability.container-ordering",
         "ecs.capability.full-sync",
+        "ecs.capability.container-restart-policy",
     ];
     let mut names: Vec<String> = always.map(str::to_owned).to_vec();
     if !capabilities.privileged_disabled {
@@ -152,14 +153,13 @@ mod tests {
     }
 
     /// What the reference advertised in the recording and this version does not, with the reason.
-    const NOT_YET: [(&str, &str); 23] = [
+    const NOT_YET: [(&str, &str); 22] = [
         ("ecs.capability.secrets.ssm.environment-variables", "secrets are refused"),
         ("ecs.capability.secrets.ssm.bootstrap.log-driver", "secrets are refused"),
         ("ecs.capability.secrets.asm.environment-variables", "secrets are refused"),
         ("ecs.capability.secrets.asm.bootstrap.log-driver", "secrets are refused"),
         ("ecs.capability.env-files.s3", "environment files are refused"),
         ("ecs.capability.network.container-port-range", "port ranges are refused"),
-        ("ecs.capability.container-restart-policy", "restart policies are refused"),
         ("com.amazonaws.ecs.capability.task-iam-role", "no credentials endpoint"),
         ("com.amazonaws.ecs.capability.task-iam-role-network-host", "no credentials endpoint"),
         ("ecs.capability.task-cpu-mem-limit", "task limits are refused"),

@@ -6,7 +6,7 @@ use super::effect::Effect;
 use super::event::{Event, Outcome, Output, PayloadTask};
 use super::policy::{Policy, PullBehavior};
 use super::state::{HostState, Operation, OperationKind, Owner, Retry, State, TaskState};
-use super::{Key, Step, credentials, dependency, inventory, rebuild, report, resource};
+use super::{Key, Step, credentials, dependency, inventory, rebuild, report, resource, restart};
 use crate::model::{Ack, ContainerStatus, Failure, FailureKind, Observation, RunState, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
@@ -163,7 +163,7 @@ fn stop_confirmed(state: &mut State, message_id: &str, tasks: Vec<TaskArn>) -> B
 fn observed(state: &mut State, now: Timestamp, seen: &Observation) -> BTreeSet<TaskArn> {
     let step = state.steps;
     touch(state, &seen.task, |task| {
-        if let Some(index) = task.index_of(&seen.container) {
+        if let Some(index) = task.index_of(&seen.container).filter(|index| !restart::is_old_news(task, *index, seen)) {
             observe(task, index, seen, now, step);
         }
     })
@@ -189,6 +189,14 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
     container.pull_failure = None;
     container.observed = Some(seen.state);
     container.remember(seen);
+    // The exit code of a run before the last one says nothing of how that ended.
+    let is_answered = restart::is_answered(task, index, seen);
+    let exit_code = seen.exit_code.filter(|_| !restart::is_earlier_run(task, index, seen));
+    restart::remember(task, index, seen);
+    if is_answered {
+        return;
+    }
+    let container = &mut task.containers[index];
     let has_run = seen.state == RunState::Running || (seen.state == RunState::Exited && seen.started_at.is_some());
     container.raise(ContainerStatus::Created, now);
     if has_run {
@@ -199,8 +207,12 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
     if seen.state == RunState::Exited {
         // A container that ended at once did run: the task is `RUNNING` for this moment, and ECS hears of it.
         desired::derive(task, now);
+        let is_restarted = has_run && restart::decide(task, index, exit_code, seen.error.as_ref(), now);
         let container = &mut task.containers[index];
-        container.exit_code = seen.exit_code.or(container.exit_code);
+        container.exit_code = exit_code.or(container.exit_code);
+        if is_restarted {
+            return;
+        }
         if let Some(error) = &seen.error {
             container.fail(error.clone());
         }
@@ -229,7 +241,7 @@ pub(super) fn settle(task: &mut TaskState, index: usize) {
     let Some((kind, failure)) = container.doubt.take() else { return };
     let did_not_happen = match kind {
         OperationKind::Create => container.observed.is_none(),
-        OperationKind::Start => container.observed == Some(RunState::Created),
+        OperationKind::Start => container.observed == Some(RunState::Created) || container.restarts.due,
         OperationKind::ResolveDigest
         | OperationKind::Pull
         | OperationKind::Stop
@@ -258,7 +270,13 @@ fn container_completed(
     let State { tasks, policy, host, .. } = state;
     let Some(task) = tasks.get_mut(&arn) else { return BTreeSet::new() };
     let Some(operation) = task.containers[index].operation.take() else { return BTreeSet::new() };
+    // What was learnt since it was asked for is newer than what a look found: it is looked at again.
+    let is_look = operation.kind == OperationKind::Inspect && matches!(outcome, Outcome::Done(_));
+    let is_overtaken = is_look && task.containers[index].touched > operation.asked;
     task.containers[index].touched = step;
+    if is_overtaken {
+        return BTreeSet::from([arn]);
+    }
     match operation.kind {
         OperationKind::ResolveDigest | OperationKind::Pull => {
             image_completed(task, index, operation, outcome, now, policy, host, out);
@@ -356,6 +374,9 @@ fn engine_completed(
             match (kind, container.observed) {
                 // Done, says the engine, and nothing has changed: asked again at once, it would be asked for ever.
                 (OperationKind::Stop, Some(RunState::Running)) | (OperationKind::Start, Some(RunState::Created)) => {
+                    backoff::ENGINE.again(&mut container.retry, now, &key);
+                }
+                (OperationKind::Start, Some(RunState::Exited)) if container.restarts.due => {
                     backoff::ENGINE.again(&mut container.retry, now, &key);
                 }
                 (OperationKind::Inspect, _) => {}

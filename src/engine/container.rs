@@ -5,6 +5,7 @@ use super::effect::{Effect, ImageRequest};
 use super::plan::Planning;
 use super::policy::PullBehavior;
 use super::resource;
+use super::restart;
 use super::state::{OperationKind, State, TaskState};
 use crate::model::task::RegistryAuth;
 use crate::model::{ContainerStatus, CreateRequest, ResourceKind, RunState};
@@ -51,6 +52,7 @@ fn wind_down(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) ->
     if task.containers[index].over() || !dependency::may_stop(task, index) {
         return false;
     }
+    restart::give_up(&mut task.containers[index]);
     task.containers[index].raise(ContainerStatus::Stopped, planning.now);
     true
 }
@@ -71,6 +73,8 @@ fn go_on(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> boo
         ContainerStatus::Pulled if resource::holding_up(task, index).is_some() => false,
         ContainerStatus::Pulled => when_ready(task, index, planning, create),
         ContainerStatus::Created => when_ready(task, index, planning, start),
+        // The containers it depends on have done their part long ago.
+        ContainerStatus::Running if task.containers[index].restarts.due => start(task, index, planning),
         ContainerStatus::Running | ContainerStatus::Stopped => false,
     }
 }

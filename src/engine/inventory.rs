@@ -251,6 +251,7 @@ mod tests {
                         id: OpId(50),
                         kind: crate::engine::state::OperationKind::Inspect,
                         since: NOW,
+                        asked: 0,
                     });
                 },
                 true,

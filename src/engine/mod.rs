@@ -35,6 +35,7 @@ mod rebuild;
 mod recover;
 mod report;
 mod resource;
+mod restart;
 #[cfg(test)]
 mod sample;
 pub mod state;

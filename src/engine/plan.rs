@@ -40,7 +40,7 @@ impl Planning<'_> {
     ) {
         let id = self.state.new_op(Owner::Container(task.spec.arn.clone(), index));
         let container = &mut task.containers[index];
-        container.operation = Some(Operation { id, kind, since: self.now });
+        container.operation = Some(Operation { id, kind, since: self.now, asked: self.state.steps });
         container.touched = self.state.steps;
         self.changed(task);
         self.out.effects.push(effect(id));

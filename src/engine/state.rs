@@ -5,6 +5,7 @@
 
 use super::event::Event;
 use super::policy::Policy;
+use super::restart::Restarts;
 use crate::model::observation::Mount;
 use crate::model::{
     ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Failure, Health, Observation, OpId, PortBinding,
@@ -140,6 +141,9 @@ pub struct ContainerState {
     pub create_asked: bool,
     /// Nothing is left of it in the engine.
     pub removed: bool,
+    /// How often it was started again after it ended.
+    #[serde(default)]
+    pub restarts: Restarts,
     /// Why it cannot go on, or how it ended. The first one stays.
     pub failure: Option<Failure>,
     /// Resolving or pulling failed, which matters only if create then finds no image.
@@ -233,6 +237,8 @@ pub struct Operation {
     pub kind: OperationKind,
     /// When it was asked for.
     pub since: Timestamp,
+    /// The step in which it was asked for: what was learnt since is newer than a look.
+    pub asked: u64,
 }
 
 /// Who waits for an operation.
@@ -444,7 +450,10 @@ impl ContainerState {
         self.runtime_id = Some(seen.runtime_id.clone());
         self.image_id.clone_from(&seen.image_id);
         self.created_at.clone_from(&seen.created_at);
-        self.started_at.clone_from(&seen.started_at);
+        // Compat: the first start stays, however often it is started again.
+        if self.restarts.count == 0 || self.started_at.is_none() {
+            self.started_at.clone_from(&seen.started_at);
+        }
         self.mounts.clone_from(&seen.mounts);
         if !seen.bindings.is_empty() {
             self.bindings.clone_from(&seen.bindings);

@@ -165,7 +165,7 @@ mod tests {
     }
 
     fn doing(task: &mut TaskState, kind: OperationKind) {
-        task.containers[0].operation = Some(Operation { id: OpId(7), kind, since: NOW });
+        task.containers[0].operation = Some(Operation { id: OpId(7), kind, since: NOW, asked: 0 });
     }
 
     #[test]
@@ -229,7 +229,8 @@ mod tests {
         task.known_at = Timestamp(9);
         state.tasks.insert("task".into(), Box::new(task.clone()));
         assert_eq!(since(&state), Timestamp(9));
-        task.containers[0].operation = Some(Operation { id: OpId(7), kind: OperationKind::Pull, since: Timestamp(8) });
+        task.containers[0].operation =
+            Some(Operation { id: OpId(7), kind: OperationKind::Pull, since: Timestamp(8), asked: 0 });
         state.tasks.insert("task".into(), Box::new(task));
         assert_eq!(since(&state), Timestamp(8));
     }

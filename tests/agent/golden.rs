@@ -31,7 +31,6 @@ const REGISTRATION: &[Allowed] = &[
     ("attributes/ecs.capability.secrets.asm.bootstrap.log-driver", Missing, "secrets are refused in this version"),
     ("attributes/ecs.capability.env-files.s3", Missing, "environment files are refused in this version"),
     ("attributes/ecs.capability.network.container-port-range", Missing, "port ranges are refused in this version"),
-    ("attributes/ecs.capability.container-restart-policy", Missing, "restart policies are refused in this version"),
     ("attributes/com.amazonaws.ecs.capability.task-iam-role", Missing, "task roles are refused in this version"),
     ("attributes/com.amazonaws.ecs.capability.task-iam-role-network-host", Missing, "task roles are refused"),
     ("attributes/ecs.capability.task-cpu-mem-limit", Missing, "task limits are refused in this version"),

@@ -42,6 +42,7 @@ mod network;
 mod pulls;
 mod registration;
 mod registries;
+mod restart_policy;
 mod start_stop;
 mod state;
 mod tasks;

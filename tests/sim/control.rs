@@ -5,7 +5,7 @@
 use crate::schedule::Rng;
 use ecs_agent::engine::{Event, PayloadTask};
 use ecs_agent::model::resource::{CgroupSpec, ResourceKind, ResourceSpec};
-use ecs_agent::model::task::{Condition, Dependency, EcrAuth, PortMapping, RegistryAuth, SecretAuth};
+use ecs_agent::model::task::{Condition, Dependency, EcrAuth, PortMapping, RegistryAuth, RestartPolicy, SecretAuth};
 use ecs_agent::model::{
     Ack, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Protocol, Span, StateChange, TaskArn, TaskSpec,
     TaskStatus,
@@ -280,6 +280,10 @@ fn container(rng: &mut Rng, index: u64) -> ContainerSpec {
         memory_reservation: if rng.percent(30) { 300 } else { 0 },
         ports: if rng.percent(20) { vec![port] } else { Vec::new() },
         gpus: if rng.percent(8) { vec![format!("gpu-{}", rng.below(2))] } else { Vec::new() },
+        restart: rng.percent(25).then(|| RestartPolicy {
+            ignored_exit_codes: if rng.percent(50) { vec![0, 3] } else { Vec::new() },
+            attempt_period: Span::secs([5, 60][rng.below(2) as usize]),
+        }),
         health_check: rng.percent(10),
         registry_auth: match rng.below(100) {
             0..=9 => RegistryAuth::Ecr(by_role),

@@ -23,6 +23,10 @@ pub(crate) struct Container {
     pub(crate) health: Health,
     pub(crate) health_check: bool,
     pub(crate) started: bool,
+    /// When it was started last, by a clock that counts the starts.
+    pub(crate) run: u64,
+    /// It has a restart policy.
+    pub(crate) restarts: bool,
     /// The last start came late or from a person: the agent could not know of it when it happened.
     pub(crate) unsolicited: bool,
     /// A person gave it another name.
@@ -40,6 +44,8 @@ pub(crate) struct Truth {
     pub(crate) started: bool,
     pub(crate) exits: BTreeSet<i32>,
     pub(crate) was_healthy: bool,
+    /// Starts the agent asked for and did not give up.
+    pub(crate) starts: u32,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +60,7 @@ pub(crate) struct Docker {
     /// How many containers of others there are.
     pub(crate) strangers: usize,
     last_id: u64,
+    last_run: u64,
 }
 
 impl Docker {
@@ -93,6 +100,8 @@ impl Docker {
             health: Health::Unknown,
             health_check: false,
             started: false,
+            run: 0,
+            restarts: false,
             unsolicited: false,
             renamed: false,
             foreign: false,
@@ -148,7 +157,7 @@ impl Docker {
             error: container.error.clone(),
             health: container.health,
             created_at: None,
-            started_at: container.started.then(String::new),
+            started_at: container.started.then(|| format!("{:09}", container.run)),
             bindings: Vec::new(),
             mounts: Vec::new(),
             image_id: String::new(),
@@ -170,9 +179,13 @@ impl Docker {
         (container.exit_code, container.error) = (None, None);
         container.health = Health::Unknown;
         // A second run follows a start that came late: news of the first may arrive after the answer to the second.
-        container.unsolicited = unsolicited || container.started;
+        container.unsolicited = unsolicited || (container.started && !container.restarts);
         container.started = true;
-        self.truth_mut(index).started = true;
+        self.last_run += 1;
+        container.run = self.last_run;
+        let truth = self.truth_mut(index);
+        truth.started = true;
+        truth.starts += u32::from(!unsolicited);
         self.tell(index);
     }
 
@@ -257,6 +270,7 @@ impl Docker {
                 self.push(request.runtime_name.clone(), request.task.clone(), request.spec.name.clone());
                 let index = self.containers.len() - 1;
                 self.containers[index].health_check = request.spec.health_check;
+                self.containers[index].restarts = request.spec.restart.is_some();
                 self.containers[index].outline = Some(Box::new(request.outline.clone()));
                 self.truth_mut(index).created = true;
                 self.tell(index);

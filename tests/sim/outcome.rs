@@ -2,6 +2,7 @@
 
 use crate::schedule::How;
 use crate::world::{Pending, World};
+use ecs_agent::engine::state::Owner;
 use ecs_agent::engine::{Effect, Event, Outcome, Output};
 use ecs_agent::model::task::RegistryAuth;
 use ecs_agent::model::{Failure, FailureKind};
@@ -80,6 +81,10 @@ impl World {
             let is_image_work = matches!(pending.effect, Effect::ResolveDigest { .. } | Effect::Pull { .. });
             let is_making = matches!(pending.effect, Effect::CreateResource { .. });
             let is_report = matches!(pending.effect, Effect::Report { .. });
+            // A list taken before the removal may name the orphan once more.
+            if matches!((owner, &outcome), (Owner::Orphan(_), Outcome::Done(_))) {
+                self.asked.retain(|it| it.0 != *owner);
+            }
             match &outcome {
                 Outcome::Done(_) => self.failed.retain(|(other, _)| other != owner),
                 _ if is_image_work || ((is_given_up || is_report || is_making) && !is_retried(&outcome)) => {}

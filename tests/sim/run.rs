@@ -43,7 +43,11 @@ pub(crate) fn run(seed: u64, moves: &[Move], traced: bool) -> End {
     if world.broken.is_none() && laws::waiting(&world).is_some() {
         // Nothing runs for ever: whoever waits gets a share when those before it have ended. Each round at least one is admitted.
         for _ in 0..MOST_TASKS {
-            world.end_all();
+            // What is started again ends at once: that is too soon for another time.
+            for _ in 0..2 {
+                world.end_all();
+                quiesce(&mut world, 0);
+            }
             quiesce(&mut world, 200);
         }
         laws::everybody_had_a_share(&mut world);

@@ -139,7 +139,18 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
         return Some(("nothing is begun for a container that is over", format!("{step} {arn} {}", spec.name)));
     }
     if step == "start" && task.containers[*index].ran && !world.burst {
-        return Some(("a container is started once", format!("{arn} {}", spec.name)));
+        let is_ignored = |code: Option<i32>| match (&spec.restart, code) {
+            (Some(policy), Some(code)) => policy.ignored_exit_codes.contains(&code),
+            (Some(_) | None, _) => true,
+        };
+        let is_due =
+            |task: &TaskState| task.containers[*index].restarts.due && !is_ignored(task.containers[*index].exit_code);
+        if !world.disk.tasks.get(arn).is_some_and(|it| is_due(it)) {
+            return Some((
+                "a container is started once, and again if its policy says so",
+                format!("{arn} {}", spec.name),
+            ));
+        }
     }
     let is_there = |it: &ResourceSpec| {
         let key = (arn.clone(), it.name.clone());

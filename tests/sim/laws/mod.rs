@@ -7,6 +7,7 @@ mod effects;
 mod effort;
 mod end;
 mod queue;
+mod restart;
 
 pub(crate) use effects::{before_effect, credentials_are_acknowledged};
 pub(crate) use end::{all_gone, everybody_had_a_share, settled};
@@ -67,6 +68,7 @@ pub(crate) fn after_step(world: &mut World, before: &Before) {
     queue::nobody_patient_is_put_off(world, before);
     queue::who_fits_does_not_wait(world);
     shares_fit(world);
+    restart::who_shall_is_started_again(world, before);
     time_moves(world);
     effort::no_wait_is_too_long(world);
     planning_again_is_idle(world);
@@ -193,6 +195,7 @@ fn what_is_forgotten_is_gone(world: &mut World, before: &Before) {
 }
 
 pub(crate) fn after_commit(world: &mut World) {
+    restart::each_restart_was_counted(world);
     let is_stored = |task: &TaskState| {
         world
             .disk
