@@ -99,6 +99,7 @@ impl World {
                 let all = self.created.iter();
                 (op, Output::Inventory(all.map(|(name, (task, it))| seen(task, it, name, RunState::Running)).collect()))
             }
+            Effect::CleanImages { op, .. } => (op, Output::Images(Box::default())),
             Effect::CreateResource { op, .. } | Effect::RemoveResource { op, .. } => (op, Output::Nothing),
             Effect::Cancel { .. }
             | Effect::Ack(_)

@@ -24,6 +24,8 @@ pub struct Limits {
     pub stop_margin: Duration,
     /// Removing a container.
     pub remove: Duration,
+    /// Removing an image.
+    pub remove_image: Duration,
     /// Until the event stream begins.
     pub open_events: Duration,
     /// A stream without any event for this long is opened anew: it may be dead without knowing. The gap this means costs one listing.
@@ -41,6 +43,7 @@ impl Default for Limits {
             list: Duration::from_secs(600),
             stop_margin: Duration::from_secs(120),
             remove: Duration::from_secs(300),
+            remove_image: Duration::from_secs(180),
             open_events: Duration::from_secs(30),
             quiet_events: Duration::from_secs(300),
         }

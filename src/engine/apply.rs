@@ -6,7 +6,7 @@ use super::effect::Effect;
 use super::event::{Event, Outcome, Output, PayloadTask};
 use super::policy::{Policy, PullBehavior};
 use super::state::{HostState, Operation, OperationKind, Owner, Retry, State, TaskState};
-use super::{Key, Step, credentials, dependency, inventory, rebuild, report, resource, restart};
+use super::{Key, Step, credentials, dependency, image, inventory, rebuild, report, resource, restart};
 use crate::model::{Ack, ContainerStatus, Failure, FailureKind, Observation, RunState, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
@@ -41,6 +41,7 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
         Event::Completed { op, outcome } => match state.ops.remove(&op) {
             None => BTreeSet::new(), // stale: cancelled, or of a life before
             Some(Owner::Inventory) => return inventory::completed(state, now, outcome, out),
+            Some(Owner::Images) => return image::completed(state, now, outcome, out),
             Some(Owner::Orphan(name)) => {
                 inventory::orphan_completed(state, now, &name, &outcome);
                 BTreeSet::new()
@@ -329,7 +330,9 @@ fn image_completed(
             }
         }
         // Compat, but not as far as to tell of a failed pull when the container then runs from the image on this host.
-        Outcome::Done(Output::Nothing | Output::Cached | Output::Seen(_) | Output::Inventory(_)) => {}
+        Outcome::Done(
+            Output::Nothing | Output::Cached | Output::Seen(_) | Output::Inventory(_) | Output::Images(_),
+        ) => {}
         Outcome::Failed(failure) if failure.kind == FailureKind::EndsTask => {
             // Not even a cached image serves: the reference asks for such credentials before anything else.
             desired::end(task, &failure.message);

@@ -26,6 +26,7 @@ pub fn check(state: &State) -> Result<(), String> {
                 state.tasks.get(arn).is_some_and(|task| task.report.as_ref().is_some_and(|report| report.op == *op))
             }
             Owner::Inventory => state.inventory.in_flight.is_some_and(|(id, _)| id == *op),
+            Owner::Images => state.images.operation.as_ref().is_some_and(|(id, _)| id == op),
             Owner::Orphan(name) => state.orphans.get(name).is_some_and(|orphan| orphan.op == Some(*op)),
         };
         require(is_waited_for, "an operation is in flight that nobody waits for")?;

@@ -2,6 +2,7 @@
 
 use super::dependency::{self, NEVER_STARTED_EXIT_CODE, Readiness};
 use super::effect::{Effect, ImageRequest};
+use super::image;
 use super::plan::Planning;
 use super::policy::PullBehavior;
 use super::resource;
@@ -110,7 +111,8 @@ fn resolve_digest(task: &mut TaskState, index: usize, planning: &mut Planning<'_
         task.containers[index].raise(ContainerStatus::ManifestPulled, planning.now);
         return true;
     }
-    if credentials_missing(task, index, planning.state) {
+    let is_going = image::is_being_removed(planning.state, &task.spec.containers[index].image);
+    if is_going || credentials_missing(task, index, planning.state) {
         return false;
     }
     let image = image_request(task, index, planning);
@@ -119,7 +121,8 @@ fn resolve_digest(task: &mut TaskState, index: usize, planning: &mut Planning<'_
 }
 
 fn pull(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
-    if credentials_missing(task, index, planning.state) {
+    let is_going = image::is_being_removed(planning.state, &task.spec.containers[index].image);
+    if is_going || credentials_missing(task, index, planning.state) || image::makes_wait(planning) {
         return false;
     }
     let image = image_request(task, index, planning);
@@ -132,6 +135,9 @@ fn pull(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool
 }
 
 fn create(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
+    if image::is_being_removed(planning.state, &task.spec.containers[index].image) {
+        return false;
+    }
     task.containers[index].create_asked = true;
     let spec = task.spec.containers[index].clone();
     let links = spec.links.iter().map(|link| (task.spec.runtime_name(&link.container), link.alias.clone())).collect();

@@ -28,6 +28,7 @@ mod dependency;
 mod desired;
 pub mod effect;
 pub mod event;
+pub mod image;
 mod inventory;
 mod plan;
 mod policy;
@@ -45,7 +46,7 @@ pub use admission::PATIENCE;
 pub use check::check;
 pub use effect::{Effect, ImageRequest};
 pub use event::{Event, Outcome, Output, PayloadTask};
-pub use policy::{Capacity, Policy, PullBehavior};
+pub use policy::{Capacity, ImagePolicy, Policy, PullBehavior, UntrackedPolicy};
 pub use recover::recover;
 pub use state::{Key, State, TaskState};
 pub use view::view;
@@ -75,5 +76,5 @@ pub fn step(state: &mut State, now: Timestamp, event: Event) -> Step {
 /// The earliest moment at which something is due; [`Event::Tick`] shall arrive then.
 pub fn next_deadline(state: &State) -> Option<Timestamp> {
     let tasks = state.tasks.values().filter_map(|task| task.wake);
-    tasks.chain(inventory::next_deadline(state)).min()
+    tasks.chain(inventory::next_deadline(state)).chain(image::next_deadline(state)).min()
 }

@@ -2,7 +2,7 @@
 
 use super::effect::Effect;
 use super::state::{Operation, OperationKind, Owner, State, TaskState};
-use super::{Key, Step, admission, cleanup, container, credentials, desired, inventory, report, resource};
+use super::{Key, Step, admission, cleanup, container, credentials, desired, image, inventory, report, resource};
 use crate::model::{OpId, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
@@ -87,7 +87,7 @@ pub(super) fn plan(state: &mut State, now: Timestamp, mut work: BTreeSet<TaskArn
             let wake = planning.wake;
             has_made_room |= !admission::holds(&task) && !admission::waits(&task);
             if cleanup::is_over(&task) {
-                cleanup::forget(state, &task, out);
+                cleanup::forget(state, &task, now, out);
             } else {
                 task.wake = wake;
                 state.wakes_from = wake.map_or(state.wakes_from, |wake| wake.min(state.wakes_from));
@@ -96,6 +96,9 @@ pub(super) fn plan(state: &mut State, now: Timestamp, mut work: BTreeSet<TaskArn
         }
         if has_made_room {
             work = admission::turn(state, now);
+        }
+        if work.is_empty() && image::plan(state, now, out) {
+            work = state.tasks.keys().cloned().collect();
         }
         if work.is_empty() {
             break;

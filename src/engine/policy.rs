@@ -20,6 +20,43 @@ pub struct Policy {
     pub cleanup_jitter: Span,
     /// How often all containers are listed even when no event was missed.
     pub inventory_every: Span,
+    /// What is cleaned up of images, and when.
+    pub images: ImagePolicy,
+}
+
+/// The clean-up of images (spec `images.md` §7).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImagePolicy {
+    /// Images are removed from time to time (`ECS_DISABLE_IMAGE_CLEANUP` is not set).
+    pub enabled: bool,
+    /// How often (`ECS_IMAGE_CLEANUP_INTERVAL`).
+    pub interval: Span,
+    /// So long after its pull an image stays in any case (`ECS_IMAGE_MINIMUM_CLEANUP_AGE`).
+    pub minimum_age: Span,
+    /// Most images removed at a time (`ECS_NUM_IMAGES_DELETE_PER_CYCLE`).
+    pub per_cycle: u32,
+    /// Images that always stay, by name (`ECS_EXCLUDE_UNTRACKED_IMAGE` and the agent's own).
+    pub exclude: BTreeSet<String>,
+    /// Images and containers that are not of tasks go too (`ECS_ENABLE_UNTRACKED_IMAGE_CLEANUP`).
+    pub untracked: Option<UntrackedPolicy>,
+    /// Percent of the disk: above the first, room is made before a pull until it is below the second (`ECS_IMAGE_DISK_…_PERCENT`).
+    pub disk: Option<(u8, u8)>,
+}
+
+/// The clean-up of what is not of tasks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UntrackedPolicy {
+    /// Most containers removed at a time (`NONECS_NUM_CONTAINERS_DELETE_PER_CYCLE`).
+    pub containers_per_cycle: u32,
+    /// So long after it was built an image stays in any case (`NON_ECS_IMAGE_MINIMUM_CLEANUP_AGE`).
+    pub minimum_age: Span,
+}
+
+impl ImagePolicy {
+    /// There is anything to do at all.
+    pub fn is_on(&self) -> bool {
+        self.enabled || self.disk.is_some()
+    }
 }
 
 /// What this host has to give.
@@ -60,6 +97,7 @@ impl Default for Policy {
             cleanup_wait: Span::secs(3 * 3600),
             cleanup_jitter: Span::default(),
             inventory_every: Span::secs(300),
+            images: ImagePolicy::default(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! after a restart. Everything else is on disk before any effect that rests on it starts.
 
 use super::event::Event;
+use super::image::{Cleanup, TrackedImage};
 use super::policy::Policy;
 use super::restart::Restarts;
 use crate::model::observation::Mount;
@@ -39,6 +40,8 @@ pub struct State {
     pub ops: BTreeMap<OpId, Owner>,
     /// Counts steps; orders "asked" and "touched".
     pub steps: u64,
+    /// The clean-up of images under way.
+    pub images: Cleanup,
     /// What ECS said while the tasks were not known again ([`HostState::lost`]); taken up after the inventory, in this order.
     pub held: Vec<Event>,
 }
@@ -61,6 +64,9 @@ pub struct HostState {
     pub arrivals: u64,
     /// Images that were pulled with success, for `ECS_IMAGE_PULL_BEHAVIOR=once`.
     pub pulled_images: BTreeSet<String>,
+    /// Images that tasks have used, by id.
+    #[serde(default)]
+    pub images: BTreeMap<String, TrackedImage>,
     /// Tasks may be missing here: the next inventory rebuilds those whose containers it finds.
     #[serde(default)]
     pub lost: bool,
@@ -254,6 +260,8 @@ pub enum Owner {
     Inventory,
     /// The removal of an orphan.
     Orphan(String),
+    /// The clean-up of images.
+    Images,
 }
 
 /// Operations on one container.

@@ -10,6 +10,7 @@
 pub mod create;
 pub mod failure;
 pub mod ids;
+pub mod image;
 pub mod observation;
 pub mod registry;
 pub mod report;

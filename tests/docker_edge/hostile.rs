@@ -117,6 +117,7 @@ fn short(endpoint: &str) -> ecs_agent::docker::Settings {
         list: millis(260),
         stop_margin: millis(270),
         remove: millis(280),
+        remove_image: millis(285),
         open_events: millis(290),
         quiet_events: millis(300),
     };
@@ -151,6 +152,7 @@ fn the_limits_are_those_of_the_reference() {
         list: secs(10 * 60),
         stop_margin: secs(2 * 60),
         remove: secs(5 * 60),
+        remove_image: secs(3 * 60),
         open_events: secs(30),
         quiet_events: secs(5 * 60),
     };

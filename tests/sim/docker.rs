@@ -3,9 +3,10 @@
 //! Invariant: `truth` only grows. It is what the laws judge the agent by, however late or wrong the agent was told.
 
 use ecs_agent::engine::{Effect, Event, Outcome, Output};
+use ecs_agent::model::image::{ImageListing, ImageWork, ListedContainer, ListedImage};
 use ecs_agent::model::{
-    ContainerName, CreateRequest, Failure, FailureKind, Health, Observation, RunState, RuntimeId, TaskArn, TaskSpec,
-    task::Condition,
+    ContainerName, CreateRequest, Failure, FailureKind, Health, Observation, RunState, RuntimeId, Span, TaskArn,
+    TaskSpec, task::Condition,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +26,8 @@ pub(crate) struct Container {
     pub(crate) started: bool,
     /// When it was started last, by a clock that counts the starts.
     pub(crate) run: u64,
+    /// Id of its image.
+    pub(crate) image: String,
     /// It has a restart policy.
     pub(crate) restarts: bool,
     /// The last start came late or from a person: the agent could not know of it when it happened.
@@ -101,6 +104,7 @@ impl Docker {
             health_check: false,
             started: false,
             run: 0,
+            image: String::new(),
             restarts: false,
             unsolicited: false,
             renamed: false,
@@ -160,7 +164,7 @@ impl Docker {
             started_at: container.started.then(|| format!("{:09}", container.run)),
             bindings: Vec::new(),
             mounts: Vec::new(),
-            image_id: String::new(),
+            image_id: container.image.clone(),
             outline: container.outline.clone(),
         }
     }
@@ -270,6 +274,7 @@ impl Docker {
                 self.push(request.runtime_name.clone(), request.task.clone(), request.spec.name.clone());
                 let index = self.containers.len() - 1;
                 self.containers[index].health_check = request.spec.health_check;
+                self.containers[index].image = format!("id-of-{}", request.spec.image);
                 self.containers[index].restarts = request.spec.restart.is_some();
                 self.containers[index].outline = Some(Box::new(request.outline.clone()));
                 self.truth_mut(index).created = true;
@@ -290,6 +295,38 @@ impl Docker {
                 Outcome::Failed(Failure { kind: FailureKind::ImageMissing, ..failure })
             }
             _ => Outcome::Failed(failure),
+        }
+    }
+
+    /// Part of the clean-up of images. An image that a container uses stays.
+    fn clean(&mut self, work: &ImageWork) -> Outcome {
+        match work {
+            ImageWork::List { disk, .. } => {
+                let image = |name: &String| ListedImage {
+                    id: format!("id-of-{name}"),
+                    names: vec![name.clone()],
+                    age: Span::secs(100_000),
+                    ..ListedImage::default()
+                };
+                let container = |it: &Container| ListedContainer {
+                    id: it.id.clone(),
+                    image_id: it.image.clone(),
+                    ended: (it.state == RunState::Exited).then_some(Span::secs(5)),
+                };
+                Outcome::Done(Output::Images(Box::new(ImageListing {
+                    images: self.images.iter().map(image).collect(),
+                    containers: self.containers.iter().map(container).collect(),
+                    disk_percent: disk.then(|| u8::try_from(self.images.len() * 25).unwrap_or(100)),
+                })))
+            }
+            ImageWork::RemoveImage { id, .. } if self.containers.iter().any(|it| it.image == *id) => {
+                Outcome::Failed(Failure::permanent("CannotRemoveImageError", "a container uses it"))
+            }
+            ImageWork::RemoveImage { names, .. } => {
+                self.images.retain(|image| !names.contains(image));
+                Outcome::Done(Output::Nothing)
+            }
+            ImageWork::RemoveContainer(_) => Outcome::Failed(Failure::permanent("Error", "not asked for")),
         }
     }
 
@@ -337,6 +374,7 @@ impl Docker {
             Effect::Inventory { .. } => {
                 Outcome::Done(Output::Inventory((0..self.containers.len()).map(|index| self.see(index)).collect()))
             }
+            Effect::CleanImages { work, .. } => self.clean(work),
             Effect::CreateResource { request, .. } => {
                 self.resources.insert((request.task.clone(), request.spec.name.clone()));
                 Outcome::Done(Output::Nothing)

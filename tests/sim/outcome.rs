@@ -4,6 +4,7 @@ use crate::schedule::How;
 use crate::world::{Pending, World};
 use ecs_agent::engine::state::Owner;
 use ecs_agent::engine::{Effect, Event, Outcome, Output};
+use ecs_agent::model::image::ImageWork;
 use ecs_agent::model::task::RegistryAuth;
 use ecs_agent::model::{Failure, FailureKind};
 
@@ -76,9 +77,18 @@ impl World {
                 Outcome::Failed(_) | Outcome::Unknown(_) => *self.unremoved.entry(key).or_default() += 1,
             }
         }
+        // How full the disk is may be another number now.
+        if let Effect::CleanImages { work: ImageWork::RemoveImage { .. }, .. } = &pending.effect {
+            self.news += 1;
+        }
         if let Some(owner) = pending.owner.as_ref().filter(|_| !pending.cancelled) {
             let is_given_up = matches!(pending.effect, Effect::Create { .. } | Effect::Start { .. });
-            let is_image_work = matches!(pending.effect, Effect::ResolveDigest { .. } | Effect::Pull { .. });
+            let is_image_work = matches!(
+                pending.effect,
+                Effect::ResolveDigest { .. }
+                    | Effect::Pull { .. }
+                    | Effect::CleanImages { work: ImageWork::RemoveImage { .. }, .. }
+            );
             let is_making = matches!(pending.effect, Effect::CreateResource { .. });
             let is_report = matches!(pending.effect, Effect::Report { .. });
             // A list taken before the removal may name the orphan once more.
@@ -129,7 +139,10 @@ impl World {
                 self.perform(&effect);
             }
             // Looking changes nothing.
-            Effect::ResolveDigest { .. } | Effect::Inspect { .. } | Effect::Inventory { .. } => {}
+            Effect::ResolveDigest { .. }
+            | Effect::Inspect { .. }
+            | Effect::Inventory { .. }
+            | Effect::CleanImages { .. } => {}
             Effect::Cancel { .. }
             | Effect::Ack(_)
             | Effect::AckCredentials(_)

@@ -3,12 +3,13 @@
 //! Invariant: nothing here changes the world. Within a burst the state has gone on since the effect was decided, so laws that
 //! compare with the state ask for `burst` first.
 
-use super::{Before, effort, is_known_stopped};
+use super::{Before, effort, images, is_known_stopped};
 use crate::control::Told;
 use crate::docker::Container;
 use crate::world::World;
 use ecs_agent::engine::state::{Owner, TaskState};
 use ecs_agent::engine::{self, Effect, Event, Step};
+use ecs_agent::model::image::ImageWork;
 use ecs_agent::model::{
     Ack, ContainerName, ContainerStatus, ResourceRequest, ResourceSpec, RunState, Span, StateChange, TaskArn,
     TaskStatus,
@@ -33,6 +34,7 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
             let twice = world.pending.iter().any(|it| matches!(it.effect, Effect::Inventory { .. }));
             twice.then(|| ("one inventory at a time", String::new()))
         }
+        Effect::CleanImages { work, .. } => images::clean(world, work),
         Effect::Report { change, .. } => report(world, change),
         Effect::Ack(ack) => acknowledged(world, ack),
         Effect::AckCredentials(_) => None, // judged by the step, see `credentials_are_acknowledged`
@@ -51,6 +53,7 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
             (!is_there && !world.burst).then(|| ("only what is in flight is cancelled", op.to_string()))
         }
     };
+    let broken = broken.or_else(|| images::wanted(world, effect));
     if let Some((law, what)) = broken.or_else(|| too_soon(world, effect)) {
         world.breaks(law, || what);
     }
@@ -76,9 +79,11 @@ fn too_soon(world: &mut World, effect: &Effect) -> Broken {
         | Effect::CreateResource { op, .. }
         | Effect::RemoveResource { op, .. }
         | Effect::Inventory { op }
+        | Effect::CleanImages { op, work: ImageWork::List { .. } }
         | Effect::Report { op, .. } => op,
         Effect::ResolveDigest { .. }
         | Effect::Pull { .. }
+        | Effect::CleanImages { .. }
         | Effect::Cancel { .. }
         | Effect::Ack(_)
         | Effect::AckCredentials(_)
@@ -97,7 +102,7 @@ fn too_soon(world: &mut World, effect: &Effect) -> Broken {
         .then(|| ("there is a wait after a failure", format!("{owner:?}")))
 }
 
-type Broken = Option<(&'static str, String)>;
+pub(super) type Broken = Option<(&'static str, String)>;
 
 /// An operation on one container: `after` names a step that must wait for the containers it depends on.
 fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>, after: Option<&str>) -> Broken {
@@ -145,7 +150,7 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
         };
         let is_due =
             |task: &TaskState| task.containers[*index].restarts.due && !is_ignored(task.containers[*index].exit_code);
-        if !world.disk.tasks.get(arn).is_some_and(|it| is_due(it)) {
+        if !world.disk.tasks.get(arn).is_some_and(is_due) {
             return Some((
                 "a container is started once, and again if its policy says so",
                 format!("{arn} {}", spec.name),

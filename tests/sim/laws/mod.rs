@@ -6,6 +6,7 @@
 mod effects;
 mod effort;
 mod end;
+mod images;
 mod queue;
 mod restart;
 

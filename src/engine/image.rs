@@ -1,0 +1,313 @@
+//! The clean-up of images: which may go, and when (spec `images.md` §7).
+//!
+//! Owns what is remembered of images after their tasks ([`TrackedImage`]) and the cycles of the clean-up. The law: an image that a
+//! task in the state names or uses is never removed, and while one is being removed nobody resolves, pulls or creates under its
+//! names. While a task is in the state it *is* the reference; nothing is counted. A removal that fails does not stop the cycle.
+//! Unlike the reference it works with `prefer-cached` too, and, if the operator says how full the disk may become, it makes room
+//! before a pull, whatever the age of the images.
+
+use super::effect::Effect;
+use super::event::{Outcome, Output};
+use super::plan::Planning;
+use super::state::{Owner, State, TaskState};
+use super::{Key, Step, backoff};
+use crate::model::image::{ImageListing, ImageWork, ListedImage, full_name};
+use crate::model::{OpId, Span, TaskArn, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// A look at the disk serves all pulls that begin within this time.
+const LOOK_SERVES: Span = Span::secs(60);
+
+/// What is remembered of an image that tasks have used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackedImage {
+    /// What tasks called it.
+    pub names: BTreeSet<String>,
+    /// When it was pulled.
+    pub pulled_at: Timestamp,
+    /// When the last task that used it was forgotten.
+    pub used_at: Timestamp,
+}
+
+/// The clean-up under way. Volatile: a restart begins a new interval.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cleanup {
+    /// When the next cycle begins; `None` until the first plan.
+    pub due: Option<Timestamp>,
+    /// What is in flight: at most one.
+    pub operation: Option<(OpId, ImageWork)>,
+    /// When a listing that failed may be tried again.
+    pub retry: super::state::Retry,
+    /// A pull waits for a look at the disk.
+    pub is_pressed: bool,
+    /// The disk was too full at the last look: room is being made.
+    pub makes_room: bool,
+    /// When the disk was looked at last.
+    pub looked: Option<Timestamp>,
+    /// What the cycle goes by.
+    listing: Option<ImageListing>,
+    /// Images and containers that were tried in this cycle.
+    tried: BTreeSet<String>,
+    /// Removals of tracked images, of images of others, and of containers of others that were tried in this cycle.
+    counts: (u32, u32, u32),
+}
+
+/// A task is forgotten: what it used is remembered, for the clean-up.
+pub(super) fn remember(state: &mut State, task: &TaskState, now: Timestamp, out: &mut Step) {
+    if !state.policy.images.is_on() {
+        return;
+    }
+    for (spec, container) in task.pairs().filter(|(_, container)| !container.image_id.is_empty()) {
+        let name = full_name(&spec.image);
+        let pulled_at = task.pull_stopped_at.unwrap_or(now);
+        let image = state.host.images.entry(container.image_id.clone());
+        let image = image.or_insert_with(|| TrackedImage { pulled_at, ..TrackedImage::default() });
+        image.names.insert(name);
+        (image.pulled_at, image.used_at) = (image.pulled_at.max(pulled_at), now);
+        out.changed.insert(Key::Host);
+    }
+}
+
+/// Nobody resolves, pulls or creates under a name of an image that is being removed.
+pub(super) fn is_being_removed(state: &State, image: &str) -> bool {
+    match &state.images.operation {
+        Some((_, ImageWork::RemoveImage { names, .. })) => {
+            let wanted = full_name(image);
+            names.iter().any(|name| full_name(name) == wanted)
+        }
+        Some((_, ImageWork::List { .. } | ImageWork::RemoveContainer(_))) | None => false,
+    }
+}
+
+/// A pull waits until it is known that there is room on the disk, or that no more can be made.
+pub(super) fn makes_wait(planning: &mut Planning<'_>) -> bool {
+    let state = &mut *planning.state;
+    if state.policy.images.disk.is_none() {
+        return false;
+    }
+    let is_fresh = state.images.looked.is_some_and(|at| at <= planning.now && planning.now < at + LOOK_SERVES);
+    state.images.is_pressed |= !is_fresh;
+    !is_fresh || state.images.makes_room
+}
+
+/// The next thing to do. True: a cycle has ended that pulls have waited for.
+pub(super) fn plan(state: &mut State, now: Timestamp, out: &mut Step) -> bool {
+    let policy = &state.policy.images;
+    if !policy.is_on() || state.host.lost || state.images.operation.is_some() {
+        return false;
+    }
+    let interval = policy.interval;
+    let due = *state.images.due.get_or_insert(now + interval);
+    if state.images.listing.is_some() {
+        if let Some(work) = next(state, now) {
+            start(state, work, out);
+            return false;
+        }
+        let was_waited_for = state.images.is_pressed;
+        end_cycle(state, now, interval);
+        return was_waited_for;
+    }
+    let images = &state.images;
+    let is_due = (state.policy.images.enabled && due <= now) || images.is_pressed;
+    if is_due && images.retry.not_before <= now {
+        let policy = &state.policy.images;
+        let (ends, disk) = (policy.untracked.is_some() && !images.is_pressed, policy.disk.is_some());
+        start(state, ImageWork::List { ends, disk }, out);
+    }
+    false
+}
+
+/// When there is something to do here.
+pub(super) fn next_deadline(state: &State) -> Option<Timestamp> {
+    let images = &state.images;
+    if !state.policy.images.is_on() || state.host.lost || images.operation.is_some() {
+        return None;
+    }
+    let due = images.due.filter(|_| state.policy.images.enabled);
+    let due = if images.is_pressed { Some(Timestamp::default()) } else { due };
+    due.map(|due| due.max(images.retry.not_before))
+}
+
+fn start(state: &mut State, work: ImageWork, out: &mut Step) {
+    let op = state.new_op(Owner::Images);
+    state.images.operation = Some((op, work.clone()));
+    out.effects.push(Effect::CleanImages { op, work });
+}
+
+fn end_cycle(state: &mut State, now: Timestamp, interval: Span) {
+    let images = &mut state.images;
+    if images.due.is_none_or(|due| due <= now) {
+        images.due = Some(now + interval);
+    }
+    (images.listing, images.counts) = (None, (0, 0, 0));
+    images.tried.clear();
+    if images.is_pressed {
+        (images.is_pressed, images.makes_room, images.looked) = (false, false, Some(now));
+    }
+}
+
+/// Writes how it went; the tasks to plan again.
+pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome, out: &mut Step) -> BTreeSet<TaskArn> {
+    let Some((_, work)) = state.images.operation.take() else { return BTreeSet::new() };
+    let interval = state.policy.images.interval;
+    match (work, outcome) {
+        (ImageWork::List { .. }, Outcome::Done(Output::Images(listing))) => {
+            state.images.retry = super::state::Retry::default();
+            take_in(state, &listing, now, out);
+            look_at_disk(state, *listing, now, interval);
+        }
+        (ImageWork::List { .. }, _) => {
+            backoff::ENGINE.again(&mut state.images.retry, now, "images");
+            end_cycle(state, now, interval); // a pull does not wait for what cannot be told
+        }
+        (ImageWork::RemoveImage { id, names }, Outcome::Done(_)) => {
+            let tracked = state.host.images.remove(&id);
+            let gone: BTreeSet<String> = names.iter().map(|name| full_name(name)).collect();
+            // For `once`: it is not here any more.
+            state.host.pulled_images.retain(|name| !gone.contains(&full_name(name)));
+            if tracked.is_some() {
+                out.changed.insert(Key::Host);
+            }
+            if state.images.makes_room {
+                state.images.listing = None; // how much room has it made?
+            }
+        }
+        (ImageWork::RemoveImage { .. } | ImageWork::RemoveContainer(_), _) => {}
+    }
+    state.tasks.keys().cloned().collect()
+}
+
+/// Brings what is remembered in line with what is there.
+fn take_in(state: &mut State, listing: &ImageListing, now: Timestamp, out: &mut Step) {
+    let before = state.host.images.clone();
+    state.host.images.retain(|id, _| listing.images.iter().any(|image| image.id == *id));
+    let pulled: BTreeSet<String> = state.host.pulled_images.iter().map(|name| full_name(name)).collect();
+    for image in &listing.images {
+        let names: BTreeSet<String> = image.full_names().collect();
+        if let Some(tracked) = state.host.images.get_mut(&image.id) {
+            tracked.names.retain(|name| names.contains(name));
+        }
+        // Pulled for a task that never came to create a container of it, or whose tag was pulled anew.
+        let own: BTreeSet<String> = names.intersection(&pulled).cloned().collect();
+        if !own.is_empty() {
+            let fresh = || TrackedImage { pulled_at: now, used_at: now, ..TrackedImage::default() };
+            state.host.images.entry(image.id.clone()).or_insert_with(fresh).names.extend(own);
+        }
+    }
+    if state.host.images != before {
+        out.changed.insert(Key::Host);
+    }
+}
+
+/// A look for a pull: is there room, or is some to be made? Any other look begins a cycle.
+fn look_at_disk(state: &mut State, listing: ImageListing, now: Timestamp, interval: Span) {
+    if state.policy.images.disk.is_some_and(|(high, _)| listing.disk_percent.is_none_or(|percent| percent < high)) {
+        state.images.looked = Some(now);
+    }
+    let Some((high, low)) = state.policy.images.disk.filter(|_| state.images.is_pressed) else {
+        state.images.listing = Some(listing);
+        return;
+    };
+    let mark = if state.images.makes_room { low } else { high };
+    state.images.makes_room = listing.disk_percent.is_some_and(|percent| percent >= mark);
+    let is_due = state.policy.images.enabled && state.images.due.is_some_and(|due| due <= now);
+    if !state.images.makes_room {
+        end_cycle(state, now, interval);
+    }
+    if state.images.makes_room || is_due {
+        state.images.listing = Some(listing);
+    }
+}
+
+/// What the cycle does next, noted as tried.
+fn next(state: &mut State, now: Timestamp) -> Option<ImageWork> {
+    let listing = state.images.listing.take()?;
+    let found =
+        tracked(state, &listing, now).or_else(|| stranger(state, &listing)).or_else(|| untracked(state, &listing));
+    state.images.listing = Some(listing);
+    let (what, work) = found?;
+    state.images.tried.insert(what);
+    let counts = &mut state.images.counts;
+    match &work {
+        ImageWork::RemoveContainer(_) => counts.2 += 1,
+        ImageWork::RemoveImage { id, .. } if state.host.images.contains_key(id) => counts.0 += 1,
+        ImageWork::RemoveImage { .. } | ImageWork::List { .. } => counts.1 += 1,
+    }
+    Some(work)
+}
+
+/// Nobody has a container of it, and no task names it.
+fn is_unused(state: &State, listing: &ImageListing, image: &ListedImage) -> bool {
+    let names: BTreeSet<String> = image.full_names().collect();
+    let is_excluded = image.names.iter().any(|name| {
+        let full = full_name(name);
+        state.policy.images.exclude.iter().any(|it| it == name || full_name(it) == full)
+    });
+    let mut used = state.tasks.values().flat_map(|task| task.pairs());
+    !is_excluded
+        && !listing.containers.iter().any(|container| container.image_id == image.id)
+        && !used.any(|(spec, container)| container.image_id == image.id || names.contains(&full_name(&spec.image)))
+}
+
+/// The image of tasks that was not used for the longest time.
+fn tracked(state: &State, listing: &ImageListing, now: Timestamp) -> Option<(String, ImageWork)> {
+    let (images, policy) = (&state.images, &state.policy.images);
+    if !images.makes_room && images.counts.0 >= policy.per_cycle {
+        return None;
+    }
+    let candidates = listing.images.iter().filter_map(|image| {
+        let tracked = state.host.images.get(&image.id).filter(|_| !images.tried.contains(&image.id))?;
+        // What has other names only belongs to whoever gave them.
+        let names: Vec<String> =
+            image.names.iter().filter(|name| tracked.names.contains(&full_name(name))).cloned().collect();
+        let is_ours = image.names.is_empty() || !names.is_empty();
+        (is_ours && is_unused(state, listing, image)).then_some((tracked, image, names))
+    });
+    let is_old = |it: &TrackedImage| images.makes_room || now > it.pulled_at + policy.minimum_age;
+    let oldest = candidates.filter(|it| is_old(it.0)).min_by_key(|it| (it.0.used_at, it.1.id.clone()))?;
+    let (id, names) = (oldest.1.id.clone(), oldest.2);
+    Some((id.clone(), ImageWork::RemoveImage { id, names }))
+}
+
+/// A container of somebody else that has ended long ago.
+fn stranger(state: &State, listing: &ImageListing) -> Option<(String, ImageWork)> {
+    let untracked = state.policy.images.untracked.as_ref().filter(|_| !state.images.makes_room)?;
+    if state.images.counts.2 >= untracked.containers_per_cycle {
+        return None;
+    }
+    let is_known = |id: &crate::model::RuntimeId| {
+        let mut containers = state.tasks.values().flat_map(|task| &task.containers);
+        state.orphans.contains_key(&id.0) || containers.any(|container| container.runtime_id.as_ref() == Some(id))
+    };
+    let mut fit =
+        listing.containers.iter().filter(|it| it.ended.is_some_and(|ended| ended > state.policy.cleanup_wait));
+    let it = fit.find(|it| !state.images.tried.contains(&it.id.0) && !is_known(&it.id))?;
+    Some((it.id.0.clone(), ImageWork::RemoveContainer(it.id.clone())))
+}
+
+/// The smallest image of somebody else, name by name.
+fn untracked(state: &State, listing: &ImageListing) -> Option<(String, ImageWork)> {
+    let (images, policy) = (&state.images, &state.policy.images);
+    let untracked = policy.untracked.as_ref().filter(|_| !images.makes_room)?;
+    // Compat: at least one, even if the cycle's number was used up by images of tasks.
+    let most = policy.per_cycle.saturating_sub(images.counts.0.saturating_sub(1)).max(1);
+    if images.counts.1 >= most {
+        return None;
+    }
+    let is_foreign = |image: &&ListedImage| {
+        !state.host.images.contains_key(&image.id)
+            && image.age > untracked.minimum_age
+            && is_unused(state, listing, image)
+    };
+    let names = |image: &ListedImage| -> Vec<Vec<String>> {
+        let each = image.names.iter().map(|name| vec![name.clone()]);
+        if image.names.is_empty() { vec![Vec::new()] } else { each.collect() }
+    };
+    let works = listing.images.iter().filter(is_foreign).flat_map(|image| {
+        let key = |names: &[String]| names.first().cloned().unwrap_or_else(|| image.id.clone());
+        names(image).into_iter().map(move |names| (image.size, key(&names), image.id.clone(), names))
+    });
+    let (_, key, id, names) = works.filter(|it| !images.tried.contains(&it.1)).min()?;
+    Some((key, ImageWork::RemoveImage { id, names }))
+}
