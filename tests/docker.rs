@@ -10,6 +10,7 @@ mod support {
     pub(crate) mod wait;
 }
 mod docker_edge {
+    pub(crate) mod clean;
     pub(crate) mod containers;
     pub(crate) mod faults;
     pub(crate) mod hostile;

@@ -29,6 +29,7 @@ mod config;
 mod container;
 mod control_plane;
 mod credentials;
+mod disk_room;
 mod docker_attack;
 mod docker_restart;
 mod ecr;
