@@ -278,7 +278,7 @@ fn what_was_learnt_since_a_look_was_asked_for_is_newer_than_its_answer() {
     let mut state = state(Policy::default());
     let listing = *state.ops.keys().next().unwrap();
     step(&mut state, NOW, done(listing, Output::Inventory(Vec::new())));
-    let mut task = task(vec![container("a", &[])]);
+    let mut task = crate::engine::sample::task(vec![container("a", &[])]);
     (task.admitted, task.wake, state.wakes_from) = (true, Some(NOW), NOW);
     (task.containers[0].unsettled, task.containers[0].create_asked) = (true, true);
     state.tasks.insert(task.spec.arn.clone(), Box::new(task));
