@@ -16,7 +16,7 @@
 //! * [`model`]: the words. Tasks, statuses, observations, reports. Plain data.
 //! * [`engine`]: every decision. `step(state, now, event) -> effects`.
 //! * [`runtime`]: one loop: step, commit, publish, act; and the executor that turns effects into calls.
-//! * [`docker`]: the container engine. [`store`]: the state on disk.
+//! * [`docker`]: the container engine. [`resources`]: what tasks need besides. [`store`]: the state on disk.
 //! * [`acs`]: messages from the control plane. [`ecs`]: calls to it. [`aws`]: identity, credentials, clients. [`websocket`]: the
 //!   signed connection.
 //! * [`config`]: one table of everything an operator can set.
@@ -36,6 +36,7 @@ pub mod engine;
 pub mod introspection;
 pub mod local;
 pub mod model;
+pub mod resources;
 pub mod runtime;
 pub mod store;
 pub mod version;

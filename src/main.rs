@@ -83,7 +83,7 @@ async fn act(args: Args, sources: Sources, loaded: Loaded) -> Result<(), Fatal> 
     match args.action {
         Action::Healthcheck => runtime::healthcheck(&config.healthcheck_host).await,
         Action::EcsAttributes => {
-            say(&runtime::attributes_text(&config).await);
+            say(&runtime::attributes_text(&config).await?);
             Ok(())
         }
         Action::Run

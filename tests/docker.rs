@@ -10,11 +10,13 @@ mod support {
     pub(crate) mod wait;
 }
 mod docker_edge {
+    pub(crate) mod accelerators;
     pub(crate) mod clean;
     pub(crate) mod containers;
     pub(crate) mod faults;
     pub(crate) mod hostile;
     pub(crate) mod images;
+    pub(crate) mod pause;
     pub(crate) mod pulls;
 }
 
@@ -32,6 +34,11 @@ fn settings(endpoint: &str, cluster: &str) -> Settings {
         pull_inactivity: Span::secs(60),
         manifest_timeout: Span::secs(60),
         dynamic_ports: 42_000..=48_999,
+        pause_archive: std::path::PathBuf::new(),
+        pause_labels: std::collections::BTreeMap::new(),
+        nvidia_runtime: "nvidia".to_owned(),
+        requests_gpus: false,
+        ipv6_only: false,
         limits: Limits::default(),
     }
 }

@@ -6,10 +6,14 @@
 //!
 //! Reading order: this file (what goes in and out), [`session`] (when to connect), `conversation` (one connection), `exchange`
 //! (queues to the agent); then `decode`, [`translate`], `unsupported`, `attachment`, `wire`.
+//!
+#![doc = include_str!("task_definition.md")]
 
 mod attachment;
 mod conversation;
 mod decode;
+#[cfg(test)]
+mod documented;
 mod exchange;
 mod host;
 pub mod session;
@@ -23,6 +27,15 @@ pub use translate::{PayloadTask, Refusal};
 use crate::aws::roles::RoleCredentials;
 use crate::model::{Ack, CredentialsAck, TaskArn};
 use std::collections::BTreeSet;
+
+/// The tasks of a payload as text, for tests of what becomes of them.
+#[cfg(test)]
+pub(crate) fn tasks_in(text: &str, host: &HostFacts) -> Vec<PayloadTask> {
+    match decode::frame(text, host, &mut || "id".to_owned()) {
+        decode::Frame::Deliver(Incoming::Payload { tasks, .. }) => tasks,
+        _ => Vec::new(),
+    }
+}
 
 /// What ACS said.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,16 +3,24 @@
 //! Pure: ids come from the caller. It decides nothing about running; it only makes sure that whatever reaches the core can be run
 //! as asked. The invariant: a task is either translated whole or refused; nothing in it is silently left out.
 
+mod gpu;
+mod limits;
+mod namespaces;
+mod ports;
+mod volumes;
+
 use super::host::HostFacts;
 use super::unsupported;
 use super::wire;
 use crate::model::task::{
-    Condition, Dependency, EcrAuth, EngineSettings, Environment, Link, Mount, PortMapping, RegistryAuth, RestartPolicy,
-    SecretAuth,
+    Condition, Dependency, EcrAuth, EngineSettings, Environment, Link, Mount, Namespace, RegistryAuth, RestartPolicy,
+    Runtime, SecretAuth, VolumesFrom,
 };
-use crate::model::{ContainerName, ContainerSpec, CredentialsId, Protocol, Span, TaskArn, TaskSpec, TaskStatus};
+use crate::model::{ContainerKind, ContainerName, ContainerSpec, CredentialsId, Span, TaskArn, TaskSpec, TaskStatus};
+use limits::Limits;
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use volumes::Volumes;
 
 /// One task of a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,19 +58,50 @@ pub(super) fn task(value: &Value, host: &HostFacts, new_id: &mut dyn FnMut() -> 
         Ok(wire) => wire,
         Err(cause) => return refuse(invalid(&cause)),
     };
-    if let Some(what) = unsupported::in_task(&wire) {
+    if let Some(what) = unsupported::in_task(&wire, host) {
         return refuse(format!("UnsupportedTaskError: {what}"));
     }
-    match spec(wire, host, new_id) {
+    let needs = volumes::read(&wire, host).and_then(|volumes| Ok((volumes, limits::read(&wire, host)?)));
+    let (volumes, limits) = match needs {
+        Ok(needs) => needs,
+        Err(reason) => return refuse(reason),
+    };
+    match spec(wire, volumes, limits, host, new_id) {
         Ok(_) if desired < TaskStatus::Running => PayloadTask::Later(known_arn),
         Ok(spec) => PayloadTask::Run(Box::new(spec)),
-        Err(cause) => refuse(invalid(&cause)),
+        Err(Flaw::Malformed(cause)) => refuse(invalid(&cause)),
+        Err(Flaw::Resource(cause)) => refuse(format!("resource cannot be initialized for task {known_arn}: {cause}")),
+    }
+}
+
+/// Why a task cannot be run, by how the reference says it.
+enum Flaw {
+    /// It is no task.
+    Malformed(String),
+    /// Its parts do not fit together.
+    Resource(String),
+}
+
+impl From<String> for Flaw {
+    fn from(cause: String) -> Self {
+        Self::Malformed(cause)
+    }
+}
+
+impl From<&str> for Flaw {
+    fn from(cause: &str) -> Self {
+        Self::Malformed(cause.to_owned())
     }
 }
 
 /// Compat: the spelling is the reference's, and people search for it.
 fn invalid(cause: &str) -> String {
     format!("UnrecogniedTaskError: Error loading task - {cause}")
+}
+
+/// What the reference finds wrong with a resource before it takes the task up.
+fn uninitialised(arn: &str, cause: &str) -> String {
+    format!("resource cannot be initialized for task {arn}: {cause}")
 }
 
 fn desired_status(task: &Value) -> Result<TaskStatus, String> {
@@ -80,44 +119,50 @@ fn desired_status(task: &Value) -> Result<TaskStatus, String> {
     }
 }
 
-fn spec(task: wire::Task, _host: &HostFacts, new_id: &mut dyn FnMut() -> String) -> Result<TaskSpec, String> {
+fn spec(
+    task: wire::Task,
+    volumes: Volumes,
+    limits: Limits,
+    host: &HostFacts,
+    new_id: &mut dyn FnMut() -> String,
+) -> Result<TaskSpec, Flaw> {
     let mut names = BTreeSet::new();
     for container in &task.containers {
         if container.name.is_empty() {
-            return Err("a container has no name".to_owned());
+            return Err("a container has no name".into());
         }
         if !names.insert(container.name.clone()) {
-            return Err(format!("the container name {} is not unique", container.name));
+            return Err(format!("the container name {} is not unique", container.name).into());
         }
     }
     if names.is_empty() {
-        return Err("the task has no containers".to_owned());
+        return Err("the task has no containers".into());
     }
-    let volumes: BTreeMap<&str, &str> = task
-        .volumes
-        .iter()
-        .filter_map(|volume| Some((volume.name.as_str(), volume.host.as_ref()?.source_path.as_str())))
-        .collect();
     if task
         .execution_role_credentials
         .as_ref()
         .is_some_and(|role| role.credentials_id.is_empty() || role.role_arn.is_empty())
     {
-        return Err("executionRoleCredentials without id or role".to_owned());
+        return Err("executionRoleCredentials without id or role".into());
     }
     let execution_credentials =
         task.execution_role_credentials.as_ref().map(|role| CredentialsId::from(role.credentials_id.as_str()));
-    let containers: Result<Vec<_>, _> =
-        task.containers.into_iter().map(|wire| container(wire, &names, &volumes, new_id())).collect();
+    let containers = task.containers.into_iter().map(|wire| container(wire, &names, &volumes, new_id()));
+    let mut containers = containers.collect::<Result<Vec<_>, _>>()?;
+    for container in containers.iter_mut().filter(|container| container.memory == 0) {
+        container.memory = limits.for_containers;
+    }
+    gpu::give(&mut containers, &task.associations, host).map_err(Flaw::Resource)?;
+    namespaces::share(&mut containers, &task.pid_mode, &task.ipc_mode, new_id)?;
     Ok(TaskSpec {
         arn: TaskArn::from(task.arn),
         family: task.family,
         version: task.version,
         service_name: task.service_name,
-        cpu_micros: 0,
-        memory: 0,
-        containers: containers?,
-        resources: Vec::new(),
+        cpu_micros: limits.cpu_micros,
+        memory: limits.memory,
+        containers,
+        resources: limits.resource.into_iter().chain(volumes.resources).collect(),
         execution_credentials,
     })
 }
@@ -125,26 +170,37 @@ fn spec(task: wire::Task, _host: &HostFacts, new_id: &mut dyn FnMut() -> String)
 fn container(
     wire: wire::Container,
     names: &BTreeSet<String>,
-    volumes: &BTreeMap<&str, &str>,
+    volumes: &Volumes,
     endpoint_id: String,
-) -> Result<ContainerSpec, String> {
+) -> Result<ContainerSpec, Flaw> {
     json_object(&wire.docker_config.config, "config")?;
     let host_config = json_object(&wire.docker_config.host_config, "hostConfig")?;
-    let links = wire.links.iter().map(|text| link(text, names)).collect::<Result<Vec<_>, _>>()?;
+    let links = wire.links.iter().map(|text| link(text, names)).collect::<Result<Vec<_>, _>>();
+    let links = links.map_err(Flaw::Resource)?;
+    let volumes_from = wire.volumes_from.iter().map(|it| volumes_of(it, names)).collect::<Result<Vec<_>, _>>();
+    let volumes_from = volumes_from.map_err(Flaw::Resource)?;
     let mut depends_on = wire.depends_on.iter().map(dependency).collect::<Result<Vec<_>, _>>()?;
-    for link in &links {
-        let start = Dependency { container: link.container.clone(), condition: Condition::Start };
-        if !depends_on.contains(&start) {
-            depends_on.push(start);
+    let sources = volumes_from.iter().map(|it| (&it.container, Condition::Create));
+    for (container, condition) in sources.chain(links.iter().map(|it| (&it.container, Condition::Start))) {
+        let implied = Dependency { container: container.clone(), condition };
+        if !depends_on.contains(&implied) {
+            depends_on.push(implied);
         }
     }
+    let ports = ports::all(&wire.port_mappings)?;
     let command = match overridden_command(wire.overrides.as_ref())? {
         Some(command) => Some(command),
         None => wire.command,
     };
     Ok(ContainerSpec {
         command,
-        ports: wire.port_mappings.iter().map(port).collect::<Result<_, _>>()?,
+        kind: ContainerKind::Normal,
+        ports: ports.single,
+        port_ranges: ports.ranges,
+        pid: Namespace::Own,
+        ipc: Namespace::Own,
+        gpus: Vec::new(),
+        runtime: Runtime::Default,
         mounts: wire.mount_points.iter().map(|point| mount(point, volumes)).collect::<Result<_, _>>()?,
         registry_auth: registry_auth(wire.registry_authentication)?,
         name: ContainerName::from(wire.name),
@@ -155,9 +211,8 @@ fn container(
         cpu: wire.cpu,
         memory: wire.memory,
         memory_reservation: memory_reservation(&host_config),
-        gpus: Vec::new(),
         links,
-        volumes_from: Vec::new(),
+        volumes_from,
         secrets: Vec::new(),
         log_routing: None,
         logs_with_execution_role: false,
@@ -238,21 +293,20 @@ fn overridden_command(overrides: Option<&Value>) -> Result<Option<Vec<String>>, 
     Ok(command)
 }
 
-fn port(wire: &wire::PortMapping) -> Result<PortMapping, String> {
-    let protocol = match wire.protocol.as_str() {
-        "" | "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        other => return Err(format!("unrecognized protocol {other}")),
-    };
-    Ok(PortMapping { container_port: wire.container_port, host_port: wire.host_port, protocol })
+fn volumes_of(wire: &wire::VolumesFrom, names: &BTreeSet<String>) -> Result<VolumesFrom, String> {
+    let source = &wire.source_container;
+    if !names.contains(source) {
+        return Err(format!("could not find volume source container with name {source}"));
+    }
+    Ok(VolumesFrom { container: source.as_str().into(), read_only: wire.read_only })
 }
 
-fn mount(point: &wire::MountPoint, volumes: &BTreeMap<&str, &str>) -> Result<Mount, String> {
-    let host_path = volumes.get(point.source_volume.as_str());
-    let host_path = host_path.ok_or_else(|| format!("invalid volume referenced: {}", point.source_volume))?;
+fn mount(point: &wire::MountPoint, volumes: &Volumes) -> Result<Mount, String> {
+    let source = volumes.source(&point.source_volume);
+    let source = source.ok_or_else(|| format!("invalid volume referenced: {}", point.source_volume))?;
     Ok(Mount {
         volume: point.source_volume.clone(),
-        source: (*host_path).to_owned(),
+        source: source.to_owned(),
         container_path: point.container_path.clone(),
         read_only: point.read_only,
     })

@@ -3,9 +3,12 @@
 //! Owns the envelope and the shapes, tolerant in what it takes: member names in any case, `null` for "not given", unknown members.
 //! It gives no message a meaning. The invariant: decoding never fails on something this agent does not read.
 
+mod volume;
+
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+pub(super) use volume::{DockerVolume, EfsVolume, Volume};
 
 /// Every message type of the protocol.
 const TYPES: [&str; 23] = [
@@ -49,6 +52,7 @@ const TEXTS: [&str; 8] = [
 /// Every member name that is read, in byte order.
 const NAMES: &[&str] = &[
     "accessKeyId",
+    "accessPointId",
     "arn",
     "asmAuthData",
     "associations",
@@ -57,6 +61,8 @@ const NAMES: &[&str] = &[
     "attachmentProperties",
     "attachmentType",
     "attachments",
+    "authorizationConfig",
+    "autoprovision",
     "clusterArn",
     "command",
     "condition",
@@ -74,9 +80,12 @@ const NAMES: &[&str] = &[
     "dependsOn",
     "desiredStatus",
     "dockerConfig",
+    "dockerVolumeConfiguration",
+    "driver",
     "driverOpts",
     "ec2Id",
     "ecrAuthData",
+    "efsVolumeConfiguration",
     "elasticNetworkInterfaces",
     "enableFaultInjection",
     "enabled",
@@ -88,11 +97,13 @@ const NAMES: &[&str] = &[
     "executionRoleCredentials",
     "expiration",
     "family",
+    "fileSystemId",
     "firelensConfiguration",
     "healthCheckType",
     "host",
     "hostConfig",
     "hostPort",
+    "iam",
     "ignoredExitCodes",
     "image",
     "interfaceAssociationProtocol",
@@ -127,11 +138,14 @@ const NAMES: &[&str] = &[
     "roleArn",
     "roleCredentials",
     "roleType",
+    "rootDirectory",
+    "scope",
     "secretAccessKey",
     "secrets",
     "seqNum",
     "serviceName",
     "sessionToken",
+    "sourceContainer",
     "sourcePath",
     "sourceVolume",
     "startTimeout",
@@ -142,6 +156,8 @@ const NAMES: &[&str] = &[
     "taskArn",
     "tasks",
     "timeline",
+    "transitEncryption",
+    "transitEncryptionPort",
     "trunkInterfaceMacAddress",
     "type",
     "useExecutionRole",
@@ -311,7 +327,7 @@ pub(super) struct Task {
     pub(super) proxy_configuration: Option<Value>,
     pub(super) role_credentials: Option<RoleCredentials>,
     pub(super) execution_role_credentials: Option<RoleCredentials>,
-    pub(super) associations: Vec<Value>,
+    pub(super) associations: Vec<Association>,
     pub(super) attachments: Vec<Attachment>,
     pub(super) enable_fault_injection: bool,
 }
@@ -332,7 +348,7 @@ pub(super) struct Container {
     pub(super) links: Vec<String>,
     pub(super) port_mappings: Vec<PortMapping>,
     pub(super) mount_points: Vec<MountPoint>,
-    pub(super) volumes_from: Vec<Value>,
+    pub(super) volumes_from: Vec<VolumesFrom>,
     pub(super) overrides: Option<Value>,
     pub(super) docker_config: DockerConfig,
     pub(super) registry_authentication: Option<RegistryAuthentication>,
@@ -364,6 +380,23 @@ pub(super) struct PortMapping {
     pub(super) host_port: u16,
     pub(super) container_port_range: String,
     pub(super) protocol: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct VolumesFrom {
+    pub(super) source_container: String,
+    pub(super) read_only: bool,
+}
+
+/// A device of the host and the containers it is for. Its content is not read.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Association {
+    pub(super) name: String,
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) containers: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -412,21 +445,6 @@ pub(super) struct EcrAuthData {
 pub(super) struct DependsOn {
     pub(super) container_name: String,
     pub(super) condition: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Volume {
-    pub(super) name: String,
-    #[serde(rename = "type")]
-    pub(super) kind: String,
-    pub(super) host: Option<HostVolume>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct HostVolume {
-    pub(super) source_path: String,
 }
 
 /// Network interfaces to expect: for a task (`AttachTaskNetworkInterfacesMessage`) or as a trunk for the instance.

@@ -143,12 +143,49 @@ pub struct Config {
     /// AppArmor profiles may be used.
     #[serde(rename = "ecs_apparmor_capable")]
     pub apparmor_capable: bool,
+    /// Tasks may have GPUs.
+    #[serde(rename = "ecs_enable_gpu_support")]
+    pub gpus: bool,
+    /// Docker runtime of containers that have GPUs.
+    #[serde(rename = "ecs_nvidia_runtime")]
+    pub nvidia_runtime: String,
+    /// Tasks may have AWS Inferentia and Trainium.
+    #[serde(rename = "ecs_enable_inf_support")]
+    pub inferentia: bool,
+    /// Labels of pause containers.
+    #[serde(rename = "ecs_pause_labels", default, deserialize_with = "from_json")]
+    pub pause_labels: BTreeMap<String, String>,
+    /// Archive of the pause container's image.
+    #[serde(rename = "pausecontainertarballpath")]
+    pub pause_archive: std::path::PathBuf,
     /// IPv6 port bindings are left out of reports.
     #[serde(rename = "ecs_exclude_ipv6_portbinding")]
     pub exclude_ipv6_port_binding: bool,
     /// Ports for dynamic mappings; `None`: the kernel's local port range.
     #[serde(rename = "ecs_dynamic_host_port_range")]
     pub dynamic_host_port_range: Option<PortRange>,
+
+    /// Limits of whole tasks; `None`: where this host has them.
+    #[serde(rename = "ecs_enable_task_cpu_mem_limit")]
+    pub task_limits: Option<bool>,
+    /// Processes a task may have.
+    #[serde(rename = "ecs_task_pids_limit")]
+    pub task_pids_limit: Option<u32>,
+    /// Where the cgroup file system is.
+    #[serde(rename = "ecs_cgroup_path")]
+    pub cgroup_path: PathBuf,
+    /// CFS period of task limits.
+    #[serde(rename = "ecs_cgroup_cpu_period")]
+    pub cgroup_cpu_period: Span,
+    /// With cgroup v2 a container without memory limit gets its task's.
+    #[serde(rename = "ecs_propagate_task_memory_limit_cgroupv2")]
+    pub propagate_task_memory_limit: bool,
+    /// Existing shared volumes must have the labels and options asked for.
+    #[serde(rename = "ecs_shared_volume_match_full_config")]
+    pub shared_volume_match_full_config: bool,
+    /// What the volume plugin can do.
+    #[serde(rename = "ecs_volume_plugin_capabilities", deserialize_with = "from_json")]
+    pub volume_plugin_capabilities: Vec<String>,
 
     /// Time before a stopped task's containers are removed.
     #[serde(rename = "ecs_engine_task_cleanup_wait_duration")]

@@ -1,11 +1,12 @@
-//! Changes containers: the calls that are no GET.
+//! Changes containers and volumes: the calls that are no GET.
 //!
 //! Owns how a change is asked for. bollard would do it too, but takes answers of any length into memory and cannot be told of a
 //! daemon that was exchanged. Invariant: every change has a limit in time; a missing or broken answer is an error, never success.
 
 use super::error::{DockerError, within};
 use super::version::Spoken;
-use super::wire::{Request, Wire, read_bounded};
+use super::wire::{Body, Request, Wire, read_bounded};
+use bytes::Bytes;
 use reqwest::Method;
 use serde_json::Value;
 use std::sync::Arc;
@@ -29,8 +30,14 @@ impl Changer {
         query: &[(&str, &str)],
         limit: Duration,
     ) -> Result<Vec<u8>, DockerError> {
-        let request = Request { method: &Method::POST, path, query, registry_auth: None, body: None };
+        let request = Request { method: &Method::POST, path, query, registry_auth: None, body: Body::Empty };
         within(limit, async { read_bounded(self.wire.open(Spoken::changes, request).await?).await }).await
+    }
+
+    /// POST of a document.
+    pub(super) async fn post_json(&self, path: &[&str], body: &Value, limit: Duration) -> Result<(), DockerError> {
+        let request = Request { method: &Method::POST, path, query: &[], registry_auth: None, body: Body::Json(body) };
+        within(limit, async { read_bounded(self.wire.open(Spoken::changes, request).await?).await }).await.map(drop)
     }
 
     /// POST of a container to create, in the version its settings were written for.
@@ -43,9 +50,21 @@ impl Changer {
     ) -> Result<Vec<u8>, DockerError> {
         let (path, query) = (["containers", "create"], [("name", name)]);
         let request =
-            Request { method: &Method::POST, path: &path, query: &query, registry_auth: None, body: Some(body) };
+            Request { method: &Method::POST, path: &path, query: &query, registry_auth: None, body: Body::Json(body) };
         let version = |spoken: &Spoken| spoken.create(wanted).unwrap_or_else(|| wanted.to_owned());
         within(limit, async { read_bounded(self.wire.open(version, request).await?).await }).await
+    }
+
+    /// POST of an archive.
+    pub(super) async fn upload(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        archive: Bytes,
+        limit: Duration,
+    ) -> Result<Vec<u8>, DockerError> {
+        let request = Request { method: &Method::POST, path, query, registry_auth: None, body: Body::Tar(&archive) };
+        within(limit, async { read_bounded(self.wire.open(Spoken::changes, request).await?).await }).await
     }
 
     /// DELETE.
@@ -55,7 +74,7 @@ impl Changer {
         query: &[(&str, &str)],
         limit: Duration,
     ) -> Result<(), DockerError> {
-        let request = Request { method: &Method::DELETE, path, query, registry_auth: None, body: None };
+        let request = Request { method: &Method::DELETE, path, query, registry_auth: None, body: Body::Empty };
         within(limit, async { read_bounded(self.wire.open(Spoken::changes, request).await?).await }).await.map(drop)
     }
 }

@@ -6,7 +6,7 @@
 use super::create::{LABEL_CLUSTER, LABEL_TASK, Surroundings, body};
 use super::error::DockerError;
 use super::{Docker, observe};
-use crate::model::{CreateRequest, Failure, Observation, OpError, Span};
+use crate::model::{ContainerKind, ContainerSpec, CreateRequest, Failure, Observation, OpError, Protocol, Span};
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
 use std::time::Duration;
@@ -34,15 +34,25 @@ fn unreadable(what: &str) -> Failure {
 impl Docker {
     /// Creates a container. One that is there already under this name, for this container of this task, is the one wanted.
     pub async fn create(&self, request: &CreateRequest) -> Result<Observation, OpError> {
+        if request.spec.kind == ContainerKind::Pause {
+            self.ensure_pause_image().await?;
+        }
         // Without the image the create below says so; its environment then does not matter.
         let image = self.image_present(&request.spec.image).await.ok().flatten();
         let image_env = image.map(|image| image.env_keys).unwrap_or_default();
-        let host_ports = self.host_ports(request)?;
+        let cgroup_parent = self.cgroup_parent(request).await?;
+        let (host_ports, range_starts) = self.host_ports(&request.spec)?;
         let around = Surroundings {
             cluster: &self.settings.cluster,
             region: self.settings.region.as_deref(),
             image_env: &image_env,
             host_ports: &host_ports,
+            cgroup_parent: cgroup_parent.as_deref(),
+            range_starts: &range_starts,
+            pause_labels: &self.settings.pause_labels,
+            nvidia_runtime: &self.settings.nvidia_runtime,
+            requests_gpus: self.settings.requests_gpus,
+            ipv6_only: self.settings.ipv6_only,
         };
         let body = body(request, &around)?;
         let body = serde_json::to_value(body)
@@ -81,14 +91,24 @@ impl Docker {
         }
     }
 
-    fn host_ports(&self, request: &CreateRequest) -> Result<Vec<u16>, Failure> {
-        let choose = |mapping: &crate::model::task::PortMapping| match mapping.host_port {
-            0 => self.ports.choose(mapping.protocol),
-            fixed => Ok(fixed),
+    /// The host port of each mapping, and the first one of each range.
+    fn host_ports(&self, spec: &ContainerSpec) -> Result<(Vec<u16>, Vec<u16>), Failure> {
+        // What is chosen is not bound yet: the next search would find it free once it has begun anew.
+        let mut taken: Vec<u16> = spec.ports.iter().map(|mapping| mapping.host_port).collect();
+        let mut choose = |count: u16, protocol: Protocol| {
+            let first = self.ports.choose(count, protocol, &taken).map_err(|cause| {
+                Failure::permanent("HostConfigError", format!("error retrieving docker port map: {cause}"))
+            })?;
+            taken.extend(first..=first + (count - 1));
+            Ok(first)
         };
-        request.spec.ports.iter().map(choose).collect::<Result<_, _>>().map_err(|cause| {
-            Failure::permanent("HostConfigError", format!("error retrieving docker port map: {cause}"))
-        })
+        let single = spec.ports.iter().map(|mapping| match mapping.host_port {
+            0 => choose(1, mapping.protocol),
+            port => Ok(port),
+        });
+        let single = single.collect::<Result<_, _>>()?;
+        let ranges = spec.port_ranges.iter().map(|range| choose(range.count(), range.protocol));
+        Ok((single, ranges.collect::<Result<_, _>>()?))
     }
 
     /// Starts a container; one that runs already is success.

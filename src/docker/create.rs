@@ -1,13 +1,15 @@
 //! [`CreateRequest`] to the body of Docker's create call. A pure function.
 //!
-//! Owns the mapping of spec `docker-mapping.md` §2 to §7 for the settings of this agent (no cgroup parent, no pause containers, no
+//! Owns the mapping of spec `docker-mapping.md` §2 to §7 for the settings of this agent (no pause containers, no
 //! log routers, no secrets). Order, later wins: model, the payload's own settings, ECS labels. Invariant: the ECS labels are
+//! Owns the mapping of spec `docker-mapping.md` §2 to §8 for the settings of this agent (no cgroup parent, no log routers, no
+//! secrets). Order, later wins: model, the payload's own settings, namespaces, ECS labels. Invariant: the ECS labels are
 //! always ours, since recovery finds our containers by nothing else.
 
 use super::merge::overlay;
-use super::outline;
-use crate::model::task::Mount;
-use crate::model::{ContainerSpec, CreateRequest, Failure};
+use super::{accelerator, log_endpoint, namespaces, outline};
+use crate::model::task::{Mount, PortRange};
+use crate::model::{ContainerKind, ContainerSpec, CreateRequest, Failure, Protocol};
 use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig, PortBinding};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
@@ -35,6 +37,18 @@ pub(super) struct Surroundings<'a> {
     pub(super) image_env: &'a [String],
     /// The host port of each port mapping, in the order of the mappings.
     pub(super) host_ports: &'a [u16],
+    /// The control group of the task, if it has one.
+    pub(super) cgroup_parent: Option<&'a str>,
+    /// The first host port of each range, in the order of the ranges.
+    pub(super) range_starts: &'a [u16],
+    /// Labels of pause containers.
+    pub(super) pause_labels: &'a BTreeMap<String, String>,
+    /// Runtime for containers with GPUs.
+    pub(super) nvidia_runtime: &'a str,
+    /// GPUs are asked of the engine itself.
+    pub(super) requests_gpus: bool,
+    /// The instance has no IPv4 address.
+    pub(super) ipv6_only: bool,
 }
 
 /// The body of the create call.
@@ -44,6 +58,11 @@ pub(super) fn body(request: &CreateRequest, around: &Surroundings<'_>) -> Result
     let mut host = to_map(&host_config(request, around)?)?;
     overlay::<HostConfig>(&mut host, &settings.host_config)
         .map_err(|error| host_error(format!("Unable to decode given host config: {error}")))?;
+    if let Some(parent) = around.cgroup_parent {
+        host.insert("CgroupParent".to_owned(), Value::from(parent));
+    }
+    namespaces::apply(&mut host, request);
+    log_endpoint::apply(&mut host, around.region.unwrap_or_default(), around.ipv6_only);
     bound_log_buffer(&mut host);
 
     let mut config = to_map(&config(&request.spec, around))?;
@@ -52,7 +71,7 @@ pub(super) fn body(request: &CreateRequest, around: &Surroundings<'_>) -> Result
     if request.spec.health_check && !config.contains_key("Healthcheck") {
         return Err(config_error("docker health check is nil while container health check type is DOCKER".to_owned()));
     }
-    set_labels(&mut config, request, around.cluster);
+    set_labels(&mut config, request, around);
 
     config.insert("HostConfig".to_owned(), Value::Object(host));
     serde_json::from_value(Value::Object(config))
@@ -79,17 +98,16 @@ fn host_config(request: &CreateRequest, around: &Surroundings<'_>) -> Result<Hos
     let binds = spec.mounts.iter().map(|mount| bind(spec, mount)).collect::<Result<Vec<_>, _>>()?;
     let links = request.links.iter().map(|(name, alias)| format!("{name}:{alias}")).collect::<Vec<_>>();
     let memory = i64::from(spec.memory) * 1024 * 1024;
-    let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
-    for (mapping, host_port) in spec.ports.iter().zip(around.host_ports) {
-        // No host address: Docker binds both 0.0.0.0 and ::.
-        let binding = PortBinding { host_ip: None, host_port: Some(host_port.to_string()) };
-        let key = format!("{}/{}", mapping.container_port, mapping.protocol.as_str());
-        bindings.entry(key).or_default().get_or_insert_default().push(binding);
-    }
+    let bindings = port_bindings(spec, around);
+    let volumes_from = request.volumes_from.iter().map(|(name, read_only)| with_mode(name, *read_only));
+    let volumes_from: Vec<_> = volumes_from.collect();
     Ok(HostConfig {
         links: (!links.is_empty()).then_some(links),
         binds: (!binds.is_empty()).then_some(binds),
+        volumes_from: (!volumes_from.is_empty()).then_some(volumes_from),
         port_bindings: (!bindings.is_empty()).then_some(bindings),
+        runtime: accelerator::runtime(spec.runtime, around.nvidia_runtime).map_err(host_error)?,
+        device_requests: accelerator::device_requests(spec, around.requests_gpus),
         memory: (memory > 0).then_some(memory.max(MIN_MEMORY_BYTES)),
         cpu_shares: Some(i64::from(spec.cpu.clamp(*CPU_SHARES.start(), *CPU_SHARES.end()))),
         ..HostConfig::default()
@@ -104,16 +122,49 @@ fn bind(spec: &ContainerSpec, mount: &Mount) -> Result<String, Failure> {
             "Unable to resolve volume mounts; invalid path: {name} {volume}; {source} -> {target}"
         )));
     }
-    Ok(format!("{source}:{target}{}", if mount.read_only { ":ro" } else { "" }))
+    Ok(with_mode(&format!("{source}:{target}"), mount.read_only))
+}
+
+fn with_mode(what: &str, read_only: bool) -> String {
+    format!("{what}{}", if read_only { ":ro" } else { "" })
+}
+
+/// Each port of the container with its port on the host: single ones first, then those of ranges.
+fn port_bindings(spec: &ContainerSpec, around: &Surroundings<'_>) -> HashMap<String, Option<Vec<PortBinding>>> {
+    let single = spec
+        .ports
+        .iter()
+        .zip(around.host_ports)
+        .map(|(mapping, host)| (mapping.container_port, *host, mapping.protocol));
+    let ranges = spec.port_ranges.iter().zip(around.range_starts).flat_map(|(range, start)| {
+        (range.first..=range.last).zip(*start..=u16::MAX).map(|(port, host)| (port, host, range.protocol))
+    });
+    let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
+    for (port, host, protocol) in single.chain(ranges) {
+        // No host address: Docker binds both 0.0.0.0 and ::.
+        let binding = PortBinding { host_ip: None, host_port: Some(host.to_string()) };
+        bindings.entry(port_key(port, protocol)).or_default().get_or_insert_default().push(binding);
+    }
+    bindings
+}
+
+fn port_key(port: u16, protocol: Protocol) -> String {
+    format!("{port}/{}", protocol.as_str())
 }
 
 fn config(spec: &ContainerSpec, around: &Surroundings<'_>) -> ContainerConfig {
-    let ports: Vec<_> = spec.ports.iter().map(|p| format!("{}/{}", p.container_port, p.protocol.as_str())).collect();
+    let single = spec.ports.iter().map(|mapping| port_key(mapping.container_port, mapping.protocol));
+    let each =
+        |range: &PortRange| (range.first..=range.last).map(|port| port_key(port, range.protocol)).collect::<Vec<_>>();
+    let ports: Vec<_> = single.chain(spec.port_ranges.iter().flat_map(each)).collect();
+    let is_pause = spec.kind == ContainerKind::Pause;
     ContainerConfig {
         image: Some(spec.image.clone()),
         cmd: spec.command.clone(),
         entrypoint: spec.entry_point.clone(),
-        env: Some(environment(spec, around)),
+        env: Some(if is_pause { Vec::new() } else { environment(spec, around) }),
+        // It has nothing to tidy up, and process 1 hears no other signal that it does not handle.
+        stop_signal: is_pause.then(|| "SIGKILL".to_owned()),
         exposed_ports: (!ports.is_empty()).then_some(ports),
         ..ContainerConfig::default()
     }
@@ -145,15 +196,18 @@ fn bound_log_buffer(host: &mut Map<String, Value>) {
     }
 }
 
-fn set_labels(config: &mut Map<String, Value>, request: &CreateRequest, cluster: &str) {
+fn set_labels(config: &mut Map<String, Value>, request: &CreateRequest, around: &Surroundings<'_>) {
     let labels = config.entry("Labels").or_insert_with(|| Value::Object(Map::new()));
     let Some(labels) = labels.as_object_mut() else { return };
+    if request.spec.kind == ContainerKind::Pause {
+        labels.extend(around.pause_labels.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))));
+    }
     for (key, value) in [
         (LABEL_TASK, request.task.as_str()),
         (LABEL_CONTAINER, request.spec.name.as_str()),
         (LABEL_FAMILY, &request.family),
         (LABEL_VERSION, &request.version),
-        (LABEL_CLUSTER, cluster),
+        (LABEL_CLUSTER, around.cluster),
         (outline::LABEL, &outline::write(&request.outline)),
     ] {
         labels.insert(key.to_owned(), Value::from(value));
@@ -197,7 +251,19 @@ mod tests {
     }
 
     fn around<'a>(host_ports: &'a [u16], image_env: &'a [String]) -> Surroundings<'a> {
-        Surroundings { cluster: "judge", region: Some("us-west-2"), image_env, host_ports }
+        static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
+        Surroundings {
+            cluster: "judge",
+            region: Some("us-west-2"),
+            image_env,
+            host_ports,
+            cgroup_parent: None,
+            range_starts: &[],
+            pause_labels: &NO_LABELS,
+            nvidia_runtime: "nvidia",
+            requests_gpus: false,
+            ipv6_only: false,
+        }
     }
 
     fn made(request: &CreateRequest) -> Value {
@@ -295,6 +361,50 @@ mod tests {
             let failure = body(&request, &around(&[1, 2], &[])).unwrap_err().to_string();
             assert!(failure.starts_with(text), "{failure}");
         }
+    }
+
+    #[test]
+    fn ranges_are_exposed_and_bound_port_by_port_and_volumes_come_from_others() {
+        let mut request = web();
+        request.spec.ports.truncate(1);
+        let range = |first, last, protocol| PortRange { first, last, protocol };
+        request.spec.port_ranges = vec![range(7000, 7002, Protocol::Udp), range(7000, 7000, Protocol::Tcp)];
+        request.volumes_from = vec![("ecs-a".into(), false), ("ecs-b".into(), true)];
+        let around = Surroundings { range_starts: &[40_000, 50_000], ..around(&[28480], &[]) };
+        let made = serde_json::to_value(body(&request, &around).unwrap()).unwrap();
+        let bound = |port: u16| json!([{"HostPort": port.to_string()}]);
+        let wanted = json!({
+            "80/tcp": bound(28480), "7000/udp": bound(40_000), "7001/udp": bound(40_001), "7002/udp": bound(40_002),
+            "7000/tcp": bound(50_000),
+        });
+        assert_eq!(made["HostConfig"]["PortBindings"], wanted);
+        let exposed: Vec<&String> = made["ExposedPorts"].as_object().unwrap().keys().collect();
+        assert_eq!(exposed, ["7000/tcp", "7000/udp", "7001/udp", "7002/udp", "80/tcp"]);
+        assert_eq!(made["HostConfig"]["VolumesFrom"], json!(["ecs-a", "ecs-b:ro"]));
+    }
+
+    #[test]
+    fn a_pause_container_has_its_labels_and_nothing_that_is_injected() {
+        let spec = ContainerSpec {
+            name: "~internal~ecs~pause~namespace".into(),
+            kind: ContainerKind::Pause,
+            image: "pause".to_owned(),
+            ipc: crate::model::task::Namespace::Shareable,
+            ..ContainerSpec::default()
+        };
+        let request = CreateRequest { spec, task: "task".into(), ..CreateRequest::default() };
+        let labels = [("mine", "1"), (LABEL_TASK, "forged")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let labels = BTreeMap::from(labels);
+        let around = Surroundings { pause_labels: &labels, ..around(&[], &[]) };
+        let made = serde_json::to_value(body(&request, &around).unwrap()).unwrap();
+        assert_eq!((&made["Env"], &made["StopSignal"]), (&json!([]), &json!("SIGKILL")));
+        assert_eq!((&made["Labels"]["mine"], &made["Labels"][LABEL_TASK]), (&json!("1"), &json!("task")));
+        assert_eq!(made["HostConfig"]["NetworkMode"], "none");
+        assert_eq!(made["HostConfig"]["IpcMode"], "shareable");
+        let mut other = web();
+        other.spec.health_check = false;
+        let made = serde_json::to_value(body(&other, &around).unwrap()).unwrap();
+        assert!(made["Labels"].get("mine").is_none() && made.get("StopSignal").is_none());
     }
 
     #[test]

@@ -26,6 +26,14 @@ pub struct Limits {
     pub remove: Duration,
     /// Removing an image.
     pub remove_image: Duration,
+    /// Making, looking at or removing a volume.
+    pub volume: Duration,
+    /// Asking what kind of engine it is.
+    pub info: Duration,
+    /// Listing plugins.
+    pub plugins: Duration,
+    /// Making an image from an archive.
+    pub load_image: Duration,
     /// Until the event stream begins.
     pub open_events: Duration,
     /// A stream without any event for this long is opened anew: it may be dead without knowing. The gap this means costs one listing.
@@ -44,6 +52,10 @@ impl Default for Limits {
             stop_margin: Duration::from_secs(120),
             remove: Duration::from_secs(300),
             remove_image: Duration::from_secs(180),
+            volume: Duration::from_secs(300),
+            info: Duration::from_secs(10),
+            plugins: Duration::from_secs(60),
+            load_image: Duration::from_secs(120),
             open_events: Duration::from_secs(30),
             quiet_events: Duration::from_secs(300),
         }

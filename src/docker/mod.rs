@@ -4,8 +4,9 @@
 //! create, start or stop, no status of a task. Invariant: every call has a limit in time, and is safe to repeat.
 //!
 //! Containers are changed through `change` and looked at through `read`, which survives values it has not heard of; images are
-//! pulled through bollard. Reading order: `create` and `observe` (pure translation), `container` (the operations), `pull` and
-//! `image`, [`events`], [`auth`] and `credential_helper`, `mirror`, [`error`].
+//! pulled through bollard. Reading order: `create` and `observe` (pure translation), `container` (the operations), `volume`, `host`
+//! (what kind of engine it is), `pull` and `image`, `pause` (the image that is not pulled), [`events`], [`auth`] and
+//! `credential_helper`, `mirror`, [`error`].
 //!
 //! Every call and its limit (spec `docker-mapping.md` §10; `*` = the operator's setting, with its default):
 //!
@@ -16,6 +17,9 @@
 //! | create, start | 4 min\*, 3 min\* | unknown: it is looked at |
 //! | stop | grace + 2 min | unknown: it is looked at |
 //! | remove | 5 min | unknown: it is looked at |
+//! | volume: create, remove | 5 min | unknown: asked again |
+//! | volume: inspect | 5 min | failed |
+//! | info; list plugins | 10 s; 1 min | failed |
 //! | inspect a container (also after create, start and stop) | 30 s; 10 s after an event | failed (after a change: unknown) |
 //! | list | 10 min | failed |
 //! | open the events | 30 s; no event for 5 min: opened anew | opened again |
@@ -23,8 +27,10 @@
 //! | inspect an image | 30 s (the reference has none) | failed |
 //! | digest from the registry | 1 min\* with all tries | failed |
 //! | pull | 2 h\* with all tries; 5 min to the first output; 1 min\* without progress | failed |
+//! | load the pause image | 2 min | failed |
 //! | tag | 30 s with all tries | failed |
 
+mod accelerator;
 pub mod auth;
 mod backoff;
 mod change;
@@ -34,12 +40,16 @@ mod create;
 mod credential_helper;
 pub mod error;
 pub mod events;
+mod host;
 mod image;
 mod limits;
+mod log_endpoint;
 mod merge;
 mod mirror;
+mod namespaces;
 mod observe;
 mod outline;
+mod pause;
 mod ports;
 mod progress;
 mod pull;
@@ -47,6 +57,7 @@ mod rate_limit;
 mod read;
 mod reference;
 mod version;
+mod volume;
 mod wire;
 
 pub use auth::AuthMap;
@@ -55,14 +66,17 @@ pub use events::Notice;
 pub use image::ImageFacts;
 pub use limits::Limits;
 pub use mirror::{Mirrors, registry_of};
+pub use pause::{makes_pause_image, pause_image};
 pub use pull::PullJob;
 
-use crate::model::Span;
+use crate::model::{CgroupDriver, Span};
 use change::Changer;
 use error::within;
 use ports::DynamicPorts;
 use read::Reader;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
@@ -99,6 +113,16 @@ pub struct Settings {
     pub manifest_timeout: Span,
     /// Where host ports are chosen from when a task asks for any.
     pub dynamic_ports: RangeInclusive<u16>,
+    /// The operator's archive of the pause image; none there: the image is made here.
+    pub pause_archive: PathBuf,
+    /// Labels of pause containers (`ECS_PAUSE_LABELS`).
+    pub pause_labels: BTreeMap<String, String>,
+    /// Runtime for containers with GPUs (`ECS_NVIDIA_RUNTIME`).
+    pub nvidia_runtime: String,
+    /// GPUs are asked of the engine itself: on hosts outside EC2.
+    pub requests_gpus: bool,
+    /// The instance has no IPv4 address.
+    pub ipv6_only: bool,
     /// Limits of all other calls.
     pub limits: Limits,
 }
@@ -113,8 +137,11 @@ pub struct Docker {
     settings: Settings,
     ports: DynamicPorts,
     spoken: Arc<Spoken>,
+    cgroups: tokio::sync::OnceCell<CgroupDriver>,
     pulls: Semaphore,
     lookups: Semaphore,
+    /// One at a time looks for the pause image and makes it.
+    pause_image: tokio::sync::Mutex<()>,
     /// When any pull made progress last.
     moved: watch::Sender<Instant>,
 }
@@ -137,8 +164,10 @@ impl Docker {
             settings,
             ports,
             spoken,
+            cgroups: tokio::sync::OnceCell::new(),
             pulls: Semaphore::new(PULLS),
             lookups: Semaphore::new(LOOKUPS),
+            pause_image: tokio::sync::Mutex::default(),
             moved: watch::Sender::new(Instant::now()),
         })
     }
@@ -157,6 +186,27 @@ impl Docker {
     pub async fn ping(&self) -> Result<(), DockerError> {
         within(self.settings.limits.ping, self.reader.open(&["_ping"], &[], None)).await.map(drop)
     }
+}
+
+/// The body of the create call, for tests of what becomes of a payload.
+#[cfg(test)]
+pub(crate) fn create_body(
+    request: &crate::model::CreateRequest,
+) -> Result<bollard::models::ContainerCreateBody, crate::model::Failure> {
+    let starts: Vec<u16> = request.spec.port_ranges.iter().map(|range| 65_535 - (range.count() - 1)).collect();
+    let around = create::Surroundings {
+        cluster: "cluster",
+        region: Some("us-iso-east-1"),
+        image_env: &[],
+        host_ports: &vec![4_711; request.spec.ports.len()],
+        cgroup_parent: Some("/ecs/task"),
+        range_starts: &starts,
+        pause_labels: &BTreeMap::from([("mine".to_owned(), "label".to_owned())]),
+        nvidia_runtime: "nvidia",
+        requests_gpus: true,
+        ipv6_only: false,
+    };
+    create::body(request, &around)
 }
 
 /// The pulling client. bollard 0.21 computes a versioned path and then drops the version, so it is put back here; the registry
@@ -287,6 +337,11 @@ mod tests {
             pull_inactivity: Span::secs(1),
             manifest_timeout: Span::secs(1),
             dynamic_ports: 49153..=65535,
+            pause_archive: PathBuf::new(),
+            pause_labels: BTreeMap::new(),
+            nvidia_runtime: "nvidia".to_owned(),
+            requests_gpus: false,
+            ipv6_only: false,
             limits: Limits::default(),
         };
         assert!(matches!(Docker::connect(settings).await, Err(DockerError::Unreachable(_))));

@@ -2,7 +2,7 @@
 //!
 //! Owns the memory of the last port given out. It does not reserve: between the choice and Docker's bind another process may
 //! take the port, and the create or start then fails. Invariant: one search at a time, always upwards from the last choice, so two
-//! containers created together never get the same port.
+//! containers created together never get the same port; and never a port outside the range.
 
 use crate::model::Protocol;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
@@ -21,22 +21,39 @@ impl DynamicPorts {
         Self { range, last: Mutex::new(None) }
     }
 
-    /// A port nobody listens on now.
-    pub(super) fn choose(&self, protocol: Protocol) -> Result<u16, &'static str> {
-        self.choose_with(|port| is_free(port, protocol))
+    /// As many ports in a row as `count`, at least one, on which nobody listens now; the first of them. `taken` are not free either.
+    pub(super) fn choose(&self, count: u16, protocol: Protocol, taken: &[u16]) -> Result<u16, String> {
+        self.choose_with(count, |port| !taken.contains(&port) && is_free(port, protocol))
     }
 
-    fn choose_with(&self, free: impl Fn(u16) -> bool) -> Result<u16, &'static str> {
+    fn choose_with(&self, count: u16, free: impl Fn(u16) -> bool) -> Result<u16, String> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let (start, end) = (*self.range.start(), *self.range.end());
         let from = match *last {
             Some(port) if port < end && port >= start => port + 1,
             _ => start,
         };
-        let port = (from..=end).chain(start..from).find(|port| free(*port)).ok_or("a host port is unavailable")?;
-        *last = Some(port);
-        Ok(port)
+        // Once more from the start: a row may begin below the last choice and end above it.
+        let first = row(from..=end, count, &free).or_else(|| row(start..=end, count, &free).filter(|_| from > start));
+        let first = first.ok_or_else(|| match count {
+            1 => "a host port is unavailable".to_owned(),
+            count => format!("{count} contiguous host ports are unavailable"),
+        })?;
+        *last = Some(first + (count - 1));
+        Ok(first)
     }
+}
+
+/// The first of `count` free ports in a row.
+fn row(range: RangeInclusive<u16>, count: u16, free: impl Fn(u16) -> bool) -> Option<u16> {
+    let mut length = 0;
+    for port in range {
+        length = if free(port) { length + 1 } else { 0 };
+        if length == count {
+            return Some(port - (count - 1));
+        }
+    }
+    None
 }
 
 fn is_free(port: u16, protocol: Protocol) -> bool {
@@ -64,24 +81,38 @@ mod tests {
     #[test]
     fn goes_upwards_and_wraps_at_the_end() {
         let ports = DynamicPorts::new(10..=12);
-        let given: Vec<_> = (0..4).map(|_| ports.choose_with(|_| true).unwrap()).collect();
+        let given: Vec<_> = (0..4).map(|_| ports.choose_with(1, |_| true).unwrap()).collect();
         assert_eq!(given, [10, 11, 12, 10]);
     }
 
     #[test]
     fn skips_what_is_taken_and_says_when_nothing_is_left() {
         let ports = DynamicPorts::new(10..=12);
-        assert_eq!(ports.choose_with(|port| port == 11), Ok(11));
-        assert_eq!(ports.choose_with(|port| port == 10), Ok(10));
-        assert_eq!(ports.choose_with(|_| false), Err("a host port is unavailable"));
+        assert_eq!(ports.choose_with(1, |port| port == 11), Ok(11));
+        assert_eq!(ports.choose_with(1, |port| port == 10), Ok(10));
+        assert_eq!(ports.choose_with(1, |_| false), Err("a host port is unavailable".to_owned()));
+    }
+
+    #[test]
+    fn a_row_of_ports_is_found_around_what_is_taken() {
+        let ports = DynamicPorts::new(10..=19);
+        let free = |port| port != 12;
+        assert_eq!(ports.choose_with(3, free), Ok(13));
+        assert_eq!(ports.choose_with(3, free), Ok(16));
+        assert_eq!(ports.choose_with(1, free), Ok(19));
+        assert_eq!(ports.choose_with(7, free), Ok(13), "it may begin below the last choice");
+        assert_eq!(ports.choose_with(8, free), Err("8 contiguous host ports are unavailable".to_owned()));
+        assert_eq!(DynamicPorts::new(65_530..=65_535).choose_with(6, |_| true), Ok(65_530));
+        assert!(DynamicPorts::new(65_530..=65_535).choose_with(7, |_| true).is_err());
+        assert_eq!(DynamicPorts::new(42_000..=42_000).choose(1, Protocol::Udp, &[42_000]).ok(), None);
     }
 
     #[test]
     fn a_port_somebody_listens_on_is_not_free() {
         let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
-        assert!(DynamicPorts::new(port..=port).choose(Protocol::Tcp).is_err());
+        assert!(DynamicPorts::new(port..=port).choose(1, Protocol::Tcp, &[]).is_err());
         drop(taken);
-        assert_eq!(DynamicPorts::new(port..=port).choose(Protocol::Tcp), Ok(port));
+        assert_eq!(DynamicPorts::new(port..=port).choose(1, Protocol::Tcp, &[]), Ok(port));
     }
 }

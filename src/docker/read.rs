@@ -5,7 +5,7 @@
 
 use super::error::{DockerError, within};
 use super::version::Spoken;
-use super::wire::{Request, Wire, parse, read_bounded};
+use super::wire::{Body, Request, Wire, parse, read_bounded};
 use reqwest::{Method, Response};
 use serde_json::Value;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ impl Reader {
         query: &[(&str, &str)],
         registry_auth: Option<&str>,
     ) -> Result<Response, DockerError> {
-        let request = Request { method: &Method::GET, path, query, registry_auth, body: None };
+        let request = Request { method: &Method::GET, path, query, registry_auth, body: Body::Empty };
         self.wire.open(Spoken::looks, request).await
     }
 

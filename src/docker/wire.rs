@@ -6,6 +6,7 @@
 
 use super::error::{DockerError, within};
 use super::version::{Spoken, negotiate};
+use bytes::Bytes;
 use reqwest::{Client, Method, Response, StatusCode, Url};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -48,7 +49,15 @@ pub(super) struct Request<'a> {
     pub(super) query: &'a [(&'a str, &'a str)],
     /// `X-Registry-Auth`.
     pub(super) registry_auth: Option<&'a str>,
-    pub(super) body: Option<&'a Value>,
+    pub(super) body: Body<'a>,
+}
+
+/// What goes with it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Body<'a> {
+    Empty,
+    Json(&'a Value),
+    Tar(&'a Bytes),
 }
 
 /// The connection.
@@ -89,7 +98,8 @@ impl Wire {
 
     /// Asks which versions the daemon speaks, and speaks them from now on.
     pub(super) async fn negotiate(&self) -> Result<(), DockerError> {
-        let request = Request { method: &Method::GET, path: &["version"], query: &[], registry_auth: None, body: None };
+        let request =
+            Request { method: &Method::GET, path: &["version"], query: &[], registry_auth: None, body: Body::Empty };
         let answer = within(self.version_limit, async { parse(&read_bounded(self.send(None, request).await?).await?) });
         self.spoken.set(negotiate(&answer.await?)?);
         Ok(())
@@ -126,9 +136,11 @@ impl Wire {
         if let Some(auth) = asked.registry_auth {
             request = request.header("X-Registry-Auth", auth);
         }
-        if let Some(body) = asked.body {
-            request = request.json(body);
-        }
+        request = match asked.body {
+            Body::Empty => request,
+            Body::Json(value) => request.json(value),
+            Body::Tar(archive) => request.header("Content-Type", "application/x-tar").body(archive.clone()),
+        };
         let response = request.send().await?;
         let status = response.status();
         // Docker says "it is so already" with a 304.

@@ -51,12 +51,22 @@ pub struct Capabilities {
     pub selinux: bool,
     /// `ECS_APPARMOR_CAPABLE`.
     pub apparmor: bool,
+    /// CPU and memory of whole tasks can be limited.
+    pub task_limits: bool,
+    /// Volume drivers besides `local`.
+    pub volume_drivers: Vec<String>,
+    /// `ECS_VOLUME_PLUGIN_CAPABILITIES`.
+    pub volume_plugin: Vec<String>,
     /// `ECS_DISABLE_DOCKER_HEALTH_CHECK`.
     pub health_check_disabled: bool,
     /// `ECS_DETAILED_OS_FAMILY`; empty = left out.
     pub os_family_detailed: String,
     /// `ECS_EXTERNAL`: no EC2 instance.
     pub external: bool,
+    /// Version of the driver of the host's GPUs; empty = tasks get none.
+    pub gpu_driver: String,
+    /// Containers of a task may share namespaces.
+    pub pause_image: bool,
 }
 
 /// One attribute.
@@ -83,6 +93,7 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
         "ecs.capability.ecr-endpoint",
         "ecs.capability.container-ordering",
         "ecs.capability.full-sync",
+        "ecs.capability.network.container-port-range",
         "ecs.capability.container-restart-policy",
     ];
     let mut names: Vec<String> = always.map(str::to_owned).to_vec();
@@ -103,6 +114,10 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     if capabilities.apparmor {
         names.push("com.amazonaws.ecs.capability.apparmor".to_owned());
     }
+    if capabilities.task_limits {
+        names.push("ecs.capability.task-cpu-mem-limit".to_owned());
+        names.push("ecs.capability.increased-task-cpu-limit".to_owned());
+    }
     if supports("1.19") {
         names.push("com.amazonaws.ecs.capability.ecr-auth".to_owned());
         names.push("ecs.capability.execution-role-ecr-pull".to_owned());
@@ -110,11 +125,28 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     if supports("1.24") && !capabilities.health_check_disabled {
         names.push("ecs.capability.container-health-check".to_owned());
     }
+    names.push("ecs.capability.docker-plugin.local".to_owned());
+    let drivers = capabilities.volume_drivers.iter();
+    names.extend(drivers.map(|driver| format!("ecs.capability.docker-plugin.{}", driver.replace(':', "."))));
+    let driver = &capabilities.gpu_driver;
+    let driver_version = format!("ecs.capability.nvidia-driver-version.{driver}");
+    if !driver.is_empty() {
+        names.push(driver_version.clone());
+    }
+    if capabilities.pause_image {
+        names.push("ecs.capability.pid-ipc-namespace-sharing".to_owned());
+    }
+    names.push("ecs.capability.efs".to_owned());
+    // `efsAuth`. The access to EFS by task role, which that stands for too, is asked for by tasks with a role only.
+    names.extend(capabilities.volume_plugin.iter().map(|what| format!("ecs.capability.{what}")));
     if capabilities.external {
         names.push("ecs.capability.external".to_owned());
         names.retain(|name| !NOT_EXTERNAL.contains(&name.strip_prefix("ecs.capability.").unwrap_or(name)));
     }
     let mut list: Vec<Attribute> = names.into_iter().map(|name| Attribute { name, value: None }).collect();
+    if let Some(at) = list.iter().position(|attribute| attribute.name == driver_version) {
+        list.insert(at + 1, Attribute::with_value("ecs.capability.gpu-driver-version", driver));
+    }
     list.push(Attribute::with_value("ecs.os-type", "linux"));
     list.push(Attribute::with_value("ecs.os-family", "LINUX"));
     if !capabilities.os_family_detailed.is_empty() {
@@ -147,24 +179,21 @@ mod tests {
         Capabilities {
             docker_api_versions: minor.map(|minor| format!("1.{minor}")).collect(),
             log_drivers: ["json-file", "awslogs", "none"].map(str::to_owned).to_vec(),
+            task_limits: true,
             os_family_detailed: "LINUX".to_owned(),
             ..Capabilities::default()
         }
     }
 
     /// What the reference advertised in the recording and this version does not, with the reason.
-    const NOT_YET: [(&str, &str); 22] = [
+    const NOT_YET: &[(&str, &str)] = &[
         ("ecs.capability.secrets.ssm.environment-variables", "secrets are refused"),
         ("ecs.capability.secrets.ssm.bootstrap.log-driver", "secrets are refused"),
         ("ecs.capability.secrets.asm.environment-variables", "secrets are refused"),
         ("ecs.capability.secrets.asm.bootstrap.log-driver", "secrets are refused"),
         ("ecs.capability.env-files.s3", "environment files are refused"),
-        ("ecs.capability.network.container-port-range", "port ranges are refused"),
         ("com.amazonaws.ecs.capability.task-iam-role", "no credentials endpoint"),
         ("com.amazonaws.ecs.capability.task-iam-role-network-host", "no credentials endpoint"),
-        ("ecs.capability.task-cpu-mem-limit", "task limits are refused"),
-        ("ecs.capability.increased-task-cpu-limit", "task limits are refused"),
-        ("ecs.capability.docker-plugin.local", "Docker volumes are refused"),
         ("ecs.capability.aws-appmesh", "proxy configurations are refused"),
         ("ecs.capability.task-eia", "associations are refused"),
         ("ecs.capability.task-eia.optimized-cpu", "associations are refused"),
@@ -173,11 +202,10 @@ mod tests {
         ("com.amazonaws.ecs.capability.logging-driver.awsfirelens", "FireLens is refused"),
         ("ecs.capability.logging-driver.awsfirelens.log-driver-buffer-limit", "FireLens is refused"),
         ("ecs.capability.firelens.non-root-user", "FireLens is refused"),
-        ("ecs.capability.efs", "EFS volumes are refused"),
-        ("ecs.capability.storage.s3-files", "S3 Files volumes are refused"),
+        ("ecs.capability.storage.s3-files", "it is mounted as the task role, and task roles are refused"),
         ("ecs.capability.firelens.options.config.file", "FireLens is refused"),
     ];
-    const NOT_YET_EITHER: [(&str, &str); 3] = [
+    const NOT_YET_EITHER: &[(&str, &str)] = &[
         ("ecs.capability.firelens.options.config.s3", "FireLens is refused"),
         ("ecs.capability.storage.ebsta-non-root-user", "EBS volumes are refused"),
         ("ecs.capability.ipv6-only", "IPv6-only instances are not served"),
@@ -185,7 +213,7 @@ mod tests {
 
     #[test]
     fn the_recorded_list_without_what_is_not_built_yet_in_the_recorded_order() {
-        let missing: Vec<&str> = NOT_YET.iter().chain(&NOT_YET_EITHER).map(|(name, _)| *name).collect();
+        let missing: Vec<&str> = NOT_YET.iter().chain(NOT_YET_EITHER).map(|(name, _)| *name).collect();
         let golden = golden("register_container_instance");
         let recorded: Vec<(String, Option<String>)> = golden["body"]["attributes"]
             .as_array()
@@ -203,6 +231,19 @@ mod tests {
     }
 
     #[test]
+    fn volume_drivers_and_what_the_plugin_can_do_are_told() {
+        let host = Capabilities {
+            volume_drivers: vec!["x".to_owned(), "x:latest".to_owned()],
+            volume_plugin: vec!["efsAuth".to_owned()],
+            ..recorded_host()
+        };
+        let wanted = ["docker-plugin.local", "docker-plugin.x", "docker-plugin.x.latest", "efs", "efsAuth"];
+        let list = attributes(&host);
+        let at = |name: &str| list.iter().position(|it| it.name == format!("ecs.capability.{name}"));
+        assert!(wanted.map(at).iter().all(Option::is_some) && wanted.map(at).is_sorted(), "{list:?}");
+    }
+
+    #[test]
     fn an_external_instance_says_so_and_what_it_runs_on() {
         let names = |external: bool| {
             let host = Capabilities { external, ..recorded_host() };
@@ -217,10 +258,25 @@ mod tests {
     }
 
     #[test]
+    fn gpus_and_shared_namespaces_stand_behind_the_volume_drivers() {
+        let host = Capabilities { gpu_driver: "535.1".to_owned(), pause_image: true, ..recorded_host() };
+        let list = attributes(&host);
+        let at = list.iter().position(|it| it.name == "ecs.capability.docker-plugin.local").unwrap();
+        let plain = |name: &str| Attribute { name: name.to_owned(), value: None };
+        let wanted = [
+            plain("ecs.capability.nvidia-driver-version.535.1"),
+            Attribute::with_value("ecs.capability.gpu-driver-version", "535.1"),
+            plain("ecs.capability.pid-ipc-namespace-sharing"),
+        ];
+        assert_eq!(list[at + 1..at + 4], wanted);
+    }
+
+    #[test]
     fn flags_and_versions_switch_attributes() {
         let has = |capabilities: &Capabilities, name: &str| attributes(capabilities).iter().any(|a| a.name == name);
         let host = recorded_host();
-        let table: [(&str, Capabilities, bool); 9] = [
+        let table: [(&str, Capabilities, bool); 10] = [
+            ("ecs.capability.task-cpu-mem-limit", Capabilities { task_limits: false, ..host.clone() }, false),
             ("com.amazonaws.ecs.capability.privileged-container", host.clone(), true),
             (
                 "com.amazonaws.ecs.capability.privileged-container",

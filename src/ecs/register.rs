@@ -12,7 +12,7 @@ use aws_sdk_ecs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_ecs::operation::register_container_instance::{
     RegisterContainerInstanceError, RegisterContainerInstanceOutput,
 };
-use aws_sdk_ecs::types::{self, ContainerInstance, Resource, Tag};
+use aws_sdk_ecs::types::{self, ContainerInstance, PlatformDevice, PlatformDeviceType, Resource, Tag};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub struct Registration {
     pub identity: Option<SignedDocument>,
     /// What tasks may use.
     pub resources: HostResources,
+    /// Ids of the GPUs that tasks may have.
+    pub gpus: Vec<String>,
     /// `ECS_INSTANCE_ATTRIBUTES`; sent by the first registration only.
     pub custom_attributes: BTreeMap<String, String>,
     /// Attributes of this agent and host, in order.
@@ -163,6 +165,9 @@ async fn call(
     let identity = registration.identity.clone().unwrap_or_default();
     let tags: Vec<Tag> =
         registration.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
+    let gpu = |id: &String| PlatformDevice::builder().id(id).r#type(PlatformDeviceType::Gpu).build();
+    let gpus = registration.gpus.iter().map(gpu).collect::<Result<Vec<_>, _>>();
+    let gpus = gpus.expect("both members that are required were just given");
     client
         .register_container_instance()
         .cluster(cluster)
@@ -171,6 +176,7 @@ async fn call(
         .instance_identity_document_signature(identity.signature)
         .set_total_resources(Some(resources(&registration.resources)))
         .set_attributes(Some(wire_attributes(registration)))
+        .set_platform_devices(Some(gpus).filter(|gpus| !gpus.is_empty()))
         .set_tags(Some(tags).filter(|tags| !tags.is_empty()))
         .customize()
         .interceptor(BodyEdit { value: registration.client_token.clone(), edit: complete })

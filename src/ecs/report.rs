@@ -3,7 +3,7 @@
 //! Owns the request's form, its limits and the meaning of its errors. Which change is due, its order and its repetition belong to
 //! the core; sending the same change twice is harmless. The invariant: every text fits its limit and is cut between characters.
 
-use crate::model::{ContainerChange, Failure, OpError, PortBinding, Protocol, StateChange, Timestamp};
+use crate::model::{ContainerChange, Failure, OpError, PortBinding, Protocol, RangeBinding, StateChange, Timestamp};
 use aws_sdk_ecs::config::Intercept;
 use aws_sdk_ecs::error::{DisplayErrorContext, ProvideErrorMetadata};
 use aws_sdk_ecs::operation::submit_task_state_change::SubmitTaskStateChangeInput;
@@ -17,6 +17,8 @@ use aws_smithy_types::config_bag::ConfigBag;
 
 /// Longest reason of a task or container, in bytes.
 const MAX_REASON: usize = 1024;
+/// Most network bindings of a container that has a range of ports.
+const MAX_BINDINGS: usize = 100;
 /// Longest id or digest, in bytes.
 const MAX_ID: usize = 255;
 
@@ -57,7 +59,7 @@ pub async fn submit(
     settings: &Settings,
     change: &StateChange,
 ) -> Result<(), SubmitError> {
-    let input = request(settings, change);
+    let input = request(settings, change)?;
     let call = client
         .submit_task_state_change()
         .set_cluster(input.cluster)
@@ -103,9 +105,13 @@ impl Intercept for NotEmpty {
 }
 
 /// The request for a state change. Pure.
-pub fn request(settings: &Settings, change: &StateChange) -> SubmitTaskStateChangeInput {
-    let containers: Vec<_> = change.containers.iter().map(|container| container_change(settings, container)).collect();
-    SubmitTaskStateChangeInputBuilder::default()
+///
+/// # Errors
+/// It has more network bindings than ECS takes.
+pub fn request(settings: &Settings, change: &StateChange) -> Result<SubmitTaskStateChangeInput, SubmitError> {
+    let containers = change.containers.iter().map(|container| container_change(settings, change, container));
+    let containers = containers.collect::<Result<Vec<_>, _>>()?;
+    Ok(SubmitTaskStateChangeInputBuilder::default()
         .cluster(&settings.cluster)
         .task(change.task.as_str())
         .status(change.status.backend())
@@ -115,19 +121,29 @@ pub fn request(settings: &Settings, change: &StateChange) -> SubmitTaskStateChan
         .set_pull_stopped_at(change.pull_stopped_at.map(date))
         .set_execution_stopped_at(change.execution_stopped_at.map(date))
         .build()
-        .expect("no member of this request is required")
+        .expect("no member of this request is required"))
 }
 
-fn container_change(settings: &Settings, change: &ContainerChange) -> ContainerStateChange {
-    let bindings: Vec<_> = change
-        .bindings
-        .iter()
-        .filter(|binding| !(settings.exclude_ipv6_bindings && binding.bind_ip == "::"))
-        .filter(|binding| !(settings.ipv6_only && binding.bind_ip == "0.0.0.0"))
-        .map(network_binding)
-        .collect();
+fn container_change(
+    settings: &Settings,
+    task: &StateChange,
+    change: &ContainerChange,
+) -> Result<ContainerStateChange, SubmitError> {
+    let said = |ip: &str| !(settings.exclude_ipv6_bindings && ip == "::" || settings.ipv6_only && ip == "0.0.0.0");
+    let single = change.bindings.iter().filter(|binding| said(&binding.bind_ip)).map(network_binding);
+    let ranges = change.range_bindings.iter().filter(|binding| said(&binding.bind_ip)).map(range_binding);
+    let bindings: Vec<_> = single.chain(ranges).collect();
+    // The reference counts only where there is a range.
+    if !change.range_bindings.is_empty() && bindings.len() > MAX_BINDINGS {
+        return Err(SubmitError::Rejected(format!(
+            "no. of network bindings {} is more than the maximum supported no. {MAX_BINDINGS}, container: {} task: {}",
+            bindings.len(),
+            change.container,
+            task.task
+        )));
+    }
     let id = |text: &str| cut(text, MAX_ID).to_owned();
-    ContainerStateChange::builder()
+    Ok(ContainerStateChange::builder()
         .container_name(change.container.as_str())
         .set_runtime_id(change.runtime_id.as_ref().map(|runtime_id| id(runtime_id.as_str())))
         .set_image_digest(change.image_digest.as_deref().map(id))
@@ -135,7 +151,7 @@ fn container_change(settings: &Settings, change: &ContainerChange) -> ContainerS
         .set_exit_code(change.exit_code)
         .set_reason(change.reason.as_deref().map(|reason| cut(reason, MAX_REASON).to_owned()))
         .set_network_bindings(Some(bindings).filter(|bindings| !bindings.is_empty()))
-        .build()
+        .build())
 }
 
 fn network_binding(binding: &PortBinding) -> NetworkBinding {
@@ -143,11 +159,25 @@ fn network_binding(binding: &PortBinding) -> NetworkBinding {
         .bind_ip(&binding.bind_ip)
         .container_port(i32::from(binding.container_port))
         .host_port(i32::from(binding.host_port))
-        .protocol(match binding.protocol {
-            Protocol::Tcp => TransportProtocol::Tcp,
-            Protocol::Udp => TransportProtocol::Udp,
-        })
+        .protocol(transport(binding.protocol))
         .build()
+}
+
+fn range_binding(binding: &RangeBinding) -> NetworkBinding {
+    let text = |(first, last): (u16, u16)| format!("{first}-{last}");
+    NetworkBinding::builder()
+        .bind_ip(&binding.bind_ip)
+        .container_port_range(text(binding.container_ports))
+        .host_port_range(text(binding.host_ports))
+        .protocol(transport(binding.protocol))
+        .build()
+}
+
+fn transport(protocol: Protocol) -> TransportProtocol {
+    match protocol {
+        Protocol::Tcp => TransportProtocol::Tcp,
+        Protocol::Udp => TransportProtocol::Udp,
+    }
 }
 
 fn date(at: Timestamp) -> DateTime {
@@ -215,6 +245,7 @@ pub(crate) mod tests {
             exit_code: value["exitCode"].as_i64().map(|code| code as i32),
             reason: text(&value["reason"]),
             bindings: value["networkBindings"].as_array().into_iter().flatten().map(binding).collect(),
+            range_bindings: Vec::new(),
         };
         StateChange {
             task: body["task"].as_str().unwrap().into(),
@@ -294,7 +325,7 @@ pub(crate) mod tests {
         change.reason = "€".repeat(1000);
         change.containers[0].reason = Some("€".repeat(1000));
         change.containers[0].image_digest = Some("s".repeat(400));
-        let input = request(&settings(), &change);
+        let input = request(&settings(), &change).unwrap();
         assert_eq!(input.reason.unwrap().len(), 1023);
         let container = &input.containers.unwrap()[0];
         assert_eq!(container.reason.as_ref().unwrap().len(), 1023);
@@ -306,11 +337,49 @@ pub(crate) mod tests {
         let mut change = change_of(&golden("submit_task_running")["body"]);
         change.containers[0].bindings[1].bind_ip = "::".to_owned();
         let ips = |settings: Settings| -> Vec<String> {
-            let containers = request(&settings, &change).containers.unwrap();
+            let containers = request(&settings, &change).unwrap().containers.unwrap();
             containers[0].network_bindings().iter().map(|b| b.bind_ip.clone().unwrap()).collect()
         };
         assert_eq!(ips(settings()), ["0.0.0.0", "::"]);
         assert_eq!(ips(Settings { exclude_ipv6_bindings: true, ..settings() }), ["0.0.0.0"]);
         assert_eq!(ips(Settings { ipv6_only: true, ..settings() }), ["::"]);
+    }
+
+    #[test]
+    fn a_range_is_one_binding_and_too_many_are_refused() {
+        let mut change = change_of(&golden("submit_task_running")["body"]);
+        let range = |first: u16, ip: &str| RangeBinding {
+            container_ports: (first, first + 9),
+            host_ports: (40_000, 40_009),
+            bind_ip: ip.to_owned(),
+            protocol: Protocol::Udp,
+        };
+        let container = &mut change.containers[0];
+        container.bindings.clear();
+        container.range_bindings = vec![range(1000, "0.0.0.0"), range(1000, "::")];
+        let settings = Settings { exclude_ipv6_bindings: true, ..settings() };
+        let sent = request(&settings, &change).unwrap().containers.unwrap();
+        let [binding] = sent[0].network_bindings() else { panic!("{sent:?}") };
+        assert_eq!(binding.container_port_range(), Some("1000-1009"));
+        assert_eq!(binding.host_port_range(), Some("40000-40009"));
+        assert_eq!((binding.protocol(), binding.bind_ip()), (Some(&TransportProtocol::Udp), Some("0.0.0.0")));
+        assert_eq!((binding.container_port(), binding.host_port()), (None, None));
+
+        let container = &mut change.containers[0];
+        let single = |port| PortBinding {
+            container_port: port,
+            host_port: port,
+            bind_ip: "0.0.0.0".to_owned(),
+            protocol: Protocol::Tcp,
+        };
+        container.bindings = (1..=99).map(single).collect();
+        assert!(request(&settings, &change).is_ok());
+        change.containers[0].bindings.push(single(100));
+        let Err(SubmitError::Rejected(text)) = request(&settings, &change) else { panic!("not refused") };
+        let (name, task) = (&change.containers[0].container, &change.task);
+        let wanted = "no. of network bindings 101 is more than the maximum supported no. 100";
+        assert_eq!(text, format!("{wanted}, container: {name} task: {task}"));
+        change.containers[0].range_bindings.clear();
+        assert!(request(&settings, &change).is_ok(), "only ranges are counted");
     }
 }

@@ -207,10 +207,13 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
     }
     if seen.state == RunState::Exited {
         // A container that ended at once did run: the task is `RUNNING` for this moment, and ECS hears of it.
-        desired::derive(task, now);
+        desired::derive_midway(task, now);
         let is_restarted = has_run && restart::decide(task, index, exit_code, seen.error.as_ref(), now);
         let container = &mut task.containers[index];
-        container.exit_code = exit_code.or(container.exit_code);
+        // How it ended is how it ended first: what somebody did with it afterwards is no news of the task.
+        if !container.over() || container.exit_code.is_none() {
+            container.exit_code = exit_code.or(container.exit_code);
+        }
         if is_restarted {
             return;
         }

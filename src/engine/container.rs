@@ -8,7 +8,7 @@ use super::policy::PullBehavior;
 use super::resource;
 use super::restart;
 use super::state::{OperationKind, State, TaskState};
-use crate::model::task::RegistryAuth;
+use crate::model::task::{ContainerKind, RegistryAuth};
 use crate::model::{ContainerStatus, CreateRequest, ResourceKind, RunState};
 
 /// Takes one container one step further, if it can go; true if facts of the task may follow from it.
@@ -50,7 +50,8 @@ fn wind_down(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) ->
         }
         return false;
     }
-    if task.containers[index].over() || !dependency::may_stop(task, index) {
+    // One whose restart is due has ended already: it waits for nobody.
+    if task.containers[index].over() || (!task.containers[index].restarts.due && !dependency::may_stop(task, index)) {
         return false;
     }
     restart::give_up(&mut task.containers[index]);
@@ -64,6 +65,11 @@ fn go_on(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> boo
         return false;
     }
     match task.containers[index].known {
+        // The image of a pause container is made where it is created.
+        ContainerStatus::None if task.spec.containers[index].kind == ContainerKind::Pause => {
+            task.containers[index].raise(ContainerStatus::Pulled, planning.now);
+            true
+        }
         ContainerStatus::None => resolve_digest(task, index, planning),
         ContainerStatus::ManifestPulled => {
             if planning.state.policy.pull_upfront {
@@ -153,6 +159,7 @@ fn create(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bo
         spec,
         links,
         volumes_from,
+        pause: task.spec.pause().map(|pause| task.spec.runtime_name(&pause.name)),
         in_task_cgroup: resources.iter().any(|resource| matches!(resource.kind, ResourceKind::Cgroup(_))),
         router_address: None,
     };
@@ -201,5 +208,46 @@ pub(super) fn target(task: &TaskState, index: usize) -> String {
     match &task.containers[index].runtime_id {
         Some(id) if task.containers[index].observed.is_some() => id.0.clone(),
         Some(_) | None => task.spec.runtime_name(&task.spec.containers[index].name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::sample::{NOW, container, done, only, run, seen, spec, state};
+    use crate::engine::{Output, Policy, step};
+    use crate::model::task::Condition;
+
+    #[test]
+    fn a_pause_container_is_never_pulled_or_reported_and_everything_is_created_beside_it() {
+        let mut state = state(Policy::default());
+        let mut pause = container("~pause", &[]);
+        (pause.kind, pause.image) = (ContainerKind::Pause, "no reference by digest".to_owned());
+        let spec = spec("task", vec![container("main", &[("~pause", Condition::Start)]), pause]);
+        let name = spec.runtime_name(&"~pause".into());
+        let Effect::Create { op, request } = only(step(&mut state, NOW, run(spec))) else {
+            panic!("not created first")
+        };
+        assert_eq!((request.spec.name.as_str(), request.pause.as_deref()), ("~pause", Some(name.as_str())));
+        let there = |run_state| Output::Seen(Some(Box::new(seen("task", "~pause", "id", run_state))));
+        let Effect::Start { op, .. } = only(step(&mut state, NOW, done(op, there(RunState::Created)))) else {
+            panic!("not started")
+        };
+        let Effect::Pull { op, .. } = only(step(&mut state, NOW, done(op, there(RunState::Running)))) else {
+            panic!("the other one is not pulled, or something was reported")
+        };
+        let Effect::Create { op, request } = only(step(&mut state, NOW, done(op, Output::Pulled))) else {
+            panic!("the other one is not created")
+        };
+        assert_eq!(request.pause.as_deref(), Some(name.as_str()));
+        let main = |run_state| Output::Seen(Some(Box::new(seen("task", "main", "id2", run_state))));
+        let Effect::Start { op, .. } = only(step(&mut state, NOW, done(op, main(RunState::Created)))) else {
+            panic!("not started")
+        };
+        let Effect::Report { change, .. } = only(step(&mut state, NOW, done(op, main(RunState::Running)))) else {
+            panic!("not reported")
+        };
+        let told: Vec<_> = change.containers.iter().map(|container| container.container.as_str()).collect();
+        assert_eq!(told, ["main"]);
     }
 }

@@ -5,6 +5,15 @@ use crate::model::{ContainerStatus, TaskStatus, Timestamp};
 
 /// Brings the derived facts of a task up to date; true if any changed. Source: spec `task-engine.md` §3.6.
 pub(super) fn derive(task: &mut TaskState, now: Timestamp) -> bool {
+    derive_to(task, now, TaskStatus::Stopped)
+}
+
+/// The same in the middle of a list of news: whether the task is over is not known before the last of them.
+pub(super) fn derive_midway(task: &mut TaskState, now: Timestamp) {
+    derive_to(task, now, TaskStatus::Running);
+}
+
+fn derive_to(task: &mut TaskState, now: Timestamp, most: TaskStatus) -> bool {
     let mut moved = no_moment_ahead(task, now);
     let essential_over = task.pairs().any(|(spec, container)| spec.essential && container.over());
     let essential_lost = task.pairs().any(|(spec, container)| spec.essential && container.failure.is_some());
@@ -18,6 +27,7 @@ pub(super) fn derive(task: &mut TaskState, now: Timestamp) -> bool {
     }
     if let Some(status) = task.containers.iter().map(|container| task_status(container.known)).min()
         && status > task.known
+        && status <= most
         // The rest of the task is about to stop: it is not said to run.
         && !(status == TaskStatus::Running && essential_over)
         // A container that was stopped and runs again (a start that came late) is stopped first; its share is not free yet.

@@ -32,6 +32,7 @@ pub mod image;
 mod inventory;
 mod plan;
 mod policy;
+mod ports;
 mod rebuild;
 mod recover;
 mod report;

@@ -8,7 +8,9 @@ use super::backoff::{self, spread};
 use super::effect::Effect;
 use super::event::Outcome;
 use super::plan::Planning;
+use super::ports;
 use super::state::{ContainerState, Owner, ReportInFlight, Retry, TaskState};
+use crate::model::task::ContainerKind;
 use crate::model::{
     ContainerChange, ContainerSpec, ContainerStatus, FailureKind, Span, StateChange, TaskStatus, Timestamp,
 };
@@ -92,7 +94,8 @@ fn due_status(task: &TaskState) -> Option<TaskStatus> {
 }
 
 fn due_containers(task: &TaskState, status: TaskStatus) -> Vec<(usize, ContainerStatus)> {
-    let due = task.pairs().enumerate().filter_map(|(index, (spec, container))| {
+    let reported = task.pairs().enumerate().filter(|(_, (spec, _))| spec.kind == ContainerKind::Normal);
+    let due = reported.filter_map(|(index, (spec, container))| {
         let rung = if container.ran && container.sent < ContainerStatus::Running && status != TaskStatus::Stopped {
             ContainerStatus::Running
         } else if container.known >= ContainerStatus::Running {
@@ -114,6 +117,7 @@ fn digest_is_news(spec: &ContainerSpec, container: &ContainerState) -> bool {
 
 fn container_change(spec: &ContainerSpec, container: &ContainerState, status: ContainerStatus) -> ContainerChange {
     let is_over = status == ContainerStatus::Stopped;
+    let bound = if status >= ContainerStatus::Running { container.bindings.as_slice() } else { &[] };
     ContainerChange {
         container: spec.name.clone(),
         runtime_id: container.runtime_id.clone(),
@@ -121,7 +125,8 @@ fn container_change(spec: &ContainerSpec, container: &ContainerState, status: Co
         status,
         exit_code: if is_over { container.exit_code } else { None },
         reason: if is_over { container.failure.as_ref().map(ToString::to_string) } else { None },
-        bindings: if status >= ContainerStatus::Running { container.bindings.clone() } else { Vec::new() },
+        bindings: ports::single(spec, bound),
+        range_bindings: ports::ranges(spec, bound),
     }
 }
 

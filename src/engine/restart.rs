@@ -323,4 +323,18 @@ mod tests {
         assert_eq!(container.failure.as_ref().map(|it| it.name.as_str()), Some("OutOfMemoryError"));
         assert!(container.over() && !container.restarts.due);
     }
+
+    #[test]
+    fn a_restart_that_comes_to_nothing_is_the_end_also_for_those_who_wait_for_it() {
+        let (mut state, op) = due();
+        let it = state.tasks.get_mut(&"task".into()).unwrap();
+        it.spec.containers[0].essential = false;
+        it.spec.containers.push(container("b", &[("a", crate::model::task::Condition::Success)]));
+        it.containers.push(crate::engine::state::ContainerState::default());
+        let failure = Failure::permanent("CannotStartContainerError", "no");
+        step(&mut state, NOW + PERIOD, Event::Completed { op, outcome: Outcome::Failed(failure) });
+        let look = *state.ops.keys().last().unwrap();
+        step(&mut state, NOW + PERIOD, done(look, Output::Seen(Some(Box::new(ended(1, 1))))));
+        assert!(task(&state).containers.iter().all(crate::engine::state::ContainerState::over), "{:?}", task(&state));
+    }
 }

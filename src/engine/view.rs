@@ -33,6 +33,7 @@ fn container_view(task: &TaskState, spec: &ContainerSpec, container: &ContainerS
         })
     };
     ContainerView {
+        kind: spec.kind,
         name: spec.name.clone(),
         runtime_id: container.runtime_id.clone(),
         runtime_name: task.spec.runtime_name(&spec.name),

@@ -5,7 +5,7 @@
 
 use crate::model::observation::Mount;
 use crate::model::view::{ContainerView, TaskView};
-use crate::model::{PortBinding, TaskStatus};
+use crate::model::{ContainerKind, PortBinding, TaskStatus};
 use serde::Serialize;
 
 /// What the engine prints for a moment that has not been.
@@ -96,8 +96,11 @@ impl<'a> Task<'a> {
 }
 
 impl<'a> Container<'a> {
-    /// Nothing for a container that was not created yet.
+    /// Nothing for a container that was not created yet, or is the agent's own.
     fn new(container: &'a ContainerView) -> Option<Self> {
+        if container.kind != ContainerKind::Normal {
+            return None;
+        }
         Some(Self {
             docker_id: container.runtime_id.as_ref()?.as_str(),
             docker_name: &container.runtime_name,

@@ -5,7 +5,7 @@
 use super::*;
 use crate::model::observation::Mount;
 use crate::model::view::{ContainerView, TaskView};
-use crate::model::{ContainerStatus, Health, PortBinding, Protocol, TaskStatus, Timestamp};
+use crate::model::{ContainerKind, ContainerStatus, Health, PortBinding, Protocol, TaskStatus, Timestamp};
 use serde_json::Value;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -143,6 +143,7 @@ fn container(name: &str, id: &str, runtime_name: &str) -> ContainerView {
         destination: destination.to_owned(),
     };
     ContainerView {
+        kind: ContainerKind::Normal,
         name: name.into(),
         runtime_id: Some(id.into()),
         runtime_name: runtime_name.to_owned(),
@@ -188,8 +189,9 @@ async fn bodies_are_byte_for_byte() {
     fresh.image = "a<b>&c".to_owned();
     fresh.ports =
         vec![PortBinding { container_port: 80, host_port: 0, bind_ip: String::new(), protocol: Protocol::Tcp }];
+    let pause = ContainerView { kind: ContainerKind::Pause, ..container("pause", "pauseid", "ecs-judge-pause") };
     let not_created = ContainerView { runtime_id: None, ..container("later", "", "ecs-judge-family-7-later-00") };
-    let tasks = vec![task("arn:t/1", TaskStatus::Running, TaskStatus::Created, vec![fresh, not_created])];
+    let tasks = vec![task("arn:t/1", TaskStatus::Running, TaskStatus::Created, vec![fresh, pause, not_created])];
     let server = Server::start(View { tasks }).await;
     let one = r#"{"Arn":"arn:t/1","DesiredStatus":"RUNNING","KnownStatus":"PENDING","Family":"judge-family","Version":"7","Containers":[{"DockerId":"1cc22cbf0108bdb58731612fad20d18f5f854e58b71f814f9aec7931e109787e","DockerName":"ecs-judge-family-7-new-00","Name":"new","Image":"a\u003cb\u003e\u0026c","ImageID":"","Ports":[{"ContainerPort":80,"Protocol":"tcp"}]}]}"#;
     let zero = r#"{"Arn":"","KnownStatus":"","Family":"","Version":"","Containers":null}"#;

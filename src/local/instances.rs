@@ -55,6 +55,8 @@ pub(super) struct Resources {
     pub(super) tcp: BTreeSet<u16>,
     /// Ports it keeps for itself.
     pub(super) udp: BTreeSet<u16>,
+    /// Ids of its GPUs.
+    pub(super) gpus: BTreeSet<String>,
 }
 
 impl Resources {
@@ -62,11 +64,13 @@ impl Resources {
     pub(super) fn parse(total: &Value) -> Self {
         let find = |name: &str| total.as_array().into_iter().flatten().find(|resource| resource["name"] == name);
         let number = |name: &str| find(name).and_then(|resource| resource["integerValue"].as_u64()).unwrap_or(0);
-        let ports = |name: &str| {
+        let texts = |name: &str| {
             let texts = find(name).and_then(|resource| resource["stringSetValue"].as_array()).into_iter().flatten();
-            texts.filter_map(|text| text.as_str()?.parse().ok()).collect()
+            texts.filter_map(Value::as_str)
         };
-        Self { cpu: number("CPU"), memory: number("MEMORY"), tcp: ports("PORTS"), udp: ports("PORTS_UDP") }
+        let ports = |name: &str| texts(name).filter_map(|text| text.parse().ok()).collect();
+        let gpus = texts("GPU").map(str::to_owned).collect();
+        Self { cpu: number("CPU"), memory: number("MEMORY"), tcp: ports("PORTS"), udp: ports("PORTS_UDP"), gpus }
     }
 
     fn json(cpu: u64, memory: u64, tcp: &BTreeSet<u16>, udp: &BTreeSet<u16>) -> Value {

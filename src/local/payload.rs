@@ -2,7 +2,7 @@
 //! docker-mapping.md §3) and made-up role credentials; it decides nothing. Invariant: what the agent gets has the shape of
 //! `tests/golden/acs_payload_sent.json`, and settings Docker alone understands travel in `dockerConfig`.
 
-use super::definition::{ContainerDefinition, TaskDefinition, Volume, without_nulls};
+use super::definition::{ContainerDefinition, ProxyConfiguration, TaskDefinition, Volume, without_nulls};
 use super::placement::Need;
 use super::state::{Site, new_id, now};
 use super::tasks::{Task, TaskContainer, TaskStatus};
@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 const MIB: u64 = 1024 * 1024;
 /// Nanoseconds, Docker's unit of time.
 const SECOND: u64 = 1_000_000_000;
+/// Seconds a container must have run to be started again, unless the definition says otherwise.
+const RESTART_PERIOD: u32 = 300;
 
 /// What a task is made from.
 #[derive(Debug)]
@@ -28,6 +30,23 @@ pub(super) struct Launch<'a> {
     pub(super) overrides: Value,
     pub(super) group: Option<&'a str>,
     pub(super) started_by: Option<&'a str>,
+    /// GPUs of the instance that nobody has.
+    pub(super) gpus: &'a [String],
+}
+
+impl Launch<'_> {
+    /// Each container with the GPUs it is given, which are associations of one GPU with one container each.
+    fn gpus_given(&self) -> impl Iterator<Item = (&str, &str)> {
+        let containers = self.definition.container_definitions.iter();
+        let wanting = containers.flat_map(|it| std::iter::repeat_n(it.name.as_str(), it.gpu_count()));
+        wanting.zip(self.gpus.iter().map(String::as_str))
+    }
+
+    fn associations(&self) -> Option<Vec<Value>> {
+        let one = |(container, gpu): (&str, &str)| json!({"name": gpu, "type": "gpu", "containers": [container]});
+        let all: Vec<_> = self.gpus_given().map(one).collect();
+        (!all.is_empty()).then_some(all)
+    }
 }
 
 /// The task and its payload.
@@ -57,7 +76,8 @@ pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
         "pidMode": definition.pid_mode,
         "ipcMode": definition.ipc_mode,
         "overrides": "{}",
-        "proxyConfiguration": definition.proxy_configuration,
+        "proxyConfiguration": definition.proxy_configuration.as_ref().map(proxy),
+        "associations": launch.associations(),
         "enableFaultInjection": definition.enable_fault_injection,
         "taskDefinitionAccountId": site.account,
         "volumes": definition.volumes.iter().map(volume).collect::<Vec<_>>(),
@@ -81,7 +101,7 @@ pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
         overrides: launch.overrides.clone(),
         cpu: definition.cpu_units().to_string(),
         memory: definition.memory_mib().to_string(),
-        need: Need::of(definition),
+        need: Need { gpus: launch.gpus_given().map(|(_, gpu)| gpu.to_owned()).collect(), ..Need::of(definition) },
         version: 1,
         created_at: now(),
         started_at: None,
@@ -176,7 +196,8 @@ fn container_payload(site: &Site, launch: &Launch<'_>, c: &ContainerDefinition, 
     });
     let private = c.repository_credentials.as_ref().map(|credentials| {
         json!({"type": "asm", "asmAuthData": {
-            "credentialsParameter": credentials["credentialsParameter"], "region": site.region,
+            "credentialsParameter": credentials.credentials_parameter,
+            "region": region_of(site, &credentials.credentials_parameter),
         }})
     });
     let awslogs = c.log_configuration.as_ref().is_some_and(|log| log.log_driver == "awslogs");
@@ -189,7 +210,7 @@ fn container_payload(site: &Site, launch: &Launch<'_>, c: &ContainerDefinition, 
         "cpu": c.cpu,
         "memory": c.memory.unwrap_or(0),
         "environment": environment,
-        "environmentFiles": c.environment_files,
+        "environmentFiles": (!c.environment_files.is_empty()).then_some(&c.environment_files),
         "essential": c.essential,
         "links": c.links,
         "mountPoints": c.mount_points,
@@ -209,8 +230,12 @@ fn container_payload(site: &Site, launch: &Launch<'_>, c: &ContainerDefinition, 
         "logsAuthStrategy": (awslogs && execution_role).then_some("ExecutionRole"),
         "secrets": secrets(site, c),
         "firelensConfiguration": c.firelens_configuration,
-        "credentialSpecs": c.credential_specs,
-        "restartPolicy": c.restart_policy,
+        "credentialSpecs": (!c.credential_specs.is_empty()).then_some(&c.credential_specs),
+        "restartPolicy": c.restart_policy.as_ref().map(|policy| json!({
+            "enabled": policy.enabled,
+            "ignoredExitCodes": policy.ignored_exit_codes,
+            "restartAttemptPeriod": policy.restart_attempt_period.unwrap_or(RESTART_PERIOD),
+        })),
         "dockerConfig": {
             "config": without_nulls(config(c)).to_string(),
             "hostConfig": without_nulls(host_config(definition, c)).to_string(),
@@ -219,11 +244,16 @@ fn container_payload(site: &Site, launch: &Launch<'_>, c: &ContainerDefinition, 
     })
 }
 
+/// The region an ARN names, or else the site's.
+fn region_of<'a>(site: &'a Site, name: &'a str) -> &'a str {
+    name.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2)).filter(|it| !it.is_empty()).unwrap_or(&site.region)
+}
+
 fn secrets(site: &Site, c: &ContainerDefinition) -> Option<Vec<Value>> {
     let one = |secret: &super::definition::NamedSecret, target: &str| {
         let provider = if secret.value_from.contains(":secretsmanager:") { "asm" } else { "ssm" };
         json!({
-            "name": secret.name, "valueFrom": secret.value_from, "provider": provider, "region": site.region,
+            "name": secret.name, "valueFrom": secret.value_from, "provider": provider, "region": region_of(site, &secret.value_from),
             "containerPath": "", "target": target,
             "type": if target == "CONTAINER" { "ENVIRONMENT_VARIABLE" } else { "BOOTSTRAP" },
         })
@@ -337,15 +367,28 @@ fn volume(volume: &Volume) -> Value {
     let mut payload = json!({"name": volume.name});
     if let Some(docker) = &volume.docker_volume_configuration {
         payload["type"] = json!("docker");
-        payload["dockerVolumeConfiguration"] = docker.clone();
+        payload["dockerVolumeConfiguration"] = json!({
+            "scope": docker.scope.as_deref().unwrap_or("task"),
+            "autoprovision": docker.autoprovision.unwrap_or(false),
+            "driver": docker.driver.as_deref().unwrap_or("local"),
+            "driverOpts": docker.driver_opts,
+            "labels": docker.labels,
+        });
     } else if let Some(efs) = &volume.efs_volume_configuration {
         payload["type"] = json!("efs");
-        payload["efsVolumeConfiguration"] = efs.clone();
+        payload["efsVolumeConfiguration"] = json!(efs);
     } else {
         payload["type"] = json!("host");
         payload["host"] = host.map_or_else(|| json!({}), |path| json!({"sourcePath": path}));
     }
     payload
+}
+
+/// ACS has the properties as an object.
+fn proxy(proxy: &ProxyConfiguration) -> Value {
+    let properties: BTreeMap<&str, &str> =
+        proxy.properties.iter().map(|it| (it.name.as_str(), it.value.as_str())).collect();
+    json!({"type": proxy.kind, "containerName": proxy.container_name, "properties": properties})
 }
 
 /// Credentials of a role: made up, but of the real shape.

@@ -1,7 +1,7 @@
 //! Whether a task fits on an instance, and if not why. It owns the count of CPU, memory and ports; it places nothing itself.
 //! Invariant: what tasks that have not stopped hold is never given twice.
 
-use super::definition::TaskDefinition;
+use super::definition::{ContainerDefinition, TaskDefinition};
 use super::instances::{Instance, InstanceStatus};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -17,12 +17,18 @@ pub(super) struct Need {
     pub(super) tcp: BTreeSet<u16>,
     /// Host ports.
     pub(super) udp: BTreeSet<u16>,
+    /// How many GPUs it asks for.
+    pub(super) gpu_count: usize,
+    /// Those it was given.
+    pub(super) gpus: BTreeSet<String>,
 }
 
 impl Need {
     /// What a task of this definition holds.
     pub(super) fn of(definition: &TaskDefinition) -> Self {
-        let mut need = Self { cpu: definition.cpu_units(), memory: definition.memory_mib(), ..Self::default() };
+        let gpu_count = definition.container_definitions.iter().map(ContainerDefinition::gpu_count).sum();
+        let (cpu, memory) = (definition.cpu_units(), definition.memory_mib());
+        let mut need = Self { cpu, memory, gpu_count, ..Self::default() };
         if definition.network_mode() == "awsvpc" {
             return need;
         }
@@ -60,6 +66,7 @@ impl Need {
         self.memory += other.memory;
         self.tcp.extend(&other.tcp);
         self.udp.extend(&other.udp);
+        self.gpus.extend(other.gpus.iter().cloned());
     }
 }
 
@@ -68,6 +75,11 @@ impl Need {
 pub(super) struct Misfit {
     pub(super) reason: String,
     pub(super) detail: String,
+}
+
+/// The GPUs no task of the instance has.
+pub(super) fn free_gpus(instance: &Instance, held: &Need) -> Vec<String> {
+    instance.resources.gpus.difference(&held.gpus).cloned().collect()
 }
 
 /// Checks one instance; `held` is what its tasks hold already.
@@ -91,6 +103,10 @@ pub(super) fn fits(instance: &Instance, held: &Need, need: &Need, required: &[St
         if wanted > free {
             return misfit(&format!("RESOURCE:{name}"), format!("{wanted} wanted, {free} of {has} free"));
         }
+    }
+    let (wanted, free) = (need.gpu_count, free_gpus(instance, held).len());
+    if wanted > free {
+        return misfit("RESOURCE:GPU", format!("{wanted} GPUs wanted, {free} free"));
     }
     let taken = [(&need.tcp, &held.tcp, &instance.resources.tcp), (&need.udp, &held.udp, &instance.resources.udp)]
         .into_iter()

@@ -19,6 +19,8 @@ pub struct CreateRequest {
     pub links: Vec<(String, String)>,
     /// The containers whose volumes it mounts: name the other was created under, and whether read-only.
     pub volumes_from: Vec<(String, bool)>,
+    /// Name of the task's pause container, if it has one.
+    pub pause: Option<String>,
     /// It runs below the task's control group.
     pub in_task_cgroup: bool,
     /// Address of the task's log router, once it is known.

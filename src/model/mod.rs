@@ -3,10 +3,11 @@
 //! Layer 0. Plain data with `serde` derives. It knows no other module, no I/O, no clock and no wire format: ACS, Docker and the
 //! ECS API are translated to and from these types at the edges.
 //!
-//! Reading order: [`ids`], [`status`], [`time`], [`task`] and [`resource`] (what was asked for), [`create`], [`observation`] (what
+//! Reading order: [`ids`], [`status`], [`time`], [`task`] and [`resource`] (what was asked for), [`create`] and [`cgroup`], [`observation`] (what
 //! the engine saw), [`failure`] (what went wrong, as the customer sees it), [`report`] (what is said to ECS), [`view`] (what readers
 //! may see), [`waiting`] (why a pending thing does not go on).
 
+pub mod cgroup;
 pub mod create;
 pub mod failure;
 pub mod ids;
@@ -22,14 +23,15 @@ pub mod time;
 pub mod view;
 pub mod waiting;
 
+pub use cgroup::CgroupDriver;
 pub use create::CreateRequest;
 pub use failure::{Failure, FailureKind, OpError, with_causes};
 pub use ids::{ContainerName, CredentialsId, OpId, RuntimeId, TaskArn};
-pub use observation::{Health, Observation, PortBinding, Protocol, RunState};
+pub use observation::{Health, Observation, PortBinding, Protocol, RangeBinding, RunState};
 pub use registry::RegistryCredentials;
 pub use report::{Ack, ContainerChange, CredentialsAck, StateChange};
 pub use resource::{ResourceKind, ResourceRequest, ResourceSpec, ResourceStatus};
 pub use secret::Secret;
 pub use status::{ContainerStatus, TaskStatus};
-pub use task::{ContainerSpec, TaskSpec};
+pub use task::{ContainerKind, ContainerSpec, TaskSpec};
 pub use time::{Span, Timestamp};

@@ -94,6 +94,19 @@ pub struct PortBinding {
     pub protocol: Protocol,
 }
 
+/// A range of ports, each bound to the port of the same place in a range of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangeBinding {
+    /// First and last port inside the container.
+    pub container_ports: (u16, u16),
+    /// First and last port on the host.
+    pub host_ports: (u16, u16),
+    /// Host address they are bound to.
+    pub bind_ip: String,
+    /// Transport protocol.
+    pub protocol: Protocol,
+}
+
 /// One mount of a container, as the introspection endpoint shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {

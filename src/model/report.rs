@@ -1,6 +1,8 @@
 //! What is said to ECS: state changes over the API, acknowledgements over ACS.
 
-use super::{ContainerName, ContainerStatus, CredentialsId, PortBinding, RuntimeId, TaskArn, TaskStatus, Timestamp};
+use super::{
+    ContainerName, ContainerStatus, CredentialsId, PortBinding, RangeBinding, RuntimeId, TaskArn, TaskStatus, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 /// One SubmitTaskStateChange (spec `ecs-api.md` §4).
@@ -39,6 +41,9 @@ pub struct ContainerChange {
     pub reason: Option<String>,
     /// Published ports.
     pub bindings: Vec<PortBinding>,
+    /// Published ranges of ports; none of their ports is in `bindings`.
+    #[serde(default)]
+    pub range_bindings: Vec<RangeBinding>,
 }
 
 /// The answer to a message of ACS that was handled and is on disk (spec `acs.md` §4).

@@ -12,7 +12,7 @@ use std::fmt;
 /// One resource of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceSpec {
-    /// Unique in the task: the volume's name, or `cgroup`, `ssmsecret`, `asmsecret`, `envfile_<container>`, `firelens`,
+    /// Unique in the task: `volume_<name>`, `cgroup`, `ssmsecret`, `asmsecret`, `envfile_<container>`, `firelens`,
     /// `credentialspec`.
     pub name: String,
     /// These are not created before it is there.

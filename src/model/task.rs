@@ -39,6 +39,9 @@ pub struct TaskSpec {
 pub struct ContainerSpec {
     /// Name, unique in the task.
     pub name: ContainerName,
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub kind: ContainerKind,
     /// Image reference as in the task definition.
     pub image: String,
     /// Its stop stops the task.
@@ -61,15 +64,27 @@ pub struct ContainerSpec {
     /// Soft memory limit in MiB from the engine settings; counts instead of `memory` for admission when above 0.
     #[serde(default)]
     pub memory_reservation: u32,
-    /// Ids of the GPUs it is given.
-    #[serde(default)]
-    pub gpus: Vec<String>,
     /// Docker links: the other container and its alias.
     #[serde(default)]
     pub links: Vec<Link>,
     /// Ports to publish.
     #[serde(default)]
     pub ports: Vec<PortMapping>,
+    /// Ranges of ports to publish, each on as many free host ports in a row.
+    #[serde(default)]
+    pub port_ranges: Vec<PortRange>,
+    /// Whose processes it sees.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pid: Namespace,
+    /// Whose shared memory, semaphores and queues it uses.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ipc: Namespace,
+    /// Ids of the GPUs that are its own.
+    #[serde(default)]
+    pub gpus: Vec<String>,
+    /// Which runtime of the engine it needs.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub runtime: Runtime,
     /// Host directories and volumes to mount.
     #[serde(default)]
     pub mounts: Vec<Mount>,
@@ -110,6 +125,54 @@ pub struct ContainerSpec {
     pub endpoint_id: String,
 }
 
+/// Whose a container is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContainerKind {
+    /// The customer's.
+    #[default]
+    Normal,
+    /// The agent's own: it does nothing, and the others live in its namespaces. Its image is never pulled, and ECS never hears of it.
+    Pause,
+}
+
+/// A namespace of a container, of processes or of interprocess communication (spec `docker-mapping.md` §4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Namespace {
+    /// As the engine does by default.
+    #[default]
+    Own,
+    /// The host's.
+    Host,
+    /// One that holds nothing.
+    None,
+    /// That of the task's pause container.
+    Pause,
+    /// Its own, which others may join.
+    Shareable,
+}
+
+/// Runtimes of the engine a container may need (spec `docker-mapping.md` §4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Runtime {
+    /// The engine's default.
+    #[default]
+    Default,
+    /// The one that gives GPUs of NVIDIA (`ECS_NVIDIA_RUNTIME`).
+    Nvidia,
+    /// The one that gives AWS Inferentia and Trainium.
+    Neuron,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Name of the pause container of a task whose containers share namespaces (spec `docker-mapping.md` §11).
+pub const PAUSE_NAME: &str = "~internal~ecs~pause~namespace";
+
+/// The image of pause containers. It is not pulled: the engine's edge makes it.
+pub const PAUSE_IMAGE: &str = "amazon/amazon-ecs-pause:0.1.0";
+
 /// Environment variables. `Debug` shows the names only.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -139,6 +202,24 @@ pub struct PortMapping {
     pub host_port: u16,
     /// Transport protocol.
     pub protocol: Protocol,
+}
+
+/// A range of ports to publish.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortRange {
+    /// First port inside the container.
+    pub first: u16,
+    /// Last port inside the container.
+    pub last: u16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+}
+
+impl PortRange {
+    /// How many ports; at least one.
+    pub fn count(&self) -> u16 {
+        self.last.saturating_sub(self.first).saturating_add(1)
+    }
 }
 
 /// A host directory or volume mounted into a container.
@@ -263,6 +344,11 @@ impl TaskSpec {
         self.containers.iter().find(|container| &container.name == name)
     }
 
+    /// The container in whose namespaces the others live, if there is one.
+    pub fn pause(&self) -> Option<&ContainerSpec> {
+        self.containers.iter().find(|container| container.kind == ContainerKind::Pause)
+    }
+
     /// What is needed to go on with containers that exist: without anything that only their creation needs, some of which (commands,
     /// environment, log options) may be confidential.
     pub fn outline(&self) -> Self {
@@ -273,6 +359,9 @@ impl TaskSpec {
             links: Vec::new(),
             mounts: Vec::new(),
             volumes_from: Vec::new(),
+            pid: Namespace::default(),
+            ipc: Namespace::default(),
+            runtime: Runtime::default(),
             secrets: Vec::new(),
             log_routing: None,
             registry_auth: RegistryAuth::default(),

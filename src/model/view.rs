@@ -2,7 +2,7 @@
 
 use super::observation::{Mount, PortBinding};
 use super::waiting::Waiting;
-use super::{ContainerName, ContainerStatus, Health, RuntimeId, TaskArn, TaskStatus, Timestamp};
+use super::{ContainerKind, ContainerName, ContainerStatus, Health, RuntimeId, TaskArn, TaskStatus, Timestamp};
 
 /// Everything readers may see, as of one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct TaskView {
 /// One container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerView {
+    /// Whose it is.
+    pub kind: ContainerKind,
     /// Name in the task definition.
     pub name: ContainerName,
     /// The engine's id; `None` before create.

@@ -4,6 +4,7 @@
 
 use super::Options;
 use super::executor::Edges;
+use super::host::Host;
 use super::startup::{self, Instance};
 use super::supervisor::PartResult;
 use crate::acs::session::{self, Timing};
@@ -44,7 +45,7 @@ pub(super) fn settings(
     config: &Config,
     instance: &Instance,
     identity: &Identity,
-    docker_version: &str,
+    host: &Host,
     options: Options,
     credentials: SharedCredentialsProvider,
     clock: ServiceClock,
@@ -54,7 +55,7 @@ pub(super) fn settings(
         container_instance: identity.container_instance_arn.clone(),
         agent_version: version::SPOKEN.to_owned(),
         agent_hash: version::COMMIT.to_owned(),
-        docker_version: Some(docker_version.to_owned()),
+        docker_version: Some(host.offers.docker_version.clone()),
         websocket: websocket::Settings {
             region: instance.region.clone(),
             proxy: startup::proxy(config),
@@ -63,7 +64,7 @@ pub(super) fn settings(
         },
         credentials,
         timing: Timing::default(),
-        host: startup::host_facts(config, &instance.region),
+        host: startup::host_facts(config, &instance.region, host),
     }
 }
 

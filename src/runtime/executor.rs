@@ -13,6 +13,7 @@ use crate::ecs::report;
 use crate::engine::{Effect, Event, Outcome, Output};
 use crate::model::image::ImageWork;
 use crate::model::{Failure, Observation, OpError, OpId, Span, StateChange};
+use crate::resources::cgroup::Cgroups;
 use futures_util::FutureExt;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -43,6 +44,10 @@ pub(super) struct Edges {
     pub(super) clock: Arc<Clock>,
     /// Grace of a stop when the task definition says nothing (`ECS_CONTAINER_STOP_TIMEOUT`).
     pub(super) stop_timeout: Span,
+    /// Control groups of tasks.
+    pub(super) cgroups: Cgroups,
+    /// Existing shared volumes must be as asked for (`ECS_SHARED_VOLUME_MATCH_FULL_CONFIG`).
+    pub(super) match_shared_volumes: bool,
 }
 
 /// Runs effects.

@@ -8,7 +8,11 @@ mod control_plane;
 mod core_loop;
 mod diagnostics;
 mod executor;
+mod gpu;
+mod host;
 pub mod logging;
+#[cfg(test)]
+mod payloads;
 mod pulls;
 mod registry_credentials;
 mod resources;
@@ -25,6 +29,7 @@ use crate::ecs::report;
 use crate::engine::{self, Event};
 use crate::introspection;
 use crate::model::view::View;
+use crate::store::Identity;
 use crate::{acs, aws, docker};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use clock::Clock;
@@ -141,27 +146,27 @@ async fn build(
     startup::cloud_init(config, &imds, startup::CLOUD_INIT_RESULT.as_ref()).await?;
     let mut instance = startup::instance(config, &imds).await?;
     let docker = startup::docker(config, &instance.region).await;
-    let docker_version = docker.server_version();
     let (mut store, loaded) = startup::state(config, &instance).await?;
+    let host = host::Host::of(config, &docker).await?;
     startup::warm_pool(config, &imds).await?;
     let (sdk, credentials) = startup::clients(config, options, &instance.region).await?;
     let (ecs, service_clock) = (sdk.ecs(credentials.clone()), sdk.clock());
     let tags = startup::tags(config, &instance, &credentials, service_clock.clone()).await?;
-    let identity = startup::register(config, &mut instance, tags, &ecs, &docker, &mut store, loaded.identity).await?;
-    let state = engine::recover(startup::policy(config)?, loaded.host, loaded.tasks);
+    let offers = &host.offers;
+    let identity = startup::register(config, &mut instance, tags, &ecs, offers, &mut store, loaded.identity).await?;
+    host.restore(&loaded.tasks).await;
+    let state = engine::recover(startup::policy(config, &offers.gpus)?, loaded.host, loaded.tasks);
     let clock = Arc::new(Clock::started(state.latest_moment().unwrap_or_default(), sd_notify::watchdog_enabled()));
     let edges = Arc::new(Edges {
         docker,
         registries: registries(config, sdk, credentials.clone()),
         roles: aws::roles::RoleStore::default(),
         ecs: ecs.clone(),
-        report: report::Settings {
-            cluster: identity.cluster.clone(),
-            exclude_ipv6_bindings: config.exclude_ipv6_port_binding,
-            ipv6_only: false,
-        },
+        report: report_settings(config, &identity),
         clock: clock.clone(),
         stop_timeout: config.container_stop_timeout,
+        cgroups: host.cgroups.clone(),
+        match_shared_volumes: config.shared_volume_match_full_config,
     });
     let (inbox, events) = mpsc::channel::<Event>(INBOX);
     let (to_acs, from_core) = mpsc::channel::<acs::Outgoing>(OUTBOX);
@@ -179,15 +184,7 @@ async fn build(
         clock,
     };
     let control = control_plane::ControlPlane {
-        settings: control_plane::settings(
-            config,
-            &instance,
-            &identity,
-            &docker_version,
-            options,
-            credentials,
-            service_clock,
-        ),
+        settings: control_plane::settings(config, &instance, &identity, &host, options, credentials, service_clock),
         endpoints: Arc::new(crate::ecs::endpoint::PollEndpointCache::new(
             ecs.clone(),
             identity.cluster.clone(),
@@ -207,6 +204,15 @@ async fn build(
         supervisor.part("spot", Policy::Restart, move || spot.clone().run(stop.clone()));
     }
     Ok(supervisor)
+}
+
+/// How state changes are said.
+fn report_settings(config: &Config, identity: &Identity) -> report::Settings {
+    report::Settings {
+        cluster: identity.cluster.clone(),
+        exclude_ipv6_bindings: config.exclude_ipv6_port_binding,
+        ipv6_only: false,
+    }
 }
 
 /// Everything that has credentials for registries.
@@ -323,19 +329,20 @@ pub async fn healthcheck(host: &str) -> Result<(), Fatal> {
 }
 
 /// The attributes a registration would send, one a line: name, and value if it has one.
-pub async fn attributes_text(config: &Config) -> String {
+///
+/// # Errors
+/// What a registration would fail of, too.
+pub async fn attributes_text(config: &Config) -> Result<String, Fatal> {
     aws::install_tls();
     let docker = startup::docker(config, config.region.as_deref().unwrap_or_default()).await;
-    let attributes = crate::ecs::attributes::attributes(&startup::capabilities(config, &docker.api_versions()));
-    attributes
-        .into_iter()
-        .map(|attribute| match attribute.value {
-            Some(value) => format!("{}\t{value}\n", attribute.name),
-            None => format!("{}\n", attribute.name),
-        })
-        .collect()
+    let offers = host::Offers::assumed(config, &docker).await?;
+    let attributes = crate::ecs::attributes::attributes(&startup::capabilities(config, &offers));
+    let lines = attributes.into_iter().map(|attribute| match attribute.value {
+        Some(value) => format!("{}\t{value}\n", attribute.name),
+        None => format!("{}\n", attribute.name),
+    });
+    Ok(lines.collect())
 }
-
 /// Tells systemd that the agent is up, and from then on that its core loop is alive. Does nothing where systemd is not.
 fn watchdog() -> impl FnMut() {
     let mut is_up = false;

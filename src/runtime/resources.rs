@@ -7,11 +7,14 @@ use crate::engine::Output;
 use crate::model::{Failure, OpError, ResourceKind, ResourceRequest};
 
 /// Makes a resource.
-pub(super) async fn create(_edges: &Edges, request: &ResourceRequest) -> Result<Output, OpError> {
+pub(super) async fn create(edges: &Edges, request: &ResourceRequest) -> Result<Output, OpError> {
     match &request.spec.kind {
-        ResourceKind::Cgroup(_)
-        | ResourceKind::Volume(_)
-        | ResourceKind::Secrets(_)
+        ResourceKind::Cgroup(spec) => edges.cgroups.create(&request.task, spec).await.map(|()| Output::Nothing),
+        ResourceKind::Volume(spec) => {
+            let made = edges.docker.create_volume(&request.task, spec, edges.match_shared_volumes).await;
+            made.map(|()| Output::Nothing)
+        }
+        ResourceKind::Secrets(_)
         | ResourceKind::EnvironmentFiles(_)
         | ResourceKind::LogRouter(_)
         | ResourceKind::CredentialSpecs(_) => Err(unsupported(request)),
@@ -19,11 +22,11 @@ pub(super) async fn create(_edges: &Edges, request: &ResourceRequest) -> Result<
 }
 
 /// Removes a resource.
-pub(super) async fn remove(_edges: &Edges, request: &ResourceRequest) -> Result<Output, OpError> {
+pub(super) async fn remove(edges: &Edges, request: &ResourceRequest) -> Result<Output, OpError> {
     match &request.spec.kind {
-        ResourceKind::Cgroup(_)
-        | ResourceKind::Volume(_)
-        | ResourceKind::Secrets(_)
+        ResourceKind::Cgroup(_) => edges.cgroups.remove(&request.task).await.map(|()| Output::Nothing),
+        ResourceKind::Volume(spec) => edges.docker.remove_volume(spec).await.map(|()| Output::Nothing),
+        ResourceKind::Secrets(_)
         | ResourceKind::EnvironmentFiles(_)
         | ResourceKind::LogRouter(_)
         | ResourceKind::CredentialSpecs(_) => Ok(Output::Nothing),

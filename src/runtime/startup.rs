@@ -3,6 +3,8 @@
 //! The order is the reference's (`startup.order.json`): identity of the instance, Docker, saved state, registration. What fails
 //! here ends the process with the exit code the service manager knows (spec `registration.md` §1).
 
+use super::gpu::Gpus;
+use super::host::{Host, Offers};
 use super::{Fatal, Options};
 use crate::acs::HostFacts;
 use crate::aws::clock::ServiceClock;
@@ -22,7 +24,7 @@ use crate::model::{Secret, Span, with_causes};
 use crate::store::{Identity, Loaded, Store, StoreError};
 use crate::version;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -228,6 +230,11 @@ pub(super) async fn docker(config: &Config, region: &str) -> Docker {
         pull_inactivity: config.image_pull_inactivity_timeout,
         manifest_timeout: config.manifest_pull_timeout,
         dynamic_ports: dynamic_ports(config),
+        pause_archive: config.pause_archive.clone(),
+        pause_labels: config.pause_labels.clone(),
+        nvidia_runtime: config.nvidia_runtime.clone(),
+        requests_gpus: config.external && config.gpus,
+        ipv6_only: false,
         limits: docker::Limits::default(),
     };
     let mut retry = aws_retry::Backoff::new(DOCKER_RETRY);
@@ -317,7 +324,7 @@ pub(super) async fn register(
     instance: &mut Instance,
     tags: BTreeMap<String, String>,
     ecs: &aws_sdk_ecs::Client,
-    docker: &Docker,
+    offers: &Offers,
     store: &mut Store,
     saved: Option<Identity>,
 ) -> Result<Identity, Fatal> {
@@ -327,7 +334,8 @@ pub(super) async fn register(
         identity: instance.document.take(),
         resources: host_resources(config)?,
         custom_attributes: config.instance_attributes.clone(),
-        attributes: attributes(&capabilities(config, &docker.api_versions())),
+        attributes: attributes(&capabilities(config, offers)),
+        gpus: offers.gpus.ids.clone(),
         tags,
         client_token: uuid::Uuid::new_v4().to_string(),
     };
@@ -355,13 +363,18 @@ pub(super) async fn register(
 }
 
 /// What this host and its operator allow.
-pub(super) fn capabilities(config: &Config, docker_api_versions: &[String]) -> Capabilities {
+pub(super) fn capabilities(config: &Config, offers: &Offers) -> Capabilities {
     Capabilities {
-        docker_api_versions: docker_api_versions.to_vec(),
+        docker_api_versions: offers.docker_api_versions.clone(),
+        pause_image: docker::makes_pause_image() || config.pause_archive.exists(),
+        gpu_driver: offers.gpus.driver.clone(),
         log_drivers: config.logging_drivers.clone(),
         privileged_disabled: config.privileged_disabled,
         selinux: config.selinux_capable,
         apparmor: config.apparmor_capable,
+        task_limits: offers.task_limits,
+        volume_drivers: offers.volume_drivers.clone(),
+        volume_plugin: config.volume_plugin_capabilities.clone(),
         health_check_disabled: config.docker_health_check_disabled,
         os_family_detailed: config.detailed_os_family.clone(),
         external: config.external,
@@ -381,8 +394,18 @@ fn host_resources(config: &Config) -> Result<HostResources, Fatal> {
 }
 
 /// What a task becomes on this host.
-pub(super) fn host_facts(config: &Config, region: &str) -> HostFacts {
-    HostFacts { region: region.to_owned(), is_external: config.external, ..HostFacts::default() }
+pub(super) fn host_facts(config: &Config, region: &str, host: &Host) -> HostFacts {
+    HostFacts {
+        region: region.to_owned(),
+        host_data_dir: config.host_data_dir.to_string_lossy().into_owned(),
+        task_limits: host.offers.task_limits,
+        memory_for_containers: config.propagate_task_memory_limit && host.cgroups.is_unified(),
+        volume_plugin: config.volume_plugin_capabilities.iter().cloned().collect(),
+        is_external: config.external,
+        gpus: config.gpus,
+        inferentia: config.inferentia,
+        ..HostFacts::default()
+    }
 }
 
 /// Bytes of memory of this host; 0 if it cannot be read.
@@ -394,7 +417,7 @@ fn total_memory() -> u64 {
 }
 
 /// Waits and limits of the planner.
-pub(super) fn policy(config: &Config) -> Result<Policy, Fatal> {
+pub(super) fn policy(config: &Config, gpus: &Gpus) -> Result<Policy, Fatal> {
     let host = host_resources(config)?;
     Ok(Policy {
         capacity: Capacity {
@@ -402,7 +425,7 @@ pub(super) fn policy(config: &Config) -> Result<Policy, Fatal> {
             memory: u64::from(host.memory_mib),
             reserved_tcp: host.tcp_ports.into_iter().collect(),
             reserved_udp: host.udp_ports.into_iter().collect(),
-            gpus: BTreeSet::new(),
+            gpus: gpus.ids.iter().cloned().collect(),
         },
         pull: match config.image_pull_behavior {
             ImagePullBehavior::Default => PullBehavior::Default,

@@ -30,12 +30,9 @@ const REGISTRATION: &[Allowed] = &[
     ("attributes/ecs.capability.secrets.asm.environment-variables", Missing, "secrets are refused in this version"),
     ("attributes/ecs.capability.secrets.asm.bootstrap.log-driver", Missing, "secrets are refused in this version"),
     ("attributes/ecs.capability.env-files.s3", Missing, "environment files are refused in this version"),
-    ("attributes/ecs.capability.network.container-port-range", Missing, "port ranges are refused in this version"),
+    ("attributes/ecs.capability.pid-ipc-namespace-sharing", Extra, "the recorded agent had no pause image"),
     ("attributes/com.amazonaws.ecs.capability.task-iam-role", Missing, "task roles are refused in this version"),
     ("attributes/com.amazonaws.ecs.capability.task-iam-role-network-host", Missing, "task roles are refused"),
-    ("attributes/ecs.capability.task-cpu-mem-limit", Missing, "task limits are refused in this version"),
-    ("attributes/ecs.capability.increased-task-cpu-limit", Missing, "task limits are refused in this version"),
-    ("attributes/ecs.capability.docker-plugin.local", Missing, "Docker volumes are refused in this version"),
     ("attributes/ecs.capability.aws-appmesh", Missing, "proxy configurations are refused in this version"),
     ("attributes/ecs.capability.task-eia", Missing, "associations are refused in this version"),
     ("attributes/ecs.capability.task-eia.optimized-cpu", Missing, "associations are refused in this version"),
@@ -44,8 +41,7 @@ const REGISTRATION: &[Allowed] = &[
     ("attributes/com.amazonaws.ecs.capability.logging-driver.awsfirelens", Missing, "FireLens is refused"),
     ("attributes/ecs.capability.logging-driver.awsfirelens.log-driver-buffer-limit", Missing, "FireLens is refused"),
     ("attributes/ecs.capability.firelens.non-root-user", Missing, "FireLens is refused in this version"),
-    ("attributes/ecs.capability.efs", Missing, "EFS volumes are refused in this version"),
-    ("attributes/ecs.capability.storage.s3-files", Missing, "S3 Files volumes are refused in this version"),
+    ("attributes/ecs.capability.storage.s3-files", Missing, "it needs task roles, which are refused in this version"),
     ("attributes/ecs.capability.firelens.options.config.file", Missing, "FireLens is refused in this version"),
     ("attributes/ecs.capability.firelens.options.config.s3", Missing, "FireLens is refused in this version"),
     ("attributes/ecs.capability.storage.ebsta-non-root-user", Missing, "attachments are refused in this version"),
@@ -90,8 +86,12 @@ async fn the_registration_is_the_recorded_one() {
     let order = |body: &Value| -> Vec<Value> {
         body["attributes"].as_array().unwrap().iter().map(|attribute| attribute["name"].clone()).collect()
     };
-    let kept: Vec<_> = order(&recorded["body"]).into_iter().filter(|name| order(&ours).contains(name)).collect();
-    assert_eq!(order(&ours), kept, "the attributes are in the recorded order");
+    let (recorded_order, our_order) = (order(&recorded["body"]), order(&ours));
+    let both = |these: &[Value], those: &[Value]| -> Vec<Value> {
+        these.iter().filter(|name| those.contains(name)).cloned().collect()
+    };
+    let kept = both(&recorded_order, &our_order);
+    assert_eq!(both(&our_order, &recorded_order), kept, "the attributes are in the recorded order");
     assert_eq!(ours["instanceIdentityDocument"], life.document.as_str());
     let cpus = std::thread::available_parallelism().unwrap().get();
     assert_eq!(ours["totalResources"][0]["integerValue"], cpus * 1024);
@@ -367,14 +367,12 @@ fn the_version_is_said_as_recorded() {
 }
 
 /// Recordings of what this version does not do.
-const WAITING: [(&str, &[&str]); 9] = [
+const WAITING: [(&str, &[&str]); 7] = [
     ("task protection", &["api_", "task_protection_"]),
     ("the metadata file", &["container_metadata_"]),
     ("task roles", &["credentials_"]),
-    ("Docker volumes", &["docker_v"]),
     ("FireLens", &["firelens_"]),
     ("environment files and secrets", &["s3_", "ssm_", "submit_task_stopped_sec"]),
-    ("task limits", &["task_c"]),
     ("telemetry", &["tcs_con", "tcs_publish_i", "tcs_publish_m"]),
     ("task metadata", &["tmds_"]),
 ];

@@ -1,8 +1,9 @@
 //! One life of an agent that is given the recorded task and the recorded messages; everything it said, for `golden*` to compare.
 
 use super::difference::golden;
+use super::limits::has_cgroupfs_1;
 use super::rig::{LIMIT, Plan, Rig};
-use super::support::docker::inspect;
+use super::support::docker::{docker, inspect};
 use super::support::registry::Registry;
 use super::support::wait::until;
 use ecs_agent::local::{Options, Record, Source, State, TaskStatus};
@@ -22,6 +23,10 @@ pub(crate) struct Life {
     /// `docker inspect` of both containers, running.
     pub(crate) web: Value,
     pub(crate) side: Value,
+    /// `docker volume inspect` of the task's volumes, running.
+    pub(crate) volumes: Value,
+    /// Files of the task's control group and what they hold, running; `None` where they are not as in the recording.
+    pub(crate) cgroup: Option<Value>,
     /// Introspection: path with query, status, content type, body.
     pub(crate) answers: Vec<(String, u16, String, Value)>,
     /// ARNs of the short tasks: exit code, start failure, pull failure, refused pull.
@@ -66,6 +71,9 @@ async fn live() -> Option<Life> {
     let task = rig.task(&arn, TaskStatus::Running).await;
     let [web, side] = ["web", "side"].map(|name| task.container(name).unwrap().runtime_id.clone().unwrap());
     let (inspected_web, inspected_side) = (inspect(&web), inspect(&side));
+    let volumes = made_volumes(&inspected_web);
+    let volumes = serde_json::from_str(&docker(&[&["volume", "inspect"][..], &volumes].concat())).unwrap();
+    let cgroup = has_cgroupfs_1("golden").then(cgroup_files);
     let mut answers = introspect(&arn, &web).await;
     say(&rig, &arn, &instance).await;
     reconnect(&rig).await;
@@ -97,6 +105,8 @@ async fn live() -> Option<Life> {
         document,
         web: inspected_web,
         side: inspected_side,
+        volumes,
+        cgroup,
         answers,
         short,
     };
@@ -107,14 +117,7 @@ async fn live() -> Option<Life> {
 /// The recorded task without what later versions bring, with this run's images and cluster.
 fn reduced(rig: &Rig, web_image: &str, side_image: &str) -> Value {
     let mut task = golden("acs_payload_sent")["message"]["tasks"][0].take();
-    for later in ["cpu", "memory", "roleCredentials"] {
-        task.as_object_mut().unwrap().remove(later).unwrap();
-    }
-    let only_host = |value: &mut Value, member: &str| {
-        value.as_array_mut().unwrap().retain(|element| element[member] == "hostdir");
-    };
-    only_host(&mut task["volumes"], "name");
-    only_host(&mut task["containers"][0]["mountPoints"], "sourceVolume");
+    task.as_object_mut().unwrap().remove("roleCredentials").unwrap();
     for later in ["secrets", "environmentFiles"] {
         task["containers"][0].as_object_mut().unwrap().remove(later).unwrap();
     }
@@ -245,8 +248,26 @@ fn names(
             names.push((bare(ours), bare(old)));
         }
         names.push((endpoint_id(ours), endpoint_id(old)));
+        let made = made_volumes(ours).into_iter().zip(made_volumes(old));
+        names.extend(made.map(|(ours, old)| (ours.to_owned(), old.to_owned())));
     }
     names
+}
+
+/// The volumes the agent made for a container, in the order of its mounts.
+fn made_volumes(inspect: &Value) -> Vec<&str> {
+    let binds = inspect["HostConfig"]["Binds"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    binds.filter_map(|bind| bind.split(':').next()).filter(|source| !source.starts_with('/')).collect()
+}
+
+fn cgroup_files() -> Value {
+    let id = TASK.rsplit('/').next().unwrap();
+    let recorded = golden("task_cgroup");
+    let read = |path: &String| {
+        let text = std::fs::read_to_string(path.replace("<task-id>", id)).unwrap_or_default();
+        (path.clone(), json!(text.trim()))
+    };
+    recorded.as_object().unwrap().keys().map(read).collect::<serde_json::Map<_, _>>().into()
 }
 
 fn endpoint_id(inspect: &Value) -> String {

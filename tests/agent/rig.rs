@@ -1,6 +1,6 @@
 //! An agent with everything around it: control plane, registry, cluster label, data directory. All of it goes with the rig.
 
-use super::support::docker::{Cluster, TempDir, available, one_agent};
+use super::support::docker::{Cluster, TempDir, available, control_groups, one_agent};
 use super::support::registry::{Registry, container_ports};
 use ecs_agent::local::{Options, Server, Source, Task, TaskStatus};
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ pub(crate) struct Rig {
     pub(crate) server: Server,
     /// Its containers go before the registry's images.
     pub(crate) cluster: Cluster,
+    groups: Groups,
     pub(crate) registry: Registry,
     pub(crate) directory: TempDir,
     /// Variables given to the agent, later ones win.
@@ -80,6 +81,7 @@ impl Rig {
             registry,
             directory,
             cluster,
+            groups: Groups::default(),
             environment,
             arguments: Vec::new(),
             agent: None,
@@ -233,6 +235,19 @@ impl Rig {
     }
 }
 
+/// The control groups of tasks, of which an agent that was killed leaves some. They go after the containers in them.
+#[derive(Debug, Default)]
+struct Groups(Vec<String>);
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        let ids = self.0.iter().filter_map(|arn| arn.rsplit('/').next());
+        for group in ids.flat_map(|id| control_groups(&format!("/ecs/{id}"))) {
+            let _ = std::fs::remove_dir(group);
+        }
+    }
+}
+
 impl Drop for Rig {
     #[expect(clippy::print_stderr, reason = "a failed test shows what the agent said")]
     fn drop(&mut self) {
@@ -240,6 +255,7 @@ impl Drop for Rig {
             let _ = agent.kill();
             let _ = agent.wait();
         }
+        self.groups.0 = self.server.read(|state| state.tasks().iter().map(|task| task.arn.clone()).collect());
         if std::thread::panicking() {
             let log = self.log();
             let tail: Vec<&str> = log.lines().rev().take(60).collect();

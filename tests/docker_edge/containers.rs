@@ -287,3 +287,40 @@ async fn seen_until(notices: &mut mpsc::Receiver<Notice>, wanted: impl Fn(&Obser
         }
     }
 }
+
+#[tokio::test]
+async fn host_ports_are_chosen_once_and_a_host_that_has_too_few_says_so() {
+    if !available("host_ports_are_chosen_once_and_a_host_that_has_too_few_says_so") {
+        return;
+    }
+    let (image, cluster) = (image(), Cluster::new());
+    let mut settings = crate::settings(crate::support::docker::ENDPOINT, &cluster.name);
+    settings.dynamic_ports = 41_900..=41_905;
+    let edge = ecs_agent::docker::Docker::connect(settings).await.unwrap();
+    let single = |port, host_port| json!({"container_port": port, "host_port": host_port, "protocol": "tcp"});
+    let range = |first, last| json!({"first": first, "last": last, "protocol": "tcp"});
+    let ports = |ports: Value, ranges: Value| json!({"ports": ports, "port_ranges": ranges});
+    let full = ports(json!([single(1, 0), single(2, 41_901)]), json!([range(10, 11), range(20, 21)]));
+    // All ports are needed; the second time the search begins anew, as nothing was started.
+    for name in ["first", "second"] {
+        let full = request(&cluster.name, name, &image.reference, &SLEEP, full.clone());
+        edge.create(&full).await.unwrap();
+        let bindings = &inspect(&full.runtime_name)["HostConfig"]["PortBindings"];
+        let bound = bindings.as_object().unwrap().values().map(|one| one[0]["HostPort"].as_str().unwrap().to_owned());
+        let bound: std::collections::BTreeSet<String> = bound.collect();
+        assert_eq!(bound.len(), 6, "{bindings}");
+        assert_eq!(bindings["2/tcp"][0]["HostPort"], "41901");
+        for first in [10, 20] {
+            let host = |port: i32| bindings[format!("{port}/tcp")][0]["HostPort"].as_str().unwrap().parse::<u16>();
+            assert_eq!(host(first).unwrap() + 1, host(first + 1).unwrap(), "{bindings}");
+        }
+    }
+    for (more, text) in [
+        (ports(json!([]), json!([range(10, 16)])), "7 contiguous host ports are unavailable"),
+        (ports(json!(vec![single(1, 0); 7]), json!([])), "a host port is unavailable"),
+    ] {
+        let greedy = request(&cluster.name, "greedy", &image.reference, &SLEEP, more);
+        let wanted = format!("HostConfigError: error retrieving docker port map: {text}");
+        assert_eq!(said(edge.create(&greedy).await.unwrap_err()), wanted);
+    }
+}

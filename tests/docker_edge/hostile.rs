@@ -3,6 +3,7 @@
 use crate::support::wait::until;
 use crate::{request, settings};
 use ecs_agent::docker::{Docker, DockerError, Limits, Notice, PullJob};
+use ecs_agent::model::resource::{VolumeScope, VolumeSpec};
 use ecs_agent::model::{CreateRequest, OpError, RegistryCredentials, RunState, Span};
 use serde_json::json;
 use std::sync::{Arc, Mutex};
@@ -118,6 +119,10 @@ fn short(endpoint: &str) -> ecs_agent::docker::Settings {
         stop_margin: millis(270),
         remove: millis(280),
         remove_image: millis(285),
+        volume: millis(350),
+        info: millis(360),
+        plugins: millis(370),
+        load_image: millis(285),
         open_events: millis(290),
         quiet_events: millis(300),
     };
@@ -126,6 +131,11 @@ fn short(endpoint: &str) -> ecs_agent::docker::Settings {
     settings.pull_timeout = Span::millis(330);
     settings.manifest_timeout = Span::millis(340);
     settings
+}
+
+fn volume(scope: VolumeScope) -> VolumeSpec {
+    let (options, labels) = Default::default();
+    VolumeSpec { runtime_name: "v".to_owned(), driver: String::new(), options, labels, scope }
 }
 
 fn main_container() -> CreateRequest {
@@ -153,6 +163,10 @@ fn the_limits_are_those_of_the_reference() {
         stop_margin: secs(2 * 60),
         remove: secs(5 * 60),
         remove_image: secs(3 * 60),
+        volume: secs(5 * 60),
+        info: secs(10),
+        plugins: secs(60),
+        load_image: secs(2 * 60),
         open_events: secs(30),
         quiet_events: secs(5 * 60),
     };
@@ -187,6 +201,15 @@ async fn every_call_to_a_daemon_that_hangs_ends_at_its_own_limit() {
         assert_eq!(outcome(edge.remove("there").await), ("unknown", timed_out("removing", 280)));
         assert_eq!(outcome(edge.create(&main_container()).await), ("unknown", timed_out("created", 310)));
         assert_eq!(outcome(edge.start("main").await), ("unknown", timed_out("started", 320)));
+        let task = main_container().task;
+        let (own, found) = (volume(VolumeScope::Task), volume(VolumeScope::Shared { autoprovision: false }));
+        let made = edge.create_volume(&task, &own, false).await;
+        assert_eq!(outcome(made), ("unknown", timed_out("creating volume", 350)));
+        assert_eq!(outcome(edge.remove_volume(&own).await), ("unknown", timed_out("removing volume", 350)));
+        let (kind, text) = outcome(edge.create_volume(&task, &found, false).await);
+        assert!(kind == "failed" && text.ends_with("inspecting volume; timed out after waiting 350ms"), "{text}");
+        assert_eq!(outcome(edge.cgroup_driver().await), ("failed", timed_out("info", 360)));
+        assert_eq!(outcome(edge.volume_drivers().await), ("failed", timed_out("listing plugins", 370)));
         let progress = tokio::sync::watch::Sender::default();
         let job = PullJob { image: "app", digest: None, waits_for_limits: false, progress: &progress };
         let pulled = edge.pull(&job, || async { Ok(RegistryCredentials::default()) }).await;
@@ -271,6 +294,8 @@ async fn a_change_that_is_answered_with_nonsense_may_have_happened() {
             ("start", edge.start("main").await.map(drop)),
             ("stop", edge.stop("main", Span::secs(1)).await.map(drop)),
             ("remove", edge.remove("main").await),
+            ("make a volume", edge.create_volume(&main_container().task, &volume(VolumeScope::Task), false).await),
+            ("remove a volume", edge.remove_volume(&volume(VolumeScope::Task)).await),
         ] {
             assert_eq!(outcome(result).0, "unknown", "{call}, {what}: {said:?}");
         }

@@ -5,7 +5,10 @@
 use crate::schedule::Rng;
 use ecs_agent::engine::{Event, PayloadTask};
 use ecs_agent::model::resource::{CgroupSpec, ResourceKind, ResourceSpec};
-use ecs_agent::model::task::{Condition, Dependency, EcrAuth, PortMapping, RegistryAuth, RestartPolicy, SecretAuth};
+use ecs_agent::model::task::{
+    Condition, ContainerKind, Dependency, EcrAuth, PAUSE_IMAGE, PAUSE_NAME, PortMapping, RegistryAuth, RestartPolicy,
+    SecretAuth,
+};
 use ecs_agent::model::{
     Ack, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Protocol, Span, StateChange, TaskArn, TaskSpec,
     TaskStatus,
@@ -95,6 +98,14 @@ impl Ecs {
             }
         }
         self.message(tasks);
+    }
+
+    /// A task of a shape that somebody else chose.
+    pub(crate) fn send_task(&mut self, spec: impl FnOnce(TaskArn) -> TaskSpec) -> TaskArn {
+        let arn = self.new_task();
+        let spec = spec(arn.clone());
+        self.message(vec![PayloadTask::Run(Box::new(spec))]);
+        arn
     }
 
     fn new_task(&mut self) -> TaskArn {
@@ -218,6 +229,14 @@ fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
     // The order in the task definition says nothing about the order of start.
     if rng.percent(30) {
         containers.reverse();
+    }
+    // Some have a container of the agent's own, which ends last.
+    if arn.as_str().ends_with(['3', '7']) {
+        let on_pause = || Dependency { container: PAUSE_NAME.into(), condition: Condition::Start };
+        containers.iter_mut().for_each(|it| it.depends_on.push(on_pause()));
+        let kind = ContainerKind::Pause;
+        let (name, image) = (PAUSE_NAME.into(), PAUSE_IMAGE.to_owned());
+        containers.push(ContainerSpec { name, kind, image, essential: true, ..ContainerSpec::default() });
     }
     let resources = if rng.percent(30) { resources(rng, &containers) } else { Vec::new() };
     let needs_role = containers.iter().any(|it| it.registry_auth != RegistryAuth::Engine)

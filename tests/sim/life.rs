@@ -7,7 +7,7 @@ use crate::schedule::Rng;
 use crate::world::{Disk, Turn, World};
 use ecs_agent::engine::state::HostState;
 use ecs_agent::engine::{self, Event, PullBehavior, TaskState};
-use ecs_agent::model::{Span, TaskArn, TaskStatus};
+use ecs_agent::model::{Span, TaskStatus};
 
 impl World {
     pub(crate) fn crash(&mut self, bits: u64) {
@@ -64,12 +64,6 @@ impl World {
         self.docker.truth.values_mut().for_each(|truth| truth.starts = truth.starts.min(1));
         // Under another name nothing proves that it is ours: from now on it is somebody else's to end.
         self.docker.containers.iter_mut().filter(|it| it.renamed).for_each(|it| it.unsolicited = true);
-        // Of the resources of a task nothing tells but its containers, and of those only what has run.
-        let has_run = |arn: &TaskArn| {
-            self.docker.containers.iter().any(|it| it.task == *arn && it.started && !it.foreign && !it.renamed)
-        };
-        let known = self.docker.resources.iter().filter(|(arn, _)| has_run(arn)).cloned().collect();
-        self.docker.resources = known;
         self.disk = Disk { host: HostState { lost: true, ..HostState::default() }, ..Disk::default() };
         self.ecs.state_lost();
         self.crash(bits);

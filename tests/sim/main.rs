@@ -11,8 +11,10 @@ mod laws;
 mod life;
 mod moves;
 mod outcome;
+mod recovery;
 mod run;
 mod schedule;
+mod soak;
 mod turn;
 mod world;
 

@@ -13,11 +13,11 @@ for name in $names; do
     patch -s -p1 <"$root/tests/sim/planted/$name.patch"
     if cargo test --quiet every >out 2>&1; then
         # Too rare a combination for that many schedules: then a unit test of the core has to hold it.
-        if cargo test --quiet engine:: >out 2>&1; then
+        if cargo test --quiet -- engine:: recovery:: >out 2>&1; then
             echo "$name | SURVIVED |"
             survived=1
         else
-            echo "$name | none | unit test $(sed -n 's/^test \(engine::[^ ]*\) ... FAILED$/\1/p; s/^    \(engine::.*\)/\1/p' out | sort -u | head -1)"
+            echo "$name | none | unit test $(sed -n 's/^test \([a-z]*::[^ ]*\) ... FAILED$/\1/p; s/^    \([a-z]*::.*\)/\1/p' out | sort -u | head -1)"
         fi
     elif grep -q '^law broken: ' out; then
         count=$(sed -n 's/^after \([0-9]*\) schedules:$/\1/p' out | head -1)

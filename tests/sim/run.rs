@@ -62,7 +62,7 @@ pub(crate) fn run(seed: u64, moves: &[Move], traced: bool) -> End {
 }
 
 /// No more trouble: everything under way arrives, and that many seconds pass.
-fn quiesce(world: &mut World, secs: u64) {
+pub(crate) fn quiesce(world: &mut World, secs: u64) {
     let until = Timestamp(world.now.0 + secs * 1_000);
     for _ in 0..MOST_TURNS {
         if world.broken.is_some() {

@@ -60,6 +60,8 @@ pub(crate) struct World {
     pub(crate) memory: BTreeSet<(TaskArn, String)>,
     /// Resources whose removal failed that often in a row.
     pub(crate) unremoved: BTreeMap<(TaskArn, String), u32>,
+    /// Nobody judges.
+    pub(crate) lawless: bool,
     /// The first law that was broken.
     pub(crate) broken: Option<String>,
     pub(crate) trace: Option<Vec<String>>,
@@ -78,6 +80,8 @@ pub(crate) struct World {
     pub(crate) asked: Vec<(Owner, std::mem::Discriminant<Effect>, Timestamp, u64)>,
     /// Counts facts beyond outcomes and the time.
     pub(crate) news: u64,
+    /// Counts listings that have arrived.
+    pub(crate) listings: u64,
     /// ECS has sent a manifest since the trouble ended.
     pub(crate) reminded: bool,
     pub(crate) jam: u8,
@@ -129,6 +133,7 @@ impl World {
             credentials: BTreeSet::new(),
             memory: BTreeSet::new(),
             unremoved: BTreeMap::new(),
+            lawless: false,
             broken: None,
             trace: None,
             steps: 0,
@@ -139,6 +144,7 @@ impl World {
             inherited: BTreeSet::new(),
             asked: Vec::new(),
             news: 0,
+            listings: 0,
             reminded: false,
             jam: 0,
             down: 0,

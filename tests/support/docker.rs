@@ -135,7 +135,7 @@ impl Drop for Image {
     }
 }
 
-/// Removes all containers labelled with a cluster when dropped. Declare it after the images they use, so that it is dropped before
+/// Removes all containers labelled with a cluster when dropped, and the volumes their tasks had. Declare it after the images they use, so that it is dropped before
 /// them: an image in use would only lose its name.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -153,8 +153,29 @@ impl Drop for Cluster {
         let filter = format!("label=com.amazonaws.ecs.cluster={}", self.name);
         let listed = Command::new("docker").args(["ps", "-aq", "--filter", &filter]).output();
         let ids = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-        if !ids.trim().is_empty() {
-            let _ = Command::new("docker").args(["rm", "-fv"]).args(ids.split_whitespace()).output();
+        if ids.trim().is_empty() {
+            return;
+        }
+        let shown = Command::new("docker").arg("inspect").args(ids.split_whitespace()).output();
+        let shown = shown.ok().and_then(|output| serde_json::from_slice(&output.stdout).ok());
+        let _ = Command::new("docker").args(["rm", "-fv"]).args(ids.split_whitespace()).output();
+        remove_volumes_of_tasks(&shown.unwrap_or_default());
+    }
+}
+
+/// `containers` is what `docker inspect` showed of them before they were removed.
+fn remove_volumes_of_tasks(containers: &serde_json::Value) {
+    for container in containers.as_array().into_iter().flatten() {
+        let mounts = container["Mounts"].as_array().into_iter().flatten();
+        for name in mounts.filter_map(|mount| mount["Name"].as_str()).filter(|name| name.starts_with("ecs-")) {
+            let _ = Command::new("docker").args(["volume", "rm", name]).output();
         }
     }
+}
+
+/// The directories of a control group that a cgroupfs driver made: one in each hierarchy.
+pub(crate) fn control_groups(parent: &str) -> Vec<PathBuf> {
+    let Some(parent) = parent.strip_prefix("/ecs/").filter(|id| !id.is_empty()) else { return Vec::new() };
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
+    hierarchies.map(|hierarchy| hierarchy.join("ecs").join(parent)).filter(|group| group.exists()).collect()
 }

@@ -1,4 +1,6 @@
 use super::*;
+use crate::model::Protocol;
+use crate::model::task::PortMapping;
 use serde_json::json;
 
 fn recorded() -> Value {
@@ -10,15 +12,10 @@ fn recorded() -> Value {
 /// The recorded task without what this version does not do.
 fn reduced() -> Value {
     let mut task = recorded();
-    for name in ["cpu", "memory", "roleCredentials"] {
-        task.as_object_mut().unwrap().remove(name);
-    }
-    task["volumes"].as_array_mut().unwrap().retain(|volume| volume["name"] == "hostdir");
-    task["containers"][0]["mountPoints"].as_array_mut().unwrap().retain(|mount| mount["sourceVolume"] == "hostdir");
+    task.as_object_mut().unwrap().remove("roleCredentials");
     for name in ["secrets", "environmentFiles"] {
         task["containers"][0].as_object_mut().unwrap().remove(name);
     }
-    task["containers"][1].as_object_mut().unwrap().remove("volumesFrom");
     task
 }
 
@@ -46,7 +43,7 @@ fn spec_of(value: &Value) -> TaskSpec {
 
 #[test]
 fn the_recorded_task_is_refused_for_its_first_unsupported_feature() {
-    let expected = "UnsupportedTaskError: a task-level cpu limit is not supported by this version of the agent";
+    let expected = "UnsupportedTaskError: a task role is not supported by this version of the agent";
     assert_eq!(reason(&recorded()), expected);
 }
 
@@ -69,7 +66,10 @@ fn a_restart_policy_has_ignored_codes_and_a_period_of_300_s_unless_it_says_other
 
 #[test]
 fn the_reduced_task_is_translated_whole() {
-    let spec = spec_of(&reduced());
+    let mut task = reduced();
+    task["serviceName"] = json!("service");
+    let spec = spec_of(&task);
+    assert_eq!(spec.service_name, "service");
     assert_eq!((spec.family.as_str(), spec.version.as_str()), ("judge-family", "7"));
     assert_eq!(spec.execution_credentials, Some("66666666-7777-8888-9999-000000000000".into()));
     let [web, side] = spec.containers.as_slice() else { panic!("{} containers", spec.containers.len()) };
@@ -78,17 +78,28 @@ fn the_reduced_task_is_translated_whole() {
     assert_eq!(web.environment.0["SHARED"], "definition");
     let port = |container_port, host_port, protocol| PortMapping { container_port, host_port, protocol };
     assert_eq!(web.ports, [port(80, 28480, Protocol::Tcp), port(81, 0, Protocol::Udp)]);
-    let mount = Mount {
-        volume: "host-data".to_owned(),
-        source: "/srv".to_owned(),
-        container_path: "/host".to_owned(),
-        read_only: true,
+    let made = |name: &str| crate::model::resource::volume_name(&spec.arn, "judge-family", "7", name);
+    let mount = |volume: &str, source: String, container_path: &str, read_only| Mount {
+        volume: volume.to_owned(),
+        source,
+        container_path: container_path.to_owned(),
+        read_only,
     };
-    assert_eq!(web.mounts, [mount]);
+    let mounts = [
+        mount("scratch", made("scratch"), "/scratch", false),
+        mount("hostdir", "/srv".to_owned(), "/host", true),
+        mount("anon", made("anon"), "/anon", false),
+    ];
+    assert_eq!(web.mounts, mounts);
+    assert_eq!((spec.cpu_micros, spec.memory), (500_000, 256));
+    let resources: Vec<_> = spec.resources.iter().map(|it| (it.name.as_str(), it.needed_by.len())).collect();
+    assert_eq!(resources, [("cgroup", 2), ("volume_scratch", 1), ("volume_anon", 1)]);
     assert!(web.engine_settings.config.contains("Healthcheck") && web.engine_settings.host_config.contains("Ulimits"));
     assert_eq!(side.links, [Link { container: "web".into(), alias: "web".to_owned() }]);
     let on_web = |condition| Dependency { container: "web".into(), condition };
-    assert_eq!(side.depends_on, [on_web(Condition::Healthy), on_web(Condition::Start)]);
+    let waits = [on_web(Condition::Healthy), on_web(Condition::Create), on_web(Condition::Start)];
+    assert_eq!(side.depends_on, waits);
+    assert_eq!(side.volumes_from, [VolumesFrom { container: "web".into(), read_only: true }]);
     let RegistryAuth::Ecr(auth) = &side.registry_auth else { panic!("{:?}", side.registry_auth) };
     assert_eq!((auth.registry_id.as_str(), auth.use_execution_role), ("123456789012", true));
 }
@@ -139,18 +150,15 @@ fn a_task_that_is_not_wanted_yet_waits_for_ecs() {
 #[test]
 fn every_unsupported_feature_of_a_task_is_refused() {
     let table = [
-        ("cpu", json!(0.5), "a task-level cpu limit"),
-        ("memory", json!(256), "a task-level memory limit"),
         ("networkMode", json!("awsvpc"), "the network mode of the task"),
         ("elasticNetworkInterfaces", json!([{}]), "an elastic network interface"),
         ("proxyConfiguration", json!({"type": "APPMESH"}), "a proxy configuration"),
         ("roleCredentials", json!({"credentialsId": "x"}), "a task role"),
-        ("pidMode", json!("host"), "pidMode"),
-        ("ipcMode", json!("task"), "ipcMode"),
-        ("associations", json!([{"type": "gpu"}]), "an association"),
-        ("attachments", json!([{"attachmentType": "amazonebs"}]), "an attachment"),
-        ("attachments", json!([{"attachmentType": "s3files"}]), "an attachment"),
-        ("attachments", json!([{"attachmentType": "serviceconnectdetail"}]), "an attachment"),
+        ("attachments", json!([{"attachmentType": "amazonebs"}]), "a volume of EBS"),
+        ("attachments", json!([{"attachmentType": "s3files"}]), "a volume of S3 Files, which needs a task role,"),
+        ("attachments", json!([{"attachmentType": "serviceconnectdetail"}]), "an attachment of Service Connect"),
+        ("associations", json!([{"type": "gpu"}]), "a GPU, without ECS_ENABLE_GPU_SUPPORT,"),
+        ("associations", json!([{"type": "elastic-inference"}]), "an association that is not a GPU"),
         ("enableFaultInjection", json!(true), "fault injection"),
     ];
     for (name, value, what) in table {
@@ -159,31 +167,20 @@ fn every_unsupported_feature_of_a_task_is_refused() {
         let expected = format!("UnsupportedTaskError: {what} is not supported by this version of the agent");
         assert_eq!(reason(&task), expected);
     }
-    for (volume, what) in [
-        (json!({"name": "v", "host": {}}), "a host volume without sourcePath"),
-        (json!({"name": "v"}), "a host volume without host member"),
-        (json!({"name": "v", "type": "docker", "dockerVolumeConfiguration": {}}), "a volume of type docker"),
-        (json!({"name": "v", "type": "efs"}), "a volume of type efs"),
-    ] {
-        let mut task = reduced();
-        task["volumes"].as_array_mut().unwrap().push(volume);
-        let tail = "is not supported by this version of the agent (volume v)";
-        assert_eq!(reason(&task), format!("UnsupportedTaskError: {what} {tail}"));
-    }
 }
 
 #[test]
 fn every_unsupported_feature_of_a_container_is_refused() {
+    let gmsa = json!({"hostConfig": "{\"SecurityOpt\": [\"label:x\", \"credentialspecdomainless:file://s.json\"]}"});
     let fire = json!({"hostConfig": "{\"logConfig\": {\"type\": \"awsfirelens\"}}"});
     let table = [
         ("environmentFiles", json!([{"type": "s3"}]), "an environment file"),
         ("secrets", json!([{}]), "a secret"),
-        ("volumesFrom", json!([{}]), "volumesFrom"),
-        ("portMappings", json!([{"containerPortRange": "1-2"}]), "a container port range"),
         ("firelensConfiguration", json!({}), "a FireLens configuration"),
         ("dockerConfig", fire, "the awsfirelens log driver"),
         ("managedAgents", json!([{}]), "a managed agent"),
         ("credentialSpecs", json!(["x"]), "a credential spec"),
+        ("dockerConfig", gmsa, "a credential spec"),
         ("logsAuthStrategy", json!("ExecutionRole"), "a log driver with the execution role"),
     ];
     for (name, value, what) in table {
@@ -197,12 +194,11 @@ fn every_unsupported_feature_of_a_container_is_refused() {
 #[test]
 fn invalid_tasks_have_the_references_reason() {
     let table = [
-        ("links", json!(["a:b:c"]), "invalid link format"),
-        ("links", json!(["nobody:x"]), "could not find container for link nobody:x"),
         ("overrides", json!("{\"cpu\": 1}"), "unknown member cpu in overrides"),
         ("overrides", json!(""), "overrides is not a JSON object"),
         ("overrides", json!({"command": 1}), "overrides.command is not a list of strings"),
         ("portMappings", json!([{"protocol": "TCP"}]), "unrecognized protocol TCP"),
+        ("portMappings", json!([{}]), "a port mapping has neither containerPort nor containerPortRange"),
         ("dependsOn", json!([{"condition": "SOON"}]), "unrecognized dependsOn condition SOON"),
         ("mountPoints", json!([{"sourceVolume": "none"}]), "invalid volume referenced: none"),
         ("dockerConfig", json!({"config": "[]"}), "dockerConfig.config is not a JSON object"),
@@ -232,6 +228,47 @@ fn invalid_tasks_have_the_references_reason() {
         translate(&json!({"desiredStatus": "RUNNING"})),
         PayloadTask::Refused(Refusal { arn: None, reason: invalid("the task has no ARN") })
     );
+}
+
+#[test]
+fn parts_that_do_not_fit_together_have_the_references_reason() {
+    let gpu = |containers: Value| json!([{"type": "gpu", "name": "GPU-1", "containers": containers}]);
+    let table = [
+        ("links", json!(["a:b:c"]), "invalid link format"),
+        ("links", json!(["nobody:x"]), "could not find container for link nobody:x"),
+        (
+            "volumesFrom",
+            json!([{"sourceContainer": "nobody"}]),
+            "could not find volume source container with name nobody",
+        ),
+        ("associations", gpu(json!(["x"])), "could not find container with name x for associating GPU GPU-1"),
+        ("associations", gpu(json!(["web", "side"])), "could not associate multiple containers to GPU GPU-1"),
+    ];
+    for (name, value, cause) in table {
+        let mut task = reduced();
+        let place = if name == "associations" { &mut task } else { &mut task["containers"][0] };
+        place[name] = value;
+        let arn = task["arn"].as_str().unwrap().to_owned();
+        let host = HostFacts { gpus: true, ..HostFacts::default() };
+        let PayloadTask::Refused(refusal) = super::task(&task, &host, &mut || String::new()) else { panic!("{name}") };
+        assert_eq!(refusal.reason, format!("resource cannot be initialized for task {arn}: {cause}"));
+    }
+}
+
+#[test]
+fn a_shared_namespace_adds_a_container_of_the_agent() {
+    let mut task = reduced();
+    task["pidMode"] = json!("task");
+    let spec = spec_of(&task);
+    assert_eq!(spec.containers.len(), 3);
+    let pause = spec.pause().unwrap();
+    assert_eq!((pause.name.as_str(), pause.endpoint_id.as_str()), ("~internal~ecs~pause~namespace", "id-3"));
+    assert!(spec.runtime_name(&pause.name).starts_with("ecs-judge-family-7-internalecspausenamespace-"));
+    task["containers"][0]["name"] = json!("~internal~ecs~pause~namespace");
+    task["containers"][1]["links"] = json!([]);
+    task["containers"][1]["volumesFrom"] = json!([]);
+    let reason = reason(&task);
+    assert!(reason.ends_with("the container name ~internal~ecs~pause~namespace is the agent's own"), "{reason}");
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
         Err(problem) => Err(problem),
     };
     if let Some(task) = task {
-        remove_containers(&task).await;
+        remove_leftovers(&task).await;
     }
     if let Err(error) = std::fs::remove_dir_all(&directory) {
         complain(&format!("{} stays: {error}", directory.display()));
@@ -307,15 +307,37 @@ async fn end_agent(agent: &mut Child) {
     }
 }
 
-/// Removes what is left of the task in Docker.
-async fn remove_containers(task: &str) {
-    let filter = format!("label=com.amazonaws.ecs.task-arn={task}");
-    let listed = short_command("docker", &["ps".into(), "-aq".into(), "--filter".into(), filter]).await;
-    let ids: Vec<String> = listed.split_whitespace().map(str::to_owned).collect();
+/// Removes what is left of the task: its containers, the volumes the agent made for them, and its control group.
+async fn remove_leftovers(task: &str) {
+    let docker = async |arguments: &[&str], names: &[String]| {
+        let fixed = arguments.iter().map(|argument| (*argument).to_owned());
+        short_command("docker", &fixed.chain(names.iter().cloned()).collect::<Vec<_>>()).await
+    };
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let ids = words(&docker(&["ps", "-aq", "--filter"], &[format!("label=com.amazonaws.ecs.task-arn={task}")]).await);
     if !ids.is_empty() {
-        let arguments: Vec<String> = ["rm", "--force", "--volumes"].map(str::to_owned).into_iter().chain(ids).collect();
-        short_command("docker", &arguments).await;
+        let format = "{{range .Mounts}}{{.Name}} {{end}}";
+        let mut volumes = words(&docker(&["inspect", "--format", format], &ids).await);
+        volumes.retain(|name| is_of_a_task(name));
+        docker(&["rm", "--force", "--volumes"], &ids).await;
+        volumes.sort();
+        volumes.dedup();
+        if !volumes.is_empty() {
+            docker(&["volume", "rm"], &volumes).await;
+        }
     }
+    // Where Docker leaves it to others to make control groups, systemd knows the group as a slice; it goes with the next boot.
+    let Some(id) = task.rsplit('/').next().filter(|id| !id.is_empty()) else { return };
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+        let _ = std::fs::remove_dir(hierarchy.path().join("ecs").join(id));
+    }
+    let _ = std::fs::remove_dir(Path::new("/sys/fs/cgroup/ecs").join(id));
+}
+
+/// `ecs-<family>-<revision>-<volume>-<20 hex>`: the agent's name for a volume that goes with its task.
+fn is_of_a_task(volume: &str) -> bool {
+    let suffix = volume.strip_prefix("ecs-").and_then(|rest| rest.rsplit_once('-')).map_or("", |(_, suffix)| suffix);
+    suffix.len() == 20 && suffix.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Runs a short command to its end; its output. A failure is told, and leaves no output.

@@ -29,6 +29,7 @@ fn registration_of(body: &Value) -> Registration {
         resources: HostResources { cpus: 2, memory_mib: 24105, tcp_ports: ports(2), udp_ports: ports(3) },
         custom_attributes: BTreeMap::from([("rack".to_owned(), "r7".to_owned())]),
         attributes: attributes.filter(|attribute| attribute.name != "rack").collect(),
+        gpus: Vec::new(),
         tags: BTreeMap::from([("team".to_owned(), "blue".to_owned())]),
         client_token: text("clientToken"),
     }
@@ -52,6 +53,15 @@ fn small() -> Registration {
 
 async fn try_with(fake: &Fake, registration: &Registration) -> Result<Registered, RegisterError> {
     register_with(&client(&fake.url()), registration, FAST, Duration::from_millis(200)).await
+}
+
+#[tokio::test]
+async fn gpus_are_registered_as_devices() {
+    let fake = Fake::start(accepted).await;
+    let registration = Registration { gpus: vec!["GPU-1".to_owned(), "GPU-2".to_owned()], ..small() };
+    register(&client(&fake.url()), &registration).await.unwrap();
+    let device = |id: &str| json!({"id": id, "type": "GPU"});
+    assert_eq!(fake.requests()[0].json()["platformDevices"], json!([device("GPU-1"), device("GPU-2")]));
 }
 
 #[tokio::test]

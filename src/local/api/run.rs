@@ -5,7 +5,7 @@ use super::{Answer, ApiError, cluster_of, names, required};
 use crate::local::definition::{KeyValue, TaskDefinition};
 use crate::local::instances::InstanceStatus;
 use crate::local::payload::{self, Launch};
-use crate::local::placement::{Misfit, Need, fits};
+use crate::local::placement::{Misfit, Need, fits, free_gpus};
 use crate::local::state::{Definition, State};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -125,6 +125,7 @@ fn check(state: &State, request: &Request, arn: &str) -> Result<(), Misfit> {
 
 fn launch(state: &mut State, body: &Value, request: &Request, instance_arn: &str) -> Result<Value, ApiError> {
     let overrides = if body["overrides"].is_object() { body["overrides"].clone() } else { json!({}) };
+    let gpus = state.instance(instance_arn).map(|it| free_gpus(it, &state.held(instance_arn))).unwrap_or_default();
     let task = payload::task(
         &state.site,
         &Launch {
@@ -137,6 +138,7 @@ fn launch(state: &mut State, body: &Value, request: &Request, instance_arn: &str
             overrides,
             group: body["group"].as_str(),
             started_by: body["startedBy"].as_str(),
+            gpus: &gpus,
         },
     );
     let (arn, payload) = (task.arn.clone(), task.payload.clone());

@@ -2,9 +2,11 @@
 //! wrong with one, `requires` what an instance must be able to do. Invariant: an unknown member is an error, never ignored.
 
 mod requires;
+mod shapes;
 mod validate;
 
 pub(super) use requires::required_attributes;
+pub(super) use shapes::*;
 pub(super) use validate::validate;
 
 use serde::{Deserialize, Serialize};
@@ -25,16 +27,17 @@ pub(super) struct TaskDefinition {
     #[serde(default)]
     pub(super) volumes: Vec<Volume>,
     #[serde(default)]
-    pub(super) placement_constraints: Vec<Value>,
+    pub(super) placement_constraints: Vec<PlacementConstraint>,
     pub(super) requires_compatibilities: Option<Vec<String>>,
     pub(super) cpu: Option<String>,
     pub(super) memory: Option<String>,
     pub(super) pid_mode: Option<String>,
     pub(super) ipc_mode: Option<String>,
-    pub(super) proxy_configuration: Option<Value>,
-    pub(super) inference_accelerators: Option<Value>,
+    pub(super) proxy_configuration: Option<ProxyConfiguration>,
+    #[serde(default)]
+    pub(super) inference_accelerators: Vec<Value>,
     pub(super) ephemeral_storage: Option<Value>,
-    pub(super) runtime_platform: Option<Value>,
+    pub(super) runtime_platform: Option<RuntimePlatform>,
     pub(super) enable_fault_injection: Option<bool>,
     #[serde(default, skip_serializing)]
     pub(super) tags: Vec<Value>,
@@ -48,7 +51,7 @@ pub(super) struct ContainerDefinition {
     pub(super) name: String,
     #[serde(default)]
     pub(super) image: String,
-    pub(super) repository_credentials: Option<Value>,
+    pub(super) repository_credentials: Option<RepositoryCredentials>,
     #[serde(default)]
     pub(super) cpu: u32,
     pub(super) memory: Option<u32>,
@@ -59,12 +62,13 @@ pub(super) struct ContainerDefinition {
     pub(super) port_mappings: Vec<PortMapping>,
     #[serde(default = "yes")]
     pub(super) essential: bool,
-    pub(super) restart_policy: Option<Value>,
+    pub(super) restart_policy: Option<RestartPolicy>,
     pub(super) entry_point: Option<Vec<String>>,
     pub(super) command: Option<Vec<String>>,
     #[serde(default)]
     pub(super) environment: Vec<KeyValue>,
-    pub(super) environment_files: Option<Value>,
+    #[serde(default)]
+    pub(super) environment_files: Vec<EnvironmentFile>,
     #[serde(default)]
     pub(super) mount_points: Vec<MountPoint>,
     #[serde(default)]
@@ -93,114 +97,16 @@ pub(super) struct ContainerDefinition {
     pub(super) log_configuration: Option<LogConfiguration>,
     pub(super) health_check: Option<HealthCheck>,
     pub(super) system_controls: Option<Vec<SystemControl>>,
-    pub(super) resource_requirements: Option<Value>,
-    pub(super) firelens_configuration: Option<Value>,
-    pub(super) credential_specs: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) resource_requirements: Vec<ResourceRequirement>,
+    pub(super) firelens_configuration: Option<FirelensConfiguration>,
+    #[serde(default)]
+    pub(super) credential_specs: Vec<String>,
     pub(super) version_consistency: Option<String>,
 }
 
 fn yes() -> bool {
     true
-}
-
-/// Declares a plain object of the API: all members camelCase, unknown ones refused.
-macro_rules! shape {
-    ($(#[$doc:meta])* $name:ident { $($(#[$attribute:meta])* $field:ident: $kind:ty),* $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, Serialize, Deserialize)]
-        #[serde(rename_all = "camelCase", deny_unknown_fields)]
-        pub(super) struct $name { $($(#[$attribute])* pub(super) $field: $kind),* }
-    };
-}
-
-shape!(KeyValue {
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    value: String
-});
-shape!(PortMapping {
-    #[serde(default)] container_port: u16,
-    #[serde(default)] host_port: u16,
-    #[serde(default = "tcp")] protocol: String,
-    container_port_range: Option<String>,
-    name: Option<String>,
-    app_protocol: Option<String>,
-});
-shape!(MountPoint {
-    #[serde(default)]
-    source_volume: String,
-    #[serde(default)]
-    container_path: String,
-    #[serde(default)]
-    read_only: bool,
-});
-shape!(VolumeFrom {
-    #[serde(default)]
-    source_container: String,
-    #[serde(default)]
-    read_only: bool
-});
-shape!(NamedSecret { name: String, value_from: String });
-shape!(DependsOn { container_name: String, condition: String });
-shape!(HostEntry { hostname: String, ip_address: String });
-shape!(Ulimit { name: String, soft_limit: i64, hard_limit: i64 });
-shape!(SystemControl { namespace: Option<String>, value: Option<String> });
-shape!(LogConfiguration {
-    log_driver: String,
-    #[serde(default)] options: BTreeMap<String, String>,
-    #[serde(default)] secret_options: Vec<NamedSecret>,
-});
-shape!(
-    /// Times are in seconds.
-    HealthCheck {
-        command: Vec<String>,
-        #[serde(default = "health_interval")] interval: u32,
-        #[serde(default = "health_timeout")] timeout: u32,
-        #[serde(default = "health_retries")] retries: u32,
-        start_period: Option<u32>,
-    }
-);
-shape!(
-    /// Sizes are in MiB.
-    LinuxParameters {
-        capabilities: Option<Capabilities>,
-        #[serde(default)] devices: Vec<Device>,
-        init_process_enabled: Option<bool>,
-        shared_memory_size: Option<u32>,
-        #[serde(default)] tmpfs: Vec<Tmpfs>,
-        max_swap: Option<u32>,
-        swappiness: Option<u32>,
-    }
-);
-shape!(Capabilities { #[serde(default)] add: Vec<String>, #[serde(default)] drop: Vec<String> });
-shape!(Device { host_path: String, container_path: Option<String>, #[serde(default)] permissions: Vec<String> });
-shape!(Tmpfs { container_path: String, size: u32, #[serde(default)] mount_options: Vec<String> });
-shape!(Volume {
-    name: String,
-    host: Option<HostVolume>,
-    docker_volume_configuration: Option<Value>,
-    efs_volume_configuration: Option<Value>,
-    fsx_windows_file_server_volume_configuration: Option<Value>,
-    s3files_volume_configuration: Option<Value>,
-    configured_at_launch: Option<bool>,
-});
-shape!(HostVolume { source_path: Option<String> });
-
-fn tcp() -> String {
-    "tcp".to_owned()
-}
-
-fn health_interval() -> u32 {
-    30
-}
-
-fn health_timeout() -> u32 {
-    5
-}
-
-fn health_retries() -> u32 {
-    3
 }
 
 impl TaskDefinition {
@@ -235,6 +141,12 @@ impl ContainerDefinition {
     /// MiB that count at placement: the soft limit when there is one.
     pub(super) fn reserved(&self) -> u64 {
         u64::from(self.memory_reservation.or(self.memory).unwrap_or(0))
+    }
+
+    /// How many GPUs it asks for.
+    pub(super) fn gpu_count(&self) -> usize {
+        let counts = self.resource_requirements.iter().filter(|it| it.kind == "GPU");
+        counts.filter_map(|it| it.value.parse::<usize>().ok()).sum()
     }
 }
 

@@ -38,7 +38,7 @@ pub(in crate::local) fn required_attributes(definition: &TaskDefinition, ecr: im
             need(E, "efs");
         }
         if let Some(docker) = &volume.docker_volume_configuration {
-            need(E, &format!("docker-plugin.{}", docker["driver"].as_str().unwrap_or("local")));
+            need(E, &format!("docker-plugin.{}", docker.driver.as_deref().unwrap_or("local")));
         }
     }
     for container in &definition.container_definitions {
@@ -60,7 +60,7 @@ fn container_needs(c: &ContainerDefinition, execution_role: bool, ecr: bool, nee
         let store = if secret.value_from.contains(":secretsmanager:") { "asm" } else { "ssm" };
         need(E, &format!("secrets.{store}.{place}"));
     }
-    if let Some(kind) = c.firelens_configuration.as_ref().and_then(|firelens| firelens["type"].as_str()) {
+    if let Some(kind) = c.firelens_configuration.as_ref().map(|firelens| firelens.kind.as_str()) {
         need(E, &format!("firelens.{kind}"));
     }
     let used = [
@@ -71,7 +71,7 @@ fn container_needs(c: &ContainerDefinition, execution_role: bool, ecr: bool, nee
         (!c.depends_on.is_empty(), E, "container-ordering"),
         (c.restart_policy.is_some(), E, "container-restart-policy"),
         (c.repository_credentials.is_some(), E, "private-registry-authentication.secretsmanager"),
-        (c.environment_files.as_ref().is_some_and(|files| files != &serde_json::json!([])), E, "env-files.s3"),
+        (!c.environment_files.is_empty(), E, "env-files.s3"),
         (c.port_mappings.iter().any(|port| port.container_port_range.is_some()), E, "network.container-port-range"),
         (c.memory_reservation.is_some(), C, "docker-remote-api.1.21"),
         (c.system_controls.as_ref().is_some_and(|controls| !controls.is_empty()), C, "docker-remote-api.1.21"),

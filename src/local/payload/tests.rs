@@ -60,6 +60,7 @@ fn made(commands: &BTreeMap<String, Vec<String>>) -> Value {
         overrides: json!({}),
         group: None,
         started_by: None,
+        gpus: &[],
     };
     task(&Site::example(), &launch).payload
 }
@@ -146,4 +147,70 @@ fn docker_gets_its_own_units() {
 #[test]
 fn times_are_written_as_aws_does() {
     assert_eq!(iso_time(1_795_326_998.4), "2026-11-22T05:56:38Z");
+}
+
+/// The payload of a task of one container, with these members added to the task's definition and to the container's.
+fn with(task_members: Value, container_members: Value, gpus: &[String]) -> Value {
+    let mut container = json!({"name": "a", "image": "busybox", "memory": 64});
+    container.as_object_mut().unwrap().extend(container_members.as_object().unwrap().clone());
+    let mut definition = json!({"family": "f", "containerDefinitions": [container]});
+    definition.as_object_mut().unwrap().extend(task_members.as_object().unwrap().clone());
+    let definition: TaskDefinition = serde_json::from_value(definition).unwrap();
+    let launch = Launch {
+        definition: &definition,
+        definition_arn: "arn",
+        revision: 1,
+        commands: &BTreeMap::new(),
+        cluster: "judge",
+        instance_arn: "instance",
+        overrides: json!({}),
+        group: None,
+        started_by: None,
+        gpus,
+    };
+    task(&Site::example(), &launch).payload
+}
+
+#[test]
+fn volumes_of_docker_and_efs_travel_with_what_is_left_unsaid() {
+    let volumes = json!({"volumes": [
+        {"name": "cache", "dockerVolumeConfiguration": {"driver": "local", "labels": {"a": "b"}}},
+        {"name": "shared", "dockerVolumeConfiguration": {"scope": "shared", "autoprovision": true}},
+        {"name": "files", "efsVolumeConfiguration": {"fileSystemId": "fs-12345678", "transitEncryption": "ENABLED"}},
+    ]});
+    let made = with(volumes, json!({}), &[]);
+    let docker = |scope: &str, autoprovision: bool, labels: Value| json!({"scope": scope, "autoprovision": autoprovision, "driver": "local", "driverOpts": {}, "labels": labels});
+    let expected = json!([
+        {"name": "cache", "type": "docker", "dockerVolumeConfiguration": docker("task", false, json!({"a": "b"}))},
+        {"name": "shared", "type": "docker", "dockerVolumeConfiguration": docker("shared", true, json!({}))},
+        {"name": "files", "type": "efs",
+            "efsVolumeConfiguration": {"fileSystemId": "fs-12345678", "transitEncryption": "ENABLED"}},
+    ]);
+    assert_eq!(made["volumes"], expected);
+}
+
+#[test]
+fn a_secret_is_looked_for_in_the_region_its_arn_names() {
+    let secrets = json!([
+        {"name": "A", "valueFrom": "arn:aws:secretsmanager:eu-west-1:1:secret:s-AbCdEf"},
+        {"name": "B", "valueFrom": "/plain/name"},
+    ]);
+    let made = with(json!({"executionRoleArn": "role"}), json!({"secrets": secrets}), &[]);
+    let made = made["containers"][0]["secrets"].as_array().unwrap();
+    let told: Vec<_> =
+        made.iter().map(|it| (it["provider"].as_str().unwrap(), it["region"].as_str().unwrap())).collect();
+    assert_eq!(told, [("asm", "eu-west-1"), ("ssm", "us-west-2")]);
+}
+
+#[test]
+fn a_restart_policy_and_gpus_are_sent_as_ecs_does() {
+    let gpus = ["GPU-1".to_owned(), "GPU-2".to_owned()];
+    let wants = json!({
+        "restartPolicy": {"enabled": true, "ignoredExitCodes": [0]},
+        "resourceRequirements": [{"type": "GPU", "value": "1"}],
+    });
+    let made = with(json!({}), wants, &gpus);
+    let policy = json!({"enabled": true, "ignoredExitCodes": [0], "restartAttemptPeriod": 300});
+    assert_eq!(made["containers"][0]["restartPolicy"], policy);
+    assert_eq!(made["associations"], json!([{"name": "GPU-1", "type": "gpu", "containers": ["a"]}]));
 }

@@ -10,9 +10,10 @@ use crate::world::World;
 use ecs_agent::engine::state::{Owner, TaskState};
 use ecs_agent::engine::{self, Effect, Event, Step};
 use ecs_agent::model::image::ImageWork;
+use ecs_agent::model::task::{PAUSE_IMAGE, PAUSE_NAME};
 use ecs_agent::model::{
-    Ack, ContainerName, ContainerStatus, ResourceRequest, ResourceSpec, RunState, Span, StateChange, TaskArn,
-    TaskStatus,
+    Ack, ContainerKind, ContainerName, ContainerStatus, ResourceRequest, ResourceSpec, RunState, Span, StateChange,
+    TaskArn, TaskStatus,
 };
 
 /// Creates and starts of one container in a row that may get no answer.
@@ -21,6 +22,9 @@ const MOST_UNANSWERED: u32 = 3;
 /// Judges an effect at the moment it is handed out.
 pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
     let broken = match effect {
+        Effect::ResolveDigest { image, .. } | Effect::Pull { image, .. } if image.image == PAUSE_IMAGE => {
+            Some(("the image of a pause container is never pulled", image.image.clone()))
+        }
         Effect::ResolveDigest { op, .. } => operation(world, op, None, None),
         Effect::Pull { op, .. } => operation(world, op, None, (!world.state.policy.pull_upfront).then_some("pull")),
         Effect::Create { op, request } => operation(world, op, Some(&request.runtime_name), Some("create")),
@@ -290,6 +294,9 @@ fn report(world: &World, change: &StateChange) -> Broken {
     if busy {
         return Some(("one report of a task at a time", arn.to_string()));
     }
+    if change.containers.iter().any(|container| container.container.as_str() == PAUSE_NAME) {
+        return Some(("ECS never hears of a pause container", arn.to_string()));
+    }
     let told = world.ecs.tasks.get(arn).map(|task| task.told.clone()).unwrap_or_default();
     in_order(world, task, &told, change).or_else(|| contents(world, task, change))
 }
@@ -322,7 +329,8 @@ fn in_order(world: &World, task: &TaskState, told: &Told, change: &StateChange) 
         let now = change.containers.iter().any(|it| it.container == *name && it.status == ContainerStatus::Stopped);
         now || is_old(name, ContainerStatus::Stopped)
     };
-    let unsaid = task.spec.containers.iter().find(|it| stopped && !is_said(&it.name))?;
+    let mut told_of = task.spec.containers.iter().filter(|it| it.kind == ContainerKind::Normal);
+    let unsaid = told_of.find(|it| stopped && !is_said(&it.name))?;
     Some(("a stopped task has only stopped containers", format!("{arn} {}", unsaid.name)))
 }
 
@@ -336,7 +344,10 @@ fn contents(world: &World, task: &TaskState, change: &StateChange) -> Broken {
             Some(143) if container.failure.is_some() => true,
             Some(code) => said.status == ContainerStatus::Stopped && truth.exits.contains(&code),
             // Nobody saw how it ended: it was removed, or never ran as far as the agent could know.
-            None => said.status != ContainerStatus::Stopped || !container.ran || container.failure.is_some(),
+            None => {
+                let had_not_run = !container.ran || world.burst; // it may have run since this was decided
+                said.status != ContainerStatus::Stopped || had_not_run || container.failure.is_some()
+            }
         };
         if !is_true {
             return Some(("exit codes are true", format!("{said:?}, truly {:?}", truth.exits)));

@@ -24,7 +24,9 @@ pub(super) fn again(world: &mut World, owner: &Owner, effect: &Effect) {
         return;
     }
     let kind = discriminant(effect);
-    let (now, news) = (world.now, world.news);
+    // A listing may name an orphan that was removed since it was taken.
+    let listings = if matches!(owner, Owner::Orphan(_)) { world.listings } else { 0 };
+    let (now, news) = (world.now, world.news + listings);
     let last = world.asked.iter_mut().find(|it| it.0 == *owner);
     let Some(last) = last else { return world.asked.push((owner.clone(), kind, now, news)) };
     let is_idle = last.1 == kind && last.3 == news && now < last.2 + PAUSE;

@@ -2,7 +2,7 @@
 
 use crate::world::World;
 use ecs_agent::engine::{self, state::TaskState};
-use ecs_agent::model::{ContainerStatus, RunState, TaskArn, TaskStatus};
+use ecs_agent::model::{ContainerKind, ContainerSpec, ContainerStatus, RunState, TaskArn, TaskStatus};
 
 /// Nothing is left to do: is every task where it should be?
 pub(crate) fn settled(world: &mut World) {
@@ -63,7 +63,10 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
     if !task.containers.iter().all(goes) || task.known != TaskStatus::Running {
         return stuck("does not get to run");
     }
-    if task.sent != TaskStatus::Running || task.containers.iter().any(|it| it.sent != it.known) {
+    let untold = |(spec, it): (&ContainerSpec, &engine::state::ContainerState)| {
+        spec.kind == ContainerKind::Normal && it.sent != it.known
+    };
+    if task.sent != TaskStatus::Running || task.pairs().any(untold) {
         return stuck("runs and ECS was not told");
     }
     None

@@ -1,7 +1,11 @@
 //! What is wrong with a task definition, in words a person can act on. It owns the rules of RegisterTaskDefinition; it changes
 //! nothing. Invariant: a definition that passes can be turned into a payload without a further question.
 
-use super::{ContainerDefinition, HealthCheck, TaskDefinition};
+mod storage;
+mod system;
+mod values;
+
+use super::{ContainerDefinition, HealthCheck, PortMapping, TaskDefinition};
 use std::collections::{BTreeMap, BTreeSet};
 
 type Verdict = Result<(), String>;
@@ -54,12 +58,9 @@ fn task_settings(definition: &TaskDefinition) -> Verdict {
     require(definition.memory.is_none() || definition.memory_limit().is_some(), || {
         "Task `memory` is invalid: use MiB (\"512\") or GB (\"0.5 GB\").".to_owned()
     })?;
-    let mut names = BTreeSet::new();
-    for volume in &definition.volumes {
-        require(is_name(&volume.name), || format!("Volume name `{}` is invalid.", volume.name))?;
-        require(names.insert(&volume.name), || format!("Volume name `{}` is used more than once.", volume.name))?;
-    }
-    Ok(())
+    system::task(definition)?;
+    storage::volumes(definition)?;
+    values::log_routing(definition)
 }
 
 fn one_container(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
@@ -75,6 +76,8 @@ fn one_container(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdic
             format!("Environment variable name `{}` must not be empty or hold `=`.", variable.name)
         })?;
     }
+    values::container(definition, c)?;
+    system::container(definition, c)?;
     c.health_check.as_ref().map_or(Ok(()), health_check)
 }
 
@@ -97,9 +100,12 @@ fn ports(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
         require(["tcp", "udp"].contains(&port.protocol.as_str()), || {
             format!("Protocol `{}` of port {number} is invalid: use tcp or udp.", port.protocol)
         })?;
-        require(number != 0 || port.container_port_range.is_some(), || {
-            "A port mapping needs a `containerPort` from 1 to 65535 (or a `containerPortRange`).".to_owned()
-        })?;
+        match &port.container_port_range {
+            Some(range) => port_range(definition, port, range)?,
+            None => require(number != 0, || {
+                "A port mapping needs a `containerPort` from 1 to 65535 (or a `containerPortRange`).".to_owned()
+            })?,
+        }
         let joined = mode == "host" || mode == "awsvpc";
         require(!joined || port.host_port == 0 || port.host_port == number, || {
             format!(
@@ -112,6 +118,19 @@ fn ports(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
         })?;
     }
     Ok(())
+}
+
+fn port_range(definition: &TaskDefinition, port: &PortMapping, range: &str) -> Verdict {
+    require(port.container_port == 0 && port.host_port == 0, || {
+        "A port mapping with `containerPortRange` can have neither `containerPort` nor `hostPort`.".to_owned()
+    })?;
+    require(["bridge", "awsvpc"].contains(&definition.network_mode()), || {
+        "`containerPortRange` needs network mode bridge or awsvpc.".to_owned()
+    })?;
+    let ends = range.split_once('-').and_then(|(a, b)| Some((a.parse::<u16>().ok()?, b.parse::<u16>().ok()?)));
+    require(ends.is_some_and(|(first, last)| 0 < first && first < last && last - first < 100), || {
+        format!("`containerPortRange` `{range}` is invalid: give at most 100 ports, first and last, as in 8080-8090.")
+    })
 }
 
 fn references(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
@@ -208,7 +227,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn verdict(change: impl FnOnce(&mut Value)) -> String {
+    pub(super) fn verdict(change: impl FnOnce(&mut Value)) -> String {
         let mut definition = json!({
             "family": "web",
             "volumes": [{"name": "data"}],
@@ -222,7 +241,7 @@ mod tests {
         parsed.and_then(|definition| validate(&definition)).err().unwrap_or_default()
     }
 
-    fn with_first(change: Value) -> String {
+    pub(super) fn with_first(change: Value) -> String {
         verdict(|definition| {
             for (name, value) in change.as_object().unwrap() {
                 definition["containerDefinitions"][0][name] = value.clone();
@@ -264,6 +283,9 @@ mod tests {
             (json!({"essential": false}), "does not have any essential container"),
             (json!({"portMappings": [{"containerPort": 80, "protocol": "sctp"}]}), "use tcp or udp"),
             (json!({"portMappings": [{}]}), "needs a `containerPort`"),
+            (json!({"portMappings": [{"containerPortRange": "9-8"}]}), "`9-8` is invalid"),
+            (json!({"portMappings": [{"containerPortRange": "1-101"}]}), "at most 100 ports"),
+            (json!({"portMappings": [{"containerPortRange": "80-81", "hostPort": 80}]}), "neither `containerPort` nor"),
             (
                 json!({"portMappings": [{"containerPort": 1, "hostPort": 9}, {"containerPort": 2, "hostPort": 9}]}),
                 "more than once",

@@ -1,0 +1,65 @@
+//! Holds `task_definition.md` to what is so: every parameter has a row, and every test it names exists.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+const STATUSES: [&str; 5] = ["supported", "refused", "later", "ignored", "ECS"];
+
+/// Status and tests of each `Shape.member`.
+fn rows() -> BTreeMap<String, (String, Vec<String>)> {
+    let mut shape = "";
+    let mut rows = BTreeMap::new();
+    for line in include_str!("task_definition.md").lines() {
+        if let Some(title) = line.strip_prefix("## ") {
+            shape = title;
+        }
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let ["", member, status, _, tests, ""] = cells[..] else { continue };
+        let Some(member) = member.strip_prefix('`').and_then(|member| member.strip_suffix('`')) else { continue };
+        let tests = tests.split(',').map(|name| name.trim().trim_matches('`').to_owned()).filter(|name| name != "-");
+        let row = (status.to_owned(), tests.collect());
+        assert_eq!(rows.insert(format!("{shape}.{member}"), row), None, "{shape}.{member} stands there twice");
+    }
+    rows
+}
+
+/// Every function of a test in the sources.
+fn tests_below(directory: &Path, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            tests_below(&path, found);
+        } else if path.extension().is_some_and(|it| it == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let mut lines = text.lines().map(str::trim).peekable();
+            while let Some(line) = lines.next() {
+                let is_test = line == "#[test]" || line.starts_with("#[tokio::test");
+                let name =
+                    lines.peek().filter(|_| is_test).and_then(|next| next.split("fn ").nth(1)?.split('(').next());
+                found.extend(name.map(str::to_owned));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_parameter_has_a_row_and_every_test_exists() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rows = rows();
+    let members = std::fs::read_to_string(top.join("tests/corpus/task_definition_members.txt")).unwrap();
+    let members: BTreeSet<&str> = members.lines().collect();
+    let documented: BTreeSet<&str> = rows.keys().map(String::as_str).collect();
+    assert_eq!(documented, members);
+    assert!(members.len() > 150, "{}", members.len());
+
+    let mut tests = BTreeSet::new();
+    tests_below(&top.join("src"), &mut tests);
+    tests_below(&top.join("tests"), &mut tests);
+    for (name, (status, proofs)) in &rows {
+        assert!(STATUSES.contains(&status.as_str()), "{name}: {status}");
+        assert!(!proofs.is_empty() || !["supported", "refused"].contains(&status.as_str()), "{name} names no test");
+        for proof in proofs {
+            assert!(tests.contains(proof), "{name}: there is no test {proof}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Limits of a task as a whole (spec `docker-mapping.md` §5).
+//!
+//! Owns what the task's `cpu` and `memory` mean. Which files a limit is written to is the matter of `resources::cgroup`. The
+//! invariant: no container may have more memory than its task.
+
+use super::{invalid, uninitialised};
+use crate::acs::host::HostFacts;
+use crate::acs::wire;
+use crate::model::resource::{CgroupSpec, ResourceKind, ResourceSpec};
+
+/// More vCPUs no task may ask for.
+const MOST_CPUS: u32 = 192;
+/// Shares of a container and of a task: 0 would mean 1024 to the kernel's caller.
+const SHARES: std::ops::RangeInclusive<u32> = 2..=262_144;
+
+/// What was asked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Millionths of a vCPU; 0 = none.
+    pub(super) cpu_micros: u64,
+    /// MiB; 0 = none.
+    pub(super) memory: u64,
+    /// The control group, on a host that makes them.
+    pub(super) resource: Option<ResourceSpec>,
+    /// MiB for a container that has no limit of its own; 0 = none.
+    pub(super) for_containers: u32,
+}
+
+/// Reads the limits; the error is the whole reason for ECS.
+pub(super) fn read(task: &wire::Task, host: &HostFacts) -> Result<Limits, String> {
+    let memory = u64::try_from(task.memory).map_err(|_| invalid("the memory of the task is negative"))?;
+    if task.cpu < 0.0 {
+        return Err(invalid("the cpu of the task is negative"));
+    }
+    // Rounded: 0.57 is 570,000 and not the 569,999 that a binary fraction makes of it. A huge number stays a huge one.
+    let cpu_micros = (task.cpu * 1_000_000.0).round() as u64;
+    if !host.task_limits {
+        return Ok(Limits { cpu_micros, memory, ..Limits::default() });
+    }
+    check(task, memory).map_err(|cause| uninitialised(&task.arn, &cause))?;
+    let shares = task.containers.iter().map(|container| container.cpu.max(*SHARES.start()));
+    let shares = shares.fold(0, u32::saturating_add).min(*SHARES.end());
+    let resource = ResourceSpec {
+        name: "cgroup".to_owned(),
+        needed_by: task.containers.iter().map(|container| container.name.as_str().into()).collect(),
+        kind: ResourceKind::Cgroup(CgroupSpec { cpu_micros, shares, memory }),
+    };
+    let for_containers = if host.memory_for_containers { u32::try_from(memory).unwrap_or(u32::MAX) } else { 0 };
+    Ok(Limits { cpu_micros, memory, resource: Some(resource), for_containers })
+}
+
+fn check(task: &wire::Task, memory: u64) -> Result<(), String> {
+    if task.cpu > f64::from(MOST_CPUS) {
+        let asked = task.cpu;
+        return Err(format!(
+            "task CPU spec builder: unsupported CPU limits, requested={asked:.6}, max-supported={MOST_CPUS}"
+        ));
+    }
+    match task.containers.iter().map(|container| container.memory).find(|more| memory > 0 && u64::from(*more) > memory)
+    {
+        Some(more) => Err(format!(
+            "task memory spec builder: container memory limit({more}) greater than task memory limit({memory})"
+        )),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read_of(task: serde_json::Value, host: &HostFacts) -> Result<Limits, String> {
+        read(&serde_json::from_value(task).unwrap(), host)
+    }
+
+    fn cgroup(limits: &Limits) -> CgroupSpec {
+        match limits.resource.as_ref().map(|resource| &resource.kind) {
+            Some(ResourceKind::Cgroup(spec)) => *spec,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_task_is_limited_as_asked_or_by_the_shares_of_its_containers() {
+        let host = HostFacts::default();
+        let containers = json!([{"name": "a", "cpu": 128}, {"name": "b"}]);
+        for (cpu, memory, micros) in [(0.5, 256, 500_000), (0.57, 0, 570_000), (0.0, 5, 0), (192.0, 0, 192_000_000)] {
+            let task = json!({"arn": "t", "cpu": cpu, "memory": memory, "containers": containers});
+            let limits = read_of(task, &host).unwrap();
+            assert_eq!((limits.cpu_micros, limits.memory, limits.for_containers), (micros, memory, 0));
+            assert_eq!(cgroup(&limits), CgroupSpec { cpu_micros: micros, shares: 130, memory });
+            assert_eq!(limits.resource.unwrap().needed_by, ["a".into(), "b".into()]);
+        }
+        let many = json!([{"name": "a", "cpu": 4_000_000_000_u32}, {"name": "b", "cpu": 4_000_000_000_u32}]);
+        assert_eq!(cgroup(&read_of(json!({"containers": many}), &host).unwrap()).shares, 262_144);
+    }
+
+    #[test]
+    fn a_host_without_limits_still_counts_what_the_task_needs() {
+        let host = HostFacts { task_limits: false, memory_for_containers: true, ..HostFacts::default() };
+        let task = json!({"cpu": 400, "memory": 8, "containers": [{"name": "a", "memory": 9}]});
+        let wanted = Limits { cpu_micros: 400_000_000, memory: 8, ..Limits::default() };
+        assert_eq!(read_of(task, &host), Ok(wanted));
+    }
+
+    #[test]
+    fn the_tasks_memory_may_be_given_to_its_containers() {
+        let host = HostFacts { memory_for_containers: true, ..HostFacts::default() };
+        assert_eq!(read_of(json!({"memory": 256}), &host).unwrap().for_containers, 256);
+    }
+
+    #[test]
+    fn limits_that_cannot_be_are_refused_with_the_references_words() {
+        let table = [
+            (
+                json!({"arn": "t", "cpu": -0.5}),
+                "UnrecogniedTaskError: Error loading task - the cpu of the task is negative",
+            ),
+            (json!({"memory": -1}), "UnrecogniedTaskError: Error loading task - the memory of the task is negative"),
+            (
+                json!({"arn": "t", "cpu": 192.5}),
+                "resource cannot be initialized for task t: task CPU spec builder: unsupported CPU limits, \
+                 requested=192.500000, max-supported=192",
+            ),
+            (
+                json!({"arn": "t", "memory": 8, "containers": [{"memory": 8}, {"memory": 9}]}),
+                "resource cannot be initialized for task t: task memory spec builder: container memory limit(9) \
+                 greater than task memory limit(8)",
+            ),
+        ];
+        for (task, reason) in table {
+            assert_eq!(read_of(task, &HostFacts::default()).unwrap_err(), reason);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+use super::*;
+use serde_json::{Value, json};
+
+const ARN: &str = "arn:aws:ecs:eu-west-1:1:task/c/t";
+
+fn host(plugin: bool) -> HostFacts {
+    let volume_plugin = plugin.then(|| EFS_AUTH.to_owned()).into_iter().collect();
+    HostFacts { region: "eu-west-1".to_owned(), volume_plugin, ..HostFacts::default() }
+}
+
+/// A task whose container `a` mounts the volume `v`; `b` mounts nothing.
+fn read_one(volume: Value, host: &HostFacts) -> Result<Volumes, String> {
+    let mut volume = volume;
+    volume["name"] = json!("v");
+    let task = json!({
+        "arn": ARN, "family": "f", "version": "7", "volumes": [volume],
+        "containers": [{"name": "a", "mountPoints": [{"sourceVolume": "v"}]}, {"name": "b"}],
+    });
+    read(&serde_json::from_value(task).unwrap(), host)
+}
+
+fn only(volumes: &Volumes) -> &VolumeSpec {
+    let [resource] = volumes.resources.as_slice() else { panic!("{:?}", volumes.resources) };
+    assert_eq!((resource.name.as_str(), resource.needed_by.as_slice()), ("volume_v", &["a".into()][..]));
+    match &resource.kind {
+        ResourceKind::Volume(spec) => spec,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn generated() -> String {
+    volume_name(&ARN.into(), "f", "7", "v")
+}
+
+#[test]
+fn a_path_of_the_host_is_mounted_as_it_is() {
+    for kind in [json!("host"), json!("")] {
+        let volumes = read_one(json!({"type": kind, "host": {"sourcePath": "/srv"}}), &host(false)).unwrap();
+        assert_eq!((volumes.source("v"), volumes.resources.len()), (Some("/srv"), 0));
+    }
+}
+
+#[test]
+fn volumes_of_the_task_have_its_name_and_go_with_it() {
+    let docker = json!({"type": "docker", "dockerVolumeConfiguration":
+        {"scope": "task", "driver": "d", "driverOpts": {"o": "1"}, "labels": {"l": "2"}}});
+    for (volume, driver) in [(json!({"host": {}}), "local"), (docker, "d")] {
+        let volumes = read_one(volume, &host(false)).unwrap();
+        let spec = only(&volumes);
+        assert_eq!((spec.runtime_name.as_str(), spec.scope), (generated().as_str(), VolumeScope::Task));
+        assert_eq!((spec.driver.as_str(), volumes.source("v")), (driver, Some(generated().as_str())));
+        let is_asked = driver == "d";
+        assert_eq!((spec.options.contains_key("o"), spec.labels.contains_key("l")), (is_asked, is_asked));
+    }
+}
+
+#[test]
+fn shared_volumes_keep_their_name() {
+    for (scope, autoprovision) in [("shared", true), ("shared", false), ("", true)] {
+        let docker = json!({"scope": scope, "autoprovision": autoprovision});
+        let volumes = read_one(json!({"type": "docker", "dockerVolumeConfiguration": docker}), &host(false)).unwrap();
+        let spec = only(&volumes);
+        assert_eq!((spec.runtime_name.as_str(), spec.scope), ("v", VolumeScope::Shared { autoprovision }));
+        assert_eq!(volumes.source("v"), Some("v"));
+    }
+}
+
+fn efs_of(configuration: Value, plugin: bool) -> Result<(String, Vec<(String, String)>), String> {
+    let volumes = read_one(json!({"type": "efs", "efsVolumeConfiguration": configuration}), &host(plugin))?;
+    let spec = only(&volumes);
+    assert_eq!((spec.runtime_name.as_str(), spec.scope), (generated().as_str(), VolumeScope::Task));
+    Ok((spec.driver.clone(), spec.options.clone().into_iter().collect()))
+}
+
+#[test]
+fn efs_is_mounted_by_the_plugin_or_as_nfs() {
+    let options = |device: &str, o: &str, kind: &str| {
+        [("device", device), ("o", o), ("type", kind)].map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+    };
+    let nfs = format!("addr=fs-1.efs.eu-west-1.amazonaws.com,{NFS_OPTIONS}");
+    let plain = json!({"fileSystemId": "fs-1", "rootDirectory": "/d", "transitEncryption": "DISABLED"});
+    assert_eq!(efs_of(plain.clone(), false), Ok(("local".to_owned(), options(":/d", &nfs, "nfs"))));
+    assert_eq!(efs_of(plain, true), Ok((PLUGIN.to_owned(), options("fs-1:/d", "", "efs"))));
+    let full = json!({"fileSystemId": "fs-1", "transitEncryption": "ENABLED", "transitEncryptionPort": 2999,
+        "authorizationConfig": {"accessPointId": "ap", "iam": "DISABLED"}});
+    let o = "tls,tlsport=2999,accesspoint=ap";
+    assert_eq!(efs_of(full.clone(), true), Ok((PLUGIN.to_owned(), options("fs-1", o, "efs"))));
+    let reason = efs_of(full, false).unwrap_err();
+    assert!(reason.contains("needs the volume plugin") && reason.ends_with("(volume v)"), "{reason}");
+    for plugin in [true, false] {
+        let reason = efs_of(json!({"authorizationConfig": {"iam": "ENABLED"}}), plugin).unwrap_err();
+        assert!(reason.contains("IAM authorization, which needs a task role"), "{reason}");
+    }
+}
+
+#[test]
+fn every_partition_has_its_domain() {
+    for (region, suffix) in [
+        ("us-west-2", "amazonaws.com"),
+        ("us-gov-west-1", "amazonaws.com"),
+        ("cn-north-1", "amazonaws.com.cn"),
+        ("us-iso-east-1", "c2s.ic.gov"),
+        ("us-isob-east-1", "sc2s.sgov.gov"),
+        ("eusc-de-east-1", "amazonaws.eu"),
+    ] {
+        assert_eq!(dns_suffix(region), suffix);
+    }
+}
+
+#[test]
+fn what_is_no_volume_is_refused_with_the_references_words() {
+    let load = "UnrecogniedTaskError: Error loading task - ";
+    let not_yet =
+        |what: &str| format!("UnsupportedTaskError: {what} is not supported by this version of the agent (volume v)");
+    let table = [
+        (json!({}), format!("{load}invalid volume: empty volume configuration")),
+        (json!({"type": "host"}), format!("{load}invalid volume: empty volume configuration")),
+        (json!({"type": "docker"}), format!("{load}invalid volume: empty volume configuration")),
+        (json!({"type": "efs", "host": {}}), format!("{load}invalid volume: empty volume configuration")),
+        (json!({"type": "nfs"}), format!("{load}unrecognized volume type: \"nfs\"")),
+        (
+            json!({"type": "docker", "dockerVolumeConfiguration": {"scope": "task", "autoprovision": true}}),
+            format!(
+                "resource cannot be initialized for task {ARN}: \
+                 volume [v] : task scoped volume could not be autoprovisioned"
+            ),
+        ),
+        (json!({"type": "fsxWindowsFileServer"}), not_yet("a volume of FSx for Windows")),
+        (json!({"type": "amazonebs"}), not_yet("a volume of EBS")),
+        (json!({"type": "s3files"}), not_yet("a volume of S3 Files")),
+    ];
+    for (volume, reason) in table {
+        assert_eq!(read_one(volume, &host(true)).unwrap_err(), reason);
+    }
+}
+
+#[test]
+fn a_place_held_for_an_attachment_is_no_volume() {
+    assert_eq!(read_one(json!({"type": "attachment"}), &host(false)).unwrap().source("v"), None);
+    let task = json!({
+        "volumes": [{"name": "data"}], "containers": [{"name": "a"}],
+        "attachments": [{"attachmentType": "t", "attachmentProperties": [{"name": "volumeName", "value": "data"}]}],
+    });
+    let volumes = read(&serde_json::from_value(task).unwrap(), &host(false)).unwrap();
+    assert!(volumes.source("data").is_none() && volumes.resources.is_empty());
+}
+
+#[test]
+fn a_volume_nobody_mounts_is_made_unless_it_is_a_place_on_the_host() {
+    let task = |volumes: Value| {
+        let task = json!({"arn": ARN, "volumes": volumes, "containers": [{"name": "a"}, {"name": "b"}]});
+        read(&serde_json::from_value(task).unwrap(), &host(false))
+    };
+    let docker = json!({"name": "v", "type": "docker", "dockerVolumeConfiguration": {"scope": "task"}});
+    let volumes = task(json!([docker, {"name": "w", "host": {}}])).unwrap();
+    let [resource] = volumes.resources.as_slice() else { panic!("{:?}", volumes.resources) };
+    assert_eq!((resource.name.as_str(), resource.needed_by.len()), ("volume_v", 2));
+    let reason = task(json!([{"name": "v", "host": {}}, {"name": "v", "host": {}}])).unwrap_err();
+    assert!(reason.ends_with("the volume name v is not unique"), "{reason}");
+    let reason = task(json!([{"host": {}}])).unwrap_err();
+    assert!(reason.ends_with("invalid volume: must include a name"), "{reason}");
+}

@@ -1,0 +1,110 @@
+//! What kind of engine this is: who makes its control groups, and which volume drivers it has.
+//!
+//! Owns the questions. What follows from the answers is decided elsewhere. Invariant: what an engine does not say is what the oldest
+//! engines do.
+
+use super::Docker;
+use crate::model::cgroup::cgroup_parent;
+use crate::model::{CgroupDriver, CreateRequest, OpError};
+use serde_json::Value;
+
+/// Where the engine looks for plugins that run beside it.
+const PLUGIN_SOCKETS: &str = "/run/docker/plugins";
+const PLUGIN_SPECS: [&str; 2] = ["/etc/docker/plugins", "/usr/lib/docker/plugins"];
+
+impl Docker {
+    /// Who makes the control groups of containers. It does not change while containers live, so it is asked once.
+    ///
+    /// # Errors
+    /// No answer, or an error.
+    pub async fn cgroup_driver(&self) -> Result<CgroupDriver, OpError> {
+        let ask = async || {
+            let answer = self.reader.get(&["info"], &[], self.settings.limits.info).await;
+            answer.map(|answer| driver(&answer)).map_err(|error| error.of_read("CannotDescribeHostError", "info"))
+        };
+        self.cgroups.get_or_try_init(ask).await.copied()
+    }
+
+    /// The parent of a container that runs in its task's control group.
+    pub(super) async fn cgroup_parent(&self, request: &CreateRequest) -> Result<Option<String>, OpError> {
+        match request.in_task_cgroup {
+            true => Ok(Some(cgroup_parent(self.cgroup_driver().await?, &request.task))),
+            false => Ok(None),
+        }
+    }
+
+    /// Names of the volume drivers besides `local`, in the order ECS is told them: plugins beside the engine, then those it manages,
+    /// each `:latest` one without its tag before.
+    ///
+    /// # Errors
+    /// The engine does not list its plugins.
+    pub async fn volume_drivers(&self) -> Result<Vec<String>, OpError> {
+        let filters = r#"{"capability":{"volumedriver":true},"enabled":{"true":true}}"#;
+        let answer = self.reader.get(&["plugins"], &[("filters", filters)], self.settings.limits.plugins).await;
+        let answer = answer.map_err(|error| error.of_read("CannotListPluginsError", "listing plugins"))?;
+        Ok(beside().into_iter().chain(managed(&answer)).collect())
+    }
+}
+
+fn driver(answer: &Value) -> CgroupDriver {
+    match answer.get("CgroupDriver").and_then(Value::as_str) {
+        Some("systemd") => CgroupDriver::Systemd,
+        _ => CgroupDriver::Cgroupfs,
+    }
+}
+
+fn managed(answer: &Value) -> Vec<String> {
+    let plugins = answer.as_array().into_iter().flatten();
+    let names = plugins.filter_map(|plugin| plugin.get("Name")?.as_str());
+    names.flat_map(|name| name.strip_suffix(":latest").into_iter().chain([name])).map(str::to_owned).collect()
+}
+
+/// A plugin is a socket, alone or in a directory of its own, or a file that says where it is.
+fn beside() -> Vec<String> {
+    let entries = |directory: &str| {
+        let list = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        let mut paths: Vec<_> = list.map(|entry| entry.path()).collect();
+        paths.sort();
+        paths
+    };
+    let mut names = Vec::new();
+    for path in entries(PLUGIN_SOCKETS) {
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let is_socket = path.extension().is_some_and(|end| end == "sock");
+        if is_socket || path.join(&name).with_extension("sock").exists() {
+            names.push(name);
+        }
+    }
+    for path in PLUGIN_SPECS.into_iter().flat_map(entries) {
+        if path.extension().is_some_and(|end| end == "spec" || end == "json") {
+            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_an_engine_does_not_say_is_what_the_oldest_do() {
+        for (answer, wanted) in [
+            (json!({"CgroupDriver": "systemd"}), CgroupDriver::Systemd),
+            (json!({"CgroupDriver": "cgroupfs"}), CgroupDriver::Cgroupfs),
+            (json!({"CgroupDriver": "none"}), CgroupDriver::Cgroupfs),
+            (json!({}), CgroupDriver::Cgroupfs),
+            (json!(null), CgroupDriver::Cgroupfs),
+        ] {
+            assert_eq!(driver(&answer), wanted, "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_managed_plugin_is_known_without_the_tag_latest_too() {
+        let answer = json!([{"Name": "rexray/ebs:latest"}, {"Name": "x:0.1"}, {"Name": 1}, {}]);
+        assert_eq!(managed(&answer), ["rexray/ebs", "rexray/ebs:latest", "x:0.1"]);
+        assert!(managed(&json!({"message": "no"})).is_empty());
+    }
+}

@@ -1,0 +1,195 @@
+//! Volumes: make one or find it, remove it (spec `resources.md` §3).
+//!
+//! Owns the rules for shared volumes and the texts of their failures. Invariant: only volumes that live as long as their task are
+//! removed, and never by force: one that something still uses stays until it is free.
+
+use super::Docker;
+use super::error::DockerError;
+use crate::model::resource::{VolumeScope, VolumeSpec};
+use crate::model::{Failure, OpError, TaskArn};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+const INSPECT_ERROR: &str = "CannotInspectVolumeError";
+
+impl Docker {
+    /// Makes the volume of a task, or sees that a shared one is there. `match_full`: an existing one must have the labels and options
+    /// asked for (`ECS_SHARED_VOLUME_MATCH_FULL_CONFIG`). One that is there under a task's own name is the one wanted.
+    ///
+    /// # Errors
+    /// `ResourceInitializationError` where a shared volume is not what was asked for; else the engine's.
+    pub async fn create_volume(&self, task: &TaskArn, spec: &VolumeSpec, match_full: bool) -> Result<(), OpError> {
+        let VolumeScope::Shared { autoprovision } = spec.scope else { return self.make(spec).await };
+        let (name, limit) = (&spec.runtime_name, self.settings.limits.volume);
+        let found = match (self.reader.get(&["volumes", name], &[], limit).await, autoprovision) {
+            (Ok(found), _) => found,
+            (Err(error @ DockerError::Timeout(_)), true) => {
+                let failure = error.failure(INSPECT_ERROR, "inspecting volume");
+                return Err(OpError::Failed(uninitialised(task, &failure.message, &failure)));
+            }
+            // Compat: whatever was wrong with the look, it is made. Docker leaves one that is there as it is.
+            (Err(_), true) => return self.make(spec).await,
+            (Err(error), false) => {
+                let failure = error.failure(INSPECT_ERROR, "inspecting volume");
+                let cause = format!(
+                    "initialize volume: volume detection failed, volume '{name}' does not exist and autoprovision is \
+                     set to false: {}",
+                    failure.message
+                );
+                return Err(OpError::Failed(uninitialised(task, &cause, &failure)));
+            }
+        };
+        match difference(spec, &found).filter(|_| autoprovision && match_full) {
+            Some(cause) => Err(OpError::Failed(uninitialised(task, &cause, &Failure::permanent("", "")))),
+            None => Ok(()),
+        }
+    }
+
+    async fn make(&self, spec: &VolumeSpec) -> Result<(), OpError> {
+        let body = body(spec);
+        let answer = self.changer.post_json(&["volumes", "create"], &body, self.settings.limits.volume).await;
+        answer.map_err(|error| error.of_change("CannotCreateVolumeError", "creating volume"))
+    }
+
+    /// Removes the volume of a task; one that is not there is success, and so is a shared one: it stays.
+    ///
+    /// # Errors
+    /// The engine's, for instance that a container still uses it.
+    pub async fn remove_volume(&self, spec: &VolumeSpec) -> Result<(), OpError> {
+        if spec.scope != VolumeScope::Task {
+            return Ok(());
+        }
+        match self.changer.delete(&["volumes", &spec.runtime_name], &[], self.settings.limits.volume).await {
+            Err(error) if is_no_volume(&error) => Ok(()),
+            answer => answer.map_err(|error| error.of_change("CannotRemoveVolumeError", "removing volume")),
+        }
+    }
+}
+
+/// A 404 with another text (a proxy's page) says nothing about the volume.
+fn is_no_volume(error: &DockerError) -> bool {
+    error.is_not_found() && error.to_string().to_ascii_lowercase().contains("no such volume")
+}
+
+/// What the reference finds wrong before it takes the task up; as worth another try as what it was found by.
+fn uninitialised(task: &TaskArn, cause: &str, found_by: &Failure) -> Failure {
+    Failure {
+        name: "ResourceInitializationError".to_owned(),
+        message: format!("resource cannot be initialized for task {task}: {cause}"),
+        kind: found_by.kind,
+    }
+}
+
+/// Without members that say nothing: Docker would show them as empty instead of not at all.
+fn body(spec: &VolumeSpec) -> Value {
+    let VolumeSpec { runtime_name, driver, options, labels, scope: _ } = spec;
+    let members = [
+        ("Name", json!(runtime_name), false),
+        ("Driver", json!(driver), driver.is_empty()),
+        ("DriverOpts", json!(options), options.is_empty()),
+        ("Labels", json!(labels), labels.is_empty()),
+    ];
+    let said = members.into_iter().filter(|(.., is_empty)| !is_empty);
+    Value::Object(said.map(|(name, value, _)| (name.to_owned(), value)).collect::<Map<_, _>>())
+}
+
+/// What is unlike in a volume that exists. Compat: the driver is not looked at, and the first text is misspelt.
+fn difference(spec: &VolumeSpec, found: &Value) -> Option<String> {
+    let compare = |start: &str, what: &str, member: &str, expected: &BTreeMap<String, String>| {
+        let pairs = found.get(member).and_then(Value::as_object).into_iter().flatten();
+        let existing = pairs.map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()));
+        let existing: BTreeMap<_, _> = existing.collect();
+        (existing != *expected).then(|| {
+            let (existing, expected) = (go_map(&existing), go_map(expected));
+            format!(
+                "{start} volume: non-autoprovisioned volume does not match existing volume {what}: existing: {existing}, \
+                 expected: {expected}"
+            )
+        })
+    };
+    compare("intialize", "labels", "Labels", &spec.labels)
+        .or_else(|| compare("initialize", "options", "Options", &spec.options))
+}
+
+/// A map as Go prints it: `map[a:1 b:2]`; without passwords, since the text becomes a reason that everybody may read.
+fn go_map(map: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<_> = map.iter().map(|(name, value)| format!("{name}:{}", without_passwords(name, value))).collect();
+    format!("map[{}]", pairs.join(" "))
+}
+
+/// Of mount options (`a=1,password=x`) as of a driver's own option of such a name.
+fn without_passwords(name: &str, value: &str) -> String {
+    let is_secret = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        ["pass", "secret", "token", "cred", "key"].iter().any(|word| name.contains(word))
+    };
+    let part = |part: &str| match part.split_once('=') {
+        Some((name, _)) if is_secret(name) => format!("{name}=***"),
+        _ => part.to_owned(),
+    };
+    if is_secret(name) { "***".to_owned() } else { value.split(',').map(part).collect::<Vec<_>>().join(",") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn shared() -> VolumeSpec {
+        VolumeSpec {
+            runtime_name: "v".to_owned(),
+            driver: String::new(),
+            options: map(&[("type", "tmpfs"), ("device", "tmpfs")]),
+            labels: map(&[("l", "1")]),
+            scope: VolumeScope::Shared { autoprovision: true },
+        }
+    }
+
+    #[test]
+    fn docker_is_told_only_what_was_asked_for() {
+        let full = VolumeSpec { driver: "d".to_owned(), ..shared() };
+        let wanted = json!({"Name": "v", "Driver": "d", "Labels": {"l": "1"},
+            "DriverOpts": {"type": "tmpfs", "device": "tmpfs"}});
+        assert_eq!(body(&full), wanted);
+        let bare = VolumeSpec { options: BTreeMap::new(), labels: BTreeMap::new(), ..shared() };
+        assert_eq!(body(&bare), json!({"Name": "v"}));
+    }
+
+    #[test]
+    fn a_shared_volume_is_told_apart_by_labels_and_options() {
+        let options = json!({"type": "tmpfs", "device": "tmpfs"});
+        let text = "volume: non-autoprovisioned volume does not match existing volume";
+        for (found, difference_is) in [
+            (json!({"Labels": {"l": "1"}, "Options": options, "Driver": "other"}), None),
+            (
+                json!({"Labels": {"z": "2", "a": "1"}, "Options": options}),
+                Some(format!("intialize {text} labels: existing: map[a:1 z:2], expected: map[l:1]")),
+            ),
+            (
+                json!({"Labels": {"l": "1"}, "Options": null}),
+                Some(format!("initialize {text} options: existing: map[], expected: map[device:tmpfs type:tmpfs]")),
+            ),
+        ] {
+            assert_eq!(difference(&shared(), &found), difference_is);
+        }
+        let bare = VolumeSpec { options: BTreeMap::new(), labels: BTreeMap::new(), ..shared() };
+        assert_eq!(difference(&bare, &json!({"Labels": null, "Options": {}})), None, "both empty are equal");
+    }
+
+    #[test]
+    fn a_password_is_not_told() {
+        let options = map(&[("o", "username=u,password=hunter2,vers=3"), ("secretKey", "hunter2"), ("size", "1")]);
+        assert_eq!(go_map(&options), "map[o:username=u,password=***,vers=3 secretKey:*** size:1]");
+    }
+
+    #[test]
+    fn only_docker_can_say_that_there_is_no_volume() {
+        let said = |message: &str| DockerError::Daemon { status: 404, message: message.to_owned() };
+        assert!(is_no_volume(&said("get v: no such volume")));
+        assert!(!is_no_volume(&said("page not found")));
+        assert!(!is_no_volume(&DockerError::Daemon { status: 409, message: "no such volume".to_owned() }));
+    }
+}

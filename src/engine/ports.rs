@@ -1,0 +1,74 @@
+//! Which published ports of a container ECS hears of (spec `task-engine.md` §14).
+//!
+//! Owns the choice: ports the task definition names one by one, and each of its ranges as one, found by the range's first port.
+//! What else the engine publishes (from the image, or from settings in its own words) is nobody's business. Pure.
+
+use crate::model::task::{PortMapping, PortRange};
+use crate::model::{ContainerSpec, PortBinding, RangeBinding};
+
+/// Bindings of single ports, in the engine's order.
+pub(super) fn single(spec: &ContainerSpec, bound: &[PortBinding]) -> Vec<PortBinding> {
+    let is = |port: &PortMapping, binding: &PortBinding| {
+        port.container_port == binding.container_port && port.protocol == binding.protocol
+    };
+    let is_named = |binding: &&PortBinding| spec.ports.iter().any(|port| is(port, binding));
+    bound.iter().filter(is_named).cloned().collect()
+}
+
+/// One binding for each range and each address it is bound to.
+pub(super) fn ranges(spec: &ContainerSpec, bound: &[PortBinding]) -> Vec<RangeBinding> {
+    spec.port_ranges.iter().flat_map(|range| bindings_of(range, bound)).collect()
+}
+
+fn bindings_of<'a>(range: &'a PortRange, bound: &'a [PortBinding]) -> impl Iterator<Item = RangeBinding> + 'a {
+    let begins = |binding: &&PortBinding| binding.container_port == range.first && binding.protocol == range.protocol;
+    bound.iter().filter(begins).map(|binding| RangeBinding {
+        container_ports: (range.first, range.last),
+        host_ports: (binding.host_port, binding.host_port.saturating_add(range.count() - 1)),
+        bind_ip: binding.bind_ip.clone(),
+        protocol: range.protocol,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Protocol;
+
+    fn bound(container_port: u16, host_port: u16, bind_ip: &str, protocol: Protocol) -> PortBinding {
+        PortBinding { container_port, host_port, bind_ip: bind_ip.to_owned(), protocol }
+    }
+
+    #[test]
+    fn a_range_is_told_as_one_binding_for_each_address_and_unnamed_ports_not_at_all() {
+        let range = |first, last, protocol| PortRange { first, last, protocol };
+        let spec = ContainerSpec {
+            ports: vec![PortMapping { container_port: 80, host_port: 0, protocol: Protocol::Tcp }],
+            port_ranges: vec![range(1000, 1002, Protocol::Tcp), range(1000, 1000, Protocol::Udp)],
+            ..ContainerSpec::default()
+        };
+        let all = [
+            bound(80, 9000, "0.0.0.0", Protocol::Tcp),
+            bound(99, 9001, "0.0.0.0", Protocol::Tcp),
+            bound(1000, 40_000, "0.0.0.0", Protocol::Tcp),
+            bound(1000, 40_000, "::", Protocol::Tcp),
+            bound(1000, 50_000, "0.0.0.0", Protocol::Udp),
+            bound(1001, 40_001, "0.0.0.0", Protocol::Tcp),
+            bound(1002, 40_002, "0.0.0.0", Protocol::Tcp),
+        ];
+        assert_eq!(single(&spec, &all), [all[0].clone()]);
+        let told = |container_ports, host_ports, bind_ip: &str, protocol| RangeBinding {
+            container_ports,
+            host_ports,
+            bind_ip: bind_ip.to_owned(),
+            protocol,
+        };
+        let wanted = [
+            told((1000, 1002), (40_000, 40_002), "0.0.0.0", Protocol::Tcp),
+            told((1000, 1002), (40_000, 40_002), "::", Protocol::Tcp),
+            told((1000, 1000), (50_000, 50_000), "0.0.0.0", Protocol::Udp),
+        ];
+        assert_eq!(ranges(&spec, &all), wanted);
+        assert_eq!(ranges(&spec, &all[..2]), []);
+    }
+}

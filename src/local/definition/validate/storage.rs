@@ -1,0 +1,152 @@
+//! Volumes of a task definition: what kinds there are on a Linux container instance, and what each needs.
+
+use super::super::{DockerVolume, EfsVolume, TaskDefinition, Volume};
+use super::{Verdict, is_name, require};
+use std::collections::BTreeSet;
+
+pub(super) fn volumes(definition: &TaskDefinition) -> Verdict {
+    let mut names = BTreeSet::new();
+    for volume in &definition.volumes {
+        let name = &volume.name;
+        require(is_name(name), || format!("Volume name `{name}` is invalid."))?;
+        require(names.insert(name), || format!("Volume name `{name}` is used more than once."))?;
+        one(definition, volume).map_err(|problem| format!("Invalid setting for volume '{name}'. {problem}"))?;
+    }
+    Ok(())
+}
+
+fn one(definition: &TaskDefinition, volume: &Volume) -> Verdict {
+    let source = volume.host.as_ref().and_then(|host| host.source_path.as_deref()).unwrap_or_default();
+    let kinds = [
+        (!source.is_empty(), "host.sourcePath"),
+        (volume.docker_volume_configuration.is_some(), "dockerVolumeConfiguration"),
+        (volume.efs_volume_configuration.is_some(), "efsVolumeConfiguration"),
+        (volume.fsx_windows_file_server_volume_configuration.is_some(), "fsxWindowsFileServerVolumeConfiguration"),
+        (volume.s3files_volume_configuration.is_some(), "s3filesVolumeConfiguration"),
+        (volume.configured_at_launch == Some(true), "configuredAtLaunch"),
+    ];
+    let given: Vec<&str> = kinds.iter().filter(|(given, _)| *given).map(|(_, name)| *name).collect();
+    require(given.len() < 2, || format!("Only one of {} can be specified.", given.join(" and ")))?;
+    require(source.is_empty() || source.starts_with('/'), || {
+        format!("`sourcePath` `{source}` must be an absolute path.")
+    })?;
+    match given.first() {
+        Some(&"fsxWindowsFileServerVolumeConfiguration") => {
+            Err("FSx for Windows File Server volumes are only supported on Windows container instances.".to_owned())
+        }
+        Some(kind @ (&"s3filesVolumeConfiguration" | &"configuredAtLaunch")) => {
+            Err(format!("`{kind}` needs a volume that AWS attaches; this control plane has none."))
+        }
+        _ => {
+            volume.docker_volume_configuration.as_ref().map_or(Ok(()), docker)?;
+            volume.efs_volume_configuration.as_ref().map_or(Ok(()), |efs| shared_file_system(definition, efs))
+        }
+    }
+}
+
+fn docker(volume: &DockerVolume) -> Verdict {
+    let scope = volume.scope.as_deref().unwrap_or("task");
+    require(["task", "shared"].contains(&scope), || format!("Scope `{scope}` is invalid: use task or shared."))?;
+    require(scope == "shared" || volume.autoprovision != Some(true), || {
+        "`autoprovision` is only for volumes of scope shared: those of scope task are always created.".to_owned()
+    })
+}
+
+fn shared_file_system(definition: &TaskDefinition, efs: &EfsVolume) -> Verdict {
+    let id = &efs.file_system_id;
+    let is_id = id.strip_prefix("fs-").is_some_and(|rest| {
+        [8, 17].contains(&rest.len()) && rest.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c))
+    });
+    require(is_id, || format!("`fileSystemId` `{id}` is invalid: it looks like fs-1a2b3c4d."))?;
+    let switch = |name: &str, value: Option<&str>| {
+        require(value.is_none_or(|it| ["ENABLED", "DISABLED"].contains(&it)), || {
+            format!("`{name}` `{}` is invalid: use ENABLED or DISABLED.", value.unwrap_or_default())
+        })
+    };
+    let authorization = efs.authorization_config.as_ref();
+    let iam = authorization.and_then(|it| it.iam.as_deref());
+    switch("transitEncryption", efs.transit_encryption.as_deref())?;
+    switch("iam", iam)?;
+    let is_encrypted = efs.transit_encryption.as_deref() == Some("ENABLED");
+    let has_point = authorization.is_some_and(|it| it.access_point_id.is_some());
+    require(is_encrypted || (iam != Some("ENABLED") && !has_point && efs.transit_encryption_port.is_none()), || {
+        "`transitEncryption` must be ENABLED when IAM authorization, an access point or a transit encryption port is used."
+            .to_owned()
+    })?;
+    require(iam != Some("ENABLED") || definition.task_role_arn.is_some(), || {
+        "IAM authorization needs a `taskRoleArn`.".to_owned()
+    })?;
+    let root = efs.root_directory.as_deref().unwrap_or("/");
+    require(root.starts_with('/'), || format!("`rootDirectory` `{root}` must be an absolute path."))?;
+    require(!has_point || root == "/", || {
+        "`rootDirectory` must be left out or be / when an access point is used.".to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::verdict;
+    use serde_json::{Value, json};
+
+    fn with(volume: Value) -> String {
+        verdict(|definition| {
+            let mut volume = volume;
+            volume["name"] = json!("data");
+            definition["volumes"] = json!([volume]);
+        })
+    }
+
+    #[test]
+    fn volumes_of_every_kind_pass() {
+        for volume in [
+            json!({}),
+            json!({"host": {}}),
+            json!({"host": {"sourcePath": "/srv"}}),
+            json!({"dockerVolumeConfiguration": {"scope": "task", "driver": "local", "labels": {"a": "b"}}}),
+            json!({"dockerVolumeConfiguration": {"scope": "shared", "autoprovision": true}}),
+            json!({"efsVolumeConfiguration": {"fileSystemId": "fs-12345678", "rootDirectory": "/data"}}),
+            json!({"efsVolumeConfiguration": {"fileSystemId": "fs-0123456789abcdef0", "transitEncryption": "ENABLED",
+                "transitEncryptionPort": 2999, "authorizationConfig": {"accessPointId": "fsap-1"}}}),
+        ] {
+            assert_eq!(with(volume.clone()), "", "{volume}");
+        }
+    }
+
+    #[test]
+    fn volumes_are_refused_with_a_reason() {
+        let efs = |more: Value| {
+            let mut efs = json!({"fileSystemId": "fs-12345678"});
+            efs.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            json!({"efsVolumeConfiguration": efs})
+        };
+        for (volume, expected) in [
+            (json!({"host": {"sourcePath": "srv"}}), "must be an absolute path"),
+            (
+                json!({"host": {"sourcePath": "/srv"}, "dockerVolumeConfiguration": {}}),
+                "Only one of host.sourcePath and dockerVolumeConfiguration can be specified.",
+            ),
+            (json!({"dockerVolumeConfiguration": {"scope": "host"}}), "use task or shared"),
+            (json!({"dockerVolumeConfiguration": {"autoprovision": true}}), "only for volumes of scope shared"),
+            (json!({"dockerVolumeConfiguration": {"options": {}}}), "unknown field `options`"),
+            (json!({"fsxWindowsFileServerVolumeConfiguration": {}}), "only supported on Windows"),
+            (json!({"configuredAtLaunch": true}), "this control plane has none"),
+            (efs(json!({"fileSystemId": "12345678"})), "it looks like fs-1a2b3c4d"),
+            (efs(json!({"transitEncryption": "YES"})), "use ENABLED or DISABLED"),
+            (efs(json!({"transitEncryptionPort": 2999})), "`transitEncryption` must be ENABLED"),
+            (efs(json!({"rootDirectory": "data"})), "must be an absolute path"),
+            (
+                efs(json!({"transitEncryption": "ENABLED", "authorizationConfig": {"iam": "ENABLED"}})),
+                "needs a `taskRoleArn`",
+            ),
+            (
+                efs(
+                    json!({"transitEncryption": "ENABLED", "rootDirectory": "/x", "authorizationConfig": {"accessPointId": "a"}}),
+                ),
+                "must be left out or be /",
+            ),
+        ] {
+            let text = with(volume.clone());
+            assert!(text.contains(expected), "{volume}: {text}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What a container gets from elsewhere, and where its log goes: secrets, environment files, registry credentials, log drivers.
+
+use super::super::{ContainerDefinition, LogConfiguration, NamedSecret, TaskDefinition};
+use super::{Verdict, require};
+use std::collections::BTreeSet;
+
+/// Drivers a container definition may name (ECS API reference, LogConfiguration).
+const LOG_DRIVERS: [&str; 9] =
+    ["awsfirelens", "awslogs", "fluentd", "gelf", "journald", "json-file", "logentries", "splunk", "syslog"];
+/// Environment files of one container.
+const MOST_FILES: usize = 10;
+
+/// The log routers and those who need one.
+pub(super) fn log_routing(definition: &TaskDefinition) -> Verdict {
+    let containers = &definition.container_definitions;
+    let routers = containers.iter().filter(|it| it.firelens_configuration.is_some()).count();
+    let is_routed =
+        |it: &&ContainerDefinition| it.log_configuration.as_ref().is_some_and(|log| log.log_driver == "awsfirelens");
+    let routed = containers.iter().filter(is_routed).count();
+    require(routers < 2, || "Only one container of a task can have a firelensConfiguration.".to_owned())?;
+    require(routers == 0 || routed > 0, || {
+        "When a firelensConfiguration object is specified, at least one container has to be configured with the awsfirelens log driver."
+            .to_owned()
+    })?;
+    require(routed == 0 || routers == 1, || {
+        "When the awsfirelens log driver is used, one container of the task needs a firelensConfiguration.".to_owned()
+    })
+}
+
+pub(super) fn container(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
+    let has_role = definition.execution_role_arn.is_some();
+    let role = |what: &str, is_used: bool| {
+        require(!is_used || has_role, || {
+            format!("When you are specifying {what}, you must also specify a value for 'executionRoleArn'.")
+        })
+    };
+    role("container secrets", !c.secrets.is_empty())?;
+    role("environment files", !c.environment_files.is_empty())?;
+    role("repository credentials", c.repository_credentials.is_some())?;
+    secrets("secrets", &c.secrets)?;
+    let mut names: BTreeSet<&str> = c.environment.iter().map(|it| it.name.as_str()).collect();
+    for secret in &c.secrets {
+        require(names.insert(&secret.name), || {
+            format!(
+                "The secret name must be unique and not shared with any new or existing environment variables set on the container, such as '{}'.",
+                secret.name
+            )
+        })?;
+    }
+    require(c.environment_files.len() <= MOST_FILES, || {
+        format!("A container can have at most {MOST_FILES} environment files.")
+    })?;
+    for file in &c.environment_files {
+        let value = &file.value;
+        require(file.kind == "s3", || format!("Type `{}` of an environment file is invalid: use s3.", file.kind))?;
+        require(is_object(value) && value.ends_with(".env"), || {
+            format!("Environment file `{value}` must be the ARN of an object in S3 whose name ends in .env.")
+        })?;
+    }
+    if let Some(log) = &c.log_configuration {
+        role("secret options", !log.secret_options.is_empty())?;
+        log_configuration(log)?;
+    }
+    let Some(router) = &c.firelens_configuration else { return Ok(()) };
+    let kind = &router.kind;
+    require(["fluentd", "fluentbit"].contains(&kind.as_str()), || {
+        format!("FireLens type `{kind}` is invalid: use fluentd or fluentbit.")
+    })?;
+    let option = |name: &str| router.options.get(name).map(String::as_str);
+    let source = option("config-file-type");
+    require(source.is_none_or(|it| ["s3", "file"].contains(&it)), || {
+        "FireLens option `config-file-type` is invalid: use s3 or file.".to_owned()
+    })?;
+    require(source.is_none() || option("config-file-value").is_some(), || {
+        "FireLens option `config-file-type` needs `config-file-value`.".to_owned()
+    })
+}
+
+fn log_configuration(log: &LogConfiguration) -> Verdict {
+    let driver = log.log_driver.as_str();
+    require(LOG_DRIVERS.contains(&driver), || {
+        format!("Log driver `{driver}` is invalid: use one of {}.", LOG_DRIVERS.join(", "))
+    })?;
+    if driver == "awslogs" {
+        for option in ["awslogs-group", "awslogs-region"] {
+            require(log.options.contains_key(option), || format!("Log driver awslogs requires option: {option}."))?;
+        }
+    }
+    secrets("secretOptions", &log.secret_options)
+}
+
+fn secrets(member: &str, secrets: &[NamedSecret]) -> Verdict {
+    for secret in secrets {
+        require(!secret.name.is_empty() && !secret.value_from.is_empty(), || {
+            format!("Each of `{member}` needs a `name` and a `valueFrom`.")
+        })?;
+    }
+    Ok(())
+}
+
+/// `arn:aws:s3:::bucket/key`.
+fn is_object(arn: &str) -> bool {
+    let mut parts = arn.splitn(6, ':');
+    let head = [parts.next(), parts.next(), parts.next(), parts.next(), parts.next()];
+    let path = parts.next().and_then(|path| path.split_once('/'));
+    matches!(head, [Some("arn"), Some(_), Some("s3"), Some(""), Some("")])
+        && path.is_some_and(|(bucket, key)| !bucket.is_empty() && !key.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{verdict, with_first};
+    use serde_json::{Value, json};
+
+    fn with_role(container: Value) -> String {
+        verdict(|definition| {
+            definition["executionRoleArn"] = json!("arn:aws:iam::1:role/x");
+            definition["containerDefinitions"][0]
+                .as_object_mut()
+                .unwrap()
+                .extend(container.as_object().unwrap().clone());
+        })
+    }
+
+    #[test]
+    fn what_comes_from_elsewhere_needs_the_execution_role() {
+        let secret = json!([{"name": "S", "valueFrom": "/name"}]);
+        let file = json!([{"value": "arn:aws:s3:::bucket/a/b.env", "type": "s3"}]);
+        let log = json!({"logDriver": "splunk", "secretOptions": [{"name": "splunk-token", "valueFrom": "token"}]});
+        for (member, value) in [
+            ("secrets", secret),
+            ("environmentFiles", file),
+            ("logConfiguration", log),
+            ("repositoryCredentials", json!({"credentialsParameter": "arn"})),
+        ] {
+            let container = json!({member: value});
+            assert!(
+                with_first(container.clone()).contains("must also specify a value for 'executionRoleArn'"),
+                "{member}"
+            );
+            assert_eq!(with_role(container), "", "{member}");
+        }
+    }
+
+    #[test]
+    fn values_are_refused_with_a_reason() {
+        let secrets = |list: Value| json!({"secrets": list});
+        let file = |value: &str, kind: &str| json!({"environmentFiles": [{"value": value, "type": kind}]});
+        let log = |driver: &str| json!({"logConfiguration": {"logDriver": driver}});
+        for (container, expected) in [
+            (secrets(json!([{"name": "", "valueFrom": "x"}])), "needs a `name` and a `valueFrom`"),
+            (secrets(json!([{"name": "S", "valueFrom": ""}])), "needs a `name` and a `valueFrom`"),
+            (
+                json!({"environment": [{"name": "S", "value": ""}], "secrets": [{"name": "S", "valueFrom": "x"}]}),
+                "must be unique and not shared",
+            ),
+            (file("arn:aws:s3:::bucket/b.env", "file"), "use s3"),
+            (file("arn:aws:s3:::bucket/b.txt", "s3"), "ends in .env"),
+            (file("arn:aws:s3:::bucket", "s3"), "must be the ARN of an object"),
+            (file("s3://bucket/b.env", "s3"), "must be the ARN of an object"),
+            (
+                json!({"environmentFiles": vec![json!({"value": "arn:aws:s3:::b/k.env", "type": "s3"}); 11]}),
+                "at most 10",
+            ),
+            (log("paper"), "Log driver `paper` is invalid"),
+            (log("awslogs"), "requires option: awslogs-group"),
+            (log("awsfirelens"), "needs a firelensConfiguration"),
+            (json!({"firelensConfiguration": {"type": "fluentbit"}}), "at least one container has to be configured"),
+        ] {
+            let text = with_role(container.clone());
+            assert!(text.contains(expected), "{container}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_log_router_is_described_rightly() {
+        let with = |router: Value| {
+            verdict(|definition| {
+                definition["containerDefinitions"][0]["logConfiguration"] = json!({"logDriver": "awsfirelens"});
+                definition["containerDefinitions"][1]["firelensConfiguration"] = router;
+            })
+        };
+        assert_eq!(with(json!({"type": "fluentbit", "options": {"enable-ecs-log-metadata": "true"}})), "");
+        for (router, expected) in [
+            (json!({"type": "logstash"}), "use fluentd or fluentbit"),
+            (json!({"type": "fluentd", "options": {"config-file-type": "http"}}), "use s3 or file"),
+            (json!({"type": "fluentd", "options": {"config-file-type": "s3"}}), "needs `config-file-value`"),
+        ] {
+            let text = with(router.clone());
+            assert!(text.contains(expected), "{router}: {text}");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The control groups that limit tasks as a whole (spec `resources.md` §2, `docker-mapping.md` §5).
+//!
+//! Owns where a task's group is and what its limits are called there, on each of the four kinds of host: cgroup v1 or v2, made as
+//! directories (`cgroupfs`) or by systemd. The kind is that of the container engine, whose containers live below. The containers'
+//! own groups are the engine's. Invariant: on a host with systemd's driver nothing is written past systemd, which would undo it.
+
+mod files;
+
+use super::systemd::{Property, Systemd, SystemdError};
+use crate::model::cgroup::cgroup_parent;
+use crate::model::resource::CgroupSpec;
+use crate::model::{CgroupDriver, Failure, OpError, Span, TaskArn, with_causes};
+use files::Files;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Limit of one create or removal; all of it is local.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Until systemd has done what it was told, looked for so often.
+const POLL: Duration = Duration::from_millis(20);
+/// The failure's text, which is the reason of the task.
+const FAILED: &str = "CgroupError: Agent could not create task's platform resources";
+/// The kernel takes no less, in microseconds.
+const LEAST_QUOTA: u64 = 1_000;
+
+/// What the operator and the engine say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where the cgroup file system is mounted (`ECS_CGROUP_PATH`).
+    pub root: PathBuf,
+    /// Who makes the groups of the engine's containers.
+    pub driver: CgroupDriver,
+    /// CFS period of CPU limits (`ECS_CGROUP_CPU_PERIOD`).
+    pub cpu_period: Span,
+    /// Processes a task may have (`ECS_TASK_PIDS_LIMIT`).
+    pub pids: Option<u32>,
+}
+
+/// Why tasks cannot be limited on this host.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// A directory or file of the cgroup file system.
+    #[error("{what} {}", path.display())]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel or its start parameters leave a controller out.
+    #[error("the {0} controller is not available")]
+    NoController(&'static str),
+    /// systemd was not to be talked to, or refused.
+    #[error("systemd: {0}")]
+    Systemd(#[from] SystemdError),
+    /// The id would be something else than one name.
+    #[error("the task's id cannot be the name of a control group")]
+    Unnameable,
+    /// It did not happen in time.
+    #[error("it took too long")]
+    TimedOut,
+}
+
+/// The limits of one task in the kernel's terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Limits {
+    cpu: Cpu,
+    /// Bytes.
+    memory: Option<u64>,
+    pids: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cpu {
+    /// Microseconds in each period of so many microseconds.
+    Quota { quota: u64, period: u64 },
+    /// Weight against others, as cgroup v1 counts it: 2 to 262,144.
+    Shares(u32),
+}
+
+/// Makes and removes the groups.
+#[derive(Clone, Debug)]
+pub struct Cgroups {
+    settings: Settings,
+    is_unified: bool,
+}
+
+impl Cgroups {
+    /// Touches nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        Self { is_unified: settings.root.join("cgroup.controllers").exists(), settings }
+    }
+
+    /// Makes ready what all groups of tasks live in, which shows whether tasks can be limited at all.
+    ///
+    /// # Errors
+    /// They cannot.
+    pub async fn open(&self) -> Result<(), CgroupError> {
+        match self.settings.driver {
+            CgroupDriver::Cgroupfs => self.blocking(|files| files.open()).await,
+            CgroupDriver::Systemd => {
+                if self.is_unified {
+                    files::require_controllers(&self.settings.root)?;
+                }
+                Systemd::connect().await.map(drop).map_err(CgroupError::from)
+            }
+        }
+    }
+
+    /// True where control groups are of version 2.
+    pub fn is_unified(&self) -> bool {
+        self.is_unified
+    }
+
+    /// Makes the group of a task with its limits.
+    ///
+    /// # Errors
+    /// The kernel or systemd refused. The log says what.
+    pub async fn create(&self, task: &TaskArn, spec: &CgroupSpec) -> Result<(), OpError> {
+        let limits = self.limits(spec);
+        let made = match tokio::time::timeout(LIMIT, self.make(task, limits)).await {
+            Ok(made) => made,
+            Err(_) => Err(CgroupError::TimedOut),
+        };
+        made.map_err(|error| {
+            tracing::error!(task = task.task_id(), error = with_causes(&error), "no control group for the task");
+            Failure::permanent("", FAILED).into()
+        })
+    }
+
+    /// Removes the group of a task; one that is not there is success.
+    ///
+    /// # Errors
+    /// Something is still in it, or systemd does not answer.
+    pub async fn remove(&self, task: &TaskArn) -> Result<(), OpError> {
+        let gone = match tokio::time::timeout(LIMIT, self.unmake(task)).await {
+            Ok(gone) => gone,
+            Err(_) => Err(CgroupError::TimedOut),
+        };
+        gone.map_err(|error| Failure::retryable("CgroupError", with_causes(&error)).into())
+    }
+
+    async fn make(&self, task: &TaskArn, limits: Limits) -> Result<(), CgroupError> {
+        let name = self.name(task)?;
+        match self.settings.driver {
+            CgroupDriver::Cgroupfs => self.blocking(move |files| files.create(&name, limits)).await,
+            CgroupDriver::Systemd => {
+                Systemd::connect().await?.start_slice(&name, &properties(task, limits, self.is_unified)).await?;
+                let place = self.slice_path(&name);
+                until(|| place.exists()).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn unmake(&self, task: &TaskArn) -> Result<(), CgroupError> {
+        let name = self.name(task)?;
+        match self.settings.driver {
+            CgroupDriver::Cgroupfs => self.blocking(move |files| files.remove(&name)).await,
+            CgroupDriver::Systemd => {
+                Systemd::connect().await?.stop_unit(&name).await?;
+                let place = self.slice_path(&name);
+                until(|| !place.exists()).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// The group's name as the engine is told it.
+    fn name(&self, task: &TaskArn) -> Result<String, CgroupError> {
+        let id = task.task_id();
+        let is_plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        if is_plain { Ok(cgroup_parent(self.settings.driver, task)) } else { Err(CgroupError::Unnameable) }
+    }
+
+    /// Where the kernel shows a slice of tasks.
+    fn slice_path(&self, slice: &str) -> PathBuf {
+        let root = &self.settings.root;
+        let hierarchy = if self.is_unified { root.clone() } else { root.join("memory") };
+        hierarchy.join("ecstasks.slice").join(slice)
+    }
+
+    fn limits(&self, spec: &CgroupSpec) -> Limits {
+        let period = self.settings.cpu_period.0 * 1_000;
+        let quota = u128::from(spec.cpu_micros) * u128::from(period) / 1_000_000;
+        let quota = u64::try_from(quota).unwrap_or(u64::MAX).max(LEAST_QUOTA);
+        let cpu = if spec.cpu_micros > 0 { Cpu::Quota { quota, period } } else { Cpu::Shares(spec.shares.max(2)) };
+        let memory = (spec.memory > 0).then(|| spec.memory.saturating_mul(1024 * 1024));
+        Limits { cpu, memory, pids: self.settings.pids }
+    }
+
+    /// File operations, off the threads that must not wait.
+    async fn blocking(
+        &self,
+        work: impl FnOnce(Files<'_>) -> Result<(), CgroupError> + Send + 'static,
+    ) -> Result<(), CgroupError> {
+        let (root, is_unified) = (self.settings.root.clone(), self.is_unified);
+        let done = tokio::task::spawn_blocking(move || work(Files { root: &root, is_unified })).await;
+        done.unwrap_or(Err(CgroupError::TimedOut)) // only a panic ends it otherwise
+    }
+}
+
+/// The limits in systemd's words.
+fn properties(task: &TaskArn, limits: Limits, is_unified: bool) -> Vec<(&'static str, Property)> {
+    let mut properties = vec![
+        ("Description", Property::Text(format!("ECS task {}", task.task_id()))),
+        // Otherwise the slice, and with it every container, would be stopped beside Docker when the host goes down.
+        ("DefaultDependencies", Property::Flag(false)),
+        ("CPUAccounting", Property::Flag(true)),
+        ("MemoryAccounting", Property::Flag(true)),
+        ("TasksAccounting", Property::Flag(true)),
+    ];
+    match limits.cpu {
+        Cpu::Quota { quota, period } => {
+            let per_second = u128::from(quota) * 1_000_000 / u128::from(period);
+            let per_second = u64::try_from(per_second).unwrap_or(u64::MAX - 1);
+            properties.push(("CPUQuotaPerSecUSec", Property::Number(per_second)));
+            properties.push(("CPUQuotaPeriodUSec", Property::Number(period)));
+        }
+        Cpu::Shares(shares) if is_unified => properties.push(("CPUWeight", Property::Number(weight(shares)))),
+        Cpu::Shares(shares) => properties.push(("CPUShares", Property::Number(u64::from(shares)))),
+    }
+    let memory = if is_unified { "MemoryMax" } else { "MemoryLimit" };
+    properties.extend(limits.memory.map(|bytes| (memory, Property::Number(bytes))));
+    properties.extend(limits.pids.map(|pids| ("TasksMax", Property::Number(u64::from(pids)))));
+    properties
+}
+
+/// CPU shares of cgroup v1 as a weight of v2: 2 to 262,144 become 1 to 10,000, as container runtimes do it.
+fn weight(shares: u32) -> u64 {
+    1 + (u64::from(shares).saturating_sub(2) * 9_999) / 262_142
+}
+
+/// systemd answers before it has done what it was told. The caller has a limit.
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn file_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
+    let path = path.to_owned();
+    move |source| CgroupError::File { what, path, source }
+}
+
+#[cfg(test)]
+mod tests;

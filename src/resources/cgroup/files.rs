@@ -1,0 +1,155 @@
+//! Control groups made as directories, where the engine does so too.
+//!
+//! Owns the names of directories and files in both versions of the cgroup file system. It blocks. Invariant: a group is removed only
+//! when no process is in it: the kernel refuses otherwise.
+
+use super::{CgroupError, Cpu, Limits, file_error, weight};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What a task's limits need.
+const CONTROLLERS: [&str; 2] = ["cpu", "memory"];
+/// Handed down to containers too, where they are there.
+const MORE_CONTROLLERS: [&str; 5] = ["pids", "cpuset", "io", "hugetlb", "rdma"];
+/// What all groups of tasks are in.
+const TOP: &str = "ecs";
+
+/// The cgroup file system.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Files<'a> {
+    pub(super) root: &'a Path,
+    pub(super) is_unified: bool,
+}
+
+impl Files<'_> {
+    pub(super) fn open(self) -> Result<(), CgroupError> {
+        if self.is_unified {
+            require_controllers(self.root)?;
+            hand_down(self.root)?;
+            make(&self.root.join(TOP))?;
+            return hand_down(&self.root.join(TOP));
+        }
+        for name in CONTROLLERS {
+            if !self.root.join(name).join("cgroup.procs").exists() {
+                return Err(CgroupError::NoController(name));
+            }
+        }
+        self.hierarchies()?.iter().try_for_each(|hierarchy| make(&hierarchy.join(TOP)))
+    }
+
+    /// `name` is a path from the root.
+    pub(super) fn create(self, name: &str, limits: Limits) -> Result<(), CgroupError> {
+        let name = name.trim_start_matches('/');
+        if self.is_unified {
+            let group = self.root.join(name);
+            make(&group)?;
+            write_all(&unified(limits), &group)?;
+            return hand_down(&group);
+        }
+        for hierarchy in self.hierarchies()? {
+            make(&hierarchy.join(name))?;
+        }
+        let group = |controller: &str| self.root.join(controller).join(name);
+        let memory = group("memory");
+        // Before the limit, and only where it is not so already: once there is a group below, the kernel refuses.
+        let hierarchical = memory.join("memory.use_hierarchy");
+        if fs::read_to_string(&hierarchical).is_ok_and(|held| held.trim() != "1") {
+            write(&hierarchical, "1")?;
+        }
+        if let Some(bytes) = limits.memory {
+            write(&memory.join("memory.limit_in_bytes"), &bytes.to_string())?;
+        }
+        match limits.cpu {
+            Cpu::Quota { quota, period } => {
+                write(&group("cpu").join("cpu.cfs_period_us"), &period.to_string())?;
+                write(&group("cpu").join("cpu.cfs_quota_us"), &quota.to_string())?;
+            }
+            Cpu::Shares(shares) => write(&group("cpu").join("cpu.shares"), &shares.to_string())?,
+        }
+        match limits.pids {
+            Some(pids) => write(&group("pids").join("pids.max"), &pids.to_string()),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn remove(self, name: &str) -> Result<(), CgroupError> {
+        let name = name.trim_start_matches('/');
+        let hierarchies = if self.is_unified { vec![self.root.to_owned()] } else { self.hierarchies()? };
+        hierarchies.iter().try_for_each(|hierarchy| remove_tree(&hierarchy.join(name)))
+    }
+
+    /// The mounted hierarchies, each once: some have a second name, which is a link. Some hosts have one of version 2 beside those
+    /// of version 1; it limits nothing, but container runtimes use it.
+    fn hierarchies(self) -> Result<Vec<PathBuf>, CgroupError> {
+        let entries = fs::read_dir(self.root).map_err(file_error("cannot list", self.root))?;
+        let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let paths = directories.map(|entry| entry.path());
+        Ok(paths.filter(|path| path.join("cgroup.procs").exists()).collect())
+    }
+}
+
+/// Files and values of version 2.
+fn unified(limits: Limits) -> Vec<(&'static str, String)> {
+    let mut files = vec![match limits.cpu {
+        Cpu::Quota { quota, period } => ("cpu.max", format!("{quota} {period}")),
+        Cpu::Shares(shares) => ("cpu.weight", weight(shares).to_string()),
+    }];
+    files.extend(limits.memory.map(|bytes| ("memory.max", bytes.to_string())));
+    files.extend(limits.pids.map(|pids| ("pids.max", pids.to_string())));
+    files
+}
+
+pub(super) fn require_controllers(root: &Path) -> Result<(), CgroupError> {
+    let there = controllers(root)?;
+    match CONTROLLERS.into_iter().find(|name| !there.iter().any(|held| held == name)) {
+        Some(missing) => Err(CgroupError::NoController(missing)),
+        None => Ok(()),
+    }
+}
+
+fn controllers(group: &Path) -> Result<Vec<String>, CgroupError> {
+    let path = group.join("cgroup.controllers");
+    let text = fs::read_to_string(&path).map_err(file_error("cannot read", &path))?;
+    Ok(text.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Gives the controllers to the groups below. Only those for limits must be given.
+fn hand_down(group: &Path) -> Result<(), CgroupError> {
+    let file = group.join("cgroup.subtree_control");
+    for name in controllers(group)? {
+        if CONTROLLERS.contains(&name.as_str()) {
+            write(&file, &format!("+{name}"))?;
+        } else if MORE_CONTROLLERS.contains(&name.as_str()) {
+            let _ = fs::write(&file, format!("+{name}"));
+        }
+    }
+    Ok(())
+}
+
+fn make(group: &Path) -> Result<(), CgroupError> {
+    fs::create_dir_all(group).map_err(file_error("cannot make", group))
+}
+
+fn write_all(files: &[(&str, String)], group: &Path) -> Result<(), CgroupError> {
+    files.iter().try_for_each(|(name, value)| write(&group.join(name), value))
+}
+
+fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
+    // Never made: a file the kernel does not have is a limit it does not keep.
+    let file = fs::OpenOptions::new().write(true).open(path);
+    file.and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
+        .map_err(file_error("cannot write", path))
+}
+
+/// What the engine left below goes too. The files of a group go with it.
+fn remove_tree(group: &Path) -> Result<(), CgroupError> {
+    let Ok(entries) = fs::read_dir(group) else { return Ok(()) };
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove_tree(&entry.path())?;
+    }
+    match fs::remove_dir(group) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error("cannot remove", group)(error)),
+        _ => Ok(()),
+    }
+}

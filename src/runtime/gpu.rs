@@ -1,0 +1,65 @@
+//! The GPUs of this host, as ecs-init or the operator wrote them down (spec `ecs-init.md` §8).
+//!
+//! Read once at start. It asks no driver. Invariant: a file that is there and cannot be read keeps the agent from starting, since
+//! tasks would be placed on GPUs nobody can give them.
+
+use super::Fatal;
+use crate::config::Config;
+use serde::Deserialize;
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// Where the file is, also inside the container of ecs-init.
+const FILE: &str = "/var/lib/ecs/gpu/nvidia-gpu-info.json";
+
+/// What the file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Gpus {
+    /// Version of the driver; empty if unknown.
+    #[serde(rename = "DriverVersion", default)]
+    pub(super) driver: String,
+    /// Ids, as tasks are given them.
+    #[serde(rename = "GPUIDs", default)]
+    pub(super) ids: Vec<String>,
+}
+
+/// The host's GPUs; none if the operator does not give them to tasks.
+pub(super) fn of_host(config: &Config) -> Result<Gpus, Fatal> {
+    if config.gpus { read(Path::new(FILE)) } else { Ok(Gpus::default()) }
+}
+
+fn read(file: &Path) -> Result<Gpus, Fatal> {
+    let unusable = |error: &dyn std::fmt::Display| {
+        Fatal::restartable(format!("the list of GPUs {} cannot be read: {error}", file.display()))
+    };
+    match std::fs::read(file) {
+        Ok(text) => serde_json::from_slice(&text).map_err(|error| unusable(&error)),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            tracing::warn!(file = %file.display(), "ECS_ENABLE_GPU_SUPPORT is set, but no GPUs are listed");
+            Ok(Gpus::default())
+        }
+        Err(error) => Err(unusable(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_list_is_empty_and_a_broken_one_is_fatal() {
+        let directory = std::env::temp_dir().join(format!("ecs-gpu-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&directory).unwrap();
+        let file = directory.join("info.json");
+        assert_eq!(read(&file).unwrap(), Gpus::default());
+        std::fs::write(&file, r#"{"DriverVersion": "535.1", "GPUIDs": ["GPU-1", "GPU-2"]}"#).unwrap();
+        let wanted = Gpus { driver: "535.1".to_owned(), ids: vec!["GPU-1".to_owned(), "GPU-2".to_owned()] };
+        assert_eq!(read(&file).unwrap(), wanted);
+        for bad in ["", "[", r#"{"GPUIDs": 1}"#] {
+            std::fs::write(&file, bad).unwrap();
+            assert_eq!(read(&file).unwrap_err().code, 1, "{bad}");
+        }
+        assert_eq!(read(&directory).unwrap_err().code, 1);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}

@@ -1,0 +1,127 @@
+//! What this host can do for tasks besides running containers: found out once, at start.
+//!
+//! Owns what follows when it cannot limit tasks: the operator who asked for limits gets no agent without them, any other one gets an
+//! agent that says so (spec `resources.md` §2, `registration.md` §6).
+
+use super::Fatal;
+use super::gpu::{self, Gpus};
+use crate::config::Config;
+use crate::docker::Docker;
+use crate::engine::TaskState;
+use crate::model::{OpError, ResourceKind, ResourceStatus, with_causes};
+use crate::resources::cgroup::{Cgroups, Settings};
+
+/// Task limits need containers that can be put into a control group.
+const LIMITS_NEED: &str = "1.22";
+
+/// The host's abilities.
+#[derive(Debug)]
+pub(super) struct Host {
+    /// Control groups of tasks. Those there are can be removed even if no more are made.
+    pub(super) cgroups: Cgroups,
+    /// What it offers to tasks.
+    pub(super) offers: Offers,
+}
+
+/// What is offered to ECS.
+#[derive(Debug)]
+pub(super) struct Offers {
+    /// Versions of Docker's API.
+    pub(super) docker_api_versions: Vec<String>,
+    /// New tasks are limited.
+    pub(super) task_limits: bool,
+    /// Volume drivers besides `local`.
+    pub(super) volume_drivers: Vec<String>,
+    /// GPUs.
+    pub(super) gpus: Gpus,
+    /// Docker's version, e.g. `20.10.24`.
+    pub(super) docker_version: String,
+}
+
+impl Host {
+    /// Makes ready what tasks need.
+    ///
+    /// # Errors
+    /// What the operator asked for is not to be had.
+    pub(super) async fn of(config: &Config, docker: &Docker) -> Result<Self, Fatal> {
+        // Docker answered just now; a host that differs from run to run would be worse than a second start.
+        let driver = docker.cgroup_driver().await.map_err(|error| match error {
+            OpError::Failed(failure) | OpError::Unknown(failure) => Fatal::restartable(failure.to_string()),
+        })?;
+        let cgroups = Cgroups::new(Settings {
+            root: config.cgroup_path.clone(),
+            driver,
+            cpu_period: config.cgroup_cpu_period,
+            pids: config.task_pids_limit,
+        });
+        let task_limits = limits(config, docker, &cgroups).await?;
+        Ok(Self { cgroups, offers: Offers::with(task_limits, config, docker).await? })
+    }
+}
+
+impl Offers {
+    /// As the operator wants them; nothing is made ready.
+    ///
+    /// # Errors
+    /// The list of GPUs cannot be read.
+    pub(super) async fn assumed(config: &Config, docker: &Docker) -> Result<Self, Fatal> {
+        Self::with(config.task_limits != Some(false) && can_place(docker), config, docker).await
+    }
+
+    async fn with(task_limits: bool, config: &Config, docker: &Docker) -> Result<Self, Fatal> {
+        Ok(Self {
+            docker_api_versions: docker.api_versions(),
+            task_limits,
+            volume_drivers: volume_drivers(docker).await,
+            gpus: gpu::of_host(config)?,
+            docker_version: docker.server_version(),
+        })
+    }
+}
+
+impl Host {
+    /// Makes the control groups of known tasks once more. They were there when the agent was last; a reboot takes them, and the
+    /// engine would start a container without its task's limits.
+    pub(super) async fn restore(&self, tasks: &[TaskState]) {
+        for task in tasks {
+            for (resource, state) in task.spec.resources.iter().zip(&task.resources) {
+                if let (ResourceKind::Cgroup(limits), ResourceStatus::Created) = (&resource.kind, state.known) {
+                    // What is wrong was logged; the engine's refusal ends a task that cannot go on without.
+                    let _ = self.cgroups.create(&task.spec.arn, limits).await;
+                }
+            }
+        }
+    }
+}
+
+fn can_place(docker: &Docker) -> bool {
+    docker.api_versions().iter().any(|version| version == LIMITS_NEED)
+}
+
+async fn volume_drivers(docker: &Docker) -> Vec<String> {
+    docker.volume_drivers().await.unwrap_or_else(|error| {
+        tracing::warn!(?error, "Docker does not list its plugins: only the volume driver local is offered to ECS");
+        Vec::new()
+    })
+}
+
+async fn limits(config: &Config, docker: &Docker, cgroups: &Cgroups) -> Result<bool, Fatal> {
+    if config.task_limits == Some(false) {
+        return Ok(false);
+    }
+    let without = |why: String, fatal: fn(String) -> Fatal| {
+        let text = format!("CPU and memory limits of tasks (ECS_ENABLE_TASK_CPU_MEM_LIMIT) cannot be made: {why}");
+        if config.task_limits == Some(true) {
+            return Err(fatal(text));
+        }
+        tracing::warn!("{text}; tasks run without them");
+        Ok(false)
+    };
+    if !can_place(docker) {
+        return without(format!("they need Docker's API {LIMITS_NEED}"), Fatal::restartable);
+    }
+    match cgroups.open().await {
+        Ok(()) => Ok(true),
+        Err(error) => without(with_causes(&error), Fatal::terminal),
+    }
+}

@@ -1,0 +1,30 @@
+//! Containers that need a runtime of their own, on a daemon that has the default one only.
+
+use crate::support::docker::{Cluster, ENDPOINT, Image, available, inspect, unique};
+use crate::{request, settings};
+use ecs_agent::docker::Docker;
+use serde_json::json;
+
+#[tokio::test]
+async fn a_runtime_is_asked_for_by_the_operators_name() {
+    if !available("a_runtime_is_asked_for_by_the_operators_name") {
+        return;
+    }
+    let image = Image::make(&format!("{}:1", unique("ecs-test-image")), &[]);
+    let cluster = Cluster::new();
+    let mut settings = settings(ENDPOINT, &cluster.name);
+    settings.nvidia_runtime = "runc".to_owned();
+    let edge = Docker::connect(settings).await.unwrap();
+    let more = json!({"runtime": "Nvidia", "gpus": ["GPU-1"], "environment": {"NVIDIA_VISIBLE_DEVICES": "GPU-1"}});
+    let gpu = request(&cluster.name, "gpu", &image.reference, &["true"], more);
+    edge.create(&gpu).await.unwrap();
+    assert_eq!(inspect(&gpu.runtime_name)["HostConfig"]["Runtime"], "runc");
+    edge.start(&gpu.runtime_name).await.unwrap();
+    let neuron = request(&cluster.name, "neuron", &image.reference, &["true"], json!({"runtime": "Neuron"}));
+    // The daemon tells at the create or at the start that it has no such runtime.
+    let refused = match edge.create(&neuron).await {
+        Ok(_) => edge.start(&neuron.runtime_name).await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert!(format!("{refused:?}").contains("neuron"), "{refused:?}");
+}

@@ -1,0 +1,291 @@
+//! The agent comes back: every state it may have stored, times everything that may have happened to the container meanwhile.
+//!
+//! Unlike a schedule, where anything may happen, each combination here has one right end, written down in `expected`. The laws judge
+//! all of it as well.
+
+use crate::laws;
+use crate::schedule::{Delivery, How};
+use crate::world::World;
+use ecs_agent::engine::{Effect, PullBehavior};
+use ecs_agent::model::{ContainerName, ContainerSpec, RunState, TaskArn, TaskSpec, TaskStatus};
+
+/// How far a task of one container had come when the agent was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stored {
+    Pulling,
+    CreateAsked,
+    CreateDone,
+    Created,
+    StartAsked,
+    StartDone,
+    RunningUntold,
+    Running,
+    StopAsked,
+    StopDone,
+    ExitedUntold,
+    Exited,
+}
+
+/// What happened to the container while no agent was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reality {
+    AsItWas,
+    Gone,
+    Ended,
+    Revived,
+    StartedByHand,
+    Renamed,
+    DaemonRestarted,
+    NameTaken,
+}
+
+const STORED: [Stored; 12] = [
+    Stored::Pulling,
+    Stored::CreateAsked,
+    Stored::CreateDone,
+    Stored::Created,
+    Stored::StartAsked,
+    Stored::StartDone,
+    Stored::RunningUntold,
+    Stored::Running,
+    Stored::StopAsked,
+    Stored::StopDone,
+    Stored::ExitedUntold,
+    Stored::Exited,
+];
+
+const REALITIES: [Reality; 8] = [
+    Reality::AsItWas,
+    Reality::Gone,
+    Reality::Ended,
+    Reality::Revived,
+    Reality::StartedByHand,
+    Reality::Renamed,
+    Reality::DaemonRestarted,
+    Reality::NameTaken,
+];
+
+/// The exit code of a container that ends by itself.
+const CODE: i32 = 3;
+/// That of one that is stopped, and of one that is killed with its daemon.
+const STOPPED: i32 = 143;
+const KILLED: i32 = 137;
+
+/// How the task ends up: its status, the container's exit code and the name of its failure.
+type End = (TaskStatus, Option<i32>, Option<&'static str>);
+
+const RUNS: End = (TaskStatus::Running, None, None);
+const VANISHED: End = (TaskStatus::Stopped, None, Some("ContainerVanishedError"));
+
+fn ended(code: i32) -> End {
+    (TaskStatus::Stopped, Some(code), None)
+}
+
+/// The right end of each combination.
+fn expected(stored: Stored, reality: Reality) -> End {
+    use Reality::{AsItWas, DaemonRestarted, Ended, Gone, NameTaken, Renamed, Revived, StartedByHand};
+    use Stored::{CreateDone, Created, Exited, ExitedUntold, Pulling, StartAsked, StopAsked, StopDone};
+    match (stored, reality) {
+        // ECS wanted it stopped: it ends, and with the code it ended with.
+        (StopAsked, AsItWas | Revived | Renamed) => ended(STOPPED),
+        (StopAsked | StopDone, Gone) => VANISHED,
+        (StopAsked, Ended) => ended(CODE),
+        (StopAsked, DaemonRestarted) => ended(KILLED),
+        (StopDone, Revived | StartedByHand | AsItWas | Renamed | Ended | DaemonRestarted) => ended(STOPPED),
+        // It was over: whatever is done to it, it has ended as it did.
+        (ExitedUntold | Exited, _) => ended(CODE),
+        // Nothing was there that the agent knew of: it is made now.
+        (Pulling | Stored::CreateAsked, NameTaken) => (TaskStatus::Stopped, None, Some("CannotCreateContainerError")),
+        (Pulling | Stored::CreateAsked, _) | (CreateDone, Gone | Renamed) => RUNS,
+        // It was there and never ran: it is started.
+        (CreateDone | Created | StartAsked, AsItWas | StartedByHand | DaemonRestarted | Renamed) => RUNS,
+        (_, Gone) => VANISHED,
+        // It ran.
+        (_, AsItWas | Revived | Renamed | StartedByHand | NameTaken) => RUNS,
+        (_, Ended) => ended(CODE),
+        (_, DaemonRestarted) => ended(KILLED),
+    }
+}
+
+struct Scene {
+    world: World,
+    arn: TaskArn,
+    name: String,
+}
+
+impl Scene {
+    fn new() -> Self {
+        // A seed whose host has images and asks the registry each time; nothing else of the seed is used.
+        let seed = (0..).find(|seed| World::new(*seed).state.policy.pull == PullBehavior::Default).expect("most do");
+        let mut world = World::new(seed);
+        world.state.policy.pull_upfront = false;
+        let spec = ContainerSpec {
+            name: ContainerName::from("c0"),
+            image: "image-1".to_owned(),
+            essential: true,
+            ..ContainerSpec::default()
+        };
+        let arn = world.ecs.send_task(|arn| TaskSpec {
+            arn,
+            family: "family".to_owned(),
+            version: "1".to_owned(),
+            containers: vec![spec],
+            ..TaskSpec::default()
+        });
+        world.trace = Some(Vec::new());
+        world.deliver(world.ecs.arriving(&world.ecs.messages, 0));
+        let name = world.state.tasks[&arn].spec.runtime_name(&"c0".into());
+        Self { world, arn, name }
+    }
+
+    /// Lets everything happen until an effect like this is asked for.
+    fn until(&mut self, is_it: fn(&Effect) -> bool) {
+        for _ in 0..100 {
+            if self.world.pending.iter().any(|it| is_it(&it.effect)) {
+                return;
+            }
+            let other = self.world.pending.iter().position(|it| !is_it(&it.effect)).expect("something goes on");
+            self.world.go_on(other, How::Works);
+        }
+        panic!("it never comes");
+    }
+
+    /// Lets everything that was asked for be done and answered.
+    fn settle(&mut self) {
+        while !self.world.pending.is_empty() {
+            self.world.go_on(0, How::Works);
+        }
+        while !self.world.docker.events.is_empty() {
+            self.world.fact(0, Delivery::Once);
+        }
+    }
+
+    /// What was asked for is done; the agent does not hear of it any more.
+    fn done_unheard(&mut self, is_it: fn(&Effect) -> bool) {
+        let at = self.world.pending.iter().position(|it| is_it(&it.effect)).expect("asked for");
+        let effect = self.world.pending[at].effect.clone();
+        self.world.perform(&effect);
+    }
+
+    fn come_to(&mut self, stored: Stored) {
+        use Stored::{CreateDone, Created, Exited, ExitedUntold, Pulling, Running, RunningUntold, StartDone, StopDone};
+        let is_create: fn(&Effect) -> bool = |it| matches!(it, Effect::Create { .. });
+        let is_start: fn(&Effect) -> bool = |it| matches!(it, Effect::Start { .. });
+        let is_stop: fn(&Effect) -> bool = |it| matches!(it, Effect::Stop { .. });
+        let is_report: fn(&Effect) -> bool = |it| matches!(it, Effect::Report { .. });
+        match stored {
+            Pulling => self.until(|it| matches!(it, Effect::Pull { .. })),
+            Stored::CreateAsked => self.until(is_create),
+            CreateDone => {
+                self.until(is_create);
+                self.done_unheard(is_create);
+            }
+            Created | Stored::StartAsked => self.until(is_start),
+            StartDone => {
+                self.until(is_start);
+                self.done_unheard(is_start);
+            }
+            RunningUntold => {
+                self.until(|it| matches!(it, Effect::Report { change, .. } if change.status == TaskStatus::Running))
+            }
+            Running => self.settle(),
+            Stored::StopAsked | StopDone => {
+                self.settle();
+                self.world.ecs.stop(0);
+                let last = self.world.ecs.messages.len() - 1;
+                self.world.deliver(self.world.ecs.arriving(&self.world.ecs.messages, last));
+                self.until(is_stop);
+                if stored == StopDone {
+                    self.done_unheard(is_stop);
+                }
+            }
+            ExitedUntold | Exited => {
+                self.settle();
+                let at = self.world.docker.find(&self.name).expect("it runs");
+                self.world.docker.exit(at, CODE);
+                self.world.fact(0, Delivery::Once);
+                if stored == Exited {
+                    self.until(is_report);
+                    self.settle();
+                }
+            }
+        }
+    }
+
+    /// False if that cannot happen to it.
+    fn happens(&mut self, reality: Reality) -> bool {
+        let docker = &mut self.world.docker;
+        let at = docker.find(&self.name);
+        let state = at.map(|at| docker.containers[at].state);
+        match (reality, at) {
+            (Reality::AsItWas | Reality::DaemonRestarted, _) => {}
+            (Reality::NameTaken, None) => docker.put_stranger(self.name.clone(), RunState::Exited),
+            (Reality::Gone, Some(at)) => docker.remove(at),
+            (Reality::Renamed, Some(at)) => docker.rename(at),
+            (Reality::Ended, Some(at)) if state == Some(RunState::Running) => docker.exit(at, CODE),
+            (Reality::Revived, Some(at)) if state == Some(RunState::Running) => {
+                docker.exit(at, CODE);
+                docker.start(at, true);
+            }
+            (Reality::StartedByHand, Some(at)) if state != Some(RunState::Running) => docker.start(at, true),
+            _ => return false,
+        }
+        if reality == Reality::DaemonRestarted {
+            docker.restart(3); // nothing lives on
+        }
+        true
+    }
+
+    /// The agent dies, this happens, the agent comes back, and all is quiet again.
+    fn restart(&mut self, reality: Reality) -> bool {
+        self.world.pending.clear();
+        if !self.happens(reality) {
+            return false;
+        }
+        let (now, policy) = (self.world.now, self.world.state.policy.clone());
+        let quiet = (0..).find(|bits| {
+            let mut rng = crate::schedule::Rng(*bits);
+            !rng.percent(10) && !rng.percent(5) && !rng.percent(15)
+        });
+        self.world.crash(quiet.expect("most do nothing more"));
+        assert!(self.world.now == now && self.world.state.policy == policy, "a plain restart");
+        self.world.heal();
+        crate::run::quiesce(&mut self.world, 20);
+        if self.world.broken.is_none() {
+            laws::settled(&mut self.world);
+        }
+        true
+    }
+
+    fn end(&self) -> End {
+        let task = &self.world.state.tasks[&self.arn];
+        let container = &task.containers[0];
+        let failure = container.failure.as_ref().map(|it| match it.name.as_str() {
+            "ContainerVanishedError" => "ContainerVanishedError",
+            "CannotCreateContainerError" => "CannotCreateContainerError",
+            _ => "another failure",
+        });
+        (task.known, container.exit_code, failure)
+    }
+}
+
+#[test]
+fn whatever_was_stored_and_whatever_happened_meanwhile_the_right_thing_is_reported() {
+    let mut count = 0;
+    for stored in STORED {
+        for reality in REALITIES {
+            let mut scene = Scene::new();
+            scene.come_to(stored);
+            if !scene.restart(reality) {
+                continue;
+            }
+            count += 1;
+            let trace = || scene.world.trace.clone().unwrap_or_default().join("\n");
+            assert_eq!(scene.world.broken, None, "{stored:?} {reality:?}\n{}", trace());
+            assert_eq!(scene.end(), expected(stored, reality), "{stored:?} {reality:?}\n{}", trace());
+            let heard = &scene.world.ecs.tasks[&scene.arn].heard;
+            assert_eq!(heard.status, scene.end().0, "{stored:?} {reality:?}: ECS hears of it");
+        }
+    }
+    assert!(count > 50, "most can happen: {count}");
+}

@@ -1,0 +1,94 @@
+//! A long life of short tasks: nothing of them is left in the core, on disk or in memory. `SIM_SOAK` says how many (20,000 are four
+//! seconds of a release build).
+
+use crate::schedule::{Delivery, How};
+use crate::world::World;
+use ecs_agent::engine::PullBehavior;
+use ecs_agent::model::resource::{CgroupSpec, ResourceKind, ResourceSpec};
+use ecs_agent::model::{ContainerSpec, CredentialsId, TaskSpec};
+
+/// Tasks of a default run.
+const TASKS: usize = 3_000;
+/// Tasks at a time.
+const AT_ONCE: usize = 50;
+/// Tasks before the memory is measured first: allocators and tables have their size then.
+const WARM_UP: usize = 1_000;
+
+fn container(name: &str) -> ContainerSpec {
+    ContainerSpec { name: name.into(), image: "image-1".to_owned(), essential: true, ..ContainerSpec::default() }
+}
+
+/// That many tasks arrive, run, end and are forgotten.
+fn batch(world: &mut World) {
+    for _ in 0..AT_ONCE {
+        let resource = |name: &str, kind| ResourceSpec { name: name.to_owned(), needed_by: vec!["a".into()], kind };
+        world.ecs.send_task(|arn| TaskSpec {
+            execution_credentials: Some(CredentialsId(format!("credentials-of-{arn}"))),
+            arn,
+            containers: vec![container("a"), container("b")],
+            resources: vec![
+                resource("cgroup", ResourceKind::Cgroup(CgroupSpec::default())),
+                resource("ssmsecret", ResourceKind::Secrets(Vec::new())),
+            ],
+            ..TaskSpec::default()
+        });
+        let last = world.ecs.messages.len() - 1;
+        world.deliver(world.ecs.arriving(&world.ecs.messages, last));
+    }
+    settle(world);
+    for at in 0..world.docker.containers.len() {
+        world.docker.exit(at, 0);
+    }
+    while !world.state.tasks.is_empty() {
+        settle(world);
+        world.advance();
+    }
+    settle(world);
+    // What the model remembers is not the agent's.
+    world.docker.truth.clear();
+    world.ecs = crate::control::Ecs::default();
+    (world.failed, world.asked, world.unanswered) = Default::default();
+}
+
+fn settle(world: &mut World) {
+    loop {
+        if !world.pending.is_empty() {
+            world.go_on(0, How::Works);
+        } else if !world.docker.events.is_empty() {
+            world.fact(0, Delivery::Once);
+        } else {
+            return;
+        }
+    }
+}
+
+/// Kibibytes of memory this process has for itself.
+fn memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or_default()
+}
+
+#[test]
+fn short_tasks_leave_nothing_behind() {
+    let tasks = std::env::var("SIM_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(TASKS);
+    let seed = (0..).find(|seed| World::new(*seed).state.policy.pull == PullBehavior::Default).expect("most do");
+    let mut world = World::new(seed);
+    world.lawless = true; // the laws are judged in schedules; here they would take most of the time
+    settle(&mut world);
+    let mut before = 0;
+    for done in (0..tasks).step_by(AT_ONCE) {
+        if done == WARM_UP {
+            before = memory();
+        }
+        batch(&mut world);
+    }
+    let after = memory();
+    assert_eq!(world.broken, None);
+    let state = &world.state;
+    assert!(state.ops.is_empty() && state.orphans.is_empty() && state.credentials.is_empty(), "{state:?}");
+    assert!(world.disk.tasks.is_empty() && world.docker.resources.is_empty() && world.memory.is_empty());
+    assert!(state.host.pulled_images.len() <= 1, "{:?}", state.host);
+    println!("{tasks} tasks, memory {before} KiB after {WARM_UP}, {after} KiB in the end");
+    assert!(after <= before + before / 10, "memory grew from {before} to {after} KiB");
+}
