@@ -102,6 +102,7 @@ impl World {
                 let all = self.created.iter();
                 (op, Output::Inventory(all.map(|(name, (task, it))| seen(task, it, name, RunState::Running)).collect()))
             }
+            Effect::CleanImages { op, .. } => (op, Output::Images(Box::default())),
             Effect::Cancel { .. }
             | Effect::Ack(_)
             | Effect::AckCredentials(_)
@@ -166,4 +167,32 @@ fn main() {
         });
         println!("{tasks:>6} {ticks:>22.0} {observations:>22.0} {lives:>22.0}");
     }
+    println!("{:>6} {:>22} {:>22}", "queue", "µs for all to arrive", "µs for one to end");
+    for tasks in [10, 100, 1_000] {
+        let (arrive, end) = queue(tasks);
+        println!("{tasks:>6} {arrive:>22.0} {end:>22.0}");
+    }
+}
+
+/// That many tasks wait for their share of a host with room for 10: µs for their arrival in one payload, and for the end of one
+/// that has a share, which lets the next one in.
+fn queue(tasks: usize) -> (f64, f64) {
+    let now = Timestamp(1_000_000);
+    let mut world = World::default();
+    let capacity = engine::Capacity { cpu: 1_000, memory: 1_000, ..engine::Capacity::default() };
+    let policy = Policy { capacity, cleanup_wait: Span::secs(1), ..Policy::default() };
+    let mut state = engine::recover(policy, engine::state::HostState::default(), []);
+    let one = |number: usize| {
+        let mut spec = spec(number);
+        spec.containers[0].cpu = 100;
+        PayloadTask::Run(Box::new(spec))
+    };
+    let begin = Instant::now();
+    world.settle(&mut state, now, payload((0..tasks + 10).map(one).collect()));
+    let arrive = begin.elapsed();
+    let (begin, rounds) = (Instant::now(), tasks.min(100));
+    for number in 0..rounds {
+        world.settle(&mut state, now, payload(vec![PayloadTask::Stop(spec(number).arn)]));
+    }
+    (arrive.as_secs_f64() * 1e6, begin.elapsed().as_secs_f64() * 1e6 / rounds as f64)
 }

@@ -11,6 +11,7 @@ mod support {
 }
 mod docker_edge {
     pub(crate) mod accelerators;
+    pub(crate) mod clean;
     pub(crate) mod containers;
     pub(crate) mod faults;
     pub(crate) mod hostile;

@@ -16,8 +16,8 @@ use super::host::HostFacts;
 use super::unsupported;
 use super::wire;
 use crate::model::task::{
-    Condition, Dependency, EcrAuth, EngineSettings, Environment, Link, Mount, Namespace, RegistryAuth, Runtime,
-    SecretAuth, VolumesFrom,
+    Condition, Dependency, EcrAuth, EngineSettings, Environment, Link, Mount, Namespace, RegistryAuth, RestartPolicy,
+    Runtime, SecretAuth, VolumesFrom,
 };
 use crate::model::{
     ContainerKind, ContainerName, ContainerSpec, CredentialsId, ResourceKind, Span, TaskArn, TaskSpec, TaskStatus,
@@ -232,7 +232,7 @@ fn container(
         secrets: secrets::uses(wire.secrets)?,
         log_routing: None,
         logs_with_execution_role: false,
-        restart: None,
+        restart: restart_policy(wire.restart_policy),
         depends_on,
         start_timeout: (wire.start_timeout > 0).then(|| Span::secs(wire.start_timeout)),
         stop_timeout: (wire.stop_timeout > 0).then(|| Span::secs(wire.stop_timeout)),
@@ -326,6 +326,18 @@ fn mount(point: &wire::MountPoint, volumes: &Volumes) -> Result<Mount, String> {
         container_path: point.container_path.clone(),
         read_only: point.read_only,
     })
+}
+
+/// Seconds a container must have run if ECS does not say.
+const DEFAULT_ATTEMPT_PERIOD: u64 = 300;
+
+fn restart_policy(wire: wire::RestartPolicy) -> Option<RestartPolicy> {
+    let period = match wire.restart_attempt_period {
+        0 => DEFAULT_ATTEMPT_PERIOD,
+        secs => secs,
+    };
+    let policy = RestartPolicy { ignored_exit_codes: wire.ignored_exit_codes, attempt_period: Span::secs(period) };
+    wire.enabled.then_some(policy)
 }
 
 /// Compat: an unknown type counts as none.

@@ -41,7 +41,6 @@ fn in_container(container: &wire::Container) -> Option<String> {
     let checks = [
         (!container.managed_agents.is_empty(), "a managed agent"),
         (!container.credential_specs.is_empty() || names_credential_spec(container), "a credential spec"),
-        (container.restart_policy.enabled, "a restart policy"),
         (!container.logs_auth_strategy.is_empty(), "a log driver with the execution role"),
     ];
     checks.iter().find(|(found, _)| *found).map(|(_, what)| (*what).to_owned())

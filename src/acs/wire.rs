@@ -104,6 +104,7 @@ const NAMES: &[&str] = &[
     "hostConfig",
     "hostPort",
     "iam",
+    "ignoredExitCodes",
     "image",
     "interfaceAssociationProtocol",
     "interfaceVlanProperties",
@@ -133,6 +134,7 @@ const NAMES: &[&str] = &[
     "region",
     "registryAuthentication",
     "registryId",
+    "restartAttemptPeriod",
     "restartPolicy",
     "roleArn",
     "roleCredentials",
@@ -369,6 +371,9 @@ pub(super) struct Container {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct RestartPolicy {
     pub(super) enabled: bool,
+    pub(super) ignored_exit_codes: Vec<i32>,
+    /// Seconds.
+    pub(super) restart_attempt_period: u64,
 }
 
 #[derive(Default, Deserialize)]

@@ -226,6 +226,36 @@ pub struct Config {
     /// Containers do not wait for a slow log router.
     #[serde(rename = "ecs_enable_firelens_async")]
     pub firelens_async: bool,
+    /// Never delete images.
+    #[serde(rename = "ecs_disable_image_cleanup")]
+    pub image_cleanup_disabled: bool,
+    /// Time between image clean-ups.
+    #[serde(rename = "ecs_image_cleanup_interval")]
+    pub image_cleanup_interval: Span,
+    /// Age before an image of tasks may be deleted.
+    #[serde(rename = "ecs_image_minimum_cleanup_age")]
+    pub image_minimum_cleanup_age: Span,
+    /// The same for other images, since they were built.
+    #[serde(rename = "non_ecs_image_minimum_cleanup_age")]
+    pub foreign_image_minimum_cleanup_age: Span,
+    /// Images deleted in one clean-up, above 0.
+    #[serde(rename = "ecs_num_images_delete_per_cycle")]
+    pub images_per_cleanup: i64,
+    /// Containers of others deleted in one clean-up; below 1: none.
+    #[serde(rename = "nonecs_num_containers_delete_per_cycle")]
+    pub containers_per_cleanup: i64,
+    /// Images and containers that are not of tasks are deleted too.
+    #[serde(rename = "ecs_enable_untracked_image_cleanup")]
+    pub untracked_image_cleanup: bool,
+    /// Images that are never deleted.
+    #[serde(rename = "ecs_exclude_untracked_image", default, deserialize_with = "from_json")]
+    pub exclude_untracked_images: Vec<String>,
+    /// Fill of the disk above which room is made before a pull.
+    #[serde(rename = "ecs_image_disk_high_percent")]
+    pub image_disk_high_percent: Option<u8>,
+    /// Fill of the disk down to which it is made.
+    #[serde(rename = "ecs_image_disk_low_percent")]
+    pub image_disk_low_percent: Option<u8>,
     /// Do not offer container health checks to ECS.
     #[serde(rename = "ecs_disable_docker_health_check")]
     pub docker_health_check_disabled: bool,

@@ -24,6 +24,8 @@ pub struct Limits {
     pub stop_margin: Duration,
     /// Removing a container.
     pub remove: Duration,
+    /// Removing an image.
+    pub remove_image: Duration,
     /// Making, looking at or removing a volume.
     pub volume: Duration,
     /// Asking what kind of engine it is.
@@ -49,6 +51,7 @@ impl Default for Limits {
             list: Duration::from_secs(600),
             stop_margin: Duration::from_secs(120),
             remove: Duration::from_secs(300),
+            remove_image: Duration::from_secs(180),
             volume: Duration::from_secs(300),
             info: Duration::from_secs(10),
             plugins: Duration::from_secs(60),

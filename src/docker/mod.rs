@@ -23,6 +23,7 @@
 //! | inspect a container (also after create, start and stop) | 30 s; 10 s after an event | failed (after a change: unknown) |
 //! | list | 10 min | failed |
 //! | open the events | 30 s; no event for 5 min: opened anew | opened again |
+//! | list images and containers for the clean-up, remove an image | 10 min, 3 min | failed; unknown: tried again in the next cycle |
 //! | inspect an image | 30 s (the reference has none) | failed |
 //! | digest from the registry | 1 min\* with all tries | failed |
 //! | pull | 2 h\* with all tries; 5 min to the first output; 1 min\* without progress | failed |
@@ -33,6 +34,7 @@ mod accelerator;
 pub mod auth;
 mod backoff;
 mod change;
+mod clean;
 mod container;
 mod create;
 mod credential_helper;

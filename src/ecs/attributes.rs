@@ -111,6 +111,7 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
         "ecs.capability.full-sync",
         "ecs.capability.env-files.s3",
         "ecs.capability.network.container-port-range",
+        "ecs.capability.container-restart-policy",
     ];
     let mut names: Vec<String> = always.map(str::to_owned).to_vec();
     if !capabilities.privileged_disabled {
@@ -207,7 +208,6 @@ mod tests {
 
     /// What the reference advertised in the recording and this version does not, with the reason.
     const NOT_YET: &[(&str, &str)] = &[
-        ("ecs.capability.container-restart-policy", "restart policies are refused"),
         ("com.amazonaws.ecs.capability.task-iam-role", "no credentials endpoint"),
         ("com.amazonaws.ecs.capability.task-iam-role-network-host", "no credentials endpoint"),
         ("ecs.capability.aws-appmesh", "proxy configurations are refused"),

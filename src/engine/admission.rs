@@ -1,11 +1,19 @@
-//! The host's ledger of CPU, memory and ports, and the queue of tasks that wait for their share.
+//! The host's ledger of CPU, memory, ports and GPUs, and the queue of tasks that wait for their share.
 //!
-//! The ledger is not stored: it is the sum over the tasks that hold a share. Strictly first come, first served, as in the
-//! reference (spec `task-engine.md` §6.3). A task that could never fit is told so instead of blocking all others for ever.
+//! The ledger is not stored: it is the sum over the tasks that hold a share. The law of the queue: a task is admitted as soon as it
+//! fits beside what is given out and leaves what those before it need that have waited for [`PATIENCE`]. So nobody waits behind one
+//! that does not fit, and nobody who has been patient is put off by one that came later. (The reference admits strictly in the
+//! order of arrival, spec `task-engine.md` §6.3: one task that waits for a port keeps an idle host idle.) A task that could never
+//! fit is told so.
 
-use super::state::{Capacity, State, TaskState};
-use crate::model::{Protocol, TaskStatus};
+use super::policy::Capacity;
+use super::state::{State, TaskState};
+use crate::model::{Protocol, Span, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
+
+/// A task that has waited for this long is overtaken only by those that take nothing it still needs. ECS counts the share of a task
+/// as free when it asks for its stop, so most waits are as long as a stop.
+pub const PATIENCE: Span = Span::secs(120);
 
 /// A share of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +22,7 @@ pub(super) struct Share {
     memory: u64,
     tcp: BTreeSet<u16>,
     udp: BTreeSet<u16>,
+    gpus: BTreeSet<String>,
 }
 
 /// Does the task hold a share now?
@@ -26,20 +35,35 @@ pub(super) fn waits(task: &TaskState) -> bool {
     !task.admitted && task.desired != TaskStatus::Stopped && task.known != TaskStatus::Stopped
 }
 
-/// May this task, which is not in `state` at the moment, be admitted now?
-pub(super) fn may_admit(state: &State, task: &TaskState) -> bool {
+/// The waiting tasks whose turn it is. Each of them may be admitted, and all of them together.
+pub(super) fn turn(state: &State, now: Timestamp) -> BTreeSet<TaskArn> {
+    let mut turn = BTreeSet::new();
     if state.host.lost {
-        return false; // there may be more that holds a share than is known
+        return turn; // there may be more that holds a share than is known
     }
-    let is_first = state.tasks.values().all(|other| !waits(other) || other.arrival > task.arrival);
-    is_first && {
-        let mut sum = share(task);
-        let mut disjoint = true;
-        for other in state.tasks.values().filter(|other| holds(other)) {
-            disjoint &= sum.add(share(other));
+    let capacity = &state.policy.capacity;
+    let waiting = state.tasks.values().filter(|task| waits(task)).map(|task| (task, share(task)));
+    let mut waiting: Vec<_> = waiting.filter(|(_, wanted)| wanted.fits(capacity)).collect();
+    if waiting.is_empty() {
+        return turn;
+    }
+    waiting.sort_by_key(|(task, _)| task.arrival);
+    let mut given = Share::default();
+    for holder in state.tasks.values().filter(|task| holds(task)) {
+        given.add(share(holder));
+    }
+    // Given out, and what the patient ones before it need.
+    let mut spoken_for = given.clone();
+    for (task, wanted) in waiting {
+        if wanted.fits_beside(&given, capacity) && wanted.leaves(&spoken_for, capacity) {
+            given.add(wanted.clone());
+            spoken_for.add(wanted);
+            turn.insert(task.spec.arn.clone());
+        } else if task.known_at + PATIENCE <= now {
+            spoken_for.add(wanted);
         }
-        disjoint && sum.fits(&state.policy.capacity)
     }
+    turn
 }
 
 /// Why the task can never be admitted on this host, if so.
@@ -48,7 +72,7 @@ pub(super) fn impossible(capacity: &Capacity, task: &TaskState) -> Option<String
     if wanted.fits(capacity) {
         return None;
     }
-    Some(format!(
+    let mut reason = format!(
         "HostResourcesError: the task needs {} CPU units, {} MiB of memory and host ports {:?}; this container instance offers {} CPU units, {} MiB and reserves ports {:?}",
         wanted.cpu,
         wanted.memory,
@@ -56,7 +80,11 @@ pub(super) fn impossible(capacity: &Capacity, task: &TaskState) -> Option<String
         capacity.cpu,
         capacity.memory,
         capacity.reserved_tcp.union(&capacity.reserved_udp).collect::<Vec<_>>(),
-    ))
+    );
+    if let Some(gpu) = wanted.gpus.difference(&capacity.gpus).next() {
+        reason.push_str(&format!("; it has no GPU {gpu}"));
+    }
+    Some(reason)
 }
 
 /// Invariant: what is given out is disjoint and within the host's capacity. What was given out before this process stays given
@@ -74,6 +102,7 @@ pub(super) fn ledger_holds(state: &State) -> bool {
 fn share(task: &TaskState) -> Share {
     let mut share = Share::default();
     for container in &task.spec.containers {
+        share.gpus.extend(container.gpus.iter().cloned());
         share.cpu += u64::from(container.cpu);
         let memory = if container.memory_reservation > 0 { container.memory_reservation } else { container.memory };
         share.memory += u64::from(memory);
@@ -84,18 +113,31 @@ fn share(task: &TaskState) -> Share {
             };
         }
     }
+    // What is asked for the task as a whole counts instead of the sums.
+    let cpu = u128::from(task.spec.cpu_micros) * 1024 / 1_000_000;
+    if task.spec.cpu_micros > 0 {
+        share.cpu = u64::try_from(cpu).unwrap_or(u64::MAX);
+    }
+    if task.spec.memory > 0 {
+        share.memory = task.spec.memory;
+    }
     share
 }
 
 impl Share {
-    /// Adds another share; false if a port is in both.
+    /// Adds another share; false if a port or GPU is in both.
     fn add(&mut self, other: Self) -> bool {
-        self.cpu += other.cpu;
-        self.memory += other.memory;
-        let disjoint = self.tcp.is_disjoint(&other.tcp) && self.udp.is_disjoint(&other.udp);
+        let disjoint = self.is_disjoint(&other);
+        self.cpu = self.cpu.saturating_add(other.cpu);
+        self.memory = self.memory.saturating_add(other.memory);
         self.tcp.extend(other.tcp);
         self.udp.extend(other.udp);
+        self.gpus.extend(other.gpus);
         disjoint
+    }
+
+    fn is_disjoint(&self, other: &Self) -> bool {
+        self.tcp.is_disjoint(&other.tcp) && self.udp.is_disjoint(&other.udp) && self.gpus.is_disjoint(&other.gpus)
     }
 
     fn fits(&self, capacity: &Capacity) -> bool {
@@ -103,6 +145,20 @@ impl Share {
             && self.memory <= capacity.memory
             && self.tcp.is_disjoint(&capacity.reserved_tcp)
             && self.udp.is_disjoint(&capacity.reserved_udp)
+            && self.gpus.is_subset(&capacity.gpus)
+    }
+
+    fn fits_beside(&self, given: &Self, capacity: &Capacity) -> bool {
+        let mut sum = given.clone();
+        sum.add(self.clone()) && sum.fits(capacity)
+    }
+
+    /// Takes nothing that is spoken for. Of what it does not take there may be too little already.
+    fn leaves(&self, spoken_for: &Self, capacity: &Capacity) -> bool {
+        let leaves = |wanted: u64, spoken_for: u64, all: u64| wanted == 0 || spoken_for.saturating_add(wanted) <= all;
+        self.is_disjoint(spoken_for)
+            && leaves(self.cpu, spoken_for.cpu, capacity.cpu)
+            && leaves(self.memory, spoken_for.memory, capacity.memory)
     }
 }
 
@@ -120,21 +176,133 @@ mod tests {
         spec(arn, vec![container])
     }
 
+    fn holders(state: &State) -> Vec<&str> {
+        state.tasks.values().filter(|it| holds(it)).map(|it| it.spec.arn.0.as_str()).collect()
+    }
+
+    fn host(capacity: Capacity) -> State {
+        state(Policy { capacity, ..Policy::default() })
+    }
+
+    /// The task ends: its only container is seen to have run and ended.
+    fn ends(state: &mut State, arn: &str, now: Timestamp) {
+        let task = state.tasks.get_mut(&arn.into()).unwrap();
+        task.containers[0].operation = None;
+        state.ops.retain(|_, owner| !matches!(owner, super::super::state::Owner::Container(of, _) if of.0 == arn));
+        step(state, now, Event::Observed(Box::new(seen(arn, "a", arn, RunState::Exited))));
+    }
+
     #[test]
-    fn a_small_task_does_not_overtake_a_large_one_that_waits() {
+    fn a_small_task_overtakes_a_large_one_that_waits_but_not_one_that_has_waited_long() {
         let capacity = Capacity { cpu: 1024, memory: 1024, ..Capacity::default() };
-        let mut state = state(Policy { capacity, ..Policy::default() });
-        for (arn, cpu) in [("first", 600), ("large", 900), ("small", 100)] {
-            step(&mut state, NOW, run(wanting(arn, cpu)));
-        }
-        let admitted = |state: &State| {
-            state.tasks.values().filter(|it| holds(it)).map(|it| it.spec.arn.0.clone()).collect::<Vec<_>>()
-        };
-        assert_eq!(admitted(&state), ["first"]);
+        let mut state = host(capacity);
+        step(&mut state, NOW, run(wanting("first", 600)));
+        step(&mut state, NOW, run(wanting("large", 900)));
+        let late = NOW + PATIENCE;
+        let almost = Timestamp(late.0 - 1);
+        step(&mut state, almost, run(wanting("small", 100)));
+        assert_eq!(holders(&state), ["first", "small"]);
+        step(&mut state, late, run(wanting("tiny", 1)));
+        step(&mut state, late, run(wanting("zero", 0)));
+        assert_eq!(holders(&state), ["first", "small", "zero"], "what takes nothing takes nothing from anybody");
         // The one that blocks the queue is stopped: the next one gets its turn at once.
+        let mut other = state.clone();
         let stop = Event::Payload { tasks: vec![PayloadTask::Stop("large".into())], seq: 2, ack: None };
-        step(&mut state, NOW, stop);
-        assert_eq!(admitted(&state), ["first", "small"]);
+        step(&mut other, late, stop);
+        assert_eq!(holders(&other), ["first", "small", "tiny", "zero"]);
+        // Or it gets its own, and what is left goes to the next.
+        ends(&mut state, "first", late);
+        assert_eq!(holders(&state), ["large", "small", "tiny", "zero"]);
+    }
+
+    #[test]
+    fn a_stream_of_small_tasks_does_not_starve_a_large_one() {
+        let mut state = host(Capacity { cpu: 1000, memory: 1000, ..Capacity::default() });
+        for nth in 0..4 {
+            step(&mut state, NOW, run(wanting(&format!("small-{nth}"), 250)));
+        }
+        step(&mut state, NOW, run(wanting("large", 1000)));
+        let (mut now, mut ended) = (NOW, 0);
+        // Every 10 s one ends and another one comes.
+        for nth in 4..100 {
+            if holds(&state.tasks[&"large".into()]) {
+                break;
+            }
+            now = now + Span::secs(10);
+            step(&mut state, now, run(wanting(&format!("small-{nth}"), 250)));
+            ends(&mut state, &format!("small-{ended}"), now);
+            ended += 1;
+        }
+        assert!(holds(&state.tasks[&"large".into()]));
+        assert_eq!(now, NOW + PATIENCE + Span::secs(30), "when those that overtook it in time have ended");
+    }
+
+    #[test]
+    fn who_waits_for_a_port_holds_up_only_those_who_take_what_it_needs() {
+        let port = |arn: &str, cpu: u32, host_port| {
+            let mut spec = wanting(arn, cpu);
+            spec.containers[0].ports.push(PortMapping { container_port: 80, host_port, protocol: Protocol::Tcp });
+            spec
+        };
+        let mut state = host(Capacity { cpu: 1000, memory: 1000, ..Capacity::default() });
+        step(&mut state, NOW, run(port("a-holds-80", 100, 80)));
+        step(&mut state, NOW, run(port("b-waits-80", 400, 80)));
+        let late = NOW + PATIENCE;
+        for (arn, cpu, host_port, is_admitted) in [
+            ("c-other-port", 100, 81, true),
+            ("d-fits-beside", 400, 0, true),
+            ("e-too-much", 1, 0, false),
+            ("f-same-port", 0, 80, false),
+        ] {
+            step(&mut state, late, run(port(arn, cpu, host_port)));
+            assert_eq!(holds(&state.tasks[&arn.into()]), is_admitted, "{arn}");
+        }
+    }
+
+    #[test]
+    fn who_comes_first_goes_first_whatever_its_name() {
+        let mut state = host(Capacity { cpu: 100, memory: 1000, ..Capacity::default() });
+        let tasks = ["z-first", "a-second"].map(|arn| PayloadTask::Run(Box::new(wanting(arn, 60)))).into();
+        step(&mut state, NOW, Event::Payload { tasks, seq: 1, ack: None });
+        assert_eq!(holders(&state), ["z-first"]);
+    }
+
+    #[test]
+    fn what_is_asked_for_the_task_as_a_whole_counts_instead_of_the_sums() {
+        let of = |cpu_micros, memory| {
+            let mut task = task(vec![container("a", &[]), container("b", &[])]);
+            for container in &mut task.spec.containers {
+                (container.cpu, container.memory) = (100, 50);
+            }
+            (task.spec.cpu_micros, task.spec.memory) = (cpu_micros, memory);
+            let share = share(&task);
+            (share.cpu, share.memory)
+        };
+        assert_eq!(of(0, 0), (200, 100));
+        assert_eq!(of(250_000, 0), (256, 100));
+        assert_eq!(of(1, 7), (0, 7), "less than one unit is none");
+        assert_eq!(of(976_562, 0), (999, 100), "cut off, not rounded");
+        assert_eq!(of(u64::MAX, 1), (18_889_465_931_478_580, 1));
+    }
+
+    #[test]
+    fn a_gpu_is_given_once_and_only_if_it_is_there() {
+        let gpu = |arn: &str, id: &str| {
+            let mut spec = wanting(arn, 0);
+            spec.containers[0].gpus.push(id.to_owned());
+            spec
+        };
+        let gpus = BTreeSet::from(["gpu-0".to_owned(), "gpu-1".to_owned()]);
+        let mut state = host(Capacity { cpu: 10, memory: 1000, gpus, ..Capacity::default() });
+        step(&mut state, NOW, run(gpu("a", "gpu-0")));
+        step(&mut state, NOW, run(gpu("b", "gpu-0")));
+        step(&mut state, NOW, run(gpu("c", "gpu-1")));
+        step(&mut state, NOW, run(gpu("d", "gpu-2")));
+        assert_eq!(holders(&state), ["a", "c"]);
+        let reason = state.tasks[&"d".into()].reason.clone().unwrap();
+        assert!(reason.starts_with("HostResourcesError: ") && reason.ends_with("; it has no GPU gpu-2"), "{reason}");
+        ends(&mut state, "a", NOW);
+        assert_eq!(holders(&state), ["b", "c"]);
     }
 
     #[test]

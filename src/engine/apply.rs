@@ -4,8 +4,9 @@ use super::backoff;
 use super::desired;
 use super::effect::Effect;
 use super::event::{Event, Outcome, Output, PayloadTask};
-use super::state::{HostState, Operation, OperationKind, Owner, Policy, PullBehavior, Retry, State, TaskState};
-use super::{Key, Step, credentials, dependency, inventory, rebuild, report, resource};
+use super::policy::{Policy, PullBehavior};
+use super::state::{HostState, Operation, OperationKind, Owner, Retry, State, TaskState};
+use super::{Key, Step, credentials, dependency, image, inventory, rebuild, report, resource, restart};
 use crate::model::{Ack, ContainerStatus, Failure, FailureKind, Observation, RunState, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
@@ -40,6 +41,7 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
         Event::Completed { op, outcome } => match state.ops.remove(&op) {
             None => BTreeSet::new(), // stale: cancelled, or of a life before
             Some(Owner::Inventory) => return inventory::completed(state, now, outcome, out),
+            Some(Owner::Images) => return image::completed(state, now, outcome, out),
             Some(Owner::Orphan(name)) => {
                 inventory::orphan_completed(state, now, &name, &outcome);
                 BTreeSet::new()
@@ -162,7 +164,7 @@ fn stop_confirmed(state: &mut State, message_id: &str, tasks: Vec<TaskArn>) -> B
 fn observed(state: &mut State, now: Timestamp, seen: &Observation) -> BTreeSet<TaskArn> {
     let step = state.steps;
     touch(state, &seen.task, |task| {
-        if let Some(index) = task.index_of(&seen.container) {
+        if let Some(index) = task.index_of(&seen.container).filter(|index| !restart::is_old_news(task, *index, seen)) {
             observe(task, index, seen, now, step);
         }
     })
@@ -188,6 +190,14 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
     container.pull_failure = None;
     container.observed = Some(seen.state);
     container.remember(seen);
+    // The exit code of a run before the last one says nothing of how that ended.
+    let is_answered = restart::is_answered(task, index, seen);
+    let exit_code = seen.exit_code.filter(|_| !restart::is_earlier_run(task, index, seen));
+    restart::remember(task, index, seen);
+    if is_answered {
+        return;
+    }
+    let container = &mut task.containers[index];
     let has_run = seen.state == RunState::Running || (seen.state == RunState::Exited && seen.started_at.is_some());
     container.raise(ContainerStatus::Created, now);
     if has_run {
@@ -198,10 +208,14 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
     if seen.state == RunState::Exited {
         // A container that ended at once did run: the task is `RUNNING` for this moment, and ECS hears of it.
         desired::derive_midway(task, now);
+        let is_restarted = has_run && restart::decide(task, index, exit_code, seen.error.as_ref(), now);
         let container = &mut task.containers[index];
         // How it ended is how it ended first: what somebody did with it afterwards is no news of the task.
         if !container.over() || container.exit_code.is_none() {
-            container.exit_code = seen.exit_code.or(container.exit_code);
+            container.exit_code = exit_code.or(container.exit_code);
+        }
+        if is_restarted {
+            return;
         }
         if let Some(error) = &seen.error {
             container.fail(error.clone());
@@ -231,7 +245,7 @@ pub(super) fn settle(task: &mut TaskState, index: usize) {
     let Some((kind, failure)) = container.doubt.take() else { return };
     let did_not_happen = match kind {
         OperationKind::Create => container.observed.is_none(),
-        OperationKind::Start => container.observed == Some(RunState::Created),
+        OperationKind::Start => container.observed == Some(RunState::Created) || container.restarts.due,
         OperationKind::ResolveDigest
         | OperationKind::Pull
         | OperationKind::Stop
@@ -260,7 +274,13 @@ fn container_completed(
     let State { tasks, policy, host, .. } = state;
     let Some(task) = tasks.get_mut(&arn) else { return BTreeSet::new() };
     let Some(operation) = task.containers[index].operation.take() else { return BTreeSet::new() };
+    // What was learnt since it was asked for is newer than what a look found: it is looked at again.
+    let is_look = operation.kind == OperationKind::Inspect && matches!(outcome, Outcome::Done(_));
+    let is_overtaken = is_look && task.containers[index].touched > operation.asked;
     task.containers[index].touched = step;
+    if is_overtaken {
+        return BTreeSet::from([arn]);
+    }
     match operation.kind {
         OperationKind::ResolveDigest | OperationKind::Pull => {
             image_completed(task, index, operation, outcome, now, policy, host, out);
@@ -313,7 +333,9 @@ fn image_completed(
             }
         }
         // Compat, but not as far as to tell of a failed pull when the container then runs from the image on this host.
-        Outcome::Done(Output::Nothing | Output::Cached | Output::Seen(_) | Output::Inventory(_)) => {}
+        Outcome::Done(
+            Output::Nothing | Output::Cached | Output::Seen(_) | Output::Inventory(_) | Output::Images(_),
+        ) => {}
         Outcome::Failed(failure) if failure.kind == FailureKind::EndsTask => {
             // Not even a cached image serves: the reference asks for such credentials before anything else.
             desired::end(task, &failure.message);
@@ -358,6 +380,9 @@ fn engine_completed(
             match (kind, container.observed) {
                 // Done, says the engine, and nothing has changed: asked again at once, it would be asked for ever.
                 (OperationKind::Stop, Some(RunState::Running)) | (OperationKind::Start, Some(RunState::Created)) => {
+                    backoff::ENGINE.again(&mut container.retry, now, &key);
+                }
+                (OperationKind::Start, Some(RunState::Exited)) if container.restarts.due => {
                     backoff::ENGINE.again(&mut container.retry, now, &key);
                 }
                 (OperationKind::Inspect, _) => {}

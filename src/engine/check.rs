@@ -26,6 +26,7 @@ pub fn check(state: &State) -> Result<(), String> {
                 state.tasks.get(arn).is_some_and(|task| task.report.as_ref().is_some_and(|report| report.op == *op))
             }
             Owner::Inventory => state.inventory.in_flight.is_some_and(|(id, _)| id == *op),
+            Owner::Images => state.images.operation.as_ref().is_some_and(|(id, _)| id == op),
             Owner::Orphan(name) => state.orphans.get(name).is_some_and(|orphan| orphan.op == Some(*op)),
         };
         require(is_waited_for, "an operation is in flight that nobody waits for")?;
@@ -61,9 +62,13 @@ fn check_task(state: &State, task: &TaskState) -> Result<(), String> {
         require(container.sent <= container.known, &named("ECS was told more than is known"))?;
         require(!container.removed || container.observed.is_none(), &named("removed, and still seen"))?;
         require(container.observed.is_none() || container.create_asked, &named("seen, but never asked for"))?;
+        require(
+            !container.restarts.due || (container.ran && container.observed != Some(RunState::Running)),
+            &named("to be started again, though it runs or never did"),
+        )?;
         require(!container.ran || container.running_since.is_some(), &named("ran, but nobody knows since when"))?;
         require(
-            container.observed != Some(RunState::Exited) || container.over(),
+            container.observed != Some(RunState::Exited) || container.over() || container.restarts.due,
             &named("seen to have ended, but not known as stopped"),
         )?;
         require(
@@ -87,8 +92,9 @@ fn require(holds: bool, what: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::policy::{Capacity, Policy};
     use crate::engine::sample::{NOW, container, seen, task};
-    use crate::engine::state::{Capacity, Operation, OperationKind, Orphan, Policy, ReportInFlight};
+    use crate::engine::state::{Operation, OperationKind, Orphan, ReportInFlight};
     use crate::model::task::PortMapping;
     use crate::model::{ContainerStatus, OpId, Protocol};
 
@@ -135,7 +141,10 @@ mod tests {
             (|it| it.containers[0].running_since = None, "ran, but nobody knows since when"),
             (|it| it.containers[0].observed = Some(RunState::Exited), "seen to have ended"),
             (
-                |it| it.containers[0].operation = Some(Operation { id: OP, kind: OperationKind::Stop, since: NOW }),
+                |it| {
+                    it.containers[0].operation =
+                        Some(Operation { id: OP, kind: OperationKind::Stop, since: NOW, asked: 0 })
+                },
                 "an operation in flight has no owner",
             ),
             (|it| it.known = TaskStatus::Stopped, "a stopped task has a container that is not"),
@@ -181,7 +190,7 @@ mod tests {
                     state.orphans.insert("id".to_owned(), Orphan { op: Some(id), ..orphan });
                     let task = state.tasks.get_mut(&arn()).unwrap();
                     if matches!(owner, Owner::Container(..)) {
-                        let operation = Operation { id, kind: OperationKind::Stop, since: NOW };
+                        let operation = Operation { id, kind: OperationKind::Stop, since: NOW, asked: 0 };
                         task.containers[0].operation = Some(operation);
                     } else if matches!(owner, Owner::Report(_)) {
                         let report = ReportInFlight { op: id, status: TaskStatus::Stopped, containers: Vec::new() };

@@ -8,8 +8,8 @@ use super::container::target;
 use super::effect::Effect;
 use super::plan::Planning;
 use super::state::{ContainerState, OperationKind, State, TaskState};
-use super::{Key, Step, credentials, resource};
-use crate::model::{RunState, Span, TaskStatus};
+use super::{Key, Step, credentials, image, resource};
+use crate::model::{RunState, Span, TaskStatus, Timestamp};
 
 /// Starts the removal of what can be removed.
 pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
@@ -48,7 +48,8 @@ pub(super) fn is_gone(container: &ContainerState) -> bool {
 }
 
 /// Drops what the agent remembers of it. The task is no longer in the state.
-pub(super) fn forget(state: &mut State, task: &TaskState, out: &mut Step) {
+pub(super) fn forget(state: &mut State, task: &TaskState, now: Timestamp, out: &mut Step) {
+    image::remember(state, task, now, out);
     out.changed.insert(Key::Task(task.spec.arn.clone()));
     credentials::forget(state, task, &mut out.effects);
 }
@@ -56,8 +57,8 @@ pub(super) fn forget(state: &mut State, task: &TaskState, out: &mut Step) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::policy::Policy;
     use crate::engine::sample::{NOW, container, done, state, task};
-    use crate::engine::state::Policy;
     use crate::engine::{Event, Outcome, Output, next_deadline, step};
     use crate::model::{ContainerStatus, Failure, OpId, Timestamp};
 

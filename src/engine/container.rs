@@ -2,9 +2,12 @@
 
 use super::dependency::{self, NEVER_STARTED_EXIT_CODE, Readiness};
 use super::effect::{Effect, ImageRequest};
+use super::image;
 use super::plan::Planning;
+use super::policy::PullBehavior;
 use super::resource;
-use super::state::{OperationKind, PullBehavior, State, TaskState};
+use super::restart;
+use super::state::{OperationKind, State, TaskState};
 use crate::model::task::{ContainerKind, RegistryAuth};
 use crate::model::{ContainerStatus, CreateRequest, ResourceKind, RunState};
 
@@ -47,9 +50,11 @@ fn wind_down(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) ->
         }
         return false;
     }
-    if task.containers[index].over() || !dependency::may_stop(task, index) {
+    // One whose restart is due has ended already: it waits for nobody.
+    if task.containers[index].over() || (!task.containers[index].restarts.due && !dependency::may_stop(task, index)) {
         return false;
     }
+    restart::give_up(&mut task.containers[index]);
     task.containers[index].raise(ContainerStatus::Stopped, planning.now);
     true
 }
@@ -75,6 +80,8 @@ fn go_on(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> boo
         ContainerStatus::Pulled if resource::holding_up(task, index).is_some() => false,
         ContainerStatus::Pulled => when_ready(task, index, planning, create),
         ContainerStatus::Created => when_ready(task, index, planning, start),
+        // The containers it depends on have done their part long ago.
+        ContainerStatus::Running if task.containers[index].restarts.due => start(task, index, planning),
         ContainerStatus::Running | ContainerStatus::Stopped => false,
     }
 }
@@ -110,7 +117,8 @@ fn resolve_digest(task: &mut TaskState, index: usize, planning: &mut Planning<'_
         task.containers[index].raise(ContainerStatus::ManifestPulled, planning.now);
         return true;
     }
-    if credentials_missing(task, index, planning.state) {
+    let is_going = image::is_being_removed(planning.state, &task.spec.containers[index].image);
+    if is_going || credentials_missing(task, index, planning.state) {
         return false;
     }
     let image = image_request(task, index, planning);
@@ -119,7 +127,8 @@ fn resolve_digest(task: &mut TaskState, index: usize, planning: &mut Planning<'_
 }
 
 fn pull(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
-    if credentials_missing(task, index, planning.state) {
+    let is_going = image::is_being_removed(planning.state, &task.spec.containers[index].image);
+    if is_going || credentials_missing(task, index, planning.state) || image::makes_wait(planning) {
         return false;
     }
     let image = image_request(task, index, planning);
@@ -132,6 +141,9 @@ fn pull(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool
 }
 
 fn create(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
+    if image::is_being_removed(planning.state, &task.spec.containers[index].image) {
+        return false;
+    }
     task.containers[index].create_asked = true;
     let spec = task.spec.containers[index].clone();
     let links = spec.links.iter().map(|link| (task.spec.runtime_name(&link.container), link.alias.clone())).collect();

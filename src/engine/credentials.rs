@@ -74,8 +74,9 @@ fn drop_unused(state: &mut State, id: CredentialsId, effects: &mut Vec<Effect>) 
 
 #[cfg(test)]
 mod tests {
+    use crate::engine::policy::Policy;
     use crate::engine::sample::{NOW, container, done, run, spec, state};
-    use crate::engine::state::{OperationKind, Policy, State};
+    use crate::engine::state::{OperationKind, State};
     use crate::engine::{Effect, Event, Output, step};
     use crate::model::task::{EcrAuth, RegistryAuth};
     use crate::model::{CredentialsAck, CredentialsId, OpId};

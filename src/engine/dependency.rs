@@ -267,7 +267,7 @@ mod tests {
         use crate::engine::state::{Operation, OperationKind};
         use crate::model::OpId;
         let busy = |container: &mut ContainerState| {
-            container.operation = Some(Operation { id: OpId(1), kind: OperationKind::Start, since: NOW });
+            container.operation = Some(Operation { id: OpId(1), kind: OperationKind::Start, since: NOW, asked: 0 });
         };
         let failed = |container: &mut ContainerState| container.fail(Failure::permanent("x", "y"));
         assert!(matches!(verdict(Condition::Start, failed), Readiness::Never(_)));

@@ -1,6 +1,6 @@
 //! What follows from the containers for the task: its status, what is wanted of it, and when it stopped executing.
 
-use super::state::TaskState;
+use super::state::{ContainerState, TaskState};
 use crate::model::{ContainerStatus, TaskStatus, Timestamp};
 
 /// Brings the derived facts of a task up to date; true if any changed. Source: spec `task-engine.md` §3.6.
@@ -54,7 +54,11 @@ pub(super) fn end(task: &mut TaskState, reason: &str) {
 
 /// The clock may have been set back while the agent was down. What waits for such a moment would wait for years.
 fn no_moment_ahead(task: &mut TaskState, now: Timestamp) -> bool {
-    let since = task.containers.iter_mut().filter_map(|container| container.running_since.as_mut());
+    let moments = |it| -> Vec<&mut Timestamp> {
+        let container: &mut ContainerState = it;
+        [&mut container.running_since, &mut container.restarts.last].into_iter().flatten().collect()
+    };
+    let since = task.containers.iter_mut().flat_map(moments);
     let mut moved = false;
     for moment in since.chain([&mut task.known_at]).filter(|moment| **moment > now) {
         *moment = now;

@@ -3,6 +3,7 @@
 //! Effects are named by intent and are safe to repeat: "exists already, and is ours" is success for create, "is not there" is
 //! success for stop and remove. Each effect with an `op` gets exactly one [`Event::Completed`](super::Event::Completed).
 
+use crate::model::image::ImageWork;
 use crate::model::task::RegistryAuth;
 use crate::model::{
     Ack, CreateRequest, CredentialsAck, CredentialsId, OpId, ResourceRequest, Span, StateChange, TaskArn,
@@ -80,6 +81,13 @@ pub enum Effect {
     Inventory {
         /// Names the operation.
         op: OpId,
+    },
+    /// A part of the clean-up of images.
+    CleanImages {
+        /// Names the operation.
+        op: OpId,
+        /// Which.
+        work: ImageWork,
     },
     /// Tell ECS of a state change.
     Report {

@@ -1,5 +1,6 @@
 //! Every fact that can arrive.
 
+use crate::model::image::ImageListing;
 use crate::model::{
     Ack, ContainerName, CredentialsAck, CredentialsId, Failure, Observation, OpId, RuntimeId, TaskArn, TaskSpec,
 };
@@ -108,4 +109,6 @@ pub enum Output {
     Seen(Option<Box<Observation>>),
     /// Every container with our labels.
     Inventory(Vec<Observation>),
+    /// All images and containers of the host.
+    Images(Box<ImageListing>),
 }

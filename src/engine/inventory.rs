@@ -157,8 +157,9 @@ pub(super) fn orphan_completed(state: &mut State, now: Timestamp, name: &str, ou
 mod tests {
     use super::*;
     use crate::engine::effect::Effect;
+    use crate::engine::policy::Policy;
     use crate::engine::sample::{NOW, container, done, run, seen, spec, state, task};
-    use crate::engine::state::{Policy, TaskState};
+    use crate::engine::state::TaskState;
     use crate::engine::{Event, next_deadline, step};
     use crate::model::{ContainerStatus, Failure, OpId, RuntimeId, Span, TaskStatus};
 
@@ -250,6 +251,7 @@ mod tests {
                         id: OpId(50),
                         kind: crate::engine::state::OperationKind::Inspect,
                         since: NOW,
+                        asked: 0,
                     });
                 },
                 true,

@@ -28,23 +28,28 @@ mod dependency;
 mod desired;
 pub mod effect;
 pub mod event;
+pub mod image;
 mod inventory;
 mod plan;
+mod policy;
 mod ports;
 mod rebuild;
 mod recover;
 mod report;
 mod resource;
+mod restart;
 #[cfg(test)]
 mod sample;
 pub mod state;
 mod view;
 
+pub use admission::PATIENCE;
 pub use check::check;
 pub use effect::{Effect, ImageRequest};
 pub use event::{Event, Outcome, Output, PayloadTask};
+pub use policy::{Capacity, ImagePolicy, Policy, PullBehavior, UntrackedPolicy};
 pub use recover::recover;
-pub use state::{Capacity, Key, Policy, PullBehavior, State, TaskState};
+pub use state::{Key, State, TaskState};
 pub use view::view;
 
 use crate::model::Timestamp;
@@ -72,5 +77,5 @@ pub fn step(state: &mut State, now: Timestamp, event: Event) -> Step {
 /// The earliest moment at which something is due; [`Event::Tick`] shall arrive then.
 pub fn next_deadline(state: &State) -> Option<Timestamp> {
     let tasks = state.tasks.values().filter_map(|task| task.wake);
-    tasks.chain(inventory::next_deadline(state)).min()
+    tasks.chain(inventory::next_deadline(state)).chain(image::next_deadline(state)).min()
 }

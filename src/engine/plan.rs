@@ -2,7 +2,7 @@
 
 use super::effect::Effect;
 use super::state::{Operation, OperationKind, Owner, State, TaskState};
-use super::{Key, Step, admission, cleanup, container, credentials, desired, inventory, report, resource};
+use super::{Key, Step, admission, cleanup, container, credentials, desired, image, inventory, report, resource};
 use crate::model::{OpId, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
@@ -16,6 +16,8 @@ pub(super) struct Planning<'a> {
     pub(super) out: &'a mut Step,
     /// The earliest moment at which this task may have something to do.
     wake: Option<Timestamp>,
+    /// It may have its share of the host now, if it waits for it.
+    is_its_turn: bool,
 }
 
 impl Planning<'_> {
@@ -38,7 +40,7 @@ impl Planning<'_> {
     ) {
         let id = self.state.new_op(Owner::Container(task.spec.arn.clone(), index));
         let container = &mut task.containers[index];
-        container.operation = Some(Operation { id, kind, since: self.now });
+        container.operation = Some(Operation { id, kind, since: self.now, asked: self.state.steps });
         container.touched = self.state.steps;
         self.changed(task);
         self.out.effects.push(effect(id));
@@ -71,27 +73,35 @@ pub(super) fn due(state: &mut State, now: Timestamp) -> BTreeSet<TaskArn> {
 
 /// Plans these tasks, and those their changes make room for.
 pub(super) fn plan(state: &mut State, now: Timestamp, mut work: BTreeSet<TaskArn>, out: &mut Step) {
-    while let Some(arn) = work.pop_first() {
-        // Taken out of the state for the time being, so that the planner sees the task and the others apart.
-        let Some(mut task) = state.tasks.remove(&arn) else { continue };
-        let place =
-            |task: &TaskState| (admission::holds(task), admission::waits(task), task.known == TaskStatus::Stopped);
-        let before = place(&task);
-        let mut planning = Planning { state: &mut *state, now, out: &mut *out, wake: None };
-        plan_task(&mut task, &mut planning);
-        let wake = planning.wake;
-        // What was seen of its last container may have ended the task already, before it was planned.
-        let has_made_room = before != place(&task) || (before.2 && task.admitted);
-        if cleanup::is_over(&task) {
-            cleanup::forget(state, &task, out);
-        } else {
-            task.wake = wake;
-            state.wakes_from = wake.map_or(state.wakes_from, |wake| wake.min(state.wakes_from));
-            state.tasks.insert(arn, task);
+    loop {
+        // Found once: while these tasks are planned, nothing but their admission takes from what is free.
+        let waits = |arn: &TaskArn| state.tasks.get(arn).is_some_and(|task| admission::waits(task));
+        let turn = if work.iter().any(waits) { admission::turn(state, now) } else { BTreeSet::new() };
+        let mut has_made_room = false;
+        while let Some(arn) = work.pop_first() {
+            // Taken out of the state for the time being, so that the planner sees the task and the others apart.
+            let Some(mut task) = state.tasks.remove(&arn) else { continue };
+            let is_its_turn = turn.contains(&arn);
+            let mut planning = Planning { state: &mut *state, now, out: &mut *out, wake: None, is_its_turn };
+            plan_task(&mut task, &mut planning);
+            let wake = planning.wake;
+            has_made_room |= !admission::holds(&task) && !admission::waits(&task);
+            if cleanup::is_over(&task) {
+                cleanup::forget(state, &task, now, out);
+            } else {
+                task.wake = wake;
+                state.wakes_from = wake.map_or(state.wakes_from, |wake| wake.min(state.wakes_from));
+                state.tasks.insert(arn, task);
+            }
         }
         if has_made_room {
-            let waiting = state.tasks.values().filter(|other| admission::waits(other));
-            work.extend(waiting.map(|other| other.spec.arn.clone()));
+            work = admission::turn(state, now);
+        }
+        if work.is_empty() && image::plan(state, now, out) {
+            work = state.tasks.keys().cloned().collect();
+        }
+        if work.is_empty() {
+            break;
         }
     }
     inventory::plan(state, now, out);
@@ -125,6 +135,6 @@ fn admit(task: &mut TaskState, planning: &Planning<'_>) -> bool {
         task.desired = TaskStatus::Stopped;
         return true;
     }
-    task.admitted = admission::may_admit(planning.state, task);
+    task.admitted = planning.is_its_turn;
     task.admitted
 }

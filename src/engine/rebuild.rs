@@ -118,8 +118,9 @@ pub(super) fn complete(task: &mut TaskState, spec: TaskSpec) {
 
 #[cfg(test)]
 mod tests {
+    use crate::engine::policy::{Capacity, Policy};
     use crate::engine::sample::{NOW, container, done, seen, spec};
-    use crate::engine::state::{Capacity, HostState, Policy, State, TaskState};
+    use crate::engine::state::{HostState, State, TaskState};
     use crate::engine::{Effect, Event, Output, PayloadTask, Step, check, recover, step};
     use crate::model::task::Condition;
     use crate::model::{Ack, ContainerStatus, Observation, RunState, TaskArn, TaskSpec, TaskStatus};

@@ -1,6 +1,7 @@
 //! The state after a start of the agent: nothing is in flight, and nothing is believed before it was looked at.
 
-use super::state::{HostState, Policy, ResourceState, State, TaskState};
+use super::policy::Policy;
+use super::state::{HostState, ResourceState, State, TaskState};
 use crate::model::ResourceStatus;
 
 /// Builds the state from what is on disk.

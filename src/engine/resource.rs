@@ -157,8 +157,9 @@ pub(super) fn nothing_is_left(task: &TaskState) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::policy::Policy;
     use crate::engine::sample::{NOW, container, done, run, spec, state};
-    use crate::engine::state::{Policy, State};
+    use crate::engine::state::State;
     use crate::engine::{Event, Output, next_deadline, recover, step};
     use crate::model::resource::{CgroupSpec, ResourceKind, ResourceSpec};
     use crate::model::{CredentialsId, Failure, OpId, RunState, Span, TaskSpec};

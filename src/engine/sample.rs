@@ -1,6 +1,7 @@
 //! Small tasks for the unit tests of the core. Not part of the agent.
 
-use super::state::{Policy, State, TaskState};
+use super::policy::Policy;
+use super::state::{State, TaskState};
 use super::{Effect, Event, Outcome, Output, PayloadTask, Step, recover, state, step};
 use crate::model::task::{Condition, Dependency};
 use crate::model::{

@@ -4,10 +4,13 @@
 //! after a restart. Everything else is on disk before any effect that rests on it starts.
 
 use super::event::Event;
+use super::image::{Cleanup, TrackedImage};
+use super::policy::Policy;
+use super::restart::Restarts;
 use crate::model::observation::Mount;
 use crate::model::{
     ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Failure, Health, Observation, OpId, PortBinding,
-    ResourceStatus, RunState, RuntimeId, Span, TaskArn, TaskSpec, TaskStatus, Timestamp,
+    ResourceStatus, RunState, RuntimeId, TaskArn, TaskSpec, TaskStatus, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +40,8 @@ pub struct State {
     pub ops: BTreeMap<OpId, Owner>,
     /// Counts steps; orders "asked" and "touched".
     pub steps: u64,
+    /// The clean-up of images under way.
+    pub images: Cleanup,
     /// What ECS said while the tasks were not known again ([`HostState::lost`]); taken up after the inventory, in this order.
     pub held: Vec<Event>,
 }
@@ -50,65 +55,6 @@ pub enum Key {
     Task(TaskArn),
 }
 
-/// Waits and limits the planner obeys. Filled from the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// CPU units, memory and ports this host may give to tasks.
-    pub capacity: Capacity,
-    /// When to ask the registry (`ECS_IMAGE_PULL_BEHAVIOR`).
-    pub pull: PullBehavior,
-    /// Pull images of containers that still wait for others (`ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT`).
-    pub pull_upfront: bool,
-    /// How long a stopped task is kept (`ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION`).
-    pub cleanup_wait: Span,
-    /// Up to this much is added to it, per task (`…_JITTER`).
-    pub cleanup_jitter: Span,
-    /// How often all containers are listed even when no event was missed.
-    pub inventory_every: Span,
-}
-
-/// What this host has to give.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Capacity {
-    /// CPU units, 1024 per logical CPU.
-    pub cpu: u64,
-    /// MiB.
-    pub memory: u64,
-    /// TCP ports that are never given to tasks.
-    pub reserved_tcp: BTreeSet<u16>,
-    /// UDP ports that are never given to tasks.
-    pub reserved_udp: BTreeSet<u16>,
-    /// Ids of the host's GPUs.
-    pub gpus: BTreeSet<String>,
-}
-
-/// `ECS_IMAGE_PULL_BEHAVIOR` (spec `images.md` §2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PullBehavior {
-    /// Ask the registry each time; go on with a cached image if that fails.
-    #[default]
-    Default,
-    /// Ask the registry each time; a failure stops the task.
-    Always,
-    /// Ask the registry until it worked once on this host; a failure stops the task.
-    Once,
-    /// Ask the registry only when the image is not on this host.
-    PreferCached,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            capacity: Capacity { cpu: u64::MAX, memory: u64::MAX, ..Capacity::default() },
-            pull: PullBehavior::Default,
-            pull_upfront: false,
-            cleanup_wait: Span::secs(3 * 3600),
-            cleanup_jitter: Span::default(),
-            inventory_every: Span::secs(300),
-        }
-    }
-}
-
 /// Facts beyond single tasks that outlive the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostState {
@@ -118,6 +64,9 @@ pub struct HostState {
     pub arrivals: u64,
     /// Images that were pulled with success, for `ECS_IMAGE_PULL_BEHAVIOR=once`.
     pub pulled_images: BTreeSet<String>,
+    /// Images that tasks have used, by id.
+    #[serde(default)]
+    pub images: BTreeMap<String, TrackedImage>,
     /// Tasks may be missing here: the next inventory rebuilds those whose containers it finds.
     #[serde(default)]
     pub lost: bool,
@@ -198,6 +147,9 @@ pub struct ContainerState {
     pub create_asked: bool,
     /// Nothing is left of it in the engine.
     pub removed: bool,
+    /// How often it was started again after it ended.
+    #[serde(default)]
+    pub restarts: Restarts,
     /// Why it cannot go on, or how it ended. The first one stays.
     pub failure: Option<Failure>,
     /// Resolving or pulling failed, which matters only if create then finds no image.
@@ -294,6 +246,8 @@ pub struct Operation {
     pub kind: OperationKind,
     /// When it was asked for.
     pub since: Timestamp,
+    /// The step in which it was asked for: what was learnt since is newer than a look.
+    pub asked: u64,
 }
 
 /// Who waits for an operation.
@@ -309,6 +263,8 @@ pub enum Owner {
     Inventory,
     /// The removal of an orphan.
     Orphan(String),
+    /// The clean-up of images.
+    Images,
 }
 
 /// Operations on one container.
@@ -505,7 +461,10 @@ impl ContainerState {
         self.runtime_id = Some(seen.runtime_id.clone());
         self.image_id.clone_from(&seen.image_id);
         self.created_at.clone_from(&seen.created_at);
-        self.started_at.clone_from(&seen.started_at);
+        // Compat: the first start stays, however often it is started again.
+        if self.restarts.count == 0 || self.started_at.is_none() {
+            self.started_at.clone_from(&seen.started_at);
+        }
         self.mounts.clone_from(&seen.mounts);
         if !seen.bindings.is_empty() {
             self.bindings.clone_from(&seen.bindings);
@@ -523,6 +482,7 @@ impl ContainerState {
 mod tests {
     use super::*;
     use crate::engine::sample::{NOW, seen};
+    use crate::model::Span;
 
     #[test]
     fn the_memory_of_pulled_images_is_bounded() {

@@ -119,8 +119,8 @@ fn in_flight(task: &TaskState, index: usize, operation: Operation) -> Blocker {
 
 #[cfg(test)]
 mod tests {
+    use super::super::policy::{Capacity, Policy};
     use super::super::sample::{NOW, container, run, spec, state};
-    use super::super::state::{Capacity, Policy};
     use super::super::{Outcome, Output, sample, step};
     use super::*;
     use crate::model::task::Condition;
@@ -166,7 +166,7 @@ mod tests {
     }
 
     fn doing(task: &mut TaskState, kind: OperationKind) {
-        task.containers[0].operation = Some(Operation { id: OpId(7), kind, since: NOW });
+        task.containers[0].operation = Some(Operation { id: OpId(7), kind, since: NOW, asked: 0 });
     }
 
     #[test]
@@ -230,7 +230,8 @@ mod tests {
         task.known_at = Timestamp(9);
         state.tasks.insert("task".into(), Box::new(task.clone()));
         assert_eq!(since(&state), Timestamp(9));
-        task.containers[0].operation = Some(Operation { id: OpId(7), kind: OperationKind::Pull, since: Timestamp(8) });
+        task.containers[0].operation =
+            Some(Operation { id: OpId(7), kind: OperationKind::Pull, since: Timestamp(8), asked: 0 });
         state.tasks.insert("task".into(), Box::new(task));
         assert_eq!(since(&state), Timestamp(8));
     }

@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod create;
 pub mod failure;
 pub mod ids;
+pub mod image;
 pub mod observation;
 pub mod registry;
 pub mod report;

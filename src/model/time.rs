@@ -29,6 +29,9 @@ impl Timestamp {
 }
 
 impl Span {
+    /// Longer than any other.
+    pub const MAX: Self = Self(u64::MAX);
+
     /// A span of whole milliseconds.
     pub const fn millis(millis: u64) -> Self {
         Self(millis)

@@ -11,6 +11,7 @@ use crate::aws::roles::RoleStore;
 use crate::docker::Docker;
 use crate::ecs::report;
 use crate::engine::{Effect, Event, Outcome, Output};
+use crate::model::image::ImageWork;
 use crate::model::{Failure, Observation, OpError, OpId, Span, StateChange};
 use crate::resources::Resources;
 use crate::resources::cgroup::Cgroups;
@@ -131,6 +132,9 @@ impl Executor {
             Effect::Inventory { op } => {
                 self.run(op, calls, "inventory", async move { edges.docker.inventory().await.map(Output::Inventory) })
             }
+            Effect::CleanImages { op, work } => {
+                self.run(op, calls, "image clean-up", async move { clean_images(&edges, work).await });
+            }
             Effect::Report { op, change } => {
                 let reports = self.reports.clone();
                 self.run(op, reports, "report", async move { submit(&edges, *change).await });
@@ -198,6 +202,26 @@ fn seen(observation: Observation) -> Output {
 
 fn maybe_seen(observation: Option<Observation>) -> Output {
     Output::Seen(observation.map(Box::new))
+}
+
+async fn clean_images(edges: &Edges, work: ImageWork) -> Result<Output, OpError> {
+    match work {
+        ImageWork::List { ends, disk } => {
+            edges.docker.list_images(ends, disk).await.map(|listing| Output::Images(Box::new(listing)))
+        }
+        ImageWork::RemoveImage { id, mut names } => {
+            // What came from a mirror has its name there, too.
+            names.extend(names.clone().iter().filter_map(|name| edges.registries.mirrors.name_of(name)));
+            edges.docker.remove_image(&id, &names).await?;
+            tracing::info!(id, ?names, "image removed");
+            Ok(Output::Nothing)
+        }
+        ImageWork::RemoveContainer(id) => {
+            edges.docker.remove_foreign(&id).await?;
+            tracing::info!(%id, "container that is not of a task removed");
+            Ok(Output::Nothing)
+        }
+    }
 }
 
 async fn submit(edges: &Edges, mut change: StateChange) -> Result<Output, OpError> {

@@ -19,7 +19,7 @@ use crate::config::{Config, ImagePullBehavior, RetryMode, Role, TagSource};
 use crate::docker::{self, Docker};
 use crate::ecs::attributes::{Capabilities, attributes};
 use crate::ecs::register::{self, HostResources, Registration};
-use crate::engine::{Capacity, Policy, PullBehavior};
+use crate::engine::{Capacity, ImagePolicy, Policy, PullBehavior, UntrackedPolicy};
 use crate::model::{Secret, Span, with_causes};
 use crate::resources::{self, Resources};
 use crate::store::{Identity, Loaded, Store, StoreError};
@@ -451,7 +451,30 @@ pub(super) fn policy(config: &Config, gpus: &Gpus) -> Result<Policy, Fatal> {
         cleanup_wait: config.task_cleanup_wait,
         cleanup_jitter: config.task_cleanup_wait_jitter,
         inventory_every: Span::secs(300),
+        images: image_policy(config),
     })
+}
+
+/// Images that the agent itself needs, whatever the operator says (spec `images.md` §7.4).
+const OWN_IMAGES: [&str; 2] = ["amazon/amazon-ecs-agent:latest", "amazon/amazon-ecs-pause:0.1.0"];
+
+fn image_policy(config: &Config) -> ImagePolicy {
+    let excluded = config.exclude_untracked_images.iter().cloned();
+    ImagePolicy {
+        enabled: !config.image_cleanup_disabled,
+        interval: config.image_cleanup_interval,
+        minimum_age: config.image_minimum_cleanup_age,
+        per_cycle: u32::try_from(config.images_per_cleanup).unwrap_or(u32::MAX),
+        exclude: excluded.chain(OWN_IMAGES.map(str::to_owned)).collect(),
+        untracked: config.untracked_image_cleanup.then(|| UntrackedPolicy {
+            containers_per_cycle: u32::try_from(config.containers_per_cleanup.max(0)).unwrap_or(u32::MAX),
+            minimum_age: config.foreign_image_minimum_cleanup_age,
+        }),
+        disk: config.image_disk_high_percent.map(|high| {
+            let low = config.image_disk_low_percent.unwrap_or(high);
+            (high, low.min(high))
+        }),
+    }
 }
 
 #[cfg(test)]

@@ -26,7 +26,6 @@ const REGISTRATION: &[Allowed] = &[
     ("totalResources/0/integerValue", Any, "CPUs of this host (checked beside)"),
     ("totalResources/1/integerValue", Any, "memory of this host (checked beside)"),
     ("attributes/ecs.capability.pid-ipc-namespace-sharing", Extra, "the recorded agent had no pause image"),
-    ("attributes/ecs.capability.container-restart-policy", Missing, "restart policies are refused in this version"),
     ("attributes/com.amazonaws.ecs.capability.task-iam-role", Missing, "task roles are refused in this version"),
     ("attributes/com.amazonaws.ecs.capability.task-iam-role-network-host", Missing, "task roles are refused"),
     ("attributes/ecs.capability.aws-appmesh", Missing, "proxy configurations are refused in this version"),

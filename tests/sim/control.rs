@@ -6,7 +6,8 @@ use crate::schedule::Rng;
 use ecs_agent::engine::{Event, PayloadTask};
 use ecs_agent::model::resource::{CgroupSpec, ResourceKind, ResourceSpec};
 use ecs_agent::model::task::{
-    Condition, ContainerKind, Dependency, EcrAuth, PAUSE_IMAGE, PAUSE_NAME, PortMapping, RegistryAuth, SecretAuth,
+    Condition, ContainerKind, Dependency, EcrAuth, PAUSE_IMAGE, PAUSE_NAME, PortMapping, RegistryAuth, RestartPolicy,
+    SecretAuth,
 };
 use ecs_agent::model::{
     Ack, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Protocol, Span, StateChange, TaskArn, TaskSpec,
@@ -15,7 +16,7 @@ use ecs_agent::model::{
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most tasks of one schedule.
-const MOST_TASKS: usize = 4;
+pub(crate) const MOST_TASKS: usize = 4;
 
 /// What was said of a task, as the agent may rely on it: accepted (or refused for good), answered, and committed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -248,6 +249,8 @@ fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
         containers,
         resources,
         execution_credentials: needs_role.then_some(id),
+        cpu_micros: if rng.percent(10) { 300_000 + 500_000 * rng.below(2) } else { 0 },
+        memory: if rng.percent(10) { 100 + 400 * rng.below(2) } else { 0 },
         ..TaskSpec::default()
     }
 }
@@ -295,6 +298,11 @@ fn container(rng: &mut Rng, index: u64) -> ContainerSpec {
         memory: 64,
         memory_reservation: if rng.percent(30) { 300 } else { 0 },
         ports: if rng.percent(20) { vec![port] } else { Vec::new() },
+        gpus: if rng.percent(8) { vec![format!("gpu-{}", rng.below(2))] } else { Vec::new() },
+        restart: rng.percent(25).then(|| RestartPolicy {
+            ignored_exit_codes: if rng.percent(50) { vec![0, 3] } else { Vec::new() },
+            attempt_period: Span::secs([5, 60][rng.below(2) as usize]),
+        }),
         health_check: rng.percent(10),
         registry_auth: match rng.below(100) {
             0..=9 => RegistryAuth::Ecr(by_role),

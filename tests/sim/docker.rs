@@ -3,9 +3,10 @@
 //! Invariant: `truth` only grows. It is what the laws judge the agent by, however late or wrong the agent was told.
 
 use ecs_agent::engine::{Effect, Event, Outcome, Output};
+use ecs_agent::model::image::{ImageListing, ImageWork, ListedContainer, ListedImage};
 use ecs_agent::model::{
-    ContainerName, CreateRequest, Failure, FailureKind, Health, Observation, RunState, RuntimeId, TaskArn, TaskSpec,
-    task::Condition,
+    ContainerName, CreateRequest, Failure, FailureKind, Health, Observation, RunState, RuntimeId, Span, TaskArn,
+    TaskSpec, task::Condition,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +24,12 @@ pub(crate) struct Container {
     pub(crate) health: Health,
     pub(crate) health_check: bool,
     pub(crate) started: bool,
+    /// When it was started last, by a clock that counts the starts.
+    pub(crate) run: u64,
+    /// Id of its image.
+    pub(crate) image: String,
+    /// It has a restart policy.
+    pub(crate) restarts: bool,
     /// The last start came late or from a person: the agent could not know of it when it happened.
     pub(crate) unsolicited: bool,
     /// A person gave it another name.
@@ -40,6 +47,8 @@ pub(crate) struct Truth {
     pub(crate) started: bool,
     pub(crate) exits: BTreeSet<i32>,
     pub(crate) was_healthy: bool,
+    /// Starts the agent asked for and did not give up.
+    pub(crate) starts: u32,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +63,7 @@ pub(crate) struct Docker {
     /// How many containers of others there are.
     pub(crate) strangers: usize,
     last_id: u64,
+    last_run: u64,
 }
 
 impl Docker {
@@ -93,6 +103,9 @@ impl Docker {
             health: Health::Unknown,
             health_check: false,
             started: false,
+            run: 0,
+            image: String::new(),
+            restarts: false,
             unsolicited: false,
             renamed: false,
             foreign: false,
@@ -148,11 +161,11 @@ impl Docker {
             error: container.error.clone(),
             health: container.health,
             created_at: None,
-            started_at: container.started.then(String::new),
+            started_at: container.started.then(|| format!("{:09}", container.run)),
             bindings: Vec::new(),
             mounts: Vec::new(),
             address: None,
-            image_id: String::new(),
+            image_id: container.image.clone(),
             outline: container.outline.clone(),
         }
     }
@@ -171,9 +184,13 @@ impl Docker {
         (container.exit_code, container.error) = (None, None);
         container.health = Health::Unknown;
         // A second run follows a start that came late: news of the first may arrive after the answer to the second.
-        container.unsolicited = unsolicited || container.started;
+        container.unsolicited = unsolicited || (container.started && !container.restarts);
         container.started = true;
-        self.truth_mut(index).started = true;
+        self.last_run += 1;
+        container.run = self.last_run;
+        let truth = self.truth_mut(index);
+        truth.started = true;
+        truth.starts += u32::from(!unsolicited);
         self.tell(index);
     }
 
@@ -258,6 +275,8 @@ impl Docker {
                 self.push(request.runtime_name.clone(), request.task.clone(), request.spec.name.clone());
                 let index = self.containers.len() - 1;
                 self.containers[index].health_check = request.spec.health_check;
+                self.containers[index].image = format!("id-of-{}", request.spec.image);
+                self.containers[index].restarts = request.spec.restart.is_some();
                 self.containers[index].outline = Some(Box::new(request.outline.clone()));
                 self.truth_mut(index).created = true;
                 self.tell(index);
@@ -277,6 +296,38 @@ impl Docker {
                 Outcome::Failed(Failure { kind: FailureKind::ImageMissing, ..failure })
             }
             _ => Outcome::Failed(failure),
+        }
+    }
+
+    /// Part of the clean-up of images. An image that a container uses stays.
+    fn clean(&mut self, work: &ImageWork) -> Outcome {
+        match work {
+            ImageWork::List { disk, .. } => {
+                let image = |name: &String| ListedImage {
+                    id: format!("id-of-{name}"),
+                    names: vec![name.clone()],
+                    age: Span::secs(100_000),
+                    ..ListedImage::default()
+                };
+                let container = |it: &Container| ListedContainer {
+                    id: it.id.clone(),
+                    image_id: it.image.clone(),
+                    ended: (it.state == RunState::Exited).then_some(Span::secs(5)),
+                };
+                Outcome::Done(Output::Images(Box::new(ImageListing {
+                    images: self.images.iter().map(image).collect(),
+                    containers: self.containers.iter().map(container).collect(),
+                    disk_percent: disk.then(|| u8::try_from(self.images.len() * 25).unwrap_or(100)),
+                })))
+            }
+            ImageWork::RemoveImage { id, .. } if self.containers.iter().any(|it| it.image == *id) => {
+                Outcome::Failed(Failure::permanent("CannotRemoveImageError", "a container uses it"))
+            }
+            ImageWork::RemoveImage { names, .. } => {
+                self.images.retain(|image| !names.contains(image));
+                Outcome::Done(Output::Nothing)
+            }
+            ImageWork::RemoveContainer(_) => Outcome::Failed(Failure::permanent("Error", "not asked for")),
         }
     }
 
@@ -324,6 +375,7 @@ impl Docker {
             Effect::Inventory { .. } => {
                 Outcome::Done(Output::Inventory((0..self.containers.len()).map(|index| self.see(index)).collect()))
             }
+            Effect::CleanImages { work, .. } => self.clean(work),
             Effect::CreateResource { request, .. } => {
                 self.resources.insert((request.task.clone(), request.spec.name.clone()));
                 Outcome::Done(Output::Nothing)

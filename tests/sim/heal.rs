@@ -54,6 +54,15 @@ impl World {
         true
     }
 
+    /// Whatever runs ends.
+    pub(crate) fn end_all(&mut self) {
+        for at in 0..self.docker.containers.len() {
+            if !self.docker.containers[at].foreign {
+                self.docker.exit(at, 0);
+            }
+        }
+    }
+
     /// Containers do what others wait for: they get healthy, or they end.
     pub(crate) fn live(&mut self) -> bool {
         for at in 0..self.docker.containers.len() {

@@ -60,6 +60,8 @@ impl World {
             }
         }
         self.late.clear();
+        // How often a container was started again is counted on the disk alone.
+        self.docker.truth.values_mut().for_each(|truth| truth.starts = truth.starts.min(1));
         // Under another name nothing proves that it is ours: from now on it is somebody else's to end.
         self.docker.containers.iter_mut().filter(|it| it.renamed).for_each(|it| it.unsolicited = true);
         self.disk = Disk { host: HostState { lost: true, ..HostState::default() }, ..Disk::default() };

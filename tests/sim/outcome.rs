@@ -2,7 +2,9 @@
 
 use crate::schedule::How;
 use crate::world::{Pending, World};
+use ecs_agent::engine::state::Owner;
 use ecs_agent::engine::{Effect, Event, Outcome, Output};
+use ecs_agent::model::image::ImageWork;
 use ecs_agent::model::task::RegistryAuth;
 use ecs_agent::model::{Failure, FailureKind};
 
@@ -75,11 +77,24 @@ impl World {
                 Outcome::Failed(_) | Outcome::Unknown(_) => *self.unremoved.entry(key).or_default() += 1,
             }
         }
+        // How full the disk is may be another number now.
+        if let Effect::CleanImages { work: ImageWork::RemoveImage { .. }, .. } = &pending.effect {
+            self.news += 1;
+        }
         if let Some(owner) = pending.owner.as_ref().filter(|_| !pending.cancelled) {
             let is_given_up = matches!(pending.effect, Effect::Create { .. } | Effect::Start { .. });
-            let is_image_work = matches!(pending.effect, Effect::ResolveDigest { .. } | Effect::Pull { .. });
+            let is_image_work = matches!(
+                pending.effect,
+                Effect::ResolveDigest { .. }
+                    | Effect::Pull { .. }
+                    | Effect::CleanImages { work: ImageWork::RemoveImage { .. }, .. }
+            );
             let is_making = matches!(pending.effect, Effect::CreateResource { .. });
             let is_report = matches!(pending.effect, Effect::Report { .. });
+            // A list taken before the removal may name the orphan once more.
+            if matches!((owner, &outcome), (Owner::Orphan(_), Outcome::Done(_))) {
+                self.asked.retain(|it| it.0 != *owner);
+            }
             match &outcome {
                 Outcome::Done(_) => self.failed.retain(|(other, _)| other != owner),
                 _ if is_image_work || ((is_given_up || is_report || is_making) && !is_retried(&outcome)) => {}
@@ -124,7 +139,10 @@ impl World {
                 self.perform(&effect);
             }
             // Looking changes nothing.
-            Effect::ResolveDigest { .. } | Effect::Inspect { .. } | Effect::Inventory { .. } => {}
+            Effect::ResolveDigest { .. }
+            | Effect::Inspect { .. }
+            | Effect::Inventory { .. }
+            | Effect::CleanImages { .. } => {}
             Effect::Cancel { .. }
             | Effect::Ack(_)
             | Effect::AckCredentials(_)

@@ -135,6 +135,7 @@ impl World {
             | Effect::CreateResource { op, .. }
             | Effect::RemoveResource { op, .. }
             | Effect::Inventory { op }
+            | Effect::CleanImages { op, .. }
             | Effect::Report { op, .. } => {
                 let owner = self.state.ops.get(&op).cloned();
                 self.pending.push(Pending { op, effect, owner, answer: None, cancelled: false });

@@ -7,7 +7,7 @@ use crate::control::Ecs;
 use crate::docker::Docker;
 use crate::schedule::{Point, Rng};
 use ecs_agent::engine::state::{HostState, Owner};
-use ecs_agent::engine::{self, Capacity, Effect, Key, Outcome, Policy, PullBehavior, State, TaskState};
+use ecs_agent::engine::{self, Capacity, Effect, ImagePolicy, Key, Outcome, Policy, PullBehavior, State, TaskState};
 use ecs_agent::model::{CredentialsId, OpId, Span, StateChange, TaskArn, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -95,7 +95,13 @@ impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = Rng(seed ^ 0x000b_005e_0fa1_1ce5);
         let policy = Policy {
-            capacity: Capacity { cpu: 1024, memory: 700, reserved_tcp: BTreeSet::from([22]), ..Capacity::default() },
+            capacity: Capacity {
+                cpu: 1024,
+                memory: 700,
+                reserved_tcp: BTreeSet::from([22]),
+                gpus: BTreeSet::from(["gpu-0".to_owned()]),
+                ..Capacity::default()
+            },
             pull: match rng.below(6) {
                 0 => PullBehavior::Always,
                 1 => PullBehavior::Once,
@@ -106,6 +112,15 @@ impl World {
             cleanup_wait: Span::secs([30, 900][rng.below(2) as usize]),
             cleanup_jitter: Span::secs(rng.below(3) * 10),
             inventory_every: Span::secs(300),
+            images: ImagePolicy {
+                enabled: rng.percent(50),
+                interval: Span::secs([40, 300][rng.below(2) as usize]),
+                minimum_age: Span::secs(rng.below(2) * 60),
+                per_cycle: 1 + rng.below(2) as u32,
+                exclude: if rng.percent(20) { BTreeSet::from(["image-1".to_owned()]) } else { BTreeSet::new() },
+                untracked: None,
+                disk: rng.percent(20).then_some((60, 30)),
+            },
         };
         Self {
             now: BEGIN,

@@ -47,6 +47,23 @@ fn the_recorded_task_is_refused_for_its_first_unsupported_feature() {
 }
 
 #[test]
+fn a_restart_policy_has_ignored_codes_and_a_period_of_300_s_unless_it_says_otherwise() {
+    let policy = |value: Value| {
+        let mut task = reduced();
+        task["containers"][0]["restartPolicy"] = value;
+        spec_of(&task).containers[0].restart.clone()
+    };
+    let of = |codes: &[i32], secs| {
+        Some(RestartPolicy { ignored_exit_codes: codes.to_vec(), attempt_period: Span::secs(secs) })
+    };
+    assert_eq!(policy(json!({"enabled": true})), of(&[], 300));
+    let whole = json!({"enabled": true, "ignoredExitCodes": [0, 255], "restartAttemptPeriod": 60});
+    assert_eq!(policy(whole), of(&[0, 255], 60));
+    assert_eq!(policy(json!({"enabled": false, "restartAttemptPeriod": 60})), None);
+    assert_eq!(policy(json!({})), None);
+}
+
+#[test]
 fn the_reduced_task_is_translated_whole() {
     let mut task = reduced();
     task["serviceName"] = json!("service");
@@ -158,7 +175,6 @@ fn every_unsupported_feature_of_a_container_is_refused() {
         ("managedAgents", json!([{}]), "a managed agent"),
         ("credentialSpecs", json!(["x"]), "a credential spec"),
         ("dockerConfig", gmsa, "a credential spec"),
-        ("restartPolicy", json!({"enabled": true}), "a restart policy"),
         ("logsAuthStrategy", json!("ExecutionRole"), "a log driver with the execution role"),
     ];
     for (name, value, what) in table {

@@ -1,8 +1,9 @@
 //! Tests: what messages of ACS and news of the container engine change. Not part of the agent.
 
 use super::observe;
+use crate::engine::policy::{Capacity, Policy};
 use crate::engine::sample::{NOW, container, done, run, seen, spec, state, task};
-use crate::engine::state::{Capacity, Key, Policy, State};
+use crate::engine::state::{Key, State};
 use crate::engine::{Effect, Event, Outcome, Output, PayloadTask, Step, step};
 use crate::model::{
     Ack, ContainerStatus, Failure, RunState, RuntimeId, TaskArn, TaskStatus, Timestamp, task::Condition,

@@ -1,7 +1,8 @@
 //! What facts do to a task: operations, pulls, and what nobody waits for. Messages of ECS are in `messages.rs`.
 
+use crate::engine::policy::{Policy, PullBehavior};
 use crate::engine::sample::{NOW, container, done, only, run, seen, spec, state};
-use crate::engine::state::{Policy, PullBehavior, State};
+use crate::engine::state::State;
 use crate::engine::{Effect, Event, Outcome, Output, PayloadTask, next_deadline, step};
 use crate::model::task::Condition;
 use crate::model::{ContainerStatus, Failure, FailureKind, OpId, RunState, Span, TaskStatus, Timestamp};
@@ -270,4 +271,21 @@ fn an_outcome_nobody_waits_for_is_ignored() {
     let before = state.tasks.clone();
     assert!(step(&mut state, NOW, done(OpId(op.0 + 100), Output::Nothing)).changed.is_empty());
     assert_eq!(state.tasks, before);
+}
+
+#[test]
+fn what_was_learnt_since_a_look_was_asked_for_is_newer_than_its_answer() {
+    let mut state = state(Policy::default());
+    let listing = *state.ops.keys().next().unwrap();
+    step(&mut state, NOW, done(listing, Output::Inventory(Vec::new())));
+    let mut task = crate::engine::sample::task(vec![container("a", &[])]);
+    (task.admitted, task.wake, state.wakes_from) = (true, Some(NOW), NOW);
+    (task.containers[0].unsettled, task.containers[0].create_asked) = (true, true);
+    state.tasks.insert(task.spec.arn.clone(), Box::new(task));
+    let effects = step(&mut state, NOW, Event::Tick).effects;
+    let [Effect::Inspect { op, .. }] = effects[..] else { panic!("{effects:?}") };
+    step(&mut state, NOW, Event::Observed(Box::new(seen("task", "a", "id", RunState::Created))));
+    let effects = step(&mut state, NOW, done(op, Output::Seen(None))).effects;
+    assert!(matches!(effects[..], [Effect::Inspect { .. }]), "it is looked at again: {effects:?}");
+    assert_eq!(state.tasks[&"task".into()].containers[0].observed, Some(RunState::Created));
 }

@@ -3,12 +3,13 @@
 //! Invariant: nothing here changes the world. Within a burst the state has gone on since the effect was decided, so laws that
 //! compare with the state ask for `burst` first.
 
-use super::{Before, effort, is_known_stopped};
+use super::{Before, effort, images, is_known_stopped};
 use crate::control::Told;
 use crate::docker::Container;
 use crate::world::World;
 use ecs_agent::engine::state::{Owner, TaskState};
 use ecs_agent::engine::{self, Effect, Event, Step};
+use ecs_agent::model::image::ImageWork;
 use ecs_agent::model::task::{PAUSE_IMAGE, PAUSE_NAME};
 use ecs_agent::model::{
     Ack, ContainerKind, ContainerName, ContainerStatus, ResourceRequest, ResourceSpec, RunState, Span, StateChange,
@@ -37,6 +38,7 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
             let twice = world.pending.iter().any(|it| matches!(it.effect, Effect::Inventory { .. }));
             twice.then(|| ("one inventory at a time", String::new()))
         }
+        Effect::CleanImages { work, .. } => images::clean(world, work),
         Effect::Report { change, .. } => report(world, change),
         Effect::Ack(ack) => acknowledged(world, ack),
         Effect::AckCredentials(_) => None, // judged by the step, see `credentials_are_acknowledged`
@@ -55,6 +57,7 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
             (!is_there && !world.burst).then(|| ("only what is in flight is cancelled", op.to_string()))
         }
     };
+    let broken = broken.or_else(|| images::wanted(world, effect));
     if let Some((law, what)) = broken.or_else(|| too_soon(world, effect)) {
         world.breaks(law, || what);
     }
@@ -80,9 +83,11 @@ fn too_soon(world: &mut World, effect: &Effect) -> Broken {
         | Effect::CreateResource { op, .. }
         | Effect::RemoveResource { op, .. }
         | Effect::Inventory { op }
+        | Effect::CleanImages { op, work: ImageWork::List { .. } }
         | Effect::Report { op, .. } => op,
         Effect::ResolveDigest { .. }
         | Effect::Pull { .. }
+        | Effect::CleanImages { .. }
         | Effect::Cancel { .. }
         | Effect::Ack(_)
         | Effect::AckCredentials(_)
@@ -101,7 +106,7 @@ fn too_soon(world: &mut World, effect: &Effect) -> Broken {
         .then(|| ("there is a wait after a failure", format!("{owner:?}")))
 }
 
-type Broken = Option<(&'static str, String)>;
+pub(super) type Broken = Option<(&'static str, String)>;
 
 /// An operation on one container: `after` names a step that must wait for the containers it depends on.
 fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>, after: Option<&str>) -> Broken {
@@ -143,7 +148,18 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
         return Some(("nothing is begun for a container that is over", format!("{step} {arn} {}", spec.name)));
     }
     if step == "start" && task.containers[*index].ran && !world.burst {
-        return Some(("a container is started once", format!("{arn} {}", spec.name)));
+        let is_ignored = |code: Option<i32>| match (&spec.restart, code) {
+            (Some(policy), Some(code)) => policy.ignored_exit_codes.contains(&code),
+            (Some(_) | None, _) => true,
+        };
+        let is_due =
+            |task: &TaskState| task.containers[*index].restarts.due && !is_ignored(task.containers[*index].exit_code);
+        if !world.disk.tasks.get(arn).is_some_and(is_due) {
+            return Some((
+                "a container is started once, and again if its policy says so",
+                format!("{arn} {}", spec.name),
+            ));
+        }
     }
     let is_there = |it: &ResourceSpec| {
         let key = (arn.clone(), it.name.clone());

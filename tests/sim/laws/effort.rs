@@ -18,7 +18,9 @@ const LONGEST_START: Span = Span::millis(60_001);
 /// No busy loop: the same thing is not asked for twice at one moment while nothing new is heard of.
 pub(super) fn again(world: &mut World, owner: &Owner, effect: &Effect) {
     // Reports have a law of their own: none says what another has said.
-    if matches!(owner, Owner::Report(_)) || world.burst {
+    // A pull may ask for a look at the disk when the last one has just been taken for another purpose.
+    let is_look = matches!(owner, Owner::Images) && world.state.images.is_pressed;
+    if matches!(owner, Owner::Report(_)) || world.burst || is_look {
         return;
     }
     let kind = discriminant(effect);

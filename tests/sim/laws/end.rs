@@ -1,10 +1,8 @@
 //! Liveness: what must hold when the trouble has ended and nothing is left to do.
 
-use super::fits;
 use crate::world::World;
 use ecs_agent::engine::{self, state::TaskState};
 use ecs_agent::model::{ContainerKind, ContainerSpec, ContainerStatus, RunState, TaskArn, TaskStatus};
-use std::collections::BTreeSet;
 
 /// Nothing is left to do: is every task where it should be?
 pub(crate) fn settled(world: &mut World) {
@@ -59,13 +57,7 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
         return stuck("does not stop");
     }
     if !task.admitted {
-        let holders = |it: &TaskState| it.admitted && it.known != TaskStatus::Stopped;
-        let mut holders: BTreeSet<&TaskArn> =
-            world.state.tasks.values().filter(|it| holders(it)).map(|it| &it.spec.arn).collect();
-        holders.insert(arn);
-        let waits = |it: &TaskState| !it.admitted && it.known != TaskStatus::Stopped && it.arrival < task.arrival;
-        let is_first = !world.state.tasks.values().any(|it| waits(it));
-        return if is_first && fits(world, &holders) { stuck("is not admitted although it fits") } else { None };
+        return None; // `queue` judges that after every step, and in the end all tasks it may wait for are ended
     }
     let goes = |it: &engine::state::ContainerState| it.over() || it.observed == Some(RunState::Running);
     if !task.containers.iter().all(goes) || task.known != TaskStatus::Running {
@@ -88,6 +80,13 @@ fn settled_ecs(world: &World) -> Option<String> {
         // Of what never ran when the state was lost, nothing tells; its stop is answered all the same.
         None => (task.heard.status != TaskStatus::Stopped && !task.lost).then(|| format!("{arn} was lost: {task:?}")),
     })
+}
+
+/// All that ran has ended, round by round: everybody had its turn.
+pub(crate) fn everybody_had_a_share(world: &mut World) {
+    if let Some(arn) = super::waiting(world).map(|task| task.spec.arn.to_string()) {
+        world.breaks("every task that can fit is admitted when others end", || arn);
+    }
 }
 
 /// Its removal failed as often as is tried.

@@ -6,15 +6,19 @@
 mod effects;
 mod effort;
 mod end;
+mod images;
+mod queue;
+mod restart;
 
 pub(crate) use effects::{before_effect, credentials_are_acknowledged};
-pub(crate) use end::{all_gone, settled};
+pub(crate) use end::{all_gone, everybody_had_a_share, settled};
+pub(crate) use queue::waiting;
 
 use crate::life::{reread, stored};
 use crate::world::World;
 use ecs_agent::engine::state::{State, TaskState};
 use ecs_agent::engine::{self, Event};
-use ecs_agent::model::{ContainerStatus, Protocol, RunState, TaskArn, TaskStatus, Timestamp};
+use ecs_agent::model::{ContainerStatus, RunState, TaskArn, TaskStatus, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What was known before a step, to see that nothing goes back.
@@ -62,9 +66,10 @@ pub(crate) fn after_step(world: &mut World, before: &Before) {
     nothing_goes_back(world, before);
     old_lists_say_nothing(world, before);
     what_stops_does_not_run(world, before);
-    first_come_first_served(world, before);
-    the_first_is_admitted_when_it_fits(world);
+    queue::nobody_patient_is_put_off(world, before);
+    queue::who_fits_does_not_wait(world);
     shares_fit(world);
+    restart::who_shall_is_started_again(world, before);
     time_moves(world);
     effort::no_wait_is_too_long(world);
     planning_again_is_idle(world);
@@ -125,75 +130,6 @@ fn what_stops_does_not_run(world: &mut World, before: &Before) {
     }
 }
 
-fn first_come_first_served(world: &mut World, before: &Before) {
-    let was_admitted = |arn: &TaskArn| before.tasks.get(arn).is_some_and(|old| old.admitted);
-    let tasks = &world.state.tasks;
-    let overtaken = tasks.values().filter(|task| task.admitted && !was_admitted(&task.spec.arn)).find_map(|new| {
-        let waits = |it: &TaskState| {
-            !it.admitted
-                && it.known != TaskStatus::Stopped
-                && it.desired == TaskStatus::Running
-                && it.arrival < new.arrival
-        };
-        tasks.values().find(|it| waits(it)).map(|old| format!("{} overtook {}", new.spec.arn, old.spec.arn))
-    });
-    if let Some(what) = overtaken {
-        world.breaks("first come, first served", || what);
-    }
-}
-
-fn the_first_is_admitted_when_it_fits(world: &mut World) {
-    if world.state.host.lost {
-        return; // until it is known what holds a share
-    }
-    let waits = |it: &TaskState| !it.admitted && it.known != TaskStatus::Stopped && it.desired == TaskStatus::Running;
-    let Some(first) = world.state.tasks.values().filter(|it| waits(it)).min_by_key(|it| it.arrival) else { return };
-    let holds = |it: &TaskState| it.admitted && it.known != TaskStatus::Stopped;
-    let mut arns: BTreeSet<&TaskArn> =
-        world.state.tasks.values().filter(|it| holds(it)).map(|it| &it.spec.arn).collect();
-    arns.insert(&first.spec.arn);
-    let broken = fits(world, &arns).then(|| first.spec.arn.to_string());
-    if let Some(arn) = broken {
-        world.breaks("who is first and fits is admitted at once", || arn);
-    }
-}
-
-/// What a task asks of the host: CPU, memory, ports.
-fn share(task: &TaskState) -> (u64, u64, Vec<(Protocol, u16)>) {
-    let containers = &task.spec.containers;
-    let memory = |reserved: u32, hard: u32| if reserved > 0 { reserved } else { hard };
-    let ports: BTreeSet<_> = containers
-        .iter()
-        .flat_map(|it| &it.ports)
-        .map(|port| (port.protocol, port.host_port))
-        .filter(|it| it.1 > 0)
-        .collect();
-    (
-        containers.iter().map(|it| u64::from(it.cpu)).sum(),
-        containers.iter().map(|it| u64::from(memory(it.memory_reservation, it.memory))).sum(),
-        ports.into_iter().collect(),
-    )
-}
-
-fn fits(world: &World, arns: &BTreeSet<&TaskArn>) -> bool {
-    let (mut cpu, mut memory, mut ports) = (0, 0, BTreeSet::new());
-    let mut disjoint = true;
-    for task in arns.iter().filter_map(|arn| world.state.tasks.get(*arn)) {
-        let share = share(task);
-        cpu += share.0;
-        memory += share.1;
-        for port in share.2 {
-            disjoint &= ports.insert(port);
-        }
-    }
-    let capacity = &world.state.policy.capacity;
-    let is_reserved = |port: &(Protocol, u16)| match port.0 {
-        Protocol::Tcp => capacity.reserved_tcp.contains(&port.1),
-        Protocol::Udp => capacity.reserved_udp.contains(&port.1),
-    };
-    disjoint && cpu <= capacity.cpu && memory <= capacity.memory && !ports.iter().any(is_reserved)
-}
-
 /// Tasks at work, told by the operations in flight and by what truly runs because the agent asked, fit the host.
 fn shares_fit(world: &mut World) {
     let mut at_work: BTreeSet<&TaskArn> = BTreeSet::new();
@@ -210,7 +146,7 @@ fn shares_fit(world: &mut World) {
     }
     // What was admitted to a larger host is not stopped for having become too much; nothing is added to it.
     let is_new = at_work.iter().any(|arn| !world.inherited.contains(*arn));
-    let broken = (is_new && !fits(world, &at_work)).then(|| format!("{at_work:?}"));
+    let broken = (is_new && !queue::fits(world, &at_work)).then(|| format!("{at_work:?}"));
     if let Some(what) = broken {
         world.breaks("what works fits the host", || what);
     }
@@ -260,6 +196,7 @@ fn what_is_forgotten_is_gone(world: &mut World, before: &Before) {
 }
 
 pub(crate) fn after_commit(world: &mut World) {
+    restart::each_restart_was_counted(world);
     let is_stored = |task: &TaskState| {
         world
             .disk

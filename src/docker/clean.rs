@@ -1,0 +1,192 @@
+//! What the clean-up of images asks: a list of images and containers, how full the disk is, and removals (spec `images.md` §7).
+//!
+//! Owns these calls; what may go is the core's choice. Invariant: nothing is forced, so the daemon itself keeps an image that a
+//! container uses; what is not there is success.
+
+use super::Docker;
+use super::error::DockerError;
+use crate::model::image::{ImageListing, ListedContainer, ListedImage};
+use crate::model::{Failure, OpError, RuntimeId, Span};
+use futures_util::{StreamExt, stream};
+use serde_json::Value;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Containers inspected at a time.
+const INSPECTS_AT_ONCE: usize = 8;
+const IMAGES_ERROR: &str = "CannotListImagesError";
+const CONTAINERS_ERROR: &str = "CannotListContainersError";
+const REMOVE_ERROR: &str = "CannotRemoveImageError";
+
+impl Docker {
+    /// All images and containers. `ends`: also when each container ended; `disk`: also how full the file system of the daemon's data is.
+    pub async fn list_images(&self, ends: bool, disk: bool) -> Result<ImageListing, OpError> {
+        let limit = self.settings.limits.list;
+        let images = self.reader.get(&["images", "json"], &[], limit).await;
+        let images = entries(images.map_err(|error| error.of_read(IMAGES_ERROR, "listing"))?, IMAGES_ERROR)?;
+        let containers = self.reader.get(&["containers", "json"], &[("all", "1")], limit).await;
+        let containers =
+            entries(containers.map_err(|error| error.of_read(CONTAINERS_ERROR, "listing"))?, CONTAINERS_ERROR)?;
+        let now = seconds_since_epoch();
+        let looks = containers.into_iter().filter_map(|entry| {
+            let (id, image_id, is_over) = entry_of(&entry)?;
+            Some(self.listed(id, image_id, ends && is_over, now))
+        });
+        Ok(ImageListing {
+            images: images.iter().filter_map(|entry| image(entry, now)).collect(),
+            containers: stream::iter(looks).buffer_unordered(INSPECTS_AT_ONCE).collect().await,
+            disk_percent: if disk { self.disk_percent().await } else { None },
+        })
+    }
+
+    async fn listed(&self, id: RuntimeId, image_id: String, ends: bool, now: i64) -> ListedContainer {
+        let ended = if ends { self.ended(&id, now).await } else { None };
+        ListedContainer { id, image_id, ended }
+    }
+
+    async fn ended(&self, id: &RuntimeId, now: i64) -> Option<Span> {
+        let limit = self.settings.limits.inspect;
+        let answer = self.reader.get(&["containers", &id.0, "json"], &[], limit).await.ok()?;
+        // Compat: one that never ran has the zero time, and goes at once.
+        match seconds(answer["State"]["FinishedAt"].as_str()?)? {
+            never if never <= 0 => Some(Span::MAX),
+            ended => Some(Span::secs(u64::try_from(now - ended).unwrap_or(0))),
+        }
+    }
+
+    /// How full the file system of the daemon's data is; `None` if that directory cannot be seen from here.
+    async fn disk_percent(&self) -> Option<u8> {
+        let answer = self.reader.get(&["info"], &[], self.settings.limits.inspect).await.ok()?;
+        let root = answer["DockerRootDir"].as_str()?.to_owned();
+        let limit = self.settings.limits.inspect;
+        let read = tokio::task::spawn_blocking(move || percent_used(&root));
+        let percent = tokio::time::timeout(limit, read).await.ok()?.ok()?;
+        if percent.is_none() {
+            tracing::warn!(
+                "the directory of Docker's data cannot be seen from here; ECS_IMAGE_DISK_HIGH_PERCENT has no effect"
+            );
+        }
+        percent
+    }
+
+    /// Removes these names of an image, and with the last one the image; without any, the image by its id. A failure of one name does
+    /// not keep the others from going.
+    pub async fn remove_image(&self, id: &str, names: &[String]) -> Result<(), OpError> {
+        let by_id = [id.to_owned()];
+        let mut failed = Ok(());
+        for name in if names.is_empty() { &by_id } else { names } {
+            let limit = self.settings.limits.remove_image;
+            if let Err(error) = self.changer.delete(&["images", name], &[], limit).await
+                && !is_gone(&error)
+            {
+                failed = failed.and(Err(error.of_change(REMOVE_ERROR, "removing image")));
+            }
+        }
+        failed
+    }
+
+    /// Removes a container that has ended, of whomever it is.
+    pub async fn remove_foreign(&self, id: &RuntimeId) -> Result<(), OpError> {
+        match self.changer.delete(&["containers", &id.0], &[("v", "1")], self.settings.limits.remove).await {
+            Err(error) if !error.is_no_container() => Err(error.of_change("CannotRemoveContainerError", "removing")),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+fn is_gone(error: &DockerError) -> bool {
+    matches!(error, DockerError::Daemon { message, .. } if message.to_ascii_lowercase().contains("no such image"))
+}
+
+fn entries(list: Value, name: &str) -> Result<Vec<Value>, OpError> {
+    match list {
+        Value::Array(entries) => Ok(entries),
+        _ => Err(OpError::Failed(Failure::retryable(name, "the list is not a list"))),
+    }
+}
+
+/// A container's id, its image's, and whether it does not run.
+fn entry_of(entry: &Value) -> Option<(RuntimeId, String, bool)> {
+    let is_over = matches!(entry["State"].as_str(), Some("exited" | "dead" | "created"));
+    Some((RuntimeId::from(entry["Id"].as_str()?), entry["ImageID"].as_str().unwrap_or_default().to_owned(), is_over))
+}
+
+fn image(entry: &Value, now: i64) -> Option<ListedImage> {
+    let names = |member: &str| {
+        let all = entry[member].as_array().into_iter().flatten().filter_map(Value::as_str);
+        all.filter(|name| !name.contains("<none>")).map(str::to_owned).collect()
+    };
+    Some(ListedImage {
+        id: entry["Id"].as_str()?.to_owned(),
+        names: names("RepoTags"),
+        digests: names("RepoDigests"),
+        size: entry["Size"].as_u64().unwrap_or(0),
+        age: Span::secs(u64::try_from(now - entry["Created"].as_i64().unwrap_or(now)).unwrap_or(0)),
+    })
+}
+
+fn seconds_since_epoch() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
+}
+
+/// Whole seconds since the epoch of an RFC 3339 time in UTC, as the daemon prints it.
+fn seconds(time: &str) -> Option<i64> {
+    let part = |from: usize, to: usize| time.get(from..to)?.parse::<i64>().ok();
+    let (year, month, day) = (part(0, 4)?, part(5, 7)?, part(8, 10)?);
+    let (hour, minute, second) = (part(11, 13)?, part(14, 16)?, part(17, 19)?);
+    // Days since 1970 by the civil calendar; the year begins in March, so that the leap day is its last.
+    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
+    let days =
+        year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (153 * month + 2) / 5 + day
+            - 719_469;
+    Some(days * 86_400 + hour * 3600 + minute * 60 + second)
+}
+
+fn percent_used(directory: &str) -> Option<u8> {
+    let stat = rustix::fs::statvfs(directory).ok()?;
+    // As `df` counts: what is kept for root is not to be had.
+    let used = stat.f_blocks.saturating_sub(stat.f_bfree);
+    let all = used.saturating_add(stat.f_bavail);
+    u8::try_from((used.saturating_mul(100)).div_ceil(all.max(1))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_daemons_times_are_seconds_since_the_epoch() {
+        for (time, wanted) in [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("2000-02-29T12:34:56.123456789Z", Some(951_827_696)),
+            ("2026-11-22T11:09:02Z", Some(1_795_345_742)),
+            ("2024-12-31T23:59:59Z", Some(1_735_689_599)),
+            ("soon", None),
+        ] {
+            assert_eq!(seconds(time), wanted, "{time}");
+        }
+        assert!(seconds("0001-01-01T00:00:00Z").is_some_and(|never| never < 0));
+    }
+
+    #[test]
+    fn an_image_without_names_has_none_whatever_the_daemon_prints() {
+        let entry = json!({
+            "Id": "sha256:1", "RepoTags": ["<none>:<none>"], "RepoDigests": ["a@sha256:2", "<none>@<none>"],
+            "Size": 7, "Created": 40,
+        });
+        let digests = vec!["a@sha256:2".to_owned()];
+        let image_at = |now| image(&entry, now).unwrap();
+        let wanted = ListedImage { id: "sha256:1".into(), names: vec![], digests, size: 7, age: Span::secs(60) };
+        assert_eq!(image_at(100), wanted);
+        assert_eq!(image_at(10).age, Span::default(), "built in the future");
+        let null = json!({"Id": "sha256:1", "RepoTags": null, "RepoDigests": null});
+        assert_eq!(image(&null, 5).unwrap(), ListedImage { id: "sha256:1".into(), ..ListedImage::default() });
+        assert_eq!(image(&json!({}), 5), None);
+    }
+
+    #[test]
+    fn the_disk_is_between_empty_and_full() {
+        assert!(percent_used("/").is_some_and(|percent| percent <= 100));
+        assert_eq!(percent_used("/nonexistent/directory"), None);
+    }
+}

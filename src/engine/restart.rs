@@ -1,0 +1,340 @@
+//! The restart policy of a container: when one that ended by itself is started again (spec `task-engine.md` §8).
+//!
+//! A restart is decided when the end is seen, and counted and on disk before the start is asked for; until the container is seen to
+//! run again the restart is *due*, so a crash in between neither loses nor doubles it. What ECS was told stays so: the container is
+//! `RUNNING` all the while. Runs are told apart by the engine's time of start: news of a run before the last one is old.
+
+use super::state::{ContainerState, TaskState};
+use crate::model::{Failure, Observation, RunState, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// The restarts of one container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restarts {
+    /// How many were decided.
+    pub count: u32,
+    /// When the last one was.
+    pub last: Option<Timestamp>,
+    /// The last one was decided, and the container has not been seen to run since.
+    pub due: bool,
+    /// When the last run that is known of began, in the engine's words.
+    pub run: Option<String>,
+    /// What the engine said of the end that the restart which is due answers.
+    pub error: Option<Failure>,
+}
+
+/// The container is seen to have ended: shall it be started again? Then that is noted.
+///
+/// Not if it shall stop, if nobody knows its exit code or the policy ignores it, or if its last start is too short ago.
+pub(super) fn decide(
+    task: &mut TaskState,
+    index: usize,
+    exit_code: Option<i32>,
+    error: Option<&Failure>,
+    now: Timestamp,
+) -> bool {
+    if task.wants_stop(index) {
+        return false;
+    }
+    let container = &mut task.containers[index];
+    let (Some(policy), Some(code)) = (&task.spec.containers[index].restart, exit_code) else { return false };
+    let Some(since) = container.restarts.last.or(container.running_since) else { return false };
+    if policy.ignored_exit_codes.contains(&code) || now < since + policy.attempt_period {
+        return false;
+    }
+    let restarts = &mut container.restarts;
+    (restarts.count, restarts.last, restarts.due) = (restarts.count.saturating_add(1), Some(now), true);
+    restarts.error = error.cloned();
+    true
+}
+
+/// It shall stop, so nothing comes of the restart that is due: how it ended is how its last run did.
+pub(super) fn give_up(container: &mut ContainerState) {
+    container.restarts.due = false;
+    if let Some(error) = container.restarts.error.take() {
+        container.fail(error);
+    }
+}
+
+/// News that was overtaken: of a run before the last one, or of the last one, whose end is known.
+pub(super) fn is_old_news(task: &TaskState, index: usize, seen: &Observation) -> bool {
+    let (spec, container) = (&task.spec.containers[index], &task.containers[index]);
+    if spec.restart.is_none() || container.runtime_id.as_ref() != Some(&seen.runtime_id) {
+        return false;
+    }
+    let has_ended = container.observed == Some(RunState::Exited) && seen.started_at == container.restarts.run;
+    (has_ended && seen.started_at.is_some()) || is_earlier_run(task, index, seen)
+}
+
+/// It began before the last run that is known of.
+pub(super) fn is_earlier_run(task: &TaskState, index: usize, seen: &Observation) -> bool {
+    match (&seen.started_at, &task.containers[index].restarts.run) {
+        (Some(seen), Some(last)) => order(seen) < order(last),
+        (None, _) | (Some(_), None) => false,
+    }
+}
+
+/// The end that was answered with the restart that is due is seen once more.
+pub(super) fn is_answered(task: &TaskState, index: usize, seen: &Observation) -> bool {
+    let restarts = &task.containers[index].restarts;
+    restarts.due && seen.state == RunState::Exited && seen.started_at == restarts.run
+}
+
+/// Notes which run is seen. Another one, or one that goes on, fulfils the restart that is due.
+pub(super) fn remember(task: &mut TaskState, index: usize, seen: &Observation) {
+    if task.spec.containers[index].restart.is_none() || seen.state == RunState::Created {
+        return;
+    }
+    let container = &mut task.containers[index];
+    let is_another = seen.started_at.is_some() && seen.started_at != container.restarts.run;
+    if is_another {
+        container.restarts.run.clone_from(&seen.started_at);
+    }
+    // Another run has begun, whoever asked for it.
+    if is_another || seen.state == RunState::Running {
+        (container.restarts.due, container.restarts.error, container.doubts) = (false, None, 0);
+    }
+    if seen.state == RunState::Running && container.restarts.count > 0 && !container.over() {
+        container.exit_code = None; // that of the run before
+    }
+}
+
+/// RFC 3339 times of one zone in their order: the engine leaves out zeros at the end of the fraction.
+fn order(time: &str) -> &str {
+    time.trim_end_matches('Z')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::policy::Policy;
+    use crate::engine::sample::{NOW, container, done, run, seen, spec, state};
+    use crate::engine::state::{State, TaskState};
+    use crate::engine::{Effect, Event, Outcome, Output, PayloadTask, check, recover, step};
+    use crate::model::task::RestartPolicy;
+    use crate::model::{ContainerStatus, OpId, Span, TaskStatus};
+
+    const PERIOD: Span = Span::secs(60);
+
+    fn at(state: RunState, run: u32) -> Observation {
+        Observation { started_at: Some(format!("2026-01-01T00:00:{run:02}Z")), ..seen("task", "a", "id", state) }
+    }
+
+    fn ended(run: u32, code: i32) -> Observation {
+        Observation { exit_code: Some(code), ..at(RunState::Exited, run) }
+    }
+
+    fn news(seen: Observation) -> Event {
+        Event::Observed(Box::new(seen))
+    }
+
+    /// A task whose only container runs since `NOW`, for the first time.
+    fn running() -> State {
+        let mut state = state(Policy::default());
+        let listing = *state.ops.keys().next().unwrap();
+        step(&mut state, NOW, done(listing, Output::Inventory(Vec::new())));
+        let mut spec = spec("task", vec![container("a", &[])]);
+        spec.containers[0].restart = Some(RestartPolicy { ignored_exit_codes: vec![0, 3], attempt_period: PERIOD });
+        step(&mut state, NOW, run(spec));
+        let only = |state: &mut State| {
+            state.ops.clear();
+            let it = state.tasks.get_mut(&"task".into()).unwrap();
+            (it.report, it.containers[0].operation) = (None, None);
+        };
+        only(&mut state);
+        step(&mut state, NOW, news(at(RunState::Running, 1)));
+        only(&mut state);
+        let it = state.tasks.get_mut(&"task".into()).unwrap();
+        (it.sent, it.containers[0].sent) = (TaskStatus::Running, ContainerStatus::Running);
+        state
+    }
+
+    fn task(state: &State) -> &TaskState {
+        &state.tasks[&"task".into()]
+    }
+
+    /// The start that is asked for, if any. Nothing else may be.
+    fn start(effects: &[Effect]) -> Option<OpId> {
+        match effects {
+            [] => None,
+            [Effect::Start { op, target }] if target == "id" => Some(*op),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Ended after its period, and to be started again.
+    fn due() -> (State, OpId) {
+        let mut state = running();
+        let effects = step(&mut state, NOW + PERIOD, news(ended(1, 1))).effects;
+        let op = start(&effects).unwrap();
+        (state, op)
+    }
+
+    #[test]
+    fn who_ends_is_started_again_if_the_policy_says_so() {
+        for (code, after, is_restarted) in
+            [(1, 60_000, true), (1, 59_999, false), (0, 60_000, false), (3, 90_000, false), (137, 90_000, true)]
+        {
+            let mut state = running();
+            let now = NOW + Span::millis(after);
+            let effects = step(&mut state, now, news(ended(1, code))).effects;
+            let container = &task(&state).containers[0];
+            assert_eq!(container.restarts.count == 1, is_restarted, "{code} {after}");
+            assert_eq!(container.over(), !is_restarted, "{code} {after}");
+            if is_restarted {
+                assert!(start(&effects).is_some() && container.restarts.last == Some(now));
+            }
+            assert_eq!(check(&state), Ok(()));
+        }
+        let mut state = running();
+        step(&mut state, NOW + PERIOD, news(Observation { exit_code: None, ..ended(1, 1) }));
+        assert!(task(&state).containers[0].over(), "nobody knows how it ended");
+        let mut state = running();
+        state.tasks.get_mut(&"task".into()).unwrap().desired = TaskStatus::Stopped;
+        step(&mut state, NOW + PERIOD, news(ended(1, 1)));
+        assert!(task(&state).containers[0].over(), "it shall stop");
+    }
+
+    #[test]
+    fn ecs_hears_nothing_of_a_restart_and_the_first_start_stays() {
+        let (mut state, op) = due();
+        let now = NOW + PERIOD;
+        assert_eq!(task(&state).containers[0].exit_code, Some(1));
+        let again = Output::Seen(Some(Box::new(at(RunState::Running, 61))));
+        assert_eq!(step(&mut state, now, done(op, again)).effects, []);
+        let container = &task(&state).containers[0];
+        assert_eq!((container.known, container.restarts.due), (ContainerStatus::Running, false));
+        assert_eq!(container.started_at.as_deref(), Some("2026-01-01T00:00:01Z"));
+        assert_eq!(container.exit_code, None);
+        // The period counts from the restart.
+        step(&mut state, now + Span::secs(59), news(ended(61, 2)));
+        let container = &task(&state).containers[0];
+        assert_eq!((container.known, container.exit_code), (ContainerStatus::Stopped, Some(2)));
+        assert_eq!(container.restarts.count, 1);
+    }
+
+    #[test]
+    fn old_news_says_nothing_of_the_run_that_goes_on() {
+        let (mut state, op) = due();
+        for old in [at(RunState::Running, 1), ended(1, 1)] {
+            step(&mut state, NOW + PERIOD, news(old));
+            assert!(task(&state).containers[0].restarts.due);
+        }
+        let again = Output::Seen(Some(Box::new(at(RunState::Running, 61))));
+        step(&mut state, NOW + PERIOD, done(op, again));
+        for old in [at(RunState::Running, 1), ended(1, 1)] {
+            step(&mut state, NOW + PERIOD + PERIOD, news(old));
+            let container = &task(&state).containers[0];
+            assert_eq!((container.observed, container.restarts.count), (Some(RunState::Running), 1));
+        }
+        // Another incarnation is another story; so is a container without a policy.
+        let other = Observation { runtime_id: "other".into(), ..ended(1, 1) };
+        assert!(!is_old_news(task(&state), 0, &other));
+        let mut plain = task(&state).clone();
+        plain.spec.containers[0].restart = None;
+        assert!(is_old_news(task(&state), 0, &ended(1, 1)) && !is_old_news(&plain, 0, &ended(1, 1)));
+        // A fraction may end in zeros, which the engine leaves out.
+        let with = |time: &str| Observation { started_at: Some(time.to_owned()), ..ended(1, 1) };
+        let later = ["2026-01-01T00:01:01.1Z", "2026-01-01T00:01:01.12Z"];
+        assert!(
+            later.iter().all(|time| !is_old_news(task(&state), 0, &with(time))) && order(later[0]) < order(later[1])
+        );
+    }
+
+    #[test]
+    fn a_kill_of_the_agent_neither_loses_nor_doubles_a_restart() {
+        let (before, _) = due();
+        let killed = |seen: Observation, later: Span| {
+            let now = NOW + PERIOD + later;
+            let mut state = recover(Policy::default(), before.host.clone(), [stored(task(&before))]);
+            let effects = step(&mut state, now, Event::Tick).effects;
+            let Some(Effect::Inventory { op }) = effects.first() else { panic!("{effects:?}") };
+            let effects = step(&mut state, now, done(*op, Output::Inventory(vec![seen]))).effects;
+            let container = task(&state).containers[0].clone();
+            (effects, container.restarts.count, container.known, container.restarts.due)
+        };
+        // The start was not done: it is asked for, and counted once.
+        let (effects, count, known, is_due) = killed(ended(1, 1), Span::secs(500));
+        assert!(start(&effects).is_some());
+        assert_eq!((count, known, is_due), (1, ContainerStatus::Running, true));
+        // It was done.
+        let it = killed(at(RunState::Running, 61), Span::default());
+        assert_eq!(it, (Vec::new(), 1, ContainerStatus::Running, false));
+        // It was done, and the container ended again meanwhile: too soon, or not.
+        let (_, count, known, _) = killed(ended(61, 1), Span::secs(59));
+        assert_eq!((count, known), (1, ContainerStatus::Stopped));
+        let (effects, count, known, _) = killed(ended(61, 1), PERIOD);
+        assert!(start(&effects).is_some());
+        assert_eq!((count, known), (2, ContainerStatus::Running));
+    }
+
+    /// Through JSON and back, as on disk.
+    fn stored(task: &TaskState) -> TaskState {
+        serde_json::from_str(&serde_json::to_string(task).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn who_ended_while_the_agent_was_away_is_started_again() {
+        let before = running();
+        let mut state = recover(Policy::default(), before.host.clone(), [stored(task(&before))]);
+        let now = NOW + PERIOD;
+        let effects = step(&mut state, now, Event::Tick).effects;
+        let [Effect::Inventory { op }] = effects[..] else { panic!("{effects:?}") };
+        let effects = step(&mut state, now, done(op, Output::Inventory(vec![ended(1, 9)]))).effects;
+        assert!(start(&effects).is_some());
+        // One that the engine lists as it was before its last start ended in nobody's sight.
+        let (mut state, op) = due();
+        let again = Output::Seen(Some(Box::new(at(RunState::Running, 61))));
+        step(&mut state, now, done(op, again));
+        let later = now + PERIOD + PERIOD;
+        let mut state = recover(Policy::default(), before.host, [stored(task(&state))]);
+        let Some(Effect::Inventory { op }) = step(&mut state, later, Event::Tick).effects.pop() else { panic!() };
+        step(&mut state, later, done(op, Output::Inventory(vec![ended(1, 1)])));
+        let container = &task(&state).containers[0];
+        assert_eq!((container.known, container.exit_code), (ContainerStatus::Stopped, None));
+    }
+
+    #[test]
+    fn a_restart_that_fails_or_is_not_wanted_any_more_is_the_end() {
+        let (mut state, op) = due();
+        let failure = Failure::permanent("CannotStartContainerError", "no");
+        step(&mut state, NOW + PERIOD, Event::Completed { op, outcome: Outcome::Failed(failure) });
+        let [(look, _)] = state.ops.iter().collect::<Vec<_>>()[..] else { panic!("{:?}", state.ops) };
+        let look = *look;
+        let effects = step(&mut state, NOW + PERIOD, done(look, Output::Seen(Some(Box::new(ended(1, 1)))))).effects;
+        let [Effect::Report { change, .. }] = &effects[..] else { panic!("{effects:?}") };
+        assert_eq!(change.containers[0].reason.as_deref(), Some("CannotStartContainerError: no"));
+        assert_eq!((change.status, change.containers[0].exit_code), (TaskStatus::Stopped, Some(1)));
+        assert_eq!(check(&state), Ok(()));
+
+        let mut state = running();
+        let killed = Failure::permanent("OutOfMemoryError", "too much");
+        let out_of_memory = Observation { error: Some(killed), ..ended(1, 137) };
+        let effects = step(&mut state, NOW + PERIOD, news(out_of_memory)).effects;
+        let op = start(&effects).unwrap();
+        let stop = Event::Payload { tasks: vec![PayloadTask::Stop("task".into())], seq: 2, ack: None };
+        step(&mut state, NOW + PERIOD, stop);
+        let outcome = Outcome::Failed(Failure::retryable("DockerTimeoutError", "not now"));
+        step(&mut state, NOW + PERIOD, Event::Completed { op, outcome });
+        let later = NOW + PERIOD + PERIOD;
+        let Some(Effect::Inspect { op, .. }) = step(&mut state, later, Event::Tick).effects.pop() else { panic!() };
+        step(&mut state, later, done(op, Output::Seen(Some(Box::new(ended(1, 137))))));
+        let container = &task(&state).containers[0];
+        assert_eq!(container.failure.as_ref().map(|it| it.name.as_str()), Some("OutOfMemoryError"));
+        assert!(container.over() && !container.restarts.due);
+    }
+
+    #[test]
+    fn a_restart_that_comes_to_nothing_is_the_end_also_for_those_who_wait_for_it() {
+        let (mut state, op) = due();
+        let it = state.tasks.get_mut(&"task".into()).unwrap();
+        it.spec.containers[0].essential = false;
+        it.spec.containers.push(container("b", &[("a", crate::model::task::Condition::Success)]));
+        it.containers.push(crate::engine::state::ContainerState::default());
+        let failure = Failure::permanent("CannotStartContainerError", "no");
+        step(&mut state, NOW + PERIOD, Event::Completed { op, outcome: Outcome::Failed(failure) });
+        let look = *state.ops.keys().last().unwrap();
+        step(&mut state, NOW + PERIOD, done(look, Output::Seen(Some(Box::new(ended(1, 1))))));
+        assert!(task(&state).containers.iter().all(crate::engine::state::ContainerState::over), "{:?}", task(&state));
+    }
+}

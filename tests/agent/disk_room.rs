@@ -1,0 +1,35 @@
+//! Room on the disk: above the mark, a pull waits until what no task uses any more has gone.
+
+use super::rig::{LIMIT, Plan, Rig};
+use super::support::docker::Image;
+use super::support::wait::until;
+use std::process::Command;
+
+fn is_here(image: &str) -> bool {
+    Command::new("docker").args(["image", "inspect", image]).output().unwrap().status.success()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_onto_a_full_disk_makes_room_first_and_is_not_kept_from_going_on() {
+    let environment = [
+        ("ECS_IMAGE_DISK_HIGH_PERCENT", "1"),
+        ("ECS_DISABLE_IMAGE_CLEANUP", "true"),
+        ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "1s"),
+    ];
+    let Some(mut rig) = Rig::start("disk room", Plan { environment: &environment, ..Plan::default() }).await else {
+        return;
+    };
+    let image = |name: &str| rig.registry.push_busybox(name, &[]);
+    let (first, second) = (image("test/first:1"), image("test/second:1"));
+    rig.lives_once(&first, 3, "there is nothing to remove").await;
+    until("the clean-up of the task", LIMIT, async || rig.containers().is_empty().then_some(())).await;
+    assert!(is_here(&first), "it is young, and nothing was pulled since");
+
+    // What is remembered of the image outlives the agent; so does the wish for room, which is asked for anew with its first pull.
+    assert!(rig.terminate().success());
+    rig.start_agent();
+    rig.registered().await;
+    rig.lives_once(&second, 4, "room was made for it").await;
+    assert!(!is_here(&first) && is_here(&second), "{}", rig.log());
+    Image::remove_locally(&second);
+}

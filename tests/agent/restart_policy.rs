@@ -1,0 +1,63 @@
+//! The restart policy of a container: who ends by itself is started again, also while the agent was away, and ECS hears nothing of it.
+
+use super::rig::{FOREVER, LIMIT, Plan, Rig, shell};
+use super::support::docker::inspect;
+use super::support::wait::until;
+use ecs_agent::local::TaskStatus;
+use serde_json::{Value, json};
+
+/// A container that is not essential, notes each start in a file, and is started again once it ran for a second.
+fn again(name: &str, image: &str, command: &str, ignored: &[i32]) -> Value {
+    let mut container = shell(name, image, &format!("echo started >> /shared/{name}; {command}"));
+    container["essential"] = json!(false);
+    container["mountPoints"] = json!([{"sourceVolume": "shared", "containerPath": "/shared"}]);
+    container["restartPolicy"] = json!({"enabled": true, "ignoredExitCodes": ignored, "restartAttemptPeriod": 1});
+    container
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_ends_is_started_again_unless_its_code_is_ignored_also_after_a_kill_of_the_agent() {
+    let Some(mut rig) = Rig::start("restart policy", Plan::default()).await else { return };
+    let image = rig.image();
+    let shared = rig.directory.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let arn = rig
+        .server
+        .run_task(&json!({
+            "family": "test",
+            "containerDefinitions": [
+                shell("main", &image, FOREVER),
+                again("comes-back", &image, "sleep 2; exit 1", &[7]),
+                again("stays-away", &image, "sleep 2; exit 7", &[7]),
+            ],
+            "volumes": [{"name": "shared", "host": {"sourcePath": shared}}],
+        }))
+        .unwrap();
+    let starts = |name: &str| std::fs::read_to_string(shared.join(name)).unwrap_or_default().lines().count();
+    let task = rig.task(&arn, TaskStatus::Running).await;
+    let id = task.container("comes-back").unwrap().runtime_id.clone().unwrap();
+    until("two restarts", LIMIT, async || (starts("comes-back") >= 3).then_some(())).await;
+
+    // Killed, it restarts nobody; come back, it makes up for it.
+    rig.kill();
+    until("the end of a run", LIMIT, async || (inspect(&id)["State"]["Running"] == false).then_some(())).await;
+    let before = starts("comes-back");
+    rig.start_agent();
+    rig.registered().await;
+    until("another restart", LIMIT, async || (starts("comes-back") > before).then_some(())).await;
+    assert_eq!(rig.containers().len(), 3, "a restart makes no container: {:?}", rig.containers());
+
+    rig.server.stop_task(&arn, "enough").unwrap();
+    let task = rig.task(&arn, TaskStatus::Stopped).await;
+    assert_eq!((starts("stays-away"), task.container("stays-away").unwrap().exit_code), (1, Some(7)));
+    let said =
+        rig.reports(&arn).into_iter().flat_map(|body| body["containers"].as_array().cloned().unwrap_or_default());
+    let mut said: Vec<_> = said
+        .filter(|it| it["containerName"] == "comes-back")
+        .map(|it| it["status"].as_str().unwrap().to_owned())
+        .collect();
+    said.dedup();
+    said.retain(|status| status != "PENDING");
+    assert_eq!(said, ["RUNNING", "STOPPED"], "a restart is not told");
+    assert_eq!(inspect(&id)["State"]["Running"], false);
+}

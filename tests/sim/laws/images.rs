@@ -1,0 +1,48 @@
+//! The clean-up of images: nobody loses an image that is wanted.
+//!
+//! Invariant: judged by the operations that are under way and by what tasks name, not by what the core remembers of images.
+
+use super::effects::Broken;
+use crate::world::World;
+use ecs_agent::engine::Effect;
+use ecs_agent::model::TaskStatus;
+use ecs_agent::model::image::ImageWork;
+
+/// An image that a task names is not removed; nor is one whose digest, pull or create is under way.
+pub(super) fn clean(world: &World, work: &ImageWork) -> Broken {
+    if world.pending.iter().any(|it| matches!(it.effect, Effect::CleanImages { .. })) {
+        return Some(("one part of the clean-up of images at a time", format!("{work:?}")));
+    }
+    let ImageWork::RemoveImage { names, .. } = work else { return None };
+    let named = world.state.tasks.values().find(|task| {
+        !world.burst
+            && task.known != TaskStatus::Stopped
+            && task.spec.containers.iter().any(|it| names.contains(&it.image))
+    });
+    if let Some(task) = named {
+        return Some(("an image that a task names is not removed", format!("{names:?} of {}", task.spec.arn)));
+    }
+    let is_wanted = |effect: &Effect| image_of(effect).is_some_and(|image| names.contains(image));
+    let busy = world.pending.iter().any(|it| !it.cancelled && is_wanted(&it.effect));
+    busy.then(|| ("an image is not removed while it is pulled or used", format!("{names:?}")))
+}
+
+/// Nobody asks for an image while it is being removed.
+pub(super) fn wanted(world: &World, effect: &Effect) -> Broken {
+    let image = image_of(effect)?;
+    let is_going = world.pending.iter().any(|it| match &it.effect {
+        Effect::CleanImages { work: ImageWork::RemoveImage { names, .. }, .. } => {
+            it.answer.is_none() && names.contains(image)
+        }
+        _ => false,
+    });
+    is_going.then(|| ("an image is not asked for while it is being removed", image.clone()))
+}
+
+fn image_of(effect: &Effect) -> Option<&String> {
+    match effect {
+        Effect::ResolveDigest { image, .. } | Effect::Pull { image, .. } => Some(&image.image),
+        Effect::Create { request, .. } => Some(&request.spec.image),
+        _ => None,
+    }
+}

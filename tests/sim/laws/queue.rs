@@ -1,0 +1,130 @@
+//! The queue of tasks that wait for their share of the host, judged by what tasks ask for and what is given out.
+//!
+//! Invariant: nothing here asks the core what a share is.
+
+use super::Before;
+use crate::world::World;
+use ecs_agent::engine::{PATIENCE, state::TaskState};
+use ecs_agent::model::{Protocol, TaskArn, TaskStatus};
+use std::collections::BTreeSet;
+
+/// What a task, or many, ask of the host.
+#[derive(Clone, Debug, Default)]
+struct Needs {
+    cpu: u64,
+    memory: u64,
+    /// Ports and GPUs: what only one can have.
+    single: BTreeSet<String>,
+    /// Somebody asked for what another one has.
+    twice: bool,
+}
+
+impl Needs {
+    fn of(task: &TaskState) -> Self {
+        let containers = &task.spec.containers;
+        let memory = |reserved: u32, hard: u32| u64::from(if reserved > 0 { reserved } else { hard });
+        let ports = containers.iter().flat_map(|it| &it.ports).filter(|port| port.host_port > 0);
+        let gpus = containers.iter().flat_map(|it| &it.gpus).cloned();
+        let whole = task.spec.cpu_micros * 1024 / 1_000_000;
+        let sum = containers.iter().map(|it| u64::from(it.cpu)).sum();
+        let reserved = containers.iter().map(|it| memory(it.memory_reservation, it.memory)).sum();
+        Self {
+            cpu: if task.spec.cpu_micros > 0 { whole } else { sum },
+            memory: if task.spec.memory > 0 { task.spec.memory } else { reserved },
+            single: ports.map(|port| named(port.protocol, port.host_port)).chain(gpus).collect(),
+            twice: false,
+        }
+    }
+
+    fn all<'a>(tasks: impl Iterator<Item = &'a TaskState>) -> Self {
+        tasks.fold(Self::default(), |mut sum, task| {
+            sum.add(Self::of(task));
+            sum
+        })
+    }
+
+    fn add(&mut self, other: Self) {
+        self.twice |= other.twice || !self.single.is_disjoint(&other.single);
+        (self.cpu, self.memory) = (self.cpu + other.cpu, self.memory + other.memory);
+        self.single.extend(other.single);
+    }
+
+    fn fit(&self, world: &World) -> bool {
+        let host = &world.state.policy.capacity;
+        let reserved = host.reserved_tcp.iter().map(|port| named(Protocol::Tcp, *port));
+        let mut reserved = reserved.chain(host.reserved_udp.iter().map(|port| named(Protocol::Udp, *port)));
+        let is_there = |it: &String| !it.starts_with("gpu") || host.gpus.contains(it);
+        let fits = self.cpu <= host.cpu && self.memory <= host.memory && self.single.iter().all(is_there);
+        fits && !self.twice && !reserved.any(|port| self.single.contains(&port))
+    }
+
+    /// Beside these, there is enough of everything that this one takes.
+    fn take_nothing_from(&self, others: &Self, world: &World) -> bool {
+        let host = &world.state.policy.capacity;
+        self.single.is_disjoint(&others.single)
+            && (self.cpu == 0 || self.cpu + others.cpu <= host.cpu)
+            && (self.memory == 0 || self.memory + others.memory <= host.memory)
+    }
+}
+
+fn named(protocol: Protocol, port: u16) -> String {
+    format!("{}/{port}", protocol.as_str())
+}
+
+fn holds(task: &TaskState) -> bool {
+    task.admitted && task.known != TaskStatus::Stopped
+}
+
+fn waits(task: &TaskState) -> bool {
+    !task.admitted && task.known != TaskStatus::Stopped && task.desired == TaskStatus::Running
+}
+
+/// A task that waits for its share.
+pub(crate) fn waiting(world: &World) -> Option<&TaskState> {
+    world.state.tasks.values().map(|it| &**it).find(|it| waits(it))
+}
+
+/// Do all these fit the host together?
+pub(super) fn fits(world: &World, arns: &BTreeSet<&TaskArn>) -> bool {
+    Needs::all(arns.iter().filter_map(|arn| world.state.tasks.get(*arn)).map(|it| &**it)).fit(world)
+}
+
+/// What is given out, and what those need that came before this task and have waited long.
+fn spoken_for(world: &World, task: &TaskState, is_counted: impl Fn(&TaskState) -> bool) -> Needs {
+    let is_patient = |it: &TaskState| waits(it) && it.arrival < task.arrival && it.known_at + PATIENCE <= world.now;
+    let tasks = world.state.tasks.values().map(|it| &**it).filter(|it| it.spec.arn != task.spec.arn);
+    Needs::all(tasks.filter(|it| is_patient(it) || (holds(it) && is_counted(it))))
+}
+
+/// Who is admitted takes nothing from those who came before and have waited long.
+pub(super) fn nobody_patient_is_put_off(world: &mut World, before: &Before) {
+    let was_admitted = |arn: &TaskArn| before.tasks.get(arn).is_some_and(|old| old.admitted);
+    let is_new = |task: &TaskState| task.admitted && !task.inherited && !was_admitted(&task.spec.arn);
+    let new = world.state.tasks.values().filter(|task| is_new(task) && holds(task));
+    let put_off = new.map(|new| {
+        // Of those admitted with it, the ones before it.
+        let others = spoken_for(world, new, |it| !is_new(it) || it.arrival < new.arrival);
+        (new, Needs::of(new).take_nothing_from(&others, world))
+    });
+    let broken = put_off.filter(|it| !it.1).map(|it| it.0.spec.arn.to_string()).next();
+    if let Some(arn) = broken {
+        world.breaks("who has waited long is not put off", || arn);
+    }
+}
+
+/// Nobody waits behind one that does not fit.
+pub(super) fn who_fits_does_not_wait(world: &mut World) {
+    if world.state.host.lost {
+        return; // until it is known what holds a share
+    }
+    let given = Needs::all(world.state.tasks.values().map(|it| &**it).filter(|it| holds(it)));
+    let fits = |task: &TaskState| {
+        let mut sum = given.clone();
+        sum.add(Needs::of(task));
+        sum.fit(world) && Needs::of(task).take_nothing_from(&spoken_for(world, task, |_| true), world)
+    };
+    let idle = world.state.tasks.values().find(|task| waits(task) && fits(task)).map(|it| it.spec.arn.to_string());
+    if let Some(arn) = idle {
+        world.breaks("who fits does not wait", || arn);
+    }
+}

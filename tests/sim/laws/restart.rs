@@ -1,0 +1,42 @@
+//! Restarts: as the policy says, each counted once, none forgotten.
+//!
+//! Invariant: judged by what the container engine truly did, and by what was known before the step.
+
+use super::Before;
+use crate::world::World;
+use ecs_agent::model::{ContainerStatus, TaskStatus};
+
+/// Every start the engine was asked for and did is the first one, or one that is counted on disk.
+pub(super) fn each_restart_was_counted(world: &mut World) {
+    let broken = world.disk.tasks.iter().find_map(|(arn, task)| {
+        let counted = |name: &_, count: u32| world.docker.truth_of(arn, name).starts <= 1 + count;
+        let wrong =
+            task.pairs().find(|(spec, it)| spec.restart.is_some() && !counted(&spec.name, it.restarts.count))?;
+        Some(format!("{arn} {} counts {}", wrong.0.name, wrong.1.restarts.count))
+    });
+    if let Some(what) = broken {
+        world.breaks("each restart is counted before it is done", || what);
+    }
+}
+
+/// A container is over only if its policy does not want it to go on.
+pub(super) fn who_shall_is_started_again(world: &mut World, before: &Before) {
+    let now = world.now;
+    let broken = world.state.tasks.iter().find_map(|(arn, task)| {
+        let old = before.tasks.get(arn).filter(|old| old.arrival == task.arrival)?;
+        let mut pairs = task.pairs().zip(&old.containers);
+        let wrong = pairs.find(|((spec, it), old)| {
+            let (Some(policy), Some(code)) = (&spec.restart, it.exit_code) else { return false };
+            let has_just_ended = it.over() && old.0 == ContainerStatus::Running;
+            // Seen to have ended by itself, while the task was to go on.
+            let by_itself = it.failure.is_none() && it.changed_at == now && task.desired == TaskStatus::Running;
+            let since = it.restarts.last.or(it.running_since);
+            let is_time = since.is_some_and(|since| now >= since + policy.attempt_period);
+            has_just_ended && by_itself && is_time && !policy.ignored_exit_codes.contains(&code)
+        })?;
+        Some(format!("{arn} {}", wrong.0.0.name))
+    });
+    if let Some(what) = broken {
+        world.breaks("a container is started again if its policy says so", || what);
+    }
+}
