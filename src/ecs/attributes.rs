@@ -22,6 +22,21 @@ const LOG_DRIVERS: [(&str, &str); 10] = [
     ("none", "1.19"),
 ];
 
+/// What every instance offers that runs this agent.
+const ALWAYS: [&str; 11] = [
+    "ecs.capability.private-registry-authentication.secretsmanager",
+    "ecs.capability.secrets.ssm.environment-variables",
+    "ecs.capability.secrets.ssm.bootstrap.log-driver",
+    "ecs.capability.ecr-endpoint",
+    "ecs.capability.secrets.asm.environment-variables",
+    "ecs.capability.secrets.asm.bootstrap.log-driver",
+    "ecs.capability.container-ordering",
+    "ecs.capability.full-sync",
+    "ecs.capability.env-files.s3",
+    "ecs.capability.network.container-port-range",
+    "ecs.capability.container-restart-policy",
+];
+
 /// What FireLens can do here, and EFS, which stands among it.
 const LOG_ROUTER_AND_EFS: [&str; 8] = [
     "ecs.capability.firelens.fluentd",
@@ -100,20 +115,7 @@ impl Attribute {
 /// All capability attributes, in order; and after them those that describe the operating system.
 pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     let supports = |version: &str| capabilities.docker_api_versions.iter().any(|known| known == version);
-    let always = [
-        "ecs.capability.private-registry-authentication.secretsmanager",
-        "ecs.capability.secrets.ssm.environment-variables",
-        "ecs.capability.secrets.ssm.bootstrap.log-driver",
-        "ecs.capability.ecr-endpoint",
-        "ecs.capability.secrets.asm.environment-variables",
-        "ecs.capability.secrets.asm.bootstrap.log-driver",
-        "ecs.capability.container-ordering",
-        "ecs.capability.full-sync",
-        "ecs.capability.env-files.s3",
-        "ecs.capability.network.container-port-range",
-        "ecs.capability.container-restart-policy",
-    ];
-    let mut names: Vec<String> = always.map(str::to_owned).to_vec();
+    let mut names: Vec<String> = ALWAYS.map(str::to_owned).to_vec();
     if !capabilities.privileged_disabled {
         names.push("com.amazonaws.ecs.capability.privileged-container".to_owned());
     }
