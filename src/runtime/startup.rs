@@ -456,7 +456,7 @@ pub(super) fn policy(config: &Config, gpus: &Gpus) -> Result<Policy, Fatal> {
 }
 
 /// Images that the agent itself needs, whatever the operator says (spec `images.md` §7.4).
-const OWN_IMAGES: [&str; 2] = ["amazon/amazon-ecs-agent:latest", "amazon/amazon-ecs-pause:0.1.0"];
+const AGENT_IMAGE: &str = "amazon/amazon-ecs-agent:latest";
 
 fn image_policy(config: &Config) -> ImagePolicy {
     let excluded = config.exclude_untracked_images.iter().cloned();
@@ -465,7 +465,7 @@ fn image_policy(config: &Config) -> ImagePolicy {
         interval: config.image_cleanup_interval,
         minimum_age: config.image_minimum_cleanup_age,
         per_cycle: u32::try_from(config.images_per_cleanup).unwrap_or(u32::MAX),
-        exclude: excluded.chain(OWN_IMAGES.map(str::to_owned)).collect(),
+        exclude: excluded.chain([AGENT_IMAGE, docker::pause_image()].map(str::to_owned)).collect(),
         untracked: config.untracked_image_cleanup.then(|| UntrackedPolicy {
             containers_per_cycle: u32::try_from(config.containers_per_cleanup.max(0)).unwrap_or(u32::MAX),
             minimum_age: config.foreign_image_minimum_cleanup_age,
