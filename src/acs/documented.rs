@@ -1,4 +1,5 @@
-//! Holds `task_definition.md` to what is so: every parameter has a row, and every test it names exists.
+//! Holds `task_definition.md` and `model/reasons.md` to what is so: every parameter has a row, every reason has a test or cannot be
+//! given, and every test they name exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -60,6 +61,73 @@ fn every_parameter_has_a_row_and_every_test_exists() {
         assert!(!proofs.is_empty() || !["supported", "refused"].contains(&status.as_str()), "{name} names no test");
         for proof in proofs {
             assert!(tests.contains(proof), "{name}: there is no test {proof}");
+        }
+    }
+}
+
+/// Names of the catalogue (spec `task-engine.md` §15) and the reasons that have none.
+const REASONS: [&str; 42] = [
+    "DockerTimeoutError",
+    "CannotPullContainerError",
+    "CannotPullECRContainerError",
+    "CannotPullContainerAuthError",
+    "CannotPullImageManifestError",
+    "TaskStoppedBeforePullBeginError",
+    "CannotCreateContainerError",
+    "CannotStartContainerError",
+    "CannotStopContainerError",
+    "CannotInspectContainerError",
+    "CannotDescribeContainerError",
+    "CannotRemoveContainerError",
+    "CannotListContainersError",
+    "CannotListImagesError",
+    "CannotListPluginsError",
+    "CannotCreateVolumeError",
+    "CannotInspectVolumeError",
+    "CannotRemoveVolumeError",
+    "CannotCreateContainerExecError",
+    "CannotStartContainerExecError",
+    "CannotInspectContainerExecError",
+    "CannotGetDockerclientError",
+    "CannotGetDockerClientVersionError",
+    "OutOfMemoryError",
+    "DockerStateError",
+    "ContainerVanishedError",
+    "ContainerNetworkingError",
+    "ImpossibleStateTransitionError",
+    "TaskDependencyError",
+    "ResourceInitializationError",
+    "HostConfigError",
+    "DockerClientConfigError",
+    "CgroupError",
+    "VolumeError",
+    "TaskStateError",
+    "UnrecogniedTaskError",
+    "fetching secret data from SSM",
+    "fetching from Secrets Manager",
+    "asm fetching secret",
+    "environment files",
+    "error parsing firelens options",
+    "network bindings",
+];
+
+#[test]
+fn every_reason_has_a_test_or_is_never_given() {
+    let page = include_str!("../model/reasons.md");
+    for reason in REASONS {
+        assert!(page.lines().any(|line| line.starts_with('|') && line.contains(reason)), "{reason} has no row");
+    }
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut tests = BTreeSet::new();
+    tests_below(&top.join("src"), &mut tests);
+    tests_below(&top.join("tests"), &mut tests);
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| reason"));
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let ["", _, proofs, why, ""] = cells[..] else { panic!("not a row: {row}") };
+        assert!((proofs == "-") != why.is_empty(), "tests, or why there are none: {row}");
+        for proof in proofs.split(',').map(|name| name.trim().trim_matches('`')).filter(|name| *name != "-") {
+            assert!(tests.contains(proof), "there is no test {proof}: {row}");
         }
     }
 }

@@ -311,6 +311,18 @@ mod tests {
     }
 
     #[test]
+    fn a_dependency_that_never_starts_is_told_in_the_words_of_the_reference() {
+        let lost = |it: &mut ContainerState| it.fail(Failure::permanent("CannotCreateContainerError", "no"));
+        let Readiness::Never(failure) = verdict(Condition::Start, lost) else { panic!("it waits for nothing") };
+        assert_eq!(
+            failure.to_string(),
+            "CannotStartContainerError: dependency graph: failed to resolve container ordering dependency \
+             [a(image@sha256:1) (NONE->STOPPED)] for target [b(image@sha256:1) (NONE->RUNNING)] \
+             because dependency will never start"
+        );
+    }
+
+    #[test]
     fn a_container_stops_after_those_that_depend_on_it() {
         let mut task = task(vec![container("a", &[]), container("b", &[("a", Condition::Start)]), container("c", &[])]);
         assert_eq!([0, 1, 2].map(|index| may_stop(&task, index)), [false, true, true]);

@@ -1,5 +1,7 @@
 //! What went wrong with an operation, in the words customers and ECS already know.
 //!
+//! Which of the catalogue's reasons the agent gives, and what proves it, is in `reasons.md` beside this file.
+//!
 //! The names and texts are a catalogue (spec `task-engine.md` §15). What a log says is made elsewhere.
 
 use serde::{Deserialize, Serialize};
