@@ -1,4 +1,5 @@
-//! The whole agent: size, start-up, memory, and one and fifty tasks against what Docker alone needs, measured in the same run.
+//! The whole agent: size, start-up, memory, and one task, a hundred tasks and a task of fifty containers against what Docker alone
+//! needs, measured in the same run.
 //!
 //! `cargo bench --bench agent`, and with `--target x86_64-unknown-linux-musl` for the static binary. Needs what the agent's tests
 //! need (`./tests/run` installs it). The comparison with Docker is paired: tasks through the agent, then the same creates, starts
@@ -27,13 +28,27 @@ const LIMIT: Duration = Duration::from_secs(60);
 const STOPPABLE: &str = "trap 'exit 0' TERM; sleep 3600 & wait";
 const STARTS: usize = 10;
 const TASKS: usize = 15;
-/// Tasks at once.
-const MANY: usize = 50;
+/// Containers at once: many tasks of one, and one task of many.
+const SHAPES: [Shape; 2] = [
+    Shape { name: "100 tasks", tasks: 100, containers: 1, memory: "20 MiB" },
+    Shape { name: "50 containers", tasks: 1, containers: 50, memory: "" },
+];
 const ROUNDS: usize = 3;
 /// Calls in flight of the floor: what is quickest depends on the machine, so the quicker one counts.
 const AT_ONCE: [usize; 2] = [8, 16];
 /// Long enough for connections, buffers and the first inventory to have come and gone.
 const IDLE: Duration = Duration::from_secs(5);
+
+/// Tasks that are started at once.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    name: &'static str,
+    tasks: usize,
+    /// Containers of each task.
+    containers: usize,
+    /// What the agent's memory may be with all of them.
+    memory: &'static str,
+}
 
 struct Agent {
     child: Child,
@@ -77,7 +92,9 @@ async fn main() {
     let registry = Registry::start(&[]);
     let image = registry.push_busybox("bench/busybox", &[]);
     one_task(&image).await;
-    many_tasks(&image).await;
+    for shape in SHAPES {
+        many(&image, shape).await;
+    }
 }
 
 /// One row of the table.
@@ -191,44 +208,58 @@ fn definition(image: &str) -> serde_json::Value {
     })
 }
 
-/// Fifty tasks at once: until the last one is reported RUNNING, memory with all of them, until the last one is reported STOPPED.
-async fn many_tasks(image: &str) {
+/// A task as ECS sends it: more containers than a task definition may have without a raised quota.
+fn payload(image: &str, shape: Shape) -> serde_json::Value {
+    let container = |nth: usize| {
+        json!({
+            "name": format!("c{nth}"), "image": image, "memory": 32, "essential": true, "overrides": "{}",
+            "command": ["sh", "-c", STOPPABLE], "dockerConfig": {"config": "{}", "hostConfig": "{}"},
+        })
+    };
+    let containers: Vec<_> = (0..shape.containers).map(container).collect();
+    json!({"family": "bench", "version": "1", "desiredStatus": "RUNNING", "overrides": "{}", "containers": containers})
+}
+
+/// Many at once: until the last one is reported RUNNING, memory with all of them, until the last one is reported STOPPED.
+async fn many(image: &str, shape: Shape) {
     let (mut starts, mut stops, mut memory, mut used) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut floors: Vec<(Vec<Duration>, Vec<Duration>)> = AT_ONCE.iter().map(|_| Default::default()).collect();
     for _ in 0..ROUNDS {
-        let (started, stopped, pss, cpu) = many_through_the_agent(image).await;
+        let (started, stopped, pss, cpu) = many_through_the_agent(image, shape).await;
         used.push(cpu);
         starts.push(started);
         stops.push(stopped);
         memory.push(pss);
         let cluster = Cluster::new();
         for (at_once, floor) in AT_ONCE.iter().zip(&mut floors) {
-            let (started, stopped) = Floor::new(image, &cluster.name).many(MANY, *at_once).await;
+            let (started, stopped) =
+                Floor::new(image, &cluster.name).many(shape.tasks * shape.containers, *at_once).await;
             floor.0.push(started);
             floor.1.push(stopped);
         }
     }
     memory.sort_unstable();
-    line("memory with 50 tasks (PSS)", &mib(memory[memory.len() / 2]), "12 MiB", "57 MiB");
+    let name = shape.name;
+    line(&format!("memory with {name} (PSS)"), &mib(memory[memory.len() / 2]), shape.memory, "");
     let (mut floor_starts, mut floor_stops): (Vec<_>, Vec<_>) = floors.into_iter().unzip();
-    line("50 at once to last RUNNING", &spread(&mut starts), "", "7.4 s");
-    compare(&starts, &mut floor_starts, "1.03");
-    line("50 stopped to last STOPPED", &spread(&mut stops), "", "4.2 s");
-    compare(&stops, &mut floor_stops, "1.40");
+    line(&format!("{name} to last RUNNING"), &spread(&mut starts), "", "");
+    compare(&starts, &mut floor_starts);
+    line(&format!("{name} to last STOPPED"), &spread(&mut stops), "", "");
+    compare(&stops, &mut floor_stops);
     line("agent's CPU time for both", &spread(&mut used), "", "");
 }
 
 /// Sorted times of ours against the quickest floor.
-fn compare(ours: &[Duration], floors: &mut [Vec<Duration>], go: &str) {
+fn compare(ours: &[Duration], floors: &mut [Vec<Duration>]) {
     for (at_once, times) in AT_ONCE.iter().zip(floors.iter_mut()) {
         line(&format!("  Docker alone, {at_once} at a time"), &spread(times), "", "");
     }
     let floor = floors.iter().map(|times| times[times.len() / 2]).min().expect("a floor was measured");
     let ratio = ours[ours.len() / 2].as_secs_f64() / floor.as_secs_f64();
-    line("  agent / Docker", &format!("{ratio:.2} (of medians)"), "1.05", go);
+    line("  agent / Docker", &format!("{ratio:.2} (of medians)"), "1.05", "");
 }
 
-async fn many_through_the_agent(image: &str) -> (Duration, Duration, u64, Duration) {
+async fn many_through_the_agent(image: &str, shape: Shape) -> (Duration, Duration, u64, Duration) {
     let cluster = Cluster::new();
     let server = server(&cluster).await;
     let agent = Agent::start(&server);
@@ -242,7 +273,7 @@ async fn many_through_the_agent(image: &str) -> (Duration, Duration, u64, Durati
     let used = cpu(agent.child.id());
     let begun = Instant::now();
     let arns: Vec<String> =
-        (0..MANY).map(|_| server.run_task(&definition(image)).expect("the task is placed")).collect();
+        (0..shape.tasks).map(|_| server.send_task(payload(image, shape)).expect("the task is sent")).collect();
     all(&server, &arns, TaskStatus::Running).await;
     let started = begun.elapsed();
     tokio::time::sleep(IDLE).await;

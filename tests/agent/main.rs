@@ -49,6 +49,7 @@ mod registration;
 mod registries;
 mod restart_policy;
 mod secrets;
+mod soak;
 mod start_stop;
 mod state;
 mod tasks;
