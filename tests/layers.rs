@@ -27,7 +27,6 @@ const LAYERS: &[Layer] = &[
         reason: "the core is a pure function over the model: what it cannot name it cannot wait for, read or write",
     },
     Layer { part: "docker", may_import: &["docker", "model"], reason: EDGE },
-    Layer { part: "resources", may_import: &["resources", "model"], reason: EDGE },
     Layer { part: "acs", may_import: &["acs", "model", "aws", "websocket"], reason: EDGE },
     Layer { part: "ecs", may_import: &["ecs", "model", "aws", "websocket"], reason: EDGE },
     Layer { part: "aws", may_import: &["aws", "model"], reason: EDGE },

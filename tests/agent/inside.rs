@@ -241,7 +241,7 @@ async fn containers_of_a_task_share_what_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_may_use_the_hosts_namespaces_or_none() {
+async fn on_the_hosts_network_a_task_may_use_its_namespaces_or_none() {
     let Some(rig) = Rig::start("the host's namespaces", Plan::default()).await else { return };
     let image = rig.image();
     let script = "for kind in pid ipc net; do echo $kind=$(busybox readlink /proc/self/ns/$kind); done
@@ -265,7 +265,7 @@ async fn a_task_may_use_the_hosts_namespaces_or_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_range_is_published_and_told_as_one() {
+async fn on_the_hosts_network_a_port_range_is_published_and_told_as_one() {
     let Some(rig) = Rig::start("port ranges", Plan::default()).await else { return };
     let image = rig.image();
     let serve = "for port in 7000 7001 7002; do httpd -p $port -h /www; done; exec sleep 600";

@@ -36,7 +36,6 @@ pub(super) fn container(definition: &TaskDefinition, c: &ContainerDefinition) ->
     };
     role("container secrets", !c.secrets.is_empty())?;
     role("environment files", !c.environment_files.is_empty())?;
-    role("repository credentials", c.repository_credentials.is_some())?;
     secrets("secrets", &c.secrets)?;
     let mut names: BTreeSet<&str> = c.environment.iter().map(|it| it.name.as_str()).collect();
     for secret in &c.secrets {
@@ -127,12 +126,7 @@ mod tests {
         let secret = json!([{"name": "S", "valueFrom": "/name"}]);
         let file = json!([{"value": "arn:aws:s3:::bucket/a/b.env", "type": "s3"}]);
         let log = json!({"logDriver": "splunk", "secretOptions": [{"name": "splunk-token", "valueFrom": "token"}]});
-        for (member, value) in [
-            ("secrets", secret),
-            ("environmentFiles", file),
-            ("logConfiguration", log),
-            ("repositoryCredentials", json!({"credentialsParameter": "arn"})),
-        ] {
+        for (member, value) in [("secrets", secret), ("environmentFiles", file), ("logConfiguration", log)] {
             let container = json!({member: value});
             assert!(
                 with_first(container.clone()).contains("must also specify a value for 'executionRoleArn'"),
