@@ -21,16 +21,20 @@ async fn who_ends_is_started_again_unless_its_code_is_ignored_also_after_a_kill_
     let image = rig.image();
     let shared = rig.directory.path().join("shared");
     std::fs::create_dir(&shared).unwrap();
+    // Sent as it is: no task definition may ask for so short a period.
     let arn = rig
         .server
-        .run_task(&json!({
+        .send_task(json!({
             "family": "test",
-            "containerDefinitions": [
+            "version": "1",
+            "desiredStatus": "RUNNING",
+            "networkMode": "bridge",
+            "containers": [
                 shell("main", &image, FOREVER),
                 again("comes-back", &image, "sleep 2; exit 1", &[7]),
                 again("stays-away", &image, "sleep 2; exit 7", &[7]),
             ],
-            "volumes": [{"name": "shared", "host": {"sourcePath": shared}}],
+            "volumes": [{"name": "shared", "type": "host", "host": {"sourcePath": shared}}],
         }))
         .unwrap();
     let starts = |name: &str| std::fs::read_to_string(shared.join(name)).unwrap_or_default().lines().count();

@@ -64,7 +64,7 @@ async fn batch(rig: &Rig, image: &str) {
     let mount = json!([{"sourceVolume": "scratch", "containerPath": "/scratch"}]);
     let definition = json!({
         "family": family(rig),
-        "cpu": "256",
+        "cpu": "128",
         "memory": "64",
         "containerDefinitions": [{
             "name": "main", "image": image, "memory": 32, "command": ["sh", "-c", "echo x > /scratch/x; exit 0"],

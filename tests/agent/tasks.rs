@@ -133,13 +133,16 @@ async fn a_task_stopped_during_its_pull_makes_no_container() {
 
 /// Features of later versions: what makes a task use one, the reason it is refused with, and the attribute that is missing.
 fn later() -> Vec<(&'static str, Value, &'static str, &'static str)> {
-    let secret = json!([{"name": "S", "valueFrom": "/s", "provider": "ssm", "region": "us-west-2", "target": "CONTAINER",
-        "type": "ENVIRONMENT_VARIABLE", "containerPath": ""}]);
     let volume = json!([{"name": "v", "type": "fsxWindowsFileServer"}]);
     let attachment = json!([{"attachmentType": "amazonebs"}]);
     vec![
         ("/attachments", attachment, "a volume of EBS", "ecs.capability.storage.ebs-task-volume-attach"),
-        ("/containers/0/secrets", secret, "a secret", "ecs.capability.secrets.ssm.environment-variables"),
+        (
+            "/containers/0/logsAuthStrategy",
+            json!("ExecutionRole"),
+            "a log driver with the execution role",
+            "ecs.capability.execution-role-awslogs",
+        ),
         ("/networkMode", json!("awsvpc"), "the network mode of the task", "ecs.capability.task-eni"),
         ("/volumes", volume, "a volume of FSx for Windows", "ecs.capability.fsxWindowsFileServer"),
     ]
@@ -152,7 +155,7 @@ async fn what_is_not_supported_is_refused_with_its_reason_and_not_advertised() {
     for (path, value, what, attribute) in later() {
         let mut task = json!({"family": "test", "version": "1", "desiredStatus": "RUNNING", "volumes": [], "attachments": [],
             "networkMode": "bridge", "containers": [container]});
-        task["containers"][0]["secrets"] = json!([]);
+        task["containers"][0]["logsAuthStrategy"] = json!("");
         *task.pointer_mut(path).unwrap() = value;
         let arn = rig.server.send_task(task).unwrap();
         let task = rig.task(&arn, TaskStatus::Stopped).await;
