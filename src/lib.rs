@@ -16,10 +16,10 @@
 //! * [`model`]: the words. Tasks, statuses, observations, reports. Plain data.
 //! * [`engine`]: every decision. `step(state, now, event) -> effects`.
 //! * [`runtime`]: one loop: step, commit, publish, act; and the executor that turns effects into calls.
-//! * [`docker`]: the container engine. [`resources`]: what tasks need besides. [`store`]: the state on disk.
+//! * [`docker`]: the container engine. [`store`]: the state on disk.
 //! * [`acs`]: messages from the control plane. [`ecs`]: calls to it. [`aws`]: identity, credentials, clients. [`websocket`]: the
 //!   signed connection.
-//! * [`resources`]: what a task needs besides its containers: secrets, environment files, a log router's files.
+//! * [`resources`]: what a task needs besides its containers: control groups, secrets, environment files, a log router's files.
 //! * [`config`]: one table of everything an operator can set.
 //! * [`introspection`]: what `curl localhost:51678` sees.
 //! * [`local`]: the embedded control plane behind `ecs-local`. The agent cannot tell it from AWS and nothing in it knows it.
