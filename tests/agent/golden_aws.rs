@@ -39,9 +39,9 @@ async fn what_a_task_keeps_in_aws_is_asked_for_as_recorded() {
     ] {
         let recorded = golden(name);
         let calls = life.calls(operation);
-        // The second one is of the task whose parameter does not exist.
+        // One is of the task whose parameter does not exist; which is first is not decided.
         assert_eq!(calls.len(), if operation == "GetParameters" { 2 } else { 1 }, "{operation}");
-        let call = calls[0];
+        let call = calls.iter().find(|call| !call.body.to_string().contains("/judge/none")).unwrap();
         same(&format!("{name}: body"), &recorded["body"], &life.renamed(&call.body), &[]);
         let (theirs, ours) = (lower(&recorded["headers"]), life.renamed(&json!(call.headers)));
         let is_s3 = operation == "GetObject";
