@@ -34,6 +34,7 @@ pub(crate) mod self_signed_front;
 pub mod signature;
 pub mod ssm;
 pub mod tags;
+pub(crate) mod together;
 pub mod transport;
 
 /// Makes ring the process-wide TLS provider; does nothing when one is installed already.

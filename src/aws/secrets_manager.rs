@@ -7,16 +7,14 @@ use super::credentials;
 use super::json_call::{Call, CallError};
 use super::roles::RoleCredentials;
 use super::sdk::Sdk;
+use super::together::{self, Failed};
 use crate::model::resource::SecretKey;
 use crate::model::{Failure, Secret};
-use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Calls of one task at once.
-const AT_ONCE: usize = 10;
 const BAD_ARN: &str =
     "an invalid ARN format for the AWS Secrets Manager secret was specified. Specify a valid ARN and try again.";
 
@@ -70,35 +68,9 @@ pub async fn secrets(
     let Some(role) = role else {
         return Err(Failure::ends_task("ASM secret resource: unable to find execution role credentials"));
     };
-    let calls: Vec<_> = keys.iter().map(|key| async move { (key, secret(sdk, key, role).await) }).collect();
-    let answers: Vec<_> = stream::iter(calls).buffered(AT_ONCE).collect().await;
-    let (mut found, mut texts, mut may_pass) = (BTreeMap::new(), Vec::new(), true);
-    for (key, answer) in answers {
-        match answer {
-            Ok(secret) => drop(found.insert(key.clone(), secret)),
-            Err(failed) => {
-                may_pass &= failed.may_pass;
-                texts.push(failed.text);
-            }
-        }
-    }
-    match texts.is_empty() {
-        true => Ok(found),
-        false if may_pass => Err(Failure::retryable("", texts.join(";"))),
-        false => Err(Failure::ends_task(texts.join(";"))),
-    }
-}
-
-/// Why there is not this one.
-struct Failed {
-    text: String,
-    may_pass: bool,
-}
-
-impl From<String> for Failed {
-    fn from(text: String) -> Self {
-        Self { text, may_pass: false }
-    }
+    let one = |key: SecretKey| async move { secret(sdk, &key, role).await.map(|secret| (key, secret)) };
+    let found = together::all(keys.iter().cloned().map(one).collect()).await?;
+    Ok(found.into_iter().collect())
 }
 
 async fn secret(sdk: &Sdk, key: &SecretKey, role: &RoleCredentials) -> Result<Secret, Failed> {

@@ -7,25 +7,17 @@
 use crate::aws::roles::RoleCredentials;
 use crate::aws::s3::{self, Object, ObjectError};
 use crate::aws::sdk::Sdk;
+use crate::aws::together::{self, Failed};
 use crate::model::resource::EnvironmentFile;
 use crate::model::{ContainerName, Failure, Secret};
-use futures_util::{StreamExt, stream};
 use std::collections::BTreeMap;
 
-/// Downloads of one container at once.
-const AT_ONCE: usize = 10;
 /// The reference reads lines up to this length, in bytes.
 const LONGEST_LINE: usize = 64 * 1024;
 
 /// The name of the resource that holds the files of a container.
 pub fn resource_of(container: &ContainerName) -> String {
     format!("envfile_{container}")
-}
-
-/// Why a file is not there.
-struct Failed {
-    text: String,
-    may_pass: bool,
 }
 
 /// The variables of each file, in order.
@@ -40,23 +32,7 @@ pub async fn fetch(
     let Some(role) = role else {
         return Err(Failure::ends_task("environment file resource: unable to find execution role credentials"));
     };
-    let downloads: Vec<_> = files.iter().map(|file| one(sdk, &file.arn, role)).collect();
-    let results: Vec<_> = stream::iter(downloads).buffered(AT_ONCE).collect().await;
-    let (mut found, mut texts, mut may_pass) = (Vec::new(), Vec::new(), true);
-    for result in results {
-        match result {
-            Ok(variables) => found.push(variables),
-            Err(failed) => {
-                may_pass &= failed.may_pass;
-                texts.push(failed.text);
-            }
-        }
-    }
-    match texts.is_empty() {
-        true => Ok(found),
-        false if may_pass => Err(Failure::retryable("", texts.join(";"))),
-        false => Err(Failure::ends_task(texts.join(";"))),
-    }
+    together::all(files.iter().map(|file| one(sdk, &file.arn, role)).collect()).await
 }
 
 async fn one(sdk: &Sdk, arn: &str, role: &RoleCredentials) -> Result<BTreeMap<String, Secret>, Failed> {
