@@ -61,7 +61,7 @@ fn wind_down(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) ->
 
 /// Desired status is running.
 fn go_on(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
-    if !task.admitted {
+    if !task.admitted || resource::holding_up(task, index).is_some() {
         return false;
     }
     match task.containers[index].known {
@@ -77,7 +77,6 @@ fn go_on(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> boo
             }
             when_ready(task, index, planning, pull)
         }
-        ContainerStatus::Pulled if resource::holding_up(task, index).is_some() => false,
         ContainerStatus::Pulled => when_ready(task, index, planning, create),
         ContainerStatus::Created => when_ready(task, index, planning, start),
         // The containers it depends on have done their part long ago.

@@ -63,7 +63,9 @@ fn is_made_here(seen: &Observation) -> bool {
 fn task(outline: TaskSpec, containers: &[&Observation], arrival: u64, now: Timestamp, step: u64) -> TaskState {
     let mut task =
         TaskState { admitted: true, inherited: true, reduced: true, ..TaskState::new(outline, arrival, now) };
-    task.resources.fill(resource::left_over());
+    for (spec, resource) in task.spec.resources.iter().zip(&mut task.resources) {
+        *resource = resource::left_over(spec.kind.lifetime());
+    }
     for seen in containers {
         if let Some(index) = task.index_of(&seen.container) {
             apply::observe(&mut task, index, seen, now, step);

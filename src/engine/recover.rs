@@ -1,8 +1,8 @@
 //! The state after a start of the agent: nothing is in flight, and nothing is believed before it was looked at.
 
 use super::policy::Policy;
-use super::state::{HostState, ResourceState, State, TaskState};
-use crate::model::ResourceStatus;
+use super::resource;
+use super::state::{HostState, State, TaskState};
 
 /// Builds the state from what is on disk.
 ///
@@ -15,9 +15,7 @@ pub fn recover(policy: Policy, host: HostState, tasks: impl IntoIterator<Item = 
             container.unsettled = container.create_asked && !container.over();
         }
         for (spec, resource) in task.spec.resources.iter().zip(&mut task.resources) {
-            if spec.kind.is_in_memory() && resource.known != ResourceStatus::Removed {
-                *resource = ResourceState::default(); // it went with the process
-            }
+            resource::recover(resource, spec.kind.lifetime());
         }
         // Anything may be due: plan it at the first tick.
         task.wake = Some(crate::model::Timestamp::default());

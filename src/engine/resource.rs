@@ -11,8 +11,10 @@ use super::effect::Effect;
 use super::event::Outcome;
 use super::plan::Planning;
 use super::state::{
-    Operation, OperationKind, Owner, ResourceOperation, ResourceOperationKind, ResourceState, Retry, State, TaskState,
+    ContainerState, Operation, OperationKind, Owner, ResourceOperation, ResourceOperationKind, ResourceState, Retry,
+    State, TaskState,
 };
+use crate::model::resource::Lifetime;
 use crate::model::{ContainerStatus, FailureKind, ResourceRequest, ResourceStatus, TaskStatus, Timestamp};
 
 /// Unknown or passing failures in a row after which the task is given up, or the resource left behind.
@@ -75,17 +77,20 @@ fn is_wanted(task: &TaskState, index: usize) -> bool {
     task.admitted && task.desired == TaskStatus::Running && is_needed(task, index)
 }
 
-/// Some container that may still be created needs it.
+/// Some container needs it for what it has yet to do.
 fn is_needed(task: &TaskState, index: usize) -> bool {
-    let needed_by = &task.spec.resources[index].needed_by;
-    task.pairs().enumerate().any(|(at, (spec, container))| {
-        container.known < ContainerStatus::Created && !task.wants_stop(at) && needed_by.contains(&spec.name)
-    })
+    let resource = &task.spec.resources[index];
+    let needs = |at: usize, container: &ContainerState| match resource.kind.lifetime() {
+        Lifetime::Process => container.known < ContainerStatus::Created, // the engine keeps what it was given
+        Lifetime::Boot | Lifetime::Task => container.known <= ContainerStatus::Created || container.restarts.due,
+    } && !task.wants_stop(at);
+    let mut pairs = task.pairs().enumerate();
+    pairs.any(|(at, (spec, container))| needs(at, container) && resource.needed_by.contains(&spec.name))
 }
 
 /// Nothing uses it, and nothing will.
 fn may_go(task: &TaskState, index: usize) -> bool {
-    if task.spec.resources[index].kind.is_in_memory() {
+    if task.spec.resources[index].kind.lifetime() == Lifetime::Process {
         // A create in flight has been given it already, or will be when its turn comes.
         let is_create = |operation: &Operation| operation.kind == OperationKind::Create;
         let is_in_use = task.containers.iter().any(|container| container.operation.as_ref().is_some_and(is_create));
@@ -94,11 +99,21 @@ fn may_go(task: &TaskState, index: usize) -> bool {
     task.removing && task.containers.iter().all(super::cleanup::is_gone)
 }
 
-/// The first resource that is not there and must be before this container is created.
+/// The first resource that is not there and must be before this container goes on: before it is created, and, of what outlives that,
+/// before it is started.
 pub(super) fn holding_up(task: &TaskState, container: usize) -> Option<usize> {
     let name = &task.spec.containers[container].name;
+    let state = &task.containers[container];
+    let is_ahead = |lifetime| match state.known {
+        ContainerStatus::Pulled => true,
+        ContainerStatus::Created => lifetime != Lifetime::Process,
+        ContainerStatus::Running => lifetime != Lifetime::Process && state.restarts.due,
+        ContainerStatus::None | ContainerStatus::ManifestPulled | ContainerStatus::Stopped => false,
+    };
     let mut resources = task.spec.resources.iter().zip(&task.resources);
-    resources.position(|(spec, resource)| resource.known != ResourceStatus::Created && spec.needed_by.contains(name))
+    resources.position(|(spec, resource)| {
+        resource.known != ResourceStatus::Created && spec.needed_by.contains(name) && is_ahead(spec.kind.lifetime())
+    })
 }
 
 /// The credentials of the execution role come over ACS and are gone after a restart until ECS sends them again.
@@ -145,8 +160,20 @@ pub(super) fn completed(task: &mut TaskState, index: usize, now: Timestamp, outc
 }
 
 /// What is known of a resource whose task was rebuilt: it may be there.
-pub(super) fn left_over() -> ResourceState {
-    ResourceState { known: ResourceStatus::Created, create_asked: true, ..ResourceState::default() }
+pub(super) fn left_over(lifetime: Lifetime) -> ResourceState {
+    let mut resource = ResourceState { known: ResourceStatus::Created, create_asked: true, ..ResourceState::default() };
+    recover(&mut resource, lifetime);
+    resource
+}
+
+/// The agent starts. What may have gone meanwhile is made once more as soon as a container needs it: that is safe where it is there
+/// already, and a container that runs does not depend on its working.
+pub(super) fn recover(resource: &mut ResourceState, lifetime: Lifetime) {
+    match (lifetime, resource.known) {
+        (Lifetime::Process, ResourceStatus::None | ResourceStatus::Created) => *resource = ResourceState::default(),
+        (Lifetime::Boot, ResourceStatus::Created) => resource.known = ResourceStatus::None,
+        (Lifetime::Task, _) | (_, ResourceStatus::Removed) | (Lifetime::Boot, ResourceStatus::None) => {}
+    }
 }
 
 /// Nothing is left of any of them.
@@ -161,8 +188,10 @@ mod tests {
     use crate::engine::sample::{NOW, container, done, run, spec, state};
     use crate::engine::state::State;
     use crate::engine::{Event, Output, next_deadline, recover, step};
-    use crate::model::resource::{CgroupSpec, ResourceKind, ResourceSpec};
+    use crate::model::resource::{CgroupSpec, ResourceKind, ResourceSpec, VolumeScope, VolumeSpec};
+    use crate::model::task::RestartPolicy;
     use crate::model::{CredentialsId, Failure, OpId, RunState, Span, TaskSpec};
+    use std::collections::BTreeMap;
 
     fn volatile(needed_by: &[&str]) -> ResourceSpec {
         resource("ssmsecret", ResourceKind::Secrets(Vec::new()), needed_by)
@@ -321,19 +350,66 @@ mod tests {
     }
 
     #[test]
-    fn after_a_restart_what_was_in_memory_is_made_again_for_those_that_still_need_it() {
-        let (mut state, effects) = arrived(vec![volatile(&["a"]), durable(&["a"])]);
+    fn after_a_restart_what_may_have_gone_is_made_again_for_those_that_still_need_it() {
+        let volume = resource("volume", ResourceKind::Volume(shared_volume()), &["a"]);
+        let (mut state, effects) = arrived(vec![volatile(&["a"]), durable(&["a"]), volume]);
         for (op, _) in making(&effects) {
             step(&mut state, NOW, done(op, Output::Nothing));
         }
         let stored = serde_json::to_string(&*state.tasks[&"task".into()]).unwrap();
         let mut state = recover(Policy::default(), state.host.clone(), [serde_json::from_str(&stored).unwrap()]);
         let effects = step(&mut state, NOW, Event::Tick).effects;
-        assert_eq!(making(&effects).iter().map(|(_, name)| *name).collect::<Vec<_>>(), ["ssmsecret"]);
-        let (state, _) = running(volatile(&["a"]));
-        let task = (*state.tasks[&"task".into()]).clone();
-        let mut state = recover(Policy::default(), state.host.clone(), [task]);
-        assert_eq!(making(&step(&mut state, NOW, Event::Tick).effects), []);
+        assert_eq!(making(&effects).iter().map(|(_, name)| *name).collect::<Vec<_>>(), ["ssmsecret", "cgroup"]);
+        for kind in [volatile(&["a"]), durable(&["a"])] {
+            let (state, _) = running(kind);
+            let task = (*state.tasks[&"task".into()]).clone();
+            let mut state = recover(Policy::default(), state.host.clone(), [task]);
+            assert_eq!(making(&step(&mut state, NOW, Event::Tick).effects), []);
+        }
+    }
+
+    fn shared_volume() -> VolumeSpec {
+        let scope = VolumeScope::Shared { autoprovision: true };
+        let (runtime_name, driver) = ("volume".to_owned(), String::new());
+        VolumeSpec { runtime_name, driver, options: BTreeMap::new(), labels: BTreeMap::new(), scope }
+    }
+
+    /// A reboot takes control groups: the engine would start a container without its task's limits.
+    #[test]
+    fn what_a_reboot_takes_is_there_before_a_container_is_started() {
+        let restarted = |change: fn(&mut TaskState)| {
+            let (state, _) = running(durable(&["a"]));
+            let stored = serde_json::to_string(&*state.tasks[&"task".into()]).unwrap();
+            let mut task = serde_json::from_str(&stored).unwrap();
+            change(&mut task);
+            let mut state = recover(Policy::default(), state.host.clone(), [task]);
+            let listing = step(&mut state, NOW, Event::Tick).effects;
+            let run = state.tasks[&"task".into()].containers[0].observed.unwrap();
+            let [a, b] = [("a", run), ("b", RunState::Running)]
+                .map(|(name, run)| crate::engine::sample::seen("task", name, name, run));
+            let listed = listing.iter().find_map(|effect| match effect {
+                Effect::Inventory { op } => Some(done(*op, Output::Inventory(vec![a.clone(), b.clone()]))),
+                _ => None,
+            });
+            let mut effects = listing;
+            effects.extend(step(&mut state, NOW, listed.unwrap()).effects);
+            let asked = making(&effects);
+            let [(op, "cgroup")] = asked[..] else { panic!("{effects:?}") };
+            assert!(!effects.iter().any(|effect| matches!(effect, Effect::Start { .. })), "{effects:?}");
+            let effects = step(&mut state, NOW, done(op, Output::Nothing)).effects;
+            assert!(matches!(&effects[..], [Effect::Start { target, .. }] if target == "a"), "{effects:?}");
+        };
+        restarted(|task| {
+            let it = &mut task.containers[0];
+            (it.known, it.observed) = (ContainerStatus::Created, Some(RunState::Created));
+            (it.ran, it.started_at) = (false, None);
+        });
+        restarted(|task| {
+            task.spec.containers[0].restart =
+                Some(RestartPolicy { ignored_exit_codes: Vec::new(), attempt_period: Span::secs(60) });
+            let it = &mut task.containers[0];
+            (it.observed, it.restarts.due, it.restarts.run) = (Some(RunState::Exited), true, Some(String::new()));
+        });
     }
 
     #[test]

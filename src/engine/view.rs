@@ -88,15 +88,15 @@ fn blocker(state: &State, task: &TaskState, index: usize, now: Timestamp) -> Opt
         if !is_pulled && container::credentials_missing(task, index, state) {
             return task.execution_credentials.clone().map(Blocker::Credentials);
         }
-        if container.known == ContainerStatus::Running {
-            return None;
-        }
-        if let Some(at) = resource::holding_up(task, index).filter(|_| container.known == ContainerStatus::Pulled) {
+        if let Some(at) = resource::holding_up(task, index) {
             if resource::credentials_missing(task, at, state) {
                 return task.execution_credentials.clone().map(Blocker::Credentials);
             }
             let op = task.resources[at].operation.map(|operation| operation.id);
             return Some(Blocker::Resource(op, task.spec.resources[at].name.clone()));
+        }
+        if container.known == ContainerStatus::Running {
+            return None;
         }
         dependency::holding_up(task, index, now)
     };

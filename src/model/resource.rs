@@ -38,12 +38,24 @@ pub enum ResourceKind {
     CredentialSpecs(Vec<String>),
 }
 
-impl ResourceKind {
+/// How long a resource lasts that was made once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
     /// It is nowhere but in the agent's memory: gone with the process, and fetched again while a container still needs it.
-    pub fn is_in_memory(&self) -> bool {
+    Process,
+    /// A reboot of the host takes it.
+    Boot,
+    /// It is there until it is removed.
+    Task,
+}
+
+impl ResourceKind {
+    /// How long it lasts.
+    pub fn lifetime(&self) -> Lifetime {
         match self {
-            Self::Secrets(_) | Self::EnvironmentFiles(_) => true,
-            Self::Cgroup(_) | Self::Volume(_) | Self::LogRouter(_) | Self::CredentialSpecs(_) => false,
+            Self::Secrets(_) | Self::EnvironmentFiles(_) => Lifetime::Process,
+            Self::Cgroup(_) => Lifetime::Boot,
+            Self::Volume(_) | Self::LogRouter(_) | Self::CredentialSpecs(_) => Lifetime::Task,
         }
     }
 

@@ -7,8 +7,7 @@ use super::Fatal;
 use super::gpu::{self, Gpus};
 use crate::config::Config;
 use crate::docker::Docker;
-use crate::engine::TaskState;
-use crate::model::{OpError, ResourceKind, ResourceStatus, with_causes};
+use crate::model::{OpError, with_causes};
 use crate::resources::cgroup::{Cgroups, Settings};
 
 /// Task limits need containers that can be put into a control group.
@@ -76,21 +75,6 @@ impl Offers {
             gpus: gpu::of_host(config)?,
             docker_version: docker.server_version(),
         })
-    }
-}
-
-impl Host {
-    /// Makes the control groups of known tasks once more. They were there when the agent was last; a reboot takes them, and the
-    /// engine would start a container without its task's limits.
-    pub(super) async fn restore(&self, tasks: &[TaskState]) {
-        for task in tasks {
-            for (resource, state) in task.spec.resources.iter().zip(&task.resources) {
-                if let (ResourceKind::Cgroup(limits), ResourceStatus::Created) = (&resource.kind, state.known) {
-                    // What is wrong was logged; the engine's refusal ends a task that cannot go on without.
-                    let _ = self.cgroups.create(&task.spec.arn, limits).await;
-                }
-            }
-        }
     }
 }
 

@@ -154,7 +154,6 @@ async fn build(
     let tags = startup::tags(config, &instance, &credentials, service_clock.clone()).await?;
     let offers = &host.offers;
     let identity = startup::register(config, &mut instance, tags, &ecs, offers, &mut store, loaded.identity).await?;
-    host.restore(&loaded.tasks).await;
     let state = engine::recover(startup::policy(config, &offers.gpus)?, loaded.host, loaded.tasks);
     let clock = Arc::new(Clock::started(state.latest_moment().unwrap_or_default(), sd_notify::watchdog_enabled()));
     let edges = Arc::new(Edges {

@@ -232,6 +232,17 @@ impl Docker {
         self.tell(index);
     }
 
+    /// The agent's state is lost, and under another name nothing proves that a container is ours: from now on it is somebody else's to
+    /// end, and one that takes its place is started for the first time.
+    pub(crate) fn disown_renamed(&mut self) {
+        for index in 0..self.containers.len() {
+            if self.containers[index].renamed {
+                self.containers[index].unsolicited = true;
+                self.truth_mut(index).starts = 0;
+            }
+        }
+    }
+
     /// The agent may lose sight of it, if it has not seen it before.
     pub(crate) fn rename(&mut self, index: usize) {
         let container = &mut self.containers[index];

@@ -7,6 +7,7 @@ use crate::schedule::Rng;
 use crate::world::{Disk, Turn, World};
 use ecs_agent::engine::state::HostState;
 use ecs_agent::engine::{self, Event, PullBehavior, TaskState};
+use ecs_agent::model::resource::Lifetime;
 use ecs_agent::model::{Span, TaskStatus};
 
 impl World {
@@ -24,6 +25,9 @@ impl World {
                 }
                 _ => self.later(pending.effect),
             }
+        }
+        if Rng(!bits).percent(10) {
+            self.reboot();
         }
         self.docker.events.clear();
         self.credentials.clear();
@@ -50,6 +54,18 @@ impl World {
         }
     }
 
+    /// The host goes down with the agent: nothing runs any more, nothing is done late, and what lasts only so long is gone.
+    fn reboot(&mut self) {
+        self.note(|_| "REBOOT".to_owned());
+        self.late.clear();
+        self.docker.restart(u64::MAX);
+        let tasks = &self.disk.tasks;
+        self.docker.resources.retain(|(arn, name)| {
+            let mut specs = tasks.get(arn).into_iter().flat_map(|task| &task.spec.resources);
+            specs.any(|it| it.name == *name && it.kind.lifetime() == Lifetime::Task)
+        });
+    }
+
     /// The agent is killed, and starts with an empty disk. What was in flight is done or not; nothing of it is done later.
     pub(crate) fn lose_state(&mut self, bits: u64) {
         self.note(|_| "STATE LOST".to_owned());
@@ -62,8 +78,7 @@ impl World {
         self.late.clear();
         // How often a container was started again is counted on the disk alone.
         self.docker.truth.values_mut().for_each(|truth| truth.starts = truth.starts.min(1));
-        // Under another name nothing proves that it is ours: from now on it is somebody else's to end.
-        self.docker.containers.iter_mut().filter(|it| it.renamed).for_each(|it| it.unsolicited = true);
+        self.docker.disown_renamed();
         self.disk = Disk { host: HostState { lost: true, ..HostState::default() }, ..Disk::default() };
         self.ecs.state_lost();
         self.crash(bits);

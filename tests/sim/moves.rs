@@ -113,6 +113,9 @@ impl World {
             Move::HandRename(pick) => {
                 if let Some(at) = self.choose(pick, |_| true) {
                     self.docker.rename(at);
+                    if self.state.host.lost {
+                        self.docker.disown_renamed();
+                    }
                 }
             }
             Move::TakeName(pick) => {

@@ -5,6 +5,7 @@ use crate::world::{Pending, World};
 use ecs_agent::engine::state::Owner;
 use ecs_agent::engine::{Effect, Event, Outcome, Output};
 use ecs_agent::model::image::ImageWork;
+use ecs_agent::model::resource::Lifetime;
 use ecs_agent::model::task::RegistryAuth;
 use ecs_agent::model::{Failure, FailureKind};
 
@@ -113,11 +114,11 @@ impl World {
                 }
                 Outcome::Done(Output::Nothing)
             }
-            Effect::CreateResource { request, .. } if request.spec.kind.is_in_memory() => {
+            Effect::CreateResource { request, .. } if request.spec.kind.lifetime() == Lifetime::Process => {
                 self.memory.insert((request.task.clone(), request.spec.name.clone()));
                 Outcome::Done(Output::Nothing)
             }
-            Effect::RemoveResource { request, .. } if request.spec.kind.is_in_memory() => {
+            Effect::RemoveResource { request, .. } if request.spec.kind.lifetime() == Lifetime::Process => {
                 self.memory.remove(&(request.task.clone(), request.spec.name.clone()));
                 Outcome::Done(Output::Nothing)
             }

@@ -10,6 +10,7 @@ use crate::world::World;
 use ecs_agent::engine::state::{Owner, TaskState};
 use ecs_agent::engine::{self, Effect, Event, Step};
 use ecs_agent::model::image::ImageWork;
+use ecs_agent::model::resource::Lifetime;
 use ecs_agent::model::task::{PAUSE_IMAGE, PAUSE_NAME};
 use ecs_agent::model::{
     Ack, ContainerKind, ContainerName, ContainerStatus, ResourceRequest, ResourceSpec, RunState, Span, StateChange,
@@ -163,9 +164,14 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
     }
     let is_there = |it: &ResourceSpec| {
         let key = (arn.clone(), it.name.clone());
-        if it.kind.is_in_memory() { world.memory.contains(&key) } else { world.docker.resources.contains(&key) }
+        if it.kind.lifetime() == Lifetime::Process {
+            world.memory.contains(&key)
+        } else {
+            world.docker.resources.contains(&key)
+        }
     };
-    let needed = |it: &&ResourceSpec| step == "create" && it.needed_by.contains(&spec.name);
+    let is_used = |it: &ResourceSpec| step == "create" || (step == "start" && it.kind.lifetime() != Lifetime::Process);
+    let needed = |it: &&ResourceSpec| is_used(it) && it.needed_by.contains(&spec.name);
     if let Some(missing) = task.spec.resources.iter().filter(needed).find(|it| !is_there(it)) {
         let what = format!("{arn} {} needs {}", spec.name, missing.name);
         return Some(("resources are there before the containers that need them", what));
@@ -207,7 +213,8 @@ fn making(world: &World, request: &ResourceRequest) -> Broken {
 fn unmaking(world: &World, request: &ResourceRequest) -> Broken {
     // A create that came late, after the agent looked in vain, left a container it may not know of; that one never ran.
     let needs = |it: &Container| it.task == request.task && it.started && !it.foreign && !it.renamed && !it.unsolicited;
-    let user = world.docker.containers.iter().find(|it| needs(it) && !request.spec.kind.is_in_memory())?;
+    let user =
+        world.docker.containers.iter().find(|it| needs(it) && request.spec.kind.lifetime() != Lifetime::Process)?;
     Some(("resources go after the containers that use them", format!("{} {}", request.spec.name, user.name)))
 }
 

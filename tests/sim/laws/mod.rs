@@ -18,7 +18,8 @@ use crate::life::{reread, stored};
 use crate::world::World;
 use ecs_agent::engine::state::{State, TaskState};
 use ecs_agent::engine::{self, Event};
-use ecs_agent::model::{ContainerStatus, RunState, TaskArn, TaskStatus, Timestamp};
+use ecs_agent::model::resource::Lifetime;
+use ecs_agent::model::{ContainerStatus, ResourceStatus, RunState, TaskArn, TaskStatus, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What was known before a step, to see that nothing goes back.
@@ -217,8 +218,10 @@ pub(crate) fn after_commit(world: &mut World) {
 /// What is only in the agent's memory is forgotten by a restart before anything is written.
 fn without_memory(mut task: TaskState) -> TaskState {
     for (spec, resource) in task.spec.resources.iter().zip(&mut task.resources) {
-        if spec.kind.is_in_memory() {
-            *resource = Default::default();
+        match spec.kind.lifetime() {
+            Lifetime::Process => *resource = Default::default(),
+            Lifetime::Boot if resource.known == ResourceStatus::Created => resource.known = ResourceStatus::None,
+            Lifetime::Boot | Lifetime::Task => {}
         }
     }
     task
