@@ -46,6 +46,7 @@ fn seen(task: &TaskArn, container: &ContainerName, runtime_name: &str, state: Ru
         mounts: Vec::new(),
         address: None,
         image_id: String::new(),
+        image_digest: None,
         outline: None,
     }
 }

@@ -180,6 +180,10 @@ fn connect_url(settings: &Settings, endpoint: &str, send_credentials: bool) -> R
 #[cfg(test)]
 mod cuts;
 #[cfg(test)]
+mod flow;
+#[cfg(test)]
+mod peer;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod timers;

@@ -1,13 +1,17 @@
 //! The messages of ACS as they are on the wire (spec `acs.md` §3 to §6).
 //!
-//! Owns the envelope and the shapes, tolerant in what it takes: member names in any case, `null` for "not given", unknown members.
+//! Owns the envelope and the shapes (a task's in [`task`] and [`volume`]), tolerant in what it takes: member names in any case, `null` for "not given", unknown members.
 //! It gives no message a meaning. The invariant: decoding never fails on something this agent does not read.
 
+mod task;
 mod volume;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+pub(super) use task::{
+    Association, Container, DependsOn, EnvironmentFile, FirelensConfiguration, MountPoint, PortMapping,
+    RegistryAuthentication, RestartPolicy, Secret, Task, VolumesFrom,
+};
 pub(super) use volume::{DockerVolume, EfsVolume, Volume};
 
 /// Every message type of the protocol.
@@ -254,12 +258,6 @@ pub(super) fn shape<'a, T: Deserialize<'a>>(body: &'a Value) -> Result<T, String
     })
 }
 
-/// A `null` value of a map of texts is an empty text.
-fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
-    let map = BTreeMap::<String, Option<String>>::deserialize(deserializer)?;
-    Ok(map.into_iter().map(|(name, text)| (name, text.unwrap_or_default())).collect())
-}
-
 /// Members shared by most messages.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -309,174 +307,6 @@ pub(super) struct TaskList {
 pub(super) struct TaskIdentifier {
     pub(super) task_arn: String,
     pub(super) desired_status: String,
-}
-
-/// A task. Members that only lead to a refusal are kept as values.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Task {
-    pub(super) arn: String,
-    pub(super) family: String,
-    pub(super) version: String,
-    pub(super) service_name: String,
-    pub(super) containers: Vec<Container>,
-    pub(super) volumes: Vec<Volume>,
-    pub(super) cpu: f64,
-    pub(super) memory: i64,
-    pub(super) pid_mode: String,
-    pub(super) ipc_mode: String,
-    pub(super) network_mode: String,
-    pub(super) elastic_network_interfaces: Vec<Value>,
-    pub(super) proxy_configuration: Option<Value>,
-    pub(super) role_credentials: Option<RoleCredentials>,
-    pub(super) execution_role_credentials: Option<RoleCredentials>,
-    pub(super) associations: Vec<Association>,
-    pub(super) attachments: Vec<Attachment>,
-    pub(super) enable_fault_injection: bool,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Container {
-    pub(super) name: String,
-    pub(super) image: String,
-    pub(super) command: Option<Vec<String>>,
-    pub(super) entry_point: Option<Vec<String>>,
-    #[serde(deserialize_with = "texts")]
-    pub(super) environment: BTreeMap<String, String>,
-    pub(super) environment_files: Vec<EnvironmentFile>,
-    pub(super) essential: bool,
-    pub(super) cpu: u32,
-    pub(super) memory: u32,
-    pub(super) links: Vec<String>,
-    pub(super) port_mappings: Vec<PortMapping>,
-    pub(super) mount_points: Vec<MountPoint>,
-    pub(super) volumes_from: Vec<VolumesFrom>,
-    pub(super) overrides: Option<Value>,
-    pub(super) docker_config: DockerConfig,
-    pub(super) registry_authentication: Option<RegistryAuthentication>,
-    pub(super) logs_auth_strategy: String,
-    pub(super) secrets: Vec<Secret>,
-    pub(super) depends_on: Vec<DependsOn>,
-    pub(super) start_timeout: u64,
-    pub(super) stop_timeout: u64,
-    pub(super) health_check_type: String,
-    pub(super) firelens_configuration: Option<FirelensConfiguration>,
-    pub(super) managed_agents: Vec<Value>,
-    pub(super) credential_specs: Vec<Value>,
-    pub(super) restart_policy: RestartPolicy,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct RestartPolicy {
-    pub(super) enabled: bool,
-    pub(super) ignored_exit_codes: Vec<i32>,
-    /// Seconds.
-    pub(super) restart_attempt_period: u64,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct EnvironmentFile {
-    #[serde(rename = "type")]
-    pub(super) kind: String,
-    pub(super) value: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Secret {
-    pub(super) name: String,
-    pub(super) value_from: String,
-    pub(super) region: String,
-    #[serde(rename = "type")]
-    pub(super) kind: String,
-    pub(super) provider: String,
-    pub(super) target: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct FirelensConfiguration {
-    #[serde(rename = "type")]
-    pub(super) kind: String,
-    #[serde(deserialize_with = "texts")]
-    pub(super) options: BTreeMap<String, String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct PortMapping {
-    pub(super) container_port: u16,
-    pub(super) host_port: u16,
-    pub(super) container_port_range: String,
-    pub(super) protocol: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct VolumesFrom {
-    pub(super) source_container: String,
-    pub(super) read_only: bool,
-}
-
-/// A device of the host and the containers it is for. Its content is not read.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Association {
-    pub(super) name: String,
-    #[serde(rename = "type")]
-    pub(super) kind: String,
-    pub(super) containers: Vec<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct MountPoint {
-    pub(super) source_volume: String,
-    pub(super) container_path: String,
-    pub(super) read_only: bool,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct DockerConfig {
-    pub(super) version: String,
-    pub(super) config: String,
-    pub(super) host_config: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct RegistryAuthentication {
-    #[serde(rename = "type")]
-    pub(super) kind: String,
-    pub(super) ecr_auth_data: Option<EcrAuthData>,
-    pub(super) asm_auth_data: Option<AsmAuthData>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct AsmAuthData {
-    pub(super) credentials_parameter: String,
-    pub(super) region: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct EcrAuthData {
-    pub(super) registry_id: String,
-    pub(super) region: String,
-    pub(super) endpoint_override: String,
-    pub(super) use_execution_role: bool,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct DependsOn {
-    pub(super) container_name: String,
-    pub(super) condition: String,
 }
 
 /// Network interfaces to expect: for a task (`AttachTaskNetworkInterfacesMessage`) or as a trunk for the instance.

@@ -169,8 +169,7 @@ fn failure_of(error: &SdkError<GetAuthorizationTokenError>) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aws::fake::{Answer, Fake, Request};
-    use crate::aws::roles::RoleKind;
+    use crate::aws::fake::{self, Answer, Fake, Request};
     use crate::aws::sdk::{AgentName, Settings};
     use serde_json::{Value, json};
 
@@ -194,15 +193,7 @@ mod tests {
     }
 
     fn role() -> RoleCredentials {
-        RoleCredentials {
-            id: "66666666-7777-8888-9999-000000000000".into(),
-            role_arn: "arn:aws:iam::123456789012:role/execRole".to_owned(),
-            kind: RoleKind::Execution,
-            access_key_id: "ASIA09438B6F6D524562".into(),
-            secret_access_key: "608f".into(),
-            session_token: "tok".into(),
-            expiration: String::new(),
-        }
+        fake::role("66666666-7777-8888-9999-000000000000")
     }
 
     /// An answer whose token ends in `seconds`.

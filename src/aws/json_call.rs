@@ -1,28 +1,24 @@
 //! Calls of AWS services that speak awsJson1.1 and of which one operation is wanted: no SDK crate is needed for that.
 //!
-//! Owns endpoint, signature, attempts, limits and the meaning of an error answer; what is asked belongs to the user of `Sdk::call`
+//! Owns endpoint, signature, limits and the meaning of an error answer; what is asked belongs to the user of `Sdk::call`
 //! ([`super::ssm`], [`super::secrets_manager`]). The invariant: every attempt is signed anew and ends within its limit, and no
 //! error text holds anything of an answer but its code and message.
 
-use super::backoff::{Backoff, Shape};
+use super::attempts::{self, Numbered};
 use super::sdk::Sdk;
 use super::signature::Signed;
-use super::transport;
 use crate::model::with_causes;
 use aws_credential_types::Credentials;
 use aws_sdk_ecs::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use url::Url;
 use zeroize::Zeroizing;
 
 /// The reference's limit for one attempt.
 const ATTEMPT: Duration = Duration::from_secs(5);
-const ATTEMPTS: u32 = 3;
-const PAUSES: Shape =
-    Shape { initial: Duration::from_millis(500), max: Duration::from_secs(2), factor: 2.0, jitter: 1.0 };
 /// The longest answer of the calls wanted is a secret's 64 KiB.
 const MAX_ANSWER: usize = 1024 * 1024;
 
@@ -86,42 +82,42 @@ impl Sdk {
         };
         let url =
             Url::parse(&url).map_err(|error| CallError::NoAnswer(format!("the endpoint is not a URL: {error}")))?;
-        let client = transport::reqwest_builder(&self.settings.proxy, &url)
-            .map_err(|error| CallError::NoAnswer(error.to_string()))?;
-        let client = client.build().map_err(|error| CallError::NoAnswer(with_causes(&error)))?;
-        let invocation = uuid::Uuid::new_v4().to_string();
-        let mut pauses = Backoff::new(PAUSES);
-        let mut attempt = 1;
-        loop {
-            let headers = [
-                ("content-type", "application/x-amz-json-1.1".to_owned()),
-                ("x-amz-target", call.target.to_owned()),
-                ("amz-sdk-invocation-id", invocation.clone()),
-                ("amz-sdk-request", format!("attempt={attempt}; max={ATTEMPTS}")),
-            ];
-            let body = call.body.to_string();
-            let clock = &self.settings.clock;
-            let (service, body_bytes) = (call.service, body.as_bytes());
-            let signed =
-                Signed { clock, region, service, method: "POST", url: &url, headers: &headers, body: body_bytes };
-            let mut signed = signed.headers(keys.clone()).map_err(|error| CallError::NoAnswer(error.to_string()))?;
-            for (name, value) in headers.iter().map(|(name, value)| (*name, value.as_str())) {
-                signed.insert(name, printable(value)?);
-            }
-            signed.insert("user-agent", printable(&self.settings.agent.plain_user_agent())?);
-            let result = timeout(ATTEMPT, send(&client, url.clone(), signed, body)).await;
-            let error = match result {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => error,
-                Err(_) => CallError::NoAnswer(format!("no answer within {} seconds", ATTEMPT.as_secs())),
-            };
-            if attempt == ATTEMPTS || !error.passes() {
-                return Err(error);
-            }
-            tracing::debug!(target_operation = call.target, %error, attempt, "a call failed; trying again");
-            sleep(pauses.pause()).await;
-            attempt += 1;
+        let client = attempts::client(self, &url)?;
+        let (client, url) = (&client, &url);
+        attempts::first(call.target, |numbered| async move {
+            let once = self.once(call, keys, region, client, url, numbered);
+            let late = |_| CallError::NoAnswer(format!("no answer within {} seconds", ATTEMPT.as_secs()));
+            timeout(ATTEMPT, once).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+        })
+        .await
+    }
+
+    async fn once(
+        &self,
+        call: &Call<'_>,
+        keys: &Credentials,
+        region: &str,
+        client: &reqwest::Client,
+        url: &Url,
+        numbered: Numbered,
+    ) -> Result<Zeroizing<Vec<u8>>, CallError> {
+        let [invocation, request] = numbered;
+        let headers = [
+            ("content-type", "application/x-amz-json-1.1".to_owned()),
+            ("x-amz-target", call.target.to_owned()),
+            invocation,
+            request,
+        ];
+        let body = call.body.to_string();
+        let clock = &self.settings.clock;
+        let (service, body_bytes) = (call.service, body.as_bytes());
+        let signed = Signed { clock, region, service, method: "POST", url, headers: &headers, body: body_bytes };
+        let mut signed = signed.headers(keys.clone()).map_err(|error| CallError::NoAnswer(error.to_string()))?;
+        for (name, value) in headers.iter().map(|(name, value)| (*name, value.as_str())) {
+            signed.insert(name, printable(value)?);
         }
+        signed.insert("user-agent", printable(&self.settings.agent.plain_user_agent())?);
+        send(client, url.clone(), signed, body).await
     }
 
     /// Partitions, FIPS and dual-stack names follow the rules that came with the ECS client: only the first label differs.

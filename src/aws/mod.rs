@@ -9,6 +9,7 @@
 //! [`ecr`], [`registry_secret`], [`ssm`], [`secrets_manager`], [`s3`], [`json_call`] (services without an SDK crate), [`proxy`], [`transport`] (and `insecure`, its
 //! replacement behind a flag), [`backoff`].
 
+mod attempts;
 pub mod backoff;
 mod cache;
 pub mod clock;

@@ -3,19 +3,18 @@
 //! Owns the address of an object, the region of its bucket, the signed GET and the text of a failure. It keeps nothing and writes
 //! nothing. The invariant: a request goes to the endpoint of S3 and to no other host, whatever bucket and key are called.
 
-use super::backoff::{Backoff, Shape};
+use super::attempts::{self, Numbered};
 use super::credentials;
 use super::json_call::CallError;
 use super::roles::RoleCredentials;
 use super::sdk::Sdk;
 use super::signature::Signed;
-use super::transport;
 use crate::model::with_causes;
 use aws_smithy_xml::decode::{Document, try_data};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
@@ -25,9 +24,6 @@ pub const MAX_OBJECT: usize = 5 * 1024 * 1024;
 const DOWNLOAD: Duration = Duration::from_secs(30);
 /// The reference's limit for the head of one answer.
 const ATTEMPT: Duration = Duration::from_secs(5);
-const ATTEMPTS: u32 = 3;
-const PAUSES: Shape =
-    Shape { initial: Duration::from_millis(500), max: Duration::from_secs(2), factor: 2.0, jitter: 1.0 };
 /// An error answer.
 const MAX_ERROR: usize = 64 * 1024;
 /// Where S3 has FIPS endpoints.
@@ -237,31 +233,16 @@ struct Request<'a> {
 impl Request<'_> {
     /// The first answer that is `good`.
     async fn answer(&self, good: impl Fn(&Answer) -> bool) -> Result<Answer, CallError> {
-        let client = transport::reqwest_builder(&self.sdk.settings.proxy, &self.url)
-            .map_err(|error| CallError::NoAnswer(error.to_string()))?;
-        let client = client.build().map_err(|error| CallError::NoAnswer(with_causes(&error)))?;
-        let invocation = uuid::Uuid::new_v4().to_string();
-        let mut pauses = Backoff::new(PAUSES);
-        let mut attempt = 1;
-        loop {
-            let mut headers = self.headers.clone();
-            headers.push(("amz-sdk-invocation-id", invocation.clone()));
-            headers.push(("amz-sdk-request", format!("attempt={attempt}; max={ATTEMPTS}")));
-            let error = match self.send(&client, headers).await {
-                Ok(answer) if good(&answer) => return Ok(answer),
-                Ok(answer) => refusal(&answer),
-                Err(error) => error,
-            };
-            if attempt == ATTEMPTS || !error.passes() {
-                return Err(error);
-            }
-            tracing::debug!(method = %self.method, %error, attempt, "a call of S3 failed; trying again");
-            sleep(pauses.pause()).await;
-            attempt += 1;
-        }
+        let (client, good) = (&attempts::client(self.sdk, &self.url)?, &good);
+        attempts::first(self.method.as_str(), |numbered| async move {
+            let answer = self.send(client, numbered).await?;
+            if good(&answer) { Ok(answer) } else { Err(refusal(&answer)) }
+        })
+        .await
     }
 
-    async fn send(&self, client: &reqwest::Client, headers: Vec<(&'static str, String)>) -> Result<Answer, CallError> {
+    async fn send(&self, client: &reqwest::Client, numbered: Numbered) -> Result<Answer, CallError> {
+        let headers: Vec<_> = self.headers.iter().cloned().chain(numbered).collect();
         let unsayable = |error: &dyn std::error::Error| CallError::NoAnswer(error.to_string());
         let settings = &self.sdk.settings;
         let mut request = client.request(self.method.clone(), self.url.clone());

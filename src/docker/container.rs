@@ -34,15 +34,15 @@ fn unreadable(what: &str) -> Failure {
 }
 
 impl Docker {
-    /// Creates a container, with the values it names. One that is there already under this name, for this container of this task, is
-    /// the one wanted.
+    /// Creates a container, with the values it names, and tells the digest of its image. One that is there already under this name,
+    /// for this container of this task, is the one wanted.
     pub async fn create(&self, request: &CreateRequest, values: &Values) -> Result<Observation, OpError> {
         if request.spec.kind == ContainerKind::Pause {
             self.ensure_pause_image().await?;
         }
         // Without the image the create below says so; its environment then does not matter.
         let image = self.image_present(&request.spec.image).await.ok().flatten();
-        let image_env = image.map(|image| image.env_keys).unwrap_or_default();
+        let (image_env, image_digest) = image.map(|image| (image.env_keys, image.repo_digest)).unwrap_or_default();
         let cgroup_parent = self.cgroup_parent(request).await?;
         let (host_ports, range_starts) = self.host_ports(&request.spec)?;
         let around = Surroundings {
@@ -67,7 +67,7 @@ impl Docker {
             return Err(Failure::permanent("CannotGetDockerClientVersionError", text).into());
         }
         let limit = self.settings.create_timeout.into();
-        match self.changer.create(&request.runtime_name, wanted, &body, limit).await {
+        let created = match self.changer.create(&request.runtime_name, wanted, &body, limit).await {
             // Looked for by its name: that is what it will be found by after a restart, too.
             Ok(_) => match self.look_after(&request.runtime_name).await? {
                 seen if is_of(request, &seen) => Ok(seen),
@@ -82,7 +82,8 @@ impl Docker {
                     _ => Err(error.of_only_try("CannotCreateContainerError", "created")),
                 }
             }
-        }
+        };
+        created.map(|seen| Observation { image_digest, ..seen })
     }
 
     /// The name is taken: by an earlier create of the same container, or by somebody else.

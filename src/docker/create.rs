@@ -67,7 +67,7 @@ pub(super) fn body(
     }
     namespaces::apply(&mut host, request);
     log::route(&mut host, request, around.log_driver);
-    log_endpoint::apply(&mut host, around.region.unwrap_or_default(), around.ipv6_only);
+    log_endpoint::apply(&mut host, around.region.unwrap_or_default(), around.ipv6_only, around.log_driver.server);
     bound_log_buffer(&mut host);
     log::reveal(&mut host, values);
 

@@ -11,6 +11,8 @@ use serde_json::{Map, Value, json};
 const PORT: &str = "24224";
 /// Docker calls the option by its new name from this version on, and refuses both at once.
 const ASYNC_SINCE: (u32, u32) = (20, 10);
+/// The awslogs driver takes an endpoint from this version on, and a create fails for an option that its driver does not know.
+const ENDPOINT_SINCE: (u32, u32) = (18, 9);
 
 /// How the engine talks to log routers.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +26,7 @@ pub(super) struct Driver<'a> {
 /// Sends the container's log to the router of its task.
 pub(super) fn route(host: &mut Map<String, Value>, request: &CreateRequest, driver: Driver<'_>) {
     let Some(LogRouting { socket, tag, buffer_limit, .. }) = &request.spec.log_routing else { return };
-    let option = if knows_async(driver.server) { "fluentd-async" } else { "fluentd-async-connect" };
+    let option = if is_since(ASYNC_SINCE, driver.server) { "fluentd-async" } else { "fluentd-async-connect" };
     let mut options = json!({
         "tag": tag,
         "fluentd-address": format!("unix://{socket}"),
@@ -37,11 +39,16 @@ pub(super) fn route(host: &mut Map<String, Value>, request: &CreateRequest, driv
     host.insert("LogConfig".to_owned(), json!({"Type": "fluentd", "Config": options}));
 }
 
+/// The awslogs driver of this engine can be told an endpoint.
+pub(super) fn takes_endpoint(server: &str) -> bool {
+    is_since(ENDPOINT_SINCE, server)
+}
+
 /// A version that cannot be read is taken for a new one.
-fn knows_async(server: &str) -> bool {
+fn is_since(version: (u32, u32), server: &str) -> bool {
     let mut parts = server.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     match (parts.next(), parts.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= ASYNC_SINCE,
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= version,
         _ => true,
     }
 }
@@ -57,7 +64,7 @@ pub(super) fn router_variables(request: &CreateRequest) -> Result<Vec<(&'static 
     Ok(vec![("FLUENT_HOST", address.clone()), ("FLUENT_PORT", PORT.to_owned())])
 }
 
-/// Adds the options that are secrets, if there is a driver that could use them.
+/// Adds the options that are secrets, if there is a driver that could use them. An empty one is none.
 pub(super) fn reveal(host: &mut Map<String, Value>, values: &Values) {
     let Some(log) = host.get_mut("LogConfig").and_then(Value::as_object_mut) else { return };
     if values.log_options.is_empty() || log.get("Type").and_then(Value::as_str).unwrap_or_default().is_empty() {
@@ -65,7 +72,8 @@ pub(super) fn reveal(host: &mut Map<String, Value>, values: &Values) {
     }
     let options = log.entry("Config").or_insert_with(|| json!({}));
     if let Some(options) = options.as_object_mut() {
-        options.extend(values.log_options.iter().map(|(name, value)| (name.clone(), json!(value.expose()))));
+        let said = values.log_options.iter().filter(|(_, value)| !value.expose().is_empty());
+        options.extend(said.map(|(name, value)| (name.clone(), json!(value.expose()))));
     }
 }
 
@@ -138,7 +146,10 @@ mod tests {
     #[test]
     fn secret_options_need_a_driver() {
         let values = Values {
-            log_options: BTreeMap::from([("splunk-token".to_owned(), Secret::from("t0ken"))]),
+            log_options: BTreeMap::from([
+                ("splunk-token".to_owned(), Secret::from("t0ken")),
+                ("tag".to_owned(), Secret::from("")),
+            ]),
             ..Values::default()
         };
         let revealed = |log: Value| {

@@ -3,6 +3,7 @@
 //! Owns the regions whose endpoint must be told, and the dual-stack endpoint of instances without IPv4. Invariant: no option but
 //! `awslogs-endpoint` is touched, and of no driver but awslogs.
 
+use super::log::takes_endpoint;
 use serde_json::{Map, Value};
 
 /// Partitions the driver knows no endpoint of: their regions, and the end of their hosts' names.
@@ -18,8 +19,8 @@ const TOLD: [(&str, &str); 8] = [
 ];
 const ENDPOINT: &str = "awslogs-endpoint";
 
-/// Sets the option if it is needed. `region` is the agent's.
-pub(super) fn apply(host: &mut Map<String, Value>, region: &str, ipv6_only: bool) {
+/// Sets the option if it is needed. `region` is the agent's, `server` the engine's version.
+pub(super) fn apply(host: &mut Map<String, Value>, region: &str, ipv6_only: bool, server: &str) {
     let Some(log) = host.get_mut("LogConfig").filter(|log| log["Type"] == "awslogs").and_then(Value::as_object_mut)
     else {
         return;
@@ -28,7 +29,7 @@ pub(super) fn apply(host: &mut Map<String, Value>, region: &str, ipv6_only: bool
     let Some(options) = options.as_object_mut() else { return };
     let endpoint = if ipv6_only {
         let of_logs = options.get("awslogs-region").and_then(Value::as_str);
-        of_logs.filter(|_| !options.contains_key(ENDPOINT)).map(dual_stack)
+        of_logs.filter(|_| !options.contains_key(ENDPOINT) && takes_endpoint(server)).map(dual_stack)
     } else {
         let told = TOLD.iter().find(|(told, _)| *told == region);
         told.map(|(region, suffix)| format!("https://logs.{region}.{suffix}"))
@@ -50,7 +51,7 @@ mod tests {
 
     fn endpoint(log: &Value, region: &str, ipv6_only: bool) -> Option<String> {
         let mut host = json!({"LogConfig": log}).as_object().unwrap().clone();
-        apply(&mut host, region, ipv6_only);
+        apply(&mut host, region, ipv6_only, "20.10.24");
         host["LogConfig"]["Config"][ENDPOINT].as_str().map(str::to_owned)
     }
 
@@ -82,5 +83,11 @@ mod tests {
             "https://own"
         );
         assert_eq!(of(json!({})), None);
+        for (server, is_told) in [("18.06.1-ce", false), ("18.9.0", true), ("18.09.0", true), ("", true)] {
+            let mut host =
+                json!({"LogConfig": log(json!({"awslogs-region": "us-east-1"}))}).as_object().unwrap().clone();
+            apply(&mut host, "us-east-1", true, server);
+            assert_eq!(host["LogConfig"]["Config"][ENDPOINT].is_string(), is_told, "{server}");
+        }
     }
 }

@@ -69,6 +69,7 @@ pub(super) fn from_inspect(answer: &Value, asked: &str, cluster: &str) -> Result
         mounts: mounts(answer.get("Mounts")),
         address: address(answer.get("NetworkSettings")),
         image_id: text(answer, "Image").to_owned(),
+        image_digest: None,
         outline: label(outline::LABEL).and_then(outline::read).map(Box::new),
     }))
 }
@@ -126,6 +127,7 @@ fn from_entry(entry: &Value, id: &str, task: &str, container: &str) -> Option<Ob
         mounts: mounts(entry.get("Mounts")),
         address: address(entry.get("NetworkSettings")),
         image_id: text(entry, "ImageID").to_owned(),
+        image_digest: None,
         outline: entry
             .pointer("/Labels")
             .and_then(|labels| labels.get(outline::LABEL)?.as_str())

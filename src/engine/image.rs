@@ -9,10 +9,10 @@
 use super::effect::Effect;
 use super::event::{Outcome, Output};
 use super::plan::Planning;
-use super::state::{Owner, State, TaskState};
+use super::state::{ContainerState, Owner, State, TaskState};
 use super::{Key, Step, backoff};
 use crate::model::image::{ImageListing, ImageWork, ListedImage, full_name};
-use crate::model::{OpId, Span, TaskArn, Timestamp};
+use crate::model::{ContainerSpec, OpId, Span, TaskArn, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -49,8 +49,10 @@ pub struct Cleanup {
     listing: Option<ImageListing>,
     /// Images and containers that were tried in this cycle.
     tried: BTreeSet<String>,
-    /// Removals of tracked images, of images of others, and of containers of others that were tried in this cycle.
-    counts: (u32, u32, u32),
+    /// Removals of tracked images that were tried in this cycle.
+    tracked_tried: u32,
+    /// Names of images, and containers, of others that went in this cycle.
+    foreign_gone: (u32, u32),
 }
 
 /// A task is forgotten: what it used is remembered, for the clean-up.
@@ -140,7 +142,7 @@ fn end_cycle(state: &mut State, now: Timestamp, interval: Span) {
     if images.due.is_none_or(|due| due <= now) {
         images.due = Some(now + interval);
     }
-    (images.listing, images.counts) = (None, (0, 0, 0));
+    (images.listing, images.tracked_tried, images.foreign_gone) = (None, 0, (0, 0));
     images.tried.clear();
     if images.is_pressed {
         (images.is_pressed, images.makes_room, images.looked) = (false, false, Some(now));
@@ -166,13 +168,15 @@ pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome, out
             let gone: BTreeSet<String> = names.iter().map(|name| full_name(name)).collect();
             // For `once`: it is not here any more.
             state.host.pulled_images.retain(|name| !gone.contains(&full_name(name)));
-            if tracked.is_some() {
-                out.changed.insert(Key::Host);
+            match tracked {
+                Some(_) => drop(out.changed.insert(Key::Host)),
+                None => state.images.foreign_gone.0 += 1,
             }
             if state.images.makes_room {
                 state.images.listing = None; // how much room has it made?
             }
         }
+        (ImageWork::RemoveContainer(_), Outcome::Done(_)) => state.images.foreign_gone.1 += 1,
         (ImageWork::RemoveImage { .. } | ImageWork::RemoveContainer(_), _) => {}
     }
     state.tasks.keys().cloned().collect()
@@ -228,11 +232,9 @@ fn next(state: &mut State, now: Timestamp) -> Option<ImageWork> {
     state.images.listing = Some(listing);
     let (what, work) = found?;
     state.images.tried.insert(what);
-    let counts = &mut state.images.counts;
-    match &work {
-        ImageWork::RemoveContainer(_) => counts.2 += 1,
-        ImageWork::RemoveImage { id, .. } if state.host.images.contains_key(id) => counts.0 += 1,
-        ImageWork::RemoveImage { .. } | ImageWork::List { .. } => counts.1 += 1,
+    // Compat: of tasks' images what is tried counts, of others only what goes; so what cannot go keeps nothing else from going.
+    if matches!(&work, ImageWork::RemoveImage { id, .. } if state.host.images.contains_key(id)) {
+        state.images.tracked_tried += 1;
     }
     Some(work)
 }
@@ -244,16 +246,23 @@ fn is_unused(state: &State, listing: &ImageListing, image: &ListedImage) -> bool
         let full = full_name(name);
         state.policy.images.exclude.iter().any(|it| it == name || full_name(it) == full)
     });
+    let digests: BTreeSet<&str> = image.digests.iter().filter_map(|name| Some(name.split_once('@')?.1)).collect();
     let mut used = state.tasks.values().flat_map(|task| task.pairs());
+    // What was just pulled by its digest may not have been given the task's name yet.
+    let is_its = |spec: &ContainerSpec, container: &ContainerState| {
+        container.image_id == image.id
+            || names.contains(&full_name(&spec.image))
+            || container.digest.as_ref().is_some_and(|digest| digests.contains(digest.as_str()))
+    };
     !is_excluded
         && !listing.containers.iter().any(|container| container.image_id == image.id)
-        && !used.any(|(spec, container)| container.image_id == image.id || names.contains(&full_name(&spec.image)))
+        && !used.any(|(spec, container)| is_its(spec, container))
 }
 
 /// The image of tasks that was not used for the longest time.
 fn tracked(state: &State, listing: &ImageListing, now: Timestamp) -> Option<(String, ImageWork)> {
     let (images, policy) = (&state.images, &state.policy.images);
-    if !images.makes_room && images.counts.0 >= policy.per_cycle {
+    if !images.makes_room && images.tracked_tried >= policy.per_cycle {
         return None;
     }
     let candidates = listing.images.iter().filter_map(|image| {
@@ -273,7 +282,7 @@ fn tracked(state: &State, listing: &ImageListing, now: Timestamp) -> Option<(Str
 /// A container of somebody else that has ended long ago.
 fn stranger(state: &State, listing: &ImageListing) -> Option<(String, ImageWork)> {
     let untracked = state.policy.images.untracked.as_ref().filter(|_| !state.images.makes_room)?;
-    if state.images.counts.2 >= untracked.containers_per_cycle {
+    if state.images.foreign_gone.1 >= untracked.containers_per_cycle {
         return None;
     }
     let is_known = |id: &crate::model::RuntimeId| {
@@ -291,8 +300,8 @@ fn untracked(state: &State, listing: &ImageListing) -> Option<(String, ImageWork
     let (images, policy) = (&state.images, &state.policy.images);
     let untracked = policy.untracked.as_ref().filter(|_| !images.makes_room)?;
     // Compat: at least one, even if the cycle's number was used up by images of tasks.
-    let most = policy.per_cycle.saturating_sub(images.counts.0.saturating_sub(1)).max(1);
-    if images.counts.1 >= most {
+    let most = policy.per_cycle.saturating_sub(images.tracked_tried).max(1);
+    if images.foreign_gone.0 >= most {
         return None;
     }
     let is_foreign = |image: &&ListedImage| {
@@ -427,6 +436,13 @@ mod tests {
         assert!(kept(&|state, _| names(state, "docker.io/library/a", "other")), "by name");
         assert!(kept(&|state, _| names(state, "moved", "a")), "by id");
         assert!(!kept(&|state, _| names(state, "a:2", "other")));
+        let pulled = |state: &mut State, digest: &str| {
+            names(state, "b", "");
+            state.tasks.values_mut().for_each(|task| task.containers[0].digest = Some(digest.to_owned()));
+        };
+        let at_mirror = |images: &mut ImageListing| images.images[0].digests = vec!["m.io/b@sha256:1".to_owned()];
+        assert!(kept(&|state, images| (pulled(state, "sha256:1"), at_mirror(images)).0), "by digest, not named yet");
+        assert!(!kept(&|state, images| (pulled(state, "sha256:2"), at_mirror(images)).0));
         let by = |image_id: &str| ListedContainer { id: "c".into(), image_id: image_id.to_owned(), ended: None };
         assert!(kept(&|_, images| images.containers.push(by("a"))));
         assert!(!kept(&|_, images| images.containers.push(by("b"))));
@@ -502,6 +518,27 @@ mod tests {
         let mut more = with(|images| (images.untracked, images.per_cycle) = (untracked(), 9));
         step(&mut more, NOW, Event::Tick);
         assert_eq!(cycle(&mut more, now, found(), &[]), ["old", "two:alias", "two:latest", "large:latest"]);
+        // What does not go does not count.
+        let mut stuck = with(|images| images.untracked = untracked());
+        step(&mut stuck, NOW, Event::Tick);
+        let wanted = ["old", "older", "two:alias", "two:latest", "large:latest"];
+        assert_eq!(cycle(&mut stuck, now, found(), &["old", "two:alias"]), wanted);
+    }
+
+    #[test]
+    fn images_of_others_get_what_those_of_tasks_leave_of_the_number_of_a_cycle_but_at_least_one() {
+        for (tracked, foreign) in [(0, 3), (1, 2), (2, 1), (3, 1), (4, 1)] {
+            let untracked = UntrackedPolicy { containers_per_cycle: 1, minimum_age: AGE };
+            let mut state = with(|images| (images.untracked, images.per_cycle) = (Some(untracked), 3));
+            step(&mut state, NOW, Event::Tick);
+            let names = |kind: &str, count| (0..count).map(|nth| format!("{kind}{nth}")).collect::<Vec<_>>();
+            let tracked = names("tracked", tracked);
+            tracked.iter().for_each(|id| tracked_image(&mut state, id, Timestamp(0), NOW));
+            let ids = tracked.iter().cloned().chain(names("foreign", 9));
+            let images = ids.map(|id| ListedImage { age: Span::MAX, ..listed(&id) }).collect();
+            let gone = cycle(&mut state, NOW + INTERVAL, listing(images), &[]);
+            assert_eq!(gone.iter().filter(|name| name.starts_with("foreign")).count(), foreign, "{gone:?}");
+        }
     }
 
     #[test]

@@ -121,7 +121,7 @@ fn container_change(spec: &ContainerSpec, container: &ContainerState, status: Co
     ContainerChange {
         container: spec.name.clone(),
         runtime_id: container.runtime_id.clone(),
-        image_digest: container.digest.clone(),
+        image_digest: container.digest.clone().or_else(|| container.local_digest.clone()),
         status,
         exit_code: if is_over { container.exit_code } else { None },
         reason: if is_over { container.failure.as_ref().map(ToString::to_string) } else { None },
@@ -245,6 +245,23 @@ mod tests {
         step(&mut state, at, done(op, Output::Nothing));
         let task = &state.tasks[&"task".into()];
         assert_eq!((task.containers[0].sent, task.drain_at), (ContainerStatus::Stopped, None));
+    }
+
+    #[test]
+    fn a_digest_that_only_this_host_knows_is_told_with_the_rest() {
+        let table = [(None, "sha256:here"), (Some("sha256:1"), "sha256:1")];
+        for (digest, wanted) in table {
+            let mut running = running();
+            running.containers.iter_mut().for_each(|it| it.digest = None);
+            running.containers[0].local_digest = Some("sha256:here".to_owned());
+            let mut pulled = running.clone();
+            (pulled.known, pulled.ran) = (TaskStatus::ManifestPulled, false);
+            pulled.containers.iter_mut().for_each(|it| (it.known, it.ran) = (ContainerStatus::Created, false));
+            assert!(reported(&mut with(pulled), NOW).is_none(), "it is no news by itself");
+            running.containers[0].digest = digest.map(str::to_owned);
+            let (_, change) = reported(&mut with(running), NOW).unwrap();
+            assert_eq!(change.containers[0].image_digest.as_deref(), Some(wanted));
+        }
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub(super) fn seen(task: &str, container: &str, id: &str, run_state: RunState) -
         mounts: Vec::new(),
         address: None,
         image_id: String::new(),
+        image_digest: None,
         outline: None,
     }
 }

@@ -156,8 +156,12 @@ pub struct ContainerState {
     pub pull_failure: Option<Failure>,
     /// The engine's id.
     pub runtime_id: Option<RuntimeId>,
-    /// Digest of the image.
+    /// Digest of the image: that of its reference, or what the registry said.
     pub digest: Option<String>,
+    /// Digest of the image on this host that it was created from. Told where there is no other; no news by itself, since a pull
+    /// that failed may have left an old one in use.
+    #[serde(default)]
+    pub local_digest: Option<String>,
     /// Id of the image (`sha256:…`).
     pub image_id: String,
     /// Exit code, once it ran and ended.
@@ -460,6 +464,9 @@ impl ContainerState {
     pub fn remember(&mut self, seen: &Observation) {
         self.runtime_id = Some(seen.runtime_id.clone());
         self.image_id.clone_from(&seen.image_id);
+        if seen.image_digest.is_some() {
+            self.local_digest.clone_from(&seen.image_digest);
+        }
         self.created_at.clone_from(&seen.created_at);
         // Compat: the first start stays, however often it is started again.
         if self.restarts.count == 0 || self.started_at.is_none() {

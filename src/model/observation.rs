@@ -35,6 +35,9 @@ pub struct Observation {
     pub address: Option<String>,
     /// Id of the image it runs (`sha256:…`).
     pub image_id: String,
+    /// Digest of that image in the registry of its name, as far as this host knows; looked for only when the container is created.
+    #[serde(default)]
+    pub image_digest: Option<String>,
     /// What it tells of its task ([`TaskSpec::outline`](super::TaskSpec::outline)), if this agent made it.
     pub outline: Option<Box<super::TaskSpec>>,
 }

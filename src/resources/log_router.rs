@@ -177,17 +177,7 @@ mod tests {
     }
 
     fn router() -> LogRouterSpec {
-        LogRouterSpec {
-            kind: LogRouterKind::Fluentbit,
-            container: "router".into(),
-            user: String::new(),
-            listens: true,
-            buffer: 16,
-            adds_metadata: true,
-            adds_instance: false,
-            external: None,
-            outputs: Vec::new(),
-        }
+        LogRouterSpec { outputs: Vec::new(), ..router_config::tests::router(LogRouterKind::Fluentbit, &[]) }
     }
 
     fn request(task: &str, router: &LogRouterSpec) -> ResourceRequest {

@@ -176,14 +176,15 @@ fn destination(out: &mut String, router: &LogRouterSpec, output: &LogOutput) -> 
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use serde_json::Value;
 
     const FACTS: Facts<'static> =
         Facts { cluster: "judge", task: "arn", definition: "judge-family:7", instance: "i-123456789a" };
 
-    fn router(kind: LogRouterKind, options: &[(&str, &str)]) -> LogRouterSpec {
+    /// A router that listens; the logs of `app` go to an output with these options.
+    pub(in crate::resources) fn router(kind: LogRouterKind, options: &[(&str, &str)]) -> LogRouterSpec {
         let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         LogRouterSpec {
             kind,

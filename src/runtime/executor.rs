@@ -209,9 +209,11 @@ async fn clean_images(edges: &Edges, work: ImageWork) -> Result<Output, OpError>
         ImageWork::List { ends, disk } => {
             edges.docker.list_images(ends, disk).await.map(|listing| Output::Images(Box::new(listing)))
         }
-        ImageWork::RemoveImage { id, mut names } => {
-            // What came from a mirror has its name there, too.
-            names.extend(names.clone().iter().filter_map(|name| edges.registries.mirrors.name_of(name)));
+        ImageWork::RemoveImage { id, names } => {
+            // What came from a mirror has its name there, too. That goes first: if the image stays, it stays under the name of tasks, by
+            // which it is found again.
+            let at_mirror = names.iter().filter_map(|name| edges.registries.mirrors.name_of(name));
+            let names: Vec<String> = at_mirror.chain(names.iter().cloned()).collect();
             edges.docker.remove_image(&id, &names).await?;
             tracing::info!(id, ?names, "image removed");
             Ok(Output::Nothing)

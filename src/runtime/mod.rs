@@ -6,6 +6,7 @@
 mod clock;
 mod control_plane;
 mod core_loop;
+mod data_dir;
 mod diagnostics;
 mod executor;
 mod gpu;
@@ -147,6 +148,7 @@ async fn build(
     let mut instance = startup::instance(config, &imds).await?;
     let docker = startup::docker(config, &instance.region).await;
     let (mut store, loaded) = startup::state(config, &instance).await?;
+    data_dir::check(&config.docker_host, &config.data_dir, &config.host_data_dir).await;
     let host = host::Host::of(config, &docker).await?;
     startup::warm_pool(config, &imds).await?;
     let (sdk, credentials) = startup::clients(config, options, &instance.region).await?;

@@ -95,6 +95,9 @@ async fn the_container_form_on_the_hosts_network_runs_private_images_and_survive
     std::fs::write(rig.directory.path().join("ecs.config"), file).unwrap();
     container.run(&rig);
     rig.registered().await;
+    let log = container.log();
+    let warning = "/container-data of a file system of the host; /var/lib/ecs/data of the host must be mounted there";
+    assert!(log.contains(warning), "its data is not where Docker looks for it: {log}");
 
     let image = rig.image();
     let arn = rig.server.run_task(&one_container(&image, FOREVER)).unwrap();

@@ -11,6 +11,7 @@ mod support {
     pub(crate) mod dice;
     pub(crate) mod docker;
     pub(crate) mod docker_proxy;
+    pub(crate) mod dockerd;
     pub(crate) mod http_proxy;
     pub(crate) mod registry;
     pub(crate) mod registry_front;
@@ -25,6 +26,7 @@ mod rig;
 
 mod acs_input;
 mod acs_tls;
+mod clean_up;
 mod config;
 mod container;
 mod control_plane;

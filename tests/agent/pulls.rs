@@ -99,6 +99,10 @@ async fn every_behaviour_with_the_image_here_or_not_and_the_registry_up_or_down(
             assert_eq!(asked(&proxy, image) > 0, fate != Unasked, "{what}");
             let reports = rig.reports(arn);
             assert_eq!(json!(reports).to_string().contains("CannotPull"), fate == Refused, "{reports:#?}");
+            // The registry's, or that of the image on this host; from there alone it is no news before the container runs.
+            let has_digest = reports.last().unwrap()["containers"][0]["imageDigest"].is_string();
+            assert_eq!(has_digest, fate != Refused, "{what}: {reports:#?}");
+            assert!(fate != RunsAnyway || rig.statuses(arn) == ["RUNNING", "STOPPED"], "{reports:#?}");
             let has_times = reports.last().unwrap()["pullStartedAt"].is_number();
             assert!(fate == Refused || has_times == (fate != Unasked), "{what}: {reports:#?}");
         }

@@ -101,7 +101,7 @@ impl Rig {
     pub(crate) fn start_agent(&mut self) {
         assert!(self.agent.is_none(), "an agent is running already");
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
-        self.connections = self.server.read(connections);
+        self.expects_another();
         let child = Command::new(env!("CARGO_BIN_EXE_ecs-agent"))
             .args(&self.arguments)
             .env_clear()
@@ -113,6 +113,11 @@ impl Rig {
             .spawn()
             .unwrap();
         self.agent = Some(child);
+    }
+
+    /// An agent is about to start: earlier connections are not its.
+    pub(crate) fn expects_another(&mut self) {
+        self.connections = self.server.read(connections);
     }
 
     /// The agent's process id.

@@ -207,9 +207,15 @@ async fn a_log_goes_to_the_router_of_its_task_as_recorded() {
         return;
     };
     let host_dir = rig.directory.path().to_string_lossy().into_owned();
+    const UNSEEN: &str = "log routers (FireLens) get no configuration";
+    rig.start_agent();
+    rig.registered().await;
+    assert_eq!(rig.log().matches(UNSEEN).count(), 1, "its data is not in /var/lib/ecs/data");
+    assert!(rig.terminate().success());
     rig.environment.push(("ECS_HOST_DATA_DIR".to_owned(), host_dir.clone()));
     rig.start_agent();
     rig.registered().await;
+    assert_eq!(rig.log().matches(UNSEEN).count(), 1, "now Docker sees it");
     fill(&rig);
     let image = rig.image();
     for (kind, name) in [("fluentbit", "firelens_fluentbit"), ("fluentd", "firelens_fluentd")] {

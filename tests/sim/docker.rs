@@ -166,6 +166,7 @@ impl Docker {
             mounts: Vec::new(),
             address: None,
             image_id: container.image.clone(),
+            image_digest: None,
             outline: container.outline.clone(),
         }
     }

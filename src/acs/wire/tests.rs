@@ -1,4 +1,6 @@
+use super::task::{AsmAuthData, DockerConfig, EcrAuthData};
 use super::*;
+use serde::Deserializer;
 use serde::de::value::Error;
 use serde::de::{Error as _, Visitor};
 use serde_json::json;

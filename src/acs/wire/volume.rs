@@ -1,6 +1,6 @@
 //! The volumes of a task on the wire (spec `resources.md` §3). Shapes only; `translate::volumes` gives them a meaning.
 
-use super::texts;
+use super::task::texts;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 

@@ -1,0 +1,51 @@
+//! Attempts of a call of AWS that no SDK crate makes ([`super::json_call`], [`super::s3`]).
+//!
+//! Owns how often, the pauses between, the client, and the headers that tell AWS which attempt it is. What is asked, and how long one
+//! attempt may take, is the caller's. Invariant: what a service refuses for good is asked once.
+
+use super::backoff::{Backoff, Shape};
+use super::json_call::CallError;
+use super::sdk::Sdk;
+use super::transport;
+use crate::model::with_causes;
+use std::time::Duration;
+use tokio::time::sleep;
+use url::Url;
+
+const ATTEMPTS: u32 = 3;
+const PAUSES: Shape =
+    Shape { initial: Duration::from_millis(500), max: Duration::from_secs(2), factor: 2.0, jitter: 1.0 };
+
+/// Headers of one attempt.
+pub(super) type Numbered = [(&'static str, String); 2];
+
+/// The client for that URL.
+pub(super) fn client(sdk: &Sdk, url: &Url) -> Result<reqwest::Client, CallError> {
+    let client = transport::reqwest_builder(&sdk.settings.proxy, url);
+    let client = client.map_err(|error| CallError::NoAnswer(error.to_string()))?;
+    client.build().map_err(|error| CallError::NoAnswer(with_causes(&error)))
+}
+
+/// What the first attempt that succeeds gives; `what` is for the log.
+pub(super) async fn first<T, F>(what: &str, once: impl Fn(Numbered) -> F) -> Result<T, CallError>
+where
+    F: Future<Output = Result<T, CallError>>,
+{
+    let invocation = uuid::Uuid::new_v4().to_string();
+    let mut pauses = Backoff::new(PAUSES);
+    let mut attempt = 1;
+    loop {
+        let request = format!("attempt={attempt}; max={ATTEMPTS}");
+        let headers = [("amz-sdk-invocation-id", invocation.clone()), ("amz-sdk-request", request)];
+        let error = match once(headers).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        if attempt == ATTEMPTS || !error.passes() {
+            return Err(error);
+        }
+        tracing::debug!(what, %error, attempt, "a call failed; trying again");
+        sleep(pauses.pause()).await;
+        attempt += 1;
+    }
+}

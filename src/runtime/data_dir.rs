@@ -1,0 +1,148 @@
+//! Is the agent's data where Docker looks for it?
+//!
+//! The files of log routers are written below `ECS_DATADIR` and mounted into containers from `ECS_HOST_DATA_DIR`/`data`: two names of
+//! one directory, the agent's and the engine's. If they are two directories, Docker mounts empty ones, and nothing else says why a
+//! router has no configuration and its tasks no log. The invariant: what cannot be told is not warned of.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+/// Connecting to a socket of this host.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// Warns if Docker, which listens at `endpoint`, does not find there what the agent writes.
+pub(super) async fn check(endpoint: &str, data_dir: &Path, host_data_dir: &Path) {
+    let expected = host_data_dir.join("data");
+    let wrong = match sees_what_we_see(endpoint).await {
+        Some(true) => on_host(data_dir, &expected),
+        Some(false) => {
+            let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+            fs::canonicalize(data_dir).ok().and_then(|data_dir| in_container(&mounts, &data_dir, &expected))
+        }
+        None => None,
+    };
+    if let Some(cause) = wrong {
+        tracing::warn!(
+            ECS_DATADIR = %data_dir.display(), ECS_HOST_DATA_DIR = %host_data_dir.display(),
+            "log routers (FireLens) get no configuration and their tasks no logs: {cause}"
+        );
+    }
+}
+
+/// Do the agent and the engine have the same files? `None`: that cannot be told.
+async fn sees_what_we_see(endpoint: &str) -> Option<bool> {
+    let socket = UnixStream::connect(endpoint.strip_prefix("unix://")?);
+    let process = timeout(CONNECT, socket).await.ok()?.ok()?.peer_cred().ok()?.pid()?;
+    // Who listens is named by 0 outside of the namespace of processes that it is in.
+    if process == 0 {
+        return Some(false);
+    }
+    let files = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    Some(files(&process.to_string())? == files("self")?)
+}
+
+/// The agent sees what Docker sees: the two are one directory or they are not.
+fn on_host(data_dir: &Path, expected: &Path) -> Option<String> {
+    let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    let is_same = identity(data_dir)? == identity(expected).unwrap_or_default();
+    (!is_same).then(|| format!("ECS_DATADIR must be ECS_HOST_DATA_DIR/data, {}", expected.display()))
+}
+
+/// The agent sees a mount of the host's directory, or one of its own. `data_dir` has no symbolic links in it.
+fn in_container(mounts: &str, data_dir: &Path, expected: &Path) -> Option<String> {
+    let (point, root) = mounts
+        .lines()
+        .filter_map(mount)
+        .filter(|(point, _)| data_dir.starts_with(point))
+        .max_by_key(|(point, _)| point.components().count())?;
+    let wanted = format!("{} of the host must be mounted there", expected.display());
+    if point == Path::new("/") {
+        return Some(format!("ECS_DATADIR is in the agent's own container; {wanted}"));
+    }
+    let source = root.join(data_dir.strip_prefix(&point).ok()?);
+    // A path within a file system: on the host it begins where that is mounted, or behind the name of a subvolume.
+    let (source, wanted_path) = (below_root(&source), below_root(expected));
+    let may_be = wanted_path.ends_with(source) || source.ends_with(wanted_path);
+    (!may_be).then(|| format!("ECS_DATADIR is /{} of a file system of the host; {wanted}", source.display()))
+}
+
+fn below_root(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
+}
+
+/// Where something is mounted, and which directory of its file system that is (`proc_pid_mountinfo(5)`).
+fn mount(line: &str) -> Option<(PathBuf, PathBuf)> {
+    let mut fields = line.split(' ').skip(3);
+    let (root, point) = (fields.next()?, fields.next()?);
+    // The kernel writes a space as \040; nobody's data directory has one, and what is not understood is not warned of.
+    Some((PathBuf::from(point), PathBuf::from(root)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_a_container_the_host_s_directory_must_be_mounted() {
+        let mounts = |more: &str| {
+            format!(
+                "517 404 0:48 / / rw,relatime master:1 - overlay overlay rw,lowerdir=/l\n\
+                 518 517 0:51 / /proc rw,nosuid - proc proc rw\n{more}"
+            )
+        };
+        let bind = |root: &str, point: &str| format!("530 517 259:1 {root} {point} rw - xfs /dev/nvme0n1p1 rw\n");
+        let table = [
+            (String::new(), "/data", Some("in the agent's own container; /var/lib/ecs/data of the host")),
+            (bind("/var/lib/ecs/data", "/data"), "/data", None),
+            (bind("/var/lib/ecs/data", "/data"), "/data/deeper", Some("/var/lib/ecs/data/deeper of a file system")),
+            (bind("/var/lib/ecs", "/ecs"), "/ecs/data", None),
+            // A disk of its own for /var/lib, for the directory itself; a subvolume.
+            (bind("/ecs/data", "/data"), "/data", None),
+            (bind("/", "/data"), "/data", None),
+            (bind("/@/var/lib/ecs/data", "/data"), "/data", None),
+            // A volume of Docker's.
+            (bind("/var/lib/docker/volumes/ecs/_data", "/data"), "/data", Some("/_data of a file system")),
+            (bind("/elsewhere", "/") + &bind("/var/lib/ecs/data", "/data"), "/data", None),
+        ];
+        for (more, data_dir, wanted) in table {
+            let wrong = in_container(&mounts(&more), Path::new(data_dir), Path::new("/var/lib/ecs/data"));
+            let is_right = match (&wrong, wanted) {
+                (Some(text), Some(part)) => text.contains(part),
+                (found, wanted) => found.is_none() && wanted.is_none(),
+            };
+            assert!(is_right, "{more} {data_dir}: {wrong:?}");
+        }
+        assert_eq!(in_container("", Path::new("/data"), Path::new("/x/data")), None, "nothing is known");
+    }
+
+    #[tokio::test]
+    async fn who_listens_here_sees_what_we_see() {
+        let path = std::env::temp_dir().join(format!("ecs-data-dir-{}.sock", uuid::Uuid::new_v4().simple()));
+        let endpoint = format!("unix://{}", path.display());
+        assert_eq!(sees_what_we_see(&endpoint).await, None, "nobody listens");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        assert_eq!(sees_what_we_see(&endpoint).await, Some(true));
+        assert_eq!(sees_what_we_see("tcp://127.0.0.1:2375").await, None);
+        drop(listener);
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn on_the_host_it_is_one_directory() {
+        let top = std::env::temp_dir().join(format!("ecs-data-dir-{}", uuid::Uuid::new_v4().simple()));
+        fs::create_dir_all(top.join("data")).unwrap();
+        fs::create_dir_all(top.join("other")).unwrap();
+        std::os::unix::fs::symlink(top.join("data"), top.join("link")).unwrap();
+        let wrong = |name: &str, host: &str| on_host(&top.join(name), &top.join(host).join("data"));
+        assert_eq!(wrong("data", ""), None);
+        assert_eq!(wrong("link", ""), None);
+        assert!(wrong("other", "").unwrap().contains("ECS_DATADIR must be ECS_HOST_DATA_DIR/data"));
+        assert!(wrong("data", "nowhere").is_some());
+        assert_eq!(wrong("nowhere", ""), None, "it is told elsewhere");
+        fs::remove_dir_all(&top).unwrap();
+    }
+}

@@ -1,0 +1,114 @@
+//! The periodic clean-up of images, and of what is not of tasks. It looks at everything there is, so it gets a dockerd of its own.
+//!
+//! The operator cannot ask for more than one cycle in ten minutes. So the agent runs in this process, with the operator's
+//! configuration and a shorter time between two cycles.
+
+use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container};
+use super::support::dockerd::Dockerd;
+use super::support::registry::Registry;
+use super::support::wait::until;
+use ecs_agent::config::{Environment, Role, Sources};
+use ecs_agent::local::TaskStatus;
+use ecs_agent::model::Span;
+use ecs_agent::runtime::{self, Fatal, Metadata, Options};
+use serde_json::json;
+use std::collections::BTreeSet;
+use tokio::task::JoinSet;
+
+/// An agent that ends when it is dropped.
+async fn agent(rig: &mut Rig) -> JoinSet<Result<(), Fatal>> {
+    rig.expects_another();
+    // The last one may hold the state's file for a moment after its end.
+    until("an agent to start", LIMIT, async || {
+        let mut agent = JoinSet::new();
+        agent.spawn(process(rig));
+        tokio::select! {
+            () = rig.registered() => Some(agent),
+            _ = agent.join_next() => None,
+        }
+    })
+    .await
+}
+
+fn process(rig: &Rig) -> impl Future<Output = Result<(), Fatal>> + use<> {
+    let sources = Sources::open(Environment::new(rig.environment.iter().cloned()), Role::default());
+    let mut config = sources.load(None).config.unwrap();
+    config.image_cleanup_interval = Span::secs(1);
+    let metadata = Metadata::new(&config, Options::default()).unwrap();
+    runtime::run(config, Options::default(), metadata)
+}
+
+fn listed(dockerd: &Dockerd, arguments: &[&str]) -> BTreeSet<String> {
+    let listed = dockerd.docker(arguments).expect("the daemon answers");
+    listed.lines().map(str::to_owned).collect()
+}
+
+/// Names of all images, but for the pause container's.
+fn images(dockerd: &Dockerd) -> BTreeSet<String> {
+    listed(dockerd, &["images", "--format", "{{.Repository}}:{{.Tag}}"])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_the_hosts_network_what_no_task_uses_any_more_goes_and_of_others_only_what_may() {
+    let Some(dockerd) = Dockerd::start(false).await else { return };
+    let endpoint = dockerd.endpoint();
+    let mirror = Registry::start(&[]);
+    let environment = [
+        ("DOCKER_HOST", endpoint.as_str()),
+        ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "1s"),
+        ("ECS_IMAGE_MINIMUM_CLEANUP_AGE", "1s"),
+        ("NON_ECS_IMAGE_MINIMUM_CLEANUP_AGE", "1s"),
+    ];
+    let plan = Plan { environment: &environment, ..Plan::default() };
+    let Some(mut rig) = Rig::without_agent("image clean-up", plan).await else { return };
+    let origin = rig.registry.host.clone();
+    let mut set = |name: &str, value: String| rig.environment.push((name.to_owned(), value));
+    set("ECS_IMAGE_REGISTRY_MIRRORS", json!({&origin: format!("{}/hub", mirror.host)}).to_string());
+    set("ECS_EXCLUDE_UNTRACKED_IMAGE", format!("{}/test/excluded:1,other/excluded:1", mirror.host));
+    // Nobody stands for this registry, so its images are not looked for elsewhere first.
+    let push = |name: &str| mirror.push_busybox(name, &[]);
+    let ended = rig.registry.push_busybox("test/ended:1", &[]);
+    let (excluded, runs) = (push("test/excluded:1"), push("test/runs:1"));
+    let at_mirror = mirror.push_busybox("hub/test/ended:1", &[]);
+    let (foreign, busy, spared) = (push("test/foreign:1"), push("test/busy:1"), push("test/spared:1"));
+    for image in [&foreign, &busy, &spared] {
+        dockerd.docker(&["pull", "-q", image]).expect("it is pulled");
+    }
+    let (foreign_too, spared_too) = ("other/name:1".to_owned(), "other/excluded:1".to_owned());
+    for (image, name) in [(&foreign, &foreign_too), (&spared, &spared_too)] {
+        dockerd.docker(&["tag", image, name]).expect("it is tagged");
+    }
+    let run = |image: &str, command: &str| {
+        let arguments = ["run", "-d", "--network=none", image, "sh", "-c", command];
+        dockerd.docker(&arguments).expect("it is started")
+    };
+    let (over, stays) = (run(&foreign, "exit 0"), run(&busy, FOREVER));
+
+    let network_none = |rig: &Rig, image: &str, command: &str| {
+        let mut definition = one_container(image, command);
+        definition["networkMode"] = json!("none");
+        rig.server.run_task(&definition).unwrap()
+    };
+    let mut process = agent(&mut rig).await;
+    for image in [&ended, &excluded] {
+        rig.task(&network_none(&rig, image, "exit 0"), TaskStatus::Stopped).await;
+    }
+    rig.task(&network_none(&rig, &runs, FOREVER), TaskStatus::Running).await;
+    assert!(images(&dockerd).is_superset(&BTreeSet::from([excluded.clone(), runs.clone()])));
+    let gone = async |names: &[&String]| {
+        let are_gone = || names.iter().all(|name| !images(&dockerd).contains(*name));
+        until(&format!("{names:?} to go"), LIMIT, async || are_gone().then_some(())).await;
+    };
+    gone(&[&ended, &at_mirror]).await;
+    let kept = BTreeSet::from([excluded, runs, busy, spared, spared_too]);
+    let others = BTreeSet::from([foreign.clone(), foreign_too.clone()]);
+    assert_eq!(images(&dockerd), &others | &kept, "nothing but the image of a task goes, with the mirror's name");
+    process.shutdown().await;
+
+    rig.environment.push(("ECS_ENABLE_UNTRACKED_IMAGE_CLEANUP".to_owned(), "true".to_owned()));
+    let _process = agent(&mut rig).await;
+    gone(&[&foreign, &foreign_too]).await;
+    let containers = listed(&dockerd, &["ps", "-aq", "--no-trunc"]);
+    assert!(!containers.contains(&over) && containers.contains(&stays), "{containers:?}");
+    assert_eq!(images(&dockerd), kept, "in use, or excluded");
+}

@@ -1,0 +1,105 @@
+//! A dockerd of a test's own, beside the host's and with its own directories and socket; the host's is left alone.
+//!
+//! It is on the network of the test's process, and so it reaches a registry only where that is the host's. Needs root.
+
+use super::docker::TempDir;
+use super::wait::until;
+use serde_json::Value;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Two daemons on a loaded machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A dockerd of the test's own.
+#[derive(Debug)]
+pub(crate) struct Dockerd {
+    directory: TempDir,
+    live_restore: bool,
+    process: Option<Child>,
+}
+
+impl Dockerd {
+    /// Starts it; `None` where that is not allowed.
+    #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+    pub(crate) async fn start(live_restore: bool) -> Option<Self> {
+        let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+        let is_there = Command::new("dockerd").arg("--version").stdout(Stdio::null()).status().is_ok();
+        if !is_root || !is_there {
+            eprintln!("SKIPPED what needs a dockerd of its own: it takes root and a dockerd");
+            return None;
+        }
+        let mut dockerd = Self { directory: TempDir::new("ecs-test-dockerd"), live_restore, process: None };
+        dockerd.run().await;
+        Some(dockerd)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).to_string_lossy().into_owned()
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("unix://{}", self.path("docker.sock"))
+    }
+
+    pub(crate) async fn run(&mut self) {
+        let log = std::fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let mut command = Command::new("dockerd");
+        // The first daemon's bridge, which nothing here uses: told of none, a daemon takes that one away from the host.
+        command.args(["--bridge=docker0", "--iptables=false", "--ip6tables=false", "-H", &self.endpoint()]);
+        command.args(["--data-root", &self.path("data"), "--exec-root", &self.path("exec"), "-p", &self.path("pid")]);
+        command.arg(format!("--live-restore={}", self.live_restore));
+        self.process = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        until("the second dockerd", LIMIT, async || self.docker(&["version"]).map(drop)).await;
+    }
+
+    /// `kill -9`; its containerd goes with it, the containers' processes do not.
+    pub(crate) async fn kill(&mut self) {
+        let mut process = self.process.take().unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
+        let pid_file = self.path("exec/containerd/containerd.pid");
+        let containerd = std::fs::read_to_string(&pid_file).unwrap();
+        until("containerd to end", LIMIT, async || has_ended(&containerd).then_some(())).await;
+        // Whoever is first on this host may leave a dead process unreaped; the next daemons would take it for a living one.
+        let _ = std::fs::remove_file(pid_file);
+        let _ = std::fs::remove_file(self.path("pid"));
+    }
+
+    /// The docker command line against this daemon; `None` when it fails.
+    pub(crate) fn docker(&self, arguments: &[&str]) -> Option<String> {
+        let output = Command::new("docker").args(["-H", &self.endpoint()]).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    pub(crate) fn inspect(&self, id: &str) -> Value {
+        let text = self.docker(&["inspect", id]).expect("the container is there");
+        serde_json::from_str::<Value>(&text).unwrap()[0]["State"].clone()
+    }
+}
+
+/// The process is not there, or dead and only not yet reaped: then it has no command line any more.
+pub(crate) fn has_ended(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).map_or(true, |line| line.is_empty())
+}
+
+impl Drop for Dockerd {
+    #[expect(clippy::print_stderr, reason = "a failed test shows what the daemon said")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.path("log")).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(30).collect();
+            eprintln!("the daemon's last lines:");
+            tail.iter().rev().for_each(|line| eprintln!("  {line}"));
+        }
+        let ids = self.docker(&["ps", "-aq"]).unwrap_or_default();
+        if !ids.is_empty() {
+            let ids: Vec<&str> = ids.split_whitespace().collect();
+            let _ = self.docker(&[&["rm", "-fv"], &ids[..]].concat());
+        }
+        let Some(mut process) = self.process.take() else { return };
+        // Told to end it ends its containerd and unmounts what it has mounted.
+        let _ = Command::new("kill").arg(process.id().to_string()).status();
+        let _ = process.wait();
+    }
+}
