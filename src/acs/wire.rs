@@ -363,7 +363,7 @@ pub(super) struct Container {
     pub(super) health_check_type: String,
     pub(super) firelens_configuration: Option<FirelensConfiguration>,
     pub(super) managed_agents: Vec<Value>,
-    pub(super) credential_specs: Vec<Value>,
+    pub(super) credential_specs: Vec<String>,
     pub(super) restart_policy: RestartPolicy,
 }
 

@@ -43,6 +43,8 @@ fn check_task(state: &State, task: &TaskState) -> Result<(), String> {
             resource.known != ResourceStatus::Created || resource.create_asked,
             &named("there, but never asked for"),
         )?;
+        let holds = resource.tickets.is_none() || resource.known == ResourceStatus::Created;
+        require(holds, &named("tickets of what is not there"))?;
         if let Some(operation) = resource.operation {
             require(state.ops.contains_key(&operation.id), &named("an operation in flight has no owner"))?;
         }

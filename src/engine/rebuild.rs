@@ -63,7 +63,9 @@ fn is_made_here(seen: &Observation) -> bool {
 fn task(outline: TaskSpec, containers: &[&Observation], arrival: u64, now: Timestamp, step: u64) -> TaskState {
     let mut task =
         TaskState { admitted: true, inherited: true, reduced: true, ..TaskState::new(outline, arrival, now) };
-    task.resources.fill(resource::left_over());
+    let leases = containers.iter().flat_map(|seen| &seen.outline).flat_map(|outline| &outline.leases).collect();
+    task.resources = task.spec.resources.iter().map(|spec| resource::left_over(spec, &leases)).collect();
+    task.spec.leases.clear(); // from here on the state holds them
     for seen in containers {
         if let Some(index) = task.index_of(&seen.container) {
             apply::observe(&mut task, index, seen, now, step);
@@ -108,7 +110,7 @@ pub(super) fn complete(task: &mut TaskState, spec: TaskSpec) {
     let outline = std::mem::replace(&mut task.spec, spec);
     let old: BTreeMap<&str, ResourceState> =
         outline.resources.iter().map(|it| it.name.as_str()).zip(std::mem::take(&mut task.resources)).collect();
-    let known = |it: &ResourceSpec| old.get(it.name.as_str()).copied().unwrap_or_default();
+    let known = |it: &ResourceSpec| old.get(it.name.as_str()).cloned().unwrap_or_default();
     task.resources = task.spec.resources.iter().map(known).collect();
     for (new, old) in task.spec.containers.iter_mut().zip(outline.containers) {
         new.endpoint_id = old.endpoint_id; // it is in the running container's environment

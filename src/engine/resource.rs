@@ -2,18 +2,24 @@
 //!
 //! A resource is made as soon as the task has its share of the host, beside the pulls, and is there before the containers that need it
 //! are created. What is only in the agent's memory goes when no container needs it any more; the rest goes with the task, after its
-//! containers. Making and removing may be repeated: what is so already is success. Source: spec `resources.md` §1; the reference
+//! containers. Making and removing may be repeated: what is so already is success. Tickets are the exception: each making gives new
+//! ones, so what the last one gave is kept until its removal.
+//! What ends with the credentials it was made with is renewed when new ones come. Source: spec `resources.md` §1; the reference
 //! has control groups and volumes wait in front of the pull, where nothing needs them.
 
 use super::backoff;
 use super::desired;
 use super::effect::Effect;
-use super::event::Outcome;
+use super::event::{Outcome, Output};
 use super::plan::Planning;
 use super::state::{
     Operation, OperationKind, Owner, ResourceOperation, ResourceOperationKind, ResourceState, Retry, State, TaskState,
 };
-use crate::model::{ContainerStatus, FailureKind, ResourceRequest, ResourceStatus, TaskStatus, Timestamp};
+use crate::model::{
+    ContainerStatus, FailureKind, ResourceKind, ResourceRequest, ResourceSpec, ResourceStatus, TaskSpec, TaskStatus,
+    Tickets, Timestamp,
+};
+use std::collections::BTreeSet;
 
 /// Unknown or passing failures in a row after which the task is given up, or the resource left behind.
 const MOST_TRIES: u32 = 3;
@@ -40,6 +46,9 @@ fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
             resource.retry = Retry::default(); // these were failures to make it
         }
         start(task, index, planning, ResourceOperationKind::Remove);
+    } else if is_to_be_renewed(task, index, planning.state) && planning.is_time(not_before) {
+        task.resources[index].renewal_due = false; // credentials that come meanwhile ask for another one
+        start(task, index, planning, ResourceOperationKind::Renew);
     }
 }
 
@@ -52,10 +61,12 @@ fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>, kind: 
         version: task.spec.version.clone(),
         spec: task.spec.resources[index].clone(),
         execution_credentials: task.execution_credentials.clone(),
+        tickets: task.resources[index].tickets.clone(),
     });
     planning.changed(task);
     planning.out.effects.push(match kind {
         ResourceOperationKind::Create => Effect::CreateResource { op, request },
+        ResourceOperationKind::Renew => Effect::RenewResource { op, request },
         ResourceOperationKind::Remove => Effect::RemoveResource { op, request },
     });
 }
@@ -94,6 +105,28 @@ fn may_go(task: &TaskState, index: usize) -> bool {
     task.removing && task.containers.iter().all(super::cleanup::is_gone)
 }
 
+/// New credentials have come, and containers use what ends without them.
+fn is_to_be_renewed(task: &TaskState, index: usize, state: &State) -> bool {
+    let resource = &task.resources[index];
+    let is_there = resource.known == ResourceStatus::Created && task.known != TaskStatus::Stopped;
+    let credentials = task.execution_credentials.as_ref();
+    resource.renewal_due && is_there && credentials.is_some_and(|id| state.credentials.contains(id))
+}
+
+/// The credentials of the execution role are new: what was made with those before has to be renewed.
+pub(super) fn credentials_renewed(task: &mut TaskState) {
+    for resource in &mut task.resources {
+        let is_renewed = |tickets: &Tickets| !tickets.accounts.is_empty();
+        resource.renewal_due = resource.tickets.as_ref().is_some_and(is_renewed);
+    }
+}
+
+/// Where the ticket for this credential spec is on the host.
+pub(super) fn ticket(task: &TaskState, credential_spec: &str) -> Option<String> {
+    let tickets = task.resources.iter().filter_map(|resource| resource.tickets.as_ref());
+    tickets.filter_map(|tickets| tickets.paths.get(credential_spec)).next().cloned()
+}
+
 /// The first resource that is not there and must be before this container is created.
 pub(super) fn holding_up(task: &TaskState, container: usize) -> Option<usize> {
     let name = &task.spec.containers[container].name;
@@ -114,12 +147,8 @@ pub(super) fn completed(task: &mut TaskState, index: usize, now: Timestamp, outc
     let Some(operation) = resource.operation.take() else { return };
     let is_unknown = matches!(outcome, Outcome::Unknown(_));
     let failure = match outcome {
-        Outcome::Done(_) => {
-            resource.known = match operation.kind {
-                ResourceOperationKind::Create => ResourceStatus::Created,
-                ResourceOperationKind::Remove => ResourceStatus::Removed,
-            };
-            resource.retry = Retry::default();
+        Outcome::Done(output) => {
+            done(resource, operation.kind, output);
             return;
         }
         Outcome::Failed(failure) | Outcome::Unknown(failure) => failure,
@@ -128,8 +157,11 @@ pub(super) fn completed(task: &mut TaskState, index: usize, now: Timestamp, outc
     let is_given_up = resource.retry.attempts >= MOST_TRIES;
     match operation.kind {
         // Left behind; each failure was logged.
-        ResourceOperationKind::Remove if is_given_up => resource.known = ResourceStatus::Removed,
+        ResourceOperationKind::Remove if is_given_up => removed(resource),
         ResourceOperationKind::Remove => {}
+        // The next credentials are the next chance.
+        ResourceOperationKind::Renew if is_given_up => resource.retry = Retry::default(),
+        ResourceOperationKind::Renew => resource.renewal_due = true,
         ResourceOperationKind::Create if is_unknown || failure.kind == FailureKind::Retryable => {
             if is_given_up {
                 desired::end(task, &failure.message);
@@ -144,9 +176,36 @@ pub(super) fn completed(task: &mut TaskState, index: usize, now: Timestamp, outc
     }
 }
 
-/// What is known of a resource whose task was rebuilt: it may be there.
-pub(super) fn left_over() -> ResourceState {
-    ResourceState { known: ResourceStatus::Created, create_asked: true, ..ResourceState::default() }
+fn done(resource: &mut ResourceState, kind: ResourceOperationKind, output: Output) {
+    resource.retry = Retry::default();
+    match kind {
+        ResourceOperationKind::Create => {
+            resource.known = ResourceStatus::Created;
+            if let Output::Tickets(tickets) = output {
+                resource.tickets = Some(*tickets);
+            }
+        }
+        ResourceOperationKind::Renew => {}
+        ResourceOperationKind::Remove => removed(resource),
+    }
+}
+
+fn removed(resource: &mut ResourceState) {
+    (resource.known, resource.tickets) = (ResourceStatus::Removed, None);
+}
+
+/// What a container tells of its task if the state is lost: the outline, and what has to be given back.
+pub(super) fn outline(task: &TaskState) -> TaskSpec {
+    let tickets = task.resources.iter().filter_map(|resource| resource.tickets.as_ref());
+    TaskSpec { leases: tickets.flat_map(|it| it.leases.clone()).collect(), ..task.spec.outline() }
+}
+
+/// What is known of a resource whose task was rebuilt: it may be there. What its containers say is to be given back, is.
+pub(super) fn left_over(spec: &ResourceSpec, leases: &BTreeSet<&String>) -> ResourceState {
+    let is_ours = matches!(spec.kind, ResourceKind::CredentialSpecs(_)) && !leases.is_empty();
+    let leases = leases.iter().map(|lease| (*lease).clone()).collect();
+    let tickets = is_ours.then(|| Tickets { leases, ..Tickets::default() });
+    ResourceState { known: ResourceStatus::Created, create_asked: true, tickets, ..ResourceState::default() }
 }
 
 /// Nothing is left of any of them.
@@ -160,9 +219,9 @@ mod tests {
     use crate::engine::policy::Policy;
     use crate::engine::sample::{NOW, container, done, run, spec, state};
     use crate::engine::state::State;
-    use crate::engine::{Event, Output, next_deadline, recover, step};
-    use crate::model::resource::{CgroupSpec, ResourceKind, ResourceSpec};
-    use crate::model::{CredentialsId, Failure, OpId, RunState, Span, TaskSpec};
+    use crate::engine::{Event, next_deadline, recover, step};
+    use crate::model::resource::CgroupSpec;
+    use crate::model::{CredentialsId, Failure, OpId, RunState, Span};
 
     fn volatile(needed_by: &[&str]) -> ResourceSpec {
         resource("ssmsecret", ResourceKind::Secrets(Vec::new()), needed_by)
