@@ -137,3 +137,129 @@ pub(super) fn system_error(error: &io::Error) -> String {
         _ => error.to_string(),
     }
 }
+
+#[cfg(test)]
+#[path = "../../tests/support/credentials_fetcher.rs"]
+pub(super) mod fake;
+
+#[cfg(test)]
+mod tests {
+    use super::fake::{Call, Fault, Fetcher};
+    use super::*;
+
+    fn directory(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("ecs-fetcher-{name}-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&path).unwrap();
+        path
+    }
+
+    fn document(account: &str) -> String {
+        serde_json::json!({"DomainJoinConfig": {"MachineAccountName": account}}).to_string()
+    }
+
+    fn call(method: &str, fields: &[(u8, &str)]) -> Call {
+        let fields = fields.iter().map(|(number, text)| (*number, (*text).to_owned())).collect();
+        Call { method: method.to_owned(), fields }
+    }
+
+    #[tokio::test]
+    async fn each_call_says_what_it_is_to_say_and_understands_the_answer() {
+        let directory = directory("calls");
+        let fake = Fetcher::start(&directory);
+        let fetcher = CredentialsFetcher { socket: fake.socket() };
+        // More than a peer takes at once before it says that it has read some.
+        let large = document("web").replace('}', &format!("{}}}", " ".repeat(150_000)));
+        let lease = fetcher.add(&[large.clone(), document("db")]).await.unwrap();
+        let path =
+            |lease: &Lease, account: &str| directory.join("krbdir").join(&lease.id).join(account).display().to_string();
+        assert_eq!(lease.paths, [path(&lease, "web"), path(&lease, "db")]);
+        let account = |password: &str| Account {
+            username: "me".into(),
+            password: password.into(),
+            domain: "corp.example".into(),
+        };
+        let other = fetcher.add_without_domain(&[document("app")], &account("hunter2")).await.unwrap();
+        assert_eq!(other.paths, [path(&other, "app")]);
+        assert_eq!(fake.leases(), [lease.id.clone(), other.id]);
+        fetcher.renew(&account("hunter2")).await.unwrap();
+        for _ in 0..2 {
+            fetcher.delete(&lease.id).await.unwrap();
+        }
+        assert_eq!(fake.leases().len(), 1);
+        let wanted = [
+            call("AddKerberosLease", &[(1, &large), (1, &document("db"))]),
+            call(
+                "AddNonDomainJoinedKerberosLease",
+                &[(1, &document("app")), (2, "me"), (3, "hunter2"), (4, "corp.example")],
+            ),
+            call("RenewNonDomainJoinedKerberosLease", &[(1, "me"), (2, "hunter2"), (3, "corp.example")]),
+            call("DeleteKerberosLease", &[(1, &lease.id)]),
+            call("DeleteKerberosLease", &[(1, &lease.id)]),
+        ];
+        assert_eq!(fake.calls(), wanted);
+        let error = fetcher.renew(&account("")).await.unwrap_err();
+        let text = "rpc error: code = InvalidArgument desc = username, password or domain should not be empty";
+        assert_eq!((error.to_string().as_str(), fake.calls().len()), (text, wanted.len()));
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_may_pass_is_tried_three_times_and_the_rest_once() {
+        let table = [
+            (vec![Fault::Status(14, "busy"), Fault::Reset], Ok(()), 3),
+            (
+                vec![Fault::Status(13, "no"), Fault::AtOnce(8, "much"), Fault::Status(10, "ERROR: 100%25")],
+                Err("rpc error: code = Aborted desc = ERROR: 100%"),
+                3,
+            ),
+            (vec![Fault::AtOnce(3, "bad")], Err("rpc error: code = InvalidArgument desc = bad"), 1),
+            (vec![Fault::Status(7, "no")], Err("rpc error: code = PermissionDenied desc = no"), 1),
+            (
+                vec![Fault::Http(404)],
+                Err(
+                    "rpc error: code = Unimplemented desc = unexpected HTTP status code received from server: 404 Not Found",
+                ),
+                1,
+            ),
+        ];
+        let one = |(nth, (faults, wanted, tries)): (usize, (Vec<Fault>, Result<(), &'static str>, usize))| async move {
+            let directory = directory(&nth.to_string());
+            let fake = Fetcher::start(&directory);
+            fake.fail_next(faults);
+            let result = CredentialsFetcher { socket: fake.socket() }.delete("lease").await;
+            assert_eq!(result.map_err(|error| error.to_string()), wanted.map_err(str::to_owned));
+            assert_eq!(fake.calls().len(), tries);
+            std::fs::remove_dir_all(directory).unwrap();
+        };
+        futures_util::future::join_all(table.into_iter().enumerate().map(one)).await;
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_is_not_there_or_does_not_answer_is_told() {
+        let directory = directory("absent");
+        let socket = directory.join("fetcher.sock");
+        let said = CredentialsFetcher { socket: socket.clone() }.delete("lease").await.unwrap_err().to_string();
+        assert_eq!(said, format!("stat {}: no such file or directory", socket.display()));
+        let fake = Fetcher::start(&directory);
+        fake.fail_next([Fault::Silence]);
+        let status =
+            grpc::call(&socket, "/credentialsfetcher.CredentialsFetcherService/X", b"", Duration::from_millis(200));
+        let said = status.await.unwrap_err().to_string();
+        assert_eq!(said, "rpc error: code = DeadlineExceeded desc = context deadline exceeded");
+        drop(fake);
+        let gone = async || grpc::call(&socket, "/x", b"", Duration::from_secs(20)).await.unwrap_err().to_string();
+        // Its task is ended at once, its listener a moment later.
+        let mut said = gone().await;
+        while !said.contains("refused") {
+            tokio::task::yield_now().await;
+            said = gone().await;
+        }
+        let wanted = format!(
+            "rpc error: code = Unavailable desc = connection error: desc = \"transport: Error while dialing: dial unix {}: connect: \
+             connection refused\"",
+            socket.display()
+        );
+        assert_eq!(said, wanted);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}
