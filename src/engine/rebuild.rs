@@ -323,6 +323,20 @@ mod tests {
     }
 
     #[test]
+    fn leases_that_any_container_tells_of_are_given_back() {
+        let mut spec = two(true);
+        let kind = crate::model::ResourceKind::CredentialSpecs(vec!["credentialspec:file://x".to_owned()]);
+        spec.resources =
+            vec![crate::model::ResourceSpec { name: "credentialspec".to_owned(), needed_by: Vec::new(), kind }];
+        let (first, mut second) = (found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Running));
+        second.outline.as_mut().unwrap().leases = vec!["lease".to_owned()]; // made after the first container was
+        let (state, _) = after(vec![first, second]);
+        let task = &state.tasks[&spec.arn];
+        let tickets = task.resources[0].tickets.as_ref().unwrap();
+        assert_eq!((tickets.leases.as_slice(), task.spec.leases.len()), (&["lease".to_owned()][..], 0));
+    }
+
+    #[test]
     fn the_payload_once_more_completes_the_specification_and_starts_nothing_twice() {
         let spec = two(true);
         let (mut state, _) =

@@ -46,7 +46,7 @@ fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
             resource.retry = Retry::default(); // these were failures to make it
         }
         start(task, index, planning, ResourceOperationKind::Remove);
-    } else if is_to_be_renewed(task, index, planning.state) && planning.is_time(not_before) {
+    } else if is_to_be_renewed(task, index) && planning.is_time(not_before) {
         task.resources[index].renewal_due = false; // credentials that come meanwhile ask for another one
         start(task, index, planning, ResourceOperationKind::Renew);
     }
@@ -106,11 +106,9 @@ fn may_go(task: &TaskState, index: usize) -> bool {
 }
 
 /// New credentials have come, and containers use what ends without them.
-fn is_to_be_renewed(task: &TaskState, index: usize, state: &State) -> bool {
+fn is_to_be_renewed(task: &TaskState, index: usize) -> bool {
     let resource = &task.resources[index];
-    let is_there = resource.known == ResourceStatus::Created && task.known != TaskStatus::Stopped;
-    let credentials = task.execution_credentials.as_ref();
-    resource.renewal_due && is_there && credentials.is_some_and(|id| state.credentials.contains(id))
+    resource.renewal_due && resource.known == ResourceStatus::Created && task.known != TaskStatus::Stopped
 }
 
 /// The credentials of the execution role are new: what was made with those before has to be renewed.
@@ -221,7 +219,7 @@ mod tests {
     use crate::engine::state::State;
     use crate::engine::{Event, next_deadline, recover, step};
     use crate::model::resource::CgroupSpec;
-    use crate::model::{CredentialsId, Failure, OpId, RunState, Span};
+    use crate::model::{CreateRequest, CredentialsId, Failure, OpId, RunState, Span};
 
     fn volatile(needed_by: &[&str]) -> ResourceSpec {
         resource("ssmsecret", ResourceKind::Secrets(Vec::new()), needed_by)
@@ -393,6 +391,104 @@ mod tests {
         let task = (*state.tasks[&"task".into()]).clone();
         let mut state = recover(Policy::default(), state.host.clone(), [task]);
         assert_eq!(making(&step(&mut state, NOW, Event::Tick).effects), []);
+    }
+
+    fn tickets(lease: &str) -> Output {
+        Output::Tickets(Box::new(Tickets {
+            leases: vec![lease.to_owned()],
+            paths: [("credentialspecdomainless:file://x".to_owned(), "/krb/x".to_owned())].into(),
+            accounts: vec!["arn".to_owned()],
+        }))
+    }
+
+    /// A task whose container `a` has a ticket; `a` is to be created.
+    fn with_ticket() -> (State, CreateRequest) {
+        let (mut state, _) = arrived(Vec::new());
+        let mut a = container("a", &[]);
+        a.credential_spec = Some("credentialspecdomainless:file://x".to_owned());
+        let kind = ResourceKind::CredentialSpecs(vec!["credentialspecdomainless:file://x".to_owned()]);
+        let spec = TaskSpec {
+            resources: vec![resource("credentialspec", kind, &["a"])],
+            execution_credentials: Some("id".into()),
+            ..spec("gmsa", vec![a])
+        };
+        assert_eq!(making(&step(&mut state, NOW, run(spec)).effects), [], "the account is a secret");
+        let event = Event::CredentialsArrived { task: None, ids: vec!["id".into()], ack: None };
+        let effects = step(&mut state, NOW, event).effects;
+        let [Effect::CreateResource { op, .. }] = effects[..] else { panic!("{effects:?}") };
+        step(&mut state, NOW, done(op, tickets("lease")));
+        let pull = *state.ops.iter().find(|(_, owner)| **owner == Owner::Container("gmsa".into(), 0)).unwrap().0;
+        let effects = step(&mut state, NOW, done(pull, Output::Pulled)).effects;
+        let [Effect::Create { request, .. }] = &effects[..] else { panic!("{effects:?}") };
+        let request = (**request).clone();
+        (state, request)
+    }
+
+    fn renewing(effects: &[Effect]) -> Option<(OpId, &ResourceRequest)> {
+        effects.iter().find_map(|effect| match effect {
+            Effect::RenewResource { op, request } => Some((*op, &**request)),
+            _ => None,
+        })
+    }
+
+    fn new_credentials(state: &mut State, now: Timestamp, id: &str) -> Vec<Effect> {
+        let event = Event::CredentialsArrived { task: Some("gmsa".into()), ids: vec![id.into()], ack: None };
+        step(state, now, event).effects
+    }
+
+    #[test]
+    fn a_container_gets_its_ticket_and_its_lease_outlives_the_agent() {
+        let (state, request) = with_ticket();
+        assert_eq!(request.ticket.as_deref(), Some("/krb/x"));
+        assert_eq!(request.outline.leases, ["lease"], "the container tells of it if the state is lost");
+        let stored = serde_json::to_string(&*state.tasks[&"gmsa".into()]).unwrap();
+        let mut state = recover(Policy::default(), state.host.clone(), [serde_json::from_str(&stored).unwrap()]);
+        assert_eq!(making(&step(&mut state, NOW, Event::Tick).effects), [], "it is not made anew");
+        let task = state.tasks.get_mut(&"gmsa".into()).unwrap();
+        (task.known, task.sent, task.desired) = (TaskStatus::Stopped, TaskStatus::Stopped, TaskStatus::Stopped);
+        (task.containers[0].known, task.containers[0].sent) = (ContainerStatus::Stopped, ContainerStatus::Stopped);
+        (task.containers[0].unsettled, task.containers[0].removed) = (false, true);
+        (task.wake, state.wakes_from) = (Some(NOW), NOW);
+        let (late, mut tries) = (NOW + Span::secs(1_000_000), Vec::new());
+        for again in 0..3 {
+            let effects = step(&mut state, late + Span::secs(again * 100), Event::Tick).effects;
+            let found = effects.iter().find_map(|effect| match effect {
+                Effect::RemoveResource { op, request } => Some((*op, request.tickets.clone())),
+                _ => None,
+            });
+            let (op, tickets) = found.expect("it is given back");
+            tries.push(tickets.expect("with its lease").leases);
+            ends(&mut state, late + Span::secs(again * 100), op, Failure::retryable("", "busy"));
+        }
+        assert_eq!(tries, [["lease"]; 3]);
+    }
+
+    #[test]
+    fn tickets_are_renewed_with_each_new_credentials_and_each_renewal_is_tried_three_times() {
+        let (mut state, _) = with_ticket();
+        let (op, request) = {
+            let effects = new_credentials(&mut state, NOW, "new");
+            let (op, request) = renewing(&effects).expect("they end otherwise");
+            (op, request.clone())
+        };
+        assert_eq!(request.execution_credentials, Some("new".into()));
+        assert_eq!(request.tickets.unwrap().accounts, ["arn"]);
+        // Others come while it is under way: once more, with those.
+        assert_eq!(renewing(&new_credentials(&mut state, NOW, "newer")), None);
+        let effects = step(&mut state, NOW, done(op, Output::Nothing)).effects;
+        let (mut op, request) = renewing(&effects).expect("with the newer ones");
+        assert_eq!(request.execution_credentials, Some("newer".into()));
+        let mut now = NOW;
+        for _ in 0..2 {
+            assert_eq!(renewing(&ends(&mut state, now, op, Failure::permanent("", "no"))), None, "after a wait");
+            now = now + Span::secs(100);
+            op = renewing(&step(&mut state, now, Event::Tick).effects).expect("again").0;
+        }
+        ends(&mut state, now, op, Failure::permanent("", "no"));
+        now = now + Span::secs(1000);
+        assert_eq!(renewing(&step(&mut state, now, Event::Tick).effects), None, "until the next credentials");
+        assert_eq!(state.tasks[&"gmsa".into()].desired, TaskStatus::Running, "the task goes on with what it has");
+        assert!(renewing(&new_credentials(&mut state, now, "newest")).is_some());
     }
 
     #[test]

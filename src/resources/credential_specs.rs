@@ -297,3 +297,6 @@ fn path_of<'p>(account: &str, paths: &'p [String]) -> Option<&'p str> {
 fn is_mountable(path: &str) -> bool {
     path.starts_with('/') && !path.contains(':')
 }
+
+#[cfg(test)]
+mod tests;

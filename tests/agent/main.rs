@@ -8,6 +8,7 @@
 
 #[path = "../support"]
 mod support {
+    pub(crate) mod credentials_fetcher;
     pub(crate) mod dice;
     pub(crate) mod docker;
     pub(crate) mod docker_proxy;
@@ -34,6 +35,7 @@ mod docker_attack;
 mod docker_restart;
 mod ecr;
 mod footprint;
+mod gmsa;
 mod golden;
 mod golden_aws;
 mod golden_docker;
