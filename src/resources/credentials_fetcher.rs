@@ -147,6 +147,9 @@ mod tests {
     use super::fake::{Call, Fault, Fetcher};
     use super::*;
 
+    /// What becomes of the calls, the result, and how many calls there were.
+    type Case = (Vec<Fault>, Result<(), &'static str>, usize);
+
     fn directory(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("ecs-fetcher-{name}-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&path).unwrap();
@@ -222,7 +225,7 @@ mod tests {
                 1,
             ),
         ];
-        let one = |(nth, (faults, wanted, tries)): (usize, (Vec<Fault>, Result<(), &'static str>, usize))| async move {
+        let one = |(nth, (faults, wanted, tries)): (usize, Case)| async move {
             let directory = directory(&nth.to_string());
             let fake = Fetcher::start(&directory);
             fake.fail_next(faults);

@@ -8,6 +8,7 @@
 
 #[path = "../support"]
 mod support {
+    #[expect(dead_code, reason = "the library's tests use the other faults")]
     pub(crate) mod credentials_fetcher;
     pub(crate) mod dice;
     pub(crate) mod docker;
