@@ -87,9 +87,10 @@ impl World {
         Some(match effect {
             Effect::ResolveDigest { op, .. } => (op, Output::Digest(None)),
             Effect::Pull { op, .. } => (op, Output::Pulled),
-            Effect::Report { op, .. } | Effect::CreateResource { op, .. } | Effect::RemoveResource { op, .. } => {
-                (op, Output::Nothing)
-            }
+            Effect::Report { op, .. }
+            | Effect::CreateResource { op, .. }
+            | Effect::RenewResource { op, .. }
+            | Effect::RemoveResource { op, .. } => (op, Output::Nothing),
             Effect::Create { op, request } => (op, self.create(*request)),
             Effect::Start { op, target } | Effect::Inspect { op, target } => {
                 (op, self.look(&target, RunState::Running))

@@ -19,7 +19,8 @@
 //! * [`docker`]: the container engine. [`store`]: the state on disk.
 //! * [`acs`]: messages from the control plane. [`ecs`]: calls to it. [`aws`]: identity, credentials, clients. [`websocket`]: the
 //!   signed connection.
-//! * [`resources`]: what a task needs besides its containers: control groups, secrets, environment files, a log router's files.
+//! * [`resources`]: what a task needs besides its containers: control groups, secrets, environment files, a log router's files,
+//!   Kerberos tickets.
 //! * [`config`]: one table of everything an operator can set.
 //! * [`introspection`]: what `curl localhost:51678` sees.
 //! * [`local`]: the embedded control plane behind `ecs-local`. The agent cannot tell it from AWS and nothing in it knows it.

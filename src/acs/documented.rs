@@ -66,7 +66,7 @@ fn every_parameter_has_a_row_and_every_test_exists() {
 }
 
 /// Names of the catalogue (spec `task-engine.md` §15) and the reasons that have none.
-const REASONS: [&str; 42] = [
+const REASONS: [&str; 44] = [
     "DockerTimeoutError",
     "CannotPullContainerError",
     "CannotPullECRContainerError",
@@ -109,6 +109,8 @@ const REASONS: [&str; 42] = [
     "environment files",
     "error parsing firelens options",
     "network bindings",
+    "unsupported credentialspec ARN",
+    "rpc error: code =",
 ];
 
 #[test]

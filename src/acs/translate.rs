@@ -3,6 +3,7 @@
 //! Pure: ids come from the caller. It decides nothing about running; it only makes sure that whatever reaches the core can be run
 //! as asked. The invariant: a task is either translated whole or refused; nothing in it is silently left out.
 
+pub(super) mod credential_specs;
 mod env_files;
 mod gpu;
 mod limits;
@@ -166,6 +167,7 @@ fn spec(
     let mut resources: Vec<_> = limits.resource.into_iter().chain(volumes.resources).chain(env_files).collect();
     resources.extend(log_router::set_up(router, &arn, host, &mut containers)?);
     resources.extend(secrets::resources(&containers));
+    resources.extend(credential_specs::resource(&containers));
     namespaces::share(&mut containers, &task.pid_mode, &task.ipc_mode, new_id)?;
     for cgroup in resources.iter_mut().filter(|it| matches!(it.kind, ResourceKind::Cgroup(_))) {
         cgroup.needed_by = containers.iter().map(|it| it.name.clone()).collect(); // the agent's own among them
@@ -180,6 +182,7 @@ fn spec(
         containers,
         resources,
         execution_credentials,
+        leases: Vec::new(),
     })
 }
 
@@ -191,6 +194,7 @@ fn container(
 ) -> Result<ContainerSpec, Flaw> {
     json_object(&wire.docker_config.config, "config")?;
     let host_config = json_object(&wire.docker_config.host_config, "hostConfig")?;
+    let credential_spec = credential_specs::of(&wire)?;
     let links = wire.links.iter().map(|text| link(text, names)).collect::<Result<Vec<_>, _>>();
     let links = links.map_err(Flaw::Resource)?;
     let volumes_from = wire.volumes_from.iter().map(|it| volumes_of(it, names)).collect::<Result<Vec<_>, _>>();
@@ -230,6 +234,7 @@ fn container(
         links,
         volumes_from,
         secrets: secrets::uses(wire.secrets)?,
+        credential_spec,
         log_routing: None,
         logs_with_execution_role: false,
         restart: restart_policy(wire.restart_policy),

@@ -4,9 +4,8 @@
 //! this list is not advertised by `ecs::attributes`, so ECS should not send it; if it does, the task says why it stopped.
 
 use super::host::HostFacts;
-use super::translate::member;
+use super::translate::credential_specs;
 use super::wire;
-use serde_json::{Map, Value};
 
 /// The first thing in the task that is not supported, as a sentence.
 pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {
@@ -27,7 +26,7 @@ pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {
         return Some(format!("{what} is not supported by this version of the agent"));
     }
     task.containers.iter().find_map(|container| {
-        let what = in_container(container)?;
+        let what = in_container(container, host)?;
         Some(format!("{what} is not supported by this version of the agent (container {})", container.name))
     })
 }
@@ -37,18 +36,12 @@ fn attached(task: &wire::Task, kind: &str) -> bool {
     task.attachments.iter().any(|attachment| attachment.attachment_type == kind)
 }
 
-fn in_container(container: &wire::Container) -> Option<String> {
+fn in_container(container: &wire::Container, host: &HostFacts) -> Option<String> {
+    let has_credential_spec = || !matches!(credential_specs::of(container), Ok(None));
     let checks = [
         (!container.managed_agents.is_empty(), "a managed agent"),
-        (!container.credential_specs.is_empty() || names_credential_spec(container), "a credential spec"),
+        (!host.credential_specs && has_credential_spec(), "a credential spec, where gMSA (ECS_GMSA_SUPPORTED) is off,"),
         (!container.logs_auth_strategy.is_empty(), "a log driver with the execution role"),
     ];
     checks.iter().find(|(found, _)| *found).map(|(_, what)| (*what).to_owned())
-}
-
-/// The other way to name one: `dockerSecurityOptions`. Docker does not know it on Linux.
-fn names_credential_spec(container: &wire::Container) -> bool {
-    let object: Map<String, Value> = serde_json::from_str(&container.docker_config.host_config).unwrap_or_default();
-    let options = member(&object, "SecurityOpt").and_then(Value::as_array);
-    options.into_iter().flatten().filter_map(Value::as_str).any(|option| option.starts_with("credentialspec"))
 }

@@ -3,7 +3,7 @@
 //! Owns how many are asked for at a time and how failures become one. The invariant: the one failure is worth another try only if each
 //! of them is.
 
-use crate::model::Failure;
+use crate::model::{Failure, FailureKind};
 use futures_util::{StreamExt, stream};
 use std::future::Future;
 
@@ -22,6 +22,12 @@ pub(crate) struct Failed {
 impl From<String> for Failed {
     fn from(text: String) -> Self {
         Self { text, may_pass: false }
+    }
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self { text: failure.message, may_pass: failure.kind == FailureKind::Retryable }
     }
 }
 

@@ -104,7 +104,7 @@ fn follow(values: &mut Values) {
     }
 }
 
-/// Group managed service accounts need the credentials fetcher's directory, and a domain or a secret in its place (§2.3).
+/// Group managed service accounts need the credentials fetcher, and those with a domain that or a secret in its place (§2.3).
 fn gmsa(values: &mut Values, problems: &mut Vec<Problem>) {
     if !is_true(values, "ECS_GMSA_SUPPORTED")
         || is_true(values, "ZZZ_SKIP_DOMAIN_JOIN_CHECK_NOT_SUPPORTED_IN_PRODUCTION")
@@ -114,11 +114,13 @@ fn gmsa(values: &mut Values, problems: &mut Vec<Problem>) {
     let text = |name: &str| values.get(name).map_or("", |value| value.canonical.as_str());
     let directory = text("CREDENTIALS_FETCHER_HOST_DIR");
     let secret = text("CREDENTIALS_FETCHER_SECRET_NAME_FOR_DOMAINLESS_GMSA");
-    let shape = if directory.is_empty() || !Path::new(directory).exists() {
-        "true without the directory of CREDENTIALS_FETCHER_HOST_DIR"
+    let is_there = !directory.is_empty() && Path::new(directory).exists();
+    let (shape, instead) = if !is_there {
+        ("true without the socket of CREDENTIALS_FETCHER_HOST_DIR", "gMSA is off")
     } else if secret.is_empty() && !is_true(values, "ECS_DOMAIN_JOINED_LINUX_INSTANCE") {
-        "true without a domain (ECS_DOMAIN_JOINED_LINUX_INSTANCE) or a secret in its place \
-         (CREDENTIALS_FETCHER_SECRET_NAME_FOR_DOMAINLESS_GMSA)"
+        let shape = "true without a domain (ECS_DOMAIN_JOINED_LINUX_INSTANCE) or a secret in its place \
+                     (CREDENTIALS_FETCHER_SECRET_NAME_FOR_DOMAINLESS_GMSA)";
+        (shape, "only domainless gMSA is offered")
     } else {
         return;
     };
@@ -128,10 +130,12 @@ fn gmsa(values: &mut Values, problems: &mut Vec<Problem>) {
         place,
         shape: shape.to_owned(),
         expected: "both".to_owned(),
-        instead: "gMSA is off".to_owned(),
+        instead: instead.to_owned(),
         fatal: false,
     });
-    force(values, "ECS_GMSA_SUPPORTED", "false", "since its conditions do not hold");
+    if !is_there {
+        force(values, "ECS_GMSA_SUPPORTED", "false", "since its conditions do not hold");
+    }
 }
 
 fn log_drivers(values: &Values, problems: &mut Vec<Problem>) {

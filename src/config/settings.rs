@@ -226,6 +226,18 @@ pub struct Config {
     /// Containers do not wait for a slow log router.
     #[serde(rename = "ecs_enable_firelens_async")]
     pub firelens_async: bool,
+    /// Containers may have credential specs. Then there is a credentials fetcher, unless the check was skipped.
+    #[serde(rename = "ecs_gmsa_supported")]
+    pub gmsa: bool,
+    /// Socket of the credentials fetcher.
+    #[serde(rename = "credentials_fetcher_host_dir", default)]
+    pub credentials_fetcher: PathBuf,
+    #[serde(rename = "credentials_fetcher_secret_name_for_domainless_gmsa")]
+    pub(super) gmsa_secret: Option<String>,
+    #[serde(rename = "ecs_domain_joined_linux_instance")]
+    pub(super) is_domain_joined: bool,
+    #[serde(rename = "zzz_skip_domain_join_check_not_supported_in_production")]
+    pub(super) skips_domain_check: bool,
     /// Never delete images.
     #[serde(rename = "ecs_disable_image_cleanup")]
     pub image_cleanup_disabled: bool,
@@ -269,6 +281,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// Credential specs that need a domain can be used; those that need none can wherever there is a credentials fetcher.
+    pub fn gmsa_in_domain(&self) -> bool {
+        let has_secret = self.gmsa_secret.as_ref().is_some_and(|name| !name.is_empty());
+        self.gmsa && (has_secret || self.is_domain_joined || self.skips_domain_check)
+    }
+
     /// The proxies in effect (spec `config.md` §2.6): https falls back to the http proxy, and the metadata addresses and Docker are
     /// not proxied unless the operator made an own list.
     pub fn proxy(&self) -> ProxySettings {

@@ -5,7 +5,7 @@
 //! always ours, since recovery finds our containers by nothing else.
 
 use super::merge::overlay;
-use super::{accelerator, log, log_endpoint, namespaces, outline};
+use super::{accelerator, log, log_endpoint, namespaces, outline, ticket};
 use crate::model::task::{Mount, PortRange};
 use crate::model::{ContainerKind, ContainerSpec, CreateRequest, Failure, Protocol, Values};
 use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig, PortBinding};
@@ -66,6 +66,7 @@ pub(super) fn body(
         host.insert("CgroupParent".to_owned(), Value::from(parent));
     }
     namespaces::apply(&mut host, request);
+    ticket::apply(&mut host, request)?;
     log::route(&mut host, request, around.log_driver);
     log_endpoint::apply(&mut host, around.region.unwrap_or_default(), around.ipv6_only, around.log_driver.server);
     bound_log_buffer(&mut host);
@@ -95,7 +96,7 @@ fn host_error(text: String) -> Failure {
     Failure::permanent("HostConfigError", text)
 }
 
-fn config_error(text: String) -> Failure {
+pub(super) fn config_error(text: String) -> Failure {
     Failure::permanent("DockerClientConfigError", text)
 }
 

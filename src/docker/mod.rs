@@ -57,6 +57,7 @@ mod pull;
 mod rate_limit;
 mod read;
 mod reference;
+mod ticket;
 mod version;
 mod volume;
 mod wire;

@@ -94,6 +94,10 @@ pub struct Capabilities {
     pub gpu_driver: String,
     /// Containers of a task may share namespaces.
     pub pause_image: bool,
+    /// Credential specs whose host is in a domain.
+    pub gmsa: bool,
+    /// Credential specs whose host need not be.
+    pub gmsa_domainless: bool,
 }
 
 /// One attribute.
@@ -154,6 +158,10 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
         names.push("ecs.capability.pid-ipc-namespace-sharing".to_owned());
     }
     names.extend(LOG_ROUTER_AND_EFS.map(str::to_owned));
+    let gmsa = [("gmsa", capabilities.gmsa), ("gmsa-domainless", capabilities.gmsa_domainless)];
+    names.extend(
+        gmsa.into_iter().filter(|(_, is_offered)| *is_offered).map(|(name, _)| format!("ecs.capability.{name}")),
+    );
     // `efsAuth`. The access to EFS by task role, which that stands for too, is asked for by tasks with a role only.
     names.extend(capabilities.volume_plugin.iter().map(|what| format!("ecs.capability.{what}")));
     if capabilities.external {
@@ -242,13 +250,23 @@ mod tests {
     }
 
     #[test]
-    fn volume_drivers_and_what_the_plugin_can_do_are_told() {
+    fn volume_drivers_service_accounts_and_what_the_plugin_can_do_are_told() {
         let host = Capabilities {
             volume_drivers: vec!["x".to_owned(), "x:latest".to_owned()],
             volume_plugin: vec!["efsAuth".to_owned()],
+            gmsa: true,
+            gmsa_domainless: true,
             ..recorded_host()
         };
-        let wanted = ["docker-plugin.local", "docker-plugin.x", "docker-plugin.x.latest", "efs", "efsAuth"];
+        let wanted = [
+            "docker-plugin.local",
+            "docker-plugin.x",
+            "docker-plugin.x.latest",
+            "efs",
+            "gmsa",
+            "gmsa-domainless",
+            "efsAuth",
+        ];
         let list = attributes(&host);
         let at = |name: &str| list.iter().position(|it| it.name == format!("ecs.capability.{name}"));
         assert!(wanted.map(at).iter().all(Option::is_some) && wanted.map(at).is_sorted(), "{list:?}");
@@ -286,7 +304,9 @@ mod tests {
     fn flags_and_versions_switch_attributes() {
         let has = |capabilities: &Capabilities, name: &str| attributes(capabilities).iter().any(|a| a.name == name);
         let host = recorded_host();
-        let table: [(&str, Capabilities, bool); 10] = [
+        let table: [(&str, Capabilities, bool); 12] = [
+            ("ecs.capability.gmsa", host.clone(), false),
+            ("ecs.capability.gmsa", Capabilities { gmsa_domainless: true, ..host.clone() }, false),
             ("ecs.capability.task-cpu-mem-limit", Capabilities { task_limits: false, ..host.clone() }, false),
             ("com.amazonaws.ecs.capability.privileged-container", host.clone(), true),
             (

@@ -334,7 +334,12 @@ fn image_completed(
         }
         // Compat, but not as far as to tell of a failed pull when the container then runs from the image on this host.
         Outcome::Done(
-            Output::Nothing | Output::Cached | Output::Seen(_) | Output::Inventory(_) | Output::Images(_),
+            Output::Nothing
+            | Output::Cached
+            | Output::Seen(_)
+            | Output::Inventory(_)
+            | Output::Tickets(_)
+            | Output::Images(_),
         ) => {}
         Outcome::Failed(failure) if failure.kind == FailureKind::EndsTask => {
             // Not even a cached image serves: the reference asks for such credentials before anything else.

@@ -43,6 +43,8 @@ fn check_task(state: &State, task: &TaskState) -> Result<(), String> {
             resource.known != ResourceStatus::Created || resource.create_asked,
             &named("there, but never asked for"),
         )?;
+        let holds = resource.tickets.is_none() || resource.known == ResourceStatus::Created;
+        require(holds, &named("tickets of what is not there"))?;
         if let Some(operation) = resource.operation {
             require(state.ops.contains_key(&operation.id), &named("an operation in flight has no owner"))?;
         }
@@ -94,9 +96,9 @@ mod tests {
     use super::*;
     use crate::engine::policy::{Capacity, Policy};
     use crate::engine::sample::{NOW, container, seen, task};
-    use crate::engine::state::{Operation, OperationKind, Orphan, ReportInFlight};
+    use crate::engine::state::{Operation, OperationKind, Orphan, ReportInFlight, ResourceState};
     use crate::model::task::PortMapping;
-    use crate::model::{ContainerStatus, OpId, Protocol};
+    use crate::model::{ContainerStatus, OpId, Protocol, ResourceKind, ResourceSpec, Tickets};
 
     const OP: OpId = OpId(7);
 
@@ -126,7 +128,16 @@ mod tests {
     fn a_broken_task_is_named_with_what_is_broken() {
         assert_eq!(of_task(|_| {}), Ok(()));
         type Change = fn(&mut TaskState);
-        let table: [(Change, &str); 14] = [
+        let table: [(Change, &str); 15] = [
+            (
+                |it| {
+                    let kind = ResourceKind::CredentialSpecs(Vec::new());
+                    it.spec.resources = vec![ResourceSpec { name: "r".to_owned(), needed_by: Vec::new(), kind }];
+                    it.resources =
+                        vec![ResourceState { tickets: Some(Tickets::default()), ..ResourceState::default() }];
+                },
+                "tickets of what is not there (resource r)",
+            ),
             (|it| it.containers.clear(), "containers differ"),
             (|it| it.sent = TaskStatus::Stopped, "told more than is known of the task"),
             (|it| it.desired = TaskStatus::Created, "neither running nor stopped"),

@@ -149,6 +149,7 @@ fn create(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bo
     let volumes_from = spec.volumes_from.iter();
     let volumes_from = volumes_from.map(|other| (task.spec.runtime_name(&other.container), other.read_only)).collect();
     let resources = &task.spec.resources;
+    let ticket = spec.credential_spec.as_deref().and_then(|spec| resource::ticket(task, spec));
     let needed = resources.iter().filter(|resource| resource.needed_by.contains(&spec.name));
     let router = spec.log_routing.as_ref().and_then(|routing| task.index_of(routing.router.as_ref()?));
     let request = CreateRequest {
@@ -156,7 +157,8 @@ fn create(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bo
         family: task.spec.family.clone(),
         version: task.spec.version.clone(),
         runtime_name: task.spec.runtime_name(&spec.name),
-        outline: task.spec.outline(),
+        outline: resource::outline(task),
+        ticket,
         resources: needed.map(|resource| resource.name.clone()).collect(),
         spec,
         links,

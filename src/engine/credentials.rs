@@ -6,7 +6,7 @@
 use super::effect::Effect;
 use super::plan::Planning;
 use super::state::{State, TaskState};
-use super::{Key, Step};
+use super::{Key, Step, resource};
 use crate::model::{CredentialsAck, CredentialsId, TaskArn};
 use std::collections::BTreeSet;
 
@@ -27,6 +27,7 @@ pub(super) fn arrived(
         && let Some(task) = state.tasks.get_mut(arn)
     {
         replace(task, id);
+        resource::credentials_renewed(task);
         out.changed.insert(Key::Task(arn.clone()));
     }
     state.credentials.extend(ids);

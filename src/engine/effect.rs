@@ -77,6 +77,13 @@ pub enum Effect {
         /// The resource.
         request: Box<ResourceRequest>,
     },
+    /// Keep it from ending, with the credentials that came last.
+    RenewResource {
+        /// Names the operation.
+        op: OpId,
+        /// The resource.
+        request: Box<ResourceRequest>,
+    },
     /// List and look at every container with our labels.
     Inventory {
         /// Names the operation.

@@ -3,6 +3,7 @@
 use crate::model::image::ImageListing;
 use crate::model::{
     Ack, ContainerName, CredentialsAck, CredentialsId, Failure, Observation, OpId, RuntimeId, TaskArn, TaskSpec,
+    Tickets,
 };
 use std::collections::BTreeSet;
 
@@ -109,6 +110,8 @@ pub enum Output {
     Seen(Option<Box<Observation>>),
     /// Every container with our labels.
     Inventory(Vec<Observation>),
+    /// The Kerberos tickets that were made.
+    Tickets(Box<Tickets>),
     /// All images and containers of the host.
     Images(Box<ImageListing>),
 }

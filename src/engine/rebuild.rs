@@ -63,9 +63,9 @@ fn is_made_here(seen: &Observation) -> bool {
 fn task(outline: TaskSpec, containers: &[&Observation], arrival: u64, now: Timestamp, step: u64) -> TaskState {
     let mut task =
         TaskState { admitted: true, inherited: true, reduced: true, ..TaskState::new(outline, arrival, now) };
-    for (spec, resource) in task.spec.resources.iter().zip(&mut task.resources) {
-        *resource = resource::left_over(spec.kind.lifetime());
-    }
+    let leases = containers.iter().flat_map(|seen| &seen.outline).flat_map(|outline| &outline.leases).collect();
+    task.resources = task.spec.resources.iter().map(|spec| resource::left_over(spec, &leases)).collect();
+    task.spec.leases.clear(); // from here on the state holds them
     for seen in containers {
         if let Some(index) = task.index_of(&seen.container) {
             apply::observe(&mut task, index, seen, now, step);
@@ -110,7 +110,7 @@ pub(super) fn complete(task: &mut TaskState, spec: TaskSpec) {
     let outline = std::mem::replace(&mut task.spec, spec);
     let old: BTreeMap<&str, ResourceState> =
         outline.resources.iter().map(|it| it.name.as_str()).zip(std::mem::take(&mut task.resources)).collect();
-    let known = |it: &ResourceSpec| old.get(it.name.as_str()).copied().unwrap_or_default();
+    let known = |it: &ResourceSpec| old.get(it.name.as_str()).cloned().unwrap_or_default();
     task.resources = task.spec.resources.iter().map(known).collect();
     for (new, old) in task.spec.containers.iter_mut().zip(outline.containers) {
         new.endpoint_id = old.endpoint_id; // it is in the running container's environment
@@ -320,6 +320,20 @@ mod tests {
             step(&mut state, NOW, Event::Payload { tasks: vec![stop], seq: 4, ack: None });
         }
         assert_eq!(state.held.len(), super::MOST_HELD);
+    }
+
+    #[test]
+    fn leases_that_any_container_tells_of_are_given_back() {
+        let mut spec = two(true);
+        let kind = crate::model::ResourceKind::CredentialSpecs(vec!["credentialspec:file://x".to_owned()]);
+        spec.resources =
+            vec![crate::model::ResourceSpec { name: "credentialspec".to_owned(), needed_by: Vec::new(), kind }];
+        let (first, mut second) = (found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Running));
+        second.outline.as_mut().unwrap().leases = vec!["lease".to_owned()]; // made after the first container was
+        let (state, _) = after(vec![first, second]);
+        let task = &state.tasks[&spec.arn];
+        let tickets = task.resources[0].tickets.as_ref().unwrap();
+        assert_eq!((tickets.leases.as_slice(), task.spec.leases.len()), (&["lease".to_owned()][..], 0));
     }
 
     #[test]

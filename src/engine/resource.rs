@@ -2,20 +2,26 @@
 //!
 //! A resource is made as soon as the task has its share of the host, beside the pulls, and is there before the containers that need it
 //! are created. What is only in the agent's memory goes when no container needs it any more; the rest goes with the task, after its
-//! containers. Making and removing may be repeated: what is so already is success. Source: spec `resources.md` §1; the reference
+//! containers. Making and removing may be repeated: what is so already is success. Tickets are the exception: each making gives new
+//! ones, so what the last one gave is kept until its removal.
+//! What ends with the credentials it was made with is renewed when new ones come. Source: spec `resources.md` §1; the reference
 //! has control groups and volumes wait in front of the pull, where nothing needs them.
 
 use super::backoff;
 use super::desired;
 use super::effect::Effect;
-use super::event::Outcome;
+use super::event::{Outcome, Output};
 use super::plan::Planning;
 use super::state::{
     ContainerState, Operation, OperationKind, Owner, ResourceOperation, ResourceOperationKind, ResourceState, Retry,
     State, TaskState,
 };
 use crate::model::resource::Lifetime;
-use crate::model::{ContainerStatus, FailureKind, ResourceRequest, ResourceStatus, TaskStatus, Timestamp};
+use crate::model::{
+    ContainerStatus, FailureKind, ResourceKind, ResourceRequest, ResourceSpec, ResourceStatus, TaskSpec, TaskStatus,
+    Tickets, Timestamp,
+};
+use std::collections::BTreeSet;
 
 /// Unknown or passing failures in a row after which the task is given up, or the resource left behind.
 const MOST_TRIES: u32 = 3;
@@ -42,6 +48,9 @@ fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
             resource.retry = Retry::default(); // these were failures to make it
         }
         start(task, index, planning, ResourceOperationKind::Remove);
+    } else if is_to_be_renewed(task, index) && planning.is_time(not_before) {
+        task.resources[index].renewal_due = false; // credentials that come meanwhile ask for another one
+        start(task, index, planning, ResourceOperationKind::Renew);
     }
 }
 
@@ -54,10 +63,12 @@ fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>, kind: 
         version: task.spec.version.clone(),
         spec: task.spec.resources[index].clone(),
         execution_credentials: task.execution_credentials.clone(),
+        tickets: task.resources[index].tickets.clone(),
     });
     planning.changed(task);
     planning.out.effects.push(match kind {
         ResourceOperationKind::Create => Effect::CreateResource { op, request },
+        ResourceOperationKind::Renew => Effect::RenewResource { op, request },
         ResourceOperationKind::Remove => Effect::RemoveResource { op, request },
     });
 }
@@ -99,6 +110,26 @@ fn may_go(task: &TaskState, index: usize) -> bool {
     task.removing && task.containers.iter().all(super::cleanup::is_gone)
 }
 
+/// New credentials have come, and containers use what ends without them.
+fn is_to_be_renewed(task: &TaskState, index: usize) -> bool {
+    let resource = &task.resources[index];
+    resource.renewal_due && resource.known == ResourceStatus::Created && task.known != TaskStatus::Stopped
+}
+
+/// The credentials of the execution role are new: what was made with those before has to be renewed.
+pub(super) fn credentials_renewed(task: &mut TaskState) {
+    for resource in &mut task.resources {
+        let is_renewed = |tickets: &Tickets| !tickets.accounts.is_empty();
+        resource.renewal_due = resource.tickets.as_ref().is_some_and(is_renewed);
+    }
+}
+
+/// Where the ticket for this credential spec is on the host.
+pub(super) fn ticket(task: &TaskState, credential_spec: &str) -> Option<String> {
+    let tickets = task.resources.iter().filter_map(|resource| resource.tickets.as_ref());
+    tickets.filter_map(|tickets| tickets.paths.get(credential_spec)).next().cloned()
+}
+
 /// The first resource that is not there and must be before this container goes on: before it is created, and, of what outlives that,
 /// before it is started.
 pub(super) fn holding_up(task: &TaskState, container: usize) -> Option<usize> {
@@ -129,12 +160,8 @@ pub(super) fn completed(task: &mut TaskState, index: usize, now: Timestamp, outc
     let Some(operation) = resource.operation.take() else { return };
     let is_unknown = matches!(outcome, Outcome::Unknown(_));
     let failure = match outcome {
-        Outcome::Done(_) => {
-            resource.known = match operation.kind {
-                ResourceOperationKind::Create => ResourceStatus::Created,
-                ResourceOperationKind::Remove => ResourceStatus::Removed,
-            };
-            resource.retry = Retry::default();
+        Outcome::Done(output) => {
+            done(resource, operation.kind, output);
             return;
         }
         Outcome::Failed(failure) | Outcome::Unknown(failure) => failure,
@@ -143,8 +170,11 @@ pub(super) fn completed(task: &mut TaskState, index: usize, now: Timestamp, outc
     let is_given_up = resource.retry.attempts >= MOST_TRIES;
     match operation.kind {
         // Left behind; each failure was logged.
-        ResourceOperationKind::Remove if is_given_up => resource.known = ResourceStatus::Removed,
+        ResourceOperationKind::Remove if is_given_up => removed(resource),
         ResourceOperationKind::Remove => {}
+        // The next credentials are the next chance.
+        ResourceOperationKind::Renew if is_given_up => resource.retry = Retry::default(),
+        ResourceOperationKind::Renew => resource.renewal_due = true,
         ResourceOperationKind::Create if is_unknown || failure.kind == FailureKind::Retryable => {
             if is_given_up {
                 desired::end(task, &failure.message);
@@ -159,10 +189,38 @@ pub(super) fn completed(task: &mut TaskState, index: usize, now: Timestamp, outc
     }
 }
 
-/// What is known of a resource whose task was rebuilt: it may be there.
-pub(super) fn left_over(lifetime: Lifetime) -> ResourceState {
-    let mut resource = ResourceState { known: ResourceStatus::Created, create_asked: true, ..ResourceState::default() };
-    recover(&mut resource, lifetime);
+fn done(resource: &mut ResourceState, kind: ResourceOperationKind, output: Output) {
+    resource.retry = Retry::default();
+    match kind {
+        ResourceOperationKind::Create => {
+            resource.known = ResourceStatus::Created;
+            if let Output::Tickets(tickets) = output {
+                resource.tickets = Some(*tickets);
+            }
+        }
+        ResourceOperationKind::Renew => {}
+        ResourceOperationKind::Remove => removed(resource),
+    }
+}
+
+fn removed(resource: &mut ResourceState) {
+    (resource.known, resource.tickets) = (ResourceStatus::Removed, None);
+}
+
+/// What a container tells of its task if the state is lost: the outline, and what has to be given back.
+pub(super) fn outline(task: &TaskState) -> TaskSpec {
+    let tickets = task.resources.iter().filter_map(|resource| resource.tickets.as_ref());
+    TaskSpec { leases: tickets.flat_map(|it| it.leases.clone()).collect(), ..task.spec.outline() }
+}
+
+/// What is known of a resource whose task was rebuilt: it may be there. What its containers say is to be given back, is.
+pub(super) fn left_over(spec: &ResourceSpec, leases: &BTreeSet<&String>) -> ResourceState {
+    let is_ours = matches!(spec.kind, ResourceKind::CredentialSpecs(_)) && !leases.is_empty();
+    let leases = leases.iter().map(|lease| (*lease).clone()).collect();
+    let tickets = is_ours.then(|| Tickets { leases, ..Tickets::default() });
+    let mut resource =
+        ResourceState { known: ResourceStatus::Created, create_asked: true, tickets, ..ResourceState::default() };
+    recover(&mut resource, spec.kind.lifetime());
     resource
 }
 
@@ -187,10 +245,10 @@ mod tests {
     use crate::engine::policy::Policy;
     use crate::engine::sample::{NOW, container, done, run, spec, state};
     use crate::engine::state::State;
-    use crate::engine::{Event, Output, next_deadline, recover, step};
-    use crate::model::resource::{CgroupSpec, ResourceKind, ResourceSpec, VolumeScope, VolumeSpec};
+    use crate::engine::{Event, next_deadline, recover, step};
+    use crate::model::resource::{CgroupSpec, VolumeScope, VolumeSpec};
     use crate::model::task::RestartPolicy;
-    use crate::model::{CredentialsId, Failure, OpId, RunState, Span, TaskSpec};
+    use crate::model::{CreateRequest, CredentialsId, Failure, OpId, RunState, Span};
     use std::collections::BTreeMap;
 
     fn volatile(needed_by: &[&str]) -> ResourceSpec {
@@ -410,6 +468,104 @@ mod tests {
             let it = &mut task.containers[0];
             (it.observed, it.restarts.due, it.restarts.run) = (Some(RunState::Exited), true, Some(String::new()));
         });
+    }
+
+    fn tickets(lease: &str) -> Output {
+        Output::Tickets(Box::new(Tickets {
+            leases: vec![lease.to_owned()],
+            paths: [("credentialspecdomainless:file://x".to_owned(), "/krb/x".to_owned())].into(),
+            accounts: vec!["arn".to_owned()],
+        }))
+    }
+
+    /// A task whose container `a` has a ticket; `a` is to be created.
+    fn with_ticket() -> (State, CreateRequest) {
+        let (mut state, _) = arrived(Vec::new());
+        let mut a = container("a", &[]);
+        a.credential_spec = Some("credentialspecdomainless:file://x".to_owned());
+        let kind = ResourceKind::CredentialSpecs(vec!["credentialspecdomainless:file://x".to_owned()]);
+        let spec = TaskSpec {
+            resources: vec![resource("credentialspec", kind, &["a"])],
+            execution_credentials: Some("id".into()),
+            ..spec("gmsa", vec![a])
+        };
+        assert_eq!(making(&step(&mut state, NOW, run(spec)).effects), [], "the account is a secret");
+        let event = Event::CredentialsArrived { task: None, ids: vec!["id".into()], ack: None };
+        let effects = step(&mut state, NOW, event).effects;
+        let [Effect::CreateResource { op, .. }] = effects[..] else { panic!("{effects:?}") };
+        step(&mut state, NOW, done(op, tickets("lease")));
+        let pull = *state.ops.iter().find(|(_, owner)| **owner == Owner::Container("gmsa".into(), 0)).unwrap().0;
+        let effects = step(&mut state, NOW, done(pull, Output::Pulled)).effects;
+        let [Effect::Create { request, .. }] = &effects[..] else { panic!("{effects:?}") };
+        let request = (**request).clone();
+        (state, request)
+    }
+
+    fn renewing(effects: &[Effect]) -> Option<(OpId, &ResourceRequest)> {
+        effects.iter().find_map(|effect| match effect {
+            Effect::RenewResource { op, request } => Some((*op, &**request)),
+            _ => None,
+        })
+    }
+
+    fn new_credentials(state: &mut State, now: Timestamp, id: &str) -> Vec<Effect> {
+        let event = Event::CredentialsArrived { task: Some("gmsa".into()), ids: vec![id.into()], ack: None };
+        step(state, now, event).effects
+    }
+
+    #[test]
+    fn a_container_gets_its_ticket_and_its_lease_outlives_the_agent() {
+        let (state, request) = with_ticket();
+        assert_eq!(request.ticket.as_deref(), Some("/krb/x"));
+        assert_eq!(request.outline.leases, ["lease"], "the container tells of it if the state is lost");
+        let stored = serde_json::to_string(&*state.tasks[&"gmsa".into()]).unwrap();
+        let mut state = recover(Policy::default(), state.host.clone(), [serde_json::from_str(&stored).unwrap()]);
+        assert_eq!(making(&step(&mut state, NOW, Event::Tick).effects), [], "it is not made anew");
+        let task = state.tasks.get_mut(&"gmsa".into()).unwrap();
+        (task.known, task.sent, task.desired) = (TaskStatus::Stopped, TaskStatus::Stopped, TaskStatus::Stopped);
+        (task.containers[0].known, task.containers[0].sent) = (ContainerStatus::Stopped, ContainerStatus::Stopped);
+        (task.containers[0].unsettled, task.containers[0].removed) = (false, true);
+        (task.wake, state.wakes_from) = (Some(NOW), NOW);
+        let (late, mut tries) = (NOW + Span::secs(1_000_000), Vec::new());
+        for again in 0..3 {
+            let effects = step(&mut state, late + Span::secs(again * 100), Event::Tick).effects;
+            let found = effects.iter().find_map(|effect| match effect {
+                Effect::RemoveResource { op, request } => Some((*op, request.tickets.clone())),
+                _ => None,
+            });
+            let (op, tickets) = found.expect("it is given back");
+            tries.push(tickets.expect("with its lease").leases);
+            ends(&mut state, late + Span::secs(again * 100), op, Failure::retryable("", "busy"));
+        }
+        assert_eq!(tries, [["lease"]; 3]);
+    }
+
+    #[test]
+    fn tickets_are_renewed_with_each_new_credentials_and_each_renewal_is_tried_three_times() {
+        let (mut state, _) = with_ticket();
+        let (op, request) = {
+            let effects = new_credentials(&mut state, NOW, "new");
+            let (op, request) = renewing(&effects).expect("they end otherwise");
+            (op, request.clone())
+        };
+        assert_eq!(request.execution_credentials, Some("new".into()));
+        assert_eq!(request.tickets.unwrap().accounts, ["arn"]);
+        // Others come while it is under way: once more, with those.
+        assert_eq!(renewing(&new_credentials(&mut state, NOW, "newer")), None);
+        let effects = step(&mut state, NOW, done(op, Output::Nothing)).effects;
+        let (mut op, request) = renewing(&effects).expect("with the newer ones");
+        assert_eq!(request.execution_credentials, Some("newer".into()));
+        let mut now = NOW;
+        for _ in 0..2 {
+            assert_eq!(renewing(&ends(&mut state, now, op, Failure::permanent("", "no"))), None, "after a wait");
+            now = now + Span::secs(100);
+            op = renewing(&step(&mut state, now, Event::Tick).effects).expect("again").0;
+        }
+        ends(&mut state, now, op, Failure::permanent("", "no"));
+        now = now + Span::secs(1000);
+        assert_eq!(renewing(&step(&mut state, now, Event::Tick).effects), None, "until the next credentials");
+        assert_eq!(state.tasks[&"gmsa".into()].desired, TaskStatus::Running, "the task goes on with what it has");
+        assert!(renewing(&new_credentials(&mut state, now, "newest")).is_some());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::restart::Restarts;
 use crate::model::observation::Mount;
 use crate::model::{
     ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Failure, Health, Observation, OpId, PortBinding,
-    ResourceStatus, RunState, RuntimeId, TaskArn, TaskSpec, TaskStatus, Timestamp,
+    ResourceStatus, RunState, RuntimeId, TaskArn, TaskSpec, TaskStatus, Tickets, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -204,12 +204,18 @@ pub struct ContainerState {
 }
 
 /// One resource of a task.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceState {
     /// How far it has come.
     pub known: ResourceStatus,
     /// A create was asked for at some time, so that something may be there to remove.
     pub create_asked: bool,
+    /// What its making gave, for as long as it is there: containers are created with it, and its removal takes it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tickets: Option<Tickets>,
+    /// Credentials have come since it was made or renewed last. Not kept: so are the credentials, and they come again.
+    #[serde(skip)]
+    pub renewal_due: bool,
     /// What is in flight: at most one.
     #[serde(skip)]
     pub operation: Option<ResourceOperation>,
@@ -237,6 +243,8 @@ pub struct ResourceOperation {
 pub enum ResourceOperationKind {
     /// Making it.
     Create,
+    /// Keeping it from ending.
+    Renew,
     /// Removing it.
     Remove,
 }

@@ -26,6 +26,8 @@ pub struct CreateRequest {
     pub in_task_cgroup: bool,
     /// Address of the task's log router, once it is known.
     pub router_address: Option<String>,
+    /// Where its Kerberos ticket is on the host, if it has a credential spec.
+    pub ticket: Option<String>,
     /// Names of the task's resources that it needs; they are there.
     pub resources: Vec<String>,
     /// What the container shall tell of its task if the agent's state is lost.

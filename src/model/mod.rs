@@ -30,7 +30,7 @@ pub use ids::{ContainerName, CredentialsId, OpId, RuntimeId, TaskArn};
 pub use observation::{Health, Observation, PortBinding, Protocol, RangeBinding, RunState};
 pub use registry::RegistryCredentials;
 pub use report::{Ack, ContainerChange, CredentialsAck, StateChange};
-pub use resource::{ResourceKind, ResourceRequest, ResourceSpec, ResourceStatus};
+pub use resource::{ResourceKind, ResourceRequest, ResourceSpec, ResourceStatus, Tickets};
 pub use secret::Secret;
 pub use status::{ContainerStatus, TaskStatus};
 pub use task::{ContainerKind, ContainerSpec, TaskSpec};

@@ -34,7 +34,7 @@ pub enum ResourceKind {
     EnvironmentFiles(Vec<EnvironmentFile>),
     /// The configuration of the task's log router (FireLens).
     LogRouter(LogRouterSpec),
-    /// Kerberos tickets for group managed service accounts (gMSA), by credential spec as the containers name it.
+    /// Kerberos tickets for group managed service accounts (gMSA): the credential specs as the containers name them, each once.
     CredentialSpecs(Vec<String>),
 }
 
@@ -82,10 +82,29 @@ impl ResourceKind {
         match self {
             Self::Secrets(_) | Self::EnvironmentFiles(_) => true,
             Self::LogRouter(router) => matches!(router.external, Some(ExternalConfig::S3(_))),
-            Self::CredentialSpecs(specs) => specs.iter().any(|spec| !spec.contains(":file://")),
+            // The account of a spec without a domain is a secret, wherever its document is.
+            Self::CredentialSpecs(specs) => {
+                specs.iter().any(|spec| spec.starts_with(DOMAINLESS) || !spec.contains(":file://"))
+            }
             Self::Cgroup(_) | Self::Volume(_) => false,
         }
     }
+}
+
+/// How a credential spec begins whose account is kept in Secrets Manager; the host need not have joined a domain.
+pub const DOMAINLESS: &str = "credentialspecdomainless:";
+/// How one begins that is used by a host in the domain.
+pub const DOMAIN_JOINED: &str = "credentialspec:";
+
+/// The Kerberos tickets of a task, as the credentials fetcher made them (spec `resources.md` §7).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tickets {
+    /// What it knows them by; each is to be given back.
+    pub leases: Vec<String>,
+    /// Where they are on the host, by credential spec.
+    pub paths: BTreeMap<String, String>,
+    /// ARNs of the secrets with the accounts they were made with: these tickets end unless they are renewed.
+    pub accounts: Vec<String>,
 }
 
 /// Limits of a task as a whole (spec `docker-mapping.md` §5).
@@ -265,6 +284,8 @@ pub struct ResourceRequest {
     pub spec: ResourceSpec,
     /// Credentials of the task execution role.
     pub execution_credentials: Option<super::CredentialsId>,
+    /// What its making gave, if it is to be removed or renewed.
+    pub tickets: Option<Tickets>,
 }
 
 /// How far a resource has come.

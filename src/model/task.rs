@@ -32,6 +32,9 @@ pub struct TaskSpec {
     /// Credentials of the task execution role, if the task has one (image pulls).
     #[serde(default)]
     pub execution_credentials: Option<CredentialsId>,
+    /// Leases of its Kerberos tickets that are to be given back. In an outline only: the state holds them otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<String>,
 }
 
 /// One container of a task.
@@ -94,6 +97,9 @@ pub struct ContainerSpec {
     /// Secrets, which are known by name until the container is created.
     #[serde(default)]
     pub secrets: Vec<SecretUse>,
+    /// The credential spec it gets a Kerberos ticket for, as the payload names it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub credential_spec: Option<String>,
     /// Its log goes to the task's log router.
     #[serde(default)]
     pub log_routing: Option<LogRouting>,
@@ -363,6 +369,7 @@ impl TaskSpec {
             ipc: Namespace::default(),
             runtime: Runtime::default(),
             secrets: Vec::new(),
+            credential_spec: None,
             log_routing: None,
             registry_auth: RegistryAuth::default(),
             engine_settings: EngineSettings::default(),

@@ -162,7 +162,7 @@ mod tests {
         fn new() -> Self {
             let data_dir = std::env::temp_dir().join(format!("ecs-router-{}", uuid::Uuid::new_v4().simple()));
             fs::create_dir(&data_dir).unwrap();
-            Self(Settings { data_dir, cluster: "judge".to_owned(), instance_id: String::new() })
+            Self(Settings { data_dir, cluster: "judge".to_owned(), ..Settings::default() })
         }
 
         fn of_task(&self, name: &str) -> PathBuf {
@@ -188,6 +188,7 @@ mod tests {
             version: "7".to_owned(),
             spec: ResourceSpec { name: "firelens".to_owned(), needed_by: Vec::new(), kind },
             execution_credentials: None,
+            tickets: None,
         }
     }
 

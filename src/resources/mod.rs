@@ -1,12 +1,15 @@
 //! What a task needs besides its containers, where the container engine does not provide it: secrets, environment files, the
-//! configuration of a log router, and control groups ([`cgroup`]).
+//! configuration of a log router, Kerberos tickets, and control groups ([`cgroup`]).
 //!
 //! Owns the making and removal of these, and the values that exist in memory only. It does not decide when: the core does. The
 //! invariant: no value of a secret or of an environment file is ever on disk, and both calls may be repeated.
 //!
-//! Reading order: [`vault`] (what is in memory), [`env_file`], [`log_router`] with `router_config` (what its file says).
+//! Reading order: [`vault`] (what is in memory), [`env_file`], [`log_router`] with `router_config` (what its file says),
+//! `credential_specs` with `credentials_fetcher`.
 
 pub mod cgroup;
+mod credential_specs;
+mod credentials_fetcher;
 pub mod env_file;
 pub mod log_router;
 mod router_config;
@@ -17,7 +20,8 @@ use crate::aws::roles::RoleCredentials;
 use crate::aws::sdk::Sdk;
 use crate::aws::{secrets_manager, ssm};
 use crate::model::resource::{LogRouterSpec, SecretKey, SecretProvider, SecretTarget};
-use crate::model::{CreateRequest, Failure, ResourceKind, ResourceRequest, Values};
+use crate::model::{CreateRequest, Failure, ResourceKind, ResourceRequest, Tickets, Values};
+use credentials_fetcher::CredentialsFetcher;
 use std::path::PathBuf;
 use tokio::sync::Semaphore;
 use vault::{Content, Vault};
@@ -34,6 +38,8 @@ pub struct Settings {
     pub cluster: String,
     /// Id of the EC2 instance; empty if there is none.
     pub instance_id: String,
+    /// Socket of the credentials fetcher (`CREDENTIALS_FETCHER_HOST_DIR`).
+    pub credentials_fetcher: PathBuf,
 }
 
 /// Makes and removes resources, and keeps what is in memory.
@@ -41,6 +47,7 @@ pub struct Settings {
 pub struct Resources {
     sdk: Sdk,
     settings: Settings,
+    fetcher: CredentialsFetcher,
     vault: Vault,
     making: Semaphore,
 }
@@ -48,7 +55,8 @@ pub struct Resources {
 impl Resources {
     /// Nothing is asked for before a task needs it.
     pub fn new(sdk: Sdk, settings: Settings) -> Self {
-        Self { sdk, settings, vault: Vault::default(), making: Semaphore::new(AT_ONCE) }
+        let fetcher = CredentialsFetcher { socket: settings.credentials_fetcher.clone() };
+        Self { sdk, settings, fetcher, vault: Vault::default(), making: Semaphore::new(AT_ONCE) }
     }
 
     /// Gets secrets or environment files into memory, with the task's execution role; or writes the files of a log router. Other
@@ -67,6 +75,24 @@ impl Resources {
             ResourceKind::Cgroup(_) | ResourceKind::Volume(_) | ResourceKind::CredentialSpecs(_) => return Ok(()),
         };
         self.vault.put(&request.task, &request.spec.name, content)
+    }
+
+    /// Gets Kerberos tickets for the task's credential specs. Each call gets other ones.
+    ///
+    /// # Errors
+    /// The reason the task ends with, or one that may pass. What was got is given back then.
+    pub async fn tickets(&self, specs: &[String], role: Option<&RoleCredentials>) -> Result<Tickets, Failure> {
+        let _turn = self.making.acquire().await; // never closed, so this cannot fail
+        credential_specs::create(&self.sdk, &self.fetcher, specs, role).await
+    }
+
+    /// Renews those tickets that end otherwise.
+    ///
+    /// # Errors
+    /// Some may not be renewed.
+    pub async fn renew(&self, tickets: &Tickets, role: Option<&RoleCredentials>) -> Result<(), Failure> {
+        let _turn = self.making.acquire().await; // never closed, so this cannot fail
+        credential_specs::renew(&self.sdk, &self.fetcher, &tickets.accounts, role).await
     }
 
     async fn secrets(&self, keys: &[SecretKey], role: Option<&RoleCredentials>) -> Result<Content, Failure> {
@@ -92,10 +118,10 @@ impl Resources {
         log_router::create(&self.settings, request, router, external).await
     }
 
-    /// Forgets what is in memory, removes the files of a log router.
+    /// Forgets what is in memory, removes the files of a log router, gives tickets back.
     ///
     /// # Errors
-    /// A file cannot be removed.
+    /// A file cannot be removed, or a ticket not be given back.
     pub async fn remove(&self, request: &ResourceRequest) -> Result<(), Failure> {
         match &request.spec.kind {
             ResourceKind::LogRouter(_) => log_router::remove(&self.settings, &request.task).await,
@@ -103,7 +129,11 @@ impl Resources {
                 self.vault.remove(&request.task, &request.spec.name);
                 Ok(())
             }
-            ResourceKind::Cgroup(_) | ResourceKind::Volume(_) | ResourceKind::CredentialSpecs(_) => Ok(()),
+            ResourceKind::CredentialSpecs(_) => {
+                let leases = request.tickets.as_ref().map_or(&[][..], |tickets| &tickets.leases);
+                credential_specs::give_back(&self.fetcher, leases).await
+            }
+            ResourceKind::Cgroup(_) | ResourceKind::Volume(_) => Ok(()),
         }
     }
 
@@ -249,6 +279,7 @@ mod tests {
             version: String::new(),
             spec,
             execution_credentials: None,
+            tickets: None,
         };
         for _ in 0..2 {
             resources.remove(&request).await.unwrap();

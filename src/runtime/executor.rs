@@ -129,6 +129,9 @@ impl Executor {
             Effect::RemoveResource { op, request } => {
                 self.run(op, None, "remove resource", async move { resources::remove(&edges, &request).await })
             }
+            Effect::RenewResource { op, request } => {
+                self.run(op, None, "renew resource", async move { resources::renew(&edges, &request).await })
+            }
             Effect::Inventory { op } => {
                 self.run(op, calls, "inventory", async move { edges.docker.inventory().await.map(Output::Inventory) })
             }

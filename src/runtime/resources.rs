@@ -1,10 +1,10 @@
 //! What a task needs besides its containers, made and removed: which edge does which kind.
 //!
-//! Owns the choice only. The invariant: both calls may be repeated; what is so already is success.
+//! Owns the choice only. The invariant: the calls may be repeated; what is so already is success.
 
 use super::executor::Edges;
 use crate::engine::Output;
-use crate::model::{CreateRequest, Failure, Observation, OpError, ResourceKind, ResourceRequest};
+use crate::model::{CreateRequest, Observation, OpError, ResourceKind, ResourceRequest};
 
 /// Makes a resource.
 pub(super) async fn create(edges: &Edges, request: &ResourceRequest) -> Result<Output, OpError> {
@@ -19,7 +19,12 @@ pub(super) async fn create(edges: &Edges, request: &ResourceRequest) -> Result<O
             edges.resources.create(request, role.as_deref()).await?;
             Ok(Output::Nothing)
         }
-        ResourceKind::CredentialSpecs(_) => Err(unsupported(request)),
+        ResourceKind::CredentialSpecs(specs) => {
+            let role = request.execution_credentials.as_ref().and_then(|id| edges.roles.get(id));
+            let tickets = edges.resources.tickets(specs, role.as_deref()).await?;
+            tracing::info!(task = request.task.task_id(), leases = ?tickets.leases, "Kerberos tickets made");
+            Ok(Output::Tickets(Box::new(tickets)))
+        }
     }
 }
 
@@ -28,21 +33,24 @@ pub(super) async fn remove(edges: &Edges, request: &ResourceRequest) -> Result<O
     match &request.spec.kind {
         ResourceKind::Cgroup(_) => edges.cgroups.remove(&request.task).await.map(|()| Output::Nothing),
         ResourceKind::Volume(spec) => edges.docker.remove_volume(spec).await.map(|()| Output::Nothing),
-        ResourceKind::Secrets(_) | ResourceKind::EnvironmentFiles(_) | ResourceKind::LogRouter(_) => {
+        ResourceKind::Secrets(_)
+        | ResourceKind::EnvironmentFiles(_)
+        | ResourceKind::LogRouter(_)
+        | ResourceKind::CredentialSpecs(_) => {
             edges.resources.remove(request).await?;
             Ok(Output::Nothing)
         }
-        ResourceKind::CredentialSpecs(_) => Ok(Output::Nothing),
     }
 }
 
-/// `acs::translate` refuses such tasks; one may still come from a state that a later version wrote.
-fn unsupported(request: &ResourceRequest) -> OpError {
-    let name = &request.spec.name;
-    Failure::ends_task(format!(
-        "UnsupportedTaskError: the resource {name} is not supported by this version of the agent"
-    ))
-    .into()
+/// Keeps a resource from ending, with the credentials that came last.
+pub(super) async fn renew(edges: &Edges, request: &ResourceRequest) -> Result<Output, OpError> {
+    let role = request.execution_credentials.as_ref().and_then(|id| edges.roles.get(id));
+    if let Some(tickets) = &request.tickets {
+        edges.resources.renew(tickets, role.as_deref()).await?;
+        tracing::info!(task = request.task.task_id(), "Kerberos tickets renewed");
+    }
+    Ok(Output::Nothing)
 }
 
 /// Creates a container with the values that no state holds.

@@ -382,6 +382,8 @@ pub(super) fn capabilities(config: &Config, offers: &Offers) -> Capabilities {
         health_check_disabled: config.docker_health_check_disabled,
         os_family_detailed: config.detailed_os_family.clone(),
         external: config.external,
+        gmsa: config.gmsa_in_domain(),
+        gmsa_domainless: config.gmsa && config.credentials_fetcher.exists(),
     }
 }
 
@@ -408,16 +410,17 @@ pub(super) fn host_facts(config: &Config, region: &str, host: &Host) -> HostFact
         is_external: config.external,
         gpus: config.gpus,
         inferentia: config.inferentia,
-        ..HostFacts::default()
+        credential_specs: config.gmsa,
     }
 }
 
-/// What makes secrets, environment files and log routers.
+/// What makes secrets, environment files, log routers and Kerberos tickets.
 pub(super) fn resources(config: &Config, sdk: Sdk, cluster: &str, instance_id: &str) -> Resources {
     let settings = resources::Settings {
         data_dir: config.data_dir.clone(),
         cluster: cluster.to_owned(),
         instance_id: instance_id.to_owned(),
+        credentials_fetcher: config.credentials_fetcher.clone(),
     };
     Resources::new(sdk, settings)
 }

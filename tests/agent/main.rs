@@ -8,6 +8,8 @@
 
 #[path = "../support"]
 mod support {
+    #[expect(dead_code, reason = "the library's tests use the other faults")]
+    pub(crate) mod credentials_fetcher;
     pub(crate) mod dice;
     pub(crate) mod docker;
     pub(crate) mod docker_proxy;
@@ -36,6 +38,7 @@ mod docker_attack;
 mod docker_restart;
 mod ecr;
 mod footprint;
+mod gmsa;
 mod golden;
 mod golden_aws;
 mod golden_docker;

@@ -238,7 +238,7 @@ fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
         let (name, image) = (PAUSE_NAME.into(), PAUSE_IMAGE.to_owned());
         containers.push(ContainerSpec { name, kind, image, essential: true, ..ContainerSpec::default() });
     }
-    let resources = if rng.percent(30) { resources(rng, &containers) } else { Vec::new() };
+    let resources = if rng.percent(30) { resources(rng, &mut containers) } else { Vec::new() };
     let needs_role = containers.iter().any(|it| it.registry_auth != RegistryAuth::Engine)
         || resources.iter().any(|it| it.kind.needs_execution_role());
     let id = CredentialsId(format!("credentials-of-{arn}"));
@@ -255,14 +255,22 @@ fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
     }
 }
 
-/// One or two, of the two sorts that matter to the core.
-fn resources(rng: &mut Rng, containers: &[ContainerSpec]) -> Vec<ResourceSpec> {
-    let resource = |rng: &mut Rng, nth: u64| {
+/// One or two, of the three sorts that matter to the core.
+fn resources(rng: &mut Rng, containers: &mut [ContainerSpec]) -> Vec<ResourceSpec> {
+    let mut resource = |rng: &mut Rng, nth: u64| {
         let needed_by: Vec<_> = containers.iter().filter(|_| rng.percent(60)).map(|it| it.name.clone()).collect();
-        let kind = if rng.percent(50) {
-            ResourceKind::Cgroup(CgroupSpec::default())
-        } else {
-            ResourceKind::Secrets(Vec::new())
+        let kind = match rng.below(100) {
+            0..50 => ResourceKind::Cgroup(CgroupSpec::default()),
+            // A task has one for all its credential specs.
+            bits if bits < 80 || nth > 0 => ResourceKind::Secrets(Vec::new()),
+            bits => {
+                // Half of them are renewed with each new credentials of the task.
+                let spec = if bits < 90 { "credentialspec:file://" } else { "credentialspecdomainless:file://" };
+                let spec = format!("{spec}{nth}");
+                let users = containers.iter_mut().filter(|it| needed_by.contains(&it.name));
+                users.for_each(|it| it.credential_spec = Some(spec.clone()));
+                ResourceKind::CredentialSpecs(vec![spec])
+            }
         };
         ResourceSpec { name: format!("r{nth}"), needed_by, kind }
     };

@@ -392,6 +392,7 @@ impl Docker {
                 self.resources.insert((request.task.clone(), request.spec.name.clone()));
                 Outcome::Done(Output::Nothing)
             }
+            Effect::RenewResource { .. } => Outcome::Done(Output::Nothing),
             Effect::RemoveResource { request, .. } => {
                 self.resources.remove(&(request.task.clone(), request.spec.name.clone()));
                 Outcome::Done(Output::Nothing)

@@ -117,6 +117,7 @@ pub(crate) fn stored(task: &TaskState) -> TaskState {
     task.retired_credentials.clear();
     for resource in &mut task.resources {
         (resource.operation, resource.retry, resource.removing) = (None, Default::default(), false);
+        resource.renewal_due = false;
     }
     for container in &mut task.containers {
         container.operation = None;

@@ -6,6 +6,7 @@
 
 mod control;
 mod docker;
+mod fetcher;
 mod heal;
 mod laws;
 mod life;

@@ -7,7 +7,7 @@ use ecs_agent::engine::{Effect, Event, Outcome, Output};
 use ecs_agent::model::image::ImageWork;
 use ecs_agent::model::resource::Lifetime;
 use ecs_agent::model::task::RegistryAuth;
-use ecs_agent::model::{Failure, FailureKind};
+use ecs_agent::model::{Failure, FailureKind, ResourceKind};
 
 impl World {
     pub(crate) fn go_on(&mut self, at: usize, how: How) {
@@ -122,6 +122,14 @@ impl World {
                 self.memory.remove(&(request.task.clone(), request.spec.name.clone()));
                 Outcome::Done(Output::Nothing)
             }
+            Effect::CreateResource { request, .. } if matches!(request.spec.kind, ResourceKind::CredentialSpecs(_)) => {
+                self.docker.perform(effect, false);
+                Outcome::Done(Output::Tickets(Box::new(self.fetcher.make(request))))
+            }
+            Effect::RemoveResource { request, .. } => {
+                self.fetcher.give_back(request);
+                self.docker.perform(effect, false)
+            }
             other => self.docker.perform(other, false),
         }
     }
@@ -136,7 +144,10 @@ impl World {
             | Effect::Pull { .. } => self.late.push(effect),
             // A report that got through counts, whether or not the agent hears of it. A resource that came long after it was given
             // up would be nobody's, and nobody could tell: that is left out.
-            Effect::Report { .. } | Effect::CreateResource { .. } | Effect::RemoveResource { .. } => {
+            Effect::Report { .. }
+            | Effect::CreateResource { .. }
+            | Effect::RenewResource { .. }
+            | Effect::RemoveResource { .. } => {
                 self.perform(&effect);
             }
             // Looking changes nothing.

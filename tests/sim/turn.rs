@@ -43,6 +43,8 @@ impl World {
                 let known = tasks.get(arn).into_iter().flat_map(|task| task.spec.resources.iter().zip(&task.resources));
                 known.into_iter().any(|(spec, it)| spec.name == *name && it.create_asked)
             });
+            // Of a lease, too, nothing tells but the containers that were made after it.
+            self.fetcher.written.clear();
             // Somebody may have started a container since the agent came back: what works is taken over, whatever there is to give.
             let taken_over = self.state.tasks.values().filter(|task| task.reduced);
             self.inherited.extend(taken_over.map(|task| task.spec.arn.clone()));
@@ -90,6 +92,9 @@ impl World {
     }
 
     pub(crate) fn commit(&mut self, turn: &Turn) {
+        let resources = self.state.tasks.values().flat_map(|task| &task.resources);
+        let tickets = resources.filter_map(|resource| resource.tickets.as_ref());
+        self.fetcher.written.extend(tickets.flat_map(|tickets| tickets.leases.clone()));
         for change in &turn.heard {
             if let Some(task) = self.ecs.tasks.get_mut(&change.task) {
                 task.told.add(change);
@@ -133,6 +138,7 @@ impl World {
             | Effect::Inspect { op, .. }
             | Effect::Remove { op, .. }
             | Effect::CreateResource { op, .. }
+            | Effect::RenewResource { op, .. }
             | Effect::RemoveResource { op, .. }
             | Effect::Inventory { op }
             | Effect::CleanImages { op, .. }

@@ -5,6 +5,7 @@
 
 use crate::control::Ecs;
 use crate::docker::Docker;
+use crate::fetcher::Fetcher;
 use crate::schedule::{Point, Rng};
 use ecs_agent::engine::state::{HostState, Owner};
 use ecs_agent::engine::{self, Capacity, Effect, ImagePolicy, Key, Outcome, Policy, PullBehavior, State, TaskState};
@@ -50,6 +51,7 @@ pub(crate) struct World {
     pub(crate) state: State,
     pub(crate) disk: Disk,
     pub(crate) docker: Docker,
+    pub(crate) fetcher: Fetcher,
     pub(crate) ecs: Ecs,
     pub(crate) pending: Vec<Pending>,
     /// Work of effects that timed out; the container engine does it yet.
@@ -127,6 +129,7 @@ impl World {
             state: engine::recover(policy, HostState::default(), []),
             disk: Disk::default(),
             docker: Docker::new(rng.percent(70)),
+            fetcher: Fetcher::default(),
             ecs: Ecs::default(),
             pending: Vec::new(),
             late: Vec::new(),

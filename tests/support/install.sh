@@ -180,6 +180,15 @@ install_moto_venv() {
         mkdir -p "$tools/bin" && ln -sf ../moto/bin/moto_server "$tools/bin/moto_server"
 }
 
+# gRPC as its authors have written it, for tests/grpc.rs: in an environment of its own. Soft: without it that test is skipped.
+grpc_version=1.85.1
+install_grpc() {
+    "$tools/grpc/bin/pip" show grpcio-tools 2>/dev/null | grep -qx "Version: $grpc_version" && return
+    say "    installing grpcio (into target/tools)"
+    { python3 -m venv "$tools/grpc" && "$tools/grpc/bin/pip" install -q "grpcio==$grpc_version" "grpcio-tools==$grpc_version"; } \
+        >>"$log" 2>&1 || say "    grpcio cannot be installed (see $log): tests/grpc.rs will be skipped"
+}
+
 # Static binaries for the image FROM scratch. Soft: returns 1 where the target cannot be had.
 install_musl() {
     local target

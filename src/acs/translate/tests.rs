@@ -173,8 +173,8 @@ fn every_unsupported_feature_of_a_container_is_refused() {
     let gmsa = json!({"hostConfig": "{\"SecurityOpt\": [\"label:x\", \"credentialspecdomainless:file://s.json\"]}"});
     let table = [
         ("managedAgents", json!([{}]), "a managed agent"),
-        ("credentialSpecs", json!(["x"]), "a credential spec"),
-        ("dockerConfig", gmsa, "a credential spec"),
+        ("credentialSpecs", json!(["x"]), "a credential spec, where gMSA (ECS_GMSA_SUPPORTED) is off,"),
+        ("dockerConfig", gmsa, "a credential spec, where gMSA (ECS_GMSA_SUPPORTED) is off,"),
         ("logsAuthStrategy", json!("ExecutionRole"), "a log driver with the execution role"),
     ];
     for (name, value, what) in table {

@@ -60,7 +60,7 @@ pub(in crate::acs) struct Container {
     pub(in crate::acs) health_check_type: String,
     pub(in crate::acs) firelens_configuration: Option<FirelensConfiguration>,
     pub(in crate::acs) managed_agents: Vec<Value>,
-    pub(in crate::acs) credential_specs: Vec<Value>,
+    pub(in crate::acs) credential_specs: Vec<String>,
     pub(in crate::acs) restart_policy: RestartPolicy,
 }
 

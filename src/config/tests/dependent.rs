@@ -101,19 +101,21 @@ fn service_accounts_need_a_fetcher_and_a_domain_or_a_secret() {
     let secret = ("CREDENTIALS_FETCHER_SECRET_NAME_FOR_DOMAINLESS_GMSA", "s");
     let joined = ("ECS_DOMAIN_JOINED_LINUX_INSTANCE", "true");
     let skip = ("ZZZ_SKIP_DOMAIN_JOIN_CHECK_NOT_SUPPORTED_IN_PRODUCTION", "true");
-    for (environment, on) in [
-        (&[][..], false),
-        (&[directory], false),
-        (&[joined], false),
-        (&[absent, joined], false),
-        (&[directory, joined], true),
-        (&[directory, secret], true),
-        (&[skip], true),
+    for (environment, on, in_domain) in [
+        (&[][..], false, false),
+        (&[directory], true, false),
+        (&[joined], false, false),
+        (&[absent, joined], false, false),
+        (&[directory, joined], true, true),
+        (&[directory, secret], true, true),
+        (&[skip], true, true),
     ] {
         let environment = [environment, &[("ECS_GMSA_SUPPORTED", "true")]].concat();
         let loaded = from(&environment);
         assert_eq!(shown(&loaded, "ECS_GMSA_SUPPORTED") == "true", on, "{environment:?}");
-        assert_eq!(loaded.problems.len(), usize::from(!on), "{environment:?}");
+        assert_eq!(loaded.problems.len(), usize::from(!in_domain), "{environment:?}");
+        let config = loaded.config.unwrap();
+        assert_eq!((config.gmsa, config.gmsa_in_domain()), (on, in_domain), "{environment:?}");
     }
 }
 

@@ -63,6 +63,9 @@ fn container_needs(c: &ContainerDefinition, execution_role: bool, ecr: bool, nee
     if let Some(kind) = c.firelens_configuration.as_ref().map(|firelens| firelens.kind.as_str()) {
         need(E, &format!("firelens.{kind}"));
     }
+    for spec in &c.credential_specs {
+        need(E, if spec.starts_with("credentialspecdomainless:") { "gmsa-domainless" } else { "gmsa" });
+    }
     let used = [
         (ecr, C, "ecr-auth"),
         (ecr && execution_role, E, "execution-role-ecr-pull"),

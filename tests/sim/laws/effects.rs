@@ -3,7 +3,7 @@
 //! Invariant: nothing here changes the world. Within a burst the state has gone on since the effect was decided, so laws that
 //! compare with the state ask for `burst` first.
 
-use super::{Before, effort, images, is_known_stopped};
+use super::{Before, effort, images, is_known_stopped, tickets};
 use crate::control::Told;
 use crate::docker::Container;
 use crate::world::World;
@@ -28,13 +28,19 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
         }
         Effect::ResolveDigest { op, .. } => operation(world, op, None, None),
         Effect::Pull { op, .. } => operation(world, op, None, (!world.state.policy.pull_upfront).then_some("pull")),
-        Effect::Create { op, request } => operation(world, op, Some(&request.runtime_name), Some("create")),
+        Effect::Create { op, request } => operation(world, op, Some(&request.runtime_name), Some("create"))
+            .or_else(|| tickets::created(world, request)),
         Effect::Start { op, target } => operation(world, op, Some(target), Some("start")),
         Effect::Stop { op, target, .. } => operation(world, op, Some(target), None).or_else(|| stop(world, target)),
         Effect::Inspect { op, target } => operation(world, op, Some(target), None),
         Effect::Remove { op, target } => remove(world, op, target),
         Effect::CreateResource { op, request } => resource(world, op, request).or_else(|| making(world, request)),
-        Effect::RemoveResource { op, request } => resource(world, op, request).or_else(|| unmaking(world, request)),
+        Effect::RenewResource { op, request } => {
+            resource(world, op, request).or_else(|| tickets::renewed(world, request))
+        }
+        Effect::RemoveResource { op, request } => resource(world, op, request)
+            .or_else(|| unmaking(world, request))
+            .or_else(|| tickets::given_back(world, request)),
         Effect::Inventory { .. } => {
             let twice = world.pending.iter().any(|it| matches!(it.effect, Effect::Inventory { .. }));
             twice.then(|| ("one inventory at a time", String::new()))
@@ -82,6 +88,7 @@ fn too_soon(world: &mut World, effect: &Effect) -> Broken {
         | Effect::Inspect { op, .. }
         | Effect::Remove { op, .. }
         | Effect::CreateResource { op, .. }
+        | Effect::RenewResource { op, .. }
         | Effect::RemoveResource { op, .. }
         | Effect::Inventory { op }
         | Effect::CleanImages { op, work: ImageWork::List { .. } }
@@ -188,9 +195,9 @@ fn resource(world: &World, op: &ecs_agent::model::OpId, request: &ResourceReques
     }
     let is_same = |it: &ResourceRequest| it.task == request.task && it.spec.name == request.spec.name;
     let busy = world.pending.iter().any(|it| match &it.effect {
-        Effect::CreateResource { op: other, request } | Effect::RemoveResource { op: other, request } => {
-            other != op && is_same(request)
-        }
+        Effect::CreateResource { op: other, request }
+        | Effect::RenewResource { op: other, request }
+        | Effect::RemoveResource { op: other, request } => other != op && is_same(request),
         _ => false,
     });
     busy.then(|| ("one operation at a time on a resource", what()))

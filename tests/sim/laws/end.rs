@@ -110,6 +110,13 @@ pub(crate) fn all_gone(world: &mut World) {
     if let Some(left) = left.cloned() {
         world.breaks("in the end no resources are left", || format!("{left:?}"));
     }
+    let is_forgotten = |(lease, owner): &(&String, &(TaskArn, String))| {
+        world.fetcher.written.contains(*lease) && !is_given_up(world, owner)
+    };
+    if let Some((lease, owner)) = world.fetcher.leases.iter().find(is_forgotten) {
+        let what = format!("{lease} of {owner:?}");
+        world.breaks("in the end every lease is given back", || what);
+    }
     if !world.state.credentials.is_empty() {
         let what = format!("{:?}", world.state.credentials);
         world.breaks("in the end no credentials are left", || what);

@@ -9,6 +9,7 @@ mod end;
 mod images;
 mod queue;
 mod restart;
+mod tickets;
 
 pub(crate) use effects::{before_effect, credentials_are_acknowledged};
 pub(crate) use end::{all_gone, everybody_had_a_share, settled};

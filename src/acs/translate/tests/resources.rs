@@ -35,6 +35,53 @@ fn the_recorded_task_needs_its_secrets_and_its_file() {
 }
 
 #[test]
+fn each_credential_spec_is_one_of_a_resource_and_the_field_goes_before_the_security_option() {
+    let host = HostFacts { credential_specs: true, ..HostFacts::default() };
+    let translated = |specs: [Value; 2], option: &str| {
+        let mut payload = reduced();
+        for (container, specs) in payload["containers"].as_array_mut().unwrap().iter_mut().zip(specs) {
+            container["credentialSpecs"] = specs;
+        }
+        let host_config = json!({"SecurityOpt": ["label:x", option]}).to_string();
+        payload["containers"][0]["dockerConfig"]["hostConfig"] = json!(host_config);
+        task(&payload, &host, &mut String::new)
+    };
+    let spec_of = |specs: [Value; 2], option: &str| match translated(specs, option) {
+        PayloadTask::Run(spec) => *spec,
+        other => panic!("{other:?}"),
+    };
+    let found = |specs: [Value; 2], option: &str| {
+        let spec = spec_of(specs, option);
+        let of_containers: Vec<_> = spec.containers.iter().map(|it| it.credential_spec.clone()).collect();
+        let resource = spec.resources.iter().find(|it| it.name == "credentialspec").cloned();
+        (of_containers, resource.map(|it| (it.kind, it.needed_by.len())))
+    };
+    let (joined, domainless) = ("credentialspec:file://a", "credentialspecdomainless:file://b");
+    let some = |text: &str| Some(text.to_owned());
+    let specs = |all: &[&str]| ResourceKind::CredentialSpecs(all.iter().map(|it| (*it).to_owned()).collect());
+    assert_eq!(found([json!([]), json!([])], "label:y"), (vec![None, None], None));
+    let both = [json!(["x", domainless, joined]), json!([joined])];
+    let wanted = (vec![some(domainless), some(joined)], Some((specs(&[joined, domainless]), 2)));
+    assert_eq!(found(both, joined), wanted);
+    let option = (vec![some(joined), None], Some((specs(&[joined]), 1)));
+    assert_eq!(found([json!([]), json!([])], joined), option);
+    let needs = |specs: ResourceKind| specs.needs_execution_role();
+    assert!(!needs(specs(&[joined])) && needs(specs(&[joined, domainless])));
+    assert!(needs(specs(&["credentialspec:arn:aws:s3:::b/k"])));
+
+    for wrong in ["x", "credentialspec=file://x", "credentialspecother:file://x"] {
+        let PayloadTask::Refused(refusal) = translated([json!([wrong]), json!([])], "label:y") else {
+            panic!("{wrong}")
+        };
+        let wanted = format!(
+            "UnrecogniedTaskError: Error loading task - the credential spec {wrong} of web starts with neither credentialspec: nor \
+             credentialspecdomainless:"
+        );
+        assert_eq!(refusal.reason, wanted);
+    }
+}
+
+#[test]
 fn a_secret_of_two_containers_is_asked_for_once() {
     let mut task = reduced();
     task["containers"][1]["secrets"] = task["containers"][0]["secrets"].clone();

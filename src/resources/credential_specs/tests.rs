@@ -1,0 +1,219 @@
+use super::*;
+use crate::aws::fake::{self, Answer, Fake, role};
+use crate::model::FailureKind;
+use crate::resources::credentials_fetcher::fake::{Fault, Fetcher};
+use serde_json::json;
+use std::path::PathBuf;
+
+const SECRET: &str = "arn:aws:secretsmanager:us-west-2:123456789012:secret:corp/app-AbCdEf";
+
+fn document_of(account: &str) -> Value {
+    json!({
+        "CmsPlugins": ["ActiveDirectory"],
+        "DomainJoinConfig": {"MachineAccountName": account, "DnsName": "corp.example"},
+        "ActiveDirectoryConfig": {"HostAccountConfig": {"PluginInput": {"CredentialArn": SECRET}}},
+    })
+}
+
+/// A fetcher, AWS, and a directory with a document.
+struct Scene {
+    directory: PathBuf,
+    fake: Fetcher,
+    _aws: Fake,
+    sdk: Sdk,
+}
+
+impl Scene {
+    async fn set(secret: &'static str) -> Self {
+        let directory = std::env::temp_dir().join(format!("ecs-gmsa-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&directory).unwrap();
+        let aws = Fake::start(move |request| match (request.operation(), request.path.as_str()) {
+            ("GetParameters", _) => {
+                assert_eq!(request.json()["Names"], json!(["/team/app.json"]));
+                let value = document_of("App").to_string();
+                Answer::json(200, &json!({"Parameters": [{"Name": "/team/app.json", "Value": value}]}))
+            }
+            ("GetSecretValue", _) => Answer::json(200, &json!({"SecretString": secret})),
+            (_, "/bucket") => Answer::text(200, "").with("x-amz-bucket-region", "us-west-2"),
+            (_, "/bucket/web.json") => Answer::text(200, &serde_json::to_string_pretty(&document_of("web")).unwrap()),
+            (_, "/bucket/bad.json") => Answer::text(200, "hunter2, which is no JSON"),
+            _ => Answer::text(404, "<Error><Code>NoSuchKey</Code><Message>none</Message></Error>"),
+        })
+        .await;
+        let sdk = Sdk::new(fake::settings(&aws)).unwrap();
+        Self { fake: Fetcher::start(&directory), directory, _aws: aws, sdk }
+    }
+
+    async fn create(&self, specs: &[&str]) -> Result<Tickets, Failure> {
+        let specs: Vec<String> = specs.iter().map(|spec| (*spec).to_owned()).collect();
+        let fetcher = CredentialsFetcher { socket: self.fake.socket() };
+        create(&self.sdk, &fetcher, &specs, Some(&role("exec"))).await
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.directory.join(name);
+        std::fs::write(&path, text).unwrap();
+        format!("file://{}", path.display())
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+const GOOD: &str = r#"{"username": "me", "password": "hunter2", "domainName": "corp.example", "port": 1}"#;
+const S3: &str = "credentialspec:arn:aws:s3:::bucket/web.json";
+const SSM: &str = "credentialspecdomainless:arn:aws:ssm:us-west-2:123456789012:parameter/team/app.json";
+
+#[tokio::test]
+async fn each_spec_gets_its_ticket_wherever_its_document_is() {
+    let scene = Scene::set(GOOD).await;
+    let file = format!("credentialspec:{}", scene.file("db.json", &document_of("DB").to_string()));
+    let tickets = scene.create(&[S3, SSM, &file]).await.unwrap();
+    let [joined, domainless] = &tickets.leases[..] else { panic!("{tickets:?}") };
+    let at =
+        |lease: &str, account: &str| scene.directory.join("krbdir").join(lease).join(account).display().to_string();
+    let paths = [(S3, at(joined, "web")), (&file, at(joined, "DB")), (SSM, at(domainless, "App"))];
+    assert_eq!(tickets.paths, paths.map(|(spec, path)| (spec.to_owned(), path)).into());
+    assert_eq!(tickets.accounts, [SECRET]);
+    let added = &scene.fake.calls()[0];
+    assert_eq!(
+        added.fields.iter().map(|it| it.1.clone()).collect::<Vec<_>>(),
+        [document_of("web").to_string(), document_of("DB").to_string()]
+    );
+    let by = &scene.fake.calls()[1].fields;
+    assert_eq!(by[1..], [(2, "me".to_owned()), (3, "hunter2".to_owned()), (4, "corp.example".to_owned())]);
+
+    let fetcher = CredentialsFetcher { socket: scene.fake.socket() };
+    renew(&scene.sdk, &fetcher, &tickets.accounts, Some(&role("exec"))).await.unwrap();
+    assert_eq!(scene.fake.calls_of("RenewNonDomainJoinedKerberosLease")[0].fields[0].1, "me");
+    for _ in 0..2 {
+        give_back(&fetcher, &tickets.leases).await.unwrap();
+        assert_eq!(scene.fake.leases(), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_ends_the_task_with_the_references_words_and_quotes_no_document() {
+    let scene = Scene::set(GOOD).await;
+    let no_json = format!("credentialspec:{}", scene.file("bad.json", "hunter2, which is no JSON"));
+    let number = json!({"DomainJoinConfig": {"MachineAccountName": 7}}).to_string();
+    let no_text = format!("credentialspec:{}", scene.file("number.json", &number));
+    let fifo = format!("credentialspec:file://{}", scene.fake.socket().display());
+    let gone = format!("credentialspec:file://{}/none", scene.directory.display());
+    let directory = scene.directory.display();
+    let table = [
+        ("credentialspec:arn:aws:sns:us-west-2:1:x", "unsupported credentialspec ARN, only s3/ssm ARNs are valid".to_owned()),
+        ("credentialspec:webapp01", "arn: invalid prefix".to_owned()),
+        ("credentialspec:arn:aws:s3", "arn: not enough sections".to_owned()),
+        ("credentialspec:arn:aws:s3:::bucket", "invalid s3 arn: arn:aws:s3:::bucket".to_owned()),
+        (
+            "credentialspec:arn:aws:ssm:us-west-2:1:document/x",
+            "the provided SSM parameter:document/x is in an invalid format".to_owned(),
+        ),
+        (&no_json, format!("Error unmarshalling credentialspec domain-joined {no_json} : no JSON at line 1 column 1")),
+        (
+            &no_text,
+            format!("Error unmarshalling credentialspec domain-joined {no_text} : MachineAccountName is of another type"),
+        ),
+        (
+            "credentialspecdomainless:arn:aws:s3:::bucket/bad.json",
+            "error unmarshalling credentialspec domainless credentialspecdomainless:arn:aws:s3:::bucket/bad.json : no JSON at line 1 \
+             column 1"
+                .to_owned(),
+        ),
+        (&fifo, format!("open {directory}/fetcher.sock: not a regular file")),
+        (&gone, format!("open {directory}/none: no such file or directory")),
+    ];
+    for (spec, text) in table {
+        let failure = scene.create(&[spec]).await.unwrap_err();
+        assert_eq!((failure.message, failure.kind), (text, FailureKind::EndsTask));
+    }
+    let fetcher = CredentialsFetcher { socket: scene.fake.socket() };
+    let failure = create(&scene.sdk, &fetcher, &[S3.to_owned()], None).await.unwrap_err();
+    assert_eq!(failure.message, "credentialspec resource: unable to find execution role credentials");
+    let large = format!("credentialspec:{}", scene.file("large.json", &" ".repeat(LARGEST_FILE as usize + 1)));
+    let failure = scene.create(&[&large]).await.unwrap_err();
+    assert!(failure.message.ends_with("large.json: more than 1048576 bytes"), "{failure}");
+    assert_eq!(scene.fake.calls(), []);
+}
+
+#[tokio::test]
+async fn who_gets_no_ticket_is_told_and_none_is_left() {
+    let scene = Scene::set(GOOD).await;
+    scene.fake.fail_next([Fault::Status(3, "ERROR: cannot get machine krb ticket")]);
+    let failure = scene.create(&[S3]).await.unwrap_err();
+    let text = "rpc error: code = InvalidArgument desc = ERROR: cannot get machine krb ticket";
+    assert_eq!((failure.message.as_str(), failure.kind), (text, FailureKind::EndsTask));
+    for (secret, text) in [
+        ("[]", "failed to parse asmSecretData for the gMSA AD user: the secret is not a JSON object"),
+        (
+            r#"{"username": 1}"#,
+            "failed to parse asmSecretData for the gMSA AD user: a member of the secret is not a text",
+        ),
+        (
+            r#"{"USERNAME": "me", "Password": "x"}"#,
+            "rpc error: code = InvalidArgument desc = username, password or domain should not be empty",
+        ),
+    ] {
+        let scene = Scene::set(secret).await;
+        assert_eq!(scene.create(&[S3, SSM]).await.unwrap_err().message, text);
+        assert_eq!(scene.fake.calls_of("DeleteKerberosLease").len(), 1, "that of the other spec");
+        assert_eq!(scene.fake.leases(), [""; 0]);
+    }
+    let fetcher = CredentialsFetcher { socket: scene.fake.socket() };
+    let failure = renew(&scene.sdk, &fetcher, &[SECRET.to_owned()], None).await.unwrap_err();
+    let start = format!("failed to retrieve credentials for domainless gMSA user {SECRET}: ");
+    assert!(failure.message.starts_with(&start), "{failure}");
+}
+
+#[tokio::test]
+async fn a_document_without_account_domain_or_secret_gets_no_ticket() {
+    let scene = Scene::set(GOOD).await;
+    for member in ["MachineAccountName", "DnsName"] {
+        let mut document = document_of("web");
+        document["DomainJoinConfig"].as_object_mut().unwrap().remove(member);
+        let place = scene.file("some.json", &document.to_string());
+        // The fetcher of these tests wants a name, whatever the agent reads.
+        if member == "DnsName" {
+            let tickets = scene.create(&[&format!("credentialspec:{place}")]).await.unwrap();
+            assert!(tickets.paths.is_empty() && tickets.leases.len() == 1, "{tickets:?}");
+        }
+        let tickets = scene.create(&[&format!("credentialspecdomainless:{place}")]).await.unwrap();
+        assert_eq!(tickets, Tickets::default());
+    }
+    let mut document = document_of("web");
+    document["ActiveDirectoryConfig"] = Value::Null;
+    let spec = format!("credentialspecdomainless:{}", scene.file("some.json", &document.to_string()));
+    assert_eq!(scene.create(&[&spec]).await.unwrap(), Tickets::default());
+}
+
+#[test]
+fn a_ticket_is_found_by_the_name_of_its_account() {
+    let paths =
+        ["/krb/1/WebApp", "/krb/1/web", "/krb/1/ccname_db_x", "relative/app", "/with:colon/app"].map(str::to_owned);
+    let table = [
+        ("web", Some("/krb/1/web")),
+        ("WEBAPP", Some("/krb/1/WebApp")),
+        ("db", Some("/krb/1/ccname_db_x")),
+        ("app", Some("/krb/1/WebApp")),
+        ("none", None),
+        ("", None),
+    ];
+    for (account, path) in table {
+        assert_eq!(path_of(account, &paths), path, "{account}");
+    }
+}
+
+#[test]
+fn white_space_goes_outside_of_texts_only() {
+    let table = [
+        (" { \"a\" :\t[ 1 ,\r\n\"b c\" ] } ", r#"{"a":[1,"b c"]}"#),
+        (r#"{"a\" b": "\\", "c": " "}"#, r#"{"a\" b":"\\","c":" "}"#),
+    ];
+    for (given, wanted) in table {
+        assert_eq!(compact(given), wanted);
+    }
+}

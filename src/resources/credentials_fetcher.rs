@@ -1,0 +1,268 @@
+//! The credentials fetcher: the daemon on the host that gets Kerberos tickets for service accounts (spec `resources.md` §7).
+//!
+//! Owns its calls and how often they are tried; `grpc` carries them, `protobuf` is their language. It keeps nothing. The invariant: no
+//! error text holds a password.
+
+mod grpc;
+mod protobuf;
+
+use crate::aws::backoff::{Backoff, Shape};
+use crate::model::Secret;
+use grpc::Status;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The limit of a call with all its tries, of which each has an equal part.
+const CALL: Duration = Duration::from_secs(60);
+const TRIES: u32 = 3;
+const PAUSES: Shape = Shape { initial: Duration::from_secs(1), max: Duration::from_secs(5), factor: 2.0, jitter: 0.2 };
+
+/// Why a call failed, in the words of the reference.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct FetcherError(String);
+
+/// Who may ask for the ticket of a service account from a host without a domain.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Account {
+    pub(super) username: String,
+    pub(super) password: Secret,
+    pub(super) domain: String,
+}
+
+/// A lease, and where its tickets are on the host.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Lease {
+    pub(super) id: String,
+    pub(super) paths: Vec<String>,
+}
+
+/// The way to the daemon.
+#[derive(Clone, Debug)]
+pub(super) struct CredentialsFetcher {
+    /// Its socket.
+    pub(super) socket: PathBuf,
+}
+
+impl CredentialsFetcher {
+    /// Tickets for the accounts of these documents, as a host of the domain.
+    pub(super) async fn add(&self, documents: &[String]) -> Result<Lease, FetcherError> {
+        self.call("AddKerberosLease", &protobuf::write((1, documents), &[])).await.and_then(|it| lease(&it))
+    }
+
+    /// Tickets for the accounts of these documents, in the name of this account.
+    pub(super) async fn add_without_domain(
+        &self,
+        documents: &[String],
+        account: &Account,
+    ) -> Result<Lease, FetcherError> {
+        let Account { username, password, domain } = account;
+        account.check()?;
+        let single = [(2, username.as_str()), (3, password.expose()), (4, domain.as_str())];
+        let message = protobuf::write((1, documents), &single);
+        self.call("AddNonDomainJoinedKerberosLease", &message).await.and_then(|it| lease(&it))
+    }
+
+    /// New tickets in the place of all that were got in the name of this account.
+    pub(super) async fn renew(&self, account: &Account) -> Result<(), FetcherError> {
+        let Account { username, password, domain } = account;
+        account.check()?;
+        let single = [(1, username.as_str()), (2, password.expose()), (3, domain.as_str())];
+        self.call("RenewNonDomainJoinedKerberosLease", &protobuf::write((1, &[]), &single)).await.map(drop)
+    }
+
+    /// Gives a lease back. The daemon takes one that it does not know for given back.
+    pub(super) async fn delete(&self, lease: &str) -> Result<(), FetcherError> {
+        self.call("DeleteKerberosLease", &protobuf::write((1, &[]), &[(1, lease)])).await.map(drop)
+    }
+
+    async fn call(&self, method: &str, message: &[u8]) -> Result<Vec<u8>, FetcherError> {
+        let path = format!("/credentialsfetcher.CredentialsFetcherService/{method}");
+        if let Err(error) = tokio::fs::metadata(&self.socket).await {
+            return Err(FetcherError(format!("stat {}: {}", self.socket.display(), system_error(&error))));
+        }
+        let mut pauses = Backoff::new(PAUSES);
+        let mut tries = 1;
+        loop {
+            match grpc::call(&self.socket, &path, message, CALL / TRIES).await {
+                Ok(answer) => return Ok(answer),
+                Err(status) if tries == TRIES || !status.passes() => return Err(status.into()),
+                Err(status) => {
+                    tracing::warn!(%status, method, tries, "a call of the credentials fetcher failed; trying again");
+                }
+            }
+            tokio::time::sleep(pauses.pause()).await;
+            tries += 1;
+        }
+    }
+}
+
+impl From<Status> for FetcherError {
+    fn from(status: Status) -> Self {
+        Self(status.to_string())
+    }
+}
+
+impl Account {
+    fn check(&self) -> Result<(), FetcherError> {
+        if self.username.is_empty() || self.password.is_empty() || self.domain.is_empty() {
+            let text = "username, password or domain should not be empty";
+            return Err(Status::new(grpc::INVALID_ARGUMENT, text).into());
+        }
+        Ok(())
+    }
+}
+
+/// Both answers have the same form.
+fn lease(answer: &[u8]) -> Result<Lease, FetcherError> {
+    let unreadable = || FetcherError("the answer of the credentials fetcher cannot be read".to_owned());
+    let mut lease = Lease { id: String::new(), paths: Vec::new() };
+    for (number, text) in protobuf::read(answer).ok_or_else(unreadable)? {
+        match number {
+            1 => lease.id = text,
+            2 => lease.paths.push(text),
+            _ => {}
+        }
+    }
+    Ok(lease)
+}
+
+/// Compat: as Go says it.
+pub(super) fn system_error(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+#[path = "../../tests/support/credentials_fetcher.rs"]
+pub(super) mod fake;
+
+#[cfg(test)]
+mod tests {
+    use super::fake::{Call, Fault, Fetcher};
+    use super::*;
+
+    /// What becomes of the calls, the result, and how many calls there were.
+    type Case = (Vec<Fault>, Result<(), &'static str>, usize);
+
+    fn directory(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("ecs-fetcher-{name}-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&path).unwrap();
+        path
+    }
+
+    fn document(account: &str) -> String {
+        serde_json::json!({"DomainJoinConfig": {"MachineAccountName": account}}).to_string()
+    }
+
+    fn call(method: &str, fields: &[(u8, &str)]) -> Call {
+        let fields = fields.iter().map(|(number, text)| (*number, (*text).to_owned())).collect();
+        Call { method: method.to_owned(), fields }
+    }
+
+    #[tokio::test]
+    async fn each_call_says_what_it_is_to_say_and_understands_the_answer() {
+        let directory = directory("calls");
+        let fake = Fetcher::start(&directory);
+        let fetcher = CredentialsFetcher { socket: fake.socket() };
+        // More than a peer takes at once before it says that it has read some.
+        let large = document("web").replace('}', &format!("{}}}", " ".repeat(150_000)));
+        let lease = fetcher.add(&[large.clone(), document("db")]).await.unwrap();
+        let path =
+            |lease: &Lease, account: &str| directory.join("krbdir").join(&lease.id).join(account).display().to_string();
+        assert_eq!(lease.paths, [path(&lease, "web"), path(&lease, "db")]);
+        let account = |password: &str| Account {
+            username: "me".into(),
+            password: password.into(),
+            domain: "corp.example".into(),
+        };
+        let other = fetcher.add_without_domain(&[document("app")], &account("hunter2")).await.unwrap();
+        assert_eq!(other.paths, [path(&other, "app")]);
+        assert_eq!(fake.leases(), [lease.id.clone(), other.id]);
+        fetcher.renew(&account("hunter2")).await.unwrap();
+        for _ in 0..2 {
+            fetcher.delete(&lease.id).await.unwrap();
+        }
+        assert_eq!(fake.leases().len(), 1);
+        let wanted = [
+            call("AddKerberosLease", &[(1, &large), (1, &document("db"))]),
+            call(
+                "AddNonDomainJoinedKerberosLease",
+                &[(1, &document("app")), (2, "me"), (3, "hunter2"), (4, "corp.example")],
+            ),
+            call("RenewNonDomainJoinedKerberosLease", &[(1, "me"), (2, "hunter2"), (3, "corp.example")]),
+            call("DeleteKerberosLease", &[(1, &lease.id)]),
+            call("DeleteKerberosLease", &[(1, &lease.id)]),
+        ];
+        assert_eq!(fake.calls(), wanted);
+        let error = fetcher.renew(&account("")).await.unwrap_err();
+        let text = "rpc error: code = InvalidArgument desc = username, password or domain should not be empty";
+        assert_eq!((error.to_string().as_str(), fake.calls().len()), (text, wanted.len()));
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_may_pass_is_tried_three_times_and_the_rest_once() {
+        let table = [
+            (vec![Fault::Status(14, "busy"), Fault::Reset], Ok(()), 3),
+            (
+                vec![Fault::Status(13, "no"), Fault::AtOnce(8, "much"), Fault::Status(10, "ERROR: 100%25")],
+                Err("rpc error: code = Aborted desc = ERROR: 100%"),
+                3,
+            ),
+            (vec![Fault::AtOnce(3, "bad")], Err("rpc error: code = InvalidArgument desc = bad"), 1),
+            (vec![Fault::Status(7, "no")], Err("rpc error: code = PermissionDenied desc = no"), 1),
+            (
+                vec![Fault::Http(404)],
+                Err(
+                    "rpc error: code = Unimplemented desc = unexpected HTTP status code received from server: 404 Not Found",
+                ),
+                1,
+            ),
+        ];
+        let one = |(nth, (faults, wanted, tries)): (usize, Case)| async move {
+            let directory = directory(&nth.to_string());
+            let fake = Fetcher::start(&directory);
+            fake.fail_next(faults);
+            let result = CredentialsFetcher { socket: fake.socket() }.delete("lease").await;
+            assert_eq!(result.map_err(|error| error.to_string()), wanted.map_err(str::to_owned));
+            assert_eq!(fake.calls().len(), tries);
+            std::fs::remove_dir_all(directory).unwrap();
+        };
+        futures_util::future::join_all(table.into_iter().enumerate().map(one)).await;
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_is_not_there_or_does_not_answer_is_told() {
+        let directory = directory("absent");
+        let socket = directory.join("fetcher.sock");
+        let said = CredentialsFetcher { socket: socket.clone() }.delete("lease").await.unwrap_err().to_string();
+        assert_eq!(said, format!("stat {}: no such file or directory", socket.display()));
+        let fake = Fetcher::start(&directory);
+        fake.fail_next([Fault::Silence]);
+        let status =
+            grpc::call(&socket, "/credentialsfetcher.CredentialsFetcherService/X", b"", Duration::from_millis(200));
+        let said = status.await.unwrap_err().to_string();
+        assert_eq!(said, "rpc error: code = DeadlineExceeded desc = context deadline exceeded");
+        drop(fake);
+        let gone = async || grpc::call(&socket, "/x", b"", Duration::from_secs(20)).await.unwrap_err().to_string();
+        // Its task is ended at once, its listener a moment later.
+        let mut said = gone().await;
+        while !said.contains("refused") {
+            tokio::task::yield_now().await;
+            said = gone().await;
+        }
+        let wanted = format!(
+            "rpc error: code = Unavailable desc = connection error: desc = \"transport: Error while dialing: dial unix {}: connect: \
+             connection refused\"",
+            socket.display()
+        );
+        assert_eq!(said, wanted);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}

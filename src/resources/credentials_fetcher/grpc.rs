@@ -1,0 +1,226 @@
+//! One call of gRPC over a Unix socket: one message there, one back, or a status.
+//!
+//! Owns the framing, the headers and the meaning of what comes back. It does not try again and knows no service. The invariant: a call
+//! ends within its limit, and what it reads is bounded.
+
+use bytes::{Buf, Bytes};
+use futures_util::future::{Either, select};
+use h2::client::SendRequest;
+use h2::{Reason, RecvStream};
+use http::{HeaderMap, Request, Response};
+use std::fmt;
+use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use zeroize::Zeroizing;
+
+/// The answers are some paths; this is the limit of other implementations.
+const LARGEST: usize = 4 * 1024 * 1024;
+/// Flag and length before a message.
+const HEAD: usize = 5;
+
+/// Names of the codes, from 0 on, as they are written in Go.
+const NAMES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
+const OK: u32 = 0;
+const UNKNOWN: u32 = 2;
+pub(super) const INVALID_ARGUMENT: u32 = 3;
+const DEADLINE_EXCEEDED: u32 = 4;
+const RESOURCE_EXHAUSTED: u32 = 8;
+const ABORTED: u32 = 10;
+const UNIMPLEMENTED: u32 = 12;
+const INTERNAL: u32 = 13;
+const UNAVAILABLE: u32 = 14;
+
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Status {
+    pub(super) code: u32,
+    pub(super) message: String,
+}
+
+impl Status {
+    pub(super) fn new(code: u32, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// Asking again may help.
+    pub(super) fn passes(&self) -> bool {
+        [UNAVAILABLE, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED, INTERNAL].contains(&self.code)
+    }
+}
+
+/// Compat: customers know the words of Go's implementation.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { code, message } = self;
+        match NAMES.get(*code as usize) {
+            Some(name) => write!(f, "rpc error: code = {name} desc = {message}"),
+            None => write!(f, "rpc error: code = Code({code}) desc = {message}"),
+        }
+    }
+}
+
+impl From<h2::Error> for Status {
+    fn from(error: h2::Error) -> Self {
+        let code = match error.reason() {
+            Some(Reason::ENHANCE_YOUR_CALM) => RESOURCE_EXHAUSTED,
+            Some(Reason::REFUSED_STREAM) | None => UNAVAILABLE,
+            Some(_) => INTERNAL,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// Calls the method of that path (`/package.Service/Method`).
+pub(super) async fn call(socket: &Path, method: &str, message: &[u8], limit: Duration) -> Result<Vec<u8>, Status> {
+    let answer = tokio::time::timeout(limit, exchange(socket, method, message, limit)).await;
+    answer.unwrap_or_else(|_| Err(Status::new(DEADLINE_EXCEEDED, "context deadline exceeded")))
+}
+
+async fn exchange(socket: &Path, method: &str, message: &[u8], limit: Duration) -> Result<Vec<u8>, Status> {
+    let stream = UnixStream::connect(socket).await.map_err(|error| {
+        let cause = super::system_error(&error);
+        let dialing = format!("transport: Error while dialing: dial unix {}: connect: {cause}", socket.display());
+        Status::new(UNAVAILABLE, format!("connection error: desc = \"{dialing}\""))
+    })?;
+    let (client, connection) = h2::client::handshake(stream).await?;
+    match select(pin!(ask(client, method, message, limit)), pin!(connection)).await {
+        Either::Left((answer, _)) => answer,
+        // The peer hangs up; what it has said before can be read still.
+        Either::Right((_, asking)) => asking.await,
+    }
+}
+
+async fn ask(client: SendRequest<Bytes>, method: &str, message: &[u8], limit: Duration) -> Result<Vec<u8>, Status> {
+    let request = Request::post(format!("http://localhost{method}"))
+        .header("te", "trailers")
+        .header("content-type", "application/grpc")
+        .header("grpc-timeout", format!("{}m", limit.as_millis()))
+        .header("user-agent", "ecs-agent");
+    let request = request.body(()).map_err(|error| Status::new(INTERNAL, error.to_string()))?;
+    let (answer, mut body) = client.ready().await?.send_request(request, false)?;
+    body.send_data(Bytes::from_owner(framed(message)), true)?;
+    understand(answer.await?).await
+}
+
+/// Not compressed, its length, the message.
+fn framed(message: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(HEAD + message.len()));
+    bytes.push(0);
+    bytes.extend_from_slice(&u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
+    bytes.extend_from_slice(message);
+    bytes
+}
+
+async fn understand(answer: Response<RecvStream>) -> Result<Vec<u8>, Status> {
+    let (head, mut body) = answer.into_parts();
+    // A failure may be told without a body, in the place of the headers.
+    if let Some(status) = status(&head.headers) {
+        return Err(status);
+    }
+    if !head.status.is_success() {
+        let code = if head.status.as_u16() == 404 { UNIMPLEMENTED } else { UNAVAILABLE };
+        return Err(Status::new(code, format!("unexpected HTTP status code received from server: {}", head.status)));
+    }
+    let mut bytes = Vec::new();
+    while let Some(data) = body.data().await {
+        let data = data?;
+        body.flow_control().release_capacity(data.remaining())?;
+        if bytes.len() + data.len() > HEAD + LARGEST {
+            return Err(Status::new(RESOURCE_EXHAUSTED, format!("grpc: received message larger than max ({LARGEST})")));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    let trailers = body.trailers().await?.unwrap_or_default();
+    match status(&trailers) {
+        Some(Status { code: OK, .. }) => unframed(&bytes),
+        Some(status) => Err(status),
+        None => Err(Status::new(INTERNAL, "server closed the stream without sending trailers")),
+    }
+}
+
+/// What `grpc-status` and `grpc-message` say.
+fn status(headers: &HeaderMap) -> Option<Status> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let code = headers.get("grpc-status")?;
+    let code = code.to_str().ok().and_then(|code| code.parse().ok()).unwrap_or(UNKNOWN);
+    Some(Status::new(code, unescaped(text("grpc-message").unwrap_or_default())))
+}
+
+/// `%XX` is a byte.
+fn unescaped(text: &str) -> String {
+    let (mut rest, mut bytes) = (text.as_bytes(), Vec::new());
+    while let [first, after @ ..] = rest {
+        let digits = after.get(..2).filter(|_| *first == b'%').and_then(|it| std::str::from_utf8(it).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn unframed(bytes: &[u8]) -> Result<Vec<u8>, Status> {
+    match bytes {
+        [0, a, b, c, d, message @ ..] if u32::from_be_bytes([*a, *b, *c, *d]) as usize == message.len() => {
+            Ok(message.to_vec())
+        }
+        _ => Err(Status::new(INTERNAL, "the answer is not one message that is not compressed")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_told_in_the_words_of_go() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(status(&headers), None);
+        for (code, message, wanted) in [
+            ("13", "ERROR: 100%25 of it, %C3%A4%2", "rpc error: code = Internal desc = ERROR: 100% of it, ä%2"),
+            ("16", "%zz", "rpc error: code = Unauthenticated desc = %zz"),
+            ("17", "", "rpc error: code = Code(17) desc = "),
+            ("x", "y", "rpc error: code = Unknown desc = y"),
+        ] {
+            headers.insert("grpc-status", code.parse().unwrap());
+            headers.insert("grpc-message", message.parse().unwrap());
+            assert_eq!(status(&headers).unwrap().to_string(), wanted);
+        }
+    }
+
+    #[test]
+    fn a_frame_holds_one_message() {
+        assert_eq!(framed(b"abc")[..], *b"\0\0\0\0\x03abc");
+        assert_eq!(unframed(b"\0\0\0\0\x03abc").unwrap(), b"abc");
+        assert_eq!(unframed(b"\0\0\0\0\0").unwrap(), b"");
+        for bytes in [&b""[..], b"\0\0\0\0", b"\x01\0\0\0\0", b"\0\0\0\0\x03ab", b"\0\0\0\0\x01ab"] {
+            assert_eq!(unframed(bytes).unwrap_err().code, INTERNAL);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The model credentials fetcher: leases of Kerberos tickets. Each making gives another one; nobody else ever takes one back.
+
+use ecs_agent::model::{ResourceKind, ResourceRequest, TaskArn, Tickets};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug, Default)]
+pub(crate) struct Fetcher {
+    /// The leases there are, and what for: a resource of a task.
+    pub(crate) leases: BTreeMap<String, (TaskArn, String)>,
+    /// Those of which the agent has written down that it has them.
+    pub(crate) written: BTreeSet<String>,
+    last: u64,
+}
+
+impl Fetcher {
+    pub(crate) fn make(&mut self, request: &ResourceRequest) -> Tickets {
+        let ResourceKind::CredentialSpecs(specs) = &request.spec.kind else { return Tickets::default() };
+        self.last += 1;
+        let lease = format!("lease-{}", self.last);
+        self.leases.insert(lease.clone(), (request.task.clone(), request.spec.name.clone()));
+        let path = |spec: &String| (spec.clone(), format!("/{lease}/{spec}"));
+        let domainless = specs.iter().filter(|spec| spec.starts_with("credentialspecdomainless:"));
+        Tickets {
+            paths: specs.iter().map(path).collect(),
+            accounts: domainless.cloned().collect(),
+            leases: vec![lease],
+        }
+    }
+
+    pub(crate) fn give_back(&mut self, request: &ResourceRequest) {
+        for lease in request.tickets.iter().flat_map(|tickets| &tickets.leases) {
+            self.leases.remove(lease);
+        }
+    }
+
+    /// A ticket that is there, of a lease of this task.
+    pub(crate) fn has(&self, task: &TaskArn, spec: &str, path: &str) -> bool {
+        self.leases.iter().any(|(lease, (owner, _))| owner == task && path == format!("/{lease}/{spec}"))
+    }
+}
