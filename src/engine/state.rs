@@ -460,9 +460,11 @@ impl ContainerState {
     pub fn remember(&mut self, seen: &Observation) {
         self.runtime_id = Some(seen.runtime_id.clone());
         self.image_id.clone_from(&seen.image_id);
-        self.created_at.clone_from(&seen.created_at);
+        if seen.created_at.is_some() {
+            self.created_at.clone_from(&seen.created_at);
+        }
         // Compat: the first start stays, however often it is started again.
-        if self.restarts.count == 0 || self.started_at.is_none() {
+        if seen.started_at.is_some() && (self.restarts.count == 0 || self.started_at.is_none()) {
             self.started_at.clone_from(&seen.started_at);
         }
         self.mounts.clone_from(&seen.mounts);
@@ -532,13 +534,14 @@ mod tests {
             bind_ip: String::new(),
             protocol: crate::model::Protocol::Tcp,
         }];
-        full.created_at = Some("then".to_owned());
+        (full.created_at, full.started_at) = (Some("then".to_owned()), Some("later".to_owned()));
         full.address = Some("172.17.0.2".to_owned());
         container.remember(&full);
         assert_eq!(container.runtime_id, Some(RuntimeId::from("id")));
-        container.remember(&seen("task", "a", "id", RunState::Exited));
+        container.remember(&Observation { started_at: None, ..seen("task", "a", "id", RunState::Exited) });
         assert_eq!((container.health, &container.bindings), (Health::Healthy, &full.bindings));
-        assert_eq!((&container.created_at, &container.address), (&None, &full.address));
+        assert_eq!((&container.created_at, &container.address), (&full.created_at, &full.address));
+        assert_eq!(container.started_at, full.started_at);
         full.health = Health::Unhealthy;
         container.remember(&full);
         assert_eq!(container.health, Health::Unhealthy);
