@@ -34,6 +34,8 @@ pub enum Notice {
         container: ContainerName,
         /// The engine's id of it.
         runtime_id: RuntimeId,
+        /// How it ended, if it did since the last look at it.
+        exit_code: Option<i32>,
     },
 }
 
@@ -205,8 +207,13 @@ impl Docker {
             Ok(Ok(Some(seen))) => Ok(Some(Notice::Seen(Box::new(with_exit_code(seen, change.exit_code))))),
             // Its removal is told when it is over, not when an inspect misses it: there is an event for that.
             Ok(Ok(None)) => {
-                let destroyed = change.destroyed;
-                Ok(destroyed.map(|(task, container)| Notice::Destroyed { task, container, runtime_id: id.into() }))
+                let Change { exit_code, destroyed } = change;
+                Ok(destroyed.map(|(task, container)| Notice::Destroyed {
+                    task,
+                    container,
+                    runtime_id: id.into(),
+                    exit_code,
+                }))
             }
             Ok(Err(OpError::Failed(failure) | OpError::Unknown(failure))) => {
                 tracing::warn!(container = id, %failure, "a container changed and cannot be inspected");

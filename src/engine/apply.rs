@@ -25,11 +25,15 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
             return credentials::arrived(state, task.as_ref(), ids, ack, out);
         }
         Event::Observed(seen) => observed(state, now, &seen),
-        Event::Gone { task, container, runtime_id } => {
+        Event::Gone { task, container, runtime_id, exit_code } => {
             let step = state.steps;
             touch(state, &task, |state_task| {
                 let Some(index) = state_task.index_of(&container) else { return };
-                if state_task.containers[index].runtime_id.as_ref() == Some(&runtime_id) {
+                let container = &mut state_task.containers[index];
+                if container.runtime_id.as_ref() == Some(&runtime_id) {
+                    if container.observed == Some(RunState::Running) && !container.over() {
+                        container.exit_code = container.exit_code.or(exit_code);
+                    }
                     vanished(state_task, index, now, step);
                 }
             })

@@ -53,6 +53,8 @@ pub enum Event {
         container: ContainerName,
         /// Which incarnation.
         runtime_id: RuntimeId,
+        /// How it ended before that, if it ran until it was removed.
+        exit_code: Option<i32>,
     },
     /// Observations may have been missed: an inventory is due.
     ObservationsLost,

@@ -136,16 +136,19 @@ fn a_task_that_cannot_be_ordered_is_over_and_its_credentials_go_with_it() {
 
 #[test]
 fn only_the_incarnation_we_know_can_be_gone() {
-    let gone = |id: &str| {
+    let gone = |was: RunState, id: &str| {
         let mut state = with_tasks(&[]);
-        step(&mut state, NOW, Event::Observed(Box::new(seen("holder", "a", "id", RunState::Created))));
+        step(&mut state, NOW, Event::Observed(Box::new(seen("holder", "a", "id", was))));
         let (task, container) = ("holder".into(), "a".into());
-        step(&mut state, NOW, Event::Gone { task, container, runtime_id: RuntimeId::from(id) });
+        step(&mut state, NOW, Event::Gone { task, container, runtime_id: RuntimeId::from(id), exit_code: Some(137) });
         let container = state.tasks[&"holder".into()].containers[0].clone();
-        (container.observed, container.failure.map(|it| it.name))
+        (container.observed, container.exit_code, container.failure.map(|it| it.name))
     };
-    assert_eq!(gone("other"), (Some(RunState::Created), None));
-    assert_eq!(gone("id"), (None, Some("ContainerVanishedError".to_owned())));
+    let vanished = || Some("ContainerVanishedError".to_owned());
+    assert_eq!(gone(RunState::Created, "other"), (Some(RunState::Created), None, None));
+    assert_eq!(gone(RunState::Created, "id"), (None, None, vanished()));
+    assert_eq!(gone(RunState::Running, "id"), (None, Some(137), vanished()), "it was killed, and removed at once");
+    assert_eq!(gone(RunState::Exited, "id"), (None, Some(0), None), "how it ended was known");
 }
 
 #[test]
