@@ -74,8 +74,8 @@ pub enum Event {
 pub enum PayloadTask {
     /// Run it.
     Run(Box<TaskSpec>),
-    /// Stop it.
-    Stop(TaskArn),
+    /// Stop it. It has these containers, which ECS is told of if it is not known here.
+    Stop(TaskArn, Vec<ContainerName>),
     /// It cannot be run; ECS must be told why.
     Refused {
         /// Which.

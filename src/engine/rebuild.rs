@@ -289,7 +289,7 @@ mod tests {
         };
         let payload = |task| Event::Payload { tasks: vec![task], seq: 4, ack: Some(ack("payload")) };
         let said: [(Event, bool); 3] = [
-            (payload(PayloadTask::Stop(spec.arn.clone())), true),
+            (payload(PayloadTask::Stop(spec.arn.clone(), Vec::new())), true),
             (payload(PayloadTask::Run(Box::new(spec.clone()))), false),
             (Event::Manifest { timeline: 5, running: BTreeSet::new(), ack: ack("manifest") }, false),
         ];
@@ -314,7 +314,7 @@ mod tests {
     fn what_ecs_says_meanwhile_is_kept_within_a_bound() {
         let (mut state, _) = lost();
         for _ in 0..=super::MOST_HELD {
-            let stop = PayloadTask::Stop(TaskArn::from("task"));
+            let stop = PayloadTask::Stop(TaskArn::from("task"), Vec::new());
             step(&mut state, NOW, Event::Payload { tasks: vec![stop], seq: 4, ack: None });
         }
         assert_eq!(state.held.len(), super::MOST_HELD);

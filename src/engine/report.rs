@@ -12,7 +12,8 @@ use super::ports;
 use super::state::{ContainerState, Owner, ReportInFlight, Retry, TaskState};
 use crate::model::task::ContainerKind;
 use crate::model::{
-    ContainerChange, ContainerSpec, ContainerStatus, FailureKind, Span, StateChange, TaskStatus, Timestamp,
+    ContainerChange, ContainerName, ContainerSpec, ContainerStatus, FailureKind, Span, StateChange, TaskStatus,
+    Timestamp,
 };
 
 /// Emits the report that is due, if any.
@@ -35,6 +36,7 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
         containers: containers
             .iter()
             .map(|(index, status)| container_change(&task.spec.containers[*index], &task.containers[*index], *status))
+            .chain(task.never_known.iter().map(stopped_unseen))
             .collect(),
     };
     let op = planning.state.new_op(Owner::Report(task.spec.arn.clone()));
@@ -114,6 +116,13 @@ fn due_containers(task: &TaskState, status: TaskStatus) -> Vec<(usize, Container
 /// The agent found the digest out itself, so ECS wants to know it (services pin it).
 fn digest_is_news(spec: &ContainerSpec, container: &ContainerState) -> bool {
     container.digest.is_some() && !spec.image.contains('@')
+}
+
+/// Of a task that is stopped from the first.
+fn stopped_unseen(name: &ContainerName) -> ContainerChange {
+    let (spec, container) =
+        (ContainerSpec { name: name.clone(), ..ContainerSpec::default() }, ContainerState::default());
+    container_change(&spec, &container, ContainerStatus::Stopped)
 }
 
 fn container_change(spec: &ContainerSpec, container: &ContainerState, status: ContainerStatus) -> ContainerChange {

@@ -112,6 +112,9 @@ pub struct TaskState {
     pub retired_credentials: Vec<CredentialsId>,
     /// Same order as in `spec`.
     pub containers: Vec<ContainerState>,
+    /// It was asked to stop when nobody knew it: nothing is known of its containers but these names, and that they do not run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub never_known: Vec<ContainerName>,
     /// Same order as in `spec`.
     #[serde(default)]
     pub resources: Vec<ResourceState>,
@@ -401,6 +404,7 @@ impl TaskState {
             execution_stopped_at: None,
             retired_credentials: Vec::new(),
             containers,
+            never_known: Vec::new(),
             resources,
             report: None,
             report_retry: Retry::default(),

@@ -121,8 +121,16 @@ fn a_task_to_stop_is_never_refused() {
     for status in ["STOPPED", "DEAD"] {
         let mut task = recorded();
         task["desiredStatus"] = json!(status);
+        let stopped = |task: &Value, names: &[&str]| {
+            let names = names.iter().map(|name| (*name).into()).collect();
+            assert_eq!(translate(task), PayloadTask::Stop(task["arn"].as_str().unwrap().into(), names));
+        };
+        stopped(&task, &["web", "side"]);
+        task["containers"] =
+            json!([{"name": "a", "image": 5}, {"name": 7}, {"name": ""}, 9, {"name": "a"}, {"name": "b"}]);
+        stopped(&task, &["a", "b"]);
         task["containers"] = json!("nonsense");
-        assert_eq!(translate(&task), PayloadTask::Stop(task["arn"].as_str().unwrap().into()));
+        stopped(&task, &[]);
     }
 }
 

@@ -52,7 +52,7 @@ fn confirmed(message_id: &str, arns: &[&str]) -> Event {
 }
 
 fn stop(arn: &str, seq: i64) -> Event {
-    Event::Payload { tasks: vec![PayloadTask::Stop(arn.into())], seq, ack: None }
+    Event::Payload { tasks: vec![PayloadTask::Stop(arn.into(), Vec::new())], seq, ack: None }
 }
 
 fn desired(state: &State, arn: &str) -> TaskStatus {
@@ -120,6 +120,20 @@ fn only_a_higher_number_raises_the_bar_and_is_written() {
     let refused = PayloadTask::Refused { arn: "refused".into(), reason: "not supported".to_owned() };
     step(&mut state, NOW, Event::Payload { tasks: vec![refused], seq: 12, ack: None });
     assert_eq!(state.tasks[&"refused".into()].reason.as_deref(), Some("not supported"));
+}
+
+#[test]
+fn of_a_task_that_is_to_stop_and_unknown_every_container_is_said_to_be_stopped() {
+    let mut state = with_tasks(&[]);
+    let stop = |arn: &str| PayloadTask::Stop(arn.into(), vec!["a".into(), "b".into()]);
+    let effects = step(&mut state, NOW, Event::Payload { tasks: vec![stop("unknown")], seq: 11, ack: None }).effects;
+    let [Effect::Report { op, change }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((change.status, change.reason.as_str(), change.execution_stopped_at), (TaskStatus::Stopped, "", None));
+    let said: Vec<_> = change.containers.iter().map(|it| (it.container.as_str(), it.status, it.exit_code)).collect();
+    assert_eq!(said, [("a", ContainerStatus::Stopped, None), ("b", ContainerStatus::Stopped, None)]);
+    step(&mut state, NOW, done(*op, Output::Nothing));
+    let again = step(&mut state, NOW, Event::Payload { tasks: vec![stop("unknown")], seq: 12, ack: None });
+    assert_eq!(again.effects, [], "ECS has heard it");
 }
 
 #[test]
