@@ -288,6 +288,7 @@ fn link(text: &str, names: &BTreeSet<String>) -> Result<Link, String> {
 /// A dependency on a container that is not in the task is kept: the core reports it.
 fn dependency(wire: &wire::DependsOn) -> Result<Dependency, String> {
     let condition = match wire.condition.as_str() {
+        "CREATE" => Condition::Create, // no task definition may say it, but ECS might
         "START" => Condition::Start,
         "COMPLETE" => Condition::Complete,
         "SUCCESS" => Condition::Success,

@@ -299,6 +299,10 @@ mod tests {
         for event in [other_type, no_id, event("exec_start: true", json!({})), event("beam_up", json!({})), json!(7)] {
             assert_eq!(change(&event), None, "{event}");
         }
+        // A signal, and memory that ran out, are not the end of a container: that has an event of its own.
+        for action in ["kill", "oom", "pause", "unpause", "restart", "rename", "update", "top", "attach", "exec_die"] {
+            assert_eq!(change(&event(action, json!({"signal": "1", "exitCode": "1"}))), None, "{action}");
+        }
     }
 
     #[tokio::test]

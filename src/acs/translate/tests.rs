@@ -117,6 +117,19 @@ fn a_secret_is_named_by_arn_and_region_and_an_unknown_type_is_none() {
 }
 
 #[test]
+fn each_condition_of_a_dependency_is_understood() {
+    use Condition::{Complete, Create, Healthy, Start, Success};
+    let words =
+        [("CREATE", Create), ("START", Start), ("COMPLETE", Complete), ("SUCCESS", Success), ("HEALTHY", Healthy)];
+    for (word, condition) in words {
+        let mut task = reduced();
+        task["containers"][0]["dependsOn"] = json!([{"containerName": "other", "condition": word}]);
+        let wanted = Dependency { container: "other".into(), condition };
+        assert_eq!(spec_of(&task).containers[0].depends_on[0], wanted, "{word}");
+    }
+}
+
+#[test]
 fn a_task_to_stop_is_never_refused() {
     for status in ["STOPPED", "DEAD"] {
         let mut task = recorded();
