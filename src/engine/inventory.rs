@@ -95,7 +95,7 @@ fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp, ou
 
 /// The list says that it has ended, and the engine could not be asked for more: neither whether it ever ran nor what ended it. The
 /// container is looked at by itself before anything follows from that.
-fn is_end_without_story(seen: &Observation) -> bool {
+pub(super) fn is_end_without_story(seen: &Observation) -> bool {
     seen.state == RunState::Exited && seen.started_at.is_none() && seen.error.is_none()
 }
 

@@ -9,7 +9,10 @@ use ecs_agent::model::{ContainerStatus, TaskStatus};
 /// Every start the engine was asked for and did is the first one, or one that is counted on disk.
 pub(super) fn each_restart_was_counted(world: &mut World) {
     let broken = world.disk.tasks.iter().find_map(|(arn, task)| {
-        let counted = |name: &_, count: u32| world.docker.truth_of(arn, name).starts <= 1 + count;
+        // One that was lost from sight under another name was started too, before there was another in its place.
+        let lost =
+            |name: &_| world.docker.containers.iter().any(|it| it.renamed && it.task == *arn && it.container == *name);
+        let counted = |name: &_, count: u32| world.docker.truth_of(arn, name).starts <= 1 + count || lost(name);
         let wrong =
             task.pairs().find(|(spec, it)| spec.restart.is_some() && !counted(&spec.name, it.restarts.count))?;
         Some(format!("{arn} {} counts {}", wrong.0.name, wrong.1.restarts.count))
