@@ -161,7 +161,7 @@ fn main() {
             let spec = spec(tasks + round as usize);
             let arn = spec.arn.clone();
             world.settle(&mut state, later, payload(vec![PayloadTask::Run(Box::new(spec))]));
-            world.settle(&mut state, later, payload(vec![PayloadTask::Stop(arn.clone())]));
+            world.settle(&mut state, later, payload(vec![PayloadTask::Stop(arn.clone(), Vec::new())]));
             later = later + Span::secs(2);
             world.settle(&mut state, later, Event::Tick);
             assert!(!state.tasks.contains_key(&arn), "a whole life ends with being forgotten");
@@ -194,7 +194,7 @@ fn queue(tasks: usize) -> (f64, f64) {
     let arrive = begin.elapsed();
     let (begin, rounds) = (Instant::now(), tasks.min(100));
     for number in 0..rounds {
-        world.settle(&mut state, now, payload(vec![PayloadTask::Stop(spec(number).arn)]));
+        world.settle(&mut state, now, payload(vec![PayloadTask::Stop(spec(number).arn, Vec::new())]));
     }
     (arrive.as_secs_f64() * 1e6, begin.elapsed().as_secs_f64() * 1e6 / rounds as f64)
 }

@@ -121,7 +121,7 @@ fn payload(
         intact &= !malformed;
         tasks.push(task);
     }
-    tasks.sort_by_key(|task| !matches!(task, PayloadTask::Stop(_)));
+    tasks.sort_by_key(|task| !matches!(task, PayloadTask::Stop(..)));
     let ack = ack(header, acknowledged);
     Ok(Frame::Deliver(Incoming::Payload { tasks, credentials: roles, ack, seq_num: wire.seq_num, intact }))
 }

@@ -35,8 +35,8 @@ pub enum PayloadTask {
     Run(Box<TaskSpec>),
     /// ECS knows it but does not want it to run yet; it will send it again when it does.
     Later(TaskArn),
-    /// Stop it, known or not.
-    Stop(TaskArn),
+    /// Stop it, known or not. It has these containers.
+    Stop(TaskArn, Vec<ContainerName>),
     /// It cannot be run: report it STOPPED with this reason.
     Refused(Refusal),
 }
@@ -56,7 +56,7 @@ pub(super) fn task(value: &Value, host: &HostFacts, new_id: &mut dyn FnMut() -> 
     let refuse = |reason: String| PayloadTask::Refused(Refusal { arn: arn.clone(), reason });
     let Some(known_arn) = arn.clone() else { return refuse(invalid("the task has no ARN")) };
     let desired = match desired_status(value) {
-        Ok(TaskStatus::Stopped) => return PayloadTask::Stop(known_arn),
+        Ok(TaskStatus::Stopped) => return PayloadTask::Stop(known_arn, container_names(value)),
         Ok(desired) => desired,
         Err(cause) => return refuse(invalid(&cause)),
     };
@@ -126,6 +126,14 @@ fn desired_status(task: &Value) -> Result<TaskStatus, String> {
         },
         Some(_) => Err("desiredStatus is not a string".to_owned()),
     }
+}
+
+/// As far as they can be read: a task is stopped however bad the rest of it is.
+fn container_names(task: &Value) -> Vec<ContainerName> {
+    let containers = task.get("containers").and_then(Value::as_array).into_iter().flatten();
+    let names = containers.filter_map(|container| container.get("name")?.as_str()).filter(|name| !name.is_empty());
+    let mut met = BTreeSet::new();
+    names.filter(|name| met.insert(*name)).map(ContainerName::from).collect()
 }
 
 fn spec(
@@ -285,6 +293,7 @@ fn link(text: &str, names: &BTreeSet<String>) -> Result<Link, String> {
 /// A dependency on a container that is not in the task is kept: the core reports it.
 fn dependency(wire: &wire::DependsOn) -> Result<Dependency, String> {
     let condition = match wire.condition.as_str() {
+        "CREATE" => Condition::Create, // no task definition may say it, but ECS might
         "START" => Condition::Start,
         "COMPLETE" => Condition::Complete,
         "SUCCESS" => Condition::Success,

@@ -34,6 +34,8 @@ pub enum Notice {
         container: ContainerName,
         /// The engine's id of it.
         runtime_id: RuntimeId,
+        /// How it ended, if it did since the last look at it.
+        exit_code: Option<i32>,
     },
 }
 
@@ -205,8 +207,13 @@ impl Docker {
             Ok(Ok(Some(seen))) => Ok(Some(Notice::Seen(Box::new(with_exit_code(seen, change.exit_code))))),
             // Its removal is told when it is over, not when an inspect misses it: there is an event for that.
             Ok(Ok(None)) => {
-                let destroyed = change.destroyed;
-                Ok(destroyed.map(|(task, container)| Notice::Destroyed { task, container, runtime_id: id.into() }))
+                let Change { exit_code, destroyed } = change;
+                Ok(destroyed.map(|(task, container)| Notice::Destroyed {
+                    task,
+                    container,
+                    runtime_id: id.into(),
+                    exit_code,
+                }))
             }
             Ok(Err(OpError::Failed(failure) | OpError::Unknown(failure))) => {
                 tracing::warn!(container = id, %failure, "a container changed and cannot be inspected");
@@ -291,6 +298,10 @@ mod tests {
         let no_id = json!({"Type": "container", "Action": "start", "Actor": {"ID": ""}});
         for event in [other_type, no_id, event("exec_start: true", json!({})), event("beam_up", json!({})), json!(7)] {
             assert_eq!(change(&event), None, "{event}");
+        }
+        // A signal, and memory that ran out, are not the end of a container: that has an event of its own.
+        for action in ["kill", "oom", "pause", "unpause", "restart", "rename", "update", "top", "attach", "exec_die"] {
+            assert_eq!(change(&event(action, json!({"signal": "1", "exitCode": "1"}))), None, "{action}");
         }
     }
 

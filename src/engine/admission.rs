@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(holders(&state), ["first", "small", "zero"], "what takes nothing takes nothing from anybody");
         // The one that blocks the queue is stopped: the next one gets its turn at once.
         let mut other = state.clone();
-        let stop = Event::Payload { tasks: vec![PayloadTask::Stop("large".into())], seq: 2, ack: None };
+        let stop = Event::Payload { tasks: vec![PayloadTask::Stop("large".into(), Vec::new())], seq: 2, ack: None };
         step(&mut other, late, stop);
         assert_eq!(holders(&other), ["first", "small", "tiny", "zero"]);
         // Or it gets its own, and what is left goes to the next.

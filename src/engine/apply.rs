@@ -10,7 +10,8 @@ use super::{Key, Step, credentials, dependency, image, inventory, rebuild, repor
 use crate::model::{Ack, ContainerStatus, Failure, FailureKind, Observation, RunState, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
-/// After this many unknown outcomes of a create or start that turned out not to have happened, the container is given up.
+/// After this many unknown outcomes of a create or start that turned out not to have happened, the container is given up. (The
+/// reference gives it up after the first, though nothing was refused; a busy engine has more than one chance here.)
 const MOST_DOUBTS: u32 = 3;
 
 /// Writes one fact into the state; the tasks to plan again.
@@ -25,11 +26,15 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
             return credentials::arrived(state, task.as_ref(), ids, ack, out);
         }
         Event::Observed(seen) => observed(state, now, &seen),
-        Event::Gone { task, container, runtime_id } => {
+        Event::Gone { task, container, runtime_id, exit_code } => {
             let step = state.steps;
             touch(state, &task, |state_task| {
                 let Some(index) = state_task.index_of(&container) else { return };
-                if state_task.containers[index].runtime_id.as_ref() == Some(&runtime_id) {
+                let container = &mut state_task.containers[index];
+                if container.runtime_id.as_ref() == Some(&runtime_id) {
+                    if container.observed == Some(RunState::Running) && !container.over() {
+                        container.exit_code = container.exit_code.or(exit_code);
+                    }
                     vanished(state_task, index, now, step);
                 }
             })
@@ -84,11 +89,11 @@ fn payload(
     for task in tasks {
         let arn = match &task {
             PayloadTask::Run(spec) => &spec.arn,
-            PayloadTask::Stop(arn) | PayloadTask::Refused { arn, .. } => arn,
+            PayloadTask::Stop(arn, _) | PayloadTask::Refused { arn, .. } => arn,
         };
         touched.insert(arn.clone());
         match (state.tasks.get_mut(arn), task) {
-            (Some(known), PayloadTask::Stop(_)) => known.desired = TaskStatus::Stopped,
+            (Some(known), PayloadTask::Stop(..)) => known.desired = TaskStatus::Stopped,
             // A task we know is not changed by sending it again: this is what makes redelivery harmless. Only the credentials
             // that came with it are the ones to use now.
             (Some(known), PayloadTask::Run(spec)) => {
@@ -118,8 +123,10 @@ fn new_task(task: PayloadTask, arrival: u64, now: Timestamp) -> TaskState {
             TaskState { execution_credentials: credentials, ..stopped } // they came with it and go with it
         }
         PayloadTask::Refused { arn, reason } => TaskState::stopped(arn, Some(reason), arrival, now),
-        // Not known (any more): ECS is told that it is stopped, which is so.
-        PayloadTask::Stop(arn) => TaskState::stopped(arn, None, arrival, now),
+        // Not known (any more): ECS is told that it and all of its containers are stopped, which is so.
+        PayloadTask::Stop(arn, containers) => {
+            TaskState { never_known: containers, ..TaskState::stopped(arn, None, arrival, now) }
+        }
     }
 }
 
@@ -229,7 +236,8 @@ pub(super) fn vanished(task: &mut TaskState, index: usize, now: Timestamp, step:
     let container = &mut task.containers[index];
     container.touched = step;
     let existed = container.observed.take().is_some();
-    if existed && !container.over() {
+    // Nobody knows how to create one of a task that was rebuilt.
+    if (existed || task.reduced) && !container.over() {
         container.fail(Failure::permanent("ContainerVanishedError", "No container matching saved ID found"));
         container.raise(ContainerStatus::Stopped, now);
     }
@@ -399,7 +407,8 @@ fn engine_completed(
                 && matches!(kind, OperationKind::Create | OperationKind::Start) =>
         {
             let container = &mut task.containers[index];
-            // A create that failed for want of an image is told with the reason why the image is not there.
+            // A create that failed for want of an image is told with the reason why the image is not there. (The reference tells of
+            // the pull whatever the create failed for.)
             let no_image = failure.kind == FailureKind::ImageMissing;
             let cause = if no_image { container.pull_failure.take() } else { None };
             container.fail(cause.unwrap_or(failure));

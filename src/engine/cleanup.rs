@@ -112,7 +112,7 @@ mod tests {
         let due = NOW + Span::secs(100);
         let ops = removals(&mut state, due);
         let (task, container) = ("task".into(), "a".into());
-        step(&mut state, due, Event::Gone { task, container, runtime_id: "id".into() });
+        step(&mut state, due, Event::Gone { task, container, runtime_id: "id".into(), exit_code: None });
         assert!(state.tasks[&"task".into()].containers[0].removed, "the news was faster than the answer");
         step(&mut state, due, done(ops[0], Output::Nothing));
         assert!(state.tasks.is_empty() && state.ops.is_empty());

@@ -107,6 +107,7 @@ fn one(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp) 
     if met {
         return Readiness::Ready;
     }
+    // Compat, but for `HEALTHY` and `COMPLETE`: there the reference waits for ever for what has ended without it.
     let ended = match dependency.condition {
         Condition::Success | Condition::Healthy => settled,
         Condition::Complete => settled && container.exit_code.is_none(),
@@ -150,7 +151,9 @@ fn never(task: &TaskState, index: usize, dependency: &str, why: &str) -> Readine
 /// `name(image) (KNOWN->DESIRED)[ - Exit: n]`.
 fn describe(task: &TaskState, index: usize) -> String {
     let (spec, container) = (&task.spec.containers[index], &task.containers[index]);
-    let desired = if task.wants_stop(index) { TaskStatus::Stopped } else { TaskStatus::Running };
+    // Of one that ended by itself nobody wanted it.
+    let is_to_stop = task.desired == TaskStatus::Stopped || container.failure.is_some();
+    let desired = if is_to_stop { TaskStatus::Stopped } else { TaskStatus::Running };
     let exit = container.exit_code.map(|code| format!(" - Exit: {code}")).unwrap_or_default();
     format!("{}({}) ({}->{desired}){exit}", spec.name, spec.image, container.known)
 }
@@ -296,7 +299,7 @@ mod tests {
         assert_eq!(
             failure.to_string(),
             "CannotStartContainerError: dependency graph: failed to resolve container ordering dependency \
-             [a(image@sha256:1) (STOPPED->STOPPED) - Exit: 3] for target [b(image@sha256:1) (NONE->RUNNING)] \
+             [a(image@sha256:1) (STOPPED->RUNNING) - Exit: 3] for target [b(image@sha256:1) (NONE->RUNNING)] \
              as dependency did not exit successfully."
         );
         let mut task = task(vec![container("b", &[("gone", Condition::Start)])]);

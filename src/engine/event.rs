@@ -54,6 +54,8 @@ pub enum Event {
         container: ContainerName,
         /// Which incarnation.
         runtime_id: RuntimeId,
+        /// How it ended before that, if it ran until it was removed.
+        exit_code: Option<i32>,
     },
     /// Observations may have been missed: an inventory is due.
     ObservationsLost,
@@ -73,8 +75,8 @@ pub enum Event {
 pub enum PayloadTask {
     /// Run it.
     Run(Box<TaskSpec>),
-    /// Stop it.
-    Stop(TaskArn),
+    /// Stop it. It has these containers, which ECS is told of if it is not known here.
+    Stop(TaskArn, Vec<ContainerName>),
     /// It cannot be run; ECS must be told why.
     Refused {
         /// Which.

@@ -76,16 +76,27 @@ fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp, ou
         return;
     };
     let Some(index) = task.index_of(&seen.container) else { return };
-    let container = &task.containers[index];
-    if container.operation.is_none() && container.touched <= asked {
-        let start_is_lost = container.ran
-            && !container.over()
-            && seen.state == RunState::Created
-            && container.runtime_id.as_ref() == Some(&seen.runtime_id);
-        let ended = start_is_lost.then(|| as_ended(seen, container));
-        let seen = ended.as_ref().unwrap_or(seen);
-        write(task, index, out, |task| apply::observe(task, index, seen, now, step));
+    let container = &mut task.containers[index];
+    if container.operation.is_some() || container.touched > asked {
+        return;
     }
+    if is_end_without_story(seen) {
+        container.unsettled |= !container.over();
+        return;
+    }
+    let start_is_lost = container.ran
+        && !container.over()
+        && seen.state == RunState::Created
+        && container.runtime_id.as_ref() == Some(&seen.runtime_id);
+    let ended = start_is_lost.then(|| as_ended(seen, container));
+    let seen = ended.as_ref().unwrap_or(seen);
+    write(task, index, out, |task| apply::observe(task, index, seen, now, step));
+}
+
+/// The list says that it has ended, and the engine could not be asked for more: neither whether it ever ran nor what ended it. The
+/// container is looked at by itself before anything follows from that.
+pub(super) fn is_end_without_story(seen: &Observation) -> bool {
+    seen.state == RunState::Exited && seen.started_at.is_none() && seen.error.is_none()
 }
 
 /// The engine does not write a start to disk before it goes on, we do: after a power cut it may list as never started what ran. This
@@ -228,6 +239,37 @@ mod tests {
         state.tasks.get_mut(&"task".into()).unwrap().containers[0].touched = u64::MAX;
         listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
         assert_eq!(first(&state).known, ContainerStatus::Running);
+    }
+
+    /// It was taken for one that never ran: not told as out of memory, and not started again though its policy says so.
+    #[test]
+    fn one_that_is_listed_as_ended_and_could_not_be_looked_at_is_looked_at_before_it_is_over() {
+        let ran: fn(&mut TaskState) = |it| {
+            let container = &mut it.containers[0];
+            (container.known, container.ran, container.unsettled) = (ContainerStatus::Running, true, false);
+            (container.observed, container.runtime_id) = (Some(RunState::Running), Some("id".into()));
+            container.running_since = Some(NOW);
+        };
+        let brief = Observation { started_at: None, ..seen("task", "a", "id", RunState::Exited) };
+        let (mut state, op) = in_doubt(ran);
+        let effects = listed(&mut state, op, vec![brief.clone()]);
+        let looks = effects.iter().find_map(|it| if let Effect::Inspect { op, .. } = it { Some(*op) } else { None });
+        let Some(op) = looks else { panic!("{effects:?}") };
+        assert_eq!((first(&state).known, first(&state).exit_code), (ContainerStatus::Running, None));
+        let killed = Failure::permanent("OutOfMemoryError", "Container killed due to memory usage");
+        let whole = Observation { error: Some(killed.clone()), ..seen("task", "a", "id", RunState::Exited) };
+        step(&mut state, NOW, done(op, Output::Seen(Some(Box::new(whole)))));
+        assert_eq!((first(&state).known, &first(&state).failure), (ContainerStatus::Stopped, &Some(killed)));
+
+        // Of one that is over nobody asks any more; and one that never started and says why has told all there is.
+        let (mut state, op) = in_doubt(ran);
+        state.tasks.get_mut(&"task".into()).unwrap().containers[0].known = ContainerStatus::Stopped;
+        let effects = listed(&mut state, op, vec![brief.clone()]);
+        assert!(!effects.iter().any(|it| matches!(it, Effect::Inspect { .. })), "{effects:?}");
+        let (mut state, op) = in_doubt(|_| {});
+        let error = Some(Failure::permanent("DockerStateError", "no such program"));
+        listed(&mut state, op, vec![Observation { error, ..brief }]);
+        assert_eq!(first(&state).known, ContainerStatus::Stopped);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::apply;
 use super::desired;
 use super::event::Event;
 use super::state::{ResourceState, State, TaskState};
-use super::{Key, Step, resource};
+use super::{Key, Step, inventory, resource};
 use crate::model::{ContainerStatus, Failure, Observation, ResourceSpec, RunState, TaskArn, TaskSpec, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,7 +67,11 @@ fn task(outline: TaskSpec, containers: &[&Observation], arrival: u64, now: Times
     task.resources = task.spec.resources.iter().map(|spec| resource::left_over(spec, &leases)).collect();
     task.spec.leases.clear(); // from here on the state holds them
     for seen in containers {
-        if let Some(index) = task.index_of(&seen.container) {
+        let Some(index) = task.index_of(&seen.container) else { continue };
+        if inventory::is_end_without_story(seen) {
+            let container = &mut task.containers[index];
+            (container.create_asked, container.unsettled, container.touched) = (true, true, step);
+        } else {
             apply::observe(&mut task, index, seen, now, step);
         }
     }
@@ -83,7 +87,7 @@ fn give_up_what_cannot_be_made(task: &mut TaskState, now: Timestamp) {
     for _ in 0..task.containers.len() {
         let lost = task.pairs().filter(|(spec, container)| {
             let waits_in_vain = || spec.depends_on.iter().any(|it| gone.contains(&it.container));
-            container.observed.is_none()
+            (container.observed.is_none() && !container.unsettled)
                 || (!container.ran && container.observed == Some(RunState::Created) && waits_in_vain())
         });
         gone = lost.map(|(spec, _)| spec.name.clone()).collect();
@@ -228,6 +232,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_listed_as_ended_and_could_not_be_looked_at_is_looked_at() {
+        let spec = two(true);
+        let brief = Observation { started_at: None, ..found(&spec, "main", RunState::Exited) };
+        let (mut state, out) = after(vec![found(&spec, "init", RunState::Running), brief]);
+        assert!(reported(&out).is_empty() && !touched(&out), "{out:?}");
+        // The listing that follows a rebuilding is waited for first.
+        let listing = |it: &Effect| if let Effect::Inventory { op } = it { Some(*op) } else { None };
+        let op = out.effects.iter().find_map(listing).unwrap();
+        let mut other = state.clone();
+        let whole = vec![found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Exited)];
+        let out = step(&mut state, NOW, done(op, Output::Inventory(whole)));
+        assert_eq!(reported(&out), [(TaskStatus::Running, vec![None, None])], "it ran, and is over since");
+        // It has gone meanwhile: it is not made anew.
+        let out = step(&mut other, NOW, done(op, Output::Inventory(vec![found(&spec, "init", RunState::Running)])));
+        assert!(
+            !out.effects.iter().any(|it| matches!(it, Effect::ResolveDigest { .. } | Effect::Pull { .. })),
+            "{out:?}"
+        );
+        let main = &other.tasks[&spec.arn].containers[1];
+        assert!(main.over() && main.removed, "{main:?}");
+        assert_eq!(check(&other), Ok(()));
+    }
+
+    #[test]
     fn a_missing_container_stops_nothing_that_runs() {
         for (present, state_of_it) in [("init", RunState::Running), ("main", RunState::Running)] {
             let spec = two(true);
@@ -291,7 +319,7 @@ mod tests {
         };
         let payload = |task| Event::Payload { tasks: vec![task], seq: 4, ack: Some(ack("payload")) };
         let said: [(Event, bool); 3] = [
-            (payload(PayloadTask::Stop(spec.arn.clone())), true),
+            (payload(PayloadTask::Stop(spec.arn.clone(), Vec::new())), true),
             (payload(PayloadTask::Run(Box::new(spec.clone()))), false),
             (Event::Manifest { timeline: 5, running: BTreeSet::new(), ack: ack("manifest") }, false),
         ];
@@ -316,7 +344,7 @@ mod tests {
     fn what_ecs_says_meanwhile_is_kept_within_a_bound() {
         let (mut state, _) = lost();
         for _ in 0..=super::MOST_HELD {
-            let stop = PayloadTask::Stop(TaskArn::from("task"));
+            let stop = PayloadTask::Stop(TaskArn::from("task"), Vec::new());
             step(&mut state, NOW, Event::Payload { tasks: vec![stop], seq: 4, ack: None });
         }
         assert_eq!(state.held.len(), super::MOST_HELD);

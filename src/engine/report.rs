@@ -12,7 +12,8 @@ use super::ports;
 use super::state::{ContainerState, Owner, ReportInFlight, Retry, TaskState};
 use crate::model::task::ContainerKind;
 use crate::model::{
-    ContainerChange, ContainerSpec, ContainerStatus, FailureKind, Span, StateChange, TaskStatus, Timestamp,
+    ContainerChange, ContainerName, ContainerSpec, ContainerStatus, FailureKind, Span, StateChange, TaskStatus,
+    Timestamp,
 };
 
 /// Emits the report that is due, if any.
@@ -30,10 +31,12 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
         reason: if status == TaskStatus::Stopped { task.reason.clone().unwrap_or_default() } else { String::new() },
         pull_started_at: task.pull_started_at,
         pull_stopped_at: task.pull_stopped_at,
-        execution_stopped_at: if status == TaskStatus::Stopped { task.execution_stopped_at } else { None },
+        // What is said late, of a time when it ran, knows nothing of its end.
+        execution_stopped_at: if status == task.known { task.execution_stopped_at } else { None },
         containers: containers
             .iter()
             .map(|(index, status)| container_change(&task.spec.containers[*index], &task.containers[*index], *status))
+            .chain(task.never_known.iter().map(stopped_unseen))
             .collect(),
     };
     let op = planning.state.new_op(Owner::Report(task.spec.arn.clone()));
@@ -113,6 +116,13 @@ fn due_containers(task: &TaskState, status: TaskStatus) -> Vec<(usize, Container
 /// The agent found the digest out itself, so ECS wants to know it (services pin it).
 fn digest_is_news(spec: &ContainerSpec, container: &ContainerState) -> bool {
     container.digest.is_some() && !spec.image.contains('@')
+}
+
+/// Of a task that is stopped from the first.
+fn stopped_unseen(name: &ContainerName) -> ContainerChange {
+    let (spec, container) =
+        (ContainerSpec { name: name.clone(), ..ContainerSpec::default() }, ContainerState::default());
+    container_change(&spec, &container, ContainerStatus::Stopped)
 }
 
 fn container_change(spec: &ContainerSpec, container: &ContainerState, status: ContainerStatus) -> ContainerChange {
@@ -198,7 +208,7 @@ mod tests {
     fn what_is_told_fits_the_status() {
         use ContainerStatus::{Running, Stopped};
         let mut task = running();
-        (task.reason, task.execution_stopped_at) = (Some("for this reason".to_owned()), Some(Timestamp(3)));
+        task.reason = Some("for this reason".to_owned());
         // It has an exit code from its first run, and a failure: both are told when it is over, not before.
         task.containers[1].exit_code = Some(7);
         task.containers[1].fail(Failure::permanent("Name", "text"));
@@ -219,7 +229,7 @@ mod tests {
 
         let task = state.tasks.get_mut(&"task".into()).unwrap();
         (0..2).for_each(|index| end(task, index, 7));
-        task.desired = TaskStatus::Stopped;
+        (task.desired, task.execution_stopped_at) = (TaskStatus::Stopped, Some(Timestamp(3)));
         task.containers.iter_mut().for_each(|container| container.operation = None);
         (task.wake, state.wakes_from) = (Some(NOW), NOW);
         state.ops.clear();
@@ -229,6 +239,23 @@ mod tests {
         assert_eq!(statuses(&change), [("a", Stopped), ("b", Stopped)]);
         let told: Vec<_> = change.containers.iter().map(|it| (it.exit_code, it.reason.as_deref())).collect();
         assert_eq!(told, [(Some(7), None), (Some(7), Some("Name: text"))]);
+    }
+
+    #[test]
+    fn when_execution_stopped_is_told_as_soon_as_something_is() {
+        let mut task = told(running());
+        task.spec.containers[0].essential = true;
+        (task.desired, task.spec.containers[1].stop_timeout) = (TaskStatus::Stopped, Some(Span::secs(120)));
+        end(&mut task, 0, 1);
+        let mut state = with(task);
+        assert!(reported(&mut state, NOW).is_none());
+        let at = state.tasks[&"task".into()].drain_at.unwrap();
+        let (_, change) = reported(&mut state, at).unwrap();
+        assert_eq!(
+            (change.status, change.execution_stopped_at),
+            (TaskStatus::Running, Some(NOW)),
+            "the rest still stops"
+        );
     }
 
     #[test]
@@ -312,12 +339,13 @@ mod tests {
         let mut task = running();
         (0..2).for_each(|index| end(&mut task, index, 0));
         (task.known, task.desired) = (TaskStatus::Stopped, TaskStatus::Stopped);
+        task.execution_stopped_at = Some(Timestamp(3));
         let mut state = with(task);
         let (op, change) = reported(&mut state, NOW).unwrap();
-        assert_eq!(change.status, TaskStatus::Running);
+        assert_eq!((change.status, change.execution_stopped_at), (TaskStatus::Running, None));
         assert_eq!(statuses(&change), [("a", ContainerStatus::Running), ("b", ContainerStatus::Running)]);
         let after = step(&mut state, NOW, done(op, Output::Nothing)).effects;
         let [Effect::Report { change, .. }] = &after[..] else { panic!("{after:?}") };
-        assert_eq!(change.status, TaskStatus::Stopped);
+        assert_eq!((change.status, change.execution_stopped_at), (TaskStatus::Stopped, Some(Timestamp(3))));
     }
 }

@@ -299,7 +299,7 @@ mod tests {
     }
 
     fn stop() -> Event {
-        Event::Payload { tasks: vec![crate::engine::PayloadTask::Stop("task".into())], seq: 2, ack: None }
+        Event::Payload { tasks: vec![crate::engine::PayloadTask::Stop("task".into(), Vec::new())], seq: 2, ack: None }
     }
 
     #[test]

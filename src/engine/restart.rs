@@ -312,7 +312,7 @@ mod tests {
         let out_of_memory = Observation { error: Some(killed), ..ended(1, 137) };
         let effects = step(&mut state, NOW + PERIOD, news(out_of_memory)).effects;
         let op = start(&effects).unwrap();
-        let stop = Event::Payload { tasks: vec![PayloadTask::Stop("task".into())], seq: 2, ack: None };
+        let stop = Event::Payload { tasks: vec![PayloadTask::Stop("task".into(), Vec::new())], seq: 2, ack: None };
         step(&mut state, NOW + PERIOD, stop);
         let outcome = Outcome::Failed(Failure::retryable("DockerTimeoutError", "not now"));
         step(&mut state, NOW + PERIOD, Event::Completed { op, outcome });

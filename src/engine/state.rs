@@ -112,6 +112,9 @@ pub struct TaskState {
     pub retired_credentials: Vec<CredentialsId>,
     /// Same order as in `spec`.
     pub containers: Vec<ContainerState>,
+    /// It was asked to stop when nobody knew it: nothing is known of its containers but these names, and that they do not run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub never_known: Vec<ContainerName>,
     /// Same order as in `spec`.
     #[serde(default)]
     pub resources: Vec<ResourceState>,
@@ -413,6 +416,7 @@ impl TaskState {
             execution_stopped_at: None,
             retired_credentials: Vec::new(),
             containers,
+            never_known: Vec::new(),
             resources,
             report: None,
             report_retry: Retry::default(),
@@ -475,9 +479,11 @@ impl ContainerState {
         if seen.image_digest.is_some() {
             self.local_digest.clone_from(&seen.image_digest);
         }
-        self.created_at.clone_from(&seen.created_at);
+        if seen.created_at.is_some() {
+            self.created_at.clone_from(&seen.created_at);
+        }
         // Compat: the first start stays, however often it is started again.
-        if self.restarts.count == 0 || self.started_at.is_none() {
+        if seen.started_at.is_some() && (self.restarts.count == 0 || self.started_at.is_none()) {
             self.started_at.clone_from(&seen.started_at);
         }
         self.mounts.clone_from(&seen.mounts);
@@ -547,13 +553,14 @@ mod tests {
             bind_ip: String::new(),
             protocol: crate::model::Protocol::Tcp,
         }];
-        full.created_at = Some("then".to_owned());
+        (full.created_at, full.started_at) = (Some("then".to_owned()), Some("later".to_owned()));
         full.address = Some("172.17.0.2".to_owned());
         container.remember(&full);
         assert_eq!(container.runtime_id, Some(RuntimeId::from("id")));
-        container.remember(&seen("task", "a", "id", RunState::Exited));
+        container.remember(&Observation { started_at: None, ..seen("task", "a", "id", RunState::Exited) });
         assert_eq!((container.health, &container.bindings), (Health::Healthy, &full.bindings));
-        assert_eq!((&container.created_at, &container.address), (&None, &full.address));
+        assert_eq!((&container.created_at, &container.address), (&full.created_at, &full.address));
+        assert_eq!(container.started_at, full.started_at);
         full.health = Health::Unhealthy;
         container.remember(&full);
         assert_eq!(container.health, Health::Unhealthy);

@@ -152,7 +152,7 @@ fn payload_task(task: acs::PayloadTask) -> Option<PayloadTask> {
             tracing::info!(task = arn.task_id(), "ECS does not want this task to run yet");
             None
         }
-        acs::PayloadTask::Stop(arn) => Some(PayloadTask::Stop(arn)),
+        acs::PayloadTask::Stop(arn, containers) => Some(PayloadTask::Stop(arn, containers)),
         acs::PayloadTask::Refused(refusal) => match refusal.arn {
             Some(arn) => Some(PayloadTask::Refused { arn, reason: refusal.reason }),
             None => {

@@ -298,8 +298,8 @@ async fn watch_docker(
         while let Some(notice) = notices.recv().await {
             let event = match notice {
                 docker::Notice::Seen(observation) => Event::Observed(observation),
-                docker::Notice::Destroyed { task, container, runtime_id } => {
-                    Event::Gone { task, container, runtime_id }
+                docker::Notice::Destroyed { task, container, runtime_id, exit_code } => {
+                    Event::Gone { task, container, runtime_id, exit_code }
                 }
                 docker::Notice::Gap => Event::ObservationsLost,
             };

@@ -124,7 +124,7 @@ async fn a_failed_dependency_ends_the_task_with_the_known_text() {
     assert_eq!((second.exit_code, second.runtime_id.as_deref()), (Some(143), None));
     let reason = second.reason.as_deref().unwrap();
     let start = "CannotStartContainerError: dependency graph: failed to resolve container ordering dependency ";
-    assert!(reason.starts_with(&format!("{start}[first({image}) (STOPPED->")), "{reason}");
+    assert!(reason.starts_with(&format!("{start}[first({image}) (STOPPED->RUNNING)")), "{reason}");
     assert!(reason.contains(&format!(" - Exit: 1] for target [second({image}) (")), "{reason}");
     assert!(reason.ends_with("] as dependency did not exit successfully."), "{reason}");
     assert_eq!(task.container("first").unwrap().exit_code, Some(1));

@@ -264,7 +264,7 @@ async fn events_tell_create_start_health_die_and_destroy() {
         edge.remove(&main.runtime_name).await.unwrap();
         loop {
             match next(&mut notices).await {
-                Notice::Destroyed { task, container, runtime_id } => {
+                Notice::Destroyed { task, container, runtime_id, .. } => {
                     assert_eq!((task, container, runtime_id), (main.task, main.spec.name, id));
                     break;
                 }

@@ -420,6 +420,7 @@ async fn events_only_say_where_to_look() {
             event("die", "alive", i64::MAX),
             event("start", "stranger", 1),
             event("die", "stranger", 1),
+            event("die", "gone", 2),
             event("destroy", "gone", 2),
             event("destroy", "gone", 2),
             json!({"Type": "container", "Action": "die", "Actor": {"ID": "../../info", "Attributes": []}}),
@@ -438,7 +439,7 @@ async fn events_only_say_where_to_look() {
     for notice in notices {
         match notice {
             Notice::Gap => gaps += 1,
-            Notice::Destroyed { runtime_id, .. } => gone.push(runtime_id.0),
+            Notice::Destroyed { runtime_id, exit_code, .. } => gone.push((runtime_id.0, exit_code)),
             Notice::Seen(seen) => {
                 assert_eq!((seen.state, seen.exit_code), (RunState::Running, None));
                 running.push(seen.runtime_id.0);
@@ -446,7 +447,10 @@ async fn events_only_say_where_to_look() {
         }
     }
     running.sort();
-    assert_eq!((gaps, gone, running), (1, vec!["gone".to_owned()], vec!["alive".to_owned(), "last".to_owned()]));
+    assert_eq!(
+        (gaps, gone, running),
+        (1, vec![("gone".to_owned(), Some(-9))], vec!["alive".to_owned(), "last".to_owned()])
+    );
 }
 
 #[tokio::test]

@@ -38,6 +38,8 @@ impl Told {
 #[derive(Clone, Debug)]
 pub(crate) struct EcsTask {
     pub(crate) wants_stop: bool,
+    /// The containers of it that ECS knows of.
+    pub(crate) containers: Vec<ContainerName>,
     /// What ECS has accepted, whether or not the agent heard so.
     pub(crate) heard: Told,
     /// What the agent may rely on.
@@ -85,6 +87,11 @@ fn ack(message_id: String) -> Ack {
     }
 }
 
+/// Those that are the customer's.
+fn told_of(spec: &TaskSpec) -> Vec<ContainerName> {
+    spec.containers.iter().filter(|it| it.kind == ContainerKind::Normal).map(|it| it.name.clone()).collect()
+}
+
 impl Ecs {
     pub(crate) fn send(&mut self, shape: u64) {
         let mut rng = Rng(shape);
@@ -93,7 +100,9 @@ impl Ecs {
             if self.made < MOST_TASKS {
                 let arn = self.new_task();
                 let spec = spec(&mut rng, arn.clone());
-                self.tasks.get_mut(&arn).expect("just made").credentials.clone_from(&spec.execution_credentials);
+                let task = self.tasks.get_mut(&arn).expect("just made");
+                task.credentials.clone_from(&spec.execution_credentials);
+                task.containers = told_of(&spec);
                 tasks.push(PayloadTask::Run(Box::new(spec)));
             }
         }
@@ -104,6 +113,7 @@ impl Ecs {
     pub(crate) fn send_task(&mut self, spec: impl FnOnce(TaskArn) -> TaskSpec) -> TaskArn {
         let arn = self.new_task();
         let spec = spec(arn.clone());
+        self.tasks.get_mut(&arn).expect("just made").containers = told_of(&spec);
         self.message(vec![PayloadTask::Run(Box::new(spec))]);
         arn
     }
@@ -113,6 +123,7 @@ impl Ecs {
         let arn = TaskArn(format!("task/{}", self.made));
         let task = EcsTask {
             wants_stop: false,
+            containers: Vec::new(),
             heard: Told::default(),
             told: Told::default(),
             stop_arrived: false,
@@ -134,7 +145,8 @@ impl Ecs {
 
     pub(crate) fn stop(&mut self, pick: usize) {
         if let Some(arn) = self.stop_silently(pick) {
-            self.message(vec![PayloadTask::Stop(arn)]);
+            let containers = self.tasks[&arn].containers.clone();
+            self.message(vec![PayloadTask::Stop(arn, containers)]);
         }
     }
 
@@ -148,8 +160,10 @@ impl Ecs {
     pub(crate) fn stop_unknown(&mut self) {
         if self.made < MOST_TASKS {
             let arn = self.new_task();
-            self.tasks.get_mut(&arn).expect("just made").wants_stop = true;
-            self.message(vec![PayloadTask::Stop(arn)]);
+            let task = self.tasks.get_mut(&arn).expect("just made");
+            (task.wants_stop, task.containers) = (true, vec!["a".into(), "b".into()]);
+            let containers = task.containers.clone();
+            self.message(vec![PayloadTask::Stop(arn, containers)]);
         }
     }
 
@@ -174,7 +188,8 @@ impl Ecs {
             let task = self.tasks.get_mut(&arn).expect("listed");
             task.wants_stop = true;
             if std::mem::take(&mut task.lost) || task.heard.status != TaskStatus::Stopped {
-                self.message(vec![PayloadTask::Stop(arn)]);
+                let containers = task.containers.clone();
+                self.message(vec![PayloadTask::Stop(arn, containers)]);
             }
         }
     }
@@ -185,7 +200,7 @@ impl Ecs {
         message.tasks.retain(|task| match task {
             PayloadTask::Run(spec) => self.tasks[&spec.arn].heard.status != TaskStatus::Stopped,
             PayloadTask::Refused { arn, .. } => self.tasks[arn].heard.status != TaskStatus::Stopped,
-            PayloadTask::Stop(_) => true,
+            PayloadTask::Stop(..) => true,
         });
         for task in &mut message.tasks {
             if let PayloadTask::Run(spec) = task {

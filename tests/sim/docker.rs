@@ -251,9 +251,19 @@ impl Docker {
         (container.renamed, container.unsolicited) = (true, true);
     }
 
+    /// One that runs is killed first.
     pub(crate) fn remove(&mut self, index: usize) {
+        if self.containers[index].state == RunState::Running {
+            self.truth_mut(index).exits.insert(137);
+            self.containers[index].exit_code = Some(137);
+        }
         let gone = self.containers.remove(index);
-        self.events.push(Event::Gone { task: gone.task, container: gone.container, runtime_id: gone.id });
+        self.events.push(Event::Gone {
+            task: gone.task,
+            container: gone.container,
+            runtime_id: gone.id,
+            exit_code: gone.exit_code,
+        });
     }
 
     /// The daemon restarts: what it ran ends or lives on, and whoever listened must look again.

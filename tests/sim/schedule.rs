@@ -38,7 +38,7 @@ pub(crate) enum How {
     Fails,
     /// Not done, for good; what was to be started is left behind as ended, with the reason.
     Refuses,
-    /// Done, but answered with an error.
+    /// Done, but answered with an error; of a listing: answered with less than a look at each would tell.
     FailsDone,
     /// Timed out, and never done.
     TimesOut,

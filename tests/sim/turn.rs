@@ -17,7 +17,7 @@ impl World {
         // While tasks are lost it is put off, and gone if the agent dies before.
         if let (Event::Payload { tasks, .. }, false) = (&event, self.state.host.lost) {
             let stops = tasks.iter().filter_map(|task| match task {
-                engine::PayloadTask::Stop(arn) => Some(arn.clone()),
+                engine::PayloadTask::Stop(arn, _) => Some(arn.clone()),
                 engine::PayloadTask::Run(_) | engine::PayloadTask::Refused { .. } => None,
             });
             self.turn.stops.extend(stops);

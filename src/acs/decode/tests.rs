@@ -29,7 +29,7 @@ fn a_bad_task_does_not_spoil_the_others_and_stops_come_first() {
     let Incoming::Payload { tasks, credentials, ack, seq_num, intact } = delivered(&message.to_string()) else {
         panic!("no payload")
     };
-    assert_eq!(tasks[0], PayloadTask::Stop("stop".into()));
+    assert_eq!(tasks[0], PayloadTask::Stop("stop".into(), Vec::new()));
     assert!(matches!(&tasks[1], PayloadTask::Refused(refusal) if refusal.arn == Some("bad".into())));
     assert!(matches!(&tasks[2], PayloadTask::Run(spec) if spec.arn == "good".into()));
     assert_eq!((seq_num, intact, credentials.len()), (2, false, 1));
@@ -80,7 +80,7 @@ fn outcome(task: &PayloadTask) -> String {
     match task {
         PayloadTask::Run(spec) => format!("run {}", spec.arn.task_id()),
         PayloadTask::Later(arn) => format!("later {}", arn.task_id()),
-        PayloadTask::Stop(arn) => format!("stop {}", arn.task_id()),
+        PayloadTask::Stop(arn, _) => format!("stop {}", arn.task_id()),
         PayloadTask::Refused(refusal) => {
             format!("refused {} {}", refusal.arn.as_ref().map_or("", TaskArn::task_id), refusal.reason)
         }

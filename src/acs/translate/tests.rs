@@ -117,12 +117,33 @@ fn a_secret_is_named_by_arn_and_region_and_an_unknown_type_is_none() {
 }
 
 #[test]
+fn each_condition_of_a_dependency_is_understood() {
+    use Condition::{Complete, Create, Healthy, Start, Success};
+    let words =
+        [("CREATE", Create), ("START", Start), ("COMPLETE", Complete), ("SUCCESS", Success), ("HEALTHY", Healthy)];
+    for (word, condition) in words {
+        let mut task = reduced();
+        task["containers"][0]["dependsOn"] = json!([{"containerName": "other", "condition": word}]);
+        let wanted = Dependency { container: "other".into(), condition };
+        assert_eq!(spec_of(&task).containers[0].depends_on[0], wanted, "{word}");
+    }
+}
+
+#[test]
 fn a_task_to_stop_is_never_refused() {
     for status in ["STOPPED", "DEAD"] {
         let mut task = recorded();
         task["desiredStatus"] = json!(status);
+        let stopped = |task: &Value, names: &[&str]| {
+            let names = names.iter().map(|name| (*name).into()).collect();
+            assert_eq!(translate(task), PayloadTask::Stop(task["arn"].as_str().unwrap().into(), names));
+        };
+        stopped(&task, &["web", "side"]);
+        task["containers"] =
+            json!([{"name": "a", "image": 5}, {"name": 7}, {"name": ""}, 9, {"name": "a"}, {"name": "b"}]);
+        stopped(&task, &["a", "b"]);
         task["containers"] = json!("nonsense");
-        assert_eq!(translate(&task), PayloadTask::Stop(task["arn"].as_str().unwrap().into()));
+        stopped(&task, &[]);
     }
 }
 

@@ -52,7 +52,7 @@ fn confirmed(message_id: &str, arns: &[&str]) -> Event {
 }
 
 fn stop(arn: &str, seq: i64) -> Event {
-    Event::Payload { tasks: vec![PayloadTask::Stop(arn.into())], seq, ack: None }
+    Event::Payload { tasks: vec![PayloadTask::Stop(arn.into(), Vec::new())], seq, ack: None }
 }
 
 fn desired(state: &State, arn: &str) -> TaskStatus {
@@ -123,6 +123,20 @@ fn only_a_higher_number_raises_the_bar_and_is_written() {
 }
 
 #[test]
+fn of_a_task_that_is_to_stop_and_unknown_every_container_is_said_to_be_stopped() {
+    let mut state = with_tasks(&[]);
+    let stop = |arn: &str| PayloadTask::Stop(arn.into(), vec!["a".into(), "b".into()]);
+    let effects = step(&mut state, NOW, Event::Payload { tasks: vec![stop("unknown")], seq: 11, ack: None }).effects;
+    let [Effect::Report { op, change }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((change.status, change.reason.as_str(), change.execution_stopped_at), (TaskStatus::Stopped, "", None));
+    let said: Vec<_> = change.containers.iter().map(|it| (it.container.as_str(), it.status, it.exit_code)).collect();
+    assert_eq!(said, [("a", ContainerStatus::Stopped, None), ("b", ContainerStatus::Stopped, None)]);
+    step(&mut state, NOW, done(*op, Output::Nothing));
+    let again = step(&mut state, NOW, Event::Payload { tasks: vec![stop("unknown")], seq: 12, ack: None });
+    assert_eq!(again.effects, [], "ECS has heard it");
+}
+
+#[test]
 fn a_task_that_cannot_be_ordered_is_over_and_its_credentials_go_with_it() {
     let mut state = with_tasks(&[]);
     let mut cyclic = spec("cyclic", vec![container("a", &[("a", Condition::Start)])]);
@@ -136,16 +150,19 @@ fn a_task_that_cannot_be_ordered_is_over_and_its_credentials_go_with_it() {
 
 #[test]
 fn only_the_incarnation_we_know_can_be_gone() {
-    let gone = |id: &str| {
+    let gone = |was: RunState, id: &str| {
         let mut state = with_tasks(&[]);
-        step(&mut state, NOW, Event::Observed(Box::new(seen("holder", "a", "id", RunState::Created))));
+        step(&mut state, NOW, Event::Observed(Box::new(seen("holder", "a", "id", was))));
         let (task, container) = ("holder".into(), "a".into());
-        step(&mut state, NOW, Event::Gone { task, container, runtime_id: RuntimeId::from(id) });
+        step(&mut state, NOW, Event::Gone { task, container, runtime_id: RuntimeId::from(id), exit_code: Some(137) });
         let container = state.tasks[&"holder".into()].containers[0].clone();
-        (container.observed, container.failure.map(|it| it.name))
+        (container.observed, container.exit_code, container.failure.map(|it| it.name))
     };
-    assert_eq!(gone("other"), (Some(RunState::Created), None));
-    assert_eq!(gone("id"), (None, Some("ContainerVanishedError".to_owned())));
+    let vanished = || Some("ContainerVanishedError".to_owned());
+    assert_eq!(gone(RunState::Created, "other"), (Some(RunState::Created), None, None));
+    assert_eq!(gone(RunState::Created, "id"), (None, None, vanished()));
+    assert_eq!(gone(RunState::Running, "id"), (None, Some(137), vanished()), "it was killed, and removed at once");
+    assert_eq!(gone(RunState::Exited, "id"), (None, Some(0), None), "how it ended was known");
 }
 
 #[test]

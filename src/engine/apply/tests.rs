@@ -81,7 +81,7 @@ fn an_engine_that_says_done_and_has_not_done_it_is_not_asked_again_at_once() {
     let Effect::Start { op, .. } = wait(&mut state, &mut now) else { panic!("it is started again") };
     assert!(now > NOW);
     step(&mut state, now, done(op, there(RunState::Running)));
-    let stop = Event::Payload { tasks: vec![PayloadTask::Stop("task".into())], seq: 2, ack: None };
+    let stop = Event::Payload { tasks: vec![PayloadTask::Stop("task".into(), Vec::new())], seq: 2, ack: None };
     let effects = step(&mut state, now, stop).effects;
     let Some(op) = effects.iter().find_map(|it| if let Effect::Stop { op, .. } = it { Some(*op) } else { None }) else {
         panic!("{effects:?}")
@@ -96,7 +96,7 @@ fn a_pull_for_a_task_that_is_to_stop_is_cancelled_and_nobody_waits_for_it() {
     let Effect::Pull { op, .. } = only(step(&mut state, NOW, run(spec("task", vec![container("a", &[])])))) else {
         panic!("a task begins with its image")
     };
-    let stop = Event::Payload { tasks: vec![PayloadTask::Stop("task".into())], seq: 2, ack: None };
+    let stop = Event::Payload { tasks: vec![PayloadTask::Stop("task".into(), Vec::new())], seq: 2, ack: None };
     let effects = step(&mut state, NOW, stop).effects;
     let [Effect::Cancel { op: cancelled }, Effect::Report { change, .. }] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!((*cancelled, change.status), (op, TaskStatus::Stopped));

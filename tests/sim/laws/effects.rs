@@ -13,8 +13,8 @@ use ecs_agent::model::image::ImageWork;
 use ecs_agent::model::resource::Lifetime;
 use ecs_agent::model::task::{PAUSE_IMAGE, PAUSE_NAME};
 use ecs_agent::model::{
-    Ack, ContainerKind, ContainerName, ContainerStatus, ResourceRequest, ResourceSpec, RunState, Span, StateChange,
-    TaskArn, TaskStatus,
+    Ack, ContainerName, ContainerStatus, ResourceRequest, ResourceSpec, RunState, Span, StateChange, TaskArn,
+    TaskStatus,
 };
 
 /// Creates and starts of one container in a row that may get no answer.
@@ -290,7 +290,7 @@ fn acknowledged(world: &World, ack: &Ack) -> Broken {
             world.disk.tasks.contains_key(&spec.arn) || is_known_stopped(world, &spec.arn)
         }
         engine::PayloadTask::Refused { arn, .. } => world.disk.tasks.contains_key(arn) || is_known_stopped(world, arn),
-        engine::PayloadTask::Stop(arn) => {
+        engine::PayloadTask::Stop(arn, _) => {
             world.disk.tasks.get(arn).map_or(is_known_stopped(world, arn), |it| it.desired == TaskStatus::Stopped)
         }
     };
@@ -343,9 +343,11 @@ fn in_order(world: &World, task: &TaskState, told: &Told, change: &StateChange) 
         let now = change.containers.iter().any(|it| it.container == *name && it.status == ContainerStatus::Stopped);
         now || is_old(name, ContainerStatus::Stopped)
     };
-    let mut told_of = task.spec.containers.iter().filter(|it| it.kind == ContainerKind::Normal);
-    let unsaid = told_of.find(|it| stopped && !is_said(&it.name))?;
-    Some(("a stopped task has only stopped containers", format!("{arn} {}", unsaid.name)))
+    // Of one that was refused, ECS is told no more than why.
+    let is_refused = task.spec.containers.is_empty() && !change.reason.is_empty();
+    let containers = world.ecs.tasks.get(arn).map(|it| it.containers.as_slice()).unwrap_or_default();
+    let unsaid = containers.iter().find(|name| stopped && !is_refused && !is_said(name))?;
+    Some(("a stopped task has only stopped containers", format!("{arn} {unsaid}")))
 }
 
 fn contents(world: &World, task: &TaskState, change: &StateChange) -> Broken {
@@ -372,6 +374,9 @@ fn contents(world: &World, task: &TaskState, change: &StateChange) -> Broken {
     }
     if change.status != TaskStatus::Stopped {
         return None;
+    }
+    if task.spec.containers.iter().any(|it| it.essential) && change.execution_stopped_at.is_none() {
+        return Some(("a task that is said to be stopped says when it stopped executing", arn.to_string()));
     }
     let runs = |it: &&Container| it.task == *arn && it.state == RunState::Running && !it.unsolicited;
     if let Some(container) = world.docker.containers.iter().find(runs) {
