@@ -131,9 +131,8 @@ fn usable(role: &RoleCredentials) -> Result<&RoleCredentials, Failure> {
 }
 
 fn decode(data: &AuthorizationData, image: &str) -> Result<RegistryCredentials, Failure> {
-    let (Some(token), Some(server)) = (data.authorization_token(), data.proxy_endpoint()) else {
-        let message = format!("ecr auth: missing AuthorizationData in ECR response for {image}");
-        return Err(Failure::permanent(NAME, message));
+    let Some(token) = data.authorization_token() else {
+        return Err(Failure::permanent(NAME, format!("ecr auth: AuthorizationData is nil for {image}")));
     };
     let malformed = || Failure::permanent(NAME, format!("ecr auth: malformed authorization token for {image}"));
     let bytes = base64::engine::general_purpose::STANDARD.decode(token).map_err(|_| malformed())?;
@@ -142,7 +141,7 @@ fn decode(data: &AuthorizationData, image: &str) -> Result<RegistryCredentials, 
     Ok(RegistryCredentials {
         username: username.to_owned(),
         password: password.into(),
-        server_address: server.to_owned(),
+        server_address: data.proxy_endpoint().unwrap_or_default().to_owned(),
         ..RegistryCredentials::default()
     })
 }
@@ -272,7 +271,7 @@ mod tests {
             ),
             (
                 Answer::json(200, &json!({"authorizationData": [{"expiresAt": 1}]})),
-                format!("ecr auth: missing AuthorizationData in ECR response for {IMAGE}"),
+                format!("ecr auth: AuthorizationData is nil for {IMAGE}"),
             ),
             (
                 Answer::json(200, &json!({"authorizationData": [{"authorizationToken": "!", "proxyEndpoint": "p"}]})),
@@ -285,6 +284,18 @@ mod tests {
             let text = failure.to_string();
             assert!(text.starts_with("CannotPullECRContainerError: ") && text.contains(&expected), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_token_serves_without_the_address_of_its_registry() {
+        let fake = fake(|_| {
+            let mut answer = granted(12 * 3600);
+            answer["authorizationData"][0].as_object_mut().unwrap().remove("proxyEndpoint");
+            Answer::json(200, &answer)
+        })
+        .await;
+        let got = tokens().credentials(&auth(&fake, false), IMAGE, None).await.unwrap();
+        assert_eq!((got.username.as_str(), got.server_address.as_str()), ("AWS", ""));
     }
 
     #[tokio::test]

@@ -24,7 +24,7 @@ const LOOK_SERVES: Span = Span::secs(60);
 pub struct TrackedImage {
     /// What tasks called it.
     pub names: BTreeSet<String>,
-    /// When it was pulled.
+    /// When it was pulled last. The reference counts from the first time, so that an image just pulled anew may go at once.
     pub pulled_at: Timestamp,
     /// When the last task that used it was forgotten.
     pub used_at: Timestamp,
@@ -239,7 +239,8 @@ fn next(state: &mut State, now: Timestamp) -> Option<ImageWork> {
     Some(work)
 }
 
-/// Nobody has a container of it, and no task names it.
+/// Nobody has a container of it, and no task names it. The operator's list counts in every spelling of a name; the reference knows only
+/// the task's.
 fn is_unused(state: &State, listing: &ImageListing, image: &ListedImage) -> bool {
     let names: BTreeSet<String> = image.full_names().collect();
     let is_excluded = image.names.iter().any(|name| {

@@ -221,7 +221,8 @@ pub(super) fn proxy(config: &Config) -> ProxySettings {
     ProxySettings { http: proxy.http, https: proxy.https, no_proxy: proxy.no_proxy }
 }
 
-/// Connects to Docker; waits for it as long as it takes.
+/// Connects to Docker; waits for it as long as it takes, also for one that is too old or too new, which somebody may be about to
+/// exchange. The reference ends, to be started again (1), or for good (5).
 pub(super) async fn docker(config: &Config, region: &str) -> Docker {
     let settings = docker::Settings {
         endpoint: config.docker_host.clone(),
@@ -470,6 +471,7 @@ fn image_policy(config: &Config) -> ImagePolicy {
         per_cycle: u32::try_from(config.images_per_cleanup).unwrap_or(u32::MAX),
         exclude: excluded.chain([AGENT_IMAGE, docker::pause_image()].map(str::to_owned)).collect(),
         untracked: config.untracked_image_cleanup.then(|| UntrackedPolicy {
+            // A negative number is none; to the reference it means all.
             containers_per_cycle: u32::try_from(config.containers_per_cleanup.max(0)).unwrap_or(u32::MAX),
             minimum_age: config.foreign_image_minimum_cleanup_age,
         }),
