@@ -1,4 +1,4 @@
-//! Whether this host has joined a domain, as ecs-init found it out for its agent (spec `ecs-init.md` §5).
+//! Whether this host has joined a domain, as ecs-init found it out for its agent (spec `ecs-init.md` §6).
 //!
 //! Owns one run of `realm list`. It is asked only where an answer matters. The invariant: a host that does not answer in time has
 //! joined none, and nothing is left running.
