@@ -21,6 +21,7 @@ pub mod keys;
 pub mod kind;
 mod lists;
 pub mod problem;
+mod realm;
 mod resolve;
 mod rules;
 pub mod settings;

@@ -38,6 +38,7 @@ pub(super) fn apply(values: &mut Values, sources: &[&dyn Source], is_service: bo
     registry_auth(values, problems);
     access_keys(values, problems);
     polling(values, problems);
+    domain(values, is_service);
     gmsa(values, problems);
     follow(values);
     proxies(values);
@@ -101,6 +102,15 @@ fn follow(values: &mut Values) {
     if ports.canonical.split(',').all(|port| port != PROMETHEUS_PORT) {
         ports.canonical = format!("{},{PROMETHEUS_PORT}", ports.canonical);
         ports.shown = format!("[{}]", ports.canonical);
+    }
+}
+
+/// ecs-init told its agent whether the host has joined a domain, where that mattered and nobody else had said.
+fn domain(values: &mut Values, is_service: bool) {
+    const JOINED: &str = "ECS_DOMAIN_JOINED_LINUX_INSTANCE";
+    let is_said = values.get(JOINED).is_none_or(|value| value.place.is_some());
+    if is_service && !is_said && is_true(values, "ECS_GMSA_SUPPORTED") && super::realm::is_joined() {
+        force(values, JOINED, "true", "since `realm list` names a realm");
     }
 }
 

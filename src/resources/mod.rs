@@ -28,6 +28,8 @@ use vault::{Content, Vault};
 
 /// Resources made at once, each with some calls: a burst of tasks is no reason to be throttled.
 const AT_ONCE: usize = 16;
+/// Calls of the credentials fetcher at once. If it hangs, secrets of other tasks do not wait for it.
+const TICKETS_AT_ONCE: usize = 4;
 
 /// What this edge needs to know.
 #[derive(Clone, Debug, Default)]
@@ -50,13 +52,15 @@ pub struct Resources {
     fetcher: CredentialsFetcher,
     vault: Vault,
     making: Semaphore,
+    fetching: Semaphore,
 }
 
 impl Resources {
     /// Nothing is asked for before a task needs it.
     pub fn new(sdk: Sdk, settings: Settings) -> Self {
         let fetcher = CredentialsFetcher { socket: settings.credentials_fetcher.clone() };
-        Self { sdk, settings, fetcher, vault: Vault::default(), making: Semaphore::new(AT_ONCE) }
+        let (making, fetching) = (Semaphore::new(AT_ONCE), Semaphore::new(TICKETS_AT_ONCE));
+        Self { sdk, settings, fetcher, vault: Vault::default(), making, fetching }
     }
 
     /// Gets secrets or environment files into memory, with the task's execution role; or writes the files of a log router. Other
@@ -82,7 +86,7 @@ impl Resources {
     /// # Errors
     /// The reason the task ends with, or one that may pass. What was got is given back then.
     pub async fn tickets(&self, specs: &[String], role: Option<&RoleCredentials>) -> Result<Tickets, Failure> {
-        let _turn = self.making.acquire().await; // never closed, so this cannot fail
+        let _turn = self.fetching.acquire().await; // never closed, so this cannot fail
         credential_specs::create(&self.sdk, &self.fetcher, specs, role).await
     }
 
@@ -91,7 +95,7 @@ impl Resources {
     /// # Errors
     /// Some may not be renewed.
     pub async fn renew(&self, tickets: &Tickets, role: Option<&RoleCredentials>) -> Result<(), Failure> {
-        let _turn = self.making.acquire().await; // never closed, so this cannot fail
+        let _turn = self.fetching.acquire().await; // never closed, so this cannot fail
         credential_specs::renew(&self.sdk, &self.fetcher, &tickets.accounts, role).await
     }
 
@@ -130,6 +134,7 @@ impl Resources {
                 Ok(())
             }
             ResourceKind::CredentialSpecs(_) => {
+                let _turn = self.fetching.acquire().await; // never closed, so this cannot fail
                 let leases = request.tickets.as_ref().map_or(&[][..], |tickets| &tickets.leases);
                 credential_specs::give_back(&self.fetcher, leases).await
             }

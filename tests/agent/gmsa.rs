@@ -130,7 +130,6 @@ async fn who_gets_no_ticket_is_not_started_and_the_reason_is_told() {
         let mut main = shell("main", &image, "exit 0");
         main["credentialSpecs"] = json!([spec]);
         let definition = json!({"family": "gmsa", "executionRoleArn": ROLE, "containerDefinitions": [main]});
-        // As it is: a real ECS would not place it on an instance that does not offer this.
         let arn = rig.server.run_task(&definition).unwrap();
         let task = rig.task(&arn, TaskStatus::Stopped).await;
         assert_eq!(task.containers[0].runtime_id, None, "it was never created");

@@ -1,7 +1,11 @@
 //! The model credentials fetcher: leases of Kerberos tickets. Each making gives another one; nobody else ever takes one back.
 
+use ecs_agent::engine::TaskState;
 use ecs_agent::model::{ResourceKind, ResourceRequest, TaskArn, Tickets};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Renewals in vain after which the agent may wait for the next credentials.
+const MOST_TRIES: u32 = 3;
 
 #[derive(Debug, Default)]
 pub(crate) struct Fetcher {
@@ -9,6 +13,8 @@ pub(crate) struct Fetcher {
     pub(crate) leases: BTreeMap<String, (TaskArn, String)>,
     /// Those of which the agent has written down that it has them.
     pub(crate) written: BTreeSet<String>,
+    /// Resources with tickets that end unless they are renewed with the credentials that have come; how often that was tried in vain.
+    pub(crate) ending: BTreeMap<(TaskArn, String), u32>,
     last: u64,
 }
 
@@ -24,6 +30,23 @@ impl Fetcher {
             paths: specs.iter().map(path).collect(),
             accounts: domainless.cloned().collect(),
             leases: vec![lease],
+        }
+    }
+
+    /// Credentials have come for this task.
+    pub(crate) fn credentials_arrived(&mut self, task: &TaskState) {
+        let resources = task.spec.resources.iter().zip(&task.resources);
+        let ending = resources.filter(|(_, it)| it.tickets.as_ref().is_some_and(|it| !it.accounts.is_empty()));
+        self.ending.extend(ending.map(|(spec, _)| ((task.spec.arn.clone(), spec.name.clone()), 0)));
+    }
+
+    /// A renewal has ended.
+    pub(crate) fn renewed(&mut self, request: &ResourceRequest, is_done: bool) {
+        let owner = (request.task.clone(), request.spec.name.clone());
+        let Some(tries) = self.ending.get_mut(&owner) else { return };
+        *tries += 1;
+        if is_done || *tries >= MOST_TRIES {
+            self.ending.remove(&owner);
         }
     }
 

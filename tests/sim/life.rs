@@ -32,6 +32,7 @@ impl World {
         self.docker.events.clear();
         self.credentials.clear();
         self.memory.clear();
+        self.fetcher.ending.clear(); // the credentials are gone, and come again
         self.turn = Turn::default();
         (self.hold, self.crash_at, self.jam) = (0, None, 0);
         self.failed.clear();

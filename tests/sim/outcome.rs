@@ -80,6 +80,9 @@ impl World {
                 Outcome::Failed(_) | Outcome::Unknown(_) => *self.unremoved.entry(key).or_default() += 1,
             }
         }
+        if let Effect::RenewResource { request, .. } = &pending.effect {
+            self.fetcher.renewed(request, matches!(outcome, Outcome::Done(_)));
+        }
         // How full the disk is may be another number now.
         if let Effect::CleanImages { work: ImageWork::RemoveImage { .. }, .. } = &pending.effect {
             self.news += 1;

@@ -22,6 +22,11 @@ impl World {
             });
             self.turn.stops.extend(stops);
         }
+        if let Event::CredentialsArrived { task: Some(arn), .. } = &event
+            && let Some(task) = self.state.tasks.get(arn)
+        {
+            self.fetcher.credentials_arrived(task);
+        }
         self.news += u64::from(!matches!(event, Event::Completed { .. } | Event::Tick));
         let is_listing = |outcome: &Outcome| matches!(outcome, Outcome::Done(Output::Inventory(_)));
         self.listings += u64::from(matches!(&event, Event::Completed { outcome, .. } if is_listing(outcome)));

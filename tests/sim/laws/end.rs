@@ -49,6 +49,9 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
     if let Some((_, name)) = world.memory.iter().find(is_idle) {
         return stuck(&format!("keeps {name} in memory, which nobody needs"));
     }
+    if task.known != TaskStatus::Stopped && world.fetcher.ending.keys().any(|it| it.0 == *arn) {
+        return stuck("has tickets that are not renewed");
+    }
     let shall_stop = world.ecs.tasks.get(arn).is_some_and(|it| it.wants_stop);
     if task.known == TaskStatus::Stopped {
         return if task.sent == TaskStatus::Stopped { None } else { stuck("is stopped and ECS was not told") };

@@ -1,0 +1,73 @@
+//! Whether this host has joined a domain, as ecs-init found it out for its agent (spec `ecs-init.md` §6).
+//!
+//! Owns one run of `realm list`. It is asked only where an answer matters. The invariant: a host that does not answer in time has
+//! joined none, and nothing is left running.
+
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// It asks a daemon on this host, which may have to be started first.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Between two looks whether it has ended.
+const POLL: Duration = Duration::from_millis(20);
+
+/// `realm list` names a realm.
+pub(super) fn is_joined() -> bool {
+    names_one("realm", LIMIT)
+}
+
+fn names_one(program: &str, limit: Duration) -> bool {
+    let mut command = Command::new(program);
+    command.arg("list").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.spawn().is_ok_and(|mut child| {
+        let has_ended = ends(&mut child, limit);
+        if !has_ended {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let mut said = Vec::new();
+        let is_read = has_ended && child.stdout.take().is_some_and(|mut it| it.read_to_end(&mut said).is_ok());
+        is_read && String::from_utf8_lossy(&said).contains("realm-name")
+    })
+}
+
+/// It ended well, in time.
+fn ends(child: &mut Child, limit: Duration) -> bool {
+    let began = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return status.success(),
+            Ok(None) if began.elapsed() < limit => std::thread::sleep(POLL),
+            Ok(None) | Err(_) => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    #[test]
+    fn a_host_is_joined_if_its_realm_is_named_in_time() {
+        let directory = std::env::temp_dir().join(format!("ecs-realm-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&directory).unwrap();
+        let table = [
+            ("test \"$1\" = list && echo corp.example && echo '  realm-name: CORP.EXAMPLE'", true),
+            ("exit 0", false),
+            ("echo realm-name; exit 1", false),
+            ("echo realm-name; exec sleep 600", false),
+        ];
+        for (number, (script, joined)) in table.into_iter().enumerate() {
+            let path = directory.join(number.to_string());
+            let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o700).open(&path).unwrap();
+            std::io::Write::write_all(&mut file, format!("#!/bin/sh\n{script}\n").as_bytes()).unwrap();
+            drop(file);
+            let limit = if script.contains("sleep") { Duration::from_millis(300) } else { Duration::from_secs(60) };
+            assert_eq!(names_one(&path.to_string_lossy(), limit), joined, "{script}");
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert!(!names_one("realm-of-nobody", LIMIT));
+    }
+}
