@@ -3,15 +3,18 @@
 //! Fields marked `#[serde(skip)]` are volatile: they describe this process (what is in flight, when to try again) and mean nothing
 //! after a restart. Everything else is on disk before any effect that rests on it starts.
 
+mod container;
+mod operation;
+
 use super::event::Event;
 use super::image::{Cleanup, TrackedImage};
 use super::policy::Policy;
-use super::restart::Restarts;
-use crate::model::observation::Mount;
 use crate::model::{
-    ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Failure, Health, Observation, OpId, PortBinding,
-    ResourceStatus, RunState, RuntimeId, TaskArn, TaskSpec, TaskStatus, Tickets, Timestamp,
+    ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Observation, OpId, ResourceStatus, RunState, TaskArn,
+    TaskSpec, TaskStatus, Tickets, Timestamp,
 };
+pub use container::ContainerState;
+pub use operation::{Operation, OperationKind, Owner, ResourceOperation, ResourceOperationKind};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -135,77 +138,6 @@ pub struct TaskState {
     pub wake: Option<Timestamp>,
 }
 
-/// One container of a task.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ContainerState {
-    /// What we tell ECS: never goes back.
-    pub known: ContainerStatus,
-    /// What the engine last said: may go back, and then we act. `None`: it does not exist, or nothing is known of it.
-    pub observed: Option<RunState>,
-    /// Last status ECS accepted.
-    pub sent: ContainerStatus,
-    /// It ran once.
-    pub ran: bool,
-    /// A create was asked for at some time, so that something may be there to remove.
-    pub create_asked: bool,
-    /// Nothing is left of it in the engine.
-    pub removed: bool,
-    /// How often it was started again after it ended.
-    #[serde(default)]
-    pub restarts: Restarts,
-    /// Why it cannot go on, or how it ended. The first one stays.
-    pub failure: Option<Failure>,
-    /// Resolving or pulling failed, which matters only if create then finds no image.
-    pub pull_failure: Option<Failure>,
-    /// The engine's id.
-    pub runtime_id: Option<RuntimeId>,
-    /// Digest of the image: that of its reference, or what the registry said.
-    pub digest: Option<String>,
-    /// Digest of the image on this host that it was created from. Told where there is no other; no news by itself, since a pull
-    /// that failed may have left an old one in use.
-    #[serde(default)]
-    pub local_digest: Option<String>,
-    /// Id of the image (`sha256:…`).
-    pub image_id: String,
-    /// Exit code, once it ran and ended.
-    pub exit_code: Option<i32>,
-    /// Result of its health check.
-    pub health: Health,
-    /// When it was first seen running, by our clock.
-    pub running_since: Option<Timestamp>,
-    /// Time of creation in the engine's words.
-    pub created_at: Option<String>,
-    /// Time of start in the engine's words.
-    pub started_at: Option<String>,
-    /// When `known` changed last.
-    pub changed_at: Timestamp,
-    /// Published ports.
-    pub bindings: Vec<PortBinding>,
-    /// Mounts.
-    pub mounts: Vec<Mount>,
-    /// Its last address in the engine's default network.
-    #[serde(default)]
-    pub address: Option<String>,
-    /// What is in flight: at most one.
-    #[serde(skip)]
-    pub operation: Option<Operation>,
-    /// Nothing is done to it before it was looked at: an outcome was unknown, or the agent has just started.
-    #[serde(skip)]
-    pub unsettled: bool,
-    /// Failures in a row, and when to try again.
-    #[serde(skip)]
-    pub retry: Retry,
-    /// What to say if it turns out that an operation with unknown outcome did not happen.
-    #[serde(skip)]
-    pub doubt: Option<(OperationKind, Failure)>,
-    /// How often that was so in a row.
-    #[serde(skip)]
-    pub doubts: u32,
-    /// The step in which we last did or learnt something; an older inventory does not speak for it.
-    #[serde(skip)]
-    pub touched: u64,
-}
-
 /// One resource of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceState {
@@ -228,84 +160,6 @@ pub struct ResourceState {
     /// Failures in a row, of its making or of its removal, and when to try again.
     #[serde(skip)]
     pub retry: Retry,
-}
-
-/// Something in flight for a resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ResourceOperation {
-    /// Its outcome carries the same id.
-    pub id: OpId,
-    /// What it is.
-    pub kind: ResourceOperationKind,
-    /// When it was asked for.
-    pub since: Timestamp,
-}
-
-/// Operations on one resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResourceOperationKind {
-    /// Making it.
-    Create,
-    /// Keeping it from ending.
-    Renew,
-    /// Removing it.
-    Remove,
-}
-
-/// Something in flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Operation {
-    /// Its outcome carries the same id.
-    pub id: OpId,
-    /// What it is.
-    pub kind: OperationKind,
-    /// When it was asked for.
-    pub since: Timestamp,
-    /// The step in which it was asked for: what was learnt since is newer than a look.
-    pub asked: u64,
-}
-
-/// Who waits for an operation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// The container of that index.
-    Container(TaskArn, usize),
-    /// The resource of that index.
-    Resource(TaskArn, usize),
-    /// The task's report.
-    Report(TaskArn),
-    /// The inventory.
-    Inventory,
-    /// The removal of an orphan.
-    Orphan(String),
-    /// The clean-up of images.
-    Images,
-}
-
-/// Operations on one container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OperationKind {
-    /// Finding the digest.
-    ResolveDigest,
-    /// Pulling the image.
-    Pull,
-    /// Creating.
-    Create,
-    /// Starting.
-    Start,
-    /// Stopping.
-    Stop,
-    /// Looking.
-    Inspect,
-    /// Removing.
-    Remove,
-}
-
-impl OperationKind {
-    /// It concerns the image and not yet a container.
-    pub fn is_image_work(self) -> bool {
-        matches!(self, Self::ResolveDigest | Self::Pull)
-    }
 }
 
 /// A report on its way to ECS, and what will be `sent` when it is accepted.
@@ -453,57 +307,9 @@ impl TaskState {
     }
 }
 
-impl ContainerState {
-    /// It is known to be stopped.
-    pub fn over(&self) -> bool {
-        self.known == ContainerStatus::Stopped
-    }
-
-    /// Raises `known`; never lowers it.
-    pub fn raise(&mut self, status: ContainerStatus, now: Timestamp) {
-        if status > self.known {
-            self.known = status;
-            self.changed_at = now;
-        }
-    }
-
-    /// The first failure stays; later ones are consequences.
-    pub fn fail(&mut self, failure: Failure) {
-        self.failure.get_or_insert(failure);
-    }
-
-    /// Copies what an observation tells beyond the state of the process.
-    pub fn remember(&mut self, seen: &Observation) {
-        self.runtime_id = Some(seen.runtime_id.clone());
-        self.image_id.clone_from(&seen.image_id);
-        if seen.image_digest.is_some() {
-            self.local_digest.clone_from(&seen.image_digest);
-        }
-        if seen.created_at.is_some() {
-            self.created_at.clone_from(&seen.created_at);
-        }
-        // Compat: the first start stays, however often it is started again.
-        if seen.started_at.is_some() && (self.restarts.count == 0 || self.started_at.is_none()) {
-            self.started_at.clone_from(&seen.started_at);
-        }
-        self.mounts.clone_from(&seen.mounts);
-        if !seen.bindings.is_empty() {
-            self.bindings.clone_from(&seen.bindings);
-        }
-        if seen.address.is_some() {
-            self.address.clone_from(&seen.address);
-        }
-        if seen.health != Health::Unknown {
-            self.health = seen.health;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::sample::{NOW, seen};
-    use crate::model::Span;
 
     #[test]
     fn the_memory_of_pulled_images_is_bounded() {
@@ -518,18 +324,6 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_raised_once_and_never_lowered() {
-        let mut container = ContainerState::default();
-        container.raise(ContainerStatus::Created, NOW);
-        assert_eq!((container.known, container.changed_at), (ContainerStatus::Created, NOW));
-        let later = NOW + Span::secs(1);
-        for same_or_less in [ContainerStatus::Created, ContainerStatus::Pulled] {
-            container.raise(same_or_less, later);
-            assert_eq!((container.known, container.changed_at), (ContainerStatus::Created, NOW));
-        }
-    }
-
-    #[test]
     fn the_latest_moment_is_that_of_any_task_or_container() {
         use crate::engine::sample::{container, task};
         let mut state = State::default();
@@ -540,29 +334,5 @@ mod tests {
         assert_eq!(state.latest_moment(), Some(Timestamp(7)));
         state.tasks.get_mut(&"task".into()).unwrap().known_at = Timestamp(9);
         assert_eq!(state.latest_moment(), Some(Timestamp(9)));
-    }
-
-    #[test]
-    fn a_look_that_tells_less_does_not_make_us_forget() {
-        let mut container = ContainerState::default();
-        let mut full = seen("task", "a", "id", RunState::Running);
-        full.health = Health::Healthy;
-        full.bindings = vec![PortBinding {
-            container_port: 80,
-            host_port: 8080,
-            bind_ip: String::new(),
-            protocol: crate::model::Protocol::Tcp,
-        }];
-        (full.created_at, full.started_at) = (Some("then".to_owned()), Some("later".to_owned()));
-        full.address = Some("172.17.0.2".to_owned());
-        container.remember(&full);
-        assert_eq!(container.runtime_id, Some(RuntimeId::from("id")));
-        container.remember(&Observation { started_at: None, ..seen("task", "a", "id", RunState::Exited) });
-        assert_eq!((container.health, &container.bindings), (Health::Healthy, &full.bindings));
-        assert_eq!((&container.created_at, &container.address), (&full.created_at, &full.address));
-        assert_eq!(container.started_at, full.started_at);
-        full.health = Health::Unhealthy;
-        container.remember(&full);
-        assert_eq!(container.health, Health::Unhealthy);
     }
 }

@@ -1,0 +1,246 @@
+//! What is removed of images and of what nobody tracks, and when.
+
+use super::*;
+use crate::engine::policy::{ImagePolicy, Policy, UntrackedPolicy};
+use crate::engine::sample::{NOW, container, done, run, spec, state, task};
+use crate::engine::{Event, step};
+use crate::model::image::ListedContainer;
+use crate::model::{Failure, TaskStatus};
+
+const INTERVAL: Span = Span::secs(900);
+const AGE: Span = Span::secs(600);
+
+fn with(change: impl FnOnce(&mut ImagePolicy)) -> State {
+    let mut images =
+        ImagePolicy { enabled: true, interval: INTERVAL, minimum_age: AGE, per_cycle: 2, ..ImagePolicy::default() };
+    change(&mut images);
+    let mut state = state(Policy { images, cleanup_wait: Span::secs(100), ..Policy::default() });
+    let listing = *state.ops.keys().next().unwrap();
+    step(&mut state, NOW, done(listing, Output::Inventory(Vec::new())));
+    state
+}
+
+fn tracked_image(state: &mut State, id: &str, pulled: Timestamp, used: Timestamp) {
+    let names = BTreeSet::from([full_name(id)]);
+    state.host.images.insert(id.to_owned(), TrackedImage { names, pulled_at: pulled, used_at: used });
+}
+
+fn listed(id: &str) -> ListedImage {
+    ListedImage { id: id.to_owned(), names: vec![format!("{id}:latest")], ..ListedImage::default() }
+}
+
+fn listing(images: Vec<ListedImage>) -> Output {
+    Output::Images(Box::new(ImageListing { images, ..ImageListing::default() }))
+}
+
+fn work(effects: Vec<Effect>) -> Option<(OpId, ImageWork)> {
+    let mut found = effects.into_iter().filter_map(|effect| match effect {
+        Effect::CleanImages { op, work } => Some((op, work)),
+        _ => None,
+    });
+    found.next()
+}
+
+/// The cycle that is due: the first name of what it removes, in order; `fails` do not go.
+fn cycle(state: &mut State, now: Timestamp, found: Output, fails: &[&str]) -> Vec<String> {
+    let (mut op, list) = work(step(state, now, Event::Tick).effects).expect("a cycle is due");
+    assert!(matches!(list, ImageWork::List { .. }), "{list:?}");
+    let mut removed = Vec::new();
+    let mut answer = Outcome::Done(found);
+    while let Some((next, work)) = work(step(state, now, Event::Completed { op, outcome: answer }).effects) {
+        let name = match work {
+            ImageWork::RemoveImage { names, id } => names.first().cloned().unwrap_or(id),
+            ImageWork::RemoveContainer(id) => id.0,
+            ImageWork::List { .. } => panic!("it is listed once"),
+        };
+        let is_kept = fails.contains(&name.as_str());
+        let failure = Failure::permanent("CannotRemoveImageError", "in use");
+        answer = if is_kept { Outcome::Failed(failure) } else { Outcome::Done(Output::Nothing) };
+        removed.push(name);
+        op = next;
+    }
+    removed
+}
+
+#[test]
+fn the_least_recently_used_go_first_and_no_more_than_the_number_of_a_cycle() {
+    let mut state = with(|_| ());
+    step(&mut state, NOW, Event::Tick);
+    assert!(work(step(&mut state, Timestamp(NOW.0 + INTERVAL.0 - 1), Event::Tick).effects).is_none());
+    let now = NOW + INTERVAL;
+    let old = Timestamp(now.0 - AGE.0 - 1);
+    for (id, pulled, used) in
+        [("young", old + Span::millis(1), NOW), ("b", old, NOW), ("a", old, NOW + AGE), ("c", old, NOW)]
+    {
+        tracked_image(&mut state, id, pulled, used);
+    }
+    tracked_image(&mut state, "gone", old, NOW);
+    let found = || listing(["a", "b", "c", "young", "foreign"].map(listed).into());
+    assert_eq!(cycle(&mut state, now, found(), &["b:latest"]), ["b:latest", "c:latest"], "a failure does not stop it");
+    let left: Vec<&str> = state.host.images.keys().map(String::as_str).collect();
+    assert_eq!(left, ["a", "b", "young"], "what is not there is forgotten");
+    let next = now + INTERVAL;
+    assert_eq!(next_deadline(&state), Some(next));
+    let now_young = listing(["a", "b", "young"].map(listed).into());
+    assert_eq!(cycle(&mut state, next, now_young, &[]), ["b:latest", "young:latest"]);
+}
+
+#[test]
+fn what_a_task_names_or_anybody_uses_or_the_operator_excludes_stays() {
+    let kept = |change: &dyn Fn(&mut State, &mut ImageListing)| {
+        let mut state = with(|_| ());
+        step(&mut state, NOW, Event::Tick);
+        tracked_image(&mut state, "a", Timestamp(0), NOW);
+        state.host.images.get_mut("a").unwrap().pulled_at = Timestamp(0);
+        let mut images = ImageListing { images: vec![listed("a")], ..ImageListing::default() };
+        change(&mut state, &mut images);
+        let late = NOW + AGE + AGE;
+        cycle(&mut state, late, Output::Images(Box::new(images)), &[]).is_empty()
+    };
+    assert!(!kept(&|_, _| ()));
+    let names = |state: &mut State, image: &str, id: &str| {
+        let mut task = task(vec![container("a", &[])]);
+        (task.spec.containers[0].image, task.containers[0].image_id) = (image.to_owned(), id.to_owned());
+        (task.known, task.desired, task.sent) = (TaskStatus::Stopped, TaskStatus::Stopped, TaskStatus::Stopped);
+        task.containers[0].known = crate::model::ContainerStatus::Stopped;
+        task.known_at = NOW + AGE + AGE; // its clean-up is not due
+        state.tasks.insert(task.spec.arn.clone(), Box::new(task));
+    };
+    assert!(kept(&|state, _| names(state, "docker.io/library/a", "other")), "by name");
+    assert!(kept(&|state, _| names(state, "moved", "a")), "by id");
+    assert!(!kept(&|state, _| names(state, "a:2", "other")));
+    let pulled = |state: &mut State, digest: &str| {
+        names(state, "b", "");
+        state.tasks.values_mut().for_each(|task| task.containers[0].digest = Some(digest.to_owned()));
+    };
+    let at_mirror = |images: &mut ImageListing| images.images[0].digests = vec!["m.io/b@sha256:1".to_owned()];
+    assert!(kept(&|state, images| (pulled(state, "sha256:1"), at_mirror(images)).0), "by digest, not named yet");
+    assert!(!kept(&|state, images| (pulled(state, "sha256:2"), at_mirror(images)).0));
+    let by = |image_id: &str| ListedContainer { id: "c".into(), image_id: image_id.to_owned(), ended: None };
+    assert!(kept(&|_, images| images.containers.push(by("a"))));
+    assert!(!kept(&|_, images| images.containers.push(by("b"))));
+    assert!(kept(&|state, _| state.policy.images.exclude = BTreeSet::from(["a:latest".to_owned()])));
+    assert!(kept(&|_, images| images.images[0].names = vec!["somebody:else".to_owned()]), "it is theirs now");
+    assert!(!kept(&|_, images| images.images[0].names.clear()), "its tag has moved on");
+}
+
+#[test]
+fn a_forgotten_task_leaves_its_images_to_the_clean_up() {
+    let mut state = with(|_| ());
+    let mut task = task(vec![container("a", &[]), container("b", &[])]);
+    task.spec.containers[0].image = "one".to_owned();
+    task.containers[0].image_id = "id-1".to_owned();
+    task.pull_stopped_at = Some(NOW);
+    let mut out = Step::default();
+    remember(&mut state, &task, NOW + AGE, &mut out);
+    let image = &state.host.images["id-1"];
+    assert_eq!((image.pulled_at, image.used_at, state.host.images.len()), (NOW, NOW + AGE, 1));
+    assert!(image.names.contains("docker.io/library/one:latest") && out.changed.contains(&Key::Host));
+    // One that was pulled and never came to be used is found by its name.
+    state.host.remember_pulled("two".to_owned());
+    take_in(&mut state, &ImageListing { images: vec![listed("two")], ..ImageListing::default() }, NOW, &mut out);
+    assert_eq!(state.host.images.keys().collect::<Vec<_>>(), ["two"]);
+    // Off is off.
+    let mut state = with(|images| images.enabled = false);
+    remember(&mut state, &task, NOW, &mut out);
+    assert!(state.host.images.is_empty() && next_deadline(&state).is_none());
+}
+
+#[test]
+fn nobody_pulls_what_is_being_removed_until_it_has_gone() {
+    let mut state = with(|_| ());
+    step(&mut state, NOW, Event::Tick);
+    tracked_image(&mut state, "a", Timestamp(0), NOW);
+    state.host.remember_pulled("a".to_owned());
+    let now = NOW + AGE + AGE;
+    let (op, _) = work(step(&mut state, now, Event::Tick).effects).unwrap();
+    let (op, _) = work(step(&mut state, now, done(op, listing(vec![listed("a")]))).effects).unwrap();
+    let mut spec = spec("task", vec![container("x", &[])]);
+    spec.containers[0].image = "docker.io/a".to_owned();
+    assert_eq!(step(&mut state, now, run(spec)).effects, [], "it waits");
+    let effects = step(&mut state, now, done(op, Output::Nothing)).effects;
+    assert!(matches!(effects[..], [Effect::ResolveDigest { .. }]), "{effects:?}");
+    assert!(!state.host.pulled_images.contains("a"), "for `once`");
+}
+
+#[test]
+fn what_is_not_of_tasks_goes_only_if_the_operator_says_so() {
+    let untracked = || Some(UntrackedPolicy { containers_per_cycle: 1, minimum_age: AGE });
+    let images = || {
+        let of = |id: &str, size, age| ListedImage { size, age, ..listed(id) };
+        let mut two = of("two", 2, Span(AGE.0 + 1));
+        two.names.push("two:alias".to_owned());
+        vec![of("young", 1, AGE), two, of("large", 9, Span::MAX), of("used", 1, Span::MAX)]
+    };
+    let ended =
+        |id: &str, secs| ListedContainer { id: id.into(), image_id: "used".to_owned(), ended: Some(Span::secs(secs)) };
+    let found = || {
+        let containers = vec![ended("young", 100), ended("old", 101), ended("older", 200)];
+        Output::Images(Box::new(ImageListing { images: images(), containers, disk_percent: None }))
+    };
+    let now = NOW + INTERVAL;
+    let mut off = with(|_| ());
+    step(&mut off, NOW, Event::Tick);
+    assert!(cycle(&mut off, now, found(), &[]).is_empty());
+    let mut on = with(|images| images.untracked = untracked());
+    step(&mut on, NOW, Event::Tick);
+    assert_eq!(cycle(&mut on, now, found(), &[]), ["old", "two:alias", "two:latest"]);
+    let mut more = with(|images| (images.untracked, images.per_cycle) = (untracked(), 9));
+    step(&mut more, NOW, Event::Tick);
+    assert_eq!(cycle(&mut more, now, found(), &[]), ["old", "two:alias", "two:latest", "large:latest"]);
+    // What does not go does not count.
+    let mut stuck = with(|images| images.untracked = untracked());
+    step(&mut stuck, NOW, Event::Tick);
+    let wanted = ["old", "older", "two:alias", "two:latest", "large:latest"];
+    assert_eq!(cycle(&mut stuck, now, found(), &["old", "two:alias"]), wanted);
+}
+
+#[test]
+fn images_of_others_get_what_those_of_tasks_leave_of_the_number_of_a_cycle_but_at_least_one() {
+    for (tracked, foreign) in [(0, 3), (1, 2), (2, 1), (3, 1), (4, 1)] {
+        let untracked = UntrackedPolicy { containers_per_cycle: 1, minimum_age: AGE };
+        let mut state = with(|images| (images.untracked, images.per_cycle) = (Some(untracked), 3));
+        step(&mut state, NOW, Event::Tick);
+        let names = |kind: &str, count| (0..count).map(|nth| format!("{kind}{nth}")).collect::<Vec<_>>();
+        let tracked = names("tracked", tracked);
+        tracked.iter().for_each(|id| tracked_image(&mut state, id, Timestamp(0), NOW));
+        let ids = tracked.iter().cloned().chain(names("foreign", 9));
+        let images = ids.map(|id| ListedImage { age: Span::MAX, ..listed(&id) }).collect();
+        let gone = cycle(&mut state, NOW + INTERVAL, listing(images), &[]);
+        assert_eq!(gone.iter().filter(|name| name.starts_with("foreign")).count(), foreign, "{gone:?}");
+    }
+}
+
+#[test]
+fn a_pull_waits_until_there_is_room_whatever_the_age_of_the_images() {
+    let mut state = with(|images| (images.enabled, images.disk) = (false, Some((80, 50))));
+    for (id, used) in [("a", 2), ("b", 1), ("c", 3)] {
+        tracked_image(&mut state, id, NOW, Timestamp(used));
+    }
+    let mut spec = spec("task", vec![container("x", &[])]);
+    spec.containers[0].image = "new@sha256:1".to_owned();
+    let (mut op, look) = work(step(&mut state, NOW, run(spec)).effects).unwrap();
+    assert_eq!(look, ImageWork::List { ends: false, disk: true });
+    let full = |percent, ids: &[&str]| {
+        let images = ids.iter().map(|id| listed(id)).collect();
+        Output::Images(Box::new(ImageListing { images, disk_percent: Some(percent), ..ImageListing::default() }))
+    };
+    for (percent, there, goes) in [(80, &["a", "b", "c"][..], "b:latest"), (60, &["a", "c"], "a:latest")] {
+        let (removal, work_1) = work(step(&mut state, NOW, done(op, full(percent, there))).effects).unwrap();
+        assert!(matches!(&work_1, ImageWork::RemoveImage { names, .. } if names == &[goes]), "{work_1:?}");
+        (op, _) = work(step(&mut state, NOW, done(removal, Output::Nothing)).effects).unwrap();
+    }
+    let effects = step(&mut state, NOW, done(op, full(49, &["c"]))).effects;
+    assert!(matches!(effects[..], [Effect::Pull { .. }]), "below the low mark: {effects:?}");
+    // The look serves the next ones for a while; nothing to remove, or no answer, holds nobody up.
+    for (nth, answer) in [Some(100), None].into_iter().enumerate() {
+        let now = NOW + Span::secs(60 * (nth as u64 + 1));
+        let mut other = crate::engine::sample::spec(&format!("task-{nth}"), vec![container("x", &[])]);
+        other.containers[0].image = "other@sha256:1".to_owned();
+        let (op, _) = work(step(&mut state, now, run(other)).effects).unwrap();
+        let failed = Outcome::Failed(Failure::retryable("CannotListImagesError", "down"));
+        let outcome = answer.map_or(failed, |percent| Outcome::Done(full(percent, &[])));
+        let effects = step(&mut state, now, Event::Completed { op, outcome }).effects;
+        assert!(matches!(effects[..], [Effect::Pull { .. }]), "{answer:?}: {effects:?}");
+    }
+}

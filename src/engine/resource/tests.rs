@@ -1,0 +1,348 @@
+//! What becomes of the resources of a task.
+
+use super::*;
+use crate::engine::policy::Policy;
+use crate::engine::sample::{NOW, container, done, run, spec, state};
+use crate::engine::state::State;
+use crate::engine::{Event, next_deadline, recover, step};
+use crate::model::resource::{CgroupSpec, VolumeScope, VolumeSpec};
+use crate::model::task::RestartPolicy;
+use crate::model::{CreateRequest, CredentialsId, Failure, OpId, RunState, Span};
+use std::collections::BTreeMap;
+
+fn volatile(needed_by: &[&str]) -> ResourceSpec {
+    resource("ssmsecret", ResourceKind::Secrets(Vec::new()), needed_by)
+}
+
+fn durable(needed_by: &[&str]) -> ResourceSpec {
+    resource("cgroup", ResourceKind::Cgroup(CgroupSpec::default()), needed_by)
+}
+
+fn resource(name: &str, kind: ResourceKind, needed_by: &[&str]) -> ResourceSpec {
+    ResourceSpec { name: name.to_owned(), needed_by: needed_by.iter().map(|it| (*it).into()).collect(), kind }
+}
+
+/// A task of two containers with these resources has just arrived; what that asks for.
+fn arrived(resources: Vec<ResourceSpec>) -> (State, Vec<Effect>) {
+    let mut state = state(Policy { cleanup_wait: Span::secs(100), ..Policy::default() });
+    let inventory = *state.ops.keys().next().unwrap();
+    step(&mut state, NOW, done(inventory, Output::Inventory(Vec::new())));
+    let spec = TaskSpec { resources, ..spec("task", vec![container("a", &[]), container("b", &[])]) };
+    let effects = step(&mut state, NOW, run(spec)).effects;
+    (state, effects)
+}
+
+fn making(effects: &[Effect]) -> Vec<(OpId, &str)> {
+    let made = effects.iter().filter_map(|effect| match effect {
+        Effect::CreateResource { op, request } => Some((*op, request.spec.name.as_str())),
+        _ => None,
+    });
+    made.collect()
+}
+
+fn removing(effects: &[Effect]) -> Vec<(OpId, &str)> {
+    let removed = effects.iter().filter_map(|effect| match effect {
+        Effect::RemoveResource { op, request } => Some((*op, request.spec.name.as_str())),
+        _ => None,
+    });
+    removed.collect()
+}
+
+fn ends(state: &mut State, now: Timestamp, op: OpId, failure: Failure) -> Vec<Effect> {
+    step(state, now, Event::Completed { op, outcome: Outcome::Failed(failure) }).effects
+}
+
+fn reason(state: &State) -> (TaskStatus, Option<&str>) {
+    let task = &state.tasks[&"task".into()];
+    (task.desired, task.reason.as_deref())
+}
+
+fn stop() -> Event {
+    Event::Payload { tasks: vec![crate::engine::PayloadTask::Stop("task".into(), Vec::new())], seq: 2, ack: None }
+}
+
+#[test]
+fn a_container_is_created_when_what_it_needs_is_there() {
+    let (mut state, effects) = arrived(vec![durable(&["a"])]);
+    let made = making(&effects)[0].0;
+    let pulls: Vec<OpId> = effects
+        .iter()
+        .filter_map(|it| match it {
+            Effect::Pull { op, .. } => Some(*op),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(pulls.len(), 2, "nobody waits with a pull");
+    assert_eq!(step(&mut state, NOW, done(pulls[0], Output::Pulled)).effects, [], "a waits for the resource");
+    let effects = step(&mut state, NOW, done(pulls[1], Output::Pulled)).effects;
+    assert!(matches!(&effects[..], [Effect::Create { request, .. }] if request.spec.name.as_str() == "b"));
+    let effects = step(&mut state, NOW, done(made, Output::Nothing)).effects;
+    assert!(matches!(&effects[..], [Effect::Create { request, .. }] if request.in_task_cgroup));
+}
+
+#[test]
+fn what_nobody_needs_is_not_made() {
+    assert_eq!(making(&arrived(vec![durable(&[]), volatile(&["elsewhere"])]).1), []);
+}
+
+#[test]
+fn secrets_wait_for_the_credentials_of_the_execution_role() {
+    let (mut state, _) = arrived(Vec::new());
+    let id = CredentialsId::from("id");
+    let other = TaskSpec {
+        resources: vec![volatile(&["a"])],
+        execution_credentials: Some(id.clone()),
+        ..spec("other", vec![container("a", &[])])
+    };
+    assert_eq!(making(&step(&mut state, NOW, run(other)).effects), []);
+    let effects = step(&mut state, NOW, Event::CredentialsArrived { task: None, ids: vec![id], ack: None }).effects;
+    assert_eq!(making(&effects).len(), 1);
+}
+
+#[test]
+fn a_failure_ends_the_task_with_its_text() {
+    let (mut state, effects) = arrived(vec![volatile(&["a"])]);
+    ends(&mut state, NOW, making(&effects)[0].0, Failure::ends_task("fetching  secret data"));
+    assert_eq!(reason(&state), (TaskStatus::Stopped, Some("Fetching secret data")));
+    let (mut state, effects) = arrived(vec![durable(&["a"])]);
+    let text = "resource cannot be initialized";
+    ends(&mut state, NOW, making(&effects)[0].0, Failure::permanent("ResourceInitializationError", text));
+    assert_eq!(reason(&state), (TaskStatus::Stopped, Some(text)));
+}
+
+#[test]
+fn what_may_pass_is_tried_three_times() {
+    let (mut state, effects) = arrived(vec![durable(&["a"])]);
+    let (mut op, mut now) = (making(&effects)[0].0, NOW);
+    for _ in 0..2 {
+        assert_eq!(removing(&ends(&mut state, now, op, Failure::retryable("", "busy"))), []);
+        assert_eq!(reason(&state).0, TaskStatus::Running);
+        let at = state.tasks[&"task".into()].resources[0].retry.not_before;
+        assert!(at > now && next_deadline(&state).is_some_and(|deadline| deadline <= at));
+        assert_eq!(making(&step(&mut state, Timestamp(at.0 - 1), Event::Tick).effects), []);
+        now = at;
+        op = making(&step(&mut state, now, Event::Tick).effects)[0].0;
+    }
+    ends(&mut state, now, op, Failure::retryable("", "busy"));
+    assert_eq!(reason(&state), (TaskStatus::Stopped, Some("Busy")));
+}
+
+/// The task runs whose resource is there; and what happened on the way.
+fn running(kind: ResourceSpec) -> (State, Vec<Effect>) {
+    let (mut state, mut todo) = arrived(vec![kind]);
+    let mut seen = Vec::new();
+    while let Some(effect) = todo.pop() {
+        let observed = |name: &str, run: RunState| {
+            let mut seen = crate::engine::sample::seen("task", name, name, run);
+            seen.started_at = (run == RunState::Running).then(String::new);
+            Output::Seen(Some(Box::new(seen)))
+        };
+        let (op, output) = match &effect {
+            Effect::Pull { op, .. } => (*op, Output::Pulled),
+            Effect::Create { op, request } => (*op, observed(request.spec.name.as_str(), RunState::Created)),
+            Effect::Start { op, target } => (*op, observed(target, RunState::Running)),
+            Effect::CreateResource { op, .. } | Effect::RemoveResource { op, .. } | Effect::Report { op, .. } => {
+                (*op, Output::Nothing)
+            }
+            other => panic!("{other:?}"),
+        };
+        seen.push(effect);
+        todo.extend(step(&mut state, NOW, done(op, output)).effects);
+    }
+    (state, seen)
+}
+
+#[test]
+fn what_is_in_memory_goes_when_nobody_needs_it_and_the_rest_with_the_task() {
+    let (state, seen) = running(volatile(&["a"]));
+    assert_eq!(state.tasks[&"task".into()].known, TaskStatus::Running);
+    assert_eq!(removing(&seen).len(), 1);
+    let (mut state, seen) = running(durable(&["a"]));
+    assert_eq!(removing(&seen), []);
+    let effects = step(&mut state, NOW, stop()).effects;
+    assert!(effects.iter().all(|effect| matches!(effect, Effect::Stop { .. })) && effects.len() == 2, "{effects:?}");
+}
+
+#[test]
+fn after_a_restart_what_may_have_gone_is_made_again_for_those_that_still_need_it() {
+    let volume = resource("volume", ResourceKind::Volume(shared_volume()), &["a"]);
+    let (mut state, effects) = arrived(vec![volatile(&["a"]), durable(&["a"]), volume]);
+    for (op, _) in making(&effects) {
+        step(&mut state, NOW, done(op, Output::Nothing));
+    }
+    let stored = serde_json::to_string(&*state.tasks[&"task".into()]).unwrap();
+    let mut state = recover(Policy::default(), state.host.clone(), [serde_json::from_str(&stored).unwrap()]);
+    let effects = step(&mut state, NOW, Event::Tick).effects;
+    assert_eq!(making(&effects).iter().map(|(_, name)| *name).collect::<Vec<_>>(), ["ssmsecret", "cgroup"]);
+    for kind in [volatile(&["a"]), durable(&["a"])] {
+        let (state, _) = running(kind);
+        let task = (*state.tasks[&"task".into()]).clone();
+        let mut state = recover(Policy::default(), state.host.clone(), [task]);
+        assert_eq!(making(&step(&mut state, NOW, Event::Tick).effects), []);
+    }
+}
+
+fn shared_volume() -> VolumeSpec {
+    let scope = VolumeScope::Shared { autoprovision: true };
+    let (runtime_name, driver) = ("volume".to_owned(), String::new());
+    VolumeSpec { runtime_name, driver, options: BTreeMap::new(), labels: BTreeMap::new(), scope }
+}
+
+/// A reboot takes control groups: the engine would start a container without its task's limits.
+#[test]
+fn what_a_reboot_takes_is_there_before_a_container_is_started() {
+    let restarted = |change: fn(&mut TaskState)| {
+        let (state, _) = running(durable(&["a"]));
+        let stored = serde_json::to_string(&*state.tasks[&"task".into()]).unwrap();
+        let mut task = serde_json::from_str(&stored).unwrap();
+        change(&mut task);
+        let mut state = recover(Policy::default(), state.host.clone(), [task]);
+        let listing = step(&mut state, NOW, Event::Tick).effects;
+        let run = state.tasks[&"task".into()].containers[0].observed.unwrap();
+        let [a, b] = [("a", run), ("b", RunState::Running)]
+            .map(|(name, run)| crate::engine::sample::seen("task", name, name, run));
+        let listed = listing.iter().find_map(|effect| match effect {
+            Effect::Inventory { op } => Some(done(*op, Output::Inventory(vec![a.clone(), b.clone()]))),
+            _ => None,
+        });
+        let mut effects = listing;
+        effects.extend(step(&mut state, NOW, listed.unwrap()).effects);
+        let asked = making(&effects);
+        let [(op, "cgroup")] = asked[..] else { panic!("{effects:?}") };
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Start { .. })), "{effects:?}");
+        let effects = step(&mut state, NOW, done(op, Output::Nothing)).effects;
+        assert!(matches!(&effects[..], [Effect::Start { target, .. }] if target == "a"), "{effects:?}");
+    };
+    restarted(|task| {
+        let it = &mut task.containers[0];
+        (it.known, it.observed) = (ContainerStatus::Created, Some(RunState::Created));
+        (it.ran, it.started_at) = (false, None);
+    });
+    restarted(|task| {
+        task.spec.containers[0].restart =
+            Some(RestartPolicy { ignored_exit_codes: Vec::new(), attempt_period: Span::secs(60) });
+        let it = &mut task.containers[0];
+        (it.observed, it.restarts.due, it.restarts.run) = (Some(RunState::Exited), true, Some(String::new()));
+    });
+}
+
+fn tickets(lease: &str) -> Output {
+    Output::Tickets(Box::new(Tickets {
+        leases: vec![lease.to_owned()],
+        paths: [("credentialspecdomainless:file://x".to_owned(), "/krb/x".to_owned())].into(),
+        accounts: vec!["arn".to_owned()],
+    }))
+}
+
+/// A task whose container `a` has a ticket; `a` is to be created.
+fn with_ticket() -> (State, CreateRequest) {
+    let (mut state, _) = arrived(Vec::new());
+    let mut a = container("a", &[]);
+    a.credential_spec = Some("credentialspecdomainless:file://x".to_owned());
+    let kind = ResourceKind::CredentialSpecs(vec!["credentialspecdomainless:file://x".to_owned()]);
+    let spec = TaskSpec {
+        resources: vec![resource("credentialspec", kind, &["a"])],
+        execution_credentials: Some("id".into()),
+        ..spec("gmsa", vec![a])
+    };
+    assert_eq!(making(&step(&mut state, NOW, run(spec)).effects), [], "the account is a secret");
+    let event = Event::CredentialsArrived { task: None, ids: vec!["id".into()], ack: None };
+    let effects = step(&mut state, NOW, event).effects;
+    let [Effect::CreateResource { op, .. }] = effects[..] else { panic!("{effects:?}") };
+    step(&mut state, NOW, done(op, tickets("lease")));
+    let pull = *state.ops.iter().find(|(_, owner)| **owner == Owner::Container("gmsa".into(), 0)).unwrap().0;
+    let effects = step(&mut state, NOW, done(pull, Output::Pulled)).effects;
+    let [Effect::Create { request, .. }] = &effects[..] else { panic!("{effects:?}") };
+    let request = (**request).clone();
+    (state, request)
+}
+
+fn renewing(effects: &[Effect]) -> Option<(OpId, &ResourceRequest)> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::RenewResource { op, request } => Some((*op, &**request)),
+        _ => None,
+    })
+}
+
+fn new_credentials(state: &mut State, now: Timestamp, id: &str) -> Vec<Effect> {
+    let event = Event::CredentialsArrived { task: Some("gmsa".into()), ids: vec![id.into()], ack: None };
+    step(state, now, event).effects
+}
+
+#[test]
+fn a_container_gets_its_ticket_and_its_lease_outlives_the_agent() {
+    let (state, request) = with_ticket();
+    assert_eq!(request.ticket.as_deref(), Some("/krb/x"));
+    assert_eq!(request.outline.leases, ["lease"], "the container tells of it if the state is lost");
+    let stored = serde_json::to_string(&*state.tasks[&"gmsa".into()]).unwrap();
+    let mut state = recover(Policy::default(), state.host.clone(), [serde_json::from_str(&stored).unwrap()]);
+    assert_eq!(making(&step(&mut state, NOW, Event::Tick).effects), [], "it is not made anew");
+    let task = state.tasks.get_mut(&"gmsa".into()).unwrap();
+    (task.known, task.sent, task.desired) = (TaskStatus::Stopped, TaskStatus::Stopped, TaskStatus::Stopped);
+    (task.containers[0].known, task.containers[0].sent) = (ContainerStatus::Stopped, ContainerStatus::Stopped);
+    (task.containers[0].unsettled, task.containers[0].removed) = (false, true);
+    (task.wake, state.wakes_from) = (Some(NOW), NOW);
+    let (late, mut tries) = (NOW + Span::secs(1_000_000), Vec::new());
+    for again in 0..3 {
+        let effects = step(&mut state, late + Span::secs(again * 100), Event::Tick).effects;
+        let found = effects.iter().find_map(|effect| match effect {
+            Effect::RemoveResource { op, request } => Some((*op, request.tickets.clone())),
+            _ => None,
+        });
+        let (op, tickets) = found.expect("it is given back");
+        tries.push(tickets.expect("with its lease").leases);
+        ends(&mut state, late + Span::secs(again * 100), op, Failure::retryable("", "busy"));
+    }
+    assert_eq!(tries, [["lease"]; 3]);
+}
+
+#[test]
+fn tickets_are_renewed_with_each_new_credentials_and_each_renewal_is_tried_three_times() {
+    let (mut state, _) = with_ticket();
+    let (op, request) = {
+        let effects = new_credentials(&mut state, NOW, "new");
+        let (op, request) = renewing(&effects).expect("they end otherwise");
+        (op, request.clone())
+    };
+    assert_eq!(request.execution_credentials, Some("new".into()));
+    assert_eq!(request.tickets.unwrap().accounts, ["arn"]);
+    // Others come while it is under way: once more, with those.
+    assert_eq!(renewing(&new_credentials(&mut state, NOW, "newer")), None);
+    let effects = step(&mut state, NOW, done(op, Output::Nothing)).effects;
+    let (mut op, request) = renewing(&effects).expect("with the newer ones");
+    assert_eq!(request.execution_credentials, Some("newer".into()));
+    let mut now = NOW;
+    for _ in 0..2 {
+        assert_eq!(renewing(&ends(&mut state, now, op, Failure::permanent("", "no"))), None, "after a wait");
+        now = now + Span::secs(100);
+        op = renewing(&step(&mut state, now, Event::Tick).effects).expect("again").0;
+    }
+    ends(&mut state, now, op, Failure::permanent("", "no"));
+    now = now + Span::secs(1000);
+    assert_eq!(renewing(&step(&mut state, now, Event::Tick).effects), None, "until the next credentials");
+    assert_eq!(state.tasks[&"gmsa".into()].desired, TaskStatus::Running, "the task goes on with what it has");
+    assert!(renewing(&new_credentials(&mut state, now, "newest")).is_some());
+}
+
+#[test]
+fn what_cannot_be_removed_is_left_behind_after_three_tries() {
+    let (mut state, effects) = arrived(vec![durable(&["a"])]);
+    // It fails for now, and then nobody wants it any more: a failure to make it is none to remove it.
+    ends(&mut state, NOW, making(&effects)[0].0, Failure::retryable("", "busy"));
+    let effects = step(&mut state, NOW, stop()).effects;
+    let report = effects.iter().find_map(|it| match it {
+        Effect::Report { op, .. } => Some(*op),
+        _ => None,
+    });
+    step(&mut state, NOW, done(report.expect("nothing was created"), Output::Nothing));
+    let mut now = NOW + Span::secs(100);
+    for attempt in 0..3 {
+        let effects = step(&mut state, now, Event::Tick).effects;
+        let (op, name) = removing(&effects)[0];
+        assert_eq!(name, "cgroup");
+        assert!(state.tasks.contains_key(&"task".into()), "{attempt}");
+        ends(&mut state, now, op, Failure::permanent("", "busy"));
+        now = now + Span::secs(60);
+    }
+    assert!(!state.tasks.contains_key(&"task".into()));
+}
