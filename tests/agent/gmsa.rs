@@ -4,6 +4,7 @@ use super::registries::{assert_nowhere, everything_said, images_gone};
 use super::rig::{LIMIT, Plan, Rig, shell};
 use super::support::credentials_fetcher::{Fault, Fetcher};
 use super::support::docker::{docker, inspect};
+use super::support::docker_proxy::{DockerProxy, Hold};
 use super::support::wait::until;
 use ecs_agent::local::TaskStatus;
 use serde_json::{Value, json};
@@ -23,7 +24,7 @@ fn document(account: &str) -> String {
 }
 
 /// An agent on a host with a credentials fetcher.
-async fn start(test: &str) -> Option<(Rig, Fetcher)> {
+async fn start(test: &str, docker: Option<&DockerProxy>) -> Option<(Rig, Fetcher)> {
     let environment = [
         ("ECS_GMSA_SUPPORTED", "true"),
         ("ECS_DOMAIN_JOINED_LINUX_INSTANCE", "true"),
@@ -34,6 +35,7 @@ async fn start(test: &str) -> Option<(Rig, Fetcher)> {
     let fetcher = Fetcher::start(rig.directory.path());
     let socket = fetcher.socket().to_string_lossy().into_owned();
     rig.environment.push(("CREDENTIALS_FETCHER_HOST_DIR".to_owned(), socket));
+    rig.environment.extend(docker.map(|proxy| ("DOCKER_HOST".to_owned(), proxy.endpoint())));
     rig.server.put_parameter("/team/app.json", document("App").as_str().into()).unwrap();
     let account = json!({"username": "me", "password": PASSWORD, "domainName": "corp.example"});
     rig.server.put_secret("corp", account.to_string().as_str().into()).unwrap();
@@ -60,7 +62,7 @@ fn task(rig: &Rig, image: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_sees_its_ticket_and_the_lease_goes_with_the_task_also_after_a_kill() {
-    let Some((mut rig, fetcher)) = start("gmsa").await else { return };
+    let Some((mut rig, fetcher)) = start("gmsa", None).await else { return };
     let offered = rig.server.read(|state| {
         let attributes = state.instances().last().unwrap().attributes.clone();
         ["gmsa", "gmsa-domainless"].map(|name| attributes.iter().any(|it| it.name == format!("ecs.capability.{name}")))
@@ -103,8 +105,32 @@ async fn a_container_sees_its_ticket_and_the_lease_goes_with_the_task_also_after
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_ticket_made_before_a_kill_is_the_one_the_container_gets() {
+    let proxy = DockerProxy::start();
+    let Some((mut rig, fetcher)) = start("gmsa, killed", Some(&proxy)).await else { return };
+    let image = rig.image();
+    let mut main = shell("main", &image, &format!("cat {KRBDIR}/krb5cc"));
+    main["credentialSpecs"] = json!([DOMAINLESS]);
+    proxy.hold(&["POST", "/containers/create"], Hold::Before);
+    let definition = json!({"family": "gmsa", "executionRoleArn": ROLE, "containerDefinitions": [main]});
+    let arn = rig.server.run_task(&definition).unwrap();
+    proxy.held().await;
+    assert_eq!(fetcher.leases().len(), 1, "it is there before the container");
+    rig.kill();
+    rig.start_agent();
+    let stopped = rig.task(&arn, TaskStatus::Stopped).await;
+    assert_eq!(stopped.containers[0].exit_code, Some(0));
+    until("the lease to go with the task", LIMIT, async || fetcher.leases().is_empty().then_some(())).await;
+    let mut methods: Vec<String> = fetcher.calls().into_iter().map(|call| call.method).collect();
+    // ECS sends the credentials again to an agent that comes back; unless the task is over by then, its ticket is renewed.
+    methods.retain(|method| method != "RenewNonDomainJoinedKerberosLease");
+    assert_eq!(methods, ["AddNonDomainJoinedKerberosLease", "DeleteKerberosLease"]);
+    images_gone(&[&image]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_state_gives_the_leases_back_as_well() {
-    let Some((mut rig, fetcher)) = start("gmsa, state lost").await else { return };
+    let Some((mut rig, fetcher)) = start("gmsa, state lost", None).await else { return };
     let image = rig.image();
     let arn = rig.server.run_task(&task(&rig, &image)).unwrap();
     rig.task(&arn, TaskStatus::Running).await;
@@ -124,7 +150,7 @@ async fn a_lost_state_gives_the_leases_back_as_well() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_gets_no_ticket_is_not_started_and_the_reason_is_told() {
-    let Some((mut rig, fetcher)) = start("gmsa refused").await else { return };
+    let Some((mut rig, fetcher)) = start("gmsa refused", None).await else { return };
     let image = rig.image();
     let reason = async |rig: &Rig, spec: &str| {
         let mut main = shell("main", &image, "exit 0");
