@@ -7,7 +7,7 @@ use super::plan::Planning;
 use super::policy::PullBehavior;
 use super::resource;
 use super::restart;
-use super::state::{OperationKind, State, TaskState};
+use super::state::{OperationKind, Retry, State, TaskState};
 use crate::model::task::{ContainerKind, RegistryAuth};
 use crate::model::{ContainerStatus, CreateRequest, ResourceKind, RunState};
 
@@ -15,6 +15,9 @@ use crate::model::{ContainerStatus, CreateRequest, ResourceKind, RunState};
 ///
 /// At most one operation is in flight for a container. While its state is in doubt it is looked at, and nothing else is done.
 pub(super) fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
+    if task.wants_stop(index) && !std::mem::replace(&mut task.containers[index].stopping, true) {
+        task.containers[index].retry = Retry::default(); // these were failures to get it going
+    }
     if let Some(operation) = task.containers[index].operation {
         if !(operation.kind.is_image_work() && task.wants_stop(index)) {
             return false;
@@ -218,11 +221,11 @@ pub(super) fn target(task: &TaskState, index: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::sample::{NOW, container, done, only, run, seen, spec, state};
-    use crate::engine::{Event, Outcome, Output, Policy, step};
-    use crate::model::OpId;
+    use crate::engine::sample::{NOW, container, done, only, run, seen, spec, state, task};
+    use crate::engine::{Event, Outcome, Output, PayloadTask, Policy, step};
     use crate::model::resource::{EnvironmentFile, LogRouting, ResourceSpec};
     use crate::model::task::Condition;
+    use crate::model::{Failure, OpId, Span, TaskStatus};
 
     #[test]
     fn a_pause_container_is_never_pulled_or_reported_and_everything_is_created_beside_it() {
@@ -255,6 +258,32 @@ mod tests {
         };
         let told: Vec<_> = change.containers.iter().map(|container| container.container.as_str()).collect();
         assert_eq!(told, ["main"]);
+    }
+
+    /// The engine did not answer for a while, so the next look was a minute ahead: ECS does not wait for that.
+    #[test]
+    fn a_stop_does_not_wait_for_what_failed_before_it_was_wanted() {
+        let mut state = state(Policy::default());
+        let mut task = task(vec![container("main", &[])]);
+        (task.sent, task.known) = (TaskStatus::Running, TaskStatus::Running);
+        let later = NOW + Span::secs(60);
+        let main = &mut task.containers[0];
+        (main.known, main.observed, main.create_asked) = (ContainerStatus::Running, Some(RunState::Running), true);
+        (main.ran, main.runtime_id, main.sent) = (true, Some("id".into()), main.known);
+        main.retry = Retry { attempts: 5, not_before: later };
+        state.tasks.insert(task.spec.arn.clone(), Box::new(task));
+        let stop = |effects: &[Effect]| match effects {
+            [Effect::Stop { op, .. }] => Some(*op),
+            [] => None,
+            other => panic!("{other:?}"),
+        };
+        let wish = Event::Payload { tasks: vec![PayloadTask::Stop("task".into(), Vec::new())], seq: 2, ack: None };
+        let op = stop(&step(&mut state, NOW, wish).effects).expect("it is stopped at once");
+        // A stop that fails is one to wait after.
+        let failed = Event::Completed { op, outcome: Outcome::Failed(Failure::retryable("", "busy")) };
+        let effects = step(&mut state, NOW, failed).effects;
+        assert_eq!(stop(&effects), None);
+        assert!(state.tasks[&"task".into()].containers[0].retry.not_before > NOW);
     }
 
     /// Answers everything with success until a container with this name is to be created.

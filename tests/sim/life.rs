@@ -122,7 +122,7 @@ pub(crate) fn stored(task: &TaskState) -> TaskState {
     }
     for container in &mut task.containers {
         container.operation = None;
-        container.unsettled = false;
+        (container.unsettled, container.stopping) = (false, false);
         container.retry = Default::default();
         container.doubt = None;
         container.doubts = 0;

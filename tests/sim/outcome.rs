@@ -102,12 +102,21 @@ impl World {
                 self.asked.retain(|it| it.0 != *owner);
             }
             match &outcome {
-                Outcome::Done(_) => self.failed.retain(|(other, _)| other != owner),
+                Outcome::Done(_) => self.failed.retain(|it| it.0 != *owner),
                 _ if is_image_work || ((is_given_up || is_report || is_making) && !is_retried(&outcome)) => {}
-                Outcome::Failed(_) | Outcome::Unknown(_) => self.failed.push((owner.clone(), self.now)),
+                Outcome::Failed(_) | Outcome::Unknown(_) => {
+                    let failed = (owner.clone(), self.now, self.is_to_stop(owner));
+                    self.failed.push(failed);
+                }
             }
         }
         self.feed(Event::Completed { op: pending.op, outcome });
+    }
+
+    /// The owner is a container that must end.
+    pub(crate) fn is_to_stop(&self, owner: &Owner) -> bool {
+        let Owner::Container(arn, index) = owner else { return false };
+        self.state.tasks.get(arn).is_some_and(|task| task.wants_stop(*index))
     }
 
     /// Does the work of an effect; what the answer would be.

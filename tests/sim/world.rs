@@ -72,8 +72,8 @@ pub(crate) struct World {
     pub(crate) thorough: bool,
     /// The effects being handed out come from several steps: the state has gone on since some were decided.
     pub(crate) burst: bool,
-    /// When an operation of that owner failed last, if nothing has worked for it since.
-    pub(crate) failed: Vec<(Owner, Timestamp)>,
+    /// When an operation of that owner failed last, if nothing has worked for it since; and whether it was to stop then.
+    pub(crate) failed: Vec<(Owner, Timestamp, bool)>,
     /// Creates, or starts (`true`), in a row that timed out without having been done.
     pub(crate) unanswered: Vec<(Owner, bool, u32)>,
     /// Tasks that had a share of the host when the agent came back to a smaller one.

@@ -66,6 +66,9 @@ pub struct ContainerState {
     /// Nothing is done to it before it was looked at: an outcome was unknown, or the agent has just started.
     #[serde(skip)]
     pub unsettled: bool,
+    /// It has been planned to stop; what failed before that is no reason to wait.
+    #[serde(skip)]
+    pub stopping: bool,
     /// Failures in a row, and when to try again.
     #[serde(skip)]
     pub retry: Retry,

@@ -109,7 +109,9 @@ fn too_soon(world: &mut World, effect: &Effect) -> Broken {
         return Some(("an engine that never answers is given up", format!("{owner:?}")));
     }
     effort::again(world, owner, effect);
-    let failed = world.failed.iter().filter(|it| it.0 == *owner).map(|it| it.1).max()?;
+    // A stop does not wait for what failed before it was wanted.
+    let counts = |it: &&(Owner, _, bool)| it.0 == *owner && it.2 == world.is_to_stop(owner);
+    let failed = world.failed.iter().filter(counts).map(|it| it.1).max()?;
     (world.now < failed + Span::secs(1) && !world.burst)
         .then(|| ("there is a wait after a failure", format!("{owner:?}")))
 }

@@ -26,7 +26,8 @@ pub(super) fn again(world: &mut World, owner: &Owner, effect: &Effect) {
     let kind = discriminant(effect);
     // A listing may name an orphan that was removed since it was taken.
     let listings = if matches!(owner, Owner::Orphan(_)) { world.listings } else { 0 };
-    let (now, news) = (world.now, world.news + listings);
+    // So is the wish that it should stop.
+    let (now, news) = (world.now, world.news + listings + u64::from(world.is_to_stop(owner)));
     let last = world.asked.iter_mut().find(|it| it.0 == *owner);
     let Some(last) = last else { return world.asked.push((owner.clone(), kind, now, news)) };
     let is_idle = last.1 == kind && last.3 == news && now < last.2 + PAUSE;
