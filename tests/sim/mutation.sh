@@ -1,7 +1,8 @@
 #!/bin/sh
 # Mutation test of the core: `cargo mutants` on src/engine, judged by its unit tests and the simulator, in the small package that
 # package.sh makes. What 1,000 schedules do not catch is tried once more with 20,000.
-#   tests/sim/mutation.sh [file…]       only these files, such as src/engine/plan.rs; JOBS=1 is how many at a time
+#   tests/sim/mutation.sh [file…]       only these files, such as src/engine/plan.rs; JOBS=1 is how many at a time, LIMIT=20 how many
+#                                       seconds a test may take before it counts as hung
 # Ends with a summary; target/mutation/mutants.out/missed.txt names the survivors.
 set -euf
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -22,7 +23,11 @@ test_with() {
     # 2: some were missed; 3: some hung.
     case $code in 0 | 2 | 3) ;; *) exit "$code" ;; esac
 }
-test_with 1000 --timeout 20
+# Here building takes longer than testing.
+CARGO_PROFILE_TEST_OPT_LEVEL=0
+export CARGO_PROFILE_TEST_OPT_LEVEL
+test_with 1000 --timeout "${LIMIT:-20}"
+unset CARGO_PROFILE_TEST_OPT_LEVEL
 total=$(grep -c '"genre"' "$work/mutants.out/mutants.json")
 unviable=$(wc -l <"$work/mutants.out/unviable.txt")
 hung=$(wc -l <"$work/mutants.out/timeout.txt")
