@@ -259,6 +259,18 @@ mod tests {
         }
     }
 
+    /// Compat: not even one that takes nothing of it.
+    #[test]
+    fn nobody_is_admitted_beside_those_who_hold_more_than_there_is() {
+        let mut state = host(Capacity { cpu: 100, memory: 1000, ..Capacity::default() });
+        step(&mut state, NOW, run(wanting("first", 60)));
+        state.policy.capacity.cpu = 50; // the operator has taken some away
+        step(&mut state, NOW, run(wanting("zero", 0)));
+        assert_eq!(holders(&state), ["first"]);
+        ends(&mut state, "first", NOW);
+        assert_eq!(holders(&state), ["zero"]);
+    }
+
     #[test]
     fn who_comes_first_goes_first_whatever_its_name() {
         let mut state = host(Capacity { cpu: 100, memory: 1000, ..Capacity::default() });

@@ -64,7 +64,7 @@ pub(super) fn remember(state: &mut State, task: &TaskState, now: Timestamp, out:
         let name = full_name(&spec.image);
         let pulled_at = task.pull_stopped_at.unwrap_or(now);
         let image = state.host.images.entry(container.image_id.clone());
-        let image = image.or_insert_with(|| TrackedImage { pulled_at, ..TrackedImage::default() });
+        let image = image.or_default();
         image.names.insert(name);
         (image.pulled_at, image.used_at) = (image.pulled_at.max(pulled_at), now);
         out.changed.insert(Key::Host);
@@ -245,7 +245,7 @@ fn is_unused(state: &State, listing: &ImageListing, image: &ListedImage) -> bool
     let names: BTreeSet<String> = image.full_names().collect();
     let is_excluded = image.names.iter().any(|name| {
         let full = full_name(name);
-        state.policy.images.exclude.iter().any(|it| it == name || full_name(it) == full)
+        state.policy.images.exclude.iter().any(|it| full_name(it) == full)
     });
     let digests: BTreeSet<&str> = image.digests.iter().filter_map(|name| Some(name.split_once('@')?.1)).collect();
     let mut used = state.tasks.values().flat_map(|task| task.pairs());

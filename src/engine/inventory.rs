@@ -88,7 +88,7 @@ fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp, ou
         && !container.over()
         && seen.state == RunState::Created
         && container.runtime_id.as_ref() == Some(&seen.runtime_id);
-    let ended = start_is_lost.then(|| as_ended(seen, container));
+    let ended = start_is_lost.then(|| as_ended(seen));
     let seen = ended.as_ref().unwrap_or(seen);
     write(task, index, out, |task| apply::observe(task, index, seen, now, step));
 }
@@ -101,8 +101,8 @@ pub(super) fn is_end_without_story(seen: &Observation) -> bool {
 
 /// The engine does not write a start to disk before it goes on, we do: after a power cut it may list as never started what ran. This
 /// listing was asked for after we knew that, so it is no old news, and the process is gone. Its exit code nobody knows.
-fn as_ended(seen: &Observation, container: &ContainerState) -> Observation {
-    Observation { state: RunState::Exited, started_at: container.started_at.clone(), ..seen.clone() }
+fn as_ended(seen: &Observation) -> Observation {
+    Observation { state: RunState::Exited, ..seen.clone() }
 }
 
 /// Settles a container, and notes its task if that made it other than before, beyond its having been looked at.

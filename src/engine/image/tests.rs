@@ -17,6 +17,7 @@ fn with(change: impl FnOnce(&mut ImagePolicy)) -> State {
     let mut state = state(Policy { images, cleanup_wait: Span::secs(100), ..Policy::default() });
     let listing = *state.ops.keys().next().unwrap();
     step(&mut state, NOW, done(listing, Output::Inventory(Vec::new())));
+    assert_eq!(state.images.operation, None, "the first cycle is an interval ahead");
     state
 }
 
@@ -44,7 +45,8 @@ fn work(effects: Vec<Effect>) -> Option<(OpId, ImageWork)> {
 /// The cycle that is due: the first name of what it removes, in order; `fails` do not go.
 fn cycle(state: &mut State, now: Timestamp, found: Output, fails: &[&str]) -> Vec<String> {
     let (mut op, list) = work(step(state, now, Event::Tick).effects).expect("a cycle is due");
-    assert!(matches!(list, ImageWork::List { .. }), "{list:?}");
+    let policy = &state.policy.images;
+    assert_eq!(list, ImageWork::List { ends: policy.untracked.is_some(), disk: policy.disk.is_some() });
     let mut removed = Vec::new();
     let mut answer = Outcome::Done(found);
     while let Some((next, work)) = work(step(state, now, Event::Completed { op, outcome: answer }).effects) {
@@ -76,6 +78,9 @@ fn the_least_recently_used_go_first_and_no_more_than_the_number_of_a_cycle() {
     }
     tracked_image(&mut state, "gone", old, NOW);
     let found = || listing(["a", "b", "c", "young", "foreign"].map(listed).into());
+    let mut more = state.clone();
+    more.policy.images.per_cycle = 9;
+    assert_eq!(cycle(&mut more, now, found(), &[]), ["b:latest", "c:latest", "a:latest"], "the young one stays");
     assert_eq!(cycle(&mut state, now, found(), &["b:latest"]), ["b:latest", "c:latest"], "a failure does not stop it");
     let left: Vec<&str> = state.host.images.keys().map(String::as_str).collect();
     assert_eq!(left, ["a", "b", "young"], "what is not there is forgotten");
@@ -119,7 +124,10 @@ fn what_a_task_names_or_anybody_uses_or_the_operator_excludes_stays() {
     let by = |image_id: &str| ListedContainer { id: "c".into(), image_id: image_id.to_owned(), ended: None };
     assert!(kept(&|_, images| images.containers.push(by("a"))));
     assert!(!kept(&|_, images| images.containers.push(by("b"))));
-    assert!(kept(&|state, _| state.policy.images.exclude = BTreeSet::from(["a:latest".to_owned()])));
+    let excludes = |state: &mut State, name: &str| state.policy.images.exclude = BTreeSet::from([name.to_owned()]);
+    assert!(kept(&|state, _| excludes(state, "a:latest")));
+    assert!(kept(&|state, _| excludes(state, "docker.io/library/a")));
+    assert!(!kept(&|state, _| excludes(state, "b:latest")));
     assert!(kept(&|_, images| images.images[0].names = vec!["somebody:else".to_owned()]), "it is theirs now");
     assert!(!kept(&|_, images| images.images[0].names.clear()), "its tag has moved on");
 }
@@ -140,6 +148,8 @@ fn a_forgotten_task_leaves_its_images_to_the_clean_up() {
     state.host.remember_pulled("two".to_owned());
     take_in(&mut state, &ImageListing { images: vec![listed("two")], ..ImageListing::default() }, NOW, &mut out);
     assert_eq!(state.host.images.keys().collect::<Vec<_>>(), ["two"]);
+    let two = &state.host.images["two"];
+    assert_eq!((two.pulled_at, two.used_at), (NOW, NOW));
     // Off is off.
     let mut state = with(|images| images.enabled = false);
     remember(&mut state, &task, NOW, &mut out);
@@ -242,5 +252,76 @@ fn a_pull_waits_until_there_is_room_whatever_the_age_of_the_images() {
         let outcome = answer.map_or(failed, |percent| Outcome::Done(full(percent, &[])));
         let effects = step(&mut state, now, Event::Completed { op, outcome }).effects;
         assert!(matches!(effects[..], [Effect::Pull { .. }]), "{answer:?}: {effects:?}");
+    }
+}
+
+#[test]
+fn nothing_is_removed_before_it_is_known_again_which_tasks_there_are() {
+    let mut state = with(|_| ());
+    assert_eq!(next_deadline(&state), Some(NOW + INTERVAL));
+    state.host.lost = true;
+    state.inventory.in_flight = Some((OpId(0), 0)); // it takes its time
+    assert_eq!(next_deadline(&state), None);
+    assert_eq!(work(step(&mut state, NOW + INTERVAL, Event::Tick).effects), None);
+}
+
+#[test]
+fn what_is_a_tasks_own_or_being_removed_anyway_is_no_container_of_somebody_else() {
+    let untracked = UntrackedPolicy { containers_per_cycle: 9, minimum_age: AGE };
+    let mut state = with(|images| images.untracked = Some(untracked));
+    let mut task = task(vec![container("a", &[])]);
+    (task.containers[0].runtime_id, task.containers[0].observed) =
+        (Some("own".into()), Some(crate::model::RunState::Running));
+    task.containers[0].create_asked = true;
+    state.tasks.insert(task.spec.arn.clone(), Box::new(task));
+    let orphan = crate::engine::state::Orphan::of(&crate::engine::sample::seen(
+        "x",
+        "a",
+        "orphan",
+        crate::model::RunState::Created,
+    ));
+    state.orphans.insert("orphan".to_owned(), orphan);
+    let listed = |id: &str| ListedContainer { id: id.into(), image_id: String::new(), ended: Some(Span::MAX) };
+    let containers = ["own", "orphan", "foreign"].map(listed).into();
+    let found = Output::Images(Box::new(ImageListing { containers, ..ImageListing::default() }));
+    assert_eq!(cycle(&mut state, NOW + INTERVAL, found, &[]), ["foreign"]);
+}
+
+/// A task whose image is to be pulled, and the state of the disk.
+fn with_disk(percent: u8) -> (State, Output) {
+    let untracked = UntrackedPolicy { containers_per_cycle: 9, minimum_age: AGE };
+    let mut state = with(|images| (images.disk, images.untracked) = (Some((80, 50)), Some(untracked)));
+    tracked_image(&mut state, "old", Timestamp(0), Timestamp(0));
+    let listing = ImageListing { images: vec![listed("old")], disk_percent: Some(percent), ..ImageListing::default() };
+    (state, Output::Images(Box::new(listing)))
+}
+
+fn pulling() -> Event {
+    let mut spec = spec("task", vec![container("x", &[])]);
+    spec.containers[0].image = "new@sha256:1".to_owned();
+    run(spec)
+}
+
+#[test]
+fn the_look_of_a_cycle_serves_a_pull_too_if_there_is_room() {
+    for (percent, serves) in [(79, true), (80, false), (81, false)] {
+        let (mut state, found) = with_disk(percent);
+        assert_eq!(cycle(&mut state, NOW + INTERVAL, found, &[]), ["old:latest"]);
+        let effects = step(&mut state, NOW + INTERVAL, pulling()).effects;
+        let is_pulled = effects.iter().any(|effect| matches!(effect, Effect::Pull { .. }));
+        assert_eq!(is_pulled, serves, "{percent}: {effects:?}");
+        let look = (!serves).then_some(ImageWork::List { ends: false, disk: true });
+        assert_eq!(work(effects).map(|it| it.1), look);
+    }
+}
+
+#[test]
+fn the_look_of_a_pull_begins_a_cycle_only_if_one_is_due() {
+    for (now, is_due) in [(NOW + AGE + Span::millis(1), false), (NOW + INTERVAL, true)] {
+        let (mut state, found) = with_disk(10);
+        let (op, look) = work(step(&mut state, now, pulling()).effects).unwrap();
+        assert_eq!(look, ImageWork::List { ends: false, disk: true });
+        let removal = work(step(&mut state, now, done(op, found)).effects);
+        assert_eq!(removal.is_some(), is_due, "{removal:?}");
     }
 }
