@@ -94,7 +94,7 @@ pub(super) fn remember(task: &mut TaskState, index: usize, seen: &Observation) {
     if is_another || seen.state == RunState::Running {
         (container.restarts.due, container.restarts.error, container.doubts) = (false, None, 0);
     }
-    if seen.state == RunState::Running && container.restarts.count > 0 && !container.over() {
+    if seen.state == RunState::Running && !container.over() {
         container.exit_code = None; // that of the run before
     }
 }
@@ -336,5 +336,30 @@ mod tests {
         let look = *state.ops.keys().last().unwrap();
         step(&mut state, NOW + PERIOD, done(look, Output::Seen(Some(Box::new(ended(1, 1))))));
         assert!(task(&state).containers.iter().all(crate::engine::state::ContainerState::over), "{:?}", task(&state));
+    }
+
+    #[test]
+    fn another_run_or_one_that_goes_on_fulfils_the_restart_that_is_due() {
+        for (seen, is_fulfilled) in [
+            (ended(1, 1), false),
+            (ended(2, 1), true),
+            (at(RunState::Running, 1), true),
+            (at(RunState::Running, 2), true),
+        ] {
+            let (state, _) = due();
+            let mut task = task(&state).clone();
+            assert!(task.containers[0].restarts.due);
+            remember(&mut task, 0, &seen);
+            assert_eq!(task.containers[0].restarts.due, !is_fulfilled, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn runs_are_remembered_only_of_those_who_are_started_again() {
+        let mut state = running();
+        let it = state.tasks.get_mut(&"task".into()).unwrap();
+        (it.spec.containers[0].restart, it.containers[0].restarts) = (None, Restarts::default());
+        step(&mut state, NOW, news(at(RunState::Running, 2)));
+        assert_eq!(task(&state).containers[0].restarts, Restarts::default());
     }
 }

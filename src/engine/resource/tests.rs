@@ -346,3 +346,47 @@ fn what_cannot_be_removed_is_left_behind_after_three_tries() {
     }
     assert!(!state.tasks.contains_key(&"task".into()));
 }
+
+/// A container that has come so far, and a resource of a sort that it needs and that is not there.
+fn so_far(known: ContainerStatus, due: bool, kind: ResourceSpec) -> TaskState {
+    let spec = TaskSpec { resources: vec![kind], ..spec("task", vec![container("a", &[])]) };
+    let mut task = TaskState::new(spec, 1, NOW);
+    (task.containers[0].known, task.containers[0].restarts.due) = (known, due);
+    task
+}
+
+#[test]
+fn what_is_in_memory_is_for_the_create_and_the_rest_for_each_start() {
+    let table = [
+        (ContainerStatus::Pulled, false, true, true),
+        (ContainerStatus::Created, false, false, true),
+        (ContainerStatus::Running, false, false, false),
+        (ContainerStatus::Running, true, false, true),
+    ];
+    for (known, due, in_memory, durably) in table {
+        for (kind, wanted) in [(volatile(&["a"]), in_memory), (durable(&["a"]), durably)] {
+            let task = so_far(known, due, kind);
+            assert_eq!(is_needed(&task, 0), wanted, "{known:?} {due}");
+            assert_eq!(holding_up(&task, 0), wanted.then_some(0), "{known:?} {due}");
+        }
+    }
+}
+
+#[test]
+fn what_is_in_memory_stays_while_a_create_may_use_it() {
+    let mut task = so_far(ContainerStatus::Pulled, false, volatile(&["a"]));
+    task.desired = TaskStatus::Stopped;
+    for (kind, goes) in [(OperationKind::Create, false), (OperationKind::Pull, true), (OperationKind::Stop, true)] {
+        task.containers[0].operation = Some(Operation { id: OpId(1), kind, since: NOW, asked: 0 });
+        assert_eq!(may_go(&task, 0), goes, "{kind:?}");
+    }
+}
+
+#[test]
+fn only_tickets_have_leases_to_give_back() {
+    let lease = "lease".to_owned();
+    let specs = resource("credentialspec", ResourceKind::CredentialSpecs(Vec::new()), &["a"]);
+    let tickets = |spec, leases: &[&String]| left_over(spec, &leases.iter().copied().collect()).tickets;
+    assert_eq!(tickets(&specs, &[&lease]), Some(Tickets { leases: vec![lease.clone()], ..Tickets::default() }));
+    assert_eq!((tickets(&specs, &[]), tickets(&durable(&["a"]), &[&lease])), (None, None));
+}
