@@ -1,14 +1,18 @@
 //! Whether this host has joined a domain, as ecs-init found it out for its agent (spec `ecs-init.md` §6).
 //!
 //! Owns one run of `realm list`. It is asked only where an answer matters. The invariant: a host that does not answer in time has
-//! joined none, and nothing is left running.
+//! joined none, and it is not left running.
 
-use std::io::Read;
+use rustix::fs::{MemfdFlags, memfd_create};
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// It asks a daemon on this host, which may have to be started first.
 const LIMIT: Duration = Duration::from_secs(10);
+/// Bytes of its answer that are read.
+const LONGEST: u64 = 1 << 20;
 /// Between two looks whether it has ended.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -18,18 +22,25 @@ pub(super) fn is_joined() -> bool {
 }
 
 fn names_one(program: &str, limit: Duration) -> bool {
+    said(program, limit).is_ok_and(|said| String::from_utf8_lossy(&said).contains("realm-name"))
+}
+
+/// What it said till it ended; nothing if it did not end well in time. It writes to memory, not to a pipe: the end of a pipe
+/// comes when the last process that inherited it ends, which no limit on this one holds.
+fn said(program: &str, limit: Duration) -> io::Result<Vec<u8>> {
+    let mut memory = File::from(memfd_create("realm list", MemfdFlags::CLOEXEC)?);
     let mut command = Command::new(program);
-    command.arg("list").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    command.spawn().is_ok_and(|mut child| {
-        let has_ended = ends(&mut child, limit);
-        if !has_ended {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        let mut said = Vec::new();
-        let is_read = has_ended && child.stdout.take().is_some_and(|mut it| it.read_to_end(&mut said).is_ok());
-        is_read && String::from_utf8_lossy(&said).contains("realm-name")
-    })
+    command.arg("list").stdin(Stdio::null()).stdout(memory.try_clone()?).stderr(Stdio::null());
+    let mut child = command.spawn()?;
+    let mut said = Vec::new();
+    if ends(&mut child, limit) {
+        memory.rewind()?;
+        memory.take(LONGEST).read_to_end(&mut said)?;
+    } else {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    Ok(said)
 }
 
 /// It ended well, in time.
@@ -58,14 +69,18 @@ mod tests {
             ("exit 0", false),
             ("echo realm-name; exit 1", false),
             ("echo realm-name; exec sleep 600", false),
+            ("echo realm-name; sleep 20 &", true),
         ];
         for (number, (script, joined)) in table.into_iter().enumerate() {
             let path = directory.join(number.to_string());
             let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o700).open(&path).unwrap();
             std::io::Write::write_all(&mut file, format!("#!/bin/sh\n{script}\n").as_bytes()).unwrap();
             drop(file);
-            let limit = if script.contains("sleep") { Duration::from_millis(300) } else { Duration::from_secs(60) };
+            let limit =
+                if script.contains("exec sleep") { Duration::from_millis(300) } else { Duration::from_secs(60) };
+            let began = Instant::now();
             assert_eq!(names_one(&path.to_string_lossy(), limit), joined, "{script}");
+            assert!(began.elapsed() < Duration::from_secs(15), "{script}");
         }
         std::fs::remove_dir_all(&directory).unwrap();
         assert!(!names_one("realm-of-nobody", LIMIT));

@@ -13,6 +13,9 @@ use std::time::Duration;
 pub(crate) const WHOLE_LIFE: [&str; 3] = ["PENDING", "RUNNING", "STOPPED"];
 /// Long enough for a loaded machine; a wait that succeeds ends at once.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+/// For an answer of the introspection port. A closed connection that had this port for its own end holds it for a minute, and the
+/// agent tries again after waits that grow to a minute.
+const PORT_LIMIT: Duration = Duration::from_secs(150);
 
 /// The agent and its surroundings.
 #[derive(Debug)]
@@ -218,7 +221,8 @@ impl Rig {
 
     async fn ask(&self, path: &str) -> Value {
         let url = format!("http://127.0.0.1:51678{path}");
-        let answer = super::support::wait::until("introspection", LIMIT, async || reqwest::get(&url).await.ok()).await;
+        let answer =
+            super::support::wait::until("introspection", PORT_LIMIT, async || reqwest::get(&url).await.ok()).await;
         answer.json().await.unwrap()
     }
 
