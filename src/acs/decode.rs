@@ -77,7 +77,7 @@ fn shape<'a, T: Deserialize<'a>>(body: &'a Value) -> Result<T, Flaw> {
 
 /// Errors of ACS say what is wrong; that much of it goes to the log.
 fn note(kind: &str, body: &Value) -> String {
-    match body.get("message").and_then(Value::as_str) {
+    match wire::member(body, "message").and_then(Value::as_str) {
         Some(text) => format!("{kind} from ACS: {:?}", text.chars().take(SHOWN).collect::<String>()),
         None => format!("{kind} from ACS"),
     }
@@ -136,7 +136,7 @@ fn ack(header: wire::Header, credentials: Vec<(CredentialsId, String)>) -> Ack {
 }
 
 fn credentials_in(task: &Value, name: &str, kind: RoleKind) -> Option<RoleCredentials> {
-    let wire: wire::RoleCredentials = wire::shape(task.get(name)?).ok()?;
+    let wire: wire::RoleCredentials = wire::shape(wire::member(task, name)?).ok()?;
     Some(role_credentials(wire, kind)).filter(|role| !role.id.0.is_empty())
 }
 

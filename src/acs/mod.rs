@@ -11,6 +11,9 @@
 
 mod attachment;
 mod conversation;
+#[cfg(test)]
+#[path = "../../tests/corpus/cases.rs"]
+pub(crate) mod corpus;
 mod decode;
 #[cfg(test)]
 mod documented;

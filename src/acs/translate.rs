@@ -16,6 +16,7 @@ mod volumes;
 use super::host::HostFacts;
 use super::unsupported;
 use super::wire;
+use crate::model::json;
 use crate::model::task::{
     Condition, Dependency, EcrAuth, EngineSettings, Environment, Link, Mount, Namespace, RegistryAuth, RestartPolicy,
     Runtime, SecretAuth, VolumesFrom,
@@ -52,7 +53,7 @@ pub struct Refusal {
 
 /// Translates one task. `new_id` gives each container its random endpoint id.
 pub(super) fn task(value: &Value, host: &HostFacts, new_id: &mut dyn FnMut() -> String) -> PayloadTask {
-    let arn = value.get("arn").and_then(Value::as_str).filter(|arn| !arn.is_empty()).map(TaskArn::from);
+    let arn = wire::member(value, "arn").and_then(Value::as_str).filter(|arn| !arn.is_empty()).map(TaskArn::from);
     let refuse = |reason: String| PayloadTask::Refused(Refusal { arn: arn.clone(), reason });
     let Some(known_arn) = arn.clone() else { return refuse(invalid("the task has no ARN")) };
     let desired = match desired_status(value) {
@@ -114,7 +115,7 @@ fn uninitialised(arn: &str, cause: &str) -> String {
 }
 
 fn desired_status(task: &Value) -> Result<TaskStatus, String> {
-    match task.get("desiredStatus") {
+    match wire::member(task, "desiredStatus") {
         None => Ok(TaskStatus::None),
         Some(Value::String(status)) => match status.as_str() {
             "RUNNING" => Ok(TaskStatus::Running),
@@ -130,8 +131,8 @@ fn desired_status(task: &Value) -> Result<TaskStatus, String> {
 
 /// As far as they can be read: a task is stopped however bad the rest of it is.
 fn container_names(task: &Value) -> Vec<ContainerName> {
-    let containers = task.get("containers").and_then(Value::as_array).into_iter().flatten();
-    let names = containers.filter_map(|container| container.get("name")?.as_str()).filter(|name| !name.is_empty());
+    let containers = wire::member(task, "containers").and_then(Value::as_array).into_iter().flatten();
+    let names = containers.filter_map(|it| wire::member(it, "name")?.as_str()).filter(|name| !name.is_empty());
     let mut met = BTreeSet::new();
     names.filter(|name| met.insert(*name)).map(ContainerName::from).collect()
 }
@@ -267,13 +268,8 @@ fn json_object(text: &str, what: &str) -> Result<Map<String, Value>, String> {
     serde_json::from_str(text).map_err(|_| format!("dockerConfig.{what} is not a JSON object"))
 }
 
-/// Docker reads member names in any case.
-pub(super) fn member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-}
-
 fn memory_reservation(host_config: &Map<String, Value>) -> u32 {
-    let bytes = member(host_config, "MemoryReservation").and_then(Value::as_u64).unwrap_or(0);
+    let bytes = json::member(host_config, "MemoryReservation").and_then(Value::as_u64).unwrap_or(0);
     u32::try_from(bytes / (1024 * 1024)).unwrap_or(u32::MAX)
 }
 
@@ -312,13 +308,11 @@ fn overridden_command(overrides: Option<&Value>) -> Result<Option<Vec<String>>, 
         Some(_) => return Err("overrides is not a JSON object".to_owned()),
     };
     let mut command = None;
-    for (name, value) in object {
-        match value {
-            value if name.eq_ignore_ascii_case("command") => {
-                command = serde_json::from_value(value).map_err(|_| "overrides.command is not a list of strings")?;
-            }
-            _ => return Err(format!("unknown member {name} in overrides")),
+    for (name, value) in object.into_iter().filter(|(_, value)| !value.is_null()) {
+        if !name.eq_ignore_ascii_case("command") {
+            return Err(format!("unknown member {name} in overrides"));
         }
+        command = serde_json::from_value(value).map_err(|_| "overrides.command is not a list of strings")?;
     }
     Ok(command)
 }

@@ -1,11 +1,12 @@
 //! The messages of ACS as they are on the wire (spec `acs.md` §3 to §6).
 //!
-//! Owns the envelope and the shapes (a task's in [`task`] and [`volume`]), tolerant in what it takes: member names in any case, `null` for "not given", unknown members.
-//! It gives no message a meaning. The invariant: decoding never fails on something this agent does not read.
+//! Owns the envelope and the shapes (a task's in [`task`] and [`volume`]), decoded by [`json`], which is tolerant. It gives no message
+//! a meaning. The invariant: decoding never fails on something this agent does not read.
 
 mod task;
 mod volume;
 
+use crate::model::json;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 pub(super) use task::{
@@ -53,133 +54,6 @@ const TEXTS: [&str; 8] = [
     "ServerException",
 ];
 
-/// Every member name that is read, in byte order.
-const NAMES: &[&str] = &[
-    "accessKeyId",
-    "accessPointId",
-    "arn",
-    "asmAuthData",
-    "associations",
-    "attachment",
-    "attachmentArn",
-    "attachmentProperties",
-    "attachmentType",
-    "attachments",
-    "authorizationConfig",
-    "autoprovision",
-    "clusterArn",
-    "command",
-    "condition",
-    "config",
-    "containerInstanceArn",
-    "containerName",
-    "containerPath",
-    "containerPort",
-    "containerPortRange",
-    "containers",
-    "cpu",
-    "credentialSpecs",
-    "credentialsId",
-    "credentialsParameter",
-    "dependsOn",
-    "desiredStatus",
-    "dockerConfig",
-    "dockerVolumeConfiguration",
-    "driver",
-    "driverOpts",
-    "ec2Id",
-    "ecrAuthData",
-    "efsVolumeConfiguration",
-    "elasticNetworkInterfaces",
-    "enableFaultInjection",
-    "enabled",
-    "endpointOverride",
-    "entryPoint",
-    "environment",
-    "environmentFiles",
-    "essential",
-    "executionRoleCredentials",
-    "expiration",
-    "family",
-    "fileSystemId",
-    "firelensConfiguration",
-    "healthCheckType",
-    "host",
-    "hostConfig",
-    "hostPort",
-    "iam",
-    "ignoredExitCodes",
-    "image",
-    "interfaceAssociationProtocol",
-    "interfaceVlanProperties",
-    "ipcMode",
-    "ipv4Addresses",
-    "ipv6Addresses",
-    "labels",
-    "links",
-    "logsAuthStrategy",
-    "macAddress",
-    "managedAgents",
-    "memory",
-    "message",
-    "messageId",
-    "mountPoints",
-    "name",
-    "networkMode",
-    "options",
-    "overrides",
-    "pidMode",
-    "portMappings",
-    "properties",
-    "protocol",
-    "provider",
-    "proxyConfiguration",
-    "readOnly",
-    "region",
-    "registryAuthentication",
-    "registryId",
-    "restartAttemptPeriod",
-    "restartPolicy",
-    "roleArn",
-    "roleCredentials",
-    "roleType",
-    "rootDirectory",
-    "scope",
-    "secretAccessKey",
-    "secrets",
-    "seqNum",
-    "serviceName",
-    "sessionToken",
-    "sourceContainer",
-    "sourcePath",
-    "sourceVolume",
-    "startTimeout",
-    "stopTasks",
-    "stopTimeout",
-    "subnetGatewayIpv4Address",
-    "subnetGatewayIpv6Address",
-    "target",
-    "taskArn",
-    "tasks",
-    "timeline",
-    "transitEncryption",
-    "transitEncryptionPort",
-    "trunkInterfaceMacAddress",
-    "type",
-    "useExecutionRole",
-    "value",
-    "valueFrom",
-    "version",
-    "vlanId",
-    "volumes",
-    "volumesFrom",
-    "waitTimeoutMs",
-];
-
-/// Members whose own members are the customer's names and values, not the protocol's.
-const OPAQUE: [&str; 5] = ["environment", "options", "properties", "driverOpts", "labels"];
-/// Deeper nesting is no message of the protocol.
-const MAX_DEPTH: u32 = 32;
 /// As much of an unknown type as is worth a line in the log.
 const SHOWN: usize = 64;
 
@@ -187,13 +61,14 @@ const SHOWN: usize = 64;
 pub(super) fn envelope(text: &str) -> Result<(&'static str, Value), String> {
     // The error says where, never what stands there.
     let value = serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))?;
-    let Value::Object(mut members) = normalise(value, 0) else { return Err("it is not a JSON object".to_owned()) };
-    match members.remove("type") {
+    let Value::Object(members) = value else { return Err("it is not a JSON object".to_owned()) };
+    match json::member(&members, "type") {
         Some(Value::String(kind)) if !kind.is_empty() => {
-            let known = TYPES.iter().find(|known| **known == kind).ok_or_else(|| unknown(&kind))?;
-            match members.remove("message").unwrap_or_else(|| Value::Object(Map::new())) {
-                body @ Value::Object(_) => Ok((known, body)),
-                _ => Err(format!("the body of {known} is not an object")),
+            let known = TYPES.iter().find(|known| *known == kind).ok_or_else(|| unknown(kind))?;
+            match json::member(&members, "message") {
+                None => Ok((known, Value::Object(Map::new()))),
+                Some(body @ Value::Object(_)) => Ok((known, body.clone())),
+                Some(_) => Err(format!("the body of {known} is not an object")),
             }
         }
         Some(kind) if !kind.is_string() => Err("its type is not a string".to_owned()),
@@ -203,7 +78,7 @@ pub(super) fn envelope(text: &str) -> Result<(&'static str, Value), String> {
 
 /// `{"InactiveInstanceException": "text"}`, which is how some errors come.
 fn bare(members: Map<String, Value>) -> Result<(&'static str, Value), String> {
-    let mut each = members.into_iter();
+    let mut each = members.into_iter().filter(|(_, value)| !value.is_null());
     match (each.next(), each.next()) {
         (Some((name, text @ Value::String(_))), None) => {
             let known = TEXTS.iter().find(|known| **known == name).ok_or_else(|| unknown(&name))?;
@@ -217,45 +92,14 @@ fn unknown(kind: &str) -> String {
     format!("its type {:?} is unknown", kind.chars().take(SHOWN).collect::<String>())
 }
 
-/// Gives members their proper names and drops nulls, outside of opaque maps. Of two spellings of one name the proper one counts.
-fn normalise(value: Value, depth: u32) -> Value {
-    match value {
-        Value::Object(members) if depth < MAX_DEPTH => {
-            let mut proper = Map::new();
-            for (name, value) in members.into_iter().filter(|(_, value)| !value.is_null()) {
-                let known = known_name(&name);
-                let is_opaque = OPAQUE.contains(&known.unwrap_or(&name));
-                let value = if is_opaque { value } else { normalise(value, depth + 1) };
-                match known.filter(|known| *known != name) {
-                    Some(known) => drop(proper.entry(known).or_insert(value)),
-                    None => drop(proper.insert(name, value)),
-                }
-            }
-            Value::Object(proper)
-        }
-        Value::Array(list) if depth < MAX_DEPTH => {
-            Value::Array(list.into_iter().map(|value| normalise(value, depth + 1)).collect())
-        }
-        other => other,
-    }
-}
-
-fn known_name(name: &str) -> Option<&'static str> {
-    match NAMES.binary_search(&name) {
-        Ok(at) => Some(NAMES[at]),
-        Err(_) => NAMES.iter().copied().find(|known| known.eq_ignore_ascii_case(name)),
-    }
-}
-
-/// Decodes a body; the error names what was expected, without the value it found: that may be the customer's secret.
+/// Decodes a body. The error names the member and what was expected, without the value that was found.
 pub(super) fn shape<'a, T: Deserialize<'a>>(body: &'a Value) -> Result<T, String> {
-    T::deserialize(body).map_err(|error: serde_json::Error| {
-        let text = error.to_string();
-        match (text.find("expected"), text.starts_with("invalid")) {
-            (Some(at), true) => format!("a member has the wrong type or value: {}", &text[at..]),
-            _ => "a member has the wrong type or value".to_owned(),
-        }
-    })
+    json::decode(body).map_err(|error| error.to_string())
+}
+
+/// The member of an object, in any case.
+pub(super) fn member<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    json::member(value.as_object()?, name)
 }
 
 /// Members shared by most messages.

@@ -1,21 +1,16 @@
 //! Lays the payload's raw Docker settings over what the model says (spec `docker-mapping.md` §3).
 //!
-//! Owns the rules of Go's `json.Unmarshal` onto a filled structure, as far as they can be seen from outside: keys in any case,
-//! unknown keys ignored, `null` clears lists and maps only. It knows no Docker field by name except the five that may be a text
-//! instead of a list. Invariant: an error text names kinds of values, never a value, since settings may carry tokens.
+//! Owns the rules of Go's `json.Unmarshal` onto a filled structure, as far as they can be seen from outside and go beyond those of
+//! [`json`]: `null` clears lists and maps only. It knows no Docker field by name except the five that may be a text instead of a
+//! list. Invariant: an error text names kinds of values, never a value, since settings may carry tokens.
 
-use serde::de::value::{MapDeserializer, SeqDeserializer};
-use serde::de::{DeserializeOwned, Deserializer, Expected, IntoDeserializer, Unexpected, Visitor};
-use serde::{Serialize, forward_to_deserialize_any};
+use crate::model::json::{self, DecodeError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use std::fmt;
 
 /// Docker takes a text for these lists, as its command line does.
 const TEXT_OR_LIST: [&str; 5] = ["Cmd", "Entrypoint", "Shell", "CapAdd", "CapDrop"];
-
-/// Why settings could not be decoded. Holds no value of them.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct DecodeError(String);
 
 /// Lays `settings` (a JSON object of type `T`) over `base`, whose keys are already spelled as `T` spells them.
 pub(super) fn overlay<T>(base: &mut Map<String, Value>, settings: &str) -> Result<(), DecodeError>
@@ -25,11 +20,11 @@ where
     if settings.trim().is_empty() {
         return Ok(());
     }
-    let given: Value = serde_json::from_str(settings).map_err(|error| DecodeError(error.to_string()))?;
+    let given: Value = serde_json::from_str(settings).map_err(|error| DecodeError::other(&error))?;
     let given = match given {
         Value::Object(given) => given,
         Value::Null => return Ok(()),
-        other => return Err(mismatch(kind_of(&other), "an object")),
+        other => return Err(DecodeError::kind(json::kind_of(&other), "an object")),
     };
     clear_nulls(base, &given);
     let canonical = canonical::<T>(given)?;
@@ -61,139 +56,17 @@ fn canonical<T: DeserializeOwned + Serialize>(
         }
     }
     let given_keys: Vec<String> = given.keys().cloned().collect();
-    let typed = T::deserialize(Loose(Value::Object(given)))?;
+    let typed: T = json::decode(&Value::Object(given))?;
     match serde_json::to_value(typed) {
         Ok(Value::Object(mut map)) => {
             // A type may print members that were never given (an empty map for "none"); those say nothing.
             map.retain(|key, _| given_keys.iter().any(|given| given.eq_ignore_ascii_case(key)));
             Ok(map)
         }
-        Ok(other) => Err(mismatch(kind_of(&other), "an object")),
-        Err(error) => Err(DecodeError(error.to_string())),
+        Ok(other) => Err(DecodeError::kind(json::kind_of(&other), "an object")),
+        Err(error) => Err(DecodeError::other(&error)),
     }
 }
-
-/// A JSON value that is decoded as Go does: struct members are found in any case, and `null` members are not there.
-struct Loose(Value);
-
-impl<'de> IntoDeserializer<'de, DecodeError> for Loose {
-    type Deserializer = Self;
-
-    fn into_deserializer(self) -> Self {
-        self
-    }
-}
-
-impl<'de> Deserializer<'de> for Loose {
-    type Error = DecodeError;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        match self.0 {
-            Value::Null => visitor.visit_unit(),
-            Value::Bool(value) => visitor.visit_bool(value),
-            Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
-                (Some(value), ..) => visitor.visit_u64(value),
-                (None, Some(value), _) => visitor.visit_i64(value),
-                (None, None, value) => visitor.visit_f64(value.unwrap_or_default()),
-            },
-            Value::String(text) => visitor.visit_string(text),
-            Value::Array(items) => visitor.visit_seq(SeqDeserializer::new(items.into_iter().map(Loose))),
-            Value::Object(map) => visitor.visit_map(MapDeserializer::new(map.into_iter().map(|(k, v)| (k, Loose(v))))),
-        }
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, DecodeError> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, DecodeError> {
-        match self.0 {
-            Value::String(text) => text.into_deserializer().deserialize_enum(name, variants, visitor),
-            other => Err(mismatch(kind_of(&other), "a string")),
-        }
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, DecodeError> {
-        let Value::Object(map) = self.0 else { return Err(mismatch(kind_of(&self.0), "an object")) };
-        let mut known: Map<String, Value> = Map::new();
-        for (key, value) in map {
-            let Some(field) = fields.iter().find(|field| field.eq_ignore_ascii_case(&key)) else { continue };
-            // Of two spellings the exact one counts.
-            if !value.is_null() && (key == **field || !known.contains_key(*field)) {
-                known.insert((*field).to_owned(), value);
-            }
-        }
-        visitor.visit_map(MapDeserializer::new(known.into_iter().map(|(key, value)| (key, Loose(value)))))
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map identifier ignored_any
-    }
-}
-
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
-fn mismatch(kind: &str, wanted: &str) -> DecodeError {
-    DecodeError(format!("json: cannot unmarshal {kind}, {wanted} is expected"))
-}
-
-impl serde::de::Error for DecodeError {
-    fn custom<T: fmt::Display>(text: T) -> Self {
-        Self(text.to_string())
-    }
-
-    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        let kind = match found {
-            Unexpected::Bool(_) => "bool",
-            Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_) => "number",
-            Unexpected::Str(_) | Unexpected::Char(_) | Unexpected::Bytes(_) => "string",
-            Unexpected::Seq => "array",
-            Unexpected::Map => "object",
-            _ => "null",
-        };
-        mismatch(kind, &expected.to_string())
-    }
-
-    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::invalid_type(found, expected)
-    }
-
-    fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
-        Self(format!("json: unknown value, one of {expected:?} is expected"))
-    }
-}
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for DecodeError {}
 
 #[cfg(test)]
 mod tests {
@@ -254,12 +127,13 @@ mod tests {
     #[test]
     fn errors_name_kinds_and_never_values() {
         let table = [
-            (r#"{"Memory": "hunter2"}"#, "cannot unmarshal string"),
-            (r#"{"Binds": "hunter2"}"#, "cannot unmarshal string"),
-            (r#"{"LogConfig": {"Config": {"token": 4711}}}"#, "cannot unmarshal number"),
-            (r#"{"LogConfig": "hunter2"}"#, "cannot unmarshal string"),
-            (r#"{"CgroupnsMode": "hunter2"}"#, "unknown value"),
-            (r#"["hunter2"]"#, "cannot unmarshal array"),
+            (r#"{"memory": "hunter2"}"#, "cannot unmarshal string into Memory, an integer is expected"),
+            (r#"{"Binds": "hunter2"}"#, "cannot unmarshal string into Binds, a list is expected"),
+            (r#"{"LogConfig": {"Config": {"token": 4711}}}"#, "cannot unmarshal number into LogConfig.Config.token"),
+            (r#"{"LogConfig": "hunter2"}"#, "cannot unmarshal string into LogConfig, an object is expected"),
+            (r#"{"Ulimits": [{"Name": "nofile", "soft": []}]}"#, "cannot unmarshal array into Ulimits[0].Soft"),
+            (r#"{"CgroupnsMode": "hunter2"}"#, "unknown value of CgroupnsMode, one of "),
+            (r#"["hunter2"]"#, "cannot unmarshal array into the document"),
             (r#"{"Memory": "#, "EOF"),
         ];
         for (settings, text) in table {

@@ -128,7 +128,7 @@ mod tests {
     fn a_broken_task_is_named_with_what_is_broken() {
         assert_eq!(of_task(|_| {}), Ok(()));
         type Change = fn(&mut TaskState);
-        let table: [(Change, &str); 15] = [
+        let table: [(Change, &str); 16] = [
             (
                 |it| {
                     let kind = ResourceKind::CredentialSpecs(Vec::new());
@@ -149,6 +149,7 @@ mod tests {
             (|it| it.containers[0].sent = ContainerStatus::Stopped, "told more than is known (container a)"),
             (|it| it.containers[0].removed = true, "removed, and still seen"),
             (|it| it.containers[0].create_asked = false, "seen, but never asked for"),
+            (|it| it.containers[0].restarts.due = true, "to be started again, though it runs"),
             (|it| it.containers[0].running_since = None, "ran, but nobody knows since when"),
             (|it| it.containers[0].observed = Some(RunState::Exited), "seen to have ended"),
             (

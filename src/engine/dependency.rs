@@ -184,11 +184,13 @@ mod tests {
 
     #[test]
     fn a_condition_is_met_by_settled_facts_only() {
-        use Condition::{Complete, Healthy, Start, Success};
-        use ContainerStatus::{Running, Stopped};
+        use Condition::{Complete, Create, Healthy, Start, Success};
+        use ContainerStatus::{Created, Pulled, Running, Stopped};
         let is_never = |verdict: &Readiness| matches!(verdict, Readiness::Never(_));
         let in_time = Readiness::Waits(Some(NOW + Span::millis(10_001)));
-        assert_eq!(verdict(Start, |_| {}), Readiness::Waits(None));
+        assert_eq!(verdict(Create, |it| it.known = Pulled), Readiness::Waits(None));
+        assert_eq!(verdict(Create, |it| it.known = Created), Readiness::Ready);
+        assert_eq!(verdict(Start, |it| it.known = Created), Readiness::Waits(None));
         assert_eq!(verdict(Start, ran(Running, None)), Readiness::Ready);
         assert_eq!(verdict(Start, ran(Stopped, Some(1))), Readiness::Ready);
         assert_eq!(verdict(Complete, ran(Running, None)), in_time);
@@ -198,7 +200,7 @@ mod tests {
         assert!(is_never(&verdict(Success, ran(Stopped, Some(1)))));
         assert_eq!(verdict(Healthy, ran(Running, None)), in_time);
         assert!(is_never(&verdict(Healthy, ran(Stopped, Some(0)))));
-        for condition in [Start, Complete, Success, Healthy] {
+        for condition in [Create, Start, Complete, Success, Healthy] {
             assert!(is_never(&verdict(condition, |it| it.known = Stopped)), "{condition:?} on one that never ran");
         }
     }

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use crate::engine::policy::Policy;
     use crate::engine::sample::{NOW, container, done, run, seen, spec, state};
-    use crate::engine::state::{State, TaskState};
+    use crate::engine::state::{Retry, State, TaskState};
     use crate::engine::{Effect, Event, Outcome, Output, PayloadTask, check, recover, step};
     use crate::model::task::RestartPolicy;
     use crate::model::{ContainerStatus, OpId, Span, TaskStatus};
@@ -211,6 +211,22 @@ mod tests {
         let container = &task(&state).containers[0];
         assert_eq!((container.known, container.exit_code), (ContainerStatus::Stopped, Some(2)));
         assert_eq!(container.restarts.count, 1);
+    }
+
+    #[test]
+    fn a_start_that_is_done_and_shows_the_end_it_answers_is_not_asked_for_again_at_once() {
+        let shown = |seen: Observation| {
+            let (mut state, op) = due();
+            let effects = step(&mut state, NOW + PERIOD, done(op, Output::Seen(Some(Box::new(seen))))).effects;
+            (effects, task(&state).containers[0].clone())
+        };
+        let (effects, container) = shown(ended(1, 1));
+        assert_eq!((effects, container.restarts.due), (Vec::new(), true));
+        assert!(container.retry.not_before > NOW + PERIOD);
+        // The run that was asked for ended at once, and it is too soon for another: its exit code is the one that counts.
+        let (_, container) = shown(ended(2, 5));
+        assert_eq!((container.known, container.exit_code), (ContainerStatus::Stopped, Some(5)));
+        assert_eq!(container.retry, Retry::default());
     }
 
     #[test]

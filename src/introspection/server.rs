@@ -31,16 +31,19 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Binds [`PORT`] on every address and serves until `stop`. A port that is taken is tried again for ever, with growing waits:
-/// tasks run without this server, and operators want it back when the port is free again.
+/// tasks run without this server, and operators want it back when the port is free again. It may be taken by no server at all: a
+/// connection may have been given it for its own end, and holds it for a minute after it was closed.
 pub async fn run(router: Router, stop: CancellationToken) {
     let bound = async {
         let mut wait = FIRST_WAIT;
         loop {
-            match bind(PORT).await {
+            let error = match bind(PORT).await {
                 Ok(listener) => return listener,
-                Err(error) => tracing::error!("Error running introspection endpoint: {error}"),
-            }
-            tokio::time::sleep(jittered(wait, RandomState::new().hash_one(wait))).await;
+                Err(error) => error,
+            };
+            let pause = jittered(wait, RandomState::new().hash_one(wait));
+            tracing::error!("Error running introspection endpoint: port {PORT}: {error}; trying again in {pause:.1?}");
+            tokio::time::sleep(pause).await;
             wait = longer(wait);
         }
     };

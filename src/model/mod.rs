@@ -5,13 +5,14 @@
 //!
 //! Reading order: [`ids`], [`status`], [`time`], [`task`] and [`resource`] (what was asked for), [`create`] and [`cgroup`], [`observation`] (what
 //! the engine saw), [`failure`] (what went wrong, as the customer sees it), [`report`] (what is said to ECS), [`view`] (what readers
-//! may see), [`waiting`] (why a pending thing does not go on).
+//! may see), [`waiting`] (why a pending thing does not go on). [`json`] is how values of the outside become types.
 
 pub mod cgroup;
 pub mod create;
 pub mod failure;
 pub mod ids;
 pub mod image;
+pub mod json;
 pub mod observation;
 pub mod registry;
 pub mod report;

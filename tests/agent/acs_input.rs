@@ -2,22 +2,15 @@
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container};
 use super::support::wait::until;
+use corpus::cases;
 use ecs_agent::local::{Source, State, TaskStatus};
 use serde_json::{Value, json};
 
+#[path = "../corpus/cases.rs"]
+mod corpus;
+
 /// A flood.
 const MANY: usize = 10_000;
-
-fn cases() -> Vec<Value> {
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/acs");
-    let mut files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.extension().is_some_and(|it| it == "json"));
-    files.sort();
-    let read = |path: &std::path::PathBuf| -> Vec<Value> {
-        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-    };
-    files.iter().flat_map(read).collect()
-}
 
 /// Sends text, waiting for room in the server's queue.
 async fn send(rig: &Rig, text: &str) {
@@ -66,6 +59,12 @@ async fn outcome(rig: &Rig, case: &Value) {
         let stopped = async || reports(rig, name).into_iter().find(|body| body["status"] == "STOPPED");
         let body = until(about, LIMIT, stopped).await;
         assert!(body["reason"].as_str().unwrap_or_default().starts_with(reason), "{about}: {body}");
+        if let Some(reason) = case["reason"].as_str() {
+            assert!(
+                body["containers"][0]["reason"].as_str().unwrap_or_default().starts_with(reason),
+                "{about}: {body}"
+            );
+        }
     }
 }
 

@@ -77,6 +77,7 @@ async fn live() -> Option<Life> {
     let volumes = made_volumes(&inspected_web);
     let volumes = serde_json::from_str(&docker(&[&["volume", "inspect"][..], &volumes].concat())).unwrap();
     let cgroup = has_cgroupfs_1("golden").then(cgroup_files);
+    rig.introspect("/").await; // the port is served, by this agent
     let mut answers = introspect(&arn, &web).await;
     say(&rig, &arn, &instance).await;
     reconnect(&rig).await;

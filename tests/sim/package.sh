@@ -28,6 +28,7 @@ doctest = false
 [dependencies]
 serde = { version = "1", features = ["derive"] }
 serde_json = { version = "1", features = ["raw_value"] }
+serde_path_to_error = "0.1"
 zeroize = { version = "1.9", features = ["derive"] }
 [profile.test]
 debug = false

@@ -3,7 +3,8 @@
 //! Pure. Owns where a container names its credential spec and how that begins; where its document is, is found out by whoever asks
 //! for it, as in the reference. The invariant: a container that names one waits for its ticket, or the task is refused.
 
-use super::{member, wire};
+use super::wire;
+use crate::model::json::member;
 use crate::model::resource::{DOMAIN_JOINED, DOMAINLESS, ResourceSpec};
 use crate::model::{ContainerSpec, ResourceKind};
 use serde_json::{Map, Value};

@@ -4,8 +4,9 @@
 //! where secrets of log options go. The invariant: after it no container has a log option that is a secret and a log that goes to the
 //! router: the router has it.
 
-use super::{Flaw, json_object, member, wire};
+use super::{Flaw, json_object, wire};
 use crate::acs::host::HostFacts;
+use crate::model::json::member;
 use crate::model::resource::{
     ExternalConfig, LogOutput, LogRouterKind, LogRouterSpec, LogRouting, ResourceSpec, SecretTarget, SecretUse,
 };

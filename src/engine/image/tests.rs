@@ -15,9 +15,9 @@ fn with(change: impl FnOnce(&mut ImagePolicy)) -> State {
         ImagePolicy { enabled: true, interval: INTERVAL, minimum_age: AGE, per_cycle: 2, ..ImagePolicy::default() };
     change(&mut images);
     let mut state = state(Policy { images, cleanup_wait: Span::secs(100), ..Policy::default() });
+    assert_eq!(state.images.operation, None, "the first cycle is an interval ahead");
     let listing = *state.ops.keys().next().unwrap();
     step(&mut state, NOW, done(listing, Output::Inventory(Vec::new())));
-    assert_eq!(state.images.operation, None, "the first cycle is an interval ahead");
     state
 }
 

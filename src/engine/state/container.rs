@@ -170,4 +170,18 @@ mod tests {
         container.remember(&full);
         assert_eq!(container.health, Health::Unhealthy);
     }
+
+    #[test]
+    fn the_first_start_stays_if_the_restart_policy_made_the_next() {
+        let started = |restarts: u32, before: Option<&str>| {
+            let mut container = ContainerState { started_at: before.map(str::to_owned), ..ContainerState::default() };
+            container.restarts.count = restarts;
+            let now = Some("now".to_owned());
+            container.remember(&Observation { started_at: now, ..seen("task", "a", "id", RunState::Running) });
+            container.started_at.unwrap()
+        };
+        assert_eq!(started(1, Some("then")), "then");
+        assert_eq!(started(1, None), "now");
+        assert_eq!(started(0, Some("then")), "now", "somebody else started it again");
+    }
 }

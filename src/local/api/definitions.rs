@@ -9,8 +9,7 @@ use std::collections::BTreeSet;
 
 /// RegisterTaskDefinition.
 pub(super) fn register(state: &mut State, body: &Value) -> Answer {
-    let problem = |error: serde_json::Error| ApiError::client(format!("The task definition cannot be read: {error}."));
-    let spec: TaskDefinition = serde_json::from_value(body.clone()).map_err(problem)?;
+    let spec: TaskDefinition = serde_path_to_error::deserialize(body).map_err(|error| unreadable(&error))?;
     validate(&spec).map_err(ApiError::client)?;
     if state.definitions.len() >= MAX_DEFINITIONS {
         let inactive = state.definitions.iter().position(|definition| definition.deregistered_at.is_some());
@@ -32,6 +31,16 @@ pub(super) fn register(state: &mut State, body: &Value) -> Answer {
         state.tags.insert(arn, tags.clone());
     }
     Ok(json!({"taskDefinition": shown, "tags": tags}))
+}
+
+/// Names the member and what is wrong with it, but not its value: that may be a secret in the wrong place.
+fn unreadable(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {
+    let text = error.inner().to_string();
+    let problem = match text.rsplit_once(", expected ") {
+        Some((_, expected)) if text.starts_with("invalid") => format!("expected {expected}"),
+        _ => text,
+    };
+    ApiError::client(format!("The task definition cannot be read: {}: {problem}.", error.path()))
 }
 
 /// DeregisterTaskDefinition.

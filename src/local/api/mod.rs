@@ -210,6 +210,12 @@ mod tests {
             ("StopTask", json!({"task": "none"}), "InvalidParameterException", "The referenced task was not found."),
             ("RegisterTaskDefinition", json!({"family": "x"}), "ClientException", "Container list cannot be empty."),
             ("RegisterTaskDefinition", json!({"famly": "x"}), "ClientException", "unknown field `famly`"),
+            (
+                "RegisterTaskDefinition",
+                json!({"family": "x", "containerDefinitions": [{"memory": "expected hunter2"}]}),
+                "ClientException",
+                "cannot be read: containerDefinitions[0].memory: expected u32.",
+            ),
         ] {
             let error = ecs(&mut state, operation, &body).unwrap_err();
             assert_eq!(error.code, code, "{operation} {body}");

@@ -115,8 +115,12 @@ fn what_a_secret_or_file_is_not_is_said() {
             "unrecognized target HOST of the secret A",
         ),
         ("environmentFiles", json!([{"type": "http", "value": "x"}]), "unrecognized type http of an environment file"),
-        ("secrets", json!([1]), "a member has the wrong type or value"),
-        ("environmentFiles", json!({}), "a member has the wrong type or value: expected a sequence"),
+        ("secrets", json!([1]), "json: cannot unmarshal number into containers[0].secrets[0], an object is expected"),
+        (
+            "environmentFiles",
+            json!({}),
+            "json: cannot unmarshal object into containers[0].environmentFiles, a list is expected",
+        ),
     ];
     for (name, value, cause) in table {
         let mut task = reduced();
@@ -294,7 +298,9 @@ fn what_cannot_be_routed_is_refused() {
         ),
         (
             |task| task["containers"][1]["firelensConfiguration"] = json!("fluentd"),
-            format!("{loading} a member has the wrong type or value: expected struct FirelensConfiguration"),
+            format!(
+                "{loading} json: cannot unmarshal string into containers[1].firelensConfiguration, an object is expected"
+            ),
         ),
     ];
     for (break_it, wanted) in table {

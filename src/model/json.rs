@@ -1,0 +1,260 @@
+//! Decodes JSON as the reference does, whose language is Go: members of a structure in any case, `null` for "not given", unknown
+//! members ignored, and an object where a structure is expected.
+//!
+//! Pure, and it knows no member by name. The invariant: an error names a place and kinds of values, never a value: messages of ECS
+//! and settings for Docker carry secrets.
+
+use serde::de::value::{MapDeserializer, SeqDeserializer};
+use serde::de::{Deserialize, Deserializer, Expected, IntoDeserializer, Unexpected, Visitor};
+use serde::forward_to_deserialize_any;
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// As much of the place of an error as is told, in characters: the customer's own names may be in it.
+const LONGEST_PLACE: usize = 200;
+
+/// Decodes a value.
+pub fn decode<'a, T: Deserialize<'a>>(value: &'a Value) -> Result<T, DecodeError> {
+    serde_path_to_error::deserialize(Loose(value)).map_err(|error| {
+        let path = error.path();
+        let is_inside = path.iter().next().is_some();
+        let place = path.to_string().chars().filter(|c| !c.is_control()).take(LONGEST_PLACE).collect();
+        DecodeError { place: is_inside.then_some(place), ..error.into_inner() }
+    })
+}
+
+/// The member of this name, spelled like this or else in any case.
+pub fn member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    let exact = object.get(name).filter(|value| !value.is_null());
+    let in_any_case = || object.iter().find(|(key, value)| key.eq_ignore_ascii_case(name) && !value.is_null());
+    exact.or_else(|| in_any_case().map(|(_, value)| value))
+}
+
+/// What kind of value it is, in the words of Go.
+pub fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// Why a value could not be decoded. Holds nothing of it but where, and the kind.
+#[derive(Debug, PartialEq, Eq)]
+pub struct DecodeError {
+    problem: Problem,
+    /// Such as `containers[0].memory`; `None`: the value as a whole.
+    place: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Problem {
+    /// One kind of value in place of another.
+    Kind(&'static str, String),
+    /// A text that is none of those that are known.
+    Variant(&'static [&'static str]),
+    Other(String),
+}
+
+impl DecodeError {
+    /// This kind of value came where that was expected.
+    pub fn kind(found: &'static str, wanted: &str) -> Self {
+        Problem::Kind(found, wanted.to_owned()).into()
+    }
+
+    /// What another decoder says; its text must hold no value.
+    pub fn other(error: &serde_json::Error) -> Self {
+        Problem::Other(error.to_string()).into()
+    }
+}
+
+impl From<Problem> for DecodeError {
+    fn from(problem: Problem) -> Self {
+        Self { problem, place: None }
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.place.as_deref().unwrap_or("the document");
+        match &self.problem {
+            Problem::Kind(found, wanted) => {
+                write!(f, "json: cannot unmarshal {found} into {place}, {wanted} is expected")
+            }
+            Problem::Variant(known) => write!(f, "json: unknown value of {place}, one of {known:?} is expected"),
+            Problem::Other(text) => write!(f, "json: {text} ({place})"),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+impl serde::de::Error for DecodeError {
+    fn custom<T: fmt::Display>(text: T) -> Self {
+        Problem::Other(text.to_string()).into()
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let kind = match found {
+            Unexpected::Bool(_) => "bool",
+            Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_) => "number",
+            Unexpected::Str(_) | Unexpected::Char(_) | Unexpected::Bytes(_) => "string",
+            Unexpected::Seq => "array",
+            Unexpected::Map => "object",
+            _ => "null",
+        };
+        Problem::Kind(kind, in_words(expected.to_string())).into()
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::invalid_type(found, expected)
+    }
+
+    fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
+        Problem::Variant(expected).into()
+    }
+}
+
+/// What a Rust type takes, for people.
+fn in_words(expected: String) -> String {
+    let words = match expected.as_str() {
+        "u16" => "an integer from 0 to 65535",
+        "u32" => "an integer from 0 to 4294967295",
+        "u64" => "an integer from 0",
+        "i32" | "i64" => "an integer",
+        "f32" | "f64" => "a number",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        _ => return expected,
+    };
+    words.to_owned()
+}
+
+/// A JSON value that is decoded as Go does.
+struct Loose<'a>(&'a Value);
+
+impl<'a> IntoDeserializer<'a, DecodeError> for Loose<'a> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+impl<'de> Deserializer<'de> for Loose<'de> {
+    type Error = DecodeError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.0 {
+            Value::Null => visitor.visit_unit(),
+            Value::Bool(value) => visitor.visit_bool(*value),
+            Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+                (Some(value), ..) => visitor.visit_u64(value),
+                (None, Some(value), _) => visitor.visit_i64(value),
+                (None, None, value) => visitor.visit_f64(value.unwrap_or_default()),
+            },
+            Value::String(text) => visitor.visit_borrowed_str(text),
+            Value::Array(items) => visitor.visit_seq(SeqDeserializer::new(items.iter().map(Loose))),
+            Value::Object(map) => {
+                visitor.visit_map(MapDeserializer::new(map.iter().map(|(key, value)| (key.as_str(), Loose(value)))))
+            }
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, DecodeError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        match self.0 {
+            Value::String(text) => text.as_str().into_deserializer().deserialize_enum(name, variants, visitor),
+            other => Err(DecodeError::kind(kind_of(other), "a string")),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        let Value::Object(map) = self.0 else { return Err(DecodeError::kind(kind_of(self.0), "an object")) };
+        let given = fields.iter().filter_map(|field| Some((*field, Loose(member(map, field)?))));
+        visitor.visit_map(MapDeserializer::new(given))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    #[derive(Debug, Default, PartialEq, Eq, serde::Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Outer {
+        inner: Vec<Inner>,
+        own: BTreeMap<String, String>,
+        raw: Option<Value>,
+        small: u16,
+    }
+
+    #[derive(Debug, Default, PartialEq, Eq, serde::Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Inner {
+        some_text: String,
+    }
+
+    fn text(text: &str) -> Inner {
+        Inner { some_text: text.to_owned() }
+    }
+
+    #[test]
+    fn members_are_found_in_any_case_the_proper_one_first_and_null_is_no_member() {
+        let value = json!({
+            "INNER": [{"SOMETEXT": "a", "Unknown": 1}, {"SomeText": "b", "someText": "c"}, {"sometext": null}],
+            "own": {"Some": "x", "SOME": "y"}, "Raw": {"Kept": null}, "small": null,
+        });
+        let own = [("Some", "x"), ("SOME", "y")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let inner = vec![text("a"), text("c"), text("")];
+        let wanted = Outer { inner, own: own.into(), raw: Some(json!({"Kept": null})), small: 0 };
+        assert_eq!(decode::<Outer>(&value), Ok(wanted));
+    }
+
+    #[test]
+    fn an_error_names_the_place_and_kinds_and_no_value() {
+        let table = [
+            (json!([]), "array into the document, an object"),
+            (json!({"INNER": [{}, {"sometext": 4711}]}), "number into inner[1].someText, a string"),
+            (json!({"inner": [["hunter2"]]}), "array into inner[0], an object"),
+            (json!({"inner": "expected hunter2"}), "string into inner, a list"),
+            (json!({"own": {"name": {"token": "hunter2"}}}), "object into own.name, a string"),
+            (json!({"own": {"a\nb": null}}), "null into own.ab, a string"),
+            (json!({"small": 65536}), "number into small, an integer from 0 to 65535"),
+            (json!({"small": -1.5}), "number into small, an integer from 0 to 65535"),
+        ];
+        for (value, wanted) in table {
+            let error = decode::<Outer>(&value).unwrap_err().to_string();
+            assert_eq!(error, format!("json: cannot unmarshal {wanted} is expected"));
+        }
+        let error = decode::<Outer>(&json!({"own": {"x".repeat(1_000): 1}})).unwrap_err().to_string();
+        assert!(error.len() < 300, "{error}");
+    }
+}
