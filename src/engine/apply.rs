@@ -391,11 +391,10 @@ fn engine_completed(
             settle(task, index);
             let container = &mut task.containers[index];
             match (kind, container.observed) {
-                // Done, says the engine, and nothing has changed: asked again at once, it would be asked for ever.
-                (OperationKind::Stop, Some(RunState::Running)) | (OperationKind::Start, Some(RunState::Created)) => {
-                    backoff::ENGINE.again(&mut container.retry, now, &key);
-                }
-                (OperationKind::Start, Some(RunState::Exited)) if container.restarts.due => {
+                // Done, says the engine, and nothing has changed: asked again at once, it would be asked for ever. (One that did
+                // start and has ended is wanted to stop, if no restart is due, and that begins with no failures.)
+                (OperationKind::Stop, Some(RunState::Running))
+                | (OperationKind::Start, Some(RunState::Created | RunState::Exited)) => {
                     backoff::ENGINE.again(&mut container.retry, now, &key);
                 }
                 (OperationKind::Inspect, _) => {}
