@@ -104,4 +104,7 @@ fn nesting_ends_without_a_stack_overflow() {
             format!("{{\"type\":\"PayloadMessage\",\"message\":{}{}}}", "{\"a\":[".repeat(depth), "]}".repeat(depth));
         assert_eq!(envelope(&text).is_ok(), depth < 60, "{depth}");
     }
+    // What is kept as a value is decoded as deep as JSON may nest.
+    let text = format!("{{\"proxyConfiguration\":{}{}}}", "{\"a\":[".repeat(63), "]}".repeat(63));
+    assert!(shape::<Task>(&serde_json::from_str(&text).unwrap()).unwrap().proxy_configuration.is_some());
 }
