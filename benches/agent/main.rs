@@ -1,8 +1,8 @@
 //! The whole agent: size, start-up, memory, and one task, a hundred tasks and a task of fifty containers against what Docker alone
 //! needs, measured in the same run.
 //!
-//! `cargo bench --bench agent`, and with `--target x86_64-unknown-linux-musl` for the static binary. Needs what the agent's tests
-//! need (`./tests/run` installs it). The comparison with Docker is paired: tasks through the agent, then the same creates, starts
+//! `cargo bench --bench agent`, and with `--target x86_64-unknown-linux-musl` for the static binary. After `--` may come the parts to
+//! run (`"50 containers"`); without any, all are. Needs what the agent's tests need (`./tests/run` installs it). The comparison with Docker is paired: tasks through the agent, then the same creates, starts
 //! and stops straight against the Docker API, in turn. Each line ends with what we aim at and what the Go agent 1.105.1 needed.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
@@ -33,7 +33,7 @@ const SHAPES: [Shape; 2] = [
     Shape { name: "100 tasks", tasks: 100, containers: 1, memory: "20 MiB" },
     Shape { name: "50 containers", tasks: 1, containers: 50, memory: "" },
 ];
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 7;
 /// Calls in flight of the floor: what is quickest depends on the machine, so the quicker one counts.
 const AT_ONCE: [usize; 2] = [8, 16];
 /// Long enough for connections, buffers and the first inventory to have come and gone.
@@ -88,13 +88,23 @@ async fn main() {
     let _one_agent = one_agent();
     let size = std::fs::metadata(BINARY).expect("the binary is there").len();
     line("binary size", &format!("{:.2} MB", size as f64 / 1e6), "12 MB", "75.7 MB");
-    start_up().await;
+    if is_wanted("start") {
+        start_up().await;
+    }
     let registry = Registry::start(&[]);
     let image = registry.push_busybox("bench/busybox", &[]);
-    one_task(&image).await;
-    for shape in SHAPES {
+    if is_wanted("one task") {
+        one_task(&image).await;
+    }
+    for shape in SHAPES.into_iter().filter(|shape| is_wanted(shape.name)) {
         many(&image, shape).await;
     }
+}
+
+/// Cargo adds options of its own, which name no part.
+fn is_wanted(part: &str) -> bool {
+    let mut named = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
+    named.peek().is_none() || named.any(|name| name == part)
 }
 
 /// One row of the table.

@@ -67,10 +67,14 @@ impl Docker {
             return Err(Failure::permanent("CannotGetDockerClientVersionError", text).into());
         }
         let limit = self.settings.create_timeout.into();
+        let event = self.changes.expect(&request.runtime_name, "create");
         let created = match self.changer.create(&request.runtime_name, wanted, &body, limit).await {
             // Looked for by its name: that is what it will be found by after a restart, too.
             Ok(_) => match self.look_after(&request.runtime_name).await? {
-                seen if is_of(request, &seen) => Ok(seen),
+                seen if is_of(request, &seen) => {
+                    event.answered();
+                    Ok(seen)
+                }
                 _ => Err(OpError::Unknown(unreadable("another container has the name of the one created"))),
             },
             Err(error) => {
@@ -119,19 +123,27 @@ impl Docker {
     /// Starts a container; one that runs already is success.
     pub async fn start(&self, name: &str) -> Result<Observation, OpError> {
         let limit = self.settings.start_timeout.into();
+        let event = self.changes.expect(name, "start");
         self.changer
             .post(&["containers", name, "start"], &[], limit)
             .await
             .map_err(|error| error.of_only_try("CannotStartContainerError", "started"))?;
-        self.look_after(name).await
+        let seen = self.look_after(name).await?;
+        event.answered();
+        Ok(seen)
     }
 
     /// Stops a container: SIGTERM (or the container's own signal), `grace`, SIGKILL. `None`: there is no such container.
     pub async fn stop(&self, name: &str, grace: Span) -> Result<Option<Observation>, OpError> {
         let seconds = i32::try_from(grace.0.div_ceil(1000)).unwrap_or(i32::MAX).to_string();
         let limit = Duration::from(grace) + self.settings.limits.stop_margin;
+        let event = self.changes.expect(name, "stop");
         match self.changer.post(&["containers", name, "stop"], &[("t", &seconds)], limit).await {
-            Ok(_) => self.inspect(name).await,
+            Ok(_) => {
+                let seen = self.inspect(name).await?;
+                event.answered();
+                Ok(seen)
+            }
             Err(error) if error.is_no_container() => Ok(None),
             Err(error) => Err(error.of_change("CannotStopContainerError", "stopped")),
         }

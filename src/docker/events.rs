@@ -1,21 +1,21 @@
 //! The daemon's event stream, turned into observations.
 //!
 //! Owns the stream, its re-opening, and the looks that events call for. An event only says *which* container changed; what it is now
-//! comes from an inspect. Reading never waits for looking or for the receiver: the daemon drops events of slow readers, so changes are
-//! collected by container in between. Invariant: whenever an event may have been missed, [`Notice::Gap`] is sent afterwards.
+//! comes from an inspect, unless the operation that brought the event about looks itself (`changes`). Reading never waits for looking
+//! or for the receiver: the daemon drops events of slow readers, so changes are collected by container in between. Invariant: whenever
+//! an event may have been missed, [`Notice::Gap`] is sent afterwards.
 
 use super::Docker;
 use super::backoff::Backoff;
+use super::changes::{Change, News};
 use super::create::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK};
 use super::error::{DockerError, within};
 use crate::model::{ContainerName, Observation, OpError, RunState, RuntimeId, TaskArn};
 use futures_util::{StreamExt, stream};
 use reqwest::Response;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Something the event stream brought.
@@ -41,79 +41,22 @@ pub enum Notice {
 
 const ACTIONS: [&str; 6] = ["create", "start", "die", "stop", "destroy", "health_status"];
 const LOOKS_AT_ONCE: usize = 8;
-/// Containers with unread changes; more than that, and an inventory is cheaper.
-const MAX_CHANGED: usize = 4096;
 const MAX_EVENT_BYTES: usize = 1 << 20;
 /// There is no last attempt: without events the agent is blind.
 const REOPEN_BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(100), factor: 2.0, cap: Duration::from_secs(10) };
 
-/// What is known of a container from its events since the last look.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Change {
-    exit_code: Option<i32>,
-    destroyed: Option<(TaskArn, ContainerName)>,
-}
-
-/// Changes not yet looked at. At most one entry for each container.
-#[derive(Debug, Default)]
-struct Pending {
-    gap: bool,
-    changed: BTreeMap<String, Change>,
-}
-
-#[derive(Debug, Default)]
-struct Changes {
-    pending: Mutex<Pending>,
-    news: Notify,
-}
-
-impl Changes {
-    fn lock(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn gap(&self) {
-        self.lock().gap = true;
-        self.news.notify_one();
-    }
-
-    fn add(&self, id: String, change: Change) {
-        {
-            let mut pending = self.lock();
-            if pending.changed.len() >= MAX_CHANGED && !pending.changed.contains_key(&id) {
-                *pending = Pending { gap: true, changed: BTreeMap::new() };
-            }
-            let known = pending.changed.entry(id).or_default();
-            known.exit_code = change.exit_code.or(known.exit_code);
-            known.destroyed = change.destroyed.or_else(|| known.destroyed.take());
-        }
-        self.news.notify_one();
-    }
-
-    async fn take(&self) -> Pending {
-        loop {
-            let pending = std::mem::take(&mut *self.lock());
-            if pending.gap || !pending.changed.is_empty() {
-                return pending;
-            }
-            self.news.notified().await;
-        }
-    }
-}
-
 impl Docker {
     /// Follows the event stream for ever, and ends only when nobody receives any more.
     pub async fn watch(&self, notices: mpsc::Sender<Notice>) {
-        let changes = Changes::default();
         tokio::select! {
-            () = self.read_events(&changes) => {}
-            () = self.look_at_changes(&changes, &notices) => {}
+            () = self.read_events() => {}
+            () = self.look_at_changes(&notices) => {}
             () = notices.closed() => {}
         }
     }
 
-    async fn read_events(&self, changes: &Changes) {
+    async fn read_events(&self) {
         // The answer's head may come before the daemon listens to itself; "since" covers the moment between.
         let mut since = now();
         let mut failures = 0;
@@ -121,8 +64,8 @@ impl Docker {
             let opened = Instant::now();
             let ended = match self.open_events(&since).await {
                 Ok(stream) => {
-                    changes.gap();
-                    self.read_stream(stream, &mut since, changes).await
+                    self.changes.gap();
+                    self.read_stream(stream, &mut since).await
                 }
                 Err(error) => Err(error),
             };
@@ -147,12 +90,7 @@ impl Docker {
     }
 
     /// Reads until the stream ends (`Err`) or has been quiet for long (`Ok`).
-    async fn read_stream(
-        &self,
-        mut stream: Response,
-        since: &mut String,
-        changes: &Changes,
-    ) -> Result<(), DockerError> {
+    async fn read_stream(&self, mut stream: Response, since: &mut String) -> Result<(), DockerError> {
         let mut buffer = Vec::new();
         loop {
             let Ok(chunk) = timeout(self.settings.limits.quiet_events, stream.chunk()).await else { return Ok(()) };
@@ -167,8 +105,8 @@ impl Docker {
                 if let Some(nanos) = event.get("timeNano").and_then(Value::as_u64) {
                     *since = seconds(nanos);
                 }
-                if let Some((id, change)) = change(&event) {
-                    changes.add(id, change);
+                if let Some(news) = news(&event) {
+                    self.changes.heard(news);
                 }
             }
             if buffer.len() > MAX_EVENT_BYTES {
@@ -179,9 +117,9 @@ impl Docker {
     }
 
     /// Looks at what changed and tells it. Ends when nobody receives.
-    async fn look_at_changes(&self, changes: &Changes, notices: &mpsc::Sender<Notice>) {
+    async fn look_at_changes(&self, notices: &mpsc::Sender<Notice>) {
         loop {
-            let pending = changes.take().await;
+            let pending = self.changes.take().await;
             if pending.gap && notices.send(Notice::Gap).await.is_err() {
                 return;
             }
@@ -195,7 +133,7 @@ impl Docker {
                             return;
                         }
                     }
-                    Err(()) => changes.gap(),
+                    Err(()) => self.changes.gap(),
                 }
             }
         }
@@ -237,7 +175,7 @@ fn with_exit_code(mut seen: Observation, from_event: Option<i32>) -> Observation
 }
 
 /// Which container an event is about, and what the event alone can tell of it.
-fn change(event: &Value) -> Option<(String, Change)> {
+fn news(event: &Value) -> Option<News> {
     if event.get("Type").and_then(Value::as_str).is_some_and(|kind| kind != "container") {
         return None;
     }
@@ -247,9 +185,7 @@ fn change(event: &Value) -> Option<(String, Change)> {
         event.pointer("/Actor/ID").or_else(|| event.get("id")).and_then(Value::as_str).filter(|id| !id.is_empty())?;
     let action = event.get("Action").or_else(|| event.get("status")).and_then(Value::as_str)?;
     let action = action.split(':').next().unwrap_or(action);
-    if !ACTIONS.contains(&action) {
-        return None;
-    }
+    let action = ACTIONS.into_iter().find(|known| *known == action)?;
     let mut change = Change::default();
     if action == "die" {
         change.exit_code = attribute("exitCode").and_then(|code| code.parse().ok());
@@ -257,7 +193,7 @@ fn change(event: &Value) -> Option<(String, Change)> {
     if action == "destroy" {
         change.destroyed = Some((attribute(LABEL_TASK)?.into(), attribute(LABEL_CONTAINER)?.into()));
     }
-    Some((id.to_owned(), change))
+    Some(News { id: id.to_owned(), name: attribute("name").unwrap_or_default().to_owned(), action, change })
 }
 
 fn now() -> String {
@@ -279,17 +215,22 @@ mod tests {
 
     #[test]
     fn events_say_which_container_changed() {
-        let nothing = Change::default();
         for action in ["create", "start", "stop", "health_status: healthy", "health_status: dizzy"] {
-            assert_eq!(change(&event(action, json!({}))), Some(("c1".into(), nothing.clone())), "{action}");
+            let told = news(&event(action, json!({"name": "ecs-web"}))).unwrap();
+            assert_eq!(
+                (told.id.as_str(), told.name.as_str(), told.change),
+                ("c1", "ecs-web", Change::default()),
+                "{action}"
+            );
+            assert!(action.starts_with(told.action));
         }
-        let died = change(&event("die", json!({"exitCode": "137"}))).unwrap().1;
+        let died = news(&event("die", json!({"exitCode": "137"}))).unwrap().change;
         assert_eq!(died.exit_code, Some(137));
         let labels = json!({LABEL_TASK: "t", LABEL_CONTAINER: "web"});
-        let destroyed = change(&event("destroy", labels)).unwrap().1.destroyed;
+        let destroyed = news(&event("destroy", labels)).unwrap().change.destroyed;
         assert_eq!(destroyed, Some(("t".into(), "web".into())));
         // The shape before API 1.22.
-        assert!(change(&json!({"status": "start", "id": "c1"})).is_some());
+        assert!(news(&json!({"status": "start", "id": "c1"})).is_some());
     }
 
     #[test]
@@ -297,27 +238,12 @@ mod tests {
         let other_type = json!({"Type": "hologram", "Action": "start", "Actor": {"ID": "c1"}});
         let no_id = json!({"Type": "container", "Action": "start", "Actor": {"ID": ""}});
         for event in [other_type, no_id, event("exec_start: true", json!({})), event("beam_up", json!({})), json!(7)] {
-            assert_eq!(change(&event), None, "{event}");
+            assert_eq!(news(&event), None, "{event}");
         }
         // A signal, and memory that ran out, are not the end of a container: that has an event of its own.
         for action in ["kill", "oom", "pause", "unpause", "restart", "rename", "update", "top", "attach", "exec_die"] {
-            assert_eq!(change(&event(action, json!({"signal": "1", "exitCode": "1"}))), None, "{action}");
+            assert_eq!(news(&event(action, json!({"signal": "1", "exitCode": "1"}))), None, "{action}");
         }
-    }
-
-    #[tokio::test]
-    async fn changes_of_one_container_are_collected_and_too_many_become_a_gap() {
-        let changes = Changes::default();
-        changes.add("c1".into(), Change { exit_code: Some(3), destroyed: None });
-        changes.add("c1".into(), Change::default());
-        let pending = changes.take().await;
-        assert_eq!((pending.gap, pending.changed.len()), (false, 1));
-        assert_eq!(pending.changed["c1"].exit_code, Some(3));
-        for number in 0..=MAX_CHANGED {
-            changes.add(number.to_string(), Change::default());
-        }
-        let pending = changes.take().await;
-        assert_eq!((pending.gap, pending.changed.len()), (true, 1));
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod accelerator;
 pub mod auth;
 mod backoff;
 mod change;
+mod changes;
 mod clean;
 mod container;
 mod create;
@@ -73,6 +74,7 @@ pub use pull::PullJob;
 
 use crate::model::{CgroupDriver, Span};
 use change::Changer;
+use changes::Changes;
 use error::within;
 use ports::DynamicPorts;
 use read::Reader;
@@ -138,6 +140,7 @@ pub struct Docker {
     wire: Arc<Wire>,
     reader: Reader,
     changer: Changer,
+    changes: Changes,
     settings: Settings,
     ports: DynamicPorts,
     spoken: Arc<Spoken>,
@@ -165,6 +168,7 @@ impl Docker {
             wire,
             reader,
             changer,
+            changes: Changes::default(),
             settings,
             ports,
             spoken,

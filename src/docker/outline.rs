@@ -1,49 +1,37 @@
 //! The one label of our own: what Docker cannot tell of a task, should the agent's state be lost.
 //!
-//! Owns its form, a JSON object `{"version": 1, "task": {…}}` in which what is empty is left out. It holds nothing confidential:
+//! Owns its form, a JSON object `{"version": 1, "task": {…}}` in which what has its default value is left out. It holds nothing confidential:
 //! [`TaskSpec::outline`] has taken that out. Invariant: what cannot be read, or is of another version, is nobody's.
 
 use crate::model::TaskSpec;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 pub(super) const LABEL: &str = "ecs-agent.task";
 const VERSION: u64 = 1;
-/// Members that are written whatever their value.
-const NEEDED: [&str; 4] = ["name", "image", "essential", "endpoint_id"];
+
+#[derive(Serialize, Deserialize)]
+struct Label<'a> {
+    version: u64,
+    task: Cow<'a, TaskSpec>,
+}
 
 /// The label's text.
 pub(super) fn write(task: &TaskSpec) -> String {
-    let mut task = json!(task);
-    for container in task["containers"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
-        container.retain(|name, value| NEEDED.contains(&name.as_str()) || !is_empty(value));
-    }
-    json!({"version": VERSION, "task": task}).to_string()
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Number(number) => number.as_u64() == Some(0),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(members) => members.values().all(|value| is_empty(value) || value == ""),
-        // The source of pull credentials, which an outline does not name.
-        Value::String(text) => text == "Engine",
-        Value::Bool(true) => false,
-    }
+    // A specification is in the state as JSON as well: it can be written.
+    serde_json::to_string(&Label { version: VERSION, task: Cow::Borrowed(task) }).unwrap_or_default()
 }
 
 /// The task a label tells of.
 pub(super) fn read(label: &str) -> Option<TaskSpec> {
-    let mut label: Value = serde_json::from_str(label).ok()?;
-    if label["version"] != VERSION {
-        return None;
-    }
-    serde_json::from_value(label["task"].take()).ok()
+    let label: Label<'_> = serde_json::from_str(label).ok()?;
+    (label.version == VERSION).then(|| label.task.into_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn an_outline_comes_back_and_holds_nothing_confidential() {

@@ -36,3 +36,8 @@ pub use secret::Secret;
 pub use status::{ContainerStatus, TaskStatus};
 pub use task::{ContainerKind, ContainerSpec, TaskSpec};
 pub use time::{Span, Timestamp};
+
+/// For documents in which what has its default value is left out.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

@@ -1,7 +1,9 @@
 //! What was asked for. Immutable after it arrived: progress lives in `engine::state`.
+//!
+//! Most of what a task may say, most tasks do not: what has its default value is not written.
 
 use super::resource::{LogRouting, ResourceSpec, SecretUse};
-use super::{ContainerName, CredentialsId, Protocol, Span, TaskArn};
+use super::{ContainerName, CredentialsId, Protocol, Span, TaskArn, is_default};
 use serde::{Deserialize, Serialize};
 
 /// One task as ECS sent it, reduced to what this agent runs.
@@ -16,24 +18,24 @@ pub struct TaskSpec {
     /// Task definition revision, as text.
     pub version: String,
     /// Name of the service that owns the task; empty for a standalone task.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub service_name: String,
     /// CPU for the task as a whole in millionths of a vCPU; 0 = the sum over its containers.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub cpu_micros: u64,
     /// Memory for the task as a whole in MiB; 0 = the sum over its containers.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub memory: u64,
     /// Containers in the order of the task definition; those the agent adds come last.
     pub containers: Vec<ContainerSpec>,
     /// What else it needs.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub resources: Vec<ResourceSpec>,
     /// Credentials of the task execution role, if the task has one (image pulls).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub execution_credentials: Option<CredentialsId>,
     /// Leases of its Kerberos tickets that are to be given back. In an outline only: the state holds them otherwise.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub leases: Vec<String>,
 }
 
@@ -50,31 +52,31 @@ pub struct ContainerSpec {
     /// Its stop stops the task.
     pub essential: bool,
     /// Replaces the image's command.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub command: Option<Vec<String>>,
     /// Replaces the image's entry point.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub entry_point: Option<Vec<String>>,
     /// Plain environment. May hold what the customer considers secret: never logged.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub environment: Environment,
     /// CPU units (1024 = one vCPU).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub cpu: u32,
     /// Hard memory limit in MiB; 0 = none.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub memory: u32,
     /// Soft memory limit in MiB from the engine settings; counts instead of `memory` for admission when above 0.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub memory_reservation: u32,
     /// Docker links: the other container and its alias.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub links: Vec<Link>,
     /// Ports to publish.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub ports: Vec<PortMapping>,
     /// Ranges of ports to publish, each on as many free host ports in a row.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub port_ranges: Vec<PortRange>,
     /// Whose processes it sees.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -83,49 +85,49 @@ pub struct ContainerSpec {
     #[serde(default, skip_serializing_if = "is_default")]
     pub ipc: Namespace,
     /// Ids of the GPUs that are its own.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub gpus: Vec<String>,
     /// Which runtime of the engine it needs.
     #[serde(default, skip_serializing_if = "is_default")]
     pub runtime: Runtime,
     /// Host directories and volumes to mount.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub mounts: Vec<Mount>,
     /// Containers whose volumes are mounted here too.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub volumes_from: Vec<VolumesFrom>,
     /// Secrets, which are known by name until the container is created.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub secrets: Vec<SecretUse>,
     /// The credential spec it gets a Kerberos ticket for, as the payload names it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub credential_spec: Option<String>,
     /// Its log goes to the task's log router.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub log_routing: Option<LogRouting>,
     /// Its log driver uses the task execution role (`logsAuthStrategy`).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub logs_with_execution_role: bool,
     /// Ordering: links are in here too, as `Start`, and `volumes_from`, as `Create`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub depends_on: Vec<Dependency>,
     /// How long others wait for this container to fulfil their dependency; none = for ever.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub start_timeout: Option<Span>,
     /// Grace between SIGTERM and SIGKILL; none = the agent's `ECS_CONTAINER_STOP_TIMEOUT`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub stop_timeout: Option<Span>,
     /// Start it again when it ends by itself.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub restart: Option<RestartPolicy>,
     /// The container has a health check whose result counts (`healthCheckType: docker`).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub health_check: bool,
     /// Where pull credentials come from.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub registry_auth: RegistryAuth,
     /// Settings in the engine's own words, to be laid over what the fields above say. Opaque to everyone but the engine's edge.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub engine_settings: EngineSettings,
     /// Random id in the container's metadata URLs; made when the payload arrived, kept across restarts.
     pub endpoint_id: String,
@@ -167,10 +169,6 @@ pub enum Runtime {
     Nvidia,
     /// The one that gives AWS Inferentia and Trainium.
     Neuron,
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 /// Name of the pause container of a task whose containers share namespaces (spec `docker-mapping.md` §11).

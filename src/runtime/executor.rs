@@ -18,13 +18,19 @@ use crate::resources::cgroup::Cgroups;
 use futures_util::FutureExt;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 
-/// Other calls to the container engine at once; Docker itself gains nothing beyond this.
-const ENGINE_CALLS: usize = 16;
+/// Calls to the container engine at once, other than pulls: so many for each processor, within bounds. Docker starts containers no
+/// faster with more of them; with too many for its processors it is slower.
+const ENGINE_CALLS_PER_CPU: usize = 4;
+const ENGINE_CALLS: RangeInclusive<usize> = 8..=16;
+/// A stop counts as one of them for this long. Then Docker only waits for the container, for up to its whole grace: others shall not.
+const STOP_AT_WORK: Duration = Duration::from_secs(1);
 /// State changes on their way at once (spec `ecs-api.md` §3).
 const REPORTS: usize = 10;
 
@@ -81,7 +87,9 @@ impl Executor {
             calls: JoinSet::new(),
             running: BTreeMap::new(),
             pulls,
-            engine_calls: Arc::new(Semaphore::new(ENGINE_CALLS)),
+            engine_calls: Arc::new(Semaphore::new(engine_calls(
+                std::thread::available_parallelism().map_or(1, usize::from),
+            ))),
             reports: Arc::new(Semaphore::new(REPORTS)),
         }
     }
@@ -115,8 +123,10 @@ impl Executor {
             Effect::Start { op, target } => {
                 self.run(op, calls, "start", async move { edges.docker.start(&target).await.map(seen) })
             }
-            Effect::Stop { op, target, grace } => self.run(op, calls, "stop", async move {
-                edges.docker.stop(&target, grace.unwrap_or(edges.stop_timeout)).await.map(maybe_seen)
+            Effect::Stop { op, target, grace } => self.run(op, None, "stop", async move {
+                let stop =
+                    async { edges.docker.stop(&target, grace.unwrap_or(edges.stop_timeout)).await.map(maybe_seen) };
+                with_permit_for(STOP_AT_WORK, &calls, stop).await
             }),
             Effect::Inspect { op, target } => {
                 self.run(op, calls, "inspect", async move { edges.docker.inspect(&target).await.map(maybe_seen) })
@@ -199,6 +209,21 @@ impl Executor {
     }
 }
 
+fn engine_calls(cpus: usize) -> usize {
+    (cpus * ENGINE_CALLS_PER_CPU).clamp(*ENGINE_CALLS.start(), *ENGINE_CALLS.end())
+}
+
+/// Runs a call that begins with work and may go on with waiting: the permit is given back when the work is over.
+async fn with_permit_for<T>(work: Duration, limit: &Semaphore, call: impl Future<Output = T>) -> T {
+    let permit = limit.acquire().await.ok(); // never closed, so this cannot fail
+    let mut call = std::pin::pin!(call);
+    if let Ok(result) = tokio::time::timeout(work, &mut call).await {
+        return result;
+    }
+    drop(permit);
+    call.await
+}
+
 fn seen(observation: Observation) -> Output {
     Output::Seen(Some(Box::new(observation)))
 }
@@ -242,4 +267,30 @@ async fn submit(edges: &Edges, mut change: StateChange) -> Result<Output, OpErro
         "reported to ECS"
     );
     Ok(Output::Nothing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_is_given_no_more_at_once_than_its_processors_can_take() {
+        let given = [1, 2, 3, 4, 64].map(engine_calls);
+        assert_eq!(given, [8, 8, 12, 16, 16]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_only_wait_keep_no_other_from_its_turn() {
+        let limit = Semaphore::new(1);
+        let begun = tokio::time::Instant::now();
+        let slow = with_permit_for(STOP_AT_WORK, &limit, tokio::time::sleep(Duration::from_secs(30)));
+        let next = async {
+            tokio::task::yield_now().await;
+            with_permit_for(STOP_AT_WORK, &limit, async { assert_eq!(limit.available_permits(), 0) }).await;
+            begun.elapsed()
+        };
+        let ((), waited) = tokio::join!(slow, next);
+        assert_eq!(waited, STOP_AT_WORK);
+        assert_eq!((begun.elapsed(), limit.available_permits()), (Duration::from_secs(30), 1));
+    }
 }

@@ -184,6 +184,7 @@ async fn build(
         view,
         executor: Executor::new(edges.clone(), pulls.clone(), inbox.clone(), to_acs),
         clock,
+        unwritten: core_loop::Unwritten::default(),
     };
     let control = control_plane::ControlPlane {
         settings: control_plane::settings(config, &instance, &identity, &host, options, credentials, service_clock),

@@ -239,9 +239,10 @@ async fn events_tell_create_start_health_die_and_destroy() {
         return;
     }
     let (image, cluster, other) = (image(), Cluster::new(), Cluster::new());
-    let edge = connect(&cluster.name).await;
+    // Not the one that acts: of its own operations one hears by their outcomes.
+    let (edge, watcher) = (connect(&cluster.name).await, connect(&cluster.name).await);
     let (sender, mut notices) = mpsc::channel(16);
-    let events = edge.watch(sender);
+    let events = watcher.watch(sender);
     let story = async {
         assert_eq!(next(&mut notices).await, Notice::Gap, "an opened stream asks for an inventory");
         let foreign = connect(&other.name).await;
@@ -272,6 +273,36 @@ async fn events_tell_create_start_health_die_and_destroy() {
                 Notice::Gap => {}
             }
         }
+        drop(notices);
+    };
+    tokio::time::timeout(LIMIT, async { tokio::join!(events, story) })
+        .await
+        .expect("the stream ends with its receiver");
+}
+
+#[tokio::test]
+async fn what_an_operation_tells_itself_is_not_told_by_its_event_and_what_others_do_is() {
+    if !available("what_an_operation_tells_itself_is_not_told_by_its_event_and_what_others_do_is") {
+        return;
+    }
+    let (image, cluster) = (image(), Cluster::new());
+    let edge = connect(&cluster.name).await;
+    let (sender, mut notices) = mpsc::channel(16);
+    let events = edge.watch(sender);
+    let story = async {
+        assert_eq!(next(&mut notices).await, Notice::Gap, "an opened stream asks for an inventory");
+        let main = request(&cluster.name, "main", &image.reference, &SLEEP, json!({}));
+        assert_eq!(edge.create(&main, &Values::default()).await.unwrap().state, RunState::Created);
+        assert_eq!(edge.start(&main.runtime_name).await.unwrap().state, RunState::Running);
+        docker(&["kill", "--signal", "TERM", &main.runtime_name]);
+        let Notice::Seen(first) = next(&mut notices).await else { panic!("an event is told") };
+        assert_eq!(
+            (first.state, first.exit_code),
+            (RunState::Exited, Some(3)),
+            "neither the create nor the start is told"
+        );
+        docker(&["start", &main.runtime_name]);
+        seen_until(&mut notices, |seen| seen.state == RunState::Running).await;
         drop(notices);
     };
     tokio::time::timeout(LIMIT, async { tokio::join!(events, story) })

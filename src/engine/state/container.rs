@@ -6,59 +6,81 @@
 use super::{Operation, OperationKind, Retry};
 use crate::engine::restart::Restarts;
 use crate::model::observation::Mount;
-use crate::model::{ContainerStatus, Failure, Health, Observation, PortBinding, RunState, RuntimeId, Timestamp};
+use crate::model::{
+    ContainerStatus, Failure, Health, Observation, PortBinding, RunState, RuntimeId, Timestamp, is_default,
+};
 use serde::{Deserialize, Serialize};
 
-/// One container of a task.
+/// One container of a task. A document has one for each, and is written with every step of any: what has its default value is left
+/// out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerState {
     /// What we tell ECS: never goes back.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub known: ContainerStatus,
     /// What the engine last said: may go back, and then we act. `None`: it does not exist, or nothing is known of it.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub observed: Option<RunState>,
     /// Last status ECS accepted.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub sent: ContainerStatus,
     /// It ran once.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub ran: bool,
     /// A create was asked for at some time, so that something may be there to remove.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub create_asked: bool,
     /// Nothing is left of it in the engine.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub removed: bool,
     /// How often it was started again after it ended.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub restarts: Restarts,
     /// Why it cannot go on, or how it ended. The first one stays.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub failure: Option<Failure>,
     /// Resolving or pulling failed, which matters only if create then finds no image.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub pull_failure: Option<Failure>,
     /// The engine's id.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub runtime_id: Option<RuntimeId>,
     /// Digest of the image: that of its reference, or what the registry said.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub digest: Option<String>,
     /// Digest of the image on this host that it was created from. Told where there is no other; no news by itself, since a pull
     /// that failed may have left an old one in use.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub local_digest: Option<String>,
     /// Id of the image (`sha256:…`).
+    #[serde(default, skip_serializing_if = "is_default")]
     pub image_id: String,
     /// Exit code, once it ran and ended.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub exit_code: Option<i32>,
     /// Result of its health check.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub health: Health,
     /// When it was first seen running, by our clock.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub running_since: Option<Timestamp>,
     /// Time of creation in the engine's words.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub created_at: Option<String>,
     /// Time of start in the engine's words.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub started_at: Option<String>,
     /// When `known` changed last.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub changed_at: Timestamp,
     /// Published ports.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub bindings: Vec<PortBinding>,
     /// Mounts.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub mounts: Vec<Mount>,
     /// Its last address in the engine's default network.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub address: Option<String>,
     /// What is in flight: at most one.
     #[serde(skip)]
