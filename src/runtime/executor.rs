@@ -27,7 +27,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 /// Calls to the container engine at once, other than pulls: so many for each processor, within bounds. Docker starts containers no
 /// faster with more of them; with too many for its processors it is slower.
-const ENGINE_CALLS_PER_CPU: usize = 4;
+const ENGINE_CALLS_PER_CPU: usize = 6;
 const ENGINE_CALLS: RangeInclusive<usize> = 8..=16;
 /// A stop counts as one of them for this long. Then Docker only waits for the container, for up to its whole grace: others shall not.
 const STOP_AT_WORK: Duration = Duration::from_secs(1);
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn docker_is_given_no_more_at_once_than_its_processors_can_take() {
         let given = [1, 2, 3, 4, 64].map(engine_calls);
-        assert_eq!(given, [8, 8, 12, 16, 16]);
+        assert_eq!(given, [8, 12, 16, 16, 16]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -122,9 +122,8 @@ fn of_backend(backend: impl redb::StorageBackend) -> Result<Store, Trouble> {
 fn survives(disk: Vec<u8>, what: &dyn Fn() -> String) -> i64 {
     let backend = Recording { bytes: Arc::new(Mutex::new(disk)), done: Arc::default() };
     let store = of_backend(backend).unwrap_or_else(|trouble| panic!("{}: {trouble:?}", what()));
-    let mut damage = Vec::new();
-    let loaded = read(&store.opened.as_ref().unwrap().database, &mut damage);
-    let loaded = loaded.unwrap_or_else(|trouble| panic!("{}: {trouble:?}", what()));
+    let reading = read(&store.opened.as_ref().unwrap().database);
+    let Reading { loaded, damage, .. } = reading.unwrap_or_else(|trouble| panic!("{}: {trouble:?}", what()));
     assert!(damage.is_empty(), "{}: {damage:?}", what());
     let expected = state_after(loaded.host.seq);
     assert!(loaded.tasks.iter().eq(expected.tasks.values().map(|task| &**task)), "{}: a mixture of commits", what());

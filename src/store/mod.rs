@@ -10,7 +10,7 @@
 //! | no directory, no file, an empty file | made |
 //! | random bytes, altered bytes, a file cut off, a directory or device in its place | set aside as `ecs-agent.redb.broken-<time>`; the state is lost |
 //! | a document that cannot be read | a copy is set aside; everything else is kept; that task is lost |
-//! | an older schema | read, and written anew with the next change |
+//! | an older schema | read, and all of it written anew |
 //! | a newer schema | refused ([`StoreError::Newer`]), the file is kept |
 //! | no right to it, a file system that cannot be written | refused ([`StoreError::Unusable`]), nothing is changed |
 //! | no space at the start | refused ([`StoreError::is_full`]): the caller waits before it registers |
@@ -143,7 +143,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; each names what the operator can do.
     pub fn open(directory: &Path) -> Result<(Self, Loaded), StoreError> {
-        let (opened, mut loaded, damage) = match open_and_read(directory) {
+        let (opened, Reading { mut loaded, damage, version }) = match open_and_read(directory) {
             Err(Trouble::Broken(what)) => {
                 let kept = file::set_aside(directory)?;
                 tracing::error!(what, kept = %kept.display(), "the state file is broken and was set aside; tasks are rebuilt from their containers");
@@ -163,10 +163,12 @@ impl Store {
             Self { directory: Some(directory.to_owned()), opened: Some(opened), identity: loaded.identity.clone() };
         // What is not on disk yet is put there now: a disk without space is noticed before anything rests on it.
         store.write(|meta, tasks| {
-            if !damage.is_empty() {
-                everything(meta, tasks, loaded.identity.as_ref(), &loaded.host, &loaded.tasks)?;
+            if damage.is_empty() && version == schema::CURRENT {
+                schema::put(meta, "schema", &schema::CURRENT)?;
+                schema::put(meta, "host", &loaded.host)
+            } else {
+                everything(meta, tasks, loaded.identity.as_ref(), &loaded.host, &loaded.tasks)
             }
-            schema::put(meta, "host", &loaded.host)
         })?;
         Ok((store, loaded))
     }
@@ -252,7 +254,10 @@ impl Store {
             self.opened = Some(opened);
         }
         self.identity = Some(identity.clone());
-        self.write(|meta, _| schema::put(meta, "identity", identity))
+        self.write(|meta, _| {
+            schema::put(meta, "schema", &schema::CURRENT)?; // the file may have been made just now
+            schema::put(meta, "identity", identity)
+        })
     }
 
     /// Forgets everything: the disk belongs to another instance (an AMI made from a running one). Its containers are not ours.
@@ -309,7 +314,6 @@ fn write(
         let mut meta = write.open_table(META)?;
         let mut tasks = write.open_table(TASKS)?;
         change(&mut meta, &mut tasks)?;
-        schema::put(&mut meta, "schema", &schema::CURRENT)?;
     }
     Ok(write.commit()?)
 }
@@ -323,6 +327,7 @@ fn everything<'a>(
 ) -> Result<(), Trouble> {
     meta.retain(|_, _| false)?;
     tasks.retain(|_, _| false)?;
+    schema::put(meta, "schema", &schema::CURRENT)?;
     if let Some(identity) = identity {
         schema::put(meta, "identity", identity)?;
     }
@@ -331,26 +336,35 @@ fn everything<'a>(
 }
 
 /// The file, what is in it, and which documents could not be read.
-fn open_and_read(directory: &Path) -> Result<(Opened, Loaded, Vec<String>), Trouble> {
-    let opened = file::open(directory)?;
-    let mut damage = Vec::new();
-    let loaded = guarded(|| read(&opened.database, &mut damage))?;
-    Ok((opened, loaded, damage))
+/// What a file holds.
+struct Reading {
+    loaded: Loaded,
+    /// What of it cannot be read.
+    damage: Vec<String>,
+    /// The schema it is written in.
+    version: u32,
 }
 
-fn read(database: &Database, damage: &mut Vec<String>) -> Result<Loaded, Trouble> {
+fn open_and_read(directory: &Path) -> Result<(Opened, Reading), Trouble> {
+    let opened = file::open(directory)?;
+    let reading = guarded(|| read(&opened.database))?;
+    Ok((opened, reading))
+}
+
+fn read(database: &Database) -> Result<Reading, Trouble> {
     let mut loaded = Loaded { host: HostState { lost: true, ..HostState::default() }, ..Loaded::default() };
+    let mut damage = Vec::new();
     let read = database.begin_read()?;
     let meta = match read.open_table(META) {
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(loaded),
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Reading { loaded, damage, version: schema::CURRENT }),
         meta => meta?,
     };
     let version =
-        schema::check(note(damage, document(&meta, "schema", schema::CURRENT)?)).map_err(Trouble::Unavailable)?;
-    if let Some(host) = note(damage, document(&meta, "host", version)?) {
+        schema::check(note(&mut damage, document(&meta, "schema", schema::CURRENT)?)).map_err(Trouble::Unavailable)?;
+    if let Some(host) = note(&mut damage, document(&meta, "host", version)?) {
         loaded.host = host;
     }
-    loaded.identity = note(damage, document(&meta, "identity", version)?);
+    loaded.identity = note(&mut damage, document(&meta, "identity", version)?);
     for row in read.open_table(TASKS)?.iter()? {
         let (arn, bytes) = row?;
         let name = format!("task {}", arn.value());
@@ -358,9 +372,9 @@ fn read(database: &Database, damage: &mut Vec<String>) -> Result<Loaded, Trouble
             let is_whole = task.spec.arn.0 == arn.value() && task.spec.containers.len() == task.containers.len();
             if is_whole { Ok(task) } else { Err(format!("the document of {name} contradicts itself")) }
         });
-        loaded.tasks.extend(note(damage, task.map(Some)));
+        loaded.tasks.extend(note(&mut damage, task.map(Some)));
     }
-    Ok(loaded)
+    Ok(Reading { loaded, damage, version })
 }
 
 type Document<T> = Result<Option<T>, String>;

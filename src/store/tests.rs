@@ -210,6 +210,15 @@ fn another_schema_is_read_if_it_is_older_and_refused_if_it_is_newer() {
         let mut store = Store::open(&directory.0).unwrap().0;
         let change = store.opened.as_ref().unwrap().database.begin_write().unwrap();
         change.open_table(META).unwrap().insert("schema", version.as_bytes()).unwrap();
+        {
+            // A form that this build reads and does not write.
+            let mut tasks = change.open_table(TASKS).unwrap();
+            let rows = tasks.iter().unwrap().map(|row| row.unwrap());
+            let rows: Vec<_> = rows.map(|(name, text)| (name.value().to_owned(), text.value().to_owned())).collect();
+            for (name, text) in rows {
+                tasks.insert(name.as_str(), [b" ", text.as_slice()].concat().as_slice()).unwrap();
+            }
+        }
         change.commit().unwrap();
         store.close();
         (Store::open(&directory.0), directory)
@@ -218,9 +227,14 @@ fn another_schema_is_read_if_it_is_older_and_refused_if_it_is_newer() {
     assert!(matches!(opened, Err(StoreError::Newer { found: 2, known: 1 })), "{opened:?}");
     assert_eq!(aside(&directory).len(), 0, "it is good, for the agent that wrote it");
     let (opened, directory) = with_schema("0");
-    let (_, loaded) = opened.unwrap();
+    let (store, loaded) = opened.unwrap();
     assert_eq!((loaded.tasks.len(), loaded.identity.is_some(), loaded.host.lost), (2, true, false));
     assert_eq!(aside(&directory).len(), 0);
+    let read = store.opened.as_ref().unwrap().database.begin_read().unwrap();
+    assert_eq!(read.open_table(META).unwrap().get("schema").unwrap().unwrap().value(), b"1");
+    for row in read.open_table(TASKS).unwrap().iter().unwrap() {
+        assert_eq!(row.unwrap().1.value()[0], b'{', "what says to be of today's form is");
+    }
 }
 
 /// Cut off anywhere, it is set aside; or it was whole without what is missing.
