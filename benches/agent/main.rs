@@ -2,8 +2,8 @@
 //! needs, measured in the same run.
 //!
 //! `cargo bench --bench agent`, and with `--target x86_64-unknown-linux-musl` for the static binary. After `--` may come the parts to
-//! run (`"50 containers"`); without any, all are. Needs what the agent's tests need (`./tests/run` installs it). The comparison with Docker is paired: tasks through the agent, then the same creates, starts
-//! and stops straight against the Docker API, in turn. Each line ends with what we aim at and what the Go agent 1.105.1 needed.
+//! run (`"50 containers"`); without any, all are. Needs what the agent's tests need (`./tests/run` installs it). The comparison with
+//! Docker is paired: tasks through the agent, then the same creates, starts and stops straight against the Docker API, in turn. Each line ends with what we aim at and what the Go agent 1.105.1 needed.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 

@@ -190,13 +190,13 @@ impl CoreLoop {
     }
 }
 
-/// A look at a container that has not ended: the next start of the agent begins with another.
+/// A look at a container that has not ended: the next start of the agent begins with another, which tells all but the image's digest.
 fn comes_again(event: &Event) -> bool {
     let seen = match event {
         Event::Observed(seen) | Event::Completed { outcome: Outcome::Done(Output::Seen(Some(seen))), .. } => seen,
         _ => return false,
     };
-    matches!(seen.state, RunState::Created | RunState::Running)
+    matches!(seen.state, RunState::Created | RunState::Running) && seen.image_digest.is_none()
 }
 
 async fn sleep_until(moment: Option<Instant>) {
@@ -209,7 +209,7 @@ async fn sleep_until(moment: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::OpId;
+    use crate::model::{Observation, OpId};
 
     fn task(name: &str) -> BTreeSet<Key> {
         BTreeSet::from([Key::Task(name.into())])
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn only_news_that_the_next_start_would_bring_again_may_wait() {
-        let seen = |state: RunState| {
+        let seen = |state: RunState| -> Box<Observation> {
             let seen = serde_json::json!({
                 "task": "t", "container": "c", "runtime_name": "n", "runtime_id": "i", "state": state, "exit_code": null, "error": null,
                 "health": "UNKNOWN", "created_at": null, "started_at": null, "bindings": [], "mounts": [], "image_id": "", "outline": null,
@@ -259,6 +259,8 @@ mod tests {
         }
         assert!(!comes_again(&Event::Observed(seen(RunState::Exited))), "it may be removed before the next start");
         assert!(!comes_again(&done(Output::Seen(Some(seen(RunState::Exited))))));
+        let created = Observation { image_digest: Some("sha256:1".into()), ..*seen(RunState::Created) };
+        assert!(!comes_again(&done(Output::Seen(Some(Box::new(created))))), "only the create looks for the digest");
         for event in [done(Output::Seen(None)), done(Output::Nothing), Event::Tick, Event::ObservationsLost] {
             assert!(!comes_again(&event), "{event:?}");
         }

@@ -335,7 +335,6 @@ fn everything<'a>(
     all.into_iter().try_for_each(|task| schema::put(tasks, &task.spec.arn.0, task))
 }
 
-/// The file, what is in it, and which documents could not be read.
 /// What a file holds.
 struct Reading {
     loaded: Loaded,
