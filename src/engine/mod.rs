@@ -6,7 +6,8 @@
 //!
 //! `apply` writes the fact into the state and decides nothing. `plan` looks at the state, never at the event, and says what to do
 //! next. So an event that comes twice, late, or out of order cannot confuse a decision, and planning again without a new fact
-//! yields nothing. The caller commits what changed before it starts an effect: **step, commit, publish, act**.
+//! yields nothing. The caller commits what changed before it starts an effect: **step, commit, publish, act**. Only a step
+//! without effects may leave its commit to a later one ([`Step::may_wait`]).
 //!
 //! Time comes in as an argument. Timers are not things: the state holds moments, [`next_deadline`] is their minimum. At most one
 //! operation is in flight for each container; its outcome carries its id, and an outcome with another id is ignored. A timeout is
@@ -41,6 +42,7 @@ mod restart;
 #[cfg(test)]
 mod sample;
 pub mod state;
+mod urgency;
 mod view;
 
 pub use admission::PATIENCE;
@@ -62,15 +64,20 @@ pub struct Step {
     pub effects: Vec<Effect>,
     /// Which documents differ from what is on disk. A task that is no longer in the state is to be deleted.
     pub changed: BTreeSet<Key>,
+    /// The commit may wait a moment for more of its kind: there are no effects, and should the agent die before, its next start learns
+    /// the same again by looking.
+    pub may_wait: bool,
 }
 
 /// Takes one fact in and says what to do about it.
 pub fn step(state: &mut State, now: Timestamp, event: Event) -> Step {
     state.steps += 1;
     let mut out = Step::default();
+    let subject = urgency::told_again(&event).cloned();
     let mut work = apply::apply(state, now, event, &mut out);
     work.extend(plan::due(state, now));
     plan::plan(state, now, work, &mut out);
+    out.may_wait = subject.is_some_and(|task| urgency::may_wait(&task, &out));
     out
 }
 

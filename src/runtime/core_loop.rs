@@ -1,16 +1,16 @@
 //! The one loop, and the only owner of the state: step, commit, publish, act. The order never changes.
 //!
 //! An effect starts only after the state it rests on is on disk; so does an acknowledgement, which is an effect like any other.
-//! A burst of events is stepped through one by one and committed once. News of containers that are there still, from which nothing
-//! follows, waits a moment for more of its kind: after a kill they are looked at anyway. Readers see what is committed.
+//! A burst of events is stepped through one by one and committed once. Of what need not be on disk first the core says so
+//! ([`Step::may_wait`]): readers see it, nothing follows from it, and the commit waits a moment for more of its kind.
 
 use super::clock::Clock;
 use super::executor::Executor;
 use super::trace::Trace;
 use crate::aws::backoff::{Backoff, Shape};
-use crate::engine::{self, Effect, Event, Key, Outcome, Output, State};
+use crate::engine::{self, Effect, Event, Key, State, Step};
+use crate::model::Span;
 use crate::model::view::View;
-use crate::model::{RunState, Span};
 use crate::store::{Store, StoreError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Most events taken into one turn; bounds the time between two commits.
 const MOST_PER_TURN: usize = 64;
-/// How long such news may wait to be committed together. A task of many containers brings much of it, and each commit has the disk
-/// flushed while Docker needs it.
-const LINGER: Duration = Duration::from_millis(50);
+/// How long a commit that may wait does. A task of many containers brings much such news, and each commit has the disk flushed while
+/// Docker needs it.
+const LINGER: Duration = Duration::from_millis(500);
 /// Between two tries to write the state; every try is a whole one, so there is no hurry.
 const COMMIT_RETRY: Shape =
     Shape { initial: Duration::from_millis(250), max: Duration::from_secs(5), factor: 2.0, jitter: 0.2 };
@@ -61,12 +61,12 @@ pub(super) struct Unwritten {
 
 impl Unwritten {
     /// Takes in what a turn has changed; true if it is to be committed now.
-    fn add(&mut self, changed: BTreeSet<Key>, may_wait: bool, now: Instant) -> bool {
-        self.changed.extend(changed);
-        if !may_wait || self.changed.is_empty() {
+    fn add(&mut self, step: &Step, now: Instant) -> bool {
+        self.changed.extend(step.changed.iter().cloned());
+        if !step.may_wait {
             return true;
         }
-        now >= *self.until.get_or_insert(now + LINGER)
+        !self.changed.is_empty() && now >= *self.until.get_or_insert(now + LINGER)
     }
 }
 
@@ -111,27 +111,40 @@ impl CoreLoop {
                 received = self.inbox.recv_many(&mut batch, MOST_PER_TURN) => if received == 0 { break },
                 () = tokio::time::sleep_until(deadline) => break,
             }
-            let (_, changed) = self.step(batch);
-            self.unwritten.changed.extend(changed);
+            let step = self.step(batch);
+            self.unwritten.changed.extend(step.changed.iter().cloned());
             self.commit()?;
+            self.publish(&step.changed);
             self.executor.reap();
         }
         Ok(())
     }
 
-    /// Step, commit, publish, act; or step, and leave the rest to a later turn.
+    /// Step, commit (or leave that to a later turn), publish, act.
     async fn turn(
         &mut self,
         batch: Vec<Event>,
         stop: &CancellationToken,
         alive: &mut (impl FnMut() + Send),
     ) -> Result<(), StoreError> {
-        let comes_again = batch.iter().all(comes_again);
-        let (effects, changed) = self.step(batch);
-        if !self.unwritten.add(changed, comes_again && effects.is_empty(), Instant::now()) {
-            self.executor.reap();
-            return Ok(());
+        let step = self.step(batch);
+        if self.unwritten.add(&step, Instant::now()) {
+            self.commit_surely(stop, alive).await?;
         }
+        self.publish(&step.changed);
+        for effect in step.effects {
+            self.executor.start(effect);
+        }
+        self.executor.reap();
+        Ok(())
+    }
+
+    /// Commits, however often that has to be tried.
+    async fn commit_surely(
+        &mut self,
+        stop: &CancellationToken,
+        alive: &mut (impl FnMut() + Send),
+    ) -> Result<(), StoreError> {
         let mut pauses = Backoff::new(COMMIT_RETRY);
         while let Err(error) = self.commit() {
             let pause = pauses.pause();
@@ -147,23 +160,19 @@ impl CoreLoop {
                 () = self.clock.sleep_until(Some(until)) => alive(),
             }
         }
-        for effect in effects {
-            self.executor.start(effect);
-        }
-        self.executor.reap();
         Ok(())
     }
 
-    /// What follows from these events, and which documents it changes.
-    fn step(&mut self, batch: Vec<Event>) -> (Vec<Effect>, BTreeSet<Key>) {
-        let mut effects = Vec::new();
-        let mut changed: BTreeSet<Key> = BTreeSet::new();
+    /// What follows from these events together.
+    fn step(&mut self, batch: Vec<Event>) -> Step {
+        let mut whole = Step { may_wait: true, ..Step::default() };
         let now = self.clock.now();
         for event in batch {
             tracing::debug!(?event, "event");
             let step = engine::step(&mut self.state, now, event);
-            effects.extend(step.effects);
-            changed.extend(step.changed);
+            whole.effects.extend(step.effects);
+            whole.changed.extend(step.changed);
+            whole.may_wait &= step.may_wait;
             if cfg!(debug_assertions)
                 && let Err(broken) = engine::check(&self.state)
             {
@@ -172,31 +181,27 @@ impl CoreLoop {
         }
         // Credentials that came again within this burst are not forgotten.
         let state = &self.state;
-        effects.retain(|effect| !matches!(effect, Effect::ForgetCredentials { id } if state.credentials.contains(id)));
-        (effects, changed)
+        let is_in_use =
+            |effect: &Effect| matches!(effect, Effect::ForgetCredentials { id } if state.credentials.contains(id));
+        whole.effects.retain(|effect| !is_in_use(effect));
+        whole
     }
 
-    /// Commit, publish.
     fn commit(&mut self) -> Result<(), StoreError> {
         let changed = &self.unwritten.changed;
         if !changed.is_empty() {
             // redb blocks while it flushes; the other worker thread goes on meanwhile.
             tokio::task::block_in_place(|| self.store.commit(&self.state, changed))?;
-            self.trace.note(&self.state, changed);
         }
         self.unwritten = Unwritten::default();
-        self.view.send_replace(Arc::new(engine::view(&self.state, self.clock.now())));
         Ok(())
     }
-}
 
-/// A look at a container that has not ended: the next start of the agent begins with another, which tells all but the image's digest.
-fn comes_again(event: &Event) -> bool {
-    let seen = match event {
-        Event::Observed(seen) | Event::Completed { outcome: Outcome::Done(Output::Seen(Some(seen))), .. } => seen,
-        _ => return false,
-    };
-    matches!(seen.state, RunState::Created | RunState::Running) && seen.image_digest.is_none()
+    /// Readers and the log are told.
+    fn publish(&mut self, changed: &BTreeSet<Key>) {
+        self.trace.note(&self.state, changed);
+        self.view.send_replace(Arc::new(engine::view(&self.state, self.clock.now())));
+    }
 }
 
 async fn sleep_until(moment: Option<Instant>) {
@@ -209,19 +214,19 @@ async fn sleep_until(moment: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Observation, OpId};
 
-    fn task(name: &str) -> BTreeSet<Key> {
-        BTreeSet::from([Key::Task(name.into())])
+    fn step(changed: &[&str], may_wait: bool) -> Step {
+        let changed = changed.iter().map(|name| Key::Task((*name).into())).collect();
+        Step { changed, may_wait, ..Step::default() }
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_may_not_wait_is_committed_at_once_with_all_that_waited() {
         let now = Instant::now();
         let mut unwritten = Unwritten::default();
-        assert!(!unwritten.add(task("a"), true, now));
-        assert!(!unwritten.add(BTreeSet::new(), true, now + LINGER / 2), "what waits is not shown");
-        assert!(unwritten.add(task("b"), false, now + LINGER / 2));
+        assert!(!unwritten.add(&step(&["a"], true), now));
+        assert!(!unwritten.add(&step(&[], true), now + LINGER / 2), "the other waits on");
+        assert!(unwritten.add(&step(&["b"], false), now + LINGER / 2));
         assert_eq!(unwritten.changed.len(), 2);
     }
 
@@ -229,40 +234,17 @@ mod tests {
     async fn what_waits_is_committed_in_time_however_much_follows() {
         let now = Instant::now();
         let mut unwritten = Unwritten::default();
-        assert!(!unwritten.add(task("a"), true, now));
-        assert!(!unwritten.add(task("a"), true, now + LINGER * 9 / 10));
-        assert!(unwritten.add(task("a"), true, now + LINGER));
+        assert!(!unwritten.add(&step(&["a"], true), now));
+        assert!(!unwritten.add(&step(&["a"], true), now + LINGER * 9 / 10));
+        assert!(unwritten.add(&step(&["a"], true), now + LINGER));
         sleep_until(unwritten.until).await;
         assert_eq!(Instant::now(), now + LINGER);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_nothing_changed_readers_are_shown_the_time_that_passed() {
+    async fn nothing_is_not_waited_for() {
         let mut unwritten = Unwritten::default();
-        assert!(unwritten.add(BTreeSet::new(), true, Instant::now()));
+        assert!(!unwritten.add(&step(&[], true), Instant::now()));
         assert_eq!(unwritten.until, None);
-    }
-
-    #[test]
-    fn only_news_that_the_next_start_would_bring_again_may_wait() {
-        let seen = |state: RunState| -> Box<Observation> {
-            let seen = serde_json::json!({
-                "task": "t", "container": "c", "runtime_name": "n", "runtime_id": "i", "state": state, "exit_code": null, "error": null,
-                "health": "UNKNOWN", "created_at": null, "started_at": null, "bindings": [], "mounts": [], "image_id": "", "outline": null,
-            });
-            Box::new(serde_json::from_value(seen).unwrap())
-        };
-        let done = |output| Event::Completed { op: OpId(1), outcome: Outcome::Done(output) };
-        for state in [RunState::Created, RunState::Running] {
-            assert!(comes_again(&Event::Observed(seen(state))));
-            assert!(comes_again(&done(Output::Seen(Some(seen(state))))));
-        }
-        assert!(!comes_again(&Event::Observed(seen(RunState::Exited))), "it may be removed before the next start");
-        assert!(!comes_again(&done(Output::Seen(Some(seen(RunState::Exited))))));
-        let created = Observation { image_digest: Some("sha256:1".into()), ..*seen(RunState::Created) };
-        assert!(!comes_again(&done(Output::Seen(Some(Box::new(created))))), "only the create looks for the digest");
-        for event in [done(Output::Seen(None)), done(Output::Nothing), Event::Tick, Event::ObservationsLost] {
-            assert!(!comes_again(&event), "{event:?}");
-        }
     }
 }

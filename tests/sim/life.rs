@@ -34,6 +34,7 @@ impl World {
         self.memory.clear();
         self.fetcher.ending.clear(); // the credentials are gone, and come again
         self.turn = Turn::default();
+        self.unwritten.clear();
         (self.hold, self.crash_at, self.jam) = (0, None, 0);
         self.failed.clear();
         self.unanswered.clear();
@@ -81,6 +82,7 @@ impl World {
         self.docker.truth.values_mut().for_each(|truth| truth.starts = truth.starts.min(1));
         self.docker.disown_renamed();
         self.disk = Disk { host: HostState { lost: true, ..HostState::default() }, ..Disk::default() };
+        self.was_lost = true;
         self.ecs.state_lost();
         self.crash(bits);
     }

@@ -1,6 +1,7 @@
 //! One turn of the agent, in the order of the production loop: step, commit, act.
 //!
-//! Invariant: an effect is handed out only after what the step changed is on disk.
+//! Invariant: an effect is handed out only after what the step changed is on disk. In half of the worlds a commit that may wait does so:
+//! for the next one, or for time to pass.
 
 use crate::laws;
 use crate::life::stored;
@@ -34,6 +35,7 @@ impl World {
             let step = engine::step(&mut self.state, self.now, event);
             self.turn.effects.extend(step.effects);
             self.turn.changed.extend(step.changed);
+            self.turn.is_urgent |= !step.may_wait;
             return self.end_turn();
         }
         let before = laws::Before::of(&self.state);
@@ -60,6 +62,7 @@ impl World {
         self.turn.steps += 1;
         self.turn.effects.extend(step.effects);
         self.turn.changed.extend(step.changed);
+        self.turn.is_urgent |= !step.may_wait;
         if self.hold > 0 {
             self.hold -= 1;
             return;
@@ -69,12 +72,18 @@ impl World {
 
     pub(crate) fn end_turn(&mut self) {
         self.hold = 0;
-        let turn = std::mem::take(&mut self.turn);
+        let mut turn = std::mem::take(&mut self.turn);
         let crash = self.crash_at.take();
         if let Some((Point::BeforeCommit, bits)) = crash {
             return self.crash(bits);
         }
-        self.commit(&turn);
+        self.unwritten.append(&mut turn.changed);
+        if turn.is_urgent || !self.lingers {
+            turn.changed = std::mem::take(&mut self.unwritten);
+            self.commit(&turn);
+        } else {
+            laws::before_waiting(self, &turn);
+        }
         if let Some((Point::AfterCommit, bits)) = crash {
             return self.crash(bits);
         }

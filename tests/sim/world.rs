@@ -36,6 +36,8 @@ pub(crate) struct Turn {
     pub(crate) steps: u32,
     pub(crate) effects: Vec<Effect>,
     pub(crate) changed: BTreeSet<Key>,
+    /// Some of it is to be on disk at once.
+    pub(crate) is_urgent: bool,
     /// Reports whose acceptance the agent has heard of.
     pub(crate) heard: Vec<StateChange>,
     /// Tasks it was asked to stop.
@@ -89,6 +91,12 @@ pub(crate) struct World {
     pub(crate) jam: u8,
     pub(crate) down: u8,
     pub(crate) turn: Turn,
+    /// The state was lost once.
+    pub(crate) was_lost: bool,
+    /// Changed and not yet committed.
+    pub(crate) unwritten: BTreeSet<Key>,
+    /// Commits wait as long as they may.
+    pub(crate) lingers: bool,
     pub(crate) hold: u8,
     pub(crate) crash_at: Option<(Point, u64)>,
 }
@@ -152,6 +160,9 @@ impl World {
             jam: 0,
             down: 0,
             turn: Turn::default(),
+            was_lost: false,
+            unwritten: BTreeSet::new(),
+            lingers: rng.percent(50),
             hold: 0,
             crash_at: None,
         }

@@ -171,6 +171,11 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
             ));
         }
     }
+    // Of one that was removed while the state was lost nobody knows any more.
+    let is_remembered = spec.restart.is_none() && !world.was_lost;
+    if step == "start" && is_remembered && world.docker.truth_of(arn, &spec.name).starts > 0 {
+        return Some(("what ran once does not run again", format!("{arn} {}", spec.name)));
+    }
     let is_there = |it: &ResourceSpec| {
         let key = (arn.clone(), it.name.clone());
         if it.kind.lifetime() == Lifetime::Process {

@@ -16,7 +16,7 @@ pub(crate) use end::{all_gone, everybody_had_a_share, settled};
 pub(crate) use queue::waiting;
 
 use crate::life::{reread, stored};
-use crate::world::World;
+use crate::world::{Turn, World};
 use ecs_agent::engine::state::{State, TaskState};
 use ecs_agent::engine::{self, Event};
 use ecs_agent::model::resource::Lifetime;
@@ -194,6 +194,13 @@ fn what_is_forgotten_is_gone(world: &mut World, before: &Before) {
     let arns: Vec<TaskArn> = forgotten.filter(|arn| !is_known_stopped(world, arn)).cloned().collect();
     if !arns.is_empty() {
         world.breaks("a task is forgotten only after ECS knows that it stopped", || format!("{arns:?}"));
+    }
+}
+
+/// Judges a turn whose commit waits.
+pub(crate) fn before_waiting(world: &mut World, turn: &Turn) {
+    if !turn.effects.is_empty() || !turn.heard.is_empty() || !turn.stops.is_empty() {
+        world.breaks("nothing is done or relied on before it is on disk", || format!("{turn:?}"));
     }
 }
 

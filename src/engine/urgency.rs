@@ -1,0 +1,69 @@
+//! Which news need not be on disk at once.
+//!
+//! Every start of the agent begins with a look at each of its containers, so what such a look tells of one that is there still, and
+//! from which nothing follows, is not lost with the agent. That a container was created is not of this kind if it is to be started:
+//! whoever removes it later must not have it run a second time.
+
+use super::Step;
+use super::event::{Event, Outcome, Output};
+use super::state::Key;
+use crate::model::{RunState, TaskArn};
+
+/// The task of which this event tells something that the next start of the agent would learn again: nobody removes a container that
+/// has not ended, while one that has may be gone. The digest of an image is looked for by the create alone.
+pub(super) fn told_again(event: &Event) -> Option<&TaskArn> {
+    let seen = match event {
+        Event::Observed(seen) | Event::Completed { outcome: Outcome::Done(Output::Seen(Some(seen))), .. } => seen,
+        _ => return None,
+    };
+    let is_there = matches!(seen.state, RunState::Created | RunState::Running);
+    (is_there && seen.image_digest.is_none()).then_some(&seen.task)
+}
+
+/// Nothing but the task that was told of has changed, and nothing follows.
+pub(super) fn may_wait(task: &TaskArn, step: &Step) -> bool {
+    step.effects.is_empty() && step.changed.iter().all(|key| matches!(key, Key::Task(arn) if arn == task))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Effect;
+    use crate::engine::sample::seen;
+    use crate::model::{Observation, OpId};
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn only_what_the_next_start_would_learn_again_may_wait() {
+        let seen = |state| Box::new(seen("task", "a", "id", state));
+        let done = |output| Event::Completed { op: OpId(1), outcome: Outcome::Done(output) };
+        for state in [RunState::Created, RunState::Running] {
+            assert_eq!(told_again(&Event::Observed(seen(state))), Some(&"task".into()));
+            assert_eq!(told_again(&done(Output::Seen(Some(seen(state))))), Some(&"task".into()));
+        }
+        assert_eq!(
+            told_again(&Event::Observed(seen(RunState::Exited))),
+            None,
+            "it may be removed before the next start"
+        );
+        assert_eq!(told_again(&done(Output::Seen(Some(seen(RunState::Exited))))), None);
+        let created = Observation { image_digest: Some("sha256:1".into()), ..*seen(RunState::Created) };
+        assert_eq!(told_again(&done(Output::Seen(Some(Box::new(created))))), None, "only the create looks for it");
+        for event in [done(Output::Seen(None)), done(Output::Nothing), Event::Tick, Event::ObservationsLost] {
+            assert_eq!(told_again(&event), None, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn what_reaches_further_does_not_wait() {
+        let step =
+            |changed: &[Key], effects| Step { changed: changed.iter().cloned().collect(), effects, may_wait: false };
+        let own = Key::Task("task".into());
+        assert!(may_wait(&"task".into(), &step(std::slice::from_ref(&own), Vec::new())));
+        assert!(may_wait(&"task".into(), &Step { changed: BTreeSet::new(), ..Step::default() }));
+        assert!(!may_wait(&"task".into(), &step(&[own.clone(), Key::Task("other".into())], Vec::new())));
+        assert!(!may_wait(&"task".into(), &step(&[own.clone(), Key::Host], Vec::new())));
+        let start = Effect::Start { op: OpId(1), target: "id".to_owned() };
+        assert!(!may_wait(&"task".into(), &step(&[own], vec![start])));
+    }
+}
