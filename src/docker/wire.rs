@@ -15,6 +15,10 @@ use std::time::Duration;
 
 /// A thousand containers take about 5 MB.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// Connections kept for the next call, and for how long. A connection for each call costs as much as the call where many come at once;
+/// one that the daemon closes meanwhile leaves the pool, and a call that is cut off is of unknown outcome on any connection.
+const IDLE_CONNECTIONS: usize = 8;
+const IDLE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Where the daemon listens (`DOCKER_HOST`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +90,8 @@ impl Wire {
             .http1_only()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(5))
-            .pool_max_idle_per_host(0);
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .pool_idle_timeout(IDLE_LIMIT);
         let (builder, base) = match endpoint {
             Endpoint::Unix(path) => (builder.unix_socket(path.as_path()), "http://docker/".to_owned()),
             Endpoint::Tcp(host) => (builder, format!("http://{host}/")),
