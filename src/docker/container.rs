@@ -216,12 +216,10 @@ impl Docker {
 
     async fn look_at_entry(&self, entry: Value) -> Option<Observation> {
         let listed = observe::from_list(&entry, &self.settings.cluster)?;
-        match self.inspect(&listed.id).await {
-            Ok(seen) => seen,
-            Err(error) => {
-                tracing::warn!(container = listed.id, ?error, "a container cannot be inspected; using its list entry");
-                listed.seen
-            }
-        }
+        let seen = self.inspect(&listed.id).await.unwrap_or_else(|error| {
+            tracing::warn!(container = listed.id, ?error, "a container cannot be inspected; using its list entry");
+            listed.seen
+        });
+        seen.map(|seen| Observation { outline: listed.outline, ..seen })
     }
 }

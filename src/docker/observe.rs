@@ -7,7 +7,7 @@
 use super::create::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK};
 use super::outline;
 use crate::model::observation::Mount;
-use crate::model::{Failure, Health, Observation, PortBinding, Protocol, RunState};
+use crate::model::{Failure, Health, Observation, PortBinding, Protocol, RunState, TaskSpec};
 use serde_json::Value;
 
 /// An answer that is not a description of the container asked for. It says nothing, least of all that there is none.
@@ -70,7 +70,7 @@ pub(super) fn from_inspect(answer: &Value, asked: &str, cluster: &str) -> Result
         address: address(answer.get("NetworkSettings")),
         image_id: text(answer, "Image").to_owned(),
         image_digest: None,
-        outline: label(outline::LABEL).and_then(outline::read).map(Box::new),
+        outline: None, // only an inventory has a use for it, and reading it takes longer than all the rest
     }))
 }
 
@@ -82,6 +82,8 @@ pub(super) struct Listed {
     /// What the list tells of it, for when it cannot be inspected: less, but it is there. `None`: in a state this agent has not heard
     /// of.
     pub(super) seen: Option<Observation>,
+    /// What its label tells of its task.
+    pub(super) outline: Option<Box<TaskSpec>>,
 }
 
 /// From one entry of `GET /containers/json`.
@@ -89,7 +91,9 @@ pub(super) fn from_list(entry: &Value, cluster: &str) -> Option<Listed> {
     let label = |name: &str| entry.get("Labels")?.get(name)?.as_str();
     let is_ours = label(LABEL_TASK).is_some() && label(LABEL_CLUSTER) == Some(cluster);
     let id = non_empty(text(entry, "Id")).filter(|_| is_ours)?;
-    Some(Listed { id: id.to_owned(), seen: from_entry(entry, id, label(LABEL_TASK)?, label(LABEL_CONTAINER)?) })
+    let seen = from_entry(entry, id, label(LABEL_TASK)?, label(LABEL_CONTAINER)?);
+    let outline = label(outline::LABEL).and_then(outline::read).map(Box::new);
+    Some(Listed { id: id.to_owned(), seen, outline })
 }
 
 fn from_entry(entry: &Value, id: &str, task: &str, container: &str) -> Option<Observation> {
@@ -128,11 +132,7 @@ fn from_entry(entry: &Value, id: &str, task: &str, container: &str) -> Option<Ob
         address: address(entry.get("NetworkSettings")),
         image_id: text(entry, "ImageID").to_owned(),
         image_digest: None,
-        outline: entry
-            .pointer("/Labels")
-            .and_then(|labels| labels.get(outline::LABEL)?.as_str())
-            .and_then(outline::read)
-            .map(Box::new),
+        outline: None,
     })
 }
 

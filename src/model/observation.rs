@@ -38,7 +38,7 @@ pub struct Observation {
     /// Digest of that image in the registry of its name, as far as this host knows; looked for only when the container is created.
     #[serde(default)]
     pub image_digest: Option<String>,
-    /// What it tells of its task ([`TaskSpec::outline`](super::TaskSpec::outline)), if this agent made it.
+    /// What it tells of its task ([`TaskSpec::outline`](super::TaskSpec::outline)), if this agent made it. In an inventory only.
     pub outline: Option<Box<super::TaskSpec>>,
 }
 

@@ -167,8 +167,13 @@ impl Docker {
             address: None,
             image_id: container.image.clone(),
             image_digest: None,
-            outline: container.outline.clone(),
+            outline: None,
         }
+    }
+
+    /// What an inventory says of it, which is more.
+    fn list(&self, index: usize) -> Observation {
+        Observation { outline: self.containers[index].outline.clone(), ..self.see(index) }
     }
 
     fn tell(&mut self, index: usize) {
@@ -395,7 +400,7 @@ impl Docker {
                 None => Outcome::Done(Output::Nothing),
             },
             Effect::Inventory { .. } => {
-                Outcome::Done(Output::Inventory((0..self.containers.len()).map(|index| self.see(index)).collect()))
+                Outcome::Done(Output::Inventory((0..self.containers.len()).map(|index| self.list(index)).collect()))
             }
             Effect::CleanImages { work, .. } => self.clean(work),
             Effect::CreateResource { request, .. } => {
