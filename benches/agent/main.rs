@@ -3,7 +3,9 @@
 //!
 //! `cargo bench --bench agent`, and with `--target x86_64-unknown-linux-musl` for the static binary. After `--` may come the parts to
 //! run (`"50 containers"`); without any, all are. Needs what the agent's tests need (`./tests/run` installs it). The comparison with
-//! Docker is paired: tasks through the agent, then the same creates, starts and stops straight against the Docker API, in turn. Each line ends with what we aim at and what the Go agent 1.105.1 needed.
+//! Docker is by turns: tasks through the agent, then the same creates, starts and stops straight against the Docker API.
+//! `BENCH_ROUNDS` = how often (a small machine's pace changes by a tenth and more; the standard error is printed). Each line ends with
+//! what we aim at and what the Go agent 1.105.1 needed.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -19,7 +21,7 @@ use floor::Floor;
 use serde_json::json;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use support::docker::{Cluster, TempDir, available, one_agent};
+use support::docker::{Cluster, TempDir, available, control_groups, docker, one_agent, unique};
 use support::registry::Registry;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ecs-agent");
@@ -33,9 +35,10 @@ const SHAPES: [Shape; 2] = [
     Shape { name: "100 tasks", tasks: 100, containers: 1, memory: "20 MiB" },
     Shape { name: "50 containers", tasks: 1, containers: 50, memory: "" },
 ];
-const ROUNDS: usize = 7;
-/// Calls in flight of the floor: what is quickest depends on the machine, so the quicker one counts.
-const AT_ONCE: [usize; 2] = [8, 16];
+/// Unless `BENCH_ROUNDS` says another number.
+const ROUNDS: usize = 10;
+/// Calls in flight of Docker alone: 16 were not quicker on two processors.
+const AT_ONCE: usize = 8;
 /// Long enough for connections, buffers and the first inventory to have come and gone.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -48,6 +51,15 @@ struct Shape {
     containers: usize,
     /// What the agent's memory may be with all of them.
     memory: &'static str,
+}
+
+/// How quickly many were started and stopped.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    started: Duration,
+    /// What all processors of the machine worked meanwhile, whoever for. It scatters less than the time does.
+    work: Duration,
+    stopped: Duration,
 }
 
 struct Agent {
@@ -162,10 +174,11 @@ fn pss_kib(pid: u32) -> u64 {
     line.trim().trim_end_matches("kB").trim().parse().expect("a number")
 }
 
+/// The kernel's unit of processor time on every Linux port that matters.
+const TICK: Duration = Duration::from_millis(10);
+
 /// Processor time a process has used, in user and kernel mode.
 fn cpu(pid: u32) -> Duration {
-    /// The kernel's unit of these figures on every Linux port that matters.
-    const TICK: Duration = Duration::from_millis(10);
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the agent's times");
     let after_name = text.rsplit_once(')').expect("a name").1;
     let ticks: u32 =
@@ -173,14 +186,26 @@ fn cpu(pid: u32) -> Duration {
     TICK * ticks
 }
 
+/// Processor time that the whole machine has used: all columns but the two of waiting.
+fn busy() -> Duration {
+    let text = std::fs::read_to_string("/proc/stat").expect("the machine's times");
+    let columns = text.lines().next().expect("a line for all processors").split_whitespace().skip(1).take(7);
+    let ticks = columns
+        .enumerate()
+        .filter(|(nth, _)| ![3, 4].contains(nth))
+        .map(|(_, it)| it.parse::<u32>().expect("a number"));
+    TICK * ticks.sum()
+}
+
 async fn one_task(image: &str) {
     let cluster = Cluster::new();
     let server = server(&cluster).await;
-    let _agent = Agent::start(&server);
+    let agent = Agent::start(&server);
     connected(&server).await;
     let docker = Floor::new(image, &cluster.name);
+    let (mut ids, groups) = control_groups_of(TASKS + 1);
     let (mut through_agent, mut straight, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..=TASKS {
+    for (round, group) in groups.iter().enumerate() {
         let begun = Instant::now();
         let arn = server.run_task(&definition(image)).expect("the task is placed");
         let running = |state: &ecs_agent::local::State| {
@@ -191,9 +216,10 @@ async fn one_task(image: &str) {
         let agent = begun.elapsed();
         server.stop_task(&arn, "measured").expect("the task is known");
         let begun = Instant::now();
-        let container = docker.run().await;
+        let container = docker.run(group).await;
         let floor = begun.elapsed();
         docker.remove(&container).await;
+        ids.extend(id_of(&arn));
         if round == 0 {
             continue; // warm-up: the first task fetches the image
         }
@@ -205,6 +231,8 @@ async fn one_task(image: &str) {
         };
         server.wait_for("the task to stop", LIMIT, stopped).await.expect("the task stops");
     }
+    drop((agent, cluster));
+    remove_control_groups(&ids);
     line("payload to RUNNING", &spread(&mut through_agent), "", "370 ms");
     line("  Docker alone", &spread(&mut straight), "", "260 ms");
     ratios.sort_by(f64::total_cmp);
@@ -230,55 +258,73 @@ fn payload(image: &str, shape: Shape) -> serde_json::Value {
     json!({"family": "bench", "version": "1", "desiredStatus": "RUNNING", "overrides": "{}", "containers": containers})
 }
 
-/// Many at once: until the last one is reported RUNNING, memory with all of them, until the last one is reported STOPPED.
+/// Many at once: until the last one is reported RUNNING, memory with all of them, until the last one is reported STOPPED. Docker alone
+/// is measured before and after each round: the machine's pace changes within minutes.
 async fn many(image: &str, shape: Shape) {
-    let (mut starts, mut stops, mut memory, mut used) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut floors: Vec<(Vec<Duration>, Vec<Duration>)> = AT_ONCE.iter().map(|_| Default::default()).collect();
-    for _ in 0..ROUNDS {
-        let (started, stopped, pss, cpu) = many_through_the_agent(image, shape).await;
+    let (mut ours, mut memory, mut used) = (Vec::new(), Vec::new(), Vec::new());
+    docker(&["pull", "--quiet", image]);
+    let mut floors = vec![straight_against_docker(image, shape).await];
+    for _ in 0..rounds() {
+        let (pace, pss, cpu) = many_through_the_agent(image, shape).await;
         used.push(cpu);
-        starts.push(started);
-        stops.push(stopped);
+        ours.push(pace);
         memory.push(pss);
-        let cluster = Cluster::new();
-        for (at_once, floor) in AT_ONCE.iter().zip(&mut floors) {
-            let (started, stopped) =
-                Floor::new(image, &cluster.name).many(shape.tasks * shape.containers, *at_once).await;
-            floor.0.push(started);
-            floor.1.push(stopped);
-        }
+        floors.push(straight_against_docker(image, shape).await);
     }
     memory.sort_unstable();
     let name = shape.name;
     line(&format!("memory with {name} (PSS)"), &mib(memory[memory.len() / 2]), shape.memory, "");
-    let (floor_starts, floor_stops): (Vec<_>, Vec<_>) = floors.into_iter().unzip();
-    compare(&format!("{name} to last RUNNING"), &starts, &floor_starts);
-    compare(&format!("{name} to last STOPPED"), &stops, &floor_stops);
-    line("agent's CPU time for both", &spread(&mut used), "", "");
+    line("agent's CPU time in all", &spread(&mut used), "", "");
+    compare(&format!("{name} to last RUNNING"), &ours, &floors, |pace| pace.started);
+    compare("  work of the whole machine", &ours, &floors, |pace| pace.work);
+    compare(&format!("{name} to last STOPPED"), &ours, &floors, |pace| pace.stopped);
 }
 
-/// Times of ours, by round, against the quicker floor. The machine's pace changes within minutes, so each is compared with that of its
-/// own round.
-fn compare(what: &str, ours: &[Duration], floors: &[Vec<Duration>]) {
-    line(what, &spread(&mut ours.to_vec()), "", "");
-    for (at_once, times) in AT_ONCE.iter().zip(floors) {
-        line(&format!("  Docker alone, {at_once} at a time"), &spread(&mut times.clone()), "", "");
-    }
-    let floor = floors.iter().min_by_key(|times| median(times.to_vec())).expect("a floor was measured");
-    let mut ratios: Vec<f64> =
-        ours.iter().zip(floor).map(|(ours, floor)| ours.as_secs_f64() / floor.as_secs_f64()).collect();
-    ratios.sort_by(f64::total_cmp);
-    let (least, most) = (ratios[0], ratios[ratios.len() - 1]);
-    let text = format!("{:.2} ({least:.2} to {most:.2}, pairs)", ratios[ratios.len() / 2]);
-    line("  agent / Docker", &text, "1.05", "");
+async fn straight_against_docker(image: &str, shape: Shape) -> Pace {
+    let cluster = Cluster::new(); // takes away what is left of it
+    let (ids, groups) = control_groups_of(shape.tasks);
+    let pace = Floor::new(image, &cluster.name).many(&groups, shape.containers, AT_ONCE).await;
+    remove_control_groups(&ids);
+    pace
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
+/// Names of that many tasks, and of their control groups as the agent calls them.
+fn control_groups_of(tasks: usize) -> (Vec<String>, Vec<String>) {
+    let driver = docker(&["info", "--format", "{{.CgroupDriver}}"]);
+    let ids: Vec<String> = (0..tasks).map(|_| unique("bench").replace('-', "")).collect();
+    let group = |id: &String| match driver.trim() {
+        "systemd" => format!("ecstasks-{id}.slice"),
+        _ => format!("/ecs/{id}"),
+    };
+    let groups = ids.iter().map(group).collect();
+    (ids, groups)
 }
 
-async fn many_through_the_agent(image: &str, shape: Shape) -> (Duration, Duration, u64, Duration) {
+/// Times of ours, each against the mean of the floors before and after it.
+fn compare(what: &str, ours: &[Pace], floors: &[Pace], of: impl Fn(&Pace) -> Duration) {
+    let times = |paces: &[Pace]| -> Vec<Duration> { paces.iter().map(&of).collect() };
+    let (ours, floors) = (times(ours), times(floors));
+    line(what, &spread(&mut ours.clone()), "", "");
+    line("  Docker alone", &spread(&mut floors.clone()), "", "");
+    let around = floors.windows(2).map(|two| (two[0] + two[1]).as_secs_f64() / 2.0);
+    let ratios: Vec<f64> = ours.iter().zip(around).map(|(ours, floor)| ours.as_secs_f64() / floor).collect();
+    let (mean, error) = mean_and_error(&ratios);
+    line("  agent / Docker", &format!("{mean:.3} ± {error:.3} ({} rounds)", ratios.len()), "1.05", "");
+}
+
+/// The mean, and its standard error.
+fn mean_and_error(values: &[f64]) -> (f64, f64) {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
+    (mean, (variance / count).sqrt())
+}
+
+fn rounds() -> usize {
+    std::env::var("BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS).max(1)
+}
+
+async fn many_through_the_agent(image: &str, shape: Shape) -> (Pace, u64, Duration) {
     let cluster = Cluster::new();
     let server = server(&cluster).await;
     let agent = Agent::start(&server);
@@ -287,14 +333,14 @@ async fn many_through_the_agent(image: &str, shape: Shape) -> (Duration, Duratio
     let first = server.run_task(&definition(image)).expect("the task is placed");
     all(&server, std::slice::from_ref(&first), TaskStatus::Running).await;
     server.stop_task(&first, "measured").expect("the task is known");
-    all(&server, &[first], TaskStatus::Stopped).await;
+    all(&server, std::slice::from_ref(&first), TaskStatus::Stopped).await;
 
     let used = cpu(agent.child.id());
-    let begun = Instant::now();
+    let (begun, worked) = (Instant::now(), busy());
     let arns: Vec<String> =
         (0..shape.tasks).map(|_| server.send_task(payload(image, shape)).expect("the task is sent")).collect();
     all(&server, &arns, TaskStatus::Running).await;
-    let started = begun.elapsed();
+    let (started, work) = (begun.elapsed(), busy() - worked);
     tokio::time::sleep(IDLE).await;
     let memory = pss_kib(agent.child.id());
     let begun = Instant::now();
@@ -302,7 +348,24 @@ async fn many_through_the_agent(image: &str, shape: Shape) -> (Duration, Duratio
         server.stop_task(arn, "measured").expect("the task is known");
     }
     all(&server, &arns, TaskStatus::Stopped).await;
-    (started, begun.elapsed(), memory, cpu(agent.child.id()) - used)
+    let stopped = begun.elapsed();
+    let cpu = cpu(agent.child.id()) - used;
+    drop((agent, cluster));
+    remove_control_groups(&arns.iter().chain([&first]).filter_map(|arn| id_of(arn)).collect::<Vec<_>>());
+    (Pace { started, work, stopped }, memory, cpu)
+}
+
+/// The last part of an ARN.
+fn id_of(arn: &str) -> Option<String> {
+    arn.rsplit('/').next().map(str::to_owned)
+}
+
+/// Those of tasks that ended, which an agent that is killed leaves: thousands of them would make the next rounds slower. (systemd
+/// removes its own.)
+fn remove_control_groups(ids: &[String]) {
+    for group in ids.iter().flat_map(|id| control_groups(&format!("/ecs/{id}"))) {
+        std::fs::remove_dir(&group).expect("nothing is left in it");
+    }
 }
 
 /// Waits until all of them have come exactly this far.
