@@ -72,7 +72,7 @@ impl Unwritten {
 
 impl CoreLoop {
     /// Runs until told to stop. While the state cannot be written nothing is acted upon and no further event is taken in; readers
-    /// see what was written last.
+    /// see what was published last.
     ///
     /// # Errors
     /// The store's, if the agent is told to stop while it waits for the disk.
