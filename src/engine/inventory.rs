@@ -409,6 +409,24 @@ mod tests {
         (state, op)
     }
 
+    /// A simulated schedule (1 in 1,000,000) showed it: of two containers that were stopped, one ran again, then the other. At the end of
+    /// the first the task was said to be stopped.
+    #[test]
+    fn a_task_is_not_over_in_the_middle_of_a_list() {
+        let (mut state, op) = in_doubt(|task| {
+            *task = TaskState::new(spec("task", vec![container("a", &[]), container("b", &[])]), 1, NOW);
+            for (container, observed) in task.containers.iter_mut().zip([RunState::Running, RunState::Exited]) {
+                (container.known, container.observed) = (ContainerStatus::Stopped, Some(observed));
+                (container.create_asked, container.ran) = (true, true);
+            }
+            (task.containers[0].runtime_id, task.containers[1].runtime_id) = (Some("a".into()), Some("b".into()));
+        });
+        let both = vec![seen("task", "a", "a", RunState::Exited), seen("task", "b", "b", RunState::Running)];
+        let effects = listed(&mut state, op, both);
+        assert_ne!(state.tasks[&TaskArn::from("task")].known, TaskStatus::Stopped);
+        assert!(matches!(&effects[..], [Effect::Stop { target, .. }] if target == "b"), "{effects:?}");
+    }
+
     #[test]
     fn what_is_as_it_was_is_not_written_again() {
         let (mut state, op) = two_running();

@@ -289,3 +289,26 @@ fn what_was_learnt_since_a_look_was_asked_for_is_newer_than_its_answer() {
     assert!(matches!(effects[..], [Effect::Inspect { .. }]), "it is looked at again: {effects:?}");
     assert_eq!(state.tasks[&"task".into()].containers[0].observed, Some(RunState::Created));
 }
+
+/// Both would wait for ever: the one for its dependent to end, the other for what it depends on. A simulated schedule (1 in
+/// 10,000) showed it.
+#[test]
+fn what_was_stopped_and_runs_again_is_stopped_at_once_whoever_depends_on_it() {
+    let mut state = state(Policy::default());
+    let listing = *state.ops.keys().next().unwrap();
+    step(&mut state, NOW, done(listing, Output::Inventory(Vec::new())));
+    let mut first = container("a", &[]);
+    first.essential = false;
+    let dependent = container("b", &[("a", Condition::Complete)]);
+    let Effect::Pull { op, .. } = only(step(&mut state, NOW, run(spec("task", vec![first, dependent])))) else {
+        panic!("a task begins with its image")
+    };
+    let Effect::Create { op, .. } = only(step(&mut state, NOW, done(op, Output::Nothing))) else {
+        panic!("an image is there to create a container from")
+    };
+    let first = |run_state| Box::new(seen("task", "a", "id", run_state));
+    let effects = step(&mut state, NOW, done(op, Output::Seen(Some(first(RunState::Exited))))).effects;
+    assert!(effects.iter().any(|it| matches!(it, Effect::Pull { .. })), "the dependent's turn: {effects:?}");
+    let effects = step(&mut state, NOW, Event::Observed(first(RunState::Running))).effects;
+    assert!(matches!(&effects[..], [Effect::Stop { target, .. }] if target == "id"), "{effects:?}");
+}
