@@ -28,8 +28,8 @@ impl Docker {
             entries(containers.map_err(|error| error.of_read(CONTAINERS_ERROR, "listing"))?, CONTAINERS_ERROR)?;
         let now = seconds_since_epoch();
         let looks = containers.into_iter().filter_map(|entry| {
-            let (id, image_id, is_over) = entry_of(&entry)?;
-            Some(self.listed(id, image_id, ends && is_over, now))
+            let (container, is_over) = entry_of(&entry)?;
+            Some(self.with_end(container, ends && is_over, now))
         });
         Ok(ImageListing {
             images: images.iter().filter_map(|entry| image(entry, now)).collect(),
@@ -38,9 +38,9 @@ impl Docker {
         })
     }
 
-    async fn listed(&self, id: RuntimeId, image_id: String, ends: bool, now: i64) -> ListedContainer {
-        let ended = if ends { self.ended(&id, now).await } else { None };
-        ListedContainer { id, image_id, ended }
+    async fn with_end(&self, container: ListedContainer, ends: bool, now: i64) -> ListedContainer {
+        let ended = if ends { self.ended(&container.id, now).await } else { None };
+        ListedContainer { ended, ..container }
     }
 
     async fn ended(&self, id: &RuntimeId, now: i64) -> Option<Span> {
@@ -104,10 +104,18 @@ fn entries(list: Value, name: &str) -> Result<Vec<Value>, OpError> {
     }
 }
 
-/// A container's id, its image's, and whether it does not run.
-fn entry_of(entry: &Value) -> Option<(RuntimeId, String, bool)> {
+/// A container, and whether it does not run.
+fn entry_of(entry: &Value) -> Option<(ListedContainer, bool)> {
     let is_over = matches!(entry["State"].as_str(), Some("exited" | "dead" | "created"));
-    Some((RuntimeId::from(entry["Id"].as_str()?), entry["ImageID"].as_str().unwrap_or_default().to_owned(), is_over))
+    // Names of links to it have more than one `/`.
+    let mut names = entry["Names"].as_array().into_iter().flatten().filter_map(|name| name.as_str()?.strip_prefix('/'));
+    let container = ListedContainer {
+        id: RuntimeId::from(entry["Id"].as_str()?),
+        name: names.find(|name| !name.contains('/')).unwrap_or_default().to_owned(),
+        image_id: entry["ImageID"].as_str().unwrap_or_default().to_owned(),
+        ended: None,
+    };
+    Some((container, is_over))
 }
 
 fn image(entry: &Value, now: i64) -> Option<ListedImage> {

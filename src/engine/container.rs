@@ -83,7 +83,11 @@ fn go_on(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> boo
         ContainerStatus::Pulled => when_ready(task, index, planning, create),
         ContainerStatus::Created => when_ready(task, index, planning, start),
         // The containers it depends on have done their part long ago.
-        ContainerStatus::Running if task.containers[index].restarts.due => start(task, index, planning),
+        ContainerStatus::Running
+            if task.containers[index].restarts.due && dependency::in_doubt(task).next().is_none() =>
+        {
+            start(task, index, planning)
+        }
         ContainerStatus::Running | ContainerStatus::Stopped => false,
     }
 }

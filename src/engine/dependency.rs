@@ -24,7 +24,7 @@ pub(super) const NEVER_STARTED_EXIT_CODE: i32 = 143;
 
 /// May this container be pulled (unless pulled upfront), created and started?
 pub(super) fn may_start(task: &TaskState, index: usize, now: Timestamp) -> Readiness {
-    let mut verdict = Readiness::Ready;
+    let mut verdict = if in_doubt(task).next().is_none() { Readiness::Ready } else { Readiness::Waits(None) };
     for dependency in &task.spec.containers[index].depends_on {
         match one(task, index, dependency, now) {
             Readiness::Ready => {}
@@ -44,7 +44,15 @@ pub(super) fn may_start(task: &TaskState, index: usize, now: Timestamp) -> Readi
 pub(super) fn holding_up(task: &TaskState, index: usize, now: Timestamp) -> Vec<ContainerName> {
     let depends_on = task.spec.containers[index].depends_on.iter();
     let unmet = depends_on.filter(|dependency| one(task, index, dependency, now) != Readiness::Ready);
-    unmet.map(|dependency| dependency.container.clone()).collect()
+    let mut names: Vec<_> = unmet.map(|dependency| dependency.container.clone()).collect();
+    names.extend(in_doubt(task).filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
+    names
+}
+
+/// Essential containers that were not looked at since the agent started, or since an operation gave no answer. If one of them has
+/// ended, the task is over, and nothing of it may be begun.
+pub(super) fn in_doubt(task: &TaskState) -> impl Iterator<Item = &ContainerName> {
+    task.pairs().filter(|(spec, container)| spec.essential && container.unsettled).map(|(spec, _)| &spec.name)
 }
 
 /// The containers that must end before this one may be stopped.
@@ -91,6 +99,9 @@ fn one(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp) 
     };
     let (spec, container) = (&task.spec.containers[at], &task.containers[at]);
     let describe = || describe(task, at);
+    if container.unsettled {
+        return Readiness::Waits(None); // what is known of it may be long past
+    }
     if !container.ran && (container.over() || container.failure.is_some()) && container.operation.is_none() {
         return never(task, index, &describe(), "because dependency will never start");
     }
@@ -202,6 +213,26 @@ mod tests {
         assert!(is_never(&verdict(Healthy, ran(Stopped, Some(0)))));
         for condition in [Create, Start, Complete, Success, Healthy] {
             assert!(is_never(&verdict(condition, |it| it.known = Stopped)), "{condition:?} on one that never ran");
+        }
+    }
+
+    #[test]
+    fn nobody_builds_on_what_was_not_looked_at() {
+        use Condition::{Complete, Create, Healthy, Start, Success};
+        let in_doubt = |container: &mut ContainerState| {
+            ran(ContainerStatus::Running, Some(0))(container);
+            (container.health, container.unsettled) = (Health::Healthy, true);
+        };
+        for condition in [Create, Start, Complete, Success, Healthy] {
+            assert_eq!(verdict(condition, in_doubt), Readiness::Waits(None), "{condition:?}");
+        }
+        // An essential one that has ended ends the task, whoever depends on it.
+        for (essential, names) in [(true, vec![ContainerName::from("a")]), (false, Vec::new())] {
+            let mut task = task(vec![container("a", &[]), container("b", &[])]);
+            task.spec.containers[0].essential = essential;
+            in_doubt(&mut task.containers[0]);
+            assert_eq!(may_start(&task, 1, NOW) == Readiness::Ready, !essential);
+            assert_eq!(holding_up(&task, 1, NOW), names);
         }
     }
 

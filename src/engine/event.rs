@@ -6,6 +6,7 @@ use crate::model::{
     Tickets,
 };
 use std::collections::BTreeSet;
+use std::fmt;
 
 /// A fact. The core learns of the world through these and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +72,7 @@ pub enum Event {
 }
 
 /// One task of a payload.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum PayloadTask {
     /// Run it.
     Run(Box<TaskSpec>),
@@ -84,6 +85,19 @@ pub enum PayloadTask {
         /// The reason shown to the customer.
         reason: String,
     },
+}
+
+/// Commands may hold secrets: of a task to run only the ARN is shown.
+impl fmt::Debug for PayloadTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run(spec) => f.debug_tuple("Run").field(&spec.arn).finish(),
+            Self::Stop(arn, containers) => f.debug_tuple("Stop").field(arn).field(containers).finish(),
+            Self::Refused { arn, reason } => {
+                f.debug_struct("Refused").field("arn", arn).field("reason", reason).finish()
+            }
+        }
+    }
 }
 
 /// How an operation ended.

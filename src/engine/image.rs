@@ -11,7 +11,7 @@ use super::event::{Outcome, Output};
 use super::plan::Planning;
 use super::state::{ContainerState, Owner, State, TaskState};
 use super::{Key, Step, backoff};
-use crate::model::image::{ImageListing, ImageWork, ListedImage, full_name};
+use crate::model::image::{ImageListing, ImageWork, ListedContainer, ListedImage, full_name};
 use crate::model::{ContainerSpec, OpId, Span, TaskArn, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -286,13 +286,18 @@ fn stranger(state: &State, listing: &ImageListing) -> Option<(String, ImageWork)
     if state.images.foreign_gone.1 >= untracked.containers_per_cycle {
         return None;
     }
-    let is_known = |id: &crate::model::RuntimeId| {
-        let mut containers = state.tasks.values().flat_map(|task| &task.containers);
-        state.orphans.contains_key(&id.0) || containers.any(|container| container.runtime_id.as_ref() == Some(id))
+    // Also by its name: of one that is just being created the id is not known yet.
+    let is_known = |it: &ListedContainer| {
+        let is_of = |task: &TaskState| {
+            task.pairs().any(|(spec, container)| {
+                container.runtime_id.as_ref() == Some(&it.id) || task.spec.runtime_name(&spec.name) == it.name
+            })
+        };
+        state.orphans.contains_key(&it.id.0) || state.tasks.values().any(|task| is_of(task))
     };
     let mut fit =
         listing.containers.iter().filter(|it| it.ended.is_some_and(|ended| ended > state.policy.cleanup_wait));
-    let it = fit.find(|it| !state.images.tried.contains(&it.id.0) && !is_known(&it.id))?;
+    let it = fit.find(|it| !state.images.tried.contains(&it.id.0) && !is_known(it))?;
     Some((it.id.0.clone(), ImageWork::RemoveContainer(it.id.clone())))
 }
 

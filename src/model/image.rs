@@ -34,6 +34,8 @@ pub struct ListedImage {
 pub struct ListedContainer {
     /// The engine's id.
     pub id: RuntimeId,
+    /// Its name.
+    pub name: String,
     /// Id of its image.
     pub image_id: String,
     /// How long ago it ended, if it does not run and that was asked for; [`Span::MAX`] if it never ran.

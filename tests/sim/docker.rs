@@ -338,8 +338,13 @@ impl Docker {
                 };
                 let container = |it: &Container| ListedContainer {
                     id: it.id.clone(),
+                    name: it.name.clone(),
                     image_id: it.image.clone(),
-                    ended: (it.state == RunState::Exited).then_some(Span::secs(5)),
+                    ended: match it.state {
+                        RunState::Created => Some(Span::MAX),
+                        RunState::Exited => Some(Span::secs(5)),
+                        RunState::Running => None,
+                    },
                 };
                 Outcome::Done(Output::Images(Box::new(ImageListing {
                     images: self.images.iter().map(image).collect(),
@@ -354,7 +359,17 @@ impl Docker {
                 self.images.retain(|image| !names.contains(image));
                 Outcome::Done(Output::Nothing)
             }
-            ImageWork::RemoveContainer(_) => Outcome::Failed(Failure::permanent("Error", "not asked for")),
+            ImageWork::RemoveContainer(id) => match self.find(&id.0) {
+                Some(index) if self.containers[index].state == RunState::Running => {
+                    Outcome::Failed(Failure::permanent("CannotRemoveContainerError", "it runs"))
+                }
+                Some(index) => {
+                    self.strangers -= usize::from(self.containers[index].foreign);
+                    self.remove(index);
+                    Outcome::Done(Output::Nothing)
+                }
+                None => Outcome::Done(Output::Nothing),
+            },
         }
     }
 

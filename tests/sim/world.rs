@@ -8,7 +8,9 @@ use crate::docker::Docker;
 use crate::fetcher::Fetcher;
 use crate::schedule::{Point, Rng};
 use ecs_agent::engine::state::{HostState, Owner};
-use ecs_agent::engine::{self, Capacity, Effect, ImagePolicy, Key, Outcome, Policy, PullBehavior, State, TaskState};
+use ecs_agent::engine::{
+    self, Capacity, Effect, ImagePolicy, Key, Outcome, Policy, PullBehavior, State, TaskState, UntrackedPolicy,
+};
 use ecs_agent::model::{CredentialsId, OpId, Span, StateChange, TaskArn, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -132,7 +134,7 @@ impl World {
                 disk: rng.percent(20).then_some((60, 30)),
             },
         };
-        Self {
+        let mut world = Self {
             now: BEGIN,
             state: engine::recover(policy, HostState::default(), []),
             disk: Disk::default(),
@@ -165,7 +167,10 @@ impl World {
             lingers: rng.percent(50),
             hold: 0,
             crash_at: None,
-        }
+        };
+        let untracked = UntrackedPolicy { containers_per_cycle: 2, minimum_age: Span::default() };
+        world.state.policy.images.untracked = rng.percent(30).then_some(untracked);
+        world
     }
 
     pub(crate) fn note(&mut self, line: impl FnOnce(&Self) -> String) {

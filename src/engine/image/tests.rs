@@ -121,7 +121,12 @@ fn what_a_task_names_or_anybody_uses_or_the_operator_excludes_stays() {
     let at_mirror = |images: &mut ImageListing| images.images[0].digests = vec!["m.io/b@sha256:1".to_owned()];
     assert!(kept(&|state, images| (pulled(state, "sha256:1"), at_mirror(images)).0), "by digest, not named yet");
     assert!(!kept(&|state, images| (pulled(state, "sha256:2"), at_mirror(images)).0));
-    let by = |image_id: &str| ListedContainer { id: "c".into(), image_id: image_id.to_owned(), ended: None };
+    let by = |image_id: &str| ListedContainer {
+        id: "c".into(),
+        name: String::new(),
+        image_id: image_id.to_owned(),
+        ended: None,
+    };
     assert!(kept(&|_, images| images.containers.push(by("a"))));
     assert!(!kept(&|_, images| images.containers.push(by("b"))));
     let excludes = |state: &mut State, name: &str| state.policy.images.exclude = BTreeSet::from([name.to_owned()]);
@@ -182,8 +187,12 @@ fn what_is_not_of_tasks_goes_only_if_the_operator_says_so() {
         two.names.push("two:alias".to_owned());
         vec![of("young", 1, AGE), two, of("large", 9, Span::MAX), of("used", 1, Span::MAX)]
     };
-    let ended =
-        |id: &str, secs| ListedContainer { id: id.into(), image_id: "used".to_owned(), ended: Some(Span::secs(secs)) };
+    let ended = |id: &str, secs| ListedContainer {
+        id: id.into(),
+        name: String::new(),
+        image_id: "used".to_owned(),
+        ended: Some(Span::secs(secs)),
+    };
     let found = || {
         let containers = vec![ended("young", 100), ended("old", 101), ended("older", 200)];
         Output::Images(Box::new(ImageListing { images: images(), containers, disk_percent: None }))
@@ -269,7 +278,7 @@ fn nothing_is_removed_before_it_is_known_again_which_tasks_there_are() {
 fn what_is_a_tasks_own_or_being_removed_anyway_is_no_container_of_somebody_else() {
     let untracked = UntrackedPolicy { containers_per_cycle: 9, minimum_age: AGE };
     let mut state = with(|images| images.untracked = Some(untracked));
-    let mut task = task(vec![container("a", &[])]);
+    let mut task = task(vec![container("a", &[]), container("b", &[])]);
     (task.containers[0].runtime_id, task.containers[0].observed) =
         (Some("own".into()), Some(crate::model::RunState::Running));
     task.containers[0].create_asked = true;
@@ -281,8 +290,15 @@ fn what_is_a_tasks_own_or_being_removed_anyway_is_no_container_of_somebody_else(
         crate::model::RunState::Created,
     ));
     state.orphans.insert("orphan".to_owned(), orphan);
-    let listed = |id: &str| ListedContainer { id: id.into(), image_id: String::new(), ended: Some(Span::MAX) };
-    let containers = ["own", "orphan", "foreign"].map(listed).into();
+    // Of `b` it is not known yet that it has been created.
+    let creating = spec("task", Vec::new()).runtime_name(&"b".into());
+    let listed = |id: &str| ListedContainer {
+        id: id.into(),
+        name: if id == "creating" { creating.clone() } else { id.to_owned() },
+        image_id: String::new(),
+        ended: Some(Span::MAX),
+    };
+    let containers = ["own", "creating", "orphan", "foreign"].map(listed).into();
     let found = Output::Images(Box::new(ImageListing { containers, ..ImageListing::default() }));
     assert_eq!(cycle(&mut state, NOW + INTERVAL, found, &[]), ["foreign"]);
 }

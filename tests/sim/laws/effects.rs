@@ -13,8 +13,8 @@ use ecs_agent::model::image::ImageWork;
 use ecs_agent::model::resource::Lifetime;
 use ecs_agent::model::task::{PAUSE_IMAGE, PAUSE_NAME};
 use ecs_agent::model::{
-    Ack, ContainerName, ContainerStatus, ResourceRequest, ResourceSpec, RunState, Span, StateChange, TaskArn,
-    TaskStatus,
+    Ack, ContainerName, ContainerSpec, ContainerStatus, ResourceRequest, ResourceSpec, RunState, Span, StateChange,
+    TaskArn, TaskStatus,
 };
 
 /// Creates and starts of one container in a row that may get no answer.
@@ -157,6 +157,9 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
     if task.containers[*index].over() && !world.burst {
         return Some(("nothing is begun for a container that is over", format!("{step} {arn} {}", spec.name)));
     }
+    if let Some(broken) = in_doubt(world, task, spec, step) {
+        return Some(broken);
+    }
     if step == "start" && task.containers[*index].ran && !world.burst {
         let is_ignored = |code: Option<i32>| match (&spec.restart, code) {
             (Some(policy), Some(code)) => policy.ignored_exit_codes.contains(&code),
@@ -176,6 +179,26 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
     if step == "start" && is_remembered && world.docker.truth_of(arn, &spec.name).starts > 0 {
         return Some(("what ran once does not run again", format!("{arn} {}", spec.name)));
     }
+    if let Some(missing) = resource_missing(world, task, &spec.name, step) {
+        return Some(missing);
+    }
+    let missing = spec.depends_on.iter().find(|it| !world.docker.fulfils(arn, &it.container, it.condition))?;
+    Some(("dependencies hold before a container goes on", format!("{step} {arn} {} needs {missing:?}", spec.name)))
+}
+
+/// What has to be known of the others before one of them goes on.
+fn in_doubt(world: &World, task: &TaskState, spec: &ContainerSpec, step: &str) -> Broken {
+    let is_built_on =
+        |it: &ContainerSpec| it.essential || spec.depends_on.iter().any(|dependency| dependency.container == it.name);
+    let mut in_doubt = task.pairs().filter(|(other, container)| container.unsettled && is_built_on(other));
+    let (other, _) = in_doubt.next().filter(|_| !world.burst)?;
+    let what = format!("{step} {} {} on {}", task.spec.arn, spec.name, other.name);
+    Some(("nothing is begun on what was not looked at", what))
+}
+
+/// A resource of the task that this step needs and that is not there.
+fn resource_missing(world: &World, task: &TaskState, container: &ContainerName, step: &str) -> Broken {
+    let arn = &task.spec.arn;
     let is_there = |it: &ResourceSpec| {
         let key = (arn.clone(), it.name.clone());
         if it.kind.lifetime() == Lifetime::Process {
@@ -185,13 +208,10 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
         }
     };
     let is_used = |it: &ResourceSpec| step == "create" || (step == "start" && it.kind.lifetime() != Lifetime::Process);
-    let needed = |it: &&ResourceSpec| is_used(it) && it.needed_by.contains(&spec.name);
-    if let Some(missing) = task.spec.resources.iter().filter(needed).find(|it| !is_there(it)) {
-        let what = format!("{arn} {} needs {}", spec.name, missing.name);
-        return Some(("resources are there before the containers that need them", what));
-    }
-    let missing = spec.depends_on.iter().find(|it| !world.docker.fulfils(arn, &it.container, it.condition))?;
-    Some(("dependencies hold before a container goes on", format!("{step} {arn} {} needs {missing:?}", spec.name)))
+    let needed = |it: &&ResourceSpec| is_used(it) && it.needed_by.contains(container);
+    let missing = task.spec.resources.iter().filter(needed).find(|it| !is_there(it))?;
+    let what = format!("{arn} {container} needs {}", missing.name);
+    Some(("resources are there before the containers that need them", what))
 }
 
 /// An operation on a resource.

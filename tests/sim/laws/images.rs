@@ -4,16 +4,20 @@
 
 use super::effects::Broken;
 use crate::world::World;
-use ecs_agent::engine::Effect;
-use ecs_agent::model::TaskStatus;
+use ecs_agent::engine::{Effect, TaskState};
 use ecs_agent::model::image::ImageWork;
+use ecs_agent::model::{RuntimeId, TaskStatus};
 
 /// An image that a task names is not removed; nor is one whose digest, pull or create is under way.
 pub(super) fn clean(world: &World, work: &ImageWork) -> Broken {
     if world.pending.iter().any(|it| matches!(it.effect, Effect::CleanImages { .. })) {
         return Some(("one part of the clean-up of images at a time", format!("{work:?}")));
     }
-    let ImageWork::RemoveImage { names, .. } = work else { return None };
+    let names = match work {
+        ImageWork::List { .. } => return None,
+        ImageWork::RemoveContainer(id) => return stranger(world, id),
+        ImageWork::RemoveImage { names, .. } => names,
+    };
     let named = world.state.tasks.values().find(|task| {
         !world.burst
             && task.known != TaskStatus::Stopped
@@ -25,6 +29,14 @@ pub(super) fn clean(world: &World, work: &ImageWork) -> Broken {
     let is_wanted = |effect: &Effect| image_of(effect).is_some_and(|image| names.contains(image));
     let busy = world.pending.iter().any(|it| !it.cancelled && is_wanted(&it.effect));
     busy.then(|| ("an image is not removed while it is pulled or used", format!("{names:?}")))
+}
+
+/// What a task of ours has there is nobody else's, also while its create is under way.
+fn stranger(world: &World, id: &RuntimeId) -> Broken {
+    let it = world.docker.containers.iter().find(|it| it.id == *id && !it.foreign && !it.renamed)?;
+    let is_of = |task: &TaskState| task.spec.arn == it.task && task.index_of(&it.container).is_some();
+    let is_ours = !world.burst && world.state.tasks.values().any(|task| is_of(task));
+    is_ours.then(|| ("a container of a task is not removed as a stranger's", it.name.clone()))
 }
 
 /// Nobody asks for an image while it is being removed.
