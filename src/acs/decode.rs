@@ -110,7 +110,7 @@ fn payload(
     let mut intact = true;
     for value in &wire.tasks {
         let task = translate::task(value, host, new_id);
-        let malformed = matches!(&task, PayloadTask::Refused(refusal) if refusal.reason.starts_with("Unrecognied"));
+        let malformed = matches!(&task, PayloadTask::Refused(refusal) if refusal.is_malformed);
         if !malformed {
             let held = [("roleCredentials", RoleKind::Task), ("executionRoleCredentials", RoleKind::Execution)];
             let held: Vec<_> = held.into_iter().filter_map(|(name, kind)| credentials_in(value, name, kind)).collect();

@@ -49,58 +49,76 @@ pub struct Refusal {
     pub arn: Option<TaskArn>,
     /// The reason for ECS.
     pub reason: String,
+    /// It is no task at all: the payload it came in is not acknowledged (spec `acs.md` §4.2).
+    pub is_malformed: bool,
 }
 
 /// Translates one task. `new_id` gives each container its random endpoint id.
 pub(super) fn task(value: &Value, host: &HostFacts, new_id: &mut dyn FnMut() -> String) -> PayloadTask {
     let arn = wire::member(value, "arn").and_then(Value::as_str).filter(|arn| !arn.is_empty()).map(TaskArn::from);
-    let refuse = |reason: String| PayloadTask::Refused(Refusal { arn: arn.clone(), reason });
-    let Some(known_arn) = arn.clone() else { return refuse(invalid("the task has no ARN")) };
+    let refusal = |reason, is_malformed| PayloadTask::Refused(Refusal { arn: arn.clone(), reason, is_malformed });
+    let malformed = |cause: &str| refusal(invalid(cause), true);
+    let Some(known_arn) = arn.clone() else { return malformed("the task has no ARN") };
     let desired = match desired_status(value) {
         Ok(TaskStatus::Stopped) => return PayloadTask::Stop(known_arn, container_names(value)),
         Ok(desired) => desired,
-        Err(cause) => return refuse(invalid(&cause)),
+        Err(cause) => return malformed(&cause),
     };
     let wire: wire::Task = match wire::shape(value) {
         Ok(wire) => wire,
-        Err(cause) => return refuse(invalid(&cause)),
+        Err(cause) => return malformed(&cause),
     };
     if let Some(what) = unsupported::in_task(&wire, host) {
-        return refuse(format!("UnsupportedTaskError: {what}"));
+        return refusal(format!("UnsupportedTaskError: {what}"), false);
     }
-    let needs = volumes::read(&wire, host).and_then(|volumes| Ok((volumes, limits::read(&wire, host)?)));
-    let (volumes, limits) = match needs {
-        Ok(needs) => needs,
-        Err(reason) => return refuse(reason),
-    };
-    match spec(wire, volumes, limits, host, new_id) {
+    let read = volumes::read(&wire, host).and_then(|volumes| {
+        let limits = limits::read(&wire, host)?;
+        spec(wire, volumes, limits, host, new_id)
+    });
+    match read {
         Ok(_) if desired < TaskStatus::Running => PayloadTask::Later(known_arn),
         Ok(spec) => PayloadTask::Run(Box::new(spec)),
-        Err(Flaw::Malformed(cause)) => refuse(invalid(&cause)),
-        Err(Flaw::Resource(cause)) => refuse(uninitialised(known_arn.as_str(), &cause)),
-        Err(Flaw::Told(reason)) => refuse(reason),
+        Err(flaw) => {
+            let (reason, is_malformed) = flaw.told(known_arn.as_str());
+            refusal(reason, is_malformed)
+        }
     }
 }
 
 /// Why a task cannot be run, by how the reference says it.
+#[derive(Debug)]
 enum Flaw {
-    /// It is no task.
+    /// It is no task: the reference cannot read it either.
     Malformed(String),
+    /// It can be read, and cannot be run. The reference finds out later.
+    Unfit(String),
     /// Its parts do not fit together.
     Resource(String),
     /// The reason for ECS, as it is.
     Told(String),
 }
 
+impl Flaw {
+    /// The reason for ECS, and whether it is no task at all.
+    fn told(self, arn: &str) -> (String, bool) {
+        match self {
+            Self::Malformed(cause) => (invalid(&cause), true),
+            Self::Unfit(cause) => (invalid(&cause), false),
+            Self::Resource(cause) => (uninitialised(arn, &cause), false),
+            Self::Told(reason) => (reason, false),
+        }
+    }
+}
+
 impl From<String> for Flaw {
     fn from(cause: String) -> Self {
-        Self::Malformed(cause)
+        Self::Unfit(cause)
     }
 }
 
 impl From<&str> for Flaw {
     fn from(cause: &str) -> Self {
-        Self::Malformed(cause.to_owned())
+        Self::Unfit(cause.to_owned())
     }
 }
 
@@ -161,7 +179,7 @@ fn spec(
         .as_ref()
         .is_some_and(|role| role.credentials_id.is_empty() || role.role_arn.is_empty())
     {
-        return Err("executionRoleCredentials without id or role".into());
+        return Err(Flaw::Malformed("executionRoleCredentials without id or role".to_owned()));
     }
     let execution_credentials =
         task.execution_role_credentials.as_ref().map(|role| CredentialsId::from(role.credentials_id.as_str()));
@@ -169,12 +187,13 @@ fn spec(
     let router = log_router::wanted(&mut task.containers, &task.arn)?;
     let containers = task.containers.into_iter().map(|wire| container(wire, &names, &volumes, new_id()));
     let (mut containers, arn) = (containers.collect::<Result<Vec<_>, _>>()?, TaskArn::from(task.arn));
-    for container in containers.iter_mut().filter(|container| container.memory == 0) {
-        container.memory = limits.for_containers;
-    }
     gpu::give(&mut containers, &task.associations, host).map_err(Flaw::Resource)?;
     let mut resources: Vec<_> = limits.resource.into_iter().chain(volumes.resources).chain(env_files).collect();
     resources.extend(log_router::set_up(router, &arn, host, &mut containers)?);
+    // After the router, whose buffer goes by what it may take alone.
+    for container in containers.iter_mut().filter(|container| container.memory == 0) {
+        container.memory = limits.for_containers;
+    }
     resources.extend(secrets::resources(&containers));
     resources.extend(credential_specs::resource(&containers));
     namespaces::share(&mut containers, &task.pid_mode, &task.ipc_mode, new_id)?;
@@ -208,7 +227,8 @@ fn container(
     let links = links.map_err(Flaw::Resource)?;
     let volumes_from = wire.volumes_from.iter().map(|it| volumes_of(it, names)).collect::<Result<Vec<_>, _>>();
     let volumes_from = volumes_from.map_err(Flaw::Resource)?;
-    let mut depends_on = wire.depends_on.iter().map(dependency).collect::<Result<Vec<_>, _>>()?;
+    let depends_on = wire.depends_on.iter().map(dependency).collect::<Result<Vec<_>, _>>();
+    let mut depends_on = depends_on.map_err(Flaw::Malformed)?;
     let sources = volumes_from.iter().map(|it| (&it.container, Condition::Create));
     for (container, condition) in sources.chain(links.iter().map(|it| (&it.container, Condition::Start))) {
         let implied = Dependency { container: container.clone(), condition };
@@ -216,8 +236,8 @@ fn container(
             depends_on.push(implied);
         }
     }
-    let ports = ports::all(&wire.port_mappings)?;
-    let command = match overridden_command(wire.overrides.as_ref())? {
+    let ports = ports::all(&wire.port_mappings).map_err(Flaw::Malformed)?;
+    let command = match overridden_command(wire.overrides.as_ref()).map_err(Flaw::Malformed)? {
         Some(command) => Some(command),
         None => wire.command,
     };
@@ -231,7 +251,7 @@ fn container(
         gpus: Vec::new(),
         runtime: Runtime::Default,
         mounts: wire.mount_points.iter().map(|point| mount(point, volumes)).collect::<Result<_, _>>()?,
-        registry_auth: registry_auth(wire.registry_authentication)?,
+        registry_auth: registry_auth(wire.registry_authentication).map_err(Flaw::Malformed)?,
         name: ContainerName::from(wire.name),
         image: wire.image,
         essential: wire.essential,
@@ -260,12 +280,13 @@ fn container(
     })
 }
 
-/// The object in `text`; empty text is an empty object.
+/// The object in `text`; nothing and `null` are an empty object.
 fn json_object(text: &str, what: &str) -> Result<Map<String, Value>, String> {
-    if text.is_empty() {
+    if text.trim().is_empty() {
         return Ok(Map::new());
     }
-    serde_json::from_str(text).map_err(|_| format!("dockerConfig.{what} is not a JSON object"))
+    let object: Result<Option<_>, _> = serde_json::from_str(text);
+    object.map(Option::unwrap_or_default).map_err(|_| format!("dockerConfig.{what} is not a JSON object"))
 }
 
 fn memory_reservation(host_config: &Map<String, Value>) -> u32 {

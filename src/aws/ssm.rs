@@ -43,8 +43,8 @@ struct Parameter {
 impl Parameter {
     /// The reference knows a parameter by its plain name only, and gives containers empty texts for others.
     fn is_called(&self, name: &str) -> bool {
-        let selector = self.selector.as_deref().unwrap_or_default();
-        let plain = name.strip_suffix(selector).unwrap_or(name);
+        // One version must not be taken for another that was asked for beside it.
+        let Some(plain) = name.strip_suffix(self.selector.as_deref().unwrap_or_default()) else { return false };
         [name, plain].into_iter().any(|name| name == self.name || Some(name) == self.arn.as_deref())
     }
 }
@@ -188,9 +188,15 @@ mod tests {
         let fake = Fake::start(store).await;
         let arn = "arn:aws:ssm:us-west-2:123456789012:parameter/p";
         let keys = ["/p", "/p:3", "/p:label", arn, &format!("{arn}:3")].map(|name| key(name, ""));
-        for key in keys {
-            let found = parameters(&sdk(&fake), std::slice::from_ref(&key), Some(&role("exec"))).await.unwrap();
-            assert_eq!(found[&key].expose(), format!("of {}", key.value_from));
+        for key in &keys {
+            let found = parameters(&sdk(&fake), std::slice::from_ref(key), Some(&role("exec"))).await.unwrap();
+            assert_eq!(found[key].expose(), format!("of {}", key.value_from));
+        }
+        // Asked for together, in either order, none is taken for another.
+        for names in [["/p", "/p:3", "/p:label"], ["/p:label", "/p:3", "/p"]] {
+            let keys = names.map(|name| key(name, ""));
+            let found = parameters(&sdk(&fake), &keys, Some(&role("exec"))).await.unwrap();
+            keys.iter().for_each(|key| assert_eq!(found[key].expose(), format!("of {}", key.value_from)));
         }
     }
 

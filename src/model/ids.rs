@@ -6,7 +6,7 @@ use std::fmt;
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(pub String);
 
@@ -29,12 +29,24 @@ macro_rules! text_id {
             }
         }
 
+    };
+}
+
+/// Shown as it is.
+macro_rules! shown {
+    ($($name:ident)*) => {$(
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
             }
         }
-    };
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple(stringify!($name)).field(&self.0).finish()
+            }
+        }
+    )*};
 }
 
 text_id!(
@@ -50,9 +62,24 @@ text_id!(
     RuntimeId
 );
 text_id!(
-    /// Names one set of IAM role credentials. The credentials themselves never enter the model.
+    /// Names one set of IAM role credentials. The credentials themselves never enter the model; but who knows the name may ask for them.
     CredentialsId
 );
+shown!(TaskArn ContainerName RuntimeId);
+
+/// Cut, as in the reference's log (spec `security.md` §3).
+impl fmt::Display for CredentialsId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let start: String = self.0.chars().take(8).collect();
+        write!(f, "{start}-REDACTED")
+    }
+}
+
+impl fmt::Debug for CredentialsId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CredentialsId({self})")
+    }
+}
 
 impl TaskArn {
     /// The task id: the text after the last `/` (spec `docker-mapping.md` §5).
@@ -99,6 +126,16 @@ mod tests {
     fn task_id_is_the_last_segment_of_old_and_new_arns() {
         assert_eq!(TaskArn::from("arn:aws:ecs:us-west-2:1:task/judge/abc").task_id(), "abc");
         assert_eq!(TaskArn::from("arn:aws:ecs:us-west-2:1:task/abc").task_id(), "abc");
+    }
+
+    #[test]
+    fn the_name_of_credentials_is_cut_wherever_it_is_shown() {
+        let id = CredentialsId::from("66666666-7777-8888-9999-000000000000");
+        assert_eq!(
+            (format!("{id}").as_str(), format!("{id:?}").as_str()),
+            ("66666666-REDACTED", "CredentialsId(66666666-REDACTED)")
+        );
+        assert_eq!(format!("{:?}", TaskArn::from("arn")), "TaskArn(\"arn\")");
     }
 
     #[test]

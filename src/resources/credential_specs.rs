@@ -98,32 +98,39 @@ async fn make(
     Ok(())
 }
 
-/// New tickets in the place of those that were got in the name of these accounts (ARNs of secrets).
+/// New tickets in the place of those that were got in the name of these accounts (ARNs of secrets). The failure of one keeps no other
+/// from being renewed; the first is told.
 pub(super) async fn renew(
     sdk: &Sdk,
     fetcher: &CredentialsFetcher,
     accounts: &[String],
     role: Option<&RoleCredentials>,
 ) -> Result<(), Failure> {
+    let mut result = Ok(());
     for arn in accounts {
-        let account = account(sdk, arn, role).await?;
-        fetcher.renew(&account).await.map_err(|error| {
-            let text = format!("failed to renew kerberos tickets associated service account {arn}: {error}");
-            Failure::permanent("", text)
-        })?;
+        let renewed = async {
+            let account = account(sdk, arn, role).await?;
+            fetcher.renew(&account).await.map_err(|error| {
+                let text = format!("failed to renew kerberos tickets associated service account {arn}: {error}");
+                Failure::permanent("", text)
+            })
+        };
+        result = result.and(renewed.await);
     }
-    Ok(())
+    result
 }
 
-/// Gives leases back; those that were given back before are so still.
+/// Gives leases back; those that were given back before are so still. The failure of one keeps no other; the first is told.
 pub(super) async fn give_back(fetcher: &CredentialsFetcher, leases: &[String]) -> Result<(), Failure> {
+    let mut result = Ok(());
     for lease in leases.iter().filter(|lease| !lease.is_empty()) {
-        fetcher.delete(lease).await.map_err(|error| {
+        let deleted = fetcher.delete(lease).await.map_err(|error| {
             let text = format!("Unable to cleanup kerberos tickets associated with leaseid: {lease}, error: {error}");
             Failure::retryable("", text)
-        })?;
+        });
+        result = result.and(deleted);
     }
-    Ok(())
+    result
 }
 
 /// It was tried often enough; a late answer would be of a lease that nobody knows.

@@ -148,8 +148,10 @@ fn destination(out: &mut String, router: &LogRouterSpec, output: &LogOutput) -> 
         LogRouterKind::Fluentd => ("@type", "fluentd"),
         LogRouterKind::Fluentbit => ("Name", "fluentbit"),
     };
+    let options = output.options.iter().filter(|(option, _)| ![key, INCLUDE, EXCLUDE].contains(&option.as_str()));
+    let mut options = options.map(|(option, value)| (option.as_str(), value.as_str())).peekable();
     let Some(name) = output.options.get(key) else {
-        if output.options.is_empty() {
+        if options.peek().is_none() {
             return Ok(()); // the customer's own configuration says where it goes
         }
         let text = format!("missing output key {key} which is required for firelens configuration of type {kind}");
@@ -158,8 +160,6 @@ fn destination(out: &mut String, router: &LogRouterSpec, output: &LogOutput) -> 
             output.container
         ));
     };
-    let options = output.options.iter().filter(|(option, _)| ![key, INCLUDE, EXCLUDE].contains(&option.as_str()));
-    let options = options.map(|(option, value)| (option.as_str(), value.as_str()));
     let tag = tag(router, output);
     match router.kind {
         LogRouterKind::Fluentd => {
@@ -318,13 +318,17 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_output_has_a_name_or_no_options_at_all() {
+    fn an_output_has_a_name_or_no_options_but_patterns() {
         let quiet = text(&router(LogRouterKind::Fluentd, &[]), &FACTS).unwrap();
         assert!(!quiet.contains("<match"), "{quiet}");
         for (kind, text_of) in [(LogRouterKind::Fluentd, "@type"), (LogRouterKind::Fluentbit, "Name")] {
             let error = text(&router(kind, &[("region", "r")]), &FACTS).unwrap_err();
             let start = "unable to apply log options of container app to firelens config: missing output key";
             assert!(error.starts_with(&format!("{start} {text_of} which is required")), "{error}");
+            // Where the lines go that are left is said by the customer's own configuration.
+            let filtered = text(&router(kind, &[(INCLUDE, "ERROR"), (EXCLUDE, "debug")]), &FACTS).unwrap();
+            assert!(filtered.contains("ERROR") && filtered.contains("debug"), "{filtered}");
+            assert!(!filtered.contains("<match") && !filtered.contains("Match app-firelens*\n    Name"), "{filtered}");
         }
     }
 

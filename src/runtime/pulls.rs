@@ -214,7 +214,7 @@ async fn resolve_digest(asking: &Asking, shown: &watch::Sender<PullProgress>) ->
     }
     let waits_for_limits = asking.waits_for_limits().await;
     if let Some(mirror) = asking.at_mirror() {
-        let job = mirror.job(shown, waits_for_limits);
+        let job = mirror.job(shown, false); // whoever refuses there: the registry itself may serve
         match docker.resolve_manifest(&job, || mirror.credentials()).await {
             Ok(digest) => return Ok(digest),
             Err(error) => mirror_failed(&asking.edges, &mirror.image, image, &error),
@@ -232,7 +232,7 @@ async fn pull(asking: &Asking, shown: &watch::Sender<PullProgress>) -> Landing {
     }
     let waits_for_limits = asking.waits_for_limits().await;
     if let Some(mirror) = asking.at_mirror() {
-        match fetch(&mirror, shown, waits_for_limits, Some(&image.image)).await {
+        match fetch(&mirror, shown, false, Some(&image.image)).await {
             Ok(()) => return Ok(Output::Pulled),
             Err(error) => mirror_failed(&asking.edges, &mirror.image, image, &error),
         }

@@ -389,7 +389,8 @@ pub(super) fn capabilities(config: &Config, offers: &Offers) -> Capabilities {
 }
 
 fn host_resources(config: &Config) -> Result<HostResources, Fatal> {
-    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32);
+    // Those the agent may run on, whatever quota it has itself: its tasks have their own.
+    let cpus = rustix::thread::sched_getaffinity(None).map_or(1, |cpus| cpus.count().max(1));
     let memory = register::memory_for_tasks(total_memory(), u32::from(config.reserved_memory_mib))
         .map_err(|error| Fatal { code: error.exit_code(), message: with_causes(&error) })?;
     Ok(HostResources {

@@ -139,8 +139,12 @@ pub(super) fn set_aside(directory: &Path) -> Result<PathBuf, StoreError> {
 /// Keeps a copy of a state file that can be read in part.
 pub(super) fn copy_aside(directory: &Path) -> Result<PathBuf, StoreError> {
     aside(directory, |from, to| {
-        std::fs::copy(from, to)?;
-        File::open(to)?.sync_all()
+        let copied = std::fs::copy(from, to).and_then(|_| File::open(to)?.sync_all());
+        if copied.is_err() {
+            // A part of a copy, tried again and again on a full disk, would push out whole ones.
+            let _gone = std::fs::remove_file(to);
+        }
+        copied
     })
 }
 

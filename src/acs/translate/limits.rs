@@ -3,7 +3,7 @@
 //! Owns what the task's `cpu` and `memory` mean. Which files a limit is written to is the matter of `resources::cgroup`. The
 //! invariant: no container may have more memory than its task.
 
-use super::{invalid, uninitialised};
+use super::Flaw;
 use crate::acs::host::HostFacts;
 use crate::acs::wire;
 use crate::model::resource::{CgroupSpec, ResourceKind, ResourceSpec};
@@ -26,18 +26,18 @@ pub(super) struct Limits {
     pub(super) for_containers: u32,
 }
 
-/// Reads the limits; the error is the whole reason for ECS.
-pub(super) fn read(task: &wire::Task, host: &HostFacts) -> Result<Limits, String> {
-    let memory = u64::try_from(task.memory).map_err(|_| invalid("the memory of the task is negative"))?;
+/// Reads the limits.
+pub(super) fn read(task: &wire::Task, host: &HostFacts) -> Result<Limits, Flaw> {
+    let memory = u64::try_from(task.memory).map_err(|_| "the memory of the task is negative")?;
     if task.cpu < 0.0 {
-        return Err(invalid("the cpu of the task is negative"));
+        return Err("the cpu of the task is negative".into());
     }
     // Rounded: 0.57 is 570,000 and not the 569,999 that a binary fraction makes of it. A huge number stays a huge one.
     let cpu_micros = (task.cpu * 1_000_000.0).round() as u64;
     if !host.task_limits {
         return Ok(Limits { cpu_micros, memory, ..Limits::default() });
     }
-    check(task, memory).map_err(|cause| uninitialised(&task.arn, &cause))?;
+    check(task, memory).map_err(Flaw::Resource)?;
     let shares = task.containers.iter().map(|container| container.cpu.max(*SHARES.start()));
     let shares = shares.fold(0, u32::saturating_add).min(*SHARES.end());
     let resource = ResourceSpec {
@@ -71,7 +71,7 @@ mod tests {
     use serde_json::json;
 
     fn read_of(task: serde_json::Value, host: &HostFacts) -> Result<Limits, String> {
-        read(&serde_json::from_value(task).unwrap(), host)
+        read(&serde_json::from_value(task).unwrap(), host).map_err(|flaw| flaw.told("t").0)
     }
 
     fn cgroup(limits: &Limits) -> CgroupSpec {

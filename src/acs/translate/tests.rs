@@ -240,8 +240,36 @@ fn invalid_tasks_have_the_references_reason() {
     assert!(reason(&task).ends_with("executionRoleCredentials without id or role"));
     assert_eq!(
         translate(&json!({"desiredStatus": "RUNNING"})),
-        PayloadTask::Refused(Refusal { arn: None, reason: invalid("the task has no ARN") })
+        PayloadTask::Refused(Refusal { arn: None, reason: invalid("the task has no ARN"), is_malformed: true })
     );
+}
+
+#[test]
+fn engine_settings_that_are_null_are_none() {
+    for nothing in ["", " ", "null"] {
+        let mut task = reduced();
+        task["containers"][0]["dockerConfig"] = json!({"config": nothing, "hostConfig": nothing});
+        assert!(matches!(translate(&task), PayloadTask::Run(_)), "{nothing:?}");
+    }
+}
+
+#[test]
+fn only_what_the_reference_cannot_read_keeps_a_payload_from_being_acknowledged() {
+    let table = [
+        ("cpu", json!("much"), true),
+        ("overrides", json!({"command": 1}), true),
+        ("portMappings", json!([{"protocol": "TCP"}]), true),
+        ("dependsOn", json!([{"condition": "SOON"}]), true),
+        ("mountPoints", json!([{"sourceVolume": "none"}]), false),
+        ("dockerConfig", json!({"hostConfig": "{"}), false),
+        ("links", json!(["nobody"]), false),
+    ];
+    for (name, value, is_malformed) in table {
+        let mut task = reduced();
+        task["containers"][0][name] = value;
+        let PayloadTask::Refused(refusal) = translate(&task) else { panic!("{name}") };
+        assert_eq!(refusal.is_malformed, is_malformed, "{name}: {}", refusal.reason);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Owns the types of volumes and what a driver is told. It creates nothing and knows no driver's answer. The invariant: a volume
 //! is made as the task definition says or the task is refused; no encryption and no access rule is left out.
 
-use super::invalid;
+use super::Flaw;
 use crate::acs::host::HostFacts;
 use crate::acs::wire;
 use crate::model::resource::{ResourceKind, ResourceSpec, VolumeScope, VolumeSpec, volume_name};
@@ -33,17 +33,17 @@ impl Volumes {
     }
 }
 
-/// Reads the volumes; the error is the whole reason for ECS.
-pub(super) fn read(task: &wire::Task, host: &HostFacts) -> Result<Volumes, String> {
+/// Reads the volumes.
+pub(super) fn read(task: &wire::Task, host: &HostFacts) -> Result<Volumes, Flaw> {
     let mut volumes = Volumes::default();
     for volume in &task.volumes {
         if volume.name.is_empty() {
-            return Err(invalid("invalid volume: must include a name"));
+            return Err(Flaw::Malformed("invalid volume: must include a name".to_owned()));
         }
         let Some((source, spec)) = one(task, volume, host)? else { continue };
         let previous = volumes.sources.insert(volume.name.clone(), source);
         if previous.is_some() {
-            return Err(invalid(&format!("the volume name {} is not unique", volume.name)));
+            return Err(Flaw::Unfit(format!("the volume name {} is not unique", volume.name)));
         }
         let needed_by = users(task, volume);
         if let Some(spec) = spec.filter(|_| !needed_by.is_empty()) {
@@ -71,8 +71,8 @@ fn one(
     task: &wire::Task,
     volume: &wire::Volume,
     host: &HostFacts,
-) -> Result<Option<(String, Option<VolumeSpec>)>, String> {
-    let empty = || invalid("invalid volume: empty volume configuration");
+) -> Result<Option<(String, Option<VolumeSpec>)>, Flaw> {
+    let empty = || Flaw::Malformed("invalid volume: empty volume configuration".to_owned());
     let unsupported = |what: &str| Err(unsupported(what, volume));
     let made = |spec: VolumeSpec| Ok(Some((spec.runtime_name.clone(), Some(spec))));
     match volume.kind.as_str() {
@@ -88,7 +88,7 @@ fn one(
         "fsxWindowsFileServer" => unsupported("a volume of FSx for Windows"),
         "amazonebs" => unsupported("a volume of EBS"),
         "s3files" => unsupported("a volume of S3 Files"),
-        other => Err(invalid(&format!("unrecognized volume type: \"{other}\""))),
+        other => Err(Flaw::Malformed(format!("unrecognized volume type: \"{other}\""))),
     }
 }
 
@@ -97,8 +97,9 @@ fn is_held_for_attachment(task: &wire::Task, volume: &wire::Volume) -> bool {
     properties.into_iter().any(|property| property.name == "volumeName" && property.value == volume.name)
 }
 
-fn unsupported(what: &str, volume: &wire::Volume) -> String {
-    format!("UnsupportedTaskError: {what} is not supported by this version of the agent (volume {})", volume.name)
+fn unsupported(what: &str, volume: &wire::Volume) -> Flaw {
+    let name = &volume.name;
+    Flaw::Told(format!("UnsupportedTaskError: {what} is not supported by this version of the agent (volume {name})"))
 }
 
 /// A volume that lives as long as the task.
@@ -114,14 +115,14 @@ fn of_task(task: &wire::Task, volume: &wire::Volume, driver: &str, options: BTre
 }
 
 /// Compat: every scope but `task` is shared.
-fn docker(task: &wire::Task, volume: &wire::Volume, wire: &wire::DockerVolume) -> Result<VolumeSpec, String> {
+fn docker(task: &wire::Task, volume: &wire::Volume, wire: &wire::DockerVolume) -> Result<VolumeSpec, Flaw> {
     let autoprovision = wire.autoprovision;
     let spec = of_task(task, volume, &wire.driver, wire.driver_opts.clone());
     let spec = VolumeSpec { labels: wire.labels.clone(), ..spec };
     match wire.scope.as_str() {
         "task" if autoprovision => {
             let cause = format!("volume [{}] : task scoped volume could not be autoprovisioned", volume.name);
-            Err(super::uninitialised(&task.arn, &cause))
+            Err(Flaw::Resource(cause))
         }
         "task" => Ok(spec),
         _ => Ok(VolumeSpec { runtime_name: volume.name.clone(), scope: VolumeScope::Shared { autoprovision }, ..spec }),
@@ -129,12 +130,7 @@ fn docker(task: &wire::Task, volume: &wire::Volume, wire: &wire::DockerVolume) -
 }
 
 /// With the plugin what the task definition asks for; without it plain NFS, which knows no encryption and no access rules.
-fn efs(
-    task: &wire::Task,
-    volume: &wire::Volume,
-    wire: &wire::EfsVolume,
-    host: &HostFacts,
-) -> Result<VolumeSpec, String> {
+fn efs(task: &wire::Task, volume: &wire::Volume, wire: &wire::EfsVolume, host: &HostFacts) -> Result<VolumeSpec, Flaw> {
     let (id, root, rights) = (&wire.file_system_id, &wire.root_directory, &wire.authorization_config);
     let is_encrypted = wire.transit_encryption == "ENABLED";
     if rights.iam == "ENABLED" {
@@ -147,10 +143,10 @@ fn efs(
     if !host.volume_plugin.contains(EFS_AUTH) {
         if is_encrypted || !rights.access_point_id.is_empty() {
             let why = "needs the volume plugin, which this instance does not have";
-            return Err(format!(
+            return Err(Flaw::Told(format!(
                 "UnsupportedTaskError: an EFS volume with transit encryption or an access point {why} (volume {})",
                 volume.name
-            ));
+            )));
         }
         let address = format!("{id}.efs.{}.{}", host.region, dns_suffix(&host.region));
         let options = map("nfs", format!(":{root}"), format!("addr={address},{NFS_OPTIONS}"));

@@ -170,6 +170,22 @@ async fn who_gets_no_ticket_is_told_and_none_is_left() {
 }
 
 #[tokio::test]
+async fn the_failure_of_one_lease_or_account_keeps_no_other() {
+    let scene = Scene::set(GOOD).await;
+    let tickets = scene.create(&[S3, SSM]).await.unwrap();
+    let fetcher = CredentialsFetcher { socket: scene.fake.socket() };
+    let accounts = [SECRET.to_owned(), SECRET.to_owned()];
+    scene.fake.fail_next([Fault::Status(3, "no")]);
+    let failure = renew(&scene.sdk, &fetcher, &accounts, Some(&role("exec"))).await.unwrap_err();
+    assert!(failure.message.ends_with("code = InvalidArgument desc = no"), "{failure}");
+    assert_eq!(scene.fake.calls_of("RenewNonDomainJoinedKerberosLease").len(), 2);
+    scene.fake.fail_next([Fault::Status(3, "no")]);
+    let failure = give_back(&fetcher, &tickets.leases).await.unwrap_err();
+    assert!(failure.message.contains(&format!("leaseid: {}, error", tickets.leases[0])), "{failure}");
+    assert_eq!(scene.fake.leases(), tickets.leases[..1], "the other one is given back");
+}
+
+#[tokio::test]
 async fn a_document_without_account_domain_or_secret_gets_no_ticket() {
     let scene = Scene::set(GOOD).await;
     for member in ["MachineAccountName", "DnsName"] {

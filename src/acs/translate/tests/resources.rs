@@ -239,6 +239,12 @@ fn a_small_router_has_the_default_buffer() {
         task["containers"][1]["memory"] = json!(memory);
         assert_eq!(router(&spec_of(&task)).buffer, 25);
     }
+    // The task's memory, where containers are given it, is not the router's alone.
+    let mut unlimited = routed("fluentbit");
+    (unlimited["memory"], unlimited["containers"][1]["memory"]) = (json!(8192), json!(0));
+    let host = HostFacts { memory_for_containers: true, ..HostFacts::default() };
+    let PayloadTask::Run(spec) = task(&unlimited, &host, &mut String::new) else { panic!("{unlimited}") };
+    assert_eq!((router(&spec).buffer, spec.containers[1].memory), (25, 8192));
 }
 
 #[test]
