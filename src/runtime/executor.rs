@@ -29,7 +29,10 @@ use tokio::task::{AbortHandle, JoinSet};
 /// faster with more of them; with too many for its processors it is slower.
 const ENGINE_CALLS_PER_CPU: usize = 6;
 const ENGINE_CALLS: RangeInclusive<usize> = 8..=16;
-/// A stop counts as one of them for this long. Then Docker only waits for the container, for up to its whole grace: others shall not.
+/// A call counts as one of them for this long. One that takes longer waits for something else than a processor, such as a file system
+/// that does not answer; others shall not wait with it. (The reference knows no bound at all.)
+const AT_WORK: Duration = Duration::from_secs(20);
+/// A stop counts this long. Then Docker only waits for the container, for up to its whole grace.
 const STOP_AT_WORK: Duration = Duration::from_secs(1);
 /// State changes on their way at once (spec `ecs-api.md` §3).
 const REPORTS: usize = 10;
@@ -69,6 +72,8 @@ pub(super) struct Executor {
     running: BTreeMap<OpId, AbortHandle>,
     pulls: Pulls,
     engine_calls: Arc<Semaphore>,
+    /// Stops do not queue behind starts that hang.
+    stops: Arc<Semaphore>,
     reports: Arc<Semaphore>,
 }
 
@@ -80,6 +85,7 @@ impl Executor {
         inbox: mpsc::Sender<Event>,
         acs: mpsc::Sender<acs::Outgoing>,
     ) -> Self {
+        let at_once = engine_calls(std::thread::available_parallelism().map_or(1, usize::from));
         Self {
             edges,
             inbox,
@@ -87,9 +93,8 @@ impl Executor {
             calls: JoinSet::new(),
             running: BTreeMap::new(),
             pulls,
-            engine_calls: Arc::new(Semaphore::new(engine_calls(
-                std::thread::available_parallelism().map_or(1, usize::from),
-            ))),
+            engine_calls: Arc::new(Semaphore::new(at_once)),
+            stops: Arc::new(Semaphore::new(at_once)),
             reports: Arc::new(Semaphore::new(REPORTS)),
         }
     }
@@ -118,21 +123,30 @@ impl Executor {
                 self.run(op, None, "resolve digest", async move { pulls.digest(edges, op, image).await })
             }
             Effect::Pull { op, image } => self.run(op, None, "pull", async move { pulls.pull(edges, op, image).await }),
-            Effect::Create { op, request } => self
-                .run(op, calls, "create", async move { resources::create_container(&edges, &request).await.map(seen) }),
-            Effect::Start { op, target } => {
-                self.run(op, calls, "start", async move { edges.docker.start(&target).await.map(seen) })
-            }
-            Effect::Stop { op, target, grace } => self.run(op, None, "stop", async move {
-                let stop =
-                    async { edges.docker.stop(&target, grace.unwrap_or(edges.stop_timeout)).await.map(maybe_seen) };
-                with_permit_for(STOP_AT_WORK, &calls, stop).await
+            Effect::Create { op, request } => self.run(op, None, "create", async move {
+                with_permit_for(AT_WORK, &calls, async {
+                    resources::create_container(&edges, &request).await.map(seen)
+                })
+                .await
             }),
-            Effect::Inspect { op, target } => {
-                self.run(op, calls, "inspect", async move { edges.docker.inspect(&target).await.map(maybe_seen) })
+            Effect::Start { op, target } => self.run(op, None, "start", async move {
+                with_permit_for(AT_WORK, &calls, async { edges.docker.start(&target).await.map(seen) }).await
+            }),
+            Effect::Stop { op, target, grace } => {
+                let stops = self.stops.clone();
+                self.run(op, None, "stop", async move {
+                    let grace = grace.unwrap_or(edges.stop_timeout);
+                    let stop = async { edges.docker.stop(&target, grace).await.map(maybe_seen) };
+                    with_permit_for(STOP_AT_WORK, &stops, stop).await
+                });
             }
-            Effect::Remove { op, target } => self
-                .run(op, calls, "remove", async move { edges.docker.remove(&target).await.map(|()| Output::Nothing) }),
+            Effect::Inspect { op, target } => self.run(op, None, "inspect", async move {
+                with_permit_for(AT_WORK, &calls, async { edges.docker.inspect(&target).await.map(maybe_seen) }).await
+            }),
+            Effect::Remove { op, target } => self.run(op, None, "remove", async move {
+                let remove = async { edges.docker.remove(&target).await.map(|()| Output::Nothing) };
+                with_permit_for(AT_WORK, &calls, remove).await
+            }),
             Effect::CreateResource { op, request } => {
                 self.run(op, None, "create resource", async move { resources::create(&edges, &request).await })
             }
