@@ -59,7 +59,7 @@ pub async fn submit(
     settings: &Settings,
     change: &StateChange,
 ) -> Result<(), SubmitError> {
-    let input = request(settings, change)?;
+    let input = request(settings, change);
     let call = client
         .submit_task_state_change()
         .set_cluster(input.cluster)
@@ -104,14 +104,11 @@ impl Intercept for NotEmpty {
     }
 }
 
-/// The request for a state change. Pure.
-///
-/// # Errors
-/// It has more network bindings than ECS takes.
-pub fn request(settings: &Settings, change: &StateChange) -> Result<SubmitTaskStateChangeInput, SubmitError> {
-    let containers = change.containers.iter().map(|container| container_change(settings, change, container));
-    let containers = containers.collect::<Result<Vec<_>, _>>()?;
-    Ok(SubmitTaskStateChangeInputBuilder::default()
+/// The request for a state change.
+pub fn request(settings: &Settings, change: &StateChange) -> SubmitTaskStateChangeInput {
+    let containers: Vec<_> =
+        change.containers.iter().map(|container| container_change(settings, change, container)).collect();
+    SubmitTaskStateChangeInputBuilder::default()
         .cluster(&settings.cluster)
         .task(change.task.as_str())
         .status(change.status.backend())
@@ -121,29 +118,27 @@ pub fn request(settings: &Settings, change: &StateChange) -> Result<SubmitTaskSt
         .set_pull_stopped_at(change.pull_stopped_at.map(date))
         .set_execution_stopped_at(change.execution_stopped_at.map(date))
         .build()
-        .expect("no member of this request is required"))
+        .expect("no member of this request is required")
 }
 
-fn container_change(
-    settings: &Settings,
-    task: &StateChange,
-    change: &ContainerChange,
-) -> Result<ContainerStateChange, SubmitError> {
+fn container_change(settings: &Settings, task: &StateChange, change: &ContainerChange) -> ContainerStateChange {
     let said = |ip: &str| !(settings.exclude_ipv6_bindings && ip == "::" || settings.ipv6_only && ip == "0.0.0.0");
     let single = change.bindings.iter().filter(|binding| said(&binding.bind_ip)).map(network_binding);
     let ranges = change.range_bindings.iter().filter(|binding| said(&binding.bind_ip)).map(range_binding);
-    let bindings: Vec<_> = single.chain(ranges).collect();
-    // The reference counts only where there is a range.
+    let mut bindings: Vec<_> = single.chain(ranges).collect();
+    // The reference counts only where there is a range, and then says nothing of the task any more, not even that it has stopped. Here
+    // only the bindings are kept back.
     if !change.range_bindings.is_empty() && bindings.len() > MAX_BINDINGS {
-        return Err(SubmitError::Rejected(format!(
-            "no. of network bindings {} is more than the maximum supported no. {MAX_BINDINGS}, container: {} task: {}",
-            bindings.len(),
-            change.container,
-            task.task
-        )));
+        tracing::error!(
+            task = task.task.task_id(),
+            container = %change.container,
+            "no. of network bindings {} is more than the maximum supported no. {MAX_BINDINGS}; ECS is not told of them",
+            bindings.len()
+        );
+        bindings.clear();
     }
     let id = |text: &str| cut(text, MAX_ID).to_owned();
-    Ok(ContainerStateChange::builder()
+    ContainerStateChange::builder()
         .container_name(change.container.as_str())
         .set_runtime_id(change.runtime_id.as_ref().map(|runtime_id| id(runtime_id.as_str())))
         .set_image_digest(change.image_digest.as_deref().map(id))
@@ -151,7 +146,7 @@ fn container_change(
         .set_exit_code(change.exit_code)
         .set_reason(change.reason.as_deref().map(|reason| cut(reason, MAX_REASON).to_owned()))
         .set_network_bindings(Some(bindings).filter(|bindings| !bindings.is_empty()))
-        .build())
+        .build()
 }
 
 fn network_binding(binding: &PortBinding) -> NetworkBinding {
@@ -325,7 +320,7 @@ pub(crate) mod tests {
         change.reason = "€".repeat(1000);
         change.containers[0].reason = Some("€".repeat(1000));
         change.containers[0].image_digest = Some("s".repeat(400));
-        let input = request(&settings(), &change).unwrap();
+        let input = request(&settings(), &change);
         assert_eq!(input.reason.unwrap().len(), 1023);
         let container = &input.containers.unwrap()[0];
         assert_eq!(container.reason.as_ref().unwrap().len(), 1023);
@@ -337,7 +332,7 @@ pub(crate) mod tests {
         let mut change = change_of(&golden("submit_task_running")["body"]);
         change.containers[0].bindings[1].bind_ip = "::".to_owned();
         let ips = |settings: Settings| -> Vec<String> {
-            let containers = request(&settings, &change).unwrap().containers.unwrap();
+            let containers = request(&settings, &change).containers.unwrap();
             containers[0].network_bindings().iter().map(|b| b.bind_ip.clone().unwrap()).collect()
         };
         assert_eq!(ips(settings()), ["0.0.0.0", "::"]);
@@ -346,7 +341,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_range_is_one_binding_and_too_many_are_refused() {
+    fn a_range_is_one_binding_and_too_many_are_kept_back() {
         let mut change = change_of(&golden("submit_task_running")["body"]);
         let range = |first: u16, ip: &str| RangeBinding {
             container_ports: (first, first + 9),
@@ -358,7 +353,7 @@ pub(crate) mod tests {
         container.bindings.clear();
         container.range_bindings = vec![range(1000, "0.0.0.0"), range(1000, "::")];
         let settings = Settings { exclude_ipv6_bindings: true, ..settings() };
-        let sent = request(&settings, &change).unwrap().containers.unwrap();
+        let sent = request(&settings, &change).containers.unwrap();
         let [binding] = sent[0].network_bindings() else { panic!("{sent:?}") };
         assert_eq!(binding.container_port_range(), Some("1000-1009"));
         assert_eq!(binding.host_port_range(), Some("40000-40009"));
@@ -373,13 +368,16 @@ pub(crate) mod tests {
             protocol: Protocol::Tcp,
         };
         container.bindings = (1..=99).map(single).collect();
-        assert!(request(&settings, &change).is_ok());
+        let told = |change: &StateChange| {
+            let sent = request(&settings, change).containers.unwrap().remove(0);
+            (sent.network_bindings().len(), sent.status)
+        };
+        let status = Some(change.containers[0].status.backend().to_owned());
+        assert_eq!(told(&change), (100, status.clone()));
         change.containers[0].bindings.push(single(100));
-        let Err(SubmitError::Rejected(text)) = request(&settings, &change) else { panic!("not refused") };
-        let (name, task) = (&change.containers[0].container, &change.task);
-        let wanted = "no. of network bindings 101 is more than the maximum supported no. 100";
-        assert_eq!(text, format!("{wanted}, container: {name} task: {task}"));
+        assert_eq!(told(&change), (0, status.clone()), "the rest is told all the same");
         change.containers[0].range_bindings.clear();
-        assert!(request(&settings, &change).is_ok(), "only ranges are counted");
+        change.containers[0].bindings.push(single(101));
+        assert_eq!(told(&change), (101, status), "only ranges are counted");
     }
 }
