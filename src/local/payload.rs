@@ -52,13 +52,14 @@ impl Launch<'_> {
 /// The task and its payload.
 pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
     let definition = launch.definition;
-    let arn = site.arn(&format!("task/{}/{}", launch.cluster, new_id()));
+    let id = new_id();
+    let arn = site.arn(&format!("task/{}/{id}", launch.cluster));
     let group = launch.group.map_or_else(|| format!("family:{}", definition.family), str::to_owned);
     let mut containers = Vec::new();
     let mut payloads = Vec::new();
     for container in &definition.container_definitions {
         let container_arn = site.arn(&format!("container/{}/{}", launch.cluster, new_id()));
-        payloads.push(container_payload(site, launch, container, &container_arn));
+        payloads.push(container_payload(site, launch, container, &container_arn, &id));
         containers.push(known_container(container, container_arn));
     }
     let payload = without_nulls(json!({
@@ -183,7 +184,7 @@ fn known_container(container: &ContainerDefinition, arn: String) -> TaskContaine
     }
 }
 
-fn container_payload(site: &Site, launch: &Launch<'_>, c: &ContainerDefinition, arn: &str) -> Value {
+fn container_payload(site: &Site, launch: &Launch<'_>, c: &ContainerDefinition, arn: &str, task_id: &str) -> Value {
     let definition = launch.definition;
     let mut environment: BTreeMap<&str, &str> = BTreeMap::from([("AWS_EXECUTION_ENV", "AWS_ECS_EC2")]);
     environment.extend(c.environment.iter().map(|variable| (variable.name.as_str(), variable.value.as_str())));
@@ -238,7 +239,7 @@ fn container_payload(site: &Site, launch: &Launch<'_>, c: &ContainerDefinition, 
         })),
         "dockerConfig": {
             "config": without_nulls(config(c)).to_string(),
-            "hostConfig": without_nulls(host_config(definition, c)).to_string(),
+            "hostConfig": without_nulls(host_config(definition, c, task_id)).to_string(),
             "version": "1.17",
         },
     })
@@ -287,7 +288,7 @@ fn config(c: &ContainerDefinition) -> Value {
 }
 
 /// Docker's `HostConfig` of a container.
-fn host_config(definition: &TaskDefinition, c: &ContainerDefinition) -> Value {
+fn host_config(definition: &TaskDefinition, c: &ContainerDefinition, task_id: &str) -> Value {
     let linux = c.linux_parameters.as_ref();
     let hosts = c
         .extra_hosts
@@ -316,7 +317,7 @@ fn host_config(definition: &TaskDefinition, c: &ContainerDefinition) -> Value {
         "SecurityOpt": c.docker_security_options,
         "Ulimits": ulimits,
         "Sysctls": sysctls,
-        "LogConfig": c.log_configuration.as_ref().map(|log| json!({"Type": log.log_driver, "Config": log.options})),
+        "LogConfig": c.log_configuration.as_ref().map(|log| log_config(log, &c.name, task_id)),
         "MemoryReservation": c.memory_reservation.map(|mib| u64::from(mib) * MIB),
         "MemorySwap": swap,
     });
@@ -324,6 +325,17 @@ fn host_config(definition: &TaskDefinition, c: &ContainerDefinition) -> Value {
         host[name] = value;
     }
     host
+}
+
+/// Docker knows no `awslogs-stream-prefix`: ECS makes the name of the stream of it (API reference, LogConfiguration).
+fn log_config(log: &super::definition::LogConfiguration, container: &str, task_id: &str) -> Value {
+    let mut options = log.options.clone();
+    if log.log_driver == "awslogs"
+        && let Some(prefix) = options.remove("awslogs-stream-prefix")
+    {
+        options.insert("awslogs-stream".to_owned(), format!("{prefix}/{container}/{task_id}"));
+    }
+    json!({"Type": log.log_driver, "Config": options})
 }
 
 fn linux_parameters(linux: &super::definition::LinuxParameters) -> Vec<(&'static str, Value)> {
@@ -358,7 +370,8 @@ fn linux_parameters(linux: &super::definition::LinuxParameters) -> Vec<(&'static
         ("Init", json!(linux.init_process_enabled)),
         ("ShmSize", json!(linux.shared_memory_size.map(|mib| u64::from(mib) * MIB))),
         ("Tmpfs", json!((!tmpfs.is_empty()).then_some(tmpfs))),
-        ("MemorySwappiness", json!(linux.swappiness)),
+        // Without `maxSwap` it has no meaning (API reference, LinuxParameters).
+        ("MemorySwappiness", json!(linux.max_swap.and(linux.swappiness))),
     ]
 }
 

@@ -77,6 +77,89 @@ pub(super) struct Misfit {
     pub(super) detail: String,
 }
 
+/// Where a task may be placed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Constraint {
+    /// On an instance that has no other task of its group.
+    DistinctInstance,
+    /// Where all of these hold.
+    MemberOf(Vec<Term>),
+}
+
+/// `attribute:name == value` and its like.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Term {
+    name: String,
+    /// `None`: the attribute is there at all, with any value.
+    value: Option<String>,
+    /// It is to hold, or not to hold.
+    holds: bool,
+}
+
+impl Constraint {
+    /// Of the expressions of ECS it knows comparisons of attributes with `==`, `!=`, `exists` and `!exists`, joined by `and`.
+    pub(super) fn parse(kind: &str, expression: Option<&str>) -> Result<Self, String> {
+        let expression = match (kind, expression) {
+            ("distinctInstance", _) => return Ok(Self::DistinctInstance),
+            ("memberOf", Some(expression)) => expression,
+            ("memberOf", None) => return Err("A placement constraint memberOf needs an `expression`.".to_owned()),
+            _ => return Err(format!("Placement constraint `{kind}` is invalid: use distinctInstance or memberOf.")),
+        };
+        let term = |text: &str| {
+            let words: Vec<&str> = text.split_whitespace().collect();
+            let (name, value, holds) = match words[..] {
+                [name, "==", value] => (name, Some(value), true),
+                [name, "!=", value] => (name, Some(value), false),
+                [name, "exists"] => (name, None, true),
+                [name, "!exists"] => (name, None, false),
+                _ => return None,
+            };
+            let name = name.strip_prefix("attribute:")?.to_owned();
+            Some(Term { name, value: value.map(str::to_owned), holds })
+        };
+        let terms: Option<Vec<Term>> = expression.split(" and ").map(term).collect();
+        terms.map(Self::MemberOf).ok_or_else(|| {
+            format!("The expression `{expression}` cannot be evaluated here: use `attribute:name == value`, joined by `and`.")
+        })
+    }
+
+    /// `is_taken`: a task of the same group is there.
+    pub(super) fn allows(&self, instance: &Instance, is_taken: bool) -> Result<(), Misfit> {
+        let holds = |term: &Term| {
+            let mut its = instance.attributes.iter().filter(|it| it.name == term.name);
+            its.any(|it| term.value.is_none() || it.value == term.value) == term.holds
+        };
+        match self {
+            Self::DistinctInstance if is_taken => Err(Misfit {
+                reason: "DistinctInstance placement constraint unsatisfied.".to_owned(),
+                detail: "the container instance has a task of this group".to_owned(),
+            }),
+            Self::MemberOf(terms) => match terms.iter().find(|term| !holds(term)) {
+                Some(term) => Err(Misfit {
+                    reason: "MemberOf placement constraint unsatisfied.".to_owned(),
+                    detail: format!("the container instance's attribute {} is another", term.name),
+                }),
+                None => Ok(()),
+            },
+            Self::DistinctInstance => Ok(()),
+        }
+    }
+}
+
+/// The processor its images are for is the instance's.
+pub(super) fn is_built_for(instance: &Instance, definition: &TaskDefinition) -> Result<(), Misfit> {
+    let platform = definition.runtime_platform.as_ref();
+    let Some(wanted) = platform.and_then(|platform| platform.cpu_architecture.as_deref()) else { return Ok(()) };
+    let its = instance.attributes.iter().find(|it| it.name == "ecs.cpu-architecture");
+    match its.and_then(|it| it.value.as_deref()) {
+        Some(its) if !its.eq_ignore_ascii_case(wanted) => Err(Misfit {
+            reason: "ATTRIBUTE".to_owned(),
+            detail: format!("the container instance has the CPU architecture {its}, not {wanted}"),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// The GPUs no task of the instance has.
 pub(super) fn free_gpus(instance: &Instance, held: &Need) -> Vec<String> {
     instance.resources.gpus.difference(&held.gpus).cloned().collect()
@@ -120,6 +203,7 @@ pub(super) fn fits(instance: &Instance, held: &Need, need: &Need, required: &[St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::local::instances::Attribute;
     use serde_json::json;
 
     fn definition(change: Value) -> TaskDefinition {
@@ -140,6 +224,39 @@ mod tests {
         let need = Need::of(&definition(json!({"cpu": "1 vCPU", "memory": "1 GB", "networkMode": "host"})));
         assert_eq!((need.cpu, need.memory, need.tcp), (1024, 1024, BTreeSet::from([8080, 81])));
         assert_eq!(Need::of(&definition(json!({"networkMode": "awsvpc"}))).tcp, BTreeSet::new());
+    }
+
+    #[test]
+    fn constraints_keep_a_task_from_an_instance() {
+        let attribute = |name: &str, value: &str| Attribute { name: name.to_owned(), value: Some(value.to_owned()) };
+        let mut instance = Instance::example();
+        instance.attributes = vec![attribute("rack", "r1"), attribute("ecs.cpu-architecture", "x86_64")];
+        let allows = |kind: &str, expression: &str, is_taken: bool| {
+            Constraint::parse(kind, Some(expression)).unwrap().allows(&instance, is_taken).is_ok()
+        };
+        for (expression, wanted) in [
+            ("attribute:rack == r1", true),
+            ("attribute:rack == r9", false),
+            ("attribute:rack != r9 and attribute:rack exists", true),
+            ("attribute:rack exists and attribute:zone exists", false),
+            ("attribute:zone !exists", true),
+        ] {
+            assert_eq!(allows("memberOf", expression, true), wanted, "{expression}");
+        }
+        assert_eq!([false, true].map(|taken| allows("distinctInstance", "", taken)), [true, false]);
+        for (kind, expression, said) in [
+            ("memberOf", Some("task:group == x"), "cannot be evaluated here"),
+            ("memberOf", Some("attribute:a =~ b.*"), "cannot be evaluated here"),
+            ("memberOf", None, "needs an `expression`"),
+            ("spread", None, "use distinctInstance or memberOf"),
+        ] {
+            let text = Constraint::parse(kind, expression).unwrap_err();
+            assert!(text.contains(said), "{text}");
+        }
+        for (architecture, fits) in [("X86_64", true), ("ARM64", false)] {
+            let definition = definition(json!({"runtimePlatform": {"cpuArchitecture": architecture}}));
+            assert_eq!(is_built_for(&instance, &definition).is_ok(), fits, "{architecture}");
+        }
     }
 
     #[test]

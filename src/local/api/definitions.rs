@@ -9,8 +9,12 @@ use std::collections::BTreeSet;
 
 /// RegisterTaskDefinition.
 pub(super) fn register(state: &mut State, body: &Value) -> Answer {
-    let spec: TaskDefinition = serde_path_to_error::deserialize(body).map_err(|error| unreadable(&error))?;
+    let mut spec: TaskDefinition = serde_path_to_error::deserialize(body)
+        .map_err(|error| ApiError::client(unreadable("The task definition", &error)))?;
     validate(&spec).map_err(ApiError::client)?;
+    // Units and MiB from now on, whatever was given (API reference, RegisterTaskDefinition).
+    spec.cpu = spec.cpu_limit().map(|units| units.to_string());
+    spec.memory = spec.memory_limit().map(|mib| mib.to_string());
     if state.definitions.len() >= MAX_DEFINITIONS {
         let inactive = state.definitions.iter().position(|definition| definition.deregistered_at.is_some());
         let index =
@@ -34,13 +38,13 @@ pub(super) fn register(state: &mut State, body: &Value) -> Answer {
 }
 
 /// Names the member and what is wrong with it, but not its value: that may be a secret in the wrong place.
-fn unreadable(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {
+pub(super) fn unreadable(what: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> String {
     let text = error.inner().to_string();
     let problem = match text.rsplit_once(", expected ") {
         Some((_, expected)) if text.starts_with("invalid") => format!("expected {expected}"),
         _ => text,
     };
-    ApiError::client(format!("The task definition cannot be read: {}: {problem}.", error.path()))
+    format!("{what} cannot be read: {}: {problem}.", error.path())
 }
 
 /// DeregisterTaskDefinition.

@@ -1,18 +1,21 @@
 //! RunTask and StartTask: from a definition and overrides to a task on an instance. They own placement order (the instance with
 //! the fewest tasks first) and overrides. Invariant: a task is only made when its payload is queued.
 
+use super::definitions::unreadable;
 use super::{Answer, ApiError, cluster_of, names, required};
-use crate::local::definition::{KeyValue, TaskDefinition};
+use crate::local::definition::{TaskDefinition, TaskOverride, required_attributes, validate};
 use crate::local::instances::InstanceStatus;
 use crate::local::payload::{self, Launch};
-use crate::local::placement::{Misfit, Need, fits, free_gpus};
+use crate::local::placement::{Constraint, Misfit, Need, fits, free_gpus, is_built_for};
 use crate::local::state::{Definition, State};
+use crate::local::tasks::Task;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// A definition with its overrides, ready to be placed.
 struct Request {
     cluster: String,
+    group: String,
     definition: Definition,
     commands: BTreeMap<String, Vec<String>>,
 }
@@ -20,6 +23,7 @@ struct Request {
 /// RunTask: on any instance that fits.
 pub(super) fn run(state: &mut State, body: &Value) -> Answer {
     let request = read(state, body)?;
+    let constraints = constraints(body, &request.definition.spec)?;
     let count = body["count"].as_u64().unwrap_or(1);
     if !(1..=10).contains(&count) {
         return Err(ApiError::invalid("count must be 1 to 10."));
@@ -41,7 +45,8 @@ pub(super) fn run(state: &mut State, body: &Value) -> Answer {
         candidates
             .sort_by_key(|arn| state.tasks.iter().filter(|t| &t.instance_arn == arn && t.stop_code.is_none()).count());
         let mut passed_over = Vec::new();
-        let placed = candidates.iter().find(|arn| match check(state, &request, arn) {
+        let may_be = |arn: &str| allows(state, &request, &constraints, arn).and_then(|()| check(state, &request, arn));
+        let placed = candidates.iter().find(|arn| match may_be(arn) {
             Ok(()) => true,
             Err(misfit) => {
                 passed_over.push(json!({"arn": arn, "reason": misfit.reason, "detail": misfit.detail}));
@@ -78,49 +83,90 @@ fn read(state: &State, body: &Value) -> Result<Request, ApiError> {
     let found =
         state.definition(required(body, "taskDefinition")?).filter(|definition| definition.deregistered_at.is_none());
     let mut definition = found.cloned().ok_or_else(|| ApiError::client("TaskDefinition not found."))?;
-    let overrides = &body["overrides"];
-    let replace = |member: &str, target: &mut Option<String>| {
-        if let Some(text) = overrides[member].as_str() {
-            *target = Some(text.to_owned());
-        }
+    let given = Some(&body["overrides"]).filter(|given| !given.is_null());
+    let overrides: TaskOverride = match given {
+        Some(given) => serde_path_to_error::deserialize(given)
+            .map_err(|error| ApiError::invalid(unreadable("The overrides", &error)))?,
+        None => TaskOverride::default(),
     };
-    replace("taskRoleArn", &mut definition.spec.task_role_arn);
-    replace("executionRoleArn", &mut definition.spec.execution_role_arn);
-    replace("cpu", &mut definition.spec.cpu);
-    replace("memory", &mut definition.spec.memory);
-    let mut commands = BTreeMap::new();
-    for change in overrides["containerOverrides"].as_array().into_iter().flatten() {
-        let name = change["name"].as_str().unwrap_or_default();
-        override_container(&mut definition.spec, name, change)?;
-        if change["command"].is_array() {
-            commands.insert(name.to_owned(), names(change, "command").map(str::to_owned).collect());
-        }
-    }
-    Ok(Request { cluster, definition, commands })
+    let commands = override_task(&mut definition.spec, overrides)?;
+    validate(&definition.spec).map_err(ApiError::invalid)?;
+    definition.required = required_attributes(&definition.spec, |image| state.site.is_ecr(image));
+    Ok(Request { cluster, group: group_of(body, &definition.spec), definition, commands })
 }
 
-/// Environment and resources are laid over the definition; a command travels beside it, as ECS sends it.
-fn override_container(definition: &mut TaskDefinition, name: &str, change: &Value) -> Result<(), ApiError> {
-    let Some(container) = definition.container_definitions.iter_mut().find(|container| container.name == name) else {
-        let message = format!("Override for container named {name} is not a container in the TaskDefinition.");
-        return Err(ApiError::invalid(message));
-    };
-    let number = |member: &str| change[member].as_u64().and_then(|number| u32::try_from(number).ok());
-    container.cpu = number("cpu").unwrap_or(container.cpu);
-    container.memory = number("memory").or(container.memory);
-    container.memory_reservation = number("memoryReservation").or(container.memory_reservation);
-    for variable in change["environment"].as_array().into_iter().flatten() {
-        let text = |member: &str| variable[member].as_str().unwrap_or_default().to_owned();
-        container.environment.retain(|known| known.name != text("name"));
-        container.environment.push(KeyValue { name: text("name"), value: text("value") });
+fn group_of(body: &Value, spec: &TaskDefinition) -> String {
+    body["group"].as_str().map_or_else(|| format!("family:{}", spec.family), str::to_owned)
+}
+
+/// Lays overrides over the definition; a command travels beside it, as ECS sends it.
+fn override_task(spec: &mut TaskDefinition, given: TaskOverride) -> Result<BTreeMap<String, Vec<String>>, ApiError> {
+    if given.ephemeral_storage.is_some() || !given.inference_accelerator_overrides.is_empty() {
+        return Err(ApiError::invalid("ephemeralStorage and inferenceAcceleratorOverrides are not for tasks on EC2."));
     }
-    Ok(())
+    let laid = [
+        (given.cpu, &mut spec.cpu),
+        (given.memory, &mut spec.memory),
+        (given.task_role_arn, &mut spec.task_role_arn),
+        (given.execution_role_arn, &mut spec.execution_role_arn),
+    ];
+    for (given, target) in laid {
+        *target = given.or(target.take());
+    }
+    let mut commands = BTreeMap::new();
+    for change in given.container_overrides {
+        let name = change.name;
+        let Some(container) = spec.container_definitions.iter_mut().find(|container| container.name == name) else {
+            let message = format!("Override for container named {name} is not a container in the TaskDefinition.");
+            return Err(ApiError::invalid(message));
+        };
+        container.cpu = change.cpu.unwrap_or(container.cpu);
+        container.memory = change.memory.or(container.memory);
+        container.memory_reservation = change.memory_reservation.or(container.memory_reservation);
+        if let Some(files) = change.environment_files {
+            container.environment_files = files;
+        }
+        if let Some(requirements) = change.resource_requirements {
+            container.resource_requirements = requirements;
+        }
+        for variable in change.environment {
+            container.environment.retain(|known| known.name != variable.name);
+            container.environment.push(variable);
+        }
+        commands.extend(change.command.map(|command| (name, command)));
+    }
+    Ok(commands)
 }
 
 fn check(state: &State, request: &Request, arn: &str) -> Result<(), Misfit> {
     let lost = || Misfit { reason: "MISSING".to_owned(), detail: "the container instance is gone".to_owned() };
     let instance = state.instance(arn).ok_or_else(lost)?;
+    is_built_for(instance, &request.definition.spec)?;
     fits(instance, &state.held(arn), &Need::of(&request.definition.spec), &request.definition.required)
+}
+
+/// Where RunTask may place the task: what the definition says and what the call says.
+fn constraints(body: &Value, spec: &TaskDefinition) -> Result<Vec<Constraint>, ApiError> {
+    for member in ["capacityProviderStrategy", "networkConfiguration", "volumeConfigurations"] {
+        if body[member].as_array().is_some_and(|list| !list.is_empty()) || body[member].is_object() {
+            return Err(ApiError::invalid(format!("{member} is not supported by this control plane.")));
+        }
+    }
+    let of_call = body["placementConstraints"].as_array().into_iter().flatten();
+    let of_call = of_call.map(|it| (it["type"].as_str().unwrap_or_default(), it["expression"].as_str()));
+    let of_spec = spec.placement_constraints.iter();
+    let of_spec = of_spec.map(|it| (it.kind.as_deref().unwrap_or_default(), it.expression.as_deref()));
+    of_call
+        .chain(of_spec)
+        .map(|(kind, expression)| Constraint::parse(kind, expression).map_err(ApiError::invalid))
+        .collect()
+}
+
+fn allows(state: &State, request: &Request, constraints: &[Constraint], arn: &str) -> Result<(), Misfit> {
+    let Some(instance) = state.instance(arn) else { return Ok(()) };
+    let of_group = |task: &&Task| task.instance_arn == arn && task.stop_code.is_none() && task.group == request.group;
+    let is_taken = state.tasks.iter().any(|task| of_group(&task));
+    constraints.iter().try_for_each(|constraint| constraint.allows(instance, is_taken))
 }
 
 fn launch(state: &mut State, body: &Value, request: &Request, instance_arn: &str) -> Result<Value, ApiError> {
@@ -151,4 +197,53 @@ fn launch(state: &mut State, body: &Value, request: &Request, instance_arn: &str
         state.tags.insert(arn.clone(), tags.clone());
     }
     Ok(super::tasks::show(state, &arn))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn laid(overrides: Value) -> Result<(TaskDefinition, BTreeMap<String, Vec<String>>), String> {
+        let mut spec: TaskDefinition = serde_json::from_value(json!({
+            "family": "f", "executionRoleArn": "arn:aws:iam::1:role/r", "containerDefinitions": [{
+                "name": "a", "image": "i", "memory": 8, "environment": [{"name": "A", "value": "1"}],
+                "environmentFiles": [{"type": "s3", "value": "arn:aws:s3:::b/old.env"}],
+            }],
+        }))
+        .unwrap();
+        let given: TaskOverride =
+            serde_path_to_error::deserialize(&overrides).map_err(|error| unreadable("The overrides", &error))?;
+        let commands = override_task(&mut spec, given).map_err(|error| format!("{error:?}"))?;
+        validate(&spec)?;
+        Ok((spec, commands))
+    }
+
+    #[test]
+    fn overrides_are_laid_over_the_definition() {
+        let (spec, commands) = laid(json!({"cpu": "256", "containerOverrides": [{
+            "name": "a", "command": ["x"], "memory": 16, "environment": [{"name": "A", "value": "2"}],
+            "environmentFiles": [{"type": "s3", "value": "arn:aws:s3:::b/new.env"}],
+            "resourceRequirements": [{"type": "GPU", "value": "1"}],
+        }]}))
+        .unwrap();
+        let container = &spec.container_definitions[0];
+        assert_eq!((spec.cpu_limit(), container.memory, container.gpu_count()), (Some(256), Some(16), 1));
+        assert_eq!((container.environment.len(), container.environment[0].value.as_str()), (1, "2"));
+        assert_eq!(container.environment_files[0].value, "arn:aws:s3:::b/new.env");
+        assert_eq!(commands, BTreeMap::from([("a".to_owned(), vec!["x".to_owned()])]));
+    }
+
+    #[test]
+    fn overrides_that_make_no_sense_are_refused() {
+        for (overrides, said) in [
+            (json!({"cpu": "banana"}), "Task `cpu` is invalid"),
+            (json!({"taskRole": "r"}), "The overrides cannot be read: taskRole: unknown field `taskRole`"),
+            (json!({"containerOverrides": [{"name": "a", "cpu": "1"}]}), "containerOverrides[0].cpu: expected u32"),
+            (json!({"containerOverrides": [{"name": "b"}]}), "b is not a container in the TaskDefinition"),
+            (json!({"ephemeralStorage": {"sizeInGiB": 21}}), "not for tasks on EC2"),
+        ] {
+            let text = laid(overrides).unwrap_err();
+            assert!(text.contains(said), "{text}");
+        }
+    }
 }

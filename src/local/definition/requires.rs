@@ -38,7 +38,8 @@ pub(in crate::local) fn required_attributes(definition: &TaskDefinition, ecr: im
             need(E, "efs");
         }
         if let Some(docker) = &volume.docker_volume_configuration {
-            need(E, &format!("docker-plugin.{}", docker.driver.as_deref().unwrap_or("local")));
+            // As the agent says it: an attribute's name has no colon.
+            need(E, &format!("docker-plugin.{}", docker.driver.as_deref().unwrap_or("local").replace(':', ".")));
         }
     }
     for container in &definition.container_definitions {

@@ -128,6 +128,28 @@ shape!(ProxyConfiguration {
 });
 shape!(RuntimePlatform { cpu_architecture: Option<String>, operating_system_family: Option<String> });
 shape!(PlacementConstraint { #[serde(rename = "type")] kind: Option<String>, expression: Option<String> });
+shape!(
+    /// What RunTask and StartTask may change of a definition (TaskOverride).
+    #[derive(Default)]
+    TaskOverride {
+    #[serde(default)] container_overrides: Vec<ContainerOverride>,
+    #[serde(default)] inference_accelerator_overrides: Vec<Value>,
+    ephemeral_storage: Option<Value>,
+    cpu: Option<String>,
+    memory: Option<String>,
+    task_role_arn: Option<String>,
+    execution_role_arn: Option<String>,
+});
+shape!(ContainerOverride {
+    #[serde(default)] name: String,
+    command: Option<Vec<String>>,
+    #[serde(default)] environment: Vec<KeyValue>,
+    environment_files: Option<Vec<EnvironmentFile>>,
+    cpu: Option<u32>,
+    memory: Option<u32>,
+    memory_reservation: Option<u32>,
+    resource_requirements: Option<Vec<ResourceRequirement>>,
+});
 
 fn tcp() -> String {
     "tcp".to_owned()

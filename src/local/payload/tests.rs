@@ -108,6 +108,15 @@ fn the_payload_equals_the_recorded_one() {
 }
 
 #[test]
+fn the_stream_of_a_log_is_named_after_the_container_and_the_task() {
+    let mut definition = definition();
+    let log = json!({"logDriver": "awslogs", "options": {"awslogs-group": "g", "awslogs-stream-prefix": "p"}});
+    definition.container_definitions[0].log_configuration = serde_json::from_value(log).unwrap();
+    let host = host_config(&definition, &definition.container_definitions[0], "id");
+    assert_eq!(host["LogConfig"]["Config"], json!({"awslogs-group": "g", "awslogs-stream": "p/web/id"}));
+}
+
+#[test]
 fn an_overriding_command_travels_in_overrides() {
     let commands = BTreeMap::from([("side".to_owned(), vec!["echo".to_owned(), "x".to_owned()])]);
     let task = made(&commands);
@@ -129,7 +138,7 @@ fn docker_gets_its_own_units() {
     }]}))
     .unwrap();
     let container = &definition.container_definitions[0];
-    let host = without_nulls(host_config(&definition, container));
+    let host = without_nulls(host_config(&definition, container, "id"));
     assert_eq!(
         host,
         json!({

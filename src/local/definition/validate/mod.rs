@@ -10,6 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 type Verdict = Result<(), String>;
 
+/// Port ranges of one container (ECS API reference, PortMapping).
+const MOST_RANGES: usize = 100;
+
 /// Fails with `message` unless `holds`.
 fn require(holds: bool, message: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(message()) }
@@ -82,7 +85,7 @@ fn one_container(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdic
 }
 
 fn memory(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
-    let given = c.memory.is_some() || c.memory_reservation.is_some() || definition.memory.is_some();
+    let given = c.memory.is_some() || c.memory_reservation.is_some_and(|mib| mib > 0) || definition.memory.is_some();
     require(given, || "At least one of 'memory' or 'memoryReservation' must be specified.".to_owned())?;
     require(c.memory.is_none_or(|mib| mib >= 4), || "`memory` must be at least 4 MiB.".to_owned())?;
     if let (Some(hard), Some(soft)) = (c.memory, c.memory_reservation) {
@@ -117,7 +120,7 @@ fn ports(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
             format!("Host port {} is mapped more than once.", port.host_port)
         })?;
     }
-    Ok(())
+    no_overlap(&c.port_mappings)
 }
 
 fn port_range(definition: &TaskDefinition, port: &PortMapping, range: &str) -> Verdict {
@@ -127,10 +130,37 @@ fn port_range(definition: &TaskDefinition, port: &PortMapping, range: &str) -> V
     require(["bridge", "awsvpc"].contains(&definition.network_mode()), || {
         "`containerPortRange` needs network mode bridge or awsvpc.".to_owned()
     })?;
-    let ends = range.split_once('-').and_then(|(a, b)| Some((a.parse::<u16>().ok()?, b.parse::<u16>().ok()?)));
-    require(ends.is_some_and(|(first, last)| 0 < first && first < last && last - first < 100), || {
-        format!("`containerPortRange` `{range}` is invalid: give at most 100 ports, first and last, as in 8080-8090.")
+    require(ends(range).is_some(), || {
+        format!("`containerPortRange` `{range}` is invalid: give the first and the last port, as in 8080-8090.")
     })
+}
+
+/// First and last port of a range.
+fn ends(range: &str) -> Option<(u16, u16)> {
+    let (first, last) = range.split_once('-')?;
+    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+    (0 < first && first < last).then_some((first, last))
+}
+
+/// What a range holds no other mapping of the container has.
+fn no_overlap(ports: &[PortMapping]) -> Verdict {
+    let ranges: Vec<_> = ports
+        .iter()
+        .filter_map(|port| Some((port.protocol.as_str(), ends(port.container_port_range.as_deref()?)?)))
+        .collect();
+    require(ranges.len() <= MOST_RANGES, || format!("A container can have at most {MOST_RANGES} port ranges."))?;
+    let single = ports.iter().filter(|port| port.container_port != 0);
+    let single = single.map(|port| (port.protocol.as_str(), (port.container_port, port.container_port)));
+    let all: Vec<_> = ranges.iter().copied().chain(single).collect();
+    for (at, (protocol, (first, last))) in ranges.iter().enumerate() {
+        let overlaps =
+            |(_, (other, (from, to))): &(usize, &(&str, (u16, u16)))| other == protocol && from <= last && first <= to;
+        let twice = all.iter().enumerate().filter(|(other, _)| *other != at).find(overlaps);
+        require(twice.is_none(), || {
+            format!("Port range {first}-{last} ({protocol}) overlaps with another port mapping of the container.")
+        })?;
+    }
+    Ok(())
 }
 
 fn references(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
@@ -186,8 +216,8 @@ fn health_check(check: &HealthCheck) -> Verdict {
     })?;
     require(kind == "NONE" || check.command.len() > 1, || "The health check's `command` names no command.".to_owned())?;
     for (name, value, low, high) in [
-        ("interval", check.interval, 1, 300),
-        ("timeout", check.timeout, 1, 120),
+        ("interval", check.interval, 5, 300),
+        ("timeout", check.timeout, 2, 120),
         ("retries", check.retries, 1, 10),
         ("startPeriod", check.start_period.unwrap_or(0), 0, 300),
     ] {
@@ -284,7 +314,17 @@ mod tests {
             (json!({"portMappings": [{"containerPort": 80, "protocol": "sctp"}]}), "use tcp or udp"),
             (json!({"portMappings": [{}]}), "needs a `containerPort`"),
             (json!({"portMappings": [{"containerPortRange": "9-8"}]}), "`9-8` is invalid"),
-            (json!({"portMappings": [{"containerPortRange": "1-101"}]}), "at most 100 ports"),
+            (
+                json!({"portMappings": [{"containerPortRange": "8000-8200"}, {"containerPortRange": "8200-8300"}]}),
+                "Port range 8000-8200 (tcp) overlaps",
+            ),
+            (
+                json!({"portMappings": [{"containerPortRange": "80-90"}, {"containerPort": 85}]}),
+                "Port range 80-90 (tcp) overlaps",
+            ),
+            (json!({"memory": null, "memoryReservation": 0}), "At least one of 'memory' or 'memoryReservation'"),
+            (json!({"healthCheck": {"command": ["CMD", "true"], "interval": 4}}), "`interval` must be 5 to 300"),
+            (json!({"healthCheck": {"command": ["CMD", "true"], "timeout": 1}}), "`timeout` must be 2 to 120"),
             (json!({"portMappings": [{"containerPortRange": "80-81", "hostPort": 80}]}), "neither `containerPort` nor"),
             (
                 json!({"portMappings": [{"containerPort": 1, "hostPort": 9}, {"containerPort": 2, "hostPort": 9}]}),

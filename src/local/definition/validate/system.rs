@@ -23,7 +23,7 @@ const ULIMITS: [&str; 15] = [
     "stack",
 ];
 /// Options of a tmpfs that change its size or place are not among them (ECS API reference, Tmpfs).
-const TMPFS_OPTIONS: [&str; 27] = [
+const TMPFS_OPTIONS: [&str; 31] = [
     "defaults",
     "ro",
     "rw",
@@ -46,9 +46,13 @@ const TMPFS_OPTIONS: [&str; 27] = [
     "bind",
     "rbind",
     "unbindable",
+    "runbindable",
     "private",
+    "rprivate",
     "shared",
+    "rshared",
     "slave",
+    "rslave",
     "relatime",
     "norelatime",
 ];
@@ -120,6 +124,8 @@ pub(super) fn container(definition: &TaskDefinition, c: &ContainerDefinition) ->
     }
     requirements(c)?;
     restart(c)?;
+    let swaps = c.linux_parameters.as_ref().is_some_and(|linux| linux.max_swap.is_some());
+    require(!swaps || c.memory.is_some(), || "`maxSwap` needs the container's `memory`.".to_owned())?;
     c.linux_parameters.as_ref().map_or(Ok(()), linux)
 }
 
@@ -231,6 +237,10 @@ mod tests {
                 "`size=9g` is invalid",
             ),
             (linux("swappiness", json!(101)), "0 to 100"),
+            (
+                json!({"memory": null, "memoryReservation": 8, "linuxParameters": {"maxSwap": 1}}),
+                "`maxSwap` needs the container's `memory`",
+            ),
             (linux("sharedMemorySize", json!(0)), "at least 1 MiB"),
         ] {
             let text = with_first(container.clone());

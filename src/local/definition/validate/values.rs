@@ -84,6 +84,9 @@ fn log_configuration(log: &LogConfiguration) -> Verdict {
         for option in ["awslogs-group", "awslogs-region"] {
             require(log.options.contains_key(option), || format!("Log driver awslogs requires option: {option}."))?;
         }
+        require(!log.options.contains_key("awslogs-stream"), || {
+            "Log driver awslogs disallows options: awslogs-stream. Use awslogs-stream-prefix.".to_owned()
+        })?;
     }
     secrets("secretOptions", &log.secret_options)
 }
