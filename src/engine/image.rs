@@ -167,11 +167,12 @@ pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome, out
             let tracked = state.host.images.remove(&id);
             let gone: BTreeSet<String> = names.iter().map(|name| full_name(name)).collect();
             // For `once`: it is not here any more.
+            let pulled = state.host.pulled_images.len();
             state.host.pulled_images.retain(|name| !gone.contains(&full_name(name)));
-            match tracked {
-                Some(_) => drop(out.changed.insert(Key::Host)),
-                None => state.images.foreign_gone.0 += 1,
+            if tracked.is_some() || state.host.pulled_images.len() < pulled {
+                out.changed.insert(Key::Host);
             }
+            state.images.foreign_gone.0 += u32::from(tracked.is_none());
             if state.images.makes_room {
                 state.images.listing = None; // how much room has it made?
             }

@@ -93,7 +93,7 @@ impl World {
                 pending.effect,
                 Effect::ResolveDigest { .. }
                     | Effect::Pull { .. }
-                    | Effect::CleanImages { work: ImageWork::RemoveImage { .. }, .. }
+                    | Effect::CleanImages { work: ImageWork::RemoveImage { .. } | ImageWork::RemoveContainer(_), .. }
             );
             let is_making = matches!(pending.effect, Effect::CreateResource { .. });
             let is_report = matches!(pending.effect, Effect::Report { .. });

@@ -341,3 +341,18 @@ fn the_look_of_a_pull_begins_a_cycle_only_if_one_is_due() {
         assert_eq!(removal.is_some(), is_due, "{removal:?}");
     }
 }
+
+/// A simulated schedule (1 in 250,000) showed it: pulled after the look, for a task that ended before it used it.
+#[test]
+fn an_image_that_goes_as_untracked_is_forgotten_as_pulled_on_the_disk_too() {
+    let mut state = with(|images| {
+        images.untracked = Some(UntrackedPolicy { containers_per_cycle: 9, minimum_age: AGE });
+    });
+    let (op, _) = work(step(&mut state, NOW + INTERVAL, Event::Tick).effects).unwrap();
+    let image = ListedImage { age: Span::MAX, ..listed("foreign") };
+    let found = Output::Images(Box::new(ImageListing { images: vec![image], ..ImageListing::default() }));
+    let (op, _) = work(step(&mut state, NOW + INTERVAL, done(op, found)).effects).unwrap();
+    state.host.remember_pulled("foreign:latest".to_owned());
+    let step = step(&mut state, NOW + INTERVAL, done(op, Output::Nothing));
+    assert!(state.host.pulled_images.is_empty() && step.changed.contains(&crate::engine::Key::Host));
+}
