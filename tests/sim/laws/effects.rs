@@ -186,10 +186,12 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
     Some(("dependencies hold before a container goes on", format!("{step} {arn} {} needs {missing:?}", spec.name)))
 }
 
-/// What has to be known of the others before one of them goes on.
+/// What has to be known of the others before one of them goes on. Of what one depends on that starts again nothing: it has done its part.
 fn in_doubt(world: &World, task: &TaskState, spec: &ContainerSpec, step: &str) -> Broken {
-    let is_built_on =
-        |it: &ContainerSpec| it.essential || spec.depends_on.iter().any(|dependency| dependency.container == it.name);
+    let is_first = task.pairs().any(|(it, container)| it.name == spec.name && !container.ran);
+    let is_built_on = |it: &ContainerSpec| {
+        it.essential || (is_first && spec.depends_on.iter().any(|dependency| dependency.container == it.name))
+    };
     let mut in_doubt = task.pairs().filter(|(other, container)| container.unsettled && is_built_on(other));
     let (other, _) = in_doubt.next().filter(|_| !world.burst)?;
     let what = format!("{step} {} {} on {}", task.spec.arn, spec.name, other.name);
