@@ -28,7 +28,7 @@ pub(super) struct Launch<'a> {
     pub(super) cluster: &'a str,
     pub(super) instance_arn: &'a str,
     pub(super) overrides: Value,
-    pub(super) group: Option<&'a str>,
+    pub(super) group: &'a str,
     pub(super) started_by: Option<&'a str>,
     /// GPUs of the instance that nobody has.
     pub(super) gpus: &'a [String],
@@ -54,7 +54,6 @@ pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
     let definition = launch.definition;
     let id = new_id();
     let arn = site.arn(&format!("task/{}/{id}", launch.cluster));
-    let group = launch.group.map_or_else(|| format!("family:{}", definition.family), str::to_owned);
     let mut containers = Vec::new();
     let mut payloads = Vec::new();
     for container in &definition.container_definitions {
@@ -71,7 +70,7 @@ pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
         "desiredStatus": "RUNNING",
         "family": definition.family,
         "version": launch.revision.to_string(),
-        "group": group,
+        "group": launch.group,
         "launchType": "EC2",
         "networkMode": definition.network_mode(),
         "pidMode": definition.pid_mode,
@@ -96,7 +95,7 @@ pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
         stop_code: None,
         stopped_reason: None,
         payload,
-        group,
+        group: launch.group.to_owned(),
         family: definition.family.clone(),
         started_by: launch.started_by.map(str::to_owned),
         overrides: launch.overrides.clone(),

@@ -1,6 +1,6 @@
 //! Effect to call to exactly one outcome: also after a panic, a timeout and a lost answer.
 //!
-//! It decides nothing. Each kind of call has a bound on how many run at once; the calls themselves carry their time-outs.
+//! It decides nothing. Each kind of call has a bound on how many are at work at once; the calls themselves carry their time-outs.
 
 use super::clock::Clock;
 use super::pulls::Pulls;

@@ -182,7 +182,7 @@ fn launch(state: &mut State, body: &Value, request: &Request, instance_arn: &str
             cluster: &request.cluster,
             instance_arn,
             overrides,
-            group: body["group"].as_str(),
+            group: &request.group,
             started_by: body["startedBy"].as_str(),
             gpus: &gpus,
         },

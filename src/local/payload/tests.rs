@@ -58,7 +58,7 @@ fn made(commands: &BTreeMap<String, Vec<String>>) -> Value {
         cluster: "judge",
         instance_arn: "instance",
         overrides: json!({}),
-        group: None,
+        group: "family:judge-family",
         started_by: None,
         gpus: &[],
     };
@@ -173,7 +173,7 @@ fn with(task_members: Value, container_members: Value, gpus: &[String]) -> Value
         cluster: "judge",
         instance_arn: "instance",
         overrides: json!({}),
-        group: None,
+        group: "family:judge-family",
         started_by: None,
         gpus,
     };
