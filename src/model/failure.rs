@@ -4,6 +4,7 @@
 //!
 //! The names and texts are a catalogue (spec `task-engine.md` §15). What a log says is made elsewhere.
 
+use super::text::{MAX_TEXT, cleaned};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -12,7 +13,7 @@ use std::fmt;
 pub struct Failure {
     /// The catalogue's name, e.g. `CannotPullContainerError`. Empty for a bare reason.
     pub name: String,
-    /// The text behind the name, free of secrets; ECS shows it to the customer.
+    /// The text behind the name, free of secrets, cleaned and bounded by the constructors; ECS shows it to the customer.
     pub message: String,
     /// What the planner does about it.
     pub kind: FailureKind,
@@ -49,17 +50,17 @@ impl From<Failure> for OpError {
 impl Failure {
     /// A failure that is not worth repeating.
     pub fn permanent(name: &str, message: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), message: message.into(), kind: FailureKind::Permanent }
+        Self { name: name.to_owned(), message: cleaned(&message.into()), kind: FailureKind::Permanent }
     }
 
     /// A failure that ends the task; the message, without a name, is the task's reason.
     pub fn ends_task(message: impl Into<String>) -> Self {
-        Self { name: String::new(), message: message.into(), kind: FailureKind::EndsTask }
+        Self { name: String::new(), message: cleaned(&message.into()), kind: FailureKind::EndsTask }
     }
 
     /// A failure that may pass.
     pub fn retryable(name: &str, message: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), message: message.into(), kind: FailureKind::Retryable }
+        Self { name: name.to_owned(), message: cleaned(&message.into()), kind: FailureKind::Retryable }
     }
 }
 
@@ -70,12 +71,16 @@ impl fmt::Display for Failure {
     }
 }
 
-/// An error and its causes in one line, for a log or the reason of an exit: the outermost alone often says no more than "error sending request".
+/// An error and its causes in one clean and bounded line, for a log or the reason of an exit: the outermost alone often says no more than
+/// "error sending request".
 pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let mut text = cleaned(&error.to_string());
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        if text.len() >= MAX_TEXT {
+            break;
+        }
+        text = cleaned(&format!("{text}: {error}"));
         cause = error.source();
     }
     text

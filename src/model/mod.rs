@@ -5,7 +5,8 @@
 //!
 //! Reading order: [`ids`], [`status`], [`time`], [`task`] and [`resource`] (what was asked for), [`create`] and [`cgroup`], [`observation`] (what
 //! the engine saw), [`failure`] (what went wrong, as the customer sees it), [`report`] (what is said to ECS), [`view`] (what readers
-//! may see), [`waiting`] (why a pending thing does not go on). [`json`] is how values of the outside become types.
+//! may see), [`waiting`] (why a pending thing does not go on). [`json`] is how values of the outside become types, [`text`]
+//! how texts of the outside are bounded and cleaned.
 
 pub mod cgroup;
 pub mod create;
@@ -20,6 +21,7 @@ pub mod resource;
 pub mod secret;
 pub mod status;
 pub mod task;
+pub mod text;
 pub mod time;
 pub mod view;
 pub mod waiting;
