@@ -8,6 +8,7 @@ use super::clock::ServiceClock;
 use super::proxy::ProxySettings;
 use super::signature::Signed;
 use super::transport;
+use crate::model::address;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_xml::decode::{Document, ScopedDecoder, XmlDecodeError, try_data};
 use reqwest::header::{CONTENT_TYPE, DATE, USER_AGENT};
@@ -77,7 +78,7 @@ impl Settings {
         let domain = if self.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         let named = self.endpoint_url.clone().filter(|url| !url.is_empty());
         let text = named.unwrap_or_else(|| format!("https://ec2.{}.{domain}/", self.region));
-        Url::parse(&text).map_err(|error| TagsError(format!("{text}: {error}")))
+        Url::parse(&text).map_err(|error| TagsError(format!("{}: {error}", address::shown(&text))))
     }
 }
 

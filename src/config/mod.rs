@@ -34,9 +34,10 @@ pub use rules::region_missing;
 pub use settings::{Config, ImagePullBehavior, LogFormat, LogLevel, PortRange, ProxySettings, RetryMode, TagSource};
 pub use source::{EnvFile, Environment, Source};
 
-use crate::model::Secret;
+use crate::model::{Secret, address};
 use defaults::ServiceDefaults;
 use keys::{KEYS, Stage};
+use kind::Kind;
 use source::Class;
 use std::path::Path;
 
@@ -187,7 +188,11 @@ fn asks_for_something(key: &'static keys::Key, values: &resolve::Values) -> bool
 }
 
 fn effective(key: &keys::Key, value: &resolve::Resolved) -> Option<Effective> {
-    let shown = if key.kind.is_secret() { "[set, not shown]".to_owned() } else { value.shown.clone() };
+    let shown = match key.kind {
+        kind if kind.is_secret() => "[set, not shown]".to_owned(),
+        Kind::Endpoint | Kind::DockerHost => address::shown(&value.shown).into_owned(),
+        _ => address::without_passwords(&value.shown).into_owned(),
+    };
     (value.place.is_some() || key.stage == Stage::Now).then(|| Effective {
         name: key.name,
         value: shown,

@@ -258,6 +258,8 @@ fn no_proxy(upper: Option<&str>, lower: Option<&str>, docker_host: &str) -> Stri
         return list.to_owned();
     }
     let docker = docker_host.split_once("://").map_or(docker_host, |(_, address)| address);
+    // A user and a password in the address are no part of the host.
+    let docker = docker.rsplit_once('@').map_or(docker, |(_, host)| host);
     let ours = format!("169.254.169.254,169.254.170.2,{docker}");
     lower.map_or(ours.clone(), |list| format!("{list},{ours}"))
 }
@@ -294,5 +296,6 @@ mod tests {
         assert_eq!(no_proxy(Some("a,b"), Some("c"), docker), "a,b");
         assert_eq!(no_proxy(None, Some("c"), docker), format!("c,{ours}"));
         assert_eq!(no_proxy(None, None, "tcp://10.0.0.1:2375"), "169.254.169.254,169.254.170.2,10.0.0.1:2375");
+        assert_eq!(no_proxy(None, None, "tcp://u:p@10.0.0.1:1"), "169.254.169.254,169.254.170.2,10.0.0.1:1");
     }
 }

@@ -6,6 +6,7 @@
 
 use super::error::{DockerError, within};
 use super::version::{Spoken, negotiate};
+use crate::model::address;
 use bytes::Bytes;
 use reqwest::{Client, Method, Response, StatusCode, Url};
 use serde_json::Value;
@@ -37,9 +38,12 @@ impl Endpoint {
         let host = text.strip_prefix("tcp://").or_else(|| text.strip_prefix("http://"));
         match host.map(|host| host.trim_end_matches('/')) {
             Some(host) if !host.is_empty() && !host.contains('/') => Ok(Self::Tcp(host.to_owned())),
-            _ => Err(DockerError::Unusable(format!(
-                "the Docker endpoint {text:?} is neither unix:///path nor tcp://host:port"
-            ))),
+            _ => {
+                let shown = address::shown(text);
+                Err(DockerError::Unusable(format!(
+                    "the Docker endpoint \"{shown}\" (DOCKER_HOST) is neither unix:///path nor tcp://host:port"
+                )))
+            }
         }
     }
 }
@@ -206,6 +210,8 @@ mod tests {
         for bad in ["", "unix://relative", "ssh://host", "tcp://", "tcp://host/path", "/run/docker.sock"] {
             assert!(matches!(Endpoint::parse(bad), Err(DockerError::Unusable(_))), "{bad}");
         }
+        let error = Endpoint::parse("ssh://me:hunter2@host").unwrap_err().to_string();
+        assert!(error.contains("\"ssh://***@host\"") && !error.contains("hunter2"), "{error}");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! [`cleaned`] is called where such a text enters the agent, before it becomes a reason, a log field or part of the state. Invariant: the
 //! result has at most [`MAX_TEXT`] bytes, is one line, and holds no character that moves a terminal's cursor or reorders a line.
 
+use super::address::without_passwords;
+
 /// The most bytes of one text from outside that the agent keeps.
 pub const MAX_TEXT: usize = 4096;
 
@@ -10,7 +12,8 @@ pub const MAX_TEXT: usize = 4096;
 const CUT: &str = " [cut]";
 
 /// The text in one line of at most [`MAX_TEXT`] bytes, cut between two characters. Control characters, line separators and the marks that
-/// change the direction of writing become one space each; runs of them become one space, and none is left at either end.
+/// change the direction of writing become one space each; runs of them become one space, and none is left at either end. Addresses lose
+/// the user and password in them.
 pub fn cleaned(text: &str) -> String {
     cut(text, MAX_TEXT)
 }
@@ -24,6 +27,7 @@ pub fn cleaned_bytes(bytes: &[u8]) -> String {
 
 /// The same as [`cleaned`], with another bound in bytes. A bound too small for the mark of the cut leaves the mark out.
 pub fn cut(text: &str, max: usize) -> String {
+    let text = &*without_passwords(text);
     let mut result = String::with_capacity(text.len().min(max));
     let mut pending_space = false;
     for c in text.chars() {
@@ -77,6 +81,7 @@ mod tests {
             ("\u{1b}[2Ja\u{7f}b\u{9b}c\0", "[2Ja b c"),
             ("a\u{2028}b\u{202e}c\u{2066}d", "a b c d"),
             ("\n\n", ""),
+            ("Get \"https://me:hunter2@r.io/v2/\":\nEOF", "Get \"https://***@r.io/v2/\": EOF"),
         ];
         for (text, wanted) in table {
             assert_eq!(cleaned(text), wanted, "{text:?}");

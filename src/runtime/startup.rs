@@ -20,7 +20,7 @@ use crate::docker::{self, Docker};
 use crate::ecs::attributes::{Capabilities, attributes};
 use crate::ecs::register::{self, HostResources, Registration};
 use crate::engine::{Capacity, ImagePolicy, Policy, PullBehavior, UntrackedPolicy};
-use crate::model::{Secret, Span, with_causes};
+use crate::model::{Secret, Span, address, with_causes};
 use crate::resources::{self, Resources};
 use crate::store::{Identity, Loaded, Store, StoreError};
 use crate::version;
@@ -248,8 +248,8 @@ pub(super) async fn docker(config: &Config, region: &str) -> Docker {
             Ok(docker) => return docker,
             Err(error) => {
                 let pause = retry.pause();
-                let (endpoint, pause_s) = (&settings.endpoint, pause.as_secs());
-                tracing::warn!(%error, endpoint, pause_s, "Docker does not answer (DOCKER_HOST); trying again");
+                let (endpoint, pause_s) = (address::shown(&settings.endpoint), pause.as_secs());
+                tracing::warn!(%error, %endpoint, pause_s, "Docker does not answer (DOCKER_HOST); trying again");
                 tokio::time::sleep(pause).await;
             }
         }

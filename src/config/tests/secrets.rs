@@ -42,6 +42,33 @@ fn no_problem_shows_a_value_of_any_variable() {
     }
 }
 
+/// Every variable, with an address of every form in it.
+#[test]
+fn no_password_in_an_address_is_shown() {
+    let mut seen = 0;
+    for key in KEYS.iter().filter(|key| !key.kind.is_secret()) {
+        let mut values = vec![
+            format!("https://me:{MARKER}@h.example:8443/p"),
+            format!("tcp://me:{MARKER}@10.0.0.1:2375"),
+            format!("[\"https://{MARKER}@h.example\"]"),
+            format!("{{\"k\": \"see https://me:{MARKER}@h.example\"}}"),
+        ];
+        if matches!(key.kind, kind::Kind::Endpoint | kind::Kind::DockerHost) {
+            values.extend([format!("me:{MARKER}@h.example"), format!("http://me:{MARKER}/@{MARKER}@h.example")]);
+        }
+        for value in values {
+            let loaded = from(&[(key.name, &value)]);
+            let report = help::report(&loaded);
+            let all = format!("{report}{:?}{}", loaded.effective, texts(&loaded).join("\n"));
+            assert!(!all.contains(MARKER), "{}={value}: {all}", key.name);
+            seen += usize::from(report.contains("***@"));
+        }
+    }
+    assert!(seen >= 20, "most of these values are in effect, without the password: {seen}");
+    let loaded = from(&[("ECS_BACKEND_HOST", "https://me:hunter2@ecs.example:8443/x")]);
+    assert!(help::report(&loaded).contains("ECS_BACKEND_HOST=https://***@ecs.example:8443/x  (environment)"));
+}
+
 proptest::proptest! {
     /// Whatever stands where, nothing panics, no problem shows a value, and nothing at all shows a secret.
     #[test]
