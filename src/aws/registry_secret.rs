@@ -7,11 +7,10 @@ use super::cache::{Cache, Kept};
 use super::roles::RoleCredentials;
 use super::sdk::Sdk;
 use super::secrets_manager::{self, ValueError};
+use crate::model::members::Members;
 use crate::model::task::SecretAuth;
 use crate::model::{CredentialsId, Failure, RegistryCredentials, Secret};
 use serde_json::json;
-use serde_json::value::RawValue;
-use std::collections::BTreeMap;
 
 /// Secrets kept: some for each task of a large instance.
 const CACHE_LIMIT: usize = 1000;
@@ -82,12 +81,8 @@ fn account(secret: &Secret) -> Result<RegistryCredentials, &'static str> {
     if secret.is_empty() {
         return Err("asm fetching authorization data: empty secrets value");
     }
-    let members: BTreeMap<&str, &RawValue> = serde_json::from_str(secret.expose()).map_err(|_| INVALID)?;
-    let member = |wanted: &str| -> Result<String, &'static str> {
-        let found = members.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
-        let text = found.map(|(_, raw)| serde_json::from_str::<Option<String>>(raw.get()).map_err(|_| INVALID));
-        Ok(text.transpose()?.flatten().unwrap_or_default())
-    };
+    let members = Members::parse(secret.expose()).map_err(|_| INVALID)?;
+    let member = |name: &str| members.text(name).map_err(|_| INVALID);
     let (username, password) = (member("username")?, Secret::new(member("password")?));
     if username.is_empty() {
         return Err("asm fetching username: AuthorizationData is malformed, empty field");
@@ -160,6 +155,12 @@ mod tests {
             ("", Err("asm fetching authorization data: empty secrets value")),
             ("hunter2", Err(invalid)),
             (r#"["me", "hunter2"]"#, Err(invalid)),
+            (
+                r#"{"ge\u00e4ndert": "x", "https:\/\/r": 1, "username": "me", "password": "hunter2"}"#,
+                Ok(("me", "hunter2")),
+            ),
+            (r#"{"\ud83d": {}, "\u0055sername": "m\u0065", "pass\u0077ord": "hunter2"}"#, Ok(("me", "hunter2"))),
+            (r#"{"username": "me", "password": "old", "Password": "hunter2\n"}"#, Ok(("me", "hunter2\n"))),
             (r#"{"username": 7, "password": "hunter2"}"#, Err(invalid)),
             (r#"{"password": "hunter2"}"#, Err("asm fetching username: AuthorizationData is malformed, empty field")),
             (

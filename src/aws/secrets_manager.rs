@@ -8,10 +8,10 @@ use super::json_call::{Call, CallError};
 use super::roles::RoleCredentials;
 use super::sdk::Sdk;
 use super::together::{self, Failed};
+use crate::model::members::{self, Members};
 use crate::model::resource::SecretKey;
 use crate::model::{Failure, Secret};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -144,14 +144,14 @@ impl<'a> Wanted<'a> {
 
 /// A member of the JSON object in a secret, written as the reference writes it.
 fn json_member(secret: &Secret, member: &str) -> Result<Secret, String> {
-    let members: BTreeMap<String, &RawValue> = serde_json::from_str(secret.expose()).map_err(|_| {
+    let members = Members::parse(secret.expose()).map_err(|_| {
         format!("retrieved secret from Secrets Manager is not a JSON object, so it has no json key {member}")
     })?;
-    let Some(raw) = members.get(member) else {
+    let Some(raw) = members.exactly(member) else {
         return Err(format!("retrieved secret from Secrets Manager did not contain json key {member}"));
     };
     let unreadable = |_| format!("the json key {member} of the retrieved secret cannot be read");
-    if let Ok(text) = serde_json::from_str::<String>(raw.get()) {
+    if let Ok(text) = members::text(raw) {
         return Ok(Secret::new(text));
     }
     let value: Value = serde_json::from_str(raw.get()).map_err(unreadable)?;
@@ -265,6 +265,9 @@ mod tests {
         for (member, wanted) in table {
             assert_eq!(json_member(&text.into(), member).unwrap().expose(), wanted, "{member}");
         }
+        // Names of other members may hold any escape, and the texts of the secret half a character.
+        let escaped = r#"{"https:\/\/r": 1, "\ud83d": 2, "a": "x\ud83d", "A": "other case"}"#;
+        assert_eq!(json_member(&escaped.into(), "a").unwrap().expose(), "x\u{fffd}");
         let missing = json_member(&text.into(), "password").unwrap_err();
         assert_eq!(missing, "retrieved secret from Secrets Manager did not contain json key password");
         for text in ["hunter2", "", r#"["hunter2"]"#, r#"{"a": hunter2}"#] {

@@ -9,7 +9,8 @@ use super::kind::{Kind, Parsed};
 use super::problem::{NO_START, Problem};
 use super::resolve::closest;
 use super::source::{Class, Source, Unread, read};
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use crate::model::members::Members;
+use serde::de::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -109,8 +110,7 @@ impl Document {
             }
             Err(_) => return (Self::default(), Vec::new()),
         };
-        let ours = members.0.iter().rev().find(|(name, _)| name.eq_ignore_ascii_case(WRAPPER));
-        let Some((_, ours)) = ours else { return (Self::default(), Vec::new()) };
+        let Some(ours) = members.get(WRAPPER) else { return (Self::default(), Vec::new()) };
         match serde_json::from_str::<Option<Members<'_>>>(ours.get()) {
             Ok(members) => Reader::new(USER_DATA, text, false).read(members.unwrap_or_default()),
             Err(error) => (Self::default(), vec![broken(USER_DATA, &error, false)]),
@@ -134,32 +134,6 @@ fn broken(place: &str, error: &serde_json::Error, fatal: bool) -> Problem {
     }
 }
 
-/// The members of an object in order, values unread. A repeated name stands there twice.
-#[derive(Default)]
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry::<String, &'de RawValue>()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Collect)
-    }
-}
-
 /// Turns members into values and problems.
 struct Reader<'a> {
     text: &'a str,
@@ -178,15 +152,15 @@ impl<'a> Reader<'a> {
         let mut seen = BTreeSet::new();
         let mut rates = [None; 2];
         let mut cluster_arn = None;
-        for (name, raw) in &members.0 {
+        for (name, raw) in members.iter() {
             let line = self.line(raw);
             if !seen.insert(name.to_ascii_lowercase()) && name.len() <= LONGEST_NAME && find_json(name).is_some() {
                 self.tell(name, line, "set again".to_owned(), "each name once".to_owned(), "the last one counts");
             }
             if let Some(half) = RATES.iter().position(|rate| rate.eq_ignore_ascii_case(name)) {
-                rates[half] = Some((line, *raw));
+                rates[half] = Some((line, raw));
             } else if name.eq_ignore_ascii_case("ClusterArn") {
-                cluster_arn = Some((line, *raw));
+                cluster_arn = Some((line, raw));
             } else if let Some(key) = find_json(name) {
                 self.take(key, line, raw);
             } else {

@@ -5,7 +5,7 @@
 //!
 //! Reading order: [`ids`], [`status`], [`time`], [`task`] and [`resource`] (what was asked for), [`create`] and [`cgroup`], [`observation`] (what
 //! the engine saw), [`failure`] (what went wrong, as the customer sees it), [`report`] (what is said to ECS), [`view`] (what readers
-//! may see), [`waiting`] (why a pending thing does not go on). [`json`] is how values of the outside
+//! may see), [`waiting`] (why a pending thing does not go on). [`json`] and [`members`] are how values of the outside
 //! become types, [`text`] how texts of the outside are bounded and cleaned, [`address`] how addresses are shown.
 
 pub mod address;
@@ -15,6 +15,7 @@ pub mod failure;
 pub mod ids;
 pub mod image;
 pub mod json;
+pub mod members;
 pub mod observation;
 pub mod registry;
 pub mod report;

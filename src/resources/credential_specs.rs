@@ -12,10 +12,10 @@ use crate::aws::s3::{self, Object};
 use crate::aws::sdk::Sdk;
 use crate::aws::together::{self, Failed};
 use crate::aws::{secrets_manager, ssm};
+use crate::model::members::Members;
 use crate::model::resource::{DOMAIN_JOINED, DOMAINLESS, SecretKey, SecretProvider};
 use crate::model::{Failure, Secret, Tickets};
 use serde_json::Value;
-use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use tokio::io::AsyncReadExt;
 
@@ -272,15 +272,8 @@ async fn account(sdk: &Sdk, arn: &str, role: Option<&RoleCredentials>) -> Result
 
 /// Member names in any case.
 fn read_account(secret: &Secret) -> Result<Account, &'static str> {
-    let members: BTreeMap<&str, &RawValue> =
-        serde_json::from_str(secret.expose()).map_err(|_| "the secret is not a JSON object")?;
-    let member = |wanted: &str| {
-        let found = members.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
-        let text = found.map(|(_, raw)| serde_json::from_str::<Option<String>>(raw.get()));
-        text.transpose()
-            .map(|text| text.flatten().unwrap_or_default())
-            .map_err(|_| "a member of the secret is not a text")
-    };
+    let members = Members::parse(secret.expose()).map_err(|_| "the secret is not a JSON object")?;
+    let member = |name: &str| members.text(name).map_err(|_| "a member of the secret is not a text");
     Ok(Account {
         username: member("username")?,
         password: Secret::new(member("password")?),

@@ -5,6 +5,7 @@
 
 use super::Fatal;
 use crate::config::Config;
+use crate::model::json;
 use serde::Deserialize;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -33,7 +34,11 @@ fn read(file: &Path) -> Result<Gpus, Fatal> {
         Fatal::restartable(format!("the list of GPUs {} cannot be read: {error}", file.display()))
     };
     match std::fs::read(file) {
-        Ok(text) => serde_json::from_slice(&text).map_err(|error| unusable(&error)),
+        // Whoever writes it by hand may write the names in another case.
+        Ok(text) => {
+            let list: serde_json::Value = serde_json::from_slice(&text).map_err(|error| unusable(&error))?;
+            json::decode(&list).map_err(|error| unusable(&error))
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             tracing::warn!(file = %file.display(), "ECS_ENABLE_GPU_SUPPORT is set, but no GPUs are listed");
             Ok(Gpus::default())
@@ -55,6 +60,8 @@ mod tests {
         std::fs::write(&file, r#"{"DriverVersion": "535.1", "GPUIDs": ["GPU-1", "GPU-2"]}"#).unwrap();
         let wanted = Gpus { driver: "535.1".to_owned(), ids: vec!["GPU-1".to_owned(), "GPU-2".to_owned()] };
         assert_eq!(read(&file).unwrap(), wanted);
+        std::fs::write(&file, r#"{"driverversion": "535.1", "GpuIds": ["GPU-1", "GPU-2"], "Note": null}"#).unwrap();
+        assert_eq!(read(&file).unwrap(), wanted, "names in another case");
         for bad in ["", "[", r#"{"GPUIDs": 1}"#] {
             std::fs::write(&file, bad).unwrap();
             assert_eq!(read(&file).unwrap_err().code, 1, "{bad}");

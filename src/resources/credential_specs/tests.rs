@@ -233,3 +233,18 @@ fn white_space_goes_outside_of_texts_only() {
         assert_eq!(compact(given), wanted);
     }
 }
+
+#[test]
+fn the_account_is_read_from_members_in_any_case_and_any_escape() {
+    let wanted = Account { username: "me".into(), password: "hunter2\n".into(), domain: "corp.example".into() };
+    let secret = r#"{"https:\/\/r": [], "ge\u00e4ndert": 1, "\ud83d": null, "UserName": "me",
+        "pass\u0077ord": "hunter2\n", "domainname": "corp.example"}"#;
+    assert_eq!(read_account(&Secret::from(secret)), Ok(wanted));
+    for (secret, why) in [
+        ("hunter2", "the secret is not a JSON object"),
+        (r#"["hunter2"]"#, "the secret is not a JSON object"),
+        (r#"{"password": ["hunter2"]}"#, "a member of the secret is not a text"),
+    ] {
+        assert_eq!(read_account(&Secret::from(secret)), Err(why));
+    }
+}
