@@ -1,22 +1,25 @@
 //! The operator's registry credentials: `ECS_ENGINE_AUTH_TYPE` and `ECS_ENGINE_AUTH_DATA` (spec `config.md` §3).
 //!
-//! Owns parsing and the choice for an image: an entry with a password, or a program that knows it (`credential_helper`). It
-//! does not fetch tokens (ECR is `aws`). Nothing in the document is fatal: what cannot be used is named and skipped. Invariant: problems and `Debug` name registries, never an account name or a password.
+//! Owns the choice for an image: an entry with a password, or a program that knows it (`credential_helper`); `document` reads what the
+//! operator wrote. It does not fetch tokens (ECR is `aws`). Nothing in the document is fatal. Invariant: problems and `Debug` name
+//! registries, never an account name or a password.
 //!
-//! More is accepted than by the reference, since these are the traps people fall into: the `{"auths": …}` wrapper of
-//! `~/.docker/config.json` with its `credHelpers` and `credsStore`, `auth` under either type, and every usual spelling of Docker Hub.
+//! More is accepted than by the Go agent, since these are the traps people fall into: the `{"auths": …}` wrapper of
+//! `~/.docker/config.json` with its `credHelpers` and `credsStore`, `auth` under either type and wrapped into lines, member names in any
+//! case, and every usual spelling of Docker Hub.
+
+mod document;
 
 use super::credential_helper as helper;
 use super::reference::host_and_path;
+use crate::model::address;
+use crate::model::text::cut;
 use crate::model::{Failure, RegistryCredentials, Secret};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::fmt;
-use zeroize::{Zeroize, Zeroizing};
 
+/// Bytes of a registry's name that are shown.
+const MAX_SHOWN: usize = 256;
 /// How Docker Hub may be named, the reference's own form first.
 const HUB_KEYS: [&str; 7] = [
     "index.docker.io/v1/",
@@ -46,7 +49,7 @@ pub struct AuthMap {
 impl fmt::Debug for AuthMap {
     /// Registries only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.entries.keys().chain(self.helpers.keys())).finish()
+        f.debug_set().entries(self.registries().map(shown)).finish()
     }
 }
 
@@ -63,59 +66,28 @@ enum Source<'a> {
     Nobody,
 }
 
-/// One entry in the document. Texts become [`Secret`]s or are zeroed when it is dropped.
-#[derive(Deserialize, Zeroize)]
-struct Entry {
-    username: Option<String>,
-    password: Option<String>,
-    auth: Option<String>,
-    email: Option<String>,
-    serveraddress: Option<String>,
-    identitytoken: Option<String>,
-    registrytoken: Option<String>,
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        self.zeroize();
-    }
-}
-
-type Document<'a> = BTreeMap<String, &'a RawValue>;
-
 impl AuthMap {
     /// Reads `data` as `auth_type` (`docker` or `dockercfg`) says, and lists what could not be used.
     pub fn parse(auth_type: &str, data: &Secret) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
-        let known_type = match auth_type {
-            "docker" | "dockercfg" => true,
-            "" if data.is_empty() => return (Self::default(), problems),
+        let map = match auth_type {
+            "docker" | "dockercfg" => document::read(auth_type, data, &mut problems),
+            "" if data.is_empty() => Self::default(),
             "" => {
                 problems.push("registry credentials are given without ECS_ENGINE_AUTH_TYPE: ignored".to_owned());
-                false
+                Self::default()
             }
             _ => {
                 problems.push("ECS_ENGINE_AUTH_TYPE is neither docker nor dockercfg: credentials ignored".to_owned());
-                false
+                Self::default()
             }
         };
-        let document = if known_type { document(data.expose(), &mut problems) } else { Document::new() };
-        let (helpers, store) = programs(&document, &mut problems);
-        let has_programs = store.is_some() || !helpers.is_empty();
-        let mut map = BTreeMap::new();
-        for (key, raw) in entries(document, &mut problems) {
-            match credentials(&key, raw.get(), auth_type) {
-                Ok(credentials) => {
-                    if map.insert(normalised(&key).to_owned(), credentials).is_some() {
-                        problems.push(format!("registry {:?} is named twice: one of the entries is used", shown(&key)));
-                    }
-                }
-                // Docker's client leaves an empty entry for what a program knows.
-                Err(NO_CREDENTIALS) if has_programs => {}
-                Err(problem) => problems.push(format!("registry {:?}: {problem}: entry ignored", shown(&key))),
-            }
-        }
-        (Self { entries: map, helpers, store }, problems)
+        (map, problems)
+    }
+
+    /// The registries whose password ends in a new line, as they may be shown.
+    pub fn with_newline(&self) -> impl Iterator<Item = String> {
+        self.entries.iter().filter(|(_, credentials)| credentials.ends_in_newline()).map(|(key, _)| shown(key))
     }
 
     /// Credentials for an image, and where they come from, for the log.
@@ -167,16 +139,22 @@ impl AuthMap {
         }
     }
 
-    /// The longest key that begins the image reference; the bare host is the shortest of these. For compatibility a key of the same
-    /// host that does not begin the reference is taken when it is the only one of that host.
+    /// The longest key that begins the image reference; the bare host is the shortest of these.
+    ///
+    /// Compat: the Go agent compares letters, not components, and takes a key of the same host that does not begin the reference if it
+    /// comes to no other. The second is kept where the key is the only one of its host: the same registry gets the password. The first
+    /// is not, and a key that is only a part of a name (`r.io/team` of `r.io/team-evil/app`) is not taken as the only one either.
     fn entry(&self, image: &str, host: &str) -> Option<(&str, &RegistryCredentials)> {
         let key = if is_hub(host) {
             HUB_KEYS.into_iter().find(|key| self.entries.contains_key(*key))
         } else {
-            let mut same_host =
-                self.entries.keys().map(String::as_str).filter(|key| key.split('/').next() == Some(host));
-            let begins = same_host.clone().filter(|key| image.starts_with(key)).max_by_key(|key| key.len());
-            begins.or_else(|| same_host.next().filter(|_| same_host.next().is_none()))
+            let is_of_host = |key: &&str| key.split('/').next() == Some(host);
+            let same_host: Vec<&str> = self.entries.keys().map(String::as_str).filter(is_of_host).collect();
+            let longest = same_host.iter().copied().filter(|key| begins(key, image)).max_by_key(|key| key.len());
+            longest.or(match same_host.as_slice() {
+                [only] if !image.starts_with(only) => Some(only),
+                _ => None,
+            })
         };
         self.entries.get_key_value(key?).map(|(key, credentials)| (key.as_str(), credentials))
     }
@@ -192,100 +170,20 @@ pub(super) fn is_hub(host: &str) -> bool {
     HUB_HOSTS.contains(&host)
 }
 
-fn document<'a>(data: &'a str, problems: &mut Vec<String>) -> Document<'a> {
-    serde_json::from_str(data).unwrap_or_else(|_| {
-        let problem = "ECS_ENGINE_AUTH_DATA is not a JSON object of registries: credentials ignored";
-        problems.push(problem.to_owned());
-        Document::new()
-    })
-}
-
-/// The programs of `credHelpers` by registry, and the one of `credsStore`.
-fn programs(document: &Document<'_>, problems: &mut Vec<String>) -> (BTreeMap<String, String>, Option<String>) {
-    let mut helpers = BTreeMap::new();
-    if let Some(raw) = document.get("credHelpers") {
-        match serde_json::from_str::<BTreeMap<String, String>>(raw.get()) {
-            Ok(names) => {
-                for (key, name) in names {
-                    match helper::program(&name) {
-                        Some(program) => drop(helpers.insert(normalised(&key).to_owned(), program)),
-                        None => {
-                            problems.push(format!("credHelpers of {:?} is no name of a helper: ignored", shown(&key)))
-                        }
-                    }
-                }
-            }
-            Err(_) => problems.push("credHelpers is not a JSON object of names: ignored".to_owned()),
-        }
-    }
-    let store = document.get("credsStore").and_then(|raw| {
-        let name = serde_json::from_str::<String>(raw.get()).unwrap_or_default();
-        let program = helper::program(&name);
-        // The client writes an empty name for "none".
-        if program.is_none() && raw.get() != "\"\"" {
-            problems.push("credsStore is no name of a helper: ignored".to_owned());
-        }
-        program
-    });
-    (helpers, store)
-}
-
-/// The entries of the document, unwrapped from `auths` if need be.
-fn entries<'a>(document: Document<'a>, problems: &mut Vec<String>) -> Document<'a> {
-    match document.get("auths").map(|inner| serde_json::from_str::<Document<'a>>(inner.get())) {
-        Some(Ok(inner)) => inner,
-        Some(Err(_)) => {
-            problems.push(
-                "auths in ECS_ENGINE_AUTH_DATA is not a JSON object of registries: credentials ignored".to_owned(),
-            );
-            Document::new()
-        }
-        None => document.into_iter().filter(|(key, _)| key != "credHelpers" && key != "credsStore").collect(),
-    }
-}
-
-const NO_CREDENTIALS: &str = "it has neither auth, nor username and password, nor a token";
-
-fn credentials(key: &str, raw: &str, auth_type: &str) -> Result<RegistryCredentials, &'static str> {
-    let mut entry: Entry = serde_json::from_str(raw).map_err(|_| "it is not an object of texts")?;
-    let plain = entry.username.as_deref().is_some_and(|name| !name.is_empty())
-        || entry.password.as_deref().is_some_and(|password| !password.is_empty());
-    let has_auth = entry.auth.as_deref().is_some_and(|auth| !auth.is_empty());
-    let has_token = [&entry.identitytoken, &entry.registrytoken].into_iter().flatten().any(|token| !token.is_empty());
-    // `dockercfg` trusts `auth` first, `docker` the plain members.
-    if has_auth && (auth_type == "dockercfg" || !plain) {
-        let (username, password) = user_and_password(entry.auth.as_deref().unwrap_or_default())?;
-        entry.username.zeroize();
-        entry.password.zeroize();
-        (entry.username, entry.password) = (Some(username), Some(password));
-    } else if !plain && !has_token {
-        return Err(NO_CREDENTIALS);
-    }
-    let server = entry.serveraddress.take().filter(|address| !address.is_empty());
-    Ok(RegistryCredentials {
-        username: entry.username.take().unwrap_or_default(),
-        password: Secret::new(entry.password.take().unwrap_or_default()),
-        email: entry.email.take().unwrap_or_default(),
-        server_address: server.unwrap_or_else(|| key.to_owned()),
-        identity_token: Secret::new(entry.identitytoken.take().unwrap_or_default()),
-        registry_token: Secret::new(entry.registrytoken.take().unwrap_or_default()),
-    })
-}
-
-fn user_and_password(auth: &str) -> Result<(String, String), &'static str> {
-    let bytes = Zeroizing::new(STANDARD.decode(auth.trim()).map_err(|_| "auth is not base64")?);
-    let text = std::str::from_utf8(&bytes).map_err(|_| "auth is not base64 of a text")?;
-    let (username, password) = text.split_once(':').ok_or("auth is not base64 of user:password")?;
-    Ok((username.to_owned(), password.trim_matches('\0').to_owned()))
-}
-
 fn normalised(key: &str) -> &str {
     key.strip_prefix("http://").or_else(|| key.strip_prefix("https://")).unwrap_or(key)
 }
 
 /// A key as it may be logged: a confused operator may have put an account into it (`https://user:password@host`).
-fn shown(key: &str) -> &str {
-    key.rsplit_once('@').map_or(key, |(_, host)| host)
+fn shown(key: &str) -> String {
+    cut(normalised(&address::shown(key)), MAX_SHOWN)
+}
+
+/// The key is the image reference or the first components of its path. `r.io/team` begins `r.io/team/app` and `r.io/team:1`, but not
+/// `r.io/team-evil/app`.
+fn begins(key: &str, image: &str) -> bool {
+    let rest = image.strip_prefix(key.trim_end_matches('/'));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']))
 }
 
 fn without_tag(image: &str) -> &str {
@@ -298,6 +196,8 @@ fn without_tag(image: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
 
     fn parse(auth_type: &str, data: &str) -> (AuthMap, Vec<String>) {
         AuthMap::parse(auth_type, &Secret::from(data))
@@ -327,6 +227,11 @@ mod tests {
             ("docker", r#"{"r.io": {"username": "u", "password": "p:w", "auth": "!!"}}"#),
             ("dockercfg", r#"{"auths": {"r.io": {"auth": "dTpwOnc="}}, "HttpHeaders": {}}"#),
             ("docker", r#"{"auths": {"r.io": {"auth": "dTpwOnc="}}}"#),
+            ("docker", r#"{"r.io": {"Username": "u", "PASSWORD": "p:w", "email": null, "x": [1]}}"#),
+            ("dockercfg", r#"{"r.io": {"Auth": "dTpwOnc="}}"#),
+            ("dockercfg", r#"{"AUTHS": {"r.io": {"AUTH": "dTpwOnc="}}, "CredHelpers": null, "CREDSSTORE": ""}"#),
+            ("docker", r#"{"Auths": {"https:\/\/r.io": {"\u0061uth": "dTpwOnc="}}, "credsStore": null}"#),
+            ("dockercfg", r#"{"auths": null, "r.io": {"auth": "", "Auth": "dTpwOnc=", "ge\u00e4ndert": "\ud83d"}}"#),
         ];
         for (auth_type, document) in documents {
             let (map, problems) = parse(auth_type, document);
@@ -339,6 +244,45 @@ mod tests {
         assert!(problems.is_empty());
         assert_eq!(select(&map, "r.io/a").0.identity_token.expose(), "t");
         assert_eq!(select(&map, "s.io/a").0.registry_token.expose(), "b");
+    }
+
+    #[test]
+    fn auth_may_be_wrapped_and_padded_in_any_way() {
+        let long = format!("me:{}", "secret-".repeat(30));
+        let dense = STANDARD.encode(&long);
+        assert!(dense.len() > 152, "two lines and a bit");
+        let wrapped = |end: &str| {
+            let lines: Vec<&str> = dense.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
+            format!("{}{end}", lines.join(end))
+        };
+        let mut table: Vec<(String, &str)> =
+            ["\\n", "\\r\\n", " ", "\\t", "\\n  "].map(|end| (wrapped(end), &long[3..])).into();
+        // Go does not look at the bits that are left over: `dTpwOnd=` is `dTpwOnc=` to it.
+        for auth in ["dTpwOnc=", "dTpwOnc", "dTpwOnd=", "dTpw\\nOnc\\r\\n=", "\\n dTpwOnc= \\n"] {
+            table.push((auth.to_owned(), "p:w"));
+        }
+        for (auth, password) in table {
+            let (map, problems) = parse("dockercfg", &format!(r#"{{"r.io": {{"auth": "{auth}"}}}}"#));
+            assert_eq!(problems, Vec::<String>::new(), "{auth}");
+            assert_eq!(select(&map, "r.io/a").0.password.expose(), password, "{auth}");
+        }
+        for auth in ["dTpw!Onc=", "dTp=wOnc=", "dTpwO", "====", "dTpw_Onc"] {
+            let (map, problems) = parse("dockercfg", &format!(r#"{{"r.io": {{"auth": "{auth}"}}}}"#));
+            assert_eq!((keys(&map).len(), problems.len()), (0, 1), "{auth}");
+        }
+    }
+
+    #[test]
+    fn a_password_with_a_line_end_stays_and_is_named() {
+        // bWU6c2VjcmV0Cg== is "me:secret\n", as `echo me:secret | base64` makes it.
+        let document = r#"{
+            "a.io": {"auth": "bWU6c2VjcmV0Cg=="}, "https://me:hunter2@b.io": {"username": "me", "password": "x\r\n"},
+            "c.io": {"username": "me", "password": "x\ny"}, "d.io": {"identitytoken": "t\n"}
+        }"#;
+        let (map, problems) = parse("dockercfg", document);
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!(select(&map, "a.io/x").0.password.expose(), "secret\n");
+        assert_eq!(map.with_newline().collect::<Vec<_>>(), ["a.io", "d.io", "***@b.io"]);
     }
 
     #[test]
@@ -355,8 +299,22 @@ mod tests {
             ),
             ("dockercfg", r#"{"a": {"auth": "aHVudGVyMg=="}}"#, vec![], "\"a\": auth is not base64 of user:password"),
             ("docker", r#"{"a": {"password": {"x": "hunter2"}}}"#, vec![], "\"a\": it is not an object of texts"),
+            ("docker", r#"{"a": {"Password": ["hunter2"]}}"#, vec![], "\"a\": it is not an object of texts"),
+            (
+                "docker",
+                r#"{"a": ["hunter2"], "b": {"auth": "dTpw"}}"#,
+                vec!["b"],
+                "\"a\": it is not an object of texts",
+            ),
+            (
+                "docker",
+                r#"{"https://b": {"auth": "dTpw"}, "b": {"username": "hunter2"}}"#,
+                vec!["b"],
+                "\"b\" is named twice: the last",
+            ),
+            ("docker", r#"{"a\n[x]": {}}"#, vec![], "\"a [x]\": it has neither auth"),
             ("docker", r#"{"a": {}}"#, vec![], "\"a\": it has neither auth"),
-            ("docker", r#"{"https://me:hunter2@a": {}}"#, vec![], "\"a\": it has neither auth"),
+            ("docker", r#"{"https://me:hunter2@a": {}}"#, vec![], "\"***@a\": it has neither auth"),
             ("docker", r#"{"credsStore": "../hunter2", "b": {"auth": "dTpw"}}"#, vec!["b"], "credsStore is no name"),
             ("docker", r#"{"credHelpers": {"a": "/hunter2", "b": "x"}}"#, vec!["b"], "credHelpers of \"a\" is no name"),
             ("docker", r#"{"credHelpers": "hunter2"}"#, vec![], "credHelpers is not a JSON object"),
@@ -376,16 +334,31 @@ mod tests {
     fn debug_prints_registries_only() {
         let (map, _) = parse("docker", r#"{"r.io": {"username": "alice", "password": "hunter2"}}"#);
         assert_eq!(format!("{map:?}"), r#"{"r.io"}"#);
+        let (map, _) =
+            parse("docker", r#"{"alice:hunter2@r.io": {"identitytoken": "t"}, "credHelpers": {"x:hunter2@h": "h"}}"#);
+        assert_eq!(format!("{map:?}"), r#"{"***@r.io", "***@h"}"#);
     }
 
     #[test]
     fn the_longest_key_that_begins_the_image_is_chosen() {
         let entry =
             |key: &str| (key.to_owned(), RegistryCredentials { username: key.to_owned(), ..Default::default() });
-        let table: [(&[&str], &str, Option<&str>); 16] = [
+        let table: [(&[&str], &str, Option<&str>); 28] = [
             (&["r.io", "r.io/team", "r.io/team/app"], "r.io/team/app:1", Some("r.io/team/app")),
             (&["r.io", "r.io/team"], "r.io/other:1", Some("r.io")),
             (&["r.io/team"], "r.io/other", Some("r.io/team")),
+            (&["r.io", "r.io/team"], "r.io/team-evil/app", Some("r.io")),
+            (&["r.io/team"], "r.io/team-evil/app", None),
+            (&["r.io/team"], "r.io/teams", None),
+            (&["r.io/team/app"], "r.io/team/app2:1", None),
+            (&["r.io/a", "r.io/team"], "r.io/team.evil/app", None),
+            (&["r.io/team"], "r.io/team", Some("r.io/team")),
+            (&["r.io/team"], "r.io/team:1", Some("r.io/team")),
+            (&["r.io/team", "r.io/x"], "r.io/team@sha256:00", Some("r.io/team")),
+            (&["r.io/team/", "r.io/x"], "r.io/team/app", Some("r.io/team/")),
+            (&["r.io/team/", "r.io/x"], "r.io/team-evil/app", None),
+            (&["r.io/team/app:1", "r.io"], "r.io/team/app:1", Some("r.io/team/app:1")),
+            (&["r.io/team/app:1", "r.io"], "r.io/team/app:12", Some("r.io")),
             (&["r.io/a", "r.io/b"], "r.io/other", None),
             (&["r.io/a", "r.io/b"], "r.io/b/x@sha256:00", Some("r.io/b")),
             (&["r.io:5000"], "r.io/app", None),

@@ -238,6 +238,12 @@ fn auth_map(config: &Config) -> AuthMap {
     for problem in problems {
         tracing::error!(problem, "ECS_ENGINE_AUTH_DATA");
     }
+    for registry in auth.with_newline() {
+        tracing::warn!(
+            registry,
+            "the password in ECS_ENGINE_AUTH_DATA ends in a new line (printf adds none, echo does)"
+        );
+    }
     auth
 }
 

@@ -36,23 +36,32 @@ impl Registries {
 pub(super) async fn credentials(edges: &Edges, image: &ImageRequest) -> Result<RegistryCredentials, Failure> {
     let registries = &edges.registries;
     let (name, registry) = (&image.image, registry_of(&image.image));
-    let told = |source: &str| tracing::info!(image = name, registry, source, "registry credentials");
+    let log_source = |source: &str| tracing::info!(image = name, registry, source, "registry credentials");
+    let hint = |credentials: &RegistryCredentials, source: &str| {
+        if credentials.ends_in_newline() {
+            tracing::warn!(registry, source, "the password ends in a new line; it is used as it is");
+        }
+    };
     let role = image.execution_credentials.as_ref().and_then(|id| edges.roles.get(id));
     match &image.auth {
         RegistryAuth::Engine => {
             let (credentials, source) = registries.auth.credentials(name).await?;
-            told(&source);
+            log_source(&source);
+            hint(&credentials, &source);
             Ok(credentials)
         }
         RegistryAuth::Ecr(auth) => {
             let whose = if auth.use_execution_role { "execution" } else { "instance" };
             let (id, region) = (&auth.registry_id, &auth.region);
-            told(&format!("ECR token for registry {id} in {region} with the {whose} role"));
+            log_source(&format!("ECR token for registry {id} in {region} with the {whose} role"));
             registries.ecr.credentials(auth, name, role.as_deref()).await
         }
         RegistryAuth::Secret(auth) => {
-            told(&format!("secret {} of Secrets Manager with the execution role", auth.secret));
-            registries.secrets.credentials(auth, role.as_deref()).await
+            let source = format!("secret {} of Secrets Manager with the execution role", auth.secret);
+            log_source(&source);
+            let credentials = registries.secrets.credentials(auth, role.as_deref()).await?;
+            hint(&credentials, &source);
+            Ok(credentials)
         }
     }
 }

@@ -188,6 +188,67 @@ async fn unusable_credentials_are_said_once_and_public_images_still_work() {
     images_gone(&[&image]);
 }
 
+/// Base64 in lines of 76 characters, as `base64`, Python and OpenSSL write it.
+fn in_lines(text: &str, end: &str) -> String {
+    let lines: Vec<&str> = text.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("{}{end}", lines.join(end))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_as_people_write_them_open_their_registry() {
+    const LONG: &str = "a-token-that-is-longer-than-a-line-of-base64-0123456789-0123456789-0123456789-0123456789";
+    const LINE_END: &str = "made-with-echo\n";
+    let Some(mut rig) = Rig::without_agent("people", Plan::default()).await else { return };
+    let registry = Registry::start(&[("me", LONG), ("you", LINE_END)]);
+    let host = &registry.host;
+    let image = registry.push_busybox("team/app", &[]);
+    let long = basic("me", LONG);
+    assert!(long.len() > 76);
+    let table = [
+        ("dockercfg", json!({"auths": {host: {"auth": in_lines(&long, "\n")}}})),
+        ("docker", json!({host: {"auth": in_lines(&long, "\r\n")}})),
+        ("dockercfg", json!({"AUTHS": {host: {"Auth": long.trim_end_matches('=')}}, "CredHelpers": null})),
+        ("docker", json!({host: {"Username": "me", "PASSWORD": LONG, "Email": null}})),
+        ("dockercfg", json!({host: {"auth": basic("you", LINE_END)}})),
+    ];
+    for (auth_type, data) in table {
+        Image::remove_locally(&image);
+        let before = rig.log().len();
+        let lines = format!("ECS_ENGINE_AUTH_TYPE={auth_type}\nECS_ENGINE_AUTH_DATA={data}\n");
+        start_with(&mut rig, &lines).await;
+        let task = rig.task(&run(&rig, &[&image]), TaskStatus::Stopped).await;
+        assert_eq!(exit_codes(&task), [Some(0)], "{data}: {task:?}");
+        let log = rig.log()[before..].to_owned();
+        let hint = format!(
+            "the password in ECS_ENGINE_AUTH_DATA ends in a new line (printf adds none, echo does) registry=\"{host}\""
+        );
+        let is_hinted = data[host]["auth"] == basic("you", LINE_END);
+        assert_eq!(log.contains(&hint), is_hinted, "{data}: {log}");
+        assert!(rig.terminate().success());
+    }
+    rig.start_agent();
+    let said = everything_said(&rig).await;
+    assert_nowhere(&said, "me", LONG);
+    assert!(!said.contains("made-with-echo"));
+    images_gone(&[&image]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_with_a_path_serves_no_name_that_begins_like_it() {
+    let Some(mut rig) = Rig::without_agent("paths", Plan::default()).await else { return };
+    let registry = Registry::start(&[("me", PASSWORD)]);
+    let (own, other) = (registry.push_busybox("team/app", &[]), registry.push_busybox("team-evil/app", &[]));
+    let key = format!("{}/team", registry.host);
+    start_with(&mut rig, &auth("docker", false, &[(&key, "me", PASSWORD)])).await;
+    for (image, wanted) in [(&own, Some(0)), (&other, None)] {
+        Image::remove_locally(image);
+        let task = rig.task(&run(&rig, &[image]), TaskStatus::Stopped).await;
+        assert_eq!(exit_codes(&task), [wanted], "{image}: {task:?}");
+        assert_eq!(reason(&task).ends_with("no basic auth credentials"), wanted.is_none(), "{image}: {task:?}");
+    }
+    images_gone(&[&own, &other]);
+}
+
 pub(super) fn images_gone(images: &[&str]) {
     images.iter().for_each(|image| Image::remove_locally(image));
 }

@@ -1,0 +1,127 @@
+//! The document of `ECS_ENGINE_AUTH_DATA`: from its JSON to entries and the names of programs.
+//!
+//! Owns its form, which is that of the Go agent or of Docker's `config.json`, and the decoding of `auth`. Which entry an image gets is
+//! [`super::AuthMap`]'s. Invariant: what cannot be used is named and skipped; nothing else is lost because of it.
+
+use super::super::credential_helper as helper;
+use super::{AuthMap, normalised, shown};
+use crate::model::members::{Members, text};
+use crate::model::{RegistryCredentials, Secret};
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use zeroize::Zeroizing;
+
+/// Takes what Go's `base64.StdEncoding` takes, which does not look at the bits that are left over, and also text without padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+const NO_CREDENTIALS: &str = "it has neither auth, nor username and password, nor a token";
+
+/// Members of Docker's `config.json` that are not registries.
+const HELPERS: &str = "credHelpers";
+const STORE: &str = "credsStore";
+const WRAPPER: &str = "auths";
+
+/// Reads the document. `auth_type` is `docker` or `dockercfg`.
+pub(super) fn read(auth_type: &str, data: &Secret, problems: &mut Vec<String>) -> AuthMap {
+    let Ok(document) = Members::parse(data.expose()) else {
+        problems.push("ECS_ENGINE_AUTH_DATA is not a JSON object of registries: credentials ignored".to_owned());
+        return AuthMap::default();
+    };
+    let (helpers, store) = (helpers(&document, problems), store(&document, problems));
+    let has_programs = store.is_some() || !helpers.is_empty();
+    let mut entries = BTreeMap::new();
+    let registries = registries(document, problems);
+    for (key, raw) in registries.iter().filter(|(key, _)| is_registry(key)) {
+        match credentials(key, raw, auth_type) {
+            Ok(credentials) => {
+                if entries.insert(normalised(key).to_owned(), credentials).is_some() {
+                    problems.push(format!("registry \"{}\" is named twice: the last entry is used", shown(key)));
+                }
+            }
+            // Docker's client leaves an empty entry for what a program knows.
+            Err(NO_CREDENTIALS) if has_programs => {}
+            Err(problem) => problems.push(format!("registry \"{}\": {problem}: entry ignored", shown(key))),
+        }
+    }
+    AuthMap { entries, helpers, store }
+}
+
+/// The programs of `credHelpers` by registry.
+fn helpers(document: &Members<'_>, problems: &mut Vec<String>) -> BTreeMap<String, String> {
+    let mut helpers = BTreeMap::new();
+    let Some(raw) = document.get(HELPERS) else { return helpers };
+    let Ok(names) = Members::parse(raw.get()) else {
+        problems.push("credHelpers is not a JSON object of names: ignored".to_owned());
+        return helpers;
+    };
+    for (key, name) in names.iter() {
+        match text(name).ok().and_then(|name| helper::program(&name)) {
+            Some(program) => _ = helpers.insert(normalised(key).to_owned(), program),
+            None => problems.push(format!("credHelpers of \"{}\" is no name of a helper: ignored", shown(key))),
+        }
+    }
+    helpers
+}
+
+/// The program of `credsStore`.
+fn store(document: &Members<'_>, problems: &mut Vec<String>) -> Option<String> {
+    let name = document.text(STORE);
+    let program = name.as_deref().ok().and_then(helper::program);
+    // Docker's client writes an empty name for "none".
+    if program.is_none() && name.as_deref() != Ok("") {
+        problems.push("credsStore is no name of a helper: ignored".to_owned());
+    }
+    program
+}
+
+/// The object that holds the entries: `auths` if there is one, else the document itself.
+fn registries<'a>(document: Members<'a>, problems: &mut Vec<String>) -> Members<'a> {
+    let Some(raw) = document.get(WRAPPER) else { return document };
+    Members::parse(raw.get()).unwrap_or_else(|_| {
+        let problem = "auths in ECS_ENGINE_AUTH_DATA is not a JSON object of registries: credentials ignored";
+        problems.push(problem.to_owned());
+        Members::default()
+    })
+}
+
+fn is_registry(key: &str) -> bool {
+    ![HELPERS, STORE, WRAPPER].iter().any(|name| key.eq_ignore_ascii_case(name))
+}
+
+fn credentials(key: &str, raw: &RawValue, auth_type: &str) -> Result<RegistryCredentials, &'static str> {
+    const NO_TEXTS: &str = "it is not an object of texts";
+    let entry = Members::parse(raw.get()).map_err(|_| NO_TEXTS)?;
+    let member = |name: &str| entry.text(name).map_err(|_| NO_TEXTS);
+    let secret = |name: &str| member(name).map(Secret::new);
+    let (mut username, mut password) = (member("username")?, secret("password")?);
+    let (identity_token, registry_token) = (secret("identitytoken")?, secret("registrytoken")?);
+    let (auth, email, server) = (secret("auth")?, member("email")?, member("serveraddress")?);
+    let is_plain = !(username.is_empty() && password.is_empty());
+    // `dockercfg` trusts `auth` first, `docker` the plain members.
+    if !auth.is_empty() && (auth_type == "dockercfg" || !is_plain) {
+        (username, password) = user_and_password(&auth)?;
+    } else if !is_plain && identity_token.is_empty() && registry_token.is_empty() {
+        return Err(NO_CREDENTIALS);
+    }
+    let server_address = if server.is_empty() { key.to_owned() } else { server };
+    Ok(RegistryCredentials { username, password, email, server_address, identity_token, registry_token })
+}
+
+/// Decodes base64 of `user:password`. Programs wrap long base64 into lines, and a folded line of YAML leaves blanks: white space does
+/// not count.
+fn user_and_password(auth: &Secret) -> Result<(String, Secret), &'static str> {
+    let dense: Zeroizing<Vec<u8>> =
+        Zeroizing::new(auth.expose().bytes().filter(|byte| !byte.is_ascii_whitespace()).collect());
+    let bytes = Zeroizing::new(BASE64.decode(&*dense).map_err(|_| "auth is not base64")?);
+    let text = std::str::from_utf8(&bytes).map_err(|_| "auth is not base64 of a text")?;
+    let (username, password) = text.split_once(':').ok_or("auth is not base64 of user:password")?;
+    Ok((username.to_owned(), Secret::from(password.trim_matches('\0'))))
+}
