@@ -4,8 +4,10 @@
 //! joined none, and it is not left running.
 
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -30,15 +32,16 @@ fn names_one(program: &str, limit: Duration) -> bool {
 fn said(program: &str, limit: Duration) -> io::Result<Vec<u8>> {
     let mut memory = File::from(memfd_create("realm list", MemfdFlags::CLOEXEC)?);
     let mut command = Command::new(program);
-    command.arg("list").stdin(Stdio::null()).stdout(memory.try_clone()?).stderr(Stdio::null());
+    command.arg("list").stdin(Stdio::null()).stdout(memory.try_clone()?).stderr(Stdio::null()).process_group(0);
     let mut child = command.spawn()?;
+    let has_answered = ends(&mut child, limit);
+    // Neither it nor what it started is left running.
+    let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+    let _ = child.wait();
     let mut said = Vec::new();
-    if ends(&mut child, limit) {
+    if has_answered {
         memory.rewind()?;
         memory.take(LONGEST).read_to_end(&mut said)?;
-    } else {
-        let _ = child.kill();
-        let _ = child.wait();
     }
     Ok(said)
 }
@@ -69,7 +72,7 @@ mod tests {
             ("exit 0", false),
             ("echo realm-name; exit 1", false),
             ("echo realm-name; exec sleep 600", false),
-            ("echo realm-name; sleep 20 &", true),
+            ("echo realm-name; sleep 20 & echo $! >$0.child", true),
         ];
         for (number, (script, joined)) in table.into_iter().enumerate() {
             let path = directory.join(number.to_string());
@@ -82,6 +85,16 @@ mod tests {
             assert_eq!(names_one(&path.to_string_lossy(), limit), joined, "{script}");
             assert!(began.elapsed() < Duration::from_secs(15), "{script}");
         }
+        let child = std::fs::read_to_string(directory.join("4.child")).unwrap();
+        let is_gone = || match std::fs::read_to_string(format!("/proc/{}/stat", child.trim())) {
+            Ok(stat) => stat.contains(") Z "),
+            Err(_) => true,
+        };
+        let began = Instant::now();
+        while !is_gone() && began.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(POLL);
+        }
+        assert!(is_gone(), "what it started is left running");
         std::fs::remove_dir_all(&directory).unwrap();
         assert!(!names_one("realm-of-nobody", LIMIT));
     }

@@ -43,8 +43,11 @@ async fn helpers_and_identity_tokens_reach_the_registry_and_bad_helpers_are_name
     let programs = rig.directory.path().join("bin");
     std::fs::create_dir(&programs).unwrap();
     answering(&programs, "good", &rig.registry.host, "me", PASSWORD);
+    // It leaves a process behind that keeps its output open.
+    let good = std::fs::read_to_string(programs.join("docker-credential-good")).unwrap();
+    helper(&programs, "good", &good.replacen("#!/bin/sh\n", "sleep 600 &\n", 1));
     answering(&programs, "token", &other.host, "<token>", TOKEN);
-    helper(&programs, "nothing", "echo credentials not found in native keychain; exit 1");
+    helper(&programs, "nothing", "echo 'Error: Credentials Not Found in native keychain'; exit 1");
     let bad = [
         ("failing", "echo hunter2-says-why; exit 3", "it failed (exit status: 3); run it by hand to see why"),
         ("garbage", "echo hunter2-says-why", "its answer is not a JSON object of Username and Secret"),
