@@ -12,7 +12,6 @@ mod document;
 
 use super::credential_helper as helper;
 use super::reference::host_and_path;
-use crate::model::address;
 use crate::model::text::cut;
 use crate::model::{Failure, RegistryCredentials, Secret};
 use std::collections::BTreeMap;
@@ -170,13 +169,15 @@ pub(super) fn is_hub(host: &str) -> bool {
     HUB_HOSTS.contains(&host)
 }
 
+/// The registry that a key names: without its scheme, and without an account that somebody put into it (`https://user:password@host`).
 fn normalised(key: &str) -> &str {
-    key.strip_prefix("http://").or_else(|| key.strip_prefix("https://")).unwrap_or(key)
+    let address = key.strip_prefix("http://").or_else(|| key.strip_prefix("https://")).unwrap_or(key);
+    address.rsplit_once('@').map_or(address, |(_, host)| host)
 }
 
-/// A key as it may be logged: a confused operator may have put an account into it (`https://user:password@host`).
+/// A key as it may be logged.
 fn shown(key: &str) -> String {
-    cut(normalised(&address::shown(key)), MAX_SHOWN)
+    cut(normalised(key), MAX_SHOWN)
 }
 
 /// The key is the image reference or the first components of its path. `r.io/team` begins `r.io/team/app` and `r.io/team:1`, but not
@@ -282,7 +283,7 @@ mod tests {
         let (map, problems) = parse("dockercfg", document);
         assert_eq!(problems, Vec::<String>::new());
         assert_eq!(select(&map, "a.io/x").0.password.expose(), "secret\n");
-        assert_eq!(map.with_newline().collect::<Vec<_>>(), ["a.io", "d.io", "***@b.io"]);
+        assert_eq!(map.with_newline().collect::<Vec<_>>(), ["a.io", "b.io", "d.io"]);
     }
 
     #[test]
@@ -314,7 +315,7 @@ mod tests {
             ),
             ("docker", r#"{"a\n[x]": {}}"#, vec![], "\"a [x]\": it has neither auth"),
             ("docker", r#"{"a": {}}"#, vec![], "\"a\": it has neither auth"),
-            ("docker", r#"{"https://me:hunter2@a": {}}"#, vec![], "\"***@a\": it has neither auth"),
+            ("docker", r#"{"https://me:hunter2@a": {}}"#, vec![], "\"a\": it has neither auth"),
             ("docker", r#"{"credsStore": "../hunter2", "b": {"auth": "dTpw"}}"#, vec!["b"], "credsStore is no name"),
             ("docker", r#"{"credHelpers": {"a": "/hunter2", "b": "x"}}"#, vec!["b"], "credHelpers of \"a\" is no name"),
             ("docker", r#"{"credHelpers": "hunter2"}"#, vec![], "credHelpers is not a JSON object"),
@@ -336,7 +337,10 @@ mod tests {
         assert_eq!(format!("{map:?}"), r#"{"r.io"}"#);
         let (map, _) =
             parse("docker", r#"{"alice:hunter2@r.io": {"identitytoken": "t"}, "credHelpers": {"x:hunter2@h": "h"}}"#);
-        assert_eq!(format!("{map:?}"), r#"{"***@r.io", "***@h"}"#);
+        assert_eq!(format!("{map:?}"), r#"{"r.io", "h"}"#);
+        let (credentials, key) = select(&map, "r.io/app");
+        assert_eq!((credentials.identity_token.expose(), key.as_deref()), ("t", Some("r.io")), "the host counts");
+        assert!(!format!("{credentials:?}").contains("hunter2"));
     }
 
     #[test]

@@ -111,7 +111,9 @@ fn credentials(key: &str, raw: &RawValue, auth_type: &str) -> Result<RegistryCre
     } else if !is_plain && identity_token.is_empty() && registry_token.is_empty() {
         return Err(NO_CREDENTIALS);
     }
-    let server_address = if server.is_empty() { key.to_owned() } else { server };
+    // An account in a key is no part of the address.
+    let address = key.rsplit_once('@').map_or(key, |(_, host)| host);
+    let server_address = if server.is_empty() { address.to_owned() } else { server };
     Ok(RegistryCredentials { username, password, email, server_address, identity_token, registry_token })
 }
 
