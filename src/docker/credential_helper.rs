@@ -226,6 +226,7 @@ mod tests {
             (r#"echo '{"Username":"<token>","Secret":"hunter2"}'"#, Ok(Some(token))),
             ("echo credentials not found in native keychain; exit 1", Ok(None)),
             ("echo 'Error: Credentials Not Found in native keychain'; exit 1", Ok(None)),
+            (r#"echo '{"ServerURL":"","Username":"","Secret":""}'"#, Ok(None)),
             ("echo hunter2; exit 3", Err("it failed (exit status: 3); run it by hand to see why")),
             ("echo hunter2", Err(garbage)),
             ("echo credentials not found in native keychain", Err(garbage)),

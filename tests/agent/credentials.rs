@@ -23,7 +23,7 @@ fn helper(directory: &Path, name: &str, script: &str) {
 }
 
 /// Prints credentials for this registry only, and only with the agent's environment.
-fn answering(directory: &Path, name: &str, registry: &str, user: &str, secret: &str) {
+pub(super) fn answering(directory: &Path, name: &str, registry: &str, user: &str, secret: &str) {
     let answer = json!({"ServerURL": registry, "Username": user, "Secret": secret});
     std::fs::write(directory.join(format!("{name}.json")), answer.to_string()).unwrap();
     let file = directory.join(format!("{name}.json"));
@@ -117,8 +117,10 @@ fn asked(rig: &Rig) -> usize {
     rig.server.read(|state| state.records().filter(is_call).count())
 }
 
+/// Other members are there too, with names that JSON has to escape.
 fn account(user: &str, password: &str) -> String {
-    json!({"username": user, "password": password}).to_string()
+    let (user, password) = (json!(user), json!(password));
+    format!(r#"{{"ge\u00e4ndert": "2026", "https:\/\/r": [], "Username": {user}, "password": {password}}}"#)
 }
 
 /// The reason the task was reported with.
