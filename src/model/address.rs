@@ -95,15 +95,19 @@ mod tests {
         }
     }
 
-    proptest::proptest! {
-        #[test]
-        fn a_password_in_an_address_is_never_shown(user in "[a-z]{0,4}", password in "[!-~&&[^@\"]]{0,12}", host in "[a-z.]{1,9}(:[0-9]{1,5})?") {
-            let address = format!("https://{user}:{password}MARKER@{host}/path");
-            proptest::prop_assert!(!shown(&address).contains("MARKER"));
-            let end = format!("***@{host}/path");
-            proptest::prop_assert!(shown(&address).ends_with(&end));
-            let text = format!("Get {address} failed");
-            proptest::prop_assert!(!without_passwords(&text).contains("MARKER"), "{}", without_passwords(&text));
+    /// Every two characters that can be typed stand in front of the rest of the password.
+    #[test]
+    fn no_password_of_any_characters_is_shown() {
+        let typed = || (0x21..0x7f).map(char::from);
+        for (first, second) in typed().flat_map(|first| typed().map(move |second| (first, second))) {
+            for user in ["", "me", "me@here"] {
+                let address = format!("https://{user}:{first}{second}MARKER@h.example:8443/path");
+                assert_eq!(shown(&address), "https://***@h.example:8443/path");
+                let text = format!("Get {address} failed");
+                // A quotation mark ends an address in a text: clients write it as %22.
+                let is_whole = first != '"' && second != '"';
+                assert!(!is_whole || !without_passwords(&text).contains("MARKER"), "{}", without_passwords(&text));
+            }
         }
     }
 }
