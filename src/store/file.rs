@@ -1,8 +1,8 @@
 //! The file below the store: opening it, telling what is wrong with it, setting a broken one aside.
 //!
 //! Owns names, modes and the decision whether a file is broken (its content cannot be trusted, so it is set aside) or merely cannot
-//! be used now (rights, a full disk: it is left alone). It knows no document. Invariant: nothing is ever deleted but the oldest of
-//! many files that were set aside.
+//! be used now (rights, a full disk: it is left alone). It knows no document. Invariants: nothing is ever deleted but the oldest of
+//! many files that were set aside; a directory that was there before keeps its mode; and no link in the directory is followed.
 
 use super::StoreError;
 use redb::{Database, DatabaseError};
@@ -19,6 +19,12 @@ pub(super) const FILE: &str = "ecs-agent.redb";
 pub(super) const ASIDE: &str = ".broken-";
 /// Files set aside that are kept; the oldest go first.
 const MOST_ASIDE: usize = 4;
+/// Of every file that holds state: a task's plain environment is in it.
+const FILE_MODE: u32 = 0o600;
+/// Group and others may write.
+const OTHERS_WRITE: u32 = 0o022;
+/// Only its owner may remove a file (`/tmp`).
+const STICKY: u32 = 0o1000;
 /// redb's page cache; a state is some hundred kilobytes.
 const CACHE_BYTES: usize = 1 << 20;
 /// What is said of a file over which redb panics.
@@ -67,12 +73,20 @@ pub(super) fn open(directory: &Path) -> Result<Opened, Trouble> {
         Err(cause) if cause.kind() == ErrorKind::IsADirectory => {
             return Err(Trouble::Broken("it is a directory".to_owned()));
         }
+        Err(_) if path.is_symlink() => {
+            return Err(Trouble::Broken("it is a symbolic link, which is not followed".to_owned()));
+        }
+        // A socket, or a device without a driver.
+        Err(cause) if cause.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => {
+            return Err(Trouble::Broken("it is not a file".to_owned()));
+        }
         opened => opened.map_err(unusable)?,
     };
     let about = file.metadata().map_err(unusable)?;
     if !about.is_file() {
         return Err(Trouble::Broken("it is not a file".to_owned()));
     }
+    file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(unusable)?;
     let backend = redb::backends::FileBackend::new(file)?;
     let database = guarded(|| match builder().create_with_backend(backend) {
         Ok(database) => Ok(database),
@@ -107,7 +121,7 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Trouble>) -> Result<T,
 
 /// Where the state file of that directory is now; `None` if it is gone.
 pub(super) fn place_of(directory: &Path) -> Option<(u64, u64)> {
-    std::fs::metadata(directory.join(FILE)).ok().as_ref().map(place)
+    std::fs::symlink_metadata(directory.join(FILE)).ok().as_ref().map(place)
 }
 
 fn place(about: &Metadata) -> (u64, u64) {
@@ -116,19 +130,28 @@ fn place(about: &Metadata) -> (u64, u64) {
 
 fn prepare(directory: &Path) -> std::io::Result<()> {
     if !directory.is_dir() {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        return DirBuilder::new().recursive(true).mode(0o700).create(directory);
     }
-    // Only if it must: a directory that is right already may be on a file system that takes no change.
-    if directory.metadata()?.permissions().mode() & 0o7777 != 0o700 {
-        std::fs::set_permissions(directory, Permissions::from_mode(0o700))?;
+    // Somebody made it for more than this agent, perhaps (`/var/lib`): its mode is not ours to change. The files in it are 0600.
+    let mode = directory.metadata()?.permissions().mode() & 0o7777;
+    if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
+        let path = directory.display();
+        tracing::warn!(%path, mode = format!("{mode:04o}"), "other users may replace the state in ECS_DATADIR; make it 0700");
     }
     Ok(())
 }
 
+/// It does not wait, should a queue have this name.
 fn open_file(path: &Path) -> std::io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    Ok(file)
+    options().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path)
+}
+
+/// How a file of the data directory is opened: no link is followed.
+fn options() -> OpenOptions {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let mut options = OpenOptions::new();
+    options.custom_flags(i32::try_from(flags.bits()).unwrap_or_default());
+    options
 }
 
 /// Moves what stands in the place of the state file out of the way; its new path.
@@ -139,7 +162,7 @@ pub(super) fn set_aside(directory: &Path) -> Result<PathBuf, StoreError> {
 /// Keeps a copy of a state file that can be read in part.
 pub(super) fn copy_aside(directory: &Path) -> Result<PathBuf, StoreError> {
     aside(directory, |from, to| {
-        let copied = std::fs::copy(from, to).and_then(|_| File::open(to)?.sync_all());
+        let copied = copy(from, to);
         if copied.is_err() {
             // A part of a copy, tried again and again on a full disk, would push out whole ones.
             let _gone = std::fs::remove_file(to);
@@ -148,10 +171,17 @@ pub(super) fn copy_aside(directory: &Path) -> Result<PathBuf, StoreError> {
     })
 }
 
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    let mut from = options().read(true).open(from)?;
+    let mut to = options().write(true).create_new(true).mode(FILE_MODE).open(to)?;
+    std::io::copy(&mut from, &mut to)?;
+    to.sync_all()
+}
+
 fn aside(directory: &Path, how: impl FnOnce(&Path, &Path) -> std::io::Result<()>) -> Result<PathBuf, StoreError> {
     let mut second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let name = |second| directory.join(format!("{FILE}{ASIDE}{second}"));
-    while name(second).exists() {
+    while name(second).symlink_metadata().is_ok() {
         second += 1;
     }
     let to = name(second);
@@ -165,7 +195,8 @@ fn forget_oldest(directory: &Path) {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let is_aside = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.starts_with(&format!("{FILE}{ASIDE}")) && path.is_file()
+        let is_file = path.symlink_metadata().is_ok_and(|about| about.is_file());
+        name.starts_with(&format!("{FILE}{ASIDE}")) && is_file
     };
     let mut old: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_aside).collect();
     old.sort();

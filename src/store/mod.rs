@@ -2,13 +2,14 @@
 //!
 //! Owns what is written, what is read back, and what becomes of a file that cannot be read. Invariant: what is committed survives
 //! the death of the process and of the machine at any instant; redb commits are atomic and on the disk before [`Store::commit`]
-//! returns. The directory is 0700 and the file 0600, since a task's plain environment is in it. Secrets
+//! returns. The file is 0600, since a task's plain environment is in it; a directory that is made for it is 0700, one that was
+//! there before keeps its mode. Secrets
 //! ([`crate::model::Secret`]) cannot be serialised and so cannot be in it.
 //!
 //! | What is found | What becomes of it |
 //! |---|---|
 //! | no directory, no file, an empty file | made |
-//! | random bytes, altered bytes, a file cut off, a directory or device in its place | set aside as `ecs-agent.redb.broken-<time>`; the state is lost |
+//! | random bytes, altered bytes, a file cut off, a directory, device or link in its place | set aside as `ecs-agent.redb.broken-<time>`; the state is lost |
 //! | a document that cannot be read | a copy is set aside; everything else is kept; that task is lost |
 //! | an older schema | read, and all of it written anew |
 //! | a newer schema | refused ([`StoreError::Newer`]), the file is kept |

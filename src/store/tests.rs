@@ -93,12 +93,71 @@ fn what_was_committed_is_loaded_again() {
 #[test]
 fn nobody_else_may_read_it() {
     let directory = Directory::new("modes");
-    std::fs::create_dir_all(&directory.0).unwrap();
-    std::fs::set_permissions(&directory.0, Permissions::from_mode(0o755)).unwrap();
     let _store = Store::open(&directory.0).unwrap();
-    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(&directory.0), 0o700);
     assert_eq!(mode(&directory.0.join(FILE)), 0o600);
+}
+
+#[test]
+fn a_directory_of_others_keeps_its_mode() {
+    for mode in [0o755, 0o711, 0o750, 0o1777, 0o2775] {
+        let directory = Directory::new("others");
+        std::fs::create_dir_all(&directory.0).unwrap();
+        std::fs::set_permissions(&directory.0, Permissions::from_mode(mode)).unwrap();
+        let mode_of = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        for _ in 0..2 {
+            let _store = Store::open(&directory.0).unwrap();
+            assert_eq!(mode_of(&directory.0), mode);
+            let modes: Vec<u32> =
+                std::fs::read_dir(&directory.0).unwrap().map(|entry| mode_of(&entry.unwrap().path())).collect();
+            assert_eq!(modes, [0o600], "what is in it is the owner's alone");
+        }
+    }
+}
+
+#[test]
+fn no_link_in_the_directory_is_followed() {
+    let (directory, state) = saved("links", 3);
+    let (other, file) = (Directory::new("elsewhere"), directory.0.join(FILE));
+    std::fs::create_dir_all(&other.0).unwrap();
+    let (good, text, nowhere) = (other.0.join("state"), other.0.join("shadow"), other.0.join("none"));
+    std::fs::rename(&file, &good).unwrap();
+    std::fs::write(&text, "root").unwrap();
+    for path in [&good, &text] {
+        std::fs::set_permissions(path, Permissions::from_mode(0o640)).unwrap();
+    }
+    let before = std::fs::read(&good).unwrap();
+    for (count, target) in [&good, &text, &nowhere].into_iter().enumerate() {
+        std::os::unix::fs::symlink(target, &file).unwrap();
+        let (mut store, loaded) = Store::open(&directory.0).unwrap();
+        assert_eq!((loaded.tasks.len(), aside(&directory).len()), (0, count + 1), "the link was set aside");
+        store.commit(&state, &BTreeSet::from([Key::Host])).unwrap();
+        // A link that is put there while the agent runs.
+        std::fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink(target, &file).unwrap();
+        assert!(!store.is_usable(), "it is another file now");
+        drop(store);
+        std::fs::remove_file(&file).unwrap();
+    }
+    assert_eq!((std::fs::read(&good).unwrap(), std::fs::read(&text).unwrap()), (before, b"root".to_vec()));
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&good), mode(&text), nowhere.exists()), (0o640, 0o640, false), "nothing was done there");
+}
+
+#[test]
+fn a_copy_goes_through_no_link() {
+    let (directory, _) = saved("copy", 1);
+    let other = Directory::new("target");
+    std::fs::create_dir_all(&other.0).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for second in now..now + 3 {
+        let name = directory.0.join(format!("{FILE}{ASIDE}{second}"));
+        std::os::unix::fs::symlink(other.0.join("made"), name).unwrap();
+    }
+    let copy = file::copy_aside(&directory.0).unwrap();
+    assert!(copy.symlink_metadata().unwrap().is_file() && !other.0.join("made").exists());
+    assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
 #[test]

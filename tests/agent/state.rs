@@ -430,16 +430,17 @@ async fn no_secret_is_on_disk_or_in_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_state_is_for_its_owner_only() {
+async fn state_is_its_owners_in_a_directory_of_others() {
     let Some(rig) = Rig::without_agent("modes", Plan::default()).await else { return };
     let mut rig = rig;
-    // Made by somebody careless before.
+    // A directory that is there for more than this agent.
     std::fs::create_dir(data(&rig)).unwrap();
     std::fs::set_permissions(data(&rig), std::fs::Permissions::from_mode(0o777)).unwrap();
     rig.start_agent();
     rig.registered().await;
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-    assert_eq!(format!("{:o}", mode(&data(&rig))), "700");
+    assert_eq!(format!("{:o}", mode(&data(&rig))), "777", "it is not the agent's to change");
+    assert!(rig.log().contains("other users may replace the state in ECS_DATADIR"), "{}", rig.log());
     for file in files(&data(&rig)) {
         assert_eq!(format!("{:o}", mode(&file)), "600", "{}", file.display());
     }
