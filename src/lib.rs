@@ -22,6 +22,7 @@
 //! * [`resources`]: what a task needs besides its containers: control groups, secrets, environment files, a log router's files,
 //!   Kerberos tickets.
 //! * [`config`]: one table of everything an operator can set.
+//! * [`lane`]: threads for work that may block, so many and no more for each kind of it.
 //! * [`introspection`]: what `curl localhost:51678` sees.
 //! * [`local`]: the embedded control plane behind `ecs-local`. The agent cannot tell it from AWS and nothing in it knows it.
 //!
@@ -36,6 +37,7 @@ pub mod docker;
 pub mod ecs;
 pub mod engine;
 pub mod introspection;
+pub mod lane;
 pub mod local;
 pub mod model;
 pub mod resources;

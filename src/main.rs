@@ -9,7 +9,9 @@ use std::process::ExitCode;
 
 /// Two threads: one may wait for the disk while the other serves.
 const WORKERS: usize = 2;
-const BLOCKING_THREADS: usize = 4;
+/// Names are looked up on these, and nothing else is done there: other work that may block is on a `lane`. A dead name server holds
+/// one for up to half a minute.
+const BLOCKING_THREADS: usize = 8;
 
 fn main() -> ExitCode {
     let args = match Args::parse(std::env::args_os().skip(1)) {
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         Action::ConfigReference => return say(&config::help::reference()),
         Action::CheckConfig | Action::Healthcheck | Action::EcsAttributes => {}
     }
+    let kept_out = runtime::keep_out_of_core_files();
     let sources = config::Sources::open(config::Environment::of_process(), args.role);
     let loaded = sources.load(None);
     if args.action == Action::CheckConfig {
@@ -34,6 +37,9 @@ fn main() -> ExitCode {
         return if loaded.config.is_some() { ExitCode::SUCCESS } else { ExitCode::from(1) };
     }
     start_logging(&args, loaded.config.as_ref());
+    if let Err(error) = kept_out {
+        tracing::warn!(%error, "a core file of this process could not be ruled out; it would hold passwords");
+    }
     for note in &args.notes {
         tracing::warn!("{note}");
     }
@@ -63,6 +69,7 @@ fn usable(loaded: Loaded) -> Option<Config> {
 }
 
 async fn act(args: Args, sources: Sources, loaded: Loaded) -> Result<(), Fatal> {
+    let _taken = runtime::take_harmless_signals();
     let options = Options {
         blackhole_imds: args.blackhole_ec2_metadata,
         accept_insecure_cert: args.accept_insecure_cert,

@@ -26,11 +26,11 @@ const LAYERS: &[Layer] = &[
         may_import: &["engine", "model"],
         reason: "the core is a pure function over the model: what it cannot name it cannot wait for, read or write",
     },
-    Layer { part: "docker", may_import: &["docker", "model"], reason: EDGE },
+    Layer { part: "docker", may_import: &["docker", "model", "lane"], reason: EDGE },
     Layer { part: "acs", may_import: &["acs", "model", "aws", "websocket"], reason: EDGE },
     Layer { part: "ecs", may_import: &["ecs", "model", "aws", "websocket"], reason: EDGE },
-    Layer { part: "aws", may_import: &["aws", "model"], reason: EDGE },
-    Layer { part: "resources", may_import: &["resources", "model", "aws"], reason: EDGE },
+    Layer { part: "aws", may_import: &["aws", "model", "lane"], reason: EDGE },
+    Layer { part: "resources", may_import: &["resources", "model", "lane", "aws"], reason: EDGE },
     Layer { part: "websocket", may_import: &["websocket", "model", "aws"], reason: EDGE },
     Layer { part: "introspection", may_import: &["introspection", "model"], reason: EDGE },
     Layer { part: "config", may_import: &["config", "model"], reason: EDGE },
@@ -43,6 +43,11 @@ const LAYERS: &[Layer] = &[
         part: "local",
         may_import: &["local", "model"],
         reason: "the embedded control plane stands for AWS: if it shared code with the agent, both could be wrong alike",
+    },
+    Layer {
+        part: "lane",
+        may_import: &["model"],
+        reason: "threads for work that may block: whose work it is, is not known here",
     },
     Layer { part: "version", may_import: &[], reason: "constants" },
     Layer {
@@ -209,6 +214,25 @@ fn only_the_configuration_reads_the_environment() {
         for (number, line) in text.lines().enumerate() {
             if !is_free && ["std::env", "env::var"].iter().any(|word| code(line).contains(word)) {
                 broken.push(format!("src/{file}:{}: settings come in as the part's own struct", number + 1));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+/// Work that may block has threads for its kind (`lane`). Name resolution has the runtime's for itself, and the core loop waits for the
+/// disk where it stands: no decision rests on what is not written.
+#[test]
+fn blocking_work_is_done_on_lanes() {
+    const FREE: [(&str, &str); 1] = [("runtime/core_loop.rs", "block_in_place")];
+    let mut broken = Vec::new();
+    for (file, text) in files(&source()) {
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (number, line) in text.lines().enumerate() {
+            for word in ["spawn_blocking", "block_in_place", "tokio::fs"] {
+                if contains_word(code(line), word) && !FREE.contains(&(file.as_str(), word)) {
+                    broken.push(format!("src/{file}:{}: `{word}`: use a `lane::Lane` of the part's own", number + 1));
+                }
             }
         }
     }

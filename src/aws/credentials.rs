@@ -7,6 +7,7 @@
 use super::imds;
 use super::rotating::Rotating;
 use super::transport;
+use crate::lane::{Lane, Settings as LaneSettings};
 use crate::model::Secret;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::imds::credentials::ImdsCredentialsProvider;
@@ -29,6 +30,8 @@ const REREAD: Duration = Duration::from_secs(60);
 /// The whole chain has this long; IMDS alone may need several attempts.
 const PATIENCE: Duration = Duration::from_secs(20);
 const IMDS_TIMEOUT: Duration = Duration::from_secs(2);
+/// The thread that reads the file which something else renews.
+const ROTATING: LaneSettings = LaneSettings { threads: 1, spare: 1, limit: Duration::from_secs(5) };
 
 /// Where to look.
 #[derive(Clone, Debug, Default)]
@@ -78,8 +81,12 @@ pub async fn instance_chain(
         .with_region(Some(Region::new(settings.region.clone())))
         .with_sleep_impl(TokioSleep::new());
     let http_config = config.clone().with_http_client(http);
-    let rotating =
-        Rotating { file: settings.rotating_file, profile: settings.rotating_profile, config: http_config.clone() };
+    let rotating = Rotating {
+        file: settings.rotating_file,
+        profile: settings.rotating_profile,
+        config: http_config.clone(),
+        lane: Lane::new("credentials file", ROTATING),
+    };
     let imds = aws_config::imds::Client::builder()
         .configure(&config.clone().with_http_client(transport::direct_client()))
         .endpoint(settings.imds.endpoint())
@@ -188,6 +195,10 @@ mod tests {
     use crate::aws::fake::{Answer, Fake};
     use std::sync::Mutex as StdMutex;
 
+    fn lane() -> Lane {
+        Lane::new("test", ROTATING)
+    }
+
     #[derive(Debug)]
     struct Scripted(StdMutex<Vec<Result<Credentials, CredentialsError>>>);
 
@@ -259,7 +270,7 @@ mod tests {
     }
 
     fn rotating(file: &File, profile: &str) -> Rotating {
-        Rotating { file: file.0.clone(), profile: profile.to_owned(), config: empty() }
+        Rotating { file: file.0.clone(), profile: profile.to_owned(), config: empty(), lane: lane() }
     }
 
     #[tokio::test]
@@ -313,7 +324,7 @@ mod tests {
         let file = File::new("none");
         std::fs::write(&file.0, "[default\nhunter2").unwrap();
         let config = empty();
-        let rotating = Rotating { file: file.0.clone(), profile: "default".to_owned(), config };
+        let rotating = Rotating { file: file.0.clone(), profile: "default".to_owned(), config, lane: lane() };
         let chain = FirstOf(vec![("rotating file", SharedCredentialsProvider::new(rotating))]);
         let error = chain.credentials().await.unwrap_err();
         let text = format!("{error} {:?}", error);

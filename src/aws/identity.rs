@@ -53,7 +53,8 @@ pub async fn region(imds: &Imds) -> Result<Option<String>, ImdsError> {
     present(imds.get("meta-data/placement/region").await)
 }
 
-/// The signed identity document; tried again for up to 30 seconds while IMDS does not answer.
+/// The signed identity document; tried again for up to 30 seconds while IMDS answers with errors, and as long as [`Imds::get`] has
+/// patience while it does not answer at all.
 ///
 /// `Ok(None)`: IMDS answers and has none.
 pub async fn document(imds: &Imds) -> Result<Option<SignedDocument>, ImdsError> {
@@ -68,7 +69,7 @@ async fn document_within(imds: &Imds, patience: Duration) -> Result<Option<Signe
             Err(ImdsError::Blackholed) => return Err(ImdsError::Blackholed),
             Err(error) => {
                 let pause = backoff.pause();
-                if Instant::now() + pause >= give_up {
+                if Instant::now() + pause >= give_up || imds.is_given_up() {
                     return Err(error);
                 }
                 tokio::time::sleep(pause).await;

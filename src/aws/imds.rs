@@ -1,7 +1,7 @@
 //! The EC2 instance metadata service, version 2 (spec `registration.md` §7).
 //!
 //! Owns the session token and the retries; it does not know what the answers mean ([`super::identity`] does) and caches none.
-//! The invariant: a black-holed client opens no connection.
+//! The invariants: a black-holed client opens no connection; and a machine without the service waits for it once, not at every question.
 
 use super::backoff::{Backoff, Shape};
 use reqwest::StatusCode;
@@ -13,6 +13,8 @@ const TOKEN_TTL: Duration = Duration::from_secs(21_600);
 /// A token is renewed this long before it ends, so that none ends on its way.
 const TOKEN_MARGIN: Duration = Duration::from_secs(120);
 const ATTEMPTS: u32 = 5;
+/// A service that has answered nothing for this long is asked once for each question, until it answers.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// One request and its answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// User data is at most 16 KiB; nothing of IMDS is larger.
@@ -65,6 +67,9 @@ pub struct Imds {
     settings: Settings,
     http: reqwest::Client,
     token: Mutex<Option<Token>>,
+    patience: Duration,
+    /// Since when nothing was answered; `None` if the last question was.
+    silent_since: std::sync::Mutex<Option<Instant>>,
 }
 
 struct Token {
@@ -82,10 +87,10 @@ impl std::fmt::Debug for Token {
 impl Imds {
     /// A client with short time-outs that uses no proxy and loads no CA certificates (IMDS is plain http).
     pub fn new(settings: Settings) -> Result<Self, ImdsError> {
-        Self::with_timeout(settings, TIMEOUT)
+        Self::with_limits(settings, TIMEOUT, PATIENCE)
     }
 
-    fn with_timeout(settings: Settings, timeout: Duration) -> Result<Self, ImdsError> {
+    fn with_limits(settings: Settings, timeout: Duration, patience: Duration) -> Result<Self, ImdsError> {
         super::install_tls();
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -95,7 +100,30 @@ impl Imds {
             .timeout(timeout)
             .build()
             .map_err(ImdsError::Unreachable)?;
-        Ok(Self { settings, http, token: Mutex::new(None) })
+        Ok(Self { settings, http, token: Mutex::new(None), patience, silent_since: std::sync::Mutex::default() })
+    }
+
+    /// Nothing was answered for so long that there is probably no such service.
+    pub fn is_given_up(&self) -> bool {
+        let since = *self.silent_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        since.is_some_and(|since| since.elapsed() >= self.patience)
+    }
+
+    /// Remembers how long the service has been silent, and says so when that begins: whoever watches the start shall know what it
+    /// waits for.
+    fn note<T>(&self, answer: &Result<T, ImdsError>) {
+        let mut since = self.silent_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !matches!(answer, Err(ImdsError::Unreachable(_))) {
+            *since = None;
+        } else if since.is_none() {
+            *since = Some(Instant::now());
+            let (endpoint, seconds) = (without_user(self.settings.endpoint()), self.patience.as_secs());
+            tracing::warn!(
+                endpoint,
+                seconds,
+                "the EC2 instance metadata service does not answer; it is asked again for this long. On a machine outside of EC2 start the agent with -blackhole-ec2-metadata"
+            );
+        }
     }
 
     /// The text at `path` under `/latest/`, e.g. `meta-data/instance-id`. `None` when IMDS has no such thing (404).
@@ -106,8 +134,11 @@ impl Imds {
         let mut backoff = Backoff::new(RETRY);
         let mut attempt = 1;
         loop {
-            match self.get_once(path).await {
-                Err(error) if attempt < ATTEMPTS && may_pass(&error) => tokio::time::sleep(backoff.pause()).await,
+            let answer = self.get_once(path).await;
+            self.note(&answer);
+            let again = attempt < ATTEMPTS && !self.is_given_up();
+            match answer {
+                Err(error) if again && may_pass(&error) => tokio::time::sleep(backoff.pause()).await,
                 result => return result,
             }
             attempt += 1;
@@ -161,6 +192,14 @@ impl Imds {
         };
         *token = Some(Token { value: value.clone(), good_until: Instant::now() + TOKEN_TTL - TOKEN_MARGIN });
         Ok(value)
+    }
+}
+
+/// An address as it may be logged: without a user and a password.
+fn without_user(endpoint: &str) -> String {
+    match (endpoint.split_once("://"), endpoint.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+        _ => endpoint.to_owned(),
     }
 }
 
@@ -250,7 +289,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
         let settings_of = |endpoint| Settings { endpoint, blackholed: false };
-        let imds = Imds::with_timeout(settings_of(endpoint), Duration::from_millis(20)).unwrap();
+        let imds = Imds::with_limits(settings_of(endpoint), Duration::from_millis(20), PATIENCE).unwrap();
         assert!(matches!(imds.get("user-data").await, Err(ImdsError::Unreachable(_))));
 
         for nonsense in ["", "<html>\n", "töken"] {
@@ -283,6 +322,42 @@ mod tests {
         let fake = Fake::start(|_| Answer::text(200, &"x".repeat(MAX_BODY + 1))).await;
         let imds = Imds::new(settings(&fake)).unwrap();
         assert!(matches!(imds.get("user-data").await, Err(ImdsError::TooLong)));
+    }
+
+    #[tokio::test]
+    async fn a_machine_without_it_waits_for_it_once() {
+        // Takes connections and says nothing, then answers.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let endpoint = Some(format!("http://me:hunter2@{address}"));
+        let (timeout, patience) = (Duration::from_millis(50), Duration::from_millis(300));
+        let imds = Imds::with_limits(Settings { endpoint, blackholed: false }, timeout, patience).unwrap();
+        let asked = |question: &'static str| {
+            let imds = &imds;
+            async move {
+                let began = Instant::now();
+                imds.get(question).await.unwrap_err();
+                began.elapsed()
+            }
+        };
+        let first = asked("user-data").await;
+        assert!(first >= patience && first < Duration::from_secs(3), "{first:?}");
+        assert!(imds.is_given_up());
+        for question in ["meta-data/instance-id", "meta-data/placement/availability-zone-id"] {
+            let next = asked(question).await;
+            assert!(next < patience, "{question}: asked once, {next:?}");
+        }
+        drop(listener);
+        let document = super::super::identity::document(&imds);
+        tokio::time::timeout(Duration::from_secs(3), document)
+            .await
+            .expect("the document is not waited for")
+            .unwrap_err();
+        let fake = Fake::start(|_| Answer::text(200, "x")).await;
+        let imds = Imds { settings: settings(&fake), ..imds };
+        assert_eq!(imds.get("user-data").await.unwrap().as_deref(), Some("x"));
+        assert!(!imds.is_given_up(), "it has answered");
+        assert_eq!(without_user("http://me:hunter2@host:1"), "http://host:1");
     }
 
     #[tokio::test]

@@ -5,13 +5,20 @@
 
 #![expect(deprecated, reason = "the SDK moved two names to a crate that would be a dependency for them alone")]
 
+use crate::lane::{Lane, LaneError, read_file};
+use crate::model::with_causes;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
 use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
+use std::io::ErrorKind;
 use std::path::PathBuf;
+use zeroize::Zeroizing;
+
+/// Bytes of a credentials file; larger ones are something else.
+const MAX_FILE: u64 = 1 << 20;
 
 /// A credentials file read anew whenever it is asked. Its keys have no end of their own, so the cache in
 /// [`super::credentials`] asks every minute.
@@ -20,20 +27,35 @@ pub(super) struct Rotating {
     pub(super) file: PathBuf,
     pub(super) profile: String,
     pub(super) config: ProviderConfig,
+    /// The thread that reads it. The SDK would read it on a thread that must not wait.
+    pub(super) lane: Lane,
 }
 
 impl Rotating {
     async fn credentials(&self) -> Result<Credentials, CredentialsError> {
-        if !tokio::fs::try_exists(&self.file).await.unwrap_or(false) {
-            return Err(CredentialsError::not_loaded(format!("{} is not there", self.file.display())));
-        }
-        let files = ProfileFiles::builder().with_file(ProfileFileKind::Credentials, &self.file).build();
+        let text = self.text().await?;
+        let files = ProfileFiles::builder().with_contents(ProfileFileKind::Credentials, text.as_str()).build();
         let provider = ProfileFileCredentialsProvider::builder()
             .configure(&self.config)
             .profile_files(files)
             .profile_name(&self.profile)
             .build();
         provider.provide_credentials().await
+    }
+
+    async fn text(&self) -> Result<Zeroizing<String>, CredentialsError> {
+        let (file, shown) = (self.file.clone(), self.file.display().to_string());
+        let not_read = |why: String| CredentialsError::not_loaded(format!("{shown} {why}"));
+        let read = self.lane.run(&shown, move || read_file(&file, MAX_FILE).map(Zeroizing::new)).await;
+        let bytes = read.map_err(|error: LaneError| not_read(format!("cannot be read: {}", with_causes(&error))))?;
+        let bytes = bytes.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => not_read("is not there".to_owned()),
+            _ => not_read(format!("cannot be read: {error}")),
+        })?;
+        match std::str::from_utf8(&bytes) {
+            Ok(text) => Ok(Zeroizing::new(text.to_owned())),
+            Err(_) => Err(not_read("is not UTF-8".to_owned())),
+        }
     }
 }
 

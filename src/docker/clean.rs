@@ -6,7 +6,8 @@
 use super::Docker;
 use super::error::DockerError;
 use crate::model::image::{ImageListing, ListedContainer, ListedImage};
-use crate::model::{Failure, OpError, RuntimeId, Span};
+use crate::model::text::cleaned;
+use crate::model::{Failure, OpError, RuntimeId, Span, with_causes};
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -57,15 +58,18 @@ impl Docker {
     async fn disk_percent(&self) -> Option<u8> {
         let answer = self.reader.get(&["info"], &[], self.settings.limits.inspect).await.ok()?;
         let root = answer["DockerRootDir"].as_str()?.to_owned();
-        let limit = self.settings.limits.inspect;
-        let read = tokio::task::spawn_blocking(move || percent_used(&root));
-        let percent = tokio::time::timeout(limit, read).await.ok()?.ok()?;
-        if percent.is_none() {
-            tracing::warn!(
-                "the directory of Docker's data cannot be seen from here; ECS_IMAGE_DISK_HIGH_PERCENT has no effect"
-            );
-        }
-        percent
+        let directory = root.clone();
+        let why = match self.disk.run(&root, move || percent_used(&directory)).await {
+            Ok(Ok(percent)) => return Some(percent),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => with_causes(&error),
+        };
+        tracing::warn!(
+            directory = cleaned(&root),
+            why,
+            "the directory of Docker's data cannot be seen from here; ECS_IMAGE_DISK_HIGH_PERCENT has no effect"
+        );
+        None
     }
 
     /// Removes these names of an image, and with the last one the image; without any, the image by its id. A failure of one name does
@@ -149,12 +153,12 @@ fn seconds(time: &str) -> Option<i64> {
     Some(days * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
-fn percent_used(directory: &str) -> Option<u8> {
-    let stat = rustix::fs::statvfs(directory).ok()?;
+fn percent_used(directory: &str) -> std::io::Result<u8> {
+    let stat = rustix::fs::statvfs(directory)?;
     // As `df` counts: what is kept for root is not to be had.
     let used = stat.f_blocks.saturating_sub(stat.f_bfree);
     let all = used.saturating_add(stat.f_bavail);
-    u8::try_from((used.saturating_mul(100)).div_ceil(all.max(1))).ok()
+    Ok(u8::try_from((used.saturating_mul(100)).div_ceil(all.max(1))).unwrap_or(u8::MAX))
 }
 
 #[cfg(test)]
@@ -194,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_disk_is_between_empty_and_full() {
-        assert!(percent_used("/").is_some_and(|percent| percent <= 100));
-        assert_eq!(percent_used("/nonexistent/directory"), None);
+        assert!(percent_used("/").is_ok_and(|percent| percent <= 100));
+        assert!(percent_used("/nonexistent/directory").is_err());
     }
 }

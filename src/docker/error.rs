@@ -3,6 +3,7 @@
 //! Owns [`DockerError`] and its translation to the catalogue of `task-engine.md` §15. It decides nothing about retries.
 //! Invariant: a call that may have reached the daemon and got no answer becomes [`OpError::Unknown`], never `Failed`.
 
+use super::unreachable::NoConnection;
 use crate::model::{Failure, FailureKind, OpError};
 use bollard::errors::Error as Bollard;
 use std::future::Future;
@@ -12,8 +13,8 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum DockerError {
     /// Nothing listens, or it may not be opened: the request was not sent.
-    #[error("Cannot connect to the Docker daemon. Is the docker daemon running?")]
-    Unreachable(#[source] Option<Box<dyn std::error::Error + Send + Sync>>),
+    #[error("{0}")]
+    Unreachable(NoConnection),
     /// The daemon answered with an error status.
     #[error("Error response from daemon: {message}")]
     Daemon {
@@ -109,8 +110,10 @@ impl From<Bollard> for DockerError {
                 Self::Daemon { status: status_code, message: message.trim().to_owned() }
             }
             Bollard::DockerStreamError { error } => Self::Stream(error),
-            Bollard::HyperLegacyError { err } if err.is_connect() => Self::Unreachable(Some(Box::new(err))),
-            Bollard::SocketNotFoundError(_) => Self::Unreachable(None),
+            Bollard::HyperLegacyError { err } if err.is_connect() => Self::Unreachable(NoConnection::of(&err)),
+            Bollard::SocketNotFoundError(_) => {
+                Self::Unreachable(NoConnection::of(&std::io::Error::from(std::io::ErrorKind::NotFound)))
+            }
             Bollard::URLParseError { .. }
             | Bollard::InvalidURIError { .. }
             | Bollard::UnsupportedURISchemeError { .. } => Self::Unusable(error.to_string()),
@@ -123,7 +126,7 @@ impl From<reqwest::Error> for DockerError {
     fn from(error: reqwest::Error) -> Self {
         // The URL of a unix socket request is invented; it would only confuse.
         let error = error.without_url();
-        if error.is_connect() { Self::Unreachable(Some(Box::new(error))) } else { Self::Cut(error.to_string()) }
+        if error.is_connect() { Self::Unreachable(NoConnection::of(&error)) } else { Self::Cut(error.to_string()) }
     }
 }
 
@@ -200,7 +203,9 @@ mod tests {
         assert_eq!(failure.to_string(), text);
         assert!(matches!(error.of_read("X", "inspecting"), OpError::Failed(_)));
         assert!(matches!(DockerError::Cut("x".into()).of_change("X", "created"), OpError::Unknown(_)));
-        assert!(matches!(DockerError::Unreachable(None).of_change("X", "created"), OpError::Failed(_)));
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let refused = DockerError::Unreachable(NoConnection::of(&refused));
+        assert!(matches!(refused.of_change("X", "created"), OpError::Failed(_)));
     }
 
     #[test]

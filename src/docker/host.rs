@@ -42,7 +42,11 @@ impl Docker {
         let filters = r#"{"capability":{"volumedriver":true},"enabled":{"true":true}}"#;
         let answer = self.reader.get(&["plugins"], &[("filters", filters)], self.settings.limits.plugins).await;
         let answer = answer.map_err(|error| error.of_read("CannotListPluginsError", "listing plugins"))?;
-        Ok(beside().into_iter().chain(managed(&answer)).collect())
+        let beside = self.files.run("the directories of Docker's plugins", beside).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the plugins beside Docker are not offered to ECS");
+            Vec::new()
+        });
+        Ok(beside.into_iter().chain(managed(&answer)).collect())
     }
 }
 

@@ -59,6 +59,7 @@ mod rate_limit;
 mod read;
 mod reference;
 mod ticket;
+mod unreachable;
 mod version;
 mod volume;
 mod wire;
@@ -71,7 +72,9 @@ pub use limits::Limits;
 pub use mirror::{Mirrors, registry_of};
 pub use pause::{makes_pause_image, pause_image};
 pub use pull::PullJob;
+pub use unreachable::NoConnection;
 
+use crate::lane::{Lane, Settings as LaneSettings};
 use crate::model::{CgroupDriver, Span};
 use change::Changer;
 use changes::Changes;
@@ -95,6 +98,10 @@ const BOLLARD_LIMIT: Duration = Duration::from_secs(24 * 3600);
 const PULLS: usize = 8;
 /// Look-ups of digests at once: one small request to a registry each.
 const LOOKUPS: usize = 16;
+/// Threads that ask how full the disk of the daemon's data is.
+const DISK: LaneSettings = LaneSettings { threads: 1, spare: 1, limit: Duration::from_secs(30) };
+/// Threads that read files which the operator names.
+const FILES: LaneSettings = LaneSettings { threads: 1, spare: 2, limit: Duration::from_secs(30) };
 
 /// What this edge needs to know. Limits are whole-operation limits (spec `docker-mapping.md` §10, `images.md` §1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +158,10 @@ pub struct Docker {
     pause_image: tokio::sync::Mutex<()>,
     /// When any pull made progress last.
     moved: watch::Sender<Instant>,
+    /// Looks at the disk of the daemon's data.
+    disk: Lane,
+    /// Files on paths that the operator names, and lists of plugins.
+    files: Lane,
 }
 
 impl Docker {
@@ -177,6 +188,8 @@ impl Docker {
             lookups: Semaphore::new(LOOKUPS),
             pause_image: tokio::sync::Mutex::default(),
             moved: watch::Sender::new(Instant::now()),
+            disk: Lane::new("disk of Docker", DISK),
+            files: Lane::new("files for Docker", FILES),
         })
     }
 

@@ -9,10 +9,12 @@
 
 use super::Docker;
 use super::error::DockerError;
+use crate::lane::read_file;
 use crate::model::task::PAUSE_IMAGE;
-use crate::model::{Failure, OpError};
+use crate::model::{Failure, OpError, with_causes};
 use bytes::Bytes;
 use serde_json::Value;
+use std::io::ErrorKind;
 
 /// Name of the program in the image.
 const PROGRAM: &str = "pause";
@@ -57,16 +59,13 @@ impl Docker {
 
     /// False if the operator has none.
     async fn load_pause_archive(&self) -> Result<bool, DockerError> {
-        let path = &self.settings.pause_archive;
-        let size = match tokio::fs::metadata(path).await {
-            Ok(found) => found.len(),
-            Err(_) => return Ok(false),
+        let (path, shown) = (self.settings.pause_archive.clone(), self.settings.pause_archive.display().to_string());
+        let archive = match self.files.run(&shown, move || read_file(&path, MAX_ARCHIVE_BYTES)).await {
+            Ok(Ok(archive)) => archive,
+            Ok(Err(error)) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Ok(Err(error)) => return Err(DockerError::Unusable(format!("{shown}: {error}"))),
+            Err(error) => return Err(DockerError::Unusable(with_causes(&error))),
         };
-        if size > MAX_ARCHIVE_BYTES {
-            return Err(DockerError::Unusable(format!("{} is too large", path.display())));
-        }
-        let unreadable = |error| DockerError::Unusable(format!("{}: {error}", path.display()));
-        let archive = tokio::fs::read(path).await.map_err(unreadable)?;
         let limit = self.settings.limits.load_image;
         let answer = self.changer.upload(&["images", "load"], &[("quiet", "1")], archive.into(), limit).await?;
         said_well(&answer).map(|()| true)

@@ -5,6 +5,7 @@
 //! the daemon refused for its version is sent once more in a version it speaks; it was refused, so nothing was done.
 
 use super::error::{DockerError, within};
+use super::unreachable::{NoConnection, speaks_tls};
 use super::version::{Spoken, negotiate};
 use crate::model::address;
 use bytes::Bytes;
@@ -16,6 +17,8 @@ use std::time::Duration;
 
 /// A thousand containers take about 5 MB.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// What servers with TLS answer to plain HTTP: Go's, which is Docker's, and nginx.
+const WANTS_TLS: [&str; 2] = ["HTTP request to an HTTPS server", "plain HTTP request was sent to HTTPS port"];
 /// Connections kept for the next call, and for how long. A connection for each call costs as much as the call where many come at once;
 /// one that the daemon closes meanwhile leaves the pool, and a call that is cut off is of unknown outcome on any connection.
 const IDLE_CONNECTIONS: usize = 8;
@@ -28,6 +31,16 @@ pub(super) enum Endpoint {
     Unix(PathBuf),
     /// `tcp://127.0.0.1:2375`; host and port.
     Tcp(String),
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            // Without a user and a password, should somebody have written them.
+            Self::Tcp(host) => write!(f, "tcp://{}", host.rsplit('@').next().unwrap_or_default()),
+        }
+    }
 }
 
 impl Endpoint {
@@ -72,6 +85,8 @@ pub(super) enum Body<'a> {
 #[derive(Debug)]
 pub(super) struct Wire {
     http: Client,
+    tls: rustls::ClientConfig,
+    endpoint: Endpoint,
     base: Url,
     spoken: Arc<Spoken>,
     version_limit: Duration,
@@ -89,7 +104,7 @@ impl Wire {
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth();
         let builder = Client::builder()
-            .tls_backend_preconfigured(tls)
+            .tls_backend_preconfigured(tls.clone())
             .no_proxy()
             .http1_only()
             .redirect(reqwest::redirect::Policy::none())
@@ -102,7 +117,7 @@ impl Wire {
         };
         let http = builder.build().map_err(|error| unusable(&error))?;
         let base = Url::parse(&base).map_err(|error| unusable(&error))?;
-        Ok(Self { http, base, spoken, version_limit })
+        Ok(Self { http, tls, endpoint: endpoint.clone(), base, spoken, version_limit })
     }
 
     /// Asks which versions the daemon speaks, and speaks them from now on.
@@ -110,8 +125,16 @@ impl Wire {
         let request =
             Request { method: &Method::GET, path: &["version"], query: &[], registry_auth: None, body: Body::Empty };
         let answer = within(self.version_limit, async { parse(&read_bounded(self.send(None, request).await?).await?) });
-        self.spoken.set(negotiate(&answer.await?)?);
-        Ok(())
+        match answer.await {
+            Ok(answer) => {
+                self.spoken.set(negotiate(&answer)?);
+                Ok(())
+            }
+            Err(DockerError::Cut(_) | DockerError::Timeout(_)) if speaks_tls(&self.endpoint, &self.tls).await => {
+                Err(DockerError::Unreachable(NoConnection::tls().at(&self.endpoint).await))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens an answer, in the version that `version` takes from those spoken now.
@@ -150,14 +173,21 @@ impl Wire {
             Body::Json(value) => request.json(value),
             Body::Tar(archive) => request.header("Content-Type", "application/x-tar").body(archive.clone()),
         };
-        let response = request.send().await?;
+        let response = match request.send().await.map_err(DockerError::from) {
+            Err(DockerError::Unreachable(why)) => return Err(DockerError::Unreachable(why.at(&self.endpoint).await)),
+            answer => answer?,
+        };
         let status = response.status();
         // Docker says "it is so already" with a 304.
         if status.is_success() || status == StatusCode::NOT_MODIFIED {
             return Ok(response);
         }
         let body = read_bounded(response).await?;
-        Err(refusal(status.as_u16(), &String::from_utf8_lossy(&body)))
+        let body = String::from_utf8_lossy(&body);
+        if status == StatusCode::BAD_REQUEST && WANTS_TLS.iter().any(|text| body.contains(text)) {
+            return Err(DockerError::Unreachable(NoConnection::tls().at(&self.endpoint).await));
+        }
+        Err(refusal(status.as_u16(), &body))
     }
 }
 

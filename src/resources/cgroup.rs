@@ -7,16 +7,20 @@
 mod files;
 
 use super::systemd::{Property, Systemd, SystemdError};
+use crate::lane::{Lane, LaneError, Settings as LaneSettings};
 use crate::model::cgroup::cgroup_parent;
 use crate::model::resource::CgroupSpec;
 use crate::model::{CgroupDriver, Failure, OpError, Span, TaskArn, with_causes};
 use files::Files;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// Limit of one create or removal; all of it is local.
-const LIMIT: Duration = Duration::from_secs(30);
+/// Threads for the files of control groups. One create or removal of a group that takes longer than the limit hangs: all of it is local.
+const FILES: LaneSettings = LaneSettings { threads: 4, spare: 4, limit: Duration::from_secs(30) };
+/// From systemd's answer until the slice is there, or gone.
+const SYSTEMD_LIMIT: Duration = Duration::from_secs(30);
 /// Until systemd has done what it was told, looked for so often.
 const POLL: Duration = Duration::from_millis(20);
 /// The failure's text, which is the reason of the task.
@@ -55,14 +59,42 @@ pub enum CgroupError {
     #[error("the {0} controller is not available")]
     NoController(&'static str),
     /// systemd was not to be talked to, or refused.
-    #[error("systemd: {0}")]
-    Systemd(#[from] SystemdError),
+    #[error("cannot {what} the slice {slice} by way of systemd")]
+    Systemd {
+        /// What was tried: `make` or `remove`.
+        what: &'static str,
+        /// Name of the slice.
+        slice: String,
+        /// Why not.
+        #[source]
+        source: SystemdError,
+    },
     /// The id would be something else than one name.
     #[error("the task's id cannot be the name of a control group")]
     Unnameable,
-    /// It did not happen in time.
-    #[error("it took too long")]
-    TimedOut,
+    /// systemd answered, but did not do it in time.
+    #[error("the slice {} is not {wanted} {} s after systemd was asked", path.display(), SYSTEMD_LIMIT.as_secs())]
+    NotDone {
+        /// Where the kernel shows it.
+        path: PathBuf,
+        /// `there` or `gone`.
+        wanted: &'static str,
+    },
+    /// The file system hangs.
+    #[error(transparent)]
+    Lane(#[from] LaneError),
+}
+
+impl CgroupError {
+    /// For the reason of a task, or the log. What hangs may answer another time; what was refused will be refused again.
+    fn failure(&self, name: &str, text: String) -> Failure {
+        match self {
+            Self::Lane(_) | Self::NotDone { .. } => Failure::retryable(name, text),
+            Self::File { .. } | Self::NoController(_) | Self::Systemd { .. } | Self::Unnameable => {
+                Failure::permanent(name, text)
+            }
+        }
+    }
 }
 
 /// The limits of one task in the kernel's terms.
@@ -87,26 +119,36 @@ enum Cpu {
 pub struct Cgroups {
     settings: Settings,
     is_unified: bool,
+    lane: Arc<Lane>,
+    /// Socket of a message bus; `None`: the host's.
+    bus: Option<PathBuf>,
 }
 
 impl Cgroups {
-    /// Touches nothing yet.
-    pub fn new(settings: Settings) -> Self {
-        Self { is_unified: settings.root.join("cgroup.controllers").exists(), settings }
+    /// Looks at the file system only to see which version it is.
+    pub async fn new(settings: Settings) -> Self {
+        let lane = Arc::new(Lane::new("control groups", FILES));
+        let file = settings.root.join("cgroup.controllers");
+        let shown = file.display().to_string();
+        let is_unified = lane.run(&shown, move || file.exists()).await.unwrap_or(false);
+        Self { is_unified, settings, lane, bus: None }
     }
 
-    /// Makes ready what all groups of tasks live in, which shows whether tasks can be limited at all.
+    /// Makes ready what all groups of tasks live in, and makes and removes a group there: only that shows whether tasks can be limited.
     ///
     /// # Errors
     /// They cannot.
     pub async fn open(&self) -> Result<(), CgroupError> {
         match self.settings.driver {
-            CgroupDriver::Cgroupfs => self.blocking(|files| files.open()).await,
+            CgroupDriver::Cgroupfs => self.on_lane("", |files| files.open()).await,
             CgroupDriver::Systemd => {
                 if self.is_unified {
-                    files::require_controllers(&self.settings.root)?;
+                    self.on_lane("", |files| files::require_controllers(files.root)).await?;
                 }
-                Systemd::connect().await.map(drop).map_err(CgroupError::from)
+                // Whoever may talk to systemd may still not be allowed to make anything.
+                let slice = format!("ecstasks-{}.slice", files::PROBE);
+                self.start_slice(&slice, &[("DefaultDependencies", Property::Flag(false))]).await?;
+                self.stop_slice(&slice).await
             }
         }
     }
@@ -121,14 +163,10 @@ impl Cgroups {
     /// # Errors
     /// The kernel or systemd refused. The log says what.
     pub async fn create(&self, task: &TaskArn, spec: &CgroupSpec) -> Result<(), OpError> {
-        let limits = self.limits(spec);
-        let made = match tokio::time::timeout(LIMIT, self.make(task, limits)).await {
-            Ok(made) => made,
-            Err(_) => Err(CgroupError::TimedOut),
-        };
-        made.map_err(|error| {
-            tracing::error!(task = task.task_id(), error = with_causes(&error), "no control group for the task");
-            Failure::permanent("", FAILED).into()
+        self.make(task, self.limits(spec)).await.map_err(|error| {
+            let why = with_causes(&error);
+            tracing::error!(task = task.task_id(), error = why, "no control group for the task");
+            error.failure("", format!("{FAILED}: {why}")).into()
         })
     }
 
@@ -137,22 +175,17 @@ impl Cgroups {
     /// # Errors
     /// Something is still in it, or systemd does not answer.
     pub async fn remove(&self, task: &TaskArn) -> Result<(), OpError> {
-        let gone = match tokio::time::timeout(LIMIT, self.unmake(task)).await {
-            Ok(gone) => gone,
-            Err(_) => Err(CgroupError::TimedOut),
-        };
+        let gone = self.unmake(task).await;
         gone.map_err(|error| Failure::retryable("CgroupError", with_causes(&error)).into())
     }
 
     async fn make(&self, task: &TaskArn, limits: Limits) -> Result<(), CgroupError> {
         let name = self.name(task)?;
         match self.settings.driver {
-            CgroupDriver::Cgroupfs => self.blocking(move |files| files.create(&name, limits)).await,
+            CgroupDriver::Cgroupfs => self.on_lane(&name.clone(), move |files| files.create(&name, limits)).await,
             CgroupDriver::Systemd => {
-                Systemd::connect().await?.start_slice(&name, &properties(task, limits, self.is_unified)).await?;
-                let place = self.slice_path(&name);
-                until(|| place.exists()).await;
-                Ok(())
+                self.start_slice(&name, &properties(task, limits, self.is_unified)).await?;
+                self.until(&name, true).await
             }
         }
     }
@@ -160,14 +193,36 @@ impl Cgroups {
     async fn unmake(&self, task: &TaskArn) -> Result<(), CgroupError> {
         let name = self.name(task)?;
         match self.settings.driver {
-            CgroupDriver::Cgroupfs => self.blocking(move |files| files.remove(&name)).await,
+            CgroupDriver::Cgroupfs => self.on_lane(&name.clone(), move |files| files.remove(&name)).await,
             CgroupDriver::Systemd => {
-                Systemd::connect().await?.stop_unit(&name).await?;
-                let place = self.slice_path(&name);
-                until(|| !place.exists()).await;
-                Ok(())
+                self.stop_slice(&name).await?;
+                self.until(&name, false).await
             }
         }
+    }
+
+    async fn start_slice(&self, slice: &str, properties: &[(&str, Property)]) -> Result<(), CgroupError> {
+        let started = async { Systemd::connect(self.bus.as_deref()).await?.start_slice(slice, properties).await };
+        started.await.map_err(|source| CgroupError::Systemd { what: "make", slice: slice.to_owned(), source })
+    }
+
+    async fn stop_slice(&self, slice: &str) -> Result<(), CgroupError> {
+        let stopped = async { Systemd::connect(self.bus.as_deref()).await?.stop_unit(slice).await };
+        stopped.await.map_err(|source| CgroupError::Systemd { what: "remove", slice: slice.to_owned(), source })
+    }
+
+    /// Waits until a slice is there, or gone: systemd answers before it has done what it was asked.
+    async fn until(&self, slice: &str, is_there: bool) -> Result<(), CgroupError> {
+        let path = self.slice_path(slice);
+        let began = tokio::time::Instant::now();
+        while began.elapsed() < SYSTEMD_LIMIT {
+            let place = path.clone();
+            if self.lane.run(slice, move || place.exists()).await? == is_there {
+                return Ok(());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Err(CgroupError::NotDone { path, wanted: if is_there { "there" } else { "gone" } })
     }
 
     /// The group's name as the engine is told it.
@@ -193,14 +248,15 @@ impl Cgroups {
         Limits { cpu, memory, pids: self.settings.pids }
     }
 
-    /// File operations, off the threads that must not wait.
-    async fn blocking(
+    /// File operations on a group, off the threads that must not wait.
+    async fn on_lane(
         &self,
+        group: &str,
         work: impl FnOnce(Files<'_>) -> Result<(), CgroupError> + Send + 'static,
     ) -> Result<(), CgroupError> {
         let (root, is_unified) = (self.settings.root.clone(), self.is_unified);
-        let done = tokio::task::spawn_blocking(move || work(Files { root: &root, is_unified })).await;
-        done.unwrap_or(Err(CgroupError::TimedOut)) // only a panic ends it otherwise
+        let what = format!("the control group {group} below {}", root.display());
+        self.lane.run(&what, move || work(Files { root: &root, is_unified })).await?
     }
 }
 
@@ -233,13 +289,6 @@ fn properties(task: &TaskArn, limits: Limits, is_unified: bool) -> Vec<(&'static
 /// CPU shares of cgroup v1 as a weight of v2: 2 to 262,144 become 1 to 10,000, as container runtimes do it.
 fn weight(shares: u32) -> u64 {
     1 + (u64::from(shares).saturating_sub(2) * 9_999) / 262_142
-}
-
-/// systemd answers before it has done what it was told. The caller has a limit.
-async fn until(condition: impl Fn() -> bool) {
-    while !condition() {
-        tokio::time::sleep(POLL).await;
-    }
 }
 
 fn file_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CgroupError {

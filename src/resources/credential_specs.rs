@@ -12,12 +12,14 @@ use crate::aws::s3::{self, Object};
 use crate::aws::sdk::Sdk;
 use crate::aws::together::{self, Failed};
 use crate::aws::{secrets_manager, ssm};
+use crate::lane::{self, Lane};
 use crate::model::members::Members;
 use crate::model::resource::{DOMAIN_JOINED, DOMAINLESS, SecretKey, SecretProvider};
-use crate::model::{Failure, Secret, Tickets};
+use crate::model::{Failure, Secret, Tickets, with_causes};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use tokio::io::AsyncReadExt;
+use std::io::ErrorKind;
+use std::path::PathBuf;
 
 /// The largest document in a file; those in S3 and SSM have limits of their own.
 const LARGEST_FILE: u64 = 1024 * 1024;
@@ -33,7 +35,7 @@ enum Place<'a> {
 
 /// What a document says that matters here.
 #[derive(Debug, PartialEq, Eq)]
-struct Document<'a> {
+pub(super) struct Document<'a> {
     /// As the containers name it.
     spec: &'a str,
     text: String,
@@ -43,19 +45,27 @@ struct Document<'a> {
     asks_as: String,
 }
 
-/// Tickets for these credential specs.
+/// The documents of these credential specs. Those in files are read on a thread of `files`.
+pub(super) async fn documents<'a>(
+    sdk: &Sdk,
+    files: &Lane,
+    specs: &'a [String],
+    role: Option<&RoleCredentials>,
+) -> Result<Vec<Document<'a>>, Failure> {
+    let places = specs.iter().map(|spec| Ok((spec.as_str(), Place::parse(spec)?)));
+    let places = places.collect::<Result<Vec<_>, String>>().map_err(Failure::ends_task)?;
+    together::all(places.iter().map(|(spec, place)| document(sdk, files, spec, place, role)).collect()).await
+}
+
+/// Tickets for these documents.
 pub(super) async fn create(
     sdk: &Sdk,
     fetcher: &CredentialsFetcher,
-    specs: &[String],
+    documents: &[Document<'_>],
     role: Option<&RoleCredentials>,
 ) -> Result<Tickets, Failure> {
-    let places = specs.iter().map(|spec| Ok((spec.as_str(), Place::parse(spec)?)));
-    let places = places.collect::<Result<Vec<_>, String>>().map_err(Failure::ends_task)?;
-    let documents =
-        together::all(places.iter().map(|(spec, place)| document(sdk, spec, place, role)).collect()).await?;
     let mut tickets = Tickets::default();
-    let made = make(sdk, fetcher, &documents, role, &mut tickets).await;
+    let made = make(sdk, fetcher, documents, role, &mut tickets).await;
     if let Err(failure) = made {
         if let Err(left) = give_back(fetcher, &tickets.leases).await {
             tracing::warn!(leases = ?tickets.leases, %left, "Kerberos tickets of a task that ends are left behind");
@@ -162,12 +172,13 @@ impl<'a> Place<'a> {
 
 async fn document<'a>(
     sdk: &Sdk,
+    files: &Lane,
     spec: &'a str,
     place: &Place<'_>,
     role: Option<&RoleCredentials>,
 ) -> Result<Document<'a>, Failed> {
     let text = match (place, role) {
-        (Place::File(path), _) => read(path).await?,
+        (Place::File(path), _) => read(files, path).await?,
         (Place::S3(_) | Place::Parameter(_), None) => return Err(NO_ROLE.to_owned().into()),
         (Place::S3(object), Some(role)) => {
             let bytes = s3::get(sdk, object, role).await.map_err(|error| {
@@ -187,19 +198,17 @@ async fn document<'a>(
 }
 
 /// Compat: a path is taken as it is, also one that is not absolute.
-async fn read(path: &str) -> Result<String, Failed> {
-    let failed = |why: String| Failed::from(format!("open {path}: {why}"));
-    let system = |error: std::io::Error| failed(super::credentials_fetcher::system_error(&error));
-    // Anything else might have no end, or never begin.
-    if !tokio::fs::metadata(path).await.map_err(system)?.is_file() {
-        return Err(failed("not a regular file".to_owned()));
-    }
-    let (file, mut text) = (tokio::fs::File::open(path).await.map_err(system)?, String::new());
-    let size = file.take(LARGEST_FILE + 1).read_to_string(&mut text).await.map_err(system)?;
-    if size as u64 > LARGEST_FILE {
-        return Err(failed(format!("more than {LARGEST_FILE} bytes")));
-    }
-    Ok(text)
+async fn read(files: &Lane, path: &str) -> Result<String, Failed> {
+    let failed = |why: String| format!("open {path}: {why}");
+    let file = PathBuf::from(path);
+    // A path that does not answer may answer another time.
+    let read = files.run(path, move || lane::read_file(&file, LARGEST_FILE)).await;
+    let read = read.map_err(|error| Failed { text: failed(with_causes(&error)), may_pass: true })?;
+    let bytes = read.map_err(|error| match error.kind() {
+        ErrorKind::InvalidInput | ErrorKind::FileTooLarge => failed(error.to_string()),
+        _ => failed(super::credentials_fetcher::system_error(&error)),
+    })?;
+    String::from_utf8(bytes).map_err(|_| Failed::from(failed("it is not UTF-8".to_owned())))
 }
 
 /// Without white space outside of texts, as the reference hands on what comes from S3.

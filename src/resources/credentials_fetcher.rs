@@ -7,7 +7,8 @@ mod grpc;
 mod protobuf;
 
 use crate::aws::backoff::{Backoff, Shape};
-use crate::model::Secret;
+use crate::lane::{Lane, Settings};
+use crate::model::{Secret, with_causes};
 use grpc::Status;
 use std::io;
 use std::path::PathBuf;
@@ -38,14 +39,22 @@ pub(super) struct Lease {
     pub(super) paths: Vec<String>,
 }
 
+/// A look whether its socket is there.
+const LOOK: Settings = Settings { threads: 1, spare: 1, limit: Duration::from_secs(10) };
+
 /// The way to the daemon.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct CredentialsFetcher {
-    /// Its socket.
-    pub(super) socket: PathBuf,
+    socket: PathBuf,
+    lane: Lane,
 }
 
 impl CredentialsFetcher {
+    /// One that listens on this socket. Nothing is asked yet.
+    pub(super) fn new(socket: PathBuf) -> Self {
+        Self { socket, lane: Lane::new("credentials fetcher", LOOK) }
+    }
+
     /// Tickets for the accounts of these documents, as a host of the domain.
     pub(super) async fn add(&self, documents: &[String]) -> Result<Lease, FetcherError> {
         self.call("AddKerberosLease", &protobuf::write((1, documents), &[])).await.and_then(|it| lease(&it))
@@ -79,9 +88,7 @@ impl CredentialsFetcher {
 
     async fn call(&self, method: &str, message: &[u8]) -> Result<Vec<u8>, FetcherError> {
         let path = format!("/credentialsfetcher.CredentialsFetcherService/{method}");
-        if let Err(error) = tokio::fs::metadata(&self.socket).await {
-            return Err(FetcherError(format!("stat {}: {}", self.socket.display(), system_error(&error))));
-        }
+        self.look().await?;
         let mut pauses = Backoff::new(PAUSES);
         let mut tries = 1;
         loop {
@@ -95,6 +102,19 @@ impl CredentialsFetcher {
             tokio::time::sleep(pauses.pause()).await;
             tries += 1;
         }
+    }
+}
+
+impl CredentialsFetcher {
+    /// Is its socket there?
+    async fn look(&self) -> Result<(), FetcherError> {
+        let (socket, shown) = (self.socket.clone(), self.socket.display().to_string());
+        let why = match self.lane.run(&shown, move || std::fs::metadata(&socket)).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => system_error(&error),
+            Err(error) => with_causes(&error),
+        };
+        Err(FetcherError(format!("stat {shown}: {why}")))
     }
 }
 
@@ -169,7 +189,7 @@ mod tests {
     async fn each_call_says_what_it_is_to_say_and_understands_the_answer() {
         let directory = directory("calls");
         let fake = Fetcher::start(&directory);
-        let fetcher = CredentialsFetcher { socket: fake.socket() };
+        let fetcher = CredentialsFetcher::new(fake.socket());
         // More than a peer takes at once before it says that it has read some.
         let large = document("web").replace('}', &format!("{}}}", " ".repeat(150_000)));
         let lease = fetcher.add(&[large.clone(), document("db")]).await.unwrap();
@@ -229,7 +249,7 @@ mod tests {
             let directory = directory(&nth.to_string());
             let fake = Fetcher::start(&directory);
             fake.fail_next(faults);
-            let result = CredentialsFetcher { socket: fake.socket() }.delete("lease").await;
+            let result = CredentialsFetcher::new(fake.socket()).delete("lease").await;
             assert_eq!(result.map_err(|error| error.to_string()), wanted.map_err(str::to_owned));
             assert_eq!(fake.calls().len(), tries);
             std::fs::remove_dir_all(directory).unwrap();
@@ -241,7 +261,7 @@ mod tests {
     async fn a_daemon_that_is_not_there_or_does_not_answer_is_told() {
         let directory = directory("absent");
         let socket = directory.join("fetcher.sock");
-        let said = CredentialsFetcher { socket: socket.clone() }.delete("lease").await.unwrap_err().to_string();
+        let said = CredentialsFetcher::new(socket.clone()).delete("lease").await.unwrap_err().to_string();
         assert_eq!(said, format!("stat {}: no such file or directory", socket.display()));
         let fake = Fetcher::start(&directory);
         fake.fail_next([Fault::Silence]);

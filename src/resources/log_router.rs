@@ -9,17 +9,20 @@ use super::router_config::{self, Facts};
 use crate::aws::roles::RoleCredentials;
 use crate::aws::s3::{self, Object, ObjectError};
 use crate::aws::sdk::Sdk;
+use crate::lane::Lane;
 use crate::model::resource::{ExternalConfig, LogRouterSpec};
-use crate::model::{Failure, ResourceRequest, TaskArn};
+use crate::model::{Failure, ResourceRequest, TaskArn, with_causes};
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// A file's way while it is written.
 const TEMPORARY: &str = "temp_config_file";
 const FILE_MODE: u32 = 0o644;
+/// Of the directory above those of all tasks. Docker mounts what is below it; other users of the host have no business there.
+const TOP_MODE: u32 = 0o700;
 
 /// The customer's own configuration, if it is to be had from S3.
 pub(super) async fn external(
@@ -52,6 +55,7 @@ pub(super) async fn external(
 /// Writes everything; what is there already is written anew.
 pub(super) async fn create(
     settings: &Settings,
+    disk: &Lane,
     request: &ResourceRequest,
     router: &LogRouterSpec,
     external: Option<Zeroizing<Vec<u8>>>,
@@ -70,13 +74,14 @@ pub(super) async fn create(
         ))
     })?;
     let user = router.user.clone();
-    on_disk(move || write_all(&directory, &user, &text, external.as_deref().map(Vec::as_slice))).await
+    let work = move |directory: &Path| write_all(directory, &user, &text, external.as_deref().map(Vec::as_slice));
+    on_disk(disk, directory, work).await
 }
 
 /// Removes everything; nothing there is success.
-pub(super) async fn remove(settings: &Settings, task: &TaskArn) -> Result<(), Failure> {
+pub(super) async fn remove(settings: &Settings, disk: &Lane, task: &TaskArn) -> Result<(), Failure> {
     let directory = directory(settings, task)?;
-    on_disk(move || match fs::remove_dir_all(&directory) {
+    on_disk(disk, directory, move |directory| match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             let text = format!("unable to remove firelens resource directory {}: {error}", directory.display());
             Err(Failure::retryable("", text))
@@ -86,10 +91,17 @@ pub(super) async fn remove(settings: &Settings, task: &TaskArn) -> Result<(), Fa
     .await
 }
 
-/// A disk may take its time.
-async fn on_disk(work: impl FnOnce() -> Result<(), Failure> + Send + 'static) -> Result<(), Failure> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|_| Err(Failure::retryable("", "the files of the log router were not written")))
+/// A disk may take its time; one that does not answer now may answer another time.
+async fn on_disk(
+    disk: &Lane,
+    directory: PathBuf,
+    work: impl FnOnce(&Path) -> Result<(), Failure> + Send + 'static,
+) -> Result<(), Failure> {
+    let what = directory.display().to_string();
+    let done = disk.run(&what, move || work(&directory)).await;
+    done.unwrap_or_else(|error| {
+        Err(Failure::retryable("", format!("the files of the log router: {}", with_causes(&error))))
+    })
 }
 
 fn directory(settings: &Settings, task: &TaskArn) -> Result<PathBuf, Failure> {
@@ -107,9 +119,9 @@ fn write_all(directory: &Path, user: &str, text: &str, external: Option<&[u8]>) 
     let no_directory = |error: String| {
         Failure::ends_task(format!("unable to initialize resource directory {}: {error}", directory.display()))
     };
-    for (name, what) in [("config", "config"), ("socket", "socket")] {
-        fs::create_dir_all(directory.join(name))
-            .map_err(|error| no_directory(format!("unable to create {what} directory: {error}")))?;
+    for name in ["config", "socket"] {
+        make_directories(directory, name)
+            .map_err(|error| no_directory(format!("unable to create {name} directory: {error}")))?;
     }
     give_to(&directory.join("socket"), user)
         .map_err(|error| no_directory(format!("unable to set socket directory ownership: {error}")))?;
@@ -119,6 +131,27 @@ fn write_all(directory: &Path, user: &str, text: &str, external: Option<&[u8]>) 
     }
     write(directory, "fluent.conf", text.as_bytes())
         .map_err(|error| Failure::ends_task(format!("unable to generate firelens config file: {error}")))
+}
+
+/// Makes `name` in the directory of a task, and what is above it. Invariant: no link is followed below the data directory; whoever
+/// can put one there would otherwise have files written, and directories given away, where it leads.
+fn make_directories(directory: &Path, name: &str) -> io::Result<()> {
+    if let Some(data) = directory.parent().and_then(Path::parent) {
+        fs::create_dir_all(data)?;
+    }
+    let modes = [(directory.parent(), TOP_MODE), (Some(directory), 0o755), (Some(&directory.join(name)), 0o755)];
+    for (path, mode) in modes.into_iter().filter_map(|(path, mode)| Some((path?, mode))) {
+        match fs::DirBuilder::new().mode(mode).create(path) {
+            Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(mode))?,
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Err(_) if path.symlink_metadata()?.is_dir() => {}
+            Err(_) => {
+                let text = format!("{} is in the way: it is no directory (a link is not followed)", path.display());
+                return Err(io::Error::new(io::ErrorKind::NotADirectory, text));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The router makes its socket there as this user: `uid[:gid]`.
@@ -132,13 +165,18 @@ fn give_to(directory: &Path, user: &str) -> Result<(), String> {
         Some((uid, gid)) => (number(uid)?, Some(number(gid)?)),
         None => (number(user)?, None),
     };
-    chown(directory, Some(uid), gid).map_err(|error| error.to_string())
+    lchown(directory, Some(uid), gid).map_err(|error| error.to_string())
 }
 
 /// Beside its place first, so that the router never sees a half of it.
 fn write(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = directory.join(format!("{TEMPORARY}_{name}"));
-    let mut file = fs::File::create(&temporary)?;
+    // A half that was left behind, or whatever else has this name.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&temporary)?;
     file.set_permissions(fs::Permissions::from_mode(FILE_MODE))?;
     file.write_all(bytes)?;
     file.sync_all()?;
@@ -176,6 +214,10 @@ mod tests {
         }
     }
 
+    fn lane() -> Lane {
+        Lane::new("test", super::super::OWN_FILES)
+    }
+
     fn router() -> LogRouterSpec {
         LogRouterSpec { outputs: Vec::new(), ..router_config::tests::router(LogRouterKind::Fluentbit, &[]) }
     }
@@ -194,7 +236,7 @@ mod tests {
 
     async fn made(data: &Data, router: &LogRouterSpec) -> Result<(), String> {
         let request = request("arn:aws:ecs:us-west-2:1:task/judge/abc", router);
-        create(&data.0, &request, router, None).await.map_err(|failure| failure.to_string())
+        create(&data.0, &lane(), &request, router, None).await.map_err(|failure| failure.to_string())
     }
 
     #[tokio::test]
@@ -215,7 +257,7 @@ mod tests {
         fs::write(data.of_task("socket/fluent.sock"), "").unwrap();
         std::os::unix::fs::symlink("/etc", data.of_task("socket/link")).unwrap();
         for _ in 0..2 {
-            remove(&data.0, &"arn:aws:ecs:us-west-2:1:task/judge/abc".into()).await.unwrap();
+            remove(&data.0, &lane(), &"arn:aws:ecs:us-west-2:1:task/judge/abc".into()).await.unwrap();
             assert!(!data.of_task("").exists());
         }
         assert!(Path::new("/etc/passwd").exists());
@@ -243,9 +285,9 @@ mod tests {
     async fn no_task_leads_out_of_the_directory() {
         let data = Data::new();
         for task in ["arn:task/..", "arn:task/.", "arn:task/", "arn:task/a b", "arn:task/\u{e4}"] {
-            let error = create(&data.0, &request(task, &router()), &router(), None).await.unwrap_err();
+            let error = create(&data.0, &lane(), &request(task, &router()), &router(), None).await.unwrap_err();
             assert!(error.message.starts_with("unable to initialize resource directory: the task id"), "{error}");
-            remove(&data.0, &task.into()).await.unwrap_err();
+            remove(&data.0, &lane(), &task.into()).await.unwrap_err();
         }
         assert!(data.0.data_dir.exists() && !data.0.data_dir.join("firelens").exists());
     }
@@ -262,7 +304,44 @@ mod tests {
         assert!(error.starts_with(start), "{error}");
         fs::write(data.0.data_dir.join("firelens"), "in the way").unwrap();
         let error = made(&data, &router()).await.unwrap_err();
-        assert!(error.contains("unable to create config directory: Not a directory"), "{error}");
+        assert!(error.contains("unable to create config directory: "), "{error}");
+        assert!(error.ends_with("/firelens is in the way: it is no directory (a link is not followed)"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn links_in_the_data_directory_lead_nowhere() {
+        for name in ["firelens", "firelens/abc", "firelens/abc/socket", "firelens/abc/config"] {
+            let (data, other) = (Data::new(), Data::new());
+            let link = data.0.data_dir.join(name);
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(&other.0.data_dir, &link).unwrap();
+            let mut router = router();
+            router.user = "1000:1000".to_owned();
+            let error = made(&data, &router).await.unwrap_err();
+            assert!(error.ends_with("is in the way: it is no directory (a link is not followed)"), "{name}: {error}");
+            assert_eq!(fs::read_dir(&other.0.data_dir).unwrap().count(), 0, "{name}: nothing was written there");
+            assert_ne!(fs::metadata(&other.0.data_dir).unwrap().uid(), 1000, "{name}: it was not given away");
+        }
+        let (data, other) = (Data::new(), Data::new());
+        let (target, kept) = (other.0.data_dir.join("passwd"), "not ours");
+        fs::write(&target, kept).unwrap();
+        fs::create_dir_all(data.of_task("")).unwrap();
+        std::os::unix::fs::symlink(&target, data.of_task("temp_config_file_fluent.conf")).unwrap();
+        made(&data, &router()).await.unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), kept);
+    }
+
+    #[tokio::test]
+    async fn other_users_do_not_see_the_files_of_routers() {
+        let data = Data::new();
+        made(&data, &router()).await.unwrap();
+        let mode = |path: PathBuf| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!(mode(data.0.data_dir.join("firelens")), 0o700);
+        assert_eq!(
+            (mode(data.of_task("socket")), mode(data.of_task("config"))),
+            (0o755, 0o755),
+            "the router sees these"
+        );
     }
 
     #[tokio::test]
@@ -279,7 +358,7 @@ mod tests {
         let bytes = external(&sdk, &router, Some(&role("exec"))).await.unwrap().unwrap();
         let data = Data::new();
         let request = request("arn:task/abc", &router);
-        create(&data.0, &request, &router, Some(bytes)).await.unwrap();
+        create(&data.0, &lane(), &request, &router, Some(bytes)).await.unwrap();
         assert_eq!(fs::read_to_string(data.of_task("config/external.conf")).unwrap(), "[FILTER]\n");
 
         let start = "unable to download firelens s3 config file: ";

@@ -19,10 +19,12 @@ pub mod vault;
 use crate::aws::roles::RoleCredentials;
 use crate::aws::sdk::Sdk;
 use crate::aws::{secrets_manager, ssm};
-use crate::model::resource::{LogRouterSpec, SecretKey, SecretProvider, SecretTarget};
+use crate::lane::{Lane, Settings as LaneSettings};
+use crate::model::resource::{SecretKey, SecretProvider, SecretTarget};
 use crate::model::{CreateRequest, Failure, ResourceKind, ResourceRequest, Tickets, Values};
 use credentials_fetcher::CredentialsFetcher;
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use vault::{Content, Vault};
 
@@ -30,6 +32,10 @@ use vault::{Content, Vault};
 const AT_ONCE: usize = 16;
 /// Calls of the credentials fetcher at once. If it hangs, secrets of other tasks do not wait for it.
 const TICKETS_AT_ONCE: usize = 4;
+/// Threads for files that task definitions name.
+const NAMED_FILES: LaneSettings = LaneSettings { threads: 4, spare: 8, limit: Duration::from_secs(10) };
+/// Threads for the agent's own files, on the disk of its data directory.
+const OWN_FILES: LaneSettings = LaneSettings { threads: 4, spare: 4, limit: Duration::from_secs(30) };
 
 /// What this edge needs to know.
 #[derive(Clone, Debug, Default)]
@@ -53,14 +59,23 @@ pub struct Resources {
     vault: Vault,
     making: Semaphore,
     fetching: Semaphore,
+    named_files: Lane,
+    own_files: Lane,
 }
 
 impl Resources {
     /// Nothing is asked for before a task needs it.
     pub fn new(sdk: Sdk, settings: Settings) -> Self {
-        let fetcher = CredentialsFetcher { socket: settings.credentials_fetcher.clone() };
-        let (making, fetching) = (Semaphore::new(AT_ONCE), Semaphore::new(TICKETS_AT_ONCE));
-        Self { sdk, settings, fetcher, vault: Vault::default(), making, fetching }
+        Self {
+            fetcher: CredentialsFetcher::new(settings.credentials_fetcher.clone()),
+            sdk,
+            settings,
+            vault: Vault::default(),
+            making: Semaphore::new(AT_ONCE),
+            fetching: Semaphore::new(TICKETS_AT_ONCE),
+            named_files: Lane::new("files of task definitions", NAMED_FILES),
+            own_files: Lane::new("files of log routers", OWN_FILES),
+        }
     }
 
     /// Gets secrets or environment files into memory, with the task's execution role; or writes the files of a log router. Other
@@ -69,13 +84,17 @@ impl Resources {
     /// # Errors
     /// The reason the task ends with, or one that may pass.
     pub async fn create(&self, request: &ResourceRequest, role: Option<&RoleCredentials>) -> Result<(), Failure> {
-        let _turn = self.making.acquire().await; // never closed, so this cannot fail
+        let turn = self.making.acquire().await; // never closed, so this cannot fail
         let content = match &request.spec.kind {
             ResourceKind::Secrets(keys) => self.secrets(keys, role).await?,
             ResourceKind::EnvironmentFiles(files) => {
                 Content::EnvironmentFiles(env_file::fetch(&self.sdk, files, role).await?)
             }
-            ResourceKind::LogRouter(router) => return self.create_router(request, router, role).await,
+            ResourceKind::LogRouter(router) => {
+                let external = log_router::external(&self.sdk, router, role).await?;
+                drop(turn); // no secret waits for a disk
+                return log_router::create(&self.settings, &self.own_files, request, router, external).await;
+            }
             ResourceKind::Cgroup(_) | ResourceKind::Volume(_) | ResourceKind::CredentialSpecs(_) => return Ok(()),
         };
         self.vault.put(&request.task, &request.spec.name, content)
@@ -86,8 +105,10 @@ impl Resources {
     /// # Errors
     /// The reason the task ends with, or one that may pass. What was got is given back then.
     pub async fn tickets(&self, specs: &[String], role: Option<&RoleCredentials>) -> Result<Tickets, Failure> {
+        // Outside of the queue for tickets: these need not be tickets yet, and a path may hang.
+        let documents = credential_specs::documents(&self.sdk, &self.named_files, specs, role).await?;
         let _turn = self.fetching.acquire().await; // never closed, so this cannot fail
-        credential_specs::create(&self.sdk, &self.fetcher, specs, role).await
+        credential_specs::create(&self.sdk, &self.fetcher, &documents, role).await
     }
 
     /// Renews those tickets that end otherwise.
@@ -112,23 +133,13 @@ impl Resources {
         Ok(Content::Secrets(found))
     }
 
-    async fn create_router(
-        &self,
-        request: &ResourceRequest,
-        router: &LogRouterSpec,
-        role: Option<&RoleCredentials>,
-    ) -> Result<(), Failure> {
-        let external = log_router::external(&self.sdk, router, role).await?;
-        log_router::create(&self.settings, request, router, external).await
-    }
-
     /// Forgets what is in memory, removes the files of a log router, gives tickets back.
     ///
     /// # Errors
     /// A file cannot be removed, or a ticket not be given back.
     pub async fn remove(&self, request: &ResourceRequest) -> Result<(), Failure> {
         match &request.spec.kind {
-            ResourceKind::LogRouter(_) => log_router::remove(&self.settings, &request.task).await,
+            ResourceKind::LogRouter(_) => log_router::remove(&self.settings, &self.own_files, &request.task).await,
             ResourceKind::Secrets(_) | ResourceKind::EnvironmentFiles(_) => {
                 self.vault.remove(&request.task, &request.spec.name);
                 Ok(())

@@ -67,10 +67,17 @@ pub(super) struct Systemd {
 }
 
 impl Systemd {
-    /// Connects as root.
-    pub(super) async fn connect() -> Result<Self, SystemdError> {
-        let is_bus = Path::new(BUS).exists();
-        Self::connect_to(Path::new(if is_bus { BUS } else { PRIVATE }), is_bus).await
+    /// Connects as the user of this process: to the bus at `bus`, or, without one, to the host's.
+    pub(super) async fn connect(bus: Option<&Path>) -> Result<Self, SystemdError> {
+        if let Some(bus) = bus {
+            return Self::connect_to(bus, true).await;
+        }
+        match Self::connect_to(Path::new(BUS), true).await {
+            Err(SystemdError::Unreachable(error)) if error.kind() == io::ErrorKind::NotFound => {
+                Self::connect_to(Path::new(PRIVATE), false).await
+            }
+            connected => connected,
+        }
     }
 
     async fn connect_to(path: &Path, is_bus: bool) -> Result<Self, SystemdError> {
@@ -168,4 +175,4 @@ fn manager(method: &'static str) -> Call {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

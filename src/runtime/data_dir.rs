@@ -4,6 +4,7 @@
 //! one directory, the agent's and the engine's. If they are two directories, Docker mounts empty ones, and nothing else says why a
 //! router has no configuration and its tasks no log. The invariant: what cannot be told is not warned of.
 
+use super::startup::files;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -14,18 +15,28 @@ use tokio::time::timeout;
 /// Connecting to a socket of this host.
 const CONNECT: Duration = Duration::from_secs(2);
 
+/// How the agent's view of files relates to the container engine's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum View {
+    /// The same, or the same but for what the sandbox of a service takes away.
+    Host,
+    /// That of a container.
+    Container,
+}
+
 /// Warns if Docker, which listens at `endpoint`, does not find there what the agent writes.
 pub(super) async fn check(endpoint: &str, data_dir: &Path, host_data_dir: &Path) {
-    let expected = host_data_dir.join("data");
-    let wrong = match sees_what_we_see(endpoint).await {
-        Some(true) => on_host(data_dir, &expected),
-        Some(false) => {
+    let Some(engine) = process_of(endpoint).await else { return };
+    let (data, expected, shown) = (data_dir.to_owned(), host_data_dir.join("data"), data_dir.display().to_string());
+    // Both are the operator's paths.
+    let look = move || match view(engine)? {
+        View::Host => on_host(&data, &expected),
+        View::Container => {
             let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-            fs::canonicalize(data_dir).ok().and_then(|data_dir| in_container(&mounts, &data_dir, &expected))
+            fs::canonicalize(&data).ok().and_then(|data| in_container(&mounts, &data, &expected))
         }
-        None => None,
     };
-    if let Some(cause) = wrong {
+    if let Ok(Some(cause)) = files().run(&shown, look).await {
         tracing::warn!(
             ECS_DATADIR = %data_dir.display(), ECS_HOST_DATA_DIR = %host_data_dir.display(),
             "log routers (FireLens) get no configuration and their tasks no logs: {cause}"
@@ -33,23 +44,56 @@ pub(super) async fn check(endpoint: &str, data_dir: &Path, host_data_dir: &Path)
     }
 }
 
-/// Do the agent and the engine have the same files? `None`: that cannot be told.
-async fn sees_what_we_see(endpoint: &str) -> Option<bool> {
+/// Id of the process that listens at the engine's socket, 0 if it is outside of this process's namespace of processes. `None`: it
+/// cannot be told.
+async fn process_of(endpoint: &str) -> Option<i32> {
     let socket = UnixStream::connect(endpoint.strip_prefix("unix://")?);
-    let process = timeout(CONNECT, socket).await.ok()?.ok()?.peer_cred().ok()?.pid()?;
-    // Who listens is named by 0 outside of the namespace of processes that it is in.
-    if process == 0 {
-        return Some(false);
+    timeout(CONNECT, socket).await.ok()?.ok()?.peer_cred().ok()?.pid()
+}
+
+/// `None`: that cannot be told.
+fn view(engine: i32) -> Option<View> {
+    if engine == 0 {
+        return Some(View::Container);
     }
     let files = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
-    Some(files(&process.to_string())? == files("self")?)
+    let same = files(&engine.to_string()).zip(files("self")).map(|(theirs, ours)| theirs == ours);
+    if same == Some(true) || is_service(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default()) {
+        return Some(View::Host);
+    }
+    // Another view than the engine's, though its processes can be seen: a container with the host's processes. Whoever may not even ask
+    // (without CAP_SYS_PTRACE) is no wiser.
+    same.map(|_| View::Container)
+}
+
+/// This process is a service of the host's systemd (`/proc/self/cgroup`). Its sandbox gives it a view of files of its own, made from the
+/// host's: it may not ask for the engine's, but what it sees of `/var/lib` is what the engine sees.
+fn is_service(cgroup: &str) -> bool {
+    let paths = cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    paths
+        .into_iter()
+        .any(|path| path.starts_with("/system.slice/") && path.ends_with(".service") && !path.contains("docker"))
 }
 
 /// The agent sees what Docker sees: the two are one directory or they are not.
 fn on_host(data_dir: &Path, expected: &Path) -> Option<String> {
+    let is_temporary = |path: &Path| ["/tmp", "/var/tmp"].iter().any(|top| path.starts_with(top));
+    if (is_temporary(data_dir) || is_temporary(expected))
+        && has_private_tmp(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+    {
+        return None;
+    }
     let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
     let is_same = identity(data_dir)? == identity(expected).unwrap_or_default();
     (!is_same).then(|| format!("ECS_DATADIR must be ECS_HOST_DATA_DIR/data, {}", expected.display()))
+}
+
+/// A service may have the directories of temporary files for itself alone (`PrivateTmp`).
+fn has_private_tmp(mounts: &str) -> bool {
+    mounts.lines().filter_map(mount).any(|(point, root)| {
+        (point == Path::new("/tmp") || point == Path::new("/var/tmp"))
+            && root.to_string_lossy().contains("systemd-private-")
+    })
 }
 
 /// The agent sees a mount of the host's directory, or one of its own. `data_dir` has no symbolic links in it.
@@ -123,12 +167,37 @@ mod tests {
     async fn who_listens_here_sees_what_we_see() {
         let path = std::env::temp_dir().join(format!("ecs-data-dir-{}.sock", uuid::Uuid::new_v4().simple()));
         let endpoint = format!("unix://{}", path.display());
-        assert_eq!(sees_what_we_see(&endpoint).await, None, "nobody listens");
+        assert_eq!(process_of(&endpoint).await, None, "nobody listens");
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
-        assert_eq!(sees_what_we_see(&endpoint).await, Some(true));
-        assert_eq!(sees_what_we_see("tcp://127.0.0.1:2375").await, None);
+        let process = process_of(&endpoint).await.unwrap();
+        assert_eq!(process, i32::try_from(std::process::id()).unwrap());
+        assert_eq!((view(process), view(0)), (Some(View::Host), Some(View::Container)));
+        assert_eq!(process_of("tcp://127.0.0.1:2375").await, None);
         drop(listener);
         fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_service_of_the_host_is_told_from_a_container() {
+        for (cgroup, wanted) in [
+            ("0::/system.slice/ecs.service\n", true),
+            ("12:memory:/system.slice/ecs.service\n1:name=systemd:/system.slice/ecs.service\n", true),
+            ("0::/\n", false),
+            ("0::/system.slice/docker-0123.scope\n", false),
+            ("0::/system.slice/docker.service\n", false),
+            ("12:memory:/docker/0123\n1:name=systemd:/docker/0123\n", false),
+            ("0::/user.slice/user-0.slice/session-1.scope\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_service(cgroup), wanted, "{cgroup}");
+        }
+    }
+
+    #[test]
+    fn private_temporary_files_are_seen() {
+        let private = "85 60 259:1 /tmp/systemd-private-0a-ecs.service-x/tmp /tmp rw shared:1 - ext4 /dev/vda rw\n";
+        assert!(has_private_tmp(private));
+        assert!(!has_private_tmp("85 60 0:40 / /tmp rw - tmpfs tmpfs rw\n26 1 259:1 / / rw - ext4 /dev/vda rw\n"));
     }
 
     #[test]

@@ -4,8 +4,10 @@
 //! tasks would be placed on GPUs nobody can give them.
 
 use super::Fatal;
+use super::startup::{MAX_FILE, files};
 use crate::config::Config;
-use crate::model::json;
+use crate::lane::read_file;
+use crate::model::{json, with_causes};
 use serde::Deserialize;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -25,15 +27,19 @@ pub(super) struct Gpus {
 }
 
 /// The host's GPUs; none if the operator does not give them to tasks.
-pub(super) fn of_host(config: &Config) -> Result<Gpus, Fatal> {
-    if config.gpus { read(Path::new(FILE)) } else { Ok(Gpus::default()) }
+pub(super) async fn of_host(config: &Config) -> Result<Gpus, Fatal> {
+    if !config.gpus {
+        return Ok(Gpus::default());
+    }
+    let read = files().run(FILE, || read(Path::new(FILE))).await;
+    read.unwrap_or_else(|error| Err(Fatal::restartable(format!("the list of GPUs: {}", with_causes(&error)))))
 }
 
 fn read(file: &Path) -> Result<Gpus, Fatal> {
     let unusable = |error: &dyn std::fmt::Display| {
         Fatal::restartable(format!("the list of GPUs {} cannot be read: {error}", file.display()))
     };
-    match std::fs::read(file) {
+    match read_file(file, MAX_FILE) {
         // Whoever writes it by hand may write the names in another case.
         Ok(text) => {
             let list: serde_json::Value = serde_json::from_slice(&text).map_err(|error| unusable(&error))?;

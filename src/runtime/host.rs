@@ -5,10 +5,12 @@
 
 use super::Fatal;
 use super::gpu::{self, Gpus};
+use super::startup::files;
 use crate::config::Config;
 use crate::docker::Docker;
 use crate::model::{OpError, with_causes};
 use crate::resources::cgroup::{Cgroups, Settings};
+use std::path::Path;
 
 /// Task limits need containers that can be put into a control group.
 const LIMITS_NEED: &str = "1.22";
@@ -35,6 +37,10 @@ pub(super) struct Offers {
     pub(super) gpus: Gpus,
     /// Docker's version, e.g. `20.10.24`.
     pub(super) docker_version: String,
+    /// The operator's archive of the pause image is there.
+    pub(super) pause_archive: bool,
+    /// The socket of a credentials fetcher is there.
+    pub(super) credentials_fetcher: bool,
 }
 
 impl Host {
@@ -52,7 +58,8 @@ impl Host {
             driver,
             cpu_period: config.cgroup_cpu_period,
             pids: config.task_pids_limit,
-        });
+        })
+        .await;
         let task_limits = limits(config, docker, &cgroups).await?;
         Ok(Self { cgroups, offers: Offers::with(task_limits, config, docker).await? })
     }
@@ -72,10 +79,18 @@ impl Offers {
             docker_api_versions: docker.api_versions(),
             task_limits,
             volume_drivers: volume_drivers(docker).await,
-            gpus: gpu::of_host(config)?,
+            gpus: gpu::of_host(config).await?,
             docker_version: docker.server_version(),
+            pause_archive: is_there(&config.pause_archive).await,
+            credentials_fetcher: config.gmsa && is_there(&config.credentials_fetcher).await,
         })
     }
+}
+
+/// A path that cannot be looked at counts as one that is not there.
+async fn is_there(path: &Path) -> bool {
+    let (file, shown) = (path.to_owned(), path.display().to_string());
+    files().run(&shown, move || file.exists()).await.unwrap_or(false)
 }
 
 fn can_place(docker: &Docker) -> bool {

@@ -12,6 +12,7 @@ mod executor;
 mod gpu;
 mod host;
 pub mod logging;
+mod memory;
 #[cfg(test)]
 mod payloads;
 mod pulls;
@@ -36,12 +37,15 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use clock::Clock;
 use core_loop::CoreLoop;
 use executor::{Edges, Executor};
+pub use memory::keep_out_of_core_files;
 use pulls::Pulls;
 use registry_credentials::Registries;
+pub use shutdown::take_harmless_signals;
 pub use start_over::start_over;
 use std::sync::Arc;
 use supervisor::{Policy, Supervisor};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Facts waiting for the core loop; senders wait when it is full.
@@ -125,8 +129,14 @@ pub async fn run(config: Config, options: Options, metadata: Metadata) -> Result
     let stop = CancellationToken::new();
     let signals = shutdown::on_signals(stop.clone());
     tokio::pin!(signals);
+    // Not on this thread: whatever hangs at the start shall not keep a signal from ending it.
+    let mut start = JoinSet::new();
+    start.spawn(build(config, options, metadata.0, stop.clone()));
     let parts = tokio::select! {
-        parts = build(&config, options, metadata.0, stop.clone()) => parts?,
+        built = start.join_next() => match built {
+            Some(Ok(parts)) => parts?,
+            Some(Err(_)) | None => return Err(Fatal::restartable("the start failed: a fault of the agent".to_owned())),
+        },
         // Told to stop before there was anything to stop.
         () = stop.cancelled() => return Ok(()),
         _ = &mut signals => return Ok(()),
@@ -139,11 +149,12 @@ pub async fn run(config: Config, options: Options, metadata: Metadata) -> Result
 
 /// From the configuration to running parts.
 async fn build(
-    config: &Config,
+    config: Config,
     options: Options,
     imds: aws::imds::Imds,
     stop: CancellationToken,
 ) -> Result<Supervisor, Fatal> {
+    let config = &config;
     startup::cloud_init(config, &imds, startup::CLOUD_INIT_RESULT.as_ref()).await?;
     let mut instance = startup::instance(config, &imds).await?;
     let docker = startup::docker(config, &instance.region).await;

@@ -20,6 +20,7 @@ use crate::docker::{self, Docker};
 use crate::ecs::attributes::{Capabilities, attributes};
 use crate::ecs::register::{self, HostResources, Registration};
 use crate::engine::{Capacity, ImagePolicy, Policy, PullBehavior, UntrackedPolicy};
+use crate::lane::{self, Lane, read_file};
 use crate::model::{Secret, Span, address, with_causes};
 use crate::resources::{self, Resources};
 use crate::store::{Identity, Loaded, Store, StoreError};
@@ -38,6 +39,12 @@ const DOCKER_RETRY: aws_retry::Shape =
 /// Where the SSM agent's credentials are for an agent in ecs-init's container, and on the host.
 const ROTATING: &str = "/rotatingcreds/credentials";
 const ROTATING_ON_HOST: &str = "/root/.aws/credentials";
+/// Threads that look at files at the start; each question has some of its own.
+const FILES: lane::Settings = lane::Settings { threads: 1, spare: 0, limit: Duration::from_secs(10) };
+/// The thread that opens and checks the state. Its file is small, and a disk may be slow.
+const STATE: lane::Settings = lane::Settings { threads: 1, spare: 0, limit: Duration::from_secs(120) };
+/// Bytes of a file that is read at the start; larger ones are something else.
+pub(super) const MAX_FILE: u64 = 1 << 20;
 /// Between two tries to write the state.
 const DISK_RETRY: aws_retry::Shape =
     aws_retry::Shape { initial: Duration::from_secs(1), max: Duration::from_secs(5), factor: 2.0, jitter: 0.2 };
@@ -45,6 +52,11 @@ const DISK_RETRY: aws_retry::Shape =
 const DYNAMIC_PORTS: RangeInclusive<u16> = 49153..=65535;
 
 use crate::aws::backoff as aws_retry;
+
+/// Where files are looked at during the start: a path that hangs is given up, and holds nothing else.
+pub(super) fn files() -> Lane {
+    Lane::new("files of the start", FILES)
+}
 
 /// Who this instance is, as far as its metadata tells.
 #[derive(Debug, Default)]
@@ -65,7 +77,9 @@ pub(super) const CLOUD_INIT_RESULT: &str = "/var/lib/cloud/data/result.json";
 /// Refuses to start where cloud-init found no user data although there is some: `ecs.config` was not written then, and the instance
 /// would join the wrong cluster (spec `registration.md` §2).
 pub(super) async fn cloud_init(config: &Config, imds: &Imds, result: &Path) -> Result<(), Fatal> {
-    let found_nothing = std::fs::read(result).is_ok_and(|text| found_no_source(&text));
+    let (path, shown) = (result.to_owned(), result.display().to_string());
+    let text = files().run(&shown, move || read_file(&path, MAX_FILE)).await;
+    let found_nothing = matches!(text, Ok(Ok(text)) if found_no_source(&text));
     if config.external || !found_nothing {
         return Ok(());
     }
@@ -131,7 +145,7 @@ pub(super) async fn instance(config: &Config, imds: &Imds) -> Result<Instance, F
         return Ok(Instance { region, ..Instance::default() });
     }
     let id = identity::instance_id(imds).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "the instance id is unknown; the saved one is used");
+        tracing::warn!(%error, "the EC2 instance id is unknown");
         None
     });
     let zone_id = identity::zone_id(imds).await.ok().flatten();
@@ -282,6 +296,9 @@ pub(super) async fn state(config: &Config, instance: &Instance) -> Result<(Store
     }
     let (mut store, loaded) = open_store(&config.data_dir).await?;
     let Some(saved) = &loaded.identity else { return Ok((store, loaded)) };
+    if instance.id.is_empty() && !saved.ec2_instance_id.is_empty() {
+        tracing::warn!(saved = saved.ec2_instance_id, "the state is taken for this instance's, whose id is unknown");
+    }
     if !saved.ec2_instance_id.is_empty() && !instance.id.is_empty() && saved.ec2_instance_id != instance.id {
         tracing::warn!(
             saved = saved.ec2_instance_id,
@@ -305,9 +322,13 @@ pub(super) async fn state(config: &Config, instance: &Instance) -> Result<(Store
 /// Opens the store; waits for space on its disk, since an agent that cannot remember must not register: each try would be one more
 /// container instance.
 async fn open_store(directory: &std::path::Path) -> Result<(Store, Loaded), Fatal> {
-    let mut retry = aws_retry::Backoff::new(DISK_RETRY);
+    let (mut retry, lane) = (aws_retry::Backoff::new(DISK_RETRY), Lane::new("state", STATE));
     loop {
-        match Store::open(directory) {
+        let (path, shown) = (directory.to_owned(), directory.display().to_string());
+        let opened = lane.run(&shown, move || Store::open(&path)).await.map_err(|error| {
+            Fatal::restartable(format!("the state (ECS_DATADIR) cannot be opened: {}", with_causes(&error)))
+        })?;
+        match opened {
             Ok(opened) => return Ok(opened),
             Err(error) if error.is_full() => wait_for_disk(&error, &mut retry).await,
             Err(error @ StoreError::Newer { .. }) => return Err(Fatal::terminal(with_causes(&error))),
@@ -371,7 +392,7 @@ pub(super) async fn register(
 pub(super) fn capabilities(config: &Config, offers: &Offers) -> Capabilities {
     Capabilities {
         docker_api_versions: offers.docker_api_versions.clone(),
-        pause_image: docker::makes_pause_image() || config.pause_archive.exists(),
+        pause_image: docker::makes_pause_image() || offers.pause_archive,
         gpu_driver: offers.gpus.driver.clone(),
         log_drivers: config.logging_drivers.clone(),
         privileged_disabled: config.privileged_disabled,
@@ -384,7 +405,7 @@ pub(super) fn capabilities(config: &Config, offers: &Offers) -> Capabilities {
         os_family_detailed: config.detailed_os_family.clone(),
         external: config.external,
         gmsa: config.gmsa_in_domain(),
-        gmsa_domainless: config.gmsa && config.credentials_fetcher.exists(),
+        gmsa_domainless: config.gmsa && offers.credentials_fetcher,
     }
 }
 

@@ -184,3 +184,31 @@ async fn who_gets_no_ticket_is_not_started_and_the_reason_is_told() {
     assert_eq!(told, wanted);
     images_gone(&[&image]);
 }
+
+/// Before, four such reads held all threads that look up names, for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_that_never_end_hold_nothing_up() {
+    let Some((rig, _fetcher)) = start("hanging-reads", None).await else { return };
+    let image = rig.image();
+    let queue = rig.directory.path().join("queue");
+    assert!(std::process::Command::new("mkfifo").arg(&queue).status().unwrap().success());
+    // The messages of the kernel: a regular file, and whoever reads it waits for the next one.
+    let mut paths = vec![queue.display().to_string(), "/dev/ptmx".to_owned(), "/dev/zero".to_owned()];
+    if std::fs::File::open("/proc/kmsg").is_ok() {
+        paths.extend(vec!["/proc/kmsg".to_owned(); 5]);
+    }
+    let arns: Vec<String> = paths
+        .iter()
+        .map(|path| {
+            let mut task = super::rig::one_container(&image, "exit 0");
+            task["containerDefinitions"][0]["dockerSecurityOptions"] = json!([format!("credentialspec:file://{path}")]);
+            rig.server.run_task(&task).unwrap()
+        })
+        .collect();
+    for (arn, path) in arns.iter().zip(&paths) {
+        let task = rig.task(arn, TaskStatus::Stopped).await;
+        let reason = task.stopped_reason.unwrap_or_default();
+        assert!(reason.starts_with(&format!("Open {path}: not a regular file")), "{path}: {reason}");
+    }
+    rig.lives_once(&image, 7, "another task runs").await;
+}

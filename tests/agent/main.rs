@@ -48,6 +48,7 @@ mod kill_loop;
 mod limits;
 mod mirrors;
 mod network;
+mod process;
 mod pulls;
 mod recovery;
 mod registration;

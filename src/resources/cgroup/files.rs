@@ -14,6 +14,8 @@ const CONTROLLERS: [&str; 2] = ["cpu", "memory"];
 const MORE_CONTROLLERS: [&str; 5] = ["pids", "cpuset", "io", "hugetlb", "rdma"];
 /// What all groups of tasks are in.
 const TOP: &str = "ecs";
+/// Name of a group that is made and removed only to see whether that can be done. No task has this id.
+pub(super) const PROBE: &str = "probe_of_the_agent";
 
 /// The cgroup file system.
 #[derive(Clone, Copy, Debug)]
@@ -28,14 +30,18 @@ impl Files<'_> {
             require_controllers(self.root)?;
             hand_down(self.root)?;
             make(&self.root.join(TOP))?;
-            return hand_down(&self.root.join(TOP));
+            hand_down(&self.root.join(TOP))?;
+            return probe(&self.root.join(TOP));
         }
         for name in CONTROLLERS {
             if !self.root.join(name).join("cgroup.procs").exists() {
                 return Err(CgroupError::NoController(name));
             }
         }
-        self.hierarchies()?.iter().try_for_each(|hierarchy| make(&hierarchy.join(TOP)))
+        self.hierarchies()?.iter().try_for_each(|hierarchy| {
+            make(&hierarchy.join(TOP))?;
+            probe(&hierarchy.join(TOP))
+        })
     }
 
     /// `name` is a path from the root.
@@ -117,7 +123,9 @@ fn controllers(group: &Path) -> Result<Vec<String>, CgroupError> {
 /// Gives the controllers to the groups below. Only those for limits must be given.
 fn hand_down(group: &Path) -> Result<(), CgroupError> {
     let file = group.join("cgroup.subtree_control");
-    for name in controllers(group)? {
+    let given = fs::read_to_string(&file).unwrap_or_default();
+    let is_given = |name: &String| given.split_whitespace().any(|held| held == name);
+    for name in controllers(group)?.into_iter().filter(|name| !is_given(name)) {
         if CONTROLLERS.contains(&name.as_str()) {
             write(&file, &format!("+{name}"))?;
         } else if MORE_CONTROLLERS.contains(&name.as_str()) {
@@ -131,6 +139,17 @@ fn make(group: &Path) -> Result<(), CgroupError> {
     fs::create_dir_all(group).map_err(file_error("cannot make", group))
 }
 
+/// Makes and removes a group below. That the one above is there says nothing: it may be another user's.
+fn probe(above: &Path) -> Result<(), CgroupError> {
+    let group = above.join(PROBE);
+    make(&group)?;
+    match fs::remove_dir(&group) {
+        // Another agent of this host looks at the same time.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error("cannot remove", &group)(error)),
+        _ => Ok(()),
+    }
+}
+
 fn write_all(files: &[(&str, String)], group: &Path) -> Result<(), CgroupError> {
     files.iter().try_for_each(|(name, value)| write(&group.join(name), value))
 }
@@ -138,8 +157,15 @@ fn write_all(files: &[(&str, String)], group: &Path) -> Result<(), CgroupError> 
 fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
     // Never made: a file the kernel does not have is a limit it does not keep.
     let file = fs::OpenOptions::new().write(true).open(path);
-    file.and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
-        .map_err(file_error("cannot write", path))
+    match file.and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes())) {
+        // Another user's group, made by this agent when it was that user's: the limit may hold already.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && holds(path, value) => Ok(()),
+        written => written.map_err(file_error("cannot write", path)),
+    }
+}
+
+fn holds(path: &Path, value: &str) -> bool {
+    fs::read_to_string(path).is_ok_and(|held| held.trim() == value)
 }
 
 /// What the engine left below goes too. The files of a group go with it.

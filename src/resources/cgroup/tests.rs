@@ -1,8 +1,8 @@
 use super::*;
 use std::fs;
 
-fn cgroups(driver: CgroupDriver, root: &Path, pids: Option<u32>) -> Cgroups {
-    Cgroups::new(Settings { root: root.to_owned(), driver, cpu_period: Span::millis(100), pids })
+async fn cgroups(driver: CgroupDriver, root: &Path, pids: Option<u32>) -> Cgroups {
+    Cgroups::new(Settings { root: root.to_owned(), driver, cpu_period: Span::millis(100), pids }).await
 }
 
 /// A directory that goes with the test.
@@ -32,10 +32,11 @@ impl Drop for Tree {
 
 const SPEC: CgroupSpec = CgroupSpec { cpu_micros: 500_000, shares: 130, memory: 256 };
 
-#[test]
-fn limits_in_the_kernels_terms() {
+#[tokio::test]
+async fn limits_in_the_kernels_terms() {
+    let cgroups = cgroups(CgroupDriver::Cgroupfs, Path::new("/none"), None).await;
     let made = |spec: CgroupSpec, period: u64| {
-        let mut cgroups = cgroups(CgroupDriver::Cgroupfs, Path::new("/none"), None);
+        let mut cgroups = cgroups.clone();
         cgroups.settings.cpu_period = Span::millis(period);
         cgroups.limits(&spec)
     };
@@ -85,7 +86,7 @@ async fn version_2_as_directories() {
     files.extend(group.map(|path| (path, "")));
     files.push(("ecs/abc/cgroup.controllers", "memory"));
     let tree = Tree::new("v2", &files);
-    let cgroups = cgroups(CgroupDriver::Cgroupfs, &tree.0, Some(99));
+    let cgroups = cgroups(CgroupDriver::Cgroupfs, &tree.0, Some(99)).await;
     assert!(cgroups.is_unified());
     cgroups.open().await.unwrap();
     cgroups.create(&"t/abc".into(), &SPEC).await.unwrap();
@@ -98,7 +99,7 @@ async fn a_host_without_a_controller_cannot_limit_tasks() {
     let unified = Tree::new("no-memory", &[("cgroup.controllers", "cpu pids")]);
     let first = Tree::new("no-cpu", &[("memory/cgroup.procs", "")]);
     for (tree, missing) in [(&unified, "memory"), (&first, "cpu")] {
-        let opened = cgroups(CgroupDriver::Cgroupfs, &tree.0, None).open().await;
+        let opened = cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await.open().await;
         assert_eq!(opened.unwrap_err().to_string(), format!("the {missing} controller is not available"));
     }
 }
@@ -106,16 +107,18 @@ async fn a_host_without_a_controller_cannot_limit_tasks() {
 #[tokio::test]
 async fn a_limit_the_kernel_does_not_have_fails_the_task() {
     let tree = Tree::new("no-file", &[("cgroup.controllers", "cpu memory"), ("ecs/abc/memory.max", "")]);
-    let cgroups = cgroups(CgroupDriver::Cgroupfs, &tree.0, None);
+    let cgroups = cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await;
     let OpError::Failed(failure) = cgroups.create(&"t/abc".into(), &SPEC).await.unwrap_err() else { panic!() };
-    assert_eq!(failure.to_string(), "CgroupError: Agent could not create task's platform resources");
+    let start = "CgroupError: Agent could not create task's platform resources: cannot write ";
+    let text = failure.to_string();
+    assert!(text.starts_with(start) && text.contains("/ecs/abc/cpu.max: No such file or directory"), "{text}");
 }
 
 #[tokio::test]
 async fn a_group_below_goes_too_and_one_that_is_gone_is_success() {
     let tree = Tree::new("remove", &[("cgroup.controllers", "")]);
     fs::create_dir_all(tree.0.join("ecs/abc/left-by-the-engine")).unwrap();
-    let cgroups = cgroups(CgroupDriver::Cgroupfs, &tree.0, None);
+    let cgroups = cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await;
     for _ in 0..2 {
         cgroups.remove(&"t/abc".into()).await.unwrap();
         assert!(!tree.0.join("ecs/abc").exists() && tree.0.join("ecs").exists());
@@ -125,10 +128,138 @@ async fn a_group_below_goes_too_and_one_that_is_gone_is_success() {
 #[tokio::test]
 async fn an_id_that_is_a_path_names_no_group() {
     let tree = Tree::new("path", &[("cgroup.controllers", "cpu memory"), ("keep/this", "")]);
-    let cgroups = cgroups(CgroupDriver::Cgroupfs, &tree.0, None);
+    let cgroups = cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await;
     for id in ["..", "", "a.b", "a b"] {
         let task = TaskArn::from(format!("arn:t/{id}").as_str());
         assert!(matches!(cgroups.create(&task, &SPEC).await, Err(OpError::Failed(_))), "{id}");
         assert!(matches!(cgroups.remove(&task).await, Err(OpError::Failed(_))), "{id}");
     }
+}
+
+/// Whether this test may do what nobody else may: then rights of files say nothing.
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// What stands in the place of a group that cannot be made: for root, too.
+fn block(path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, "").unwrap();
+}
+
+#[tokio::test]
+async fn a_group_above_that_is_there_does_not_show_that_tasks_can_be_limited() {
+    let first = ["cpu/cgroup.procs", "cpu/ecs/tasks", "memory/cgroup.procs", "memory/ecs/tasks"].map(|file| (file, ""));
+    let first = Tree::new("left-1", &first);
+    block(&first.0.join("memory/ecs").join(files::PROBE));
+    let second = [("cgroup.controllers", "cpu memory"), ("cgroup.subtree_control", "cpu memory")];
+    let more = [("ecs/cgroup.controllers", "cpu memory"), ("ecs/cgroup.subtree_control", "cpu memory")];
+    let second = Tree::new("left-2", &[second, more].concat());
+    block(&second.0.join("ecs").join(files::PROBE));
+    for (tree, group) in [(&first, "memory/ecs"), (&second, "ecs")] {
+        let opened = cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await.open().await.unwrap_err();
+        let wanted = format!("cannot make {}: ", tree.0.join(group).join(files::PROBE).display());
+        assert!(with_causes(&opened).starts_with(&wanted), "{}", with_causes(&opened));
+    }
+}
+
+#[tokio::test]
+async fn the_probe_leaves_nothing_behind() {
+    let tree = Tree::new("probe", &[("cpu/cgroup.procs", ""), ("memory/cgroup.procs", ""), ("pids/cgroup.procs", "")]);
+    for _ in 0..2 {
+        cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await.open().await.unwrap();
+        for hierarchy in ["cpu", "memory", "pids"] {
+            assert_eq!(fs::read_dir(tree.0.join(hierarchy).join("ecs")).unwrap().count(), 0, "{hierarchy}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_users_group_whose_limits_hold_already_will_do() {
+    use std::os::unix::fs::PermissionsExt;
+    let held = [
+        ("cgroup.controllers", "cpu memory"),
+        ("ecs/abc/cgroup.controllers", "cpu memory"),
+        ("ecs/abc/cgroup.subtree_control", "cpu memory\n"),
+        ("ecs/abc/cpu.max", "50000 100000\n"),
+        ("ecs/abc/memory.max", "268435456\n"),
+    ];
+    let tree = Tree::new("held", &held);
+    for (path, _) in held {
+        fs::set_permissions(tree.0.join(path), fs::Permissions::from_mode(0o444)).unwrap();
+    }
+    let cgroups = cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await;
+    cgroups.create(&"t/abc".into(), &SPEC).await.unwrap();
+    let other = CgroupSpec { memory: 512, ..SPEC };
+    let made = cgroups.create(&"t/abc".into(), &other).await;
+    assert_eq!(made.is_err(), !is_root(), "rights do not stop root; another limit is no success for anybody else");
+}
+
+#[tokio::test]
+async fn systemd_that_makes_nothing_for_this_user_is_noticed_at_the_start() {
+    use super::super::systemd::tests::bus;
+    let tree = Tree::new("refusing", &[("cgroup.controllers", "cpu memory")]);
+    let path = tree.0.join("bus");
+    let mut cgroups = cgroups(CgroupDriver::Systemd, &tree.0, None).await;
+    cgroups.bus = Some(path.clone());
+    let refusal = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired";
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let (opened, ()) = tokio::join!(cgroups.open(), bus(listener, vec![(3, refusal)]));
+    let text = with_causes(&opened.unwrap_err());
+    let slice = format!("ecstasks-{}.slice", files::PROBE);
+    assert_eq!(text, format!("cannot make the slice {slice} by way of systemd: {refusal}: text"));
+
+    fs::remove_file(&path).unwrap();
+    let text = with_causes(&cgroups.open().await.unwrap_err());
+    assert!(text.contains(&slice) && text.contains("No such file or directory"), "{text}");
+}
+
+#[tokio::test]
+async fn many_groups_at_once_wait_for_their_turn_and_none_fails() {
+    let mut files = vec![("cgroup.controllers".to_owned(), "cpu memory")];
+    for task in 0..100 {
+        for name in ["cpu.max", "memory.max", "cgroup.subtree_control", "cgroup.controllers"] {
+            files.push((format!("ecs/{task}/{name}"), ""));
+        }
+    }
+    let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), *text)).collect();
+    let tree = Tree::new("many", &files);
+    let mut cgroups = cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await;
+    // Each takes a third of the time after which it would hang, and there are 25 for each thread.
+    let slow = LaneSettings { limit: Duration::from_millis(300), ..FILES };
+    cgroups.lane = Arc::new(Lane::new("test", slow));
+    let made = (0..100).map(|task| {
+        let (cgroups, name) = (cgroups.clone(), format!("/ecs/{task}"));
+        async move {
+            let limits = cgroups.limits(&SPEC);
+            let work = move |files: Files<'_>| {
+                std::thread::sleep(Duration::from_millis(50));
+                files.create(&name, limits)
+            };
+            cgroups.on_lane(&task.to_string(), work).await
+        }
+    });
+    for made in futures_util::future::join_all(made).await {
+        made.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_hanging_group_is_tried_again_and_no_end_of_the_task() {
+    let tree = Tree::new("hanging", &[("cgroup.controllers", "cpu memory")]);
+    let mut cgroups = cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await;
+    cgroups.lane = Arc::new(Lane::new("test", LaneSettings { threads: 1, spare: 1, limit: Duration::from_millis(50) }));
+    // Opening a queue for writing hangs until somebody reads.
+    fs::create_dir_all(tree.0.join("ecs/abc")).unwrap();
+    let queue = tree.0.join("ecs/abc/cpu.max");
+    assert!(std::process::Command::new("mkfifo").arg(&queue).status().unwrap().success());
+    for wanted in ["does not answer; gave up after 0.05 s", "has not answered for 0 s"] {
+        let OpError::Failed(failure) = cgroups.create(&"t/abc".into(), &SPEC).await.unwrap_err() else { panic!() };
+        assert_eq!(failure.kind, crate::model::FailureKind::Retryable);
+        assert!(
+            failure.message.ends_with(wanted) && failure.message.contains("the control group /ecs/abc"),
+            "{failure}"
+        );
+    }
+    let _reader = fs::OpenOptions::new().read(true).write(true).open(&queue).unwrap();
 }

@@ -23,6 +23,21 @@ struct Scene {
     sdk: Sdk,
 }
 
+fn lane() -> Lane {
+    Lane::new("test", super::super::NAMED_FILES)
+}
+
+/// As `Resources::tickets` goes about it.
+async fn tickets(
+    sdk: &Sdk,
+    fetcher: &CredentialsFetcher,
+    specs: &[String],
+    role: Option<&RoleCredentials>,
+) -> Result<Tickets, Failure> {
+    let documents = documents(sdk, &lane(), specs, role).await?;
+    create(sdk, fetcher, &documents, role).await
+}
+
 impl Scene {
     async fn set(secret: &'static str) -> Self {
         let directory = std::env::temp_dir().join(format!("ecs-gmsa-{}", uuid::Uuid::new_v4()));
@@ -46,8 +61,8 @@ impl Scene {
 
     async fn create(&self, specs: &[&str]) -> Result<Tickets, Failure> {
         let specs: Vec<String> = specs.iter().map(|spec| (*spec).to_owned()).collect();
-        let fetcher = CredentialsFetcher { socket: self.fake.socket() };
-        create(&self.sdk, &fetcher, &specs, Some(&role("exec"))).await
+        let fetcher = CredentialsFetcher::new(self.fake.socket());
+        tickets(&self.sdk, &fetcher, &specs, Some(&role("exec"))).await
     }
 
     fn file(&self, name: &str, text: &str) -> String {
@@ -86,7 +101,7 @@ async fn each_spec_gets_its_ticket_wherever_its_document_is() {
     let by = &scene.fake.calls()[1].fields;
     assert_eq!(by[1..], [(2, "me".to_owned()), (3, "hunter2".to_owned()), (4, "corp.example".to_owned())]);
 
-    let fetcher = CredentialsFetcher { socket: scene.fake.socket() };
+    let fetcher = CredentialsFetcher::new(scene.fake.socket());
     renew(&scene.sdk, &fetcher, &tickets.accounts, Some(&role("exec"))).await.unwrap();
     assert_eq!(scene.fake.calls_of("RenewNonDomainJoinedKerberosLease")[0].fields[0].1, "me");
     for _ in 0..2 {
@@ -131,8 +146,8 @@ async fn what_is_wrong_ends_the_task_with_the_references_words_and_quotes_no_doc
         let failure = scene.create(&[spec]).await.unwrap_err();
         assert_eq!((failure.message, failure.kind), (text, FailureKind::EndsTask));
     }
-    let fetcher = CredentialsFetcher { socket: scene.fake.socket() };
-    let failure = create(&scene.sdk, &fetcher, &[S3.to_owned()], None).await.unwrap_err();
+    let fetcher = CredentialsFetcher::new(scene.fake.socket());
+    let failure = tickets(&scene.sdk, &fetcher, &[S3.to_owned()], None).await.unwrap_err();
     assert_eq!(failure.message, "credentialspec resource: unable to find execution role credentials");
     let large = format!("credentialspec:{}", scene.file("large.json", &" ".repeat(LARGEST_FILE as usize + 1)));
     let failure = scene.create(&[&large]).await.unwrap_err();
@@ -163,7 +178,7 @@ async fn who_gets_no_ticket_is_told_and_none_is_left() {
         assert_eq!(scene.fake.calls_of("DeleteKerberosLease").len(), 1, "that of the other spec");
         assert_eq!(scene.fake.leases(), [""; 0]);
     }
-    let fetcher = CredentialsFetcher { socket: scene.fake.socket() };
+    let fetcher = CredentialsFetcher::new(scene.fake.socket());
     let failure = renew(&scene.sdk, &fetcher, &[SECRET.to_owned()], None).await.unwrap_err();
     let start = format!("failed to retrieve credentials for domainless gMSA user {SECRET}: ");
     assert!(failure.message.starts_with(&start), "{failure}");
@@ -173,7 +188,7 @@ async fn who_gets_no_ticket_is_told_and_none_is_left() {
 async fn the_failure_of_one_lease_or_account_keeps_no_other() {
     let scene = Scene::set(GOOD).await;
     let tickets = scene.create(&[S3, SSM]).await.unwrap();
-    let fetcher = CredentialsFetcher { socket: scene.fake.socket() };
+    let fetcher = CredentialsFetcher::new(scene.fake.socket());
     let accounts = [SECRET.to_owned(), SECRET.to_owned()];
     scene.fake.fail_next([Fault::Status(3, "no")]);
     let failure = renew(&scene.sdk, &fetcher, &accounts, Some(&role("exec"))).await.unwrap_err();

@@ -80,7 +80,7 @@ proptest! {
 }
 
 /// Answers each call in turn, like a bus with systemd behind it; a signal comes before each answer.
-async fn bus(listener: UnixListener, answers: Vec<(u8, &'static str)>) {
+pub(in crate::resources) async fn bus(listener: UnixListener, answers: Vec<(u8, &'static str)>) {
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut greeting = [0; 22];
     stream.read_exact(&mut greeting).await.unwrap();

@@ -1,0 +1,273 @@
+//! Why there is no connection to the daemon, in words that say what to do.
+//!
+//! Owns the question and the words. Whether to try again is decided elsewhere. Invariant: nothing was sent to the daemon when this is the
+//! error; looking for the cause changes nothing and has a limit.
+
+use super::wire::Endpoint;
+use crate::lane::{Lane, Settings};
+use std::error::Error;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Looking at a socket file. It is on a file system in memory, unless the operator named something odd.
+const LOOK: Settings = Settings { threads: 1, spare: 1, limit: Duration::from_secs(5) };
+/// Asking a port whether it speaks TLS.
+const ASK: Duration = Duration::from_secs(3);
+
+/// There is no connection to the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoConnection {
+    /// Where the daemon should listen; empty if that is not known here.
+    endpoint: String,
+    why: Why,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Why {
+    /// This process may not open the socket.
+    Denied { user: u32, owner: Option<Owner> },
+    /// There is no file of that name.
+    NoSocket,
+    /// There is one, and it is no socket.
+    NotASocket,
+    /// The socket or port is there, or may be, and nobody listens.
+    Refused,
+    /// The host has no such name, or is not reachable.
+    NoHost(String),
+    /// The port wants TLS.
+    Tls,
+    /// Anything else, in the system's words.
+    Other(String),
+}
+
+/// Whose a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Owner {
+    user: u32,
+    group: u32,
+    mode: u32,
+}
+
+impl NoConnection {
+    /// From an error of a client, without a look at the socket.
+    pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
+        let mut cause = Some(error);
+        let mut deepest = error;
+        while let Some(error) = cause {
+            deepest = error;
+            if let Some(error) = error.downcast_ref::<io::Error>()
+                && let Some(why) = why_of(error)
+            {
+                return Self { endpoint: String::new(), why };
+            }
+            cause = error.source();
+        }
+        Self { endpoint: String::new(), why: Why::Other(deepest.to_string()) }
+    }
+
+    /// The port wants TLS, which is not spoken here.
+    pub(super) fn tls() -> Self {
+        Self { endpoint: String::new(), why: Why::Tls }
+    }
+
+    /// Looks at the socket, which tells more than the system's error does.
+    pub(super) async fn at(mut self, endpoint: &Endpoint) -> Self {
+        self.endpoint = endpoint.to_string();
+        if let Endpoint::Unix(path) = endpoint {
+            let (looked_at, shown) = (path.clone(), path.display().to_string());
+            // A lane of its own for each look: they are rare, and a path that hangs is given up with it.
+            let look = Lane::new("docker socket", LOOK).run(&shown, move || look(&looked_at)).await;
+            self.why = match (self.why, look.ok().flatten()) {
+                (Why::Denied { user, .. }, Some((_, owner))) => Why::Denied { user, owner: Some(owner) },
+                (Why::Refused | Why::Other(_), Some((false, _))) => Why::NotASocket,
+                (why, _) => why,
+            };
+        }
+        self
+    }
+}
+
+/// `None` for a wrapper around the real cause, and for what has no words of its own here.
+fn why_of(error: &io::Error) -> Option<Why> {
+    match error.kind() {
+        ErrorKind::PermissionDenied => Some(Why::Denied { user: rustix::process::geteuid().as_raw(), owner: None }),
+        ErrorKind::NotFound | ErrorKind::NotADirectory => Some(Why::NoSocket),
+        ErrorKind::ConnectionRefused => Some(Why::Refused),
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::TimedOut => {
+            Some(Why::NoHost(error.to_string()))
+        }
+        _ if error.to_string().contains("failed to lookup address") => Some(Why::NoHost(error.to_string())),
+        _ => None,
+    }
+}
+
+/// Whether it is a socket, and whose; `None` if it cannot be looked at.
+fn look(path: &Path) -> Option<(bool, Owner)> {
+    let found = std::fs::metadata(path).ok()?;
+    let owner = Owner { user: found.uid(), group: found.gid(), mode: found.mode() & 0o7777 };
+    Some((found.file_type().is_socket(), owner))
+}
+
+/// Does this port speak TLS? Asked when it gave no answer to plain HTTP that can be read.
+pub(super) async fn speaks_tls(endpoint: &Endpoint, config: &rustls::ClientConfig) -> bool {
+    let Endpoint::Tcp(address) = endpoint else { return false };
+    let Ok(name) = rustls::pki_types::ServerName::try_from("docker") else { return false };
+    let Ok(mut hello) = rustls::ClientConnection::new(std::sync::Arc::new(config.clone()), name) else { return false };
+    let mut bytes = Vec::new();
+    if hello.write_tls(&mut bytes).is_err() {
+        return false;
+    }
+    let ask = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(&bytes).await?;
+        stream.read_u8().await
+    };
+    // A record of a handshake, or an alert that refuses it.
+    matches!(timeout(ASK, ask).await, Ok(Ok(0x16 | 0x15)))
+}
+
+impl fmt::Display for NoConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { endpoint, why } = self;
+        let is_unix = endpoint.is_empty() || endpoint.starts_with("unix:");
+        let at = if endpoint.is_empty() { String::new() } else { format!(" at {endpoint}") };
+        let cannot = format!("Cannot connect to the Docker daemon{at}");
+        match why {
+            Why::Denied { user, owner } => {
+                write!(f, "permission denied while trying to connect to the Docker daemon socket{at}")?;
+                write!(f, ": run the agent as root, or add its user (uid {user}) to the group of the socket")?;
+                match owner {
+                    Some(Owner { user, group, mode }) => {
+                        write!(f, ", usually docker (now: owner uid {user}, group gid {group}, mode {mode:04o})")
+                    }
+                    None => write!(f, ", usually docker"),
+                }
+            }
+            Why::NoSocket => write!(
+                f,
+                "{cannot}. Is the docker daemon running? There is no such socket: start Docker, or name its socket in DOCKER_HOST"
+            ),
+            Why::NotASocket => write!(f, "{cannot}: this path is not a socket. Name Docker's socket in DOCKER_HOST"),
+            Why::Refused if is_unix => write!(
+                f,
+                "{cannot}. Is the docker daemon running? The socket is there, but nothing listens: start Docker"
+            ),
+            Why::Refused => write!(
+                f,
+                "{cannot}. Is the docker daemon running? Connection refused: nothing listens on this port; start Docker, or correct DOCKER_HOST"
+            ),
+            Why::NoHost(error) => write!(f, "{cannot}: {error}. Correct the host in DOCKER_HOST, or the network"),
+            Why::Tls => write!(
+                f,
+                "{cannot}: it wants TLS, which this agent does not speak with Docker. Let DOCKER_HOST name Docker's socket (unix:///var/run/docker.sock)"
+            ),
+            Why::Other(error) => write!(f, "{cannot}. Is the docker daemon running? {error}"),
+        }
+    }
+}
+
+impl Error for NoConnection {}
+
+#[cfg(test)]
+mod tests {
+    use super::super::error::DockerError;
+    use super::super::version::Spoken;
+    use super::super::wire::Wire;
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    /// What an operator reads when the agent starts with this address.
+    async fn said(address: &str) -> String {
+        let endpoint = Endpoint::parse(address).unwrap();
+        let wire = Wire::new(&endpoint, Arc::new(Spoken::default()), Duration::from_secs(5)).unwrap();
+        let error = wire.negotiate().await.unwrap_err();
+        assert!(matches!(error, DockerError::Unreachable(_)), "{error:?}");
+        error.to_string()
+    }
+
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new() -> Self {
+            let path = std::env::temp_dir().join(format!("ecs-unreachable-{}", uuid::Uuid::new_v4().simple()));
+            std::fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        fn address(&self, name: &str) -> String {
+            format!("unix://{}", self.0.join(name).display())
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[tokio::test]
+    async fn each_cause_has_its_words_and_its_remedy() {
+        let directory = Directory::new();
+        std::fs::write(directory.0.join("file"), "").unwrap();
+        drop(std::os::unix::net::UnixListener::bind(directory.0.join("dead")).unwrap());
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let table = [
+            (directory.address("none"), "There is no such socket: start Docker, or name its socket in DOCKER_HOST"),
+            (directory.address("file/none"), "There is no such socket"),
+            (directory.address("file"), "this path is not a socket. Name Docker's socket in DOCKER_HOST"),
+            (directory.address(""), "this path is not a socket"),
+            (directory.address("dead"), "The socket is there, but nothing listens: start Docker"),
+            (format!("tcp://{closed}"), "Connection refused: nothing listens on this port"),
+            ("tcp://docker.invalid:2375".to_owned(), "Correct the host in DOCKER_HOST"),
+        ];
+        for (address, wanted) in table {
+            let said = said(&address).await;
+            let start = format!("Cannot connect to the Docker daemon at {}", address.trim_end_matches('/'));
+            assert!(said.starts_with(&start) && said.contains(wanted), "{said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn permission_denied_is_not_called_a_daemon_that_is_down() {
+        let denied = io::Error::from(ErrorKind::PermissionDenied);
+        let directory = Directory::new();
+        let _listens = std::os::unix::net::UnixListener::bind(directory.0.join("s")).unwrap();
+        std::fs::set_permissions(directory.0.join("s"), std::fs::Permissions::from_mode(0o660)).unwrap();
+        let said = NoConnection::of(&denied).at(&Endpoint::Unix(directory.0.join("s"))).await.to_string();
+        let found = std::fs::metadata(directory.0.join("s")).unwrap();
+        assert!(said.starts_with("permission denied while trying to connect to the Docker daemon socket at unix:///"));
+        assert!(said.contains("run the agent as root, or add its user (uid "), "{said}");
+        assert!(said.ends_with(&format!("owner uid {}, group gid {}, mode 0660)", found.uid(), found.gid())), "{said}");
+        assert!(!said.contains("running?"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_wants_tls_is_named_as_such() {
+        // As Go's server answers plain HTTP, and as others do: they say nothing, or an alert.
+        let go = "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+        for plain in [go.as_bytes(), b"", b"\x15\x03\x01\x00\x02\x02\x0a"] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = format!("tcp://{}", listener.local_addr().unwrap());
+            let serve = async {
+                loop {
+                    let (mut stream, _) = listener.accept().await.unwrap();
+                    let mut first = [0; 512];
+                    let _read = stream.read(&mut first).await.unwrap();
+                    let is_handshake = first[0] == 0x16;
+                    let answer: &[u8] = if is_handshake { b"\x16\x03\x03\x00\x00" } else { plain };
+                    stream.write_all(answer).await.unwrap();
+                }
+            };
+            let said = tokio::select! { said = said(&address) => said, () = serve => unreachable!() };
+            assert!(said.contains("it wants TLS, which this agent does not speak with Docker"), "{said}");
+        }
+    }
+}

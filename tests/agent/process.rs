@@ -1,0 +1,111 @@
+//! The agent as a process: signals, what it leaves behind, and what it says when something it needs is not there.
+
+use super::rig::{Plan, Rig};
+use super::support::wait::until;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn send(signal: &str, pid: u32) {
+    assert!(Command::new("kill").args(["-s", signal, &pid.to_string()]).status().unwrap().success(), "{signal}");
+}
+
+/// All whose default action ends a process, and that are no wish to end it.
+const HARMLESS: [&str; 10] = ["HUP", "USR1", "USR2", "PIPE", "ALRM", "VTALRM", "PROF", "IO", "PWR", "XFSZ"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_that_mean_nothing_end_nothing() {
+    let Some(mut rig) = Rig::start("signals", Plan::default()).await else { return };
+    rig.registered().await;
+    let pid = rig.pid();
+    for signal in HARMLESS {
+        send(signal, pid);
+    }
+    let says = |signal: &str| rig.log().contains(&format!("SIG{signal}"));
+    until("a line for each", Duration::from_secs(20), async || HARMLESS.iter().all(|name| says(name)).then_some(()))
+        .await;
+    assert!(rig.log().contains("the configuration is read at the start only; restart the agent to apply a change"));
+    let before = rig.log().matches("SIGHUP").count();
+    for _ in 0..50 {
+        send("HUP", pid);
+    }
+    let image = rig.image();
+    rig.lives_once(&image, 7, "it works on").await;
+    assert_eq!(rig.pid(), pid);
+    assert!(rig.log().matches("SIGHUP").count() <= before + 2, "many at once are no flood: {}", rig.log());
+    assert_eq!(rig.terminate().code(), Some(0), "SIGTERM still ends it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_while_it_starts_end_nothing() {
+    // The start takes long: no Docker, and before that a metadata service that says nothing.
+    let Some(mut rig) = Rig::without_agent("signals-start", Plan::default()).await else { return };
+    rig.environment.push(("DOCKER_HOST".to_owned(), "unix:///nonexistent/docker.sock".to_owned()));
+    rig.start_agent();
+    let pid = rig.pid();
+    until("it waits for Docker", Duration::from_secs(60), async || rig.log().contains("DOCKER_HOST").then_some(()))
+        .await;
+    assert!(
+        rig.log().contains("There is no such socket: start Docker, or name its socket in DOCKER_HOST"),
+        "{}",
+        rig.log()
+    );
+    for signal in HARMLESS {
+        send(signal, pid);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let began = Instant::now();
+    assert_eq!(rig.terminate().code(), Some(0), "it was there, and SIGTERM ends it cleanly");
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_core_file_holds_its_memory() {
+    let Some(mut rig) = Rig::start("core", Plan::default()).await else { return };
+    rig.registered().await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", rig.pid())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["Max", "core", "file", "size", "0", "0", "bytes"]);
+    rig.terminate();
+}
+
+/// What the agent says within `limit` on a machine where nothing answers at the address of the metadata service.
+fn said_without_metadata(limit: Duration) -> (String, Duration) {
+    // It takes connections and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let directory = std::env::temp_dir().join(format!("ecs-no-imds-{}", uuid::Uuid::new_v4().simple()));
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("none"), "").unwrap();
+    let log = std::fs::File::create(directory.join("log")).unwrap();
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_ecs-agent"))
+        .env_clear()
+        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", format!("http://{}", silent.local_addr().unwrap()))
+        .env("AWS_DEFAULT_REGION", "us-west-2")
+        .env("ECS_CONFIG_FILE", directory.join("none"))
+        .env("ECS_DATADIR", directory.join("data"))
+        .env("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+        .stdout(Stdio::from(log.try_clone().unwrap()))
+        .stderr(Stdio::from(log))
+        .spawn()
+        .unwrap();
+    let (began, mut first, mut log) = (Instant::now(), limit, String::new());
+    while began.elapsed() < limit && !log.contains("DOCKER_HOST") {
+        std::thread::sleep(Duration::from_millis(20));
+        log = std::fs::read_to_string(directory.join("log")).unwrap();
+        if log.contains("the EC2 instance metadata service does not answer") {
+            first = first.min(began.elapsed());
+        }
+    }
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    assert!(log.contains("DOCKER_HOST"), "the start went on within {limit:?}: {log}");
+    (log, first)
+}
+
+#[test]
+fn without_a_metadata_service_it_says_so_soon() {
+    let (log, first) = said_without_metadata(Duration::from_secs(27));
+    assert!(first < Duration::from_secs(6), "said after {first:?}: {log}");
+    assert!(log.contains("start the agent with -blackhole-ec2-metadata"), "{log}");
+    assert!(log.contains("the EC2 instance id is unknown") && !log.contains("saved"), "nothing is saved here: {log}");
+}
