@@ -5,7 +5,7 @@
 //! all, since ECS refuses one without the other.
 
 use super::backoff::{Backoff, Shape};
-use super::imds::{Imds, ImdsError};
+use super::imds::{Imds, ImdsError, may_pass};
 use serde::Deserialize;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -53,7 +53,7 @@ pub async fn region(imds: &Imds) -> Result<Option<String>, ImdsError> {
     present(imds.get("meta-data/placement/region").await)
 }
 
-/// The signed identity document; tried again for up to 30 seconds while IMDS answers with errors, and as long as [`Imds::get`] has
+/// The signed identity document; tried again for up to 30 seconds while IMDS answers with errors that may pass, and as long as [`Imds::get`] has
 /// patience while it does not answer at all.
 ///
 /// `Ok(None)`: IMDS answers and has none.
@@ -63,12 +63,16 @@ pub async fn document(imds: &Imds) -> Result<Option<SignedDocument>, ImdsError> 
 
 async fn document_within(imds: &Imds, patience: Duration) -> Result<Option<SignedDocument>, ImdsError> {
     let give_up = Instant::now() + patience;
-    let mut backoff = Backoff::new(DOCUMENT_RETRY);
+    let (mut backoff, mut is_said) = (Backoff::new(DOCUMENT_RETRY), false);
     loop {
         match document_once(imds).await {
-            Err(ImdsError::Blackholed) => return Err(ImdsError::Blackholed),
+            Err(error) if !may_pass(&error) => return Err(error),
             Err(error) => {
                 let pause = backoff.pause();
+                if !std::mem::replace(&mut is_said, true) {
+                    let seconds = patience.as_secs();
+                    tracing::warn!(%error, seconds, "no instance identity document; it is asked for again for this long");
+                }
                 if Instant::now() + pause >= give_up || imds.is_given_up() {
                     return Err(error);
                 }
@@ -160,5 +164,19 @@ mod tests {
         assert!(document_within(&client, Duration::from_secs(20)).await.unwrap().is_some());
         let (_fake, client) = imds(|_| Answer::text(503, "")).await;
         assert!(document_within(&client, Duration::from_millis(1)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_refused_document_is_not_waited_for() {
+        for status in [400, 403, 405] {
+            let (fake, client) = imds(move |request| match request.method.as_str() {
+                "PUT" => Answer::text(200, "t"),
+                _ => Answer::text(status, ""),
+            })
+            .await;
+            let asked = tokio::time::timeout(Duration::from_secs(5), document(&client)).await;
+            assert!(matches!(asked, Ok(Err(ImdsError::Status(_)))), "{status}");
+            assert_eq!(fake.requests().len(), 2, "{status}: a token, and the document once");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! The invariants: a black-holed client opens no connection; and a machine without the service waits for it once, not at every question.
 
 use super::backoff::{Backoff, Shape};
+use crate::model::address;
 use reqwest::StatusCode;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
@@ -117,9 +118,9 @@ impl Imds {
             *since = None;
         } else if since.is_none() {
             *since = Some(Instant::now());
-            let (endpoint, seconds) = (without_user(self.settings.endpoint()), self.patience.as_secs());
+            let (endpoint, seconds) = (address::shown(self.settings.endpoint()), self.patience.as_secs());
             tracing::warn!(
-                endpoint,
+                %endpoint,
                 seconds,
                 "the EC2 instance metadata service does not answer; it is asked again for this long. On a machine outside of EC2 start the agent with -blackhole-ec2-metadata"
             );
@@ -195,15 +196,8 @@ impl Imds {
     }
 }
 
-/// An address as it may be logged: without a user and a password.
-fn without_user(endpoint: &str) -> String {
-    match (endpoint.split_once("://"), endpoint.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-        _ => endpoint.to_owned(),
-    }
-}
-
-fn may_pass(error: &ImdsError) -> bool {
+/// Asking again may help. A refusal (403: the service is turned off for this instance, or for this hop) stays one.
+pub(super) fn may_pass(error: &ImdsError) -> bool {
     match error {
         ImdsError::Unreachable(_) | ImdsError::Nonsense => true,
         ImdsError::Status(status) => {
@@ -357,7 +351,6 @@ mod tests {
         let imds = Imds { settings: settings(&fake), ..imds };
         assert_eq!(imds.get("user-data").await.unwrap().as_deref(), Some("x"));
         assert!(!imds.is_given_up(), "it has answered");
-        assert_eq!(without_user("http://me:hunter2@host:1"), "http://host:1");
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 //! error; looking for the cause changes nothing and has a limit.
 
 use super::wire::Endpoint;
-use crate::lane::{Lane, Settings};
+use crate::lane::Lane;
 use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -15,8 +15,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Looking at a socket file. It is on a file system in memory, unless the operator named something odd.
-const LOOK: Settings = Settings { threads: 1, spare: 1, limit: Duration::from_secs(5) };
 /// Asking a port whether it speaks TLS.
 const ASK: Duration = Duration::from_secs(3);
 
@@ -76,13 +74,12 @@ impl NoConnection {
         Self { endpoint: String::new(), why: Why::Tls }
     }
 
-    /// Looks at the socket, which tells more than the system's error does.
-    pub(super) async fn at(mut self, endpoint: &Endpoint) -> Self {
+    /// Looks at the socket, on a thread of `files`; that tells more than the system's error does.
+    pub(super) async fn at(mut self, endpoint: &Endpoint, files: &Lane) -> Self {
         self.endpoint = endpoint.to_string();
         if let Endpoint::Unix(path) = endpoint {
             let (looked_at, shown) = (path.clone(), path.display().to_string());
-            // A lane of its own for each look: they are rare, and a path that hangs is given up with it.
-            let look = Lane::new("docker socket", LOOK).run(&shown, move || look(&looked_at)).await;
+            let look = files.run(&shown, move || look(&looked_at)).await;
             self.why = match (self.why, look.ok().flatten()) {
                 (Why::Denied { user, .. }, Some((_, owner))) => Why::Denied { user, owner: Some(owner) },
                 (Why::Refused | Why::Other(_), Some((false, _))) => Why::NotASocket,
@@ -237,11 +234,12 @@ mod tests {
 
     #[tokio::test]
     async fn permission_denied_is_not_called_a_daemon_that_is_down() {
+        let lane = Lane::new("test", super::super::wire::LOOK);
         let denied = io::Error::from(ErrorKind::PermissionDenied);
         let directory = Directory::new();
         let _listens = std::os::unix::net::UnixListener::bind(directory.0.join("s")).unwrap();
         std::fs::set_permissions(directory.0.join("s"), std::fs::Permissions::from_mode(0o660)).unwrap();
-        let said = NoConnection::of(&denied).at(&Endpoint::Unix(directory.0.join("s"))).await.to_string();
+        let said = NoConnection::of(&denied).at(&Endpoint::Unix(directory.0.join("s")), &lane).await.to_string();
         let found = std::fs::metadata(directory.0.join("s")).unwrap();
         assert!(said.starts_with("permission denied while trying to connect to the Docker daemon socket at unix:///"));
         assert!(said.contains("run the agent as root, or add its user (uid "), "{said}");

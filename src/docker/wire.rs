@@ -7,6 +7,7 @@
 use super::error::{DockerError, within};
 use super::unreachable::{NoConnection, speaks_tls};
 use super::version::{Spoken, negotiate};
+use crate::lane::{Lane, Settings as LaneSettings};
 use crate::model::address;
 use bytes::Bytes;
 use reqwest::{Client, Method, Response, StatusCode, Url};
@@ -17,6 +18,8 @@ use std::time::Duration;
 
 /// A thousand containers take about 5 MB.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// Looking at a socket file. It is on a file system in memory, unless the operator named something odd.
+pub(super) const LOOK: LaneSettings = LaneSettings { threads: 1, spare: 1, limit: Duration::from_secs(5) };
 /// What servers with TLS answer to plain HTTP: Go's, which is Docker's, and nginx.
 const WANTS_TLS: [&str; 2] = ["HTTP request to an HTTPS server", "plain HTTP request was sent to HTTPS port"];
 /// Connections kept for the next call, and for how long. A connection for each call costs as much as the call where many come at once;
@@ -87,6 +90,8 @@ pub(super) struct Wire {
     http: Client,
     tls: rustls::ClientConfig,
     endpoint: Endpoint,
+    /// Looks at the socket when there is no connection.
+    look: Lane,
     base: Url,
     spoken: Arc<Spoken>,
     version_limit: Duration,
@@ -117,7 +122,15 @@ impl Wire {
         };
         let http = builder.build().map_err(|error| unusable(&error))?;
         let base = Url::parse(&base).map_err(|error| unusable(&error))?;
-        Ok(Self { http, tls, endpoint: endpoint.clone(), base, spoken, version_limit })
+        Ok(Self {
+            http,
+            tls,
+            endpoint: endpoint.clone(),
+            look: Lane::new("socket of Docker", LOOK),
+            base,
+            spoken,
+            version_limit,
+        })
     }
 
     /// Asks which versions the daemon speaks, and speaks them from now on.
@@ -131,7 +144,7 @@ impl Wire {
                 Ok(())
             }
             Err(DockerError::Cut(_) | DockerError::Timeout(_)) if speaks_tls(&self.endpoint, &self.tls).await => {
-                Err(DockerError::Unreachable(NoConnection::tls().at(&self.endpoint).await))
+                Err(DockerError::Unreachable(NoConnection::tls().at(&self.endpoint, &self.look).await))
             }
             Err(error) => Err(error),
         }
@@ -174,7 +187,9 @@ impl Wire {
             Body::Tar(archive) => request.header("Content-Type", "application/x-tar").body(archive.clone()),
         };
         let response = match request.send().await.map_err(DockerError::from) {
-            Err(DockerError::Unreachable(why)) => return Err(DockerError::Unreachable(why.at(&self.endpoint).await)),
+            Err(DockerError::Unreachable(why)) => {
+                return Err(DockerError::Unreachable(why.at(&self.endpoint, &self.look).await));
+            }
             answer => answer?,
         };
         let status = response.status();
@@ -185,7 +200,7 @@ impl Wire {
         let body = read_bounded(response).await?;
         let body = String::from_utf8_lossy(&body);
         if status == StatusCode::BAD_REQUEST && WANTS_TLS.iter().any(|text| body.contains(text)) {
-            return Err(DockerError::Unreachable(NoConnection::tls().at(&self.endpoint).await));
+            return Err(DockerError::Unreachable(NoConnection::tls().at(&self.endpoint, &self.look).await));
         }
         Err(refusal(status.as_u16(), &body))
     }

@@ -140,10 +140,10 @@ impl Cgroups {
     /// They cannot.
     pub async fn open(&self) -> Result<(), CgroupError> {
         match self.settings.driver {
-            CgroupDriver::Cgroupfs => self.on_lane("", |files| files.open()).await,
+            CgroupDriver::Cgroupfs => self.on_lane("/ecs", |files| files.open()).await,
             CgroupDriver::Systemd => {
                 if self.is_unified {
-                    self.on_lane("", |files| files::require_controllers(files.root)).await?;
+                    self.on_lane("/ecstasks.slice", |files| files::require_controllers(files.root)).await?;
                 }
                 // Whoever may talk to systemd may still not be allowed to make anything.
                 let slice = format!("ecstasks-{}.slice", files::PROBE);

@@ -15,3 +15,18 @@ pub fn keep_out_of_core_files() -> std::io::Result<()> {
     let no_dump = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     Ok(no_file.and(no_dump)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{dumpable_behavior, getrlimit};
+
+    #[test]
+    fn neither_a_file_nor_a_program_gets_a_core() {
+        keep_out_of_core_files().unwrap();
+        let limit = getrlimit(Resource::Core);
+        assert_eq!((limit.current, limit.maximum), (Some(0), Some(0)));
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+        keep_out_of_core_files().expect("it may be repeated");
+    }
+}

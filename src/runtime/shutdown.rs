@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 const QUIET: Duration = Duration::from_secs(10);
 
 /// What would end the process and is not meant to, and what to say about it. SIGQUIT is not among them: a dump is asked for with it.
-const HARMLESS: [(Signal, &str, &str); 9] = [
+/// Neither is SIGPIPE, which Rust ignores: a line about it would be written where writing raised it.
+const HARMLESS: [(Signal, &str, &str); 8] = [
     (Signal::HUP, "SIGHUP", "the configuration is read at the start only; restart the agent to apply a change"),
     (Signal::USR2, "SIGUSR2", "it means nothing to this agent"),
-    (Signal::PIPE, "SIGPIPE", "it means nothing to this agent"),
     (Signal::ALARM, "SIGALRM", "it means nothing to this agent"),
     (Signal::VTALARM, "SIGVTALRM", "it means nothing to this agent"),
     (Signal::PROF, "SIGPROF", "it means nothing to this agent"),

@@ -144,17 +144,11 @@ pub(super) async fn instance(config: &Config, imds: &Imds) -> Result<Instance, F
         let region = config.region.clone().ok_or_else(region_missing)?;
         return Ok(Instance { region, ..Instance::default() });
     }
-    let id = identity::instance_id(imds).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "the EC2 instance id is unknown");
-        None
-    });
+    let id = known(identity::instance_id(imds).await, "the EC2 instance id is unknown");
     let zone_id = identity::zone_id(imds).await.ok().flatten();
     let document = match config.no_identity_document {
         true => None,
-        false => identity::document(imds).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the instance identity document is unavailable");
-            None
-        }),
+        false => known(identity::document(imds).await, "the instance identity document is unknown"),
     };
     let region = match &config.region {
         Some(region) => region.clone(),
@@ -164,6 +158,18 @@ pub(super) async fn instance(config: &Config, imds: &Imds) -> Result<Instance, F
         None => document.as_ref().and_then(SignedDocument::region).ok_or_else(region_missing)?,
     };
     Ok(Instance { id: id.unwrap_or_default(), region, zone_id: zone_id.unwrap_or_default(), document })
+}
+
+/// What the metadata service says; what it does not say is logged, unless the operator wants it not to be asked.
+fn known<T>(answer: Result<Option<T>, ImdsError>, otherwise: &str) -> Option<T> {
+    match answer {
+        Ok(answer) => answer,
+        Err(ImdsError::Blackholed) => None,
+        Err(error) => {
+            tracing::warn!(%error, "{otherwise}");
+            None
+        }
+    }
 }
 
 fn region_missing() -> Fatal {

@@ -148,7 +148,7 @@ fn block(path: &Path) {
 }
 
 #[tokio::test]
-async fn a_group_above_that_is_there_does_not_show_that_tasks_can_be_limited() {
+async fn a_group_above_shows_nothing_about_those_below() {
     let first = ["cpu/cgroup.procs", "cpu/ecs/tasks", "memory/cgroup.procs", "memory/ecs/tasks"].map(|file| (file, ""));
     let first = Tree::new("left-1", &first);
     block(&first.0.join("memory/ecs").join(files::PROBE));
@@ -196,7 +196,7 @@ async fn another_users_group_whose_limits_hold_already_will_do() {
 }
 
 #[tokio::test]
-async fn systemd_that_makes_nothing_for_this_user_is_noticed_at_the_start() {
+async fn systemd_that_refuses_is_noticed_at_the_start() {
     use super::super::systemd::tests::bus;
     let tree = Tree::new("refusing", &[("cgroup.controllers", "cpu memory")]);
     let path = tree.0.join("bus");
