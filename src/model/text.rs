@@ -62,6 +62,26 @@ fn is_unsafe(c: char) -> bool {
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// A file that says by its first bytes that it is UTF-16 or UTF-32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is UTF-16 or UTF-32, not UTF-8: save it as UTF-8")]
+pub struct WideText;
+
+/// The bytes of a text file without the byte-order mark of UTF-8, which Windows editors write.
+///
+/// # Errors
+/// The mark is that of another encoding.
+pub fn without_mark(bytes: &[u8]) -> Result<&[u8], WideText> {
+    // That of UTF-32 begins with one of UTF-16, or with zeros.
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || bytes.starts_with(b"\0\0\xfe\xff") {
+        return Err(WideText);
+    }
+    Ok(bytes.strip_prefix(MARK.as_bytes()).unwrap_or(bytes))
+}
+
+/// The byte-order mark, as it stands in a text that was read from UTF-8.
+pub const MARK: &str = "\u{feff}";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,5 +127,22 @@ mod tests {
     fn bytes_that_are_no_text_are_replaced() {
         assert_eq!(cleaned_bytes(b"a\xff\nb"), "a\u{fffd} b");
         assert_eq!(cleaned_bytes(&[0xff; 1 << 20]).len(), MAX_TEXT / 3 * 3);
+    }
+
+    #[test]
+    fn a_mark_is_dropped_once_and_tells_other_encodings() {
+        let table: [(&[u8], Result<&[u8], WideText>); 8] = [
+            (b"A=1", Ok(b"A=1")),
+            (b"", Ok(b"")),
+            (b"\xef\xbb\xbfA=1", Ok(b"A=1")),
+            (b"\xef\xbb\xbf\xef\xbb\xbfA", Ok(b"\xef\xbb\xbfA")),
+            (b"A\xef\xbb\xbf", Ok(b"A\xef\xbb\xbf")),
+            (b"\xff\xfeA\0", Err(WideText)),
+            (b"\xfe\xff\0A", Err(WideText)),
+            (b"\0\0\xfe\xff\0\0\0A", Err(WideText)),
+        ];
+        for (bytes, wanted) in table {
+            assert_eq!(without_mark(bytes), wanted, "{bytes:?}");
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::aws::together::{self, Failed};
 use crate::aws::{secrets_manager, ssm};
 use crate::model::members::Members;
 use crate::model::resource::{DOMAIN_JOINED, DOMAINLESS, SecretKey, SecretProvider};
+use crate::model::text::{MARK, without_mark};
 use crate::model::{Failure, Secret, Tickets};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -174,7 +175,8 @@ async fn document<'a>(
                 let (s3::ObjectError::Bucket { text, may_pass } | s3::ObjectError::Object { text, may_pass }) = error;
                 Failed { text, may_pass }
             })?;
-            compact(&String::from_utf8_lossy(&bytes))
+            let bytes = without_mark(&bytes).map_err(|wide| format!("the document of {spec}: {wide}"))?;
+            compact(&String::from_utf8_lossy(bytes))
         }
         (Place::Parameter(name), Some(_)) => {
             let key =
@@ -183,6 +185,8 @@ async fn document<'a>(
             found.get(&key).map(|value| value.expose().to_owned()).unwrap_or_default()
         }
     };
+    // Such documents are made on Windows.
+    let text = text.strip_prefix(MARK).map(str::to_owned).unwrap_or(text);
     Document::read(spec, text).map_err(Failed::from)
 }
 
