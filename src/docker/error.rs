@@ -3,7 +3,7 @@
 //! Owns [`DockerError`] and its translation to the catalogue of `task-engine.md` §15. It decides nothing about retries.
 //! Invariant: a call that may have reached the daemon and got no answer becomes [`OpError::Unknown`], never `Failed`.
 
-use crate::model::{Failure, FailureKind, OpError};
+use crate::model::{Failure, FailureKind, OpError, with_causes};
 use bollard::errors::Error as Bollard;
 use std::future::Future;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub enum DockerError {
     /// The connection broke, or the answer could not be read, after the request was sent.
     #[error("lost the connection to the Docker daemon: {0}")]
     Cut(String),
-    /// The endpoint cannot be used, or no API version is spoken by both sides.
+    /// Nothing was sent: the endpoint cannot be used, no API version is spoken by both sides, or the request cannot be built.
     #[error("{0}")]
     Unusable(String),
 }
@@ -112,8 +112,11 @@ impl From<Bollard> for DockerError {
             Bollard::HyperLegacyError { err } if err.is_connect() => Self::Unreachable(Some(Box::new(err))),
             Bollard::SocketNotFoundError(_) => Self::Unreachable(None),
             Bollard::URLParseError { .. }
+            | Bollard::URLEncodedError { .. }
             | Bollard::InvalidURIError { .. }
-            | Bollard::UnsupportedURISchemeError { .. } => Self::Unusable(error.to_string()),
+            | Bollard::InvalidURIPartsError { .. }
+            | Bollard::UnsupportedURISchemeError { .. }
+            | Bollard::HttpClientError { .. } => not_sent(&error),
             other => Self::Cut(other.to_string()),
         }
     }
@@ -123,8 +126,17 @@ impl From<reqwest::Error> for DockerError {
     fn from(error: reqwest::Error) -> Self {
         // The URL of a unix socket request is invented; it would only confuse.
         let error = error.without_url();
-        if error.is_connect() { Self::Unreachable(Some(Box::new(error))) } else { Self::Cut(error.to_string()) }
+        match () {
+            () if error.is_builder() => not_sent(&error),
+            () if error.is_connect() => Self::Unreachable(Some(Box::new(error))),
+            () => Self::Cut(error.to_string()),
+        }
     }
+}
+
+/// The client could not build the request, so the daemon knows nothing of it, and no other try will.
+fn not_sent(error: &dyn std::error::Error) -> DockerError {
+    DockerError::Unusable(format!("the request was not sent to the Docker daemon: {}", with_causes(error)))
 }
 
 /// `DockerTimeoutError` of a transition.
@@ -201,6 +213,28 @@ mod tests {
         assert!(matches!(error.of_read("X", "inspecting"), OpError::Failed(_)));
         assert!(matches!(DockerError::Cut("x".into()).of_change("X", "created"), OpError::Unknown(_)));
         assert!(matches!(DockerError::Unreachable(None).of_change("X", "created"), OpError::Failed(_)));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_cannot_be_built_was_not_sent() {
+        let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+        let long = format!("http://127.0.0.1:1/{}", "x".repeat(70_000));
+        let errors = [
+            DockerError::from(http.get(long).send().await.unwrap_err()),
+            DockerError::from(http.get("http://127.0.0.1:1/").header("x", "a\nb").send().await.unwrap_err()),
+            DockerError::from(Bollard::from("x".repeat(70_000).parse::<http::Uri>().unwrap_err())),
+            DockerError::from(Bollard::from(http::Request::get("http://a b/").body(()).unwrap_err())),
+        ];
+        for error in errors {
+            let OpError::Failed(failure) = error.of_change("CannotStopContainerError", "stopped") else {
+                panic!("nothing can have happened: {error:?}")
+            };
+            assert_eq!(failure.kind, FailureKind::Permanent, "{failure}");
+            assert!(failure.message.starts_with("the request was not sent to the Docker daemon: "), "{failure}");
+            assert!(failure.message.len() < 300, "{failure}");
+        }
+        let nobody = DockerError::from(http.get("http://127.0.0.1:1/").send().await.unwrap_err());
+        assert!(matches!(nobody, DockerError::Unreachable(_)), "{nobody:?}");
     }
 
     #[test]

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// A thousand containers take about 5 MB.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// The longest address a client can send.
+const MAX_ADDRESS: usize = 65_534;
 /// Connections kept for the next call, and for how long. A connection for each call costs as much as the call where many come at once;
 /// one that the daemon closes meanwhile leaves the pool, and a call that is cut off is of unknown outcome on any connection.
 const IDLE_CONNECTIONS: usize = 8;
@@ -141,6 +143,12 @@ impl Wire {
         if !asked.query.is_empty() {
             url.query_pairs_mut().extend_pairs(asked.query);
         }
+        if url.as_str().len() > MAX_ADDRESS {
+            let (what, length) = (asked.path.first().unwrap_or(&""), url.as_str().len());
+            return Err(DockerError::Unusable(format!(
+                "the request was not sent to the Docker daemon: its address ({what}) has {length} bytes, {MAX_ADDRESS} at most: shorten the name in it"
+            )));
+        }
         let mut request = self.http.request(asked.method.clone(), url);
         if let Some(auth) = asked.registry_auth {
             request = request.header("X-Registry-Auth", auth);
@@ -212,6 +220,28 @@ mod tests {
         }
         let error = Endpoint::parse("ssh://me:hunter2@host").unwrap_err().to_string();
         assert!(error.contains("\"ssh://***@host\"") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_fits_into_no_address_is_not_sent() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let endpoint = Endpoint::Tcp(listener.local_addr().unwrap().to_string());
+        let wire = Wire::new(&endpoint, Arc::default(), Duration::from_secs(1)).unwrap();
+        let (name, escaped) = ("v".repeat(70_000), "ä".repeat(12_000));
+        for (path, query) in [(["volumes", &name], ("a", "b")), (["volumes", "v"], ("filters", escaped.as_str()))] {
+            let request = Request {
+                method: &Method::DELETE,
+                path: &path,
+                query: &[query],
+                registry_auth: None,
+                body: Body::Empty,
+            };
+            let error = wire.send(None, request).await.unwrap_err();
+            let DockerError::Unusable(text) = &error else { panic!("{error:?}") };
+            assert!(text.contains("was not sent") && text.contains("(volumes)") && text.len() < 300, "{text}");
+        }
+        assert!(listener.accept().is_err(), "nobody was even connected to");
     }
 
     #[test]

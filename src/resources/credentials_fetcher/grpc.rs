@@ -116,7 +116,7 @@ async fn ask(client: SendRequest<Bytes>, method: &str, message: &[u8], limit: Du
         .header("content-type", "application/grpc")
         .header("grpc-timeout", format!("{}m", limit.as_millis()))
         .header("user-agent", "ecs-agent");
-    let request = request.body(()).map_err(|error| Status::new(INTERNAL, error.to_string()))?;
+    let request = request.body(()).map_err(|error| Status::new(INVALID_ARGUMENT, error.to_string()))?;
     let (answer, mut body) = client.ready().await?.send_request(request, false)?;
     body.send_data(Bytes::from_owner(framed(message)), true)?;
     understand(answer.await?).await
