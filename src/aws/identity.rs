@@ -65,7 +65,7 @@ async fn document_within(imds: &Imds, patience: Duration) -> Result<Option<Signe
     let mut backoff = Backoff::new(DOCUMENT_RETRY);
     loop {
         match document_once(imds).await {
-            Err(ImdsError::Blackholed) => return Err(ImdsError::Blackholed),
+            Err(error @ (ImdsError::Blackholed | ImdsError::NotSent(_))) => return Err(error),
             Err(error) => {
                 let pause = backoff.pause();
                 if Instant::now() + pause >= give_up {

@@ -62,7 +62,11 @@ async fn pass(http: &reqwest::Client, request: HttpRequest) -> Result<HttpRespon
 
 fn lost(error: reqwest::Error) -> ConnectorError {
     let error = error.without_url();
-    if error.is_timeout() { ConnectorError::timeout(error.into()) } else { ConnectorError::io(error.into()) }
+    match () {
+        () if error.is_builder() => ConnectorError::user(error.into()), // not sent at all
+        () if error.is_timeout() => ConnectorError::timeout(error.into()),
+        () => ConnectorError::io(error.into()),
+    }
 }
 
 #[cfg(test)]

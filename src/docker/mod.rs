@@ -68,7 +68,7 @@ pub use error::DockerError;
 pub use events::Notice;
 pub use image::ImageFacts;
 pub use limits::Limits;
-pub use mirror::{Mirrors, registry_of};
+pub use mirror::{Mirrors, registry_of, server_of};
 pub use pause::{makes_pause_image, pause_image};
 pub use pull::PullJob;
 

@@ -9,8 +9,8 @@ use super::startup::{self, Instance};
 use super::supervisor::PartResult;
 use crate::acs::session::{self, Timing};
 use crate::acs::{self, Incoming, Outgoing};
-use crate::aws::clock::ServiceClock;
 use crate::aws::roles::RoleKind;
+use crate::aws::signing::Signing;
 use crate::config::Config;
 use crate::ecs::endpoint::PollEndpointCache;
 use crate::engine::{Event, PayloadTask};
@@ -48,7 +48,7 @@ pub(super) fn settings(
     host: &Host,
     options: Options,
     credentials: SharedCredentialsProvider,
-    clock: ServiceClock,
+    signing: Signing,
 ) -> session::Settings {
     session::Settings {
         cluster: identity.cluster.clone(),
@@ -59,7 +59,7 @@ pub(super) fn settings(
         websocket: websocket::Settings {
             region: instance.region.clone(),
             proxy: startup::proxy(config),
-            clock,
+            signing,
             accept_insecure_cert: options.accept_insecure_cert,
         },
         credentials,

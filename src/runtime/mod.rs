@@ -152,8 +152,8 @@ async fn build(
     let host = host::Host::of(config, &docker).await?;
     startup::warm_pool(config, &imds).await?;
     let (sdk, credentials) = startup::clients(config, options, &instance.region).await?;
-    let (ecs, service_clock) = (sdk.ecs(credentials.clone()), sdk.clock());
-    let tags = startup::tags(config, &instance, &credentials, service_clock.clone()).await?;
+    let (ecs, signing) = (sdk.ecs(credentials.clone()), sdk.signing());
+    let tags = startup::tags(config, &instance, &credentials, &sdk).await?;
     let offers = &host.offers;
     let identity = startup::register(config, &mut instance, tags, &ecs, offers, &mut store, loaded.identity).await?;
     let state = engine::recover(startup::policy(config, &offers.gpus)?, loaded.host, loaded.tasks);
@@ -187,7 +187,7 @@ async fn build(
         unwritten: core_loop::Unwritten::default(),
     };
     let control = control_plane::ControlPlane {
-        settings: control_plane::settings(config, &instance, &identity, &host, options, credentials, service_clock),
+        settings: control_plane::settings(config, &instance, &identity, &host, options, credentials, signing),
         endpoints: Arc::new(crate::ecs::endpoint::PollEndpointCache::new(
             ecs.clone(),
             identity.cluster.clone(),

@@ -4,16 +4,16 @@
 //! here ends the process with the exit code the service manager knows (spec `registration.md` §1).
 
 use super::gpu::Gpus;
-use super::host::{Host, Offers};
+use super::host::{self, Host, Offers};
 use super::{Fatal, Options};
 use crate::acs::HostFacts;
-use crate::aws::clock::ServiceClock;
 use crate::aws::credentials::{self, Keys};
 use crate::aws::identity::{self, SignedDocument};
 use crate::aws::imds::{self, Imds, ImdsError};
 use crate::aws::lifecycle::{self, WarmPoolError};
 use crate::aws::proxy::ProxySettings;
 use crate::aws::sdk::{AgentName, Sdk};
+use crate::aws::signing::Signing;
 use crate::aws::tags;
 use crate::config::{Config, ImagePullBehavior, RetryMode, Role, TagSource};
 use crate::docker::{self, Docker};
@@ -99,7 +99,7 @@ pub(super) async fn tags(
     config: &Config,
     instance: &Instance,
     credentials: &SharedCredentialsProvider,
-    clock: ServiceClock,
+    sdk: &Sdk,
 ) -> Result<BTreeMap<String, String>, Fatal> {
     let mut tags = match config.propagate_tags_from {
         TagSource::None => BTreeMap::new(),
@@ -109,14 +109,7 @@ pub(super) async fn tags(
             ));
         }
         TagSource::Ec2Instance => {
-            let settings = tags::Settings {
-                region: instance.region.clone(),
-                endpoint_url: config.aws_endpoint_url_ec2.clone().or(config.aws_endpoint_url.clone()),
-                proxy: proxy(config),
-                user_agent: agent_name(config).plain_user_agent(),
-                clock,
-            };
-            let found = tags::of_instance(&settings, credentials, &instance.id).await;
+            let found = tags::of_instance(sdk, credentials, &instance.id).await;
             found.map_err(|error| Fatal::restartable(with_causes(&error)))?
         }
     };
@@ -168,6 +161,7 @@ pub(super) async fn clients(
     options: Options,
     region: &str,
 ) -> Result<(Sdk, SharedCredentialsProvider), Fatal> {
+    let signing = Signing::default();
     let settings = crate::aws::sdk::Settings {
         region: region.to_owned(),
         backend_host: config.backend_host.clone(),
@@ -177,12 +171,14 @@ pub(super) async fn clients(
         endpoint_url_secrets_manager: config.aws_endpoint_url_secrets_manager.clone(),
         endpoint_url_ssm: config.aws_endpoint_url_ssm.clone(),
         endpoint_url_s3: config.aws_endpoint_url_s3.clone(),
+        endpoint_url_ec2: config.aws_endpoint_url_ec2.clone(),
         dual_stack: config.dual_stack,
         fips: config.fips,
+        host_fips: host::is_in_fips_mode(host::FIPS_ENABLED.as_ref()),
         max_attempts: config.max_attempts,
         adaptive_retry: config.retry_mode == RetryMode::Adaptive,
         accept_insecure_cert: options.accept_insecure_cert,
-        clock: ServiceClock::default(),
+        signing: signing.clone(),
         proxy: proxy(config),
         agent: agent_name(config),
     };
@@ -199,6 +195,9 @@ pub(super) async fn clients(
         rotating_file: PathBuf::from(if options.role == Role::Service { ROTATING_ON_HOST } else { ROTATING }),
         rotating_profile: config.alternate_credential_profile.clone(),
         imds: imds(config, false),
+        fips: config.fips,
+        dual_stack: config.dual_stack,
+        signing,
     };
     let credentials = credentials::instance_chain(chain, sdk.http())
         .await

@@ -28,7 +28,7 @@ pub(super) fn settings() -> Settings {
         websocket: websocket::Settings {
             region: "us-west-2".to_owned(),
             proxy: ProxySettings::default(),
-            clock: Default::default(),
+            signing: Default::default(),
             accept_insecure_cert: false,
         },
         credentials: keys(),
