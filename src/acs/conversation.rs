@@ -279,6 +279,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                 return;
             }
         }
+        exchange.contact.word();
         self.alive();
     }
 }

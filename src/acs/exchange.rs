@@ -3,7 +3,7 @@
 //! Owns the bounds of both. It opens no connection and knows no timer of the protocol. The invariant: nobody waits for the control
 //! plane. Messages wait here for the agent, never the other way round; an answer without a connection is dropped.
 
-use super::{Incoming, Outgoing};
+use super::{Contact, Incoming, Outgoing};
 use std::collections::VecDeque;
 use std::future::Future;
 use tokio::sync::mpsc;
@@ -22,6 +22,8 @@ pub(super) struct Exchange {
     pub(super) outbox: mpsc::Receiver<Outgoing>,
     /// The session is to end.
     pub(super) cancel: CancellationToken,
+    /// When ACS was last there.
+    pub(super) contact: Contact,
     waiting: VecDeque<(Incoming, usize)>,
     bytes: usize,
 }
@@ -31,8 +33,9 @@ impl Exchange {
         inbox: mpsc::Sender<Incoming>,
         outbox: mpsc::Receiver<Outgoing>,
         cancel: CancellationToken,
+        contact: Contact,
     ) -> Self {
-        Self { inbox, outbox, cancel, waiting: VecDeque::new(), bytes: 0 }
+        Self { inbox, outbox, cancel, contact, waiting: VecDeque::new(), bytes: 0 }
     }
 
     /// Whether one more message may be read.

@@ -10,6 +10,7 @@
 #![doc = include_str!("task_definition.md")]
 
 mod attachment;
+mod contact;
 mod conversation;
 #[cfg(test)]
 #[path = "../../tests/corpus/cases.rs"]
@@ -24,6 +25,7 @@ pub mod translate;
 mod unsupported;
 mod wire;
 
+pub use contact::{Contact, Seen};
 pub use host::HostFacts;
 pub use translate::{PayloadTask, Refusal};
 

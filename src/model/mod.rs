@@ -5,10 +5,11 @@
 //!
 //! Reading order: [`ids`], [`status`], [`time`], [`task`] and [`resource`] (what was asked for), [`create`] and [`cgroup`], [`observation`] (what
 //! the engine saw), [`failure`] (what went wrong, as the customer sees it), [`report`] (what is said to ECS), [`view`] (what readers
-//! may see), [`waiting`] (why a pending thing does not go on). [`json`] and [`members`] are how values of the outside
-//! become types, [`text`] how texts of the outside are bounded and cleaned, [`address`] how addresses are shown.
+//! may see), [`waiting`] (why a pending thing does not go on), [`agent_health`] (how the agent itself is). [`json`] and [`members`] are
+//! how values of the outside become types, [`text`] how texts of the outside are bounded and cleaned, [`address`] how addresses are shown.
 
 pub mod address;
+pub mod agent_health;
 pub mod cgroup;
 pub mod create;
 pub mod failure;

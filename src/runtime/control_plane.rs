@@ -65,6 +65,7 @@ pub(super) fn settings(
         credentials,
         timing: Timing::default(),
         host: startup::host_facts(config, &instance.region, host),
+        contact: acs::Contact::default(),
     }
 }
 
