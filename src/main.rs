@@ -2,7 +2,7 @@
 
 use ecs_agent::config::{self, Action, Args, Config, Loaded, LogFormat, Sources};
 use ecs_agent::introspection::LICENSE;
-use ecs_agent::runtime::{self, Fatal, Metadata, Options, logging};
+use ecs_agent::runtime::{self, Early, Fatal, Metadata, Options, logging};
 use ecs_agent::version;
 use std::io::Write;
 use std::process::ExitCode;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         Action::Version => return say(&version_text()),
         Action::License => return say(LICENSE),
         Action::ConfigReference => return say(&config::help::reference()),
-        Action::CheckConfig | Action::Healthcheck | Action::EcsAttributes => {}
+        Action::CheckConfig | Action::Healthcheck | Action::HealthcheckHttp | Action::EcsAttributes => {}
     }
     let sources = config::Sources::open(config::Environment::of_process(), args.role);
     let loaded = sources.load(None);
@@ -56,8 +56,8 @@ fn usable(loaded: Loaded) -> Option<Config> {
     for problem in &loaded.problems {
         if problem.fatal { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
     }
-    if !loaded.unbuilt.is_empty() {
-        tracing::warn!(variables = loaded.unbuilt.join(" "), "set, but not supported by this version: without effect");
+    for line in loaded.without_effect() {
+        tracing::warn!("{line}");
     }
     loaded.config
 }
@@ -72,35 +72,33 @@ async fn act(args: Args, sources: Sources, loaded: Loaded) -> Result<(), Fatal> 
         let _none = usable(loaded);
         return Err(Fatal::unusable_configuration());
     };
+    if let Action::Healthcheck | Action::HealthcheckHttp = args.action {
+        return healthcheck(args.action, on_this_machine).await;
+    }
     let metadata = Metadata::new(on_this_machine, options)?;
-    let user_data = match args.action {
-        Action::Run | Action::EcsAttributes => metadata.user_data().await,
-        _ => None,
-    };
+    // Otherwise the attributes are asked for.
+    let early = (args.action == Action::Run).then(|| Early::begin(on_this_machine));
+    let user_data = metadata.user_data().await;
     let loaded = user_data.map_or(loaded, |text| sources.load(Some(&text)));
     drop(sources); // holds secrets
     let Some(config) = usable(loaded) else { return Err(Fatal::unusable_configuration()) };
-    match args.action {
-        Action::Healthcheck => runtime::healthcheck(&config.healthcheck_host).await,
-        Action::EcsAttributes => {
-            say(&runtime::attributes_text(&config).await?);
-            Ok(())
-        }
-        Action::Run
-        | Action::Help
-        | Action::Version
-        | Action::License
-        | Action::ConfigReference
-        | Action::CheckConfig => {
-            tracing::info!(
-                version = version::OWN,
-                commit = version::COMMIT,
-                as_ecs_agent = version::SPOKEN,
-                "starting"
-            );
-            runtime::run(config, options, metadata).await
-        }
-    }
+    let Some(early) = early else {
+        say(&runtime::attributes_text(&config).await?);
+        return Ok(());
+    };
+    tracing::info!(version = version::OWN, commit = version::COMMIT, as_ecs_agent = version::SPOKEN, "starting");
+    runtime::run(config, options, metadata, early).await
+}
+
+/// Says how the agent is; what is wrong is said by [`exit`].
+async fn healthcheck(action: Action, config: &Config) -> Result<(), Fatal> {
+    let host = &config.healthcheck_host;
+    let text = match action {
+        Action::HealthcheckHttp => runtime::healthcheck_http(host).await?,
+        _ => runtime::healthcheck(host).await?,
+    };
+    say(&format!("healthy: {text}\n"));
+    Ok(())
 }
 
 fn start_logging(args: &Args, config: Option<&Config>) {

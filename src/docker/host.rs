@@ -1,16 +1,22 @@
-//! What kind of engine this is: who makes its control groups, and which volume drivers it has.
+//! What kind of engine this is: who makes its control groups, which volume drivers it has, and which bridge.
 //!
 //! Owns the questions. What follows from the answers is decided elsewhere. Invariant: what an engine does not say is what the oldest
 //! engines do.
 
 use super::Docker;
+use super::error::DockerError;
 use crate::model::cgroup::cgroup_parent;
+use crate::model::text::cleaned;
 use crate::model::{CgroupDriver, CreateRequest, OpError};
 use serde_json::Value;
 
 /// Where the engine looks for plugins that run beside it.
 const PLUGIN_SOCKETS: &str = "/run/docker/plugins";
 const PLUGIN_SPECS: [&str; 2] = ["/etc/docker/plugins", "/usr/lib/docker/plugins"];
+
+/// Options of a bridge network.
+const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
+const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 
 impl Docker {
     /// Who makes the control groups of containers. It does not change while containers live, so it is asked once.
@@ -33,6 +39,15 @@ impl Docker {
         }
     }
 
+    /// The interface of the default bridge, e.g. `docker0`; `None` if the engine has no such bridge.
+    ///
+    /// # Errors
+    /// The engine does not list its networks.
+    pub async fn default_bridge(&self) -> Result<Option<String>, DockerError> {
+        let filters = [("filters", r#"{"driver":["bridge"]}"#)];
+        Ok(bridge(&self.reader.get(&["networks"], &filters, self.settings.limits.info).await?))
+    }
+
     /// Names of the volume drivers besides `local`, in the order ECS is told them: plugins beside the engine, then those it manages,
     /// each `:latest` one without its tag before.
     ///
@@ -51,6 +66,14 @@ fn driver(answer: &Value) -> CgroupDriver {
         Some("systemd") => CgroupDriver::Systemd,
         _ => CgroupDriver::Cgroupfs,
     }
+}
+
+/// There are many bridges, and one that is marked as the default.
+fn bridge(networks: &Value) -> Option<String> {
+    let options = networks.as_array()?.iter().filter_map(|network| network.get("Options"));
+    let option = |options: &Value, name: &str| options.get(name).and_then(Value::as_str).map(cleaned);
+    let mut defaults = options.filter(|options| option(options, DEFAULT_BRIDGE).as_deref() == Some("true"));
+    defaults.find_map(|options| option(options, BRIDGE_NAME))
 }
 
 fn managed(answer: &Value) -> Vec<String> {
@@ -106,5 +129,15 @@ mod tests {
         let answer = json!([{"Name": "rexray/ebs:latest"}, {"Name": "x:0.1"}, {"Name": 1}, {}]);
         assert_eq!(managed(&answer), ["rexray/ebs", "rexray/ebs:latest", "x:0.1"]);
         assert!(managed(&json!({"message": "no"})).is_empty());
+    }
+
+    #[test]
+    fn the_default_bridge_is_the_one_marked_so() {
+        let own = json!({"Options": {"com.docker.network.bridge.name": "br-mine"}});
+        let marked = |value: &str| json!({"Options": {DEFAULT_BRIDGE: value, BRIDGE_NAME: "docker7"}});
+        assert_eq!(bridge(&json!([own, {}, marked("true")])).as_deref(), Some("docker7"));
+        for answer in [json!([]), json!([own]), json!([marked("false")]), json!({"message": "no"}), json!(null)] {
+            assert_eq!(bridge(&answer), None, "{answer}");
+        }
     }
 }

@@ -48,6 +48,7 @@ mod kill_loop;
 mod limits;
 mod mirrors;
 mod network;
+mod port;
 mod pulls;
 mod recovery;
 mod registration;

@@ -176,6 +176,10 @@ async fn an_instance_in_a_warm_pool_registers_when_it_comes_into_service() {
     rig.start_agent();
     until("it to wait", super::rig::LIMIT, async || rig.log().contains("Warmed:Stopped").then_some(())).await;
     assert_eq!(rig.server.read(|state| state.instances().len()), 0);
+    let health = reqwest::get("http://127.0.0.1:51678/health").await.unwrap();
+    let (status, text) = (health.status(), health.text().await.unwrap());
+    assert!(status == 200 && text.contains("in a warm pool: waits for service"), "{status} {text}");
+    assert!(reqwest::get("http://127.0.0.1:51678/v1/metadata").await.is_err(), "as before any registration");
     rig.kill();
     rig.server.set_metadata(target, Some("InService"));
     rig.start_agent();

@@ -1,5 +1,6 @@
 //! The data directory: whose it is, what may be in it, and what happens when it is damaged or somebody else's.
 
+use super::port::healthcheck;
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
 use super::support::docker::inspect;
 use super::support::registry::basic;
@@ -295,6 +296,8 @@ async fn on_a_full_disk_nothing_is_begun_and_space_lets_it_go_on() {
         |rig: &Rig, times: usize| rig.log().matches("the state cannot be written (ECS_DATADIR)").count() >= times;
     until("the agent to wait for space", LIMIT, async || waits(&rig, 2).then_some(())).await;
     assert_eq!(instances(&rig).len(), 0, "it does not register before it can remember that");
+    let (code, text) = healthcheck("-healthcheck");
+    assert!(code == Some(0) && text.contains("waits until the state on disk"), "{code:?} {text}");
     disk.free();
     rig.registered().await;
     let task = Running::start(&rig).await;
@@ -329,6 +332,8 @@ async fn on_a_full_disk_nothing_is_begun_and_space_lets_it_go_on() {
     let last = rig.server.read(|state| state.task(arns.last().unwrap()).unwrap().last_status);
     assert!(last < TaskStatus::Running);
     assert!(rig.introspect("/v1/tasks").await["Tasks"].is_array(), "readers are served");
+    let (code, text) = healthcheck("-healthcheck");
+    assert!(code == Some(1) && text.contains("state: cannot be written"), "{code:?} {text}");
     assert_eq!(inspect(&task.id)["State"]["Running"], true, "what runs goes on");
 
     disk.free();
@@ -336,6 +341,7 @@ async fn on_a_full_disk_nothing_is_begun_and_space_lets_it_go_on() {
         rig.task(arn, TaskStatus::Running).await;
     }
     assert_eq!(rig.containers().len(), arns.len() + 1, "each was begun once");
+    assert_eq!(healthcheck("-healthcheck").0, Some(0));
     assert_eq!(set_aside(&rig).len(), 0);
     rig.kill();
     rig.start_agent();
