@@ -90,15 +90,23 @@ async fn act(args: Args, sources: Sources, loaded: Loaded) -> Result<(), Fatal> 
     runtime::run(config, options, metadata, early).await
 }
 
-/// Says how the agent is; what is wrong is said by [`exit`].
+/// Prints how the agent is in one line, whatever the log level.
 async fn healthcheck(action: Action, config: &Config) -> Result<(), Fatal> {
     let host = &config.healthcheck_host;
-    let text = match action {
-        Action::HealthcheckHttp => runtime::healthcheck_http(host).await?,
-        _ => runtime::healthcheck(host).await?,
+    let found = match action {
+        Action::HealthcheckHttp => runtime::healthcheck_http(host).await,
+        _ => runtime::healthcheck(host).await,
     };
-    say(&format!("healthy: {text}\n"));
-    Ok(())
+    match found {
+        Ok(text) => {
+            say(&format!("healthy: {text}\n"));
+            Ok(())
+        }
+        Err(Fatal { code, message }) => {
+            say(&format!("{message}\n"));
+            Err(Fatal { code, message: String::new() })
+        }
+    }
 }
 
 fn start_logging(args: &Args, config: Option<&Config>) {
@@ -130,7 +138,10 @@ fn exit(result: Result<(), Fatal>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(fatal) => {
-            tracing::error!(exit_code = fatal.code, "{fatal}");
+            // Without a message it is printed already.
+            if !fatal.message.is_empty() {
+                tracing::error!(exit_code = fatal.code, "{fatal}");
+            }
             ExitCode::from(fatal.code)
         }
     }

@@ -74,7 +74,7 @@ impl Step {
 /// What the judgement rests on. Moments are those of one clock that only goes forward; `None`: it has not happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthFacts {
-    /// When the agent started.
+    /// When the agent started, came out of a warm pool or was registered, whichever was last.
     pub started: Timestamp,
     /// What it is doing.
     pub stage: Stage,

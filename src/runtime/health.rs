@@ -46,14 +46,22 @@ impl Health {
         self.contact.clone()
     }
 
-    /// The start has come to this step.
+    /// The start has come to this step. Its time does not run in a warm pool.
     pub(super) fn step(&self, step: Step) {
-        self.change(|facts, _| facts.stage = Stage::Starting(step));
+        self.change(|facts, now| {
+            if facts.stage == Stage::Starting(Step::WarmPool) {
+                facts.started = now;
+            }
+            facts.stage = Stage::Starting(step);
+        });
     }
 
-    /// The instance is registered, and the parts of the agent begin.
+    /// The instance is registered, and the parts of the agent begin. A warm pool may have taken hours: what nobody asked for
+    /// meanwhile has its whole time from now on.
     pub(super) fn runs(&self) {
-        self.change(|facts, _| facts.stage = Stage::Running);
+        self.change(|facts, now| {
+            *facts = HealthFacts { stage: Stage::Running, docker_answer: Some(now), ..HealthFacts::starting(now) };
+        });
     }
 
     /// The core loop has completed a turn, or a try of one.
@@ -253,6 +261,19 @@ mod tests {
         health.state_written(false);
         assert!(health.judge().checks.iter().any(|check| check.text.contains("cannot be written for 61 s")));
         health.state_written(true);
+        assert_eq!(wrong(&health), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hours_in_a_warm_pool_are_no_silence() {
+        let health = Health::started();
+        health.docker_answered();
+        health.step(Step::WarmPool);
+        minutes(120).await;
+        assert_eq!(wrong(&health), []);
+        health.step(Step::Registration);
+        assert_eq!(wrong(&health), [], "it has just come into service");
+        health.runs();
         assert_eq!(wrong(&health), []);
     }
 

@@ -152,6 +152,18 @@ impl Early {
         });
         Self { supervisor, stop, health, bridge, registered }
     }
+
+    /// Opens the rest of the port; the start is over.
+    fn is_registered(&self, identity: &Identity, view: watch::Receiver<Arc<View>>, pulls: Pulls) {
+        let shown = introspection::Identity {
+            cluster: identity.cluster.clone(),
+            container_instance_arn: Some(identity.container_instance_arn.clone()),
+            version_text: crate::version::text(),
+        };
+        let lookup: introspection::PullLookup = Arc::new(move |op| pulls.progress(op));
+        self.registered.send_replace(Some(introspection::registered(shown, view, lookup)));
+        self.health.runs();
+    }
 }
 
 /// Runs the agent until it is told to stop.
@@ -187,8 +199,7 @@ async fn build(config: &Config, options: Options, imds: aws::imds::Imds, early: 
     let (mut store, loaded) = startup::state(config, &instance).await?;
     data_dir::check(&config.docker_host, &config.data_dir, &config.host_data_dir).await;
     let host = host::Host::of(config, &docker).await?;
-    health.step(Step::WarmPool);
-    startup::warm_pool(config, &imds).await?;
+    startup::warm_pool(config, &imds, &health).await?;
     health.step(Step::Registration);
     let (sdk, credentials) = startup::clients(config, options, &instance.region).await?;
     let (ecs, service_clock) = (sdk.ecs(credentials.clone()), sdk.clock());
@@ -239,15 +250,7 @@ async fn build(config: &Config, options: Options, imds: aws::imds::Imds, early: 
         edges: edges.clone(),
         inbox: inbox.clone(),
     };
-    let shown = introspection::Identity {
-        cluster: identity.cluster.clone(),
-        container_instance_arn: Some(identity.container_instance_arn.clone()),
-        version_text: crate::version::text(),
-    };
-    let lookup = pulls.clone();
-    let lookup: introspection::PullLookup = Arc::new(move |op| lookup.progress(op));
-    early.registered.send_replace(Some(introspection::registered(shown, readers.clone(), lookup)));
-    health.runs();
+    early.is_registered(&identity, readers.clone(), pulls.clone());
     let spot = config.spot_draining.then(|| spot::Watch::new(imds, ecs, &identity));
     let mut supervisor = supervise(early, core, control, from_core, edges, inbox, readers, pulls);
     if let Some(spot) = spot {

@@ -4,6 +4,7 @@
 //! here ends the process with the exit code the service manager knows (spec `registration.md` §1).
 
 use super::gpu::Gpus;
+use super::health::Health;
 use super::host::{Host, Offers};
 use super::{Fatal, Options};
 use crate::acs::HostFacts;
@@ -19,6 +20,7 @@ use crate::config::{Config, ImagePullBehavior, RetryMode, Role, TagSource};
 use crate::docker::{self, Docker};
 use crate::ecs::attributes::{Capabilities, attributes};
 use crate::ecs::register::{self, HostResources, Registration};
+use crate::engine::agent_health::Step;
 use crate::engine::{Capacity, ImagePolicy, Policy, PullBehavior, UntrackedPolicy};
 use crate::model::{Secret, Span, address, with_causes};
 use crate::resources::{self, Resources};
@@ -84,10 +86,11 @@ fn found_no_source(result: &[u8]) -> bool {
 }
 
 /// Waits until Auto Scaling wants the instance in service, if the operator asked for that.
-pub(super) async fn warm_pool(config: &Config, imds: &Imds) -> Result<(), Fatal> {
+pub(super) async fn warm_pool(config: &Config, imds: &Imds, health: &Health) -> Result<(), Fatal> {
     if !config.warm_pools_check {
         return Ok(());
     }
+    health.step(Step::WarmPool);
     match lifecycle::in_service(imds).await {
         Ok(()) | Err(WarmPoolError::Imds(ImdsError::Blackholed)) => Ok(()),
         Err(error) => Err(Fatal::terminal(with_causes(&error))),
