@@ -261,6 +261,7 @@ mod tests {
         health.state_written(false);
         assert!(health.judge().checks.iter().any(|check| check.text.contains("cannot be written for 61 s")));
         health.state_written(true);
+        health.docker_answered();
         assert_eq!(wrong(&health), []);
     }
 
