@@ -11,6 +11,7 @@ use crate::aws::clock::ServiceClock;
 use crate::aws::proxy::ProxySettings;
 use crate::aws::signature::Signed;
 use crate::aws::transport;
+use crate::model::text::cleaned;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use reqwest::StatusCode;
 use reqwest::header::{CONNECTION, DATE, HeaderValue, UPGRADE};
@@ -165,8 +166,9 @@ async fn check_handshake(
             break;
         }
     }
-    let raw = String::from_utf8_lossy(&body).into_owned();
-    Err(ConnectError::Refused { host, status, text: typed_error(&raw).unwrap_or(raw) })
+    let raw = String::from_utf8_lossy(&body);
+    let text = typed_error(&raw).map_or_else(|| cleaned(&raw), |text| cleaned(&text));
+    Err(ConnectError::Refused { host, status, text })
 }
 
 /// `{"type": T, "message": {"message": M}}` or `{T: M}` becomes `T: M`.
@@ -263,6 +265,7 @@ mod tests {
                 true,
             ),
             (r#"{"AccessDeniedException":"no"}"#, "AccessDeniedException: no", false),
+            (r#"{"AccessDeniedException":"no\nforged\u001b[2J"}"#, "AccessDeniedException: no forged [2J", false),
             ("<html>InactiveInstanceException</html>", "<html>InactiveInstanceException</html>", true),
             (r#"{"a":"b","c":"d"}"#, r#"{"a":"b","c":"d"}"#, false),
         ];

@@ -107,7 +107,7 @@ impl Docker {
             Ok(Err(error)) => {
                 let failure = error.failure(MANIFEST_ERROR, "MANIFEST_PULLED");
                 let message = without_ecr_urls(&failure.message, job.image);
-                Err(Failure { message, ..failure })
+                Err(failure.with_message(message))
             }
             Err(_) => Err(timed_out("MANIFEST_PULLED", started.elapsed())),
         }
@@ -145,7 +145,7 @@ pub(super) fn invalid_reference(name: &str) -> OpError {
 }
 
 /// The header's value: always sent, `{}` when anonymous.
-fn registry_auth(credentials: &RegistryCredentials) -> String {
+pub(super) fn registry_auth(credentials: &RegistryCredentials) -> String {
     let members = [
         ("username", credentials.username.as_str()),
         ("password", credentials.password.expose()),

@@ -7,6 +7,7 @@
 use super::create::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK};
 use super::outline;
 use crate::model::observation::Mount;
+use crate::model::text::cut;
 use crate::model::{Failure, Health, Observation, PortBinding, Protocol, RunState, TaskSpec};
 use serde_json::Value;
 
@@ -63,8 +64,8 @@ pub(super) fn from_inspect(answer: &Value, asked: &str, cluster: &str) -> Result
             Some("unhealthy") => Health::Unhealthy,
             _ => Health::Unknown,
         },
-        created_at: real_time(text(answer, "Created")).map(str::to_owned),
-        started_at: time("StartedAt").map(str::to_owned),
+        created_at: real_time(text(answer, "Created")).map(|time| cut(time, MAX_TIME_BYTES)),
+        started_at: time("StartedAt").map(|time| cut(time, MAX_TIME_BYTES)),
         bindings: bindings(answer.pointer("/NetworkSettings/Ports")),
         mounts: mounts(answer.get("Mounts")),
         address: address(answer.get("NetworkSettings")),
@@ -143,6 +144,9 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
 fn non_empty(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
+
+/// RFC 3339 with nanoseconds has 35.
+const MAX_TIME_BYTES: usize = 64;
 
 /// Docker writes "never" as the year 1.
 fn real_time(text: &str) -> Option<&str> {

@@ -6,9 +6,10 @@
 
 use super::attributes::Attribute;
 use super::body_edit::BodyEdit;
+use super::text_of;
 use crate::aws::backoff::{Backoff, Shape};
 use crate::aws::identity::SignedDocument;
-use aws_sdk_ecs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecs::operation::register_container_instance::{
     RegisterContainerInstanceError, RegisterContainerInstanceOutput,
 };
@@ -262,17 +263,6 @@ fn classify(error: &CallError, renewal: bool) -> RegisterError {
         Some("InvalidParameterException" | "ClientException") => RegisterError::Terminal(text_of(error)),
         _ if type_changed() => RegisterError::Terminal(text_of(error)),
         Some(_) | None => RegisterError::Restart(text_of(error)),
-    }
-}
-
-fn text_of<E>(error: &SdkError<E>) -> String
-where
-    SdkError<E>: ProvideErrorMetadata,
-    E: std::error::Error + 'static,
-{
-    match error.code() {
-        Some(code) => format!("{code}: {}", error.message().unwrap_or_default()),
-        None => DisplayErrorContext(error).to_string(),
     }
 }
 

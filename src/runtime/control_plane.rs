@@ -111,7 +111,7 @@ impl ControlPlane {
             Incoming::Payload { tasks, credentials, ack, seq_num, intact } => {
                 let ids: Vec<_> = credentials.iter().map(|role| role.id.clone()).collect();
                 credentials.into_iter().for_each(|role| self.edges.roles.insert(role));
-                tracing::info!(message = ack.message_id, tasks = tasks.len(), intact, "payload from ACS");
+                tracing::info!(message_id = ack.message_id, tasks = tasks.len(), intact, "payload from ACS");
                 let tasks = tasks.into_iter().filter_map(payload_task).collect();
                 // Part of it could not be read: ECS sends it again until it is told what became of each task.
                 let ack = intact.then_some(ack);

@@ -130,6 +130,37 @@ mod tests {
         tracing::error!(error = &error as &dyn std::error::Error);
     }
 
+    /// Runs only in a process of its own, below.
+    #[test]
+    fn process_that_logs_and_panics() {
+        let Ok(form) = std::env::var("ECS_TEST_LOG_FORM") else { return };
+        let _log = start("info", if form == "json" { Form::Json } else { Form::Text });
+        tracing::info!("before");
+        let ended = std::thread::Builder::new().name("worker".to_owned()).spawn(|| panic!("broken\nin two"));
+        assert!(ended.unwrap().join().is_err());
+        tracing::info!("after");
+        panic!("the last words");
+    }
+
+    #[test]
+    fn the_last_lines_and_panics_get_out_before_the_end() {
+        for form in ["text", "json"] {
+            let name = concat!(module_path!(), "::process_that_logs_and_panics").split_once("::").unwrap().1;
+            let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+            let out = command.args(["--exact", name, "--nocapture"]).env("ECS_TEST_LOG_FORM", form).output().unwrap();
+            let text = String::from_utf8_lossy(&out.stderr);
+            let lines: Vec<&str> = text.lines().collect();
+            assert_eq!(lines.len(), 4, "{text}");
+            for (line, wanted) in lines.iter().zip(["before", r"broken\nin two", "after", "the last words"]) {
+                assert!(line.contains(wanted), "{wanted}: {text}");
+            }
+            assert!(lines[1].contains("thread 'worker' panicked at src"), "{text}");
+            if form == "json" {
+                lines.iter().for_each(|line| drop(serde_json::from_str::<serde_json::Value>(line).unwrap()));
+            }
+        }
+    }
+
     #[test]
     fn an_event_of_every_kind_of_field_is_one_line_of_text() {
         let (subscriber, queue) = logging(Form::Text);

@@ -26,6 +26,7 @@ use crate::store::{Identity, Loaded, Store, StoreError};
 use crate::version;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -61,11 +62,13 @@ pub(super) struct Instance {
 
 /// Where cloud-init writes how it went.
 pub(super) const CLOUD_INIT_RESULT: &str = "/var/lib/cloud/data/result.json";
+/// It has some hundred bytes, and one line for each error.
+const MAX_CLOUD_INIT: u64 = 1024 * 1024;
 
 /// Refuses to start where cloud-init found no user data although there is some: `ecs.config` was not written then, and the instance
 /// would join the wrong cluster (spec `registration.md` §2).
 pub(super) async fn cloud_init(config: &Config, imds: &Imds, result: &Path) -> Result<(), Fatal> {
-    let found_nothing = std::fs::read(result).is_ok_and(|text| found_no_source(&text));
+    let found_nothing = beginning_of(result, MAX_CLOUD_INIT).is_ok_and(|text| found_no_source(&text));
     if config.external || !found_nothing {
         return Ok(());
     }
@@ -76,6 +79,13 @@ pub(super) async fn cloud_init(config: &Config, imds: &Imds, result: &Path) -> R
         ))),
         Ok(_) | Err(_) => Ok(()),
     }
+}
+
+/// A file, or as much of it as is worth reading.
+pub(super) fn beginning_of(path: &Path, max_bytes: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(max_bytes).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn found_no_source(result: &[u8]) -> bool {

@@ -38,6 +38,7 @@ mod docker_attack;
 mod docker_restart;
 mod ecr;
 mod footprint;
+mod foreign_text;
 mod gmsa;
 mod golden;
 mod golden_aws;

@@ -77,6 +77,8 @@ impl Line {
 
     /// Adds a field, or the message if that is its name. What is too long is cut; what has no room is left out.
     pub fn text(&mut self, name: &str, value: impl Display) {
+        // There is one message; a field of that name would stand twice in the object.
+        let name = if name == "message" && !self.message.is_empty() { "message_field" } else { name };
         if !self.begins_field(name) {
             return;
         }
@@ -328,6 +330,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_field_that_is_called_message_does_not_stand_for_it() {
+        let mut line = new(Form::Json);
+        line.message("payload");
+        line.text("message", "id-1");
+        let value: serde_json::Value = serde_json::from_str(&line.finish()).unwrap();
+        assert_eq!(value["fields"], serde_json::json!({"message": "payload", "message_field": "id-1"}));
     }
 
     #[test]
