@@ -52,8 +52,8 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
                 BTreeSet::new()
             }
             Some(Owner::Report(arn)) => touch(state, &arn, |task| report::completed(task, now, &outcome)),
-            Some(Owner::Resource(arn, index)) => {
-                touch(state, &arn, |task| resource::completed(task, index, now, outcome))
+            Some(Owner::Resource(arn, name)) => {
+                touch(state, &arn, |task| resource::completed(task, &name, now, outcome))
             }
             Some(Owner::Container(arn, index)) => container_completed(state, now, arn, index, outcome, out),
         },

@@ -294,6 +294,11 @@ impl TaskState {
         self.spec.containers.iter().position(|container| &container.name == name)
     }
 
+    /// Index of the resource of that name.
+    pub fn resource_index(&self, name: &str) -> Option<usize> {
+        self.spec.resources.iter().position(|resource| resource.name == name)
+    }
+
     /// Containers with what was asked of them.
     pub fn pairs(&self) -> impl Iterator<Item = (&ContainerSpec, &ContainerState)> {
         self.spec.containers.iter().zip(&self.containers)
