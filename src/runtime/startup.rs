@@ -392,6 +392,7 @@ pub(super) fn capabilities(config: &Config, offers: &Offers) -> Capabilities {
         volume_plugin: config.volume_plugin_capabilities.clone(),
         health_check_disabled: config.docker_health_check_disabled,
         os_family_detailed: config.detailed_os_family.clone(),
+        agent_version: version::OWN.to_owned(),
         external: config.external,
         gmsa: config.gmsa_in_domain(),
         gmsa_domainless: config.gmsa && config.credentials_fetcher.exists(),
@@ -470,8 +471,9 @@ pub(super) fn policy(config: &Config, gpus: &Gpus) -> Result<Policy, Fatal> {
     })
 }
 
-/// Images that the agent itself needs, whatever the operator says (spec `images.md` §7.4).
-const AGENT_IMAGE: &str = "amazon/amazon-ecs-agent:latest";
+/// Images of agents, which stay whatever the operator says (spec `images.md` §7.4): this one's, as `examples/docker/build` names it, and
+/// the Go agent's, to which an operator may want to go back.
+const AGENT_IMAGES: [&str; 2] = ["ecs-agent:latest", "amazon/amazon-ecs-agent:latest"];
 
 fn image_policy(config: &Config) -> ImagePolicy {
     let excluded = config.exclude_untracked_images.iter().cloned();
@@ -480,7 +482,7 @@ fn image_policy(config: &Config) -> ImagePolicy {
         interval: config.image_cleanup_interval,
         minimum_age: config.image_minimum_cleanup_age,
         per_cycle: u32::try_from(config.images_per_cleanup).unwrap_or(u32::MAX),
-        exclude: excluded.chain([AGENT_IMAGE, docker::pause_image()].map(str::to_owned)).collect(),
+        exclude: excluded.chain(AGENT_IMAGES.into_iter().chain([docker::pause_image()]).map(str::to_owned)).collect(),
         untracked: config.untracked_image_cleanup.then(|| UntrackedPolicy {
             // A negative number is none; to the reference it means all.
             containers_per_cycle: u32::try_from(config.containers_per_cleanup.max(0)).unwrap_or(u32::MAX),
@@ -496,6 +498,22 @@ fn image_policy(config: &Config) -> ImagePolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_of_agents_stay_whatever_the_operator_says() {
+        let build = include_str!("../../examples/docker/build");
+        let named = build.lines().find_map(|line| line.strip_prefix("image=\"${1:-")?.strip_suffix("}\""));
+        for exclude in ["", "[\"mine:1\"]"] {
+            let variables = [("AWS_DEFAULT_REGION", "us-west-2"), ("ECS_EXCLUDE_UNTRACKED_IMAGE", exclude)];
+            let sources = crate::config::Sources::open(crate::config::Environment::new(variables), Role::Agent);
+            let policy = image_policy(&sources.load(None).config.expect("it can be used"));
+            for name in
+                [named.expect("the script has a default"), "amazon/amazon-ecs-agent:latest", docker::pause_image()]
+            {
+                assert!(policy.exclude.contains(name), "{name}: {:?}", policy.exclude);
+            }
+        }
+    }
 
     #[test]
     fn only_an_instance_whose_user_data_was_not_found_is_refused() {

@@ -26,6 +26,8 @@ const REGISTRATION: &[Allowed] = &[
     ("totalResources/0/integerValue", Any, "CPUs of this host (checked beside)"),
     ("totalResources/1/integerValue", Any, "memory of this host (checked beside)"),
     ("attributes/ecs.capability.pid-ipc-namespace-sharing", Extra, "the recorded agent had no pause image"),
+    ("attributes/ecs-agent.implementation", Extra, "it tells this agent's instances from the Go agent's"),
+    ("attributes/ecs-agent.version", Extra, "version of this program, beside that of the Go agent it speaks for"),
     ("attributes/com.amazonaws.ecs.capability.task-iam-role", Missing, "task roles are refused in this version"),
     ("attributes/com.amazonaws.ecs.capability.task-iam-role-network-host", Missing, "task roles are refused"),
     ("attributes/ecs.capability.aws-appmesh", Missing, "proxy configurations are refused in this version"),
