@@ -7,7 +7,7 @@
 use super::merge::overlay;
 use super::{accelerator, log, log_endpoint, namespaces, outline, ticket};
 use crate::model::task::{Mount, PortRange};
-use crate::model::{ContainerKind, ContainerSpec, CreateRequest, Failure, Protocol, Values};
+use crate::model::{ContainerKind, ContainerSpec, CreateRequest, Failure, OwnerMark, Protocol, Values};
 use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig, PortBinding};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
@@ -29,6 +29,8 @@ const METADATA_HOST: &str = "http://169.254.170.2";
 pub(super) struct Surroundings<'a> {
     /// Name of the cluster, for the label.
     pub(super) cluster: &'a str,
+    /// This agent's mark, for the labels; `None` = it has no identity.
+    pub(super) owner: Option<&'a OwnerMark>,
     /// The agent's region; `None` = inject none.
     pub(super) region: Option<&'a str>,
     /// Names of the variables the image sets.
@@ -226,6 +228,12 @@ fn set_labels(config: &mut Map<String, Value>, request: &CreateRequest, around: 
     ] {
         labels.insert(key.to_owned(), Value::from(value));
     }
+    // Also where there is nothing to write: a payload must not name an owner.
+    let owner = around.owner.map(|mark| [(outline::OWNER, mark.id.as_str()), (outline::PLACE, mark.place.as_str())]);
+    for key in [outline::OWNER, outline::PLACE] {
+        labels.remove(key);
+    }
+    labels.extend(owner.into_iter().flatten().map(|(key, value)| (key.to_owned(), Value::from(value))));
 }
 
 #[cfg(test)]
@@ -268,6 +276,7 @@ mod tests {
         static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
         Surroundings {
             cluster: "judge",
+            owner: None,
             region: Some("us-west-2"),
             image_env,
             host_ports,
@@ -446,6 +455,23 @@ mod tests {
         let exposed: Vec<&String> = made["ExposedPorts"].as_object().unwrap().keys().collect();
         assert_eq!(exposed, ["7000/tcp", "7000/udp", "7001/udp", "7002/udp", "80/tcp"]);
         assert_eq!(made["HostConfig"]["VolumesFrom"], json!(["ecs-a", "ecs-b:ro"]));
+    }
+
+    #[test]
+    fn the_owner_is_this_agent_whatever_the_payload_says() {
+        let mut request = web();
+        request.spec.engine_settings.config =
+            r#"{"Labels": {"ecs-agent.owner": "forged", "ecs-agent.data-dir": "forged", "my": "label"}}"#.to_owned();
+        request.spec.health_check = false;
+        let mark = OwnerMark { id: "us".into(), place: "8:1 /data".to_owned() };
+        for owner in [Some(&mark), None] {
+            let around = Surroundings { owner, ..around(&[8080], &[]) };
+            let made = serde_json::to_value(body(&request, &values(), &around).unwrap()).unwrap();
+            let label = |name: &str| made["Labels"][name].as_str();
+            assert_eq!(label(outline::OWNER), owner.map(|_| "us"));
+            assert_eq!(label(outline::PLACE), owner.map(|_| "8:1 /data"));
+            assert_eq!(label("my"), Some("label"));
+        }
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub use mirror::{Mirrors, registry_of};
 pub use pause::{makes_pause_image, pause_image};
 pub use pull::PullJob;
 
-use crate::model::{CgroupDriver, Span};
+use crate::model::{OwnerMark, Owners, Span};
 use change::Changer;
 use changes::Changes;
 use error::within;
@@ -99,7 +99,7 @@ const LOOKUPS: usize = 16;
 pub struct Settings {
     /// `unix:///path` or `tcp://host:port`.
     pub endpoint: String,
-    /// Name of the cluster: label of all our containers, and what tells ours from another agent's.
+    /// Name of the cluster: label of all our containers.
     pub cluster: String,
     /// Injected as `AWS_REGION` and `AWS_DEFAULT_REGION` unless task or image sets one of them.
     pub region: Option<String>,
@@ -139,9 +139,13 @@ pub struct Docker {
     changer: Changer,
     changes: Changes,
     settings: Settings,
+    /// This agent's mark on what it creates; `None` before [`Docker::with_owner`].
+    owner: Option<OwnerMark>,
+    /// Whose containers are this agent's.
+    owners: Owners,
     ports: DynamicPorts,
     spoken: Arc<Spoken>,
-    cgroups: tokio::sync::OnceCell<CgroupDriver>,
+    about: tokio::sync::OnceCell<host::About>,
     pulls: Semaphore,
     lookups: Semaphore,
     /// One at a time looks for the pause image and makes it.
@@ -165,14 +169,25 @@ impl Docker {
             changer,
             changes: Changes::default(),
             settings,
+            owner: None,
+            owners: Owners::default(),
             ports,
             spoken,
-            cgroups: tokio::sync::OnceCell::new(),
+            about: tokio::sync::OnceCell::new(),
             pulls: Semaphore::new(PULLS),
             lookups: Semaphore::new(LOOKUPS),
             pause_image: tokio::sync::Mutex::default(),
             moved: watch::Sender::new(Instant::now()),
         })
+    }
+
+    /// From now on containers are created with this agent's mark, and those with another agent's are left alone. `place` is where this
+    /// agent keeps its data; empty if it keeps none.
+    #[must_use]
+    pub fn with_owner(mut self, owners: Owners, place: &str) -> Self {
+        self.owner = Some(OwnerMark { id: owners.own.clone(), place: place.to_owned() });
+        self.owners = owners;
+        self
     }
 
     /// The API versions to advertise to ECS, ascending, e.g. `1.17`.
@@ -199,6 +214,7 @@ pub(crate) fn create_body(
     let starts: Vec<u16> = request.spec.port_ranges.iter().map(|range| 65_535 - (range.count() - 1)).collect();
     let around = create::Surroundings {
         cluster: "cluster",
+        owner: None,
         region: Some("us-iso-east-1"),
         image_env: &[],
         host_ports: &vec![4_711; request.spec.ports.len()],

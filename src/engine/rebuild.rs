@@ -307,6 +307,30 @@ mod tests {
     }
 
     #[test]
+    fn what_another_agent_made_is_not_taken_over() {
+        let spec = two(true);
+        let by =
+            |owner: Option<&str>, state| Observation { owner: owner.map(Into::into), ..found(&spec, "main", state) };
+        for (owner, is_ours) in
+            [(None, true), (Some("us"), true), (Some("before"), true), (Some("them"), false), (Some(""), false)]
+        {
+            for run_state in [RunState::Running, RunState::Exited, RunState::Created] {
+                let mut policy = Policy::default();
+                policy.owners.own = "us".into();
+                policy.owners.earlier.insert("before".into());
+                let mut state = recover(policy, HostState { lost: true, ..HostState::default() }, []);
+                let Some(Effect::Inventory { op }) = step(&mut state, NOW, Event::Tick).effects.pop() else {
+                    panic!("lists")
+                };
+                let out = step(&mut state, NOW, done(op, Output::Inventory(vec![by(owner, run_state)])));
+                let is_touched = !state.tasks.is_empty() || !state.orphans.is_empty() || touched(&out);
+                assert_eq!(is_touched, is_ours, "{owner:?} {run_state:?}: {out:?}");
+                assert_eq!(check(&state), Ok(()));
+            }
+        }
+    }
+
+    #[test]
     fn a_container_under_another_name_is_left_alone_though_the_rest_of_its_task_is_taken_over() {
         let spec = two(true);
         let renamed = Observation { runtime_name: "by-hand".to_owned(), ..found(&spec, "init", RunState::Running) };

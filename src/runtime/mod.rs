@@ -8,10 +8,12 @@ mod control_plane;
 mod core_loop;
 mod data_dir;
 mod diagnostics;
+mod docker_lock;
 mod executor;
 mod gpu;
 mod host;
 pub mod logging;
+mod ownership;
 #[cfg(test)]
 mod payloads;
 mod pulls;
@@ -36,6 +38,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use clock::Clock;
 use core_loop::CoreLoop;
 use executor::{Edges, Executor};
+use ownership::Ownership;
 use pulls::Pulls;
 use registry_credentials::Registries;
 pub use start_over::start_over;
@@ -147,7 +150,9 @@ async fn build(
     startup::cloud_init(config, &imds, startup::CLOUD_INIT_RESULT.as_ref()).await?;
     let mut instance = startup::instance(config, &imds).await?;
     let docker = startup::docker(config, &instance.region).await;
+    let mut ownership = Ownership::take(config, options, &docker).await?;
     let (mut store, loaded) = startup::state(config, &instance).await?;
+    let (docker, owners) = ownership.identify(config, docker, &mut store, &loaded).await?;
     data_dir::check(&config.docker_host, &config.data_dir, &config.host_data_dir).await;
     let host = host::Host::of(config, &docker).await?;
     startup::warm_pool(config, &imds).await?;
@@ -156,7 +161,8 @@ async fn build(
     let tags = startup::tags(config, &instance, &credentials, service_clock.clone()).await?;
     let offers = &host.offers;
     let identity = startup::register(config, &mut instance, tags, &ecs, offers, &mut store, loaded.identity).await?;
-    let state = engine::recover(startup::policy(config, &offers.gpus)?, loaded.host, loaded.tasks);
+    let policy = engine::Policy { owners, ..startup::policy(config, &offers.gpus)? };
+    let state = engine::recover(policy, loaded.host, loaded.tasks);
     let clock = Arc::new(Clock::started(state.latest_moment().unwrap_or_default(), sd_notify::watchdog_enabled()));
     let edges = Arc::new(Edges {
         docker,
@@ -169,6 +175,7 @@ async fn build(
         stop_timeout: config.container_stop_timeout,
         cgroups: host.cgroups.clone(),
         match_shared_volumes: config.shared_volume_match_full_config,
+        _ownership: ownership,
     });
     let (inbox, events) = mpsc::channel::<Event>(INBOX);
     let (to_acs, from_core) = mpsc::channel::<acs::Outgoing>(OUTBOX);

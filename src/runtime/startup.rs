@@ -20,7 +20,7 @@ use crate::docker::{self, Docker};
 use crate::ecs::attributes::{Capabilities, attributes};
 use crate::ecs::register::{self, HostResources, Registration};
 use crate::engine::{Capacity, ImagePolicy, Policy, PullBehavior, UntrackedPolicy};
-use crate::model::{Secret, Span, address, with_causes};
+use crate::model::{Owners, Secret, Span, address, with_causes};
 use crate::resources::{self, Resources};
 use crate::store::{Identity, Loaded, Store, StoreError};
 use crate::version;
@@ -468,6 +468,7 @@ pub(super) fn policy(config: &Config, gpus: &Gpus) -> Result<Policy, Fatal> {
         cleanup_jitter: config.task_cleanup_wait_jitter,
         inventory_every: Span::secs(300),
         images: image_policy(config),
+        owners: Owners::default(), // known when the state was read
     })
 }
 

@@ -60,4 +60,5 @@ mod start_stop;
 mod state;
 mod tasks;
 mod tasks_order;
+mod two_agents;
 mod volumes;
