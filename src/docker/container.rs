@@ -42,14 +42,15 @@ impl Docker {
         }
         // Without the image the create below says so; its environment then does not matter.
         let image = self.image_present(&request.spec.image).await.ok().flatten();
-        let (image_env, image_digest) = image.map(|image| (image.env_keys, image.repo_digest)).unwrap_or_default();
+        let image = image.unwrap_or_default();
         let cgroup_parent = self.cgroup_parent(request).await?;
         let (host_ports, range_starts) = self.host_ports(&request.spec)?;
         let around = Surroundings {
             cluster: &self.settings.cluster,
             owner: self.owner.as_ref(),
             region: self.settings.region.as_deref(),
-            image_env: &image_env,
+            image_env: &image.env_keys,
+            image_health_check: &image.health_check,
             host_ports: &host_ports,
             cgroup_parent: cgroup_parent.as_deref(),
             range_starts: &range_starts,
@@ -88,7 +89,7 @@ impl Docker {
                 }
             }
         };
-        created.map(|seen| Observation { image_digest, ..seen })
+        created.map(|seen| Observation { image_digest: image.repo_digest, ..seen })
     }
 
     /// The name is taken: by an earlier create of the same container, or by somebody else.

@@ -5,7 +5,7 @@
 //! always ours, since recovery finds our containers by nothing else.
 
 use super::merge::overlay;
-use super::{accelerator, log, log_endpoint, namespaces, outline, ticket};
+use super::{accelerator, health_check, log, log_endpoint, namespaces, outline, ticket};
 use crate::model::task::{Mount, PortRange};
 use crate::model::{ContainerKind, ContainerSpec, CreateRequest, Failure, OwnerMark, Protocol, Values};
 use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig, PortBinding};
@@ -35,6 +35,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) region: Option<&'a str>,
     /// Names of the variables the image sets.
     pub(super) image_env: &'a [String],
+    /// Command of the image's own health check; empty = it has none.
+    pub(super) image_health_check: &'a [String],
     /// The host port of each port mapping, in the order of the mappings.
     pub(super) host_ports: &'a [u16],
     /// The control group of the task, if it has one.
@@ -79,6 +81,9 @@ pub(super) fn body(
         .map_err(|error| config_error(format!("Unable decode given docker config: {error}")))?;
     if request.spec.health_check && !config.contains_key("Healthcheck") {
         return Err(config_error("docker health check is nil while container health check type is DOCKER".to_owned()));
+    }
+    if let Some(flaw) = health_check::flaw(&config, around.image_health_check) {
+        return Err(config_error(flaw));
     }
     set_labels(&mut config, request, around);
 
@@ -279,6 +284,7 @@ mod tests {
             owner: None,
             region: Some("us-west-2"),
             image_env,
+            image_health_check: &[],
             host_ports,
             cgroup_parent: None,
             range_starts: &[],
@@ -496,6 +502,23 @@ mod tests {
         other.spec.health_check = false;
         let made = serde_json::to_value(body(&other, &Values::default(), &around).unwrap()).unwrap();
         assert!(made["Labels"].get("mine").is_none() && made.get("StopSignal").is_none());
+    }
+
+    #[test]
+    fn a_health_check_that_hurts_the_engine_fails_its_container() {
+        let mut request = web();
+        request.spec.engine_settings.config = r#"{"healthcheck": {"test": ["CMD"]}}"#.into();
+        let refused = |request: &CreateRequest, image: &[String]| {
+            let around = Surroundings { image_health_check: image, ..around(&[1, 2], &[]) };
+            body(request, &Values::default(), &around).unwrap_err().to_string()
+        };
+        let wanted = "DockerClientConfigError: the health check has no command after CMD";
+        assert_eq!(refused(&request, &[]), wanted);
+        request.spec.health_check = false;
+        assert_eq!(refused(&request, &[]), wanted, "Docker runs it whether ECS counts it or not");
+        request.spec.engine_settings.config = "{}".into();
+        let wanted = "DockerClientConfigError: the health check of the image has no command after CMD";
+        assert_eq!(refused(&request, &["CMD".to_owned()]), wanted);
     }
 
     #[test]

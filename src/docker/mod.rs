@@ -41,6 +41,7 @@ mod create;
 mod credential_helper;
 pub mod error;
 pub mod events;
+mod health_check;
 mod host;
 mod image;
 mod limits;
@@ -217,6 +218,7 @@ pub(crate) fn create_body(
         owner: None,
         region: Some("us-iso-east-1"),
         image_env: &[],
+        image_health_check: &[],
         host_ports: &vec![4_711; request.spec.ports.len()],
         cgroup_parent: Some("/ecs/task"),
         range_starts: &starts,
