@@ -61,7 +61,7 @@ fn headers_are_recorded(life: &Life, name: &str, record: &Record, also: &[Allowe
     assert!(agent.starts_with("Amazon ECS Agent - v1.105.1 ("), "{agent}");
     assert!(agent.ends_with(" (linux; LINUX) (+http://aws.amazon.com/ecs/)"), "{agent}");
     let authorization = ours["authorization"].as_str().unwrap();
-    assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=ASIAINSTANCEROLE0001/"), "{authorization}");
+    assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=ASIA"), "{authorization}");
     assert!(authorization.contains("/us-west-2/ecs/aws4_request, SignedHeaders="), "{authorization}");
 }
 

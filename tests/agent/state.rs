@@ -346,7 +346,7 @@ async fn without_metadata_the_saved_instance_id_is_used() {
     rig.terminate();
     rig.server.fail_next("imds", 1_000, &Fault::Error(404, "NotFound".to_owned(), "no metadata".to_owned()));
     rig.environment.push(("AWS_ACCESS_KEY_ID".into(), "local".into()));
-    rig.environment.push(("AWS_SECRET_ACCESS_KEY".into(), "local".into()));
+    rig.environment.push(("AWS_SECRET_ACCESS_KEY".into(), rig.server.token().expose().to_owned()));
     rig.start_agent();
     rig.registered().await;
     let last = rig
