@@ -393,7 +393,9 @@ mod tests {
 
     #[test]
     fn limits_of_cpu_and_memory() {
-        let table = [(0, 0, 2, Value::Null), (1, 3, 2, json!(4 << 20)), (999_999, 8, 262_144, json!(8 << 20))];
+        let least = json!(4 << 20); // 4 MiB
+        let table =
+            [(0, 0, 2, Value::Null), (1, 3, 2, least.clone()), (1, 4, 2, least), (999_999, 8, 262_144, json!(8 << 20))];
         for (cpu, memory, shares, bytes) in table {
             let mut request = web();
             (request.spec.cpu, request.spec.memory) = (cpu, memory);
