@@ -33,7 +33,8 @@ fn main() -> ExitCode {
         say(&config::help::report(&loaded));
         return if loaded.config.is_some() { ExitCode::SUCCESS } else { ExitCode::from(1) };
     }
-    start_logging(&args, loaded.config.as_ref());
+    // What is logged gets out when this is dropped, at the end of `main`, in whatever way it ends.
+    let log = start_logging(&args, loaded.config.as_ref());
     for note in &args.notes {
         tracing::warn!("{note}");
     }
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     }
     let variables = sources.for_the_process();
     if !variables.is_empty() {
+        let _all_written = log.flush(); // the thread that writes does not live on in the new program
         let error = runtime::start_over(std::env::args_os(), &variables);
         let names: Vec<&str> = variables.iter().map(|(name, _)| *name).collect();
         tracing::warn!(%error, variables = names.join(" "), "cannot be put into the environment: without effect");
@@ -109,13 +111,13 @@ async fn healthcheck(action: Action, config: &Config) -> Result<(), Fatal> {
     }
 }
 
-fn start_logging(args: &Args, config: Option<&Config>) {
+fn start_logging(args: &Args, config: Option<&Config>) -> logging::Log {
     let level = args.log_level.or(config.map(|config| config.log_level));
     let form = match config.map(|config| config.log_format) {
         Some(LogFormat::Json) => logging::Form::Json,
         Some(LogFormat::Logfmt) | None => logging::Form::Text,
     };
-    logging::start(level.map_or("info", config::LogLevel::filter), form);
+    logging::start(level.map_or("info", config::LogLevel::filter), form)
 }
 
 fn block_on(work: impl Future<Output = Result<(), Fatal>>) -> Result<(), Fatal> {

@@ -4,17 +4,22 @@
 //! handshake. What is said over the connection belongs to its users (ACS, later TCS). The invariant: every attempt is signed anew,
 //! ends within its time-out, and yields a socket that takes no message above [`MAX_MESSAGE`].
 
+mod any_text;
 #[cfg(test)]
 pub(crate) mod fake;
+
+pub use any_text::AnyText;
 
 use crate::aws::clock::ServiceClock;
 use crate::aws::proxy::ProxySettings;
 use crate::aws::signature::Signed;
 use crate::aws::transport;
+use crate::model::text::cleaned;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use reqwest::StatusCode;
 use reqwest::header::{CONNECTION, DATE, HeaderValue, UPGRADE};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -31,8 +36,8 @@ pub const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// Longest error body of a refused handshake that is read.
 const MAX_REFUSAL: usize = 16 * 1024;
 
-/// An open connection.
-pub type Socket = WebSocketStream<reqwest::Upgraded>;
+/// An open connection. Its messages are binary: what their bytes mean is for the reader to say.
+pub type Socket = WebSocketStream<AnyText<reqwest::Upgraded>>;
 
 /// How to connect.
 #[derive(Clone, Debug)]
@@ -107,11 +112,16 @@ pub async fn connect(
         check_handshake(&url, &key, response).await?.upgrade().await.map_err(network)
     };
     let stream = tokio::time::timeout(STEP, handshake).await.map_err(|_| ConnectError::TimedOut(STEP))??;
-    Ok(WebSocketStream::from_raw_socket(stream, Role::Client, Some(limits())).await)
+    Ok(over(stream).await)
+}
+
+/// The client's end of a websocket over a stream on which the handshake is done.
+pub(crate) async fn over<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<AnyText<S>> {
+    WebSocketStream::from_raw_socket(AnyText::new(stream), Role::Client, Some(limits())).await
 }
 
 /// What a connection may hold in memory. Small buffers: the default read buffer alone is 128 KiB for each connection.
-pub(crate) fn limits() -> WebSocketConfig {
+fn limits() -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(8192)
         .write_buffer_size(0)
@@ -165,8 +175,9 @@ async fn check_handshake(
             break;
         }
     }
-    let raw = String::from_utf8_lossy(&body).into_owned();
-    Err(ConnectError::Refused { host, status, text: typed_error(&raw).unwrap_or(raw) })
+    let raw = String::from_utf8_lossy(&body);
+    let text = typed_error(&raw).map_or_else(|| cleaned(&raw), |text| cleaned(&text));
+    Err(ConnectError::Refused { host, status, text })
 }
 
 /// `{"type": T, "message": {"message": M}}` or `{T: M}` becomes `T: M`.
@@ -220,7 +231,7 @@ mod tests {
             socket.send(Message::text("up")).await.unwrap();
             assert_eq!(peer.socket.next().await.unwrap().unwrap(), Message::text("up"));
             peer.socket.send(Message::text("down")).await.unwrap();
-            assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("down"));
+            assert_eq!(socket.next().await.unwrap().unwrap(), Message::binary("down"));
         }
     }
 
@@ -234,7 +245,7 @@ mod tests {
         let mut socket = connect(&insecure, &keys(), &url).await.unwrap();
         let mut peer = server.next().await;
         peer.socket.send(Message::text("down")).await.unwrap();
-        assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("down"));
+        assert_eq!(socket.next().await.unwrap().unwrap(), Message::binary("down"));
     }
 
     #[tokio::test]
@@ -263,6 +274,7 @@ mod tests {
                 true,
             ),
             (r#"{"AccessDeniedException":"no"}"#, "AccessDeniedException: no", false),
+            (r#"{"AccessDeniedException":"no\nforged\u001b[2J"}"#, "AccessDeniedException: no forged [2J", false),
             ("<html>InactiveInstanceException</html>", "<html>InactiveInstanceException</html>", true),
             (r#"{"a":"b","c":"d"}"#, r#"{"a":"b","c":"d"}"#, false),
         ];

@@ -9,9 +9,9 @@ use super::credentials;
 use super::roles::RoleCredentials;
 use super::sdk::Sdk;
 use crate::model::task::EcrAuth;
-use crate::model::{Failure, FailureKind, RegistryCredentials, Secret};
+use crate::model::{Failure, FailureKind, RegistryCredentials, Secret, with_causes};
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::operation::RequestId;
 use aws_sdk_ecr::operation::get_authorization_token::GetAuthorizationTokenError;
 use aws_sdk_ecr::types::AuthorizationData;
@@ -150,7 +150,7 @@ fn decode(data: &AuthorizationData, image: &str) -> Result<RegistryCredentials, 
 fn failure_of(error: &SdkError<GetAuthorizationTokenError>) -> Failure {
     let Some(code) = error.code() else {
         // The chain of causes names hosts and ports, never keys.
-        let message = format!("operation error ECR: GetAuthorizationToken, {}", DisplayErrorContext(error));
+        let message = format!("operation error ECR: GetAuthorizationToken, {}", with_causes(error));
         return Failure::retryable(NAME, message);
     };
     let status = error.raw_response().map_or(0, |response| response.status().as_u16());

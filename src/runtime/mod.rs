@@ -8,11 +8,13 @@ mod control_plane;
 mod core_loop;
 mod data_dir;
 mod diagnostics;
+mod docker_lock;
 mod executor;
 mod gpu;
 mod health;
 mod host;
 pub mod logging;
+mod ownership;
 #[cfg(test)]
 mod payloads;
 mod pulls;
@@ -42,6 +44,7 @@ use core_loop::CoreLoop;
 use executor::{Edges, Executor};
 use health::Health;
 pub use health::{healthcheck, healthcheck_http};
+use ownership::Ownership;
 use pulls::Pulls;
 use registry_credentials::Registries;
 pub use start_over::start_over;
@@ -196,7 +199,9 @@ async fn build(config: &Config, options: Options, imds: aws::imds::Imds, early: 
     let docker = startup::docker(config, &instance.region).await;
     health.docker_answered();
     health.step(Step::State);
+    let mut ownership = Ownership::take(config, options, &docker).await?;
     let (mut store, loaded) = startup::state(config, &instance).await?;
+    let (docker, owners) = ownership.identify(config, docker, &mut store, &loaded).await?;
     data_dir::check(&config.docker_host, &config.data_dir, &config.host_data_dir).await;
     let host = host::Host::of(config, &docker).await?;
     startup::warm_pool(config, &imds, &health).await?;
@@ -206,7 +211,8 @@ async fn build(config: &Config, options: Options, imds: aws::imds::Imds, early: 
     let tags = startup::tags(config, &instance, &credentials, service_clock.clone()).await?;
     let offers = &host.offers;
     let identity = startup::register(config, &mut instance, tags, &ecs, offers, &mut store, loaded.identity).await?;
-    let state = engine::recover(startup::policy(config, &offers.gpus)?, loaded.host, loaded.tasks);
+    let policy = engine::Policy { owners, ..startup::policy(config, &offers.gpus)? };
+    let state = engine::recover(policy, loaded.host, loaded.tasks);
     let clock = Arc::new(Clock::started(state.latest_moment().unwrap_or_default(), sd_notify::watchdog_enabled()));
     let edges = Arc::new(Edges {
         docker,
@@ -219,6 +225,7 @@ async fn build(config: &Config, options: Options, imds: aws::imds::Imds, early: 
         stop_timeout: config.container_stop_timeout,
         cgroups: host.cgroups.clone(),
         match_shared_volumes: config.shared_volume_match_full_config,
+        _ownership: ownership,
     });
     let (inbox, events) = mpsc::channel::<Event>(INBOX);
     let (to_acs, from_core) = mpsc::channel::<acs::Outgoing>(OUTBOX);

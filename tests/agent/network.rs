@@ -188,10 +188,10 @@ async fn an_instance_in_a_warm_pool_registers_when_it_comes_into_service() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_in_the_place_of_the_metadata_does_not_cost_the_state() {
-    let keys = [("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "secret")];
-    let Some(mut rig) = Rig::start("page for metadata", Plan { environment: &keys, ..Plan::default() }).await else {
-        return;
-    };
+    let keys = [("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "the token")];
+    let options = |options: &mut ecs_agent::local::Options, _: &_| options.token = Some("the token".into());
+    let plan = Plan { environment: &keys, options: Some(options), ..Plan::default() };
+    let Some(mut rig) = Rig::start("page for metadata", plan).await else { return };
     let arn = rig.server.run_task(&one_container(&rig.image(), FOREVER)).unwrap();
     rig.task(&arn, TaskStatus::Running).await;
     assert!(rig.terminate().success());

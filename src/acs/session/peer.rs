@@ -57,8 +57,7 @@ impl Rig {
                     }
                     let (ours, line) = duplex(LINE);
                     accept.send(Accepted { line, first, at: Instant::now() }).unwrap();
-                    let limits = Some(crate::websocket::limits());
-                    Ok(WebSocketStream::from_raw_socket(ours, Role::Client, limits).await)
+                    Ok(crate::websocket::over(ours).await)
                 }
             };
             keep(Timing::default(), &HostFacts::default(), connect, exchange).await;
