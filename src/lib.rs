@@ -22,7 +22,7 @@
 //! * [`resources`]: what a task needs besides its containers: control groups, secrets, environment files, a log router's files,
 //!   Kerberos tickets.
 //! * [`config`]: one table of everything an operator can set.
-//! * [`introspection`]: what `curl localhost:51678` sees.
+//! * [`http_server`]: who is served on a port, and within which limits. [`introspection`]: what `curl localhost:51678` sees.
 //! * [`local`]: the embedded control plane behind `ecs-local`. The agent cannot tell it from AWS and nothing in it knows it.
 //!
 //! What is absent, on purpose: nothing under [`engine`] can wait, read a clock, draw a random number or touch a file; no edge
@@ -35,6 +35,7 @@ pub mod config;
 pub mod docker;
 pub mod ecs;
 pub mod engine;
+pub mod http_server;
 pub mod introspection;
 pub mod local;
 pub mod model;

@@ -4,8 +4,11 @@
 //! handshake. What is said over the connection belongs to its users (ACS, later TCS). The invariant: every attempt is signed anew,
 //! ends within its time-out, and yields a socket that takes no message above [`MAX_MESSAGE`].
 
+mod any_text;
 #[cfg(test)]
 pub(crate) mod fake;
+
+pub use any_text::AnyText;
 
 use crate::aws::proxy::ProxySettings;
 use crate::aws::signature::Signed;
@@ -19,6 +22,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use reqwest::StatusCode;
 use reqwest::header::{CONNECTION, HeaderValue, UPGRADE};
 use std::time::{Duration, SystemTime};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -33,8 +37,8 @@ pub const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// Longest error body of a refused handshake that is read.
 const MAX_REFUSAL: usize = 16 * 1024;
 
-/// An open connection.
-pub type Socket = WebSocketStream<reqwest::Upgraded>;
+/// An open connection. Its messages are binary: what their bytes mean is for the reader to say.
+pub type Socket = WebSocketStream<AnyText<reqwest::Upgraded>>;
 
 /// How to connect.
 #[derive(Clone, Debug)]
@@ -126,11 +130,16 @@ async fn shake_hands(
         check_handshake(url, &key, response).await?.upgrade().await.map_err(network)
     };
     let stream = tokio::time::timeout(STEP, handshake).await.map_err(|_| ConnectError::TimedOut(STEP))??;
-    Ok(WebSocketStream::from_raw_socket(stream, Role::Client, Some(limits())).await)
+    Ok(over(stream).await)
+}
+
+/// The client's end of a websocket over a stream on which the handshake is done.
+pub(crate) async fn over<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<AnyText<S>> {
+    WebSocketStream::from_raw_socket(AnyText::new(stream), Role::Client, Some(limits())).await
 }
 
 /// What a connection may hold in memory. Small buffers: the default read buffer alone is 128 KiB for each connection.
-pub(crate) fn limits() -> WebSocketConfig {
+fn limits() -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(8192)
         .write_buffer_size(0)
@@ -243,7 +252,7 @@ mod tests {
             socket.send(Message::text("up")).await.unwrap();
             assert_eq!(peer.socket.next().await.unwrap().unwrap(), Message::text("up"));
             peer.socket.send(Message::text("down")).await.unwrap();
-            assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("down"));
+            assert_eq!(socket.next().await.unwrap().unwrap(), Message::binary("down"));
         }
     }
 
@@ -257,7 +266,7 @@ mod tests {
         let mut socket = connect(&insecure, &keys(), &url).await.unwrap();
         let mut peer = server.next().await;
         peer.socket.send(Message::text("down")).await.unwrap();
-        assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("down"));
+        assert_eq!(socket.next().await.unwrap().unwrap(), Message::binary("down"));
     }
 
     #[tokio::test]
@@ -286,6 +295,7 @@ mod tests {
                 true,
             ),
             (r#"{"AccessDeniedException":"no"}"#, "AccessDeniedException: no", false),
+            (r#"{"AccessDeniedException":"no\nforged\u001b[2J"}"#, "AccessDeniedException: no forged [2J", false),
             ("<html>InactiveInstanceException</html>", "<html>InactiveInstanceException</html>", true),
             (r#"{"a":"b","c":"d"}"#, r#"{"a":"b","c":"d"}"#, false),
         ];

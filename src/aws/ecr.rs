@@ -12,9 +12,9 @@ use super::sdk::{self, Sdk};
 use super::signature;
 use super::signing;
 use crate::model::task::EcrAuth;
-use crate::model::{Failure, FailureKind, RegistryCredentials, Secret};
+use crate::model::{Failure, FailureKind, RegistryCredentials, Secret, with_causes};
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::operation::RequestId;
 use aws_sdk_ecr::operation::get_authorization_token::GetAuthorizationTokenError;
 use aws_sdk_ecr::types::AuthorizationData;
@@ -192,12 +192,10 @@ fn not_sent(error: &CallError) -> Failure {
 fn failure_of(error: &SdkError<GetAuthorizationTokenError>) -> Failure {
     let Some(code) = error.code() else {
         // The chain of causes names hosts and ports, never keys.
-        let start = "operation error ECR: GetAuthorizationToken,";
+        let text = "operation error ECR: GetAuthorizationToken,";
         return match sdk::was_not_sent(error) {
-            true => {
-                Failure::permanent(NAME, format!("{start} the request was not sent: {}", DisplayErrorContext(error)))
-            }
-            false => Failure::retryable(NAME, format!("{start} {}", DisplayErrorContext(error))),
+            true => Failure::permanent(NAME, format!("{text} the request was not sent: {}", with_causes(error))),
+            false => Failure::retryable(NAME, format!("{text} {}", with_causes(error))),
         };
     };
     let status = error.raw_response().map_or(0, |response| response.status().as_u16());

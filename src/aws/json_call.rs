@@ -8,7 +8,7 @@ use super::attempts::{self, Numbered};
 use super::sdk::{Endpoint, Sdk, Settings};
 use super::signature::Signed;
 use super::signing::{self, MayBeRefusal, Refusal};
-use crate::model::text::cleaned;
+use crate::model::text::{cleaned, member_of_beginning};
 use crate::model::with_causes;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
@@ -24,6 +24,8 @@ use zeroize::Zeroizing;
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// The longest answer of the calls wanted is a secret's 64 KiB.
 const MAX_ANSWER: usize = 1024 * 1024;
+/// So much is read of an answer with an error status.
+const MAX_ERROR: usize = 64 * 1024;
 
 /// One call.
 #[derive(Debug)]
@@ -43,7 +45,7 @@ pub(super) struct Call<'a> {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
-    /// The service refused. `date` is its own time.
+    /// The service refused. Its texts are cleaned; `date` is its own time.
     #[error("{code}: {message}")]
     Refused { status: u16, request_id: String, code: String, message: String, date: Option<String> },
     /// Nobody answered, or nothing that could be understood.
@@ -189,12 +191,17 @@ async fn send(
     let status = response.status();
     let header = |name: &str| {
         let value = response.headers().get(name).and_then(|value| value.to_str().ok());
-        value.unwrap_or_default().to_owned()
+        cleaned(value.unwrap_or_default())
     };
     let (request_id, error_type) = (header("x-amzn-requestid"), header("x-amzn-errortype"));
     let date = signing::date_of(response.headers());
     let mut answer = Zeroizing::new(Vec::new());
     while let Some(chunk) = response.chunk().await.map_err(lost)? {
+        if !status.is_success() && answer.len() + chunk.len() > MAX_ERROR {
+            let room = MAX_ERROR - answer.len();
+            answer.extend_from_slice(&chunk[..room]); // code and message are at its beginning
+            break;
+        }
         if answer.len() + chunk.len() > MAX_ANSWER {
             return Err(CallError::NoAnswer(format!("the answer is longer than {MAX_ANSWER} bytes")));
         }
@@ -208,15 +215,19 @@ async fn send(
     Err(CallError::Refused { status: status.as_u16(), request_id, code, message, date })
 }
 
-/// Code and text of an error answer, either may be empty; `error_type` is the header `x-amzn-errortype`.
+/// Code and text of an error answer, either may be empty; `error_type` is the header `x-amzn-errortype`. Of an answer that was cut off,
+/// what stands at its beginning counts.
 pub(super) fn code_and_message(error_type: &str, answer: &[u8]) -> (String, String) {
-    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
-    let member = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default();
-    let code = if error_type.is_empty() { member("__type") } else { error_type };
+    let error: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let member = |name: &str| match &error {
+        Value::Null => cleaned(&member_of_beginning(answer, name).unwrap_or_default()),
+        whole => cleaned(whole.get(name).and_then(Value::as_str).unwrap_or_default()),
+    };
+    let code = if error_type.is_empty() { member("__type") } else { error_type.to_owned() };
     // `com.amazonaws.service#Code`, `Code:http://…` and `Code` mean the same.
     let code = code.rsplit('#').next().unwrap_or_default().split(':').next().unwrap_or_default();
-    let message = if member("message").is_empty() { member("Message") } else { member("message") };
-    (cleaned(code), cleaned(message))
+    let message = Some(member("message")).filter(|text| !text.is_empty()).unwrap_or_else(|| member("Message"));
+    (cleaned(code), message)
 }
 
 fn printable(text: &str) -> Result<HeaderValue, CallError> {
@@ -282,6 +293,11 @@ mod tests {
             assert_eq!(call(&fake.url()).await.unwrap_err().to_string(), text);
             assert_eq!(fake.requests().len(), calls, "{text}");
         }
+        let long = "x".repeat(3 << 20);
+        let fake = Fake::start(move |_| Answer::error(400, "AccessDeniedException", &format!("no\n{long}"))).await;
+        let text = call(&fake.url()).await.unwrap_err().to_string();
+        assert!(text.starts_with("AccessDeniedException: no xxx") && text.len() < 4200, "{}", text.len());
+        assert_eq!(fake.requests().len(), 1, "it is understood, so it is not asked again");
         let fake = Fake::start(|request| match request.number {
             0 => Answer::error(503, "X", "x"),
             _ => Answer::json(200, &json!({"ok": true})),

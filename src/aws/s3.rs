@@ -10,6 +10,7 @@ use super::roles::RoleCredentials;
 use super::sdk::{Endpoint, Sdk, Settings};
 use super::signature::Signed;
 use super::signing;
+use crate::model::text::cleaned;
 use aws_credential_types::Credentials;
 use aws_smithy_xml::decode::{Document, try_data};
 use reqwest::header::HeaderMap;
@@ -272,7 +273,12 @@ impl Request<'_> {
         let mut body = Zeroizing::new(Vec::new());
         while let Some(chunk) = response.chunk().await.map_err(lost)? {
             if body.len() + chunk.len() > most {
-                return Err(too_large());
+                if status.is_success() {
+                    return Err(too_large());
+                }
+                let room = most - body.len();
+                body.extend_from_slice(&chunk[..room]); // what it is an error of stands at its beginning
+                break;
             }
             body.extend_from_slice(&chunk);
         }
@@ -287,9 +293,9 @@ fn refusal(answer: &Answer) -> CallError {
     let code = code.unwrap_or_else(|| status.canonical_reason().unwrap_or("UnknownError").replace(' ', ""));
     CallError::Refused {
         status: status.as_u16(),
-        request_id: format!("{}, HostID: {}", answer.header("x-amz-request-id"), answer.header("x-amz-id-2")),
-        code,
-        message: message.unwrap_or_default(),
+        request_id: cleaned(&format!("{}, HostID: {}", answer.header("x-amz-request-id"), answer.header("x-amz-id-2"))),
+        code: cleaned(&code),
+        message: cleaned(&message.unwrap_or_default()),
         date: signing::date_of(&answer.headers),
     }
 }
@@ -297,8 +303,8 @@ fn refusal(answer: &Answer) -> CallError {
 /// `<Error><Code>…</Code><Message>…</Message>…</Error>`.
 fn code_and_message(body: &[u8]) -> (Option<String>, Option<String>) {
     let (mut code, mut message) = (None, None);
-    let Ok(text) = std::str::from_utf8(body) else { return (None, None) };
-    let mut document = Document::new(text);
+    let text = String::from_utf8_lossy(body);
+    let mut document = Document::new(&text);
     let Ok(mut root) = document.root_element() else { return (None, None) };
     while let Some(mut member) = root.next_tag() {
         let slot = match member.start_el().local() {
@@ -478,6 +484,17 @@ mod tests {
             let error = got(&fake, &format!("arn:aws:s3:::b/{key}")).await.unwrap_err();
             assert_eq!(error, format!("invalid path: bucket \"b\" key \"{key}\" has a part . or .."));
         }
+    }
+
+    #[tokio::test]
+    async fn an_error_of_megabytes_is_understood_by_its_beginning() {
+        let long = "x".repeat(3 << 20);
+        let body =
+            format!("<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>no\n{long}</Message></Error>");
+        let fake = holding(move |_| Said::text(403, &body)).await;
+        let text = got(&fake, ARN).await.unwrap_err();
+        assert!(text.contains("AccessDenied") && text.len() < 9000, "{}", text.len());
+        assert!(!text.contains('\n') && text.contains("StatusCode: 403"), "{}", &text[..200]);
     }
 
     #[tokio::test]

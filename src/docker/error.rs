@@ -4,7 +4,6 @@
 //! Invariant: a call that may have reached the daemon and got no answer becomes [`OpError::Unknown`], never `Failed`.
 
 use crate::model::{Failure, FailureKind, OpError, with_causes};
-use bollard::errors::Error as Bollard;
 use std::future::Future;
 use std::time::Duration;
 
@@ -19,10 +18,10 @@ pub enum DockerError {
     Daemon {
         /// HTTP status.
         status: u16,
-        /// The daemon's own text.
+        /// The daemon's own text, cleaned.
         message: String,
     },
-    /// The daemon reported an error after it had begun to answer (pull progress).
+    /// The daemon reported an error after it had begun to answer (pull progress). Cleaned.
     #[error("{0}")]
     Stream(String),
     /// No answer within the limit. The work may still be done.
@@ -102,26 +101,6 @@ impl DockerError {
     }
 }
 
-impl From<Bollard> for DockerError {
-    fn from(error: Bollard) -> Self {
-        match error {
-            Bollard::DockerResponseServerError { status_code, message } => {
-                Self::Daemon { status: status_code, message: message.trim().to_owned() }
-            }
-            Bollard::DockerStreamError { error } => Self::Stream(error),
-            Bollard::HyperLegacyError { err } if err.is_connect() => Self::Unreachable(Some(Box::new(err))),
-            Bollard::SocketNotFoundError(_) => Self::Unreachable(None),
-            Bollard::URLParseError { .. }
-            | Bollard::URLEncodedError { .. }
-            | Bollard::InvalidURIError { .. }
-            | Bollard::InvalidURIPartsError { .. }
-            | Bollard::UnsupportedURISchemeError { .. }
-            | Bollard::HttpClientError { .. } => not_sent(&error),
-            other => Self::Cut(other.to_string()),
-        }
-    }
-}
-
 impl From<reqwest::Error> for DockerError {
     fn from(error: reqwest::Error) -> Self {
         // The URL of a unix socket request is invented; it would only confuse.
@@ -146,12 +125,12 @@ pub(super) fn timed_out(what: &str, limit: Duration) -> Failure {
 }
 
 /// Runs a call with a limit on the whole of it: head and body.
-pub(super) async fn within<T, E: Into<DockerError>>(
+pub(super) async fn within<T>(
     limit: Duration,
-    call: impl Future<Output = Result<T, E>>,
+    call: impl Future<Output = Result<T, DockerError>>,
 ) -> Result<T, DockerError> {
     match tokio::time::timeout(limit, call).await {
-        Ok(answer) => answer.map_err(Into::into),
+        Ok(answer) => answer,
         Err(_) => Err(DockerError::Timeout(limit)),
     }
 }
@@ -222,8 +201,6 @@ mod tests {
         let errors = [
             DockerError::from(http.get(long).send().await.unwrap_err()),
             DockerError::from(http.get("http://127.0.0.1:1/").header("x", "a\nb").send().await.unwrap_err()),
-            DockerError::from(Bollard::from("x".repeat(70_000).parse::<http::Uri>().unwrap_err())),
-            DockerError::from(Bollard::from(http::Request::get("http://a b/").body(()).unwrap_err())),
         ];
         for error in errors {
             let OpError::Failed(failure) = error.of_change("CannotStopContainerError", "stopped") else {
@@ -240,8 +217,8 @@ mod tests {
     #[test]
     fn daemon_errors_carry_the_prefix_of_the_go_client() {
         let table = [(404, FailureKind::Permanent), (429, FailureKind::Retryable), (500, FailureKind::Retryable)];
-        for (status_code, kind) in table {
-            let error = DockerError::from(Bollard::DockerResponseServerError { status_code, message: "no\n".into() });
+        for (status, kind) in table {
+            let error = DockerError::Daemon { status, message: "no".into() };
             let failure = error.failure("CannotStartContainerError", "started");
             assert_eq!(failure.to_string(), "CannotStartContainerError: Error response from daemon: no");
             assert_eq!(failure.kind, kind);

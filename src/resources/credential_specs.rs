@@ -267,7 +267,7 @@ async fn account(sdk: &Sdk, arn: &str, role: Option<&RoleCredentials>) -> Result
     let key = SecretKey { provider: SecretProvider::SecretsManager, value_from: arn.to_owned(), region: String::new() };
     let found = secrets_manager::secrets(sdk, std::slice::from_ref(&key), role).await.map_err(|failure| {
         let message = format!("failed to retrieve credentials for domainless gMSA user {arn}: {}", failure.message);
-        Failure { message, ..failure }
+        failure.with_message(message)
     })?;
     let secret = found.get(&key).cloned().unwrap_or_default();
     read_account(&secret)

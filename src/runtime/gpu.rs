@@ -12,6 +12,8 @@ use std::path::Path;
 
 /// Where the file is, also inside the container of ecs-init.
 const FILE: &str = "/var/lib/ecs/gpu/nvidia-gpu-info.json";
+/// A hundred GPUs take some kilobytes.
+const MAX_FILE: u64 = 1024 * 1024;
 
 /// What the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -33,7 +35,7 @@ fn read(file: &Path) -> Result<Gpus, Fatal> {
     let unusable = |error: &dyn std::fmt::Display| {
         Fatal::restartable(format!("the list of GPUs {} cannot be read: {error}", file.display()))
     };
-    match std::fs::read(file) {
+    match super::startup::beginning_of(file, MAX_FILE) {
         // Whoever writes it by hand may write the names in another case.
         Ok(text) => {
             let list: serde_json::Value = serde_json::from_slice(&text).map_err(|error| unusable(&error))?;

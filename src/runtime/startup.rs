@@ -4,6 +4,7 @@
 //! here ends the process with the exit code the service manager knows (spec `registration.md` §1).
 
 use super::gpu::Gpus;
+use super::health::Health;
 use super::host::{self, Host, Offers};
 use super::{Fatal, Options};
 use crate::acs::HostFacts;
@@ -19,13 +20,15 @@ use crate::config::{Config, ImagePullBehavior, RetryMode, Role, TagSource};
 use crate::docker::{self, Docker};
 use crate::ecs::attributes::{Capabilities, attributes};
 use crate::ecs::register::{self, HostResources, Registration};
+use crate::engine::agent_health::Step;
 use crate::engine::{Capacity, ImagePolicy, Policy, PullBehavior, UntrackedPolicy};
-use crate::model::{Secret, Span, address, with_causes};
+use crate::model::{Owners, Secret, Span, address, with_causes};
 use crate::resources::{self, Resources};
 use crate::store::{Identity, Loaded, Store, StoreError};
 use crate::version;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -61,11 +64,13 @@ pub(super) struct Instance {
 
 /// Where cloud-init writes how it went.
 pub(super) const CLOUD_INIT_RESULT: &str = "/var/lib/cloud/data/result.json";
+/// It has some hundred bytes, and one line for each error.
+const MAX_CLOUD_INIT: u64 = 1024 * 1024;
 
 /// Refuses to start where cloud-init found no user data although there is some: `ecs.config` was not written then, and the instance
 /// would join the wrong cluster (spec `registration.md` §2).
 pub(super) async fn cloud_init(config: &Config, imds: &Imds, result: &Path) -> Result<(), Fatal> {
-    let found_nothing = std::fs::read(result).is_ok_and(|text| found_no_source(&text));
+    let found_nothing = beginning_of(result, MAX_CLOUD_INIT).is_ok_and(|text| found_no_source(&text));
     if config.external || !found_nothing {
         return Ok(());
     }
@@ -78,16 +83,24 @@ pub(super) async fn cloud_init(config: &Config, imds: &Imds, result: &Path) -> R
     }
 }
 
+/// A file, or as much of it as is worth reading.
+pub(super) fn beginning_of(path: &Path, max_bytes: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(max_bytes).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn found_no_source(result: &[u8]) -> bool {
     let result: serde_json::Value = serde_json::from_slice(result).unwrap_or_default();
     result["v1"]["datasource"] == "DataSourceNone"
 }
 
 /// Waits until Auto Scaling wants the instance in service, if the operator asked for that.
-pub(super) async fn warm_pool(config: &Config, imds: &Imds) -> Result<(), Fatal> {
+pub(super) async fn warm_pool(config: &Config, imds: &Imds, health: &Health) -> Result<(), Fatal> {
     if !config.warm_pools_check {
         return Ok(());
     }
+    health.step(Step::WarmPool);
     match lifecycle::in_service(imds).await {
         Ok(()) | Err(WarmPoolError::Imds(ImdsError::Blackholed)) => Ok(()),
         Err(error) => Err(Fatal::terminal(with_causes(&error))),
@@ -381,6 +394,7 @@ pub(super) fn capabilities(config: &Config, offers: &Offers) -> Capabilities {
         volume_plugin: config.volume_plugin_capabilities.clone(),
         health_check_disabled: config.docker_health_check_disabled,
         os_family_detailed: config.detailed_os_family.clone(),
+        agent_version: version::OWN.to_owned(),
         external: config.external,
         gmsa: config.gmsa_in_domain(),
         gmsa_domainless: config.gmsa && config.credentials_fetcher.exists(),
@@ -456,11 +470,13 @@ pub(super) fn policy(config: &Config, gpus: &Gpus) -> Result<Policy, Fatal> {
         cleanup_jitter: config.task_cleanup_wait_jitter,
         inventory_every: Span::secs(300),
         images: image_policy(config),
+        owners: Owners::default(), // known when the state was read
     })
 }
 
-/// Images that the agent itself needs, whatever the operator says (spec `images.md` §7.4).
-const AGENT_IMAGE: &str = "amazon/amazon-ecs-agent:latest";
+/// Images of agents, which stay whatever the operator says (spec `images.md` §7.4): this one's, as `examples/docker/build` names it, and
+/// the Go agent's, to which an operator may want to go back.
+const AGENT_IMAGES: [&str; 2] = ["ecs-agent:latest", "amazon/amazon-ecs-agent:latest"];
 
 fn image_policy(config: &Config) -> ImagePolicy {
     let excluded = config.exclude_untracked_images.iter().cloned();
@@ -469,7 +485,7 @@ fn image_policy(config: &Config) -> ImagePolicy {
         interval: config.image_cleanup_interval,
         minimum_age: config.image_minimum_cleanup_age,
         per_cycle: u32::try_from(config.images_per_cleanup).unwrap_or(u32::MAX),
-        exclude: excluded.chain([AGENT_IMAGE, docker::pause_image()].map(str::to_owned)).collect(),
+        exclude: excluded.chain(AGENT_IMAGES.into_iter().chain([docker::pause_image()]).map(str::to_owned)).collect(),
         untracked: config.untracked_image_cleanup.then(|| UntrackedPolicy {
             // A negative number is none; to the reference it means all.
             containers_per_cycle: u32::try_from(config.containers_per_cleanup.max(0)).unwrap_or(u32::MAX),
@@ -485,6 +501,22 @@ fn image_policy(config: &Config) -> ImagePolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_of_agents_stay_whatever_the_operator_says() {
+        let build = include_str!("../../examples/docker/build");
+        let named = build.lines().find_map(|line| line.strip_prefix("image=\"${1:-")?.strip_suffix("}\""));
+        for exclude in ["", "[\"mine:1\"]"] {
+            let variables = [("AWS_DEFAULT_REGION", "us-west-2"), ("ECS_EXCLUDE_UNTRACKED_IMAGE", exclude)];
+            let sources = crate::config::Sources::open(crate::config::Environment::new(variables), Role::Agent);
+            let policy = image_policy(&sources.load(None).config.expect("it can be used"));
+            for name in
+                [named.expect("the script has a default"), "amazon/amazon-ecs-agent:latest", docker::pause_image()]
+            {
+                assert!(policy.exclude.contains(name), "{name}: {:?}", policy.exclude);
+            }
+        }
+    }
 
     #[test]
     fn only_an_instance_whose_user_data_was_not_found_is_refused() {

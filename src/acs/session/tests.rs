@@ -34,6 +34,7 @@ pub(super) fn settings() -> Settings {
         credentials: keys(),
         timing: Timing { backoff: quick, ..Timing::default() },
         host: HostFacts::default(),
+        contact: Contact::default(),
     }
 }
 
