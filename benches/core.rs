@@ -34,6 +34,7 @@ fn seen(task: &TaskArn, container: &ContainerName, runtime_name: &str, state: Ru
     Observation {
         task: task.clone(),
         container: container.clone(),
+        owner: None,
         runtime_name: runtime_name.to_owned(),
         runtime_id: RuntimeId(format!("id-{runtime_name}")),
         state,

@@ -23,7 +23,7 @@
 //!   Kerberos tickets.
 //! * [`config`]: one table of everything an operator can set.
 //! * [`lane`]: threads for work that may block, so many and no more for each kind of it.
-//! * [`introspection`]: what `curl localhost:51678` sees.
+//! * [`http_server`]: who is served on a port, and within which limits. [`introspection`]: what `curl localhost:51678` sees.
 //! * [`local`]: the embedded control plane behind `ecs-local`. The agent cannot tell it from AWS and nothing in it knows it.
 //!
 //! What is absent, on purpose: nothing under [`engine`] can wait, read a clock, draw a random number or touch a file; no edge
@@ -36,6 +36,7 @@ pub mod config;
 pub mod docker;
 pub mod ecs;
 pub mod engine;
+pub mod http_server;
 pub mod introspection;
 pub mod lane;
 pub mod local;

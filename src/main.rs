@@ -2,7 +2,7 @@
 
 use ecs_agent::config::{self, Action, Args, Config, Loaded, LogFormat, Sources};
 use ecs_agent::introspection::LICENSE;
-use ecs_agent::runtime::{self, Fatal, Metadata, Options, logging};
+use ecs_agent::runtime::{self, Early, Fatal, Metadata, Options, logging};
 use ecs_agent::version;
 use std::io::Write;
 use std::process::ExitCode;
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         Action::Version => return say(&version_text()),
         Action::License => return say(LICENSE),
         Action::ConfigReference => return say(&config::help::reference()),
-        Action::CheckConfig | Action::Healthcheck | Action::EcsAttributes => {}
+        Action::CheckConfig | Action::Healthcheck | Action::HealthcheckHttp | Action::EcsAttributes => {}
     }
     let kept_out = runtime::keep_out_of_core_files();
     let sources = config::Sources::open(config::Environment::of_process(), args.role);
@@ -36,7 +36,8 @@ fn main() -> ExitCode {
         say(&config::help::report(&loaded));
         return if loaded.config.is_some() { ExitCode::SUCCESS } else { ExitCode::from(1) };
     }
-    start_logging(&args, loaded.config.as_ref());
+    // What is logged gets out when this is dropped, at the end of `main`, in whatever way it ends.
+    let log = start_logging(&args, loaded.config.as_ref());
     if let Err(error) = kept_out {
         tracing::warn!(%error, "a core file of this process could not be ruled out; it would hold passwords");
     }
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     }
     let variables = sources.for_the_process();
     if !variables.is_empty() {
+        let _all_written = log.flush(); // the thread that writes does not live on in the new program
         let error = runtime::start_over(std::env::args_os(), &variables);
         let names: Vec<&str> = variables.iter().map(|(name, _)| *name).collect();
         tracing::warn!(%error, variables = names.join(" "), "cannot be put into the environment: without effect");
@@ -62,8 +64,8 @@ fn usable(loaded: Loaded) -> Option<Config> {
     for problem in &loaded.problems {
         if problem.fatal { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
     }
-    if !loaded.unbuilt.is_empty() {
-        tracing::warn!(variables = loaded.unbuilt.join(" "), "set, but not supported by this version: without effect");
+    for line in loaded.without_effect() {
+        tracing::warn!("{line}");
     }
     loaded.config
 }
@@ -79,44 +81,50 @@ async fn act(args: Args, sources: Sources, loaded: Loaded) -> Result<(), Fatal> 
         let _none = usable(loaded);
         return Err(Fatal::unusable_configuration());
     };
+    if let Action::Healthcheck | Action::HealthcheckHttp = args.action {
+        return healthcheck(args.action, on_this_machine).await;
+    }
     let metadata = Metadata::new(on_this_machine, options)?;
-    let user_data = match args.action {
-        Action::Run | Action::EcsAttributes => metadata.user_data().await,
-        _ => None,
-    };
+    // Otherwise the attributes are asked for.
+    let early = (args.action == Action::Run).then(|| Early::begin(on_this_machine));
+    let user_data = metadata.user_data().await;
     let loaded = user_data.map_or(loaded, |text| sources.load(Some(&text)));
     drop(sources); // holds secrets
     let Some(config) = usable(loaded) else { return Err(Fatal::unusable_configuration()) };
-    match args.action {
-        Action::Healthcheck => runtime::healthcheck(&config.healthcheck_host).await,
-        Action::EcsAttributes => {
-            say(&runtime::attributes_text(&config).await?);
+    let Some(early) = early else {
+        say(&runtime::attributes_text(&config).await?);
+        return Ok(());
+    };
+    tracing::info!(version = version::OWN, commit = version::COMMIT, as_ecs_agent = version::SPOKEN, "starting");
+    runtime::run(config, options, metadata, early).await
+}
+
+/// Prints how the agent is in one line, whatever the log level.
+async fn healthcheck(action: Action, config: &Config) -> Result<(), Fatal> {
+    let host = &config.healthcheck_host;
+    let found = match action {
+        Action::HealthcheckHttp => runtime::healthcheck_http(host).await,
+        _ => runtime::healthcheck(host).await,
+    };
+    match found {
+        Ok(text) => {
+            say(&format!("healthy: {text}\n"));
             Ok(())
         }
-        Action::Run
-        | Action::Help
-        | Action::Version
-        | Action::License
-        | Action::ConfigReference
-        | Action::CheckConfig => {
-            tracing::info!(
-                version = version::OWN,
-                commit = version::COMMIT,
-                as_ecs_agent = version::SPOKEN,
-                "starting"
-            );
-            runtime::run(config, options, metadata).await
+        Err(Fatal { code, message }) => {
+            say(&format!("{message}\n"));
+            Err(Fatal { code, message: String::new() })
         }
     }
 }
 
-fn start_logging(args: &Args, config: Option<&Config>) {
+fn start_logging(args: &Args, config: Option<&Config>) -> logging::Log {
     let level = args.log_level.or(config.map(|config| config.log_level));
     let form = match config.map(|config| config.log_format) {
         Some(LogFormat::Json) => logging::Form::Json,
         Some(LogFormat::Logfmt) | None => logging::Form::Text,
     };
-    logging::start(level.map_or("info", config::LogLevel::filter), form);
+    logging::start(level.map_or("info", config::LogLevel::filter), form)
 }
 
 fn block_on(work: impl Future<Output = Result<(), Fatal>>) -> Result<(), Fatal> {
@@ -139,7 +147,10 @@ fn exit(result: Result<(), Fatal>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(fatal) => {
-            tracing::error!(exit_code = fatal.code, "{fatal}");
+            // Without a message it is printed already.
+            if !fatal.message.is_empty() {
+                tracing::error!(exit_code = fatal.code, "{fatal}");
+            }
             ExitCode::from(fatal.code)
         }
     }

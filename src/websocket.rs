@@ -4,17 +4,25 @@
 //! handshake. What is said over the connection belongs to its users (ACS, later TCS). The invariant: every attempt is signed anew,
 //! ends within its time-out, and yields a socket that takes no message above [`MAX_MESSAGE`].
 
+mod any_text;
 #[cfg(test)]
 pub(crate) mod fake;
 
-use crate::aws::clock::ServiceClock;
+pub use any_text::AnyText;
+
 use crate::aws::proxy::ProxySettings;
 use crate::aws::signature::Signed;
+use crate::aws::signing::{self, MayBeRefusal, Refusal, Signing};
 use crate::aws::transport;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use crate::model::text::{cleaned, cleaned_bytes};
+use crate::model::with_causes;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_credential_types::provider::error::CredentialsError;
 use reqwest::StatusCode;
-use reqwest::header::{CONNECTION, DATE, HeaderValue, UPGRADE};
-use std::time::Duration;
+use reqwest::header::{CONNECTION, HeaderValue, UPGRADE};
+use std::time::{Duration, SystemTime};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -23,16 +31,14 @@ use url::Url;
 
 /// Dial and handshake have this long, each and together (the reference's handshake timer covers its dial).
 const STEP: Duration = Duration::from_secs(30);
-/// Credentials to sign with must be there within this.
-const CREDENTIALS: Duration = Duration::from_secs(60);
 /// Longest message taken, in bytes. The reference takes any; a task definition has at most 64 KiB and a call of RunTask starts ten
 /// tasks, so this is several times the longest message ECS can want to send, and what one message may cost in memory is known.
 pub const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// Longest error body of a refused handshake that is read.
 const MAX_REFUSAL: usize = 16 * 1024;
 
-/// An open connection.
-pub type Socket = WebSocketStream<reqwest::Upgraded>;
+/// An open connection. Its messages are binary: what their bytes mean is for the reader to say.
+pub type Socket = WebSocketStream<AnyText<reqwest::Upgraded>>;
 
 /// How to connect.
 #[derive(Clone, Debug)]
@@ -42,7 +48,7 @@ pub struct Settings {
     /// Proxies.
     pub proxy: ProxySettings,
     /// The time to sign with; learns from refusals.
-    pub clock: ServiceClock,
+    pub signing: Signing,
     /// Certificates are not verified (`-k`).
     pub accept_insecure_cert: bool,
 }
@@ -59,17 +65,19 @@ pub enum ConnectError {
         status: StatusCode,
         /// What it said.
         text: String,
+        /// Its own time, as in the header `Date`.
+        date: Option<String>,
     },
     /// No credentials to sign with.
     #[error("no credentials to sign the connection with")]
-    Credentials(#[source] aws_credential_types::provider::error::CredentialsError),
-    /// The address cannot be connected to: a wrong scheme, an unusable proxy.
+    Credentials(#[from] CredentialsError),
+    /// Nothing was sent: a wrong scheme, an unusable proxy, an address or a key that fits into no request.
     #[error("cannot connect: {0}")]
     Unusable(String),
     /// Dial or handshake failed on the way.
     #[error("the connection failed")]
     Network(#[source] reqwest::Error),
-    /// Dial and handshake, or the credentials for them, took too long.
+    /// Dial and handshake took too long.
     #[error("the connection was not made within {0:?}")]
     TimedOut(Duration),
 }
@@ -81,37 +89,57 @@ impl ConnectError {
     }
 }
 
+impl MayBeRefusal for ConnectError {
+    fn refusal(&self) -> Option<Refusal<'_>> {
+        let Self::Refused { status, text, date, .. } = self else { return None };
+        let (code, message) = text.split_once(": ").unwrap_or(("", text));
+        Some(Refusal { status: status.as_u16(), date: date.as_deref(), code, message })
+    }
+}
+
 /// Connects to `url`, whose scheme may be http, https, ws or wss.
+///
+/// # Errors
+/// Why there is no connection; a refusal of the signature only after a second attempt with what it taught.
 pub async fn connect(
     settings: &Settings,
     credentials: &SharedCredentialsProvider,
     url: &Url,
 ) -> Result<Socket, ConnectError> {
-    let url = as_http(url)?;
-    let keys = tokio::time::timeout(CREDENTIALS, credentials.provide_credentials());
-    let keys = keys.await.map_err(|_| ConnectError::TimedOut(CREDENTIALS))?.map_err(ConnectError::Credentials)?;
+    let url = &as_http(url)?;
+    settings.signing.call(credentials, |keys, at| shake_hands(settings, keys, at, url)).await
+}
+
+async fn shake_hands(
+    settings: &Settings,
+    keys: Credentials,
+    at: SystemTime,
+    url: &Url,
+) -> Result<Socket, ConnectError> {
     let key = generate_key();
-    let Settings { region, clock, .. } = settings;
-    let signed = Signed { clock, region, service: "ecs", method: "GET", url: &url, headers: &[], body: &[] };
+    let signed = Signed { at, region: &settings.region, service: "ecs", method: "GET", url, headers: &[], body: &[] };
     let mut headers = signed.headers(keys).map_err(|error| ConnectError::Unusable(error.to_string()))?;
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
     headers.insert("sec-websocket-key", header_value(&key)?);
-    let client = http_client(settings, &url)?;
+    let client = http_client(settings, url)?;
     let handshake = async {
         let request = client.get(url.clone()).headers(headers);
         let response = request.send().await.map_err(network)?;
-        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
-        settings.clock.learn(response.status().as_u16(), date); // the next attempt is signed with what was learnt
-        check_handshake(&url, &key, response).await?.upgrade().await.map_err(network)
+        check_handshake(url, &key, response).await?.upgrade().await.map_err(network)
     };
     let stream = tokio::time::timeout(STEP, handshake).await.map_err(|_| ConnectError::TimedOut(STEP))??;
-    Ok(WebSocketStream::from_raw_socket(stream, Role::Client, Some(limits())).await)
+    Ok(over(stream).await)
+}
+
+/// The client's end of a websocket over a stream on which the handshake is done.
+pub(crate) async fn over<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<AnyText<S>> {
+    WebSocketStream::from_raw_socket(AnyText::new(stream), Role::Client, Some(limits())).await
 }
 
 /// What a connection may hold in memory. Small buffers: the default read buffer alone is 128 KiB for each connection.
-pub(crate) fn limits() -> WebSocketConfig {
+fn limits() -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(8192)
         .write_buffer_size(0)
@@ -140,7 +168,8 @@ fn http_client(settings: &Settings, url: &Url) -> Result<reqwest::Client, Connec
         transport::reqwest_builder(&settings.proxy, url).map_err(|error| ConnectError::Unusable(error.to_string()))?;
     let is_tls = url.scheme() == "https";
     let builder = builder.tls_danger_accept_invalid_certs(is_tls && settings.accept_insecure_cert);
-    builder.http1_only().connect_timeout(STEP).build().map_err(network)
+    let client = builder.http1_only().connect_timeout(STEP).build();
+    client.map_err(|error| ConnectError::Unusable(with_causes(&error)))
 }
 
 async fn check_handshake(
@@ -149,13 +178,13 @@ async fn check_handshake(
     mut response: reqwest::Response,
 ) -> Result<reqwest::Response, ConnectError> {
     let host = url[url::Position::BeforeHost..url::Position::AfterPort].to_owned();
-    let status = response.status();
+    let (status, date) = (response.status(), signing::date_of(response.headers()));
     if status == StatusCode::SWITCHING_PROTOCOLS {
         let accept = response.headers().get("sec-websocket-accept").map(HeaderValue::as_bytes);
         if accept == Some(derive_accept_key(key.as_bytes()).as_bytes()) {
             return Ok(response);
         }
-        return Err(ConnectError::Refused { host, status, text: "wrong Sec-WebSocket-Accept".to_owned() });
+        return Err(ConnectError::Refused { host, status, text: "wrong Sec-WebSocket-Accept".to_owned(), date });
     }
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(network)? {
@@ -165,8 +194,8 @@ async fn check_handshake(
             break;
         }
     }
-    let raw = String::from_utf8_lossy(&body).into_owned();
-    Err(ConnectError::Refused { host, status, text: typed_error(&raw).unwrap_or(raw) })
+    let typed = typed_error(&String::from_utf8_lossy(&body)).map(|text| cleaned(&text));
+    Err(ConnectError::Refused { host, status, text: typed.unwrap_or_else(|| cleaned_bytes(&body)), date })
 }
 
 /// `{"type": T, "message": {"message": M}}` or `{T: M}` becomes `T: M`.
@@ -187,13 +216,16 @@ fn typed_error(body: &str) -> Option<String> {
 
 fn network(error: reqwest::Error) -> ConnectError {
     // The query names the instance; the caller logs the host itself.
-    ConnectError::Network(error.without_url())
+    let error = error.without_url();
+    if error.is_builder() { ConnectError::Unusable(with_causes(&error)) } else { ConnectError::Network(error) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::fake::{Refusal, Server, keys};
     use super::*;
+    use crate::aws::clock::tests::{http_date, is_skewed};
+    use crate::aws::fake::{Answer, Fake};
     use futures_util::{SinkExt, StreamExt};
     use tokio_tungstenite::tungstenite::Message;
 
@@ -201,7 +233,7 @@ mod tests {
         Settings {
             region: "us-west-2".to_owned(),
             proxy: ProxySettings::default(),
-            clock: ServiceClock::default(),
+            signing: Signing::default(),
             accept_insecure_cert: false,
         }
     }
@@ -220,7 +252,7 @@ mod tests {
             socket.send(Message::text("up")).await.unwrap();
             assert_eq!(peer.socket.next().await.unwrap().unwrap(), Message::text("up"));
             peer.socket.send(Message::text("down")).await.unwrap();
-            assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("down"));
+            assert_eq!(socket.next().await.unwrap().unwrap(), Message::binary("down"));
         }
     }
 
@@ -234,7 +266,7 @@ mod tests {
         let mut socket = connect(&insecure, &keys(), &url).await.unwrap();
         let mut peer = server.next().await;
         peer.socket.send(Message::text("down")).await.unwrap();
-        assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("down"));
+        assert_eq!(socket.next().await.unwrap().unwrap(), Message::binary("down"));
     }
 
     #[tokio::test]
@@ -263,6 +295,7 @@ mod tests {
                 true,
             ),
             (r#"{"AccessDeniedException":"no"}"#, "AccessDeniedException: no", false),
+            (r#"{"AccessDeniedException":"no\nforged\u001b[2J"}"#, "AccessDeniedException: no forged [2J", false),
             ("<html>InactiveInstanceException</html>", "<html>InactiveInstanceException</html>", true),
             (r#"{"a":"b","c":"d"}"#, r#"{"a":"b","c":"d"}"#, false),
         ];
@@ -274,6 +307,39 @@ mod tests {
             let ConnectError::Refused { text: got, .. } = error else { panic!("{error:?}") };
             assert_eq!(got, text);
         }
+    }
+
+    #[tokio::test]
+    async fn a_handshake_of_the_wrong_time_is_made_again() {
+        for (body, ahead) in [
+            (r#"{"InvalidSignatureException":"Signature expired"}"#, 3 * 3600),
+            ("Forbidden", -3 * 3600),
+            ("not asked for", 0),
+        ] {
+            let fake = Fake::start(move |request| match is_skewed(request, ahead) {
+                true => Answer::text(403, body).dated(http_date(ahead)),
+                false => Answer::text(400, r#"{"AccessDeniedException":"seen"}"#).dated(http_date(ahead)),
+            })
+            .await;
+            let (settings, url) = (settings(), Url::parse(&fake.url()).unwrap());
+            let error = connect(&settings, &keys(), &url).await.unwrap_err();
+            assert!(error.to_string().contains("AccessDeniedException: seen"), "{error}");
+            assert_eq!(fake.requests().len(), if ahead == 0 { 1 } else { 2 }, "{body}");
+            let before = fake.requests().len();
+            connect(&settings, &keys(), &url).await.unwrap_err();
+            assert_eq!(fake.requests().len(), before + 1, "the time is known by now");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_sent_is_no_lost_connection() {
+        let long = Url::parse(&format!("ws://127.0.0.1:1/{}", "x".repeat(70_000))).unwrap();
+        let error = connect(&settings(), &keys(), &long).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Unusable(_)), "{error:?}");
+        let broken = Credentials::new("AKID", "s", Some("tok\nen".to_owned()), None, "test");
+        let url = Url::parse("ws://127.0.0.1:1/").unwrap();
+        let error = connect(&settings(), &SharedCredentialsProvider::new(broken), &url).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Unusable(_)) && !error.to_string().contains("tok\n"), "{error:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "everything in this crate is a test or a part of one")]
 
+#[path = "local/access.rs"]
+mod access;
 #[path = "local/agent.rs"]
 mod agent;
 #[path = "local/binary.rs"]
@@ -11,7 +13,7 @@ mod binary;
 #[path = "local/cli.rs"]
 mod cli;
 
-use agent::{Agent, SIGNED, api, http};
+use agent::{Agent, api, http, keys};
 use ecs_agent::local::{Delivery, Fault, Options, Registry, Server, Source, TaskStatus};
 use ecs_agent::model::Secret;
 use serde_json::{Value, json};
@@ -182,11 +184,11 @@ async fn handshakes_are_refused_with_the_words_of_acs() {
     let query = agent.query();
     assert_eq!(agent::handshake(&server.url(), &query, None).await.unwrap_err().0, 403);
     let unknown = query.replace(&agent.instance, "none");
-    let (status, body) = agent::handshake(&server.url(), &unknown, Some(SIGNED)).await.unwrap_err();
+    let (status, body) = agent::handshake(&server.url(), &unknown, Some(keys(&server))).await.unwrap_err();
     assert_eq!((status, body.contains("InvalidInstanceException")), (400, true), "{body}");
     let gone = json!({"containerInstance": agent.instance, "force": true});
     server.call("DeregisterContainerInstance", &gone).unwrap();
-    let (status, body) = agent::handshake(&server.url(), &query, Some(SIGNED)).await.unwrap_err();
+    let (status, body) = agent::handshake(&server.url(), &query, Some(keys(&server))).await.unwrap_err();
     assert_eq!((status, body.contains("InactiveInstanceException")), (400, true), "{body}");
     server.shutdown().await;
 }
@@ -225,7 +227,7 @@ async fn ecr_hands_out_the_registrys_password() {
     let registry = Registry::new("localhost:5000", "AWS", Secret::from("pa:ss"));
     let server = Server::start(Options { registry: Some(registry), ..quick() }).await.unwrap();
     let target = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken";
-    let (status, body) = api(&server.url(), target, &json!({}), Some(SIGNED)).await.unwrap();
+    let (status, body) = api(&server.url(), target, &json!({}), Some(keys(&server))).await.unwrap();
     assert_eq!(status, 200);
     let data = &body["authorizationData"][0];
     assert_eq!(data["authorizationToken"], "QVdTOnBhOnNz");
@@ -246,9 +248,11 @@ async fn what_a_web_page_could_send_is_refused() {
     let unsigned =
         api(&server.url(), "AmazonEC2ContainerServiceV20141113.ListClusters", &json!({}), None).await.unwrap();
     assert_eq!(unsigned.1["__type"], "MissingAuthenticationTokenException");
-    let rebound = client.get(format!("{}/_local/", server.url())).header("host", "evil.example").send().await.unwrap();
-    assert_eq!(rebound.status(), 403);
-    let form = client.post(format!("{}/_local/sockets/drop", server.url())).body("{}").send().await.unwrap();
+    let token = server.token().expose();
+    let admin = |request: reqwest::RequestBuilder| request.bearer_auth(token);
+    let rebound = admin(client.get(format!("{}/_local/", server.url()))).header("host", "evil.example");
+    assert_eq!(rebound.send().await.unwrap().status(), 403);
+    let form = admin(client.post(format!("{}/_local/sockets/drop", server.url()))).body("{}").send().await.unwrap();
     assert_eq!(form.status(), 400);
     server.shutdown().await;
 }
@@ -260,7 +264,7 @@ async fn the_admin_api_does_what_the_methods_do() {
     let client = http();
     let post = async |path: &str, body: Value| {
         let request = client.post(format!("{}/_local/{path}", server.url())).header("content-type", "application/json");
-        let answer = request.body(body.to_string()).send().await.unwrap();
+        let answer = request.bearer_auth(server.token().expose()).body(body.to_string()).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     };
     assert_eq!(post("faults", json!({"operation": "ListClusters", "fault": "throttle"})).await.0, 200);
@@ -277,7 +281,9 @@ async fn the_admin_api_does_what_the_methods_do() {
     assert_eq!(agent.text_that(|text| text == "no JSON at all").await, "no JSON at all");
     assert_eq!(post("sockets/close", json!({"which": "acs", "code": 1000, "reason": "bye"})).await.0, 200);
     agent.until_closed().await;
-    let records = client.get(format!("{}/_local/records?source=acs-close", server.url()));
+    let records = client
+        .get(format!("{}/_local/records?source=acs-close", server.url()))
+        .basic_auth("anybody", Some(server.token().expose()));
     server
         .wait_for("the close", LIMIT, |s| s.records().find(|r| r.source == Source::AcsClose).map(|_| ()))
         .await

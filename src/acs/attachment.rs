@@ -98,6 +98,7 @@ fn all(checks: &[(bool, &str)]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::json::Raw;
     use serde_json::{Value, json};
 
     fn header() -> Value {
@@ -111,13 +112,19 @@ mod tests {
         })
     }
 
+    fn checked(message: &Value, is_for_task: bool) -> Result<(), String> {
+        let text = message.to_string();
+        let header = wire::Header::read(Raw::new(&text)).unwrap();
+        interfaces(&header, &wire::shape(Raw::new(&text)).unwrap(), is_for_task)
+    }
+
     fn attach(change: impl FnOnce(&mut Value, &mut Value)) -> Result<(), String> {
         let (mut header, mut interface) = (header(), eni());
         header["taskArn"] = json!("t");
         header["waitTimeoutMs"] = json!(1000);
         change(&mut header, &mut interface);
         header["elasticNetworkInterfaces"] = json!([eni(), interface]);
-        interfaces(&wire::shape(&header).unwrap(), &wire::shape(&header).unwrap(), true)
+        checked(&header, true)
     }
 
     #[test]
@@ -169,7 +176,7 @@ mod tests {
         let mut message = header();
         message["waitTimeoutMs"] = json!(1);
         message["elasticNetworkInterfaces"] = json!([eni()]);
-        let check = |message: &Value| interfaces(&wire::shape(message).unwrap(), &wire::shape(message).unwrap(), false);
+        let check = |message: &Value| checked(message, false);
         assert_eq!(check(&message), Ok(()));
         message["elasticNetworkInterfaces"] = json!([]);
         assert_eq!(check(&message), Err("it names no network interface".to_owned()));
@@ -180,7 +187,8 @@ mod tests {
         let mut message = header();
         message["attachment"] = json!({"attachmentArn": "arn:aws:ecs:r:1:attachment/a", "attachmentType": kind, "attachmentProperties": properties});
         change(&mut message);
-        volume(&wire::shape(&message).unwrap(), &wire::shape(&message).unwrap())
+        let text = message.to_string();
+        volume(&wire::Header::read(Raw::new(&text)).unwrap(), &wire::shape(Raw::new(&text)).unwrap())
     }
 
     #[test]

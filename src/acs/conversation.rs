@@ -227,11 +227,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
 
     fn received(&mut self, received: Option<Result<Message, SocketError>>, exchange: &mut Exchange) -> Option<End> {
         match received {
-            Some(Ok(Message::Text(text))) => self.heard(text.as_str(), exchange),
-            Some(Ok(Message::Binary(bytes))) => {
-                tracing::error!(bytes = bytes.len(), "ACS sent a binary message; it is read as text");
-                self.heard(&String::from_utf8_lossy(&bytes), exchange);
-            }
+            // Text comes marked as binary, so that its bytes need not be UTF-8.
+            Some(Ok(Message::Binary(bytes))) => self.take(&bytes, exchange),
+            Some(Ok(Message::Text(text))) => self.take(text.as_bytes(), exchange),
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
             Some(Ok(Message::Close(frame))) => {
                 // The answer is queued; one more look at the stream writes it, as far as it can be written now.
@@ -254,16 +252,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         None
     }
 
-    fn heard(&mut self, text: &str, exchange: &mut Exchange) {
-        match decode::frame(text, self.host, &mut || uuid::Uuid::new_v4().to_string()) {
+    fn take(&mut self, bytes: &[u8], exchange: &mut Exchange) {
+        match decode::frame(bytes, self.host, &mut || uuid::Uuid::new_v4().to_string()) {
             Frame::Answer(answer, note) => {
                 self.say(vec![Message::text(answer)]);
                 if let Some(note) = note {
                     tracing::warn!("{note}");
                 }
             }
-            Frame::Deliver(message) => {
-                exchange.push(message, text.len());
+            Frame::Deliver(message, note) => {
+                if let Some(note) = note {
+                    tracing::error!("{note}");
+                }
+                exchange.push(message, bytes.len());
                 if !exchange.has_room() {
                     tracing::debug!("ACS is not read until the agent has taken what it said");
                 }
@@ -274,11 +275,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                 self.dropped = self.dropped.saturating_add(1);
                 if is_worth_a_line(self.dropped) {
                     let so_far = self.dropped;
-                    tracing::warn!(bytes = text.len(), so_far, why, "a message of ACS was dropped");
+                    tracing::warn!(bytes = bytes.len(), so_far, why, "a message of ACS was dropped");
                 }
                 return;
             }
         }
+        exchange.contact.word();
         self.alive();
     }
 }
@@ -301,7 +303,7 @@ fn log_broken(error: &SocketError) {
 fn complaint(error: &SocketError) -> Option<CloseFrame> {
     let code = match error {
         SocketError::Capacity(_) => CloseCode::Size,
-        SocketError::Utf8(_) => CloseCode::Invalid,
+        SocketError::Utf8(_) => CloseCode::Invalid, // the reason of a close frame
         SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return None,
         SocketError::Protocol(_) => CloseCode::Protocol,
         _ => return None,

@@ -1,56 +1,60 @@
-//! One text frame to one meaning, and answers to text frames (spec `acs.md` §4). Pure.
+//! One frame to one meaning, and answers to text frames (spec `acs.md` §4). Pure: from bytes to a [`Frame`], without I/O.
 //!
-//! Owns validation of messages as wholes; tasks are translated in [`super::translate`]. The invariant: what fails validation is
-//! dropped with a reason for the log, never acknowledged.
+//! Owns validation of messages as wholes; tasks are translated in [`super::translate`]. The invariants: what fails validation is
+//! dropped with a reason for the log, never acknowledged; a task that cannot be read costs no other task of its message.
 
-use super::translate::{self, PayloadTask};
+use super::limits::{MAX_CONTAINERS_OF_PAYLOAD, MAX_ID, MAX_LISTED, MAX_TASKS};
+use super::translate::{self, PayloadTask, Refusal};
 use super::{HostFacts, Incoming, Outgoing, attachment, wire};
 use crate::aws::roles::{RoleCredentials, RoleKind};
+use crate::model::json::{DecodeError, Raw};
+use crate::model::text::{cleaned, cut};
 use crate::model::{Ack, CredentialsId, Secret, TaskArn};
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// As much of an error's text as goes to the log.
-const SHOWN: usize = 256;
+/// Bytes of an error's text of ACS that go to the log.
+const MAX_SHOWN: usize = 256;
 
-/// What a frame means to the session.
+/// What a frame means to the session. Every text for the log is one bounded line without secrets.
 #[derive(Debug)]
-pub(super) enum Frame {
-    /// Answer at once; the note is for the log.
+pub enum Frame {
+    /// Answer with this text at once; the second text is for the log.
     Answer(String, Option<String>),
-    /// For the agent.
-    Deliver(Incoming),
+    /// For the agent; the text is for the log and says what of the message is not taken up.
+    Deliver(Incoming, Option<String>),
     /// Recognised, nothing to do; the text is for the log.
     Note(String),
-    /// Recognised, but it breaks a rule: neither done nor acknowledged.
+    /// Recognised, but it breaks a rule: neither done nor acknowledged. The text says which.
     Invalid(String),
-    /// Not recognised or malformed; does not count as a sign of life.
+    /// Not recognised or malformed; does not count as a sign of life. The text says why.
     Drop(String),
 }
 
 /// Why a message of a known type has no meaning.
 enum Flaw {
-    /// A member has the wrong JSON type.
+    /// A member cannot be read.
     Shape(String),
     /// The members do not make a message.
     Rule(String),
 }
 
-/// Decodes one frame.
-pub(super) fn frame(text: &str, host: &HostFacts, new_id: &mut dyn FnMut() -> String) -> Frame {
-    let (kind, body) = match wire::envelope(text) {
+/// Decodes one frame. Bytes that are not UTF-8 become U+FFFD. `new_id` gives each container its random endpoint id.
+pub fn frame(bytes: &[u8], host: &HostFacts, new_id: &mut dyn FnMut() -> String) -> Frame {
+    let text = String::from_utf8_lossy(bytes);
+    let (kind, body) = match wire::envelope(&text) {
         Ok(message) => message,
-        Err(why) => return Frame::Drop(why),
+        Err(why) => return Frame::Drop(cleaned(&why)),
     };
-    match meaning(kind, &body, host, new_id) {
+    match meaning(kind, body, host, new_id) {
         Ok(frame) => frame,
-        Err(Flaw::Rule(why)) => Frame::Invalid(format!("{kind}: {why}")),
-        Err(Flaw::Shape(why)) => Frame::Drop(format!("{kind}: {why}")),
+        Err(Flaw::Rule(why)) => Frame::Invalid(cleaned(&format!("{kind}: {why}"))),
+        Err(Flaw::Shape(why)) => Frame::Drop(cleaned(&format!("{kind}: {why}"))),
     }
 }
 
-fn meaning(kind: &str, body: &Value, host: &HostFacts, new_id: &mut dyn FnMut() -> String) -> Result<Frame, Flaw> {
-    let header: wire::Header = shape(body)?;
+fn meaning(kind: &str, body: Raw<'_>, host: &HostFacts, new_id: &mut dyn FnMut() -> String) -> Result<Frame, Flaw> {
+    let header = wire::Header::read(body).map_err(Flaw::Shape)?;
     Ok(match kind {
         "HeartbeatMessage" => Frame::Answer(heartbeat_ack(&header), None),
         "PayloadMessage" => payload(header, body, host, new_id)?,
@@ -71,14 +75,15 @@ fn meaning(kind: &str, body: &Value, host: &HostFacts, new_id: &mut dyn FnMut() 
     })
 }
 
-fn shape<'a, T: Deserialize<'a>>(body: &'a Value) -> Result<T, Flaw> {
+fn shape<T: DeserializeOwned>(body: Raw<'_>) -> Result<T, Flaw> {
     wire::shape(body).map_err(Flaw::Shape)
 }
 
-/// Errors of ACS say what is wrong; that much of it goes to the log.
-fn note(kind: &str, body: &Value) -> String {
-    match wire::member(body, "message").and_then(Value::as_str) {
-        Some(text) => format!("{kind} from ACS: {:?}", text.chars().take(SHOWN).collect::<String>()),
+/// Errors of ACS say what is wrong; the beginning of it goes to the log. In its bare form the whole body is that text.
+fn note(kind: &str, body: Raw<'_>) -> String {
+    let text = if body.kind() == "string" { Some(body) } else { body.member("message") };
+    match text.and_then(|text| text.decode::<String>().ok()) {
+        Some(text) => format!("{kind} from ACS: \"{}\"", cut(&text, MAX_SHOWN)),
         None => format!("{kind} from ACS"),
     }
 }
@@ -90,7 +95,7 @@ fn heartbeat_ack(header: &wire::Header) -> String {
 
 fn payload(
     header: wire::Header,
-    body: &Value,
+    body: Raw<'_>,
     host: &HostFacts,
     new_id: &mut dyn FnMut() -> String,
 ) -> Result<Frame, Flaw> {
@@ -103,27 +108,72 @@ fn payload(
             return Err(Flaw::Rule(format!("{name} is not set")));
         }
     }
-    let wire: wire::Payload = shape(body)?;
-    let mut tasks: Vec<PayloadTask> = Vec::new();
-    let mut roles = Vec::new();
-    let mut acknowledged = Vec::new();
-    let mut intact = true;
-    for value in &wire.tasks {
-        let task = translate::task(value, host, new_id);
-        let malformed = matches!(&task, PayloadTask::Refused(refusal) if refusal.is_malformed);
-        if !malformed {
-            let held = [("roleCredentials", RoleKind::Task), ("executionRoleCredentials", RoleKind::Execution)];
-            let held: Vec<_> = held.into_iter().filter_map(|(name, kind)| credentials_in(value, name, kind)).collect();
-            // Those of a task that is not to run are acknowledged, so that they are not sent again, but not kept.
-            acknowledged.extend(held.iter().map(|role| (role.id.clone(), role.expiration.clone())));
-            roles.extend(held.into_iter().filter(|_| matches!(task, PayloadTask::Run(_))));
-        }
-        intact &= !malformed;
-        tasks.push(task);
+    let list = wire::list(body, "tasks", MAX_TASKS).map_err(Flaw::Shape)?;
+    let (seq_num, mut notes) = match wire::member::<i64>(body, "seqNum") {
+        Ok(number) => (number, Vec::new()),
+        Err(why) => (0, vec![format!("the payload is not acknowledged: {why}")]),
+    };
+    if list.omitted > 0 {
+        let omitted = list.omitted;
+        notes.push(format!("{omitted} tasks of a payload are not taken up: more than {MAX_TASKS} are in it"));
     }
-    tasks.sort_by_key(|task| !matches!(task, PayloadTask::Stop(..)));
-    let ack = ack(header, acknowledged);
-    Ok(Frame::Deliver(Incoming::Payload { tasks, credentials: roles, ack, seq_num: wire.seq_num, intact }))
+    let mut taken = Taken { is_intact: notes.is_empty(), room: MAX_CONTAINERS_OF_PAYLOAD, ..Taken::default() };
+    for raw in list.items {
+        taken.add(raw, translate::task(raw, host, new_id));
+    }
+    taken.tasks.sort_by_key(|task| !matches!(task, PayloadTask::Stop(..)));
+    let ack = ack(header, taken.acknowledged);
+    let (tasks, credentials, intact) = (taken.tasks, taken.roles, taken.is_intact);
+    let note = (!notes.is_empty()).then(|| cleaned(&notes.join("; ")));
+    Ok(Frame::Deliver(Incoming::Payload { tasks, credentials, ack, seq_num, intact }, note))
+}
+
+/// What a payload adds up to.
+#[derive(Default)]
+struct Taken {
+    tasks: Vec<PayloadTask>,
+    roles: Vec<RoleCredentials>,
+    acknowledged: Vec<(CredentialsId, String)>,
+    /// Every task could be read.
+    is_intact: bool,
+    /// Containers that the tasks still to come may have.
+    room: usize,
+}
+
+impl Taken {
+    fn add(&mut self, raw: Raw<'_>, task: PayloadTask) {
+        let task = self.within_room(task);
+        let is_malformed = matches!(&task, PayloadTask::Refused(refusal) if refusal.is_malformed);
+        if !is_malformed {
+            let names = [("roleCredentials", RoleKind::Task), ("executionRoleCredentials", RoleKind::Execution)];
+            let held: Vec<_> = names.into_iter().filter_map(|(name, kind)| credentials_in(raw, name, kind)).collect();
+            // Those of a task that is not to run are acknowledged, so that they are not sent again, but not kept.
+            self.acknowledged.extend(held.iter().map(|role| (role.id.clone(), role.expiration.clone())));
+            self.roles.extend(held.into_iter().filter(|_| matches!(task, PayloadTask::Run(_))));
+        }
+        self.is_intact &= !is_malformed;
+        self.tasks.push(task);
+    }
+
+    /// Many tasks of many containers would take far more memory than the text that asks for them.
+    fn within_room(&mut self, task: PayloadTask) -> PayloadTask {
+        let (containers, task) = match task {
+            PayloadTask::Run(spec) if spec.containers.len() > self.room => {
+                let reason = translate::invalid(&format!(
+                    "the tasks of this payload have more than {MAX_CONTAINERS_OF_PAYLOAD} containers"
+                ));
+                (0, PayloadTask::Refused(Refusal { arn: Some(spec.arn), reason, is_malformed: false }))
+            }
+            PayloadTask::Run(spec) => (spec.containers.len(), PayloadTask::Run(spec)),
+            PayloadTask::Stop(arn, mut names) => {
+                names.truncate(self.room);
+                (names.len(), PayloadTask::Stop(arn, names))
+            }
+            other => (0, other),
+        };
+        self.room -= containers;
+        task
+    }
 }
 
 fn ack(header: wire::Header, credentials: Vec<(CredentialsId, String)>) -> Ack {
@@ -135,9 +185,9 @@ fn ack(header: wire::Header, credentials: Vec<(CredentialsId, String)>) -> Ack {
     }
 }
 
-fn credentials_in(task: &Value, name: &str, kind: RoleKind) -> Option<RoleCredentials> {
-    let wire: wire::RoleCredentials = wire::shape(wire::member(task, name)?).ok()?;
-    Some(role_credentials(wire, kind)).filter(|role| !role.id.0.is_empty())
+fn credentials_in(task: Raw<'_>, name: &str, kind: RoleKind) -> Option<RoleCredentials> {
+    let wire: wire::RoleCredentials = wire::shape(task.member(name)?).ok()?;
+    Some(role_credentials(wire, kind)).filter(|role| (1..=MAX_ID).contains(&role.id.0.len()))
 }
 
 fn role_credentials(wire: wire::RoleCredentials, kind: RoleKind) -> RoleCredentials {
@@ -152,7 +202,7 @@ fn role_credentials(wire: wire::RoleCredentials, kind: RoleKind) -> RoleCredenti
     }
 }
 
-fn credentials(header: wire::Header, body: &Value) -> Result<Frame, Flaw> {
+fn credentials(header: wire::Header, body: Raw<'_>) -> Result<Frame, Flaw> {
     let wire: wire::Credentials = shape(body)?;
     let kind = match wire.role_type.as_str() {
         "TaskApplication" => RoleKind::Task,
@@ -167,28 +217,64 @@ fn credentials(header: wire::Header, body: &Value) -> Result<Frame, Flaw> {
         if value.is_empty() {
             return Err(Flaw::Rule(format!("{name} is not set")));
         }
+        if value.len() > MAX_ID {
+            return Err(Flaw::Rule(format!("{name} has {} bytes, more than {MAX_ID}", value.len())));
+        }
     }
-    Ok(Frame::Deliver(Incoming::Credentials {
-        message_id: header.message_id,
-        task: wire.task_arn.into(),
-        credentials: Box::new(role_credentials(wire.role_credentials, kind)),
-    }))
+    let credentials = Box::new(role_credentials(wire.role_credentials, kind));
+    let incoming = Incoming::Credentials { message_id: header.message_id, task: wire.task_arn.into(), credentials };
+    Ok(Frame::Deliver(incoming, None))
 }
 
-fn manifest(header: wire::Header, body: &Value) -> Result<Frame, Flaw> {
-    let wire: wire::TaskList = shape(body)?;
-    let running = wire.tasks.into_iter().filter(|task| task.desired_status == "RUNNING");
+/// A manifest is taken as a whole or not at all: every task that it does not name is asked about, and stopped.
+fn manifest(header: wire::Header, body: Raw<'_>) -> Result<Frame, Flaw> {
+    let list = wire::list(body, "tasks", MAX_LISTED).map_err(Flaw::Shape)?;
+    if list.omitted > 0 {
+        return Err(Flaw::Rule(format!("it names more than {MAX_LISTED} tasks")));
+    }
+    let timeline = wire::member(body, "timeline").map_err(Flaw::Shape)?;
+    let tasks = identifiers(list, "tasks").collect::<Result<Vec<_>, _>>().map_err(Flaw::Shape)?;
+    let running = tasks.into_iter().filter(|task| task.desired_status == "RUNNING");
     let running = running.map(|task| TaskArn::from(task.task_arn)).collect();
-    Ok(Frame::Deliver(Incoming::Manifest { timeline: wire.timeline, running, ack: ack(header, Vec::new()) }))
+    Ok(Frame::Deliver(Incoming::Manifest { timeline, running, ack: ack(header, Vec::new()) }, None))
 }
 
-fn stop_verification(header: wire::Header, body: &Value) -> Result<Frame, Flaw> {
-    let wire: wire::TaskList = shape(body)?;
-    let tasks = wire.stop_tasks.into_iter().map(|task| TaskArn::from(task.task_arn)).collect();
-    Ok(Frame::Deliver(Incoming::StopVerificationAck { message_id: header.message_id, tasks }))
+fn identifiers<'a>(
+    list: wire::List<'a>,
+    name: &'static str,
+) -> impl Iterator<Item = Result<wire::TaskIdentifier, String>> + 'a {
+    list.items.into_iter().enumerate().map(move |(index, item)| {
+        item.decode().map_err(|error: DecodeError| error.inside(&format!("{name}[{index}]")).to_string())
+    })
 }
 
-/// The agent is updated by its package, never by ACS: what the reference says with `ECS_UPDATES_ENABLED=false`.
+/// Every task that can be read is stopped: those that cannot are no reason to let the others run.
+fn stop_verification(header: wire::Header, body: Raw<'_>) -> Result<Frame, Flaw> {
+    let list = wire::list(body, "stopTasks", MAX_LISTED).map_err(Flaw::Shape)?;
+    let mut notes = Vec::new();
+    if list.omitted > 0 {
+        notes.push(format!("{} tasks to stop are not taken up: more than {MAX_LISTED} are named", list.omitted));
+    }
+    let (mut tasks, mut unread) = (Vec::new(), 0_usize);
+    for task in identifiers(list, "stopTasks") {
+        match task {
+            Ok(task) => tasks.push(TaskArn::from(task.task_arn)),
+            Err(why) => {
+                if unread == 0 {
+                    notes.push(format!("a task to stop cannot be read: {why}"));
+                }
+                unread += 1;
+            }
+        }
+    }
+    if unread > 1 {
+        notes.push(format!("neither can {} more", unread - 1));
+    }
+    let note = (!notes.is_empty()).then(|| cleaned(&notes.join("; ")));
+    Ok(Frame::Deliver(Incoming::StopVerificationAck { message_id: header.message_id, tasks }, note))
+}
+
+/// The agent is updated by its package, never by ACS: what the Go agent says with `ECS_UPDATES_ENABLED=false`.
 fn update(header: &wire::Header) -> Result<Frame, Flaw> {
     if header.message_id.is_empty() {
         return Err(Flaw::Rule("messageId is not set".to_owned()));

@@ -1,13 +1,22 @@
 //! Holds `task_definition.md` and `model/reasons.md` to what is so: every parameter has a row, every reason has a test or cannot be
-//! given, and every test they name exists.
+//! given, and every test they name exists and mentions what it is named for. That it also asserts it, a reader has to see.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::OnceLock;
 
 const STATUSES: [&str; 5] = ["supported", "refused", "later", "ignored", "ECS"];
 
-/// Status and tests of each `Shape.member`.
-fn rows() -> BTreeMap<String, (String, Vec<String>)> {
+/// What the page says of a member.
+#[derive(Debug, PartialEq, Eq)]
+struct Row {
+    status: String,
+    remark: String,
+    proofs: Vec<Proof>,
+}
+
+/// The row of each `Shape.member`.
+fn rows() -> BTreeMap<String, Row> {
     let mut shape = "";
     let mut rows = BTreeMap::new();
     for line in include_str!("task_definition.md").lines() {
@@ -15,36 +24,120 @@ fn rows() -> BTreeMap<String, (String, Vec<String>)> {
             shape = title;
         }
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let ["", member, status, _, tests, ""] = cells[..] else { continue };
+        let ["", member, status, remark, tests, ""] = cells[..] else { continue };
         let Some(member) = member.strip_prefix('`').and_then(|member| member.strip_suffix('`')) else { continue };
-        let tests = tests.split(',').map(|name| name.trim().trim_matches('`').to_owned()).filter(|name| name != "-");
-        let row = (status.to_owned(), tests.collect());
+        let row = Row { status: status.to_owned(), remark: remark.to_owned(), proofs: proofs(tests) };
         assert_eq!(rows.insert(format!("{shape}.{member}"), row), None, "{shape}.{member} stands there twice");
     }
     rows
 }
 
-/// Every function of a test in the sources.
-fn tests_below(directory: &Path, found: &mut BTreeSet<String>) {
+/// A test that a page names, and the word it must mention; `None`: what the page names it for.
+type Proof = (String, Option<String>);
+
+/// Reads `` `a_test`, `another` ("its word")``.
+fn proofs(cell: &str) -> Vec<Proof> {
+    let parts = cell.split(", `").map(|part| part.trim().trim_start_matches('`')).filter(|part| *part != "-");
+    let proof = |part: &str| {
+        let (name, rest) = part.split_once('`').unwrap_or((part, ""));
+        let word = rest.trim().strip_prefix("(\"").and_then(|rest| rest.strip_suffix("\")"));
+        assert!(rest.is_empty() || word.is_some(), "neither a test nor its word: {part}");
+        (name.to_owned(), word.map(str::to_owned))
+    };
+    parts.map(proof).collect()
+}
+
+/// Functions and constants of one file, by name. Of two with the same name, in modules of their own, both.
+type Items = BTreeMap<String, String>;
+
+/// Name of the function or constant that begins in this line.
+fn item(line: &str) -> Option<&str> {
+    let mut words = line.split_whitespace().skip_while(|word| word.starts_with("pub") || *word == "async");
+    let mut kind = words.next()?;
+    let mut name = words.next()?;
+    if kind == "const" && name == "fn" {
+        (kind, name) = ("fn", words.next()?);
+    }
+    let is_item = ["fn", "const", "static"].contains(&kind);
+    is_item.then(|| name.split(|c: char| !(c.is_alphanumeric() || c == '_')).next())?
+}
+
+/// Takes a formatted file apart: an item ends with the first line that closes at its own indentation.
+fn items(text: &str) -> Items {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut items = Items::new();
+    for (at, line) in lines.iter().enumerate() {
+        let Some(name) = item(line) else { continue };
+        let indentation = line.len() - line.trim_start().len();
+        let is_end = |line: &&str| {
+            let own = line.len() - line.trim_start().len() == indentation;
+            own && line.trim_start().starts_with(['}', ']', ')'])
+        };
+        let whole_in_a_line = line.ends_with(';') || line.ends_with('}');
+        let length = if whole_in_a_line { 0 } else { lines[at + 1..].iter().position(is_end).map_or(0, |it| it + 1) };
+        let body = lines[at..=at + length].join("\n");
+        items.entry(name.to_owned()).or_default().push_str(&body);
+    }
+    items
+}
+
+/// Every test of the sources by name: its own text, and that of the functions and constants of its file that it uses.
+fn tests_below(directory: &Path, found: &mut BTreeMap<String, String>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             tests_below(&path, found);
         } else if path.extension().is_some_and(|it| it == "rs") {
             let text = std::fs::read_to_string(&path).unwrap();
+            let items = items(&text);
             let mut lines = text.lines().map(str::trim).peekable();
             while let Some(line) = lines.next() {
                 let is_test = line == "#[test]" || line.starts_with("#[tokio::test");
-                let name =
-                    lines.peek().filter(|_| is_test).and_then(|next| next.split("fn ").nth(1)?.split('(').next());
-                found.extend(name.map(str::to_owned));
+                if let Some(name) = lines.peek().filter(|_| is_test).and_then(|next| item(next)) {
+                    found.entry(name.to_owned()).or_default().push_str(&with_what_it_uses(name, &items));
+                }
             }
         }
     }
 }
 
+fn with_what_it_uses(test: &str, items: &Items) -> String {
+    let (mut text, mut seen, mut next) = (String::new(), BTreeSet::new(), vec![test]);
+    while let Some(name) = next.pop() {
+        let Some((name, body)) = items.get_key_value(name).filter(|_| seen.insert(name.to_owned())) else { continue };
+        // Its name says what it is for; that is no proof.
+        text.push_str(&body.replacen(name.as_str(), "", 1));
+        next.extend(body.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| items.contains_key(*word)));
+    }
+    without_line_ends(&text)
+}
+
+/// A text that goes on in the next line of the source is one text.
+fn without_line_ends(text: &str) -> String {
+    let mut parts = text.split("\\\n");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |joined, part| joined + part.trim_start())
+}
+
+/// Read once for all tests of this file.
+fn all_tests() -> &'static BTreeMap<String, String> {
+    static TESTS: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+    TESTS.get_or_init(|| {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut tests = BTreeMap::new();
+        tests_below(&top.join("src"), &mut tests);
+        tests_below(&top.join("tests"), &mut tests);
+        tests
+    })
+}
+
+/// `memoryReservation`, `memory_reservation` and `MemoryReservation` are the same word.
+fn folded(text: &str) -> String {
+    text.chars().filter(|c| !['_', '-'].contains(c)).flat_map(char::to_lowercase).collect()
+}
+
 #[test]
-fn every_parameter_has_a_row_and_every_test_exists() {
+fn every_parameter_has_a_row_and_every_test_mentions_it() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let rows = rows();
     let members = std::fs::read_to_string(top.join("tests/corpus/task_definition_members.txt")).unwrap();
@@ -53,16 +146,42 @@ fn every_parameter_has_a_row_and_every_test_exists() {
     assert_eq!(documented, members);
     assert!(members.len() > 150, "{}", members.len());
 
-    let mut tests = BTreeSet::new();
-    tests_below(&top.join("src"), &mut tests);
-    tests_below(&top.join("tests"), &mut tests);
-    for (name, (status, proofs)) in &rows {
+    let tests = all_tests();
+    let mut wrong = Vec::new();
+    for (name, Row { status, remark, proofs }) in &rows {
         assert!(STATUSES.contains(&status.as_str()), "{name}: {status}");
         assert!(!proofs.is_empty() || !["supported", "refused"].contains(&status.as_str()), "{name} names no test");
-        for proof in proofs {
-            assert!(tests.contains(proof), "{name}: there is no test {proof}");
+        let member = name.rsplit('.').next().unwrap_or_default();
+        for (proof, word) in proofs {
+            let word = word.as_deref().unwrap_or(member);
+            match tests.get(proof) {
+                None => wrong.push(format!("{name}: there is no test {proof}")),
+                Some(text) if folded(text).contains(&folded(word)) => {}
+                Some(_) => wrong.push(format!("{name}: {proof} does not mention {word}")),
+            }
         }
+        let all: String = proofs.iter().filter_map(|(proof, _)| tests.get(proof)).map(|text| folded(text)).collect();
+        let named = remark.split('`').skip(1).step_by(2).filter(|_| !proofs.is_empty());
+        let missing = named.filter(|word| !all.contains(&folded(word)));
+        wrong.extend(missing.map(|word| format!("{name}: no test mentions {word}, which the remark names")));
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_test_is_read_with_what_it_uses_and_without_its_name() {
+    let file = "const TABLE: [&str; 1] = [\n    \"a word \\\n     of it\",\n];\nfn unused() {\n    panic!(\"other\");\n}\n\
+                #[test]\nfn named_for_memory() {\n    helper();\n}\nfn helper() {\n    assert_eq!(TABLE.len(), 1);\n}\n";
+    let items = items(file);
+    assert_eq!(items.keys().collect::<Vec<_>>(), ["TABLE", "helper", "named_for_memory", "unused"]);
+    let text = with_what_it_uses("named_for_memory", &items);
+    assert!(text.contains("a word of it") && text.contains("TABLE.len()"), "{text}");
+    assert!(!text.contains("memory") && !text.contains("other"), "{text}");
+    assert_eq!(folded("Memory_Reservation"), folded("memoryReservation"));
+    let read = proofs("`a_test`, `another` (\"its, word\"), `third`");
+    let proof = |name: &str, word: Option<&str>| (name.to_owned(), word.map(str::to_owned));
+    assert_eq!(read, [proof("a_test", None), proof("another", Some("its, word")), proof("third", None)]);
+    assert_eq!(proofs("-"), []);
 }
 
 /// Names of the catalogue (spec `task-engine.md` §15) and the reasons that have none.
@@ -113,23 +232,51 @@ const REASONS: [&str; 44] = [
     "rpc error: code =",
 ];
 
+/// What a row is about: the names in backticks, and the phrases between commas, semicolons and colons. What stands in brackets is a
+/// remark.
+fn phrases(cell: &str) -> Vec<String> {
+    let (mut depth, mut text) = (0_usize, String::new());
+    for c in cell.chars() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ if depth == 0 => text.push(c),
+            _ => {}
+        }
+    }
+    text.split(['`', ',', ';', ':']).map(|part| part.trim().to_lowercase()).filter(|part| !part.is_empty()).collect()
+}
+
 #[test]
-fn every_reason_has_a_test_or_is_never_given() {
+fn every_reason_is_mentioned_by_its_tests_or_is_never_given() {
     let page = include_str!("../model/reasons.md");
     for reason in REASONS {
         assert!(page.lines().any(|line| line.starts_with('|') && line.contains(reason)), "{reason} has no row");
     }
-    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut tests = BTreeSet::new();
-    tests_below(&top.join("src"), &mut tests);
-    tests_below(&top.join("tests"), &mut tests);
+    let tests = all_tests();
+    let mut wrong = Vec::new();
     let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| reason"));
     for row in rows {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        let ["", _, proofs, why, ""] = cells[..] else { panic!("not a row: {row}") };
-        assert!((proofs == "-") != why.is_empty(), "tests, or why there are none: {row}");
-        for proof in proofs.split(',').map(|name| name.trim().trim_matches('`')).filter(|name| *name != "-") {
-            assert!(tests.contains(proof), "there is no test {proof}: {row}");
+        let ["", reason, named, why, ""] = cells[..] else { panic!("not a row: {row}") };
+        assert!((named == "-") != why.is_empty(), "tests, or why there are none: {row}");
+        let (phrases, mut all) = (phrases(reason), String::new());
+        for (proof, word) in proofs(named) {
+            let Some(text) = tests.get(&proof).map(|text| text.to_lowercase()) else {
+                wrong.push(format!("there is no test {proof}: {reason}"));
+                continue;
+            };
+            let is_mentioned = match &word {
+                Some(word) => text.contains(&word.to_lowercase()),
+                None => phrases.iter().any(|phrase| text.contains(phrase)),
+            };
+            if !is_mentioned {
+                wrong.push(format!("{proof} does not mention {}", word.unwrap_or_else(|| reason.to_owned())));
+            }
+            all.push_str(&text);
         }
+        let missing = phrases.iter().filter(|phrase| named != "-" && !all.contains(phrase.as_str()));
+        wrong.extend(missing.map(|phrase| format!("no test mentions `{phrase}` of {reason}")));
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

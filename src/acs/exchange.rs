@@ -3,7 +3,8 @@
 //! Owns the bounds of both. It opens no connection and knows no timer of the protocol. The invariant: nobody waits for the control
 //! plane. Messages wait here for the agent, never the other way round; an answer without a connection is dropped.
 
-use super::{Incoming, Outgoing};
+use super::{Contact, Incoming, Outgoing, PayloadTask};
+use crate::model::ContainerSpec;
 use std::collections::VecDeque;
 use std::future::Future;
 use tokio::sync::mpsc;
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 /// So many messages wait here before no more are read from the connection.
 pub(super) const MAX_WAITING: usize = 64;
-/// So many bytes of messages wait, as they came; one message more may be on top of it.
+/// So many bytes of messages wait, as they came and for what was built of them; one message more may be on top of it.
 pub(super) const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 
 /// The session's ends of the channels to and from the agent.
@@ -22,8 +23,20 @@ pub(super) struct Exchange {
     pub(super) outbox: mpsc::Receiver<Outgoing>,
     /// The session is to end.
     pub(super) cancel: CancellationToken,
+    /// When ACS was last there.
+    pub(super) contact: Contact,
     waiting: VecDeque<(Incoming, usize)>,
     bytes: usize,
+}
+
+/// Bytes that were built of a payload, beside its texts: containers take far more room than the words that ask for them.
+fn built(message: &Incoming) -> usize {
+    let Incoming::Payload { tasks, .. } = message else { return 0 };
+    let containers = tasks.iter().map(|task| match task {
+        PayloadTask::Run(spec) => spec.containers.len(),
+        _ => 0,
+    });
+    tasks.len() * size_of::<PayloadTask>() + containers.sum::<usize>() * size_of::<ContainerSpec>()
 }
 
 impl Exchange {
@@ -31,8 +44,9 @@ impl Exchange {
         inbox: mpsc::Sender<Incoming>,
         outbox: mpsc::Receiver<Outgoing>,
         cancel: CancellationToken,
+        contact: Contact,
     ) -> Self {
-        Self { inbox, outbox, cancel, waiting: VecDeque::new(), bytes: 0 }
+        Self { inbox, outbox, cancel, contact, waiting: VecDeque::new(), bytes: 0 }
     }
 
     /// Whether one more message may be read.
@@ -46,7 +60,8 @@ impl Exchange {
     }
 
     /// Queues a message that took so many bytes on the wire.
-    pub(super) fn push(&mut self, message: Incoming, bytes: usize) {
+    pub(super) fn push(&mut self, message: Incoming, wire_bytes: usize) {
+        let bytes = wire_bytes + built(&message);
         self.bytes += bytes;
         self.waiting.push_back((message, bytes));
     }
@@ -93,5 +108,33 @@ impl Exchange {
             tracing::warn!(dropped, "answers to ACS had no connection to go to; ACS will ask again");
         }
         Some(done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Ack, TaskSpec};
+
+    #[test]
+    fn small_words_for_many_containers_fill_the_room() {
+        let (inbox, _agent) = mpsc::channel(1);
+        let (_core, outbox) = mpsc::channel(1);
+        let mut exchange = Exchange::new(inbox, outbox, CancellationToken::new(), Contact::default());
+        let spec = TaskSpec { containers: vec![ContainerSpec::default(); 5_000], ..TaskSpec::default() };
+        let ack = Ack {
+            message_id: String::new(),
+            cluster: String::new(),
+            container_instance: String::new(),
+            credentials: Vec::new(),
+        };
+        let tasks = vec![PayloadTask::Run(Box::new(spec))];
+        let payload = Incoming::Payload { tasks, credentials: Vec::new(), ack, seq_num: 0, intact: true };
+        let mut count = 0;
+        while exchange.has_room() {
+            exchange.push(payload.clone(), 100);
+            count += 1;
+        }
+        assert!((1..5).contains(&count), "{count} messages of thousands of containers wait");
     }
 }

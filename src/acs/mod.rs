@@ -5,11 +5,12 @@
 //! for messages that change nothing here: heartbeats, updates, attachments.
 //!
 //! Reading order: this file (what goes in and out), [`session`] (when to connect), `conversation` (one connection), `exchange`
-//! (queues to the agent); then `decode`, [`translate`], `unsupported`, `attachment`, `wire`.
+//! (queues to the agent); then `decode` ([`frame`]), [`translate`], `unsupported`, `attachment`, `wire`, and `limits`.
 //!
 #![doc = include_str!("task_definition.md")]
 
 mod attachment;
+mod contact;
 mod conversation;
 #[cfg(test)]
 #[path = "../../tests/corpus/cases.rs"]
@@ -19,11 +20,14 @@ mod decode;
 mod documented;
 mod exchange;
 mod host;
+mod limits;
 pub mod session;
 pub mod translate;
 mod unsupported;
 mod wire;
 
+pub use contact::{Contact, Seen};
+pub use decode::{Frame, frame};
 pub use host::HostFacts;
 pub use translate::{PayloadTask, Refusal};
 
@@ -34,8 +38,8 @@ use std::collections::BTreeSet;
 /// The tasks of a payload as text, for tests of what becomes of them.
 #[cfg(test)]
 pub(crate) fn tasks_in(text: &str, host: &HostFacts) -> Vec<PayloadTask> {
-    match decode::frame(text, host, &mut || "id".to_owned()) {
-        decode::Frame::Deliver(Incoming::Payload { tasks, .. }) => tasks,
+    match frame(text.as_bytes(), host, &mut || "id".to_owned()) {
+        Frame::Deliver(Incoming::Payload { tasks, .. }, _) => tasks,
         _ => Vec::new(),
     }
 }
@@ -53,7 +57,7 @@ pub enum Incoming {
         ack: Ack,
         /// Sequence number, compared with manifests' timelines.
         seq_num: i64,
-        /// False if a task was refused as malformed: the reference then acknowledges nothing.
+        /// False if part of it could not be read or was more than is taken up: then nothing is acknowledged, as by the Go agent.
         intact: bool,
     },
     /// New credentials for a running task.

@@ -5,7 +5,7 @@
 
 use super::conversation::{Next, converse};
 use super::exchange::Exchange;
-use super::{HostFacts, Incoming, Outgoing};
+use super::{Contact, HostFacts, Incoming, Outgoing};
 use crate::aws::backoff::{Backoff, Shape, uniform};
 use crate::websocket::{self, Socket};
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -42,6 +42,8 @@ pub struct Settings {
     pub timing: Timing,
     /// What a task becomes on this host.
     pub host: HostFacts,
+    /// Written whenever ACS says something.
+    pub contact: Contact,
 }
 
 /// The timers; each pair is a length and the jitter added to it.
@@ -85,7 +87,8 @@ pub async fn run<E, F>(
 {
     let (settings, discover) = (&settings, &discover);
     let connect = |first| connect(settings, discover, first);
-    keep(settings.timing, &settings.host, connect, Exchange::new(inbox, outbox, cancel)).await;
+    keep(settings.timing, &settings.host, connect, Exchange::new(inbox, outbox, cancel, settings.contact.clone()))
+        .await;
 }
 
 /// Keeps a connection; `connect` is told whether none was made yet.
@@ -103,6 +106,7 @@ where
             Err(next) => next,
             Ok(socket) => {
                 first = false;
+                exchange.contact.connected();
                 exchange.tell(Incoming::Connected);
                 let since = Instant::now();
                 let next = converse(socket, &timing, host, &mut exchange).await;
@@ -120,6 +124,7 @@ where
             }
             Next::ReconnectLater => backoff.pause(),
             Next::WaitForRegistration => {
+                exchange.contact.deregistered();
                 exchange.tell(Incoming::Deregistered);
                 timing.inactive_instance
             }

@@ -14,13 +14,15 @@ mod secrets;
 mod volumes;
 
 use super::host::HostFacts;
+use super::limits::MAX_CONTAINERS;
 use super::unsupported;
 use super::wire;
-use crate::model::json;
+use crate::model::json::{self, Raw};
 use crate::model::task::{
     Condition, Dependency, EcrAuth, EngineSettings, Environment, Link, Mount, Namespace, RegistryAuth, RestartPolicy,
     Runtime, SecretAuth, VolumesFrom,
 };
+use crate::model::text::cleaned;
 use crate::model::{
     ContainerKind, ContainerName, ContainerSpec, CredentialsId, ResourceKind, Span, TaskArn, TaskSpec, TaskStatus,
 };
@@ -54,20 +56,26 @@ pub struct Refusal {
 }
 
 /// Translates one task. `new_id` gives each container its random endpoint id.
-pub(super) fn task(value: &Value, host: &HostFacts, new_id: &mut dyn FnMut() -> String) -> PayloadTask {
-    let arn = wire::member(value, "arn").and_then(Value::as_str).filter(|arn| !arn.is_empty()).map(TaskArn::from);
-    let refusal = |reason, is_malformed| PayloadTask::Refused(Refusal { arn: arn.clone(), reason, is_malformed });
+pub(super) fn task(raw: Raw<'_>, host: &HostFacts, new_id: &mut dyn FnMut() -> String) -> PayloadTask {
+    let named = wire::id(raw, "arn").ok().filter(|arn| !arn.is_empty()).map(TaskArn::from);
+    let refusal = |reason: String, is_malformed| {
+        PayloadTask::Refused(Refusal { arn: named.clone(), reason: cleaned(&reason), is_malformed })
+    };
     let malformed = |cause: &str| refusal(invalid(cause), true);
-    let Some(known_arn) = arn.clone() else { return malformed("the task has no ARN") };
-    let desired = match desired_status(value) {
-        Ok(TaskStatus::Stopped) => return PayloadTask::Stop(known_arn, container_names(value)),
+    let Some(arn) = named.clone() else { return malformed("the task has no ARN") };
+    let desired = match desired_status(raw) {
+        Ok(TaskStatus::Stopped) => return PayloadTask::Stop(arn, container_names(raw)),
         Ok(desired) => desired,
         Err(cause) => return malformed(&cause),
     };
-    let wire: wire::Task = match wire::shape(value) {
+    let wire: wire::Task = match wire::shape(raw) {
         Ok(wire) => wire,
         Err(cause) => return malformed(&cause),
     };
+    if wire.containers.len() > MAX_CONTAINERS {
+        let asked = wire.containers.len();
+        return refusal(invalid(&format!("the task has {asked} containers, more than {MAX_CONTAINERS}")), false);
+    }
     if let Some(what) = unsupported::in_task(&wire, host) {
         return refusal(format!("UnsupportedTaskError: {what}"), false);
     }
@@ -76,16 +84,16 @@ pub(super) fn task(value: &Value, host: &HostFacts, new_id: &mut dyn FnMut() -> 
         spec(wire, volumes, limits, host, new_id)
     });
     match read {
-        Ok(_) if desired < TaskStatus::Running => PayloadTask::Later(known_arn),
+        Ok(_) if desired < TaskStatus::Running => PayloadTask::Later(arn),
         Ok(spec) => PayloadTask::Run(Box::new(spec)),
         Err(flaw) => {
-            let (reason, is_malformed) = flaw.told(known_arn.as_str());
+            let (reason, is_malformed) = flaw.told(arn.as_str());
             refusal(reason, is_malformed)
         }
     }
 }
 
-/// Why a task cannot be run, by how the reference says it.
+/// Why a task cannot be run, by how the Go agent says it.
 #[derive(Debug)]
 enum Flaw {
     /// It is no task: the reference cannot read it either.
@@ -122,8 +130,8 @@ impl From<&str> for Flaw {
     }
 }
 
-/// Compat: the spelling is the reference's, and people search for it.
-fn invalid(cause: &str) -> String {
+/// Compat: the spelling is that of the Go agent, and people search for it.
+pub(super) fn invalid(cause: &str) -> String {
     format!("UnrecogniedTaskError: Error loading task - {cause}")
 }
 
@@ -132,27 +140,25 @@ fn uninitialised(arn: &str, cause: &str) -> String {
     format!("resource cannot be initialized for task {arn}: {cause}")
 }
 
-fn desired_status(task: &Value) -> Result<TaskStatus, String> {
-    match wire::member(task, "desiredStatus") {
-        None => Ok(TaskStatus::None),
-        Some(Value::String(status)) => match status.as_str() {
-            "RUNNING" => Ok(TaskStatus::Running),
-            "STOPPED" | "DEAD" => Ok(TaskStatus::Stopped),
-            "NONE" | "UNKNOWN" => Ok(TaskStatus::None),
-            "CREATED" => Ok(TaskStatus::Created),
-            "MANIFEST_PULLED" => Ok(TaskStatus::ManifestPulled),
-            _ => Err("unrecognized desiredStatus".to_owned()),
-        },
-        Some(_) => Err("desiredStatus is not a string".to_owned()),
+fn desired_status(task: Raw<'_>) -> Result<TaskStatus, String> {
+    let Some(status) = task.member("desiredStatus") else { return Ok(TaskStatus::None) };
+    let status: String = status.decode().map_err(|_| "desiredStatus is not a string")?;
+    match status.as_str() {
+        "RUNNING" => Ok(TaskStatus::Running),
+        "STOPPED" | "DEAD" => Ok(TaskStatus::Stopped),
+        "NONE" | "UNKNOWN" => Ok(TaskStatus::None),
+        "CREATED" => Ok(TaskStatus::Created),
+        "MANIFEST_PULLED" => Ok(TaskStatus::ManifestPulled),
+        _ => Err("unrecognized desiredStatus".to_owned()),
     }
 }
 
 /// As far as they can be read: a task is stopped however bad the rest of it is.
-fn container_names(task: &Value) -> Vec<ContainerName> {
-    let containers = wire::member(task, "containers").and_then(Value::as_array).into_iter().flatten();
-    let names = containers.filter_map(|it| wire::member(it, "name")?.as_str()).filter(|name| !name.is_empty());
+fn container_names(task: Raw<'_>) -> Vec<ContainerName> {
+    let containers = task.member("containers").and_then(Raw::items).into_iter().flatten().map_while(Result::ok);
+    let names = containers.take(MAX_CONTAINERS).filter_map(|container| wire::id(container, "name").ok());
     let mut met = BTreeSet::new();
-    names.filter(|name| met.insert(*name)).map(ContainerName::from).collect()
+    names.filter(|name| !name.is_empty() && met.insert(name.clone())).map(ContainerName::from).collect()
 }
 
 fn spec(
@@ -285,8 +291,11 @@ fn json_object(text: &str, what: &str) -> Result<Map<String, Value>, String> {
     if text.trim().is_empty() {
         return Ok(Map::new());
     }
-    let object: Result<Option<_>, _> = serde_json::from_str(text);
-    object.map(Option::unwrap_or_default).map_err(|_| format!("dockerConfig.{what} is not a JSON object"))
+    match json::parse(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(Value::Null) => Ok(Map::new()),
+        Ok(_) | Err(_) => Err(format!("dockerConfig.{what} is not a JSON object")),
+    }
 }
 
 fn memory_reservation(host_config: &Map<String, Value>) -> u32 {
@@ -320,20 +329,25 @@ fn dependency(wire: &wire::DependsOn) -> Result<Dependency, String> {
     Ok(Dependency { container: wire.container_name.as_str().into(), condition })
 }
 
-/// `overrides` is an object or its JSON text; only `command` may be in it.
+/// `overrides` is an object or its JSON text; only `command` may be in it. `null` sets nothing, in either form.
 fn overridden_command(overrides: Option<&Value>) -> Result<Option<Vec<String>>, String> {
-    let object = match overrides {
+    let no_object = || "overrides is not a JSON object".to_owned();
+    let document = match overrides {
         None => return Ok(None),
-        Some(Value::String(text)) => serde_json::from_str(text).map_err(|_| "overrides is not a JSON object")?,
-        Some(Value::Object(object)) => object.clone(),
-        Some(_) => return Err("overrides is not a JSON object".to_owned()),
+        Some(Value::String(text)) => &json::parse(text).map_err(|_| no_object())?,
+        Some(other) => other,
+    };
+    let object = match document {
+        Value::Null => return Ok(None),
+        Value::Object(object) => object,
+        _ => return Err(no_object()),
     };
     let mut command = None;
-    for (name, value) in object.into_iter().filter(|(_, value)| !value.is_null()) {
+    for (name, value) in object.iter().filter(|(_, value)| !value.is_null()) {
         if !name.eq_ignore_ascii_case("command") {
             return Err(format!("unknown member {name} in overrides"));
         }
-        command = serde_json::from_value(value).map_err(|_| "overrides.command is not a list of strings")?;
+        command = Some(json::decode(value).map_err(|_| "overrides.command is not a list of strings")?);
     }
     Ok(command)
 }

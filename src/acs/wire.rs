@@ -1,14 +1,18 @@
 //! The messages of ACS as they are on the wire (spec `acs.md` §3 to §6).
 //!
 //! Owns the envelope and the shapes (a task's in [`task`] and [`volume`]), decoded by [`json`], which is tolerant. It gives no message
-//! a meaning. The invariant: decoding never fails on something this agent does not read.
+//! a meaning. The invariants: decoding never fails on something this agent does not read, and nothing is built before its size is
+//! within [`limits`](super::limits).
 
 mod task;
 mod volume;
 
-use crate::model::json;
+use super::limits::{MAX_ID, MAX_TEXT};
+use crate::model::json::{DecodeError, Raw, TextError};
+use crate::model::text::cut;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 pub(super) use task::{
     Association, Container, DependsOn, EnvironmentFile, FirelensConfiguration, MountPoint, PortMapping,
     RegistryAuthentication, RestartPolicy, Secret, Task, VolumesFrom,
@@ -54,69 +58,120 @@ const TEXTS: [&str; 8] = [
     "ServerException",
 ];
 
-/// As much of an unknown type as is worth a line in the log.
-const SHOWN: usize = 64;
+/// Bytes of an unknown type that are shown in the log.
+const MAX_SHOWN: usize = 64;
 
-/// Type and body (always an object) of one message, or why it is no message of the protocol.
-pub(super) fn envelope(text: &str) -> Result<(&'static str, Value), String> {
-    // The error says where, never what stands there.
-    let value = serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))?;
-    let Value::Object(members) = value else { return Err("it is not a JSON object".to_owned()) };
-    match json::member(&members, "type") {
-        Some(Value::String(kind)) if !kind.is_empty() => {
-            let known = TYPES.iter().find(|known| *known == kind).ok_or_else(|| unknown(kind))?;
-            match json::member(&members, "message") {
-                None => Ok((known, Value::Object(Map::new()))),
-                Some(body @ Value::Object(_)) => Ok((known, body.clone())),
-                Some(_) => Err(format!("the body of {known} is not an object")),
+/// Type and body of one message, or why it is no message of the protocol. The body of a bare form is a text, every other an object.
+pub(super) fn envelope(text: &str) -> Result<(&'static str, Raw<'_>), String> {
+    let message = Raw::new(text);
+    let members = message.members().ok_or_else(|| no_object(message))?;
+    let (mut first, mut given) = (None, 0_usize);
+    for member in members {
+        let (name, value) = member.map_err(not_json)?;
+        if value.kind() != "null" {
+            given = given.saturating_add(1);
+            first.get_or_insert((name, value));
+        }
+    }
+    let kind = message.member("type").map(|kind| kind.decode::<String>().map_err(|_| "its type is not a string"));
+    match (kind.transpose()?.filter(|kind| !kind.is_empty()), first) {
+        (Some(kind), _) => {
+            let known = TYPES.iter().find(|known| **known == kind).ok_or_else(|| unknown(&kind))?;
+            let body = message.member("message").unwrap_or(Raw::new("{}"));
+            if body.kind() == "object" {
+                Ok((known, body))
+            } else {
+                Err(format!("the body of {known} is not an object"))
             }
         }
-        Some(kind) if !kind.is_string() => Err("its type is not a string".to_owned()),
-        Some(_) | None => bare(members),
-    }
-}
-
-/// `{"InactiveInstanceException": "text"}`, which is how some errors come.
-fn bare(members: Map<String, Value>) -> Result<(&'static str, Value), String> {
-    let mut each = members.into_iter().filter(|(_, value)| !value.is_null());
-    match (each.next(), each.next()) {
-        (Some((name, text @ Value::String(_))), None) => {
+        // `{"InactiveInstanceException": "text"}`, which is how some errors come.
+        (None, Some((name, text))) if given == 1 && text.kind() == "string" => {
             let known = TEXTS.iter().find(|known| **known == name).ok_or_else(|| unknown(&name))?;
-            Ok((known, Value::Object([("message".to_owned(), text)].into_iter().collect())))
+            Ok((known, text))
         }
         _ => Err("it has no type".to_owned()),
     }
 }
 
+fn no_object(message: Raw<'_>) -> String {
+    match message.parse() {
+        Err(error @ TextError::Syntax(..)) => not_json(error),
+        _ => "it is not a JSON object".to_owned(),
+    }
+}
+
+/// The error says where, never what stands there.
+fn not_json(error: TextError) -> String {
+    format!("it is not JSON: {error}")
+}
+
 fn unknown(kind: &str) -> String {
-    format!("its type {:?} is unknown", kind.chars().take(SHOWN).collect::<String>())
+    format!("its type \"{}\" is unknown", cut(kind, MAX_SHOWN))
 }
 
-/// Decodes a body. The error names the member and what was expected, without the value that was found.
-pub(super) fn shape<'a, T: Deserialize<'a>>(body: &'a Value) -> Result<T, String> {
-    json::decode(body).map_err(|error| error.to_string())
+/// Decodes a task or the body of a message. The error names the member and what was expected, without the value that was found.
+pub(super) fn shape<T: DeserializeOwned>(body: Raw<'_>) -> Result<T, String> {
+    match body.text().len() {
+        0..=MAX_TEXT => body.decode().map_err(|error| error.to_string()),
+        bytes => Err(format!("it has {bytes} bytes, more than {MAX_TEXT}")),
+    }
 }
 
-/// The member of an object, in any case.
-pub(super) fn member<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
-    json::member(value.as_object()?, name)
+/// Decodes one member of a body; what is not set has its default.
+pub(super) fn member<T: DeserializeOwned + Default>(body: Raw<'_>, name: &str) -> Result<T, String> {
+    match body.member(name) {
+        Some(value) => value.decode().map_err(|error| error.inside(name).to_string()),
+        None => Ok(T::default()),
+    }
+}
+
+/// An id, an ARN or the name of a cluster; empty if it is not set.
+pub(super) fn id(body: Raw<'_>, name: &str) -> Result<String, String> {
+    let text: String = member(body, name)?;
+    if text.len() > MAX_ID { Err(format!("{name} has {} bytes, more than {MAX_ID}", text.len())) } else { Ok(text) }
+}
+
+/// The first items of a list.
+#[derive(Debug, Default)]
+pub(super) struct List<'a> {
+    pub(super) items: Vec<Raw<'a>>,
+    /// How many more there are.
+    pub(super) omitted: usize,
+}
+
+/// The first `max` items of the list that is a member of a body. None of them is read.
+pub(super) fn list<'a>(body: Raw<'a>, name: &str, max: usize) -> Result<List<'a>, String> {
+    let mut list = List::default();
+    let Some(value) = body.member(name) else { return Ok(list) };
+    let items = value.items().ok_or_else(|| DecodeError::kind(value.kind(), "a list"));
+    for item in items.map_err(|error| error.inside(name).to_string())? {
+        let item = item.map_err(|error| DecodeError::from(error).inside(name).to_string())?;
+        if list.items.len() < max {
+            list.items.push(item);
+        } else {
+            list.omitted += 1;
+        }
+    }
+    Ok(list)
 }
 
 /// Members shared by most messages.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Header {
     pub(super) message_id: String,
     pub(super) cluster_arn: String,
     pub(super) container_instance_arn: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Payload {
-    pub(super) seq_num: i64,
-    /// Kept apart, so that one bad task does not spoil the others.
-    pub(super) tasks: Vec<Value>,
+impl Header {
+    /// Reads them; whatever else is wrong with the message, nothing else of it is looked at.
+    pub(super) fn read(body: Raw<'_>) -> Result<Self, String> {
+        Ok(Self {
+            message_id: id(body, "messageId")?,
+            cluster_arn: id(body, "clusterArn")?,
+            container_instance_arn: id(body, "containerInstanceArn")?,
+        })
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -136,14 +191,6 @@ pub(super) struct Credentials {
     pub(super) task_arn: String,
     pub(super) role_type: String,
     pub(super) role_credentials: RoleCredentials,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct TaskList {
-    pub(super) timeline: i64,
-    pub(super) tasks: Vec<TaskIdentifier>,
-    pub(super) stop_tasks: Vec<TaskIdentifier>,
 }
 
 #[derive(Debug, Default, Deserialize)]

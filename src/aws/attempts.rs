@@ -1,7 +1,7 @@
 //! Attempts of a call of AWS that no SDK crate makes ([`super::json_call`], [`super::s3`]).
 //!
 //! Owns how often, the pauses between, the client, and the headers that tell AWS which attempt it is. What is asked, and how long one
-//! attempt may take, is the caller's. Invariant: what a service refuses for good is asked once.
+//! attempt may take, is the caller's. Invariant: what a service refuses for good is asked once, and what cannot be sent is not tried again.
 
 use super::backoff::{Backoff, Shape};
 use super::json_call::CallError;
@@ -22,8 +22,14 @@ pub(super) type Numbered = [(&'static str, String); 2];
 /// The client for that URL.
 pub(super) fn client(sdk: &Sdk, url: &Url) -> Result<reqwest::Client, CallError> {
     let client = transport::reqwest_builder(&sdk.settings.proxy, url);
-    let client = client.map_err(|error| CallError::NoAnswer(error.to_string()))?;
-    client.build().map_err(|error| CallError::NoAnswer(with_causes(&error)))
+    let client = client.map_err(|error| CallError::NotSent(error.to_string()))?;
+    client.build().map_err(|error| CallError::NotSent(with_causes(&error)))
+}
+
+/// The error of a request that got no answer. One that the client refused to send is another thing than one that was lost.
+pub(super) fn no_answer(error: &reqwest::Error) -> CallError {
+    let text = with_causes(error);
+    if error.is_builder() { CallError::NotSent(text) } else { CallError::NoAnswer(text) }
 }
 
 /// What the first attempt that succeeds gives; `what` is for the log.
@@ -41,7 +47,7 @@ where
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        if attempt == ATTEMPTS || !error.passes() {
+        if attempt == ATTEMPTS || !error.passes_soon() {
             return Err(error);
         }
         tracing::debug!(what, %error, attempt, "a call failed; trying again");

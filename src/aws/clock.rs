@@ -1,9 +1,8 @@
 //! The time that signatures carry: the host's, corrected by what AWS says the time is.
 //!
-//! AWS refuses a signature whose time is more than some minutes off. The SDK's clients correct themselves (a test here holds that);
-//! this is the same for requests that are signed without one: the websocket's handshake, the tags of the instance. It sets no clock
-//! and measures no durations. The invariant: the correction changes only after a refused call, so a wrong date on an answer that is
-//! good does no harm.
+//! AWS refuses a signature whose time is more than some minutes off. Owns the correction; [`super::signing`] says which answers it
+//! learns from. It sets no clock and measures no durations. The invariant: the correction changes only after a refused call, so a
+//! wrong date on an answer that is good does no harm.
 
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
@@ -31,24 +30,28 @@ impl ServiceClock {
         corrected.unwrap_or(host)
     }
 
-    /// Looks at the HTTP status and the `Date` of an answer; true if the clocks were too far apart and the same call, signed anew, has
-    /// a chance.
-    pub fn learn(&self, status: u16, date: Option<&str>) -> bool {
+    /// Looks at the HTTP status and the `Date` of an answer to a call that was signed at `signed_at`, by this clock. True: that was too
+    /// far from the time of AWS, and the same call, signed anew, has a chance.
+    pub fn learn(&self, signed_at: SystemTime, status: u16, date: Option<&str>) -> bool {
         // Time is a reason for these only: the codes differ from service to service (RequestExpired, InvalidSignatureException, …).
         if !matches!(status, 400 | 401 | 403) {
             return false;
         }
         let Some(theirs) = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok()) else { return false };
         let theirs = theirs.secs();
-        if theirs.abs_diff(seconds(self.now())) <= TOLERATED {
+        // Not the time now: another call may have learnt since this one was signed.
+        if theirs.abs_diff(seconds(signed_at)) <= TOLERATED {
             return false;
         }
+        let is_new = theirs.abs_diff(seconds(self.now())) > TOLERATED;
         let ahead = theirs.saturating_sub(seconds(SystemTime::now()));
         self.ahead.store(ahead, Ordering::Relaxed);
-        tracing::warn!(
-            ahead_s = ahead,
-            "the clock of this host and that of AWS differ; calls are signed with the time of AWS"
-        );
+        if is_new {
+            tracing::warn!(
+                ahead_s = ahead,
+                "the clock of this host and that of AWS differ; calls are signed with the time of AWS"
+            );
+        }
         true
     }
 }
@@ -58,7 +61,7 @@ fn seconds(time: SystemTime) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::aws::credentials::fixed;
     use crate::aws::fake::{Answer, Fake, Request};
@@ -66,7 +69,7 @@ mod tests {
     use aws_credential_types::provider::SharedCredentialsProvider;
     use serde_json::json;
 
-    fn http_date(ahead: i64) -> String {
+    pub(crate) fn http_date(ahead: i64) -> String {
         DateTime::from_secs(seconds(SystemTime::now()) + ahead).fmt(Format::HttpDate).unwrap()
     }
 
@@ -77,43 +80,57 @@ mod tests {
             [(400, 3, true), (403, -3, true), (401, 1, true), (200, 3, false), (500, 3, false), (400, 0, false)];
         for (status, hours, learnt) in table {
             let clock = ServiceClock::default();
-            let date = http_date(hours * 3600);
-            assert_eq!(clock.learn(status, Some(&date)), learnt, "{status} {hours}");
+            let (date, signed_at) = (http_date(hours * 3600), clock.now());
+            assert_eq!(clock.learn(signed_at, status, Some(&date)), learnt, "{status} {hours}");
             let off = seconds(clock.now()) - seconds(SystemTime::now()) - if learnt { hours * 3600 } else { 0 };
             assert!(off.abs() <= 2, "{status} {hours}: {off}");
-            assert!(!clock.learn(status, Some(&date)), "known by now: the same call is not tried for ever");
+            let again = clock.learn(clock.now(), status, Some(&date));
+            assert!(!again, "known by now: the same call is not tried for ever");
+            let beside = clock.learn(signed_at, status, Some(&date));
+            assert_eq!(beside, learnt, "another call that was signed before has its chance as well");
         }
         let clock = ServiceClock::default();
-        assert!(!clock.learn(400, None) && !clock.learn(400, Some("yesterday")));
+        assert!(!clock.learn(clock.now(), 400, None) && !clock.learn(clock.now(), 400, Some("yesterday")));
         // The host's clock was set right meanwhile.
-        assert!(clock.learn(403, Some(&http_date(7200))) && clock.learn(403, Some(&http_date(0))));
+        assert!(clock.learn(clock.now(), 403, Some(&http_date(7200))));
+        assert!(clock.learn(clock.now(), 403, Some(&http_date(0))));
         assert!((seconds(clock.now()) - seconds(SystemTime::now())).abs() <= 2);
     }
 
-    /// An AWS that is this far ahead and believes in its clock.
-    fn strict(request: &Request, ahead: i64) -> Answer {
-        let signed = request.header("x-amz-date").unwrap().to_owned();
+    /// The signature is of another hour than that of an AWS which is this far ahead.
+    pub(crate) fn is_skewed(request: &Request, ahead: i64) -> bool {
+        let Some(signed) = request.header("x-amz-date") else { return false };
         let theirs = DateTime::from_secs(seconds(SystemTime::now()) + ahead).fmt(Format::DateTime).unwrap();
         let hour: String = theirs.chars().filter(char::is_ascii_alphanumeric).take(11).collect();
-        let answer = match signed.starts_with(&hour) {
-            true => Answer::json(200, &json!({"clusterArns": []})),
-            false => Answer::error(403, "RequestTimeTooSkewed", "The difference between the times is too large."),
+        !signed.starts_with(&hour)
+    }
+
+    /// An AWS that is this far ahead and believes in its clock.
+    fn strict(request: &Request, ahead: i64, code: &str) -> Answer {
+        let answer = match is_skewed(request, ahead) {
+            false => Answer::json(200, &json!({"clusterArns": []})),
+            true => Answer::error(403, code, "The difference between the times is too large."),
         };
         answer.dated(http_date(ahead))
     }
 
     #[tokio::test]
-    async fn the_sdk_signs_a_call_of_the_wrong_time_again() {
-        for ahead in [5 * 3600, -5 * 3600] {
-            let fake = Fake::start(move |request| strict(request, ahead)).await;
+    async fn an_sdk_client_signs_a_call_of_the_wrong_time_again() {
+        let codes =
+            ["RequestTimeTooSkewed", "InvalidSignatureException", "RequestExpired", "UnrecognizedClientException"];
+        for (ahead, code) in codes.into_iter().flat_map(|code| [(5 * 3600, code), (-5 * 3600, code)]) {
+            let fake = Fake::start(move |request| strict(request, ahead, code)).await;
             let settings =
                 Settings { backend_host: Some(fake.url()), region: "us-west-2".to_owned(), ..Settings::default() };
             let keys = SharedCredentialsProvider::new(fixed(&"AKID".into(), &"s".into(), &"".into()));
-            let client = Sdk::new(settings).unwrap().ecs(keys);
+            let sdk = Sdk::new(settings).unwrap();
+            let client = sdk.ecs(keys);
             client.list_clusters().send().await.unwrap();
-            assert_eq!(fake.requests().len(), 2, "{ahead}");
+            assert_eq!(fake.requests().len(), 2, "{ahead} {code}");
             client.list_clusters().send().await.unwrap();
             assert_eq!(fake.requests().len(), 3, "the time is known by now");
+            let off = seconds(sdk.signing().clock().now()) - seconds(SystemTime::now()) - ahead;
+            assert!(off.abs() <= 2, "what one client learns is known to all: {off}");
         }
     }
 }

@@ -1,14 +1,17 @@
 //! The credentials of the instance: the agent's own identity towards AWS (spec `config.md` §2.1).
 //!
 //! Owns the chain (keys from the configuration, then environment, profile, web identity, container, IMDS, then a file that something
-//! else renews; for external instances that file comes first) and its cache, shared by all SDK clients and the websocket. Role credentials of tasks are elsewhere ([`super::roles`]). The invariant: credentials that
-//! are still valid are never dropped because a refresh failed.
+//! else renews; for external instances that file comes first) and its cache, shared by all SDK clients and the websocket. Role
+//! credentials of tasks are elsewhere ([`super::roles`]). The invariant: credentials are never dropped because a renewal failed, and no
+//! two callers ask for them at the same time.
 
+use super::backoff::{Backoff, Shape};
 use super::imds;
 use super::rotating::Rotating;
+use super::signing::Signing;
 use super::transport;
 use crate::lane::{Lane, Settings as LaneSettings};
-use crate::model::Secret;
+use crate::model::{Secret, with_causes};
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::imds::credentials::ImdsCredentialsProvider;
 use aws_config::profile::ProfileFileCredentialsProvider;
@@ -20,13 +23,20 @@ use aws_sdk_ecs::config::{BehaviorVersion, Region};
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::sync::{Mutex as StdMutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 /// Credentials are renewed this long before they end.
 const MARGIN: Duration = Duration::from_secs(300);
 /// Credentials without an end (keys in a file) are read again after this, so that a rotated file is noticed.
 const REREAD: Duration = Duration::from_secs(60);
+/// Shortest time between two questions whose answers are about to end, or seem to have ended.
+const ASK_AGAIN: Duration = Duration::from_secs(15);
+/// A question that failed is not asked again at once: each caller would wait for the same failure.
+const FAILURE_PAUSES: Shape =
+    Shape { initial: Duration::from_secs(1), max: Duration::from_secs(30), factor: 2.0, jitter: 0.2 };
 /// The whole chain has this long; IMDS alone may need several attempts.
 const PATIENCE: Duration = Duration::from_secs(20);
 const IMDS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -48,6 +58,12 @@ pub struct Settings {
     pub rotating_profile: String,
     /// Where IMDS is. Black-holing concerns metadata only: the role of the instance is still asked for.
     pub imds: imds::Settings,
+    /// STS is asked at FIPS endpoints (`AWS_USE_FIPS_ENDPOINT`).
+    pub fips: bool,
+    /// STS is asked at dual-stack endpoints.
+    pub dual_stack: bool,
+    /// The time of AWS, and what it says of these credentials.
+    pub signing: Signing,
 }
 
 /// Long- or short-lived keys given by the operator.
@@ -79,6 +95,8 @@ pub async fn instance_chain(
     let config = ProviderConfig::empty()
         .with_behavior_version(Some(BehaviorVersion::v2026_01_12()))
         .with_region(Some(Region::new(settings.region.clone())))
+        .with_use_fips(Some(settings.fips))
+        .with_use_dual_stack(Some(settings.dual_stack))
         .with_sleep_impl(TokioSleep::new());
     let http_config = config.clone().with_http_client(http);
     let rotating = Rotating {
@@ -109,7 +127,7 @@ pub async fn instance_chain(
             ("rotating file", SharedCredentialsProvider::new(rotating)),
         ])
     };
-    Ok(SharedCredentialsProvider::new(Cached::new(chain)))
+    Ok(SharedCredentialsProvider::new(Cached::new(chain, settings.signing)))
 }
 
 /// Providers in order; the first that has keys wins, whatever is wrong with those before it.
@@ -139,44 +157,142 @@ impl ProvideCredentials for FirstOf {
     }
 }
 
-/// A provider asked only when the last answer is about to end.
+/// A provider that is asked only when the last answer is about to end, or when AWS calls it expired.
+///
+/// How long an answer is good is counted from when it came, so a clock of the host that is set meanwhile changes nothing.
 #[derive(Debug)]
 struct Cached<P> {
     provider: P,
-    last: Mutex<Option<Held>>,
+    signing: Signing,
+    state: StdMutex<State>,
+    /// Held by the one caller that asks.
+    asking: Mutex<()>,
 }
 
 #[derive(Debug)]
+struct State {
+    held: Option<Held>,
+    failed: Option<Failed>,
+    pauses: Backoff,
+}
+
+#[derive(Clone, Debug)]
 struct Held {
     credentials: Credentials,
-    renew_at: SystemTime,
+    fetched: Instant,
+    /// `None`: they have no end of their own.
+    lifetime: Option<Duration>,
+}
+
+/// The last answer of the provider, if it had none.
+#[derive(Clone, Debug)]
+struct Failed {
+    at: Instant,
+    /// Nobody asks again before this has passed.
+    pause: Duration,
+    error: String,
+}
+
+impl Held {
+    fn is_fresh(&self) -> bool {
+        let good_for = match self.lifetime {
+            None => REREAD,
+            // A host whose clock is far ahead takes every answer for ended; AWS knows better.
+            Some(Duration::ZERO) => ASK_AGAIN,
+            Some(lifetime) => lifetime.saturating_sub(MARGIN).max(ASK_AGAIN.min(lifetime)),
+        };
+        self.fetched.elapsed() < good_for
+    }
+
+    fn is_valid(&self) -> bool {
+        self.lifetime.is_none_or(|lifetime| self.fetched.elapsed() < lifetime)
+    }
 }
 
 impl<P: ProvideCredentials> Cached<P> {
-    fn new(provider: P) -> Self {
-        Self { provider, last: Mutex::new(None) }
+    fn new(provider: P, signing: Signing) -> Self {
+        let state = State { held: None, failed: None, pauses: Backoff::new(FAILURE_PAUSES) };
+        Self { provider, signing, state: StdMutex::new(state), asking: Mutex::new(()) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn credentials(&self) -> Result<Credentials, CredentialsError> {
-        let mut last = self.last.lock().await;
-        let now = SystemTime::now();
-        if let Some(held) = last.as_ref().filter(|held| now < held.renew_at) {
-            return Ok(held.credentials.clone());
+        let asked = Instant::now();
+        if let Some(known) = self.known(asked) {
+            return known;
+        }
+        let is_refused = self.signing.keys_are_refused();
+        let _turn = match self.asking.try_lock() {
+            Ok(turn) => turn,
+            Err(_) => {
+                // Another caller asks already: what is still good serves meanwhile.
+                let held = self.state().held.clone();
+                if let Some(held) = held.filter(|held| held.is_valid() && !is_refused) {
+                    return Ok(held.credentials);
+                }
+                self.asking.lock().await
+            }
+        };
+        // The other caller's answer, good or bad, is this one's too.
+        if let Some(known) = self.known(asked) {
+            return known;
         }
         let answer = tokio::time::timeout(PATIENCE, self.provider.provide_credentials())
             .await
             .unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(PATIENCE)));
         match answer {
-            Ok(credentials) => {
-                let renew_at = credentials.expiry().map_or(now + REREAD, |end| (end - MARGIN).max(now));
-                *last = Some(Held { credentials: credentials.clone(), renew_at });
-                Ok(credentials)
-            }
-            Err(error) => match last.as_ref().filter(|held| held.credentials.expiry().is_none_or(|end| now < end)) {
-                Some(held) => Ok(held.credentials.clone()),
-                None => Err(error),
-            },
+            Ok(credentials) => Ok(self.fetched(credentials)),
+            Err(error) => self.failed(&error),
         }
+    }
+
+    /// What needs no question: credentials that are fresh, or the failure of a question that was asked since `asked` or just before.
+    fn known(&self, asked: Instant) -> Option<Result<Credentials, CredentialsError>> {
+        let state = self.state();
+        let fresh = state.held.as_ref().filter(|held| held.is_fresh() && !self.signing.keys_are_refused());
+        if let Some(held) = fresh {
+            return Some(Ok(held.credentials.clone()));
+        }
+        let failed = state.failed.as_ref()?;
+        let is_recent = failed.at >= asked || failed.at.elapsed() < failed.pause;
+        is_recent.then(|| state.last_resort(&failed.error))
+    }
+
+    fn fetched(&self, credentials: Credentials) -> Credentials {
+        let now = self.signing.clock().now();
+        let lifetime = credentials.expiry().map(|end| end.duration_since(now).unwrap_or_default());
+        let mut state = self.state();
+        state.held = Some(Held { credentials: credentials.clone(), fetched: Instant::now(), lifetime });
+        state.failed = None;
+        state.pauses.reset();
+        self.signing.keys_are_fetched(Some(credentials.access_key_id()));
+        credentials
+    }
+
+    fn failed(&self, error: &CredentialsError) -> Result<Credentials, CredentialsError> {
+        self.signing.keys_are_fetched(None);
+        let mut state = self.state();
+        let (pause, error) = (state.pauses.pause(), with_causes(error));
+        if state.held.is_some() {
+            tracing::warn!(
+                error,
+                ?pause,
+                "the credentials of this instance cannot be renewed; the last ones still serve"
+            );
+        }
+        state.failed = Some(Failed { at: Instant::now(), pause, error: error.clone() });
+        state.last_resort(&error)
+    }
+}
+
+impl State {
+    /// The last credentials, even if they seem to be over: only AWS knows that for sure, and says so.
+    fn last_resort(&self, error: &str) -> Result<Credentials, CredentialsError> {
+        let held = self.held.as_ref().map(|held| held.credentials.clone());
+        held.ok_or_else(|| CredentialsError::not_loaded(error.to_owned()))
     }
 }
 
@@ -192,8 +308,12 @@ impl<P: ProvideCredentials> ProvideCredentials for Cached<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aws::clock::tests::{http_date, is_skewed};
     use crate::aws::fake::{Answer, Fake};
-    use std::sync::Mutex as StdMutex;
+    use crate::aws::signing::Refusal;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::SystemTime;
+    use tokio::time::advance;
 
     fn lane() -> Lane {
         Lane::new("test", ROTATING)
@@ -215,24 +335,140 @@ mod tests {
         Credentials::new(id, "s", None, Some(SystemTime::now() + Duration::from_secs(lifetime)), "test")
     }
 
-    #[tokio::test]
-    async fn valid_credentials_are_kept_and_ending_ones_renewed() {
-        let script = vec![Ok(keys("ONE", 200)), Ok(keys("TWO", 3600))];
-        let cached = Cached::new(Scripted(StdMutex::new(script)));
-        assert_eq!(cached.credentials().await.unwrap().access_key_id(), "ONE");
-        // 200 seconds are within the margin: renewed at once; an hour is not, and the script is empty.
-        assert_eq!(cached.credentials().await.unwrap().access_key_id(), "TWO");
-        assert_eq!(cached.credentials().await.unwrap().access_key_id(), "TWO");
+    /// The cache in front of these answers; a question too many panics.
+    fn cached(answers: Vec<Result<Credentials, CredentialsError>>) -> (Cached<Scripted>, Signing) {
+        let signing = Signing::default();
+        (Cached::new(Scripted(StdMutex::new(answers)), signing.clone()), signing)
     }
 
-    #[tokio::test]
-    async fn a_failed_renewal_keeps_what_is_still_valid() {
-        let gone = || Err(CredentialsError::not_loaded("gone"));
-        let cached = Cached::new(Scripted(StdMutex::new(vec![Ok(keys("ONE", 200)), gone()])));
-        assert_eq!(cached.credentials().await.unwrap().access_key_id(), "ONE");
-        assert_eq!(cached.credentials().await.unwrap().access_key_id(), "ONE");
-        let cached = Cached::new(Scripted(StdMutex::new(vec![gone()])));
-        assert!(cached.credentials().await.is_err());
+    /// Answers that were not asked for yet.
+    fn left(cached: &Cached<Scripted>) -> usize {
+        cached.provider.0.lock().unwrap().len()
+    }
+
+    fn gone() -> Result<Credentials, CredentialsError> {
+        Err(CredentialsError::not_loaded("gone"))
+    }
+
+    async fn id(cached: &Cached<Scripted>) -> String {
+        cached.credentials().await.map_or_else(|error| with_causes(&error), |keys| keys.access_key_id().to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn valid_credentials_are_kept_and_ending_ones_renewed() {
+        let (cached, _) = cached(vec![Ok(keys("ONE", 200)), Ok(keys("TWO", 3600)), Ok(keys("THREE", 3600))]);
+        assert_eq!(id(&cached).await, "ONE");
+        assert_eq!(
+            id(&cached).await,
+            "ONE",
+            "200 seconds are within the margin, but nothing newer is to be had at once"
+        );
+        advance(ASK_AGAIN).await;
+        assert_eq!((id(&cached).await, id(&cached).await), ("TWO".to_owned(), "TWO".to_owned()));
+        advance(Duration::from_secs(3600) - MARGIN - Duration::from_secs(2)).await;
+        assert_eq!(id(&cached).await, "TWO");
+        advance(Duration::from_secs(2)).await;
+        assert_eq!(id(&cached).await, "THREE");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_jumps_ends_no_credentials() {
+        // Seen from a host three hours ahead these ended long ago.
+        let ended = Credentials::new("ONE", "s", None, Some(SystemTime::now() - Duration::from_secs(7200)), "test");
+        let (cached, signing) = cached(vec![Ok(ended.clone()), Ok(ended.clone()), Ok(ended)]);
+        for _ in 0..5 {
+            assert_eq!(id(&cached).await, "ONE");
+        }
+        assert_eq!(left(&cached), 2, "asked once, not for each call");
+        assert!(signing.clock().learn(SystemTime::now(), 403, Some(&http_date(-3 * 3600))));
+        advance(ASK_AGAIN).await;
+        assert_eq!(id(&cached).await, "ONE");
+        advance(Duration::from_secs(3000)).await;
+        assert_eq!(id(&cached).await, "ONE", "by the time of AWS they have an hour");
+        assert_eq!(left(&cached), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_that_aws_calls_expired_are_asked_for_again() {
+        let (cached, signing) =
+            cached(vec![Ok(keys("ONE", 36000)), Ok(keys("ONE", 36000)), Ok(keys("TWO", 36000)), gone()]);
+        let expired = Refusal { status: 400, date: None, code: "ExpiredTokenException", message: "" };
+        let refused = |key: &str| signing.learn(SystemTime::now(), key, &expired);
+        assert_eq!(id(&cached).await, "ONE");
+        assert!(refused("ONE"));
+        assert_eq!(id(&cached).await, "ONE", "the metadata service has no newer ones yet");
+        for _ in 0..20 {
+            assert!(!refused("ONE"));
+            assert_eq!(id(&cached).await, "ONE");
+        }
+        assert_eq!(left(&cached), 2, "within a minute nobody asks again");
+        advance(Duration::from_secs(60)).await;
+        assert!(refused("ONE"));
+        assert_eq!(id(&cached).await, "TWO");
+        // A renewal that fails leaves the last ones.
+        assert!(refused("TWO"));
+        assert_eq!((id(&cached).await, id(&cached).await), ("TWO".to_owned(), "TWO".to_owned()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_renewal_is_remembered_and_keeps_what_there_is() {
+        let (cached, _) = cached(vec![Ok(keys("ONE", 200)), gone(), gone(), Ok(keys("TWO", 3600))]);
+        assert_eq!(id(&cached).await, "ONE");
+        advance(ASK_AGAIN).await;
+        for _ in 0..10 {
+            assert_eq!(id(&cached).await, "ONE");
+        }
+        assert_eq!(left(&cached), 2);
+        advance(Duration::from_secs(2)).await;
+        assert_eq!((id(&cached).await, id(&cached).await), ("ONE".to_owned(), "ONE".to_owned()));
+        assert_eq!(left(&cached), 1);
+        advance(Duration::from_secs(3)).await;
+        assert_eq!(id(&cached).await, "TWO");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_any_credentials_calls_do_not_wait_in_a_row() {
+        let (cached, _) = cached(vec![gone(), Ok(keys("ONE", 3600))]);
+        for _ in 0..10 {
+            assert!(id(&cached).await.contains("gone"));
+        }
+        assert_eq!(left(&cached), 1);
+        advance(Duration::from_secs(2)).await;
+        assert_eq!(id(&cached).await, "ONE");
+    }
+
+    /// A metadata service that says nothing for two seconds.
+    #[derive(Debug, Default)]
+    struct Silent(AtomicUsize);
+
+    impl ProvideCredentials for Silent {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::new(async {
+                self.0.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                gone()
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_at_the_same_time_share_one_renewal() {
+        let (cached, began) = (Cached::new(Silent::default(), Signing::default()), Instant::now());
+        let answers = futures_util::future::join_all((0..20).map(|_| cached.credentials())).await;
+        assert!(answers.iter().all(Result::is_err));
+        assert_eq!((cached.provider.0.load(Ordering::Relaxed), began.elapsed().as_secs()), (1, 2));
+        // Those that are still valid are not waited for at all while somebody asks for newer ones.
+        cached.fetched(keys("ONE", 200));
+        advance(ASK_AGAIN).await;
+        let (first, second) = tokio::join!(cached.credentials(), async {
+            let began = Instant::now();
+            (cached.credentials().await.unwrap().access_key_id().to_owned(), began.elapsed())
+        });
+        assert_eq!(first.unwrap().access_key_id(), "ONE");
+        assert_eq!(second, ("ONE".to_owned(), Duration::ZERO));
     }
 
     #[tokio::test]
@@ -242,6 +478,54 @@ mod tests {
         let provider = instance_chain(settings, transport::direct_client()).await.unwrap();
         let credentials = provider.provide_credentials().await.unwrap();
         assert_eq!((credentials.access_key_id(), credentials.session_token()), ("AKID", None));
+    }
+
+    /// Sends every request to the fake, whatever its host.
+    fn everything_to(fake: &Fake) -> SharedHttpClient {
+        use aws_smithy_runtime_api::client::http::{
+            HttpClient, HttpConnector, HttpConnectorFuture, SharedHttpConnector,
+        };
+        use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+
+        #[derive(Debug)]
+        struct Redirected(SharedHttpConnector, String);
+        impl HttpConnector for Redirected {
+            fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
+                request.set_uri(self.1.clone()).unwrap();
+                self.0.call(request)
+            }
+        }
+        let (direct, url) = (transport::direct_client(), format!("{}/", fake.url()));
+        aws_smithy_runtime_api::client::http::http_client_fn(move |settings, components| {
+            SharedHttpConnector::new(Redirected(direct.http_connector(settings, components), url.clone()))
+        })
+    }
+
+    #[tokio::test]
+    async fn sts_is_asked_again_with_its_own_time() {
+        let fake = Fake::start(|request| {
+            let code = "SignatureDoesNotMatch";
+            let refused = format!("<ErrorResponse><Error><Code>{code}</Code><Message>Signature expired</Message></Error></ErrorResponse>");
+            let good = "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASSUMED</AccessKeyId>\
+                <SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2999-01-01T00:00:00Z</Expiration>\
+                </Credentials></AssumeRoleResult></AssumeRoleResponse>";
+            match is_skewed(request, 3 * 3600) {
+                true => Answer::text(403, &refused).dated(http_date(3 * 3600)),
+                false => Answer::text(200, good).dated(http_date(3 * 3600)),
+            }
+        })
+        .await;
+        let file = File::new("assumed");
+        let role = "[other]\nrole_arn=arn:aws:iam::123456789012:role/r\nsource_profile=base\n";
+        std::fs::write(&file.0, format!("{role}[base]\naws_access_key_id=AKID\naws_secret_access_key=s\n")).unwrap();
+        let config = ProviderConfig::empty()
+            .with_behavior_version(Some(BehaviorVersion::v2026_01_12()))
+            .with_region(Some(Region::new("us-west-2")))
+            .with_http_client(everything_to(&fake))
+            .with_sleep_impl(TokioSleep::new());
+        let rotating = Rotating { file: file.0.clone(), profile: "other".to_owned(), config, lane: lane() };
+        let keys = rotating.provide_credentials().await.unwrap();
+        assert_eq!((keys.access_key_id(), fake.requests().len()), ("ASSUMED", 2));
     }
 
     /// A credentials file of its own for one test.
@@ -287,10 +571,10 @@ mod tests {
         let missing = rotating(&file, "nobody").provide_credentials().await;
         assert!(missing.is_err());
         // Without an end of their own the cache keeps them for a minute, not longer.
-        let cached = Cached::new(rotating(&file, "mine"));
+        let cached = Cached::new(rotating(&file, "mine"), Signing::default());
         cached.credentials().await.unwrap();
-        let kept = cached.last.lock().await.as_ref().unwrap().renew_at;
-        assert!(kept <= SystemTime::now() + Duration::from_secs(60));
+        assert_eq!(cached.state().held.as_ref().unwrap().lifetime, None);
+        assert_eq!(REREAD, Duration::from_secs(60));
     }
 
     #[tokio::test]

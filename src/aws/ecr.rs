@@ -6,17 +6,21 @@
 use super::backoff;
 use super::cache::{Cache, Kept};
 use super::credentials;
+use super::json_call::CallError;
 use super::roles::RoleCredentials;
-use super::sdk::Sdk;
+use super::sdk::{self, Sdk};
+use super::signature;
+use super::signing;
 use crate::model::task::EcrAuth;
-use crate::model::{Failure, FailureKind, RegistryCredentials, Secret};
+use crate::model::{Failure, FailureKind, RegistryCredentials, Secret, with_causes};
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::operation::RequestId;
 use aws_sdk_ecr::operation::get_authorization_token::GetAuthorizationTokenError;
 use aws_sdk_ecr::types::AuthorizationData;
 use base64::Engine as _;
 use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
 
 /// The failure's name in ECS.
 const NAME: &str = "CannotPullECRContainerError";
@@ -43,17 +47,17 @@ type Key = (String, String, EcrAuth);
 #[derive(Clone, Debug)]
 struct Token {
     credentials: RegistryCredentials,
-    /// `None`: nothing to go by, so it serves one pull.
-    ends: Option<SystemTime>,
+    /// Counted from when it came, so a clock of the host that is set changes nothing. `None`: nothing to go by, so it serves one pull.
+    ends: Option<Instant>,
 }
 
 impl Kept for Token {
     fn is_fresh(&self) -> bool {
-        self.ends.is_some_and(|ends| SystemTime::now() + MARGIN + backoff::uniform(MARGIN) < ends)
+        self.ends.is_some_and(|ends| Instant::now() + MARGIN + backoff::uniform(MARGIN) < ends)
     }
 
     fn outlives(&self, failure: &Failure) -> bool {
-        failure.kind == FailureKind::Retryable && self.ends.is_some_and(|ends| SystemTime::now() + LAST_RESORT < ends)
+        failure.kind == FailureKind::Retryable && self.ends.is_some_and(|ends| Instant::now() + LAST_RESORT < ends)
     }
 }
 
@@ -83,7 +87,14 @@ impl EcrTokens {
         Ok(token.credentials)
     }
 
+    /// Drops the tokens of a registry, which it has called expired: the next pull asks for a new one.
+    pub fn forget(&self, auth: &EcrAuth) {
+        self.cache.forget(|(_, _, kept)| kept == auth);
+    }
+
     async fn fetch(&self, auth: &EcrAuth, image: &str, role: Option<&RoleCredentials>) -> Result<Token, Failure> {
+        let endpoint = self.sdk.settings.ecr_endpoint(&auth.endpoint_override);
+        endpoint.map(|endpoint| endpoint.url()).transpose().map_err(|error| not_sent(&error))?;
         let provider = match role {
             Some(role) => SharedCredentialsProvider::new(credentials::fixed(
                 &role.access_key_id,
@@ -103,18 +114,37 @@ impl EcrTokens {
             return Err(Failure::permanent(NAME, message));
         };
         let ends = data.expires_at.and_then(|ends| SystemTime::try_from(ends).ok());
-        let ends = ends.map(|ends| ends.min(SystemTime::now() + MAX_AGE));
+        let lifetime = ends.map(|ends| ends.duration_since(self.sdk.signing().clock().now()).unwrap_or_default());
+        let ends = lifetime.map(|lifetime| Instant::now() + lifetime.min(MAX_AGE));
         Ok(Token { credentials: decode(data, image)?, ends })
     }
 }
 
-/// The registry behind a host such as `123456789012.dkr.ecr.eu-west-1.amazonaws.com`, to be asked as the instance.
+/// Domains of ECR's registries: those of the partitions, and of their dual-stack endpoints.
+const DOMAINS: [&str; 10] = [
+    "amazonaws.com",
+    "amazonaws.com.cn",
+    "amazonaws.eu",
+    "c2s.ic.gov",
+    "cloud.adc-e.uk",
+    "csp.hci.ic.gov",
+    "on.amazonwebservices.com.cn",
+    "on.amazonwebservices.eu",
+    "on.aws",
+    "sc2s.sgov.gov",
+];
+
+/// The registry behind a host such as `123456789012.dkr.ecr.eu-west-1.amazonaws.com` or
+/// `123456789012.dkr-ecr.eu-west-1.on.aws`, to be asked as the instance. `None`: the host is not ECR's.
 pub fn registry_called(host: &str) -> Option<EcrAuth> {
-    let (account, rest) = host.split_once(".dkr.")?;
+    let (account, rest) = host.split_once(".dkr")?;
+    let rest = rest.strip_prefix(['.', '-'])?;
     let (kind, rest) = rest.split_once('.')?;
     let (region, domain) = rest.split_once('.')?;
     let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
-    let is_ecr = matches!(kind, "ecr" | "ecr-fips") && !region.is_empty() && domain.contains('.');
+    let is_region =
+        !region.is_empty() && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    let is_ecr = matches!(kind, "ecr" | "ecr-fips") && is_region && DOMAINS.contains(&domain);
     (is_account && is_ecr).then(|| EcrAuth {
         registry_id: account.to_owned(),
         region: region.to_owned(),
@@ -122,11 +152,18 @@ pub fn registry_called(host: &str) -> Option<EcrAuth> {
     })
 }
 
+/// A registry's text says that the token it was shown is over.
+pub fn says_token_is_over(text: &str) -> bool {
+    text.to_ascii_lowercase().contains("authorization token has expired")
+}
+
 fn usable(role: &RoleCredentials) -> Result<&RoleCredentials, Failure> {
     if role.access_key_id.is_empty() && role.secret_access_key.is_empty() {
         let message = "container uses execution credentials, but the credentials are empty";
         return Err(Failure::permanent(NAME, message));
     }
+    let keys = signature::check_keys(role.access_key_id.expose(), role.session_token.expose());
+    keys.map_err(|error| not_sent(&CallError::NotSent(error.to_string())))?;
     Ok(role)
 }
 
@@ -146,12 +183,20 @@ fn decode(data: &AuthorizationData, image: &str) -> Result<RegistryCredentials, 
     })
 }
 
+/// No other attempt can do better.
+fn not_sent(error: &CallError) -> Failure {
+    Failure::permanent(NAME, error.told("ECR: GetAuthorizationToken", &[]))
+}
+
 /// The text of the reference's SDK for a failed call: operators search for it.
 fn failure_of(error: &SdkError<GetAuthorizationTokenError>) -> Failure {
     let Some(code) = error.code() else {
         // The chain of causes names hosts and ports, never keys.
-        let message = format!("operation error ECR: GetAuthorizationToken, {}", DisplayErrorContext(error));
-        return Failure::retryable(NAME, message);
+        let text = "operation error ECR: GetAuthorizationToken,";
+        return match sdk::was_not_sent(error) {
+            true => Failure::permanent(NAME, format!("{text} the request was not sent: {}", with_causes(error))),
+            false => Failure::retryable(NAME, format!("{text} {}", with_causes(error))),
+        };
     };
     let status = error.raw_response().map_or(0, |response| response.status().as_u16());
     let modelled = matches!(code, "ServerException" | "InvalidParameterException");
@@ -161,7 +206,8 @@ fn failure_of(error: &SdkError<GetAuthorizationTokenError>) -> Failure {
         if modelled { "" } else { "api error " },
         error.message().unwrap_or_default(),
     );
-    let passes = status >= 500 || code.contains("Throttl") || code == "TooManyRequestsException";
+    let is_about_keys = signing::calls_keys_expired(code, error.message().unwrap_or_default());
+    let passes = status >= 500 || code.contains("Throttl") || code == "TooManyRequestsException" || is_about_keys;
     if passes { Failure::retryable(NAME, message) } else { Failure::permanent(NAME, message) }
 }
 
@@ -309,12 +355,50 @@ mod tests {
         assert!(fake.requests().is_empty());
     }
 
+    #[tokio::test]
+    async fn what_cannot_be_sent_fails_for_good_and_says_why() {
+        let fake = fake(|_| Answer::json(200, &granted(1))).await;
+        let broken = RoleCredentials { session_token: "tok\nen".into(), ..role() };
+        let long = format!("{}/{}", fake.url(), "x".repeat(70_000));
+        let table = [
+            (fake.url(), &broken, "the session token holds a character that no header takes"),
+            (long, &role(), "the address of endpointOverride fits into no request"),
+            ("http://ecr corp".to_owned(), &role(), "the address of endpointOverride is no URL"),
+        ];
+        for (endpoint_override, role, part) in table {
+            let auth = EcrAuth { endpoint_override, ..auth(&fake, true) };
+            let failure = tokens().credentials(&auth, IMAGE, Some(role)).await.unwrap_err();
+            assert_eq!(failure.kind, FailureKind::Permanent, "{failure}");
+            assert!(
+                failure.message.contains("the request was not sent: ") && failure.message.contains(part),
+                "{failure}"
+            );
+            assert!(!failure.message.contains("tok\n"), "{failure}");
+        }
+        assert!(fake.requests().is_empty());
+    }
+
     #[test]
     fn a_host_of_ecr_names_its_registry() {
         let table = [
             ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", Some("eu-west-1")),
             ("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com", Some("us-gov-west-1")),
             ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", Some("cn-north-1")),
+            ("123456789012.dkr-ecr.us-west-2.on.aws", Some("us-west-2")),
+            ("123456789012.dkr-ecr-fips.us-gov-east-1.on.aws", Some("us-gov-east-1")),
+            ("123456789012.dkr-ecr.cn-northwest-1.on.amazonwebservices.com.cn", Some("cn-northwest-1")),
+            ("123456789012.dkr.ecr.us-iso-east-1.c2s.ic.gov", Some("us-iso-east-1")),
+            ("123456789012.dkr.ecr.us-isob-east-1.sc2s.sgov.gov", Some("us-isob-east-1")),
+            ("123456789012.dkr.ecr.eu-isoe-west-1.cloud.adc-e.uk", Some("eu-isoe-west-1")),
+            ("123456789012.dkr.ecr.us-isof-south-1.csp.hci.ic.gov", Some("us-isof-south-1")),
+            ("123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu", Some("eusc-de-east-1")),
+            ("123456789012.dkr-ecr.eusc-de-east-1.on.amazonwebservices.eu", Some("eusc-de-east-1")),
+            // The instance's token would go to whoever has that host.
+            ("123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.example", None),
+            ("123456789012.dkr.ecr.eu-west-1.example.com", None),
+            ("123456789012.dkr-ecr.eu-west-1.on.aws.example.com", None),
+            ("123456789012.dkrxecr.eu-west-1.on.aws", None),
+            ("123456789012.dkr.ecr..amazonaws.com", None),
             ("123456789012.dkr.s3.eu-west-1.amazonaws.com", None),
             ("me.dkr.ecr.eu-west-1.amazonaws.com", None),
             ("docker.io", None),
@@ -324,6 +408,45 @@ mod tests {
             assert_eq!(found.as_ref().map(|auth| auth.region.as_str()), region, "{host}");
             assert!(found.is_none_or(|auth| auth.registry_id == "123456789012" && !auth.use_execution_role));
         }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_the_registry_calls_expired_is_asked_for_again() {
+        let fake = fake(|_| Answer::json(200, &granted(12 * 3600))).await;
+        let tokens = tokens();
+        let (auth, other) = (auth(&fake, false), EcrAuth { region: "eu-west-1".to_owned(), ..auth(&fake, false) });
+        for auth in [&auth, &other, &auth, &other] {
+            tokens.credentials(auth, IMAGE, None).await.unwrap();
+        }
+        assert_eq!(fake.requests().len(), 2);
+        tokens.forget(&auth);
+        for auth in [&auth, &other] {
+            tokens.credentials(auth, IMAGE, None).await.unwrap();
+        }
+        assert_eq!(fake.requests().len(), 3);
+        for (text, wanted) in [
+            ("denied: Your authorization token has expired. Reauthenticate and try again.", true),
+            ("denied: Your Authorization Token has expired. Please run 'aws ecr get-login'", true),
+            ("denied: User: x is not authorized to perform: ecr:BatchGetImage on resource: y", false),
+        ] {
+            assert_eq!(says_token_is_over(text), wanted, "{text}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_lasts_by_the_time_of_aws() {
+        use aws_smithy_types::DateTime;
+        use aws_smithy_types::date_time::Format;
+        // A host three hours ahead: the token of two hours seems to have ended.
+        let tokens = tokens();
+        let now = SystemTime::now();
+        let theirs = DateTime::from(now - Duration::from_secs(3 * 3600)).fmt(Format::HttpDate).unwrap();
+        assert!(tokens.sdk.signing().clock().learn(now, 403, Some(&theirs)));
+        let fake = fake(|_| Answer::json(200, &granted(-3600))).await;
+        for _ in 0..3 {
+            tokens.credentials(&auth(&fake, false), IMAGE, None).await.unwrap();
+        }
+        assert_eq!(fake.requests().len(), 1);
     }
 
     #[tokio::test]

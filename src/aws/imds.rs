@@ -51,6 +51,11 @@ pub enum ImdsError {
     /// It answered with a status that is no answer.
     #[error("the instance metadata service answered {0}")]
     Status(StatusCode),
+    /// The request cannot be built; no other try will do better.
+    #[error(
+        "the instance metadata service was not asked: its address (AWS_EC2_METADATA_SERVICE_ENDPOINT) cannot be used"
+    )]
+    NotSent(#[source] reqwest::Error),
     /// It could not be reached in time.
     #[error("the instance metadata service did not answer")]
     Unreachable(#[source] reqwest::Error),
@@ -203,12 +208,13 @@ pub(super) fn may_pass(error: &ImdsError) -> bool {
         ImdsError::Status(status) => {
             status.is_server_error() || matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS)
         }
-        ImdsError::Blackholed | ImdsError::TooLong => false,
+        ImdsError::Blackholed | ImdsError::TooLong | ImdsError::NotSent(_) => false,
     }
 }
 
 fn unreachable(error: reqwest::Error) -> ImdsError {
-    ImdsError::Unreachable(error.without_url())
+    let error = error.without_url();
+    if error.is_builder() { ImdsError::NotSent(error) } else { ImdsError::Unreachable(error) }
 }
 
 async fn text_of(mut response: reqwest::Response) -> Result<String, ImdsError> {
@@ -296,6 +302,22 @@ mod tests {
             let imds = Imds::new(settings(&fake)).unwrap();
             assert_eq!(imds.get("user-data").await.unwrap().as_deref(), Some("x"));
             assert_eq!(fake.requests()[2].header("x-aws-ec2-metadata-token"), Some("tok"), "{nonsense}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_cannot_be_asked_is_not_tried_again() {
+        for endpoint in
+            ["ftp://127.0.0.1".to_owned(), "no address".to_owned(), format!("http://a/{}", "x".repeat(70_000))]
+        {
+            let imds = Imds::new(Settings { endpoint: Some(endpoint), blackholed: false }).unwrap();
+            let began = tokio::time::Instant::now();
+            let error = imds.get("user-data").await.unwrap_err();
+            assert!(matches!(error, ImdsError::NotSent(_)), "{error:?}");
+            assert!(error.to_string().contains("AWS_EC2_METADATA_SERVICE_ENDPOINT"), "{error}");
+            let document = crate::aws::identity::document(&imds).await.unwrap_err();
+            assert!(matches!(document, ImdsError::NotSent(_)), "{document:?}");
+            assert_eq!(began.elapsed(), Duration::ZERO);
         }
     }
 

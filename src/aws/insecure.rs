@@ -14,8 +14,8 @@ use std::time::Duration;
 
 const CONNECT: Duration = Duration::from_secs(30);
 
-/// A client that goes through `proxy`, or directly.
-pub(super) fn client(proxy: Option<reqwest::Proxy>) -> Result<SharedHttpClient, reqwest::Error> {
+/// A client that goes through `proxy`, or directly. Of an answer it reads little more than `max_answer` bytes.
+pub(super) fn client(proxy: Option<reqwest::Proxy>, max_answer: usize) -> Result<SharedHttpClient, reqwest::Error> {
     let mut builder = reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
@@ -24,24 +24,26 @@ pub(super) fn client(proxy: Option<reqwest::Proxy>) -> Result<SharedHttpClient, 
     if let Some(proxy) = proxy {
         builder = builder.proxy(proxy);
     }
-    let connector = SharedHttpConnector::new(Believing { http: builder.build()? });
+    let connector = SharedHttpConnector::new(Believing { http: builder.build()?, max_answer });
     Ok(http_client_fn(move |_settings, _components| connector.clone()))
 }
 
 #[derive(Clone, Debug)]
 struct Believing {
     http: reqwest::Client,
+    /// In bytes.
+    max_answer: usize,
 }
 
 impl HttpConnector for Believing {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let http = self.http.clone();
-        HttpConnectorFuture::new(async move { pass(&http, request).await })
+        let this = self.clone();
+        HttpConnectorFuture::new(async move { pass(&this.http, request, this.max_answer).await })
     }
 }
 
 /// The time limits of a call are the SDK's, around this.
-async fn pass(http: &reqwest::Client, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+async fn pass(http: &reqwest::Client, request: HttpRequest, max_answer: usize) -> Result<HttpResponse, ConnectorError> {
     let user = |error: &dyn std::error::Error| ConnectorError::user(error.to_string().into());
     let method = reqwest::Method::from_bytes(request.method().as_bytes()).map_err(|error| user(&error))?;
     let mut passed = http.request(method, request.uri());
@@ -49,10 +51,16 @@ async fn pass(http: &reqwest::Client, request: HttpRequest) -> Result<HttpRespon
         passed = passed.header(name, value);
     }
     let body = request.body().bytes().ok_or_else(|| ConnectorError::user("a body that is not in memory".into()))?;
-    let answer = passed.body(body.to_vec()).send().await.map_err(lost)?;
+    let mut answer = passed.body(body.to_vec()).send().await.map_err(lost)?;
     let status = StatusCode::try_from(answer.status().as_u16()).map_err(|error| user(&error))?;
     let headers = answer.headers().clone();
-    let mut response = HttpResponse::new(status, SdkBody::from(answer.bytes().await.map_err(lost)?.to_vec()));
+    let mut bytes = Vec::new();
+    while bytes.len() <= max_answer
+        && let Some(chunk) = answer.chunk().await.map_err(lost)?
+    {
+        bytes.extend_from_slice(&chunk);
+    }
+    let mut response = HttpResponse::new(status, SdkBody::from(bytes));
     for (name, value) in &headers {
         let Ok(value) = value.to_str() else { continue };
         response.headers_mut().try_append(name.as_str().to_owned(), value.to_owned()).map_err(|error| user(&error))?;
@@ -62,7 +70,11 @@ async fn pass(http: &reqwest::Client, request: HttpRequest) -> Result<HttpRespon
 
 fn lost(error: reqwest::Error) -> ConnectorError {
     let error = error.without_url();
-    if error.is_timeout() { ConnectorError::timeout(error.into()) } else { ConnectorError::io(error.into()) }
+    match () {
+        () if error.is_builder() => ConnectorError::user(error.into()), // not sent at all
+        () if error.is_timeout() => ConnectorError::timeout(error.into()),
+        () => ConnectorError::io(error.into()),
+    }
 }
 
 #[cfg(test)]

@@ -5,22 +5,27 @@
 //! error text holds anything of an answer but its code and message.
 
 use super::attempts::{self, Numbered};
-use super::sdk::Sdk;
+use super::sdk::{Endpoint, Sdk, Settings};
 use super::signature::Signed;
+use super::signing::{self, MayBeRefusal, Refusal};
+use crate::model::text::{cleaned, member_of_beginning};
 use crate::model::with_causes;
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecs::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::Value;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::timeout;
 use url::Url;
 use zeroize::Zeroizing;
 
-/// The reference's limit for one attempt.
+/// The Go agent's limit for one attempt.
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// The longest answer of the calls wanted is a secret's 64 KiB.
 const MAX_ANSWER: usize = 1024 * 1024;
+/// So much is read of an answer with an error status.
+const MAX_ERROR: usize = 64 * 1024;
 
 /// One call.
 #[derive(Debug)]
@@ -31,8 +36,8 @@ pub(super) struct Call<'a> {
     pub(super) target: &'a str,
     /// Region; empty = the instance's.
     pub(super) region: &'a str,
-    /// Address that replaces the region's endpoint.
-    pub(super) endpoint: Option<String>,
+    /// Replaces the region's endpoint.
+    pub(super) endpoint: Option<Endpoint>,
     /// The request.
     pub(super) body: &'a Value,
 }
@@ -40,34 +45,62 @@ pub(super) struct Call<'a> {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
-    /// The service refused.
+    /// The service refused. Its texts are cleaned; `date` is its own time.
     #[error("{code}: {message}")]
-    Refused { status: u16, request_id: String, code: String, message: String },
+    Refused { status: u16, request_id: String, code: String, message: String, date: Option<String> },
     /// Nobody answered, or nothing that could be understood.
     #[error("{0}")]
     NoAnswer(String),
+    /// The request cannot be built: an address, a key or a header that the client refuses.
+    #[error("the request was not sent: {0}")]
+    NotSent(String),
+}
+
+impl MayBeRefusal for CallError {
+    fn refusal(&self) -> Option<Refusal<'_>> {
+        match self {
+            Self::Refused { status, code, message, date, .. } => {
+                Some(Refusal { status: *status, date: date.as_deref(), code, message })
+            }
+            Self::NoAnswer(_) | Self::NotSent(_) => None,
+        }
+    }
+}
+
+impl From<CredentialsError> for CallError {
+    fn from(error: CredentialsError) -> Self {
+        Self::NotSent(with_causes(&error))
+    }
 }
 
 impl CallError {
-    /// Asking again may help.
-    pub(super) fn passes(&self) -> bool {
+    /// Asking again at once may help.
+    pub(super) fn passes_soon(&self) -> bool {
         match self {
             Self::Refused { status, code, .. } => {
                 *status >= 500 || *status == 429 || code.contains("Throttl") || code == "TooManyRequestsException"
             }
             Self::NoAnswer(_) => true,
+            Self::NotSent(_) => false,
         }
     }
 
-    /// The text of the reference's SDK for a failed call: operators search for it. `operation` is `Service: Operation`; of the errors
+    /// Asking again later may help: also where a role's credentials are over, since ECS sends newer ones.
+    pub(super) fn passes(&self) -> bool {
+        let is_about_keys =
+            self.refusal().is_some_and(|refusal| signing::calls_keys_expired(refusal.code, refusal.message));
+        self.passes_soon() || is_about_keys
+    }
+
+    /// The text of the Go agent's SDK for a failed call: operators search for it. `operation` is `Service: Operation`; of the errors
     /// in `modelled` the SDK knows the type.
     pub(super) fn told(&self, operation: &str, modelled: &[&str]) -> String {
         match self {
-            Self::Refused { status, request_id, code, message } => format!(
+            Self::Refused { status, request_id, code, message, .. } => format!(
                 "operation error {operation}, https response error StatusCode: {status}, RequestID: {request_id}, {}{code}: {message}",
                 if modelled.contains(&code.as_str()) { "" } else { "api error " },
             ),
-            Self::NoAnswer(text) => format!("operation error {operation}, {text}"),
+            Self::NoAnswer(_) | Self::NotSent(_) => format!("operation error {operation}, {self}"),
         }
     }
 }
@@ -76,18 +109,20 @@ impl Sdk {
     /// Makes a call; the answer as it came, zeroed when it is dropped.
     pub(super) async fn call(&self, call: &Call<'_>, keys: &Credentials) -> Result<Zeroizing<Vec<u8>>, CallError> {
         let region = self.region_or_own(call.region);
-        let url = match &call.endpoint {
+        let endpoint = match &call.endpoint {
             Some(endpoint) => endpoint.clone(),
             None => self.endpoint_of(call.service, region).await?,
         };
-        let url =
-            Url::parse(&url).map_err(|error| CallError::NoAnswer(format!("the endpoint is not a URL: {error}")))?;
+        let url = endpoint.url()?;
         let client = attempts::client(self, &url)?;
         let (client, url) = (&client, &url);
         attempts::first(call.target, |numbered| async move {
-            let once = self.once(call, keys, region, client, url, numbered);
-            let late = |_| CallError::NoAnswer(format!("no answer within {} seconds", ATTEMPT.as_secs()));
-            timeout(ATTEMPT, once).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+            let once = |keys: Credentials, at: SystemTime| {
+                let once = self.once(call, (keys, at), region, client, url, numbered.clone());
+                let late = |_| CallError::NoAnswer(format!("no answer within {} seconds", ATTEMPT.as_secs()));
+                async move { timeout(ATTEMPT, once).await.unwrap_or_else(|elapsed| Err(late(elapsed))) }
+            };
+            self.settings.signing.call(keys, once).await
         })
         .await
     }
@@ -95,7 +130,7 @@ impl Sdk {
     async fn once(
         &self,
         call: &Call<'_>,
-        keys: &Credentials,
+        (keys, at): (Credentials, SystemTime),
         region: &str,
         client: &reqwest::Client,
         url: &Url,
@@ -109,10 +144,9 @@ impl Sdk {
             request,
         ];
         let body = call.body.to_string();
-        let clock = &self.settings.clock;
         let (service, body_bytes) = (call.service, body.as_bytes());
-        let signed = Signed { clock, region, service, method: "POST", url, headers: &headers, body: body_bytes };
-        let mut signed = signed.headers(keys.clone()).map_err(|error| CallError::NoAnswer(error.to_string()))?;
+        let signed = Signed { at, region, service, method: "POST", url, headers: &headers, body: body_bytes };
+        let mut signed = signed.headers(keys).map_err(|error| CallError::NotSent(error.to_string()))?;
         for (name, value) in headers.iter().map(|(name, value)| (*name, value.as_str())) {
             signed.insert(name, printable(value)?);
         }
@@ -121,8 +155,11 @@ impl Sdk {
     }
 
     /// Partitions, FIPS and dual-stack names follow the rules that came with the ECS client: only the first label differs.
-    async fn endpoint_of(&self, service: &str, region: &str) -> Result<String, CallError> {
-        self.variant_of(service, region, self.settings.fips, self.settings.dual_stack).await
+    pub(super) async fn endpoint_of(&self, service: &str, region: &str) -> Result<Endpoint, CallError> {
+        let Settings { fips, dual_stack, .. } = self.settings;
+        // The names of these in GovCloud are FIPS endpoints without saying so.
+        let is_fips_by_name = region.starts_with("us-gov-") && matches!(service, "ssm" | "ec2") && !dual_stack;
+        self.variant_of(service, region, fips && !is_fips_by_name, dual_stack).await
     }
 
     pub(super) async fn variant_of(
@@ -131,14 +168,15 @@ impl Sdk {
         region: &str,
         fips: bool,
         dual_stack: bool,
-    ) -> Result<String, CallError> {
+    ) -> Result<Endpoint, CallError> {
         let parameters = Params::builder().region(region.to_owned()).use_fips(fips).use_dual_stack(dual_stack).build();
-        let unknown = |why: String| CallError::NoAnswer(format!("no endpoint of {service} in {region}: {why}"));
+        let unknown =
+            |why: String| CallError::NotSent(format!("no endpoint of {service} in the region {region:?}: {why}"));
         let parameters = parameters.map_err(|error| unknown(error.to_string()))?;
         let ecs =
             DefaultResolver::new().resolve_endpoint(&parameters).await.map_err(|error| unknown(error.to_string()))?;
         let rest = ecs.url().strip_prefix("https://ecs").ok_or_else(|| unknown(ecs.url().to_owned()))?;
-        Ok(format!("https://{service}{rest}"))
+        Ok(Endpoint { url: format!("https://{service}{rest}"), origin: format!("{service} in the region {region:?}") })
     }
 }
 
@@ -148,16 +186,22 @@ async fn send(
     headers: HeaderMap,
     body: String,
 ) -> Result<Zeroizing<Vec<u8>>, CallError> {
-    let lost = |error: reqwest::Error| CallError::NoAnswer(with_causes(&error));
+    let lost = |error: reqwest::Error| attempts::no_answer(&error);
     let mut response = client.post(url).headers(headers).body(body).send().await.map_err(lost)?;
     let status = response.status();
     let header = |name: &str| {
         let value = response.headers().get(name).and_then(|value| value.to_str().ok());
-        value.unwrap_or_default().to_owned()
+        cleaned(value.unwrap_or_default())
     };
     let (request_id, error_type) = (header("x-amzn-requestid"), header("x-amzn-errortype"));
+    let date = signing::date_of(response.headers());
     let mut answer = Zeroizing::new(Vec::new());
     while let Some(chunk) = response.chunk().await.map_err(lost)? {
+        if !status.is_success() && answer.len() + chunk.len() > MAX_ERROR {
+            let room = MAX_ERROR - answer.len();
+            answer.extend_from_slice(&chunk[..room]); // code and message are at its beginning
+            break;
+        }
         if answer.len() + chunk.len() > MAX_ANSWER {
             return Err(CallError::NoAnswer(format!("the answer is longer than {MAX_ANSWER} bytes")));
         }
@@ -166,18 +210,28 @@ async fn send(
     if status.is_success() {
         return Ok(answer);
     }
-    let said: Value = serde_json::from_slice(&answer).unwrap_or_default();
-    let member = |name: &str| said.get(name).and_then(Value::as_str).unwrap_or_default();
-    let code = if error_type.is_empty() { member("__type") } else { &error_type };
+    let (code, message) = code_and_message(&error_type, &answer);
+    let code = if code.is_empty() { "UnknownError".to_owned() } else { code };
+    Err(CallError::Refused { status: status.as_u16(), request_id, code, message, date })
+}
+
+/// Code and text of an error answer, either may be empty; `error_type` is the header `x-amzn-errortype`. Of an answer that was cut off,
+/// what stands at its beginning counts.
+pub(super) fn code_and_message(error_type: &str, answer: &[u8]) -> (String, String) {
+    let error: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let member = |name: &str| match &error {
+        Value::Null => cleaned(&member_of_beginning(answer, name).unwrap_or_default()),
+        whole => cleaned(whole.get(name).and_then(Value::as_str).unwrap_or_default()),
+    };
+    let code = if error_type.is_empty() { member("__type") } else { error_type.to_owned() };
     // `com.amazonaws.service#Code`, `Code:http://…` and `Code` mean the same.
     let code = code.rsplit('#').next().unwrap_or_default().split(':').next().unwrap_or_default();
-    let message = if member("message").is_empty() { member("Message") } else { member("message") };
-    let code = if code.is_empty() { "UnknownError" } else { code };
-    Err(CallError::Refused { status: status.as_u16(), request_id, code: code.to_owned(), message: message.to_owned() })
+    let message = Some(member("message")).filter(|text| !text.is_empty()).unwrap_or_else(|| member("Message"));
+    (cleaned(code), message)
 }
 
 fn printable(text: &str) -> Result<HeaderValue, CallError> {
-    HeaderValue::from_str(text).map_err(|_| CallError::NoAnswer("a header value is not printable".to_owned()))
+    HeaderValue::from_str(text).map_err(|_| CallError::NotSent("a header value is not printable".to_owned()))
 }
 
 #[cfg(test)]
@@ -185,7 +239,6 @@ mod tests {
     use super::*;
     use crate::aws::credentials::fixed;
     use crate::aws::fake::{Answer, Fake};
-    use crate::aws::sdk::Settings;
     use serde_json::json;
 
     fn sdk(settings: Settings) -> Sdk {
@@ -197,7 +250,7 @@ mod tests {
             service: "secretsmanager",
             target: "secretsmanager.GetSecretValue",
             region: "",
-            endpoint: Some(fake_url.to_owned()),
+            endpoint: Some(Endpoint { url: fake_url.to_owned(), origin: "AWS_ENDPOINT_URL".to_owned() }),
             body: &json!({}),
         };
         sdk(Settings::default()).call(&call, &fixed(&"AKID".into(), &"s".into(), &"".into())).await
@@ -211,10 +264,19 @@ mod tests {
             ("us-iso-east-1", false, false, "https://secretsmanager.us-iso-east-1.c2s.ic.gov"),
             ("us-west-2", true, false, "https://secretsmanager-fips.us-west-2.amazonaws.com"),
             ("us-west-2", false, true, "https://secretsmanager.us-west-2.api.aws"),
+            ("eusc-de-east-1", false, false, "https://secretsmanager.eusc-de-east-1.amazonaws.eu"),
         ];
         for (region, fips, dual_stack, wanted) in table {
             let sdk = sdk(Settings { fips, dual_stack, ..Settings::default() });
-            assert_eq!(sdk.endpoint_of("secretsmanager", region).await.unwrap(), wanted);
+            assert_eq!(sdk.endpoint_of("secretsmanager", region).await.unwrap().url, wanted);
+        }
+        let gov = sdk(Settings { fips: true, ..Settings::default() });
+        for (service, wanted) in [
+            ("ssm", "https://ssm.us-gov-west-1.amazonaws.com"),
+            ("ec2", "https://ec2.us-gov-west-1.amazonaws.com"),
+            ("secretsmanager", "https://secretsmanager-fips.us-gov-west-1.amazonaws.com"),
+        ] {
+            assert_eq!(gov.endpoint_of(service, "us-gov-west-1").await.unwrap().url, wanted);
         }
     }
 
@@ -231,6 +293,11 @@ mod tests {
             assert_eq!(call(&fake.url()).await.unwrap_err().to_string(), text);
             assert_eq!(fake.requests().len(), calls, "{text}");
         }
+        let long = "x".repeat(3 << 20);
+        let fake = Fake::start(move |_| Answer::error(400, "AccessDeniedException", &format!("no\n{long}"))).await;
+        let text = call(&fake.url()).await.unwrap_err().to_string();
+        assert!(text.starts_with("AccessDeniedException: no xxx") && text.len() < 4200, "{}", text.len());
+        assert_eq!(fake.requests().len(), 1, "it is understood, so it is not asked again");
         let fake = Fake::start(|request| match request.number {
             0 => Answer::error(503, "X", "x"),
             _ => Answer::json(200, &json!({"ok": true})),
@@ -240,6 +307,33 @@ mod tests {
         let requests: Vec<_> =
             fake.requests().iter().map(|r| r.header("amz-sdk-request").unwrap().to_owned()).collect();
         assert_eq!(requests, ["attempt=1; max=3", "attempt=2; max=3"]);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_sent_is_said_so_and_not_tried_again() {
+        let fake = Fake::start(|_| Answer::json(200, &json!({}))).await;
+        let long = format!("{}/{}", fake.url(), "x".repeat(70_000));
+        let good = fixed(&"AKID".into(), &"s".into(), &"".into());
+        let token = fixed(&"AKID".into(), &"s".into(), &"tok\nen".into());
+        let table = [
+            (Some(long.as_str()), "", &good, "AWS_ENDPOINT_URL_SSM fits into no request"),
+            (Some("ftp://ssm.corp"), "", &good, "AWS_ENDPOINT_URL_SSM is no URL of http or https"),
+            (Some("https://u:hunter2@ssm corp"), "", &good, "AWS_ENDPOINT_URL_SSM is no URL"),
+            (None, "us west 2", &good, "in the region \"us west 2\""),
+            (Some(&fake.url()), "", &token, "session token holds a character that no header takes"),
+        ];
+        for (url, region, keys, part) in table {
+            let endpoint_url_ssm = url.map(str::to_owned);
+            let sdk = sdk(Settings { endpoint_url_ssm, ..Settings::default() });
+            let (service, target, endpoint) = ("ssm", "AmazonSSM.GetParameters", sdk.ssm_endpoint());
+            let call = Call { service, target, region, endpoint, body: &json!({}) };
+            let error = sdk.call(&call, keys).await.unwrap_err();
+            let text = error.told("SSM: GetParameters", &[]);
+            assert!(matches!(error, CallError::NotSent(_)) && !error.passes(), "{text}");
+            assert!(text.contains("the request was not sent: ") && text.contains(part), "{text}");
+            assert!(!text.contains("hunter2") && !text.contains("tok\n"), "{text}");
+        }
+        assert!(fake.requests().is_empty());
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 //! invariant: an unknown answer is never taken for an announced end.
 
 use super::imds::{Imds, ImdsError};
+use crate::model::text::{cleaned, cut};
 use reqwest::StatusCode;
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use std::time::Duration;
 const TARGET: &str = "meta-data/autoscaling/target-lifecycle-state";
 const SPOT: &str = "meta-data/spot/instance-action";
 const IN_SERVICE: &str = "InService";
+/// RFC 3339.
+const MAX_TIME_BYTES: usize = 64;
 /// Between two questions for the lifecycle state.
 const PAUSE: Duration = Duration::from_secs(60);
 /// Questions without an answer before the instance is taken for one without an Auto Scaling group.
@@ -44,7 +47,7 @@ async fn in_service_asking(imds: &Imds, pause: Duration) -> Result<(), WarmPoolE
         tokio::time::sleep(pause).await;
     };
     while state != IN_SERVICE {
-        tracing::info!(state, "in a warm pool; registering waits for service");
+        tracing::info!(state = cleaned(&state), "in a warm pool; registering waits for service");
         tokio::time::sleep(pause).await;
         match imds.get(TARGET).await {
             Ok(told) => state = told.unwrap_or_default(),
@@ -89,7 +92,7 @@ fn notice(text: &str) -> Option<SpotNotice> {
         found.and_then(|(_, value)| value.as_str()).map(str::to_owned)
     };
     let action = member("action").filter(|action| matches!(action.as_str(), "hibernate" | "stop" | "terminate"))?;
-    Some(SpotNotice { action, time: member("time").unwrap_or_default() })
+    Some(SpotNotice { action, time: cut(&member("time").unwrap_or_default(), MAX_TIME_BYTES) })
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 //! configuration: settings come in as small structs. The one invariant: no secret leaves this module except inside a signed request or
 //! a `model::Secret`.
 //!
-//! Reading order: [`sdk`], [`clock`], [`credentials`], [`roles`], [`imds`], [`identity`], [`lifecycle`], [`tags`], [`signature`],
-//! [`ecr`], [`registry_secret`], [`ssm`], [`secrets_manager`], [`s3`], [`json_call`] (services without an SDK crate), [`proxy`], [`transport`] (and `insecure`, its
+//! Reading order: [`sdk`], [`signing`] (what answers teach), [`clock`], [`credentials`], [`roles`], [`imds`], [`identity`],
+//! [`lifecycle`], [`tags`], [`signature`], [`ecr`], [`registry_secret`], [`ssm`], [`secrets_manager`], [`s3`], [`json_call`] (services without an SDK crate), [`proxy`], [`transport`] (and `insecure`, its
 //! replacement behind a flag), [`backoff`].
 
 mod attempts;
@@ -28,11 +28,13 @@ pub mod roles;
 mod rotating;
 pub mod s3;
 pub mod sdk;
+mod sdk_signing;
 pub mod secrets_manager;
 #[cfg(test)]
 #[path = "../../tests/support/self_signed_front.rs"]
 pub(crate) mod self_signed_front;
 pub mod signature;
+pub mod signing;
 pub mod ssm;
 pub mod tags;
 pub(crate) mod together;

@@ -7,13 +7,15 @@ use super::attempts::{self, Numbered};
 use super::credentials;
 use super::json_call::CallError;
 use super::roles::RoleCredentials;
-use super::sdk::Sdk;
+use super::sdk::{Endpoint, Sdk, Settings};
 use super::signature::Signed;
-use crate::model::with_causes;
+use super::signing;
+use crate::model::text::cleaned;
+use aws_credential_types::Credentials;
 use aws_smithy_xml::decode::{Document, try_data};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::timeout;
 use url::{Host, Url};
 use zeroize::Zeroizing;
@@ -165,7 +167,7 @@ fn is_empty(answer: &Answer) -> bool {
 fn too_large() -> CallError {
     let (status, request_id) = (200, String::new());
     let message = format!("the object has more than {MAX_OBJECT} bytes");
-    CallError::Refused { status, request_id, code: "EntityTooLarge".to_owned(), message }
+    CallError::Refused { status, request_id, code: "EntityTooLarge".to_owned(), message, date: None }
 }
 
 /// Where an object is. As in the reference's SDK: the bucket is a label of the host if it can be one, else a part of the path.
@@ -174,8 +176,8 @@ async fn address(sdk: &Sdk, region: &str, object: &Object<'_>) -> Result<Url, Ca
         Some(endpoint) => endpoint,
         None => endpoint(sdk, region).await?,
     };
-    let no_url = || CallError::NoAnswer("the endpoint is not a URL of http or https".to_owned());
-    let mut url = Url::parse(&endpoint).map_err(|_| no_url())?;
+    let no_url = || CallError::NotSent(format!("the address of {} cannot name a bucket", endpoint.origin));
+    let mut url = endpoint.url()?;
     let is_virtual = match url.host() {
         Some(Host::Domain(_)) => is_label(object.bucket, url.scheme() == "http"),
         Some(Host::Ipv4(_) | Host::Ipv6(_)) => false,
@@ -195,11 +197,12 @@ async fn address(sdk: &Sdk, region: &str, object: &Object<'_>) -> Result<Url, Ca
     Ok(url)
 }
 
-async fn endpoint(sdk: &Sdk, region: &str) -> Result<String, CallError> {
+async fn endpoint(sdk: &Sdk, region: &str) -> Result<Endpoint, CallError> {
     let plain = sdk.variant_of("s3", region, false, false).await?;
-    let fips = if sdk.settings.fips && FIPS_REGIONS.contains(&region) { "-fips" } else { "" };
-    let dual_stack = if sdk.settings.dual_stack { ".dualstack" } else { "" };
-    Ok(plain.replacen("https://s3.", &format!("https://s3{fips}{dual_stack}."), 1))
+    let Settings { fips, host_fips, dual_stack, .. } = sdk.settings;
+    let fips = if (fips || host_fips) && FIPS_REGIONS.contains(&region) { "-fips" } else { "" };
+    let dual_stack = if dual_stack { ".dualstack" } else { "" };
+    Ok(Endpoint { url: plain.url.replacen("https://s3.", &format!("https://s3{fips}{dual_stack}."), 1), ..plain })
 }
 
 /// A name of 3 to 63 lower-case letters, digits and hyphens; with dots only where no certificate has to match it.
@@ -225,7 +228,7 @@ struct Request<'a> {
     url: Url,
     region: &'a str,
     /// `None`: it is not signed.
-    keys: Option<aws_credential_types::Credentials>,
+    keys: Option<Credentials>,
     headers: Vec<(&'static str, String)>,
     method: Method,
 }
@@ -234,35 +237,35 @@ impl Request<'_> {
     /// The first answer that is `good`.
     async fn answer(&self, good: impl Fn(&Answer) -> bool) -> Result<Answer, CallError> {
         let (client, good) = (&attempts::client(self.sdk, &self.url)?, &good);
+        let judged = move |answer: Answer| if good(&answer) { Ok(answer) } else { Err(refusal(&answer)) };
         attempts::first(self.method.as_str(), |numbered| async move {
-            let answer = self.send(client, numbered).await?;
-            if good(&answer) { Ok(answer) } else { Err(refusal(&answer)) }
+            let Some(keys) = &self.keys else { return self.send(client, &numbered, None).await.and_then(judged) };
+            let numbered = &numbered;
+            let once = |keys, at| async move { self.send(client, numbered, Some((keys, at))).await.and_then(judged) };
+            self.sdk.settings.signing.call(keys, once).await
         })
         .await
     }
 
-    async fn send(&self, client: &reqwest::Client, numbered: Numbered) -> Result<Answer, CallError> {
-        let headers: Vec<_> = self.headers.iter().cloned().chain(numbered).collect();
-        let unsayable = |error: &dyn std::error::Error| CallError::NoAnswer(error.to_string());
-        let settings = &self.sdk.settings;
+    async fn send(
+        &self,
+        client: &reqwest::Client,
+        numbered: &Numbered,
+        signed_as: Option<(Credentials, SystemTime)>,
+    ) -> Result<Answer, CallError> {
+        let headers: Vec<_> = self.headers.iter().cloned().chain(numbered.iter().cloned()).collect();
         let mut request = client.request(self.method.clone(), self.url.clone());
-        if let Some(keys) = &self.keys {
-            let signed = Signed {
-                clock: &settings.clock,
-                region: self.region,
-                service: "s3",
-                method: self.method.as_str(),
-                url: &self.url,
-                headers: &headers,
-                body: b"",
-            };
-            request = request.headers(signed.headers(keys.clone()).map_err(|error| unsayable(&error))?);
+        if let Some((keys, at)) = signed_as {
+            let (method, url) = (self.method.as_str(), &self.url);
+            let signed = Signed { at, region: self.region, service: "s3", method, url, headers: &headers, body: b"" };
+            let signed = signed.headers(keys).map_err(|error| CallError::NotSent(error.to_string()))?;
+            request = request.headers(signed);
         }
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let request = request.header("user-agent", settings.agent.plain_user_agent());
-        let lost = |error: reqwest::Error| CallError::NoAnswer(with_causes(&error.without_url()));
+        let request = request.header("user-agent", self.sdk.settings.agent.plain_user_agent());
+        let lost = |error: reqwest::Error| attempts::no_answer(&error.without_url());
         let late = |_| CallError::NoAnswer(format!("no answer within {} seconds", ATTEMPT.as_secs()));
         let mut response = timeout(ATTEMPT, request.send()).await.map_err(late)?.map_err(lost)?;
         let (status, headers) = (response.status(), response.headers().clone());
@@ -270,7 +273,12 @@ impl Request<'_> {
         let mut body = Zeroizing::new(Vec::new());
         while let Some(chunk) = response.chunk().await.map_err(lost)? {
             if body.len() + chunk.len() > most {
-                return Err(too_large());
+                if status.is_success() {
+                    return Err(too_large());
+                }
+                let room = most - body.len();
+                body.extend_from_slice(&chunk[..room]); // what it is an error of stands at its beginning
+                break;
             }
             body.extend_from_slice(&chunk);
         }
@@ -285,17 +293,18 @@ fn refusal(answer: &Answer) -> CallError {
     let code = code.unwrap_or_else(|| status.canonical_reason().unwrap_or("UnknownError").replace(' ', ""));
     CallError::Refused {
         status: status.as_u16(),
-        request_id: format!("{}, HostID: {}", answer.header("x-amz-request-id"), answer.header("x-amz-id-2")),
-        code,
-        message: message.unwrap_or_default(),
+        request_id: cleaned(&format!("{}, HostID: {}", answer.header("x-amz-request-id"), answer.header("x-amz-id-2"))),
+        code: cleaned(&code),
+        message: cleaned(&message.unwrap_or_default()),
+        date: signing::date_of(&answer.headers),
     }
 }
 
 /// `<Error><Code>…</Code><Message>…</Message>…</Error>`.
 fn code_and_message(body: &[u8]) -> (Option<String>, Option<String>) {
     let (mut code, mut message) = (None, None);
-    let Ok(text) = std::str::from_utf8(body) else { return (None, None) };
-    let mut document = Document::new(text);
+    let text = String::from_utf8_lossy(body);
+    let mut document = Document::new(&text);
     let Ok(mut root) = document.root_element() else { return (None, None) };
     while let Some(mut member) = root.next_tag() {
         let slot = match member.start_el().local() {
@@ -312,7 +321,6 @@ fn code_and_message(body: &[u8]) -> (Option<String>, Option<String>) {
 mod tests {
     use super::*;
     use crate::aws::fake::{self, Answer as Said, Fake, Request as Asked, role};
-    use crate::aws::sdk::Settings;
 
     const ARN: &str = "arn:aws:s3:::judge-bucket/app.env";
 
@@ -415,6 +423,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_host_in_fips_mode_asks_s3_where_it_has_fips_endpoints() {
+        let object = Object { bucket: "bkt", key: "k" };
+        let table = [
+            ("us-east-1", "https://bkt.s3-fips.us-east-1.amazonaws.com/k"),
+            ("ca-west-1", "https://bkt.s3-fips.ca-west-1.amazonaws.com/k"),
+            ("us-gov-east-1", "https://bkt.s3-fips.us-gov-east-1.amazonaws.com/k"),
+            ("eu-west-1", "https://bkt.s3.eu-west-1.amazonaws.com/k"),
+            ("cn-north-1", "https://bkt.s3.cn-north-1.amazonaws.com.cn/k"),
+        ];
+        for (region, wanted) in table {
+            let settings = Settings { region: "us-west-2".to_owned(), host_fips: true, ..Settings::default() };
+            let sdk = Sdk::new(settings).unwrap();
+            assert_eq!(address(&sdk, region, &object).await.unwrap().as_str(), wanted);
+            // Other services follow AWS_USE_FIPS_ENDPOINT alone.
+            let ssm = sdk.endpoint_of("ssm", region).await.unwrap().url;
+            assert!(!ssm.contains("fips"), "{ssm}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_fits_into_no_address_is_not_asked_for() {
+        let fake = Fake::start(|_| Said::text(200, "")).await;
+        let arn = format!("arn:aws:s3:::b/{}", "ä".repeat(12_000));
+        let sdk = Sdk::new(fake::settings(&fake)).unwrap();
+        let error = get(&sdk, &Object::parse(&arn).unwrap(), &role("exec")).await.unwrap_err();
+        assert!(matches!(error, ObjectError::Object { may_pass: false, .. }), "{error}");
+        assert!(error.to_string().contains("the request was not sent: "), "{error}");
+        assert!(fake.requests().iter().all(|request| request.method == "HEAD"));
+    }
+
+    #[tokio::test]
     async fn an_empty_object_is_there_and_a_large_one_is_refused() {
         let empty = holding(|_| Said::text(416, "<Error><Code>InvalidRange</Code></Error>")).await;
         assert_eq!(got(&empty, ARN).await.unwrap(), "");
@@ -445,6 +484,17 @@ mod tests {
             let error = got(&fake, &format!("arn:aws:s3:::b/{key}")).await.unwrap_err();
             assert_eq!(error, format!("invalid path: bucket \"b\" key \"{key}\" has a part . or .."));
         }
+    }
+
+    #[tokio::test]
+    async fn an_error_of_megabytes_is_understood_by_its_beginning() {
+        let long = "x".repeat(3 << 20);
+        let body =
+            format!("<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>no\n{long}</Message></Error>");
+        let fake = holding(move |_| Said::text(403, &body)).await;
+        let text = got(&fake, ARN).await.unwrap_err();
+        assert!(text.contains("AccessDenied") && text.len() < 9000, "{}", text.len());
+        assert!(!text.contains('\n') && text.contains("StatusCode: 403"), "{}", &text[..200]);
     }
 
     #[tokio::test]

@@ -4,8 +4,10 @@
 //! no call. The invariant: no client exists without an explicit HTTP client and a pinned behaviour version, since the SDK's own
 //! defaults are compiled out.
 
-use super::clock::ServiceClock;
+use super::json_call::CallError;
 use super::proxy::ProxySettings;
+use super::sdk_signing::{Learning, Repeating};
+use super::signing::Signing;
 use super::transport::{BadProxy, http_client, insecure_http_client};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_ecs::config::retry::RetryConfig;
@@ -15,9 +17,11 @@ use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextMut;
+use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use std::time::Duration;
+use url::Url;
 
 /// Connect 30 s, TLS 10 s and 2 s for the answer: the reference's budget for one attempt at the ECS API.
 const ECS_ATTEMPT: Duration = Duration::from_secs(42);
@@ -46,12 +50,16 @@ pub struct Settings {
     pub endpoint_url_ssm: Option<String>,
     /// `AWS_ENDPOINT_URL_S3`.
     pub endpoint_url_s3: Option<String>,
+    /// `AWS_ENDPOINT_URL_EC2`.
+    pub endpoint_url_ec2: Option<String>,
     /// Ask for dual-stack endpoints (IPv6-only instances).
     pub dual_stack: bool,
-    /// Ask for FIPS endpoints.
+    /// Ask for FIPS endpoints (`AWS_USE_FIPS_ENDPOINT`).
     pub fips: bool,
-    /// The time to sign with where the SDK does not sign.
-    pub clock: ServiceClock,
+    /// The host is in FIPS mode: S3 is asked at its FIPS endpoints, where it has them.
+    pub host_fips: bool,
+    /// What is known of AWS's time and of the instance's keys.
+    pub signing: Signing,
     /// `AWS_MAX_ATTEMPTS`; 0 = the SDK's standard number.
     pub max_attempts: u32,
     /// `AWS_RETRY_MODE` is adaptive.
@@ -78,9 +86,12 @@ pub struct AgentName {
 impl AgentName {
     /// `User-Agent` of calls to ECS.
     pub fn user_agent(&self) -> String {
+        // The operator's word for the system (ECS_DETAILED_OS_FAMILY): a header takes printable ASCII only.
+        let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+        let os_family: String = self.os_family.chars().map(printable).collect();
         format!(
-            "Amazon ECS Agent - v{} ({}) (linux; {}) (+http://aws.amazon.com/ecs/)",
-            self.version, self.hash, self.os_family
+            "Amazon ECS Agent - v{} ({}) (linux; {os_family}) (+http://aws.amazon.com/ecs/)",
+            self.version, self.hash
         )
     }
 
@@ -93,7 +104,8 @@ impl AgentName {
 impl Settings {
     /// The address that replaces the ECS endpoint, if any.
     pub fn ecs_endpoint(&self) -> Option<String> {
-        first_of([&self.backend_host, &self.endpoint_url_ecs, &self.endpoint_url])
+        let candidates = [("ECS_BACKEND_HOST", &self.backend_host), ("AWS_ENDPOINT_URL_ECS", &self.endpoint_url_ecs)];
+        self.first_endpoint(candidates).map(|endpoint| endpoint.url)
     }
 
     fn attempts(&self) -> u32 {
@@ -113,16 +125,50 @@ impl Settings {
             .build()
     }
 
-    /// The address that replaces the ECR endpoint; the payload's own override wins.
-    fn ecr_endpoint(&self, override_of_payload: &str) -> Option<String> {
+    /// The address that replaces the ECR endpoint; the payload's own override takes precedence.
+    pub(super) fn ecr_endpoint(&self, override_of_payload: &str) -> Option<Endpoint> {
         let payload = Some(override_of_payload.to_owned());
-        first_of([&payload, &self.endpoint_url_ecr, &self.endpoint_url])
+        self.first_endpoint([("endpointOverride", &payload), ("AWS_ENDPOINT_URL_ECR", &self.endpoint_url_ecr)])
+    }
+
+    /// The first address that is set; `AWS_ENDPOINT_URL` is the last one asked.
+    fn first_endpoint<const N: usize>(&self, candidates: [(&str, &Option<String>); N]) -> Option<Endpoint> {
+        let all = candidates.into_iter().chain([("AWS_ENDPOINT_URL", &self.endpoint_url)]);
+        let set = all.filter_map(|(origin, url)| Some((origin, url.as_deref()?.trim())));
+        let (origin, url) = set.into_iter().find(|(_, url)| !url.is_empty())?;
+        let url = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
+        Some(Endpoint { url, origin: origin.to_owned() })
     }
 }
 
-fn first_of<const N: usize>(candidates: [&Option<String>; N]) -> Option<String> {
-    let chosen = candidates.into_iter().flatten().map(|text| text.trim()).find(|text| !text.is_empty())?;
-    Some(if chosen.contains("://") { chosen.to_owned() } else { format!("https://{chosen}") })
+/// The address of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    pub(super) url: String,
+    /// Where it comes from, for errors: the variable, or the service and its region.
+    pub(super) origin: String,
+}
+
+impl Endpoint {
+    /// The address, if requests can go there. The error names where it comes from, not the address, which may hold a password.
+    pub(super) fn url(&self) -> Result<Url, CallError> {
+        let wrong = |why: &str| CallError::NotSent(format!("the address of {} {why}", self.origin));
+        let url = Url::parse(&self.url).map_err(|error| wrong(&format!("is no URL: {error}")))?;
+        match url.has_host() && matches!(url.scheme(), "http" | "https") {
+            true if url.as_str().parse::<http::Uri>().is_err() => Err(wrong("fits into no request")),
+            true => Ok(url),
+            false => Err(wrong("is no URL of http or https")),
+        }
+    }
+}
+
+/// An SDK client could not build the request, or the HTTP client refused to send it.
+pub fn was_not_sent<E, R>(error: &SdkError<E, R>) -> bool {
+    match error {
+        SdkError::ConstructionFailure(_) => true,
+        SdkError::DispatchFailure(failure) => failure.is_user(),
+        _ => false,
+    }
 }
 
 /// Makes SDK clients.
@@ -146,18 +192,24 @@ impl Sdk {
     }
 
     /// The address that replaces the Secrets Manager endpoint, if any.
-    pub(super) fn secrets_manager_endpoint(&self) -> Option<String> {
-        first_of([&self.settings.endpoint_url_secrets_manager, &self.settings.endpoint_url])
+    pub(super) fn secrets_manager_endpoint(&self) -> Option<Endpoint> {
+        let Settings { endpoint_url_secrets_manager, .. } = &self.settings;
+        self.settings.first_endpoint([("AWS_ENDPOINT_URL_SECRETS_MANAGER", endpoint_url_secrets_manager)])
     }
 
     /// The address that replaces the SSM endpoint, if any.
-    pub(super) fn ssm_endpoint(&self) -> Option<String> {
-        first_of([&self.settings.endpoint_url_ssm, &self.settings.endpoint_url])
+    pub(super) fn ssm_endpoint(&self) -> Option<Endpoint> {
+        self.settings.first_endpoint([("AWS_ENDPOINT_URL_SSM", &self.settings.endpoint_url_ssm)])
     }
 
     /// The address that replaces the S3 endpoint, if any.
-    pub(super) fn s3_endpoint(&self) -> Option<String> {
-        first_of([&self.settings.endpoint_url_s3, &self.settings.endpoint_url])
+    pub(super) fn s3_endpoint(&self) -> Option<Endpoint> {
+        self.settings.first_endpoint([("AWS_ENDPOINT_URL_S3", &self.settings.endpoint_url_s3)])
+    }
+
+    /// The address that replaces the EC2 endpoint, if any.
+    pub(super) fn ec2_endpoint(&self) -> Option<Endpoint> {
+        self.settings.first_endpoint([("AWS_ENDPOINT_URL_EC2", &self.settings.endpoint_url_ec2)])
     }
 
     /// `region`, or the instance's if it is empty.
@@ -165,9 +217,9 @@ impl Sdk {
         if region.is_empty() { &self.settings.region } else { region }
     }
 
-    /// The time to sign with where the SDK does not sign.
-    pub fn clock(&self) -> ServiceClock {
-        self.settings.clock.clone()
+    /// What is known of AWS's time and of the instance's keys.
+    pub fn signing(&self) -> Signing {
+        self.settings.signing.clone()
     }
 
     /// A client of the ECS API.
@@ -181,7 +233,9 @@ impl Sdk {
             .sleep_impl(TokioSleep::new())
             .retry_config(self.settings.retry())
             .timeout_config(self.settings.timeouts(ECS_ATTEMPT))
-            .interceptor(UserAgent(self.settings.agent.user_agent()));
+            .interceptor(UserAgent(self.settings.agent.user_agent()))
+            .interceptor(Learning(self.signing()))
+            .retry_classifier(Repeating);
         // An explicit address is the operator's choice: no endpoint variant is asked for beside it.
         match self.settings.ecs_endpoint() {
             Some(endpoint) => config.set_endpoint_url(Some(endpoint)),
@@ -210,11 +264,13 @@ impl Sdk {
             .sleep_impl(TokioSleep::new())
             .retry_config(self.settings.retry())
             .timeout_config(self.settings.timeouts(ECR_ATTEMPT))
-            .interceptor(UserAgent(self.settings.agent.plain_user_agent()));
+            .interceptor(UserAgent(self.settings.agent.plain_user_agent()))
+            .interceptor(Learning(self.signing()))
+            .retry_classifier(Repeating);
         // Whatever replaces the endpoint, no variant is asked for beside it: an override of the payload may be one already
         // (`https://ecr-fips.…`), and FIPS with a given address is an error of the SDK.
         match self.settings.ecr_endpoint(endpoint_override) {
-            Some(endpoint) => config.set_endpoint_url(Some(endpoint)),
+            Some(endpoint) => config.set_endpoint_url(Some(endpoint.url)),
             None => {
                 config.set_use_dual_stack(Some(self.settings.dual_stack)).set_use_fips(Some(self.settings.fips));
                 &mut config
@@ -272,11 +328,31 @@ mod tests {
     }
 
     #[test]
+    fn any_name_of_the_system_fits_into_a_header() {
+        let name = AgentName { os_family: "Größe\n\u{1b}OS 1".to_owned(), ..AgentName::default() };
+        assert!(name.user_agent().contains("(linux; Gr??e??OS 1)"), "{}", name.user_agent());
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_told_from_what_was_lost() {
+        use aws_smithy_runtime_api::client::result::ConnectorError;
+        let dispatch = SdkError::<(), ()>::dispatch_failure;
+        assert!(was_not_sent(&SdkError::<(), ()>::construction_failure("no")));
+        assert!(was_not_sent(&dispatch(ConnectorError::user("no".into()))));
+        assert!(!was_not_sent(&dispatch(ConnectorError::io("gone".into()))));
+        assert!(!was_not_sent(&dispatch(ConnectorError::timeout("late".into()))));
+        assert!(!was_not_sent(&SdkError::<(), ()>::timeout_error("late")));
+    }
+
+    #[test]
     fn an_endpoint_in_the_payload_wins_for_ecr() {
         let settings = Settings { endpoint_url: Some("http://all".to_owned()), ..Settings::default() };
-        assert_eq!(settings.ecr_endpoint("ecr.example.com").as_deref(), Some("https://ecr.example.com"));
-        assert_eq!(settings.ecr_endpoint("").as_deref(), Some("http://all"));
-        let fips = settings.ecr_endpoint("https://ecr-fips.us-east-1.amazonaws.com");
-        assert_eq!(fips.as_deref(), Some("https://ecr-fips.us-east-1.amazonaws.com"));
+        for (payload, wanted) in [
+            ("ecr.example.com", "https://ecr.example.com"),
+            ("", "http://all"),
+            ("https://ecr-fips.us-east-1.amazonaws.com", "https://ecr-fips.us-east-1.amazonaws.com"),
+        ] {
+            assert_eq!(settings.ecr_endpoint(payload).unwrap().url, wanted);
+        }
     }
 }

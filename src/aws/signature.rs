@@ -4,7 +4,6 @@
 //! Owns the headers of one signed request. It sends nothing. The invariant: every header it gives is marked as sensitive, so none
 //! is printed.
 
-use super::clock::ServiceClock;
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
     PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode,
@@ -12,13 +11,14 @@ use aws_sigv4::http_request::{
 };
 use aws_sigv4::sign::v4;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use std::time::SystemTime;
 use url::Url;
 
 /// What is signed, besides the credentials.
 #[derive(Clone, Copy, Debug)]
 pub struct Signed<'a> {
-    /// The time of the signature.
-    pub clock: &'a ServiceClock,
+    /// The time of the signature: what [`super::signing::Signing::call`] gives.
+    pub at: SystemTime,
     /// Region in the signature.
     pub region: &'a str,
     /// Service in the signature, e.g. `ecs`.
@@ -38,6 +38,20 @@ pub struct Signed<'a> {
 #[error("signing: {0}")]
 pub struct SigningError(String);
 
+/// Both stand in headers.
+///
+/// # Errors
+/// One of them cannot; the text shows neither.
+pub(super) fn check_keys(access_key_id: &str, session_token: &str) -> Result<(), SigningError> {
+    for (name, text) in [("access key id", access_key_id), ("session token", session_token)] {
+        if HeaderValue::from_str(text).is_err() {
+            let text = format!("the {name} holds a character that no header takes, such as a line break");
+            return Err(SigningError(text));
+        }
+    }
+    Ok(())
+}
+
 /// S3 takes paths as they are, and wants the hash of the body in a header.
 fn settings(service: &str) -> SigningSettings {
     let mut settings = SigningSettings::default();
@@ -53,12 +67,13 @@ impl Signed<'_> {
     /// The headers that make the request a signed one.
     pub fn headers(self, keys: Credentials) -> Result<HeaderMap, SigningError> {
         let failed = |error: &dyn std::error::Error| SigningError(error.to_string());
+        check_keys(keys.access_key_id(), keys.session_token().unwrap_or_default())?;
         let identity = keys.into();
         let parameters = v4::SigningParams::builder()
             .identity(&identity)
             .region(self.region)
             .name(self.service)
-            .time(self.clock.now())
+            .time(self.at)
             .settings(settings(self.service))
             .build()
             .map_err(|error| failed(&error))?;

@@ -3,17 +3,21 @@
 //! Owns that call and the reading of its XML. An SDK client for EC2 would be the largest part of the agent. It does not know whether
 //! the tags are wanted. The invariant: no tag of AWS itself (`aws:…`) is given away, since ECS would refuse the registration.
 
+use super::attempts;
 use super::backoff::{Backoff, Shape};
-use super::clock::ServiceClock;
-use super::proxy::ProxySettings;
+use super::json_call::CallError;
+use super::sdk::Sdk;
 use super::signature::Signed;
-use super::transport;
-use crate::model::address;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use super::signing;
+use crate::model::text::cleaned;
+use crate::model::with_causes;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_xml::decode::{Document, ScopedDecoder, XmlDecodeError, try_data};
-use reqwest::header::{CONTENT_TYPE, DATE, USER_AGENT};
+use reqwest::header::{CONTENT_TYPE, USER_AGENT};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+use tokio::time::timeout;
 use url::Url;
 
 /// Most tags of an instance.
@@ -24,62 +28,50 @@ const ATTEMPT: Duration = Duration::from_secs(42);
 const MAX_BODY: usize = 256 * 1024;
 const RETRY: Shape = Shape { initial: Duration::from_secs(1), max: Duration::from_secs(20), factor: 2.0, jitter: 0.2 };
 
-/// How to reach EC2.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// Region of the instance.
-    pub region: String,
-    /// `AWS_ENDPOINT_URL_EC2`, or else `AWS_ENDPOINT_URL`.
-    pub endpoint_url: Option<String>,
-    /// Proxies.
-    pub proxy: ProxySettings,
-    /// What the agent calls itself.
-    pub user_agent: String,
-    /// The time to sign with.
-    pub clock: ServiceClock,
-}
-
-/// The tags cannot be told.
+/// The tags cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("the tags of the EC2 instance cannot be read: {0}")]
 pub struct TagsError(String);
 
-/// One failed attempt.
-struct Failed {
-    why: String,
-    may_pass: bool,
-}
-
 /// The tags of the instance with this id, without those of AWS.
+///
+/// # Errors
+/// Why EC2 gives none, after three attempts where another one has a chance.
 pub async fn of_instance(
-    settings: &Settings,
+    sdk: &Sdk,
     credentials: &SharedCredentialsProvider,
     instance_id: &str,
 ) -> Result<BTreeMap<String, String>, TagsError> {
-    let url = settings.url()?;
-    let body = form(instance_id);
+    let failed = |error: CallError| TagsError(error.to_string());
+    let endpoint = match sdk.ec2_endpoint() {
+        Some(endpoint) => endpoint,
+        None => sdk.endpoint_of("ec2", sdk.region_or_own("")).await.map_err(failed)?,
+    };
+    let url = endpoint.url().map_err(failed)?;
+    let client = attempts::client(sdk, &url).map_err(failed)?;
+    let (url, client, body) = (&url, &client, &form(instance_id));
     let mut backoff = Backoff::new(RETRY);
     let mut attempt = 1;
     loop {
-        let failed = match ask(settings, credentials, &url, &body).await {
-            Ok(answer) => return parse(&answer).map_err(|error| TagsError(error.to_string())),
-            Err(failed) => failed,
+        let once = |keys, at| async move {
+            let late = |_| CallError::NoAnswer(format!("no answer within {} seconds", ATTEMPT.as_secs()));
+            timeout(ATTEMPT, ask(sdk, client, (keys, at), url, body)).await.map_err(late)?
         };
-        if !failed.may_pass || attempt == ATTEMPTS {
-            return Err(TagsError(failed.why));
+        let error = match sdk.settings.signing.call(credentials, once).await {
+            Ok(answer) => return parse(&answer).map_err(|error| TagsError(error.to_string())),
+            Err(error) => error,
+        };
+        if !passes(&error) || attempt == ATTEMPTS {
+            return Err(failed(error));
         }
         attempt += 1;
         tokio::time::sleep(backoff.pause()).await;
     }
 }
 
-impl Settings {
-    fn url(&self) -> Result<Url, TagsError> {
-        let domain = if self.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-        let named = self.endpoint_url.clone().filter(|url| !url.is_empty());
-        let text = named.unwrap_or_else(|| format!("https://ec2.{}.{domain}/", self.region));
-        Url::parse(&text).map_err(|error| TagsError(format!("{}: {error}", address::shown(&text))))
-    }
+/// EC2 has a code of its own for too many calls.
+fn passes(error: &CallError) -> bool {
+    error.passes_soon() || matches!(error, CallError::Refused { code, .. } if code == "RequestLimitExceeded")
 }
 
 fn form(instance_id: &str) -> String {
@@ -97,42 +89,42 @@ fn form(instance_id: &str) -> String {
 }
 
 async fn ask(
-    settings: &Settings,
-    credentials: &SharedCredentialsProvider,
+    sdk: &Sdk,
+    client: &reqwest::Client,
+    (keys, at): (Credentials, SystemTime),
     url: &Url,
     body: &str,
-) -> Result<String, Failed> {
-    let failed = |may_pass: bool| move |error: &dyn std::error::Error| Failed { why: error.to_string(), may_pass };
-    let keys = credentials.provide_credentials().await.map_err(|error| failed(false)(&error))?;
-    let Settings { clock, region, proxy, user_agent, .. } = settings;
-    let signed = Signed { clock, region, service: "ec2", method: "POST", url, headers: &[], body: body.as_bytes() };
-    let headers = signed.headers(keys).map_err(|error| failed(false)(&error))?;
-    let client = transport::reqwest_builder(proxy, url).map_err(|error| failed(false)(&error))?;
-    let client = client.timeout(ATTEMPT).build().map_err(|error| failed(false)(&error))?;
+) -> Result<String, CallError> {
+    let lost = |error: reqwest::Error| attempts::no_answer(&error.without_url());
+    let region = sdk.region_or_own("");
+    let signed = Signed { at, region, service: "ec2", method: "POST", url, headers: &[], body: body.as_bytes() };
+    let headers = signed.headers(keys).map_err(|error| CallError::NotSent(with_causes(&error)))?;
     let request = client
         .post(url.clone())
-        .header(USER_AGENT, user_agent)
+        .header(USER_AGENT, sdk.settings.agent.plain_user_agent())
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded; charset=utf-8")
         .headers(headers)
         .body(body.to_owned());
-    let mut response = request.send().await.map_err(|error| failed(true)(&error.without_url()))?;
-    let status = response.status();
-    let date = response.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
+    let mut response = request.send().await.map_err(lost)?;
+    let (status, date) = (response.status(), signing::date_of(response.headers()));
     let mut text = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| failed(true)(&error.without_url()))? {
+    while let Some(chunk) = response.chunk().await.map_err(lost)? {
         text.extend_from_slice(&chunk);
         if text.len() > MAX_BODY {
-            return Err(Failed { why: format!("the answer has more than {MAX_BODY} bytes"), may_pass: false });
+            return Err(refused(200, "EntityTooLarge", format!("the answer has more than {MAX_BODY} bytes"), None));
         }
     }
     let text = String::from_utf8_lossy(&text).into_owned();
     if status.is_success() {
         return Ok(text);
     }
-    let code = code_of(&text).unwrap_or_default();
-    let is_throttled = code.contains("Throttl") || code == "RequestLimitExceeded";
-    let may_pass = clock.learn(status.as_u16(), date.as_deref()) || status.is_server_error() || is_throttled;
-    Err(Failed { why: format!("{status} {code}"), may_pass })
+    let (code, message) = code_and_message(&text).unwrap_or_default();
+    Err(refused(status.as_u16(), &code, message, date))
+}
+
+fn refused(status: u16, code: &str, message: String, date: Option<String>) -> CallError {
+    let code = if code.is_empty() { format!("HTTP {status}") } else { code.to_owned() };
+    CallError::Refused { status, request_id: String::new(), code, message, date }
 }
 
 /// `DescribeTagsResponse/tagSet/item/{key,value}`.
@@ -173,25 +165,30 @@ fn tag(mut item: ScopedDecoder<'_, '_>) -> Result<(String, String), XmlDecodeErr
     Ok((key, value))
 }
 
-/// `Response/Errors/Error/Code`.
-fn code_of(xml: &str) -> Option<String> {
+/// `Response/Errors/Error/Code` and `Message`.
+fn code_and_message(xml: &str) -> Option<(String, String)> {
     let mut document = Document::new(xml);
     let mut root = document.root_element().ok()?;
     let mut errors = root.next_tag()?;
     let mut error = errors.next_tag()?;
+    let (mut code, mut message) = (String::new(), String::new());
     while let Some(mut member) = error.next_tag() {
-        if member.start_el().matches("Code") {
-            return try_data(&mut member).ok().map(|code| code.into_owned());
-        }
+        let slot = match member.start_el().local() {
+            "Code" => &mut code,
+            "Message" => &mut message,
+            _ => continue,
+        };
+        *slot = try_data(&mut member).map(|text| cleaned(&text)).unwrap_or_default();
     }
-    None
+    Some((code, message))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::aws::credentials::fixed;
-    use crate::aws::fake::{Answer, Fake, Request};
+    use crate::aws::fake::{self, Answer, Fake, Request};
+    use crate::aws::sdk;
 
     const ANSWER: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <DescribeTagsResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>r</requestId><tagSet>
@@ -210,10 +207,9 @@ mod tests {
         script: impl Fn(&Request) -> Answer + Send + Sync + 'static,
     ) -> (Fake, Result<BTreeMap<String, String>, TagsError>) {
         let fake = Fake::start(script).await;
-        let settings =
-            Settings { region: "us-west-2".to_owned(), endpoint_url: Some(fake.url()), ..Settings::default() };
+        let sdk = Sdk::new(fake::settings(&fake)).unwrap();
         let keys = SharedCredentialsProvider::new(fixed(&"AKID".into(), &"secret".into(), &"token".into()));
-        let tags = of_instance(&settings, &keys, "i-1").await;
+        let tags = of_instance(&sdk, &keys, "i-1").await;
         (fake, tags)
     }
 
@@ -242,16 +238,15 @@ mod tests {
         let (fake, tags) = ask_with(|_| Answer::text(403, DENIED)).await;
         assert!(tags.unwrap_err().to_string().contains("UnauthorizedOperation"));
         assert_eq!(fake.requests().len(), 1);
+        let sdk = |url: &str| {
+            let endpoint_url_ec2 = Some(url.to_owned());
+            Sdk::new(sdk::Settings { region: "us-west-2".to_owned(), endpoint_url_ec2, ..Default::default() }).unwrap()
+        };
+        let keys = SharedCredentialsProvider::new(fixed(&"AKID".into(), &"secret".into(), &"".into()));
+        let error = of_instance(&sdk("ftp://ec2.corp"), &keys, "i-1").await.unwrap_err().to_string();
+        assert!(error.contains("the address of AWS_ENDPOINT_URL_EC2 is no URL of http or https"), "{error}");
         for body in ["", "<html></html>", "<DescribeTagsResponse><tagSet><item>", "{}"] {
             assert!(ask_with(move |_| Answer::text(200, body)).await.1.is_err(), "{body}");
         }
-    }
-
-    #[test]
-    fn each_partition_has_its_address() {
-        let url =
-            |region: &str| Settings { region: region.to_owned(), ..Settings::default() }.url().unwrap().to_string();
-        assert_eq!(url("us-west-2"), "https://ec2.us-west-2.amazonaws.com/");
-        assert_eq!(url("cn-north-1"), "https://ec2.cn-north-1.amazonaws.com.cn/");
     }
 }

@@ -4,6 +4,7 @@
 //! may talk to several hosts. It knows nothing of AWS services. The invariant: without proxy settings there is exactly one pool.
 
 use super::proxy::ProxySettings;
+use crate::model::text::{cleaned, member_of_beginning};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -11,10 +12,18 @@ use aws_smithy_http_client::{Builder, Connector};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
 };
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::byte_stream::ByteStream;
 use std::sync::Arc;
 use url::Url;
+
+/// The longest answer of the calls made through the SDK is an instance with all its attributes.
+const MAX_ANSWER: usize = 4 << 20;
+/// So much is read of an answer with an error status.
+const MAX_ERROR: usize = 64 << 10;
 
 /// A proxy address that cannot be used. The address itself is left out: it may carry a password.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +42,7 @@ pub fn http_client(settings: &ProxySettings) -> Result<SharedHttpClient, BadProx
 pub fn insecure_http_client(settings: &ProxySettings) -> Result<SharedHttpClient, BadProxy> {
     routed(settings, |address| {
         let proxy = address.map(reqwest::Proxy::all).transpose().ok()?;
-        super::insecure::client(proxy).ok()
+        super::insecure::client(proxy, MAX_ANSWER).ok().map(|client| SharedHttpClient::new(Bounded(client)))
     })
 }
 
@@ -89,13 +98,71 @@ pub(crate) fn with_scheme(address: &str) -> String {
 }
 
 fn pool(proxy: ProxyConfig) -> SharedHttpClient {
-    Builder::new().build_with_connector_fn(move |settings, components| {
+    let unbounded = Builder::new().build_with_connector_fn(move |settings, components| {
         let mut connector =
             Connector::builder().tls_provider(Provider::Rustls(CryptoMode::Ring)).proxy_config(proxy.clone());
         connector.set_connector_settings(settings.cloned());
         connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
         connector.build()
-    })
+    });
+    SharedHttpClient::new(Bounded(unbounded))
+}
+
+/// The same client, whose answers are read here, and no further than [`MAX_ANSWER`]: the SDK itself takes answers of any length into memory.
+#[derive(Debug)]
+struct Bounded(SharedHttpClient);
+
+impl HttpClient for Bounded {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(BoundedConnector(self.0.http_connector(settings, components)))
+    }
+}
+
+#[derive(Debug)]
+struct BoundedConnector(SharedHttpConnector);
+
+impl HttpConnector for BoundedConnector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let answer = self.0.call(request);
+        HttpConnectorFuture::new(async move { read(answer.await?).await })
+    }
+}
+
+/// Reads the body. Of an error that is too long, code and message are kept as far as they were read.
+async fn read(mut answer: HttpResponse) -> Result<HttpResponse, ConnectorError> {
+    let is_error = !answer.status().is_success();
+    let max = if is_error { MAX_ERROR } else { MAX_ANSWER };
+    let (mut stream, mut body) = (ByteStream::new(answer.take_body()), Vec::new());
+    let lost = |error: aws_smithy_types::byte_stream::error::Error| ConnectorError::io(error.into());
+    while let Some(chunk) = stream.try_next().await.map_err(lost)? {
+        body.extend_from_slice(&chunk[..chunk.len().min(max + 1 - body.len())]);
+        if body.len() > max {
+            break;
+        }
+    }
+    if body.len() > max {
+        if !is_error {
+            return Err(ConnectorError::io(format!("the answer is longer than {max} bytes").into()));
+        }
+        body.truncate(max);
+        body = beginning_of_error(&body);
+        answer.headers_mut().remove("content-length");
+    }
+    *answer.body_mut() = SdkBody::from(body);
+    Ok(answer)
+}
+
+/// An error of awsJson as far as it was read, in whole. Anything else stays as it is, and is not understood.
+fn beginning_of_error(body: &[u8]) -> Vec<u8> {
+    let member =
+        |names: [&str; 2]| names.into_iter().find_map(|name| member_of_beginning(body, name)).map(|it| cleaned(&it));
+    match (member(["__type", "code"]), member(["message", "Message"])) {
+        (None, None) => body.to_vec(),
+        (code, message) => {
+            let code = code.unwrap_or_else(|| "UnknownError".to_owned());
+            serde_json::json!({"__type": code, "message": message.unwrap_or_default()}).to_string().into_bytes()
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -165,6 +232,38 @@ mod tests {
         let backend = Fake::start(|_| Answer::json(200, &serde_json::json!({"clusterArns": []}))).await;
         assert!(list_clusters(&backend.url(), through).await);
         assert_eq!((proxy.requests().len(), backend.requests().len()), (1, 1));
+    }
+
+    /// The failure of a call whose answer is that, through the SDK, and how many bytes of its body are kept.
+    async fn refusal(answer: Answer, accept_insecure_cert: bool) -> String {
+        let backend = Fake::start(move |_| answer.clone()).await;
+        let settings = Settings {
+            region: "us-west-2".to_owned(),
+            backend_host: Some(backend.url()),
+            max_attempts: 1,
+            accept_insecure_cert,
+            ..Settings::default()
+        };
+        let keys = SharedCredentialsProvider::new(fixed(&"AKID".into(), &"s".into(), &"".into()));
+        let error = Sdk::new(settings).unwrap().ecs(keys).list_clusters().send().await.unwrap_err();
+        let kept = error.raw_response().and_then(|response| response.body().bytes()).map_or(0, <[u8]>::len);
+        assert!(kept <= MAX_ERROR, "{kept} bytes are kept");
+        use aws_sdk_ecs::error::ProvideErrorMetadata;
+        format!("{}: {}", error.code().unwrap_or_default(), error.message().unwrap_or_default())
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_any_length_is_read_no_further_than_needed() {
+        let long = format!("no\n{}", "x".repeat(5 << 20));
+        for insecure in [false, true] {
+            let text = refusal(Answer::error(400, "AccessDeniedException", &long), insecure).await;
+            assert!(text.starts_with("AccessDeniedException: no xxx") && text.len() < 5000, "{}", text.len());
+            let text = refusal(Answer::error(400, "AccessDeniedException", "no"), insecure).await;
+            assert_eq!(text, "AccessDeniedException: no", "a short one is as it was");
+            assert_eq!(refusal(Answer::text(502, &long), insecure).await, ": ", "no error of AWS");
+            let endless = serde_json::json!({"clusterArns": [long]});
+            assert_eq!(refusal(Answer::json(200, &endless), insecure).await, ": ", "not taken for an answer");
+        }
     }
 
     #[test]

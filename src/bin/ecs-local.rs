@@ -5,13 +5,17 @@
 mod arguments;
 #[path = "ecs_local/output.rs"]
 mod output;
+#[path = "ecs_local/token.rs"]
+mod token;
 #[path = "ecs_local/up.rs"]
 mod up;
 
 use arguments::{Command, HELP};
 use ecs_agent::local::{Options, Server};
 use output::{complain, say};
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use token::Token;
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -35,7 +39,7 @@ fn main() -> ExitCode {
                 say(HELP);
                 Ok(0)
             }
-            Command::Serve { options, quiet } => serve(options, quiet).await.map(|()| 0),
+            Command::Serve { options, quiet, token } => serve(options, quiet, &token).await.map(|()| 0),
             Command::Up(request) => up::up(request).await,
         }
     });
@@ -48,30 +52,44 @@ fn main() -> ExitCode {
     }
 }
 
+/// Says what an address means that others can reach.
+fn warn_beyond_loopback(address: SocketAddr) {
+    if !address.ip().to_canonical().is_loopback() {
+        complain(&format!(
+            "warning: {address} is not loopback. Other machines may reach it, and only the token keeps them from running containers on \
+             this one. Nothing is encrypted: who can read the network sees secrets and registry passwords. Listen on 127.0.0.1 unless \
+             you need this."
+        ));
+    }
+}
+
 /// Runs the server until it is told to end.
-async fn serve(options: Options, quiet: bool) -> Result<(), String> {
+async fn serve(mut options: Options, quiet: bool, token: &Token) -> Result<(), String> {
+    options.token = token.value()?;
     let asked = options.listen;
     let region = options.region.clone();
     let server = Server::start(options).await.map_err(|error| format!("cannot listen on {asked}: {error}"))?;
-    let url = server.url();
+    let (url, shown) = (server.url(), token.shown(server.token()));
+    warn_beyond_loopback(asked);
     if quiet {
         say(&url);
+        if *token == Token::MadeUp {
+            say(&shown);
+        }
     } else {
         let environment: Vec<_> =
             server.environment().iter().map(|(name, value)| format!("  {name}={value}")).collect();
         say(&format!(
             "ecs-local listens on {url}. State is in memory only: it is gone when this ends.\n\n\
-             The agent (as root, beside Docker), with this environment:\n{}\n\n\
-             You, with any credentials:\n  \
-             export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION={region}\n  \
+             The agent (as you or as root, beside Docker), with this environment:\n{}\n  \
+             AWS_ACCESS_KEY_ID=local\n  AWS_SECRET_ACCESS_KEY={shown}\n\n\
+             You. The secret access key is the token: who has it can run containers on this machine.\n  \
+             export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY={shown} AWS_DEFAULT_REGION={region}\n  \
              aws ecs --endpoint-url {url} list-container-instances\n\n\
-             What was said, and faults on purpose: curl {url}/_local/\n\
+             What was recorded, and faults on purpose: curl --user local:{shown} {url}/_local/\n\
              Ctrl-C ends it.",
             environment.join("\n"),
         ));
-        if !asked.ip().is_loopback() {
-            complain("warning: this address is not loopback. Whoever reaches it can run containers on this machine.");
-        }
     }
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     tokio::select! {

@@ -18,8 +18,10 @@ pub enum Action {
     Version,
     /// Print the licence.
     License,
-    /// Ask a running agent whether it is there.
+    /// Ask a running agent how it is.
     Healthcheck,
+    /// Ask whether anything answers on the agent's port, as the Go agent does.
+    HealthcheckHttp,
     /// Print the attributes that registration would send.
     EcsAttributes,
     /// Load the configuration, print [`super::help::report`]; exit 1 when it is fatal.
@@ -43,6 +45,8 @@ pub struct Args {
     pub role: Role,
     /// What was accepted and has no effect, for the log.
     pub notes: Vec<String>,
+    /// Which health check was asked for; [`Self::action`] is what counts.
+    healthcheck: Option<Action>,
 }
 
 /// A command line that cannot be understood: exit code 5.
@@ -60,6 +64,9 @@ pub enum ArgsError {
     /// `-k=perhaps`.
     #[error("invalid value for -{0}: expected true or false")]
     NotBoolean(&'static str),
+    /// `-healthcheck=ftp`.
+    #[error("invalid value for -healthcheck: expected http, true or false")]
+    NotHealthcheck,
     /// Not UTF-8.
     #[error("an argument is not UTF-8")]
     NotText,
@@ -77,6 +84,7 @@ pub(super) struct Flag {
 #[derive(Clone, Copy, Debug)]
 enum Means {
     Do(Action),
+    Healthcheck,
     Level,
     Insecure,
     Blackhole,
@@ -96,7 +104,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("h", Means::Do(Action::Help), "The same."),
     flag("license", Means::Do(Action::License), "Print the licence."),
     flag("version", Means::Do(Action::Version), "Print the version."),
-    flag("healthcheck", Means::Do(Action::Healthcheck), "Exit 0 if an agent answers on this host, else 1."),
+    flag("healthcheck", Means::Healthcheck, "Ask the agent on this host how it is: exit 0 if it is healthy or starting, else 1 with the cause. -healthcheck=http: exit 0 if anything answers on its port, else 1, as the Go agent's -healthcheck does."),
     flag("ecs-attributes", Means::Do(Action::EcsAttributes), "Print the attributes this agent would register with."),
     flag("check-config", Means::Do(Action::CheckConfig), "Check the configuration, print it without its secrets; exit 1 if the agent would not start."),
     flag("config-reference", Means::Do(Action::ConfigReference), "Print every variable as a commented ecs.config."),
@@ -141,6 +149,7 @@ impl Args {
         }
         let first = FLAGS.iter().find_map(|flag| match flag.means {
             Means::Do(action) if actions.contains(&flag.name) => Some(action),
+            Means::Healthcheck => args.healthcheck,
             _ => None,
         });
         args.action = first.unwrap_or_default();
@@ -158,12 +167,18 @@ impl Args {
             }
             return Ok(());
         }
-        let on = match value {
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
+        let on = match (value, flag.means) {
+            ("1" | "t" | "T" | "true" | "TRUE" | "True", _) => true,
+            ("0" | "f" | "F" | "false" | "FALSE" | "False", _) => false,
+            ("http", Means::Healthcheck) => {
+                self.healthcheck = Some(Action::HealthcheckHttp);
+                return Ok(());
+            }
+            (_, Means::Healthcheck) => return Err(ArgsError::NotHealthcheck),
             _ => return Err(ArgsError::NotBoolean(flag.name)),
         };
         match flag.means {
+            Means::Healthcheck => self.healthcheck = on.then_some(Action::Healthcheck),
             Means::Do(_) if on => actions.push(flag.name),
             Means::Do(_) => actions.retain(|name| *name != flag.name),
             Means::Insecure => self.accept_insecure_cert = on,
@@ -194,6 +209,12 @@ mod tests {
             ("-version -version=0", Action::Run),
             ("--version -license", Action::License),
             ("-healthcheck", Action::Healthcheck),
+            ("--healthcheck=true", Action::Healthcheck),
+            ("-healthcheck=http", Action::HealthcheckHttp),
+            ("-healthcheck=http -healthcheck", Action::Healthcheck),
+            ("-healthcheck=http -healthcheck=false", Action::Run),
+            ("-healthcheck http", Action::Healthcheck),
+            ("-healthcheck=http -version", Action::Version),
             ("--help -version", Action::Help),
             ("-h", Action::Help),
             ("-ecs-attributes", Action::EcsAttributes),
@@ -230,6 +251,9 @@ mod tests {
             ("-loglevel", ArgsError::NoValue("loglevel")),
             ("-k=perhaps", ArgsError::NotBoolean("k")),
             ("-version=", ArgsError::NotBoolean("version")),
+            ("-version=http", ArgsError::NotBoolean("version")),
+            ("-healthcheck=https", ArgsError::NotHealthcheck),
+            ("-healthcheck=", ArgsError::NotHealthcheck),
         ] {
             assert_eq!(parse(line), Err(error), "{line:?}");
         }

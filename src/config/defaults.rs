@@ -9,6 +9,7 @@ use super::keys::find;
 use super::problem::Problem;
 use super::resolve::Values;
 use super::source::{Class, Source};
+use std::io::Read as _;
 use std::path::Path;
 
 /// The file of the machine image's vendor, and of the ECS Anywhere installer; below `/etc/ecs/ecs.config`.
@@ -34,6 +35,9 @@ const DEFAULTS: [(&str, &str); 12] = [
 const INSIDE: [(&str, &str); 2] = [("/data", "/var/lib/ecs/data"), ("/log", "/var/log/ecs")];
 const PATHS: [&str; 4] = ["ECS_DATADIR", "ECS_LOGFILE", "ECS_AUDIT_LOGFILE", "RuntimeStatsLogFile"];
 
+/// The file has some hundred bytes.
+const MAX_OS_RELEASE: u64 = 64 * 1024;
+
 /// The lowest source.
 #[derive(Debug)]
 pub(super) struct ServiceDefaults {
@@ -43,7 +47,10 @@ pub(super) struct ServiceDefaults {
 impl ServiceDefaults {
     /// The defaults on this host.
     pub(super) fn of_this_host() -> Self {
-        Self::with(&std::fs::read_to_string("/etc/os-release").unwrap_or_default())
+        let mut text = String::new();
+        let file = std::fs::File::open("/etc/os-release");
+        let _unknown = file.and_then(|file| file.take(MAX_OS_RELEASE).read_to_string(&mut text));
+        Self::with(&text)
     }
 
     fn with(os_release: &str) -> Self {

@@ -10,6 +10,7 @@ use super::problem::{NO_START, Problem};
 use super::resolve::closest;
 use super::source::{Class, Source, Unread, read};
 use crate::model::members::Members;
+use crate::model::text::{MARK, without_mark};
 use serde::de::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,9 +77,10 @@ impl Document {
             fatal,
         };
         match read(path) {
-            Ok(bytes) => match str::from_utf8(&bytes) {
-                Ok(text) => Self::file(&place, text),
-                Err(_) => (Self::default(), vec![problem("bytes that are not UTF-8", true)]),
+            Ok(bytes) => match without_mark(&bytes).map(str::from_utf8) {
+                Ok(Ok(text)) => Self::file(&place, text),
+                Ok(Err(_)) => (Self::default(), vec![problem("bytes that are not UTF-8", true)]),
+                Err(_) => (Self::default(), vec![problem("UTF-16 or UTF-32 text instead of UTF-8", true)]),
             },
             Err(Unread::Absent) if !named => (Self::default(), Vec::new()),
             Err(Unread::Absent) => (Self::default(), vec![problem("not there", false)]),
@@ -103,6 +105,18 @@ impl Document {
 
     /// Reads user data. Most user data is a script, so what is not ours is passed over in silence, unless it names us.
     pub fn user_data(text: &str) -> (Self, Vec<Problem>) {
+        let text = text.strip_prefix(MARK).unwrap_or(text);
+        if is_wide_and_ours(text) {
+            let problem = Problem {
+                variable: String::new(),
+                place: USER_DATA.to_owned(),
+                shape: "UTF-16 or UTF-32 text".to_owned(),
+                expected: "UTF-8 text: save it as UTF-8".to_owned(),
+                instead: "it is ignored".to_owned(),
+                fatal: false,
+            };
+            return (Self::default(), vec![problem]);
+        }
         let members = match serde_json::from_str::<Members<'_>>(text) {
             Ok(members) => members,
             Err(error) if text.trim_start().starts_with('{') && text.contains(WRAPPER) => {
@@ -116,6 +130,11 @@ impl Document {
             Err(error) => (Self::default(), vec![broken(USER_DATA, &error, false)]),
         }
     }
+}
+
+/// It was UTF-16 before it was read as UTF-8, so its mark is two characters that stand for nothing, and it names us.
+fn is_wide_and_ours(text: &str) -> bool {
+    text.starts_with("\u{fffd}\u{fffd}") && text.replace('\0', "").contains(WRAPPER)
 }
 
 /// serde_json's own words may quote the text: only the position is used.

@@ -55,17 +55,22 @@ pub fn reference() -> String {
     text
 }
 
-/// What `-check-config` prints: every problem, then every value in effect.
+/// What `-check-config` prints: every problem, what is set without effect and why, then every value in effect.
 pub fn report(loaded: &Loaded) -> String {
     let mut text = String::new();
     for problem in &loaded.problems {
         let _ = writeln!(text, "{}: {problem}", if problem.fatal { "fatal" } else { "warning" });
     }
     if !loaded.unbuilt.is_empty() {
-        let _ = writeln!(text, "not supported yet: {}", loaded.unbuilt.join(", "));
+        let _ = writeln!(text, "not supported yet, without effect: {}", loaded.unbuilt.join(", "));
+    }
+    for name in &loaded.foreign {
+        let why = super::keys::find(name).map_or("", |key| key.help);
+        let _ = writeln!(text, "without effect: {name}: {why}");
     }
     text.push_str("in effect (EC2 user data, which lies below all files, is asked for by a starting agent only):\n");
-    for value in &loaded.effective {
+    let is_idle = |name: &str| loaded.unbuilt.contains(&name) || loaded.foreign.contains(&name);
+    for value in loaded.effective.iter().filter(|value| !is_idle(value.name)) {
         let place = value.place.as_deref().unwrap_or("default");
         let _ = writeln!(text, "  {}={}  ({place})", value.name, value.value);
     }
@@ -157,6 +162,30 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/ecs.config.reference");
         let on_disk = std::fs::read_to_string(path).unwrap_or_default();
         assert!(on_disk == reference(), "run: cargo run -- -config-reference > examples/ecs.config.reference");
+    }
+
+    #[test]
+    fn the_report_keeps_what_has_no_effect_apart() {
+        use crate::config::{Environment, Role, Sources};
+        let variables = [
+            ("ECS_CONFIG_FILE", "/dev/null"),
+            ("ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS", "true"),
+            ("ECS_OFFHOST_INTROSPECTION_INTERFACE_NAME", "eth1"),
+            ("ECS_AGENT_LABELS", "{}"),
+            ("ECS_ENABLE_TASK_ENI", "true"),
+        ];
+        let loaded = Sources::open(Environment::new(variables), Role::Agent).load(None);
+        let text = report(&loaded);
+        let (apart, in_effect) = text.split_once("in effect (").expect("a heading");
+        for name in ["ECS_OFFHOST_INTROSPECTION_INTERFACE_NAME: Interface", "ECS_AGENT_LABELS: "] {
+            assert!(apart.contains(&format!("without effect: {name}")), "{name}\n{text}");
+        }
+        assert!(apart.contains("without effect: ECS_ENABLE_TASK_ENI"), "{text}");
+        assert!(in_effect.contains("ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS=true"), "{text}");
+        for name in ["ECS_OFFHOST_INTROSPECTION_INTERFACE_NAME", "ECS_AGENT_LABELS", "ECS_ENABLE_TASK_ENI="] {
+            assert!(!in_effect.contains(name), "{name}\n{text}");
+        }
+        assert_eq!(loaded.without_effect().len(), 2, "the log names them, too");
     }
 
     #[test]

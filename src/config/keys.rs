@@ -207,7 +207,7 @@ pub const KEYS: &[Key] = &[
     key("AWS_CONTAINER_CREDENTIALS_FULL_URI", Text, "", Aws, "Container credentials, URL.").process(),
     key("AWS_CONTAINER_AUTHORIZATION_TOKEN", Secret, "", Aws, "Token for container credentials.").process(),
     key("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", Text, "", Aws, "File of that token.").process(),
-    key("AWS_USE_FIPS_ENDPOINT", AnyCase(&["true", "false"]), "false", Aws, "FIPS endpoints."),
+    key("AWS_USE_FIPS_ENDPOINT", AnyCase(&["true", "false"]), "false", Aws, "FIPS endpoints. A host in FIPS mode uses those of S3 anyway."),
     key("AWS_USE_DUALSTACK_ENDPOINT", AnyCase(&["true", "false"]), "false", Aws, "Dual-stack endpoints."),
     key("AWS_MAX_ATTEMPTS", Integer(DefaultOutside(1, 100)), "3", Aws, "Tries of one call to AWS."),
     key("AWS_RETRY_MODE", AnyCase(&["standard", "adaptive"]), "standard", Aws, "How calls to AWS are tried again."),
@@ -219,6 +219,7 @@ pub const KEYS: &[Key] = &[
     key("ECS_HOST_DATA_DIR", Text, "/var/lib/ecs", State, "The same directory's parent as Docker sees it, for volumes the agent makes.").json("DataDirOnHost"),
     key("ECS_AGENT_CONFIG_FILE_PATH", Text, "/etc/ecs_container_agent/config.json", State, "JSON configuration file, below ecs.config.").opening(),
     key("ECS_AGENT_HEALTHCHECK_HOST", Text, "localhost", State, "Host that -healthcheck asks."),
+    key("ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS", Switch, "false", State, "Port 51678 serves everybody, not only this host and containers on Docker's default bridge."),
     key("ECS_UPDATES_ENABLED", Switch, "false", State, "Take part in updates asked for by ECS.").json("UpdatesEnabled").later(),
     key("ECS_UPDATE_DOWNLOAD_DIR", Text, "", State, "Where updates are put.").json("UpdateDownloadDir").later(),
     key("ECS_ENABLE_RUNTIME_STATS", Switch, "false", State, "Statistics of the agent itself.").json("EnableRuntimeStats").later(),
@@ -330,8 +331,7 @@ pub const KEYS: &[Key] = &[
     key("ECS_AGENT_APPARMOR_PROFILE", Text, "", Init, "AppArmor profile of the agent's container.").foreign(),
     key("ECS_AGENT_PID_NAMESPACE_HOST", Text, "", Init, "Agent container in the host's pid namespace.").foreign(),
     key("ECS_SKIP_LOCALHOST_TRAFFIC_FILTER", Text, "", Init, "No iptables rule for localhost.").foreign(),
-    key("ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS", Text, "", Init, "Introspection from other hosts.").foreign(),
-    key("ECS_OFFHOST_INTROSPECTION_INTERFACE_NAME", Text, "", Init, "Interface for that.").foreign(),
+    key("ECS_OFFHOST_INTROSPECTION_INTERFACE_NAME", Text, "", Init, "Interface that a firewall rule closed to port 51678; here each peer is judged, see ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS.").foreign(),
     key("CREDENTIALS_FETCHER_HOST", Text, "", Init, "Socket of the credentials fetcher.").foreign(),
 ];
 

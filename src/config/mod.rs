@@ -60,8 +60,22 @@ pub struct Loaded {
     pub problems: Vec<Problem>,
     /// Variables that were set to ask for something not built yet.
     pub unbuilt: Vec<&'static str>,
-    /// The value in effect of each variable, for people.
+    /// Variables that were set and have no meaning for this agent.
+    pub foreign: Vec<&'static str>,
+    /// The value of each variable, for people; those in `unbuilt` and `foreign` are without effect.
     pub effective: Vec<Effective>,
+}
+
+impl Loaded {
+    /// What was set and changes nothing, one line for each reason; for the log.
+    pub fn without_effect(&self) -> Vec<String> {
+        let line = |why: &str, names: &[&str]| (!names.is_empty()).then(|| format!("{why}: {}", names.join(", ")));
+        let lines = [
+            line("set, but not supported by this version: without effect", &self.unbuilt),
+            line("set, but without a meaning for this agent: without effect (-check-config says why)", &self.foreign),
+        ];
+        lines.into_iter().flatten().collect()
+    }
 }
 
 /// One value in effect.
@@ -151,12 +165,14 @@ impl Sources {
 fn load_from(sources: &[&dyn Source], is_service: bool, mut problems: Vec<Problem>) -> Loaded {
     let mut values = resolve::resolve(sources, &mut problems);
     let unbuilt = KEYS.iter().filter(|key| key.stage == Stage::Later && asks_for_something(key, &values));
-    let unbuilt = unbuilt.map(|key| key.name).collect();
+    let unbuilt: Vec<_> = unbuilt.map(|key| key.name).collect();
+    let foreign = KEYS.iter().filter(|key| key.stage == Stage::Foreign && values.contains_key(key.name));
+    let foreign: Vec<_> = foreign.map(|key| key.name).collect();
     rules::apply(&mut values, sources, is_service, &mut problems);
     resolve::unknown_names(sources, &mut problems);
     let effective = KEYS.iter().filter_map(|key| effective(key, values.get(key.name)?)).collect();
     let config = typed(values, &mut problems).filter(|_| !problems.iter().any(|problem| problem.fatal));
-    Loaded { config, problems, unbuilt, effective }
+    Loaded { config, problems, unbuilt, foreign, effective }
 }
 
 /// The typed configuration. The table and `Config` agree (tested), so `envy` has nothing to refuse; its error text could hold a

@@ -2,6 +2,7 @@
 //!
 //! Invariant: it never holds the value, only its shape, so every problem may be logged.
 
+use crate::model::text::cleaned;
 use std::fmt;
 
 /// One finding. `Display` makes the line for the log.
@@ -23,10 +24,10 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.variable.is_empty() {
-            write!(f, "{} ", self.variable)?;
-        }
-        write!(f, "({}): {}; expected {}; {}", self.place, self.shape, self.expected, self.instead)
+        let Self { variable, place, shape, expected, instead, fatal: _ } = self;
+        let space = if variable.is_empty() { "" } else { " " };
+        // Names of variables and files are as others wrote them.
+        f.write_str(&cleaned(&format!("{variable}{space}({place}): {shape}; expected {expected}; {instead}")))
     }
 }
 

@@ -121,6 +121,9 @@ pub struct Config {
     /// Host that `-healthcheck` asks.
     #[serde(rename = "ecs_agent_healthcheck_host")]
     pub healthcheck_host: String,
+    /// Whether port 51678 serves everybody, instead of this host and containers on Docker's default bridge.
+    #[serde(rename = "ecs_allow_offhost_introspection_access")]
+    pub offhost_introspection: bool,
     /// Least severe messages to log; `-loglevel` goes before it.
     #[serde(rename = "ecs_loglevel")]
     pub log_level: LogLevel,

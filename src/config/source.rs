@@ -5,6 +5,7 @@
 //! nothing expanded), so JSON survives; one bad line never takes the others with it.
 
 use super::problem::{NO_START, Problem, shape};
+use crate::model::text::without_mark;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read};
@@ -204,7 +205,18 @@ impl EnvFile {
     pub fn parse(path: &str, bytes: &[u8], environment: &Environment) -> (Self, Vec<Problem>) {
         let mut file = Self { path: path.to_owned(), values: BTreeMap::new() };
         let mut problems = Vec::new();
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let Ok(bytes) = without_mark(bytes) else {
+            // None of its lines would be read as it was meant: the agent would join another cluster than it was told to.
+            let problem = Problem {
+                variable: String::new(),
+                place: path.to_owned(),
+                shape: "UTF-16 or UTF-32 text".to_owned(),
+                expected: "UTF-8 text: save the file as UTF-8".to_owned(),
+                instead: NO_START.to_owned(),
+                fatal: true,
+            };
+            return (file, vec![problem]);
+        };
         for (line, number) in bytes.split(|byte| *byte == b'\n').zip(1..) {
             // One carriage return belongs to the line end, as in Go's line scanner.
             let line = line.strip_suffix(b"\r").unwrap_or(line);

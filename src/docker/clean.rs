@@ -5,6 +5,7 @@
 
 use super::Docker;
 use super::error::DockerError;
+use super::observe;
 use crate::model::image::{ImageListing, ListedContainer, ListedImage};
 use crate::model::text::cleaned;
 use crate::model::{Failure, OpError, RuntimeId, Span, with_causes};
@@ -116,6 +117,7 @@ fn entry_of(entry: &Value) -> Option<(ListedContainer, bool)> {
     let container = ListedContainer {
         id: RuntimeId::from(entry["Id"].as_str()?),
         name: names.find(|name| !name.contains('/')).unwrap_or_default().to_owned(),
+        owner: observe::owner(&entry["Labels"]),
         image_id: entry["ImageID"].as_str().unwrap_or_default().to_owned(),
         ended: None,
     };

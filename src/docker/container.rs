@@ -7,7 +7,7 @@ use super::create::{LABEL_CLUSTER, LABEL_TASK, Surroundings, body};
 use super::error::DockerError;
 use super::{Docker, log, observe};
 use crate::model::{
-    ContainerKind, ContainerSpec, CreateRequest, Failure, Observation, OpError, Protocol, Span, Values,
+    ContainerKind, ContainerSpec, CreateRequest, Failure, Observation, OpError, OwnerMark, Protocol, Span, Values,
 };
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
@@ -42,13 +42,15 @@ impl Docker {
         }
         // Without the image the create below says so; its environment then does not matter.
         let image = self.image_present(&request.spec.image).await.ok().flatten();
-        let (image_env, image_digest) = image.map(|image| (image.env_keys, image.repo_digest)).unwrap_or_default();
+        let image = image.unwrap_or_default();
         let cgroup_parent = self.cgroup_parent(request).await?;
         let (host_ports, range_starts) = self.host_ports(&request.spec)?;
         let around = Surroundings {
             cluster: &self.settings.cluster,
+            owner: self.owner.as_ref(),
             region: self.settings.region.as_deref(),
-            image_env: &image_env,
+            image_env: &image.env_keys,
+            image_health_check: &image.health_check,
             host_ports: &host_ports,
             cgroup_parent: cgroup_parent.as_deref(),
             range_starts: &range_starts,
@@ -87,7 +89,7 @@ impl Docker {
                 }
             }
         };
-        created.map(|seen| Observation { image_digest, ..seen })
+        created.map(|seen| Observation { image_digest: image.repo_digest, ..seen })
     }
 
     /// The name is taken: by an earlier create of the same container, or by somebody else.
@@ -178,6 +180,7 @@ impl Docker {
     async fn look_at(&self, name: &str) -> Result<Look, OpError> {
         match self.reader.get(&["containers", name, "json"], &[], self.settings.limits.inspect).await {
             Ok(answer) => observe::from_inspect(&answer, name, &self.settings.cluster)
+                .map(|seen| seen.filter(|seen| self.owners.owns(seen.owner.as_ref())))
                 .map(|seen| seen.map_or(Look::Foreign, |seen| Look::Ours(Box::new(seen))))
                 .map_err(|observe::Unreadable(what)| OpError::Failed(unreadable(what))),
             Err(error) if error.is_no_container() => Ok(Look::Gone),
@@ -197,8 +200,28 @@ impl Docker {
         }
     }
 
+    /// Which agents have containers of this cluster's tasks here, running or not.
+    ///
+    /// # Errors
+    /// The engine does not list its containers.
+    pub async fn owner_marks(&self) -> Result<Vec<OwnerMark>, OpError> {
+        let mut marks: Vec<OwnerMark> =
+            self.list().await?.iter().filter_map(|entry| observe::owner_mark(&entry["Labels"])).collect();
+        marks.sort();
+        marks.dedup();
+        Ok(marks)
+    }
+
     /// All our containers in any state. One that cannot be inspected is told as far as the listing goes, so it never looks gone.
     pub async fn inventory(&self) -> Result<Vec<Observation>, OpError> {
+        let entries = self.list().await?;
+        let entries = entries.into_iter().filter(|entry| self.owners.owns(observe::owner(&entry["Labels"]).as_ref()));
+        let looks = entries.map(|entry| self.look_at_entry(entry));
+        Ok(stream::iter(looks).buffer_unordered(INSPECTS_AT_ONCE).filter_map(std::future::ready).collect().await)
+    }
+
+    /// The list entries of all containers of this cluster's tasks, of whichever agent.
+    async fn list(&self) -> Result<Vec<Value>, OpError> {
         let filters = serde_json::json!({"label": [LABEL_TASK, format!("{LABEL_CLUSTER}={}", self.settings.cluster)]});
         let query = [("all", "1"), ("filters", &filters.to_string())];
         let list = self
@@ -210,8 +233,7 @@ impl Docker {
             let failure = Failure::retryable("CannotListContainersError", "the list of containers is not a list");
             return Err(OpError::Failed(failure));
         };
-        let looks = entries.into_iter().map(|entry| self.look_at_entry(entry));
-        Ok(stream::iter(looks).buffer_unordered(INSPECTS_AT_ONCE).filter_map(std::future::ready).collect().await)
+        Ok(entries)
     }
 
     async fn look_at_entry(&self, entry: Value) -> Option<Observation> {

@@ -5,9 +5,9 @@
 //! always ours, since recovery finds our containers by nothing else.
 
 use super::merge::overlay;
-use super::{accelerator, log, log_endpoint, namespaces, outline, ticket};
+use super::{accelerator, health_check, log, log_endpoint, namespaces, outline, ticket};
 use crate::model::task::{Mount, PortRange};
-use crate::model::{ContainerKind, ContainerSpec, CreateRequest, Failure, Protocol, Values};
+use crate::model::{ContainerKind, ContainerSpec, CreateRequest, Failure, OwnerMark, Protocol, Values};
 use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig, PortBinding};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
@@ -29,10 +29,14 @@ const METADATA_HOST: &str = "http://169.254.170.2";
 pub(super) struct Surroundings<'a> {
     /// Name of the cluster, for the label.
     pub(super) cluster: &'a str,
+    /// This agent's mark, for the labels; `None` = it has no identity.
+    pub(super) owner: Option<&'a OwnerMark>,
     /// The agent's region; `None` = inject none.
     pub(super) region: Option<&'a str>,
     /// Names of the variables the image sets.
     pub(super) image_env: &'a [String],
+    /// Command of the image's own health check; empty = it has none.
+    pub(super) image_health_check: &'a [String],
     /// The host port of each port mapping, in the order of the mappings.
     pub(super) host_ports: &'a [u16],
     /// The control group of the task, if it has one.
@@ -77,6 +81,9 @@ pub(super) fn body(
         .map_err(|error| config_error(format!("Unable decode given docker config: {error}")))?;
     if request.spec.health_check && !config.contains_key("Healthcheck") {
         return Err(config_error("docker health check is nil while container health check type is DOCKER".to_owned()));
+    }
+    if let Some(flaw) = health_check::flaw(&config, around.image_health_check) {
+        return Err(config_error(flaw));
     }
     set_labels(&mut config, request, around);
 
@@ -226,6 +233,12 @@ fn set_labels(config: &mut Map<String, Value>, request: &CreateRequest, around: 
     ] {
         labels.insert(key.to_owned(), Value::from(value));
     }
+    // Also where there is nothing to write: a payload must not name an owner.
+    let owner = around.owner.map(|mark| [(outline::OWNER, mark.id.as_str()), (outline::PLACE, mark.place.as_str())]);
+    for key in [outline::OWNER, outline::PLACE] {
+        labels.remove(key);
+    }
+    labels.extend(owner.into_iter().flatten().map(|(key, value)| (key.to_owned(), Value::from(value))));
 }
 
 #[cfg(test)]
@@ -268,8 +281,10 @@ mod tests {
         static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
         Surroundings {
             cluster: "judge",
+            owner: None,
             region: Some("us-west-2"),
             image_env,
+            image_health_check: &[],
             host_ports,
             cgroup_parent: None,
             range_starts: &[],
@@ -378,7 +393,9 @@ mod tests {
 
     #[test]
     fn limits_of_cpu_and_memory() {
-        let table = [(0, 0, 2, Value::Null), (1, 3, 2, json!(4 << 20)), (999_999, 8, 262_144, json!(8 << 20))];
+        let least = json!(4 << 20); // 4 MiB
+        let table =
+            [(0, 0, 2, Value::Null), (1, 3, 2, least.clone()), (1, 4, 2, least), (999_999, 8, 262_144, json!(8 << 20))];
         for (cpu, memory, shares, bytes) in table {
             let mut request = web();
             (request.spec.cpu, request.spec.memory) = (cpu, memory);
@@ -449,6 +466,23 @@ mod tests {
     }
 
     #[test]
+    fn the_owner_is_this_agent_whatever_the_payload_says() {
+        let mut request = web();
+        request.spec.engine_settings.config =
+            r#"{"Labels": {"ecs-agent.owner": "forged", "ecs-agent.data-dir": "forged", "my": "label"}}"#.to_owned();
+        request.spec.health_check = false;
+        let mark = OwnerMark { id: "us".into(), place: "8:1 /data".to_owned() };
+        for owner in [Some(&mark), None] {
+            let around = Surroundings { owner, ..around(&[8080], &[]) };
+            let made = serde_json::to_value(body(&request, &values(), &around).unwrap()).unwrap();
+            let label = |name: &str| made["Labels"][name].as_str();
+            assert_eq!(label(outline::OWNER), owner.map(|_| "us"));
+            assert_eq!(label(outline::PLACE), owner.map(|_| "8:1 /data"));
+            assert_eq!(label("my"), Some("label"));
+        }
+    }
+
+    #[test]
     fn a_pause_container_has_its_labels_and_nothing_that_is_injected() {
         let spec = ContainerSpec {
             name: "~internal~ecs~pause~namespace".into(),
@@ -470,6 +504,23 @@ mod tests {
         other.spec.health_check = false;
         let made = serde_json::to_value(body(&other, &Values::default(), &around).unwrap()).unwrap();
         assert!(made["Labels"].get("mine").is_none() && made.get("StopSignal").is_none());
+    }
+
+    #[test]
+    fn a_health_check_that_hurts_the_engine_fails_its_container() {
+        let mut request = web();
+        request.spec.engine_settings.config = r#"{"healthcheck": {"test": ["CMD"]}}"#.into();
+        let refused = |request: &CreateRequest, image: &[String]| {
+            let around = Surroundings { image_health_check: image, ..around(&[1, 2], &[]) };
+            body(request, &Values::default(), &around).unwrap_err().to_string()
+        };
+        let wanted = "DockerClientConfigError: the health check has no command after CMD";
+        assert_eq!(refused(&request, &[]), wanted);
+        request.spec.health_check = false;
+        assert_eq!(refused(&request, &[]), wanted, "Docker runs it whether ECS counts it or not");
+        request.spec.engine_settings.config = "{}".into();
+        let wanted = "DockerClientConfigError: the health check of the image has no command after CMD";
+        assert_eq!(refused(&request, &["CMD".to_owned()]), wanted);
     }
 
     #[test]

@@ -4,8 +4,7 @@
 //! Invariant: a call that may have reached the daemon and got no answer becomes [`OpError::Unknown`], never `Failed`.
 
 use super::unreachable::NoConnection;
-use crate::model::{Failure, FailureKind, OpError};
-use bollard::errors::Error as Bollard;
+use crate::model::{Failure, FailureKind, OpError, with_causes};
 use std::future::Future;
 use std::time::Duration;
 
@@ -20,10 +19,10 @@ pub enum DockerError {
     Daemon {
         /// HTTP status.
         status: u16,
-        /// The daemon's own text.
+        /// The daemon's own text, cleaned.
         message: String,
     },
-    /// The daemon reported an error after it had begun to answer (pull progress).
+    /// The daemon reported an error after it had begun to answer (pull progress). Cleaned.
     #[error("{0}")]
     Stream(String),
     /// No answer within the limit. The work may still be done.
@@ -32,7 +31,7 @@ pub enum DockerError {
     /// The connection broke, or the answer could not be read, after the request was sent.
     #[error("lost the connection to the Docker daemon: {0}")]
     Cut(String),
-    /// The endpoint cannot be used, or no API version is spoken by both sides.
+    /// Nothing was sent: the endpoint cannot be used, no API version is spoken by both sides, or the request cannot be built.
     #[error("{0}")]
     Unusable(String),
 }
@@ -103,31 +102,21 @@ impl DockerError {
     }
 }
 
-impl From<Bollard> for DockerError {
-    fn from(error: Bollard) -> Self {
-        match error {
-            Bollard::DockerResponseServerError { status_code, message } => {
-                Self::Daemon { status: status_code, message: message.trim().to_owned() }
-            }
-            Bollard::DockerStreamError { error } => Self::Stream(error),
-            Bollard::HyperLegacyError { err } if err.is_connect() => Self::Unreachable(NoConnection::of(&err)),
-            Bollard::SocketNotFoundError(_) => {
-                Self::Unreachable(NoConnection::of(&std::io::Error::from(std::io::ErrorKind::NotFound)))
-            }
-            Bollard::URLParseError { .. }
-            | Bollard::InvalidURIError { .. }
-            | Bollard::UnsupportedURISchemeError { .. } => Self::Unusable(error.to_string()),
-            other => Self::Cut(other.to_string()),
-        }
-    }
-}
-
 impl From<reqwest::Error> for DockerError {
     fn from(error: reqwest::Error) -> Self {
         // The URL of a unix socket request is invented; it would only confuse.
         let error = error.without_url();
-        if error.is_connect() { Self::Unreachable(NoConnection::of(&error)) } else { Self::Cut(error.to_string()) }
+        match () {
+            () if error.is_builder() => not_sent(&error),
+            () if error.is_connect() => Self::Unreachable(NoConnection::of(&error)),
+            () => Self::Cut(error.to_string()),
+        }
     }
+}
+
+/// The client could not build the request, so the daemon knows nothing of it, and no other try will.
+fn not_sent(error: &dyn std::error::Error) -> DockerError {
+    DockerError::Unusable(format!("the request was not sent to the Docker daemon: {}", with_causes(error)))
 }
 
 /// `DockerTimeoutError` of a transition.
@@ -137,12 +126,12 @@ pub(super) fn timed_out(what: &str, limit: Duration) -> Failure {
 }
 
 /// Runs a call with a limit on the whole of it: head and body.
-pub(super) async fn within<T, E: Into<DockerError>>(
+pub(super) async fn within<T>(
     limit: Duration,
-    call: impl Future<Output = Result<T, E>>,
+    call: impl Future<Output = Result<T, DockerError>>,
 ) -> Result<T, DockerError> {
     match tokio::time::timeout(limit, call).await {
-        Ok(answer) => answer.map_err(Into::into),
+        Ok(answer) => answer,
         Err(_) => Err(DockerError::Timeout(limit)),
     }
 }
@@ -208,11 +197,31 @@ mod tests {
         assert!(matches!(refused.of_change("X", "created"), OpError::Failed(_)));
     }
 
+    #[tokio::test]
+    async fn a_request_that_cannot_be_built_was_not_sent() {
+        let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+        let long = format!("http://127.0.0.1:1/{}", "x".repeat(70_000));
+        let errors = [
+            DockerError::from(http.get(long).send().await.unwrap_err()),
+            DockerError::from(http.get("http://127.0.0.1:1/").header("x", "a\nb").send().await.unwrap_err()),
+        ];
+        for error in errors {
+            let OpError::Failed(failure) = error.of_change("CannotStopContainerError", "stopped") else {
+                panic!("nothing can have happened: {error:?}")
+            };
+            assert_eq!(failure.kind, FailureKind::Permanent, "{failure}");
+            assert!(failure.message.starts_with("the request was not sent to the Docker daemon: "), "{failure}");
+            assert!(failure.message.len() < 300, "{failure}");
+        }
+        let nobody = DockerError::from(http.get("http://127.0.0.1:1/").send().await.unwrap_err());
+        assert!(matches!(nobody, DockerError::Unreachable(_)), "{nobody:?}");
+    }
+
     #[test]
     fn daemon_errors_carry_the_prefix_of_the_go_client() {
         let table = [(404, FailureKind::Permanent), (429, FailureKind::Retryable), (500, FailureKind::Retryable)];
-        for (status_code, kind) in table {
-            let error = DockerError::from(Bollard::DockerResponseServerError { status_code, message: "no\n".into() });
+        for (status, kind) in table {
+            let error = DockerError::Daemon { status, message: "no".into() };
             let failure = error.failure("CannotStartContainerError", "started");
             assert_eq!(failure.to_string(), "CannotStartContainerError: Error response from daemon: no");
             assert_eq!(failure.kind, kind);

@@ -10,6 +10,7 @@ use super::backoff::Backoff;
 use super::changes::{Change, News};
 use super::create::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK};
 use super::error::{DockerError, within};
+use super::observe;
 use crate::model::{ContainerName, Observation, OpError, RunState, RuntimeId, TaskArn};
 use futures_util::{StreamExt, stream};
 use reqwest::Response;
@@ -105,7 +106,8 @@ impl Docker {
                 if let Some(nanos) = event.get("timeNano").and_then(Value::as_u64) {
                     *since = seconds(nanos);
                 }
-                if let Some(news) = news(&event) {
+                let is_ours = self.owners.owns(observe::owner(&event["Actor"]["Attributes"]).as_ref());
+                if let Some(news) = news(&event).filter(|_| is_ours) {
                     self.changes.heard(news);
                 }
             }

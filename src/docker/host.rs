@@ -1,28 +1,46 @@
-//! What kind of engine this is: who makes its control groups, and which volume drivers it has.
+//! What kind of engine this is: who makes its control groups, which volume drivers it has, and which bridge.
 //!
 //! Owns the questions. What follows from the answers is decided elsewhere. Invariant: what an engine does not say is what the oldest
 //! engines do.
 
 use super::Docker;
+use super::error::DockerError;
 use crate::model::cgroup::cgroup_parent;
-use crate::model::{CgroupDriver, CreateRequest, OpError};
+use crate::model::{CgroupDriver, CreateRequest, OpError, text};
 use serde_json::Value;
 
 /// Where the engine looks for plugins that run beside it.
 const PLUGIN_SOCKETS: &str = "/run/docker/plugins";
 const PLUGIN_SPECS: [&str; 2] = ["/etc/docker/plugins", "/usr/lib/docker/plugins"];
 
+/// Options of a bridge network.
+const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
+const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+
 impl Docker {
-    /// Who makes the control groups of containers. It does not change while containers live, so it is asked once.
+    /// Who makes the control groups of containers.
     ///
     /// # Errors
     /// No answer, or an error.
     pub async fn cgroup_driver(&self) -> Result<CgroupDriver, OpError> {
+        Ok(self.about().await?.driver)
+    }
+
+    /// What the engine calls itself, the same whichever way it is reached; empty if it does not say.
+    ///
+    /// # Errors
+    /// No answer, or an error.
+    pub async fn engine_id(&self) -> Result<String, OpError> {
+        Ok(self.about().await?.id.clone())
+    }
+
+    /// It does not change while containers live, so it is asked once.
+    async fn about(&self) -> Result<&About, OpError> {
         let ask = async || {
             let answer = self.reader.get(&["info"], &[], self.settings.limits.info).await;
-            answer.map(|answer| driver(&answer)).map_err(|error| error.of_read("CannotDescribeHostError", "info"))
+            answer.map(|answer| about(&answer)).map_err(|error| error.of_read("CannotDescribeHostError", "info"))
         };
-        self.cgroups.get_or_try_init(ask).await.copied()
+        self.about.get_or_try_init(ask).await
     }
 
     /// The parent of a container that runs in its task's control group.
@@ -31,6 +49,15 @@ impl Docker {
             true => Ok(Some(cgroup_parent(self.cgroup_driver().await?, &request.task))),
             false => Ok(None),
         }
+    }
+
+    /// The interface of the default bridge, e.g. `docker0`; `None` if the engine has no such bridge.
+    ///
+    /// # Errors
+    /// The engine does not list its networks.
+    pub async fn default_bridge(&self) -> Result<Option<String>, DockerError> {
+        let filters = [("filters", r#"{"driver":["bridge"]}"#)];
+        Ok(bridge(&self.reader.get(&["networks"], &filters, self.settings.limits.info).await?))
     }
 
     /// Names of the volume drivers besides `local`, in the order ECS is told them: plugins beside the engine, then those it manages,
@@ -50,11 +77,28 @@ impl Docker {
     }
 }
 
-fn driver(answer: &Value) -> CgroupDriver {
-    match answer.get("CgroupDriver").and_then(Value::as_str) {
+/// What does not change of an engine.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct About {
+    driver: CgroupDriver,
+    /// What it calls itself; empty if it does not say.
+    id: String,
+}
+
+fn about(answer: &Value) -> About {
+    let driver = match answer.get("CgroupDriver").and_then(Value::as_str) {
         Some("systemd") => CgroupDriver::Systemd,
         _ => CgroupDriver::Cgroupfs,
-    }
+    };
+    About { driver, id: text::cleaned(answer.get("ID").and_then(Value::as_str).unwrap_or_default()) }
+}
+
+/// There are many bridges, and one that is marked as the default.
+fn bridge(networks: &Value) -> Option<String> {
+    let options = networks.as_array()?.iter().filter_map(|network| network.get("Options"));
+    let option = |options: &Value, name: &str| options.get(name).and_then(Value::as_str).map(text::cleaned);
+    let mut defaults = options.filter(|options| option(options, DEFAULT_BRIDGE).as_deref() == Some("true"));
+    defaults.find_map(|options| option(options, BRIDGE_NAME))
 }
 
 fn managed(answer: &Value) -> Vec<String> {
@@ -94,14 +138,14 @@ mod tests {
 
     #[test]
     fn what_an_engine_does_not_say_is_what_the_oldest_do() {
-        for (answer, wanted) in [
-            (json!({"CgroupDriver": "systemd"}), CgroupDriver::Systemd),
-            (json!({"CgroupDriver": "cgroupfs"}), CgroupDriver::Cgroupfs),
-            (json!({"CgroupDriver": "none"}), CgroupDriver::Cgroupfs),
-            (json!({}), CgroupDriver::Cgroupfs),
-            (json!(null), CgroupDriver::Cgroupfs),
+        for (answer, driver, id) in [
+            (json!({"CgroupDriver": "systemd", "ID": "ABCD:EFGH"}), CgroupDriver::Systemd, "ABCD:EFGH"),
+            (json!({"CgroupDriver": "cgroupfs", "ID": "a\nb"}), CgroupDriver::Cgroupfs, "a b"),
+            (json!({"CgroupDriver": "none", "ID": 7}), CgroupDriver::Cgroupfs, ""),
+            (json!({}), CgroupDriver::Cgroupfs, ""),
+            (json!(null), CgroupDriver::Cgroupfs, ""),
         ] {
-            assert_eq!(driver(&answer), wanted, "{answer}");
+            assert_eq!(about(&answer), About { driver, id: id.to_owned() }, "{answer}");
         }
     }
 
@@ -110,5 +154,15 @@ mod tests {
         let answer = json!([{"Name": "rexray/ebs:latest"}, {"Name": "x:0.1"}, {"Name": 1}, {}]);
         assert_eq!(managed(&answer), ["rexray/ebs", "rexray/ebs:latest", "x:0.1"]);
         assert!(managed(&json!({"message": "no"})).is_empty());
+    }
+
+    #[test]
+    fn the_default_bridge_is_the_one_marked_so() {
+        let own = json!({"Options": {"com.docker.network.bridge.name": "br-mine"}});
+        let marked = |value: &str| json!({"Options": {DEFAULT_BRIDGE: value, BRIDGE_NAME: "docker7"}});
+        assert_eq!(bridge(&json!([own, {}, marked("true")])).as_deref(), Some("docker7"));
+        for answer in [json!([]), json!([own]), json!([marked("false")]), json!({"message": "no"}), json!(null)] {
+            assert_eq!(bridge(&answer), None, "{answer}");
+        }
     }
 }

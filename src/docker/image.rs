@@ -26,7 +26,7 @@ const MANIFEST_BACKOFF: Backoff =
 const MANIFEST_ERROR: &str = "CannotPullImageManifestError";
 
 /// What matters of a local image.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageFacts {
     /// `sha256:…`
     pub id: String,
@@ -37,6 +37,8 @@ pub struct ImageFacts {
     pub repo_digest: Option<String>,
     /// The image came from a registry at all (it may be another one, or another repository).
     pub has_repo_digests: bool,
+    /// Command of the health check that the image brings; empty = it brings none.
+    pub health_check: Vec<String>,
 }
 
 impl Docker {
@@ -107,7 +109,7 @@ impl Docker {
             Ok(Err(error)) => {
                 let failure = error.failure(MANIFEST_ERROR, "MANIFEST_PULLED");
                 let message = without_ecr_urls(&failure.message, job.image);
-                Err(Failure { message, ..failure })
+                Err(failure.with_message(message))
             }
             Err(_) => Err(timed_out("MANIFEST_PULLED", started.elapsed())),
         }
@@ -145,7 +147,7 @@ pub(super) fn invalid_reference(name: &str) -> OpError {
 }
 
 /// The header's value: always sent, `{}` when anonymous.
-fn registry_auth(credentials: &RegistryCredentials) -> String {
+pub(super) fn registry_auth(credentials: &RegistryCredentials) -> String {
     let members = [
         ("username", credentials.username.as_str()),
         ("password", credentials.password.expose()),
@@ -186,6 +188,7 @@ fn facts(answer: &Value, reference: &Reference<'_>) -> ImageFacts {
         env_keys: texts("/Config/Env").iter().filter_map(|line| line.split('=').next()).map(str::to_owned).collect(),
         repo_digest: matching.map(str::to_owned),
         has_repo_digests: !digests.is_empty(),
+        health_check: texts("/Config/Healthcheck/Test").into_iter().map(str::to_owned).collect(),
     }
 }
 
@@ -196,13 +199,14 @@ mod tests {
     #[test]
     fn facts_take_the_digest_of_the_same_repository() {
         let answer = json!({
-            "Id": "sha256:1", "Config": {"Env": ["PATH=/bin", "AWS_REGION=", "ODD"]},
+            "Id": "sha256:1", "Config": {"Env": ["PATH=/bin", "AWS_REGION=", "ODD"], "Healthcheck": {"Test": ["CMD", "x"]}},
             "RepoDigests": ["other/app@sha256:aa", "docker.io/library/app@sha256:bb", "r.io/app@sha256:cc"],
         });
         for (image, digest) in [("app:1", Some("sha256:bb")), ("r.io/app", Some("sha256:cc")), ("r.io/x", None)] {
             let facts = facts(&answer, &Reference::parse(image).unwrap());
             assert_eq!(facts.repo_digest.as_deref(), digest, "{image}");
             assert_eq!(facts.env_keys, ["PATH", "AWS_REGION", "ODD"]);
+            assert_eq!(facts.health_check, ["CMD", "x"]);
             assert!(facts.has_repo_digests);
         }
         assert!(!facts(&json!({}), &Reference::parse("a").unwrap()).has_repo_digests);

@@ -32,6 +32,8 @@ pub struct Limits {
     pub info: Duration,
     /// Listing plugins.
     pub plugins: Duration,
+    /// From the request of a pull to its first line: the daemon says nothing before the registry has answered.
+    pub pull_begin: Duration,
     /// Making an image from an archive.
     pub load_image: Duration,
     /// Until the event stream begins.
@@ -55,6 +57,7 @@ impl Default for Limits {
             volume: Duration::from_secs(300),
             info: Duration::from_secs(10),
             plugins: Duration::from_secs(60),
+            pull_begin: Duration::from_secs(300),
             load_image: Duration::from_secs(120),
             open_events: Duration::from_secs(30),
             quiet_events: Duration::from_secs(300),

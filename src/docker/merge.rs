@@ -1,8 +1,9 @@
 //! Lays the payload's raw Docker settings over what the model says (spec `docker-mapping.md` §3).
 //!
 //! Owns the rules of Go's `json.Unmarshal` onto a filled structure, as far as they can be seen from outside and go beyond those of
-//! [`json`]: `null` clears lists and maps only. It knows no Docker field by name except the five that may be a text instead of a
-//! list. Invariant: an error text names kinds of values, never a value, since settings may carry tokens.
+//! [`json`]: `null` clears lists and maps only. In a list of objects it is left out: to the engine it would be a pointer to nothing. It
+//! knows no Docker field by name except the five that may be a text instead of a list. Invariant: an error text names kinds of values,
+//! never a value, since settings may carry tokens.
 
 use crate::model::json::{self, DecodeError};
 use serde::Serialize;
@@ -20,7 +21,7 @@ where
     if settings.trim().is_empty() {
         return Ok(());
     }
-    let given: Value = serde_json::from_str(settings).map_err(|error| DecodeError::other(&error))?;
+    let given = json::parse(settings)?;
     let given = match given {
         Value::Object(given) => given,
         Value::Null => return Ok(()),
@@ -55,17 +56,25 @@ fn canonical<T: DeserializeOwned + Serialize>(
             *value = Value::Array(vec![value.take()]);
         }
     }
-    let given_keys: Vec<String> = given.keys().cloned().collect();
-    let typed: T = json::decode(&Value::Object(given))?;
-    match serde_json::to_value(typed) {
-        Ok(Value::Object(mut map)) => {
+    let given = Value::Object(given);
+    let typed: T = json::decode(&given)?;
+    match (serde_json::to_value(typed), given) {
+        (Ok(Value::Object(mut map)), Value::Object(given)) => {
             // A type may print members that were never given (an empty map for "none"); those say nothing.
-            map.retain(|key, _| given_keys.iter().any(|given| given.eq_ignore_ascii_case(key)));
+            map.retain(|key, _| given.keys().any(|given| given.eq_ignore_ascii_case(key)));
+            map.iter_mut().for_each(|(key, value)| leave_out_nulls(value, json::member(&given, key)));
             Ok(map)
         }
-        Ok(other) => Err(DecodeError::kind(json::kind_of(&other), "an object")),
-        Err(error) => Err(DecodeError::other(&error)),
+        (Ok(other), _) => Err(DecodeError::kind(json::kind_of(&other), "an object")),
+        (Err(error), _) => Err(DecodeError::other(&error)),
     }
+}
+
+/// Takes out of a list of objects what was given as `null`.
+fn leave_out_nulls(typed: &mut Value, given: Option<&Value>) {
+    let (Value::Array(typed), Some(Value::Array(given))) = (typed, given) else { return };
+    let mut given = given.iter();
+    typed.retain(|item| !(given.next().is_some_and(Value::is_null) && item.is_object()));
 }
 
 #[cfg(test)]
@@ -125,6 +134,40 @@ mod tests {
     }
 
     #[test]
+    fn null_inside_a_setting_is_not_set() {
+        let table = [
+            ("an option", r#"{"LogConfig": {"Config": {"tag": null}}}"#, json!({"LogConfig": {"Config": {"tag": ""}}})),
+            ("a kernel setting", r#"{"Sysctls": {"a.b": null}}"#, json!({"Sysctls": {"a.b": ""}})),
+            ("a text of a list", r#"{"Dns": ["1.1.1.1", null]}"#, json!({"Dns": ["1.1.1.1", ""]})),
+            ("a member", r#"{"LogConfig": null, "Init": null, "Memory": null}"#, json!({})),
+            (
+                "an object of a list",
+                r#"{"Ulimits": [null, {"Name": "core", "Soft": null}], "Devices": [null]}"#,
+                json!({"Ulimits": [{"Name": "core"}], "Devices": []}),
+            ),
+            ("a rate", r#"{"blkioDeviceReadBps": [null]}"#, json!({"BlkioDeviceReadBps": []})),
+            ("a port", r#"{"PortBindings": {"80/tcp": null}}"#, json!({"PortBindings": {"80/tcp": null}})),
+        ];
+        for (name, settings, wanted) in table {
+            assert_eq!(host(json!({}), settings).unwrap(), wanted, "{name}");
+        }
+        let mut base = Map::new();
+        let settings =
+            r#"{"Labels": {"a": null}, "Env": [null], "Healthcheck": {"Test": ["CMD", null], "Interval": null}}"#;
+        overlay::<ContainerConfig>(&mut base, settings).unwrap();
+        let wanted = json!({"Labels": {"a": ""}, "Env": [""], "Healthcheck": {"Test": ["CMD", ""]}});
+        assert_eq!(Value::Object(base), wanted);
+    }
+
+    #[test]
+    fn settings_are_read_as_go_reads_them_and_beyond() {
+        let odd = r#"{"Memory": 1e6, "ShmSize": 10.0, "Dns": ["\ud83d"], "Unknown": 1e999}"#;
+        assert_eq!(host(json!({}), odd).unwrap(), json!({"Memory": 1_000_000, "ShmSize": 10, "Dns": ["\u{fffd}"]}));
+        let deep = format!(r#"{{"Unknown": {}{}, "Memory": 5}}"#, "[".repeat(5_000), "]".repeat(5_000));
+        assert_eq!(host(json!({}), &deep).unwrap(), json!({"Memory": 5}));
+    }
+
+    #[test]
     fn errors_name_kinds_and_never_values() {
         let table = [
             (r#"{"memory": "hunter2"}"#, "cannot unmarshal string into Memory, an integer is expected"),
@@ -134,7 +177,7 @@ mod tests {
             (r#"{"Ulimits": [{"Name": "nofile", "soft": []}]}"#, "cannot unmarshal array into Ulimits[0].Soft"),
             (r#"{"CgroupnsMode": "hunter2"}"#, "unknown value of CgroupnsMode, one of "),
             (r#"["hunter2"]"#, "cannot unmarshal array into the document"),
-            (r#"{"Memory": "#, "EOF"),
+            (r#"{"Memory": "#, "json: an early end at byte 11"),
         ];
         for (settings, text) in table {
             let error = host(json!({}), settings).unwrap_err().to_string();

@@ -68,6 +68,15 @@ pub fn registry_of(image: &str) -> &str {
     host_and_path(image).0
 }
 
+/// What credentials for an image must name as their server. Newer engines use them for no other host; to them Docker Hub is called
+/// by the address of its first version.
+pub fn server_of(image: &str) -> &str {
+    match registry_of(image) {
+        host if is_hub(host) => "https://index.docker.io/v1/",
+        host => host,
+    }
+}
+
 impl Docker {
     /// Makes what was pulled as `source` findable as `image` too.
     pub async fn name(&self, source: &str, image: &str) -> Result<(), OpError> {
@@ -101,6 +110,19 @@ mod tests {
             for (image, wanted) in table {
                 assert_eq!(mirrors.name_of(image), wanted, "{host} {image}");
             }
+        }
+    }
+
+    #[test]
+    fn credentials_name_the_host_of_the_image() {
+        let table = [
+            ("123456789012.dkr-ecr.us-west-2.on.aws/app:1", "123456789012.dkr-ecr.us-west-2.on.aws"),
+            ("localhost:5000/a/b", "localhost:5000"),
+            ("busybox", "https://index.docker.io/v1/"),
+            ("registry-1.docker.io/me/app:2", "https://index.docker.io/v1/"),
+        ];
+        for (image, server) in table {
+            assert_eq!(server_of(image), server, "{image}");
         }
     }
 

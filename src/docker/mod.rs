@@ -3,8 +3,8 @@
 //! Owns the connection, the API version and one method for each operation the core may ask for. It decides nothing: no retry of
 //! create, start or stop, no status of a task. Invariant: every call has a limit in time, and is safe to repeat.
 //!
-//! Containers are changed through `change` and looked at through `read`, which survives values it has not heard of; images are
-//! pulled through bollard. Reading order: `create` and `observe` (pure translation), `container` (the operations), `volume`, `host`
+//! Everything is changed through `change` and looked at through `read`, which survives values it has not heard of; a pull comes line by
+//! line through `lines`. bollard lends its types only: its client takes answers of any length into memory. Reading order: `create` and `observe` (pure translation), `container` (the operations), `volume`, `host`
 //! (what kind of engine it is), `pull` and `image`, `pause` (the image that is not pulled), [`events`], [`auth`] and
 //! `credential_helper`, `mirror`, [`error`].
 //!
@@ -41,9 +41,11 @@ mod create;
 mod credential_helper;
 pub mod error;
 pub mod events;
+mod health_check;
 mod host;
 mod image;
 mod limits;
+mod lines;
 mod log;
 mod log_endpoint;
 mod merge;
@@ -69,13 +71,13 @@ pub use error::DockerError;
 pub use events::Notice;
 pub use image::ImageFacts;
 pub use limits::Limits;
-pub use mirror::{Mirrors, registry_of};
+pub use mirror::{Mirrors, registry_of, server_of};
 pub use pause::{makes_pause_image, pause_image};
 pub use pull::PullJob;
 pub use unreachable::NoConnection;
 
 use crate::lane::{Lane, Settings as LaneSettings};
-use crate::model::{CgroupDriver, Span};
+use crate::model::{OwnerMark, Owners, Span};
 use change::Changer;
 use changes::Changes;
 use error::within;
@@ -91,8 +93,6 @@ use tokio::time::Instant;
 use version::Spoken;
 use wire::{Endpoint, Wire};
 
-/// bollard's own limit covers the head of an answer only and is one for all calls. Ours are tighter; this one never strikes.
-const BOLLARD_LIMIT: Duration = Duration::from_secs(24 * 3600);
 /// Pulls at once. The reference has no bound. The daemon fetches 3 layers at a time whatever is asked of it, so more pulls do not
 /// make it faster; but most pulls only find that all layers are there, and shall not stand in line behind the few large ones.
 const PULLS: usize = 8;
@@ -108,7 +108,7 @@ const FILES: LaneSettings = LaneSettings { threads: 1, spare: 2, limit: Duration
 pub struct Settings {
     /// `unix:///path` or `tcp://host:port`.
     pub endpoint: String,
-    /// Name of the cluster: label of all our containers, and what tells ours from another agent's.
+    /// Name of the cluster: label of all our containers.
     pub cluster: String,
     /// Injected as `AWS_REGION` and `AWS_DEFAULT_REGION` unless task or image sets one of them.
     pub region: Option<String>,
@@ -143,15 +143,18 @@ pub struct Settings {
 /// The connection to one Docker daemon.
 #[derive(Debug)]
 pub struct Docker {
-    api: bollard::Docker,
     wire: Arc<Wire>,
     reader: Reader,
     changer: Changer,
     changes: Changes,
     settings: Settings,
+    /// This agent's mark on what it creates; `None` before [`Docker::with_owner`].
+    owner: Option<OwnerMark>,
+    /// Whose containers are this agent's.
+    owners: Owners,
     ports: DynamicPorts,
     spoken: Arc<Spoken>,
-    cgroups: tokio::sync::OnceCell<CgroupDriver>,
+    about: tokio::sync::OnceCell<host::About>,
     pulls: Semaphore,
     lookups: Semaphore,
     /// One at a time looks for the pause image and makes it.
@@ -171,19 +174,19 @@ impl Docker {
         let spoken = Arc::new(Spoken::default());
         let wire = Arc::new(Wire::new(&endpoint, Arc::clone(&spoken), settings.limits.version)?);
         wire.negotiate().await?;
-        let api = puller(&endpoint, Arc::clone(&spoken))?;
         let (reader, changer) = (Reader::new(Arc::clone(&wire)), Changer::new(Arc::clone(&wire)));
         let ports = DynamicPorts::new(settings.dynamic_ports.clone());
         Ok(Self {
-            api,
             wire,
             reader,
             changer,
             changes: Changes::default(),
             settings,
+            owner: None,
+            owners: Owners::default(),
             ports,
             spoken,
-            cgroups: tokio::sync::OnceCell::new(),
+            about: tokio::sync::OnceCell::new(),
             pulls: Semaphore::new(PULLS),
             lookups: Semaphore::new(LOOKUPS),
             pause_image: tokio::sync::Mutex::default(),
@@ -191,6 +194,15 @@ impl Docker {
             disk: Lane::new("disk of Docker", DISK),
             files: Lane::new("files for Docker", FILES),
         })
+    }
+
+    /// From now on containers are created with this agent's mark, and those with another agent's are left alone. `place` is where this
+    /// agent keeps its data; empty if it keeps none.
+    #[must_use]
+    pub fn with_owner(mut self, owners: Owners, place: &str) -> Self {
+        self.owner = Some(OwnerMark { id: owners.own.clone(), place: place.to_owned() });
+        self.owners = owners;
+        self
     }
 
     /// The API versions to advertise to ECS, ascending, e.g. `1.17`.
@@ -217,8 +229,10 @@ pub(crate) fn create_body(
     let starts: Vec<u16> = request.spec.port_ranges.iter().map(|range| 65_535 - (range.count() - 1)).collect();
     let around = create::Surroundings {
         cluster: "cluster",
+        owner: None,
         region: Some("us-iso-east-1"),
         image_env: &[],
+        image_health_check: &[],
         host_ports: &vec![4_711; request.spec.ports.len()],
         cgroup_parent: Some("/ecs/task"),
         range_starts: &starts,
@@ -231,49 +245,12 @@ pub(crate) fn create_body(
     create::body(request, &crate::model::Values::default(), &around)
 }
 
-/// The pulling client. bollard 0.21 computes a versioned path and then drops the version, so it is put back here; the registry
-/// credentials are base64 of the standard alphabet where Docker decodes the URL-safe one (and takes undecodable ones for none).
-fn puller(endpoint: &Endpoint, spoken: Arc<Spoken>) -> Result<bollard::Docker, DockerError> {
-    let seconds = BOLLARD_LIMIT.as_secs();
-    let api = match endpoint {
-        Endpoint::Unix(path) => {
-            bollard::Docker::connect_with_unix(&path.to_string_lossy(), seconds, bollard::API_DEFAULT_VERSION)?
-        }
-        Endpoint::Tcp(host) => bollard::Docker::connect_with_http(host, seconds, bollard::API_DEFAULT_VERSION)?,
-    };
-    Ok(api.with_request_modifier(move |mut request| {
-        if let Some(uri) = below(&format!("/v{}", spoken.changes()), request.uri()) {
-            *request.uri_mut() = uri;
-        }
-        if let Some(header) = request.headers_mut().get_mut("X-Registry-Auth")
-            && let Some(safe) = url_safe(header)
-        {
-            *header = safe;
-        }
-        request
-    }))
-}
-
-fn below(prefix: &str, uri: &http::Uri) -> Option<http::Uri> {
-    let mut parts = uri.clone().into_parts();
-    let path = parts.path_and_query.as_ref().map_or("/", |path| path.as_str());
-    parts.path_and_query = Some(format!("{prefix}{path}").parse().ok()?);
-    http::Uri::from_parts(parts).ok()
-}
-
-fn url_safe(header: &http::HeaderValue) -> Option<http::HeaderValue> {
-    let text = header.to_str().ok()?.replace('+', "-").replace('/', "_");
-    let mut safe = http::HeaderValue::from_str(&text).ok()?;
-    safe.set_sensitive(true);
-    Some(safe)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE;
-    use futures_util::StreamExt;
+    use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -308,12 +285,10 @@ mod tests {
     async fn the_version_stands_exactly_once_before_every_path() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = Endpoint::Tcp(listener.local_addr().unwrap().to_string());
-        let api = puller(&endpoint, at_1_41()).unwrap();
         let wire = Arc::new(Wire::new(&endpoint, at_1_41(), LIMIT).unwrap());
         let (reader, changer) = (Reader::new(Arc::clone(&wire)), Changer::new(wire));
         let calls = async {
-            let options = bollard::query_parameters::TagImageOptions { repo: Some("r".into()), tag: None };
-            api.tag_image("host:5000/a/b", Some(options)).await.unwrap_err();
+            changer.post(&["images", "host:5000/a/b", "tag"], &[("repo", "r")], LIMIT).await.unwrap_err();
             reader.get(&["containers", "c", "json"], &[("size", "0")], LIMIT).await.unwrap_err();
             changer.post(&["containers", "c", "start"], &[], LIMIT).await.unwrap_err();
             changer.delete(&["containers", "c"], &[("v", "1")], LIMIT).await.unwrap_err();
@@ -326,21 +301,31 @@ mod tests {
             "POST /v1.41/containers/c/start HTTP/1.1",
             "DELETE /v1.41/containers/c?v=1 HTTP/1.1",
         ];
-        assert_eq!(lines, wanted, "bollard's paths changed: see `puller`");
+        assert_eq!(lines, wanted);
     }
 
     #[tokio::test]
     async fn registry_credentials_are_sent_in_the_url_safe_alphabet() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let api = puller(&Endpoint::Tcp(listener.local_addr().unwrap().to_string()), at_1_41()).unwrap();
+        let endpoint = Endpoint::Tcp(listener.local_addr().unwrap().to_string());
+        let wire = Wire::new(&endpoint, at_1_41(), LIMIT).unwrap();
         let password = "~~~???>>>ÿÿÿ";
-        let credentials =
-            bollard::auth::DockerCredentials { password: Some(password.to_owned()), ..Default::default() };
-        let pull = async {
-            let options = None::<bollard::query_parameters::CreateImageOptions>;
-            let _ = api.create_image(options, None, Some(credentials)).next().await;
+        let credentials = crate::model::RegistryCredentials {
+            username: "me".to_owned(),
+            password: password.into(),
+            ..crate::model::RegistryCredentials::default()
         };
-        let (heads, ()) = tokio::join!(heads(&listener, 1), pull);
+        let auth = image::registry_auth(&credentials);
+        let request = wire::Request {
+            method: &reqwest::Method::POST,
+            path: &["images", "create"],
+            query: &[("fromImage", "a:1")],
+            registry_auth: Some(&auth),
+            body: wire::Body::Empty,
+        };
+        let (heads, refused) = tokio::join!(heads(&listener, 1), wire.open(Spoken::changes, request));
+        refused.unwrap_err();
+        assert_eq!(heads[0].lines().next().unwrap(), "POST /v1.41/images/create?fromImage=a%3A1 HTTP/1.1");
         let line = heads[0].lines().find(|line| line.to_lowercase().starts_with("x-registry-auth:")).unwrap();
         let decoded = URL_SAFE.decode(line.split_once(": ").unwrap().1).unwrap();
         let sent: serde_json::Value = serde_json::from_slice(&decoded).unwrap();

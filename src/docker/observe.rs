@@ -7,7 +7,8 @@
 use super::create::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK};
 use super::outline;
 use crate::model::observation::Mount;
-use crate::model::{Failure, Health, Observation, PortBinding, Protocol, RunState, TaskSpec};
+use crate::model::text::cut;
+use crate::model::{Failure, Health, Observation, OwnerId, OwnerMark, PortBinding, Protocol, RunState, TaskSpec};
 use serde_json::Value;
 
 /// An answer that is not a description of the container asked for. It says nothing, least of all that there is none.
@@ -53,6 +54,7 @@ pub(super) fn from_inspect(answer: &Value, asked: &str, cluster: &str) -> Result
     Ok(Some(Observation {
         task: task.into(),
         container: container.into(),
+        owner: label(outline::OWNER).map(outline::owner),
         runtime_name: runtime_name.to_owned(),
         runtime_id: id.into(),
         state: run_state,
@@ -63,8 +65,8 @@ pub(super) fn from_inspect(answer: &Value, asked: &str, cluster: &str) -> Result
             Some("unhealthy") => Health::Unhealthy,
             _ => Health::Unknown,
         },
-        created_at: real_time(text(answer, "Created")).map(str::to_owned),
-        started_at: time("StartedAt").map(str::to_owned),
+        created_at: real_time(text(answer, "Created")).map(|time| cut(time, MAX_TIME_BYTES)),
+        started_at: time("StartedAt").map(|time| cut(time, MAX_TIME_BYTES)),
         bindings: bindings(answer.pointer("/NetworkSettings/Ports")),
         mounts: mounts(answer.get("Mounts")),
         address: address(answer.get("NetworkSettings")),
@@ -72,6 +74,17 @@ pub(super) fn from_inspect(answer: &Value, asked: &str, cluster: &str) -> Result
         image_digest: None,
         outline: None, // only an inventory has a use for it, and reading it takes longer than all the rest
     }))
+}
+
+/// The agent that made a container, from its labels; `None` if they do not say.
+pub(super) fn owner(labels: &Value) -> Option<OwnerId> {
+    labels.get(outline::OWNER).and_then(Value::as_str).map(outline::owner)
+}
+
+/// The same, with the place of that agent's data.
+pub(super) fn owner_mark(labels: &Value) -> Option<OwnerMark> {
+    let place = labels.get(outline::PLACE).and_then(Value::as_str).unwrap_or_default();
+    Some(OwnerMark { id: owner(labels)?, place: place.to_owned() })
 }
 
 /// A container of ours in a list.
@@ -115,6 +128,7 @@ fn from_entry(entry: &Value, id: &str, task: &str, container: &str) -> Option<Ob
     Some(Observation {
         task: task.into(),
         container: container.into(),
+        owner: entry.get("Labels").and_then(owner),
         runtime_name: name.to_owned(),
         runtime_id: id.into(),
         state: run_state,
@@ -143,6 +157,9 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
 fn non_empty(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
+
+/// RFC 3339 with nanoseconds has 35.
+const MAX_TIME_BYTES: usize = 64;
 
 /// Docker writes "never" as the year 1.
 fn real_time(text: &str) -> Option<&str> {
@@ -381,6 +398,30 @@ mod tests {
         let entry = json!({"Id": "1", "State": "hibernating", "Status": "Hibernating", "Labels": labels});
         let listed = from_list(&entry, "judge").unwrap();
         assert_eq!((listed.id.as_str(), listed.seen), ("1", None), "it is there, and nobody knows how");
+    }
+
+    #[test]
+    fn the_owner_is_the_one_its_label_names() {
+        let mark = |labels: Value| owner_mark(&labels).map(|mark| (mark.id.0, mark.place));
+        let id = "0123456789abcdef".repeat(2);
+        let table = [
+            (json!({"ecs-agent.owner": id, "ecs-agent.data-dir": "8:1 /d"}), Some((id.as_str(), "8:1 /d"))),
+            (json!({"ecs-agent.owner": "x"}), Some(("x", ""))),
+            (json!({"ecs-agent.owner": ""}), Some(("", ""))),
+            (json!({"ecs-agent.owner": "a\nb"}), Some(("a b", ""))),
+            (json!({"ecs-agent.data-dir": "8:1 /d"}), None),
+            (json!({"ecs-agent.owner": 7}), None),
+            (Value::Null, None),
+        ];
+        for (labels, wanted) in table {
+            assert_eq!(mark(labels.clone()), wanted.map(|(id, place)| (id.to_owned(), place.to_owned())), "{labels}");
+        }
+        let mut inspect = golden();
+        inspect["Config"]["Labels"]["ecs-agent.owner"] = json!(id);
+        inspect["State"] = json!({"Running": true});
+        assert_eq!(look(&inspect).unwrap().unwrap().owner, Some(id.as_str().into()));
+        let entry = json!({"Id": "1", "State": "running", "Labels": inspect["Config"]["Labels"]});
+        assert_eq!(from_list(&entry, "judge").unwrap().seen.unwrap().owner, Some(id.as_str().into()));
     }
 
     #[test]

@@ -1,19 +1,28 @@
-//! The one label of our own: what Docker cannot tell of a task, should the agent's state be lost.
+//! The labels of our own: whose a container is, and what Docker cannot tell of a task, should the agent's state be lost.
 //!
-//! Owns its form, a JSON object `{"version": 1, "task": {…}}` in which what has its default value is left out. It holds nothing confidential:
+//! Owns their form. [`OWNER`] is the identity of the agent that made the container, [`PLACE`] where that agent keeps its data. [`LABEL`] is a JSON object `{"version": 1, "task": {…}}` in which what has its default value is left out. It holds nothing confidential:
 //! [`TaskSpec::outline`] has taken that out. Invariant: what cannot be read, or is of another version, is nobody's.
 
-use crate::model::TaskSpec;
+use crate::model::{OwnerId, TaskSpec, text};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 pub(super) const LABEL: &str = "ecs-agent.task";
+pub(super) const OWNER: &str = "ecs-agent.owner";
+pub(super) const PLACE: &str = "ecs-agent.data-dir";
+/// The most bytes of an identity that are read; ours have 32.
+const MAX_OWNER: usize = 64;
 const VERSION: u64 = 1;
 
 #[derive(Serialize, Deserialize)]
 struct Label<'a> {
     version: u64,
     task: Cow<'a, TaskSpec>,
+}
+
+/// The identity that a label names. One of another form is another agent's, not none.
+pub(super) fn owner(label: &str) -> OwnerId {
+    text::cut(label, MAX_OWNER).into()
 }
 
 /// The label's text.

@@ -11,6 +11,7 @@ use super::Docker;
 use super::error::DockerError;
 use crate::lane::read_file;
 use crate::model::task::PAUSE_IMAGE;
+use crate::model::text::cleaned;
 use crate::model::{Failure, OpError, with_causes};
 use bytes::Bytes;
 use serde_json::Value;
@@ -76,7 +77,7 @@ impl Docker {
 fn said_well(answer: &[u8]) -> Result<(), DockerError> {
     let lines = answer.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
     match lines.into_iter().find_map(|line| line.get("error")?.as_str().map(str::to_owned)) {
-        Some(error) => Err(DockerError::Stream(error)),
+        Some(error) => Err(DockerError::Stream(cleaned(&error))),
         None => Ok(()),
     }
 }

@@ -5,27 +5,28 @@
 
 use super::Docker;
 use super::backoff::Backoff;
-use super::error::{DockerError, timed_out, within};
-use super::image::invalid_reference;
+use super::error::{DockerError, timed_out};
+use super::image::{invalid_reference, registry_auth};
+use super::lines::{Lines, MAX_LINE_BYTES};
 use super::progress::{Layers, now, wall};
 use super::rate_limit::{Patience, Wait};
 use super::reference::Reference;
+use super::version::Spoken;
+use super::wire::{Body, Request};
+use crate::model::text::{cleaned, member_of_beginning};
 use crate::model::waiting::{PullPhase, PullProgress};
 use crate::model::{Failure, OpError, RegistryCredentials, Span};
-use bollard::auth::DockerCredentials;
-use bollard::query_parameters::{CreateImageOptions, TagImageOptions};
-use futures_util::StreamExt;
+use bollard::models::CreateImageInfo;
+use reqwest::Method;
+use serde::Deserialize;
 use std::future::Future;
-use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 const PULL_ERROR: &str = "CannotPullContainerError";
 const PULL_ATTEMPTS: u32 = 5;
 const PULL_BACKOFF: Backoff = Backoff { first: Duration::from_millis(1100), factor: 2.0, cap: Duration::from_secs(5) };
-/// The daemon says nothing before the registry has answered.
-const FIRST_OUTPUT_LIMIT: Duration = Duration::from_secs(300);
 const TAG_ATTEMPTS: u32 = 5;
 const TAG_PAUSE: Duration = Duration::from_millis(100);
 const TAG_LIMIT: Duration = Duration::from_secs(30);
@@ -141,43 +142,54 @@ impl Docker {
         credentials: RegistryCredentials,
         shown: &watch::Sender<PullProgress>,
     ) -> Result<(), Failure> {
-        let options = CreateImageOptions { from_image: Some(reference.to_owned()), ..CreateImageOptions::default() };
-        let mut progress = pin!(self.api.create_image(Some(options), None, Some(for_docker(credentials))));
+        let failed = |error: DockerError| error.failure(PULL_ERROR, "pulled");
+        let (auth, query) = (registry_auth(&credentials), [("fromImage", reference)]);
+        let request = Request {
+            method: &Method::POST,
+            path: &["images", "create"],
+            query: &query,
+            registry_auth: Some(&auth),
+            body: Body::Empty,
+        };
+        let pull_begin = self.settings.limits.pull_begin;
+        let first_output = Instant::now() + pull_begin;
+        let opened = timeout_at(first_output, self.wire.open(Spoken::changes, request)).await;
+        let opened = opened.map_err(|_| timed_out("pullBegin", pull_begin))?;
+        let mut lines = Lines::new(opened.map_err(failed)?);
         let inactivity = Duration::from(self.settings.pull_inactivity);
         let (mut begun, mut layers) = (false, Layers::new(shown, std::time::Instant::now()));
         loop {
-            let limit = if begun { inactivity } else { FIRST_OUTPUT_LIMIT };
-            match timeout(limit, progress.next()).await {
-                Ok(None) => return Ok(()),
-                Ok(Some(Ok(line))) => {
+            let limit = if begun { Instant::now() + inactivity } else { first_output };
+            match timeout_at(limit, lines.next()).await {
+                Ok(Ok(None)) => return Ok(()),
+                Ok(Ok(Some(line))) => {
+                    let line = progress_of(&line).map_err(failed)?;
                     begun = true;
                     self.moved.send_replace(Instant::now());
                     if let Some(so_far) = layers.note(&line, std::time::Instant::now()) {
                         tracing::info!(image = reference, so_far, "pulling");
                     }
                 }
-                Ok(Some(Err(error))) => return Err(DockerError::from(error).failure(PULL_ERROR, "pulled")),
+                Ok(Err(error)) => return Err(failed(error)),
                 // The daemon fetches a few layers at a time: one whose turn has not come stands still while others move.
                 Err(_) if begun && layers.all_wait() && self.moved.borrow().elapsed() < inactivity => {}
                 Err(_) if begun => {
                     return Err(Failure::retryable(PULL_ERROR, "inactivity time exceeded timeout while pulling image"));
                 }
-                Err(_) => return Err(timed_out("pullBegin", FIRST_OUTPUT_LIMIT)),
+                Err(_) => return Err(timed_out("pullBegin", pull_begin)),
             }
         }
     }
 
     /// Gives what was pulled by digest the name the task uses.
     pub(super) async fn tag(&self, source: &str, target: &Reference<'_>, image: &str) -> Result<(), Failure> {
-        let options = TagImageOptions {
-            repo: Some(target.name.to_owned()),
-            tag: Some(target.tag.unwrap_or("latest").to_owned()),
-        };
+        let (path, tag) = (["images", source, "tag"], target.tag.unwrap_or("latest"));
+        let query = [("repo", target.name), ("tag", tag)];
         let attempts = async {
             let mut attempt = 1;
             loop {
-                match within(TAG_LIMIT, self.api.tag_image(source, Some(options.clone()))).await {
-                    Ok(()) => return Ok(()),
+                match self.changer.post(&path, &query, TAG_LIMIT).await {
+                    Ok(_) => return Ok(()),
                     Err(error) if attempt == TAG_ATTEMPTS => return Err(error),
                     Err(_) => attempt += 1,
                 }
@@ -231,19 +243,26 @@ fn span(duration: Duration) -> Span {
     Span::millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn for_docker(credentials: RegistryCredentials) -> DockerCredentials {
-    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    if credentials.is_anonymous() {
-        return DockerCredentials::default();
+/// What a line says of the progress. An error in it is one, whatever the status of the answer was.
+fn progress_of(line: &[u8]) -> Result<CreateImageInfo, DockerError> {
+    #[derive(Deserialize)]
+    struct Line {
+        error: Option<String>,
+        #[serde(flatten)]
+        progress: CreateImageInfo,
     }
-    DockerCredentials {
-        username: some(&credentials.username),
-        password: some(credentials.password.expose()),
-        auth: None,
-        email: some(&credentials.email),
-        serveraddress: some(&credentials.server_address),
-        identitytoken: some(credentials.identity_token.expose()),
-        registrytoken: some(credentials.registry_token.expose()),
+    let stream = |text: &str| Err(DockerError::Stream(cleaned(text)));
+    let parsed = serde_json::from_slice::<Line>(line);
+    // The text of an error may be so long that its line was cut.
+    if parsed.is_err() && line.len() == MAX_LINE_BYTES {
+        let text = ["message", "error"].into_iter().find_map(|name| member_of_beginning(line, name));
+        return stream(&text.unwrap_or_else(|| "the daemon sent a line that is too long".to_owned()));
+    }
+    let Line { error, progress } =
+        parsed.map_err(|error| DockerError::Cut(format!("unreadable progress of a pull: {error}")))?;
+    match progress.error_detail.as_ref().and_then(|detail| detail.message.as_ref()).or(error.as_ref()) {
+        Some(text) => stream(text),
+        None => Ok(progress),
     }
 }
 
@@ -262,7 +281,7 @@ fn for_customer(failure: Failure, image: &str) -> Failure {
     } else {
         ""
     };
-    Failure { message: format!("{hint}{text}"), ..failure }
+    failure.with_message(format!("{hint}{text}"))
 }
 
 fn is_missing_permission(text: &str) -> bool {
@@ -296,6 +315,28 @@ pub(super) fn without_ecr_urls(text: &str, image: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_in_the_progress_is_found_however_long_it_is() {
+        let long = format!("denied:\n\u{1b}[2J{}", "x".repeat(3 << 20));
+        let table = [
+            (r#"{"errorDetail":{"message":"no"},"error":"no"}"#.to_owned(), "no"),
+            (r#"{"error":"alone"}"#.to_owned(), "alone"),
+            (
+                serde_json::json!({"errorDetail": {"code": 403, "message": long}, "error": long}).to_string(),
+                "denied: [2Jxxx",
+            ),
+            (serde_json::json!({"error": long}).to_string(), "denied: [2Jxxx"),
+            (serde_json::json!({"status": "a".repeat(1 << 20)}).to_string(), "the daemon sent a line that is too long"),
+        ];
+        for (line, wanted) in table {
+            let kept = &line.as_bytes()[..line.len().min(MAX_LINE_BYTES)];
+            let DockerError::Stream(text) = progress_of(kept).unwrap_err() else { panic!("{wanted}") };
+            assert!(text.starts_with(wanted) && text.len() <= crate::model::text::MAX_TEXT, "{wanted}");
+        }
+        assert!(matches!(progress_of(b"half a li"), Err(DockerError::Cut(_))));
+        assert_eq!(progress_of(br#"{"status":"Waiting","id":"a"}"#).unwrap().id.as_deref(), Some("a"));
+    }
 
     #[test]
     fn layer_addresses_of_ecr_are_taken_out() {
@@ -335,8 +376,5 @@ mod tests {
             let failure = for_customer(Failure::permanent(PULL_ERROR, text), "a");
             assert!(failure.message.starts_with(wanted) && failure.message.ends_with(text), "{failure}");
         }
-        let timeout = timed_out("pullBegin", FIRST_OUTPUT_LIMIT);
-        let text = "DockerTimeoutError: Could not transition to pullBegin; timed out after waiting 5m0s";
-        assert_eq!(for_customer(timeout, "a").to_string(), text);
     }
 }

@@ -3,6 +3,12 @@
 //! Owns no network call. Invariant: a parsed reference holds only characters that may stand in a URL path, so it cannot
 //! reach another endpoint of the daemon.
 
+/// Bounds of Docker's own grammar, in bytes: host and path have 255 each.
+const MAX_NAME: usize = 511;
+const MAX_TAG: usize = 128;
+/// No digest is longer: this has room for SHA-512 and the name of another algorithm.
+const MAX_DIGEST: usize = 256;
+
 /// An image reference in its parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reference<'a> {
@@ -29,7 +35,10 @@ impl<'a> Reference<'a> {
         let segments_ok = name.split('/').all(|segment| !segment.is_empty() && segment != "." && segment != "..");
         let parts_ok = tag.is_none_or(|tag| !tag.is_empty() && clean(tag))
             && digest.is_none_or(|digest| digest.contains(':') && clean(digest) && !digest.contains('/'));
-        (clean(name) && segments_ok && parts_ok).then_some(Self { name, tag, digest })
+        let is_short = name.len() <= MAX_NAME
+            && tag.is_none_or(|tag| tag.len() <= MAX_TAG)
+            && digest.is_none_or(|digest| digest.len() <= MAX_DIGEST);
+        (is_short && clean(name) && segments_ok && parts_ok).then_some(Self { name, tag, digest })
     }
 
     /// The form with everything Docker fills in: `docker.io/library/busybox` for `busybox`.
@@ -97,6 +106,23 @@ mod tests {
     fn nothing_that_could_leave_its_url_path_is_a_reference() {
         for image in ["", ":", "a:", "../containers", "a/../b", "a//b", "a?x=1", "a#b", "a b", "a@sha256", "a%2e"] {
             assert_eq!(Reference::parse(image), None, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_reference_that_docker_would_refuse_for_its_length_is_none() {
+        let name = |length: usize| format!("r.io/{}", "x".repeat(length - 5));
+        let table = [
+            (name(MAX_NAME), true),
+            (name(MAX_NAME + 1), false),
+            (name(70_000), false),
+            (format!("a:{}", "t".repeat(MAX_TAG)), true),
+            (format!("a:{}", "t".repeat(MAX_TAG + 1)), false),
+            (format!("a@sha512:{}", "0".repeat(128)), true),
+            (format!("a@sha256:{}", "0".repeat(70_000)), false),
+        ];
+        for (image, wanted) in table {
+            assert_eq!(Reference::parse(&image).is_some(), wanted, "{} bytes", image.len());
         }
     }
 }

@@ -6,6 +6,7 @@
 //! Invariant: both lie within the daemon's range and within ours.
 
 use super::error::DockerError;
+use crate::model::text::cut;
 use serde_json::Value;
 use std::fmt;
 use std::sync::{PoisonError, RwLock};
@@ -23,6 +24,8 @@ const LOWEST: ApiVersion = ApiVersion { major: 1, minor: 21 };
 const NEWEST: ApiVersion = ApiVersion { major: 1, minor: 44 };
 /// The newest version the client library has types for; only spoken with daemons that refuse `NEWEST`.
 const LIMIT: ApiVersion = ApiVersion { major: 1, minor: 53 };
+/// The engine's version is a word; an answer that has more is not worth more.
+const MAX_SERVER_BYTES: usize = 128;
 /// What ECS knows by name.
 const ADVERTISED: std::ops::RangeInclusive<u16> = 17..=44;
 /// Digests are asked from the registry from this version on: older daemons may still use v1 registries.
@@ -112,7 +115,7 @@ pub(super) fn negotiate(answer: &Value) -> Result<Versions, DockerError> {
         .filter(|version| *version <= highest && (extends || *version >= lowest))
         .map(|version| version.to_string())
         .collect();
-    Ok(Versions { server: text("Version").unwrap_or_default().to_owned(), looks, changes, supported })
+    Ok(Versions { server: cut(text("Version").unwrap_or_default(), MAX_SERVER_BYTES), looks, changes, supported })
 }
 
 #[cfg(test)]

@@ -73,11 +73,8 @@ fn is_no_volume(error: &DockerError) -> bool {
 
 /// What the reference finds wrong before it takes the task up; as worth another try as what it was found by.
 fn uninitialised(task: &TaskArn, cause: &str, found_by: &Failure) -> Failure {
-    Failure {
-        name: "ResourceInitializationError".to_owned(),
-        message: format!("resource cannot be initialized for task {task}: {cause}"),
-        kind: found_by.kind,
-    }
+    let text = format!("resource cannot be initialized for task {task}: {cause}");
+    Failure { kind: found_by.kind, ..Failure::permanent("ResourceInitializationError", text) }
 }
 
 /// Without members that say nothing: Docker would show them as empty instead of not at all.

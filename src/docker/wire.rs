@@ -1,7 +1,7 @@
 //! The HTTP connection to the daemon, below what is asked over it.
 //!
-//! Owns where the daemon listens, the version in every path, and how an answer is taken: bounded in size, an error status as
-//! [`DockerError::Daemon`]. Limits in time belong to its two users, [`super::read`] and [`super::change`]. Invariant: a request that
+//! Owns where the daemon listens, the version in every path, and how an answer is taken: bounded in size, an error status, of which
+//! only the beginning is read, as [`DockerError::Daemon`]. Limits in time belong to its two users, [`super::read`] and [`super::change`]. Invariant: a request that
 //! the daemon refused for its version is sent once more in a version it speaks; it was refused, so nothing was done.
 
 use super::error::{DockerError, within};
@@ -9,6 +9,7 @@ use super::unreachable::{NoConnection, speaks_tls};
 use super::version::{Spoken, negotiate};
 use crate::lane::{Lane, Settings as LaneSettings};
 use crate::model::address;
+use crate::model::text::{cleaned, cut, member_of_beginning};
 use bytes::Bytes;
 use reqwest::{Client, Method, Response, StatusCode, Url};
 use serde_json::Value;
@@ -22,6 +23,12 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 pub(super) const LOOK: LaneSettings = LaneSettings { threads: 1, spare: 1, limit: Duration::from_secs(5) };
 /// What servers with TLS answer to plain HTTP: Go's, which is Docker's, and nginx.
 const WANTS_TLS: [&str; 2] = ["HTTP request to an HTTPS server", "plain HTTP request was sent to HTTPS port"];
+/// The longest address a client can send.
+const MAX_ADDRESS: usize = 65_534;
+/// So much of an answer with an error status is read. The text in it may be a registry's, and as long as that likes.
+const MAX_ERROR_BYTES: usize = 64 << 10;
+/// So much is kept of an error that is not in Docker's form.
+const MAX_PLAIN_BYTES: usize = 512;
 /// Connections kept for the next call, and for how long. A connection for each call costs as much as the call where many come at once;
 /// one that the daemon closes meanwhile leaves the pool, and a call that is cut off is of unknown outcome on any connection.
 const IDLE_CONNECTIONS: usize = 8;
@@ -177,6 +184,12 @@ impl Wire {
         if !asked.query.is_empty() {
             url.query_pairs_mut().extend_pairs(asked.query);
         }
+        if url.as_str().len() > MAX_ADDRESS {
+            let (what, length) = (asked.path.first().unwrap_or(&""), url.as_str().len());
+            return Err(DockerError::Unusable(format!(
+                "the request was not sent to the Docker daemon: its address ({what}) has {length} bytes, {MAX_ADDRESS} at most: shorten the name in it"
+            )));
+        }
         let mut request = self.http.request(asked.method.clone(), url);
         if let Some(auth) = asked.registry_auth {
             request = request.header("X-Registry-Auth", auth);
@@ -197,9 +210,9 @@ impl Wire {
         if status.is_success() || status == StatusCode::NOT_MODIFIED {
             return Ok(response);
         }
-        let body = read_bounded(response).await?;
-        let body = String::from_utf8_lossy(&body);
-        if status == StatusCode::BAD_REQUEST && WANTS_TLS.iter().any(|text| body.contains(text)) {
+        let body = read_beginning(response, MAX_ERROR_BYTES).await?;
+        let text = String::from_utf8_lossy(&body);
+        if status == StatusCode::BAD_REQUEST && WANTS_TLS.iter().any(|wanted| text.contains(wanted)) {
             return Err(DockerError::Unreachable(NoConnection::tls().at(&self.endpoint, &self.look).await));
         }
         Err(refusal(status.as_u16(), &body))
@@ -208,12 +221,17 @@ impl Wire {
 
 /// An error status. Docker says why: in JSON, or as plain text below API 1.23. Markup, or nothing at all, is somebody else's answer
 /// (a proxy between), and leaves open what Docker did.
-fn refusal(status: u16, body: &str) -> DockerError {
-    let said = serde_json::from_str::<Value>(body).ok();
-    if let Some(message) = said.as_ref().and_then(|said| said.get("message")?.as_str()) {
-        return DockerError::Daemon { status, message: message.trim().to_owned() };
+fn refusal(status: u16, body: &[u8]) -> DockerError {
+    let message = match serde_json::from_slice::<Value>(body) {
+        Ok(answer) => answer.get("message").and_then(Value::as_str).map(str::to_owned),
+        // Too long to be read to its end.
+        Err(_) if body.trim_ascii_start().starts_with(b"{") => member_of_beginning(body, "message"),
+        Err(_) => None,
+    };
+    if let Some(message) = message {
+        return DockerError::Daemon { status, message: cleaned(message.trim()) };
     }
-    match shortened(body) {
+    match cut(String::from_utf8_lossy(body).trim(), MAX_PLAIN_BYTES) {
         text if text.is_empty() || text.starts_with('<') => {
             DockerError::Cut(format!("an answer with status {status} that is not the daemon's"))
         }
@@ -221,10 +239,15 @@ fn refusal(status: u16, body: &str) -> DockerError {
     }
 }
 
-/// Such a text ends up in a reason that a customer reads.
-fn shortened(text: &str) -> String {
-    const LONGEST: usize = 512;
-    text.trim().chars().take(LONGEST).collect()
+/// The beginning of an answer; the rest is not read.
+async fn read_beginning(mut response: Response, max: usize) -> Result<Vec<u8>, DockerError> {
+    let mut body = Vec::new();
+    while body.len() < max
+        && let Some(chunk) = response.chunk().await?
+    {
+        body.extend_from_slice(&chunk[..chunk.len().min(max - body.len())]);
+    }
+    Ok(body)
 }
 
 pub(super) async fn read_bounded(mut response: Response) -> Result<Vec<u8>, DockerError> {
@@ -245,6 +268,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Value, DockerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn endpoints() {
@@ -259,23 +283,67 @@ mod tests {
         assert!(error.contains("\"ssh://***@host\"") && !error.contains("hunter2"), "{error}");
     }
 
+    #[tokio::test]
+    async fn a_name_that_fits_into_no_address_is_not_sent() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let endpoint = Endpoint::Tcp(listener.local_addr().unwrap().to_string());
+        let wire = Wire::new(&endpoint, Arc::default(), Duration::from_secs(1)).unwrap();
+        let (name, escaped) = ("v".repeat(70_000), "ä".repeat(12_000));
+        for (path, query) in [(["volumes", &name], ("a", "b")), (["volumes", "v"], ("filters", escaped.as_str()))] {
+            let request = Request {
+                method: &Method::DELETE,
+                path: &path,
+                query: &[query],
+                registry_auth: None,
+                body: Body::Empty,
+            };
+            let error = wire.send(None, request).await.unwrap_err();
+            let DockerError::Unusable(text) = &error else { panic!("{error:?}") };
+            assert!(text.contains("was not sent") && text.contains("(volumes)") && text.len() < 300, "{text}");
+        }
+        assert!(listener.accept().is_err(), "nobody was even connected to");
+    }
+
     #[test]
     fn only_docker_can_refuse() {
         let table = [
             (r#"{"message": " No such image: a\n"}"#, Some("No such image: a")),
             ("no such id: b\n", Some("no such id: b")),
+            (r#"{"message": "a\nb\u001b[2J c"}"#, Some("a b [2J c")),
+            (r#"{"message": "cut in the mid"#, Some("cut in the mid")),
             ("", None),
             ("\r\n", None),
             (" <html><body>502 Bad Gateway</body></html>", None),
         ];
         for (body, message) in table {
-            match (refusal(404, body), message) {
+            match (refusal(404, body.as_bytes()), message) {
                 (DockerError::Daemon { status: 404, message }, Some(wanted)) => assert_eq!(message, wanted),
                 (DockerError::Cut(_), None) => {}
                 (other, _) => panic!("{body}: {other:?}"),
             }
         }
-        let DockerError::Daemon { message, .. } = refusal(500, &"é".repeat(9_000)) else { panic!("it is a text") };
-        assert_eq!(message.chars().count(), 512);
+        for (body, limit) in [("é".repeat(9_000), 512), (json!({"message": "é".repeat(9_000)}).to_string(), 4096)] {
+            let DockerError::Daemon { message, .. } = refusal(500, body.as_bytes()) else { panic!("it is a text") };
+            assert!((limit - 8..=limit).contains(&message.len()), "{}", message.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_of_any_length_is_read_no_further_than_needed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Endpoint::Tcp(listener.local_addr().unwrap().to_string());
+        // It goes on for ever: whoever waits for the end of it never gets an error.
+        let endless = async {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let _request = socket.read(&mut [0; 4096]).await.unwrap();
+            socket.write_all(b"HTTP/1.1 500 Internal Server Error\r\n\r\n{\"message\":\"denied: ").await.unwrap();
+            while socket.write_all(&[b'x'; 65_536]).await.is_ok() {}
+        };
+        let wire = Wire::new(&endpoint, Arc::default(), Duration::from_secs(60)).unwrap();
+        let (refused, ()) = tokio::join!(wire.negotiate(), endless);
+        let Err(DockerError::Daemon { status: 500, message }) = refused else { panic!("{refused:?}") };
+        assert!(message.starts_with("denied: xxx") && message.len() <= crate::model::text::MAX_TEXT);
     }
 }

@@ -65,6 +65,15 @@ const NOT_EXTERNAL: [&str; 12] = [
     "fault-injection",
 ];
 
+/// How the names of this program's own attributes begin. They tell people something; no task is placed by them unless an operator does.
+pub(super) const OWN: &str = "ecs-agent.";
+/// Tells instances that run this program from those of the Go agent, which has no such attribute.
+const IMPLEMENTATION: &str = "ecs-agent.implementation";
+/// The value of that attribute.
+const IMPLEMENTATION_NAME: &str = "ecs-agent-rust";
+/// Version of this program. Sent with every registration, so that it follows an upgrade.
+const VERSION: &str = "ecs-agent.version";
+
 /// What the host and the operator allow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
@@ -94,6 +103,8 @@ pub struct Capabilities {
     pub gpu_driver: String,
     /// Containers of a task may share namespaces.
     pub pause_image: bool,
+    /// Version of this program, which is told beside that of the Go agent whose behaviour it has; empty = left out.
+    pub agent_version: String,
     /// Credential specs whose host is in a domain.
     pub gmsa: bool,
     /// Credential specs whose host need not be.
@@ -116,7 +127,7 @@ impl Attribute {
     }
 }
 
-/// All capability attributes, in order; and after them those that describe the operating system.
+/// All capability attributes, in order; after them those that describe the operating system, and last those of this program.
 pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     let supports = |version: &str| capabilities.docker_api_versions.iter().any(|known| known == version);
     let mut names: Vec<String> = ALWAYS.map(str::to_owned).to_vec();
@@ -179,6 +190,10 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     }
     if capabilities.external {
         list.push(Attribute::with_value("ecs.cpu-architecture", cpu_architecture()));
+    }
+    if !capabilities.agent_version.is_empty() {
+        list.push(Attribute::with_value(IMPLEMENTATION, IMPLEMENTATION_NAME));
+        list.push(Attribute::with_value(VERSION, &capabilities.agent_version));
     }
     list
 }
@@ -247,6 +262,17 @@ mod tests {
         let expected: Vec<_> = recorded.into_iter().filter(|(name, _)| !missing.contains(&name.as_str())).collect();
         let ours: Vec<_> = attributes(&recorded_host()).into_iter().map(|a| (a.name, a.value)).collect();
         assert_eq!(ours, expected);
+    }
+
+    #[test]
+    fn this_program_and_its_version_stand_behind_what_was_recorded() {
+        for version in ["0.1.0", "2.0.0-rc.1"] {
+            let host = Capabilities { agent_version: version.to_owned(), ..recorded_host() };
+            let mut wanted = attributes(&recorded_host());
+            wanted.push(Attribute::with_value("ecs-agent.implementation", "ecs-agent-rust"));
+            wanted.push(Attribute::with_value("ecs-agent.version", version));
+            assert_eq!(attributes(&host), wanted);
+        }
     }
 
     #[test]

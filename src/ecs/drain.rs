@@ -2,7 +2,7 @@
 //!
 //! Owns the call and its error. When to drain is decided elsewhere; the call may be repeated.
 
-use aws_sdk_ecs::error::DisplayErrorContext;
+use super::text_of;
 use aws_sdk_ecs::types::ContainerInstanceStatus;
 
 /// The instance is not draining yet: try again.
@@ -17,7 +17,7 @@ pub async fn drain(client: &aws_sdk_ecs::Client, cluster: &str, container_instan
         .cluster(cluster)
         .container_instances(container_instance)
         .status(ContainerInstanceStatus::Draining);
-    call.send().await.map(drop).map_err(|error| DrainError(DisplayErrorContext(&error).to_string()))
+    call.send().await.map(drop).map_err(|error| DrainError(text_of(&error)))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! expired answer is better than none, so it is dropped only when a new one has come; and an answer that names no ACS is none.
 
 use super::body_edit::BodyEdit;
-use aws_sdk_ecs::error::DisplayErrorContext;
+use super::text_of;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -90,7 +90,7 @@ impl PollEndpointCache {
             })
             .send()
             .await
-            .map_err(|error| DiscoverError(DisplayErrorContext(&error).to_string()))?;
+            .map_err(|error| DiscoverError(text_of(&error)))?;
         let named = |endpoint: Option<String>| endpoint.filter(|endpoint| !endpoint.is_empty());
         let acs = named(output.endpoint).ok_or_else(|| DiscoverError("the answer names no endpoint".to_owned()))?;
         Ok(PollEndpoints {

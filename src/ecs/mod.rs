@@ -12,3 +12,19 @@ pub mod drain;
 pub mod endpoint;
 pub mod register;
 pub mod report;
+
+use crate::model::text::cleaned;
+use crate::model::with_causes;
+use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
+
+/// What a failed call says, in one clean line of bounded length: code and message of ECS, or else the error with its causes.
+fn text_of<E>(error: &SdkError<E>) -> String
+where
+    SdkError<E>: ProvideErrorMetadata,
+    E: std::error::Error + 'static,
+{
+    match error.code() {
+        Some(code) => cleaned(&format!("{code}: {}", error.message().unwrap_or_default())),
+        None => with_causes(error),
+    }
+}

@@ -2,13 +2,14 @@
 //!
 //! Owns the request, the creation of the `default` cluster, the retries in the process and the class of every error. It gathers no
 //! facts (they come in as [`Registration`]) and does not exit. The invariant: success means that ECS named an ARN and took every
-//! attribute as sent.
+//! attribute as sent, but for those that only name this program.
 
-use super::attributes::Attribute;
+use super::attributes::{self, Attribute};
 use super::body_edit::BodyEdit;
+use super::text_of;
 use crate::aws::backoff::{Backoff, Shape};
 use crate::aws::identity::SignedDocument;
-use aws_sdk_ecs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecs::operation::register_container_instance::{
     RegisterContainerInstanceError, RegisterContainerInstanceOutput,
 };
@@ -230,7 +231,13 @@ fn accept(registration: &Registration, cluster: &str, answer: &ContainerInstance
         answer.attributes().iter().map(|a| (a.name(), a.value().unwrap_or_default())).collect();
     for sent in sent_attributes(registration) {
         let value = sent.value.unwrap_or_default();
-        if returned.get(sent.name.as_str()).copied().unwrap_or_default() != value {
+        if returned.get(sent.name.as_str()).copied().unwrap_or_default() == value {
+            continue;
+        }
+        // What only names this program is not worth an instance that does not come up.
+        if sent.name.starts_with(attributes::OWN) {
+            tracing::warn!(attribute = sent.name, "ECS shows another value of this attribute than was registered");
+        } else {
             return Err(RegisterError::Terminal(format!("ECS did not accept the attribute {}", sent.name)));
         }
     }
@@ -262,17 +269,6 @@ fn classify(error: &CallError, renewal: bool) -> RegisterError {
         Some("InvalidParameterException" | "ClientException") => RegisterError::Terminal(text_of(error)),
         _ if type_changed() => RegisterError::Terminal(text_of(error)),
         Some(_) | None => RegisterError::Restart(text_of(error)),
-    }
-}
-
-fn text_of<E>(error: &SdkError<E>) -> String
-where
-    SdkError<E>: ProvideErrorMetadata,
-    E: std::error::Error + 'static,
-{
-    match error.code() {
-        Some(code) => format!("{code}: {}", error.message().unwrap_or_default()),
-        None => DisplayErrorContext(error).to_string(),
     }
 }
 

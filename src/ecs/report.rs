@@ -3,9 +3,10 @@
 //! Owns the request's form, its limits and the meaning of its errors. Which change is due, its order and its repetition belong to
 //! the core; sending the same change twice is harmless. The invariant: every text fits its limit and is cut between characters.
 
+use super::text_of;
 use crate::model::{ContainerChange, Failure, OpError, PortBinding, Protocol, RangeBinding, StateChange, Timestamp};
 use aws_sdk_ecs::config::Intercept;
-use aws_sdk_ecs::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_ecs::error::ProvideErrorMetadata;
 use aws_sdk_ecs::operation::submit_task_state_change::SubmitTaskStateChangeInput;
 use aws_sdk_ecs::operation::submit_task_state_change::builders::SubmitTaskStateChangeInputBuilder;
 use aws_sdk_ecs::types::{ContainerStateChange, NetworkBinding, TransportProtocol};
@@ -73,10 +74,7 @@ pub async fn submit(
         .customize()
         .interceptor(NotEmpty);
     let Err(error) = call.send().await else { return Ok(()) };
-    let text = match (error.code(), error.message()) {
-        (Some(code), message) => format!("{code}: {}", message.unwrap_or_default()),
-        (None, _) => DisplayErrorContext(&error).to_string(),
-    };
+    let text = text_of(&error);
     match error.code() {
         Some("InvalidParameterException") => Err(SubmitError::Rejected(text)),
         Some(_) | None => Err(SubmitError::Retryable(text)),

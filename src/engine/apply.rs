@@ -52,8 +52,8 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
                 BTreeSet::new()
             }
             Some(Owner::Report(arn)) => touch(state, &arn, |task| report::completed(task, now, &outcome)),
-            Some(Owner::Resource(arn, index)) => {
-                touch(state, &arn, |task| resource::completed(task, index, now, outcome))
+            Some(Owner::Resource(arn, name)) => {
+                touch(state, &arn, |task| resource::completed(task, &name, now, outcome))
             }
             Some(Owner::Container(arn, index)) => container_completed(state, now, arn, index, outcome, out),
         },
@@ -170,6 +170,9 @@ fn stop_confirmed(state: &mut State, message_id: &str, tasks: Vec<TaskArn>) -> B
 
 fn observed(state: &mut State, now: Timestamp, seen: &Observation) -> BTreeSet<TaskArn> {
     let step = state.steps;
+    if !state.policy.owners.owns(seen.owner.as_ref()) {
+        return BTreeSet::new();
+    }
     touch(state, &seen.task, |task| {
         if let Some(index) = task.index_of(&seen.container).filter(|index| !restart::is_old_news(task, *index, seen)) {
             observe(task, index, seen, now, step);

@@ -18,10 +18,10 @@ pub fn check(state: &State) -> Result<(), String> {
                 .tasks
                 .get(arn)
                 .is_some_and(|task| task.containers[*index].operation.is_some_and(|operation| operation.id == *op)),
-            Owner::Resource(arn, index) => state
-                .tasks
-                .get(arn)
-                .is_some_and(|task| task.resources[*index].operation.is_some_and(|operation| operation.id == *op)),
+            Owner::Resource(arn, name) => state.tasks.get(arn).is_some_and(|task| {
+                let resource = task.resource_index(name).map(|index| &task.resources[index]);
+                resource.and_then(|resource| resource.operation).is_some_and(|operation| operation.id == *op)
+            }),
             Owner::Report(arn) => {
                 state.tasks.get(arn).is_some_and(|task| task.report.as_ref().is_some_and(|report| report.op == *op))
             }

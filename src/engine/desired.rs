@@ -1,6 +1,7 @@
 //! What follows from the containers for the task: its status, what is wanted of it, and when it stopped executing.
 
 use super::state::{ContainerState, TaskState};
+use crate::model::text::cleaned;
 use crate::model::{ContainerStatus, TaskStatus, Timestamp};
 
 /// Brings the derived facts of a task up to date; true if any changed. Source: spec `task-engine.md` §3.6.
@@ -44,7 +45,7 @@ fn derive_to(task: &mut TaskState, now: Timestamp, most: TaskStatus) -> bool {
 /// The task must stop, for this reason unless it has one already. Compat: one blank between words, a capital first (spec
 /// `task-engine.md` §14).
 pub(super) fn end(task: &mut TaskState, reason: &str) {
-    let mut reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut reason = cleaned(&reason.split_whitespace().collect::<Vec<_>>().join(" "));
     if let Some(first) = reason.get_mut(..1) {
         first.make_ascii_uppercase();
     }

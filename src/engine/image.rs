@@ -296,8 +296,12 @@ fn stranger(state: &State, listing: &ImageListing) -> Option<(String, ImageWork)
         };
         state.orphans.contains_key(&it.id.0) || state.tasks.values().any(|task| is_of(task))
     };
-    let mut fit =
-        listing.containers.iter().filter(|it| it.ended.is_some_and(|ended| ended > state.policy.cleanup_wait));
+    // What another agent of this kind made for a task, that agent removes.
+    let is_another_agents = |it: &ListedContainer| !state.policy.owners.owns(it.owner.as_ref());
+    let mut fit = listing
+        .containers
+        .iter()
+        .filter(|it| it.ended.is_some_and(|ended| ended > state.policy.cleanup_wait) && !is_another_agents(it));
     let it = fit.find(|it| !state.images.tried.contains(&it.id.0) && !is_known(it))?;
     Some((it.id.0.clone(), ImageWork::RemoveContainer(it.id.clone())))
 }

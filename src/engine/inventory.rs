@@ -50,13 +50,15 @@ pub(super) fn next_deadline(state: &State) -> impl Iterator<Item = Timestamp> {
 /// Writes what an inventory found; the tasks to plan again. Most of the time it finds what is known, so that few documents change.
 pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome, out: &mut Step) -> BTreeSet<TaskArn> {
     let Some((_, asked)) = state.inventory.in_flight.take() else { return BTreeSet::new() };
-    let Outcome::Done(Output::Inventory(seen)) = outcome else {
+    let Outcome::Done(Output::Inventory(mut seen)) = outcome else {
         backoff::INVENTORY.again(&mut state.inventory.retry, now, "inventory");
         state.inventory.wanted = true;
         return BTreeSet::new();
     };
     state.inventory.retry = Retry::default();
     state.inventory.due = now + state.policy.inventory_every;
+    // The labels of a task can be on containers of another agent, too: one with another data directory, in another namespace.
+    seen.retain(|seen| state.policy.owners.owns(seen.owner.as_ref()));
     if state.host.lost {
         rebuild::from_containers(state, &seen, now, out);
     }
@@ -330,6 +332,28 @@ mod tests {
         assert!(removed(RunState::Created, &ours));
         assert!(!removed(RunState::Exited, &ours) && !removed(RunState::Running, &ours));
         assert!(!removed(RunState::Created, &|_| "by-hand".to_owned()));
+    }
+
+    /// It has the labels and the name of one of our containers; but another agent made it.
+    #[test]
+    fn another_agents_container_is_neither_seen_nor_taken_for_ours() {
+        let in_doubt = || {
+            let (mut state, op) = in_doubt(|it| it.containers[0].runtime_id = None);
+            state.policy.owners.own = "us".into();
+            (state, op)
+        };
+        let theirs = Observation { owner: Some("them".into()), ..seen("task", "a", "id", RunState::Running) };
+        let (mut state, op) = in_doubt();
+        step(&mut state, NOW, Event::Observed(Box::new(theirs.clone())));
+        assert_eq!((&first(&state).runtime_id, first(&state).observed), (&None, None), "an event");
+        listed(&mut state, op, vec![theirs.clone()]);
+        assert_eq!((&first(&state).runtime_id, first(&state).observed), (&None, None), "a list");
+        let orphan =
+            Observation { runtime_id: "orphan".into(), state: RunState::Created, task: "forgotten".into(), ..theirs };
+        let suffix = name_suffix(&orphan.task, &orphan.container);
+        let (mut state, op) = in_doubt();
+        listed(&mut state, op, vec![Observation { runtime_name: format!("ecs-f-1-a-{suffix}"), ..orphan }]);
+        assert!(state.orphans.is_empty(), "{:?}", state.orphans);
     }
 
     #[test]

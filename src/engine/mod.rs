@@ -19,6 +19,7 @@
 //! Nothing here can wait, read a clock, draw a random number, lock, log or touch a file.
 
 mod admission;
+pub mod agent_health;
 mod apply;
 mod backoff;
 mod check;

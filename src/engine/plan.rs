@@ -3,6 +3,7 @@
 use super::effect::Effect;
 use super::state::{Operation, OperationKind, Owner, State, TaskState};
 use super::{Key, Step, admission, cleanup, container, credentials, desired, image, inventory, report, resource};
+use crate::model::text::cleaned;
 use crate::model::{OpId, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
@@ -131,7 +132,7 @@ fn admit(task: &mut TaskState, planning: &Planning<'_>) -> bool {
         return false;
     }
     if let Some(reason) = admission::impossible(&planning.state.policy.capacity, task) {
-        task.reason.get_or_insert(reason);
+        task.reason.get_or_insert(cleaned(&reason)); // it quotes the task definition
         task.desired = TaskStatus::Stopped;
         return true;
     }

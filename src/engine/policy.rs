@@ -2,7 +2,7 @@
 //!
 //! Owns no behaviour; who obeys a setting is the file that owns its subject. Invariant: it never changes while the process lives.
 
-use crate::model::Span;
+use crate::model::{Owners, Span};
 use std::collections::BTreeSet;
 
 /// Waits and limits the planner obeys. Filled from the configuration.
@@ -22,6 +22,8 @@ pub struct Policy {
     pub inventory_every: Span,
     /// What is cleaned up of images, and when.
     pub images: ImagePolicy,
+    /// Whose containers are this agent's. Of others nothing is taken over, changed or removed.
+    pub owners: Owners,
 }
 
 /// The clean-up of images (spec `images.md` §7).
@@ -98,6 +100,7 @@ impl Default for Policy {
             cleanup_jitter: Span::default(),
             inventory_every: Span::secs(300),
             images: ImagePolicy::default(),
+            owners: Owners::default(),
         }
     }
 }

@@ -111,11 +111,21 @@ pub(super) fn complete(task: &mut TaskState, spec: TaskSpec) {
         return;
     }
     task.reduced = false;
-    let outline = std::mem::replace(&mut task.spec, spec);
-    let old: BTreeMap<&str, ResourceState> =
-        outline.resources.iter().map(|it| it.name.as_str()).zip(std::mem::take(&mut task.resources)).collect();
-    let known = |it: &ResourceSpec| old.get(it.name.as_str()).cloned().unwrap_or_default();
+    let mut outline = std::mem::replace(&mut task.spec, spec);
+    let specs = std::mem::take(&mut outline.resources).into_iter();
+    let mut earlier: BTreeMap<String, (ResourceSpec, ResourceState)> = specs
+        .zip(std::mem::take(&mut task.resources))
+        .map(|(spec, resource)| (spec.name.clone(), (spec, resource)))
+        .collect();
+    let known = |spec: &ResourceSpec| earlier.remove(&spec.name).map(|(_, resource)| resource).unwrap_or_default();
     task.resources = task.spec.resources.iter().map(known).collect();
+    // What the specification does not name any more may be there, or on its way: no container waits for it, and it goes with the task.
+    for (spec, resource) in earlier.into_values() {
+        if resource.operation.is_some() || resource::may_be_there(&resource) {
+            task.spec.resources.push(ResourceSpec { needed_by: Vec::new(), ..spec });
+            task.resources.push(resource);
+        }
+    }
     for (new, old) in task.spec.containers.iter_mut().zip(outline.containers) {
         new.endpoint_id = old.endpoint_id; // it is in the running container's environment
         new.essential &= old.essential;
@@ -126,11 +136,15 @@ pub(super) fn complete(task: &mut TaskState, spec: TaskSpec) {
 mod tests {
     use crate::engine::policy::{Capacity, Policy};
     use crate::engine::sample::{NOW, container, done, seen, spec};
-    use crate::engine::state::{HostState, State, TaskState};
-    use crate::engine::{Effect, Event, Output, PayloadTask, Step, check, recover, step};
+    use crate::engine::state::{HostState, Owner, State, TaskState};
+    use crate::engine::{Effect, Event, Outcome, Output, PayloadTask, Step, check, next_deadline, recover, step};
+    use crate::model::resource::CgroupSpec;
     use crate::model::task::Condition;
-    use crate::model::{Ack, ContainerStatus, Observation, RunState, TaskArn, TaskSpec, TaskStatus};
-    use std::collections::BTreeSet;
+    use crate::model::{
+        Ack, ContainerStatus, Failure, Observation, OpId, ResourceKind, ResourceSpec, ResourceStatus, RunState,
+        TaskArn, TaskSpec, TaskStatus,
+    };
+    use std::collections::{BTreeMap, BTreeSet};
 
     fn two(first_is_essential: bool) -> TaskSpec {
         let mut init = container("init", &[]);
@@ -293,6 +307,30 @@ mod tests {
     }
 
     #[test]
+    fn what_another_agent_made_is_not_taken_over() {
+        let spec = two(true);
+        let by =
+            |owner: Option<&str>, state| Observation { owner: owner.map(Into::into), ..found(&spec, "main", state) };
+        for (owner, is_ours) in
+            [(None, true), (Some("us"), true), (Some("before"), true), (Some("them"), false), (Some(""), false)]
+        {
+            for run_state in [RunState::Running, RunState::Exited, RunState::Created] {
+                let mut policy = Policy::default();
+                policy.owners.own = "us".into();
+                policy.owners.earlier.insert("before".into());
+                let mut state = recover(policy, HostState { lost: true, ..HostState::default() }, []);
+                let Some(Effect::Inventory { op }) = step(&mut state, NOW, Event::Tick).effects.pop() else {
+                    panic!("lists")
+                };
+                let out = step(&mut state, NOW, done(op, Output::Inventory(vec![by(owner, run_state)])));
+                let is_touched = !state.tasks.is_empty() || !state.orphans.is_empty() || touched(&out);
+                assert_eq!(is_touched, is_ours, "{owner:?} {run_state:?}: {out:?}");
+                assert_eq!(check(&state), Ok(()));
+            }
+        }
+    }
+
+    #[test]
     fn a_container_under_another_name_is_left_alone_though_the_rest_of_its_task_is_taken_over() {
         let spec = two(true);
         let renamed = Observation { runtime_name: "by-hand".to_owned(), ..found(&spec, "init", RunState::Running) };
@@ -378,6 +416,94 @@ mod tests {
         let task = &state.tasks[&spec.arn];
         assert_eq!(task.spec, spec, "and the endpoint in the containers' environment stays");
         assert!(!task.reduced && task.known == TaskStatus::Running);
+    }
+
+    /// The task of two containers, with these resources.
+    fn with_resources(names: &[&str]) -> TaskSpec {
+        let mut spec = two(true);
+        let resource = |name: &&str| ResourceSpec {
+            name: (*name).to_owned(),
+            needed_by: vec!["main".into()],
+            kind: ResourceKind::Cgroup(CgroupSpec::default()),
+        };
+        spec.resources = names.iter().map(resource).collect();
+        spec
+    }
+
+    /// A task that was rebuilt, has ended, and whose resources are being removed; the removals by the name of the resource.
+    fn removals(names: &[&str]) -> (State, BTreeMap<String, OpId>) {
+        let spec = with_resources(names);
+        let ended = ["init", "main"].map(|name| found(&spec, name, RunState::Exited));
+        let (mut state, _) = after(ended.to_vec());
+        let later = NOW + state.policy.cleanup_wait;
+        let mut removals = BTreeMap::new();
+        let mut waiting: Vec<OpId> = state.ops.keys().copied().collect();
+        while let Some(op) = waiting.pop() {
+            let list = ended.to_vec();
+            let output = if state.ops[&op] == Owner::Inventory { Output::Inventory(list) } else { Output::Nothing };
+            let out = step(&mut state, later, done(op, output));
+            removals.extend(out.effects.iter().filter_map(|effect| match effect {
+                Effect::RemoveResource { op, request } => Some((request.spec.name.clone(), *op)),
+                _ => None,
+            }));
+            waiting = state.ops.keys().filter(|op| !removals.values().any(|removal| removal == *op)).copied().collect();
+        }
+        assert_eq!(removals.len(), names.len(), "{state:?}");
+        (state, removals)
+    }
+
+    fn again(names: &[&str]) -> Event {
+        Event::Payload { tasks: vec![PayloadTask::Run(Box::new(with_resources(names)))], seq: 9, ack: None }
+    }
+
+    fn status(state: &State, name: &str) -> ResourceStatus {
+        let task = &state.tasks[&TaskArn::from("task")];
+        task.resources[task.resource_index(name).unwrap()].known
+    }
+
+    #[test]
+    fn an_outcome_reaches_its_resource_after_the_order_changed() {
+        for first in ["x", "y"] {
+            let second = if first == "x" { "y" } else { "x" };
+            let (mut state, ops) = removals(&["x", "y"]);
+            step(&mut state, NOW, again(&["y", "x"]));
+            assert_eq!(check(&state), Ok(()));
+            step(&mut state, NOW, done(ops[first], Output::Nothing));
+            assert_eq!(status(&state, first), ResourceStatus::Removed, "{first}");
+            assert_ne!(status(&state, second), ResourceStatus::Removed, "{second} is on its way");
+            step(&mut state, NOW, done(ops[second], Output::Nothing));
+            assert!(state.tasks.is_empty() && state.ops.is_empty(), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_resource_in_flight_that_is_not_named_any_more_is_kept() {
+        let (mut state, ops) = removals(&["x", "y"]);
+        step(&mut state, NOW, again(&["y"]));
+        assert_eq!(check(&state), Ok(()));
+        step(&mut state, NOW, done(ops["y"], Output::Nothing));
+        assert!(!state.tasks.is_empty(), "the other one is not gone yet");
+        let failed = Outcome::Failed(Failure::retryable("CannotRemove", "busy"));
+        step(&mut state, NOW, Event::Completed { op: ops["x"], outcome: failed });
+        assert_eq!(check(&state), Ok(()));
+        let later = next_deadline(&state).unwrap();
+        let out = step(&mut state, later, Event::Tick);
+        let [Effect::RemoveResource { op, request }] = &out.effects[..] else { panic!("{out:?}") };
+        assert_eq!(request.spec.name, "x");
+        step(&mut state, later, done(*op, Output::Nothing));
+        assert!(state.tasks.is_empty() && state.ops.is_empty(), "{state:?}");
+    }
+
+    #[test]
+    fn a_resource_that_is_new_in_the_payload_takes_no_outcome_of_another() {
+        let (mut state, ops) = removals(&["x", "y"]);
+        step(&mut state, NOW, again(&["z", "y", "x"]));
+        step(&mut state, NOW, done(ops["x"], Output::Nothing));
+        let known = ["x", "y", "z"].map(|name| status(&state, name));
+        assert_eq!((known[0], known[2]), (ResourceStatus::Removed, ResourceStatus::None));
+        assert_ne!(known[1], ResourceStatus::Removed);
+        step(&mut state, NOW, done(ops["y"], Output::Nothing));
+        assert!(state.tasks.is_empty(), "what was never asked for need not be removed: {state:?}");
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
             task.resources[index].create_asked = true;
             start(task, index, planning, ResourceOperationKind::Create);
         }
-    } else if may_be_there(task, index) && may_go(task, index) && planning.is_time(not_before) {
+    } else if may_be_there(&task.resources[index]) && may_go(task, index) && planning.is_time(not_before) {
         let resource = &mut task.resources[index];
         if !std::mem::replace(&mut resource.removing, true) {
             resource.retry = Retry::default(); // these were failures to make it
@@ -55,7 +55,8 @@ fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
 }
 
 fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>, kind: ResourceOperationKind) {
-    let op = planning.state.new_op(Owner::Resource(task.spec.arn.clone(), index));
+    let name = task.spec.resources[index].name.clone();
+    let op = planning.state.new_op(Owner::Resource(task.spec.arn.clone(), name));
     task.resources[index].operation = Some(ResourceOperation { id: op, kind, since: planning.now });
     let request = Box::new(ResourceRequest {
         task: task.spec.arn.clone(),
@@ -74,8 +75,7 @@ fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>, kind: 
 }
 
 /// A create that was asked for may have been done, whatever was heard of it.
-fn may_be_there(task: &TaskState, index: usize) -> bool {
-    let resource = &task.resources[index];
+pub(super) fn may_be_there(resource: &ResourceState) -> bool {
     match resource.known {
         ResourceStatus::None => resource.create_asked,
         ResourceStatus::Created => true,
@@ -153,9 +153,10 @@ pub(super) fn credentials_missing(task: &TaskState, index: usize, state: &State)
     task.spec.resources[index].kind.needs_execution_role() && id.is_some_and(|id| !state.credentials.contains(id))
 }
 
-/// Writes the outcome of the operation in flight.
-pub(super) fn completed(task: &mut TaskState, index: usize, now: Timestamp, outcome: Outcome) {
+/// Writes the outcome of the operation in flight for the resource of that name.
+pub(super) fn completed(task: &mut TaskState, name: &str, now: Timestamp, outcome: Outcome) {
     let arn = task.spec.arn.0.clone();
+    let Some(index) = task.resource_index(name) else { return };
     let resource = &mut task.resources[index];
     let Some(operation) = resource.operation.take() else { return };
     let is_unknown = matches!(outcome, Outcome::Unknown(_));
@@ -236,7 +237,8 @@ pub(super) fn recover(resource: &mut ResourceState, lifetime: Lifetime) {
 
 /// Nothing is left of any of them.
 pub(super) fn nothing_is_left(task: &TaskState) -> bool {
-    (0..task.resources.len()).all(|index| task.resources[index].operation.is_none() && !may_be_there(task, index))
+    (0..task.resources.len())
+        .all(|index| task.resources[index].operation.is_none() && !may_be_there(&task.resources[index]))
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ pub(super) fn seen(task: &str, container: &str, id: &str, run_state: RunState) -
     Observation {
         task: TaskArn::from(task),
         container: ContainerName::from(container),
+        owner: None,
         runtime_name: spec(task, Vec::new()).runtime_name(&container.into()),
         runtime_id: RuntimeId::from(id),
         state: run_state,

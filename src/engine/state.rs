@@ -9,6 +9,7 @@ mod operation;
 use super::event::Event;
 use super::image::{Cleanup, TrackedImage};
 use super::policy::Policy;
+use crate::model::text::cleaned;
 use crate::model::{
     ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Observation, OpId, ResourceStatus, RunState, TaskArn,
     TaskSpec, TaskStatus, Tickets, Timestamp,
@@ -283,12 +284,19 @@ impl TaskState {
     /// A task that is over before it began: to be reported as stopped, for this reason.
     pub fn stopped(arn: TaskArn, reason: Option<String>, arrival: u64, now: Timestamp) -> Self {
         let spec = TaskSpec { arn, ..TaskSpec::default() };
+        // It quotes the task definition, which may have names of any length.
+        let reason = reason.map(|reason| cleaned(&reason));
         Self { desired: TaskStatus::Stopped, known: TaskStatus::Stopped, reason, ..Self::new(spec, arrival, now) }
     }
 
     /// Index of the container of that name.
     pub fn index_of(&self, name: &ContainerName) -> Option<usize> {
         self.spec.containers.iter().position(|container| &container.name == name)
+    }
+
+    /// Index of the resource of that name.
+    pub fn resource_index(&self, name: &str) -> Option<usize> {
+        self.spec.resources.iter().position(|resource| resource.name == name)
     }
 
     /// Containers with what was asked of them.

@@ -1,35 +1,45 @@
 //! The introspection server on port 51678: what `curl localhost:51678/v1/tasks` sees.
 //!
-//! Owns the routes, the answers and the listener. Decides nothing and holds no state: every answer is made from the newest
-//! published [`View`] and from the [`Identity`] known when the server was built. Invariant: no answer carries environment
-//! variables, settings or credentials, because a `View` has none.
+//! Owns the routes and the answers. Decides nothing and holds no state: every answer is made from the newest published [`View`], from
+//! the [`Identity`] of the registration, or from the agent's health. Invariant: no answer carries environment variables, settings or
+//! credentials, because a `View` has none.
 //!
-//! Reading order: this file (routes), `task` (JSON shapes), `debug` (ours alone), `lookup` (the query of `/v1/tasks`), `json` (the encoding),
-//! `server` (listener, limits, retries). Source: spec `introspection.md`.
+//! The port is open from the start of the process, for `/health` alone. As with the Go agent, everything else begins with the
+//! registration: until then a connection that asks for it is closed without an answer, so `curl` fails as it does where nobody listens.
+//!
+//! Reading order: this file (routes), `task` (JSON shapes), `health` and `debug` (ours alone), `lookup` (the query of `/v1/tasks`),
+//! `json` (the encoding). Who is served, and the limits, are those of [`http_server`](crate::http_server). Source: spec
+//! `introspection.md`.
 
 mod debug;
+mod health;
 mod json;
 mod lookup;
 mod path;
-mod server;
 mod task;
 
 pub use debug::PullLookup;
-pub use server::{PORT, run, serve};
+pub use health::{HealthAnswer, HealthLookup};
 
+use crate::http_server::{host_header, no_answer};
 use crate::model::Timestamp;
 use crate::model::view::View;
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use futures_util::FutureExt;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
+
+/// The port, not configurable: scripts and the health check of the container image know it.
+pub const PORT: u16 = 51678;
 
 /// The whole licence text: embedded, so that the answer does not depend on the working directory.
 pub const LICENSE: &str = include_str!("../../LICENSE");
@@ -37,10 +47,17 @@ pub const LICENSE: &str = include_str!("../../LICENSE");
 /// Between the texts of `/license`, and after the last.
 const RULE: &str = "\n================================================================================\n";
 
+/// Paths of this agent alone. Whoever asks for one that is not there must not take a list of commands for its content.
+const OWN_PATHS: [&str; 3] = ["/health", "/metrics", "/v1/debug"];
+
+/// The answer to a request for another host.
+const WRONG_HOST: &str = "the Host header names another host: use an address, localhost, a name without a dot, this host's name, or a \
+                          name that ends in .internal\n";
+
 /// The answer to every path that is not a command.
 const COMMANDS: &str = r#"{"AvailableCommands":["/v1/metadata","/v1/tasks","/license"]}"#;
 
-/// Who this agent is, as `/v1/metadata` says it. Fixed: the server starts after registration.
+/// Who this agent is, as `/v1/metadata` says it. Fixed by the registration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Identity {
@@ -60,19 +77,44 @@ struct Sources {
     pulls: PullLookup,
 }
 
-/// The routes. Methods are not checked, and no path is unknown: the reference answers 200 with the list of commands, which does
-/// not name `/v1/debug/tasks`.
-pub fn router(identity: Identity, view: watch::Receiver<Arc<View>>, pulls: PullLookup) -> Router {
-    Router::new()
+/// Everything on the port. `registered` holds the routes of [`registered`] from the registration on, and `None` before.
+pub fn router(health: HealthLookup, registered: watch::Receiver<Option<Router>>) -> Router {
+    let gate = async move |request: Request| {
+        let routes = registered.borrow().clone();
+        match routes {
+            Some(routes) => TowerToHyperService::new(routes).call(request).await.unwrap_or_else(|never| match never {}),
+            None => no_answer(),
+        }
+    };
+    Router::new().route("/health", any(async move || health::answer(&health()))).fallback(gate).layer(
+        axum::middleware::from_fn(async |request: Request, next: axum::middleware::Next| {
+            if host_header::is_accepted(&request) { survive(next.run(request)).await } else { refused_host() }
+        }),
+    )
+}
+
+/// The routes of a registered agent. Methods are not checked. As with the Go agent, an unknown path is answered with 200 and the list
+/// of commands, which does not name `/v1/debug/tasks`; but paths where this agent has or will have something of its own are not found.
+pub fn registered(identity: Identity, view: watch::Receiver<Arc<View>>, pulls: PullLookup) -> Router {
+    let mut routes = Router::new()
         .route("/v1/metadata", any(metadata))
         .route("/v1/tasks", any(tasks))
         .route("/license", any(license))
-        .route("/v1/debug/tasks", any(debug_tasks))
-        .fallback(anything_else)
-        .layer(axum::middleware::from_fn(async |request, next: axum::middleware::Next| {
-            survive(next.run(request)).await
-        }))
-        .with_state(Sources { identity: Arc::new(identity), view, pulls })
+        .route("/v1/debug/tasks", any(debug_tasks));
+    for own in OWN_PATHS {
+        routes = routes.route(own, any(not_found)).route(&format!("{own}/{{*rest}}"), any(not_found));
+    }
+    routes.fallback(anything_else).with_state(Sources { identity: Arc::new(identity), view, pulls })
+}
+
+async fn not_found() -> Response {
+    let plain = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    (StatusCode::NOT_FOUND, plain, "this version of ecs-agent has nothing here\n").into_response()
+}
+
+fn refused_host() -> Response {
+    let plain = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    (StatusCode::FORBIDDEN, plain, WRONG_HOST).into_response()
 }
 
 async fn metadata(State(sources): State<Sources>) -> Response {
@@ -110,16 +152,21 @@ async fn anything_else(uri: Uri) -> Response {
     }
 }
 
-/// One JSON answer. Errors are logged with their body, which names no secret: it is the empty value of the success type.
+/// One JSON answer. Errors are logged with their body, which names no secret: it is the empty value of the success type. The Go agent
+/// logs them all as errors; a question that cannot be answered is the client's, so it must not fill the agent's log.
 fn json_answer(status: StatusCode, value: &impl Serialize, kind: &'static str) -> Response {
     let (status, body) = match json::encode(value) {
         Ok(body) => (status, body),
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "{}".to_owned()),
     };
-    if status.is_client_error() || status.is_server_error() {
+    let code = status.as_u16();
+    if status.is_server_error() {
         tracing::error!(
-            "HTTP response status code is '{}', request type is: {kind}, and response in JSON is {body}",
-            status.as_u16()
+            "HTTP response status code is '{code}', request type is: {kind}, and response in JSON is {body}"
+        );
+    } else if status.is_client_error() {
+        tracing::debug!(
+            "HTTP response status code is '{code}', request type is: {kind}, and response in JSON is {body}"
         );
     }
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()

@@ -1,13 +1,16 @@
 //! `/_local/`: looking into the server and making things go wrong, over HTTP. It owns the paths and their JSON; the same things
-//! are methods of [`super::Server`]. Invariant: whatever changes something wants `Content-Type: application/json`, which a web
-//! page cannot make a browser send unasked.
+//! are methods of [`super::Server`]. Invariants: nothing is answered without the token; whatever changes something wants
+//! `Content-Type: application/json`, which a web page cannot make a browser send unasked.
 
 use super::faults::{Delivery, FaultRequest};
 use super::http::{header_text, text_answer};
 use super::instances::Kick;
+use super::keys::Keys;
 use super::server::Shared;
-use super::state::State;
+use super::signature;
+use super::state::{State, now};
 use axum::body::Body;
+use base64::Engine;
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use serde::Deserialize;
@@ -17,8 +20,9 @@ use std::time::Duration;
 /// What `curl http://127.0.0.1:14566/` shows.
 pub(super) const GREETING: &str = "\
 ecs-local: the part of Amazon ECS a laptop needs. State is in memory only.
-Use it:    aws ecs --endpoint-url http://THIS list-container-instances
-Look in:   GET  /_local/            help
+Use it:    AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=TOKEN aws ecs --endpoint-url http://THIS list-container-instances
+Look in:   curl --user local:TOKEN http://THIS/_local/            help
+TOKEN is what ecs-local printed when it started, or was given with --token or --token-file.
 ";
 
 const HELP: &str = "\
@@ -45,7 +49,13 @@ POST /_local/credentials           {\"task\": \"ARN or id\"}   new credentials f
 POST /_local/secrets               {\"name\": \"hub\", \"value\": \"{\\\"username\\\": ...}\"}   for Secrets Manager
 POST /_local/parameters            {\"name\": \"/team/key\", \"value\": \"...\"}   for SSM
 POST /_local/objects               {\"bucket\": \"b\", \"key\": \"app.env\", \"text\": \"A=1\\n\"}   for S3
-POST wants the header Content-Type: application/json.
+POST wants the header Content-Type: application/json. All want the token: curl --user local:TOKEN, or Authorization: Bearer TOKEN.
+";
+
+/// For who asks without the token.
+const NO_TOKEN: &str = "\
+This needs the token that ecs-local printed when it started (or was given with --token or --token-file):
+curl --user local:TOKEN, or the header Authorization: Bearer TOKEN
 ";
 
 /// Most records in one answer.
@@ -61,8 +71,28 @@ struct DeliveryRequest {
     lose_acks: u32,
 }
 
+/// The request has the token: as a password (Basic), as a Bearer token, or as the secret of its signature.
+fn has_token(shared: &Shared, request: &Request<Bytes>) -> bool {
+    let (scheme, value) = header_text(request.headers(), "authorization").split_once(' ').unwrap_or_default();
+    match scheme {
+        "Basic" => {
+            let decoded = base64::engine::general_purpose::STANDARD.decode(value.trim()).unwrap_or_default();
+            let text = String::from_utf8(decoded).unwrap_or_default();
+            text.split_once(':').is_some_and(|(_, password)| shared.keys.is_token(password))
+        }
+        "Bearer" => shared.keys.is_token(value.trim()),
+        _ => {
+            let time = shared.read(|state| state.ec2.time(now()));
+            signature::check(request, &shared.keys, time).is_ok_and(|access_key_id| !Keys::is_role(&access_key_id))
+        }
+    }
+}
+
 /// Answers a request below `/_local`.
 pub(super) fn answer(shared: &Shared, request: &Request<Bytes>) -> Response<Body> {
+    if !has_token(shared, request) {
+        return text_answer(401, NO_TOKEN);
+    }
     let path = request.uri().path().trim_start_matches("/_local").trim_matches('/');
     let result = match *request.method() {
         Method::GET if path.is_empty() => return text_answer(200, HELP),

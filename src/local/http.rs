@@ -1,11 +1,13 @@
 //! Sockets and routing: one port for the API, the metadata service, the websockets and `/_local/`. It owns connections and
-//! faults of the wire; meaning is elsewhere. Invariant: a request is bounded in size, time and number, and one that a web page
-//! could make a browser send is refused.
+//! faults of the wire; meaning is elsewhere. Invariants: a request is bounded in size, time and number; one that a web page could make a
+//! browser send is refused, and so is a call, a handshake or an object that was not signed with the secret of this session.
 
 use super::api::{self, ApiError};
 use super::faults::Fault;
+use super::owner::Connection;
 use super::records::Source;
 use super::server::Shared;
+use super::signature::{self, Refused};
 use super::state::now;
 use super::{acs, admin, ec2, imds, s3, tcs};
 use axum::body::{Body, to_bytes};
@@ -18,6 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -65,8 +68,8 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
             () = shared.stop.cancelled() => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(connection(Arc::clone(&shared), stream));
+                Ok((stream, peer)) => {
+                    connections.spawn(connection(Arc::clone(&shared), stream, peer));
                 }
                 // Out of file descriptors, most likely: wait for one to come back.
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -79,9 +82,13 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     connections.shutdown().await;
 }
 
-async fn connection(shared: Arc<Shared>, stream: TcpStream) {
+async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+    let Ok(local) = stream.local_addr() else { return };
     let upgrade = Upgrade::default();
-    let service = service_fn(|request| serve(Arc::clone(&shared), Arc::clone(&upgrade), request));
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Connection { peer, local });
+        serve(Arc::clone(&shared), Arc::clone(&upgrade), request)
+    });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(READ_TIMEOUT);
     // An error here is the other side going away, or our own cut.
@@ -135,10 +142,21 @@ async fn route(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upg
     }
 }
 
+/// Checks the signature of a request.
+fn signed(shared: &Shared, request: &Request<Bytes>) -> Result<(), Refused> {
+    let time = shared.read(|state| state.ec2.time(now()));
+    signature::check(request, &shared.keys, time).map(|_| ())
+}
+
 /// One call of EC2, whose protocol is forms in and XML out.
 async fn ec2_call(shared: &Shared, request: &Request<Bytes>) -> Reply {
     let form: Vec<(String, String)> = url::form_urlencoded::parse(request.body()).into_owned().collect();
     let action = form.iter().find(|(name, _)| name == "Action").map_or("", |(_, action)| action.as_str());
+    if let Err(refused) = signed(shared, request) {
+        let error = refused.ec2_error();
+        shared.change(|state| state.record(Source::ApiError, action, error.body()));
+        return Reply::Answer(typed_answer(error.status, "text/xml;charset=UTF-8", ec2::error_body(&error)));
+    }
     let fault = shared.change(|state| state.faults.take(action));
     let error = match &fault {
         Some(Fault::Throttle) => Some(ApiError::new(503, "RequestLimitExceeded", "Request limit exceeded.")),
@@ -156,8 +174,7 @@ async fn ec2_call(shared: &Shared, request: &Request<Bytes>) -> Reply {
     let answer = shared.change(|state| {
         let body = form.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<serde_json::Map<_, _>>();
         state.record_request(Source::Api, action, body.into(), shown(request.headers()));
-        let in_time = state.ec2.check_time(header_text(request.headers(), "x-amz-date"), now());
-        let answer = error.map_or(in_time, Err).and_then(|()| state.ec2.call(&shared.options.instance_id, &form));
+        let answer = error.map_or_else(|| state.ec2.call(&shared.options.instance_id, &form), Err);
         if let Err(error) = &answer {
             state.record(Source::ApiError, action, error.body());
         }
@@ -174,23 +191,18 @@ async fn ec2_call(shared: &Shared, request: &Request<Bytes>) -> Reply {
 async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
     let target = header_text(request.headers(), "x-amz-target");
     let (service, operation) = target.split_once('.').unwrap_or((target, ""));
-    if !looks_signed(request.headers()) {
-        return Reply::Answer(error_answer(&ApiError::new(
-            400,
-            "MissingAuthenticationTokenException",
-            "The request is not signed.",
-        )));
-    }
-    if header_text(request.headers(), "content-type").starts_with("application/x-www-form-urlencoded") {
+    let is_form = header_text(request.headers(), "content-type").starts_with("application/x-www-form-urlencoded");
+    if is_form && target.is_empty() {
         return ec2_call(shared, request).await;
+    }
+    if let Err(refused) = signed(shared, request) {
+        let error = refused.error();
+        shared.change(|state| state.record(Source::ApiError, operation, error.body()));
+        return Reply::Answer(error_answer(&error));
     }
     let fault = shared.change(|state| state.faults.take(operation));
     if let Some(reply) = refusal(shared, operation, fault.as_ref()).await {
         return reply;
-    }
-    if let Err(error) = shared.read(|state| state.ec2.check_time(header_text(request.headers(), "x-amz-date"), now())) {
-        shared.change(|state| state.record(Source::ApiError, operation, error.body()));
-        return Reply::Answer(error_answer(&error));
     }
     let text = if request.body().is_empty() { b"{}" } else { request.body().as_ref() };
     let Ok(body @ Value::Object(_)) = serde_json::from_slice::<Value>(text) else {
@@ -269,8 +281,18 @@ async fn imds(shared: &Shared, request: &Request<Bytes>) -> Reply {
     if let Some(reply) = refusal(shared, "imds", fault.as_ref()).await {
         return reply;
     }
+    if imds::is_guarded(request.uri().path()) && !is_from_the_user(request).await {
+        return Reply::Answer(text_answer(403, imds::STRANGER));
+    }
     let answer = imds::answer(shared, request);
     if fault == Some(Fault::LoseAnswer) { Reply::Cut } else { Reply::Answer(answer) }
+}
+
+async fn is_from_the_user(request: &Request<Bytes>) -> bool {
+    match request.extensions().get::<Connection>() {
+        Some(connection) => connection.is_from_the_user().await,
+        None => false,
+    }
 }
 
 /// A websocket handshake: who it is for is seen from the query.
@@ -285,14 +307,16 @@ fn websocket(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgra
         shared.change(|state| state.record(Source::ApiError, name, json!({"__type": kind, "message": text})));
         Reply::Answer(json_answer(status, &json!({kind: text})))
     };
-    if !looks_signed(request.headers()) {
-        return refuse(403, "AccessDeniedException", "The handshake is not signed");
+    match signed(shared, request) {
+        Err(Refused::Unsigned) => return refuse(403, "AccessDeniedException", "The handshake is not signed"),
+        Err(refused) => {
+            let error = refused.error();
+            return refuse(error.status, &error.code, &error.message);
+        }
+        Ok(()) => {}
     }
     if key.is_empty() || !header_text(request.headers(), "upgrade").eq_ignore_ascii_case("websocket") {
         return refuse(400, "BadRequestException", "This is not a websocket handshake");
-    }
-    if let Err(error) = shared.read(|state| state.ec2.check_time(header_text(request.headers(), "x-amz-date"), now())) {
-        return refuse(error.status, &error.code, &error.message);
     }
     match shared.change(|state| state.faults.take(name)) {
         Some(Fault::Drop | Fault::LoseAnswer | Fault::Truncated) => return Reply::Cut,
@@ -352,12 +376,6 @@ pub(super) fn shown(headers: &HeaderMap) -> BTreeMap<String, String> {
         (name.to_owned(), value.to_owned())
     })
     .collect()
-}
-
-/// It has the look of SigV4. The signature itself is not checked: there is no secret to check it with.
-pub(super) fn looks_signed(headers: &HeaderMap) -> bool {
-    let text = header_text(headers, "authorization");
-    text.starts_with("AWS4-HMAC-SHA256 ") && text.contains("Credential=") && text.contains("Signature=")
 }
 
 pub(super) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {

@@ -1,5 +1,6 @@
 //! The instance metadata service, version 2: a token first, then the paths the agent and the SDK ask for (registration.md §7).
-//! It owns no state but the tokens. Invariant: without a valid token there is no answer but 401.
+//! It owns no state but the tokens. Invariants: without a valid token there is no answer but 401; the role's credentials and user data
+//! go to processes of the server's user and of root only. Any process of the machine may ask for the rest, as on an instance.
 
 use super::http::{header_text, json_answer, text_answer};
 use super::payload::iso_time;
@@ -23,7 +24,16 @@ const ADDRESS: &str = "127.0.0.1";
 /// Most tokens that are valid at a time; the oldest leave first.
 const MAX_TOKENS: usize = 1000;
 
-/// Answers a request below `/latest/`.
+/// The path is one that strangers are not answered.
+pub(super) fn is_guarded(path: &str) -> bool {
+    path.contains("security-credentials") || path.contains("user-data")
+}
+
+/// The answer to a stranger.
+pub(super) const STRANGER: &str = "Role credentials and user data are given to processes of the user who started ecs-local, and of root, on \
+this machine only. Others use the token that ecs-local prints, as AWS_SECRET_ACCESS_KEY.\n";
+
+/// Answers a request below `/latest/`. For a guarded path the caller has looked at who asks.
 pub(super) fn answer(shared: &Shared, request: &Request<Bytes>) -> Response<Body> {
     let path = request.uri().path().trim_start_matches("/latest/");
     if path == "api/token" {
@@ -110,13 +120,14 @@ fn meta_data(shared: &Shared, path: &str) -> Option<Response<Body>> {
 
 fn credentials(shared: &Shared) -> Value {
     let ttl = shared.options.credentials_ttl.as_secs_f64();
+    let keys = shared.keys.role();
     json!({
         "Code": "Success",
         "LastUpdated": iso_time(now()),
         "Type": "AWS-HMAC",
-        "AccessKeyId": "ASIAINSTANCEROLE0001",
-        "SecretAccessKey": new_id(),
-        "Token": format!("tok-{}", new_id()),
+        "AccessKeyId": keys.access_key_id,
+        "SecretAccessKey": keys.secret_access_key.expose(),
+        "Token": keys.session_token.expose(),
         "Expiration": iso_time(now() + ttl),
     })
 }

@@ -412,10 +412,16 @@ fn credentials(site: &Site, role: &str) -> Value {
 
 /// New keys and a new expiry under the same id.
 pub(super) fn renew(site: &Site, credentials: &mut Value) {
-    credentials["accessKeyId"] = json!(format!("ASIA{}", &new_id()[..16].to_uppercase()));
-    credentials["secretAccessKey"] = json!(new_id());
-    credentials["sessionToken"] = json!(format!("tok-{}", new_id()));
+    put_keys(site, credentials);
     credentials["expiration"] = json!(iso_time(now() + site.credentials_ttl.as_secs_f64()));
+}
+
+/// New keys of this session.
+pub(super) fn put_keys(site: &Site, credentials: &mut Value) {
+    let keys = site.keys.role();
+    credentials["accessKeyId"] = json!(keys.access_key_id);
+    credentials["secretAccessKey"] = json!(keys.secret_access_key.expose());
+    credentials["sessionToken"] = json!(keys.session_token.expose());
 }
 
 /// `2026-11-22T05:36:38Z`.

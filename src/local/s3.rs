@@ -1,12 +1,13 @@
 //! S3, as far as the agent asks for it: the head of a bucket, its location, and objects or the first bytes of them. It owns the paths
-//! and the XML; the objects are in `kept`. Invariant: an object leaves only with a signed request.
+//! and the XML; the objects are in `kept`. Invariant: an object leaves only with a signature that was checked.
 
 use super::api::ApiError;
 use super::faults::Fault;
-use super::http::{Reply, header_text, looks_signed, refusal, shown, typed_answer};
+use super::http::{Reply, header_text, refusal, shown, typed_answer};
 use super::records::Source;
 use super::server::Shared;
-use super::state::State;
+use super::signature::{self, Refused};
+use super::state::{State, now};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
@@ -17,8 +18,8 @@ type Found = (u16, Vec<(&'static str, String)>, String);
 
 /// It is a request to S3 that a client made which knows what it does; the other parts of the server have no HEAD and sign otherwise.
 pub(super) fn is_meant(request: &Request<Bytes>) -> bool {
-    let signed_for_s3 = header_text(request.headers(), "authorization").contains("/s3/aws4_request");
-    request.uri().path().len() > 1 && (request.method() == Method::HEAD || signed_for_s3)
+    let is_object_or_bucket = request.uri().path().len() > 1;
+    is_object_or_bucket && (request.method() == Method::HEAD || signature::is_for(request, "s3"))
 }
 
 /// Answers one request.
@@ -34,7 +35,11 @@ pub(super) async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
         (&Method::GET, key) if !key.is_empty() => "GetObject",
         _ => "",
     };
-    let fault = shared.change(|state| state.faults.take(operation));
+    let time = shared.read(|state| state.ec2.time(now()));
+    let who = signature::check(request, &shared.keys, time);
+    // Any other refusal comes before the fault, which is for those who are served.
+    let refused = who.as_ref().err().filter(|why| **why != Refused::Unsigned).map(Refused::s3_error);
+    let fault = if refused.is_none() { shared.change(|state| state.faults.take(operation)) } else { None };
     let error = match &fault {
         Some(Fault::Throttle) => Some(ApiError::new(503, "SlowDown", "Please reduce your request rate.")),
         Some(Fault::ServerError) => Some(ApiError::new(500, "InternalError", "We encountered an internal error.")),
@@ -50,7 +55,9 @@ pub(super) async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
     let found = shared.change(|state| {
         let body = json!({"path": request.uri().path(), "query": query});
         state.record_request(Source::Api, operation, body, shown(request.headers()));
-        let found = error.map_or_else(|| answer(state, operation, bucket, key, request.headers()), Err);
+        let found = refused
+            .or(error)
+            .map_or_else(|| answer(state, operation, bucket, key, who.is_ok(), request.headers()), Err);
         if let Err(error) = &found {
             state.record(Source::ApiError, operation, error.body());
         }
@@ -79,18 +86,26 @@ fn with(response: &mut Response<Body>, headers: impl Iterator<Item = (&'static s
     }
 }
 
-fn answer(state: &State, operation: &str, bucket: &str, key: &str, headers: &HeaderMap) -> Result<Found, ApiError> {
+fn answer(
+    state: &State,
+    operation: &str,
+    bucket: &str,
+    key: &str,
+    is_signed: bool,
+    headers: &HeaderMap,
+) -> Result<Found, ApiError> {
     if operation.is_empty() {
         return Err(ApiError::new(405, "MethodNotAllowed", "The specified method is not part of this S3."));
     }
     if !state.kept.has_bucket(bucket) {
         return Err(ApiError::new(404, "NoSuchBucket", "The specified bucket does not exist"));
     }
+    // Who did not sign learns, as from AWS, that the bucket is there and in which region.
+    if !is_signed {
+        return Err(ApiError::new(403, "AccessDenied", "Access Denied"));
+    }
     if operation == "HeadBucket" {
         return Ok((200, Vec::new(), String::new()));
-    }
-    if !looks_signed(headers) {
-        return Err(ApiError::new(403, "AccessDenied", "Access Denied"));
     }
     if operation == "GetBucketLocation" {
         let region = &state.site.region;
@@ -133,13 +148,16 @@ mod tests {
         state.kept.put_object("b", "empty", "".into()).unwrap();
         let mut headers = HeaderMap::new();
         let code = |state: &State, operation: &str, bucket: &str, key: &str, headers: &HeaderMap| {
-            answer(state, operation, bucket, key, headers).map_err(|error| error.code)
+            answer(state, operation, bucket, key, true, headers).map_err(|error| error.code)
+        };
+        let unsigned = |operation: &str, bucket: &str, key: &str| {
+            answer(&state, operation, bucket, key, false, &HeaderMap::new()).map_err(|error| (error.status, error.code))
         };
         assert_eq!(code(&state, "HeadBucket", "b", "", &headers), Ok((200, Vec::new(), String::new())));
         assert_eq!(code(&state, "HeadBucket", "c", "", &headers), Err("NoSuchBucket".to_owned()));
-        assert_eq!(code(&state, "GetObject", "b", "dir/app.env", &headers), Err("AccessDenied".to_owned()));
-        let signature = "AWS4-HMAC-SHA256 Credential=A/s3/aws4_request, Signature=x";
-        headers.insert("authorization", signature.parse().unwrap());
+        for (operation, key) in [("HeadBucket", ""), ("GetBucketLocation", ""), ("GetObject", "dir/app.env")] {
+            assert_eq!(unsigned(operation, "b", key), Err((403, "AccessDenied".to_owned())), "{operation}");
+        }
         for key in ["dir", "../b/dir/app.env", "dir/../dir/app.env"] {
             assert_eq!(code(&state, "GetObject", "b", key, &headers), Err("NoSuchKey".to_owned()), "{key}");
         }

@@ -5,7 +5,8 @@ use super::api::{self, ApiError};
 use super::faults::{Delivery, Fault};
 use super::http;
 use super::instances::Kick;
-use super::payload::scripted_task;
+use super::keys::Keys;
+use super::payload::{put_keys, scripted_task};
 use super::records::Record;
 use super::state::{Site, State, now};
 use crate::model::Secret;
@@ -73,6 +74,8 @@ pub struct Options {
     pub credentials_ttl: Duration,
     /// User data of the instance; `None`: it was started without.
     pub user_data: Option<String>,
+    /// The secret access key of the session's user, of visible ASCII; `None`: a random one, see [`Server::token`].
+    pub token: Option<Secret>,
 }
 
 impl Default for Options {
@@ -91,6 +94,7 @@ impl Default for Options {
             redeliver: Duration::from_secs(10),
             credentials_ttl: Duration::from_secs(6 * 3600),
             user_data: None,
+            token: None,
         }
     }
 }
@@ -110,6 +114,8 @@ pub(super) struct Shared {
     /// Counts changes of the state.
     pub(super) changed: watch::Sender<u64>,
     pub(super) options: Options,
+    /// Who is served.
+    pub(super) keys: Keys,
     tokens: Mutex<VecDeque<(String, f64)>>,
     pub(super) stop: CancellationToken,
 }
@@ -203,7 +209,9 @@ impl Server {
             url: format!("http://{reached}"),
             registry: options.registry.as_ref().map(|registry| registry.address.clone()),
             credentials_ttl: options.credentials_ttl,
+            keys: Keys::new(options.token.take()),
         };
+        let keys = site.keys.clone();
         let mut state = State::new(site, &options.cluster);
         state.secrets = std::mem::take(&mut options.secrets);
         for (name, value) in std::mem::take(&mut options.parameters) {
@@ -215,6 +223,7 @@ impl Server {
         }
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
+            keys,
             changed: watch::Sender::new(0),
             options,
             tokens: Mutex::default(),
@@ -230,7 +239,14 @@ impl Server {
         self.shared.read(|state| state.site.url.clone())
     }
 
-    /// The variables that make an agent talk to this server. Credentials are not among them: they come from the metadata.
+    /// The token: the secret access key for calls, with any access key id that does not begin with `ASIA`, and the password for
+    /// `/_local/`.
+    pub fn token(&self) -> &Secret {
+        self.shared.keys.token()
+    }
+
+    /// The variables that make an agent talk to this server. Credentials are not among them: they come from the metadata, which gives
+    /// them to processes of this user and of root.
     pub fn environment(&self) -> Vec<(String, String)> {
         let (options, url) = (&self.shared.options, self.url());
         let host = url.trim_start_matches("http://").rsplit_once(':').map_or("127.0.0.1", |(host, _)| host).to_owned();
@@ -326,6 +342,11 @@ impl Server {
     /// When there is no such task.
     pub fn refresh_credentials(&self, task: &str) -> Result<usize, String> {
         self.shared.change(|state| state.queue_credentials(task))
+    }
+
+    /// Puts keys of this session into a role's credentials as they stand in a payload, for one written by hand. All else stays.
+    pub fn put_role_keys(&self, credentials: &mut Value) {
+        self.shared.read(|state| put_keys(&state.site, credentials));
     }
 
     /// Gives Secrets Manager a secret, or another value of it.

@@ -6,6 +6,7 @@ use super::ec2::Ec2;
 use super::faults::Faults;
 use super::instances::{Instance, InstanceStatus};
 use super::kept::Kept;
+use super::keys::Keys;
 use super::placement::Need;
 use super::records::{Record, Records, Source};
 use super::tasks::{Task, TaskStatus};
@@ -38,6 +39,8 @@ pub(super) struct Site {
     pub(super) registry: Option<String>,
     /// How long role credentials are valid.
     pub(super) credentials_ttl: Duration,
+    /// Gives roles their credentials.
+    pub(super) keys: Keys,
 }
 
 impl Site {
@@ -69,6 +72,7 @@ impl Site {
             url: "http://127.0.0.1:14566".to_owned(),
             registry: Some("localhost:5000".to_owned()),
             credentials_ttl: Duration::from_secs(21600),
+            keys: Keys::new(None),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Everything the container engine needs to create one container.
 
-use super::{ContainerSpec, Failure, OpError, Secret, TaskArn, TaskSpec};
+use super::{ContainerSpec, Failure, OpError, Secret, TaskArn, TaskSpec, text};
 use std::collections::BTreeMap;
+use zeroize::Zeroizing;
 
 /// A container to create, with the names that were decided before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,20 +52,37 @@ impl Values {
 
     /// An error of the engine may quote what it was given.
     pub fn hide(&self, error: OpError) -> OpError {
-        let clean = |failure: Failure| Failure { message: self.hide_in(failure.message), ..failure };
+        let clean = |failure: Failure| {
+            let message = self.hide_in(&failure.message);
+            failure.with_message(message)
+        };
         match error {
             OpError::Failed(failure) => OpError::Failed(clean(failure)),
             OpError::Unknown(failure) => OpError::Unknown(clean(failure)),
         }
     }
 
-    fn hide_in(&self, text: String) -> String {
+    /// `text` is cleaned: in it a value may stand in another form, and its end may be cut off.
+    fn hide_in(&self, text: &str) -> String {
         let files = self.environment_files.iter().flat_map(BTreeMap::values);
         let values = self.environment.values().chain(self.log_options.values()).chain(files);
-        let long = values.filter(|value| value.expose().len() >= Self::SHORTEST);
-        long.fold(text, |text, value| text.replace(value.expose(), "[redacted]"))
+        let forms = values.map(|value| Zeroizing::new(text::cut(value.expose(), usize::MAX)));
+        let long: Vec<_> = forms.filter(|value| value.len() >= Self::SHORTEST).collect();
+        let hidden = long.iter().fold(text.to_owned(), |text, value| text.replace(value.as_str(), REDACTED));
+        let Some(start) = hidden.strip_suffix(text::CUT) else { return hidden };
+        let ends = |value: &str| {
+            let lengths = (Self::SHORTEST..=value.len().min(start.len())).rev();
+            lengths.filter(|length| value.is_char_boundary(*length)).find(|length| start.ends_with(&value[..*length]))
+        };
+        match long.iter().filter_map(|value| ends(value)).max() {
+            Some(length) => format!("{}{REDACTED}{}", &start[..start.len() - length], text::CUT),
+            None => hidden,
+        }
     }
 }
+
+/// Stands where a value stood.
+const REDACTED: &str = "[redacted]";
 
 #[cfg(test)]
 mod tests {
@@ -82,5 +100,28 @@ mod tests {
         let OpError::Failed(failure) = error else { panic!("another kind") };
         assert_eq!(failure.message, "bad option [redacted]; [redacted], yes: [redacted]");
         assert!(!format!("{values:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_value_is_hidden_in_every_form_that_an_error_can_have() {
+        let message_of = |value: &str, said: String| {
+            let environment = BTreeMap::from([("name".to_owned(), Secret::from(value))]);
+            let values = Values { environment, ..Values::default() };
+            let OpError::Failed(failure) = values.hide(OpError::Failed(Failure::permanent("x", said))) else {
+                panic!()
+            };
+            failure.message
+        };
+        let lines = "-----BEGIN\nsecret\r\nline-----\n";
+        assert_eq!(message_of(lines, format!("bad: {lines}.")), "bad: [redacted] .");
+        assert_eq!(message_of(" padded\t", "bad:  padded\t!".to_owned()), "bad: [redacted] !");
+        // The end of a value, or all but its beginning, is beyond what is kept of an error.
+        for before in (3000..4094).step_by(7) {
+            for value in ["hunter2-hunter2-hunter3", &"long".repeat(2000)] {
+                let message = message_of(value, format!("{}{value}{}", "-".repeat(before), "x".repeat(4096)));
+                let rest = message.trim_start_matches('-');
+                assert!(!rest.contains("hunt") && !rest.contains("long"), "{before}: {rest}");
+            }
+        }
     }
 }

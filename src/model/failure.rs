@@ -58,6 +58,11 @@ impl Failure {
         Self { name: String::new(), message: cleaned(&message.into()), kind: FailureKind::EndsTask }
     }
 
+    /// The same failure in other words.
+    pub fn with_message(self, message: impl Into<String>) -> Self {
+        Self { message: cleaned(&message.into()), ..self }
+    }
+
     /// A failure that may pass.
     pub fn retryable(name: &str, message: impl Into<String>) -> Self {
         Self { name: name.to_owned(), message: cleaned(&message.into()), kind: FailureKind::Retryable }

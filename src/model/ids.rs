@@ -65,7 +65,11 @@ text_id!(
     /// Names one set of IAM role credentials. The credentials themselves never enter the model; but who knows the name may ask for them.
     CredentialsId
 );
-shown!(TaskArn ContainerName RuntimeId);
+text_id!(
+    /// Names one agent: made at random once, and kept in its data directory. Every container it creates carries it as a label.
+    OwnerId
+);
+shown!(TaskArn ContainerName RuntimeId OwnerId);
 
 /// Cut, as in the reference's log (spec `security.md` §3).
 impl fmt::Display for CredentialsId {

@@ -1,6 +1,6 @@
 //! Images on this host, as the clean-up sees them, and how one image's names compare.
 
-use super::{RuntimeId, Span};
+use super::{OwnerId, RuntimeId, Span};
 use serde::{Deserialize, Serialize};
 
 /// What is on this host at one moment.
@@ -36,6 +36,9 @@ pub struct ListedContainer {
     pub id: RuntimeId,
     /// Its name.
     pub name: String,
+    /// The agent that made it for a task, from its label; `None` if it has no such label.
+    #[serde(default)]
+    pub owner: Option<OwnerId>,
     /// Id of its image.
     pub image_id: String,
     /// How long ago it ended, if it does not run and that was asked for; [`Span::MAX`] if it never ran.

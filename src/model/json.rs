@@ -1,25 +1,36 @@
-//! Decodes JSON as the reference does, whose language is Go: members of a structure in any case, `null` for "not given", unknown
-//! members ignored, and an object where a structure is expected.
+//! Decodes JSON as the Go agent does: members of a structure in any case, `null` for "not set", unknown members ignored, and an object
+//! where a structure is expected. [`Raw`] and [`parse`] read the text.
 //!
-//! Pure, and it knows no member by name. The invariant: an error names a place and kinds of values, never a value: messages of ECS
-//! and settings for Docker carry secrets.
+//! `null` is what a value of its type is when it is not set: an empty text, list or object, 0, false. Pure, and it knows no member by
+//! name. The invariant: an error names a place and kinds of values, never a value: messages of ECS and settings for Docker carry
+//! secrets.
 
+mod text;
+
+use super::text::cut;
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{Deserialize, Deserializer, Expected, IntoDeserializer, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value};
 use std::fmt;
+pub use text::{Items, MAX_DEPTH, MAX_VALUES, Members, Raw, TextError, parse};
 
-/// As much of the place of an error as is told, in characters: the customer's own names may be in it.
-const LONGEST_PLACE: usize = 200;
+/// Bytes of an error's place that are shown: the customer's own names may be in it.
+const MAX_PLACE: usize = 200;
 
-/// Decodes a value.
+/// Decodes a value. One that is `null` as a whole is no value.
+///
+/// # Errors
+/// The value is not that of a `T`.
 pub fn decode<'a, T: Deserialize<'a>>(value: &'a Value) -> Result<T, DecodeError> {
+    if value.is_null() {
+        return Err(DecodeError::kind("null", "a value"));
+    }
     serde_path_to_error::deserialize(Loose(value)).map_err(|error| {
         let path = error.path();
         let is_inside = path.iter().next().is_some();
-        let place = path.to_string().chars().filter(|c| !c.is_control()).take(LONGEST_PLACE).collect();
-        DecodeError { place: is_inside.then_some(place), ..error.into_inner() }
+        let place = path.to_string().chars().filter(|c| !c.is_control()).collect::<String>();
+        DecodeError { place: is_inside.then(|| cut(&place, MAX_PLACE)), ..error.into_inner() }
     })
 }
 
@@ -67,6 +78,23 @@ impl DecodeError {
 
     /// What another decoder says; its text must hold no value.
     pub fn other(error: &serde_json::Error) -> Self {
+        Problem::Other(error.to_string()).into()
+    }
+
+    /// The same error, when what was decoded is the member or item `place` of something larger.
+    #[must_use]
+    pub fn inside(self, place: &str) -> Self {
+        let whole = match &self.place {
+            None => place.to_owned(),
+            Some(inner) if inner.starts_with('[') => format!("{place}{inner}"),
+            Some(inner) => format!("{place}.{inner}"),
+        };
+        Self { place: Some(cut(&whole, MAX_PLACE)), ..self }
+    }
+}
+
+impl From<TextError> for DecodeError {
+    fn from(error: TextError) -> Self {
         Problem::Other(error.to_string()).into()
     }
 }
@@ -136,6 +164,24 @@ fn in_words(expected: String) -> String {
 /// A JSON value that is decoded as Go does.
 struct Loose<'a>(&'a Value);
 
+/// Methods that take `null` for the value of their type that is not set.
+macro_rules! unset_is {
+    ($($method:ident: $visit:ident($unset:expr)),* $(,)?) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+            if self.0.is_null() { visitor.$visit($unset) } else { self.deserialize_any(visitor) }
+        })*
+    };
+}
+
+/// No members, no items.
+fn no_members<'a>() -> MapDeserializer<'a, std::iter::Empty<(&'a str, Loose<'a>)>, DecodeError> {
+    MapDeserializer::new(std::iter::empty())
+}
+
+fn no_items<'a>() -> SeqDeserializer<std::iter::Empty<Loose<'a>>, DecodeError> {
+    SeqDeserializer::new(std::iter::empty())
+}
+
 impl<'a> IntoDeserializer<'a, DecodeError> for Loose<'a> {
     type Deserializer = Self;
 
@@ -179,6 +225,7 @@ impl<'de> Deserializer<'de> for Loose<'de> {
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         match self.0 {
+            Value::Null => "".into_deserializer().deserialize_enum(name, variants, visitor),
             Value::String(text) => text.as_str().into_deserializer().deserialize_enum(name, variants, visitor),
             other => Err(DecodeError::kind(kind_of(other), "a string")),
         }
@@ -190,14 +237,35 @@ impl<'de> Deserializer<'de> for Loose<'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        let Value::Object(map) = self.0 else { return Err(DecodeError::kind(kind_of(self.0), "an object")) };
+        let map = match self.0 {
+            Value::Null => return visitor.visit_map(no_members()),
+            Value::Object(map) => map,
+            other => return Err(DecodeError::kind(kind_of(other), "an object")),
+        };
         let given = fields.iter().filter_map(|field| Some((*field, Loose(member(map, field)?))));
         visitor.visit_map(MapDeserializer::new(given))
     }
 
+    unset_is! {
+        deserialize_bool: visit_bool(false),
+        deserialize_i8: visit_i64(0),
+        deserialize_i16: visit_i64(0),
+        deserialize_i32: visit_i64(0),
+        deserialize_i64: visit_i64(0),
+        deserialize_u8: visit_u64(0),
+        deserialize_u16: visit_u64(0),
+        deserialize_u32: visit_u64(0),
+        deserialize_u64: visit_u64(0),
+        deserialize_f32: visit_f64(0.0),
+        deserialize_f64: visit_f64(0.0),
+        deserialize_str: visit_str(""),
+        deserialize_string: visit_str(""),
+        deserialize_seq: visit_seq(no_items()),
+        deserialize_map: visit_map(no_members()),
+    }
+
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map identifier ignored_any
+        i128 u128 char bytes byte_buf unit unit_struct tuple tuple_struct identifier ignored_any
     }
 }
 
@@ -246,7 +314,7 @@ mod tests {
             (json!({"inner": [["hunter2"]]}), "array into inner[0], an object"),
             (json!({"inner": "expected hunter2"}), "string into inner, a list"),
             (json!({"own": {"name": {"token": "hunter2"}}}), "object into own.name, a string"),
-            (json!({"own": {"a\nb": null}}), "null into own.ab, a string"),
+            (json!({"own": {"a\nb": []}}), "array into own.ab, a string"),
             (json!({"small": 65536}), "number into small, an integer from 0 to 65535"),
             (json!({"small": -1.5}), "number into small, an integer from 0 to 65535"),
         ];
@@ -256,5 +324,41 @@ mod tests {
         }
         let error = decode::<Outer>(&json!({"own": {"x".repeat(1_000): 1}})).unwrap_err().to_string();
         assert!(error.len() < 300, "{error}");
+        assert_eq!(
+            decode::<Outer>(&Value::Null).unwrap_err().to_string(),
+            "json: cannot unmarshal null into the document, a value is expected"
+        );
+    }
+
+    #[test]
+    fn null_is_a_value_that_is_not_set() {
+        #[derive(Debug, PartialEq, serde::Deserialize)]
+        enum Word {
+            #[serde(rename = "")]
+            Nothing,
+        }
+        let value = json!({"own": {"a": null}, "inner": [null, {"someText": null}], "raw": null, "small": null});
+        let own = BTreeMap::from([("a".to_owned(), String::new())]);
+        let wanted = Outer { inner: vec![text(""), text("")], own, raw: None, small: 0 };
+        assert_eq!(decode::<Outer>(&value), Ok(wanted));
+        let null = json!([null]);
+        assert_eq!(decode::<Vec<String>>(&null), Ok(vec![String::new()]));
+        assert_eq!(decode::<Vec<bool>>(&null), Ok(vec![false]));
+        assert_eq!(decode::<Vec<i64>>(&null), Ok(vec![0]));
+        assert_eq!(decode::<Vec<f64>>(&null), Ok(vec![0.0]));
+        assert_eq!(decode::<Vec<Vec<u8>>>(&null), Ok(vec![Vec::new()]));
+        assert_eq!(decode::<Vec<BTreeMap<String, u8>>>(&null), Ok(vec![BTreeMap::new()]));
+        assert_eq!(decode::<Vec<Option<u8>>>(&null), Ok(vec![None]));
+        assert_eq!(decode::<Vec<Word>>(&null), Ok(vec![Word::Nothing]));
+        assert_eq!(decode::<Vec<Value>>(&null), Ok(vec![Value::Null]));
+    }
+
+    #[test]
+    fn an_error_inside_names_the_whole_place() {
+        let place = |value: Value, outer: &str| decode::<Outer>(&value).unwrap_err().inside(outer).to_string();
+        assert!(place(json!({"small": ""}), "tasks[3]").contains(" into tasks[3].small, "));
+        assert!(place(json!(7), "tasks").contains(" into tasks, "));
+        let list = decode::<Vec<Inner>>(&json!([7])).unwrap_err().inside("tasks").to_string();
+        assert!(list.contains(" into tasks[0], "), "{list}");
     }
 }

@@ -4,11 +4,13 @@
 //! ECS API are translated to and from these types at the edges.
 //!
 //! Reading order: [`ids`], [`status`], [`time`], [`task`] and [`resource`] (what was asked for), [`create`] and [`cgroup`], [`observation`] (what
-//! the engine saw), [`failure`] (what went wrong, as the customer sees it), [`report`] (what is said to ECS), [`view`] (what readers
-//! may see), [`waiting`] (why a pending thing does not go on). [`json`] and [`members`] are how values of the outside
-//! become types, [`text`] how texts of the outside are bounded and cleaned, [`address`] how addresses are shown.
+//! the engine saw), [`owner`] (which agent made a container), [`failure`] (what went wrong, as the customer sees it), [`report`] (what
+//! is said to ECS), [`view`] (what readers may see), [`waiting`] (why a pending thing does not go on),
+//! [`agent_health`] (how the agent itself is). [`json`] and [`members`] are
+//! how values of the outside become types, [`text`] how texts of the outside are bounded and cleaned, [`address`] how addresses are shown.
 
 pub mod address;
+pub mod agent_health;
 pub mod cgroup;
 pub mod create;
 pub mod failure;
@@ -17,6 +19,7 @@ pub mod image;
 pub mod json;
 pub mod members;
 pub mod observation;
+pub mod owner;
 pub mod registry;
 pub mod report;
 pub mod resource;
@@ -31,8 +34,9 @@ pub mod waiting;
 pub use cgroup::CgroupDriver;
 pub use create::{CreateRequest, Values};
 pub use failure::{Failure, FailureKind, OpError, with_causes};
-pub use ids::{ContainerName, CredentialsId, OpId, RuntimeId, TaskArn};
+pub use ids::{ContainerName, CredentialsId, OpId, OwnerId, RuntimeId, TaskArn};
 pub use observation::{Health, Observation, PortBinding, Protocol, RangeBinding, RunState};
+pub use owner::{OwnerMark, Owners};
 pub use registry::RegistryCredentials;
 pub use report::{Ack, ContainerChange, CredentialsAck, StateChange};
 pub use resource::{ResourceKind, ResourceRequest, ResourceSpec, ResourceStatus, Tickets};

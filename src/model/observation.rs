@@ -1,6 +1,6 @@
 //! What the container engine was seen to do. Our own type: Docker's event names and JSON stay in `docker::observe`.
 
-use super::{ContainerName, RuntimeId, TaskArn};
+use super::{ContainerName, OwnerId, RuntimeId, TaskArn};
 use serde::{Deserialize, Serialize};
 
 /// A container as seen at one moment.
@@ -10,6 +10,9 @@ pub struct Observation {
     pub task: TaskArn,
     /// Its name in that task, from its label.
     pub container: ContainerName,
+    /// The agent that made it, from its label; `None` if it has no such label.
+    #[serde(default)]
+    pub owner: Option<OwnerId>,
     /// The name it was created under.
     pub runtime_name: String,
     /// The engine's id.

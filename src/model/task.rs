@@ -400,3 +400,17 @@ pub fn name_suffix(task: &TaskArn, container: &ContainerName) -> String {
     let high = super::ids::stable_hash(&["runtime-name-2", &task.0, &container.0]) & 0xffff;
     format!("{low:016x}{high:04x}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_containers_hold_family_revision_and_name() {
+        let task = TaskSpec { family: "web-app".to_owned(), version: "12".to_owned(), ..TaskSpec::default() };
+        let name = |container: &str| task.runtime_name(&container.into());
+        let suffix = name("si_de.1-x").strip_prefix("ecs-web-app-12-side1-x-").map(str::to_owned).unwrap_or_default();
+        assert!(suffix.len() == 20 && suffix.bytes().all(|byte| byte.is_ascii_hexdigit()), "{}", name("si_de.1-x"));
+        assert_ne!(name("a"), name("_a"), "the end tells apart what looks the same");
+    }
+}

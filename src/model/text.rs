@@ -9,7 +9,7 @@ use super::address::without_passwords;
 pub const MAX_TEXT: usize = 4096;
 
 /// Stands at the end of a text that was cut.
-const CUT: &str = " [cut]";
+pub(super) const CUT: &str = " [cut]";
 
 /// The text in one line of at most [`MAX_TEXT`] bytes, cut between two characters. Control characters, line separators and the marks that
 /// change the direction of writing become one space each; runs of them become one space, and none is left at either end. Addresses lose
@@ -48,6 +48,28 @@ pub fn cut(text: &str, max: usize) -> String {
     result
 }
 
+/// The text of a member of a JSON document of which only the beginning may be there; the first member of that name, wherever it is. `None`:
+/// there is none, or it is no text. Not cleaned: that is the caller's part.
+pub fn member_of_beginning(json: &[u8], name: &str) -> Option<String> {
+    let json = String::from_utf8_lossy(json);
+    let quoted = format!("\"{name}\"");
+    let value = json.match_indices(&quoted).find_map(|(at, _)| {
+        // Within a text the quote in front of the name would be escaped.
+        let is_name = !json[..at].ends_with('\\');
+        json[at + quoted.len()..].trim_start().strip_prefix(':')?.trim_start().strip_prefix('"').filter(|_| is_name)
+    })?;
+    let mut is_escaped = false;
+    let end = value.bytes().position(|byte| {
+        let is_end = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        is_end
+    });
+    let value = &value[..end.unwrap_or(value.len())];
+    // The cut may go through an escape, or through a pair of them.
+    (0..12)
+        .find_map(|short| serde_json::from_str(&format!("\"{}\"", value.get(..value.len().checked_sub(short)?)?)).ok())
+}
+
 /// Makes room for the mark at a character border and writes it.
 fn mark_cut(text: &mut String, max: usize) {
     let Some(room) = max.checked_sub(CUT.len()) else { return };
@@ -57,10 +79,30 @@ fn mark_cut(text: &mut String, max: usize) {
 }
 
 /// The character could forge a line of a log, move a terminal's cursor, or hide what a line says.
-fn is_unsafe(c: char) -> bool {
+pub fn is_unsafe(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{61c}' | '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
+
+/// A file that says by its first bytes that it is UTF-16 or UTF-32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is UTF-16 or UTF-32, not UTF-8: save it as UTF-8")]
+pub struct WideText;
+
+/// The bytes of a text file without the byte-order mark of UTF-8, which Windows editors write.
+///
+/// # Errors
+/// The mark is that of another encoding.
+pub fn without_mark(bytes: &[u8]) -> Result<&[u8], WideText> {
+    // That of UTF-32 begins with one of UTF-16, or with zeros.
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || bytes.starts_with(b"\0\0\xfe\xff") {
+        return Err(WideText);
+    }
+    Ok(bytes.strip_prefix(MARK.as_bytes()).unwrap_or(bytes))
+}
+
+/// The byte-order mark, as it stands in a text that was read from UTF-8.
+pub const MARK: &str = "\u{feff}";
 
 #[cfg(test)]
 mod tests {
@@ -104,8 +146,45 @@ mod tests {
     }
 
     #[test]
+    fn a_member_is_found_in_a_document_that_was_cut() {
+        let whole =
+            r#"{"status":"no","errorDetail":{"code":4,"message":"a \"b\" \u00e4\ud83d\udc33 c\n"},"error":"other"}"#;
+        assert_eq!(member_of_beginning(whole.as_bytes(), "message").unwrap(), "a \"b\" ä\u{1f433} c\n");
+        assert_eq!(member_of_beginning(whole.as_bytes(), "error").unwrap(), "other");
+        assert_eq!(member_of_beginning(whole.as_bytes(), "code"), None);
+        let (start, end) = (whole.find("a \\\"").unwrap(), whole.find("\"},").unwrap());
+        for cut in start..end {
+            let found = member_of_beginning(&whole.as_bytes()[..cut], "message").unwrap();
+            assert!("a \"b\" ä\u{1f433} c\n".starts_with(&found), "{found:?}");
+        }
+        for none in
+            ["", "{", r#"{"message""#, r#"{"message":"#, r#"{"message":7}"#, r#"{"x":"\"message\":\"forged\""}"#]
+        {
+            assert_eq!(member_of_beginning(none.as_bytes(), "message"), None, "{none}");
+        }
+        let spaced = b"{ \"message\" : \"x".to_vec();
+        assert_eq!(member_of_beginning(&spaced, "message").unwrap(), "x");
+    }
+
+    #[test]
     fn bytes_that_are_no_text_are_replaced() {
         assert_eq!(cleaned_bytes(b"a\xff\nb"), "a\u{fffd} b");
         assert_eq!(cleaned_bytes(&[0xff; 1 << 20]).len(), MAX_TEXT / 3 * 3);
+    }
+
+    #[test]
+    fn a_mark_is_dropped_once_and_tells_other_encodings() {
+        for (text, wanted) in [
+            ("A=1", "A=1"),
+            ("", ""),
+            ("\u{feff}A=1", "A=1"),
+            ("\u{feff}\u{feff}A", "\u{feff}A"),
+            ("A\u{feff}", "A\u{feff}"),
+        ] {
+            assert_eq!(without_mark(text.as_bytes()), Ok(wanted.as_bytes()), "{text:?}");
+        }
+        for wide in [&b"\xff\xfeA\0"[..], b"\xfe\xff\0A", b"\0\0\xfe\xff\0\0\0A"] {
+            assert_eq!(without_mark(wide), Err(WideText), "{wide:?}");
+        }
     }
 }

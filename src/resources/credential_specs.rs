@@ -15,6 +15,7 @@ use crate::aws::{secrets_manager, ssm};
 use crate::lane::{self, Lane};
 use crate::model::members::Members;
 use crate::model::resource::{DOMAIN_JOINED, DOMAINLESS, SecretKey, SecretProvider};
+use crate::model::text::{MARK, without_mark};
 use crate::model::{Failure, Secret, Tickets, with_causes};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -185,7 +186,8 @@ async fn document<'a>(
                 let (s3::ObjectError::Bucket { text, may_pass } | s3::ObjectError::Object { text, may_pass }) = error;
                 Failed { text, may_pass }
             })?;
-            compact(&String::from_utf8_lossy(&bytes))
+            let bytes = without_mark(&bytes).map_err(|wide| format!("the document of {spec}: {wide}"))?;
+            compact(&String::from_utf8_lossy(bytes))
         }
         (Place::Parameter(name), Some(_)) => {
             let key =
@@ -194,6 +196,8 @@ async fn document<'a>(
             found.get(&key).map(|value| value.expose().to_owned()).unwrap_or_default()
         }
     };
+    // Such documents are made on Windows.
+    let text = text.strip_prefix(MARK).map(str::to_owned).unwrap_or(text);
     Document::read(spec, text).map_err(Failed::from)
 }
 
@@ -272,7 +276,7 @@ async fn account(sdk: &Sdk, arn: &str, role: Option<&RoleCredentials>) -> Result
     let key = SecretKey { provider: SecretProvider::SecretsManager, value_from: arn.to_owned(), region: String::new() };
     let found = secrets_manager::secrets(sdk, std::slice::from_ref(&key), role).await.map_err(|failure| {
         let message = format!("failed to retrieve credentials for domainless gMSA user {arn}: {}", failure.message);
-        Failure { message, ..failure }
+        failure.with_message(message)
     })?;
     let secret = found.get(&key).cloned().unwrap_or_default();
     read_account(&secret)

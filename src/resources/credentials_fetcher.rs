@@ -8,6 +8,7 @@ mod protobuf;
 
 use crate::aws::backoff::{Backoff, Shape};
 use crate::lane::{Lane, Settings};
+use crate::model::text::cleaned;
 use crate::model::{Secret, with_causes};
 use grpc::Status;
 use std::io;
@@ -140,6 +141,8 @@ fn lease(answer: &[u8]) -> Result<Lease, FetcherError> {
     let mut lease = Lease { id: String::new(), paths: Vec::new() };
     for (number, text) in protobuf::read(answer).ok_or_else(unreadable)? {
         match number {
+            // Cleaned they would be other names.
+            1 | 2 if cleaned(&text) != text => return Err(unreadable()),
             1 => lease.id = text,
             2 => lease.paths.push(text),
             _ => {}

@@ -9,6 +9,7 @@ use crate::aws::s3::{self, Object, ObjectError};
 use crate::aws::sdk::Sdk;
 use crate::aws::together::{self, Failed};
 use crate::model::resource::EnvironmentFile;
+use crate::model::text::without_mark;
 use crate::model::{ContainerName, Failure, Secret};
 use std::collections::BTreeMap;
 
@@ -56,10 +57,11 @@ async fn one(sdk: &Sdk, arn: &str, role: &RoleCredentials) -> Result<BTreeMap<St
     })
 }
 
-/// `NAME=VALUE` on each line: split at the first `=`, nothing trimmed or unquoted. Comments (`#`), lines without `=` and lines without
+/// A byte-order mark of UTF-8 is no part of the first name. `NAME=VALUE` on each line: split at the first `=`, nothing trimmed or unquoted. Comments (`#`), lines without `=` and lines without
 /// a name say nothing; of one name the last line counts.
 fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Secret>, String> {
     let mut variables = BTreeMap::new();
+    let bytes = without_mark(bytes).map_err(|wide| wide.to_string())?;
     for line in bytes.split(|byte| *byte == b'\n') {
         if line.len() >= LONGEST_LINE {
             return Err(format!("a line has {LONGEST_LINE} bytes or more"));
@@ -90,6 +92,16 @@ mod tests {
         assert_eq!(shown, wanted);
         assert!(parse(b"").unwrap().is_empty());
         assert_eq!(parse(b"A=\xff").unwrap()["A"].expose(), "\u{fffd}");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_name() {
+        for text in ["\u{feff}A=1\nB=2", "\u{feff}#A=0\nA=1\r\nB=2"] {
+            let found = parse(text.as_bytes()).unwrap();
+            assert_eq!((found["A"].expose(), found["B"].expose(), found.len()), ("1", "2", 2), "{text:?}");
+        }
+        let wide: Vec<u8> = "\u{feff}A=hunter2\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(parse(&wide).unwrap_err(), "it is UTF-16 or UTF-32, not UTF-8: save it as UTF-8");
     }
 
     #[test]

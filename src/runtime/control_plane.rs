@@ -9,8 +9,8 @@ use super::startup::{self, Instance};
 use super::supervisor::PartResult;
 use crate::acs::session::{self, Timing};
 use crate::acs::{self, Incoming, Outgoing};
-use crate::aws::clock::ServiceClock;
 use crate::aws::roles::RoleKind;
+use crate::aws::signing::Signing;
 use crate::config::Config;
 use crate::ecs::endpoint::PollEndpointCache;
 use crate::engine::{Event, PayloadTask};
@@ -48,7 +48,7 @@ pub(super) fn settings(
     host: &Host,
     options: Options,
     credentials: SharedCredentialsProvider,
-    clock: ServiceClock,
+    signing: Signing,
 ) -> session::Settings {
     session::Settings {
         cluster: identity.cluster.clone(),
@@ -59,12 +59,13 @@ pub(super) fn settings(
         websocket: websocket::Settings {
             region: instance.region.clone(),
             proxy: startup::proxy(config),
-            clock,
+            signing,
             accept_insecure_cert: options.accept_insecure_cert,
         },
         credentials,
         timing: Timing::default(),
         host: startup::host_facts(config, &instance.region, host),
+        contact: acs::Contact::default(),
     }
 }
 
@@ -111,8 +112,8 @@ impl ControlPlane {
             Incoming::Payload { tasks, credentials, ack, seq_num, intact } => {
                 let ids: Vec<_> = credentials.iter().map(|role| role.id.clone()).collect();
                 credentials.into_iter().for_each(|role| self.edges.roles.insert(role));
-                tracing::info!(message = ack.message_id, tasks = tasks.len(), intact, "payload from ACS");
-                let tasks = tasks.into_iter().filter_map(payload_task).collect();
+                tracing::info!(message_id = ack.message_id, tasks = tasks.len(), intact, "payload from ACS");
+                let tasks = payload_tasks(tasks);
                 // Part of it could not be read: ECS sends it again until it is told what became of each task.
                 let ack = intact.then_some(ack);
                 let arrived = Event::CredentialsArrived { task: None, ids, ack: None };
@@ -145,20 +146,30 @@ impl ControlPlane {
     }
 }
 
-fn payload_task(task: acs::PayloadTask) -> Option<PayloadTask> {
-    match task {
-        acs::PayloadTask::Run(spec) => Some(PayloadTask::Run(spec)),
-        acs::PayloadTask::Later(arn) => {
-            tracing::info!(task = arn.task_id(), "ECS does not want this task to run yet");
-            None
+/// What the core is to know of them. However many the others are, each kind of them gets one line.
+fn payload_tasks(tasks: Vec<acs::PayloadTask>) -> Vec<PayloadTask> {
+    let (mut later, mut nameless) = (Vec::new(), Vec::new());
+    let mut known = Vec::new();
+    for task in tasks {
+        match task {
+            acs::PayloadTask::Run(spec) => known.push(PayloadTask::Run(spec)),
+            acs::PayloadTask::Stop(arn, containers) => known.push(PayloadTask::Stop(arn, containers)),
+            acs::PayloadTask::Later(arn) => later.push(arn),
+            acs::PayloadTask::Refused(refusal) => match refusal.arn {
+                Some(arn) => known.push(PayloadTask::Refused { arn, reason: refusal.reason }),
+                None => nameless.push(refusal.reason),
+            },
         }
-        acs::PayloadTask::Stop(arn, containers) => Some(PayloadTask::Stop(arn, containers)),
-        acs::PayloadTask::Refused(refusal) => match refusal.arn {
-            Some(arn) => Some(PayloadTask::Refused { arn, reason: refusal.reason }),
-            None => {
-                tracing::error!(refusal.reason, "a task without a name cannot be run, nor can ECS be told");
-                None
-            }
-        },
     }
+    if let Some(first) = later.first() {
+        tracing::info!(tasks = later.len(), first = first.task_id(), "tasks that ECS does not want to run yet");
+    }
+    if let Some(first) = nameless.first() {
+        tracing::error!(
+            tasks = nameless.len(),
+            first,
+            "tasks without a name cannot be run, and ECS cannot be told of them"
+        );
+    }
+    known
 }

@@ -6,6 +6,7 @@
 
 use super::clock::Clock;
 use super::executor::Executor;
+use super::health::Health;
 use super::trace::Trace;
 use crate::aws::backoff::{Backoff, Shape};
 use crate::engine::{self, Effect, Event, Key, State, Step};
@@ -49,6 +50,8 @@ pub(super) struct CoreLoop {
     pub(super) trace: Trace,
     /// What is to be committed, and when at the latest.
     pub(super) unwritten: Unwritten,
+    /// Learns of each turn, and whether the state could be written.
+    pub(super) health: Health,
 }
 
 /// What the steps since the last commit have changed.
@@ -79,9 +82,15 @@ impl CoreLoop {
     pub(super) async fn run(
         mut self,
         stop: CancellationToken,
-        mut alive: impl FnMut() + Send,
+        mut watchdog: impl FnMut() + Send,
     ) -> Result<(), StoreError> {
-        self.turn(vec![Event::Tick], &stop, &mut || ()).await?; // recovery: asks for an inventory and plans
+        let health = self.health.clone();
+        let mut alive = move || {
+            watchdog();
+            health.core_turned();
+        };
+        let tried = self.health.clone();
+        self.turn(vec![Event::Tick], &stop, &mut || tried.core_turned()).await?; // recovery: asks for an inventory and plans
         alive();
         while !stop.is_cancelled() {
             let mut batch = Vec::new();
@@ -191,7 +200,9 @@ impl CoreLoop {
         let changed = &self.unwritten.changed;
         if !changed.is_empty() {
             // redb blocks while it flushes; the other worker thread goes on meanwhile.
-            tokio::task::block_in_place(|| self.store.commit(&self.state, changed))?;
+            let written = tokio::task::block_in_place(|| self.store.commit(&self.state, changed));
+            self.health.state_written(written.is_ok());
+            written?;
         }
         self.unwritten = Unwritten::default();
         Ok(())

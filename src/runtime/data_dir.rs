@@ -44,6 +44,28 @@ pub(super) async fn check(endpoint: &str, data_dir: &Path, host_data_dir: &Path)
     }
 }
 
+/// Where the agent's data is, whichever name it has here: the file system's number and the path in it. The service and the container form
+/// have the same for one directory of the host; two containers with a `/data` of their own do not.
+pub(super) fn place(data_dir: &Path) -> String {
+    let data_dir = fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    crate::model::text::cleaned(&place_in(&mounts, &data_dir))
+}
+
+fn place_in(mounts: &str, data_dir: &Path) -> String {
+    let device = |line: &str| line.split(' ').nth(2).map(str::to_owned);
+    let mounts = mounts.lines().filter_map(|line| Some((mount(line)?, device(line)?)));
+    let holding = mounts.filter(|((point, _), _)| data_dir.starts_with(point));
+    match holding.max_by_key(|((point, _), _)| point.components().count()) {
+        Some(((point, root), device)) => {
+            let below = data_dir.strip_prefix(&point).unwrap_or(data_dir);
+            let path = if below == Path::new("") { root } else { root.join(below) };
+            format!("{device} {}", path.display())
+        }
+        None => data_dir.display().to_string(),
+    }
+}
+
 /// Id of the process that listens at the engine's socket, 0 if it is outside of this process's namespace of processes. `None`: it
 /// cannot be told.
 async fn process_of(endpoint: &str) -> Option<i32> {
@@ -161,6 +183,31 @@ mod tests {
             assert!(is_right, "{more} {data_dir}: {wrong:?}");
         }
         assert_eq!(in_container("", Path::new("/data"), Path::new("/x/data")), None, "nothing is known");
+    }
+
+    #[test]
+    fn one_directory_has_one_place_under_every_name() {
+        let root = "22 1 8:1 / / rw,relatime - ext4 /dev/a rw\n";
+        let container = "517 404 0:48 / / rw - overlay overlay rw\n";
+        let bind = "530 517 8:1 /var/lib/ecs/data /data rw - ext4 /dev/a rw\n";
+        let disk = "40 22 8:17 / /var/lib/ecs rw - xfs /dev/b rw\n";
+        let table = [
+            (root.to_owned(), "/var/lib/ecs/data", "8:1 /var/lib/ecs/data"),
+            (format!("{container}{bind}"), "/data", "8:1 /var/lib/ecs/data"),
+            (format!("{container}{bind}"), "/data/deeper", "8:1 /var/lib/ecs/data/deeper"),
+            (container.to_owned(), "/data", "0:48 /data"),
+            (format!("{root}{disk}"), "/var/lib/ecs/data", "8:17 /data"),
+            (format!("{root}{disk}"), "/var/lib/ecs", "8:17 /"),
+            // The last one is mounted over the others.
+            (format!("{root}{disk}41 40 8:33 / /var/lib/ecs rw - xfs /dev/c rw\n"), "/var/lib/ecs/data", "8:33 /data"),
+            (String::new(), "/data", "/data"),
+        ];
+        for (mounts, data_dir, wanted) in table {
+            assert_eq!(place_in(&mounts, Path::new(data_dir)), wanted, "{mounts}");
+        }
+        let here = std::env::temp_dir();
+        assert_eq!(place(&here), place(&here.join(".")));
+        assert_ne!(place(&here), place(Path::new("/proc")));
     }
 
     #[tokio::test]

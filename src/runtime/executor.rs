@@ -3,6 +3,7 @@
 //! It decides nothing. Each kind of call has a bound on how many are at work at once; the calls themselves carry their time-outs.
 
 use super::clock::Clock;
+use super::ownership::Ownership;
 use super::pulls::Pulls;
 use super::registry_credentials::Registries;
 use super::resources;
@@ -60,6 +61,8 @@ pub(super) struct Edges {
     pub(super) cgroups: Cgroups,
     /// Existing shared volumes must be as asked for (`ECS_SHARED_VOLUME_MATCH_FULL_CONFIG`).
     pub(super) match_shared_volumes: bool,
+    /// The lock on the container engine: held as long as anything can be called.
+    pub(super) _ownership: Ownership,
 }
 
 /// Runs effects.

@@ -15,6 +15,14 @@ use std::path::Path;
 /// Task limits need containers that can be put into a control group.
 const LIMITS_NEED: &str = "1.22";
 
+/// Where the kernel says that it is in FIPS mode.
+pub(super) const FIPS_ENABLED: &str = "/proc/sys/crypto/fips_enabled";
+
+/// The host is in FIPS mode. A kernel without that file is not.
+pub(super) fn is_in_fips_mode(file: &Path) -> bool {
+    std::fs::read_to_string(file).is_ok_and(|text| text.trim() == "1")
+}
+
 /// The host's abilities.
 #[derive(Debug)]
 pub(super) struct Host {
@@ -122,5 +130,21 @@ async fn limits(config: &Config, docker: &Docker, cgroups: &Cgroups) -> Result<b
     match cgroups.open().await {
         Ok(()) => Ok(true),
         Err(error) => without(with_causes(&error), Fatal::terminal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_one_is_fips_mode() {
+        let file = std::env::temp_dir().join(format!("ecs-fips-{}", std::process::id()));
+        for (text, wanted) in [("1\n", true), ("1", true), ("0\n", false), ("", false), ("11\n", false)] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(is_in_fips_mode(&file), wanted, "{text:?}");
+        }
+        std::fs::remove_file(&file).unwrap();
+        assert!(!is_in_fips_mode(&file), "not there");
     }
 }

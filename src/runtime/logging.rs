@@ -1,9 +1,30 @@
-//! Log lines: to standard error, one event a line.
+//! Log lines: to standard error, one event a line, whatever a field holds.
+//!
+//! [`line`] writes an event as one bounded line, `repeats` limits what comes again and again, [`queue`] hands the lines to the one
+//! thread that writes. Invariant: no thread but that one waits for whoever reads the log.
 
+pub mod line;
+pub mod queue;
+mod repeats;
+
+use line::Line;
+use queue::Queue;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::io::Write as _;
+use std::panic::PanicHookInfo;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::layer;
-use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry;
+
+/// How long the end of the process waits for the last lines to be written.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// The target of lines about the log itself.
+const OWN_TARGET: &str = "ecs_agent::runtime::logging";
 
 /// Form of the lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,14 +35,158 @@ pub enum Form {
     Json,
 }
 
-/// Starts logging; a second call changes nothing. `filter` is a level, or a list like `info,ecs_agent=debug`.
-pub fn start(filter: &str, form: Form) {
+/// The log of this process. When it is dropped, the lines that are left are written, unless nobody reads them for two seconds.
+#[derive(Debug)]
+#[must_use = "dropping it ends the log"]
+pub struct Log {
+    queue: Arc<Queue>,
+}
+
+impl Log {
+    /// Waits until every line so far is written, for at most two seconds; false if some are not.
+    pub fn flush(&self) -> bool {
+        self.queue.flush(LAST_LINES)
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.queue.close(LAST_LINES);
+    }
+}
+
+/// Starts logging; panics become lines of the log, too. `filter` is a level, or a list like `info,ecs_agent=debug`. A second call in
+/// the same process changes nothing of what the first one started.
+pub fn start(filter: &str, form: Form) -> Log {
     let filter = filter.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
-    let lines = layer().with_writer(std::io::stderr).with_ansi(false);
-    let lines = match form {
-        Form::Text => lines.boxed(),
-        Form::Json => lines.json().boxed(),
-    };
+    let queue = Arc::new(Queue::new(form));
+    let lines = Lines { form, queue: queue.clone() };
     // An error means that a subscriber is there already (tests).
-    let _ = tracing::subscriber::set_global_default(registry().with(lines).with(filter));
+    if tracing::subscriber::set_global_default(registry().with(lines).with(filter)).is_ok() {
+        if let Err(error) = queue.write_to(std::io::stderr()) {
+            // Nobody would ever write. It is the first line, so nobody is blocked who has anything to do yet.
+            let _ = writeln!(std::io::stderr(), "no thread can be started, so there is no log: {error}");
+        }
+        let panics = Lines { form, queue: queue.clone() };
+        std::panic::set_hook(Box::new(move |panic| panics.panicked(panic)));
+    }
+    Log { queue }
+}
+
+/// Turns events into lines.
+struct Lines {
+    form: Form,
+    queue: Arc<Queue>,
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let metadata = event.metadata();
+        let mut line = Line::new(self.form, SystemTime::now(), *metadata.level(), metadata.target());
+        event.record(&mut line);
+        self.queue.push(hash(&metadata.callsite()), line, Instant::now());
+    }
+}
+
+impl Lines {
+    /// One line for a panic, in the words that Rust's own hook uses.
+    fn panicked(&self, panic: &PanicHookInfo<'_>) {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("unnamed");
+        let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+        let message = panic.payload_as_str().unwrap_or("no message");
+        let mut line = Line::new(self.form, SystemTime::now(), Level::ERROR, OWN_TARGET);
+        line.message(format_args!("thread '{name}' panicked at {place}: {message}"));
+        self.queue.push(hash(&place), line, Instant::now());
+    }
+}
+
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing_subscriber::layer::Layered;
+
+    type Logging = Layered<Lines, tracing_subscriber::Registry>;
+
+    fn logging(form: Form) -> (Logging, Arc<Queue>) {
+        let queue = Arc::new(Queue::new(form));
+        (registry().with(Lines { form, queue: queue.clone() }), queue)
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer\nline")]
+    struct Outer(#[source] std::io::Error);
+
+    fn events() {
+        let error = Outer(std::io::Error::other("in\u{1b}ner"));
+        let answer = "<html>\r\nlevel=info";
+        tracing::warn!(%error, answer, bytes = 3, ok = true, ratio = 0.5, r#type = ?Some(1), "cannot\nbe pulled: {answer}");
+        tracing::error!(error = &error as &dyn std::error::Error);
+    }
+
+    /// Runs only in a process of its own, below.
+    #[test]
+    fn process_that_logs_and_panics() {
+        let Ok(form) = std::env::var("ECS_TEST_LOG_FORM") else { return };
+        let _log = start("info", if form == "json" { Form::Json } else { Form::Text });
+        tracing::info!("before");
+        let ended = std::thread::Builder::new().name("worker".to_owned()).spawn(|| panic!("broken\nin two"));
+        assert!(ended.unwrap().join().is_err());
+        tracing::info!("after");
+        panic!("the last words");
+    }
+
+    #[test]
+    fn the_last_lines_and_panics_get_out_before_the_end() {
+        for form in ["text", "json"] {
+            let name = concat!(module_path!(), "::process_that_logs_and_panics").split_once("::").unwrap().1;
+            let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+            let out = command.args(["--exact", name, "--nocapture"]).env("ECS_TEST_LOG_FORM", form).output().unwrap();
+            let text = String::from_utf8_lossy(&out.stderr);
+            let lines: Vec<&str> = text.lines().collect();
+            assert_eq!(lines.len(), 4, "{text}");
+            for (line, wanted) in lines.iter().zip(["before", r"broken\nin two", "after", "the last words"]) {
+                assert!(line.contains(wanted), "{wanted}: {text}");
+            }
+            assert!(lines[1].contains("thread 'worker' panicked at src"), "{text}");
+            if form == "json" {
+                lines.iter().for_each(|line| drop(serde_json::from_str::<serde_json::Value>(line).unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_of_every_kind_of_field_is_one_line_of_text() {
+        let (subscriber, queue) = logging(Form::Text);
+        tracing::subscriber::with_default(subscriber, events);
+        let lines = queue.waiting();
+        let rest: Vec<&str> = lines.iter().map(|line| &line[27..]).collect();
+        let target = module_path!();
+        let first = format!(
+            "  WARN {target}: cannot\\nbe pulled: <html>\\r\\nlevel=info error=outer\\nline answer=\"<html>\\r\\nlevel=info\" \
+             bytes=3 ok=true ratio=0.5 type=Some(1)\n"
+        );
+        assert_eq!(rest, [first, format!(" ERROR {target}: error=outer line: in ner\n")]);
+    }
+
+    #[test]
+    fn an_event_of_every_kind_of_field_is_one_object_of_json() {
+        let (subscriber, queue) = logging(Form::Json);
+        tracing::subscriber::with_default(subscriber, events);
+        let lines = queue.waiting();
+        assert_eq!(lines.len(), 2);
+        let value: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        let fields = serde_json::json!({
+            "message": "cannot\nbe pulled: <html>\r\nlevel=info",
+            "error": "outer\nline", "answer": "<html>\r\nlevel=info", "bytes": 3, "ok": true, "ratio": 0.5, "type": "Some(1)",
+        });
+        assert_eq!((&value["fields"], &value["level"]), (&fields, &"WARN".into()));
+        assert!(lines.iter().all(|line| line.matches('\n').count() == 1));
+    }
 }

@@ -8,11 +8,14 @@ mod control_plane;
 mod core_loop;
 mod data_dir;
 mod diagnostics;
+mod docker_lock;
 mod executor;
 mod gpu;
+mod health;
 mod host;
 pub mod logging;
 mod memory;
+mod ownership;
 #[cfg(test)]
 mod payloads;
 mod pulls;
@@ -28,23 +31,29 @@ mod trace;
 use crate::config::{Config, Role};
 use crate::docker::AuthMap;
 use crate::ecs::report;
+use crate::engine::agent_health::Step;
 use crate::engine::{self, Event};
+use crate::http_server::{self, Audience};
 use crate::introspection;
 use crate::model::view::View;
 use crate::store::Identity;
 use crate::{acs, aws, docker};
 use aws_credential_types::provider::SharedCredentialsProvider;
+use axum::Router;
 use clock::Clock;
 use core_loop::CoreLoop;
 use executor::{Edges, Executor};
+use health::Health;
+pub use health::{healthcheck, healthcheck_http};
 pub use memory::keep_out_of_core_files;
+use ownership::Ownership;
 use pulls::Pulls;
 use registry_credentials::Registries;
 pub use shutdown::take_harmless_signals;
 pub use start_over::start_over;
 use std::sync::Arc;
 use supervisor::{Policy, Supervisor};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -52,8 +61,6 @@ use tokio_util::sync::CancellationToken;
 const INBOX: usize = 1024;
 /// Notices of Docker waiting to be passed on.
 const NOTICES: usize = 256;
-/// How long `-healthcheck` waits.
-const HEALTHCHECK: std::time::Duration = std::time::Duration::from_secs(25);
 /// Answers waiting for the ACS connection.
 const OUTBOX: usize = 256;
 
@@ -120,18 +127,64 @@ impl Metadata {
     }
 }
 
+/// What runs from the start of the process on: the port, where `/health` tells a waiting agent from none.
+#[derive(Debug)]
+pub struct Early {
+    supervisor: Supervisor,
+    stop: CancellationToken,
+    health: Health,
+    /// The interface of Docker's default bridge.
+    bridge: watch::Sender<Option<String>>,
+    /// The routes of a registered agent.
+    registered: watch::Sender<Option<Router>>,
+}
+
+impl Early {
+    /// Begins to serve the port; `config` is what is known without the user data, which cannot say who is served.
+    pub fn begin(config: &Config) -> Self {
+        let (bridge, bridge_name) = watch::channel(None);
+        let (registered, routes) = watch::channel(None);
+        let (mut supervisor, stop, health) = (Supervisor::default(), CancellationToken::new(), Health::started());
+        let audience = Audience::new(config.offhost_introspection, bridge_name);
+        let (judge, stop_serving) = (health.clone(), stop.clone());
+        let lookup: introspection::HealthLookup = Arc::new(move || judge.judge());
+        supervisor.part("introspection", Policy::Restart, move || {
+            let router = introspection::router(lookup.clone(), routes.clone());
+            let settings = http_server::Settings::new("introspection", introspection::PORT);
+            let (audience, stop) = (audience.clone(), stop_serving.clone());
+            async move {
+                http_server::run(settings, audience, router, stop).await;
+                Ok(())
+            }
+        });
+        Self { supervisor, stop, health, bridge, registered }
+    }
+
+    /// Opens the rest of the port; the start is over.
+    fn is_registered(&self, identity: &Identity, view: watch::Receiver<Arc<View>>, pulls: Pulls) {
+        let shown = introspection::Identity {
+            cluster: identity.cluster.clone(),
+            container_instance_arn: Some(identity.container_instance_arn.clone()),
+            version_text: crate::version::text(),
+        };
+        let lookup: introspection::PullLookup = Arc::new(move |op| pulls.progress(op));
+        self.registered.send_replace(Some(introspection::registered(shown, view, lookup)));
+        self.health.runs();
+    }
+}
+
 /// Runs the agent until it is told to stop.
 ///
 /// # Errors
 /// [`Fatal`]: what ended it, with the exit code.
-pub async fn run(config: Config, options: Options, metadata: Metadata) -> Result<(), Fatal> {
+pub async fn run(config: Config, options: Options, metadata: Metadata, early: Early) -> Result<(), Fatal> {
     aws::install_tls();
-    let stop = CancellationToken::new();
+    let stop = early.stop.clone();
     let signals = shutdown::on_signals(stop.clone());
     tokio::pin!(signals);
     // Not on this thread: whatever hangs at the start shall not keep a signal from ending it.
     let mut start = JoinSet::new();
-    start.spawn(build(config, options, metadata.0, stop.clone()));
+    start.spawn(build(config, options, metadata.0, early));
     let parts = tokio::select! {
         built = start.join_next() => match built {
             Some(Ok(parts)) => parts?,
@@ -148,26 +201,29 @@ pub async fn run(config: Config, options: Options, metadata: Metadata) -> Result
 }
 
 /// From the configuration to running parts.
-async fn build(
-    config: Config,
-    options: Options,
-    imds: aws::imds::Imds,
-    stop: CancellationToken,
-) -> Result<Supervisor, Fatal> {
+async fn build(config: Config, options: Options, imds: aws::imds::Imds, early: Early) -> Result<Supervisor, Fatal> {
     let config = &config;
+    let (health, stop) = (early.health.clone(), early.stop.clone());
     startup::cloud_init(config, &imds, startup::CLOUD_INIT_RESULT.as_ref()).await?;
     let mut instance = startup::instance(config, &imds).await?;
+    health.step(Step::Docker);
     let docker = startup::docker(config, &instance.region).await;
+    health.docker_answered();
+    health.step(Step::State);
+    let mut ownership = Ownership::take(config, options, &docker).await?;
     let (mut store, loaded) = startup::state(config, &instance).await?;
+    let (docker, owners) = ownership.identify(config, docker, &mut store, &loaded).await?;
     data_dir::check(&config.docker_host, &config.data_dir, &config.host_data_dir).await;
     let host = host::Host::of(config, &docker).await?;
-    startup::warm_pool(config, &imds).await?;
+    startup::warm_pool(config, &imds, &health).await?;
+    health.step(Step::Registration);
     let (sdk, credentials) = startup::clients(config, options, &instance.region).await?;
-    let (ecs, service_clock) = (sdk.ecs(credentials.clone()), sdk.clock());
-    let tags = startup::tags(config, &instance, &credentials, service_clock.clone()).await?;
+    let (ecs, signing) = (sdk.ecs(credentials.clone()), sdk.signing());
+    let tags = startup::tags(config, &instance, &credentials, &sdk).await?;
     let offers = &host.offers;
     let identity = startup::register(config, &mut instance, tags, &ecs, offers, &mut store, loaded.identity).await?;
-    let state = engine::recover(startup::policy(config, &offers.gpus)?, loaded.host, loaded.tasks);
+    let policy = engine::Policy { owners, ..startup::policy(config, &offers.gpus)? };
+    let state = engine::recover(policy, loaded.host, loaded.tasks);
     let clock = Arc::new(Clock::started(state.latest_moment().unwrap_or_default(), sd_notify::watchdog_enabled()));
     let edges = Arc::new(Edges {
         docker,
@@ -180,6 +236,7 @@ async fn build(
         stop_timeout: config.container_stop_timeout,
         cgroups: host.cgroups.clone(),
         match_shared_volumes: config.shared_volume_match_full_config,
+        _ownership: ownership,
     });
     let (inbox, events) = mpsc::channel::<Event>(INBOX);
     let (to_acs, from_core) = mpsc::channel::<acs::Outgoing>(OUTBOX);
@@ -196,9 +253,13 @@ async fn build(
         executor: Executor::new(edges.clone(), pulls.clone(), inbox.clone(), to_acs),
         clock,
         unwritten: core_loop::Unwritten::default(),
+        health: health.clone(),
     };
     let control = control_plane::ControlPlane {
-        settings: control_plane::settings(config, &instance, &identity, &host, options, credentials, service_clock),
+        settings: acs::session::Settings {
+            contact: health.contact(),
+            ..control_plane::settings(config, &instance, &identity, &host, options, credentials, signing)
+        },
         endpoints: Arc::new(crate::ecs::endpoint::PollEndpointCache::new(
             ecs.clone(),
             identity.cluster.clone(),
@@ -207,13 +268,9 @@ async fn build(
         edges: edges.clone(),
         inbox: inbox.clone(),
     };
-    let shown = introspection::Identity {
-        cluster: identity.cluster.clone(),
-        container_instance_arn: Some(identity.container_instance_arn.clone()),
-        version_text: crate::version::text(),
-    };
+    early.is_registered(&identity, readers.clone(), pulls.clone());
     let spot = config.spot_draining.then(|| spot::Watch::new(imds, ecs, &identity));
-    let mut supervisor = supervise(core, control, from_core, edges, inbox, shown, readers, pulls, stop.clone());
+    let mut supervisor = supervise(early, core, control, from_core, edges, inbox, readers, pulls);
     if let Some(spot) = spot {
         supervisor.part("spot", Policy::Restart, move || spot.clone().run(stop.clone()));
     }
@@ -260,17 +317,16 @@ fn auth_map(config: &Config) -> AuthMap {
 
 #[expect(clippy::too_many_arguments, reason = "the parts of the agent, once")]
 fn supervise(
+    early: Early,
     core: CoreLoop,
     control: control_plane::ControlPlane,
     from_core: mpsc::Receiver<acs::Outgoing>,
     edges: Arc<Edges>,
     inbox: mpsc::Sender<Event>,
-    shown: introspection::Identity,
     readers: watch::Receiver<Arc<View>>,
     pulls: Pulls,
-    stop: CancellationToken,
 ) -> Supervisor {
-    let mut supervisor = Supervisor::default();
+    let Early { mut supervisor, stop, health, bridge, registered: _ } = early;
     // The core loop owns the state and cannot begin again in this process; the next process does.
     let (mut core, stop_core) = (Some(core), stop.clone());
     supervisor.part("core", Policy::Fatal, move || {
@@ -285,22 +341,19 @@ fn supervise(
         let (control, outbox, stop) = (control.clone(), outbox.clone(), stop_acs.clone());
         async move { control.run(outbox, stop).await }
     });
-    let stop_events = stop.clone();
+    let reopened = Arc::new(Notify::new());
+    let (watched, reopens, stop_events) = (edges.clone(), reopened.clone(), stop.clone());
     supervisor.part("docker events", Policy::Restart, move || {
-        watch_docker(edges.clone(), inbox.clone(), stop_events.clone())
+        watch_docker(watched.clone(), inbox.clone(), reopens.clone(), stop_events.clone())
     });
-    let (seen, progress, stop_diagnostics) = (readers.clone(), pulls.clone(), stop.clone());
+    let (bridge, stop_health) = (Arc::new(bridge), stop.clone());
+    supervisor.part("docker health", Policy::Restart, move || {
+        let (edges, health, bridge) = (edges.clone(), health.clone(), bridge.clone());
+        let (reopened, stop) = (reopened.clone(), stop_health.clone());
+        async move { health::watch_docker(&edges.docker, &health, &bridge, &reopened, stop).await }
+    });
     supervisor.part("diagnostics", Policy::Restart, move || {
-        diagnostics::on_signal(seen.clone(), progress.clone(), stop_diagnostics.clone())
-    });
-    let lookup: introspection::PullLookup = Arc::new(move |op| pulls.progress(op));
-    supervisor.part("introspection", Policy::Restart, move || {
-        let router = introspection::router(shown.clone(), readers.clone(), lookup.clone());
-        let stop = stop.clone();
-        async move {
-            introspection::run(router, stop).await;
-            Ok(())
-        }
+        diagnostics::on_signal(readers.clone(), pulls.clone(), stop.clone())
     });
     supervisor
 }
@@ -309,6 +362,7 @@ fn supervise(
 async fn watch_docker(
     edges: Arc<Edges>,
     inbox: mpsc::Sender<Event>,
+    reopened: Arc<Notify>,
     stop: CancellationToken,
 ) -> supervisor::PartResult {
     let (sender, mut notices) = mpsc::channel(NOTICES);
@@ -319,7 +373,10 @@ async fn watch_docker(
                 docker::Notice::Destroyed { task, container, runtime_id, exit_code } => {
                     Event::Gone { task, container, runtime_id, exit_code }
                 }
-                docker::Notice::Gap => Event::ObservationsLost,
+                docker::Notice::Gap => {
+                    reopened.notify_one();
+                    Event::ObservationsLost
+                }
             };
             if inbox.send(event).await.is_err() {
                 break; // the core loop has ended
@@ -331,21 +388,6 @@ async fn watch_docker(
         () = pass_on => Ok(()),
         () = stop.cancelled() => Ok(()),
     }
-}
-
-/// Asks a running agent whether it is there; any answer will do (spec `introspection.md` §7).
-///
-/// # Errors
-/// Nobody answers.
-pub async fn healthcheck(host: &str) -> Result<(), Fatal> {
-    aws::install_tls(); // reqwest wants a provider, also for plain http
-    let url = format!("http://{host}:{}/v1/metadata", introspection::PORT);
-    let client = reqwest::Client::builder().no_proxy().timeout(HEALTHCHECK).build();
-    let answer = match client {
-        Ok(client) => client.head(&url).send().await.map(drop),
-        Err(error) => Err(error),
-    };
-    answer.map_err(|error| Fatal::restartable(format!("no agent answers: {}", crate::model::with_causes(&error))))
 }
 
 /// The attributes a registration would send, one a line: name, and value if it has one.

@@ -7,7 +7,7 @@
 
 use super::clock::Clock;
 use super::executor::Edges;
-use super::registry_credentials::{at_mirror, credentials, mirror_failed};
+use super::registry_credentials::{at_mirror, credentials, is_token_dropped, mirror_failed};
 use crate::docker::PullJob;
 use crate::engine::{ImageRequest, Output};
 use crate::model::task::RegistryAuth;
@@ -171,8 +171,13 @@ struct Asking {
 }
 
 impl Asking {
-    /// Asked anew for each attempt: a token may have ended meanwhile, and so may the task that asked first.
-    async fn credentials(&self) -> Result<RegistryCredentials, Failure> {
+    /// Asked anew for each attempt: a token may have ended meanwhile, and so may the task that asked first. `shown` has the failure of
+    /// the last attempt.
+    async fn credentials(&self, shown: &watch::Sender<PullProgress>) -> Result<RegistryCredentials, Failure> {
+        let last = shown.borrow().failure.clone();
+        if let Some(failure) = last {
+            is_token_dropped(&self.edges, &self.image, &failure);
+        }
         let mut image = self.image.clone();
         let alive = lock(&self.askers).iter().find(|id| self.edges.roles.get(id).is_some()).cloned();
         image.execution_credentials = alive.or(image.execution_credentials);
@@ -215,13 +220,19 @@ async fn resolve_digest(asking: &Asking, shown: &watch::Sender<PullProgress>) ->
     let waits_for_limits = asking.waits_for_limits().await;
     if let Some(mirror) = asking.at_mirror() {
         let job = mirror.job(shown, false); // whoever refuses there: the registry itself may serve
-        match docker.resolve_manifest(&job, || mirror.credentials()).await {
+        match docker.resolve_manifest(&job, || mirror.credentials(shown)).await {
             Ok(digest) => return Ok(digest),
             Err(error) => mirror_failed(&asking.edges, &mirror.image, image, &error),
         }
     }
     let job = asking.job(shown, waits_for_limits);
-    docker.resolve_manifest(&job, || asking.credentials()).await
+    let found = docker.resolve_manifest(&job, || asking.credentials(shown)).await;
+    match &found {
+        Err(OpError::Failed(failure)) if is_token_dropped(&asking.edges, image, &failure.message) => {
+            docker.resolve_manifest(&job, || asking.credentials(shown)).await
+        }
+        _ => found,
+    }
 }
 
 async fn pull(asking: &Asking, shown: &watch::Sender<PullProgress>) -> Landing {
@@ -262,7 +273,7 @@ async fn fetch(
     name: Option<&str>,
 ) -> Result<(), OpError> {
     let docker = &asking.edges.docker;
-    docker.pull(&asking.job(shown, waits_for_limits), || asking.credentials()).await?;
+    docker.pull(&asking.job(shown, waits_for_limits), || asking.credentials(shown)).await?;
     match name {
         Some(name) => docker.name(&asking.image.image, name).await,
         None => Ok(()),

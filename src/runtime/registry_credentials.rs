@@ -7,7 +7,7 @@
 use super::executor::Edges;
 use crate::aws::ecr::{self, EcrTokens};
 use crate::aws::registry_secret::RegistrySecrets;
-use crate::docker::{AuthMap, Mirrors, registry_of};
+use crate::docker::{AuthMap, Mirrors, registry_of, server_of};
 use crate::engine::ImageRequest;
 use crate::model::task::RegistryAuth;
 use crate::model::{CredentialsId, Failure, OpError, RegistryCredentials};
@@ -32,8 +32,31 @@ impl Registries {
     }
 }
 
-/// The credentials for an image; a line in the log says where they come from.
+/// The credentials for an image, for its host and no other; a line in the log says where they come from.
 pub(super) async fn credentials(edges: &Edges, image: &ImageRequest) -> Result<RegistryCredentials, Failure> {
+    found(edges, image).await.map(|credentials| naming_host(&image.image, credentials))
+}
+
+/// Whatever their source calls the registry: newer engines compare that with the image.
+fn naming_host(image: &str, credentials: RegistryCredentials) -> RegistryCredentials {
+    match credentials.is_anonymous() {
+        true => credentials,
+        false => RegistryCredentials { server_address: server_of(image).to_owned(), ..credentials },
+    }
+}
+
+/// Drops the token of ECR that the registry has called expired with this text; true if there is reason to ask again.
+pub(super) fn is_token_dropped(edges: &Edges, image: &ImageRequest, failure: &str) -> bool {
+    let RegistryAuth::Ecr(auth) = &image.auth else { return false };
+    let is_over = ecr::says_token_is_over(failure);
+    if is_over {
+        tracing::warn!(image = image.image, "the registry calls the ECR token expired; a new one is asked for");
+        edges.registries.ecr.forget(auth);
+    }
+    is_over
+}
+
+async fn found(edges: &Edges, image: &ImageRequest) -> Result<RegistryCredentials, Failure> {
     let registries = &edges.registries;
     let (name, registry) = (&image.image, registry_of(&image.image));
     let log_source = |source: &str| tracing::info!(image = name, registry, source, "registry credentials");
@@ -84,4 +107,26 @@ pub(super) fn mirror_failed(edges: &Edges, mirror: &ImageRequest, image: &ImageR
     let (OpError::Failed(why) | OpError::Unknown(why)) = error;
     tracing::warn!(image = image.image, mirror = mirror.image, %why, "the mirror failed; the registry itself is asked");
     edges.registries.mirrors.failed(&mirror.image);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_of_any_source_name_the_host_of_the_image() {
+        let image = "123456789012.dkr-ecr.us-west-2.on.aws/app:1";
+        for server in ["https://123456789012.dkr.ecr.us-west-2.amazonaws.com", "", "index.docker.io/v1/"] {
+            let credentials = RegistryCredentials {
+                username: "AWS".to_owned(),
+                password: "x".into(),
+                server_address: server.to_owned(),
+                ..RegistryCredentials::default()
+            };
+            let named = naming_host(image, credentials);
+            assert_eq!(named.server_address, "123456789012.dkr-ecr.us-west-2.on.aws");
+            assert_eq!((named.username.as_str(), named.password.expose()), ("AWS", "x"));
+        }
+        assert_eq!(naming_host(image, RegistryCredentials::default()), RegistryCredentials::default());
+    }
 }

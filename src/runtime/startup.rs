@@ -4,24 +4,26 @@
 //! here ends the process with the exit code the service manager knows (spec `registration.md` §1).
 
 use super::gpu::Gpus;
-use super::host::{Host, Offers};
+use super::health::Health;
+use super::host::{self, Host, Offers};
 use super::{Fatal, Options};
 use crate::acs::HostFacts;
-use crate::aws::clock::ServiceClock;
 use crate::aws::credentials::{self, Keys};
 use crate::aws::identity::{self, SignedDocument};
 use crate::aws::imds::{self, Imds, ImdsError};
 use crate::aws::lifecycle::{self, WarmPoolError};
 use crate::aws::proxy::ProxySettings;
 use crate::aws::sdk::{AgentName, Sdk};
+use crate::aws::signing::Signing;
 use crate::aws::tags;
 use crate::config::{Config, ImagePullBehavior, RetryMode, Role, TagSource};
 use crate::docker::{self, Docker};
 use crate::ecs::attributes::{Capabilities, attributes};
 use crate::ecs::register::{self, HostResources, Registration};
+use crate::engine::agent_health::Step;
 use crate::engine::{Capacity, ImagePolicy, Policy, PullBehavior, UntrackedPolicy};
 use crate::lane::{self, Lane, read_file};
-use crate::model::{Secret, Span, address, with_causes};
+use crate::model::{Owners, Secret, Span, address, with_causes};
 use crate::resources::{self, Resources};
 use crate::store::{Identity, Loaded, Store, StoreError};
 use crate::version;
@@ -98,10 +100,11 @@ fn found_no_source(result: &[u8]) -> bool {
 }
 
 /// Waits until Auto Scaling wants the instance in service, if the operator asked for that.
-pub(super) async fn warm_pool(config: &Config, imds: &Imds) -> Result<(), Fatal> {
+pub(super) async fn warm_pool(config: &Config, imds: &Imds, health: &Health) -> Result<(), Fatal> {
     if !config.warm_pools_check {
         return Ok(());
     }
+    health.step(Step::WarmPool);
     match lifecycle::in_service(imds).await {
         Ok(()) | Err(WarmPoolError::Imds(ImdsError::Blackholed)) => Ok(()),
         Err(error) => Err(Fatal::terminal(with_causes(&error))),
@@ -113,7 +116,7 @@ pub(super) async fn tags(
     config: &Config,
     instance: &Instance,
     credentials: &SharedCredentialsProvider,
-    clock: ServiceClock,
+    sdk: &Sdk,
 ) -> Result<BTreeMap<String, String>, Fatal> {
     let mut tags = match config.propagate_tags_from {
         TagSource::None => BTreeMap::new(),
@@ -123,14 +126,7 @@ pub(super) async fn tags(
             ));
         }
         TagSource::Ec2Instance => {
-            let settings = tags::Settings {
-                region: instance.region.clone(),
-                endpoint_url: config.aws_endpoint_url_ec2.clone().or(config.aws_endpoint_url.clone()),
-                proxy: proxy(config),
-                user_agent: agent_name(config).plain_user_agent(),
-                clock,
-            };
-            let found = tags::of_instance(&settings, credentials, &instance.id).await;
+            let found = tags::of_instance(sdk, credentials, &instance.id).await;
             found.map_err(|error| Fatal::restartable(with_causes(&error)))?
         }
     };
@@ -188,6 +184,7 @@ pub(super) async fn clients(
     options: Options,
     region: &str,
 ) -> Result<(Sdk, SharedCredentialsProvider), Fatal> {
+    let signing = Signing::default();
     let settings = crate::aws::sdk::Settings {
         region: region.to_owned(),
         backend_host: config.backend_host.clone(),
@@ -197,12 +194,14 @@ pub(super) async fn clients(
         endpoint_url_secrets_manager: config.aws_endpoint_url_secrets_manager.clone(),
         endpoint_url_ssm: config.aws_endpoint_url_ssm.clone(),
         endpoint_url_s3: config.aws_endpoint_url_s3.clone(),
+        endpoint_url_ec2: config.aws_endpoint_url_ec2.clone(),
         dual_stack: config.dual_stack,
         fips: config.fips,
+        host_fips: host::is_in_fips_mode(host::FIPS_ENABLED.as_ref()),
         max_attempts: config.max_attempts,
         adaptive_retry: config.retry_mode == RetryMode::Adaptive,
         accept_insecure_cert: options.accept_insecure_cert,
-        clock: ServiceClock::default(),
+        signing: signing.clone(),
         proxy: proxy(config),
         agent: agent_name(config),
     };
@@ -219,6 +218,9 @@ pub(super) async fn clients(
         rotating_file: PathBuf::from(if options.role == Role::Service { ROTATING_ON_HOST } else { ROTATING }),
         rotating_profile: config.alternate_credential_profile.clone(),
         imds: imds(config, false),
+        fips: config.fips,
+        dual_stack: config.dual_stack,
+        signing,
     };
     let credentials = credentials::instance_chain(chain, sdk.http())
         .await
@@ -409,6 +411,7 @@ pub(super) fn capabilities(config: &Config, offers: &Offers) -> Capabilities {
         volume_plugin: config.volume_plugin_capabilities.clone(),
         health_check_disabled: config.docker_health_check_disabled,
         os_family_detailed: config.detailed_os_family.clone(),
+        agent_version: version::OWN.to_owned(),
         external: config.external,
         gmsa: config.gmsa_in_domain(),
         gmsa_domainless: config.gmsa && offers.credentials_fetcher,
@@ -484,11 +487,13 @@ pub(super) fn policy(config: &Config, gpus: &Gpus) -> Result<Policy, Fatal> {
         cleanup_jitter: config.task_cleanup_wait_jitter,
         inventory_every: Span::secs(300),
         images: image_policy(config),
+        owners: Owners::default(), // known when the state was read
     })
 }
 
-/// Images that the agent itself needs, whatever the operator says (spec `images.md` §7.4).
-const AGENT_IMAGE: &str = "amazon/amazon-ecs-agent:latest";
+/// Images of agents, which stay whatever the operator says (spec `images.md` §7.4): this one's, as `examples/docker/build` names it, and
+/// the Go agent's, to which an operator may want to go back.
+const AGENT_IMAGES: [&str; 2] = ["ecs-agent:latest", "amazon/amazon-ecs-agent:latest"];
 
 fn image_policy(config: &Config) -> ImagePolicy {
     let excluded = config.exclude_untracked_images.iter().cloned();
@@ -497,7 +502,7 @@ fn image_policy(config: &Config) -> ImagePolicy {
         interval: config.image_cleanup_interval,
         minimum_age: config.image_minimum_cleanup_age,
         per_cycle: u32::try_from(config.images_per_cleanup).unwrap_or(u32::MAX),
-        exclude: excluded.chain([AGENT_IMAGE, docker::pause_image()].map(str::to_owned)).collect(),
+        exclude: excluded.chain(AGENT_IMAGES.into_iter().chain([docker::pause_image()]).map(str::to_owned)).collect(),
         untracked: config.untracked_image_cleanup.then(|| UntrackedPolicy {
             // A negative number is none; to the reference it means all.
             containers_per_cycle: u32::try_from(config.containers_per_cleanup.max(0)).unwrap_or(u32::MAX),
@@ -513,6 +518,22 @@ fn image_policy(config: &Config) -> ImagePolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_of_agents_stay_whatever_the_operator_says() {
+        let build = include_str!("../../examples/docker/build");
+        let named = build.lines().find_map(|line| line.strip_prefix("image=\"${1:-")?.strip_suffix("}\""));
+        for exclude in ["", "[\"mine:1\"]"] {
+            let variables = [("AWS_DEFAULT_REGION", "us-west-2"), ("ECS_EXCLUDE_UNTRACKED_IMAGE", exclude)];
+            let sources = crate::config::Sources::open(crate::config::Environment::new(variables), Role::Agent);
+            let policy = image_policy(&sources.load(None).config.expect("it can be used"));
+            for name in
+                [named.expect("the script has a default"), "amazon/amazon-ecs-agent:latest", docker::pause_image()]
+            {
+                assert!(policy.exclude.contains(name), "{name}: {:?}", policy.exclude);
+            }
+        }
+    }
 
     #[test]
     fn only_an_instance_whose_user_data_was_not_found_is_refused() {

@@ -115,7 +115,8 @@ fn recorded(commits: i64) -> Vec<Done> {
 
 fn of_backend(backend: impl redb::StorageBackend) -> Result<Store, Trouble> {
     let database = guarded(|| Ok(file::builder().create_with_backend(backend)?))?;
-    Ok(Store { directory: None, opened: Some(Opened { database, place: (0, 0) }), identity: None })
+    let opened = Some(Opened { database, place: (0, 0) });
+    Ok(Store { directory: None, opened, identity: None, owners: owners::new() })
 }
 
 /// Opens what the cut has left, and returns the number of the commit it holds; everything in it must be of that commit.

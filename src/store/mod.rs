@@ -19,12 +19,17 @@
 //! | a commit fails (no space, I/O error) | the next one opens the file again and writes everything |
 //! | the file is deleted or replaced while the agent runs | the next commit makes it anew, with everything |
 //!
+//! The identity of the agent ([`Owners`]) is in the state file and, since containers carry it, once more in a file beside it: it outlives the
+//! loss of either.
+//!
 //! A lost state is told by [`HostState::lost`]: the core then rebuilds tasks from what the containers themselves tell.
 
 mod file;
+mod owners;
 mod schema;
 
 use crate::engine::state::{HostState, Key, State, TaskState};
+use crate::model::Owners;
 use file::{Opened, Trouble, guarded};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
@@ -35,7 +40,7 @@ use std::path::{Path, PathBuf};
 type Table<'a> = redb::Table<'a, &'static str, &'static [u8]>;
 /// Task ARN to task document.
 const TASKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tasks");
-/// Name to document: `schema`, `host`, `identity`.
+/// Name to document: `schema`, `host`, `identity`, `owners`.
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// Why the store cannot be used.
@@ -136,6 +141,8 @@ pub struct Store {
     opened: Option<Opened>,
     /// Written again with everything else when the file has to be made anew.
     identity: Option<Identity>,
+    /// Whose containers are this agent's; written again likewise.
+    owners: Owners,
 }
 
 impl Store {
@@ -144,7 +151,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; each names what the operator can do.
     pub fn open(directory: &Path) -> Result<(Self, Loaded), StoreError> {
-        let (opened, Reading { mut loaded, damage, version }) = match open_and_read(directory) {
+        let (opened, Reading { mut loaded, owners, damage, version }) = match open_and_read(directory) {
             Err(Trouble::Broken(what)) => {
                 let kept = file::set_aside(directory)?;
                 tracing::error!(what, kept = %kept.display(), "the state file is broken and was set aside; tasks are rebuilt from their containers");
@@ -160,17 +167,24 @@ impl Store {
             }
             loaded.host.lost = true;
         }
-        let mut store =
-            Self { directory: Some(directory.to_owned()), opened: Some(opened), identity: loaded.identity.clone() };
+        let owners = owners::known(owners, owners::read(directory));
+        let mut store = Self {
+            directory: Some(directory.to_owned()),
+            opened: Some(opened),
+            identity: loaded.identity.clone(),
+            owners: owners.clone(),
+        };
         // What is not on disk yet is put there now: a disk without space is noticed before anything rests on it.
         store.write(|meta, tasks| {
             if damage.is_empty() && version == schema::CURRENT {
                 schema::put(meta, "schema", &schema::CURRENT)?;
+                schema::put(meta, "owners", &owners)?;
                 schema::put(meta, "host", &loaded.host)
             } else {
-                everything(meta, tasks, loaded.identity.as_ref(), &loaded.host, &loaded.tasks)
+                everything(meta, tasks, loaded.identity.as_ref(), &owners, &loaded.host, &loaded.tasks)
             }
         })?;
+        store.copy_owners();
         Ok((store, loaded))
     }
 
@@ -180,7 +194,32 @@ impl Store {
     /// [`StoreError::Io`], which memory does not cause.
     pub fn in_memory() -> Result<Self, StoreError> {
         let database = file::in_memory().map_err(|error| StoreError::Io(Box::new(error.into())))?;
-        Ok(Self { directory: None, opened: Some(Opened { database, place: (0, 0) }), identity: None })
+        let owners = owners::new();
+        Ok(Self { directory: None, opened: Some(Opened { database, place: (0, 0) }), identity: None, owners })
+    }
+
+    /// Whose containers are this agent's.
+    pub fn owners(&self) -> &Owners {
+        &self.owners
+    }
+
+    /// Remembers that more containers are this agent's.
+    ///
+    /// # Errors
+    /// Nothing was written; the same call may be made again.
+    pub fn save_owners(&mut self, owners: Owners) -> Result<(), StoreError> {
+        self.reopen()?;
+        self.owners = owners.clone();
+        self.write(|meta, _| schema::put(meta, "owners", &owners))?;
+        self.copy_owners();
+        Ok(())
+    }
+
+    /// The file beside the state file is as this is.
+    fn copy_owners(&self) {
+        if let Some(directory) = &self.directory {
+            owners::write(directory, &self.owners);
+        }
     }
 
     /// Writes these documents of the state, all or none, and returns when they are on disk.
@@ -237,10 +276,23 @@ impl Store {
     }
 
     fn commit_everything_now(&mut self, state: &State) -> Result<(), StoreError> {
-        let identity = self.identity.clone();
+        let (identity, owners) = (self.identity.clone(), self.owners.clone());
         self.write(|meta, tasks| {
-            everything(meta, tasks, identity.as_ref(), &state.host, state.tasks.values().map(|task| &**task))
-        })
+            everything(meta, tasks, identity.as_ref(), &owners, &state.host, state.tasks.values().map(|task| &**task))
+        })?;
+        self.copy_owners();
+        Ok(())
+    }
+
+    /// Opens the file again after a failure.
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        if self.opened.is_none()
+            && let Some(directory) = &self.directory
+        {
+            let opened = file::open(directory).map_err(|trouble| final_trouble(directory, trouble))?;
+            self.opened = Some(opened);
+        }
+        Ok(())
     }
 
     /// Remembers who the agent is.
@@ -248,26 +300,27 @@ impl Store {
     /// # Errors
     /// Nothing was written; the same call may be made again.
     pub fn save_identity(&mut self, identity: &Identity) -> Result<(), StoreError> {
-        if self.opened.is_none()
-            && let Some(directory) = &self.directory
-        {
-            let opened = file::open(directory).map_err(|trouble| final_trouble(directory, trouble))?;
-            self.opened = Some(opened);
-        }
+        self.reopen()?;
+        let owners = self.owners.clone();
         self.identity = Some(identity.clone());
         self.write(|meta, _| {
             schema::put(meta, "schema", &schema::CURRENT)?; // the file may have been made just now
+            schema::put(meta, "owners", &owners)?;
             schema::put(meta, "identity", identity)
         })
     }
 
-    /// Forgets everything: the disk belongs to another instance (an AMI made from a running one). Its containers are not ours.
+    /// Forgets everything: the disk belongs to another instance (an AMI made from a running one). Its containers are not ours, so this agent
+    /// gets another identity.
     ///
     /// # Errors
     /// [`StoreError::Io`].
     pub fn clear(&mut self) -> Result<(), StoreError> {
-        self.identity = None;
-        self.write(|meta, tasks| everything(meta, tasks, None, &HostState::default(), []))
+        (self.identity, self.owners) = (None, owners::new());
+        let owners = self.owners.clone();
+        self.write(|meta, tasks| everything(meta, tasks, None, &owners, &HostState::default(), []))?;
+        self.copy_owners();
+        Ok(())
     }
 
     fn write(
@@ -323,6 +376,7 @@ fn everything<'a>(
     meta: &mut Table<'_>,
     tasks: &mut Table<'_>,
     identity: Option<&Identity>,
+    owners: &Owners,
     host: &HostState,
     all: impl IntoIterator<Item = &'a TaskState>,
 ) -> Result<(), Trouble> {
@@ -332,6 +386,7 @@ fn everything<'a>(
     if let Some(identity) = identity {
         schema::put(meta, "identity", identity)?;
     }
+    schema::put(meta, "owners", owners)?;
     schema::put(meta, "host", host)?;
     all.into_iter().try_for_each(|task| schema::put(tasks, &task.spec.arn.0, task))
 }
@@ -339,6 +394,8 @@ fn everything<'a>(
 /// What a file holds.
 struct Reading {
     loaded: Loaded,
+    /// `None`: it says nothing that can be read. The file beside it does.
+    owners: Option<Owners>,
     /// What of it cannot be read.
     damage: Vec<String>,
     /// The schema it is written in.
@@ -356,7 +413,9 @@ fn read(database: &Database) -> Result<Reading, Trouble> {
     let mut damage = Vec::new();
     let read = database.begin_read()?;
     let meta = match read.open_table(META) {
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Reading { loaded, damage, version: schema::CURRENT }),
+        Err(redb::TableError::TableDoesNotExist(_)) => {
+            return Ok(Reading { loaded, owners: None, damage, version: schema::CURRENT });
+        }
         meta => meta?,
     };
     let version =
@@ -365,6 +424,7 @@ fn read(database: &Database) -> Result<Reading, Trouble> {
         loaded.host = host;
     }
     loaded.identity = note(&mut damage, document(&meta, "identity", version)?);
+    let owners = document(&meta, "owners", version)?.unwrap_or_default();
     for row in read.open_table(TASKS)?.iter()? {
         let (arn, bytes) = row?;
         let name = format!("task {}", arn.value());
@@ -374,7 +434,7 @@ fn read(database: &Database) -> Result<Reading, Trouble> {
         });
         loaded.tasks.extend(note(&mut damage, task.map(Some)));
     }
-    Ok(Reading { loaded, damage, version })
+    Ok(Reading { loaded, owners, damage, version })
 }
 
 type Document<T> = Result<Option<T>, String>;

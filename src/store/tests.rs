@@ -168,6 +168,86 @@ fn a_second_agent_on_the_same_directory_is_told_so() {
     assert_eq!(aside(&directory), [] as [PathBuf; 0], "what is in use is not broken");
 }
 
+/// Containers carry the identity: it must be the same whatever becomes of a file.
+#[test]
+fn the_identity_outlives_the_loss_of_either_file() {
+    let path = |directory: &Directory, name: &str| directory.0.join(name);
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm); 6] = [
+        ("nothing", |_| ()),
+        ("the state file is gone", |path| std::fs::remove_file(path.join(FILE)).unwrap()),
+        ("the state file is broken", |path| std::fs::write(path.join(FILE), "broken").unwrap()),
+        ("the other file is gone", |path| std::fs::remove_file(path.join("ecs-agent.owner")).unwrap()),
+        ("the other file is broken", |path| std::fs::write(path.join("ecs-agent.owner"), "{").unwrap()),
+        ("the other file is a directory", |path| {
+            std::fs::remove_file(path.join("ecs-agent.owner")).unwrap();
+            std::fs::create_dir(path.join("ecs-agent.owner")).unwrap();
+        }),
+    ];
+    for (what, harm) in harms {
+        let (directory, _) = saved("owner", 1);
+        let own = Store::open(&directory.0).unwrap().0.owners().own.clone();
+        harm(&directory.0);
+        for _ in 0..2 {
+            assert_eq!(Store::open(&directory.0).unwrap().0.owners().own, own, "{what}");
+        }
+    }
+    let (directory, _) = saved("owner", 1);
+    let (store, _) = Store::open(&directory.0).unwrap();
+    let mode = std::fs::metadata(path(&directory, "ecs-agent.owner")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    let own = store.owners().own.clone();
+    drop(store);
+    std::fs::remove_dir_all(&directory.0).unwrap();
+    assert_ne!(Store::open(&directory.0).unwrap().0.owners().own, own, "without both it is another");
+}
+
+#[test]
+fn a_state_file_of_before_identities_is_read_and_gets_one() {
+    let (directory, _) = saved("owner-upgrade", 2);
+    std::fs::remove_file(directory.0.join("ecs-agent.owner")).unwrap();
+    {
+        let opened = file::open(&directory.0).unwrap();
+        let write = opened.database.begin_write().unwrap();
+        write.open_table(META).unwrap().remove("owners").unwrap();
+        write.commit().unwrap();
+    }
+    let (store, loaded) = Store::open(&directory.0).unwrap();
+    assert_eq!((loaded.tasks.len(), loaded.host.lost), (2, false), "nothing is lost");
+    let own = store.owners().own.clone();
+    drop(store);
+    assert_eq!(Store::open(&directory.0).unwrap().0.owners().own, own);
+}
+
+#[test]
+fn a_state_that_is_dropped_takes_its_identity_with_it() {
+    let (directory, _) = saved("owner-dropped", 1);
+    let (mut store, _) = Store::open(&directory.0).unwrap();
+    let own = store.owners().own.clone();
+    store.clear().unwrap();
+    let now = store.owners().clone();
+    assert_ne!(now.own, own);
+    drop(store);
+    assert_eq!(*Store::open(&directory.0).unwrap().0.owners(), now, "the old one does not come back");
+    assert_ne!(Store::in_memory().unwrap().owners().own, Store::in_memory().unwrap().owners().own);
+}
+
+#[test]
+fn what_was_taken_over_stays_taken_over() {
+    let (directory, state) = saved("owner-more", 1);
+    let (mut store, _) = Store::open(&directory.0).unwrap();
+    let mut owners = store.owners().clone();
+    owners.earlier.insert("before".into());
+    store.save_owners(owners.clone()).unwrap();
+    std::fs::remove_dir_all(&directory.0).unwrap();
+    store.commit(&state, &[Key::Host]).unwrap();
+    drop(store);
+    for lost in ["", FILE, "ecs-agent.owner"] {
+        let _gone = std::fs::remove_file(directory.0.join(lost));
+        assert_eq!(*Store::open(&directory.0).unwrap().0.owners(), owners, "{lost}");
+    }
+}
+
 #[test]
 fn what_is_not_a_state_file_is_set_aside_as_it_is() {
     type Put = fn(&Path);
@@ -456,8 +536,9 @@ fn a_full_disk_is_told_from_a_broken_file_and_space_heals_it() {
         (9, state.tasks.len()),
         "what could not be written is there after a retry"
     );
-    let left: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left, [FILE], "nothing was set aside");
+    let mut left: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["ecs-agent.owner", FILE], "nothing was set aside");
 }
 
 #[test]

@@ -151,6 +151,58 @@ async fn a_flood_and_a_message_that_is_too_long_cost_neither_memory_nor_tasks() 
     assert!((1..100).contains(&dropped), "{dropped} lines about nonsense");
 }
 
+/// A payload of almost 4 MiB that holds as many of `task` as fit.
+fn full_payload(rig: &Rig, id: &str, task: impl Fn(usize) -> String) -> String {
+    let (instance, cluster) = rig.server.read(|state| {
+        let instance = &state.instances()[0];
+        (instance.arn.clone(), instance.cluster.clone())
+    });
+    let room = 4 * 1024 * 1024 - 1024;
+    let (mut tasks, mut number) = (task(0), 1);
+    loop {
+        let next = task(number);
+        if tasks.len() + next.len() >= room {
+            break;
+        }
+        tasks = tasks + "," + &next;
+        number += 1;
+    }
+    format!(
+        r#"{{"type":"PayloadMessage","message":{{"messageId":"{id}","clusterArn":"{cluster}","containerInstanceArn":"{instance}","tasks":[{tasks}]}}}}"#
+    )
+}
+
+/// Waits until the agent has taken everything sent before this.
+async fn caught_up(rig: &Rig, id: &str) {
+    send(rig, &json!({"type": "HeartbeatMessage", "message": {"messageId": id}}).to_string()).await;
+    rig.wait(id, |state| said(state, "HeartbeatAckRequest", &json!({"messageId": id})).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_full_message_costs_neither_memory_nor_log() {
+    let Some(rig) = Rig::start("full message", Plan::default()).await else { return };
+    let image = rig.image();
+    a_task_lives(&rig, &image, 1).await;
+    type Task = fn(usize) -> String;
+    let table: [(&str, Task); 4] = [
+        ("zeros", |_| "0".to_owned()),
+        ("stops", |number| format!(r#"{{"arn":"t/{number}","desiredStatus":"STOPPED"}}"#)),
+        ("waits", |number| format!(r#"{{"arn":"w/{number}","containers":[{{"name":"a"}}]}}"#)),
+        ("lists", |_| format!("[{}0]", "{\"\":0},".repeat(10_000))),
+    ];
+    for (name, task) in table {
+        let (memory, log) = (peak_kib(&rig), rig.log().len());
+        send(&rig, &full_payload(&rig, name, task)).await;
+        caught_up(&rig, name).await;
+        a_task_lives(&rig, &image, 2).await;
+        let memory = peak_kib(&rig).saturating_sub(memory); // the kernel counts in batches
+        let log = rig.log().len() - log;
+        eprintln!("{name}: {memory} KiB of memory, {log} bytes of log");
+        assert!(memory < 48 * 1024, "{name}: {memory} KiB more");
+        assert!(log < 1024 * 1024, "{name}: {log} bytes of log");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deregistered_instance_keeps_its_tasks() {
     let Some(rig) = Rig::start("deregistered", Plan::default()).await else { return };

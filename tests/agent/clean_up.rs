@@ -10,7 +10,7 @@ use super::support::wait::until;
 use ecs_agent::config::{Environment, Role, Sources};
 use ecs_agent::local::TaskStatus;
 use ecs_agent::model::Span;
-use ecs_agent::runtime::{self, Fatal, Metadata, Options};
+use ecs_agent::runtime::{self, Early, Fatal, Metadata, Options};
 use serde_json::json;
 use std::collections::BTreeSet;
 use tokio::task::JoinSet;
@@ -35,7 +35,10 @@ fn process(rig: &Rig) -> impl Future<Output = Result<(), Fatal>> + use<> {
     let mut config = sources.load(None).config.unwrap();
     config.image_cleanup_interval = Span::secs(1);
     let metadata = Metadata::new(&config, Options::default()).unwrap();
-    runtime::run(config, Options::default(), metadata)
+    async move {
+        let early = Early::begin(&config);
+        runtime::run(config, Options::default(), metadata, early).await
+    }
 }
 
 fn listed(dockerd: &Dockerd, arguments: &[&str]) -> BTreeSet<String> {

@@ -39,7 +39,7 @@ impl Container {
         for word in block.split_whitespace().skip(1).filter(|word| *word != "\\") {
             arguments.push(match word {
                 "ecs-agent" => self.name.as_str(),
-                "amazon/amazon-ecs-agent:latest" => self.image.as_str(),
+                "ecs-agent:latest" => self.image.as_str(),
                 "--env-file=/etc/ecs/ecs.config" => env_file.as_str(),
                 "--volume=/var/lib/ecs/data:/data" => volume.as_str(),
                 other => other,

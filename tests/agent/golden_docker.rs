@@ -15,12 +15,14 @@ fn inspected(inspect: &Value) -> Value {
     json!({"Name": inspect["Name"], "Image": inspect["Image"], "Config": config, "HostConfig": inspect["HostConfig"]})
 }
 
-const BOTH: [Allowed; 6] = [
+const BOTH: [Allowed; 8] = [
     ("Config/Hostname", Any, "Docker's: the start of the id"),
     ("Config/Env/PATH", Other, "the test's image"),
     ("Config/Env/AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", Missing, "the task role is left out of the payload"),
     ("Config/Labels/mark", Extra, "the test's image"),
     ("Config/Labels/ecs-agent.task", Extra, "what Docker cannot tell of a task, should the agent's state be lost"),
+    ("Config/Labels/ecs-agent.owner", Extra, "which of several agents made it"),
+    ("Config/Labels/ecs-agent.data-dir", Extra, "the same, should its identity be lost"),
     ("HostConfig/VolumesFrom", Missing, "an empty list is not sent, or volumesFrom is refused in this version"),
 ];
 

@@ -176,6 +176,10 @@ async fn an_instance_in_a_warm_pool_registers_when_it_comes_into_service() {
     rig.start_agent();
     until("it to wait", super::rig::LIMIT, async || rig.log().contains("Warmed:Stopped").then_some(())).await;
     assert_eq!(rig.server.read(|state| state.instances().len()), 0);
+    let health = reqwest::get("http://127.0.0.1:51678/health").await.unwrap();
+    let (status, text) = (health.status(), health.text().await.unwrap());
+    assert!(status == 200 && text.contains("in a warm pool: waits for service"), "{status} {text}");
+    assert!(reqwest::get("http://127.0.0.1:51678/v1/metadata").await.is_err(), "as before any registration");
     rig.kill();
     rig.server.set_metadata(target, Some("InService"));
     rig.start_agent();
@@ -184,10 +188,10 @@ async fn an_instance_in_a_warm_pool_registers_when_it_comes_into_service() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_in_the_place_of_the_metadata_does_not_cost_the_state() {
-    let keys = [("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "secret")];
-    let Some(mut rig) = Rig::start("page for metadata", Plan { environment: &keys, ..Plan::default() }).await else {
-        return;
-    };
+    let keys = [("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "the token")];
+    let options = |options: &mut ecs_agent::local::Options, _: &_| options.token = Some("the token".into());
+    let plan = Plan { environment: &keys, options: Some(options), ..Plan::default() };
+    let Some(mut rig) = Rig::start("page for metadata", plan).await else { return };
     let arn = rig.server.run_task(&one_container(&rig.image(), FOREVER)).unwrap();
     rig.task(&arn, TaskStatus::Running).await;
     assert!(rig.terminate().success());

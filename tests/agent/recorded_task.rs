@@ -127,6 +127,7 @@ fn reduced(rig: &Rig, web_image: &str, side_image: &str) -> Value {
     task["containers"][0]["image"] = json!(web_image);
     task["containers"][1]["image"] = json!(side_image);
     task["containers"][1]["registryAuthentication"]["ecrAuthData"]["endpointOverride"] = json!(rig.server.url());
+    rig.server.put_role_keys(&mut task["executionRoleCredentials"]);
     task
 }
 
@@ -148,6 +149,7 @@ fn short_tasks(rig: &Rig, image: &str) -> [String; 5] {
         if kind == "secret_failure" {
             let recorded = golden("acs_payload_sent")["message"]["tasks"][0].take();
             task["executionRoleCredentials"] = recorded["executionRoleCredentials"].clone();
+            rig.server.put_role_keys(&mut task["executionRoleCredentials"]);
             task["containers"][0]["secrets"] = recorded["containers"][0]["secrets"].clone();
             task["containers"][0]["secrets"].as_array_mut().unwrap().truncate(1);
             task["containers"][0]["secrets"][0]["valueFrom"] = json!("/judge/none");

@@ -88,3 +88,35 @@ async fn a_configured_cluster_that_is_missing_is_not_made() {
     assert_eq!(rig.ended().code(), Some(1), "{}", rig.log());
     assert!(rig.log().contains("Cluster not found."), "{}", rig.log());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attributes_follow_the_settings_of_the_operator() {
+    let environment = [
+        ("ECS_DISABLE_PRIVILEGED", "true"),
+        ("ECS_SELINUX_CAPABLE", "true"),
+        ("ECS_APPARMOR_CAPABLE", "true"),
+        ("ECS_AVAILABLE_LOGGING_DRIVERS", r#"["json-file", "syslog"]"#),
+    ];
+    let Some(mut rig) = Rig::without_agent("attributes", Plan::default()).await else { return };
+    for set in [false, true] {
+        if set {
+            rig.environment.extend(environment.map(|(name, value)| (name.to_owned(), value.to_owned())));
+            let other = rig.directory.path().join("other").to_string_lossy().into_owned();
+            rig.environment.push(("ECS_DATADIR".to_owned(), other)); // an instance of its own
+        }
+        rig.start_agent();
+        rig.registered().await;
+        for (name, by_default, then) in [
+            ("privileged-container", true, false),
+            ("selinux", false, true),
+            ("apparmor", false, true),
+            ("logging-driver.json-file", true, true),
+            ("logging-driver.syslog", false, true),
+        ] {
+            let name = format!("com.amazonaws.ecs.capability.{name}");
+            let has = rig.server.read(|state| state.instances().last().unwrap().has_attribute(&name));
+            assert_eq!(has, if set { then } else { by_default }, "{name}, set: {set}");
+        }
+        assert!(rig.terminate().success());
+    }
+}

@@ -102,8 +102,13 @@ impl Rig {
 
     /// Starts the agent's process.
     pub(crate) fn start_agent(&mut self) {
-        assert!(self.agent.is_none(), "an agent is running already");
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
+        self.start_agent_logging_to(log.into());
+    }
+
+    /// Starts the agent's process, with its log going there.
+    pub(crate) fn start_agent_logging_to(&mut self, log: Stdio) {
+        assert!(self.agent.is_none(), "an agent is running already");
         self.expects_another();
         let child = Command::new(env!("CARGO_BIN_EXE_ecs-agent"))
             .args(&self.arguments)

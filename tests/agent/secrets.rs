@@ -97,6 +97,38 @@ async fn a_container_gets_secrets_and_files_in_their_order_and_nobody_else_sees_
     images_gone(&[&image]);
 }
 
+/// A clock of the host that jumps looks to the agent as if AWS's had jumped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_ends_no_task_with_secrets() {
+    let Some(rig) = Rig::start("jumping clock", Plan::default()).await else { return };
+    fill(&rig);
+    let image = rig.image();
+    for ahead in [3 * 3600, -3 * 3600] {
+        rig.server.set_clock_ahead(ahead);
+        let arn = rig.server.run_task(&task(&image)).unwrap();
+        let done = rig.task(&arn, TaskStatus::Stopped).await;
+        assert_eq!(exit_codes(&done), [Some(0)], "AWS is {ahead} s ahead: {done:?}");
+    }
+    assert!(rig.log().contains("signed with the time of AWS"));
+    images_gone(&[&image]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_aws_calls_expired_are_asked_for_again() {
+    let Some(rig) = Rig::start("expired credentials", Plan::default()).await else { return };
+    let image = rig.image();
+    let asked = |rig: &Rig| {
+        let of_role = |record: &&Record| record.source == Source::Imds && record.name.ends_with("/ecsInstanceRole");
+        rig.server.read(|state| state.records().filter(of_role).count())
+    };
+    let before = asked(&rig);
+    let expired = Fault::Error(400, "ExpiredTokenException".to_owned(), "The security token is expired".to_owned());
+    rig.server.fail_next("SubmitTaskStateChange", 4, &expired);
+    rig.lives_once(&image, 7, "the reports that were refused are sent again").await;
+    assert_eq!(asked(&rig), before + 1, "once a minute at most");
+    images_gone(&[&image]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_read_is_the_reason_of_the_task() {
     let Some(rig) = Rig::start("no secrets", Plan::default()).await else { return };

@@ -1,5 +1,6 @@
 //! The data directory: whose it is, what may be in it, and what happens when it is damaged or somebody else's.
 
+use super::port::healthcheck;
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
 use super::support::docker::inspect;
 use super::support::registry::basic;
@@ -8,7 +9,7 @@ use ecs_agent::local::{Fault, Options, Server, TaskStatus};
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 fn data(rig: &Rig) -> PathBuf {
     rig.directory.path().join("data")
@@ -20,22 +21,6 @@ fn state_file(rig: &Rig) -> PathBuf {
 
 fn instances(rig: &Rig) -> Vec<String> {
     rig.server.read(|state| state.instances().iter().map(|instance| instance.arn.clone()).collect())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_data_directory_has_one_agent() {
-    let Some(rig) = Rig::start("two agents", Plan::default()).await else { return };
-    let second = Command::new(env!("CARGO_BIN_EXE_ecs-agent"))
-        .env_clear()
-        .envs(rig.environment.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert_eq!(second.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&second.stderr);
-    assert!(said.contains("is in use by another agent; run one agent per data directory (ECS_DATADIR)"), "{said}");
-    assert_eq!(instances(&rig).len(), 1);
-    assert_eq!(rig.introspect("/v1/metadata").await["Cluster"], rig.cluster.name.as_str(), "the first one goes on");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -295,6 +280,8 @@ async fn on_a_full_disk_nothing_is_begun_and_space_lets_it_go_on() {
         |rig: &Rig, times: usize| rig.log().matches("the state cannot be written (ECS_DATADIR)").count() >= times;
     until("the agent to wait for space", LIMIT, async || waits(&rig, 2).then_some(())).await;
     assert_eq!(instances(&rig).len(), 0, "it does not register before it can remember that");
+    let (code, text) = healthcheck("-healthcheck");
+    assert!(code == Some(0) && text.contains("waits until the state on disk"), "{code:?} {text}");
     disk.free();
     rig.registered().await;
     let task = Running::start(&rig).await;
@@ -329,6 +316,8 @@ async fn on_a_full_disk_nothing_is_begun_and_space_lets_it_go_on() {
     let last = rig.server.read(|state| state.task(arns.last().unwrap()).unwrap().last_status);
     assert!(last < TaskStatus::Running);
     assert!(rig.introspect("/v1/tasks").await["Tasks"].is_array(), "readers are served");
+    let (code, text) = healthcheck("-healthcheck");
+    assert!(code == Some(1) && text.contains("state: cannot be written"), "{code:?} {text}");
     assert_eq!(inspect(&task.id)["State"]["Running"], true, "what runs goes on");
 
     disk.free();
@@ -336,6 +325,7 @@ async fn on_a_full_disk_nothing_is_begun_and_space_lets_it_go_on() {
         rig.task(arn, TaskStatus::Running).await;
     }
     assert_eq!(rig.containers().len(), arns.len() + 1, "each was begun once");
+    assert_eq!(healthcheck("-healthcheck").0, Some(0));
     assert_eq!(set_aside(&rig).len(), 0);
     rig.kill();
     rig.start_agent();
@@ -362,7 +352,7 @@ async fn without_metadata_the_saved_instance_id_is_used() {
     rig.terminate();
     rig.server.fail_next("imds", 1_000, &Fault::Error(404, "NotFound".to_owned(), "no metadata".to_owned()));
     rig.environment.push(("AWS_ACCESS_KEY_ID".into(), "local".into()));
-    rig.environment.push(("AWS_SECRET_ACCESS_KEY".into(), "local".into()));
+    rig.environment.push(("AWS_SECRET_ACCESS_KEY".into(), rig.server.token().expose().to_owned()));
     rig.start_agent();
     rig.registered().await;
     let last = rig

@@ -25,7 +25,8 @@ fn runtime_id(rig: &Rig, arn: &str, name: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ports_are_published_on_the_hosts_network_reported_and_reachable_and_links_resolve() {
-    let Some(rig) = Rig::start("ports", Plan::default()).await else { return };
+    let plan = Plan { environment: &[("ECS_DYNAMIC_HOST_PORT_RANGE", "28300-28399")], ..Plan::default() };
+    let Some(rig) = Rig::start("ports", plan).await else { return };
     let image = rig.image();
     let free = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
     let out = shared(&rig, "shared");
@@ -50,6 +51,7 @@ async fn ports_are_published_on_the_hosts_network_reported_and_reachable_and_lin
     assert_eq!(bindings.len(), 2, "{bindings:?}");
     let task = rig.task(&dynamic, TaskStatus::Running).await;
     let chosen = task.container("web").unwrap().network_bindings[0]["hostPort"].as_u64().unwrap();
+    assert!((28_300..=28_399).contains(&chosen), "{chosen}");
     for port in [u64::from(free), chosen] {
         let page =
             until("the page", LIMIT, async || reqwest::get(format!("http://127.0.0.1:{port}/")).await.ok()).await;
@@ -66,9 +68,19 @@ async fn a_process_gets_what_its_definition_says() {
     let Some(rig) = Rig::start("settings", Plan::default()).await else { return };
     let (out, given) = (shared(&rig, "out"), shared(&rig, "given"));
     std::fs::write(given.join("file"), "given\n").unwrap();
-    let script = "exec > /out/$1; busybox id -u; pwd; echo \"$A\"; cat /given/file; echo x 2>/dev/null > /given/new || echo refused";
+    // What the image has of its own would fail, write elsewhere or be seen in the output.
+    let own = [
+        "ENV A=image B=image",
+        "USER 99",
+        "WORKDIR /www",
+        "ENTRYPOINT [\"false\"]",
+        "CMD [\"image\"]",
+        "LABEL my.label=image",
+    ];
+    let image = rig.registry.push_busybox("test/opinionated", &own);
+    let script = "exec > /out/$1; busybox id -u; pwd; echo \"$A\"; echo \"$B\"; cat /given/file; echo x 2>/dev/null > /given/new || echo refused";
     let mut main = json!({
-        "name": "main", "image": rig.image(), "cpu": 200, "memory": 48, "memoryReservation": 16, "user": "1234",
+        "name": "main", "image": image, "cpu": 200, "memory": 48, "memoryReservation": 16, "user": "1234",
         "workingDirectory": "/tmp", "entryPoint": ["sh", "-c"], "command": [script, "sh", "defined"],
         "environment": [{"name": "A", "value": "a value, with = and \"quotes\""}],
         "dockerLabels": {"my.label": "mine"},
@@ -90,28 +102,38 @@ async fn a_process_gets_what_its_definition_says() {
         let task = rig.task(arn, TaskStatus::Stopped).await;
         assert_eq!(task.container("main").unwrap().exit_code, Some(0), "{task:?}");
         let said = std::fs::read_to_string(out.join(file)).unwrap();
-        assert_eq!(said, "1234\n/tmp\na value, with = and \"quotes\"\ngiven\nrefused\n");
+        assert_eq!(said, "1234\n/tmp\na value, with = and \"quotes\"\nimage\ngiven\nrefused\n");
     }
     assert!(!given.join("new").exists());
     let container = inspect(&runtime_id(&rig, &arn, "main"));
-    assert_eq!(container["Config"]["Labels"]["my.label"], "mine");
+    let config = &container["Config"];
+    assert_eq!(config["Labels"]["my.label"], "mine", "over the image's");
+    assert_eq!(config["Entrypoint"], json!(["sh", "-c"]), "instead of the image's");
+    assert_eq!(config["Cmd"], json!([script, "sh", "defined"]), "instead of the image's");
     let host = &container["HostConfig"];
     assert_eq!([&host["CpuShares"], &host["Memory"], &host["MemoryReservation"]], [200, 48 << 20, 16 << 20]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_ignores_sigterm_is_killed_after_its_stop_timeout() {
-    let Some(rig) = Rig::start("stop timeout", Plan::default()).await else { return };
-    let mut definition = one_container(&rig.image(), "trap '' TERM; while :; do sleep 1; done");
-    definition["containerDefinitions"][0]["stopTimeout"] = json!(2);
-    let arn = rig.server.run_task(&definition).unwrap();
-    rig.task(&arn, TaskStatus::Running).await;
-    let asked = std::time::Instant::now();
-    rig.server.stop_task(&arn, "enough").unwrap();
-    let task = rig.task(&arn, TaskStatus::Stopped).await;
-    assert_eq!(task.container("main").unwrap().exit_code, Some(137));
-    let took = asked.elapsed().as_secs_f64();
-    assert!((2.0..25.0).contains(&took), "two seconds of grace, not the default thirty: {took}");
+    let plan = Plan { environment: &[("ECS_CONTAINER_STOP_TIMEOUT", "5s")], ..Plan::default() };
+    let Some(rig) = Rig::start("stop timeout", plan).await else { return };
+    let image = rig.image();
+    // Its own, and the operator's where it has none; the default is thirty seconds.
+    for (own, grace) in [(json!(2), 2.0), (Value::Null, 5.0)] {
+        let mut definition = one_container(&image, "trap '' TERM; while :; do sleep 1; done");
+        if own.is_number() {
+            definition["containerDefinitions"][0]["stopTimeout"] = own.clone();
+        }
+        let arn = rig.server.run_task(&definition).unwrap();
+        rig.task(&arn, TaskStatus::Running).await;
+        let asked = std::time::Instant::now();
+        rig.server.stop_task(&arn, "enough").unwrap();
+        let task = rig.task(&arn, TaskStatus::Stopped).await;
+        assert_eq!(task.container("main").unwrap().exit_code, Some(137));
+        let took = asked.elapsed().as_secs_f64();
+        assert!((grace..28.0).contains(&took), "{own}: {took} s");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use crate::support::docker::{Cluster, Image, available, docker, inspect, unique}
 use crate::support::wait::until;
 use crate::{connect, request};
 use ecs_agent::docker::Notice;
-use ecs_agent::model::{Health, Observation, OpError, Protocol, RunState, Span, Values};
+use ecs_agent::model::{Health, Observation, OpError, OwnerId, Owners, Protocol, RunState, Span, Values};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
@@ -41,6 +41,70 @@ async fn somebody_elses_container_under_our_name_is_not_removed() {
     docker(&["create", "--name", &name, "--label", &label, &image.reference, "true"]);
     edge.remove(&name).await.unwrap();
     assert_eq!(inspect(&name)["Name"], format!("/{name}"), "it has no task");
+}
+
+#[tokio::test]
+async fn another_agents_containers_are_left_alone() {
+    if !available("another_agents_containers_are_left_alone") {
+        return;
+    }
+    let (image, cluster) = (image(), Cluster::new());
+    let owners = |own: &str, earlier: &[&str]| Owners {
+        own: own.into(),
+        earlier: earlier.iter().map(|id| OwnerId::from(*id)).collect(),
+    };
+    let before = connect(&cluster.name).await;
+    let us = connect(&cluster.name).await.with_owner(owners("us", &[]), "8:1 /us");
+    let them = connect(&cluster.name).await.with_owner(owners("them", &[]), "8:1 /them");
+    let heirs = connect(&cluster.name).await.with_owner(owners("heirs", &["them"]), "8:1 /them");
+    let request = |name: &str| request(&cluster.name, name, &image.reference, &SLEEP, json!({}));
+    let (sender, mut notices) = mpsc::channel(64);
+    let watched = connect(&cluster.name).await.with_owner(owners("us", &[]), "8:1 /us");
+    let watch = watched.watch(sender);
+    let work = async {
+        assert!(matches!(notices.recv().await, Some(Notice::Gap)));
+        let theirs = request("theirs");
+        them.create(&theirs, &Values::default()).await.unwrap();
+        let name = theirs.runtime_name.as_str();
+        assert_eq!(us.inspect(name).await.unwrap(), None);
+        assert!(said(us.create(&theirs, &Values::default()).await.unwrap_err()).contains("already in use"));
+        us.remove(name).await.unwrap();
+        assert!(them.inspect(name).await.unwrap().is_some(), "it was not removed");
+        assert!(heirs.inspect(name).await.unwrap().is_some(), "they took its identity over");
+        let names = async |edge: &ecs_agent::docker::Docker| {
+            let mut names: Vec<String> =
+                edge.inventory().await.unwrap().into_iter().map(|seen| seen.container.0).collect();
+            names.sort();
+            names
+        };
+        assert!(names(&us).await.is_empty());
+        before.create(&request("unmarked"), &Values::default()).await.unwrap();
+        us.create(&request("ours"), &Values::default()).await.unwrap();
+        assert_eq!(names(&us).await, ["ours", "unmarked"]);
+        assert_eq!(names(&them).await, ["theirs", "unmarked"]);
+        let marks: Vec<_> = us.owner_marks().await.unwrap().into_iter().map(|mark| (mark.id.0, mark.place)).collect();
+        assert_eq!(marks, [("them".to_owned(), "8:1 /them".to_owned()), ("us".to_owned(), "8:1 /us".to_owned())]);
+        // Events come in order: what was made last is seen, and theirs was not.
+        let mut seen = Vec::new();
+        while !seen.contains(&"ours".to_owned()) {
+            match notices.recv().await.unwrap() {
+                Notice::Seen(observation) => seen.push(observation.container.0),
+                Notice::Gap | Notice::Destroyed { .. } => {}
+            }
+        }
+        assert!(!seen.contains(&"theirs".to_owned()), "{seen:?}");
+    };
+    tokio::select! {
+        () = watch => panic!("it watches for ever"),
+        done = tokio::time::timeout(LIMIT, work) => done.unwrap(),
+    }
+    let listed = us.list_images(true, false).await.unwrap().containers;
+    let owner = |name: &str| {
+        let it = listed.iter().find(|it| it.name == request(name).runtime_name).unwrap();
+        it.owner.as_ref().map(|id| id.0.clone())
+    };
+    assert_eq!(["theirs", "ours", "unmarked"].map(owner), [Some("them".to_owned()), Some("us".to_owned()), None]);
+    assert!(!us.engine_id().await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -122,6 +122,7 @@ fn short(endpoint: &str) -> ecs_agent::docker::Settings {
         volume: millis(350),
         info: millis(360),
         plugins: millis(370),
+        pull_begin: millis(380),
         load_image: millis(285),
         open_events: millis(290),
         quiet_events: millis(300),
@@ -166,6 +167,7 @@ fn the_limits_are_those_of_the_reference() {
         volume: secs(5 * 60),
         info: secs(10),
         plugins: secs(60),
+        pull_begin: secs(5 * 60),
         load_image: secs(2 * 60),
         open_events: secs(30),
         quiet_events: secs(5 * 60),
@@ -228,6 +230,52 @@ async fn every_call_to_a_daemon_that_hangs_ends_at_its_own_limit() {
     let silent = Daemon::start(|_| Answer::Hang(String::new())).await;
     let error = Docker::connect(short(&silent.endpoint)).await.unwrap_err();
     assert!(matches!(error, DockerError::Timeout(limit) if limit == Duration::from_millis(210)), "{error}");
+}
+
+/// What a registry said is passed on by Docker as an error status, or as a line of the progress. Both forms, with that message, by path.
+fn passes_on(message: &str) -> [(&'static str, Answer); 2] {
+    let line = json!({"errorDetail": {"message": message}, "error": message}).to_string();
+    let progress = format!("{}\r\n{line}\r\n", json!({"status": "Pulling", "id": "latest"}));
+    [
+        ("status", answer("500 Internal Server Error", &json!({"message": message}).to_string())),
+        ("progress", answer("200 OK", &progress)),
+    ]
+}
+
+#[tokio::test]
+async fn errors_of_megabytes_are_cut_and_cleaned() {
+    let message = format!("denied:\n2026 ERROR forged \u{1b}[2J{}", "ä".repeat(5 << 20));
+    let [(_, other), _] = passes_on(&format!("denied:\n{}", "y".repeat(3 << 20)));
+    for (how, said) in passes_on(&message) {
+        let other = other.clone();
+        let daemon = Daemon::start(move |line| match line {
+            line if line.contains("/version") => versions("1.12", "1.41"),
+            line if line.contains("/images/create") => said.clone(),
+            _ => other.clone(),
+        })
+        .await;
+        let mut patient = short(&daemon.endpoint);
+        (patient.limits, patient.pull_timeout, patient.manifest_timeout) =
+            (Limits::default(), Span::secs(3), Span::secs(3));
+        let edge = Docker::connect(patient).await.unwrap();
+        let progress = tokio::sync::watch::Sender::default();
+        let job = PullJob { image: "app", digest: None, waits_for_limits: false, progress: &progress };
+        let mut texts = vec![
+            outcome(edge.inspect("main").await).1,
+            outcome(edge.create_volume(&main_container().task, &volume(VolumeScope::Task), false).await).1,
+            edge.ping().await.unwrap_err().to_string(),
+        ];
+        // These try again until their limit is over; why the first attempt failed is shown meanwhile.
+        outcome(edge.pull(&job, || async { Ok(RegistryCredentials::default()) }).await);
+        texts.extend(progress.borrow().failure.clone());
+        outcome(edge.resolve_manifest(&job, || async { Ok(RegistryCredentials::default()) }).await);
+        texts.extend(progress.borrow().failure.clone());
+        assert_eq!(texts.len(), 5);
+        for text in texts {
+            assert!(text.len() <= 4200 && !text.contains(char::is_control), "{how}: {} bytes", text.len());
+            assert!(text.contains("denied: ") && text.ends_with(" [cut]"), "{how}: {}", &text[..60]);
+        }
+    }
 }
 
 /// Answers that are none: (what it is, the answer).

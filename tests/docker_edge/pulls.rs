@@ -184,6 +184,36 @@ async fn a_registry_that_hangs_is_left_when_the_time_is_over() {
     assert!(text.starts_with(start) && text.ends_with("ms"), "{text}");
 }
 
+/// Pulls from a daemon that answers with this head and no line: the outcome, the number of requests, the time.
+async fn pull_without_a_line(head: bool) -> (Result<(), String>, usize, Duration) {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counter = requests.clone();
+    let create = async move || -> Response {
+        counter.fetch_add(1, Ordering::Relaxed);
+        if !head {
+            std::future::pending::<()>().await;
+        }
+        Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>()).into_response()
+    };
+    let mut tasks = JoinSet::new();
+    let mut limits = settings(&daemon(&mut tasks, Router::new().route("/images/create", post(create))).await, "c");
+    limits.limits.pull_begin = Duration::from_millis(250);
+    let edge = Docker::connect(limits).await.unwrap();
+    let started = tokio::time::Instant::now();
+    let outcome = pull(&edge, &job("app", None, &Progress::default())).await;
+    (outcome, requests.load(Ordering::Relaxed), started.elapsed())
+}
+
+#[tokio::test]
+async fn a_pull_without_a_line_ends_at_pull_begin() {
+    let text = "DockerTimeoutError: Could not transition to pullBegin; timed out after waiting 250ms";
+    let (silent, headed) = tokio::join!(pull_without_a_line(false), pull_without_a_line(true));
+    for (outcome, requests, took) in [silent, headed] {
+        assert_eq!((outcome, requests), (Err(text.to_owned()), 5), "tried five times, and without a hint");
+        assert!(took < LIMIT, "not the 60 seconds of a pull that stands still: {took:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_pulled_by_digest_gets_its_name_within_five_tries() {
     let pulled = async |Query(query): Query<BTreeMap<String, String>>| {

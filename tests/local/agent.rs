@@ -1,9 +1,11 @@
 //! A scripted agent: the calls and messages of a real one, made by hand.
 
+use aws_credential_types::Credentials;
+use ecs_agent::aws::signature::Signed;
 use ecs_agent::local::Server;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -11,9 +13,38 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// An `Authorization` header with the look of SigV4.
-pub(crate) const SIGNED: &str =
-    "AWS4-HMAC-SHA256 Credential=A/20260101/us-west-2/ecs/aws4_request, SignedHeaders=host, Signature=0";
+/// The keys of the user of a server.
+pub(crate) fn keys(server: &Server) -> Credentials {
+    Credentials::new("local", server.token().expose(), None, None, "test")
+}
+
+/// The keys that the metadata gives to an agent.
+async fn role_keys(url: &str) -> Credentials {
+    let (client, base) = (http(), format!("{url}/latest/meta-data/iam/security-credentials/"));
+    let token = imds_token(&client, url).await;
+    let get = async |address: &str| {
+        let answer = client.get(address).header("x-aws-ec2-metadata-token", &token).send().await.unwrap();
+        answer.text().await.unwrap()
+    };
+    let role = get(&base).await;
+    let keys: Value = serde_json::from_str(&get(&format!("{base}{role}")).await).unwrap();
+    let text = |member: &str| keys[member].as_str().unwrap().to_owned();
+    Credentials::new(text("AccessKeyId"), text("SecretAccessKey"), Some(text("Token")), None, "test")
+}
+
+/// The headers that make a request a signed one.
+pub(crate) fn signature(
+    keys: Credentials,
+    service: &str,
+    method: &str,
+    url: &str,
+    headers: &[(&str, String)],
+    body: &[u8],
+) -> reqwest::header::HeaderMap {
+    let (at, url) = (SystemTime::now(), url.parse().unwrap());
+    let signed = Signed { at, region: "us-west-2", service, method, url: &url, headers, body };
+    signed.headers(keys).unwrap()
+}
 
 pub(crate) fn http() -> reqwest::Client {
     // The first of several tests in this process wins; the others find it done.
@@ -27,10 +58,17 @@ pub(crate) async fn imds_token(client: &reqwest::Client, url: &str) -> String {
 }
 
 /// One call; status and JSON body (null when it is no JSON).
-pub(crate) async fn api(url: &str, target: &str, body: &Value, signed: Option<&str>) -> reqwest::Result<(u16, Value)> {
-    let mut request = http().post(url).header("x-amz-target", target).body(body.to_string());
-    if let Some(signed) = signed {
-        request = request.header("authorization", signed);
+pub(crate) async fn api(
+    url: &str,
+    target: &str,
+    body: &Value,
+    keys: Option<Credentials>,
+) -> reqwest::Result<(u16, Value)> {
+    let (url, body) = (format!("{url}/"), body.to_string());
+    let mut request = http().post(&url).header("x-amz-target", target).body(body.clone());
+    if let Some(keys) = keys {
+        let target = [("x-amz-target", target.to_owned())];
+        request = request.headers(signature(keys, "ecs", "POST", &url, &target, body.as_bytes()));
     }
     let answer = request.send().await?;
     let status = answer.status().as_u16();
@@ -41,12 +79,13 @@ pub(crate) async fn api(url: &str, target: &str, body: &Value, signed: Option<&s
 pub(crate) async fn handshake(
     url: &str,
     query: &str,
-    signed: Option<&str>,
+    keys: Option<Credentials>,
 ) -> Result<WebSocketStream<TcpStream>, (u16, String)> {
     let address = url.trim_start_matches("http://");
     let mut request = format!("ws://{address}/acs/ws?{query}").into_client_request().unwrap();
-    if let Some(signed) = signed {
-        request.headers_mut().insert("authorization", signed.parse().unwrap());
+    if let Some(keys) = keys {
+        let url = format!("http://{address}/acs/ws?{query}");
+        request.headers_mut().extend(signature(keys, "ecs", "GET", &url, &[], &[]));
     }
     let stream = TcpStream::connect(address).await.unwrap();
     match client_async(request, stream).await {
@@ -61,6 +100,7 @@ pub(crate) async fn handshake(
 
 pub(crate) struct Agent {
     url: String,
+    keys: Credentials,
     pub(crate) instance: String,
     socket: WebSocketStream<TcpStream>,
 }
@@ -77,11 +117,12 @@ impl Agent {
         let mut body = golden["body"].clone();
         body["cluster"] = json!("default");
         let target = "AmazonEC2ContainerServiceV20141113.RegisterContainerInstance";
-        let (status, answer) = api(&url, target, &body, Some(SIGNED)).await.unwrap();
+        let keys = role_keys(&url).await;
+        let (status, answer) = api(&url, target, &body, Some(keys.clone())).await.unwrap();
         assert_eq!(status, 200, "{answer}");
         let instance = answer["containerInstance"]["containerInstanceArn"].as_str().unwrap().to_owned();
-        let socket = handshake(&url, &query(&instance), Some(SIGNED)).await.unwrap();
-        Self { url, instance, socket }
+        let socket = handshake(&url, &query(&instance), Some(keys.clone())).await.unwrap();
+        Self { url, keys, instance, socket }
     }
 
     pub(crate) fn query(&self) -> String {
@@ -89,11 +130,11 @@ impl Agent {
     }
 
     pub(crate) async fn connect(&mut self) {
-        self.socket = handshake(&self.url, &self.query(), Some(SIGNED)).await.unwrap();
+        self.socket = handshake(&self.url, &self.query(), Some(self.keys.clone())).await.unwrap();
     }
 
     pub(crate) async fn call(&self, operation: &str, body: &Value) -> reqwest::Result<(u16, Value)> {
-        api(&self.url, &format!("AmazonEC2ContainerServiceV20141113.{operation}"), body, Some(SIGNED)).await
+        api(&self.url, &format!("AmazonEC2ContainerServiceV20141113.{operation}"), body, Some(self.keys.clone())).await
     }
 
     pub(crate) async fn submit(&self, task: &str, status: &str, container: Value) {

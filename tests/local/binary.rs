@@ -1,6 +1,7 @@
 //! The `ecs-local` binary: `serve`, and `up` with an agent played by this test binary.
 
 use super::agent::Agent;
+use aws_credential_types::Credentials;
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -35,7 +36,9 @@ impl Scratch {
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ecs-local"));
         command.env("TMPDIR", self.0.join("tmp")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.kill_on_drop(true);
+        // A developer has credentials of AWS itself: they are not for this control plane.
+        let own = [("AWS_ACCESS_KEY_ID", "AKIAOWN"), ("AWS_SECRET_ACCESS_KEY", "own"), ("AWS_SESSION_TOKEN", "own")];
+        command.envs(own).kill_on_drop(true);
         command
     }
 
@@ -61,6 +64,12 @@ impl Drop for Scratch {
 async fn played_agent() {
     let Ok(url) = std::env::var("ECS_BACKEND_HOST") else { return };
     assert!(std::env::var("ECS_DATADIR").is_ok_and(|path| std::path::Path::new(&path).is_dir()));
+    let variable = |name: &str| std::env::var(name).unwrap();
+    assert!(std::env::var("AWS_SESSION_TOKEN").is_err());
+    let keys = [variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY")];
+    let keys = Credentials::new(&keys[0], &keys[1], None, None, "test");
+    let target = "AmazonEC2ContainerServiceV20141113.ListClusters";
+    assert_eq!(super::api(&url, target, &json!({}), Some(keys)).await.unwrap().0, 200, "its variables are those of up");
     let mut agent = Agent::at(url).await;
     let payload = agent.payload().await;
     agent.ack(&payload).await;
@@ -184,10 +193,64 @@ async fn serve_prints_its_url_and_ends_on_sigterm() {
     let mut child = scratch.command().args(["serve", "--quiet", "--listen", "127.0.0.1:0"]).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let url = lines.next_line().await.unwrap().unwrap();
+    let token = lines.next_line().await.unwrap().unwrap();
+    let look = async |password: &str| {
+        let request = super::http().get(format!("{url}/_local/state")).basic_auth("local", Some(password));
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((look(&token).await, look("local").await), (200, 401), "the second line is the token");
     let greeting = super::http().get(&url).send().await.unwrap().text().await.unwrap();
     assert!(greeting.contains("State is in memory only"), "{greeting}");
     let pid = child.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
     let ended = tokio::time::timeout(LIMIT, child.wait()).await.expect("it ends in time").unwrap();
     assert_eq!(ended.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_token_that_was_given_is_used_and_not_printed() {
+    let scratch = Scratch::new("token");
+    let file = scratch.0.join("token");
+    let mut seen = Vec::new();
+    for arguments in [["--token", "given-in-ci-0123456789"], ["--token-file", file.to_str().unwrap()]] {
+        let mut command = scratch.command();
+        let mut child = command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = lines.next_line().await.unwrap().unwrap();
+        let url = first.split_whitespace().nth(3).unwrap().trim_end_matches('.').to_owned();
+        let token = match arguments {
+            ["--token", value] => value.to_owned(),
+            _ => std::fs::read_to_string(&file).unwrap().trim().to_owned(),
+        };
+        let request = super::http().get(format!("{url}/_local/state")).bearer_auth(&token);
+        assert_eq!(request.send().await.unwrap().status(), 200, "{arguments:?}");
+        let pid = child.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+        let mut output = first;
+        while let Some(line) = lines.next_line().await.unwrap() {
+            output.push_str(&line);
+        }
+        assert!(!output.contains(&token), "{arguments:?}: {output}");
+        seen.push(output);
+    }
+    assert!(seen[0].contains("AWS_SECRET_ACCESS_KEY=TOKEN"), "{}", seen[0]);
+    let read = format!("AWS_SECRET_ACCESS_KEY=\"$(cat '{}')\"", file.display());
+    assert!(seen[1].contains(&read), "{}", seen[1]);
+    let (code, _, err) = scratch.run(&["serve", "--token", "two words"]).await;
+    assert_eq!((code, err.contains("without spaces"), err.contains("two words")), (1, true, false), "{err}");
+}
+
+#[tokio::test]
+async fn beyond_loopback_there_is_a_warning() {
+    let scratch = Scratch::new("beyond");
+    for (listen, warns) in [("0.0.0.0:0", true), ("[::ffff:127.0.0.1]:0", false), ("127.0.0.1:0", false)] {
+        let mut child = scratch.command().args(["serve", "--quiet", "--listen", listen]).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        lines.next_line().await.unwrap().expect("it listens");
+        let pid = child.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+        let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await.unwrap().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(err.contains("is not loopback") && err.contains("Nothing is encrypted"), warns, "{listen}: {err}");
+    }
 }

@@ -12,13 +12,19 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs `aws ecs …`: its JSON answer, or its error text.
 async fn aws(server: &Server, line: &[&str]) -> Result<Value, String> {
+    let line: Vec<&str> = ["ecs"].iter().chain(line).copied().collect();
+    aws_with(server, server.token().expose(), &line).await
+}
+
+/// Runs `aws …` with this secret access key. An answer that is no JSON comes as a text.
+pub(crate) async fn aws_with(server: &Server, secret: &str, line: &[&str]) -> Result<Value, String> {
     let mut command = Command::new("aws");
-    command.args(["ecs", "--endpoint-url", &server.url(), "--output", "json"]).args(line);
+    command.args(["--endpoint-url", &server.url(), "--output", "json"]).args(line);
     for (name, value) in [
         ("AWS_ACCESS_KEY_ID", "local"),
-        ("AWS_SECRET_ACCESS_KEY", "local"),
+        ("AWS_SECRET_ACCESS_KEY", secret),
         ("AWS_DEFAULT_REGION", "us-west-2"),
-        ("AWS_CONFIG_FILE", "/dev/null"),
+        ("AWS_CONFIG_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/local/aws.config")),
         ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
         ("AWS_PAGER", ""),
         ("NO_PROXY", "127.0.0.1"),
@@ -30,12 +36,12 @@ async fn aws(server: &Server, line: &[&str]) -> Result<Value, String> {
         tokio::time::timeout(COMMAND_LIMIT, command.output()).await.expect("aws ends in time").expect("aws runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     match output.status.success() {
-        true => Ok(serde_json::from_str(&text(&output.stdout)).unwrap_or_default()),
+        true => Ok(serde_json::from_str(&text(&output.stdout)).unwrap_or_else(|_| text(&output.stdout).into())),
         false => Err(text(&output.stderr)),
     }
 }
 
-async fn present() -> bool {
+pub(crate) async fn present() -> bool {
     let found = Command::new("aws").arg("--version").output().await.is_ok_and(|output| output.status.success());
     let required = std::env::var("ECS_TEST_REQUIRE_AWSCLI").is_ok_and(|value| value == "1");
     assert!(found || !required, "ECS_TEST_REQUIRE_AWSCLI=1, but there is no aws CLI (pip install awscli)");

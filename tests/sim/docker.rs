@@ -5,10 +5,15 @@
 use ecs_agent::engine::{Effect, Event, Outcome, Output};
 use ecs_agent::model::image::{ImageListing, ImageWork, ListedContainer, ListedImage};
 use ecs_agent::model::{
-    ContainerName, CreateRequest, Failure, FailureKind, Health, Observation, RunState, RuntimeId, Span, TaskArn,
-    TaskSpec, task::Condition,
+    ContainerName, ContainerSpec, CreateRequest, Failure, FailureKind, Health, Observation, OwnerId, OwnerMark,
+    RunState, RuntimeId, Span, TaskArn, TaskSpec, task::Condition,
 };
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Identity of another agent that works with the same engine, and where it has its data: a directory of the same name.
+pub(crate) const RIVAL: &str = "rival";
+/// Where the agent has its data.
+pub(crate) const PLACE: &str = "8:1 /data";
 
 /// One container that exists.
 #[derive(Clone, Debug)]
@@ -36,6 +41,8 @@ pub(crate) struct Container {
     pub(crate) renamed: bool,
     /// Put there by somebody else; the agent must leave it alone.
     pub(crate) foreign: bool,
+    /// The label that names the agent which made it.
+    pub(crate) owner: Option<OwnerId>,
     /// The label that tells of its task.
     pub(crate) outline: Option<Box<TaskSpec>>,
 }
@@ -51,6 +58,18 @@ pub(crate) struct Truth {
     pub(crate) starts: u32,
 }
 
+/// A task of the other agent.
+fn rivals_task() -> TaskSpec {
+    let container = |name: &str| ContainerSpec { name: name.into(), essential: true, ..ContainerSpec::default() };
+    TaskSpec {
+        arn: "task/of-a-rival".into(),
+        family: "family".to_owned(),
+        version: "1".to_owned(),
+        containers: ["r0", "r1", "r2"].map(container).to_vec(),
+        ..TaskSpec::default()
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Docker {
     pub(crate) containers: Vec<Container>,
@@ -62,6 +81,8 @@ pub(crate) struct Docker {
     pub(crate) truth: BTreeMap<(TaskArn, ContainerName), Truth>,
     /// How many containers of others there are.
     pub(crate) strangers: usize,
+    /// The label that new containers of the agent get; `None` for an agent of before such labels.
+    pub(crate) owner: Option<OwnerId>,
     last_id: u64,
     last_run: u64,
 }
@@ -75,7 +96,31 @@ impl Docker {
         }
         docker.put_stranger("elsewhere".to_owned(), RunState::Running);
         docker.put_stranger("made-by-hand".to_owned(), RunState::Created);
+        let task = rivals_task();
+        for (name, state) in [("r0", RunState::Running), ("r1", RunState::Created), ("r2", RunState::Exited)] {
+            docker.put_rival(&task, &name.into(), state);
+        }
         docker
+    }
+
+    /// Another agent makes a container for a task of the same cluster; that may be a task of this agent, too.
+    pub(crate) fn put_rival(&mut self, task: &TaskSpec, container: &ContainerName, state: RunState) {
+        let name = task.runtime_name(container);
+        if self.find(&name).is_some() {
+            return;
+        }
+        self.strangers += 1;
+        self.push(name, task.arn.clone(), container.clone());
+        let rival = self.containers.last_mut().expect("just made");
+        (rival.state, rival.started, rival.foreign) = (state, state != RunState::Created, true);
+        (rival.owner, rival.outline) = (Some(RIVAL.into()), Some(Box::new(task.outline())));
+        self.tell(self.containers.len() - 1);
+    }
+
+    /// Which agents have containers here, and where these have their data.
+    pub(crate) fn owner_marks(&self) -> Vec<OwnerMark> {
+        let mark = |id: &OwnerId| OwnerMark { id: id.clone(), place: PLACE.to_owned() };
+        self.containers.iter().filter_map(|it| it.owner.as_ref().map(mark)).collect()
     }
 
     /// Somebody else makes a container.
@@ -88,6 +133,7 @@ impl Docker {
         self.push(name, TaskArn::from("task/of-another-agent"), container);
         let stranger = self.containers.last_mut().expect("just made");
         (stranger.state, stranger.started, stranger.foreign) = (state, state == RunState::Running, true);
+        stranger.owner = None;
     }
 
     fn push(&mut self, name: String, task: TaskArn, container: ContainerName) {
@@ -109,6 +155,7 @@ impl Docker {
             unsolicited: false,
             renamed: false,
             foreign: false,
+            owner: self.owner.clone(),
             outline: None,
         });
     }
@@ -124,7 +171,7 @@ impl Docker {
 
     /// One that was given another name may have been lost from sight, and another one made.
     pub(crate) fn of(&self, task: &TaskArn, container: &ContainerName) -> Option<&Container> {
-        let its = self.containers.iter().filter(|it| &it.task == task && &it.container == container);
+        let its = self.containers.iter().filter(|it| !it.foreign && &it.task == task && &it.container == container);
         its.min_by_key(|it| it.renamed)
     }
 
@@ -154,6 +201,7 @@ impl Docker {
         Observation {
             task: container.task.clone(),
             container: container.container.clone(),
+            owner: container.owner.clone(),
             runtime_name: container.name.clone(),
             runtime_id: container.id.clone(),
             state: container.state,
@@ -339,6 +387,7 @@ impl Docker {
                 let container = |it: &Container| ListedContainer {
                     id: it.id.clone(),
                     name: it.name.clone(),
+                    owner: it.owner.clone(),
                     image_id: it.image.clone(),
                     ended: match it.state {
                         RunState::Created => Some(Span::MAX),

@@ -2,13 +2,15 @@
 //!
 //! Meanwhile the clock may have been set back, and the host may have become smaller.
 
+use crate::docker::{PLACE, RIVAL};
 use crate::laws;
 use crate::schedule::Rng;
 use crate::world::{Disk, Turn, World};
 use ecs_agent::engine::state::HostState;
 use ecs_agent::engine::{self, Event, PullBehavior, TaskState};
 use ecs_agent::model::resource::Lifetime;
-use ecs_agent::model::{Span, TaskStatus};
+use ecs_agent::model::{Owners, Span, TaskStatus};
+use std::collections::BTreeSet;
 
 impl World {
     pub(crate) fn crash(&mut self, bits: u64) {
@@ -40,6 +42,7 @@ impl World {
         self.unanswered.clear();
         self.asked.clear();
         laws::before_restart(self);
+        self.docker.owner = Some(self.state.policy.owners.own.clone());
         if rng.percent(10) {
             self.now = self.now - Span::millis(rng.below(100_000_000));
         }
@@ -83,8 +86,20 @@ impl World {
         self.docker.disown_renamed();
         self.disk = Disk { host: HostState { lost: true, ..HostState::default() }, ..Disk::default() };
         self.was_lost = true;
+        if Rng(!bits).percent(50) {
+            self.lose_identity();
+        }
         self.ecs.state_lost();
         self.crash(bits);
+    }
+
+    /// The identity goes with the state. The agent gets another one, and takes over what its data directory had; the other agent has a
+    /// directory of the same name, and runs.
+    fn lose_identity(&mut self) {
+        let owners = &mut self.state.policy.owners;
+        let generation = owners.own.0.trim_start_matches("us-").parse::<u32>().expect("a number") + 1;
+        *owners = Owners { own: format!("us-{generation}").into(), ..Owners::default() };
+        owners.take_over(&self.docker.owner_marks(), PLACE, &BTreeSet::from([RIVAL.into()]));
     }
 
     /// The operator, or another kind of host.

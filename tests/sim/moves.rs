@@ -4,7 +4,7 @@ use crate::control::Message;
 use crate::docker::Container;
 use crate::schedule::{Delivery, Move};
 use crate::world::World;
-use ecs_agent::engine::{self, Event, Outcome, Output};
+use ecs_agent::engine::{self, Event, Outcome, Output, TaskState};
 use ecs_agent::model::{CredentialsAck, OpId, RunState, Span, TaskStatus};
 
 impl World {
@@ -119,14 +119,16 @@ impl World {
                 }
             }
             Move::TakeName(pick) => {
-                let names = self
-                    .state
-                    .tasks
-                    .values()
-                    .flat_map(|it| it.pairs().map(|(spec, _)| it.spec.runtime_name(&spec.name)));
-                let names: Vec<String> = names.collect();
-                if let Some(at) = pick.checked_rem(names.len()) {
-                    self.docker.put_stranger(names[at].clone(), RunState::Exited);
+                let names = |it: &TaskState| it.pairs().map(|(spec, _)| spec.name.clone()).collect::<Vec<_>>();
+                let tasks = self.state.tasks.values();
+                let all: Vec<_> =
+                    tasks.flat_map(|it| names(it).into_iter().map(|name| (it.spec.clone(), name))).collect();
+                if let Some((task, name)) = pick.checked_rem(all.len()).map(|at| &all[at]) {
+                    // Every other time it is a container of another agent that was given the same task.
+                    match pick / all.len() % 2 {
+                        0 => self.docker.put_stranger(task.runtime_name(name), RunState::Exited),
+                        _ => self.docker.put_rival(task, name, RunState::Exited),
+                    }
                 }
             }
             Move::RestartDocker(bits) => self.docker.restart(bits),

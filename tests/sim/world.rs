@@ -11,7 +11,7 @@ use ecs_agent::engine::state::{HostState, Owner};
 use ecs_agent::engine::{
     self, Capacity, Effect, ImagePolicy, Key, Outcome, Policy, PullBehavior, State, TaskState, UntrackedPolicy,
 };
-use ecs_agent::model::{CredentialsId, OpId, Span, StateChange, TaskArn, Timestamp};
+use ecs_agent::model::{CredentialsId, OpId, Owners, Span, StateChange, TaskArn, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An effect that was handed out and not answered.
@@ -133,6 +133,7 @@ impl World {
                 untracked: None,
                 disk: rng.percent(20).then_some((60, 30)),
             },
+            owners: Owners { own: "us-0".into(), ..Owners::default() },
         };
         let mut world = Self {
             now: BEGIN,
@@ -170,6 +171,8 @@ impl World {
         };
         let untracked = UntrackedPolicy { containers_per_cycle: 2, minimum_age: Span::default() };
         world.state.policy.images.untracked = rng.percent(30).then_some(untracked);
+        // Some stories begin with an agent of before the labels that name an owner; it is a newer one when it comes back.
+        world.docker.owner = rng.percent(75).then(|| world.state.policy.owners.own.clone());
         world
     }
 

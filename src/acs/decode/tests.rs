@@ -1,9 +1,14 @@
 use super::*;
 use crate::acs::corpus;
+use crate::acs::limits::MAX_TEXT;
 use proptest::prelude::*;
 
 fn decode(text: &str) -> Frame {
-    frame(text, &HostFacts::default(), &mut || "id".to_owned())
+    decode_bytes(text.as_bytes())
+}
+
+fn decode_bytes(bytes: &[u8]) -> Frame {
+    frame(bytes, &HostFacts::default(), &mut || "id".to_owned())
 }
 
 fn recorded() -> Value {
@@ -13,7 +18,7 @@ fn recorded() -> Value {
 
 fn delivered(text: &str) -> Incoming {
     match decode(text) {
-        Frame::Deliver(incoming) => incoming,
+        Frame::Deliver(incoming, _) => incoming,
         other => panic!("{other:?}"),
     }
 }
@@ -96,16 +101,19 @@ fn judge(case: &Value) {
         ("answer", Frame::Answer(answer, _)) => {
             assert_eq!(serde_json::from_str::<Value>(&answer).unwrap(), case["answer"], "{about}");
         }
-        ("deliver", Frame::Deliver(Incoming::Payload { tasks, intact, ack, .. })) => {
+        ("deliver", Frame::Deliver(Incoming::Payload { tasks, intact, ack, .. }, note)) => {
             let (got, wanted) = (tasks.iter().map(outcome), case["tasks"].as_array().unwrap().iter());
             assert_eq!(got.len(), wanted.len(), "{about}");
             got.zip(wanted).for_each(|(got, wanted)| {
                 assert!(got.starts_with(wanted.as_str().unwrap()), "{about}: {got}");
             });
             assert_eq!(json!(intact), case["acknowledged"], "{about}");
-            assert_eq!(json!(ack.message_id), case["message"]["message"]["messageId"]);
+            if case["message"].is_object() {
+                assert_eq!(json!(ack.message_id), case["message"]["message"]["messageId"]);
+            }
+            assert!(note.unwrap_or_default().contains(says), "{about}");
         }
-        ("deliver", Frame::Deliver(_)) => {}
+        ("deliver", Frame::Deliver(_, note)) => assert!(note.unwrap_or_default().contains(says), "{about}"),
         ("note", Frame::Note(said)) | ("invalid", Frame::Invalid(said)) | ("drop", Frame::Drop(said)) => {
             assert!(!says.is_empty() && said.contains(says), "{about}: {said}");
             assert!(said.len() < 400 && !said.contains('\n'), "{about}: {said}");
@@ -177,6 +185,170 @@ fn pointers() -> Vec<String> {
     list
 }
 
+/// A payload whose tasks are these texts.
+fn payload_of(tasks: &str) -> String {
+    format!(
+        r#"{{"type":"PayloadMessage","message":{{"messageId":"m","clusterArn":"c","containerInstanceArn":"i","seqNum":3,"tasks":[{tasks}]}}}}"#
+    )
+}
+
+/// What became of the tasks, whether the payload is acknowledged, and the line for the log.
+fn outcomes(tasks: &str) -> (Vec<String>, bool, String) {
+    match decode(&payload_of(tasks)) {
+        Frame::Deliver(Incoming::Payload { tasks, intact, .. }, note) => {
+            (tasks.iter().map(outcome).collect(), intact, note.unwrap_or_default())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_task_that_cannot_be_read_costs_no_other_task() {
+    let good = r#"{"arn":"t/good","desiredStatus":"RUNNING","containers":[{"name":"a","image":"cut \ud83d"}]}"#;
+    let deep = "[".repeat(10_001) + &"]".repeat(10_001);
+    let many = "0,".repeat(20_000) + "0";
+    let long = "x".repeat(MAX_TEXT);
+    for (flaw, why) in [
+        (r#""family": NaN"#.to_owned(), "json: an unexpected character at byte"),
+        (r#""family": "\q hunter2""#.to_owned(), "json: an unknown escape in a text at byte"),
+        ("\"family\": \"hunter2\n\"".to_owned(), "json: a control character in a text at byte"),
+        (format!("\"new\": {deep}"), "json: it nests deeper than 10000 levels"),
+        (format!("\"new\": [{many}]"), "json: it has more than 20000 values"),
+        (format!("\"new\": \"{long}\""), "it has 10486"),
+        (r#""memory": 1.5"#.to_owned(), "json: cannot unmarshal number into memory, an integer is expected"),
+    ] {
+        let bad = format!(r#"{{"arn":"t/bad","desiredStatus":"RUNNING",{flaw}}}"#);
+        let (tasks, intact, note) = outcomes(&format!("{bad},{good}"));
+        assert!(
+            tasks[0].starts_with(&format!("refused bad UnrecogniedTaskError: Error loading task - {why}")),
+            "{tasks:?}"
+        );
+        assert!(!tasks[0].contains("hunter2") && tasks[0].len() < 200, "{tasks:?}");
+        assert_eq!((tasks[1].as_str(), intact, note.as_str()), ("run good", false, ""), "{why}");
+        // The same task, when it is to be stopped, is stopped.
+        let (tasks, intact, _) = outcomes(&bad.replace("RUNNING", "STOPPED"));
+        assert_eq!((tasks[0].as_str(), intact), ("stop bad", true), "{why}");
+    }
+}
+
+#[test]
+fn more_tasks_than_the_bound_are_one_line() {
+    let tasks = |count: usize| {
+        (0..count).map(|n| format!(r#"{{"arn":"t/{n}","desiredStatus":"STOPPED"}}"#)).collect::<Vec<_>>()
+    };
+    let (taken, intact, note) = outcomes(&tasks(MAX_TASKS).join(","));
+    assert_eq!((taken.len(), intact, note.as_str()), (MAX_TASKS, true, ""));
+    let (taken, intact, note) = outcomes(&tasks(MAX_TASKS + 7).join(","));
+    let wanted = "7 tasks of a payload are not taken up: more than 1000 are in it";
+    assert_eq!((taken.len(), intact, note.as_str()), (MAX_TASKS, false, wanted));
+    let (taken, intact, note) = outcomes(&vec!["0"; 2_000_000].join(","));
+    let nameless = "refused  UnrecogniedTaskError: Error loading task - the task has no ARN";
+    assert!(taken.len() == MAX_TASKS && taken.iter().all(|task| task == nameless) && !intact);
+    assert!(note.starts_with("1999000 tasks"), "{note}");
+}
+
+#[test]
+fn more_containers_than_the_bound_are_refused() {
+    let task = |name: &str, containers: usize, status: &str| {
+        let containers: Vec<_> = (0..containers).map(|n| format!(r#"{{"name":"c{n}","image":"i"}}"#)).collect();
+        format!(r#"{{"arn":"t/{name}","desiredStatus":"{status}","containers":[{}]}}"#, containers.join(","))
+    };
+    let (tasks, intact, _) = outcomes(&[task("a", 100, "RUNNING"), task("b", 101, "RUNNING")].join(","));
+    assert_eq!((tasks[0].as_str(), intact), ("run a", true));
+    assert_eq!(
+        tasks[1],
+        "refused b UnrecogniedTaskError: Error loading task - the task has 101 containers, more than 100"
+    );
+    let all: Vec<_> = (0..101).map(|n| task(&n.to_string(), 100, "RUNNING")).collect();
+    let (tasks, ..) = outcomes(&all.join(","));
+    assert_eq!(tasks[99], "run 99");
+    assert!(tasks[100].ends_with("the tasks of this payload have more than 10000 containers"), "{}", tasks[100]);
+    let Incoming::Payload { tasks, .. } = delivered(&payload_of(&task("s", 300, "STOPPED"))) else {
+        panic!("no payload")
+    };
+    assert!(matches!(&tasks[0], PayloadTask::Stop(_, names) if names.len() == 100), "{tasks:?}");
+}
+
+#[test]
+fn ids_are_bounded() {
+    let long = "x".repeat(MAX_ID + 1);
+    for text in [
+        format!(r#"{{"type":"HeartbeatMessage","message":{{"messageId":"{long}"}}}}"#),
+        format!(r#"{{"type":"TaskManifestMessage","message":{{"clusterArn":"{long}"}}}}"#),
+    ] {
+        let Frame::Drop(why) = decode(&text) else { panic!("not dropped") };
+        assert!(why.ends_with("has 2049 bytes, more than 2048"), "{why}");
+    }
+    let (tasks, intact, _) = outcomes(&format!(r#"{{"arn":"{long}","desiredStatus":"STOPPED"}}"#));
+    assert_eq!(
+        (tasks[0].as_str(), intact),
+        ("refused  UnrecogniedTaskError: Error loading task - the task has no ARN", false)
+    );
+    let role = |id: &str| {
+        let role = json!({"credentialsId": id, "roleArn": "r", "expiration": "x".repeat(MAX_TEXT)});
+        json!({"type": "IAMRoleCredentialsMessage", "message": {"messageId": "m", "taskArn": "t", "roleType": "TaskExecution",
+            "roleCredentials": role}})
+        .to_string()
+    };
+    let Frame::Drop(why) = decode(&role("id")) else { panic!("not dropped") };
+    assert!(why.contains("bytes, more than 1048576"), "{why}");
+    let Frame::Invalid(why) = decode(&role(&long).replace(&"x".repeat(MAX_TEXT), "")) else { panic!("not refused") };
+    assert!(why.contains("credentialsId has 2049 bytes, more than 2048"), "{why}");
+}
+
+#[test]
+fn lists_of_tasks_are_bounded() {
+    let list = |count: usize| vec![json!({"taskArn": "t", "desiredStatus": "RUNNING"}); count];
+    let manifest = |tasks: &[Value]| {
+        decode(
+            &json!({"type": "TaskManifestMessage", "message": {"messageId": "m", "timeline": 1.0, "tasks": tasks}})
+                .to_string(),
+        )
+    };
+    assert!(matches!(manifest(&list(MAX_LISTED)), Frame::Deliver(Incoming::Manifest { timeline: 1, .. }, None)));
+    let Frame::Invalid(why) = manifest(&list(MAX_LISTED + 1)) else { panic!("half a manifest would stop tasks") };
+    assert_eq!(why, "TaskManifestMessage: it names more than 10000 tasks");
+    let Frame::Drop(why) = manifest(&[json!({"taskArn": "a"}), json!({"taskArn": 7})]) else {
+        panic!("half a manifest")
+    };
+    assert_eq!(why, "TaskManifestMessage: json: cannot unmarshal number into tasks[1].taskArn, a string is expected");
+    let stops = |tasks: &[Value]| {
+        let text =
+            json!({"type": "TaskStopVerificationAck", "message": {"messageId": "m", "stopTasks": tasks}}).to_string();
+        match decode(&text) {
+            Frame::Deliver(Incoming::StopVerificationAck { tasks, .. }, note) => {
+                (tasks.len(), note.unwrap_or_default())
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(stops(&list(MAX_LISTED)), (MAX_LISTED, String::new()));
+    let wanted = "2 tasks to stop are not taken up: more than 10000 are named";
+    assert_eq!(stops(&list(MAX_LISTED + 2)), (MAX_LISTED, wanted.to_owned()));
+    let (taken, note) = stops(&[json!(7), json!({"taskArn": "t"}), json!("x"), json!([])]);
+    assert_eq!(taken, 1);
+    let wanted = "a task to stop cannot be read: json: cannot unmarshal number into stopTasks[0], an object is expected; neither can 2 more";
+    assert_eq!(note, wanted);
+}
+
+#[test]
+fn bytes_that_are_no_text_are_replaced() {
+    let mut bytes = br#"{"type":"HeartbeatMessage","message":{"messageId":"a"#.to_vec();
+    bytes.extend(b"\xffb\xf0\x9f\"}}");
+    let Frame::Answer(answer, None) = decode_bytes(&bytes) else { panic!("no answer") };
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["message"]["messageId"], "a\u{fffd}b\u{fffd}");
+}
+
+#[test]
+fn a_reason_is_one_bounded_line() {
+    let name = "a\\n".repeat(10_000);
+    let container = format!(r#"{{"name":"a","image":"i","portMappings":[{{"containerPort":1,"protocol":"{name}"}}]}}"#);
+    let task = format!(r#"{{"arn":"t/1","desiredStatus":"RUNNING","containers":[{container}]}}"#);
+    let (tasks, ..) = outcomes(&task);
+    assert!(tasks[0].len() < 4_200 && !tasks[0].contains('\n') && tasks[0].ends_with("[cut]"), "{}", tasks[0].len());
+}
+
 proptest! {
     #[test]
     fn no_text_and_no_changed_member_panics(
@@ -197,10 +369,10 @@ proptest! {
         let mut bytes = text.into_bytes();
         let at = cut.index(bytes.len());
         bytes[at] = byte;
-        let _changed = decode(&String::from_utf8_lossy(&bytes));
+        let _changed = decode_bytes(&bytes);
         bytes.remove(at);
-        let _shorter = decode(&String::from_utf8_lossy(&bytes));
+        let _shorter = decode_bytes(&bytes);
         bytes.truncate(at);
-        let _cut_off = decode(&String::from_utf8_lossy(&bytes));
+        let _cut_off = decode_bytes(&bytes);
     }
 }

@@ -177,6 +177,29 @@ async fn frames_of_any_kind_make_one_message() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn text_that_is_not_utf_8_ends_no_connection() {
+    let mut rig = Rig::start();
+    let mut line = rig.next().await.line;
+    let mut text = br#"{"type":"HeartbeatMessage","message":{"messageId":"a"#.to_vec();
+    text.extend(b"\xff\"}}");
+    // Whole, and in two parts that cut a character in half.
+    let whole = "{\"type\":\"HeartbeatMessage\",\"message\":{\"messageId\":\"\u{1f433}\"}}".as_bytes();
+    let half = whole.len() - 5;
+    let mut bytes = vec![0x81, text.len() as u8];
+    bytes.extend(&text);
+    bytes.extend([0x01, half as u8]);
+    bytes.extend(&whole[..half]);
+    bytes.extend([0x80, (whole.len() - half) as u8]);
+    bytes.extend(&whole[half..]);
+    line.write_all(&bytes).await.unwrap();
+    let mut socket = WebSocketStream::from_raw_socket(line, Role::Server, None).await;
+    heard_heartbeat(&mut socket, "a\u{fffd}").await;
+    heard_heartbeat(&mut socket, "\u{1f433}").await;
+    socket.send(heartbeat("still there")).await.unwrap();
+    heard_heartbeat(&mut socket, "still there").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn answers_without_a_connection_are_dropped_and_hold_nobody_up() {
     let mut rig = Rig::start();
     drop(rig.next().await.line);

@@ -34,6 +34,7 @@ pub(super) struct Rig {
     pub(super) incoming: mpsc::Receiver<Incoming>,
     pub(super) outgoing: mpsc::Sender<Outgoing>,
     pub(super) cancel: CancellationToken,
+    pub(super) contact: Contact,
     pub(super) session: JoinSet<()>,
 }
 
@@ -44,7 +45,8 @@ impl Rig {
         let (accept, accepted) = mpsc::unbounded_channel();
         let cancel = CancellationToken::new();
         let refusals = Arc::new(Mutex::new(VecDeque::new()));
-        let (refused, exchange) = (refusals.clone(), Exchange::new(inbox, outbox, cancel.clone()));
+        let contact = Contact::default();
+        let (refused, exchange) = (refusals.clone(), Exchange::new(inbox, outbox, cancel.clone(), contact.clone()));
         let mut session = JoinSet::new();
         session.spawn(async move {
             let connect = |first| {
@@ -55,13 +57,12 @@ impl Rig {
                     }
                     let (ours, line) = duplex(LINE);
                     accept.send(Accepted { line, first, at: Instant::now() }).unwrap();
-                    let limits = Some(crate::websocket::limits());
-                    Ok(WebSocketStream::from_raw_socket(ours, Role::Client, limits).await)
+                    Ok(crate::websocket::over(ours).await)
                 }
             };
             keep(Timing::default(), &HostFacts::default(), connect, exchange).await;
         });
-        Self { accepted, refusals, incoming, outgoing, cancel, session }
+        Self { accepted, refusals, incoming, outgoing, cancel, contact, session }
     }
 
     pub(super) async fn next(&mut self) -> Accepted {

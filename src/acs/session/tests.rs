@@ -28,12 +28,13 @@ pub(super) fn settings() -> Settings {
         websocket: websocket::Settings {
             region: "us-west-2".to_owned(),
             proxy: ProxySettings::default(),
-            clock: Default::default(),
+            signing: Default::default(),
             accept_insecure_cert: false,
         },
         credentials: keys(),
         timing: Timing { backoff: quick, ..Timing::default() },
         host: HostFacts::default(),
+        contact: Contact::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use super::wire;
 use crate::model::json::member;
 use crate::model::resource::{DOMAIN_JOINED, DOMAINLESS, ResourceSpec};
 use crate::model::{ContainerSpec, ResourceKind};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// What both forms begin with.
@@ -32,7 +32,7 @@ pub(in crate::acs) fn of(container: &wire::Container) -> Result<Option<String>, 
 
 /// The other way to name one: `dockerSecurityOptions`, which Docker itself knows on Windows only.
 fn security_option(container: &wire::Container) -> Option<String> {
-    let object: Map<String, Value> = serde_json::from_str(&container.docker_config.host_config).unwrap_or_default();
+    let object = super::json_object(&container.docker_config.host_config, "hostConfig").unwrap_or_default();
     let options = member(&object, "SecurityOpt")?.as_array()?;
     options.iter().filter_map(Value::as_str).find(|option| option.starts_with(PREFIX)).map(str::to_owned)
 }

@@ -214,8 +214,10 @@ impl Log {
         let mut options = BTreeMap::new();
         if driver == DRIVER {
             for (name, value) in object(member(&log, "Config")) {
-                let Value::String(value) = value else {
-                    return Err(format!("the log option {name} of {} is not a text", container.name));
+                let value = match value {
+                    Value::String(value) => value,
+                    Value::Null => String::new(),
+                    _ => return Err(format!("the log option {name} of {} is not a text", container.name)),
                 };
                 options.insert(name, value);
             }

@@ -20,7 +20,7 @@ fn reduced() -> Value {
 
 fn translate(value: &Value) -> PayloadTask {
     let mut count = 0;
-    task(value, &HostFacts::default(), &mut || {
+    task(Raw::new(&value.to_string()), &HostFacts::default(), &mut || {
         count += 1;
         format!("id-{count}")
     })
@@ -212,6 +212,8 @@ fn invalid_tasks_have_the_references_reason() {
         ("overrides", json!("{\"cpu\": 1}"), "unknown member cpu in overrides"),
         ("overrides", json!(""), "overrides is not a JSON object"),
         ("overrides", json!({"command": 1}), "overrides.command is not a list of strings"),
+        ("overrides", json!("[]"), "overrides is not a JSON object"),
+        ("overrides", json!(true), "overrides is not a JSON object"),
         ("portMappings", json!([{"protocol": "TCP"}]), "unrecognized protocol TCP"),
         ("portMappings", json!([{}]), "a port mapping has neither containerPort nor containerPortRange"),
         ("dependsOn", json!([{"condition": "SOON"}]), "unrecognized dependsOn condition SOON"),
@@ -242,6 +244,59 @@ fn invalid_tasks_have_the_references_reason() {
         translate(&json!({"desiredStatus": "RUNNING"})),
         PayloadTask::Refused(Refusal { arn: None, reason: invalid("the task has no ARN"), is_malformed: true })
     );
+}
+
+#[test]
+fn null_is_not_set_wherever_it_stands() {
+    fn each(value: &Value, path: &str, found: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => map.iter().for_each(|(name, value)| {
+                found.push(format!("{path}/{name}"));
+                each(value, &format!("{path}/{name}"), found);
+            }),
+            Value::Array(list) => list.iter().enumerate().for_each(|(at, it)| each(it, &format!("{path}/{at}"), found)),
+            _ => {}
+        }
+    }
+    let mut all = Vec::new();
+    each(&reduced(), "", &mut all);
+    assert!(all.len() > 60, "{}", all.len());
+    for member in all {
+        let (parent, name) = member.rsplit_once('/').unwrap();
+        let (mut null, mut absent) = (reduced(), reduced());
+        *null.pointer_mut(&member).unwrap() = Value::Null;
+        if ["/environment", "/labels", "/driverOpts"].iter().any(|map| parent.ends_with(map)) {
+            *absent.pointer_mut(&member).unwrap() = json!(""); // Go makes it an empty text
+        } else {
+            absent.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(name);
+        }
+        assert_eq!(translate(&null), translate(&absent), "{member}");
+    }
+}
+
+#[test]
+fn null_in_overrides_and_lists_is_not_set_or_empty() {
+    let command = |overrides: Value| {
+        let mut task = reduced();
+        task["containers"][0]["command"] = json!(["own", null]);
+        task["containers"][0]["overrides"] = overrides;
+        spec_of(&task).containers[0].command.clone().unwrap()
+    };
+    for nothing in [json!(null), json!("null"), json!("{}"), json!({"command": null}), json!("{\"command\": null}")] {
+        assert_eq!(command(nothing), ["own", ""]);
+    }
+    assert_eq!(command(json!({"command": ["x", null]})), ["x", ""]);
+    assert_eq!(command(json!("{\"command\": [\"\\ud83d\"]}")), ["\u{fffd}"]);
+}
+
+#[test]
+fn numbers_may_be_written_as_floats() {
+    let text = reduced().to_string();
+    assert!(text.contains(r#""memory":64,"#) && text.contains(r#""hostPort":28480"#), "{text}");
+    let odd =
+        text.replace(r#""memory":64,"#, r#""memory":6.4e1,"#).replace(r#""hostPort":28480"#, r#""hostPort":28480.0"#);
+    let spec = |text: &str| task(Raw::new(text), &HostFacts::default(), &mut || String::new());
+    assert_eq!(spec(&odd), spec(&text));
 }
 
 #[test]
@@ -292,7 +347,10 @@ fn parts_that_do_not_fit_together_have_the_references_reason() {
         place[name] = value;
         let arn = task["arn"].as_str().unwrap().to_owned();
         let host = HostFacts { gpus: true, ..HostFacts::default() };
-        let PayloadTask::Refused(refusal) = super::task(&task, &host, &mut || String::new()) else { panic!("{name}") };
+        let PayloadTask::Refused(refusal) = super::task(Raw::new(&task.to_string()), &host, &mut || String::new())
+        else {
+            panic!("{name}")
+        };
         assert_eq!(refusal.reason, format!("resource cannot be initialized for task {arn}: {cause}"));
     }
 }

@@ -4,7 +4,7 @@
 //! what only leads to a refusal is kept as a value, so that its content cannot make the decoding fail.
 
 use super::{Attachment, RoleCredentials, Volume};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -39,7 +39,6 @@ pub(in crate::acs) struct Container {
     pub(in crate::acs) image: String,
     pub(in crate::acs) command: Option<Vec<String>>,
     pub(in crate::acs) entry_point: Option<Vec<String>>,
-    #[serde(deserialize_with = "texts")]
     pub(in crate::acs) environment: BTreeMap<String, String>,
     pub(in crate::acs) environment_files: Vec<EnvironmentFile>,
     pub(in crate::acs) essential: bool,
@@ -98,7 +97,6 @@ pub(in crate::acs) struct Secret {
 pub(in crate::acs) struct FirelensConfiguration {
     #[serde(rename = "type")]
     pub(in crate::acs) kind: String,
-    #[serde(deserialize_with = "texts")]
     pub(in crate::acs) options: BTreeMap<String, String>,
 }
 
@@ -174,10 +172,4 @@ pub(in crate::acs) struct EcrAuthData {
 pub(in crate::acs) struct DependsOn {
     pub(in crate::acs) container_name: String,
     pub(in crate::acs) condition: String,
-}
-
-/// A `null` value of a map of texts is an empty text.
-pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
-    let map = BTreeMap::<String, Option<String>>::deserialize(deserializer)?;
-    Ok(map.into_iter().map(|(name, text)| (name, text.unwrap_or_default())).collect())
 }

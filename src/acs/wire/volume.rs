@@ -1,6 +1,5 @@
 //! The volumes of a task on the wire (spec `resources.md` §3). Shapes only; `translate::volumes` gives them a meaning.
 
-use super::task::texts;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -27,9 +26,7 @@ pub(in crate::acs) struct DockerVolume {
     pub(in crate::acs) scope: String,
     pub(in crate::acs) autoprovision: bool,
     pub(in crate::acs) driver: String,
-    #[serde(deserialize_with = "texts")]
     pub(in crate::acs) driver_opts: BTreeMap<String, String>,
-    #[serde(deserialize_with = "texts")]
     pub(in crate::acs) labels: BTreeMap<String, String>,
 }
 

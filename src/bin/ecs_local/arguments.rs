@@ -1,6 +1,7 @@
 //! The command line of `ecs-local`. It owns the options and their help; it starts nothing. Invariant: an unknown argument is an
 //! error.
 
+use super::token::Token;
 use ecs_agent::local::{Options, Registry};
 use ecs_agent::model::Secret;
 use std::collections::BTreeMap;
@@ -31,21 +32,28 @@ Options:
   --secrets DIRECTORY             what Secrets Manager has: a file is a secret, its name (below the directory) is the secret's
   --parameters DIRECTORY          what SSM has, likewise: DIRECTORY/team/key is the parameter /team/key
   --buckets DIRECTORY             what S3 has, likewise: DIRECTORY/config/app.env is arn:aws:s3:::config/app.env; texts only
-  --quiet                         serve: print the URL only; up: no state changes
+  --token VALUE                   the secret access key of the session, e.g. in CI; other users see it in the list of processes
+  --token-file FILE               the same, from a file that only you can read; a random one is written to it if it is not there
+  --quiet                         serve: print the URL only, and the token if it was made up; up: no state changes
   --agent FILE                    up: the agent's binary     [ecs-agent beside ecs-local]
   --agent-log                     up: show the agent's log
   -h, --help                      this text
 
+Without --token and --token-file a random token is made up and printed. Every call, websocket and object needs a signature (version 4)
+with the token as secret access key and any access key id, /_local/ the token itself. The instance metadata gives role credentials and
+user data to processes of your user and of root only, on this machine; an agent anywhere else needs the token in AWS_SECRET_ACCESS_KEY.
+
 Then:
+  export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=TOKEN AWS_DEFAULT_REGION=us-west-2
   aws ecs --endpoint-url http://127.0.0.1:14566 list-container-instances
-  curl http://127.0.0.1:14566/_local/       look inside, make things go wrong
+  curl --user local:TOKEN http://127.0.0.1:14566/_local/       look inside, make things go wrong
 ";
 
 /// What to do.
 #[derive(Debug)]
 pub(crate) enum Command {
     Help,
-    Serve { options: Options, quiet: bool },
+    Serve { options: Options, quiet: bool, token: Token },
     Up(Up),
 }
 
@@ -55,6 +63,7 @@ pub(crate) struct Up {
     pub(crate) task: PathBuf,
     pub(crate) options: Options,
     pub(crate) quiet: bool,
+    pub(crate) token: Token,
     pub(crate) agent: Option<PathBuf>,
     pub(crate) agent_log: bool,
     pub(crate) environment: Vec<(String, String)>,
@@ -73,6 +82,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         task: PathBuf::new(),
         options: Options::default(),
         quiet: false,
+        token: Token::MadeUp,
         agent: None,
         agent_log: false,
         environment: Vec::new(),
@@ -94,6 +104,11 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
             "--secrets" => up.options.secrets = texts_below(&PathBuf::from(value()?))?,
             "--parameters" => up.options.parameters = texts_below(&PathBuf::from(value()?))?,
             "--buckets" => up.options.objects = buckets(&PathBuf::from(value()?))?,
+            "--token" | "--token-file" if up.token != Token::MadeUp => {
+                return Err("--token and --token-file: give one of them, once".to_owned());
+            }
+            "--token" => up.token = Token::Given(Secret::new(value()?)),
+            "--token-file" => up.token = Token::File(PathBuf::from(value()?)),
             "--quiet" => up.quiet = true,
             "--agent" if !serve => up.agent = Some(PathBuf::from(value()?)),
             "--agent-log" if !serve => up.agent_log = true,
@@ -118,7 +133,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         _ => return Err("--registry and --registry-password-file belong together".to_owned()),
     };
     if serve {
-        return Ok(Command::Serve { options: up.options, quiet: up.quiet });
+        return Ok(Command::Serve { options: up.options, quiet: up.quiet, token: up.token });
     }
     if up.task.as_os_str().is_empty() {
         return Err("up wants a task definition: ecs-local up TASK.json".to_owned());
@@ -181,6 +196,17 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_given_or_in_a_file_or_made_up() {
+        let token = |line: &str| match parsed(line) {
+            Ok(Command::Serve { token, .. }) => token,
+            other => panic!("not understood: {other:?}"),
+        };
+        assert_eq!(token("serve"), Token::MadeUp);
+        assert_eq!(token("serve --token abc"), Token::Given("abc".into()));
+        assert_eq!(token("serve --token-file a/b"), Token::File(PathBuf::from("a/b")));
+    }
+
+    #[test]
     fn secrets_are_the_files_below_a_directory() {
         let directory = std::env::temp_dir().join(format!("ecs-local-secrets-{}", uuid::Uuid::new_v4().simple()));
         std::fs::create_dir_all(directory.join("team")).unwrap();
@@ -219,6 +245,9 @@ mod tests {
             ("serve --listen", "--listen wants a value"),
             ("serve --registry r", "belong together"),
             ("up", "up wants a task definition"),
+            ("serve --token", "--token wants a value"),
+            ("serve --token a --token-file b", "--token and --token-file: give one of them, once"),
+            ("up t.json --token a --token b", "--token and --token-file: give one of them, once"),
             ("up t.json -- NAME", "`NAME` is not NAME=VALUE"),
         ] {
             let problem = parsed(line).map(|_| ()).unwrap_err();

@@ -3,7 +3,7 @@
 
 use super::arguments::Up;
 use super::output::{complain, say};
-use ecs_agent::local::{Server, Task, TaskStatus};
+use ecs_agent::local::{Options, Server, Task, TaskStatus};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,8 +32,9 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
         serde_json::from_str(&text).map_err(|error| format!("{}: {error}", request.task.display()))?;
     let mut interrupts = Interrupts::new()?;
     let asked = request.options.listen;
-    let server =
-        Server::start(request.options.clone()).await.map_err(|error| format!("cannot listen on {asked}: {error}"))?;
+    super::warn_beyond_loopback(asked);
+    let options = Options { token: request.token.value()?, ..request.options.clone() };
+    let server = Server::start(options).await.map_err(|error| format!("cannot listen on {asked}: {error}"))?;
     let registered = server.call("RegisterTaskDefinition", &definition).map_err(|error| error.message)?;
     let directory = data_directory()?;
     let mut task = None;
@@ -100,6 +101,10 @@ fn start_agent(request: &Up, server: &Server, directory: &Path) -> Result<Child,
     let mut command = Command::new(&agent);
     command
         .envs(server.environment())
+        // Credentials of the developer's own, in variables or in ~/.aws, come before the metadata's.
+        .env("AWS_ACCESS_KEY_ID", "local")
+        .env("AWS_SECRET_ACCESS_KEY", server.token().expose())
+        .env_remove("AWS_SESSION_TOKEN")
         .env("ECS_DATADIR", &data)
         .env("ECS_HOST_DATA_DIR", directory)
         .env_remove("AWS_PROFILE")
@@ -138,10 +143,10 @@ async fn run(
     };
     *task = Some(arn.to_owned());
     if !request.quiet {
+        let (url, shown) = (server.url(), request.token.shown(server.token()));
         say(&format!(
-            "task {arn}\n{} looks at it with the aws CLI and curl {}/_local/state",
-            server.url(),
-            server.url()
+            "task {arn}\nLook at it: AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY={shown} aws ecs --endpoint-url {url} describe-tasks \
+             --tasks {arn}\nor: curl --user local:{shown} {url}/_local/state"
         ));
     }
     follow(request, server, agent, arn, interrupts).await

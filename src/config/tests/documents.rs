@@ -288,3 +288,24 @@ fn ten_megabytes_in_one_field_are_one_value() {
         assert!(problem.to_string().len() < 400, "a problem repeats the input");
     }
 }
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_document() {
+    let (document, problems) = Document::user_data("\u{feff}{\"ECSAgentConfiguration\":{\"Cluster\":\"prod\"}}");
+    assert_eq!((document.get("ECS_CLUSTER").as_deref(), problems.len()), (Some("prod"), 0));
+    let path = std::env::temp_dir().join(format!("ecs-mark-{}.json", std::process::id()));
+    std::fs::write(&path, "\u{feff}{\"Cluster\":\"prod\"}").unwrap();
+    let (document, problems) = Document::open(&path, true);
+    assert_eq!((document.get("ECS_CLUSTER").as_deref(), problems.len()), (Some("prod"), 0));
+
+    let wide = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    std::fs::write(&path, wide("\u{feff}{\"Cluster\":\"prod\"}")).unwrap();
+    let (_, problems) = Document::open(&path, true);
+    assert!(problems.len() == 1 && problems[0].fatal && problems[0].shape.contains("UTF-16"), "{problems:?}");
+    std::fs::remove_file(&path).unwrap();
+    // As the metadata client hands it over.
+    let told = |text: &str| Document::user_data(&String::from_utf8_lossy(&wide(text))).1;
+    let problems = told("\u{feff}{\"ECSAgentConfiguration\":{\"Cluster\":\"prod\"}}");
+    assert!(problems.len() == 1 && !problems[0].fatal && problems[0].shape.contains("UTF-16"), "{problems:?}");
+    assert!(told("\u{feff}<powershell>Start</powershell>").is_empty(), "most user data is not ours");
+}

@@ -40,6 +40,19 @@ fn lines_are_taken_verbatim() {
 }
 
 #[test]
+fn a_file_in_a_wide_encoding_is_refused_as_a_whole() {
+    for wide in [u16::to_le_bytes as fn(u16) -> [u8; 2], u16::to_be_bytes] {
+        let bytes: Vec<u8> = "\u{feff}ECS_CLUSTER=hunter2\n".encode_utf16().flat_map(wide).collect();
+        let (file, problems) = EnvFile::parse("f", &bytes, &Environment::default());
+        assert!(file.keys().is_empty());
+        assert!(problems.len() == 1 && problems[0].fatal, "{problems:?}");
+        let text = problems[0].to_string();
+        assert!(text.contains("UTF-16 or UTF-32 text; expected UTF-8 text: save the file as UTF-8"), "{text}");
+        assert!(!text.contains("hunter2"));
+    }
+}
+
+#[test]
 fn a_bad_line_is_told_and_the_others_are_taken() {
     for (line, part) in [
         (&b"export B=1"[..], "a line that begins with export"),

@@ -92,6 +92,44 @@ async fn both_recorded_requests_are_sent_again_member_by_member() {
 }
 
 #[tokio::test]
+async fn a_renewal_tells_the_version_that_runs_now() {
+    for (version, arn) in [("0.1.0", None), ("0.2.0", Some(ARN)), ("0.1.0", Some(ARN))] {
+        let fake = Fake::start(accepted).await;
+        let host = crate::ecs::attributes::Capabilities { agent_version: version.to_owned(), ..Default::default() };
+        let registration = Registration {
+            container_instance: arn.map(str::to_owned),
+            attributes: crate::ecs::attributes::attributes(&host),
+            ..small()
+        };
+        register(&client(&fake.url()), &registration).await.unwrap();
+        let body = fake.requests()[0].json();
+        assert_eq!(body["containerInstanceArn"].as_str(), arn);
+        let sent = body["attributes"].as_array().unwrap().clone();
+        let own = sent.iter().filter(|it| it["name"].as_str().unwrap().starts_with("ecs-agent."));
+        let wanted = [("ecs-agent.implementation", "ecs-agent-rust"), ("ecs-agent.version", version)];
+        assert!(own.eq(wanted.map(|(name, value)| json!({"name": name, "value": value})).iter()), "{sent:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_attribute_of_this_program_that_is_shown_otherwise_is_not_fatal() {
+    let shown = [
+        json!([{"name": "ecs.os-type", "value": "linux"}, {"name": "ecs-agent.version", "value": "0.0.1"}]),
+        json!([{"name": "ecs.os-type", "value": "linux"}]),
+    ];
+    for attributes in shown {
+        let answer =
+            Answer::json(200, &json!({"containerInstance": {"containerInstanceArn": ARN, "attributes": attributes}}));
+        let fake = Fake::start(move |_| answer.clone()).await;
+        let mut registration = small();
+        registration.attributes.push(Attribute::with_value("ecs-agent.version", "0.2.0"));
+        assert_eq!(try_with(&fake, &registration).await.unwrap().container_instance, ARN);
+        registration.attributes.push(Attribute::with_value("ecs.os-family", "LINUX"));
+        assert_eq!(try_with(&fake, &registration).await.unwrap_err().exit_code(), 5, "others still are");
+    }
+}
+
+#[tokio::test]
 async fn the_default_cluster_is_created_and_a_configured_one_is_not() {
     let script = |request: &Request| match (request.operation(), request.number) {
         ("CreateCluster", _) => Answer::json(200, &json!({"cluster": {"clusterName": "default"}})),

@@ -124,6 +124,7 @@ fn what_a_task_names_or_anybody_uses_or_the_operator_excludes_stays() {
     let by = |image_id: &str| ListedContainer {
         id: "c".into(),
         name: String::new(),
+        owner: None,
         image_id: image_id.to_owned(),
         ended: None,
     };
@@ -190,6 +191,7 @@ fn what_is_not_of_tasks_goes_only_if_the_operator_says_so() {
     let ended = |id: &str, secs| ListedContainer {
         id: id.into(),
         name: String::new(),
+        owner: None,
         image_id: "used".to_owned(),
         ended: Some(Span::secs(secs)),
     };
@@ -295,12 +297,32 @@ fn what_is_a_tasks_own_or_being_removed_anyway_is_no_container_of_somebody_else(
     let listed = |id: &str| ListedContainer {
         id: id.into(),
         name: if id == "creating" { creating.clone() } else { id.to_owned() },
+        owner: None,
         image_id: String::new(),
         ended: Some(Span::MAX),
     };
     let containers = ["own", "creating", "orphan", "foreign"].map(listed).into();
     let found = Output::Images(Box::new(ImageListing { containers, ..ImageListing::default() }));
     assert_eq!(cycle(&mut state, NOW + INTERVAL, found, &[]), ["foreign"]);
+}
+
+#[test]
+fn what_another_agent_made_for_its_tasks_is_no_strangers() {
+    let untracked = UntrackedPolicy { containers_per_cycle: 9, minimum_age: AGE };
+    let mut state = with(|images| images.untracked = Some(untracked));
+    state.policy.owners.own = "us".into();
+    step(&mut state, NOW, Event::Tick);
+    let listed = |(id, owner): (&str, Option<&str>)| ListedContainer {
+        id: id.into(),
+        name: id.to_owned(),
+        owner: owner.map(Into::into),
+        image_id: String::new(),
+        ended: Some(Span::MAX),
+    };
+    let containers = [("theirs", Some("them")), ("unknown", Some("")), ("ours", Some("us")), ("nobodys", None)];
+    let containers = containers.map(listed).into();
+    let found = Output::Images(Box::new(ImageListing { containers, ..ImageListing::default() }));
+    assert_eq!(cycle(&mut state, NOW + INTERVAL, found, &[]), ["ours", "nobodys"]);
 }
 
 /// A task whose image is to be pulled, and the state of the disk.

@@ -44,8 +44,9 @@ pub struct Operation {
 pub enum Owner {
     /// The container of that index.
     Container(TaskArn, usize),
-    /// The resource of that index.
-    Resource(TaskArn, usize),
+    /// The resource of that name. Its index may change while the operation is in flight: a task that was rebuilt gets its whole
+    /// specification later, in which resources may stand in another order.
+    Resource(TaskArn, String),
     /// The task's report.
     Report(TaskArn),
     /// The inventory.

@@ -144,6 +144,25 @@ mod tests {
     }
 
     #[test]
+    fn a_renewal_shows_the_attributes_that_came_with_it() {
+        let mut state = State::new(Site::example(), "default");
+        let mut arn = Value::Null;
+        for version in ["0.1.0", "0.2.0"] {
+            let attributes = json!([{"name": "ecs-agent.version", "value": version}]);
+            let mut body = json!({"cluster": "default", "attributes": attributes});
+            if !arn.is_null() {
+                body["containerInstanceArn"] = arn.clone();
+            }
+            arn = register(&mut state, &body).unwrap()["containerInstance"]["containerInstanceArn"].clone();
+            let described = json!({"cluster": "default", "containerInstances": [arn]});
+            let shown = super::super::instances::describe(&state, &described).unwrap();
+            let shown = shown["containerInstances"][0]["attributes"].as_array().unwrap();
+            let versions: Vec<_> = shown.iter().filter(|it| it["name"] == "ecs-agent.version").collect();
+            assert_eq!(versions, [&attributes[0]]);
+        }
+    }
+
+    #[test]
     fn a_missing_cluster_is_told_in_the_known_words() {
         let mut state = State::new(Site::example(), "default");
         let error = register(&mut state, &json!({"cluster": "none"})).unwrap_err();

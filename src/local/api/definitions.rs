@@ -2,15 +2,15 @@
 //! definition is [`crate::local::definition`]'s part. Invariant: a revision never changes after it was registered.
 
 use super::{Answer, ApiError, required};
-use crate::local::definition::{TaskDefinition, required_attributes, validate, without_nulls};
+use crate::local::definition::{self, TaskDefinition, required_attributes, validate, without_nulls};
 use crate::local::state::{Definition, MAX_DEFINITIONS, State, now};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// RegisterTaskDefinition.
 pub(super) fn register(state: &mut State, body: &Value) -> Answer {
-    let mut spec: TaskDefinition = serde_path_to_error::deserialize(body)
-        .map_err(|error| ApiError::client(unreadable("The task definition", &error)))?;
+    let mut spec: TaskDefinition =
+        definition::read(body).map_err(|error| ApiError::client(unreadable("The task definition", &error)))?;
     validate(&spec).map_err(ApiError::client)?;
     // Units and MiB from now on, whatever was given (API reference, RegisterTaskDefinition).
     spec.cpu = spec.cpu_limit().map(|units| units.to_string());

@@ -3,7 +3,7 @@
 
 use super::definitions::unreadable;
 use super::{Answer, ApiError, cluster_of, names, required};
-use crate::local::definition::{TaskDefinition, TaskOverride, required_attributes, validate};
+use crate::local::definition::{self, TaskDefinition, TaskOverride, required_attributes, validate, without_nulls};
 use crate::local::instances::InstanceStatus;
 use crate::local::payload::{self, Launch};
 use crate::local::placement::{Constraint, Misfit, Need, fits, free_gpus, is_built_for};
@@ -85,8 +85,9 @@ fn read(state: &State, body: &Value) -> Result<Request, ApiError> {
     let mut definition = found.cloned().ok_or_else(|| ApiError::client("TaskDefinition not found."))?;
     let given = Some(&body["overrides"]).filter(|given| !given.is_null());
     let overrides: TaskOverride = match given {
-        Some(given) => serde_path_to_error::deserialize(given)
-            .map_err(|error| ApiError::invalid(unreadable("The overrides", &error)))?,
+        Some(given) => {
+            definition::read(given).map_err(|error| ApiError::invalid(unreadable("The overrides", &error)))?
+        }
         None => TaskOverride::default(),
     };
     let commands = override_task(&mut definition.spec, overrides)?;
@@ -170,7 +171,7 @@ fn allows(state: &State, request: &Request, constraints: &[Constraint], arn: &st
 }
 
 fn launch(state: &mut State, body: &Value, request: &Request, instance_arn: &str) -> Result<Value, ApiError> {
-    let overrides = if body["overrides"].is_object() { body["overrides"].clone() } else { json!({}) };
+    let overrides = if body["overrides"].is_object() { without_nulls(body["overrides"].clone()) } else { json!({}) };
     let gpus = state.instance(instance_arn).map(|it| free_gpus(it, &state.held(instance_arn))).unwrap_or_default();
     let task = payload::task(
         &state.site,
@@ -211,8 +212,7 @@ mod tests {
             }],
         }))
         .unwrap();
-        let given: TaskOverride =
-            serde_path_to_error::deserialize(&overrides).map_err(|error| unreadable("The overrides", &error))?;
+        let given: TaskOverride = definition::read(&overrides).map_err(|error| unreadable("The overrides", &error))?;
         let commands = override_task(&mut spec, given).map_err(|error| format!("{error:?}"))?;
         validate(&spec)?;
         Ok((spec, commands))

@@ -1,5 +1,6 @@
 //! Task definitions as `aws ecs register-task-definition` takes them. It owns their types and defaults; `validate` says what is
-//! wrong with one, `requires` what an instance must be able to do. Invariant: an unknown member is an error, never ignored.
+//! wrong with one, `requires` what an instance must be able to do. Invariant: an unknown member is an error, unless it is `null`: then
+//! it is not set, as every other member.
 
 mod requires;
 mod shapes;
@@ -9,9 +10,15 @@ pub(super) use requires::required_attributes;
 pub(super) use shapes::*;
 pub(super) use validate::validate;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+
+/// Reads a task definition or the overrides of one, as a client of the API sends it: `null` is a member that is not set.
+pub(super) fn read<T: DeserializeOwned>(given: &Value) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
+    serde_path_to_error::deserialize(without_nulls(given.clone()))
+}
 
 /// A task definition. Members are named as in the ECS API (models/ecs-smithy.json, RegisterTaskDefinitionRequest).
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -162,7 +169,7 @@ fn quantity(text: &str, unit: &str) -> Option<u64> {
     }
 }
 
-/// Takes `null` members out, at every depth: the API leaves unset members away.
+/// Takes `null` members out, at every depth: the API leaves unset members away. A `null` in a list stays where it is.
 pub(super) fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(members) => members
@@ -178,6 +185,129 @@ pub(super) fn without_nulls(value: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    /// Every member there is, with a value that is valid.
+    fn full() -> Value {
+        let text = r#"{
+            "family": "f", "taskRoleArn": "r", "executionRoleArn": "r", "networkMode": "bridge", "requiresCompatibilities": ["EC2"],
+            "cpu": "256", "memory": "512", "pidMode": "task", "ipcMode": "task", "enableFaultInjection": false, "tags": [],
+            "volumes": [{
+                "name": "v", "host": {"sourcePath": "/s"}, "configuredAtLaunch": false, "fsxWindowsFileServerVolumeConfiguration": {},
+                "s3filesVolumeConfiguration": {},
+                "dockerVolumeConfiguration": {"scope": "task", "autoprovision": true, "driver": "d", "driverOpts": {"o": "p"}, "labels": {"l": "m"}},
+                "efsVolumeConfiguration": {"fileSystemId": "fs", "rootDirectory": "/", "transitEncryption": "ENABLED", "transitEncryptionPort": 1,
+                    "authorizationConfig": {"accessPointId": "a", "iam": "DISABLED"}}
+            }],
+            "placementConstraints": [{"type": "memberOf", "expression": "e"}], "inferenceAccelerators": [], "ephemeralStorage": {},
+            "proxyConfiguration": {"type": "APPMESH", "containerName": "c", "properties": [{"name": "n", "value": "v"}]},
+            "runtimePlatform": {"cpuArchitecture": "X86_64", "operatingSystemFamily": "LINUX"},
+            "containerDefinitions": [{
+                "name": "c", "image": "i", "repositoryCredentials": {"credentialsParameter": "p"}, "cpu": 1, "memory": 8, "memoryReservation": 4,
+                "links": ["l"], "essential": true, "entryPoint": ["e"], "command": ["c"], "environment": [{"name": "n", "value": "v"}],
+                "portMappings": [{"containerPort": 1, "hostPort": 2, "protocol": "tcp", "containerPortRange": "1-2", "name": "n", "appProtocol": "http"}],
+                "restartPolicy": {"enabled": true, "ignoredExitCodes": [1], "restartAttemptPeriod": 60},
+                "environmentFiles": [{"type": "s3", "value": "v"}], "mountPoints": [{"sourceVolume": "v", "containerPath": "/p", "readOnly": true}],
+                "volumesFrom": [{"sourceContainer": "s", "readOnly": true}], "secrets": [{"name": "n", "valueFrom": "f"}],
+                "dependsOn": [{"containerName": "c", "condition": "START"}], "startTimeout": 1, "stopTimeout": 1, "hostname": "h", "user": "u",
+                "workingDirectory": "/w", "disableNetworking": false, "privileged": false, "readonlyRootFilesystem": false,
+                "dnsServers": ["d"], "dnsSearchDomains": ["d"], "extraHosts": [{"hostname": "h", "ipAddress": "i"}],
+                "dockerSecurityOptions": ["o"], "interactive": false, "pseudoTerminal": false, "dockerLabels": {"l": "m"},
+                "ulimits": [{"name": "nofile", "softLimit": 1, "hardLimit": 2}],
+                "logConfiguration": {"logDriver": "l", "options": {"o": "p"}, "secretOptions": [{"name": "n", "valueFrom": "f"}]},
+                "healthCheck": {"command": ["CMD", "c"], "interval": 30, "timeout": 5, "retries": 3, "startPeriod": 1},
+                "systemControls": [{"namespace": "n", "value": "v"}], "resourceRequirements": [{"type": "GPU", "value": "1"}],
+                "firelensConfiguration": {"type": "fluentbit", "options": {"o": "p"}}, "credentialSpecs": ["s"], "versionConsistency": "enabled",
+                "linuxParameters": {
+                    "capabilities": {"add": ["a"], "drop": ["d"]}, "initProcessEnabled": true, "sharedMemorySize": 1, "maxSwap": 1, "swappiness": 1,
+                    "devices": [{"hostPath": "h", "containerPath": "c", "permissions": ["read"]}],
+                    "tmpfs": [{"containerPath": "/t", "size": 1, "mountOptions": ["o"]}]
+                }
+            }]
+        }"#;
+        serde_json::from_str(text).unwrap()
+    }
+
+    /// Members that have no meaning without a value: the API calls them required.
+    const REQUIRED: [&str; 20] = [
+        "/volumes/0/name",
+        "/volumes/0/efsVolumeConfiguration/fileSystemId",
+        "/proxyConfiguration/containerName",
+        "/containerDefinitions/0/repositoryCredentials/credentialsParameter",
+        "/containerDefinitions/0/restartPolicy/enabled",
+        "/containerDefinitions/0/environmentFiles/0/type",
+        "/containerDefinitions/0/environmentFiles/0/value",
+        "/containerDefinitions/0/secrets/0/name",
+        "/containerDefinitions/0/secrets/0/valueFrom",
+        "/containerDefinitions/0/dependsOn/0/",
+        "/containerDefinitions/0/extraHosts/0/",
+        "/containerDefinitions/0/ulimits/0/",
+        "/containerDefinitions/0/logConfiguration/logDriver",
+        "/containerDefinitions/0/logConfiguration/secretOptions/0/",
+        "/containerDefinitions/0/healthCheck/command",
+        "/containerDefinitions/0/resourceRequirements/0/",
+        "/containerDefinitions/0/firelensConfiguration/type",
+        "/containerDefinitions/0/linuxParameters/devices/0/hostPath",
+        "/containerDefinitions/0/linuxParameters/tmpfs/0/containerPath",
+        "/containerDefinitions/0/linuxParameters/tmpfs/0/size",
+    ];
+
+    /// Every member of a document, as a pointer.
+    fn members(value: &Value, path: &str, found: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => {
+                for (name, value) in map {
+                    found.push(format!("{path}/{name}"));
+                    members(value, &format!("{path}/{name}"), found);
+                }
+            }
+            Value::Array(list) => {
+                list.iter().enumerate().for_each(|(at, value)| members(value, &format!("{path}/{at}"), found))
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn null_is_a_member_that_is_not_set() {
+        let (full, mut all) = (full(), Vec::new());
+        members(&full, "", &mut all);
+        assert!(read::<TaskDefinition>(&full).is_ok() && all.len() > 150, "{} members", all.len());
+        for member in all {
+            let mut null = full.clone();
+            *null.pointer_mut(&member).unwrap() = Value::Null;
+            let mut absent = full.clone();
+            let (parent, name) = member.rsplit_once('/').unwrap();
+            absent.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(name);
+            let shown = |given: &Value| {
+                let definition = read::<TaskDefinition>(given).map_err(|error| error.to_string());
+                definition.map(|definition| serde_json::to_value(definition).unwrap())
+            };
+            assert_eq!(shown(&null), shown(&absent), "{member}");
+            let is_required = REQUIRED.iter().any(|required| member.starts_with(required));
+            assert_eq!(shown(&null).is_err(), is_required, "{member}");
+        }
+        assert!(read::<TaskDefinition>(&json!({"unknown": 1})).is_err(), "an unknown member is an error");
+    }
+
+    #[test]
+    fn null_in_an_override_is_a_member_that_is_not_set() {
+        let full = json!({
+            "cpu": "256", "memory": "512", "taskRoleArn": "r", "executionRoleArn": "r", "ephemeralStorage": {}, "inferenceAcceleratorOverrides": [],
+            "containerOverrides": [{
+                "name": "c", "command": ["c"], "environment": [{"name": "n", "value": "v"}], "cpu": 1, "memory": 2, "memoryReservation": 1,
+                "environmentFiles": [{"type": "s3", "value": "v"}], "resourceRequirements": [{"type": "GPU", "value": "1"}],
+            }],
+        });
+        let mut all = Vec::new();
+        members(&full, "", &mut all);
+        for member in all {
+            let mut null = full.clone();
+            *null.pointer_mut(&member).unwrap() = Value::Null;
+            let is_required = member.contains("Files/0/") || member.contains("Requirements/0/");
+            assert_eq!(read::<TaskOverride>(&null).is_err(), is_required, "{member}");
+        }
+    }
 
     #[test]
     fn quantities_come_with_and_without_unit() {

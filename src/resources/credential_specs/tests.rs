@@ -51,6 +51,7 @@ impl Scene {
             ("GetSecretValue", _) => Answer::json(200, &json!({"SecretString": secret})),
             (_, "/bucket") => Answer::text(200, "").with("x-amz-bucket-region", "us-west-2"),
             (_, "/bucket/web.json") => Answer::text(200, &serde_json::to_string_pretty(&document_of("web")).unwrap()),
+            (_, "/bucket/marked.json") => Answer::text(200, &format!("\u{feff}{}", document_of("web"))),
             (_, "/bucket/bad.json") => Answer::text(200, "hunter2, which is no JSON"),
             _ => Answer::text(404, "<Error><Code>NoSuchKey</Code><Message>none</Message></Error>"),
         })
@@ -75,6 +76,16 @@ impl Scene {
 impl Drop for Scene {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+#[tokio::test]
+async fn a_document_may_begin_with_a_byte_order_mark() {
+    let scene = Scene::set(GOOD).await;
+    let file = scene.file("marked.json", &format!("\u{feff}{}", document_of("web")));
+    for spec in [format!("credentialspec:{file}"), S3.replace("web.json", "marked.json")] {
+        let tickets = scene.create(&[&spec]).await.unwrap();
+        assert_eq!(tickets.leases.len(), 1, "{spec}");
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns the framing, the headers and the meaning of what comes back. It does not try again and knows no service. The invariant: a call
 //! ends within its limit, and what it reads is bounded.
 
+use crate::model::text::cleaned;
 use bytes::{Buf, Bytes};
 use futures_util::future::{Either, select};
 use h2::client::SendRequest;
@@ -17,6 +18,8 @@ use zeroize::Zeroizing;
 
 /// The answers are some paths; this is the limit of other implementations.
 const LARGEST: usize = 4 * 1024 * 1024;
+/// The bytes of its headers and trailers; the text of a failure is one of them.
+const MAX_HEADERS: u32 = 64 * 1024;
 /// Flag and length before a message.
 const HEAD: usize = 5;
 
@@ -59,7 +62,7 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) fn new(code: u32, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: cleaned(&message.into()) }
     }
 
     /// Asking again may help.
@@ -102,7 +105,7 @@ async fn exchange(socket: &Path, method: &str, message: &[u8], limit: Duration) 
         let dialing = format!("transport: Error while dialing: dial unix {}: connect: {cause}", socket.display());
         Status::new(UNAVAILABLE, format!("connection error: desc = \"{dialing}\""))
     })?;
-    let (client, connection) = h2::client::handshake(stream).await?;
+    let (client, connection) = h2::client::Builder::new().max_header_list_size(MAX_HEADERS).handshake(stream).await?;
     match select(pin!(ask(client, method, message, limit)), pin!(connection)).await {
         Either::Left((answer, _)) => answer,
         // The peer hangs up; what it has said before can be read still.
@@ -116,7 +119,7 @@ async fn ask(client: SendRequest<Bytes>, method: &str, message: &[u8], limit: Du
         .header("content-type", "application/grpc")
         .header("grpc-timeout", format!("{}m", limit.as_millis()))
         .header("user-agent", "ecs-agent");
-    let request = request.body(()).map_err(|error| Status::new(INTERNAL, error.to_string()))?;
+    let request = request.body(()).map_err(|error| Status::new(INVALID_ARGUMENT, error.to_string()))?;
     let (answer, mut body) = client.ready().await?.send_request(request, false)?;
     body.send_data(Bytes::from_owner(framed(message)), true)?;
     understand(answer.await?).await
@@ -207,11 +210,22 @@ mod tests {
             ("16", "%zz", "rpc error: code = Unauthenticated desc = %zz"),
             ("17", "", "rpc error: code = Code(17) desc = "),
             ("x", "y", "rpc error: code = Unknown desc = y"),
+            ("13", "a%0Aforged%1B[2J", "rpc error: code = Internal desc = a forged [2J"),
         ] {
             headers.insert("grpc-status", code.parse().unwrap());
             headers.insert("grpc-message", message.parse().unwrap());
             assert_eq!(status(&headers).unwrap().to_string(), wanted);
         }
+    }
+
+    #[test]
+    fn a_status_of_megabytes_is_cut() {
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-status", "13".parse().unwrap());
+        headers.insert("grpc-message", "%0a".repeat(1 << 20).parse().unwrap());
+        assert_eq!(status(&headers).unwrap().message, "");
+        headers.insert("grpc-message", "x".repeat(3 << 20).parse().unwrap());
+        assert_eq!(status(&headers).unwrap().message.len(), crate::model::text::MAX_TEXT);
     }
 
     #[test]

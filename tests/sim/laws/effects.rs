@@ -136,7 +136,7 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
         // Create, look and removal find nothing of ours under a name that somebody else took.
         let is_its = |at: usize| {
             let hit = &world.docker.containers[at];
-            hit.task == *arn || (hit.foreign && *target == hit.name && after != Some("start"))
+            (hit.task == *arn && !hit.foreign) || (hit.foreign && *target == hit.name && after != Some("start"))
         };
         let is_its = world.docker.find(target).is_none_or(is_its);
         if !(is_name || is_id || world.burst) || !is_its {

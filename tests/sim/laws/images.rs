@@ -3,6 +3,7 @@
 //! Invariant: judged by the operations that are under way and by what tasks name, not by what the core remembers of images.
 
 use super::effects::Broken;
+use crate::docker::{Container, RIVAL};
 use crate::world::World;
 use ecs_agent::engine::{Effect, TaskState};
 use ecs_agent::model::image::ImageWork;
@@ -33,6 +34,10 @@ pub(super) fn clean(world: &World, work: &ImageWork) -> Broken {
 
 /// What a task of ours has there is nobody else's, also while its create is under way.
 fn stranger(world: &World, id: &RuntimeId) -> Broken {
+    let is_rivals = |it: &&Container| it.id == *id && it.owner.as_ref().is_some_and(|owner| owner.0 == RIVAL);
+    if let Some(rival) = world.docker.containers.iter().find(is_rivals) {
+        return Some(("a container of another agent is not removed as a stranger's", rival.name.clone()));
+    }
     let it = world.docker.containers.iter().find(|it| it.id == *id && !it.foreign && !it.renamed)?;
     let is_of = |task: &TaskState| task.spec.arn == it.task && task.index_of(&it.container).is_some();
     let is_ours = !world.burst && world.state.tasks.values().any(|task| is_of(task));

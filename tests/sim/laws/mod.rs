@@ -15,6 +15,7 @@ pub(crate) use effects::{before_effect, credentials_are_acknowledged};
 pub(crate) use end::{all_gone, everybody_had_a_share, settled};
 pub(crate) use queue::waiting;
 
+use crate::docker::{Container, RIVAL};
 use crate::life::{reread, stored};
 use crate::world::{Turn, World};
 use ecs_agent::engine::state::{State, TaskState};
@@ -76,8 +77,26 @@ pub(crate) fn after_step(world: &mut World, before: &Before) {
     effort::no_wait_is_too_long(world);
     planning_again_is_idle(world);
     what_is_forgotten_is_gone(world, before);
+    another_agents_containers_are_not_believed(world);
     if !world.state.credentials.is_subset(&world.credentials) {
         world.breaks("credentials are believed in only while they are there", String::new);
+    }
+}
+
+/// Several agents may work with one engine, and the labels of their tasks look alike. What another one made is nothing of this one's.
+fn another_agents_containers_are_not_believed(world: &mut World) {
+    let rivals = world.docker.containers.iter().filter(|it| it.owner.as_ref().is_some_and(|id| id.0 == RIVAL));
+    let is_its = |rival: &&Container| {
+        let is_known = world
+            .state
+            .tasks
+            .values()
+            .flat_map(|it| &it.containers)
+            .any(|it| it.runtime_id.as_ref() == Some(&rival.id));
+        is_known || rival.task.0.ends_with(RIVAL) && world.state.tasks.contains_key(&rival.task)
+    };
+    if let Some(rival) = rivals.into_iter().find(is_its).map(|it| it.name.clone()) {
+        world.breaks("another agent's containers are not believed in", || rival);
     }
 }
 

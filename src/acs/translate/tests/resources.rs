@@ -1,6 +1,7 @@
 //! Secrets, environment files and log routers.
 
 use super::{HostFacts, PayloadTask, reason, reduced, spec_of, task};
+use crate::model::json::Raw;
 use crate::model::resource::{
     EnvironmentFile, ExternalConfig, LogRouterKind, LogRouterSpec, SecretKey, SecretProvider, SecretTarget,
 };
@@ -44,7 +45,7 @@ fn each_credential_spec_is_one_of_a_resource_and_the_field_goes_before_the_secur
         }
         let host_config = json!({"SecurityOpt": ["label:x", option]}).to_string();
         payload["containers"][0]["dockerConfig"]["hostConfig"] = json!(host_config);
-        task(&payload, &host, &mut String::new)
+        task(Raw::new(&payload.to_string()), &host, &mut String::new)
     };
     let spec_of = |specs: [Value; 2], option: &str| match translated(specs, option) {
         PayloadTask::Run(spec) => *spec,
@@ -243,7 +244,9 @@ fn a_small_router_has_the_default_buffer() {
     let mut unlimited = routed("fluentbit");
     (unlimited["memory"], unlimited["containers"][1]["memory"]) = (json!(8192), json!(0));
     let host = HostFacts { memory_for_containers: true, ..HostFacts::default() };
-    let PayloadTask::Run(spec) = task(&unlimited, &host, &mut String::new) else { panic!("{unlimited}") };
+    let PayloadTask::Run(spec) = task(Raw::new(&unlimited.to_string()), &host, &mut String::new) else {
+        panic!("{unlimited}")
+    };
     assert_eq!((router(&spec).buffer, spec.containers[1].memory), (25, 8192));
 }
 
@@ -251,7 +254,7 @@ fn a_small_router_has_the_default_buffer() {
 fn a_socket_nobody_could_reach_is_refused() {
     let refused = |length: usize| {
         let host = HostFacts { host_data_dir: format!("/{}", "d".repeat(length - 1)), ..HostFacts::default() };
-        match task(&routed("fluentd"), &host, &mut String::new) {
+        match task(Raw::new(&routed("fluentd").to_string()), &host, &mut String::new) {
             PayloadTask::Refused(refusal) => {
                 refusal.reason.contains("is too long for the name of the log router's socket")
             }

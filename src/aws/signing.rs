@@ -1,0 +1,401 @@
+//! What the answers of AWS teach about signing: its time, and that it calls the keys expired.
+//!
+//! Every signed call goes through [`Signing`]: those that this crate signs by [`Signing::call`], those of SDK clients by
+//! [`super::sdk_signing`]. Owns when a refused call is repeated: once, if the clocks differ or newer keys are there. It signs and sends
+//! nothing. The invariant: only a refused call changes anything, so a wrong date on an answer that is good does no harm.
+
+use super::clock::ServiceClock;
+use crate::model::Secret;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::provider::error::CredentialsError;
+use reqwest::header::{AGE, DATE, HeaderMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
+
+/// Keys to sign with must be there within this.
+const CREDENTIALS: Duration = Duration::from_secs(60);
+/// The instance's credentials are dropped at most this often because AWS calls them expired.
+const DROP_EVERY: Duration = Duration::from_secs(60);
+/// Codes of AWS services for keys that are over, or that it does not know (any more).
+const KEY_CODES: [&str; 9] = [
+    "AuthFailure",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidToken",
+    "RequestExpired",
+    "TokenRefreshRequired",
+    "UnrecognizedClientException",
+];
+
+/// What is known; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Signing {
+    clock: ServiceClock,
+    keys: Arc<Mutex<InstanceKeys>>,
+}
+
+/// The refusal of a signed call.
+#[derive(Clone, Copy, Debug)]
+pub struct Refusal<'a> {
+    /// HTTP status.
+    pub status: u16,
+    /// The header `Date`; `None` if there is none that can be AWS's own.
+    pub date: Option<&'a str>,
+    /// The error's code, such as `ExpiredTokenException`; may be empty.
+    pub code: &'a str,
+    /// The error's text.
+    pub message: &'a str,
+}
+
+/// An error of a call that may be the refusal of its signature.
+pub trait MayBeRefusal {
+    /// The refusal; `None` if AWS has not answered.
+    fn refusal(&self) -> Option<Refusal<'_>>;
+}
+
+/// The access key ids of the instance's credentials. Those of tasks' roles are not here: ECS renews them.
+#[derive(Debug, Default)]
+struct InstanceKeys {
+    /// In use; empty before the first fetch.
+    current: Secret,
+    /// In use before that.
+    previous: Secret,
+    /// AWS calls the current one expired, and it has not been asked for again since.
+    is_refused: bool,
+    /// When they were asked for again last because of that.
+    dropped: Option<Instant>,
+}
+
+impl Signing {
+    /// The time of AWS.
+    pub fn clock(&self) -> &ServiceClock {
+        &self.clock
+    }
+
+    /// Makes a signed call: `once` is given the keys and the time to sign with. If the answer says that one of these was wrong, it is
+    /// made once more with better ones.
+    ///
+    /// # Errors
+    /// Those of `once`, and no credentials within a minute.
+    pub async fn call<T, E, F>(
+        &self,
+        provider: &impl ProvideCredentials,
+        once: impl Fn(Credentials, SystemTime) -> F,
+    ) -> Result<T, E>
+    where
+        E: MayBeRefusal + From<CredentialsError>,
+        F: Future<Output = Result<T, E>>,
+    {
+        let keys = credentials(provider).await?;
+        let signed_at = self.clock.now();
+        let error = match once(keys.clone(), signed_at).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let Some(refusal) = error.refusal() else { return Err(error) };
+        let other_time = self.clock.learn(signed_at, refusal.status, refusal.date);
+        if !other_time && !self.refused(keys.access_key_id(), &refusal) {
+            return Err(error);
+        }
+        let Ok(newer) = credentials(provider).await else { return Err(error) };
+        if !other_time && newer.access_key_id() == keys.access_key_id() {
+            return Err(error);
+        }
+        once(newer, self.clock.now()).await
+    }
+
+    /// Learns from the refusal of a call that was signed at this time with this access key id. True: the same call, signed anew, has
+    /// a chance.
+    pub(super) fn learn(&self, signed_at: SystemTime, key_id: &str, refusal: &Refusal<'_>) -> bool {
+        self.clock.learn(signed_at, refusal.status, refusal.date) || self.refused(key_id, refusal)
+    }
+
+    fn refused(&self, key_id: &str, refusal: &Refusal<'_>) -> bool {
+        calls_keys_expired(refusal.code, refusal.message) && self.keys().refuse(key_id)
+    }
+
+    /// AWS calls the instance's credentials expired: they must be asked for again before they are used.
+    pub(super) fn keys_are_refused(&self) -> bool {
+        self.keys().is_refused
+    }
+
+    /// The instance's credentials were asked for again, with this outcome; `None` = there are none.
+    pub(super) fn keys_are_fetched(&self, key_id: Option<&str>) {
+        self.keys().fetched(key_id);
+    }
+
+    fn keys(&self) -> MutexGuard<'_, InstanceKeys> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl InstanceKeys {
+    /// True: others are there, or shall be asked for.
+    fn refuse(&mut self, key_id: &str) -> bool {
+        if key_id.is_empty() || key_id != self.current.expose() {
+            return !key_id.is_empty() && key_id == self.previous.expose();
+        }
+        let rests = self.dropped.is_some_and(|dropped| dropped.elapsed() < DROP_EVERY);
+        if !self.is_refused && !rests {
+            tracing::warn!("AWS calls the credentials of this instance expired; they are asked for again");
+            self.is_refused = true;
+            self.dropped = Some(Instant::now());
+        }
+        self.is_refused
+    }
+
+    fn fetched(&mut self, key_id: Option<&str>) {
+        self.is_refused = false;
+        if let Some(key_id) = key_id.filter(|key_id| *key_id != self.current.expose()) {
+            self.previous = std::mem::replace(&mut self.current, Secret::from(key_id));
+            self.dropped = None; // these were not refused yet
+        }
+    }
+}
+
+/// The error says that the keys are over, whatever the host's clock says.
+pub fn calls_keys_expired(code: &str, message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    let token_is_over =
+        message.contains("security token") && (message.contains("expired") || message.contains("invalid"));
+    KEY_CODES.contains(&code) || token_is_over || (code.starts_with("InvalidSignature") && message.contains("expired"))
+}
+
+/// AWS's own `Date` of an answer; `None` if a cache gave it (it has an `Age`).
+pub fn date_of(headers: &HeaderMap) -> Option<String> {
+    let date = headers.get(DATE).filter(|_| !headers.contains_key(AGE))?;
+    date.to_str().ok().map(str::to_owned)
+}
+
+async fn credentials(provider: &impl ProvideCredentials) -> Result<Credentials, CredentialsError> {
+    let keys = tokio::time::timeout(CREDENTIALS, provider.provide_credentials()).await;
+    keys.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(CREDENTIALS)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::clock::tests::{http_date, is_skewed};
+    use crate::aws::ecr::EcrTokens;
+    use crate::aws::fake::{self, Answer, Fake, Request};
+    use crate::aws::s3::{self, Object};
+    use crate::aws::sdk::Sdk;
+    use crate::aws::{credentials, imds, secrets_manager, ssm, tags};
+    use crate::model::FailureKind;
+    use crate::model::resource::{SecretKey, SecretProvider};
+    use crate::model::task::EcrAuth;
+    use aws_credential_types::provider::SharedCredentialsProvider;
+    use serde_json::json;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn texts_that_call_keys_expired() {
+        let token = "The security token included in the request is";
+        let table = [
+            ("ExpiredToken", "", true),
+            ("ExpiredTokenException", "", true),
+            ("UnrecognizedClientException", "", true),
+            ("RequestExpired", "", true),
+            ("InvalidClientTokenId", "", true),
+            ("InvalidSignatureException", "Signature expired: 20261128T1 is now earlier than 20261128T2", true),
+            ("InvalidSignatureException", "The request signature we calculated does not match", false),
+            ("AccessDeniedException", &format!("{token} expired"), true),
+            ("", &format!("{token} invalid."), true),
+            ("AccessDeniedException", "User: x is not authorized to perform: ssm:GetParameters", false),
+            ("ThrottlingException", "Rate exceeded", false),
+        ];
+        for (code, message, wanted) in table {
+            assert_eq!(calls_keys_expired(code, message), wanted, "{code} {message}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_are_dropped_once_a_minute_at_most() {
+        let mut keys = InstanceKeys::default();
+        assert!(!keys.refuse("ONE"), "nobody's keys");
+        keys.fetched(Some("ONE"));
+        assert!(keys.refuse("ONE") && keys.refuse("ONE"), "all calls under way may try again");
+        assert!(keys.is_refused && !keys.refuse("ROLE"));
+        keys.fetched(Some("ONE"));
+        assert!(!keys.refuse("ONE") && !keys.is_refused, "they were asked for a moment ago");
+        tokio::time::advance(DROP_EVERY).await;
+        assert!(keys.refuse("ONE"));
+        keys.fetched(Some("TWO"));
+        assert!(keys.refuse("ONE") && !keys.is_refused, "a late refusal of the former keys drops no new ones");
+        assert!(keys.refuse("TWO") && keys.is_refused, "new keys have a minute of their own");
+        keys.fetched(None);
+        assert!(!keys.refuse("TWO"));
+    }
+
+    /// Every kind of signed call there is, but for the websocket's handshake.
+    const CALLS: [&str; 7] = ["ecs", "ecr", "ecr with a role", "ec2", "ssm", "secrets manager", "s3"];
+
+    /// Makes such a call; what it says if it failed.
+    async fn call(name: &str, sdk: &Sdk, instance: &SharedCredentialsProvider) -> Result<(), String> {
+        let role = fake::role("exec");
+        let key = |provider, value_from: &str| {
+            [SecretKey { provider, value_from: value_from.to_owned(), region: String::new() }]
+        };
+        let parameter = key(SecretProvider::Ssm, "/p");
+        let secret = key(SecretProvider::SecretsManager, "arn:aws:secretsmanager:us-west-2:1:secret:s");
+        let object = Object { bucket: "bucket", key: "k" };
+        let tokens = EcrTokens::new(sdk.clone(), instance.clone());
+        let auth = EcrAuth { use_execution_role: name == "ecr with a role", ..EcrAuth::default() };
+        let text = |error: &dyn std::error::Error| crate::model::with_causes(error);
+        match name {
+            "ecs" => sdk.ecs(instance.clone()).list_clusters().send().await.map(drop).map_err(|error| text(&error)),
+            "ec2" => tags::of_instance(sdk, instance, "i-1").await.map(drop).map_err(|error| text(&error)),
+            "ssm" => ssm::parameters(sdk, &parameter, Some(&role)).await.map(drop).map_err(|error| error.to_string()),
+            "secrets manager" => {
+                let found = secrets_manager::secrets(sdk, &secret, Some(&role)).await;
+                found.map(drop).map_err(|error| error.to_string())
+            }
+            "s3" => s3::get(sdk, &object, &role).await.map(drop).map_err(|error| text(&error)),
+            _ => tokens.credentials(&auth, "i", Some(&role)).await.map(drop).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// What AWS answers to [`call`].
+    fn good(request: &Request) -> Answer {
+        match (request.method.as_str(), request.operation()) {
+            ("HEAD", _) => Answer::text(200, ""),
+            ("GET", _) => Answer::text(200, "A=1"),
+            (_, "GetParameters") => Answer::json(200, &json!({"Parameters": [{"Name": "/p", "Value": "v"}]})),
+            (_, "GetSecretValue") => Answer::json(200, &json!({"SecretString": "s"})),
+            (_, "ListClusters") => Answer::json(200, &json!({"clusterArns": []})),
+            (_, "GetAuthorizationToken") => {
+                Answer::json(200, &json!({"authorizationData": [{"authorizationToken": "QVdTOng="}]}))
+            }
+            _ => Answer::text(200, "<DescribeTagsResponse></DescribeTagsResponse>"),
+        }
+    }
+
+    /// A refusal in the form of whoever is asked.
+    fn refusal(request: &Request, code: &str) -> Answer {
+        match (request.operation(), request.header("authorization").is_some_and(|it| it.contains("/ec2/"))) {
+            ("", true) => {
+                Answer::text(403, &format!("<Response><Errors><Error><Code>{code}</Code></Error></Errors></Response>"))
+            }
+            ("", false) => Answer::text(403, &format!("<Error><Code>{code}</Code></Error>")),
+            _ => Answer::error(400, code, ""),
+        }
+    }
+
+    fn keys() -> SharedCredentialsProvider {
+        SharedCredentialsProvider::new(Credentials::new("AKID", "s", None, None, "test"))
+    }
+
+    #[tokio::test]
+    async fn every_call_is_signed_again_with_the_time_of_aws() {
+        for (ahead, code) in [(3 * 3600, "RequestTimeTooSkewed"), (-3 * 3600, "InvalidSignatureException")] {
+            let fake = Fake::start(move |request| match is_skewed(request, ahead) {
+                true => refusal(request, code).dated(http_date(ahead)),
+                false => good(request).dated(http_date(ahead)),
+            })
+            .await;
+            for name in CALLS {
+                // With a clock of its own: the first one would teach all others.
+                let sdk = Sdk::new(fake::settings(&fake)).unwrap();
+                assert_eq!(call(name, &sdk, &keys()).await, Ok(()), "{name} {code}");
+                let off = sdk.signing().clock().now().duration_since(SystemTime::now()).map_or(-1, |_| 1);
+                assert_eq!(off, ahead.signum(), "{name} teaches the others");
+            }
+            let sdk = Sdk::new(fake::settings(&fake)).unwrap();
+            call("ecs", &sdk, &keys()).await.unwrap();
+            let before = fake.requests().len();
+            for name in ["ec2", "ssm", "secrets manager", "s3"] {
+                call(name, &sdk, &keys()).await.unwrap();
+            }
+            let refused = fake.requests()[before..].iter().filter(|request| is_skewed(request, ahead)).count();
+            assert_eq!(refused, 0, "the time is known by now");
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_at_the_same_time_are_all_signed_again() {
+        let fake = Fake::start(|request| match is_skewed(request, 7200) {
+            true => refusal(request, "RequestTimeTooSkewed").dated(http_date(7200)),
+            false => good(request),
+        })
+        .await;
+        let (sdk, role, object) =
+            (Sdk::new(fake::settings(&fake)).unwrap(), fake::role("exec"), Object { bucket: "b", key: "k" });
+        let all = futures_util::future::join_all((0..20).map(|_| s3::get(&sdk, &object, &role))).await;
+        assert!(all.iter().all(Result::is_ok), "{all:?}");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_at_the_right_time_is_not_repeated() {
+        let fake = Fake::start(|request| match request.method.as_str() {
+            "HEAD" => good(request),
+            _ => refusal(request, "AccessDeniedException").dated(http_date(0)),
+        })
+        .await;
+        for name in CALLS {
+            let before = fake.requests().len();
+            let done = call(name, &Sdk::new(fake::settings(&fake)).unwrap(), &keys()).await;
+            assert!(done.is_err_and(|text| text.contains("AccessDeniedException")), "{name}");
+            let requests = fake.requests().split_off(before);
+            assert_eq!(requests.iter().filter(|request| request.method != "HEAD").count(), 1, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_call_of_the_instance_is_made_again_with_newer_keys() {
+        for code in ["ExpiredTokenException", "UnrecognizedClientException", "RequestExpired"] {
+            for name in ["ecs", "ec2", "ecr"] {
+                let asked = AtomicUsize::new(0);
+                let fake = Fake::start(move |request| {
+                    let is_old = request.header("authorization").is_some_and(|it| it.contains("Credential=K1/"));
+                    match request.path.rsplit_once("security-credentials/") {
+                        Some((_, "role")) => {
+                            let id = format!("K{}", asked.fetch_add(1, Ordering::Relaxed) + 1);
+                            Answer::json(
+                                200,
+                                &json!({"Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": id, "SecretAccessKey": "x",
+                                    "Token": "y", "LastUpdated": "2026-01-01T00:00:00Z", "Expiration": "2999-01-01T00:00:00Z"}),
+                            )
+                        }
+                        Some(_) => Answer::text(200, "role"),
+                        None if request.path.ends_with("/token") => Answer::text(200, "t"),
+                        None if is_old => refusal(request, code),
+                        None => good(request),
+                    }
+                })
+                .await;
+                let sdk = Sdk::new(fake::settings(&fake)).unwrap();
+                let imds = imds::Settings { endpoint: Some(fake.url()), blackholed: false };
+                let settings =
+                    credentials::Settings { imds, signing: sdk.signing(), ..credentials::Settings::default() };
+                let instance = credentials::instance_chain(settings, sdk.http()).await.unwrap();
+                let done = call(name, &sdk, &instance).await;
+                assert_eq!(done, Ok(()), "{name} {code}: {:?}", fake.requests());
+                assert_eq!(instance.provide_credentials().await.unwrap().access_key_id(), "K2");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn keys_of_a_role_that_are_over_may_be_replaced_by_ecs() {
+        let fake = Fake::start(|request| match request.method.as_str() {
+            "HEAD" => good(request),
+            _ => refusal(request, "ExpiredToken"),
+        })
+        .await;
+        let sdk = Sdk::new(fake::settings(&fake)).unwrap();
+        let (role, object) = (fake::role("exec"), Object { bucket: "b", key: "k" });
+        let key = [SecretKey { provider: SecretProvider::Ssm, value_from: "/p".to_owned(), region: String::new() }];
+        let failure = ssm::parameters(&sdk, &key, Some(&role)).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Retryable, "{failure}");
+        let error = s3::get(&sdk, &object, &role).await.unwrap_err();
+        assert!(matches!(error, s3::ObjectError::Object { may_pass: true, .. }), "{error}");
+        let auth = EcrAuth { use_execution_role: true, ..EcrAuth::default() };
+        let failure = EcrTokens::new(sdk.clone(), keys()).credentials(&auth, "i", Some(&role)).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Retryable, "{failure}");
+        assert_eq!(fake.requests().len(), 4, "nobody asks again with the same keys at once");
+    }
+}

@@ -1,0 +1,293 @@
+//! Whether the agent does its work: the one place that says what healthy means.
+//!
+//! | situation | verdict |
+//! |---|---|
+//! | the core loop has made no turn for over a minute | not healthy: core loop |
+//! | the state cannot be written | not healthy: state |
+//! | Docker has not answered for over a minute | not healthy: Docker |
+//! | ACS has said nothing for over five minutes | not healthy: ACS |
+//! | a new connection to ACS is under way, and the last word is younger | healthy |
+//! | ECS says that the instance is not registered | not healthy: ACS, with the word "deregistered" |
+//! | the agent starts, and has for less than five minutes | healthy |
+//! | the agent waits in a warm pool, however long | healthy |
+//! | the agent starts, and has for over five minutes | not healthy, with what it waits for |
+//!
+//! In its first five minutes nothing is wrong that has not been right yet: a host that boots brings up Docker and its network in its own
+//! time. What was there and is gone counts at once by its own limit.
+
+use crate::model::agent_health::{AgentHealth, Check, Subject};
+use crate::model::{Span, Timestamp};
+
+/// Longest time between two turns of the core loop; idle, it makes one every 15 seconds. The unit's watchdog has the same patience.
+const CORE_LOOP: Span = Span::secs(60);
+/// Longest silence of Docker, which is asked every 15 seconds.
+const DOCKER: Span = Span::secs(60);
+/// Longest silence of ACS, which sends a heartbeat about every minute.
+const ACS: Span = Span::secs(300);
+/// How long a start may take.
+const START: Span = Span::secs(300);
+
+/// What the agent is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It starts, and this is the step.
+    Starting(Step),
+    /// It is registered and runs tasks.
+    Running,
+}
+
+/// A step of the start that may take long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Asks the instance metadata service.
+    Metadata,
+    /// Waits for Docker.
+    Docker,
+    /// Opens the state on disk.
+    State,
+    /// Waits until Auto Scaling wants the instance in service.
+    WarmPool,
+    /// Gets credentials and registers with ECS.
+    Registration,
+}
+
+impl Step {
+    fn subject(self) -> Subject {
+        match self {
+            Self::Docker => Subject::Docker,
+            Self::State => Subject::State,
+            Self::Metadata | Self::WarmPool | Self::Registration => Subject::Start,
+        }
+    }
+
+    fn waits_for(self) -> &'static str {
+        match self {
+            Self::Metadata => "waits for the instance metadata service",
+            Self::Docker => "waits for Docker to answer",
+            Self::State => "waits until the state on disk can be read and written",
+            Self::WarmPool => "in a warm pool: waits for service",
+            Self::Registration => "waits for credentials and the registration with ECS",
+        }
+    }
+}
+
+/// What the judgement rests on. Moments are those of one clock that only goes forward; `None`: it has not happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthFacts {
+    /// When the agent started, came out of a warm pool or was registered, whichever was last.
+    pub started: Timestamp,
+    /// What it is doing.
+    pub stage: Stage,
+    /// When the core loop completed its last turn.
+    pub core_turn: Option<Timestamp>,
+    /// Since when the state cannot be written; `None`: it can, as far as is known.
+    pub state_failing: Option<Timestamp>,
+    /// When Docker answered last.
+    pub docker_answer: Option<Timestamp>,
+    /// When ACS said something last, or a connection to it was made.
+    pub acs_word: Option<Timestamp>,
+    /// When ECS said that this instance is not registered; `None` again after the next connection.
+    pub deregistered: Option<Timestamp>,
+}
+
+impl HealthFacts {
+    /// Of an agent that starts now.
+    pub fn starting(now: Timestamp) -> Self {
+        Self {
+            started: now,
+            stage: Stage::Starting(Step::Metadata),
+            core_turn: None,
+            state_failing: None,
+            docker_answer: None,
+            acs_word: None,
+            deregistered: None,
+        }
+    }
+}
+
+/// The verdict.
+pub fn agent_health(facts: &HealthFacts, now: Timestamp) -> AgentHealth {
+    match facts.stage {
+        Stage::Starting(step) => starting(facts, step, now),
+        Stage::Running => AgentHealth {
+            stage: "running".to_owned(),
+            checks: vec![
+                since(facts, now, Subject::CoreLoop, facts.core_turn, CORE_LOOP, "turn"),
+                state(facts, now),
+                since(facts, now, Subject::Docker, facts.docker_answer, DOCKER, "answer"),
+                acs(facts, now),
+            ],
+        },
+    }
+}
+
+fn starting(facts: &HealthFacts, step: Step, now: Timestamp) -> AgentHealth {
+    let age = now.since(facts.started);
+    let text = format!("{} (started {} ago)", step.waits_for(), seconds(age));
+    let is_late = age > START && step != Step::WarmPool;
+    let check = if is_late { Check::wrong } else { Check::right };
+    AgentHealth { stage: step.waits_for().to_owned(), checks: vec![check(step.subject(), text)] }
+}
+
+/// What must happen again and again. What has not happened at all gets the time of a start.
+fn since(
+    facts: &HealthFacts,
+    now: Timestamp,
+    subject: Subject,
+    last: Option<Timestamp>,
+    limit: Span,
+    what: &str,
+) -> Check {
+    let (from, limit) = last.map_or((facts.started, limit.max(START)), |last| (last, limit));
+    let age = now.since(from);
+    if age > limit {
+        return Check::wrong(subject, format!("no {what} for {}", seconds(age)));
+    }
+    Check::right(
+        subject,
+        match last {
+            Some(_) => format!("last {what} {} ago", seconds(age)),
+            None => format!("no {what} yet"),
+        },
+    )
+}
+
+fn state(facts: &HealthFacts, now: Timestamp) -> Check {
+    match facts.state_failing {
+        None => Check::right(Subject::State, "can be written".to_owned()),
+        Some(at) => {
+            let text = format!("cannot be written for {} (ECS_DATADIR; the log says why)", seconds(now.since(at)));
+            Check::wrong(Subject::State, text)
+        }
+    }
+}
+
+fn acs(facts: &HealthFacts, now: Timestamp) -> Check {
+    match facts.deregistered {
+        None => since(facts, now, Subject::Acs, facts.acs_word, ACS, "word"),
+        Some(at) => {
+            let text = format!("this container instance is deregistered (ECS said so {} ago)", seconds(now.since(at)));
+            Check::wrong(Subject::Acs, text)
+        }
+    }
+}
+
+fn seconds(span: Span) -> String {
+    format!("{} s", span.0 / 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(10_000_000);
+
+    fn ago(secs: u64) -> Timestamp {
+        NOW - Span::secs(secs)
+    }
+
+    /// An agent that has run for an hour and is well.
+    fn well() -> HealthFacts {
+        HealthFacts {
+            stage: Stage::Running,
+            core_turn: Some(ago(15)),
+            docker_answer: Some(ago(15)),
+            acs_word: Some(ago(60)),
+            ..HealthFacts::starting(ago(3600))
+        }
+    }
+
+    fn step(step: Step, started_secs: u64) -> HealthFacts {
+        HealthFacts { stage: Stage::Starting(step), ..HealthFacts::starting(ago(started_secs)) }
+    }
+
+    /// What is wrong, on one line; empty: healthy.
+    fn wrong(facts: &HealthFacts) -> String {
+        let checks = agent_health(facts, NOW).checks;
+        let wrong = checks.into_iter().filter(|check| !check.healthy);
+        wrong.map(|check| format!("{}: {}", check.subject.as_str(), check.text)).collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn an_agent_at_work_is_healthy() {
+        assert_eq!(wrong(&well()), "");
+        assert!(agent_health(&well(), NOW).is_healthy());
+    }
+
+    #[test]
+    fn a_core_loop_that_stands_still_is_the_cause() {
+        assert_eq!(wrong(&HealthFacts { core_turn: Some(ago(60)), ..well() }), "");
+        assert_eq!(wrong(&HealthFacts { core_turn: Some(ago(61)), ..well() }), "core loop: no turn for 61 s");
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_written_is_the_cause() {
+        let facts = HealthFacts { state_failing: Some(ago(2)), ..well() };
+        assert_eq!(wrong(&facts), "state: cannot be written for 2 s (ECS_DATADIR; the log says why)");
+    }
+
+    #[test]
+    fn docker_is_the_cause_after_a_minute() {
+        assert_eq!(wrong(&HealthFacts { docker_answer: Some(ago(60)), ..well() }), "");
+        assert_eq!(wrong(&HealthFacts { docker_answer: Some(ago(61)), ..well() }), "Docker: no answer for 61 s");
+    }
+
+    #[test]
+    fn acs_is_the_cause_after_five_minutes() {
+        assert_eq!(wrong(&HealthFacts { acs_word: Some(ago(301)), ..well() }), "ACS: no word for 301 s");
+    }
+
+    #[test]
+    fn a_reconnect_under_way_is_healthy() {
+        assert_eq!(wrong(&HealthFacts { acs_word: Some(ago(300)), ..well() }), "");
+    }
+
+    #[test]
+    fn a_deregistered_instance_is_not_healthy() {
+        let facts = HealthFacts { acs_word: Some(ago(10)), deregistered: Some(ago(5)), ..well() };
+        assert_eq!(wrong(&facts), "ACS: this container instance is deregistered (ECS said so 5 s ago)");
+        let young = HealthFacts { started: ago(20), ..facts };
+        assert!(wrong(&young).contains("deregistered"), "also in the first five minutes");
+    }
+
+    #[test]
+    fn a_warm_pool_is_healthy_however_long() {
+        assert_eq!(wrong(&step(Step::WarmPool, 86_400)), "");
+    }
+
+    #[test]
+    fn the_first_five_minutes_are_healthy() {
+        for waiting in [Step::Metadata, Step::Docker, Step::State, Step::Registration] {
+            assert_eq!(wrong(&step(waiting, 300)), "", "{waiting:?}");
+        }
+        let young = HealthFacts { stage: Stage::Running, ..HealthFacts::starting(ago(300)) };
+        assert_eq!(wrong(&young), "", "nothing has been right yet");
+    }
+
+    #[test]
+    fn what_was_there_and_is_gone_counts_in_the_first_minutes() {
+        let young = HealthFacts { started: ago(120), ..well() };
+        assert_eq!(wrong(&HealthFacts { docker_answer: Some(ago(90)), ..young }), "Docker: no answer for 90 s");
+        assert_eq!(wrong(&HealthFacts { core_turn: Some(ago(90)), ..young }), "core loop: no turn for 90 s");
+    }
+
+    #[test]
+    fn a_start_that_takes_longer_says_what_it_waits_for() {
+        for (waiting, cause) in [
+            (Step::Metadata, "start: waits for the instance metadata service (started 301 s ago)"),
+            (Step::Docker, "Docker: waits for Docker to answer (started 301 s ago)"),
+            (Step::State, "state: waits until the state on disk can be read and written (started 301 s ago)"),
+            (Step::Registration, "start: waits for credentials and the registration with ECS (started 301 s ago)"),
+        ] {
+            assert_eq!(wrong(&step(waiting, 301)), cause);
+        }
+        let never = HealthFacts { acs_word: None, ..well() };
+        assert_eq!(wrong(&never), "ACS: no word for 3600 s");
+    }
+
+    #[test]
+    fn all_causes_are_named_at_once() {
+        let facts = HealthFacts { docker_answer: Some(ago(100)), acs_word: Some(ago(400)), ..well() };
+        assert_eq!(wrong(&facts), "Docker: no answer for 100 s; ACS: no word for 400 s");
+    }
+}

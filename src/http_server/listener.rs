@@ -1,0 +1,263 @@
+//! Binding with retries, accepting, and the end of each connection.
+
+use super::peer::{Audience, Standing};
+use super::places::{Connection, Places, Room};
+use super::tally::Tally;
+use super::{NoAnswer, Settings};
+use axum::Router;
+use axum::response::Response;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Connections that the kernel holds until they are accepted, which happens at once.
+const BACKLOG: u32 = 1024;
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// Binds the port on every address and serves until `stop`. A port that is taken is tried again for ever, with growing waits: the
+/// agent works without this server, and operators want it back when the port is free again. It may be taken by no server at all: a
+/// connection may have been given it for its own end, and holds it for a minute after it was closed.
+pub async fn run(settings: Settings, audience: Audience, router: Router, stop: CancellationToken) {
+    let bound = async {
+        let mut wait = FIRST_WAIT;
+        loop {
+            let error = match bind(settings.port).await {
+                Ok(listener) => return listener,
+                Err(error) => error,
+            };
+            let pause = jittered(wait, RandomState::new().hash_one(wait));
+            let Settings { name, port, .. } = settings;
+            tracing::error!("Error running {name} endpoint: port {port}: {error}; trying again in {pause:.1?}");
+            tokio::time::sleep(pause).await;
+            wait = longer(wait);
+        }
+    };
+    if let Some(listener) = stop.run_until_cancelled(bound).await {
+        serve(listener, settings, audience, router, stop).await;
+    }
+}
+
+/// Serves an already bound listener until `stop`. Requests that are being answered then get [`Settings::stop_grace`] to end;
+/// connections without a complete head are closed at once.
+pub async fn serve(
+    listener: TcpListener,
+    settings: Settings,
+    audience: Audience,
+    router: Router,
+    stop: CancellationToken,
+) {
+    let mut server = Server {
+        settings,
+        audience,
+        router,
+        stop: stop.clone(),
+        places: Places::new(settings.limits),
+        connections: JoinSet::new(),
+        refused: Tally::default(),
+        crowded: Tally::default(),
+    };
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(ended) = server.connections.join_next_with_id() => server.has_ended(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, from)) => server.accept(stream, from),
+                // Out of file descriptors, mostly: waiting is what helps, and the loop must not spin.
+                Err(error) => {
+                    tracing::error!("Error running {} endpoint: {error}", settings.name);
+                    tokio::time::sleep(FIRST_WAIT).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let all = async { while server.connections.join_next().await.is_some() {} };
+    let _late_answers_are_cut_off = timeout(settings.stop_grace, all).await;
+}
+
+/// A connection as its place knows it.
+#[derive(Debug)]
+struct Open {
+    task: AbortHandle,
+    has_head: Arc<AtomicBool>,
+}
+
+impl Connection for Open {
+    fn is_waiting(&self) -> bool {
+        !self.has_head.load(Ordering::Relaxed)
+    }
+}
+
+struct Server {
+    settings: Settings,
+    audience: Audience,
+    router: Router,
+    stop: CancellationToken,
+    places: Places<Open>,
+    connections: JoinSet<()>,
+    /// Peers that are not served.
+    refused: Tally,
+    /// Connections for which there was no place.
+    crowded: Tally,
+}
+
+impl Server {
+    /// Gives back the place of a connection.
+    fn has_ended(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+        self.places.leave(|connection| connection.task.id() == id);
+    }
+
+    /// Serves the peer, or closes its connection.
+    fn accept(&mut self, stream: TcpStream, from: SocketAddr) {
+        while let Some(ended) = self.connections.try_join_next_with_id() {
+            self.has_ended(ended);
+        }
+        let Settings { name, port, .. } = self.settings;
+        let standing = match self.standing(&stream, from) {
+            Ok(standing) => standing,
+            Err(why) => {
+                if let Some(so_far) = self.refused.add(Instant::now()) {
+                    tracing::warn!(peer = %from.ip().to_canonical(), port, so_far, why, "{name}: a peer is not served");
+                }
+                return reset(stream);
+            }
+        };
+        match self.places.room_for(from.ip(), standing) {
+            Room::Free => {}
+            Room::MadeBy(oldest) => {
+                oldest.task.abort();
+                self.say_crowded(from, "the oldest connection without a request was closed");
+            }
+            Room::None => {
+                self.say_crowded(from, "a new connection was closed");
+                return reset(stream);
+            }
+        }
+        let has_head = Arc::new(AtomicBool::new(false));
+        let work = exchange(stream, from, self.router.clone(), self.settings, has_head.clone(), self.stop.clone());
+        let task = self.connections.spawn(work);
+        self.places.enter(from.ip(), standing, Open { task, has_head });
+    }
+
+    fn standing(&self, stream: &TcpStream, from: SocketAddr) -> Result<Standing, String> {
+        let local = stream.local_addr().map_err(|error| error.to_string())?;
+        self.audience.judge(local.ip(), from).map_err(|refused| refused.to_string())
+    }
+
+    fn say_crowded(&mut self, from: SocketAddr, done: &str) {
+        let Settings { name, port, .. } = self.settings;
+        if let Some(so_far) = self.crowded.add(Instant::now()) {
+            let (peer, open) = (from.ip().to_canonical(), self.places.len());
+            tracing::warn!(%peer, port, open, so_far, "{name}: too many connections at once: {done}");
+        }
+    }
+}
+
+/// Closes with a reset, so that nothing of the connection is left in the kernel.
+fn reset(stream: TcpStream) {
+    let _ = stream.set_zero_linger();
+}
+
+/// One request, one answer, closed: with nothing kept open there is no idle connection to account for.
+async fn exchange(
+    stream: TcpStream,
+    from: SocketAddr,
+    router: Router,
+    settings: Settings,
+    has_head: Arc<AtomicBool>,
+    stop: CancellationToken,
+) {
+    let routes = TowerToHyperService::new(router);
+    let seen = Arc::clone(&has_head);
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        seen.store(true, Ordering::Relaxed);
+        tracing::debug!(method = %request.method(), %from, "Handling http request");
+        let answer = routes.call(request);
+        async move {
+            let response: Response = answer.await.unwrap_or_else(|never| match never {});
+            let is_silent = response.extensions().get::<NoAnswer>().is_some();
+            if is_silent { Err(io::Error::other("nothing is served here yet")) } else { Ok(response) }
+        }
+    });
+    let http = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.head_timeout)
+        .max_buf_size(settings.max_head)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let whole = async {
+        tokio::pin!(http);
+        tokio::select! {
+            done = &mut http => done,
+            () = stop.cancelled() => {
+                if !has_head.load(Ordering::Relaxed) {
+                    return Ok(()); // whoever has not asked waits for nothing
+                }
+                http.as_mut().graceful_shutdown();
+                http.await
+            }
+        }
+    };
+    match timeout(settings.head_timeout + settings.answer_timeout, whole).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%from, "a connection to {} ended: {error}", settings.name),
+        Err(_) => tracing::debug!(%from, "a connection to {} was too slow", settings.name),
+    }
+}
+
+/// Every address, IPv4 and IPv6 alike; IPv4 alone where the kernel has no IPv6.
+async fn bind(port: u16) -> io::Result<TcpListener> {
+    match bind_both(port) {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+        }
+        bound => bound,
+    }
+}
+
+fn bind_both(port: u16) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v6()?;
+    socket.set_reuseaddr(true)?;
+    // Whatever `net.ipv6.bindv6only` says.
+    rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
+    socket.bind((Ipv6Addr::UNSPECIFIED, port).into())?;
+    socket.listen(BACKLOG)
+}
+
+fn longer(wait: Duration) -> Duration {
+    (wait * 2).min(MAX_WAIT)
+}
+
+/// Up to a fifth longer, so that restarted agents do not knock in step.
+fn jittered(wait: Duration, random: u64) -> Duration {
+    wait + wait.mul_f64(0.2 * (random as f64 / u64::MAX as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_from_a_second_to_a_minute() {
+        let waits: Vec<u64> = std::iter::successors(Some(FIRST_WAIT), |wait| Some(longer(*wait)))
+            .take(8)
+            .map(|wait| wait.as_secs())
+            .collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(jittered(FIRST_WAIT, 0), FIRST_WAIT);
+        assert_eq!(jittered(FIRST_WAIT, u64::MAX), Duration::from_millis(1200));
+    }
+}

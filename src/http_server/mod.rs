@@ -1,0 +1,72 @@
+//! The HTTP listener: who is served, how many at once, and for how long.
+//!
+//! Owns sockets, peers, places and time limits; knows no path and no answer. A server is a [`Settings`], an [`Audience`] and an axum
+//! router. Invariants: a peer outside the audience gets no byte, a connection lasts at most the head's limit plus the answer's, there
+//! are never more connections than places, and nobody but this host can take the places kept for this host.
+//!
+//! Reading order: this file (settings), `listener` (binding, accepting, ending), `peer` (the audience), `route` (what the kernel
+//! says about a peer), `places` (who makes room for whom), [`host_header`] (DNS rebinding), `tally` (log lines about the refused).
+
+pub mod host_header;
+mod listener;
+mod peer;
+mod places;
+mod route;
+mod tally;
+
+pub use listener::{run, serve};
+pub use peer::{Audience, Standing};
+pub use places::Limits;
+
+use axum::response::{IntoResponse, Response};
+use std::time::Duration;
+
+/// What one server may cost. The default is that of the introspection server.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Name of the server in log lines.
+    pub name: &'static str,
+    /// TCP port, on every address of the host; [`Audience`] says who is served there.
+    pub port: u16,
+    /// Connections at once.
+    pub limits: Limits,
+    /// A request's head must be complete after this time, counted from the accept.
+    pub head_timeout: Duration,
+    /// An answer must be taken after this time, counted from the end of `head_timeout`.
+    pub answer_timeout: Duration,
+    /// How long a stop waits for answers under way. It does not wait for heads.
+    pub stop_grace: Duration,
+    /// Largest head of a request in bytes; a larger one is refused with status 431.
+    pub max_head: usize,
+}
+
+impl Settings {
+    /// The usual limits for a server of this name on this port.
+    pub fn new(name: &'static str, port: u16) -> Self {
+        Self {
+            name,
+            port,
+            limits: Limits::default(),
+            head_timeout: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(5),
+            stop_grace: Duration::from_secs(1),
+            // The longest sensible query is a task ARN.
+            max_head: 16 * 1024,
+        }
+    }
+}
+
+/// Marks a response that is not sent.
+#[derive(Clone, Copy, Debug)]
+struct NoAnswer;
+
+/// Ends the connection without an answer: for a path behind which nothing is served yet. To a client it looks like a server that is
+/// not there.
+pub fn no_answer() -> Response {
+    let mut response = ().into_response();
+    response.extensions_mut().insert(NoAnswer);
+    response
+}
+
+#[cfg(test)]
+mod tests;

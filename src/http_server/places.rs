@@ -1,0 +1,225 @@
+//! The places of a server: how many connections at once, and who makes room for whom.
+//!
+//! Pure bookkeeping. The rules: this host has some places for itself; one peer has only so many; a connection whose request has not
+//! arrived yet makes room for a new one, the oldest first; one that is being answered does not. Invariant: no rule is broken by
+//! letting somebody in.
+
+use super::peer::Standing;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// Bounds on connections at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// All of them.
+    pub total: usize,
+    /// Those of `total` that only this host can take.
+    pub kept_for_host: usize,
+    /// Those of one peer that is not on this host: one IPv4 address, or one IPv6 network of 64 bits.
+    pub per_peer: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { total: 64, kept_for_host: 16, per_peer: 16 }
+    }
+}
+
+impl Limits {
+    /// One address of this host must not take the places of the others (`127.0.0.1` those of `::1`).
+    fn per_peer(&self, standing: Standing) -> usize {
+        match standing {
+            Standing::Host => self.total - self.kept_for_host.min(self.total),
+            Standing::Bridge | Standing::Other => self.per_peer,
+        }
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Place<C> {
+    peer: IpAddr,
+    on_host: bool,
+    connection: C,
+}
+
+/// What a connection tells of itself.
+pub(super) trait Connection {
+    /// True until the head of a request is there.
+    fn is_waiting(&self) -> bool;
+}
+
+/// The places, the oldest connection first.
+#[derive(Debug)]
+pub(super) struct Places<C> {
+    limits: Limits,
+    taken: Vec<Place<C>>,
+}
+
+/// Whether there is a place.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Room<C> {
+    /// There is.
+    Free,
+    /// There is, now that this connection has lost its own.
+    MadeBy(C),
+    /// There is none.
+    None,
+}
+
+impl<C: Connection> Places<C> {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, taken: Vec::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.taken.len()
+    }
+
+    /// Looks for a place for one more connection of this peer; [`Self::enter`] then takes it.
+    pub(super) fn room_for(&mut self, peer: IpAddr, standing: Standing) -> Room<C> {
+        let (peer, on_host) = (key(peer), standing == Standing::Host);
+        let of_peer = |place: &Place<C>| place.peer == peer;
+        if self.count(of_peer) >= self.limits.per_peer(standing) {
+            return self.make_room(of_peer);
+        }
+        let others = self.limits.total.saturating_sub(self.limits.kept_for_host);
+        if !on_host && self.count(|place| !place.on_host) >= others {
+            return self.make_room(|place| !place.on_host);
+        }
+        if self.taken.len() < self.limits.total {
+            return Room::Free;
+        }
+        // This host takes back what others have of the rest before it takes from itself; others take nothing from it.
+        match self.make_room(|place| !place.on_host) {
+            Room::None if on_host => self.make_room(|place| place.on_host),
+            room => room,
+        }
+    }
+
+    /// Takes a place that [`Self::room_for`] has found.
+    pub(super) fn enter(&mut self, peer: IpAddr, standing: Standing, connection: C) {
+        self.taken.push(Place { peer: key(peer), on_host: standing == Standing::Host, connection });
+    }
+
+    /// Gives a place back; without effect for a connection that has lost it before.
+    pub(super) fn leave(&mut self, is_it: impl Fn(&C) -> bool) {
+        self.taken.retain(|place| !is_it(&place.connection));
+    }
+
+    fn count(&self, which: impl Fn(&Place<C>) -> bool) -> usize {
+        self.taken.iter().filter(|place| which(place)).count()
+    }
+
+    fn make_room(&mut self, among: impl Fn(&Place<C>) -> bool) -> Room<C> {
+        let oldest = self.taken.iter().position(|place| among(place) && place.connection.is_waiting());
+        oldest.map_or(Room::None, |index| Room::MadeBy(self.taken.remove(index).connection))
+    }
+}
+
+/// Whoever has one IPv6 address has a network of them.
+fn key(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(peer) if !peer.is_loopback() => {
+            let [a, b, c, d, ..] = peer.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        peer => peer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A number, and whether it still waits for a head.
+    type Fake = (u32, bool);
+
+    impl Connection for Fake {
+        fn is_waiting(&self) -> bool {
+            self.1
+        }
+    }
+
+    const LIMITS: Limits = Limits { total: 6, kept_for_host: 2, per_peer: 2 };
+    const WAITS: bool = true;
+    const ANSWERED: bool = false;
+
+    fn places(taken: &[(&str, Standing, bool)]) -> Places<Fake> {
+        let mut places = Places::new(LIMITS);
+        for (number, (peer, standing, waits)) in (0..).zip(taken) {
+            places.enter(peer.parse().unwrap(), *standing, (number, *waits));
+        }
+        places
+    }
+
+    fn room(places: &mut Places<Fake>, peer: &str, standing: Standing) -> Room<Fake> {
+        places.room_for(peer.parse().unwrap(), standing)
+    }
+
+    use Standing::{Bridge, Host, Other};
+
+    #[test]
+    fn one_peer_makes_room_for_itself_only() {
+        let mut some = places(&[("10.0.0.1", Bridge, WAITS), ("10.0.0.2", Bridge, WAITS), ("10.0.0.2", Bridge, WAITS)]);
+        assert_eq!(room(&mut some, "10.0.0.2", Bridge), Room::MadeBy((1, WAITS)));
+        assert_eq!(room(&mut some, "10.0.0.1", Bridge), Room::Free);
+        let mut busy = places(&[("10.0.0.2", Bridge, ANSWERED), ("10.0.0.2", Bridge, ANSWERED)]);
+        assert_eq!(room(&mut busy, "10.0.0.2", Bridge), Room::None, "answers are not cut off");
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_peer() {
+        let mut some = places(&[("2001:db8::1", Other, ANSWERED), ("2001:db8::ffff:2", Other, ANSWERED)]);
+        assert_eq!(room(&mut some, "2001:db8::3", Other), Room::None);
+        assert_eq!(room(&mut some, "2001:db8:0:1::3", Other), Room::Free);
+        let mut mapped = places(&[("::ffff:10.0.0.1", Other, ANSWERED), ("10.0.0.1", Other, ANSWERED)]);
+        assert_eq!(room(&mut mapped, "::ffff:10.0.0.1", Other), Room::None);
+        assert_eq!(room(&mut mapped, "::ffff:10.0.0.2", Other), Room::Free);
+    }
+
+    #[test]
+    fn strangers_never_take_the_places_of_the_host() {
+        let four = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"];
+        let mut full = places(&four.map(|peer| (peer, Other, ANSWERED)));
+        assert_eq!(room(&mut full, "10.0.0.5", Other), Room::None);
+        assert_eq!(room(&mut full, "10.0.0.5", Bridge), Room::None);
+        assert_eq!(room(&mut full, "127.0.0.1", Host), Room::Free);
+        let mut half_open = places(&four.map(|peer| (peer, Other, WAITS)));
+        assert_eq!(room(&mut half_open, "10.0.0.5", Other), Room::MadeBy((0, WAITS)), "the oldest");
+    }
+
+    #[test]
+    fn the_host_takes_from_strangers_before_itself() {
+        let mut full = places(&[
+            ("127.0.0.1", Host, WAITS),
+            ("127.0.0.1", Host, WAITS),
+            ("::1", Host, WAITS),
+            ("10.0.0.3", Other, ANSWERED),
+            ("10.0.0.4", Other, WAITS),
+            ("::1", Host, WAITS),
+        ]);
+        assert_eq!(room(&mut full, "127.0.0.1", Host), Room::MadeBy((4, WAITS)));
+        full.enter("10.0.0.5".parse().unwrap(), Other, (9, ANSWERED));
+        assert_eq!(room(&mut full, "127.0.0.1", Host), Room::MadeBy((0, WAITS)));
+        full.enter("127.0.0.1".parse().unwrap(), Host, (10, ANSWERED));
+        assert_eq!(full.len(), 6);
+        let mut of_host = places(&[("127.0.0.1", Host, WAITS); 6]);
+        assert_eq!(room(&mut of_host, "10.0.0.1", Bridge), Room::None, "strangers take nothing from the host");
+    }
+
+    #[test]
+    fn one_address_of_the_host_leaves_places_to_another() {
+        let mut busy = places(&[("127.0.0.1", Host, ANSWERED); 4]);
+        assert_eq!(room(&mut busy, "127.0.0.1", Host), Room::None);
+        assert_eq!(room(&mut busy, "::1", Host), Room::Free);
+    }
+
+    #[test]
+    fn a_place_given_back_is_free() {
+        let mut busy = places(&[("10.0.0.2", Bridge, ANSWERED), ("10.0.0.2", Bridge, ANSWERED)]);
+        busy.leave(|(number, _)| *number == 0);
+        assert_eq!(room(&mut busy, "10.0.0.2", Bridge), Room::Free);
+        busy.leave(|(number, _)| *number == 0);
+        assert_eq!(busy.len(), 1);
+    }
+}

@@ -1,0 +1,174 @@
+//! The limits, over real sockets on loopback. Peers from elsewhere need other network namespaces: `tests/agent/port.rs`.
+
+use super::*;
+use axum::Router;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Far more than a loaded machine needs, and less than the limit on heads.
+const QUICK: Duration = Duration::from_secs(3);
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+struct Running {
+    address: SocketAddr,
+    stop: CancellationToken,
+    server: JoinSet<()>,
+}
+
+async fn start(router: Router, settings: Settings) -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, mut server) = (CancellationToken::new(), JoinSet::new());
+    server.spawn(serve(listener, settings, Audience::host_only(), router, stop.clone()));
+    Running { address, stop, server }
+}
+
+fn settings() -> Settings {
+    Settings::new("test", 0)
+}
+
+fn fine() -> Router {
+    Router::new().fallback(async || "fine")
+}
+
+async fn from(ip: &str, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((ip.parse::<IpAddr>().unwrap(), 0).into()).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+/// What the server sends until it closes; a reset counts as a close.
+async fn rest(mut stream: TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let _end_or_reset = stream.read_to_end(&mut bytes).await;
+    String::from_utf8(bytes).unwrap()
+}
+
+async fn get(mut stream: TcpStream) -> String {
+    let _closed_already = stream.write_all(REQUEST).await;
+    timeout(QUICK, rest(stream)).await.expect("an answer or an end, quickly")
+}
+
+#[tokio::test]
+async fn four_hundred_half_open_requests_shut_nobody_out() {
+    let running = start(fine(), settings()).await;
+    let mut half_open = Vec::new();
+    for n in 0..400 {
+        let mut stream = from(&format!("127.0.1.{}", n % 250 + 1), running.address).await;
+        let _closed_already = stream.write_all(b"GET / HTTP/1.1\r\nHost: local").await;
+        half_open.push(stream);
+    }
+    for ip in ["127.0.0.1", "127.0.1.7"] {
+        assert!(get(from(ip, running.address).await).await.ends_with("fine"), "{ip}");
+    }
+    // The same from one address.
+    for _ in 0..400 {
+        half_open.push(from("127.0.0.1", running.address).await);
+    }
+    assert!(get(from("127.0.0.1", running.address).await).await.ends_with("fine"));
+    // The newest still has its place, the oldest has lost its own.
+    let newest = half_open.pop().unwrap();
+    assert!(get(newest).await.ends_with("fine"));
+    let oldest = half_open.swap_remove(0);
+    assert_eq!(timeout(QUICK, rest(oldest)).await.expect("closed"), "");
+}
+
+#[tokio::test]
+async fn a_silent_client_is_dropped_after_the_head_timeout() {
+    let settings = Settings { head_timeout: Duration::from_millis(200), ..settings() };
+    let running = start(fine(), settings).await;
+    let mut drip = from("127.0.0.1", running.address).await;
+    drip.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    timeout(QUICK, rest(drip)).await.expect("closed");
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_half_open_requests() {
+    let mut running = start(fine(), settings()).await;
+    let mut half_open = Vec::new();
+    for _ in 0..20 {
+        let mut stream = from("127.0.0.1", running.address).await;
+        stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        half_open.push(stream);
+    }
+    // All of them are accepted, since this one is.
+    assert!(get(from("127.0.0.1", running.address).await).await.ends_with("fine"));
+    let began = Instant::now();
+    running.stop.cancel();
+    running.server.join_next().await.unwrap().unwrap();
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    assert!(TcpStream::connect(running.address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_an_answer_but_not_for_ever() {
+    let slow = |millis| {
+        Router::new().fallback(async move || {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            "late"
+        })
+    };
+    for (millis, ends_with) in [(300, "late"), (60_000, "")] {
+        let settings = Settings { answer_timeout: Duration::from_secs(60), ..settings() };
+        let mut running = start(slow(millis), settings).await;
+        let mut stream = from("127.0.0.1", running.address).await;
+        stream.write_all(REQUEST).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        running.stop.cancel();
+        let answer = timeout(QUICK, rest(stream)).await.expect("an end");
+        assert!(answer.ends_with(ends_with) && answer.is_empty() == ends_with.is_empty(), "{millis}: {answer}");
+        timeout(QUICK, running.server.join_next()).await.expect("the server ends").unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_answer_under_way_is_not_cut_off_for_a_new_peer() {
+    let limits = Limits { total: 4, kept_for_host: 2, per_peer: 1 };
+    let router = Router::new().fallback(async || {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        "done"
+    });
+    let running = start(router, Settings { limits, ..settings() }).await;
+    let mut served = Vec::new();
+    for ip in ["127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.2"] {
+        let mut stream = from(ip, running.address).await;
+        stream.write_all(REQUEST).await.unwrap();
+        served.push(stream);
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(get(from("127.0.0.3", running.address).await).await, "", "there is no place");
+    for stream in served {
+        assert!(timeout(QUICK, rest(stream)).await.unwrap().ends_with("done"));
+    }
+    assert!(get(from("127.0.0.3", running.address).await).await.ends_with("done"), "the places are given back");
+}
+
+#[tokio::test]
+async fn no_answer_is_not_one_byte() {
+    let router = Router::new().route("/", axum::routing::any(async || no_answer()));
+    let running = start(router, settings()).await;
+    assert_eq!(get(from("127.0.0.1", running.address).await).await, "");
+}
+
+#[tokio::test]
+async fn the_port_is_served_on_ipv4_and_ipv6() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (stop, mut server) = (CancellationToken::new(), JoinSet::new());
+    server.spawn(run(Settings::new("test", free), Audience::host_only(), fine(), stop.clone()));
+    for address in [format!("127.0.0.1:{free}"), format!("[::1]:{free}")] {
+        let stream = timeout(QUICK, async {
+            loop {
+                match TcpStream::connect(&address).await {
+                    Ok(stream) => return stream,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        });
+        assert!(get(stream.await.expect("bound")).await.ends_with("fine"), "{address}");
+    }
+}

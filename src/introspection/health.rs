@@ -1,0 +1,133 @@
+//! `/health`: whether the agent does its work, with the cause if not. Ours alone; the Go agent has no such path.
+//!
+//! Owns the JSON, which `-healthcheck` reads, too. What is healthy is decided by the core (`engine::agent_health`).
+
+use super::json;
+use crate::model::agent_health::{AgentHealth, Check};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// How the agent is now; the facts belong to somebody else.
+pub type HealthLookup = Arc<dyn Fn() -> AgentHealth + Send + Sync>;
+
+/// Says that this agent answers, and not another server that happens to have the port.
+const AGENT: &str = "ecs-agent";
+
+/// `{"Agent":"ecs-agent","Healthy":…,"Stage":…,"Checks":[{"Name":…,"Healthy":…,"Text":…}]}`
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Shown<'a> {
+    agent: &'static str,
+    healthy: bool,
+    stage: &'a str,
+    checks: Vec<ShownCheck<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ShownCheck<'a> {
+    name: &'static str,
+    healthy: bool,
+    text: &'a str,
+}
+
+impl<'a> From<&'a Check> for ShownCheck<'a> {
+    fn from(check: &'a Check) -> Self {
+        Self { name: check.subject.as_str(), healthy: check.healthy, text: &check.text }
+    }
+}
+
+/// 200 with the checks, or 503 with the same.
+pub(super) fn answer(health: &AgentHealth) -> Response {
+    let status = if health.is_healthy() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let shown = Shown {
+        agent: AGENT,
+        healthy: health.is_healthy(),
+        stage: &health.stage,
+        checks: health.checks.iter().map(ShownCheck::from).collect(),
+    };
+    let body = json::encode(&shown).unwrap_or_default();
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (status, headers, body).into_response()
+}
+
+/// What an agent's `/health` said, as far as `-healthcheck` needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthAnswer {
+    /// The agent's own verdict.
+    pub healthy: bool,
+    /// One line: what is wrong, or else what the agent is doing.
+    pub text: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Read {
+    agent: String,
+    healthy: bool,
+    stage: String,
+    checks: Vec<ReadCheck>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ReadCheck {
+    name: String,
+    healthy: bool,
+    text: String,
+}
+
+impl HealthAnswer {
+    /// Reads the body of an answer; `None` if no ecs-agent wrote it.
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        let read: Read = serde_json::from_slice(body).ok().filter(|read: &Read| read.agent == AGENT)?;
+        let line = |check: &ReadCheck| format!("{}: {}", check.name, check.text);
+        let wrong: Vec<String> = read.checks.iter().filter(|check| !check.healthy).map(line).collect();
+        let text = if read.healthy { read.stage } else { wrong.join("; ") };
+        Some(Self { healthy: read.healthy, text: crate::model::text::cleaned(&text) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::agent_health::Subject;
+
+    fn health(wrong: &[(Subject, &str)]) -> AgentHealth {
+        let check = |(subject, text): &(Subject, &str)| Check::wrong(*subject, (*text).to_owned());
+        AgentHealth { stage: "running".to_owned(), checks: wrong.iter().map(check).collect() }
+    }
+
+    async fn body(health: &AgentHealth) -> (StatusCode, Vec<u8>) {
+        let response = answer(health);
+        let status = response.status();
+        (status, axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap().to_vec())
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_what_is_read() {
+        let (status, bytes) = body(&health(&[])).await;
+        assert_eq!(status, 200);
+        assert_eq!(HealthAnswer::parse(&bytes), Some(HealthAnswer { healthy: true, text: "running".to_owned() }));
+        let two = [(Subject::Docker, "no answer for 75 s"), (Subject::Acs, "no word for 301 s")];
+        let (status, bytes) = body(&health(&two)).await;
+        assert_eq!(status, 503);
+        let text = "Docker: no answer for 75 s; ACS: no word for 301 s".to_owned();
+        assert_eq!(HealthAnswer::parse(&bytes), Some(HealthAnswer { healthy: false, text }));
+    }
+
+    #[test]
+    fn other_servers_are_no_agent() {
+        for body in [
+            "",
+            "<html>It works!</html>",
+            r#"{"AvailableCommands":["/v1/metadata","/v1/tasks","/license"]}"#,
+            r#"{"Healthy":true,"Stage":"running","Checks":[]}"#,
+            r#"{"Agent":"nginx","Healthy":true,"Stage":"running","Checks":[]}"#,
+        ] {
+            assert_eq!(HealthAnswer::parse(body.as_bytes()), None, "{body}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Who may use this control plane: the token of its user, and the keys it gives to roles. It owns the token and all that is derived from
+//! it; it checks no signatures (that is [`super::signature`]). Invariant: nothing is stored for a role: its secret and session token
+//! are computed from its access key id, so their number needs no bound.
+
+use super::state::new_id;
+use crate::model::Secret;
+use aws_sigv4::sign::v4::calculate_signature;
+use subtle::ConstantTimeEq;
+
+/// Access key ids of roles begin like this, as in AWS. All others are names of the user.
+const ROLE_PREFIX: &str = "ASIA";
+/// Characters of a role's access key id: random ones, and those that show which session gave it out.
+const RANDOM: usize = 12;
+const MARK: usize = 4;
+
+/// The token, and what is derived from it.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    token: Secret,
+}
+
+/// Keys of a role, as AWS gives them: for some hours, with a session token.
+pub(super) struct RoleKeys {
+    pub(super) access_key_id: String,
+    pub(super) secret_access_key: Secret,
+    pub(super) session_token: Secret,
+}
+
+impl Keys {
+    /// The keys of a session with this token; `None`: a random one.
+    pub(super) fn new(token: Option<Secret>) -> Self {
+        Self { token: token.filter(|token| !token.is_empty()).unwrap_or_else(|| Secret::new(new_id())) }
+    }
+
+    /// The token itself.
+    pub(super) fn token(&self) -> &Secret {
+        &self.token
+    }
+
+    /// The text is the token.
+    pub(super) fn is_token(&self, text: &str) -> bool {
+        same(text, self.token.expose())
+    }
+
+    /// New keys for a role.
+    pub(super) fn role(&self) -> RoleKeys {
+        let random = &new_id().to_uppercase()[..RANDOM];
+        self.role_of(&format!("{ROLE_PREFIX}{random}{}", self.mark(random)))
+    }
+
+    fn role_of(&self, access_key_id: &str) -> RoleKeys {
+        RoleKeys {
+            access_key_id: access_key_id.to_owned(),
+            secret_access_key: Secret::new(self.derived("secret", access_key_id)),
+            session_token: Secret::new(self.derived("session", access_key_id)),
+        }
+    }
+
+    /// The secret that belongs to an access key id; `None`: such keys were not given out by this session. Keys of a role are good with
+    /// their session token only.
+    pub(super) fn secret(&self, access_key_id: &str, session_token: &str) -> Option<Secret> {
+        let Some(rest) = access_key_id.strip_prefix(ROLE_PREFIX) else { return Some(self.token.clone()) };
+        let (random, mark) = rest.split_at_checked(RANDOM)?;
+        let role = self.role_of(access_key_id);
+        let is_ours = same(mark, &self.mark(random)) & same(session_token, role.session_token.expose());
+        is_ours.then_some(role.secret_access_key)
+    }
+
+    /// The id is a role's, not the user's.
+    pub(super) fn is_role(access_key_id: &str) -> bool {
+        access_key_id.starts_with(ROLE_PREFIX)
+    }
+
+    fn mark(&self, random: &str) -> String {
+        self.derived("id", random)[..MARK].to_uppercase()
+    }
+
+    fn derived(&self, purpose: &str, text: &str) -> String {
+        calculate_signature(self.token.expose(), format!("ecs-local {purpose} {text}").as_bytes())
+    }
+}
+
+/// Compares without telling by its time how much is equal.
+pub(super) fn same(one: &str, other: &str) -> bool {
+    one.as_bytes().ct_eq(other.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_a_role_are_good_in_their_session_only() {
+        let (keys, other) = (Keys::new(Some("a token".into())), Keys::new(None));
+        let role = keys.role();
+        let (id, session) = (role.access_key_id.as_str(), role.session_token.expose());
+        assert_eq!(id.len(), 20, "{id}");
+        assert_eq!(keys.secret(id, session), Some(role.secret_access_key.clone()));
+        assert_eq!(keys.secret(id, ""), None, "without its session token");
+        assert_eq!(keys.secret(id, keys.role().session_token.expose()), None, "with the session token of another");
+        assert_eq!(other.secret(id, session), None, "of another session");
+        assert_eq!(keys.secret("ASIA", ""), None);
+        assert_eq!(keys.secret("ASIAäöüäöüäöü", ""), None);
+        assert!(Keys::is_role(id) && !Keys::is_role("local"));
+        assert_ne!(keys.role().access_key_id, role.access_key_id);
+    }
+
+    #[test]
+    fn a_name_of_the_user_has_the_token_as_its_secret() {
+        let keys = Keys::new(Some("a token".into()));
+        assert_eq!(keys.secret("local", ""), Some("a token".into()));
+        assert!(keys.is_token("a token"));
+        assert!(!keys.is_token("a toke") && !keys.is_token("a tokem") && !keys.is_token(""));
+    }
+
+    #[test]
+    fn a_session_without_a_token_makes_one_up() {
+        let (one, other) = (Keys::new(None), Keys::new(Some("".into())));
+        assert_eq!((one.token().expose().len(), other.token().expose().len()), (32, 32));
+        assert!(!one.is_token(other.token().expose()));
+    }
+}

@@ -1,0 +1,211 @@
+//! Reads JSON text where `serde_json` would give up and the Go agent does not.
+//!
+//! A lone surrogate (`"\ud83d"`) is U+FFFD. An integer may be written `10.0` or `1e1`. A number above the largest float is that float.
+//! Values nest as deep as in Go; what is nested deeper than anything the agent reads is `null`.
+//!
+//! [`Raw`] is text that was not read yet: its members and items are found by quotes and brackets alone, so one that cannot be read
+//! spoils no other. Invariant: neither the stack nor the memory that is used grows with the nesting of the text, a value that was read
+//! has at most [`MAX_VALUES`] values in it, and an error names a position, never what stands there.
+
+mod number;
+mod reader;
+
+use super::{DecodeError, decode};
+use reader::Reader;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::borrow::Cow;
+use std::fmt;
+
+/// Levels that may be nested. The Go agent's bound.
+pub const MAX_DEPTH: usize = 10_000;
+
+/// Values in one document. A task definition has at most 64 KiB, which is room for half as many.
+pub const MAX_VALUES: usize = 20_000;
+
+/// Why a text cannot be read as JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextError {
+    /// What is wrong, and how many bytes into the text.
+    Syntax(&'static str, usize),
+    /// More than [`MAX_DEPTH`] levels.
+    TooDeep,
+    /// More than [`MAX_VALUES`] values.
+    TooManyValues,
+}
+
+impl fmt::Display for TextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax(what, at) => write!(f, "{what} at byte {at}"),
+            Self::TooDeep => write!(f, "it nests deeper than {MAX_DEPTH} levels"),
+            Self::TooManyValues => write!(f, "it has more than {MAX_VALUES} values"),
+        }
+    }
+}
+
+impl std::error::Error for TextError {}
+
+/// Reads a whole document.
+///
+/// # Errors
+/// The text is no JSON, or more of it than the bounds allow.
+pub fn parse(text: &str) -> Result<Value, TextError> {
+    let mut reader = Reader::new(text);
+    let mut room = MAX_VALUES;
+    let value = reader.value(0, &mut room)?;
+    reader.end()?;
+    Ok(value)
+}
+
+/// One value of a JSON text that was not read yet. `Debug` shows its size only, since it may hold secrets.
+#[derive(Clone, Copy)]
+pub struct Raw<'a>(&'a str);
+
+impl fmt::Debug for Raw<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} bytes", self.kind(), self.0.len())
+    }
+}
+
+impl<'a> Raw<'a> {
+    /// The text of one value. Whether it is JSON shows when it is read. A byte-order mark in front of it is passed over.
+    pub fn new(text: &'a str) -> Self {
+        Self(text.strip_prefix('\u{feff}').unwrap_or(text))
+    }
+
+    /// The text.
+    pub fn text(self) -> &'a str {
+        self.0
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// As [`parse`].
+    pub fn parse(self) -> Result<Value, TextError> {
+        parse(self.0)
+    }
+
+    /// Reads it as a `T`, as [`decode`] does.
+    ///
+    /// # Errors
+    /// It is no JSON, or not that of a `T`.
+    pub fn decode<T: DeserializeOwned>(self) -> Result<T, DecodeError> {
+        decode(&self.parse()?)
+    }
+
+    /// What kind of value it is by its first character, in the words of Go.
+    pub fn kind(self) -> &'static str {
+        match self.0.trim_start().bytes().next() {
+            Some(b'{') => "object",
+            Some(b'[') => "array",
+            Some(b'"') => "string",
+            Some(b't' | b'f') => "bool",
+            Some(b'n') => "null",
+            _ => "number",
+        }
+    }
+
+    /// The members of an object in their order, one after the other; `None` if it is no object.
+    pub fn members(self) -> Option<Members<'a>> {
+        Level::open(self.0, b'{').map(|level| Members { level })
+    }
+
+    /// The items of a list in their order, one after the other; `None` if it is no list.
+    pub fn items(self) -> Option<Items<'a>> {
+        Level::open(self.0, b'[').map(|level| Items { level })
+    }
+
+    /// The member of this name, spelled like this or else in any case, unless it is `null`. Of several the last one counts. Looks no
+    /// further than to the first flaw of the text.
+    pub fn member(self, name: &str) -> Option<Self> {
+        let (mut exact, mut in_any_case) = (None, None);
+        for (key, value) in self.members()?.map_while(Result::ok).filter(|(_, value)| value.kind() != "null") {
+            if key == name {
+                exact = Some(value);
+            } else if key.eq_ignore_ascii_case(name) {
+                in_any_case = Some(value);
+            }
+        }
+        exact.or(in_any_case)
+    }
+}
+
+/// The members of an object: name and value. Ends after the first error.
+#[derive(Debug)]
+pub struct Members<'a> {
+    level: Level<'a>,
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = Result<(Cow<'a, str>, Raw<'a>), TextError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.level.next(|reader| {
+            let name = reader.string()?;
+            reader.space();
+            reader.expect(b':')?;
+            Ok((name, reader.skip()?))
+        })
+    }
+}
+
+/// The items of a list. Ends after the first error.
+#[derive(Debug)]
+pub struct Items<'a> {
+    level: Level<'a>,
+}
+
+impl<'a> Iterator for Items<'a> {
+    type Item = Result<Raw<'a>, TextError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.level.next(Reader::skip)
+    }
+}
+
+/// One level of a document: what stands between two brackets.
+#[derive(Debug)]
+struct Level<'a> {
+    reader: Reader<'a>,
+    close: u8,
+    is_first: bool,
+    is_over: bool,
+}
+
+impl<'a> Level<'a> {
+    fn open(text: &'a str, bracket: u8) -> Option<Self> {
+        let mut reader = Reader::new(text);
+        reader.space();
+        reader.expect(bracket).ok()?;
+        let close = if bracket == b'{' { b'}' } else { b']' };
+        Some(Self { reader, close, is_first: true, is_over: false })
+    }
+
+    fn next<T>(&mut self, read: impl FnOnce(&mut Reader<'a>) -> Result<T, TextError>) -> Option<Result<T, TextError>> {
+        if self.is_over {
+            return None;
+        }
+        let next = self.comma().and_then(|goes_on| if goes_on { read(&mut self.reader).map(Some) } else { Ok(None) });
+        self.is_over = !matches!(next, Ok(Some(_)));
+        next.transpose()
+    }
+
+    /// Passes over what is between two values; false at the end of the level, after which nothing may come.
+    fn comma(&mut self) -> Result<bool, TextError> {
+        self.reader.space();
+        if self.reader.peek() == Some(self.close) {
+            self.reader.step();
+            return self.reader.end().map(|()| false);
+        }
+        if !std::mem::take(&mut self.is_first) {
+            self.reader.expect(b',')?;
+            self.reader.space();
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests;

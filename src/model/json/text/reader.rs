@@ -1,0 +1,313 @@
+//! Walks through a JSON text, byte by byte.
+//!
+//! Owns the grammar: what is passed over and what is read. The invariant: it never stands within a character when a method returns, and
+//! goes no deeper on the stack than [`MAX_READ_DEPTH`] levels.
+
+use super::number::number;
+use super::{MAX_DEPTH, Raw, TextError};
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::fmt;
+
+/// Levels that are read. No message has more than a dozen that the agent looks at.
+const MAX_READ_DEPTH: usize = 128;
+
+/// A place in a text. `at` is always between two characters when a method returns.
+#[derive(Clone)]
+pub(super) struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl fmt::Debug for Reader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "byte {} of {}", self.at, self.text.len())
+    }
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    /// Passes over one byte, which was looked at.
+    pub(super) fn step(&mut self) {
+        self.at += 1;
+    }
+
+    pub(super) fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    /// The text from there to here.
+    fn since(&self, start: usize) -> &'a str {
+        self.text.get(start..self.at).unwrap_or_default()
+    }
+
+    fn flaw<T>(&self, what: &'static str) -> Result<T, TextError> {
+        Err(TextError::Syntax(what, self.at))
+    }
+
+    pub(super) fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    pub(super) fn expect(&mut self, wanted: u8) -> Result<(), TextError> {
+        match self.peek() {
+            Some(byte) if byte == wanted => {
+                self.at += 1;
+                Ok(())
+            }
+            Some(_) => self.flaw("an unexpected character"),
+            None => self.flaw("an early end"),
+        }
+    }
+
+    pub(super) fn end(&mut self) -> Result<(), TextError> {
+        self.space();
+        if self.peek().is_none() { Ok(()) } else { self.flaw("something after the end") }
+    }
+
+    /// Passes over one value and looks at nothing in it but quotes and brackets.
+    pub(super) fn skip(&mut self) -> Result<Raw<'a>, TextError> {
+        self.space();
+        let start = self.at;
+        match self.peek() {
+            None => return self.flaw("an early end"),
+            Some(b'"') => self.skip_string()?,
+            Some(b'{' | b'[') => drop(self.skip_brackets()?),
+            Some(_) => {
+                while !matches!(
+                    self.peek(),
+                    None | Some(b',' | b':' | b'"' | b'{' | b'}' | b'[' | b']' | b' ' | b'\t' | b'\n' | b'\r')
+                ) {
+                    self.at += 1;
+                }
+                if self.at == start {
+                    return self.flaw("an unexpected character");
+                }
+            }
+        }
+        Ok(Raw(self.since(start)))
+    }
+
+    /// From one quote to the next that is not escaped.
+    fn skip_string(&mut self) -> Result<(), TextError> {
+        self.expect(b'"')?;
+        loop {
+            match self.peek() {
+                None => return self.flaw("an early end"),
+                Some(b'"') => break,
+                Some(b'\\') => self.at = (self.at + 2).min(self.text.len()),
+                Some(_) => self.at += 1,
+            }
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// From a bracket to its partner; how deep it nests.
+    fn skip_brackets(&mut self) -> Result<usize, TextError> {
+        let (mut open, mut deepest) = (Vec::new(), 0);
+        loop {
+            match self.peek() {
+                None => return self.flaw("an early end"),
+                Some(b'"') => {
+                    self.skip_string()?;
+                    continue;
+                }
+                Some(bracket @ (b'{' | b'[')) => {
+                    open.push(if bracket == b'{' { b'}' } else { b']' });
+                    deepest = deepest.max(open.len());
+                }
+                Some(bracket @ (b'}' | b']')) if open.pop() != Some(bracket) => {
+                    return self.flaw("an unexpected character");
+                }
+                Some(_) => {}
+            }
+            self.at += 1;
+            if open.is_empty() {
+                return Ok(deepest);
+            }
+        }
+    }
+
+    /// Reads one value, `depth` levels down in the document.
+    pub(super) fn value(&mut self, depth: usize, room: &mut usize) -> Result<Value, TextError> {
+        *room = room.checked_sub(1).ok_or(TextError::TooManyValues)?;
+        self.space();
+        match self.peek() {
+            Some(b'{' | b'[') if depth >= MAX_READ_DEPTH => {
+                let more = self.skip_brackets()?;
+                if depth + more > MAX_DEPTH { Err(TextError::TooDeep) } else { Ok(Value::Null) }
+            }
+            Some(b'{') => self.object(depth, room),
+            Some(b'[') => self.list(depth, room),
+            Some(b'"') => Ok(Value::String(self.string()?.into_owned())),
+            Some(b't') => self.word("true", Value::Bool(true)),
+            Some(b'f') => self.word("false", Value::Bool(false)),
+            Some(b'n') => self.word("null", Value::Null),
+            Some(b'-' | b'0'..=b'9') => Ok(Value::Number(number(self.number()?))),
+            Some(_) => self.flaw("an unexpected character"),
+            None => self.flaw("an early end"),
+        }
+    }
+
+    fn object(&mut self, depth: usize, room: &mut usize) -> Result<Value, TextError> {
+        let mut members = Map::new();
+        self.each(b'}', |reader| {
+            let name = reader.string()?.into_owned();
+            reader.space();
+            reader.expect(b':')?;
+            members.insert(name, reader.value(depth + 1, room)?);
+            Ok(())
+        })?;
+        Ok(Value::Object(members))
+    }
+
+    fn list(&mut self, depth: usize, room: &mut usize) -> Result<Value, TextError> {
+        let mut items = Vec::new();
+        self.each(b']', |reader| {
+            items.push(reader.value(depth + 1, room)?);
+            Ok(())
+        })?;
+        Ok(Value::Array(items))
+    }
+
+    /// Reads what stands between the bracket here and its partner, with commas between.
+    fn each(&mut self, close: u8, mut read: impl FnMut(&mut Self) -> Result<(), TextError>) -> Result<(), TextError> {
+        self.at += 1;
+        self.space();
+        if self.peek() == Some(close) {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            self.space();
+            read(self)?;
+            self.space();
+            if self.peek() == Some(close) {
+                self.at += 1;
+                return Ok(());
+            }
+            self.expect(b',')?;
+        }
+    }
+
+    fn word(&mut self, word: &str, value: Value) -> Result<Value, TextError> {
+        if !self.text.get(self.at..).is_some_and(|rest| rest.starts_with(word)) {
+            return self.flaw("an unexpected character");
+        }
+        self.at += word.len();
+        Ok(value)
+    }
+
+    pub(super) fn string(&mut self) -> Result<Cow<'a, str>, TextError> {
+        self.expect(b'"')?;
+        let (mut whole, mut from) = (None::<String>, self.at);
+        loop {
+            match self.peek() {
+                None => return self.flaw("an early end"),
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    let text = whole.get_or_insert_default();
+                    text.push_str(self.since(from));
+                    self.at += 1;
+                    text.push(self.escape()?);
+                    from = self.at;
+                }
+                Some(0..=0x1f) => return self.flaw("a control character in a text"),
+                Some(_) => self.at += 1,
+            }
+        }
+        let rest = self.since(from);
+        self.at += 1;
+        Ok(match whole {
+            None => Cow::Borrowed(rest),
+            Some(text) => Cow::Owned(text + rest),
+        })
+    }
+
+    /// What comes after a backslash.
+    fn escape(&mut self) -> Result<char, TextError> {
+        let plain = match self.peek() {
+            Some(b'u') => {
+                self.at += 1;
+                return self.unicode();
+            }
+            Some(byte @ (b'"' | b'\\' | b'/')) => char::from(byte),
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            _ => return self.flaw("an unknown escape in a text"),
+        };
+        self.at += 1;
+        Ok(plain)
+    }
+
+    /// One character of four hexadecimal digits, or of two such escapes that make a pair. Half of a pair is U+FFFD.
+    fn unicode(&mut self) -> Result<char, TextError> {
+        let first = self.hex()?;
+        let mut ahead = self.clone();
+        let second = ahead.expect(b'\\').and_then(|()| ahead.expect(b'u')).and_then(|()| ahead.hex());
+        let pair = [first, second.unwrap_or_default()];
+        Ok(match (char::from_u32(u32::from(first)), char::decode_utf16(pair).next()) {
+            (Some(plain), _) => plain,
+            (None, Some(Ok(paired))) => {
+                *self = ahead;
+                paired
+            }
+            (None, _) => char::REPLACEMENT_CHARACTER,
+        })
+    }
+
+    fn hex(&mut self) -> Result<u16, TextError> {
+        let digits = self.text.get(self.at..self.at + 4);
+        let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        match digits.and_then(|digits| u16::from_str_radix(digits, 16).ok()) {
+            Some(unit) => {
+                self.at += 4;
+                Ok(unit)
+            }
+            None => self.flaw("an unknown escape in a text"),
+        }
+    }
+
+    /// The text of a number.
+    fn number(&mut self) -> Result<&'a str, TextError> {
+        let start = self.at;
+        self.passes(b"-");
+        if !self.passes(b"0") {
+            self.digits()?;
+        }
+        if self.passes(b".") {
+            self.digits()?;
+        }
+        if self.passes(b"eE") {
+            self.passes(b"+-");
+            self.digits()?;
+        }
+        Ok(self.since(start))
+    }
+
+    /// Passes over one character if it is one of these.
+    fn passes(&mut self, any: &[u8]) -> bool {
+        let is_there = self.peek().is_some_and(|byte| any.contains(&byte));
+        self.at += usize::from(is_there);
+        is_there
+    }
+
+    fn digits(&mut self) -> Result<(), TextError> {
+        if !self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            return self.flaw("a number without digits");
+        }
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        Ok(())
+    }
+}

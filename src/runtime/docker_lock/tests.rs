@@ -1,0 +1,230 @@
+use super::*;
+use std::os::unix::fs::symlink;
+
+/// Places of this test's own, which go with it.
+struct Host(PathBuf);
+
+impl Host {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("ecs-docker-lock-{}", uuid::Uuid::new_v4().simple()));
+        std::fs::create_dir(&path).unwrap();
+        std::fs::create_dir(path.join("shm")).unwrap();
+        Self(path)
+    }
+
+    fn places(&self) -> Places {
+        Places { shared: self.0.join("run"), open: self.0.join("shm") }
+    }
+
+    /// The places of an agent that may not write to the shared directory.
+    fn without_shared(&self) -> Places {
+        Places { shared: self.0.join("missing/run"), open: self.0.join("shm") }
+    }
+
+    fn take(&self, engine: &str, namespace: u64) -> Result<DockerLock, Held> {
+        DockerLock::take(self.places(), me(), engine, namespace, &holder("a"))
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn me() -> Trust {
+    Trust { user: rustix::process::geteuid().as_raw(), socket_user: None, socket_group: None }
+}
+
+fn holder(id: &str) -> Holder {
+    Holder {
+        pid: 4711,
+        form: "in container 0123".to_owned(),
+        data_dir: "/data".to_owned(),
+        cluster: "prod".to_owned(),
+        identities: BTreeSet::from([id.into()]),
+    }
+}
+
+fn name_of(lock: Result<DockerLock, Held>) -> String {
+    match lock {
+        Err(Held::Engine(holder)) => holder.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_second_agent_is_told_who_is_the_first() {
+    let host = Host::new();
+    let first = host.take("ABCD:EF01", 1).unwrap();
+    let said = host.take("ABCD:EF01", 1).unwrap_err().to_string();
+    for part in ["process 4711", "in container 0123", "ECS_DATADIR /data", "cluster prod", "stop it first"] {
+        assert!(said.contains(part), "{said}");
+    }
+    drop(first);
+    host.take("ABCD:EF01", 1).expect("a file that stays behind is no lock");
+}
+
+#[test]
+fn other_engines_and_other_namespaces_do_not_meet() {
+    let host = Host::new();
+    let _locks = [("A", 1), ("B", 1), ("A", 2), ("", 1), ("../../A", 3)].map(|(engine, namespace)| {
+        host.take(engine, namespace).unwrap_or_else(|held| panic!("{engine} {namespace}: {held}"))
+    });
+    let files = std::fs::read_dir(host.0.join("run")).unwrap().count();
+    assert_eq!(files, 5, "all in one directory, whatever an engine calls itself");
+}
+
+#[test]
+fn agents_meet_though_only_one_may_use_the_shared_directory() {
+    for first_is_shared in [true, false] {
+        let host = Host::new();
+        let (first, second) = match first_is_shared {
+            true => (host.places(), host.without_shared()),
+            false => (host.without_shared(), host.places()),
+        };
+        let take = |places: &Places| DockerLock::take(places.clone(), me(), "A", 1, &holder("a"));
+        let lock = take(&first).unwrap();
+        assert_eq!(lock.files.len(), 1);
+        if first_is_shared {
+            // The second one sees the shared directory and may not make anything in it.
+            let sees = Places { shared: first.shared.clone(), open: second.open };
+            assert!(name_of(take(&sees)).contains("4711"));
+        } else {
+            assert!(name_of(take(&second)).contains("4711"));
+        }
+    }
+}
+
+#[test]
+fn a_directory_of_its_own_is_used_again() {
+    let host = Host::new();
+    for _ in 0..3 {
+        DockerLock::take(host.without_shared(), me(), "A", 1, &holder("a")).unwrap();
+    }
+    assert_eq!(std::fs::read_dir(host.0.join("shm")).unwrap().count(), 1);
+}
+
+/// Everything that a local user could put in the way.
+#[test]
+fn what_others_plant_is_neither_a_lock_nor_overwritten() {
+    let host = Host::new();
+    let precious = host.0.join("precious");
+    std::fs::write(&precious, "precious").unwrap();
+    std::fs::set_permissions(&precious, Permissions::from_mode(0o600)).unwrap();
+    let planted = |name: &str| {
+        let directory = host.0.join("shm").join(name);
+        std::fs::create_dir(&directory).unwrap();
+        directory.join("A.1.lock")
+    };
+    symlink(&precious, planted("ecs-agent-link")).unwrap();
+    std::fs::hard_link(&precious, planted("ecs-agent-hard")).unwrap();
+    let open_to_all = planted("ecs-agent-open");
+    std::fs::write(&open_to_all, "mine").unwrap();
+    std::fs::set_permissions(&open_to_all, Permissions::from_mode(0o666)).unwrap();
+    let held = File::open(&open_to_all).unwrap();
+    held.lock().unwrap();
+    let fifo = planted("ecs-agent-fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    std::fs::create_dir(planted("ecs-agent-directory")).unwrap();
+    symlink(&host.0, host.0.join("shm/ecs-agent-0-link")).unwrap();
+    std::fs::write(host.0.join("shm/ecs-agent-file"), "").unwrap();
+    let lock = host.take("A", 1).expect("nobody is kept out");
+    assert_eq!(lock.files.len(), 1, "only its own is held");
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
+    assert_eq!(std::fs::read_to_string(&open_to_all).unwrap(), "mine");
+}
+
+#[test]
+fn a_shared_directory_that_is_not_private_is_not_used() {
+    let plant: [fn(&Path); 3] = [
+        |run| {
+            std::fs::create_dir(run).unwrap();
+            std::fs::set_permissions(run, Permissions::from_mode(0o777)).unwrap();
+        },
+        |run| symlink("/tmp", run).unwrap(),
+        |run| std::fs::write(run, "a file").unwrap(),
+    ];
+    for plant in plant {
+        let host = Host::new();
+        plant(&host.0.join("run"));
+        let lock = host.take("A", 1).unwrap();
+        assert_eq!(lock.files.len(), 1, "in a directory of its own");
+        assert!(host.take("A", 1).is_err(), "and it is a lock");
+    }
+    let nowhere = Places { shared: "/proc/nowhere".into(), open: "/proc/nowhere".into() };
+    let lock =
+        DockerLock::take(nowhere, me(), "A", 1, &holder("a")).expect("an agent without a lock is better than none");
+    assert!(lock.files.is_empty());
+}
+
+#[test]
+fn whoever_may_use_the_engine_may_see_its_lock() {
+    if rustix::process::geteuid().as_raw() != 0 {
+        return; // only root may give files away
+    }
+    let host = Host::new();
+    let trust = Trust { socket_group: Some(4242), ..me() };
+    let _lock = DockerLock::take(host.places(), trust, "A", 1, &holder("a")).unwrap();
+    let file = std::fs::metadata(host.0.join("run/A.1.lock")).unwrap();
+    assert_eq!((file.gid(), file.mode() & 0o7777), (4242, 0o660));
+    assert!(Trust { user: 1000, ..trust }.believes(&file));
+    std::os::unix::fs::chown(host.0.join("run/A.1.lock"), Some(1001), Some(1001)).unwrap();
+    let file = std::fs::metadata(host.0.join("run/A.1.lock")).unwrap();
+    for (trust, is_believed) in [
+        (Trust { user: 0, ..trust }, false),
+        (Trust { user: 1001, ..trust }, true),
+        (Trust { socket_user: Some(1001), ..trust }, true),
+        (Trust { socket_group: Some(1001), ..trust }, true),
+    ] {
+        assert_eq!(trust.believes(&file), is_believed, "{trust:?}");
+    }
+}
+
+#[test]
+fn an_agent_in_another_namespace_is_known_by_its_identities() {
+    let host = Host::new();
+    let lock = host.take("A", 1).unwrap();
+    let other = DockerLock::take(host.places(), me(), "A", 2, &holder("b")).unwrap();
+    let elsewhere = DockerLock::take(host.without_shared(), me(), "A", 3, &holder("c")).unwrap();
+    let _engine = DockerLock::take(host.places(), me(), "AB", 2, &holder("d")).unwrap();
+    let ids = |names: &[&str]| names.iter().map(|name| OwnerId::from(*name)).collect::<BTreeSet<_>>();
+    assert_eq!(lock.others(&ids(&["a"])).unwrap(), ids(&["b", "c"]));
+    let said = lock.others(&ids(&["x", "b"])).unwrap_err().to_string();
+    assert!(said.contains("identity of this data directory") && said.contains("4711"), "{said}");
+    drop((other, elsewhere));
+    assert_eq!(lock.others(&ids(&["b"])).unwrap(), ids(&[]));
+    let left: Vec<_> = std::fs::read_dir(host.0.join("run")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "files of agents that have gone go: {left:?}");
+}
+
+#[test]
+fn whatever_a_lock_file_holds_it_is_a_lock() {
+    let long = serde_json::to_string(&Holder { data_dir: "x".repeat(9000), ..holder("a") }).unwrap();
+    let table = [
+        ("", "did not say"),
+        ("{", "did not say"),
+        ("[1]", "did not say"),
+        (&long, "did not say"),
+        (r#"{"pid":7,"cluster":"a\nlevel=error"}"#, "cluster a level=error"),
+        (r#"{"pid":7,"later":{"x":1}}"#, "process 7"),
+    ];
+    for (content, wanted) in table {
+        let host = Host::new();
+        let _lock = host.take("A", 1).unwrap();
+        std::fs::write(host.0.join("run/A.1.lock"), content).unwrap();
+        let said = name_of(host.take("A", 1));
+        assert!(said.contains(wanted), "{content}: {said}");
+    }
+}
+
+#[test]
+fn an_agent_says_how_it_runs() {
+    let id = "0123456789abcdef".repeat(4);
+    let docker =
+        format!("530 517 259:1 /var/lib/docker/containers/{id}/resolv.conf /etc/resolv.conf rw - xfs /dev/a rw\n");
+    let plain = "517 404 0:48 / / rw - overlay overlay rw\n";
+    assert_eq!(form(true, plain), "the system service (-service)");
+    assert_eq!(form(false, "22 1 8:1 /containers/short/x /y rw - ext4 /dev/a rw\n"), "not the system service");
+    assert_eq!(form(false, &format!("{plain}{docker}")), "in container 0123456789ab");
+}

@@ -1,0 +1,183 @@
+//! A connection whose text need not be UTF-8.
+//!
+//! The websocket library refuses a text that is not UTF-8, and the connection ends; ECS then sends the same message again on the next
+//! one. The Go agent takes it. So frames of text are marked as binary before the library sees them, and whoever reads the message decides
+//! what its bytes mean. Owns the position in the stream of frames (RFC 6455 §5.2); it holds no payload and checks no frame. The
+//! invariant: no other bit changes, and what is written passes through untouched.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+const OPCODE: u8 = 0x0f;
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const IS_MASKED: u8 = 0x80;
+/// Bytes of a masking key.
+const KEY: u8 = 4;
+
+/// The stream below a websocket.
+#[derive(Debug)]
+pub struct AnyText<S> {
+    stream: S,
+    place: Place,
+    /// The peer sent a binary message, which is worth one line.
+    has_sent_binary: bool,
+}
+
+/// What the next byte of the peer belongs to.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// The byte with the opcode.
+    Opcode,
+    /// The byte with the short length.
+    Length,
+    /// This many more bytes of a long length, of which this much was read; then a masking key or none.
+    LongLength { left: u8, length: u64, is_masked: bool },
+    /// This many more bytes of the masking key, then a payload so long.
+    Key { left: u8, length: u64 },
+    /// This many more bytes of the payload.
+    Payload(u64),
+}
+
+impl Place {
+    /// After the length.
+    fn after_length(length: u64, is_masked: bool) -> Self {
+        if is_masked { Self::Key { left: KEY, length } } else { Self::payload(length) }
+    }
+
+    fn payload(length: u64) -> Self {
+        if length == 0 { Self::Opcode } else { Self::Payload(length) }
+    }
+}
+
+impl<S> AnyText<S> {
+    /// Wraps a stream at the beginning of a frame.
+    pub fn new(stream: S) -> Self {
+        Self { stream, place: Place::Opcode, has_sent_binary: false }
+    }
+
+    /// Passes over what was received, and changes the opcodes in it.
+    fn pass(&mut self, mut bytes: &mut [u8]) {
+        while let Some((first, rest)) = bytes.split_first_mut() {
+            self.place = match self.place {
+                Place::Opcode => {
+                    match *first & OPCODE {
+                        TEXT => *first = (*first & !OPCODE) | BINARY,
+                        BINARY if !std::mem::replace(&mut self.has_sent_binary, true) => {
+                            tracing::error!("the control plane sent a binary message; it is read as text");
+                        }
+                        _ => {}
+                    }
+                    Place::Length
+                }
+                Place::Length => {
+                    let is_masked = *first & IS_MASKED != 0;
+                    match *first & !IS_MASKED {
+                        126 => Place::LongLength { left: 2, length: 0, is_masked },
+                        127 => Place::LongLength { left: 8, length: 0, is_masked },
+                        short => Place::after_length(u64::from(short), is_masked),
+                    }
+                }
+                Place::LongLength { left, length, is_masked } => {
+                    let length = (length << 8) | u64::from(*first);
+                    match left {
+                        0 | 1 => Place::after_length(length, is_masked),
+                        _ => Place::LongLength { left: left - 1, length, is_masked },
+                    }
+                }
+                Place::Key { left: 0 | 1, length } => Place::payload(length),
+                Place::Key { left, length } => Place::Key { left: left - 1, length },
+                Place::Payload(left) => {
+                    let more = left.saturating_sub(1).min(rest.len() as u64);
+                    bytes = rest.get_mut(usize::try_from(more).unwrap_or(usize::MAX)..).unwrap_or_default();
+                    self.place = Place::payload(left.saturating_sub(more + 1));
+                    continue;
+                }
+            };
+            bytes = rest;
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for AnyText<S> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        this.pass(buffer.filled_mut().get_mut(before..).unwrap_or_default());
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for AnyText<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame as a server (or, masked, a client) sends it.
+    fn frame(head: u8, payload: &[u8], is_masked: bool) -> Vec<u8> {
+        let mask = u8::from(is_masked) << 7;
+        let mut bytes = vec![head];
+        match payload.len() {
+            short @ 0..126 => bytes.push(mask | short as u8),
+            middle @ 126..65_536 => {
+                bytes.push(mask | 126);
+                bytes.extend((middle as u16).to_be_bytes());
+            }
+            long => {
+                bytes.push(mask | 127);
+                bytes.extend((long as u64).to_be_bytes());
+            }
+        }
+        bytes.extend(is_masked.then_some([1, 1, 1, 1]).into_iter().flatten());
+        bytes.extend(payload);
+        bytes
+    }
+
+    #[test]
+    fn only_the_opcode_of_text_changes_however_the_bytes_arrive() {
+        let payloads = [vec![], vec![0x81; 5], vec![0x81; 125], vec![1; 126], vec![0x81; 65_535], vec![1; 70_000]];
+        // Text whole and in parts, binary, ping, pong, close.
+        let heads = [0x81, 0x01, 0x00, 0x80, 0x82, 0x89, 0x8a, 0x88];
+        let (mut sent, mut wanted) = (Vec::new(), Vec::new());
+        for (payload, head) in payloads.iter().flat_map(|payload| heads.map(|head| (payload, head))) {
+            for is_masked in [false, true] {
+                let marked = if head & OPCODE == TEXT { head + 1 } else { head };
+                sent.extend(frame(head, payload, is_masked));
+                wanted.extend(frame(marked, payload, is_masked));
+            }
+        }
+        for size in [1, 2, 3, 7, 1_000, sent.len()] {
+            let (mut stream, mut passed) = (AnyText::new(()), sent.clone());
+            passed.chunks_mut(size).for_each(|chunk| stream.pass(chunk));
+            assert!(passed == wanted, "in pieces of {size}");
+        }
+    }
+}

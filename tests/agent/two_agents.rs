@@ -1,0 +1,278 @@
+//! Two agents on one Docker engine: in one network namespace the second does not start; in two of them neither touches the other's tasks.
+
+use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container};
+use super::support::docker::{Image, TempDir, docker, inspect, unique};
+use super::support::wait::until;
+use ecs_agent::local::{Source, TaskStatus};
+use serde_json::json;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+const AGENT: &str = env!("CARGO_BIN_EXE_ecs-agent");
+
+/// A second agent of the same cluster with a data directory of its own.
+struct Second {
+    data: PathBuf,
+    command: Command,
+}
+
+impl Second {
+    fn new(rig: &Rig, program: &[&str]) -> Self {
+        let data = rig.directory.path().join("second");
+        let mut command = Command::new(program[0]);
+        command
+            .args(&program[1..])
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(rig.environment.iter().map(|(name, value)| (name, value)))
+            .env("ECS_DATADIR", &data)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        Self { data, command }
+    }
+
+    fn output(&mut self) -> Output {
+        self.command.output().unwrap()
+    }
+}
+
+/// It ended with exit code 1, and said which agent is the first.
+fn names(second: &Output, pid: u32, data: &Path, cluster: &str) {
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    let parts = [format!("process {pid}, "), format!("ECS_DATADIR {}", data.display()), format!("cluster {cluster}")];
+    for part in parts.iter().map(String::as_str).chain(["another agent works with this Docker engine", "stop it first"])
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+fn data(rig: &Rig) -> PathBuf {
+    rig.directory.path().join("data")
+}
+
+fn registrations(rig: &Rig) -> usize {
+    let is_registration =
+        |record: &&ecs_agent::local::Record| record.source == Source::Api && record.name == "RegisterContainerInstance";
+    rig.server.read(|state| state.records().filter(is_registration).count())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_agent_ends_and_names_the_first() {
+    let Some(mut rig) = Rig::start("two agents", Plan::default()).await else { return };
+    let arn = rig.server.run_task(&one_container(&rig.image(), FOREVER)).unwrap();
+    let task = rig.task(&arn, TaskStatus::Running).await;
+    let id = task.container("main").unwrap().runtime_id.clone().unwrap();
+    let mut second = Second::new(&rig, &[AGENT]);
+    names(&second.output(), rig.pid(), &data(&rig), &rig.cluster.name);
+    assert!(!second.data.exists(), "nothing was written");
+    // With the same data directory it is the same.
+    let mut same = Second::new(&rig, &[AGENT]);
+    same.command.env("ECS_DATADIR", data(&rig));
+    names(&same.output(), rig.pid(), &data(&rig), &rig.cluster.name);
+    // And by another way to the same engine.
+    let link = rig.directory.path().join("docker.sock");
+    std::os::unix::fs::symlink("/var/run/docker.sock", &link).unwrap();
+    second.command.env("DOCKER_HOST", format!("unix://{}", link.display()));
+    names(&second.output(), rig.pid(), &data(&rig), &rig.cluster.name);
+    assert_eq!(registrations(&rig), 1, "refused before it registers");
+    assert_eq!(rig.introspect("/v1/metadata").await["Cluster"], rig.cluster.name.as_str(), "the first one goes on");
+
+    // kill -9 frees the lock. Another data directory is another agent: the first one's task is nothing of it.
+    rig.kill();
+    let owner = inspect(&id)["Config"]["Labels"]["ecs-agent.owner"].clone();
+    rig.environment.push(("ECS_DATADIR".into(), second.data.display().to_string()));
+    rig.environment.push(("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION".into(), "2s".into()));
+    rig.start_agent();
+    rig.registered().await;
+    let next = rig.server.run_task(&one_container(&rig.image(), "exit 0")).unwrap();
+    rig.task(&next, TaskStatus::Stopped).await;
+    until("the clean-up of its own", LIMIT, async || (rig.containers().len() == 1).then_some(())).await;
+    let shown = rig.introspect("/v1/tasks").await;
+    assert!(!shown.to_string().contains(&arn), "{shown}");
+    assert_eq!(inspect(&id)["State"]["Running"], true);
+    assert!(owner.as_str().is_some_and(|id| id.len() == 32), "{owner}");
+    rig.terminate();
+
+    // The first one's data directory is named again: it is its own.
+    rig.environment.pop();
+    rig.environment.pop();
+    rig.start_agent();
+    rig.registered().await;
+    let shown = rig.introspect("/v1/tasks").await;
+    assert!(shown["Tasks"].as_array().unwrap().iter().any(|task| task["Arn"] == arn.as_str()), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_data_an_agent_knows_its_containers_by_the_directory() {
+    let Some(mut rig) = Rig::start("identity lost", Plan::default()).await else { return };
+    let mut tasks = Vec::new();
+    for round in 0..3 {
+        let arn = rig.server.run_task(&one_container(&rig.image(), FOREVER)).unwrap();
+        let task = rig.task(&arn, TaskStatus::Running).await;
+        tasks.push((arn, task.container("main").unwrap().runtime_id.clone().unwrap()));
+        rig.kill();
+        // The directory with all that is in it, then the state file alone, then nothing.
+        match round {
+            0 => std::fs::remove_dir_all(data(&rig)).unwrap(),
+            1 => std::fs::remove_file(data(&rig).join("ecs-agent.redb")).unwrap(),
+            _ => {}
+        }
+        rig.start_agent();
+        rig.registered().await;
+        for (arn, id) in &tasks {
+            until("the task to be known", LIMIT, async || {
+                let shown = rig.introspect("/v1/tasks").await;
+                let task = shown["Tasks"].as_array()?.iter().find(|task| task["Arn"] == arn.as_str())?.clone();
+                (task["KnownStatus"] == "RUNNING" && task["Containers"][0]["DockerId"] == id.as_str()).then_some(())
+            })
+            .await;
+            assert_eq!(inspect(id)["State"]["Running"], true);
+        }
+    }
+    let owner = |id: &String| inspect(id)["Config"]["Labels"]["ecs-agent.owner"].as_str().unwrap().to_owned();
+    let owners: Vec<String> = tasks.iter().map(|(_, id)| owner(id)).collect();
+    assert_ne!(owners[0], owners[1], "an identity that is lost is not made again");
+    assert_eq!(owners[1], owners[2], "it outlives the state file");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_data_directory_is_no_second_agent() {
+    let Some(rig) = Rig::start("copied data", Plan::default()).await else { return };
+    let second = &mut Second::new(&rig, &["unshare", "--net", AGENT]);
+    let copied = Command::new("cp").arg("-a").args([data(&rig), second.data.clone()]).status().unwrap();
+    assert!(copied.success());
+    if !Command::new("unshare").args(["--net", "true"]).status().is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: this process may not make a network namespace");
+        return;
+    }
+    let output = second.output();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("another agent has the identity of this data directory"), "{said}");
+    assert!(said.contains(&format!("process {}", rig.pid())), "{said}");
+}
+
+/// The group that may use Docker's socket; `None` where this process is not root, or only root may.
+fn docker_group() -> Option<u32> {
+    let socket = std::fs::metadata("/var/run/docker.sock").ok()?;
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|about| about.uid() == 0);
+    (is_root && socket.gid() != 0 && socket.permissions().mode() & 0o060 == 0o060).then(|| socket.gid())
+}
+
+const USER: u32 = 54_321;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_and_a_member_of_the_docker_group_see_each_other() {
+    let Some(mut rig) = Rig::start("docker group", Plan::default()).await else { return };
+    let Some(group) = docker_group() else {
+        eprintln!("SKIPPED: not root, or Docker's socket is of no group");
+        return;
+    };
+    std::fs::set_permissions(rig.directory.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let ids = [USER.to_string(), USER.to_string(), group.to_string()];
+    let program = ["setpriv", "--reuid", &ids[0], "--regid", &ids[1], "--groups", &ids[2], "--no-new-privs", AGENT];
+    let mut member = Second::new(&rig, &program);
+    names(&member.output(), rig.pid(), &data(&rig), &rig.cluster.name);
+    rig.kill();
+    // Now root is the second. A lock file that root left behind keeps nobody out; where there is none, as on a host on which root has not
+    // run since the boot, the member's is in a directory of its own.
+    std::fs::create_dir(&member.data).unwrap();
+    chown(&member.data, Some(USER), Some(USER)).unwrap();
+    let hidden = format!("mount -t tmpfs -o mode=755 tmpfs /var/run/ecs-agent && exec {}", program.join(" "));
+    let mut elsewhere = Second::new(&rig, &["unshare", "--mount", "sh", "-c", &hidden]);
+    for (round, first) in [&mut member, &mut elsewhere].into_iter().enumerate() {
+        let before = registrations(&rig);
+        let first = Running(first.command.stderr(Stdio::null()).spawn().unwrap());
+        until("the first one's registration", LIMIT, async || (registrations(&rig) > before).then_some(())).await;
+        rig.start_agent();
+        assert_eq!(rig.ended().code(), Some(1), "{round}");
+        let named = format!("process {}, ", first.0.id());
+        assert!(rig.log().contains(&named), "{round}: {}", rig.log());
+    }
+    rig.start_agent();
+    rig.registered().await;
+}
+
+/// A process that ends with this.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A session of `ecs-local up` in a network namespace of its own. Every one has the cluster `default`.
+struct Session {
+    child: Running,
+    log: PathBuf,
+}
+
+impl Session {
+    fn start(directory: &TempDir, name: &str, image: &str, command: &str) -> Self {
+        let (task, log) = (directory.path().join(format!("{name}.json")), directory.path().join(format!("{name}.log")));
+        std::fs::write(&task, one_container(image, command).to_string()).unwrap();
+        let script = "ip link set lo up; exec \"$0\" up \"$1\" --agent \"$2\" --agent-log -- ECS_IMAGE_PULL_BEHAVIOR=prefer-cached";
+        let output = std::fs::File::create(&log).unwrap();
+        let child = Command::new("unshare")
+            // What is in a namespace of processes ends with the first of them.
+            .args(["--net", "--pid", "--fork", "--kill-child", "sh", "-c", script, env!("CARGO_BIN_EXE_ecs-local")])
+            .args([task.as_os_str(), AGENT.as_ref()])
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .unwrap();
+        Self { child: Running(child), log }
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    async fn says(&self, what: &str) {
+        until(what, LIMIT, async || self.said().contains(what).then_some(())).await;
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.child.0.id().to_string()]).status().unwrap().success());
+    }
+}
+
+fn containers(image: &str) -> Vec<String> {
+    let listed = docker(&["ps", "-a", "--no-trunc", "--filter", &format!("ancestor={image}"), "--format", "{{.ID}}"]);
+    listed.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_of_ecs_local_leave_each_other_alone() {
+    let Some(rig) = Rig::without_agent("two sessions", Plan::default()).await else { return };
+    if !Command::new("unshare").args(["--net", "true"]).status().is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: this process may not make a network namespace");
+        return;
+    }
+    let images = ["first", "second"].map(|name| Image::make(&format!("{}:{name}", unique("ecs-test-session")), &[]));
+    let first = Session::start(&rig.directory, "first", &images[0].reference, FOREVER);
+    first.says("task: RUNNING").await;
+    let its = containers(&images[0].reference);
+    assert_eq!(its.len(), 1);
+    // Its agent finds no state, looks at all containers of the cluster, and is told what should run: nothing of the first one's.
+    let mut second = Session::start(&rig.directory, "second", &images[1].reference, "sleep 3; exit 7");
+    second.says("task: STOPPED").await;
+    assert_eq!(second.child.0.wait().unwrap().code(), Some(7), "{}", second.said());
+    assert_eq!(inspect(&its[0])["State"]["Running"], true);
+    let task = inspect(&its[0])["Config"]["Labels"]["com.amazonaws.ecs.task-arn"].as_str().unwrap().to_owned();
+    assert!(!second.said().contains(&task), "{}", second.said());
+    // What a session leaves behind that was killed is nobody's to take over.
+    first.signal("-KILL");
+    let mut third = Session::start(&rig.directory, "third", &images[1].reference, "sleep 1; exit 0");
+    third.says("task: STOPPED").await;
+    assert_eq!(third.child.0.wait().unwrap().code(), Some(0), "{}", third.said());
+    assert!(!third.said().contains(&task), "{}", third.said());
+    assert_eq!(inspect(&its[0])["State"]["Running"], json!(true));
+    docker(&["rm", "-f", &its[0]]);
+}
