@@ -111,7 +111,8 @@ fn a_directory_of_others_keeps_its_mode() {
             assert_eq!(mode_of(&directory.0), mode);
             let modes: Vec<u32> =
                 std::fs::read_dir(&directory.0).unwrap().map(|entry| mode_of(&entry.unwrap().path())).collect();
-            assert_eq!(modes, [0o600], "what is in it is the owner's alone");
+            // The state, and the identity beside it.
+            assert_eq!(modes, [0o600, 0o600], "what is in it is the owner's alone");
         }
     }
 }
