@@ -36,6 +36,8 @@ pub mod config;
 pub mod docker;
 pub mod ecs;
 pub mod engine;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod http_server;
 pub mod introspection;
 pub mod lane;

@@ -19,6 +19,8 @@ mod decode;
 #[cfg(test)]
 mod documented;
 mod exchange;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod host;
 mod limits;
 pub mod session;

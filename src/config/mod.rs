@@ -16,6 +16,8 @@ pub mod args;
 mod defaults;
 pub mod document;
 mod duration;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod help;
 pub mod keys;
 pub mod kind;

@@ -120,6 +120,16 @@ impl AuthMap {
         matches!(self.source(image), Source::Entry(..) | Source::Helper(_))
     }
 
+    /// Where an image's credentials would come from, for the fuzzer.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn source_shown(&self, image: &str) -> String {
+        match self.source(image) {
+            Source::Entry(key, _) => shown(key),
+            Source::Helper(program) | Source::Store(program) => program.to_owned(),
+            Source::Nobody => String::new(),
+        }
+    }
+
     /// A program for the registry goes before an entry, as with Docker's client, and the program for all registries comes last.
     fn source(&self, image: &str) -> Source<'_> {
         let (host, _) = host_and_path(without_tag(image));

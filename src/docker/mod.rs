@@ -41,6 +41,8 @@ mod create;
 mod credential_helper;
 pub mod error;
 pub mod events;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod health_check;
 mod host;
 mod image;

@@ -267,7 +267,7 @@ fn progress_of(line: &[u8]) -> Result<CreateImageInfo, DockerError> {
 }
 
 /// Redacted, and with a hint in front where the cause is a usual one.
-fn for_customer(failure: Failure, image: &str) -> Failure {
+pub(super) fn for_customer(failure: Failure, image: &str) -> Failure {
     if ![PULL_ERROR, "CannotPullECRContainerError"].contains(&failure.name.as_str()) {
         return failure;
     }

@@ -59,7 +59,7 @@ async fn one(sdk: &Sdk, arn: &str, role: &RoleCredentials) -> Result<BTreeMap<St
 
 /// A byte-order mark of UTF-8 is no part of the first name. `NAME=VALUE` on each line: split at the first `=`, nothing trimmed or unquoted. Comments (`#`), lines without `=` and lines without
 /// a name say nothing; of one name the last line counts.
-fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Secret>, String> {
+pub(super) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Secret>, String> {
     let mut variables = BTreeMap::new();
     let bytes = without_mark(bytes).map_err(|wide| wide.to_string())?;
     for line in bytes.split(|byte| *byte == b'\n') {

@@ -11,6 +11,8 @@ pub mod cgroup;
 mod credential_specs;
 mod credentials_fetcher;
 pub mod env_file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod log_router;
 mod router_config;
 mod systemd;

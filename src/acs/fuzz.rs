@@ -1,0 +1,35 @@
+//! What the fuzzer feeds this room.
+
+use super::decode::{self, Frame};
+use super::{HostFacts, Incoming, Outgoing};
+use crate::fuzz::assert_clean;
+
+/// A frame from ACS, decoded, and its answers encoded.
+///
+/// # Panics
+/// A promise is broken.
+pub fn acs_frame(data: &[u8]) {
+    let host = HostFacts { gpus: true, credential_specs: true, region: "us-west-2".to_owned(), ..HostFacts::default() };
+    let mut ids = 0;
+    let mut new_id = || {
+        ids += 1;
+        format!("id-{ids}")
+    };
+    match decode::frame(data, &host, &mut new_id) {
+        Frame::Answer(answer, note) => {
+            assert_is_message(&answer);
+            note.iter().for_each(|note| assert_clean(note));
+        }
+        Frame::Note(text) | Frame::Invalid(text) | Frame::Drop(text) => assert_clean(&text),
+        Frame::Deliver(Incoming::Payload { ack, .. } | Incoming::Manifest { ack, .. }, note) => {
+            note.iter().for_each(|note| assert_clean(note));
+            decode::encode(&Outgoing::Ack(ack)).iter().for_each(|answer| assert_is_message(answer));
+        }
+        Frame::Deliver(_, note) => note.iter().for_each(|note| assert_clean(note)),
+    }
+}
+
+fn assert_is_message(answer: &str) {
+    let answer: serde_json::Value = serde_json::from_str(answer).expect("an answer is JSON");
+    assert!(answer["type"].is_string() && answer["message"].is_object());
+}

@@ -1,0 +1,70 @@
+//! What the fuzzer feeds this room.
+
+use super::auth::AuthMap;
+use super::error::DockerError;
+use super::rate_limit::Patience;
+use super::reference::Reference;
+use super::{credential_helper, pull, rate_limit};
+use crate::fuzz::assert_clean;
+use crate::model::image::full_name;
+use crate::model::{OpError, Secret};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The operator's registry credentials: the first line is an image, the rest the document.
+///
+/// # Panics
+/// A promise is broken.
+pub fn auth_data(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (image, document) = text.split_once('\n').unwrap_or(("registry.example.com/app", &text));
+    for auth_type in ["docker", "dockercfg"] {
+        let (map, problems) = AuthMap::parse(auth_type, &Secret::from(document));
+        problems.iter().for_each(|problem| assert_clean(problem));
+        assert_clean(&map.source_shown(image));
+    }
+}
+
+/// What a credential helper wrote to its output.
+///
+/// # Panics
+/// A promise is broken.
+pub fn helper_answer(data: &[u8]) {
+    if let Err(error) = credential_helper::credentials(data, "registry.example.com") {
+        assert_clean(&error.to_string());
+    }
+}
+
+/// The name of an image as a task definition writes it.
+///
+/// # Panics
+/// A promise is broken.
+pub fn image_reference(data: &[u8]) {
+    let image = String::from_utf8_lossy(data);
+    let full = full_name(&image);
+    assert_eq!(full_name(&full), full, "the full name of a full name is itself");
+    let Some(reference) = Reference::parse(&image) else { return };
+    let to_pull = reference.to_pull();
+    let again = Reference::parse(&to_pull).expect("what is pulled is a reference");
+    assert_eq!(again.to_pull(), to_pull);
+    assert_eq!(again.repository(), reference.repository());
+}
+
+/// An error of Docker or of a registry: one byte for the status, then the text.
+///
+/// # Panics
+/// A promise is broken.
+pub fn docker_error(data: &[u8]) {
+    let (status, text) = data.split_first().map_or((0, data), |(first, rest)| (*first, rest));
+    let text = String::from_utf8_lossy(text).into_owned();
+    let now = Instant::now();
+    let mut patience = Patience::new(Some(now + Duration::from_secs(3600)));
+    let _ = (rate_limit::is_limit(&text), patience.wait(&text, now, Duration::from_secs(1_800_000_000)));
+    let status = 100 + 2 * u16::from(status);
+    for error in [DockerError::Daemon { status, message: text.clone() }, DockerError::Stream(text)] {
+        let failure = match error.of_only_try("CannotPullContainerError", "pull") {
+            OpError::Failed(failure) | OpError::Unknown(failure) => failure,
+        };
+        assert_clean(&pull::for_customer(failure, "registry.example.com/app:1").message);
+    }
+}

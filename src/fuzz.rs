@@ -1,0 +1,86 @@
+//! What the fuzzer feeds: one function for each place where text from outside enters. Not part of the product.
+//!
+//! `tests/fuzz/run` runs them for long; the test below runs them on every seed that was kept. Each function lives in the room it tries,
+//! where it can reach what is private. Invariant: a function here does no I/O, and panics if a promise is broken.
+
+pub use crate::acs::fuzz::acs_frame;
+pub use crate::config::fuzz::ecs_config;
+pub use crate::docker::fuzz::{auth_data, docker_error, helper_answer, image_reference};
+pub use crate::resources::fuzz::env_file;
+
+use crate::model::text::MAX_TEXT;
+use crate::runtime::logging::Form;
+use crate::runtime::logging::line::{Line, MAX_LINE};
+use std::time::SystemTime;
+use tracing::Level;
+
+/// Holds what every text for a person or for ECS promises: bounded, one line, nothing that moves a cursor.
+///
+/// # Panics
+/// The text breaks one of these.
+pub(crate) fn assert_clean(text: &str) {
+    assert!(text.len() <= MAX_TEXT, "a text of {} bytes", text.len());
+    assert!(!text.chars().any(char::is_control), "a control character in {text:?}");
+}
+
+/// An event for the log: parts between zero bytes are its target, its message, and names and values of fields.
+///
+/// # Panics
+/// The line is not one line, is too long, moves a cursor, or is no JSON in that form.
+pub fn log_line(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    for form in [Form::Text, Form::Json] {
+        let mut parts = text.split('\0');
+        let mut line = Line::new(form, SystemTime::UNIX_EPOCH, Level::INFO, parts.next().unwrap_or_default());
+        line.message(parts.next().unwrap_or_default());
+        while let Some(name) = parts.next() {
+            match parts.next() {
+                Some(value) => line.text(name, value),
+                None => line.number(name, u64::MAX),
+            }
+        }
+        let line = line.finish();
+        assert!(line.len() <= MAX_LINE, "a line of {} bytes", line.len());
+        let inside = line.strip_suffix('\n').expect("a line ends");
+        assert!(!inside.chars().any(char::is_control), "a control character in {inside:?}");
+        if form == Form::Json {
+            serde_json::from_str::<serde_json::Value>(inside).expect("a line is JSON");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    const TARGETS: [(&str, fn(&[u8])); 8] = [
+        ("acs_frame", acs_frame),
+        ("auth_data", auth_data),
+        ("docker_error", docker_error),
+        ("ecs_config", ecs_config),
+        ("env_file", env_file),
+        ("helper_answer", helper_answer),
+        ("image_reference", image_reference),
+        ("log_line", log_line),
+    ];
+
+    /// The folders of seeds and this list name the same targets, and no seed breaks anything.
+    #[test]
+    fn every_kept_seed_of_the_fuzzer_passes() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds");
+        let mut names: Vec<String> = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, TARGETS.map(|(name, _)| name));
+        for (name, target) in TARGETS {
+            let seeds: Vec<_> = std::fs::read_dir(folder.join(name)).unwrap().collect();
+            assert!(!seeds.is_empty(), "{name} has no seed");
+            for seed in seeds {
+                target(&std::fs::read(seed.unwrap().path()).unwrap());
+            }
+        }
+    }
+}
