@@ -79,14 +79,15 @@ impl Judge {
     }
 }
 
-fn role() -> RoleCredentials {
+/// Credentials that the embedded control plane takes.
+fn role(server: &Server) -> RoleCredentials {
     RoleCredentials {
         id: "exec".into(),
         role_arn: "arn:aws:iam::123456789012:role/execRole".to_owned(),
         kind: RoleKind::Execution,
         access_key_id: "AKID".into(),
-        secret_access_key: "key".into(),
-        session_token: "token".into(),
+        secret_access_key: server.token().clone(),
+        session_token: "".into(),
         expiration: String::new(),
     }
 }
@@ -114,7 +115,7 @@ async fn an_independent_judge_understands_the_calls_and_is_understood() {
     let settings =
         sdk::Settings { region: "us-west-2".to_owned(), endpoint_url: Some(server.url()), ..sdk::Settings::default() };
     let fetcher = Settings { credentials_fetcher: judge.directory.join("fetcher.sock"), ..Settings::default() };
-    let (resources, role) = (Resources::new(Sdk::new(settings).unwrap(), fetcher), role());
+    let (resources, role) = (Resources::new(Sdk::new(settings).unwrap(), fetcher), role(&server));
 
     // More than the windows of a connection hold.
     let (web, web_document) = judge.spec("credentialspec", "web", &"ä".repeat(100_000));

@@ -109,7 +109,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
 async fn serve(shared: Arc<Shared>, upgrade: Upgrade, request: Request<Incoming>) -> io::Result<Response<Body>> {
     let (parts, incoming) = request.into_parts();
     let mut request = Request::from_parts(parts, ());
-    if !trusted_host(&shared, request.headers()) {
+    if !proves_the_token(&request) && !trusted_host(&shared, request.headers()) {
         return Ok(json_answer(403, &json!({"message": "The Host header names neither an address nor localhost."})));
     }
     let upgraded = hyper::upgrade::on(&mut request);
@@ -353,6 +353,15 @@ fn websocket(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgra
         }
     }
     Reply::Answer(response)
+}
+
+/// A call of AWS or its websocket: answered only with a signature, which no web page can make, whatever the host is called.
+fn proves_the_token(request: &Request<()>) -> bool {
+    match request.uri().path() {
+        "/ws" | "/acs/ws" | "/tcs/ws" => true,
+        "/" => request.method() == Method::POST,
+        _ => false,
+    }
 }
 
 /// A web page may point a name of its own at 127.0.0.1; it cannot send our address as Host. Elsewhere than on loopback the

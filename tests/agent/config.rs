@@ -258,7 +258,9 @@ async fn without_an_identity_document_the_region_is_the_metadata_service_s() {
 async fn an_external_instance_uses_the_profile_of_the_file_and_no_metadata() {
     let Some(mut rig) = Rig::without_agent("external", Plan::default()).await else { return };
     let directory = rig.directory.path().to_owned();
-    let keys = "[other]\naws_access_key_id=AKIAOTHER\naws_secret_access_key=s\n[mine]\naws_access_key_id=AKIAMINE\naws_secret_access_key=s\n";
+    let profile =
+        |name: &str, secret: &str| format!("[{name}]\naws_access_key_id=AKIA{name}\naws_secret_access_key={secret}\n");
+    let keys = profile("other", "wrong") + &profile("mine", rig.server.token().expose());
     std::fs::write(directory.join("credentials"), keys).unwrap();
     let file = directory.join("ecs.config");
     let lines = [

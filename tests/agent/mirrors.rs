@@ -3,7 +3,7 @@
 use super::registries::{PASSWORD, assert_nowhere, everything_said, exit_codes, images_gone, reason, run, start_with};
 use super::rig::{Plan, Rig, one_container};
 use super::support::docker::{Image, docker};
-use super::support::registry::Registry;
+use super::support::registry::{Registry, bridge_address};
 use ecs_agent::local::TaskStatus;
 use serde_json::json;
 
@@ -58,7 +58,7 @@ async fn a_registry_that_cannot_be_trusted_or_reached_or_lacks_the_image_is_name
     let plan = Plan { users: &[("me", PASSWORD)], ..Plan::default() };
     let Some(mut rig) = Rig::without_agent("registry faults", plan).await else { return };
     // Docker looks at certificates everywhere but on loopback.
-    let bridge = docker(&["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]);
+    let bridge = bridge_address();
     let (untrusted, mut gone) = (Registry::listening(&bridge, &[], true), Registry::start(&[]));
     gone.stop();
     let auth = json!({&rig.registry.host: {"username": "me", "password": PASSWORD}});

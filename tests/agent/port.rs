@@ -3,6 +3,7 @@
 use super::rig::{LIMIT, Plan, Rig};
 use super::support::docker::{Image, docker, unique};
 use super::support::docker_proxy::{DockerProxy, Weather};
+use super::support::registry::bridge_address;
 use super::support::wait::until;
 use ecs_agent::local::Fault;
 use std::io::{Read, Write};
@@ -130,15 +131,6 @@ impl Drop for Container {
 
 fn gateway(network: &str) -> String {
     docker(&["network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", network])
-}
-
-/// This host's address on the interface of Docker's default bridge; Docker does not always name it.
-fn bridge_address() -> String {
-    let option = r#"{{index .Options "com.docker.network.bridge.name"}}"#;
-    let interface = docker(&["network", "inspect", "--format", option, "bridge"]);
-    let text = ok(&["ip", "-4", "-o", "address", "show", &interface]);
-    let address = text.split_whitespace().nth(3).unwrap();
-    address.split('/').next().unwrap().to_owned()
 }
 
 /// An address of this host that is neither loopback's nor a bridge's.

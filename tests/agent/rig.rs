@@ -224,7 +224,8 @@ impl Rig {
         self.ask(path).await
     }
 
-    async fn ask(&self, path: &str) -> Value {
+    /// The same, whichever registration the agent that answers has.
+    pub(crate) async fn ask(&self, path: &str) -> Value {
         let url = format!("http://127.0.0.1:51678{path}");
         let answer =
             super::support::wait::until("introspection", PORT_LIMIT, async || reqwest::get(&url).await.ok()).await;

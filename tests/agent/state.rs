@@ -46,7 +46,9 @@ async fn the_state_of_another_ec2_instance_is_dropped() {
     let task = rig.task(&arn, TaskStatus::Running).await;
     let id = task.container("main").unwrap().runtime_id.clone().unwrap();
     rig.terminate();
-    let options = Options { instance_id: "i-ffffffffffffffff0".to_owned(), ..Options::default() };
+    // One session: the keys of either metadata are good for the same calls.
+    let token = Some(rig.server.token().clone());
+    let options = Options { instance_id: "i-ffffffffffffffff0".to_owned(), token, ..Options::default() };
     let other = Server::start(options).await.unwrap(); // for its metadata only
     rig.environment.push(("AWS_EC2_METADATA_SERVICE_ENDPOINT".into(), other.url()));
     rig.start_agent();

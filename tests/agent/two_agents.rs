@@ -27,6 +27,9 @@ impl Second {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .envs(rig.environment.iter().map(|(name, value)| (name, value)))
             .env("ECS_DATADIR", &data)
+            // The metadata gives keys to processes of this user only, and the second agent may be another's.
+            .env("AWS_ACCESS_KEY_ID", "AKIASECOND")
+            .env("AWS_SECRET_ACCESS_KEY", rig.server.token().expose())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -101,7 +104,7 @@ async fn the_second_agent_ends_and_names_the_first() {
     rig.environment.pop();
     rig.start_agent();
     rig.registered().await;
-    let shown = rig.introspect("/v1/tasks").await;
+    let shown = rig.ask("/v1/tasks").await;
     assert!(shown["Tasks"].as_array().unwrap().iter().any(|task| task["Arn"] == arn.as_str()), "{shown}");
 }
 

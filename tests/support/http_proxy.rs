@@ -100,11 +100,12 @@ async fn serve(
     let target = line.split(' ').nth(1).and_then(|url| url.strip_prefix("http://")).unwrap_or_default();
     let authority = target.split(['/', '?']).next().unwrap_or_default().replace(NAME, ADDRESS);
     let mut server = TcpStream::connect(authority).await?;
-    server.write_all(&replaced(&head, NAME, ADDRESS)).await?;
+    // As it is: the signature covers the name of the host.
+    server.write_all(&head).await?;
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
     tokio::select! {
-        ended = pass(from_client, to_server, NAME, ADDRESS) => ended,
+        ended = pass(from_client, to_server, NAME, NAME) => ended,
         ended = pass(from_server, to_client, ADDRESS, NAME) => ended,
     }
 }

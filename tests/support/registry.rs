@@ -120,6 +120,17 @@ fn beside_docker(program: &str) -> Command {
     }
 }
 
+/// The address of Docker's host on the interface of the default bridge; Docker itself does not always name it.
+pub(crate) fn bridge_address() -> String {
+    let option = r#"{{index .Options "com.docker.network.bridge.name"}}"#;
+    let interface = super::docker::docker(&["network", "inspect", "--format", option, "bridge"]);
+    let output =
+        beside_docker("ip").args(["-4", "-o", "address", "show", &interface]).output().expect("ip is installed");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let address = text.split_whitespace().nth(3).expect("the bridge has an address");
+    address.split('/').next().expect("something stands before the mask").to_owned()
+}
+
 /// A port that is free on Docker's loopback address. Below the range the kernel gives out by itself, so that nobody gets it
 /// by chance in the meantime.
 fn free_port() -> u16 {

@@ -11,9 +11,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-/// The server takes requests for addresses only; any will do that is as long as [`TLS_NAME`].
-const SOME_ADDRESS: &str = "10.0.0.1";
-
 /// A CA of its own, and a certificate of it for [`TLS_NAME`].
 #[derive(Debug)]
 pub(crate) struct Certificates {
@@ -122,7 +119,7 @@ async fn serve(client: impl AsyncRead + AsyncWrite, plain: &str, url: &str) {
     let (from_client, to_client) = tokio::io::split(client);
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        _ended = pass(from_client, to_server, TLS_NAME, SOME_ADDRESS) => {}
+        _ended = pass(from_client, to_server, TLS_NAME, TLS_NAME) => {}
         _ended = pass(from_server, to_client, plain, url) => {}
     }
 }
