@@ -11,8 +11,9 @@
 //! this user, or to the user or group that may use the engine anyway, and others may not open it: nobody else can keep the agent out, and a
 //! link is never followed. An abstract socket has the right scope by itself, but any local user could take its name.
 //!
-//! What it cannot see: an agent in a container that does not share `/var/run`, and one whose user is neither root nor in the group of the
-//! socket. Invariant: nothing is written but into a lock file that is held.
+//! What it cannot see: an agent in a container that does not share `/var/run`; an agent whose user is neither root nor in the group of the
+//! socket; and an agent in a container and one of a user that may not write to `/var/run`, each from the other: the `/dev/shm` of a container
+//! is its own. Invariant: nothing is written but into a lock file that is held.
 
 use crate::model::{OwnerId, text};
 use rustix::fs::OFlags;
@@ -30,8 +31,8 @@ const TRIES: u32 = 10;
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 /// How the directories of agents that may not write to the shared one begin.
 const PREFIX: &str = "ecs-agent-";
-/// The most bytes of a holder's description that are read.
-const MAX_HOLDER: u64 = 4096;
+/// The most bytes of a holder's description that are read: more than its words and the identities in `ecs-agent.owner` can come to.
+const MAX_HOLDER: u64 = 256 * 1024;
 /// The most lock files that are looked at in one directory.
 const MAX_FILES: usize = 1024;
 /// The most bytes of an engine's id in a file name.
@@ -99,6 +100,15 @@ pub(super) struct Holder {
     pub(super) cluster: String,
     /// Identities whose containers are its own; empty until it has read its data.
     pub(super) identities: BTreeSet<OwnerId>,
+}
+
+impl Holder {
+    /// Its words are short and without control characters.
+    fn cleaned(self) -> Self {
+        let Self { pid, form, data_dir, cluster, identities } = self;
+        let [form, data_dir, cluster] = [form, data_dir, cluster].map(|field| text::cleaned(&field));
+        Self { pid, form, data_dir, cluster, identities }
+    }
 }
 
 impl fmt::Display for Holder {
@@ -171,7 +181,7 @@ impl DockerLock {
 
     /// Says who holds the lock.
     pub(super) fn describe(&self, holder: &Holder) {
-        let text = serde_json::to_vec(holder).unwrap_or_default();
+        let text = serde_json::to_vec(&holder.clone().cleaned()).unwrap_or_default();
         for mut file in &self.files {
             let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&text));
             if let Err(error) = written {
@@ -306,10 +316,7 @@ fn holder_of(file: &File) -> Holder {
     // An object, and nothing that could be read as one.
     let object: Option<serde_json::Map<_, _>> = read.ok().and_then(|_| serde_json::from_slice(&bytes).ok());
     let holder: Option<Holder> = object.and_then(|object| serde_json::from_value(object.into()).ok());
-    let holder = holder.unwrap_or_default();
-    let Holder { pid, form, data_dir, cluster, identities } = holder;
-    let [form, data_dir, cluster] = [form, data_dir, cluster].map(|field| text::cleaned(&field));
-    Holder { pid, form, data_dir, cluster, identities }
+    holder.unwrap_or_default().cleaned()
 }
 
 /// How this agent runs, in words. `mounts` is its `/proc/self/mountinfo`: Docker mounts files of a container from a directory of its name.

@@ -200,7 +200,7 @@ fn an_agent_in_another_namespace_is_known_by_its_identities() {
 
 #[test]
 fn whatever_a_lock_file_holds_it_is_a_lock() {
-    let long = serde_json::to_string(&Holder { data_dir: "x".repeat(9000), ..holder("a") }).unwrap();
+    let long = serde_json::to_string(&Holder { data_dir: "x".repeat(300_000), ..holder("a") }).unwrap();
     let table = [
         ("", "did not say"),
         ("{", "did not say"),
@@ -216,6 +216,19 @@ fn whatever_a_lock_file_holds_it_is_a_lock() {
         let said = name_of(host.take("A", 1));
         assert!(said.contains(wanted), "{content}: {said}");
     }
+}
+
+#[test]
+fn a_holder_with_many_identities_says_who_it_is() {
+    let host = Host::new();
+    let lock = host.take("A", 1).unwrap();
+    let identities: BTreeSet<OwnerId> = (0..900).map(|n| OwnerId::from(format!("{n:064}").as_str())).collect();
+    let long = Holder { data_dir: format!("/{}\n", "\"".repeat(100_000)), identities: identities.clone(), ..holder("a") };
+    lock.describe(&long);
+    assert!(name_of(host.take("A", 1)).contains("process 4711"));
+    let other = host.take("A", 2).unwrap();
+    let last = identities.last().cloned().into_iter().collect();
+    assert!(matches!(other.others(&last), Err(Held::Identity(_))), "the last identity counts as well");
 }
 
 #[test]
