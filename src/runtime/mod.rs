@@ -211,8 +211,8 @@ async fn build(config: Config, options: Options, imds: aws::imds::Imds, early: E
     health.docker_answered();
     health.step(Step::State);
     let mut ownership = Ownership::take(config, options, &docker).await?;
-    let (mut store, loaded) = startup::state(config, &instance).await?;
-    let (docker, owners) = ownership.identify(config, docker, &mut store, &loaded).await?;
+    let (store, loaded) = startup::state(config, &instance).await?;
+    let (docker, mut store, owners) = ownership.identify(config, docker, store, &loaded).await?;
     data_dir::check(&config.docker_host, &config.data_dir, &config.host_data_dir).await;
     let host = host::Host::of(config, &docker).await?;
     startup::warm_pool(config, &imds, &health).await?;
