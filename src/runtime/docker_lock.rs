@@ -234,6 +234,26 @@ impl DockerLock {
         Ok(())
     }
 
+    /// Makes the lock file anew if it was removed: systemd before 235 removes `/run/ecs-agent` when the unit stops, logind what a user left
+    /// in `/dev/shm`. False if it cannot be made.
+    ///
+    /// # Errors
+    /// Another agent has taken the lock meanwhile. The same call may be made again.
+    pub(super) fn renew(&self, holder: &Holder) -> Result<bool, Held> {
+        let Some(path) = lock(&self.own).clone() else { return Ok(true) };
+        let there = std::fs::symlink_metadata(&path).ok().as_ref().map(inode);
+        let is_ours = |file: &File| there.is_some() && file.metadata().ok().as_ref().map(inode) == there;
+        if lock(&self.held).iter().any(is_ours) {
+            return Ok(true);
+        }
+        tracing::warn!(path = %path.display(), "the lock file of this agent was removed while it runs; it is made anew");
+        *lock(&self.own) = None;
+        lock(&self.held).retain(|file| file.metadata().is_ok_and(|about| about.nlink() > 0));
+        let taken = self.take_in(Place::Shared, holder).and_then(|()| self.take_in(Place::Open, holder));
+        let is_made = lock(&self.own).get_or_insert_with(|| path.clone()).exists();
+        taken.map(|()| is_made)
+    }
+
     /// Says who holds the lock.
     pub(super) fn describe(&self, holder: &Holder) {
         let text = serde_json::to_vec(&holder.clone().cleaned()).unwrap_or_default();

@@ -4,6 +4,7 @@
 //! nothing is written, registered or changed before the lock is held.
 
 use super::docker_lock::{DockerLock, Held, Holder, Place, Places, Running, Trust, form};
+use super::supervisor::PartResult;
 use super::{Fatal, Options, data_dir, startup};
 use crate::config::{Config, Role};
 use crate::docker::Docker;
@@ -15,10 +16,15 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// Looking at lock files takes no time; but a directory that anybody may write to can hold a file system that never answers. Each of the
 /// two places has a thread and a limit of its own.
 const LOCKS: Settings = Settings { threads: 1, spare: 1, limit: Duration::from_secs(10) };
+
+/// How often it is seen whether the lock file is still there; less and less often, up to the second, while it cannot be had.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+const MAX_LOOK_EVERY: Duration = Duration::from_secs(600);
 
 /// The lock of this agent, for as long as this lives.
 #[derive(Debug)]
@@ -108,6 +114,28 @@ impl Ownership {
         }
         let owners = store.owners().clone();
         Ok((docker.with_owner(owners.clone(), &place), store, owners))
+    }
+
+    /// Makes the lock file anew if somebody removes it, until `stop`.
+    ///
+    /// # Errors
+    /// Never: an agent without its lock goes on, since its tasks need it.
+    pub(super) async fn keep(&self, stop: CancellationToken) -> PartResult {
+        let keeping = async {
+            let mut wait = LOOK_EVERY;
+            loop {
+                tokio::time::sleep(wait).await;
+                let holder = self.holder.clone();
+                let renewed = self.look(Place::Shared, move |lock| lock.renew(&holder)).await;
+                if let Some(Err(held)) = &renewed {
+                    tracing::error!("the lock file of this agent was removed, and {held}");
+                }
+                let is_held = matches!(renewed, Some(Ok(true)));
+                wait = if is_held { LOOK_EVERY } else { (wait * 2).min(MAX_LOOK_EVERY) };
+            }
+        };
+        stop.run_until_cancelled(keeping).await;
+        Ok(())
     }
 
     async fn describe(&mut self, owners: &Owners) {

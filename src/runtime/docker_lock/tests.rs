@@ -316,6 +316,48 @@ fn who_runs_is_not_known_while_an_agent_or_a_place_says_nothing() {
     assert!(others(&lock, &BTreeSet::new()).unwrap().is_partial, "it cannot be listed");
 }
 
+/// What systemd before 235 does when the unit stops, and logind with what a user left in `/dev/shm`.
+#[test]
+fn a_lock_file_that_was_removed_is_made_anew() {
+    let gone: [fn(&Path); 3] = [
+        |directory| std::fs::remove_dir_all(directory).unwrap(),
+        |directory| std::fs::remove_file(directory.join("A.1.lock")).unwrap(),
+        |directory| {
+            std::fs::remove_file(directory.join("A.1.lock")).unwrap();
+            std::fs::write(directory.join("A.1.lock"), "").unwrap();
+            std::fs::set_permissions(directory.join("A.1.lock"), Permissions::from_mode(0o600)).unwrap();
+        },
+    ];
+    for remove in gone {
+        for is_shared in [true, false] {
+            let host = Host::new();
+            let places = if is_shared { host.places() } else { host.without_shared() };
+            let lock = taken(places.clone(), me(), "A", 1, &holder("a")).unwrap();
+            for _ in 0..2 {
+                let path = lock.own.lock().unwrap().clone().unwrap();
+                remove(path.parent().unwrap());
+                assert!(lock.renew(&holder("a")).unwrap());
+                assert!(name_of(taken(places.clone(), me(), "A", 1, &holder("b"))).contains("4711"));
+            }
+            assert!(lock.renew(&holder("a")).unwrap(), "nothing is wrong");
+        }
+    }
+}
+
+#[test]
+fn a_lock_that_another_agent_took_meanwhile_names_it() {
+    let host = Host::new();
+    let first = host.take("A", 1).unwrap();
+    std::fs::remove_dir_all(host.0.join("run")).unwrap();
+    let second = taken(host.places(), me(), "A", 1, &Holder { pid: 4712, ..holder("b") }).unwrap();
+    for _ in 0..2 {
+        assert!(first.renew(&holder("a")).unwrap_err().to_string().contains("process 4712"));
+    }
+    drop(second);
+    assert!(first.renew(&holder("a")).unwrap());
+    assert!(name_of(host.take("A", 1)).contains("4711"));
+}
+
 #[test]
 fn an_agent_says_how_it_runs() {
     let id = "0123456789abcdef".repeat(4);
