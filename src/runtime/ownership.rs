@@ -32,6 +32,8 @@ pub(super) struct Ownership {
     lock: Arc<DockerLock>,
     holder: Holder,
     lane: Lane,
+    /// The engine is reached by a socket of this host. Of others, agents on other hosts are not seen.
+    is_local: bool,
 }
 
 impl Ownership {
@@ -60,8 +62,9 @@ impl Ownership {
             cluster: startup::cluster(config),
             identities: BTreeSet::new(),
         };
+        let is_local = config.docker_host.starts_with("unix://");
         let lock = Arc::new(DockerLock::new(Places::default(), trust, &engine, namespace));
-        let this = Self { lock, holder, lane: Lane::new("docker lock", LOCKS) };
+        let this = Self { lock, holder, lane: Lane::new("docker lock", LOCKS), is_local };
         for place in [Place::Shared, Place::Open] {
             let holder = this.holder.clone();
             this.look(place, move |lock| lock.take_in(place, &holder)).await.transpose().map_err(refused)?;
@@ -160,6 +163,12 @@ impl Ownership {
             }
         }
         Ok(running)
+    }
+
+    /// Identities of other agents that run with this engine; `None` if not all of them are known.
+    pub(super) async fn running(&self) -> Option<BTreeSet<OwnerId>> {
+        let running = self.others(&Owners::default()).await.ok()?;
+        (self.is_local && !running.is_partial).then_some(running.identities)
     }
 
     /// Does with the lock what may never return; `None` if it does not, which is logged.
