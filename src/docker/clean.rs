@@ -37,6 +37,7 @@ impl Docker {
             images: images.iter().filter_map(|entry| image(entry, now)).collect(),
             containers: stream::iter(looks).buffer_unordered(INSPECTS_AT_ONCE).collect().await,
             disk_percent: if disk { self.disk_percent().await } else { None },
+            running_owners: None,
         })
     }
 

@@ -12,9 +12,9 @@ use super::plan::Planning;
 use super::state::{ContainerState, Owner, State, TaskState};
 use super::{Key, Step, backoff};
 use crate::model::image::{ImageListing, ImageWork, ListedContainer, ListedImage, full_name};
-use crate::model::{ContainerSpec, OpId, Span, TaskArn, Timestamp};
+use crate::model::{ContainerSpec, OpId, OwnerId, Span, TaskArn, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A look at the disk serves all pulls that begin within this time.
 const LOOK_SERVES: Span = Span::secs(60);
@@ -53,6 +53,8 @@ pub struct Cleanup {
     tracked_tried: u32,
     /// Names of images, and containers, of others that went in this cycle.
     foreign_gone: (u32, u32),
+    /// Agents that made containers and have not run since then, at every look.
+    absent: BTreeMap<OwnerId, Timestamp>,
 }
 
 /// A task is forgotten: what it used is remembered, for the clean-up.
@@ -154,8 +156,11 @@ pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome, out
     let Some((_, work)) = state.images.operation.take() else { return BTreeSet::new() };
     let interval = state.policy.images.interval;
     match (work, outcome) {
-        (ImageWork::List { .. }, Outcome::Done(Output::Images(listing))) => {
+        (ImageWork::List { ends, .. }, Outcome::Done(Output::Images(listing))) => {
             state.images.retry = super::state::Retry::default();
+            if ends {
+                note_absent(state, &listing, now);
+            }
             take_in(state, &listing, now, out);
             look_at_disk(state, *listing, now, interval);
         }
@@ -205,6 +210,15 @@ fn take_in(state: &mut State, listing: &ImageListing, now: Timestamp, out: &mut 
     }
 }
 
+/// Notes which other agents do not run. One that is not known to be away counts as running.
+fn note_absent(state: &mut State, listing: &ImageListing, now: Timestamp) {
+    let earlier = std::mem::take(&mut state.images.absent);
+    let Some(running) = &listing.running_owners else { return };
+    let makers = listing.containers.iter().filter_map(|it| it.owner.as_ref());
+    let away = makers.filter(|id| !running.contains(*id) && !state.policy.owners.owns(Some(id)));
+    state.images.absent = away.map(|id| (id.clone(), earlier.get(id).copied().unwrap_or(now))).collect();
+}
+
 /// A look for a pull: is there room, or is some to be made? Any other look begins a cycle.
 fn look_at_disk(state: &mut State, listing: ImageListing, now: Timestamp, interval: Span) {
     if state.policy.images.disk.is_some_and(|(high, _)| listing.disk_percent.is_none_or(|percent| percent < high)) {
@@ -229,7 +243,7 @@ fn look_at_disk(state: &mut State, listing: ImageListing, now: Timestamp, interv
 fn next(state: &mut State, now: Timestamp) -> Option<ImageWork> {
     let listing = state.images.listing.take()?;
     let found =
-        tracked(state, &listing, now).or_else(|| stranger(state, &listing)).or_else(|| untracked(state, &listing));
+        tracked(state, &listing, now).or_else(|| stranger(state, &listing, now)).or_else(|| untracked(state, &listing));
     state.images.listing = Some(listing);
     let (what, work) = found?;
     state.images.tried.insert(what);
@@ -282,7 +296,7 @@ fn tracked(state: &State, listing: &ImageListing, now: Timestamp) -> Option<(Str
 }
 
 /// A container of somebody else that has ended long ago.
-fn stranger(state: &State, listing: &ImageListing) -> Option<(String, ImageWork)> {
+fn stranger(state: &State, listing: &ImageListing, now: Timestamp) -> Option<(String, ImageWork)> {
     let untracked = state.policy.images.untracked.as_ref().filter(|_| !state.images.makes_room)?;
     if state.images.foreign_gone.1 >= untracked.containers_per_cycle {
         return None;
@@ -296,8 +310,11 @@ fn stranger(state: &State, listing: &ImageListing) -> Option<(String, ImageWork)
         };
         state.orphans.contains_key(&it.id.0) || state.tasks.values().any(|task| is_of(task))
     };
-    // What another agent of this kind made for a task, that agent removes.
-    let is_another_agents = |it: &ListedContainer| !state.policy.owners.owns(it.owner.as_ref());
+    // What another agent of this kind made for a task, that agent removes, unless it has not run for long: then nobody does.
+    let is_away =
+        |id: &OwnerId| state.images.absent.get(id).is_some_and(|since| *since + state.policy.cleanup_wait <= now);
+    let is_another_agents =
+        |it: &ListedContainer| it.owner.as_ref().is_some_and(|id| !state.policy.owners.owns(Some(id)) && !is_away(id));
     let mut fit = listing
         .containers
         .iter()

@@ -2,6 +2,7 @@
 
 use super::{OwnerId, RuntimeId, Span};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// What is on this host at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +13,9 @@ pub struct ImageListing {
     pub containers: Vec<ListedContainer>,
     /// How full the file system of the engine's data is, if that was asked for and can be told from here.
     pub disk_percent: Option<u8>,
+    /// Identities of other agents that run with this engine; `None` if that was not asked for or cannot be told.
+    #[serde(default)]
+    pub running_owners: Option<BTreeSet<OwnerId>>,
 }
 
 /// One image.

@@ -9,10 +9,12 @@
 //! that may not write there, in a directory of its own below `/dev/shm`. Each agent takes its own lock first and then every other one of the
 //! same name that it may believe, so two that start at the same moment cannot both go on. A file is believed only if it belongs to root, to
 //! this user, or to the user or group that may use the engine anyway, and others may not open it: nobody else can keep the agent out, and a
-//! link is never followed. An abstract socket has the right scope by itself, but any local user could take its name.
+//! link is never followed. The shared directory is looked at first and by itself, and in the open one directories of other users are skipped:
+//! whatever they put there, agents that may use the shared directory meet. An abstract socket has the right scope by itself, but any local user could take its name.
 //!
-//! What it cannot see: an agent in a container that does not share `/var/run`, and one whose user is neither root nor in the group of the
-//! socket. Invariant: nothing is written but into a lock file that is held.
+//! What it cannot see: an agent in a container that does not share `/var/run`; an agent whose user is neither root nor in the group of the
+//! socket; and an agent in a container and one of a user that may not write to `/var/run`, each from the other: the `/dev/shm` of a container
+//! is its own. Invariant: nothing is written but into a lock file that is held.
 
 use crate::model::{OwnerId, text};
 use rustix::fs::OFlags;
@@ -20,9 +22,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Looking at another agent's file locks it for an instant: a lock counts as held only if it is for this long.
@@ -30,10 +33,14 @@ const TRIES: u32 = 10;
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 /// How the directories of agents that may not write to the shared one begin.
 const PREFIX: &str = "ecs-agent-";
-/// The most bytes of a holder's description that are read.
-const MAX_HOLDER: u64 = 4096;
+/// The most bytes of a holder's description that are read: more than its words and the identities in `ecs-agent.owner` can come to.
+const MAX_HOLDER: u64 = 256 * 1024;
 /// The most lock files that are looked at in one directory.
 const MAX_FILES: usize = 1024;
+/// The most entries of one directory that are looked at. Anybody may fill the open one; the shared one is looked at first, and by itself.
+const MAX_ENTRIES: usize = 100_000;
+/// The most directories of agents that are looked at.
+const MAX_DIRECTORIES: usize = 1024;
 /// The most bytes of an engine's id in a file name.
 const MAX_ENGINE: usize = 128;
 
@@ -76,12 +83,20 @@ impl Trust {
     }
 
     fn believes(&self, about: &Metadata) -> bool {
-        let is_known = about.uid() == 0
+        // A second name could be one that somebody gave to a file of root.
+        self.knows(about) && about.is_file() && about.nlink() == 1 && about.mode() & 0o007 == 0
+    }
+
+    /// Lock files in this directory are looked at.
+    fn believes_directory(&self, about: &Metadata) -> bool {
+        self.knows(about) && about.is_dir() && about.mode() & 0o002 == 0
+    }
+
+    fn knows(&self, about: &Metadata) -> bool {
+        about.uid() == 0
             || about.uid() == self.user
             || Some(about.uid()) == self.socket_user
-            || Some(about.gid()) == self.socket_group;
-        // A second name could be one that somebody gave to a file of root.
-        is_known && about.is_file() && about.nlink() == 1 && about.mode() & 0o007 == 0
+            || Some(about.gid()) == self.socket_group
     }
 }
 
@@ -99,6 +114,15 @@ pub(super) struct Holder {
     pub(super) cluster: String,
     /// Identities whose containers are its own; empty until it has read its data.
     pub(super) identities: BTreeSet<OwnerId>,
+}
+
+impl Holder {
+    /// Its words are short and without control characters.
+    fn cleaned(self) -> Self {
+        let Self { pid, form, data_dir, cluster, identities } = self;
+        let [form, data_dir, cluster] = [form, data_dir, cluster].map(|field| text::cleaned(&field));
+        Self { pid, form, data_dir, cluster, identities }
+    }
 }
 
 impl fmt::Display for Holder {
@@ -126,10 +150,40 @@ pub(super) enum Held {
     Identity(Holder),
 }
 
+/// Which of the places for lock files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// [`Places::shared`].
+    Shared,
+    /// [`Places::open`].
+    Open,
+}
+
+impl Place {
+    /// In words.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Shared => "lock files below /var/run",
+            Self::Open => "lock files below /dev/shm",
+        }
+    }
+}
+
+/// Identities of agents that run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Running {
+    /// Those that were found.
+    pub(super) identities: BTreeSet<OwnerId>,
+    /// There may be more: something could not be looked at, or an agent has not said its identity yet.
+    pub(super) is_partial: bool,
+}
+
 /// The locks that this agent holds. They are free when this is dropped.
 #[derive(Debug)]
 pub(super) struct DockerLock {
-    files: Vec<File>,
+    held: Mutex<Vec<File>>,
+    /// The file that this agent made, of which others know that it runs; `None` if there is none.
+    own: Mutex<Option<PathBuf>>,
     places: Places,
     trust: Trust,
     engine: String,
@@ -137,42 +191,73 @@ pub(super) struct DockerLock {
 }
 
 impl DockerLock {
-    /// Takes the lock for this engine and network namespace. Where no place can be used there is none, with a warning.
-    ///
-    /// # Errors
-    /// Another agent holds it.
-    pub(super) fn take(
-        places: Places,
-        trust: Trust,
-        engine: &str,
-        namespace: u64,
-        holder: &Holder,
-    ) -> Result<Self, Held> {
+    /// For this engine and network namespace. Nothing is locked before [`DockerLock::take_in`] both places, in their order.
+    pub(super) fn new(places: Places, trust: Trust, engine: &str, namespace: u64) -> Self {
         let engine: String = engine.chars().filter(|c| c.is_ascii_alphanumeric() || "-:_".contains(*c)).collect();
         let engine = text::cut(&engine, MAX_ENGINE);
         let name = format!("{engine}.{namespace}.lock");
-        let mut lock = Self { files: Vec::new(), places, trust, engine, name };
-        let own = lock.own_path().and_then(|path| lock.hold(&path, true).transpose());
-        match own {
-            Some(held) => lock.files.push(held?),
-            None => tracing::warn!(
-                shared = %lock.places.shared.display(), other = %lock.places.open.display(),
-                "no lock file can be made: a second agent on this Docker engine would not be noticed"
-            ),
-        }
-        for path in lock.files_of_agents(|name| name == lock.name) {
-            if let Some(file) = lock.hold(&path, false)? {
-                lock.files.push(file);
+        Self { held: Mutex::default(), own: Mutex::default(), places, trust, engine, name }
+    }
+
+    /// Takes the lock as far as it is in this place. Where no place can be used there is none, with a warning.
+    ///
+    /// # Errors
+    /// Another agent holds it.
+    pub(super) fn take_in(&self, place: Place, holder: &Holder) -> Result<(), Held> {
+        if lock(&self.own).is_none() {
+            let path = match place {
+                Place::Shared => self.own_shared_path(),
+                Place::Open => self.own_open_path(),
+            };
+            if let Some(path) = path
+                && let Some(file) = self.hold(&path, true)?
+            {
+                lock(&self.held).push(file);
+                *lock(&self.own) = Some(path);
+            } else if place == Place::Open {
+                tracing::warn!(
+                    shared = %self.places.shared.display(), other = %self.places.open.display(),
+                    "no lock file can be made: a second agent on this Docker engine would not be noticed"
+                );
             }
         }
-        lock.describe(holder);
-        Ok(lock)
+        let (paths, is_partial) = self.files_in(place, |name| name == self.name);
+        if is_partial {
+            self.warn_of_part(place);
+        }
+        for path in paths {
+            if let Some(file) = self.hold(&path, false)? {
+                lock(&self.held).push(file);
+            }
+        }
+        self.describe(holder);
+        Ok(())
+    }
+
+    /// Makes the lock file anew if it was removed: systemd before 235 removes `/run/ecs-agent` when the unit stops, logind what a user left
+    /// in `/dev/shm`. False if it cannot be made.
+    ///
+    /// # Errors
+    /// Another agent has taken the lock meanwhile. The same call may be made again.
+    pub(super) fn renew(&self, holder: &Holder) -> Result<bool, Held> {
+        let Some(path) = lock(&self.own).clone() else { return Ok(true) };
+        let there = std::fs::symlink_metadata(&path).ok().as_ref().map(inode);
+        let is_ours = |file: &File| there.is_some() && file.metadata().ok().as_ref().map(inode) == there;
+        if lock(&self.held).iter().any(is_ours) {
+            return Ok(true);
+        }
+        tracing::warn!(path = %path.display(), "the lock file of this agent was removed while it runs; it is made anew");
+        *lock(&self.own) = None;
+        lock(&self.held).retain(|file| file.metadata().is_ok_and(|about| about.nlink() > 0));
+        let taken = self.take_in(Place::Shared, holder).and_then(|()| self.take_in(Place::Open, holder));
+        let is_made = lock(&self.own).get_or_insert_with(|| path.clone()).exists();
+        taken.map(|()| is_made)
     }
 
     /// Says who holds the lock.
     pub(super) fn describe(&self, holder: &Holder) {
-        let text = serde_json::to_vec(holder).unwrap_or_default();
-        for mut file in &self.files {
+        let text = serde_json::to_vec(&holder.clone().cleaned()).unwrap_or_default();
+        for mut file in lock(&self.held).iter() {
             let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&text));
             if let Err(error) = written {
                 tracing::warn!(%error, "the lock file cannot be written: a second agent will not know which one is the first");
@@ -180,19 +265,26 @@ impl DockerLock {
         }
     }
 
-    /// Identities of agents that work with the same engine in other network namespaces. Removes files of agents that have gone.
+    /// Identities of other agents that work with the same engine and have their lock file in this place. Removes files of agents that have
+    /// gone.
     ///
     /// # Errors
     /// One of them has one of these identities.
-    pub(super) fn others(&self, own: &BTreeSet<OwnerId>) -> Result<BTreeSet<OwnerId>, Held> {
-        let is_other = |name: &str| {
-            let rest =
-                name.strip_prefix(&self.engine).is_some_and(|rest| rest.starts_with('.') && rest.ends_with(".lock"));
-            rest && name != self.name
+    pub(super) fn others_in(&self, place: Place, own: &BTreeSet<OwnerId>) -> Result<Running, Held> {
+        let is_of_engine = |name: &str| {
+            name.strip_prefix(&self.engine).is_some_and(|rest| rest.starts_with('.') && rest.ends_with(".lock"))
         };
-        let mut live = BTreeSet::new();
-        for path in self.files_of_agents(is_other) {
-            let Some(file) = self.open(&path, false) else { continue };
+        let (paths, is_partial) = self.files_in(place, is_of_engine);
+        let mut running = Running { is_partial, ..Running::default() };
+        for path in paths {
+            let Some(file) = self.open(&path, false) else {
+                // Somebody's whom we believe, and we may not open it.
+                running.is_partial |= std::fs::symlink_metadata(&path).is_ok_and(|about| self.trust.believes(&about));
+                continue;
+            };
+            if self.is_held(&file) {
+                continue;
+            }
             if file.try_lock().is_ok() {
                 let _gone = std::fs::remove_file(&path);
                 continue;
@@ -201,54 +293,70 @@ impl DockerLock {
             if !holder.identities.is_disjoint(own) {
                 return Err(Held::Identity(holder));
             }
-            live.extend(holder.identities);
+            running.is_partial |= holder.identities.is_empty();
+            running.identities.extend(holder.identities);
         }
-        Ok(live)
+        if is_partial {
+            self.warn_of_part(place);
+        }
+        Ok(running)
     }
 
-    /// Where this agent's own file is: in the shared directory, else in one that belongs to this user.
-    fn own_path(&self) -> Option<PathBuf> {
+    fn warn_of_part(&self, place: Place) {
+        let path = match place {
+            Place::Shared => &self.places.shared,
+            Place::Open => &self.places.open,
+        };
+        tracing::warn!(path = %path.display(), "not every lock file of agents can be looked at; another agent on this Docker engine may not be noticed");
+    }
+
+    /// Where this agent's own file is in the shared directory; `None` if it may not make one there.
+    fn own_shared_path(&self) -> Option<PathBuf> {
         let shared = &self.places.shared;
-        let _exists = make_directory(shared);
-        if is_private(shared, |user| user == 0 || user == self.trust.user) {
-            let path = shared.join(&self.name);
-            if self.open(&path, true).is_some() {
-                return Some(path);
-            }
-        }
+        let _exists = make_directory(shared, None);
+        let path = shared.join(&self.name);
+        let is_usable = is_private(shared, |user| user == 0 || user == self.trust.user);
+        (is_usable && self.open(&path, true).is_some()).then_some(path)
+    }
+
+    /// Where this agent's own file is in a directory that belongs to this user, in the open one.
+    fn own_open_path(&self) -> Option<PathBuf> {
         let is_mine = |path: &PathBuf| is_private(path, |user| user == self.trust.user);
-        let directory = match self.directories_of_agents().into_iter().find(is_mine) {
+        let directory = match self.directories_in(Place::Open).0.into_iter().find(is_mine) {
             Some(directory) => directory,
             None => {
                 // A name that nobody can have taken before.
                 let name = format!("{PREFIX}{}-{}", self.trust.user, uuid::Uuid::new_v4().simple());
                 let path = self.places.open.join(name);
-                make_directory(&path).ok()?;
+                make_directory(&path, self.trust.socket_group).ok()?;
                 path
             }
         };
         Some(directory.join(&self.name))
     }
 
-    /// Locks a file and keeps it; `None` if it cannot be used, is not to be believed, or is one that is held already.
+    /// Locks a file; `None` if it cannot be used, is not to be believed, or is one that is held already.
     fn hold(&self, path: &Path, create: bool) -> Result<Option<File>, Held> {
         for attempt in 0..TRIES {
             if attempt > 0 {
                 std::thread::sleep(BETWEEN_TRIES);
             }
             let Some(file) = self.open(path, create) else { return Ok(None) };
-            let place = |about: &Metadata| (about.dev(), about.ino());
-            let opened = file.metadata().ok().as_ref().map(place);
-            if self.files.iter().any(|held| held.metadata().ok().as_ref().map(place) == opened) {
+            if self.is_held(&file) {
                 return Ok(None);
             }
             // Whoever removes a file has locked it: one that was removed before the lock was ours is no lock.
-            if file.try_lock().is_ok() && std::fs::symlink_metadata(path).ok().as_ref().map(place) == opened {
+            if file.try_lock().is_ok() && leads_to(path, &file) {
                 return Ok(Some(file));
             }
         }
         let holder = self.open(path, false).map(|file| holder_of(&file)).unwrap_or_default();
         Err(Held::Engine(holder))
+    }
+
+    fn is_held(&self, file: &File) -> bool {
+        let wanted = file.metadata().ok().as_ref().map(inode);
+        lock(&self.held).iter().any(|held| held.metadata().ok().as_ref().map(inode) == wanted)
     }
 
     fn open(&self, path: &Path, create: bool) -> Option<File> {
@@ -266,29 +374,77 @@ impl DockerLock {
         Some(file)
     }
 
-    /// Directories below the open one that may hold lock files.
-    fn directories_of_agents(&self) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(&self.places.open).into_iter().flatten().flatten();
-        let agents = entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)));
-        agents.map(|entry| entry.path()).collect()
+    /// Directories with lock files in this place; whether there may be more. Those of users who are not believed count for nothing: such a
+    /// user could make any number.
+    fn directories_in(&self, place: Place) -> (Vec<PathBuf>, bool) {
+        if place == Place::Shared {
+            let is_directory = std::fs::symlink_metadata(&self.places.shared).is_ok_and(|about| about.is_dir());
+            return (is_directory.then(|| self.places.shared.clone()).into_iter().collect(), false);
+        }
+        let (agents, mut is_partial) = entries_of(&self.places.open, |name| name.starts_with(PREFIX));
+        let is_believed =
+            |path: &PathBuf| std::fs::symlink_metadata(path).is_ok_and(|about| self.trust.believes_directory(&about));
+        let mut found: Vec<PathBuf> = agents.into_iter().filter(is_believed).take(MAX_DIRECTORIES + 1).collect();
+        is_partial |= found.len() > MAX_DIRECTORIES;
+        found.truncate(MAX_DIRECTORIES);
+        (found, is_partial)
     }
 
-    /// Lock files of that name, of whichever agent.
-    fn files_of_agents(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
-        let directories = [self.places.shared.clone()].into_iter().chain(self.directories_of_agents());
-        let is_directory = |path: &PathBuf| std::fs::symlink_metadata(path).is_ok_and(|about| about.is_dir());
-        let files = directories.filter(is_directory).flat_map(|directory| {
-            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-            let wanted = entries.filter(|entry| entry.file_name().to_str().is_some_and(&is_wanted));
-            wanted.take(MAX_FILES).map(|entry| entry.path()).collect::<Vec<_>>()
-        });
-        files.collect()
+    /// Lock files of that name in this place, of whichever agent; whether there may be more.
+    fn files_in(&self, place: Place, is_wanted: impl Fn(&str) -> bool) -> (Vec<PathBuf>, bool) {
+        let (directories, mut is_partial) = self.directories_in(place);
+        let mut files = Vec::new();
+        for directory in directories {
+            let (mut found, is_part) = entries_of(&directory, &is_wanted);
+            is_partial |= is_part || found.len() > MAX_FILES;
+            found.truncate(MAX_FILES);
+            files.append(&mut found);
+        }
+        (files, is_partial)
     }
 }
 
-/// Makes a directory in which others can look for lock files, whatever the umask of the service is.
-fn make_directory(path: &Path) -> std::io::Result<()> {
+/// Entries of a directory by name; whether there may be more. A directory that is not there has none.
+fn entries_of(directory: &Path, is_wanted: impl Fn(&str) -> bool) -> (Vec<PathBuf>, bool) {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => return (Vec::new(), error.kind() != ErrorKind::NotFound),
+    };
+    let (mut found, mut looked_at) = (Vec::new(), 0);
+    for entry in entries {
+        looked_at += 1;
+        let Ok(entry) = entry else { return (found, true) };
+        if looked_at > MAX_ENTRIES {
+            return (found, true);
+        }
+        if entry.file_name().to_str().is_some_and(&is_wanted) {
+            found.push(entry.path());
+        }
+    }
+    (found, false)
+}
+
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn inode(about: &Metadata) -> (u64, u64) {
+    (about.dev(), about.ino())
+}
+
+/// This path is a name of this file.
+fn leads_to(path: &Path, file: &File) -> bool {
+    let opened = file.metadata().ok().as_ref().map(inode);
+    opened.is_some() && std::fs::symlink_metadata(path).ok().as_ref().map(inode) == opened
+}
+
+/// Makes a directory in which others can look for lock files, whatever the umask of the service is. By its group an agent of the same
+/// group sees that it may believe it.
+fn make_directory(path: &Path, group: Option<u32>) -> std::io::Result<()> {
     DirBuilder::new().mode(0o755).create(path)?;
+    if group.is_some() {
+        let _is_no_member = chown(path, None, group);
+    }
     std::fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
@@ -306,10 +462,7 @@ fn holder_of(file: &File) -> Holder {
     // An object, and nothing that could be read as one.
     let object: Option<serde_json::Map<_, _>> = read.ok().and_then(|_| serde_json::from_slice(&bytes).ok());
     let holder: Option<Holder> = object.and_then(|object| serde_json::from_value(object.into()).ok());
-    let holder = holder.unwrap_or_default();
-    let Holder { pid, form, data_dir, cluster, identities } = holder;
-    let [form, data_dir, cluster] = [form, data_dir, cluster].map(|field| text::cleaned(&field));
-    Holder { pid, form, data_dir, cluster, identities }
+    holder.unwrap_or_default().cleaned()
 }
 
 /// How this agent runs, in words. `mounts` is its `/proc/self/mountinfo`: Docker mounts files of a container from a directory of its name.

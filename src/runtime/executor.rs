@@ -62,7 +62,7 @@ pub(super) struct Edges {
     /// Existing shared volumes must be as asked for (`ECS_SHARED_VOLUME_MATCH_FULL_CONFIG`).
     pub(super) match_shared_volumes: bool,
     /// The lock on the container engine: held as long as anything can be called.
-    pub(super) _ownership: Ownership,
+    pub(super) ownership: Ownership,
 }
 
 /// Runs effects.
@@ -252,7 +252,11 @@ fn maybe_seen(observation: Option<Observation>) -> Output {
 async fn clean_images(edges: &Edges, work: ImageWork) -> Result<Output, OpError> {
     match work {
         ImageWork::List { ends, disk } => {
-            edges.docker.list_images(ends, disk).await.map(|listing| Output::Images(Box::new(listing)))
+            let mut listing = edges.docker.list_images(ends, disk).await?;
+            if ends {
+                listing.running_owners = edges.ownership.running().await;
+            }
+            Ok(Output::Images(Box::new(listing)))
         }
         ImageWork::RemoveImage { id, names } => {
             // What came from a mirror has its name there, too. That goes first: if the image stays, it stays under the name of tasks, by

@@ -211,8 +211,8 @@ async fn build(config: Config, options: Options, imds: aws::imds::Imds, early: E
     health.docker_answered();
     health.step(Step::State);
     let mut ownership = Ownership::take(config, options, &docker).await?;
-    let (mut store, loaded) = startup::state(config, &instance).await?;
-    let (docker, owners) = ownership.identify(config, docker, &mut store, &loaded).await?;
+    let (store, loaded) = startup::state(config, &instance).await?;
+    let (docker, mut store, owners) = ownership.identify(config, docker, store, &loaded).await?;
     data_dir::check(&config.docker_host, &config.data_dir, &config.host_data_dir).await;
     let host = host::Host::of(config, &docker).await?;
     startup::warm_pool(config, &imds, &health).await?;
@@ -236,7 +236,7 @@ async fn build(config: Config, options: Options, imds: aws::imds::Imds, early: E
         stop_timeout: config.container_stop_timeout,
         cgroups: host.cgroups.clone(),
         match_shared_volumes: config.shared_volume_match_full_config,
-        _ownership: ownership,
+        ownership,
     });
     let (inbox, events) = mpsc::channel::<Event>(INBOX);
     let (to_acs, from_core) = mpsc::channel::<acs::Outgoing>(OUTBOX);
@@ -340,6 +340,11 @@ fn supervise(
     supervisor.part("acs", Policy::Restart, move || {
         let (control, outbox, stop) = (control.clone(), outbox.clone(), stop_acs.clone());
         async move { control.run(outbox, stop).await }
+    });
+    let (locked, stop_lock) = (edges.clone(), stop.clone());
+    supervisor.part("docker lock", Policy::Restart, move || {
+        let (edges, stop) = (locked.clone(), stop_lock.clone());
+        async move { edges.ownership.keep(stop).await }
     });
     let reopened = Arc::new(Notify::new());
     let (watched, reopens, stop_events) = (edges.clone(), reopened.clone(), stop.clone());

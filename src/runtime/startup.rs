@@ -60,6 +60,11 @@ pub(super) fn files() -> Lane {
     Lane::new("files of the start", FILES)
 }
 
+/// Where the state is opened and written during the start.
+pub(super) fn disk() -> Lane {
+    Lane::new("state", STATE)
+}
+
 /// Who this instance is, as far as its metadata tells.
 #[derive(Debug, Default)]
 pub(super) struct Instance {
@@ -330,7 +335,7 @@ pub(super) async fn state(config: &Config, instance: &Instance) -> Result<(Store
 /// Opens the store; waits for space on its disk, since an agent that cannot remember must not register: each try would be one more
 /// container instance.
 async fn open_store(directory: &std::path::Path) -> Result<(Store, Loaded), Fatal> {
-    let (mut retry, lane) = (aws_retry::Backoff::new(DISK_RETRY), Lane::new("state", STATE));
+    let (mut retry, lane) = (aws_retry::Backoff::new(DISK_RETRY), disk());
     loop {
         let (path, shown) = (directory.to_owned(), directory.display().to_string());
         let opened = lane.run(&shown, move || Store::open(&path)).await.map_err(|error| {

@@ -20,7 +20,7 @@ pub(super) const ASIDE: &str = ".broken-";
 /// Files set aside that are kept; the oldest go first.
 const MOST_ASIDE: usize = 4;
 /// Of every file that holds state: a task's plain environment is in it.
-const FILE_MODE: u32 = 0o600;
+pub(super) const FILE_MODE: u32 = 0o600;
 /// Group and others may write.
 const OTHERS_WRITE: u32 = 0o022;
 /// Only its owner may remove a file (`/tmp`).
@@ -147,7 +147,7 @@ fn open_file(path: &Path) -> std::io::Result<File> {
 }
 
 /// How a file of the data directory is opened: no link is followed.
-fn options() -> OpenOptions {
+pub(super) fn options() -> OpenOptions {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
     let mut options = OpenOptions::new();
     options.custom_flags(i32::try_from(flags.bits()).unwrap_or_default());

@@ -3,9 +3,10 @@
 //! Owns that file. The state file holds the same; this copy is for the day on which that is damaged or gone, since containers carry the
 //! identity. Invariant: an identity that stands in either of the two is never given up.
 
+use super::file::{FILE_MODE, options};
 use crate::model::{OwnerId, Owners};
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -36,10 +37,10 @@ fn is_identity(id: &OwnerId) -> bool {
     (1..=MAX_ID).contains(&id.0.len()) && id.0.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// What the file in that directory says; `None` if it is not there or cannot be read.
+/// What the file in that directory says; `None` if it is not there, is a link or no plain file, or cannot be read. It does not wait.
 pub(super) fn read(directory: &Path) -> Option<Owners> {
-    let file =
-        File::open(directory.join(FILE)).ok().filter(|file| file.metadata().is_ok_and(|about| about.is_file()))?;
+    let file = options().read(true).open(directory.join(FILE)).ok()?;
+    file.metadata().ok().filter(|about| about.is_file())?;
     let mut bytes = Vec::new();
     file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
     serde_json::from_slice(&bytes).ok()
@@ -60,8 +61,13 @@ pub(super) fn write(directory: &Path, owners: &Owners) {
 
 fn try_write(directory: &Path, owners: &Owners) -> std::io::Result<()> {
     let (path, half) = (directory.join(FILE), directory.join(format!("{FILE}.new")));
+    // What stands there, left over or planted, goes: a file of somebody else would still be theirs afterwards.
+    match std::fs::remove_file(&half) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half)?;
+        let mut file = options().write(true).create_new(true).mode(FILE_MODE).open(&half)?;
         file.write_all(&serde_json::to_vec(owners)?)?;
         file.sync_all()?;
         std::fs::rename(&half, &path)?;

@@ -3,7 +3,7 @@ use super::*;
 use crate::model::{TaskArn, Timestamp};
 use std::collections::BTreeSet;
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 /// A directory of this test that is removed with it.
 struct Directory(PathBuf);
@@ -144,6 +144,55 @@ fn no_link_in_the_directory_is_followed() {
     assert_eq!((std::fs::read(&good).unwrap(), std::fs::read(&text).unwrap()), (before, b"root".to_vec()));
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&good), mode(&text), nowhere.exists()), (0o640, 0o640, false), "nothing was done there");
+}
+
+/// Whatever stands in the place of the identity or of its next version: nothing is written through it, and nothing waits for it.
+#[test]
+fn no_planted_identity_is_followed_or_kept() {
+    let fifo = |path: &Path, _: &Path| {
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    let plants: [(&str, fn(&Path, &Path)); 5] = [
+        ("a link", |path, target| std::os::unix::fs::symlink(target, path).unwrap()),
+        ("a link to nowhere", |path, target| std::os::unix::fs::symlink(target.with_extension("none"), path).unwrap()),
+        ("a second name", |path, target| std::fs::hard_link(target, path).unwrap()),
+        ("a queue", fifo),
+        ("a file open to all", |path, _| {
+            std::fs::write(path, "planted").unwrap();
+            std::fs::set_permissions(path, Permissions::from_mode(0o666)).unwrap();
+        }),
+    ];
+    for name in ["ecs-agent.owner", "ecs-agent.owner.new"] {
+        for (what, plant) in plants {
+            let ((directory, state), other) = (saved("planted", 1), Directory::new("target"));
+            std::fs::create_dir_all(&other.0).unwrap();
+            let (target, path) = (other.0.join("precious"), directory.0.join(name));
+            // An identity of somebody else, which a link must not lead to.
+            std::fs::write(&target, r#"{"own":"planted"}"#).unwrap();
+            let mut identity = Store::open(&directory.0).unwrap().0.owners().clone();
+            std::fs::remove_file(directory.0.join("ecs-agent.owner")).unwrap();
+            plant(&path, &target);
+            let (done, answer) = std::sync::mpsc::channel();
+            let place = directory.0.clone();
+            std::thread::spawn(move || {
+                let (mut store, _) = Store::open(&place).unwrap();
+                std::fs::remove_file(place.join(FILE)).unwrap();
+                store.commit(&state, &BTreeSet::from([Key::Host])).unwrap();
+                let _ = done.send(store.owners().clone());
+            });
+            let limit = std::time::Duration::from_secs(20);
+            let owners = answer.recv_timeout(limit).unwrap_or_else(|_| panic!("{name}, {what}: it waits"));
+            if name == "ecs-agent.owner" && what == "a second name" {
+                identity.earlier.insert("planted".into()); // a plain file, and it reads as an identity
+            }
+            assert_eq!(owners, identity, "{name}, {what}");
+            assert_eq!(std::fs::read_to_string(&target).unwrap(), r#"{"own":"planted"}"#, "{name}, {what}");
+            let made = std::fs::symlink_metadata(directory.0.join("ecs-agent.owner")).unwrap();
+            assert!(made.is_file() && made.nlink() == 1, "{name}, {what}");
+            assert_eq!(made.permissions().mode() & 0o777, 0o600, "{name}, {what}");
+            assert!(!other.0.join("precious.none").exists() && !directory.0.join("ecs-agent.owner.new").exists());
+        }
+    }
 }
 
 #[test]

@@ -399,6 +399,7 @@ impl Docker {
                     images: self.images.iter().map(image).collect(),
                     containers: self.containers.iter().map(container).collect(),
                     disk_percent: disk.then(|| u8::try_from(self.images.len() * 25).unwrap_or(100)),
+                    running_owners: Some(BTreeSet::from([RIVAL.into()])),
                 })))
             }
             ImageWork::RemoveImage { id, .. } if self.containers.iter().any(|it| it.image == *id) => {

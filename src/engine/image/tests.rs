@@ -197,7 +197,7 @@ fn what_is_not_of_tasks_goes_only_if_the_operator_says_so() {
     };
     let found = || {
         let containers = vec![ended("young", 100), ended("old", 101), ended("older", 200)];
-        Output::Images(Box::new(ImageListing { images: images(), containers, disk_percent: None }))
+        Output::Images(Box::new(ImageListing { images: images(), containers, ..ImageListing::default() }))
     };
     let now = NOW + INTERVAL;
     let mut off = with(|_| ());
@@ -323,6 +323,47 @@ fn what_another_agent_made_for_its_tasks_is_no_strangers() {
     let containers = containers.map(listed).into();
     let found = Output::Images(Box::new(ImageListing { containers, ..ImageListing::default() }));
     assert_eq!(cycle(&mut state, NOW + INTERVAL, found, &[]), ["ours", "nobodys"]);
+}
+
+/// As with `ECS_CHECKPOINT=false`, where each start is another agent.
+#[test]
+fn what_an_agent_left_that_is_away_for_long_goes() {
+    let untracked = UntrackedPolicy { containers_per_cycle: 9, minimum_age: AGE };
+    let start = || {
+        let mut state = with(|images| images.untracked = Some(untracked.clone()));
+        state.policy.owners.own = "us".into();
+        step(&mut state, NOW, Event::Tick);
+        state.policy.cleanup_wait = Span::secs(1000); // more than one interval, less than two
+        state
+    };
+    let found = |running: Option<&[&str]>| {
+        let listed = |(id, owner): (&str, &str)| ListedContainer {
+            id: id.into(),
+            name: id.to_owned(),
+            owner: Some(owner.into()),
+            image_id: String::new(),
+            ended: Some(Span::MAX),
+        };
+        let containers = [("left", "gone"), ("theirs", "them")].map(listed).into();
+        let running_owners = running.map(|ids| ids.iter().map(|id| OwnerId::from(*id)).collect());
+        Output::Images(Box::new(ImageListing { containers, running_owners, ..ImageListing::default() }))
+    };
+    let them: Option<&[&str]> = Some(&["them"]);
+    let table: [(&[Option<&[&str]>], &[&str]); 5] = [
+        (&[them, them, them], &["left"]),
+        (&[them, them], &[]),
+        (&[None, None, None], &[]),
+        (&[them, None, them], &[]),
+        (&[them, Some(&["them", "gone"]), them], &[]),
+    ];
+    for (looks, wanted) in table {
+        let (mut state, mut now, mut removed) = (start(), NOW, Vec::new());
+        for running in looks {
+            now = now + INTERVAL;
+            removed.extend(cycle(&mut state, now, found(*running), &[]));
+        }
+        assert_eq!(removed, wanted, "{looks:?}");
+    }
 }
 
 /// A task whose image is to be pulled, and the state of the disk.

@@ -22,7 +22,7 @@ impl Host {
     }
 
     fn take(&self, engine: &str, namespace: u64) -> Result<DockerLock, Held> {
-        DockerLock::take(self.places(), me(), engine, namespace, &holder("a"))
+        taken(self.places(), me(), engine, namespace, &holder("a"))
     }
 }
 
@@ -30,6 +30,20 @@ impl Drop for Host {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+fn taken(places: Places, trust: Trust, engine: &str, namespace: u64, holder: &Holder) -> Result<DockerLock, Held> {
+    let lock = DockerLock::new(places, trust, engine, namespace);
+    lock.take_in(Place::Shared, holder)?;
+    lock.take_in(Place::Open, holder)?;
+    Ok(lock)
+}
+
+fn others(lock: &DockerLock, own: &BTreeSet<OwnerId>) -> Result<Running, Held> {
+    let (mut running, open) = (lock.others_in(Place::Shared, own)?, lock.others_in(Place::Open, own)?);
+    running.identities.extend(open.identities);
+    running.is_partial |= open.is_partial;
+    Ok(running)
 }
 
 fn me() -> Trust {
@@ -83,9 +97,9 @@ fn agents_meet_though_only_one_may_use_the_shared_directory() {
             true => (host.places(), host.without_shared()),
             false => (host.without_shared(), host.places()),
         };
-        let take = |places: &Places| DockerLock::take(places.clone(), me(), "A", 1, &holder("a"));
+        let take = |places: &Places| taken(places.clone(), me(), "A", 1, &holder("a"));
         let lock = take(&first).unwrap();
-        assert_eq!(lock.files.len(), 1);
+        assert_eq!(lock.held.lock().unwrap().len(), 1);
         if first_is_shared {
             // The second one sees the shared directory and may not make anything in it.
             let sees = Places { shared: first.shared.clone(), open: second.open };
@@ -100,7 +114,7 @@ fn agents_meet_though_only_one_may_use_the_shared_directory() {
 fn a_directory_of_its_own_is_used_again() {
     let host = Host::new();
     for _ in 0..3 {
-        DockerLock::take(host.without_shared(), me(), "A", 1, &holder("a")).unwrap();
+        taken(host.without_shared(), me(), "A", 1, &holder("a")).unwrap();
     }
     assert_eq!(std::fs::read_dir(host.0.join("shm")).unwrap().count(), 1);
 }
@@ -130,7 +144,7 @@ fn what_others_plant_is_neither_a_lock_nor_overwritten() {
     symlink(&host.0, host.0.join("shm/ecs-agent-0-link")).unwrap();
     std::fs::write(host.0.join("shm/ecs-agent-file"), "").unwrap();
     let lock = host.take("A", 1).expect("nobody is kept out");
-    assert_eq!(lock.files.len(), 1, "only its own is held");
+    assert_eq!(lock.held.lock().unwrap().len(), 1, "only its own is held");
     assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
     assert_eq!(std::fs::read_to_string(&open_to_all).unwrap(), "mine");
 }
@@ -149,13 +163,12 @@ fn a_shared_directory_that_is_not_private_is_not_used() {
         let host = Host::new();
         plant(&host.0.join("run"));
         let lock = host.take("A", 1).unwrap();
-        assert_eq!(lock.files.len(), 1, "in a directory of its own");
+        assert_eq!(lock.held.lock().unwrap().len(), 1, "in a directory of its own");
         assert!(host.take("A", 1).is_err(), "and it is a lock");
     }
     let nowhere = Places { shared: "/proc/nowhere".into(), open: "/proc/nowhere".into() };
-    let lock =
-        DockerLock::take(nowhere, me(), "A", 1, &holder("a")).expect("an agent without a lock is better than none");
-    assert!(lock.files.is_empty());
+    let lock = taken(nowhere, me(), "A", 1, &holder("a")).expect("an agent without a lock is better than none");
+    assert!(lock.held.lock().unwrap().is_empty());
 }
 
 #[test]
@@ -165,7 +178,7 @@ fn whoever_may_use_the_engine_may_see_its_lock() {
     }
     let host = Host::new();
     let trust = Trust { socket_group: Some(4242), ..me() };
-    let _lock = DockerLock::take(host.places(), trust, "A", 1, &holder("a")).unwrap();
+    let _lock = taken(host.places(), trust, "A", 1, &holder("a")).unwrap();
     let file = std::fs::metadata(host.0.join("run/A.1.lock")).unwrap();
     assert_eq!((file.gid(), file.mode() & 0o7777), (4242, 0o660));
     assert!(Trust { user: 1000, ..trust }.believes(&file));
@@ -185,22 +198,22 @@ fn whoever_may_use_the_engine_may_see_its_lock() {
 fn an_agent_in_another_namespace_is_known_by_its_identities() {
     let host = Host::new();
     let lock = host.take("A", 1).unwrap();
-    let other = DockerLock::take(host.places(), me(), "A", 2, &holder("b")).unwrap();
-    let elsewhere = DockerLock::take(host.without_shared(), me(), "A", 3, &holder("c")).unwrap();
-    let _engine = DockerLock::take(host.places(), me(), "AB", 2, &holder("d")).unwrap();
+    let other = taken(host.places(), me(), "A", 2, &holder("b")).unwrap();
+    let elsewhere = taken(host.without_shared(), me(), "A", 3, &holder("c")).unwrap();
+    let _engine = taken(host.places(), me(), "AB", 2, &holder("d")).unwrap();
     let ids = |names: &[&str]| names.iter().map(|name| OwnerId::from(*name)).collect::<BTreeSet<_>>();
-    assert_eq!(lock.others(&ids(&["a"])).unwrap(), ids(&["b", "c"]));
-    let said = lock.others(&ids(&["x", "b"])).unwrap_err().to_string();
+    assert_eq!(others(&lock, &ids(&["a"])).unwrap(), Running { identities: ids(&["b", "c"]), is_partial: false });
+    let said = others(&lock, &ids(&["x", "b"])).unwrap_err().to_string();
     assert!(said.contains("identity of this data directory") && said.contains("4711"), "{said}");
     drop((other, elsewhere));
-    assert_eq!(lock.others(&ids(&["b"])).unwrap(), ids(&[]));
+    assert_eq!(others(&lock, &ids(&["b"])).unwrap(), Running::default());
     let left: Vec<_> = std::fs::read_dir(host.0.join("run")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "files of agents that have gone go: {left:?}");
 }
 
 #[test]
 fn whatever_a_lock_file_holds_it_is_a_lock() {
-    let long = serde_json::to_string(&Holder { data_dir: "x".repeat(9000), ..holder("a") }).unwrap();
+    let long = serde_json::to_string(&Holder { data_dir: "x".repeat(300_000), ..holder("a") }).unwrap();
     let table = [
         ("", "did not say"),
         ("{", "did not say"),
@@ -216,6 +229,133 @@ fn whatever_a_lock_file_holds_it_is_a_lock() {
         let said = name_of(host.take("A", 1));
         assert!(said.contains(wanted), "{content}: {said}");
     }
+}
+
+#[test]
+fn a_holder_with_many_identities_says_who_it_is() {
+    let host = Host::new();
+    let lock = host.take("A", 1).unwrap();
+    let identities: BTreeSet<OwnerId> = (0..900).map(|n| OwnerId::from(format!("{n:064}").as_str())).collect();
+    let long =
+        Holder { data_dir: format!("/{}\n", "\"".repeat(100_000)), identities: identities.clone(), ..holder("a") };
+    lock.describe(&long);
+    assert!(name_of(host.take("A", 1)).contains("process 4711"));
+    let other = host.take("A", 2).unwrap();
+    let last = identities.last().cloned().into_iter().collect();
+    assert!(matches!(others(&other, &last), Err(Held::Identity(_))), "the last identity counts as well");
+}
+
+#[test]
+fn directories_of_other_users_are_not_looked_at() {
+    if rustix::process::geteuid().as_raw() != 0 {
+        return; // only root may give directories away
+    }
+    let host = Host::new();
+    let directory = |name: &str, user: u32, group: u32, mode: u32| {
+        let path = host.0.join("shm").join(name);
+        std::fs::create_dir(&path).unwrap();
+        std::os::unix::fs::chown(&path, Some(user), Some(group)).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let wanted = BTreeSet::from([
+        directory("ecs-agent-root", 0, 0, 0o755),
+        directory("ecs-agent-member", 1001, 4242, 0o755),
+        directory("ecs-agent-socket", 1002, 1002, 0o755),
+    ]);
+    directory("ecs-agent-open", 0, 0, 0o777);
+    for number in 0..=MAX_DIRECTORIES {
+        directory(&format!("ecs-agent-x{number}"), 1003, 1003, 0o755);
+    }
+    let trust = Trust { socket_user: Some(1002), socket_group: Some(4242), ..me() };
+    let lock = DockerLock::new(host.places(), trust, "A", 1);
+    let (found, is_partial) = lock.directories_in(Place::Open);
+    assert_eq!((found.into_iter().collect::<BTreeSet<_>>(), is_partial), (wanted, false));
+    // More of those who are believed than are looked at: then it is not known who runs.
+    for number in 0..=MAX_DIRECTORIES {
+        directory(&format!("ecs-agent-y{number}"), 0, 0, 0o755);
+    }
+    assert!(others(&lock, &BTreeSet::new()).unwrap().is_partial);
+}
+
+#[test]
+fn a_member_s_directory_is_believed_by_its_group() {
+    if rustix::process::geteuid().as_raw() != 0 {
+        return; // only root may choose any group
+    }
+    let host = Host::new();
+    let trust = Trust { socket_group: Some(4242), ..me() };
+    let _lock = taken(host.without_shared(), trust, "A", 1, &holder("a")).unwrap();
+    let made = std::fs::read_dir(host.0.join("shm")).unwrap().next().unwrap().unwrap();
+    assert_eq!(made.metadata().unwrap().gid(), 4242);
+}
+
+#[test]
+fn agents_meet_in_the_shared_directory_whatever_the_open_one_is() {
+    let host = Host::new();
+    let _first = host.take("A", 1).unwrap();
+    std::fs::write(host.0.join("file"), "").unwrap();
+    let places = Places { shared: host.places().shared, open: host.0.join("file") };
+    let second = DockerLock::new(places, me(), "A", 1);
+    assert!(name_of(second.take_in(Place::Shared, &holder("b")).map(|()| second)).contains("4711"));
+}
+
+#[test]
+fn who_runs_is_not_known_while_an_agent_or_a_place_says_nothing() {
+    let host = Host::new();
+    let lock = host.take("A", 1).unwrap();
+    assert_eq!(others(&lock, &BTreeSet::new()).unwrap(), Running::default());
+    let starts = taken(host.places(), me(), "A", 2, &Holder { identities: BTreeSet::new(), ..holder("b") }).unwrap();
+    assert!(others(&lock, &BTreeSet::new()).unwrap().is_partial, "it has not read its data yet");
+    starts.describe(&holder("b"));
+    let known = Running { identities: BTreeSet::from(["b".into()]), is_partial: false };
+    assert_eq!(others(&lock, &BTreeSet::new()).unwrap(), known);
+    std::fs::remove_dir_all(host.0.join("shm")).unwrap();
+    assert_eq!(others(&lock, &BTreeSet::new()).unwrap(), known, "nobody has anything there");
+    std::fs::write(host.0.join("shm"), "").unwrap();
+    assert!(others(&lock, &BTreeSet::new()).unwrap().is_partial, "it cannot be listed");
+}
+
+/// What systemd before 235 does when the unit stops, and logind with what a user left in `/dev/shm`.
+#[test]
+fn a_lock_file_that_was_removed_is_made_anew() {
+    let gone: [fn(&Path); 3] = [
+        |directory| std::fs::remove_dir_all(directory).unwrap(),
+        |directory| std::fs::remove_file(directory.join("A.1.lock")).unwrap(),
+        |directory| {
+            std::fs::remove_file(directory.join("A.1.lock")).unwrap();
+            std::fs::write(directory.join("A.1.lock"), "").unwrap();
+            std::fs::set_permissions(directory.join("A.1.lock"), Permissions::from_mode(0o600)).unwrap();
+        },
+    ];
+    for remove in gone {
+        for is_shared in [true, false] {
+            let host = Host::new();
+            let places = if is_shared { host.places() } else { host.without_shared() };
+            let lock = taken(places.clone(), me(), "A", 1, &holder("a")).unwrap();
+            for _ in 0..2 {
+                let path = lock.own.lock().unwrap().clone().unwrap();
+                remove(path.parent().unwrap());
+                assert!(lock.renew(&holder("a")).unwrap());
+                assert!(name_of(taken(places.clone(), me(), "A", 1, &holder("b"))).contains("4711"));
+            }
+            assert!(lock.renew(&holder("a")).unwrap(), "nothing is wrong");
+        }
+    }
+}
+
+#[test]
+fn a_lock_that_another_agent_took_meanwhile_names_it() {
+    let host = Host::new();
+    let first = host.take("A", 1).unwrap();
+    std::fs::remove_dir_all(host.0.join("run")).unwrap();
+    let second = taken(host.places(), me(), "A", 1, &Holder { pid: 4712, ..holder("b") }).unwrap();
+    for _ in 0..2 {
+        assert!(first.renew(&holder("a")).unwrap_err().to_string().contains("process 4712"));
+    }
+    drop(second);
+    assert!(first.renew(&holder("a")).unwrap());
+    assert!(name_of(host.take("A", 1)).contains("4711"));
 }
 
 #[test]
