@@ -141,7 +141,7 @@ async fn an_independent_judge_understands_the_calls_and_is_understood() {
 
     let said = |result: Result<Tickets, Failure>| result.unwrap_err().message;
     let (refused, _) = judge.spec("credentialspec", "FAIL", "");
-    let text = "rpc error: code = InvalidArgument desc = ERROR: ä of 100% is wrong\n";
+    let text = "rpc error: code = InvalidArgument desc = ERROR: ä of 100% is wrong";
     assert_eq!(said(resources.tickets(&[refused], None).await), text);
     let (later, _) = judge.spec("credentialspec", "LATER", "");
     assert_eq!(said(resources.tickets(&[later], None).await), "rpc error: code = Unavailable desc = not now");
