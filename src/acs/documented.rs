@@ -81,8 +81,9 @@ fn items(text: &str) -> Items {
     items
 }
 
-/// Every test of the sources by name: its own text, and that of the functions and constants of its file that it uses.
-fn tests_below(directory: &Path, found: &mut BTreeMap<String, String>) {
+/// Every test of the sources by name: its own text, and that of the functions and constants of its file that it uses. Several of one name
+/// are several texts.
+fn tests_below(directory: &Path, found: &mut BTreeMap<String, Vec<String>>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
@@ -94,7 +95,7 @@ fn tests_below(directory: &Path, found: &mut BTreeMap<String, String>) {
             while let Some(line) = lines.next() {
                 let is_test = line == "#[test]" || line.starts_with("#[tokio::test");
                 if let Some(name) = lines.peek().filter(|_| is_test).and_then(|next| item(next)) {
-                    found.entry(name.to_owned()).or_default().push_str(&with_what_it_uses(name, &items));
+                    found.entry(name.to_owned()).or_default().push(with_what_it_uses(name, &items));
                 }
             }
         }
@@ -120,8 +121,8 @@ fn without_line_ends(text: &str) -> String {
 }
 
 /// Read once for all tests of this file.
-fn all_tests() -> &'static BTreeMap<String, String> {
-    static TESTS: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+fn all_tests() -> &'static BTreeMap<String, Vec<String>> {
+    static TESTS: OnceLock<BTreeMap<String, Vec<String>>> = OnceLock::new();
     TESTS.get_or_init(|| {
         let top = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut tests = BTreeMap::new();
@@ -129,6 +130,15 @@ fn all_tests() -> &'static BTreeMap<String, String> {
         tests_below(&top.join("tests"), &mut tests);
         tests
     })
+}
+
+/// The text of a test that a page names; of two with that name either might be meant, so that neither proves anything.
+fn proving<'a>(tests: &'a BTreeMap<String, Vec<String>>, proof: &str) -> Result<&'a str, String> {
+    match tests.get(proof).map(Vec::as_slice) {
+        Some([text]) => Ok(text),
+        Some([_, _, ..]) => Err(format!("several tests are called {proof}: give them names of their own")),
+        Some([]) | None => Err(format!("there is no test {proof}")),
+    }
 }
 
 /// `memoryReservation`, `memory_reservation` and `MemoryReservation` are the same word.
@@ -154,13 +164,13 @@ fn every_parameter_has_a_row_and_every_test_mentions_it() {
         let member = name.rsplit('.').next().unwrap_or_default();
         for (proof, word) in proofs {
             let word = word.as_deref().unwrap_or(member);
-            match tests.get(proof) {
-                None => wrong.push(format!("{name}: there is no test {proof}")),
-                Some(text) if folded(text).contains(&folded(word)) => {}
-                Some(_) => wrong.push(format!("{name}: {proof} does not mention {word}")),
+            match proving(tests, proof) {
+                Err(why) => wrong.push(format!("{name}: {why}")),
+                Ok(text) if folded(text).contains(&folded(word)) => {}
+                Ok(_) => wrong.push(format!("{name}: {proof} does not mention {word}")),
             }
         }
-        let all: String = proofs.iter().filter_map(|(proof, _)| tests.get(proof)).map(|text| folded(text)).collect();
+        let all: String = proofs.iter().filter_map(|(proof, _)| proving(tests, proof).ok()).map(folded).collect();
         let named = remark.split('`').skip(1).step_by(2).filter(|_| !proofs.is_empty());
         let missing = named.filter(|word| !all.contains(&folded(word)));
         wrong.extend(missing.map(|word| format!("{name}: no test mentions {word}, which the remark names")));
@@ -182,6 +192,15 @@ fn a_test_is_read_with_what_it_uses_and_without_its_name() {
     let proof = |name: &str, word: Option<&str>| (name.to_owned(), word.map(str::to_owned));
     assert_eq!(read, [proof("a_test", None), proof("another", Some("its, word")), proof("third", None)]);
     assert_eq!(proofs("-"), []);
+}
+
+#[test]
+fn a_name_that_two_tests_have_proves_nothing() {
+    let texts = |count: usize| vec!["text".to_owned(); count];
+    let tests = BTreeMap::from([("once".to_owned(), texts(1)), ("twice".to_owned(), texts(2))]);
+    assert_eq!(proving(&tests, "once"), Ok("text"));
+    assert!(proving(&tests, "twice").unwrap_err().starts_with("several tests are called twice"));
+    assert!(proving(&tests, "never").unwrap_err().starts_with("there is no test never"));
 }
 
 /// Names of the catalogue (spec `task-engine.md` §15) and the reasons that have none.
@@ -262,9 +281,12 @@ fn every_reason_is_mentioned_by_its_tests_or_is_never_given() {
         assert!((named == "-") != why.is_empty(), "tests, or why there are none: {row}");
         let (phrases, mut all) = (phrases(reason), String::new());
         for (proof, word) in proofs(named) {
-            let Some(text) = tests.get(&proof).map(|text| text.to_lowercase()) else {
-                wrong.push(format!("there is no test {proof}: {reason}"));
-                continue;
+            let text = match proving(tests, &proof) {
+                Ok(text) => text.to_lowercase(),
+                Err(why) => {
+                    wrong.push(format!("{why}: {reason}"));
+                    continue;
+                }
             };
             let is_mentioned = match &word {
                 Some(word) => text.contains(&word.to_lowercase()),

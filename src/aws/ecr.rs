@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failures_have_the_texts_customers_know() {
+    async fn failures_of_ecr_have_the_texts_customers_know() {
         let denied = "User: arn:aws:sts::1:assumed-role/x is not authorized to perform: ecr:GetAuthorizationToken";
         let table: [(Answer, String); 5] = [
             (Answer::error(400, "AccessDeniedException", denied), format!("api error AccessDeniedException: {denied}")),

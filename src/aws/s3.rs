@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failures_have_the_texts_customers_know() {
+    async fn failures_of_s3_have_the_texts_customers_know() {
         let xml = "<?xml version=\"1.0\"?>\n<Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message><Key>app.env</Key></Error>";
         let denied = "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
         let start = "operation error S3: GetObject, https response error StatusCode:";

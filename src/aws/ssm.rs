@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failures_have_the_texts_customers_know() {
+    async fn failures_of_ssm_have_the_texts_customers_know() {
         let start = "fetching secret data from SSM Parameter Store in us-west-2:";
         let denied = format!(
             "{start} operation error SSM: GetParameters, https response error StatusCode: 400, RequestID: , \

@@ -207,7 +207,7 @@ pub const KEYS: &[Key] = &[
     key("AWS_CONTAINER_CREDENTIALS_FULL_URI", Text, "", Aws, "Container credentials, URL.").process(),
     key("AWS_CONTAINER_AUTHORIZATION_TOKEN", Secret, "", Aws, "Token for container credentials.").process(),
     key("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", Text, "", Aws, "File of that token.").process(),
-    key("AWS_USE_FIPS_ENDPOINT", AnyCase(&["true", "false"]), "false", Aws, "FIPS endpoints. A host in FIPS mode uses those of S3 anyway."),
+    key("AWS_USE_FIPS_ENDPOINT", AnyCase(&["true", "false"]), "false", Aws, "FIPS endpoints. A host in FIPS mode uses S3's, in 8 regions."),
     key("AWS_USE_DUALSTACK_ENDPOINT", AnyCase(&["true", "false"]), "false", Aws, "Dual-stack endpoints."),
     key("AWS_MAX_ATTEMPTS", Integer(DefaultOutside(1, 100)), "3", Aws, "Tries of one call to AWS."),
     key("AWS_RETRY_MODE", AnyCase(&["standard", "adaptive"]), "standard", Aws, "How calls to AWS are tried again."),

@@ -18,12 +18,21 @@ use tokio::time::timeout;
 /// Asking a port whether it speaks TLS.
 const ASK: Duration = Duration::from_secs(3);
 
+/// What keeps root from a socket.
+const ROOT: &str =
+    ": the agent is root, so SELinux or AppArmor forbids it, or the capability CAP_DAC_OVERRIDE was taken from it";
+/// What helps in a container.
+const CONFINED: &str = "run its container with --security-opt label=disable (SELinux) or --security-opt apparmor=unconfined \
+                        (AppArmor)";
+
 /// There is no connection to the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoConnection {
     /// Where the daemon should listen; empty if that is not known here.
     endpoint: String,
     why: Why,
+    /// This process is in a container; false also if that is not known here.
+    is_in_container: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,16 +71,16 @@ impl NoConnection {
             if let Some(error) = error.downcast_ref::<io::Error>()
                 && let Some(why) = why_of(error)
             {
-                return Self { endpoint: String::new(), why };
+                return Self { endpoint: String::new(), why, is_in_container: false };
             }
             cause = error.source();
         }
-        Self { endpoint: String::new(), why: Why::Other(deepest.to_string()) }
+        Self { endpoint: String::new(), why: Why::Other(deepest.to_string()), is_in_container: false }
     }
 
     /// The port wants TLS, which is not spoken here.
     pub(super) fn tls() -> Self {
-        Self { endpoint: String::new(), why: Why::Tls }
+        Self { endpoint: String::new(), why: Why::Tls, is_in_container: false }
     }
 
     /// Looks at the socket, on a thread of `files`; that tells more than the system's error does.
@@ -79,8 +88,10 @@ impl NoConnection {
         self.endpoint = endpoint.to_string();
         if let Endpoint::Unix(path) = endpoint {
             let (looked_at, shown) = (path.clone(), path.display().to_string());
-            let look = files.run(&shown, move || look(&looked_at)).await;
-            self.why = match (self.why, look.ok().flatten()) {
+            let found = files.run(&shown, move || (look(&looked_at), is_in_container())).await;
+            let (found, is_in_container) = found.unwrap_or_default();
+            self.is_in_container = is_in_container;
+            self.why = match (self.why, found) {
                 (Why::Denied { user, .. }, Some((_, owner))) => Why::Denied { user, owner: Some(owner) },
                 (Why::Refused | Why::Other(_), Some((false, _))) => Why::NotASocket,
                 (why, _) => why,
@@ -102,6 +113,11 @@ fn why_of(error: &io::Error) -> Option<Why> {
         _ if error.to_string().contains("failed to lookup address") => Some(Why::NoHost(error.to_string())),
         _ => None,
     }
+}
+
+/// Docker and Podman leave a mark in every container.
+fn is_in_container() -> bool {
+    ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists())
 }
 
 /// Whether it is a socket, and whose; `None` if it cannot be looked at.
@@ -131,25 +147,36 @@ pub(super) async fn speaks_tls(endpoint: &Endpoint, config: &rustls::ClientConfi
 
 impl fmt::Display for NoConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { endpoint, why } = self;
+        let Self { endpoint, why, is_in_container } = self;
         let is_unix = endpoint.is_empty() || endpoint.starts_with("unix:");
         let at = if endpoint.is_empty() { String::new() } else { format!(" at {endpoint}") };
         let cannot = format!("Cannot connect to the Docker daemon{at}");
         match why {
             Why::Denied { user, owner } => {
                 write!(f, "permission denied while trying to connect to the Docker daemon socket{at}")?;
-                write!(f, ": run the agent as root, or add its user (uid {user}) to the group of the socket")?;
+                match (*user, *is_in_container) {
+                    (0, false) => write!(f, "{ROOT}; look into the audit log of this host")?,
+                    (0, true) => write!(f, "{ROOT}; {CONFINED}")?,
+                    (user, _) => write!(
+                        f,
+                        ": run the agent as root, or add its user (uid {user}) to the group of the socket, usually docker"
+                    )?,
+                }
                 match owner {
                     Some(Owner { user, group, mode }) => {
-                        write!(f, ", usually docker (now: owner uid {user}, group gid {group}, mode {mode:04o})")
+                        write!(f, " (now: owner uid {user}, group gid {group}, mode {mode:04o})")
                     }
-                    None => write!(f, ", usually docker"),
+                    None => Ok(()),
                 }
             }
-            Why::NoSocket => write!(
-                f,
-                "{cannot}. Is the docker daemon running? There is no such socket: start Docker, or name its socket in DOCKER_HOST"
-            ),
+            Why::NoSocket => {
+                write!(f, "{cannot}. Is the docker daemon running? There is no such socket: start Docker, ")?;
+                write!(f, "or name its socket in DOCKER_HOST")?;
+                if *is_in_container {
+                    write!(f, "; the agent runs in a container, which needs --volume=/var/run:/var/run to see it")?;
+                }
+                Ok(())
+            }
             Why::NotASocket => write!(f, "{cannot}: this path is not a socket. Name Docker's socket in DOCKER_HOST"),
             Why::Refused if is_unix => write!(
                 f,
@@ -235,16 +262,38 @@ mod tests {
     #[tokio::test]
     async fn permission_denied_is_not_called_a_daemon_that_is_down() {
         let lane = Lane::new("test", super::super::wire::LOOK);
-        let denied = io::Error::from(ErrorKind::PermissionDenied);
         let directory = Directory::new();
         let _listens = std::os::unix::net::UnixListener::bind(directory.0.join("s")).unwrap();
         std::fs::set_permissions(directory.0.join("s"), std::fs::Permissions::from_mode(0o660)).unwrap();
-        let said = NoConnection::of(&denied).at(&Endpoint::Unix(directory.0.join("s")), &lane).await.to_string();
+        let endpoint = Endpoint::Unix(directory.0.join("s"));
+        let denied = |user| {
+            let why = Why::Denied { user, owner: None };
+            let error = NoConnection { endpoint: String::new(), why, is_in_container: false };
+            error.at(&endpoint, &lane)
+        };
+        let said = denied(1000).await.to_string();
         let found = std::fs::metadata(directory.0.join("s")).unwrap();
         assert!(said.starts_with("permission denied while trying to connect to the Docker daemon socket at unix:///"));
-        assert!(said.contains("run the agent as root, or add its user (uid "), "{said}");
+        assert!(said.contains("run the agent as root, or add its user (uid 1000) to"), "{said}");
         assert!(said.ends_with(&format!("owner uid {}, group gid {}, mode 0660)", found.uid(), found.gid())), "{said}");
         assert!(!said.contains("running?"), "{said}");
+        for (is_in_container, wanted) in
+            [(false, "; look into the audit log of this host (now: "), (true, "--security-opt apparmor=unconfined (")]
+        {
+            let said = NoConnection { is_in_container, ..denied(0).await }.to_string();
+            assert!(said.contains("the agent is root, so SELinux or AppArmor forbids it"), "{said}");
+            assert!(said.contains(wanted) && !said.contains("run the agent as root"), "{said}");
+        }
+        let found = NoConnection::of(&io::Error::from(ErrorKind::PermissionDenied)).why;
+        assert_eq!(found, Why::Denied { user: rustix::process::geteuid().as_raw(), owner: None });
+    }
+
+    #[test]
+    fn a_missing_socket_in_a_container_names_the_volume() {
+        for is_in_container in [false, true] {
+            let error = NoConnection { endpoint: String::new(), why: Why::NoSocket, is_in_container };
+            assert_eq!(error.to_string().contains("--volume=/var/run:/var/run"), is_in_container, "{error}");
+        }
     }
 
     #[tokio::test]

@@ -121,6 +121,11 @@ pub struct Attribute {
 }
 
 impl Attribute {
+    /// It only names this program: ECS and tasks do without it.
+    pub(super) fn is_own(&self) -> bool {
+        self.name.starts_with(OWN)
+    }
+
     /// An attribute that has a value.
     pub fn with_value(name: impl Into<String>, value: impl Into<String>) -> Self {
         Self { name: name.into(), value: Some(value.into()) }

@@ -48,6 +48,18 @@ pub struct Registration {
     pub client_token: String,
 }
 
+impl Registration {
+    fn names_this_program(&self) -> bool {
+        self.attributes.iter().any(Attribute::is_own)
+    }
+
+    fn without_own_attributes(&self) -> Self {
+        let mut without = self.clone();
+        without.attributes.retain(|attribute| !attribute.is_own());
+        without
+    }
+}
+
 /// What the host offers to tasks.
 #[derive(Clone, Debug, Default)]
 pub struct HostResources {
@@ -123,6 +135,16 @@ async fn register_with(
             Some("InvalidParameterException" | "ClientException") => RegisterError::Terminal(text_of(&error)),
             Some(_) | None => RegisterError::Restart(text_of(&error)),
         })?;
+        answer = call_patiently(client, registration, cluster, retry, patience).await;
+    }
+    // How many attributes an instance may have is bounded: those that only name this program are the ones to leave out.
+    let without;
+    let mut registration = registration;
+    if registration.names_this_program() && answer.as_ref().is_err_and(is_invalid) {
+        let error = answer.as_ref().err().map(text_of).unwrap_or_default();
+        tracing::warn!(error, "registration refused; it is repeated without the attributes {}*", attributes::OWN);
+        without = registration.without_own_attributes();
+        registration = &without;
         answer = call_patiently(client, registration, cluster, retry, patience).await;
     }
     let output = answer.map_err(|error| classify(&error, registration.container_instance.is_some()))?;
@@ -230,12 +252,12 @@ fn accept(registration: &Registration, cluster: &str, answer: &ContainerInstance
     let returned: BTreeMap<&str, &str> =
         answer.attributes().iter().map(|a| (a.name(), a.value().unwrap_or_default())).collect();
     for sent in sent_attributes(registration) {
-        let value = sent.value.unwrap_or_default();
+        let value = sent.value.as_deref().unwrap_or_default();
         if returned.get(sent.name.as_str()).copied().unwrap_or_default() == value {
             continue;
         }
         // What only names this program is not worth an instance that does not come up.
-        if sent.name.starts_with(attributes::OWN) {
+        if sent.is_own() {
             tracing::warn!(attribute = sent.name, "ECS shows another value of this attribute than was registered");
         } else {
             return Err(RegisterError::Terminal(format!("ECS did not accept the attribute {}", sent.name)));
@@ -257,6 +279,10 @@ fn may_pass(error: &CallError) -> bool {
 fn is_cluster_missing(error: &CallError) -> bool {
     error.code() == Some("ClusterNotFoundException")
         || error.message().is_some_and(|message| message.contains("Cluster not found."))
+}
+
+fn is_invalid(error: &CallError) -> bool {
+    error.code() == Some("InvalidParameterException") && !is_cluster_missing(error)
 }
 
 fn classify(error: &CallError, renewal: bool) -> RegisterError {

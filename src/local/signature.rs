@@ -111,6 +111,11 @@ pub(super) fn check(request: &Request<Bytes>, keys: &Keys, now: i64) -> Result<S
     if !claim.signed_headers.split(';').any(|name| name == "host") {
         return Err(Refused::Incomplete("SignedHeaders lacks host"));
     }
+    // As AWS does: whoever carries a request must not add one of these, or change it.
+    let is_signed = |name: &str| claim.signed_headers.split(';').any(|signed| signed == name);
+    if request.headers().keys().any(|name| name.as_str().starts_with("x-amz-") && !is_signed(name.as_str())) {
+        return Err(Refused::Incomplete("SignedHeaders lacks a header X-Amz-* that was sent"));
+    }
     let secret = keys.secret(&claim.access_key_id, &claim.session_token).ok_or(Refused::UnknownKey)?;
     let signed = seconds(&claim.time).ok_or(Refused::Incomplete("X-Amz-Date is missing or no time"))?;
     if !claim.time.starts_with(&claim.date) {

@@ -21,6 +21,8 @@ use std::time::Duration;
 const FILES: LaneSettings = LaneSettings { threads: 4, spare: 4, limit: Duration::from_secs(30) };
 /// From systemd's answer until the slice is there, or gone.
 const SYSTEMD_LIMIT: Duration = Duration::from_secs(30);
+/// The same for the slice that is made at the start only to see whether it appears.
+const PROBE_LIMIT: Duration = Duration::from_secs(5);
 /// Until systemd has done what it was told, looked for so often.
 const POLL: Duration = Duration::from_millis(20);
 /// The failure's text, which is the reason of the task.
@@ -73,12 +75,14 @@ pub enum CgroupError {
     #[error("the task's id cannot be the name of a control group")]
     Unnameable,
     /// systemd answered, but did not do it in time.
-    #[error("the slice {} is not {wanted} {} s after systemd was asked", path.display(), SYSTEMD_LIMIT.as_secs())]
+    #[error("the slice {} is not {wanted} {} s after systemd was asked", path.display(), limit.as_secs())]
     NotDone {
         /// Where the kernel shows it.
         path: PathBuf,
         /// `there` or `gone`.
         wanted: &'static str,
+        /// How long it was looked for.
+        limit: Duration,
     },
     /// The file system hangs.
     #[error(transparent)]
@@ -86,13 +90,15 @@ pub enum CgroupError {
 }
 
 impl CgroupError {
-    /// For the reason of a task, or the log. What hangs may answer another time; what was refused will be refused again.
+    /// For the reason of a task, or the log. What hangs, or a connection that breaks, may
+    /// answer another time; what was refused will be refused again.
     fn failure(&self, name: &str, text: String) -> Failure {
         match self {
-            Self::Lane(_) | Self::NotDone { .. } => Failure::retryable(name, text),
-            Self::File { .. } | Self::NoController(_) | Self::Systemd { .. } | Self::Unnameable => {
-                Failure::permanent(name, text)
-            }
+            Self::Systemd { source: SystemdError::Refused { .. }, .. }
+            | Self::File { .. }
+            | Self::NoController(_)
+            | Self::Unnameable => Failure::permanent(name, text),
+            Self::Systemd { .. } | Self::Lane(_) | Self::NotDone { .. } => Failure::retryable(name, text),
         }
     }
 }
@@ -122,6 +128,8 @@ pub struct Cgroups {
     lane: Arc<Lane>,
     /// Socket of a message bus; `None`: the host's.
     bus: Option<PathBuf>,
+    /// Time for the slice of the probe to appear, and to go.
+    probe_limit: Duration,
 }
 
 impl Cgroups {
@@ -131,7 +139,7 @@ impl Cgroups {
         let file = settings.root.join("cgroup.controllers");
         let shown = file.display().to_string();
         let is_unified = lane.run(&shown, move || file.exists()).await.unwrap_or(false);
-        Self { is_unified, settings, lane, bus: None }
+        Self { is_unified, settings, lane, bus: None, probe_limit: PROBE_LIMIT }
     }
 
     /// Makes ready what all groups of tasks live in, and makes and removes a group there: only that shows whether tasks can be limited.
@@ -142,13 +150,15 @@ impl Cgroups {
         match self.settings.driver {
             CgroupDriver::Cgroupfs => self.on_lane("/ecs", |files| files.open()).await,
             CgroupDriver::Systemd => {
-                if self.is_unified {
-                    self.on_lane("/ecstasks.slice", |files| files::require_controllers(files.root)).await?;
-                }
-                // Whoever may talk to systemd may still not be allowed to make anything.
+                self.on_lane("/ecstasks.slice", |files| files.require_controllers()).await?;
+                // Whoever may talk to systemd may still not be allowed to make anything, or not see what it makes: a container
+                // without the host's control groups.
                 let slice = format!("ecstasks-{}.slice", files::PROBE);
-                self.start_slice(&slice, &[("DefaultDependencies", Property::Flag(false))]).await?;
-                self.stop_slice(&slice).await
+                self.start_slice(&slice, &accounting()).await?;
+                let appeared = self.until(&slice, true, self.probe_limit).await;
+                self.stop_slice(&slice).await?;
+                appeared?;
+                self.until(&slice, false, self.probe_limit).await
             }
         }
     }
@@ -185,7 +195,7 @@ impl Cgroups {
             CgroupDriver::Cgroupfs => self.on_lane(&name.clone(), move |files| files.create(&name, limits)).await,
             CgroupDriver::Systemd => {
                 self.start_slice(&name, &properties(task, limits, self.is_unified)).await?;
-                self.until(&name, true).await
+                self.until(&name, true, SYSTEMD_LIMIT).await
             }
         }
     }
@@ -196,7 +206,7 @@ impl Cgroups {
             CgroupDriver::Cgroupfs => self.on_lane(&name.clone(), move |files| files.remove(&name)).await,
             CgroupDriver::Systemd => {
                 self.stop_slice(&name).await?;
-                self.until(&name, false).await
+                self.until(&name, false, SYSTEMD_LIMIT).await
             }
         }
     }
@@ -212,17 +222,17 @@ impl Cgroups {
     }
 
     /// Waits until a slice is there, or gone: systemd answers before it has done what it was asked.
-    async fn until(&self, slice: &str, is_there: bool) -> Result<(), CgroupError> {
+    async fn until(&self, slice: &str, is_there: bool, limit: Duration) -> Result<(), CgroupError> {
         let path = self.slice_path(slice);
         let began = tokio::time::Instant::now();
-        while began.elapsed() < SYSTEMD_LIMIT {
+        while began.elapsed() < limit {
             let place = path.clone();
             if self.lane.run(slice, move || place.exists()).await? == is_there {
                 return Ok(());
             }
             tokio::time::sleep(POLL).await;
         }
-        Err(CgroupError::NotDone { path, wanted: if is_there { "there" } else { "gone" } })
+        Err(CgroupError::NotDone { path, wanted: if is_there { "there" } else { "gone" }, limit })
     }
 
     /// The group's name as the engine is told it.
@@ -262,14 +272,8 @@ impl Cgroups {
 
 /// The limits in systemd's words.
 fn properties(task: &TaskArn, limits: Limits, is_unified: bool) -> Vec<(&'static str, Property)> {
-    let mut properties = vec![
-        ("Description", Property::Text(format!("ECS task {}", task.task_id()))),
-        // Otherwise the slice, and with it every container, would be stopped beside Docker when the host goes down.
-        ("DefaultDependencies", Property::Flag(false)),
-        ("CPUAccounting", Property::Flag(true)),
-        ("MemoryAccounting", Property::Flag(true)),
-        ("TasksAccounting", Property::Flag(true)),
-    ];
+    let mut properties = vec![("Description", Property::Text(format!("ECS task {}", task.task_id())))];
+    properties.extend(accounting());
     match limits.cpu {
         Cpu::Quota { quota, period } => {
             let per_second = u128::from(quota) * 1_000_000 / u128::from(period);
@@ -284,6 +288,17 @@ fn properties(task: &TaskArn, limits: Limits, is_unified: bool) -> Vec<(&'static
     properties.extend(limits.memory.map(|bytes| (memory, Property::Number(bytes))));
     properties.extend(limits.pids.map(|pids| ("TasksMax", Property::Number(u64::from(pids)))));
     properties
+}
+
+/// What makes systemd give a slice its group in every hierarchy that limits tasks.
+fn accounting() -> [(&'static str, Property); 4] {
+    [
+        // Otherwise the slice, and with it every container, would be stopped beside Docker when the host goes down.
+        ("DefaultDependencies", Property::Flag(false)),
+        ("CPUAccounting", Property::Flag(true)),
+        ("MemoryAccounting", Property::Flag(true)),
+        ("TasksAccounting", Property::Flag(true)),
+    ]
 }
 
 /// CPU shares of cgroup v1 as a weight of v2: 2 to 262,144 become 1 to 10,000, as container runtimes do it.

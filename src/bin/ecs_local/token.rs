@@ -1,9 +1,10 @@
 //! Where the token of `ecs-local` comes from, and how a person is shown it. It owns the file of `--token-file`. Invariant: a file it makes
-//! can be read by its owner only, and what was given is not printed again.
+//! can be read by its owner only, one that others may read or have made is refused, and what was given is not printed again.
 
 use super::output::complain;
 use ecs_agent::model::Secret;
-use std::io::{ErrorKind, Write};
+use rustix::fs::OFlags;
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,9 @@ use std::path::{Path, PathBuf};
 const MIN_LENGTH: usize = 16;
 /// Longest, in characters.
 const MAX_LENGTH: usize = 256;
+
+/// Bytes read of a file: more than the longest token.
+const MAX_FILE: u64 = 4096;
 
 /// Where the token comes from.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -72,16 +76,34 @@ fn read_or_make(path: &Path) -> Result<Secret, String> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(error) => return Err(failed(error)),
     }
-    let mode = std::fs::metadata(path).map_err(failed)?.mode();
-    if mode & 0o077 != 0 {
-        complain(&format!(
-            "warning: --token-file {} has mode {:04o}: other users may read it. Make it 0600.",
-            path.display(),
-            mode & 0o7777
-        ));
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| {
+        match error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+            true => format!("--token-file {} is a symbolic link: name the file itself", path.display()),
+            false => failed(error),
+        }
+    })?;
+    let found = file.metadata().map_err(failed)?;
+    let own = rustix::process::geteuid().as_raw();
+    trusted(&found, own).map_err(|why| format!("--token-file {} {why}", path.display()))?;
+    let mut text = String::new();
+    file.take(MAX_FILE).read_to_string(&mut text).map_err(failed)?;
+    Ok(Secret::new(text).expose().trim_end_matches(['\r', '\n']).into())
+}
+
+/// Only a file that nobody else can have written or read holds a secret.
+fn trusted(found: &std::fs::Metadata, own: u32) -> Result<(), String> {
+    let (owner, mode) = (found.uid(), found.mode() & 0o7777);
+    if !found.is_file() {
+        return Err("is no regular file".to_owned());
     }
-    let text = Secret::new(std::fs::read_to_string(path).map_err(failed)?);
-    Ok(text.expose().trim_end_matches(['\r', '\n']).into())
+    if owner != own && owner != 0 {
+        return Err(format!("belongs to another user (uid {owner}), who knows the token: name another file"));
+    }
+    if mode & 0o077 != 0 {
+        return Err(format!("has mode {mode:04o}: other users may know the token. Remove the file, or make it 0600"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -103,6 +125,34 @@ mod tests {
         assert_eq!(token.shown(&first), format!("\"$(cat '{}')\"", path.display()));
         std::fs::remove_file(&path).unwrap();
         assert!(Token::File("/no/such/directory/token".into()).value().unwrap_err().contains("No such file"));
+    }
+
+    #[test]
+    fn a_file_that_others_may_have_made_or_read_is_refused() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let (path, link) = (scratch("planted"), scratch("link"));
+        std::fs::write(&path, "0123456789abcdef\n").unwrap();
+        let value = |path: &Path| Token::File(path.to_owned()).value();
+        let set_mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        for mode in [0o644, 0o620, 0o601] {
+            set_mode(mode);
+            assert!(value(&path).unwrap_err().contains(&format!("has mode {mode:04o}: other users")), "{mode:o}");
+        }
+        set_mode(0o600);
+        assert_eq!(value(&path), Ok(Some("0123456789abcdef".into())));
+        symlink(&path, &link).unwrap();
+        assert!(value(&link).unwrap_err().ends_with("is a symbolic link: name the file itself"));
+        assert!(value(Path::new("/dev/null")).unwrap_err().ends_with("is no regular file"));
+
+        let found = std::fs::metadata(&path).unwrap();
+        let stranger = trusted(&found, found.uid() + 1);
+        assert_eq!(stranger.is_ok(), found.uid() == 0, "root's file is trusted, another user's is not: {stranger:?}");
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+            assert!(value(&path).unwrap_err().contains("belongs to another user (uid 65534)"));
+        }
+        std::fs::remove_file(&path).unwrap();
+        std::fs::remove_file(&link).unwrap();
     }
 
     #[test]

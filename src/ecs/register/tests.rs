@@ -130,6 +130,40 @@ async fn an_attribute_of_this_program_that_is_shown_otherwise_is_not_fatal() {
 }
 
 #[tokio::test]
+async fn own_attributes_are_left_out_where_ecs_refuses_them() {
+    let names_us = |request: &Request| request.json()["attributes"].to_string().contains("ecs-agent.");
+    let mut registration = Registration { cluster: Some("mine".to_owned()), ..small() };
+    registration.custom_attributes.insert("rack".to_owned(), "r7".to_owned());
+    registration.attributes.push(Attribute::with_value("ecs-agent.implementation", "ecs-agent-rust"));
+    registration.attributes.push(Attribute::with_value("ecs-agent.version", "0.2.0"));
+    for renewed in [None, Some(ARN.to_owned())] {
+        registration.container_instance = renewed;
+        let fake = Fake::start(move |request| match names_us(request) {
+            true => Answer::error(400, "InvalidParameterException", "Too many attributes."),
+            false => accepted(request),
+        })
+        .await;
+        assert_eq!(try_with(&fake, &registration).await.unwrap().container_instance, ARN);
+        let bodies: Vec<_> = fake.requests().iter().map(Request::json).collect();
+        let counts: Vec<_> = bodies.iter().map(|body| body["attributes"].as_array().unwrap().len()).collect();
+        assert_eq!((counts.len(), counts[0] - counts[1]), (2, 2));
+        assert_eq!(bodies[0]["clientToken"], bodies[1]["clientToken"]);
+    }
+    registration.container_instance = None;
+    // (code, message, tries): refused for another reason, it is refused once more; others are not repeated.
+    for (code, message, tries) in [
+        ("InvalidParameterException", "x", 2),
+        ("InvalidParameterException", "Cluster not found.", 1),
+        ("ClientException", "x", 1),
+        ("AccessDeniedException", "x", 1),
+    ] {
+        let fake = Fake::start(move |_| Answer::error(400, code, message)).await;
+        try_with(&fake, &registration).await.unwrap_err();
+        assert_eq!(fake.requests().len(), tries, "{code} {message}");
+    }
+}
+
+#[tokio::test]
 async fn the_default_cluster_is_created_and_a_configured_one_is_not() {
     let script = |request: &Request| match (request.operation(), request.number) {
         ("CreateCluster", _) => Answer::json(200, &json!({"cluster": {"clusterName": "default"}})),

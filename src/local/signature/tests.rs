@@ -127,11 +127,10 @@ impl Made<'_> {
         let headers = target.iter().copied().filter(|_| self.presigned.is_none());
         let signable = SignableRequest::new("POST", self.address, headers, body).unwrap();
         let (instructions, _) = sign(signable, &parameters.into()).unwrap().into_parts();
-        let mut request = Request::post(self.address)
-            .header("host", "127.0.0.1:1")
-            .header("x-amz-target", "Some.Call")
-            .body(())
-            .unwrap();
+        let mut request = Request::post(self.address).header("host", "127.0.0.1:1").body(()).unwrap();
+        if self.presigned.is_none() {
+            request.headers_mut().insert("x-amz-target", HeaderValue::from_static("Some.Call"));
+        }
         instructions.apply_to_request_http1x(&mut request);
         request.map(|()| Bytes::from_static(self.body.as_bytes()))
     }
@@ -183,6 +182,28 @@ fn whatever_is_changed_after_signing_is_refused() {
 }
 
 #[test]
+fn a_header_of_aws_that_was_not_signed_is_refused() {
+    let lacks = Err(Refused::Incomplete("SignedHeaders lacks a header X-Amz-* that was sent"));
+    for presigned in [None, Some(Duration::from_secs(60))] {
+        let signed = || Made { service: "s3", presigned, ..Made::default() }.request();
+        for name in ["x-amz-meta-a", "x-amz-copy-source", "x-amz-acl"] {
+            let mut request = signed();
+            request.headers_mut().insert(name, HeaderValue::from_static("x"));
+            assert_eq!(check(&request, &keys(), THEN), lacks, "{name}");
+        }
+        let mut request = signed();
+        for name in ["amz-sdk-request", "x-amzn-trace-id", "user-agent"] {
+            request.headers_mut().insert(name, HeaderValue::from_static("x"));
+        }
+        assert!(check(&request, &keys(), THEN).is_ok(), "others need no signature");
+    }
+    // A signature of the test suite without the call's name in it.
+    let signature = "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31";
+    let target = suite("/", "host;x-amz-date", &[("x-amz-target", "Some.Call")], signature);
+    assert_eq!(check(&target, &keys(), THEN), lacks);
+}
+
+#[test]
 fn another_secret_or_another_session_is_refused() {
     let request = Made::default().request();
     assert_eq!(check(&request, &Keys::new(None), THEN), Err(Refused::WrongSignature));
@@ -229,18 +250,20 @@ fn what_is_no_signature_is_refused_with_what_it_lacks() {
         check(&request.header("authorization", authorization).body(Bytes::new()).unwrap(), &keys(), THEN)
     };
     let scope = "A/20150830/us-west-2/ecs/aws4_request";
+    let signed = "host;x-amz-date";
     for (authorization, expected) in [
         (String::new(), "not signed"),
         ("Bearer x".to_owned(), "not signed"),
         (ALGORITHM.to_owned(), "Credential is not KEY/DATE"),
-        (format!("{ALGORITHM} Credential=A/b, SignedHeaders=host, Signature=0"), "Credential is not KEY/DATE"),
+        (format!("{ALGORITHM} Credential=A/b, SignedHeaders={signed}, Signature=0"), "Credential is not KEY/DATE"),
         (format!("{ALGORITHM} Credential={scope}, SignedHeaders=host, Signature="), "a key, a date and a signature"),
         (format!("{ALGORITHM} Credential={scope}, SignedHeaders=x-amz-date, Signature=0"), "SignedHeaders lacks host"),
         (
-            format!("{ALGORITHM} Credential=A/20150831/r/ecs/aws4_request, SignedHeaders=host, Signature=0"),
+            format!("{ALGORITHM} Credential=A/20150831/r/ecs/aws4_request, SignedHeaders={signed}, Signature=0"),
             "the date of Credential",
         ),
-        (format!("{ALGORITHM} Credential={scope}, SignedHeaders=host, Signature=0"), "does not match"),
+        (format!("{ALGORITHM} Credential={scope}, SignedHeaders=host, Signature=0"), "lacks a header X-Amz-*"),
+        (format!("{ALGORITHM} Credential={scope}, SignedHeaders={signed}, Signature=0"), "does not match"),
     ] {
         let message = with(&authorization).unwrap_err().error().message;
         assert!(message.contains(expected), "{authorization}: {message}");

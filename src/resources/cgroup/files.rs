@@ -26,22 +26,30 @@ pub(super) struct Files<'a> {
 
 impl Files<'_> {
     pub(super) fn open(self) -> Result<(), CgroupError> {
+        self.require_controllers()?;
         if self.is_unified {
-            require_controllers(self.root)?;
             hand_down(self.root)?;
             make(&self.root.join(TOP))?;
             hand_down(&self.root.join(TOP))?;
             return probe(&self.root.join(TOP));
         }
-        for name in CONTROLLERS {
-            if !self.root.join(name).join("cgroup.procs").exists() {
-                return Err(CgroupError::NoController(name));
-            }
-        }
         self.hierarchies()?.iter().try_for_each(|hierarchy| {
             make(&hierarchy.join(TOP))?;
             probe(&hierarchy.join(TOP))
         })
+    }
+
+    /// Whoever makes the groups, the kernel must have the controllers.
+    pub(super) fn require_controllers(self) -> Result<(), CgroupError> {
+        let there = if self.is_unified { controllers(self.root)? } else { Vec::new() };
+        let is_there = |name: &str| match self.is_unified {
+            true => there.iter().any(|held| held == name),
+            false => self.root.join(name).join("cgroup.procs").exists(),
+        };
+        match CONTROLLERS.into_iter().find(|name| !is_there(name)) {
+            Some(missing) => Err(CgroupError::NoController(missing)),
+            None => Ok(()),
+        }
     }
 
     /// `name` is a path from the root.
@@ -104,14 +112,6 @@ fn unified(limits: Limits) -> Vec<(&'static str, String)> {
     files.extend(limits.memory.map(|bytes| ("memory.max", bytes.to_string())));
     files.extend(limits.pids.map(|pids| ("pids.max", pids.to_string())));
     files
-}
-
-pub(super) fn require_controllers(root: &Path) -> Result<(), CgroupError> {
-    let there = controllers(root)?;
-    match CONTROLLERS.into_iter().find(|name| !there.iter().any(|held| held == name)) {
-        Some(missing) => Err(CgroupError::NoController(missing)),
-        None => Ok(()),
-    }
 }
 
 fn controllers(group: &Path) -> Result<Vec<String>, CgroupError> {

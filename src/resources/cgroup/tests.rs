@@ -98,9 +98,12 @@ async fn version_2_as_directories() {
 async fn a_host_without_a_controller_cannot_limit_tasks() {
     let unified = Tree::new("no-memory", &[("cgroup.controllers", "cpu pids")]);
     let first = Tree::new("no-cpu", &[("memory/cgroup.procs", "")]);
-    for (tree, missing) in [(&unified, "memory"), (&first, "cpu")] {
-        let opened = cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await.open().await;
-        assert_eq!(opened.unwrap_err().to_string(), format!("the {missing} controller is not available"));
+    let other = Tree::new("no-memory-1", &[("cpu/cgroup.procs", "")]);
+    for driver in [CgroupDriver::Cgroupfs, CgroupDriver::Systemd] {
+        for (tree, missing) in [(&unified, "memory"), (&first, "cpu"), (&other, "memory")] {
+            let opened = cgroups(driver, &tree.0, None).await.open().await;
+            assert_eq!(opened.unwrap_err().to_string(), format!("the {missing} controller is not available"));
+        }
     }
 }
 
@@ -212,6 +215,60 @@ async fn systemd_that_refuses_is_noticed_at_the_start() {
     fs::remove_file(&path).unwrap();
     let text = with_causes(&cgroups.open().await.unwrap_err());
     assert!(text.contains(&slice) && text.contains("No such file or directory"), "{text}");
+}
+
+#[tokio::test]
+async fn a_slice_that_does_not_appear_is_noticed_at_the_start() {
+    use super::super::systemd::tests::bus;
+    let (v1, v2) = (["cpu/cgroup.procs", "memory/cgroup.procs"], ["cgroup.controllers"; 2]);
+    for (version, files) in [("1", v1), ("2", v2)] {
+        for (appears, goes) in [(true, true), (false, true), (true, false)] {
+            let tree = Tree::new(&format!("slice-{version}-{appears}-{goes}"), &files.map(|file| (file, "cpu memory")));
+            let mut cgroups = cgroups(CgroupDriver::Systemd, &tree.0, None).await;
+            cgroups.bus = Some(tree.0.join("bus"));
+            cgroups.probe_limit = Duration::from_millis(if appears && goes { 20_000 } else { 300 });
+            let slice = cgroups.slice_path(&format!("ecstasks-{}.slice", files::PROBE));
+            let listener = std::os::unix::net::UnixListener::bind(tree.0.join("bus")).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            let listener = || tokio::net::UnixListener::from_std(listener.try_clone().unwrap()).unwrap();
+            let systemd = async {
+                bus(listener(), vec![(2, "")]).await;
+                if appears {
+                    fs::create_dir_all(&slice).unwrap();
+                }
+                bus(listener(), vec![(2, "")]).await;
+                if appears && goes {
+                    fs::remove_dir(&slice).unwrap();
+                }
+            };
+            let (opened, ()) = tokio::join!(cgroups.open(), systemd);
+            let wanted = match (appears, goes) {
+                (true, true) => Ok(()),
+                (false, _) => Err(format!("the slice {} is not there 0 s after systemd was asked", slice.display())),
+                (true, false) => Err(format!("the slice {} is not gone 0 s after systemd was asked", slice.display())),
+            };
+            assert_eq!(opened.map_err(|error| error.to_string()), wanted, "version {version}");
+        }
+    }
+}
+
+#[test]
+fn only_what_systemd_refuses_ends_a_task() {
+    use crate::model::FailureKind::{Permanent, Retryable};
+    let broken = || io::Error::from(io::ErrorKind::ConnectionReset);
+    let refused =
+        SystemdError::Refused { name: "org.freedesktop.DBus.Error.AccessDenied".to_owned(), text: String::new() };
+    for (source, kind) in [
+        (SystemdError::Unreachable(broken()), Retryable),
+        (SystemdError::Cut(broken()), Retryable),
+        (SystemdError::Unreadable("x"), Retryable),
+        (SystemdError::TimedOut, Retryable),
+        (refused, Permanent),
+    ] {
+        let text = source.to_string();
+        let error = CgroupError::Systemd { what: "make", slice: "a.slice".to_owned(), source };
+        assert_eq!(error.failure("", String::new()).kind, kind, "{text}");
+    }
 }
 
 #[tokio::test]
