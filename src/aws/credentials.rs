@@ -405,6 +405,8 @@ mod tests {
         advance(Duration::from_secs(60)).await;
         assert!(refused("ONE"));
         assert_eq!(id(&cached).await, "TWO");
+        assert!(!refused("TWO"), "new keys that are refused as well are no reason to ask at once");
+        advance(Duration::from_secs(60)).await;
         // A renewal that fails leaves the last ones.
         assert!(refused("TWO"));
         assert_eq!((id(&cached).await, id(&cached).await), ("TWO".to_owned(), "TWO".to_owned()));

@@ -66,7 +66,7 @@ struct InstanceKeys {
     previous: Secret,
     /// AWS calls the current one expired, and it has not been asked for again since.
     is_refused: bool,
-    /// When they were asked for again last because of that.
+    /// When they were asked for again last because of that. New keys do not change it: a provider may mint others at each question.
     dropped: Option<Instant>,
 }
 
@@ -152,7 +152,6 @@ impl InstanceKeys {
         self.is_refused = false;
         if let Some(key_id) = key_id.filter(|key_id| *key_id != self.current.expose()) {
             self.previous = std::mem::replace(&mut self.current, Secret::from(key_id));
-            self.dropped = None; // these were not refused yet
         }
     }
 }
@@ -226,7 +225,9 @@ mod tests {
         assert!(keys.refuse("ONE"));
         keys.fetched(Some("TWO"));
         assert!(keys.refuse("ONE") && !keys.is_refused, "a late refusal of the former keys drops no new ones");
-        assert!(keys.refuse("TWO") && keys.is_refused, "new keys have a minute of their own");
+        assert!(!keys.refuse("TWO") && !keys.is_refused, "new keys at each question change nothing");
+        tokio::time::advance(DROP_EVERY).await;
+        assert!(keys.refuse("TWO") && keys.is_refused);
         keys.fetched(None);
         assert!(!keys.refuse("TWO"));
     }
