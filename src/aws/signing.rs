@@ -308,11 +308,30 @@ mod tests {
             let sdk = Sdk::new(fake::settings(&fake)).unwrap();
             call("ecs", &sdk, &keys()).await.unwrap();
             let before = fake.requests().len();
-            for name in ["ec2", "ssm", "secrets manager", "s3"] {
+            for name in CALLS {
                 call(name, &sdk, &keys()).await.unwrap();
             }
             let refused = fake.requests()[before..].iter().filter(|request| is_skewed(request, ahead)).count();
             assert_eq!(refused, 0, "the time is known by now");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_attempt_is_enough_to_be_signed_again_and_for_nothing_else() {
+        for name in CALLS {
+            let fake = Fake::start(|request| match is_skewed(request, 7200) {
+                true => refusal(request, "RequestExpired").dated(http_date(7200)),
+                false => good(request),
+            })
+            .await;
+            let settings = crate::aws::sdk::Settings { max_attempts: 1, ..fake::settings(&fake) };
+            assert_eq!(call(name, &Sdk::new(settings).unwrap(), &keys()).await, Ok(()), "{name}");
+        }
+        for name in ["ecs", "ecr"] {
+            let fake = Fake::start(|_| Answer::error(500, "ServerException", "")).await;
+            let settings = crate::aws::sdk::Settings { max_attempts: 1, ..fake::settings(&fake) };
+            call(name, &Sdk::new(settings).unwrap(), &keys()).await.unwrap_err();
+            assert_eq!(fake.requests().len(), 1, "{name}");
         }
     }
 
