@@ -4,6 +4,7 @@
 //! learns from. It sets no clock and measures no durations. The invariant: the correction changes only after a refused call, so a
 //! wrong date on an answer that is good does no harm.
 
+use aws_smithy_async::time::TimeSource;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use std::sync::Arc;
@@ -53,6 +54,12 @@ impl ServiceClock {
             );
         }
         true
+    }
+}
+
+impl TimeSource for ServiceClock {
+    fn now(&self) -> SystemTime {
+        self.now()
     }
 }
 

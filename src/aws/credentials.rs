@@ -228,10 +228,9 @@ impl<P: ProvideCredentials> Cached<P> {
         let _turn = match self.asking.try_lock() {
             Ok(turn) => turn,
             Err(_) => {
-                // Another caller asks already: what is still good serves meanwhile.
-                let held = self.state().held.clone();
-                if let Some(held) = held.filter(|held| held.is_valid() && !is_refused) {
-                    return Ok(held.credentials);
+                // Another caller asks already: what is still good serves meanwhile, and after a failure the last ones do.
+                if let Some(credentials) = self.state().meanwhile().filter(|_| !is_refused) {
+                    return Ok(credentials);
                 }
                 self.asking.lock().await
             }
@@ -244,8 +243,9 @@ impl<P: ProvideCredentials> Cached<P> {
             .await
             .unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(PATIENCE)));
         match answer {
+            Ok(credentials) if self.is_held(&credentials) => self.failed("the source has no newer ones", ASK_AGAIN),
             Ok(credentials) => Ok(self.fetched(credentials)),
-            Err(error) => self.failed(&error),
+            Err(error) => self.failed(&with_causes(&error), Duration::ZERO),
         }
     }
 
@@ -272,10 +272,22 @@ impl<P: ProvideCredentials> Cached<P> {
         credentials
     }
 
-    fn failed(&self, error: &CredentialsError) -> Result<Credentials, CredentialsError> {
+    /// The answer is what is held already: nothing was renewed. The SDK gives the last credentials of the instance's role for good ones
+    /// when the metadata service fails. Keys without an end are the same at each question, and those that seemed ended when they came
+    /// may not be by a clock that was corrected since.
+    fn is_held(&self, answer: &Credentials) -> bool {
+        self.state().held.as_ref().is_some_and(|held| {
+            held.lifetime.is_some_and(|lifetime| !lifetime.is_zero())
+                && held.credentials.access_key_id() == answer.access_key_id()
+                && held.credentials.expiry() == answer.expiry()
+        })
+    }
+
+    /// Nobody asks again for a while, `at_least` for this long.
+    fn failed(&self, error: &str, at_least: Duration) -> Result<Credentials, CredentialsError> {
         self.signing.keys_are_fetched(None);
         let mut state = self.state();
-        let (pause, error) = (state.pauses.pause(), with_causes(error));
+        let pause = state.pauses.pause().max(at_least);
         if state.held.is_some() {
             tracing::warn!(
                 error,
@@ -283,12 +295,18 @@ impl<P: ProvideCredentials> Cached<P> {
                 "the credentials of this instance cannot be renewed; the last ones still serve"
             );
         }
-        state.failed = Some(Failed { at: Instant::now(), pause, error: error.clone() });
-        state.last_resort(&error)
+        state.failed = Some(Failed { at: Instant::now(), pause, error: error.to_owned() });
+        state.last_resort(error)
     }
 }
 
 impl State {
+    /// What serves while somebody asks; `None` = the answer is to be waited for.
+    fn meanwhile(&self) -> Option<Credentials> {
+        let held = self.held.as_ref().filter(|held| held.is_valid() || self.failed.is_some());
+        held.map(|held| held.credentials.clone())
+    }
+
     /// The last credentials, even if they seem to be over: only AWS knows that for sure, and says so.
     fn last_resort(&self, error: &str) -> Result<Credentials, CredentialsError> {
         let held = self.held.as_ref().map(|held| held.credentials.clone());
@@ -405,6 +423,8 @@ mod tests {
         advance(Duration::from_secs(60)).await;
         assert!(refused("ONE"));
         assert_eq!(id(&cached).await, "TWO");
+        assert!(!refused("TWO"), "new keys that are refused as well are no reason to ask at once");
+        advance(Duration::from_secs(60)).await;
         // A renewal that fails leaves the last ones.
         assert!(refused("TWO"));
         assert_eq!((id(&cached).await, id(&cached).await), ("TWO".to_owned(), "TWO".to_owned()));
@@ -424,6 +444,35 @@ mod tests {
         assert_eq!(left(&cached), 1);
         advance(Duration::from_secs(3)).await;
         assert_eq!(id(&cached).await, "TWO");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_credentials_again_are_a_failed_renewal() {
+        let same = keys("ONE", 1000);
+        let again = || Ok(same.clone());
+        let (cached, _) = cached(vec![again(), again(), again(), again(), Ok(keys("TWO", 3600))]);
+        assert_eq!(id(&cached).await, "ONE");
+        advance(Duration::from_secs(700)).await;
+        for wanted in [3, 2] {
+            for _ in 0..5 {
+                assert_eq!(id(&cached).await, "ONE");
+            }
+            assert_eq!(left(&cached), wanted, "asked once, then there is a pause");
+            assert!(cached.state().failed.as_ref().is_some_and(|failed| failed.pause >= ASK_AGAIN));
+            let lifetime = cached.state().held.as_ref().and_then(|held| held.lifetime).unwrap();
+            assert!(lifetime > Duration::from_secs(990), "they last as long as they did when they came: {lifetime:?}");
+            advance(ASK_AGAIN).await;
+        }
+        advance(Duration::from_secs(400)).await;
+        assert!(!cached.state().held.as_ref().unwrap().is_valid());
+        // Over, and a renewal has failed: whoever comes while another one asks does not wait.
+        let turn = cached.asking.lock().await;
+        assert_eq!(id(&cached).await, "ONE");
+        drop(turn);
+        assert_eq!((id(&cached).await, left(&cached)), ("ONE".to_owned(), 1));
+        advance(Duration::from_secs(40)).await;
+        assert_eq!((id(&cached).await, left(&cached)), ("TWO".to_owned(), 0));
+        assert!(cached.state().failed.is_none());
     }
 
     #[tokio::test(start_paused = true)]

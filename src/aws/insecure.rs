@@ -10,6 +10,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
+use reqwest::header::HeaderMap;
 use std::time::Duration;
 
 const CONNECT: Duration = Duration::from_secs(30);
@@ -52,18 +53,24 @@ async fn pass(http: &reqwest::Client, request: HttpRequest, max_answer: usize) -
     }
     let body = request.body().bytes().ok_or_else(|| ConnectorError::user("a body that is not in memory".into()))?;
     let mut answer = passed.body(body.to_vec()).send().await.map_err(lost)?;
-    let status = StatusCode::try_from(answer.status().as_u16()).map_err(|error| user(&error))?;
-    let headers = answer.headers().clone();
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
     let mut bytes = Vec::new();
     while bytes.len() <= max_answer
         && let Some(chunk) = answer.chunk().await.map_err(lost)?
     {
         bytes.extend_from_slice(&chunk);
     }
-    let mut response = HttpResponse::new(status, SdkBody::from(bytes));
-    for (name, value) in &headers {
+    taken_over(status, &headers, bytes)
+}
+
+/// The answer in the SDK's form. What is wrong with it says nothing about the request, which was sent.
+fn taken_over(status: u16, headers: &HeaderMap, body: Vec<u8>) -> Result<HttpResponse, ConnectorError> {
+    let unfit = |error: &dyn std::error::Error| ConnectorError::other(error.to_string().into(), None);
+    let status = StatusCode::try_from(status).map_err(|error| unfit(&error))?;
+    let mut response = HttpResponse::new(status, SdkBody::from(body));
+    for (name, value) in headers {
         let Ok(value) = value.to_str() else { continue };
-        response.headers_mut().try_append(name.as_str().to_owned(), value.to_owned()).map_err(|error| user(&error))?;
+        response.headers_mut().try_append(name.as_str().to_owned(), value.to_owned()).map_err(|error| unfit(&error))?;
     }
     Ok(response)
 }
@@ -97,6 +104,14 @@ mod tests {
         let keys = SharedCredentialsProvider::new(fixed(&"AKID".into(), &"s".into(), &"".into()));
         let answer = Sdk::new(settings).unwrap().ecs(keys).list_clusters().send().await;
         answer.map(|found| found.cluster_arns().to_vec()).map_err(|error| format!("{error:?}"))
+    }
+
+    #[test]
+    fn an_answer_that_fits_nowhere_is_no_request_that_was_not_sent() {
+        let error = super::taken_over(99, &reqwest::header::HeaderMap::new(), Vec::new()).unwrap_err();
+        assert!(error.is_other() && !error.is_user(), "{error:?}");
+        let error = aws_smithy_runtime_api::client::result::SdkError::<(), ()>::dispatch_failure(error);
+        assert!(!crate::aws::sdk::was_not_sent(&error));
     }
 
     #[tokio::test]

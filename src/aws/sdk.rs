@@ -30,6 +30,8 @@ const ECR_ATTEMPT: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(30);
 /// Attempts below the loops of the callers: the SDK's standard number.
 const ATTEMPTS: u32 = 3;
+/// Attempts that a call needs which is signed again; it has them whatever `AWS_MAX_ATTEMPTS` says.
+const SIGNED_AGAIN: u32 = 2;
 
 /// What the clients need to know. Filled in once at start-up.
 #[derive(Clone, Debug, Default)]
@@ -114,14 +116,19 @@ impl Settings {
 
     fn retry(&self) -> RetryConfig {
         let config = if self.adaptive_retry { RetryConfig::adaptive() } else { RetryConfig::standard() };
-        config.with_max_attempts(self.attempts())
+        config.with_max_attempts(self.attempts().max(SIGNED_AGAIN))
+    }
+
+    /// Says which attempts of an SDK client are repeated.
+    fn repeating(&self) -> Repeating {
+        Repeating { nothing_else: self.attempts() < SIGNED_AGAIN }
     }
 
     fn timeouts(&self, attempt: Duration) -> TimeoutConfig {
         TimeoutConfig::builder()
             .connect_timeout(CONNECT.min(attempt))
             .operation_attempt_timeout(attempt)
-            .operation_timeout(attempt * self.attempts())
+            .operation_timeout(attempt * self.attempts().max(SIGNED_AGAIN))
             .build()
     }
 
@@ -235,7 +242,10 @@ impl Sdk {
             .timeout_config(self.settings.timeouts(ECS_ATTEMPT))
             .interceptor(UserAgent(self.settings.agent.user_agent()))
             .interceptor(Learning(self.signing()))
-            .retry_classifier(Repeating);
+            .retry_classifier(self.settings.repeating())
+            // One clock for all signed calls: the SDK's own correction would be added to it.
+            .time_source(self.signing().clock().clone())
+            .disable_clock_skew_correction(true);
         // An explicit address is the operator's choice: no endpoint variant is asked for beside it.
         match self.settings.ecs_endpoint() {
             Some(endpoint) => config.set_endpoint_url(Some(endpoint)),
@@ -266,7 +276,10 @@ impl Sdk {
             .timeout_config(self.settings.timeouts(ECR_ATTEMPT))
             .interceptor(UserAgent(self.settings.agent.plain_user_agent()))
             .interceptor(Learning(self.signing()))
-            .retry_classifier(Repeating);
+            .retry_classifier(self.settings.repeating())
+            // One clock for all signed calls: the SDK's own correction would be added to it.
+            .time_source(self.signing().clock().clone())
+            .disable_clock_skew_correction(true);
         // Whatever replaces the endpoint, no variant is asked for beside it: an override of the payload may be one already
         // (`https://ecr-fips.…`), and FIPS with a given address is an error of the SDK.
         match self.settings.ecr_endpoint(endpoint_override) {

@@ -1,7 +1,7 @@
 //! The calls of SDK clients, as far as [`Signing`] learns from them.
 //!
-//! The SDK signs again by itself after some of the refusals that a wrong clock brings about. Owns what it does not do: what one call
-//! learns is known to all others, refusals with other codes count too, and so do keys that AWS calls expired. The invariant: an
+//! The SDK's own correction of the clock is off: it knows one client and few codes. Owns what stands in its place: what one call learns
+//! is known to all others, refusals with any code count, and so do keys that AWS calls expired. The invariant: an
 //! attempt is repeated only if its own answer asks for it, within the attempts of the client.
 
 use super::json_call::code_and_message;
@@ -29,7 +29,10 @@ pub(super) struct Learning(pub(super) Signing);
 
 /// Lets an attempt be repeated from whose answer something was learnt.
 #[derive(Debug)]
-pub(super) struct Repeating;
+pub(super) struct Repeating {
+    /// No other attempt is repeated: the client is to make one only.
+    pub(super) nothing_else: bool,
+}
 
 /// One attempt as it was signed; goes with the answer, since that is all that [`Repeating`] sees.
 #[derive(Clone, Debug)]
@@ -117,6 +120,7 @@ impl ClassifyRetry for Repeating {
         let sent = context.response().and_then(|answer| answer.extension::<Sent>());
         match sent.is_some_and(|sent| sent.may_repeat.load(Ordering::Relaxed)) {
             true => RetryAction::retryable_error(ErrorKind::ServerError),
+            false if self.nothing_else && context.is_failed() => RetryAction::RetryForbidden,
             false => RetryAction::NoActionIndicated,
         }
     }

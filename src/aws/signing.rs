@@ -66,7 +66,7 @@ struct InstanceKeys {
     previous: Secret,
     /// AWS calls the current one expired, and it has not been asked for again since.
     is_refused: bool,
-    /// When they were asked for again last because of that.
+    /// When they were asked for again last because of that. New keys do not change it: a provider may mint others at each question.
     dropped: Option<Instant>,
 }
 
@@ -152,7 +152,6 @@ impl InstanceKeys {
         self.is_refused = false;
         if let Some(key_id) = key_id.filter(|key_id| *key_id != self.current.expose()) {
             self.previous = std::mem::replace(&mut self.current, Secret::from(key_id));
-            self.dropped = None; // these were not refused yet
         }
     }
 }
@@ -226,7 +225,9 @@ mod tests {
         assert!(keys.refuse("ONE"));
         keys.fetched(Some("TWO"));
         assert!(keys.refuse("ONE") && !keys.is_refused, "a late refusal of the former keys drops no new ones");
-        assert!(keys.refuse("TWO") && keys.is_refused, "new keys have a minute of their own");
+        assert!(!keys.refuse("TWO") && !keys.is_refused, "new keys at each question change nothing");
+        tokio::time::advance(DROP_EVERY).await;
+        assert!(keys.refuse("TWO") && keys.is_refused);
         keys.fetched(None);
         assert!(!keys.refuse("TWO"));
     }
@@ -307,11 +308,30 @@ mod tests {
             let sdk = Sdk::new(fake::settings(&fake)).unwrap();
             call("ecs", &sdk, &keys()).await.unwrap();
             let before = fake.requests().len();
-            for name in ["ec2", "ssm", "secrets manager", "s3"] {
+            for name in CALLS {
                 call(name, &sdk, &keys()).await.unwrap();
             }
             let refused = fake.requests()[before..].iter().filter(|request| is_skewed(request, ahead)).count();
             assert_eq!(refused, 0, "the time is known by now");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_attempt_is_enough_to_be_signed_again_and_for_nothing_else() {
+        for name in CALLS {
+            let fake = Fake::start(|request| match is_skewed(request, 7200) {
+                true => refusal(request, "RequestExpired").dated(http_date(7200)),
+                false => good(request),
+            })
+            .await;
+            let settings = crate::aws::sdk::Settings { max_attempts: 1, ..fake::settings(&fake) };
+            assert_eq!(call(name, &Sdk::new(settings).unwrap(), &keys()).await, Ok(()), "{name}");
+        }
+        for name in ["ecs", "ecr"] {
+            let fake = Fake::start(|_| Answer::error(500, "ServerException", "")).await;
+            let settings = crate::aws::sdk::Settings { max_attempts: 1, ..fake::settings(&fake) };
+            call(name, &Sdk::new(settings).unwrap(), &keys()).await.unwrap_err();
+            assert_eq!(fake.requests().len(), 1, "{name}");
         }
     }
 

@@ -313,6 +313,8 @@ fn url_of(raw: &str, scheme: &str, schemes: &[&str]) -> Parsed {
     }
     let full = if raw.contains("://") { raw.to_owned() } else { format!("{scheme}{raw}") };
     match url::Url::parse(&full) {
+        // What the URL's own rules allow may still fit into no request: more than 65,534 bytes, for instance.
+        Ok(url) if url.as_str().parse::<http::Uri>().is_err() => Rejected,
         Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Taken(full),
         Ok(_) | Err(_) => Rejected,
     }

@@ -40,9 +40,8 @@ impl Docker {
         if request.spec.kind == ContainerKind::Pause {
             self.ensure_pause_image().await?;
         }
-        // Without the image the create below says so; its environment then does not matter.
-        let image = self.image_present(&request.spec.image).await.ok().flatten();
-        let image = image.unwrap_or_default();
+        // Without the image the create below says so. If nobody knows what the image brings, its health check may hurt the engine.
+        let image = self.image_present(&request.spec.image).await?.unwrap_or_default();
         let cgroup_parent = self.cgroup_parent(request).await?;
         let (host_ports, range_starts) = self.host_ports(&request.spec)?;
         let around = Surroundings {
@@ -50,7 +49,7 @@ impl Docker {
             owner: self.owner.as_ref(),
             region: self.settings.region.as_deref(),
             image_env: &image.env_keys,
-            image_health_check: &image.health_check,
+            image_health_check: image.health_check.as_ref(),
             host_ports: &host_ports,
             cgroup_parent: cgroup_parent.as_deref(),
             range_starts: &range_starts,

@@ -8,7 +8,7 @@ use super::merge::overlay;
 use super::{accelerator, health_check, log, log_endpoint, namespaces, outline, ticket};
 use crate::model::task::{Mount, PortRange};
 use crate::model::{ContainerKind, ContainerSpec, CreateRequest, Failure, OwnerMark, Protocol, Values};
-use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig, PortBinding};
+use bollard::models::{ContainerConfig, ContainerCreateBody, HealthConfig, HostConfig, PortBinding};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
 
@@ -35,8 +35,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) region: Option<&'a str>,
     /// Names of the variables the image sets.
     pub(super) image_env: &'a [String],
-    /// Command of the image's own health check; empty = it has none.
-    pub(super) image_health_check: &'a [String],
+    /// The image's own health check; `None` = it has none.
+    pub(super) image_health_check: Option<&'a HealthConfig>,
     /// The host port of each port mapping, in the order of the mappings.
     pub(super) host_ports: &'a [u16],
     /// The control group of the task, if it has one.
@@ -284,7 +284,7 @@ mod tests {
             owner: None,
             region: Some("us-west-2"),
             image_env,
-            image_health_check: &[],
+            image_health_check: None,
             host_ports,
             cgroup_parent: None,
             range_starts: &[],
@@ -510,17 +510,18 @@ mod tests {
     fn a_health_check_that_hurts_the_engine_fails_its_container() {
         let mut request = web();
         request.spec.engine_settings.config = r#"{"healthcheck": {"test": ["CMD"]}}"#.into();
-        let refused = |request: &CreateRequest, image: &[String]| {
+        let refused = |request: &CreateRequest, image: Option<&HealthConfig>| {
             let around = Surroundings { image_health_check: image, ..around(&[1, 2], &[]) };
             body(request, &Values::default(), &around).unwrap_err().to_string()
         };
         let wanted = "DockerClientConfigError: the health check has no command after CMD";
-        assert_eq!(refused(&request, &[]), wanted);
+        assert_eq!(refused(&request, None), wanted);
         request.spec.health_check = false;
-        assert_eq!(refused(&request, &[]), wanted, "Docker runs it whether ECS counts it or not");
+        assert_eq!(refused(&request, None), wanted, "Docker runs it whether ECS counts it or not");
         request.spec.engine_settings.config = "{}".into();
         let wanted = "DockerClientConfigError: the health check of the image has no command after CMD";
-        assert_eq!(refused(&request, &["CMD".to_owned()]), wanted);
+        let image = HealthConfig { test: Some(vec!["CMD".to_owned()]), ..HealthConfig::default() };
+        assert_eq!(refused(&request, Some(&image)), wanted);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | `[]` | that of the image | refused: a task definition that has a check names its command |
 //! | no `Test` at all | that of the image, which is judged like one of the task definition | as Docker |
 //! | an interval below 100 ms, given and not 0 | the engine is busy with nothing else | refused |
+//! | an interval that is 0 or absent | that of the image, which is judged as well | as Docker |
 //! | `["NONE"]`, whatever follows | none | as Docker |
 //! | another first word | none, and a warning in the engine's log | as Docker |
 //! | empty words after `CMD` | never healthy | as Docker |
@@ -19,27 +20,37 @@ use serde_json::{Map, Value};
 
 /// The shortest time between two checks, in nanoseconds. ECS allows no less than five seconds.
 const MIN_INTERVAL: i64 = 100_000_000;
+const OWN: &str = "the health check";
+const OF_IMAGE: &str = "the health check of the image";
 
-/// What is wrong with the check a container would have, as a reason for its owner. `config` is the container's, `image_test` the
-/// command of its image's own check.
-pub(super) fn flaw(config: &Map<String, Value>, image_test: &[String]) -> Option<String> {
-    let check: HealthConfig =
+/// What is wrong with the check a container would have, as a reason for its owner. `config` is the container's, `image` the check that
+/// its image brings, if any: as Docker does, it gives the command that the container's own lacks, and the intervals that are 0 or absent.
+pub(super) fn flaw(config: &Map<String, Value>, image: Option<&HealthConfig>) -> Option<String> {
+    let own: HealthConfig =
         config.get("Healthcheck").and_then(|check| serde_json::from_value(check.clone()).ok()).unwrap_or_default();
-    let (test, origin) = match &check.test {
+    let none = HealthConfig::default();
+    let image = image.unwrap_or(&none);
+    let (test, origin) = match &own.test {
         Some(test) if test.is_empty() => {
             return Some("the health check has an empty list in place of a command".to_owned());
         }
-        Some(test) => (test.as_slice(), "the health check"),
-        None => (image_test, "the health check of the image"),
+        Some(test) => (test.as_slice(), OWN),
+        None => (image.test.as_deref().unwrap_or_default(), OF_IMAGE),
     };
-    if let [kind] = test
-        && matches!(kind.as_str(), "CMD" | "CMD-SHELL")
-    {
+    let kind = test.first().filter(|kind| matches!(kind.as_str(), "CMD" | "CMD-SHELL"))?;
+    if test.len() == 1 {
         return Some(format!("{origin} has no command after {kind}"));
     }
-    let intervals = [("interval", check.interval), ("start interval", check.start_interval)];
-    let short = intervals.into_iter().find(|(_, time)| time.is_some_and(|time| (1..MIN_INTERVAL).contains(&time)));
-    short.map(|(name, _)| format!("the {name} of the health check is below {} ms", MIN_INTERVAL / 1_000_000))
+    let merged = |own: Option<i64>, image: Option<i64>| match own.filter(|time| *time != 0) {
+        Some(time) => (time, OWN),
+        None => (image.unwrap_or_default(), OF_IMAGE),
+    };
+    let intervals = [
+        ("interval", merged(own.interval, image.interval)),
+        ("start interval", merged(own.start_interval, image.start_interval)),
+    ];
+    let short = intervals.into_iter().find(|(_, (time, _))| (1..MIN_INTERVAL).contains(time));
+    short.map(|(name, (_, origin))| format!("the {name} of {origin} is below {} ms", MIN_INTERVAL / 1_000_000))
 }
 
 #[cfg(test)]
@@ -49,8 +60,33 @@ mod tests {
 
     fn judged(check: Value, image: &[&str]) -> String {
         let config = json!({"Healthcheck": check}).as_object().unwrap().clone();
-        let image: Vec<String> = image.iter().map(|word| (*word).to_owned()).collect();
-        flaw(&config, &image).unwrap_or_default()
+        flaw(&config, Some(&of_image(image))).unwrap_or_default()
+    }
+
+    fn of_image(test: &[&str]) -> HealthConfig {
+        let test = test.iter().map(|word| (*word).to_owned()).collect();
+        HealthConfig { test: Some(test), ..HealthConfig::default() }
+    }
+
+    #[test]
+    fn intervals_of_the_image_count_where_the_task_s_are_0_or_absent() {
+        let check = |check: Value| json!({"Healthcheck": check}).as_object().unwrap().clone();
+        let short = HealthConfig { interval: Some(1_000_000), ..of_image(&["CMD", "true"]) };
+        let early = HealthConfig { start_interval: Some(1_000_000), ..of_image(&["CMD", "true"]) };
+        for (image, name) in [(&short, "interval"), (&early, "start interval")] {
+            let wanted = format!("the {name} of the health check of the image is below 100 ms");
+            let none = [
+                json!(null),
+                json!({"Test": ["CMD-SHELL", "true"]}),
+                json!({"Test": ["CMD", "true"], "Interval": 0, "StartInterval": 0}),
+            ];
+            for own in none {
+                assert_eq!(flaw(&check(own.clone()), Some(image)).as_ref(), Some(&wanted), "{own}");
+            }
+            let own = json!({"Interval": 5_000_000_000_i64, "StartInterval": 5_000_000_000_i64});
+            assert_eq!(flaw(&check(own), Some(image)), None);
+            assert_eq!(flaw(&check(json!({"Test": ["NONE"]})), Some(image)), None, "no check runs");
+        }
     }
 
     #[test]
@@ -74,7 +110,7 @@ mod tests {
         let wanted = "the health check of the image has no command after CMD";
         assert_eq!(judged(Value::Null, &["CMD"]), wanted);
         assert_eq!(judged(json!({"Interval": 1_000_000_000}), &["CMD"]), wanted);
-        assert_eq!(flaw(&Map::new(), &["CMD-SHELL".to_owned()]).unwrap(), wanted.replace("CMD", "CMD-SHELL"));
+        assert_eq!(flaw(&Map::new(), Some(&of_image(&["CMD-SHELL"]))).unwrap(), wanted.replace("CMD", "CMD-SHELL"));
         assert_eq!(judged(json!({"Test": ["NONE"]}), &["CMD"]), "");
         assert_eq!(judged(json!({"Test": ["CMD", "true"]}), &["CMD"]), "");
         assert_eq!(judged(Value::Null, &["CMD", "true"]) + &judged(Value::Null, &[]), "");

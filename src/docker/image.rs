@@ -15,6 +15,7 @@ use crate::model::waiting::PullPhase;
 use crate::model::{Failure, OpError, RegistryCredentials};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
+use bollard::models::HealthConfig;
 use serde_json::{Value, json};
 use std::future::Future;
 use std::time::Duration;
@@ -26,7 +27,7 @@ const MANIFEST_BACKOFF: Backoff =
 const MANIFEST_ERROR: &str = "CannotPullImageManifestError";
 
 /// What matters of a local image.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImageFacts {
     /// `sha256:…`
     pub id: String,
@@ -37,8 +38,8 @@ pub struct ImageFacts {
     pub repo_digest: Option<String>,
     /// The image came from a registry at all (it may be another one, or another repository).
     pub has_repo_digests: bool,
-    /// Command of the health check that the image brings; empty = it brings none.
-    pub health_check: Vec<String>,
+    /// The health check that the image brings: its command and its intervals in nanoseconds. `None` = it brings none.
+    pub health_check: Option<HealthConfig>,
 }
 
 impl Docker {
@@ -188,7 +189,16 @@ fn facts(answer: &Value, reference: &Reference<'_>) -> ImageFacts {
         env_keys: texts("/Config/Env").iter().filter_map(|line| line.split('=').next()).map(str::to_owned).collect(),
         repo_digest: matching.map(str::to_owned),
         has_repo_digests: !digests.is_empty(),
-        health_check: texts("/Config/Healthcheck/Test").into_iter().map(str::to_owned).collect(),
+        health_check: answer.pointer("/Config/Healthcheck").filter(|check| check.is_object()).map(|check| {
+            // Member by member: what cannot be read in one hides nothing of the others.
+            let time = |name: &str| check.get(name).and_then(Value::as_i64);
+            HealthConfig {
+                test: Some(texts("/Config/Healthcheck/Test").into_iter().map(str::to_owned).collect()),
+                interval: time("Interval"),
+                start_interval: time("StartInterval"),
+                ..HealthConfig::default()
+            }
+        }),
     }
 }
 
@@ -199,17 +209,20 @@ mod tests {
     #[test]
     fn facts_take_the_digest_of_the_same_repository() {
         let answer = json!({
-            "Id": "sha256:1", "Config": {"Env": ["PATH=/bin", "AWS_REGION=", "ODD"], "Healthcheck": {"Test": ["CMD", "x"]}},
+            "Id": "sha256:1", "Config": {"Env": ["PATH=/bin", "AWS_REGION=", "ODD"], "Healthcheck": {"Test": ["CMD", "x"], "Interval": 5, "StartInterval": 6}},
             "RepoDigests": ["other/app@sha256:aa", "docker.io/library/app@sha256:bb", "r.io/app@sha256:cc"],
         });
         for (image, digest) in [("app:1", Some("sha256:bb")), ("r.io/app", Some("sha256:cc")), ("r.io/x", None)] {
             let facts = facts(&answer, &Reference::parse(image).unwrap());
             assert_eq!(facts.repo_digest.as_deref(), digest, "{image}");
             assert_eq!(facts.env_keys, ["PATH", "AWS_REGION", "ODD"]);
-            assert_eq!(facts.health_check, ["CMD", "x"]);
+            let check = facts.health_check.unwrap();
+            assert_eq!(check.test.unwrap(), ["CMD", "x"]);
+            assert_eq!((check.interval, check.start_interval), (Some(5), Some(6)));
             assert!(facts.has_repo_digests);
         }
-        assert!(!facts(&json!({}), &Reference::parse("a").unwrap()).has_repo_digests);
+        let nothing = facts(&json!({}), &Reference::parse("a").unwrap());
+        assert!(!nothing.has_repo_digests && nothing.health_check.is_none());
     }
 
     #[test]

@@ -234,7 +234,7 @@ pub(crate) fn create_body(
         owner: None,
         region: Some("us-iso-east-1"),
         image_env: &[],
-        image_health_check: &[],
+        image_health_check: None,
         host_ports: &vec![4_711; request.spec.ports.len()],
         cgroup_parent: Some("/ecs/task"),
         range_starts: &starts,
@@ -336,8 +336,56 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_listening_is_unreachable() {
-        let settings = Settings {
-            endpoint: "unix:///nonexistent/docker.sock".into(),
+        let settings = settings("unix:///nonexistent/docker.sock");
+        assert!(matches!(Docker::connect(settings).await, Err(DockerError::Unreachable(_))));
+    }
+
+    #[tokio::test]
+    async fn without_a_look_at_its_image_nothing_is_created() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let docker_settings = settings(&format!("tcp://{}", listener.local_addr().unwrap()));
+        let engine = async {
+            let mut lines = Vec::new();
+            loop {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut head = Vec::new();
+                while !head.windows(4).any(|four| four == b"\r\n\r\n") {
+                    head.push(socket.read_u8().await.unwrap());
+                }
+                let line = String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned();
+                let (status, body) = match line.contains("/version") {
+                    true => ("200 OK", r#"{"Version": "v", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}"#),
+                    false => ("500 Internal Server Error", r#"{"message": "busy"}"#),
+                };
+                let length = body.len();
+                let answer =
+                    format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+                socket.write_all(answer.as_bytes()).await.unwrap();
+                let is_look = line.contains("/images/");
+                lines.push(line);
+                // A create would follow the look at once.
+                if is_look && tokio::time::timeout(Duration::from_millis(300), listener.accept()).await.is_err() {
+                    return lines;
+                }
+                assert!(lines.len() < 5, "{lines:?}");
+            }
+        };
+        let create = async {
+            let docker = Docker::connect(docker_settings).await.unwrap();
+            let spec = crate::model::ContainerSpec { image: "app:1".into(), ..Default::default() };
+            let request = crate::model::CreateRequest { spec, runtime_name: "c".into(), ..Default::default() };
+            docker.create(&request, &crate::model::Values::default()).await
+        };
+        let (lines, created) = tokio::join!(engine, create);
+        let Err(crate::model::OpError::Failed(failure)) = created else { panic!("{created:?}") };
+        assert_eq!(failure.to_string(), "CannotInspectImageError: Error response from daemon: busy");
+        assert_eq!(failure.kind, crate::model::FailureKind::Retryable);
+        assert!(!lines.iter().any(|line| line.contains("/containers/create")), "{lines:?}");
+    }
+
+    fn settings(endpoint: &str) -> Settings {
+        Settings {
+            endpoint: endpoint.into(),
             cluster: "c".into(),
             region: None,
             create_timeout: Span::secs(1),
@@ -353,7 +401,6 @@ mod tests {
             ipv6_only: false,
             log_router_async: true,
             limits: Limits::default(),
-        };
-        assert!(matches!(Docker::connect(settings).await, Err(DockerError::Unreachable(_))));
+        }
     }
 }

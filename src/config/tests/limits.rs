@@ -209,6 +209,8 @@ fn only_what_the_reference_cannot_start_with_is_fatal() {
         ("ECS_AVAILABLE_LOGGING_DRIVERS", "json-file", false),
         ("ECS_EXTERNAL", "true", true),
         ("ECS_BACKEND_HOST", "http://", true),
+        ("ECS_BACKEND_HOST", &format!("https://h/{}", "x".repeat(70_000)), true),
+        ("AWS_ENDPOINT_URL_S3", &format!("h/{}", "x".repeat(70_000)), true),
         ("DOCKER_HOST", "nonsense", true),
         ("ECS_ENGINE_AUTH_DATA", "{", false),
         ("ECS_ENGINE_AUTH_TYPE", "basic", false),
