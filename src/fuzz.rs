@@ -35,7 +35,10 @@ pub fn log_line(data: &[u8]) {
         line.message(parts.next().unwrap_or_default());
         while let Some(name) = parts.next() {
             match parts.next() {
-                Some(value) => line.text(name, value),
+                Some(value) => {
+                    line.text(name, value);
+                    line.number(name, u64::MAX);
+                }
                 None => line.number(name, u64::MAX),
             }
         }
