@@ -102,7 +102,10 @@ pub fn registered(identity: Identity, view: watch::Receiver<Arc<View>>, pulls: P
         .route("/license", any(license))
         .route("/v1/debug/tasks", any(debug_tasks));
     for own in OWN_PATHS {
-        routes = routes.route(own, any(not_found)).route(&format!("{own}/{{*rest}}"), any(not_found));
+        // `rest` is never empty.
+        for path in [own.to_owned(), format!("{own}/"), format!("{own}/{{*rest}}")] {
+            routes = routes.route(&path, any(not_found));
+        }
     }
     routes.fallback(anything_else).with_state(Sources { identity: Arc::new(identity), view, pulls })
 }
