@@ -119,7 +119,7 @@ async fn the_file_alone_is_enough_and_the_health_check_follows_the_agent() {
     assert_eq!(rig.introspect("/v1/metadata").await["Cluster"], rig.cluster.name.as_str());
     assert!(agent(&["-healthcheck"], &path).status.success());
     let saved_later = rig.directory.path().join("saved-later.config");
-    std::fs::write(&saved_later, "ECS_LOGLEVEL=loud\n").unwrap();
+    std::fs::write(&saved_later, "ECS_INSTANCE_ATTRIBUTES={\n").unwrap();
     for unusable in [&saved_later, &rig.directory.path().join("not-there")] {
         let healthy = agent(&["-healthcheck"], unusable);
         assert!(healthy.status.success(), "what the agent runs with counts: {healthy:?}");

@@ -147,7 +147,7 @@ fn the_host_of_the_health_check_needs_no_usable_configuration() {
     assert_eq!(host("/nonexistent/x", &[]), (false, "localhost".to_owned()));
     assert_eq!(host("/nonexistent/x", &named), (false, "127.0.0.2".to_owned()));
     // A value that no agent starts with.
-    let wrong = TempFile::new("wrong-level", b"ECS_LOGLEVEL=loud\nECS_AGENT_HEALTHCHECK_HOST=127.0.0.3\n");
+    let wrong = TempFile::new("wrong-attributes", b"ECS_INSTANCE_ATTRIBUTES={\nECS_AGENT_HEALTHCHECK_HOST=127.0.0.3\n");
     assert_eq!(host(wrong.0.to_str().unwrap(), &[]), (false, "127.0.0.3".to_owned()));
     let well = TempFile::new("well", b"ECS_AGENT_HEALTHCHECK_HOST=127.0.0.3\n");
     assert_eq!(host(well.0.to_str().unwrap(), &[]), (true, "127.0.0.3".to_owned()));
