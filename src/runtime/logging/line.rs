@@ -391,8 +391,9 @@ mod tests {
     fn numbers_after_long_texts_are_whole_or_left_out() {
         let longest = -f64::MIN_POSITIVE;
         for form in [Form::Text, Form::Json] {
-            for unit in ["\u{1b}", "x", "\u{1f433}"] {
-                for fill in 0..MAX_FIELD / unit.len() {
+            for unit in ["\u{1b}", "x"] {
+                // Around the end of the line, which is about 2000 bytes behind the third text.
+                for fill in (1200..2400).step_by(7) {
                     let mut line = new(form);
                     for n in 0..4 {
                         line.text(&format!("text{n}"), unit.repeat(if n < 3 { MAX_FIELD } else { fill }));
