@@ -57,7 +57,9 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    const TARGETS: [(&str, fn(&[u8])); 8] = [
+    type Target = fn(&[u8]);
+
+    const TARGETS: [(&str, Target); 8] = [
         ("acs_frame", acs_frame),
         ("auth_data", auth_data),
         ("docker_error", docker_error),
