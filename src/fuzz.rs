@@ -35,7 +35,10 @@ pub fn log_line(data: &[u8]) {
         line.message(parts.next().unwrap_or_default());
         while let Some(name) = parts.next() {
             match parts.next() {
-                Some(value) => line.text(name, value),
+                Some(value) => {
+                    line.text(name, value);
+                    line.number(name, u64::MAX);
+                }
                 None => line.number(name, u64::MAX),
             }
         }
@@ -54,7 +57,9 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    const TARGETS: [(&str, fn(&[u8])); 8] = [
+    type Target = fn(&[u8]);
+
+    const TARGETS: [(&str, Target); 8] = [
         ("acs_frame", acs_frame),
         ("auth_data", auth_data),
         ("docker_error", docker_error),

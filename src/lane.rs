@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 /// Bytes of stack of a thread; nothing here recurses deeply.
 const STACK: usize = 1 << 20;
-/// Bytes of a name of work that are kept; a path is at most 4096 long, and its end says less than its start.
+/// Bytes of a name of work that are shown; a path is at most 4096 long, and its end says less than its start.
 const MAX_NAME: usize = 512;
 
 /// How much a lane does at once.
@@ -97,7 +97,8 @@ struct Running {
 
 #[derive(Debug)]
 struct Job {
-    what: String,
+    /// The whole of it: two things may differ only behind the end of what is shown.
+    what: Arc<str>,
     began: Instant,
 }
 
@@ -145,8 +146,8 @@ impl Lane {
         what: &str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, LaneError> {
+        let ticket = self.ticket(what).await?;
         let what = cut(what, MAX_NAME);
-        let ticket = self.ticket(&what).await?;
         let (sender, receiver) = oneshot::channel();
         let (name, limit, began) = (self.name, self.settings.limit, Instant::now());
         let body = move || {
@@ -185,13 +186,13 @@ impl Lane {
         let mut running = self.shared.lock();
         let (hanging, busy): (Vec<&Job>, Vec<&Job>) =
             running.jobs.values().partition(|job| job.began.elapsed() >= limit);
-        if let Some(job) = hanging.iter().find(|job| job.what == what) {
-            return Turn::Refused(LaneError::StillHangs { what: what.to_owned(), since: job.began.elapsed() });
+        if let Some(job) = hanging.iter().find(|job| *job.what == *what) {
+            return Turn::Refused(LaneError::StillHangs { what: cut(what, MAX_NAME), since: job.began.elapsed() });
         }
         if busy.len() < threads && hanging.len() + busy.len() < threads + spare {
             let id = running.next;
             running.next += 1;
-            running.jobs.insert(id, Job { what: what.to_owned(), began: Instant::now() });
+            running.jobs.insert(id, Job { what: what.into(), began: Instant::now() });
             return Turn::Begins(Ticket { shared: Arc::clone(&self.shared), id });
         }
         match (busy.iter().map(|job| job.began).min(), hanging.iter().min_by_key(|job| job.began)) {
@@ -199,7 +200,7 @@ impl Lane {
             (None, Some(first)) => Turn::Refused(LaneError::Full {
                 lane: self.name,
                 threads: hanging.len(),
-                what: first.what.clone(),
+                what: cut(&first.what, MAX_NAME),
                 since: first.began.elapsed(),
             }),
             (None, None) => Turn::Waits(Instant::now() + limit), // only a lane without threads
@@ -297,6 +298,23 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert_eq!(lane.run("first", || 8).await.unwrap(), 8, "what answers again is worked on again");
+    }
+
+    #[tokio::test]
+    async fn what_differs_in_what_is_not_shown_is_not_the_same() {
+        let queue = Queue::new();
+        let lane = lane(1, 1, SHORT);
+        let long = "p/".repeat(MAX_NAME);
+        let hanging = lane.run(&format!("{long}first"), queue.hangs()).await.unwrap_err();
+        assert!(hanging.to_string().len() < MAX_NAME + 100, "{hanging}");
+        assert_eq!(lane.run(&format!("{long}other"), || 7).await.unwrap(), 7);
+        let again = lane.run(&format!("{long}first"), || 1).await.unwrap_err();
+        assert!(matches!(again, LaneError::StillHangs { .. }) && again.to_string().len() < MAX_NAME + 100, "{again}");
+        // Signs that are not shown as they are.
+        let (zero, bell) = (Queue::new(), "p\u{7}");
+        let lane = self::lane(1, 1, SHORT);
+        lane.run("p\0", zero.hangs()).await.unwrap_err();
+        assert_eq!(lane.run(bell, || 7).await.unwrap(), 7);
     }
 
     #[tokio::test]

@@ -77,13 +77,13 @@ async fn act(args: Args, sources: Sources, loaded: Loaded) -> Result<(), Fatal> 
         accept_insecure_cert: args.accept_insecure_cert,
         role: args.role,
     };
+    if let Action::Healthcheck | Action::HealthcheckHttp = args.action {
+        return healthcheck(args.action, &sources.healthcheck_host()).await;
+    }
     let Some(on_this_machine) = &loaded.config else {
         let _none = usable(loaded);
         return Err(Fatal::unusable_configuration());
     };
-    if let Action::Healthcheck | Action::HealthcheckHttp = args.action {
-        return healthcheck(args.action, on_this_machine).await;
-    }
     let metadata = Metadata::new(on_this_machine, options)?;
     // Otherwise the attributes are asked for.
     let early = (args.action == Action::Run).then(|| Early::begin(on_this_machine));
@@ -100,8 +100,7 @@ async fn act(args: Args, sources: Sources, loaded: Loaded) -> Result<(), Fatal> 
 }
 
 /// Prints how the agent is in one line, whatever the log level.
-async fn healthcheck(action: Action, config: &Config) -> Result<(), Fatal> {
-    let host = &config.healthcheck_host;
+async fn healthcheck(action: Action, host: &str) -> Result<(), Fatal> {
     let found = match action {
         Action::HealthcheckHttp => runtime::healthcheck_http(host).await,
         _ => runtime::healthcheck(host).await,

@@ -164,6 +164,12 @@ fn split(group: &str) -> Vec<String> {
     members.into_iter().filter(|member| !member.trim().is_empty()).collect()
 }
 
+/// What the fuzzer feeds is compiled for tests and for the fuzzer only, so it binds nothing of the product together: it may import what it
+/// likes. That it is compiled for nothing else is held below.
+fn is_for_the_fuzzer(file: &str) -> bool {
+    file.rsplit('/').next() == Some("fuzz.rs")
+}
+
 fn is_allowed(layer: &Layer, path: &str) -> bool {
     layer.may_import.iter().any(|allowed| path == *allowed || path.starts_with(&format!("{allowed}::")))
 }
@@ -171,7 +177,7 @@ fn is_allowed(layer: &Layer, path: &str) -> bool {
 #[test]
 fn nobody_imports_what_its_layer_must_not_know() {
     let mut broken = Vec::new();
-    for (file, text) in files(&source()) {
+    for (file, text) in files(&source()).into_iter().filter(|(file, _)| !is_for_the_fuzzer(file)) {
         let Some(layer) = LAYERS.iter().find(|layer| layer.part == part(&file)) else { continue };
         for (line, path) in imports(&text) {
             if !is_allowed(layer, &path) {
@@ -187,9 +193,27 @@ fn nobody_imports_what_its_layer_must_not_know() {
 fn every_part_has_a_layer() {
     const FREE: &[&str] = &["lib", "bin", "runtime"];
     for (file, _) in files(&source()) {
+        if is_for_the_fuzzer(&file) {
+            continue;
+        }
         let known = LAYERS.iter().any(|layer| layer.part == part(&file)) || FREE.contains(&part(&file));
         assert!(known, "src/{file} is in no layer: say in tests/layers.rs what it may import, and why no more");
     }
+}
+
+#[test]
+fn what_the_fuzzer_feeds_is_no_part_of_the_product() {
+    let mut modules = 0;
+    for (file, text) in files(&source()) {
+        let lines: Vec<&str> = text.lines().collect();
+        for (number, _) in lines.iter().enumerate().filter(|(_, line)| code(line).trim_end().ends_with("mod fuzz;")) {
+            modules += 1;
+            let before = number.checked_sub(1).map(|before| lines[before].trim());
+            assert_eq!(before, Some("#[cfg(any(test, fuzzing))]"), "src/{file}:{}: it would be shipped", number + 1);
+        }
+    }
+    let fuzz_files = files(&source()).into_iter().filter(|(file, _)| is_for_the_fuzzer(file)).count();
+    assert_eq!(modules, fuzz_files, "each is a module of that name");
 }
 
 #[test]
@@ -226,10 +250,11 @@ fn only_the_configuration_reads_the_environment() {
 }
 
 /// Work that may block has threads for its kind (`lane`). Name resolution has the runtime's for itself, and the core loop waits for the
-/// disk where it stands: no decision rests on what is not written.
+/// disk where it stands: no decision rests on what is not written. The embedded control plane is another program, which must not share
+/// code with the agent, and reads only `/proc`.
 #[test]
 fn blocking_work_is_done_on_lanes() {
-    const FREE: [(&str, &str); 1] = [("runtime/core_loop.rs", "block_in_place")];
+    const FREE: [(&str, &str); 2] = [("runtime/core_loop.rs", "block_in_place"), ("local/owner.rs", "tokio::fs")];
     let mut broken = Vec::new();
     for (file, text) in files(&source()) {
         let text = text.split("#[cfg(test)]").next().unwrap_or_default();

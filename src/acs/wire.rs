@@ -1,8 +1,8 @@
 //! The messages of ACS as they are on the wire (spec `acs.md` §3 to §6).
 //!
-//! Owns the envelope and the shapes (a task's in [`task`] and [`volume`]), decoded by [`json`], which is tolerant. It gives no message
-//! a meaning. The invariants: decoding never fails on something this agent does not read, and nothing is built before its size is
-//! within [`limits`](super::limits).
+//! Owns the envelope and the shapes (a task's in [`task`] and [`volume`]), decoded by [`json`](crate::model::json), which is tolerant.
+//! It gives no message a meaning. The invariants: decoding never fails on something this agent does not read, and nothing is built
+//! before its size is within [`limits`](super::limits).
 
 mod task;
 mod volume;

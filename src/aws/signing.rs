@@ -1,7 +1,7 @@
 //! What the answers of AWS teach about signing: its time, and that it calls the keys expired.
 //!
 //! Every signed call goes through [`Signing`]: those that this crate signs by [`Signing::call`], those of SDK clients by
-//! [`super::sdk_signing`]. Owns when a refused call is repeated: once, if the clocks differ or newer keys are there. It signs and sends
+//! `sdk_signing`. Owns when a refused call is repeated: once, if the clocks differ or newer keys are there. It signs and sends
 //! nothing. The invariant: only a refused call changes anything, so a wrong date on an answer that is good does no harm.
 
 use super::clock::ServiceClock;

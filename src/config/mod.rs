@@ -143,6 +143,14 @@ impl Sources {
         layers
     }
 
+    /// The host that `-healthcheck` asks: as far as it can be read, also where nothing else can. How a running agent is does not depend
+    /// on what somebody has saved since, or may not read.
+    pub fn healthcheck_host(&self) -> String {
+        let key = keys::find("ECS_AGENT_HEALTHCHECK_HOST");
+        let found = key.and_then(|key| resolve::one(key, &self.layers(None), &mut Vec::new()));
+        found.map_or_else(|| "localhost".to_owned(), |found| found.canonical)
+    }
+
     /// Loads, with the text of the user data if there is any.
     pub fn load(&self, user_data: Option<&str>) -> Loaded {
         let mut problems = self.problems.clone();

@@ -60,8 +60,8 @@ impl Settings {
 #[derive(Clone, Copy, Debug)]
 struct NoAnswer;
 
-/// Ends the connection without an answer: for a path behind which nothing is served yet. To a client it looks like a server that is
-/// not there.
+/// Ends the connection without an answer: for a path behind which nothing is served yet. A client sees an empty reply, not a refused
+/// connection.
 pub fn no_answer() -> Response {
     let mut response = ().into_response();
     response.extensions_mut().insert(NoAnswer);

@@ -5,7 +5,8 @@
 //! credentials, because a `View` has none.
 //!
 //! The port is open from the start of the process, for `/health` alone. As with the Go agent, everything else begins with the
-//! registration: until then a connection that asks for it is closed without an answer, so `curl` fails as it does where nobody listens.
+//! registration: until then a connection that asks for it is closed without an answer. That is not what clients of the Go agent see, whose
+//! port refuses connections until then: a check that only connects succeeds here, and `curl` ends with 52 (empty reply) instead of 7.
 //!
 //! Reading order: this file (routes), `task` (JSON shapes), `health` and `debug` (ours alone), `lookup` (the query of `/v1/tasks`),
 //! `json` (the encoding). Who is served, and the limits, are those of [`http_server`](crate::http_server). Source: spec
@@ -102,7 +103,10 @@ pub fn registered(identity: Identity, view: watch::Receiver<Arc<View>>, pulls: P
         .route("/license", any(license))
         .route("/v1/debug/tasks", any(debug_tasks));
     for own in OWN_PATHS {
-        routes = routes.route(own, any(not_found)).route(&format!("{own}/{{*rest}}"), any(not_found));
+        // `rest` is never empty.
+        for path in [own.to_owned(), format!("{own}/"), format!("{own}/{{*rest}}")] {
+            routes = routes.route(&path, any(not_found));
+        }
     }
     routes.fallback(anything_else).with_state(Sources { identity: Arc::new(identity), view, pulls })
 }

@@ -254,7 +254,9 @@ async fn short_ids_are_prefixes_and_long_ids_are_whole() {
 #[tokio::test]
 async fn paths_of_ours_that_are_not_there_are_not_found() {
     let server = Server::start(View::default()).await;
-    for target in ["/metrics", "/metrics/x", "/health/live", "/v1/debug", "/v1/debug/other", "/metrics?x=y"] {
+    let bare = ["/metrics", "/metrics?x=y", "/v1/debug"];
+    let slash = ["/metrics/", "/metrics/?x=y", "/health/", "/v1/debug/", "/v1/debug/tasks/"];
+    for target in [&bare[..], &slash, &["/metrics/x", "/health/live", "/v1/debug/other"]].concat() {
         let answer = server.get(target).await;
         assert_eq!(answer.status, 404, "{target}");
         assert!(!answer.body.contains("AvailableCommands"), "{target}");

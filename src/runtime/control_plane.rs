@@ -40,6 +40,11 @@ pub(super) struct ControlPlane {
     pub(super) inbox: mpsc::Sender<Event>,
 }
 
+/// Where ACS is for this instance: nobody is asked yet.
+pub(super) fn endpoints(ecs: aws_sdk_ecs::Client, identity: &Identity, instance: &Instance) -> Arc<PollEndpointCache> {
+    Arc::new(PollEndpointCache::new(ecs, identity.cluster.clone(), instance.zone_id.clone()))
+}
+
 /// Fills in the session's settings.
 pub(super) fn settings(
     config: &Config,

@@ -163,10 +163,8 @@ async fn learn_bridge(docker: &Docker, bridge: &watch::Sender<Option<String>>) -
 /// # Errors
 /// It is not healthy, does not answer, or something else has its port; the message says which.
 pub async fn healthcheck(host: &str) -> Result<String, Fatal> {
-    let url = format!("http://{}:{}/health", in_url(host), introspection::PORT);
-    // The name under which the host was found need not be one that the agent accepts.
-    let request = client()?.get(&url).header(reqwest::header::HOST, "localhost");
-    let mut response = request.send().await.map_err(|error| no_answer(host, &error))?;
+    let mut response =
+        request(reqwest::Method::GET, host, "/health")?.send().await.map_err(|error| no_answer(host, &error))?;
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| no_answer(host, &error))? {
         body.extend_from_slice(&chunk);
@@ -191,9 +189,15 @@ pub async fn healthcheck(host: &str) -> Result<String, Fatal> {
 /// # Errors
 /// Nobody answers.
 pub async fn healthcheck_http(host: &str) -> Result<String, Fatal> {
-    let url = format!("http://{}:{}/v1/metadata", in_url(host), introspection::PORT);
-    let response = client()?.head(&url).send().await.map_err(|error| no_answer(host, &error))?;
+    let response =
+        request(reqwest::Method::HEAD, host, "/v1/metadata")?.send().await.map_err(|error| no_answer(host, &error))?;
     Ok(format!("port {} answers with status {}", introspection::PORT, response.status().as_u16()))
+}
+
+/// A request to the port. The name under which the host was found need not be one that the agent accepts.
+fn request(method: reqwest::Method, host: &str, path: &str) -> Result<reqwest::RequestBuilder, Fatal> {
+    let url = format!("http://{}:{}{path}", in_url(host), introspection::PORT);
+    Ok(client()?.request(method, url).header(reqwest::header::HOST, "localhost"))
 }
 
 fn client() -> Result<reqwest::Client, Fatal> {
@@ -225,6 +229,18 @@ mod tests {
 
     async fn minutes(minutes: u64) {
         tokio::time::advance(Duration::from_secs(minutes * 60 + 1)).await;
+    }
+
+    #[test]
+    fn the_agent_is_asked_for_by_a_name_that_it_accepts() {
+        for (host, url) in [
+            ("agent.example.com", "http://agent.example.com:51678/v1/metadata"),
+            ("10.0.0.1", "http://10.0.0.1:51678/v1/metadata"),
+            ("fe80::1", "http://[fe80::1]:51678/v1/metadata"),
+        ] {
+            let request = request(reqwest::Method::HEAD, host, "/v1/metadata").unwrap().build().unwrap();
+            assert_eq!((request.url().as_str(), &request.headers()["host"]), (url, &"localhost".parse().unwrap()));
+        }
     }
 
     #[tokio::test(start_paused = true)]

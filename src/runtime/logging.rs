@@ -1,6 +1,6 @@
 //! Log lines: to standard error, one event a line, whatever a field holds.
 //!
-//! [`line`] writes an event as one bounded line, `repeats` limits what comes again and again, [`queue`] hands the lines to the one
+//! [`mod@line`] writes an event as one bounded line, `repeats` limits what comes again and again, [`queue`] hands the lines to the one
 //! thread that writes. Invariant: no thread but that one waits for whoever reads the log.
 
 pub mod line;

@@ -260,11 +260,7 @@ async fn build(config: Config, options: Options, imds: aws::imds::Imds, early: E
             contact: health.contact(),
             ..control_plane::settings(config, &instance, &identity, &host, options, credentials, signing)
         },
-        endpoints: Arc::new(crate::ecs::endpoint::PollEndpointCache::new(
-            ecs.clone(),
-            identity.cluster.clone(),
-            instance.zone_id.clone(),
-        )),
+        endpoints: control_plane::endpoints(ecs.clone(), &identity, &instance),
         edges: edges.clone(),
         inbox: inbox.clone(),
     };

@@ -118,6 +118,12 @@ async fn the_file_alone_is_enough_and_the_health_check_follows_the_agent() {
     rig.registered().await;
     assert_eq!(rig.introspect("/v1/metadata").await["Cluster"], rig.cluster.name.as_str());
     assert!(agent(&["-healthcheck"], &path).status.success());
+    let saved_later = rig.directory.path().join("saved-later.config");
+    std::fs::write(&saved_later, "ECS_INSTANCE_ATTRIBUTES={\n").unwrap();
+    for unusable in [&saved_later, &rig.directory.path().join("not-there")] {
+        let healthy = agent(&["-healthcheck"], unusable);
+        assert!(healthy.status.success(), "what the agent runs with counts: {healthy:?}");
+    }
     let image = rig.image();
     let arn = rig.server.run_task(&one_container(&image, "exit 6")).unwrap();
     assert_eq!(rig.task(&arn, TaskStatus::Stopped).await.containers[0].exit_code, Some(6));

@@ -133,3 +133,23 @@ proptest::proptest! {
         proptest::prop_assert!(!loaded.problems.iter().any(|problem| problem.place == "configuration"));
     }
 }
+
+/// The health check asks an agent that read its configuration long ago.
+#[test]
+fn the_host_of_the_health_check_needs_no_usable_configuration() {
+    let host = |path: &str, more: &[(&str, &str)]| {
+        let environment = [&[("ECS_CONFIG_FILE", path)], more].concat();
+        let sources = Sources::open(Environment::new(environment), Role::Agent);
+        (sources.load(None).config.is_some(), sources.healthcheck_host())
+    };
+    let named = [("ECS_AGENT_HEALTHCHECK_HOST", "127.0.0.2")];
+    // A file that cannot be opened.
+    assert_eq!(host("/nonexistent/x", &[]), (false, "localhost".to_owned()));
+    assert_eq!(host("/nonexistent/x", &named), (false, "127.0.0.2".to_owned()));
+    // A value that no agent starts with.
+    let wrong = TempFile::new("wrong-attributes", b"ECS_INSTANCE_ATTRIBUTES={\nECS_AGENT_HEALTHCHECK_HOST=127.0.0.3\n");
+    assert_eq!(host(wrong.0.to_str().unwrap(), &[]), (false, "127.0.0.3".to_owned()));
+    let well = TempFile::new("well", b"ECS_AGENT_HEALTHCHECK_HOST=127.0.0.3\n");
+    assert_eq!(host(well.0.to_str().unwrap(), &[]), (true, "127.0.0.3".to_owned()));
+    assert_eq!(host(well.0.to_str().unwrap(), &named), (true, "127.0.0.2".to_owned()));
+}

@@ -18,8 +18,20 @@ pub const MAX_LINE: usize = 16 * 1024;
 /// The most bytes of one field, escapes included.
 pub const MAX_FIELD: usize = 4096 + 512;
 
+/// The most bytes of a field's name, escapes included.
+const MAX_NAME: usize = 128;
+
+/// The most bytes of a number, or of true, false and null: of an `f64`, 327 are written. And what [`Escaped`] wants to have free.
+const MAX_BARE: usize = 327 + MAX_ESCAPE;
+
+/// The longest escape: two units of UTF-16 in JSON.
+const MAX_ESCAPE: usize = 12;
+
 /// Stands at the end of a field that was cut, and for fields that the line has no room for.
 const CUT: &str = " [cut]";
+
+/// With less room than that for its value, a text is left out and not cut.
+const MIN_TEXT: usize = 64;
 
 /// Room for what closes a line: quotes, braces, the marks of cuts, the target of the JSON form.
 const RESERVE: usize = 512;
@@ -79,7 +91,7 @@ impl Line {
     pub fn text(&mut self, name: &str, value: impl Display) {
         // There is one message; a field of that name would stand twice in the object.
         let name = if name == "message" && !self.message.is_empty() { "message_field" } else { name };
-        if !self.begins_field(name) {
+        if !self.begins_field(name, MIN_TEXT) {
             return;
         }
         if self.form == Form::Json {
@@ -102,14 +114,16 @@ impl Line {
 
     /// Adds a field whose value needs no quotes in either form: a number, or true or false.
     fn bare(&mut self, name: &str, value: impl Display) {
-        if self.begins_field(name) {
-            self.escaped(format_args!("{value}"), MAX_FIELD);
+        if self.begins_field(name, MAX_BARE) {
+            self.escaped(value, MAX_BARE);
         }
     }
 
-    /// Writes what stands before a value; false if there is no room for another field.
-    fn begins_field(&mut self, name: &str) -> bool {
-        if self.is_full || self.text.len() + RESERVE > MAX_LINE {
+    /// Writes what stands before a value; false if there is no room for another field, whose value needs that many bytes. A name or a
+    /// number that is cut at the end of the line would not be JSON any more.
+    fn begins_field(&mut self, name: &str, value: usize) -> bool {
+        let around = ",\"\":".len() + MAX_NAME + CUT.len();
+        if self.is_full || self.text.len() + around + value + RESERVE > MAX_LINE {
             self.is_full = true;
             return false;
         }
@@ -119,13 +133,13 @@ impl Line {
             Form::Text => {
                 self.text.push(' ');
                 if name != "message" {
-                    self.escaped(name, 128);
+                    self.escaped(name, MAX_NAME);
                     self.text.push('=');
                 }
             }
             Form::Json => {
                 self.text.push_str(if is_first { "\"" } else { ",\"" });
-                self.escaped(name, 128);
+                self.escaped(name, MAX_NAME);
                 self.text.push_str("\":");
             }
         }
@@ -240,8 +254,7 @@ struct Escaped<'a> {
 impl fmt::Write for Escaped<'_> {
     fn write_str(&mut self, value: &str) -> fmt::Result {
         for c in value.chars() {
-            // The longest escape has 12 bytes: two units of UTF-16 in JSON.
-            if self.text.len() + 12 > self.end {
+            if self.text.len() + MAX_ESCAPE > self.end {
                 self.is_cut = true;
                 return Err(fmt::Error);
             }
@@ -369,6 +382,34 @@ mod tests {
                         line.text(&format!("{}{n}", unit.repeat(300)), unit.repeat(if n < 3 { fill } else { 40 }));
                     }
                     check(&line.finish(), form);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_after_long_texts_are_whole_or_left_out() {
+        let longest = -f64::MIN_POSITIVE;
+        for form in [Form::Text, Form::Json] {
+            for unit in ["\u{1b}", "x"] {
+                // Around the end of the line, which is about 2000 bytes behind the third text.
+                for fill in (1200..2400).step_by(7) {
+                    let mut line = new(form);
+                    for n in 0..4 {
+                        line.text(&format!("text{n}"), unit.repeat(if n < 3 { MAX_FIELD } else { fill }));
+                    }
+                    line.number(&unit.repeat(300), u64::MAX);
+                    line.bare("is_last", true);
+                    line.bare("longest", longest);
+                    let line = line.finish();
+                    check(&line, form);
+                    if form == Form::Json {
+                        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+                        let fields = value["fields"].as_object().unwrap();
+                        let is_left_out = value["fields"]["cut"] == true;
+                        assert!(is_left_out || fields["longest"] == longest, "{line}");
+                        assert!(fields.get("is_last").is_none_or(|whole| *whole == true), "{line}");
+                    }
                 }
             }
         }
