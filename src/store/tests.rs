@@ -152,7 +152,9 @@ fn no_planted_identity_is_followed_or_kept() {
     let fifo = |path: &Path, _: &Path| {
         assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
     };
-    let plants: [(&str, fn(&Path, &Path)); 5] = [
+    /// Puts something at the first path; the second is what it may lead to.
+    type Plant = fn(&Path, &Path);
+    let plants: [(&str, Plant); 5] = [
         ("a link", |path, target| std::os::unix::fs::symlink(target, path).unwrap()),
         ("a link to nowhere", |path, target| std::os::unix::fs::symlink(target.with_extension("none"), path).unwrap()),
         ("a second name", |path, target| std::fs::hard_link(target, path).unwrap()),

@@ -349,7 +349,9 @@ fn what_an_agent_left_that_is_away_for_long_goes() {
         Output::Images(Box::new(ImageListing { containers, running_owners, ..ImageListing::default() }))
     };
     let them: Option<&[&str]> = Some(&["them"]);
-    let table: [(&[Option<&[&str]>], &[&str]); 5] = [
+    // Who runs at each look (`None`: that is not known), and what goes.
+    type Row<'a> = (&'a [Option<&'a [&'a str]>], &'a [&'a str]);
+    let table: [Row<'_>; 5] = [
         (&[them, them, them], &["left"]),
         (&[them, them], &[]),
         (&[None, None, None], &[]),
