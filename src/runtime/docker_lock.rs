@@ -323,7 +323,11 @@ impl DockerLock {
     fn own_open_path(&self) -> Option<PathBuf> {
         let is_mine = |path: &PathBuf| is_private(path, |user| user == self.trust.user);
         let directory = match self.directories_in(Place::Open).0.into_iter().find(is_mine) {
-            Some(directory) => directory,
+            Some(directory) => {
+                // The group of the socket may have changed since it was made.
+                show_to(&directory, self.trust.socket_group);
+                directory
+            }
             None => {
                 // A name that nobody can have taken before.
                 let name = format!("{PREFIX}{}-{}", self.trust.user, uuid::Uuid::new_v4().simple());
@@ -438,14 +442,18 @@ fn leads_to(path: &Path, file: &File) -> bool {
     opened.is_some() && std::fs::symlink_metadata(path).ok().as_ref().map(inode) == opened
 }
 
-/// Makes a directory in which others can look for lock files, whatever the umask of the service is. By its group an agent of the same
-/// group sees that it may believe it.
+/// Makes a directory in which others can look for lock files, whatever the umask of the service is.
 fn make_directory(path: &Path, group: Option<u32>) -> std::io::Result<()> {
     DirBuilder::new().mode(0o755).create(path)?;
-    if group.is_some() {
-        let _is_no_member = chown(path, None, group);
-    }
+    show_to(path, group);
     std::fs::set_permissions(path, Permissions::from_mode(0o755))
+}
+
+/// By the group of its directory an agent of the same group sees that it may believe it.
+fn show_to(directory: &Path, group: Option<u32>) {
+    if group.is_some() {
+        let _is_no_member = chown(directory, None, group);
+    }
 }
 
 /// Only its owner, one of these users, may put something into this directory.

@@ -181,8 +181,15 @@ async fn every_call_to_a_daemon_that_hangs_ends_at_its_own_limit() {
     // It never answers; or it begins to.
     for said in ["", "HTTP/1.1 200", head, &format!("{head}{{\"Id\": ")] {
         let hang = said.to_owned();
+        let looks_at_images = std::sync::atomic::AtomicUsize::new(0);
         let daemon = Daemon::start(move |line| match line {
             line if line.contains("/version") => versions("1.12", "1.41"),
+            // The first look hangs. That of the create is answered, so that the create itself is asked for.
+            line if line.contains("/images/")
+                && looks_at_images.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0 =>
+            {
+                answer("404 Not Found", r#"{"message": "No such image: app"}"#)
+            }
             // What is to be removed is looked at first.
             line if line.contains("/containers/there/json") => {
                 answer("200 OK", &container("there", json!({"Running": false})))
