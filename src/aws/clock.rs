@@ -32,7 +32,7 @@ impl ServiceClock {
     }
 
     /// Looks at the HTTP status and the `Date` of an answer to a call that was signed at `signed_at`, by this clock. True: that was too
-    /// far from the time of AWS, and the same call, signed anew, has a chance.
+    /// far from the time of AWS, and the same call may succeed if it is signed again.
     pub fn learn(&self, signed_at: SystemTime, status: u16, date: Option<&str>) -> bool {
         // Time is a reason for these only: the codes differ from service to service (RequestExpired, InvalidSignatureException, …).
         if !matches!(status, 400 | 401 | 403) {

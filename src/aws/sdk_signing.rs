@@ -39,7 +39,7 @@ pub(super) struct Repeating {
 struct Sent {
     at: SystemTime,
     key_id: String,
-    /// Signed anew, it has a chance.
+    /// The call may succeed if it is signed again.
     may_repeat: Arc<AtomicBool>,
 }
 
