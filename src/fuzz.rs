@@ -7,6 +7,7 @@ pub use crate::acs::fuzz::acs_frame;
 pub use crate::config::fuzz::ecs_config;
 pub use crate::docker::fuzz::{auth_data, docker_error, helper_answer, image_reference};
 pub use crate::resources::fuzz::env_file;
+pub use crate::websocket::websocket_stream;
 
 use crate::model::text::MAX_TEXT;
 use crate::runtime::logging::Form;
@@ -59,7 +60,7 @@ mod tests {
 
     type Target = fn(&[u8]);
 
-    const TARGETS: [(&str, Target); 8] = [
+    const TARGETS: [(&str, Target); 9] = [
         ("acs_frame", acs_frame),
         ("auth_data", auth_data),
         ("docker_error", docker_error),
@@ -68,6 +69,7 @@ mod tests {
         ("helper_answer", helper_answer),
         ("image_reference", image_reference),
         ("log_line", log_line),
+        ("websocket_stream", websocket_stream),
     ];
 
     /// The folders of seeds and this list name the same targets, and no seed breaks anything.

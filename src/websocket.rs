@@ -9,6 +9,8 @@ mod any_text;
 pub(crate) mod fake;
 
 pub use any_text::AnyText;
+#[cfg(any(test, fuzzing))]
+pub use any_text::websocket_stream;
 
 use crate::aws::proxy::ProxySettings;
 use crate::aws::signature::Signed;

@@ -4,9 +4,10 @@ use super::auth::AuthMap;
 use super::error::DockerError;
 use super::rate_limit::Patience;
 use super::reference::Reference;
-use super::{credential_helper, pull, rate_limit};
+use super::{credential_helper, pull, rate_limit, wire};
 use crate::fuzz::assert_clean;
 use crate::model::image::full_name;
+use crate::model::text::{cleaned, member_of_beginning};
 use crate::model::{OpError, Secret};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -50,7 +51,7 @@ pub fn image_reference(data: &[u8]) {
     assert_eq!(again.repository(), reference.repository());
 }
 
-/// An error of Docker or of a registry: one byte for the status, then the text.
+/// An error of Docker or of a registry: one byte for the status, then the text, the body of an answer, or a line of a pull's progress.
 ///
 /// # Panics
 /// A promise is broken.
@@ -61,7 +62,13 @@ pub fn docker_error(data: &[u8]) {
     let mut patience = Patience::new(Some(now + Duration::from_secs(3600)));
     let _ = (rate_limit::is_limit(&text), patience.wait(&text, now, Duration::from_secs(1_800_000_000)));
     let status = 100 + 2 * u16::from(status);
-    for error in [DockerError::Daemon { status, message: text.clone() }, DockerError::Stream(text)] {
+    let body = &data[data.len().min(1)..];
+    // A line that was cut has the length of the bound, so the beginning of one is tried by itself.
+    let cut = DockerError::Stream(cleaned(&member_of_beginning(body, "message").unwrap_or_default()));
+    let mut errors = vec![DockerError::Daemon { status, message: text.clone() }, DockerError::Stream(text), cut];
+    errors.push(wire::refusal(status, body));
+    errors.extend(pull::progress_of(body).err());
+    for error in errors {
         let failure = match error.of_only_try("CannotPullContainerError", "pull") {
             OpError::Failed(failure) | OpError::Unknown(failure) => failure,
         };

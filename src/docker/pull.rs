@@ -244,7 +244,7 @@ fn span(duration: Duration) -> Span {
 }
 
 /// What a line says of the progress. An error in it is one, whatever the status of the answer was.
-fn progress_of(line: &[u8]) -> Result<CreateImageInfo, DockerError> {
+pub(super) fn progress_of(line: &[u8]) -> Result<CreateImageInfo, DockerError> {
     #[derive(Deserialize)]
     struct Line {
         error: Option<String>,

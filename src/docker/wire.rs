@@ -221,7 +221,7 @@ impl Wire {
 
 /// An error status. Docker says why: in JSON, or as plain text below API 1.23. Markup, or nothing at all, is somebody else's answer
 /// (a proxy between), and leaves open what Docker did.
-fn refusal(status: u16, body: &[u8]) -> DockerError {
+pub(super) fn refusal(status: u16, body: &[u8]) -> DockerError {
     let message = match serde_json::from_slice::<Value>(body) {
         Ok(answer) => answer.get("message").and_then(Value::as_str).map(str::to_owned),
         // Too long to be read to its end.

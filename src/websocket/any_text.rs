@@ -137,6 +137,24 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for AnyText<S> {
     }
 }
 
+/// The first byte is the size of the pieces in which the rest, a stream from the peer, arrives.
+///
+/// # Panics
+/// A bit changes that is not the mark of a text, or the size of the pieces matters.
+#[cfg(any(test, fuzzing))]
+pub fn websocket_stream(data: &[u8]) {
+    let Some((size, sent)) = data.split_first() else { return };
+    let (mut whole, mut pieces) = (sent.to_vec(), sent.to_vec());
+    AnyText::new(()).pass(&mut whole);
+    let mut stream = AnyText::new(());
+    pieces.chunks_mut(usize::from(*size).max(1)).for_each(|piece| stream.pass(piece));
+    assert_eq!(whole, pieces, "the pieces matter");
+    for (passed, sent) in whole.iter().zip(sent) {
+        let is_marked = sent & OPCODE == TEXT && *passed == sent + (BINARY - TEXT);
+        assert!(passed == sent || is_marked, "{sent:#x} became {passed:#x}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
