@@ -5,14 +5,11 @@ use super::desired;
 use super::effect::Effect;
 use super::event::{Event, Outcome, Output, PayloadTask};
 use super::policy::{Policy, PullBehavior};
-use super::state::{HostState, Operation, OperationKind, Owner, Retry, State, TaskState};
-use super::{Key, Step, credentials, dependency, image, inventory, rebuild, report, resource, restart};
-use crate::model::{Ack, ContainerStatus, Failure, FailureKind, Observation, RunState, TaskArn, TaskStatus, Timestamp};
+use super::state::{HostState, Key, Operation, OperationKind, Owner, Retry, State, TaskState};
+use super::step::Step;
+use super::{credentials, dependency, image, inventory, rebuild, report, resource, restart, seen};
+use crate::model::{Ack, ContainerStatus, FailureKind, Observation, RunState, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
-
-/// After this many unknown outcomes of a create or start that turned out not to have happened, the container is given up. (The
-/// reference gives it up after the first, though nothing was refused; a busy engine has more than one chance here.)
-const MOST_DOUBTS: u32 = 3;
 
 /// Writes one fact into the state; the tasks to plan again.
 pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut Step) -> BTreeSet<TaskArn> {
@@ -35,7 +32,7 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
                     if container.observed == Some(RunState::Running) && !container.over() {
                         container.exit_code = container.exit_code.or(exit_code);
                     }
-                    vanished(state_task, index, now, step);
+                    seen::vanished(state_task, index, now, step);
                 }
             })
         }
@@ -45,7 +42,7 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
         }
         Event::Completed { op, outcome } => match state.ops.remove(&op) {
             None => BTreeSet::new(), // stale: cancelled, or of a life before
-            Some(Owner::Inventory) => return inventory::completed(state, now, outcome, out),
+            Some(Owner::Inventory) => return listed(state, now, outcome, out),
             Some(Owner::Images) => return image::completed(state, now, outcome, out),
             Some(Owner::Orphan(name)) => {
                 inventory::orphan_completed(state, now, &name, &outcome);
@@ -175,102 +172,21 @@ fn observed(state: &mut State, now: Timestamp, seen: &Observation) -> BTreeSet<T
     }
     touch(state, &seen.task, |task| {
         if let Some(index) = task.index_of(&seen.container).filter(|index| !restart::is_old_news(task, *index, seen)) {
-            observe(task, index, seen, now, step);
+            seen::observe(task, index, seen, now, step);
         }
     })
 }
 
-/// Writes what was seen of a container. Facts win: `observed` may go back, `known` does not.
-pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, now: Timestamp, step: u64) {
-    // Labels can be copied. What was never asked for, as far as is known, is ours if it has the name that only this agent gives.
-    if !task.containers[index].create_asked && seen.runtime_name != task.spec.runtime_name(&seen.container) {
-        return;
-    }
-    let container = &mut task.containers[index];
-    let is_same = container.runtime_id.as_ref() == Some(&seen.runtime_id);
-    if (!is_same && container.observed.is_some()) || (is_same && container.removed) {
-        return; // another incarnation, or news from before the removal
-    }
-    if seen.state == RunState::Created && container.ran && is_same {
-        return; // news from before the start
-    }
-    container.touched = step;
-    container.create_asked = true;
-    container.removed = false;
-    container.pull_failure = None;
-    container.observed = Some(seen.state);
-    container.remember(seen);
-    // The exit code of a run before the last one says nothing of how that ended.
-    let is_answered = restart::is_answered(task, index, seen);
-    let exit_code = seen.exit_code.filter(|_| !restart::is_earlier_run(task, index, seen));
-    restart::remember(task, index, seen);
-    if is_answered {
-        return;
-    }
-    let container = &mut task.containers[index];
-    let has_run = seen.state == RunState::Running || (seen.state == RunState::Exited && seen.started_at.is_some());
-    container.raise(ContainerStatus::Created, now);
-    if has_run {
-        container.ran = true;
-        container.running_since.get_or_insert(now);
-        container.raise(ContainerStatus::Running, now);
-    }
-    if seen.state == RunState::Exited {
-        // A container that ended at once did run: the task is `RUNNING` for this moment, and ECS hears of it.
-        desired::derive_midway(task, now);
-        let is_restarted = has_run && restart::decide(task, index, exit_code, seen.error.as_ref(), now);
-        let container = &mut task.containers[index];
-        // How it ended is how it ended first: what somebody did with it afterwards is no news of the task.
-        if !container.over() || container.exit_code.is_none() {
-            container.exit_code = exit_code.or(container.exit_code);
+/// An inventory has ended. If tasks were lost, it brings them back first, and what ECS sent meanwhile is applied to them; then it is
+/// compared with what is known. Every task is planned afterwards.
+fn listed(state: &mut State, now: Timestamp, outcome: Outcome, out: &mut Step) -> BTreeSet<TaskArn> {
+    let Some(listing) = inventory::listed(state, now, outcome) else { return BTreeSet::new() };
+    if state.host.lost {
+        for event in rebuild::from_containers(state, &listing.seen, now, out) {
+            apply(state, now, event, out);
         }
-        if is_restarted {
-            return;
-        }
-        if let Some(error) = &seen.error {
-            container.fail(error.clone());
-        }
-        container.raise(ContainerStatus::Stopped, now);
     }
-}
-
-/// The engine says that a container does not exist.
-pub(super) fn vanished(task: &mut TaskState, index: usize, now: Timestamp, step: u64) {
-    let container = &mut task.containers[index];
-    container.touched = step;
-    let existed = container.observed.take().is_some();
-    // Nobody knows how to create one of a task that was rebuilt.
-    if (existed || task.reduced) && !container.over() {
-        container.fail(Failure::permanent("ContainerVanishedError", "No container matching saved ID found"));
-        container.raise(ContainerStatus::Stopped, now);
-    }
-    if container.over() {
-        container.removed = true;
-    }
-}
-
-/// The container was looked at: what was in doubt is decided.
-pub(super) fn settle(task: &mut TaskState, index: usize) {
-    let container = &mut task.containers[index];
-    container.unsettled = false;
-    let Some((kind, failure)) = container.doubt.take() else { return };
-    let did_not_happen = match kind {
-        OperationKind::Create => container.observed.is_none(),
-        OperationKind::Start => container.observed == Some(RunState::Created) || container.restarts.due,
-        OperationKind::ResolveDigest
-        | OperationKind::Pull
-        | OperationKind::Stop
-        | OperationKind::Inspect
-        | OperationKind::Remove => false,
-    };
-    if !did_not_happen {
-        container.doubts = 0;
-        return;
-    }
-    container.doubts += 1;
-    if container.doubts >= MOST_DOUBTS {
-        container.fail(failure);
-    }
+    inventory::compare(state, &listing, now, out)
 }
 
 fn container_completed(
@@ -388,10 +304,10 @@ fn engine_completed(
     match outcome {
         Outcome::Done(Output::Seen(seen)) => {
             match seen {
-                Some(seen) => observe(task, index, &seen, now, step),
-                None => vanished(task, index, now, step),
+                Some(seen) => seen::observe(task, index, &seen, now, step),
+                None => seen::vanished(task, index, now, step),
             }
-            settle(task, index);
+            seen::settle(task, index);
             let container = &mut task.containers[index];
             match (kind, container.observed) {
                 // Done, says the engine, and nothing has changed: asked again at once, it would be asked for ever. (One that did

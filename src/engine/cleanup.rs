@@ -4,11 +4,11 @@
 //! when nothing is left of it in the engine, so no container is leaked.
 
 use super::backoff::spread;
-use super::container::target;
 use super::effect::Effect;
-use super::plan::Planning;
-use super::state::{ContainerState, OperationKind, State, TaskState};
-use super::{Key, Step, credentials, image, resource};
+use super::planning::Planning;
+use super::state::{ContainerState, Key, OperationKind, State, TaskState};
+use super::step::Step;
+use super::{credentials, image, resource};
 use crate::model::{RunState, Span, TaskStatus, Timestamp};
 
 /// Starts the removal of what can be removed.
@@ -30,7 +30,7 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
         if !container.create_asked || container.removed || is_busy || !planning.is_time(not_before) {
             continue;
         }
-        let target = target(task, index);
+        let target = task.target(index);
         planning.start(task, index, OperationKind::Remove, |op| Effect::Remove { op, target });
     }
     task.removing = true;
@@ -39,12 +39,7 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
 
 /// Nothing is left of the task.
 pub(super) fn is_over(task: &TaskState) -> bool {
-    task.removing && task.containers.iter().all(is_gone) && resource::nothing_is_left(task)
-}
-
-/// Nothing is left of the container.
-pub(super) fn is_gone(container: &ContainerState) -> bool {
-    container.operation.is_none() && !container.unsettled && (container.removed || !container.create_asked)
+    task.removing && task.containers.iter().all(ContainerState::is_gone) && resource::nothing_is_left(task)
 }
 
 /// Drops what the agent remembers of it. The task is no longer in the state.

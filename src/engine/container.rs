@@ -3,7 +3,7 @@
 use super::dependency::{self, NEVER_STARTED_EXIT_CODE, Readiness};
 use super::effect::{Effect, ImageRequest};
 use super::image;
-use super::plan::Planning;
+use super::planning::Planning;
 use super::policy::PullBehavior;
 use super::resource;
 use super::restart;
@@ -39,7 +39,7 @@ fn look(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
     if inventory.wanted || inventory.in_flight.is_some() {
         return; // it will speak for this container, or the container is looked at afterwards
     }
-    let target = target(task, index);
+    let target = task.target(index);
     planning.start(task, index, OperationKind::Inspect, |op| Effect::Inspect { op, target });
 }
 
@@ -48,7 +48,7 @@ fn wind_down(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) ->
     if task.containers[index].observed == Some(RunState::Running) {
         // One that was stopped and runs again (a start that came late) serves nobody: it need not wait for its dependents.
         if task.containers[index].over() || dependency::may_stop(task, index) {
-            let (target, grace) = (target(task, index), task.spec.containers[index].stop_timeout);
+            let (target, grace) = (task.target(index), task.spec.containers[index].stop_timeout);
             planning.start(task, index, OperationKind::Stop, |op| Effect::Stop { op, target, grace });
         }
         return false;
@@ -179,7 +179,7 @@ fn create(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bo
 }
 
 fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
-    let target = target(task, index);
+    let target = task.target(index);
     planning.start(task, index, OperationKind::Start, |op| Effect::Start { op, target });
     false
 }
@@ -211,14 +211,6 @@ fn image_request(task: &TaskState, index: usize, planning: &Planning<'_>) -> Ima
         fresh,
         cached_serves,
         looks_after_failure: cached_serves && policy.pull_upfront,
-    }
-}
-
-/// The engine's id once known: it names one incarnation, where the name may be taken by a later one.
-pub(super) fn target(task: &TaskState, index: usize) -> String {
-    match &task.containers[index].runtime_id {
-        Some(id) if task.containers[index].observed.is_some() => id.0.clone(),
-        Some(_) | None => task.spec.runtime_name(&task.spec.containers[index].name),
     }
 }
 

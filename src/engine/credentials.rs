@@ -4,9 +4,10 @@
 //! uses any more is dropped, but not while an image operation that was given it is in flight.
 
 use super::effect::Effect;
-use super::plan::Planning;
-use super::state::{State, TaskState};
-use super::{Key, Step, resource};
+use super::planning::Planning;
+use super::resource;
+use super::state::{Key, State, TaskState};
+use super::step::Step;
 use crate::model::{CredentialsAck, CredentialsId, TaskArn};
 use std::collections::BTreeSet;
 

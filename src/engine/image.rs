@@ -6,56 +6,18 @@
 //! Unlike the reference it works with `prefer-cached` too, and, if the operator says how full the disk may become, it makes room
 //! before a pull, whatever the age of the images.
 
+use super::backoff;
 use super::effect::Effect;
 use super::event::{Outcome, Output};
-use super::plan::Planning;
-use super::state::{ContainerState, Owner, State, TaskState};
-use super::{Key, Step, backoff};
+use super::planning::Planning;
+use super::state::{ContainerState, Key, Owner, Retry, State, TaskState, TrackedImage};
+use super::step::Step;
 use crate::model::image::{ImageListing, ImageWork, ListedContainer, ListedImage, full_name};
-use crate::model::{ContainerSpec, OpId, OwnerId, Span, TaskArn, Timestamp};
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::model::{ContainerSpec, OwnerId, Span, TaskArn, Timestamp};
+use std::collections::BTreeSet;
 
 /// A look at the disk serves all pulls that begin within this time.
 const LOOK_SERVES: Span = Span::secs(60);
-
-/// What is remembered of an image that tasks have used.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrackedImage {
-    /// What tasks called it.
-    pub names: BTreeSet<String>,
-    /// When it was pulled last. The reference counts from the first time, so that an image just pulled anew may go at once.
-    pub pulled_at: Timestamp,
-    /// When the last task that used it was forgotten.
-    pub used_at: Timestamp,
-}
-
-/// The clean-up under way. Volatile: a restart begins a new interval.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cleanup {
-    /// When the next cycle begins; `None` until the first plan.
-    pub due: Option<Timestamp>,
-    /// What is in flight: at most one.
-    pub operation: Option<(OpId, ImageWork)>,
-    /// When a listing that failed may be tried again.
-    pub retry: super::state::Retry,
-    /// A pull waits for a look at the disk.
-    pub is_pressed: bool,
-    /// The disk was too full at the last look: room is being made.
-    pub makes_room: bool,
-    /// When the disk was looked at last.
-    pub looked: Option<Timestamp>,
-    /// What the cycle goes by.
-    listing: Option<ImageListing>,
-    /// Images and containers that were tried in this cycle.
-    tried: BTreeSet<String>,
-    /// Removals of tracked images that were tried in this cycle.
-    tracked_tried: u32,
-    /// Names of images, and containers, of others that went in this cycle.
-    foreign_gone: (u32, u32),
-    /// Agents that made containers and have not run since then, at every look.
-    absent: BTreeMap<OwnerId, Timestamp>,
-}
 
 /// A task is forgotten: what it used is remembered, for the clean-up.
 pub(super) fn remember(state: &mut State, task: &TaskState, now: Timestamp, out: &mut Step) {
@@ -157,7 +119,7 @@ pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome, out
     let interval = state.policy.images.interval;
     match (work, outcome) {
         (ImageWork::List { ends, .. }, Outcome::Done(Output::Images(listing))) => {
-            state.images.retry = super::state::Retry::default();
+            state.images.retry = Retry::default();
             if ends {
                 note_absent(state, &listing, now);
             }

@@ -5,8 +5,9 @@
 
 use super::effect::Effect;
 use super::event::{Outcome, Output};
-use super::state::{ContainerState, Orphan, Owner, Retry, State, TaskState};
-use super::{Key, Step, apply, backoff, rebuild};
+use super::state::{ContainerState, Key, Orphan, Owner, Retry, State, TaskState};
+use super::step::Step;
+use super::{backoff, seen};
 use crate::model::task::name_suffix;
 use crate::model::{Observation, RunState, TaskArn, Timestamp};
 use std::collections::BTreeSet;
@@ -47,25 +48,35 @@ pub(super) fn next_deadline(state: &State) -> impl Iterator<Item = Timestamp> {
     own.into_iter().chain(orphans.map(|orphan| orphan.retry.not_before))
 }
 
-/// Writes what an inventory found; the tasks to plan again. Most of the time it finds what is known, so that few documents change.
-pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome, out: &mut Step) -> BTreeSet<TaskArn> {
-    let Some((_, asked)) = state.inventory.in_flight.take() else { return BTreeSet::new() };
+/// What an inventory found.
+pub(super) struct Listing {
+    /// Every container of this agent.
+    pub(super) seen: Vec<Observation>,
+    /// The step in which it was asked for.
+    asked: u64,
+}
+
+/// Takes in the outcome of an inventory; `None`: it failed, and is tried again.
+pub(super) fn listed(state: &mut State, now: Timestamp, outcome: Outcome) -> Option<Listing> {
+    let (_, asked) = state.inventory.in_flight.take()?;
     let Outcome::Done(Output::Inventory(mut seen)) = outcome else {
         backoff::INVENTORY.again(&mut state.inventory.retry, now, "inventory");
         state.inventory.wanted = true;
-        return BTreeSet::new();
+        return None;
     };
     state.inventory.retry = Retry::default();
     state.inventory.due = now + state.policy.inventory_every;
     // The labels of a task can be on containers of another agent, too: one with another data directory, in another namespace.
     seen.retain(|seen| state.policy.owners.owns(seen.owner.as_ref()));
-    if state.host.lost {
-        rebuild::from_containers(state, &seen, now, out);
+    Some(Listing { seen, asked })
+}
+
+/// Writes what an inventory found; the tasks to plan again. Most of the time it finds what is known, so that few documents change.
+pub(super) fn compare(state: &mut State, listing: &Listing, now: Timestamp, out: &mut Step) -> BTreeSet<TaskArn> {
+    for observation in &listing.seen {
+        present(state, observation, listing.asked, now, out);
     }
-    for observation in &seen {
-        present(state, observation, asked, now, out);
-    }
-    absent(state, &seen, asked, now, out);
+    absent(state, &listing.seen, listing.asked, now, out);
     state.tasks.keys().cloned().collect()
 }
 
@@ -82,7 +93,7 @@ fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp, ou
     if container.operation.is_some() || container.touched > asked {
         return;
     }
-    if is_end_without_story(seen) {
+    if seen::is_end_without_story(seen) {
         container.unsettled |= !container.over();
         return;
     }
@@ -92,13 +103,7 @@ fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp, ou
         && container.runtime_id.as_ref() == Some(&seen.runtime_id);
     let ended = start_is_lost.then(|| as_ended(seen));
     let seen = ended.as_ref().unwrap_or(seen);
-    write(task, index, out, |task| apply::observe(task, index, seen, now, step));
-}
-
-/// The list says that it has ended, and the engine could not be asked for more: neither whether it ever ran nor what ended it. The
-/// container is looked at by itself before anything follows from that.
-pub(super) fn is_end_without_story(seen: &Observation) -> bool {
-    seen.state == RunState::Exited && seen.started_at.is_none() && seen.error.is_none()
+    write(task, index, out, |task| seen::observe(task, index, seen, now, step));
 }
 
 /// The engine does not write a start to disk before it goes on, we do: after a power cut it may list as never started what ran. This
@@ -111,7 +116,7 @@ fn as_ended(seen: &Observation) -> Observation {
 fn write(task: &mut TaskState, index: usize, out: &mut Step, fact: impl FnOnce(&mut TaskState)) {
     let before = task.containers[index].clone();
     fact(task);
-    apply::settle(task, index);
+    seen::settle(task, index);
     let after = &task.containers[index];
     if *after != (ContainerState { touched: after.touched, ..before }) {
         out.changed.insert(Key::Task(task.spec.arn.clone()));
@@ -139,7 +144,7 @@ fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp, o
                 // It was there. A list can lack an entry for many reasons; only the engine's word on this one says it is gone.
                 task.containers[index].unsettled = true;
             } else {
-                write(task, index, out, |task| apply::vanished(task, index, now, step));
+                write(task, index, out, |task| seen::vanished(task, index, now, step));
             }
         }
     }

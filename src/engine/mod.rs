@@ -33,6 +33,7 @@ pub mod event;
 pub mod image;
 mod inventory;
 mod plan;
+mod planning;
 mod policy;
 mod ports;
 mod rebuild;
@@ -42,7 +43,9 @@ mod resource;
 mod restart;
 #[cfg(test)]
 mod sample;
+mod seen;
 pub mod state;
+mod step;
 mod urgency;
 mod view;
 
@@ -53,22 +56,10 @@ pub use event::{Event, Outcome, Output, PayloadTask};
 pub use policy::{Capacity, ImagePolicy, Policy, PullBehavior, UntrackedPolicy};
 pub use recover::recover;
 pub use state::{Key, State, TaskState};
+pub use step::Step;
 pub use view::view;
 
 use crate::model::Timestamp;
-use std::collections::BTreeSet;
-
-/// What one step asks for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Step {
-    /// What to do, in this order, after the commit.
-    pub effects: Vec<Effect>,
-    /// Which documents differ from what is on disk. A task that is no longer in the state is to be deleted.
-    pub changed: BTreeSet<Key>,
-    /// The commit may wait a moment for more of its kind: there are no effects, and should the agent die before, its next start learns
-    /// the same again by looking.
-    pub may_wait: bool,
-}
 
 /// Takes one fact in and says what to do about it.
 pub fn step(state: &mut State, now: Timestamp, event: Event) -> Step {

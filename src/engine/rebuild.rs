@@ -5,11 +5,11 @@
 //! because the state was lost. Until that inventory, ECS is not listened to: "stop a task nobody knows" would be answered with
 //! "it is stopped" while it runs.
 
-use super::apply;
 use super::desired;
 use super::event::Event;
-use super::state::{ResourceState, State, TaskState};
-use super::{Key, Step, inventory, resource};
+use super::state::{Key, ResourceState, State, TaskState};
+use super::step::Step;
+use super::{resource, seen};
 use crate::model::{ContainerStatus, Failure, Observation, ResourceSpec, RunState, TaskArn, TaskSpec, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,8 +28,9 @@ pub(super) fn hold(state: &mut State, event: Event) -> Option<Event> {
     None
 }
 
-/// Takes over the containers of tasks that are not known, then hears what ECS has said meanwhile.
-pub(super) fn from_containers(state: &mut State, seen: &[Observation], now: Timestamp, out: &mut Step) {
+/// Takes over the containers of tasks that are not known. The result is what ECS sent meanwhile, in its order, to be applied now.
+#[must_use]
+pub(super) fn from_containers(state: &mut State, seen: &[Observation], now: Timestamp, out: &mut Step) -> Vec<Event> {
     let mut found: BTreeMap<&TaskArn, Vec<&Observation>> = BTreeMap::new();
     for seen in seen.iter().filter(|seen| !state.tasks.contains_key(&seen.task) && is_made_here(seen)) {
         found.entry(&seen.task).or_default().push(seen);
@@ -46,9 +47,7 @@ pub(super) fn from_containers(state: &mut State, seen: &[Observation], now: Time
     state.inventory.wanted |= !found.is_empty();
     state.host.lost = false;
     out.changed.insert(Key::Host);
-    for event in std::mem::take(&mut state.held) {
-        apply::apply(state, now, event, out); // every task is planned after an inventory
-    }
+    std::mem::take(&mut state.held)
 }
 
 /// Its label was written by this agent: it is under the very name that this agent gives to what the label says.
@@ -68,11 +67,11 @@ fn task(outline: TaskSpec, containers: &[&Observation], arrival: u64, now: Times
     task.spec.leases.clear(); // from here on the state holds them
     for seen in containers {
         let Some(index) = task.index_of(&seen.container) else { continue };
-        if inventory::is_end_without_story(seen) {
+        if seen::is_end_without_story(seen) {
             let container = &mut task.containers[index];
             (container.create_asked, container.unsettled, container.touched) = (true, true, step);
         } else {
-            apply::observe(&mut task, index, seen, now, step);
+            seen::observe(&mut task, index, seen, now, step);
         }
     }
     give_up_what_cannot_be_made(&mut task, now);

@@ -7,7 +7,7 @@
 use super::backoff::{self, spread};
 use super::effect::Effect;
 use super::event::Outcome;
-use super::plan::Planning;
+use super::planning::Planning;
 use super::ports;
 use super::state::{ContainerState, Owner, ReportInFlight, Retry, TaskState};
 use crate::model::task::ContainerKind;

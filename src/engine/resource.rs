@@ -11,7 +11,7 @@ use super::backoff;
 use super::desired;
 use super::effect::Effect;
 use super::event::{Outcome, Output};
-use super::plan::Planning;
+use super::planning::Planning;
 use super::state::{
     ContainerState, Operation, OperationKind, Owner, ResourceOperation, ResourceOperationKind, ResourceState, Retry,
     State, TaskState,
@@ -107,7 +107,7 @@ fn may_go(task: &TaskState, index: usize) -> bool {
         let is_in_use = task.containers.iter().any(|container| container.operation.as_ref().is_some_and(is_create));
         return !is_needed(task, index) && !is_in_use;
     }
-    task.removing && task.containers.iter().all(super::cleanup::is_gone)
+    task.removing && task.containers.iter().all(ContainerState::is_gone)
 }
 
 /// New credentials have come, and containers use what ends without them.

@@ -6,22 +6,6 @@
 
 use super::state::{ContainerState, TaskState};
 use crate::model::{Failure, Observation, RunState, Timestamp};
-use serde::{Deserialize, Serialize};
-
-/// The restarts of one container.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Restarts {
-    /// How many were decided.
-    pub count: u32,
-    /// When the last one was.
-    pub last: Option<Timestamp>,
-    /// The last one was decided, and the container has not been seen to run since.
-    pub due: bool,
-    /// When the last run that is known of began, in the engine's words.
-    pub run: Option<String>,
-    /// What the engine said of the end that the restart which is due answers.
-    pub error: Option<Failure>,
-}
 
 /// The container is seen to have ended: shall it be started again? Then that is noted.
 ///
@@ -109,7 +93,7 @@ mod tests {
     use super::*;
     use crate::engine::policy::Policy;
     use crate::engine::sample::{NOW, container, done, run, seen, spec, state};
-    use crate::engine::state::{Retry, State, TaskState};
+    use crate::engine::state::{Restarts, Retry, State, TaskState};
     use crate::engine::{Effect, Event, Outcome, Output, PayloadTask, check, recover, step};
     use crate::model::task::RestartPolicy;
     use crate::model::{ContainerStatus, OpId, Span, TaskStatus};

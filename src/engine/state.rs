@@ -4,10 +4,12 @@
 //! after a restart. Everything else is on disk before any effect that rests on it starts.
 
 mod container;
+mod images;
 mod operation;
+mod restarts;
+mod retry;
 
 use super::event::Event;
-use super::image::{Cleanup, TrackedImage};
 use super::policy::Policy;
 use crate::model::text::cleaned;
 use crate::model::{
@@ -15,7 +17,10 @@ use crate::model::{
     TaskSpec, TaskStatus, Tickets, Timestamp,
 };
 pub use container::ContainerState;
+pub use images::{ImageCleanup, TrackedImage};
 pub use operation::{Operation, OperationKind, Owner, ResourceOperation, ResourceOperationKind};
+pub use restarts::Restarts;
+pub use retry::Retry;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,7 +50,7 @@ pub struct State {
     /// Counts steps; orders "asked" and "touched".
     pub steps: u64,
     /// The clean-up of images under way.
-    pub images: Cleanup,
+    pub images: ImageCleanup,
     /// What ECS said while the tasks were not known again ([`HostState::lost`]); taken up after the inventory, in this order.
     pub held: Vec<Event>,
 }
@@ -174,15 +179,6 @@ pub struct ReportInFlight {
     pub containers: Vec<(usize, ContainerStatus)>,
 }
 
-/// Failures in a row and the moment before which nothing is tried again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Retry {
-    /// Failures in a row.
-    pub attempts: u32,
-    /// Not before this.
-    pub not_before: Timestamp,
-}
-
 /// The listing of all our containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InventoryState {
@@ -307,6 +303,14 @@ impl TaskState {
     /// One of its containers runs, as far as the engine last said.
     pub fn is_seen_running(&self) -> bool {
         self.containers.iter().any(|container| container.observed == Some(RunState::Running))
+    }
+
+    /// What the container is asked for by: the engine's id once known, which names one incarnation, where the name may be taken by a later one.
+    pub fn target(&self, index: usize) -> String {
+        match &self.containers[index].runtime_id {
+            Some(id) if self.containers[index].observed.is_some() => id.0.clone(),
+            Some(_) | None => self.spec.runtime_name(&self.spec.containers[index].name),
+        }
     }
 
     /// The container must end, or has ended.

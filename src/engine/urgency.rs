@@ -4,9 +4,9 @@
 //! from which nothing follows, is not lost with the agent. That a container was created is not of this kind if it is to be started:
 //! whoever removes it later must not have it run a second time.
 
-use super::Step;
 use super::event::{Event, Outcome, Output};
 use super::state::Key;
+use super::step::Step;
 use crate::model::{RunState, TaskArn};
 
 /// The task of which this event tells something that the next start of the agent would learn again: nobody removes a container that

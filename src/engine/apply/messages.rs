@@ -1,8 +1,8 @@
 //! Tests: what messages of ACS and news of the container engine change. Not part of the agent.
 
-use super::observe;
 use crate::engine::policy::{Capacity, Policy};
 use crate::engine::sample::{NOW, container, done, run, seen, spec, state, task};
+use crate::engine::seen::observe;
 use crate::engine::state::{Key, State};
 use crate::engine::{Effect, Event, Outcome, Output, PayloadTask, Step, step};
 use crate::model::{
@@ -268,10 +268,10 @@ fn a_container_in_doubt_is_not_looked_at_while_a_listing_is_under_way() {
 fn a_container_goes_by_its_id_as_long_as_it_is_seen() {
     let mut task = task(vec![container("a", &[])]);
     let name = task.spec.runtime_name(&"a".into());
-    let target = |task: &super::TaskState| crate::engine::container::target(task, 0);
+    let target = |task: &super::TaskState| task.target(0);
     assert_eq!(target(&task), name);
     observe(&mut task, 0, &seen("task", "a", "id", RunState::Created), NOW, 1);
     assert_eq!(target(&task), "id");
-    super::vanished(&mut task, 0, NOW, 2);
+    crate::engine::seen::vanished(&mut task, 0, NOW, 2);
     assert_eq!(target(&task), name, "a create that came late has the name");
 }

@@ -142,7 +142,7 @@ fn a_create_that_is_done_after_its_container_was_given_up_is_seen() {
     step(&mut state, NOW, Event::Completed { op, outcome: Outcome::Failed(failure) });
     let task = state.tasks.get_mut(&"task".into()).unwrap();
     assert!(task.containers[0].over());
-    super::vanished(task, 0, NOW, 1);
+    crate::engine::seen::vanished(task, 0, NOW, 1);
     step(&mut state, NOW, Event::Observed(Box::new(seen("task", "a", "id", RunState::Created))));
     assert_eq!(state.tasks[&"task".into()].containers[0].observed, Some(RunState::Created));
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::engine::policy::{ImagePolicy, Policy, UntrackedPolicy};
 use crate::engine::sample::{NOW, container, done, run, spec, state, task};
 use crate::engine::{Event, step};
+use crate::model::OpId;
 use crate::model::image::ListedContainer;
 use crate::model::{Failure, TaskStatus};
 

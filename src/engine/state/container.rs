@@ -3,8 +3,9 @@
 //! Owns the three statuses that must not be mixed up: what we tell (`known`), what the engine last said (`observed`), what ECS has
 //! accepted (`sent`). The invariant: `known` never goes back.
 
-use super::{Operation, OperationKind, Retry};
-use crate::engine::restart::Restarts;
+use super::operation::{Operation, OperationKind};
+use super::restarts::Restarts;
+use super::retry::Retry;
 use crate::model::observation::Mount;
 use crate::model::{
     ContainerStatus, Failure, Health, Observation, PortBinding, RunState, RuntimeId, Timestamp, is_default,
@@ -109,6 +110,11 @@ impl ContainerState {
     /// It is known to be stopped.
     pub fn over(&self) -> bool {
         self.known == ContainerStatus::Stopped
+    }
+
+    /// Nothing is left of it in the engine, and nothing is on its way.
+    pub fn is_gone(&self) -> bool {
+        self.operation.is_none() && !self.unsettled && (self.removed || !self.create_asked)
     }
 
     /// Raises `known`; never lowers it.

@@ -2,6 +2,8 @@
 //!
 //! One package cannot hold its layers apart with crates, so this test does. A failure names file, line, rule and the reason for it.
 
+mod circles;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -289,4 +291,14 @@ fn the_test_sees_all_forms_of_a_path() {
     assert!(contains_word("aws_config::load()", "aws_") && !contains_word("is_aws_there", "aws_"));
     let store = LAYERS.iter().find(|layer| layer.part == "store").expect("it has a layer");
     assert!(is_allowed(store, "engine::state") && !is_allowed(store, "engine::step"));
+}
+
+#[test]
+fn no_circle_of_imports_between_files() {
+    let files = files(&source());
+    let found: Vec<String> = circles::circles(&files)
+        .iter()
+        .map(|group| format!("{} files:\n    {}", group.len(), circles::within(&files, group).join("\n    ")))
+        .collect();
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
 }

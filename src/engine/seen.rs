@@ -1,0 +1,108 @@
+//! What was seen of a container, written into the state.
+
+use super::state::{OperationKind, TaskState};
+use super::{desired, restart};
+use crate::model::{ContainerStatus, Failure, Observation, RunState, Timestamp};
+
+/// After this many unknown outcomes of a create or start that turned out not to have happened, the container is given up. (The Go
+/// agent gives it up after the first, though nothing was refused; a busy engine has more than one chance here.)
+const MAX_DOUBTS: u32 = 3;
+
+/// Writes what was seen of a container. Facts win: `observed` may go back, `known` does not.
+pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, now: Timestamp, step: u64) {
+    // Labels can be copied. What was never asked for, as far as is known, is ours if it has the name that only this agent gives.
+    if !task.containers[index].create_asked && seen.runtime_name != task.spec.runtime_name(&seen.container) {
+        return;
+    }
+    let container = &mut task.containers[index];
+    let is_same = container.runtime_id.as_ref() == Some(&seen.runtime_id);
+    if (!is_same && container.observed.is_some()) || (is_same && container.removed) {
+        return; // another incarnation, or news from before the removal
+    }
+    if seen.state == RunState::Created && container.ran && is_same {
+        return; // news from before the start
+    }
+    container.touched = step;
+    container.create_asked = true;
+    container.removed = false;
+    container.pull_failure = None;
+    container.observed = Some(seen.state);
+    container.remember(seen);
+    // The exit code of a run before the last one says nothing of how that ended.
+    let is_answered = restart::is_answered(task, index, seen);
+    let exit_code = seen.exit_code.filter(|_| !restart::is_earlier_run(task, index, seen));
+    restart::remember(task, index, seen);
+    if is_answered {
+        return;
+    }
+    let container = &mut task.containers[index];
+    let has_run = seen.state == RunState::Running || (seen.state == RunState::Exited && seen.started_at.is_some());
+    container.raise(ContainerStatus::Created, now);
+    if has_run {
+        container.ran = true;
+        container.running_since.get_or_insert(now);
+        container.raise(ContainerStatus::Running, now);
+    }
+    if seen.state == RunState::Exited {
+        // A container that ended at once did run: the task is `RUNNING` for this moment, and ECS hears of it.
+        desired::derive_midway(task, now);
+        let is_restarted = has_run && restart::decide(task, index, exit_code, seen.error.as_ref(), now);
+        let container = &mut task.containers[index];
+        // How it ended is how it ended first: what somebody did with it afterwards is no news of the task.
+        if !container.over() || container.exit_code.is_none() {
+            container.exit_code = exit_code.or(container.exit_code);
+        }
+        if is_restarted {
+            return;
+        }
+        if let Some(error) = &seen.error {
+            container.fail(error.clone());
+        }
+        container.raise(ContainerStatus::Stopped, now);
+    }
+}
+
+/// The engine says that a container does not exist.
+pub(super) fn vanished(task: &mut TaskState, index: usize, now: Timestamp, step: u64) {
+    let container = &mut task.containers[index];
+    container.touched = step;
+    let existed = container.observed.take().is_some();
+    // Nobody knows how to create one of a task that was rebuilt.
+    if (existed || task.reduced) && !container.over() {
+        container.fail(Failure::permanent("ContainerVanishedError", "No container matching saved ID found"));
+        container.raise(ContainerStatus::Stopped, now);
+    }
+    if container.over() {
+        container.removed = true;
+    }
+}
+
+/// The container was looked at: what was in doubt is decided.
+pub(super) fn settle(task: &mut TaskState, index: usize) {
+    let container = &mut task.containers[index];
+    container.unsettled = false;
+    let Some((kind, failure)) = container.doubt.take() else { return };
+    let did_not_happen = match kind {
+        OperationKind::Create => container.observed.is_none(),
+        OperationKind::Start => container.observed == Some(RunState::Created) || container.restarts.due,
+        OperationKind::ResolveDigest
+        | OperationKind::Pull
+        | OperationKind::Stop
+        | OperationKind::Inspect
+        | OperationKind::Remove => false,
+    };
+    if !did_not_happen {
+        container.doubts = 0;
+        return;
+    }
+    container.doubts += 1;
+    if container.doubts >= MAX_DOUBTS {
+        container.fail(failure);
+    }
+}
+
+/// The list says that it has ended, and the engine could not be asked for more: neither whether it ever ran nor what ended it. The
+/// container is looked at by itself before anything follows from that.
+pub(super) fn is_end_without_story(seen: &Observation) -> bool {
+    seen.state == RunState::Exited && seen.started_at.is_none() && seen.error.is_none()
+}
