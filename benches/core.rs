@@ -5,7 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "a bench prints its numbers")]
 
-use ecs_agent::engine::{self, Effect, Event, Outcome, Output, PayloadTask, Policy, State};
+use ecs_agent::engine::{self, Effect, Event, Message, Operation, Output, PayloadTask, Policy, State};
 use ecs_agent::model::{
     ContainerName, ContainerSpec, CreateRequest, Health, Observation, OpId, RunState, RuntimeId, Span, TaskArn,
     TaskSpec, Timestamp,
@@ -67,7 +67,7 @@ impl World {
             self.steps += 1;
             for effect in engine::step(state, now, event).effects {
                 let answer = self.answer(effect);
-                events.extend(answer.map(|(op, output)| Event::Completed { op, outcome: Outcome::Done(output) }));
+                events.extend(answer.map(|(op, output)| Event::Completed { op, outcome: Ok(output) }));
             }
         }
     }
@@ -86,31 +86,29 @@ impl World {
 
     fn answer(&mut self, effect: Effect) -> Option<(OpId, Output)> {
         Some(match effect {
-            Effect::ResolveDigest { op, .. } => (op, Output::Digest(None)),
-            Effect::Pull { op, .. } => (op, Output::Pulled),
-            Effect::Report { op, .. }
-            | Effect::CreateResource { op, .. }
-            | Effect::RenewResource { op, .. }
-            | Effect::RemoveResource { op, .. } => (op, Output::Nothing),
-            Effect::Create { op, request } => (op, self.create(*request)),
-            Effect::Start { op, target } | Effect::Inspect { op, target } => {
+            Effect::Do(op, Operation::ResolveDigest(_)) => (op, Output::Digest(None)),
+            Effect::Do(op, Operation::Pull(_)) => (op, Output::Pulled),
+            Effect::Do(op, Operation::Report(_) | Operation::CreateResource(_))
+            | Effect::Do(op, Operation::RenewResource(_) | Operation::RemoveResource(_)) => (op, Output::Nothing),
+            Effect::Do(op, Operation::Create(request)) => (op, self.create(*request)),
+            Effect::Do(op, Operation::Start(target) | Operation::Inspect(target)) => {
                 (op, self.look(&target, RunState::Running))
             }
-            Effect::Stop { op, target, .. } => (op, self.look(&target, RunState::Exited)),
-            Effect::Remove { op, target } => {
+            Effect::Do(op, Operation::Stop { target, .. }) => (op, self.look(&target, RunState::Exited)),
+            Effect::Do(op, Operation::Remove(target)) => {
                 self.created.remove(target.trim_start_matches("id-"));
                 (op, Output::Nothing)
             }
-            Effect::Inventory { op } => {
+            Effect::Do(op, Operation::Inventory) => {
                 let all = self.created.iter();
                 (op, Output::Inventory(all.map(|(name, (task, it))| seen(task, it, name, RunState::Running)).collect()))
             }
-            Effect::CleanImages { op, .. } => (op, Output::Images(Box::default())),
-            Effect::Cancel { .. }
-            | Effect::Ack(_)
-            | Effect::AckCredentials(_)
-            | Effect::AskToStop { .. }
-            | Effect::ForgetCredentials { .. } => return None,
+            Effect::Do(op, Operation::CleanImages(_)) => (op, Output::Images(Box::default())),
+            Effect::Cancel(_)
+            | Effect::Send(Message::Ack(_))
+            | Effect::Send(Message::AckCredentials(_))
+            | Effect::Send(Message::VerifyStop { .. })
+            | Effect::ForgetCredentials(_) => return None,
         })
     }
 }

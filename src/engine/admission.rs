@@ -166,7 +166,7 @@ impl Share {
 mod tests {
     use super::*;
     use crate::engine::sample::{NOW, container, run, seen, spec, state, task};
-    use crate::engine::{Effect, Event, PayloadTask, Policy, step};
+    use crate::engine::{Effect, Event, Operation, PayloadTask, Policy, step};
     use crate::model::task::PortMapping;
     use crate::model::{ContainerSpec, RunState, TaskSpec};
 
@@ -383,7 +383,7 @@ mod tests {
         let mut state = state(Policy { capacity, ..Policy::default() });
         let effects = step(&mut state, NOW, run(wanting("huge", 2048))).effects;
         assert!(
-            matches!(&effects[..], [Effect::Report { change, .. }] if change.reason.starts_with("HostResourcesError: the task needs 2048 CPU")),
+            matches!(&effects[..], [Effect::Do(_, Operation::Report(change))] if change.reason.starts_with("HostResourcesError: the task needs 2048 CPU")),
             "{effects:?}"
         );
         step(&mut state, NOW, run(wanting("next", 1024)));

@@ -2,13 +2,13 @@
 
 use super::backoff;
 use super::desired;
-use super::effect::Effect;
+use super::effect::{Effect, Message};
 use super::event::{Event, Outcome, Output, PayloadTask};
 use super::policy::{Policy, PullBehavior};
-use super::state::{HostState, Key, Operation, OperationKind, Owner, Retry, State, TaskState};
+use super::state::{HostState, InFlight, Key, OperationKind, Owner, Retry, State, TaskState};
 use super::step::Step;
 use super::{credentials, dependency, image, inventory, rebuild, report, resource, restart, seen};
-use crate::model::{Ack, ContainerStatus, FailureKind, Observation, RunState, TaskArn, TaskStatus, Timestamp};
+use crate::model::{Ack, ContainerStatus, FailureKind, Observation, OpError, RunState, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
 /// Writes one fact into the state; the tasks to plan again.
@@ -106,7 +106,7 @@ fn payload(
             }
         }
     }
-    out.effects.extend(ack.map(Effect::Ack));
+    out.effects.extend(ack.map(|ack| Effect::Send(Message::Ack(ack))));
     touched
 }
 
@@ -149,9 +149,9 @@ fn manifest(
         .map(|task| task.spec.arn.clone())
         .collect();
     let (message_id, cluster) = (ack.message_id.clone(), ack.cluster.clone());
-    out.effects.push(Effect::Ack(ack));
+    out.effects.push(Effect::Send(Message::Ack(ack)));
     if !doubted.is_empty() {
-        out.effects.push(Effect::AskToStop { message_id, cluster, tasks: doubted });
+        out.effects.push(Effect::Send(Message::VerifyStop { message_id, cluster, tasks: doubted }));
     }
     BTreeSet::new()
 }
@@ -202,7 +202,7 @@ fn container_completed(
     let Some(task) = tasks.get_mut(&arn) else { return BTreeSet::new() };
     let Some(operation) = task.containers[index].operation.take() else { return BTreeSet::new() };
     // What was learnt since it was asked for is newer than what a look found: it is looked at again.
-    let is_look = operation.kind == OperationKind::Inspect && matches!(outcome, Outcome::Done(_));
+    let is_look = operation.kind == OperationKind::Inspect && matches!(outcome, Ok(_));
     let is_overtaken = is_look && task.containers[index].touched > operation.asked;
     task.containers[index].touched = step;
     if is_overtaken {
@@ -218,11 +218,11 @@ fn container_completed(
         OperationKind::Remove => {
             let container = &mut task.containers[index];
             match outcome {
-                Outcome::Done(_) => {
+                Ok(_) => {
                     container.removed = true;
                     container.observed = None;
                 }
-                Outcome::Failed(_) | Outcome::Unknown(_) => {
+                Err(_) => {
                     backoff::ENGINE.again(&mut container.retry, now, &arn.0);
                     container.unsettled = true;
                 }
@@ -236,7 +236,7 @@ fn container_completed(
 fn image_completed(
     task: &mut TaskState,
     index: usize,
-    operation: Operation,
+    operation: InFlight,
     outcome: Outcome,
     now: Timestamp,
     policy: &Policy,
@@ -246,21 +246,21 @@ fn image_completed(
     let is_pull = operation.kind == OperationKind::Pull;
     let reached = if is_pull { ContainerStatus::Pulled } else { ContainerStatus::ManifestPulled };
     // An image that was here and was not asked for is no pull.
-    if is_pull && !matches!(outcome, Outcome::Done(Output::Nothing)) {
+    if is_pull && !matches!(outcome, Ok(Output::Nothing)) {
         task.pull_started_at.get_or_insert(operation.since);
         task.pull_stopped_at = Some(now);
     }
     let (spec, container) = (&task.spec.containers[index], &mut task.containers[index]);
     match outcome {
-        Outcome::Done(Output::Digest(digest)) => container.digest = digest.or(container.digest.take()),
+        Ok(Output::Digest(digest)) => container.digest = digest.or(container.digest.take()),
         // Remembered for `once`, which counts only what came from the registry.
-        Outcome::Done(Output::Pulled) => {
+        Ok(Output::Pulled) => {
             if host.remember_pulled(spec.image.clone()) {
                 out.changed.insert(Key::Host);
             }
         }
         // Compat, but not as far as to tell of a failed pull when the container then runs from the image on this host.
-        Outcome::Done(
+        Ok(
             Output::Nothing
             | Output::Cached
             | Output::Seen(_)
@@ -268,12 +268,13 @@ fn image_completed(
             | Output::Tickets(_)
             | Output::Images(_),
         ) => {}
-        Outcome::Failed(failure) if failure.kind == FailureKind::EndsTask => {
+        Err(OpError::Failed(failure)) if failure.kind == FailureKind::EndsTask => {
             // Not even a cached image serves: the reference asks for such credentials before anything else.
             desired::end(task, &failure.message);
             return;
         }
-        Outcome::Failed(failure) | Outcome::Unknown(failure) => {
+        Err(error) => {
+            let failure = error.into_failure();
             let stops_the_task = match policy.pull {
                 PullBehavior::Always | PullBehavior::Once => true,
                 // Neither in the registry nor here: no need to pull the others' images (spec `images.md` §4.9).
@@ -302,7 +303,7 @@ fn engine_completed(
 ) {
     let key = task.spec.arn.0.clone();
     match outcome {
-        Outcome::Done(Output::Seen(seen)) => {
+        Ok(Output::Seen(seen)) => {
             match seen {
                 Some(seen) => seen::observe(task, index, &seen, now, step),
                 None => seen::vanished(task, index, now, step),
@@ -320,7 +321,7 @@ fn engine_completed(
                 _ => container.retry = Retry::default(),
             }
         }
-        Outcome::Failed(failure)
+        Err(OpError::Failed(failure))
             if failure.kind != FailureKind::Retryable
                 && matches!(kind, OperationKind::Create | OperationKind::Start) =>
         {
@@ -334,11 +335,11 @@ fn engine_completed(
             // said to be stopped.
             container.unsettled = kind == OperationKind::Start;
         }
-        Outcome::Done(_) | Outcome::Failed(_) | Outcome::Unknown(_) => {
+        Ok(_) | Err(_) => {
             let container = &mut task.containers[index];
             container.unsettled = true;
             backoff::ENGINE.again(&mut container.retry, now, &key);
-            if let Outcome::Unknown(failure) = outcome {
+            if let Err(OpError::Unknown(failure)) = outcome {
                 container.doubt.get_or_insert((kind, failure));
             }
         }

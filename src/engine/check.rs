@@ -96,7 +96,7 @@ mod tests {
     use super::*;
     use crate::engine::policy::{Capacity, Policy};
     use crate::engine::sample::{NOW, container, seen, task};
-    use crate::engine::state::{Operation, OperationKind, Orphan, ReportInFlight, ResourceState};
+    use crate::engine::state::{InFlight, OperationKind, Orphan, ReportInFlight, ResourceState};
     use crate::model::task::PortMapping;
     use crate::model::{ContainerStatus, OpId, Protocol, ResourceKind, ResourceSpec, Tickets};
 
@@ -155,7 +155,7 @@ mod tests {
             (
                 |it| {
                     it.containers[0].operation =
-                        Some(Operation { id: OP, kind: OperationKind::Stop, since: NOW, asked: 0 })
+                        Some(InFlight { id: OP, kind: OperationKind::Stop, since: NOW, asked: 0 })
                 },
                 "an operation in flight has no owner",
             ),
@@ -202,7 +202,7 @@ mod tests {
                     state.orphans.insert("id".to_owned(), Orphan { op: Some(id), ..orphan });
                     let task = state.tasks.get_mut(&arn()).unwrap();
                     if matches!(owner, Owner::Container(..)) {
-                        let operation = Operation { id, kind: OperationKind::Stop, since: NOW, asked: 0 };
+                        let operation = InFlight { id, kind: OperationKind::Stop, since: NOW, asked: 0 };
                         task.containers[0].operation = Some(operation);
                     } else if matches!(owner, Owner::Report(_)) {
                         let report = ReportInFlight { op: id, status: TaskStatus::Stopped, containers: Vec::new() };

@@ -4,9 +4,9 @@
 //! when nothing is left of it in the engine, so no container is leaked.
 
 use super::backoff::spread;
-use super::effect::Effect;
+use super::effect::Operation;
 use super::planning::Planning;
-use super::state::{ContainerState, Key, OperationKind, State, TaskState};
+use super::state::{ContainerState, Key, State, TaskState};
 use super::step::Step;
 use super::{credentials, image, resource};
 use crate::model::{RunState, Span, TaskStatus, Timestamp};
@@ -31,7 +31,7 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
             continue;
         }
         let target = task.target(index);
-        planning.start(task, index, OperationKind::Remove, |op| Effect::Remove { op, target });
+        planning.start(task, index, Operation::Remove(target));
     }
     task.removing = true;
     resource::plan(task, planning);
@@ -54,8 +54,8 @@ mod tests {
     use super::*;
     use crate::engine::policy::Policy;
     use crate::engine::sample::{NOW, container, done, state, task};
-    use crate::engine::{Event, Outcome, Output, next_deadline, step};
-    use crate::model::{ContainerStatus, Failure, OpId, Timestamp};
+    use crate::engine::{Effect, Event, Output, next_deadline, step};
+    use crate::model::{ContainerStatus, Failure, OpError, OpId, Timestamp};
 
     /// A stopped task of two containers, of which only the first was ever to be created.
     fn stopped(jitter: Span) -> State {
@@ -75,7 +75,7 @@ mod tests {
 
     fn removals(state: &mut State, now: Timestamp) -> Vec<OpId> {
         let ops = step(state, now, Event::Tick).effects.into_iter().filter_map(|effect| match effect {
-            Effect::Remove { op, .. } => Some(op),
+            Effect::Do(op, Operation::Remove(_)) => Some(op),
             _ => None,
         });
         ops.collect()
@@ -91,11 +91,11 @@ mod tests {
         let ops = removals(&mut state, due);
         assert_eq!(ops.len(), 1, "only one was ever created");
         let failure = Failure::retryable("CannotRemoveContainerError", "busy");
-        step(&mut state, due, Event::Completed { op: ops[0], outcome: Outcome::Failed(failure) });
+        step(&mut state, due, Event::Completed { op: ops[0], outcome: Err(OpError::Failed(failure)) });
         assert!(state.tasks.contains_key(&"task".into()), "something is left of it");
         let again = next_deadline(&state).unwrap();
         let look = step(&mut state, again, Event::Tick).effects;
-        let [Effect::Inspect { op, .. }] = &look[..] else { panic!("{look:?}") };
+        let [Effect::Do(op, Operation::Inspect(_))] = &look[..] else { panic!("{look:?}") };
         let gone = step(&mut state, again, done(*op, Output::Seen(None)));
         assert!(state.tasks.is_empty() && gone.changed.contains(&Key::Task("task".into())), "{gone:?}");
     }

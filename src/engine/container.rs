@@ -1,13 +1,13 @@
 //! The next thing to do for one container.
 
 use super::dependency::{self, NEVER_STARTED_EXIT_CODE, Readiness};
-use super::effect::{Effect, ImageRequest};
+use super::effect::{ImageRequest, Operation};
 use super::image;
 use super::planning::Planning;
 use super::policy::PullBehavior;
 use super::resource;
 use super::restart;
-use super::state::{OperationKind, Retry, State, TaskState};
+use super::state::{Retry, State, TaskState};
 use crate::model::task::{ContainerKind, RegistryAuth};
 use crate::model::{ContainerStatus, CreateRequest, ResourceKind, RunState};
 
@@ -40,7 +40,7 @@ fn look(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
         return; // it will speak for this container, or the container is looked at afterwards
     }
     let target = task.target(index);
-    planning.start(task, index, OperationKind::Inspect, |op| Effect::Inspect { op, target });
+    planning.start(task, index, Operation::Inspect(target));
 }
 
 /// Desired status is stopped.
@@ -49,7 +49,7 @@ fn wind_down(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) ->
         // One that was stopped and runs again (a start that came late) serves nobody: it need not wait for its dependents.
         if task.containers[index].over() || dependency::may_stop(task, index) {
             let (target, grace) = (task.target(index), task.spec.containers[index].stop_timeout);
-            planning.start(task, index, OperationKind::Stop, |op| Effect::Stop { op, target, grace });
+            planning.start(task, index, Operation::Stop { target, grace });
         }
         return false;
     }
@@ -128,7 +128,7 @@ fn resolve_digest(task: &mut TaskState, index: usize, planning: &mut Planning<'_
         return false;
     }
     let image = image_request(task, index, planning);
-    planning.start(task, index, OperationKind::ResolveDigest, |op| Effect::ResolveDigest { op, image });
+    planning.start(task, index, Operation::ResolveDigest(image));
     false
 }
 
@@ -142,7 +142,7 @@ fn pull(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool
     if image.fresh {
         task.pull_started_at.get_or_insert(planning.now);
     }
-    planning.start(task, index, OperationKind::Pull, |op| Effect::Pull { op, image });
+    planning.start(task, index, Operation::Pull(image));
     false
 }
 
@@ -174,13 +174,13 @@ fn create(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bo
         in_task_cgroup: resources.iter().any(|resource| matches!(resource.kind, ResourceKind::Cgroup(_))),
         router_address: router.and_then(|router| task.containers[router].address.clone()),
     };
-    planning.start(task, index, OperationKind::Create, |op| Effect::Create { op, request: Box::new(request) });
+    planning.start(task, index, Operation::Create(Box::new(request)));
     false
 }
 
 fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
     let target = task.target(index);
-    planning.start(task, index, OperationKind::Start, |op| Effect::Start { op, target });
+    planning.start(task, index, Operation::Start(target));
     false
 }
 
@@ -218,10 +218,10 @@ fn image_request(task: &TaskState, index: usize, planning: &Planning<'_>) -> Ima
 mod tests {
     use super::*;
     use crate::engine::sample::{NOW, container, done, only, run, seen, spec, state, task};
-    use crate::engine::{Event, Outcome, Output, PayloadTask, Policy, step};
+    use crate::engine::{Effect, Event, Output, PayloadTask, Policy, step};
     use crate::model::resource::{EnvironmentFile, LogRouting, ResourceSpec};
     use crate::model::task::Condition;
-    use crate::model::{Failure, OpId, Span, TaskStatus};
+    use crate::model::{Failure, OpError, OpId, Span, TaskStatus};
 
     #[test]
     fn a_pause_container_is_never_pulled_or_reported_and_everything_is_created_beside_it() {
@@ -230,26 +230,28 @@ mod tests {
         (pause.kind, pause.image) = (ContainerKind::Pause, "no reference by digest".to_owned());
         let spec = spec("task", vec![container("main", &[("~pause", Condition::Start)]), pause]);
         let name = spec.runtime_name(&"~pause".into());
-        let Effect::Create { op, request } = only(step(&mut state, NOW, run(spec))) else {
+        let Effect::Do(op, Operation::Create(request)) = only(step(&mut state, NOW, run(spec))) else {
             panic!("not created first")
         };
         assert_eq!((request.spec.name.as_str(), request.pause.as_deref()), ("~pause", Some(name.as_str())));
         let there = |run_state| Output::Seen(Some(Box::new(seen("task", "~pause", "id", run_state))));
-        let Effect::Start { op, .. } = only(step(&mut state, NOW, done(op, there(RunState::Created)))) else {
+        let Effect::Do(op, Operation::Start(_)) = only(step(&mut state, NOW, done(op, there(RunState::Created))))
+        else {
             panic!("not started")
         };
-        let Effect::Pull { op, .. } = only(step(&mut state, NOW, done(op, there(RunState::Running)))) else {
+        let Effect::Do(op, Operation::Pull(_)) = only(step(&mut state, NOW, done(op, there(RunState::Running)))) else {
             panic!("the other one is not pulled, or something was reported")
         };
-        let Effect::Create { op, request } = only(step(&mut state, NOW, done(op, Output::Pulled))) else {
+        let Effect::Do(op, Operation::Create(request)) = only(step(&mut state, NOW, done(op, Output::Pulled))) else {
             panic!("the other one is not created")
         };
         assert_eq!(request.pause.as_deref(), Some(name.as_str()));
         let main = |run_state| Output::Seen(Some(Box::new(seen("task", "main", "id2", run_state))));
-        let Effect::Start { op, .. } = only(step(&mut state, NOW, done(op, main(RunState::Created)))) else {
+        let Effect::Do(op, Operation::Start(_)) = only(step(&mut state, NOW, done(op, main(RunState::Created)))) else {
             panic!("not started")
         };
-        let Effect::Report { change, .. } = only(step(&mut state, NOW, done(op, main(RunState::Running)))) else {
+        let Effect::Do(_, Operation::Report(change)) = only(step(&mut state, NOW, done(op, main(RunState::Running))))
+        else {
             panic!("not reported")
         };
         let told: Vec<_> = change.containers.iter().map(|container| container.container.as_str()).collect();
@@ -269,14 +271,14 @@ mod tests {
         main.retry = Retry { attempts: 5, not_before: later };
         state.tasks.insert(task.spec.arn.clone(), Box::new(task));
         let stop = |effects: &[Effect]| match effects {
-            [Effect::Stop { op, .. }] => Some(*op),
+            [Effect::Do(op, Operation::Stop { .. })] => Some(*op),
             [] => None,
             other => panic!("{other:?}"),
         };
         let wish = Event::Payload { tasks: vec![PayloadTask::Stop("task".into(), Vec::new())], seq: 2, ack: None };
         let op = stop(&step(&mut state, NOW, wish).effects).expect("it is stopped at once");
         // A stop that fails is one to wait after.
-        let failed = Event::Completed { op, outcome: Outcome::Failed(Failure::retryable("", "busy")) };
+        let failed = Event::Completed { op, outcome: Err(OpError::Failed(Failure::retryable("", "busy"))) };
         let effects = step(&mut state, NOW, failed).effects;
         assert_eq!(stop(&effects), None);
         assert!(state.tasks[&"task".into()].containers[0].retry.not_before > NOW);
@@ -288,20 +290,19 @@ mod tests {
         let ok = |op: OpId, output: Output| done(op, output);
         while let Some(effect) = effects.pop() {
             let event = match effect {
-                Effect::Create { request, .. } if request.spec.name.as_str() == wanted => return *request,
-                Effect::Create { op, request } => ok(
+                Effect::Do(_, Operation::Create(request)) if request.spec.name.as_str() == wanted => return *request,
+                Effect::Do(op, Operation::Create(request)) => ok(
                     op,
                     Output::Seen(Some(Box::new(seen("task", request.spec.name.as_str(), "id", RunState::Created)))),
                 ),
-                Effect::Start { op, .. } => {
+                Effect::Do(op, Operation::Start(_)) => {
                     let mut running = seen("task", "router", "id", RunState::Running);
                     running.address = Some("172.17.0.9".to_owned());
                     ok(op, Output::Seen(Some(Box::new(running))))
                 }
-                Effect::Inventory { op } => ok(op, Output::Inventory(Vec::new())),
-                Effect::Pull { op, .. } | Effect::CreateResource { op, .. } | Effect::Report { op, .. } => {
-                    Event::Completed { op, outcome: Outcome::Done(Output::Nothing) }
-                }
+                Effect::Do(op, Operation::Inventory) => ok(op, Output::Inventory(Vec::new())),
+                Effect::Do(op, Operation::Pull(_) | Operation::CreateResource(_))
+                | Effect::Do(op, Operation::Report(_)) => Event::Completed { op, outcome: Ok(Output::Nothing) },
                 _ => continue,
             };
             effects.extend(step(state, NOW, event).effects);

@@ -3,7 +3,7 @@
 //! Owns [`State::credentials`] and a task's retired ids; the credentials themselves never come here. Invariant: an id that no task
 //! uses any more is dropped, but not while an image operation that was given it is in flight.
 
-use super::effect::Effect;
+use super::effect::{Effect, Message};
 use super::planning::Planning;
 use super::resource;
 use super::state::{Key, State, TaskState};
@@ -34,7 +34,7 @@ pub(super) fn arrived(
     state.credentials.extend(ids);
     // The reference is silent if tickets without a domain cannot be renewed with them. Here the message is answered as soon as the
     // credentials are held, which is all that ECS asks for; the renewal has tries of its own and depends on no second message.
-    out.effects.extend(ack.map(Effect::AckCredentials));
+    out.effects.extend(ack.map(|ack| Effect::Send(Message::AckCredentials(ack))));
     let waiting = state.tasks.values().filter(|task| task.execution_credentials.is_some());
     waiting.map(|task| task.spec.arn.clone()).collect()
 }
@@ -72,7 +72,7 @@ fn drop_unused(state: &mut State, id: CredentialsId, effects: &mut Vec<Effect>) 
     let is_used = state.tasks.values().any(|other| other.execution_credentials.as_ref() == Some(&id));
     if !is_used {
         state.credentials.remove(&id);
-        effects.push(Effect::ForgetCredentials { id });
+        effects.push(Effect::ForgetCredentials(id));
     }
 }
 
@@ -81,7 +81,7 @@ mod tests {
     use crate::engine::policy::Policy;
     use crate::engine::sample::{NOW, container, done, run, spec, state};
     use crate::engine::state::{OperationKind, State};
-    use crate::engine::{Effect, Event, Output, step};
+    use crate::engine::{Effect, Event, Message, Operation, Output, step};
     use crate::model::task::{EcrAuth, RegistryAuth};
     use crate::model::{CredentialsAck, CredentialsId, OpId};
 
@@ -92,7 +92,7 @@ mod tests {
 
     fn forgotten(effects: &[Effect]) -> Vec<&str> {
         let ids = effects.iter().filter_map(|effect| match effect {
-            Effect::ForgetCredentials { id } => Some(id.0.as_str()),
+            Effect::ForgetCredentials(id) => Some(id.0.as_str()),
             _ => None,
         });
         ids.collect()
@@ -116,7 +116,7 @@ mod tests {
 
     fn pull(effects: &[Effect]) -> Option<(OpId, Option<&CredentialsId>)> {
         effects.iter().find_map(|effect| match effect {
-            Effect::Pull { op, image } => Some((*op, image.execution_credentials.as_ref())),
+            Effect::Do(op, Operation::Pull(image)) => Some((*op, image.execution_credentials.as_ref())),
             _ => None,
         })
     }
@@ -163,7 +163,8 @@ mod tests {
     fn only_credentials_of_a_known_task_are_acknowledged_and_kept() {
         let mut state = state(Policy::default());
         step(&mut state, NOW, run(spec("task", vec![container("main", &[])])));
-        let is_ack = |effect: &Effect| matches!(effect, Effect::AckCredentials(ack) if ack.message_id == "m");
+        let is_ack =
+            |effect: &Effect| matches!(effect, Effect::Send(Message::AckCredentials(ack)) if ack.message_id == "m");
         let known = step(&mut state, NOW, renewed("task", &["new"]));
         assert!(known.effects.iter().any(is_ack), "{:?}", known.effects);
         assert_eq!(state.tasks[&"task".into()].execution_credentials, Some("new".into()));
@@ -172,7 +173,7 @@ mod tests {
         assert!(role.effects.iter().any(is_ack), "{:?}", role.effects);
         assert_eq!(state.tasks[&"task".into()].execution_credentials, Some("new".into()));
         let unknown = step(&mut state, NOW, renewed("another", &["stray"]));
-        assert_eq!(unknown.effects, [Effect::ForgetCredentials { id: "stray".into() }]);
+        assert_eq!(unknown.effects, [Effect::ForgetCredentials("stray".into())]);
         assert!(!state.credentials.contains(&"stray".into()));
     }
 }

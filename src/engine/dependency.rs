@@ -300,10 +300,10 @@ mod tests {
 
     #[test]
     fn nothing_is_decided_while_an_operation_is_in_flight() {
-        use crate::engine::state::{Operation, OperationKind};
+        use crate::engine::state::{InFlight, OperationKind};
         use crate::model::OpId;
         let busy = |container: &mut ContainerState| {
-            container.operation = Some(Operation { id: OpId(1), kind: OperationKind::Start, since: NOW, asked: 0 });
+            container.operation = Some(InFlight { id: OpId(1), kind: OperationKind::Start, since: NOW, asked: 0 });
         };
         let failed = |container: &mut ContainerState| container.fail(Failure::permanent("x", "y"));
         assert!(matches!(verdict(Condition::Start, failed), Readiness::Never(_)));

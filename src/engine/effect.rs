@@ -1,8 +1,9 @@
 //! Everything the agent can be asked to do, as data.
 //!
 //! Effects are named by intent and are safe to repeat: "exists already, and is ours" is success for create, "is not there" is
-//! success for stop and remove. Each effect with an `op` gets exactly one [`Event::Completed`](super::Event::Completed).
+//! success for stop and remove. Each [`Effect::Do`] gets exactly one [`Event::Completed`](super::Event::Completed) with its id.
 
+use super::state::OperationKind;
 use crate::model::image::ImageWork;
 use crate::model::task::RegistryAuth;
 use crate::model::{
@@ -12,121 +13,90 @@ use crate::model::{
 /// Something to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
+    /// Begin this operation. Its outcome carries the id.
+    Do(OpId, Operation),
+    /// Nobody waits for the operation with this id any more; let it go. It still completes, and that is ignored.
+    Cancel(OpId),
+    /// Send a message over ACS. It is lost if the connection is: ECS then sends again what it answers.
+    Send(Message),
+    /// No task uses these credentials any more: drop them from memory, unless [`State::credentials`](super::State::credentials)
+    /// has their id again (they came anew in a later step of the same burst).
+    ForgetCredentials(CredentialsId),
+}
+
+/// What an operation does. A container is named by its target: Docker's id of it, or the name it was or will be created under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
     /// Find the digest behind an image reference.
-    ResolveDigest {
-        /// Names the operation.
-        op: OpId,
-        /// Which image.
-        image: ImageRequest,
-    },
+    ResolveDigest(ImageRequest),
     /// Make the image available on this host.
-    Pull {
-        /// Names the operation.
-        op: OpId,
-        /// Which image.
-        image: ImageRequest,
-    },
+    Pull(ImageRequest),
     /// Create a container.
-    Create {
-        /// Names the operation.
-        op: OpId,
-        /// The container.
-        request: Box<CreateRequest>,
-    },
-    /// Start a created container.
-    Start {
-        /// Names the operation.
-        op: OpId,
-        /// The container: the engine's id, or the name it was or will be created under.
-        target: String,
-    },
+    Create(Box<CreateRequest>),
+    /// Start the created container with this target.
+    Start(String),
     /// Stop a container: SIGTERM (or its own signal), and SIGKILL after the grace.
     Stop {
-        /// Names the operation.
-        op: OpId,
-        /// The container: the engine's id, or the name it was or will be created under.
+        /// The container's target.
         target: String,
-        /// Grace; `None` = the agent's default.
+        /// Time between the two signals; `None`: the agent's default.
         grace: Option<Span>,
     },
-    /// Look at one container.
-    Inspect {
-        /// Names the operation.
-        op: OpId,
-        /// The container: the engine's id, or the name it was or will be created under.
-        target: String,
-    },
-    /// Remove a stopped or never started container and its anonymous volumes.
-    Remove {
-        /// Names the operation.
-        op: OpId,
-        /// The container: the engine's id, or the name it was or will be created under.
-        target: String,
-    },
+    /// Look at the container with this target.
+    Inspect(String),
+    /// Remove the stopped or never started container with this target, and its anonymous volumes.
+    Remove(String),
     /// Make what a task needs besides its containers. What is there already is success.
-    CreateResource {
-        /// Names the operation.
-        op: OpId,
-        /// The resource.
-        request: Box<ResourceRequest>,
-    },
-    /// Remove it. What is not there is success.
-    RemoveResource {
-        /// Names the operation.
-        op: OpId,
-        /// The resource.
-        request: Box<ResourceRequest>,
-    },
-    /// Keep it from ending, with the credentials that came last.
-    RenewResource {
-        /// Names the operation.
-        op: OpId,
-        /// The resource.
-        request: Box<ResourceRequest>,
-    },
-    /// List and look at every container with our labels.
-    Inventory {
-        /// Names the operation.
-        op: OpId,
-    },
-    /// A part of the clean-up of images.
-    CleanImages {
-        /// Names the operation.
-        op: OpId,
-        /// Which.
-        work: ImageWork,
-    },
-    /// Tell ECS of a state change.
-    Report {
-        /// Names the operation.
-        op: OpId,
-        /// What to say.
-        change: Box<StateChange>,
-    },
-    /// Nobody waits for this operation any more; let it go. It still completes, and that is ignored.
-    Cancel {
-        /// The operation.
-        op: OpId,
-    },
-    /// Acknowledge a message of ACS. Lost if the connection is: ECS then sends the message again.
+    CreateResource(Box<ResourceRequest>),
+    /// Remove such a resource. What is not there is success.
+    RemoveResource(Box<ResourceRequest>),
+    /// Keep such a resource from ending, with the credentials that came last.
+    RenewResource(Box<ResourceRequest>),
+    /// List every container with our labels, and look at each.
+    Inventory,
+    /// One part of the clean-up of images.
+    CleanImages(ImageWork),
+    /// Submit a state change to ECS.
+    Report(Box<StateChange>),
+}
+
+/// A message to ACS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// A payload or a manifest is on disk.
     Ack(Ack),
-    /// Acknowledge new credentials of a task that is known here.
+    /// New credentials of a task that is known here have arrived.
     AckCredentials(CredentialsAck),
-    /// Ask ECS whether tasks that are missing in its manifest shall stop.
-    AskToStop {
+    /// Shall tasks that are missing in a manifest stop?
+    VerifyStop {
         /// The manifest's message id.
         message_id: String,
         /// The manifest's `clusterArn`.
         cluster: String,
-        /// The tasks in doubt.
+        /// The tasks that are missing in it.
         tasks: Vec<TaskArn>,
     },
-    /// No task uses these credentials any more: drop them from memory, unless [`State::credentials`](super::State::credentials)
-    /// names them again (they came anew in a later step of the same burst).
-    ForgetCredentials {
-        /// Whose id.
-        id: CredentialsId,
-    },
+}
+
+impl Operation {
+    /// The kind of an operation on one container; `None`: it is on something else.
+    pub fn container_kind(&self) -> Option<OperationKind> {
+        match self {
+            Self::ResolveDigest(_) => Some(OperationKind::ResolveDigest),
+            Self::Pull(_) => Some(OperationKind::Pull),
+            Self::Create(_) => Some(OperationKind::Create),
+            Self::Start(_) => Some(OperationKind::Start),
+            Self::Stop { .. } => Some(OperationKind::Stop),
+            Self::Inspect(_) => Some(OperationKind::Inspect),
+            Self::Remove(_) => Some(OperationKind::Remove),
+            Self::CreateResource(_)
+            | Self::RemoveResource(_)
+            | Self::RenewResource(_)
+            | Self::Inventory
+            | Self::CleanImages(_)
+            | Self::Report(_) => None,
+        }
+    }
 }
 
 /// An image to resolve or pull, and as whom.

@@ -2,7 +2,7 @@
 
 use crate::model::image::ImageListing;
 use crate::model::{
-    Ack, ContainerName, CredentialsAck, CredentialsId, Failure, Observation, OpId, RuntimeId, TaskArn, TaskSpec,
+    Ack, ContainerName, CredentialsAck, CredentialsId, Observation, OpError, OpId, RuntimeId, TaskArn, TaskSpec,
     Tickets,
 };
 use std::collections::BTreeSet;
@@ -100,16 +100,8 @@ impl fmt::Debug for PayloadTask {
     }
 }
 
-/// How an operation ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was done.
-    Done(Output),
-    /// It was not done.
-    Failed(Failure),
-    /// Nobody knows: it may have been done, or may still be. The failure is what to say if it was not.
-    Unknown(Failure),
-}
+/// How an operation ended. That nobody knows how ([`OpError::Unknown`]) is not a failure: it may have been done, or may still be.
+pub type Outcome = Result<Output, OpError>;
 
 /// What a done operation found out.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 //! before a pull, whatever the age of the images.
 
 use super::backoff;
-use super::effect::Effect;
+use super::effect::{Effect, Operation};
 use super::event::{Outcome, Output};
 use super::planning::Planning;
 use super::state::{ContainerState, Key, Owner, Retry, State, TaskState, TrackedImage};
@@ -98,7 +98,7 @@ pub(super) fn next_deadline(state: &State) -> Option<Timestamp> {
 fn start(state: &mut State, work: ImageWork, out: &mut Step) {
     let op = state.new_op(Owner::Images);
     state.images.operation = Some((op, work.clone()));
-    out.effects.push(Effect::CleanImages { op, work });
+    out.effects.push(Effect::Do(op, Operation::CleanImages(work)));
 }
 
 fn end_cycle(state: &mut State, now: Timestamp, interval: Span) {
@@ -118,7 +118,7 @@ pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome, out
     let Some((_, work)) = state.images.operation.take() else { return BTreeSet::new() };
     let interval = state.policy.images.interval;
     match (work, outcome) {
-        (ImageWork::List { ends, .. }, Outcome::Done(Output::Images(listing))) => {
+        (ImageWork::List { ends, .. }, Ok(Output::Images(listing))) => {
             state.images.retry = Retry::default();
             if ends {
                 note_absent(state, &listing, now);
@@ -130,7 +130,7 @@ pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome, out
             backoff::ENGINE.again(&mut state.images.retry, now, "images");
             end_cycle(state, now, interval); // a pull does not wait for what cannot be told
         }
-        (ImageWork::RemoveImage { id, names }, Outcome::Done(_)) => {
+        (ImageWork::RemoveImage { id, names }, Ok(_)) => {
             let tracked = state.host.images.remove(&id);
             let gone: BTreeSet<String> = names.iter().map(|name| full_name(name)).collect();
             // For `once`: it is not here any more.
@@ -144,7 +144,7 @@ pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome, out
                 state.images.listing = None; // how much room has it made?
             }
         }
-        (ImageWork::RemoveContainer(_), Outcome::Done(_)) => state.images.foreign_gone.1 += 1,
+        (ImageWork::RemoveContainer(_), Ok(_)) => state.images.foreign_gone.1 += 1,
         (ImageWork::RemoveImage { .. } | ImageWork::RemoveContainer(_), _) => {}
     }
     state.tasks.keys().cloned().collect()

@@ -3,7 +3,7 @@
 //! It decides what was in doubt, finds what vanished, and names orphans. It speaks only for containers that were not touched since
 //! it was asked for: a listing taken before a create would otherwise kill the container just created.
 
-use super::effect::Effect;
+use super::effect::{Effect, Operation};
 use super::event::{Outcome, Output};
 use super::state::{ContainerState, Key, Orphan, Owner, Retry, State, TaskState};
 use super::step::Step;
@@ -20,7 +20,7 @@ pub(super) fn plan(state: &mut State, now: Timestamp, out: &mut Step) {
         let op = state.new_op(Owner::Inventory);
         state.inventory.in_flight = Some((op, state.steps));
         state.inventory.wanted = false;
-        out.effects.push(Effect::Inventory { op });
+        out.effects.push(Effect::Do(op, Operation::Inventory));
     }
     // ECS may have asked for the task again since; then the container is the task's to take over and to remove.
     let State { orphans, tasks, .. } = state;
@@ -30,7 +30,7 @@ pub(super) fn plan(state: &mut State, now: Timestamp, out: &mut Step) {
     let waiting = state.orphans.iter().filter(|(_, orphan)| orphan.op.is_none() && orphan.retry.not_before <= now);
     for name in waiting.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
         let op = state.new_op(Owner::Orphan(name.clone()));
-        out.effects.push(Effect::Remove { op, target: name.clone() });
+        out.effects.push(Effect::Do(op, Operation::Remove(name.clone())));
         if let Some(orphan) = state.orphans.get_mut(&name) {
             orphan.op = Some(op);
         }
@@ -59,7 +59,7 @@ pub(super) struct Listing {
 /// Takes in the outcome of an inventory; `None`: it failed, and is tried again.
 pub(super) fn listed(state: &mut State, now: Timestamp, outcome: Outcome) -> Option<Listing> {
     let (_, asked) = state.inventory.in_flight.take()?;
-    let Outcome::Done(Output::Inventory(mut seen)) = outcome else {
+    let Ok(Output::Inventory(mut seen)) = outcome else {
         backoff::INVENTORY.again(&mut state.inventory.retry, now, "inventory");
         state.inventory.wanted = true;
         return None;
@@ -159,10 +159,10 @@ fn is_surely_ours(seen: &Observation) -> bool {
 /// Writes the outcome of an orphan's removal.
 pub(super) fn orphan_completed(state: &mut State, now: Timestamp, name: &str, outcome: &Outcome) {
     match outcome {
-        Outcome::Done(_) => {
+        Ok(_) => {
             state.orphans.remove(name);
         }
-        Outcome::Failed(_) | Outcome::Unknown(_) => {
+        Err(_) => {
             if let Some(orphan) = state.orphans.get_mut(name) {
                 orphan.op = None;
                 backoff::ENGINE.again(&mut orphan.retry, now, name);
@@ -179,7 +179,7 @@ mod tests {
     use crate::engine::sample::{NOW, container, done, run, seen, spec, state, task};
     use crate::engine::state::TaskState;
     use crate::engine::{Event, next_deadline, step};
-    use crate::model::{ContainerStatus, Failure, OpId, RuntimeId, Span, TaskStatus};
+    use crate::model::{ContainerStatus, Failure, OpError, OpId, RuntimeId, Span, TaskStatus};
 
     /// A task whose container was asked for, as it is after a restart or a lost answer; and the listing in flight.
     fn in_doubt(change: fn(&mut TaskState)) -> (State, OpId) {
@@ -209,7 +209,7 @@ mod tests {
         // One that was seen is asked after by itself before it is called gone.
         let (mut state, op) = in_doubt(running);
         let effects = listed(&mut state, op, Vec::new());
-        let [Effect::Inspect { op, .. }] = effects[..] else { panic!("{effects:?}") };
+        let [Effect::Do(op, Operation::Inspect(_))] = effects[..] else { panic!("{effects:?}") };
         assert_eq!((first(&state).known, &first(&state).failure), (ContainerStatus::Created, &None));
         step(&mut state, NOW, done(op, Output::Seen(None)));
         assert_eq!((first(&state).known, first(&state).removed), (ContainerStatus::Stopped, true));
@@ -222,7 +222,7 @@ mod tests {
         // Another one has its name: the one we saw is asked after all the same.
         let (mut state, op) = in_doubt(running);
         let effects = listed(&mut state, op, vec![seen("task", "a", "other", RunState::Created)]);
-        assert!(matches!(&effects[..], [Effect::Inspect { target, .. }] if target == "id"), "{effects:?}");
+        assert!(matches!(&effects[..], [Effect::Do(_, Operation::Inspect(target))] if target == "id"), "{effects:?}");
     }
 
     /// Cutting the power of a host showed it: the task stayed `RUNNING`, and no stop could end it.
@@ -260,7 +260,8 @@ mod tests {
         let brief = Observation { started_at: None, ..seen("task", "a", "id", RunState::Exited) };
         let (mut state, op) = in_doubt(ran);
         let effects = listed(&mut state, op, vec![brief.clone()]);
-        let looks = effects.iter().find_map(|it| if let Effect::Inspect { op, .. } = it { Some(*op) } else { None });
+        let looks =
+            effects.iter().find_map(|it| if let Effect::Do(op, Operation::Inspect(_)) = it { Some(*op) } else { None });
         let Some(op) = looks else { panic!("{effects:?}") };
         assert_eq!((first(&state).known, first(&state).exit_code), (ContainerStatus::Running, None));
         let killed = Failure::permanent("OutOfMemoryError", "Container killed due to memory usage");
@@ -272,7 +273,7 @@ mod tests {
         let (mut state, op) = in_doubt(ran);
         state.tasks.get_mut(&"task".into()).unwrap().containers[0].known = ContainerStatus::Stopped;
         let effects = listed(&mut state, op, vec![brief.clone()]);
-        assert!(!effects.iter().any(|it| matches!(it, Effect::Inspect { .. })), "{effects:?}");
+        assert!(!effects.iter().any(|it| matches!(it, Effect::Do(_, Operation::Inspect(_)))), "{effects:?}");
         let (mut state, op) = in_doubt(|_| {});
         let error = Some(Failure::permanent("DockerStateError", "no such program"));
         listed(&mut state, op, vec![Observation { error, ..brief }]);
@@ -296,7 +297,7 @@ mod tests {
             (|it| it.containers[0].create_asked = false, true),
             (
                 |it| {
-                    it.containers[0].operation = Some(crate::engine::state::Operation {
+                    it.containers[0].operation = Some(crate::engine::state::InFlight {
                         id: OpId(50),
                         kind: crate::engine::state::OperationKind::Inspect,
                         since: NOW,
@@ -331,7 +332,7 @@ mod tests {
             let mut orphan = seen("forgotten", "a", "id", run_state);
             orphan.runtime_name = name(&name_suffix(&orphan.task, &orphan.container));
             let effects = listed(&mut state, op, vec![orphan]);
-            effects.iter().any(|it| matches!(it, Effect::Remove { target, .. } if target == "id"))
+            effects.iter().any(|it| matches!(it, Effect::Do(_, Operation::Remove(target)) if target == "id"))
         };
         let ours = |suffix: &str| format!("ecs-family-1-a-{suffix}");
         assert!(removed(RunState::Created, &ours));
@@ -368,12 +369,12 @@ mod tests {
         step(&mut state, NOW, done(op, Output::Inventory(Vec::new())));
         state.orphans.insert("id".to_owned(), Orphan::of(&seen("forgotten", "a", "id", RunState::Created)));
         let removal = |effects: Vec<Effect>| match effects[..] {
-            [Effect::Remove { op, .. }] => Some(op),
+            [Effect::Do(op, Operation::Remove(_))] => Some(op),
             _ => None,
         };
         let op = removal(step(&mut state, NOW, Event::Tick).effects).unwrap();
         assert_eq!(step(&mut state, NOW, Event::Tick).effects, [], "one at a time");
-        let failed = Outcome::Failed(Failure::retryable("CannotRemoveContainerError", "busy"));
+        let failed = Err(OpError::Failed(Failure::retryable("CannotRemoveContainerError", "busy")));
         assert_eq!(step(&mut state, NOW, Event::Completed { op, outcome: failed }).effects, [], "not at once");
         let again = next_deadline(&state).unwrap();
         assert!((NOW + Span::millis(1_000)..=NOW + Span::millis(1_200)).contains(&again));
@@ -389,14 +390,17 @@ mod tests {
             let mut orphan = seen("again", name, "id", RunState::Created);
             orphan.runtime_name = format!("ecs-family-1-{name}-{}", name_suffix(&orphan.task, &orphan.container));
             let effects = listed(&mut state, op, vec![orphan]);
-            let Some(Effect::Remove { op, .. }) = effects.iter().find(|it| matches!(it, Effect::Remove { .. })) else {
+            let Some(Effect::Do(op, Operation::Remove(_))) =
+                effects.iter().find(|it| matches!(it, Effect::Do(_, Operation::Remove(_))))
+            else {
                 panic!("{effects:?}")
             };
-            let failed = Outcome::Failed(Failure::retryable("CannotRemoveContainerError", "busy"));
+            let failed = Err(OpError::Failed(Failure::retryable("CannotRemoveContainerError", "busy")));
             step(&mut state, NOW, Event::Completed { op: *op, outcome: failed });
             step(&mut state, NOW, run(spec("again", vec![container("a", &[])])));
             let later = step(&mut state, NOW + Span::secs(2), Event::Tick).effects;
-            let is_removed = later.iter().any(|it| matches!(it, Effect::Remove { target, .. } if target == "id"));
+            let is_removed =
+                later.iter().any(|it| matches!(it, Effect::Do(_, Operation::Remove(target)) if target == "id"));
             assert_eq!((is_removed, state.orphans.is_empty()), (is_an_orphan, !is_an_orphan), "{name}");
         }
     }
@@ -405,15 +409,17 @@ mod tests {
     fn a_listing_is_made_when_it_is_due_or_wanted_and_again_after_a_failure() {
         let mut state = state(Policy::default());
         let op = *state.ops.keys().next().unwrap();
-        let failed = Outcome::Failed(Failure::retryable("CannotListContainersError", "no"));
+        let failed = Err(OpError::Failed(Failure::retryable("CannotListContainersError", "no")));
         step(&mut state, NOW, Event::Completed { op, outcome: failed });
         let again = next_deadline(&state).unwrap();
         assert!((NOW + Span::millis(1_000)..=NOW + Span::millis(1_200)).contains(&again));
-        let [Effect::Inventory { op }] = step(&mut state, again, Event::Tick).effects[..] else { panic!("again") };
+        let [Effect::Do(op, Operation::Inventory)] = step(&mut state, again, Event::Tick).effects[..] else {
+            panic!("again")
+        };
         step(&mut state, again, done(op, Output::Inventory(Vec::new())));
         assert_eq!(next_deadline(&state), Some(again + state.policy.inventory_every));
         let lost = step(&mut state, again, Event::ObservationsLost).effects;
-        assert!(matches!(lost[..], [Effect::Inventory { .. }]), "wanted now");
+        assert!(matches!(lost[..], [Effect::Do(_, Operation::Inventory)]), "wanted now");
         assert_eq!(step(&mut state, again + Span::secs(400), Event::ObservationsLost).effects, [], "one at a time");
     }
 
@@ -434,7 +440,7 @@ mod tests {
             }
         }
         let effects = step(&mut state, NOW, Event::ObservationsLost).effects;
-        let [Effect::Inventory { op }] = effects[..] else { panic!("{effects:?}") };
+        let [Effect::Do(op, Operation::Inventory)] = effects[..] else { panic!("{effects:?}") };
         (state, op)
     }
 
@@ -453,7 +459,10 @@ mod tests {
         let both = vec![seen("task", "a", "a", RunState::Exited), seen("task", "b", "b", RunState::Running)];
         let effects = listed(&mut state, op, both);
         assert_ne!(state.tasks[&TaskArn::from("task")].known, TaskStatus::Stopped);
-        assert!(matches!(&effects[..], [Effect::Stop { target, .. }] if target == "b"), "{effects:?}");
+        assert!(
+            matches!(&effects[..], [Effect::Do(_, Operation::Stop { target, .. })] if target == "b"),
+            "{effects:?}"
+        );
     }
 
     #[test]

@@ -51,7 +51,7 @@ mod view;
 
 pub use admission::PATIENCE;
 pub use check::check;
-pub use effect::{Effect, ImageRequest};
+pub use effect::{Effect, ImageRequest, Message, Operation};
 pub use event::{Event, Outcome, Output, PayloadTask};
 pub use policy::{Capacity, ImagePolicy, Policy, PullBehavior, UntrackedPolicy};
 pub use recover::recover;

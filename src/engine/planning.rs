@@ -1,9 +1,9 @@
 //! What the planning of one task needs and leaves behind: the tool of every file that plans.
 
-use super::effect::Effect;
-use super::state::{Key, Operation, OperationKind, Owner, State, TaskState};
+use super::effect::{Effect, Operation};
+use super::state::{InFlight, Key, Owner, State, TaskState};
 use super::step::Step;
-use crate::model::{OpId, Timestamp};
+use crate::model::Timestamp;
 
 /// What the planning of one task needs and leaves behind.
 pub(super) struct Planning<'a> {
@@ -29,27 +29,25 @@ impl Planning<'_> {
         false
     }
 
-    /// Marks an operation as in flight and asks for it.
-    pub(super) fn start(
-        &mut self,
-        task: &mut TaskState,
-        index: usize,
-        kind: OperationKind,
-        effect: impl FnOnce(OpId) -> Effect,
-    ) {
+    /// Marks an operation on a container as in flight and asks for it.
+    pub(super) fn start(&mut self, task: &mut TaskState, index: usize, operation: Operation) {
+        let Some(kind) = operation.container_kind() else {
+            debug_assert!(false, "it is no operation on a container");
+            return;
+        };
         let id = self.state.new_op(Owner::Container(task.spec.arn.clone(), index));
         let container = &mut task.containers[index];
-        container.operation = Some(Operation { id, kind, since: self.now, asked: self.state.steps });
+        container.operation = Some(InFlight { id, kind, since: self.now, asked: self.state.steps });
         container.touched = self.state.steps;
         self.changed(task);
-        self.out.effects.push(effect(id));
+        self.out.effects.push(Effect::Do(id, operation));
     }
 
     /// Lets go of an operation: its outcome will find nobody.
     pub(super) fn cancel(&mut self, task: &mut TaskState, index: usize) {
         if let Some(operation) = task.containers[index].operation.take() {
             self.state.ops.remove(&operation.id);
-            self.out.effects.push(Effect::Cancel { op: operation.id });
+            self.out.effects.push(Effect::Cancel(operation.id));
         }
     }
 

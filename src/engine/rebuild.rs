@@ -136,12 +136,14 @@ mod tests {
     use crate::engine::policy::{Capacity, Policy};
     use crate::engine::sample::{NOW, container, done, seen, spec};
     use crate::engine::state::{HostState, Owner, State, TaskState};
-    use crate::engine::{Effect, Event, Outcome, Output, PayloadTask, Step, check, next_deadline, recover, step};
+    use crate::engine::{
+        Effect, Event, Message, Operation, Outcome, Output, PayloadTask, Step, check, next_deadline, recover, step,
+    };
     use crate::model::resource::CgroupSpec;
     use crate::model::task::Condition;
     use crate::model::{
-        Ack, ContainerStatus, Failure, Observation, OpId, ResourceKind, ResourceSpec, ResourceStatus, RunState,
-        TaskArn, TaskSpec, TaskStatus,
+        Ack, ContainerStatus, Failure, Observation, OpError, OpId, ResourceKind, ResourceSpec, ResourceStatus,
+        RunState, TaskArn, TaskSpec, TaskStatus,
     };
     use std::collections::{BTreeMap, BTreeSet};
 
@@ -166,7 +168,7 @@ mod tests {
     fn lost() -> (State, crate::model::OpId) {
         let mut state = recover(Policy::default(), HostState { lost: true, ..HostState::default() }, []);
         let effects = step(&mut state, NOW, Event::Tick).effects;
-        let [Effect::Inventory { op }] = effects[..] else { panic!("{effects:?}") };
+        let [Effect::Do(op, Operation::Inventory)] = effects[..] else { panic!("{effects:?}") };
         (state, op)
     }
 
@@ -180,7 +182,7 @@ mod tests {
 
     fn reported(out: &Step) -> Vec<(TaskStatus, Vec<Option<i32>>)> {
         let changes = out.effects.iter().filter_map(|effect| match effect {
-            Effect::Report { change, .. } => Some(change),
+            Effect::Do(_, Operation::Report(change)) => Some(change),
             _ => None,
         });
         changes.map(|change| (change.status, change.containers.iter().map(|it| it.exit_code).collect())).collect()
@@ -188,7 +190,12 @@ mod tests {
 
     fn touched(out: &Step) -> bool {
         out.effects.iter().any(|effect| {
-            matches!(effect, Effect::Create { .. } | Effect::Start { .. } | Effect::Stop { .. } | Effect::Remove { .. })
+            matches!(
+                effect,
+                Effect::Do(_, Operation::Create(_) | Operation::Start(_))
+                    | Effect::Do(_, Operation::Stop { .. })
+                    | Effect::Do(_, Operation::Remove(_))
+            )
         })
     }
 
@@ -202,7 +209,8 @@ mod tests {
         let task = &state.tasks[&spec.arn];
         assert!(task.admitted && task.desired == TaskStatus::Running && task.ran, "{task:?}");
         let out = step(&mut state, NOW, Event::Observed(Box::new(found(&spec, "main", RunState::Exited))));
-        let stops: Vec<_> = out.effects.iter().filter(|effect| matches!(effect, Effect::Stop { .. })).collect();
+        let stops: Vec<_> =
+            out.effects.iter().filter(|effect| matches!(effect, Effect::Do(_, Operation::Stop { .. }))).collect();
         assert_eq!(stops.len(), 1, "main was essential, so init stops: {out:?}");
         assert_eq!(state.tasks[&spec.arn].containers[1].exit_code, Some(3));
     }
@@ -216,7 +224,7 @@ mod tests {
         let mut arrivals: Vec<u64> = state.tasks.values().map(|task| task.arrival).collect();
         arrivals.sort_unstable();
         assert_eq!((arrivals, state.host.arrivals), (vec![1, 2, 3], 3));
-        let lists = |out: &Step| out.effects.iter().any(|effect| matches!(effect, Effect::Inventory { .. }));
+        let lists = |out: &Step| out.effects.iter().any(|effect| matches!(effect, Effect::Do(_, Operation::Inventory)));
         assert!(lists(&out), "what happened to them since was not listened to: {out:?}");
         let (_, out) = after(Vec::new());
         assert!(!lists(&out), "{out:?}");
@@ -229,7 +237,9 @@ mod tests {
         let capacity = Capacity { cpu: 500, memory: 9999, ..Capacity::default() };
         let mut state =
             recover(Policy { capacity, ..Policy::default() }, HostState { lost: true, ..HostState::default() }, []);
-        let Some(Effect::Inventory { op }) = step(&mut state, NOW, Event::Tick).effects.pop() else { panic!("lists") };
+        let Some(Effect::Do(op, Operation::Inventory)) = step(&mut state, NOW, Event::Tick).effects.pop() else {
+            panic!("lists")
+        };
         let all = ["init", "main"].map(|name| found(&spec, name, RunState::Running)).into();
         let out = step(&mut state, NOW, done(op, Output::Inventory(all)));
         assert_eq!(check(&state), Ok(()));
@@ -251,7 +261,7 @@ mod tests {
         let (mut state, out) = after(vec![found(&spec, "init", RunState::Running), brief]);
         assert!(reported(&out).is_empty() && !touched(&out), "{out:?}");
         // The listing that follows a rebuilding is waited for first.
-        let listing = |it: &Effect| if let Effect::Inventory { op } = it { Some(*op) } else { None };
+        let listing = |it: &Effect| if let Effect::Do(op, Operation::Inventory) = it { Some(*op) } else { None };
         let op = out.effects.iter().find_map(listing).unwrap();
         let mut other = state.clone();
         let whole = vec![found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Exited)];
@@ -260,7 +270,7 @@ mod tests {
         // It has gone meanwhile: it is not made anew.
         let out = step(&mut other, NOW, done(op, Output::Inventory(vec![found(&spec, "init", RunState::Running)])));
         assert!(
-            !out.effects.iter().any(|it| matches!(it, Effect::ResolveDigest { .. } | Effect::Pull { .. })),
+            !out.effects.iter().any(|it| matches!(it, Effect::Do(_, Operation::ResolveDigest(_) | Operation::Pull(_)))),
             "{out:?}"
         );
         let main = &other.tasks[&spec.arn].containers[1];
@@ -282,7 +292,11 @@ mod tests {
     fn a_created_container_goes_on_unless_it_waits_for_a_missing_one() {
         let spec = two(false);
         let (_, out) = after(vec![found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Created)]);
-        assert!(out.effects.iter().any(|effect| matches!(effect, Effect::Start { target, .. } if target == "main")));
+        assert!(
+            out.effects
+                .iter()
+                .any(|effect| matches!(effect, Effect::Do(_, Operation::Start(target)) if target == "main"))
+        );
         let mut three = two(false);
         three.containers.push(container("side", &[]));
         let (state, out) =
@@ -302,7 +316,7 @@ mod tests {
             assert!(state.tasks.is_empty() && state.orphans.is_empty() && out.effects.is_empty(), "{out:?}");
         }
         let (state, out) = after(vec![found(&spec, "main", RunState::Created)]);
-        assert!(state.tasks.is_empty() && matches!(&out.effects[..], [Effect::Remove { .. }]), "{out:?}");
+        assert!(state.tasks.is_empty() && matches!(&out.effects[..], [Effect::Do(_, Operation::Remove(_))]), "{out:?}");
     }
 
     #[test]
@@ -318,7 +332,8 @@ mod tests {
                 policy.owners.own = "us".into();
                 policy.owners.earlier.insert("before".into());
                 let mut state = recover(policy, HostState { lost: true, ..HostState::default() }, []);
-                let Some(Effect::Inventory { op }) = step(&mut state, NOW, Event::Tick).effects.pop() else {
+                let Some(Effect::Do(op, Operation::Inventory)) = step(&mut state, NOW, Event::Tick).effects.pop()
+                else {
                     panic!("lists")
                 };
                 let out = step(&mut state, NOW, done(op, Output::Inventory(vec![by(owner, run_state)])));
@@ -366,12 +381,12 @@ mod tests {
             assert_eq!(step(&mut state, NOW, event.clone()), Step::default(), "{event:?}");
             let all = vec![found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Running)];
             let out = step(&mut state, NOW, done(op, Output::Inventory(all)));
-            assert!(out.effects.iter().any(|effect| matches!(effect, Effect::Ack(_))), "{out:?}");
+            assert!(out.effects.iter().any(|effect| matches!(effect, Effect::Send(Message::Ack(_)))), "{out:?}");
             assert_eq!(touched(&out), stops, "{event:?}: {out:?}");
             let asks = out
                 .effects
                 .iter()
-                .any(|effect| matches!(effect, Effect::AskToStop { tasks, .. } if *tasks == [spec.arn.clone()]));
+                .any(|effect| matches!(effect, Effect::Send(Message::VerifyStop { tasks, .. }) if *tasks == [spec.arn.clone()]));
             assert_eq!(asks, is_manifest);
             assert_eq!(state.held, []);
         }
@@ -442,7 +457,7 @@ mod tests {
             let output = if state.ops[&op] == Owner::Inventory { Output::Inventory(list) } else { Output::Nothing };
             let out = step(&mut state, later, done(op, output));
             removals.extend(out.effects.iter().filter_map(|effect| match effect {
-                Effect::RemoveResource { op, request } => Some((request.spec.name.clone(), *op)),
+                Effect::Do(op, Operation::RemoveResource(request)) => Some((request.spec.name.clone(), *op)),
                 _ => None,
             }));
             waiting = state.ops.keys().filter(|op| !removals.values().any(|removal| removal == *op)).copied().collect();
@@ -482,12 +497,12 @@ mod tests {
         assert_eq!(check(&state), Ok(()));
         step(&mut state, NOW, done(ops["y"], Output::Nothing));
         assert!(!state.tasks.is_empty(), "the other one is not gone yet");
-        let failed = Outcome::Failed(Failure::retryable("CannotRemove", "busy"));
+        let failed = Err(OpError::Failed(Failure::retryable("CannotRemove", "busy")));
         step(&mut state, NOW, Event::Completed { op: ops["x"], outcome: failed });
         assert_eq!(check(&state), Ok(()));
         let later = next_deadline(&state).unwrap();
         let out = step(&mut state, later, Event::Tick);
-        let [Effect::RemoveResource { op, request }] = &out.effects[..] else { panic!("{out:?}") };
+        let [Effect::Do(op, Operation::RemoveResource(request))] = &out.effects[..] else { panic!("{out:?}") };
         assert_eq!(request.spec.name, "x");
         step(&mut state, later, done(*op, Output::Nothing));
         assert!(state.tasks.is_empty() && state.ops.is_empty(), "{state:?}");

@@ -5,15 +5,15 @@
 //! containers alone wait 10 to 30 s for a change of the task to travel with (spec `ecs-api.md` §3).
 
 use super::backoff::{self, spread};
-use super::effect::Effect;
+use super::effect::{Effect, Operation};
 use super::event::Outcome;
 use super::planning::Planning;
 use super::ports;
 use super::state::{ContainerState, Owner, ReportInFlight, Retry, TaskState};
 use crate::model::task::ContainerKind;
 use crate::model::{
-    ContainerChange, ContainerName, ContainerSpec, ContainerStatus, FailureKind, Span, StateChange, TaskStatus,
-    Timestamp,
+    ContainerChange, ContainerName, ContainerSpec, ContainerStatus, FailureKind, OpError, Span, StateChange,
+    TaskStatus, Timestamp,
 };
 
 /// Emits the report that is due, if any.
@@ -42,7 +42,7 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
     let op = planning.state.new_op(Owner::Report(task.spec.arn.clone()));
     task.report = Some(ReportInFlight { op, status, containers });
     task.drain_at = None;
-    planning.out.effects.push(Effect::Report { op, change: Box::new(change) });
+    planning.out.effects.push(Effect::Do(op, Operation::Report(Box::new(change))));
 }
 
 /// Writes the outcome of the report in flight.
@@ -51,9 +51,9 @@ pub(super) fn completed(task: &mut TaskState, now: Timestamp, outcome: &Outcome)
     match outcome {
         // ECS will never accept a report it found invalid, and repeating it would hold up all that follow.
         // The reference drops such a report without marking it sent and then never cleans the task up.
-        Outcome::Done(_) => accepted(task, &report),
-        Outcome::Failed(failure) if failure.kind != FailureKind::Retryable => accepted(task, &report),
-        Outcome::Failed(_) | Outcome::Unknown(_) => {
+        Ok(_) => accepted(task, &report),
+        Err(OpError::Failed(failure)) if failure.kind != FailureKind::Retryable => accepted(task, &report),
+        Err(_) => {
             backoff::REPORT.again(&mut task.report_retry, now, &task.spec.arn.0);
         }
     }
@@ -191,7 +191,7 @@ mod tests {
 
     fn reported(state: &mut State, now: Timestamp) -> Option<(OpId, StateChange)> {
         step(state, now, Event::Tick).effects.into_iter().find_map(|effect| match effect {
-            Effect::Report { op, change } => Some((op, *change)),
+            Effect::Do(op, Operation::Report(change)) => Some((op, *change)),
             _ => None,
         })
     }
@@ -201,7 +201,7 @@ mod tests {
     }
 
     fn fails(op: OpId, failure: Failure) -> Event {
-        Event::Completed { op, outcome: Outcome::Failed(failure) }
+        Event::Completed { op, outcome: Err(OpError::Failed(failure)) }
     }
 
     #[test]
@@ -345,7 +345,7 @@ mod tests {
         assert_eq!((change.status, change.execution_stopped_at), (TaskStatus::Running, None));
         assert_eq!(statuses(&change), [("a", ContainerStatus::Running), ("b", ContainerStatus::Running)]);
         let after = step(&mut state, NOW, done(op, Output::Nothing)).effects;
-        let [Effect::Report { change, .. }] = &after[..] else { panic!("{after:?}") };
+        let [Effect::Do(_, Operation::Report(change))] = &after[..] else { panic!("{after:?}") };
         assert_eq!((change.status, change.execution_stopped_at), (TaskStatus::Stopped, Some(Timestamp(3))));
     }
 }

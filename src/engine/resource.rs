@@ -9,17 +9,17 @@
 
 use super::backoff;
 use super::desired;
-use super::effect::Effect;
+use super::effect::{Effect, Operation};
 use super::event::{Outcome, Output};
 use super::planning::Planning;
 use super::state::{
-    ContainerState, Operation, OperationKind, Owner, ResourceOperation, ResourceOperationKind, ResourceState, Retry,
+    ContainerState, InFlight, OperationKind, Owner, ResourceInFlight, ResourceOperationKind, ResourceState, Retry,
     State, TaskState,
 };
 use crate::model::resource::Lifetime;
 use crate::model::{
-    ContainerStatus, FailureKind, ResourceKind, ResourceRequest, ResourceSpec, ResourceStatus, TaskSpec, TaskStatus,
-    Tickets, Timestamp,
+    ContainerStatus, FailureKind, OpError, ResourceKind, ResourceRequest, ResourceSpec, ResourceStatus, TaskSpec,
+    TaskStatus, Tickets, Timestamp,
 };
 use std::collections::BTreeSet;
 
@@ -57,7 +57,7 @@ fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
 fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>, kind: ResourceOperationKind) {
     let name = task.spec.resources[index].name.clone();
     let op = planning.state.new_op(Owner::Resource(task.spec.arn.clone(), name));
-    task.resources[index].operation = Some(ResourceOperation { id: op, kind, since: planning.now });
+    task.resources[index].operation = Some(ResourceInFlight { id: op, kind, since: planning.now });
     let request = Box::new(ResourceRequest {
         task: task.spec.arn.clone(),
         family: task.spec.family.clone(),
@@ -67,11 +67,12 @@ fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>, kind: 
         tickets: task.resources[index].tickets.clone(),
     });
     planning.changed(task);
-    planning.out.effects.push(match kind {
-        ResourceOperationKind::Create => Effect::CreateResource { op, request },
-        ResourceOperationKind::Renew => Effect::RenewResource { op, request },
-        ResourceOperationKind::Remove => Effect::RemoveResource { op, request },
-    });
+    let operation = match kind {
+        ResourceOperationKind::Create => Operation::CreateResource(request),
+        ResourceOperationKind::Renew => Operation::RenewResource(request),
+        ResourceOperationKind::Remove => Operation::RemoveResource(request),
+    };
+    planning.out.effects.push(Effect::Do(op, operation));
 }
 
 /// A create that was asked for may have been done, whatever was heard of it.
@@ -103,7 +104,7 @@ fn is_needed(task: &TaskState, index: usize) -> bool {
 fn may_go(task: &TaskState, index: usize) -> bool {
     if task.spec.resources[index].kind.lifetime() == Lifetime::Process {
         // A create in flight has been given it already, or will be when its turn comes.
-        let is_create = |operation: &Operation| operation.kind == OperationKind::Create;
+        let is_create = |operation: &InFlight| operation.kind == OperationKind::Create;
         let is_in_use = task.containers.iter().any(|container| container.operation.as_ref().is_some_and(is_create));
         return !is_needed(task, index) && !is_in_use;
     }
@@ -159,13 +160,13 @@ pub(super) fn completed(task: &mut TaskState, name: &str, now: Timestamp, outcom
     let Some(index) = task.resource_index(name) else { return };
     let resource = &mut task.resources[index];
     let Some(operation) = resource.operation.take() else { return };
-    let is_unknown = matches!(outcome, Outcome::Unknown(_));
+    let is_unknown = matches!(outcome, Err(OpError::Unknown(_)));
     let failure = match outcome {
-        Outcome::Done(output) => {
+        Ok(output) => {
             done(resource, operation.kind, output);
             return;
         }
-        Outcome::Failed(failure) | Outcome::Unknown(failure) => failure,
+        Err(error) => error.into_failure(),
     };
     backoff::ENGINE.again(&mut resource.retry, now, &arn);
     let is_given_up = resource.retry.attempts >= MOST_TRIES;

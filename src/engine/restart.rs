@@ -94,9 +94,9 @@ mod tests {
     use crate::engine::policy::Policy;
     use crate::engine::sample::{NOW, container, done, run, seen, spec, state};
     use crate::engine::state::{Restarts, Retry, State, TaskState};
-    use crate::engine::{Effect, Event, Outcome, Output, PayloadTask, check, recover, step};
+    use crate::engine::{Effect, Event, Operation, Output, PayloadTask, check, recover, step};
     use crate::model::task::RestartPolicy;
-    use crate::model::{ContainerStatus, OpId, Span, TaskStatus};
+    use crate::model::{ContainerStatus, OpError, OpId, Span, TaskStatus};
 
     const PERIOD: Span = Span::secs(60);
 
@@ -141,7 +141,7 @@ mod tests {
     fn start(effects: &[Effect]) -> Option<OpId> {
         match effects {
             [] => None,
-            [Effect::Start { op, target }] if target == "id" => Some(*op),
+            [Effect::Do(op, Operation::Start(target))] if target == "id" => Some(*op),
             other => panic!("{other:?}"),
         }
     }
@@ -207,7 +207,7 @@ mod tests {
             it.spec.containers.push(container("b", &[]));
             it.containers.push(crate::engine::state::ContainerState::default());
             let effects = step(&mut state, NOW + PERIOD, done(op, Output::Seen(Some(Box::new(seen))))).effects;
-            assert!(!effects.iter().any(|effect| matches!(effect, Effect::Start { .. })), "{effects:?}");
+            assert!(!effects.iter().any(|effect| matches!(effect, Effect::Do(_, Operation::Start(_)))), "{effects:?}");
             task(&state).containers[0].clone()
         };
         let container = shown(ended(1, 1));
@@ -253,7 +253,7 @@ mod tests {
             let now = NOW + PERIOD + later;
             let mut state = recover(Policy::default(), before.host.clone(), [stored(task(&before))]);
             let effects = step(&mut state, now, Event::Tick).effects;
-            let Some(Effect::Inventory { op }) = effects.first() else { panic!("{effects:?}") };
+            let Some(Effect::Do(op, Operation::Inventory)) = effects.first() else { panic!("{effects:?}") };
             let effects = step(&mut state, now, done(*op, Output::Inventory(vec![seen]))).effects;
             let container = task(&state).containers[0].clone();
             (effects, container.restarts.count, container.known, container.restarts.due)
@@ -284,7 +284,7 @@ mod tests {
         let mut state = recover(Policy::default(), before.host.clone(), [stored(task(&before))]);
         let now = NOW + PERIOD;
         let effects = step(&mut state, now, Event::Tick).effects;
-        let [Effect::Inventory { op }] = effects[..] else { panic!("{effects:?}") };
+        let [Effect::Do(op, Operation::Inventory)] = effects[..] else { panic!("{effects:?}") };
         let effects = step(&mut state, now, done(op, Output::Inventory(vec![ended(1, 9)]))).effects;
         assert!(start(&effects).is_some());
         // One that the engine lists as it was before its last start ended in nobody's sight.
@@ -293,7 +293,9 @@ mod tests {
         step(&mut state, now, done(op, again));
         let later = now + PERIOD + PERIOD;
         let mut state = recover(Policy::default(), before.host, [stored(task(&state))]);
-        let Some(Effect::Inventory { op }) = step(&mut state, later, Event::Tick).effects.pop() else { panic!() };
+        let Some(Effect::Do(op, Operation::Inventory)) = step(&mut state, later, Event::Tick).effects.pop() else {
+            panic!()
+        };
         step(&mut state, later, done(op, Output::Inventory(vec![ended(1, 1)])));
         let container = &task(&state).containers[0];
         assert_eq!((container.known, container.exit_code), (ContainerStatus::Stopped, None));
@@ -303,11 +305,11 @@ mod tests {
     fn a_restart_that_fails_or_is_not_wanted_any_more_is_the_end() {
         let (mut state, op) = due();
         let failure = Failure::permanent("CannotStartContainerError", "no");
-        step(&mut state, NOW + PERIOD, Event::Completed { op, outcome: Outcome::Failed(failure) });
+        step(&mut state, NOW + PERIOD, Event::Completed { op, outcome: Err(OpError::Failed(failure)) });
         let [(look, _)] = state.ops.iter().collect::<Vec<_>>()[..] else { panic!("{:?}", state.ops) };
         let look = *look;
         let effects = step(&mut state, NOW + PERIOD, done(look, Output::Seen(Some(Box::new(ended(1, 1)))))).effects;
-        let [Effect::Report { change, .. }] = &effects[..] else { panic!("{effects:?}") };
+        let [Effect::Do(_, Operation::Report(change))] = &effects[..] else { panic!("{effects:?}") };
         assert_eq!(change.containers[0].reason.as_deref(), Some("CannotStartContainerError: no"));
         assert_eq!((change.status, change.containers[0].exit_code), (TaskStatus::Stopped, Some(1)));
         assert_eq!(check(&state), Ok(()));
@@ -319,10 +321,12 @@ mod tests {
         let op = start(&effects).unwrap();
         let stop = Event::Payload { tasks: vec![PayloadTask::Stop("task".into(), Vec::new())], seq: 2, ack: None };
         step(&mut state, NOW + PERIOD, stop);
-        let outcome = Outcome::Failed(Failure::retryable("DockerTimeoutError", "not now"));
+        let outcome = Err(OpError::Failed(Failure::retryable("DockerTimeoutError", "not now")));
         step(&mut state, NOW + PERIOD, Event::Completed { op, outcome });
         let later = NOW + PERIOD + PERIOD;
-        let Some(Effect::Inspect { op, .. }) = step(&mut state, later, Event::Tick).effects.pop() else { panic!() };
+        let Some(Effect::Do(op, Operation::Inspect(_))) = step(&mut state, later, Event::Tick).effects.pop() else {
+            panic!()
+        };
         step(&mut state, later, done(op, Output::Seen(Some(Box::new(ended(1, 137))))));
         let container = &task(&state).containers[0];
         assert_eq!(container.failure.as_ref().map(|it| it.name.as_str()), Some("OutOfMemoryError"));
@@ -337,7 +341,7 @@ mod tests {
         it.spec.containers.push(container("b", &[("a", crate::model::task::Condition::Success)]));
         it.containers.push(crate::engine::state::ContainerState::default());
         let failure = Failure::permanent("CannotStartContainerError", "no");
-        step(&mut state, NOW + PERIOD, Event::Completed { op, outcome: Outcome::Failed(failure) });
+        step(&mut state, NOW + PERIOD, Event::Completed { op, outcome: Err(OpError::Failed(failure)) });
         let look = *state.ops.keys().last().unwrap();
         step(&mut state, NOW + PERIOD, done(look, Output::Seen(Some(Box::new(ended(1, 1))))));
         assert!(task(&state).containers.iter().all(crate::engine::state::ContainerState::over), "{:?}", task(&state));

@@ -2,7 +2,7 @@
 
 use super::policy::Policy;
 use super::state::{State, TaskState};
-use super::{Effect, Event, Outcome, Output, PayloadTask, Step, recover, state, step};
+use super::{Effect, Event, Output, PayloadTask, Step, recover, state, step};
 use crate::model::task::{Condition, Dependency};
 use crate::model::{
     ContainerName, ContainerSpec, Health, Observation, OpId, RunState, RuntimeId, TaskArn, TaskSpec, Timestamp,
@@ -67,7 +67,7 @@ pub(super) fn seen(task: &str, container: &str, id: &str, run_state: RunState) -
 }
 
 pub(super) fn done(op: OpId, output: Output) -> Event {
-    Event::Completed { op, outcome: Outcome::Done(output) }
+    Event::Completed { op, outcome: Ok(output) }
 }
 
 /// The only effect of a step.

@@ -18,7 +18,7 @@ use crate::model::{
 };
 pub use container::ContainerState;
 pub use images::{ImageCleanup, TrackedImage};
-pub use operation::{Operation, OperationKind, Owner, ResourceOperation, ResourceOperationKind};
+pub use operation::{InFlight, OperationKind, Owner, ResourceInFlight, ResourceOperationKind};
 pub use restarts::Restarts;
 pub use retry::Retry;
 use serde::{Deserialize, Serialize};
@@ -159,7 +159,7 @@ pub struct ResourceState {
     pub renewal_due: bool,
     /// What is in flight: at most one.
     #[serde(skip)]
-    pub operation: Option<ResourceOperation>,
+    pub operation: Option<ResourceInFlight>,
     /// Its removal has begun.
     #[serde(skip)]
     pub removing: bool,

@@ -4,7 +4,7 @@
 //! from which nothing follows, is not lost with the agent. That a container was created is not of this kind if it is to be started:
 //! whoever removes it later must not have it run a second time.
 
-use super::event::{Event, Outcome, Output};
+use super::event::{Event, Output};
 use super::state::Key;
 use super::step::Step;
 use crate::model::{RunState, TaskArn};
@@ -13,7 +13,7 @@ use crate::model::{RunState, TaskArn};
 /// has not ended, while one that has may be gone. The digest of an image is looked for by the create alone.
 pub(super) fn told_again(event: &Event) -> Option<&TaskArn> {
     let seen = match event {
-        Event::Observed(seen) | Event::Completed { outcome: Outcome::Done(Output::Seen(Some(seen))), .. } => seen,
+        Event::Observed(seen) | Event::Completed { outcome: Ok(Output::Seen(Some(seen))), .. } => seen,
         _ => return None,
     };
     let is_there = matches!(seen.state, RunState::Created | RunState::Running);
@@ -28,15 +28,15 @@ pub(super) fn may_wait(task: &TaskArn, step: &Step) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Effect;
     use crate::engine::sample::seen;
+    use crate::engine::{Effect, Operation};
     use crate::model::{Observation, OpId};
     use std::collections::BTreeSet;
 
     #[test]
     fn only_what_the_next_start_would_learn_again_may_wait() {
         let seen = |state| Box::new(seen("task", "a", "id", state));
-        let done = |output| Event::Completed { op: OpId(1), outcome: Outcome::Done(output) };
+        let done = |output| Event::Completed { op: OpId(1), outcome: Ok(output) };
         for state in [RunState::Created, RunState::Running] {
             assert_eq!(told_again(&Event::Observed(seen(state))), Some(&"task".into()));
             assert_eq!(told_again(&done(Output::Seen(Some(seen(state))))), Some(&"task".into()));
@@ -63,7 +63,7 @@ mod tests {
         assert!(may_wait(&"task".into(), &Step { changed: BTreeSet::new(), ..Step::default() }));
         assert!(!may_wait(&"task".into(), &step(&[own.clone(), Key::Task("other".into())], Vec::new())));
         assert!(!may_wait(&"task".into(), &step(&[own.clone(), Key::Host], Vec::new())));
-        let start = Effect::Start { op: OpId(1), target: "id".to_owned() };
+        let start = Effect::Do(OpId(1), Operation::Start("id".to_owned()));
         assert!(!may_wait(&"task".into(), &step(&[own], vec![start])));
     }
 }

@@ -1,6 +1,6 @@
 //! State to what readers may see. Leaves out environment, settings and credentials.
 
-use super::state::{ContainerState, Operation, OperationKind, State, TaskState};
+use super::state::{ContainerState, InFlight, OperationKind, State, TaskState};
 use super::{admission, container, dependency, resource};
 use crate::model::view::{ContainerView, TaskView, View};
 use crate::model::waiting::{Blocker, Waiting};
@@ -103,7 +103,7 @@ fn blocker(state: &State, task: &TaskState, index: usize, now: Timestamp) -> Opt
     (!containers.is_empty()).then_some(Blocker::Containers(containers))
 }
 
-fn in_flight(task: &TaskState, index: usize, operation: Operation) -> Blocker {
+fn in_flight(task: &TaskState, index: usize, operation: InFlight) -> Blocker {
     let image = || task.spec.containers[index].image.clone();
     let verb = match operation.kind {
         OperationKind::ResolveDigest => return Blocker::Digest(operation.id, image()),
@@ -121,10 +121,10 @@ fn in_flight(task: &TaskState, index: usize, operation: Operation) -> Blocker {
 mod tests {
     use super::super::policy::{Capacity, Policy};
     use super::super::sample::{NOW, container, run, spec, state};
-    use super::super::{Outcome, Output, sample, step};
+    use super::super::{Output, sample, step};
     use super::*;
     use crate::model::task::Condition;
-    use crate::model::{CredentialsId, Failure, OpId, RunState, TaskSpec, TaskStatus};
+    use crate::model::{CredentialsId, Failure, OpError, OpId, RunState, TaskSpec, TaskStatus};
 
     fn waits_of(state: &State, task: &str) -> Vec<(Option<String>, Blocker)> {
         let view = view(state, NOW);
@@ -146,7 +146,7 @@ mod tests {
         step(&mut state, NOW, sample::done(op, Output::Pulled));
         let op = state.tasks[&"task".into()].containers[0].operation.unwrap().id;
         assert_eq!(waits_of(&state, "task")[0].1, Blocker::Engine(op, "create"));
-        let unknown = Outcome::Unknown(Failure::permanent("DockerTimeoutError", "no answer"));
+        let unknown = Err(OpError::Unknown(Failure::permanent("DockerTimeoutError", "no answer")));
         step(&mut state, NOW, super::super::Event::Completed { op, outcome: unknown });
         assert!(matches!(waits_of(&state, "task")[0].1, Blocker::NextTry(at) if at > NOW));
     }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     fn doing(task: &mut TaskState, kind: OperationKind) {
-        task.containers[0].operation = Some(Operation { id: OpId(7), kind, since: NOW, asked: 0 });
+        task.containers[0].operation = Some(InFlight { id: OpId(7), kind, since: NOW, asked: 0 });
     }
 
     #[test]
@@ -231,7 +231,7 @@ mod tests {
         state.tasks.insert("task".into(), Box::new(task.clone()));
         assert_eq!(since(&state), Timestamp(9));
         task.containers[0].operation =
-            Some(Operation { id: OpId(7), kind: OperationKind::Pull, since: Timestamp(8), asked: 0 });
+            Some(InFlight { id: OpId(7), kind: OperationKind::Pull, since: Timestamp(8), asked: 0 });
         state.tasks.insert("task".into(), Box::new(task));
         assert_eq!(since(&state), Timestamp(8));
     }

@@ -41,6 +41,15 @@ pub enum OpError {
     Unknown(Failure),
 }
 
+impl OpError {
+    /// What to say of it, or what to say if it turns out that it did not happen.
+    pub fn into_failure(self) -> Failure {
+        match self {
+            Self::Failed(failure) | Self::Unknown(failure) => failure,
+        }
+    }
+}
+
 impl From<Failure> for OpError {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)

@@ -191,7 +191,7 @@ impl CoreLoop {
         // Credentials that came again within this burst are not forgotten.
         let state = &self.state;
         let is_in_use =
-            |effect: &Effect| matches!(effect, Effect::ForgetCredentials { id } if state.credentials.contains(id));
+            |effect: &Effect| matches!(effect, Effect::ForgetCredentials(id) if state.credentials.contains(id));
         whole.effects.retain(|effect| !is_in_use(effect));
         whole
     }

@@ -11,7 +11,7 @@ use crate::acs;
 use crate::aws::roles::RoleStore;
 use crate::docker::Docker;
 use crate::ecs::report;
-use crate::engine::{Effect, Event, Outcome, Output};
+use crate::engine::{Effect, Event, Message, Operation, Output};
 use crate::model::image::ImageWork;
 use crate::model::{Failure, Observation, OpError, OpId, Span, StateChange};
 use crate::resources::Resources;
@@ -119,23 +119,43 @@ impl Executor {
 
     /// Starts an effect; returns at once.
     pub(super) fn start(&mut self, effect: Effect) {
-        let (edges, pulls, calls) = (self.edges.clone(), self.pulls.clone(), self.engine_calls.clone());
         match effect {
+            Effect::Do(op, operation) => self.begin(op, operation),
+            Effect::Cancel(op) => {
+                if let Some(call) = self.running.remove(&op) {
+                    call.abort();
+                }
+            }
+            Effect::Send(Message::Ack(ack)) => self.say(acs::Outgoing::Ack(ack)),
+            Effect::Send(Message::AckCredentials(ack)) => self.say(acs::Outgoing::CredentialsAck(ack)),
+            Effect::Send(Message::VerifyStop { message_id, cluster, tasks }) => {
+                self.say(acs::Outgoing::StopVerification { message_id, cluster, candidates: tasks });
+            }
+            Effect::ForgetCredentials(id) => {
+                self.edges.roles.remove(&id);
+                self.edges.registries.forget(&id);
+            }
+        }
+    }
+
+    fn begin(&mut self, op: OpId, operation: Operation) {
+        let (edges, pulls, calls) = (self.edges.clone(), self.pulls.clone(), self.engine_calls.clone());
+        match operation {
             // The Docker edge bounds both itself: who waits for another's call takes up nothing.
-            Effect::ResolveDigest { op, image } => {
+            Operation::ResolveDigest(image) => {
                 self.run(op, None, "resolve digest", async move { pulls.digest(edges, op, image).await })
             }
-            Effect::Pull { op, image } => self.run(op, None, "pull", async move { pulls.pull(edges, op, image).await }),
-            Effect::Create { op, request } => self.run(op, None, "create", async move {
+            Operation::Pull(image) => self.run(op, None, "pull", async move { pulls.pull(edges, op, image).await }),
+            Operation::Create(request) => self.run(op, None, "create", async move {
                 with_permit_for(AT_WORK, &calls, async {
                     resources::create_container(&edges, &request).await.map(seen)
                 })
                 .await
             }),
-            Effect::Start { op, target } => self.run(op, None, "start", async move {
+            Operation::Start(target) => self.run(op, None, "start", async move {
                 with_permit_for(AT_WORK, &calls, async { edges.docker.start(&target).await.map(seen) }).await
             }),
-            Effect::Stop { op, target, grace } => {
+            Operation::Stop { target, grace } => {
                 let stops = self.stops.clone();
                 self.run(op, None, "stop", async move {
                     let grace = grace.unwrap_or(edges.stop_timeout);
@@ -143,45 +163,31 @@ impl Executor {
                     with_permit_for(STOP_AT_WORK, &stops, stop).await
                 });
             }
-            Effect::Inspect { op, target } => self.run(op, None, "inspect", async move {
+            Operation::Inspect(target) => self.run(op, None, "inspect", async move {
                 with_permit_for(AT_WORK, &calls, async { edges.docker.inspect(&target).await.map(maybe_seen) }).await
             }),
-            Effect::Remove { op, target } => self.run(op, None, "remove", async move {
+            Operation::Remove(target) => self.run(op, None, "remove", async move {
                 let remove = async { edges.docker.remove(&target).await.map(|()| Output::Nothing) };
                 with_permit_for(AT_WORK, &calls, remove).await
             }),
-            Effect::CreateResource { op, request } => {
+            Operation::CreateResource(request) => {
                 self.run(op, None, "create resource", async move { resources::create(&edges, &request).await })
             }
-            Effect::RemoveResource { op, request } => {
+            Operation::RemoveResource(request) => {
                 self.run(op, None, "remove resource", async move { resources::remove(&edges, &request).await })
             }
-            Effect::RenewResource { op, request } => {
+            Operation::RenewResource(request) => {
                 self.run(op, None, "renew resource", async move { resources::renew(&edges, &request).await })
             }
-            Effect::Inventory { op } => {
+            Operation::Inventory => {
                 self.run(op, calls, "inventory", async move { edges.docker.inventory().await.map(Output::Inventory) })
             }
-            Effect::CleanImages { op, work } => {
+            Operation::CleanImages(work) => {
                 self.run(op, calls, "image clean-up", async move { clean_images(&edges, work).await });
             }
-            Effect::Report { op, change } => {
+            Operation::Report(change) => {
                 let reports = self.reports.clone();
                 self.run(op, reports, "report", async move { submit(&edges, *change).await });
-            }
-            Effect::Cancel { op } => {
-                if let Some(call) = self.running.remove(&op) {
-                    call.abort();
-                }
-            }
-            Effect::Ack(ack) => self.say(acs::Outgoing::Ack(ack)),
-            Effect::AckCredentials(ack) => self.say(acs::Outgoing::CredentialsAck(ack)),
-            Effect::AskToStop { message_id, cluster, tasks } => {
-                self.say(acs::Outgoing::StopVerification { message_id, cluster, candidates: tasks });
-            }
-            Effect::ForgetCredentials { id } => {
-                self.edges.roles.remove(&id);
-                self.edges.registries.forget(&id);
             }
         }
     }
@@ -207,16 +213,13 @@ impl Executor {
                 None => None,
             };
             let result = AssertUnwindSafe(call).catch_unwind().await;
-            let outcome = match result {
-                Ok(Ok(output)) => Outcome::Done(output),
-                Ok(Err(OpError::Failed(failure))) => Outcome::Failed(failure),
-                Ok(Err(OpError::Unknown(failure))) => Outcome::Unknown(failure),
-                Err(_) => Outcome::Unknown(Failure::permanent("InternalError", format!("the agent failed in {what}"))),
-            };
+            let outcome = result.unwrap_or_else(|_panic| {
+                Err(OpError::Unknown(Failure::permanent("InternalError", format!("the agent failed in {what}"))))
+            });
             match &outcome {
-                Outcome::Done(_) => tracing::debug!(%op, what, "done"),
-                Outcome::Failed(why) => tracing::warn!(%op, what, %why, "failed"),
-                Outcome::Unknown(why) => tracing::warn!(%op, what, %why, "outcome unknown"),
+                Ok(_) => tracing::debug!(%op, what, "done"),
+                Err(OpError::Failed(why)) => tracing::warn!(%op, what, %why, "failed"),
+                Err(OpError::Unknown(why)) => tracing::warn!(%op, what, %why, "outcome unknown"),
             }
             // The loop is gone only when the agent ends; then nobody waits for this.
             let _ = inbox.send(Event::Completed { op, outcome }).await;

@@ -2,11 +2,11 @@
 //!
 //! Invariant: `truth` only grows. It is what the laws judge the agent by, however late or wrong the agent was told.
 
-use ecs_agent::engine::{Effect, Event, Outcome, Output};
+use ecs_agent::engine::{Effect, Event, Message, Operation, Outcome, Output};
 use ecs_agent::model::image::{ImageListing, ImageWork, ListedContainer, ListedImage};
 use ecs_agent::model::{
-    ContainerName, ContainerSpec, CreateRequest, Failure, FailureKind, Health, Observation, OwnerId, OwnerMark,
-    RunState, RuntimeId, Span, TaskArn, TaskSpec, task::Condition,
+    ContainerName, ContainerSpec, CreateRequest, Failure, FailureKind, Health, Observation, OpError, OwnerId,
+    OwnerMark, RunState, RuntimeId, Span, TaskArn, TaskSpec, task::Condition,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -338,13 +338,13 @@ impl Docker {
     fn create(&mut self, request: &CreateRequest) -> Outcome {
         let index = match self.find(&request.runtime_name) {
             Some(index) if self.containers[index].foreign => {
-                return Outcome::Failed(Failure::permanent("CannotCreateContainerError", "the name is in use"));
+                return Err(OpError::Failed(Failure::permanent("CannotCreateContainerError", "the name is in use")));
             }
             Some(index) => index,
             None if !self.images.contains(&request.spec.image) => {
                 let kind = FailureKind::ImageMissing;
                 let name = "CannotCreateContainerError".to_owned();
-                return Outcome::Failed(Failure { name, message: "no such image".to_owned(), kind });
+                return Err(OpError::Failed(Failure { name, message: "no such image".to_owned(), kind }));
             }
             None => {
                 self.push(request.runtime_name.clone(), request.task.clone(), request.spec.name.clone());
@@ -364,13 +364,15 @@ impl Docker {
     /// What is said of an effect that failed: after a pull it may be asked whether the image is there all the same.
     pub(crate) fn failed(&self, effect: &Effect, failure: Failure) -> Outcome {
         match effect {
-            Effect::Pull { image, .. } if image.looks_after_failure && self.images.contains(&image.image) => {
-                Outcome::Done(Output::Cached)
+            Effect::Do(_, Operation::Pull(image))
+                if image.looks_after_failure && self.images.contains(&image.image) =>
+            {
+                Ok(Output::Cached)
             }
-            Effect::Pull { image, .. } if image.looks_after_failure => {
-                Outcome::Failed(Failure { kind: FailureKind::ImageMissing, ..failure })
+            Effect::Do(_, Operation::Pull(image)) if image.looks_after_failure => {
+                Err(OpError::Failed(Failure { kind: FailureKind::ImageMissing, ..failure }))
             }
-            _ => Outcome::Failed(failure),
+            _ => Err(OpError::Failed(failure)),
         }
     }
 
@@ -395,7 +397,7 @@ impl Docker {
                         RunState::Running => None,
                     },
                 };
-                Outcome::Done(Output::Images(Box::new(ImageListing {
+                Ok(Output::Images(Box::new(ImageListing {
                     images: self.images.iter().map(image).collect(),
                     containers: self.containers.iter().map(container).collect(),
                     disk_percent: disk.then(|| u8::try_from(self.images.len() * 25).unwrap_or(100)),
@@ -403,86 +405,86 @@ impl Docker {
                 })))
             }
             ImageWork::RemoveImage { id, .. } if self.containers.iter().any(|it| it.image == *id) => {
-                Outcome::Failed(Failure::permanent("CannotRemoveImageError", "a container uses it"))
+                Err(OpError::Failed(Failure::permanent("CannotRemoveImageError", "a container uses it")))
             }
             ImageWork::RemoveImage { names, .. } => {
                 self.images.retain(|image| !names.contains(image));
-                Outcome::Done(Output::Nothing)
+                Ok(Output::Nothing)
             }
             ImageWork::RemoveContainer(id) => match self.find(&id.0) {
                 Some(index) if self.containers[index].state == RunState::Running => {
-                    Outcome::Failed(Failure::permanent("CannotRemoveContainerError", "it runs"))
+                    Err(OpError::Failed(Failure::permanent("CannotRemoveContainerError", "it runs")))
                 }
                 Some(index) => {
                     self.strangers -= usize::from(self.containers[index].foreign);
                     self.remove(index);
-                    Outcome::Done(Output::Nothing)
+                    Ok(Output::Nothing)
                 }
-                None => Outcome::Done(Output::Nothing),
+                None => Ok(Output::Nothing),
             },
         }
     }
 
     fn seen(&self, index: Option<usize>) -> Outcome {
-        Outcome::Done(Output::Seen(index.map(|index| Box::new(self.see(index)))))
+        Ok(Output::Seen(index.map(|index| Box::new(self.see(index)))))
     }
 
     /// Does what an effect asks for. `late`: nobody waits for it any more.
     pub(crate) fn perform(&mut self, effect: &Effect, late: bool) -> Outcome {
         match effect {
-            Effect::ResolveDigest { image, .. } => {
+            Effect::Do(_, Operation::ResolveDigest(image)) => {
                 let digest = image.image.ends_with('0').then(|| "sha256:0".to_owned());
-                Outcome::Done(Output::Digest(digest))
+                Ok(Output::Digest(digest))
             }
-            Effect::Pull { image, .. } => {
+            Effect::Do(_, Operation::Pull(image)) => {
                 let is_new = self.images.insert(image.image.clone());
-                Outcome::Done(if is_new || image.fresh { Output::Pulled } else { Output::Nothing })
+                Ok(if is_new || image.fresh { Output::Pulled } else { Output::Nothing })
             }
-            Effect::Create { request, .. } => self.create(request),
-            Effect::Start { target, .. } => match self.find_ours(target) {
+            Effect::Do(_, Operation::Create(request)) => self.create(request),
+            Effect::Do(_, Operation::Start(target)) => match self.find_ours(target) {
                 Some(index) => {
                     self.start(index, late);
                     self.seen(Some(index))
                 }
-                None => Outcome::Failed(Failure::permanent("CannotStartContainerError", "no such container")),
+                None => Err(OpError::Failed(Failure::permanent("CannotStartContainerError", "no such container"))),
             },
-            Effect::Stop { target, .. } => {
+            Effect::Do(_, Operation::Stop { target, .. }) => {
                 let index = self.find_ours(target);
                 if let Some(index) = index {
                     self.exit(index, 143);
                 }
                 self.seen(index)
             }
-            Effect::Inspect { target, .. } => self.seen(self.find_ours(target)),
-            Effect::Remove { target, .. } => match self.find_ours(target) {
+            Effect::Do(_, Operation::Inspect(target)) => self.seen(self.find_ours(target)),
+            Effect::Do(_, Operation::Remove(target)) => match self.find_ours(target) {
                 Some(index) if self.containers[index].state == RunState::Running => {
-                    Outcome::Failed(Failure::permanent("CannotRemoveContainerError", "it runs"))
+                    Err(OpError::Failed(Failure::permanent("CannotRemoveContainerError", "it runs")))
                 }
                 Some(index) => {
                     self.remove(index);
-                    Outcome::Done(Output::Nothing)
+                    Ok(Output::Nothing)
                 }
-                None => Outcome::Done(Output::Nothing),
+                None => Ok(Output::Nothing),
             },
-            Effect::Inventory { .. } => {
-                Outcome::Done(Output::Inventory((0..self.containers.len()).map(|index| self.list(index)).collect()))
+            Effect::Do(_, Operation::Inventory) => {
+                Ok(Output::Inventory((0..self.containers.len()).map(|index| self.list(index)).collect()))
             }
-            Effect::CleanImages { work, .. } => self.clean(work),
-            Effect::CreateResource { request, .. } => {
+            Effect::Do(_, Operation::CleanImages(work)) => self.clean(work),
+            Effect::Do(_, Operation::CreateResource(request)) => {
                 self.resources.insert((request.task.clone(), request.spec.name.clone()));
-                Outcome::Done(Output::Nothing)
+                Ok(Output::Nothing)
             }
-            Effect::RenewResource { .. } => Outcome::Done(Output::Nothing),
-            Effect::RemoveResource { request, .. } => {
+            Effect::Do(_, Operation::RenewResource(_)) => Ok(Output::Nothing),
+            Effect::Do(_, Operation::RemoveResource(request)) => {
                 self.resources.remove(&(request.task.clone(), request.spec.name.clone()));
-                Outcome::Done(Output::Nothing)
+                Ok(Output::Nothing)
             }
-            Effect::Report { .. }
-            | Effect::Cancel { .. }
-            | Effect::Ack(_)
-            | Effect::AckCredentials(_)
-            | Effect::AskToStop { .. }
-            | Effect::ForgetCredentials { .. } => unreachable!("not for the container engine"),
+            Effect::Do(_, Operation::Report(_))
+            | Effect::Cancel(_)
+            | Effect::Send(Message::Ack(_))
+            | Effect::Send(Message::AckCredentials(_))
+            | Effect::Send(Message::VerifyStop { .. })
+            | Effect::ForgetCredentials(_) => unreachable!("not for the container engine"),
         }
     }
 }

@@ -23,7 +23,7 @@ impl World {
             match rng.below(3) {
                 0 => {}
                 1 => {
-                    self.perform(&pending.effect);
+                    let _outcome = self.perform(&pending.effect);
                 }
                 _ => self.later(pending.effect),
             }
@@ -77,7 +77,7 @@ impl World {
         let mut rng = Rng(bits);
         for pending in std::mem::take(&mut self.pending) {
             if pending.answer.is_none() && rng.percent(50) {
-                self.perform(&pending.effect);
+                let _outcome = self.perform(&pending.effect);
             }
         }
         self.late.clear();

@@ -4,7 +4,7 @@ use crate::control::Message;
 use crate::docker::Container;
 use crate::schedule::{Delivery, Move};
 use crate::world::World;
-use ecs_agent::engine::{self, Event, Outcome, Output, TaskState};
+use ecs_agent::engine::{self, Event, Output, TaskState};
 use ecs_agent::model::{CredentialsAck, OpId, RunState, Span, TaskStatus};
 
 impl World {
@@ -49,7 +49,7 @@ impl World {
             }
             Move::Stale(op) => {
                 if !self.state.ops.contains_key(&OpId(op)) {
-                    self.feed(Event::Completed { op: OpId(op), outcome: Outcome::Done(Output::Seen(None)) });
+                    self.feed(Event::Completed { op: OpId(op), outcome: Ok(Output::Seen(None)) });
                 }
             }
             Move::Fact(pick, delivery) => self.fact(pick, delivery),

@@ -6,7 +6,7 @@
 use crate::laws;
 use crate::schedule::{Delivery, How};
 use crate::world::World;
-use ecs_agent::engine::{Effect, PullBehavior};
+use ecs_agent::engine::{Effect, Operation, PullBehavior};
 use ecs_agent::model::{ContainerName, ContainerSpec, RunState, TaskArn, TaskSpec, TaskStatus};
 
 /// How far a task of one container had come when the agent was killed.
@@ -164,17 +164,17 @@ impl Scene {
     fn done_unheard(&mut self, is_it: fn(&Effect) -> bool) {
         let at = self.world.pending.iter().position(|it| is_it(&it.effect)).expect("asked for");
         let effect = self.world.pending[at].effect.clone();
-        self.world.perform(&effect);
+        let _outcome = self.world.perform(&effect);
     }
 
     fn come_to(&mut self, stored: Stored) {
         use Stored::{CreateDone, Created, Exited, ExitedUntold, Pulling, Running, RunningUntold, StartDone, StopDone};
-        let is_create: fn(&Effect) -> bool = |it| matches!(it, Effect::Create { .. });
-        let is_start: fn(&Effect) -> bool = |it| matches!(it, Effect::Start { .. });
-        let is_stop: fn(&Effect) -> bool = |it| matches!(it, Effect::Stop { .. });
-        let is_report: fn(&Effect) -> bool = |it| matches!(it, Effect::Report { .. });
+        let is_create: fn(&Effect) -> bool = |it| matches!(it, Effect::Do(_, Operation::Create(_)));
+        let is_start: fn(&Effect) -> bool = |it| matches!(it, Effect::Do(_, Operation::Start(_)));
+        let is_stop: fn(&Effect) -> bool = |it| matches!(it, Effect::Do(_, Operation::Stop { .. }));
+        let is_report: fn(&Effect) -> bool = |it| matches!(it, Effect::Do(_, Operation::Report(_)));
         match stored {
-            Pulling => self.until(|it| matches!(it, Effect::Pull { .. })),
+            Pulling => self.until(|it| matches!(it, Effect::Do(_, Operation::Pull(_)))),
             Stored::CreateAsked => self.until(is_create),
             CreateDone => {
                 self.until(is_create);
@@ -185,9 +185,9 @@ impl Scene {
                 self.until(is_start);
                 self.done_unheard(is_start);
             }
-            RunningUntold => {
-                self.until(|it| matches!(it, Effect::Report { change, .. } if change.status == TaskStatus::Running))
-            }
+            RunningUntold => self.until(
+                |it| matches!(it, Effect::Do(_, Operation::Report(change)) if change.status == TaskStatus::Running),
+            ),
             Running => self.settle(),
             Stored::StopAsked | StopDone => {
                 self.settle();

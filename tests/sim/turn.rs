@@ -7,7 +7,7 @@ use crate::laws;
 use crate::life::stored;
 use crate::schedule::Point;
 use crate::world::{Pending, Turn, World};
-use ecs_agent::engine::{self, Effect, Event, Key, Outcome, Output};
+use ecs_agent::engine::{self, Effect, Event, Key, Message, Operation, Outcome, Output};
 
 impl World {
     pub(crate) fn feed(&mut self, event: Event) {
@@ -29,7 +29,7 @@ impl World {
             self.fetcher.credentials_arrived(task);
         }
         self.news += u64::from(!matches!(event, Event::Completed { .. } | Event::Tick));
-        let is_listing = |outcome: &Outcome| matches!(outcome, Outcome::Done(Output::Inventory(_)));
+        let is_listing = |outcome: &Outcome| matches!(outcome, Ok(Output::Inventory(_)));
         self.listings += u64::from(matches!(&event, Event::Completed { outcome, .. } if is_listing(outcome)));
         if self.lawless {
             let step = engine::step(&mut self.state, self.now, event);
@@ -144,28 +144,22 @@ impl World {
             laws::before_effect(self, &effect);
         }
         match effect {
-            Effect::ResolveDigest { op, .. }
-            | Effect::Pull { op, .. }
-            | Effect::Create { op, .. }
-            | Effect::Start { op, .. }
-            | Effect::Stop { op, .. }
-            | Effect::Inspect { op, .. }
-            | Effect::Remove { op, .. }
-            | Effect::CreateResource { op, .. }
-            | Effect::RenewResource { op, .. }
-            | Effect::RemoveResource { op, .. }
-            | Effect::Inventory { op }
-            | Effect::CleanImages { op, .. }
-            | Effect::Report { op, .. } => {
+            Effect::Do(op, Operation::ResolveDigest(_) | Operation::Pull(_))
+            | Effect::Do(op, Operation::Create(_) | Operation::Start(_))
+            | Effect::Do(op, Operation::Stop { .. })
+            | Effect::Do(op, Operation::Inspect(_) | Operation::Remove(_))
+            | Effect::Do(op, Operation::CreateResource(_) | Operation::RenewResource(_))
+            | Effect::Do(op, Operation::RemoveResource(_) | Operation::Inventory)
+            | Effect::Do(op, Operation::CleanImages(_) | Operation::Report(_)) => {
                 let owner = self.state.ops.get(&op).cloned();
                 self.pending.push(Pending { op, effect, owner, answer: None, cancelled: false });
             }
-            Effect::Cancel { op } => {
+            Effect::Cancel(op) => {
                 for pending in self.pending.iter_mut().filter(|pending| pending.op == op) {
                     pending.cancelled = true;
                 }
             }
-            Effect::Ack(ack) => {
+            Effect::Send(Message::Ack(ack)) => {
                 if self.ecs.acks_to_lose > 0 {
                     self.ecs.acks_to_lose -= 1;
                 } else {
@@ -174,9 +168,9 @@ impl World {
                 }
             }
             // Told or not: ECS renews credentials when it is time.
-            Effect::AckCredentials(_) => {}
-            Effect::AskToStop { message_id, tasks, .. } => self.ecs.asked_to_stop(&message_id, &tasks),
-            Effect::ForgetCredentials { id } => {
+            Effect::Send(Message::AckCredentials(_)) => {}
+            Effect::Send(Message::VerifyStop { message_id, tasks, .. }) => self.ecs.asked_to_stop(&message_id, &tasks),
+            Effect::ForgetCredentials(id) => {
                 // Within one burst they may have come again.
                 if !self.state.credentials.contains(&id) {
                     self.credentials.remove(&id);

@@ -4,9 +4,9 @@ use crate::engine::policy::{Capacity, Policy};
 use crate::engine::sample::{NOW, container, done, run, seen, spec, state, task};
 use crate::engine::seen::observe;
 use crate::engine::state::{Key, State};
-use crate::engine::{Effect, Event, Outcome, Output, PayloadTask, Step, step};
+use crate::engine::{Effect, Event, Message, Operation, Output, PayloadTask, Step, step};
 use crate::model::{
-    Ack, ContainerStatus, Failure, RunState, RuntimeId, TaskArn, TaskStatus, Timestamp, task::Condition,
+    Ack, ContainerStatus, Failure, OpError, RunState, RuntimeId, TaskArn, TaskStatus, Timestamp, task::Condition,
 };
 use std::collections::BTreeSet;
 
@@ -64,12 +64,16 @@ fn a_manifest_raises_doubts_about_what_it_does_not_name() {
     let mut state = with_tasks(&["a", "b", "c"]);
     step(&mut state, NOW, stop("c", 11));
     let out = step(&mut state, NOW, manifest(12, &["a"], "m"));
-    let asks = Effect::AskToStop { message_id: "m".to_owned(), cluster: "cluster".to_owned(), tasks: vec!["b".into()] };
-    assert_eq!(out.effects, [Effect::Ack(ack("m")), asks], "not about what stops anyway");
+    let asks = Effect::Send(Message::VerifyStop {
+        message_id: "m".to_owned(),
+        cluster: "cluster".to_owned(),
+        tasks: vec!["b".into()],
+    });
+    assert_eq!(out.effects, [Effect::Send(Message::Ack(ack("m"))), asks], "not about what stops anyway");
     assert_eq!((out.changed, state.host.seq), (BTreeSet::from([Key::Host]), 12));
     assert_eq!(desired(&state, "b"), TaskStatus::Running, "nobody has confirmed it");
     let all_named = step(&mut state, NOW, manifest(13, &["a", "b"], "n"));
-    assert_eq!(all_named.effects, [Effect::Ack(ack("n"))]);
+    assert_eq!(all_named.effects, [Effect::Send(Message::Ack(ack("n")))]);
 }
 
 #[test]
@@ -77,7 +81,7 @@ fn a_task_that_stopped_by_itself_is_not_in_doubt() {
     let mut state = with_tasks(&["a"]);
     let task = state.tasks.get_mut(&"a".into()).unwrap();
     (task.known, task.containers[0].known) = (TaskStatus::Stopped, ContainerStatus::Stopped);
-    assert_eq!(step(&mut state, NOW, manifest(12, &[], "m")).effects, [Effect::Ack(ack("m"))]);
+    assert_eq!(step(&mut state, NOW, manifest(12, &[], "m")).effects, [Effect::Send(Message::Ack(ack("m")))]);
 }
 
 #[test]
@@ -127,7 +131,7 @@ fn of_a_task_that_is_to_stop_and_unknown_every_container_is_said_to_be_stopped()
     let mut state = with_tasks(&[]);
     let stop = |arn: &str| PayloadTask::Stop(arn.into(), vec!["a".into(), "b".into()]);
     let effects = step(&mut state, NOW, Event::Payload { tasks: vec![stop("unknown")], seq: 11, ack: None }).effects;
-    let [Effect::Report { op, change }] = &effects[..] else { panic!("{effects:?}") };
+    let [Effect::Do(op, Operation::Report(change))] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!((change.status, change.reason.as_str(), change.execution_stopped_at), (TaskStatus::Stopped, "", None));
     let said: Vec<_> = change.containers.iter().map(|it| (it.container.as_str(), it.status, it.exit_code)).collect();
     assert_eq!(said, [("a", ContainerStatus::Stopped, None), ("b", ContainerStatus::Stopped, None)]);
@@ -209,7 +213,7 @@ fn a_refused_start_is_looked_after_and_a_refused_create_is_told_with_the_reason_
     let refused = |kind, failure: Failure| {
         let mut task = task(vec![container("a", &[])]);
         task.containers[0].pull_failure = Some(Failure::permanent("CannotPullContainerError", "no route"));
-        super::engine_completed(&mut task, 0, kind, Outcome::Failed(failure), NOW, 1);
+        super::engine_completed(&mut task, 0, kind, Err(OpError::Failed(failure)), NOW, 1);
         let container = task.containers.remove(0);
         (container.failure.map(|it| it.name), container.unsettled)
     };
@@ -226,8 +230,8 @@ fn a_look_does_not_end_a_row_of_failures_but_success_does() {
     use crate::engine::state::OperationKind::{Inspect, Start};
     let mut task = task(vec![container("a", &[])]);
     let timeout = Failure::permanent("DockerTimeoutError", "no answer");
-    super::engine_completed(&mut task, 0, Start, Outcome::Unknown(timeout), NOW, 1);
-    let there = |state| Outcome::Done(Output::Seen(Some(Box::new(seen("task", "a", "id", state)))));
+    super::engine_completed(&mut task, 0, Start, Err(OpError::Unknown(timeout)), NOW, 1);
+    let there = |state| Ok(Output::Seen(Some(Box::new(seen("task", "a", "id", state)))));
     super::engine_completed(&mut task, 0, Inspect, there(RunState::Created), NOW, 2);
     assert_eq!((task.containers[0].retry.attempts, task.containers[0].doubts), (1, 1));
     super::engine_completed(&mut task, 0, Start, there(RunState::Running), NOW, 3);
@@ -242,9 +246,9 @@ fn the_time_of_a_pull_is_noted_and_that_of_a_digest_is_not() {
     let mut spec = spec("task", vec![container("a", &[])]);
     spec.containers[0].image = "image".to_owned();
     let effects = step(&mut state, NOW, run(spec)).effects;
-    let [Effect::ResolveDigest { op, .. }] = effects[..] else { panic!("{effects:?}") };
+    let [Effect::Do(op, Operation::ResolveDigest(_))] = effects[..] else { panic!("{effects:?}") };
     let effects = step(&mut state, Timestamp(NOW.0 + 1), done(op, Output::Digest(Some("sha256:1".to_owned())))).effects;
-    let Some(Effect::Pull { op, image }) = effects.first() else { panic!("{effects:?}") };
+    let Some(Effect::Do(op, Operation::Pull(image))) = effects.first() else { panic!("{effects:?}") };
     assert_eq!((image.digest.as_deref(), state.tasks[&"task".into()].pull_stopped_at), (Some("sha256:1"), None));
     step(&mut state, Timestamp(NOW.0 + 2), done(*op, Output::Pulled));
     let task = &state.tasks[&"task".into()];
@@ -261,7 +265,10 @@ fn a_container_in_doubt_is_not_looked_at_while_a_listing_is_under_way() {
     state.tasks.insert(task.spec.arn.clone(), Box::new(task));
     assert_eq!(step(&mut state, NOW, Event::Tick).effects, []);
     let effects = step(&mut state, NOW, done(listing, Output::Inventory(Vec::new()))).effects;
-    assert!(matches!(effects[..], [Effect::Inspect { .. }]), "it did not speak for this one: {effects:?}");
+    assert!(
+        matches!(effects[..], [Effect::Do(_, Operation::Inspect(_))]),
+        "it did not speak for this one: {effects:?}"
+    );
 }
 
 #[test]

@@ -3,19 +3,20 @@
 use crate::engine::policy::{Policy, PullBehavior};
 use crate::engine::sample::{NOW, container, done, only, run, seen, spec, state};
 use crate::engine::state::State;
-use crate::engine::{Effect, Event, Outcome, Output, PayloadTask, next_deadline, step};
+use crate::engine::{Effect, Event, Operation, Output, PayloadTask, next_deadline, step};
 use crate::model::task::Condition;
-use crate::model::{ContainerStatus, Failure, FailureKind, OpId, RunState, Span, TaskStatus, Timestamp};
+use crate::model::{ContainerStatus, Failure, FailureKind, OpError, OpId, RunState, Span, TaskStatus, Timestamp};
 
 /// A state whose only container waits for the engine to create it.
 fn creating() -> (State, OpId) {
     let mut state = state(Policy::default());
     let inventory = *state.ops.keys().next().unwrap();
     step(&mut state, NOW, done(inventory, Output::Inventory(Vec::new())));
-    let Effect::Pull { op, .. } = only(step(&mut state, NOW, run(spec("task", vec![container("a", &[])])))) else {
+    let Effect::Do(op, Operation::Pull(_)) = only(step(&mut state, NOW, run(spec("task", vec![container("a", &[])]))))
+    else {
         panic!("a task begins with its image")
     };
-    let Effect::Create { op, .. } = only(step(&mut state, NOW, done(op, Output::Nothing))) else {
+    let Effect::Do(op, Operation::Create(_)) = only(step(&mut state, NOW, done(op, Output::Nothing))) else {
         panic!("an image is there to create a container from")
     };
     (state, op)
@@ -23,7 +24,7 @@ fn creating() -> (State, OpId) {
 
 fn timed_out(op: OpId) -> Event {
     let failure = Failure::permanent("DockerTimeoutError", "Could not transition to created; timed out");
-    Event::Completed { op, outcome: Outcome::Unknown(failure) }
+    Event::Completed { op, outcome: Err(OpError::Unknown(failure)) }
 }
 
 /// Time goes on until something is due; the only effect then.
@@ -32,7 +33,7 @@ fn wait(state: &mut State, now: &mut Timestamp) -> Effect {
         *now = next_deadline(state).unwrap();
         let effects = step(state, *now, Event::Tick).effects;
         match effects.into_iter().next() {
-            None | Some(Effect::Inventory { .. }) => {}
+            None | Some(Effect::Do(_, Operation::Inventory)) => {}
             Some(effect) => return effect,
         }
     }
@@ -45,11 +46,11 @@ fn a_create_that_never_answers_is_tried_three_times_and_each_time_looked_after()
     let mut now = NOW;
     for attempt in 1..=3 {
         assert!(step(&mut state, now, timed_out(op)).effects.is_empty(), "a timeout is not an answer");
-        let Effect::Inspect { op: look, .. } = wait(&mut state, &mut now) else { panic!("looks first") };
+        let Effect::Do(look, Operation::Inspect(_)) = wait(&mut state, &mut now) else { panic!("looks first") };
         let effect = only(step(&mut state, now, done(look, Output::Seen(None))));
         match effect {
-            Effect::Create { op: again, .. } if attempt < 3 => op = again,
-            Effect::Report { change, .. } if attempt == 3 => {
+            Effect::Do(again, Operation::Create(_)) if attempt < 3 => op = again,
+            Effect::Do(_, Operation::Report(change)) if attempt == 3 => {
                 assert_eq!(change.status, TaskStatus::Stopped);
                 assert!(change.containers[0].reason.as_ref().unwrap().starts_with("DockerTimeoutError: "));
             }
@@ -63,42 +64,47 @@ fn a_create_that_was_done_after_all_goes_on() {
     let (mut state, op) = creating();
     let mut now = NOW;
     step(&mut state, now, timed_out(op));
-    let Effect::Inspect { op, .. } = wait(&mut state, &mut now) else { panic!("looks first") };
+    let Effect::Do(op, Operation::Inspect(_)) = wait(&mut state, &mut now) else { panic!("looks first") };
     let there = Output::Seen(Some(Box::new(seen("task", "a", "id", RunState::Created))));
     let effect = only(step(&mut state, now, done(op, there)));
-    assert!(matches!(&effect, Effect::Start { target, .. } if target == "id"), "{effect:?}");
+    assert!(matches!(&effect, Effect::Do(_, Operation::Start(target)) if target == "id"), "{effect:?}");
 }
 
 #[test]
 fn an_engine_that_says_done_and_has_not_done_it_is_not_asked_again_at_once() {
     let (mut state, op) = creating();
     let there = |run_state| Output::Seen(Some(Box::new(seen("task", "a", "id", run_state))));
-    let Effect::Start { op, .. } = only(step(&mut state, NOW, done(op, there(RunState::Created)))) else {
+    let Effect::Do(op, Operation::Start(_)) = only(step(&mut state, NOW, done(op, there(RunState::Created)))) else {
         panic!("what is created is started")
     };
     assert_eq!(step(&mut state, NOW, done(op, there(RunState::Created))).effects, []);
     let mut now = NOW;
-    let Effect::Start { op, .. } = wait(&mut state, &mut now) else { panic!("it is started again") };
+    let Effect::Do(op, Operation::Start(_)) = wait(&mut state, &mut now) else { panic!("it is started again") };
     assert!(now > NOW);
     step(&mut state, now, done(op, there(RunState::Running)));
     let stop = Event::Payload { tasks: vec![PayloadTask::Stop("task".into(), Vec::new())], seq: 2, ack: None };
     let effects = step(&mut state, now, stop).effects;
-    let Some(op) = effects.iter().find_map(|it| if let Effect::Stop { op, .. } = it { Some(*op) } else { None }) else {
+    let Some(op) =
+        effects.iter().find_map(|it| if let Effect::Do(op, Operation::Stop { .. }) = it { Some(*op) } else { None })
+    else {
         panic!("{effects:?}")
     };
     let again = step(&mut state, now, done(op, there(RunState::Running))).effects;
-    assert!(!again.iter().any(|it| matches!(it, Effect::Stop { .. })), "{again:?}");
+    assert!(!again.iter().any(|it| matches!(it, Effect::Do(_, Operation::Stop { .. }))), "{again:?}");
 }
 
 #[test]
 fn a_pull_for_a_task_that_is_to_stop_is_cancelled_and_nobody_waits_for_it() {
     let mut state = state(Policy::default());
-    let Effect::Pull { op, .. } = only(step(&mut state, NOW, run(spec("task", vec![container("a", &[])])))) else {
+    let Effect::Do(op, Operation::Pull(_)) = only(step(&mut state, NOW, run(spec("task", vec![container("a", &[])]))))
+    else {
         panic!("a task begins with its image")
     };
     let stop = Event::Payload { tasks: vec![PayloadTask::Stop("task".into(), Vec::new())], seq: 2, ack: None };
     let effects = step(&mut state, NOW, stop).effects;
-    let [Effect::Cancel { op: cancelled }, Effect::Report { change, .. }] = &effects[..] else { panic!("{effects:?}") };
+    let [Effect::Cancel(cancelled), Effect::Do(_, Operation::Report(change))] = &effects[..] else {
+        panic!("{effects:?}")
+    };
     assert_eq!((*cancelled, change.status), (op, TaskStatus::Stopped));
     assert!(!state.ops.contains_key(&op));
 }
@@ -116,7 +122,7 @@ fn an_image_is_looked_for_after_a_failed_pull_only_if_it_may_serve_and_nothing_e
         let mut state = state(Policy { pull, pull_upfront, ..Policy::default() });
         let effect = only(step(&mut state, NOW, run(spec("task", vec![container("a", &[])]))));
         assert!(
-            matches!(&effect, Effect::Pull { image, .. } if image.looks_after_failure == looks),
+            matches!(&effect, Effect::Do(_, Operation::Pull(image)) if image.looks_after_failure == looks),
             "{pull:?} {pull_upfront} {effect:?}"
         );
     }
@@ -139,7 +145,7 @@ fn news_from_before_what_is_known_changes_nothing() {
 fn a_create_that_is_done_after_its_container_was_given_up_is_seen() {
     let (mut state, op) = creating();
     let failure = Failure::permanent("CannotCreateContainerError", "no");
-    step(&mut state, NOW, Event::Completed { op, outcome: Outcome::Failed(failure) });
+    step(&mut state, NOW, Event::Completed { op, outcome: Err(OpError::Failed(failure)) });
     let task = state.tasks.get_mut(&"task".into()).unwrap();
     assert!(task.containers[0].over());
     crate::engine::seen::vanished(task, 0, NOW, 1);
@@ -151,7 +157,7 @@ fn a_create_that_is_done_after_its_container_was_given_up_is_seen() {
 fn once_counts_only_what_came_from_the_registry() {
     let mut state = state(Policy { pull: PullBehavior::Once, ..Policy::default() });
     let mut pull = |arn: &str| match only(step(&mut state, NOW, run(spec(arn, vec![container("a", &[])])))) {
-        Effect::Pull { op, image } => (op, image.fresh),
+        Effect::Do(op, Operation::Pull(image)) => (op, image.fresh),
         other => panic!("{other:?}"),
     };
     let (first, second) = (pull("first"), pull("second"));
@@ -160,7 +166,7 @@ fn once_counts_only_what_came_from_the_registry() {
     assert!(state.host.pulled_images.is_empty(), "it was here before: not pulled");
     step(&mut state, NOW, done(second.0, Output::Pulled));
     let third = only(step(&mut state, NOW, run(spec("third", vec![container("a", &[])]))));
-    assert!(matches!(third, Effect::Pull { image, .. } if !image.fresh));
+    assert!(matches!(third, Effect::Do(_, Operation::Pull(image)) if !image.fresh));
 }
 
 /// A task of two containers, the second waiting for the first to end, under this policy; the pulls that begin at once.
@@ -172,7 +178,7 @@ fn ordered(policy: Policy, essential: bool) -> (State, Vec<OpId>) {
     dependent.essential = essential;
     let effects = step(&mut state, NOW, run(spec("task", vec![container("a", &[]), dependent]))).effects;
     let pulls = effects.into_iter().map(|effect| match effect {
-        Effect::Pull { op, .. } => op,
+        Effect::Do(op, Operation::Pull(_)) => op,
         other => panic!("{other:?}"),
     });
     let pulls = pulls.collect();
@@ -181,7 +187,7 @@ fn ordered(policy: Policy, essential: bool) -> (State, Vec<OpId>) {
 
 fn failed_pull(op: OpId, kind: FailureKind) -> Event {
     let failure = Failure { kind, ..Failure::permanent("CannotPullContainerError", "no") };
-    Event::Completed { op, outcome: Outcome::Failed(failure) }
+    Event::Completed { op, outcome: Err(OpError::Failed(failure)) }
 }
 
 #[test]
@@ -215,7 +221,7 @@ fn an_image_that_is_nowhere_ends_the_task_upfront_if_its_container_is_essential(
 #[test]
 fn a_container_that_runs_from_a_local_image_has_nothing_to_say_of_the_failed_pull() {
     let (mut state, pulls) = ordered(Policy { pull_upfront: true, ..Policy::default() }, true);
-    let Effect::Create { op, .. } = only(step(&mut state, NOW, done(pulls[0], Output::Cached))) else {
+    let Effect::Do(op, Operation::Create(_)) = only(step(&mut state, NOW, done(pulls[0], Output::Cached))) else {
         panic!("the image is there")
     };
     assert!(state.host.pulled_images.is_empty(), "it did not come from the registry");
@@ -230,7 +236,10 @@ fn a_container_that_runs_from_a_local_image_has_nothing_to_say_of_the_failed_pul
 fn a_reference_by_digest_needs_no_look_up_and_its_digest_is_known() {
     let mut state = state(Policy::default());
     let effect = only(step(&mut state, NOW, run(spec("task", vec![container("a", &[])]))));
-    assert!(matches!(&effect, Effect::Pull { image, .. } if image.digest.as_deref() == Some("sha256:1")), "{effect:?}");
+    assert!(
+        matches!(&effect, Effect::Do(_, Operation::Pull(image)) if image.digest.as_deref() == Some("sha256:1")),
+        "{effect:?}"
+    );
     let task = &state.tasks[&"task".into()];
     assert_eq!((task.known, task.sent), (TaskStatus::ManifestPulled, TaskStatus::None), "no news for ECS");
     assert_eq!(task.containers[0].digest.as_deref(), Some("sha256:1"));
@@ -257,10 +266,12 @@ fn pull_times_are_those_of_pulls() {
 fn what_the_whole_task_needs_and_cannot_have_ends_it_even_if_its_image_is_here() {
     let mut state = state(Policy::default());
     let task = spec("task", vec![container("a", &[])]);
-    let Effect::Pull { op, .. } = only(step(&mut state, NOW, run(task))) else { panic!("begins with its image") };
+    let Effect::Do(op, Operation::Pull(_)) = only(step(&mut state, NOW, run(task))) else {
+        panic!("begins with its image")
+    };
     let failure = Failure::ends_task("asm fetching\n secret");
-    let effect = only(step(&mut state, NOW, Event::Completed { op, outcome: Outcome::Failed(failure) }));
-    let Effect::Report { change, .. } = effect else { panic!("{effect:?}") };
+    let effect = only(step(&mut state, NOW, Event::Completed { op, outcome: Err(OpError::Failed(failure)) }));
+    let Effect::Do(_, Operation::Report(change)) = effect else { panic!("{effect:?}") };
     assert_eq!((change.status, change.reason.as_str()), (TaskStatus::Stopped, "Asm fetching secret"));
     assert_eq!(change.containers[0].reason, None, "it is the task's reason");
 }
@@ -283,10 +294,10 @@ fn what_was_learnt_since_a_look_was_asked_for_is_newer_than_its_answer() {
     (task.containers[0].unsettled, task.containers[0].create_asked) = (true, true);
     state.tasks.insert(task.spec.arn.clone(), Box::new(task));
     let effects = step(&mut state, NOW, Event::Tick).effects;
-    let [Effect::Inspect { op, .. }] = effects[..] else { panic!("{effects:?}") };
+    let [Effect::Do(op, Operation::Inspect(_))] = effects[..] else { panic!("{effects:?}") };
     step(&mut state, NOW, Event::Observed(Box::new(seen("task", "a", "id", RunState::Created))));
     let effects = step(&mut state, NOW, done(op, Output::Seen(None))).effects;
-    assert!(matches!(effects[..], [Effect::Inspect { .. }]), "it is looked at again: {effects:?}");
+    assert!(matches!(effects[..], [Effect::Do(_, Operation::Inspect(_))]), "it is looked at again: {effects:?}");
     assert_eq!(state.tasks[&"task".into()].containers[0].observed, Some(RunState::Created));
 }
 
@@ -300,15 +311,19 @@ fn what_was_stopped_and_runs_again_is_stopped_at_once_whoever_depends_on_it() {
     let mut first = container("a", &[]);
     first.essential = false;
     let dependent = container("b", &[("a", Condition::Complete)]);
-    let Effect::Pull { op, .. } = only(step(&mut state, NOW, run(spec("task", vec![first, dependent])))) else {
+    let Effect::Do(op, Operation::Pull(_)) = only(step(&mut state, NOW, run(spec("task", vec![first, dependent]))))
+    else {
         panic!("a task begins with its image")
     };
-    let Effect::Create { op, .. } = only(step(&mut state, NOW, done(op, Output::Nothing))) else {
+    let Effect::Do(op, Operation::Create(_)) = only(step(&mut state, NOW, done(op, Output::Nothing))) else {
         panic!("an image is there to create a container from")
     };
     let first = |run_state| Box::new(seen("task", "a", "id", run_state));
     let effects = step(&mut state, NOW, done(op, Output::Seen(Some(first(RunState::Exited))))).effects;
-    assert!(effects.iter().any(|it| matches!(it, Effect::Pull { .. })), "the dependent's turn: {effects:?}");
+    assert!(
+        effects.iter().any(|it| matches!(it, Effect::Do(_, Operation::Pull(_)))),
+        "the dependent's turn: {effects:?}"
+    );
     let effects = step(&mut state, NOW, Event::Observed(first(RunState::Running))).effects;
-    assert!(matches!(&effects[..], [Effect::Stop { target, .. }] if target == "id"), "{effects:?}");
+    assert!(matches!(&effects[..], [Effect::Do(_, Operation::Stop { target, .. })] if target == "id"), "{effects:?}");
 }

@@ -3,10 +3,10 @@
 use super::*;
 use crate::engine::policy::{ImagePolicy, Policy, UntrackedPolicy};
 use crate::engine::sample::{NOW, container, done, run, spec, state, task};
-use crate::engine::{Event, step};
+use crate::engine::{Event, Operation, step};
 use crate::model::OpId;
 use crate::model::image::ListedContainer;
-use crate::model::{Failure, TaskStatus};
+use crate::model::{Failure, OpError, TaskStatus};
 
 const INTERVAL: Span = Span::secs(900);
 const AGE: Span = Span::secs(600);
@@ -37,7 +37,7 @@ fn listing(images: Vec<ListedImage>) -> Output {
 
 fn work(effects: Vec<Effect>) -> Option<(OpId, ImageWork)> {
     let mut found = effects.into_iter().filter_map(|effect| match effect {
-        Effect::CleanImages { op, work } => Some((op, work)),
+        Effect::Do(op, Operation::CleanImages(work)) => Some((op, work)),
         _ => None,
     });
     found.next()
@@ -49,7 +49,7 @@ fn cycle(state: &mut State, now: Timestamp, found: Output, fails: &[&str]) -> Ve
     let policy = &state.policy.images;
     assert_eq!(list, ImageWork::List { ends: policy.untracked.is_some(), disk: policy.disk.is_some() });
     let mut removed = Vec::new();
-    let mut answer = Outcome::Done(found);
+    let mut answer = Ok(found);
     while let Some((next, work)) = work(step(state, now, Event::Completed { op, outcome: answer }).effects) {
         let name = match work {
             ImageWork::RemoveImage { names, id } => names.first().cloned().unwrap_or(id),
@@ -58,7 +58,7 @@ fn cycle(state: &mut State, now: Timestamp, found: Output, fails: &[&str]) -> Ve
         };
         let is_kept = fails.contains(&name.as_str());
         let failure = Failure::permanent("CannotRemoveImageError", "in use");
-        answer = if is_kept { Outcome::Failed(failure) } else { Outcome::Done(Output::Nothing) };
+        answer = if is_kept { Err(OpError::Failed(failure)) } else { Ok(Output::Nothing) };
         removed.push(name);
         op = next;
     }
@@ -176,7 +176,7 @@ fn nobody_pulls_what_is_being_removed_until_it_has_gone() {
     spec.containers[0].image = "docker.io/a".to_owned();
     assert_eq!(step(&mut state, now, run(spec)).effects, [], "it waits");
     let effects = step(&mut state, now, done(op, Output::Nothing)).effects;
-    assert!(matches!(effects[..], [Effect::ResolveDigest { .. }]), "{effects:?}");
+    assert!(matches!(effects[..], [Effect::Do(_, Operation::ResolveDigest(_))]), "{effects:?}");
     assert!(!state.host.pulled_images.contains("a"), "for `once`");
 }
 
@@ -253,17 +253,17 @@ fn a_pull_waits_until_there_is_room_whatever_the_age_of_the_images() {
         (op, _) = work(step(&mut state, NOW, done(removal, Output::Nothing)).effects).unwrap();
     }
     let effects = step(&mut state, NOW, done(op, full(49, &["c"]))).effects;
-    assert!(matches!(effects[..], [Effect::Pull { .. }]), "below the low mark: {effects:?}");
+    assert!(matches!(effects[..], [Effect::Do(_, Operation::Pull(_))]), "below the low mark: {effects:?}");
     // The look serves the next ones for a while; nothing to remove, or no answer, holds nobody up.
     for (nth, answer) in [Some(100), None].into_iter().enumerate() {
         let now = NOW + Span::secs(60 * (nth as u64 + 1));
         let mut other = crate::engine::sample::spec(&format!("task-{nth}"), vec![container("x", &[])]);
         other.containers[0].image = "other@sha256:1".to_owned();
         let (op, _) = work(step(&mut state, now, run(other)).effects).unwrap();
-        let failed = Outcome::Failed(Failure::retryable("CannotListImagesError", "down"));
-        let outcome = answer.map_or(failed, |percent| Outcome::Done(full(percent, &[])));
+        let failed = Err(OpError::Failed(Failure::retryable("CannotListImagesError", "down")));
+        let outcome = answer.map_or(failed, |percent| Ok(full(percent, &[])));
         let effects = step(&mut state, now, Event::Completed { op, outcome }).effects;
-        assert!(matches!(effects[..], [Effect::Pull { .. }]), "{answer:?}: {effects:?}");
+        assert!(matches!(effects[..], [Effect::Do(_, Operation::Pull(_))]), "{answer:?}: {effects:?}");
     }
 }
 
@@ -390,7 +390,7 @@ fn the_look_of_a_cycle_serves_a_pull_too_if_there_is_room() {
         let (mut state, found) = with_disk(percent);
         assert_eq!(cycle(&mut state, NOW + INTERVAL, found, &[]), ["old:latest"]);
         let effects = step(&mut state, NOW + INTERVAL, pulling()).effects;
-        let is_pulled = effects.iter().any(|effect| matches!(effect, Effect::Pull { .. }));
+        let is_pulled = effects.iter().any(|effect| matches!(effect, Effect::Do(_, Operation::Pull(_))));
         assert_eq!(is_pulled, serves, "{percent}: {effects:?}");
         let look = (!serves).then_some(ImageWork::List { ends: false, disk: true });
         assert_eq!(work(effects).map(|it| it.1), look);

@@ -4,10 +4,10 @@ use super::*;
 use crate::engine::policy::Policy;
 use crate::engine::sample::{NOW, container, done, run, spec, state};
 use crate::engine::state::State;
-use crate::engine::{Event, next_deadline, recover, step};
+use crate::engine::{Event, Operation, next_deadline, recover, step};
 use crate::model::resource::{CgroupSpec, VolumeScope, VolumeSpec};
 use crate::model::task::RestartPolicy;
-use crate::model::{CreateRequest, CredentialsId, Failure, OpId, RunState, Span};
+use crate::model::{CreateRequest, CredentialsId, Failure, OpError, OpId, RunState, Span};
 use std::collections::BTreeMap;
 
 fn volatile(needed_by: &[&str]) -> ResourceSpec {
@@ -34,7 +34,7 @@ fn arrived(resources: Vec<ResourceSpec>) -> (State, Vec<Effect>) {
 
 fn making(effects: &[Effect]) -> Vec<(OpId, &str)> {
     let made = effects.iter().filter_map(|effect| match effect {
-        Effect::CreateResource { op, request } => Some((*op, request.spec.name.as_str())),
+        Effect::Do(op, Operation::CreateResource(request)) => Some((*op, request.spec.name.as_str())),
         _ => None,
     });
     made.collect()
@@ -42,14 +42,14 @@ fn making(effects: &[Effect]) -> Vec<(OpId, &str)> {
 
 fn removing(effects: &[Effect]) -> Vec<(OpId, &str)> {
     let removed = effects.iter().filter_map(|effect| match effect {
-        Effect::RemoveResource { op, request } => Some((*op, request.spec.name.as_str())),
+        Effect::Do(op, Operation::RemoveResource(request)) => Some((*op, request.spec.name.as_str())),
         _ => None,
     });
     removed.collect()
 }
 
 fn ends(state: &mut State, now: Timestamp, op: OpId, failure: Failure) -> Vec<Effect> {
-    step(state, now, Event::Completed { op, outcome: Outcome::Failed(failure) }).effects
+    step(state, now, Event::Completed { op, outcome: Err(OpError::Failed(failure)) }).effects
 }
 
 fn reason(state: &State) -> (TaskStatus, Option<&str>) {
@@ -68,16 +68,16 @@ fn a_container_is_created_when_what_it_needs_is_there() {
     let pulls: Vec<OpId> = effects
         .iter()
         .filter_map(|it| match it {
-            Effect::Pull { op, .. } => Some(*op),
+            Effect::Do(op, Operation::Pull(_)) => Some(*op),
             _ => None,
         })
         .collect();
     assert_eq!(pulls.len(), 2, "nobody waits with a pull");
     assert_eq!(step(&mut state, NOW, done(pulls[0], Output::Pulled)).effects, [], "a waits for the resource");
     let effects = step(&mut state, NOW, done(pulls[1], Output::Pulled)).effects;
-    assert!(matches!(&effects[..], [Effect::Create { request, .. }] if request.spec.name.as_str() == "b"));
+    assert!(matches!(&effects[..], [Effect::Do(_, Operation::Create(request))] if request.spec.name.as_str() == "b"));
     let effects = step(&mut state, NOW, done(made, Output::Nothing)).effects;
-    assert!(matches!(&effects[..], [Effect::Create { request, .. }] if request.in_task_cgroup));
+    assert!(matches!(&effects[..], [Effect::Do(_, Operation::Create(request))] if request.in_task_cgroup));
 }
 
 #[test]
@@ -138,12 +138,13 @@ fn running(kind: ResourceSpec) -> (State, Vec<Effect>) {
             Output::Seen(Some(Box::new(seen)))
         };
         let (op, output) = match &effect {
-            Effect::Pull { op, .. } => (*op, Output::Pulled),
-            Effect::Create { op, request } => (*op, observed(request.spec.name.as_str(), RunState::Created)),
-            Effect::Start { op, target } => (*op, observed(target, RunState::Running)),
-            Effect::CreateResource { op, .. } | Effect::RemoveResource { op, .. } | Effect::Report { op, .. } => {
-                (*op, Output::Nothing)
+            Effect::Do(op, Operation::Pull(_)) => (*op, Output::Pulled),
+            Effect::Do(op, Operation::Create(request)) => {
+                (*op, observed(request.spec.name.as_str(), RunState::Created))
             }
+            Effect::Do(op, Operation::Start(target)) => (*op, observed(target, RunState::Running)),
+            Effect::Do(op, Operation::CreateResource(_) | Operation::RemoveResource(_))
+            | Effect::Do(op, Operation::Report(_)) => (*op, Output::Nothing),
             other => panic!("{other:?}"),
         };
         seen.push(effect);
@@ -160,7 +161,10 @@ fn what_is_in_memory_goes_when_nobody_needs_it_and_the_rest_with_the_task() {
     let (mut state, seen) = running(durable(&["a"]));
     assert_eq!(removing(&seen), []);
     let effects = step(&mut state, NOW, stop()).effects;
-    assert!(effects.iter().all(|effect| matches!(effect, Effect::Stop { .. })) && effects.len() == 2, "{effects:?}");
+    assert!(
+        effects.iter().all(|effect| matches!(effect, Effect::Do(_, Operation::Stop { .. }))) && effects.len() == 2,
+        "{effects:?}"
+    );
 }
 
 #[test]
@@ -202,16 +206,16 @@ fn what_a_reboot_takes_is_there_before_a_container_is_started() {
         let [a, b] = [("a", run), ("b", RunState::Running)]
             .map(|(name, run)| crate::engine::sample::seen("task", name, name, run));
         let listed = listing.iter().find_map(|effect| match effect {
-            Effect::Inventory { op } => Some(done(*op, Output::Inventory(vec![a.clone(), b.clone()]))),
+            Effect::Do(op, Operation::Inventory) => Some(done(*op, Output::Inventory(vec![a.clone(), b.clone()]))),
             _ => None,
         });
         let mut effects = listing;
         effects.extend(step(&mut state, NOW, listed.unwrap()).effects);
         let asked = making(&effects);
         let [(op, "cgroup")] = asked[..] else { panic!("{effects:?}") };
-        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Start { .. })), "{effects:?}");
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Do(_, Operation::Start(_)))), "{effects:?}");
         let effects = step(&mut state, NOW, done(op, Output::Nothing)).effects;
-        assert!(matches!(&effects[..], [Effect::Start { target, .. }] if target == "a"), "{effects:?}");
+        assert!(matches!(&effects[..], [Effect::Do(_, Operation::Start(target))] if target == "a"), "{effects:?}");
     };
     restarted(|task| {
         let it = &mut task.containers[0];
@@ -248,18 +252,18 @@ fn with_ticket() -> (State, CreateRequest) {
     assert_eq!(making(&step(&mut state, NOW, run(spec)).effects), [], "the account is a secret");
     let event = Event::CredentialsArrived { task: None, ids: vec!["id".into()], ack: None };
     let effects = step(&mut state, NOW, event).effects;
-    let [Effect::CreateResource { op, .. }] = effects[..] else { panic!("{effects:?}") };
+    let [Effect::Do(op, Operation::CreateResource(_))] = effects[..] else { panic!("{effects:?}") };
     step(&mut state, NOW, done(op, tickets("lease")));
     let pull = *state.ops.iter().find(|(_, owner)| **owner == Owner::Container("gmsa".into(), 0)).unwrap().0;
     let effects = step(&mut state, NOW, done(pull, Output::Pulled)).effects;
-    let [Effect::Create { request, .. }] = &effects[..] else { panic!("{effects:?}") };
+    let [Effect::Do(_, Operation::Create(request))] = &effects[..] else { panic!("{effects:?}") };
     let request = (**request).clone();
     (state, request)
 }
 
 fn renewing(effects: &[Effect]) -> Option<(OpId, &ResourceRequest)> {
     effects.iter().find_map(|effect| match effect {
-        Effect::RenewResource { op, request } => Some((*op, &**request)),
+        Effect::Do(op, Operation::RenewResource(request)) => Some((*op, &**request)),
         _ => None,
     })
 }
@@ -286,7 +290,7 @@ fn a_container_gets_its_ticket_and_its_lease_outlives_the_agent() {
     for again in 0..3 {
         let effects = step(&mut state, late + Span::secs(again * 100), Event::Tick).effects;
         let found = effects.iter().find_map(|effect| match effect {
-            Effect::RemoveResource { op, request } => Some((*op, request.tickets.clone())),
+            Effect::Do(op, Operation::RemoveResource(request)) => Some((*op, request.tickets.clone())),
             _ => None,
         });
         let (op, tickets) = found.expect("it is given back");
@@ -331,7 +335,7 @@ fn what_cannot_be_removed_is_left_behind_after_three_tries() {
     ends(&mut state, NOW, making(&effects)[0].0, Failure::retryable("", "busy"));
     let effects = step(&mut state, NOW, stop()).effects;
     let report = effects.iter().find_map(|it| match it {
-        Effect::Report { op, .. } => Some(*op),
+        Effect::Do(op, Operation::Report(_)) => Some(*op),
         _ => None,
     });
     step(&mut state, NOW, done(report.expect("nothing was created"), Output::Nothing));
@@ -377,7 +381,7 @@ fn what_is_in_memory_stays_while_a_create_may_use_it() {
     let mut task = so_far(ContainerStatus::Pulled, false, volatile(&["a"]));
     task.desired = TaskStatus::Stopped;
     for (kind, goes) in [(OperationKind::Create, false), (OperationKind::Pull, true), (OperationKind::Stop, true)] {
-        task.containers[0].operation = Some(Operation { id: OpId(1), kind, since: NOW, asked: 0 });
+        task.containers[0].operation = Some(InFlight { id: OpId(1), kind, since: NOW, asked: 0 });
         assert_eq!(may_go(&task, 0), goes, "{kind:?}");
     }
 }

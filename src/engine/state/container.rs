@@ -3,7 +3,7 @@
 //! Owns the three statuses that must not be mixed up: what we tell (`known`), what the engine last said (`observed`), what ECS has
 //! accepted (`sent`). The invariant: `known` never goes back.
 
-use super::operation::{Operation, OperationKind};
+use super::operation::{InFlight, OperationKind};
 use super::restarts::Restarts;
 use super::retry::Retry;
 use crate::model::observation::Mount;
@@ -85,7 +85,7 @@ pub struct ContainerState {
     pub address: Option<String>,
     /// What is in flight: at most one.
     #[serde(skip)]
-    pub operation: Option<Operation>,
+    pub operation: Option<InFlight>,
     /// Nothing is done to it before it was looked at: an outcome was unknown, or the agent has just started.
     #[serde(skip)]
     pub unsettled: bool,

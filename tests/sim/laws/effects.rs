@@ -8,7 +8,7 @@ use crate::control::Told;
 use crate::docker::Container;
 use crate::world::World;
 use ecs_agent::engine::state::{Owner, TaskState};
-use ecs_agent::engine::{self, Effect, Event, Step};
+use ecs_agent::engine::{self, Effect, Event, Message, Operation, Step};
 use ecs_agent::model::image::ImageWork;
 use ecs_agent::model::resource::Lifetime;
 use ecs_agent::model::task::{PAUSE_IMAGE, PAUSE_NAME};
@@ -23,43 +23,49 @@ const MOST_UNANSWERED: u32 = 3;
 /// Judges an effect at the moment it is handed out.
 pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
     let broken = match effect {
-        Effect::ResolveDigest { image, .. } | Effect::Pull { image, .. } if image.image == PAUSE_IMAGE => {
+        Effect::Do(_, Operation::ResolveDigest(image) | Operation::Pull(image)) if image.image == PAUSE_IMAGE => {
             Some(("the image of a pause container is never pulled", image.image.clone()))
         }
-        Effect::ResolveDigest { op, .. } => operation(world, op, None, None),
-        Effect::Pull { op, .. } => operation(world, op, None, (!world.state.policy.pull_upfront).then_some("pull")),
-        Effect::Create { op, request } => operation(world, op, Some(&request.runtime_name), Some("create"))
+        Effect::Do(op, Operation::ResolveDigest(_)) => operation(world, op, None, None),
+        Effect::Do(op, Operation::Pull(_)) => {
+            operation(world, op, None, (!world.state.policy.pull_upfront).then_some("pull"))
+        }
+        Effect::Do(op, Operation::Create(request)) => operation(world, op, Some(&request.runtime_name), Some("create"))
             .or_else(|| tickets::created(world, request)),
-        Effect::Start { op, target } => operation(world, op, Some(target), Some("start")),
-        Effect::Stop { op, target, .. } => operation(world, op, Some(target), None).or_else(|| stop(world, target)),
-        Effect::Inspect { op, target } => operation(world, op, Some(target), None),
-        Effect::Remove { op, target } => remove(world, op, target),
-        Effect::CreateResource { op, request } => resource(world, op, request).or_else(|| making(world, request)),
-        Effect::RenewResource { op, request } => {
+        Effect::Do(op, Operation::Start(target)) => operation(world, op, Some(target), Some("start")),
+        Effect::Do(op, Operation::Stop { target, .. }) => {
+            operation(world, op, Some(target), None).or_else(|| stop(world, target))
+        }
+        Effect::Do(op, Operation::Inspect(target)) => operation(world, op, Some(target), None),
+        Effect::Do(op, Operation::Remove(target)) => remove(world, op, target),
+        Effect::Do(op, Operation::CreateResource(request)) => {
+            resource(world, op, request).or_else(|| making(world, request))
+        }
+        Effect::Do(op, Operation::RenewResource(request)) => {
             resource(world, op, request).or_else(|| tickets::renewed(world, request))
         }
-        Effect::RemoveResource { op, request } => resource(world, op, request)
+        Effect::Do(op, Operation::RemoveResource(request)) => resource(world, op, request)
             .or_else(|| unmaking(world, request))
             .or_else(|| tickets::given_back(world, request)),
-        Effect::Inventory { .. } => {
-            let twice = world.pending.iter().any(|it| matches!(it.effect, Effect::Inventory { .. }));
+        Effect::Do(_, Operation::Inventory) => {
+            let twice = world.pending.iter().any(|it| matches!(it.effect, Effect::Do(_, Operation::Inventory)));
             twice.then(|| ("one inventory at a time", String::new()))
         }
-        Effect::CleanImages { work, .. } => images::clean(world, work),
-        Effect::Report { change, .. } => report(world, change),
-        Effect::Ack(ack) => acknowledged(world, ack),
-        Effect::AckCredentials(_) => None, // judged by the step, see `credentials_are_acknowledged`
-        Effect::AskToStop { tasks, .. } => {
+        Effect::Do(_, Operation::CleanImages(work)) => images::clean(world, work),
+        Effect::Do(_, Operation::Report(change)) => report(world, change),
+        Effect::Send(Message::Ack(ack)) => acknowledged(world, ack),
+        Effect::Send(Message::AckCredentials(_)) => None, // judged by the step, see `credentials_are_acknowledged`
+        Effect::Send(Message::VerifyStop { tasks, .. }) => {
             let is_odd = |arn: &&TaskArn| world.disk.tasks.get(*arn).is_none_or(|it| it.known == TaskStatus::Stopped);
             let odd = tasks.iter().find(|arn| !world.burst && is_odd(arn));
             odd.map(|arn| ("only tasks that do not stop anyway are asked about", arn.to_string()))
         }
-        Effect::ForgetCredentials { id } => {
+        Effect::ForgetCredentials(id) => {
             let user =
                 world.state.tasks.values().find(|it| !world.burst && it.execution_credentials.as_ref() == Some(id));
             user.map(|task| ("credentials in use are kept", task.spec.arn.to_string()))
         }
-        Effect::Cancel { op } => {
+        Effect::Cancel(op) => {
             let is_there = world.pending.iter().any(|it| it.op == *op);
             (!is_there && !world.burst).then(|| ("only what is in flight is cancelled", op.to_string()))
         }
@@ -73,7 +79,7 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
 /// Credentials are acknowledged if their task is known, and only then. The step may have forgotten the task all the same.
 pub(crate) fn credentials_are_acknowledged(world: &mut World, before: &Before, event: &Event, step: &Step) {
     let Event::CredentialsArrived { task: Some(arn), ack: Some(ack), .. } = event else { return };
-    let is_acknowledged = step.effects.contains(&Effect::AckCredentials(ack.clone()));
+    let is_acknowledged = step.effects.contains(&Effect::Send(Message::AckCredentials(ack.clone())));
     if is_acknowledged != before.knows(arn) {
         world.breaks("credentials are acknowledged if their task is known", || arn.to_string());
     }
@@ -82,29 +88,24 @@ pub(crate) fn credentials_are_acknowledged(world: &mut World, before: &Before, e
 /// After a failure there is a wait, and after some attempts without an answer there is an end.
 fn too_soon(world: &mut World, effect: &Effect) -> Broken {
     let op = match effect {
-        Effect::Create { op, .. }
-        | Effect::Start { op, .. }
-        | Effect::Stop { op, .. }
-        | Effect::Inspect { op, .. }
-        | Effect::Remove { op, .. }
-        | Effect::CreateResource { op, .. }
-        | Effect::RenewResource { op, .. }
-        | Effect::RemoveResource { op, .. }
-        | Effect::Inventory { op }
-        | Effect::CleanImages { op, work: ImageWork::List { .. } }
-        | Effect::Report { op, .. } => op,
-        Effect::ResolveDigest { .. }
-        | Effect::Pull { .. }
-        | Effect::CleanImages { .. }
-        | Effect::Cancel { .. }
-        | Effect::Ack(_)
-        | Effect::AckCredentials(_)
-        | Effect::AskToStop { .. }
-        | Effect::ForgetCredentials { .. } => return None,
+        Effect::Do(op, Operation::Create(_) | Operation::Start(_))
+        | Effect::Do(op, Operation::Stop { .. })
+        | Effect::Do(op, Operation::Inspect(_) | Operation::Remove(_))
+        | Effect::Do(op, Operation::CreateResource(_) | Operation::RenewResource(_))
+        | Effect::Do(op, Operation::RemoveResource(_) | Operation::Inventory)
+        | Effect::Do(op, Operation::CleanImages(ImageWork::List { .. }))
+        | Effect::Do(op, Operation::Report(_)) => op,
+        Effect::Do(_, Operation::ResolveDigest(_) | Operation::Pull(_))
+        | Effect::Do(_, Operation::CleanImages(_))
+        | Effect::Cancel(_)
+        | Effect::Send(Message::Ack(_))
+        | Effect::Send(Message::AckCredentials(_))
+        | Effect::Send(Message::VerifyStop { .. })
+        | Effect::ForgetCredentials(_) => return None,
     };
     let owner = &world.state.ops.get(op)?.clone();
-    let is_start = matches!(effect, Effect::Start { .. });
-    let is_begun = is_start || matches!(effect, Effect::Create { .. });
+    let is_start = matches!(effect, Effect::Do(_, Operation::Start(_)));
+    let is_begun = is_start || matches!(effect, Effect::Do(_, Operation::Create(_)));
     if is_begun && world.unanswered.iter().any(|it| it.0 == *owner && it.1 == is_start && it.2 >= MOST_UNANSWERED) {
         return Some(("an engine that never answers is given up", format!("{owner:?}")));
     }
@@ -224,9 +225,8 @@ fn resource(world: &World, op: &ecs_agent::model::OpId, request: &ResourceReques
     }
     let is_same = |it: &ResourceRequest| it.task == request.task && it.spec.name == request.spec.name;
     let busy = world.pending.iter().any(|it| match &it.effect {
-        Effect::CreateResource { op: other, request }
-        | Effect::RenewResource { op: other, request }
-        | Effect::RemoveResource { op: other, request } => other != op && is_same(request),
+        Effect::Do(other, Operation::CreateResource(request) | Operation::RenewResource(request))
+        | Effect::Do(other, Operation::RemoveResource(request)) => other != op && is_same(request),
         _ => false,
     });
     busy.then(|| ("one operation at a time on a resource", what()))
@@ -332,8 +332,10 @@ fn report(world: &World, change: &StateChange) -> Broken {
     let Some(task) = world.state.tasks.get(arn).filter(|_| world.disk.tasks.contains_key(arn)) else {
         return Some(("no effect for an unknown task", arn.to_string()));
     };
-    let busy =
-        world.pending.iter().any(|it| matches!(&it.effect, Effect::Report { change, .. } if change.task == *arn));
+    let busy = world
+        .pending
+        .iter()
+        .any(|it| matches!(&it.effect, Effect::Do(_, Operation::Report(change)) if change.task == *arn));
     if busy {
         return Some(("one report of a task at a time", arn.to_string()));
     }

@@ -5,13 +5,13 @@
 use super::effects::Broken;
 use crate::docker::{Container, RIVAL};
 use crate::world::World;
-use ecs_agent::engine::{Effect, TaskState};
+use ecs_agent::engine::{Effect, Operation, TaskState};
 use ecs_agent::model::image::ImageWork;
 use ecs_agent::model::{RuntimeId, TaskStatus};
 
 /// An image that a task names is not removed; nor is one whose digest, pull or create is under way.
 pub(super) fn clean(world: &World, work: &ImageWork) -> Broken {
-    if world.pending.iter().any(|it| matches!(it.effect, Effect::CleanImages { .. })) {
+    if world.pending.iter().any(|it| matches!(it.effect, Effect::Do(_, Operation::CleanImages(_)))) {
         return Some(("one part of the clean-up of images at a time", format!("{work:?}")));
     }
     let names = match work {
@@ -48,7 +48,7 @@ fn stranger(world: &World, id: &RuntimeId) -> Broken {
 pub(super) fn wanted(world: &World, effect: &Effect) -> Broken {
     let image = image_of(effect)?;
     let is_going = world.pending.iter().any(|it| match &it.effect {
-        Effect::CleanImages { work: ImageWork::RemoveImage { names, .. }, .. } => {
+        Effect::Do(_, Operation::CleanImages(ImageWork::RemoveImage { names, .. })) => {
             it.answer.is_none() && names.contains(image)
         }
         _ => false,
@@ -58,8 +58,8 @@ pub(super) fn wanted(world: &World, effect: &Effect) -> Broken {
 
 fn image_of(effect: &Effect) -> Option<&String> {
     match effect {
-        Effect::ResolveDigest { image, .. } | Effect::Pull { image, .. } => Some(&image.image),
-        Effect::Create { request, .. } => Some(&request.spec.image),
+        Effect::Do(_, Operation::ResolveDigest(image) | Operation::Pull(image)) => Some(&image.image),
+        Effect::Do(_, Operation::Create(request)) => Some(&request.spec.image),
         _ => None,
     }
 }
