@@ -8,6 +8,7 @@
 
 use super::policy::Capacity;
 use super::state::{State, TaskState};
+use crate::model::waiting::Shortage;
 use crate::model::{Protocol, Span, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
@@ -64,6 +65,72 @@ pub(super) fn turn(state: &State, now: Timestamp) -> BTreeSet<TaskArn> {
         }
     }
     turn
+}
+
+/// What the tasks hold, for readers.
+pub(super) struct Ledger<'a> {
+    capacity: &'a Capacity,
+    holders: Vec<(&'a TaskArn, Share)>,
+}
+
+/// The most holders of one thing that are named.
+const MAX_HOLDERS: usize = 5;
+
+impl<'a> Ledger<'a> {
+    /// Nothing is added up if no task waits.
+    pub(super) fn new(state: &'a State) -> Self {
+        let is_needed = state.tasks.values().any(|task| waits(task));
+        let holders = state.tasks.values().filter(|task| is_needed && holds(task));
+        let holders = holders.map(|task| (&task.spec.arn, share(task))).collect();
+        Self { capacity: &state.policy.capacity, holders }
+    }
+
+    /// What there is too little of for this task.
+    pub(super) fn shortages(&self, task: &TaskState) -> Vec<Shortage> {
+        let wanted = share(task);
+        let amount = |what, wanted: u64, all: u64, of: fn(&Share) -> u64| {
+            let held = self.holders.iter().fold(0, |sum: u64, (_, share)| sum.saturating_add(of(share)));
+            let free = all.saturating_sub(held);
+            let held_by = || self.held_by(|share| of(share) > 0);
+            (wanted > free).then(|| Shortage {
+                what,
+                wanted: wanted.to_string(),
+                free: free.to_string(),
+                held_by: held_by(),
+            })
+        };
+        let cpu = amount("CPU units", wanted.cpu, self.capacity.cpu, |share| share.cpu);
+        let memory = amount("MiB of memory", wanted.memory, self.capacity.memory, |share| share.memory);
+        let ports = |share: &Share| share.tcp.iter().chain(&share.udp).map(u16::to_string).collect();
+        let ports = self.names("host ports", &ports(&wanted), |share| {
+            let tcp = share.tcp.intersection(&wanted.tcp);
+            tcp.chain(share.udp.intersection(&wanted.udp)).map(u16::to_string).collect()
+        });
+        let gpus = self.names("GPUs", &wanted.gpus, |share| share.gpus.intersection(&wanted.gpus).cloned().collect());
+        [cpu, memory, ports, gpus].into_iter().flatten().collect()
+    }
+
+    /// Things that have one holder each.
+    fn names(
+        &self,
+        what: &'static str,
+        wanted: &BTreeSet<String>,
+        taken: impl Fn(&Share) -> BTreeSet<String>,
+    ) -> Option<Shortage> {
+        let all_taken: BTreeSet<String> = self.holders.iter().flat_map(|(_, share)| taken(share)).collect();
+        if all_taken.is_empty() {
+            return None;
+        }
+        let free = wanted.difference(&all_taken).cloned().collect::<Vec<_>>();
+        let free = if free.is_empty() { "none".to_owned() } else { free.join(" ") };
+        let wanted = wanted.iter().cloned().collect::<Vec<_>>().join(" ");
+        Some(Shortage { what, wanted, free, held_by: self.held_by(|share| !taken(share).is_empty()) })
+    }
+
+    fn held_by(&self, has: impl Fn(&Share) -> bool) -> Vec<TaskArn> {
+        let holders = self.holders.iter().filter(|(_, share)| has(share));
+        holders.map(|(arn, _)| (*arn).clone()).take(MAX_HOLDERS).collect()
+    }
 }
 
 /// Why the task can never be admitted on this host, if so.

@@ -1,4 +1,4 @@
-//! The next thing to do for one container.
+//! The next thing to do for one container, or what it waits for: decided once ([`next`]), carried out by [`advance`].
 
 use super::dependency::{self, NEVER_STARTED_EXIT_CODE, Readiness};
 use super::effect::{ImageRequest, Operation};
@@ -7,150 +7,215 @@ use super::planning::Planning;
 use super::policy::PullBehavior;
 use super::resource;
 use super::restart;
-use super::state::{Retry, State, TaskState};
+use super::state::{InFlight, OperationKind, Retry, State, TaskState};
 use crate::model::task::{ContainerKind, RegistryAuth};
-use crate::model::{ContainerStatus, CreateRequest, ResourceKind, RunState};
+use crate::model::{ContainerStatus, CreateRequest, Failure, ResourceKind, RunState, Timestamp};
 
-/// Takes one container one step further, if it can go; true if facts of the task may follow from it.
+/// What comes next for one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing: it is where it should be.
+    Nothing,
+    /// It waits for this.
+    Wait(Wait),
+    /// The operation in flight is of no use any more.
+    Cancel,
+    /// It has come this far without any work.
+    Raise(ContainerStatus),
+    /// It can never go on.
+    Fail(Failure),
+    /// This operation is asked for.
+    Do(OperationKind),
+}
+
+/// What a container waits for. The details are in the state; readers are given them by `view`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// The task's share of the host.
+    Admission,
+    /// This operation on the container, which is in flight.
+    Operation(InFlight),
+    /// The last try failed; the next one is at this moment.
+    NextTry(Timestamp),
+    /// The inventory, which speaks for this container too.
+    Inventory,
+    /// Containers that depend on it: they end first.
+    Dependents,
+    /// Containers it depends on, and essential ones that were not looked at. It gives up at this moment; `None`: it does not.
+    Dependencies(Option<Timestamp>),
+    /// The credentials of the execution role.
+    Credentials,
+    /// The resource with this index.
+    Resource(usize),
+    /// Its image is being removed.
+    ImageRemoval,
+    /// It is looked whether the disk has room for a pull, or room is being made.
+    DiskSpace,
+}
+
+/// Says what comes next for a container: the one decision that the planner carries out and that readers are shown.
 ///
 /// At most one operation is in flight for a container. While its state is in doubt it is looked at, and nothing else is done.
+pub(super) fn next(state: &State, task: &TaskState, index: usize, now: Timestamp) -> Next {
+    let container = &task.containers[index];
+    if let Some(operation) = container.operation {
+        let is_useless = operation.kind.is_image_work() && task.wants_stop(index);
+        return if is_useless { Next::Cancel } else { Next::Wait(Wait::Operation(operation)) };
+    }
+    if container.retry.not_before > now {
+        return Next::Wait(Wait::NextTry(container.retry.not_before));
+    }
+    if container.unsettled {
+        // An inventory speaks for this container, or the container is looked at afterwards.
+        let is_listed = state.inventory.wanted || state.inventory.in_flight.is_some();
+        return if is_listed { Next::Wait(Wait::Inventory) } else { Next::Do(OperationKind::Inspect) };
+    }
+    if task.wants_stop(index) { wind_down(task, index) } else { go_on(state, task, index, now) }
+}
+
+/// Desired status is stopped.
+fn wind_down(task: &TaskState, index: usize) -> Next {
+    let container = &task.containers[index];
+    if container.observed == Some(RunState::Running) {
+        // One that was stopped and runs again (a start that came late) serves nobody: it need not wait for its dependents.
+        let may_stop = container.over() || dependency::may_stop(task, index);
+        return if may_stop { Next::Do(OperationKind::Stop) } else { Next::Wait(Wait::Dependents) };
+    }
+    if container.over() {
+        return Next::Nothing;
+    }
+    // One whose restart is due has ended already: it waits for nobody.
+    let may_end = container.restarts.due || dependency::may_stop(task, index);
+    if may_end { Next::Raise(ContainerStatus::Stopped) } else { Next::Wait(Wait::Dependents) }
+}
+
+/// Desired status is running.
+fn go_on(state: &State, task: &TaskState, index: usize, now: Timestamp) -> Next {
+    if !task.admitted {
+        return Next::Wait(Wait::Admission);
+    }
+    if let Some(resource) = resource::holding_up(task, index) {
+        let is_missing = resource::credentials_missing(task, resource, state);
+        return Next::Wait(if is_missing { Wait::Credentials } else { Wait::Resource(resource) });
+    }
+    let (spec, container) = (&task.spec.containers[index], &task.containers[index]);
+    let wanted = match container.known {
+        // The image of a pause container is made where it is created.
+        ContainerStatus::None if spec.kind == ContainerKind::Pause => return Next::Raise(ContainerStatus::Pulled),
+        // A reference by digest needs no look-up.
+        ContainerStatus::None if spec.image.contains('@') => return Next::Raise(ContainerStatus::ManifestPulled),
+        ContainerStatus::None => OperationKind::ResolveDigest,
+        ContainerStatus::ManifestPulled => OperationKind::Pull,
+        ContainerStatus::Pulled => OperationKind::Create,
+        ContainerStatus::Created => OperationKind::Start,
+        // The containers it depends on have done their part long ago.
+        ContainerStatus::Running if container.restarts.due => {
+            let is_in_doubt = dependency::in_doubt(task).next().is_some();
+            return if is_in_doubt { Next::Wait(Wait::Dependencies(None)) } else { Next::Do(OperationKind::Start) };
+        }
+        ContainerStatus::Running | ContainerStatus::Stopped => return Next::Nothing,
+    };
+    let is_before_its_turn =
+        wanted == OperationKind::ResolveDigest || (wanted == OperationKind::Pull && state.policy.pull_upfront);
+    let readiness = if is_before_its_turn { Readiness::Ready } else { dependency::may_start(task, index, now) };
+    match readiness {
+        Readiness::Never(failure) => Next::Fail(failure),
+        Readiness::Waits(until) => Next::Wait(Wait::Dependencies(until)),
+        Readiness::Ready => image_wait(state, task, index, wanted, now).map_or(Next::Do(wanted), Next::Wait),
+    }
+}
+
+/// What the image must be waited for before this operation.
+fn image_wait(state: &State, task: &TaskState, index: usize, wanted: OperationKind, now: Timestamp) -> Option<Wait> {
+    if wanted != OperationKind::Start && image::is_being_removed(state, &task.spec.containers[index].image) {
+        return Some(Wait::ImageRemoval);
+    }
+    if wanted.is_image_work() && credentials_missing(task, index, state) {
+        return Some(Wait::Credentials);
+    }
+    (wanted == OperationKind::Pull && image::lacks_room(state, now)).then_some(Wait::DiskSpace)
+}
+
+/// Takes one container one step further, if it can go; true if facts of the task may follow from it.
 pub(super) fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
     if task.wants_stop(index) && !std::mem::replace(&mut task.containers[index].stopping, true) {
         task.containers[index].retry = Retry::default(); // these were failures to get it going
     }
-    if let Some(operation) = task.containers[index].operation {
-        if !(operation.kind.is_image_work() && task.wants_stop(index)) {
-            return false;
-        }
+    let mut step = next(planning.state, task, index, planning.now);
+    if step == Next::Cancel {
         planning.cancel(task, index);
+        step = next(planning.state, task, index, planning.now);
     }
-    if !planning.is_time(task.containers[index].retry.not_before) {
-        return false;
-    }
-    if task.containers[index].unsettled {
-        look(task, index, planning);
-        return false;
-    }
-    if task.wants_stop(index) { wind_down(task, index, planning) } else { go_on(task, index, planning) }
-}
-
-fn look(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
-    let inventory = &planning.state.inventory;
-    if inventory.wanted || inventory.in_flight.is_some() {
-        return; // it will speak for this container, or the container is looked at afterwards
-    }
-    let target = task.target(index);
-    planning.start(task, index, Operation::Inspect(target));
-}
-
-/// Desired status is stopped.
-fn wind_down(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
-    if task.containers[index].observed == Some(RunState::Running) {
-        // One that was stopped and runs again (a start that came late) serves nobody: it need not wait for its dependents.
-        if task.containers[index].over() || dependency::may_stop(task, index) {
-            let (target, grace) = (task.target(index), task.spec.containers[index].stop_timeout);
-            planning.start(task, index, Operation::Stop { target, grace });
-        }
-        return false;
-    }
-    // One whose restart is due has ended already: it waits for nobody.
-    if task.containers[index].over() || (!task.containers[index].restarts.due && !dependency::may_stop(task, index)) {
-        return false;
-    }
-    restart::give_up(&mut task.containers[index]);
-    task.containers[index].raise(ContainerStatus::Stopped, planning.now);
-    true
-}
-
-/// Desired status is running.
-fn go_on(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
-    if !task.admitted || resource::holding_up(task, index).is_some() {
-        return false;
-    }
-    match task.containers[index].known {
-        // The image of a pause container is made where it is created.
-        ContainerStatus::None if task.spec.containers[index].kind == ContainerKind::Pause => {
-            task.containers[index].raise(ContainerStatus::Pulled, planning.now);
-            true
-        }
-        ContainerStatus::None => resolve_digest(task, index, planning),
-        ContainerStatus::ManifestPulled => {
-            if planning.state.policy.pull_upfront {
-                return pull(task, index, planning);
-            }
-            when_ready(task, index, planning, pull)
-        }
-        ContainerStatus::Pulled => when_ready(task, index, planning, create),
-        ContainerStatus::Created => when_ready(task, index, planning, start),
-        // The containers it depends on have done their part long ago.
-        ContainerStatus::Running
-            if task.containers[index].restarts.due && dependency::in_doubt(task).next().is_none() =>
-        {
-            start(task, index, planning)
-        }
-        ContainerStatus::Running | ContainerStatus::Stopped => false,
-    }
-}
-
-fn when_ready(
-    task: &mut TaskState,
-    index: usize,
-    planning: &mut Planning<'_>,
-    then: fn(&mut TaskState, usize, &mut Planning<'_>) -> bool,
-) -> bool {
-    match dependency::may_start(task, index, planning.now) {
-        Readiness::Ready => then(task, index, planning),
-        Readiness::Waits(until) => {
-            if let Some(until) = until {
-                planning.is_time(until);
+    match step {
+        Next::Nothing | Next::Cancel => false,
+        Next::Wait(wait) => {
+            match wait {
+                Wait::NextTry(at) | Wait::Dependencies(Some(at)) => {
+                    planning.is_time(at);
+                }
+                Wait::DiskSpace => image::ask_for_room(planning.state, planning.now),
+                _ => {}
             }
             false
         }
-        Readiness::Never(failure) => {
+        Next::Raise(status) => {
+            raise(task, index, status, planning.now);
+            true
+        }
+        Next::Fail(failure) => {
             let container = &mut task.containers[index];
             container.fail(failure);
             container.exit_code.get_or_insert(NEVER_STARTED_EXIT_CODE);
             true
         }
+        Next::Do(kind) => {
+            begin(task, index, kind, planning);
+            false
+        }
     }
 }
 
-fn resolve_digest(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
-    // A reference by digest needs no look-up. Its digest is reported with the rest, but is no news by itself.
-    if let Some((_, digest)) = task.spec.containers[index].image.split_once('@') {
-        let digest = digest.to_owned();
-        task.containers[index].digest.get_or_insert(digest);
-        task.containers[index].raise(ContainerStatus::ManifestPulled, planning.now);
-        return true;
+fn raise(task: &mut TaskState, index: usize, status: ContainerStatus, now: Timestamp) {
+    let container = &mut task.containers[index];
+    if status == ContainerStatus::Stopped {
+        restart::give_up(container);
     }
-    let is_going = image::is_being_removed(planning.state, &task.spec.containers[index].image);
-    if is_going || credentials_missing(task, index, planning.state) {
-        return false;
+    // The digest in a reference is reported with the rest, but is no news by itself.
+    if let (ContainerStatus::ManifestPulled, Some((_, digest))) =
+        (status, task.spec.containers[index].image.split_once('@'))
+    {
+        container.digest.get_or_insert(digest.to_owned());
     }
-    let image = image_request(task, index, planning);
-    planning.start(task, index, Operation::ResolveDigest(image));
-    false
+    container.raise(status, now);
 }
 
-fn pull(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
-    let is_going = image::is_being_removed(planning.state, &task.spec.containers[index].image);
-    if is_going || credentials_missing(task, index, planning.state) || image::makes_wait(planning) {
-        return false;
-    }
-    let image = image_request(task, index, planning);
-    // Otherwise it may turn out that nothing is pulled at all; see `apply`.
-    if image.fresh {
-        task.pull_started_at.get_or_insert(planning.now);
-    }
-    planning.start(task, index, Operation::Pull(image));
-    false
+fn begin(task: &mut TaskState, index: usize, kind: OperationKind, planning: &mut Planning<'_>) {
+    let operation = match kind {
+        OperationKind::ResolveDigest => Operation::ResolveDigest(image_request(task, index, planning)),
+        OperationKind::Pull => {
+            let image = image_request(task, index, planning);
+            // Otherwise it may turn out that nothing is pulled at all; see `apply`.
+            if image.fresh {
+                task.pull_started_at.get_or_insert(planning.now);
+            }
+            Operation::Pull(image)
+        }
+        OperationKind::Create => {
+            task.containers[index].create_asked = true;
+            Operation::Create(Box::new(create_request(task, index)))
+        }
+        OperationKind::Start => Operation::Start(task.target(index)),
+        OperationKind::Stop => {
+            let grace = task.spec.containers[index].stop_timeout;
+            Operation::Stop { target: task.target(index), grace }
+        }
+        OperationKind::Inspect => Operation::Inspect(task.target(index)),
+        OperationKind::Remove => Operation::Remove(task.target(index)),
+    };
+    planning.start(task, index, operation);
 }
 
-fn create(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
-    if image::is_being_removed(planning.state, &task.spec.containers[index].image) {
-        return false;
-    }
-    task.containers[index].create_asked = true;
+fn create_request(task: &TaskState, index: usize) -> CreateRequest {
     let spec = task.spec.containers[index].clone();
     let links = spec.links.iter().map(|link| (task.spec.runtime_name(&link.container), link.alias.clone())).collect();
     let volumes_from = spec.volumes_from.iter();
@@ -159,7 +224,7 @@ fn create(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bo
     let ticket = spec.credential_spec.as_deref().and_then(|spec| resource::ticket(task, spec));
     let needed = resources.iter().filter(|resource| resource.needed_by.contains(&spec.name));
     let router = spec.log_routing.as_ref().and_then(|routing| task.index_of(routing.router.as_ref()?));
-    let request = CreateRequest {
+    CreateRequest {
         task: task.spec.arn.clone(),
         family: task.spec.family.clone(),
         version: task.spec.version.clone(),
@@ -173,19 +238,11 @@ fn create(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bo
         pause: task.spec.pause().map(|pause| task.spec.runtime_name(&pause.name)),
         in_task_cgroup: resources.iter().any(|resource| matches!(resource.kind, ResourceKind::Cgroup(_))),
         router_address: router.and_then(|router| task.containers[router].address.clone()),
-    };
-    planning.start(task, index, Operation::Create(Box::new(request)));
-    false
-}
-
-fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
-    let target = task.target(index);
-    planning.start(task, index, Operation::Start(target));
-    false
+    }
 }
 
 /// The credentials of the execution role come over ACS and are gone after a restart until ECS sends them again.
-pub(super) fn credentials_missing(task: &TaskState, index: usize, state: &State) -> bool {
+fn credentials_missing(task: &TaskState, index: usize, state: &State) -> bool {
     let wanted = match &task.spec.containers[index].registry_auth {
         RegistryAuth::Ecr(auth) => auth.use_execution_role,
         RegistryAuth::Secret(_) => true,

@@ -4,6 +4,7 @@
 
 use super::state::{ContainerState, TaskState};
 use crate::model::task::{Condition, Dependency};
+use crate::model::waiting::{Awaited, Must};
 use crate::model::{
     ContainerName, ContainerSpec, ContainerStatus, Failure, Health, RunState, Span, TaskSpec, TaskStatus, Timestamp,
 };
@@ -26,7 +27,7 @@ pub(super) const NEVER_STARTED_EXIT_CODE: i32 = 143;
 pub(super) fn may_start(task: &TaskState, index: usize, now: Timestamp) -> Readiness {
     let mut verdict = if in_doubt(task).next().is_none() { Readiness::Ready } else { Readiness::Waits(None) };
     for dependency in &task.spec.containers[index].depends_on {
-        match one(task, index, dependency, now) {
+        match judge(task, index, dependency, now) {
             Readiness::Ready => {}
             Readiness::Never(failure) => return Readiness::Never(failure),
             Readiness::Waits(until) => {
@@ -40,13 +41,28 @@ pub(super) fn may_start(task: &TaskState, index: usize, now: Timestamp) -> Readi
     verdict
 }
 
-/// The containers that must come further before this one may go on.
-pub(super) fn holding_up(task: &TaskState, index: usize, now: Timestamp) -> Vec<ContainerName> {
-    let depends_on = task.spec.containers[index].depends_on.iter();
-    let unmet = depends_on.filter(|dependency| one(task, index, dependency, now) != Readiness::Ready);
-    let mut names: Vec<_> = unmet.map(|dependency| dependency.container.clone()).collect();
-    names.extend(in_doubt(task).filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
-    names
+/// The containers that must come further before this one may go on, and how far.
+pub(super) fn awaited(task: &TaskState, index: usize, now: Timestamp) -> Vec<Awaited> {
+    let mut awaited: Vec<Awaited> = in_doubt(task).map(|name| entry(task, name, Must::BeLookedAt)).collect();
+    for dependency in &task.spec.containers[index].depends_on {
+        let is_in_doubt = awaited.iter().any(|it| it.container == dependency.container);
+        if !is_in_doubt && judge(task, index, dependency, now) != Readiness::Ready {
+            awaited.push(entry(task, &dependency.container, Must::Be(dependency.condition)));
+        }
+    }
+    awaited
+}
+
+fn entry(task: &TaskState, name: &ContainerName, must: Must) -> Awaited {
+    let container = task.index_of(name).map(|index| &task.containers[index]);
+    let is_unsettled = container.is_some_and(|container| container.unsettled);
+    Awaited {
+        container: name.clone(),
+        must: if is_unsettled { Must::BeLookedAt } else { must },
+        known: container.map(|container| container.known).unwrap_or_default(),
+        health: container.map(|container| container.health).unwrap_or_default(),
+        exit_code: container.and_then(|container| container.exit_code),
+    }
 }
 
 /// Essential containers that were not looked at since the agent started, or since an operation gave no answer. If one of them has
@@ -56,17 +72,21 @@ pub(super) fn in_doubt(task: &TaskState) -> impl Iterator<Item = &ContainerName>
 }
 
 /// The containers that must end before this one may be stopped.
-pub(super) fn holding_open(task: &TaskState, index: usize) -> Vec<ContainerName> {
+pub(super) fn dependents(task: &TaskState, index: usize) -> Vec<Awaited> {
+    open_dependents(task, index).map(|name| entry(task, name, Must::End)).collect()
+}
+
+fn open_dependents(task: &TaskState, index: usize) -> impl Iterator<Item = &ContainerName> {
     let name = &task.spec.containers[index].name;
-    let dependents = task.pairs().filter(|(spec, container)| {
+    let dependents = task.pairs().filter(move |(spec, container)| {
         !container.over() && spec.depends_on.iter().any(|dependency| &dependency.container == name)
     });
-    dependents.map(|(spec, _)| spec.name.clone()).collect()
+    dependents.map(|(spec, _)| &spec.name)
 }
 
 /// May this container be stopped? Only after every container that depends on it: the reverse of the start order.
 pub(super) fn may_stop(task: &TaskState, index: usize) -> bool {
-    holding_open(task, index).is_empty()
+    open_dependents(task, index).next().is_none()
 }
 
 /// Can all containers start at all? False for cycles, unknown names, and `HEALTHY` on a container without health check.
@@ -93,9 +113,9 @@ fn met_by(placed: &[&ContainerSpec], dependency: &Dependency) -> bool {
     })
 }
 
-fn one(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp) -> Readiness {
+fn judge(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp) -> Readiness {
     let Some(at) = task.index_of(&dependency.container) else {
-        return never(task, index, &dependency.container.0, "does not exist.");
+        return never(task, index, &dependency.container.0, Hopeless::Unknown);
     };
     let (spec, container) = (&task.spec.containers[at], &task.containers[at]);
     let describe = || describe(task, at);
@@ -103,7 +123,7 @@ fn one(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp) 
         return Readiness::Waits(None); // what is known of it may be long past
     }
     if !container.ran && (container.over() || container.failure.is_some()) && container.operation.is_none() {
-        return never(task, index, &describe(), "because dependency will never start");
+        return never(task, index, &describe(), Hopeless::NeverStarts);
     }
     // A container that was stopped and runs again is stopped first: nobody builds on it before.
     let is_seen_running = container.observed == Some(RunState::Running);
@@ -125,11 +145,11 @@ fn one(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp) 
         Condition::Create | Condition::Start => false,
     };
     if ended {
-        return never(task, index, &describe(), "as dependency did not exit successfully.");
+        return never(task, index, &describe(), Hopeless::Ended);
     }
     match deadline(spec, container, dependency) {
         Some(deadline) if now > deadline && task.containers[index].known < ContainerStatus::Created => {
-            never(task, index, &describe(), "has timed out.")
+            never(task, index, &describe(), Hopeless::TimedOut)
         }
         Some(deadline) if now <= deadline => Readiness::Waits(Some(deadline + Span::millis(1))),
         Some(_) | None => Readiness::Waits(None),
@@ -145,17 +165,30 @@ fn deadline(spec: &ContainerSpec, container: &ContainerState, dependency: &Depen
     Some(container.running_since? + spec.start_timeout?)
 }
 
-/// The reference's texts, which operators search for.
-fn never(task: &TaskState, index: usize, dependency: &str, why: &str) -> Readiness {
+/// Why a dependency is never met.
+#[derive(Clone, Copy, Debug)]
+enum Hopeless {
+    /// The task has no such container.
+    Unknown,
+    /// It will not start.
+    NeverStarts,
+    /// It has ended without meeting the condition.
+    Ended,
+    /// Its `startTimeout` is over.
+    TimedOut,
+}
+
+/// The Go agent's texts, which operators search for.
+fn never(task: &TaskState, index: usize, dependency: &str, why: Hopeless) -> Readiness {
     let target = describe(task, index);
-    let text = match why {
-        "does not exist." | "has timed out." => {
-            format!("dependency graph: container ordering dependency [{dependency}] for target [{target}] {why}")
-        }
-        _ => format!(
-            "dependency graph: failed to resolve container ordering dependency [{dependency}] for target [{target}] {why}"
-        ),
+    let (failed, why) = match why {
+        Hopeless::Unknown => ("", "does not exist."),
+        Hopeless::TimedOut => ("", "has timed out."),
+        Hopeless::NeverStarts => ("failed to resolve ", "because dependency will never start"),
+        Hopeless::Ended => ("failed to resolve ", "as dependency did not exit successfully."),
     };
+    let text =
+        format!("dependency graph: {failed}container ordering dependency [{dependency}] for target [{target}] {why}");
     Readiness::Never(Failure::permanent("CannotStartContainerError", text))
 }
 
@@ -227,12 +260,13 @@ mod tests {
             assert_eq!(verdict(condition, in_doubt), Readiness::Waits(None), "{condition:?}");
         }
         // An essential one that has ended ends the task, whoever depends on it.
-        for (essential, names) in [(true, vec![ContainerName::from("a")]), (false, Vec::new())] {
+        for (essential, names) in [(true, vec![(ContainerName::from("a"), Must::BeLookedAt)]), (false, Vec::new())] {
             let mut task = task(vec![container("a", &[]), container("b", &[])]);
             task.spec.containers[0].essential = essential;
             in_doubt(&mut task.containers[0]);
             assert_eq!(may_start(&task, 1, NOW) == Readiness::Ready, !essential);
-            assert_eq!(holding_up(&task, 1, NOW), names);
+            let awaited = awaited(&task, 1, NOW).into_iter();
+            assert_eq!(awaited.map(|it| (it.container, it.must)).collect::<Vec<_>>(), names);
         }
     }
 

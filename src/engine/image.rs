@@ -9,7 +9,6 @@
 use super::backoff;
 use super::effect::{Effect, Operation};
 use super::event::{Outcome, Output};
-use super::planning::Planning;
 use super::state::{ContainerState, Key, Owner, Retry, State, TaskState, TrackedImage};
 use super::step::Step;
 use crate::model::image::{ImageListing, ImageWork, ListedContainer, ListedImage, full_name};
@@ -47,14 +46,17 @@ pub(super) fn is_being_removed(state: &State, image: &str) -> bool {
 }
 
 /// A pull waits until it is known that there is room on the disk, or that no more can be made.
-pub(super) fn makes_wait(planning: &mut Planning<'_>) -> bool {
-    let state = &mut *planning.state;
-    if state.policy.images.disk.is_none() {
-        return false;
-    }
-    let is_fresh = state.images.looked.is_some_and(|at| at <= planning.now && planning.now < at + LOOK_SERVES);
-    state.images.is_pressed |= !is_fresh;
-    !is_fresh || state.images.makes_room
+pub(super) fn lacks_room(state: &State, now: Timestamp) -> bool {
+    state.policy.images.disk.is_some() && (!is_look_fresh(state, now) || state.images.makes_room)
+}
+
+/// A pull waits for room: the disk is looked at, if the last look is too long ago.
+pub(super) fn ask_for_room(state: &mut State, now: Timestamp) {
+    state.images.is_pressed |= !is_look_fresh(state, now);
+}
+
+fn is_look_fresh(state: &State, now: Timestamp) -> bool {
+    state.images.looked.is_some_and(|at| at <= now && now < at + LOOK_SERVES)
 }
 
 /// The next thing to do. True: a cycle has ended that pulls have waited for.

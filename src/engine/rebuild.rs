@@ -137,7 +137,7 @@ mod tests {
     use crate::engine::sample::{NOW, container, done, seen, spec};
     use crate::engine::state::{HostState, Owner, State, TaskState};
     use crate::engine::{
-        Effect, Event, Message, Operation, Outcome, Output, PayloadTask, Step, check, next_deadline, recover, step,
+        Effect, Event, Message, Operation, Output, PayloadTask, Step, check, next_deadline, recover, step,
     };
     use crate::model::resource::CgroupSpec;
     use crate::model::task::Condition;

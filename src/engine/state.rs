@@ -313,6 +313,15 @@ impl TaskState {
         }
     }
 
+    /// Nothing remains to be done for the container but its removal.
+    pub fn is_where_it_should_be(&self, index: usize) -> bool {
+        let container = &self.containers[index];
+        if self.wants_stop(index) {
+            return container.over() && container.observed != Some(RunState::Running);
+        }
+        container.known == ContainerStatus::Running && !container.restarts.due
+    }
+
     /// The container must end, or has ended.
     pub fn wants_stop(&self, index: usize) -> bool {
         self.desired == TaskStatus::Stopped || self.containers[index].failure.is_some() || self.containers[index].over()

@@ -1,24 +1,26 @@
 //! State to what readers may see. Leaves out environment, settings and credentials.
 
+use super::container::{self, Next, Wait};
 use super::state::{ContainerState, InFlight, OperationKind, State, TaskState};
-use super::{admission, container, dependency, resource};
+use super::{admission, dependency};
 use crate::model::view::{ContainerView, TaskView, View};
 use crate::model::waiting::{Blocker, Waiting};
-use crate::model::{ContainerSpec, ContainerStatus, PortBinding, Timestamp};
+use crate::model::{ContainerSpec, PortBinding, Timestamp};
 
 /// A snapshot for readers.
 pub fn view(state: &State, now: Timestamp) -> View {
-    View { tasks: state.tasks.values().map(|task| task_view(state, task, now)).collect() }
+    let ledger = admission::Ledger::new(state);
+    View { tasks: state.tasks.values().map(|task| task_view(state, &ledger, task, now)).collect() }
 }
 
-fn task_view(state: &State, task: &TaskState, now: Timestamp) -> TaskView {
+fn task_view(state: &State, ledger: &admission::Ledger<'_>, task: &TaskState, now: Timestamp) -> TaskView {
     TaskView {
         arn: task.spec.arn.clone(),
         family: task.spec.family.clone(),
         version: task.spec.version.clone(),
         desired: task.desired,
         known: task.known,
-        waits: waits(state, task, now),
+        waits: waits(state, ledger, task, now),
         containers: task.pairs().map(|(spec, container)| container_view(task, spec, container)).collect(),
     }
 }
@@ -51,56 +53,39 @@ fn container_view(task: &TaskState, spec: &ContainerSpec, container: &ContainerS
 }
 
 /// What holds up a task that is not where it should be.
-fn waits(state: &State, task: &TaskState, now: Timestamp) -> Vec<Waiting> {
+fn waits(state: &State, ledger: &admission::Ledger<'_>, task: &TaskState, now: Timestamp) -> Vec<Waiting> {
     if admission::waits(task) {
-        return vec![Waiting { container: None, blocker: Blocker::HostResources, since: task.known_at }];
-    }
-    if task.known >= task.desired {
-        return Vec::new();
+        let blocker = if state.host.lost { Blocker::Inventory } else { Blocker::HostResources(ledger.shortages(task)) };
+        return vec![Waiting { container: None, blocker, since: task.known_at }];
     }
     let containers = task.pairs().enumerate().filter_map(|(index, (spec, container))| {
-        let blocker = blocker(state, task, index, now)?;
+        if task.is_where_it_should_be(index) {
+            return None;
+        }
+        let Next::Wait(wait) = container::next(state, task, index, now) else { return None };
         let since = container.operation.map_or(container.changed_at.max(task.known_at), |operation| operation.since);
-        Some(Waiting { container: Some(spec.name.clone()), blocker, since })
+        Some(Waiting { container: Some(spec.name.clone()), blocker: blocker(task, index, wait, now), since })
     });
     containers.collect()
 }
 
-/// The order is the planner's (`container::advance`).
-fn blocker(state: &State, task: &TaskState, index: usize, now: Timestamp) -> Option<Blocker> {
-    let container = &task.containers[index];
-    if let Some(operation) = container.operation {
-        return Some(in_flight(task, index, operation));
-    }
-    if container.retry.not_before > now {
-        return Some(Blocker::NextTry(container.retry.not_before));
-    }
-    if container.unsettled {
-        return Some(Blocker::Inventory);
-    }
-    let containers = if task.wants_stop(index) {
-        if container.over() {
-            return None; // one that runs again is stopped at once, whoever depends on it
-        }
-        dependency::holding_open(task, index)
-    } else {
-        let is_pulled = container.known >= ContainerStatus::Pulled;
-        if !is_pulled && container::credentials_missing(task, index, state) {
-            return task.execution_credentials.clone().map(Blocker::Credentials);
-        }
-        if let Some(at) = resource::holding_up(task, index) {
-            if resource::credentials_missing(task, at, state) {
-                return task.execution_credentials.clone().map(Blocker::Credentials);
-            }
+/// The details of a wait.
+fn blocker(task: &TaskState, index: usize, wait: Wait, now: Timestamp) -> Blocker {
+    match wait {
+        Wait::Admission => Blocker::HostResources(Vec::new()), // of the task, which says so itself
+        Wait::Operation(operation) => in_flight(task, index, operation),
+        Wait::NextTry(at) => Blocker::NextTry(at),
+        Wait::Inventory => Blocker::Inventory,
+        Wait::Dependents => Blocker::Containers(dependency::dependents(task, index), None),
+        Wait::Dependencies(until) => Blocker::Containers(dependency::awaited(task, index, now), until),
+        Wait::Credentials => Blocker::Credentials(task.execution_credentials.clone().unwrap_or_default()),
+        Wait::Resource(at) => {
             let op = task.resources[at].operation.map(|operation| operation.id);
-            return Some(Blocker::Resource(op, task.spec.resources[at].name.clone()));
+            Blocker::Resource(op, task.spec.resources[at].name.clone())
         }
-        if container.known == ContainerStatus::Running {
-            return None;
-        }
-        dependency::holding_up(task, index, now)
-    };
-    (!containers.is_empty()).then_some(Blocker::Containers(containers))
+        Wait::ImageRemoval => Blocker::ImageRemoval(task.spec.containers[index].image.clone()),
+        Wait::DiskSpace => Blocker::DiskSpace,
+    }
 }
 
 fn in_flight(task: &TaskState, index: usize, operation: InFlight) -> Blocker {
@@ -114,7 +99,7 @@ fn in_flight(task: &TaskState, index: usize, operation: InFlight) -> Blocker {
         OperationKind::Inspect => "describe",
         OperationKind::Remove => "remove",
     };
-    Blocker::Engine(operation.id, verb)
+    Blocker::Docker(operation.id, verb)
 }
 
 #[cfg(test)]
@@ -124,12 +109,21 @@ mod tests {
     use super::super::{Output, sample, step};
     use super::*;
     use crate::model::task::Condition;
-    use crate::model::{CredentialsId, Failure, OpError, OpId, RunState, TaskSpec, TaskStatus};
+    use crate::model::waiting::{Awaited, Must, Shortage};
+    use crate::model::{
+        ContainerStatus, CredentialsId, Failure, Health, OpError, OpId, RunState, TaskSpec, TaskStatus,
+    };
 
     fn waits_of(state: &State, task: &str) -> Vec<(Option<String>, Blocker)> {
         let view = view(state, NOW);
         let task = view.tasks.into_iter().find(|it| it.arn.as_str() == task).unwrap();
         task.waits.into_iter().map(|it| (it.container.map(|name| name.0), it.blocker)).collect()
+    }
+
+    /// A container of which nothing is known yet.
+    fn awaited(name: &str, must: Must) -> Awaited {
+        let known = ContainerStatus::ManifestPulled;
+        Awaited { container: name.into(), must, known, health: Health::Unknown, exit_code: None }
     }
 
     #[test]
@@ -140,12 +134,12 @@ mod tests {
         let op = state.tasks[&"task".into()].containers[0].operation.unwrap().id;
         let wanted = [
             (Some("a".to_owned()), Blocker::Pull(op, "image@sha256:1".to_owned())),
-            (Some("b".to_owned()), Blocker::Containers(vec!["a".into()])),
+            (Some("b".to_owned()), Blocker::Containers(vec![awaited("a", Must::Be(Condition::Start))], None)),
         ];
         assert_eq!(waits_of(&state, "task"), wanted);
         step(&mut state, NOW, sample::done(op, Output::Pulled));
         let op = state.tasks[&"task".into()].containers[0].operation.unwrap().id;
-        assert_eq!(waits_of(&state, "task")[0].1, Blocker::Engine(op, "create"));
+        assert_eq!(waits_of(&state, "task")[0].1, Blocker::Docker(op, "create"));
         let unknown = Err(OpError::Unknown(Failure::permanent("DockerTimeoutError", "no answer")));
         step(&mut state, NOW, super::super::Event::Completed { op, outcome: unknown });
         assert!(matches!(waits_of(&state, "task")[0].1, Blocker::NextTry(at) if at > NOW));
@@ -175,11 +169,11 @@ mod tests {
         let image = || "image@sha256:1".to_owned();
         assert_eq!(blocked(|it| doing(it, ResolveDigest)), Some(Blocker::Digest(OpId(7), image())));
         assert_eq!(blocked(|it| doing(it, Pull)), Some(Blocker::Pull(OpId(7), image())));
-        assert_eq!(blocked(|it| doing(it, Create)), Some(Blocker::Engine(OpId(7), "create")));
-        assert_eq!(blocked(|it| doing(it, Start)), Some(Blocker::Engine(OpId(7), "start")));
-        assert_eq!(blocked(|it| doing(it, Stop)), Some(Blocker::Engine(OpId(7), "stop")));
-        assert_eq!(blocked(|it| doing(it, Inspect)), Some(Blocker::Engine(OpId(7), "describe")));
-        assert_eq!(blocked(|it| doing(it, Remove)), Some(Blocker::Engine(OpId(7), "remove")));
+        assert_eq!(blocked(|it| doing(it, Create)), Some(Blocker::Docker(OpId(7), "create")));
+        assert_eq!(blocked(|it| doing(it, Start)), Some(Blocker::Docker(OpId(7), "start")));
+        assert_eq!(blocked(|it| doing(it, Stop)), Some(Blocker::Docker(OpId(7), "stop")));
+        assert_eq!(blocked(|it| doing(it, Inspect)), Some(Blocker::Docker(OpId(7), "describe")));
+        assert_eq!(blocked(|it| doing(it, Remove)), Some(Blocker::Docker(OpId(7), "remove")));
     }
 
     #[test]
@@ -190,7 +184,7 @@ mod tests {
             blocked(|it| it.containers[0].retry.not_before = Timestamp(NOW.0 + 1)),
             Some(Blocker::NextTry(Timestamp(NOW.0 + 1)))
         );
-        assert_eq!(blocked(|it| it.containers[0].unsettled = true), Some(Blocker::Inventory));
+        assert_eq!(blocked(|it| it.containers[0].unsettled = true), None, "it is about to be looked at");
         assert_eq!(
             blocked(|it| (it.desired, it.containers[0].unsettled) = (TaskStatus::Running, true)),
             None,
@@ -212,9 +206,13 @@ mod tests {
         }
         let mut state = state(Policy::default());
         state.tasks.insert("task".into(), Box::new(task));
-        assert_eq!(waits_of(&state, "task"), [(Some("a".to_owned()), Blocker::Containers(vec!["b".into()]))]);
+        let running = Awaited { known: ContainerStatus::Running, ..awaited("b", Must::End) };
+        assert_eq!(waits_of(&state, "task"), [(Some("a".to_owned()), Blocker::Containers(vec![running], None))]);
         state.tasks.get_mut(&"task".into()).unwrap().containers[0].known = ContainerStatus::Stopped;
         assert_eq!(waits_of(&state, "task"), []);
+        state.inventory.wanted = true;
+        state.tasks.get_mut(&"task".into()).unwrap().containers[1].unsettled = true;
+        assert_eq!(waits_of(&state, "task"), [(Some("b".to_owned()), Blocker::Inventory)]);
     }
 
     #[test]
@@ -224,6 +222,7 @@ mod tests {
         task.containers[0].changed_at = Timestamp(7);
         task.containers[0].unsettled = true;
         let mut state = state(Policy::default());
+        state.inventory.wanted = true;
         let since = |state: &State| view(state, NOW).tasks[0].waits[0].since;
         state.tasks.insert("task".into(), Box::new(task.clone()));
         assert_eq!(since(&state), Timestamp(7));
@@ -244,7 +243,14 @@ mod tests {
         large.memory = 10;
         step(&mut state, NOW, run(spec("first", vec![large.clone()])));
         step(&mut state, NOW, run(spec("second", vec![large])));
-        assert_eq!(waits_of(&state, "second"), [(None, Blocker::HostResources)]);
+        let short = Shortage {
+            what: "MiB of memory",
+            wanted: "10".to_owned(),
+            free: "0".to_owned(),
+            held_by: vec!["first".into()],
+        };
+        assert_eq!(short.to_string(), "10 MiB of memory (0 free; held by first)");
+        assert_eq!(waits_of(&state, "second"), [(None, Blocker::HostResources(vec![short]))]);
         let mut private = container("a", &[]);
         private.memory = 0;
         private.registry_auth = crate::model::task::RegistryAuth::Ecr(crate::model::task::EcrAuth {
@@ -256,5 +262,22 @@ mod tests {
         let mut state = sample::state(Policy::default());
         step(&mut state, NOW, run(spec));
         assert_eq!(waits_of(&state, "third"), [(Some("a".to_owned()), Blocker::Credentials(id))]);
+    }
+
+    /// The planner and the reader are told the same: neither of these was shown before.
+    #[test]
+    fn a_pull_that_waits_for_the_disk_or_for_a_removal_says_so() {
+        use crate::engine::policy::ImagePolicy;
+        use crate::model::image::ImageWork;
+        let images = ImagePolicy { disk: Some((80, 70)), ..ImagePolicy::default() };
+        let mut full = state(Policy { images, ..Policy::default() });
+        step(&mut full, NOW, run(spec("task", vec![container("a", &[])])));
+        assert_eq!(waits_of(&full, "task"), [(Some("a".to_owned()), Blocker::DiskSpace)]);
+        let mut going = state(Policy::default());
+        let name = "image@sha256:1".to_owned();
+        let work = ImageWork::RemoveImage { id: "id".to_owned(), names: vec![name.clone()] };
+        going.images.operation = Some((OpId(0), work));
+        step(&mut going, NOW, run(spec("task", vec![container("a", &[])])));
+        assert_eq!(waits_of(&going, "task"), [(Some("a".to_owned()), Blocker::ImageRemoval(name))]);
     }
 }

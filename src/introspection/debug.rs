@@ -4,7 +4,7 @@
 //! as ECS would be told it.
 
 use crate::model::view::View;
-use crate::model::waiting::{Blocker, PullProgress, Waiting};
+use crate::model::waiting::{Blocker, PullProgress, Shortage, Waiting};
 use crate::model::{OpId, TaskArn, Timestamp};
 use serde::Serialize;
 use std::sync::Arc;
@@ -42,10 +42,34 @@ struct Wait<'a> {
     image: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     containers: Vec<&'a str>,
+    /// When the wait for other containers is given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gives_up_in_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource: Option<&'a str>,
+    /// What the host has too little of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lacks: Vec<Lack<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_try_in_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pull: Option<Pull>,
+}
+
+/// Something of the host that a task needs more of than is free.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Lack<'a> {
+    what: &'static str,
+    wanted: &'a str,
+    free: &'a str,
+    held_by: &'a [TaskArn],
+}
+
+impl<'a> Lack<'a> {
+    fn new(shortage: &'a Shortage) -> Self {
+        Self { what: shortage.what, wanted: &shortage.wanted, free: &shortage.free, held_by: &shortage.held_by }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -88,16 +112,20 @@ impl<'a> Wait<'a> {
     fn new(wait: &'a Waiting, pulls: &PullLookup, now: Timestamp) -> Self {
         let progress = wait.blocker.op().and_then(|op| pulls(op));
         let far = progress.as_ref().map(|progress| format!(": {}", progress.describe(now))).unwrap_or_default();
-        let (mut image, mut containers, mut next_try) = (None, Vec::new(), None);
+        let (mut image, mut resource, mut containers, mut lacks) = (None, None, Vec::new(), Vec::new());
+        let (mut next_try, mut gives_up) = (None, None);
         match &wait.blocker {
-            Blocker::Digest(_, name) | Blocker::Pull(_, name) => image = Some(name.as_str()),
-            Blocker::Containers(names) => containers = names.iter().map(|name| name.as_str()).collect(),
+            Blocker::Digest(_, name) | Blocker::Pull(_, name) | Blocker::ImageRemoval(name) => {
+                image = Some(name.as_str())
+            }
+            Blocker::Containers(awaited, until) => {
+                containers = awaited.iter().map(|awaited| awaited.container.as_str()).collect();
+                gives_up = until.map(|at| ahead(at, now));
+            }
+            Blocker::HostResources(shortages) => lacks = shortages.iter().map(Lack::new).collect(),
             Blocker::NextTry(at) => next_try = Some(ahead(*at, now)),
-            Blocker::HostResources
-            | Blocker::Credentials(_)
-            | Blocker::Resource(..)
-            | Blocker::Engine(..)
-            | Blocker::Inventory => {}
+            Blocker::Resource(_, name) => resource = Some(name.as_str()),
+            Blocker::Credentials(_) | Blocker::DiskSpace | Blocker::Docker(..) | Blocker::Inventory => {}
         }
         Self {
             container: wait.container.as_ref().map(|name| name.as_str()),
@@ -106,6 +134,9 @@ impl<'a> Wait<'a> {
             age_seconds: age(wait.since, now),
             image,
             containers,
+            gives_up_in_seconds: gives_up,
+            resource,
+            lacks,
             next_try_in_seconds: next_try,
             pull: progress.map(|progress| Pull::new(progress, now)),
         }
@@ -143,20 +174,36 @@ fn ahead(at: Timestamp, now: Timestamp) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::TaskStatus;
+    use crate::model::task::Condition;
     use crate::model::view::TaskView;
-    use crate::model::waiting::PullPhase;
+    use crate::model::waiting::{Awaited, Must, PullPhase};
+    use crate::model::{ContainerStatus, Health, TaskStatus};
     use serde_json::json;
 
     #[test]
     fn what_is_waited_for_is_told_as_data() {
         let since = Timestamp(90_000);
         let wait = |name: &str, blocker| Waiting { container: Some(name.into()), blocker, since };
+        let app = Awaited {
+            container: "app".into(),
+            must: Must::Be(Condition::Healthy),
+            known: ContainerStatus::Running,
+            health: Health::Unhealthy,
+            exit_code: None,
+        };
+        let shortage = Shortage {
+            what: "CPU units",
+            wanted: "2048".to_owned(),
+            free: "512".to_owned(),
+            held_by: vec!["arn:aws:ecs:us-west-2:1:task/c/0123".into()],
+        };
         let waits = vec![
             wait("a", Blocker::Pull(OpId(7), "r.io/app:1".to_owned())),
-            wait("b", Blocker::Containers(vec!["a".into()])),
+            wait("b", Blocker::Containers(vec![app], Some(Timestamp(130_000)))),
             wait("c", Blocker::Credentials("secret-id".into())),
             Waiting { container: None, blocker: Blocker::NextTry(Timestamp(101_200)), since },
+            Waiting { container: None, blocker: Blocker::HostResources(vec![shortage]), since },
+            wait("d", Blocker::Resource(None, "volume".to_owned())),
         ];
         let task = TaskView {
             arn: "arn".into(),
@@ -195,12 +242,21 @@ mod tests {
                     the registry's limit ends in 29 s, last failure: toomanyrequests";
         let wanted = json!([
             {"Container": "a", "For": "pull", "Text": text, "AgeSeconds": 10, "Image": "r.io/app:1", "Pull": pull},
-            {"Container": "b", "For": "containers", "Text": "waits for other containers (a)", "AgeSeconds": 10, "Containers": ["a"]},
+            {
+                "Container": "b", "For": "containers", "AgeSeconds": 10, "Containers": ["app"], "GivesUpInSeconds": 30,
+                "Text": "waits for app to be HEALTHY (it is RUNNING, UNHEALTHY)",
+            },
             {
                 "Container": "c", "For": "credentials", "AgeSeconds": 10,
                 "Text": "waits for ECS to send the credentials of its execution role",
             },
             {"For": "next-try", "Text": "waits for the next try", "AgeSeconds": 10, "NextTryInSeconds": 2},
+            {
+                "For": "host-resources", "AgeSeconds": 10,
+                "Text": "waits for its share of the host: 2048 CPU units (512 free; held by 0123)",
+                "Lacks": [{"What": "CPU units", "Wanted": "2048", "Free": "512", "HeldBy": ["arn:aws:ecs:us-west-2:1:task/c/0123"]}],
+            },
+            {"Container": "d", "For": "resource", "Text": "waits for the task's resource volume", "AgeSeconds": 10, "Resource": "volume"},
         ]);
         assert_eq!(task["Waits"], wanted);
     }

@@ -5,6 +5,7 @@
 use super::resource::{LogRouting, ResourceSpec, SecretUse};
 use super::{ContainerName, CredentialsId, Protocol, Span, TaskArn, is_default};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// One task as ECS sent it, reduced to what this agent runs.
 ///
@@ -282,6 +283,19 @@ pub enum Condition {
     Success,
     /// Its health check passed.
     Healthy,
+}
+
+impl fmt::Display for Condition {
+    /// As `dependsOn` writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Create => "CREATE",
+            Self::Start => "START",
+            Self::Complete => "COMPLETE",
+            Self::Success => "SUCCESS",
+            Self::Healthy => "HEALTHY",
+        })
+    }
 }
 
 /// Where the credentials for pulling an image come from (payload `registryAuthentication`).

@@ -3,7 +3,8 @@
 //! The core says *what* blocks ([`Blocker`]), the Docker edge says how far a pull is ([`PullProgress`]); readers join the two by the
 //! operation's id. Invariant: no text here carries credentials or a presigned address.
 
-use super::{ContainerName, CredentialsId, OpId, Timestamp};
+use super::task::Condition;
+use super::{ContainerName, ContainerStatus, CredentialsId, Health, OpId, TaskArn, Timestamp};
 use std::fmt;
 
 /// One thing that is held up, and by what.
@@ -20,37 +21,116 @@ pub struct Waiting {
 /// What holds something up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Blocker {
-    /// Its share of the host's CPU, memory and ports, or the tasks before it in the queue.
-    HostResources,
+    /// The task's share of the host: what there is too little of. Empty: there is enough, but earlier tasks come first.
+    HostResources(Vec<Shortage>),
     /// ECS has not sent the credentials of the task execution role (again).
     Credentials(CredentialsId),
-    /// The registry names the digest behind this image.
+    /// The registry is asked for the digest behind this image.
     Digest(OpId, String),
     /// This image is pulled.
     Pull(OpId, String),
+    /// This image is being removed by the clean-up; it is pulled anew afterwards.
+    ImageRemoval(String),
+    /// The disk is looked at, or room is made on it, before the image is pulled.
+    DiskSpace,
     /// This resource of the task is not there yet: it is being made, or tried again later.
     Resource(Option<OpId>, String),
-    /// The container engine is at work: "create", "start", "stop", "describe" or "remove".
-    Engine(OpId, &'static str),
-    /// These containers must come further first.
-    Containers(Vec<ContainerName>),
+    /// Docker is at work: "create", "start", "stop", "describe" or "remove".
+    Docker(OpId, &'static str),
+    /// These containers must come further first; the wait is given up at the moment, if there is one.
+    Containers(Vec<Awaited>, Option<Timestamp>),
     /// The listing of all containers is on its way.
     Inventory,
     /// The last try failed; the next is at this moment.
     NextTry(Timestamp),
 }
 
+/// Something of the host that a task needs more of than is free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// "CPU units", "MiB of memory", "host ports" or "GPUs".
+    pub what: &'static str,
+    /// How much the task needs; of ports and GPUs, which.
+    pub wanted: String,
+    /// How much of it is free.
+    pub free: String,
+    /// The tasks that hold the rest, in the order of their ARNs; the first few.
+    pub held_by: Vec<TaskArn>,
+}
+
+/// A container that another one waits for, and how it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// Its name.
+    pub container: ContainerName,
+    /// How far it must come.
+    pub must: Must,
+    /// How far it has come.
+    pub known: ContainerStatus,
+    /// The last result of its health check.
+    pub health: Health,
+    /// Its exit code, if it has ended and the code is known.
+    pub exit_code: Option<i32>,
+}
+
+/// How far a container must come that another one waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Must {
+    /// It meets this condition of `dependsOn`.
+    Be(Condition),
+    /// It ends.
+    End,
+    /// Docker says how it is; the agent has just started, or an answer was lost.
+    BeLookedAt,
+}
+
+impl fmt::Display for Awaited {
+    /// `app to be HEALTHY (it is RUNNING, UNHEALTHY)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.must {
+            Must::Be(condition) => write!(f, "{} to be {condition}", self.container)?,
+            Must::End => write!(f, "{} to end", self.container)?,
+            Must::BeLookedAt => return write!(f, "{} to be looked at", self.container),
+        }
+        write!(f, " (it is {}", self.known)?;
+        match self.health {
+            Health::Unknown => {}
+            Health::Healthy => f.write_str(", HEALTHY")?,
+            Health::Unhealthy => f.write_str(", UNHEALTHY")?,
+        }
+        if let Some(code) = self.exit_code {
+            write!(f, ", exit code {code}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+impl fmt::Display for Shortage {
+    /// `2048 CPU units (1024 free; held by 0123abc…)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ({} free", self.wanted, self.what, self.free)?;
+        let mut held = self.held_by.iter().map(TaskArn::task_id);
+        if let Some(first) = held.next() {
+            write!(f, "; held by {first}")?;
+            held.try_for_each(|id| write!(f, ", {id}"))?;
+        }
+        f.write_str(")")
+    }
+}
+
 impl Blocker {
     /// One word for what kind of thing it is.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::HostResources => "host-resources",
+            Self::HostResources(_) => "host-resources",
             Self::Credentials(_) => "credentials",
             Self::Digest(..) => "digest",
             Self::Pull(..) => "pull",
+            Self::ImageRemoval(_) => "image-removal",
+            Self::DiskSpace => "disk-space",
             Self::Resource(..) => "resource",
-            Self::Engine(..) => "engine",
-            Self::Containers(_) => "containers",
+            Self::Docker(..) => "engine",
+            Self::Containers(..) => "containers",
             Self::Inventory => "inventory",
             Self::NextTry(_) => "next-try",
         }
@@ -59,11 +139,15 @@ impl Blocker {
     /// The operation whose end is waited for.
     pub fn op(&self) -> Option<OpId> {
         match self {
-            Self::Digest(op, _) | Self::Pull(op, _) | Self::Engine(op, _) => Some(*op),
+            Self::Digest(op, _) | Self::Pull(op, _) | Self::Docker(op, _) => Some(*op),
             Self::Resource(op, _) => *op,
-            Self::HostResources | Self::Credentials(_) | Self::Containers(_) | Self::Inventory | Self::NextTry(_) => {
-                None
-            }
+            Self::HostResources(_)
+            | Self::Credentials(_)
+            | Self::ImageRemoval(_)
+            | Self::DiskSpace
+            | Self::Containers(..)
+            | Self::Inventory
+            | Self::NextTry(_) => None,
         }
     }
 }
@@ -72,20 +156,32 @@ impl fmt::Display for Blocker {
     /// Completes "waits for …".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::HostResources => f.write_str("its share of the host's CPU, memory and ports"),
+            Self::HostResources(shortages) if shortages.is_empty() => {
+                f.write_str("earlier tasks, which need what is free")
+            }
+            Self::HostResources(shortages) => {
+                f.write_str("its share of the host: ")?;
+                list(f, shortages)
+            }
             Self::Credentials(_) => f.write_str("ECS to send the credentials of its execution role"),
             Self::Digest(_, image) => write!(f, "the registry to name the digest of {image}"),
             Self::Pull(_, image) => write!(f, "its image {image}"),
+            Self::ImageRemoval(image) => write!(f, "the clean-up to have removed {image}, which is pulled anew then"),
+            Self::DiskSpace => f.write_str("room on the disk for its image"),
             Self::Resource(_, name) => write!(f, "the task's resource {name}"),
-            Self::Engine(_, verb) => write!(f, "the engine to {verb} it"),
-            Self::Containers(names) => {
-                let names: Vec<&str> = names.iter().map(ContainerName::as_str).collect();
-                write!(f, "other containers ({})", names.join(", "))
-            }
-            Self::Inventory => f.write_str("an inventory"),
+            Self::Docker(_, verb) => write!(f, "Docker to {verb} it"),
+            Self::Containers(awaited, _) => list(f, awaited),
+            Self::Inventory => f.write_str("the listing of all containers"),
             Self::NextTry(_) => f.write_str("the next try"),
         }
     }
+}
+
+fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, members: &[T]) -> fmt::Result {
+    members.iter().enumerate().try_for_each(|(at, member)| {
+        f.write_str(if at == 0 { "" } else { ", " })?;
+        member.fmt(f)
+    })
 }
 
 /// How far a pull, or the look-up of a digest, is.

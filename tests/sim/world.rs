@@ -9,7 +9,8 @@ use crate::fetcher::Fetcher;
 use crate::schedule::{Point, Rng};
 use ecs_agent::engine::state::{HostState, Owner};
 use ecs_agent::engine::{
-    self, Capacity, Effect, ImagePolicy, Key, Outcome, Policy, PullBehavior, State, TaskState, UntrackedPolicy,
+    self, Capacity, Effect, ImagePolicy, Key, Operation, Outcome, Policy, PullBehavior, State, TaskState,
+    UntrackedPolicy,
 };
 use ecs_agent::model::{CredentialsId, OpId, Owners, Span, StateChange, TaskArn, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,7 +84,7 @@ pub(crate) struct World {
     /// Tasks that had a share of the host when the agent came back to a smaller one.
     pub(crate) inherited: BTreeSet<TaskArn>,
     /// What was asked for last on whose behalf, when, and how much news there had been.
-    pub(crate) asked: Vec<(Owner, std::mem::Discriminant<Effect>, Timestamp, u64)>,
+    pub(crate) asked: Vec<(Owner, std::mem::Discriminant<Operation>, Timestamp, u64)>,
     /// Counts facts beyond outcomes and the time.
     pub(crate) news: u64,
     /// Counts listings that have arrived.

@@ -87,29 +87,28 @@ pub(crate) fn credentials_are_acknowledged(world: &mut World, before: &Before, e
 
 /// After a failure there is a wait, and after some attempts without an answer there is an end.
 fn too_soon(world: &mut World, effect: &Effect) -> Broken {
-    let op = match effect {
-        Effect::Do(op, Operation::Create(_) | Operation::Start(_))
-        | Effect::Do(op, Operation::Stop { .. })
-        | Effect::Do(op, Operation::Inspect(_) | Operation::Remove(_))
-        | Effect::Do(op, Operation::CreateResource(_) | Operation::RenewResource(_))
-        | Effect::Do(op, Operation::RemoveResource(_) | Operation::Inventory)
-        | Effect::Do(op, Operation::CleanImages(ImageWork::List { .. }))
-        | Effect::Do(op, Operation::Report(_)) => op,
-        Effect::Do(_, Operation::ResolveDigest(_) | Operation::Pull(_))
-        | Effect::Do(_, Operation::CleanImages(_))
-        | Effect::Cancel(_)
-        | Effect::Send(Message::Ack(_))
-        | Effect::Send(Message::AckCredentials(_))
-        | Effect::Send(Message::VerifyStop { .. })
-        | Effect::ForgetCredentials(_) => return None,
-    };
+    let Effect::Do(op, operation) = effect else { return None };
+    match operation {
+        Operation::Create(_)
+        | Operation::Start(_)
+        | Operation::Stop { .. }
+        | Operation::Inspect(_)
+        | Operation::Remove(_)
+        | Operation::CreateResource(_)
+        | Operation::RenewResource(_)
+        | Operation::RemoveResource(_)
+        | Operation::Inventory
+        | Operation::CleanImages(ImageWork::List { .. })
+        | Operation::Report(_) => {}
+        Operation::ResolveDigest(_) | Operation::Pull(_) | Operation::CleanImages(_) => return None,
+    }
     let owner = &world.state.ops.get(op)?.clone();
-    let is_start = matches!(effect, Effect::Do(_, Operation::Start(_)));
-    let is_begun = is_start || matches!(effect, Effect::Do(_, Operation::Create(_)));
+    let is_start = matches!(operation, Operation::Start(_));
+    let is_begun = is_start || matches!(operation, Operation::Create(_));
     if is_begun && world.unanswered.iter().any(|it| it.0 == *owner && it.1 == is_start && it.2 >= MOST_UNANSWERED) {
         return Some(("an engine that never answers is given up", format!("{owner:?}")));
     }
-    effort::again(world, owner, effect);
+    effort::again(world, owner, operation);
     // A stop does not wait for what failed before it was wanted.
     let counts = |it: &&(Owner, _, bool)| it.0 == *owner && it.2 == world.is_to_stop(owner);
     let failed = world.failed.iter().filter(counts).map(|it| it.1).max()?;

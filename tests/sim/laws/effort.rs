@@ -4,7 +4,7 @@
 
 use crate::world::World;
 use ecs_agent::engine::state::Owner;
-use ecs_agent::engine::{self, Effect};
+use ecs_agent::engine::{self, Operation};
 use ecs_agent::model::Span;
 use std::mem::discriminant;
 
@@ -16,14 +16,14 @@ const LONGEST_DELAY: Span = Span::millis(72_000);
 const LONGEST_START: Span = Span::millis(60_001);
 
 /// No busy loop: the same thing is not asked for twice at one moment while nothing new is heard of.
-pub(super) fn again(world: &mut World, owner: &Owner, effect: &Effect) {
+pub(super) fn again(world: &mut World, owner: &Owner, operation: &Operation) {
     // Reports have a law of their own: none says what another has said.
     // A pull may ask for a look at the disk when the last one has just been taken for another purpose.
     let is_look = matches!(owner, Owner::Images) && world.state.images.is_pressed;
     if matches!(owner, Owner::Report(_)) || world.burst || is_look {
         return;
     }
-    let kind = discriminant(effect);
+    let kind = discriminant(operation);
     // A listing may name an orphan that was removed since it was taken.
     let listings = if matches!(owner, Owner::Orphan(_)) { world.listings } else { 0 };
     // So is the wish that it should stop.
@@ -33,7 +33,7 @@ pub(super) fn again(world: &mut World, owner: &Owner, effect: &Effect) {
     let is_idle = last.1 == kind && last.3 == news && now < last.2 + PAUSE;
     (last.1, last.2, last.3) = (kind, now, news);
     if is_idle {
-        world.breaks("nothing is asked for again at once without news", || format!("{effect:?}"));
+        world.breaks("nothing is asked for again at once without news", || format!("{operation:?}"));
     }
 }
 

@@ -21,6 +21,7 @@ use crate::world::{Turn, World};
 use ecs_agent::engine::state::{State, TaskState};
 use ecs_agent::engine::{self, Event};
 use ecs_agent::model::resource::Lifetime;
+use ecs_agent::model::waiting::{Blocker, Waiting};
 use ecs_agent::model::{ContainerStatus, ResourceStatus, RunState, TaskArn, TaskStatus, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,8 +79,36 @@ pub(crate) fn after_step(world: &mut World, before: &Before) {
     planning_again_is_idle(world);
     what_is_forgotten_is_gone(world, before);
     another_agents_containers_are_not_believed(world);
+    who_waits_says_for_what(world);
     if !world.state.credentials.is_subset(&world.credentials) {
         world.breaks("credentials are believed in only while they are there", String::new);
+    }
+}
+
+/// Whoever is not where it should be, and has nothing in flight, says what it waits for: operators and scripts read it.
+fn who_waits_says_for_what(world: &mut World) {
+    let view = engine::view(&world.state, world.now);
+    let mut silent = None;
+    for (task, shown) in world.state.tasks.values().zip(&view.tasks) {
+        for (spec, container) in task.pairs().filter(|(_, container)| container.operation.is_none()) {
+            let has_ended = container.known == ContainerStatus::Stopped;
+            let is_to_end = task.desired == TaskStatus::Stopped || container.failure.is_some() || has_ended;
+            let is_in_place = if is_to_end {
+                has_ended && container.observed != Some(RunState::Running)
+            } else {
+                container.known == ContainerStatus::Running && !container.restarts.due
+            };
+            let says = |wait: &Waiting| {
+                let says_nothing = matches!(&wait.blocker, Blocker::Containers(awaited, _) if awaited.is_empty());
+                !says_nothing && wait.container.as_ref().is_none_or(|name| *name == spec.name)
+            };
+            if !is_in_place && !shown.waits.iter().any(says) {
+                silent = Some(format!("{} of {}", spec.name, task.spec.arn));
+            }
+        }
+    }
+    if let Some(what) = silent {
+        world.breaks("whoever is not where it should be says what it waits for", || what);
     }
 }
 
