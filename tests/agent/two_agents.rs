@@ -200,7 +200,7 @@ async fn root_and_a_member_of_the_docker_group_see_each_other() {
 }
 
 /// A process that ends with this.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
