@@ -5,6 +5,7 @@
 //! part; where it is not clear what is the host, more is hidden rather than less.
 
 use std::borrow::Cow;
+use url::Url;
 
 /// Stands in the place of user and password.
 const HIDDEN: &str = "***";
@@ -15,6 +16,14 @@ pub fn shown(address: &str) -> Cow<'_, str> {
     let Some((before, host)) = address.rsplit_once('@') else { return Cow::Borrowed(address) };
     let scheme = before.find("://").map_or("", |end| &before[..end + 3]);
     Cow::Owned(format!("{scheme}{HIDDEN}@{host}"))
+}
+
+/// The address in the form that every HTTP client takes: ASCII only, blanks and the like percent-encoded. A path that is nothing but `/` is
+/// left out.
+pub fn normalized(url: &Url) -> &str {
+    let has_only_host = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    let text = url.as_str();
+    if has_only_host { text.strip_suffix('/').unwrap_or(text) } else { text }
 }
 
 /// A text without the users and passwords of the addresses in it. An address begins with its scheme and ends before white space or a
@@ -119,6 +128,24 @@ mod tests {
         for (address, wanted) in table {
             assert_eq!(shown(address), wanted);
             assert_eq!(shown(&shown(address)), wanted, "twice is as good as once");
+        }
+    }
+
+    #[test]
+    fn an_address_is_normalized_for_http_clients() {
+        let table = [
+            ("https://ecs.example:8443", "https://ecs.example:8443"),
+            ("HTTPS://ECS.Example:443/", "https://ecs.example"),
+            ("https://ecs.ex\u{e4}mple/a b/", "https://ecs.xn--exmple-cua/a%20b/"),
+            ("https://h/?a=/", "https://h/?a=/"),
+            ("https://h/#/", "https://h/#/"),
+            ("socks5://p:1", "socks5://p:1"),
+            ("http://[fd00:ec2::254]/", "http://[fd00:ec2::254]"),
+        ];
+        for (address, wanted) in table {
+            let url = Url::parse(address).unwrap();
+            assert_eq!(normalized(&url), wanted);
+            assert_eq!(normalized(&Url::parse(wanted).unwrap()), wanted, "twice is as good as once");
         }
     }
 
