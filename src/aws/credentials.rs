@@ -8,7 +8,7 @@
 use super::backoff::{Backoff, Shape};
 use super::imds;
 use super::rotating::Rotating;
-use super::signing::Signing;
+use super::signing::{DROP_EVERY, Signing};
 use super::transport;
 use crate::lane::{Lane, Settings as LaneSettings};
 use crate::model::{Secret, with_causes};
@@ -182,6 +182,9 @@ struct Held {
     fetched: Instant,
     /// `None`: they have no end of their own.
     lifetime: Option<Duration>,
+    /// AWS calls them expired, and the source had no others since. Whatever end the source names, they are over: the SDK gives expired
+    /// credentials of the instance's role a new end each time they are fetched.
+    is_over: bool,
 }
 
 /// The last answer of the provider, if it had none.
@@ -201,11 +204,11 @@ impl Held {
             Some(Duration::ZERO) => ASK_AGAIN,
             Some(lifetime) => lifetime.saturating_sub(MARGIN).max(ASK_AGAIN.min(lifetime)),
         };
-        self.fetched.elapsed() < good_for
+        !self.is_over && self.fetched.elapsed() < good_for
     }
 
     fn is_valid(&self) -> bool {
-        self.lifetime.is_none_or(|lifetime| self.fetched.elapsed() < lifetime)
+        !self.is_over && self.lifetime.is_none_or(|lifetime| self.fetched.elapsed() < lifetime)
     }
 }
 
@@ -242,7 +245,15 @@ impl<P: ProvideCredentials> Cached<P> {
         let answer = tokio::time::timeout(PATIENCE, self.provider.provide_credentials())
             .await
             .unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(PATIENCE)));
+        if self.signing.keys_are_refused()
+            && let Some(held) = &mut self.state().held
+        {
+            held.is_over = true;
+        }
         match answer {
+            Ok(credentials) if self.is_over(&credentials) => {
+                self.failed("AWS calls them expired, and the source has no others", DROP_EVERY)
+            }
             Ok(credentials) if self.is_held(&credentials) => self.failed("the source has no newer ones", ASK_AGAIN),
             Ok(credentials) => Ok(self.fetched(credentials)),
             Err(error) => self.failed(&with_causes(&error), Duration::ZERO),
@@ -265,11 +276,20 @@ impl<P: ProvideCredentials> Cached<P> {
         let now = self.signing.clock().now();
         let lifetime = credentials.expiry().map(|end| end.duration_since(now).unwrap_or_default());
         let mut state = self.state();
-        state.held = Some(Held { credentials: credentials.clone(), fetched: Instant::now(), lifetime });
+        state.held = Some(Held { credentials: credentials.clone(), fetched: Instant::now(), lifetime, is_over: false });
         state.failed = None;
         state.pauses.reset();
         self.signing.keys_are_fetched(Some(credentials.access_key_id()));
         credentials
+    }
+
+    /// The answer is what AWS calls expired, whatever end it names by now.
+    fn is_over(&self, answer: &Credentials) -> bool {
+        let state = self.state();
+        state
+            .held
+            .as_ref()
+            .is_some_and(|held| held.is_over && held.credentials.access_key_id() == answer.access_key_id())
     }
 
     /// The answer is what is held already: nothing was renewed. The SDK gives the last credentials of the instance's role for good ones
@@ -428,6 +448,62 @@ mod tests {
         // A renewal that fails leaves the last ones.
         assert!(refused("TWO"));
         assert_eq!((id(&cached).await, id(&cached).await), ("TWO".to_owned(), "TWO".to_owned()));
+    }
+
+    fn expired() -> Refusal<'static> {
+        Refusal { status: 400, date: None, code: "ExpiredToken", message: "" }
+    }
+
+    /// What the SDK does with expired credentials that the metadata service still hands out.
+    #[tokio::test(start_paused = true)]
+    async fn a_new_end_for_keys_that_aws_calls_expired_counts_not() {
+        let (cached, signing) = cached(vec![
+            Ok(keys("ONE", 21600)),
+            Ok(keys("ONE", 22000)),
+            Ok(keys("ONE", 43200)),
+            gone(),
+            Ok(keys("TWO", 21600)),
+        ]);
+        assert_eq!(id(&cached).await, "ONE");
+        assert!(signing.learn(SystemTime::now(), "ONE", &expired()));
+        // Nobody has to be refused a second time for the next question, and no call waits for more than one in a minute.
+        for left_over in [3, 2, 1] {
+            for _ in 0..5 {
+                assert_eq!(id(&cached).await, "ONE");
+            }
+            assert_eq!(left(&cached), left_over);
+            assert!(!cached.state().held.as_ref().unwrap().is_valid());
+            advance(DROP_EVERY).await;
+        }
+        assert_eq!(id(&cached).await, "TWO");
+        advance(Duration::from_secs(20000)).await;
+        assert_eq!((id(&cached).await, left(&cached)), ("TWO".to_owned(), 0), "the new ones live as long as they say");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn expired_keys_without_an_end_are_asked_for_each_minute() {
+        let endless = || Ok(Credentials::new("ONE", "s", Some("t".to_owned()), None, "test"));
+        let (cached, signing) = cached(vec![endless(), endless(), endless(), Ok(keys("TWO", 3600))]);
+        assert_eq!(id(&cached).await, "ONE");
+        assert!(signing.learn(SystemTime::now(), "ONE", &expired()));
+        for wanted in [2, 1] {
+            assert_eq!((id(&cached).await, id(&cached).await), ("ONE".to_owned(), "ONE".to_owned()));
+            assert_eq!(left(&cached), wanted);
+            advance(DROP_EVERY).await;
+        }
+        assert_eq!(id(&cached).await, "TWO");
+    }
+
+    /// The metadata service is away at the very moment when AWS calls the credentials expired.
+    #[tokio::test(start_paused = true)]
+    async fn expired_keys_are_not_taken_up_again_after_a_failure() {
+        let (cached, signing) = cached(vec![Ok(keys("ONE", 21600)), gone(), Ok(keys("TWO", 3600))]);
+        assert_eq!(id(&cached).await, "ONE");
+        advance(Duration::from_secs(3600)).await;
+        assert!(signing.learn(SystemTime::now(), "ONE", &expired()));
+        assert_eq!((id(&cached).await, left(&cached)), ("ONE".to_owned(), 1));
+        advance(Duration::from_secs(2)).await;
+        assert_eq!((id(&cached).await, left(&cached)), ("TWO".to_owned(), 0));
     }
 
     #[tokio::test(start_paused = true)]
