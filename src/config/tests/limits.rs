@@ -134,8 +134,8 @@ fn every_number_has_its_limits_tested() {
             _ => continue,
         };
         let cases = || LIMITS.iter().filter(|(name, ..)| *name == key.name);
-        assert!(cases().any(|(.., told)| told.is_none()), "{}: no case within its limits", key.name);
-        assert!(cases().any(|(.., told)| told.is_some()), "{}: no case outside its limits", key.name);
+        assert!(cases().any(|(.., shown)| shown.is_none()), "{}: no case within its limits", key.name);
+        assert!(cases().any(|(.., shown)| shown.is_some()), "{}: no case outside its limits", key.name);
         // At the limit, and one step beyond it.
         let write = |number: i64| match key.kind {
             Kind::Duration(_) => format!("{number}ms"),
@@ -201,9 +201,9 @@ fn words_switches_and_documents() {
         ("HTTP_PROXY", "socks5://p:1", Some("socks5://p:1"), 0),
         ("HTTP_PROXY", "http://", None, 1),
     ] {
-        let (found, told) = effect(name, value);
+        let (found, shown) = effect(name, value);
         assert_eq!(found.as_deref(), canonical, "{name}={value}");
-        assert_eq!(told.len(), problems, "{name}={value}: {told:?}");
+        assert_eq!(shown.len(), problems, "{name}={value}: {shown:?}");
     }
 }
 

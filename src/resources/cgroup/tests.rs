@@ -60,11 +60,11 @@ fn shares_become_weights() {
 #[test]
 fn systemd_is_told_all_limits_in_the_words_of_its_version() {
     let task = TaskArn::from("t/abc");
-    let told = |cpu, is_unified| {
+    let shown = |cpu, is_unified| {
         let limits = Limits { cpu, memory: Some(5), pids: Some(7) };
-        let told = properties(&task, limits, is_unified);
-        assert!(told.contains(&("DefaultDependencies", Property::Flag(false))));
-        let numbers = told.into_iter().filter_map(|(name, value)| match value {
+        let shown = properties(&task, limits, is_unified);
+        assert!(shown.contains(&("DefaultDependencies", Property::Flag(false))));
+        let numbers = shown.into_iter().filter_map(|(name, value)| match value {
             Property::Number(number) => Some((name, number)),
             Property::Text(_) | Property::Flag(_) => None,
         });
@@ -72,10 +72,10 @@ fn systemd_is_told_all_limits_in_the_words_of_its_version() {
     };
     let quota = Cpu::Quota { quota: 50_000, period: 100_000 };
     let cpu = [("CPUQuotaPerSecUSec", 500_000), ("CPUQuotaPeriodUSec", 100_000)];
-    assert_eq!(told(quota, true), [&cpu[..], &[("MemoryMax", 5), ("TasksMax", 7)]].concat());
-    assert_eq!(told(quota, false), [&cpu[..], &[("MemoryLimit", 5), ("TasksMax", 7)]].concat());
-    assert_eq!(told(Cpu::Shares(1024), true)[0], ("CPUWeight", 39));
-    assert_eq!(told(Cpu::Shares(1024), false)[0], ("CPUShares", 1024));
+    assert_eq!(shown(quota, true), [&cpu[..], &[("MemoryMax", 5), ("TasksMax", 7)]].concat());
+    assert_eq!(shown(quota, false), [&cpu[..], &[("MemoryLimit", 5), ("TasksMax", 7)]].concat());
+    assert_eq!(shown(Cpu::Shares(1024), true)[0], ("CPUWeight", 39));
+    assert_eq!(shown(Cpu::Shares(1024), false)[0], ("CPUShares", 1024));
 }
 
 #[tokio::test]
