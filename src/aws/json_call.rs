@@ -94,7 +94,7 @@ impl CallError {
 
     /// The text of the Go agent's SDK for a failed call: operators search for it. `operation` is `Service: Operation`; of the errors
     /// in `modelled` the SDK knows the type.
-    pub(super) fn told(&self, operation: &str, modelled: &[&str]) -> String {
+    pub(super) fn sdk_text(&self, operation: &str, modelled: &[&str]) -> String {
         match self {
             Self::Refused { status, request_id, code, message, .. } => format!(
                 "operation error {operation}, https response error StatusCode: {status}, RequestID: {request_id}, {}{code}: {message}",
@@ -328,7 +328,7 @@ mod tests {
             let (service, target, endpoint) = ("ssm", "AmazonSSM.GetParameters", sdk.ssm_endpoint());
             let call = Call { service, target, region, endpoint, body: &json!({}) };
             let error = sdk.call(&call, keys).await.unwrap_err();
-            let text = error.told("SSM: GetParameters", &[]);
+            let text = error.sdk_text("SSM: GetParameters", &[]);
             assert!(matches!(error, CallError::NotSent(_)) && !error.passes(), "{text}");
             assert!(text.contains("the request was not sent: ") && text.contains(part), "{text}");
             assert!(!text.contains("hunter2") && !text.contains("tok\n"), "{text}");

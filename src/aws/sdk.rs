@@ -9,6 +9,7 @@ use super::proxy::ProxySettings;
 use super::sdk_signing::{Learning, Repeating};
 use super::signing::Signing;
 use super::transport::{BadProxy, http_client, insecure_http_client};
+use crate::model::address;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_ecs::config::retry::RetryConfig;
 use aws_sdk_ecs::config::timeout::TimeoutConfig;
@@ -144,6 +145,8 @@ impl Settings {
         let set = all.filter_map(|(origin, url)| Some((origin, url.as_deref()?.trim())));
         let (origin, url) = set.into_iter().find(|(_, url)| !url.is_empty())?;
         let url = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
+        // The SDK's clients take the text as it is. What is no URL is refused where a request is made, by `Endpoint::url`.
+        let url = Url::parse(&url).map_or(url, |url| address::normalized(&url).to_owned());
         Some(Endpoint { url, origin: origin.to_owned() })
     }
 }
@@ -317,7 +320,9 @@ impl Intercept for UserAgent {
 
 #[cfg(test)]
 mod tests {
+    use super::super::credentials::fixed;
     use super::*;
+    use crate::aws::fake::{Answer, Fake};
 
     #[test]
     fn the_operators_address_wins_over_the_sdks_variables() {
@@ -327,6 +332,7 @@ mod tests {
             (Some(" http://127.0.0.1:1 "), None, None, Some("http://127.0.0.1:1")),
             (Some(""), Some("https://b"), Some("https://c"), Some("https://b")),
             (None, None, Some("https://c"), Some("https://c")),
+            (Some("HTTPS://ECS.corp/a b"), None, None, Some("https://ecs.corp/a%20b")),
             (None, None, None, None),
         ];
         for (host, ecs, all, expected) in table {
@@ -357,12 +363,28 @@ mod tests {
         assert!(!was_not_sent(&SdkError::<(), ()>::timeout_error("late")));
     }
 
+    #[tokio::test]
+    async fn an_address_reaches_the_sdk_in_its_normal_form() {
+        let fake = Fake::start(|_| Answer::json(200, &serde_json::json!({}))).await;
+        let path = |path: &str| format!("{}/{path}", fake.url().replace("http://", "HTTP://"));
+        let keys = || SharedCredentialsProvider::new(fixed(&"AKID".into(), &"s".into(), &"".into()));
+        let settings =
+            Settings { backend_host: Some(path("a b")), region: "us-west-2".to_owned(), ..Settings::default() };
+        let sdk = Sdk::new(settings).unwrap();
+        sdk.ecs(keys()).list_clusters().send().await.unwrap();
+        sdk.ecr("", &path("<\u{e4}>"), keys()).get_authorization_token().send().await.unwrap();
+        let requests = fake.requests();
+        let paths: Vec<&str> = requests.iter().map(|request| request.path.trim_end_matches('/')).collect();
+        assert_eq!(paths, ["/a%20b", "/%3C%C3%A4%3E"]);
+    }
+
     #[test]
     fn an_endpoint_in_the_payload_wins_for_ecr() {
         let settings = Settings { endpoint_url: Some("http://all".to_owned()), ..Settings::default() };
         for (payload, wanted) in [
             ("ecr.example.com", "https://ecr.example.com"),
             ("", "http://all"),
+            ("ecr.ex\u{e4}mple/", "https://ecr.xn--exmple-cua"),
             ("https://ecr-fips.us-east-1.amazonaws.com", "https://ecr-fips.us-east-1.amazonaws.com"),
         ] {
             assert_eq!(settings.ecr_endpoint(payload).unwrap().url, wanted);

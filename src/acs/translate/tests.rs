@@ -68,7 +68,7 @@ fn the_reduced_task_is_translated_whole() {
     let mut task = reduced();
     task["serviceName"] = json!("service");
     let spec = spec_of(&task);
-    assert_eq!(spec.service_name, "service");
+    assert_eq!((spec.service_name.as_str(), spec.arn.as_str()), ("service", task["arn"].as_str().unwrap()));
     assert_eq!((spec.family.as_str(), spec.version.as_str()), ("judge-family", "7"));
     assert_eq!(spec.execution_credentials, Some("66666666-7777-8888-9999-000000000000".into()));
     let [web, side] = spec.containers.as_slice() else { panic!("{} containers", spec.containers.len()) };

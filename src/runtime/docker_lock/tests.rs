@@ -71,9 +71,9 @@ fn name_of(lock: Result<DockerLock, Held>) -> String {
 fn the_second_agent_is_told_who_is_the_first() {
     let host = Host::new();
     let first = host.take("ABCD:EF01", 1).unwrap();
-    let said = host.take("ABCD:EF01", 1).unwrap_err().to_string();
+    let text = host.take("ABCD:EF01", 1).unwrap_err().to_string();
     for part in ["process 4711", "in container 0123", "ECS_DATADIR /data", "cluster prod", "stop it first"] {
-        assert!(said.contains(part), "{said}");
+        assert!(text.contains(part), "{text}");
     }
     drop(first);
     host.take("ABCD:EF01", 1).expect("a file that stays behind is no lock");
@@ -203,8 +203,8 @@ fn an_agent_in_another_namespace_is_known_by_its_identities() {
     let _engine = taken(host.places(), me(), "AB", 2, &holder("d")).unwrap();
     let ids = |names: &[&str]| names.iter().map(|name| OwnerId::from(*name)).collect::<BTreeSet<_>>();
     assert_eq!(others(&lock, &ids(&["a"])).unwrap(), Running { identities: ids(&["b", "c"]), is_partial: false });
-    let said = others(&lock, &ids(&["x", "b"])).unwrap_err().to_string();
-    assert!(said.contains("identity of this data directory") && said.contains("4711"), "{said}");
+    let text = others(&lock, &ids(&["x", "b"])).unwrap_err().to_string();
+    assert!(text.contains("identity of this data directory") && text.contains("4711"), "{text}");
     drop((other, elsewhere));
     assert_eq!(others(&lock, &ids(&["b"])).unwrap(), Running::default());
     let left: Vec<_> = std::fs::read_dir(host.0.join("run")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -226,8 +226,8 @@ fn whatever_a_lock_file_holds_it_is_a_lock() {
         let host = Host::new();
         let _lock = host.take("A", 1).unwrap();
         std::fs::write(host.0.join("run/A.1.lock"), content).unwrap();
-        let said = name_of(host.take("A", 1));
-        assert!(said.contains(wanted), "{content}: {said}");
+        let text = name_of(host.take("A", 1));
+        assert!(text.contains(wanted), "{content}: {text}");
     }
 }
 
