@@ -114,7 +114,8 @@ fn domain(values: &mut Values, is_service: bool) {
     }
 }
 
-/// Group managed service accounts need the credentials fetcher, and those with a domain that or a secret in its place (§2.3).
+/// Group managed service accounts need the credentials fetcher, and those with a domain that or a secret in its place
+/// (spec `config.md` §2.3).
 fn gmsa(values: &mut Values, problems: &mut Vec<Problem>) {
     if !is_true(values, "ECS_GMSA_SUPPORTED")
         || is_true(values, "ZZZ_SKIP_DOMAIN_JOIN_CHECK_NOT_SUPPORTED_IN_PRODUCTION")

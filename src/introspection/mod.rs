@@ -10,7 +10,7 @@
 //!
 //! Reading order: this file (routes), `task` (JSON shapes), `health` and `debug` (ours alone), `lookup` (the query of `/v1/tasks`),
 //! `json` (the encoding). Who is served, and the limits, are those of [`http_server`](crate::http_server). Source: spec
-//! `introspection.md`.
+//! `introspection.md` §1 to §6.
 
 mod debug;
 mod health;

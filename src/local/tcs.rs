@@ -1,4 +1,4 @@
-//! The server's end of the TCS websocket (tcs.md): takes metrics and health, keeps the connection open with heartbeats, and
+//! The server's end of the TCS websocket (spec `tcs.md` §1, §2, §5): takes metrics and health, keeps the connection open with heartbeats, and
 //! acknowledges nothing. It owns nothing but the connection. Invariant: published health reaches the containers it names.
 
 use super::acs::close;
