@@ -4,6 +4,7 @@
 //! that waits from none.
 
 use super::health::Health;
+use super::ownership::Ownership;
 use super::pulls::Pulls;
 use super::supervisor::{Policy, Supervisor};
 use crate::http_server::{self, Address, Audience};
@@ -39,6 +40,15 @@ impl Early {
         let socket = Address::Socket(introspection::HEALTH_SOCKET);
         early.serve("health", socket, Audience::host_only(), routes);
         early
+    }
+
+    /// Looks after the lock from the moment it is held: a warm pool may take hours.
+    pub(super) fn keep_lock(&mut self, ownership: Arc<Ownership>) {
+        let stop = self.stop.clone();
+        self.supervisor.part("docker lock", Policy::Restart, move || {
+            let (ownership, stop) = (ownership.clone(), stop.clone());
+            async move { ownership.keep(stop).await }
+        });
     }
 
     /// Opens the port; the start is over. The first try to bind it is over too when this returns: whoever is told after this that the agent

@@ -163,7 +163,8 @@ async fn build(config: Config, options: Options, imds: aws::imds::Imds, mut earl
     let docker = startup::docker(config, &instance.region).await;
     health.docker_answered();
     health.step(Step::State);
-    let mut ownership = Ownership::take(config, options, &docker).await?;
+    let ownership = Arc::new(Ownership::take(config, options, &docker).await?);
+    early.keep_lock(ownership.clone());
     let (store, loaded) = startup::state(config, &instance).await?;
     let (docker, mut store, owners) = ownership.identify(config, docker, store, &loaded).await?;
     data_dir::check(&config.docker_host, &config.data_dir, &config.host_data_dir).await;
@@ -289,11 +290,6 @@ fn supervise(
     supervisor.part("acs", Policy::Restart, move || {
         let (control, outbox, stop) = (control.clone(), outbox.clone(), stop_acs.clone());
         async move { control.run(outbox, stop).await }
-    });
-    let (locked, stop_lock) = (edges.clone(), stop.clone());
-    supervisor.part("docker lock", Policy::Restart, move || {
-        let (edges, stop) = (locked.clone(), stop_lock.clone());
-        async move { edges.ownership.keep(stop).await }
     });
     let reopened = Arc::new(Notify::new());
     let (watched, reopens, stop_events) = (edges.clone(), reopened.clone(), stop.clone());

@@ -297,7 +297,7 @@ fn agents_meet_in_the_shared_directory_whatever_the_open_one_is() {
     std::fs::write(host.0.join("file"), "").unwrap();
     let places = Places { shared: host.places().shared, open: host.0.join("file") };
     let second = DockerLock::new(places, me(), "A", 1);
-    assert!(name_of(second.take_in(Place::Shared, &holder("b")).map(|()| second)).contains("4711"));
+    assert!(name_of(second.take_in(Place::Shared, &holder("b")).map(|_| second)).contains("4711"));
 }
 
 #[test]
@@ -336,10 +336,10 @@ fn a_lock_file_that_was_removed_is_made_anew() {
             for _ in 0..2 {
                 let path = lock.own.lock().unwrap().clone().unwrap();
                 remove(path.parent().unwrap());
-                assert!(lock.renew(&holder("a")).unwrap());
+                assert_eq!(lock.renew(&holder("a")).unwrap(), Renewed::Made);
                 assert!(name_of(taken(places.clone(), me(), "A", 1, &holder("b"))).contains("4711"));
             }
-            assert!(lock.renew(&holder("a")).unwrap(), "nothing is wrong");
+            assert_eq!(lock.renew(&holder("a")).unwrap(), Renewed::There);
         }
     }
 }
@@ -354,7 +354,7 @@ fn a_lock_that_another_agent_took_meanwhile_names_it() {
         assert!(first.renew(&holder("a")).unwrap_err().to_string().contains("process 4712"));
     }
     drop(second);
-    assert!(first.renew(&holder("a")).unwrap());
+    assert_eq!(first.renew(&holder("a")).unwrap(), Renewed::Made);
     assert!(name_of(host.take("A", 1)).contains("4711"));
 }
 
@@ -367,4 +367,21 @@ fn an_agent_says_how_it_runs() {
     assert_eq!(form(true, plain), "the system service (-service)");
     assert_eq!(form(false, "22 1 8:1 /containers/short/x /y rw - ext4 /dev/a rw\n"), "not the system service");
     assert_eq!(form(false, &format!("{plain}{docker}")), "in container 0123456789ab");
+}
+
+#[test]
+fn a_lock_file_that_cannot_be_made_is_tried_again() {
+    let host = Host::new();
+    let lock = host.take("A", 1).unwrap();
+    // The directory went, and nothing can be made in its place: as in the sandbox of a unit, where `/run` is read-only.
+    for directory in ["run", "shm"] {
+        std::fs::remove_dir_all(host.0.join(directory)).unwrap();
+        std::fs::write(host.0.join(directory), "").unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(lock.renew(&holder("a")).unwrap(), Renewed::Missing);
+    }
+    std::fs::remove_file(host.0.join("run")).unwrap();
+    assert_eq!(lock.renew(&holder("a")).unwrap(), Renewed::Made);
+    assert!(name_of(host.take("A", 1)).contains("4711"));
 }
