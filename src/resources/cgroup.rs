@@ -60,8 +60,13 @@ pub enum CgroupError {
         source: io::Error,
     },
     /// The kernel or its start parameters leave a controller out.
-    #[error("the {0} controller is not available")]
-    NoController(&'static str),
+    #[error("the {controller} controller is not available in {}", root.display())]
+    NoController {
+        /// Its name.
+        controller: &'static str,
+        /// Where it was looked for.
+        root: PathBuf,
+    },
     /// systemd was not to be talked to, or refused.
     #[error("cannot {what} the slice {slice} by way of systemd")]
     Systemd {
@@ -104,7 +109,7 @@ impl CgroupError {
             // and does not go is only slow.
             Self::NotDone { wanted, .. } => *wanted == GONE,
             Self::Lane(_) => true,
-            Self::NoController(_) | Self::Unnameable => false,
+            Self::NoController { .. } | Self::Unnameable => false,
         }
     }
 
@@ -113,7 +118,7 @@ impl CgroupError {
     fn failure(&self, name: &str, text: String) -> Failure {
         match self {
             Self::Systemd { source, .. } if source.is_refusal() => Failure::permanent(name, text),
-            Self::File { .. } | Self::NoController(_) | Self::Unnameable => Failure::permanent(name, text),
+            Self::File { .. } | Self::NoController { .. } | Self::Unnameable => Failure::permanent(name, text),
             Self::Systemd { .. } | Self::Lane(_) | Self::NotDone { .. } => Failure::retryable(name, text),
         }
     }

@@ -208,7 +208,7 @@ mod tests {
         let (asked, began) = (Cell::new(0), Instant::now());
         let cannot = probe(async || {
             asked.set(asked.get() + 1);
-            Err(CgroupError::NoController("memory"))
+            Err(CgroupError::NoController { controller: "memory", root: "/sys/fs/cgroup".into() })
         });
         let error = cannot.await.unwrap_err();
         assert_eq!((fatal_for(&error)(String::new()).code, asked.get()), (5, 1));

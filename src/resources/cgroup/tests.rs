@@ -102,7 +102,8 @@ async fn a_host_without_a_controller_cannot_limit_tasks() {
     for driver in [CgroupDriver::Cgroupfs, CgroupDriver::Systemd] {
         for (tree, missing) in [(&unified, "memory"), (&first, "cpu"), (&other, "memory")] {
             let opened = cgroups(driver, &tree.0, None).await.open().await;
-            assert_eq!(opened.unwrap_err().to_string(), format!("the {missing} controller is not available"));
+            let wanted = format!("the {missing} controller is not available in {}", tree.0.display());
+            assert_eq!(opened.unwrap_err().to_string(), wanted);
         }
     }
 }
@@ -281,7 +282,7 @@ fn a_host_that_cannot_is_told_from_one_that_is_silent() {
         (file(ErrorKind::ReadOnlyFilesystem), false),
         (not_done(GONE), true),
         (not_done("there"), false),
-        (CgroupError::NoController("memory"), false),
+        (CgroupError::NoController { controller: "memory", root: "/sys/fs/cgroup".into() }, false),
     ];
     for (error, wanted) in table {
         assert_eq!(error.may_pass(), wanted, "{}", with_causes(&error));
