@@ -270,13 +270,16 @@ mod tests {
             let sdk = sdk(Settings { fips, dual_stack, ..Settings::default() });
             assert_eq!(sdk.endpoint_of("secretsmanager", region).await.unwrap().url, wanted);
         }
-        let gov = sdk(Settings { fips: true, ..Settings::default() });
-        for (service, wanted) in [
-            ("ssm", "https://ssm.us-gov-west-1.amazonaws.com"),
-            ("ec2", "https://ec2.us-gov-west-1.amazonaws.com"),
-            ("secretsmanager", "https://secretsmanager-fips.us-gov-west-1.amazonaws.com"),
+        let fips = sdk(Settings { fips: true, ..Settings::default() });
+        for (service, region, wanted) in [
+            ("ssm", "us-gov-west-1", "https://ssm.us-gov-west-1.amazonaws.com"),
+            ("ec2", "us-gov-west-1", "https://ec2.us-gov-west-1.amazonaws.com"),
+            ("secretsmanager", "us-gov-west-1", "https://secretsmanager-fips.us-gov-west-1.amazonaws.com"),
+            ("ssm", "us-west-2", "https://ssm-fips.us-west-2.amazonaws.com"),
+            ("ec2", "us-west-2", "https://ec2-fips.us-west-2.amazonaws.com"),
+            ("ec2", "ca-central-1", "https://ec2-fips.ca-central-1.amazonaws.com"),
         ] {
-            assert_eq!(gov.endpoint_of(service, "us-gov-west-1").await.unwrap().url, wanted);
+            assert_eq!(fips.endpoint_of(service, region).await.unwrap().url, wanted);
         }
     }
 

@@ -429,8 +429,14 @@ mod tests {
         let object = Object { bucket: "bkt", key: "k" };
         let table = [
             ("us-east-1", "https://bkt.s3-fips.us-east-1.amazonaws.com/k"),
-            ("ca-west-1", "https://bkt.s3-fips.ca-west-1.amazonaws.com/k"),
+            ("us-east-2", "https://bkt.s3-fips.us-east-2.amazonaws.com/k"),
+            ("us-west-1", "https://bkt.s3-fips.us-west-1.amazonaws.com/k"),
+            ("us-west-2", "https://bkt.s3-fips.us-west-2.amazonaws.com/k"),
             ("us-gov-east-1", "https://bkt.s3-fips.us-gov-east-1.amazonaws.com/k"),
+            ("us-gov-west-1", "https://bkt.s3-fips.us-gov-west-1.amazonaws.com/k"),
+            ("ca-central-1", "https://bkt.s3-fips.ca-central-1.amazonaws.com/k"),
+            ("ca-west-1", "https://bkt.s3-fips.ca-west-1.amazonaws.com/k"),
+            ("mx-central-1", "https://bkt.s3.mx-central-1.amazonaws.com/k"),
             ("eu-west-1", "https://bkt.s3.eu-west-1.amazonaws.com/k"),
             ("cn-north-1", "https://bkt.s3.cn-north-1.amazonaws.com.cn/k"),
         ];

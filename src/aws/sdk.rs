@@ -323,6 +323,8 @@ mod tests {
     use super::super::credentials::fixed;
     use super::*;
     use crate::aws::fake::{Answer, Fake};
+    use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextRef;
+    use std::sync::{Arc, Mutex};
 
     #[test]
     fn the_operators_address_wins_over_the_sdks_variables() {
@@ -343,6 +345,51 @@ mod tests {
                 ..Settings::default()
             };
             assert_eq!(settings.ecs_endpoint().as_deref(), expected);
+        }
+    }
+
+    /// Keeps the address of a request, which is not sent.
+    #[derive(Clone, Debug, Default)]
+    struct Addressed(Arc<Mutex<String>>);
+
+    impl Intercept for Addressed {
+        fn name(&self) -> &'static str {
+            "Addressed"
+        }
+
+        fn read_before_transmit(
+            &self,
+            context: &BeforeTransmitInterceptorContextRef<'_>,
+            _components: &RuntimeComponents,
+            _config: &mut ConfigBag,
+        ) -> Result<(), BoxError> {
+            context.request().uri().clone_into(&mut self.0.lock().unwrap());
+            Err("not sent".into())
+        }
+    }
+
+    #[tokio::test]
+    async fn ecs_and_ecr_are_asked_at_fips_endpoints() {
+        let keys = || {
+            let keys = aws_credential_types::Credentials::new("AKID", "s", None, None, "test");
+            SharedCredentialsProvider::new(keys)
+        };
+        for (region, fips, host_fips, ecs, ecr) in [
+            ("us-west-2", true, false, "ecs-fips.us-west-2.amazonaws.com", "api.ecr-fips.us-west-2.amazonaws.com"),
+            ("us-gov-east-1", true, false, "ecs-fips.us-gov-east-1.", "api.ecr-fips.us-gov-east-1."),
+            ("us-west-2", false, false, "ecs.us-west-2.amazonaws.com", "api.ecr.us-west-2.amazonaws.com"),
+            // The FIPS mode of the host counts for S3 only.
+            ("us-west-2", false, true, "ecs.us-west-2.amazonaws.com", "api.ecr.us-west-2.amazonaws.com"),
+        ] {
+            let settings =
+                Settings { region: region.to_owned(), fips, host_fips, max_attempts: 1, ..Settings::default() };
+            let (sdk, addressed) = (Sdk::new(settings).unwrap(), Addressed::default());
+            let call = sdk.ecs(keys()).list_clusters().customize().interceptor(addressed.clone());
+            call.send().await.unwrap_err();
+            assert!(addressed.0.lock().unwrap().starts_with(&format!("https://{ecs}")), "{region} {addressed:?}");
+            let call = sdk.ecr("", "", keys()).get_authorization_token().customize().interceptor(addressed.clone());
+            call.send().await.unwrap_err();
+            assert!(addressed.0.lock().unwrap().starts_with(&format!("https://{ecr}")), "{region} {addressed:?}");
         }
     }
 

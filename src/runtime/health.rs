@@ -217,6 +217,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_registration_begins_five_minutes_for_what_was_not_there() {
+        let health = Health::started();
+        health.step(Step::Registration);
+        minutes(4).await;
+        health.runs();
+        minutes(2).await;
+        assert_eq!(wrong(&health), [Subject::Docker], "it was there, so it has one minute");
+        health.docker_answered();
+        assert_eq!(wrong(&health), [], "six minutes after the start, two after the registration");
+        minutes(3).await;
+        health.docker_answered();
+        assert_eq!(wrong(&health), [Subject::CoreLoop, Subject::Acs]);
+        health.core_turned();
+        health.contact().word();
+        assert_eq!(wrong(&health), []);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_connection_ends_the_deregistration() {
         let health = Health::started();
         health.runs();

@@ -96,7 +96,11 @@ pub async fn healthcheck(host: &str) -> Result<String, Fatal> {
 /// # Errors
 /// Nobody answers.
 pub async fn healthcheck_http(host: &str) -> Result<String, Fatal> {
-    let agent = Agent::on(host);
+    any_answer(Agent::on(host)).await
+}
+
+/// The status of the answer, whatever it is.
+async fn any_answer(agent: Agent<'_>) -> Result<String, Fatal> {
     let answer = agent.request(reqwest::Method::HEAD, "/v1/metadata")?.send().await;
     let response = answer.map_err(|error| agent.no_answer(&error))?;
     Ok(format!("port {} answers with status {}", agent.port, response.status().as_u16()))

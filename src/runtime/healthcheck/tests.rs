@@ -207,3 +207,27 @@ async fn a_port_that_answers_is_asked_alone() {
     let text = refused(Agent { port, ..place.agent() }).await;
     assert!(text.contains("port") && text.contains("answered by something else than this agent"), "{text}");
 }
+
+#[tokio::test]
+async fn for_the_go_agent_s_check_any_answer_will_do() {
+    let place = Place::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let agent = Agent { port: listener.local_addr().unwrap().port(), ..place.agent() };
+    let answers = ["200 OK", "301 Moved\r\nLocation: http://127.0.0.1:1/", "404 Not Found", "500 Broken"];
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _head = stream.read(&mut [0; 4096]).await.unwrap();
+            let text = format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            stream.write_all(text.as_bytes()).await.unwrap();
+        }
+    });
+    for answer in answers {
+        let text = any_answer(agent).await.unwrap();
+        assert!(text.ends_with(&format!("status {}", &answer[..3])), "{text}");
+    }
+    server.join_all().await;
+    let error = any_answer(agent).await.unwrap_err();
+    assert!(error.message.contains("no agent answers on port"), "{error}");
+}
