@@ -29,6 +29,8 @@
 //! What is absent, on purpose: nothing under [`engine`] can wait, read a clock, draw a random number or touch a file; no edge
 //! knows the engine, the configuration or another edge; no module but [`config`] reads the environment; no effect starts before
 //! the state it rests on is on disk. `tests/layers.rs` holds these.
+//!
+//! Where a comment cites a page, as in spec `acs.md` §4, the page is in `tests/spec`: it says what the Go agent, amazon-ecs-agent, does.
 
 pub mod acs;
 pub mod aws;

@@ -86,7 +86,7 @@ async fn act(args: Args, sources: Sources, loaded: Loaded) -> Result<(), Fatal> 
     };
     let metadata = Metadata::new(on_this_machine, options)?;
     // Otherwise the attributes are asked for.
-    let early = (args.action == Action::Run).then(|| Early::begin(on_this_machine));
+    let early = (args.action == Action::Run).then(Early::begin);
     let user_data = metadata.user_data().await;
     let loaded = user_data.map_or(loaded, |text| sources.load(Some(&text)));
     drop(sources); // holds secrets

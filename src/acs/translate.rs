@@ -87,7 +87,7 @@ pub(super) fn task(raw: Raw<'_>, host: &HostFacts, new_id: &mut dyn FnMut() -> S
         Ok(_) if desired < TaskStatus::Running => PayloadTask::Later(arn),
         Ok(spec) => PayloadTask::Run(Box::new(spec)),
         Err(flaw) => {
-            let (reason, is_malformed) = flaw.told(arn.as_str());
+            let (reason, is_malformed) = flaw.reason_for(arn.as_str());
             refusal(reason, is_malformed)
         }
     }
@@ -103,17 +103,17 @@ enum Flaw {
     /// Its parts do not fit together.
     Resource(String),
     /// The reason for ECS, as it is.
-    Told(String),
+    Reason(String),
 }
 
 impl Flaw {
     /// The reason for ECS, and whether it is no task at all.
-    fn told(self, arn: &str) -> (String, bool) {
+    fn reason_for(self, arn: &str) -> (String, bool) {
         match self {
             Self::Malformed(cause) => (invalid(&cause), true),
             Self::Unfit(cause) => (invalid(&cause), false),
             Self::Resource(cause) => (uninitialised(arn, &cause), false),
-            Self::Told(reason) => (reason, false),
+            Self::Reason(reason) => (reason, false),
         }
     }
 }

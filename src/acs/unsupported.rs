@@ -6,11 +6,13 @@
 use super::host::HostFacts;
 use super::translate::credential_specs;
 use super::wire;
+use crate::model::text::cleaned;
 
 /// The first thing in the task that is not supported, as a sentence.
 pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {
+    let network_mode = format!("the network mode {}", cleaned(&task.network_mode));
     let checks = [
-        (!matches!(task.network_mode.as_str(), "" | "bridge" | "host" | "none"), "the network mode of the task"),
+        (!matches!(task.network_mode.as_str(), "" | "bridge" | "host" | "none"), network_mode.as_str()),
         (!task.elastic_network_interfaces.is_empty(), "an elastic network interface"),
         (task.proxy_configuration.is_some(), "a proxy configuration"),
         (task.role_credentials.is_some(), "a task role"),
@@ -39,7 +41,7 @@ fn attached(task: &wire::Task, kind: &str) -> bool {
 fn in_container(container: &wire::Container, host: &HostFacts) -> Option<String> {
     let has_credential_spec = || !matches!(credential_specs::of(container), Ok(None));
     let checks = [
-        (!container.managed_agents.is_empty(), "a managed agent"),
+        (!container.managed_agents.is_empty(), "ECS Exec (a managed agent)"),
         (!host.credential_specs && has_credential_spec(), "a credential spec, where gMSA (ECS_GMSA_SUPPORTED) is off,"),
         (!container.logs_auth_strategy.is_empty(), "a log driver with the execution role"),
     ];

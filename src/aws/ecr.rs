@@ -185,7 +185,7 @@ fn decode(data: &AuthorizationData, image: &str) -> Result<RegistryCredentials, 
 
 /// No other attempt can do better.
 fn not_sent(error: &CallError) -> Failure {
-    Failure::permanent(NAME, error.told("ECR: GetAuthorizationToken", &[]))
+    Failure::permanent(NAME, error.sdk_text("ECR: GetAuthorizationToken", &[]))
 }
 
 /// The text of the reference's SDK for a failed call: operators search for it.

@@ -63,13 +63,13 @@ pub async fn document(imds: &Imds) -> Result<Option<SignedDocument>, ImdsError> 
 
 async fn document_within(imds: &Imds, patience: Duration) -> Result<Option<SignedDocument>, ImdsError> {
     let give_up = Instant::now() + patience;
-    let (mut backoff, mut is_said) = (Backoff::new(DOCUMENT_RETRY), false);
+    let (mut backoff, mut is_logged) = (Backoff::new(DOCUMENT_RETRY), false);
     loop {
         match document_once(imds).await {
             Err(error) if !may_pass(&error) => return Err(error),
             Err(error) => {
                 let pause = backoff.pause();
-                if !std::mem::replace(&mut is_said, true) {
+                if !std::mem::replace(&mut is_logged, true) {
                     let seconds = patience.as_secs();
                     tracing::warn!(%error, seconds, "no instance identity document; it is asked for again for this long");
                 }

@@ -94,7 +94,7 @@ impl CallError {
 
     /// The text of the Go agent's SDK for a failed call: operators search for it. `operation` is `Service: Operation`; of the errors
     /// in `modelled` the SDK knows the type.
-    pub(super) fn told(&self, operation: &str, modelled: &[&str]) -> String {
+    pub(super) fn sdk_text(&self, operation: &str, modelled: &[&str]) -> String {
         match self {
             Self::Refused { status, request_id, code, message, .. } => format!(
                 "operation error {operation}, https response error StatusCode: {status}, RequestID: {request_id}, {}{code}: {message}",
@@ -270,13 +270,16 @@ mod tests {
             let sdk = sdk(Settings { fips, dual_stack, ..Settings::default() });
             assert_eq!(sdk.endpoint_of("secretsmanager", region).await.unwrap().url, wanted);
         }
-        let gov = sdk(Settings { fips: true, ..Settings::default() });
-        for (service, wanted) in [
-            ("ssm", "https://ssm.us-gov-west-1.amazonaws.com"),
-            ("ec2", "https://ec2.us-gov-west-1.amazonaws.com"),
-            ("secretsmanager", "https://secretsmanager-fips.us-gov-west-1.amazonaws.com"),
+        let fips = sdk(Settings { fips: true, ..Settings::default() });
+        for (service, region, wanted) in [
+            ("ssm", "us-gov-west-1", "https://ssm.us-gov-west-1.amazonaws.com"),
+            ("ec2", "us-gov-west-1", "https://ec2.us-gov-west-1.amazonaws.com"),
+            ("secretsmanager", "us-gov-west-1", "https://secretsmanager-fips.us-gov-west-1.amazonaws.com"),
+            ("ssm", "us-west-2", "https://ssm-fips.us-west-2.amazonaws.com"),
+            ("ec2", "us-west-2", "https://ec2-fips.us-west-2.amazonaws.com"),
+            ("ec2", "ca-central-1", "https://ec2-fips.ca-central-1.amazonaws.com"),
         ] {
-            assert_eq!(gov.endpoint_of(service, "us-gov-west-1").await.unwrap().url, wanted);
+            assert_eq!(fips.endpoint_of(service, region).await.unwrap().url, wanted);
         }
     }
 
@@ -328,7 +331,7 @@ mod tests {
             let (service, target, endpoint) = ("ssm", "AmazonSSM.GetParameters", sdk.ssm_endpoint());
             let call = Call { service, target, region, endpoint, body: &json!({}) };
             let error = sdk.call(&call, keys).await.unwrap_err();
-            let text = error.told("SSM: GetParameters", &[]);
+            let text = error.sdk_text("SSM: GetParameters", &[]);
             assert!(matches!(error, CallError::NotSent(_)) && !error.passes(), "{text}");
             assert!(text.contains("the request was not sent: ") && text.contains(part), "{text}");
             assert!(!text.contains("hunter2") && !text.contains("tok\n"), "{text}");

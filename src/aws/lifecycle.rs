@@ -18,7 +18,7 @@ const MAX_TIME_BYTES: usize = 64;
 /// Between two questions for the lifecycle state.
 const PAUSE: Duration = Duration::from_secs(60);
 /// Questions without an answer before the instance is taken for one without an Auto Scaling group.
-const MOST_UNTOLD: u32 = 120;
+const MAX_UNKNOWN: u32 = 120;
 
 /// The instance does not come into service.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum WarmPoolError {
     Imds(#[from] ImdsError),
     /// The metadata names no state, hours on end.
     #[error("the instance metadata names no lifecycle state: is the instance in an Auto Scaling group?")]
-    Untold,
+    Unknown,
 }
 
 /// Returns when Auto Scaling wants the instance in service.
@@ -37,12 +37,12 @@ pub async fn in_service(imds: &Imds) -> Result<(), WarmPoolError> {
 }
 
 async fn in_service_asking(imds: &Imds, pause: Duration) -> Result<(), WarmPoolError> {
-    let mut untold = 1;
+    let mut unknown = 1;
     let mut state = loop {
         match imds.get(TARGET).await?.filter(|state| !state.is_empty()) {
             Some(state) => break state,
-            None if untold == MOST_UNTOLD => return Err(WarmPoolError::Untold),
-            None => untold += 1,
+            None if unknown == MAX_UNKNOWN => return Err(WarmPoolError::Unknown),
+            None => unknown += 1,
         }
         tokio::time::sleep(pause).await;
     };
@@ -50,7 +50,7 @@ async fn in_service_asking(imds: &Imds, pause: Duration) -> Result<(), WarmPoolE
         tracing::info!(state = cleaned(&state), "in a warm pool; registering waits for service");
         tokio::time::sleep(pause).await;
         match imds.get(TARGET).await {
-            Ok(told) => state = told.unwrap_or_default(),
+            Ok(answer) => state = answer.unwrap_or_default(),
             Err(error) if passes(&error) => tracing::warn!(%error, "the lifecycle state is asked for again"),
             Err(error) => return Err(error.into()),
         }
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(fake.requests().iter().filter(|request| request.method == "GET").count(), 6);
 
         let (fake, client) = imds(&[(404, "")]).await;
-        assert!(matches!(in_service_asking(&client, pause).await, Err(WarmPoolError::Untold)));
+        assert!(matches!(in_service_asking(&client, pause).await, Err(WarmPoolError::Unknown)));
         assert_eq!(fake.requests().iter().filter(|request| request.method == "GET").count(), 120);
 
         let (_fake, client) = imds(&[(403, "")]).await;

@@ -61,7 +61,7 @@ impl RegistrySecrets {
         let secret =
             secrets_manager::value(&self.sdk, &auth.region, &body, role).await.map_err(|error| match error {
                 ValueError::Call(error) => {
-                    let cause = secrets_manager::told(&error);
+                    let cause = secrets_manager::sdk_text(&error);
                     ends_task(format!("asm fetching secret from the service for {}: {cause}", auth.secret))
                 }
                 ValueError::Unreadable => ends_task("asm fetching authorization data: empty response".to_owned()),

@@ -112,14 +112,16 @@ pub async fn get(sdk: &Sdk, object: &Object<'_>, role: &RoleCredentials) -> Resu
 }
 
 fn object_error(error: &CallError) -> ObjectError {
-    ObjectError::Object { text: error.told("S3: GetObject", &MODELLED), may_pass: error.passes() }
+    ObjectError::Object { text: error.sdk_text("S3: GetObject", &MODELLED), may_pass: error.passes() }
 }
 
 /// S3 tells the region of a bucket to everybody who asks for its head, whatever else it answers.
 async fn bucket_region(sdk: &Sdk, bucket: &str) -> Result<String, ObjectError> {
     let own = sdk.region_or_own("");
-    let failed =
-        |error: &CallError| ObjectError::Bucket { text: error.told("S3: HeadBucket", &[]), may_pass: error.passes() };
+    let failed = |error: &CallError| ObjectError::Bucket {
+        text: error.sdk_text("S3: HeadBucket", &[]),
+        may_pass: error.passes(),
+    };
     let url = address(sdk, own, &Object { bucket, key: "" }).await.map_err(|error| failed(&error))?;
     let request = Request { sdk, url, region: own, keys: None, headers: Vec::new(), method: Method::HEAD };
     let answer = request.answer(|answer| !answer.status.is_server_error()).await.map_err(|error| failed(&error))?;
@@ -320,7 +322,7 @@ fn code_and_message(body: &[u8]) -> (Option<String>, Option<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aws::fake::{self, Answer as Said, Fake, Request as Asked, role};
+    use crate::aws::fake::{self, Answer as FakeAnswer, Fake, Request as Asked, role};
 
     const ARN: &str = "arn:aws:s3:::judge-bucket/app.env";
 
@@ -332,9 +334,9 @@ mod tests {
     }
 
     /// A bucket in another region that answers everything with this.
-    async fn holding(answer: impl Fn(&Asked) -> Said + Send + Sync + 'static) -> Fake {
+    async fn holding(answer: impl Fn(&Asked) -> FakeAnswer + Send + Sync + 'static) -> Fake {
         Fake::start(move |request| match request.method.as_str() {
-            "HEAD" => Said::text(301, "").with("x-amz-bucket-region", "eu-central-1"),
+            "HEAD" => FakeAnswer::text(301, "").with("x-amz-bucket-region", "eu-central-1"),
             _ => answer(request),
         })
         .await
@@ -343,7 +345,7 @@ mod tests {
     #[tokio::test]
     async fn the_request_is_the_recorded_one_in_the_region_of_the_bucket() {
         let golden = fake::golden("s3_get_object");
-        let fake = holding(|_| Said::text(206, "A=1\n").with("content-range", "bytes 0-3/4")).await;
+        let fake = holding(|_| FakeAnswer::text(206, "A=1\n").with("content-range", "bytes 0-3/4")).await;
         assert_eq!(got(&fake, ARN).await.unwrap(), "A=1\n");
         let [head, get] = fake.requests().try_into().unwrap();
         assert_eq!((head.path.as_str(), head.header("authorization")), ("/judge-bucket", None));
@@ -427,8 +429,14 @@ mod tests {
         let object = Object { bucket: "bkt", key: "k" };
         let table = [
             ("us-east-1", "https://bkt.s3-fips.us-east-1.amazonaws.com/k"),
-            ("ca-west-1", "https://bkt.s3-fips.ca-west-1.amazonaws.com/k"),
+            ("us-east-2", "https://bkt.s3-fips.us-east-2.amazonaws.com/k"),
+            ("us-west-1", "https://bkt.s3-fips.us-west-1.amazonaws.com/k"),
+            ("us-west-2", "https://bkt.s3-fips.us-west-2.amazonaws.com/k"),
             ("us-gov-east-1", "https://bkt.s3-fips.us-gov-east-1.amazonaws.com/k"),
+            ("us-gov-west-1", "https://bkt.s3-fips.us-gov-west-1.amazonaws.com/k"),
+            ("ca-central-1", "https://bkt.s3-fips.ca-central-1.amazonaws.com/k"),
+            ("ca-west-1", "https://bkt.s3-fips.ca-west-1.amazonaws.com/k"),
+            ("mx-central-1", "https://bkt.s3.mx-central-1.amazonaws.com/k"),
             ("eu-west-1", "https://bkt.s3.eu-west-1.amazonaws.com/k"),
             ("cn-north-1", "https://bkt.s3.cn-north-1.amazonaws.com.cn/k"),
         ];
@@ -444,7 +452,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_that_fits_into_no_address_is_not_asked_for() {
-        let fake = Fake::start(|_| Said::text(200, "")).await;
+        let fake = Fake::start(|_| FakeAnswer::text(200, "")).await;
         let arn = format!("arn:aws:s3:::b/{}", "ä".repeat(12_000));
         let sdk = Sdk::new(fake::settings(&fake)).unwrap();
         let error = get(&sdk, &Object::parse(&arn).unwrap(), &role("exec")).await.unwrap_err();
@@ -455,9 +463,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_empty_object_is_there_and_a_large_one_is_refused() {
-        let empty = holding(|_| Said::text(416, "<Error><Code>InvalidRange</Code></Error>")).await;
+        let empty = holding(|_| FakeAnswer::text(416, "<Error><Code>InvalidRange</Code></Error>")).await;
         assert_eq!(got(&empty, ARN).await.unwrap(), "");
-        let large = holding(|_| Said::text(206, "A=").with("content-range", "bytes 0-5242879/5242881")).await;
+        let large = holding(|_| FakeAnswer::text(206, "A=").with("content-range", "bytes 0-5242879/5242881")).await;
         let error = got(&large, ARN).await.unwrap_err();
         assert!(error.ends_with("api error EntityTooLarge: the object has more than 5242880 bytes"), "{error}");
     }
@@ -473,12 +481,13 @@ mod tests {
             (404, "", format!("{start} 404, RequestID: R1, HostID: H1, api error NotFound: ")),
             (403, "<Error><Code>", format!("{start} 403, RequestID: R1, HostID: H1, api error Forbidden: ")),
         ] {
-            let fake =
-                holding(move |_| Said::text(status, body).with("x-amz-request-id", "R1").with("x-amz-id-2", "H1"))
-                    .await;
+            let fake = holding(move |_| {
+                FakeAnswer::text(status, body).with("x-amz-request-id", "R1").with("x-amz-id-2", "H1")
+            })
+            .await;
             assert_eq!(got(&fake, ARN).await.unwrap_err(), wanted);
         }
-        let fake = Fake::start(|_| Said::text(404, "")).await;
+        let fake = Fake::start(|_| FakeAnswer::text(404, "")).await;
         assert_eq!(got(&fake, ARN).await.unwrap_err(), "bucket not found");
         for key in ["../other/k", "a/./k", "..", "a/.."] {
             let error = got(&fake, &format!("arn:aws:s3:::b/{key}")).await.unwrap_err();
@@ -491,7 +500,7 @@ mod tests {
         let long = "x".repeat(3 << 20);
         let body =
             format!("<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>no\n{long}</Message></Error>");
-        let fake = holding(move |_| Said::text(403, &body)).await;
+        let fake = holding(move |_| FakeAnswer::text(403, &body)).await;
         let text = got(&fake, ARN).await.unwrap_err();
         assert!(text.contains("AccessDenied") && text.len() < 9000, "{}", text.len());
         assert!(!text.contains('\n') && text.contains("StatusCode: 403"), "{}", &text[..200]);
@@ -500,12 +509,12 @@ mod tests {
     #[tokio::test]
     async fn what_may_pass_is_tried_three_times() {
         let fake = holding(|request| match request.number {
-            1 | 2 => Said::text(503, "<Error><Code>SlowDown</Code></Error>"),
-            _ => Said::text(200, "A=1"),
+            1 | 2 => FakeAnswer::text(503, "<Error><Code>SlowDown</Code></Error>"),
+            _ => FakeAnswer::text(200, "A=1"),
         })
         .await;
         assert_eq!(got(&fake, ARN).await.unwrap(), "A=1");
-        let fake = holding(|_| Said::text(500, "")).await;
+        let fake = holding(|_| FakeAnswer::text(500, "")).await;
         let sdk = Sdk::new(fake::settings(&fake)).unwrap();
         let error = get(&sdk, &Object::parse(ARN).unwrap(), &role("exec")).await.unwrap_err();
         assert!(matches!(error, ObjectError::Object { may_pass: true, .. }), "{error}");

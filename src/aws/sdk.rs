@@ -9,6 +9,7 @@ use super::proxy::ProxySettings;
 use super::sdk_signing::{Learning, Repeating};
 use super::signing::Signing;
 use super::transport::{BadProxy, http_client, insecure_http_client};
+use crate::model::address;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_ecs::config::retry::RetryConfig;
 use aws_sdk_ecs::config::timeout::TimeoutConfig;
@@ -144,6 +145,8 @@ impl Settings {
         let set = all.filter_map(|(origin, url)| Some((origin, url.as_deref()?.trim())));
         let (origin, url) = set.into_iter().find(|(_, url)| !url.is_empty())?;
         let url = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
+        // The SDK's clients take the text as it is. What is no URL is refused where a request is made, by `Endpoint::url`.
+        let url = Url::parse(&url).map_or(url, |url| address::normalized(&url).to_owned());
         Some(Endpoint { url, origin: origin.to_owned() })
     }
 }
@@ -317,7 +320,11 @@ impl Intercept for UserAgent {
 
 #[cfg(test)]
 mod tests {
+    use super::super::credentials::fixed;
     use super::*;
+    use crate::aws::fake::{Answer, Fake};
+    use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextRef;
+    use std::sync::{Arc, Mutex};
 
     #[test]
     fn the_operators_address_wins_over_the_sdks_variables() {
@@ -327,6 +334,7 @@ mod tests {
             (Some(" http://127.0.0.1:1 "), None, None, Some("http://127.0.0.1:1")),
             (Some(""), Some("https://b"), Some("https://c"), Some("https://b")),
             (None, None, Some("https://c"), Some("https://c")),
+            (Some("HTTPS://ECS.corp/a b"), None, None, Some("https://ecs.corp/a%20b")),
             (None, None, None, None),
         ];
         for (host, ecs, all, expected) in table {
@@ -337,6 +345,51 @@ mod tests {
                 ..Settings::default()
             };
             assert_eq!(settings.ecs_endpoint().as_deref(), expected);
+        }
+    }
+
+    /// Keeps the address of a request, which is not sent.
+    #[derive(Clone, Debug, Default)]
+    struct Addressed(Arc<Mutex<String>>);
+
+    impl Intercept for Addressed {
+        fn name(&self) -> &'static str {
+            "Addressed"
+        }
+
+        fn read_before_transmit(
+            &self,
+            context: &BeforeTransmitInterceptorContextRef<'_>,
+            _components: &RuntimeComponents,
+            _config: &mut ConfigBag,
+        ) -> Result<(), BoxError> {
+            context.request().uri().clone_into(&mut self.0.lock().unwrap());
+            Err("not sent".into())
+        }
+    }
+
+    #[tokio::test]
+    async fn ecs_and_ecr_are_asked_at_fips_endpoints() {
+        let keys = || {
+            let keys = aws_credential_types::Credentials::new("AKID", "s", None, None, "test");
+            SharedCredentialsProvider::new(keys)
+        };
+        for (region, fips, host_fips, ecs, ecr) in [
+            ("us-west-2", true, false, "ecs-fips.us-west-2.amazonaws.com", "api.ecr-fips.us-west-2.amazonaws.com"),
+            ("us-gov-east-1", true, false, "ecs-fips.us-gov-east-1.", "api.ecr-fips.us-gov-east-1."),
+            ("us-west-2", false, false, "ecs.us-west-2.amazonaws.com", "api.ecr.us-west-2.amazonaws.com"),
+            // The FIPS mode of the host counts for S3 only.
+            ("us-west-2", false, true, "ecs.us-west-2.amazonaws.com", "api.ecr.us-west-2.amazonaws.com"),
+        ] {
+            let settings =
+                Settings { region: region.to_owned(), fips, host_fips, max_attempts: 1, ..Settings::default() };
+            let (sdk, addressed) = (Sdk::new(settings).unwrap(), Addressed::default());
+            let call = sdk.ecs(keys()).list_clusters().customize().interceptor(addressed.clone());
+            call.send().await.unwrap_err();
+            assert!(addressed.0.lock().unwrap().starts_with(&format!("https://{ecs}")), "{region} {addressed:?}");
+            let call = sdk.ecr("", "", keys()).get_authorization_token().customize().interceptor(addressed.clone());
+            call.send().await.unwrap_err();
+            assert!(addressed.0.lock().unwrap().starts_with(&format!("https://{ecr}")), "{region} {addressed:?}");
         }
     }
 
@@ -357,12 +410,28 @@ mod tests {
         assert!(!was_not_sent(&SdkError::<(), ()>::timeout_error("late")));
     }
 
+    #[tokio::test]
+    async fn an_address_reaches_the_sdk_in_its_normal_form() {
+        let fake = Fake::start(|_| Answer::json(200, &serde_json::json!({}))).await;
+        let path = |path: &str| format!("{}/{path}", fake.url().replace("http://", "HTTP://"));
+        let keys = || SharedCredentialsProvider::new(fixed(&"AKID".into(), &"s".into(), &"".into()));
+        let settings =
+            Settings { backend_host: Some(path("a b")), region: "us-west-2".to_owned(), ..Settings::default() };
+        let sdk = Sdk::new(settings).unwrap();
+        sdk.ecs(keys()).list_clusters().send().await.unwrap();
+        sdk.ecr("", &path("<\u{e4}>"), keys()).get_authorization_token().send().await.unwrap();
+        let requests = fake.requests();
+        let paths: Vec<&str> = requests.iter().map(|request| request.path.trim_end_matches('/')).collect();
+        assert_eq!(paths, ["/a%20b", "/%3C%C3%A4%3E"]);
+    }
+
     #[test]
     fn an_endpoint_in_the_payload_wins_for_ecr() {
         let settings = Settings { endpoint_url: Some("http://all".to_owned()), ..Settings::default() };
         for (payload, wanted) in [
             ("ecr.example.com", "https://ecr.example.com"),
             ("", "http://all"),
+            ("ecr.ex\u{e4}mple/", "https://ecr.xn--exmple-cua"),
             ("https://ecr-fips.us-east-1.amazonaws.com", "https://ecr-fips.us-east-1.amazonaws.com"),
         ] {
             assert_eq!(settings.ecr_endpoint(payload).unwrap().url, wanted);

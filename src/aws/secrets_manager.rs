@@ -48,7 +48,7 @@ pub(super) async fn value(sdk: &Sdk, region: &str, body: &Value, role: &RoleCred
 }
 
 /// The text of the reference's SDK for a failed call.
-pub(super) fn told(error: &CallError) -> String {
+pub(super) fn sdk_text(error: &CallError) -> String {
     const MODELLED: [&str; 5] = [
         "DecryptionFailure",
         "InternalServiceError",
@@ -56,7 +56,7 @@ pub(super) fn told(error: &CallError) -> String {
         "InvalidRequestException",
         "ResourceNotFoundException",
     ];
-    error.told("Secrets Manager: GetSecretValue", &MODELLED)
+    error.sdk_text("Secrets Manager: GetSecretValue", &MODELLED)
 }
 
 /// The values of these secrets, all or none. The failure, which ends the task unless it may pass, names everything that is wrong.
@@ -130,7 +130,7 @@ impl<'a> Wanted<'a> {
     }
 
     fn refused(&self, error: &CallError) -> String {
-        let (arn, cause) = (&self.arn, told(error));
+        let (arn, cause) = (&self.arn, sdk_text(error));
         match error {
             CallError::Refused { code, .. } if code == "ResourceNotFoundException" => format!(
                 "{code}: The task can't retrieve the secret with ARN '{arn}' from AWS Secrets Manager. \

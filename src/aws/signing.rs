@@ -17,7 +17,7 @@ use tokio::time::Instant;
 /// Keys to sign with must be there within this.
 const CREDENTIALS: Duration = Duration::from_secs(60);
 /// The instance's credentials are dropped at most this often because AWS calls them expired.
-const DROP_EVERY: Duration = Duration::from_secs(60);
+pub(super) const DROP_EVERY: Duration = Duration::from_secs(60);
 /// Codes of AWS services for keys that are over, or that it does not know (any more).
 const KEY_CODES: [&str; 9] = [
     "AuthFailure",

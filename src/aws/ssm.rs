@@ -78,7 +78,7 @@ async fn batch(
     keys: &[&SecretKey],
     role: &RoleCredentials,
 ) -> Result<Vec<(SecretKey, Secret)>, Failure> {
-    let told = |cause: &str| format!("fetching secret data from SSM Parameter Store in {region}: {cause}");
+    let reason_for = |cause: &str| format!("fetching secret data from SSM Parameter Store in {region}: {cause}");
     let mut names: Vec<&str> = keys.iter().map(|key| key.value_from.as_str()).collect();
     names.dedup();
     let credentials = credentials::fixed(&role.access_key_id, &role.secret_access_key, &role.session_token);
@@ -89,9 +89,11 @@ async fn batch(
         endpoint: sdk.ssm_endpoint(),
         body: &json!({"Names": names, "WithDecryption": true}),
     };
-    let answer = sdk.call(&call, &credentials).await.map_err(|error| failure(&error, &told))?;
-    let answer: Answer = serde_json::from_slice(&answer).map_err(|_| Failure::ends_task(told("empty response")))?;
-    let invalid = |names: &[String]| Failure::ends_task(told(&format!("invalid parameters: {}", names.join(","))));
+    let answer = sdk.call(&call, &credentials).await.map_err(|error| failure(&error, &reason_for))?;
+    let answer: Answer =
+        serde_json::from_slice(&answer).map_err(|_| Failure::ends_task(reason_for("empty response")))?;
+    let invalid =
+        |names: &[String]| Failure::ends_task(reason_for(&format!("invalid parameters: {}", names.join(","))));
     if !answer.invalid_parameters.is_empty() {
         return Err(invalid(&answer.invalid_parameters));
     }
@@ -113,8 +115,8 @@ async fn batch(
         .collect()
 }
 
-fn failure(error: &CallError, told: &dyn Fn(&str) -> String) -> Failure {
-    let text = told(&error.told("SSM: GetParameters", &MODELLED));
+fn failure(error: &CallError, reason_for: &dyn Fn(&str) -> String) -> Failure {
+    let text = reason_for(&error.sdk_text("SSM: GetParameters", &MODELLED));
     if error.passes() { Failure::retryable("", text) } else { Failure::ends_task(text) }
 }
 

@@ -15,9 +15,10 @@ pub fn ecs_config(data: &[u8]) {
     let (document, more) = Document::user_data(&String::from_utf8_lossy(user_data));
     problems.extend(more);
     let sources: [&dyn Source; 3] = [&environment, &file, &document];
-    for is_service in [false, true] {
-        let loaded = super::load_from(&sources, is_service, problems.clone());
-        loaded.problems.iter().for_each(|problem| crate::fuzz::assert_clean(&problem.to_string()));
+    // One of two roles, and the report now and then, by the length: the same input always does the same.
+    let loaded = super::load_from(&sources, data.len() % 2 == 1, problems);
+    loaded.problems.iter().for_each(|problem| crate::fuzz::assert_clean(&problem.to_string()));
+    if data.len().is_multiple_of(8) || cfg!(test) {
         assert!(!super::help::report(&loaded).contains('\u{1b}'), "the report moves the cursor");
     }
 }

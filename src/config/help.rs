@@ -177,7 +177,7 @@ mod tests {
         let loaded = Sources::open(Environment::new(variables), Role::Agent).load(None);
         let text = report(&loaded);
         let (apart, in_effect) = text.split_once("in effect (").expect("a heading");
-        for name in ["ECS_OFFHOST_INTROSPECTION_INTERFACE_NAME: Interface", "ECS_AGENT_LABELS: "] {
+        for name in ["ECS_OFFHOST_INTROSPECTION_INTERFACE_NAME: ecs-init", "ECS_AGENT_LABELS: "] {
             assert!(apart.contains(&format!("without effect: {name}")), "{name}\n{text}");
         }
         assert!(apart.contains("without effect: ECS_ENABLE_TASK_ENI"), "{text}");

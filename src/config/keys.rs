@@ -207,7 +207,7 @@ pub const KEYS: &[Key] = &[
     key("AWS_CONTAINER_CREDENTIALS_FULL_URI", Text, "", Aws, "Container credentials, URL.").process(),
     key("AWS_CONTAINER_AUTHORIZATION_TOKEN", Secret, "", Aws, "Token for container credentials.").process(),
     key("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", Text, "", Aws, "File of that token.").process(),
-    key("AWS_USE_FIPS_ENDPOINT", AnyCase(&["true", "false"]), "false", Aws, "FIPS endpoints. A host in FIPS mode uses S3's, in 8 regions."),
+    key("AWS_USE_FIPS_ENDPOINT", AnyCase(&["true", "false"]), "false", Aws, "FIPS endpoints. S3's also without this on a host in FIPS mode; S3 has them in 8 regions."),
     key("AWS_USE_DUALSTACK_ENDPOINT", AnyCase(&["true", "false"]), "false", Aws, "Dual-stack endpoints."),
     key("AWS_MAX_ATTEMPTS", Integer(DefaultOutside(1, 100)), "3", Aws, "Tries of one call to AWS."),
     key("AWS_RETRY_MODE", AnyCase(&["standard", "adaptive"]), "standard", Aws, "How calls to AWS are tried again."),
@@ -331,7 +331,7 @@ pub const KEYS: &[Key] = &[
     key("ECS_AGENT_APPARMOR_PROFILE", Text, "", Init, "AppArmor profile of the agent's container.").foreign(),
     key("ECS_AGENT_PID_NAMESPACE_HOST", Text, "", Init, "Agent container in the host's pid namespace.").foreign(),
     key("ECS_SKIP_LOCALHOST_TRAFFIC_FILTER", Text, "", Init, "No iptables rule for localhost.").foreign(),
-    key("ECS_OFFHOST_INTROSPECTION_INTERFACE_NAME", Text, "", Init, "Interface that a firewall rule closed to port 51678; here each peer is judged, see ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS.").foreign(),
+    key("ECS_OFFHOST_INTROSPECTION_INTERFACE_NAME", Text, "", Init, "ecs-init closed port 51678 on this interface by a firewall rule; not needed here. To open the port, see ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS.").foreign(),
     key("CREDENTIALS_FETCHER_HOST", Text, "", Init, "Socket of the credentials fetcher.").foreign(),
 ];
 

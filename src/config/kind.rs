@@ -6,6 +6,7 @@
 
 use super::lists::{cidr, cidrs, json, map, mirrors, names, ports};
 use super::{duration, problem};
+use crate::model::address;
 
 /// What a value must look like (spec `config.md` §2, "Parsers").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -315,13 +316,21 @@ fn url_of(raw: &str, scheme: &str, schemes: &[&str]) -> Parsed {
     match url::Url::parse(&full) {
         // What the URL's own rules allow may still fit into no request: more than 65,534 bytes, for instance.
         Ok(url) if url.as_str().parse::<http::Uri>().is_err() => Rejected,
-        Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Taken(full),
+        Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Taken(address::normalized(&url).to_owned()),
         Ok(_) | Err(_) => Rejected,
     }
 }
 
 fn docker_host(raw: &str) -> Parsed {
     let path = raw.strip_prefix("unix://").is_some_and(|path| path.starts_with('/'));
-    let host = ["tcp://", "http://"].iter().any(|scheme| raw.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
-    if path || host { Taken(raw.to_owned()) } else { Rejected }
+    let host = ["tcp://", "http://"].iter().find_map(|scheme| raw.strip_prefix(scheme));
+    if path || host.is_some_and(is_host_and_port) { Taken(raw.to_owned()) } else { Rejected }
+}
+
+/// Requests to Docker can go there.
+fn is_host_and_port(text: &str) -> bool {
+    let text = text.trim_end_matches('/');
+    let url = url::Url::parse(&format!("http://{text}/"));
+    let fits = url.is_ok_and(|url| url.path() == "/" && url.query().is_none() && url.fragment().is_none());
+    fits && !text.contains('/') && format!("http://{text}/").parse::<http::Uri>().is_ok()
 }

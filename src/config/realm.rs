@@ -24,12 +24,12 @@ pub(super) fn is_joined() -> bool {
 }
 
 fn names_one(program: &str, limit: Duration) -> bool {
-    said(program, limit).is_ok_and(|said| String::from_utf8_lossy(&said).contains("realm-name"))
+    output(program, limit).is_ok_and(|output| String::from_utf8_lossy(&output).contains("realm-name"))
 }
 
 /// What it said till it ended; nothing if it did not end well in time. It writes to memory, not to a pipe: the end of a pipe
 /// comes when the last process that inherited it ends, which no limit on this one holds.
-fn said(program: &str, limit: Duration) -> io::Result<Vec<u8>> {
+fn output(program: &str, limit: Duration) -> io::Result<Vec<u8>> {
     let mut memory = File::from(memfd_create("realm list", MemfdFlags::CLOEXEC)?);
     let mut command = Command::new(program);
     command.arg("list").stdin(Stdio::null()).stdout(memory.try_clone()?).stderr(Stdio::null()).process_group(0);
@@ -38,12 +38,12 @@ fn said(program: &str, limit: Duration) -> io::Result<Vec<u8>> {
     // Neither it nor what it started is left running.
     let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
     let _ = child.wait();
-    let mut said = Vec::new();
+    let mut output = Vec::new();
     if has_answered {
         memory.rewind()?;
-        memory.take(LONGEST).read_to_end(&mut said)?;
+        memory.take(LONGEST).read_to_end(&mut output)?;
     }
-    Ok(said)
+    Ok(output)
 }
 
 /// It ended well, in time.

@@ -34,7 +34,7 @@ pub(super) fn resolve(sources: &[&dyn Source], problems: &mut Vec<Problem>) -> V
 }
 
 /// What one source says of one variable.
-enum Said {
+enum Finding {
     /// Nothing.
     Nothing,
     /// A value that ends the search.
@@ -58,17 +58,17 @@ pub(super) fn one(key: &'static Key, sources: &[&dyn Source], problems: &mut Vec
     };
     for source in sources.iter().filter(may_set) {
         // What an operator said in the environment is more than a default of the service.
-        let said_no = zero.as_ref().is_some_and(|zero: &Resolved| zero.class == Class::Environment);
-        if said_no && source.class() == Class::Defaults {
+        let is_zeroed = zero.as_ref().is_some_and(|zero: &Resolved| zero.class == Class::Environment);
+        if is_zeroed && source.class() == Class::Defaults {
             continue;
         }
         for name in [Some(key.name), key.alias].into_iter().flatten() {
-            match said(key, name, *source, problems) {
-                Said::Nothing => {}
-                Said::Value(value) => found = Some(value),
-                Said::Zero(value) => zero = zero.or(Some(value)),
-                Said::Rejected(problem) => rejected.push(problem),
-                Said::Default(mut problem) => {
+            match finding(key, name, *source, problems) {
+                Finding::Nothing => {}
+                Finding::Value(value) => found = Some(value),
+                Finding::Zero(value) => zero = zero.or(Some(value)),
+                Finding::Rejected(problem) => rejected.push(problem),
+                Finding::Default(mut problem) => {
                     found = default_of(key);
                     problem.instead = instead_of(found.as_ref());
                     problems.push(problem);
@@ -90,20 +90,20 @@ pub(super) fn one(key: &'static Key, sources: &[&dyn Source], problems: &mut Vec
     found
 }
 
-fn said(key: &'static Key, name: &'static str, source: &dyn Source, problems: &mut Vec<Problem>) -> Said {
-    let Some(raw) = source.get(name).map(Zeroizing::new) else { return Said::Nothing };
+fn finding(key: &'static Key, name: &'static str, source: &dyn Source, problems: &mut Vec<Problem>) -> Finding {
+    let Some(raw) = source.get(name).map(Zeroizing::new) else { return Finding::Nothing };
     let (place, class) = (source.place(name), source.class());
-    let told = if class == Class::Document { key.json.unwrap_or(name) } else { name };
-    let problem = |instead: String, fatal| describe(key, told, &place, &raw, instead, fatal);
+    let shown_name = if class == Class::Document { key.json.unwrap_or(name) } else { name };
+    let problem = |instead: String, fatal| describe(key, shown_name, &place, &raw, instead, fatal);
     let (canonical, shown) = match key.kind.parse(&raw, key.default) {
-        Parsed::Unset => return Said::Nothing,
-        Parsed::Rejected => return Said::Rejected(problem(String::new(), key.fatal)),
-        Parsed::Reset => return Said::Default(problem(String::new(), false)),
+        Parsed::Unset => return Finding::Nothing,
+        Parsed::Rejected => return Finding::Rejected(problem(String::new(), key.fatal)),
+        Parsed::Reset => return Finding::Default(problem(String::new(), false)),
         Parsed::Value(canonical) if key.kind.is_secret() => (canonical, String::new()),
         Parsed::Value(canonical) => (canonical, raw.to_string()),
         // Compat: the reference raises the environment's value while parsing and refuses a document's while validating.
         Parsed::Adjusted { .. } if key.strict && class == Class::Document => {
-            return Said::Rejected(problem(String::new(), true));
+            return Finding::Rejected(problem(String::new(), true));
         }
         Parsed::Adjusted { value, instead } => {
             let shown = format!("{} ({instead})", *raw);
@@ -113,7 +113,7 @@ fn said(key: &'static Key, name: &'static str, source: &dyn Source, problems: &m
     };
     let is_zero = is_zero(key, &canonical);
     let value = Resolved { canonical, shown, place: Some(place), name, class };
-    if is_zero { Said::Zero(value) } else { Said::Value(value) }
+    if is_zero { Finding::Zero(value) } else { Finding::Value(value) }
 }
 
 /// Compat: a value that is the zero of its Go type is the same as none, so that any other source goes before it.
@@ -190,7 +190,7 @@ const LONGEST_NAME: usize = 80;
 
 /// Warns about names that look like ours and are not.
 pub(super) fn unknown_names(sources: &[&dyn Source], problems: &mut Vec<Problem>) {
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     for source in sources {
         for name in source.keys() {
             if find(&name).is_some() || INJECTED.contains(&name.as_str()) {
@@ -200,7 +200,7 @@ pub(super) fn unknown_names(sources: &[&dyn Source], problems: &mut Vec<Problem>
             let word = &name[..name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len())];
             let upper = word.to_ascii_uppercase();
             let ours = ["ECS_", "NON_ECS_", "NONECS_"].iter().any(|prefix| upper.starts_with(prefix));
-            if !ours || word.len() > LONGEST_NAME || !told.insert(word.to_owned()) {
+            if !ours || word.len() > LONGEST_NAME || !reported.insert(word.to_owned()) {
                 continue;
             }
             let shape =

@@ -108,13 +108,14 @@ fn follow(values: &mut Values) {
 /// ecs-init told its agent whether the host has joined a domain, where that mattered and nobody else had said.
 fn domain(values: &mut Values, is_service: bool) {
     const JOINED: &str = "ECS_DOMAIN_JOINED_LINUX_INSTANCE";
-    let is_said = values.get(JOINED).is_none_or(|value| value.place.is_some());
-    if is_service && !is_said && is_true(values, "ECS_GMSA_SUPPORTED") && super::realm::is_joined() {
+    let is_given = values.get(JOINED).is_none_or(|value| value.place.is_some());
+    if is_service && !is_given && is_true(values, "ECS_GMSA_SUPPORTED") && super::realm::is_joined() {
         force(values, JOINED, "true", "since `realm list` names a realm");
     }
 }
 
-/// Group managed service accounts need the credentials fetcher, and those with a domain that or a secret in its place (§2.3).
+/// Group managed service accounts need the credentials fetcher, and those with a domain that or a secret in its place
+/// (spec `config.md` §2.3).
 fn gmsa(values: &mut Values, problems: &mut Vec<Problem>) {
     if !is_true(values, "ECS_GMSA_SUPPORTED")
         || is_true(values, "ZZZ_SKIP_DOMAIN_JOIN_CHECK_NOT_SUPPORTED_IN_PRODUCTION")

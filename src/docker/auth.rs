@@ -335,8 +335,8 @@ mod tests {
         for (auth_type, document, wanted, problem) in table {
             let (map, problems) = parse(auth_type, document);
             assert_eq!(keys(&map), wanted, "{document}");
-            let said = problems.join("; ");
-            assert!(said.contains(problem) && !said.contains("hunter2"), "{document}: {said}");
+            let joined = problems.join("; ");
+            assert!(joined.contains(problem) && !joined.contains("hunter2"), "{document}: {joined}");
         }
         assert_eq!(parse("", ""), (AuthMap::default(), vec![]));
     }

@@ -112,7 +112,7 @@ impl Changes {
     }
 
     /// An event has come.
-    pub(super) fn heard(&self, news: News) {
+    pub(super) fn record(&self, news: News) {
         let mut books = self.lock();
         if !books.passes_over(&news) {
             books.add(news.id, news.change);
@@ -220,13 +220,13 @@ mod tests {
     #[tokio::test]
     async fn changes_of_one_container_are_collected_and_too_many_become_a_gap() {
         let changes = Changes::default();
-        changes.heard(News { change: Change { exit_code: Some(3), destroyed: None }, ..event("die") });
-        changes.heard(event("stop"));
+        changes.record(News { change: Change { exit_code: Some(3), destroyed: None }, ..event("die") });
+        changes.record(event("stop"));
         let pending = changes.take().await;
         assert_eq!((pending.gap, pending.changed.len()), (false, 1));
         assert_eq!(pending.changed["id"].exit_code, Some(3));
         for number in 0..=MOST {
-            changes.heard(News { id: number.to_string(), ..event("start") });
+            changes.record(News { id: number.to_string(), ..event("start") });
         }
         let pending = changes.take().await;
         assert_eq!((pending.gap, pending.changed.len()), (true, 1));
@@ -237,16 +237,16 @@ mod tests {
         for asked_with in ["name", "id"] {
             let changes = Changes::default();
             let operation = changes.expect(asked_with, "start");
-            changes.heard(event("start")); // while it runs
+            changes.record(event("start")); // while it runs
             operation.answered();
             assert_eq!(looks(&changes), none());
-            changes.heard(event("start"));
+            changes.record(event("start"));
             assert_eq!(looks(&changes), one(), "it is another's");
 
             changes.expect(asked_with, "start").answered();
-            changes.heard(event("start")); // after it
+            changes.record(event("start")); // after it
             assert_eq!(looks(&changes), none());
-            changes.heard(event("start"));
+            changes.record(event("start"));
             assert_eq!(looks(&changes), one(), "it is another's");
             assert!(changes.lock().expected.is_empty());
         }
@@ -256,12 +256,12 @@ mod tests {
     fn an_operation_that_learnt_nothing_leaves_its_event_to_be_looked_at() {
         let changes = Changes::default();
         let failed = changes.expect("name", "create");
-        changes.heard(event("create"));
+        changes.record(event("create"));
         assert_eq!(looks(&changes), none());
         drop(failed);
         assert_eq!(looks(&changes), one());
         drop(changes.expect("name", "create"));
-        changes.heard(event("create"));
+        changes.record(event("create"));
         assert_eq!(looks(&changes), one());
     }
 
@@ -269,20 +269,20 @@ mod tests {
     fn every_other_event_is_looked_at_and_ends_the_waiting_for_one_that_does_not_come() {
         let changes = Changes::default();
         let operation = changes.expect("id", "start");
-        changes.heard(event("die")); // of the run before
+        changes.record(event("die")); // of the run before
         assert_eq!(looks(&changes), one());
-        changes.heard(event("start"));
+        changes.record(event("start"));
         operation.answered();
         assert_eq!(looks(&changes), none());
 
         changes.expect("id", "start").answered(); // it ran already: there is no event of it
-        changes.heard(event("die"));
+        changes.record(event("die"));
         assert_eq!(looks(&changes), one());
-        changes.heard(event("start"));
+        changes.record(event("start"));
         assert_eq!(looks(&changes), one(), "somebody else started it");
 
         changes.expect("id", "start").answered();
-        changes.heard(News { id: "other".into(), name: "stranger".into(), ..event("start") });
+        changes.record(News { id: "other".into(), name: "stranger".into(), ..event("start") });
         assert_eq!(looks(&changes).1, ["other"]);
     }
 
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(looks(&changes), (true, Vec::new()));
         operation.answered();
         for action in ["start", "create"] {
-            changes.heard(event(action));
+            changes.record(event(action));
             assert_eq!(looks(&changes), one(), "{action}");
         }
     }
@@ -304,11 +304,11 @@ mod tests {
     fn of_two_operations_on_one_container_the_later_one_answers() {
         let changes = Changes::default();
         let first = changes.expect("id", "start");
-        changes.heard(event("start"));
+        changes.record(event("start"));
         let second = changes.expect("id", "start");
         assert_eq!(looks(&changes), one(), "nobody answers for the first one any more");
         first.answered();
-        changes.heard(event("start"));
+        changes.record(event("start"));
         second.answered();
         assert_eq!(looks(&changes), none());
         assert!(changes.lock().expected.is_empty());

@@ -1,6 +1,6 @@
 //! What can go wrong between the agent and the Docker daemon, and how it is said to customers.
 //!
-//! Owns [`DockerError`] and its translation to the catalogue of `task-engine.md` §15. It decides nothing about retries.
+//! Owns [`DockerError`] and its translation to the catalogue (spec `task-engine.md` §15). It decides nothing about retries.
 //! Invariant: a call that may have reached the daemon and got no answer becomes [`OpError::Unknown`], never `Failed`.
 
 use super::unreachable::NoConnection;

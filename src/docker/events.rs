@@ -108,7 +108,7 @@ impl Docker {
                 }
                 let is_ours = self.owners.owns(observe::owner(&event["Actor"]["Attributes"]).as_ref());
                 if let Some(news) = news(&event).filter(|_| is_ours) {
-                    self.changes.heard(news);
+                    self.changes.record(news);
                 }
             }
             if buffer.len() > MAX_EVENT_BYTES {
@@ -218,13 +218,13 @@ mod tests {
     #[test]
     fn events_say_which_container_changed() {
         for action in ["create", "start", "stop", "health_status: healthy", "health_status: dizzy"] {
-            let told = news(&event(action, json!({"name": "ecs-web"}))).unwrap();
+            let parsed = news(&event(action, json!({"name": "ecs-web"}))).unwrap();
             assert_eq!(
-                (told.id.as_str(), told.name.as_str(), told.change),
+                (parsed.id.as_str(), parsed.name.as_str(), parsed.change),
                 ("c1", "ecs-web", Change::default()),
                 "{action}"
             );
-            assert!(action.starts_with(told.action));
+            assert!(action.starts_with(parsed.action));
         }
         let died = news(&event("die", json!({"exitCode": "137"}))).unwrap().change;
         assert_eq!(died.exit_code, Some(137));

@@ -43,8 +43,8 @@ pub fn helper_answer(data: &[u8]) {
 pub fn image_reference(data: &[u8]) {
     let image = String::from_utf8_lossy(data);
     let full = full_name(&image);
-    assert_eq!(full_name(&full), full, "the full name of a full name is itself");
     let Some(reference) = Reference::parse(&image) else { return };
+    assert_eq!(full_name(&full), full, "the full name of a full name is itself");
     let to_pull = reference.to_pull();
     let again = Reference::parse(&to_pull).expect("what is pulled is a reference");
     assert_eq!(again.to_pull(), to_pull);

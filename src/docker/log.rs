@@ -72,8 +72,8 @@ pub(super) fn reveal(host: &mut Map<String, Value>, values: &Values) {
     }
     let options = log.entry("Config").or_insert_with(|| json!({}));
     if let Some(options) = options.as_object_mut() {
-        let said = values.log_options.iter().filter(|(_, value)| !value.expose().is_empty());
-        options.extend(said.map(|(name, value)| (name.clone(), json!(value.expose()))));
+        let given = values.log_options.iter().filter(|(_, value)| !value.expose().is_empty());
+        options.extend(given.map(|(name, value)| (name.clone(), json!(value.expose()))));
     }
 }
 

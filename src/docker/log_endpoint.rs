@@ -7,7 +7,7 @@ use super::log::takes_endpoint;
 use serde_json::{Map, Value};
 
 /// Partitions the driver knows no endpoint of: their regions, and the end of their hosts' names.
-const TOLD: [(&str, &str); 8] = [
+const KNOWN: [(&str, &str); 8] = [
     ("us-isob-east-1", "sc2s.sgov.gov"),
     ("us-isob-west-1", "sc2s.sgov.gov"),
     ("us-iso-east-1", "c2s.ic.gov"),
@@ -31,8 +31,8 @@ pub(super) fn apply(host: &mut Map<String, Value>, region: &str, ipv6_only: bool
         let of_logs = options.get("awslogs-region").and_then(Value::as_str);
         of_logs.filter(|_| !options.contains_key(ENDPOINT) && takes_endpoint(server)).map(dual_stack)
     } else {
-        let told = TOLD.iter().find(|(told, _)| *told == region);
-        told.map(|(region, suffix)| format!("https://logs.{region}.{suffix}"))
+        let known = KNOWN.iter().find(|(known, _)| *known == region);
+        known.map(|(region, suffix)| format!("https://logs.{region}.{suffix}"))
     };
     if let Some(endpoint) = endpoint {
         options.insert(ENDPOINT.to_owned(), Value::from(endpoint));
@@ -83,11 +83,11 @@ mod tests {
             "https://own"
         );
         assert_eq!(of(json!({})), None);
-        for (server, is_told) in [("18.06.1-ce", false), ("18.9.0", true), ("18.09.0", true), ("", true)] {
+        for (server, is_set) in [("18.06.1-ce", false), ("18.9.0", true), ("18.09.0", true), ("", true)] {
             let mut host =
                 json!({"LogConfig": log(json!({"awslogs-region": "us-east-1"}))}).as_object().unwrap().clone();
             apply(&mut host, "us-east-1", true, server);
-            assert_eq!(host["LogConfig"]["Config"][ENDPOINT].is_string(), is_told, "{server}");
+            assert_eq!(host["LogConfig"]["Config"][ENDPOINT].is_string(), is_set, "{server}");
         }
     }
 }

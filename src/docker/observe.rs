@@ -308,8 +308,8 @@ mod tests {
         ];
         for (state, run_state, code, error) in table {
             let seen = with_state(state.clone());
-            let said = seen.error.map(|failure| failure.to_string());
-            assert_eq!((seen.state, seen.exit_code, said.as_deref()), (run_state, code, error), "{state}");
+            let shown = seen.error.map(|failure| failure.to_string());
+            assert_eq!((seen.state, seen.exit_code, shown.as_deref()), (run_state, code, error), "{state}");
         }
     }
 

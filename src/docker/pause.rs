@@ -53,7 +53,7 @@ impl Docker {
         let query = [("fromSrc", "-"), ("repo", repository), ("tag", tag), ("changes", &change)];
         let limit = self.settings.limits.load_image;
         let answer = self.changer.upload(&["images", "create"], &query, archive, limit).await;
-        let answer = answer.and_then(|answer| said_well(&answer));
+        let answer = answer.and_then(|answer| check_load(&answer));
         tracing::info!(image = PAUSE_IMAGE, ok = answer.is_ok(), "made the pause image");
         answer.map_err(|error| error.of_read("CannotCreateContainerError", "loading image"))
     }
@@ -69,12 +69,12 @@ impl Docker {
         };
         let limit = self.settings.limits.load_image;
         let answer = self.changer.upload(&["images", "load"], &[("quiet", "1")], archive.into(), limit).await?;
-        said_well(&answer).map(|()| true)
+        check_load(&answer).map(|()| true)
     }
 }
 
 /// The daemon answers with lines of JSON; one of them may be an error though the status was none.
-fn said_well(answer: &[u8]) -> Result<(), DockerError> {
+fn check_load(answer: &[u8]) -> Result<(), DockerError> {
     let lines = answer.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
     match lines.into_iter().find_map(|line| line.get("error")?.as_str().map(str::to_owned)) {
         Some(error) => Err(DockerError::Stream(cleaned(&error))),
@@ -227,8 +227,8 @@ mod tests {
 
     #[test]
     fn an_error_among_the_lines_of_an_answer_is_one() {
-        assert!(said_well(b"{\"status\":\"sha256:1\"}\r\n").is_ok());
-        let error = said_well(b"{\"status\":\"a\"}\n{\"errorDetail\":{\"message\":\"no\"},\"error\":\"no\"}\n");
+        assert!(check_load(b"{\"status\":\"sha256:1\"}\r\n").is_ok());
+        let error = check_load(b"{\"status\":\"a\"}\n{\"errorDetail\":{\"message\":\"no\"},\"error\":\"no\"}\n");
         assert!(matches!(error, Err(DockerError::Stream(text)) if text == "no"));
     }
 }

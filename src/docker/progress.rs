@@ -28,7 +28,7 @@ pub(super) fn now() -> Timestamp {
 #[derive(Debug)]
 pub(super) struct Layers<'a> {
     seen: BTreeMap<String, Layer>,
-    said: Instant,
+    last_shown: Instant,
     shown: &'a watch::Sender<PullProgress>,
 }
 
@@ -53,7 +53,7 @@ enum Stage {
 impl<'a> Layers<'a> {
     /// Counts anew; `shown` is told.
     pub(super) fn new(shown: &'a watch::Sender<PullProgress>, now: Instant) -> Self {
-        Self { seen: BTreeMap::new(), said: now, shown }
+        Self { seen: BTreeMap::new(), last_shown: now, shown }
     }
 
     /// Takes one line in; says how far the pull is if it is time to.
@@ -76,10 +76,10 @@ impl<'a> Layers<'a> {
             }
         }
         self.show();
-        if now.duration_since(self.said) < EVERY {
+        if now.duration_since(self.last_shown) < EVERY {
             return None;
         }
-        self.said = now;
+        self.last_shown = now;
         Some(format!("{}, now: {status}", self.shown.borrow().describe(self::now())))
     }
 

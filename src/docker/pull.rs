@@ -231,9 +231,9 @@ pub(super) fn attempt_failed(shown: &watch::Sender<PullProgress>, phase: PullPha
 
 /// Waits for the end of a registry's limit, and says so.
 pub(super) async fn wait_for_limit(image: &str, shown: &watch::Sender<PullProgress>, failure: &Failure, wait: Wait) {
-    let Wait { pause, told } = wait;
-    let ends = told.map(|told| now() + span(told));
-    tracing::warn!(image, %failure, ?pause, ?told, "the registry takes no more requests for now; waiting");
+    let Wait { pause, retry_after } = wait;
+    let ends = retry_after.map(|retry_after| now() + span(retry_after));
+    tracing::warn!(image, %failure, ?pause, ?retry_after, "the registry takes no more requests for now; waiting");
     attempt_failed(shown, PullPhase::RateLimited, &failure.to_string(), pause);
     shown.send_modify(|shown| shown.limit_ends = ends);
     sleep(pause).await;

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// When the registry does not say how long.
-const UNTOLD: Backoff = Backoff { first: Duration::from_secs(30), factor: 2.0, cap: Duration::from_secs(600) };
+const WITHOUT_TIME: Backoff = Backoff { first: Duration::from_secs(30), factor: 2.0, cap: Duration::from_secs(600) };
 /// Under what the registry says: some say microseconds, again and again.
-const TOLD: Backoff = Backoff { first: Duration::from_millis(1100), factor: 2.0, cap: Duration::from_secs(600) };
+const WITH_TIME: Backoff = Backoff { first: Duration::from_millis(1100), factor: 2.0, cap: Duration::from_secs(600) };
 
 /// No limit holds that long.
 const DECADES: Duration = Duration::from_secs(1_000_000_000);
@@ -35,7 +35,7 @@ pub(super) struct Wait {
     /// How long to wait.
     pub(super) pause: Duration,
     /// How long the registry said the limit holds.
-    pub(super) told: Option<Duration>,
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl Patience {
@@ -46,12 +46,12 @@ impl Patience {
     /// What to do about a failed attempt; `None`: it is no limit, or not one that is waited for, or its end is beyond the ceiling.
     pub(super) fn wait(&mut self, error: &str, now: Instant, wall: Duration) -> Option<Wait> {
         let ceiling = self.ceiling.filter(|_| is_limit(error))?;
-        let told = told(error, wall);
-        let schedule = if told.is_some() { TOLD } else { UNTOLD };
+        let retry_after = retry_after(error, wall);
+        let schedule = if retry_after.is_some() { WITH_TIME } else { WITHOUT_TIME };
         // Up to a fifth more: a fleet that was refused together does not come back together.
-        let pause = schedule.delay(self.waits).max(spread(told.unwrap_or_default()));
+        let pause = schedule.delay(self.waits).max(spread(retry_after.unwrap_or_default()));
         self.waits += 1;
-        (pause < ceiling.saturating_duration_since(now)).then_some(Wait { pause, told })
+        (pause < ceiling.saturating_duration_since(now)).then_some(Wait { pause, retry_after })
     }
 }
 
@@ -62,14 +62,14 @@ pub(super) fn is_limit(error: &str) -> bool {
 }
 
 /// How long the limit holds, if the text says so. `wall`: time since the Unix epoch, as some name a moment instead.
-fn told(error: &str, wall: Duration) -> Option<Duration> {
+fn retry_after(error: &str, wall: Duration) -> Option<Duration> {
     let error = error.to_ascii_lowercase();
     let rest = ANNOUNCEMENTS.iter().find_map(|sign| error.split_once(sign)).map(|(_, rest)| rest)?;
     let rest = rest.trim_start_matches(|c: char| c == ':' || c == '=' || c == '"' || c.is_whitespace());
-    let told = duration(rest)?;
+    let retry_after = duration(rest)?;
     // More than 30 years is a moment, and what is left of one beyond reason is for ever.
-    let is_moment = told > DECADES;
-    Some(if is_moment { told.saturating_sub(wall).min(DECADES) } else { told })
+    let is_moment = retry_after > DECADES;
+    Some(if is_moment { retry_after.saturating_sub(wall).min(DECADES) } else { retry_after })
 }
 
 /// `30`, `1.5s`, `1h2m3s`, `250ms`, `54.865µs`, `5 minutes`: what stands at the beginning. A bare number is seconds.
@@ -145,7 +145,7 @@ mod tests {
             ("toomanyrequests: retry-after: 1..2", None),
         ];
         for (text, wanted) in table {
-            assert_eq!(told(text, WALL), wanted, "{text}");
+            assert_eq!(retry_after(text, WALL), wanted, "{text}");
         }
     }
 
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(patience.wait("manifest unknown", now, WALL), None);
         let minute = patience.wait("toomanyrequests: retry-after: 60s", now, WALL).unwrap();
         assert!((60.0..=72.0).contains(&minute.pause.as_secs_f64()), "{minute:?}");
-        assert_eq!(minute.told, Some(Duration::from_secs(60)));
+        assert_eq!(minute.retry_after, Some(Duration::from_secs(60)));
         let mut patience = Patience::new(Some(now + Duration::from_secs(7200)));
         let pauses: Vec<f64> = (0..7).map(|_| patience.wait(HUB, now, WALL).unwrap().pause.as_secs_f64()).collect();
         for (pause, least) in pauses.iter().zip([30.0, 60.0, 120.0, 240.0, 480.0, 600.0, 600.0]) {
@@ -179,7 +179,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_can_be_read(text in "\\PC{0,40}") {
-            let _ = told(&format!("toomanyrequests: retry-after: {text}"), WALL);
+            let _ = retry_after(&format!("toomanyrequests: retry-after: {text}"), WALL);
         }
     }
 }

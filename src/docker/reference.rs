@@ -31,14 +31,19 @@ impl<'a> Reference<'a> {
             Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
             _ => (rest, None),
         };
-        let clean = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:[]+=".contains(c));
-        let segments_ok = name.split('/').all(|segment| !segment.is_empty() && segment != "." && segment != "..");
-        let parts_ok = tag.is_none_or(|tag| !tag.is_empty() && clean(tag))
-            && digest.is_none_or(|digest| digest.contains(':') && clean(digest) && !digest.contains('/'));
+        let clean = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
+        // Only a registry's host has a port, or is an IPv6 address in brackets; something follows it.
+        let has_host = name.contains('/');
+        let segments_ok = name.split('/').enumerate().all(|(at, segment)| {
+            let more = if at == 0 && has_host { "._-:[]" } else { "._-" };
+            !segment.is_empty() && segment != "." && segment != ".." && clean(segment, more)
+        });
+        let parts_ok = tag.is_none_or(|tag| !tag.is_empty() && clean(tag, "._-"))
+            && digest.is_none_or(|digest| digest.contains(':') && clean(digest, "._-:+="));
         let is_short = name.len() <= MAX_NAME
             && tag.is_none_or(|tag| tag.len() <= MAX_TAG)
             && digest.is_none_or(|digest| digest.len() <= MAX_DIGEST);
-        (is_short && clean(name) && segments_ok && parts_ok).then_some(Self { name, tag, digest })
+        (is_short && segments_ok && parts_ok).then_some(Self { name, tag, digest })
     }
 
     /// The form with everything Docker fills in: `docker.io/library/busybox` for `busybox`.
@@ -105,6 +110,26 @@ mod tests {
     #[test]
     fn nothing_that_could_leave_its_url_path_is_a_reference() {
         for image in ["", ":", "a:", "../containers", "a/../b", "a//b", "a?x=1", "a#b", "a b", "a@sha256", "a%2e"] {
+            assert_eq!(Reference::parse(image), None, "{image}");
+        }
+    }
+
+    #[test]
+    fn only_the_host_of_a_registry_has_a_port_or_brackets() {
+        for image in ["localhost:5000/a", "[::1]:5000/a/b:1", "r.io:443/a@sha256:ab"] {
+            assert!(Reference::parse(image).is_some(), "{image}");
+        }
+        for image in [
+            "r.io/a:1:2",
+            "r.io/a:1:2@sha256:ab",
+            "a:1:2",
+            "[a]:1",
+            "r.io/[a]",
+            "r.io/a+b",
+            "a=b",
+            "a:t+1",
+            "r.io/b:1/a",
+        ] {
             assert_eq!(Reference::parse(image), None, "{image}");
         }
     }

@@ -209,7 +209,7 @@ mod tests {
     use std::sync::Arc;
 
     /// What an operator reads when the agent starts with this address.
-    async fn said(address: &str) -> String {
+    async fn reason(address: &str) -> String {
         let endpoint = Endpoint::parse(address).unwrap();
         let wire = Wire::new(&endpoint, Arc::new(Spoken::default()), Duration::from_secs(5)).unwrap();
         let error = wire.negotiate().await.unwrap_err();
@@ -253,9 +253,9 @@ mod tests {
             ("tcp://docker.invalid:2375".to_owned(), "Correct the host in DOCKER_HOST"),
         ];
         for (address, wanted) in table {
-            let said = said(&address).await;
+            let reason = reason(&address).await;
             let start = format!("Cannot connect to the Docker daemon at {}", address.trim_end_matches('/'));
-            assert!(said.starts_with(&start) && said.contains(wanted), "{said}");
+            assert!(reason.starts_with(&start) && reason.contains(wanted), "{reason}");
         }
     }
 
@@ -271,18 +271,23 @@ mod tests {
             let error = NoConnection { endpoint: String::new(), why, is_in_container: false };
             error.at(&endpoint, &lane)
         };
-        let said = denied(1000).await.to_string();
+        let reason = denied(1000).await.to_string();
         let found = std::fs::metadata(directory.0.join("s")).unwrap();
-        assert!(said.starts_with("permission denied while trying to connect to the Docker daemon socket at unix:///"));
-        assert!(said.contains("run the agent as root, or add its user (uid 1000) to"), "{said}");
-        assert!(said.ends_with(&format!("owner uid {}, group gid {}, mode 0660)", found.uid(), found.gid())), "{said}");
-        assert!(!said.contains("running?"), "{said}");
+        assert!(
+            reason.starts_with("permission denied while trying to connect to the Docker daemon socket at unix:///")
+        );
+        assert!(reason.contains("run the agent as root, or add its user (uid 1000) to"), "{reason}");
+        assert!(
+            reason.ends_with(&format!("owner uid {}, group gid {}, mode 0660)", found.uid(), found.gid())),
+            "{reason}"
+        );
+        assert!(!reason.contains("running?"), "{reason}");
         for (is_in_container, wanted) in
             [(false, "; look into the audit log of this host (now: "), (true, "--security-opt apparmor=unconfined (")]
         {
-            let said = NoConnection { is_in_container, ..denied(0).await }.to_string();
-            assert!(said.contains("the agent is root, so SELinux or AppArmor forbids it"), "{said}");
-            assert!(said.contains(wanted) && !said.contains("run the agent as root"), "{said}");
+            let reason = NoConnection { is_in_container, ..denied(0).await }.to_string();
+            assert!(reason.contains("the agent is root, so SELinux or AppArmor forbids it"), "{reason}");
+            assert!(reason.contains(wanted) && !reason.contains("run the agent as root"), "{reason}");
         }
         let found = NoConnection::of(&io::Error::from(ErrorKind::PermissionDenied)).why;
         assert_eq!(found, Why::Denied { user: rustix::process::geteuid().as_raw(), owner: None });
@@ -313,8 +318,8 @@ mod tests {
                     stream.write_all(answer).await.unwrap();
                 }
             };
-            let said = tokio::select! { said = said(&address) => said, () = serve => unreachable!() };
-            assert!(said.contains("it wants TLS, which this agent does not speak with Docker"), "{said}");
+            let reason = tokio::select! { reason = reason(&address) => reason, () = serve => unreachable!() };
+            assert!(reason.contains("it wants TLS, which this agent does not speak with Docker"), "{reason}");
         }
     }
 }

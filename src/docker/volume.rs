@@ -86,8 +86,8 @@ fn body(spec: &VolumeSpec) -> Value {
         ("DriverOpts", json!(options), options.is_empty()),
         ("Labels", json!(labels), labels.is_empty()),
     ];
-    let said = members.into_iter().filter(|(.., is_empty)| !is_empty);
-    Value::Object(said.map(|(name, value, _)| (name.to_owned(), value)).collect::<Map<_, _>>())
+    let given = members.into_iter().filter(|(.., is_empty)| !is_empty);
+    Value::Object(given.map(|(name, value, _)| (name.to_owned(), value)).collect::<Map<_, _>>())
 }
 
 /// What is unlike in a volume that exists. Compat: the driver is not looked at, and the first text is misspelt.
@@ -184,9 +184,9 @@ mod tests {
 
     #[test]
     fn only_docker_can_say_that_there_is_no_volume() {
-        let said = |message: &str| DockerError::Daemon { status: 404, message: message.to_owned() };
-        assert!(is_no_volume(&said("get v: no such volume")));
-        assert!(!is_no_volume(&said("page not found")));
+        let daemon_error = |message: &str| DockerError::Daemon { status: 404, message: message.to_owned() };
+        assert!(is_no_volume(&daemon_error("get v: no such volume")));
+        assert!(!is_no_volume(&daemon_error("page not found")));
         assert!(!is_no_volume(&DockerError::Daemon { status: 409, message: "no such volume".to_owned() }));
     }
 }

@@ -1,4 +1,4 @@
-//! Calls of the ECS API and the meaning of their errors (spec `registration.md`, `ecs-api.md`).
+//! Calls of the ECS API and the meaning of their errors (spec `registration.md` §5, `ecs-api.md` §3, §6).
 //!
 //! Owns registration, poll endpoint discovery, state-change reports and draining: the request, its limits, and which error means what. It
 //! does not decide when to report (the core does) nor how long the process lives after a failed registration (the caller does).

@@ -120,9 +120,10 @@ pub fn request(settings: &Settings, change: &StateChange) -> SubmitTaskStateChan
 }
 
 fn container_change(settings: &Settings, task: &StateChange, change: &ContainerChange) -> ContainerStateChange {
-    let said = |ip: &str| !(settings.exclude_ipv6_bindings && ip == "::" || settings.ipv6_only && ip == "0.0.0.0");
-    let single = change.bindings.iter().filter(|binding| said(&binding.bind_ip)).map(network_binding);
-    let ranges = change.range_bindings.iter().filter(|binding| said(&binding.bind_ip)).map(range_binding);
+    let is_reported =
+        |ip: &str| !(settings.exclude_ipv6_bindings && ip == "::" || settings.ipv6_only && ip == "0.0.0.0");
+    let single = change.bindings.iter().filter(|binding| is_reported(&binding.bind_ip)).map(network_binding);
+    let ranges = change.range_bindings.iter().filter(|binding| is_reported(&binding.bind_ip)).map(range_binding);
     let mut bindings: Vec<_> = single.chain(ranges).collect();
     // The reference counts only where there is a range, and then says nothing of the task any more, not even that it has stopped. Here
     // only the bindings are kept back.
@@ -366,16 +367,16 @@ pub(crate) mod tests {
             protocol: Protocol::Tcp,
         };
         container.bindings = (1..=99).map(single).collect();
-        let told = |change: &StateChange| {
+        let counted = |change: &StateChange| {
             let sent = request(&settings, change).containers.unwrap().remove(0);
             (sent.network_bindings().len(), sent.status)
         };
         let status = Some(change.containers[0].status.backend().to_owned());
-        assert_eq!(told(&change), (100, status.clone()));
+        assert_eq!(counted(&change), (100, status.clone()));
         change.containers[0].bindings.push(single(100));
-        assert_eq!(told(&change), (0, status.clone()), "the rest is told all the same");
+        assert_eq!(counted(&change), (0, status.clone()), "the rest is told all the same");
         change.containers[0].range_bindings.clear();
         change.containers[0].bindings.push(single(101));
-        assert_eq!(told(&change), (101, status), "only ranges are counted");
+        assert_eq!(counted(&change), (101, status), "only ranges are counted");
     }
 }

@@ -277,7 +277,7 @@ fn image_completed(
             let failure = error.into_failure();
             let stops_the_task = match policy.pull {
                 PullBehavior::Always | PullBehavior::Once => true,
-                // Neither in the registry nor here: no need to pull the others' images (spec `images.md` §4.9).
+                // Neither in the registry nor here: no need to pull the others' images (spec `images.md` §4).
                 PullBehavior::Default | PullBehavior::PreferCached => {
                     policy.pull_upfront && spec.essential && failure.kind == FailureKind::ImageMissing
                 }
@@ -331,7 +331,7 @@ fn engine_completed(
             let no_image = failure.kind == FailureKind::ImageMissing;
             let cause = if no_image { container.pull_failure.take() } else { None };
             container.fail(cause.unwrap_or(failure));
-            // An engine may refuse a start and have started it all the same (spec `history.md` 57): it is looked at before it is
+            // An engine may refuse a start and have started it all the same (spec `task-engine.md` §4.1): it is looked at before it is
             // said to be stopped.
             container.unsettled = kind == OperationKind::Start;
         }

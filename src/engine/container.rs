@@ -311,8 +311,8 @@ mod tests {
         else {
             panic!("not reported")
         };
-        let told: Vec<_> = change.containers.iter().map(|container| container.container.as_str()).collect();
-        assert_eq!(told, ["main"]);
+        let reported: Vec<_> = change.containers.iter().map(|container| container.container.as_str()).collect();
+        assert_eq!(reported, ["main"]);
     }
 
     /// The engine did not answer for a while, so the next look was a minute ahead: ECS does not wait for that.

@@ -65,7 +65,7 @@ use crate::model::Timestamp;
 pub fn step(state: &mut State, now: Timestamp, event: Event) -> Step {
     state.steps += 1;
     let mut out = Step::default();
-    let subject = urgency::told_again(&event).cloned();
+    let subject = urgency::repeated_subject(&event).cloned();
     let mut work = apply::apply(state, now, event, &mut out);
     work.extend(plan::due(state, now));
     plan::plan(state, now, work, &mut out);

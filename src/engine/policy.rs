@@ -61,7 +61,7 @@ impl ImagePolicy {
     }
 }
 
-/// What this host has to give.
+/// What this host has to give (spec `task-engine.md` §6.2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capacity {
     /// CPU units, 1024 per logical CPU.

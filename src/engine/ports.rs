@@ -57,16 +57,16 @@ mod tests {
             bound(1002, 40_002, "0.0.0.0", Protocol::Tcp),
         ];
         assert_eq!(single(&spec, &all), [all[0].clone()]);
-        let told = |container_ports, host_ports, bind_ip: &str, protocol| RangeBinding {
+        let range_binding = |container_ports, host_ports, bind_ip: &str, protocol| RangeBinding {
             container_ports,
             host_ports,
             bind_ip: bind_ip.to_owned(),
             protocol,
         };
         let wanted = [
-            told((1000, 1002), (40_000, 40_002), "0.0.0.0", Protocol::Tcp),
-            told((1000, 1002), (40_000, 40_002), "::", Protocol::Tcp),
-            told((1000, 1000), (50_000, 50_000), "0.0.0.0", Protocol::Udp),
+            range_binding((1000, 1002), (40_000, 40_002), "0.0.0.0", Protocol::Tcp),
+            range_binding((1000, 1002), (40_000, 40_002), "::", Protocol::Tcp),
+            range_binding((1000, 1000), (50_000, 50_000), "0.0.0.0", Protocol::Udp),
         ];
         assert_eq!(ranges(&spec, &all), wanted);
         assert_eq!(ranges(&spec, &all[..2]), []);

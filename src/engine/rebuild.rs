@@ -18,8 +18,8 @@ const MOST_HELD: usize = 256;
 
 /// Keeps what ECS says for later while tasks are not known again; gives back what may be taken up now.
 pub(super) fn hold(state: &mut State, event: Event) -> Option<Event> {
-    let is_said_by_ecs = matches!(event, Event::Payload { .. } | Event::Manifest { .. } | Event::StopConfirmed { .. });
-    if !(state.host.lost && is_said_by_ecs) {
+    let is_from_ecs = matches!(event, Event::Payload { .. } | Event::Manifest { .. } | Event::StopConfirmed { .. });
+    if !(state.host.lost && is_from_ecs) {
         return Some(event);
     }
     if state.held.len() < MOST_HELD {
@@ -370,12 +370,12 @@ mod tests {
             credentials: Vec::new(),
         };
         let payload = |task| Event::Payload { tasks: vec![task], seq: 4, ack: Some(ack("payload")) };
-        let said: [(Event, bool); 3] = [
+        let messages: [(Event, bool); 3] = [
             (payload(PayloadTask::Stop(spec.arn.clone(), Vec::new())), true),
             (payload(PayloadTask::Run(Box::new(spec.clone()))), false),
             (Event::Manifest { timeline: 5, running: BTreeSet::new(), ack: ack("manifest") }, false),
         ];
-        for (event, stops) in said {
+        for (event, stops) in messages {
             let (mut state, op) = lost();
             let is_manifest = matches!(event, Event::Manifest { .. });
             assert_eq!(step(&mut state, NOW, event.clone()), Step::default(), "{event:?}");

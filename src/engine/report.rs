@@ -168,7 +168,7 @@ mod tests {
         task
     }
 
-    fn told(mut task: TaskState) -> TaskState {
+    fn all_sent(mut task: TaskState) -> TaskState {
         task.sent = task.known;
         task.containers.iter_mut().for_each(|container| container.sent = container.known);
         task
@@ -237,13 +237,13 @@ mod tests {
         assert_eq!(change.status, TaskStatus::Stopped);
         assert_eq!((change.reason.as_str(), change.execution_stopped_at), ("for this reason", Some(Timestamp(3))));
         assert_eq!(statuses(&change), [("a", Stopped), ("b", Stopped)]);
-        let told: Vec<_> = change.containers.iter().map(|it| (it.exit_code, it.reason.as_deref())).collect();
-        assert_eq!(told, [(Some(7), None), (Some(7), Some("Name: text"))]);
+        let details: Vec<_> = change.containers.iter().map(|it| (it.exit_code, it.reason.as_deref())).collect();
+        assert_eq!(details, [(Some(7), None), (Some(7), Some("Name: text"))]);
     }
 
     #[test]
     fn when_execution_stopped_is_told_as_soon_as_something_is() {
-        let mut task = told(running());
+        let mut task = all_sent(running());
         task.spec.containers[0].essential = true;
         (task.desired, task.spec.containers[1].stop_timeout) = (TaskStatus::Stopped, Some(Span::secs(120)));
         end(&mut task, 0, 1);
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_container_that_ended_waits_for_company_for_10_to_30_seconds() {
-        let mut task = told(running());
+        let mut task = all_sent(running());
         end(&mut task, 0, 0);
         let mut state = with(task);
         assert!(reported(&mut state, NOW).is_none());

@@ -11,7 +11,7 @@ use crate::model::{RunState, TaskArn};
 
 /// The task of which this event tells something that the next start of the agent would learn again: nobody removes a container that
 /// has not ended, while one that has may be gone. The digest of an image is looked for by the create alone.
-pub(super) fn told_again(event: &Event) -> Option<&TaskArn> {
+pub(super) fn repeated_subject(event: &Event) -> Option<&TaskArn> {
     let seen = match event {
         Event::Observed(seen) | Event::Completed { outcome: Ok(Output::Seen(Some(seen))), .. } => seen,
         _ => return None,
@@ -38,19 +38,23 @@ mod tests {
         let seen = |state| Box::new(seen("task", "a", "id", state));
         let done = |output| Event::Completed { op: OpId(1), outcome: Ok(output) };
         for state in [RunState::Created, RunState::Running] {
-            assert_eq!(told_again(&Event::Observed(seen(state))), Some(&"task".into()));
-            assert_eq!(told_again(&done(Output::Seen(Some(seen(state))))), Some(&"task".into()));
+            assert_eq!(repeated_subject(&Event::Observed(seen(state))), Some(&"task".into()));
+            assert_eq!(repeated_subject(&done(Output::Seen(Some(seen(state))))), Some(&"task".into()));
         }
         assert_eq!(
-            told_again(&Event::Observed(seen(RunState::Exited))),
+            repeated_subject(&Event::Observed(seen(RunState::Exited))),
             None,
             "it may be removed before the next start"
         );
-        assert_eq!(told_again(&done(Output::Seen(Some(seen(RunState::Exited))))), None);
+        assert_eq!(repeated_subject(&done(Output::Seen(Some(seen(RunState::Exited))))), None);
         let created = Observation { image_digest: Some("sha256:1".into()), ..*seen(RunState::Created) };
-        assert_eq!(told_again(&done(Output::Seen(Some(Box::new(created))))), None, "only the create looks for it");
+        assert_eq!(
+            repeated_subject(&done(Output::Seen(Some(Box::new(created))))),
+            None,
+            "only the create looks for it"
+        );
         for event in [done(Output::Seen(None)), done(Output::Nothing), Event::Tick, Event::ObservationsLost] {
-            assert_eq!(told_again(&event), None, "{event:?}");
+            assert_eq!(repeated_subject(&event), None, "{event:?}");
         }
     }
 

@@ -1,50 +1,57 @@
 //! Binding with retries, accepting, and the end of each connection.
 
-use super::peer::{Audience, Standing};
+use super::Settings;
+use super::address::{Accepted, Listener, bind};
+use super::peer::{Audience, Peer, Standing};
 use super::places::{Connection, Places, Room};
 use super::tally::Tally;
-use super::{NoAnswer, Settings};
 use axum::Router;
-use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// Connections that the kernel holds until they are accepted, which happens at once.
-const BACKLOG: u32 = 1024;
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// Binds the port on every address and serves until `stop`. A port that is taken is tried again for ever, with growing waits: the
-/// agent works without this server, and operators want it back when the port is free again. It may be taken by no server at all: a
-/// connection may have been given it for its own end, and holds it for a minute after it was closed.
-pub async fn run(settings: Settings, audience: Audience, router: Router, stop: CancellationToken) {
-    let bound = async {
-        let mut wait = FIRST_WAIT;
+/// Serves until `stop`. `bound` is the first try to bind the address: whoever has to know that the server is there makes it before anything
+/// else. An address that is taken is tried again for ever, with growing waits: the agent works without this server, and operators want it
+/// back when the address is free again. A port may be taken by no server at all: a connection may have been given it for its own end, and
+/// holds it for a minute after it was closed.
+pub async fn run(
+    bound: io::Result<Listener>,
+    settings: Settings,
+    audience: Audience,
+    router: Router,
+    stop: CancellationToken,
+) {
+    let retried = async {
+        let (mut bound, mut wait) = (bound, FIRST_WAIT);
         loop {
-            let error = match bind(settings.port).await {
+            let error = match bound {
                 Ok(listener) => return listener,
                 Err(error) => error,
             };
             let pause = jittered(wait, RandomState::new().hash_one(wait));
-            let Settings { name, port, .. } = settings;
-            tracing::error!("Error running {name} endpoint: port {port}: {error}; trying again in {pause:.1?}");
+            let Settings { name, address, .. } = settings;
+            tracing::error!("Error running {name} endpoint: {address}: {error}; trying again in {pause:.1?}");
             tokio::time::sleep(pause).await;
             wait = longer(wait);
+            bound = bind(address);
         }
     };
-    if let Some(listener) = stop.run_until_cancelled(bound).await {
+    if let Some(listener) = stop.run_until_cancelled(retried).await {
         serve(listener, settings, audience, router, stop).await;
     }
 }
@@ -52,7 +59,7 @@ pub async fn run(settings: Settings, audience: Audience, router: Router, stop: C
 /// Serves an already bound listener until `stop`. Requests that are being answered then get [`Settings::stop_grace`] to end;
 /// connections without a complete head are closed at once.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     settings: Settings,
     audience: Audience,
     router: Router,
@@ -73,7 +80,7 @@ pub async fn serve(
             () = stop.cancelled() => break,
             Some(ended) = server.connections.join_next_with_id() => server.has_ended(ended),
             accepted = listener.accept() => match accepted {
-                Ok((stream, from)) => server.accept(stream, from),
+                Ok(accepted) => server.accept(accepted),
                 // Out of file descriptors, mostly: waiting is what helps, and the loop must not spin.
                 Err(error) => {
                     tracing::error!("Error running {} endpoint: {error}", settings.name);
@@ -120,36 +127,49 @@ impl Server {
         self.places.leave(|connection| connection.task.id() == id);
     }
 
-    /// Serves the peer, or closes its connection.
-    fn accept(&mut self, stream: TcpStream, from: SocketAddr) {
+    fn accept(&mut self, accepted: Accepted) {
         while let Some(ended) = self.connections.try_join_next_with_id() {
             self.has_ended(ended);
         }
-        let Settings { name, port, .. } = self.settings;
-        let standing = match self.standing(&stream, from) {
+        match accepted {
+            Accepted::Tcp(stream, from) => {
+                let standing = self.standing(&stream, from);
+                self.admit(stream, Peer::Address(from), standing, reset);
+            }
+            Accepted::Unix(stream, peer) => self.admit(stream, peer, Ok(Standing::Host), drop),
+        }
+    }
+
+    /// Serves the peer, or closes its connection.
+    fn admit<S>(&mut self, stream: S, peer: Peer, standing: Result<Standing, String>, close: fn(S))
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Settings { name, address, .. } = self.settings;
+        let standing = match standing {
             Ok(standing) => standing,
             Err(why) => {
                 if let Some(so_far) = self.refused.add(Instant::now()) {
-                    tracing::warn!(peer = %from.ip().to_canonical(), port, so_far, why, "{name}: a peer is not served");
+                    tracing::warn!(%peer, at = %address, so_far, why, "{name}: a peer is not served");
                 }
-                return reset(stream);
+                return close(stream);
             }
         };
-        match self.places.room_for(from.ip(), standing) {
+        match self.places.room_for(peer, standing) {
             Room::Free => {}
             Room::MadeBy(oldest) => {
                 oldest.task.abort();
-                self.say_crowded(from, "the oldest connection without a request was closed");
+                self.say_crowded(peer, "the oldest connection without a request was closed");
             }
             Room::None => {
-                self.say_crowded(from, "a new connection was closed");
-                return reset(stream);
+                self.say_crowded(peer, "a new connection was closed");
+                return close(stream);
             }
         }
         let has_head = Arc::new(AtomicBool::new(false));
-        let work = exchange(stream, from, self.router.clone(), self.settings, has_head.clone(), self.stop.clone());
+        let work = exchange(stream, peer, self.router.clone(), self.settings, has_head.clone(), self.stop.clone());
         let task = self.connections.spawn(work);
-        self.places.enter(from.ip(), standing, Open { task, has_head });
+        self.places.enter(peer, standing, Open { task, has_head });
     }
 
     fn standing(&self, stream: &TcpStream, from: SocketAddr) -> Result<Standing, String> {
@@ -157,11 +177,11 @@ impl Server {
         self.audience.judge(local.ip(), from).map_err(|refused| refused.to_string())
     }
 
-    fn say_crowded(&mut self, from: SocketAddr, done: &str) {
-        let Settings { name, port, .. } = self.settings;
+    fn say_crowded(&mut self, peer: Peer, done: &str) {
+        let Settings { name, address, .. } = self.settings;
         if let Some(so_far) = self.crowded.add(Instant::now()) {
-            let (peer, open) = (from.ip().to_canonical(), self.places.len());
-            tracing::warn!(%peer, port, open, so_far, "{name}: too many connections at once: {done}");
+            let open = self.places.len();
+            tracing::warn!(%peer, at = %address, open, so_far, "{name}: too many connections at once: {done}");
         }
     }
 }
@@ -172,25 +192,22 @@ fn reset(stream: TcpStream) {
 }
 
 /// One request, one answer, closed: with nothing kept open there is no idle connection to account for.
-async fn exchange(
-    stream: TcpStream,
-    from: SocketAddr,
+async fn exchange<S>(
+    stream: S,
+    from: Peer,
     router: Router,
     settings: Settings,
     has_head: Arc<AtomicBool>,
     stop: CancellationToken,
-) {
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
     let routes = TowerToHyperService::new(router);
     let seen = Arc::clone(&has_head);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         seen.store(true, Ordering::Relaxed);
         tracing::debug!(method = %request.method(), %from, "Handling http request");
-        let answer = routes.call(request);
-        async move {
-            let response: Response = answer.await.unwrap_or_else(|never| match never {});
-            let is_silent = response.extensions().get::<NoAnswer>().is_some();
-            if is_silent { Err(io::Error::other("nothing is served here yet")) } else { Ok(response) }
-        }
+        routes.call(request)
     });
     let http = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -216,25 +233,6 @@ async fn exchange(
         Ok(Err(error)) => tracing::debug!(%from, "a connection to {} ended: {error}", settings.name),
         Err(_) => tracing::debug!(%from, "a connection to {} was too slow", settings.name),
     }
-}
-
-/// Every address, IPv4 and IPv6 alike; IPv4 alone where the kernel has no IPv6.
-async fn bind(port: u16) -> io::Result<TcpListener> {
-    match bind_both(port) {
-        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
-        }
-        bound => bound,
-    }
-}
-
-fn bind_both(port: u16) -> io::Result<TcpListener> {
-    let socket = TcpSocket::new_v6()?;
-    socket.set_reuseaddr(true)?;
-    // Whatever `net.ipv6.bindv6only` says.
-    rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
-    socket.bind((Ipv6Addr::UNSPECIFIED, port).into())?;
-    socket.listen(BACKLOG)
 }
 
 fn longer(wait: Duration) -> Duration {

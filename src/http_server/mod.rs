@@ -1,12 +1,15 @@
 //! The HTTP listener: who is served, how many at once, and for how long.
 //!
 //! Owns sockets, peers, places and time limits; knows no path and no answer. A server is a [`Settings`], an [`Audience`] and an axum
-//! router. Invariants: a peer outside the audience gets no byte, a connection lasts at most the head's limit plus the answer's, there
-//! are never more connections than places, and nobody but this host can take the places kept for this host.
+//! router; it listens on a port, or on a socket that only this host reaches. Invariants: a peer outside the audience gets no byte, a
+//! connection lasts at most the head's limit plus the answer's, there are never more connections than places, and nobody but this host can
+//! take the places kept for this host.
 //!
-//! Reading order: this file (settings), `listener` (binding, accepting, ending), `peer` (the audience), `route` (what the kernel
-//! says about a peer), `places` (who makes room for whom), [`host_header`] (DNS rebinding), `tally` (log lines about the refused).
+//! Reading order: this file (settings), `address` (where it listens), `listener` (accepting, ending), `peer` (the audience), `route`
+//! (what the kernel says about a peer), `places` (who makes room for whom), [`host_header`] (DNS rebinding), `tally` (log lines about
+//! the refused).
 
+mod address;
 pub mod host_header;
 mod listener;
 mod peer;
@@ -14,11 +17,11 @@ mod places;
 mod route;
 mod tally;
 
+pub use address::{Address, Listener, bind};
 pub use listener::{run, serve};
 pub use peer::{Audience, Standing};
 pub use places::Limits;
 
-use axum::response::{IntoResponse, Response};
 use std::time::Duration;
 
 /// What one server may cost. The default is that of the introspection server.
@@ -26,8 +29,8 @@ use std::time::Duration;
 pub struct Settings {
     /// Name of the server in log lines.
     pub name: &'static str,
-    /// TCP port, on every address of the host; [`Audience`] says who is served there.
-    pub port: u16,
+    /// Where it listens.
+    pub address: Address,
     /// Connections at once.
     pub limits: Limits,
     /// A request's head must be complete after this time, counted from the accept.
@@ -41,11 +44,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The usual limits for a server of this name on this port.
-    pub fn new(name: &'static str, port: u16) -> Self {
+    /// The usual limits for a server of this name at this address.
+    pub fn new(name: &'static str, address: Address) -> Self {
         Self {
             name,
-            port,
+            address,
             limits: Limits::default(),
             head_timeout: Duration::from_secs(5),
             answer_timeout: Duration::from_secs(5),
@@ -54,18 +57,6 @@ impl Settings {
             max_head: 16 * 1024,
         }
     }
-}
-
-/// Marks a response that is not sent.
-#[derive(Clone, Copy, Debug)]
-struct NoAnswer;
-
-/// Ends the connection without an answer: for a path behind which nothing is served yet. A client sees an empty reply, not a refused
-/// connection.
-pub fn no_answer() -> Response {
-    let mut response = ().into_response();
-    response.extensions_mut().insert(NoAnswer);
-    response
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! the bridge's name, by the runtime.
 
 use super::route::{self, Way};
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use tokio::sync::watch;
@@ -24,6 +25,25 @@ pub enum Standing {
     Bridge,
     /// Anybody else, where everybody is served.
     Other,
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// Of a connection to a port.
+    Address(SocketAddr),
+    /// Of a connection to a socket: a process of this user. `None`: the kernel does not say whose.
+    User(Option<u32>),
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(from) => SocketAddr::new(from.ip().to_canonical(), from.port()).fmt(f),
+            Self::User(Some(user)) => write!(f, "user {user}"),
+            Self::User(None) => f.write_str("an unknown user"),
+        }
+    }
 }
 
 /// Whom a server serves.
@@ -51,7 +71,7 @@ impl Audience {
         Self { everybody, bridge }
     }
 
-    /// This host alone.
+    /// This host alone. The right one for a socket too: whoever can connect to it is on this host.
     pub fn host_only() -> Self {
         Self::new(false, watch::channel(None).1)
     }

@@ -4,7 +4,7 @@
 //! arrived yet makes room for a new one, the oldest first; one that is being answered does not. Invariant: no rule is broken by
 //! letting somebody in.
 
-use super::peer::Standing;
+use super::peer::{Peer, Standing};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Bounds on connections at once.
@@ -14,7 +14,8 @@ pub struct Limits {
     pub total: usize,
     /// Those of `total` that only this host can take.
     pub kept_for_host: usize,
-    /// Those of one peer that is not on this host: one IPv4 address, or one IPv6 network of 64 bits.
+    /// Those of one peer that is not on this host: one IPv4 address, or one IPv6 network of 64 bits. A peer on this host, one of its
+    /// addresses or one of its users, has `total` without `kept_for_host`.
     pub per_peer: usize,
 }
 
@@ -25,7 +26,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// One address of this host must not take the places of the others (`127.0.0.1` those of `::1`).
+    /// One address of this host must not take the places of the others (`127.0.0.1` those of `::1`), nor one user those of root.
     fn per_peer(&self, standing: Standing) -> usize {
         match standing {
             Standing::Host => self.total - self.kept_for_host.min(self.total),
@@ -37,7 +38,7 @@ impl Limits {
 /// One connection.
 #[derive(Debug)]
 struct Place<C> {
-    peer: IpAddr,
+    peer: Key,
     on_host: bool,
     connection: C,
 }
@@ -76,7 +77,7 @@ impl<C: Connection> Places<C> {
     }
 
     /// Looks for a place for one more connection of this peer; [`Self::enter`] then takes it.
-    pub(super) fn room_for(&mut self, peer: IpAddr, standing: Standing) -> Room<C> {
+    pub(super) fn room_for(&mut self, peer: Peer, standing: Standing) -> Room<C> {
         let (peer, on_host) = (key(peer), standing == Standing::Host);
         let of_peer = |place: &Place<C>| place.peer == peer;
         if self.count(of_peer) >= self.limits.per_peer(standing) {
@@ -97,7 +98,7 @@ impl<C: Connection> Places<C> {
     }
 
     /// Takes a place that [`Self::room_for`] has found.
-    pub(super) fn enter(&mut self, peer: IpAddr, standing: Standing, connection: C) {
+    pub(super) fn enter(&mut self, peer: Peer, standing: Standing, connection: C) {
         self.taken.push(Place { peer: key(peer), on_host: standing == Standing::Host, connection });
     }
 
@@ -116,8 +117,23 @@ impl<C: Connection> Places<C> {
     }
 }
 
+/// Whose places are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    /// One IPv4 address, or the first address of an IPv6 network.
+    Network(IpAddr),
+    User(Option<u32>),
+}
+
+fn key(peer: Peer) -> Key {
+    match peer {
+        Peer::Address(from) => Key::Network(network(from.ip())),
+        Peer::User(user) => Key::User(user),
+    }
+}
+
 /// Whoever has one IPv6 address has a network of them.
-fn key(peer: IpAddr) -> IpAddr {
+fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(peer) if !peer.is_loopback() => {
             let [a, b, c, d, ..] = peer.segments();
@@ -144,16 +160,20 @@ mod tests {
     const WAITS: bool = true;
     const ANSWERED: bool = false;
 
+    fn at(peer: &str) -> Peer {
+        Peer::Address((peer.parse::<IpAddr>().unwrap(), 1).into())
+    }
+
     fn places(taken: &[(&str, Standing, bool)]) -> Places<Fake> {
         let mut places = Places::new(LIMITS);
         for (number, (peer, standing, waits)) in (0..).zip(taken) {
-            places.enter(peer.parse().unwrap(), *standing, (number, *waits));
+            places.enter(at(peer), *standing, (number, *waits));
         }
         places
     }
 
     fn room(places: &mut Places<Fake>, peer: &str, standing: Standing) -> Room<Fake> {
-        places.room_for(peer.parse().unwrap(), standing)
+        places.room_for(at(peer), standing)
     }
 
     use Standing::{Bridge, Host, Other};
@@ -199,9 +219,9 @@ mod tests {
             ("::1", Host, WAITS),
         ]);
         assert_eq!(room(&mut full, "127.0.0.1", Host), Room::MadeBy((4, WAITS)));
-        full.enter("10.0.0.5".parse().unwrap(), Other, (9, ANSWERED));
+        full.enter(at("10.0.0.5"), Other, (9, ANSWERED));
         assert_eq!(room(&mut full, "127.0.0.1", Host), Room::MadeBy((0, WAITS)));
-        full.enter("127.0.0.1".parse().unwrap(), Host, (10, ANSWERED));
+        full.enter(at("127.0.0.1"), Host, (10, ANSWERED));
         assert_eq!(full.len(), 6);
         let mut of_host = places(&[("127.0.0.1", Host, WAITS); 6]);
         assert_eq!(room(&mut of_host, "10.0.0.1", Bridge), Room::None, "strangers take nothing from the host");
@@ -212,6 +232,18 @@ mod tests {
         let mut busy = places(&[("127.0.0.1", Host, ANSWERED); 4]);
         assert_eq!(room(&mut busy, "127.0.0.1", Host), Room::None);
         assert_eq!(room(&mut busy, "::1", Host), Room::Free);
+    }
+
+    #[test]
+    fn one_user_leaves_places_to_root() {
+        let (mallory, root) = (Peer::User(Some(1000)), Peer::User(Some(0)));
+        let mut busy = Places::new(LIMITS);
+        (0..4).for_each(|number| busy.enter(mallory, Host, (number, ANSWERED)));
+        assert_eq!(busy.room_for(mallory, Host), Room::None);
+        assert_eq!(busy.room_for(root, Host), Room::Free);
+        let mut half_open = Places::new(LIMITS);
+        (0..4).for_each(|number| half_open.enter(mallory, Host, (number, WAITS)));
+        assert_eq!(half_open.room_for(mallory, Host), Room::MadeBy((0, WAITS)), "room for itself");
     }
 
     #[test]

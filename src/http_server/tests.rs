@@ -4,8 +4,8 @@ use super::*;
 use axum::Router;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -24,12 +24,12 @@ async fn start(router: Router, settings: Settings) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, mut server) = (CancellationToken::new(), JoinSet::new());
-    server.spawn(serve(listener, settings, Audience::host_only(), router, stop.clone()));
+    server.spawn(serve(Listener::Tcp(listener), settings, Audience::host_only(), router, stop.clone()));
     Running { address, stop, server }
 }
 
 fn settings() -> Settings {
-    Settings::new("test", 0)
+    Settings::new("test", Address::Port(0))
 }
 
 fn fine() -> Router {
@@ -43,13 +43,13 @@ async fn from(ip: &str, to: SocketAddr) -> TcpStream {
 }
 
 /// What the server sends until it closes; a reset counts as a close.
-async fn rest(mut stream: TcpStream) -> String {
+async fn rest(mut stream: impl AsyncRead + Unpin) -> String {
     let mut bytes = Vec::new();
     let _end_or_reset = stream.read_to_end(&mut bytes).await;
     String::from_utf8(bytes).unwrap()
 }
 
-async fn get(mut stream: TcpStream) -> String {
+async fn get(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> String {
     let _closed_already = stream.write_all(REQUEST).await;
     timeout(QUICK, rest(stream)).await.expect("an answer or an end, quickly")
 }
@@ -149,17 +149,11 @@ async fn an_answer_under_way_is_not_cut_off_for_a_new_peer() {
 }
 
 #[tokio::test]
-async fn no_answer_is_not_one_byte() {
-    let router = Router::new().route("/", axum::routing::any(async || no_answer()));
-    let running = start(router, settings()).await;
-    assert_eq!(get(from("127.0.0.1", running.address).await).await, "");
-}
-
-#[tokio::test]
 async fn the_port_is_served_on_ipv4_and_ipv6() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (stop, mut server) = (CancellationToken::new(), JoinSet::new());
-    server.spawn(run(Settings::new("test", free), Audience::host_only(), fine(), stop.clone()));
+    let settings = Settings::new("test", Address::Port(free));
+    server.spawn(run(bind(settings.address), settings, Audience::host_only(), fine(), stop.clone()));
     for address in [format!("127.0.0.1:{free}"), format!("[::1]:{free}")] {
         let stream = timeout(QUICK, async {
             loop {
@@ -171,4 +165,55 @@ async fn the_port_is_served_on_ipv4_and_ipv6() {
         });
         assert!(get(stream.await.expect("bound")).await.ends_with("fine"), "{address}");
     }
+}
+
+/// An address of its own for one test.
+fn socket() -> (Address, String) {
+    let name: &'static str = format!("ecs-agent/test-{}", uuid::Uuid::new_v4().simple()).leak();
+    (Address::Socket(name), format!("\0{name}"))
+}
+
+#[tokio::test]
+async fn a_socket_has_the_limits_of_a_port() {
+    let (address, name) = socket();
+    let settings = Settings { head_timeout: Duration::from_millis(1500), ..Settings::new("test", address) };
+    let (stop, mut server) = (CancellationToken::new(), JoinSet::new());
+    server.spawn(run(bind(address), settings, Audience::host_only(), fine(), stop.clone()));
+    let mut half_open = Vec::new();
+    for _ in 0..400 {
+        let mut stream = UnixStream::connect(&name).await.unwrap();
+        let _closed_already = stream.write_all(b"GET / HTTP/1.1\r\nHost: local").await;
+        half_open.push(stream);
+    }
+    assert!(get(UnixStream::connect(&name).await.unwrap()).await.ends_with("fine"));
+    let oldest = half_open.swap_remove(0);
+    assert_eq!(timeout(QUICK, rest(oldest)).await.expect("it made room"), "");
+    let newest = half_open.pop().unwrap();
+    timeout(QUICK, rest(newest)).await.expect("closed after the head timeout");
+    let _silent = UnixStream::connect(&name).await.unwrap();
+    stop.cancel();
+    timeout(QUICK, server.join_next()).await.expect("the server ends").unwrap().unwrap();
+    let gone = UnixStream::connect(&name).await.unwrap_err();
+    assert_eq!(gone.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_tried_again_until_it_is_free() {
+    let (address, name) = socket();
+    let other = bind(address).unwrap();
+    let (stop, mut server) = (CancellationToken::new(), JoinSet::new());
+    let first = bind(address);
+    assert_eq!(first.as_ref().unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    server.spawn(run(first, Settings::new("test", address), Audience::host_only(), fine(), stop.clone()));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(other);
+    let served = timeout(QUICK, async {
+        loop {
+            match UnixStream::connect(&name).await {
+                Ok(stream) => return stream,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    });
+    assert!(get(served.await.expect("bound")).await.ends_with("fine"));
 }

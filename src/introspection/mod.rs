@@ -4,13 +4,13 @@
 //! the [`Identity`] of the registration, or from the agent's health. Invariant: no answer carries environment variables, settings or
 //! credentials, because a `View` has none.
 //!
-//! The port is open from the start of the process, for `/health` alone. As with the Go agent, everything else begins with the
-//! registration: until then a connection that asks for it is closed without an answer. That is not what clients of the Go agent see, whose
-//! port refuses connections until then: a check that only connects succeeds here, and `curl` ends with 52 (empty reply) instead of 7.
+//! As with the Go agent, the port opens with the registration: until then connections to it are refused, and scripts take an open port
+//! for a registered agent. How an agent is that has yet to register is asked of a socket, [`HEALTH_SOCKET`], which serves `/health` alone
+//! from the start of the process to its end.
 //!
 //! Reading order: this file (routes), `task` (JSON shapes), `health` and `debug` (ours alone), `lookup` (the query of `/v1/tasks`),
 //! `json` (the encoding). Who is served, and the limits, are those of [`http_server`](crate::http_server). Source: spec
-//! `introspection.md`.
+//! `introspection.md` §1 to §6.
 
 mod debug;
 mod health;
@@ -22,7 +22,7 @@ mod task;
 pub use debug::PullLookup;
 pub use health::{HealthAnswer, HealthLookup};
 
-use crate::http_server::{host_header, no_answer};
+use crate::http_server::host_header;
 use crate::model::Timestamp;
 use crate::model::view::View;
 use axum::Router;
@@ -31,8 +31,6 @@ use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use futures_util::FutureExt;
-use hyper::service::Service as _;
-use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -42,13 +40,18 @@ use tokio::sync::watch;
 /// The port, not configurable: scripts and the health check of the container image know it.
 pub const PORT: u16 = 51678;
 
+/// The name of the socket on which `/health` is served from the start of the process on. It has no file, and belongs to a network namespace
+/// as the port does; like the port, it is that of the first agent there. Every user may ask, since the answer holds no secret. Every user
+/// may also take the name before an agent does, so an answer counts only by whose process gave it.
+pub const HEALTH_SOCKET: &str = "ecs-agent/health";
+
 /// The whole licence text: embedded, so that the answer does not depend on the working directory.
 pub const LICENSE: &str = include_str!("../../LICENSE");
 
 /// Between the texts of `/license`, and after the last.
 const RULE: &str = "\n================================================================================\n";
 
-/// Paths of this agent alone. Whoever asks for one that is not there must not take a list of commands for its content.
+/// Paths of this agent alone. Whoever asks for something there that does not exist must not take a list of commands for its content.
 const OWN_PATHS: [&str; 3] = ["/health", "/metrics", "/v1/debug"];
 
 /// The answer to a request for another host.
@@ -78,37 +81,36 @@ struct Sources {
     pulls: PullLookup,
 }
 
-/// Everything on the port. `registered` holds the routes of [`registered`] from the registration on, and `None` before.
-pub fn router(health: HealthLookup, registered: watch::Receiver<Option<Router>>) -> Router {
-    let gate = async move |request: Request| {
-        let routes = registered.borrow().clone();
-        match routes {
-            Some(routes) => TowerToHyperService::new(routes).call(request).await.unwrap_or_else(|never| match never {}),
-            None => no_answer(),
-        }
-    };
-    Router::new().route("/health", any(async move || health::answer(&health()))).fallback(gate).layer(
-        axum::middleware::from_fn(async |request: Request, next: axum::middleware::Next| {
-            if host_header::is_accepted(&request) { survive(next.run(request)).await } else { refused_host() }
-        }),
-    )
+/// What [`HEALTH_SOCKET`] serves.
+pub fn health_router(health: HealthLookup) -> Router {
+    guarded(Router::new().route("/health", any(async move || health::answer(&health()))).fallback(not_found))
 }
 
-/// The routes of a registered agent. Methods are not checked. As with the Go agent, an unknown path is answered with 200 and the list
-/// of commands, which does not name `/v1/debug/tasks`; but paths where this agent has or will have something of its own are not found.
-pub fn registered(identity: Identity, view: watch::Receiver<Arc<View>>, pulls: PullLookup) -> Router {
+/// What the port serves. Methods are not checked. As with the Go agent, an unknown path is answered with 200 and the list of commands,
+/// which names neither `/health` nor `/v1/debug/tasks`; but paths where this agent has or will have something of its own are not found.
+pub fn router(health: HealthLookup, identity: Identity, view: watch::Receiver<Arc<View>>, pulls: PullLookup) -> Router {
     let mut routes = Router::new()
         .route("/v1/metadata", any(metadata))
         .route("/v1/tasks", any(tasks))
         .route("/license", any(license))
-        .route("/v1/debug/tasks", any(debug_tasks));
+        .route("/v1/debug/tasks", any(debug_tasks))
+        .route("/v1/debug", any(not_found))
+        .route("/metrics", any(not_found))
+        .route("/health", any(async move || health::answer(&health())));
     for own in OWN_PATHS {
         // `rest` is never empty.
-        for path in [own.to_owned(), format!("{own}/"), format!("{own}/{{*rest}}")] {
+        for path in [format!("{own}/"), format!("{own}/{{*rest}}")] {
             routes = routes.route(&path, any(not_found));
         }
     }
-    routes.fallback(anything_else).with_state(Sources { identity: Arc::new(identity), view, pulls })
+    guarded(routes.fallback(anything_else).with_state(Sources { identity: Arc::new(identity), view, pulls }))
+}
+
+/// Refuses requests for another host; a panic while answering ends its connection alone.
+fn guarded(routes: Router) -> Router {
+    routes.layer(axum::middleware::from_fn(async |request: Request, next: axum::middleware::Next| {
+        if host_header::is_accepted(&request) { survive(next.run(request)).await } else { refused_host() }
+    }))
 }
 
 async fn not_found() -> Response {

@@ -55,7 +55,8 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
-        let settings = http_server::Settings::new("test", 0);
+        let settings = http_server::Settings::new("test", http_server::Address::Port(0));
+        let listener = http_server::Listener::Tcp(listener);
         running.spawn(http_server::serve(listener, settings, Audience::host_only(), router, stop.clone()));
         Self { address, view, stop, running }
     }
@@ -96,7 +97,7 @@ fn healthy() -> HealthLookup {
 
 /// The routes of a registered agent that is healthy.
 fn known(identity: Identity, view: watch::Receiver<Arc<View>>) -> Router {
-    router(healthy(), watch::channel(Some(registered(identity, view, Arc::new(|_| None)))).1)
+    router(healthy(), identity, view, Arc::new(|_| None))
 }
 
 fn identity() -> Identity {
@@ -265,31 +266,31 @@ async fn paths_of_ours_that_are_not_there_are_not_found() {
 }
 
 #[tokio::test]
-async fn health_is_served_before_the_registration_and_nothing_else() {
-    let (routes, registration) = watch::channel(None);
-    let (view, receiver) = watch::channel(Arc::new(View::default()));
-    let server = Server::with(router(healthy(), registration), view).await;
+async fn the_socket_serves_health_and_nothing_else() {
+    let server = Server::with(health_router(healthy()), watch::channel(Arc::new(View::default())).0).await;
     assert_eq!(server.get("/health").await.status, 200);
-    for target in ["/", "/v1/metadata", "/v1/tasks", "/metrics", "//health", "/license"] {
+    assert_eq!(server.ask("HEAD", "/health?x=y").await.status, 200);
+    for target in ["/", "/v1/metadata", "/v1/tasks", "/metrics", "//health", "/health/", "/license"] {
         let answer = server.get(target).await;
-        assert_eq!((answer.head.as_str(), answer.body.as_str()), ("", ""), "{target}: not one byte");
+        assert_eq!(answer.status, 404, "{target}");
+        assert!(!answer.body.contains("AvailableCommands"), "{target}");
     }
-    routes.send_replace(Some(registered(identity(), receiver, Arc::new(|_| None))));
-    assert_eq!(server.get("/v1/metadata").await.status, 200);
-    assert_eq!(server.get("/health").await.status, 200);
 }
 
 #[tokio::test]
-async fn health_that_is_lost_is_a_503_with_the_cause() {
+async fn health_is_the_same_on_the_port_and_on_the_socket() {
     let checks = vec![Check::wrong(Subject::Docker, "no answer for 61 s".to_owned())];
     let ill: HealthLookup = Arc::new(move || AgentHealth { stage: "running".to_owned(), checks: checks.clone() });
-    let (view, _receiver) = watch::channel(Arc::new(View::default()));
-    let server = Server::with(router(ill, watch::channel(None).1), view).await;
-    let answer = server.get("/health").await;
-    assert_eq!((answer.status, answer.header("content-type")), (503, Some("application/json")));
-    let expected = r#"{"Agent":"ecs-agent","Healthy":false,"Stage":"running","Checks":[{"Name":"Docker","Healthy":false,"Text":"no answer for 61 s"}]}"#;
-    assert_eq!(answer.body, expected);
-    assert_eq!(server.ask("HEAD", "/health").await.status, 503);
+    let (view, receiver) = watch::channel(Arc::new(View::default()));
+    let port = router(ill.clone(), identity(), receiver, Arc::new(|_| None));
+    for routes in [port, health_router(ill)] {
+        let server = Server::with(routes, view.clone()).await;
+        let answer = server.get("/health").await;
+        assert_eq!((answer.status, answer.header("content-type")), (503, Some("application/json")));
+        let expected = r#"{"Agent":"ecs-agent","Healthy":false,"Stage":"running","Checks":[{"Name":"Docker","Healthy":false,"Text":"no answer for 61 s"}]}"#;
+        assert_eq!(answer.body, expected);
+        assert_eq!(server.ask("HEAD", "/health").await.status, 503);
+    }
 }
 
 #[tokio::test]

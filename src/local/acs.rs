@@ -1,4 +1,4 @@
-//! The server's end of the ACS websocket (acs.md): sends what the instance's outbox holds, takes acknowledgements, answers
+//! The server's end of the ACS websocket (spec `acs.md` §1 to §4): sends what the instance's outbox holds, takes acknowledgements, answers
 //! stop verifications. It owns one connection at a time per instance; the queue outlives it. Invariant: everything that
 //! crosses the socket is recorded.
 

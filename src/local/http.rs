@@ -375,16 +375,17 @@ fn trusted_host(shared: &Shared, headers: &HeaderMap) -> bool {
 
 /// Headers for the log: the session token is left out, and the signature too.
 pub(super) fn shown(headers: &HeaderMap) -> BTreeMap<String, String> {
-    let said = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-    said.map(|(name, value)| {
-        let value = match name {
-            "x-amz-security-token" => "REDACTED",
-            "authorization" => value.split("Signature=").next().unwrap_or_default(),
-            _ => value,
-        };
-        (name.to_owned(), value.to_owned())
-    })
-    .collect()
+    let readable = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    readable
+        .map(|(name, value)| {
+            let value = match name {
+                "x-amz-security-token" => "REDACTED",
+                "authorization" => value.split("Signature=").next().unwrap_or_default(),
+                _ => value,
+            };
+            (name.to_owned(), value.to_owned())
+        })
+        .collect()
 }
 
 pub(super) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {

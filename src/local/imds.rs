@@ -1,5 +1,5 @@
-//! The instance metadata service, version 2: a token first, then the paths the agent and the SDK ask for (registration.md §7).
-//! It owns no state but the tokens. Invariants: without a valid token there is no answer but 401; the role's credentials and user data
+//! The instance metadata service, version 2: a token first, then the paths the agent and the SDK ask for (spec
+//! `registration.md` §7). It owns no state but the tokens. Invariants: without a valid token there is no answer but 401; the role's credentials and user data
 //! go to processes of the server's user and of root only. Any process of the machine may ask for the rest, as on an instance.
 
 use super::http::{header_text, json_answer, text_answer};

@@ -1,5 +1,5 @@
-//! From a task definition and overrides to the task in a payload, as ECS sends it. It owns the translation (acs.md §6,
-//! docker-mapping.md §3) and made-up role credentials; it decides nothing. Invariant: what the agent gets has the shape of
+//! From a task definition and overrides to the task in a payload, as ECS sends it. It owns the translation (spec
+//! `acs.md` §6, `docker-mapping.md` §3) and made-up role credentials; it decides nothing. Invariant: what the agent gets has the shape of
 //! `tests/golden/acs_payload_sent.json`, and settings Docker alone understands travel in `dockerConfig`.
 
 use super::definition::{ContainerDefinition, ProxyConfiguration, TaskDefinition, Volume, without_nulls};

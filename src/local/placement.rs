@@ -244,14 +244,14 @@ mod tests {
             assert_eq!(allows("memberOf", expression, true), wanted, "{expression}");
         }
         assert_eq!([false, true].map(|taken| allows("distinctInstance", "", taken)), [true, false]);
-        for (kind, expression, said) in [
+        for (kind, expression, part) in [
             ("memberOf", Some("task:group == x"), "cannot be evaluated here"),
             ("memberOf", Some("attribute:a =~ b.*"), "cannot be evaluated here"),
             ("memberOf", None, "needs an `expression`"),
             ("spread", None, "use distinctInstance or memberOf"),
         ] {
             let text = Constraint::parse(kind, expression).unwrap_err();
-            assert!(text.contains(said), "{text}");
+            assert!(text.contains(part), "{text}");
         }
         for (architecture, fits) in [("X86_64", true), ("ARM64", false)] {
             let definition = definition(json!({"runtimePlatform": {"cpuArchitecture": architecture}}));

@@ -67,8 +67,8 @@ pub(super) struct Records {
 
 impl Records {
     pub(super) fn add(&mut self, at: f64, source: Source, name: &str, body: Value, headers: BTreeMap<String, String>) {
-        let said: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let bytes = name.len() + body.to_string().len() + said;
+        let header_bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes = name.len() + body.to_string().len() + header_bytes;
         self.last += 1;
         self.bytes += bytes;
         self.entries.push_back(Record { number: self.last, at, source, name: name.to_owned(), body, headers, bytes });

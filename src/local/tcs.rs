@@ -1,4 +1,4 @@
-//! The server's end of the TCS websocket (tcs.md): takes metrics and health, keeps the connection open with heartbeats, and
+//! The server's end of the TCS websocket (spec `tcs.md` §1, §2, §5): takes metrics and health, keeps the connection open with heartbeats, and
 //! acknowledges nothing. It owns nothing but the connection. Invariant: published health reaches the containers it names.
 
 use super::acs::close;
@@ -76,9 +76,12 @@ fn received(state: &mut State, text: &str) {
     }
     for published in message["tasks"].as_array().into_iter().flatten() {
         let Some(task) = published["taskArn"].as_str().and_then(|arn| state.task_mut(arn)) else { continue };
-        for told in published["containers"].as_array().into_iter().flatten() {
-            let found = task.containers.iter_mut().find(|c| Some(c.name.as_str()) == told["containerName"].as_str());
-            if let (Some(container), Some(health)) = (found, told["healthStatus"].as_str()) {
+        for published_container in published["containers"].as_array().into_iter().flatten() {
+            let found = task
+                .containers
+                .iter_mut()
+                .find(|c| Some(c.name.as_str()) == published_container["containerName"].as_str());
+            if let (Some(container), Some(health)) = (found, published_container["healthStatus"].as_str()) {
                 health.clone_into(&mut container.health_status);
             }
         }

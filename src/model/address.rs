@@ -5,6 +5,7 @@
 //! part; where it is not clear what is the host, more is hidden rather than less.
 
 use std::borrow::Cow;
+use url::Url;
 
 /// Stands in the place of user and password.
 const HIDDEN: &str = "***";
@@ -17,19 +18,28 @@ pub fn shown(address: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{scheme}{HIDDEN}@{host}"))
 }
 
+/// The address in the form that every HTTP client takes: ASCII only, blanks and the like percent-encoded. A path that is nothing but `/` is
+/// left out.
+pub fn normalized(url: &Url) -> &str {
+    let has_only_host = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    let text = url.as_str();
+    if has_only_host { text.strip_suffix('/').unwrap_or(text) } else { text }
+}
+
 /// A text without the users and passwords of the addresses in it. An address begins with its scheme and ends before white space or a
-/// quotation mark.
+/// quotation mark. It may stand in JSON (`https:\/\/`, `\u002f`, also in JSON within JSON) or in the query of another address
+/// (`https%3A%2F%2F`).
 pub fn without_passwords(text: &str) -> Cow<'_, str> {
-    if !(text.contains("://") && text.contains('@')) {
+    if !["@", "\\u0040", "40"].into_iter().any(|sign| text.contains(sign)) {
         return Cow::Borrowed(text);
     }
-    let mut result = String::with_capacity(text.len());
+    let mut result = String::new();
     let mut rest = text;
-    while let Some(start) = rest.find("://") {
-        let (before, address) = rest.split_at(start + 3);
+    while let Some(start) = next_address(rest) {
+        let (before, address) = rest.split_at(start.at);
         result.push_str(before);
         let end = address.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(address.len());
-        let hidden = user_and_password(&address[..end]);
+        let hidden = user_and_password(&address[..end], start.is_percent_encoded);
         if hidden > 0 {
             result.push_str(HIDDEN);
         }
@@ -37,15 +47,66 @@ pub fn without_passwords(text: &str) -> Cow<'_, str> {
         result.push_str(&address[hidden..end]);
         rest = &address[end..];
     }
+    if rest.len() == text.len() {
+        return Cow::Borrowed(text);
+    }
     result.push_str(rest);
     Cow::Owned(result)
 }
 
+/// Where an address goes on behind `://`.
+struct Start {
+    /// Bytes from the beginning of the text.
+    at: usize,
+    /// The `://` is written as `%3A%2F%2F`, so an `@` may be written as `%40`.
+    is_percent_encoded: bool,
+}
+
+/// The first `://` of the text, however it is written.
+fn next_address(text: &str) -> Option<Start> {
+    text.match_indices([':', '\\', '%']).find_map(|(at, _)| {
+        let colon = &text[at..];
+        let percent = percent_encoded(colon, "3a");
+        let slashes = colon.strip_prefix(':').or_else(|| escaped(colon, "u003a")).or(percent)?;
+        let address = slash(slash(slashes)?)?;
+        Some(Start { at: text.len() - address.len(), is_percent_encoded: percent.is_some() })
+    })
+}
+
+/// What comes after a slash, escaped or not. Each level of JSON adds backslashes.
+fn slash(text: &str) -> Option<&str> {
+    let plain = text.trim_start_matches('\\');
+    let is_escaped = plain.len() < text.len();
+    let after_unicode = || without_prefix(plain, "u002f").filter(|_| is_escaped);
+    plain.strip_prefix('/').or_else(after_unicode).or_else(|| percent_encoded(text, "2f"))
+}
+
+/// What comes after a backslash and `escape`.
+fn escaped<'a>(text: &'a str, escape: &str) -> Option<&'a str> {
+    without_prefix(text.strip_prefix('\\')?, escape)
+}
+
+/// What comes after the character with this hexadecimal code, percent-encoded once (`%2F`) or several times (`%252F`).
+fn percent_encoded<'a>(text: &'a str, code: &str) -> Option<&'a str> {
+    without_prefix(text.strip_prefix('%')?.trim_start_matches("25"), code)
+}
+
+/// What comes after `prefix`, in small or capital letters.
+fn without_prefix<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+    let (start, rest) = text.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
 /// How many bytes of an address behind its scheme are user and password; the `@` behind them does not count. As in [`shown`] the last
 /// `@` counts, unless it is that of an image's digest.
-fn user_and_password(address: &str) -> usize {
+fn user_and_password(address: &str, is_percent_encoded: bool) -> usize {
+    let host = |text| {
+        let percent = percent_encoded(text, "40").filter(|_| is_percent_encoded);
+        str::strip_prefix(text, '@').or_else(|| escaped(text, "u0040")).or(percent)
+    };
     let is_digest = |rest: &str| rest.starts_with("sha256:") || rest.starts_with("sha512:");
-    address.rmatch_indices('@').map(|(at, _)| at).find(|at| !is_digest(&address[at + 1..])).unwrap_or_default()
+    let signs = address.rmatch_indices(['@', '\\', '%']).map(|(at, _)| at);
+    signs.into_iter().find(|at| host(&address[*at..]).is_some_and(|host| !is_digest(host))).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -70,11 +131,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_address_is_normalized_for_http_clients() {
+        let table = [
+            ("https://ecs.example:8443", "https://ecs.example:8443"),
+            ("HTTPS://ECS.Example:443/", "https://ecs.example"),
+            ("https://ecs.ex\u{e4}mple/a b/", "https://ecs.xn--exmple-cua/a%20b/"),
+            ("https://h/?a=/", "https://h/?a=/"),
+            ("https://h/#/", "https://h/#/"),
+            ("socks5://p:1", "socks5://p:1"),
+            ("http://[fd00:ec2::254]/", "http://[fd00:ec2::254]"),
+        ];
+        for (address, wanted) in table {
+            let url = Url::parse(address).unwrap();
+            assert_eq!(normalized(&url), wanted);
+            assert_eq!(normalized(&Url::parse(wanted).unwrap()), wanted, "twice is as good as once");
+        }
+    }
+
     /// Read again for each address in it, such a text would take hours.
     #[test]
     fn a_text_of_any_shape_is_read_once() {
-        for unit in ["://", "@://", "://a@sha256:", "x://@ ", "://@", "\"://a@b"] {
-            let text = format!("@ {}", unit.repeat((4 << 20) / unit.len()));
+        let units =
+            ["://", "@://", "://a@sha256:", "x://@ ", "://@", "\"://a@b", ":\\", "\\", "%25", ":\\/@", "%3a%2f%2f%40 "];
+        for unit in units {
+            let text = format!("@ {}", unit.repeat((1 << 20) / unit.len()));
             assert!(without_passwords(&text).len() <= 2 * text.len(), "{unit:?}");
         }
     }
@@ -99,6 +180,29 @@ mod tests {
             ("me@example.com asks https://h/", "me@example.com asks https://h/"),
             ("://@", "://@"),
             ("plain", "plain"),
+        ];
+        for (text, wanted) in table {
+            assert_eq!(without_passwords(text), wanted);
+            assert_eq!(without_passwords(&without_passwords(text)), wanted, "twice is as good as once");
+        }
+    }
+
+    #[test]
+    fn an_escaped_address_keeps_no_password_either() {
+        let table = [
+            (r#"{"url":"https:\/\/u:hunter2@h\/p"}"#, r#"{"url":"https:\/\/***@h\/p"}"#),
+            (r#"{"url":"https:\u002f\u002Fu:hunter2@h"}"#, r#"{"url":"https:\u002f\u002F***@h"}"#),
+            (r#"{"url":"https\u003A//u:hunter2\u0040h"}"#, r#"{"url":"https\u003A//***\u0040h"}"#),
+            (r#"{"a":"{\"b\":\"https:\\\/\\\/u:hunter2@h\"}"}"#, r#"{"a":"{\"b\":\"https:\\\/\\\/***@h\"}"}"#),
+            (r"https:\\u002f\\u002fu:hunter2\\u0040h", r"https:\\u002f\\u002f***\u0040h"),
+            ("Get //p?to=https%3A%2F%2Fu%3Ahunter2%40h: EOF", "Get //p?to=https%3A%2F%2F***%40h: EOF"),
+            ("to=https%253a%252f%252fu%253ahunter2%2540h", "to=https%253a%252f%252f***%2540h"),
+            ("to=https%3A%2F%2Fu:hunter2@h", "to=https%3A%2F%2F***@h"),
+            ("https://r.io/@scope%2fpkg%40", "https://***@scope%2fpkg%40"),
+            ("https://r.io/a%40b and %3A%2F%2F", "https://r.io/a%40b and %3A%2F%2F"),
+            (r"C:\dir\u0040x has no scheme: 40", r"C:\dir\u0040x has no scheme: 40"),
+            (r"https:\/\/r.io\/a@sha256:00", r"https:\/\/r.io\/a@sha256:00"),
+            ("https:/ü/u:40@h %", "https:/ü/u:40@h %"),
         ];
         for (text, wanted) in table {
             assert_eq!(without_passwords(text), wanted);

@@ -104,10 +104,10 @@ mod tests {
 
     #[test]
     fn a_value_is_hidden_in_every_form_that_an_error_can_have() {
-        let message_of = |value: &str, said: String| {
+        let message_of = |value: &str, answer: String| {
             let environment = BTreeMap::from([("name".to_owned(), Secret::from(value))]);
             let values = Values { environment, ..Values::default() };
-            let OpError::Failed(failure) = values.hide(OpError::Failed(Failure::permanent("x", said))) else {
+            let OpError::Failed(failure) = values.hide(OpError::Failed(Failure::permanent("x", answer))) else {
                 panic!()
             };
             failure.message

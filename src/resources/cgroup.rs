@@ -25,6 +25,8 @@ const SYSTEMD_LIMIT: Duration = Duration::from_secs(30);
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 /// Until systemd has done what it was told, looked for so often.
 const POLL: Duration = Duration::from_millis(20);
+/// What a slice was to be when it was to be removed.
+const GONE: &str = "gone";
 /// The failure's text, which is the reason of the task.
 const FAILED: &str = "CgroupError: Agent could not create task's platform resources";
 /// The kernel takes no less, in microseconds.
@@ -58,8 +60,13 @@ pub enum CgroupError {
         source: io::Error,
     },
     /// The kernel or its start parameters leave a controller out.
-    #[error("the {0} controller is not available")]
-    NoController(&'static str),
+    #[error("the {controller} controller is not available in {}", root.display())]
+    NoController {
+        /// Its name.
+        controller: &'static str,
+        /// Where it was looked for.
+        root: PathBuf,
+    },
     /// systemd was not to be talked to, or refused.
     #[error("cannot {what} the slice {slice} by way of systemd")]
     Systemd {
@@ -90,14 +97,28 @@ pub enum CgroupError {
 }
 
 impl CgroupError {
+    /// The host may still be able to limit tasks: something did not answer now. `false` = it cannot, and asking again is of no use.
+    pub fn may_pass(&self) -> bool {
+        use io::ErrorKind::{Interrupted, OutOfMemory, TimedOut, WouldBlock};
+        match self {
+            Self::Systemd { source, .. } => !source.is_refusal() && !source.is_out_of_reach(),
+            Self::File { source, .. } => {
+                matches!(source.kind(), Interrupted | OutOfMemory | TimedOut | WouldBlock)
+            }
+            // What cannot be seen after it was made is the group of another file system: a container has its own. What has been seen
+            // and does not go is only slow.
+            Self::NotDone { wanted, .. } => *wanted == GONE,
+            Self::Lane(_) => true,
+            Self::NoController { .. } | Self::Unnameable => false,
+        }
+    }
+
     /// For the reason of a task, or the log. What hangs, or a connection that breaks, may
     /// answer another time; what was refused will be refused again.
     fn failure(&self, name: &str, text: String) -> Failure {
         match self {
-            Self::Systemd { source: SystemdError::Refused { .. }, .. }
-            | Self::File { .. }
-            | Self::NoController(_)
-            | Self::Unnameable => Failure::permanent(name, text),
+            Self::Systemd { source, .. } if source.is_refusal() => Failure::permanent(name, text),
+            Self::File { .. } | Self::NoController { .. } | Self::Unnameable => Failure::permanent(name, text),
             Self::Systemd { .. } | Self::Lane(_) | Self::NotDone { .. } => Failure::retryable(name, text),
         }
     }
@@ -232,7 +253,7 @@ impl Cgroups {
             }
             tokio::time::sleep(POLL).await;
         }
-        Err(CgroupError::NotDone { path, wanted: if is_there { "there" } else { "gone" }, limit })
+        Err(CgroupError::NotDone { path, wanted: if is_there { "there" } else { GONE }, limit })
     }
 
     /// The group's name as the engine is told it.

@@ -264,28 +264,28 @@ mod tests {
     async fn a_daemon_that_is_not_there_or_does_not_answer_is_told() {
         let directory = directory("absent");
         let socket = directory.join("fetcher.sock");
-        let said = CredentialsFetcher::new(socket.clone()).delete("lease").await.unwrap_err().to_string();
-        assert_eq!(said, format!("stat {}: no such file or directory", socket.display()));
+        let reason = CredentialsFetcher::new(socket.clone()).delete("lease").await.unwrap_err().to_string();
+        assert_eq!(reason, format!("stat {}: no such file or directory", socket.display()));
         let fake = Fetcher::start(&directory);
         fake.fail_next([Fault::Silence]);
         let status =
             grpc::call(&socket, "/credentialsfetcher.CredentialsFetcherService/X", b"", Duration::from_millis(200));
-        let said = status.await.unwrap_err().to_string();
-        assert_eq!(said, "rpc error: code = DeadlineExceeded desc = context deadline exceeded");
+        let reason = status.await.unwrap_err().to_string();
+        assert_eq!(reason, "rpc error: code = DeadlineExceeded desc = context deadline exceeded");
         drop(fake);
         let gone = async || grpc::call(&socket, "/x", b"", Duration::from_secs(20)).await.unwrap_err().to_string();
         // Its task is ended at once, its listener a moment later.
-        let mut said = gone().await;
-        while !said.contains("refused") {
+        let mut reason = gone().await;
+        while !reason.contains("refused") {
             tokio::task::yield_now().await;
-            said = gone().await;
+            reason = gone().await;
         }
         let wanted = format!(
             "rpc error: code = Unavailable desc = connection error: desc = \"transport: Error while dialing: dial unix {}: connect: \
              connection refused\"",
             socket.display()
         );
-        assert_eq!(said, wanted);
+        assert_eq!(reason, wanted);
         std::fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -31,24 +31,24 @@ pub(super) async fn external(
     role: Option<&RoleCredentials>,
 ) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
     let Some(ExternalConfig::S3(arn)) = &router.external else { return Ok(None) };
-    let told = |cause: &str| format!("unable to download firelens s3 config file: {cause}");
+    let reason_for = |cause: &str| format!("unable to download firelens s3 config file: {cause}");
     let Some(role) = role else {
         let text = "unable to get execution role credentials for fetching the configuration of the log router";
-        return Err(Failure::ends_task(told(text)));
+        return Err(Failure::ends_task(reason_for(text)));
     };
     let parsed = Object::parse(arn);
     let object =
-        parsed.map_err(|error| Failure::ends_task(told(&format!("unable to parse bucket and key: {error}"))))?;
+        parsed.map_err(|error| Failure::ends_task(reason_for(&format!("unable to parse bucket and key: {error}"))))?;
     match s3::get(sdk, &object, role).await {
         Ok(bytes) => Ok(Some(bytes)),
         Err(ObjectError::Bucket { text, may_pass: true } | ObjectError::Object { text, may_pass: true }) => {
-            Err(Failure::retryable("", told(&text)))
+            Err(Failure::retryable("", reason_for(&text)))
         }
         Err(ObjectError::Bucket { text, .. }) => {
             let bucket = object.bucket;
-            Err(Failure::ends_task(told(&format!("unable to initialize s3 client for bucket {bucket}: {text}"))))
+            Err(Failure::ends_task(reason_for(&format!("unable to initialize s3 client for bucket {bucket}: {text}"))))
         }
-        Err(ObjectError::Object { text, .. }) => Err(Failure::ends_task(told(&text))),
+        Err(ObjectError::Object { text, .. }) => Err(Failure::ends_task(reason_for(&text))),
     }
 }
 

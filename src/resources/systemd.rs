@@ -59,6 +59,33 @@ pub enum SystemdError {
     TimedOut,
 }
 
+/// Errors of D-Bus and systemd that say nothing about what was asked: nobody answered, or not now.
+const PASSING: [&str; 10] = [
+    "org.freedesktop.DBus.Error.NoReply",
+    "org.freedesktop.DBus.Error.Timeout",
+    "org.freedesktop.DBus.Error.TimedOut",
+    "org.freedesktop.DBus.Error.Disconnected",
+    "org.freedesktop.DBus.Error.ServiceUnknown",
+    "org.freedesktop.DBus.Error.NameHasNoOwner",
+    "org.freedesktop.DBus.Error.LimitsExceeded",
+    "org.freedesktop.DBus.Error.NoMemory",
+    "org.freedesktop.systemd1.ShuttingDown",
+    "org.freedesktop.systemd1.TransactionIsDestructive",
+];
+
+impl SystemdError {
+    /// systemd has said no; it would say the same the next time.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { name, .. } if !PASSING.contains(&name.as_str()))
+    }
+
+    /// There is no socket that this process may open: no systemd, or one that a container does not see.
+    pub(super) fn is_out_of_reach(&self) -> bool {
+        use io::ErrorKind::{NotFound, PermissionDenied};
+        matches!(self, Self::Unreachable(error) if matches!(error.kind(), NotFound | PermissionDenied))
+    }
+}
+
 /// A connection to systemd.
 #[derive(Debug)]
 pub(super) struct Systemd {

@@ -92,9 +92,9 @@ mod tests {
             (9 * HOUR, 2 * HOUR, 2 * HOUR),         // but not if it is to come
             (11 * HOUR, 0, 0),
         ];
-        for (at, wall, told) in table {
+        for (at, wall, wanted) in table {
             let shown = on_the_wall(Timestamp(at), Timestamp(started), Timestamp(now), Timestamp(wall));
-            assert_eq!(shown, Timestamp(told), "{at} {wall}");
+            assert_eq!(shown, Timestamp(wanted), "{at} {wall}");
         }
     }
 

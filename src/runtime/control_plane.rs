@@ -77,7 +77,7 @@ pub(super) fn settings(
 impl ControlPlane {
     /// Keeps the session until told to stop. `outbox` outlives a restart of this part.
     pub(super) async fn run(self, outbox: Arc<Mutex<mpsc::Receiver<Outgoing>>>, stop: CancellationToken) -> PartResult {
-        let (said, mut heard) = mpsc::channel::<Incoming>(MESSAGES);
+        let (sender, mut receiver) = mpsc::channel::<Incoming>(MESSAGES);
         let (answers, to_say) = mpsc::channel::<Outgoing>(ANSWERS);
         let discover = || {
             let (endpoints, instance) = (self.endpoints.clone(), self.settings.container_instance.clone());
@@ -86,9 +86,9 @@ impl ControlPlane {
                 Ok(found.acs.clone())
             }
         };
-        let session = session::run(self.settings.clone(), discover, said, to_say, stop.clone());
+        let session = session::run(self.settings.clone(), discover, sender, to_say, stop.clone());
         let listen = async {
-            while let Some(message) = heard.recv().await {
+            while let Some(message) = receiver.recv().await {
                 for event in self.understand(message) {
                     if self.inbox.send(event).await.is_err() {
                         return; // the core loop has ended

@@ -178,6 +178,17 @@ pub(super) struct Running {
     pub(super) is_partial: bool,
 }
 
+/// What a look at this agent's own lock file found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Renewed {
+    /// It is there; or there never was one.
+    There,
+    /// It was removed, and is made anew.
+    Made,
+    /// It was removed and cannot be made.
+    Missing,
+}
+
 /// The locks that this agent holds. They are free when this is dropped.
 #[derive(Debug)]
 pub(super) struct DockerLock {
@@ -199,11 +210,11 @@ impl DockerLock {
         Self { held: Mutex::default(), own: Mutex::default(), places, trust, engine, name }
     }
 
-    /// Takes the lock as far as it is in this place. Where no place can be used there is none, with a warning.
+    /// Takes the lock as far as it is in this place. False if this agent has a lock file neither there nor in an earlier place.
     ///
     /// # Errors
     /// Another agent holds it.
-    pub(super) fn take_in(&self, place: Place, holder: &Holder) -> Result<(), Held> {
+    pub(super) fn take_in(&self, place: Place, holder: &Holder) -> Result<bool, Held> {
         if lock(&self.own).is_none() {
             let path = match place {
                 Place::Shared => self.own_shared_path(),
@@ -214,11 +225,6 @@ impl DockerLock {
             {
                 lock(&self.held).push(file);
                 *lock(&self.own) = Some(path);
-            } else if place == Place::Open {
-                tracing::warn!(
-                    shared = %self.places.shared.display(), other = %self.places.open.display(),
-                    "no lock file can be made: a second agent on this Docker engine would not be noticed"
-                );
             }
         }
         let (paths, is_partial) = self.files_in(place, |name| name == self.name);
@@ -231,27 +237,26 @@ impl DockerLock {
             }
         }
         self.describe(holder);
-        Ok(())
+        Ok(lock(&self.own).is_some())
     }
 
     /// Makes the lock file anew if it was removed: systemd before 235 removes `/run/ecs-agent` when the unit stops, logind what a user left
-    /// in `/dev/shm`. False if it cannot be made.
+    /// in `/dev/shm`.
     ///
     /// # Errors
     /// Another agent has taken the lock meanwhile. The same call may be made again.
-    pub(super) fn renew(&self, holder: &Holder) -> Result<bool, Held> {
-        let Some(path) = lock(&self.own).clone() else { return Ok(true) };
+    pub(super) fn renew(&self, holder: &Holder) -> Result<Renewed, Held> {
+        let Some(path) = lock(&self.own).clone() else { return Ok(Renewed::There) };
         let there = std::fs::symlink_metadata(&path).ok().as_ref().map(inode);
         let is_ours = |file: &File| there.is_some() && file.metadata().ok().as_ref().map(inode) == there;
         if lock(&self.held).iter().any(is_ours) {
-            return Ok(true);
+            return Ok(Renewed::There);
         }
-        tracing::warn!(path = %path.display(), "the lock file of this agent was removed while it runs; it is made anew");
         *lock(&self.own) = None;
         lock(&self.held).retain(|file| file.metadata().is_ok_and(|about| about.nlink() > 0));
-        let taken = self.take_in(Place::Shared, holder).and_then(|()| self.take_in(Place::Open, holder));
-        let is_made = lock(&self.own).get_or_insert_with(|| path.clone()).exists();
-        taken.map(|()| is_made)
+        let taken = self.take_in(Place::Shared, holder).and_then(|_| self.take_in(Place::Open, holder));
+        lock(&self.own).get_or_insert(path);
+        taken.map(|is_made| if is_made { Renewed::Made } else { Renewed::Missing })
     }
 
     /// Says who holds the lock.

@@ -62,7 +62,7 @@ pub(super) struct Edges {
     /// Existing shared volumes must be as asked for (`ECS_SHARED_VOLUME_MATCH_FULL_CONFIG`).
     pub(super) match_shared_volumes: bool,
     /// The lock on the container engine: held as long as anything can be called.
-    pub(super) ownership: Ownership,
+    pub(super) ownership: Arc<Ownership>,
 }
 
 /// Runs effects.

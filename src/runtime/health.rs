@@ -1,28 +1,21 @@
-//! The facts behind `/health`, where they come from, and the question of `-healthcheck`.
+//! The facts behind `/health`, and where they come from.
 //!
 //! Owns the facts and writes nothing else; what is healthy is [`engine::agent_health`](crate::engine::agent_health)'s decision. Every
 //! fact is a moment, so a part that stops writing its own becomes the cause by itself.
 
-use super::Fatal;
 use super::supervisor::PartResult;
 use crate::acs::Contact;
 use crate::docker::Docker;
 use crate::engine::agent_health::{HealthFacts, Stage, Step, agent_health};
-use crate::introspection::{self, HealthAnswer};
+use crate::introspection;
 use crate::model::Timestamp;
 use crate::model::agent_health::AgentHealth;
-use crate::model::with_causes;
-use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long `-healthcheck` waits.
-const HEALTHCHECK: Duration = Duration::from_secs(25);
-/// The most bytes of an answer that `-healthcheck` reads.
-const MAX_ANSWER: usize = 64 * 1024;
 /// Between two questions whether Docker is there.
 const DOCKER_EVERY: Duration = Duration::from_secs(15);
 
@@ -158,65 +151,6 @@ async fn learn_bridge(docker: &Docker, bridge: &watch::Sender<Option<String>>) -
     }
 }
 
-/// Asks a running agent how it is. `Ok`: it is healthy, and this is what it is doing.
-///
-/// # Errors
-/// It is not healthy, does not answer, or something else has its port; the message says which.
-pub async fn healthcheck(host: &str) -> Result<String, Fatal> {
-    let mut response =
-        request(reqwest::Method::GET, host, "/health")?.send().await.map_err(|error| no_answer(host, &error))?;
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| no_answer(host, &error))? {
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_ANSWER {
-            break; // no agent says that much
-        }
-    }
-    match HealthAnswer::parse(&body) {
-        Some(HealthAnswer { healthy: true, text }) => Ok(text),
-        Some(HealthAnswer { healthy: false, text }) => Err(Fatal::restartable(format!("not healthy: {text}"))),
-        None => Err(Fatal::restartable(format!(
-            "not healthy: port {} of {host} is answered by something else than this agent (status {})",
-            introspection::PORT,
-            response.status().as_u16()
-        ))),
-    }
-}
-
-/// The health check of the Go agent: any answer to `/v1/metadata` will do, and there is none before the registration (spec
-/// `introspection.md` §7).
-///
-/// # Errors
-/// Nobody answers.
-pub async fn healthcheck_http(host: &str) -> Result<String, Fatal> {
-    let response =
-        request(reqwest::Method::HEAD, host, "/v1/metadata")?.send().await.map_err(|error| no_answer(host, &error))?;
-    Ok(format!("port {} answers with status {}", introspection::PORT, response.status().as_u16()))
-}
-
-/// A request to the port. The name under which the host was found need not be one that the agent accepts.
-fn request(method: reqwest::Method, host: &str, path: &str) -> Result<reqwest::RequestBuilder, Fatal> {
-    let url = format!("http://{}:{}{path}", in_url(host), introspection::PORT);
-    Ok(client()?.request(method, url).header(reqwest::header::HOST, "localhost"))
-}
-
-fn client() -> Result<reqwest::Client, Fatal> {
-    crate::aws::install_tls(); // reqwest wants a provider, also for plain http
-    let builder = reqwest::Client::builder().no_proxy().timeout(HEALTHCHECK);
-    let client = builder.redirect(reqwest::redirect::Policy::none()).build();
-    client.map_err(|error| Fatal::restartable(with_causes(&error)))
-}
-
-fn no_answer(host: &str, error: &reqwest::Error) -> Fatal {
-    let (port, why) = (introspection::PORT, with_causes(error));
-    Fatal::restartable(format!("not healthy: no agent answers on port {port} of {host}: {why}"))
-}
-
-/// An IPv6 address stands in brackets.
-fn in_url(host: &str) -> String {
-    if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]") } else { host.to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,18 +163,6 @@ mod tests {
 
     async fn minutes(minutes: u64) {
         tokio::time::advance(Duration::from_secs(minutes * 60 + 1)).await;
-    }
-
-    #[test]
-    fn the_agent_is_asked_for_by_a_name_that_it_accepts() {
-        for (host, url) in [
-            ("agent.example.com", "http://agent.example.com:51678/v1/metadata"),
-            ("10.0.0.1", "http://10.0.0.1:51678/v1/metadata"),
-            ("fe80::1", "http://[fe80::1]:51678/v1/metadata"),
-        ] {
-            let request = request(reqwest::Method::HEAD, host, "/v1/metadata").unwrap().build().unwrap();
-            assert_eq!((request.url().as_str(), &request.headers()["host"]), (url, &"localhost".parse().unwrap()));
-        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -291,6 +213,24 @@ mod tests {
         health.step(Step::Registration);
         assert_eq!(wrong(&health), [], "it has just come into service");
         health.runs();
+        assert_eq!(wrong(&health), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_registration_begins_five_minutes_for_what_was_not_there() {
+        let health = Health::started();
+        health.step(Step::Registration);
+        minutes(4).await;
+        health.runs();
+        minutes(2).await;
+        assert_eq!(wrong(&health), [Subject::Docker], "it was there, so it has one minute");
+        health.docker_answered();
+        assert_eq!(wrong(&health), [], "six minutes after the start, two after the registration");
+        minutes(3).await;
+        health.docker_answered();
+        assert_eq!(wrong(&health), [Subject::CoreLoop, Subject::Acs]);
+        health.core_turned();
+        health.contact().word();
         assert_eq!(wrong(&health), []);
     }
 

@@ -1,19 +1,29 @@
 //! What this host can do for tasks besides running containers: found out once, at start.
 //!
 //! Owns what follows when it cannot limit tasks: the operator who asked for limits gets no agent without them, any other one gets an
-//! agent that says so (spec `resources.md` §2, `registration.md` §6).
+//! agent that says so (spec `resources.md` §2, `registration.md` §6). Unlike the Go agent, it asks again when the host did not answer,
+//! and does not take that for a no.
 
 use super::Fatal;
 use super::gpu::{self, Gpus};
 use super::startup::files;
+use crate::aws::backoff::{Backoff, Shape};
 use crate::config::Config;
 use crate::docker::Docker;
 use crate::model::{OpError, with_causes};
-use crate::resources::cgroup::{Cgroups, Settings};
+use crate::resources::cgroup::{CgroupError, Cgroups, Settings};
 use std::path::Path;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Task limits need containers that can be put into a control group.
 const LIMITS_NEED: &str = "1.22";
+
+/// Between two questions whether the host can limit tasks, while it does not answer.
+const PROBE_PAUSES: Shape =
+    Shape { initial: Duration::from_secs(1), max: Duration::from_secs(8), factor: 2.0, jitter: 0.2 };
+/// No question begins later than this after the first one.
+const PROBE_TIME: Duration = Duration::from_secs(30);
 
 /// Where the kernel says that it is in FIPS mode.
 pub(super) const FIPS_ENABLED: &str = "/proc/sys/crypto/fips_enabled";
@@ -127,15 +137,83 @@ async fn limits(config: &Config, docker: &Docker, cgroups: &Cgroups) -> Result<b
     if !can_place(docker) {
         return without(format!("they need Docker's API {LIMITS_NEED}"), Fatal::restartable);
     }
-    match cgroups.open().await {
+    match probe(|| cgroups.open()).await {
         Ok(()) => Ok(true),
-        Err(error) => without(with_causes(&error), Fatal::terminal),
+        Err(error) => without(with_causes(&error), fatal_for(&error)),
     }
+}
+
+/// Asks until the host answers whether it can limit tasks, but not for ever: tasks wait for the agent.
+async fn probe<F>(open: impl Fn() -> F) -> Result<(), CgroupError>
+where
+    F: Future<Output = Result<(), CgroupError>>,
+{
+    let (began, mut pauses) = (Instant::now(), Backoff::new(PROBE_PAUSES));
+    loop {
+        let error = match open().await {
+            Err(error) if error.may_pass() => error,
+            answer => return answer,
+        };
+        let pause = pauses.pause();
+        if began.elapsed() + pause > PROBE_TIME {
+            return Err(error);
+        }
+        let (error, pause_s) = (with_causes(&error), pause.as_secs_f32());
+        tracing::warn!(error, pause_s, "it is not known yet whether this host can limit tasks; asking again");
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// A host that cannot limit tasks will not after a restart either. One that did not answer may.
+fn fatal_for(error: &CgroupError) -> fn(String) -> Fatal {
+    if error.may_pass() { Fatal::restartable } else { Fatal::terminal }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lane::LaneError;
+    use std::cell::Cell;
+
+    fn silent() -> CgroupError {
+        CgroupError::Lane(LaneError::Hangs { what: "x".to_owned(), limit: Duration::ZERO })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_does_not_answer_now_is_asked_again() {
+        let asked = Cell::new(0);
+        let later = probe(async || {
+            asked.set(asked.get() + 1);
+            if asked.get() < 4 { Err(silent()) } else { Ok(()) }
+        });
+        later.await.unwrap();
+        assert_eq!(asked.get(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_never_answers_is_a_reason_to_restart() {
+        let (asked, began) = (Cell::new(0), Instant::now());
+        let never = probe(async || {
+            asked.set(asked.get() + 1);
+            Err(silent())
+        });
+        let error = never.await.unwrap_err();
+        assert_eq!(fatal_for(&error)(String::new()).code, 1);
+        assert!((4..=7).contains(&asked.get()), "{}", asked.get());
+        assert!(began.elapsed() <= PROBE_TIME, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_cannot_limit_tasks_is_asked_once() {
+        let (asked, began) = (Cell::new(0), Instant::now());
+        let cannot = probe(async || {
+            asked.set(asked.get() + 1);
+            Err(CgroupError::NoController { controller: "memory", root: "/sys/fs/cgroup".into() })
+        });
+        let error = cannot.await.unwrap_err();
+        assert_eq!((fatal_for(&error)(String::new()).code, asked.get()), (5, 1));
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
 
     #[test]
     fn only_a_one_is_fips_mode() {

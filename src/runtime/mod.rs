@@ -9,9 +9,11 @@ mod core_loop;
 mod data_dir;
 mod diagnostics;
 mod docker_lock;
+mod early;
 mod executor;
 mod gpu;
 mod health;
+mod healthcheck;
 mod host;
 pub mod logging;
 mod memory;
@@ -33,18 +35,15 @@ use crate::docker::AuthMap;
 use crate::ecs::report;
 use crate::engine::agent_health::Step;
 use crate::engine::{self, Event};
-use crate::http_server::{self, Audience};
-use crate::introspection;
 use crate::model::view::View;
 use crate::store::Identity;
 use crate::{acs, aws, docker};
 use aws_credential_types::provider::SharedCredentialsProvider;
-use axum::Router;
 use clock::Clock;
 use core_loop::CoreLoop;
+pub use early::Early;
 use executor::{Edges, Executor};
-use health::Health;
-pub use health::{healthcheck, healthcheck_http};
+pub use healthcheck::{healthcheck, healthcheck_http};
 pub use memory::keep_out_of_core_files;
 use ownership::Ownership;
 use pulls::Pulls;
@@ -127,52 +126,6 @@ impl Metadata {
     }
 }
 
-/// What runs from the start of the process on: the port, where `/health` tells a waiting agent from none.
-#[derive(Debug)]
-pub struct Early {
-    supervisor: Supervisor,
-    stop: CancellationToken,
-    health: Health,
-    /// The interface of Docker's default bridge.
-    bridge: watch::Sender<Option<String>>,
-    /// The routes of a registered agent.
-    registered: watch::Sender<Option<Router>>,
-}
-
-impl Early {
-    /// Begins to serve the port; `config` is what is known without the user data, which cannot say who is served.
-    pub fn begin(config: &Config) -> Self {
-        let (bridge, bridge_name) = watch::channel(None);
-        let (registered, routes) = watch::channel(None);
-        let (mut supervisor, stop, health) = (Supervisor::default(), CancellationToken::new(), Health::started());
-        let audience = Audience::new(config.offhost_introspection, bridge_name);
-        let (judge, stop_serving) = (health.clone(), stop.clone());
-        let lookup: introspection::HealthLookup = Arc::new(move || judge.judge());
-        supervisor.part("introspection", Policy::Restart, move || {
-            let router = introspection::router(lookup.clone(), routes.clone());
-            let settings = http_server::Settings::new("introspection", introspection::PORT);
-            let (audience, stop) = (audience.clone(), stop_serving.clone());
-            async move {
-                http_server::run(settings, audience, router, stop).await;
-                Ok(())
-            }
-        });
-        Self { supervisor, stop, health, bridge, registered }
-    }
-
-    /// Opens the rest of the port; the start is over.
-    fn is_registered(&self, identity: &Identity, view: watch::Receiver<Arc<View>>, pulls: Pulls) {
-        let shown = introspection::Identity {
-            cluster: identity.cluster.clone(),
-            container_instance_arn: Some(identity.container_instance_arn.clone()),
-            version_text: crate::version::text(),
-        };
-        let lookup: introspection::PullLookup = Arc::new(move |op| pulls.progress(op));
-        self.registered.send_replace(Some(introspection::registered(shown, view, lookup)));
-        self.health.runs();
-    }
-}
-
 /// Runs the agent until it is told to stop.
 ///
 /// # Errors
@@ -201,7 +154,7 @@ pub async fn run(config: Config, options: Options, metadata: Metadata, early: Ea
 }
 
 /// From the configuration to running parts.
-async fn build(config: Config, options: Options, imds: aws::imds::Imds, early: Early) -> Result<Supervisor, Fatal> {
+async fn build(config: Config, options: Options, imds: aws::imds::Imds, mut early: Early) -> Result<Supervisor, Fatal> {
     let config = &config;
     let (health, stop) = (early.health.clone(), early.stop.clone());
     startup::cloud_init(config, &imds, startup::CLOUD_INIT_RESULT.as_ref()).await?;
@@ -210,7 +163,8 @@ async fn build(config: Config, options: Options, imds: aws::imds::Imds, early: E
     let docker = startup::docker(config, &instance.region).await;
     health.docker_answered();
     health.step(Step::State);
-    let mut ownership = Ownership::take(config, options, &docker).await?;
+    let ownership = Arc::new(Ownership::take(config, options, &docker).await?);
+    early.keep_lock(ownership.clone());
     let (store, loaded) = startup::state(config, &instance).await?;
     let (docker, mut store, owners) = ownership.identify(config, docker, store, &loaded).await?;
     data_dir::check(&config.docker_host, &config.data_dir, &config.host_data_dir).await;
@@ -264,7 +218,7 @@ async fn build(config: Config, options: Options, imds: aws::imds::Imds, early: E
         edges: edges.clone(),
         inbox: inbox.clone(),
     };
-    early.is_registered(&identity, readers.clone(), pulls.clone());
+    early.open_port(config.offhost_introspection, &identity, readers.clone(), pulls.clone());
     let spot = config.spot_draining.then(|| spot::Watch::new(imds, ecs, &identity));
     let mut supervisor = supervise(early, core, control, from_core, edges, inbox, readers, pulls);
     if let Some(spot) = spot {
@@ -322,7 +276,7 @@ fn supervise(
     readers: watch::Receiver<Arc<View>>,
     pulls: Pulls,
 ) -> Supervisor {
-    let Early { mut supervisor, stop, health, bridge, registered: _ } = early;
+    let Early { mut supervisor, stop, health, bridge } = early;
     // The core loop owns the state and cannot begin again in this process; the next process does.
     let (mut core, stop_core) = (Some(core), stop.clone());
     supervisor.part("core", Policy::Fatal, move || {
@@ -336,11 +290,6 @@ fn supervise(
     supervisor.part("acs", Policy::Restart, move || {
         let (control, outbox, stop) = (control.clone(), outbox.clone(), stop_acs.clone());
         async move { control.run(outbox, stop).await }
-    });
-    let (locked, stop_lock) = (edges.clone(), stop.clone());
-    supervisor.part("docker lock", Policy::Restart, move || {
-        let (edges, stop) = (locked.clone(), stop_lock.clone());
-        async move { edges.ownership.keep(stop).await }
     });
     let reopened = Arc::new(Notify::new());
     let (watched, reopens, stop_events) = (edges.clone(), reopened.clone(), stop.clone());

@@ -3,7 +3,7 @@
 //! Owns the order of these. What is locked how is in `docker_lock`, which identity may be taken over in [`crate::model::owner`]. Invariant:
 //! nothing is written, registered or changed before the lock is held.
 
-use super::docker_lock::{DockerLock, Held, Holder, Place, Places, Running, Trust, form};
+use super::docker_lock::{DockerLock, Held, Holder, Place, Places, Renewed, Running, Trust, form};
 use super::supervisor::PartResult;
 use super::{Fatal, Options, data_dir, startup};
 use crate::config::{Config, Role};
@@ -14,7 +14,7 @@ use crate::model::{OpError, OwnerId, Owners, with_causes};
 use crate::store::{Loaded, Store};
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -22,15 +22,19 @@ use tokio_util::sync::CancellationToken;
 /// two places has a thread and a limit of its own.
 const LOCKS: Settings = Settings { threads: 1, spare: 1, limit: Duration::from_secs(10) };
 
-/// How often it is seen whether the lock file is still there; less and less often, up to the second, while it cannot be had.
+/// Between two looks whether the lock file is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// The same while looking does not end: the wait doubles up to this.
 const MAX_LOOK_EVERY: Duration = Duration::from_secs(600);
+/// Looks between two lines about a lock that cannot be had for long.
+const LOOKS_PER_LINE: u32 = 40;
 
 /// The lock of this agent, for as long as this lives.
 #[derive(Debug)]
 pub(super) struct Ownership {
     lock: Arc<DockerLock>,
-    holder: Holder,
+    /// What the lock file says. It is read only when it is written there, so that an older one never replaces a newer one.
+    holder: Arc<Mutex<Holder>>,
     lane: Lane,
     /// The engine is reached by a socket of this host. Of others, agents on other hosts are not seen.
     is_local: bool,
@@ -64,10 +68,14 @@ impl Ownership {
         };
         let is_local = config.docker_host.starts_with("unix://");
         let lock = Arc::new(DockerLock::new(Places::default(), trust, &engine, namespace));
+        let holder = Arc::new(Mutex::new(holder));
         let this = Self { lock, holder, lane: Lane::new("docker lock", LOCKS), is_local };
         for place in [Place::Shared, Place::Open] {
-            let holder = this.holder.clone();
-            this.look(place, move |lock| lock.take_in(place, &holder)).await.transpose().map_err(refused)?;
+            let taken = this.look(place, move |lock, holder| lock.take_in(place, holder)).await;
+            let has_lock = taken.transpose().map_err(refused)?;
+            if place == Place::Open && has_lock == Some(false) {
+                tracing::warn!("no lock file can be made: a second agent on this Docker engine would not be noticed");
+            }
         }
         Ok(this)
     }
@@ -77,7 +85,7 @@ impl Ownership {
     /// # Errors
     /// An agent in another network namespace has the same identity, or the containers cannot be listed.
     pub(super) async fn identify(
-        &mut self,
+        &self,
         config: &Config,
         docker: Docker,
         mut store: Store,
@@ -125,26 +133,25 @@ impl Ownership {
     /// Never: an agent without its lock goes on, since its tasks need it.
     pub(super) async fn keep(&self, stop: CancellationToken) -> PartResult {
         let keeping = async {
-            let mut wait = LOOK_EVERY;
+            let (mut wait, mut failures) = (LOOK_EVERY, 0);
             loop {
                 tokio::time::sleep(wait).await;
-                let holder = self.holder.clone();
-                let renewed = self.look(Place::Shared, move |lock| lock.renew(&holder)).await;
-                if let Some(Err(held)) = &renewed {
-                    tracing::error!("the lock file of this agent was removed, and {held}");
-                }
-                let is_held = matches!(renewed, Some(Ok(true)));
-                wait = if is_held { LOOK_EVERY } else { (wait * 2).min(MAX_LOOK_EVERY) };
+                let renewed = self.look(Place::Shared, |lock, holder| lock.renew(holder)).await;
+                let (is_held, has_ended) =
+                    (matches!(renewed, Some(Ok(Renewed::There | Renewed::Made))), renewed.is_some());
+                failures = if is_held { 0 } else { failures + 1 };
+                wait = if has_ended { LOOK_EVERY } else { (wait * 2).min(MAX_LOOK_EVERY) };
+                log_renewed(renewed, failures);
             }
         };
         stop.run_until_cancelled(keeping).await;
         Ok(())
     }
 
-    async fn describe(&mut self, owners: &Owners) {
-        self.holder.identities = owners.earlier.iter().chain([&owners.own]).cloned().collect();
-        let holder = self.holder.clone();
-        self.look(Place::Shared, move |lock| lock.describe(&holder)).await;
+    async fn describe(&self, owners: &Owners) {
+        let identities = owners.earlier.iter().chain([&owners.own]).cloned().collect();
+        self.holder.lock().unwrap_or_else(PoisonError::into_inner).identities = identities;
+        self.look(Place::Shared, |lock, holder| lock.describe(holder)).await;
     }
 
     /// Agents with the same engine that run, in both places.
@@ -153,7 +160,7 @@ impl Ownership {
         let mut running = Running::default();
         for place in [Place::Shared, Place::Open] {
             let own = own.clone();
-            match self.look(place, move |lock| lock.others_in(place, &own)).await {
+            match self.look(place, move |lock, _| lock.others_in(place, &own)).await {
                 Some(found) => {
                     let found = found.map_err(refused)?;
                     running.identities.extend(found.identities);
@@ -167,18 +174,21 @@ impl Ownership {
 
     /// Identities of other agents that run with this engine; `None` if not all of them are known.
     pub(super) async fn running(&self) -> Option<BTreeSet<OwnerId>> {
-        let running = self.others(&Owners::default()).await.ok()?;
-        (self.is_local && !running.is_partial).then_some(running.identities)
+        known(self.is_local, self.others(&Owners::default()).await.ok()?)
     }
 
     /// Does with the lock what may never return; `None` if it does not, which is logged.
     async fn look<T: Send + 'static>(
         &self,
         place: Place,
-        work: impl FnOnce(&DockerLock) -> T + Send + 'static,
+        work: impl FnOnce(&DockerLock, &Holder) -> T + Send + 'static,
     ) -> Option<T> {
-        let lock = self.lock.clone();
-        let done = self.lane.run(place.name(), move || work(&lock)).await;
+        let (lock, holder) = (self.lock.clone(), self.holder.clone());
+        let work = move || {
+            let holder = holder.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            work(&lock, &holder)
+        };
+        let done = self.lane.run(place.name(), work).await;
         if let Err(error) = &done {
             tracing::warn!(
                 error = with_causes(error),
@@ -189,6 +199,28 @@ impl Ownership {
     }
 }
 
+/// All identities of other agents that run; `None` if there may be more. Locks of other hosts are not seen, and an engine that is not
+/// reached by a socket of this host may have agents there.
+fn known(is_local: bool, running: Running) -> Option<BTreeSet<OwnerId>> {
+    (is_local && !running.is_partial).then_some(running.identities)
+}
+
+/// Says what became of a lock file that was removed; `failures` is the number of looks in a row after which the lock was not held.
+fn log_renewed(renewed: Option<Result<Renewed, Held>>, failures: u32) {
+    let is_due = failures.is_power_of_two() || failures.is_multiple_of(LOOKS_PER_LINE);
+    match renewed {
+        Some(Ok(Renewed::Made)) => {
+            tracing::warn!("the lock file of this agent was removed while it runs; it was made anew");
+        }
+        Some(Ok(Renewed::Missing)) if is_due => tracing::warn!(
+            "the lock file of this agent was removed and cannot be made anew: a second agent on this Docker engine would not be noticed"
+        ),
+        Some(Err(held)) if is_due => tracing::error!("the lock file of this agent was removed, and {held}"),
+        // An end of `look` without a result is logged there.
+        Some(_) | None => {}
+    }
+}
+
 fn refused(held: Held) -> Fatal {
     Fatal::restartable(held.to_string())
 }
@@ -196,5 +228,25 @@ fn refused(held: Held) -> Fatal {
 fn failed(error: &OpError) -> Fatal {
     match error {
         OpError::Failed(failure) | OpError::Unknown(failure) => Fatal::restartable(failure.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_runs_is_known_of_this_host_only() {
+        let ids = BTreeSet::from([OwnerId::from("a")]);
+        for (is_local, is_partial, wanted) in [
+            (true, false, Some(ids.clone())),
+            (true, true, None),
+            (false, false, None), // Docker over TCP: agents of other hosts are not seen
+            (false, true, None),
+        ] {
+            let running = Running { identities: ids.clone(), is_partial };
+            assert_eq!(known(is_local, running), wanted, "{is_local} {is_partial}");
+        }
+        assert_eq!(known(true, Running::default()), Some(BTreeSet::new()), "nobody else runs");
     }
 }

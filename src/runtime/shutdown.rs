@@ -12,7 +12,9 @@ const QUIET: Duration = Duration::from_secs(10);
 
 /// What would end the process and is not meant to, and what to say about it. SIGQUIT is not among them: a dump is asked for with it.
 /// Neither is SIGPIPE, which Rust ignores: a line about it would be written where writing raised it.
-const HARMLESS: [(Signal, &str, &str); 8] = [
+/// Nor are SIGXCPU, which ends what a limit on its CPU time was set for, and the real-time signals, which nobody sends to a program
+/// that does not ask for them.
+const HARMLESS: [(Signal, &str, &str); 9] = [
     (Signal::HUP, "SIGHUP", "the configuration is read at the start only; restart the agent to apply a change"),
     (Signal::USR2, "SIGUSR2", "it means nothing to this agent"),
     (Signal::ALARM, "SIGALRM", "it means nothing to this agent"),
@@ -20,6 +22,7 @@ const HARMLESS: [(Signal, &str, &str); 8] = [
     (Signal::PROF, "SIGPROF", "it means nothing to this agent"),
     (Signal::IO, "SIGIO", "it means nothing to this agent"),
     (Signal::POWER, "SIGPWR", "it means nothing to this agent"),
+    (Signal::STKFLT, "SIGSTKFLT", "it means nothing to this agent"),
     (
         Signal::XFSZ,
         "SIGXFSZ",

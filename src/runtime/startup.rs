@@ -1,6 +1,6 @@
 //! From a configuration to everything the agent needs to run: who it is, its state, its registration.
 //!
-//! The order is the reference's (`startup.order.json`): identity of the instance, Docker, saved state, registration. What fails
+//! The order is the reference's (`golden/startup.order.json`): identity of the instance, Docker, saved state, registration. What fails
 //! here ends the process with the exit code the service manager knows (spec `registration.md` §1).
 
 use super::gpu::Gpus;

@@ -36,7 +36,7 @@ fn process(rig: &Rig) -> impl Future<Output = Result<(), Fatal>> + use<> {
     config.image_cleanup_interval = Span::secs(1);
     let metadata = Metadata::new(&config, Options::default()).unwrap();
     async move {
-        let early = Early::begin(&config);
+        let early = Early::begin();
         runtime::run(config, Options::default(), metadata, early).await
     }
 }

@@ -30,8 +30,11 @@ impl Container {
     /// What the README says, with the names and places of this test.
     fn run(&self, rig: &Rig) {
         let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+        let script = include_str!("../../examples/docker/build");
+        assert!(script.contains("${1:-ecs-agent:latest}"), "the script names the image as the README does");
         let start = readme.find("docker run --name ecs-agent ").expect("the README has the command");
         let block = &readme[start..start + readme[start..].find("```").unwrap()];
+        assert_eq!(block.split_whitespace().last(), Some("ecs-agent:latest"));
         let directory = rig.directory.path().display();
         let env_file = format!("--env-file={directory}/ecs.config");
         let volume = format!("--volume={directory}/container-data:/data");
@@ -81,7 +84,7 @@ impl Drop for Container {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_container_form_on_the_hosts_network_runs_private_images_and_survives_kill_9() {
     let plan = Plan { users: &[("me", PASSWORD)], ..Plan::default() };
-    let Some(rig) = Rig::without_agent("container", plan).await else { return };
+    let Some(mut rig) = Rig::without_agent("container", plan).await else { return };
     let container = Container::build();
     let data = json!({&rig.registry.host: {"auth": basic("me", PASSWORD)}});
     // The same lines as for the daemon; only the directory of the state is the image's own.
@@ -104,6 +107,14 @@ async fn the_container_form_on_the_hosts_network_runs_private_images_and_survive
     let task = rig.task(&arn, TaskStatus::Running).await;
     let id = task.container("main").unwrap().runtime_id.clone().unwrap();
     container.healthy().await;
+    let checks = container.state()["Health"]["Log"].take();
+    let output = checks.as_array().unwrap().last().unwrap()["Output"].as_str().unwrap();
+    assert!(output.contains("healthy: running"), "docker inspect shows the cause: {output}");
+    // By its mount of `/var/run` it is seen from the host.
+    rig.start_agent();
+    assert_eq!(rig.ended().code(), Some(1), "{}", rig.log());
+    let first = format!("in container {}", &inspect(&container.name)["Id"].as_str().unwrap()[..12]);
+    assert!(rig.log().contains(&first), "{first}: {}", rig.log());
 
     docker(&["kill", "-s", "KILL", &container.name]);
     assert_eq!(inspect(&id)["State"]["Running"], true, "tasks do not end with the agent");

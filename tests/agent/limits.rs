@@ -1,7 +1,7 @@
 //! CPU, memory and number of processes of a whole task, on a host whose Docker makes control groups of version 1 by itself.
 //! `tests/host` does the same with systemd and version 2.
 
-use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container};
+use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
 use super::support::docker::{control_groups, docker};
 use super::support::docker_proxy::{DockerProxy, Hold};
 use super::support::wait::until;
@@ -142,10 +142,20 @@ async fn a_host_that_cannot_limit_tasks_says_so_or_refuses() {
     rig.environment.pop();
     rig.start_agent();
     rig.registered().await;
-    assert!(rig.log().contains("tasks run without them"), "{}", rig.log());
+    let log = rig.log();
+    let line = log.lines().find(|line| line.contains("tasks run without them")).expect("a line in the log");
+    assert!(line.contains("the cpu controller is not available in /nonexistent/cgroup"), "which and why: {line}");
     let has_limits = rig.server.read(|state| {
         state.instances()[0].attributes.iter().any(|attribute| attribute.name == "ecs.capability.task-cpu-mem-limit")
     });
     assert!(!has_limits);
-    rig.lives_once(&rig.image(), 3, "it runs without").await;
+    let image = rig.image();
+    rig.lives_once(&image, 3, "it runs without").await;
+    // ECS does not place a task with limits here, but one that is sent all the same runs too.
+    let arn = format!("arn:aws:ecs:us-west-2:123456789012:task/{}/limited", rig.cluster.name);
+    let task = json!({"arn": arn, "family": "test", "version": "1", "desiredStatus": "RUNNING", "cpu": 0.25, "memory": 64,
+        "containers": [shell("main", &image, "exit 3")]});
+    let arn = rig.server.send_task(task).unwrap();
+    let task = rig.task(&arn, TaskStatus::Stopped).await;
+    assert_eq!(task.container("main").unwrap().exit_code, Some(3), "{:?}", task.stopped_reason);
 }

@@ -43,6 +43,7 @@ mod gmsa;
 mod golden;
 mod golden_aws;
 mod golden_docker;
+mod health;
 mod inside;
 mod kill;
 mod kill_loop;

@@ -1,6 +1,7 @@
 //! The network under attack: answers that are none, a proxy that refuses, a clock that is wrong. Each failure has its outcome, what is
 //! reported is reported once and in order, and the agent answers its own questions meanwhile.
 
+use super::health::healthcheck;
 use super::rig::{FOREVER, Plan, Rig, WHOLE_LIFE, one_container};
 use super::support::docker::{Image, docker};
 use super::support::http_proxy::{HttpProxy, NAME};
@@ -176,10 +177,10 @@ async fn an_instance_in_a_warm_pool_registers_when_it_comes_into_service() {
     rig.start_agent();
     until("it to wait", super::rig::LIMIT, async || rig.log().contains("Warmed:Stopped").then_some(())).await;
     assert_eq!(rig.server.read(|state| state.instances().len()), 0);
-    let health = reqwest::get("http://127.0.0.1:51678/health").await.unwrap();
-    let (status, text) = (health.status(), health.text().await.unwrap());
-    assert!(status == 200 && text.contains("in a warm pool: waits for service"), "{status} {text}");
-    assert!(reqwest::get("http://127.0.0.1:51678/v1/metadata").await.is_err(), "as before any registration");
+    let (code, text) = healthcheck("-healthcheck");
+    assert!(code == Some(0) && text.contains("in a warm pool: waits for service"), "{code:?} {text}");
+    let refused = std::net::TcpStream::connect("127.0.0.1:51678").expect_err("it is not registered").kind();
+    assert_eq!(refused, std::io::ErrorKind::ConnectionRefused);
     rig.kill();
     rig.server.set_metadata(target, Some("InService"));
     rig.start_agent();

@@ -1,19 +1,18 @@
-//! Port 51678 with real peers: who is served, and what `-healthcheck` says about a real agent.
+//! Port 51678 with real peers: who is served, and within which limits.
 
+use super::health::healthcheck;
 use super::rig::{LIMIT, Plan, Rig};
 use super::support::docker::{Image, docker, unique};
-use super::support::docker_proxy::{DockerProxy, Weather};
 use super::support::registry::bridge_address;
 use super::support::wait::until;
-use ecs_agent::local::Fault;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Runs a command; what it prints and whether it succeeded.
-fn run(words: &[&str]) -> (bool, String) {
+pub(crate) fn run(words: &[&str]) -> (bool, String) {
     let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
@@ -26,7 +25,7 @@ fn ok(words: &[&str]) -> String {
 }
 
 /// The status of GET `/v1/metadata` there, `000` if no byte came; `before` is the command that curl runs under.
-fn status(before: &[&str], host: &str, more: &[&str]) -> String {
+pub(crate) fn status(before: &[&str], host: &str, more: &[&str]) -> String {
     let url = format!("http://{host}:51678/v1/metadata");
     let curl = ["curl", "-g", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "5"];
     run(&[before, &curl, more, &[&url]].concat()).1
@@ -196,95 +195,6 @@ async fn on_the_hosts_network_only_the_host_and_the_bridge_are_served() {
     assert_eq!(neighbour.status("198.18.51.1", &["-H", "Host: rebind.example.com"]), "403");
     drop((on_bridge, on_host, elsewhere));
     Image::remove_locally(&image);
-}
-
-/// `ecs-agent -healthcheck` on this host.
-pub(crate) fn healthcheck(flag: &str) -> (Option<i32>, String) {
-    let output: Output = Command::new(env!("CARGO_BIN_EXE_ecs-agent"))
-        .arg(flag)
-        .env_clear()
-        .envs([("ECS_CONFIG_FILE", "/dev/null"), ("ECS_AGENT_CONFIG_FILE_PATH", "/dev/null")])
-        .output()
-        .unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
-}
-
-/// Waits until the health check says this; how long that took.
-async fn says(code: i32, part: &str, limit: Duration) -> Duration {
-    let began = Instant::now();
-    let mut last = (None, String::new());
-    while began.elapsed() < limit {
-        last = healthcheck("-healthcheck");
-        if last.0 == Some(code) && last.1.contains(part) {
-            return began.elapsed();
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    panic!("waited {limit:?} for {code} {part:?}; last: {last:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_health_check_tells_a_waiting_agent_from_none() {
-    let proxy = DockerProxy::start();
-    proxy.turn(Weather::Down);
-    let endpoint = proxy.endpoint();
-    let plan = Plan { environment: &[("DOCKER_HOST", &endpoint)], ..Plan::default() };
-    let Some(mut rig) = Rig::without_agent("health of a start", plan).await else { return };
-    let (code, text) = healthcheck("-healthcheck");
-    assert!(code == Some(1) && text.contains("no agent answers"), "{code:?} {text}");
-    rig.start_agent();
-    says(0, "waits for Docker to answer", LIMIT).await;
-    // The rest of the port begins with the registration.
-    assert_eq!(status(&[], "127.0.0.1", &[]), "000");
-    assert_eq!(healthcheck("-healthcheck=http").0, Some(1));
-    proxy.turn(Weather::Clear);
-    rig.registered().await;
-    says(0, "healthy: running", LIMIT).await;
-    assert_eq!(healthcheck("-healthcheck=http").0, Some(0));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_health_check_names_docker_when_it_is_silent() {
-    let proxy = DockerProxy::start();
-    let endpoint = proxy.endpoint();
-    let plan = Plan { environment: &[("DOCKER_HOST", &endpoint)], ..Plan::default() };
-    let Some(_rig) = Rig::start("health", plan).await else { return };
-    says(0, "healthy: running", LIMIT).await;
-    proxy.turn(Weather::Hang);
-    let took = says(1, "Docker: no answer for", Duration::from_secs(120)).await;
-    assert!(took >= Duration::from_secs(40), "a minute since the last answer: {took:?}");
-    assert_eq!(healthcheck("-healthcheck=http").0, Some(0), "the Go agent's meaning: something answers");
-    let answer = reqwest::get("http://127.0.0.1:51678/health").await.unwrap();
-    assert_eq!(answer.status(), 503);
-    proxy.turn(Weather::Clear);
-    says(0, "healthy: running", LIMIT).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_health_check_says_deregistered() {
-    let Some(mut rig) = Rig::without_agent("deregistered", Plan::default()).await else { return };
-    let gone = Fault::Error(400, "InactiveInstanceException".to_owned(), "it was deregistered".to_owned());
-    rig.server.fail_next("DiscoverPollEndpoint", 1, &gone);
-    rig.start_agent();
-    says(1, "deregistered", LIMIT).await;
-}
-
-#[test]
-fn another_server_on_the_port_is_no_healthy_agent() {
-    let _one = super::support::docker::one_agent();
-    let listener = TcpListener::bind("127.0.0.1:51678").unwrap();
-    let server = std::thread::spawn(move || {
-        for _ in 0..2 {
-            let (mut stream, _) = listener.accept().unwrap();
-            let _head = stream.read(&mut [0; 4096]).unwrap();
-            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nOK").unwrap();
-        }
-    });
-    let (code, text) = healthcheck("-healthcheck");
-    assert!(code == Some(1) && text.contains("something else than this agent"), "{code:?} {text}");
-    assert_eq!(healthcheck("-healthcheck=http").0, Some(0));
-    server.join().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

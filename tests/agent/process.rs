@@ -9,8 +9,8 @@ fn send(signal: &str, pid: u32) {
     assert!(Command::new("kill").args(["-s", signal, &pid.to_string()]).status().unwrap().success(), "{signal}");
 }
 
-/// All whose default action ends a process, and that are no wish to end it.
-const HARMLESS: [&str; 10] = ["HUP", "USR1", "USR2", "PIPE", "ALRM", "VTALRM", "PROF", "IO", "PWR", "XFSZ"];
+/// Those whose default action ends a process, and that are no wish to end it, but for the real-time signals. The README names them.
+const HARMLESS: [&str; 11] = ["HUP", "USR1", "USR2", "PIPE", "ALRM", "VTALRM", "PROF", "IO", "PWR", "STKFLT", "XFSZ"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_that_mean_nothing_end_nothing() {
@@ -33,6 +33,14 @@ async fn signals_that_mean_nothing_end_nothing() {
     assert_eq!(rig.pid(), pid);
     assert!(rig.log().matches("SIGHUP").count() <= before + 2, "many at once are no flood: {}", rig.log());
     assert_eq!(rig.terminate().code(), Some(0), "SIGTERM still ends it");
+    rig.start_agent();
+    rig.registered().await;
+    send("INT", rig.pid());
+    assert_eq!(rig.ended().code(), Some(0), "and so does SIGINT");
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    for signal in HARMLESS {
+        assert!(readme.contains(&format!("SIG{signal}")), "SIG{signal} is not in the README");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,8 +76,9 @@ async fn no_core_file_holds_its_memory() {
     rig.terminate();
 }
 
-/// What the agent says within `limit` on a machine where nothing answers at the address of the metadata service.
-fn said_without_metadata(limit: Duration) -> (String, Duration) {
+/// What the agent says within `limit` on a machine where nothing answers at the address of the metadata service, when it says that nothing
+/// answers, and how long after that it goes on without.
+fn said_without_metadata(limit: Duration) -> (String, Duration, Duration) {
     // It takes connections and says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let directory = std::env::temp_dir().join(format!("ecs-no-imds-{}", uuid::Uuid::new_v4().simple()));
@@ -87,25 +96,30 @@ fn said_without_metadata(limit: Duration) -> (String, Duration) {
         .stderr(Stdio::from(log))
         .spawn()
         .unwrap();
-    let (began, mut first, mut log) = (Instant::now(), limit, String::new());
+    let (began, mut first, mut gave_up, mut log) = (Instant::now(), limit, limit, String::new());
     while began.elapsed() < limit && !log.contains("DOCKER_HOST") {
         std::thread::sleep(Duration::from_millis(20));
         log = std::fs::read_to_string(directory.join("log")).unwrap();
         if log.contains("the EC2 instance metadata service does not answer") {
             first = first.min(began.elapsed());
         }
+        if log.contains("the EC2 instance id is unknown") {
+            gave_up = gave_up.min(began.elapsed());
+        }
     }
     agent.kill().unwrap();
     agent.wait().unwrap();
     std::fs::remove_dir_all(&directory).unwrap();
     assert!(log.contains("DOCKER_HOST"), "the start went on within {limit:?}: {log}");
-    (log, first)
+    (log, first, gave_up.saturating_sub(first))
 }
 
 #[test]
 fn without_a_metadata_service_it_says_so_soon() {
-    let (log, first) = said_without_metadata(Duration::from_secs(27));
+    let (log, first, asked) = said_without_metadata(Duration::from_secs(27));
     assert!(first < Duration::from_secs(6), "said after {first:?}: {log}");
     assert!(log.contains("start the agent with -blackhole-ec2-metadata"), "{log}");
+    // The request under way then may still take a moment.
+    assert!(log.contains("seconds=15") && asked < Duration::from_secs(18), "for {asked:?}: {log}");
     assert!(log.contains("the EC2 instance id is unknown") && !log.contains("saved"), "nothing is saved here: {log}");
 }

@@ -43,6 +43,20 @@ async fn an_attribute_that_ecs_does_not_take_is_final() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_registration_without_own_attributes_is_logged() {
+    let Some(mut rig) = Rig::without_agent("too many attributes", Plan::default()).await else { return };
+    rig.server.fail_next(REGISTER, 1, &error("InvalidParameterException", "Too many attributes."));
+    rig.start_agent();
+    rig.registered().await;
+    for name in ["ecs-agent.implementation", "ecs-agent.version"] {
+        assert!(!rig.server.read(|state| state.instances()[0].has_attribute(name)), "{name}");
+    }
+    let log = rig.log();
+    let line = log.lines().find(|line| line.contains("repeated without the attributes ecs-agent.")).expect("a line");
+    assert!(line.contains("WARN") && line.contains("Too many attributes."), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_passing_failure_is_waited_out() {
     let Some(mut rig) = Rig::without_agent("failing registration", Plan::default()).await else { return };
     rig.server.fail_next(REGISTER, 4, &Fault::Throttle);

@@ -1,6 +1,6 @@
 //! The data directory: whose it is, what may be in it, and what happens when it is damaged or somebody else's.
 
-use super::port::healthcheck;
+use super::health::healthcheck;
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
 use super::support::docker::inspect;
 use super::support::registry::basic;

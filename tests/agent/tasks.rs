@@ -165,7 +165,7 @@ fn later() -> Vec<(&'static str, Value, &'static str, &'static str)> {
             "a log driver with the execution role",
             "ecs.capability.execution-role-awslogs",
         ),
-        ("/networkMode", json!("awsvpc"), "the network mode of the task", "ecs.capability.task-eni"),
+        ("/networkMode", json!("awsvpc"), "the network mode awsvpc", "ecs.capability.task-eni"),
         ("/volumes", volume, "a volume of FSx for Windows", "ecs.capability.fsxWindowsFileServer"),
     ]
 }

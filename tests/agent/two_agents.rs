@@ -5,9 +5,11 @@ use super::support::docker::{Image, TempDir, docker, inspect, unique};
 use super::support::wait::until;
 use ecs_agent::local::{Source, TaskStatus};
 use serde_json::json;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 const AGENT: &str = env!("CARGO_BIN_EXE_ecs-agent");
 
@@ -46,8 +48,8 @@ fn names(second: &Output, pid: u32, data: &Path, cluster: &str) {
     let said = String::from_utf8_lossy(&second.stderr);
     assert_eq!(second.status.code(), Some(1), "{said}");
     let parts = [format!("process {pid}, "), format!("ECS_DATADIR {}", data.display()), format!("cluster {cluster}")];
-    for part in parts.iter().map(String::as_str).chain(["another agent works with this Docker engine", "stop it first"])
-    {
+    let words = ["another agent works with this Docker engine", "stop it first", "not the system service"];
+    for part in parts.iter().map(String::as_str).chain(words) {
         assert!(said.contains(part), "{part}: {said}");
     }
 }
@@ -158,6 +160,94 @@ async fn a_copy_of_a_data_directory_is_no_second_agent() {
     assert!(said.contains(&format!("process {}", rig.pid())), "{said}");
 }
 
+/// The lock file of the agent with this process id: below `/run`, or of a user who may not write there in a directory of its own.
+fn lock_file(pid: u32) -> Option<PathBuf> {
+    let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let own = entries(Path::new("/dev/shm")).filter(|path| path.to_string_lossy().contains("/ecs-agent-"));
+    let is_its = |path: &PathBuf| {
+        let holder = std::fs::read(path).ok().and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+        holder.is_some_and(|holder| holder["pid"] == pid)
+    };
+    let mut directories = std::iter::once(PathBuf::from("/run/ecs-agent")).chain(own);
+    directories.find_map(|directory| entries(&directory).find(is_its))
+}
+
+/// A lock file in the place of `path` that says nothing, held by this process.
+fn planted(path: &Path) -> File {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
+    file.lock().unwrap();
+    file
+}
+
+/// As the README says it, and time for a busy machine.
+const RENEWED_WITHIN: Duration = Duration::from_secs(15 + 4);
+
+async fn is_renewed(pid: u32, path: &Path, when: &str) {
+    until(when, RENEWED_WITHIN, async || (lock_file(pid).as_deref() == Some(path)).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_lock_file_is_back_within_15_seconds() {
+    let plan = Plan { environment: &[("ECS_WARM_POOLS_CHECK", "true")], ..Plan::default() };
+    let Some(mut rig) = Rig::without_agent("lock file removed", plan).await else { return };
+    let target = "autoscaling/target-lifecycle-state";
+    rig.server.set_metadata(target, Some("Warmed:Running"));
+    rig.start_agent();
+    until("it to wait", LIMIT, async || rig.log().contains("Warmed:Running").then_some(())).await;
+    let path = lock_file(rig.pid()).expect("a lock file that names the agent");
+    std::fs::remove_file(&path).unwrap();
+    is_renewed(rig.pid(), &path, "the lock file, in a warm pool").await;
+    names(&Second::new(&rig, &[AGENT]).output(), rig.pid(), &data(&rig), &rig.cluster.name);
+    rig.server.set_metadata(target, Some("InService"));
+    rig.registered().await;
+    std::fs::remove_file(&path).unwrap();
+    is_renewed(rig.pid(), &path, "the lock file, in service").await;
+    // Another agent is quicker. It is named, and when it ends the lock is taken at the next look.
+    std::fs::remove_file(&path).unwrap();
+    let other = planted(&path);
+    let error = "the lock file of this agent was removed, and another agent works with this Docker engine";
+    until("the error", RENEWED_WITHIN, async || rig.log().contains(error).then_some(())).await;
+    drop(other);
+    is_renewed(rig.pid(), &path, "the lock of the agent that has ended").await;
+    names(&Second::new(&rig, &[AGENT]).output(), rig.pid(), &data(&rig), &rig.cluster.name);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_taken_over_where_not_all_agents_are_known() {
+    let Some(mut rig) = Rig::start("unknown agents", Plan::default()).await else { return };
+    let arn = rig.server.run_task(&one_container(&rig.image(), FOREVER)).unwrap();
+    let task = rig.task(&arn, TaskStatus::Running).await;
+    let id = task.container("main").unwrap().runtime_id.clone().unwrap();
+    let path = lock_file(rig.pid()).unwrap();
+    rig.kill();
+    std::fs::remove_dir_all(data(&rig)).unwrap();
+    // An agent in another network namespace, which has not yet said its identity: the container may be its own.
+    let engine = path.file_name().unwrap().to_str().unwrap().split('.').next().unwrap();
+    let other_path = path.with_file_name(format!("{engine}.1.lock"));
+    let other = planted(&other_path);
+    rig.start_agent();
+    rig.registered().await;
+    let shown = rig.introspect("/v1/tasks").await;
+    std::fs::remove_file(&other_path).unwrap();
+    drop(other);
+    assert!(rig.log().contains("no containers are taken over"), "{}", rig.log());
+    assert!(!shown.to_string().contains(&arn), "{shown}");
+    assert_eq!(inspect(&id)["State"]["Running"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_ecs_local_beside_an_agent_ends_with_1() {
+    let Some(rig) = Rig::start("session beside an agent", Plan::default()).await else { return };
+    let task = rig.directory.path().join("task.json");
+    std::fs::write(&task, one_container("busybox", "exit 0").to_string()).unwrap();
+    let mut session = Command::new(env!("CARGO_BIN_EXE_ecs-local"));
+    let session = session.arg("up").arg(&task).args(["--agent", AGENT]).stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&session.stdout).into_owned() + &String::from_utf8_lossy(&session.stderr);
+    assert_eq!(session.status.code(), Some(1), "{said}");
+    assert!(said.contains("another agent works with this Docker engine"), "{said}");
+    assert!(said.contains(&format!("process {}, ", rig.pid())), "{said}");
+}
+
 /// The group that may use Docker's socket; `None` where this process is not root, or only root may.
 fn docker_group() -> Option<u32> {
     let socket = std::fs::metadata("/var/run/docker.sock").ok()?;
@@ -200,7 +290,7 @@ async fn root_and_a_member_of_the_docker_group_see_each_other() {
 }
 
 /// A process that ends with this.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {

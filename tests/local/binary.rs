@@ -252,5 +252,9 @@ async fn beyond_loopback_there_is_a_warning() {
         let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await.unwrap().unwrap();
         let err = String::from_utf8(output.stderr).unwrap();
         assert_eq!(err.contains("is not loopback") && err.contains("Nothing is encrypted"), warns, "{listen}: {err}");
+        let example = exit_code_example();
+        let (code, _, err) = scratch.run(&["up", &example, "--listen", listen, "--agent", "/no/such/agent"]).await;
+        assert_eq!(err.contains("is not loopback") && err.contains("Nothing is encrypted"), warns, "{listen}: {err}");
+        assert!(code != 0 && err.contains("/no/such/agent"), "{code} {err}");
     }
 }

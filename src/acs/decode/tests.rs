@@ -114,9 +114,9 @@ fn judge(case: &Value) {
             assert!(note.unwrap_or_default().contains(says), "{about}");
         }
         ("deliver", Frame::Deliver(_, note)) => assert!(note.unwrap_or_default().contains(says), "{about}"),
-        ("note", Frame::Note(said)) | ("invalid", Frame::Invalid(said)) | ("drop", Frame::Drop(said)) => {
-            assert!(!says.is_empty() && said.contains(says), "{about}: {said}");
-            assert!(said.len() < 400 && !said.contains('\n'), "{about}: {said}");
+        ("note", Frame::Note(remark)) | ("invalid", Frame::Invalid(remark)) | ("drop", Frame::Drop(remark)) => {
+            assert!(!says.is_empty() && remark.contains(says), "{about}: {remark}");
+            assert!(remark.len() < 400 && !remark.contains('\n'), "{about}: {remark}");
         }
         (_, other) => panic!("{about}: {other:?}"),
     }

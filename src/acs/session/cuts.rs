@@ -79,8 +79,8 @@ async fn a_connection_may_be_cut_after_any_byte() {
         if cut % 2 == 0 || cut >= handshake {
             // Politely, with a FIN; the session ends its side too.
             stream.shutdown().await.unwrap();
-            let mut said = Vec::new();
-            let _reset = stream.read_to_end(&mut said).await;
+            let mut bytes = Vec::new();
+            let _reset = stream.read_to_end(&mut bytes).await;
         } else {
             stream.set_zero_linger().unwrap(); // with a RST
         }
@@ -92,11 +92,11 @@ async fn a_connection_may_be_cut_after_any_byte() {
     stream.write_all(&answer).await.unwrap();
     stream.write_all(&script()).await.unwrap();
     let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
-    let mut heard = BTreeSet::new();
-    while heard.len() < 2 {
+    let mut received = BTreeSet::new();
+    while received.len() < 2 {
         if let Message::Text(text) = socket.next().await.unwrap().unwrap() {
             assert!(text.contains("HeartbeatAckRequest"), "{text}");
-            heard.insert(text.to_string());
+            received.insert(text.to_string());
         }
     }
     cancel.cancel();

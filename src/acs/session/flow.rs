@@ -47,7 +47,7 @@ async fn a_peer_that_takes_nothing_is_still_listened_to_and_given_up_in_the_end(
     // What was left belongs to the old connection.
     let mut socket = again.socket().await;
     socket.send(heartbeat("first")).await.unwrap();
-    heard_heartbeat(&mut socket, "first").await;
+    expect_heartbeat(&mut socket, "first").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,7 +61,7 @@ async fn an_agent_that_takes_nothing_slows_acs_down_and_loses_nothing() {
         socket.send(manifest(timeline)).await.unwrap();
     }
     socket.send(heartbeat("while there is room")).await.unwrap();
-    heard_heartbeat(&mut socket, "while there is room").await;
+    expect_heartbeat(&mut socket, "while there is room").await;
     let (mut sink, mut stream) = socket.split();
     let flood = async {
         for timeline in MAX_WAITING / 2..FLOOD {
@@ -141,7 +141,7 @@ async fn a_message_without_end_is_refused_with_the_right_code() {
     let longest = envelope.replace(r#""filler":"""#, &format!(r#""filler":"{filler}""#));
     assert_eq!(longest.len(), MAX_MESSAGE);
     socket.send(Message::text(longest)).await.unwrap();
-    heard_heartbeat(&mut socket, "h").await;
+    expect_heartbeat(&mut socket, "h").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -193,10 +193,10 @@ async fn text_that_is_not_utf_8_ends_no_connection() {
     bytes.extend(&whole[half..]);
     line.write_all(&bytes).await.unwrap();
     let mut socket = WebSocketStream::from_raw_socket(line, Role::Server, None).await;
-    heard_heartbeat(&mut socket, "a\u{fffd}").await;
-    heard_heartbeat(&mut socket, "\u{1f433}").await;
+    expect_heartbeat(&mut socket, "a\u{fffd}").await;
+    expect_heartbeat(&mut socket, "\u{1f433}").await;
     socket.send(heartbeat("still there")).await.unwrap();
-    heard_heartbeat(&mut socket, "still there").await;
+    expect_heartbeat(&mut socket, "still there").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -215,7 +215,7 @@ async fn answers_without_a_connection_are_dropped_and_hold_nobody_up() {
     }
     let mut socket = rig.next().await.socket().await;
     socket.send(heartbeat("first")).await.unwrap();
-    heard_heartbeat(&mut socket, "first").await;
+    expect_heartbeat(&mut socket, "first").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -239,9 +239,9 @@ async fn the_session_ends_when_told_whatever_it_does() {
                 assert_eq!(rig.message().await, Incoming::Deregistered);
             }
         }
-        let told = Instant::now();
+        let stopped_at = Instant::now();
         rig.cancel.cancel();
         rig.session.join_next().await.unwrap().unwrap();
-        assert!(told.elapsed() <= secs(1), "case {case}: {:?}", told.elapsed());
+        assert!(stopped_at.elapsed() <= secs(1), "case {case}: {:?}", stopped_at.elapsed());
     }
 }

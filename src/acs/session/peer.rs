@@ -102,7 +102,7 @@ pub(super) async fn hear(socket: &mut WebSocketStream<DuplexStream>) -> Value {
     }
 }
 
-pub(super) async fn heard_heartbeat(socket: &mut WebSocketStream<DuplexStream>, id: &str) {
+pub(super) async fn expect_heartbeat(socket: &mut WebSocketStream<DuplexStream>, id: &str) {
     assert_eq!(hear(socket).await, json!({"type": "HeartbeatAckRequest", "message": {"messageId": id}}));
 }
 

@@ -138,13 +138,13 @@ async fn answers_are_the_recorded_ones() {
         credentials: credentials.to_vec(),
     };
     running.outgoing.send(Outgoing::Ack(ack)).await.unwrap();
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     for _ in 0..3 {
-        heard.push(hear(&mut peer).await);
+        received.push(hear(&mut peer).await);
     }
     // The recorded order is that of three goroutines; only the set is the protocol's.
     for expected in recorded.as_array().unwrap() {
-        assert!(heard.contains(expected), "{expected}");
+        assert!(received.contains(expected), "{expected}");
     }
     let recorded = golden("acs_task_manifest_answer");
     let candidate = recorded[1]["message"]["stopCandidates"][0]["taskArn"].as_str().unwrap().into();

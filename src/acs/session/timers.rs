@@ -25,7 +25,7 @@ async fn only_recognised_messages_keep_a_connection() {
         socket.send(Message::text(counts[round % counts.len()])).await.unwrap();
     }
     socket.send(heartbeat("still there")).await.unwrap();
-    heard_heartbeat(&mut socket, "still there").await;
+    expect_heartbeat(&mut socket, "still there").await;
     let last = Instant::now();
     assert_eq!(rig.contact.seen().last_word, Some(last), "a word that counts");
     // None of these does, and the connection ends a minute or two after the last that did.
@@ -184,6 +184,6 @@ async fn a_deregistered_instance_asks_again_every_hour_and_tells_it() {
     assert_eq!(accepted.at - began, secs(2 * 3600));
     let mut socket = accepted.socket().await;
     socket.send(heartbeat("registered again")).await.unwrap();
-    heard_heartbeat(&mut socket, "registered again").await;
+    expect_heartbeat(&mut socket, "registered again").await;
     assert_eq!(rig.contact.seen().deregistered, None);
 }

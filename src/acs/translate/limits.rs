@@ -71,7 +71,7 @@ mod tests {
     use serde_json::json;
 
     fn read_of(task: serde_json::Value, host: &HostFacts) -> Result<Limits, String> {
-        read(&serde_json::from_value(task).unwrap(), host).map_err(|flaw| flaw.told("t").0)
+        read(&serde_json::from_value(task).unwrap(), host).map_err(|flaw| flaw.reason_for("t").0)
     }
 
     fn cgroup(limits: &Limits) -> CgroupSpec {

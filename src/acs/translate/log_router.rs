@@ -44,7 +44,7 @@ pub(super) fn wanted(containers: &mut [wire::Container], task: &str) -> Result<O
     let parsed = options(&wire).map_err(|cause| {
         // The reference finds this when it takes the task up, and tells it as it is.
         let start = format!("resource cannot be initialized for task {task}: unable to initialize firelens resource");
-        Flaw::Told(format!("{start}: error parsing firelens options: {cause}"))
+        Flaw::Reason(format!("{start}: error parsing firelens options: {cause}"))
     })?;
     let (kind, adds_metadata, external) = parsed;
     Ok(Some(Wanted { container, kind, adds_metadata, external }))

@@ -68,7 +68,7 @@ fn the_reduced_task_is_translated_whole() {
     let mut task = reduced();
     task["serviceName"] = json!("service");
     let spec = spec_of(&task);
-    assert_eq!(spec.service_name, "service");
+    assert_eq!((spec.service_name.as_str(), spec.arn.as_str()), ("service", task["arn"].as_str().unwrap()));
     assert_eq!((spec.family.as_str(), spec.version.as_str()), ("judge-family", "7"));
     assert_eq!(spec.execution_credentials, Some("66666666-7777-8888-9999-000000000000".into()));
     let [web, side] = spec.containers.as_slice() else { panic!("{} containers", spec.containers.len()) };
@@ -170,7 +170,8 @@ fn a_task_that_is_not_wanted_yet_waits_for_ecs() {
 #[test]
 fn every_unsupported_feature_of_a_task_is_refused() {
     let table = [
-        ("networkMode", json!("awsvpc"), "the network mode of the task"),
+        ("networkMode", json!("awsvpc"), "the network mode awsvpc"),
+        ("networkMode", json!("n\nat"), "the network mode n at"),
         ("elasticNetworkInterfaces", json!([{}]), "an elastic network interface"),
         ("proxyConfiguration", json!({"type": "APPMESH"}), "a proxy configuration"),
         ("roleCredentials", json!({"credentialsId": "x"}), "a task role"),
@@ -193,7 +194,7 @@ fn every_unsupported_feature_of_a_task_is_refused() {
 fn every_unsupported_feature_of_a_container_is_refused() {
     let gmsa = json!({"hostConfig": "{\"SecurityOpt\": [\"label:x\", \"credentialspecdomainless:file://s.json\"]}"});
     let table = [
-        ("managedAgents", json!([{}]), "a managed agent"),
+        ("managedAgents", json!([{}]), "ECS Exec (a managed agent)"),
         ("credentialSpecs", json!(["x"]), "a credential spec, where gMSA (ECS_GMSA_SUPPORTED) is off,"),
         ("dockerConfig", gmsa, "a credential spec, where gMSA (ECS_GMSA_SUPPORTED) is off,"),
         ("logsAuthStrategy", json!("ExecutionRole"), "a log driver with the execution role"),

@@ -99,7 +99,7 @@ fn is_held_for_attachment(task: &wire::Task, volume: &wire::Volume) -> bool {
 
 fn unsupported(what: &str, volume: &wire::Volume) -> Flaw {
     let name = &volume.name;
-    Flaw::Told(format!("UnsupportedTaskError: {what} is not supported by this version of the agent (volume {name})"))
+    Flaw::Reason(format!("UnsupportedTaskError: {what} is not supported by this version of the agent (volume {name})"))
 }
 
 /// A volume that lives as long as the task.
@@ -143,7 +143,7 @@ fn efs(task: &wire::Task, volume: &wire::Volume, wire: &wire::EfsVolume, host: &
     if !host.volume_plugin.contains(EFS_AUTH) {
         if is_encrypted || !rights.access_point_id.is_empty() {
             let why = "needs the volume plugin, which this instance does not have";
-            return Err(Flaw::Told(format!(
+            return Err(Flaw::Reason(format!(
                 "UnsupportedTaskError: an EFS volume with transit encryption or an access point {why} (volume {})",
                 volume.name
             )));

@@ -72,8 +72,8 @@ fn the_corpus_has_a_wrong_kind_of_every_member_of_a_task() {
     let outcomes: Vec<String> = outcomes.collect();
     for (shape, members) in shapes {
         for member in members.iter().filter(|member| !VALUES.contains(member)) {
-            let told = format!(" into {shape}{member}, ");
-            assert!(outcomes.iter().any(|outcome| outcome.contains(&told)), "no case says{told}");
+            let place = format!(" into {shape}{member}, ");
+            assert!(outcomes.iter().any(|outcome| outcome.contains(&place)), "no case says{place}");
         }
     }
 }

@@ -13,12 +13,12 @@ fn a_checkpoint_follows_the_data_directory_unless_it_was_set() {
 
 #[test]
 fn half_of_the_registry_settings_is_told() {
-    let told = |environment: &[(&str, &str)]| texts(&from(environment));
-    assert!(told(&[("ECS_ENGINE_AUTH_TYPE", "docker")])[0].contains("set without ECS_ENGINE_AUTH_DATA"));
-    assert!(told(&[("ECS_ENGINE_AUTH_DATA", "{}")])[0].contains("set without ECS_ENGINE_AUTH_TYPE"));
+    let problem_texts = |environment: &[(&str, &str)]| texts(&from(environment));
+    assert!(problem_texts(&[("ECS_ENGINE_AUTH_TYPE", "docker")])[0].contains("set without ECS_ENGINE_AUTH_DATA"));
+    assert!(problem_texts(&[("ECS_ENGINE_AUTH_DATA", "{}")])[0].contains("set without ECS_ENGINE_AUTH_TYPE"));
     // One problem is enough for a half that is there and cannot be used.
-    assert_eq!(told(&[("ECS_ENGINE_AUTH_TYPE", "docker"), ("ECS_ENGINE_AUTH_DATA", "{")]).len(), 1);
-    assert_eq!(told(&[("ECS_ENGINE_AUTH_TYPE", "basic"), ("ECS_ENGINE_AUTH_DATA", "{}")]).len(), 1);
+    assert_eq!(problem_texts(&[("ECS_ENGINE_AUTH_TYPE", "docker"), ("ECS_ENGINE_AUTH_DATA", "{")]).len(), 1);
+    assert_eq!(problem_texts(&[("ECS_ENGINE_AUTH_TYPE", "basic"), ("ECS_ENGINE_AUTH_DATA", "{}")]).len(), 1);
 }
 
 #[test]

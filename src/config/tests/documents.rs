@@ -49,9 +49,9 @@ fn every_field_is_read_in_any_case_and_a_wrong_type_of_it_is_fatal() {
         let wrong = format!(r#"{{"{name}": {{"{MARKER}": ["{MARKER}"]}}}}"#);
         let loaded = layered(&[], &wrong, "");
         assert!(loaded.config.is_none(), "{name}");
-        let told = texts(&loaded);
-        assert!(told[0].starts_with(&format!("{name} (config.json:1): an object; expected ")), "{told:?}");
-        assert!(!told.join("").contains(MARKER), "{told:?}");
+        let shown = texts(&loaded);
+        assert!(shown[0].starts_with(&format!("{name} (config.json:1): an object; expected ")), "{shown:?}");
+        assert!(!shown.join("").contains(MARKER), "{shown:?}");
         let loaded = layered(&[], "", &format!(r#"{{"ECSAgentConfiguration": {wrong}}}"#));
         assert!(loaded.config.is_some(), "{name}: {:?}", texts(&loaded));
         assert!(texts(&loaded)[0].ends_with("it is ignored"), "{:?}", texts(&loaded));
@@ -153,12 +153,12 @@ const MERGES: &[Merge] = &[
 
 #[test]
 fn fields_are_merged_as_the_reference_merges_them() {
-    for &(row, environment, file, canonical, told) in MERGES {
+    for &(row, environment, file, canonical, shown) in MERGES {
         let environment = Environment::new(environment.map(|value| (row, value)));
         let (document, mut problems) = Document::file("config.json", file);
         let values = resolve::resolve(&[&environment, &document], &mut problems);
         assert_eq!(values[row].canonical, canonical, "{row} {file}");
-        assert_eq!(problems.len(), told, "{row} {file}: {problems:?}");
+        assert_eq!(problems.len(), shown, "{row} {file}: {problems:?}");
         assert!(!problems.iter().any(|problem| problem.fatal), "{problems:?}");
     }
 }
@@ -199,9 +199,9 @@ fn most_user_data_is_not_ours() {
         ("{\"ECSAgentConfiguration\": {\"ClusterArn\": \"hunter2\"}}", "ClusterArn (EC2 user data:1): an old name"),
     ] {
         let problems = Document::user_data(text).1;
-        let told = problems.iter().map(ToString::to_string).collect::<String>();
-        assert!(problems.len() == 1 && told.contains(part) && !problems[0].fatal, "{told}");
-        assert!(!told.contains("hunter2") && told.ends_with("it is ignored"), "{told}");
+        let shown = problems.iter().map(ToString::to_string).collect::<String>();
+        assert!(problems.len() == 1 && shown.contains(part) && !problems[0].fatal, "{shown}");
+        assert!(!shown.contains("hunter2") && shown.ends_with("it is ignored"), "{shown}");
     }
 }
 
@@ -223,30 +223,30 @@ fn names_that_are_no_fields_are_told_with_a_hint() {
         ("{\\\"password\\\": \\\"hunter2\\\"}", "(config.json:1): not a field"),
     ] {
         let loaded = layered(&[], &format!("{{\"{name}\": \"hunter2\"}}"), "");
-        let told = texts(&loaded);
-        assert!(told.len() == 1 && told[0].contains(part) && !told[0].contains("hunter2"), "{told:?}");
+        let shown = texts(&loaded);
+        assert!(shown.len() == 1 && shown[0].contains(part) && !shown[0].contains("hunter2"), "{shown:?}");
         assert!(loaded.config.is_some());
     }
 }
 
 #[test]
 fn a_file_that_is_no_document() {
-    let told = |bytes: &[u8]| {
+    let shown = |bytes: &[u8]| {
         let file = TempFile::new("document", bytes);
         let path = file.0.to_str().unwrap().to_owned();
         let environment =
             [("ECS_CONFIG_FILE", "/dev/null"), ("ECS_AGENT_CONFIG_FILE_PATH", &path), ("ECS_LOGLEVEL", "loud")];
         let loaded = load(Environment::new(environment));
-        let told = texts(&loaded).join("\n").replace(&path, "F");
-        assert!(told.contains("ECS_LOGLEVEL"), "the rest is still checked: {told}");
-        assert!(!told.contains(MARKER), "{told}");
-        (loaded.config.is_some(), told)
+        let shown = texts(&loaded).join("\n").replace(&path, "F");
+        assert!(shown.contains("ECS_LOGLEVEL"), "the rest is still checked: {shown}");
+        assert!(!shown.contains(MARKER), "{shown}");
+        (loaded.config.is_some(), shown)
     };
     let fatal = |bytes: &[u8], part: &str| {
-        let (starts, told) = told(bytes);
-        assert!(!starts && told.contains(part), "{told}");
+        let (starts, shown) = shown(bytes);
+        assert!(!starts && shown.contains(part), "{shown}");
     };
-    assert!(told(b"").0 && told(b" \n\t ").0 && told(b"null").0 && told(b"{}").0);
+    assert!(shown(b"").0 && shown(b" \n\t ").0 && shown(b"null").0 && shown(b"{}").0);
     fatal(format!("{{\"Cluster\": \"{MARKER}\"").as_bytes(), "(F): not valid JSON at line 1 column");
     fatal(format!("{{}} {MARKER}").as_bytes(), "(F): not valid JSON at line 1 column 4");
     fatal(b"[1, 2]", "(F): valid JSON of another form");
@@ -304,8 +304,8 @@ fn a_byte_order_mark_is_no_part_of_a_document() {
     assert!(problems.len() == 1 && problems[0].fatal && problems[0].shape.contains("UTF-16"), "{problems:?}");
     std::fs::remove_file(&path).unwrap();
     // As the metadata client hands it over.
-    let told = |text: &str| Document::user_data(&String::from_utf8_lossy(&wide(text))).1;
-    let problems = told("\u{feff}{\"ECSAgentConfiguration\":{\"Cluster\":\"prod\"}}");
+    let shown = |text: &str| Document::user_data(&String::from_utf8_lossy(&wide(text))).1;
+    let problems = shown("\u{feff}{\"ECSAgentConfiguration\":{\"Cluster\":\"prod\"}}");
     assert!(problems.len() == 1 && !problems[0].fatal && problems[0].shape.contains("UTF-16"), "{problems:?}");
-    assert!(told("\u{feff}<powershell>Start</powershell>").is_empty(), "most user data is not ours");
+    assert!(shown("\u{feff}<powershell>Start</powershell>").is_empty(), "most user data is not ours");
 }

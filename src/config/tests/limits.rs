@@ -134,8 +134,8 @@ fn every_number_has_its_limits_tested() {
             _ => continue,
         };
         let cases = || LIMITS.iter().filter(|(name, ..)| *name == key.name);
-        assert!(cases().any(|(.., told)| told.is_none()), "{}: no case within its limits", key.name);
-        assert!(cases().any(|(.., told)| told.is_some()), "{}: no case outside its limits", key.name);
+        assert!(cases().any(|(.., shown)| shown.is_none()), "{}: no case within its limits", key.name);
+        assert!(cases().any(|(.., shown)| shown.is_some()), "{}: no case outside its limits", key.name);
         // At the limit, and one step beyond it.
         let write = |number: i64| match key.kind {
             Kind::Duration(_) => format!("{number}ms"),
@@ -188,14 +188,22 @@ fn words_switches_and_documents() {
         ("ECS_EXCLUDE_UNTRACKED_IMAGE", "a,b c, d", Some(r#"["a","b c"," d"]"#), 0),
         ("DOCKER_HOST", "tcp://10.0.0.1:2375", Some("tcp://10.0.0.1:2375"), 0),
         ("DOCKER_HOST", "/var/run/docker.sock", Some("unix:///var/run/docker.sock"), 1),
+        ("DOCKER_HOST", "tcp://ho st:2375", Some("unix:///var/run/docker.sock"), 1),
+        ("DOCKER_HOST", "tcp://h:99999", Some("unix:///var/run/docker.sock"), 1),
+        ("DOCKER_HOST", "tcp://h:2375/x", Some("unix:///var/run/docker.sock"), 1),
+        ("DOCKER_HOST", "http://[::1]:2375/", Some("http://[::1]:2375/"), 0),
         ("ECS_BACKEND_HOST", "ftp://x", None, 1),
-        ("ECS_BACKEND_HOST", "http://127.0.0.1:80", Some("http://127.0.0.1:80"), 0),
+        ("ECS_BACKEND_HOST", "HTTPS://ECS.Example/a b", Some("https://ecs.example/a%20b"), 0),
+        ("AWS_ENDPOINT_URL_ECR", "ecr.ex\u{e4}mple", Some("https://ecr.xn--exmple-cua"), 0),
+        ("AWS_ENDPOINT_URL_S3", "http://h/\u{e4}?q=<", Some("http://h/%C3%A4?q=%3C"), 0),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://[fd00:ec2::254]/", Some("http://[fd00:ec2::254]"), 0),
+        ("ECS_BACKEND_HOST", "http://127.0.0.1:80", Some("http://127.0.0.1"), 0),
         ("HTTP_PROXY", "socks5://p:1", Some("socks5://p:1"), 0),
         ("HTTP_PROXY", "http://", None, 1),
     ] {
-        let (found, told) = effect(name, value);
+        let (found, shown) = effect(name, value);
         assert_eq!(found.as_deref(), canonical, "{name}={value}");
-        assert_eq!(told.len(), problems, "{name}={value}: {told:?}");
+        assert_eq!(shown.len(), problems, "{name}={value}: {shown:?}");
     }
 }
 
@@ -219,7 +227,7 @@ fn only_what_the_reference_cannot_start_with_is_fatal() {
     ] {
         let loaded = from(&[(name, value)]);
         assert_eq!(loaded.config.is_none(), fatal, "{name}: {:?}", texts(&loaded));
-        assert!(!loaded.problems.is_empty(), "{name}");
+        assert!(loaded.problems[0].to_string().contains(name), "{name}: {:?}", texts(&loaded));
         assert_eq!(
             loaded.problems.iter().any(|problem| problem.to_string().contains("does not start")),
             fatal,

@@ -76,11 +76,11 @@ fn what_is_not_built_yet_is_named_when_it_is_asked_for() {
 fn names_that_are_not_ours_are_left_alone_and_misspelt_ones_are_told_once() {
     let file = TempFile::new("names", b"ECS_CLUSTR=x\necs_cluster=y\nECS_CONFIG_FILE=p\nMY_OWN=z\n");
     let loaded = file.load(&[("ECS_CLUSTR", "x"), ("ECS_CONTAINER_METADATA_URI_V4", "http://x"), ("PATH", "/bin")]);
-    let told = texts(&loaded);
-    assert_eq!(told.len(), 3, "{told:?}");
-    assert!(told[0].starts_with("ECS_CONFIG_FILE") && told[0].contains("set where it is not read"), "{told:?}");
-    assert!(told[1].starts_with("ECS_CLUSTR (environment)"), "{told:?}");
-    assert!(told[2].starts_with("ecs_cluster (") && told[2].contains("did you mean ECS_CLUSTER?"), "{told:?}");
+    let shown = texts(&loaded);
+    assert_eq!(shown.len(), 3, "{shown:?}");
+    assert!(shown[0].starts_with("ECS_CONFIG_FILE") && shown[0].contains("set where it is not read"), "{shown:?}");
+    assert!(shown[1].starts_with("ECS_CLUSTR (environment)"), "{shown:?}");
+    assert!(shown[2].starts_with("ecs_cluster (") && shown[2].contains("did you mean ECS_CLUSTER?"), "{shown:?}");
 }
 
 #[test]

@@ -98,10 +98,10 @@ proptest::proptest! {
         let (user_data, more) = Document::user_data(&user_data);
         problems.extend(more);
         let loaded = load_from(&[&environment, &env_file, &file, &user_data], false, problems);
-        let told = texts(&loaded).join("\n");
-        proptest::prop_assert!(!told.contains(MARKER), "{told}");
+        let shown = texts(&loaded).join("\n");
+        proptest::prop_assert!(!shown.contains(MARKER), "{shown}");
         proptest::prop_assert_eq!(loaded.config.is_none(), loaded.problems.iter().any(|problem| problem.fatal));
-        proptest::prop_assert!(!loaded.problems.iter().any(|problem| problem.place == "configuration"), "{told}");
+        proptest::prop_assert!(!loaded.problems.iter().any(|problem| problem.place == "configuration"), "{shown}");
         let sources = format!("{environment:?}{env_file:?}{file:?}{user_data:?}");
         proptest::prop_assert!(!sources.contains(MARKER));
         for value in loaded.effective.iter().filter(|value| keys::find(value.name).unwrap().kind.is_secret()) {
@@ -143,10 +143,10 @@ fn a_value_in_the_place_of_a_name_is_not_shown() {
         "ECS_ENGINE_AUTH_DATA:{{\"r\":\"{MARKER}==\"}}\nECS_CLUSTER:{MARKER}=\nECS_{MARKER}{MARKER}\n\"auth\":\"{MARKER}=\n\"auth\":\"{MARKER}=\n"
     );
     let loaded = TempFile::new("place", lines.as_bytes()).load(&[]);
-    let told = texts(&loaded);
-    assert!(!told.join("").contains(MARKER), "{told:?}");
+    let shown = texts(&loaded);
+    assert!(!shown.join("").contains(MARKER), "{shown:?}");
     assert!(
-        told.iter().any(|text| text.starts_with("ECS_ENGINE_AUTH_DATA (") && text.contains("something else than ="))
+        shown.iter().any(|text| text.starts_with("ECS_ENGINE_AUTH_DATA (") && text.contains("something else than ="))
     );
-    assert_eq!(told.len(), 3, "{told:?}");
+    assert_eq!(shown.len(), 3, "{shown:?}");
 }

@@ -133,8 +133,8 @@ fn of_a_task_that_is_to_stop_and_unknown_every_container_is_said_to_be_stopped()
     let effects = step(&mut state, NOW, Event::Payload { tasks: vec![stop("unknown")], seq: 11, ack: None }).effects;
     let [Effect::Do(op, Operation::Report(change))] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!((change.status, change.reason.as_str(), change.execution_stopped_at), (TaskStatus::Stopped, "", None));
-    let said: Vec<_> = change.containers.iter().map(|it| (it.container.as_str(), it.status, it.exit_code)).collect();
-    assert_eq!(said, [("a", ContainerStatus::Stopped, None), ("b", ContainerStatus::Stopped, None)]);
+    let sent: Vec<_> = change.containers.iter().map(|it| (it.container.as_str(), it.status, it.exit_code)).collect();
+    assert_eq!(sent, [("a", ContainerStatus::Stopped, None), ("b", ContainerStatus::Stopped, None)]);
     step(&mut state, NOW, done(*op, Output::Nothing));
     let again = step(&mut state, NOW, Event::Payload { tasks: vec![stop("unknown")], seq: 12, ack: None });
     assert_eq!(again.effects, [], "ECS has heard it");

@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn overrides_that_make_no_sense_are_refused() {
-        for (overrides, said) in [
+        for (overrides, wanted) in [
             (json!({"cpu": "banana"}), "Task `cpu` is invalid"),
             (json!({"taskRole": "r"}), "The overrides cannot be read: taskRole: unknown field `taskRole`"),
             (json!({"containerOverrides": [{"name": "a", "cpu": "1"}]}), "containerOverrides[0].cpu: expected u32"),
@@ -243,7 +243,7 @@ mod tests {
             (json!({"ephemeralStorage": {"sizeInGiB": 21}}), "not for tasks on EC2"),
         ] {
             let text = laid(overrides).unwrap_err();
-            assert!(text.contains(said), "{text}");
+            assert!(text.contains(wanted), "{text}");
         }
     }
 }

@@ -57,14 +57,14 @@ pub(super) fn stop(state: &mut State, body: &Value) -> Answer {
     let task = state.task_mut(name).filter(|task| task.cluster == cluster).ok_or_else(unknown)?;
     let (arn, instance) = (task.arn.clone(), task.instance_arn.clone());
     if task.last_status != TaskStatus::Stopped {
-        let told = task.desired_status == TaskStatus::Stopped && task.payload["desiredStatus"] == "STOPPED";
+        let is_reported = task.desired_status == TaskStatus::Stopped && task.payload["desiredStatus"] == "STOPPED";
         task.stopping("UserInitiated", body["reason"].as_str().unwrap_or("Task stopped by user"), now());
         task.payload["desiredStatus"] = json!("STOPPED");
         let payload = task.payload.clone();
         let gone = state.instance(&instance).is_none_or(|instance| instance.status == InstanceStatus::Inactive);
         match state.task_mut(&arn).filter(|_| gone) {
             Some(task) => task.stopped("", now()),
-            None if !told => {
+            None if !is_reported => {
                 state.queue_payload(&instance, &[payload]).map_err(ApiError::client)?;
             }
             None => {}

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 const C: &str = "com.amazonaws.ecs.capability.";
 const E: &str = "ecs.capability.";
 
-/// Names of the required attributes (registration.md §6), in order.
+/// Names of the required attributes (spec `registration.md` §6), in order.
 ///
 /// `ecr` tells which images come from ECR.
 pub(in crate::local) fn required_attributes(definition: &TaskDefinition, ecr: impl Fn(&str) -> bool) -> Vec<String> {

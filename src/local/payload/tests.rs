@@ -206,9 +206,9 @@ fn a_secret_is_looked_for_in_the_region_its_arn_names() {
     ]);
     let made = with(json!({"executionRoleArn": "role"}), json!({"secrets": secrets}), &[]);
     let made = made["containers"][0]["secrets"].as_array().unwrap();
-    let told: Vec<_> =
+    let found: Vec<_> =
         made.iter().map(|it| (it["provider"].as_str().unwrap(), it["region"].as_str().unwrap())).collect();
-    assert_eq!(told, [("asm", "eu-west-1"), ("ssm", "us-west-2")]);
+    assert_eq!(found, [("asm", "eu-west-1"), ("ssm", "us-west-2")]);
 }
 
 #[test]

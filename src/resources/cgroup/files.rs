@@ -47,7 +47,7 @@ impl Files<'_> {
             false => self.root.join(name).join("cgroup.procs").exists(),
         };
         match CONTROLLERS.into_iter().find(|name| !is_there(name)) {
-            Some(missing) => Err(CgroupError::NoController(missing)),
+            Some(controller) => Err(CgroupError::NoController { controller, root: self.root.to_owned() }),
             None => Ok(()),
         }
     }

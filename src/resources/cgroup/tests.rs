@@ -60,11 +60,11 @@ fn shares_become_weights() {
 #[test]
 fn systemd_is_told_all_limits_in_the_words_of_its_version() {
     let task = TaskArn::from("t/abc");
-    let told = |cpu, is_unified| {
+    let shown = |cpu, is_unified| {
         let limits = Limits { cpu, memory: Some(5), pids: Some(7) };
-        let told = properties(&task, limits, is_unified);
-        assert!(told.contains(&("DefaultDependencies", Property::Flag(false))));
-        let numbers = told.into_iter().filter_map(|(name, value)| match value {
+        let shown = properties(&task, limits, is_unified);
+        assert!(shown.contains(&("DefaultDependencies", Property::Flag(false))));
+        let numbers = shown.into_iter().filter_map(|(name, value)| match value {
             Property::Number(number) => Some((name, number)),
             Property::Text(_) | Property::Flag(_) => None,
         });
@@ -72,10 +72,10 @@ fn systemd_is_told_all_limits_in_the_words_of_its_version() {
     };
     let quota = Cpu::Quota { quota: 50_000, period: 100_000 };
     let cpu = [("CPUQuotaPerSecUSec", 500_000), ("CPUQuotaPeriodUSec", 100_000)];
-    assert_eq!(told(quota, true), [&cpu[..], &[("MemoryMax", 5), ("TasksMax", 7)]].concat());
-    assert_eq!(told(quota, false), [&cpu[..], &[("MemoryLimit", 5), ("TasksMax", 7)]].concat());
-    assert_eq!(told(Cpu::Shares(1024), true)[0], ("CPUWeight", 39));
-    assert_eq!(told(Cpu::Shares(1024), false)[0], ("CPUShares", 1024));
+    assert_eq!(shown(quota, true), [&cpu[..], &[("MemoryMax", 5), ("TasksMax", 7)]].concat());
+    assert_eq!(shown(quota, false), [&cpu[..], &[("MemoryLimit", 5), ("TasksMax", 7)]].concat());
+    assert_eq!(shown(Cpu::Shares(1024), true)[0], ("CPUWeight", 39));
+    assert_eq!(shown(Cpu::Shares(1024), false)[0], ("CPUShares", 1024));
 }
 
 #[tokio::test]
@@ -102,7 +102,8 @@ async fn a_host_without_a_controller_cannot_limit_tasks() {
     for driver in [CgroupDriver::Cgroupfs, CgroupDriver::Systemd] {
         for (tree, missing) in [(&unified, "memory"), (&first, "cpu"), (&other, "memory")] {
             let opened = cgroups(driver, &tree.0, None).await.open().await;
-            assert_eq!(opened.unwrap_err().to_string(), format!("the {missing} controller is not available"));
+            let wanted = format!("the {missing} controller is not available in {}", tree.0.display());
+            assert_eq!(opened.unwrap_err().to_string(), wanted);
         }
     }
 }
@@ -252,18 +253,54 @@ async fn a_slice_that_does_not_appear_is_noticed_at_the_start() {
     }
 }
 
+fn refused_with(name: &str) -> SystemdError {
+    SystemdError::Refused { name: name.to_owned(), text: String::new() }
+}
+
+#[test]
+fn a_host_that_cannot_is_told_from_one_that_is_silent() {
+    use io::ErrorKind;
+    let systemd = |source| CgroupError::Systemd { what: "make", slice: "a.slice".to_owned(), source };
+    let unreachable = |kind: ErrorKind| systemd(SystemdError::Unreachable(kind.into()));
+    let refused = |name: &str| systemd(refused_with(name));
+    let file = |kind: ErrorKind| CgroupError::File { what: "cannot make", path: PathBuf::new(), source: kind.into() };
+    let not_done = |wanted| CgroupError::NotDone { path: PathBuf::new(), wanted, limit: PROBE_LIMIT };
+    let table = [
+        (systemd(SystemdError::TimedOut), true),
+        (systemd(SystemdError::Cut(ErrorKind::UnexpectedEof.into())), true),
+        (systemd(SystemdError::Unreadable("x")), true),
+        (unreachable(ErrorKind::ConnectionRefused), true),
+        (unreachable(ErrorKind::NotFound), false),
+        (unreachable(ErrorKind::PermissionDenied), false),
+        (refused("org.freedesktop.DBus.Error.NoReply"), true),
+        (refused("org.freedesktop.DBus.Error.ServiceUnknown"), true),
+        (refused("org.freedesktop.DBus.Error.AccessDenied"), false),
+        (refused("org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"), false),
+        (file(ErrorKind::Interrupted), true),
+        (file(ErrorKind::OutOfMemory), true),
+        (file(ErrorKind::PermissionDenied), false),
+        (file(ErrorKind::ReadOnlyFilesystem), false),
+        (not_done(GONE), true),
+        (not_done("there"), false),
+        (CgroupError::NoController { controller: "memory", root: "/sys/fs/cgroup".into() }, false),
+    ];
+    for (error, wanted) in table {
+        assert_eq!(error.may_pass(), wanted, "{}", with_causes(&error));
+    }
+}
+
 #[test]
 fn only_what_systemd_refuses_ends_a_task() {
     use crate::model::FailureKind::{Permanent, Retryable};
     let broken = || io::Error::from(io::ErrorKind::ConnectionReset);
-    let refused =
-        SystemdError::Refused { name: "org.freedesktop.DBus.Error.AccessDenied".to_owned(), text: String::new() };
     for (source, kind) in [
         (SystemdError::Unreachable(broken()), Retryable),
         (SystemdError::Cut(broken()), Retryable),
         (SystemdError::Unreadable("x"), Retryable),
         (SystemdError::TimedOut, Retryable),
-        (refused, Permanent),
+        (refused_with("org.freedesktop.DBus.Error.NoReply"), Retryable),
+        (refused_with("org.freedesktop.systemd1.ShuttingDown"), Retryable),
+        (refused_with("org.freedesktop.DBus.Error.AccessDenied"), Permanent),
     ] {
         let text = source.to_string();
         let error = CgroupError::Systemd { what: "make", slice: "a.slice".to_owned(), source };

@@ -71,9 +71,9 @@ fn name_of(lock: Result<DockerLock, Held>) -> String {
 fn the_second_agent_is_told_who_is_the_first() {
     let host = Host::new();
     let first = host.take("ABCD:EF01", 1).unwrap();
-    let said = host.take("ABCD:EF01", 1).unwrap_err().to_string();
+    let text = host.take("ABCD:EF01", 1).unwrap_err().to_string();
     for part in ["process 4711", "in container 0123", "ECS_DATADIR /data", "cluster prod", "stop it first"] {
-        assert!(said.contains(part), "{said}");
+        assert!(text.contains(part), "{text}");
     }
     drop(first);
     host.take("ABCD:EF01", 1).expect("a file that stays behind is no lock");
@@ -203,8 +203,8 @@ fn an_agent_in_another_namespace_is_known_by_its_identities() {
     let _engine = taken(host.places(), me(), "AB", 2, &holder("d")).unwrap();
     let ids = |names: &[&str]| names.iter().map(|name| OwnerId::from(*name)).collect::<BTreeSet<_>>();
     assert_eq!(others(&lock, &ids(&["a"])).unwrap(), Running { identities: ids(&["b", "c"]), is_partial: false });
-    let said = others(&lock, &ids(&["x", "b"])).unwrap_err().to_string();
-    assert!(said.contains("identity of this data directory") && said.contains("4711"), "{said}");
+    let text = others(&lock, &ids(&["x", "b"])).unwrap_err().to_string();
+    assert!(text.contains("identity of this data directory") && text.contains("4711"), "{text}");
     drop((other, elsewhere));
     assert_eq!(others(&lock, &ids(&["b"])).unwrap(), Running::default());
     let left: Vec<_> = std::fs::read_dir(host.0.join("run")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -226,8 +226,8 @@ fn whatever_a_lock_file_holds_it_is_a_lock() {
         let host = Host::new();
         let _lock = host.take("A", 1).unwrap();
         std::fs::write(host.0.join("run/A.1.lock"), content).unwrap();
-        let said = name_of(host.take("A", 1));
-        assert!(said.contains(wanted), "{content}: {said}");
+        let text = name_of(host.take("A", 1));
+        assert!(text.contains(wanted), "{content}: {text}");
     }
 }
 
@@ -297,7 +297,7 @@ fn agents_meet_in_the_shared_directory_whatever_the_open_one_is() {
     std::fs::write(host.0.join("file"), "").unwrap();
     let places = Places { shared: host.places().shared, open: host.0.join("file") };
     let second = DockerLock::new(places, me(), "A", 1);
-    assert!(name_of(second.take_in(Place::Shared, &holder("b")).map(|()| second)).contains("4711"));
+    assert!(name_of(second.take_in(Place::Shared, &holder("b")).map(|_| second)).contains("4711"));
 }
 
 #[test]
@@ -336,10 +336,10 @@ fn a_lock_file_that_was_removed_is_made_anew() {
             for _ in 0..2 {
                 let path = lock.own.lock().unwrap().clone().unwrap();
                 remove(path.parent().unwrap());
-                assert!(lock.renew(&holder("a")).unwrap());
+                assert_eq!(lock.renew(&holder("a")).unwrap(), Renewed::Made);
                 assert!(name_of(taken(places.clone(), me(), "A", 1, &holder("b"))).contains("4711"));
             }
-            assert!(lock.renew(&holder("a")).unwrap(), "nothing is wrong");
+            assert_eq!(lock.renew(&holder("a")).unwrap(), Renewed::There);
         }
     }
 }
@@ -354,7 +354,7 @@ fn a_lock_that_another_agent_took_meanwhile_names_it() {
         assert!(first.renew(&holder("a")).unwrap_err().to_string().contains("process 4712"));
     }
     drop(second);
-    assert!(first.renew(&holder("a")).unwrap());
+    assert_eq!(first.renew(&holder("a")).unwrap(), Renewed::Made);
     assert!(name_of(host.take("A", 1)).contains("4711"));
 }
 
@@ -367,4 +367,21 @@ fn an_agent_says_how_it_runs() {
     assert_eq!(form(true, plain), "the system service (-service)");
     assert_eq!(form(false, "22 1 8:1 /containers/short/x /y rw - ext4 /dev/a rw\n"), "not the system service");
     assert_eq!(form(false, &format!("{plain}{docker}")), "in container 0123456789ab");
+}
+
+#[test]
+fn a_lock_file_that_cannot_be_made_is_tried_again() {
+    let host = Host::new();
+    let lock = host.take("A", 1).unwrap();
+    // The directory went, and nothing can be made in its place: as in the sandbox of a unit, where `/run` is read-only.
+    for directory in ["run", "shm"] {
+        std::fs::remove_dir_all(host.0.join(directory)).unwrap();
+        std::fs::write(host.0.join(directory), "").unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(lock.renew(&holder("a")).unwrap(), Renewed::Missing);
+    }
+    std::fs::remove_file(host.0.join("run")).unwrap();
+    assert_eq!(lock.renew(&holder("a")).unwrap(), Renewed::Made);
+    assert!(name_of(host.take("A", 1)).contains("4711"));
 }

@@ -108,9 +108,10 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// From a bracket to its partner; how deep it nests.
+    /// From a bracket to its partner; how deep it nests. The kinds of the brackets are compared down to [`MAX_DEPTH`], below it only
+    /// their number: so the memory has a bound, and what nests so deep is refused by whoever reads it.
     fn skip_brackets(&mut self) -> Result<usize, TextError> {
-        let (mut open, mut deepest) = (Vec::new(), 0);
+        let (mut open, mut below, mut deepest) = (Vec::new(), 0_usize, 0);
         loop {
             match self.peek() {
                 None => return self.flaw("an early end"),
@@ -118,10 +119,15 @@ impl<'a> Reader<'a> {
                     self.skip_string()?;
                     continue;
                 }
+                Some(b'{' | b'[') if open.len() == MAX_DEPTH => {
+                    below += 1;
+                    deepest = deepest.max(MAX_DEPTH + below);
+                }
                 Some(bracket @ (b'{' | b'[')) => {
                     open.push(if bracket == b'{' { b'}' } else { b']' });
                     deepest = deepest.max(open.len());
                 }
+                Some(b'}' | b']') if below > 0 => below -= 1,
                 Some(bracket @ (b'}' | b']')) if open.pop() != Some(bracket) => {
                     return self.flaw("an unexpected character");
                 }

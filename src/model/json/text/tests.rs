@@ -75,6 +75,26 @@ fn nesting_costs_no_stack_and_has_the_bound_of_go() {
     assert_eq!(parse(&beside).unwrap()[1], 7, "what stands beside it is read");
 }
 
+/// Below the bound of Go only the number of brackets is kept, not one byte for each.
+#[test]
+fn below_the_bound_of_go_brackets_are_only_counted() {
+    let nested = |depth: usize, inner: &str| format!("{}{inner}{}", "[".repeat(depth), "]".repeat(depth));
+    let beside = |text: &str| {
+        let text = format!("[{text}, 7]");
+        Raw::new(&text).items().unwrap().map(|item| item.map(|raw| raw.text().len())).collect::<Vec<_>>()
+    };
+    let depth = 2 << 20;
+    assert_eq!(beside(&nested(depth, "")), [Ok(2 * depth), Ok(1)], "4 MiB of brackets are one item");
+    // Brackets that do not match are noticed down to the bound, and not below it.
+    for inner in ["{]", "[{}[}]", "[}", "{\"a\":[}}"] {
+        assert_eq!(beside(&nested(MAX_DEPTH, inner))[1], Ok(1), "{inner}");
+        assert!(beside(&nested(MAX_DEPTH - 4, inner))[0].is_err(), "{inner}");
+        // Reading begins to skip some levels down.
+        let deep = nested(2 * MAX_DEPTH, inner);
+        assert_eq!(reason(&deep), "it nests deeper than 10000 levels", "{inner}");
+    }
+}
+
 #[test]
 fn the_number_of_values_is_bounded() {
     let list = |values: usize| format!("[{}0]", "0,".repeat(values - 2));

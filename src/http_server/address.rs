@@ -1,0 +1,101 @@
+//! Where a server listens: a TCP port on every address of the host, or a socket of Linux that has a name but no file.
+//!
+//! Owns binding and accepting. A socket without a file belongs to a network namespace, as a port does: one process has its name, the name
+//! is free as soon as that process has ended, and every user of the host may take it first. Whoever connects has to look at whose it is.
+
+use super::peer::Peer;
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net as unix;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+
+/// Connections that the kernel holds until they are accepted, which happens at once.
+const BACKLOG: u32 = 1024;
+
+/// Where a server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// This TCP port, on every address of the host; [`Audience`](super::Audience) says who is served there.
+    Port(u16),
+    /// The abstract socket with this name. Every user of this network namespace can connect to it.
+    Socket(&'static str),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(port) => write!(f, "port {port}"),
+            Self::Socket(name) => write!(f, "socket @{name}"),
+        }
+    }
+}
+
+/// A bound [`Address`].
+#[derive(Debug)]
+pub enum Listener {
+    /// A port.
+    Tcp(TcpListener),
+    /// A socket.
+    Unix(UnixListener),
+}
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub(super) enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream, Peer),
+}
+
+impl Listener {
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, from)| Accepted::Tcp(stream, from)),
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let user = stream.peer_cred().ok().map(|process| process.uid());
+                Ok(Accepted::Unix(stream, Peer::User(user)))
+            }
+        }
+    }
+}
+
+/// Tries once to bind. Needs a tokio runtime.
+///
+/// # Errors
+/// The address is taken, or the system does not allow it.
+pub fn bind(address: Address) -> io::Result<Listener> {
+    match address {
+        Address::Port(port) => bind_port(port).map(Listener::Tcp),
+        Address::Socket(name) => bind_socket(name).map(Listener::Unix),
+    }
+}
+
+/// Every address, IPv4 and IPv6 alike; IPv4 alone where the kernel has no IPv6.
+fn bind_port(port: u16) -> io::Result<TcpListener> {
+    match bind_both(port) {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            let socket = TcpSocket::new_v4()?;
+            socket.set_reuseaddr(true)?;
+            socket.bind((Ipv4Addr::UNSPECIFIED, port).into())?;
+            socket.listen(BACKLOG)
+        }
+        bound => bound,
+    }
+}
+
+fn bind_both(port: u16) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v6()?;
+    socket.set_reuseaddr(true)?;
+    // Whatever `net.ipv6.bindv6only` says.
+    rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
+    socket.bind((Ipv6Addr::UNSPECIFIED, port).into())?;
+    socket.listen(BACKLOG)
+}
+
+fn bind_socket(name: &str) -> io::Result<UnixListener> {
+    let listener = unix::UnixListener::bind_addr(&unix::SocketAddr::from_abstract_name(name)?)?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
