@@ -5,7 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "a bench prints its numbers")]
 
-use ecs_agent::engine::{self, Effect, Event, Message, Operation, Output, PayloadTask, Policy, State};
+use ecs_agent::core::{self, Effect, Event, Message, Operation, Output, PayloadTask, Policy, State};
 use ecs_agent::model::{
     ContainerName, ContainerSpec, CreateRequest, Health, Observation, OpId, RunState, RuntimeId, Span, TaskArn,
     TaskSpec, Timestamp,
@@ -65,7 +65,7 @@ impl World {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
             self.steps += 1;
-            for effect in engine::step(state, now, event).effects {
+            for effect in core::step(state, now, event).effects {
                 let answer = self.answer(effect);
                 events.extend(answer.map(|(op, output)| Event::Completed { op, outcome: Ok(output) }));
             }
@@ -121,7 +121,7 @@ fn payload(tasks: Vec<PayloadTask>) -> Event {
 fn running(tasks: usize) -> (State, World, Timestamp) {
     let (mut world, now) = (World::default(), Timestamp(1_000_000));
     let policy = Policy { cleanup_wait: Span::secs(1), ..Policy::default() };
-    let mut state = engine::recover(policy, engine::state::HostState::default(), []);
+    let mut state = core::recover(policy, core::state::HostState::default(), []);
     for number in 0..tasks {
         world.settle(&mut state, now, payload(vec![PayloadTask::Run(Box::new(spec(number)))]));
     }
@@ -145,13 +145,13 @@ fn main() {
     for tasks in [1, 10, 100, 1_000] {
         let (mut state, mut world, now) = running(tasks);
         let ticks = measure(|_| {
-            engine::step(&mut state, now, Event::Tick);
+            core::step(&mut state, now, Event::Tick);
             1
         });
         let names: Vec<_> = world.created.iter().map(|(name, of)| (name.clone(), of.clone())).collect();
         let observations = measure(|round| {
             let (name, (task, container)) = &names[round as usize % names.len()];
-            engine::step(&mut state, now, Event::Observed(Box::new(seen(task, container, name, RunState::Running))));
+            core::step(&mut state, now, Event::Observed(Box::new(seen(task, container, name, RunState::Running))));
             1
         });
         let mut later = now;
@@ -180,9 +180,9 @@ fn main() {
 fn queue(tasks: usize) -> (f64, f64) {
     let now = Timestamp(1_000_000);
     let mut world = World::default();
-    let capacity = engine::Capacity { cpu: 1_000, memory: 1_000, ..engine::Capacity::default() };
+    let capacity = core::Capacity { cpu: 1_000, memory: 1_000, ..core::Capacity::default() };
     let policy = Policy { capacity, cleanup_wait: Span::secs(1), ..Policy::default() };
-    let mut state = engine::recover(policy, engine::state::HostState::default(), []);
+    let mut state = core::recover(policy, core::state::HostState::default(), []);
     let one = |number: usize| {
         let mut spec = spec(number);
         spec.containers[0].cpu = 100;

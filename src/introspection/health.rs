@@ -1,6 +1,6 @@
 //! `/health`: whether the agent does its work, with the cause if not. Ours alone; the Go agent has no such path.
 //!
-//! Owns the JSON, which `-healthcheck` reads, too. What is healthy is decided by the core (`engine::agent_health`).
+//! Owns the JSON, which `-healthcheck` reads, too. What is healthy is decided by the core (`core::agent_health`).
 
 use super::json;
 use crate::model::agent_health::{AgentHealth, Check};

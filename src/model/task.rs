@@ -1,4 +1,4 @@
-//! What was asked for. Immutable after it arrived: progress lives in `engine::state`.
+//! What was asked for. Immutable after it arrived: progress lives in `core::state`.
 //!
 //! Most of what a task may say, most tasks do not: what has its default value is not written.
 

@@ -9,7 +9,7 @@ use super::executor::Executor;
 use super::health::Health;
 use super::trace::Trace;
 use crate::aws::backoff::{Backoff, Shape};
-use crate::engine::{self, Effect, Event, Key, State, Step};
+use crate::core::{self, Effect, Event, Key, State, Step};
 use crate::model::Span;
 use crate::model::view::View;
 use crate::store::{Store, StoreError};
@@ -94,7 +94,7 @@ impl CoreLoop {
         alive();
         while !stop.is_cancelled() {
             let mut batch = Vec::new();
-            let deadline = engine::next_deadline(&self.state);
+            let deadline = core::next_deadline(&self.state);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -178,12 +178,12 @@ impl CoreLoop {
         let now = self.clock.now();
         for event in batch {
             tracing::debug!(?event, "event");
-            let step = engine::step(&mut self.state, now, event);
+            let step = core::step(&mut self.state, now, event);
             whole.effects.extend(step.effects);
             whole.changed.extend(step.changed);
             whole.may_wait &= step.may_wait;
             if cfg!(debug_assertions)
-                && let Err(broken) = engine::check(&self.state)
+                && let Err(broken) = core::check(&self.state)
             {
                 tracing::error!(broken, "an invariant of the state is broken");
             }
@@ -211,7 +211,7 @@ impl CoreLoop {
     /// Readers and the log are told.
     fn publish(&mut self, changed: &BTreeSet<Key>) {
         self.trace.note(&self.state, changed);
-        self.view.send_replace(Arc::new(engine::view(&self.state, self.clock.now())));
+        self.view.send_replace(Arc::new(core::view(&self.state, self.clock.now())));
     }
 }
 

@@ -1,12 +1,12 @@
 //! The facts behind `/health`, and where they come from.
 //!
-//! Owns the facts and writes nothing else; what is healthy is [`engine::agent_health`](crate::engine::agent_health)'s decision. Every
+//! Owns the facts and writes nothing else; what is healthy is [`core::agent_health`](crate::core::agent_health)'s decision. Every
 //! fact is a moment, so a part that stops writing its own becomes the cause by itself.
 
 use super::supervisor::PartResult;
 use crate::acs::Contact;
+use crate::core::agent_health::{HealthFacts, Stage, Step, agent_health};
 use crate::docker::Docker;
-use crate::engine::agent_health::{HealthFacts, Stage, Step, agent_health};
 use crate::introspection;
 use crate::model::Timestamp;
 use crate::model::agent_health::AgentHealth;

@@ -1,7 +1,7 @@
 //! Wires everything up. Read [`run`] first.
 //!
 //! The only place that may import everything. It holds no business rules: an `if` about a task's status here belongs in
-//! [`crate::engine`].
+//! [`crate::core`].
 
 mod clock;
 mod control_plane;
@@ -31,10 +31,10 @@ mod supervisor;
 mod trace;
 
 use crate::config::{Config, Role};
+use crate::core::agent_health::Step;
+use crate::core::{self, Event};
 use crate::docker::AuthMap;
 use crate::ecs::report;
-use crate::engine::agent_health::Step;
-use crate::engine::{self, Event};
 use crate::model::view::View;
 use crate::store::Identity;
 use crate::{acs, aws, docker};
@@ -176,8 +176,8 @@ async fn build(config: Config, options: Options, imds: aws::imds::Imds, mut earl
     let tags = startup::tags(config, &instance, &credentials, &sdk).await?;
     let offers = &host.offers;
     let identity = startup::register(config, &mut instance, tags, &ecs, offers, &mut store, loaded.identity).await?;
-    let policy = engine::Policy { owners, ..startup::policy(config, &offers.gpus)? };
-    let state = engine::recover(policy, loaded.host, loaded.tasks);
+    let policy = core::Policy { owners, ..startup::policy(config, &offers.gpus)? };
+    let state = core::recover(policy, loaded.host, loaded.tasks);
     let clock = Arc::new(Clock::started(state.latest_moment().unwrap_or_default(), sd_notify::watchdog_enabled()));
     let edges = Arc::new(Edges {
         docker,
@@ -196,7 +196,7 @@ async fn build(config: Config, options: Options, imds: aws::imds::Imds, mut earl
     let (to_acs, from_core) = mpsc::channel::<acs::Outgoing>(OUTBOX);
     let pulls = Pulls::new(clock.clone());
     // What was saved is shown from the first answer on, not only after the core loop's first step.
-    let (view, readers) = watch::channel(Arc::new(engine::view(&state, clock.now())));
+    let (view, readers) = watch::channel(Arc::new(core::view(&state, clock.now())));
 
     let core = CoreLoop {
         inbox: events,

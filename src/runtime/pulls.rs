@@ -8,8 +8,8 @@
 use super::clock::Clock;
 use super::executor::Edges;
 use super::registry_credentials::{at_mirror, credentials, is_token_dropped, mirror_failed};
+use crate::core::{ImageRequest, Output};
 use crate::docker::PullJob;
-use crate::engine::{ImageRequest, Output};
 use crate::model::task::RegistryAuth;
 use crate::model::waiting::PullProgress;
 use crate::model::{CredentialsId, Failure, FailureKind, OpError, OpId, RegistryCredentials, Timestamp};

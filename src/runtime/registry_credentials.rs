@@ -7,8 +7,8 @@
 use super::executor::Edges;
 use crate::aws::ecr::{self, EcrTokens};
 use crate::aws::registry_secret::RegistrySecrets;
+use crate::core::ImageRequest;
 use crate::docker::{AuthMap, Mirrors, registry_of, server_of};
-use crate::engine::ImageRequest;
 use crate::model::task::RegistryAuth;
 use crate::model::{CredentialsId, Failure, OpError, RegistryCredentials};
 

@@ -1,7 +1,7 @@
 //! One log line for each status change of a task or container: old, new, why.
 
-use crate::engine::state::TaskState;
-use crate::engine::{Key, State};
+use crate::core::state::TaskState;
+use crate::core::{Key, State};
 use crate::model::{ContainerStatus, TaskArn, TaskStatus};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -28,7 +28,7 @@ mod file;
 mod owners;
 mod schema;
 
-use crate::engine::state::{HostState, Key, State, TaskState};
+use crate::core::state::{HostState, Key, State, TaskState};
 use crate::model::Owners;
 use file::{Opened, Trouble, guarded};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};

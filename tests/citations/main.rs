@@ -239,7 +239,7 @@ fn named_files(text: &Text) -> Vec<(usize, String)> {
 
 /// Whether a path exists, seen from the top, from the folder of the file that names it, or from `src`.
 fn exists(name: &str, named_in: &str) -> bool {
-    // `src/engine/**`: the folder.
+    // `src/core/**`: the folder.
     let fixed = name.split(['*', '<', '{', '…']).next().unwrap_or_default();
     let folder = Path::new(named_in).parent().unwrap_or(Path::new(""));
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -268,7 +268,7 @@ fn names_of_files_are_seen() {
         |text: &str| named_files(&Text::new("src/x.rs", text)).into_iter().map(|(_, name)| name).collect::<Vec<_>>();
     assert_eq!(names("(acs.md), `acs.md`, spec `acs.md`, \"/README.md\""), ["acs.md", "acs.md", "README.md"]);
     assert_eq!(names("`src/lib.rs:3`, `tests/run fmt`, `golden/x.json`"), ["src/lib.rs", "tests/run", "golden/x.json"]);
-    assert!(exists("lib.rs", "src/x.rs") && exists("src/engine/**", "x") && exists("golden/README.md", "x"));
+    assert!(exists("lib.rs", "src/x.rs") && exists("src/core/**", "x") && exists("golden/README.md", "x"));
     assert!(!exists("acs.md", "src/x.rs") && !exists("src/none/**", "x") && !exists("golden/none.json", "x"));
 }
 

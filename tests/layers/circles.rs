@@ -131,7 +131,7 @@ fn reach<'a>(from: &'a str, imports: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> B
     reached
 }
 
-/// `engine/plan.rs` → `engine`, `plan`; `engine/mod.rs` → `engine`; `lib.rs` → nothing.
+/// `core/plan.rs` → `core`, `plan`; `core/mod.rs` → `core`; `lib.rs` → nothing.
 fn module_of(file: &str) -> Module {
     let path = file.trim_end_matches(".rs");
     let path = path.strip_suffix("/mod").unwrap_or(path);

@@ -24,8 +24,8 @@ const LAYERS: &[Layer] = &[
         reason: "the words of the domain know nothing else, or a change of an edge or of the core would change the words",
     },
     Layer {
-        part: "engine",
-        may_import: &["engine", "model"],
+        part: "core",
+        may_import: &["core", "model"],
         reason: "the core is a pure function over the model: what it cannot name it cannot wait for, read or write",
     },
     Layer { part: "docker", may_import: &["docker", "model", "lane"], reason: EDGE },
@@ -43,7 +43,7 @@ const LAYERS: &[Layer] = &[
     Layer { part: "config", may_import: &["config", "model"], reason: EDGE },
     Layer {
         part: "store",
-        may_import: &["store", "model", "engine::state"],
+        may_import: &["store", "model", "core::state"],
         reason: "the store writes the state's documents, so it knows their types; it must not know what is decided from them",
     },
     Layer {
@@ -105,7 +105,7 @@ fn files(below: &Path) -> Vec<(String, String)> {
     found
 }
 
-/// The part a file belongs to: `engine/plan.rs` → `engine`, `websocket.rs` → `websocket`.
+/// The part a file belongs to: `core/plan.rs` → `core`, `websocket.rs` → `websocket`.
 fn part(file: &str) -> &str {
     file.split('/').next().unwrap_or(file).trim_end_matches(".rs")
 }
@@ -199,7 +199,7 @@ fn every_part_has_a_layer() {
             continue;
         }
         let known = LAYERS.iter().any(|layer| layer.part == part(&file)) || FREE.contains(&part(&file));
-        assert!(known, "src/{file} is in no layer: say in tests/layers.rs what it may import, and why no more");
+        assert!(known, "src/{file} is in no layer: say in tests/layers what it may import, and why no more");
     }
 }
 
@@ -222,7 +222,7 @@ fn what_the_fuzzer_feeds_is_no_part_of_the_product() {
 fn the_core_names_nothing_of_the_outside() {
     let mut broken = Vec::new();
     for (file, text) in files(&source()) {
-        if !["engine", "model"].contains(&part(&file)) {
+        if !["core", "model"].contains(&part(&file)) {
             continue;
         }
         for (number, line) in text.lines().enumerate() {
@@ -284,13 +284,13 @@ fn contains_word(line: &str, word: &str) -> bool {
 
 #[test]
 fn the_test_sees_all_forms_of_a_path() {
-    let text = "use crate::model::{A, b::C};\nuse crate::{engine::state, docker};\nlet x = crate::acs::wire::read();\n// crate::no\nuse crate::{\n    store,\n};\n";
+    let text = "use crate::model::{A, b::C};\nuse crate::{core::state, docker};\nlet x = crate::acs::wire::read();\n// crate::no\nuse crate::{\n    store,\n};\n";
     let seen: Vec<String> = imports(text).into_iter().map(|(_, path)| path).collect();
-    assert_eq!(seen, ["model::A", "model::b", "engine::state", "docker", "acs::wire", "store"]);
+    assert_eq!(seen, ["model::A", "model::b", "core::state", "docker", "acs::wire", "store"]);
     assert!(contains_word("use rand::Rng;", "rand") && !contains_word("operand", "rand"));
     assert!(contains_word("aws_config::load()", "aws_") && !contains_word("is_aws_there", "aws_"));
     let store = LAYERS.iter().find(|layer| layer.part == "store").expect("it has a layer");
-    assert!(is_allowed(store, "engine::state") && !is_allowed(store, "engine::step"));
+    assert!(is_allowed(store, "core::state") && !is_allowed(store, "core::step"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Invariant: it never asks for a task again that it knows to be stopped (nor does the real one).
 
 use crate::schedule::Rng;
-use ecs_agent::engine::{Event, PayloadTask};
+use ecs_agent::core::{Event, PayloadTask};
 use ecs_agent::model::resource::{CgroupSpec, ResourceKind, ResourceSpec};
 use ecs_agent::model::task::{
     Condition, ContainerKind, Dependency, EcrAuth, PAUSE_IMAGE, PAUSE_NAME, PortMapping, RegistryAuth, RestartPolicy,

@@ -2,7 +2,7 @@
 //!
 //! Invariant: `truth` only grows. It is what the laws judge the agent by, however late or wrong the agent was told.
 
-use ecs_agent::engine::{Effect, Event, Message, Operation, Outcome, Output};
+use ecs_agent::core::{Effect, Event, Message, Operation, Outcome, Output};
 use ecs_agent::model::image::{ImageListing, ImageWork, ListedContainer, ListedImage};
 use ecs_agent::model::{
     ContainerName, ContainerSpec, CreateRequest, Failure, FailureKind, Health, Observation, OpError, OwnerId,

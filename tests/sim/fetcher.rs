@@ -1,6 +1,6 @@
 //! The model credentials fetcher: leases of Kerberos tickets. Each making gives another one; nobody else ever takes one back.
 
-use ecs_agent::engine::TaskState;
+use ecs_agent::core::TaskState;
 use ecs_agent::model::{ResourceKind, ResourceRequest, TaskArn, Tickets};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -3,7 +3,7 @@
 use crate::control::EcsTask;
 use crate::schedule::{Delivery, How};
 use crate::world::World;
-use ecs_agent::engine::Event;
+use ecs_agent::core::Event;
 use ecs_agent::model::task::Condition;
 use ecs_agent::model::{Health, RunState, TaskArn, TaskStatus};
 

@@ -6,8 +6,8 @@ use crate::docker::{PLACE, RIVAL};
 use crate::laws;
 use crate::schedule::Rng;
 use crate::world::{Disk, Turn, World};
-use ecs_agent::engine::state::HostState;
-use ecs_agent::engine::{self, Event, PullBehavior, TaskState};
+use ecs_agent::core::state::HostState;
+use ecs_agent::core::{self, Event, PullBehavior, TaskState};
 use ecs_agent::model::resource::Lifetime;
 use ecs_agent::model::{Owners, Span, TaskStatus};
 use std::collections::BTreeSet;
@@ -51,7 +51,7 @@ impl World {
         // Exactly what the store does: text out, text in.
         let host = reread(&self.disk.host);
         let tasks: Vec<TaskState> = self.disk.tasks.values().map(reread).collect();
-        self.state = engine::recover(policy, host, tasks);
+        self.state = core::recover(policy, host, tasks);
         if rng.percent(70) {
             self.feed(Event::Tick);
         } else {

@@ -4,7 +4,7 @@ use crate::control::Message;
 use crate::docker::Container;
 use crate::schedule::{Delivery, Move};
 use crate::world::World;
-use ecs_agent::engine::{self, Event, Output, TaskState};
+use ecs_agent::core::{self, Event, Output, TaskState};
 use ecs_agent::model::{CredentialsAck, OpId, RunState, Span, TaskStatus};
 
 impl World {
@@ -145,7 +145,7 @@ impl World {
     pub(crate) fn deliver(&mut self, message: Option<Message>) {
         let Some(Message { seq, ack, tasks }) = message else { return };
         for task in &tasks {
-            if let engine::PayloadTask::Run(spec) = task
+            if let core::PayloadTask::Run(spec) = task
                 && let Some(id) = self.ecs.tasks[&spec.arn].credentials.clone()
             {
                 self.credentials.insert(id.clone());
@@ -183,7 +183,7 @@ impl World {
     }
 
     pub(crate) fn advance(&mut self) {
-        if let Some(at) = engine::next_deadline(&self.state) {
+        if let Some(at) = core::next_deadline(&self.state) {
             self.now = self.now.max(at);
         }
         self.feed(Event::Tick);

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Mutation test of the core: `cargo mutants` on src/engine, judged by its unit tests and the simulator, in the small package that
+# Mutation test of the core: `cargo mutants` on src/core, judged by its unit tests and the simulator, in the small package that
 # package.sh makes. What 1,000 schedules do not catch is tried once more with 20,000.
-#   tests/sim/mutation.sh [file…]       only these files, such as src/engine/plan.rs; JOBS=1 is how many at a time, LIMIT=20 how many
+#   tests/sim/mutation.sh [file…]       only these files, such as src/core/plan.rs; JOBS=1 is how many at a time, LIMIT=20 how many
 #                                       seconds a test may take before it counts as hung
 # Ends with a summary; target/mutation/mutants.out/missed.txt names the survivors.
 set -euf
@@ -10,7 +10,7 @@ work="$root/target/mutation"
 "$root/tests/sim/package.sh" "$work/package"
 rm -rf "$work/mutants.out" "$work/mutants.out.old"
 cd "$work/package"
-[ $# -gt 0 ] || set -- 'src/engine/**'
+[ $# -gt 0 ] || set -- 'src/core/**'
 files=$(printf -- '--file %s ' "$@")
 # A mutant that hangs is stopped by the limit; a law need not be shrunk to be broken.
 export SIM_SHRINK=0 CARGO_MUTANTS_OUTPUT="$work"

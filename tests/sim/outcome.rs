@@ -2,8 +2,8 @@
 
 use crate::schedule::How;
 use crate::world::{Pending, World};
-use ecs_agent::engine::state::Owner;
-use ecs_agent::engine::{Effect, Event, Message, Operation, Outcome, Output};
+use ecs_agent::core::state::Owner;
+use ecs_agent::core::{Effect, Event, Message, Operation, Outcome, Output};
 use ecs_agent::model::image::ImageWork;
 use ecs_agent::model::resource::Lifetime;
 use ecs_agent::model::task::RegistryAuth;

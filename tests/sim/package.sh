@@ -6,7 +6,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 mkdir -p "$1/src"
 cd "$1"
 find src -mindepth 1 -delete
-cp -r "$root/src/engine" "$root/src/model" src/
+cp -r "$root/src/core" "$root/src/model" src/
 cp "$root"/tests/sim/seeds.txt src/
 (cd "$root/tests/sim" && find . -name '*.rs' ! -name main.rs) | while read -r file; do
     mkdir -p "src/$(dirname "$file")"
@@ -15,7 +15,7 @@ done
 cp "$root/Cargo.lock" "$root/clippy.toml" .
 {
     cat "$root/tests/sim/main.rs"
-    printf 'extern crate self as ecs_agent;\npub mod engine;\npub mod model;\n'
+    printf 'extern crate self as ecs_agent;\npub mod core;\npub mod model;\n'
 } >src/lib.rs
 cat >Cargo.toml <<TOML
 [package]

@@ -6,7 +6,7 @@
 use crate::laws;
 use crate::schedule::{Delivery, How};
 use crate::world::World;
-use ecs_agent::engine::{Effect, Operation, PullBehavior};
+use ecs_agent::core::{Effect, Operation, PullBehavior};
 use ecs_agent::model::{ContainerName, ContainerSpec, RunState, TaskArn, TaskSpec, TaskStatus};
 
 /// How far a task of one container had come when the agent was killed.

@@ -3,7 +3,7 @@
 
 use crate::schedule::{Delivery, How};
 use crate::world::World;
-use ecs_agent::engine::PullBehavior;
+use ecs_agent::core::PullBehavior;
 use ecs_agent::model::resource::{CgroupSpec, ResourceKind, ResourceSpec};
 use ecs_agent::model::{ContainerSpec, CredentialsId, TaskSpec};
 

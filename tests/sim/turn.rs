@@ -7,7 +7,7 @@ use crate::laws;
 use crate::life::stored;
 use crate::schedule::Point;
 use crate::world::{Pending, Turn, World};
-use ecs_agent::engine::{self, Effect, Event, Key, Message, Operation, Outcome, Output};
+use ecs_agent::core::{self, Effect, Event, Key, Message, Operation, Outcome, Output};
 
 impl World {
     pub(crate) fn feed(&mut self, event: Event) {
@@ -18,8 +18,8 @@ impl World {
         // While tasks are lost it is put off, and gone if the agent dies before.
         if let (Event::Payload { tasks, .. }, false) = (&event, self.state.host.lost) {
             let stops = tasks.iter().filter_map(|task| match task {
-                engine::PayloadTask::Stop(arn, _) => Some(arn.clone()),
-                engine::PayloadTask::Run(_) | engine::PayloadTask::Refused { .. } => None,
+                core::PayloadTask::Stop(arn, _) => Some(arn.clone()),
+                core::PayloadTask::Run(_) | core::PayloadTask::Refused { .. } => None,
             });
             self.turn.stops.extend(stops);
         }
@@ -32,7 +32,7 @@ impl World {
         let is_listing = |outcome: &Outcome| matches!(outcome, Ok(Output::Inventory(_)));
         self.listings += u64::from(matches!(&event, Event::Completed { outcome, .. } if is_listing(outcome)));
         if self.lawless {
-            let step = engine::step(&mut self.state, self.now, event);
+            let step = core::step(&mut self.state, self.now, event);
             self.turn.effects.extend(step.effects);
             self.turn.changed.extend(step.changed);
             self.turn.is_urgent |= !step.may_wait;
@@ -40,7 +40,7 @@ impl World {
         }
         let before = laws::Before::of(&self.state);
         let (was_lost, held) = (self.state.host.lost, self.state.held.len());
-        let step = engine::step(&mut self.state, self.now, event.clone());
+        let step = core::step(&mut self.state, self.now, event.clone());
         laws::credentials_are_acknowledged(self, &before, &event, &step);
         if was_lost && !self.state.host.lost {
             self.news += 1; // tasks that were lost are known again

@@ -7,8 +7,8 @@ use crate::control::Ecs;
 use crate::docker::Docker;
 use crate::fetcher::Fetcher;
 use crate::schedule::{Point, Rng};
-use ecs_agent::engine::state::{HostState, Owner};
-use ecs_agent::engine::{
+use ecs_agent::core::state::{HostState, Owner};
+use ecs_agent::core::{
     self, Capacity, Effect, ImagePolicy, Key, Operation, Outcome, Policy, PullBehavior, State, TaskState,
     UntrackedPolicy,
 };
@@ -138,7 +138,7 @@ impl World {
         };
         let mut world = Self {
             now: BEGIN,
-            state: engine::recover(policy, HostState::default(), []),
+            state: core::recover(policy, HostState::default(), []),
             disk: Disk::default(),
             docker: Docker::new(rng.percent(70)),
             fetcher: Fetcher::default(),

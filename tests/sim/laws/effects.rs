@@ -7,8 +7,8 @@ use super::{Before, effort, images, is_known_stopped, tickets};
 use crate::control::Told;
 use crate::docker::Container;
 use crate::world::World;
-use ecs_agent::engine::state::{Owner, TaskState};
-use ecs_agent::engine::{self, Effect, Event, Message, Operation, Step};
+use ecs_agent::core::state::{Owner, TaskState};
+use ecs_agent::core::{self, Effect, Event, Message, Operation, Step};
 use ecs_agent::model::image::ImageWork;
 use ecs_agent::model::resource::Lifetime;
 use ecs_agent::model::task::{PAUSE_IMAGE, PAUSE_NAME};
@@ -262,7 +262,7 @@ fn stop(world: &World, target: &str) -> Broken {
         return Some(("only what shall stop is stopped", format!("{} {}", container.task, container.container)));
     }
     let is_told = world.ecs.tasks.get(&container.task).is_some_and(|it| it.wants_stop);
-    let has_reason = |(spec, it): (&ecs_agent::model::ContainerSpec, &engine::state::ContainerState)| {
+    let has_reason = |(spec, it): (&ecs_agent::model::ContainerSpec, &core::state::ContainerState)| {
         it.over() && !world.docker.truth_of(&container.task, &spec.name).exits.is_empty()
             || (spec.essential || spec.name == container.container)
                 && it.failure.as_ref().is_some_and(|why| !why.message.contains("state was lost"))
@@ -313,12 +313,10 @@ fn acknowledged(world: &World, ack: &Ack) -> Broken {
         return (world.disk.host.seq < *timeline).then(|| (law, ack.message_id.clone()));
     }
     let message = world.ecs.messages.iter().find(|it| it.ack.message_id == ack.message_id)?;
-    let is_safe = |task: &engine::PayloadTask| match task {
-        engine::PayloadTask::Run(spec) => {
-            world.disk.tasks.contains_key(&spec.arn) || is_known_stopped(world, &spec.arn)
-        }
-        engine::PayloadTask::Refused { arn, .. } => world.disk.tasks.contains_key(arn) || is_known_stopped(world, arn),
-        engine::PayloadTask::Stop(arn, _) => {
+    let is_safe = |task: &core::PayloadTask| match task {
+        core::PayloadTask::Run(spec) => world.disk.tasks.contains_key(&spec.arn) || is_known_stopped(world, &spec.arn),
+        core::PayloadTask::Refused { arn, .. } => world.disk.tasks.contains_key(arn) || is_known_stopped(world, arn),
+        core::PayloadTask::Stop(arn, _) => {
             world.disk.tasks.get(arn).map_or(is_known_stopped(world, arn), |it| it.desired == TaskStatus::Stopped)
         }
     };

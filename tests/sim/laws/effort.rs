@@ -3,8 +3,8 @@
 //! Invariant: nothing here depends on what is asked for being right; `effects` judges that.
 
 use crate::world::World;
-use ecs_agent::engine::state::Owner;
-use ecs_agent::engine::{self, Operation};
+use ecs_agent::core::state::Owner;
+use ecs_agent::core::{self, Operation};
 use ecs_agent::model::Span;
 use std::mem::discriminant;
 
@@ -48,7 +48,7 @@ pub(super) fn no_wait_is_too_long(world: &mut World) {
         world.breaks("no wait is longer than the longest wait", || what);
     }
     let most = world.now + Span::millis(longest.0.max(world.state.policy.inventory_every.0));
-    let next = engine::next_deadline(&world.state);
+    let next = core::next_deadline(&world.state);
     if next.is_some_and(|at| at > most) {
         world.breaks("no wait is longer than the longest wait", || format!("{next:?}"));
     }

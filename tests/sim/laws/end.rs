@@ -1,7 +1,7 @@
 //! Liveness: what must hold when the trouble has ended and nothing is left to do.
 
 use crate::world::World;
-use ecs_agent::engine::{self, state::TaskState};
+use ecs_agent::core::{self, state::TaskState};
 use ecs_agent::model::{ContainerKind, ContainerSpec, ContainerStatus, RunState, TaskArn, TaskStatus};
 
 /// Nothing is left to do: is every task where it should be?
@@ -62,11 +62,11 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
     if !task.admitted {
         return None; // `queue` judges that after every step, and in the end all tasks it may wait for are ended
     }
-    let goes = |it: &engine::state::ContainerState| it.over() || it.observed == Some(RunState::Running);
+    let goes = |it: &core::state::ContainerState| it.over() || it.observed == Some(RunState::Running);
     if !task.containers.iter().all(goes) || task.known != TaskStatus::Running {
         return stuck("does not get to run");
     }
-    let untold = |(spec, it): (&ContainerSpec, &engine::state::ContainerState)| {
+    let untold = |(spec, it): (&ContainerSpec, &core::state::ContainerState)| {
         spec.kind == ContainerKind::Normal && it.sent != it.known
     };
     if task.sent != TaskStatus::Running || task.pairs().any(untold) {

@@ -5,7 +5,7 @@
 use super::effects::Broken;
 use crate::docker::{Container, RIVAL};
 use crate::world::World;
-use ecs_agent::engine::{Effect, Operation, TaskState};
+use ecs_agent::core::{Effect, Operation, TaskState};
 use ecs_agent::model::image::ImageWork;
 use ecs_agent::model::{RuntimeId, TaskStatus};
 

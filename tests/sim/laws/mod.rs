@@ -18,8 +18,8 @@ pub(crate) use queue::waiting;
 use crate::docker::{Container, RIVAL};
 use crate::life::{reread, stored};
 use crate::world::{Turn, World};
-use ecs_agent::engine::state::{State, TaskState};
-use ecs_agent::engine::{self, Event};
+use ecs_agent::core::state::{State, TaskState};
+use ecs_agent::core::{self, Event};
 use ecs_agent::model::resource::Lifetime;
 use ecs_agent::model::waiting::{Blocker, Waiting};
 use ecs_agent::model::{ContainerStatus, ResourceStatus, RunState, TaskArn, TaskStatus, Timestamp};
@@ -64,7 +64,7 @@ impl Before {
 }
 
 pub(crate) fn after_step(world: &mut World, before: &Before) {
-    if let Err(what) = engine::check(&world.state) {
+    if let Err(what) = core::check(&world.state) {
         world.breaks("invariant", || what);
     }
     nothing_goes_back(world, before);
@@ -87,7 +87,7 @@ pub(crate) fn after_step(world: &mut World, before: &Before) {
 
 /// Whoever is not where it should be, and has nothing in flight, says what it waits for: operators and scripts read it.
 fn who_waits_says_for_what(world: &mut World) {
-    let view = engine::view(&world.state, world.now);
+    let view = core::view(&world.state, world.now);
     let mut silent = None;
     for (task, shown) in world.state.tasks.values().zip(&view.tasks) {
         for (spec, container) in task.pairs().filter(|(_, container)| container.operation.is_none()) {
@@ -184,7 +184,7 @@ fn what_stops_does_not_run(world: &mut World, before: &Before) {
 fn shares_fit(world: &mut World) {
     let mut at_work: BTreeSet<&TaskArn> = BTreeSet::new();
     for (arn, task) in &world.state.tasks {
-        let is_image_work = |it: &engine::state::ContainerState| it.operation.is_some() && !it.over();
+        let is_image_work = |it: &core::state::ContainerState| it.operation.is_some() && !it.over();
         if task.known != TaskStatus::Stopped && task.containers.iter().any(is_image_work) {
             at_work.insert(arn);
         }
@@ -203,13 +203,13 @@ fn shares_fit(world: &mut World) {
 }
 
 fn time_moves(world: &mut World) {
-    if let Some(at) = engine::next_deadline(&world.state)
+    if let Some(at) = core::next_deadline(&world.state)
         && at <= world.now
     {
         let now = world.now;
         world.breaks("the next deadline is ahead", || format!("{at:?} at {now:?}"));
     }
-    if engine::next_deadline(&world.state).is_none() && world.state.inventory.in_flight.is_none() {
+    if core::next_deadline(&world.state).is_none() && world.state.inventory.in_flight.is_none() {
         world.breaks("the next deadline is ahead", || "nothing is ever due again".to_owned());
     }
 }
@@ -222,8 +222,8 @@ fn planning_again_is_idle(world: &mut World) {
         task.wake = Some(Timestamp::default());
     }
     world.state.wakes_from = Timestamp::default();
-    let again = engine::step(&mut world.state, world.now, Event::Tick);
-    if again != engine::Step::default() {
+    let again = core::step(&mut world.state, world.now, Event::Tick);
+    if again != core::Step::default() {
         world.breaks("planning again yields nothing", || format!("{again:?}"));
     }
     if !wakes.iter().eq(world.state.tasks.values().map(|task| &task.wake)) {

@@ -4,7 +4,7 @@
 
 use super::Before;
 use crate::world::World;
-use ecs_agent::engine::{PATIENCE, state::TaskState};
+use ecs_agent::core::{PATIENCE, state::TaskState};
 use ecs_agent::model::{Protocol, TaskArn, TaskStatus};
 use std::collections::BTreeSet;
 

@@ -52,9 +52,9 @@ pub(super) fn forget(state: &mut State, task: &TaskState, now: Timestamp, out: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::policy::Policy;
-    use crate::engine::sample::{NOW, container, done, state, task};
-    use crate::engine::{Effect, Event, Output, next_deadline, step};
+    use crate::core::policy::Policy;
+    use crate::core::sample::{NOW, container, done, state, task};
+    use crate::core::{Effect, Event, Output, next_deadline, step};
     use crate::model::{ContainerStatus, Failure, OpError, OpId, Timestamp};
 
     /// A stopped task of two containers, of which only the first was ever to be created.

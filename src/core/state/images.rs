@@ -33,13 +33,13 @@ pub struct ImageCleanup {
     /// When the disk was looked at last.
     pub looked: Option<Timestamp>,
     /// What the cycle goes by.
-    pub(in crate::engine) listing: Option<ImageListing>,
+    pub(in crate::core) listing: Option<ImageListing>,
     /// Images and containers that were tried in this cycle.
-    pub(in crate::engine) tried: BTreeSet<String>,
+    pub(in crate::core) tried: BTreeSet<String>,
     /// Removals of tracked images that were tried in this cycle.
-    pub(in crate::engine) tracked_tried: u32,
+    pub(in crate::core) tracked_tried: u32,
     /// Names of images, and containers, of others that went in this cycle.
-    pub(in crate::engine) foreign_gone: (u32, u32),
+    pub(in crate::core) foreign_gone: (u32, u32),
     /// Agents that made containers and have not run since then, at every look.
-    pub(in crate::engine) absent: BTreeMap<OwnerId, Timestamp>,
+    pub(in crate::core) absent: BTreeMap<OwnerId, Timestamp>,
 }

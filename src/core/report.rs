@@ -143,10 +143,10 @@ fn container_change(spec: &ContainerSpec, container: &ContainerState, status: Co
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::policy::Policy;
-    use crate::engine::sample::{NOW, container, done, state, task};
-    use crate::engine::state::State;
-    use crate::engine::{Event, Output, next_deadline, step};
+    use crate::core::policy::Policy;
+    use crate::core::sample::{NOW, container, done, state, task};
+    use crate::core::state::State;
+    use crate::core::{Event, Output, next_deadline, step};
     use crate::model::task::PortMapping;
     use crate::model::{Failure, OpId, PortBinding, Protocol, RunState};
 

@@ -133,10 +133,10 @@ pub(super) fn complete(task: &mut TaskState, spec: TaskSpec) {
 
 #[cfg(test)]
 mod tests {
-    use crate::engine::policy::{Capacity, Policy};
-    use crate::engine::sample::{NOW, container, done, seen, spec};
-    use crate::engine::state::{HostState, Owner, State, TaskState};
-    use crate::engine::{
+    use crate::core::policy::{Capacity, Policy};
+    use crate::core::sample::{NOW, container, done, seen, spec};
+    use crate::core::state::{HostState, Owner, State, TaskState};
+    use crate::core::{
         Effect, Event, Message, Operation, Output, PayloadTask, Step, check, next_deadline, recover, step,
     };
     use crate::model::resource::CgroupSpec;
@@ -548,13 +548,13 @@ mod tests {
         };
         let mut old = recover(policy(2048), HostState::default(), []);
         for arn in ["one", "two"] {
-            step(&mut old, NOW, crate::engine::sample::run(wanting(arn)));
+            step(&mut old, NOW, crate::core::sample::run(wanting(arn)));
         }
         let tasks: Vec<TaskState> = old.tasks.values().map(|task| (**task).clone()).collect();
         let stored: Vec<TaskState> = serde_json::from_str(&serde_json::to_string(&tasks).unwrap()).unwrap();
         let mut state = recover(policy(1024), HostState::default(), stored);
         step(&mut state, NOW, Event::Tick);
-        step(&mut state, NOW, crate::engine::sample::run(wanting("three")));
+        step(&mut state, NOW, crate::core::sample::run(wanting("three")));
         assert_eq!(check(&state), Ok(()));
         let admitted = |arn: &str| state.tasks[&TaskArn::from(arn)].admitted;
         assert_eq!([admitted("one"), admitted("two"), admitted("three")], [true, true, false]);

@@ -78,10 +78,10 @@ fn drop_unused(state: &mut State, id: CredentialsId, effects: &mut Vec<Effect>) 
 
 #[cfg(test)]
 mod tests {
-    use crate::engine::policy::Policy;
-    use crate::engine::sample::{NOW, container, done, run, spec, state};
-    use crate::engine::state::{OperationKind, State};
-    use crate::engine::{Effect, Event, Message, Operation, Output, step};
+    use crate::core::policy::Policy;
+    use crate::core::sample::{NOW, container, done, run, spec, state};
+    use crate::core::state::{OperationKind, State};
+    use crate::core::{Effect, Event, Message, Operation, Output, step};
     use crate::model::task::{EcrAuth, RegistryAuth};
     use crate::model::{CredentialsAck, CredentialsId, OpId};
 

@@ -232,8 +232,8 @@ impl Share {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::sample::{NOW, container, run, seen, spec, state, task};
-    use crate::engine::{Effect, Event, Operation, PayloadTask, Policy, step};
+    use crate::core::sample::{NOW, container, run, seen, spec, state, task};
+    use crate::core::{Effect, Event, Operation, PayloadTask, Policy, step};
     use crate::model::task::PortMapping;
     use crate::model::{ContainerSpec, RunState, TaskSpec};
 

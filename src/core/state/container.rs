@@ -160,7 +160,7 @@ impl ContainerState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::sample::{NOW, seen};
+    use crate::core::sample::{NOW, seen};
     use crate::model::Span;
 
     #[test]

@@ -267,7 +267,7 @@ mod tests {
     /// The planner and the reader are told the same: neither of these was shown before.
     #[test]
     fn a_pull_that_waits_for_the_disk_or_for_a_removal_says_so() {
-        use crate::engine::policy::ImagePolicy;
+        use crate::core::policy::ImagePolicy;
         use crate::model::image::ImageWork;
         let images = ImagePolicy { disk: Some((80, 70)), ..ImagePolicy::default() };
         let mut full = state(Policy { images, ..Policy::default() });

@@ -91,10 +91,10 @@ fn order(time: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::policy::Policy;
-    use crate::engine::sample::{NOW, container, done, run, seen, spec, state};
-    use crate::engine::state::{Restarts, Retry, State, TaskState};
-    use crate::engine::{Effect, Event, Operation, Output, PayloadTask, check, recover, step};
+    use crate::core::policy::Policy;
+    use crate::core::sample::{NOW, container, done, run, seen, spec, state};
+    use crate::core::state::{Restarts, Retry, State, TaskState};
+    use crate::core::{Effect, Event, Operation, Output, PayloadTask, check, recover, step};
     use crate::model::task::RestartPolicy;
     use crate::model::{ContainerStatus, OpError, OpId, Span, TaskStatus};
 
@@ -205,7 +205,7 @@ mod tests {
             let it = state.tasks.get_mut(&"task".into()).unwrap();
             it.spec.containers[0].essential = false;
             it.spec.containers.push(container("b", &[]));
-            it.containers.push(crate::engine::state::ContainerState::default());
+            it.containers.push(crate::core::state::ContainerState::default());
             let effects = step(&mut state, NOW + PERIOD, done(op, Output::Seen(Some(Box::new(seen))))).effects;
             assert!(!effects.iter().any(|effect| matches!(effect, Effect::Do(_, Operation::Start(_)))), "{effects:?}");
             task(&state).containers[0].clone()
@@ -339,12 +339,12 @@ mod tests {
         let it = state.tasks.get_mut(&"task".into()).unwrap();
         it.spec.containers[0].essential = false;
         it.spec.containers.push(container("b", &[("a", crate::model::task::Condition::Success)]));
-        it.containers.push(crate::engine::state::ContainerState::default());
+        it.containers.push(crate::core::state::ContainerState::default());
         let failure = Failure::permanent("CannotStartContainerError", "no");
         step(&mut state, NOW + PERIOD, Event::Completed { op, outcome: Err(OpError::Failed(failure)) });
         let look = *state.ops.keys().last().unwrap();
         step(&mut state, NOW + PERIOD, done(look, Output::Seen(Some(Box::new(ended(1, 1))))));
-        assert!(task(&state).containers.iter().all(crate::engine::state::ContainerState::over), "{:?}", task(&state));
+        assert!(task(&state).containers.iter().all(crate::core::state::ContainerState::over), "{:?}", task(&state));
     }
 
     #[test]

@@ -94,9 +94,9 @@ fn require(holds: bool, what: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::policy::{Capacity, Policy};
-    use crate::engine::sample::{NOW, container, seen, task};
-    use crate::engine::state::{InFlight, OperationKind, Orphan, ReportInFlight, ResourceState};
+    use crate::core::policy::{Capacity, Policy};
+    use crate::core::sample::{NOW, container, seen, task};
+    use crate::core::state::{InFlight, OperationKind, Orphan, ReportInFlight, ResourceState};
     use crate::model::task::PortMapping;
     use crate::model::{ContainerStatus, OpId, Protocol, ResourceKind, ResourceSpec, Tickets};
 

@@ -1,10 +1,10 @@
 //! What becomes of the resources of a task.
 
 use super::*;
-use crate::engine::policy::Policy;
-use crate::engine::sample::{NOW, container, done, run, spec, state};
-use crate::engine::state::State;
-use crate::engine::{Event, Operation, next_deadline, recover, step};
+use crate::core::policy::Policy;
+use crate::core::sample::{NOW, container, done, run, spec, state};
+use crate::core::state::State;
+use crate::core::{Event, Operation, next_deadline, recover, step};
 use crate::model::resource::{CgroupSpec, VolumeScope, VolumeSpec};
 use crate::model::task::RestartPolicy;
 use crate::model::{CreateRequest, CredentialsId, Failure, OpError, OpId, RunState, Span};
@@ -58,7 +58,7 @@ fn reason(state: &State) -> (TaskStatus, Option<&str>) {
 }
 
 fn stop() -> Event {
-    Event::Payload { tasks: vec![crate::engine::PayloadTask::Stop("task".into(), Vec::new())], seq: 2, ack: None }
+    Event::Payload { tasks: vec![crate::core::PayloadTask::Stop("task".into(), Vec::new())], seq: 2, ack: None }
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn running(kind: ResourceSpec) -> (State, Vec<Effect>) {
     let mut seen = Vec::new();
     while let Some(effect) = todo.pop() {
         let observed = |name: &str, run: RunState| {
-            let mut seen = crate::engine::sample::seen("task", name, name, run);
+            let mut seen = crate::core::sample::seen("task", name, name, run);
             seen.started_at = (run == RunState::Running).then(String::new);
             Output::Seen(Some(Box::new(seen)))
         };
@@ -204,7 +204,7 @@ fn what_a_reboot_takes_is_there_before_a_container_is_started() {
         let listing = step(&mut state, NOW, Event::Tick).effects;
         let run = state.tasks[&"task".into()].containers[0].observed.unwrap();
         let [a, b] = [("a", run), ("b", RunState::Running)]
-            .map(|(name, run)| crate::engine::sample::seen("task", name, name, run));
+            .map(|(name, run)| crate::core::sample::seen("task", name, name, run));
         let listed = listing.iter().find_map(|effect| match effect {
             Effect::Do(op, Operation::Inventory) => Some(done(*op, Output::Inventory(vec![a.clone(), b.clone()]))),
             _ => None,

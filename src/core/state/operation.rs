@@ -1,6 +1,6 @@
 //! What is in flight, and who waits for it.
 //!
-//! Owns no outcome: that is an [`Event`](crate::engine::Event). The invariant: at most one operation for a container or a resource.
+//! Owns no outcome: that is an [`Event`](crate::core::Event). The invariant: at most one operation for a container or a resource.
 
 use crate::model::{OpId, TaskArn, Timestamp};
 

@@ -1,9 +1,9 @@
 //! What is removed of images and of what nobody tracks, and when.
 
 use super::*;
-use crate::engine::policy::{ImagePolicy, Policy, UntrackedPolicy};
-use crate::engine::sample::{NOW, container, done, run, spec, state, task};
-use crate::engine::{Event, Operation, step};
+use crate::core::policy::{ImagePolicy, Policy, UntrackedPolicy};
+use crate::core::sample::{NOW, container, done, run, spec, state, task};
+use crate::core::{Event, Operation, step};
 use crate::model::OpId;
 use crate::model::image::ListedContainer;
 use crate::model::{Failure, OpError, TaskStatus};
@@ -257,7 +257,7 @@ fn a_pull_waits_until_there_is_room_whatever_the_age_of_the_images() {
     // The look serves the next ones for a while; nothing to remove, or no answer, holds nobody up.
     for (nth, answer) in [Some(100), None].into_iter().enumerate() {
         let now = NOW + Span::secs(60 * (nth as u64 + 1));
-        let mut other = crate::engine::sample::spec(&format!("task-{nth}"), vec![container("x", &[])]);
+        let mut other = crate::core::sample::spec(&format!("task-{nth}"), vec![container("x", &[])]);
         other.containers[0].image = "other@sha256:1".to_owned();
         let (op, _) = work(step(&mut state, now, run(other)).effects).unwrap();
         let failed = Err(OpError::Failed(Failure::retryable("CannotListImagesError", "down")));
@@ -286,12 +286,8 @@ fn what_is_a_tasks_own_or_being_removed_anyway_is_no_container_of_somebody_else(
         (Some("own".into()), Some(crate::model::RunState::Running));
     task.containers[0].create_asked = true;
     state.tasks.insert(task.spec.arn.clone(), Box::new(task));
-    let orphan = crate::engine::state::Orphan::of(&crate::engine::sample::seen(
-        "x",
-        "a",
-        "orphan",
-        crate::model::RunState::Created,
-    ));
+    let orphan =
+        crate::core::state::Orphan::of(&crate::core::sample::seen("x", "a", "orphan", crate::model::RunState::Created));
     state.orphans.insert("orphan".to_owned(), orphan);
     // Of `b` it is not known yet that it has been created.
     let creating = spec("task", Vec::new()).runtime_name(&"b".into());
@@ -420,5 +416,5 @@ fn an_image_that_goes_as_untracked_is_forgotten_as_pulled_on_the_disk_too() {
     let (op, _) = work(step(&mut state, NOW + INTERVAL, done(op, found)).effects).unwrap();
     state.host.remember_pulled("foreign:latest".to_owned());
     let step = step(&mut state, NOW + INTERVAL, done(op, Output::Nothing));
-    assert!(state.host.pulled_images.is_empty() && step.changed.contains(&crate::engine::Key::Host));
+    assert!(state.host.pulled_images.is_empty() && step.changed.contains(&crate::core::Key::Host));
 }

@@ -28,8 +28,8 @@ pub(super) fn may_wait(task: &TaskArn, step: &Step) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::sample::seen;
-    use crate::engine::{Effect, Operation};
+    use crate::core::sample::seen;
+    use crate::core::{Effect, Operation};
     use crate::model::{Observation, OpId};
     use std::collections::BTreeSet;
 

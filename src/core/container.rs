@@ -274,8 +274,8 @@ fn image_request(task: &TaskState, index: usize, planning: &Planning<'_>) -> Ima
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::sample::{NOW, container, done, only, run, seen, spec, state, task};
-    use crate::engine::{Effect, Event, Output, PayloadTask, Policy, step};
+    use crate::core::sample::{NOW, container, done, only, run, seen, spec, state, task};
+    use crate::core::{Effect, Event, Output, PayloadTask, Policy, step};
     use crate::model::resource::{EnvironmentFile, LogRouting, ResourceSpec};
     use crate::model::task::Condition;
     use crate::model::{Failure, OpError, OpId, Span, TaskStatus};

@@ -1,10 +1,10 @@
 //! Tests: what messages of ACS and news of the container engine change. Not part of the agent.
 
-use crate::engine::policy::{Capacity, Policy};
-use crate::engine::sample::{NOW, container, done, run, seen, spec, state, task};
-use crate::engine::seen::observe;
-use crate::engine::state::{Key, State};
-use crate::engine::{Effect, Event, Message, Operation, Output, PayloadTask, Step, step};
+use crate::core::policy::{Capacity, Policy};
+use crate::core::sample::{NOW, container, done, run, seen, spec, state, task};
+use crate::core::seen::observe;
+use crate::core::state::{Key, State};
+use crate::core::{Effect, Event, Message, Operation, Output, PayloadTask, Step, step};
 use crate::model::{
     Ack, ContainerStatus, Failure, OpError, RunState, RuntimeId, TaskArn, TaskStatus, Timestamp, task::Condition,
 };
@@ -208,7 +208,7 @@ fn news_of_another_incarnation_or_from_before_the_removal_is_old() {
 
 #[test]
 fn a_refused_start_is_looked_after_and_a_refused_create_is_told_with_the_reason_why_the_image_is_missing() {
-    use crate::engine::state::OperationKind::{Create, Start};
+    use crate::core::state::OperationKind::{Create, Start};
     use crate::model::FailureKind;
     let refused = |kind, failure: Failure| {
         let mut task = task(vec![container("a", &[])]);
@@ -227,7 +227,7 @@ fn a_refused_start_is_looked_after_and_a_refused_create_is_told_with_the_reason_
 
 #[test]
 fn a_look_does_not_end_a_row_of_failures_but_success_does() {
-    use crate::engine::state::OperationKind::{Inspect, Start};
+    use crate::core::state::OperationKind::{Inspect, Start};
     let mut task = task(vec![container("a", &[])]);
     let timeout = Failure::permanent("DockerTimeoutError", "no answer");
     super::engine_completed(&mut task, 0, Start, Err(OpError::Unknown(timeout)), NOW, 1);
@@ -279,6 +279,6 @@ fn a_container_goes_by_its_id_as_long_as_it_is_seen() {
     assert_eq!(target(&task), name);
     observe(&mut task, 0, &seen("task", "a", "id", RunState::Created), NOW, 1);
     assert_eq!(target(&task), "id");
-    crate::engine::seen::vanished(&mut task, 0, NOW, 2);
+    crate::core::seen::vanished(&mut task, 0, NOW, 2);
     assert_eq!(target(&task), name, "a create that came late has the name");
 }

@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn the_latest_moment_is_that_of_any_task_or_container() {
-        use crate::engine::sample::{container, task};
+        use crate::core::sample::{container, task};
         let mut state = State::default();
         assert_eq!(state.latest_moment(), None);
         let mut task = task(vec![container("a", &[])]);

@@ -205,7 +205,7 @@ fn describe(task: &TaskState, index: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::sample::{NOW, container, spec, task};
+    use crate::core::sample::{NOW, container, spec, task};
 
     /// What a dependent of `a` may do when `a` is like this.
     fn verdict(condition: Condition, change: impl FnOnce(&mut ContainerState)) -> Readiness {
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn nothing_is_decided_while_an_operation_is_in_flight() {
-        use crate::engine::state::{InFlight, OperationKind};
+        use crate::core::state::{InFlight, OperationKind};
         use crate::model::OpId;
         let busy = |container: &mut ContainerState| {
             container.operation = Some(InFlight { id: OpId(1), kind: OperationKind::Start, since: NOW, asked: 0 });

@@ -1,9 +1,9 @@
 //! What facts do to a task: operations, pulls, and what nobody waits for. Messages of ECS are in `messages.rs`.
 
-use crate::engine::policy::{Policy, PullBehavior};
-use crate::engine::sample::{NOW, container, done, only, run, seen, spec, state};
-use crate::engine::state::State;
-use crate::engine::{Effect, Event, Operation, Output, PayloadTask, next_deadline, step};
+use crate::core::policy::{Policy, PullBehavior};
+use crate::core::sample::{NOW, container, done, only, run, seen, spec, state};
+use crate::core::state::State;
+use crate::core::{Effect, Event, Operation, Output, PayloadTask, next_deadline, step};
 use crate::model::task::Condition;
 use crate::model::{ContainerStatus, Failure, FailureKind, OpError, OpId, RunState, Span, TaskStatus, Timestamp};
 
@@ -148,7 +148,7 @@ fn a_create_that_is_done_after_its_container_was_given_up_is_seen() {
     step(&mut state, NOW, Event::Completed { op, outcome: Err(OpError::Failed(failure)) });
     let task = state.tasks.get_mut(&"task".into()).unwrap();
     assert!(task.containers[0].over());
-    crate::engine::seen::vanished(task, 0, NOW, 1);
+    crate::core::seen::vanished(task, 0, NOW, 1);
     step(&mut state, NOW, Event::Observed(Box::new(seen("task", "a", "id", RunState::Created))));
     assert_eq!(state.tasks[&"task".into()].containers[0].observed, Some(RunState::Created));
 }
@@ -289,7 +289,7 @@ fn what_was_learnt_since_a_look_was_asked_for_is_newer_than_its_answer() {
     let mut state = state(Policy::default());
     let listing = *state.ops.keys().next().unwrap();
     step(&mut state, NOW, done(listing, Output::Inventory(Vec::new())));
-    let mut task = crate::engine::sample::task(vec![container("a", &[])]);
+    let mut task = crate::core::sample::task(vec![container("a", &[])]);
     (task.admitted, task.wake, state.wakes_from) = (true, Some(NOW), NOW);
     (task.containers[0].unsettled, task.containers[0].create_asked) = (true, true);
     state.tasks.insert(task.spec.arn.clone(), Box::new(task));

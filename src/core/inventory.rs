@@ -174,11 +174,11 @@ pub(super) fn orphan_completed(state: &mut State, now: Timestamp, name: &str, ou
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::effect::Effect;
-    use crate::engine::policy::Policy;
-    use crate::engine::sample::{NOW, container, done, run, seen, spec, state, task};
-    use crate::engine::state::TaskState;
-    use crate::engine::{Event, next_deadline, step};
+    use crate::core::effect::Effect;
+    use crate::core::policy::Policy;
+    use crate::core::sample::{NOW, container, done, run, seen, spec, state, task};
+    use crate::core::state::TaskState;
+    use crate::core::{Event, next_deadline, step};
     use crate::model::{ContainerStatus, Failure, OpError, OpId, RuntimeId, Span, TaskStatus};
 
     /// A task whose container was asked for, as it is after a restart or a lost answer; and the listing in flight.
@@ -197,7 +197,7 @@ mod tests {
         step(state, NOW, done(op, Output::Inventory(seen))).effects
     }
 
-    fn first(state: &State) -> &crate::engine::state::ContainerState {
+    fn first(state: &State) -> &crate::core::state::ContainerState {
         &state.tasks[&"task".into()].containers[0]
     }
 
@@ -297,9 +297,9 @@ mod tests {
             (|it| it.containers[0].create_asked = false, true),
             (
                 |it| {
-                    it.containers[0].operation = Some(crate::engine::state::InFlight {
+                    it.containers[0].operation = Some(crate::core::state::InFlight {
                         id: OpId(50),
-                        kind: crate::engine::state::OperationKind::Inspect,
+                        kind: crate::core::state::OperationKind::Inspect,
                         since: NOW,
                         asked: 0,
                     });
