@@ -168,7 +168,7 @@ pub(super) fn ledger_holds(state: &State) -> bool {
 /// What a task needs (spec `task-engine.md` §6.1).
 fn share(task: &TaskState) -> Share {
     let mut share = Share::default();
-    for container in &task.spec.containers {
+    for container in task.specs() {
         share.gpus.extend(container.gpus.iter().cloned());
         share.cpu += u64::from(container.cpu);
         let memory = if container.memory_reservation > 0 { container.memory_reservation } else { container.memory };
@@ -254,7 +254,7 @@ mod tests {
     /// The task ends: its only container is seen to have run and ended.
     fn ends(state: &mut State, arn: &str, now: Timestamp) {
         let task = state.tasks.get_mut(&arn.into()).unwrap();
-        task.containers[0].operation = None;
+        task.containers[0].state.operation = None;
         state.ops.retain(|_, owner| !matches!(owner, super::super::state::Owner::Container(of, _) if of.0 == arn));
         step(state, now, Event::Observed(Box::new(seen(arn, "a", arn, RunState::Exited))));
     }
@@ -350,8 +350,8 @@ mod tests {
     fn what_is_asked_for_the_task_as_a_whole_counts_instead_of_the_sums() {
         let of = |cpu_micros, memory| {
             let mut task = task(vec![container("a", &[]), container("b", &[])]);
-            for container in &mut task.spec.containers {
-                (container.cpu, container.memory) = (100, 50);
+            for container in &mut task.containers {
+                (container.spec.cpu, container.spec.memory) = (100, 50);
             }
             (task.spec.cpu_micros, task.spec.memory) = (cpu_micros, memory);
             let share = share(&task);
@@ -391,7 +391,7 @@ mod tests {
         step(&mut state, NOW, run(wanting("first", 1000)));
         step(&mut state, NOW, run(wanting("next", 1000)));
         let first = state.tasks.get_mut(&"first".into()).unwrap();
-        (first.known, first.ran, first.containers[0].operation) = (TaskStatus::Running, true, None);
+        (first.known, first.ran, first.containers[0].state.operation) = (TaskStatus::Running, true, None);
         state.ops.clear();
         let news = |run_state| Event::Observed(Box::new(seen("first", "a", "id", run_state)));
         step(&mut state, NOW, news(RunState::Running));

@@ -5,7 +5,7 @@ use super::desired;
 use super::effect::{Effect, Message};
 use super::event::{Event, Outcome, Output, PayloadTask};
 use super::policy::{Policy, PullBehavior};
-use super::state::{HostState, InFlight, Key, OperationKind, Owner, Retry, State, TaskState};
+use super::state::{Container, HostState, InFlight, Key, OperationKind, Owner, Retry, State, TaskState};
 use super::step::Step;
 use super::{credentials, dependency, image, inventory, rebuild, report, resource, restart, seen};
 use crate::model::{Ack, ContainerStatus, FailureKind, Observation, OpError, RunState, TaskArn, TaskStatus, Timestamp};
@@ -27,7 +27,7 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
             let step = state.steps;
             touch(state, &task, |state_task| {
                 let Some(index) = state_task.index_of(&container) else { return };
-                let container = &mut state_task.containers[index];
+                let container = &mut state_task.containers[index].state;
                 if container.runtime_id.as_ref() == Some(&runtime_id) {
                     if container.observed == Some(RunState::Running) && !container.over() {
                         container.exit_code = container.exit_code.or(exit_code);
@@ -200,11 +200,11 @@ fn container_completed(
     let step = state.steps;
     let State { tasks, policy, host, .. } = state;
     let Some(task) = tasks.get_mut(&arn) else { return BTreeSet::new() };
-    let Some(operation) = task.containers[index].operation.take() else { return BTreeSet::new() };
+    let Some(operation) = task.containers[index].state.operation.take() else { return BTreeSet::new() };
     // What was learnt since it was asked for is newer than what a look found: it is looked at again.
     let is_look = operation.kind == OperationKind::Inspect && matches!(outcome, Ok(_));
-    let is_overtaken = is_look && task.containers[index].touched > operation.asked;
-    task.containers[index].touched = step;
+    let is_overtaken = is_look && task.containers[index].state.touched > operation.asked;
+    task.containers[index].state.touched = step;
     if is_overtaken {
         return BTreeSet::from([arn]);
     }
@@ -216,7 +216,7 @@ fn container_completed(
             engine_completed(task, index, operation.kind, outcome, now, step);
         }
         OperationKind::Remove => {
-            let container = &mut task.containers[index];
+            let container = &mut task.containers[index].state;
             match outcome {
                 Ok(_) => {
                     container.removed = true;
@@ -250,7 +250,7 @@ fn image_completed(
         task.pull_started_at.get_or_insert(operation.since);
         task.pull_stopped_at = Some(now);
     }
-    let (spec, container) = (&task.spec.containers[index], &mut task.containers[index]);
+    let Container { spec, state: container } = &mut task.containers[index];
     match outcome {
         Ok(Output::Digest(digest)) => container.digest = digest.or(container.digest.take()),
         // Remembered for `once`, which counts only what came from the registry.
@@ -286,11 +286,11 @@ fn image_completed(
                 container.fail(failure.clone());
                 task.desired = TaskStatus::Stopped;
             }
-            task.containers[index].pull_failure.get_or_insert(failure);
+            task.containers[index].state.pull_failure.get_or_insert(failure);
         }
     }
     // Also after a failure: create tells whether a cached image serves (spec `task-engine.md` §4.1).
-    task.containers[index].raise(reached, now);
+    task.containers[index].state.raise(reached, now);
 }
 
 fn engine_completed(
@@ -309,7 +309,7 @@ fn engine_completed(
                 None => seen::vanished(task, index, now, step),
             }
             seen::settle(task, index);
-            let container = &mut task.containers[index];
+            let container = &mut task.containers[index].state;
             match (kind, container.observed) {
                 // Done, says the engine, and nothing has changed: asked again at once, it would be asked for ever. (One that did
                 // start and has ended is wanted to stop, if no restart is due, and that begins with no failures.)
@@ -325,7 +325,7 @@ fn engine_completed(
             if failure.kind != FailureKind::Retryable
                 && matches!(kind, OperationKind::Create | OperationKind::Start) =>
         {
-            let container = &mut task.containers[index];
+            let container = &mut task.containers[index].state;
             // A create that failed for want of an image is told with the reason why the image is not there. (The reference tells of
             // the pull whatever the create failed for.)
             let no_image = failure.kind == FailureKind::ImageMissing;
@@ -336,7 +336,7 @@ fn engine_completed(
             container.unsettled = kind == OperationKind::Start;
         }
         Ok(_) | Err(_) => {
-            let container = &mut task.containers[index];
+            let container = &mut task.containers[index].state;
             container.unsettled = true;
             backoff::ENGINE.again(&mut container.retry, now, &key);
             if let Err(OpError::Unknown(failure)) = outcome {

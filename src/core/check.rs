@@ -1,7 +1,7 @@
 //! Invariants of the state, as code. Tests check them after every step, debug builds too.
 
 use super::admission;
-use super::state::{Owner, State, TaskState};
+use super::state::{Owner, Resource, State, TaskState};
 use crate::model::{ResourceStatus, RunState, TaskStatus};
 
 /// The first invariant that does not hold, in words.
@@ -14,12 +14,11 @@ pub fn check(state: &State) -> Result<(), String> {
     }
     for (op, owner) in &state.ops {
         let is_waited_for = match owner {
-            Owner::Container(arn, index) => state
-                .tasks
-                .get(arn)
-                .is_some_and(|task| task.containers[*index].operation.is_some_and(|operation| operation.id == *op)),
+            Owner::Container(arn, index) => state.tasks.get(arn).is_some_and(|task| {
+                task.containers[*index].state.operation.is_some_and(|operation| operation.id == *op)
+            }),
             Owner::Resource(arn, name) => state.tasks.get(arn).is_some_and(|task| {
-                let resource = task.resource_index(name).map(|index| &task.resources[index]);
+                let resource = task.resource_index(name).map(|index| &task.resources[index].state);
                 resource.and_then(|resource| resource.operation).is_some_and(|operation| operation.id == *op)
             }),
             Owner::Report(arn) => {
@@ -35,9 +34,7 @@ pub fn check(state: &State) -> Result<(), String> {
 }
 
 fn check_task(state: &State, task: &TaskState) -> Result<(), String> {
-    require(task.spec.containers.len() == task.containers.len(), "containers differ from their specification")?;
-    require(task.spec.resources.len() == task.resources.len(), "resources differ from their specification")?;
-    for (spec, resource) in task.spec.resources.iter().zip(&task.resources) {
+    for Resource { spec, state: resource } in &task.resources {
         let named = |what: &str| format!("{what} (resource {})", spec.name);
         require(
             resource.known != ResourceStatus::Created || resource.create_asked,
@@ -82,7 +79,7 @@ fn check_task(state: &State, task: &TaskState) -> Result<(), String> {
         }
     }
     require(
-        task.known != TaskStatus::Stopped || task.containers.iter().all(super::state::ContainerState::over),
+        task.known != TaskStatus::Stopped || task.states().all(super::state::ContainerState::over),
         "a stopped task has a container that is not",
     )
 }
@@ -106,7 +103,7 @@ mod tests {
     fn broken_by(change: impl FnOnce(&mut State)) -> Result<(), String> {
         let mut task = task(vec![container("a", &[])]);
         (task.known, task.sent, task.admitted, task.ran) = (TaskStatus::Running, TaskStatus::Running, true, true);
-        let first = &mut task.containers[0];
+        let first = &mut task.containers[0].state;
         (first.known, first.sent) = (ContainerStatus::Running, ContainerStatus::Running);
         (first.observed, first.create_asked, first.ran) = (Some(RunState::Running), true, true);
         first.running_since = Some(NOW);
@@ -128,17 +125,16 @@ mod tests {
     fn a_broken_task_is_named_with_what_is_broken() {
         assert_eq!(of_task(|_| {}), Ok(()));
         type Change = fn(&mut TaskState);
-        let table: [(Change, &str); 16] = [
+        let table: [(Change, &str); 14] = [
             (
                 |it| {
                     let kind = ResourceKind::CredentialSpecs(Vec::new());
-                    it.spec.resources = vec![ResourceSpec { name: "r".to_owned(), needed_by: Vec::new(), kind }];
-                    it.resources =
-                        vec![ResourceState { tickets: Some(Tickets::default()), ..ResourceState::default() }];
+                    let spec = ResourceSpec { name: "r".to_owned(), needed_by: Vec::new(), kind };
+                    let state = ResourceState { tickets: Some(Tickets::default()), ..ResourceState::default() };
+                    it.resources = vec![Resource { spec, state }];
                 },
                 "tickets of what is not there (resource r)",
             ),
-            (|it| it.containers.clear(), "containers differ"),
             (|it| it.sent = TaskStatus::Stopped, "told more than is known of the task"),
             (|it| it.desired = TaskStatus::Created, "neither running nor stopped"),
             (|it| (it.known, it.sent) = (TaskStatus::Created, TaskStatus::Created), "a task that ran is known as less"),
@@ -146,21 +142,20 @@ mod tests {
                 |it| it.report = Some(ReportInFlight { op: OP, status: TaskStatus::Running, containers: Vec::new() }),
                 "a report in flight has no owner",
             ),
-            (|it| it.containers[0].sent = ContainerStatus::Stopped, "told more than is known (container a)"),
-            (|it| it.containers[0].removed = true, "removed, and still seen"),
-            (|it| it.containers[0].create_asked = false, "seen, but never asked for"),
-            (|it| it.containers[0].restarts.due = true, "to be started again, though it runs"),
-            (|it| it.containers[0].running_since = None, "ran, but nobody knows since when"),
-            (|it| it.containers[0].observed = Some(RunState::Exited), "seen to have ended"),
+            (|it| it.containers[0].state.sent = ContainerStatus::Stopped, "told more than is known (container a)"),
+            (|it| it.containers[0].state.removed = true, "removed, and still seen"),
+            (|it| it.containers[0].state.create_asked = false, "seen, but never asked for"),
+            (|it| it.containers[0].state.restarts.due = true, "to be started again, though it runs"),
+            (|it| it.containers[0].state.running_since = None, "ran, but nobody knows since when"),
+            (|it| it.containers[0].state.observed = Some(RunState::Exited), "seen to have ended"),
             (
                 |it| {
-                    it.containers[0].operation =
+                    it.containers[0].state.operation =
                         Some(InFlight { id: OP, kind: OperationKind::Stop, since: NOW, asked: 0 })
                 },
                 "an operation in flight has no owner",
             ),
             (|it| it.known = TaskStatus::Stopped, "a stopped task has a container that is not"),
-            (|it| it.containers.push(it.containers[0].clone()), "containers differ"),
             (|it| it.sent = TaskStatus::Stopped, "task: "),
         ];
         for (change, text) in table {
@@ -173,11 +168,11 @@ mod tests {
     fn facts_that_only_look_alike_are_no_breach() {
         let table: [fn(&mut TaskState); 5] = [
             |it| (it.desired, it.sent) = (TaskStatus::Stopped, TaskStatus::None),
-            |it| (it.containers[0].removed, it.containers[0].observed) = (true, None),
-            |it| (it.containers[0].create_asked, it.containers[0].observed) = (false, None),
+            |it| (it.containers[0].state.removed, it.containers[0].state.observed) = (true, None),
+            |it| (it.containers[0].state.create_asked, it.containers[0].state.observed) = (false, None),
             |it| {
-                (it.known, it.containers[0].known) = (TaskStatus::Stopped, ContainerStatus::Stopped);
-                it.containers[0].observed = Some(RunState::Exited);
+                (it.known, it.containers[0].state.known) = (TaskStatus::Stopped, ContainerStatus::Stopped);
+                it.containers[0].state.observed = Some(RunState::Exited);
             },
             |it| (it.ran, it.known, it.sent) = (false, TaskStatus::Created, TaskStatus::None),
         ];
@@ -203,7 +198,7 @@ mod tests {
                     let task = state.tasks.get_mut(&arn()).unwrap();
                     if matches!(owner, Owner::Container(..)) {
                         let operation = InFlight { id, kind: OperationKind::Stop, since: NOW, asked: 0 };
-                        task.containers[0].operation = Some(operation);
+                        task.containers[0].state.operation = Some(operation);
                     } else if matches!(owner, Owner::Report(_)) {
                         let report = ReportInFlight { op: id, status: TaskStatus::Stopped, containers: Vec::new() };
                         task.report = Some(report);
@@ -220,7 +215,7 @@ mod tests {
             broken_by(|state| {
                 state.policy.capacity = Capacity { cpu, memory: 10, ..Capacity::default() };
                 let task = state.tasks.get_mut(&"task".into()).unwrap();
-                (task.inherited, task.spec.containers[0].cpu) = (inherited, 100);
+                (task.inherited, task.containers[0].spec.cpu) = (inherited, 100);
             })
         };
         let text = "more of the host is given out";
@@ -231,9 +226,9 @@ mod tests {
             broken_by(|state| {
                 let port = |protocol| PortMapping { container_port: 80, host_port: 80, protocol };
                 let mut task = state.tasks[&"task".into()].clone();
-                task.spec.containers[0].ports.push(port(Protocol::Tcp));
+                task.containers[0].spec.ports.push(port(Protocol::Tcp));
                 let mut other = task.clone();
-                (other.spec.arn, other.spec.containers[0].ports[0]) = ("other".into(), port(protocol));
+                (other.spec.arn, other.containers[0].spec.ports[0]) = ("other".into(), port(protocol));
                 state.tasks.extend([task, other].map(|it| (it.spec.arn.clone(), it)));
             })
         };

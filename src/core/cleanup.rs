@@ -23,7 +23,7 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
         return;
     }
     for index in 0..task.containers.len() {
-        let container = &task.containers[index];
+        let container = &task.containers[index].state;
         let is_busy =
             container.operation.is_some() || container.unsettled || container.observed == Some(RunState::Running);
         let not_before = container.retry.not_before;
@@ -39,7 +39,7 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
 
 /// Nothing is left of the task.
 pub(super) fn is_over(task: &TaskState) -> bool {
-    task.removing && task.containers.iter().all(ContainerState::is_gone) && resource::nothing_is_left(task)
+    task.removing && task.states().all(ContainerState::is_gone) && resource::nothing_is_left(task)
 }
 
 /// Drops what the agent remembers of it. The task is no longer in the state.
@@ -64,10 +64,8 @@ mod tests {
         step(&mut state, NOW, done(inventory, Output::Inventory(Vec::new())));
         let mut task = task(vec![container("a", &[]), container("b", &[])]);
         (task.known, task.sent, task.desired) = (TaskStatus::Stopped, TaskStatus::Stopped, TaskStatus::Stopped);
-        task.containers
-            .iter_mut()
-            .for_each(|it| (it.known, it.sent) = (ContainerStatus::Stopped, ContainerStatus::Stopped));
-        (task.containers[0].create_asked, task.containers[0].observed) = (true, Some(RunState::Exited));
+        task.states_mut().for_each(|it| (it.known, it.sent) = (ContainerStatus::Stopped, ContainerStatus::Stopped));
+        (task.containers[0].state.create_asked, task.containers[0].state.observed) = (true, Some(RunState::Exited));
         (task.known_at, task.wake, state.wakes_from) = (NOW, Some(NOW), NOW);
         state.tasks.insert(task.spec.arn.clone(), Box::new(task));
         state
@@ -103,12 +101,12 @@ mod tests {
     #[test]
     fn a_task_is_kept_until_its_removal_has_answered() {
         let mut state = stopped(Span::default());
-        state.tasks.get_mut(&"task".into()).unwrap().containers[0].runtime_id = Some("id".into());
+        state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.runtime_id = Some("id".into());
         let due = NOW + Span::secs(100);
         let ops = removals(&mut state, due);
         let (task, container) = ("task".into(), "a".into());
         step(&mut state, due, Event::Gone { task, container, runtime_id: "id".into(), exit_code: None });
-        assert!(state.tasks[&"task".into()].containers[0].removed, "the news was faster than the answer");
+        assert!(state.tasks[&"task".into()].containers[0].state.removed, "the news was faster than the answer");
         step(&mut state, due, done(ops[0], Output::Nothing));
         assert!(state.tasks.is_empty() && state.ops.is_empty());
     }
@@ -127,11 +125,11 @@ mod tests {
     #[test]
     fn what_runs_or_is_in_doubt_or_unsaid_is_not_removed() {
         let table: [fn(&mut TaskState); 5] = [
-            |it| it.containers[0].observed = Some(RunState::Running),
-            |it| it.containers[0].unsettled = true,
+            |it| it.containers[0].state.observed = Some(RunState::Running),
+            |it| it.containers[0].state.unsettled = true,
             |it| it.sent = TaskStatus::Running,
-            |it| (it.known, it.containers[0].known) = (TaskStatus::Running, ContainerStatus::Running),
-            |it| it.containers[0].removed = true,
+            |it| (it.known, it.containers[0].state.known) = (TaskStatus::Running, ContainerStatus::Running),
+            |it| it.containers[0].state.removed = true,
         ];
         let late = NOW + Span::secs(200);
         for (nth, change) in table.into_iter().enumerate() {
@@ -142,7 +140,7 @@ mod tests {
         // Nor while the listing that will speak for it is under way.
         let mut state = stopped(Span::default());
         state.inventory.wanted = true;
-        state.tasks.get_mut(&"task".into()).unwrap().containers[0].unsettled = true;
+        state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.unsettled = true;
         assert!(removals(&mut state, late).is_empty());
     }
 }

@@ -7,7 +7,7 @@ use super::planning::Planning;
 use super::policy::PullBehavior;
 use super::resource;
 use super::restart;
-use super::state::{InFlight, OperationKind, Retry, State, TaskState};
+use super::state::{Container, InFlight, OperationKind, Retry, State, TaskState};
 use crate::model::task::{ContainerKind, RegistryAuth};
 use crate::model::{ContainerStatus, CreateRequest, Failure, ResourceKind, RunState, Timestamp};
 
@@ -57,7 +57,7 @@ pub(super) enum Wait {
 ///
 /// At most one operation is in flight for a container. While its state is in doubt it is looked at, and nothing else is done.
 pub(super) fn next(state: &State, task: &TaskState, index: usize, now: Timestamp) -> Next {
-    let container = &task.containers[index];
+    let container = &task.containers[index].state;
     if let Some(operation) = container.operation {
         let is_useless = operation.kind.is_image_work() && task.wants_stop(index);
         return if is_useless { Next::Cancel } else { Next::Wait(Wait::Operation(operation)) };
@@ -75,7 +75,7 @@ pub(super) fn next(state: &State, task: &TaskState, index: usize, now: Timestamp
 
 /// Desired status is stopped.
 fn wind_down(task: &TaskState, index: usize) -> Next {
-    let container = &task.containers[index];
+    let container = &task.containers[index].state;
     if container.observed == Some(RunState::Running) {
         // One that was stopped and runs again (a start that came late) serves nobody: it need not wait for its dependents.
         let may_stop = container.over() || dependency::may_stop(task, index);
@@ -98,7 +98,7 @@ fn go_on(state: &State, task: &TaskState, index: usize, now: Timestamp) -> Next 
         let is_missing = resource::credentials_missing(task, resource, state);
         return Next::Wait(if is_missing { Wait::Credentials } else { Wait::Resource(resource) });
     }
-    let (spec, container) = (&task.spec.containers[index], &task.containers[index]);
+    let (spec, container) = (&task.containers[index].spec, &task.containers[index].state);
     let wanted = match container.known {
         // The image of a pause container is made where it is created.
         ContainerStatus::None if spec.kind == ContainerKind::Pause => return Next::Raise(ContainerStatus::Pulled),
@@ -127,7 +127,7 @@ fn go_on(state: &State, task: &TaskState, index: usize, now: Timestamp) -> Next 
 
 /// What the image must be waited for before this operation.
 fn image_wait(state: &State, task: &TaskState, index: usize, wanted: OperationKind, now: Timestamp) -> Option<Wait> {
-    if wanted != OperationKind::Start && image::is_being_removed(state, &task.spec.containers[index].image) {
+    if wanted != OperationKind::Start && image::is_being_removed(state, &task.containers[index].spec.image) {
         return Some(Wait::ImageRemoval);
     }
     if wanted.is_image_work() && credentials_missing(task, index, state) {
@@ -138,8 +138,8 @@ fn image_wait(state: &State, task: &TaskState, index: usize, wanted: OperationKi
 
 /// Takes one container one step further, if it can go; true if facts of the task may follow from it.
 pub(super) fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
-    if task.wants_stop(index) && !std::mem::replace(&mut task.containers[index].stopping, true) {
-        task.containers[index].retry = Retry::default(); // these were failures to get it going
+    if task.wants_stop(index) && !std::mem::replace(&mut task.containers[index].state.stopping, true) {
+        task.containers[index].state.retry = Retry::default(); // these were failures to get it going
     }
     let mut step = next(planning.state, task, index, planning.now);
     if step == Next::Cancel {
@@ -163,7 +163,7 @@ pub(super) fn advance(task: &mut TaskState, index: usize, planning: &mut Plannin
             true
         }
         Next::Fail(failure) => {
-            let container = &mut task.containers[index];
+            let container = &mut task.containers[index].state;
             container.fail(failure);
             container.exit_code.get_or_insert(NEVER_STARTED_EXIT_CODE);
             true
@@ -176,14 +176,12 @@ pub(super) fn advance(task: &mut TaskState, index: usize, planning: &mut Plannin
 }
 
 fn raise(task: &mut TaskState, index: usize, status: ContainerStatus, now: Timestamp) {
-    let container = &mut task.containers[index];
+    let Container { spec, state: container } = &mut task.containers[index];
     if status == ContainerStatus::Stopped {
         restart::give_up(container);
     }
     // The digest in a reference is reported with the rest, but is no news by itself.
-    if let (ContainerStatus::ManifestPulled, Some((_, digest))) =
-        (status, task.spec.containers[index].image.split_once('@'))
-    {
+    if let (ContainerStatus::ManifestPulled, Some((_, digest))) = (status, spec.image.split_once('@')) {
         container.digest.get_or_insert(digest.to_owned());
     }
     container.raise(status, now);
@@ -201,12 +199,12 @@ fn begin(task: &mut TaskState, index: usize, kind: OperationKind, planning: &mut
             Operation::Pull(image)
         }
         OperationKind::Create => {
-            task.containers[index].create_asked = true;
+            task.containers[index].state.create_asked = true;
             Operation::Create(Box::new(create_request(task, index)))
         }
         OperationKind::Start => Operation::Start(task.target(index)),
         OperationKind::Stop => {
-            let grace = task.spec.containers[index].stop_timeout;
+            let grace = task.containers[index].spec.stop_timeout;
             Operation::Stop { target: task.target(index), grace }
         }
         OperationKind::Inspect => Operation::Inspect(task.target(index)),
@@ -216,34 +214,34 @@ fn begin(task: &mut TaskState, index: usize, kind: OperationKind, planning: &mut
 }
 
 fn create_request(task: &TaskState, index: usize) -> CreateRequest {
-    let spec = task.spec.containers[index].clone();
+    let spec = task.containers[index].spec.clone();
     let links = spec.links.iter().map(|link| (task.spec.runtime_name(&link.container), link.alias.clone())).collect();
     let volumes_from = spec.volumes_from.iter();
     let volumes_from = volumes_from.map(|other| (task.spec.runtime_name(&other.container), other.read_only)).collect();
-    let resources = &task.spec.resources;
+    let resources = || task.resources.iter().map(|resource| &resource.spec);
     let ticket = spec.credential_spec.as_deref().and_then(|spec| resource::ticket(task, spec));
-    let needed = resources.iter().filter(|resource| resource.needed_by.contains(&spec.name));
+    let needed = resources().filter(|resource| resource.needed_by.contains(&spec.name));
     let router = spec.log_routing.as_ref().and_then(|routing| task.index_of(routing.router.as_ref()?));
     CreateRequest {
         task: task.spec.arn.clone(),
         family: task.spec.family.clone(),
         version: task.spec.version.clone(),
         runtime_name: task.spec.runtime_name(&spec.name),
-        outline: resource::outline(task),
+        outline: task.outline(),
         ticket,
         resources: needed.map(|resource| resource.name.clone()).collect(),
         spec,
         links,
         volumes_from,
-        pause: task.spec.pause().map(|pause| task.spec.runtime_name(&pause.name)),
-        in_task_cgroup: resources.iter().any(|resource| matches!(resource.kind, ResourceKind::Cgroup(_))),
-        router_address: router.and_then(|router| task.containers[router].address.clone()),
+        pause: task.pause().map(|pause| task.spec.runtime_name(&pause.name)),
+        in_task_cgroup: resources().any(|resource| matches!(resource.kind, ResourceKind::Cgroup(_))),
+        router_address: router.and_then(|router| task.containers[router].state.address.clone()),
     }
 }
 
 /// The credentials of the execution role come over ACS and are gone after a restart until ECS sends them again.
 fn credentials_missing(task: &TaskState, index: usize, state: &State) -> bool {
-    let wanted = match &task.spec.containers[index].registry_auth {
+    let wanted = match &task.containers[index].spec.registry_auth {
         RegistryAuth::Ecr(auth) => auth.use_execution_role,
         RegistryAuth::Secret(_) => true,
         RegistryAuth::Engine => false,
@@ -252,7 +250,7 @@ fn credentials_missing(task: &TaskState, index: usize, state: &State) -> bool {
 }
 
 fn image_request(task: &TaskState, index: usize, planning: &Planning<'_>) -> ImageRequest {
-    let spec = &task.spec.containers[index];
+    let spec = &task.containers[index].spec;
     let policy = &planning.state.policy;
     let (fresh, cached_serves) = match policy.pull {
         PullBehavior::Default => (true, true),
@@ -262,7 +260,7 @@ fn image_request(task: &TaskState, index: usize, planning: &Planning<'_>) -> Ima
     };
     ImageRequest {
         image: spec.image.clone(),
-        digest: task.containers[index].digest.clone(),
+        digest: task.containers[index].state.digest.clone(),
         auth: spec.registry_auth.clone(),
         execution_credentials: task.execution_credentials.clone(),
         fresh,
@@ -322,7 +320,7 @@ mod tests {
         let mut task = task(vec![container("main", &[])]);
         (task.sent, task.known) = (TaskStatus::Running, TaskStatus::Running);
         let later = NOW + Span::secs(60);
-        let main = &mut task.containers[0];
+        let main = &mut task.containers[0].state;
         (main.known, main.observed, main.create_asked) = (ContainerStatus::Running, Some(RunState::Running), true);
         (main.ran, main.runtime_id, main.sent) = (true, Some("id".into()), main.known);
         main.retry = Retry { attempts: 5, not_before: later };
@@ -338,7 +336,7 @@ mod tests {
         let failed = Event::Completed { op, outcome: Err(OpError::Failed(Failure::retryable("", "busy"))) };
         let effects = step(&mut state, NOW, failed).effects;
         assert_eq!(stop(&effects), None);
-        assert!(state.tasks[&"task".into()].containers[0].retry.not_before > NOW);
+        assert!(state.tasks[&"task".into()].containers[0].state.retry.not_before > NOW);
     }
 
     /// Answers everything with success until a container with this name is to be created.

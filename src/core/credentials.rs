@@ -48,9 +48,8 @@ pub(super) fn replace(task: &mut TaskState, id: &CredentialsId) {
 
 /// Drops what was replaced, once nothing in flight may need it.
 pub(super) fn retire(task: &mut TaskState, planning: &mut Planning<'_>) {
-    let is_needed =
-        task.containers.iter().any(|container| container.operation.is_some_and(|it| it.kind.is_image_work()))
-            || task.resources.iter().any(|resource| resource.operation.is_some());
+    let is_needed = task.states().any(|container| container.operation.is_some_and(|it| it.kind.is_image_work()))
+        || task.resources.iter().any(|resource| resource.state.operation.is_some());
     if is_needed {
         return;
     }
@@ -136,7 +135,7 @@ mod tests {
     fn renewed_credentials_replace_the_old_ones_when_no_image_operation_needs_them() {
         let (mut state, effects) = by_role(true);
         let (op, _) = pull(&effects).unwrap();
-        let kind = state.tasks[&"task".into()].containers[0].operation.map(|it| it.kind);
+        let kind = state.tasks[&"task".into()].containers[0].state.operation.map(|it| it.kind);
         assert_eq!(kind, Some(OperationKind::Pull));
         assert_eq!(forgotten(&arrive(&mut state, Some("task"), "new")), [""; 0], "the pull was given the old ones");
         let effects = step(&mut state, NOW, done(op, Output::Pulled)).effects;

@@ -26,7 +26,7 @@ pub(super) const NEVER_STARTED_EXIT_CODE: i32 = 143;
 /// May this container be pulled (unless pulled upfront), created and started?
 pub(super) fn may_start(task: &TaskState, index: usize, now: Timestamp) -> Readiness {
     let mut verdict = if in_doubt(task).next().is_none() { Readiness::Ready } else { Readiness::Waits(None) };
-    for dependency in &task.spec.containers[index].depends_on {
+    for dependency in &task.containers[index].spec.depends_on {
         match judge(task, index, dependency, now) {
             Readiness::Ready => {}
             Readiness::Never(failure) => return Readiness::Never(failure),
@@ -44,7 +44,7 @@ pub(super) fn may_start(task: &TaskState, index: usize, now: Timestamp) -> Readi
 /// The containers that must come further before this one may go on, and how far.
 pub(super) fn awaited(task: &TaskState, index: usize, now: Timestamp) -> Vec<Awaited> {
     let mut awaited: Vec<Awaited> = in_doubt(task).map(|name| entry(task, name, Must::BeLookedAt)).collect();
-    for dependency in &task.spec.containers[index].depends_on {
+    for dependency in &task.containers[index].spec.depends_on {
         let is_in_doubt = awaited.iter().any(|it| it.container == dependency.container);
         if !is_in_doubt && judge(task, index, dependency, now) != Readiness::Ready {
             awaited.push(entry(task, &dependency.container, Must::Be(dependency.condition)));
@@ -54,7 +54,7 @@ pub(super) fn awaited(task: &TaskState, index: usize, now: Timestamp) -> Vec<Awa
 }
 
 fn entry(task: &TaskState, name: &ContainerName, must: Must) -> Awaited {
-    let container = task.index_of(name).map(|index| &task.containers[index]);
+    let container = task.index_of(name).map(|index| &task.containers[index].state);
     let is_unsettled = container.is_some_and(|container| container.unsettled);
     Awaited {
         container: name.clone(),
@@ -77,7 +77,7 @@ pub(super) fn dependents(task: &TaskState, index: usize) -> Vec<Awaited> {
 }
 
 fn open_dependents(task: &TaskState, index: usize) -> impl Iterator<Item = &ContainerName> {
-    let name = &task.spec.containers[index].name;
+    let name = &task.containers[index].spec.name;
     let dependents = task.pairs().filter(move |(spec, container)| {
         !container.over() && spec.depends_on.iter().any(|dependency| &dependency.container == name)
     });
@@ -117,7 +117,7 @@ fn judge(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp
     let Some(at) = task.index_of(&dependency.container) else {
         return never(task, index, &dependency.container.0, Hopeless::Unknown);
     };
-    let (spec, container) = (&task.spec.containers[at], &task.containers[at]);
+    let (spec, container) = (&task.containers[at].spec, &task.containers[at].state);
     let describe = || describe(task, at);
     if container.unsettled {
         return Readiness::Waits(None); // what is known of it may be long past
@@ -148,7 +148,7 @@ fn judge(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp
         return never(task, index, &describe(), Hopeless::Ended);
     }
     match deadline(spec, container, dependency) {
-        Some(deadline) if now > deadline && task.containers[index].known < ContainerStatus::Created => {
+        Some(deadline) if now > deadline && task.containers[index].state.known < ContainerStatus::Created => {
             never(task, index, &describe(), Hopeless::TimedOut)
         }
         Some(deadline) if now <= deadline => Readiness::Waits(Some(deadline + Span::millis(1))),
@@ -194,7 +194,7 @@ fn never(task: &TaskState, index: usize, dependency: &str, why: Hopeless) -> Rea
 
 /// `name(image) (KNOWN->DESIRED)[ - Exit: n]`.
 fn describe(task: &TaskState, index: usize) -> String {
-    let (spec, container) = (&task.spec.containers[index], &task.containers[index]);
+    let (spec, container) = (&task.containers[index].spec, &task.containers[index].state);
     // Of one that ended by itself nobody wanted it.
     let is_to_stop = task.desired == TaskStatus::Stopped || container.failure.is_some();
     let desired = if is_to_stop { TaskStatus::Stopped } else { TaskStatus::Running };
@@ -213,7 +213,7 @@ mod tests {
         first.health_check = true;
         first.start_timeout = Some(Span::secs(10));
         let mut task = task(vec![first, container("b", &[("a", condition)])]);
-        change(&mut task.containers[0]);
+        change(&mut task.containers[0].state);
         may_start(&task, 1, NOW)
     }
 
@@ -262,8 +262,8 @@ mod tests {
         // An essential one that has ended ends the task, whoever depends on it.
         for (essential, names) in [(true, vec![(ContainerName::from("a"), Must::BeLookedAt)]), (false, Vec::new())] {
             let mut task = task(vec![container("a", &[]), container("b", &[])]);
-            task.spec.containers[0].essential = essential;
-            in_doubt(&mut task.containers[0]);
+            task.containers[0].spec.essential = essential;
+            in_doubt(&mut task.containers[0].state);
             assert_eq!(may_start(&task, 1, NOW) == Readiness::Ready, !essential);
             let awaited = awaited(&task, 1, NOW).into_iter();
             assert_eq!(awaited.map(|it| (it.container, it.must)).collect::<Vec<_>>(), names);
@@ -300,8 +300,8 @@ mod tests {
             let mut first = container("a", &[]);
             (first.health_check, first.start_timeout) = (true, Some(Span::secs(10)));
             let mut task = task(vec![first, container("b", &[("a", Condition::Healthy)])]);
-            ran(Running, None)(&mut task.containers[0]);
-            task.containers[1].known = known;
+            ran(Running, None)(&mut task.containers[0].state);
+            task.containers[1].state.known = known;
             may_start(&task, 1, NOW + Span::millis(10_000 + late))
         };
         assert_eq!(waits(0, Pulled), Readiness::Waits(Some(NOW + Span::millis(10_001))));
@@ -323,12 +323,12 @@ mod tests {
             task(vec![spec("v", None), spec("w", None), spec("x", Some(20)), spec("y", Some(10)), dependent]);
         assert_eq!(may_start(&task, 4, NOW), Readiness::Waits(None));
         for index in 0..4 {
-            ran(ContainerStatus::Running, None)(&mut task.containers[index]);
+            ran(ContainerStatus::Running, None)(&mut task.containers[index].state);
         }
         assert_eq!(may_start(&task, 4, NOW), Readiness::Waits(Some(NOW + Span::millis(10_001))));
-        ran(ContainerStatus::Stopped, Some(0))(&mut task.containers[3]);
+        ran(ContainerStatus::Stopped, Some(0))(&mut task.containers[3].state);
         assert_eq!(may_start(&task, 4, NOW), Readiness::Waits(Some(NOW + Span::millis(20_001))));
-        ran(ContainerStatus::Stopped, Some(0))(&mut task.containers[2]);
+        ran(ContainerStatus::Stopped, Some(0))(&mut task.containers[2].state);
         assert_eq!(may_start(&task, 4, NOW), Readiness::Ready);
     }
 
@@ -396,7 +396,7 @@ mod tests {
     fn a_container_stops_after_those_that_depend_on_it() {
         let mut task = task(vec![container("a", &[]), container("b", &[("a", Condition::Start)]), container("c", &[])]);
         assert_eq!([0, 1, 2].map(|index| may_stop(&task, index)), [false, true, true]);
-        task.containers[1].known = ContainerStatus::Stopped;
+        task.containers[1].state.known = ContainerStatus::Stopped;
         assert!(may_stop(&task, 0));
     }
 

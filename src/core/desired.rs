@@ -26,7 +26,7 @@ fn derive_to(task: &mut TaskState, now: Timestamp, most: TaskStatus) -> bool {
         task.execution_stopped_at = Some(now);
         moved = true;
     }
-    if let Some(status) = task.containers.iter().map(|container| task_status(container.known)).min()
+    if let Some(status) = task.states().map(|container| task_status(container.known)).min()
         && status > task.known
         && status <= most
         // The rest of the task is about to stop: it is not said to run.
@@ -59,7 +59,7 @@ fn no_moment_ahead(task: &mut TaskState, now: Timestamp) -> bool {
         let container: &mut ContainerState = it;
         [&mut container.running_since, &mut container.restarts.last].into_iter().flatten().collect()
     };
-    let since = task.containers.iter_mut().flat_map(moments);
+    let since = task.containers.iter_mut().map(|container| &mut container.state).flat_map(moments);
     let mut moved = false;
     for moment in since.chain([&mut task.known_at]).filter(|moment| **moment > now) {
         *moment = now;

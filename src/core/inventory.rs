@@ -89,7 +89,7 @@ fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp, ou
         return;
     };
     let Some(index) = task.index_of(&seen.container) else { return };
-    let container = &mut task.containers[index];
+    let container = &mut task.containers[index].state;
     if container.operation.is_some() || container.touched > asked {
         return;
     }
@@ -114,10 +114,10 @@ fn as_ended(seen: &Observation) -> Observation {
 
 /// Settles a container, and notes its task if that made it other than before, beyond its having been looked at.
 fn write(task: &mut TaskState, index: usize, out: &mut Step, fact: impl FnOnce(&mut TaskState)) {
-    let before = task.containers[index].clone();
+    let before = task.containers[index].state.clone();
     fact(task);
     seen::settle(task, index);
-    let after = &task.containers[index];
+    let after = &task.containers[index].state;
     if *after != (ContainerState { touched: after.touched, ..before }) {
         out.changed.insert(Key::Task(task.spec.arn.clone()));
     }
@@ -129,9 +129,9 @@ fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp, o
     let ids: BTreeSet<_> = seen.iter().map(|seen| &seen.runtime_id).collect();
     for task in state.tasks.values_mut() {
         for index in 0..task.containers.len() {
-            let container = &task.containers[index];
+            let container = &task.containers[index].state;
             let is_spoken_for = container.operation.is_none() && container.touched <= asked;
-            let name = &task.spec.containers[index].name;
+            let name = &task.containers[index].spec.name;
             // Another container may have taken the name since: the one we saw is gone all the same.
             let is_there = match &container.runtime_id {
                 Some(id) if container.observed.is_some() => ids.contains(id),
@@ -142,7 +142,7 @@ fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp, o
             }
             if container.observed.is_some() {
                 // It was there. A list can lack an entry for many reasons; only the engine's word on this one says it is gone.
-                task.containers[index].unsettled = true;
+                task.containers[index].state.unsettled = true;
             } else {
                 write(task, index, out, |task| seen::vanished(task, index, now, step));
             }
@@ -186,8 +186,8 @@ mod tests {
         let mut state = state(Policy::default());
         let op = *state.ops.keys().next().unwrap();
         let mut task = task(vec![container("a", &[])]);
-        (task.containers[0].create_asked, task.containers[0].unsettled) = (true, true);
-        task.containers[0].known = ContainerStatus::Created;
+        (task.containers[0].state.create_asked, task.containers[0].state.unsettled) = (true, true);
+        task.containers[0].state.known = ContainerStatus::Created;
         change(&mut task);
         state.tasks.insert(task.spec.arn.clone(), Box::new(task));
         (state, op)
@@ -198,13 +198,14 @@ mod tests {
     }
 
     fn first(state: &State) -> &crate::core::state::ContainerState {
-        &state.tasks[&"task".into()].containers[0]
+        &state.tasks[&"task".into()].containers[0].state
     }
 
     #[test]
     fn what_is_not_listed_has_vanished_and_what_is_listed_is_seen() {
         let running: fn(&mut TaskState) = |it| {
-            (it.containers[0].observed, it.containers[0].runtime_id) = (Some(RunState::Created), Some("id".into()));
+            (it.containers[0].state.observed, it.containers[0].state.runtime_id) =
+                (Some(RunState::Created), Some("id".into()));
         };
         // One that was seen is asked after by itself before it is called gone.
         let (mut state, op) = in_doubt(running);
@@ -230,7 +231,7 @@ mod tests {
     fn one_that_ran_and_is_listed_as_never_started_has_ended() {
         let ran: fn(&mut TaskState) = |it| {
             (it.known, it.sent) = (TaskStatus::Running, TaskStatus::Running);
-            let container = &mut it.containers[0];
+            let container = &mut it.containers[0].state;
             (container.known, container.ran) = (ContainerStatus::Running, true);
             (container.observed, container.runtime_id) = (Some(RunState::Running), Some("id".into()));
             container.started_at = Some("then".to_owned());
@@ -243,7 +244,7 @@ mod tests {
 
         // Listed before it was started: old news.
         let (mut state, op) = in_doubt(ran);
-        state.tasks.get_mut(&"task".into()).unwrap().containers[0].touched = u64::MAX;
+        state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.touched = u64::MAX;
         listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
         assert_eq!(first(&state).known, ContainerStatus::Running);
     }
@@ -252,7 +253,7 @@ mod tests {
     #[test]
     fn one_that_is_listed_as_ended_and_could_not_be_looked_at_is_looked_at_before_it_is_over() {
         let ran: fn(&mut TaskState) = |it| {
-            let container = &mut it.containers[0];
+            let container = &mut it.containers[0].state;
             (container.known, container.ran, container.unsettled) = (ContainerStatus::Running, true, false);
             (container.observed, container.runtime_id) = (Some(RunState::Running), Some("id".into()));
             container.running_since = Some(NOW);
@@ -271,7 +272,7 @@ mod tests {
 
         // Of one that is over nobody asks any more; and one that never started and says why has told all there is.
         let (mut state, op) = in_doubt(ran);
-        state.tasks.get_mut(&"task".into()).unwrap().containers[0].known = ContainerStatus::Stopped;
+        state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.known = ContainerStatus::Stopped;
         let effects = listed(&mut state, op, vec![brief.clone()]);
         assert!(!effects.iter().any(|it| matches!(it, Effect::Do(_, Operation::Inspect(_)))), "{effects:?}");
         let (mut state, op) = in_doubt(|_| {});
@@ -283,7 +284,7 @@ mod tests {
     #[test]
     fn one_that_was_never_seen_is_known_by_its_name() {
         // Its id is of an incarnation before; nothing is seen of it now.
-        let (mut state, op) = in_doubt(|it| it.containers[0].runtime_id = Some("before".into()));
+        let (mut state, op) = in_doubt(|it| it.containers[0].state.runtime_id = Some("before".into()));
         listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
         assert_eq!(first(&state).observed, Some(RunState::Created));
         assert_eq!((&first(&state).runtime_id, &first(&state).failure), (&Some(RuntimeId::from("id")), &None));
@@ -293,11 +294,11 @@ mod tests {
     fn a_listing_does_not_speak_for_what_was_touched_since_or_was_never_asked_for() {
         type Case = (fn(&mut TaskState), bool);
         let cases: [Case; 4] = [
-            (|it| it.containers[0].touched = 100, true),
-            (|it| it.containers[0].create_asked = false, true),
+            (|it| it.containers[0].state.touched = 100, true),
+            (|it| it.containers[0].state.create_asked = false, true),
             (
                 |it| {
-                    it.containers[0].operation = Some(crate::core::state::InFlight {
+                    it.containers[0].state.operation = Some(crate::core::state::InFlight {
                         id: OpId(50),
                         kind: crate::core::state::OperationKind::Inspect,
                         since: NOW,
@@ -312,12 +313,12 @@ mod tests {
             let (mut state, op) = in_doubt(change);
             let before = first(&state).clone();
             let task = state.tasks.get_mut(&"task".into()).unwrap();
-            task.containers[0].retry.not_before = NOW + Span::secs(1);
+            task.containers[0].state.retry.not_before = NOW + Span::secs(1);
             listed(&mut state, op, Vec::new());
             assert_eq!(first(&state).unsettled == before.unsettled, is_left_alone, "{nth}");
 
             let (mut state, op) = in_doubt(change);
-            state.tasks.get_mut(&"task".into()).unwrap().containers[0].retry.not_before = NOW + Span::secs(1);
+            state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.retry.not_before = NOW + Span::secs(1);
             listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
             let is_unseen = first(&state).observed.is_none();
             // One that was never asked for and is there all the same is ours.
@@ -328,7 +329,7 @@ mod tests {
     #[test]
     fn only_a_created_container_under_a_name_of_ours_is_an_orphan() {
         let removed = |run_state, name: &dyn Fn(&str) -> String| {
-            let (mut state, op) = in_doubt(|it| it.containers[0].create_asked = false);
+            let (mut state, op) = in_doubt(|it| it.containers[0].state.create_asked = false);
             let mut orphan = seen("forgotten", "a", "id", run_state);
             orphan.runtime_name = name(&name_suffix(&orphan.task, &orphan.container));
             let effects = listed(&mut state, op, vec![orphan]);
@@ -344,7 +345,7 @@ mod tests {
     #[test]
     fn another_agents_container_is_neither_seen_nor_taken_for_ours() {
         let in_doubt = || {
-            let (mut state, op) = in_doubt(|it| it.containers[0].runtime_id = None);
+            let (mut state, op) = in_doubt(|it| it.containers[0].state.runtime_id = None);
             state.policy.owners.own = "us".into();
             (state, op)
         };
@@ -432,7 +433,7 @@ mod tests {
             step(&mut state, NOW, run(spec(arn, vec![container("c", &[])])));
             // Pull, create, start, report, whatever is asked for: done.
             while let Some(op) = state.ops.keys().next().copied() {
-                let output = match state.tasks[&TaskArn::from(arn)].containers[0].create_asked {
+                let output = match state.tasks[&TaskArn::from(arn)].containers[0].state.create_asked {
                     true => Output::Seen(Some(Box::new(seen(arn, "c", arn, RunState::Running)))),
                     false => Output::Nothing,
                 };
@@ -450,11 +451,12 @@ mod tests {
     fn a_task_is_not_over_in_the_middle_of_a_list() {
         let (mut state, op) = in_doubt(|task| {
             *task = TaskState::new(spec("task", vec![container("a", &[]), container("b", &[])]), 1, NOW);
-            for (container, observed) in task.containers.iter_mut().zip([RunState::Running, RunState::Exited]) {
+            for (container, observed) in task.states_mut().zip([RunState::Running, RunState::Exited]) {
                 (container.known, container.observed) = (ContainerStatus::Stopped, Some(observed));
                 (container.create_asked, container.ran) = (true, true);
             }
-            (task.containers[0].runtime_id, task.containers[1].runtime_id) = (Some("a".into()), Some("b".into()));
+            (task.containers[0].state.runtime_id, task.containers[1].state.runtime_id) =
+                (Some("a".into()), Some("b".into()));
         });
         let both = vec![seen("task", "a", "a", RunState::Exited), seen("task", "b", "b", RunState::Running)];
         let effects = listed(&mut state, op, both);

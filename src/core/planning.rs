@@ -36,7 +36,7 @@ impl Planning<'_> {
             return;
         };
         let id = self.state.new_op(Owner::Container(task.spec.arn.clone(), index));
-        let container = &mut task.containers[index];
+        let container = &mut task.containers[index].state;
         container.operation = Some(InFlight { id, kind, since: self.now, asked: self.state.steps });
         container.touched = self.state.steps;
         self.changed(task);
@@ -45,7 +45,7 @@ impl Planning<'_> {
 
     /// Lets go of an operation: its outcome will find nobody.
     pub(super) fn cancel(&mut self, task: &mut TaskState, index: usize) {
-        if let Some(operation) = task.containers[index].operation.take() {
+        if let Some(operation) = task.containers[index].state.operation.take() {
             self.state.ops.remove(&operation.id);
             self.out.effects.push(Effect::Cancel(operation.id));
         }

@@ -7,7 +7,7 @@
 
 use super::desired;
 use super::event::Event;
-use super::state::{Key, ResourceState, State, TaskState};
+use super::state::{Container, Key, Resource, State, TaskState};
 use super::step::Step;
 use super::{resource, seen};
 use crate::model::{ContainerStatus, Failure, Observation, ResourceSpec, RunState, TaskArn, TaskSpec, Timestamp};
@@ -60,15 +60,16 @@ fn is_made_here(seen: &Observation) -> bool {
 }
 
 fn task(outline: TaskSpec, containers: &[&Observation], arrival: u64, now: Timestamp, step: u64) -> TaskState {
-    let mut task =
-        TaskState { admitted: true, inherited: true, reduced: true, ..TaskState::new(outline, arrival, now) };
+    let new = TaskState::new(outline, arrival, now); // from here on the state holds the leases
+    let mut task = TaskState { admitted: true, inherited: true, reduced: true, ..new };
     let leases = containers.iter().flat_map(|seen| &seen.outline).flat_map(|outline| &outline.leases).collect();
-    task.resources = task.spec.resources.iter().map(|spec| resource::left_over(spec, &leases)).collect();
-    task.spec.leases.clear(); // from here on the state holds them
+    for Resource { spec, state } in &mut task.resources {
+        *state = resource::left_over(spec, &leases);
+    }
     for seen in containers {
         let Some(index) = task.index_of(&seen.container) else { continue };
         if seen::is_end_without_story(seen) {
-            let container = &mut task.containers[index];
+            let container = &mut task.containers[index].state;
             (container.create_asked, container.unsettled, container.touched) = (true, true, step);
         } else {
             seen::observe(&mut task, index, seen, now, step);
@@ -91,7 +92,7 @@ fn give_up_what_cannot_be_made(task: &mut TaskState, now: Timestamp) {
         });
         gone = lost.map(|(spec, _)| spec.name.clone()).collect();
     }
-    for (spec, container) in task.spec.containers.iter_mut().zip(&mut task.containers) {
+    for Container { spec, state: container } in &mut task.containers {
         if gone.contains(&spec.name) {
             spec.essential = false;
             container.fail(Failure::permanent(
@@ -105,29 +106,30 @@ fn give_up_what_cannot_be_made(task: &mut TaskState, now: Timestamp) {
 
 /// ECS has sent the task once more: the whole specification takes the place of the outline. What is known of it stays.
 pub(super) fn complete(task: &mut TaskState, spec: TaskSpec) {
-    let names = |spec: &TaskSpec| spec.containers.iter().map(|it| it.name.clone()).collect::<Vec<_>>();
-    if !task.reduced || names(&spec) != names(&task.spec) {
+    let is_same = task.specs().map(|known| &known.name).eq(spec.containers.iter().map(|new| &new.name));
+    if !task.reduced || !is_same {
         return;
     }
     task.reduced = false;
-    let mut outline = std::mem::replace(&mut task.spec, spec);
-    let specs = std::mem::take(&mut outline.resources).into_iter();
-    let mut earlier: BTreeMap<String, (ResourceSpec, ResourceState)> = specs
-        .zip(std::mem::take(&mut task.resources))
-        .map(|(spec, resource)| (spec.name.clone(), (spec, resource)))
-        .collect();
-    let known = |spec: &ResourceSpec| earlier.remove(&spec.name).map(|(_, resource)| resource).unwrap_or_default();
-    task.resources = task.spec.resources.iter().map(known).collect();
+    task.spec = spec.info();
+    let earlier = std::mem::take(&mut task.resources).into_iter();
+    let mut earlier: BTreeMap<String, Resource> =
+        earlier.map(|resource| (resource.spec.name.clone(), resource)).collect();
+    let resources = spec.resources.into_iter().map(|spec| {
+        let state = earlier.remove(&spec.name).map(|known| known.state).unwrap_or_default();
+        Resource { spec, state }
+    });
+    task.resources = resources.collect();
     // What the specification does not name any more may be there, or on its way: no container waits for it, and it goes with the task.
-    for (spec, resource) in earlier.into_values() {
-        if resource.operation.is_some() || resource::may_be_there(&resource) {
-            task.spec.resources.push(ResourceSpec { needed_by: Vec::new(), ..spec });
-            task.resources.push(resource);
+    for Resource { spec, state } in earlier.into_values() {
+        if state.operation.is_some() || resource::may_be_there(&state) {
+            task.resources.push(Resource { spec: ResourceSpec { needed_by: Vec::new(), ..spec }, state });
         }
     }
-    for (new, old) in task.spec.containers.iter_mut().zip(outline.containers) {
-        new.endpoint_id = old.endpoint_id; // it is in the running container's environment
-        new.essential &= old.essential;
+    for (known, new) in task.containers.iter_mut().zip(spec.containers) {
+        let old = std::mem::replace(&mut known.spec, new);
+        known.spec.endpoint_id = old.endpoint_id; // it is in the running container's environment
+        known.spec.essential &= old.essential;
     }
 }
 
@@ -212,7 +214,7 @@ mod tests {
         let stops: Vec<_> =
             out.effects.iter().filter(|effect| matches!(effect, Effect::Do(_, Operation::Stop { .. }))).collect();
         assert_eq!(stops.len(), 1, "main was essential, so init stops: {out:?}");
-        assert_eq!(state.tasks[&spec.arn].containers[1].exit_code, Some(3));
+        assert_eq!(state.tasks[&spec.arn].containers[1].state.exit_code, Some(3));
     }
 
     #[test]
@@ -273,7 +275,7 @@ mod tests {
             !out.effects.iter().any(|it| matches!(it, Effect::Do(_, Operation::ResolveDigest(_) | Operation::Pull(_)))),
             "{out:?}"
         );
-        let main = &other.tasks[&spec.arn].containers[1];
+        let main = &other.tasks[&spec.arn].containers[1].state;
         assert!(main.over() && main.removed, "{main:?}");
         assert_eq!(check(&other), Ok(()));
     }
@@ -302,7 +304,7 @@ mod tests {
         let (state, out) =
             after(vec![found(&three, "side", RunState::Running), found(&three, "main", RunState::Created)]);
         assert!(!touched(&out), "{out:?}");
-        let statuses: Vec<_> = state.tasks[&three.arn].containers.iter().map(|it| it.known).collect();
+        let statuses: Vec<_> = state.tasks[&three.arn].states().map(|it| it.known).collect();
         assert_eq!(statuses, [ContainerStatus::Stopped, ContainerStatus::Stopped, ContainerStatus::Running]);
     }
 
@@ -356,7 +358,7 @@ mod tests {
             assert!(!touched(&out), "{event:?}: {out:?}");
         }
         let task = &state.tasks[&spec.arn];
-        assert_eq!((task.known, task.containers[0].observed), (TaskStatus::Running, None));
+        assert_eq!((task.known, task.containers[0].state.observed), (TaskStatus::Running, None));
         assert_eq!(check(&state), Ok(()));
     }
 
@@ -412,8 +414,8 @@ mod tests {
         second.outline.as_mut().unwrap().leases = vec!["lease".to_owned()]; // made after the first container was
         let (state, _) = after(vec![first, second]);
         let task = &state.tasks[&spec.arn];
-        let tickets = task.resources[0].tickets.as_ref().unwrap();
-        assert_eq!((tickets.leases.as_slice(), task.spec.leases.len()), (&["lease".to_owned()][..], 0));
+        let tickets = task.resources[0].state.tickets.as_ref().unwrap();
+        assert_eq!(tickets.leases, ["lease".to_owned()]);
     }
 
     #[test]
@@ -421,15 +423,21 @@ mod tests {
         let spec = two(true);
         let (mut state, _) =
             after(vec![found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Running)]);
-        assert_eq!(state.tasks[&spec.arn].spec, spec.outline());
+        assert_eq!(whole(&state.tasks[&spec.arn]), spec.outline());
         let mut again = spec.clone();
         again.containers[0].endpoint_id = "another".to_owned();
         let event = Event::Payload { tasks: vec![PayloadTask::Run(Box::new(again))], seq: 9, ack: None };
         let out = step(&mut state, NOW, event);
         assert!(!touched(&out), "{out:?}");
         let task = &state.tasks[&spec.arn];
-        assert_eq!(task.spec, spec, "and the endpoint in the containers' environment stays");
+        assert_eq!(whole(task), spec, "and the endpoint in the containers' environment stays");
         assert!(!task.reduced && task.known == TaskStatus::Running);
+    }
+
+    /// All that was asked for.
+    fn whole(task: &TaskState) -> TaskSpec {
+        let resources = task.resources.iter().map(|resource| resource.spec.clone()).collect();
+        task.spec.with(task.specs().cloned().collect(), resources)
     }
 
     /// The task of two containers, with these resources.
@@ -472,7 +480,7 @@ mod tests {
 
     fn status(state: &State, name: &str) -> ResourceStatus {
         let task = &state.tasks[&TaskArn::from("task")];
-        task.resources[task.resource_index(name).unwrap()].known
+        task.resources[task.resource_index(name).unwrap()].state.known
     }
 
     #[test]
@@ -529,12 +537,12 @@ mod tests {
         let (mut state, _) = after(runs());
         let task = state.tasks.get_mut(&spec.arn).unwrap();
         super::complete(task, other.clone());
-        assert_eq!((&task.spec, task.reduced), (&spec.outline(), true));
+        assert_eq!((whole(task), task.reduced), (spec.outline(), true));
         super::complete(task, spec.clone());
         let mut changed = spec.clone();
         changed.containers[0].image = "another".to_owned();
         super::complete(task, changed);
-        assert_eq!((&task.spec, task.reduced), (&spec, false));
+        assert_eq!((whole(task), task.reduced), (spec, false));
     }
 
     #[test]

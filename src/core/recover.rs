@@ -2,7 +2,7 @@
 
 use super::policy::Policy;
 use super::resource;
-use super::state::{HostState, State, TaskState};
+use super::state::{HostState, Resource, State, TaskState};
 
 /// Builds the state from what is on disk.
 ///
@@ -11,11 +11,11 @@ use super::state::{HostState, State, TaskState};
 pub fn recover(policy: Policy, host: HostState, tasks: impl IntoIterator<Item = TaskState>) -> State {
     let mut state = State { policy, host, ..State::default() };
     for mut task in tasks {
-        for container in &mut task.containers {
+        for container in task.states_mut() {
             container.unsettled = container.create_asked && !container.over();
         }
-        for (spec, resource) in task.spec.resources.iter().zip(&mut task.resources) {
-            resource::recover(resource, spec.kind.lifetime());
+        for Resource { spec, state } in &mut task.resources {
+            resource::recover(state, spec.kind.lifetime());
         }
         // Anything may be due: plan it at the first tick.
         task.wake = Some(crate::model::Timestamp::default());

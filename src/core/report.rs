@@ -35,7 +35,9 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
         execution_stopped_at: if status == task.known { task.execution_stopped_at } else { None },
         containers: containers
             .iter()
-            .map(|(index, status)| container_change(&task.spec.containers[*index], &task.containers[*index], *status))
+            .map(|(index, status)| {
+                container_change(&task.containers[*index].spec, &task.containers[*index].state, *status)
+            })
             .chain(task.never_known.iter().map(stopped_unseen))
             .collect(),
     };
@@ -62,7 +64,7 @@ pub(super) fn completed(task: &mut TaskState, now: Timestamp, outcome: &Outcome)
 fn accepted(task: &mut TaskState, report: &ReportInFlight) {
     task.sent = task.sent.max(report.status);
     for (index, status) in &report.containers {
-        let container = &mut task.containers[*index];
+        let container = &mut task.containers[*index].state;
         container.sent = container.sent.max(*status);
     }
     task.report_retry = Retry::default();
@@ -155,7 +157,7 @@ mod tests {
         let mut task = task(vec![container("a", &[]), container("b", &[])]);
         (task.known, task.ran, task.admitted) = (TaskStatus::Running, true, true);
         (task.pull_started_at, task.pull_stopped_at) = (Some(Timestamp(1)), Some(Timestamp(2)));
-        for (spec, container) in task.spec.containers.iter_mut().zip(&mut task.containers) {
+        for crate::core::state::Container { spec, state: container } in &mut task.containers {
             spec.essential = false;
             spec.ports.push(PortMapping { container_port: 80, host_port: 80, protocol: Protocol::Tcp });
             (container.known, container.observed) = (ContainerStatus::Running, Some(RunState::Running));
@@ -170,12 +172,12 @@ mod tests {
 
     fn all_sent(mut task: TaskState) -> TaskState {
         task.sent = task.known;
-        task.containers.iter_mut().for_each(|container| container.sent = container.known);
+        task.states_mut().for_each(|container| container.sent = container.known);
         task
     }
 
     fn end(task: &mut TaskState, index: usize, code: i32) {
-        let container = &mut task.containers[index];
+        let container = &mut task.containers[index].state;
         (container.known, container.observed) = (ContainerStatus::Stopped, Some(RunState::Exited));
         container.exit_code = Some(code);
     }
@@ -210,9 +212,9 @@ mod tests {
         let mut task = running();
         task.reason = Some("for this reason".to_owned());
         // It has an exit code from its first run, and a failure: both are told when it is over, not before.
-        task.containers[1].exit_code = Some(7);
-        task.containers[1].fail(Failure::permanent("Name", "text"));
-        task.containers[1].operation = None;
+        task.containers[1].state.exit_code = Some(7);
+        task.containers[1].state.fail(Failure::permanent("Name", "text"));
+        task.containers[1].state.operation = None;
         let mut state = with(task);
         let (op, change) = reported(&mut state, NOW).unwrap();
         assert_eq!(
@@ -230,7 +232,7 @@ mod tests {
         let task = state.tasks.get_mut(&"task".into()).unwrap();
         (0..2).for_each(|index| end(task, index, 7));
         (task.desired, task.execution_stopped_at) = (TaskStatus::Stopped, Some(Timestamp(3)));
-        task.containers.iter_mut().for_each(|container| container.operation = None);
+        task.states_mut().for_each(|container| container.operation = None);
         (task.wake, state.wakes_from) = (Some(NOW), NOW);
         state.ops.clear();
         let (_, change) = reported(&mut state, NOW).unwrap();
@@ -244,8 +246,8 @@ mod tests {
     #[test]
     fn when_execution_stopped_is_told_as_soon_as_something_is() {
         let mut task = all_sent(running());
-        task.spec.containers[0].essential = true;
-        (task.desired, task.spec.containers[1].stop_timeout) = (TaskStatus::Stopped, Some(Span::secs(120)));
+        task.containers[0].spec.essential = true;
+        (task.desired, task.containers[1].spec.stop_timeout) = (TaskStatus::Stopped, Some(Span::secs(120)));
         end(&mut task, 0, 1);
         let mut state = with(task);
         assert!(reported(&mut state, NOW).is_none());
@@ -271,7 +273,7 @@ mod tests {
         assert_eq!((change.status, statuses(&change)), (TaskStatus::Running, vec![("a", ContainerStatus::Stopped)]));
         step(&mut state, at, done(op, Output::Nothing));
         let task = &state.tasks[&"task".into()];
-        assert_eq!((task.containers[0].sent, task.drain_at), (ContainerStatus::Stopped, None));
+        assert_eq!((task.containers[0].state.sent, task.drain_at), (ContainerStatus::Stopped, None));
     }
 
     #[test]
@@ -279,13 +281,13 @@ mod tests {
         let table = [(None, "sha256:here"), (Some("sha256:1"), "sha256:1")];
         for (digest, wanted) in table {
             let mut running = running();
-            running.containers.iter_mut().for_each(|it| it.digest = None);
-            running.containers[0].local_digest = Some("sha256:here".to_owned());
+            running.states_mut().for_each(|it| it.digest = None);
+            running.containers[0].state.local_digest = Some("sha256:here".to_owned());
             let mut pulled = running.clone();
             (pulled.known, pulled.ran) = (TaskStatus::ManifestPulled, false);
-            pulled.containers.iter_mut().for_each(|it| (it.known, it.ran) = (ContainerStatus::Created, false));
+            pulled.states_mut().for_each(|it| (it.known, it.ran) = (ContainerStatus::Created, false));
             assert!(reported(&mut with(pulled), NOW).is_none(), "it is no news by itself");
-            running.containers[0].digest = digest.map(str::to_owned);
+            running.containers[0].state.digest = digest.map(str::to_owned);
             let (_, change) = reported(&mut with(running), NOW).unwrap();
             assert_eq!(change.containers[0].image_digest.as_deref(), Some(wanted));
         }
@@ -295,10 +297,10 @@ mod tests {
     fn a_digest_is_news_if_the_agent_found_it_out() {
         let pulled = |image: &str, digest: Option<&str>, sent: TaskStatus| {
             let mut task = task(vec![container("a", &[])]);
-            task.spec.containers[0].image = image.to_owned();
+            task.containers[0].spec.image = image.to_owned();
             (task.known, task.sent, task.admitted) = (TaskStatus::ManifestPulled, sent, true);
-            task.containers[0].known = ContainerStatus::Pulled;
-            task.containers[0].digest = digest.map(str::to_owned);
+            task.containers[0].state.known = ContainerStatus::Pulled;
+            task.containers[0].state.digest = digest.map(str::to_owned);
             let mut state = with(task);
             let change = reported(&mut state, NOW);
             let is_pending = state.tasks[&"task".into()].drain_at.is_some();
@@ -331,7 +333,7 @@ mod tests {
             (task.sent, task.report_retry, task.report.is_none()),
             (TaskStatus::Running, Retry::default(), true)
         );
-        assert!(task.containers.iter().all(|it| it.sent == ContainerStatus::Running));
+        assert!(task.states().all(|it| it.sent == ContainerStatus::Running));
     }
 
     #[test]

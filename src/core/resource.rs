@@ -13,13 +13,13 @@ use super::effect::{Effect, Operation};
 use super::event::{Outcome, Output};
 use super::planning::Planning;
 use super::state::{
-    ContainerState, InFlight, OperationKind, Owner, ResourceInFlight, ResourceOperationKind, ResourceState, Retry,
-    State, TaskState,
+    ContainerState, InFlight, OperationKind, Owner, Resource, ResourceInFlight, ResourceOperationKind, ResourceState,
+    Retry, State, TaskState,
 };
 use crate::model::resource::Lifetime;
 use crate::model::{
-    ContainerStatus, FailureKind, OpError, ResourceKind, ResourceRequest, ResourceSpec, ResourceStatus, TaskSpec,
-    TaskStatus, Tickets, Timestamp,
+    ContainerStatus, FailureKind, OpError, ResourceKind, ResourceRequest, ResourceSpec, ResourceStatus, TaskStatus,
+    Tickets, Timestamp,
 };
 use std::collections::BTreeSet;
 
@@ -29,42 +29,42 @@ const MOST_TRIES: u32 = 3;
 /// Starts the making or removal of what can be.
 pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
     for index in 0..task.resources.len() {
-        if task.resources[index].operation.is_none() {
+        if task.resources[index].state.operation.is_none() {
             advance(task, index, planning);
         }
     }
 }
 
 fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
-    let not_before = task.resources[index].retry.not_before;
-    if task.resources[index].known == ResourceStatus::None && is_wanted(task, index) {
+    let not_before = task.resources[index].state.retry.not_before;
+    if task.resources[index].state.known == ResourceStatus::None && is_wanted(task, index) {
         if !credentials_missing(task, index, planning.state) && planning.is_time(not_before) {
-            task.resources[index].create_asked = true;
+            task.resources[index].state.create_asked = true;
             start(task, index, planning, ResourceOperationKind::Create);
         }
-    } else if may_be_there(&task.resources[index]) && may_go(task, index) && planning.is_time(not_before) {
-        let resource = &mut task.resources[index];
+    } else if may_be_there(&task.resources[index].state) && may_go(task, index) && planning.is_time(not_before) {
+        let resource = &mut task.resources[index].state;
         if !std::mem::replace(&mut resource.removing, true) {
             resource.retry = Retry::default(); // these were failures to make it
         }
         start(task, index, planning, ResourceOperationKind::Remove);
     } else if is_to_be_renewed(task, index) && planning.is_time(not_before) {
-        task.resources[index].renewal_due = false; // credentials that come meanwhile ask for another one
+        task.resources[index].state.renewal_due = false; // credentials that come meanwhile ask for another one
         start(task, index, planning, ResourceOperationKind::Renew);
     }
 }
 
 fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>, kind: ResourceOperationKind) {
-    let name = task.spec.resources[index].name.clone();
+    let name = task.resources[index].spec.name.clone();
     let op = planning.state.new_op(Owner::Resource(task.spec.arn.clone(), name));
-    task.resources[index].operation = Some(ResourceInFlight { id: op, kind, since: planning.now });
+    task.resources[index].state.operation = Some(ResourceInFlight { id: op, kind, since: planning.now });
     let request = Box::new(ResourceRequest {
         task: task.spec.arn.clone(),
         family: task.spec.family.clone(),
         version: task.spec.version.clone(),
-        spec: task.spec.resources[index].clone(),
+        spec: task.resources[index].spec.clone(),
         execution_credentials: task.execution_credentials.clone(),
-        tickets: task.resources[index].tickets.clone(),
+        tickets: task.resources[index].state.tickets.clone(),
     });
     planning.changed(task);
     let operation = match kind {
@@ -91,7 +91,7 @@ fn is_wanted(task: &TaskState, index: usize) -> bool {
 
 /// Some container needs it for what it has yet to do.
 fn is_needed(task: &TaskState, index: usize) -> bool {
-    let resource = &task.spec.resources[index];
+    let resource = &task.resources[index].spec;
     let needs = |at: usize, container: &ContainerState| match resource.kind.lifetime() {
         Lifetime::Process => container.known < ContainerStatus::Created, // the engine keeps what it was given
         Lifetime::Boot | Lifetime::Task => container.known <= ContainerStatus::Created || container.restarts.due,
@@ -102,63 +102,61 @@ fn is_needed(task: &TaskState, index: usize) -> bool {
 
 /// Nothing uses it, and nothing will.
 fn may_go(task: &TaskState, index: usize) -> bool {
-    if task.spec.resources[index].kind.lifetime() == Lifetime::Process {
+    if task.resources[index].spec.kind.lifetime() == Lifetime::Process {
         // A create in flight has been given it already, or will be when its turn comes.
         let is_create = |operation: &InFlight| operation.kind == OperationKind::Create;
-        let is_in_use = task.containers.iter().any(|container| container.operation.as_ref().is_some_and(is_create));
+        let is_in_use = task.states().any(|container| container.operation.as_ref().is_some_and(is_create));
         return !is_needed(task, index) && !is_in_use;
     }
-    task.removing && task.containers.iter().all(ContainerState::is_gone)
+    task.removing && task.states().all(ContainerState::is_gone)
 }
 
 /// New credentials have come, and containers use what ends without them.
 fn is_to_be_renewed(task: &TaskState, index: usize) -> bool {
-    let resource = &task.resources[index];
+    let resource = &task.resources[index].state;
     resource.renewal_due && resource.known == ResourceStatus::Created && task.known != TaskStatus::Stopped
 }
 
 /// The credentials of the execution role are new: what was made with those before has to be renewed.
 pub(super) fn credentials_renewed(task: &mut TaskState) {
-    for resource in &mut task.resources {
+    for Resource { state, .. } in &mut task.resources {
         let is_renewed = |tickets: &Tickets| !tickets.accounts.is_empty();
-        resource.renewal_due = resource.tickets.as_ref().is_some_and(is_renewed);
+        state.renewal_due = state.tickets.as_ref().is_some_and(is_renewed);
     }
 }
 
 /// Where the ticket for this credential spec is on the host.
 pub(super) fn ticket(task: &TaskState, credential_spec: &str) -> Option<String> {
-    let tickets = task.resources.iter().filter_map(|resource| resource.tickets.as_ref());
-    tickets.filter_map(|tickets| tickets.paths.get(credential_spec)).next().cloned()
+    task.tickets().filter_map(|tickets| tickets.paths.get(credential_spec)).next().cloned()
 }
 
 /// The first resource that is not there and must be before this container goes on: before it is created, and, of what outlives that,
 /// before it is started.
 pub(super) fn holding_up(task: &TaskState, container: usize) -> Option<usize> {
-    let name = &task.spec.containers[container].name;
-    let state = &task.containers[container];
+    let name = &task.containers[container].spec.name;
+    let state = &task.containers[container].state;
     let is_ahead = |lifetime| match state.known {
         ContainerStatus::Pulled => true,
         ContainerStatus::Created => lifetime != Lifetime::Process,
         ContainerStatus::Running => lifetime != Lifetime::Process && state.restarts.due,
         ContainerStatus::None | ContainerStatus::ManifestPulled | ContainerStatus::Stopped => false,
     };
-    let mut resources = task.spec.resources.iter().zip(&task.resources);
-    resources.position(|(spec, resource)| {
-        resource.known != ResourceStatus::Created && spec.needed_by.contains(name) && is_ahead(spec.kind.lifetime())
+    task.resources.iter().position(|Resource { spec, state }| {
+        state.known != ResourceStatus::Created && spec.needed_by.contains(name) && is_ahead(spec.kind.lifetime())
     })
 }
 
 /// The credentials of the execution role come over ACS and are gone after a restart until ECS sends them again.
 pub(super) fn credentials_missing(task: &TaskState, index: usize, state: &State) -> bool {
     let id = task.execution_credentials.as_ref();
-    task.spec.resources[index].kind.needs_execution_role() && id.is_some_and(|id| !state.credentials.contains(id))
+    task.resources[index].spec.kind.needs_execution_role() && id.is_some_and(|id| !state.credentials.contains(id))
 }
 
 /// Writes the outcome of the operation in flight for the resource of that name.
 pub(super) fn completed(task: &mut TaskState, name: &str, now: Timestamp, outcome: Outcome) {
     let arn = task.spec.arn.0.clone();
     let Some(index) = task.resource_index(name) else { return };
-    let resource = &mut task.resources[index];
+    let resource = &mut task.resources[index].state;
     let Some(operation) = resource.operation.take() else { return };
     let is_unknown = matches!(outcome, Err(OpError::Unknown(_)));
     let failure = match outcome {
@@ -209,12 +207,6 @@ fn removed(resource: &mut ResourceState) {
     (resource.known, resource.tickets) = (ResourceStatus::Removed, None);
 }
 
-/// What a container tells of its task if the state is lost: the outline, and what has to be given back.
-pub(super) fn outline(task: &TaskState) -> TaskSpec {
-    let tickets = task.resources.iter().filter_map(|resource| resource.tickets.as_ref());
-    TaskSpec { leases: tickets.flat_map(|it| it.leases.clone()).collect(), ..task.spec.outline() }
-}
-
 /// What is known of a resource whose task was rebuilt: it may be there. What its containers say is to be given back, is.
 pub(super) fn left_over(spec: &ResourceSpec, leases: &BTreeSet<&String>) -> ResourceState {
     let is_ours = matches!(spec.kind, ResourceKind::CredentialSpecs(_)) && !leases.is_empty();
@@ -239,7 +231,7 @@ pub(super) fn recover(resource: &mut ResourceState, lifetime: Lifetime) {
 /// Nothing is left of any of them.
 pub(super) fn nothing_is_left(task: &TaskState) -> bool {
     (0..task.resources.len())
-        .all(|index| task.resources[index].operation.is_none() && !may_be_there(&task.resources[index]))
+        .all(|index| task.resources[index].state.operation.is_none() && !may_be_there(&task.resources[index].state))
 }
 
 #[cfg(test)]

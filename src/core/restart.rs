@@ -4,7 +4,7 @@
 //! run again the restart is *due*, so a crash in between neither loses nor doubles it. What ECS was told stays so: the container is
 //! `RUNNING` all the while. Runs are told apart by the engine's time of start: news of a run before the last one is old.
 
-use super::state::{ContainerState, TaskState};
+use super::state::{Container, ContainerState, TaskState};
 use crate::model::{Failure, Observation, RunState, Timestamp};
 
 /// The container is seen to have ended: shall it be started again? Then that is noted.
@@ -20,8 +20,8 @@ pub(super) fn decide(
     if task.wants_stop(index) {
         return false;
     }
-    let container = &mut task.containers[index];
-    let (Some(policy), Some(code)) = (&task.spec.containers[index].restart, exit_code) else { return false };
+    let Container { spec, state: container } = &mut task.containers[index];
+    let (Some(policy), Some(code)) = (&spec.restart, exit_code) else { return false };
     let Some(since) = container.restarts.last.or(container.running_since) else { return false };
     if policy.ignored_exit_codes.contains(&code) || now < since + policy.attempt_period {
         return false;
@@ -42,7 +42,7 @@ pub(super) fn give_up(container: &mut ContainerState) {
 
 /// News that was overtaken: of a run before the last one, or of the last one, whose end is known.
 pub(super) fn is_old_news(task: &TaskState, index: usize, seen: &Observation) -> bool {
-    let (spec, container) = (&task.spec.containers[index], &task.containers[index]);
+    let (spec, container) = (&task.containers[index].spec, &task.containers[index].state);
     if spec.restart.is_none() || container.runtime_id.as_ref() != Some(&seen.runtime_id) {
         return false;
     }
@@ -52,7 +52,7 @@ pub(super) fn is_old_news(task: &TaskState, index: usize, seen: &Observation) ->
 
 /// It began before the last run that is known of.
 pub(super) fn is_earlier_run(task: &TaskState, index: usize, seen: &Observation) -> bool {
-    match (&seen.started_at, &task.containers[index].restarts.run) {
+    match (&seen.started_at, &task.containers[index].state.restarts.run) {
         (Some(seen), Some(last)) => order(seen) < order(last),
         (None, _) | (Some(_), None) => false,
     }
@@ -60,16 +60,16 @@ pub(super) fn is_earlier_run(task: &TaskState, index: usize, seen: &Observation)
 
 /// The end that was answered with the restart that is due is seen once more.
 pub(super) fn is_answered(task: &TaskState, index: usize, seen: &Observation) -> bool {
-    let restarts = &task.containers[index].restarts;
+    let restarts = &task.containers[index].state.restarts;
     restarts.due && seen.state == RunState::Exited && seen.started_at == restarts.run
 }
 
 /// Notes which run is seen. Another one, or one that goes on, fulfils the restart that is due.
 pub(super) fn remember(task: &mut TaskState, index: usize, seen: &Observation) {
-    if task.spec.containers[index].restart.is_none() || seen.state == RunState::Created {
+    if task.containers[index].spec.restart.is_none() || seen.state == RunState::Created {
         return;
     }
-    let container = &mut task.containers[index];
+    let container = &mut task.containers[index].state;
     let is_another = seen.started_at.is_some() && seen.started_at != container.restarts.run;
     if is_another {
         container.restarts.run.clone_from(&seen.started_at);
@@ -123,13 +123,13 @@ mod tests {
         let only = |state: &mut State| {
             state.ops.clear();
             let it = state.tasks.get_mut(&"task".into()).unwrap();
-            (it.report, it.containers[0].operation) = (None, None);
+            (it.report, it.containers[0].state.operation) = (None, None);
         };
         only(&mut state);
         step(&mut state, NOW, news(at(RunState::Running, 1)));
         only(&mut state);
         let it = state.tasks.get_mut(&"task".into()).unwrap();
-        (it.sent, it.containers[0].sent) = (TaskStatus::Running, ContainerStatus::Running);
+        (it.sent, it.containers[0].state.sent) = (TaskStatus::Running, ContainerStatus::Running);
         state
     }
 
@@ -162,7 +162,7 @@ mod tests {
             let mut state = running();
             let now = NOW + Span::millis(after);
             let effects = step(&mut state, now, news(ended(1, code))).effects;
-            let container = &task(&state).containers[0];
+            let container = &task(&state).containers[0].state;
             assert_eq!(container.restarts.count == 1, is_restarted, "{code} {after}");
             assert_eq!(container.over(), !is_restarted, "{code} {after}");
             if is_restarted {
@@ -172,27 +172,27 @@ mod tests {
         }
         let mut state = running();
         step(&mut state, NOW + PERIOD, news(Observation { exit_code: None, ..ended(1, 1) }));
-        assert!(task(&state).containers[0].over(), "nobody knows how it ended");
+        assert!(task(&state).containers[0].state.over(), "nobody knows how it ended");
         let mut state = running();
         state.tasks.get_mut(&"task".into()).unwrap().desired = TaskStatus::Stopped;
         step(&mut state, NOW + PERIOD, news(ended(1, 1)));
-        assert!(task(&state).containers[0].over(), "it shall stop");
+        assert!(task(&state).containers[0].state.over(), "it shall stop");
     }
 
     #[test]
     fn ecs_hears_nothing_of_a_restart_and_the_first_start_stays() {
         let (mut state, op) = due();
         let now = NOW + PERIOD;
-        assert_eq!(task(&state).containers[0].exit_code, Some(1));
+        assert_eq!(task(&state).containers[0].state.exit_code, Some(1));
         let again = Output::Seen(Some(Box::new(at(RunState::Running, 61))));
         assert_eq!(step(&mut state, now, done(op, again)).effects, []);
-        let container = &task(&state).containers[0];
+        let container = &task(&state).containers[0].state;
         assert_eq!((container.known, container.restarts.due), (ContainerStatus::Running, false));
         assert_eq!(container.started_at.as_deref(), Some("2026-01-01T00:00:01Z"));
         assert_eq!(container.exit_code, None);
         // The period counts from the restart.
         step(&mut state, now + Span::secs(59), news(ended(61, 2)));
-        let container = &task(&state).containers[0];
+        let container = &task(&state).containers[0].state;
         assert_eq!((container.known, container.exit_code), (ContainerStatus::Stopped, Some(2)));
         assert_eq!(container.restarts.count, 1);
     }
@@ -203,12 +203,11 @@ mod tests {
             let (mut state, op) = due();
             // Its task goes on without it: a stop would forget all failures before.
             let it = state.tasks.get_mut(&"task".into()).unwrap();
-            it.spec.containers[0].essential = false;
-            it.spec.containers.push(container("b", &[]));
-            it.containers.push(crate::core::state::ContainerState::default());
+            it.containers[0].spec.essential = false;
+            it.containers.push(Container { spec: container("b", &[]), state: ContainerState::default() });
             let effects = step(&mut state, NOW + PERIOD, done(op, Output::Seen(Some(Box::new(seen))))).effects;
             assert!(!effects.iter().any(|effect| matches!(effect, Effect::Do(_, Operation::Start(_)))), "{effects:?}");
-            task(&state).containers[0].clone()
+            task(&state).containers[0].state.clone()
         };
         let container = shown(ended(1, 1));
         assert!(container.restarts.due && container.retry.not_before > NOW + PERIOD);
@@ -223,20 +222,20 @@ mod tests {
         let (mut state, op) = due();
         for old in [at(RunState::Running, 1), ended(1, 1)] {
             step(&mut state, NOW + PERIOD, news(old));
-            assert!(task(&state).containers[0].restarts.due);
+            assert!(task(&state).containers[0].state.restarts.due);
         }
         let again = Output::Seen(Some(Box::new(at(RunState::Running, 61))));
         step(&mut state, NOW + PERIOD, done(op, again));
         for old in [at(RunState::Running, 1), ended(1, 1)] {
             step(&mut state, NOW + PERIOD + PERIOD, news(old));
-            let container = &task(&state).containers[0];
+            let container = &task(&state).containers[0].state;
             assert_eq!((container.observed, container.restarts.count), (Some(RunState::Running), 1));
         }
         // Another incarnation is another story; so is a container without a policy.
         let other = Observation { runtime_id: "other".into(), ..ended(1, 1) };
         assert!(!is_old_news(task(&state), 0, &other));
         let mut plain = task(&state).clone();
-        plain.spec.containers[0].restart = None;
+        plain.containers[0].spec.restart = None;
         assert!(is_old_news(task(&state), 0, &ended(1, 1)) && !is_old_news(&plain, 0, &ended(1, 1)));
         // A fraction may end in zeros, which the engine leaves out.
         let with = |time: &str| Observation { started_at: Some(time.to_owned()), ..ended(1, 1) };
@@ -255,7 +254,7 @@ mod tests {
             let effects = step(&mut state, now, Event::Tick).effects;
             let Some(Effect::Do(op, Operation::Inventory)) = effects.first() else { panic!("{effects:?}") };
             let effects = step(&mut state, now, done(*op, Output::Inventory(vec![seen]))).effects;
-            let container = task(&state).containers[0].clone();
+            let container = task(&state).containers[0].state.clone();
             (effects, container.restarts.count, container.known, container.restarts.due)
         };
         // The start was not done: it is asked for, and counted once.
@@ -297,7 +296,7 @@ mod tests {
             panic!()
         };
         step(&mut state, later, done(op, Output::Inventory(vec![ended(1, 1)])));
-        let container = &task(&state).containers[0];
+        let container = &task(&state).containers[0].state;
         assert_eq!((container.known, container.exit_code), (ContainerStatus::Stopped, None));
     }
 
@@ -328,7 +327,7 @@ mod tests {
             panic!()
         };
         step(&mut state, later, done(op, Output::Seen(Some(Box::new(ended(1, 137))))));
-        let container = &task(&state).containers[0];
+        let container = &task(&state).containers[0].state;
         assert_eq!(container.failure.as_ref().map(|it| it.name.as_str()), Some("OutOfMemoryError"));
         assert!(container.over() && !container.restarts.due);
     }
@@ -337,14 +336,14 @@ mod tests {
     fn a_restart_that_comes_to_nothing_is_the_end_also_for_those_who_wait_for_it() {
         let (mut state, op) = due();
         let it = state.tasks.get_mut(&"task".into()).unwrap();
-        it.spec.containers[0].essential = false;
-        it.spec.containers.push(container("b", &[("a", crate::model::task::Condition::Success)]));
-        it.containers.push(crate::core::state::ContainerState::default());
+        it.containers[0].spec.essential = false;
+        let waits = container("b", &[("a", crate::model::task::Condition::Success)]);
+        it.containers.push(Container { spec: waits, state: ContainerState::default() });
         let failure = Failure::permanent("CannotStartContainerError", "no");
         step(&mut state, NOW + PERIOD, Event::Completed { op, outcome: Err(OpError::Failed(failure)) });
         let look = *state.ops.keys().last().unwrap();
         step(&mut state, NOW + PERIOD, done(look, Output::Seen(Some(Box::new(ended(1, 1))))));
-        assert!(task(&state).containers.iter().all(crate::core::state::ContainerState::over), "{:?}", task(&state));
+        assert!(task(&state).states().all(crate::core::state::ContainerState::over), "{:?}", task(&state));
     }
 
     #[test]
@@ -357,9 +356,9 @@ mod tests {
         ] {
             let (state, _) = due();
             let mut task = task(&state).clone();
-            assert!(task.containers[0].restarts.due);
+            assert!(task.containers[0].state.restarts.due);
             remember(&mut task, 0, &seen);
-            assert_eq!(task.containers[0].restarts.due, !is_fulfilled, "{seen:?}");
+            assert_eq!(task.containers[0].state.restarts.due, !is_fulfilled, "{seen:?}");
         }
     }
 
@@ -367,8 +366,8 @@ mod tests {
     fn runs_are_remembered_only_of_those_who_are_started_again() {
         let mut state = running();
         let it = state.tasks.get_mut(&"task".into()).unwrap();
-        (it.spec.containers[0].restart, it.containers[0].restarts) = (None, Restarts::default());
+        (it.containers[0].spec.restart, it.containers[0].state.restarts) = (None, Restarts::default());
         step(&mut state, NOW, news(at(RunState::Running, 2)));
-        assert_eq!(task(&state).containers[0].restarts, Restarts::default());
+        assert_eq!(task(&state).containers[0].state.restarts, Restarts::default());
     }
 }

@@ -11,10 +11,10 @@ const MAX_DOUBTS: u32 = 3;
 /// Writes what was seen of a container. Facts win: `observed` may go back, `known` does not.
 pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, now: Timestamp, step: u64) {
     // Labels can be copied. What was never asked for, as far as is known, is ours if it has the name that only this agent gives.
-    if !task.containers[index].create_asked && seen.runtime_name != task.spec.runtime_name(&seen.container) {
+    if !task.containers[index].state.create_asked && seen.runtime_name != task.spec.runtime_name(&seen.container) {
         return;
     }
-    let container = &mut task.containers[index];
+    let container = &mut task.containers[index].state;
     let is_same = container.runtime_id.as_ref() == Some(&seen.runtime_id);
     if (!is_same && container.observed.is_some()) || (is_same && container.removed) {
         return; // another incarnation, or news from before the removal
@@ -35,7 +35,7 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
     if is_answered {
         return;
     }
-    let container = &mut task.containers[index];
+    let container = &mut task.containers[index].state;
     let has_run = seen.state == RunState::Running || (seen.state == RunState::Exited && seen.started_at.is_some());
     container.raise(ContainerStatus::Created, now);
     if has_run {
@@ -47,7 +47,7 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
         // A container that ended at once did run: the task is `RUNNING` for this moment, and ECS hears of it.
         desired::derive_midway(task, now);
         let is_restarted = has_run && restart::decide(task, index, exit_code, seen.error.as_ref(), now);
-        let container = &mut task.containers[index];
+        let container = &mut task.containers[index].state;
         // How it ended is how it ended first: what somebody did with it afterwards is no news of the task.
         if !container.over() || container.exit_code.is_none() {
             container.exit_code = exit_code.or(container.exit_code);
@@ -64,7 +64,7 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
 
 /// The engine says that a container does not exist.
 pub(super) fn vanished(task: &mut TaskState, index: usize, now: Timestamp, step: u64) {
-    let container = &mut task.containers[index];
+    let container = &mut task.containers[index].state;
     container.touched = step;
     let existed = container.observed.take().is_some();
     // Nobody knows how to create one of a task that was rebuilt.
@@ -79,7 +79,7 @@ pub(super) fn vanished(task: &mut TaskState, index: usize, now: Timestamp, step:
 
 /// The container was looked at: what was in doubt is decided.
 pub(super) fn settle(task: &mut TaskState, index: usize) {
-    let container = &mut task.containers[index];
+    let container = &mut task.containers[index].state;
     container.unsettled = false;
     let Some((kind, failure)) = container.doubt.take() else { return };
     let did_not_happen = match kind {

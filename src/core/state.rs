@@ -13,8 +13,8 @@ use super::event::Event;
 use super::policy::Policy;
 use crate::model::text::cleaned;
 use crate::model::{
-    ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Observation, OpId, ResourceStatus, RunState, TaskArn,
-    TaskSpec, TaskStatus, Tickets, Timestamp,
+    ContainerKind, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Observation, OpId, ResourceSpec,
+    ResourceStatus, RunState, TaskArn, TaskInfo, TaskSpec, TaskStatus, Tickets, Timestamp,
 };
 pub use container::ContainerState;
 pub use images::{ImageCleanup, TrackedImage};
@@ -84,8 +84,8 @@ pub struct HostState {
 /// One task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskState {
-    /// What was asked for.
-    pub spec: TaskSpec,
+    /// What was asked for of the task as a whole.
+    pub spec: TaskInfo,
     /// Place in the order of arrival.
     pub arrival: u64,
     /// What ECS wants, lowered for good when an essential container is lost. `Running` or `Stopped`.
@@ -119,14 +119,14 @@ pub struct TaskState {
     /// Ids that were replaced by that one and are to be dropped from memory.
     #[serde(skip)]
     pub retired_credentials: Vec<CredentialsId>,
-    /// Same order as in `spec`.
-    pub containers: Vec<ContainerState>,
+    /// Its containers, in the order of the task definition; those the agent adds come last.
+    pub containers: Vec<Container>,
     /// It was asked to stop when nobody knew it: nothing is known of its containers but these names, and that they do not run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub never_known: Vec<ContainerName>,
-    /// Same order as in `spec`.
+    /// What else it needs.
     #[serde(default)]
-    pub resources: Vec<ResourceState>,
+    pub resources: Vec<Resource>,
     /// The report in flight.
     #[serde(skip)]
     pub report: Option<ReportInFlight>,
@@ -144,7 +144,25 @@ pub struct TaskState {
     pub wake: Option<Timestamp>,
 }
 
-/// One resource of a task.
+/// One container of a task: what was asked for, and what is known of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// What was asked for.
+    pub spec: ContainerSpec,
+    /// What is known.
+    pub state: ContainerState,
+}
+
+/// One resource of a task: what was asked for, and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resource {
+    /// What was asked for.
+    pub spec: ResourceSpec,
+    /// What is known.
+    pub state: ResourceState,
+}
+
+/// What is known of one resource of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceState {
     /// How far it has come.
@@ -215,7 +233,7 @@ impl Orphan {
 impl State {
     /// The last moment at which anything changed that is remembered.
     pub fn latest_moment(&self) -> Option<Timestamp> {
-        let containers = self.tasks.values().flat_map(|task| &task.containers).map(|container| container.changed_at);
+        let containers = self.tasks.values().flat_map(|task| task.states()).map(|container| container.changed_at);
         containers.chain(self.tasks.values().map(|task| task.known_at)).max()
     }
 
@@ -247,11 +265,14 @@ impl HostState {
 impl TaskState {
     /// A task that has just arrived.
     pub fn new(spec: TaskSpec, arrival: u64, now: Timestamp) -> Self {
-        let containers = spec.containers.iter().map(|_| ContainerState::default()).collect();
-        let resources = spec.resources.iter().map(|_| ResourceState::default()).collect();
+        let info = spec.info();
+        let container = |spec| Container { spec, state: ContainerState::default() };
+        let resource = |spec| Resource { spec, state: ResourceState::default() };
         Self {
-            execution_credentials: spec.execution_credentials.clone(),
-            spec,
+            execution_credentials: spec.execution_credentials,
+            containers: spec.containers.into_iter().map(container).collect(),
+            resources: spec.resources.into_iter().map(resource).collect(),
+            spec: info,
             arrival,
             desired: TaskStatus::Running,
             known: TaskStatus::None,
@@ -266,9 +287,7 @@ impl TaskState {
             pull_stopped_at: None,
             execution_stopped_at: None,
             retired_credentials: Vec::new(),
-            containers,
             never_known: Vec::new(),
-            resources,
             report: None,
             report_retry: Retry::default(),
             drain_at: None,
@@ -287,35 +306,73 @@ impl TaskState {
 
     /// Index of the container of that name.
     pub fn index_of(&self, name: &ContainerName) -> Option<usize> {
-        self.spec.containers.iter().position(|container| &container.name == name)
+        self.containers.iter().position(|container| &container.spec.name == name)
     }
 
     /// Index of the resource of that name.
     pub fn resource_index(&self, name: &str) -> Option<usize> {
-        self.spec.resources.iter().position(|resource| resource.name == name)
+        self.resources.iter().position(|resource| resource.spec.name == name)
     }
 
-    /// Containers with what was asked of them.
+    /// Containers: what was asked for and what is known.
     pub fn pairs(&self) -> impl Iterator<Item = (&ContainerSpec, &ContainerState)> {
-        self.spec.containers.iter().zip(&self.containers)
+        self.containers.iter().map(|container| (&container.spec, &container.state))
+    }
+
+    /// What was asked for of each container.
+    pub fn specs(&self) -> impl Iterator<Item = &ContainerSpec> {
+        self.containers.iter().map(|container| &container.spec)
+    }
+
+    /// What is known of each container.
+    pub fn states(&self) -> impl Iterator<Item = &ContainerState> {
+        self.containers.iter().map(|container| &container.state)
+    }
+
+    /// What is known of each container, to be changed.
+    pub fn states_mut(&mut self) -> impl Iterator<Item = &mut ContainerState> {
+        self.containers.iter_mut().map(|container| &mut container.state)
+    }
+
+    /// The name that a container of it is or will be created under.
+    pub fn runtime_name(&self, container: &ContainerName) -> String {
+        self.spec.runtime_name(container)
+    }
+
+    /// The tickets that are held for it.
+    pub fn tickets(&self) -> impl Iterator<Item = &Tickets> {
+        self.resources.iter().filter_map(|resource| resource.state.tickets.as_ref())
+    }
+
+    /// What its containers say of it, for an agent that has lost its state: the outline, and what has to be given back.
+    pub fn outline(&self) -> TaskSpec {
+        let containers = self.specs().map(ContainerSpec::outline).collect();
+        let resources = self.resources.iter().filter_map(|resource| resource.spec.outline()).collect();
+        let leases = self.tickets().flat_map(|tickets| tickets.leases.clone()).collect();
+        TaskSpec { leases, ..self.spec.with(containers, resources) }
+    }
+
+    /// The container in whose namespaces the others live, if there is one.
+    pub fn pause(&self) -> Option<&ContainerSpec> {
+        self.specs().find(|container| container.kind == ContainerKind::Pause)
     }
 
     /// One of its containers runs, as far as the engine last said.
     pub fn is_seen_running(&self) -> bool {
-        self.containers.iter().any(|container| container.observed == Some(RunState::Running))
+        self.states().any(|container| container.observed == Some(RunState::Running))
     }
 
     /// What the container is asked for by: the engine's id once known, which names one incarnation, where the name may be taken by a later one.
     pub fn target(&self, index: usize) -> String {
-        match &self.containers[index].runtime_id {
-            Some(id) if self.containers[index].observed.is_some() => id.0.clone(),
-            Some(_) | None => self.spec.runtime_name(&self.spec.containers[index].name),
+        match &self.containers[index].state.runtime_id {
+            Some(id) if self.containers[index].state.observed.is_some() => id.0.clone(),
+            Some(_) | None => self.spec.runtime_name(&self.containers[index].spec.name),
         }
     }
 
     /// Nothing remains to be done for the container but its removal.
     pub fn is_where_it_should_be(&self, index: usize) -> bool {
-        let container = &self.containers[index];
+        let container = &self.containers[index].state;
         if self.wants_stop(index) {
             return container.over() && container.observed != Some(RunState::Running);
         }
@@ -324,7 +381,8 @@ impl TaskState {
 
     /// The container must end, or has ended.
     pub fn wants_stop(&self, index: usize) -> bool {
-        self.desired == TaskStatus::Stopped || self.containers[index].failure.is_some() || self.containers[index].over()
+        let container = &self.containers[index].state;
+        self.desired == TaskStatus::Stopped || container.failure.is_some() || container.over()
     }
 }
 
@@ -350,7 +408,7 @@ mod tests {
         let mut state = State::default();
         assert_eq!(state.latest_moment(), None);
         let mut task = task(vec![container("a", &[])]);
-        (task.known_at, task.containers[0].changed_at) = (Timestamp(5), Timestamp(7));
+        (task.known_at, task.containers[0].state.changed_at) = (Timestamp(5), Timestamp(7));
         state.tasks.insert("task".into(), Box::new(task));
         assert_eq!(state.latest_moment(), Some(Timestamp(7)));
         state.tasks.get_mut(&"task".into()).unwrap().known_at = Timestamp(9);

@@ -80,16 +80,16 @@ fn blocker(task: &TaskState, index: usize, wait: Wait, now: Timestamp) -> Blocke
         Wait::Dependencies(until) => Blocker::Containers(dependency::awaited(task, index, now), until),
         Wait::Credentials => Blocker::Credentials(task.execution_credentials.clone().unwrap_or_default()),
         Wait::Resource(at) => {
-            let op = task.resources[at].operation.map(|operation| operation.id);
-            Blocker::Resource(op, task.spec.resources[at].name.clone())
+            let op = task.resources[at].state.operation.map(|operation| operation.id);
+            Blocker::Resource(op, task.resources[at].spec.name.clone())
         }
-        Wait::ImageRemoval => Blocker::ImageRemoval(task.spec.containers[index].image.clone()),
+        Wait::ImageRemoval => Blocker::ImageRemoval(task.containers[index].spec.image.clone()),
         Wait::DiskSpace => Blocker::DiskSpace,
     }
 }
 
 fn in_flight(task: &TaskState, index: usize, operation: InFlight) -> Blocker {
-    let image = || task.spec.containers[index].image.clone();
+    let image = || task.containers[index].spec.image.clone();
     let verb = match operation.kind {
         OperationKind::ResolveDigest => return Blocker::Digest(operation.id, image()),
         OperationKind::Pull => return Blocker::Pull(operation.id, image()),
@@ -131,14 +131,14 @@ mod tests {
         let mut state = state(Policy::default());
         let dependent = container("b", &[("a", Condition::Start)]);
         step(&mut state, NOW, run(spec("task", vec![container("a", &[]), dependent])));
-        let op = state.tasks[&"task".into()].containers[0].operation.unwrap().id;
+        let op = state.tasks[&"task".into()].containers[0].state.operation.unwrap().id;
         let wanted = [
             (Some("a".to_owned()), Blocker::Pull(op, "image@sha256:1".to_owned())),
             (Some("b".to_owned()), Blocker::Containers(vec![awaited("a", Must::Be(Condition::Start))], None)),
         ];
         assert_eq!(waits_of(&state, "task"), wanted);
         step(&mut state, NOW, sample::done(op, Output::Pulled));
-        let op = state.tasks[&"task".into()].containers[0].operation.unwrap().id;
+        let op = state.tasks[&"task".into()].containers[0].state.operation.unwrap().id;
         assert_eq!(waits_of(&state, "task")[0].1, Blocker::Docker(op, "create"));
         let unknown = Err(OpError::Unknown(Failure::permanent("DockerTimeoutError", "no answer")));
         step(&mut state, NOW, super::super::Event::Completed { op, outcome: unknown });
@@ -146,10 +146,10 @@ mod tests {
     }
 
     /// A running task of one container, changed; what it is said to wait for.
-    fn blocked(change: fn(&mut TaskState)) -> Option<Blocker> {
+    fn blocked(change: impl FnOnce(&mut TaskState)) -> Option<Blocker> {
         let mut task = sample::task(vec![container("a", &[])]);
         (task.admitted, task.desired, task.known) = (true, TaskStatus::Stopped, TaskStatus::Running);
-        let it = &mut task.containers[0];
+        let it = &mut task.containers[0].state;
         (it.known, it.observed, it.ran) = (ContainerStatus::Running, Some(RunState::Running), true);
         change(&mut task);
         let mut state = state(Policy::default());
@@ -160,15 +160,20 @@ mod tests {
     }
 
     fn doing(task: &mut TaskState, kind: OperationKind) {
-        task.containers[0].operation = Some(InFlight { id: OpId(7), kind, since: NOW, asked: 0 });
+        task.containers[0].state.operation = Some(InFlight { id: OpId(7), kind, since: NOW, asked: 0 });
     }
 
     #[test]
     fn what_is_in_flight_is_named() {
         use OperationKind::{Create, Inspect, Pull, Remove, ResolveDigest, Start, Stop};
         let image = || "image@sha256:1".to_owned();
-        assert_eq!(blocked(|it| doing(it, ResolveDigest)), Some(Blocker::Digest(OpId(7), image())));
-        assert_eq!(blocked(|it| doing(it, Pull)), Some(Blocker::Pull(OpId(7), image())));
+        let begins = |it: &mut TaskState, kind| {
+            (it.desired, it.containers[0].state) = (TaskStatus::Running, ContainerState::default());
+            doing(it, kind);
+        };
+        assert_eq!(blocked(|it| begins(it, ResolveDigest)), Some(Blocker::Digest(OpId(7), image())));
+        assert_eq!(blocked(|it| begins(it, Pull)), Some(Blocker::Pull(OpId(7), image())));
+        assert_eq!(blocked(|it| doing(it, Pull)), None, "a pull of what is to stop is cancelled");
         assert_eq!(blocked(|it| doing(it, Create)), Some(Blocker::Docker(OpId(7), "create")));
         assert_eq!(blocked(|it| doing(it, Start)), Some(Blocker::Docker(OpId(7), "start")));
         assert_eq!(blocked(|it| doing(it, Stop)), Some(Blocker::Docker(OpId(7), "stop")));
@@ -179,20 +184,21 @@ mod tests {
     #[test]
     fn what_nobody_waits_for_is_not_said() {
         assert_eq!(blocked(|_| {}), None, "it is about to be stopped, and nothing holds that up");
-        assert_eq!(blocked(|it| it.containers[0].retry.not_before = NOW), None, "it is time");
+        assert_eq!(blocked(|it| it.containers[0].state.retry.not_before = NOW), None, "it is time");
         assert_eq!(
-            blocked(|it| it.containers[0].retry.not_before = Timestamp(NOW.0 + 1)),
+            blocked(|it| it.containers[0].state.retry.not_before = Timestamp(NOW.0 + 1)),
             Some(Blocker::NextTry(Timestamp(NOW.0 + 1)))
         );
-        assert_eq!(blocked(|it| it.containers[0].unsettled = true), None, "it is about to be looked at");
+        // The first inventory is in flight.
+        assert_eq!(blocked(|it| it.containers[0].state.unsettled = true), Some(Blocker::Inventory));
         assert_eq!(
-            blocked(|it| (it.desired, it.containers[0].unsettled) = (TaskStatus::Running, true)),
+            blocked(|it| (it.desired, it.containers[0].state.unsettled) = (TaskStatus::Running, true)),
             None,
             "it runs"
         );
         let over: fn(&mut TaskState) = |it| {
-            it.containers[0].known = ContainerStatus::Stopped;
-            it.containers[0].observed = Some(RunState::Exited);
+            it.containers[0].state.known = ContainerStatus::Stopped;
+            it.containers[0].state.observed = Some(RunState::Exited);
         };
         assert_eq!(blocked(over), None);
     }
@@ -201,17 +207,17 @@ mod tests {
     fn what_is_to_stop_says_who_must_stop_before() {
         let mut task = sample::task(vec![container("a", &[]), container("b", &[("a", Condition::Start)])]);
         (task.admitted, task.desired, task.known) = (true, TaskStatus::Stopped, TaskStatus::Running);
-        for it in &mut task.containers {
+        for it in task.states_mut() {
             (it.known, it.observed, it.ran) = (ContainerStatus::Running, Some(RunState::Running), true);
         }
         let mut state = state(Policy::default());
         state.tasks.insert("task".into(), Box::new(task));
         let running = Awaited { known: ContainerStatus::Running, ..awaited("b", Must::End) };
         assert_eq!(waits_of(&state, "task"), [(Some("a".to_owned()), Blocker::Containers(vec![running], None))]);
-        state.tasks.get_mut(&"task".into()).unwrap().containers[0].known = ContainerStatus::Stopped;
+        state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.known = ContainerStatus::Stopped;
         assert_eq!(waits_of(&state, "task"), []);
         state.inventory.wanted = true;
-        state.tasks.get_mut(&"task".into()).unwrap().containers[1].unsettled = true;
+        state.tasks.get_mut(&"task".into()).unwrap().containers[1].state.unsettled = true;
         assert_eq!(waits_of(&state, "task"), [(Some("b".to_owned()), Blocker::Inventory)]);
     }
 
@@ -219,8 +225,8 @@ mod tests {
     fn a_wait_began_with_the_operation_or_with_the_last_change() {
         let mut task = sample::task(vec![container("a", &[])]);
         (task.admitted, task.known_at) = (true, Timestamp(5));
-        task.containers[0].changed_at = Timestamp(7);
-        task.containers[0].unsettled = true;
+        task.containers[0].state.changed_at = Timestamp(7);
+        task.containers[0].state.unsettled = true;
         let mut state = state(Policy::default());
         state.inventory.wanted = true;
         let since = |state: &State| view(state, NOW).tasks[0].waits[0].since;
@@ -229,7 +235,7 @@ mod tests {
         task.known_at = Timestamp(9);
         state.tasks.insert("task".into(), Box::new(task.clone()));
         assert_eq!(since(&state), Timestamp(9));
-        task.containers[0].operation =
+        task.containers[0].state.operation =
             Some(InFlight { id: OpId(7), kind: OperationKind::Pull, since: Timestamp(8), asked: 0 });
         state.tasks.insert("task".into(), Box::new(task));
         assert_eq!(since(&state), Timestamp(8));

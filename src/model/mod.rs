@@ -42,7 +42,7 @@ pub use report::{Ack, ContainerChange, CredentialsAck, StateChange};
 pub use resource::{ResourceKind, ResourceRequest, ResourceSpec, ResourceStatus, Tickets};
 pub use secret::Secret;
 pub use status::{ContainerStatus, TaskStatus};
-pub use task::{ContainerKind, ContainerSpec, TaskSpec};
+pub use task::{ContainerKind, ContainerSpec, TaskInfo, TaskSpec};
 pub use time::{Span, Timestamp};
 
 /// For documents in which what has its default value is left out.

@@ -21,6 +21,13 @@ pub struct ResourceSpec {
     pub kind: ResourceKind,
 }
 
+impl ResourceSpec {
+    /// What is needed to give it back; `None`: nothing. No container waits for it.
+    pub fn outline(&self) -> Option<Self> {
+        Some(Self { name: self.name.clone(), needed_by: Vec::new(), kind: self.kind.outline()? })
+    }
+}
+
 /// The kinds of resources.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ResourceKind {

@@ -40,6 +40,26 @@ pub struct TaskSpec {
     pub leases: Vec<String>,
 }
 
+/// What was asked for of a task as a whole: all but its containers, its resources and its credentials.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskInfo {
+    /// Identity.
+    pub arn: TaskArn,
+    /// Task definition family.
+    pub family: String,
+    /// Task definition revision, as text.
+    pub version: String,
+    /// Name of the service that owns the task; empty for a standalone task.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub service_name: String,
+    /// CPU for the task as a whole in millionths of a vCPU; 0: the sum over its containers.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cpu_micros: u64,
+    /// Memory for the task as a whole in MiB; 0: the sum over its containers.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub memory: u64,
+}
+
 /// One container of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
@@ -370,7 +390,37 @@ impl TaskSpec {
     /// What is needed to go on with containers that exist: without anything that only their creation needs, some of which (commands,
     /// environment, log options) may be confidential.
     pub fn outline(&self) -> Self {
-        let containers = self.containers.iter().map(|container| ContainerSpec {
+        let resources = self.resources.iter().filter_map(ResourceSpec::outline);
+        Self {
+            containers: self.containers.iter().map(ContainerSpec::outline).collect(),
+            resources: resources.collect(),
+            execution_credentials: None,
+            ..self.clone()
+        }
+    }
+
+    /// See [`TaskInfo::runtime_name`].
+    pub fn runtime_name(&self, container: &ContainerName) -> String {
+        runtime_name(&self.family, &self.version, &self.arn, container)
+    }
+
+    /// What it says of the task as a whole.
+    pub fn info(&self) -> TaskInfo {
+        TaskInfo {
+            arn: self.arn.clone(),
+            family: self.family.clone(),
+            version: self.version.clone(),
+            service_name: self.service_name.clone(),
+            cpu_micros: self.cpu_micros,
+            memory: self.memory,
+        }
+    }
+}
+
+impl ContainerSpec {
+    /// See [`TaskSpec::outline`].
+    pub fn outline(&self) -> Self {
+        Self {
             command: None,
             entry_point: None,
             environment: Environment::default(),
@@ -385,27 +435,39 @@ impl TaskSpec {
             log_routing: None,
             registry_auth: RegistryAuth::default(),
             engine_settings: EngineSettings::default(),
-            ..container.clone()
-        });
-        let resources = self.resources.iter().filter_map(|resource| {
-            Some(ResourceSpec { name: resource.name.clone(), needed_by: Vec::new(), kind: resource.kind.outline()? })
-        });
-        Self {
-            containers: containers.collect(),
-            resources: resources.collect(),
-            execution_credentials: None,
             ..self.clone()
         }
     }
+}
 
+impl TaskInfo {
     /// The name a container is created under: `ecs-<family>-<version>-<name>-<20 hex>` (spec `docker-mapping.md` §2).
     ///
-    /// The reference draws the suffix at random and may lose it in a crash; here it is a hash of task and container, so the name
+    /// The Go agent draws the suffix at random and may lose it in a crash; here it is a hash of task and container, so the name
     /// is known before create, after a crash, and without any state at all.
     pub fn runtime_name(&self, container: &ContainerName) -> String {
-        let clean: String = container.0.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
-        format!("ecs-{}-{}-{clean}-{}", self.family, self.version, name_suffix(&self.arn, container))
+        runtime_name(&self.family, &self.version, &self.arn, container)
     }
+
+    /// The whole specification again, with these containers and resources.
+    pub fn with(&self, containers: Vec<ContainerSpec>, resources: Vec<ResourceSpec>) -> TaskSpec {
+        TaskSpec {
+            arn: self.arn.clone(),
+            family: self.family.clone(),
+            version: self.version.clone(),
+            service_name: self.service_name.clone(),
+            cpu_micros: self.cpu_micros,
+            memory: self.memory,
+            containers,
+            resources,
+            ..TaskSpec::default()
+        }
+    }
+}
+
+fn runtime_name(family: &str, version: &str, task: &TaskArn, container: &ContainerName) -> String {
+    let clean: String = container.0.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+    format!("ecs-{family}-{version}-{clean}-{}", name_suffix(task, container))
 }
 
 /// The end of the name this agent, and nobody else, gives to that container of that task: 20 hex digits.

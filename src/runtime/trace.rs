@@ -55,5 +55,5 @@ impl Trace {
 }
 
 fn statuses(task: &TaskState) -> (TaskStatus, TaskStatus, Vec<ContainerStatus>) {
-    (task.known, task.desired, task.containers.iter().map(|container| container.known).collect())
+    (task.known, task.desired, task.states().map(|container| container.known).collect())
 }

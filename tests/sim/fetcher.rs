@@ -1,6 +1,7 @@
 //! The model credentials fetcher: leases of Kerberos tickets. Each making gives another one; nobody else ever takes one back.
 
 use ecs_agent::core::TaskState;
+use ecs_agent::core::state::Resource;
 use ecs_agent::model::{ResourceKind, ResourceRequest, TaskArn, Tickets};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,9 +36,9 @@ impl Fetcher {
 
     /// Credentials have come for this task.
     pub(crate) fn credentials_arrived(&mut self, task: &TaskState) {
-        let resources = task.spec.resources.iter().zip(&task.resources);
-        let ending = resources.filter(|(_, it)| it.tickets.as_ref().is_some_and(|it| !it.accounts.is_empty()));
-        self.ending.extend(ending.map(|(spec, _)| ((task.spec.arn.clone(), spec.name.clone()), 0)));
+        let is_ending = |it: &&Resource| it.state.tickets.as_ref().is_some_and(|it| !it.accounts.is_empty());
+        let ending = task.resources.iter().filter(is_ending);
+        self.ending.extend(ending.map(|it| ((task.spec.arn.clone(), it.spec.name.clone()), 0)));
     }
 
     /// A renewal has ended.

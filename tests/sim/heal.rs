@@ -71,7 +71,7 @@ impl World {
                 continue;
             }
             let Some(task) = self.state.tasks.get(&container.task) else { continue };
-            let is_waited_for = task.spec.containers.iter().flat_map(|it| &it.depends_on).any(|it| {
+            let is_waited_for = task.specs().flat_map(|it| &it.depends_on).any(|it| {
                 it.container == container.container && matches!(it.condition, Condition::Complete | Condition::Success)
             });
             if is_waited_for {

@@ -66,7 +66,7 @@ impl World {
         self.docker.restart(u64::MAX);
         let tasks = &self.disk.tasks;
         self.docker.resources.retain(|(arn, name)| {
-            let mut specs = tasks.get(arn).into_iter().flat_map(|task| &task.spec.resources);
+            let mut specs = tasks.get(arn).into_iter().flat_map(|task| &task.resources).map(|it| &it.spec);
             specs.any(|it| it.name == *name && it.kind.lifetime() == Lifetime::Task)
         });
     }
@@ -134,10 +134,11 @@ pub(crate) fn stored(task: &TaskState) -> TaskState {
     task.inherited = false;
     task.retired_credentials.clear();
     for resource in &mut task.resources {
-        (resource.operation, resource.retry, resource.removing) = (None, Default::default(), false);
-        resource.renewal_due = false;
+        let state = &mut resource.state;
+        (state.operation, state.retry, state.removing) = (None, Default::default(), false);
+        state.renewal_due = false;
     }
-    for container in &mut task.containers {
+    for container in task.states_mut() {
         container.operation = None;
         (container.unsettled, container.stopping) = (false, false);
         container.retry = Default::default();

@@ -121,8 +121,7 @@ impl World {
             Move::TakeName(pick) => {
                 let names = |it: &TaskState| it.pairs().map(|(spec, _)| spec.name.clone()).collect::<Vec<_>>();
                 let tasks = self.state.tasks.values();
-                let all: Vec<_> =
-                    tasks.flat_map(|it| names(it).into_iter().map(|name| (it.spec.clone(), name))).collect();
+                let all: Vec<_> = tasks.flat_map(|it| names(it).into_iter().map(|name| (it.outline(), name))).collect();
                 if let Some((task, name)) = pick.checked_rem(all.len()).map(|at| &all[at]) {
                     // Every other time it is a container of another agent that was given the same task.
                     match pick / all.len() % 2 {

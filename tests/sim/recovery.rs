@@ -259,7 +259,7 @@ impl Scene {
 
     fn end(&self) -> End {
         let task = &self.world.state.tasks[&self.arn];
-        let container = &task.containers[0];
+        let container = &task.containers[0].state;
         let failure = container.failure.as_ref().map(|it| match it.name.as_str() {
             "ContainerVanishedError" => "ContainerVanishedError",
             "CannotCreateContainerError" => "CannotCreateContainerError",

@@ -47,8 +47,8 @@ impl World {
             // Of the resources of a task nothing tells but its containers.
             let tasks = &self.state.tasks;
             self.docker.resources.retain(|(arn, name)| {
-                let known = tasks.get(arn).into_iter().flat_map(|task| task.spec.resources.iter().zip(&task.resources));
-                known.into_iter().any(|(spec, it)| spec.name == *name && it.create_asked)
+                let mut known = tasks.get(arn).into_iter().flat_map(|task| &task.resources);
+                known.any(|it| it.spec.name == *name && it.state.create_asked)
             });
             // Of a lease, too, nothing tells but the containers that were made after it.
             self.fetcher.written.clear();
@@ -107,7 +107,7 @@ impl World {
 
     pub(crate) fn commit(&mut self, turn: &Turn) {
         let resources = self.state.tasks.values().flat_map(|task| &task.resources);
-        let tickets = resources.filter_map(|resource| resource.tickets.as_ref());
+        let tickets = resources.filter_map(|resource| resource.state.tickets.as_ref());
         self.fetcher.written.extend(tickets.flat_map(|tickets| tickets.leases.clone()));
         for change in &turn.heard {
             if let Some(task) = self.ecs.tasks.get_mut(&change.task) {

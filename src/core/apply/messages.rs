@@ -18,8 +18,8 @@ fn with_tasks(arns: &[&str]) -> State {
     step(&mut state, NOW, done(inventory, Output::Inventory(Vec::new())));
     let holder = task(vec![container("a", &[])]);
     let mut holder = super::TaskState { admitted: true, ..holder };
-    (holder.spec.arn, holder.spec.containers[0].cpu) = ("holder".into(), 10);
-    holder.containers[0].retry.not_before = Timestamp(u64::MAX);
+    (holder.spec.arn, holder.containers[0].spec.cpu) = ("holder".into(), 10);
+    holder.containers[0].state.retry.not_before = Timestamp(u64::MAX);
     state.tasks.insert("holder".into(), Box::new(holder));
     for arn in arns {
         let mut spec = spec(arn, vec![container("a", &[])]);
@@ -80,7 +80,7 @@ fn a_manifest_raises_doubts_about_what_it_does_not_name() {
 fn a_task_that_stopped_by_itself_is_not_in_doubt() {
     let mut state = with_tasks(&["a"]);
     let task = state.tasks.get_mut(&"a".into()).unwrap();
-    (task.known, task.containers[0].known) = (TaskStatus::Stopped, ContainerStatus::Stopped);
+    (task.known, task.containers[0].state.known) = (TaskStatus::Stopped, ContainerStatus::Stopped);
     assert_eq!(step(&mut state, NOW, manifest(12, &[], "m")).effects, [Effect::Send(Message::Ack(ack("m")))]);
 }
 
@@ -159,7 +159,7 @@ fn only_the_incarnation_we_know_can_be_gone() {
         step(&mut state, NOW, Event::Observed(Box::new(seen("holder", "a", "id", was))));
         let (task, container) = ("holder".into(), "a".into());
         step(&mut state, NOW, Event::Gone { task, container, runtime_id: RuntimeId::from(id), exit_code: Some(137) });
-        let container = state.tasks[&"holder".into()].containers[0].clone();
+        let container = state.tasks[&"holder".into()].containers[0].state.clone();
         (container.observed, container.exit_code, container.failure.map(|it| it.name))
     };
     let vanished = || Some("ContainerVanishedError".to_owned());
@@ -176,7 +176,7 @@ fn what_a_look_changes() {
         let mut observation = seen("task", "a", "id", state);
         change(&mut observation);
         observe(&mut task, 0, &observation, NOW, 7);
-        task.containers.remove(0)
+        task.containers.remove(0).state
     };
     let created = look(RunState::Created, |_| {});
     assert_eq!((created.known, created.ran, created.touched), (ContainerStatus::Created, false, 7));
@@ -197,12 +197,12 @@ fn news_of_another_incarnation_or_from_before_the_removal_is_old() {
     let mut task = task(vec![container("a", &[])]);
     observe(&mut task, 0, &seen("task", "a", "one", RunState::Running), NOW, 1);
     observe(&mut task, 0, &seen("task", "a", "two", RunState::Exited), NOW, 2);
-    assert_eq!((task.containers[0].observed, task.containers[0].touched), (Some(RunState::Running), 1));
-    (task.containers[0].observed, task.containers[0].removed) = (None, true);
+    assert_eq!((task.containers[0].state.observed, task.containers[0].state.touched), (Some(RunState::Running), 1));
+    (task.containers[0].state.observed, task.containers[0].state.removed) = (None, true);
     observe(&mut task, 0, &seen("task", "a", "one", RunState::Exited), NOW, 3);
-    assert_eq!((task.containers[0].observed, task.containers[0].removed), (None, true));
+    assert_eq!((task.containers[0].state.observed, task.containers[0].state.removed), (None, true));
     observe(&mut task, 0, &seen("task", "a", "two", RunState::Created), NOW, 4);
-    let container = &task.containers[0];
+    let container = &task.containers[0].state;
     assert_eq!((container.observed, container.removed), (Some(RunState::Created), false), "a create that came late");
 }
 
@@ -212,9 +212,9 @@ fn a_refused_start_is_looked_after_and_a_refused_create_is_told_with_the_reason_
     use crate::model::FailureKind;
     let refused = |kind, failure: Failure| {
         let mut task = task(vec![container("a", &[])]);
-        task.containers[0].pull_failure = Some(Failure::permanent("CannotPullContainerError", "no route"));
+        task.containers[0].state.pull_failure = Some(Failure::permanent("CannotPullContainerError", "no route"));
         super::engine_completed(&mut task, 0, kind, Err(OpError::Failed(failure)), NOW, 1);
-        let container = task.containers.remove(0);
+        let container = task.containers.remove(0).state;
         (container.failure.map(|it| it.name), container.unsettled)
     };
     let failure = |kind| Failure { name: "Refused".to_owned(), message: String::new(), kind };
@@ -233,9 +233,9 @@ fn a_look_does_not_end_a_row_of_failures_but_success_does() {
     super::engine_completed(&mut task, 0, Start, Err(OpError::Unknown(timeout)), NOW, 1);
     let there = |state| Ok(Output::Seen(Some(Box::new(seen("task", "a", "id", state)))));
     super::engine_completed(&mut task, 0, Inspect, there(RunState::Created), NOW, 2);
-    assert_eq!((task.containers[0].retry.attempts, task.containers[0].doubts), (1, 1));
+    assert_eq!((task.containers[0].state.retry.attempts, task.containers[0].state.doubts), (1, 1));
     super::engine_completed(&mut task, 0, Start, there(RunState::Running), NOW, 3);
-    assert_eq!(task.containers[0].retry, super::Retry::default());
+    assert_eq!(task.containers[0].state.retry, super::Retry::default());
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn a_container_in_doubt_is_not_looked_at_while_a_listing_is_under_way() {
     let listing = *state.ops.keys().next().unwrap();
     let mut task = task(vec![container("a", &[])]);
     (task.admitted, task.wake, state.wakes_from) = (true, Some(NOW), NOW);
-    (task.containers[0].unsettled, task.containers[0].touched) = (true, 100);
+    (task.containers[0].state.unsettled, task.containers[0].state.touched) = (true, 100);
     state.tasks.insert(task.spec.arn.clone(), Box::new(task));
     assert_eq!(step(&mut state, NOW, Event::Tick).effects, []);
     let effects = step(&mut state, NOW, done(listing, Output::Inventory(Vec::new()))).effects;

@@ -136,7 +136,7 @@ fn news_from_before_what_is_known_changes_nothing() {
     step(&mut state, NOW, done(op, created));
     step(&mut state, NOW, news(RunState::Running));
     step(&mut state, NOW, news(RunState::Created));
-    let container = &state.tasks[&"task".into()].containers[0];
+    let container = &state.tasks[&"task".into()].containers[0].state;
     assert_eq!((container.known, container.observed), (ContainerStatus::Running, Some(RunState::Running)));
 }
 
@@ -147,10 +147,10 @@ fn a_create_that_is_done_after_its_container_was_given_up_is_seen() {
     let failure = Failure::permanent("CannotCreateContainerError", "no");
     step(&mut state, NOW, Event::Completed { op, outcome: Err(OpError::Failed(failure)) });
     let task = state.tasks.get_mut(&"task".into()).unwrap();
-    assert!(task.containers[0].over());
+    assert!(task.containers[0].state.over());
     crate::core::seen::vanished(task, 0, NOW, 1);
     step(&mut state, NOW, Event::Observed(Box::new(seen("task", "a", "id", RunState::Created))));
-    assert_eq!(state.tasks[&"task".into()].containers[0].observed, Some(RunState::Created));
+    assert_eq!(state.tasks[&"task".into()].containers[0].state.observed, Some(RunState::Created));
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn an_image_that_is_nowhere_ends_the_task_upfront_if_its_container_is_essential(
         step(&mut state, NOW, failed_pull(pulls[1], kind));
         let task = &state.tasks[&"task".into()];
         assert_eq!(task.desired == TaskStatus::Stopped, stops, "{pull:?} essential={essential} {kind:?}");
-        assert_eq!(task.containers[1].failure.is_some(), stops);
+        assert_eq!(task.containers[1].state.failure.is_some(), stops);
     }
 }
 
@@ -227,7 +227,7 @@ fn a_container_that_runs_from_a_local_image_has_nothing_to_say_of_the_failed_pul
     assert!(state.host.pulled_images.is_empty(), "it did not come from the registry");
     let running = Output::Seen(Some(Box::new(seen("task", "a", "id", RunState::Running))));
     step(&mut state, NOW, done(op, running));
-    let container = &state.tasks[&"task".into()].containers[0];
+    let container = &state.tasks[&"task".into()].containers[0].state;
     assert_eq!((&container.failure, &container.pull_failure), (&None, &None));
     assert_eq!(container.known, ContainerStatus::Running);
 }
@@ -242,7 +242,7 @@ fn a_reference_by_digest_needs_no_look_up_and_its_digest_is_known() {
     );
     let task = &state.tasks[&"task".into()];
     assert_eq!((task.known, task.sent), (TaskStatus::ManifestPulled, TaskStatus::None), "no news for ECS");
-    assert_eq!(task.containers[0].digest.as_deref(), Some("sha256:1"));
+    assert_eq!(task.containers[0].state.digest.as_deref(), Some("sha256:1"));
 }
 
 #[test]
@@ -291,14 +291,14 @@ fn what_was_learnt_since_a_look_was_asked_for_is_newer_than_its_answer() {
     step(&mut state, NOW, done(listing, Output::Inventory(Vec::new())));
     let mut task = crate::core::sample::task(vec![container("a", &[])]);
     (task.admitted, task.wake, state.wakes_from) = (true, Some(NOW), NOW);
-    (task.containers[0].unsettled, task.containers[0].create_asked) = (true, true);
+    (task.containers[0].state.unsettled, task.containers[0].state.create_asked) = (true, true);
     state.tasks.insert(task.spec.arn.clone(), Box::new(task));
     let effects = step(&mut state, NOW, Event::Tick).effects;
     let [Effect::Do(op, Operation::Inspect(_))] = effects[..] else { panic!("{effects:?}") };
     step(&mut state, NOW, Event::Observed(Box::new(seen("task", "a", "id", RunState::Created))));
     let effects = step(&mut state, NOW, done(op, Output::Seen(None))).effects;
     assert!(matches!(effects[..], [Effect::Do(_, Operation::Inspect(_))]), "it is looked at again: {effects:?}");
-    assert_eq!(state.tasks[&"task".into()].containers[0].observed, Some(RunState::Created));
+    assert_eq!(state.tasks[&"task".into()].containers[0].state.observed, Some(RunState::Created));
 }
 
 /// Both would wait for ever: the one for its dependent to end, the other for what it depends on. A simulated schedule (1 in

@@ -106,9 +106,9 @@ fn what_a_task_names_or_anybody_uses_or_the_operator_excludes_stays() {
     assert!(!kept(&|_, _| ()));
     let names = |state: &mut State, image: &str, id: &str| {
         let mut task = task(vec![container("a", &[])]);
-        (task.spec.containers[0].image, task.containers[0].image_id) = (image.to_owned(), id.to_owned());
+        (task.containers[0].spec.image, task.containers[0].state.image_id) = (image.to_owned(), id.to_owned());
         (task.known, task.desired, task.sent) = (TaskStatus::Stopped, TaskStatus::Stopped, TaskStatus::Stopped);
-        task.containers[0].known = crate::model::ContainerStatus::Stopped;
+        task.containers[0].state.known = crate::model::ContainerStatus::Stopped;
         task.known_at = NOW + AGE + AGE; // its clean-up is not due
         state.tasks.insert(task.spec.arn.clone(), Box::new(task));
     };
@@ -117,7 +117,7 @@ fn what_a_task_names_or_anybody_uses_or_the_operator_excludes_stays() {
     assert!(!kept(&|state, _| names(state, "a:2", "other")));
     let pulled = |state: &mut State, digest: &str| {
         names(state, "b", "");
-        state.tasks.values_mut().for_each(|task| task.containers[0].digest = Some(digest.to_owned()));
+        state.tasks.values_mut().for_each(|task| task.containers[0].state.digest = Some(digest.to_owned()));
     };
     let at_mirror = |images: &mut ImageListing| images.images[0].digests = vec!["m.io/b@sha256:1".to_owned()];
     assert!(kept(&|state, images| (pulled(state, "sha256:1"), at_mirror(images)).0), "by digest, not named yet");
@@ -143,8 +143,8 @@ fn what_a_task_names_or_anybody_uses_or_the_operator_excludes_stays() {
 fn a_forgotten_task_leaves_its_images_to_the_clean_up() {
     let mut state = with(|_| ());
     let mut task = task(vec![container("a", &[]), container("b", &[])]);
-    task.spec.containers[0].image = "one".to_owned();
-    task.containers[0].image_id = "id-1".to_owned();
+    task.containers[0].spec.image = "one".to_owned();
+    task.containers[0].state.image_id = "id-1".to_owned();
     task.pull_stopped_at = Some(NOW);
     let mut out = Step::default();
     remember(&mut state, &task, NOW + AGE, &mut out);
@@ -282,9 +282,9 @@ fn what_is_a_tasks_own_or_being_removed_anyway_is_no_container_of_somebody_else(
     let untracked = UntrackedPolicy { containers_per_cycle: 9, minimum_age: AGE };
     let mut state = with(|images| images.untracked = Some(untracked));
     let mut task = task(vec![container("a", &[]), container("b", &[])]);
-    (task.containers[0].runtime_id, task.containers[0].observed) =
+    (task.containers[0].state.runtime_id, task.containers[0].state.observed) =
         (Some("own".into()), Some(crate::model::RunState::Running));
-    task.containers[0].create_asked = true;
+    task.containers[0].state.create_asked = true;
     state.tasks.insert(task.spec.arn.clone(), Box::new(task));
     let orphan =
         crate::core::state::Orphan::of(&crate::core::sample::seen("x", "a", "orphan", crate::model::RunState::Created));

@@ -5,6 +5,7 @@ use crate::core::policy::Policy;
 use crate::core::sample::{NOW, container, done, run, spec, state};
 use crate::core::state::State;
 use crate::core::{Event, Operation, next_deadline, recover, step};
+use crate::model::TaskSpec;
 use crate::model::resource::{CgroupSpec, VolumeScope, VolumeSpec};
 use crate::model::task::RestartPolicy;
 use crate::model::{CreateRequest, CredentialsId, Failure, OpError, OpId, RunState, Span};
@@ -117,7 +118,7 @@ fn what_may_pass_is_tried_three_times() {
     for _ in 0..2 {
         assert_eq!(removing(&ends(&mut state, now, op, Failure::retryable("", "busy"))), []);
         assert_eq!(reason(&state).0, TaskStatus::Running);
-        let at = state.tasks[&"task".into()].resources[0].retry.not_before;
+        let at = state.tasks[&"task".into()].resources[0].state.retry.not_before;
         assert!(at > now && next_deadline(&state).is_some_and(|deadline| deadline <= at));
         assert_eq!(making(&step(&mut state, Timestamp(at.0 - 1), Event::Tick).effects), []);
         now = at;
@@ -202,7 +203,7 @@ fn what_a_reboot_takes_is_there_before_a_container_is_started() {
         change(&mut task);
         let mut state = recover(Policy::default(), state.host.clone(), [task]);
         let listing = step(&mut state, NOW, Event::Tick).effects;
-        let run = state.tasks[&"task".into()].containers[0].observed.unwrap();
+        let run = state.tasks[&"task".into()].containers[0].state.observed.unwrap();
         let [a, b] = [("a", run), ("b", RunState::Running)]
             .map(|(name, run)| crate::core::sample::seen("task", name, name, run));
         let listed = listing.iter().find_map(|effect| match effect {
@@ -218,14 +219,14 @@ fn what_a_reboot_takes_is_there_before_a_container_is_started() {
         assert!(matches!(&effects[..], [Effect::Do(_, Operation::Start(target))] if target == "a"), "{effects:?}");
     };
     restarted(|task| {
-        let it = &mut task.containers[0];
+        let it = &mut task.containers[0].state;
         (it.known, it.observed) = (ContainerStatus::Created, Some(RunState::Created));
         (it.ran, it.started_at) = (false, None);
     });
     restarted(|task| {
-        task.spec.containers[0].restart =
+        task.containers[0].spec.restart =
             Some(RestartPolicy { ignored_exit_codes: Vec::new(), attempt_period: Span::secs(60) });
-        let it = &mut task.containers[0];
+        let it = &mut task.containers[0].state;
         (it.observed, it.restarts.due, it.restarts.run) = (Some(RunState::Exited), true, Some(String::new()));
     });
 }
@@ -283,8 +284,9 @@ fn a_container_gets_its_ticket_and_its_lease_outlives_the_agent() {
     assert_eq!(making(&step(&mut state, NOW, Event::Tick).effects), [], "it is not made anew");
     let task = state.tasks.get_mut(&"gmsa".into()).unwrap();
     (task.known, task.sent, task.desired) = (TaskStatus::Stopped, TaskStatus::Stopped, TaskStatus::Stopped);
-    (task.containers[0].known, task.containers[0].sent) = (ContainerStatus::Stopped, ContainerStatus::Stopped);
-    (task.containers[0].unsettled, task.containers[0].removed) = (false, true);
+    (task.containers[0].state.known, task.containers[0].state.sent) =
+        (ContainerStatus::Stopped, ContainerStatus::Stopped);
+    (task.containers[0].state.unsettled, task.containers[0].state.removed) = (false, true);
     (task.wake, state.wakes_from) = (Some(NOW), NOW);
     let (late, mut tries) = (NOW + Span::secs(1_000_000), Vec::new());
     for again in 0..3 {
@@ -355,7 +357,7 @@ fn what_cannot_be_removed_is_left_behind_after_three_tries() {
 fn so_far(known: ContainerStatus, due: bool, kind: ResourceSpec) -> TaskState {
     let spec = TaskSpec { resources: vec![kind], ..spec("task", vec![container("a", &[])]) };
     let mut task = TaskState::new(spec, 1, NOW);
-    (task.containers[0].known, task.containers[0].restarts.due) = (known, due);
+    (task.containers[0].state.known, task.containers[0].state.restarts.due) = (known, due);
     task
 }
 
@@ -381,7 +383,7 @@ fn what_is_in_memory_stays_while_a_create_may_use_it() {
     let mut task = so_far(ContainerStatus::Pulled, false, volatile(&["a"]));
     task.desired = TaskStatus::Stopped;
     for (kind, goes) in [(OperationKind::Create, false), (OperationKind::Pull, true), (OperationKind::Stop, true)] {
-        task.containers[0].operation = Some(InFlight { id: OpId(1), kind, since: NOW, asked: 0 });
+        task.containers[0].state.operation = Some(InFlight { id: OpId(1), kind, since: NOW, asked: 0 });
         assert_eq!(may_go(&task, 0), goes, "{kind:?}");
     }
 }

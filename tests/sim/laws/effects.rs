@@ -129,10 +129,10 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
     if !world.disk.tasks.contains_key(arn) {
         return unknown();
     }
-    let spec = &task.spec.containers[*index];
+    let spec = &task.containers[*index].spec;
     if let Some(target) = target {
         let is_name = *target == task.spec.runtime_name(&spec.name);
-        let is_id = task.containers[*index].runtime_id.as_ref().is_some_and(|id| id.0 == *target);
+        let is_id = task.containers[*index].state.runtime_id.as_ref().is_some_and(|id| id.0 == *target);
         // Create, look and removal find nothing of ours under a name that somebody else took.
         let is_its = |at: usize| {
             let hit = &world.docker.containers[at];
@@ -154,19 +154,20 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
     if was_stopped {
         return Some(("nothing is begun for a task that shall stop", format!("{step} {arn} {}", spec.name)));
     }
-    if task.containers[*index].over() && !world.burst {
+    if task.containers[*index].state.over() && !world.burst {
         return Some(("nothing is begun for a container that is over", format!("{step} {arn} {}", spec.name)));
     }
     if let Some(broken) = in_doubt(world, task, spec, step) {
         return Some(broken);
     }
-    if step == "start" && task.containers[*index].ran && !world.burst {
+    if step == "start" && task.containers[*index].state.ran && !world.burst {
         let is_ignored = |code: Option<i32>| match (&spec.restart, code) {
             (Some(policy), Some(code)) => policy.ignored_exit_codes.contains(&code),
             (Some(_) | None, _) => true,
         };
-        let is_due =
-            |task: &TaskState| task.containers[*index].restarts.due && !is_ignored(task.containers[*index].exit_code);
+        let is_due = |task: &TaskState| {
+            task.containers[*index].state.restarts.due && !is_ignored(task.containers[*index].state.exit_code)
+        };
         if !world.disk.tasks.get(arn).is_some_and(is_due) {
             return Some((
                 "a container is started once, and again if its policy says so",
@@ -211,7 +212,7 @@ fn resource_missing(world: &World, task: &TaskState, container: &ContainerName, 
     };
     let is_used = |it: &ResourceSpec| step == "create" || (step == "start" && it.kind.lifetime() != Lifetime::Process);
     let needed = |it: &&ResourceSpec| is_used(it) && it.needed_by.contains(container);
-    let missing = task.spec.resources.iter().filter(needed).find(|it| !is_there(it))?;
+    let missing = task.resources.iter().map(|it| &it.spec).filter(needed).find(|it| !is_there(it))?;
     let what = format!("{arn} {container} needs {}", missing.name);
     Some(("resources are there before the containers that need them", what))
 }
@@ -272,10 +273,10 @@ fn stop(world: &World, target: &str) -> Broken {
         return Some(("nothing that runs is stopped because the state was lost", what));
     }
     // A container that was over and runs again is stopped at once.
-    if task.containers[index].over() {
+    if task.containers[index].state.over() {
         return None;
     }
-    let dependent = task.spec.containers.iter().find(|it| {
+    let dependent = task.specs().find(|it| {
         let depends = it.depends_on.iter().any(|on| on.container == container.container);
         let runs = |it: &Container| it.state == RunState::Running && !it.unsolicited;
         depends && world.docker.of(&container.task, &it.name).is_some_and(runs)
@@ -357,8 +358,8 @@ fn in_order(world: &World, task: &TaskState, told: &Told, change: &StateChange) 
     let stopped = change.status == TaskStatus::Stopped;
     // A start that came late, after the container was over, does not make the task run.
     let only_one_ran = || {
-        let spec = &task.spec.containers[0];
-        task.containers[0].ran && world.docker.of(arn, &spec.name).is_some_and(|it| !it.unsolicited)
+        let spec = &task.containers[0].spec;
+        task.containers[0].state.ran && world.docker.of(arn, &spec.name).is_some_and(|it| !it.unsolicited)
     };
     let has_run = task.ran || (task.containers.len() == 1 && only_one_ran());
     if stopped && has_run && told.status < TaskStatus::Running {
@@ -372,7 +373,7 @@ fn in_order(world: &World, task: &TaskState, told: &Told, change: &StateChange) 
         now || is_old(name, ContainerStatus::Stopped)
     };
     // Of one that was refused, ECS is told no more than why.
-    let is_refused = task.spec.containers.is_empty() && !change.reason.is_empty();
+    let is_refused = task.containers.is_empty() && !change.reason.is_empty();
     let containers = world.ecs.tasks.get(arn).map(|it| it.containers.as_slice()).unwrap_or_default();
     let unsaid = containers.iter().find(|name| stopped && !is_refused && !is_said(name))?;
     Some(("a stopped task has only stopped containers", format!("{arn} {unsaid}")))
@@ -383,7 +384,7 @@ fn contents(world: &World, task: &TaskState, change: &StateChange) -> Broken {
     for said in &change.containers {
         let truth = world.docker.truth_of(arn, &said.container);
         let index = task.index_of(&said.container)?;
-        let container = &task.containers[index];
+        let container = &task.containers[index].state;
         let is_true = match said.exit_code {
             Some(143) if container.failure.is_some() => true,
             Some(code) => said.status == ContainerStatus::Stopped && truth.exits.contains(&code),
@@ -403,7 +404,7 @@ fn contents(world: &World, task: &TaskState, change: &StateChange) -> Broken {
     if change.status != TaskStatus::Stopped {
         return None;
     }
-    if task.spec.containers.iter().any(|it| it.essential) && change.execution_stopped_at.is_none() {
+    if task.specs().any(|it| it.essential) && change.execution_stopped_at.is_none() {
         return Some(("a task that is said to be stopped says when it stopped executing", arn.to_string()));
     }
     let runs = |it: &&Container| it.task == *arn && it.state == RunState::Running && !it.unsolicited;

@@ -39,9 +39,9 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
         }
     }
     let is_needed = |name: &String| {
-        let resource = task.spec.resources.iter().find(|it| it.name == *name);
+        let resource = task.resources.iter().map(|it| &it.spec).find(|it| it.name == *name);
         let waits = |it: &&ecs_agent::model::ContainerName| {
-            task.index_of(it).is_some_and(|at| task.containers[at].known < ContainerStatus::Created)
+            task.index_of(it).is_some_and(|at| task.containers[at].state.known < ContainerStatus::Created)
         };
         task.desired == TaskStatus::Running && resource.is_some_and(|it| it.needed_by.iter().any(|it| waits(&it)))
     };
@@ -63,7 +63,7 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
         return None; // `queue` judges that after every step, and in the end all tasks it may wait for are ended
     }
     let goes = |it: &core::state::ContainerState| it.over() || it.observed == Some(RunState::Running);
-    if !task.containers.iter().all(goes) || task.known != TaskStatus::Running {
+    if !task.states().all(goes) || task.known != TaskStatus::Running {
         return stuck("does not get to run");
     }
     let untold = |(spec, it): (&ContainerSpec, &core::state::ContainerState)| {

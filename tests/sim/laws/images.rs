@@ -20,9 +20,7 @@ pub(super) fn clean(world: &World, work: &ImageWork) -> Broken {
         ImageWork::RemoveImage { names, .. } => names,
     };
     let named = world.state.tasks.values().find(|task| {
-        !world.burst
-            && task.known != TaskStatus::Stopped
-            && task.spec.containers.iter().any(|it| names.contains(&it.image))
+        !world.burst && task.known != TaskStatus::Stopped && task.specs().any(|it| names.contains(&it.image))
     });
     if let Some(task) = named {
         return Some(("an image that a task names is not removed", format!("{names:?} of {}", task.spec.arn)));

@@ -18,7 +18,7 @@ pub(crate) use queue::waiting;
 use crate::docker::{Container, RIVAL};
 use crate::life::{reread, stored};
 use crate::world::{Turn, World};
-use ecs_agent::core::state::{State, TaskState};
+use ecs_agent::core::state::{Resource, State, TaskState};
 use ecs_agent::core::{self, Event};
 use ecs_agent::model::resource::Lifetime;
 use ecs_agent::model::waiting::{Blocker, Waiting};
@@ -51,8 +51,8 @@ impl Before {
             known: task.known,
             sent: task.sent,
             admitted: task.admitted,
-            containers: task.containers.iter().map(|it| (it.known, it.sent)).collect(),
-            facts: task.containers.iter().map(|it| (it.observed, it.unsettled, it.touched)).collect(),
+            containers: task.states().map(|it| (it.known, it.sent)).collect(),
+            facts: task.states().map(|it| (it.observed, it.unsettled, it.touched)).collect(),
         };
         let asked = state.inventory.in_flight.map(|(_, step)| step);
         Self { tasks: state.tasks.iter().map(|(arn, task)| (arn.clone(), seen(task))).collect(), asked }
@@ -116,12 +116,8 @@ fn who_waits_says_for_what(world: &mut World) {
 fn another_agents_containers_are_not_believed(world: &mut World) {
     let rivals = world.docker.containers.iter().filter(|it| it.owner.as_ref().is_some_and(|id| id.0 == RIVAL));
     let is_its = |rival: &&Container| {
-        let is_known = world
-            .state
-            .tasks
-            .values()
-            .flat_map(|it| &it.containers)
-            .any(|it| it.runtime_id.as_ref() == Some(&rival.id));
+        let is_known =
+            world.state.tasks.values().flat_map(|it| it.states()).any(|it| it.runtime_id.as_ref() == Some(&rival.id));
         is_known || rival.task.0.ends_with(RIVAL) && world.state.tasks.contains_key(&rival.task)
     };
     if let Some(rival) = rivals.into_iter().find(is_its).map(|it| it.name.clone()) {
@@ -133,10 +129,10 @@ fn nothing_goes_back(world: &mut World, before: &Before) {
     let mut broken = None;
     for (arn, task) in &world.state.tasks {
         let Some(old) = before.tasks.get(arn).filter(|old| old.arrival == task.arrival) else { continue };
-        let containers = task.containers.iter().zip(&old.containers);
+        let containers = || task.states().zip(&old.containers);
         let is_lower = task.known < old.known
             || task.sent < old.sent
-            || containers.clone().any(|(new, old)| new.known < old.0 || new.sent < old.1);
+            || containers().any(|(new, old)| new.known < old.0 || new.sent < old.1);
         if is_lower {
             broken = Some(arn.clone());
         }
@@ -156,7 +152,7 @@ fn old_lists_say_nothing(world: &mut World, before: &Before) {
         let Some(old) = before.tasks.get(&task.spec.arn).filter(|old| old.arrival == task.arrival) else {
             return false;
         };
-        task.containers.iter().zip(&old.facts).any(|(new, (observed, unsettled, touched))| {
+        task.states().zip(&old.facts).any(|(new, (observed, unsettled, touched))| {
             *touched > asked && (new.observed != *observed || new.unsettled != *unsettled)
         })
     };
@@ -172,7 +168,7 @@ fn what_stops_does_not_run(world: &mut World, before: &Before) {
         let is_new = before.tasks.get(&task.spec.arn).is_some_and(|old| old.known != TaskStatus::Stopped);
         is_new && task.known == TaskStatus::Stopped
     };
-    let runs = |task: &TaskState| task.containers.iter().any(|it| it.observed == Some(RunState::Running));
+    let runs = |task: &TaskState| task.states().any(|it| it.observed == Some(RunState::Running));
     let broken =
         world.state.tasks.values().filter(|it| stops(it)).find(|it| runs(it)).map(|task| task.spec.arn.to_string());
     if let Some(arn) = broken {
@@ -185,7 +181,7 @@ fn shares_fit(world: &mut World) {
     let mut at_work: BTreeSet<&TaskArn> = BTreeSet::new();
     for (arn, task) in &world.state.tasks {
         let is_image_work = |it: &core::state::ContainerState| it.operation.is_some() && !it.over();
-        if task.known != TaskStatus::Stopped && task.containers.iter().any(is_image_work) {
+        if task.known != TaskStatus::Stopped && task.states().any(is_image_work) {
             at_work.insert(arn);
         }
     }
@@ -273,7 +269,7 @@ pub(crate) fn after_commit(world: &mut World) {
 
 /// What is only in the agent's memory is forgotten by a restart before anything is written.
 fn without_memory(mut task: TaskState) -> TaskState {
-    for (spec, resource) in task.spec.resources.iter().zip(&mut task.resources) {
+    for Resource { spec, state: resource } in &mut task.resources {
         match spec.kind.lifetime() {
             Lifetime::Process => *resource = Default::default(),
             Lifetime::Boot if resource.known == ResourceStatus::Created => resource.known = ResourceStatus::None,

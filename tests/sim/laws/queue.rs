@@ -21,13 +21,13 @@ struct Needs {
 
 impl Needs {
     fn of(task: &TaskState) -> Self {
-        let containers = &task.spec.containers;
+        let containers = || task.specs();
         let memory = |reserved: u32, hard: u32| u64::from(if reserved > 0 { reserved } else { hard });
-        let ports = containers.iter().flat_map(|it| &it.ports).filter(|port| port.host_port > 0);
-        let gpus = containers.iter().flat_map(|it| &it.gpus).cloned();
+        let ports = containers().flat_map(|it| &it.ports).filter(|port| port.host_port > 0);
+        let gpus = containers().flat_map(|it| &it.gpus).cloned();
         let whole = task.spec.cpu_micros * 1024 / 1_000_000;
-        let sum = containers.iter().map(|it| u64::from(it.cpu)).sum();
-        let reserved = containers.iter().map(|it| memory(it.memory_reservation, it.memory)).sum();
+        let sum = containers().map(|it| u64::from(it.cpu)).sum();
+        let reserved = containers().map(|it| memory(it.memory_reservation, it.memory)).sum();
         Self {
             cpu: if task.spec.cpu_micros > 0 { whole } else { sum },
             memory: if task.spec.memory > 0 { task.spec.memory } else { reserved },
