@@ -4,7 +4,7 @@
 //! decides nothing about tasks. The invariant: an acknowledgement leaves only when it was asked for through [`Outgoing`], except
 //! for messages that change nothing here: heartbeats, updates, attachments.
 //!
-//! Reading order: this file (what goes in and out), [`session`] (when to connect), `conversation` (one connection), `exchange`
+//! Reading order: this file (what goes in and out), [`session`] (when to connect), `conversation` (one connection), `timing`, `exchange`
 //! (queues to the agent); then `decode` ([`frame`]), [`translate`], `unsupported`, `attachment`, `wire`, and `limits`.
 //!
 #![doc = include_str!("task_definition.md")]
@@ -24,6 +24,7 @@ pub(crate) mod fuzz;
 mod host;
 mod limits;
 pub mod session;
+mod timing;
 pub mod translate;
 mod unsupported;
 mod wire;

@@ -5,8 +5,9 @@
 
 use super::conversation::{Next, converse};
 use super::exchange::Exchange;
+use super::timing::drawn;
 use super::{Contact, HostFacts, Incoming, Outgoing};
-use crate::aws::backoff::{Backoff, Shape, uniform};
+use crate::aws::backoff::Backoff;
 use crate::websocket::{self, Socket};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use std::future::Future;
@@ -17,6 +18,8 @@ use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
 use url::Url;
+
+pub use super::timing::Timing;
 
 /// A connection that ended sooner than this is not reconnected at once, whatever its close code: no tight loop.
 const SHORT: Duration = Duration::from_secs(1);
@@ -44,34 +47,6 @@ pub struct Settings {
     pub host: HostFacts,
     /// Written whenever ACS says something.
     pub contact: Contact,
-}
-
-/// The timers; each pair is a length and the jitter added to it.
-#[derive(Clone, Copy, Debug)]
-pub struct Timing {
-    /// Silence after which the connection is given up.
-    pub inactivity: (Duration, Duration),
-    /// Age at which the connection is renewed.
-    pub lifetime: (Duration, Duration),
-    /// Age from which on a connection counts as good: the back-off starts over.
-    pub settled: (Duration, Duration),
-    /// Pause after ECS said that the instance is not registered.
-    pub inactive_instance: Duration,
-    /// Pauses between failed attempts.
-    pub backoff: Shape,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
-        Self {
-            inactivity: (minutes(1), minutes(1)),
-            lifetime: (minutes(30), minutes(5)),
-            settled: (minutes(1), minutes(1)),
-            inactive_instance: minutes(60),
-            backoff: Shape { initial: Duration::from_millis(250), max: minutes(2), factor: 1.5, jitter: 0.2 },
-        }
-    }
 }
 
 /// Runs until cancelled, or until nobody listens or speaks any more. `discover` names the ACS endpoint.
@@ -154,11 +129,6 @@ where
         tracing::warn!(error = &error as &dyn std::error::Error, "no connection to ACS");
         if error.is_inactive_instance() { Next::WaitForRegistration } else { Next::ReconnectLater }
     })
-}
-
-/// A length with its jitter.
-pub(super) fn drawn((length, jitter): (Duration, Duration)) -> Duration {
-    length + uniform(jitter)
 }
 
 /// The address of the websocket with its query.

@@ -4,12 +4,14 @@
 //! as asked. The invariant: a task is either translated whole or refused; nothing in it is silently left out.
 
 pub(super) mod credential_specs;
+mod docker_config;
 mod env_files;
 mod gpu;
 mod limits;
 mod log_router;
 mod namespaces;
 mod ports;
+mod reason;
 mod secrets;
 mod volumes;
 
@@ -26,10 +28,14 @@ use crate::model::text::cleaned;
 use crate::model::{
     ContainerKind, ContainerName, ContainerSpec, CredentialsId, ResourceKind, Span, TaskArn, TaskSpec, TaskStatus,
 };
+use docker_config::{json_object, memory_reservation};
 use limits::Limits;
-use serde_json::{Map, Value};
+use reason::Flaw;
+use serde_json::Value;
 use std::collections::BTreeSet;
 use volumes::Volumes;
+
+pub(super) use reason::invalid;
 
 /// One task of a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,53 +97,6 @@ pub(super) fn task(raw: Raw<'_>, host: &HostFacts, new_id: &mut dyn FnMut() -> S
             refusal(reason, is_malformed)
         }
     }
-}
-
-/// Why a task cannot be run, by how the Go agent says it.
-#[derive(Debug)]
-enum Flaw {
-    /// It is no task: the reference cannot read it either.
-    Malformed(String),
-    /// It can be read, and cannot be run. The reference finds out later.
-    Unfit(String),
-    /// Its parts do not fit together.
-    Resource(String),
-    /// The reason for ECS, as it is.
-    Reason(String),
-}
-
-impl Flaw {
-    /// The reason for ECS, and whether it is no task at all.
-    fn reason_for(self, arn: &str) -> (String, bool) {
-        match self {
-            Self::Malformed(cause) => (invalid(&cause), true),
-            Self::Unfit(cause) => (invalid(&cause), false),
-            Self::Resource(cause) => (uninitialised(arn, &cause), false),
-            Self::Reason(reason) => (reason, false),
-        }
-    }
-}
-
-impl From<String> for Flaw {
-    fn from(cause: String) -> Self {
-        Self::Unfit(cause)
-    }
-}
-
-impl From<&str> for Flaw {
-    fn from(cause: &str) -> Self {
-        Self::Unfit(cause.to_owned())
-    }
-}
-
-/// Compat: the spelling is that of the Go agent, and people search for it.
-pub(super) fn invalid(cause: &str) -> String {
-    format!("UnrecogniedTaskError: Error loading task - {cause}")
-}
-
-/// What the reference finds wrong with a resource before it takes the task up.
-fn uninitialised(arn: &str, cause: &str) -> String {
-    format!("resource cannot be initialized for task {arn}: {cause}")
 }
 
 fn desired_status(task: Raw<'_>) -> Result<TaskStatus, String> {
@@ -284,23 +243,6 @@ fn container(
         },
         endpoint_id,
     })
-}
-
-/// The object in `text`; nothing and `null` are an empty object.
-fn json_object(text: &str, what: &str) -> Result<Map<String, Value>, String> {
-    if text.trim().is_empty() {
-        return Ok(Map::new());
-    }
-    match json::parse(text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(Value::Null) => Ok(Map::new()),
-        Ok(_) | Err(_) => Err(format!("dockerConfig.{what} is not a JSON object")),
-    }
-}
-
-fn memory_reservation(host_config: &Map<String, Value>) -> u32 {
-    let bytes = json::member(host_config, "MemoryReservation").and_then(Value::as_u64).unwrap_or(0);
-    u32::try_from(bytes / (1024 * 1024)).unwrap_or(u32::MAX)
 }
 
 fn link(text: &str, names: &BTreeSet<String>) -> Result<Link, String> {

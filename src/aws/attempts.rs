@@ -4,7 +4,7 @@
 //! attempt may take, is the caller's. Invariant: what a service refuses for good is asked once, and what cannot be sent is not tried again.
 
 use super::backoff::{Backoff, Shape};
-use super::json_call::CallError;
+use super::call_error::CallError;
 use super::sdk::Sdk;
 use super::transport;
 use crate::model::with_causes;

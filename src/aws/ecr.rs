@@ -5,8 +5,8 @@
 
 use super::backoff;
 use super::cache::{Cache, Kept};
+use super::call_error::CallError;
 use super::credentials;
-use super::json_call::CallError;
 use super::roles::RoleCredentials;
 use super::sdk::{self, Sdk};
 use super::signature;

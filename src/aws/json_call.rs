@@ -1,17 +1,15 @@
 //! Calls of AWS services that speak awsJson1.1 and of which one operation is wanted: no SDK crate is needed for that.
 //!
-//! Owns endpoint, signature, limits and the meaning of an error answer; what is asked belongs to the user of `Sdk::call`
-//! ([`super::ssm`], [`super::secrets_manager`]). The invariant: every attempt is signed anew and ends within its limit, and no
-//! error text holds anything of an answer but its code and message.
+//! Owns endpoint, signature and limits. What an error answer means is in `call_error`; what is asked belongs to the user of `Sdk::call`
+//! ([`super::ssm`], [`super::secrets_manager`]). The invariant: every attempt is signed anew and ends within its limit.
 
 use super::attempts::{self, Numbered};
+use super::call_error::{CallError, code_and_message};
 use super::sdk::{Endpoint, Sdk, Settings};
 use super::signature::Signed;
-use super::signing::{self, MayBeRefusal, Refusal};
-use crate::model::text::{cleaned, member_of_beginning};
-use crate::model::with_causes;
+use super::signing;
+use crate::model::text::cleaned;
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecs::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::Value;
@@ -40,69 +38,6 @@ pub(super) struct Call<'a> {
     pub(super) endpoint: Option<Endpoint>,
     /// The request.
     pub(super) body: &'a Value,
-}
-
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum CallError {
-    /// The service refused. Its texts are cleaned; `date` is its own time.
-    #[error("{code}: {message}")]
-    Refused { status: u16, request_id: String, code: String, message: String, date: Option<String> },
-    /// Nobody answered, or nothing that could be understood.
-    #[error("{0}")]
-    NoAnswer(String),
-    /// The request cannot be built: an address, a key or a header that the client refuses.
-    #[error("the request was not sent: {0}")]
-    NotSent(String),
-}
-
-impl MayBeRefusal for CallError {
-    fn refusal(&self) -> Option<Refusal<'_>> {
-        match self {
-            Self::Refused { status, code, message, date, .. } => {
-                Some(Refusal { status: *status, date: date.as_deref(), code, message })
-            }
-            Self::NoAnswer(_) | Self::NotSent(_) => None,
-        }
-    }
-}
-
-impl From<CredentialsError> for CallError {
-    fn from(error: CredentialsError) -> Self {
-        Self::NotSent(with_causes(&error))
-    }
-}
-
-impl CallError {
-    /// Asking again at once may help.
-    pub(super) fn passes_soon(&self) -> bool {
-        match self {
-            Self::Refused { status, code, .. } => {
-                *status >= 500 || *status == 429 || code.contains("Throttl") || code == "TooManyRequestsException"
-            }
-            Self::NoAnswer(_) => true,
-            Self::NotSent(_) => false,
-        }
-    }
-
-    /// Asking again later may help: also where a role's credentials are over, since ECS sends newer ones.
-    pub(super) fn passes(&self) -> bool {
-        let is_about_keys =
-            self.refusal().is_some_and(|refusal| signing::calls_keys_expired(refusal.code, refusal.message));
-        self.passes_soon() || is_about_keys
-    }
-
-    /// The text of the Go agent's SDK for a failed call: operators search for it. `operation` is `Service: Operation`; of the errors
-    /// in `modelled` the SDK knows the type.
-    pub(super) fn sdk_text(&self, operation: &str, modelled: &[&str]) -> String {
-        match self {
-            Self::Refused { status, request_id, code, message, .. } => format!(
-                "operation error {operation}, https response error StatusCode: {status}, RequestID: {request_id}, {}{code}: {message}",
-                if modelled.contains(&code.as_str()) { "" } else { "api error " },
-            ),
-            Self::NoAnswer(_) | Self::NotSent(_) => format!("operation error {operation}, {self}"),
-        }
-    }
 }
 
 impl Sdk {
@@ -213,21 +148,6 @@ async fn send(
     let (code, message) = code_and_message(&error_type, &answer);
     let code = if code.is_empty() { "UnknownError".to_owned() } else { code };
     Err(CallError::Refused { status: status.as_u16(), request_id, code, message, date })
-}
-
-/// Code and text of an error answer, either may be empty; `error_type` is the header `x-amzn-errortype`. Of an answer that was cut off,
-/// what stands at its beginning counts.
-pub(super) fn code_and_message(error_type: &str, answer: &[u8]) -> (String, String) {
-    let error: Value = serde_json::from_slice(answer).unwrap_or_default();
-    let member = |name: &str| match &error {
-        Value::Null => cleaned(&member_of_beginning(answer, name).unwrap_or_default()),
-        whole => cleaned(whole.get(name).and_then(Value::as_str).unwrap_or_default()),
-    };
-    let code = if error_type.is_empty() { member("__type") } else { error_type.to_owned() };
-    // `com.amazonaws.service#Code`, `Code:http://…` and `Code` mean the same.
-    let code = code.rsplit('#').next().unwrap_or_default().split(':').next().unwrap_or_default();
-    let message = Some(member("message")).filter(|text| !text.is_empty()).unwrap_or_else(|| member("Message"));
-    (cleaned(code), message)
 }
 
 fn printable(text: &str) -> Result<HeaderValue, CallError> {

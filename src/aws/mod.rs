@@ -6,12 +6,13 @@
 //! a `model::Secret`.
 //!
 //! Reading order: [`sdk`], [`signing`] (what answers teach), [`clock`], [`credentials`], [`roles`], [`imds`], [`identity`],
-//! [`lifecycle`], [`tags`], [`signature`], [`ecr`], [`registry_secret`], [`ssm`], [`secrets_manager`], [`s3`], [`json_call`] (services without an SDK crate), [`proxy`], [`transport`] (and `insecure`, its
+//! [`lifecycle`], [`tags`], [`signature`], [`ecr`], [`registry_secret`], [`ssm`], [`secrets_manager`], [`s3`], [`json_call`] (services without an SDK crate) with `call_error`, [`proxy`], [`transport`] (and `insecure`, its
 //! replacement behind a flag), [`backoff`].
 
 mod attempts;
 pub mod backoff;
 mod cache;
+mod call_error;
 pub mod clock;
 pub mod credentials;
 pub mod ecr;

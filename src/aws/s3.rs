@@ -4,8 +4,8 @@
 //! nothing. The invariant: a request goes to the endpoint of S3 and to no other host, whatever bucket and key are called.
 
 use super::attempts::{self, Numbered};
+use super::call_error::CallError;
 use super::credentials;
-use super::json_call::CallError;
 use super::roles::RoleCredentials;
 use super::sdk::{Endpoint, Sdk, Settings};
 use super::signature::Signed;

@@ -4,7 +4,7 @@
 //! no call. The invariant: no client exists without an explicit HTTP client and a pinned behaviour version, since the SDK's own
 //! defaults are compiled out.
 
-use super::json_call::CallError;
+use super::call_error::CallError;
 use super::proxy::ProxySettings;
 use super::sdk_signing::{Learning, Repeating};
 use super::signing::Signing;

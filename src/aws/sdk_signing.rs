@@ -4,7 +4,7 @@
 //! is known to all others, refusals with any code count, and so do keys that AWS calls expired. The invariant: an
 //! attempt is repeated only if its own answer asks for it, within the attempts of the client.
 
-use super::json_call::code_and_message;
+use super::call_error::code_and_message;
 use super::signing::{Refusal, Signing};
 use aws_sdk_ecs::config::Intercept;
 use aws_smithy_runtime_api::box_error::BoxError;

@@ -3,8 +3,9 @@
 //! Owns GetSecretValue, the forms of the ARN that names a secret or a part of it, and the texts customers see. It keeps nothing. The
 //! invariant: no error text holds anything of a secret.
 
+use super::call_error::CallError;
 use super::credentials;
-use super::json_call::{Call, CallError};
+use super::json_call::Call;
 use super::roles::RoleCredentials;
 use super::sdk::Sdk;
 use super::together::{self, Failed};

@@ -3,8 +3,9 @@
 //! Owns GetParameters in batches and the texts customers see. It keeps nothing. The invariant: a parameter that was asked for has a
 //! value, or there is a failure that names it.
 
+use super::call_error::CallError;
 use super::credentials;
-use super::json_call::{Call, CallError};
+use super::json_call::Call;
 use super::roles::RoleCredentials;
 use super::sdk::Sdk;
 use crate::model::resource::SecretKey;

@@ -5,7 +5,7 @@
 
 use super::attempts;
 use super::backoff::{Backoff, Shape};
-use super::json_call::CallError;
+use super::call_error::CallError;
 use super::sdk::Sdk;
 use super::signature::Signed;
 use super::signing;

@@ -121,7 +121,7 @@ mod tests {
         let defaults = ServiceDefaults::with("");
         for (name, value) in DEFAULTS {
             let key = find(name).unwrap();
-            assert!(matches!(key.kind.parse(value, key.default), super::super::kind::Parsed::Value(_)), "{name}");
+            assert!(matches!(key.kind.parse(value, key.default), super::super::parsed::Parsed::Value(_)), "{name}");
             assert_eq!(defaults.get(name).as_deref(), Some(value));
         }
     }

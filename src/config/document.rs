@@ -5,7 +5,8 @@
 //! read is told with its line and its shape; in the file it is fatal, in user data it is left out, and no other field is lost.
 
 use super::keys::{ENVIRONMENT_ONLY, KEYS, Key, Stage, find, find_json};
-use super::kind::{Kind, Parsed};
+use super::kind::Kind;
+use super::parsed::Parsed;
 use super::problem::{NO_START, Problem};
 use super::resolve::closest;
 use super::source::{Class, Source, Unread, read};

@@ -361,7 +361,7 @@ pub(super) fn find_json(name: &str) -> Option<&'static Key> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::kind::Parsed;
+    use super::super::parsed::Parsed;
     use super::*;
     use std::collections::BTreeSet;
 

@@ -5,6 +5,7 @@
 //! silence; whatever differs from what was written comes back as something to tell the operator.
 
 use super::lists::{cidr, cidrs, json, map, mirrors, names, ports};
+use super::parsed::Parsed::{self, Adjusted, Rejected, Reset, Unset, Value as Taken};
 use super::{duration, problem};
 use crate::model::address;
 
@@ -81,23 +82,6 @@ pub enum Limit {
     /// Outside: the default is used.
     DefaultOutside(i64, i64),
 }
-
-/// What became of a text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Parsed {
-    /// Counts as not set: the next source is asked.
-    Unset,
-    /// Taken.
-    Value(String),
-    /// Something else is taken; `instead` says what.
-    Adjusted { value: String, instead: String },
-    /// The default is taken, whatever a lower source says.
-    Reset,
-    /// Not usable: the next source is asked, then the default is taken.
-    Rejected,
-}
-
-use Parsed::{Adjusted, Rejected, Reset, Unset, Value as Taken};
 
 const TRUE: [&str; 6] = ["1", "t", "T", "TRUE", "true", "True"];
 const FALSE: [&str; 6] = ["0", "f", "F", "FALSE", "false", "False"];

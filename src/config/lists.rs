@@ -3,7 +3,7 @@
 //! Owns what Go's decoder makes of such a text, not which variable holds it. Invariant: as in [`super::kind`], nothing is dropped in
 //! silence.
 
-use super::kind::Parsed::{self, Adjusted, Rejected, Unset, Value as Taken};
+use super::parsed::Parsed::{self, Adjusted, Rejected, Unset, Value as Taken};
 use serde_json::Value;
 use std::collections::BTreeMap;
 

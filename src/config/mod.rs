@@ -6,7 +6,7 @@
 //!                                      └─ keys: the table ─┘         └── problems, all at once
 //! ```
 //!
-//! Reading order: [`keys`] (the table), [`kind`] (what a value may look like), [`source`] and [`document`] (where values come from),
+//! Reading order: [`keys`] (the table), [`kind`] with `parsed` and `lists` (what a value may look like), [`source`] and [`document`] (where values come from),
 //! `defaults` (what a host's service adds), `resolve` (precedence), `rules` (variables that depend on each other), [`settings`] (the
 //! result), [`help`] (the table for people), [`args`]. [`Sources::open`] reads everything that is on this machine; user data comes
 //! in as text, since asking the metadata service is an edge's work, and the region of the instance is filled in by the runtime.
@@ -22,6 +22,7 @@ pub mod help;
 pub mod keys;
 pub mod kind;
 mod lists;
+mod parsed;
 pub mod problem;
 mod realm;
 mod resolve;

@@ -4,7 +4,8 @@
 //! together are in [`super::rules`]. Invariant: a value that cannot be used is never dropped without a [`Problem`].
 
 use super::keys::{KEYS, Key, Stage, find};
-use super::kind::{Kind, Parsed};
+use super::kind::Kind;
+use super::parsed::Parsed;
 use super::problem::{NO_START, Problem};
 use super::source::{Class, Source};
 use std::collections::{BTreeMap, BTreeSet};

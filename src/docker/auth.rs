@@ -9,16 +9,15 @@
 //! case, and every usual spelling of Docker Hub.
 
 mod document;
+mod registry;
 
 use super::credential_helper as helper;
 use super::reference::host_and_path;
-use crate::model::text::cut;
 use crate::model::{Failure, RegistryCredentials, Secret};
-use std::collections::BTreeMap;
+use document::Document;
+use registry::shown;
 use std::fmt;
 
-/// Bytes of a registry's name that are shown.
-const MAX_SHOWN: usize = 256;
 /// How Docker Hub may be named, the reference's own form first.
 const HUB_KEYS: [&str; 7] = [
     "index.docker.io/v1/",
@@ -38,11 +37,7 @@ const HELPER_ERROR: &str = "CannotPullContainerAuthError";
 /// Credentials by registry, as the operator gave them.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct AuthMap {
-    entries: BTreeMap<String, RegistryCredentials>,
-    /// Programs that know the password of one registry.
-    helpers: BTreeMap<String, String>,
-    /// The program that is asked for all registries that are not named.
-    store: Option<String>,
+    document: Document,
 }
 
 impl fmt::Debug for AuthMap {
@@ -70,7 +65,7 @@ impl AuthMap {
     pub fn parse(auth_type: &str, data: &Secret) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
         let map = match auth_type {
-            "docker" | "dockercfg" => document::read(auth_type, data, &mut problems),
+            "docker" | "dockercfg" => Self { document: document::read(auth_type, data, &mut problems) },
             "" if data.is_empty() => Self::default(),
             "" => {
                 problems.push("registry credentials are given without ECS_ENGINE_AUTH_TYPE: ignored".to_owned());
@@ -86,7 +81,7 @@ impl AuthMap {
 
     /// The registries whose password ends in a new line, as they may be shown.
     pub fn with_newline(&self) -> impl Iterator<Item = String> {
-        self.entries.iter().filter(|(_, credentials)| credentials.ends_in_newline()).map(|(key, _)| shown(key))
+        self.document.entries.iter().filter(|(_, credentials)| credentials.ends_in_newline()).map(|(key, _)| shown(key))
     }
 
     /// Credentials for an image, and where they come from, for the log.
@@ -134,14 +129,14 @@ impl AuthMap {
     fn source(&self, image: &str) -> Source<'_> {
         let (host, _) = host_and_path(without_tag(image));
         let helper = if is_hub(host) {
-            HUB_KEYS.into_iter().find_map(|key| self.helpers.get(key))
+            HUB_KEYS.into_iter().find_map(|key| self.document.helpers.get(key))
         } else {
-            self.helpers.get(host)
+            self.document.helpers.get(host)
         };
         if let Some(program) = helper {
             return Source::Helper(program);
         }
-        match (self.entry(image, host), &self.store) {
+        match (self.entry(image, host), &self.document.store) {
             (Some((key, credentials)), _) => Source::Entry(key, credentials),
             (None, Some(program)) => Source::Store(program),
             (None, None) => Source::Nobody,
@@ -155,39 +150,28 @@ impl AuthMap {
     /// is not, and a key that is only a part of a name (`r.io/team` of `r.io/team-evil/app`) is not taken as the only one either.
     fn entry(&self, image: &str, host: &str) -> Option<(&str, &RegistryCredentials)> {
         let key = if is_hub(host) {
-            HUB_KEYS.into_iter().find(|key| self.entries.contains_key(*key))
+            HUB_KEYS.into_iter().find(|key| self.document.entries.contains_key(*key))
         } else {
             let is_of_host = |key: &&str| key.split('/').next() == Some(host);
-            let same_host: Vec<&str> = self.entries.keys().map(String::as_str).filter(is_of_host).collect();
+            let same_host: Vec<&str> = self.document.entries.keys().map(String::as_str).filter(is_of_host).collect();
             let longest = same_host.iter().copied().filter(|key| begins(key, image)).max_by_key(|key| key.len());
             longest.or(match same_host.as_slice() {
                 [only] if !image.starts_with(only) => Some(only),
                 _ => None,
             })
         };
-        self.entries.get_key_value(key?).map(|(key, credentials)| (key.as_str(), credentials))
+        self.document.entries.get_key_value(key?).map(|(key, credentials)| (key.as_str(), credentials))
     }
 
     /// The registries there are credentials for.
     pub fn registries(&self) -> impl Iterator<Item = &str> {
-        self.entries.keys().chain(self.helpers.keys()).map(String::as_str)
+        self.document.entries.keys().chain(self.document.helpers.keys()).map(String::as_str)
     }
 }
 
 /// It is one of the names of Docker Hub.
 pub(super) fn is_hub(host: &str) -> bool {
     HUB_HOSTS.contains(&host)
-}
-
-/// The registry that a key names: without its scheme, and without an account that somebody put into it (`https://user:password@host`).
-fn normalised(key: &str) -> &str {
-    let address = key.strip_prefix("http://").or_else(|| key.strip_prefix("https://")).unwrap_or(key);
-    address.rsplit_once('@').map_or(address, |(_, host)| host)
-}
-
-/// A key as it may be logged.
-fn shown(key: &str) -> String {
-    cut(normalised(key), MAX_SHOWN)
 }
 
 /// The key is the image reference or the first components of its path. `r.io/team` begins `r.io/team/app` and `r.io/team:1`, but not
@@ -388,7 +372,8 @@ mod tests {
             (&[], "r.io/app", None),
         ];
         for (keys, image, wanted) in table {
-            let map = AuthMap { entries: keys.iter().map(|key| entry(key)).collect(), ..AuthMap::default() };
+            let entries = keys.iter().map(|key| entry(key)).collect();
+            let map = AuthMap { document: Document { entries, ..Document::default() } };
             let (found, key) = select(&map, image);
             assert_eq!(key.as_deref(), wanted, "{keys:?} {image}");
             assert_eq!(found.username, wanted.unwrap_or_default());

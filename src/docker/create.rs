@@ -4,6 +4,7 @@
 //! model, the payload's own settings, control group and namespaces, ECS labels. Invariant: the ECS labels are
 //! always ours, since recovery finds our containers by nothing else.
 
+use super::error::config_error;
 use super::merge::overlay;
 use super::{accelerator, health_check, log, log_endpoint, namespaces, outline, ticket};
 use crate::model::task::{Mount, PortRange};
@@ -101,10 +102,6 @@ fn to_map<T: serde::Serialize>(typed: &T) -> Result<Map<String, Value>, Failure>
 
 fn host_error(text: String) -> Failure {
     Failure::permanent("HostConfigError", text)
-}
-
-pub(super) fn config_error(text: String) -> Failure {
-    Failure::permanent("DockerClientConfigError", text)
 }
 
 fn host_config(request: &CreateRequest, around: &Surroundings<'_>) -> Result<HostConfig, Failure> {

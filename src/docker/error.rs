@@ -3,6 +3,7 @@
 //! Owns [`DockerError`] and its translation to the catalogue (spec `task-engine.md` §15). It decides nothing about retries.
 //! Invariant: a call that may have reached the daemon and got no answer becomes [`OpError::Unknown`], never `Failed`.
 
+use super::endpoint::BadEndpoint;
 use super::unreachable::NoConnection;
 use crate::model::{Failure, FailureKind, OpError, with_causes};
 use std::future::Future;
@@ -114,9 +115,20 @@ impl From<reqwest::Error> for DockerError {
     }
 }
 
+impl From<BadEndpoint> for DockerError {
+    fn from(error: BadEndpoint) -> Self {
+        Self::Unusable(error.to_string())
+    }
+}
+
 /// The client could not build the request, so the daemon knows nothing of it, and no other try will.
 fn not_sent(error: &dyn std::error::Error) -> DockerError {
     DockerError::Unusable(format!("the request was not sent to the Docker daemon: {}", with_causes(error)))
+}
+
+/// `DockerClientConfigError`: the container cannot be created from these settings.
+pub(super) fn config_error(text: String) -> Failure {
+    Failure::permanent("DockerClientConfigError", text)
 }
 
 /// `DockerTimeoutError` of a transition.

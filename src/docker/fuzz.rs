@@ -4,7 +4,7 @@ use super::auth::AuthMap;
 use super::error::DockerError;
 use super::rate_limit::Patience;
 use super::reference::Reference;
-use super::{credential_helper, pull, rate_limit, wire};
+use super::{credential_helper, pull, pull_text, rate_limit, wire};
 use crate::fuzz::assert_clean;
 use crate::model::image::full_name;
 use crate::model::text::{cleaned, member_of_beginning};
@@ -72,6 +72,6 @@ pub fn docker_error(data: &[u8]) {
         let failure = match error.of_only_try("CannotPullContainerError", "pull") {
             OpError::Failed(failure) | OpError::Unknown(failure) => failure,
         };
-        assert_clean(&pull::for_customer(failure, "registry.example.com/app:1").message);
+        assert_clean(&pull_text::for_customer(failure, "registry.example.com/app:1").message);
     }
 }

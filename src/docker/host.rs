@@ -1,9 +1,10 @@
 //! What kind of engine this is: who makes its control groups, which volume drivers it has, and which bridge.
 //!
-//! Owns the questions. What follows from the answers is decided elsewhere. Invariant: what an engine does not say is what the oldest
-//! engines do.
+//! Owns the questions. What follows from the answers is decided elsewhere. Invariant: an engine that does not answer is an error, never
+//! an engine without drivers or without a bridge.
 
 use super::Docker;
+use super::about::{About, about};
 use super::error::DockerError;
 use crate::model::cgroup::cgroup_parent;
 use crate::model::{CgroupDriver, CreateRequest, OpError, text};
@@ -77,22 +78,6 @@ impl Docker {
     }
 }
 
-/// What does not change of an engine.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct About {
-    driver: CgroupDriver,
-    /// What it calls itself; empty if it does not say.
-    id: String,
-}
-
-fn about(answer: &Value) -> About {
-    let driver = match answer.get("CgroupDriver").and_then(Value::as_str) {
-        Some("systemd") => CgroupDriver::Systemd,
-        _ => CgroupDriver::Cgroupfs,
-    };
-    About { driver, id: text::cleaned(answer.get("ID").and_then(Value::as_str).unwrap_or_default()) }
-}
-
 /// There are many bridges, and one that is marked as the default.
 fn bridge(networks: &Value) -> Option<String> {
     let options = networks.as_array()?.iter().filter_map(|network| network.get("Options"));
@@ -135,19 +120,6 @@ fn beside() -> Vec<String> {
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn what_an_engine_does_not_say_is_what_the_oldest_do() {
-        for (answer, driver, id) in [
-            (json!({"CgroupDriver": "systemd", "ID": "ABCD:EFGH"}), CgroupDriver::Systemd, "ABCD:EFGH"),
-            (json!({"CgroupDriver": "cgroupfs", "ID": "a\nb"}), CgroupDriver::Cgroupfs, "a b"),
-            (json!({"CgroupDriver": "none", "ID": 7}), CgroupDriver::Cgroupfs, ""),
-            (json!({}), CgroupDriver::Cgroupfs, ""),
-            (json!(null), CgroupDriver::Cgroupfs, ""),
-        ] {
-            assert_eq!(about(&answer), About { driver, id: id.to_owned() }, "{answer}");
-        }
-    }
 
     #[test]
     fn a_managed_plugin_is_known_without_the_tag_latest_too() {

@@ -6,8 +6,8 @@
 use super::Docker;
 use super::backoff::Backoff;
 use super::error::{DockerError, timed_out};
-use super::progress::wall;
-use super::pull::{PullJob, attempt_begins, attempt_failed, wait_for_limit, without_ecr_urls};
+use super::progress::{PullJob, attempt_begins, attempt_failed, wait_for_limit, wall};
+use super::pull_text::without_ecr_urls;
 use super::rate_limit::{Patience, is_limit};
 use super::reference::Reference;
 use super::version::DISTRIBUTION;

@@ -4,9 +4,10 @@
 //! create, start or stop, no status of a task. Invariant: every call has a limit in time, and is safe to repeat.
 //!
 //! Everything is changed through `change` and looked at through `read`, which survives values it has not heard of; a pull comes line by
-//! line through `lines`. bollard lends its types only: its client takes answers of any length into memory. Reading order: `create` and `observe` (pure translation), `container` (the operations), `volume`, `host`
-//! (what kind of engine it is), `pull` and `image`, `pause` (the image that is not pulled), [`events`], [`auth`] and
-//! `credential_helper`, `mirror`, [`error`].
+//! line through `lines`. bollard lends its types only: its client takes answers of any length into memory. Reading order: `create` and
+//! `observe` (pure translation), `container` (the operations), `volume`, `host` with `about` (what kind of engine it is), `pull` with
+//! `progress` and `pull_text`, `image`, `pause` (the image that is not pulled), [`events`], [`auth`] and `credential_helper`, `mirror`,
+//! `endpoint` and `wire` (the connection), [`error`].
 //!
 //! Every call and its limit (spec `docker-mapping.md` §10; `*` = the operator's setting, with its default):
 //!
@@ -30,6 +31,7 @@
 //! | load the pause image | 2 min | failed |
 //! | tag | 30 s with all tries | failed |
 
+mod about;
 mod accelerator;
 pub mod auth;
 mod backoff;
@@ -39,6 +41,7 @@ mod clean;
 mod container;
 mod create;
 mod credential_helper;
+mod endpoint;
 pub mod error;
 pub mod events;
 #[cfg(any(test, fuzzing))]
@@ -59,6 +62,7 @@ mod pause;
 mod ports;
 mod progress;
 mod pull;
+mod pull_text;
 mod rate_limit;
 mod read;
 mod reference;
@@ -75,13 +79,15 @@ pub use image::ImageFacts;
 pub use limits::Limits;
 pub use mirror::{Mirrors, registry_of, server_of};
 pub use pause::{makes_pause_image, pause_image};
-pub use pull::PullJob;
+pub use progress::PullJob;
 pub use unreachable::NoConnection;
 
 use crate::lane::{Lane, Settings as LaneSettings};
 use crate::model::{OwnerMark, Owners, Span};
+use about::About;
 use change::Changer;
 use changes::Changes;
+use endpoint::Endpoint;
 use error::within;
 use ports::DynamicPorts;
 use read::Reader;
@@ -93,7 +99,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use version::Spoken;
-use wire::{Endpoint, Wire};
+use wire::Wire;
 
 /// Pulls at once. The reference has no bound. The daemon fetches 3 layers at a time whatever is asked of it, so more pulls do not
 /// make it faster; but most pulls only find that all layers are there, and shall not stand in line behind the few large ones.
@@ -156,7 +162,7 @@ pub struct Docker {
     owners: Owners,
     ports: DynamicPorts,
     spoken: Arc<Spoken>,
-    about: tokio::sync::OnceCell<host::About>,
+    about: tokio::sync::OnceCell<About>,
     pulls: Semaphore,
     lookups: Semaphore,
     /// One at a time looks for the pause image and makes it.

@@ -1,18 +1,35 @@
-//! How far a pull has come, from the daemon's progress lines: for whoever looks, and one log line now and then.
+//! What is to be pulled, and how far the pull has come: for whoever looks, and one log line now and then.
 //!
-//! Owns the counting of layers. Invariant: what was counted of one attempt does not show in the next.
+//! Owns [`PullJob`], what is shown of its attempts and waits, and the counting of layers from the daemon's progress lines. Invariant:
+//! what was counted of one attempt does not show in the next.
 
-use crate::model::Timestamp;
+use super::rate_limit::Wait;
 use crate::model::waiting::{PullPhase, PullProgress};
+use crate::model::{Failure, Span, Timestamp};
 use bollard::models::CreateImageInfo;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 /// Between two log lines of one pull.
 const EVERY: Duration = Duration::from_secs(15);
 /// Layers counted; an image has at most 127.
 const MOST_LAYERS: usize = 256;
+
+/// What to pull, how patiently, and whom to tell how far it is.
+#[derive(Debug)]
+pub struct PullJob<'a> {
+    /// Reference as the task names it.
+    pub image: &'a str,
+    /// Pull by this digest instead of the tag.
+    pub digest: Option<&'a str>,
+    /// A registry that refuses requests for a while (429) is waited for, within the limit of the whole pull. Otherwise that is a
+    /// failure like any other, which is right where a local image serves as well.
+    pub waits_for_limits: bool,
+    /// Told how far it is.
+    pub progress: &'a watch::Sender<PullProgress>,
+}
 
 /// Time since the Unix epoch.
 pub(super) fn wall() -> Duration {
@@ -22,6 +39,43 @@ pub(super) fn wall() -> Duration {
 /// The moment for [`PullProgress`].
 pub(super) fn now() -> Timestamp {
     Timestamp(wall().as_millis() as u64)
+}
+
+/// Shows that an attempt begins; what was counted in the last one is forgotten.
+pub(super) fn attempt_begins(shown: &watch::Sender<PullProgress>, attempts: u32) {
+    shown.send_modify(|shown| {
+        *shown = PullProgress {
+            phase: PullPhase::Asking,
+            since: shown.since,
+            attempt: shown.attempt + 1,
+            attempts,
+            failure: shown.failure.take(),
+            ..PullProgress::default()
+        }
+    });
+}
+
+/// Shows why an attempt failed and when the next one begins.
+pub(super) fn attempt_failed(shown: &watch::Sender<PullProgress>, phase: PullPhase, failure: &str, pause: Duration) {
+    shown.send_modify(|shown| {
+        shown.phase = phase;
+        shown.failure = Some(failure.to_owned());
+        shown.next_try = Some(now() + span(pause));
+    });
+}
+
+/// Waits for the end of a registry's limit, and says so.
+pub(super) async fn wait_for_limit(image: &str, shown: &watch::Sender<PullProgress>, failure: &Failure, wait: Wait) {
+    let Wait { pause, retry_after } = wait;
+    let ends = retry_after.map(|retry_after| now() + span(retry_after));
+    tracing::warn!(image, %failure, ?pause, ?retry_after, "the registry takes no more requests for now; waiting");
+    attempt_failed(shown, PullPhase::RateLimited, &failure.to_string(), pause);
+    shown.send_modify(|shown| shown.limit_ends = ends);
+    sleep(pause).await;
+}
+
+fn span(duration: Duration) -> Span {
+    Span::millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The layers of one attempt.

@@ -1,21 +1,23 @@
 //! Pulls an image, with progress, watchdogs and attempts (spec `images.md` §5, §8).
 //!
-//! Owns the pull call, the tag after a pull by digest, and the texts customers see. Whether to pull is the core's choice. Invariant:
-//! a pull ends: no output for five minutes, no progress for the set time, or the set time for the whole, whichever comes first.
+//! Owns the pull call and the tag after a pull by digest; what customers read of a failure is in `pull_text`. Whether to pull is the
+//! core's choice. Invariant: a pull ends: no output for five minutes, no progress for the set time, or the set time for the whole,
+//! whichever comes first.
 
 use super::Docker;
 use super::backoff::Backoff;
 use super::error::{DockerError, timed_out};
 use super::image::{invalid_reference, registry_auth};
 use super::lines::{Lines, MAX_LINE_BYTES};
-use super::progress::{Layers, now, wall};
-use super::rate_limit::{Patience, Wait};
+use super::progress::{Layers, PullJob, attempt_begins, attempt_failed, wait_for_limit, wall};
+use super::pull_text::{PULL_ERROR, for_customer};
+use super::rate_limit::Patience;
 use super::reference::Reference;
 use super::version::Spoken;
 use super::wire::{Body, Request};
 use crate::model::text::{cleaned, member_of_beginning};
 use crate::model::waiting::{PullPhase, PullProgress};
-use crate::model::{Failure, OpError, RegistryCredentials, Span};
+use crate::model::{Failure, OpError, RegistryCredentials};
 use bollard::models::CreateImageInfo;
 use reqwest::Method;
 use serde::Deserialize;
@@ -24,26 +26,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-const PULL_ERROR: &str = "CannotPullContainerError";
 const PULL_ATTEMPTS: u32 = 5;
 const PULL_BACKOFF: Backoff = Backoff { first: Duration::from_millis(1100), factor: 2.0, cap: Duration::from_secs(5) };
 const TAG_ATTEMPTS: u32 = 5;
 const TAG_PAUSE: Duration = Duration::from_millis(100);
 const TAG_LIMIT: Duration = Duration::from_secs(30);
-
-/// What to pull, how patiently, and whom to tell how far it is.
-#[derive(Debug)]
-pub struct PullJob<'a> {
-    /// Reference as the task names it.
-    pub image: &'a str,
-    /// Pull by this digest instead of the tag.
-    pub digest: Option<&'a str>,
-    /// A registry that refuses requests for a while (429) is waited for, within the limit of the whole pull. Otherwise that is a
-    /// failure like any other, which is right where a local image serves as well.
-    pub waits_for_limits: bool,
-    /// Told how far it is.
-    pub progress: &'a watch::Sender<PullProgress>,
-}
 
 impl Docker {
     /// Pulls an image, by digest when one is known, and makes it findable under its reference.
@@ -206,43 +193,6 @@ impl Docker {
     }
 }
 
-/// Shows that an attempt begins; what was counted in the last one is forgotten.
-pub(super) fn attempt_begins(shown: &watch::Sender<PullProgress>, attempts: u32) {
-    shown.send_modify(|shown| {
-        *shown = PullProgress {
-            phase: PullPhase::Asking,
-            since: shown.since,
-            attempt: shown.attempt + 1,
-            attempts,
-            failure: shown.failure.take(),
-            ..PullProgress::default()
-        }
-    });
-}
-
-/// Shows why an attempt failed and when the next one begins.
-pub(super) fn attempt_failed(shown: &watch::Sender<PullProgress>, phase: PullPhase, failure: &str, pause: Duration) {
-    shown.send_modify(|shown| {
-        shown.phase = phase;
-        shown.failure = Some(failure.to_owned());
-        shown.next_try = Some(now() + span(pause));
-    });
-}
-
-/// Waits for the end of a registry's limit, and says so.
-pub(super) async fn wait_for_limit(image: &str, shown: &watch::Sender<PullProgress>, failure: &Failure, wait: Wait) {
-    let Wait { pause, retry_after } = wait;
-    let ends = retry_after.map(|retry_after| now() + span(retry_after));
-    tracing::warn!(image, %failure, ?pause, ?retry_after, "the registry takes no more requests for now; waiting");
-    attempt_failed(shown, PullPhase::RateLimited, &failure.to_string(), pause);
-    shown.send_modify(|shown| shown.limit_ends = ends);
-    sleep(pause).await;
-}
-
-fn span(duration: Duration) -> Span {
-    Span::millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-}
-
 /// What a line says of the progress. An error in it is one, whatever the status of the answer was.
 pub(super) fn progress_of(line: &[u8]) -> Result<CreateImageInfo, DockerError> {
     #[derive(Deserialize)]
@@ -264,52 +214,6 @@ pub(super) fn progress_of(line: &[u8]) -> Result<CreateImageInfo, DockerError> {
         Some(text) => stream(text),
         None => Ok(progress),
     }
-}
-
-/// Redacted, and with a hint in front where the cause is a usual one.
-pub(super) fn for_customer(failure: Failure, image: &str) -> Failure {
-    if ![PULL_ERROR, "CannotPullECRContainerError"].contains(&failure.name.as_str()) {
-        return failure;
-    }
-    let text = without_ecr_urls(&failure.message, image);
-    let hint = if is_missing_permission(&text) {
-        "The task can’t pull the image. Check that the role has the permissions to pull images from the registry. "
-    } else if text.contains("denied: requested access to the resource is denied") {
-        "The task can’t pull the image. Check whether the image exists. "
-    } else if text.contains("request canceled while waiting for connection") {
-        "The task can’t pull the image. Check your network configuration. "
-    } else {
-        ""
-    };
-    failure.with_message(format!("{hint}{text}"))
-}
-
-fn is_missing_permission(text: &str) -> bool {
-    text.split_once("denied: User: ").is_some_and(|(_, rest)| {
-        rest.find(" is not authorized to perform: ecr:BatchGetImage on resource").is_some_and(|user| user > 0)
-    })
-}
-
-/// Presigned layer addresses of ECR grant access to whoever reads them: they are taken out.
-pub(super) fn without_ecr_urls(text: &str, image: &str) -> String {
-    const BUCKET: &str = "starport-layer-bucket";
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("https") {
-        let end = rest[at..].find(char::is_whitespace).map_or(rest.len(), |length| at + length);
-        let inside = &rest[at + "https".len()..end];
-        let secret = inside.find(BUCKET).is_some_and(|bucket| bucket > 0 && bucket + BUCKET.len() < inside.len());
-        if secret {
-            out.push_str(rest[..at].strip_suffix('"').unwrap_or(&rest[..at]));
-            out.push_str("REDACTED ECR URL related to ");
-            out.push_str(image);
-        } else {
-            out.push_str(&rest[..end]);
-        }
-        rest = &rest[end..];
-    }
-    out.push_str(rest);
-    out
 }
 
 #[cfg(test)]
@@ -336,45 +240,5 @@ mod tests {
         }
         assert!(matches!(progress_of(b"half a li"), Err(DockerError::Cut(_))));
         assert_eq!(progress_of(br#"{"status":"Waiting","id":"a"}"#).unwrap().id.as_deref(), Some("a"));
-    }
-
-    #[test]
-    fn layer_addresses_of_ecr_are_taken_out() {
-        let redacted = "REDACTED ECR URL related to app:1";
-        let table = [
-            ("no address", "no address".to_owned()),
-            ("see https://example.com/x for more", "see https://example.com/x for more".to_owned()),
-            ("Get \"https://prod-starport-layer-bucket.s3/a?sig=x\": EOF", format!("Get {redacted} EOF")),
-            ("get https://x-starport-layer-bucket/y\tthen https://ok", format!("get {redacted}\tthen https://ok")),
-            ("https://a-starport-layer-bucket/1 https://a-starport-layer-bucket/2", format!("{redacted} {redacted}")),
-            ("httpshttps://a-starport-layer-bucket/1", redacted.to_owned()),
-            ("httpsstarport-layer-bucket/1", "httpsstarport-layer-bucket/1".to_owned()),
-        ];
-        for (text, wanted) in table {
-            assert_eq!(without_ecr_urls(text, "app:1"), wanted);
-        }
-    }
-
-    #[test]
-    fn usual_causes_get_a_hint() {
-        let table = [
-            (
-                "denied: User: arn:aws:sts::1:x is not authorized to perform: ecr:BatchGetImage on resource: y",
-                "The task can’t pull the image. Check that the role has the permissions to pull images from the registry. denied: U",
-            ),
-            (
-                "pull access denied for a, repository does not exist: denied: requested access to the resource is denied",
-                "The task can’t pull the image. Check whether the image exists. pull access",
-            ),
-            (
-                "net/http: request canceled while waiting for connection",
-                "The task can’t pull the image. Check your network configuration. net/http",
-            ),
-            ("manifest unknown", "manifest unknown"),
-        ];
-        for (text, wanted) in table {
-            let failure = for_customer(Failure::permanent(PULL_ERROR, text), "a");
-            assert!(failure.message.starts_with(wanted) && failure.message.ends_with(text), "{failure}");
-        }
     }
 }

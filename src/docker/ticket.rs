@@ -3,7 +3,7 @@
 //! Owns where the ticket is seen in the container. It is set after the payload's own settings. The invariant: such a container is
 //! created with its ticket or not at all.
 
-use super::create::config_error;
+use super::error::config_error;
 use crate::model::{CreateRequest, Failure};
 use serde_json::{Map, Value};
 

@@ -3,7 +3,7 @@
 //! Owns the question and the words. Whether to try again is decided elsewhere. Invariant: nothing was sent to the daemon when this is the
 //! error; looking for the cause changes nothing and has a limit.
 
-use super::wire::Endpoint;
+use super::endpoint::Endpoint;
 use crate::lane::Lane;
 use std::error::Error;
 use std::fmt;

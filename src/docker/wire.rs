@@ -1,19 +1,18 @@
 //! The HTTP connection to the daemon, below what is asked over it.
 //!
-//! Owns where the daemon listens, the version in every path, and how an answer is taken: bounded in size, an error status, of which
-//! only the beginning is read, as [`DockerError::Daemon`]. Limits in time belong to its two users, [`super::read`] and [`super::change`]. Invariant: a request that
+//! Owns the version in every path, and how an answer is taken: bounded in size, an error status, of which only the beginning is read,
+//! as [`DockerError::Daemon`]. Limits in time belong to its two users, [`super::read`] and [`super::change`]. Invariant: a request that
 //! the daemon refused for its version is sent once more in a version it speaks; it was refused, so nothing was done.
 
+use super::endpoint::Endpoint;
 use super::error::{DockerError, within};
 use super::unreachable::{NoConnection, speaks_tls};
 use super::version::{Spoken, negotiate};
 use crate::lane::{Lane, Settings as LaneSettings};
-use crate::model::address;
 use crate::model::text::{cleaned, cut, member_of_beginning};
 use bytes::Bytes;
 use reqwest::{Client, Method, Response, StatusCode, Url};
 use serde_json::Value;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,43 +32,6 @@ const MAX_PLAIN_BYTES: usize = 512;
 /// one that the daemon closes meanwhile leaves the pool, and a call that is cut off is of unknown outcome on any connection.
 const IDLE_CONNECTIONS: usize = 8;
 const IDLE_LIMIT: Duration = Duration::from_secs(5);
-
-/// Where the daemon listens (`DOCKER_HOST`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Endpoint {
-    /// `unix:///var/run/docker.sock`
-    Unix(PathBuf),
-    /// `tcp://127.0.0.1:2375`; host and port.
-    Tcp(String),
-}
-
-impl std::fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            // Without a user and a password, should somebody have written them.
-            Self::Tcp(host) => write!(f, "tcp://{}", host.rsplit('@').next().unwrap_or_default()),
-        }
-    }
-}
-
-impl Endpoint {
-    pub(super) fn parse(text: &str) -> Result<Self, DockerError> {
-        if let Some(path) = text.strip_prefix("unix://").filter(|path| path.starts_with('/')) {
-            return Ok(Self::Unix(path.into()));
-        }
-        let host = text.strip_prefix("tcp://").or_else(|| text.strip_prefix("http://"));
-        match host.map(|host| host.trim_end_matches('/')) {
-            Some(host) if !host.is_empty() && !host.contains('/') => Ok(Self::Tcp(host.to_owned())),
-            _ => {
-                let shown = address::shown(text);
-                Err(DockerError::Unusable(format!(
-                    "the Docker endpoint \"{shown}\" (DOCKER_HOST) is neither unix:///path nor tcp://host:port"
-                )))
-            }
-        }
-    }
-}
 
 /// What is asked of the daemon.
 #[derive(Clone, Copy, Debug)]
@@ -269,19 +231,6 @@ pub(super) fn parse(body: &[u8]) -> Result<Value, DockerError> {
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn endpoints() {
-        assert_eq!(Endpoint::parse("unix:///run/docker.sock").unwrap(), Endpoint::Unix("/run/docker.sock".into()));
-        for tcp in ["tcp://127.0.0.1:2375", "http://127.0.0.1:2375/"] {
-            assert_eq!(Endpoint::parse(tcp).unwrap(), Endpoint::Tcp("127.0.0.1:2375".into()));
-        }
-        for bad in ["", "unix://relative", "ssh://host", "tcp://", "tcp://host/path", "/run/docker.sock"] {
-            assert!(matches!(Endpoint::parse(bad), Err(DockerError::Unusable(_))), "{bad}");
-        }
-        let error = Endpoint::parse("ssh://me:hunter2@host").unwrap_err().to_string();
-        assert!(error.contains("\"ssh://***@host\"") && !error.contains("hunter2"), "{error}");
-    }
 
     #[tokio::test]
     async fn a_name_that_fits_into_no_address_is_not_sent() {

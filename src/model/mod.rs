@@ -3,7 +3,7 @@
 //! Layer 0. Plain data with `serde` derives. It knows no other module, no I/O, no clock and no wire format: ACS, Docker and the
 //! ECS API are translated to and from these types at the edges.
 //!
-//! Reading order: [`ids`], [`status`], [`time`], [`task`] and [`resource`] (what was asked for), [`create`] and [`cgroup`], [`observation`] (what
+//! Reading order: [`ids`], [`status`], [`time`], [`port`], [`task`] and [`resource`] (what was asked for), [`create`] and [`cgroup`], [`observation`] (what
 //! the engine saw), [`owner`] (which agent made a container), [`failure`] (what went wrong, as the customer sees it), [`report`] (what
 //! is said to ECS), [`view`] (what readers may see), [`waiting`] (why a pending thing does not go on),
 //! [`agent_health`] (how the agent itself is). [`json`] and [`members`] are
@@ -20,6 +20,7 @@ pub mod json;
 pub mod members;
 pub mod observation;
 pub mod owner;
+pub mod port;
 pub mod registry;
 pub mod report;
 pub mod resource;
@@ -35,8 +36,9 @@ pub use cgroup::CgroupDriver;
 pub use create::{CreateRequest, Values};
 pub use failure::{Failure, FailureKind, OpError, with_causes};
 pub use ids::{ContainerName, CredentialsId, OpId, OwnerId, RuntimeId, TaskArn};
-pub use observation::{Health, Observation, PortBinding, Protocol, RangeBinding, RunState};
+pub use observation::{Health, Observation, RunState};
 pub use owner::{OwnerMark, Owners};
+pub use port::{PortBinding, Protocol, RangeBinding};
 pub use registry::RegistryCredentials;
 pub use report::{Ack, ContainerChange, CredentialsAck, StateChange};
 pub use resource::{ResourceKind, ResourceRequest, ResourceSpec, ResourceStatus, Tickets};

@@ -1,5 +1,6 @@
 //! What the container engine was seen to do. Our own type: Docker's event names and JSON stay in `docker::observe`.
 
+use super::port::PortBinding;
 use super::{ContainerName, OwnerId, RuntimeId, TaskArn};
 use serde::{Deserialize, Serialize};
 
@@ -67,53 +68,6 @@ pub enum Health {
     Healthy,
     /// The check failed often enough.
     Unhealthy,
-}
-
-/// Transport protocol of a port.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP, also when the task definition says nothing.
-    #[default]
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-impl Protocol {
-    /// `tcp` or `udp`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
-    }
-}
-
-/// One published port, as the engine bound it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct PortBinding {
-    /// Port inside the container.
-    pub container_port: u16,
-    /// Port on the host.
-    pub host_port: u16,
-    /// Host address it is bound to, e.g. `0.0.0.0` or `::`.
-    pub bind_ip: String,
-    /// Transport protocol.
-    pub protocol: Protocol,
-}
-
-/// A range of ports, each bound to the port of the same place in a range of the host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RangeBinding {
-    /// First and last port inside the container.
-    pub container_ports: (u16, u16),
-    /// First and last port on the host.
-    pub host_ports: (u16, u16),
-    /// Host address they are bound to.
-    pub bind_ip: String,
-    /// Transport protocol.
-    pub protocol: Protocol,
 }
 
 /// One mount of a container, as the introspection endpoint shows it.

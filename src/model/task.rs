@@ -3,9 +3,11 @@
 //! Most of what a task may say, most tasks do not: what has its default value is not written.
 
 use super::resource::{LogRouting, ResourceSpec, SecretUse};
-use super::{ContainerName, CredentialsId, Protocol, Span, TaskArn, is_default};
+use super::{ContainerName, CredentialsId, Span, TaskArn, is_default};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+
+pub use super::port::{PortMapping, PortRange};
 
 /// One task as ECS sent it, reduced to what this agent runs.
 ///
@@ -216,35 +218,6 @@ pub struct Link {
     pub container: ContainerName,
     /// The name it is reachable under.
     pub alias: String,
-}
-
-/// A port to publish.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortMapping {
-    /// Port inside the container.
-    pub container_port: u16,
-    /// Port on the host; 0 = any free one.
-    pub host_port: u16,
-    /// Transport protocol.
-    pub protocol: Protocol,
-}
-
-/// A range of ports to publish.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortRange {
-    /// First port inside the container.
-    pub first: u16,
-    /// Last port inside the container.
-    pub last: u16,
-    /// Transport protocol.
-    pub protocol: Protocol,
-}
-
-impl PortRange {
-    /// How many ports; at least one.
-    pub fn count(&self) -> u16 {
-        self.last.saturating_sub(self.first).saturating_add(1)
-    }
 }
 
 /// A host directory or volume mounted into a container.

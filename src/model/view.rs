@@ -1,6 +1,7 @@
 //! What readers (HTTP endpoints) may see of the state: a snapshot without environment, settings or credentials.
 
-use super::observation::{Mount, PortBinding};
+use super::observation::Mount;
+use super::port::PortBinding;
 use super::waiting::Waiting;
 use super::{ContainerKind, ContainerName, ContainerStatus, Health, RuntimeId, TaskArn, TaskStatus, Timestamp};
 

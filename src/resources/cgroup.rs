@@ -4,18 +4,23 @@
 //! directories (`cgroupfs`) or by systemd. The kind is that of the container engine, whose containers live below. The containers'
 //! own groups are the engine's. Invariant: on a host with systemd's driver nothing is written past systemd, which would undo it.
 
+mod error;
 mod files;
+mod limits;
 
-use super::systemd::{Property, Systemd, SystemdError};
-use crate::lane::{Lane, LaneError, Settings as LaneSettings};
+use super::systemd::{Property, Systemd};
+use crate::lane::{Lane, Settings as LaneSettings};
 use crate::model::cgroup::cgroup_parent;
 use crate::model::resource::CgroupSpec;
 use crate::model::{CgroupDriver, Failure, OpError, Span, TaskArn, with_causes};
+use error::GONE;
 use files::Files;
-use std::io;
-use std::path::{Path, PathBuf};
+use limits::{Cpu, Limits, weight};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use error::CgroupError;
 
 /// Threads for the files of control groups. One create or removal of a group that takes longer than the limit hangs: all of it is local.
 const FILES: LaneSettings = LaneSettings { threads: 4, spare: 4, limit: Duration::from_secs(30) };
@@ -25,8 +30,6 @@ const SYSTEMD_LIMIT: Duration = Duration::from_secs(30);
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 /// Until systemd has done what it was told, looked for so often.
 const POLL: Duration = Duration::from_millis(20);
-/// What a slice was to be when it was to be removed.
-const GONE: &str = "gone";
 /// The failure's text, which is the reason of the task.
 const FAILED: &str = "CgroupError: Agent could not create task's platform resources";
 /// The kernel takes no less, in microseconds.
@@ -43,102 +46,6 @@ pub struct Settings {
     pub cpu_period: Span,
     /// Processes a task may have (`ECS_TASK_PIDS_LIMIT`).
     pub pids: Option<u32>,
-}
-
-/// Why tasks cannot be limited on this host.
-#[derive(Debug, thiserror::Error)]
-pub enum CgroupError {
-    /// A directory or file of the cgroup file system.
-    #[error("{what} {}", path.display())]
-    File {
-        /// What was tried.
-        what: &'static str,
-        /// Where.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// The kernel or its start parameters leave a controller out.
-    #[error("the {controller} controller is not available in {}", root.display())]
-    NoController {
-        /// Its name.
-        controller: &'static str,
-        /// Where it was looked for.
-        root: PathBuf,
-    },
-    /// systemd was not to be talked to, or refused.
-    #[error("cannot {what} the slice {slice} by way of systemd")]
-    Systemd {
-        /// What was tried: `make` or `remove`.
-        what: &'static str,
-        /// Name of the slice.
-        slice: String,
-        /// Why not.
-        #[source]
-        source: SystemdError,
-    },
-    /// The id would be something else than one name.
-    #[error("the task's id cannot be the name of a control group")]
-    Unnameable,
-    /// systemd answered, but did not do it in time.
-    #[error("the slice {} is not {wanted} {} s after systemd was asked", path.display(), limit.as_secs())]
-    NotDone {
-        /// Where the kernel shows it.
-        path: PathBuf,
-        /// `there` or `gone`.
-        wanted: &'static str,
-        /// How long it was looked for.
-        limit: Duration,
-    },
-    /// The file system hangs.
-    #[error(transparent)]
-    Lane(#[from] LaneError),
-}
-
-impl CgroupError {
-    /// The host may still be able to limit tasks: something did not answer now. `false` = it cannot, and asking again is of no use.
-    pub fn may_pass(&self) -> bool {
-        use io::ErrorKind::{Interrupted, OutOfMemory, TimedOut, WouldBlock};
-        match self {
-            Self::Systemd { source, .. } => !source.is_refusal() && !source.is_out_of_reach(),
-            Self::File { source, .. } => {
-                matches!(source.kind(), Interrupted | OutOfMemory | TimedOut | WouldBlock)
-            }
-            // What cannot be seen after it was made is the group of another file system: a container has its own. What has been seen
-            // and does not go is only slow.
-            Self::NotDone { wanted, .. } => *wanted == GONE,
-            Self::Lane(_) => true,
-            Self::NoController { .. } | Self::Unnameable => false,
-        }
-    }
-
-    /// For the reason of a task, or the log. What hangs, or a connection that breaks, may
-    /// answer another time; what was refused will be refused again.
-    fn failure(&self, name: &str, text: String) -> Failure {
-        match self {
-            Self::Systemd { source, .. } if source.is_refusal() => Failure::permanent(name, text),
-            Self::File { .. } | Self::NoController { .. } | Self::Unnameable => Failure::permanent(name, text),
-            Self::Systemd { .. } | Self::Lane(_) | Self::NotDone { .. } => Failure::retryable(name, text),
-        }
-    }
-}
-
-/// The limits of one task in the kernel's terms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Limits {
-    cpu: Cpu,
-    /// Bytes.
-    memory: Option<u64>,
-    pids: Option<u32>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cpu {
-    /// Microseconds in each period of so many microseconds.
-    Quota { quota: u64, period: u64 },
-    /// Weight against others, as cgroup v1 counts it: 2 to 262,144.
-    Shares(u32),
 }
 
 /// Makes and removes the groups.
@@ -320,16 +227,6 @@ fn accounting() -> [(&'static str, Property); 4] {
         ("MemoryAccounting", Property::Flag(true)),
         ("TasksAccounting", Property::Flag(true)),
     ]
-}
-
-/// CPU shares of cgroup v1 as a weight of v2: 2 to 262,144 become 1 to 10,000, as container runtimes do it.
-fn weight(shares: u32) -> u64 {
-    1 + (u64::from(shares).saturating_sub(2) * 9_999) / 262_142
-}
-
-fn file_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
-    let path = path.to_owned();
-    move |source| CgroupError::File { what, path, source }
 }
 
 #[cfg(test)]

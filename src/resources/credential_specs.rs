@@ -7,6 +7,7 @@
 //! reference keeps the last one), and two specs of one account both find its ticket.
 
 use super::credentials_fetcher::{Account, CredentialsFetcher, FetcherError, Lease};
+use super::system_error::system_error;
 use crate::aws::roles::RoleCredentials;
 use crate::aws::s3::{self, Object};
 use crate::aws::sdk::Sdk;
@@ -210,7 +211,7 @@ async fn read(files: &Lane, path: &str) -> Result<String, Failed> {
     let read = read.map_err(|error| Failed { text: failed(with_causes(&error)), may_pass: true })?;
     let bytes = read.map_err(|error| match error.kind() {
         ErrorKind::InvalidInput | ErrorKind::FileTooLarge => failed(error.to_string()),
-        _ => failed(super::credentials_fetcher::system_error(&error)),
+        _ => failed(system_error(&error)),
     })?;
     String::from_utf8(bytes).map_err(|_| Failed::from(failed("it is not UTF-8".to_owned())))
 }

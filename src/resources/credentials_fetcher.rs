@@ -6,12 +6,12 @@
 mod grpc;
 mod protobuf;
 
+use super::system_error::system_error;
 use crate::aws::backoff::{Backoff, Shape};
 use crate::lane::{Lane, Settings};
 use crate::model::text::cleaned;
 use crate::model::{Secret, with_causes};
 use grpc::Status;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -149,16 +149,6 @@ fn lease(answer: &[u8]) -> Result<Lease, FetcherError> {
         }
     }
     Ok(lease)
-}
-
-/// Compat: as Go says it.
-pub(super) fn system_error(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        _ => error.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 //! What the configuration says is made in `router_config`. The invariant: a file is whole or it is not there, and nothing outside of
 //! that directory is touched, whatever the task is called.
 
-use super::Settings;
 use super::router_config::{self, Facts};
+use super::settings::Settings;
 use crate::aws::roles::RoleCredentials;
 use crate::aws::s3::{self, Object, ObjectError};
 use crate::aws::sdk::Sdk;

@@ -15,6 +15,8 @@ pub mod env_file;
 pub(crate) mod fuzz;
 pub mod log_router;
 mod router_config;
+mod settings;
+mod system_error;
 mod systemd;
 pub mod vault;
 
@@ -25,10 +27,11 @@ use crate::lane::{Lane, Settings as LaneSettings};
 use crate::model::resource::{SecretKey, SecretProvider, SecretTarget};
 use crate::model::{CreateRequest, Failure, ResourceKind, ResourceRequest, Tickets, Values};
 use credentials_fetcher::CredentialsFetcher;
-use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use vault::{Content, Vault};
+
+pub use settings::Settings;
 
 /// Resources made at once, each with some calls: a burst of tasks is no reason to be throttled.
 const AT_ONCE: usize = 16;
@@ -38,19 +41,6 @@ const TICKETS_AT_ONCE: usize = 4;
 const NAMED_FILES: LaneSettings = LaneSettings { threads: 4, spare: 8, limit: Duration::from_secs(10) };
 /// Threads for the agent's own files, on the disk of its data directory.
 const OWN_FILES: LaneSettings = LaneSettings { threads: 4, spare: 4, limit: Duration::from_secs(30) };
-
-/// What this edge needs to know.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// Directory of the agent's data (`ECS_DATADIR`).
-    pub data_dir: PathBuf,
-    /// Name of the cluster.
-    pub cluster: String,
-    /// Id of the EC2 instance; empty if there is none.
-    pub instance_id: String,
-    /// Socket of the credentials fetcher (`CREDENTIALS_FETCHER_HOST_DIR`).
-    pub credentials_fetcher: PathBuf,
-}
 
 /// Makes and removes resources, and keeps what is in memory.
 #[derive(Debug)]

@@ -14,6 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+pub(super) use message::Property;
+
 /// The message bus, where D-Bus's specification has it; and systemd's own socket, on hosts without a bus. An agent in a container has
 /// them with `--volume=/var/run:/var/run`.
 const BUS: &str = "/var/run/dbus/system_bus_socket";
@@ -22,17 +24,6 @@ const PRIVATE: &str = "/var/run/systemd/private";
 const LIMIT: Duration = Duration::from_secs(10);
 /// Longer messages are no answers to our calls.
 const LONGEST: u32 = 1024 * 1024;
-
-/// A property of a unit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Property {
-    /// A text.
-    Text(String),
-    /// Yes or no.
-    Flag(bool),
-    /// A number of 64 bits.
-    Number(u64),
-}
 
 /// Why systemd did not do what it was told.
 #[derive(Debug, thiserror::Error)]

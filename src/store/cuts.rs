@@ -6,6 +6,7 @@
 
 use super::*;
 use crate::model::{TaskArn, Timestamp};
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 
 /// One thing done to the disk.

@@ -4,7 +4,7 @@
 //! be used now (rights, a full disk: it is left alone). It knows no document. Invariants: nothing is ever deleted but the oldest of
 //! many files that were set aside; a directory that was there before keeps its mode; and no link in the directory is followed.
 
-use super::StoreError;
+use super::error::StoreError;
 use redb::{Database, DatabaseError};
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::ErrorKind;

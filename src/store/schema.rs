@@ -3,7 +3,7 @@
 //! Owns the way from any older form to today's. Adding a field with `#[serde(default)]` needs no new version. Anything else raises
 //! [`CURRENT`], and the length of [`STEPS`] then asks for the step that turns the documents of the version before into newer ones.
 
-use super::StoreError;
+use super::error::StoreError;
 use super::file::Trouble;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -2,6 +2,7 @@
 
 use super::tests::{Running, settings, start};
 use super::*;
+use crate::aws::backoff::Shape;
 use futures_util::StreamExt;
 use std::collections::BTreeSet;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,5 +1,6 @@
 use super::super::exchange::MAX_WAITING;
 use super::*;
+use crate::aws::backoff::Shape;
 use crate::aws::proxy::ProxySettings;
 use crate::model::{Ack, CredentialsAck};
 use crate::websocket::fake::{Peer, Refusal, Server, keys};

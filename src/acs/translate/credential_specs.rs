@@ -3,7 +3,8 @@
 //! Pure. Owns where a container names its credential spec and how that begins; where its document is, is found out by whoever asks
 //! for it, as in the reference. The invariant: a container that names one waits for its ticket, or the task is refused.
 
-use super::wire;
+use super::docker_config::json_object;
+use crate::acs::wire;
 use crate::model::json::member;
 use crate::model::resource::{DOMAIN_JOINED, DOMAINLESS, ResourceSpec};
 use crate::model::{ContainerSpec, ResourceKind};
@@ -32,7 +33,7 @@ pub(in crate::acs) fn of(container: &wire::Container) -> Result<Option<String>, 
 
 /// The other way to name one: `dockerSecurityOptions`, which Docker itself knows on Windows only.
 fn security_option(container: &wire::Container) -> Option<String> {
-    let object = super::json_object(&container.docker_config.host_config, "hostConfig").unwrap_or_default();
+    let object = json_object(&container.docker_config.host_config, "hostConfig").unwrap_or_default();
     let options = member(&object, "SecurityOpt")?.as_array()?;
     options.iter().filter_map(Value::as_str).find(|option| option.starts_with(PREFIX)).map(str::to_owned)
 }

@@ -2,7 +2,7 @@
 //!
 //! Pure. Whether an ARN names anything is found out by whoever asks for it, as in the reference.
 
-use super::wire;
+use crate::acs::wire;
 use crate::model::resource::{EnvironmentFile, ResourceSpec};
 use crate::model::{ContainerName, ResourceKind};
 

@@ -3,7 +3,7 @@
 //! Owns what the task's `cpu` and `memory` mean. Which files a limit is written to is the matter of `resources::cgroup`. The
 //! invariant: no container may have more memory than its task.
 
-use super::Flaw;
+use super::reason::Flaw;
 use crate::acs::host::HostFacts;
 use crate::acs::wire;
 use crate::model::resource::{CgroupSpec, ResourceKind, ResourceSpec};

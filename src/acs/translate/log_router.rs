@@ -4,8 +4,10 @@
 //! where secrets of log options go. The invariant: after it no container has a log option that is a secret and a log that goes to the
 //! router: the router has it.
 
-use super::{Flaw, json_object, wire};
+use super::docker_config::json_object;
+use super::reason::Flaw;
 use crate::acs::host::HostFacts;
+use crate::acs::wire;
 use crate::model::json::member;
 use crate::model::resource::{
     ExternalConfig, LogOutput, LogRouterKind, LogRouterSpec, LogRouting, ResourceSpec, SecretTarget, SecretUse,

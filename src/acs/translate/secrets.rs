@@ -2,7 +2,7 @@
 //!
 //! Pure. The invariant: a secret with a place this agent does not know is refused; it is never left out.
 
-use super::wire;
+use crate::acs::wire;
 use crate::model::resource::{ResourceSpec, SecretKey, SecretProvider, SecretTarget, SecretUse};
 use crate::model::{ContainerSpec, ResourceKind};
 use std::collections::BTreeSet;

@@ -3,7 +3,7 @@
 //! Owns the types of volumes and what a driver is told. It creates nothing and knows no driver's answer. The invariant: a volume
 //! is made as the task definition says or the task is refused; no encryption and no access rule is left out.
 
-use super::Flaw;
+use super::reason::Flaw;
 use crate::acs::host::HostFacts;
 use crate::acs::wire;
 use crate::model::resource::{ResourceKind, ResourceSpec, VolumeScope, VolumeSpec, volume_name};

@@ -1,10 +1,10 @@
 //! The document of `ECS_ENGINE_AUTH_DATA`: from its JSON to entries and the names of programs.
 //!
 //! Owns its form, which is that of the Go agent or of Docker's `config.json`, and the decoding of `auth`. Which entry an image gets is
-//! [`super::AuthMap`]'s. Invariant: what cannot be used is named and skipped; nothing else is lost because of it.
+//! `AuthMap`'s. Invariant: what cannot be used is named and skipped; nothing else is lost because of it.
 
 use super::super::credential_helper as helper;
-use super::{AuthMap, normalised, shown};
+use super::registry::{normalised, shown};
 use crate::model::members::{Members, text};
 use crate::model::{RegistryCredentials, Secret};
 use base64::Engine as _;
@@ -29,11 +29,22 @@ const HELPERS: &str = "credHelpers";
 const STORE: &str = "credsStore";
 const WRAPPER: &str = "auths";
 
+/// What the operator wrote, as far as it can be used.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(super) struct Document {
+    /// Credentials by registry.
+    pub(super) entries: BTreeMap<String, RegistryCredentials>,
+    /// The program that knows the password of a registry, by registry.
+    pub(super) helpers: BTreeMap<String, String>,
+    /// The program that is asked for all registries that are not named; `None` = no program is.
+    pub(super) store: Option<String>,
+}
+
 /// Reads the document. `auth_type` is `docker` or `dockercfg`.
-pub(super) fn read(auth_type: &str, data: &Secret, problems: &mut Vec<String>) -> AuthMap {
+pub(super) fn read(auth_type: &str, data: &Secret, problems: &mut Vec<String>) -> Document {
     let Ok(document) = Members::parse(data.expose()) else {
         problems.push("ECS_ENGINE_AUTH_DATA is not a JSON object of registries: credentials ignored".to_owned());
-        return AuthMap::default();
+        return Document::default();
     };
     let (helpers, store) = (helpers(&document, problems), store(&document, problems));
     let has_programs = store.is_some() || !helpers.is_empty();
@@ -51,7 +62,7 @@ pub(super) fn read(auth_type: &str, data: &Secret, problems: &mut Vec<String>) -
             Err(problem) => problems.push(format!("registry \"{}\": {problem}: entry ignored", shown(key))),
         }
     }
-    AuthMap { entries, helpers, store }
+    Document { entries, helpers, store }
 }
 
 /// The programs of `credHelpers` by registry.

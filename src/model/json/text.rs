@@ -7,6 +7,7 @@
 //! spoils no other. Invariant: neither the stack nor the memory that is used grows with the nesting of the text, a value that was read
 //! has at most [`MAX_VALUES`] values in it, and an error names a position, never what stands there.
 
+mod error;
 mod number;
 mod reader;
 
@@ -17,34 +18,7 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt;
 
-/// Levels that may be nested. The Go agent's bound.
-pub const MAX_DEPTH: usize = 10_000;
-
-/// Values in one document. A task definition has at most 64 KiB, which is room for half as many.
-pub const MAX_VALUES: usize = 20_000;
-
-/// Why a text cannot be read as JSON.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TextError {
-    /// What is wrong, and how many bytes into the text.
-    Syntax(&'static str, usize),
-    /// More than [`MAX_DEPTH`] levels.
-    TooDeep,
-    /// More than [`MAX_VALUES`] values.
-    TooManyValues,
-}
-
-impl fmt::Display for TextError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Syntax(what, at) => write!(f, "{what} at byte {at}"),
-            Self::TooDeep => write!(f, "it nests deeper than {MAX_DEPTH} levels"),
-            Self::TooManyValues => write!(f, "it has more than {MAX_VALUES} values"),
-        }
-    }
-}
-
-impl std::error::Error for TextError {}
+pub use error::{MAX_DEPTH, MAX_VALUES, TextError};
 
 /// Reads a whole document.
 ///
@@ -146,7 +120,7 @@ impl<'a> Iterator for Members<'a> {
             let name = reader.string()?;
             reader.space();
             reader.expect(b':')?;
-            Ok((name, reader.skip()?))
+            Ok((name, Raw(reader.skip()?)))
         })
     }
 }
@@ -161,7 +135,7 @@ impl<'a> Iterator for Items<'a> {
     type Item = Result<Raw<'a>, TextError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.level.next(Reader::skip)
+        self.level.next(|reader| reader.skip().map(Raw))
     }
 }
 

@@ -3,7 +3,8 @@
 //! Owns the names of directories and files in both versions of the cgroup file system. It blocks. Invariant: a group is removed only
 //! when no process is in it: the kernel refuses otherwise.
 
-use super::{CgroupError, Cpu, Limits, file_error, weight};
+use super::error::{CgroupError, file_error};
+use super::limits::{Cpu, Limits, weight};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,8 @@
 use super::*;
+use crate::resources::systemd::SystemdError;
 use std::fs;
+use std::io;
+use std::path::Path;
 
 async fn cgroups(driver: CgroupDriver, root: &Path, pids: Option<u32>) -> Cgroups {
     Cgroups::new(Settings { root: root.to_owned(), driver, cpu_period: Span::millis(100), pids }).await

@@ -4,6 +4,7 @@
 //! ends within its limit, and what it reads is bounded.
 
 use crate::model::text::cleaned;
+use crate::resources::system_error::system_error;
 use bytes::{Buf, Bytes};
 use futures_util::future::{Either, select};
 use h2::client::SendRequest;
@@ -101,7 +102,7 @@ pub(super) async fn call(socket: &Path, method: &str, message: &[u8], limit: Dur
 
 async fn exchange(socket: &Path, method: &str, message: &[u8], limit: Duration) -> Result<Vec<u8>, Status> {
     let stream = UnixStream::connect(socket).await.map_err(|error| {
-        let cause = super::system_error(&error);
+        let cause = system_error(&error);
         let dialing = format!("transport: Error while dialing: dial unix {}: connect: {cause}", socket.display());
         Status::new(UNAVAILABLE, format!("connection error: desc = \"{dialing}\""))
     })?;

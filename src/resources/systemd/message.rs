@@ -2,8 +2,6 @@
 //!
 //! Owns alignment, types and headers, in little-endian order. Pure. Invariant: whatever bytes come, decoding ends and does not panic.
 
-use super::Property;
-
 /// Bytes of the fixed part of a header, with the length of its fields.
 pub(super) const HEAD: usize = 16;
 
@@ -17,6 +15,17 @@ const FIELD_ERROR_NAME: u8 = 4;
 const FIELD_REPLY_SERIAL: u8 = 5;
 const FIELD_DESTINATION: u8 = 6;
 const FIELD_SIGNATURE: u8 = 8;
+
+/// A property of a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::resources) enum Property {
+    /// A text.
+    Text(String),
+    /// Yes or no.
+    Flag(bool),
+    /// A number of 64 bits.
+    Number(u64),
+}
 
 /// What came back.
 #[derive(Debug, PartialEq, Eq)]

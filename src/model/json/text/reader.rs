@@ -3,8 +3,8 @@
 //! Owns the grammar: what is passed over and what is read. The invariant: it never stands within a character when a method returns, and
 //! goes no deeper on the stack than [`MAX_READ_DEPTH`] levels.
 
+use super::error::{MAX_DEPTH, TextError};
 use super::number::number;
-use super::{MAX_DEPTH, Raw, TextError};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::fmt;
@@ -70,8 +70,8 @@ impl<'a> Reader<'a> {
         if self.peek().is_none() { Ok(()) } else { self.flaw("something after the end") }
     }
 
-    /// Passes over one value and looks at nothing in it but quotes and brackets.
-    pub(super) fn skip(&mut self) -> Result<Raw<'a>, TextError> {
+    /// Passes over one value and looks at nothing in it but quotes and brackets; its text.
+    pub(super) fn skip(&mut self) -> Result<&'a str, TextError> {
         self.space();
         let start = self.at;
         match self.peek() {
@@ -90,7 +90,7 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        Ok(Raw(self.since(start)))
+        Ok(self.since(start))
     }
 
     /// From one quote to the next that is not escaped.

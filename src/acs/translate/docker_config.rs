@@ -1,0 +1,24 @@
+//! `dockerConfig`: two JSON objects in Docker's own words, as texts.
+//!
+//! Owns how they become objects, for the few members that mean something here. All of them go on to the engine as they are.
+
+use crate::model::json;
+use serde_json::{Map, Value};
+
+/// The object in `text`; nothing and `null` are an empty object.
+pub(super) fn json_object(text: &str, what: &str) -> Result<Map<String, Value>, String> {
+    if text.trim().is_empty() {
+        return Ok(Map::new());
+    }
+    match json::parse(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(Value::Null) => Ok(Map::new()),
+        Ok(_) | Err(_) => Err(format!("dockerConfig.{what} is not a JSON object")),
+    }
+}
+
+/// MiB; 0 = none.
+pub(super) fn memory_reservation(host_config: &Map<String, Value>) -> u32 {
+    let bytes = json::member(host_config, "MemoryReservation").and_then(Value::as_u64).unwrap_or(0);
+    u32::try_from(bytes / (1024 * 1024)).unwrap_or(u32::MAX)
+}

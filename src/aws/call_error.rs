@@ -1,0 +1,88 @@
+//! Why a call of AWS that no SDK crate makes has no answer, and what an answer with an error status says.
+//!
+//! Owns which errors pass, and their texts. How often a call is tried again is the matter of `attempts`. Invariant: no error text holds
+//! anything of an answer but its code and message.
+
+use super::signing::{self, MayBeRefusal, Refusal};
+use crate::model::text::{cleaned, member_of_beginning};
+use crate::model::with_causes;
+use aws_credential_types::provider::error::CredentialsError;
+use serde_json::Value;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError {
+    /// The service refused. Its texts are cleaned; `date` is its own time.
+    #[error("{code}: {message}")]
+    Refused { status: u16, request_id: String, code: String, message: String, date: Option<String> },
+    /// Nobody answered, or nothing that could be understood.
+    #[error("{0}")]
+    NoAnswer(String),
+    /// The request cannot be built: an address, a key or a header that the client refuses.
+    #[error("the request was not sent: {0}")]
+    NotSent(String),
+}
+
+impl MayBeRefusal for CallError {
+    fn refusal(&self) -> Option<Refusal<'_>> {
+        match self {
+            Self::Refused { status, code, message, date, .. } => {
+                Some(Refusal { status: *status, date: date.as_deref(), code, message })
+            }
+            Self::NoAnswer(_) | Self::NotSent(_) => None,
+        }
+    }
+}
+
+impl From<CredentialsError> for CallError {
+    fn from(error: CredentialsError) -> Self {
+        Self::NotSent(with_causes(&error))
+    }
+}
+
+impl CallError {
+    /// Asking again at once may help.
+    pub(super) fn passes_soon(&self) -> bool {
+        match self {
+            Self::Refused { status, code, .. } => {
+                *status >= 500 || *status == 429 || code.contains("Throttl") || code == "TooManyRequestsException"
+            }
+            Self::NoAnswer(_) => true,
+            Self::NotSent(_) => false,
+        }
+    }
+
+    /// Asking again later may help: also where a role's credentials are over, since ECS sends newer ones.
+    pub(super) fn passes(&self) -> bool {
+        let is_about_keys =
+            self.refusal().is_some_and(|refusal| signing::calls_keys_expired(refusal.code, refusal.message));
+        self.passes_soon() || is_about_keys
+    }
+
+    /// The text of the Go agent's SDK for a failed call: operators search for it. `operation` is `Service: Operation`; of the errors
+    /// in `modelled` the SDK knows the type.
+    pub(super) fn sdk_text(&self, operation: &str, modelled: &[&str]) -> String {
+        match self {
+            Self::Refused { status, request_id, code, message, .. } => format!(
+                "operation error {operation}, https response error StatusCode: {status}, RequestID: {request_id}, {}{code}: {message}",
+                if modelled.contains(&code.as_str()) { "" } else { "api error " },
+            ),
+            Self::NoAnswer(_) | Self::NotSent(_) => format!("operation error {operation}, {self}"),
+        }
+    }
+}
+
+/// Code and text of an error answer, either may be empty; `error_type` is the header `x-amzn-errortype`. Of an answer that was cut off,
+/// what stands at its beginning counts.
+pub(super) fn code_and_message(error_type: &str, answer: &[u8]) -> (String, String) {
+    let error: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let member = |name: &str| match &error {
+        Value::Null => cleaned(&member_of_beginning(answer, name).unwrap_or_default()),
+        whole => cleaned(whole.get(name).and_then(Value::as_str).unwrap_or_default()),
+    };
+    let code = if error_type.is_empty() { member("__type") } else { error_type.to_owned() };
+    // `com.amazonaws.service#Code`, `Code:http://…` and `Code` mean the same.
+    let code = code.rsplit('#').next().unwrap_or_default().split(':').next().unwrap_or_default();
+    let message = Some(member("message")).filter(|text| !text.is_empty()).unwrap_or_else(|| member("Message"));
+    (cleaned(code), message)
+}
