@@ -2,22 +2,19 @@
 //! stop verifications. It owns one connection at a time per instance; the queue outlives it. Invariant: everything that
 //! crosses the socket is recorded.
 
-use super::http::Socket;
 use super::instances::{InstanceStatus, Kick};
 use super::records::Source;
-use super::server::Shared;
-use super::state::{State, now};
+use super::shared::Shared;
+use super::socket::{Socket, WRITE_TIMEOUT, close};
+use super::state::State;
 use super::tasks::TaskStatus;
+use super::time::now;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
-
-/// Time for one message to leave.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+use tokio_tungstenite::tungstenite::Message;
 
 /// An accepted handshake.
 #[derive(Debug)]
@@ -217,15 +214,4 @@ fn wire(message: &Value) -> String {
         Some(text) => text.to_owned(),
         None => message.to_string(),
     }
-}
-
-/// Closes properly, and waits for the echo until the limit.
-pub(super) async fn close(socket: &mut Socket, code: u16, reason: &str) {
-    let frame = CloseFrame { code: CloseCode::from(code), reason: reason.to_owned().into() };
-    let _closed = timeout(WRITE_TIMEOUT, async {
-        if socket.close(Some(frame)).await.is_ok() {
-            while let Some(Ok(_)) = socket.next().await {}
-        }
-    })
-    .await;
 }

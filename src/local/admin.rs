@@ -2,13 +2,14 @@
 //! are methods of [`super::Server`]. Invariants: nothing is answered without the token; whatever changes something wants
 //! `Content-Type: application/json`, which a web page cannot make a browser send unasked.
 
+use super::answers::{header_text, text_answer};
 use super::faults::{Delivery, FaultRequest};
-use super::http::{header_text, text_answer};
 use super::instances::Kick;
 use super::keys::Keys;
-use super::server::Shared;
+use super::shared::Shared;
 use super::signature;
-use super::state::{State, now};
+use super::state::State;
+use super::time::now;
 use axum::body::Body;
 use base64::Engine;
 use bytes::Bytes;

@@ -1,10 +1,14 @@
 //! What belongs to the EC2 instance beside its container instance: its tags (DescribeTags, in EC2's Query protocol), metadata that is
 //! not there by itself, and a clock that may be wrong. It owns those three and the XML. Invariant: nothing here until a script sets it.
 
-use super::api::ApiError;
+use super::api_error::ApiError;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+/// The image id everybody sees.
+pub(super) const IMAGE_ID: &str = "ami-0123456789abcdef0";
+/// The instance type everybody sees.
+pub(super) const INSTANCE_TYPE: &str = "m5.large";
 /// Most tags and most metadata paths; later ones are dropped.
 const MAX_SET: usize = 100;
 

@@ -1,6 +1,6 @@
 //! Things that go wrong on purpose: refused, slow, malformed and lost answers, and payloads that come late, twice or out of
-//! order. It owns which fault is due next; carrying it out is [`super::http`]'s and [`super::acs`]'s part. Invariant: a fault
-//! is used up by the call it hits, so a server without pending faults behaves well.
+//! order. It owns which fault is due next; carrying it out is [`super::refusal`]'s, [`super::http`]'s and
+//! [`super::outbox`]'s part. Invariant: a fault is used up by the call it hits, so a server without pending faults behaves well.
 
 use serde::Deserialize;
 use std::collections::{BTreeMap, VecDeque};

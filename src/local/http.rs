@@ -2,13 +2,16 @@
 //! faults of the wire; meaning is elsewhere. Invariants: a request is bounded in size, time and number; one that a web page could make a
 //! browser send is refused, and so is a call, a handshake or an object that was not signed with the secret of this session.
 
-use super::api::{self, ApiError};
+use super::answers::{Reply, error_answer, header_text, json_answer, shown, text_answer, typed_answer};
+use super::api;
+use super::api_error::ApiError;
 use super::faults::Fault;
 use super::owner::Connection;
 use super::records::Source;
-use super::server::Shared;
+use super::refusal::refusal;
+use super::shared::Shared;
 use super::signature::{self, Refused};
-use super::state::now;
+use super::time::now;
 use super::{acs, admin, ec2, imds, s3, tcs};
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
@@ -18,7 +21,6 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,9 +43,6 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for websockets to say goodbye when the server stops.
 const GOODBYE: Duration = Duration::from_millis(300);
 
-/// The server's end of a websocket.
-pub(super) type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
-
 /// What a connection becomes after its upgrade.
 #[derive(Debug)]
 pub(super) enum Channel {
@@ -52,13 +51,6 @@ pub(super) enum Channel {
 }
 
 type Upgrade = Arc<Mutex<Option<(OnUpgrade, Channel)>>>;
-
-/// What a request ends with.
-pub(super) enum Reply {
-    Answer(Response<Body>),
-    /// Close the connection without a word.
-    Cut,
-}
 
 /// Accepts connections until the server stops.
 pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
@@ -237,44 +229,6 @@ async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
     }
 }
 
-/// What a fault does instead of the call; none for faults that let the call through.
-pub(super) async fn refusal(shared: &Shared, operation: &str, fault: Option<&Fault>) -> Option<Reply> {
-    let error = match fault? {
-        Fault::Throttle => ApiError::new(400, "ThrottlingException", "Rate exceeded"),
-        Fault::ServerError => ApiError::new(500, "ServerException", "Service Unavailable. Please try again later."),
-        Fault::AccessDenied => {
-            ApiError::new(400, "AccessDeniedException", "User is not authorized to perform this action")
-        }
-        Fault::Error(status, code, message) => ApiError::new(*status, code, message.clone()),
-        Fault::Slow(wait) => {
-            tokio::time::sleep(*wait).await;
-            return None;
-        }
-        Fault::LoseAnswer => return None,
-        Fault::Malformed => return Some(Reply::Answer(text_answer(200, "{\"this is\": not JSON"))),
-        Fault::Empty => return Some(Reply::Answer(text_answer(200, ""))),
-        Fault::Page(status) => {
-            return Some(Reply::Answer(typed_answer(
-                *status,
-                "text/html",
-                "<html><body>Sign in</body></html>".to_owned(),
-            )));
-        }
-        Fault::Truncated => return Some(Reply::Answer(half_an_answer())),
-        Fault::Drop => return Some(Reply::Cut),
-    };
-    shared.change(|state| state.record(Source::ApiError, operation, error.body()));
-    Some(Reply::Answer(error_answer(&error)))
-}
-
-/// It promises more than it gives.
-fn half_an_answer() -> Response<Body> {
-    let parts = [Ok(Bytes::from_static(b"{\"acknow")), Err(io::Error::other("cut on purpose"))];
-    let mut response = Response::new(Body::from_stream(futures_util::stream::iter(parts)));
-    response.headers_mut().insert(header::CONTENT_LENGTH, 1000.into());
-    response
-}
-
 /// One request to the metadata service.
 async fn imds(shared: &Shared, request: &Request<Bytes>) -> Reply {
     let fault = shared.change(|state| state.faults.take("imds"));
@@ -371,42 +325,4 @@ fn trusted_host(shared: &Shared, headers: &HeaderMap) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     let literal = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
     literal || name == "localhost" || !shared.options.listen.ip().is_loopback()
-}
-
-/// Headers for the log: the session token is left out, and the signature too.
-pub(super) fn shown(headers: &HeaderMap) -> BTreeMap<String, String> {
-    let readable = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-    readable
-        .map(|(name, value)| {
-            let value = match name {
-                "x-amz-security-token" => "REDACTED",
-                "authorization" => value.split("Signature=").next().unwrap_or_default(),
-                _ => value,
-            };
-            (name.to_owned(), value.to_owned())
-        })
-        .collect()
-}
-
-pub(super) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
-}
-
-pub(super) fn json_answer(status: u16, body: &Value) -> Response<Body> {
-    typed_answer(status, "application/x-amz-json-1.1", body.to_string())
-}
-
-fn error_answer(error: &ApiError) -> Response<Body> {
-    json_answer(error.status, &error.body())
-}
-
-pub(super) fn text_answer(status: u16, text: impl Into<String>) -> Response<Body> {
-    typed_answer(status, "text/plain", text.into())
-}
-
-pub(super) fn typed_answer(status: u16, kind: &'static str, body: String) -> Response<Body> {
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
-    response
 }

@@ -2,20 +2,17 @@
 //! `registration.md` §7). It owns no state but the tokens. Invariants: without a valid token there is no answer but 401; the role's credentials and user data
 //! go to processes of the server's user and of root only. Any process of the machine may ask for the rest, as on an instance.
 
-use super::http::{header_text, json_answer, text_answer};
-use super::payload::iso_time;
+use super::answers::{header_text, json_answer, text_answer};
+use super::ec2::{IMAGE_ID, INSTANCE_TYPE};
+use super::ids::new_id;
 use super::records::Source;
-use super::server::Shared;
-use super::state::{new_id, now};
+use super::shared::Shared;
+use super::time::{iso_time, now};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use serde_json::{Value, json};
 
-/// The instance type everybody sees.
-pub(super) const INSTANCE_TYPE: &str = "m5.large";
-/// The image id everybody sees.
-pub(super) const IMAGE_ID: &str = "ami-0123456789abcdef0";
 const MAC: &str = "0a:1b:2c:3d:4e:5f";
 const VPC: &str = "vpc-0123456789abcdef0";
 const SUBNET: &str = "subnet-0123456789abcdef0";

@@ -1,9 +1,10 @@
 //! Container instances: what they registered, whether their agent is connected, what waits for them. It owns one instance;
 //! who is placed on it is [`super::placement`]'s part. Invariant: at most one ACS session of an instance counts, the newest.
 
+use super::ec2::{IMAGE_ID, INSTANCE_TYPE};
+use super::need::Need;
 use super::outbox::Outbox;
-use super::placement::Need;
-use super::state::Site;
+use super::site::Site;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -188,8 +189,8 @@ pub(super) fn attributes(site: &Site, sent: &Value) -> Vec<Attribute> {
     });
     let added = [
         ("ecs.availability-zone", site.availability_zone()),
-        ("ecs.instance-type", super::imds::INSTANCE_TYPE.to_owned()),
-        ("ecs.ami-id", super::imds::IMAGE_ID.to_owned()),
+        ("ecs.instance-type", INSTANCE_TYPE.to_owned()),
+        ("ecs.ami-id", IMAGE_ID.to_owned()),
         ("ecs.cpu-architecture", std::env::consts::ARCH.to_owned()),
     ]
     .map(|(name, value)| Attribute { name: name.to_owned(), value: Some(value) });

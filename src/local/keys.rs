@@ -2,7 +2,7 @@
 //! it; it checks no signatures (that is [`super::signature`]). Invariant: nothing is stored for a role: its secret and session token
 //! are computed from its access key id, so their number needs no bound.
 
-use super::state::new_id;
+use super::ids::new_id;
 use crate::model::Secret;
 use aws_sigv4::sign::v4::calculate_signature;
 use subtle::ConstantTimeEq;

@@ -6,37 +6,51 @@
 //! gone. And **only who has the session's token is served**: calls, websockets and objects by their signature, `/_local/` by the token itself,
 //! the role's credentials and user data by the user of the asking process.
 //!
-//! Reading order: `state` (what is known), `definition` (task definitions), `placement`, `payload` (what is sent to the
-//! agent), `tasks` (life of a task), `api` (calls), `acs` and `tcs` (websockets), `imds`, `ec2`, `faults`, `admin`
-//! (`/_local/`), `kept` and `s3`, `keys`, `signature` and `owner` (who is served), `http` (sockets and routing), `server` (start and script it).
+//! Reading order. What is known: `definition` (task definitions), `need` and `tasks` (life of a task), `instances` and `outbox`, `ec2`,
+//! `kept`, `faults`, `records`, `site`, and `state`, which holds them. What is made of it: `placement`, `payload` (what is sent to the
+//! agent). Who is served: `keys`, `signature`, `owner`. What answers, on a state that is `shared`: `api` (calls), `acs` and `tcs`
+//! (websockets), `imds`, `s3`, `admin` (`/_local/`). The roofs, which nothing below imports: `http` (sockets and routing) and `server`
+//! (start and script it).
 
 mod acs;
 mod admin;
+mod answers;
 mod api;
+mod api_error;
 mod definition;
 mod ec2;
 mod faults;
 mod http;
+mod ids;
 mod imds;
 mod instances;
 mod kept;
 mod keys;
+mod need;
+mod options;
 mod outbox;
 mod owner;
 mod payload;
 mod placement;
 mod records;
+mod refusal;
+mod role_credentials;
 mod s3;
 mod server;
+mod shared;
 mod signature;
+mod site;
+mod socket;
 mod state;
 mod tasks;
 mod tcs;
+mod time;
 
-pub use api::ApiError;
+pub use api_error::ApiError;
 pub use faults::{Delivery, Fault};
 pub use instances::{Attribute, Instance, InstanceStatus};
+pub use options::{Options, Registry};
 pub use records::{Record, Source};
-pub use server::{Options, Registry, Server, WaitError};
+pub use server::{Server, WaitError};
 pub use state::State;
 pub use tasks::{Task, TaskContainer, TaskStatus};

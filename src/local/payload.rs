@@ -1,12 +1,14 @@
 //! From a task definition and overrides to the task in a payload, as ECS sends it. It owns the translation (spec
-//! `acs.md` §6, `docker-mapping.md` §3) and made-up role credentials; it decides nothing. Invariant: what the agent gets has the shape of
+//! `acs.md` §6, `docker-mapping.md` §3); it decides nothing. Invariant: what the agent gets has the shape of
 //! `tests/golden/acs_payload_sent.json`, and settings Docker alone understands travel in `dockerConfig`.
 
 use super::definition::{ContainerDefinition, ProxyConfiguration, TaskDefinition, Volume, without_nulls};
-use super::placement::Need;
-use super::state::{Site, new_id, now};
+use super::ids::new_id;
+use super::need::Need;
+use super::role_credentials::credentials;
+use super::site::Site;
 use super::tasks::{Task, TaskContainer, TaskStatus};
-use aws_smithy_types::date_time::{DateTime, Format};
+use super::time::now;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -401,32 +403,6 @@ fn proxy(proxy: &ProxyConfiguration) -> Value {
     let properties: BTreeMap<&str, &str> =
         proxy.properties.iter().map(|it| (it.name.as_str(), it.value.as_str())).collect();
     json!({"type": proxy.kind, "containerName": proxy.container_name, "properties": properties})
-}
-
-/// Credentials of a role: made up, but of the real shape.
-fn credentials(site: &Site, role: &str) -> Value {
-    let mut credentials = json!({"credentialsId": uuid::Uuid::new_v4().to_string(), "roleArn": role});
-    renew(site, &mut credentials);
-    credentials
-}
-
-/// New keys and a new expiry under the same id.
-pub(super) fn renew(site: &Site, credentials: &mut Value) {
-    put_keys(site, credentials);
-    credentials["expiration"] = json!(iso_time(now() + site.credentials_ttl.as_secs_f64()));
-}
-
-/// New keys of this session.
-pub(super) fn put_keys(site: &Site, credentials: &mut Value) {
-    let keys = site.keys.role();
-    credentials["accessKeyId"] = json!(keys.access_key_id);
-    credentials["secretAccessKey"] = json!(keys.secret_access_key.expose());
-    credentials["sessionToken"] = json!(keys.session_token.expose());
-}
-
-/// `2026-11-22T05:36:38Z`.
-pub(super) fn iso_time(seconds: f64) -> String {
-    DateTime::from_secs(seconds as i64).fmt(Format::DateTime).unwrap_or_else(|_| "1970-01-01T00:00:00Z".to_owned())
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! S3, as far as the agent asks for it: the head of a bucket, its location, and objects or the first bytes of them. It owns the paths
 //! and the XML; the objects are in `kept`. Invariant: an object leaves only with a signature that was checked.
 
-use super::api::ApiError;
+use super::answers::{Reply, header_text, shown, typed_answer};
+use super::api_error::ApiError;
 use super::faults::Fault;
-use super::http::{Reply, header_text, refusal, shown, typed_answer};
 use super::records::Source;
-use super::server::Shared;
+use super::refusal::refusal;
+use super::shared::Shared;
 use super::signature::{self, Refused};
-use super::state::{State, now};
+use super::state::State;
+use super::time::now;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
@@ -139,7 +141,7 @@ fn percent_decoded(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::state::Site;
+    use crate::local::site::Site;
 
     #[test]
     fn buckets_and_objects_are_found_by_name_only() {

@@ -1,103 +1,26 @@
 //! Starting the control plane in a process, and scripting it from Rust. It owns the listener and every task behind it: when the
 //! [`Server`] is dropped, all ends. Invariant: what a script can do, `/_local/` can do too, and the other way round.
 
-use super::api::{self, ApiError};
+use super::api;
+use super::api_error::ApiError;
 use super::faults::{Delivery, Fault};
 use super::http;
 use super::instances::Kick;
 use super::keys::Keys;
-use super::payload::{put_keys, scripted_task};
+use super::options::Options;
 use super::records::Record;
-use super::state::{Site, State, now};
+use super::role_credentials::put_keys;
+use super::shared::Shared;
+use super::site::Site;
+use super::state::State;
 use crate::model::Secret;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::CancellationToken;
-
-/// A real Docker registry, for which the server plays ECR.
-#[derive(Clone, Debug)]
-pub struct Registry {
-    /// `host:port` as it stands in image names.
-    pub address: String,
-    /// User name.
-    pub user: String,
-    /// Password.
-    pub password: Secret,
-    /// It speaks https.
-    pub tls: bool,
-    /// How long a token is said to be valid.
-    pub token_ttl: Duration,
-}
-
-impl Registry {
-    /// A registry with plain http, as on loopback, and tokens for 12 hours, as in AWS.
-    pub fn new(address: &str, user: &str, password: Secret) -> Self {
-        let (address, user) = (address.to_owned(), user.to_owned());
-        Self { address, user, password, tls: false, token_ttl: Duration::from_secs(12 * 3600) }
-    }
-}
-
-/// How to start a server.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where to listen; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// AWS region to play.
-    pub region: String,
-    /// AWS account id to play.
-    pub account: String,
-    /// Name of the cluster that is there from the start.
-    pub cluster: String,
-    /// EC2 instance id in the metadata.
-    pub instance_id: String,
-    /// The registry behind ECR.
-    pub registry: Option<Registry>,
-    /// Secrets that Secrets Manager has from the start, by name.
-    pub secrets: BTreeMap<String, Secret>,
-    /// Parameters that SSM has from the start, by name.
-    pub parameters: BTreeMap<String, Secret>,
-    /// Objects that S3 has from the start: bucket and key with a slash between them, and their texts.
-    pub objects: BTreeMap<String, Secret>,
-    /// Between two heartbeat messages.
-    pub heartbeat: Duration,
-    /// An unacknowledged payload is sent again after this long.
-    pub redeliver: Duration,
-    /// How long role credentials are said to be valid.
-    pub credentials_ttl: Duration,
-    /// User data of the instance; `None`: it was started without.
-    pub user_data: Option<String>,
-    /// The secret access key of the session's user, of visible ASCII; `None`: a random one, see [`Server::token`].
-    pub token: Option<Secret>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            region: "us-west-2".to_owned(),
-            account: "123456789012".to_owned(),
-            cluster: "default".to_owned(),
-            instance_id: "i-0123456789abcdef0".to_owned(),
-            registry: None,
-            secrets: BTreeMap::new(),
-            parameters: BTreeMap::new(),
-            objects: BTreeMap::new(),
-            heartbeat: Duration::from_secs(30),
-            redeliver: Duration::from_secs(10),
-            credentials_ttl: Duration::from_secs(6 * 3600),
-            user_data: None,
-            token: None,
-        }
-    }
-}
 
 /// A condition did not come true in time.
 #[derive(Debug, thiserror::Error)]
@@ -105,82 +28,6 @@ impl Default for Options {
 pub struct WaitError {
     what: String,
     waited: Duration,
-}
-
-/// What all parts share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    state: Mutex<State>,
-    /// Counts changes of the state.
-    pub(super) changed: watch::Sender<u64>,
-    pub(super) options: Options,
-    /// Who is served.
-    pub(super) keys: Keys,
-    tokens: Mutex<VecDeque<(String, f64)>>,
-    pub(super) stop: CancellationToken,
-}
-
-impl Shared {
-    pub(super) fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        look(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Changes the state and wakes who waits for changes.
-    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        self.change_if(|state| (change(state), true))
-    }
-
-    /// The same, waking only when the function says that something changed.
-    pub(super) fn change_if<T>(&self, change: impl FnOnce(&mut State) -> (T, bool)) -> T {
-        let (result, changed) = change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
-        if changed {
-            self.changed.send_modify(|count| *count = count.wrapping_add(1));
-        }
-        result
-    }
-
-    pub(super) fn tokens<T>(&self, look: impl FnOnce(&mut VecDeque<(String, f64)>) -> T) -> T {
-        look(&mut self.tokens.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Sends a payload task written by hand to an instance, and follows it; its ARN.
-    pub(super) fn send_task(&self, task: Value) -> Result<String, String> {
-        if !task.is_object() {
-            return Err("a payload task is a JSON object".to_owned());
-        }
-        self.change(|state| {
-            let instance = state.any_instance().ok_or("no container instance is registered")?;
-            let (instance_arn, cluster) = (instance.arn.clone(), instance.cluster.clone());
-            let task = scripted_task(&state.site, &cluster, &instance_arn, task, now());
-            let (arn, payload, desired) = (task.arn.clone(), task.payload.clone(), task.desired_status);
-            match state.task_mut(&arn) {
-                Some(known) => known.desired_status = known.desired_status.max(desired),
-                None => state.add_task(task)?,
-            }
-            state.queue_payload(&instance_arn, &[payload])?;
-            Ok(arn)
-        })
-    }
-
-    /// Sends a message as it is; `text` instead of JSON when it is no JSON at all.
-    pub(super) fn send_message(&self, kind: &str, message: Value) -> Result<(), String> {
-        self.change(|state| {
-            let instance = state.any_instance().ok_or("no container instance is registered")?.arn.clone();
-            state.queue(&instance, kind, message, false)
-        })
-    }
-
-    /// Ends sockets.
-    pub(super) fn kick(&self, acs: bool, tcs: bool, kick: &Kick) {
-        self.change(|state| {
-            if acs {
-                state.instances.iter_mut().filter_map(|i| i.session.as_mut()).for_each(|s| s.kick = Some(kick.clone()));
-            }
-            if tcs {
-                state.tcs_kick = (state.tcs_kick.0 + 1, Some(kick.clone()));
-            }
-        });
-    }
 }
 
 /// A running control plane.
@@ -211,7 +58,6 @@ impl Server {
             credentials_ttl: options.credentials_ttl,
             keys: Keys::new(options.token.take()),
         };
-        let keys = site.keys.clone();
         let mut state = State::new(site, &options.cluster);
         state.secrets = std::mem::take(&mut options.secrets);
         for (name, value) in std::mem::take(&mut options.parameters) {
@@ -221,14 +67,7 @@ impl Server {
             let (bucket, key) = path.split_once('/').unwrap_or((&path, ""));
             state.kept.put_object(bucket, key, text).map_err(io::Error::other)?;
         }
-        let shared = Arc::new(Shared {
-            state: Mutex::new(state),
-            keys,
-            changed: watch::Sender::new(0),
-            options,
-            tokens: Mutex::default(),
-            stop: CancellationToken::new(),
-        });
+        let shared = Arc::new(Shared::new(state, options));
         let mut tasks = JoinSet::new();
         tasks.spawn(http::accept(Arc::clone(&shared), listener));
         Ok(Self { shared, tasks })

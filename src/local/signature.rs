@@ -2,8 +2,8 @@
 //! the canonical form of a request and the words of refusal; whose secret it is, [`super::keys`] knows. Invariant: a request passes only if
 //! its signature was made with that secret, for this method, path, query, these headers and this body, within five minutes of now.
 
-use super::api::ApiError;
-use super::http::header_text;
+use super::answers::header_text;
+use super::api_error::ApiError;
 use super::keys::{Keys, same};
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use bytes::Bytes;

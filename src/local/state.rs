@@ -4,16 +4,18 @@
 use super::definition::TaskDefinition;
 use super::ec2::Ec2;
 use super::faults::Faults;
-use super::instances::{Instance, InstanceStatus};
+use super::ids::same_resource;
+use super::instances::{Instance, InstanceStatus, Kick};
 use super::kept::Kept;
-use super::keys::Keys;
-use super::placement::Need;
+use super::need::Need;
 use super::records::{Record, Records, Source};
+use super::role_credentials::renew;
+use super::site::Site;
 use super::tasks::{Task, TaskStatus};
+use super::time::now;
 use crate::model::Secret;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Most clusters.
 pub(super) const MAX_CLUSTERS: usize = 100;
@@ -27,55 +29,6 @@ pub(super) const MAX_TASKS: usize = 5000;
 pub(super) const MAX_SECRETS: usize = 1000;
 /// Most resources with tags.
 pub(super) const MAX_TAGGED: usize = 5000;
-
-/// Where this control plane pretends to be.
-#[derive(Clone, Debug)]
-pub(super) struct Site {
-    pub(super) region: String,
-    pub(super) account: String,
-    /// Base URL of the server.
-    pub(super) url: String,
-    /// Address of the registry behind the ECR part, as it stands in image names.
-    pub(super) registry: Option<String>,
-    /// How long role credentials are valid.
-    pub(super) credentials_ttl: Duration,
-    /// Gives roles their credentials.
-    pub(super) keys: Keys,
-}
-
-impl Site {
-    /// An ARN of the ECS service.
-    pub(super) fn arn(&self, resource: &str) -> String {
-        format!("arn:aws:ecs:{}:{}:{resource}", self.region, self.account)
-    }
-
-    /// An ARN of a parameter of SSM.
-    pub(super) fn ssm_arn(&self, name: &str) -> String {
-        format!("arn:aws:ssm:{}:{}:parameter/{}", self.region, self.account, name.trim_start_matches('/'))
-    }
-
-    pub(super) fn availability_zone(&self) -> String {
-        format!("{}a", self.region)
-    }
-
-    /// The image comes from the registry behind this server's ECR.
-    pub(super) fn is_ecr(&self, image: &str) -> bool {
-        let rest = self.registry.as_deref().and_then(|address| image.strip_prefix(address));
-        rest.is_some_and(|rest| rest.starts_with('/'))
-    }
-
-    #[cfg(test)]
-    pub(super) fn example() -> Self {
-        Self {
-            region: "us-west-2".to_owned(),
-            account: "123456789012".to_owned(),
-            url: "http://127.0.0.1:14566".to_owned(),
-            registry: Some("localhost:5000".to_owned()),
-            credentials_ttl: Duration::from_secs(21600),
-            keys: Keys::new(None),
-        }
-    }
-}
 
 /// A registered task definition.
 #[derive(Clone, Debug)]
@@ -112,18 +65,7 @@ pub struct State {
     pub(super) sequence: i64,
     pub(super) sessions: u64,
     /// What TCS sockets are to do: the number of the order, and the order.
-    pub(super) tcs_kick: (u64, Option<super::instances::Kick>),
-}
-
-/// Seconds since the epoch, with milliseconds: the API's form.
-pub(super) fn now() -> f64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_millis() as f64 / 1000.0
-}
-
-/// 32 hex digits, as in ids of tasks and instances.
-pub(super) fn new_id() -> String {
-    uuid::Uuid::new_v4().simple().to_string()
+    pub(super) tcs_kick: (u64, Option<Kick>),
 }
 
 /// Sequence numbers start at the seconds since 2024, so that they go on rising when the server is started again: an agent ignores
@@ -287,7 +229,7 @@ impl State {
         let mut fresh = Vec::new();
         for (member, kind) in [("roleCredentials", "TaskApplication"), ("executionRoleCredentials", "TaskExecution")] {
             if task.payload[member].is_object() {
-                super::payload::renew(&site, &mut task.payload[member]);
+                renew(&site, &mut task.payload[member]);
                 fresh.push((kind, task.payload[member].clone()));
             }
         }
@@ -360,33 +302,5 @@ impl State {
             "messageId": message_id,
             "generatedAt": (now() * 1000.0) as u64,
         })
-    }
-}
-
-/// `name` is the ARN itself or its last part.
-pub(super) fn same_resource(arn: &str, name: &str) -> bool {
-    arn == name || (!name.contains(':') && !name.is_empty() && arn.rsplit('/').next() == name.rsplit('/').next())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resources_are_found_by_arn_and_by_id() {
-        let arn = "arn:aws:ecs:us-west-2:1:task/default/abc";
-        assert!(same_resource(arn, arn) && same_resource(arn, "abc"));
-        assert!(
-            !same_resource(arn, "ab")
-                && !same_resource(arn, "")
-                && !same_resource(arn, "arn:aws:ecs:x:1:task/default/abc")
-        );
-    }
-
-    #[test]
-    fn images_of_the_registry_are_recognised() {
-        let site = Site::example();
-        assert!(site.is_ecr("localhost:5000/app:1"));
-        assert!(!site.is_ecr("localhost:50001/app") && !site.is_ecr("busybox"));
     }
 }

@@ -1,8 +1,8 @@
 //! The life of a task as ECS tells it: PENDING, RUNNING, STOPPED, with codes and reasons. It owns how the agent's state changes
 //! move a task and how a task is described. Invariant: `last_status` never goes back, and what was said once is kept.
 
-use super::placement::Need;
-use super::state::Site;
+use super::need::Need;
+use super::site::Site;
 use serde_json::{Value, json};
 use std::fmt;
 

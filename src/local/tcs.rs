@@ -1,20 +1,15 @@
 //! The server's end of the TCS websocket (spec `tcs.md` §1, §2, §5): takes metrics and health, keeps the connection open with heartbeats, and
 //! acknowledges nothing. It owns nothing but the connection. Invariant: published health reaches the containers it names.
 
-use super::acs::close;
-use super::http::Socket;
 use super::instances::Kick;
 use super::records::Source;
-use super::server::Shared;
+use super::shared::Shared;
+use super::socket::{Socket, WRITE_TIMEOUT, close};
 use super::state::State;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
-
-/// Time for one message to leave.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves one connection to its end.
 pub(super) async fn serve(shared: &Shared, mut socket: Socket) {
@@ -92,7 +87,7 @@ fn received(state: &mut State, text: &str) {
 mod tests {
     use super::*;
     use crate::local::payload::scripted_task;
-    use crate::local::state::Site;
+    use crate::local::site::Site;
 
     #[test]
     fn the_recorded_health_reaches_its_container() {

@@ -3,9 +3,10 @@
 //! Credentials are put into memory before the core hears of the tasks they belong to.
 
 use super::Options;
-use super::executor::Edges;
+use super::edges::Edges;
 use super::host::Host;
-use super::startup::{self, Instance};
+use super::instance::Instance;
+use super::settings;
 use super::supervisor::PartResult;
 use crate::acs::session::{self, Timing};
 use crate::acs::{self, Incoming, Outgoing};
@@ -63,13 +64,13 @@ pub(super) fn settings(
         docker_version: Some(host.offers.docker_version.clone()),
         websocket: websocket::Settings {
             region: instance.region.clone(),
-            proxy: startup::proxy(config),
+            proxy: settings::proxy(config),
             signing,
             accept_insecure_cert: options.accept_insecure_cert,
         },
         credentials,
         timing: Timing::default(),
-        host: startup::host_facts(config, &instance.region, host),
+        host: settings::host_facts(config, &instance.region, host),
         contact: acs::Contact::default(),
     }
 }

@@ -4,7 +4,7 @@
 //! one directory, the agent's and the engine's. If they are two directories, Docker mounts empty ones, and nothing else says why a
 //! router has no configuration and its tasks no log. The invariant: what cannot be told is not warned of.
 
-use super::startup::files;
+use super::lanes::files;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

@@ -2,20 +2,14 @@
 //!
 //! It decides nothing. Each kind of call has a bound on how many are at work at once; the calls themselves carry their time-outs.
 
-use super::clock::Clock;
-use super::ownership::Ownership;
+use super::edges::Edges;
 use super::pulls::Pulls;
-use super::registry_credentials::Registries;
 use super::resources;
 use crate::acs;
-use crate::aws::roles::RoleStore;
 use crate::core::{Effect, Event, Message, Operation, Output};
-use crate::docker::Docker;
 use crate::ecs::report;
 use crate::model::image::ImageWork;
-use crate::model::{Failure, Observation, OpError, OpId, Span, StateChange};
-use crate::resources::Resources;
-use crate::resources::cgroup::Cgroups;
+use crate::model::{Failure, Observation, OpError, OpId, StateChange};
 use futures_util::FutureExt;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -37,33 +31,6 @@ const AT_WORK: Duration = Duration::from_secs(20);
 const STOP_AT_WORK: Duration = Duration::from_secs(1);
 /// State changes on their way at once (spec `ecs-api.md` §3).
 const REPORTS: usize = 10;
-
-/// What the calls go to.
-#[derive(Debug)]
-pub(super) struct Edges {
-    /// The container engine.
-    pub(super) docker: Docker,
-    /// Credentials for registries.
-    pub(super) registries: Registries,
-    /// Secrets, environment files, log routers.
-    pub(super) resources: Resources,
-    /// Credentials of tasks' roles.
-    pub(super) roles: RoleStore,
-    /// The ECS API.
-    pub(super) ecs: aws_sdk_ecs::Client,
-    /// How state changes are said.
-    pub(super) report: report::Settings,
-    /// Turns the core's moments into wall time.
-    pub(super) clock: Arc<Clock>,
-    /// Grace of a stop when the task definition says nothing (`ECS_CONTAINER_STOP_TIMEOUT`).
-    pub(super) stop_timeout: Span,
-    /// Control groups of tasks.
-    pub(super) cgroups: Cgroups,
-    /// Existing shared volumes must be as asked for (`ECS_SHARED_VOLUME_MATCH_FULL_CONFIG`).
-    pub(super) match_shared_volumes: bool,
-    /// The lock on the container engine: held as long as anything can be called.
-    pub(super) ownership: Arc<Ownership>,
-}
 
 /// Runs effects.
 #[derive(Debug)]

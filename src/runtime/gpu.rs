@@ -4,7 +4,7 @@
 //! tasks would be placed on GPUs nobody can give them.
 
 use super::Fatal;
-use super::startup::{MAX_FILE, files};
+use super::lanes::{MAX_FILE, files};
 use crate::config::Config;
 use crate::lane::read_file;
 use crate::model::{json, with_causes};

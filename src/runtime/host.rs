@@ -6,7 +6,7 @@
 
 use super::Fatal;
 use super::gpu::{self, Gpus};
-use super::startup::files;
+use super::lanes::files;
 use crate::aws::backoff::{Backoff, Shape};
 use crate::config::Config;
 use crate::docker::Docker;

@@ -7,10 +7,10 @@ pub mod line;
 pub mod queue;
 mod repeats;
 
-use line::Line;
+pub use line::Form;
+use line::{Line, OWN_TARGET};
 use queue::Queue;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
+use repeats::hash;
 use std::io::Write as _;
 use std::panic::PanicHookInfo;
 use std::sync::Arc;
@@ -22,18 +22,6 @@ use tracing_subscriber::registry;
 
 /// How long the end of the process waits for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(2);
-
-/// The target of lines about the log itself.
-const OWN_TARGET: &str = "ecs_agent::runtime::logging";
-
-/// Form of the lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// `key=value` for people and grep.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
 
 /// The log of this process. When it is dropped, the lines that are left are written, unless nobody reads them for two seconds.
 #[derive(Debug)]
@@ -99,12 +87,6 @@ impl Lines {
         line.message(format_args!("thread '{name}' panicked at {place}: {message}"));
         self.queue.push(hash(&place), line, Instant::now());
     }
-}
-
-fn hash(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -2,6 +2,10 @@
 //!
 //! The only place that may import everything. It holds no business rules: an `if` about a task's status here belongs in
 //! [`crate::core`].
+//!
+//! Inside, imports go one way. The ground: `fatal`, `options`, `clock`, `lanes` and `supervisor`. On it stand the host (`gpu`, `host`,
+//! `instance`), `settings`, `ownership`, and `edges`, which is what the calls go to. On these stand the parts (`pulls`, `resources`, `executor`,
+//! `core_loop`, `control_plane`, `health`, `early` and the others). `startup` and this file are the roofs, which nothing here imports.
 
 mod clock;
 mod control_plane;
@@ -10,19 +14,25 @@ mod data_dir;
 mod diagnostics;
 mod docker_lock;
 mod early;
+mod edges;
 mod executor;
+mod fatal;
 mod gpu;
 mod health;
 mod healthcheck;
 mod host;
+mod instance;
+mod lanes;
 pub mod logging;
 mod memory;
+mod options;
 mod ownership;
 #[cfg(test)]
 mod payloads;
 mod pulls;
 mod registry_credentials;
 mod resources;
+mod settings;
 mod shutdown;
 mod spot;
 mod start_over;
@@ -30,7 +40,7 @@ mod startup;
 mod supervisor;
 mod trace;
 
-use crate::config::{Config, Role};
+use crate::config::Config;
 use crate::core::agent_health::Step;
 use crate::core::{self, Event};
 use crate::docker::AuthMap;
@@ -42,9 +52,12 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use clock::Clock;
 use core_loop::CoreLoop;
 pub use early::Early;
-use executor::{Edges, Executor};
+use edges::Edges;
+use executor::Executor;
+pub use fatal::Fatal;
 pub use healthcheck::{healthcheck, healthcheck_http};
 pub use memory::keep_out_of_core_files;
+pub use options::Options;
 use ownership::Ownership;
 use pulls::Pulls;
 use registry_credentials::Registries;
@@ -63,42 +76,6 @@ const NOTICES: usize = 256;
 /// Answers waiting for the ACS connection.
 const OUTBOX: usize = 256;
 
-/// Why the process ends, and with which exit code (spec `registration.md` §1: 1 = restart me, 5 = do not).
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Fatal {
-    /// Exit code.
-    pub code: u8,
-    /// For the log.
-    pub message: String,
-}
-
-impl Fatal {
-    pub(crate) fn restartable(message: String) -> Self {
-        Self { code: 1, message }
-    }
-
-    /// The configuration cannot be used; what is wrong with it has been told.
-    pub fn unusable_configuration() -> Self {
-        Self::restartable("the configuration cannot be used".to_owned())
-    }
-
-    pub(crate) fn terminal(message: String) -> Self {
-        Self { code: 5, message }
-    }
-}
-
-/// What the command line says beside the configuration.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
-    /// No instance metadata is asked for.
-    pub blackhole_imds: bool,
-    /// TLS certificates of ECS, ACS and ECR are not verified.
-    pub accept_insecure_cert: bool,
-    /// Whose place the agent takes.
-    pub role: Role,
-}
-
 /// The instance metadata service, from before the configuration is complete.
 #[derive(Debug)]
 pub struct Metadata(aws::imds::Imds);
@@ -109,7 +86,7 @@ impl Metadata {
     /// # Errors
     /// No client can be made.
     pub fn new(config: &Config, options: Options) -> Result<Self, Fatal> {
-        let settings = startup::imds(config, options.blackhole_imds);
+        let settings = settings::imds(config, options.blackhole_imds);
         aws::imds::Imds::new(settings).map(Self).map_err(|error| Fatal::restartable(error.to_string()))
     }
 
@@ -158,7 +135,7 @@ async fn build(config: Config, options: Options, imds: aws::imds::Imds, mut earl
     let config = &config;
     let (health, stop) = (early.health.clone(), early.stop.clone());
     startup::cloud_init(config, &imds, startup::CLOUD_INIT_RESULT.as_ref()).await?;
-    let mut instance = startup::instance(config, &imds).await?;
+    let mut instance = instance::instance(config, &imds).await?;
     health.step(Step::Docker);
     let docker = startup::docker(config, &instance.region).await;
     health.docker_answered();
@@ -176,7 +153,7 @@ async fn build(config: Config, options: Options, imds: aws::imds::Imds, mut earl
     let tags = startup::tags(config, &instance, &credentials, &sdk).await?;
     let offers = &host.offers;
     let identity = startup::register(config, &mut instance, tags, &ecs, offers, &mut store, loaded.identity).await?;
-    let policy = core::Policy { owners, ..startup::policy(config, &offers.gpus)? };
+    let policy = core::Policy { owners, ..settings::policy(config, &offers.gpus)? };
     let state = core::recover(policy, loaded.host, loaded.tasks);
     let clock = Arc::new(Clock::started(state.latest_moment().unwrap_or_default(), sd_notify::watchdog_enabled()));
     let edges = Arc::new(Edges {
@@ -348,13 +325,14 @@ pub async fn attributes_text(config: &Config) -> Result<String, Fatal> {
     aws::install_tls();
     let docker = startup::docker(config, config.region.as_deref().unwrap_or_default()).await;
     let offers = host::Offers::assumed(config, &docker).await?;
-    let attributes = crate::ecs::attributes::attributes(&startup::capabilities(config, &offers));
+    let attributes = crate::ecs::attributes::attributes(&settings::capabilities(config, &offers));
     let lines = attributes.into_iter().map(|attribute| match attribute.value {
         Some(value) => format!("{}\t{value}\n", attribute.name),
         None => format!("{}\n", attribute.name),
     });
     Ok(lines.collect())
 }
+
 /// Tells systemd that the agent is up, and from then on that its core loop is alive. Does nothing where systemd is not.
 fn watchdog() -> impl FnMut() {
     let mut is_up = false;

@@ -4,8 +4,9 @@
 //! nothing is written, registered or changed before the lock is held.
 
 use super::docker_lock::{DockerLock, Held, Holder, Place, Places, Renewed, Running, Trust, form};
+use super::lanes::{disk, files};
 use super::supervisor::PartResult;
-use super::{Fatal, Options, data_dir, startup};
+use super::{Fatal, Options, data_dir, settings};
 use crate::config::{Config, Role};
 use crate::docker::Docker;
 use crate::lane::{Lane, Settings};
@@ -57,13 +58,13 @@ impl Ownership {
             let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
             (Trust::new(&endpoint), namespace, form(is_service, &mounts))
         };
-        let looked = startup::files().run("the Docker socket", look).await;
+        let looked = files().run("the Docker socket", look).await;
         let (trust, namespace, form) = looked.map_err(|error| Fatal::restartable(with_causes(&error)))?;
         let holder = Holder {
             pid: std::process::id(),
             form,
             data_dir,
-            cluster: startup::cluster(config),
+            cluster: settings::cluster(config),
             identities: BTreeSet::new(),
         };
         let is_local = config.docker_host.starts_with("unix://");
@@ -96,7 +97,7 @@ impl Ownership {
         let place = match config.checkpoint {
             true => {
                 let (path, shown) = (config.data_dir.clone(), config.data_dir.display().to_string());
-                let found = startup::files().run(&shown, move || data_dir::place(&path)).await;
+                let found = files().run(&shown, move || data_dir::place(&path)).await;
                 found.map_err(|error| Fatal::restartable(with_causes(&error)))?
             }
             false => String::new(),
@@ -117,7 +118,7 @@ impl Ownership {
                     "the identity of this data directory was lost; containers of an agent that had its data here are taken over"
                 );
                 let save = move || store.save_owners(owners).map(|()| store);
-                let saved = startup::disk().run("the state", save).await;
+                let saved = disk().run("the state", save).await;
                 let saved = saved.map_err(|error| Fatal::restartable(with_causes(&error)))?;
                 store = saved.map_err(|error| Fatal::restartable(with_causes(&error)))?;
                 self.describe(store.owners()).await;

@@ -6,7 +6,7 @@
 //! the core's choice. Invariant: flights of different credentials are different flights.
 
 use super::clock::Clock;
-use super::executor::Edges;
+use super::edges::Edges;
 use super::registry_credentials::{at_mirror, credentials, is_token_dropped, mirror_failed};
 use crate::core::{ImageRequest, Output};
 use crate::docker::PullJob;
@@ -176,17 +176,17 @@ impl Asking {
     async fn credentials(&self, shown: &watch::Sender<PullProgress>) -> Result<RegistryCredentials, Failure> {
         let last = shown.borrow().failure.clone();
         if let Some(failure) = last {
-            is_token_dropped(&self.edges, &self.image, &failure);
+            is_token_dropped(&self.edges.registries, &self.image, &failure);
         }
         let mut image = self.image.clone();
         let alive = lock(&self.askers).iter().find(|id| self.edges.roles.get(id).is_some()).cloned();
         image.execution_credentials = alive.or(image.execution_credentials);
-        credentials(&self.edges, &image).await
+        credentials(&self.edges.registries, &self.edges.roles, &image).await
     }
 
     /// The same at the mirror of its registry, if it is to be asked for there.
     fn at_mirror(&self) -> Option<Self> {
-        let image = at_mirror(&self.edges, &self.image)?;
+        let image = at_mirror(&self.edges.registries, &self.image)?;
         Some(Self { edges: self.edges.clone(), image, askers: self.askers.clone() })
     }
 
@@ -222,13 +222,13 @@ async fn resolve_digest(asking: &Asking, shown: &watch::Sender<PullProgress>) ->
         let job = mirror.job(shown, false); // whoever refuses there: the registry itself may serve
         match docker.resolve_manifest(&job, || mirror.credentials(shown)).await {
             Ok(digest) => return Ok(digest),
-            Err(error) => mirror_failed(&asking.edges, &mirror.image, image, &error),
+            Err(error) => mirror_failed(&asking.edges.registries, &mirror.image, image, &error),
         }
     }
     let job = asking.job(shown, waits_for_limits);
     let found = docker.resolve_manifest(&job, || asking.credentials(shown)).await;
     match &found {
-        Err(OpError::Failed(failure)) if is_token_dropped(&asking.edges, image, &failure.message) => {
+        Err(OpError::Failed(failure)) if is_token_dropped(&asking.edges.registries, image, &failure.message) => {
             docker.resolve_manifest(&job, || asking.credentials(shown)).await
         }
         _ => found,
@@ -245,7 +245,7 @@ async fn pull(asking: &Asking, shown: &watch::Sender<PullProgress>) -> Landing {
     if let Some(mirror) = asking.at_mirror() {
         match fetch(&mirror, shown, false, Some(&image.image)).await {
             Ok(()) => return Ok(Output::Pulled),
-            Err(error) => mirror_failed(&asking.edges, &mirror.image, image, &error),
+            Err(error) => mirror_failed(&asking.edges.registries, &mirror.image, image, &error),
         }
     }
     let Err(error) = fetch(asking, shown, waits_for_limits, None).await else { return Ok(Output::Pulled) };

@@ -4,9 +4,9 @@
 //! from [`docker::auth`](crate::docker::auth) and [`aws`](crate::aws). The invariant: a container that brings its own credentials is
 //! pulled from the registry it names, with these and no others.
 
-use super::executor::Edges;
 use crate::aws::ecr::{self, EcrTokens};
 use crate::aws::registry_secret::RegistrySecrets;
+use crate::aws::roles::RoleStore;
 use crate::core::ImageRequest;
 use crate::docker::{AuthMap, Mirrors, registry_of, server_of};
 use crate::model::task::RegistryAuth;
@@ -33,8 +33,12 @@ impl Registries {
 }
 
 /// The credentials for an image, for its host and no other; a line in the log says where they come from.
-pub(super) async fn credentials(edges: &Edges, image: &ImageRequest) -> Result<RegistryCredentials, Failure> {
-    found(edges, image).await.map(|credentials| naming_host(&image.image, credentials))
+pub(super) async fn credentials(
+    registries: &Registries,
+    roles: &RoleStore,
+    image: &ImageRequest,
+) -> Result<RegistryCredentials, Failure> {
+    found(registries, roles, image).await.map(|credentials| naming_host(&image.image, credentials))
 }
 
 /// Whatever their source calls the registry: newer engines compare that with the image.
@@ -46,18 +50,21 @@ fn naming_host(image: &str, credentials: RegistryCredentials) -> RegistryCredent
 }
 
 /// Drops the token of ECR that the registry has called expired with this text; true if there is reason to ask again.
-pub(super) fn is_token_dropped(edges: &Edges, image: &ImageRequest, failure: &str) -> bool {
+pub(super) fn is_token_dropped(registries: &Registries, image: &ImageRequest, failure: &str) -> bool {
     let RegistryAuth::Ecr(auth) = &image.auth else { return false };
     let is_over = ecr::says_token_is_over(failure);
     if is_over {
         tracing::warn!(image = image.image, "the registry calls the ECR token expired; a new one is asked for");
-        edges.registries.ecr.forget(auth);
+        registries.ecr.forget(auth);
     }
     is_over
 }
 
-async fn found(edges: &Edges, image: &ImageRequest) -> Result<RegistryCredentials, Failure> {
-    let registries = &edges.registries;
+async fn found(
+    registries: &Registries,
+    roles: &RoleStore,
+    image: &ImageRequest,
+) -> Result<RegistryCredentials, Failure> {
     let (name, registry) = (&image.image, registry_of(&image.image));
     let log_source = |source: &str| tracing::info!(image = name, registry, source, "registry credentials");
     let hint = |credentials: &RegistryCredentials, source: &str| {
@@ -65,7 +72,7 @@ async fn found(edges: &Edges, image: &ImageRequest) -> Result<RegistryCredential
             tracing::warn!(registry, source, "the password ends in a new line; it is used as it is");
         }
     };
-    let role = image.execution_credentials.as_ref().and_then(|id| edges.roles.get(id));
+    let role = image.execution_credentials.as_ref().and_then(|id| roles.get(id));
     match &image.auth {
         RegistryAuth::Engine => {
             let (credentials, source) = registries.auth.credentials(name).await?;
@@ -90,8 +97,7 @@ async fn found(edges: &Edges, image: &ImageRequest) -> Result<RegistryCredential
 }
 
 /// The same image at the mirror of its registry, if it is to be asked for there.
-pub(super) fn at_mirror(edges: &Edges, image: &ImageRequest) -> Option<ImageRequest> {
-    let registries = &edges.registries;
+pub(super) fn at_mirror(registries: &Registries, image: &ImageRequest) -> Option<ImageRequest> {
     if image.auth != RegistryAuth::Engine {
         return None;
     }
@@ -103,10 +109,10 @@ pub(super) fn at_mirror(edges: &Edges, image: &ImageRequest) -> Option<ImageRequ
 }
 
 /// The mirror did not help: the registry itself is asked.
-pub(super) fn mirror_failed(edges: &Edges, mirror: &ImageRequest, image: &ImageRequest, error: &OpError) {
+pub(super) fn mirror_failed(registries: &Registries, mirror: &ImageRequest, image: &ImageRequest, error: &OpError) {
     let (OpError::Failed(why) | OpError::Unknown(why)) = error;
     tracing::warn!(image = image.image, mirror = mirror.image, %why, "the mirror failed; the registry itself is asked");
-    edges.registries.mirrors.failed(&mirror.image);
+    registries.mirrors.failed(&mirror.image);
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Owns the choice only. The invariant: the calls may be repeated; what is so already is success.
 
-use super::executor::Edges;
+use super::edges::Edges;
 use crate::core::Output;
 use crate::model::{CreateRequest, Observation, OpError, ResourceKind, ResourceRequest};
 

@@ -1,11 +1,14 @@
 //! The agent's calls: register, discover, report. They own how a registration becomes an instance and how reports reach tasks.
 //! Invariant: the same registration twice (same client token) makes one instance.
 
-use super::{Answer, ApiError, cluster_of, required};
+use super::request::{Answer, cluster_of, required};
+use crate::local::api_error::ApiError;
+use crate::local::ids::new_id;
 use crate::local::instances::{Instance, InstanceStatus, Resources, attributes};
 use crate::local::outbox::Outbox;
-use crate::local::state::{MAX_INSTANCES, State, new_id, now};
+use crate::local::state::{MAX_INSTANCES, State};
 use crate::local::tasks::TaskStatus;
+use crate::local::time::now;
 use serde_json::{Value, json};
 
 /// RegisterContainerInstance: new, repeated, or again with its ARN.
@@ -117,7 +120,7 @@ fn acknowledgment() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::state::Site;
+    use crate::local::site::Site;
 
     fn golden(name: &str) -> Value {
         let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));

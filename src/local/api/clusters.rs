@@ -1,6 +1,7 @@
 //! Calls about clusters. They own the life of a cluster: ACTIVE until deleted. Invariant: a cluster with instances stays.
 
-use super::{Answer, ApiError, cluster_of, missing, names};
+use super::request::{Answer, cluster_of, missing, names};
+use crate::local::api_error::ApiError;
 use crate::local::instances::InstanceStatus;
 use crate::local::state::{MAX_CLUSTERS, State};
 use crate::local::tasks::TaskStatus;

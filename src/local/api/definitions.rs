@@ -1,9 +1,11 @@
 //! Calls about task definitions. They own revisions: numbers only go up, and an inactive revision stays readable. Checking a
 //! definition is [`crate::local::definition`]'s part. Invariant: a revision never changes after it was registered.
 
-use super::{Answer, ApiError, required};
+use super::request::{Answer, required};
+use crate::local::api_error::ApiError;
 use crate::local::definition::{self, TaskDefinition, required_attributes, validate, without_nulls};
-use crate::local::state::{Definition, MAX_DEFINITIONS, State, now};
+use crate::local::state::{Definition, MAX_DEFINITIONS, State};
+use crate::local::time::now;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 

@@ -1,9 +1,11 @@
 //! The one call of ECR the agent makes: GetAuthorizationToken, in front of a real registry. It owns no images. Invariant: the
 //! registry's password leaves only in this answer, base64 as in AWS.
 
-use super::{Answer, ApiError};
-use crate::local::server::Registry;
-use crate::local::state::{State, now};
+use super::request::Answer;
+use crate::local::api_error::ApiError;
+use crate::local::options::Registry;
+use crate::local::state::State;
+use crate::local::time::now;
 use base64::Engine;
 use serde_json::json;
 

@@ -1,10 +1,13 @@
 //! Calls about container instances. They own draining and deregistration. Invariant: a deregistered instance gets no task and
 //! no connection.
 
-use super::{Answer, ApiError, cluster_of, missing, names, required};
+use super::request::{Answer, cluster_of, missing, names, required};
+use crate::local::api_error::ApiError;
+use crate::local::ids::same_resource;
 use crate::local::instances::{Instance, InstanceStatus, Kick};
-use crate::local::state::{State, now, same_resource};
+use crate::local::state::State;
 use crate::local::tasks::{Task, TaskStatus};
+use crate::local::time::now;
 use serde_json::{Value, json};
 
 /// The instance of that ARN or id in a cluster.

@@ -1,5 +1,5 @@
 //! The ECS API: one function from (state, operation, request) to answer or error, without sockets. It owns the list of
-//! operations and the shape of errors; each group of operations has its file. Invariant: a call that fails changes nothing
+//! operations; each group of operations has its file. Invariant: a call that fails changes nothing
 //! a later call can see.
 
 mod agent;
@@ -7,52 +7,18 @@ mod clusters;
 mod definitions;
 mod ecr;
 mod instances;
+mod request;
 mod run;
 mod secrets;
 mod ssm;
 mod tags;
 mod tasks;
 
-use super::server::Registry;
+use super::api_error::ApiError;
+use super::options::Registry;
 use super::state::State;
-use serde_json::{Value, json};
-
-/// An error as the API gives it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{code}: {message}")]
-pub struct ApiError {
-    /// HTTP status.
-    pub status: u16,
-    /// `__type`.
-    pub code: String,
-    /// For people.
-    pub message: String,
-}
-
-type Answer = Result<Value, ApiError>;
-
-impl ApiError {
-    pub(super) fn new(status: u16, code: &str, message: impl Into<String>) -> Self {
-        Self { status, code: code.to_owned(), message: message.into() }
-    }
-
-    pub(super) fn client(message: impl Into<String>) -> Self {
-        Self::new(400, "ClientException", message)
-    }
-
-    fn invalid(message: impl Into<String>) -> Self {
-        Self::new(400, "InvalidParameterException", message)
-    }
-
-    fn no_cluster() -> Self {
-        Self::new(400, "ClusterNotFoundException", "Cluster not found.")
-    }
-
-    /// The body of the error answer.
-    pub(super) fn body(&self) -> Value {
-        json!({"__type": self.code, "message": self.message})
-    }
-}
+use request::Answer;
+use serde_json::Value;
 
 /// Answers one call of the ECS API.
 pub(super) fn ecs(state: &mut State, operation: &str, body: &Value) -> Answer {
@@ -108,37 +74,13 @@ pub(super) fn ssm(state: &State, operation: &str, body: &Value) -> Answer {
     ssm::answer(state, operation, body)
 }
 
-/// The cluster a request names (name or ARN; none = `default`), if it is there.
-fn cluster_of(state: &State, body: &Value) -> Result<String, ApiError> {
-    let name = body["cluster"].as_str().filter(|name| !name.is_empty()).unwrap_or("default");
-    let name = name.rsplit('/').next().unwrap_or(name);
-    match state.clusters.get(name) {
-        Some(&"ACTIVE") => Ok(name.to_owned()),
-        _ => Err(ApiError::no_cluster()),
-    }
-}
-
-/// Names in a list member of a request.
-fn names<'a>(body: &'a Value, member: &str) -> impl Iterator<Item = &'a str> {
-    body[member].as_array().into_iter().flatten().filter_map(Value::as_str)
-}
-
-/// A text member that must be there.
-fn required<'a>(body: &'a Value, member: &str) -> Result<&'a str, ApiError> {
-    let text = body[member].as_str().filter(|text| !text.is_empty());
-    text.ok_or_else(|| ApiError::invalid(format!("{member} cannot be blank.")))
-}
-
-/// `failures` entry for something that is not there.
-fn missing(arn: &str) -> Value {
-    json!({"arn": arn, "reason": "MISSING"})
-}
-
 #[cfg(test)]
 mod tests {
+    use super::request::names;
     use super::*;
     use crate::local::instances::Instance;
-    use crate::local::state::Site;
+    use crate::local::site::Site;
+    use serde_json::json;
 
     fn state() -> State {
         let mut state = State::new(Site::example(), "default");

@@ -2,11 +2,13 @@
 //! the fewest tasks first) and overrides. Invariant: a task is only made when its payload is queued.
 
 use super::definitions::unreadable;
-use super::{Answer, ApiError, cluster_of, names, required};
+use super::request::{Answer, cluster_of, missing, names, required};
+use crate::local::api_error::ApiError;
 use crate::local::definition::{self, TaskDefinition, TaskOverride, required_attributes, validate, without_nulls};
 use crate::local::instances::InstanceStatus;
+use crate::local::need::Need;
 use crate::local::payload::{self, Launch};
-use crate::local::placement::{Constraint, Misfit, Need, fits, free_gpus, is_built_for};
+use crate::local::placement::{Constraint, Misfit, fits, free_gpus, is_built_for};
 use crate::local::state::{Definition, State};
 use crate::local::tasks::Task;
 use serde_json::{Value, json};
@@ -68,7 +70,7 @@ pub(super) fn start(state: &mut State, body: &Value) -> Answer {
     for name in names(body, "containerInstances") {
         let found = super::instances::find(state, &request.cluster, name).map(|instance| instance.arn.clone());
         match found {
-            None => failures.push(super::missing(name)),
+            None => failures.push(missing(name)),
             Some(arn) => match check(state, &request, &arn) {
                 Ok(()) => tasks.push(launch(state, body, &request, &arn)?),
                 Err(misfit) => failures.push(json!({"arn": arn, "reason": misfit.reason, "detail": misfit.detail})),

@@ -1,8 +1,10 @@
 //! The one call of Secrets Manager the agent makes: GetSecretValue. It owns which secret is meant; the secrets come from a directory
 //! or a script. Invariant: a value leaves only in this answer.
 
-use super::{Answer, ApiError, required};
-use crate::local::state::{State, now};
+use super::request::{Answer, required};
+use crate::local::api_error::ApiError;
+use crate::local::state::State;
+use crate::local::time::now;
 use serde_json::{Value, json};
 
 /// Answers a call of Secrets Manager.
@@ -40,7 +42,7 @@ fn is_called(name: &str, asked: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::state::Site;
+    use crate::local::site::Site;
 
     #[test]
     fn a_secret_is_found_by_name_and_arn() {

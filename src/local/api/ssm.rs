@@ -1,7 +1,8 @@
 //! The one call of SSM the agent makes: GetParameters. It owns which parameter is meant. Invariant: a value leaves only in this
 //! answer.
 
-use super::{Answer, ApiError, names};
+use super::request::{Answer, names};
+use crate::local::api_error::ApiError;
 use crate::local::state::State;
 use serde_json::{Value, json};
 
@@ -55,7 +56,7 @@ fn name_and_selector(asked: &str) -> (&str, Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::state::Site;
+    use crate::local::site::Site;
 
     #[test]
     fn a_parameter_is_found_by_name_and_arn() {

@@ -1,6 +1,7 @@
 //! Calls about tags. They own nothing but the map from ARN to tags. Invariant: at most [`MAX_TAGGED`] resources have tags.
 
-use super::{Answer, ApiError, names, required};
+use super::request::{Answer, names, required};
+use crate::local::api_error::ApiError;
 use crate::local::state::{MAX_TAGGED, State};
 use serde_json::{Value, json};
 

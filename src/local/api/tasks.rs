@@ -1,10 +1,13 @@
 //! Calls about tasks that exist. They own the filters of ListTasks and what stopping means. Invariant: stopping a task twice
 //! keeps the first reason.
 
-use super::{Answer, ApiError, cluster_of, missing, names, required};
+use super::request::{Answer, cluster_of, missing, names, required};
+use crate::local::api_error::ApiError;
+use crate::local::ids::same_resource;
 use crate::local::instances::InstanceStatus;
-use crate::local::state::{State, now, same_resource};
+use crate::local::state::State;
 use crate::local::tasks::TaskStatus;
+use crate::local::time::now;
 use serde_json::{Value, json};
 
 /// The task as it is described, or null.

@@ -153,11 +153,6 @@ fn docker_gets_its_own_units() {
     assert_eq!(config["Healthcheck"]["Interval"], 30_000_000_000_u64);
 }
 
-#[test]
-fn times_are_written_as_aws_does() {
-    assert_eq!(iso_time(1_795_326_998.4), "2026-11-22T05:56:38Z");
-}
-
 /// The payload of a task of one container, with these members added to the task's definition and to the container's.
 fn with(task_members: Value, container_members: Value, gpus: &[String]) -> Value {
     let mut container = json!({"name": "a", "image": "busybox", "memory": 64});

@@ -3,7 +3,6 @@
 //! Owns the escaping and the bounds. Invariant, whatever the fields hold: the line has at most [`MAX_LINE`] bytes and one line break, which
 //! is its last byte; it holds no other control character and no mark that reorders text; in the JSON form it is one valid object.
 
-use super::Form;
 use crate::model::text::is_unsafe;
 use aws_smithy_types::date_time::Format;
 use std::fmt::{self, Debug, Display, Write as _};
@@ -11,6 +10,9 @@ use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::Level;
 use tracing::field::{Field, Visit};
+
+/// The target of lines about the log itself.
+pub(super) const OWN_TARGET: &str = "ecs_agent::runtime::logging";
 
 /// The most bytes of a line, its line break included.
 pub const MAX_LINE: usize = 16 * 1024;
@@ -38,6 +40,15 @@ const RESERVE: usize = 512;
 
 /// The bytes of a time, which differ from line to line even if nothing else does.
 const TIME: usize = "2026-11-28T12:00:00.000000Z".len();
+
+/// Form of the lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `key=value` for people and grep.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
 
 /// A line that is being written.
 #[derive(Debug)]

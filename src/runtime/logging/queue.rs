@@ -3,9 +3,8 @@
 //! Owns the lines that are not written yet. Invariants: adding a line waits for nothing but a short lock; the lines hold at most
 //! [`MAX_BYTES`]; when there are more, the oldest go, and how many went is written in their place.
 
-use super::line::Line;
-use super::repeats::{LeftOut, Repeats};
-use super::{Form, OWN_TARGET, hash};
+use super::line::{Form, Line, OWN_TARGET};
+use super::repeats::{LeftOut, Repeats, hash};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -4,6 +4,8 @@
 //! count comes out within about a second.
 
 use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
 use tracing::Level;
 
@@ -16,6 +18,13 @@ const DISTINCT: usize = 8;
 const WINDOW: Duration = Duration::from_secs(1);
 /// The most bytes of the example that the count is written with.
 const EXAMPLE: usize = 240;
+
+/// By what a place or a line is known.
+pub(super) fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
 
 /// The counts of every place that logged within the last second.
 #[derive(Debug, Default)]

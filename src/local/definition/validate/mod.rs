@@ -1,22 +1,17 @@
 //! What is wrong with a task definition, in words a person can act on. It owns the rules of RegisterTaskDefinition; it changes
 //! nothing. Invariant: a definition that passes can be turned into a payload without a further question.
 
+mod rule;
 mod storage;
 mod system;
 mod values;
 
 use super::{ContainerDefinition, HealthCheck, PortMapping, TaskDefinition};
+use rule::{Verdict, is_name, require};
 use std::collections::{BTreeMap, BTreeSet};
-
-type Verdict = Result<(), String>;
 
 /// Port ranges of one container (ECS API reference, PortMapping).
 const MOST_RANGES: usize = 100;
-
-/// Fails with `message` unless `holds`.
-fn require(holds: bool, message: impl FnOnce() -> String) -> Verdict {
-    if holds { Ok(()) } else { Err(message()) }
-}
 
 /// The first thing wrong with the definition.
 pub(in crate::local) fn validate(definition: &TaskDefinition) -> Verdict {
@@ -246,10 +241,6 @@ fn no_cycle(definition: &TaskDefinition) -> Verdict {
         let names: Vec<_> = waiting.keys().copied().collect();
         format!("Containers wait for each other in a circle: {}.", names.join(", "))
     })
-}
-
-fn is_name(text: &str) -> bool {
-    (1..=255).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 
 #[cfg(test)]

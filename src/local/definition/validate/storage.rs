@@ -1,7 +1,7 @@
 //! Volumes of a task definition: what kinds there are on a Linux container instance, and what each needs.
 
 use super::super::{DockerVolume, EfsVolume, TaskDefinition, Volume};
-use super::{Verdict, is_name, require};
+use super::rule::{Verdict, is_name, require};
 use std::collections::BTreeSet;
 
 pub(super) fn volumes(definition: &TaskDefinition) -> Verdict {

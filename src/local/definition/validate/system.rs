@@ -1,7 +1,7 @@
 //! What a container asks of the kernel and of the instance: namespaces, capabilities, devices, limits, GPUs, restarts.
 
 use super::super::{ContainerDefinition, LinuxParameters, TaskDefinition};
-use super::{Verdict, require};
+use super::rule::{Verdict, require};
 use std::collections::BTreeSet;
 
 /// Names of limits (ECS API reference, Ulimit).

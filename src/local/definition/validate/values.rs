@@ -1,7 +1,7 @@
 //! What a container gets from elsewhere, and where its log goes: secrets, environment files, registry credentials, log drivers.
 
 use super::super::{ContainerDefinition, LogConfiguration, NamedSecret, TaskDefinition};
-use super::{Verdict, require};
+use super::rule::{Verdict, require};
 use std::collections::BTreeSet;
 
 /// Drivers a container definition may name (ECS API reference, LogConfiguration).

@@ -1,0 +1,26 @@
+//! Credentials of roles, as a payload has them: made up, but of the real shape, with keys that this session serves.
+
+use super::site::Site;
+use super::time::{iso_time, now};
+use serde_json::{Value, json};
+
+/// Credentials of a role: made up, but of the real shape.
+pub(super) fn credentials(site: &Site, role: &str) -> Value {
+    let mut credentials = json!({"credentialsId": uuid::Uuid::new_v4().to_string(), "roleArn": role});
+    renew(site, &mut credentials);
+    credentials
+}
+
+/// New keys and a new expiry under the same id.
+pub(super) fn renew(site: &Site, credentials: &mut Value) {
+    put_keys(site, credentials);
+    credentials["expiration"] = json!(iso_time(now() + site.credentials_ttl.as_secs_f64()));
+}
+
+/// New keys of this session.
+pub(super) fn put_keys(site: &Site, credentials: &mut Value) {
+    let keys = site.keys.role();
+    credentials["accessKeyId"] = json!(keys.access_key_id);
+    credentials["secretAccessKey"] = json!(keys.secret_access_key.expose());
+    credentials["sessionToken"] = json!(keys.session_token.expose());
+}

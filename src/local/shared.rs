@@ -1,0 +1,101 @@
+//! What all parts of a running server share: the state behind its lock, the options, who is served. It owns the lock and says when the
+//! state has changed; no part holds the lock while it waits.
+
+use super::instances::Kick;
+use super::keys::Keys;
+use super::options::Options;
+use super::payload::scripted_task;
+use super::state::State;
+use super::time::now;
+use serde_json::Value;
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// What all parts share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// Counts changes of the state.
+    pub(super) changed: watch::Sender<u64>,
+    pub(super) options: Options,
+    /// Who is served.
+    pub(super) keys: Keys,
+    tokens: Mutex<VecDeque<(String, f64)>>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Shared {
+    pub(super) fn new(state: State, options: Options) -> Self {
+        Self {
+            keys: state.site.keys.clone(),
+            state: Mutex::new(state),
+            changed: watch::Sender::new(0),
+            options,
+            tokens: Mutex::default(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    pub(super) fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the state and wakes who waits for changes.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        self.change_if(|state| (change(state), true))
+    }
+
+    /// The same, waking only when the function says that something changed.
+    pub(super) fn change_if<T>(&self, change: impl FnOnce(&mut State) -> (T, bool)) -> T {
+        let (result, changed) = change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        if changed {
+            self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        }
+        result
+    }
+
+    pub(super) fn tokens<T>(&self, look: impl FnOnce(&mut VecDeque<(String, f64)>) -> T) -> T {
+        look(&mut self.tokens.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sends a payload task written by hand to an instance, and follows it; its ARN.
+    pub(super) fn send_task(&self, task: Value) -> Result<String, String> {
+        if !task.is_object() {
+            return Err("a payload task is a JSON object".to_owned());
+        }
+        self.change(|state| {
+            let instance = state.any_instance().ok_or("no container instance is registered")?;
+            let (instance_arn, cluster) = (instance.arn.clone(), instance.cluster.clone());
+            let task = scripted_task(&state.site, &cluster, &instance_arn, task, now());
+            let (arn, payload, desired) = (task.arn.clone(), task.payload.clone(), task.desired_status);
+            match state.task_mut(&arn) {
+                Some(known) => known.desired_status = known.desired_status.max(desired),
+                None => state.add_task(task)?,
+            }
+            state.queue_payload(&instance_arn, &[payload])?;
+            Ok(arn)
+        })
+    }
+
+    /// Sends a message as it is; `text` instead of JSON when it is no JSON at all.
+    pub(super) fn send_message(&self, kind: &str, message: Value) -> Result<(), String> {
+        self.change(|state| {
+            let instance = state.any_instance().ok_or("no container instance is registered")?.arn.clone();
+            state.queue(&instance, kind, message, false)
+        })
+    }
+
+    /// Ends sockets.
+    pub(super) fn kick(&self, acs: bool, tcs: bool, kick: &Kick) {
+        self.change(|state| {
+            if acs {
+                state.instances.iter_mut().filter_map(|i| i.session.as_mut()).for_each(|s| s.kick = Some(kick.clone()));
+            }
+            if tcs {
+                state.tcs_kick = (state.tcs_kick.0 + 1, Some(kick.clone()));
+            }
+        });
+    }
+}

@@ -1,0 +1,66 @@
+//! Where this control plane pretends to be: region, account, addresses. It owns the form of ARNs; nothing in it changes while the
+//! server runs.
+
+use super::keys::Keys;
+use std::time::Duration;
+
+/// Where this control plane pretends to be.
+#[derive(Clone, Debug)]
+pub(super) struct Site {
+    pub(super) region: String,
+    pub(super) account: String,
+    /// Base URL of the server.
+    pub(super) url: String,
+    /// Address of the registry behind the ECR part, as it stands in image names.
+    pub(super) registry: Option<String>,
+    /// How long role credentials are valid.
+    pub(super) credentials_ttl: Duration,
+    /// Gives roles their credentials.
+    pub(super) keys: Keys,
+}
+
+impl Site {
+    /// An ARN of the ECS service.
+    pub(super) fn arn(&self, resource: &str) -> String {
+        format!("arn:aws:ecs:{}:{}:{resource}", self.region, self.account)
+    }
+
+    /// An ARN of a parameter of SSM.
+    pub(super) fn ssm_arn(&self, name: &str) -> String {
+        format!("arn:aws:ssm:{}:{}:parameter/{}", self.region, self.account, name.trim_start_matches('/'))
+    }
+
+    pub(super) fn availability_zone(&self) -> String {
+        format!("{}a", self.region)
+    }
+
+    /// The image comes from the registry behind this server's ECR.
+    pub(super) fn is_ecr(&self, image: &str) -> bool {
+        let rest = self.registry.as_deref().and_then(|address| image.strip_prefix(address));
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    #[cfg(test)]
+    pub(super) fn example() -> Self {
+        Self {
+            region: "us-west-2".to_owned(),
+            account: "123456789012".to_owned(),
+            url: "http://127.0.0.1:14566".to_owned(),
+            registry: Some("localhost:5000".to_owned()),
+            credentials_ttl: Duration::from_secs(21600),
+            keys: Keys::new(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_of_the_registry_are_recognised() {
+        let site = Site::example();
+        assert!(site.is_ecr("localhost:5000/app:1"));
+        assert!(!site.is_ecr("localhost:50001/app") && !site.is_ecr("busybox"));
+    }
+}

@@ -1,0 +1,215 @@
+//! From the configuration and what the host offers to the settings of the core and of the edges.
+//!
+//! It asks nobody but the kernel, whose answers to these questions cost nothing.
+
+use super::Fatal;
+use super::gpu::Gpus;
+use super::host::{Host, Offers};
+use crate::acs::HostFacts;
+use crate::aws::imds;
+use crate::aws::proxy::ProxySettings;
+use crate::aws::sdk::AgentName;
+use crate::config::{Config, ImagePullBehavior};
+use crate::core::{Capacity, ImagePolicy, Policy, PullBehavior, UntrackedPolicy};
+use crate::docker;
+use crate::ecs::attributes::Capabilities;
+use crate::ecs::register::{self, HostResources};
+use crate::model::{Owners, Span, with_causes};
+use crate::version;
+use std::ops::RangeInclusive;
+
+/// The cluster an instance is in when the operator names none.
+const DEFAULT_CLUSTER: &str = "default";
+/// Where ports are chosen from if the kernel does not say.
+const DYNAMIC_PORTS: RangeInclusive<u16> = 49153..=65535;
+
+/// The configured cluster, or `default`.
+pub(super) fn cluster(config: &Config) -> String {
+    config.cluster.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| DEFAULT_CLUSTER.to_owned())
+}
+
+/// Where the metadata service is.
+pub(super) fn imds(config: &Config, blackholed: bool) -> imds::Settings {
+    let endpoint = Some(config.imds_endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
+    imds::Settings { endpoint, blackholed: blackholed || config.external }
+}
+
+/// What the agent calls itself towards AWS.
+pub(super) fn agent_name(config: &Config) -> AgentName {
+    AgentName {
+        version: version::SPOKEN.to_owned(),
+        hash: version::COMMIT.to_owned(),
+        os_family: config.detailed_os_family.clone(),
+    }
+}
+
+/// The operator's proxies.
+pub(super) fn proxy(config: &Config) -> ProxySettings {
+    let proxy = config.proxy();
+    ProxySettings { http: proxy.http, https: proxy.https, no_proxy: proxy.no_proxy }
+}
+
+/// How Docker is reached and asked.
+pub(super) fn docker(config: &Config, region: &str) -> docker::Settings {
+    docker::Settings {
+        endpoint: config.docker_host.clone(),
+        cluster: cluster(config),
+        region: Some(region.to_owned()),
+        create_timeout: config.container_create_timeout,
+        start_timeout: config.container_start_timeout,
+        pull_timeout: config.image_pull_timeout,
+        pull_inactivity: config.image_pull_inactivity_timeout,
+        manifest_timeout: config.manifest_pull_timeout,
+        dynamic_ports: dynamic_ports(config),
+        pause_archive: config.pause_archive.clone(),
+        pause_labels: config.pause_labels.clone(),
+        nvidia_runtime: config.nvidia_runtime.clone(),
+        requests_gpus: config.external && config.gpus,
+        ipv6_only: false,
+        log_router_async: config.firelens_async,
+        limits: docker::Limits::default(),
+    }
+}
+
+fn dynamic_ports(config: &Config) -> RangeInclusive<u16> {
+    let kernel = || {
+        let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+        let mut ends = text.split_whitespace().map(str::parse::<u16>);
+        Some(ends.next()?.ok()?..=ends.next()?.ok()?)
+    };
+    match config.dynamic_host_port_range {
+        Some(range) => range.first..=range.last,
+        None => kernel().unwrap_or(DYNAMIC_PORTS),
+    }
+}
+
+/// What this host and its operator allow.
+pub(super) fn capabilities(config: &Config, offers: &Offers) -> Capabilities {
+    Capabilities {
+        docker_api_versions: offers.docker_api_versions.clone(),
+        pause_image: docker::makes_pause_image() || offers.pause_archive,
+        gpu_driver: offers.gpus.driver.clone(),
+        log_drivers: config.logging_drivers.clone(),
+        privileged_disabled: config.privileged_disabled,
+        selinux: config.selinux_capable,
+        apparmor: config.apparmor_capable,
+        task_limits: offers.task_limits,
+        volume_drivers: offers.volume_drivers.clone(),
+        volume_plugin: config.volume_plugin_capabilities.clone(),
+        health_check_disabled: config.docker_health_check_disabled,
+        os_family_detailed: config.detailed_os_family.clone(),
+        agent_version: version::OWN.to_owned(),
+        external: config.external,
+        gmsa: config.gmsa_in_domain(),
+        gmsa_domainless: config.gmsa && offers.credentials_fetcher,
+    }
+}
+
+/// What ECS may place on this host.
+pub(super) fn host_resources(config: &Config) -> Result<HostResources, Fatal> {
+    // Those the agent may run on, whatever quota it has itself: its tasks have their own.
+    let cpus = rustix::thread::sched_getaffinity(None).map_or(1, |cpus| cpus.count().max(1));
+    let memory = register::memory_for_tasks(total_memory(), u32::from(config.reserved_memory_mib))
+        .map_err(|error| Fatal { code: error.exit_code(), message: with_causes(&error) })?;
+    Ok(HostResources {
+        cpus,
+        memory_mib: memory,
+        tcp_ports: config.reserved_ports.clone(),
+        udp_ports: config.reserved_ports_udp.clone(),
+    })
+}
+
+/// Bytes of memory of this host; 0 if it cannot be read.
+fn total_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kib.unwrap_or_default() * 1024
+}
+
+/// What a task becomes on this host.
+pub(super) fn host_facts(config: &Config, region: &str, host: &Host) -> HostFacts {
+    HostFacts {
+        region: region.to_owned(),
+        host_data_dir: config.host_data_dir.to_string_lossy().into_owned(),
+        task_limits: host.offers.task_limits,
+        memory_for_containers: config.propagate_task_memory_limit && host.cgroups.is_unified(),
+        volume_plugin: config.volume_plugin_capabilities.iter().cloned().collect(),
+        is_external: config.external,
+        gpus: config.gpus,
+        inferentia: config.inferentia,
+        credential_specs: config.gmsa,
+    }
+}
+
+/// Waits and limits of the planner.
+pub(super) fn policy(config: &Config, gpus: &Gpus) -> Result<Policy, Fatal> {
+    let host = host_resources(config)?;
+    Ok(Policy {
+        capacity: Capacity {
+            cpu: u64::from(host.cpus) * 1024,
+            memory: u64::from(host.memory_mib),
+            reserved_tcp: host.tcp_ports.into_iter().collect(),
+            reserved_udp: host.udp_ports.into_iter().collect(),
+            gpus: gpus.ids.iter().cloned().collect(),
+        },
+        pull: match config.image_pull_behavior {
+            ImagePullBehavior::Default => PullBehavior::Default,
+            ImagePullBehavior::Always => PullBehavior::Always,
+            ImagePullBehavior::Once => PullBehavior::Once,
+            ImagePullBehavior::PreferCached => PullBehavior::PreferCached,
+        },
+        pull_upfront: config.pull_upfront,
+        cleanup_wait: config.task_cleanup_wait,
+        cleanup_jitter: config.task_cleanup_wait_jitter,
+        inventory_every: Span::secs(300),
+        images: image_policy(config),
+        owners: Owners::default(), // known when the state was read
+    })
+}
+
+/// Images of agents, which stay whatever the operator says (spec `images.md` §7.4): this one's, as `examples/docker/build` names it, and
+/// the Go agent's, to which an operator may want to go back.
+const AGENT_IMAGES: [&str; 2] = ["ecs-agent:latest", "amazon/amazon-ecs-agent:latest"];
+
+fn image_policy(config: &Config) -> ImagePolicy {
+    let excluded = config.exclude_untracked_images.iter().cloned();
+    ImagePolicy {
+        enabled: !config.image_cleanup_disabled,
+        interval: config.image_cleanup_interval,
+        minimum_age: config.image_minimum_cleanup_age,
+        per_cycle: u32::try_from(config.images_per_cleanup).unwrap_or(u32::MAX),
+        exclude: excluded.chain(AGENT_IMAGES.into_iter().chain([docker::pause_image()]).map(str::to_owned)).collect(),
+        untracked: config.untracked_image_cleanup.then(|| UntrackedPolicy {
+            // A negative number is none; to the reference it means all.
+            containers_per_cycle: u32::try_from(config.containers_per_cleanup.max(0)).unwrap_or(u32::MAX),
+            minimum_age: config.foreign_image_minimum_cleanup_age,
+        }),
+        disk: config.image_disk_high_percent.map(|high| {
+            let low = config.image_disk_low_percent.unwrap_or(high);
+            (high, low.min(high))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Role;
+
+    #[test]
+    fn images_of_agents_stay_whatever_the_operator_says() {
+        let build = include_str!("../../examples/docker/build");
+        let named = build.lines().find_map(|line| line.strip_prefix("image=\"${1:-")?.strip_suffix("}\""));
+        for exclude in ["", "[\"mine:1\"]"] {
+            let variables = [("AWS_DEFAULT_REGION", "us-west-2"), ("ECS_EXCLUDE_UNTRACKED_IMAGE", exclude)];
+            let sources = crate::config::Sources::open(crate::config::Environment::new(variables), Role::Agent);
+            let policy = image_policy(&sources.load(None).config.expect("it can be used"));
+            for name in
+                [named.expect("the script has a default"), "amazon/amazon-ecs-agent:latest", docker::pause_image()]
+            {
+                assert!(policy.exclude.contains(name), "{name}: {:?}", policy.exclude);
+            }
+        }
+    }
+}
