@@ -479,9 +479,15 @@ fn holder_of(file: &File) -> Holder {
 }
 
 /// How this agent runs, in words. `mounts` is its `/proc/self/mountinfo`: Docker mounts files of a container from a directory of its name.
+/// What is mounted *on* such a directory is no sign: a host has the shared memory of its containers there.
 pub(super) fn form(is_service: bool, mounts: &str) -> String {
     let is_id = |word: &&str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let container = mounts.lines().find_map(|line| line.split_once("/containers/")?.1.split('/').next().filter(is_id));
+    let container = mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(3);
+        let (source, mounted_on) = (fields.next()?, fields.next()?);
+        let is_of_a_container = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"].contains(&mounted_on);
+        source.split_once("/containers/").filter(|_| is_of_a_container)?.1.split('/').next().filter(is_id)
+    });
     match container {
         Some(id) => format!("in container {}", &id[..12]),
         None if is_service => "the system service (-service)".to_owned(),

@@ -166,12 +166,9 @@ impl Rig {
     /// Waits until the agent that runs now has registered and its ACS websocket is open.
     pub(crate) async fn registered(&self) {
         let connected = |state: &ecs_agent::local::State| {
-            // The end of the last process's connection may be noticed late.
-            if connections(state) <= self.connections {
-                return None;
-            }
-            let last = state.records().rfind(|r| matches!(r.source, Source::AcsConnect | Source::AcsClose))?;
-            (last.source == Source::AcsConnect).then_some(())
+            // The end of the last process's connection may be noticed late, and so may that of an earlier connection of this one.
+            let is_new = connections(state) > self.connections;
+            (is_new && state.instances().iter().any(ecs_agent::local::Instance::connected)).then_some(())
         };
         self.wait("the agent to connect", connected).await;
     }

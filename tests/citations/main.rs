@@ -229,7 +229,12 @@ fn named_files(text: &Text) -> Vec<(usize, String)> {
     for (at, end) in text.flat.match_indices(".md") {
         let after = text.flat[at + end.len()..].chars().next();
         let start = text.flat[..at].rfind(|c| !is_of_a_path(c)).map_or(0, |before| before + 1);
+        // A path that begins at the root, and not after a variable, is of another machine: an emulated host's.
+        let is_elsewhere = text.flat[start..].starts_with('/') && text.flat[..start].ends_with(char::is_whitespace);
         let name = text.flat[start..at + end.len()].trim_start_matches('/');
+        if is_elsewhere {
+            continue;
+        }
         if !after.is_some_and(|c| c.is_ascii_alphanumeric()) && name != ".md" && !cited.contains(&start) {
             found.push((start, name.to_owned()));
         }
