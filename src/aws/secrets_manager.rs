@@ -47,7 +47,7 @@ pub(super) async fn value(sdk: &Sdk, region: &str, body: &Value, role: &RoleCred
     Ok(Secret::new(answer.text.unwrap_or_default()))
 }
 
-/// The text of the reference's SDK for a failed call.
+/// The text of the Go agent's SDK for a failed call.
 pub(super) fn sdk_text(error: &CallError) -> String {
     const MODELLED: [&str; 5] = [
         "DecryptionFailure",
@@ -136,13 +136,13 @@ impl<'a> Wanted<'a> {
                 "{code}: The task can't retrieve the secret with ARN '{arn}' from AWS Secrets Manager. \
                  Check whether the secret exists in the specified Region: {cause}"
             ),
-            // Compat: the reference says it twice.
+            // Compat: the Go agent says it twice.
             _ => format!("secret {arn}: {cause}: {cause}"),
         }
     }
 }
 
-/// A member of the JSON object in a secret, written as the reference writes it.
+/// A member of the JSON object in a secret, written as the Go agent writes it.
 fn json_member(secret: &Secret, member: &str) -> Result<Secret, String> {
     let members = Members::parse(secret.expose()).map_err(|_| {
         format!("retrieved secret from Secrets Manager is not a JSON object, so it has no json key {member}")

@@ -50,10 +50,10 @@ use std::path::Path;
 /// Whose place the agent takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
-    /// The reference's agent alone: in a container, or by hand.
+    /// The Go agent alone: in a container, or by hand.
     #[default]
     Agent,
-    /// The reference's agent and ecs-init: the host's service (`-service`).
+    /// The Go agent and ecs-init: the host's service (`-service`).
     Service,
 }
 

@@ -138,7 +138,7 @@ fn judge(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp
     if met {
         return Readiness::Ready;
     }
-    // Compat, but for `HEALTHY` and `COMPLETE`: there the reference waits for ever for what has ended without it.
+    // Compat, but for `HEALTHY` and `COMPLETE`: there the Go agent waits for ever for what has ended without it.
     let ended = match dependency.condition {
         Condition::Success | Condition::Healthy => settled,
         Condition::Complete => settled && container.exit_code.is_none(),

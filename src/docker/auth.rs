@@ -19,7 +19,7 @@ use std::fmt;
 
 /// Bytes of a registry's name that are shown.
 const MAX_SHOWN: usize = 256;
-/// How Docker Hub may be named, the reference's own form first.
+/// How Docker Hub may be named, the Go agent's own form first.
 const HUB_KEYS: [&str; 7] = [
     "index.docker.io/v1/",
     "index.docker.io/v1",

@@ -1,4 +1,4 @@
-//! The encoding of answers: compact JSON in the order of the struct's fields, escaped as the reference escapes.
+//! The encoding of answers: compact JSON in the order of the struct's fields, escaped as the Go agent escapes.
 //!
 //! Owns no shapes. Invariant: the text is valid JSON that is also safe inside HTML and JavaScript.
 

@@ -400,7 +400,7 @@ impl TaskSpec {
 
     /// The name a container is created under: `ecs-<family>-<version>-<name>-<20 hex>` (spec `docker-mapping.md` §2).
     ///
-    /// The reference draws the suffix at random and may lose it in a crash; here it is a hash of task and container, so the name
+    /// The Go agent draws the suffix at random and may lose it in a crash; here it is a hash of task and container, so the name
     /// is known before create, after a crash, and without any state at all.
     pub fn runtime_name(&self, container: &ContainerName) -> String {
         let clean: String = container.0.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();

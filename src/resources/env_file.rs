@@ -1,6 +1,6 @@
 //! Environment files in S3 (spec `resources.md` §5).
 //!
-//! Owns the downloads and the meaning of a file's lines. Unlike the reference it writes nothing to disk: the files are held in
+//! Owns the downloads and the meaning of a file's lines. Unlike the Go agent it writes nothing to disk: the files are held in
 //! memory ([`super::vault`]) until the container is created, so no key can lead out of a directory, and nothing is to be removed. The
 //! invariant: either all files of a container are there, or a failure names each that is not.
 
@@ -13,7 +13,7 @@ use crate::model::text::without_mark;
 use crate::model::{ContainerName, Failure, Secret};
 use std::collections::BTreeMap;
 
-/// The reference reads lines up to this length, in bytes.
+/// The Go agent reads lines up to this length, in bytes.
 const LONGEST_LINE: usize = 64 * 1024;
 
 /// The name of the resource that holds the files of a container.

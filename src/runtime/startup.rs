@@ -1,6 +1,6 @@
 //! From a configuration to everything the agent needs to run: who it is, its state, its registration.
 //!
-//! The order is the reference's (`golden/startup.order.json`): identity of the instance, Docker, saved state, registration. What fails
+//! The order is the Go agent's (`golden/startup.order.json`): identity of the instance, Docker, saved state, registration. What fails
 //! here ends the process with the exit code the service manager knows (spec `registration.md` §1).
 
 use super::gpu::Gpus;
@@ -249,7 +249,7 @@ pub(super) fn proxy(config: &Config) -> ProxySettings {
 }
 
 /// Connects to Docker; waits for it as long as it takes, also for one that is too old or too new, which somebody may be about to
-/// exchange. The reference ends, to be started again (1), or for good (5).
+/// exchange. The Go agent ends, to be started again (1), or for good (5).
 pub(super) async fn docker(config: &Config, region: &str) -> Docker {
     let settings = docker::Settings {
         endpoint: config.docker_host.clone(),
@@ -509,7 +509,7 @@ fn image_policy(config: &Config) -> ImagePolicy {
         per_cycle: u32::try_from(config.images_per_cleanup).unwrap_or(u32::MAX),
         exclude: excluded.chain(AGENT_IMAGES.into_iter().chain([docker::pause_image()]).map(str::to_owned)).collect(),
         untracked: config.untracked_image_cleanup.then(|| UntrackedPolicy {
-            // A negative number is none; to the reference it means all.
+            // A negative number is none; to the Go agent it means all.
             containers_per_cycle: u32::try_from(config.containers_per_cleanup.max(0)).unwrap_or(u32::MAX),
             minimum_age: config.foreign_image_minimum_cleanup_age,
         }),

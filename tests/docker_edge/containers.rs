@@ -184,7 +184,7 @@ fn fetch(port: u16) -> Option<String> {
     Some(page)
 }
 
-/// What was asked of the engine is what the reference asked for, save what this agent does not do (yet).
+/// What was asked of the engine is what the Go agent asked for, save what this agent does not do (yet).
 fn compare_with_the_recorded_container(made: &Value, cluster: &str) {
     let golden = golden("docker_inspect_web.json");
     for (section, own) in [

@@ -125,7 +125,7 @@ fn outside_ec2_the_region_is_in_the_environment_and_there_is_no_document() {
     let loaded = from(&[external, ("AWS_DEFAULT_REGION", "eu-north-1")]);
     assert!(loaded.config.unwrap().no_identity_document);
     let loaded = layered(&[external], r#"{"AWSRegion": "eu-north-1"}"#, "");
-    assert!(loaded.config.is_none(), "the reference asks for the region before it reads the file");
+    assert!(loaded.config.is_none(), "the Go agent asks for the region before it reads the file");
     let loaded = layered(&[], r#"{"AWSRegion": "eu-north-1", "External": true}"#, "");
     assert!(loaded.config.unwrap().no_identity_document);
     assert!(!config(&[]).no_identity_document);
