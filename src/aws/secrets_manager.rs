@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_is_written_as_the_reference_writes_it() {
+    fn a_member_is_written_as_the_go_agent_writes_it() {
         let text = r#"{"s": "a \"b\" \u00e9", "million": 1000000, "small": 100000, "tiny": 0.00001, "f": 123456.5, "big": 12345678901,
             "neg": -0.0001, "z": 0, "t": true, "n": null, "l": [1, "x y", [false]], "o": {"b": 1, "a": {"c": 1e100}}, "e\u0301": 1.50}"#;
         let table = [

@@ -83,7 +83,7 @@ mod tests {
     use crate::model::FailureKind;
 
     #[test]
-    fn lines_mean_what_they_mean_to_the_reference() {
+    fn lines_mean_what_they_mean_to_the_go_agent() {
         let text = "A=1\r\n# C=comment\n#C=comment\n =space\nB = two \n=nameless\nno equals sign\nQ=\"quoted\"\nE=\nA=last=with=more\n\
                     U=\u{e4}\nNOEOL=x";
         let found = parse(text.as_bytes()).unwrap();

@@ -249,8 +249,8 @@ async fn a_linked_container_is_reached_by_its_alias() {
 }
 
 #[tokio::test]
-async fn failures_say_what_the_reference_says() {
-    if !available("failures_say_what_the_reference_says") {
+async fn failures_say_what_the_go_agent_says() {
+    if !available("failures_say_what_the_go_agent_says") {
         return;
     }
     let (image, cluster) = (image(), Cluster::new());

@@ -38,7 +38,7 @@ fn access_keys_are_taken_from_one_source_and_whole() {
 }
 
 #[test]
-fn proxies_follow_the_reference() {
+fn proxies_follow_the_go_agent() {
     let proxy = |environment: &[(&str, &str)]| config(environment).proxy();
     let both = proxy(&[("HTTP_PROXY", "http://a:1"), ("http_proxy", "http://b:1")]);
     assert_eq!(both.http.as_ref().map(crate::model::Secret::expose), Some("http://a:1"));
