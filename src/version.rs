@@ -4,7 +4,7 @@
 pub const OWN: &str = env!("CARGO_PKG_VERSION");
 /// Version told to ECS and to people who ask over HTTP.
 ///
-/// Compat: ECS offers features by agent version, and operators' scripts compare it; this is the version of the reference whose
+/// Compat: ECS offers features by agent version, and operators' scripts compare it; this is the version of the Go agent whose
 /// behaviour this program has.
 pub const SPOKEN: &str = "1.105.1";
 /// Commit this was built from; release builds set `ECS_AGENT_COMMIT`.

@@ -31,9 +31,9 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use url::Url;
 
-/// Dial and handshake have this long, each and together (the reference's handshake timer covers its dial).
+/// Dial and handshake have this long, each and together (the Go agent's handshake timer covers its dial).
 const STEP: Duration = Duration::from_secs(30);
-/// Longest message taken, in bytes. The reference takes any; a task definition has at most 64 KiB and a call of RunTask starts ten
+/// Longest message taken, in bytes. The Go agent takes any; a task definition has at most 64 KiB and a call of RunTask starts ten
 /// tasks, so this is several times the longest message ECS can want to send, and what one message may cost in memory is known.
 pub const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// Longest error body of a refused handshake that is read.

@@ -1,5 +1,5 @@
 //! Our reading of `ecs.config` against the real `docker run --env-file`: the same bytes must give the same variables. And how it
-//! differs from systemd's `EnvironmentFile=` and from ecs-init, as the README says.
+//! differs from systemd's `EnvironmentFile=` and from ecs-init, as `src/config/ecs_config.md` says.
 //!
 //! Needs Docker and a static busybox, or systemd; says so and passes without them. Everything it makes is labelled and removed.
 
@@ -155,8 +155,8 @@ fn systemd(root: &Path, text: &str) -> Option<String> {
 }
 
 #[test]
-fn the_readers_of_such_a_file_differ_as_the_readme_says() {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+fn readers_of_such_a_file_differ_as_the_page_says() {
+    let page = include_str!("../src/config/ecs_config.md");
     let root = std::env::temp_dir().join(format!("ecs-env-file-systemd-{}", std::process::id()));
     let has_systemd = Command::new("systemd-tmpfiles").arg("--version").output().is_ok();
     if !has_systemd {
@@ -171,7 +171,7 @@ fn the_readers_of_such_a_file_differ_as_the_readme_says() {
         }
         let cell = |value: Option<&str>| value.map_or("not set".to_owned(), |value| format!("`{value}`"));
         let row = format!("| `{}` | {} | {} | {} |", text.replace('\n', "⏎"), cell(agent), cell(init), cell(unit));
-        assert!(readme.contains(&row), "the README lacks {row}");
+        assert!(page.contains(&row), "the page lacks {row}");
     }
     let _ = std::fs::remove_dir_all(&root);
 }

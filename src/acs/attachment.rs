@@ -1,6 +1,6 @@
 //! Whether a message about an attachment is one (spec `acs.md` §4.5, §4.6). Pure.
 //!
-//! Owns the rules, which are the reference's. This version of the agent attaches nothing and advertises so; a message that comes
+//! Owns the rules, which are the Go agent's. This version of the agent attaches nothing and advertises so; a message that comes
 //! all the same is acknowledged like any other, and ECS lets the attachment expire. The invariant: a message that breaks one rule
 //! is not acknowledged.
 

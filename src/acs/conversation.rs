@@ -4,7 +4,7 @@
 //! writing do not wait for each other. A peer that takes nothing costs answers, never messages; an agent that takes nothing stops
 //! the reading (TCP then slows ACS down), never a timer of the connection's age.
 //!
-//! The reference's read deadline of 3 minutes is not here: [`Timing::inactivity`](super::timing::Timing) is stricter in every case.
+//! The Go agent's read deadline of 3 minutes is not here: [`Timing::inactivity`](super::timing::Timing) is stricter in every case.
 
 use super::HostFacts;
 use super::decode::{self, Frame};

@@ -84,7 +84,7 @@ impl Exchange {
     /// Waits for `work` while there is no connection; `None` when the session is to end before.
     ///
     /// Answers are dropped meanwhile. They belong to messages of a connection that is gone: ACS sends again, on the next connection,
-    /// what it holds to be unacknowledged. (The reference drops them too, for it answers on the connection that asked.)
+    /// what it holds to be unacknowledged. (The Go agent drops them too, for it answers on the connection that asked.)
     pub(super) async fn apart<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(work);
         let (cancel, inbox) = (self.cancel.clone(), self.inbox.clone());

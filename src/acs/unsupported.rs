@@ -33,7 +33,7 @@ pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {
     })
 }
 
-/// The reference ignores attachments of other types.
+/// The Go agent ignores attachments of other types.
 fn attached(task: &wire::Task, kind: &str) -> bool {
     task.attachments.iter().any(|attachment| attachment.attachment_type == kind)
 }

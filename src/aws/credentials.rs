@@ -1,7 +1,7 @@
 //! The credentials of the instance: the agent's own identity towards AWS (spec `config.md` §2.1).
 //!
 //! Owns the chain (keys from the configuration, then environment, profile, web identity, container, IMDS, then a file that something
-//! else renews; for external instances that file comes first). What it yields is kept by [`cache`], shared by all SDK clients and the
+//! else renews; for external instances that file comes first). What it yields is kept by `cache`, shared by all SDK clients and the
 //! websocket. Role credentials of tasks are elsewhere ([`super::roles`]). The invariant: a source that fails never hides those after it.
 
 mod cache;

@@ -41,7 +41,7 @@ pub struct EcrTokens {
     cache: Cache<Key, Token>,
 }
 
-/// `<credentialsId><roleArn>-<region>-<registryId>-<endpointOverride>` of the reference, as fields.
+/// `<credentialsId><roleArn>-<region>-<registryId>-<endpointOverride>` of the Go agent, as fields.
 type Key = (String, String, EcrAuth);
 
 #[derive(Clone, Debug)]
@@ -105,7 +105,7 @@ impl EcrTokens {
         };
         let client = self.sdk.ecr(&auth.region, &auth.endpoint_override, provider);
         // Compat: deprecated by ECR for callers, but it is how ECS names the registry of another account.
-        #[expect(deprecated, reason = "the reference sends registryIds, and cross-account pulls rest on it")]
+        #[expect(deprecated, reason = "the Go agent sends registryIds, and cross-account pulls rest on it")]
         let answer = client.get_authorization_token().registry_ids(&auth.registry_id).send().await;
         let output = answer.map_err(|error| failure_of(&error))?;
         let data = output.authorization_data.unwrap_or_default();
@@ -188,7 +188,7 @@ fn not_sent(error: &CallError) -> Failure {
     Failure::permanent(NAME, error.sdk_text("ECR: GetAuthorizationToken", &[]))
 }
 
-/// The text of the reference's SDK for a failed call: operators search for it.
+/// The text of the Go agent's SDK for a failed call: operators search for it.
 fn failure_of(error: &SdkError<GetAuthorizationTokenError>) -> Failure {
     let Some(code) = error.code() else {
         // The chain of causes names hosts and ports, never keys.

@@ -192,7 +192,7 @@ impl Imds {
                 }
                 value
             }
-            // Compat: the SDK of the reference goes on without a token where the token API is not offered.
+            // Compat: the SDK of the Go agent goes on without a token where the token API is not offered.
             StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => String::new(),
             status => return Err(ImdsError::Status(status)),
         };

@@ -70,7 +70,7 @@ impl RegistrySecrets {
     }
 }
 
-/// Compat: the reference gives these reasons to the task, without a name.
+/// Compat: the Go agent gives these reasons to the task, without a name.
 fn ends_task(message: String) -> Failure {
     Failure::ends_task(message)
 }

@@ -20,11 +20,11 @@ use tokio::time::timeout;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
-/// The largest object: the reference asks for parts of this size, and no environment comes near it.
+/// The largest object: the Go agent asks for parts of this size, and no environment comes near it.
 pub const MAX_OBJECT: usize = 5 * 1024 * 1024;
-/// The reference's limit for one download with all attempts.
+/// The Go agent's limit for one download with all attempts.
 const DOWNLOAD: Duration = Duration::from_secs(30);
-/// The reference's limit for the head of one answer.
+/// The Go agent's limit for the head of one answer.
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// An error answer.
 const MAX_ERROR: usize = 64 * 1024;
@@ -47,7 +47,7 @@ impl<'a> Object<'a> {
     /// From `arn:<partition>:s3:::<bucket>/<key>`.
     ///
     /// # Errors
-    /// The text of the reference.
+    /// The text of the Go agent.
     pub fn parse(arn: &'a str) -> Result<Self, String> {
         let rest = arn.strip_prefix("arn:").and_then(|rest| rest.split_once(":s3:::"));
         let object = rest.filter(|(partition, _)| !partition.is_empty() && !partition.contains(':'));
@@ -172,7 +172,7 @@ fn too_large() -> CallError {
     CallError::Refused { status, request_id, code: "EntityTooLarge".to_owned(), message, date: None }
 }
 
-/// Where an object is. As in the reference's SDK: the bucket is a label of the host if it can be one, else a part of the path.
+/// Where an object is. As in the Go agent's SDK: the bucket is a label of the host if it can be one, else a part of the path.
 async fn address(sdk: &Sdk, region: &str, object: &Object<'_>) -> Result<Url, CallError> {
     let endpoint = match sdk.s3_endpoint() {
         Some(endpoint) => endpoint,

@@ -24,9 +24,9 @@ use aws_smithy_types::config_bag::ConfigBag;
 use std::time::Duration;
 use url::Url;
 
-/// Connect 30 s, TLS 10 s and 2 s for the answer: the reference's budget for one attempt at the ECS API.
+/// Connect 30 s, TLS 10 s and 2 s for the answer: the Go agent's budget for one attempt at the ECS API.
 const ECS_ATTEMPT: Duration = Duration::from_secs(42);
-/// The reference's budget for one attempt at ECR.
+/// The Go agent's budget for one attempt at ECR.
 const ECR_ATTEMPT: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(30);
 /// Attempts below the loops of the callers: the SDK's standard number.

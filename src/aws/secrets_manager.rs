@@ -48,7 +48,7 @@ pub(super) async fn value(sdk: &Sdk, region: &str, body: &Value, role: &RoleCred
     Ok(Secret::new(answer.text.unwrap_or_default()))
 }
 
-/// The text of the reference's SDK for a failed call.
+/// The text of the Go agent's SDK for a failed call.
 pub(super) fn sdk_text(error: &CallError) -> String {
     const MODELLED: [&str; 5] = [
         "DecryptionFailure",
@@ -137,13 +137,13 @@ impl<'a> Wanted<'a> {
                 "{code}: The task can't retrieve the secret with ARN '{arn}' from AWS Secrets Manager. \
                  Check whether the secret exists in the specified Region: {cause}"
             ),
-            // Compat: the reference says it twice.
+            // Compat: the Go agent says it twice.
             _ => format!("secret {arn}: {cause}: {cause}"),
         }
     }
 }
 
-/// A member of the JSON object in a secret, written as the reference writes it.
+/// A member of the JSON object in a secret, written as the Go agent writes it.
 fn json_member(secret: &Secret, member: &str) -> Result<Secret, String> {
     let members = Members::parse(secret.expose()).map_err(|_| {
         format!("retrieved secret from Secrets Manager is not a JSON object, so it has no json key {member}")
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_is_written_as_the_reference_writes_it() {
+    fn a_member_is_written_as_the_go_agent_writes_it() {
         let text = r#"{"s": "a \"b\" \u00e9", "million": 1000000, "small": 100000, "tiny": 0.00001, "f": 123456.5, "big": 12345678901,
             "neg": -0.0001, "z": 0, "t": true, "n": null, "l": [1, "x y", [false]], "o": {"b": 1, "a": {"c": 1e100}}, "e\u0301": 1.50}"#;
         let table = [

@@ -42,7 +42,7 @@ struct Parameter {
 }
 
 impl Parameter {
-    /// The reference knows a parameter by its plain name only, and gives containers empty texts for others.
+    /// The Go agent knows a parameter by its plain name only, and gives containers empty texts for others.
     fn is_called(&self, name: &str) -> bool {
         // One version must not be taken for another that was asked for beside it.
         let Some(plain) = name.strip_suffix(self.selector.as_deref().unwrap_or_default()) else { return false };

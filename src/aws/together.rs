@@ -13,7 +13,7 @@ const AT_ONCE: usize = 10;
 /// Why one of them is not to be had.
 #[derive(Debug)]
 pub(crate) struct Failed {
-    /// In the reference's words.
+    /// In the Go agent's words.
     pub(crate) text: String,
     /// Asking again may help.
     pub(crate) may_pass: bool,
@@ -31,7 +31,7 @@ impl From<Failure> for Failed {
     }
 }
 
-/// What all of them give, in their order; or all texts, joined with `;` as the reference does.
+/// What all of them give, in their order; or all texts, joined with `;` as the Go agent does.
 pub(crate) async fn all<T>(calls: Vec<impl Future<Output = Result<T, Failed>>>) -> Result<Vec<T>, Failure> {
     let answers: Vec<_> = stream::iter(calls).buffered(AT_ONCE).collect().await;
     let (mut found, mut texts, mut may_pass) = (Vec::new(), Vec::new(), true);

@@ -66,7 +66,7 @@ impl Source for Document {
 
 impl Document {
     /// Opens the file. One that is not there is nothing to tell unless the operator `named` it; it never keeps the agent from
-    /// starting, as in the reference. One that is there and cannot be read or understood does.
+    /// starting, as in the Go agent. One that is there and cannot be read or understood does.
     pub fn open(path: &Path, named: bool) -> (Self, Vec<Problem>) {
         let place = path.display().to_string();
         let problem = |shape: &str, fatal: bool| Problem {

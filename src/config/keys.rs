@@ -40,7 +40,7 @@ pub enum Group {
     Proxies,
     /// Only in the JSON file and in user data.
     Document,
-    /// Read by the reference's start-up wrapper, not by an agent.
+    /// Read by ecs-init, which starts the Go agent, not by an agent.
     Init,
 }
 
@@ -335,7 +335,7 @@ pub const KEYS: &[Key] = &[
     key("CREDENTIALS_FETCHER_HOST", Text, "", Init, "Socket of the credentials fetcher.").foreign(),
 ];
 
-/// Fields of the reference's configuration that its JSON documents cannot set, since the environment (or a flag) always does, and
+/// Fields of the Go agent's configuration that its JSON documents cannot set, since the environment (or a flag) always does, and
 /// the variable to use.
 pub(super) const ENVIRONMENT_ONLY: &[(&str, &str)] = &[
     ("AcceptInsecureCert", "the flag -k"),

@@ -225,7 +225,7 @@ fn integer(raw: &str, limit: Limit, default: &str) -> Parsed {
 /// Applies a limit; `exact` is the number in units `scale` times finer.
 fn bounded(number: i64, exact: i128, scale: i128, limit: Limit, default: &str, show: impl Fn(i64) -> String) -> Parsed {
     if exact == 0 {
-        // Zero is "not set" in the reference; say so where that is not what the operator meant.
+        // Zero is "not set" in the Go agent; say so where that is not what the operator meant.
         return match limit {
             Limit::DefaultOutside(min, _) if min > 0 => Reset,
             _ if matches!(default, "" | "0" | "0s") => Unset,

@@ -40,7 +40,7 @@ pub(super) fn ports(raw: &str, default: &str) -> Parsed {
     };
     let read = |member: &Value| member.as_u64().and_then(|port| u16::try_from(port).ok());
     let bad = members.iter().filter(|member| read(member).is_none()).count();
-    // Compat: the reference keeps the array with 0 in place of a bad member.
+    // Compat: the Go agent keeps the array with 0 in place of a bad member.
     let list: Vec<String> = members.iter().map(|member| read(member).unwrap_or(0).to_string()).collect();
     let value = list.join(",");
     match (bad, more) {

@@ -11,6 +11,10 @@
 //! result), [`help`] (the table for people), [`args`]. [`Sources::open`] reads everything that is on this machine; user data comes
 //! in as text, since asking the metadata service is an edge's work, and the region of the instance is filled in by the runtime.
 //! Invariant: no other module reads the environment, and no [`Problem`] holds a value.
+//!
+//! For operators:
+//!
+#![doc = include_str!("ecs_config.md")]
 
 pub mod args;
 mod defaults;
@@ -47,10 +51,10 @@ use std::path::Path;
 /// Whose place the agent takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
-    /// The reference's agent alone: in a container, or by hand.
+    /// The Go agent alone: in a container, or by hand.
     #[default]
     Agent,
-    /// The reference's agent and ecs-init: the host's service (`-service`).
+    /// The Go agent and ecs-init: the host's service (`-service`).
     Service,
 }
 

@@ -102,7 +102,7 @@ fn finding(key: &'static Key, name: &'static str, source: &dyn Source, problems:
         Parsed::Reset => return Finding::Default(problem(String::new(), false)),
         Parsed::Value(canonical) if key.kind.is_secret() => (canonical, String::new()),
         Parsed::Value(canonical) => (canonical, raw.to_string()),
-        // Compat: the reference raises the environment's value while parsing and refuses a document's while validating.
+        // Compat: the Go agent raises the environment's value while parsing and refuses a document's while validating.
         Parsed::Adjusted { .. } if key.strict && class == Class::Document => {
             return Finding::Rejected(problem(String::new(), true));
         }

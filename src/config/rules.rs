@@ -68,7 +68,7 @@ fn checkpoint(values: &mut Values) {
 }
 
 /// Outside EC2 there is no instance metadata: nobody else can tell the region, and no document proves the identity. Compat: the
-/// reference looks for the region before it reads its JSON file.
+/// Go agent looks for the region before it reads its JSON file.
 fn external(values: &mut Values, is_service: bool, problems: &mut Vec<Problem>) {
     if !is_true(values, "ECS_EXTERNAL") {
         return;
@@ -253,7 +253,7 @@ fn proxies(values: &mut Values) {
 }
 
 /// The list of what is not proxied. An operator's `NO_PROXY` is taken as it is; otherwise the metadata and credentials addresses and
-/// Docker are named. The reference forgets a lower-case `no_proxy` at that point; here it is kept in front.
+/// Docker are named. The Go agent forgets a lower-case `no_proxy` at that point; here it is kept in front.
 fn no_proxy(upper: Option<&str>, lower: Option<&str>, docker_host: &str) -> String {
     if let Some(list) = upper {
         return list.to_owned();

@@ -334,7 +334,7 @@ pub enum LogLevel {
     Warn,
     /// What did not work.
     Error,
-    /// The reference's highest level; tracing has none above error.
+    /// The Go agent's highest level; tracing has none above error.
     Crit,
     /// Nothing.
     None,

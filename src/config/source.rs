@@ -12,7 +12,7 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 use zeroize::{Zeroize, Zeroizing};
 
-/// What kind of source a value is from. Some rules of the reference hold only for one of them.
+/// What kind of source a value is from. Some rules of the Go agent hold only for one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// The environment, or a file of `NAME=value` lines, which is one under ecs-init and under Docker.

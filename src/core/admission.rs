@@ -2,7 +2,7 @@
 //!
 //! The ledger is not stored: it is the sum over the tasks that hold a share. The law of the queue: a task is admitted as soon as it
 //! fits beside what is given out and leaves what those before it need that have waited for [`PATIENCE`]. So nobody waits behind one
-//! that does not fit, and nobody who has been patient is put off by one that came later. (The reference admits strictly in the
+//! that does not fit, and nobody who has been patient is put off by one that came later. (The Go agent admits strictly in the
 //! order of arrival, spec `task-engine.md` §6.3: one task that waits for a port keeps an idle host idle.) A task that could never
 //! fit is told so.
 

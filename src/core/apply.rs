@@ -269,7 +269,7 @@ fn image_completed(
             | Output::Images(_),
         ) => {}
         Err(OpError::Failed(failure)) if failure.kind == FailureKind::EndsTask => {
-            // Not even a cached image serves: the reference asks for such credentials before anything else.
+            // Not even a cached image serves: the Go agent asks for such credentials before anything else.
             desired::end(task, &failure.message);
             return;
         }
@@ -326,7 +326,7 @@ fn engine_completed(
                 && matches!(kind, OperationKind::Create | OperationKind::Start) =>
         {
             let container = &mut task.containers[index].state;
-            // A create that failed for want of an image is told with the reason why the image is not there. (The reference tells of
+            // A create that failed for want of an image is told with the reason why the image is not there. (The Go agent tells of
             // the pull whatever the create failed for.)
             let no_image = failure.kind == FailureKind::ImageMissing;
             let cause = if no_image { container.pull_failure.take() } else { None };

@@ -32,7 +32,7 @@ pub(super) fn arrived(
         out.changed.insert(Key::Task(arn.clone()));
     }
     state.credentials.extend(ids);
-    // The reference is silent if tickets without a domain cannot be renewed with them. Here the message is answered as soon as the
+    // The Go agent is silent if tickets without a domain cannot be renewed with them. Here the message is answered as soon as the
     // credentials are held, which is all that ECS asks for; the renewal has tries of its own and depends on no second message.
     out.effects.extend(ack.map(|ack| Effect::Send(Message::AckCredentials(ack))));
     let waiting = state.tasks.values().filter(|task| task.execution_credentials.is_some());

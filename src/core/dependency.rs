@@ -138,7 +138,7 @@ fn judge(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp
     if met {
         return Readiness::Ready;
     }
-    // Compat, but for `HEALTHY` and `COMPLETE`: there the reference waits for ever for what has ended without it.
+    // Compat, but for `HEALTHY` and `COMPLETE`: there the Go agent waits for ever for what has ended without it.
     let ended = match dependency.condition {
         Condition::Success | Condition::Healthy => settled,
         Condition::Complete => settled && container.exit_code.is_none(),
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dependency_that_takes_too_long_is_told_in_the_words_of_the_reference() {
+    fn a_dependency_that_takes_too_long_is_told_in_the_words_of_the_go_agent() {
         let late = |container: &mut ContainerState| {
             ran(ContainerStatus::Running, None)(container);
             container.running_since = Some(NOW - Span::secs(11));
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dependency_that_ended_badly_is_told_in_the_words_of_the_reference() {
+    fn a_dependency_that_ended_badly_is_told_in_the_words_of_the_go_agent() {
         let Readiness::Never(failure) = verdict(Condition::Success, ran(ContainerStatus::Stopped, Some(3))) else {
             panic!("it will not end well any more")
         };
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dependency_that_never_starts_is_told_in_the_words_of_the_reference() {
+    fn a_dependency_that_never_starts_is_told_in_the_words_of_the_go_agent() {
         let lost = |it: &mut ContainerState| it.fail(Failure::permanent("CannotCreateContainerError", "no"));
         let Readiness::Never(failure) = verdict(Condition::Start, lost) else { panic!("it waits for nothing") };
         assert_eq!(

@@ -3,7 +3,7 @@
 //! Owns what is remembered of images after their tasks ([`TrackedImage`]) and the cycles of the clean-up. The law: an image that a
 //! task in the state names or uses is never removed, and while one is being removed nobody resolves, pulls or creates under its
 //! names. While a task is in the state it *is* the reference; nothing is counted. A removal that fails does not stop the cycle.
-//! Unlike the reference it works with `prefer-cached` too, and, if the operator says how full the disk may become, it makes room
+//! Unlike the Go agent it works with `prefer-cached` too, and, if the operator says how full the disk may become, it makes room
 //! before a pull, whatever the age of the images.
 
 use super::backoff;
@@ -218,7 +218,7 @@ fn next(state: &mut State, now: Timestamp) -> Option<ImageWork> {
     Some(work)
 }
 
-/// Nobody has a container of it, and no task names it. The operator's list counts in every spelling of a name; the reference knows only
+/// Nobody has a container of it, and no task names it. The operator's list counts in every spelling of a name; the Go agent knows only
 /// the task's.
 fn is_unused(state: &State, listing: &ImageListing, image: &ListedImage) -> bool {
     let names: BTreeSet<String> = image.full_names().collect();

@@ -52,7 +52,7 @@ pub(super) fn completed(task: &mut TaskState, now: Timestamp, outcome: &Outcome)
     let Some(report) = task.report.take() else { return };
     match outcome {
         // ECS will never accept a report it found invalid, and repeating it would hold up all that follow.
-        // The reference drops such a report without marking it sent and then never cleans the task up.
+        // The Go agent drops such a report without marking it sent and then never cleans the task up.
         Ok(_) => accepted(task, &report),
         Err(OpError::Failed(failure)) if failure.kind != FailureKind::Retryable => accepted(task, &report),
         Err(_) => {

@@ -4,7 +4,7 @@
 //! are created. What is only in the agent's memory goes when no container needs it any more; the rest goes with the task, after its
 //! containers. Making and removing may be repeated: what is so already is success. Tickets are the exception: each making gives new
 //! ones, so what the last one gave is kept until its removal.
-//! What ends with the credentials it was made with is renewed when new ones come. Source: spec `resources.md` §1; the reference
+//! What ends with the credentials it was made with is renewed when new ones come. Source: spec `resources.md` §1; the Go agent
 //! has control groups and volumes wait in front of the pull, where nothing needs them.
 
 use super::backoff;
@@ -180,7 +180,7 @@ pub(super) fn completed(task: &mut TaskState, name: &str, now: Timestamp, outcom
                 desired::end(task, &failure.message);
             }
         }
-        // Compat: what the reference finds wrong before it takes the task up is told as it is.
+        // Compat: what the Go agent finds wrong before it takes the task up is told as it is.
         ResourceOperationKind::Create if failure.name == "ResourceInitializationError" => {
             task.reason.get_or_insert(failure.message);
             task.desired = TaskStatus::Stopped;

@@ -18,7 +18,7 @@ use document::Document;
 use registry::shown;
 use std::fmt;
 
-/// How Docker Hub may be named, the reference's own form first.
+/// How Docker Hub may be named, the Go agent's own form first.
 const HUB_KEYS: [&str; 7] = [
     "index.docker.io/v1/",
     "index.docker.io/v1",

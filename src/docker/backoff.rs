@@ -1,6 +1,6 @@
 //! Waiting times between attempts at this edge: exponential, capped, plus 0 to 20 % at random.
 //!
-//! Owns the arithmetic only; how often to try is said where it is used. State is per call, unlike the reference, whose pulls
+//! Owns the arithmetic only; how often to try is said where it is used. State is per call, unlike the Go agent, whose pulls
 //! share one backoff that never resets. Invariant: never longer than 1.2 times the cap.
 
 use std::time::Duration;

@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn asks_docker_for_what_the_reference_asked_for() {
+    fn asks_docker_for_what_the_go_agent_asked_for() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/docker_inspect_web.json");
         let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         let made = made(&web());

@@ -33,7 +33,7 @@ pub struct ImageFacts {
     pub id: String,
     /// Names of the variables the image sets.
     pub env_keys: Vec<String>,
-    /// Digest of this image in the repository of the reference it was looked up by, if it came from there. (The reference goes by the
+    /// Digest of this image in the repository of the reference it was looked up by, if it came from there. (The Go agent goes by the
     /// text before the first colon, which for a registry with a port is any repository of that host.)
     pub repo_digest: Option<String>,
     /// The image came from a registry at all (it may be another one, or another repository).

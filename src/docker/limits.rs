@@ -16,7 +16,7 @@ pub struct Limits {
     pub inspect: Duration,
     /// Looking at a container of which an event told. Another look follows from the next inventory.
     pub inspect_after_event: Duration,
-    /// Looking at a local image. The reference has no limit here; one that hangs would hold a create for ever.
+    /// Looking at a local image. The Go agent has no limit here; one that hangs would hold a create for ever.
     pub inspect_image: Duration,
     /// Listing all containers, without the looks at each.
     pub list: Duration,

@@ -25,7 +25,7 @@
 //! | list | 10 min | failed |
 //! | open the events | 30 s; no event for 5 min: opened anew | opened again |
 //! | list images and containers for the clean-up, remove an image | 10 min, 3 min | failed; unknown: tried again in the next cycle |
-//! | inspect an image | 30 s (the reference has none) | failed |
+//! | inspect an image | 30 s (the Go agent has none) | failed |
 //! | digest from the registry | 1 min\* with all tries | failed |
 //! | pull | 2 h\* with all tries; 5 min to the first output; 1 min\* without progress | failed |
 //! | load the pause image | 2 min | failed |
@@ -101,7 +101,7 @@ use tokio::time::Instant;
 use version::Spoken;
 use wire::Wire;
 
-/// Pulls at once. The reference has no bound. The daemon fetches 3 layers at a time whatever is asked of it, so more pulls do not
+/// Pulls at once. The Go agent has no bound. The daemon fetches 3 layers at a time whatever is asked of it, so more pulls do not
 /// make it faster; but most pulls only find that all layers are there, and shall not stand in line behind the few large ones.
 const PULLS: usize = 8;
 /// Look-ups of digests at once: one small request to a registry each.

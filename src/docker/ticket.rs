@@ -21,7 +21,7 @@ pub(super) fn apply(host: &mut Map<String, Value>, request: &CreateRequest) -> R
         binds.push(Value::from(bind));
     }
     if let Some(options) = host.get_mut("SecurityOpt").and_then(Value::as_array_mut) {
-        // Compat: the reference leaves that of a domainless one, of which Docker then complains.
+        // Compat: the Go agent leaves that of a domainless one, of which Docker then complains.
         options.retain(|option| !option.as_str().is_some_and(|option| option.starts_with("credentialspec")));
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Which API version is spoken with the daemon, and which it could speak (spec `docker-mapping.md` §9).
 //!
 //! Owns the arithmetic of versions. The versions a daemon speaks are read from `/version` (lowest and highest) instead of being probed
-//! one by one. Two are chosen: looks use the newest both sides speak. Changes use the lowest, as the reference does, since the version
+//! one by one. Two are chosen: looks use the newest both sides speak. Changes use the lowest, as the Go agent does, since the version
 //! decides what Docker does where nothing is said (shareable IPC namespaces below 1.40, recursive read-only mounts from 1.44).
 //! Invariant: both lie within the daemon's range and within ours.
 

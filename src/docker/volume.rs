@@ -71,7 +71,7 @@ fn is_no_volume(error: &DockerError) -> bool {
     error.is_not_found() && error.to_string().to_ascii_lowercase().contains("no such volume")
 }
 
-/// What the reference finds wrong before it takes the task up; as worth another try as what it was found by.
+/// What the Go agent finds wrong before it takes the task up; as worth another try as what it was found by.
 fn uninitialised(task: &TaskArn, cause: &str, found_by: &Failure) -> Failure {
     let text = format!("resource cannot be initialized for task {task}: {cause}");
     Failure { kind: found_by.kind, ..Failure::permanent("ResourceInitializationError", text) }

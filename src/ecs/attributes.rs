@@ -1,4 +1,4 @@
-//! The capability attributes of the instance, in the order of the reference (spec `registration.md` §6).
+//! The capability attributes of the instance, in the order of the Go agent (spec `registration.md` §6).
 //!
 //! Owns which capability is advertised under which condition; what the host can do comes in as [`Capabilities`]. It asks nobody.
 //! The invariant: nothing is advertised that this version of the agent does not do, so ECS never places a task that would be
@@ -203,7 +203,7 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     list
 }
 
-/// In the words of EC2, where the reference uses them, else in Go's.
+/// In the words of EC2, where the Go agent uses them, else in Go's.
 fn cpu_architecture() -> &'static str {
     if cfg!(target_arch = "aarch64") {
         "arm64"
@@ -236,7 +236,7 @@ mod tests {
         }
     }
 
-    /// What the reference advertised in the recording and this version does not, with the reason.
+    /// What the Go agent advertised in the recording and this version does not, with the reason.
     const NOT_YET: &[(&str, &str)] = &[
         ("com.amazonaws.ecs.capability.task-iam-role", "no credentials endpoint"),
         ("com.amazonaws.ecs.capability.task-iam-role-network-host", "no credentials endpoint"),

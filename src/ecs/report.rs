@@ -125,7 +125,7 @@ fn container_change(settings: &Settings, task: &StateChange, change: &ContainerC
     let single = change.bindings.iter().filter(|binding| is_reported(&binding.bind_ip)).map(network_binding);
     let ranges = change.range_bindings.iter().filter(|binding| is_reported(&binding.bind_ip)).map(range_binding);
     let mut bindings: Vec<_> = single.chain(ranges).collect();
-    // The reference counts only where there is a range, and then says nothing of the task any more, not even that it has stopped. Here
+    // The Go agent counts only where there is a range, and then says nothing of the task any more, not even that it has stopped. Here
     // only the bindings are kept back.
     if !change.range_bindings.is_empty() && bindings.len() > MAX_BINDINGS {
         tracing::error!(
@@ -178,7 +178,7 @@ fn date(at: Timestamp) -> DateTime {
     DateTime::from_millis(i64::try_from(at.0).unwrap_or(i64::MAX))
 }
 
-/// The longest start of `text` that has at most `limit` bytes and ends between two characters. (The reference may cut through one.)
+/// The longest start of `text` that has at most `limit` bytes and ends between two characters. (The Go agent may cut through one.)
 fn cut(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
 }

@@ -1,4 +1,4 @@
-//! `/v1/debug/tasks`: what every task waits for, as data. Ours alone; the reference has no such path and no list names it.
+//! `/v1/debug/tasks`: what every task waits for, as data. Ours alone; the Go agent has no such path and no list names it.
 //!
 //! Owns the JSON shapes. Invariant: like everything here it shows no settings and no credentials; what a registry said stands there
 //! as ECS would be told it.

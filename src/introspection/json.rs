@@ -1,4 +1,4 @@
-//! The encoding of answers: compact JSON in the order of the struct's fields, escaped as the reference escapes.
+//! The encoding of answers: compact JSON in the order of the struct's fields, escaped as the Go agent escapes.
 //!
 //! Owns no shapes. Invariant: the text is valid JSON that is also safe inside HTML and JavaScript.
 
@@ -27,7 +27,7 @@ mod tests {
     use super::encode;
 
     #[test]
-    fn special_characters_are_escaped_as_in_the_reference() {
+    fn special_characters_are_escaped_as_in_the_go_agent() {
         let cases = [
             ("a<b>&c", r#""a\u003cb\u003e\u0026c""#),
             ("line\u{2028}sep\u{2029}", r#""line\u2028sep\u2029""#),

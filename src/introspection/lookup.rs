@@ -45,7 +45,7 @@ fn by_container<'a>(view: &'a View, id: &str) -> Found<'a> {
     match (hits.next(), hits.next()) {
         (None, _) => Found::Nothing,
         (Some((_, task)), None) => Found::One(task),
-        // Compat: two containers of the same task are ambiguous too; the reference counts containers.
+        // Compat: two containers of the same task are ambiguous too; the Go agent counts containers.
         (Some(_), Some(_)) => Found::Ambiguous,
     }
 }

@@ -153,7 +153,7 @@ async fn license() -> Response {
 async fn anything_else(uri: Uri) -> Response {
     match path::cleaned(uri.path()) {
         Some(clean) => path::moved_to(&clean, uri.query()),
-        // Compat: the reference lets its HTTP library guess the content type of this JSON.
+        // Compat: the Go agent lets its HTTP library guess the content type of this JSON.
         None => ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], COMMANDS).into_response(),
     }
 }

@@ -50,7 +50,7 @@ struct Container<'a> {
     volumes: Vec<Volume<'a>>,
 }
 
-/// The host address of a binding is never shown, so a port bound on IPv4 and on IPv6 stands here twice, as in the reference.
+/// The host address of a binding is never shown, so a port bound on IPv4 and on IPv6 stands here twice, as in the Go agent.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Port {

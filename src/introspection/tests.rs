@@ -1,6 +1,6 @@
-//! The answers, over a real socket, against what the reference agent answered in the same situation.
+//! The answers, over a real socket, against what the Go agent answered in the same situation.
 //!
-//! The recorded order of containers is the reference's map order; ours is the task definition's, here the same.
+//! The recorded order of containers is the Go agent's map order; ours is the task definition's, here the same.
 
 use super::*;
 use crate::http_server::{self, Audience};

@@ -71,7 +71,7 @@ text_id!(
 );
 shown!(TaskArn ContainerName RuntimeId OwnerId);
 
-/// Cut, as in the reference's log (spec `security.md` §3).
+/// Cut, as in the Go agent's log (spec `security.md` §3).
 impl fmt::Display for CredentialsId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let start: String = self.0.chars().take(8).collect();

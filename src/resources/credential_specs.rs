@@ -3,8 +3,8 @@
 //! Owns where the document of a credential spec is, what is read in it, and which ticket belongs to which spec. It keeps nothing. The
 //! invariant: either there is a lease for all of them, or none is left; and no error text holds anything of a document or a secret.
 //!
-//! Unlike in the reference, specs with and without a domain may stand beside each other in a task, every lease is given back (the
-//! reference keeps the last one), and two specs of one account both find its ticket.
+//! Unlike in the Go agent, specs with and without a domain may stand beside each other in a task, every lease is given back (the
+//! Go agent keeps the last one), and two specs of one account both find its ticket.
 
 use super::credentials_fetcher::{Account, CredentialsFetcher, FetcherError, Lease};
 use super::system_error::system_error;
@@ -216,7 +216,7 @@ async fn read(files: &Lane, path: &str) -> Result<String, Failed> {
     String::from_utf8(bytes).map_err(|_| Failed::from(failed("it is not UTF-8".to_owned())))
 }
 
-/// Without white space outside of texts, as the reference hands on what comes from S3.
+/// Without white space outside of texts, as the Go agent hands on what comes from S3.
 fn compact(json: &str) -> String {
     let (mut is_text, mut is_escaped) = (false, false);
     let keep = |letter: &char| {
@@ -231,7 +231,7 @@ fn compact(json: &str) -> String {
 impl<'a> Document<'a> {
     fn read(spec: &'a str, text: String) -> Result<Self, String> {
         let is_domainless = spec.starts_with(DOMAINLESS);
-        // The reference shows the document here, whatever file that is.
+        // The Go agent shows the document here, whatever file that is.
         let start = if is_domainless {
             "error unmarshalling credentialspec domainless"
         } else {
@@ -295,7 +295,7 @@ fn read_account(secret: &Secret) -> Result<Account, &'static str> {
     })
 }
 
-/// Where the ticket of a service account is: its directory is called after it. As in the reference the case does not matter, and a
+/// Where the ticket of a service account is: its directory is called after it. As in the Go agent the case does not matter, and a
 /// name may be a part of the path; but the whole name of a directory goes before.
 fn path_of<'p>(account: &str, paths: &'p [String]) -> Option<&'p str> {
     let account = account.to_lowercase();

@@ -20,7 +20,7 @@ const CALL: Duration = Duration::from_secs(60);
 const TRIES: u32 = 3;
 const PAUSES: Shape = Shape { initial: Duration::from_secs(1), max: Duration::from_secs(5), factor: 2.0, jitter: 0.2 };
 
-/// Why a call failed, in the words of the reference.
+/// Why a call failed, in the words of the Go agent.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct FetcherError(String);

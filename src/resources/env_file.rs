@@ -1,6 +1,6 @@
 //! Environment files in S3 (spec `resources.md` §5).
 //!
-//! Owns the downloads and the meaning of a file's lines. Unlike the reference it writes nothing to disk: the files are held in
+//! Owns the downloads and the meaning of a file's lines. Unlike the Go agent it writes nothing to disk: the files are held in
 //! memory ([`super::vault`]) until the container is created, so no key can lead out of a directory, and nothing is to be removed. The
 //! invariant: either all files of a container are there, or a failure names each that is not.
 
@@ -13,7 +13,7 @@ use crate::model::text::without_mark;
 use crate::model::{ContainerName, Failure, Secret};
 use std::collections::BTreeMap;
 
-/// The reference reads lines up to this length, in bytes.
+/// The Go agent reads lines up to this length, in bytes.
 const LONGEST_LINE: usize = 64 * 1024;
 
 /// The name of the resource that holds the files of a container.
@@ -83,7 +83,7 @@ mod tests {
     use crate::model::FailureKind;
 
     #[test]
-    fn lines_mean_what_they_mean_to_the_reference() {
+    fn lines_mean_what_they_mean_to_the_go_agent() {
         let text = "A=1\r\n# C=comment\n#C=comment\n =space\nB = two \n=nameless\nno equals sign\nQ=\"quoted\"\nE=\nA=last=with=more\n\
                     U=\u{e4}\nNOEOL=x";
         let found = parse(text.as_bytes()).unwrap();

@@ -155,7 +155,7 @@ impl Resources {
         for used in &spec.secrets {
             let secrets = self.vault.secrets(task, resource_of(used.key.provider));
             let secrets = secrets.ok_or_else(|| missing(used.key.provider))?;
-            // Compat: the reference gives an empty text for a secret it has not got.
+            // Compat: the Go agent gives an empty text for a secret it has not got.
             let value = secrets.get(&used.key).cloned().unwrap_or_default();
             match used.target {
                 SecretTarget::Environment => values.environment.insert(used.name.clone(), value),

@@ -1,7 +1,7 @@
 //! What the configuration of a log router says (spec `resources.md` §6.3). Pure functions.
 //!
-//! Owns the sections, their order and their layout, which is the reference's byte for byte. It writes nothing. The invariant: the
-//! same inputs give the same text; sections of several containers come in the order of the task definition, which the reference
+//! Owns the sections, their order and their layout, which is the Go agent's byte for byte. It writes nothing. The invariant: the
+//! same inputs give the same text; sections of several containers come in the order of the task definition, which the Go agent
 //! leaves to chance.
 
 use crate::model::resource::{ExternalConfig, LogOutput, LogRouterKind, LogRouterSpec};

@@ -1,4 +1,4 @@
-//! SIGUSR1: writes to the log what every task is and what it waits for. The reference dumps its goroutines; ours has none.
+//! SIGUSR1: writes to the log what every task is and what it waits for. The Go agent dumps its goroutines; ours has none.
 
 use super::pulls::Pulls;
 use super::supervisor::PartResult;

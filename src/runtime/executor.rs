@@ -25,7 +25,7 @@ use tokio::task::{AbortHandle, JoinSet};
 const ENGINE_CALLS_PER_CPU: usize = 6;
 const ENGINE_CALLS: RangeInclusive<usize> = 8..=16;
 /// A call counts as one of them for this long. One that takes longer waits for something else than a processor, such as a file system
-/// that does not answer; others shall not wait with it. (The reference knows no bound at all.)
+/// that does not answer; others shall not wait with it. (The Go agent knows no bound at all.)
 const AT_WORK: Duration = Duration::from_secs(20);
 /// A stop counts this long. Then Docker only waits for the container, for up to its whole grace.
 const STOP_AT_WORK: Duration = Duration::from_secs(1);

@@ -191,7 +191,7 @@ impl Asking {
     }
 
     /// It is on this host and need not be asked for. What cannot be told is asked for (spec `images.md` §2), and so is with `once` what
-    /// was pulled and then removed by somebody; with the reference such a task stops.
+    /// was pulled and then removed by somebody; with the Go agent such a task stops.
     async fn is_cached(&self) -> bool {
         !self.image.fresh && matches!(self.edges.docker.image_present(&self.image.image).await, Ok(Some(_)))
     }

@@ -181,7 +181,7 @@ fn image_policy(config: &Config) -> ImagePolicy {
         per_cycle: u32::try_from(config.images_per_cleanup).unwrap_or(u32::MAX),
         exclude: excluded.chain(AGENT_IMAGES.into_iter().chain([docker::pause_image()]).map(str::to_owned)).collect(),
         untracked: config.untracked_image_cleanup.then(|| UntrackedPolicy {
-            // A negative number is none; to the reference it means all.
+            // A negative number is none; to the Go agent it means all.
             containers_per_cycle: u32::try_from(config.containers_per_cleanup.max(0)).unwrap_or(u32::MAX),
             minimum_age: config.foreign_image_minimum_cleanup_age,
         }),

@@ -1,6 +1,6 @@
 //! The steps of the start: the clients it makes, Docker, the saved state, the registration.
 //!
-//! The order is the reference's (`golden/startup.order.json`): identity of the instance, Docker, saved state, registration. What fails
+//! The order is the Go agent's (`golden/startup.order.json`): identity of the instance, Docker, saved state, registration. What fails
 //! here ends the process with the exit code the service manager knows (spec `registration.md` §1).
 
 use super::health::Health;
@@ -153,7 +153,7 @@ pub(super) async fn clients(
 }
 
 /// Connects to Docker; waits for it as long as it takes, also for one that is too old or too new, which somebody may be about to
-/// exchange. The reference ends, to be started again (1), or for good (5).
+/// exchange. The Go agent ends, to be started again (1), or for good (5).
 pub(super) async fn docker(config: &Config, region: &str) -> Docker {
     let settings = settings::docker(config, region);
     let mut retry = aws_retry::Backoff::new(DOCKER_RETRY);

@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Name of the file in the data directory. The reference's file is `agent.db`; this one must not be mistaken for it.
+/// Name of the file in the data directory. The Go agent's file is `agent.db`; this one must not be mistaken for it.
 pub(super) const FILE: &str = "ecs-agent.redb";
 /// Between that name and the time (s since 1970) at which a broken file was set aside.
 pub(super) const ASIDE: &str = ".broken-";

@@ -1,4 +1,4 @@
-//! The agent as a container: the image of `examples/docker`, started by the README's own command.
+//! The agent as a container: the image of `examples/docker`, started by the command of `systemd/README.md`.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container};
 use super::support::docker::{Image, docker, inspect, unique};
@@ -27,13 +27,13 @@ impl Container {
         Self { name, image }
     }
 
-    /// What the README says, with the names and places of this test.
+    /// What the page says, with the names and places of this test.
     fn run(&self, rig: &Rig) {
-        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/README.md")).unwrap();
         let script = include_str!("../../examples/docker/build");
-        assert!(script.contains("${1:-ecs-agent:latest}"), "the script names the image as the README does");
-        let start = readme.find("docker run --name ecs-agent ").expect("the README has the command");
-        let block = &readme[start..start + readme[start..].find("```").unwrap()];
+        assert!(script.contains("${1:-ecs-agent:latest}"), "the script names the image as the page does");
+        let start = page.find("docker run --name ecs-agent ").expect("the page has the command");
+        let block = &page[start..start + page[start..].find("```").unwrap()];
         assert_eq!(block.split_whitespace().last(), Some("ecs-agent:latest"));
         let directory = rig.directory.path().display();
         let env_file = format!("--env-file={directory}/ecs.config");

@@ -121,7 +121,7 @@ pub(crate) fn by_name(list: &Value, key: impl Fn(&Value) -> (String, Value)) -> 
     Value::Object(object)
 }
 
-/// A recording of the reference agent.
+/// A recording of the Go agent.
 pub(crate) fn golden(name: &str) -> Value {
     let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()

@@ -110,7 +110,7 @@ async fn the_agent_waits_for_a_daemon_that_is_not_there_yet() {
         })
         .await;
     }
-    // As with the reference: who it is on this host is not known before it has registered, and it does not without Docker.
+    // As with the Go agent: who it is on this host is not known before it has registered, and it does not without Docker.
     assert!(rig.server.read(|state| state.instances().is_empty()), "nothing is promised to ECS without Docker");
     proxy.turn(Weather::Clear);
     rig.registered().await;

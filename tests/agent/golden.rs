@@ -1,4 +1,4 @@
-//! What the agent says to ECS, and where it is asked, against the recordings of the reference agent. Docker's part is in
+//! What the agent says to ECS, and where it is asked, against the recordings of the Go agent. Docker's part is in
 //! `golden_docker`.
 
 use super::difference::Kind::{Any, Extra, Missing, Value as Other};
@@ -103,7 +103,7 @@ async fn the_poll_endpoint_is_asked_for_as_recorded() {
     let [first, after_restart] = life.calls("DiscoverPollEndpoint")[..] else { panic!("once for each process") };
     let recorded = golden("discover_poll_endpoint");
     const ZONE: &[Allowed] =
-        &[("zoneId", Other, "ours tells the zone it read; the reference reads it and sends nothing")];
+        &[("zoneId", Other, "ours tells the zone it read; the Go agent reads it and sends nothing")];
     for call in [first, after_restart] {
         same("DiscoverPollEndpoint", &recorded["body"], &life.renamed(&call.body), ZONE);
         headers_are_recorded(life, "discover_poll_endpoint", call, &[]);
@@ -126,7 +126,7 @@ async fn the_websocket_is_opened_as_recorded() {
         ("authorization", Other, "the day; the signature is left out of the log"),
         ("sec-websocket-key", Other, "random"),
         ("x-amz-date", Other, "now"),
-        ("user-agent", Missing, "the reference's is that of its HTTP library"),
+        ("user-agent", Missing, "the Go agent's is that of its HTTP library"),
         ("accept", Extra, "the HTTP client's"),
     ];
     same("headers of the handshake", &lower(&recorded["headers"]), &life.renamed(&json!(first.headers)), HANDSHAKE);
@@ -184,7 +184,7 @@ fn report(body: &Value) -> Value {
     body
 }
 
-/// The reference makes the report an instant before it begins to pull.
+/// The Go agent makes the report an instant before it begins to pull.
 const EARLY: Allowed = ("pullStartedAt", Extra, "the pull begins in the same step in which the digest becomes known");
 
 const TIMES: [Allowed; 3] =
@@ -218,7 +218,7 @@ async fn short_lives_are_reported_as_recorded() {
     let id: Allowed = ("containers/main/runtimeId", Other, "random");
     let [started, pulled, stopped] = TIMES;
     let early: Allowed =
-        ("containers/main/exitCode", Missing, "the reference saw it exit before it reported RUNNING; a matter of time");
+        ("containers/main/exitCode", Missing, "the Go agent saw it exit before it reported RUNNING; a matter of time");
     // The registry and the parameter store are asked at the same time.
     const SECRET: &str = "submit_task_stopped_secret_failure";
     let digest: Allowed = ("containers/main/imageDigest", Any, "known if the registry answers first");
@@ -275,7 +275,7 @@ fn our_order<'a>(records: impl Iterator<Item = &'a Record>) -> Vec<String> {
     order
 }
 
-/// What the reference asks on the way and this version does not.
+/// What the Go agent asks on the way and this version does not.
 const NOT_ASKED: [(&str, &str); 7] = [
     ("imds get meta-data/mac", "awsvpc is not built"),
     ("imds get meta-data/network/interfaces/macs/0a:1b:2c:3d:4e:5f/vpc-id", "awsvpc is not built"),

@@ -1,4 +1,4 @@
-//! What is asked of SSM, Secrets Manager and S3, against the recordings of the reference agent.
+//! What is asked of SSM, Secrets Manager and S3, against the recordings of the Go agent.
 
 use super::difference::Kind::{Any, Extra, Missing};
 use super::difference::{Allowed, golden, same};

@@ -1,4 +1,4 @@
-//! What Docker is asked for, and what the introspection port shows, against the recordings of the reference agent.
+//! What Docker is asked for, and what the introspection port shows, against the recordings of the Go agent.
 
 use super::difference::Kind::{Any, Extra, Missing, Value as Other};
 use super::difference::{Allowed, by_name, golden, same};

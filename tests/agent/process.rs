@@ -9,7 +9,7 @@ fn send(signal: &str, pid: u32) {
     assert!(Command::new("kill").args(["-s", signal, &pid.to_string()]).status().unwrap().success(), "{signal}");
 }
 
-/// Those whose default action ends a process, and that are no wish to end it, but for the real-time signals. The README names them.
+/// Those whose default action ends a process, and that are no wish to end it, but for the real-time signals. `systemd/README.md` names them.
 const HARMLESS: [&str; 11] = ["HUP", "USR1", "USR2", "PIPE", "ALRM", "VTALRM", "PROF", "IO", "PWR", "STKFLT", "XFSZ"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,9 +37,9 @@ async fn signals_that_mean_nothing_end_nothing() {
     rig.registered().await;
     send("INT", rig.pid());
     assert_eq!(rig.ended().code(), Some(0), "and so does SIGINT");
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/README.md")).unwrap();
     for signal in HARMLESS {
-        assert!(readme.contains(&format!("SIG{signal}")), "SIG{signal} is not in the README");
+        assert!(page.contains(&format!("SIG{signal}")), "SIG{signal} is not in systemd/README.md");
     }
 }
 

@@ -211,7 +211,7 @@ async fn registries_in_trouble_are_told_of_and_outlived_on_the_hosts_network() {
         assert!(code.is_none() && reason.starts_with("CannotPullImageManifestError: "), "{reason}");
     }
     let tasks = rig.introspect("/v1/tasks").await;
-    assert!(!tasks.to_string().contains("Pull"), "what the reference shows stays as it is: {tasks}");
+    assert!(!tasks.to_string().contains("Pull"), "what the Go agent shows stays as it is: {tasks}");
     let log = rig.log();
     let said = |text: &str| log.lines().filter(|line| line.contains(&limited) && line.contains(text)).count();
     assert_eq!((said("the registry takes no more requests for now"), said("a pull failed")), (1, 0));

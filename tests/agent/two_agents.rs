@@ -179,7 +179,7 @@ fn planted(path: &Path) -> File {
     file
 }
 
-/// As the README says it, and time for a busy machine.
+/// As `systemd/README.md` says, with some time for a busy machine.
 const RENEWED_WITHIN: Duration = Duration::from_secs(15 + 4);
 
 async fn is_renewed(pid: u32, path: &Path, when: &str) {

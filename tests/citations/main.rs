@@ -1,4 +1,4 @@
-//! Every citation leads somewhere: to a section of `tests/spec`, or to a file of this repository.
+//! Every citation leads somewhere: to a section of `tests/spec`, or to a file of this repository. So does every link ([`links`]).
 //!
 //! There is one spelling for a section: spec `acs.md` §4.2. Several sections, and several pages, follow each other: spec `acs.md` §2, §3,
 //! `ecs-api.md` §3 to §4. Inside a page of `tests/spec` the word "spec" is left out, and a section without a page is one of the same page.
@@ -8,6 +8,7 @@
 //! line claims. A reader has to see that.
 
 mod grammar;
+mod links;
 
 use grammar::{Citation, Number, citations, page_name, written};
 use std::collections::{BTreeMap, BTreeSet};

@@ -184,7 +184,7 @@ fn fetch(port: u16) -> Option<String> {
     Some(page)
 }
 
-/// What was asked of the engine is what the reference asked for, save what this agent does not do (yet).
+/// What was asked of the engine is what the Go agent asked for, save what this agent does not do (yet).
 fn compare_with_the_recorded_container(made: &Value, cluster: &str) {
     let golden = golden("docker_inspect_web.json");
     for (section, own) in [
@@ -249,8 +249,8 @@ async fn a_linked_container_is_reached_by_its_alias() {
 }
 
 #[tokio::test]
-async fn failures_say_what_the_reference_says() {
-    if !available("failures_say_what_the_reference_says") {
+async fn failures_say_what_the_go_agent_says() {
+    if !available("failures_say_what_the_go_agent_says") {
         return;
     }
     let (image, cluster) = (image(), Cluster::new());

@@ -152,7 +152,7 @@ fn outcome<T: std::fmt::Debug>(result: Result<T, OpError>) -> (&'static str, Str
 }
 
 #[test]
-fn the_limits_are_those_of_the_reference() {
+fn the_limits_are_those_of_the_go_agent() {
     let secs = Duration::from_secs;
     let limits = Limits {
         version: secs(10),

@@ -113,8 +113,8 @@ async fn a_pull_by_tag_needs_no_credentials_where_the_registry_wants_none() {
 }
 
 #[tokio::test]
-async fn refusals_say_what_the_reference_says() {
-    if !available("refusals_say_what_the_reference_says") {
+async fn refusals_say_what_the_go_agent_says() {
+    if !available("refusals_say_what_the_go_agent_says") {
         return;
     }
     let cluster = Cluster::new();

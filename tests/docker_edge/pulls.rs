@@ -110,7 +110,7 @@ async fn a_limit_of_the_registry_is_waited_for_as_long_as_it_says() {
 }
 
 #[tokio::test]
-async fn everything_else_is_tried_as_often_as_the_reference_does() {
+async fn everything_else_is_tried_as_often_as_the_go_agent_does() {
     let (pulls, lookups, impatient) = (Arc::default(), Arc::default(), Arc::default());
     let create = counted(&pulls, |_| refusal("manifest for app not found"));
     let distribution =

@@ -1,7 +1,7 @@
 //! Credential specs of containers, for group managed service accounts (spec `resources.md` §7).
 //!
 //! Pure. Owns where a container names its credential spec and how that begins; where its document is, is found out by whoever asks
-//! for it, as in the reference. The invariant: a container that names one waits for its ticket, or the task is refused.
+//! for it, as in the Go agent. The invariant: a container that names one waits for its ticket, or the task is refused.
 
 use super::docker_config::json_object;
 use crate::acs::wire;

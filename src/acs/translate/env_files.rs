@@ -1,6 +1,6 @@
 //! Environment files of containers (spec `resources.md` §5).
 //!
-//! Pure. Whether an ARN names anything is found out by whoever asks for it, as in the reference.
+//! Pure. Whether an ARN names anything is found out by whoever asks for it, as in the Go agent.
 
 use crate::acs::wire;
 use crate::model::resource::{EnvironmentFile, ResourceSpec};

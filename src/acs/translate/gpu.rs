@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_of_nobody_or_of_several_is_refused_in_the_references_words() {
+    fn a_gpu_of_nobody_or_of_several_is_refused_in_the_go_agents_words() {
         let host = HostFacts { gpus: true, ..HostFacts::default() };
         for (containers, text) in [
             (&["a", "b"][..], "could not associate multiple containers to GPU GPU-1"),

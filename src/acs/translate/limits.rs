@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_that_cannot_be_are_refused_with_the_references_words() {
+    fn limits_that_cannot_be_are_refused_with_the_go_agents_words() {
         let table = [
             (
                 json!({"arn": "t", "cpu": -0.5}),

@@ -44,7 +44,7 @@ pub(super) fn wanted(containers: &mut [wire::Container], task: &str) -> Result<O
         return Err(format!("{container} and {second} cannot both be the log router of the task").into());
     }
     let parsed = options(&wire).map_err(|cause| {
-        // The reference finds this when it takes the task up, and tells it as it is.
+        // The Go agent finds this when it takes the task up, and tells it as it is.
         let start = format!("resource cannot be initialized for task {task}: unable to initialize firelens resource");
         Flaw::Reason(format!("{start}: error parsing firelens options: {cause}"))
     })?;

@@ -6,9 +6,9 @@
 /// Why a task cannot be run, by how the Go agent says it.
 #[derive(Debug)]
 pub(super) enum Flaw {
-    /// It is no task: the reference cannot read it either.
+    /// It is no task: the Go agent cannot read it either.
     Malformed(String),
-    /// It can be read, and cannot be run. The reference finds out later.
+    /// It can be read, and cannot be run. The Go agent finds out later.
     Unfit(String),
     /// Its parts do not fit together.
     Resource(String),
@@ -45,7 +45,7 @@ pub(in crate::acs) fn invalid(cause: &str) -> String {
     format!("UnrecogniedTaskError: Error loading task - {cause}")
 }
 
-/// What the reference finds wrong with a resource before it takes the task up.
+/// What the Go agent finds wrong with a resource before it takes the task up.
 fn uninitialised(arn: &str, cause: &str) -> String {
     format!("resource cannot be initialized for task {arn}: {cause}")
 }

@@ -208,7 +208,7 @@ fn every_unsupported_feature_of_a_container_is_refused() {
 }
 
 #[test]
-fn invalid_tasks_have_the_references_reason() {
+fn invalid_tasks_have_the_go_agents_reason() {
     let table = [
         ("overrides", json!("{\"cpu\": 1}"), "unknown member cpu in overrides"),
         ("overrides", json!(""), "overrides is not a JSON object"),
@@ -310,7 +310,7 @@ fn engine_settings_that_are_null_are_none() {
 }
 
 #[test]
-fn only_what_the_reference_cannot_read_keeps_a_payload_from_being_acknowledged() {
+fn only_what_the_go_agent_cannot_read_keeps_a_payload_from_being_acknowledged() {
     let table = [
         ("cpu", json!("much"), true),
         ("overrides", json!({"command": 1}), true),
@@ -329,7 +329,7 @@ fn only_what_the_reference_cannot_read_keeps_a_payload_from_being_acknowledged()
 }
 
 #[test]
-fn parts_that_do_not_fit_together_have_the_references_reason() {
+fn parts_that_do_not_fit_together_have_the_go_agents_reason() {
     let gpu = |containers: Value| json!([{"type": "gpu", "name": "GPU-1", "containers": containers}]);
     let table = [
         ("links", json!(["a:b:c"]), "invalid link format"),

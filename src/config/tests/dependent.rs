@@ -38,7 +38,7 @@ fn access_keys_are_taken_from_one_source_and_whole() {
 }
 
 #[test]
-fn proxies_follow_the_reference() {
+fn proxies_follow_the_go_agent() {
     let proxy = |environment: &[(&str, &str)]| config(environment).proxy();
     let both = proxy(&[("HTTP_PROXY", "http://a:1"), ("http_proxy", "http://b:1")]);
     assert_eq!(both.http.as_ref().map(crate::model::Secret::expose), Some("http://a:1"));
@@ -125,7 +125,7 @@ fn outside_ec2_the_region_is_in_the_environment_and_there_is_no_document() {
     let loaded = from(&[external, ("AWS_DEFAULT_REGION", "eu-north-1")]);
     assert!(loaded.config.unwrap().no_identity_document);
     let loaded = layered(&[external], r#"{"AWSRegion": "eu-north-1"}"#, "");
-    assert!(loaded.config.is_none(), "the reference asks for the region before it reads the file");
+    assert!(loaded.config.is_none(), "the Go agent asks for the region before it reads the file");
     let loaded = layered(&[], r#"{"AWSRegion": "eu-north-1", "External": true}"#, "");
     assert!(loaded.config.unwrap().no_identity_document);
     assert!(!config(&[]).no_identity_document);

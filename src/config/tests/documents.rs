@@ -60,7 +60,7 @@ fn every_field_is_read_in_any_case_and_a_wrong_type_of_it_is_fatal() {
 }
 
 #[test]
-fn types_are_those_of_the_reference() {
+fn types_are_those_of_the_go_agent() {
     for (field, value, fatal) in [
         ("Checkpoint", "1", false),
         ("Checkpoint", "0", false),
@@ -152,7 +152,7 @@ const MERGES: &[Merge] = &[
 ];
 
 #[test]
-fn fields_are_merged_as_the_reference_merges_them() {
+fn fields_are_merged_as_the_go_agent_merges_them() {
     for &(row, environment, file, canonical, shown) in MERGES {
         let environment = Environment::new(environment.map(|value| (row, value)));
         let (document, mut problems) = Document::file("config.json", file);

@@ -208,7 +208,7 @@ fn words_switches_and_documents() {
 }
 
 #[test]
-fn only_what_the_reference_cannot_start_with_is_fatal() {
+fn only_what_the_go_agent_cannot_start_with_is_fatal() {
     for (name, value, fatal) in [
         ("ECS_INSTANCE_ATTRIBUTES", "{", true),
         ("ECS_CONTAINER_INSTANCE_TAGS", "[]", true),

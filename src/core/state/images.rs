@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct TrackedImage {
     /// What tasks called it.
     pub names: BTreeSet<String>,
-    /// When it was pulled last. The reference counts from the first time, so that an image just pulled anew may go at once.
+    /// When it was pulled last. The Go agent counts from the first time, so that an image just pulled anew may go at once.
     pub pulled_at: Timestamp,
     /// When the last task that used it was forgotten.
     pub used_at: Timestamp,

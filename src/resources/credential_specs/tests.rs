@@ -122,7 +122,7 @@ async fn each_spec_gets_its_ticket_wherever_its_document_is() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_ends_the_task_with_the_references_words_and_quotes_no_document() {
+async fn what_is_wrong_ends_the_task_with_the_go_agents_words_and_quotes_no_document() {
     let scene = Scene::set(GOOD).await;
     let no_json = format!("credentialspec:{}", scene.file("bad.json", "hunter2, which is no JSON"));
     let number = json!({"DomainJoinConfig": {"MachineAccountName": 7}}).to_string();

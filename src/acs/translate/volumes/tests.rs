@@ -108,7 +108,7 @@ fn every_partition_has_its_domain() {
 }
 
 #[test]
-fn what_is_no_volume_is_refused_with_the_references_words() {
+fn what_is_no_volume_is_refused_with_the_go_agents_words() {
     let load = "UnrecogniedTaskError: Error loading task - ";
     let not_yet =
         |what: &str| format!("UnsupportedTaskError: {what} is not supported by this version of the agent (volume v)");
