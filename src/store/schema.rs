@@ -7,19 +7,43 @@ use super::error::StoreError;
 use super::file::Trouble;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Version this build writes.
-pub(super) const CURRENT: u32 = 1;
+pub(super) const CURRENT: u32 = 2;
 
 /// Turns one document (its name, its content) into the next version's form.
 type Step = fn(&str, &mut Value);
 
 /// The n-th leads from version n to n + 1.
 const STEPS: [Step; CURRENT as usize] = [
-    // No released build wrote version 0; its documents had today's form.
+    // No released build wrote version 0; its documents had the form of version 1.
     |_, _| {},
+    pair_up,
 ];
+
+/// Version 1 kept what was asked for and what is known of containers and resources in two lists each, side by side. A document whose
+/// lists differ in length is left as it is, so that it cannot be read.
+fn pair_up(_name: &str, document: &mut Value) {
+    for list in ["containers", "resources"] {
+        let of_spec = document.pointer_mut(&format!("/spec/{list}")).map(Value::take);
+        let specs = match of_spec {
+            Some(Value::Array(specs)) => specs,
+            // A task without resources did not write the list; what is no task has no specification.
+            _ if document.get("spec").is_none() => return,
+            _ => Vec::new(),
+        };
+        let states = match document.get_mut(list).map(Value::take) {
+            Some(Value::Array(states)) => states,
+            _ => Vec::new(),
+        };
+        if specs.len() != states.len() {
+            return;
+        }
+        let pairs = specs.into_iter().zip(states);
+        document[list] = pairs.map(|(spec, state)| json!({"spec": spec, "state": state})).collect();
+    }
+}
 
 /// The version of what is on disk; a file without one is of the first kind.
 pub(super) fn check(found: Option<u32>) -> Result<u32, StoreError> {
@@ -69,6 +93,26 @@ pub(super) fn put(
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn lists_side_by_side_become_pairs_and_unequal_ones_no_task() {
+        let paired = |mut document: Value| {
+            pair_up("task", &mut document);
+            document
+        };
+        let old = json!({"spec": {"arn": "a", "containers": [1, 2]}, "containers": [3, 4], "known": "Running"});
+        let new = paired(old);
+        assert_eq!(new["containers"], json!([{"spec": 1, "state": 3}, {"spec": 2, "state": 4}]));
+        assert_eq!((&new["resources"], &new["known"]), (&json!([]), &json!("Running")));
+        let host = json!({"seq": 1, "images": {}});
+        assert_eq!(paired(host.clone()), host);
+        for odd in [
+            json!({"spec": {"containers": [1]}, "containers": []}),
+            json!({"spec": {"containers": 7}, "containers": [1]}),
+        ] {
+            assert!(serde_json::from_value::<crate::core::TaskState>(paired(odd)).is_err());
+        }
+    }
 
     #[test]
     fn an_older_document_takes_every_step_it_lacks() {

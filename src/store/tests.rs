@@ -1,6 +1,6 @@
 use super::file::{ASIDE, FILE};
 use super::*;
-use crate::model::{TaskArn, Timestamp};
+use crate::model::{ContainerStatus, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -414,15 +414,15 @@ fn another_schema_is_read_if_it_is_older_and_refused_if_it_is_newer() {
         store.close();
         (Store::open(&directory.0), directory)
     };
-    let (opened, directory) = with_schema("2");
-    assert!(matches!(opened, Err(StoreError::Newer { found: 2, known: 1 })), "{opened:?}");
+    let (opened, directory) = with_schema("3");
+    assert!(matches!(opened, Err(StoreError::Newer { found: 3, known: 2 })), "{opened:?}");
     assert_eq!(aside(&directory).len(), 0, "it is good, for the agent that wrote it");
     let (opened, directory) = with_schema("0");
     let (store, loaded) = opened.unwrap();
     assert_eq!((loaded.tasks.len(), loaded.identity.is_some(), loaded.host.lost), (2, true, false));
     assert_eq!(aside(&directory).len(), 0);
     let read = store.opened.as_ref().unwrap().database.begin_read().unwrap();
-    assert_eq!(read.open_table(META).unwrap().get("schema").unwrap().unwrap().value(), b"1");
+    assert_eq!(read.open_table(META).unwrap().get("schema").unwrap().unwrap().value(), b"2");
     for row in read.open_table(TASKS).unwrap().iter().unwrap() {
         assert_eq!(row.unwrap().1.value()[0], b'{', "what says to be of today's form is");
     }
@@ -604,4 +604,34 @@ fn a_file_system_that_takes_no_writes_is_refused_and_left_alone() {
     let error = Store::open(&directory).unwrap_err();
     assert!(matches!(error, StoreError::Unusable { .. }) && !error.is_full(), "{error:?}");
     assert_eq!(std::fs::read(directory.join(FILE)).unwrap(), before);
+}
+
+/// `tests/state/schema-1.redb` was written by a build that knew version 1: a task that runs, with a resource, and one that nobody knew.
+#[test]
+fn a_file_of_version_1_is_read_and_written_anew() {
+    let directory = Directory::new("schema-1");
+    std::fs::create_dir_all(&directory.0).unwrap();
+    let file = directory.0.join(FILE);
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/state/schema-1.redb"), &file).unwrap();
+    let mut first = None;
+    for _ in 0..2 {
+        let (_store, loaded) = Store::open(&directory.0).unwrap();
+        assert_eq!((loaded.host.seq, loaded.host.lost), (42, false));
+        assert_eq!(loaded.identity.as_ref().unwrap().cluster, "judge");
+        let known = loaded.tasks.iter().find(|task| !task.containers.is_empty()).expect("the task that runs");
+        let names: Vec<_> = known.pairs().map(|(spec, state)| (spec.name.as_str(), state.known)).collect();
+        assert_eq!(names, [("main", ContainerStatus::Running), ("side", ContainerStatus::Running)]);
+        assert_eq!(known.containers[1].state.runtime_id.as_ref().unwrap().0, format!("{:064x}", 2));
+        assert_eq!(
+            (known.spec.family.as_str(), known.spec.cpu_micros, known.known),
+            ("web", 250_000, TaskStatus::Running)
+        );
+        assert_eq!(known.resources[0].spec.name, "volume-data");
+        assert_eq!(known.tickets().next().unwrap().leases, ["lease-1"]);
+        let stopped = loaded.tasks.iter().find(|task| task.containers.is_empty()).expect("the other one");
+        assert_eq!((stopped.known, stopped.never_known.len()), (TaskStatus::Stopped, 1));
+        // The second time, the documents have the new form.
+        assert_eq!(*first.get_or_insert(loaded.tasks.clone()), loaded.tasks);
+    }
+    assert_eq!(aside(&directory), Vec::<PathBuf>::new(), "nothing was wrong with it");
 }
