@@ -202,7 +202,7 @@ fn container_completed(
     let Some(task) = tasks.get_mut(&arn) else { return BTreeSet::new() };
     let Some(operation) = task.containers[index].state.operation.take() else { return BTreeSet::new() };
     // What was learnt since it was asked for is newer than what a look found: it is looked at again.
-    let is_look = operation.kind == OperationKind::Inspect && matches!(outcome, Ok(_));
+    let is_look = operation.kind == OperationKind::Inspect && outcome.is_ok();
     let is_overtaken = is_look && task.containers[index].state.touched > operation.asked;
     task.containers[index].state.touched = step;
     if is_overtaken {

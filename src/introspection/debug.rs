@@ -180,8 +180,8 @@ mod tests {
     use crate::model::{ContainerStatus, Health, TaskStatus};
     use serde_json::json;
 
-    #[test]
-    fn what_is_waited_for_is_told_as_data() {
+    /// One thing of most kinds that can be waited for.
+    fn waits() -> Vec<Waiting> {
         let since = Timestamp(90_000);
         let wait = |name: &str, blocker| Waiting { container: Some(name.into()), blocker, since };
         let app = Awaited {
@@ -197,25 +197,19 @@ mod tests {
             free: "512".to_owned(),
             held_by: vec!["arn:aws:ecs:us-west-2:1:task/c/0123".into()],
         };
-        let waits = vec![
+        vec![
             wait("a", Blocker::Pull(OpId(7), "r.io/app:1".to_owned())),
             wait("b", Blocker::Containers(vec![app], Some(Timestamp(130_000)))),
             wait("c", Blocker::Credentials("secret-id".into())),
             Waiting { container: None, blocker: Blocker::NextTry(Timestamp(101_200)), since },
             Waiting { container: None, blocker: Blocker::HostResources(vec![shortage]), since },
             wait("d", Blocker::Resource(None, "volume".to_owned())),
-        ];
-        let task = TaskView {
-            arn: "arn".into(),
-            family: "f".to_owned(),
-            version: "1".to_owned(),
-            desired: TaskStatus::Running,
-            known: TaskStatus::None,
-            waits,
-            containers: Vec::new(),
-        };
-        let view = View { tasks: vec![task] };
-        let pulls: PullLookup = Arc::new(|op| {
+        ]
+    }
+
+    /// How far the pull with id 7 is.
+    fn pulls() -> PullLookup {
+        Arc::new(|op| {
             let progress = PullProgress {
                 phase: PullPhase::RateLimited,
                 since: Timestamp(95_000),
@@ -229,8 +223,22 @@ mod tests {
                 ..PullProgress::default()
             };
             (op == OpId(7)).then_some(progress)
-        });
-        let shown = serde_json::to_value(Tasks::new(&view, &pulls, Timestamp(100_000))).unwrap();
+        })
+    }
+
+    #[test]
+    fn what_is_waited_for_is_told_as_data() {
+        let task = TaskView {
+            arn: "arn".into(),
+            family: "f".to_owned(),
+            version: "1".to_owned(),
+            desired: TaskStatus::Running,
+            known: TaskStatus::None,
+            waits: waits(),
+            containers: Vec::new(),
+        };
+        let view = View { tasks: vec![task] };
+        let shown = serde_json::to_value(Tasks::new(&view, &pulls(), Timestamp(100_000))).unwrap();
         let task = &shown["Tasks"][0];
         assert_eq!((&task["Arn"], &task["KnownStatus"]), (&json!("arn"), &json!("NONE")));
         let pull = json!({

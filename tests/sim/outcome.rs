@@ -79,7 +79,7 @@ impl World {
             }
         }
         if let Effect::Do(_, Operation::RenewResource(request)) = &pending.effect {
-            self.fetcher.renewed(request, matches!(outcome, Ok(_)));
+            self.fetcher.renewed(request, outcome.is_ok());
         }
         // How full the disk is may be another number now.
         if let Effect::Do(_, Operation::CleanImages(ImageWork::RemoveImage { .. })) = &pending.effect {
