@@ -3,9 +3,11 @@
 use super::*;
 use axum::Router;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -129,8 +131,11 @@ async fn a_stop_waits_for_an_answer_but_not_for_ever() {
 #[tokio::test]
 async fn an_answer_under_way_is_not_cut_off_for_a_new_peer() {
     let limits = Limits { total: 4, kept_for_host: 2, per_peer: 1 };
-    let router = Router::new().fallback(async || {
-        tokio::time::sleep(Duration::from_millis(400)).await;
+    let (begun, go) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (counted, gate) = (Arc::clone(&begun), Arc::clone(&go));
+    let router = Router::new().fallback(async move || {
+        counted.add_permits(1);
+        gate.acquire().await.unwrap().forget();
         "done"
     });
     let running = start(router, Settings { limits, ..settings() }).await;
@@ -140,8 +145,9 @@ async fn an_answer_under_way_is_not_cut_off_for_a_new_peer() {
         stream.write_all(REQUEST).await.unwrap();
         served.push(stream);
     }
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    timeout(QUICK, begun.acquire_many(4)).await.unwrap().unwrap().forget();
     assert_eq!(get(from("127.0.0.3", running.address).await).await, "", "there is no place");
+    go.add_permits(5);
     for stream in served {
         assert!(timeout(QUICK, rest(stream)).await.unwrap().ends_with("done"));
     }
