@@ -30,6 +30,7 @@ serde = { version = "1", features = ["derive"] }
 serde_json = { version = "1", features = ["raw_value"] }
 serde_path_to_error = "0.1"
 thiserror = "2"
+url = "2"
 zeroize = { version = "1.9", features = ["derive"] }
 [dev-dependencies]
 proptest = "1"
