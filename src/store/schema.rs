@@ -110,7 +110,7 @@ mod tests {
             json!({"spec": {"containers": [1]}, "containers": []}),
             json!({"spec": {"containers": 7}, "containers": [1]}),
         ] {
-            assert!(serde_json::from_value::<crate::core::TaskState>(paired(odd)).is_err());
+            assert!(serde_json::from_value::<crate::core::state::TaskState>(paired(odd)).is_err());
         }
     }
 
