@@ -22,15 +22,17 @@ const STEPS: [Step; CURRENT as usize] = [
     pair_up,
 ];
 
-/// Version 1 kept what was asked for and what is known of containers and resources in two lists each, side by side. A document whose
-/// lists differ in length is left as it is, so that it cannot be read.
+/// Version 1 kept what was asked for and what is known of containers and resources in two lists each, side by side. If these differ in
+/// length, the document is left without the list, so that it cannot be read. One that has pairs already stays as it is.
 fn pair_up(_name: &str, document: &mut Value) {
+    if !document.pointer("/spec/containers").is_some_and(Value::is_array) {
+        return; // version 1 always wrote it; what is no task has no specification
+    }
     for list in ["containers", "resources"] {
         let of_spec = document.pointer_mut(&format!("/spec/{list}")).map(Value::take);
         let specs = match of_spec {
             Some(Value::Array(specs)) => specs,
-            // A task without resources did not write the list; what is no task has no specification.
-            _ if document.get("spec").is_none() => return,
+            // A task without resources did not write the list.
             _ => Vec::new(),
         };
         let states = match document.get_mut(list).map(Value::take) {
@@ -106,6 +108,7 @@ mod tests {
         assert_eq!((&new["resources"], &new["known"]), (&json!([]), &json!("Running")));
         let host = json!({"seq": 1, "images": {}});
         assert_eq!(paired(host.clone()), host);
+        assert_eq!(paired(new.clone())["containers"], new["containers"], "pairs stay");
         for odd in [
             json!({"spec": {"containers": [1]}, "containers": []}),
             json!({"spec": {"containers": 7}, "containers": [1]}),
