@@ -4,7 +4,7 @@
 //! dropped with a reason for the log, never acknowledged; a task that cannot be read costs no other task of its message.
 
 use super::limits::{MAX_CONTAINERS_OF_PAYLOAD, MAX_ID, MAX_LISTED, MAX_TASKS};
-use super::translate::{self, PayloadTask, Refusal};
+use super::translate::{self, ReceivedTask, Refusal};
 use super::{HostFacts, Incoming, Outgoing, attachment, wire};
 use crate::aws::roles::{RoleCredentials, RoleKind};
 use crate::model::json::{DecodeError, Raw};
@@ -121,7 +121,7 @@ fn payload(
     for raw in list.items {
         taken.add(raw, translate::task(raw, host, new_id));
     }
-    taken.tasks.sort_by_key(|task| !matches!(task, PayloadTask::Stop(..)));
+    taken.tasks.sort_by_key(|task| !matches!(task, ReceivedTask::Stop(..)));
     let ack = ack(header, taken.acknowledged);
     let (tasks, credentials, intact) = (taken.tasks, taken.roles, taken.is_intact);
     let note = (!notes.is_empty()).then(|| cleaned(&notes.join("; ")));
@@ -131,7 +131,7 @@ fn payload(
 /// What a payload adds up to.
 #[derive(Default)]
 struct Taken {
-    tasks: Vec<PayloadTask>,
+    tasks: Vec<ReceivedTask>,
     roles: Vec<RoleCredentials>,
     acknowledged: Vec<(CredentialsId, String)>,
     /// Every task could be read.
@@ -141,33 +141,33 @@ struct Taken {
 }
 
 impl Taken {
-    fn add(&mut self, raw: Raw<'_>, task: PayloadTask) {
+    fn add(&mut self, raw: Raw<'_>, task: ReceivedTask) {
         let task = self.within_room(task);
-        let is_malformed = matches!(&task, PayloadTask::Refused(refusal) if refusal.is_malformed);
+        let is_malformed = matches!(&task, ReceivedTask::Refused(refusal) if refusal.is_malformed);
         if !is_malformed {
             let names = [("roleCredentials", RoleKind::Task), ("executionRoleCredentials", RoleKind::Execution)];
             let held: Vec<_> = names.into_iter().filter_map(|(name, kind)| credentials_in(raw, name, kind)).collect();
             // Those of a task that is not to run are acknowledged, so that they are not sent again, but not kept.
             self.acknowledged.extend(held.iter().map(|role| (role.id.clone(), role.expiration.clone())));
-            self.roles.extend(held.into_iter().filter(|_| matches!(task, PayloadTask::Run(_))));
+            self.roles.extend(held.into_iter().filter(|_| matches!(task, ReceivedTask::Run(_))));
         }
         self.is_intact &= !is_malformed;
         self.tasks.push(task);
     }
 
     /// Many tasks of many containers would take far more memory than the text that asks for them.
-    fn within_room(&mut self, task: PayloadTask) -> PayloadTask {
+    fn within_room(&mut self, task: ReceivedTask) -> ReceivedTask {
         let (containers, task) = match task {
-            PayloadTask::Run(spec) if spec.containers.len() > self.room => {
+            ReceivedTask::Run(spec) if spec.containers.len() > self.room => {
                 let reason = translate::invalid(&format!(
                     "the tasks of this payload have more than {MAX_CONTAINERS_OF_PAYLOAD} containers"
                 ));
-                (0, PayloadTask::Refused(Refusal { arn: Some(spec.arn), reason, is_malformed: false }))
+                (0, ReceivedTask::Refused(Refusal { arn: Some(spec.arn), reason, is_malformed: false }))
             }
-            PayloadTask::Run(spec) => (spec.containers.len(), PayloadTask::Run(spec)),
-            PayloadTask::Stop(arn, mut names) => {
+            ReceivedTask::Run(spec) => (spec.containers.len(), ReceivedTask::Run(spec)),
+            ReceivedTask::Stop(arn, mut names) => {
                 names.truncate(self.room);
-                (names.len(), PayloadTask::Stop(arn, names))
+                (names.len(), ReceivedTask::Stop(arn, names))
             }
             other => (0, other),
         };

@@ -3,7 +3,7 @@
 //! Owns the bounds of both. It opens no connection and knows no timer of the protocol. The invariant: nobody waits for the control
 //! plane. Messages wait here for the agent, never the other way round; an answer without a connection is dropped.
 
-use super::{Contact, Incoming, Outgoing, PayloadTask};
+use super::{Contact, Incoming, Outgoing, ReceivedTask};
 use crate::model::ContainerSpec;
 use std::collections::VecDeque;
 use std::future::Future;
@@ -33,10 +33,10 @@ pub(super) struct Exchange {
 fn built(message: &Incoming) -> usize {
     let Incoming::Payload { tasks, .. } = message else { return 0 };
     let containers = tasks.iter().map(|task| match task {
-        PayloadTask::Run(spec) => spec.containers.len(),
+        ReceivedTask::Run(spec) => spec.containers.len(),
         _ => 0,
     });
-    tasks.len() * size_of::<PayloadTask>() + containers.sum::<usize>() * size_of::<ContainerSpec>()
+    tasks.len() * size_of::<ReceivedTask>() + containers.sum::<usize>() * size_of::<ContainerSpec>()
 }
 
 impl Exchange {
@@ -128,7 +128,7 @@ mod tests {
             container_instance: String::new(),
             credentials: Vec::new(),
         };
-        let tasks = vec![PayloadTask::Run(Box::new(spec))];
+        let tasks = vec![ReceivedTask::Run(Box::new(spec))];
         let payload = Incoming::Payload { tasks, credentials: Vec::new(), ack, seq_num: 0, intact: true };
         let mut count = 0;
         while exchange.has_room() {

@@ -32,7 +32,7 @@ mod wire;
 pub use contact::{Contact, Seen};
 pub use decode::{Frame, frame};
 pub use host::HostFacts;
-pub use translate::{PayloadTask, Refusal};
+pub use translate::{ReceivedTask, Refusal};
 
 use crate::aws::roles::RoleCredentials;
 use crate::model::{Ack, CredentialsAck, TaskArn};
@@ -40,7 +40,7 @@ use std::collections::BTreeSet;
 
 /// The tasks of a payload as text, for tests of what becomes of them.
 #[cfg(test)]
-pub(crate) fn tasks_in(text: &str, host: &HostFacts) -> Vec<PayloadTask> {
+pub(crate) fn tasks_in(text: &str, host: &HostFacts) -> Vec<ReceivedTask> {
     match frame(text.as_bytes(), host, &mut || "id".to_owned()) {
         Frame::Deliver(Incoming::Payload { tasks, .. }, _) => tasks,
         _ => Vec::new(),
@@ -53,7 +53,7 @@ pub enum Incoming {
     /// Tasks to run and to stop: those to stop come first.
     Payload {
         /// The tasks.
-        tasks: Vec<PayloadTask>,
+        tasks: Vec<ReceivedTask>,
         /// Credentials that came with them. Store these before the core hears of the tasks.
         credentials: Vec<RoleCredentials>,
         /// The answer, once all of it is on disk.

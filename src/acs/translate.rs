@@ -39,7 +39,7 @@ pub(super) use reason::invalid;
 
 /// One task of a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PayloadTask {
+pub enum ReceivedTask {
     /// Run it.
     Run(Box<TaskSpec>),
     /// ECS knows it but does not want it to run yet; it will send it again when it does.
@@ -62,15 +62,15 @@ pub struct Refusal {
 }
 
 /// Translates one task. `new_id` gives each container its random endpoint id.
-pub(super) fn task(raw: Raw<'_>, host: &HostFacts, new_id: &mut dyn FnMut() -> String) -> PayloadTask {
+pub(super) fn task(raw: Raw<'_>, host: &HostFacts, new_id: &mut dyn FnMut() -> String) -> ReceivedTask {
     let named = wire::id(raw, "arn").ok().filter(|arn| !arn.is_empty()).map(TaskArn::from);
     let refusal = |reason: String, is_malformed| {
-        PayloadTask::Refused(Refusal { arn: named.clone(), reason: cleaned(&reason), is_malformed })
+        ReceivedTask::Refused(Refusal { arn: named.clone(), reason: cleaned(&reason), is_malformed })
     };
     let malformed = |cause: &str| refusal(invalid(cause), true);
     let Some(arn) = named.clone() else { return malformed("the task has no ARN") };
     let desired = match desired_status(raw) {
-        Ok(TaskStatus::Stopped) => return PayloadTask::Stop(arn, container_names(raw)),
+        Ok(TaskStatus::Stopped) => return ReceivedTask::Stop(arn, container_names(raw)),
         Ok(desired) => desired,
         Err(cause) => return malformed(&cause),
     };
@@ -90,8 +90,8 @@ pub(super) fn task(raw: Raw<'_>, host: &HostFacts, new_id: &mut dyn FnMut() -> S
         spec(wire, volumes, limits, host, new_id)
     });
     match read {
-        Ok(_) if desired < TaskStatus::Running => PayloadTask::Later(arn),
-        Ok(spec) => PayloadTask::Run(Box::new(spec)),
+        Ok(_) if desired < TaskStatus::Running => ReceivedTask::Later(arn),
+        Ok(spec) => ReceivedTask::Run(Box::new(spec)),
         Err(flaw) => {
             let (reason, is_malformed) = flaw.reason_for(arn.as_str());
             refusal(reason, is_malformed)

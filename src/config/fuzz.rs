@@ -14,11 +14,16 @@ pub fn ecs_config(data: &[u8]) {
     let (file, mut problems) = EnvFile::parse("/etc/ecs/ecs.config", file, &environment);
     let (document, more) = Document::user_data(&String::from_utf8_lossy(user_data));
     problems.extend(more);
+    problems.iter().for_each(|problem| crate::fuzz::assert_clean(&problem.to_string()));
+    // Reading the texts is quick, loading every setting from them is not. One input of 64 is loaded; its checksum decides, so
+    // that the same input always does the same.
+    let checksum = data.iter().fold(0x811c_9dc5_u32, |sum, byte| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    if !(checksum >> 16).is_multiple_of(64) && !cfg!(test) {
+        return;
+    }
     let sources: [&dyn Source; 3] = [&environment, &file, &document];
-    // One of two roles, and the report now and then, by the length: the same input always does the same.
+    // One of two roles, by the length.
     let loaded = super::load_from(&sources, data.len() % 2 == 1, problems);
     loaded.problems.iter().for_each(|problem| crate::fuzz::assert_clean(&problem.to_string()));
-    if data.len().is_multiple_of(8) || cfg!(test) {
-        assert!(!super::help::report(&loaded).contains('\u{1b}'), "the report moves the cursor");
-    }
+    assert!(!super::help::report(&loaded).contains('\u{1b}'), "the report moves the cursor");
 }

@@ -17,13 +17,13 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
     let touched = match event {
         Event::Payload { tasks, seq, ack } => payload(state, now, tasks, seq, ack, out),
         Event::Manifest { timeline, running, ack } => manifest(state, timeline, &running, ack, out),
-        Event::StopConfirmed { message_id, tasks } => stop_confirmed(state, &message_id, tasks),
+        Event::StopVerificationAck { message_id, tasks } => stop_confirmed(state, &message_id, tasks),
         // Many tasks look again at what they wait for; few of them are other than before.
         Event::CredentialsArrived { task, ids, ack } => {
             return credentials::arrived(state, task.as_ref(), ids, ack, out);
         }
         Event::Observed(seen) => observed(state, now, &seen),
-        Event::Gone { task, container, runtime_id, exit_code } => {
+        Event::Removed { task, container, runtime_id, exit_code } => {
             let step = state.steps;
             touch(state, &task, |state_task| {
                 let Some(index) = state_task.index_of(&container) else { return };
@@ -32,12 +32,12 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
                     if container.observed == Some(RunState::Running) && !container.over() {
                         container.exit_code = container.exit_code.or(exit_code);
                     }
-                    seen::vanished(state_task, index, now, step);
+                    seen::removed(state_task, index, now, step);
                 }
             })
         }
-        Event::ObservationsLost => {
-            state.inventory.wanted = true;
+        Event::EventsMissed => {
+            state.inventory.events_missed = true;
             BTreeSet::new()
         }
         Event::Completed { op, outcome } => match state.ops.remove(&op) {
@@ -306,7 +306,7 @@ fn engine_completed(
         Ok(Output::Seen(seen)) => {
             match seen {
                 Some(seen) => seen::observe(task, index, &seen, now, step),
-                None => seen::vanished(task, index, now, step),
+                None => seen::removed(task, index, now, step),
             }
             seen::settle(task, index);
             let container = &mut task.containers[index].state;

@@ -105,7 +105,7 @@ mod tests {
         let due = NOW + Span::secs(100);
         let ops = removals(&mut state, due);
         let (task, container) = ("task".into(), "a".into());
-        step(&mut state, due, Event::Gone { task, container, runtime_id: "id".into(), exit_code: None });
+        step(&mut state, due, Event::Removed { task, container, runtime_id: "id".into(), exit_code: None });
         assert!(state.tasks[&"task".into()].containers[0].state.removed, "the news was faster than the answer");
         step(&mut state, due, done(ops[0], Output::Nothing));
         assert!(state.tasks.is_empty() && state.ops.is_empty());
@@ -139,7 +139,7 @@ mod tests {
         }
         // Nor while the listing that will speak for it is under way.
         let mut state = stopped(Span::default());
-        state.inventory.wanted = true;
+        state.inventory.events_missed = true;
         state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.unsettled = true;
         assert!(removals(&mut state, late).is_empty());
     }

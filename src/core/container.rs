@@ -67,7 +67,7 @@ pub(super) fn next(state: &State, task: &TaskState, index: usize, now: Timestamp
     }
     if container.unsettled {
         // An inventory speaks for this container, or the container is looked at afterwards.
-        let is_listed = state.inventory.wanted || state.inventory.in_flight.is_some();
+        let is_listed = state.inventory.events_missed || state.inventory.in_flight.is_some();
         return if is_listed { Next::Wait(Wait::Inventory) } else { Next::Do(OperationKind::Inspect) };
     }
     if task.wants_stop(index) { wind_down(task, index) } else { go_on(state, task, index, now) }

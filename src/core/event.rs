@@ -30,7 +30,7 @@ pub enum Event {
         ack: Ack,
     },
     /// ACS confirmed which of the tasks we doubted are to stop.
-    StopConfirmed {
+    StopVerificationAck {
         /// The manifest this answers.
         message_id: String,
         /// The tasks to stop.
@@ -48,7 +48,7 @@ pub enum Event {
     /// The container engine was seen to do something.
     Observed(Box<Observation>),
     /// A container was removed by somebody.
-    Gone {
+    Removed {
         /// Its task.
         task: TaskArn,
         /// Its name there.
@@ -59,7 +59,7 @@ pub enum Event {
         exit_code: Option<i32>,
     },
     /// Observations may have been missed: an inventory is due.
-    ObservationsLost,
+    EventsMissed,
     /// Something we asked for has ended.
     Completed {
         /// What was asked.

@@ -1,6 +1,6 @@
 //! The listing of every container with our labels: after a start, after a gap in the events, and every few minutes anyway.
 //!
-//! It decides what was in doubt, finds what vanished, and names orphans. It speaks only for containers that were not touched since
+//! It decides what was in doubt, finds what was removed, and names orphans. It speaks only for containers that were not touched since
 //! it was asked for: a listing taken before a create would otherwise kill the container just created.
 
 use super::effect::{Effect, Operation};
@@ -15,11 +15,11 @@ use std::collections::BTreeSet;
 /// Asks for an inventory if one is due, and for the removal of orphans.
 pub(super) fn plan(state: &mut State, now: Timestamp, out: &mut Step) {
     let inventory = &state.inventory;
-    let is_due = inventory.wanted || inventory.due <= now;
+    let is_due = inventory.events_missed || inventory.due <= now;
     if inventory.in_flight.is_none() && is_due && inventory.retry.not_before <= now {
         let op = state.new_op(Owner::Inventory);
         state.inventory.in_flight = Some((op, state.steps));
-        state.inventory.wanted = false;
+        state.inventory.events_missed = false;
         out.effects.push(Effect::Do(op, Operation::Inventory));
     }
     // ECS may have asked for the task again since; then the container is the task's to take over and to remove.
@@ -41,7 +41,7 @@ pub(super) fn plan(state: &mut State, now: Timestamp, out: &mut Step) {
 pub(super) fn next_deadline(state: &State) -> impl Iterator<Item = Timestamp> {
     let inventory = &state.inventory;
     let own = inventory.in_flight.is_none().then(|| {
-        let due = if inventory.wanted { Timestamp::default() } else { inventory.due };
+        let due = if inventory.events_missed { Timestamp::default() } else { inventory.due };
         due.max(inventory.retry.not_before)
     });
     let orphans = state.orphans.values().filter(|orphan| orphan.op.is_none());
@@ -61,7 +61,7 @@ pub(super) fn listed(state: &mut State, now: Timestamp, outcome: Outcome) -> Opt
     let (_, asked) = state.inventory.in_flight.take()?;
     let Ok(Output::Inventory(mut seen)) = outcome else {
         backoff::INVENTORY.again(&mut state.inventory.retry, now, "inventory");
-        state.inventory.wanted = true;
+        state.inventory.events_missed = true;
         return None;
     };
     state.inventory.retry = Retry::default();
@@ -144,7 +144,7 @@ fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp, o
                 // It was there. A list can lack an entry for many reasons; only the engine's word on this one says it is gone.
                 task.containers[index].state.unsettled = true;
             } else {
-                write(task, index, out, |task| seen::vanished(task, index, now, step));
+                write(task, index, out, |task| seen::removed(task, index, now, step));
             }
         }
     }
@@ -419,9 +419,9 @@ mod tests {
         };
         step(&mut state, again, done(op, Output::Inventory(Vec::new())));
         assert_eq!(next_deadline(&state), Some(again + state.policy.inventory_every));
-        let lost = step(&mut state, again, Event::ObservationsLost).effects;
+        let lost = step(&mut state, again, Event::EventsMissed).effects;
         assert!(matches!(lost[..], [Effect::Do(_, Operation::Inventory)]), "wanted now");
-        assert_eq!(step(&mut state, again + Span::secs(400), Event::ObservationsLost).effects, [], "one at a time");
+        assert_eq!(step(&mut state, again + Span::secs(400), Event::EventsMissed).effects, [], "one at a time");
     }
 
     /// Two tasks whose containers run, and the inventory that was asked for since.
@@ -440,7 +440,7 @@ mod tests {
                 step(&mut state, NOW, done(op, output));
             }
         }
-        let effects = step(&mut state, NOW, Event::ObservationsLost).effects;
+        let effects = step(&mut state, NOW, Event::EventsMissed).effects;
         let [Effect::Do(op, Operation::Inventory)] = effects[..] else { panic!("{effects:?}") };
         (state, op)
     }

@@ -18,7 +18,8 @@ const MOST_HELD: usize = 256;
 
 /// Keeps what ECS says for later while tasks are not known again; gives back what may be taken up now.
 pub(super) fn hold(state: &mut State, event: Event) -> Option<Event> {
-    let is_from_ecs = matches!(event, Event::Payload { .. } | Event::Manifest { .. } | Event::StopConfirmed { .. });
+    let is_from_ecs =
+        matches!(event, Event::Payload { .. } | Event::Manifest { .. } | Event::StopVerificationAck { .. });
     if !(state.host.lost && is_from_ecs) {
         return Some(event);
     }
@@ -44,7 +45,7 @@ pub(super) fn from_containers(state: &mut State, seen: &[Observation], now: Time
         state.tasks.insert(task.spec.arn.clone(), Box::new(task));
     }
     // What happened to them since the listing was taken was not listened to.
-    state.inventory.wanted |= !found.is_empty();
+    state.inventory.events_missed |= !found.is_empty();
     state.host.lost = false;
     out.changed.insert(Key::Host);
     std::mem::take(&mut state.held)

@@ -23,6 +23,6 @@ pub fn recover(policy: Policy, host: HostState, tasks: impl IntoIterator<Item = 
         state.host.arrivals = state.host.arrivals.max(task.arrival);
         state.tasks.insert(task.spec.arn.clone(), Box::new(task));
     }
-    state.inventory.wanted = true;
+    state.inventory.events_missed = true;
     state
 }

@@ -63,7 +63,7 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
 }
 
 /// The engine says that a container does not exist.
-pub(super) fn vanished(task: &mut TaskState, index: usize, now: Timestamp, step: u64) {
+pub(super) fn removed(task: &mut TaskState, index: usize, now: Timestamp, step: u64) {
     let container = &mut task.containers[index].state;
     container.touched = step;
     let existed = container.observed.take().is_some();

@@ -200,8 +200,8 @@ pub struct ReportInFlight {
 /// The listing of all our containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InventoryState {
-    /// One is needed now.
-    pub wanted: bool,
+    /// Events may have been missed: a listing is due now.
+    pub events_missed: bool,
     /// The one in flight, and the step it was asked in.
     pub in_flight: Option<(OpId, u64)>,
     /// When the next one is due even if nothing was missed.

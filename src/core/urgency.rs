@@ -53,7 +53,7 @@ mod tests {
             None,
             "only the create looks for it"
         );
-        for event in [done(Output::Seen(None)), done(Output::Nothing), Event::Tick, Event::ObservationsLost] {
+        for event in [done(Output::Seen(None)), done(Output::Nothing), Event::Tick, Event::EventsMissed] {
             assert_eq!(repeated_subject(&event), None, "{event:?}");
         }
     }

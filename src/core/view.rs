@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(waits_of(&state, "task"), [(Some("a".to_owned()), Blocker::Containers(vec![running], None))]);
         state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.known = ContainerStatus::Stopped;
         assert_eq!(waits_of(&state, "task"), []);
-        state.inventory.wanted = true;
+        state.inventory.events_missed = true;
         state.tasks.get_mut(&"task".into()).unwrap().containers[1].state.unsettled = true;
         assert_eq!(waits_of(&state, "task"), [(Some("b".to_owned()), Blocker::Inventory)]);
     }
@@ -228,7 +228,7 @@ mod tests {
         task.containers[0].state.changed_at = Timestamp(7);
         task.containers[0].state.unsettled = true;
         let mut state = state(Policy::default());
-        state.inventory.wanted = true;
+        state.inventory.events_missed = true;
         let since = |state: &State| view(state, NOW).tasks[0].waits[0].since;
         state.tasks.insert("task".into(), Box::new(task.clone()));
         assert_eq!(since(&state), Timestamp(7));

@@ -32,14 +32,14 @@ pub(super) struct Change {
     /// How it ended.
     pub(super) exit_code: Option<i32>,
     /// It was removed: of which task, and its name there.
-    pub(super) destroyed: Option<(TaskArn, ContainerName)>,
+    pub(super) removed: Option<(TaskArn, ContainerName)>,
 }
 
 /// Changes not yet looked at. At most one entry for each container.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     /// There may be others, of which nothing is known.
-    pub(super) gap: bool,
+    pub(super) events_missed: bool,
     /// By the engine's id.
     pub(super) changed: BTreeMap<String, Change>,
 }
@@ -85,10 +85,10 @@ impl Changes {
     }
 
     /// Events may have been missed, those of our own operations among them.
-    pub(super) fn gap(&self) {
+    pub(super) fn events_missed(&self) {
         {
             let mut books = self.lock();
-            books.pending.gap = true;
+            books.pending.events_missed = true;
             books.expected.clear();
         }
         self.news.notify_one();
@@ -99,7 +99,7 @@ impl Changes {
         let mut books = self.lock();
         if books.expected.len() >= MOST {
             books.expected.clear();
-            books.pending.gap = true;
+            books.pending.events_missed = true;
             self.news.notify_one();
         }
         books.last += 1;
@@ -125,7 +125,7 @@ impl Changes {
     pub(super) async fn take(&self) -> Pending {
         loop {
             let pending = std::mem::take(&mut self.lock().pending);
-            if pending.gap || !pending.changed.is_empty() {
+            if pending.events_missed || !pending.changed.is_empty() {
                 return pending;
             }
             self.news.notified().await;
@@ -144,11 +144,11 @@ impl Changes {
 impl Books {
     fn add(&mut self, id: String, change: Change) {
         if self.pending.changed.len() >= MOST && !self.pending.changed.contains_key(&id) {
-            self.pending = Pending { gap: true, changed: BTreeMap::new() };
+            self.pending = Pending { events_missed: true, changed: BTreeMap::new() };
         }
         let known = self.pending.changed.entry(id).or_default();
         known.exit_code = change.exit_code.or(known.exit_code);
-        known.destroyed = change.destroyed.or_else(|| known.destroyed.take());
+        known.removed = change.removed.or_else(|| known.removed.take());
     }
 
     /// Events of a container come in the order in which they happened. So the first one of the kind expected is the operation's own,
@@ -206,7 +206,7 @@ mod tests {
     /// What would be looked at now.
     fn looks(changes: &Changes) -> (bool, Vec<String>) {
         let pending = std::mem::take(&mut changes.lock().pending);
-        (pending.gap, pending.changed.into_keys().collect())
+        (pending.events_missed, pending.changed.into_keys().collect())
     }
 
     fn none() -> (bool, Vec<String>) {
@@ -218,18 +218,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn changes_of_one_container_are_collected_and_too_many_become_a_gap() {
+    async fn changes_of_one_container_are_collected_and_too_many_are_missed_events() {
         let changes = Changes::default();
-        changes.record(News { change: Change { exit_code: Some(3), destroyed: None }, ..event("die") });
+        changes.record(News { change: Change { exit_code: Some(3), removed: None }, ..event("die") });
         changes.record(event("stop"));
         let pending = changes.take().await;
-        assert_eq!((pending.gap, pending.changed.len()), (false, 1));
+        assert_eq!((pending.events_missed, pending.changed.len()), (false, 1));
         assert_eq!(pending.changed["id"].exit_code, Some(3));
         for number in 0..=MOST {
             changes.record(News { id: number.to_string(), ..event("start") });
         }
         let pending = changes.take().await;
-        assert_eq!((pending.gap, pending.changed.len()), (true, 1));
+        assert_eq!((pending.events_missed, pending.changed.len()), (true, 1));
     }
 
     #[test]
@@ -287,11 +287,11 @@ mod tests {
     }
 
     #[test]
-    fn after_a_gap_nothing_is_passed_over() {
+    fn after_missed_events_nothing_is_passed_over() {
         let changes = Changes::default();
         changes.expect("id", "start").answered();
         let operation = changes.expect("name", "create");
-        changes.gap();
+        changes.events_missed();
         assert_eq!(looks(&changes), (true, Vec::new()));
         operation.answered();
         for action in ["start", "create"] {

@@ -3,7 +3,7 @@
 //! Owns the stream, its re-opening, and the looks that events call for. An event only says *which* container changed; what it is now
 //! comes from an inspect, unless the operation that brought the event about looks itself (`changes`). Reading never waits for looking
 //! or for the receiver: the daemon drops events of slow readers, so changes are collected by container in between. Invariant: whenever
-//! an event may have been missed, [`Notice::Gap`] is sent afterwards.
+//! an event may have been missed, [`Notice::EventsMissed`] is sent afterwards.
 
 use super::Docker;
 use super::backoff::Backoff;
@@ -23,12 +23,12 @@ use tokio::time::{Instant, sleep, timeout};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// Events may have been missed (the stream was opened, for the first time or again, or could not be followed): ask for an
-    /// inventory. Changes after the gap are told.
-    Gap,
+    /// inventory. Changes after that come as usual.
+    EventsMissed,
     /// A container of ours changed; this is how it is now.
     Seen(Box<Observation>),
     /// A container of ours was removed.
-    Destroyed {
+    Removed {
         /// Its task.
         task: TaskArn,
         /// Its name in the task.
@@ -65,7 +65,7 @@ impl Docker {
             let opened = Instant::now();
             let ended = match self.open_events(&since).await {
                 Ok(stream) => {
-                    self.changes.gap();
+                    self.changes.events_missed();
                     self.read_stream(stream, &mut since).await
                 }
                 Err(error) => Err(error),
@@ -112,7 +112,7 @@ impl Docker {
                 }
             }
             if buffer.len() > MAX_EVENT_BYTES {
-                *since = now(); // or it would be sent again; the gap covers what is skipped
+                *since = now(); // or it would be sent again; the listing covers what is skipped
                 return Err(DockerError::Cut("an event is too long".to_owned()));
             }
         }
@@ -122,7 +122,7 @@ impl Docker {
     async fn look_at_changes(&self, notices: &mpsc::Sender<Notice>) {
         loop {
             let pending = self.changes.take().await;
-            if pending.gap && notices.send(Notice::Gap).await.is_err() {
+            if pending.events_missed && notices.send(Notice::EventsMissed).await.is_err() {
                 return;
             }
             let looks = pending.changed.into_iter().map(|(id, change)| self.look(id, change));
@@ -135,7 +135,7 @@ impl Docker {
                             return;
                         }
                     }
-                    Err(()) => self.changes.gap(),
+                    Err(()) => self.changes.events_missed(),
                 }
             }
         }
@@ -147,8 +147,8 @@ impl Docker {
             Ok(Ok(Some(seen))) => Ok(Some(Notice::Seen(Box::new(with_exit_code(seen, change.exit_code))))),
             // Its removal is told when it is over, not when an inspect misses it: there is an event for that.
             Ok(Ok(None)) => {
-                let Change { exit_code, destroyed } = change;
-                Ok(destroyed.map(|(task, container)| Notice::Destroyed {
+                let Change { exit_code, removed } = change;
+                Ok(removed.map(|(task, container)| Notice::Removed {
                     task,
                     container,
                     runtime_id: id.into(),
@@ -157,7 +157,7 @@ impl Docker {
             }
             Ok(Err(OpError::Failed(failure) | OpError::Unknown(failure))) => {
                 tracing::warn!(container = id, %failure, "a container changed and cannot be inspected");
-                // The gap makes the receiver ask again; a pause keeps that from becoming a busy loop.
+                // The receiver asks for a listing; a pause keeps that from becoming a busy loop.
                 sleep(REOPEN_BACKOFF.delay(3)).await;
                 Err(())
             }
@@ -193,7 +193,7 @@ fn news(event: &Value) -> Option<News> {
         change.exit_code = attribute("exitCode").and_then(|code| code.parse().ok());
     }
     if action == "destroy" {
-        change.destroyed = Some((attribute(LABEL_TASK)?.into(), attribute(LABEL_CONTAINER)?.into()));
+        change.removed = Some((attribute(LABEL_TASK)?.into(), attribute(LABEL_CONTAINER)?.into()));
     }
     Some(News { id: id.to_owned(), name: attribute("name").unwrap_or_default().to_owned(), action, change })
 }
@@ -229,8 +229,8 @@ mod tests {
         let died = news(&event("die", json!({"exitCode": "137"}))).unwrap().change;
         assert_eq!(died.exit_code, Some(137));
         let labels = json!({LABEL_TASK: "t", LABEL_CONTAINER: "web"});
-        let destroyed = news(&event("destroy", labels)).unwrap().change.destroyed;
-        assert_eq!(destroyed, Some(("t".into(), "web".into())));
+        let removed = news(&event("destroy", labels)).unwrap().change.removed;
+        assert_eq!(removed, Some(("t".into(), "web".into())));
         // The shape before API 1.22.
         assert!(news(&json!({"status": "start", "id": "c1"})).is_some());
     }

@@ -139,7 +139,9 @@ impl ControlPlane {
                 vec![Event::CredentialsArrived { task: Some(task), ids, ack }]
             }
             Incoming::Manifest { timeline, running, ack } => vec![Event::Manifest { timeline, running, ack }],
-            Incoming::StopVerificationAck { message_id, tasks } => vec![Event::StopConfirmed { message_id, tasks }],
+            Incoming::StopVerificationAck { message_id, tasks } => {
+                vec![Event::StopVerificationAck { message_id, tasks }]
+            }
             Incoming::Connected => {
                 tracing::info!("connected to ACS");
                 Vec::new()
@@ -153,15 +155,15 @@ impl ControlPlane {
 }
 
 /// What the core is to know of them. However many the others are, each kind of them gets one line.
-fn payload_tasks(tasks: Vec<acs::PayloadTask>) -> Vec<PayloadTask> {
+fn payload_tasks(tasks: Vec<acs::ReceivedTask>) -> Vec<PayloadTask> {
     let (mut later, mut nameless) = (Vec::new(), Vec::new());
     let mut known = Vec::new();
     for task in tasks {
         match task {
-            acs::PayloadTask::Run(spec) => known.push(PayloadTask::Run(spec)),
-            acs::PayloadTask::Stop(arn, containers) => known.push(PayloadTask::Stop(arn, containers)),
-            acs::PayloadTask::Later(arn) => later.push(arn),
-            acs::PayloadTask::Refused(refusal) => match refusal.arn {
+            acs::ReceivedTask::Run(spec) => known.push(PayloadTask::Run(spec)),
+            acs::ReceivedTask::Stop(arn, containers) => known.push(PayloadTask::Stop(arn, containers)),
+            acs::ReceivedTask::Later(arn) => later.push(arn),
+            acs::ReceivedTask::Refused(refusal) => match refusal.arn {
                 Some(arn) => known.push(PayloadTask::Refused { arn, reason: refusal.reason }),
                 None => nameless.push(refusal.reason),
             },

@@ -297,12 +297,12 @@ async fn watch_docker(
         while let Some(notice) = notices.recv().await {
             let event = match notice {
                 docker::Notice::Seen(observation) => Event::Observed(observation),
-                docker::Notice::Destroyed { task, container, runtime_id, exit_code } => {
-                    Event::Gone { task, container, runtime_id, exit_code }
+                docker::Notice::Removed { task, container, runtime_id, exit_code } => {
+                    Event::Removed { task, container, runtime_id, exit_code }
                 }
-                docker::Notice::Gap => {
+                docker::Notice::EventsMissed => {
                     reopened.notify_one();
-                    Event::ObservationsLost
+                    Event::EventsMissed
                 }
             };
             if inbox.send(event).await.is_err() {

@@ -3,7 +3,7 @@
 //! The recorded task, one with every setting there is and the corpus of odd messages are changed again and again, each time from a
 //! seed, and go through decoding, translation and the create call's body.
 
-use crate::acs::{self, HostFacts, PayloadTask, corpus};
+use crate::acs::{self, HostFacts, ReceivedTask, corpus};
 use crate::docker;
 use crate::model::{ContainerSpec, CreateRequest, TaskSpec};
 use serde_json::{Value, json};
@@ -230,7 +230,7 @@ fn no_payload_panics_between_the_wire_and_the_engine() {
             ..HostFacts::default()
         };
         for task in acs::tasks_in(&document.to_string(), &host) {
-            let PayloadTask::Run(task) = task else { continue };
+            let ReceivedTask::Run(task) = task else { continue };
             ran += 1;
             for container in &task.containers {
                 made += usize::from(docker::create_body(&request(&task, container)).is_ok());

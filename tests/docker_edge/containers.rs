@@ -62,7 +62,7 @@ async fn another_agents_containers_are_left_alone() {
     let watched = connect(&cluster.name).await.with_owner(owners("us", &[]), "8:1 /us");
     let watch = watched.watch(sender);
     let work = async {
-        assert!(matches!(notices.recv().await, Some(Notice::Gap)));
+        assert!(matches!(notices.recv().await, Some(Notice::EventsMissed)));
         let theirs = request("theirs");
         them.create(&theirs, &Values::default()).await.unwrap();
         let name = theirs.runtime_name.as_str();
@@ -89,7 +89,7 @@ async fn another_agents_containers_are_left_alone() {
         while !seen.contains(&"ours".to_owned()) {
             match notices.recv().await.unwrap() {
                 Notice::Seen(observation) => seen.push(observation.container.0),
-                Notice::Gap | Notice::Destroyed { .. } => {}
+                Notice::EventsMissed | Notice::Removed { .. } => {}
             }
         }
         assert!(!seen.contains(&"theirs".to_owned()), "{seen:?}");
@@ -308,7 +308,7 @@ async fn events_tell_create_start_health_die_and_destroy() {
     let (sender, mut notices) = mpsc::channel(16);
     let events = watcher.watch(sender);
     let story = async {
-        assert_eq!(next(&mut notices).await, Notice::Gap, "an opened stream asks for an inventory");
+        assert_eq!(next(&mut notices).await, Notice::EventsMissed, "an opened stream asks for an inventory");
         let foreign = connect(&other.name).await;
         foreign
             .create(&request(&other.name, "foreign", &image.reference, &SLEEP, json!({})), &Values::default())
@@ -329,12 +329,12 @@ async fn events_tell_create_start_health_die_and_destroy() {
         edge.remove(&main.runtime_name).await.unwrap();
         loop {
             match next(&mut notices).await {
-                Notice::Destroyed { task, container, runtime_id, .. } => {
+                Notice::Removed { task, container, runtime_id, .. } => {
                     assert_eq!((task, container, runtime_id), (main.task, main.spec.name, id));
                     break;
                 }
                 Notice::Seen(seen) => assert_eq!(seen.runtime_id, id, "only containers of this cluster"),
-                Notice::Gap => {}
+                Notice::EventsMissed => {}
             }
         }
         drop(notices);
@@ -354,7 +354,7 @@ async fn what_an_operation_tells_itself_is_not_told_by_its_event_and_what_others
     let (sender, mut notices) = mpsc::channel(16);
     let events = edge.watch(sender);
     let story = async {
-        assert_eq!(next(&mut notices).await, Notice::Gap, "an opened stream asks for an inventory");
+        assert_eq!(next(&mut notices).await, Notice::EventsMissed, "an opened stream asks for an inventory");
         let main = request(&cluster.name, "main", &image.reference, &SLEEP, json!({}));
         assert_eq!(edge.create(&main, &Values::default()).await.unwrap().state, RunState::Created);
         assert_eq!(edge.start(&main.runtime_name).await.unwrap().state, RunState::Running);

@@ -186,12 +186,12 @@ async fn the_event_stream_is_opened_again_and_says_so() {
         let mut seen = 0;
         until("both openings and their events", LIMIT, async || {
             match tokio::time::timeout(Duration::from_millis(100), notices.recv()).await {
-                Ok(Some(Notice::Gap)) => gaps += 1,
+                Ok(Some(Notice::EventsMissed)) => gaps += 1,
                 Ok(Some(Notice::Seen(what))) => {
                     assert_eq!(what.runtime_id.as_str(), "good");
                     seen += 1;
                 }
-                Ok(Some(Notice::Destroyed { .. }) | None) => panic!("nothing was destroyed"),
+                Ok(Some(Notice::Removed { .. }) | None) => panic!("nothing was destroyed"),
                 Err(_) => {}
             }
             (gaps == 2 && seen == 2).then_some(())

@@ -493,8 +493,8 @@ async fn events_only_say_where_to_look() {
     let (mut gaps, mut gone, mut running) = (0, Vec::new(), Vec::new());
     for notice in notices {
         match notice {
-            Notice::Gap => gaps += 1,
-            Notice::Destroyed { runtime_id, exit_code, .. } => gone.push((runtime_id.0, exit_code)),
+            Notice::EventsMissed => gaps += 1,
+            Notice::Removed { runtime_id, exit_code, .. } => gone.push((runtime_id.0, exit_code)),
             Notice::Seen(seen) => {
                 assert_eq!((seen.state, seen.exit_code), (RunState::Running, None));
                 running.push(seen.runtime_id.0);

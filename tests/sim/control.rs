@@ -224,7 +224,7 @@ impl Ecs {
     pub(crate) fn asked_to_stop(&mut self, message_id: &str, doubted: &[TaskArn]) {
         let mut tasks: Vec<TaskArn> = doubted.to_vec();
         tasks.retain(|arn| self.tasks.get(arn).is_none_or(|task| task.wants_stop));
-        self.confirmations.push(Event::StopConfirmed { message_id: message_id.to_owned(), tasks });
+        self.confirmations.push(Event::StopVerificationAck { message_id: message_id.to_owned(), tasks });
     }
 }
 

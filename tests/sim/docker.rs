@@ -311,7 +311,7 @@ impl Docker {
             self.containers[index].exit_code = Some(137);
         }
         let gone = self.containers.remove(index);
-        self.events.push(Event::Gone {
+        self.events.push(Event::Removed {
             task: gone.task,
             container: gone.container,
             runtime_id: gone.id,
@@ -332,7 +332,7 @@ impl Docker {
             }
         }
         self.events.clear();
-        self.events.push(Event::ObservationsLost);
+        self.events.push(Event::EventsMissed);
     }
 
     fn create(&mut self, request: &CreateRequest) -> Outcome {

@@ -55,7 +55,7 @@ impl World {
             Move::Fact(pick, delivery) => self.fact(pick, delivery),
             Move::BreakStream => {
                 self.docker.events.clear();
-                self.docker.events.push(Event::ObservationsLost);
+                self.docker.events.push(Event::EventsMissed);
             }
             Move::Land(pick) => self.land(pick),
             Move::Hold(count) => self.hold = count,
@@ -176,7 +176,7 @@ impl World {
             Delivery::Twice => self.docker.events[at].clone(),
             Delivery::Once | Delivery::Lost => self.docker.events.remove(at),
         };
-        if delivery != Delivery::Lost || event == Event::ObservationsLost {
+        if delivery != Delivery::Lost || event == Event::EventsMissed {
             self.feed(event);
         }
     }

@@ -35,9 +35,9 @@ fn a_bad_task_does_not_spoil_the_others_and_stops_come_first() {
     let Incoming::Payload { tasks, credentials, ack, seq_num, intact } = delivered(&message.to_string()) else {
         panic!("no payload")
     };
-    assert_eq!(tasks[0], PayloadTask::Stop("stop".into(), Vec::new()));
-    assert!(matches!(&tasks[1], PayloadTask::Refused(refusal) if refusal.arn == Some("bad".into())));
-    assert!(matches!(&tasks[2], PayloadTask::Run(spec) if spec.arn == "good".into()));
+    assert_eq!(tasks[0], ReceivedTask::Stop("stop".into(), Vec::new()));
+    assert!(matches!(&tasks[1], ReceivedTask::Refused(refusal) if refusal.arn == Some("bad".into())));
+    assert!(matches!(&tasks[2], ReceivedTask::Run(spec) if spec.arn == "good".into()));
     assert_eq!((seq_num, intact, credentials.len()), (2, false, 1));
     assert_eq!(ack.credentials, [("e".into(), "soon".to_owned()), ("t".into(), "late".to_owned())]);
     assert_eq!(ack.message_id, message["message"]["messageId"].as_str().unwrap());
@@ -82,12 +82,12 @@ fn credentials_messages_need_their_members() {
 }
 
 /// Name of the task at the end of its ARN, with what becomes of it.
-fn outcome(task: &PayloadTask) -> String {
+fn outcome(task: &ReceivedTask) -> String {
     match task {
-        PayloadTask::Run(spec) => format!("run {}", spec.arn.task_id()),
-        PayloadTask::Later(arn) => format!("later {}", arn.task_id()),
-        PayloadTask::Stop(arn, _) => format!("stop {}", arn.task_id()),
-        PayloadTask::Refused(refusal) => {
+        ReceivedTask::Run(spec) => format!("run {}", spec.arn.task_id()),
+        ReceivedTask::Later(arn) => format!("later {}", arn.task_id()),
+        ReceivedTask::Stop(arn, _) => format!("stop {}", arn.task_id()),
+        ReceivedTask::Refused(refusal) => {
             format!("refused {} {}", refusal.arn.as_ref().map_or("", TaskArn::task_id), refusal.reason)
         }
     }
@@ -147,7 +147,7 @@ fn the_recorded_payload_means_the_same_in_any_case_of_names() {
     let mut message = recorded();
     message["message"]["tasks"][0].as_object_mut().unwrap().remove("roleCredentials"); // not supported yet
     let quiet = delivered(&message.to_string());
-    assert!(matches!(&quiet, Incoming::Payload { tasks, .. } if matches!(tasks[0], PayloadTask::Run(_))), "{quiet:?}");
+    assert!(matches!(&quiet, Incoming::Payload { tasks, .. } if matches!(tasks[0], ReceivedTask::Run(_))), "{quiet:?}");
     assert_eq!(delivered(&shout(&message).to_string()), quiet);
 }
 
@@ -266,7 +266,7 @@ fn more_containers_than_the_bound_are_refused() {
     let Incoming::Payload { tasks, .. } = delivered(&payload_of(&task("s", 300, "STOPPED"))) else {
         panic!("no payload")
     };
-    assert!(matches!(&tasks[0], PayloadTask::Stop(_, names) if names.len() == 100), "{tasks:?}");
+    assert!(matches!(&tasks[0], ReceivedTask::Stop(_, names) if names.len() == 100), "{tasks:?}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn reduced() -> Value {
     task
 }
 
-fn translate(value: &Value) -> PayloadTask {
+fn translate(value: &Value) -> ReceivedTask {
     let mut count = 0;
     task(Raw::new(&value.to_string()), &HostFacts::default(), &mut || {
         count += 1;
@@ -28,14 +28,14 @@ fn translate(value: &Value) -> PayloadTask {
 
 fn reason(value: &Value) -> String {
     match translate(value) {
-        PayloadTask::Refused(refusal) => refusal.reason,
+        ReceivedTask::Refused(refusal) => refusal.reason,
         other => panic!("not refused: {other:?}"),
     }
 }
 
 fn spec_of(value: &Value) -> TaskSpec {
     match translate(value) {
-        PayloadTask::Run(spec) => *spec,
+        ReceivedTask::Run(spec) => *spec,
         other => panic!("not translated: {other:?}"),
     }
 }
@@ -136,7 +136,7 @@ fn a_task_to_stop_is_never_refused() {
         task["desiredStatus"] = json!(status);
         let stopped = |task: &Value, names: &[&str]| {
             let names = names.iter().map(|name| (*name).into()).collect();
-            assert_eq!(translate(task), PayloadTask::Stop(task["arn"].as_str().unwrap().into(), names));
+            assert_eq!(translate(task), ReceivedTask::Stop(task["arn"].as_str().unwrap().into(), names));
         };
         stopped(&task, &["web", "side"]);
         task["containers"] =
@@ -155,7 +155,7 @@ fn a_task_that_is_not_wanted_yet_waits_for_ecs() {
         if task["desiredStatus"].is_null() {
             task.as_object_mut().unwrap().remove("desiredStatus"); // as the envelope leaves it
         }
-        assert_eq!(translate(&task), PayloadTask::Later(task["arn"].as_str().unwrap().into()));
+        assert_eq!(translate(&task), ReceivedTask::Later(task["arn"].as_str().unwrap().into()));
     }
     for status in [json!("running"), json!("PAUSED"), json!("")] {
         let mut task = reduced();
@@ -243,7 +243,7 @@ fn invalid_tasks_have_the_go_agents_reason() {
     assert!(reason(&task).ends_with("executionRoleCredentials without id or role"));
     assert_eq!(
         translate(&json!({"desiredStatus": "RUNNING"})),
-        PayloadTask::Refused(Refusal { arn: None, reason: invalid("the task has no ARN"), is_malformed: true })
+        ReceivedTask::Refused(Refusal { arn: None, reason: invalid("the task has no ARN"), is_malformed: true })
     );
 }
 
@@ -305,7 +305,7 @@ fn engine_settings_that_are_null_are_none() {
     for nothing in ["", " ", "null"] {
         let mut task = reduced();
         task["containers"][0]["dockerConfig"] = json!({"config": nothing, "hostConfig": nothing});
-        assert!(matches!(translate(&task), PayloadTask::Run(_)), "{nothing:?}");
+        assert!(matches!(translate(&task), ReceivedTask::Run(_)), "{nothing:?}");
     }
 }
 
@@ -323,7 +323,7 @@ fn only_what_the_go_agent_cannot_read_keeps_a_payload_from_being_acknowledged() 
     for (name, value, is_malformed) in table {
         let mut task = reduced();
         task["containers"][0][name] = value;
-        let PayloadTask::Refused(refusal) = translate(&task) else { panic!("{name}") };
+        let ReceivedTask::Refused(refusal) = translate(&task) else { panic!("{name}") };
         assert_eq!(refusal.is_malformed, is_malformed, "{name}: {}", refusal.reason);
     }
 }
@@ -348,7 +348,7 @@ fn parts_that_do_not_fit_together_have_the_go_agents_reason() {
         place[name] = value;
         let arn = task["arn"].as_str().unwrap().to_owned();
         let host = HostFacts { gpus: true, ..HostFacts::default() };
-        let PayloadTask::Refused(refusal) = super::task(Raw::new(&task.to_string()), &host, &mut || String::new())
+        let ReceivedTask::Refused(refusal) = super::task(Raw::new(&task.to_string()), &host, &mut || String::new())
         else {
             panic!("{name}")
         };

@@ -45,7 +45,7 @@ fn manifest(timeline: i64, running: &[&str], message_id: &str) -> Event {
 }
 
 fn confirmed(message_id: &str, arns: &[&str]) -> Event {
-    Event::StopConfirmed {
+    Event::StopVerificationAck {
         message_id: message_id.to_owned(),
         tasks: arns.iter().map(|arn| TaskArn::from(*arn)).collect(),
     }
@@ -158,7 +158,11 @@ fn only_the_incarnation_we_know_can_be_gone() {
         let mut state = with_tasks(&[]);
         step(&mut state, NOW, Event::Observed(Box::new(seen("holder", "a", "id", was))));
         let (task, container) = ("holder".into(), "a".into());
-        step(&mut state, NOW, Event::Gone { task, container, runtime_id: RuntimeId::from(id), exit_code: Some(137) });
+        step(
+            &mut state,
+            NOW,
+            Event::Removed { task, container, runtime_id: RuntimeId::from(id), exit_code: Some(137) },
+        );
         let container = state.tasks[&"holder".into()].containers[0].state.clone();
         (container.observed, container.exit_code, container.failure.map(|it| it.name))
     };
@@ -279,6 +283,6 @@ fn a_container_goes_by_its_id_as_long_as_it_is_seen() {
     assert_eq!(target(&task), name);
     observe(&mut task, 0, &seen("task", "a", "id", RunState::Created), NOW, 1);
     assert_eq!(target(&task), "id");
-    crate::core::seen::vanished(&mut task, 0, NOW, 2);
+    crate::core::seen::removed(&mut task, 0, NOW, 2);
     assert_eq!(target(&task), name, "a create that came late has the name");
 }

@@ -148,7 +148,7 @@ fn a_create_that_is_done_after_its_container_was_given_up_is_seen() {
     step(&mut state, NOW, Event::Completed { op, outcome: Err(OpError::Failed(failure)) });
     let task = state.tasks.get_mut(&"task".into()).unwrap();
     assert!(task.containers[0].state.over());
-    crate::core::seen::vanished(task, 0, NOW, 1);
+    crate::core::seen::removed(task, 0, NOW, 1);
     step(&mut state, NOW, Event::Observed(Box::new(seen("task", "a", "id", RunState::Created))));
     assert_eq!(state.tasks[&"task".into()].containers[0].state.observed, Some(RunState::Created));
 }

@@ -1,6 +1,6 @@
 //! Secrets, environment files and log routers.
 
-use super::{HostFacts, PayloadTask, reason, reduced, spec_of, task};
+use super::{HostFacts, ReceivedTask, reason, reduced, spec_of, task};
 use crate::model::json::Raw;
 use crate::model::resource::{
     EnvironmentFile, ExternalConfig, LogRouterKind, LogRouterSpec, SecretKey, SecretProvider, SecretTarget,
@@ -48,7 +48,7 @@ fn each_credential_spec_is_one_of_a_resource_and_the_field_goes_before_the_secur
         task(Raw::new(&payload.to_string()), &host, &mut String::new)
     };
     let spec_of = |specs: [Value; 2], option: &str| match translated(specs, option) {
-        PayloadTask::Run(spec) => *spec,
+        ReceivedTask::Run(spec) => *spec,
         other => panic!("{other:?}"),
     };
     let found = |specs: [Value; 2], option: &str| {
@@ -71,7 +71,7 @@ fn each_credential_spec_is_one_of_a_resource_and_the_field_goes_before_the_secur
     assert!(needs(specs(&["credentialspec:arn:aws:s3:::b/k"])));
 
     for wrong in ["x", "credentialspec=file://x", "credentialspecother:file://x"] {
-        let PayloadTask::Refused(refusal) = translated([json!([wrong]), json!([])], "label:y") else {
+        let ReceivedTask::Refused(refusal) = translated([json!([wrong]), json!([])], "label:y") else {
             panic!("{wrong}")
         };
         let wanted = format!(
@@ -244,7 +244,7 @@ fn a_small_router_has_the_default_buffer() {
     let mut unlimited = routed("fluentbit");
     (unlimited["memory"], unlimited["containers"][1]["memory"]) = (json!(8192), json!(0));
     let host = HostFacts { memory_for_containers: true, ..HostFacts::default() };
-    let PayloadTask::Run(spec) = task(Raw::new(&unlimited.to_string()), &host, &mut String::new) else {
+    let ReceivedTask::Run(spec) = task(Raw::new(&unlimited.to_string()), &host, &mut String::new) else {
         panic!("{unlimited}")
     };
     assert_eq!((router(&spec).buffer, spec.containers[1].memory), (25, 8192));
@@ -255,7 +255,7 @@ fn a_socket_nobody_could_reach_is_refused() {
     let refused = |length: usize| {
         let host = HostFacts { host_data_dir: format!("/{}", "d".repeat(length - 1)), ..HostFacts::default() };
         match task(Raw::new(&routed("fluentd").to_string()), &host, &mut String::new) {
-            PayloadTask::Refused(refusal) => {
+            ReceivedTask::Refused(refusal) => {
                 refusal.reason.contains("is too long for the name of the log router's socket")
             }
             _ => false,
