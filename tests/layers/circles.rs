@@ -224,7 +224,7 @@ fn without_tests(tokens: &[String]) -> Vec<String> {
 }
 
 /// The words of a file, `::` and single signs; without comments, and texts without their content.
-fn tokens(text: &str) -> Vec<String> {
+pub(crate) fn tokens(text: &str) -> Vec<String> {
     let chars: Vec<char> = text.chars().collect();
     let (mut found, mut at) = (Vec::new(), 0);
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
@@ -312,7 +312,7 @@ fn paths(tokens: &[String], children: &BTreeSet<&str>) -> (Vec<Vec<String>>, Vec
     (paths, reexports)
 }
 
-fn is_name(token: &str) -> bool {
+pub(crate) fn is_name(token: &str) -> bool {
     token.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 

@@ -3,6 +3,7 @@
 //! One package cannot hold its layers apart with crates, so this test does. A failure names file, line, rule and the reason for it.
 
 mod circles;
+mod words;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -89,15 +90,19 @@ fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// Every Rust file below, with its path relative to `src/`.
+/// Every Rust file below, with its path from there.
 fn files(below: &Path) -> Vec<(String, String)> {
+    files_below(below, below)
+}
+
+fn files_below(below: &Path, top: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(below).expect("src can be listed") {
         let path = entry.expect("src can be listed").path();
         if path.is_dir() {
-            found.extend(files(&path));
+            found.extend(files_below(&path, top));
         } else if path.extension().is_some_and(|end| end == "rs") {
-            let name = path.strip_prefix(source()).expect("below src").to_string_lossy().into_owned();
+            let name = path.strip_prefix(top).expect("below it").to_string_lossy().into_owned();
             found.push((name, fs::read_to_string(&path).expect("a source file can be read")));
         }
     }
