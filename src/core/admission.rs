@@ -158,7 +158,7 @@ pub(super) fn impossible(capacity: &Capacity, task: &TaskState) -> Option<String
 /// out even if the host has less to give now; but then nothing more is.
 pub(super) fn ledger_holds(state: &State) -> bool {
     let mut holders = state.tasks.values().filter(|task| holds(task));
-    if holders.clone().all(|task| task.inherited) {
+    if holders.clone().all(|task| task.live.inherited) {
         return true;
     }
     let mut sum = Share::default();
@@ -254,7 +254,7 @@ mod tests {
     /// The task ends: its only container is seen to have run and ended.
     fn ends(state: &mut State, arn: &str, now: Timestamp) {
         let task = state.tasks.get_mut(&arn.into()).unwrap();
-        task.containers[0].state.operation = None;
+        task.containers[0].state.live.operation = None;
         state.ops.retain(|_, owner| !matches!(owner, super::super::state::Owner::Container(of, _) if of.0 == arn));
         step(state, now, Event::Observed(Box::new(seen(arn, "a", arn, RunState::Exited))));
     }
@@ -391,7 +391,7 @@ mod tests {
         step(&mut state, NOW, run(wanting("first", 1000)));
         step(&mut state, NOW, run(wanting("next", 1000)));
         let first = state.tasks.get_mut(&"first".into()).unwrap();
-        (first.known, first.ran, first.containers[0].state.operation) = (TaskStatus::Running, true, None);
+        (first.known, first.ran, first.containers[0].state.live.operation) = (TaskStatus::Running, true, None);
         state.ops.clear();
         let news = |run_state| Event::Observed(Box::new(seen("first", "a", "id", run_state)));
         step(&mut state, NOW, news(RunState::Running));

@@ -200,11 +200,11 @@ fn container_completed(
     let step = state.steps;
     let State { tasks, policy, host, .. } = state;
     let Some(task) = tasks.get_mut(&arn) else { return BTreeSet::new() };
-    let Some(operation) = task.containers[index].state.operation.take() else { return BTreeSet::new() };
+    let Some(operation) = task.containers[index].state.live.operation.take() else { return BTreeSet::new() };
     // What was learnt since it was asked for is newer than what a look found: it is looked at again.
     let is_look = operation.kind == OperationKind::Inspect && outcome.is_ok();
-    let is_overtaken = is_look && task.containers[index].state.touched > operation.asked;
-    task.containers[index].state.touched = step;
+    let is_overtaken = is_look && task.containers[index].state.live.touched > operation.asked;
+    task.containers[index].state.live.touched = step;
     if is_overtaken {
         return BTreeSet::from([arn]);
     }
@@ -223,8 +223,8 @@ fn container_completed(
                     container.observed = None;
                 }
                 Err(_) => {
-                    backoff::ENGINE.again(&mut container.retry, now, &arn.0);
-                    container.unsettled = true;
+                    backoff::ENGINE.again(&mut container.live.retry, now, &arn.0);
+                    container.live.unsettled = true;
                 }
             }
         }
@@ -315,10 +315,10 @@ fn engine_completed(
                 // start and has ended is wanted to stop, if no restart is due, and that begins with no failures.)
                 (OperationKind::Stop, Some(RunState::Running))
                 | (OperationKind::Start, Some(RunState::Created | RunState::Exited)) => {
-                    backoff::ENGINE.again(&mut container.retry, now, &key);
+                    backoff::ENGINE.again(&mut container.live.retry, now, &key);
                 }
                 (OperationKind::Inspect, _) => {}
-                _ => container.retry = Retry::default(),
+                _ => container.live.retry = Retry::default(),
             }
         }
         Err(OpError::Failed(failure))
@@ -333,14 +333,14 @@ fn engine_completed(
             container.fail(cause.unwrap_or(failure));
             // An engine may refuse a start and have started it all the same (spec `task-engine.md` §4.1): it is looked at before it is
             // said to be stopped.
-            container.unsettled = kind == OperationKind::Start;
+            container.live.unsettled = kind == OperationKind::Start;
         }
         Ok(_) | Err(_) => {
             let container = &mut task.containers[index].state;
-            container.unsettled = true;
-            backoff::ENGINE.again(&mut container.retry, now, &key);
+            container.live.unsettled = true;
+            backoff::ENGINE.again(&mut container.live.retry, now, &key);
             if let Err(OpError::Unknown(failure)) = outcome {
-                container.doubt.get_or_insert((kind, failure));
+                container.live.doubt.get_or_insert((kind, failure));
             }
         }
     }

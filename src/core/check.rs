@@ -15,15 +15,16 @@ pub fn check(state: &State) -> Result<(), String> {
     for (op, owner) in &state.ops {
         let is_waited_for = match owner {
             Owner::Container(arn, index) => state.tasks.get(arn).is_some_and(|task| {
-                task.containers[*index].state.operation.is_some_and(|operation| operation.id == *op)
+                task.containers[*index].state.live.operation.is_some_and(|operation| operation.id == *op)
             }),
             Owner::Resource(arn, name) => state.tasks.get(arn).is_some_and(|task| {
                 let resource = task.resource_index(name).map(|index| &task.resources[index].state);
-                resource.and_then(|resource| resource.operation).is_some_and(|operation| operation.id == *op)
+                resource.and_then(|resource| resource.live.operation).is_some_and(|operation| operation.id == *op)
             }),
-            Owner::Report(arn) => {
-                state.tasks.get(arn).is_some_and(|task| task.report.as_ref().is_some_and(|report| report.op == *op))
-            }
+            Owner::Report(arn) => state
+                .tasks
+                .get(arn)
+                .is_some_and(|task| task.live.report.as_ref().is_some_and(|report| report.op == *op)),
             Owner::Inventory => state.inventory.in_flight.is_some_and(|(id, _)| id == *op),
             Owner::Images => state.images.operation.as_ref().is_some_and(|(id, _)| id == op),
             Owner::Orphan(name) => state.orphans.get(name).is_some_and(|orphan| orphan.op == Some(*op)),
@@ -42,18 +43,18 @@ fn check_task(state: &State, task: &TaskState) -> Result<(), String> {
         )?;
         let holds = resource.tickets.is_none() || resource.known == ResourceStatus::Created;
         require(holds, &named("tickets of what is not there"))?;
-        if let Some(operation) = resource.operation {
+        if let Some(operation) = resource.live.operation {
             require(state.ops.contains_key(&operation.id), &named("an operation in flight has no owner"))?;
         }
     }
-    require(task.wake.is_none_or(|wake| wake >= state.wakes_from), "wakes before anybody does")?;
+    require(task.live.wake.is_none_or(|wake| wake >= state.wakes_from), "wakes before anybody does")?;
     require(task.sent <= task.known, "ECS was told more than is known of the task")?;
     require(
         matches!(task.desired, TaskStatus::Running | TaskStatus::Stopped),
         "desired is neither running nor stopped",
     )?;
     require(!task.ran || task.known >= TaskStatus::Running, "a task that ran is known as less")?;
-    if let Some(report) = &task.report {
+    if let Some(report) = &task.live.report {
         require(state.ops.contains_key(&report.op), "a report in flight has no owner")?;
     }
     for (spec, container) in task.pairs() {
@@ -74,7 +75,7 @@ fn check_task(state: &State, task: &TaskState) -> Result<(), String> {
             !task.reduced || container.create_asked || container.over(),
             &named("rebuilt, and still to be created"),
         )?;
-        if let Some(operation) = container.operation {
+        if let Some(operation) = container.live.operation {
             require(state.ops.contains_key(&operation.id), &named("an operation in flight has no owner"))?;
         }
     }
@@ -139,7 +140,10 @@ mod tests {
             (|it| it.desired = TaskStatus::Created, "neither running nor stopped"),
             (|it| (it.known, it.sent) = (TaskStatus::Created, TaskStatus::Created), "a task that ran is known as less"),
             (
-                |it| it.report = Some(ReportInFlight { op: OP, status: TaskStatus::Running, containers: Vec::new() }),
+                |it| {
+                    it.live.report =
+                        Some(ReportInFlight { op: OP, status: TaskStatus::Running, containers: Vec::new() })
+                },
                 "a report in flight has no owner",
             ),
             (|it| it.containers[0].state.sent = ContainerStatus::Stopped, "told more than is known (container a)"),
@@ -150,7 +154,7 @@ mod tests {
             (|it| it.containers[0].state.observed = Some(RunState::Exited), "seen to have ended"),
             (
                 |it| {
-                    it.containers[0].state.operation =
+                    it.containers[0].state.live.operation =
                         Some(InFlight { id: OP, kind: OperationKind::Stop, since: NOW, asked: 0 })
                 },
                 "an operation in flight has no owner",
@@ -198,10 +202,10 @@ mod tests {
                     let task = state.tasks.get_mut(&arn()).unwrap();
                     if matches!(owner, Owner::Container(..)) {
                         let operation = InFlight { id, kind: OperationKind::Stop, since: NOW, asked: 0 };
-                        task.containers[0].state.operation = Some(operation);
+                        task.containers[0].state.live.operation = Some(operation);
                     } else if matches!(owner, Owner::Report(_)) {
                         let report = ReportInFlight { op: id, status: TaskStatus::Stopped, containers: Vec::new() };
-                        task.report = Some(report);
+                        task.live.report = Some(report);
                     }
                 });
                 assert_eq!(broken.is_ok(), waits_for == Some(OP), "{owner:?} {waits_for:?} {broken:?}");
@@ -215,7 +219,7 @@ mod tests {
             broken_by(|state| {
                 state.policy.capacity = Capacity { cpu, memory: 10, ..Capacity::default() };
                 let task = state.tasks.get_mut(&"task".into()).unwrap();
-                (task.inherited, task.containers[0].spec.cpu) = (inherited, 100);
+                (task.live.inherited, task.containers[0].spec.cpu) = (inherited, 100);
             })
         };
         let text = "more of the host is given out";

@@ -58,14 +58,14 @@ pub(super) enum Wait {
 /// At most one operation is in flight for a container. While its state is in doubt it is looked at, and nothing else is done.
 pub(super) fn next(state: &State, task: &TaskState, index: usize, now: Timestamp) -> Next {
     let container = &task.containers[index].state;
-    if let Some(operation) = container.operation {
+    if let Some(operation) = container.live.operation {
         let is_useless = operation.kind.is_image_work() && task.wants_stop(index);
         return if is_useless { Next::Cancel } else { Next::Wait(Wait::Operation(operation)) };
     }
-    if container.retry.not_before > now {
-        return Next::Wait(Wait::NextTry(container.retry.not_before));
+    if container.live.retry.not_before > now {
+        return Next::Wait(Wait::NextTry(container.live.retry.not_before));
     }
-    if container.unsettled {
+    if container.live.unsettled {
         // An inventory speaks for this container, or the container is looked at afterwards.
         let is_listed = state.inventory.events_missed || state.inventory.in_flight.is_some();
         return if is_listed { Next::Wait(Wait::Inventory) } else { Next::Do(OperationKind::Inspect) };
@@ -138,8 +138,8 @@ fn image_wait(state: &State, task: &TaskState, index: usize, wanted: OperationKi
 
 /// Takes one container one step further, if it can go; true if facts of the task may follow from it.
 pub(super) fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
-    if task.wants_stop(index) && !std::mem::replace(&mut task.containers[index].state.stopping, true) {
-        task.containers[index].state.retry = Retry::default(); // these were failures to get it going
+    if task.wants_stop(index) && !std::mem::replace(&mut task.containers[index].state.live.stopping, true) {
+        task.containers[index].state.live.retry = Retry::default(); // these were failures to get it going
     }
     let mut step = next(planning.state, task, index, planning.now);
     if step == Next::Cancel {
@@ -323,7 +323,7 @@ mod tests {
         let main = &mut task.containers[0].state;
         (main.known, main.observed, main.create_asked) = (ContainerStatus::Running, Some(RunState::Running), true);
         (main.ran, main.runtime_id, main.sent) = (true, Some("id".into()), main.known);
-        main.retry = Retry { attempts: 5, not_before: later };
+        main.live.retry = Retry { attempts: 5, not_before: later };
         state.tasks.insert(task.spec.arn.clone(), Box::new(task));
         let stop = |effects: &[Effect]| match effects {
             [Effect::Do(op, Operation::Stop { .. })] => Some(*op),
@@ -336,7 +336,7 @@ mod tests {
         let failed = Event::Completed { op, outcome: Err(OpError::Failed(Failure::retryable("", "busy"))) };
         let effects = step(&mut state, NOW, failed).effects;
         assert_eq!(stop(&effects), None);
-        assert!(state.tasks[&"task".into()].containers[0].state.retry.not_before > NOW);
+        assert!(state.tasks[&"task".into()].containers[0].state.live.retry.not_before > NOW);
     }
 
     /// Answers everything with success until a container with this name is to be created.

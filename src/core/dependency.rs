@@ -55,7 +55,7 @@ pub(super) fn awaited(task: &TaskState, index: usize, now: Timestamp) -> Vec<Awa
 
 fn entry(task: &TaskState, name: &ContainerName, must: Must) -> Awaited {
     let container = task.index_of(name).map(|index| &task.containers[index].state);
-    let is_unsettled = container.is_some_and(|container| container.unsettled);
+    let is_unsettled = container.is_some_and(|container| container.live.unsettled);
     Awaited {
         container: name.clone(),
         must: if is_unsettled { Must::BeLookedAt } else { must },
@@ -68,7 +68,7 @@ fn entry(task: &TaskState, name: &ContainerName, must: Must) -> Awaited {
 /// Essential containers that were not looked at since the agent started, or since an operation gave no answer. If one of them has
 /// ended, the task is over, and nothing of it may be begun.
 pub(super) fn in_doubt(task: &TaskState) -> impl Iterator<Item = &ContainerName> {
-    task.pairs().filter(|(spec, container)| spec.essential && container.unsettled).map(|(spec, _)| &spec.name)
+    task.pairs().filter(|(spec, container)| spec.essential && container.live.unsettled).map(|(spec, _)| &spec.name)
 }
 
 /// The containers that must end before this one may be stopped.
@@ -119,15 +119,15 @@ fn judge(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp
     };
     let (spec, container) = (&task.containers[at].spec, &task.containers[at].state);
     let describe = || describe(task, at);
-    if container.unsettled {
+    if container.live.unsettled {
         return Readiness::Waits(None); // what is known of it may be long past
     }
-    if !container.ran && (container.over() || container.failure.is_some()) && container.operation.is_none() {
+    if !container.ran && (container.over() || container.failure.is_some()) && container.live.operation.is_none() {
         return never(task, index, &describe(), Hopeless::NeverStarts);
     }
     // A container that was stopped and runs again is stopped first: nobody builds on it before.
     let is_seen_running = container.observed == Some(RunState::Running);
-    let settled = container.over() && container.operation.is_none() && !is_seen_running;
+    let settled = container.over() && container.live.operation.is_none() && !is_seen_running;
     let met = match dependency.condition {
         Condition::Create => container.known >= ContainerStatus::Created,
         Condition::Start => container.ran,
@@ -254,7 +254,7 @@ mod tests {
         use Condition::{Complete, Create, Healthy, Start, Success};
         let in_doubt = |container: &mut ContainerState| {
             ran(ContainerStatus::Running, Some(0))(container);
-            (container.health, container.unsettled) = (Health::Healthy, true);
+            (container.health, container.live.unsettled) = (Health::Healthy, true);
         };
         for condition in [Create, Start, Complete, Success, Healthy] {
             assert_eq!(verdict(condition, in_doubt), Readiness::Waits(None), "{condition:?}");
@@ -337,7 +337,7 @@ mod tests {
         use crate::core::state::{InFlight, OperationKind};
         use crate::model::OpId;
         let busy = |container: &mut ContainerState| {
-            container.operation = Some(InFlight { id: OpId(1), kind: OperationKind::Start, since: NOW, asked: 0 });
+            container.live.operation = Some(InFlight { id: OpId(1), kind: OperationKind::Start, since: NOW, asked: 0 });
         };
         let failed = |container: &mut ContainerState| container.fail(Failure::permanent("x", "y"));
         assert!(matches!(verdict(Condition::Start, failed), Readiness::Never(_)));

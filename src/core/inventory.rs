@@ -5,7 +5,7 @@
 
 use super::effect::{Effect, Operation};
 use super::event::{Outcome, Output};
-use super::state::{ContainerState, Key, Orphan, Owner, Retry, State, TaskState};
+use super::state::{ContainerState, Key, LiveContainer, Orphan, Owner, Retry, State, TaskState};
 use super::step::Step;
 use super::{backoff, seen};
 use crate::model::task::name_suffix;
@@ -90,11 +90,11 @@ fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp, ou
     };
     let Some(index) = task.index_of(&seen.container) else { return };
     let container = &mut task.containers[index].state;
-    if container.operation.is_some() || container.touched > asked {
+    if container.live.operation.is_some() || container.live.touched > asked {
         return;
     }
     if seen::is_end_without_story(seen) {
-        container.unsettled |= !container.over();
+        container.live.unsettled |= !container.over();
         return;
     }
     let start_is_lost = container.ran
@@ -118,7 +118,8 @@ fn write(task: &mut TaskState, index: usize, out: &mut Step, fact: impl FnOnce(&
     fact(task);
     seen::settle(task, index);
     let after = &task.containers[index].state;
-    if *after != (ContainerState { touched: after.touched, ..before }) {
+    let live = LiveContainer { touched: after.live.touched, ..before.live.clone() };
+    if *after != (ContainerState { live, ..before }) {
         out.changed.insert(Key::Task(task.spec.arn.clone()));
     }
 }
@@ -130,7 +131,7 @@ fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp, o
     for task in state.tasks.values_mut() {
         for index in 0..task.containers.len() {
             let container = &task.containers[index].state;
-            let is_spoken_for = container.operation.is_none() && container.touched <= asked;
+            let is_spoken_for = container.live.operation.is_none() && container.live.touched <= asked;
             let name = &task.containers[index].spec.name;
             // Another container may have taken the name since: the one we saw is gone all the same.
             let is_there = match &container.runtime_id {
@@ -142,7 +143,7 @@ fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp, o
             }
             if container.observed.is_some() {
                 // It was there. A list can lack an entry for many reasons; only the engine's word on this one says it is gone.
-                task.containers[index].state.unsettled = true;
+                task.containers[index].state.live.unsettled = true;
             } else {
                 write(task, index, out, |task| seen::removed(task, index, now, step));
             }
@@ -186,7 +187,7 @@ mod tests {
         let mut state = state(Policy::default());
         let op = *state.ops.keys().next().unwrap();
         let mut task = task(vec![container("a", &[])]);
-        (task.containers[0].state.create_asked, task.containers[0].state.unsettled) = (true, true);
+        (task.containers[0].state.create_asked, task.containers[0].state.live.unsettled) = (true, true);
         task.containers[0].state.known = ContainerStatus::Created;
         change(&mut task);
         state.tasks.insert(task.spec.arn.clone(), Box::new(task));
@@ -218,7 +219,7 @@ mod tests {
 
         let (mut state, op) = in_doubt(running);
         listed(&mut state, op, vec![seen("task", "a", "id", RunState::Running)]);
-        assert_eq!((first(&state).known, first(&state).unsettled), (ContainerStatus::Running, false));
+        assert_eq!((first(&state).known, first(&state).live.unsettled), (ContainerStatus::Running, false));
 
         // Another one has its name: the one we saw is asked after all the same.
         let (mut state, op) = in_doubt(running);
@@ -244,7 +245,7 @@ mod tests {
 
         // Listed before it was started: old news.
         let (mut state, op) = in_doubt(ran);
-        state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.touched = u64::MAX;
+        state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.live.touched = u64::MAX;
         listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
         assert_eq!(first(&state).known, ContainerStatus::Running);
     }
@@ -254,7 +255,7 @@ mod tests {
     fn one_that_is_listed_as_ended_and_could_not_be_looked_at_is_looked_at_before_it_is_over() {
         let ran: fn(&mut TaskState) = |it| {
             let container = &mut it.containers[0].state;
-            (container.known, container.ran, container.unsettled) = (ContainerStatus::Running, true, false);
+            (container.known, container.ran, container.live.unsettled) = (ContainerStatus::Running, true, false);
             (container.observed, container.runtime_id) = (Some(RunState::Running), Some("id".into()));
             container.running_since = Some(NOW);
         };
@@ -294,11 +295,11 @@ mod tests {
     fn a_listing_does_not_speak_for_what_was_touched_since_or_was_never_asked_for() {
         type Case = (fn(&mut TaskState), bool);
         let cases: [Case; 4] = [
-            (|it| it.containers[0].state.touched = 100, true),
+            (|it| it.containers[0].state.live.touched = 100, true),
             (|it| it.containers[0].state.create_asked = false, true),
             (
                 |it| {
-                    it.containers[0].state.operation = Some(crate::core::state::InFlight {
+                    it.containers[0].state.live.operation = Some(crate::core::state::InFlight {
                         id: OpId(50),
                         kind: crate::core::state::OperationKind::Inspect,
                         since: NOW,
@@ -313,12 +314,13 @@ mod tests {
             let (mut state, op) = in_doubt(change);
             let before = first(&state).clone();
             let task = state.tasks.get_mut(&"task".into()).unwrap();
-            task.containers[0].state.retry.not_before = NOW + Span::secs(1);
+            task.containers[0].state.live.retry.not_before = NOW + Span::secs(1);
             listed(&mut state, op, Vec::new());
-            assert_eq!(first(&state).unsettled == before.unsettled, is_left_alone, "{nth}");
+            assert_eq!(first(&state).live.unsettled == before.live.unsettled, is_left_alone, "{nth}");
 
             let (mut state, op) = in_doubt(change);
-            state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.retry.not_before = NOW + Span::secs(1);
+            state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.live.retry.not_before =
+                NOW + Span::secs(1);
             listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
             let is_unseen = first(&state).observed.is_none();
             // One that was never asked for and is there all the same is ours.

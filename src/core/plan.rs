@@ -13,9 +13,9 @@ pub(super) fn due(state: &mut State, now: Timestamp) -> BTreeSet<TaskArn> {
     if now < state.wakes_from {
         return BTreeSet::new();
     }
-    let later = state.tasks.values().filter_map(|task| task.wake).filter(|wake| *wake > now).min();
+    let later = state.tasks.values().filter_map(|task| task.live.wake).filter(|wake| *wake > now).min();
     state.wakes_from = later.unwrap_or(Timestamp::END);
-    let due = state.tasks.values().filter(|task| task.wake.is_some_and(|wake| wake <= now));
+    let due = state.tasks.values().filter(|task| task.live.wake.is_some_and(|wake| wake <= now));
     due.map(|task| task.spec.arn.clone()).collect()
 }
 
@@ -37,7 +37,7 @@ pub(super) fn plan(state: &mut State, now: Timestamp, mut work: BTreeSet<TaskArn
             if cleanup::is_over(&task) {
                 cleanup::forget(state, &task, now, out);
             } else {
-                task.wake = wake;
+                task.live.wake = wake;
                 state.wakes_from = wake.map_or(state.wakes_from, |wake| wake.min(state.wakes_from));
                 state.tasks.insert(arn, task);
             }

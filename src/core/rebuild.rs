@@ -62,7 +62,8 @@ fn is_made_here(seen: &Observation) -> bool {
 
 fn task(outline: TaskSpec, containers: &[&Observation], arrival: u64, now: Timestamp, step: u64) -> TaskState {
     let new = TaskState::new(outline, arrival, now); // from here on the state holds the leases
-    let mut task = TaskState { admitted: true, inherited: true, reduced: true, ..new };
+    let mut task = TaskState { admitted: true, reduced: true, ..new };
+    task.live.inherited = true;
     let leases = containers.iter().flat_map(|seen| &seen.outline).flat_map(|outline| &outline.leases).collect();
     for Resource { spec, state } in &mut task.resources {
         *state = resource::left_over(spec, &leases);
@@ -71,7 +72,7 @@ fn task(outline: TaskSpec, containers: &[&Observation], arrival: u64, now: Times
         let Some(index) = task.index_of(&seen.container) else { continue };
         if seen::is_end_without_story(seen) {
             let container = &mut task.containers[index].state;
-            (container.create_asked, container.unsettled, container.touched) = (true, true, step);
+            (container.create_asked, container.live.unsettled, container.live.touched) = (true, true, step);
         } else {
             seen::observe(&mut task, index, seen, now, step);
         }
@@ -88,7 +89,7 @@ fn give_up_what_cannot_be_made(task: &mut TaskState, now: Timestamp) {
     for _ in 0..task.containers.len() {
         let lost = task.pairs().filter(|(spec, container)| {
             let waits_in_vain = || spec.depends_on.iter().any(|it| gone.contains(&it.container));
-            (container.observed.is_none() && !container.unsettled)
+            (container.observed.is_none() && !container.live.unsettled)
                 || (!container.ran && container.observed == Some(RunState::Created) && waits_in_vain())
         });
         gone = lost.map(|(spec, _)| spec.name.clone()).collect();
@@ -123,7 +124,7 @@ pub(super) fn complete(task: &mut TaskState, spec: TaskSpec) {
     task.resources = resources.collect();
     // What the specification does not name any more may be there, or on its way: no container waits for it, and it goes with the task.
     for Resource { spec, state } in earlier.into_values() {
-        if state.operation.is_some() || resource::may_be_there(&state) {
+        if state.live.operation.is_some() || resource::may_be_there(&state) {
             task.resources.push(Resource { spec: ResourceSpec { needed_by: Vec::new(), ..spec }, state });
         }
     }

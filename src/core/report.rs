@@ -18,11 +18,11 @@ use crate::model::{
 
 /// Emits the report that is due, if any.
 pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
-    if task.report.is_some() {
+    if task.live.report.is_some() {
         return;
     }
     let Some((status, containers)) = due(task, planning) else { return };
-    if !planning.is_time(task.report_retry.not_before) {
+    if !planning.is_time(task.live.report_retry.not_before) {
         return;
     }
     let change = StateChange {
@@ -42,21 +42,21 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
             .collect(),
     };
     let op = planning.state.new_op(Owner::Report(task.spec.arn.clone()));
-    task.report = Some(ReportInFlight { op, status, containers });
-    task.drain_at = None;
+    task.live.report = Some(ReportInFlight { op, status, containers });
+    task.live.drain_at = None;
     planning.out.effects.push(Effect::Do(op, Operation::Report(Box::new(change))));
 }
 
 /// Writes the outcome of the report in flight.
 pub(super) fn completed(task: &mut TaskState, now: Timestamp, outcome: &Outcome) {
-    let Some(report) = task.report.take() else { return };
+    let Some(report) = task.live.report.take() else { return };
     match outcome {
         // ECS will never accept a report it found invalid, and repeating it would hold up all that follow.
         // The Go agent drops such a report without marking it sent and then never cleans the task up.
         Ok(_) => accepted(task, &report),
         Err(OpError::Failed(failure)) if failure.kind != FailureKind::Retryable => accepted(task, &report),
         Err(_) => {
-            backoff::REPORT.again(&mut task.report_retry, now, &task.spec.arn.0);
+            backoff::REPORT.again(&mut task.live.report_retry, now, &task.spec.arn.0);
         }
     }
 }
@@ -67,7 +67,7 @@ fn accepted(task: &mut TaskState, report: &ReportInFlight) {
         let container = &mut task.containers[*index].state;
         container.sent = container.sent.max(*status);
     }
-    task.report_retry = Retry::default();
+    task.live.report_retry = Retry::default();
 }
 
 /// The status to say of the task and the containers to speak of.
@@ -80,7 +80,7 @@ fn due(task: &mut TaskState, planning: &mut Planning<'_>) -> Option<(TaskStatus,
         return None;
     }
     let wait = Span::millis(10_000 + spread(20_000, &[&task.spec.arn.0, &planning.now.0.to_string()]));
-    let drain_at = *task.drain_at.get_or_insert(planning.now + wait);
+    let drain_at = *task.live.drain_at.get_or_insert(planning.now + wait);
     planning.is_time(drain_at).then_some((task.known, containers))
 }
 
@@ -186,7 +186,7 @@ mod tests {
         let mut state = state(Policy::default());
         let inventory = *state.ops.keys().next().expect("the inventory is in flight");
         step(&mut state, NOW, done(inventory, Output::Inventory(Vec::new())));
-        (task.wake, state.wakes_from) = (Some(NOW), NOW);
+        (task.live.wake, state.wakes_from) = (Some(NOW), NOW);
         state.tasks.insert(task.spec.arn.clone(), Box::new(task));
         state
     }
@@ -214,7 +214,7 @@ mod tests {
         // It has an exit code from its first run, and a failure: both are told when it is over, not before.
         task.containers[1].state.exit_code = Some(7);
         task.containers[1].state.fail(Failure::permanent("Name", "text"));
-        task.containers[1].state.operation = None;
+        task.containers[1].state.live.operation = None;
         let mut state = with(task);
         let (op, change) = reported(&mut state, NOW).unwrap();
         assert_eq!(
@@ -232,8 +232,8 @@ mod tests {
         let task = state.tasks.get_mut(&"task".into()).unwrap();
         (0..2).for_each(|index| end(task, index, 7));
         (task.desired, task.execution_stopped_at) = (TaskStatus::Stopped, Some(Timestamp(3)));
-        task.states_mut().for_each(|container| container.operation = None);
-        (task.wake, state.wakes_from) = (Some(NOW), NOW);
+        task.states_mut().for_each(|container| container.live.operation = None);
+        (task.live.wake, state.wakes_from) = (Some(NOW), NOW);
         state.ops.clear();
         let (_, change) = reported(&mut state, NOW).unwrap();
         assert_eq!(change.status, TaskStatus::Stopped);
@@ -251,7 +251,7 @@ mod tests {
         end(&mut task, 0, 1);
         let mut state = with(task);
         assert!(reported(&mut state, NOW).is_none());
-        let at = state.tasks[&"task".into()].drain_at.unwrap();
+        let at = state.tasks[&"task".into()].live.drain_at.unwrap();
         let (_, change) = reported(&mut state, at).unwrap();
         assert_eq!(
             (change.status, change.execution_stopped_at),
@@ -266,14 +266,14 @@ mod tests {
         end(&mut task, 0, 0);
         let mut state = with(task);
         assert!(reported(&mut state, NOW).is_none());
-        let at = state.tasks[&"task".into()].drain_at.unwrap();
+        let at = state.tasks[&"task".into()].live.drain_at.unwrap();
         assert!((NOW + Span::secs(10)..=NOW + Span::secs(30)).contains(&at) && next_deadline(&state) == Some(at));
         assert!(reported(&mut state, Timestamp(at.0 - 1)).is_none());
         let (op, change) = reported(&mut state, at).unwrap();
         assert_eq!((change.status, statuses(&change)), (TaskStatus::Running, vec![("a", ContainerStatus::Stopped)]));
         step(&mut state, at, done(op, Output::Nothing));
         let task = &state.tasks[&"task".into()];
-        assert_eq!((task.containers[0].state.sent, task.drain_at), (ContainerStatus::Stopped, None));
+        assert_eq!((task.containers[0].state.sent, task.live.drain_at), (ContainerStatus::Stopped, None));
     }
 
     #[test]
@@ -303,7 +303,7 @@ mod tests {
             task.containers[0].state.digest = digest.map(str::to_owned);
             let mut state = with(task);
             let change = reported(&mut state, NOW);
-            let is_pending = state.tasks[&"task".into()].drain_at.is_some();
+            let is_pending = state.tasks[&"task".into()].live.drain_at.is_some();
             assert!(
                 !is_pending || sent == TaskStatus::ManifestPulled,
                 "what is no news does not wait for company either"
@@ -323,14 +323,14 @@ mod tests {
         let mut state = with(running());
         let (op, change) = reported(&mut state, NOW).unwrap();
         step(&mut state, NOW, fails(op, Failure::retryable("SubmitTaskStateChange", "throttled")));
-        let again = state.tasks[&"task".into()].report_retry.not_before;
+        let again = state.tasks[&"task".into()].live.report_retry.not_before;
         assert!(reported(&mut state, Timestamp(again.0 - 1)).is_none());
         let (op, same) = reported(&mut state, again).unwrap();
         assert_eq!(same, change);
         step(&mut state, again, fails(op, Failure::permanent("InvalidParameterException", "no")));
         let task = &state.tasks[&"task".into()];
         assert_eq!(
-            (task.sent, task.report_retry, task.report.is_none()),
+            (task.sent, task.live.report_retry, task.live.report.is_none()),
             (TaskStatus::Running, Retry::default(), true)
         );
         assert!(task.states().all(|it| it.sent == ContainerStatus::Running));

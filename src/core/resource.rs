@@ -29,14 +29,14 @@ const MOST_TRIES: u32 = 3;
 /// Starts the making or removal of what can be.
 pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
     for index in 0..task.resources.len() {
-        if task.resources[index].state.operation.is_none() {
+        if task.resources[index].state.live.operation.is_none() {
             advance(task, index, planning);
         }
     }
 }
 
 fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
-    let not_before = task.resources[index].state.retry.not_before;
+    let not_before = task.resources[index].state.live.retry.not_before;
     if task.resources[index].state.known == ResourceStatus::None && is_wanted(task, index) {
         if !credentials_missing(task, index, planning.state) && planning.is_time(not_before) {
             task.resources[index].state.create_asked = true;
@@ -44,12 +44,12 @@ fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
         }
     } else if may_be_there(&task.resources[index].state) && may_go(task, index) && planning.is_time(not_before) {
         let resource = &mut task.resources[index].state;
-        if !std::mem::replace(&mut resource.removing, true) {
-            resource.retry = Retry::default(); // these were failures to make it
+        if !std::mem::replace(&mut resource.live.removing, true) {
+            resource.live.retry = Retry::default(); // these were failures to make it
         }
         start(task, index, planning, ResourceOperationKind::Remove);
     } else if is_to_be_renewed(task, index) && planning.is_time(not_before) {
-        task.resources[index].state.renewal_due = false; // credentials that come meanwhile ask for another one
+        task.resources[index].state.live.renewal_due = false; // credentials that come meanwhile ask for another one
         start(task, index, planning, ResourceOperationKind::Renew);
     }
 }
@@ -57,7 +57,7 @@ fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
 fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>, kind: ResourceOperationKind) {
     let name = task.resources[index].spec.name.clone();
     let op = planning.state.new_op(Owner::Resource(task.spec.arn.clone(), name));
-    task.resources[index].state.operation = Some(ResourceInFlight { id: op, kind, since: planning.now });
+    task.resources[index].state.live.operation = Some(ResourceInFlight { id: op, kind, since: planning.now });
     let request = Box::new(ResourceRequest {
         task: task.spec.arn.clone(),
         family: task.spec.family.clone(),
@@ -105,23 +105,23 @@ fn may_go(task: &TaskState, index: usize) -> bool {
     if task.resources[index].spec.kind.lifetime() == Lifetime::Process {
         // A create in flight has been given it already, or will be when its turn comes.
         let is_create = |operation: &InFlight| operation.kind == OperationKind::Create;
-        let is_in_use = task.states().any(|container| container.operation.as_ref().is_some_and(is_create));
+        let is_in_use = task.states().any(|container| container.live.operation.as_ref().is_some_and(is_create));
         return !is_needed(task, index) && !is_in_use;
     }
-    task.removing && task.states().all(ContainerState::is_gone)
+    task.live.removing && task.states().all(ContainerState::is_gone)
 }
 
 /// New credentials have come, and containers use what ends without them.
 fn is_to_be_renewed(task: &TaskState, index: usize) -> bool {
     let resource = &task.resources[index].state;
-    resource.renewal_due && resource.known == ResourceStatus::Created && task.known != TaskStatus::Stopped
+    resource.live.renewal_due && resource.known == ResourceStatus::Created && task.known != TaskStatus::Stopped
 }
 
 /// The credentials of the execution role are new: what was made with those before has to be renewed.
 pub(super) fn credentials_renewed(task: &mut TaskState) {
     for Resource { state, .. } in &mut task.resources {
         let is_renewed = |tickets: &Tickets| !tickets.accounts.is_empty();
-        state.renewal_due = state.tickets.as_ref().is_some_and(is_renewed);
+        state.live.renewal_due = state.tickets.as_ref().is_some_and(is_renewed);
     }
 }
 
@@ -157,7 +157,7 @@ pub(super) fn completed(task: &mut TaskState, name: &str, now: Timestamp, outcom
     let arn = task.spec.arn.0.clone();
     let Some(index) = task.resource_index(name) else { return };
     let resource = &mut task.resources[index].state;
-    let Some(operation) = resource.operation.take() else { return };
+    let Some(operation) = resource.live.operation.take() else { return };
     let is_unknown = matches!(outcome, Err(OpError::Unknown(_)));
     let failure = match outcome {
         Ok(output) => {
@@ -166,15 +166,15 @@ pub(super) fn completed(task: &mut TaskState, name: &str, now: Timestamp, outcom
         }
         Err(error) => error.into_failure(),
     };
-    backoff::ENGINE.again(&mut resource.retry, now, &arn);
-    let is_given_up = resource.retry.attempts >= MOST_TRIES;
+    backoff::ENGINE.again(&mut resource.live.retry, now, &arn);
+    let is_given_up = resource.live.retry.attempts >= MOST_TRIES;
     match operation.kind {
         // Left behind; each failure was logged.
         ResourceOperationKind::Remove if is_given_up => removed(resource),
         ResourceOperationKind::Remove => {}
         // The next credentials are the next chance.
-        ResourceOperationKind::Renew if is_given_up => resource.retry = Retry::default(),
-        ResourceOperationKind::Renew => resource.renewal_due = true,
+        ResourceOperationKind::Renew if is_given_up => resource.live.retry = Retry::default(),
+        ResourceOperationKind::Renew => resource.live.renewal_due = true,
         ResourceOperationKind::Create if is_unknown || failure.kind == FailureKind::Retryable => {
             if is_given_up {
                 desired::end(task, &failure.message);
@@ -190,7 +190,7 @@ pub(super) fn completed(task: &mut TaskState, name: &str, now: Timestamp, outcom
 }
 
 fn done(resource: &mut ResourceState, kind: ResourceOperationKind, output: Output) {
-    resource.retry = Retry::default();
+    resource.live.retry = Retry::default();
     match kind {
         ResourceOperationKind::Create => {
             resource.known = ResourceStatus::Created;
@@ -230,8 +230,9 @@ pub(super) fn recover(resource: &mut ResourceState, lifetime: Lifetime) {
 
 /// Nothing is left of any of them.
 pub(super) fn nothing_is_left(task: &TaskState) -> bool {
-    (0..task.resources.len())
-        .all(|index| task.resources[index].state.operation.is_none() && !may_be_there(&task.resources[index].state))
+    (0..task.resources.len()).all(|index| {
+        task.resources[index].state.live.operation.is_none() && !may_be_there(&task.resources[index].state)
+    })
 }
 
 #[cfg(test)]

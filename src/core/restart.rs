@@ -76,7 +76,7 @@ pub(super) fn remember(task: &mut TaskState, index: usize, seen: &Observation) {
     }
     // Another run has begun, whoever asked for it.
     if is_another || seen.state == RunState::Running {
-        (container.restarts.due, container.restarts.error, container.doubts) = (false, None, 0);
+        (container.restarts.due, container.restarts.error, container.live.doubts) = (false, None, 0);
     }
     if seen.state == RunState::Running && !container.over() {
         container.exit_code = None; // that of the run before
@@ -123,7 +123,7 @@ mod tests {
         let only = |state: &mut State| {
             state.ops.clear();
             let it = state.tasks.get_mut(&"task".into()).unwrap();
-            (it.report, it.containers[0].state.operation) = (None, None);
+            (it.live.report, it.containers[0].state.live.operation) = (None, None);
         };
         only(&mut state);
         step(&mut state, NOW, news(at(RunState::Running, 1)));
@@ -210,11 +210,11 @@ mod tests {
             task(&state).containers[0].state.clone()
         };
         let container = shown(ended(1, 1));
-        assert!(container.restarts.due && container.retry.not_before > NOW + PERIOD);
+        assert!(container.restarts.due && container.live.retry.not_before > NOW + PERIOD);
         // The run that was asked for ended at once, and it is too soon for another: its exit code is the one that counts.
         let container = shown(ended(2, 5));
         assert_eq!((container.known, container.exit_code), (ContainerStatus::Stopped, Some(5)));
-        assert_eq!(container.retry, Retry::default());
+        assert_eq!(container.live.retry, Retry::default());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What the core remembers. Plain data; `apply` writes facts into it, `plan` reads it.
 //!
-//! Fields marked `#[serde(skip)]` are volatile: they describe this process (what is in flight, when to try again) and mean nothing
-//! after a restart. Everything else is on disk before any effect that rests on it starts.
+//! What is kept in memory only is grouped: the field `live` of a task, a container and a resource holds what describes this process
+//! (operations in flight, when to try again). It is never stored, so it is empty after a restart of the agent. Everything else in these
+//! structs is on disk before any effect that rests on it starts.
 
 mod container;
 mod images;
@@ -16,7 +17,7 @@ use crate::model::{
     ContainerKind, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Observation, OpId, ResourceSpec,
     ResourceStatus, RunState, TaskArn, TaskInfo, TaskSpec, TaskStatus, Tickets, Timestamp,
 };
-pub use container::ContainerState;
+pub use container::{ContainerState, LiveContainer};
 pub use images::{ImageCleanup, TrackedImage};
 pub use operation::{InFlight, OperationKind, Owner, ResourceInFlight, ResourceOperationKind};
 pub use restarts::Restarts;
@@ -102,9 +103,6 @@ pub struct TaskState {
     pub reason: Option<String>,
     /// It was given its share of the host's CPU, memory and ports.
     pub admitted: bool,
-    /// It has its share since before this process: the host may have had more to give then.
-    #[serde(skip)]
-    pub inherited: bool,
     /// Rebuilt from its containers after the state was lost: the specification holds no more than [`TaskSpec::outline`].
     #[serde(default)]
     pub reduced: bool,
@@ -116,9 +114,6 @@ pub struct TaskState {
     pub execution_stopped_at: Option<Timestamp>,
     /// Credentials of the execution role; the id may change when they are renewed.
     pub execution_credentials: Option<CredentialsId>,
-    /// Ids that were replaced by that one and are to be dropped from memory.
-    #[serde(skip)]
-    pub retired_credentials: Vec<CredentialsId>,
     /// Its containers, in the order of the task definition; those the agent adds come last.
     pub containers: Vec<Container>,
     /// It was asked to stop when nobody knew it: nothing is known of its containers but these names, and that they do not run.
@@ -127,20 +122,28 @@ pub struct TaskState {
     /// What else it needs.
     #[serde(default)]
     pub resources: Vec<Resource>,
-    /// The report in flight.
+    /// What is kept in memory only.
     #[serde(skip)]
+    pub live: LiveTask,
+}
+
+/// What is kept of a task in memory only. After a restart of the agent it is empty. [`recover`](super::recover()) then sets `inherited`
+/// from the stored `admitted` and has the task planned at once; planning and outcomes fill in the rest again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveTask {
+    /// It has its share since before this process: the host may have had more to give then.
+    pub inherited: bool,
+    /// Ids that were replaced by that one and are to be dropped from memory.
+    pub retired_credentials: Vec<CredentialsId>,
+    /// The report in flight.
     pub report: Option<ReportInFlight>,
     /// Failed reports in a row, and when to try again.
-    #[serde(skip)]
     pub report_retry: Retry,
     /// When changes of containers alone are reported, without a change of the task.
-    #[serde(skip)]
     pub drain_at: Option<Timestamp>,
     /// Its wait after the stop is over; what is left of it is being removed.
-    #[serde(skip)]
     pub removing: bool,
     /// When this task must be planned again although nothing happens.
-    #[serde(skip)]
     pub wake: Option<Timestamp>,
 }
 
@@ -172,17 +175,22 @@ pub struct ResourceState {
     /// What its making gave, for as long as it is there: containers are created with it, and its removal takes it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tickets: Option<Tickets>,
-    /// Credentials have come since it was made or renewed last. Not kept: so are the credentials, and they come again.
+    /// What is kept in memory only.
     #[serde(skip)]
+    pub live: LiveResource,
+}
+
+/// What is kept of a resource in memory only. After a restart of the agent it is empty. Planning starts any operation again from the
+/// stored `known` and `create_asked`, and the credentials that make a renewal due are sent again by ECS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveResource {
+    /// Credentials have come since it was made or renewed last. Not kept: so are the credentials, and they come again.
     pub renewal_due: bool,
     /// What is in flight: at most one.
-    #[serde(skip)]
     pub operation: Option<ResourceInFlight>,
     /// Its removal has begun.
-    #[serde(skip)]
     pub removing: bool,
     /// Failures in a row, of its making or of its removal, and when to try again.
-    #[serde(skip)]
     pub retry: Retry,
 }
 
@@ -281,18 +289,12 @@ impl TaskState {
             sent: TaskStatus::None,
             reason: None,
             admitted: false,
-            inherited: false,
             reduced: false,
             pull_started_at: None,
             pull_stopped_at: None,
             execution_stopped_at: None,
-            retired_credentials: Vec::new(),
             never_known: Vec::new(),
-            report: None,
-            report_retry: Retry::default(),
-            drain_at: None,
-            removing: false,
-            wake: None,
+            live: LiveTask::default(),
         }
     }
 

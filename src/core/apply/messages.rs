@@ -19,7 +19,7 @@ fn with_tasks(arns: &[&str]) -> State {
     let holder = task(vec![container("a", &[])]);
     let mut holder = super::TaskState { admitted: true, ..holder };
     (holder.spec.arn, holder.containers[0].spec.cpu) = ("holder".into(), 10);
-    holder.containers[0].state.retry.not_before = Timestamp(u64::MAX);
+    holder.containers[0].state.live.retry.not_before = Timestamp(u64::MAX);
     state.tasks.insert("holder".into(), Box::new(holder));
     for arn in arns {
         let mut spec = spec(arn, vec![container("a", &[])]);
@@ -183,7 +183,7 @@ fn what_a_look_changes() {
         task.containers.remove(0).state
     };
     let created = look(RunState::Created, |_| {});
-    assert_eq!((created.known, created.ran, created.touched), (ContainerStatus::Created, false, 7));
+    assert_eq!((created.known, created.ran, created.live.touched), (ContainerStatus::Created, false, 7));
     let running = look(RunState::Running, |_| {});
     assert_eq!((running.known, running.ran, running.running_since), (ContainerStatus::Running, true, Some(NOW)));
     let ended = look(RunState::Exited, |it| it.exit_code = Some(3));
@@ -201,7 +201,10 @@ fn news_of_another_incarnation_or_from_before_the_removal_is_old() {
     let mut task = task(vec![container("a", &[])]);
     observe(&mut task, 0, &seen("task", "a", "one", RunState::Running), NOW, 1);
     observe(&mut task, 0, &seen("task", "a", "two", RunState::Exited), NOW, 2);
-    assert_eq!((task.containers[0].state.observed, task.containers[0].state.touched), (Some(RunState::Running), 1));
+    assert_eq!(
+        (task.containers[0].state.observed, task.containers[0].state.live.touched),
+        (Some(RunState::Running), 1)
+    );
     (task.containers[0].state.observed, task.containers[0].state.removed) = (None, true);
     observe(&mut task, 0, &seen("task", "a", "one", RunState::Exited), NOW, 3);
     assert_eq!((task.containers[0].state.observed, task.containers[0].state.removed), (None, true));
@@ -219,7 +222,7 @@ fn a_refused_start_is_looked_after_and_a_refused_create_is_told_with_the_reason_
         task.containers[0].state.pull_failure = Some(Failure::permanent("CannotPullContainerError", "no route"));
         super::engine_completed(&mut task, 0, kind, Err(OpError::Failed(failure)), NOW, 1);
         let container = task.containers.remove(0).state;
-        (container.failure.map(|it| it.name), container.unsettled)
+        (container.failure.map(|it| it.name), container.live.unsettled)
     };
     let failure = |kind| Failure { name: "Refused".to_owned(), message: String::new(), kind };
     let name = |name: &str| Some(name.to_owned());
@@ -237,9 +240,9 @@ fn a_look_does_not_end_a_row_of_failures_but_success_does() {
     super::engine_completed(&mut task, 0, Start, Err(OpError::Unknown(timeout)), NOW, 1);
     let there = |state| Ok(Output::Seen(Some(Box::new(seen("task", "a", "id", state)))));
     super::engine_completed(&mut task, 0, Inspect, there(RunState::Created), NOW, 2);
-    assert_eq!((task.containers[0].state.retry.attempts, task.containers[0].state.doubts), (1, 1));
+    assert_eq!((task.containers[0].state.live.retry.attempts, task.containers[0].state.live.doubts), (1, 1));
     super::engine_completed(&mut task, 0, Start, there(RunState::Running), NOW, 3);
-    assert_eq!(task.containers[0].state.retry, super::Retry::default());
+    assert_eq!(task.containers[0].state.live.retry, super::Retry::default());
 }
 
 #[test]
@@ -264,8 +267,8 @@ fn a_container_in_doubt_is_not_looked_at_while_a_listing_is_under_way() {
     let mut state = state(Policy::default());
     let listing = *state.ops.keys().next().unwrap();
     let mut task = task(vec![container("a", &[])]);
-    (task.admitted, task.wake, state.wakes_from) = (true, Some(NOW), NOW);
-    (task.containers[0].state.unsettled, task.containers[0].state.touched) = (true, 100);
+    (task.admitted, task.live.wake, state.wakes_from) = (true, Some(NOW), NOW);
+    (task.containers[0].state.live.unsettled, task.containers[0].state.live.touched) = (true, 100);
     state.tasks.insert(task.spec.arn.clone(), Box::new(task));
     assert_eq!(step(&mut state, NOW, Event::Tick).effects, []);
     let effects = step(&mut state, NOW, done(listing, Output::Inventory(Vec::new()))).effects;

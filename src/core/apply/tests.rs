@@ -290,8 +290,8 @@ fn what_was_learnt_since_a_look_was_asked_for_is_newer_than_its_answer() {
     let listing = *state.ops.keys().next().unwrap();
     step(&mut state, NOW, done(listing, Output::Inventory(Vec::new())));
     let mut task = crate::core::sample::task(vec![container("a", &[])]);
-    (task.admitted, task.wake, state.wakes_from) = (true, Some(NOW), NOW);
-    (task.containers[0].state.unsettled, task.containers[0].state.create_asked) = (true, true);
+    (task.admitted, task.live.wake, state.wakes_from) = (true, Some(NOW), NOW);
+    (task.containers[0].state.live.unsettled, task.containers[0].state.create_asked) = (true, true);
     state.tasks.insert(task.spec.arn.clone(), Box::new(task));
     let effects = step(&mut state, NOW, Event::Tick).effects;
     let [Effect::Do(op, Operation::Inspect(_))] = effects[..] else { panic!("{effects:?}") };

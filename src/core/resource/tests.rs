@@ -118,7 +118,7 @@ fn what_may_pass_is_tried_three_times() {
     for _ in 0..2 {
         assert_eq!(removing(&ends(&mut state, now, op, Failure::retryable("", "busy"))), []);
         assert_eq!(reason(&state).0, TaskStatus::Running);
-        let at = state.tasks[&"task".into()].resources[0].state.retry.not_before;
+        let at = state.tasks[&"task".into()].resources[0].state.live.retry.not_before;
         assert!(at > now && next_deadline(&state).is_some_and(|deadline| deadline <= at));
         assert_eq!(making(&step(&mut state, Timestamp(at.0 - 1), Event::Tick).effects), []);
         now = at;
@@ -286,8 +286,8 @@ fn a_container_gets_its_ticket_and_its_lease_outlives_the_agent() {
     (task.known, task.sent, task.desired) = (TaskStatus::Stopped, TaskStatus::Stopped, TaskStatus::Stopped);
     (task.containers[0].state.known, task.containers[0].state.sent) =
         (ContainerStatus::Stopped, ContainerStatus::Stopped);
-    (task.containers[0].state.unsettled, task.containers[0].state.removed) = (false, true);
-    (task.wake, state.wakes_from) = (Some(NOW), NOW);
+    (task.containers[0].state.live.unsettled, task.containers[0].state.removed) = (false, true);
+    (task.live.wake, state.wakes_from) = (Some(NOW), NOW);
     let (late, mut tries) = (NOW + Span::secs(1_000_000), Vec::new());
     for again in 0..3 {
         let effects = step(&mut state, late + Span::secs(again * 100), Event::Tick).effects;
@@ -383,7 +383,7 @@ fn what_is_in_memory_stays_while_a_create_may_use_it() {
     let mut task = so_far(ContainerStatus::Pulled, false, volatile(&["a"]));
     task.desired = TaskStatus::Stopped;
     for (kind, goes) in [(OperationKind::Create, false), (OperationKind::Pull, true), (OperationKind::Stop, true)] {
-        task.containers[0].state.operation = Some(InFlight { id: OpId(1), kind, since: NOW, asked: 0 });
+        task.containers[0].state.live.operation = Some(InFlight { id: OpId(1), kind, since: NOW, asked: 0 });
         assert_eq!(may_go(&task, 0), goes, "{kind:?}");
     }
 }

@@ -193,7 +193,7 @@ fn in_doubt(world: &World, task: &TaskState, spec: &ContainerSpec, step: &str) -
     let is_built_on = |it: &ContainerSpec| {
         it.essential || (is_first && spec.depends_on.iter().any(|dependency| dependency.container == it.name))
     };
-    let mut in_doubt = task.pairs().filter(|(other, container)| container.unsettled && is_built_on(other));
+    let mut in_doubt = task.pairs().filter(|(other, container)| container.live.unsettled && is_built_on(other));
     let (other, _) = in_doubt.next().filter(|_| !world.burst)?;
     let what = format!("{step} {} {} on {}", task.spec.arn, spec.name, other.name);
     Some(("nothing is begun on what was not looked at", what))

@@ -43,8 +43,8 @@ pub(super) fn no_wait_is_too_long(world: &mut World) {
     let kept = policy.cleanup_wait.0 + policy.cleanup_jitter.0;
     let longest = Span::millis(kept.max(LONGEST_DELAY.0).max(LONGEST_START.0));
     let until = world.now + longest;
-    let late = world.state.tasks.values().find(|task| task.wake.is_some_and(|wake| wake > until));
-    if let Some(what) = late.map(|task| format!("{} sleeps until {:?}", task.spec.arn, task.wake)) {
+    let late = world.state.tasks.values().find(|task| task.live.wake.is_some_and(|wake| wake > until));
+    if let Some(what) = late.map(|task| format!("{} sleeps until {:?}", task.spec.arn, task.live.wake)) {
         world.breaks("no wait is longer than the longest wait", || what);
     }
     let most = world.now + Span::millis(longest.0.max(world.state.policy.inventory_every.0));

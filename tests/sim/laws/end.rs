@@ -31,7 +31,7 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
         if container.failure.is_none() && !is_lost && truth.is_some_and(|it| it.error.is_some()) {
             return stuck("ended for a reason that nobody is told");
         }
-        if container.unsettled {
+        if container.live.unsettled {
             return stuck("is in doubt");
         }
         if container.over() && container.observed == Some(RunState::Running) {

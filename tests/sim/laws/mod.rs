@@ -52,7 +52,7 @@ impl Before {
             sent: task.sent,
             admitted: task.admitted,
             containers: task.states().map(|it| (it.known, it.sent)).collect(),
-            facts: task.states().map(|it| (it.observed, it.unsettled, it.touched)).collect(),
+            facts: task.states().map(|it| (it.observed, it.live.unsettled, it.live.touched)).collect(),
         };
         let asked = state.inventory.in_flight.map(|(_, step)| step);
         Self { tasks: state.tasks.iter().map(|(arn, task)| (arn.clone(), seen(task))).collect(), asked }
@@ -90,7 +90,7 @@ fn who_waits_says_for_what(world: &mut World) {
     let view = core::view(&world.state, world.now);
     let mut silent = None;
     for (task, shown) in world.state.tasks.values().zip(&view.tasks) {
-        for (spec, container) in task.pairs().filter(|(_, container)| container.operation.is_none()) {
+        for (spec, container) in task.pairs().filter(|(_, container)| container.live.operation.is_none()) {
             let has_ended = container.known == ContainerStatus::Stopped;
             let is_to_end = task.desired == TaskStatus::Stopped || container.failure.is_some() || has_ended;
             let is_in_place = if is_to_end {
@@ -153,7 +153,7 @@ fn old_lists_say_nothing(world: &mut World, before: &Before) {
             return false;
         };
         task.states().zip(&old.facts).any(|(new, (observed, unsettled, touched))| {
-            *touched > asked && (new.observed != *observed || new.unsettled != *unsettled)
+            *touched > asked && (new.observed != *observed || new.live.unsettled != *unsettled)
         })
     };
     let broken = world.state.tasks.values().find(|it| is_changed(it)).map(|task| task.spec.arn.to_string());
@@ -180,7 +180,7 @@ fn what_stops_does_not_run(world: &mut World, before: &Before) {
 fn shares_fit(world: &mut World) {
     let mut at_work: BTreeSet<&TaskArn> = BTreeSet::new();
     for (arn, task) in &world.state.tasks {
-        let is_image_work = |it: &core::state::ContainerState| it.operation.is_some() && !it.over();
+        let is_image_work = |it: &core::state::ContainerState| it.live.operation.is_some() && !it.over();
         if task.known != TaskStatus::Stopped && task.states().any(is_image_work) {
             at_work.insert(arn);
         }
@@ -213,16 +213,16 @@ fn time_moves(world: &mut World) {
 /// Every task is planned once more at the same time, with no new fact.
 fn planning_again_is_idle(world: &mut World) {
     let copy = world.thorough.then(|| world.state.clone());
-    let wakes: Vec<Option<Timestamp>> = world.state.tasks.values().map(|task| task.wake).collect();
+    let wakes: Vec<Option<Timestamp>> = world.state.tasks.values().map(|task| task.live.wake).collect();
     for task in world.state.tasks.values_mut() {
-        task.wake = Some(Timestamp::default());
+        task.live.wake = Some(Timestamp::default());
     }
     world.state.wakes_from = Timestamp::default();
     let again = core::step(&mut world.state, world.now, Event::Tick);
     if again != core::Step::default() {
         world.breaks("planning again yields nothing", || format!("{again:?}"));
     }
-    if !wakes.iter().eq(world.state.tasks.values().map(|task| &task.wake)) {
+    if !wakes.iter().eq(world.state.tasks.values().map(|task| &task.live.wake)) {
         world.breaks("planning again yields nothing", || "another time to wake up".to_owned());
     }
     if let Some(mut copy) = copy {

@@ -99,7 +99,7 @@ fn spoken_for(world: &World, task: &TaskState, is_counted: impl Fn(&TaskState) -
 /// Who is admitted takes nothing from those who came before and have waited long.
 pub(super) fn nobody_patient_is_put_off(world: &mut World, before: &Before) {
     let was_admitted = |arn: &TaskArn| before.tasks.get(arn).is_some_and(|old| old.admitted);
-    let is_new = |task: &TaskState| task.admitted && !task.inherited && !was_admitted(&task.spec.arn);
+    let is_new = |task: &TaskState| task.admitted && !task.live.inherited && !was_admitted(&task.spec.arn);
     let new = world.state.tasks.values().filter(|task| is_new(task) && holds(task));
     let put_off = new.map(|new| {
         // Of those admitted with it, the ones before it.
