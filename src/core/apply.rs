@@ -5,7 +5,7 @@ use super::desired;
 use super::effect::{Effect, Message};
 use super::event::{Event, Outcome, Output, PayloadTask};
 use super::policy::{Policy, PullBehavior};
-use super::state::{Container, HostState, InFlight, Key, OperationKind, Owner, Retry, State, TaskState};
+use super::state::{Container, HostState, Key, OperationKind, Owner, PendingOperation, Retry, State, TaskState};
 use super::step::Step;
 use super::{credentials, dependency, image, inventory, rebuild, report, resource, restart, seen};
 use crate::model::{Ack, ContainerStatus, FailureKind, Observation, OpError, RunState, TaskArn, TaskStatus, Timestamp};
@@ -29,7 +29,7 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
                 let Some(index) = state_task.index_of(&container) else { return };
                 let container = &mut state_task.containers[index].state;
                 if container.runtime_id.as_ref() == Some(&runtime_id) {
-                    if container.observed == Some(RunState::Running) && !container.over() {
+                    if container.observed == Some(RunState::Running) && !container.is_stopped() {
                         container.exit_code = container.exit_code.or(exit_code);
                     }
                     seen::removed(state_task, index, now, step);
@@ -112,7 +112,7 @@ fn payload(
 
 fn new_task(task: PayloadTask, arrival: u64, now: Timestamp) -> TaskState {
     match task {
-        PayloadTask::Run(spec) if dependency::solvable(&spec) => TaskState::new(*spec, arrival, now),
+        PayloadTask::Run(spec) if dependency::is_solvable(&spec) => TaskState::new(*spec, arrival, now),
         PayloadTask::Run(spec) => {
             let reason = format!("Task dependencies cannot be resolved, taskArn: {}", spec.arn);
             let credentials = spec.execution_credentials.clone();
@@ -171,7 +171,7 @@ fn observed(state: &mut State, now: Timestamp, seen: &Observation) -> BTreeSet<T
         return BTreeSet::new();
     }
     touch(state, &seen.task, |task| {
-        if let Some(index) = task.index_of(&seen.container).filter(|index| !restart::is_old_news(task, *index, seen)) {
+        if let Some(index) = task.index_of(&seen.container).filter(|index| !restart::is_outdated(task, *index, seen)) {
             seen::observe(task, index, seen, now, step);
         }
     })
@@ -236,7 +236,7 @@ fn container_completed(
 fn image_completed(
     task: &mut TaskState,
     index: usize,
-    operation: InFlight,
+    operation: PendingOperation,
     outcome: Outcome,
     now: Timestamp,
     policy: &Policy,

@@ -25,7 +25,7 @@ pub fn check(state: &State) -> Result<(), String> {
                 .tasks
                 .get(arn)
                 .is_some_and(|task| task.live.report.as_ref().is_some_and(|report| report.op == *op)),
-            Owner::Inventory => state.inventory.in_flight.is_some_and(|(id, _)| id == *op),
+            Owner::Inventory => state.inventory.pending.is_some_and(|(id, _)| id == *op),
             Owner::Images => state.images.operation.as_ref().is_some_and(|(id, _)| id == op),
             Owner::Orphan(name) => state.orphans.get(name).is_some_and(|orphan| orphan.op == Some(*op)),
         };
@@ -68,11 +68,11 @@ fn check_task(state: &State, task: &TaskState) -> Result<(), String> {
         )?;
         require(!container.ran || container.running_since.is_some(), &named("ran, but nobody knows since when"))?;
         require(
-            container.observed != Some(RunState::Exited) || container.over() || container.restarts.due,
+            container.observed != Some(RunState::Exited) || container.is_stopped() || container.restarts.due,
             &named("seen to have ended, but not known as stopped"),
         )?;
         require(
-            !task.reduced || container.create_asked || container.over(),
+            !task.reduced || container.create_asked || container.is_stopped(),
             &named("rebuilt, and still to be created"),
         )?;
         if let Some(operation) = container.live.operation {
@@ -80,7 +80,7 @@ fn check_task(state: &State, task: &TaskState) -> Result<(), String> {
         }
     }
     require(
-        task.known != TaskStatus::Stopped || task.states().all(super::state::ContainerState::over),
+        task.known != TaskStatus::Stopped || task.states().all(super::state::ContainerState::is_stopped),
         "a stopped task has a container that is not",
     )
 }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
     use crate::core::policy::{Capacity, Policy};
     use crate::core::sample::{NOW, container, seen, task};
-    use crate::core::state::{InFlight, OperationKind, Orphan, ReportInFlight, ResourceState};
+    use crate::core::state::{OperationKind, Orphan, PendingOperation, PendingReport, ResourceState};
     use crate::model::task::PortMapping;
     use crate::model::{ContainerStatus, OpId, Protocol, ResourceKind, ResourceSpec, Tickets};
 
@@ -114,7 +114,7 @@ mod tests {
         check(&state)
     }
 
-    fn of_task(change: impl FnOnce(&mut TaskState)) -> Result<(), String> {
+    fn check_with(change: impl FnOnce(&mut TaskState)) -> Result<(), String> {
         broken_by(|state| change(state.tasks.get_mut(&"task".into()).unwrap()))
     }
 
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_broken_task_is_named_with_what_is_broken() {
-        assert_eq!(of_task(|_| {}), Ok(()));
+        assert_eq!(check_with(|_| {}), Ok(()));
         type Change = fn(&mut TaskState);
         let table: [(Change, &str); 14] = [
             (
@@ -141,8 +141,7 @@ mod tests {
             (|it| (it.known, it.sent) = (TaskStatus::Created, TaskStatus::Created), "a task that ran is known as less"),
             (
                 |it| {
-                    it.live.report =
-                        Some(ReportInFlight { op: OP, status: TaskStatus::Running, containers: Vec::new() })
+                    it.live.report = Some(PendingReport { op: OP, status: TaskStatus::Running, containers: Vec::new() })
                 },
                 "a report in flight has no owner",
             ),
@@ -155,7 +154,7 @@ mod tests {
             (
                 |it| {
                     it.containers[0].state.live.operation =
-                        Some(InFlight { id: OP, kind: OperationKind::Stop, since: NOW, asked: 0 })
+                        Some(PendingOperation { id: OP, kind: OperationKind::Stop, since: NOW, asked: 0 })
                 },
                 "an operation in flight has no owner",
             ),
@@ -163,7 +162,7 @@ mod tests {
             (|it| it.sent = TaskStatus::Stopped, "task: "),
         ];
         for (change, text) in table {
-            let broken = of_task(change);
+            let broken = check_with(change);
             assert!(says(&broken, text), "{text}: {broken:?}");
         }
     }
@@ -181,7 +180,7 @@ mod tests {
             |it| (it.ran, it.known, it.sent) = (false, TaskStatus::Created, TaskStatus::None),
         ];
         for (nth, change) in table.into_iter().enumerate() {
-            assert_eq!(of_task(change), Ok(()), "{nth}");
+            assert_eq!(check_with(change), Ok(()), "{nth}");
         }
     }
 
@@ -196,15 +195,15 @@ mod tests {
                     state.ops.insert(OP, owner.clone());
                     let Some(id) = waits_for else { return };
                     let other = Owner::Inventory;
-                    state.inventory.in_flight = (owner == other).then_some((id, 1));
-                    let orphan = Orphan::of(&seen("forgotten", "a", "id", RunState::Created));
+                    state.inventory.pending = (owner == other).then_some((id, 1));
+                    let orphan = Orphan::from_observation(&seen("forgotten", "a", "id", RunState::Created));
                     state.orphans.insert("id".to_owned(), Orphan { op: Some(id), ..orphan });
                     let task = state.tasks.get_mut(&arn()).unwrap();
                     if matches!(owner, Owner::Container(..)) {
-                        let operation = InFlight { id, kind: OperationKind::Stop, since: NOW, asked: 0 };
+                        let operation = PendingOperation { id, kind: OperationKind::Stop, since: NOW, asked: 0 };
                         task.containers[0].state.live.operation = Some(operation);
                     } else if matches!(owner, Owner::Report(_)) {
-                        let report = ReportInFlight { op: id, status: TaskStatus::Stopped, containers: Vec::new() };
+                        let report = PendingReport { op: id, status: TaskStatus::Stopped, containers: Vec::new() };
                         task.live.report = Some(report);
                     }
                 });

@@ -39,8 +39,8 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
 }
 
 /// Nothing is left of the task.
-pub(super) fn is_over(task: &TaskState) -> bool {
-    task.live.removing && task.states().all(ContainerState::is_gone) && resource::nothing_is_left(task)
+pub(super) fn is_done(task: &TaskState) -> bool {
+    task.live.removing && task.states().all(ContainerState::is_gone) && resource::all_are_removed(task)
 }
 
 /// Drops what the agent remembers of it. The task is no longer in the state.
@@ -80,8 +80,9 @@ mod tests {
         ops.collect()
     }
 
+    /// The task is forgotten afterwards.
     #[test]
-    fn what_was_created_is_removed_after_the_wait_and_then_the_task_is_forgotten() {
+    fn containers_are_removed_after_the_wait() {
         let mut state = stopped(Span::default());
         assert!(removals(&mut state, NOW).is_empty());
         let due = NOW + Span::secs(100);
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_or_is_in_doubt_or_unsaid_is_not_removed() {
+    fn running_unsettled_or_unreported_containers_are_kept() {
         let table: [fn(&mut TaskState); 5] = [
             |it| it.containers[0].state.observed = Some(RunState::Running),
             |it| it.containers[0].state.live.unsettled = true,

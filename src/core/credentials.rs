@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn renewed_credentials_replace_the_old_ones_when_no_image_operation_needs_them() {
+    fn replaced_credentials_are_dropped_after_image_operations() {
         let (mut state, effects) = by_role(true);
         let (op, _) = pull(&effects).unwrap();
         let kind = state.tasks[&"task".into()].containers[0].state.live.operation.map(|it| it.kind);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_of_a_task_that_is_not_known_are_dropped_unless_another_uses_them() {
+    fn unused_credentials_of_an_unknown_task_are_dropped() {
         let (mut state, _) = by_role(true);
         assert_eq!(forgotten(&arrive(&mut state, Some("forgotten"), "x")), ["x"]);
         assert_eq!(forgotten(&arrive(&mut state, Some("forgotten"), "old")), [""; 0]);

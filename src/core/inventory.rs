@@ -16,9 +16,9 @@ use std::collections::BTreeSet;
 pub(super) fn plan(state: &mut State, now: Timestamp, out: &mut Step) {
     let inventory = &state.inventory;
     let is_due = inventory.events_missed || inventory.due <= now;
-    if inventory.in_flight.is_none() && is_due && inventory.retry.not_before <= now {
+    if inventory.pending.is_none() && is_due && inventory.retry.not_before <= now {
         let op = state.new_op(Owner::Inventory);
-        state.inventory.in_flight = Some((op, state.steps));
+        state.inventory.pending = Some((op, state.steps));
         state.inventory.events_missed = false;
         out.effects.push(Effect::Do(op, Operation::Inventory));
     }
@@ -40,7 +40,7 @@ pub(super) fn plan(state: &mut State, now: Timestamp, out: &mut Step) {
 /// The moments at which there is something to do here.
 pub(super) fn next_deadline(state: &State) -> impl Iterator<Item = Timestamp> {
     let inventory = &state.inventory;
-    let own = inventory.in_flight.is_none().then(|| {
+    let own = inventory.pending.is_none().then(|| {
         let due = if inventory.events_missed { Timestamp::default() } else { inventory.due };
         due.max(inventory.retry.not_before)
     });
@@ -58,7 +58,7 @@ pub(super) struct Listing {
 
 /// Takes in the outcome of an inventory; `None`: it failed, and is tried again.
 pub(super) fn listed(state: &mut State, now: Timestamp, outcome: Outcome) -> Option<Listing> {
-    let (_, asked) = state.inventory.in_flight.take()?;
+    let (_, asked) = state.inventory.pending.take()?;
     let Ok(Output::Inventory(mut seen)) = outcome else {
         backoff::INVENTORY.again(&mut state.inventory.retry, now, "inventory");
         state.inventory.events_missed = true;
@@ -84,7 +84,7 @@ fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp, ou
     let step = state.steps;
     let Some(task) = state.tasks.get_mut(&seen.task) else {
         if is_surely_ours(seen) {
-            state.orphans.entry(seen.runtime_id.0.clone()).or_insert_with(|| Orphan::of(seen));
+            state.orphans.entry(seen.runtime_id.0.clone()).or_insert_with(|| Orphan::from_observation(seen));
         }
         return;
     };
@@ -93,12 +93,12 @@ fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp, ou
     if container.live.operation.is_some() || container.live.touched > asked {
         return;
     }
-    if seen::is_end_without_story(seen) {
-        container.live.unsettled |= !container.over();
+    if seen::is_end_without_details(seen) {
+        container.live.unsettled |= !container.is_stopped();
         return;
     }
     let start_is_lost = container.ran
-        && !container.over()
+        && !container.is_stopped()
         && seen.state == RunState::Created
         && container.runtime_id.as_ref() == Some(&seen.runtime_id);
     let ended = start_is_lost.then(|| as_ended(seen));
@@ -131,14 +131,14 @@ fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp, o
     for task in state.tasks.values_mut() {
         for index in 0..task.containers.len() {
             let container = &task.containers[index].state;
-            let is_spoken_for = container.live.operation.is_none() && container.live.touched <= asked;
+            let is_covered = container.live.operation.is_none() && container.live.touched <= asked;
             let name = &task.containers[index].spec.name;
             // Another container may have taken the name since: the one we saw is gone all the same.
             let is_there = match &container.runtime_id {
                 Some(id) if container.observed.is_some() => ids.contains(id),
                 Some(_) | None => names.contains(&(&task.spec.arn, name)),
             };
-            if !is_spoken_for || !container.create_asked || is_there {
+            if !is_covered || !container.create_asked || is_there {
                 continue;
             }
             if container.observed.is_some() {
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_listed_has_vanished_and_what_is_listed_is_seen() {
+    fn a_listing_shows_what_exists_and_what_is_missing() {
         let running: fn(&mut TaskState) = |it| {
             (it.containers[0].state.observed, it.containers[0].state.runtime_id) =
                 (Some(RunState::Created), Some("id".into()));
@@ -252,7 +252,7 @@ mod tests {
 
     /// It was taken for one that never ran: not told as out of memory, and not started again though its policy says so.
     #[test]
-    fn one_that_is_listed_as_ended_and_could_not_be_looked_at_is_looked_at_before_it_is_over() {
+    fn an_end_listed_without_details_is_inspected_first() {
         let ran: fn(&mut TaskState) = |it| {
             let container = &mut it.containers[0].state;
             (container.known, container.ran, container.live.unsettled) = (ContainerStatus::Running, true, false);
@@ -291,15 +291,16 @@ mod tests {
         assert_eq!((&first(&state).runtime_id, &first(&state).failure), (&Some(RuntimeId::from("id")), &None));
     }
 
+    /// Also those whose create was never asked for.
     #[test]
-    fn a_listing_does_not_speak_for_what_was_touched_since_or_was_never_asked_for() {
+    fn a_listing_leaves_containers_touched_since_alone() {
         type Case = (fn(&mut TaskState), bool);
         let cases: [Case; 4] = [
             (|it| it.containers[0].state.live.touched = 100, true),
             (|it| it.containers[0].state.create_asked = false, true),
             (
                 |it| {
-                    it.containers[0].state.live.operation = Some(crate::core::state::InFlight {
+                    it.containers[0].state.live.operation = Some(crate::core::state::PendingOperation {
                         id: OpId(50),
                         kind: crate::core::state::OperationKind::Inspect,
                         since: NOW,
@@ -366,11 +367,13 @@ mod tests {
     }
 
     #[test]
-    fn an_orphan_is_removed_until_it_is_gone_with_a_wait_after_each_failure() {
+    fn the_removal_of_an_orphan_is_repeated_after_a_wait() {
         let mut state = state(Policy::default());
         let op = *state.ops.keys().next().unwrap();
         step(&mut state, NOW, done(op, Output::Inventory(Vec::new())));
-        state.orphans.insert("id".to_owned(), Orphan::of(&seen("forgotten", "a", "id", RunState::Created)));
+        state
+            .orphans
+            .insert("id".to_owned(), Orphan::from_observation(&seen("forgotten", "a", "id", RunState::Created)));
         let removal = |effects: Vec<Effect>| match effects[..] {
             [Effect::Do(op, Operation::Remove(_))] => Some(op),
             _ => None,
@@ -409,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_is_made_when_it_is_due_or_wanted_and_again_after_a_failure() {
+    fn a_listing_is_made_when_due_and_again_after_a_failure() {
         let mut state = state(Policy::default());
         let op = *state.ops.keys().next().unwrap();
         let failed = Err(OpError::Failed(Failure::retryable("CannotListContainersError", "no")));
@@ -475,8 +478,8 @@ mod tests {
         let both = vec![seen("a", "c", "a", RunState::Running), seen("b", "c", "b", RunState::Running)];
         assert_eq!(step(&mut state, NOW, done(op, Output::Inventory(both))).changed, BTreeSet::new());
         let (mut state, op) = two_running();
-        let one = vec![seen("a", "c", "a", RunState::Running), seen("b", "c", "b", RunState::Exited)];
-        let changed = step(&mut state, NOW, done(op, Output::Inventory(one))).changed;
+        let changed_one = vec![seen("a", "c", "a", RunState::Running), seen("b", "c", "b", RunState::Exited)];
+        let changed = step(&mut state, NOW, done(op, Output::Inventory(changed_one))).changed;
         assert_eq!(changed, BTreeSet::from([Key::Task("b".into())]));
     }
 

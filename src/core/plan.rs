@@ -34,7 +34,7 @@ pub(super) fn plan(state: &mut State, now: Timestamp, mut work: BTreeSet<TaskArn
             plan_task(&mut task, &mut planning);
             let wake = planning.wake;
             has_made_room |= !admission::holds(&task) && !admission::waits(&task);
-            if cleanup::is_over(&task) {
+            if cleanup::is_done(&task) {
                 cleanup::forget(state, &task, now, out);
             } else {
                 task.live.wake = wake;

@@ -12,7 +12,7 @@ pub fn recover(policy: Policy, host: HostState, tasks: impl IntoIterator<Item = 
     let mut state = State { policy, host, ..State::default() };
     for mut task in tasks {
         for container in task.states_mut() {
-            container.live.unsettled = container.create_asked && !container.over();
+            container.live.unsettled = container.create_asked && !container.is_stopped();
         }
         for Resource { spec, state } in &mut task.resources {
             resource::recover(state, spec.kind.lifetime());

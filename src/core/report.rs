@@ -9,7 +9,7 @@ use super::effect::{Effect, Operation};
 use super::event::Outcome;
 use super::planning::Planning;
 use super::ports;
-use super::state::{ContainerState, Owner, ReportInFlight, Retry, TaskState};
+use super::state::{ContainerState, Owner, PendingReport, Retry, TaskState};
 use crate::model::task::ContainerKind;
 use crate::model::{
     ContainerChange, ContainerName, ContainerSpec, ContainerStatus, FailureKind, OpError, Span, StateChange,
@@ -42,7 +42,7 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
             .collect(),
     };
     let op = planning.state.new_op(Owner::Report(task.spec.arn.clone()));
-    task.live.report = Some(ReportInFlight { op, status, containers });
+    task.live.report = Some(PendingReport { op, status, containers });
     task.live.drain_at = None;
     planning.out.effects.push(Effect::Do(op, Operation::Report(Box::new(change))));
 }
@@ -61,7 +61,7 @@ pub(super) fn completed(task: &mut TaskState, now: Timestamp, outcome: &Outcome)
     }
 }
 
-fn accepted(task: &mut TaskState, report: &ReportInFlight) {
+fn accepted(task: &mut TaskState, report: &PendingReport) {
     task.sent = task.sent.max(report.status);
     for (index, status) in &report.containers {
         let container = &mut task.containers[*index].state;
@@ -93,7 +93,7 @@ fn due_status(task: &TaskState) -> Option<TaskStatus> {
         // What was revived meanwhile is stopped before it is said that nothing runs.
         return (task.sent < TaskStatus::Stopped && !task.is_seen_running()).then_some(TaskStatus::Stopped);
     }
-    let has_digest = task.pairs().any(|(spec, container)| digest_is_news(spec, container));
+    let has_digest = task.pairs().any(|(spec, container)| digest_was_resolved(spec, container));
     let pending = task.known >= TaskStatus::ManifestPulled && task.sent < TaskStatus::ManifestPulled && has_digest;
     pending.then_some(TaskStatus::ManifestPulled)
 }
@@ -105,7 +105,7 @@ fn due_containers(task: &TaskState, status: TaskStatus) -> Vec<(usize, Container
             ContainerStatus::Running
         } else if container.known >= ContainerStatus::Running {
             container.known
-        } else if container.known >= ContainerStatus::ManifestPulled && digest_is_news(spec, container) {
+        } else if container.known >= ContainerStatus::ManifestPulled && digest_was_resolved(spec, container) {
             ContainerStatus::ManifestPulled
         } else {
             ContainerStatus::None
@@ -116,7 +116,7 @@ fn due_containers(task: &TaskState, status: TaskStatus) -> Vec<(usize, Container
 }
 
 /// The agent found the digest out itself, so ECS wants to know it (services pin it).
-fn digest_is_news(spec: &ContainerSpec, container: &ContainerState) -> bool {
+fn digest_was_resolved(spec: &ContainerSpec, container: &ContainerState) -> bool {
     container.digest.is_some() && !spec.image.contains('@')
 }
 
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_fits_the_status() {
+    fn the_content_of_a_report_fits_its_status() {
         use ContainerStatus::{Running, Stopped};
         let mut task = running();
         task.reason = Some("for this reason".to_owned());
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn when_execution_stopped_is_told_as_soon_as_something_is() {
+    fn the_end_of_execution_is_in_the_next_report() {
         let mut task = all_sent(running());
         task.containers[0].spec.essential = true;
         (task.desired, task.containers[1].spec.stop_timeout) = (TaskStatus::Stopped, Some(Span::secs(120)));
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_ended_waits_for_company_for_10_to_30_seconds() {
+    fn the_end_of_a_container_alone_is_reported_after_10_to_30_s() {
         let mut task = all_sent(running());
         end(&mut task, 0, 0);
         let mut state = with(task);
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_that_only_this_host_knows_is_told_with_the_rest() {
+    fn a_local_digest_is_reported_only_with_other_changes() {
         let table = [(None, "sha256:here"), (Some("sha256:1"), "sha256:1")];
         for (digest, wanted) in table {
             let mut running = running();
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_news_if_the_agent_found_it_out() {
+    fn a_digest_is_reported_if_the_agent_resolved_it() {
         let pulled = |image: &str, digest: Option<&str>, sent: TaskStatus| {
             let mut task = task(vec![container("a", &[])]);
             task.containers[0].spec.image = image.to_owned();
@@ -311,15 +311,15 @@ mod tests {
             let change = change?.1;
             Some((change.status, statuses(&change).len(), change.containers[0].image_digest.clone()))
         };
-        let news = Some((TaskStatus::ManifestPulled, 1, Some("sha256:1".to_owned())));
-        assert_eq!(pulled("image", Some("sha256:1"), TaskStatus::None), news);
+        let expected = Some((TaskStatus::ManifestPulled, 1, Some("sha256:1".to_owned())));
+        assert_eq!(pulled("image", Some("sha256:1"), TaskStatus::None), expected);
         assert_eq!(pulled("image", Some("sha256:1"), TaskStatus::ManifestPulled), None);
         assert_eq!(pulled("image", None, TaskStatus::None), None);
         assert_eq!(pulled("image@sha256:1", Some("sha256:1"), TaskStatus::None), None);
     }
 
     #[test]
-    fn a_report_that_fails_is_made_again_unless_it_never_can_be_accepted() {
+    fn a_failed_report_is_repeated_unless_it_is_invalid() {
         let mut state = with(running());
         let (op, change) = reported(&mut state, NOW).unwrap();
         step(&mut state, NOW, fails(op, Failure::retryable("SubmitTaskStateChange", "throttled")));
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_ran_and_stopped_unheard_is_said_to_run_first() {
+    fn running_is_reported_before_stopped_if_the_task_ran() {
         let mut task = running();
         (0..2).for_each(|index| end(&mut task, index, 0));
         (task.known, task.desired) = (TaskStatus::Stopped, TaskStatus::Stopped);

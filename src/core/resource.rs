@@ -13,8 +13,8 @@ use super::effect::{Effect, Operation};
 use super::event::{Outcome, Output};
 use super::planning::Planning;
 use super::state::{
-    ContainerState, InFlight, OperationKind, Owner, Resource, ResourceInFlight, ResourceOperationKind, ResourceState,
-    Retry, State, TaskState,
+    ContainerState, OperationKind, Owner, PendingOperation, PendingResourceOperation, Resource, ResourceOperationKind,
+    ResourceState, Retry, State, TaskState,
 };
 use crate::model::resource::Lifetime;
 use crate::model::{
@@ -24,7 +24,7 @@ use crate::model::{
 use std::collections::BTreeSet;
 
 /// Unknown or passing failures in a row after which the task is given up, or the resource left behind.
-const MOST_TRIES: u32 = 3;
+const MAX_TRIES: u32 = 3;
 
 /// Starts the making or removal of what can be.
 pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
@@ -42,7 +42,7 @@ fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
             task.resources[index].state.create_asked = true;
             start(task, index, planning, ResourceOperationKind::Create);
         }
-    } else if may_be_there(&task.resources[index].state) && may_go(task, index) && planning.is_time(not_before) {
+    } else if may_exist(&task.resources[index].state) && may_be_removed(task, index) && planning.is_time(not_before) {
         let resource = &mut task.resources[index].state;
         if !std::mem::replace(&mut resource.live.removing, true) {
             resource.live.retry = Retry::default(); // these were failures to make it
@@ -57,7 +57,7 @@ fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
 fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>, kind: ResourceOperationKind) {
     let name = task.resources[index].spec.name.clone();
     let op = planning.state.new_op(Owner::Resource(task.spec.arn.clone(), name));
-    task.resources[index].state.live.operation = Some(ResourceInFlight { id: op, kind, since: planning.now });
+    task.resources[index].state.live.operation = Some(PendingResourceOperation { id: op, kind, since: planning.now });
     let request = Box::new(ResourceRequest {
         task: task.spec.arn.clone(),
         family: task.spec.family.clone(),
@@ -76,7 +76,7 @@ fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>, kind: 
 }
 
 /// A create that was asked for may have been done, whatever was heard of it.
-pub(super) fn may_be_there(resource: &ResourceState) -> bool {
+pub(super) fn may_exist(resource: &ResourceState) -> bool {
     match resource.known {
         ResourceStatus::None => resource.create_asked,
         ResourceStatus::Created => true,
@@ -95,16 +95,16 @@ fn is_needed(task: &TaskState, index: usize) -> bool {
     let needs = |at: usize, container: &ContainerState| match resource.kind.lifetime() {
         Lifetime::Process => container.known < ContainerStatus::Created, // the engine keeps what it was given
         Lifetime::Boot | Lifetime::Task => container.known <= ContainerStatus::Created || container.restarts.due,
-    } && !task.wants_stop(at);
+    } && !task.must_stop(at);
     let mut pairs = task.pairs().enumerate();
     pairs.any(|(at, (spec, container))| needs(at, container) && resource.needed_by.contains(&spec.name))
 }
 
 /// Nothing uses it, and nothing will.
-fn may_go(task: &TaskState, index: usize) -> bool {
+fn may_be_removed(task: &TaskState, index: usize) -> bool {
     if task.resources[index].spec.kind.lifetime() == Lifetime::Process {
         // A create in flight has been given it already, or will be when its turn comes.
-        let is_create = |operation: &InFlight| operation.kind == OperationKind::Create;
+        let is_create = |operation: &PendingOperation| operation.kind == OperationKind::Create;
         let is_in_use = task.states().any(|container| container.live.operation.as_ref().is_some_and(is_create));
         return !is_needed(task, index) && !is_in_use;
     }
@@ -132,7 +132,7 @@ pub(super) fn ticket(task: &TaskState, credential_spec: &str) -> Option<String> 
 
 /// The first resource that is not there and must be before this container goes on: before it is created, and, of what outlives that,
 /// before it is started.
-pub(super) fn holding_up(task: &TaskState, container: usize) -> Option<usize> {
+pub(super) fn missing_resource(task: &TaskState, container: usize) -> Option<usize> {
     let name = &task.containers[container].spec.name;
     let state = &task.containers[container].state;
     let is_ahead = |lifetime| match state.known {
@@ -167,7 +167,7 @@ pub(super) fn completed(task: &mut TaskState, name: &str, now: Timestamp, outcom
         Err(error) => error.into_failure(),
     };
     backoff::ENGINE.again(&mut resource.live.retry, now, &arn);
-    let is_given_up = resource.live.retry.attempts >= MOST_TRIES;
+    let is_given_up = resource.live.retry.attempts >= MAX_TRIES;
     match operation.kind {
         // Left behind; each failure was logged.
         ResourceOperationKind::Remove if is_given_up => removed(resource),
@@ -208,7 +208,7 @@ fn removed(resource: &mut ResourceState) {
 }
 
 /// What is known of a resource whose task was rebuilt: it may be there. What its containers say is to be given back, is.
-pub(super) fn left_over(spec: &ResourceSpec, leases: &BTreeSet<&String>) -> ResourceState {
+pub(super) fn rebuilt(spec: &ResourceSpec, leases: &BTreeSet<&String>) -> ResourceState {
     let is_ours = matches!(spec.kind, ResourceKind::CredentialSpecs(_)) && !leases.is_empty();
     let leases = leases.iter().map(|lease| (*lease).clone()).collect();
     let tickets = is_ours.then(|| Tickets { leases, ..Tickets::default() });
@@ -229,10 +229,9 @@ pub(super) fn recover(resource: &mut ResourceState, lifetime: Lifetime) {
 }
 
 /// Nothing is left of any of them.
-pub(super) fn nothing_is_left(task: &TaskState) -> bool {
-    (0..task.resources.len()).all(|index| {
-        task.resources[index].state.live.operation.is_none() && !may_be_there(&task.resources[index].state)
-    })
+pub(super) fn all_are_removed(task: &TaskState) -> bool {
+    (0..task.resources.len())
+        .all(|index| task.resources[index].state.live.operation.is_none() && !may_exist(&task.resources[index].state))
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
         let is_restarted = has_run && restart::decide(task, index, exit_code, seen.error.as_ref(), now);
         let container = &mut task.containers[index].state;
         // How it ended is how it ended first: what somebody did with it afterwards is no news of the task.
-        if !container.over() || container.exit_code.is_none() {
+        if !container.is_stopped() || container.exit_code.is_none() {
             container.exit_code = exit_code.or(container.exit_code);
         }
         if is_restarted {
@@ -68,11 +68,11 @@ pub(super) fn removed(task: &mut TaskState, index: usize, now: Timestamp, step: 
     container.live.touched = step;
     let existed = container.observed.take().is_some();
     // Nobody knows how to create one of a task that was rebuilt.
-    if (existed || task.reduced) && !container.over() {
+    if (existed || task.reduced) && !container.is_stopped() {
         container.fail(Failure::permanent("ContainerVanishedError", "No container matching saved ID found"));
         container.raise(ContainerStatus::Stopped, now);
     }
-    if container.over() {
+    if container.is_stopped() {
         container.removed = true;
     }
 }
@@ -103,6 +103,6 @@ pub(super) fn settle(task: &mut TaskState, index: usize) {
 
 /// The list says that it has ended, and the engine could not be asked for more: neither whether it ever ran nor what ended it. The
 /// container is looked at by itself before anything follows from that.
-pub(super) fn is_end_without_story(seen: &Observation) -> bool {
+pub(super) fn is_end_without_details(seen: &Observation) -> bool {
     seen.state == RunState::Exited && seen.started_at.is_none() && seen.error.is_none()
 }

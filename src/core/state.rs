@@ -19,7 +19,7 @@ use crate::model::{
 };
 pub use container::{ContainerState, LiveContainer};
 pub use images::{ImageCleanup, TrackedImage};
-pub use operation::{InFlight, OperationKind, Owner, ResourceInFlight, ResourceOperationKind};
+pub use operation::{OperationKind, Owner, PendingOperation, PendingResourceOperation, ResourceOperationKind};
 pub use restarts::Restarts;
 pub use retry::Retry;
 use serde::{Deserialize, Serialize};
@@ -136,7 +136,7 @@ pub struct LiveTask {
     /// Ids that were replaced by that one and are to be dropped from memory.
     pub retired_credentials: Vec<CredentialsId>,
     /// The report in flight.
-    pub report: Option<ReportInFlight>,
+    pub report: Option<PendingReport>,
     /// Failed reports in a row, and when to try again.
     pub report_retry: Retry,
     /// When changes of containers alone are reported, without a change of the task.
@@ -187,7 +187,7 @@ pub struct LiveResource {
     /// Credentials have come since it was made or renewed last. Not kept: so are the credentials, and they come again.
     pub renewal_due: bool,
     /// What is in flight: at most one.
-    pub operation: Option<ResourceInFlight>,
+    pub operation: Option<PendingResourceOperation>,
     /// Its removal has begun.
     pub removing: bool,
     /// Failures in a row, of its making or of its removal, and when to try again.
@@ -196,7 +196,7 @@ pub struct LiveResource {
 
 /// A report on its way to ECS, and what will be `sent` when it is accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReportInFlight {
+pub struct PendingReport {
     /// Its outcome carries the same id.
     pub op: OpId,
     /// Status of the task.
@@ -211,7 +211,7 @@ pub struct InventoryState {
     /// Events may have been missed: a listing is due now.
     pub events_missed: bool,
     /// The one in flight, and the step it was asked in.
-    pub in_flight: Option<(OpId, u64)>,
+    pub pending: Option<(OpId, u64)>,
     /// When the next one is due even if nothing was missed.
     pub due: Timestamp,
     /// Failures in a row, and when to try again.
@@ -233,7 +233,7 @@ pub struct Orphan {
 
 impl Orphan {
     /// As it was found.
-    pub fn of(seen: &Observation) -> Self {
+    pub fn from_observation(seen: &Observation) -> Self {
         Self { task: seen.task.clone(), container: seen.container.clone(), op: None, retry: Retry::default() }
     }
 }
@@ -255,7 +255,7 @@ impl State {
 }
 
 /// Names of pulled images that are remembered; one that is forgotten is pulled once more.
-const MOST_PULLED_IMAGES: usize = 10_000;
+const MAX_PULLED_IMAGES: usize = 10_000;
 
 impl HostState {
     /// Notes that an image came from its registry; true if that was not known.
@@ -263,7 +263,7 @@ impl HostState {
         if self.pulled_images.contains(&image) {
             return false;
         }
-        if self.pulled_images.len() >= MOST_PULLED_IMAGES {
+        if self.pulled_images.len() >= MAX_PULLED_IMAGES {
             self.pulled_images.pop_first();
         }
         self.pulled_images.insert(image)
@@ -373,18 +373,18 @@ impl TaskState {
     }
 
     /// Nothing remains to be done for the container but its removal.
-    pub fn is_where_it_should_be(&self, index: usize) -> bool {
+    pub fn has_reached_target(&self, index: usize) -> bool {
         let container = &self.containers[index].state;
-        if self.wants_stop(index) {
-            return container.over() && container.observed != Some(RunState::Running);
+        if self.must_stop(index) {
+            return container.is_stopped() && container.observed != Some(RunState::Running);
         }
         container.known == ContainerStatus::Running && !container.restarts.due
     }
 
     /// The container must end, or has ended.
-    pub fn wants_stop(&self, index: usize) -> bool {
+    pub fn must_stop(&self, index: usize) -> bool {
         let container = &self.containers[index].state;
-        self.desired == TaskStatus::Stopped || container.failure.is_some() || container.over()
+        self.desired == TaskStatus::Stopped || container.failure.is_some() || container.is_stopped()
     }
 }
 
@@ -395,12 +395,12 @@ mod tests {
     #[test]
     fn the_memory_of_pulled_images_is_bounded() {
         let mut host = HostState::default();
-        let names: Vec<String> = (0..MOST_PULLED_IMAGES).map(|nth| format!("{nth:05}")).collect();
+        let names: Vec<String> = (0..MAX_PULLED_IMAGES).map(|nth| format!("{nth:05}")).collect();
         assert!(names.iter().all(|name| host.remember_pulled(name.clone())));
         assert!(!host.remember_pulled("00000".to_owned()), "it is known");
-        assert_eq!(host.pulled_images.len(), MOST_PULLED_IMAGES);
+        assert_eq!(host.pulled_images.len(), MAX_PULLED_IMAGES);
         assert!(host.remember_pulled("z".to_owned()));
-        assert_eq!(host.pulled_images.len(), MOST_PULLED_IMAGES);
+        assert_eq!(host.pulled_images.len(), MAX_PULLED_IMAGES);
         assert!(host.pulled_images.contains("z") && host.pulled_images.contains("09999"));
     }
 

@@ -1,7 +1,7 @@
 //! State to what readers may see. Leaves out environment, settings and credentials.
 
 use super::container::{self, Next, Wait};
-use super::state::{ContainerState, InFlight, OperationKind, State, TaskState};
+use super::state::{ContainerState, OperationKind, PendingOperation, State, TaskState};
 use super::{admission, dependency};
 use crate::model::view::{ContainerView, TaskView, View};
 use crate::model::waiting::{Blocker, Waiting};
@@ -59,7 +59,7 @@ fn waits(state: &State, ledger: &admission::Ledger<'_>, task: &TaskState, now: T
         return vec![Waiting { container: None, blocker, since: task.known_at }];
     }
     let containers = task.pairs().enumerate().filter_map(|(index, (spec, container))| {
-        if task.is_where_it_should_be(index) {
+        if task.has_reached_target(index) {
             return None;
         }
         let Next::Wait(wait) = container::next(state, task, index, now) else { return None };
@@ -74,7 +74,7 @@ fn waits(state: &State, ledger: &admission::Ledger<'_>, task: &TaskState, now: T
 fn blocker(task: &TaskState, index: usize, wait: Wait, now: Timestamp) -> Blocker {
     match wait {
         Wait::Admission => Blocker::HostResources(Vec::new()), // of the task, which says so itself
-        Wait::Operation(operation) => in_flight(task, index, operation),
+        Wait::Operation(operation) => docker_operation(task, index, operation),
         Wait::NextTry(at) => Blocker::NextTry(at),
         Wait::Inventory => Blocker::Inventory,
         Wait::Dependents => Blocker::Containers(dependency::dependents(task, index), None),
@@ -89,7 +89,7 @@ fn blocker(task: &TaskState, index: usize, wait: Wait, now: Timestamp) -> Blocke
     }
 }
 
-fn in_flight(task: &TaskState, index: usize, operation: InFlight) -> Blocker {
+fn docker_operation(task: &TaskState, index: usize, operation: PendingOperation) -> Blocker {
     let image = || task.containers[index].spec.image.clone();
     let verb = match operation.kind {
         OperationKind::ResolveDigest => return Blocker::Digest(operation.id, image()),
@@ -161,11 +161,11 @@ mod tests {
     }
 
     fn doing(task: &mut TaskState, kind: OperationKind) {
-        task.containers[0].state.live.operation = Some(InFlight { id: OpId(7), kind, since: NOW, asked: 0 });
+        task.containers[0].state.live.operation = Some(PendingOperation { id: OpId(7), kind, since: NOW, asked: 0 });
     }
 
     #[test]
-    fn what_is_in_flight_is_named() {
+    fn the_pending_operation_is_shown() {
         use OperationKind::{Create, Inspect, Pull, Remove, ResolveDigest, Start, Stop};
         let image = || "image@sha256:1".to_owned();
         let begins = |it: &mut TaskState, kind| {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_waits_for_is_not_said() {
+    fn a_task_in_its_target_state_shows_no_wait() {
         assert_eq!(blocked(|_| {}), None, "it is about to be stopped, and nothing holds that up");
         assert_eq!(blocked(|it| it.containers[0].state.live.retry.not_before = NOW), None, "it is time");
         assert_eq!(
@@ -237,13 +237,13 @@ mod tests {
         state.tasks.insert("task".into(), Box::new(task.clone()));
         assert_eq!(since(&state), Timestamp(9));
         task.containers[0].state.live.operation =
-            Some(InFlight { id: OpId(7), kind: OperationKind::Pull, since: Timestamp(8), asked: 0 });
+            Some(PendingOperation { id: OpId(7), kind: OperationKind::Pull, since: Timestamp(8), asked: 0 });
         state.tasks.insert("task".into(), Box::new(task));
         assert_eq!(since(&state), Timestamp(8));
     }
 
     #[test]
-    fn a_task_says_that_the_host_is_full_or_that_credentials_are_missing() {
+    fn a_full_host_or_missing_credentials_are_shown() {
         let capacity = Capacity { cpu: 1024, memory: 10, ..Capacity::default() };
         let mut state = state(Policy { capacity, ..Policy::default() });
         let mut large = container("a", &[]);

@@ -94,8 +94,9 @@ fn a_manifest_that_is_not_newer_is_not_even_acknowledged() {
     }
 }
 
+/// And it stops them only once.
 #[test]
-fn only_the_answer_to_the_last_question_stops_tasks_and_only_once() {
+fn only_the_answer_about_the_last_manifest_stops_tasks() {
     let mut state = with_tasks(&["a", "b"]);
     step(&mut state, NOW, confirmed("", &["a"]));
     step(&mut state, NOW, manifest(12, &[], ""));
@@ -127,7 +128,7 @@ fn only_a_higher_number_raises_the_bar_and_is_written() {
 }
 
 #[test]
-fn of_a_task_that_is_to_stop_and_unknown_every_container_is_said_to_be_stopped() {
+fn stopping_an_unknown_task_reports_all_its_containers_stopped() {
     let mut state = with_tasks(&[]);
     let stop = |arn: &str| PayloadTask::Stop(arn.into(), vec!["a".into(), "b".into()]);
     let effects = step(&mut state, NOW, Event::Payload { tasks: vec![stop("unknown")], seq: 11, ack: None }).effects;
@@ -140,8 +141,9 @@ fn of_a_task_that_is_to_stop_and_unknown_every_container_is_said_to_be_stopped()
     assert_eq!(again.effects, [], "ECS has heard it");
 }
 
+/// Its credentials are dropped with it.
 #[test]
-fn a_task_that_cannot_be_ordered_is_over_and_its_credentials_go_with_it() {
+fn a_task_with_unsolvable_dependencies_is_stopped() {
     let mut state = with_tasks(&[]);
     let mut cyclic = spec("cyclic", vec![container("a", &[("a", Condition::Start)])]);
     cyclic.execution_credentials = Some("id".into());
@@ -166,10 +168,10 @@ fn only_the_incarnation_we_know_can_be_gone() {
         let container = state.tasks[&"holder".into()].containers[0].state.clone();
         (container.observed, container.exit_code, container.failure.map(|it| it.name))
     };
-    let vanished = || Some("ContainerVanishedError".to_owned());
+    let missing = || Some("ContainerVanishedError".to_owned());
     assert_eq!(gone(RunState::Created, "other"), (Some(RunState::Created), None, None));
-    assert_eq!(gone(RunState::Created, "id"), (None, None, vanished()));
-    assert_eq!(gone(RunState::Running, "id"), (None, Some(137), vanished()), "it was killed, and removed at once");
+    assert_eq!(gone(RunState::Created, "id"), (None, None, missing()));
+    assert_eq!(gone(RunState::Running, "id"), (None, Some(137), missing()), "it was killed, and removed at once");
     assert_eq!(gone(RunState::Exited, "id"), (None, Some(0), None), "how it ended was known");
 }
 
@@ -196,8 +198,9 @@ fn what_a_look_changes() {
     assert_eq!(refused.failure.unwrap().to_string(), "DockerStateError: no such program");
 }
 
+/// So are observations from before the removal.
 #[test]
-fn news_of_another_incarnation_or_from_before_the_removal_is_old() {
+fn observations_of_another_incarnation_are_ignored() {
     let mut task = task(vec![container("a", &[])]);
     observe(&mut task, 0, &seen("task", "a", "one", RunState::Running), NOW, 1);
     observe(&mut task, 0, &seen("task", "a", "two", RunState::Exited), NOW, 2);
@@ -213,8 +216,9 @@ fn news_of_another_incarnation_or_from_before_the_removal_is_old() {
     assert_eq!((container.observed, container.removed), (Some(RunState::Created), false), "a create that came late");
 }
 
+/// A refused create is reported with the reason why the image is missing.
 #[test]
-fn a_refused_start_is_looked_after_and_a_refused_create_is_told_with_the_reason_why_the_image_is_missing() {
+fn a_refused_start_is_inspected_before_it_counts() {
     use crate::core::state::OperationKind::{Create, Start};
     use crate::model::FailureKind;
     let refused = |kind, failure: Failure| {
@@ -263,7 +267,7 @@ fn the_time_of_a_pull_is_noted_and_that_of_a_digest_is_not() {
 }
 
 #[test]
-fn a_container_in_doubt_is_not_looked_at_while_a_listing_is_under_way() {
+fn an_unsettled_container_waits_for_the_pending_inventory() {
     let mut state = state(Policy::default());
     let listing = *state.ops.keys().next().unwrap();
     let mut task = task(vec![container("a", &[])]);

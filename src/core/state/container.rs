@@ -3,7 +3,7 @@
 //! Owns the three statuses that must not be mixed up: what we tell (`known`), what the engine last said (`observed`), what ECS has
 //! accepted (`sent`). The invariant: `known` never goes back.
 
-use super::operation::{InFlight, OperationKind};
+use super::operation::{OperationKind, PendingOperation};
 use super::restarts::Restarts;
 use super::retry::Retry;
 use crate::model::observation::Mount;
@@ -94,7 +94,7 @@ pub struct ContainerState {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LiveContainer {
     /// What is in flight: at most one.
-    pub operation: Option<InFlight>,
+    pub operation: Option<PendingOperation>,
     /// Nothing is done to it before it was looked at: an outcome was unknown, or the agent has just started.
     pub unsettled: bool,
     /// It has been planned to stop; what failed before that is no reason to wait.
@@ -111,7 +111,7 @@ pub struct LiveContainer {
 
 impl ContainerState {
     /// It is known to be stopped.
-    pub fn over(&self) -> bool {
+    pub fn is_stopped(&self) -> bool {
         self.known == ContainerStatus::Stopped
     }
 
