@@ -148,7 +148,7 @@ fn main() {
             core::step(&mut state, now, Event::Tick);
             1
         });
-        let names: Vec<_> = world.created.iter().map(|(name, of)| (name.clone(), of.clone())).collect();
+        let names: Vec<_> = world.created.iter().map(|(name, owner)| (name.clone(), owner.clone())).collect();
         let observations = measure(|round| {
             let (name, (task, container)) = &names[round as usize % names.len()];
             core::step(&mut state, now, Event::Observed(Box::new(seen(task, container, name, RunState::Running))));
@@ -183,13 +183,13 @@ fn queue(tasks: usize) -> (f64, f64) {
     let capacity = core::Capacity { cpu: 1_000, memory: 1_000, ..core::Capacity::default() };
     let policy = Policy { capacity, cleanup_wait: Span::secs(1), ..Policy::default() };
     let mut state = core::recover(policy, core::state::HostState::default(), []);
-    let one = |number: usize| {
+    let run = |number: usize| {
         let mut spec = spec(number);
         spec.containers[0].cpu = 100;
         PayloadTask::Run(Box::new(spec))
     };
     let begin = Instant::now();
-    world.settle(&mut state, now, payload((0..tasks + 10).map(one).collect()));
+    world.settle(&mut state, now, payload((0..tasks + 10).map(run).collect()));
     let arrive = begin.elapsed();
     let (begin, rounds) = (Instant::now(), tasks.min(100));
     for number in 0..rounds {

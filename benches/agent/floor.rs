@@ -53,9 +53,9 @@ impl Floor {
 
     /// So many containers in each of these control groups, so many at a time: until the last one is started, and until the last one is
     /// stopped.
-    pub(crate) async fn many(&self, control_groups: &[String], of_each: usize, at_once: usize) -> Pace {
+    pub(crate) async fn many(&self, control_groups: &[String], runs_each: usize, at_once: usize) -> Pace {
         let (begun, worked) = (Instant::now(), busy());
-        let all = control_groups.iter().flat_map(|group| std::iter::repeat_n(group, of_each));
+        let all = control_groups.iter().flat_map(|group| std::iter::repeat_n(group, runs_each));
         let runs = futures_util::stream::iter(all.map(|group| self.run(group)));
         let names: Vec<String> = runs.buffer_unordered(at_once).collect().await;
         let (started, work) = (begun.elapsed(), busy() - worked);

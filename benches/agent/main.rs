@@ -302,8 +302,8 @@ fn control_groups_of(tasks: usize) -> (Vec<String>, Vec<String>) {
 }
 
 /// Times of ours, each against the mean of the floors before and after it.
-fn compare(what: &str, ours: &[Pace], floors: &[Pace], of: impl Fn(&Pace) -> Duration) {
-    let times = |paces: &[Pace]| -> Vec<Duration> { paces.iter().map(&of).collect() };
+fn compare(what: &str, ours: &[Pace], floors: &[Pace], duration: impl Fn(&Pace) -> Duration) {
+    let times = |paces: &[Pace]| -> Vec<Duration> { paces.iter().map(&duration).collect() };
     let (ours, floors) = (times(ours), times(floors));
     line(what, &spread(&mut ours.clone()), "", "");
     line("  Docker alone", &spread(&mut floors.clone()), "", "");

@@ -4,7 +4,7 @@
 //! anything of an answer but its code and message.
 
 use super::signing::{self, MayBeRefusal, Refusal};
-use crate::model::text::{cleaned, member_of_beginning};
+use crate::model::text::{cleaned, member_of_truncated};
 use crate::model::with_causes;
 use aws_credential_types::provider::error::CredentialsError;
 use serde_json::Value;
@@ -77,7 +77,7 @@ impl CallError {
 pub(super) fn code_and_message(error_type: &str, answer: &[u8]) -> (String, String) {
     let error: Value = serde_json::from_slice(answer).unwrap_or_default();
     let member = |name: &str| match &error {
-        Value::Null => cleaned(&member_of_beginning(answer, name).unwrap_or_default()),
+        Value::Null => cleaned(&member_of_truncated(answer, name).unwrap_or_default()),
         whole => cleaned(whole.get(name).and_then(Value::as_str).unwrap_or_default()),
     };
     let code = if error_type.is_empty() { member("__type") } else { error_type.to_owned() };

@@ -123,7 +123,7 @@ impl Imds {
             *since = None;
         } else if since.is_none() {
             *since = Some(Instant::now());
-            let (endpoint, seconds) = (address::shown(self.settings.endpoint()), self.patience.as_secs());
+            let (endpoint, seconds) = (address::redacted(self.settings.endpoint()), self.patience.as_secs());
             tracing::warn!(
                 %endpoint,
                 seconds,

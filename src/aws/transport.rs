@@ -4,7 +4,7 @@
 //! may talk to several hosts. It knows nothing of AWS services. The invariant: without proxy settings there is exactly one pool.
 
 use super::proxy::ProxySettings;
-use crate::model::text::{cleaned, member_of_beginning};
+use crate::model::text::{cleaned, member_of_truncated};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -155,7 +155,7 @@ async fn read(mut answer: HttpResponse) -> Result<HttpResponse, ConnectorError> 
 /// An error of awsJson as far as it was read, in whole. Anything else stays as it is, and is not understood.
 fn beginning_of_error(body: &[u8]) -> Vec<u8> {
     let member =
-        |names: [&str; 2]| names.into_iter().find_map(|name| member_of_beginning(body, name)).map(|it| cleaned(&it));
+        |names: [&str; 2]| names.into_iter().find_map(|name| member_of_truncated(body, name)).map(|it| cleaned(&it));
     match (member(["__type", "code"]), member(["message", "Message"])) {
         (None, None) => body.to_vec(),
         (code, message) => {

@@ -11,7 +11,7 @@ use super::problem::{NO_START, Problem};
 use super::resolve::closest;
 use super::source::{Class, Source, Unread, read};
 use crate::model::members::Members;
-use crate::model::text::{MARK, without_mark};
+use crate::model::text::{BOM, without_bom};
 use serde::de::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,7 +78,7 @@ impl Document {
             fatal,
         };
         match read(path) {
-            Ok(bytes) => match without_mark(&bytes).map(str::from_utf8) {
+            Ok(bytes) => match without_bom(&bytes).map(str::from_utf8) {
                 Ok(Ok(text)) => Self::file(&place, text),
                 Ok(Err(_)) => (Self::default(), vec![problem("bytes that are not UTF-8", true)]),
                 Err(_) => (Self::default(), vec![problem("UTF-16 or UTF-32 text instead of UTF-8", true)]),
@@ -106,7 +106,7 @@ impl Document {
 
     /// Reads user data. Most user data is a script, so what is not ours is passed over in silence, unless it names us.
     pub fn user_data(text: &str) -> (Self, Vec<Problem>) {
-        let text = text.strip_prefix(MARK).unwrap_or(text);
+        let text = text.strip_prefix(BOM).unwrap_or(text);
         if is_wide_and_ours(text) {
             let problem = Problem {
                 variable: String::new(),

@@ -221,7 +221,7 @@ fn asks_for_something(key: &'static keys::Key, values: &resolve::Values) -> bool
 fn effective(key: &keys::Key, value: &resolve::Resolved) -> Option<Effective> {
     let shown = match key.kind {
         kind if kind.is_secret() => "[set, not shown]".to_owned(),
-        Kind::Endpoint | Kind::DockerHost => address::shown(&value.shown).into_owned(),
+        Kind::Endpoint | Kind::DockerHost => address::redacted(&value.shown).into_owned(),
         _ => address::without_passwords(&value.shown).into_owned(),
     };
     (value.place.is_some() || key.stage == Stage::Now).then(|| Effective {

@@ -5,7 +5,7 @@
 //! nothing expanded), so JSON survives; one bad line never takes the others with it.
 
 use super::problem::{NO_START, Problem, shape};
-use crate::model::text::without_mark;
+use crate::model::text::without_bom;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read};
@@ -205,7 +205,7 @@ impl EnvFile {
     pub fn parse(path: &str, bytes: &[u8], environment: &Environment) -> (Self, Vec<Problem>) {
         let mut file = Self { path: path.to_owned(), values: BTreeMap::new() };
         let mut problems = Vec::new();
-        let Ok(bytes) = without_mark(bytes) else {
+        let Ok(bytes) = without_bom(bytes) else {
             // None of its lines would be read as it was meant: the agent would join another cluster than it was told to.
             let problem = Problem {
                 variable: String::new(),

@@ -49,19 +49,19 @@ pub(super) fn turn(state: &State, now: Timestamp) -> BTreeSet<TaskArn> {
         return turn;
     }
     waiting.sort_by_key(|(task, _)| task.arrival);
-    let mut given = Share::default();
+    let mut granted = Share::default();
     for holder in state.tasks.values().filter(|task| holds(task)) {
-        given.add(share(holder));
+        granted.add(share(holder));
     }
     // Given out, and what the patient ones before it need.
-    let mut spoken_for = given.clone();
+    let mut reserved = granted.clone();
     for (task, wanted) in waiting {
-        if wanted.fits_beside(&given, capacity) && wanted.leaves(&spoken_for, capacity) {
-            given.add(wanted.clone());
-            spoken_for.add(wanted);
+        if wanted.fits_beside(&granted, capacity) && wanted.leaves(&reserved, capacity) {
+            granted.add(wanted.clone());
+            reserved.add(wanted);
             turn.insert(task.spec.arn.clone());
         } else if task.known_at + PATIENCE <= now {
-            spoken_for.add(wanted);
+            reserved.add(wanted);
         }
     }
     turn
@@ -88,10 +88,10 @@ impl<'a> Ledger<'a> {
     /// What there is too little of for this task.
     pub(super) fn shortages(&self, task: &TaskState) -> Vec<Shortage> {
         let wanted = share(task);
-        let amount = |what, wanted: u64, all: u64, of: fn(&Share) -> u64| {
-            let held = self.holders.iter().fold(0, |sum: u64, (_, share)| sum.saturating_add(of(share)));
+        let amount = |what, wanted: u64, all: u64, get: fn(&Share) -> u64| {
+            let held = self.holders.iter().fold(0, |sum: u64, (_, share)| sum.saturating_add(get(share)));
             let free = all.saturating_sub(held);
-            let held_by = || self.held_by(|share| of(share) > 0);
+            let held_by = || self.held_by(|share| get(share) > 0);
             (wanted > free).then(|| Shortage {
                 what,
                 wanted: wanted.to_string(),
@@ -154,11 +154,11 @@ pub(super) fn impossible(capacity: &Capacity, task: &TaskState) -> Option<String
     Some(reason)
 }
 
-/// Invariant: what is given out is disjoint and within the host's capacity. What was given out before this process stays given
-/// out even if the host has less to give now; but then nothing more is.
+/// Invariant: the shares given out are disjoint and within the host's capacity. Shares that were given out before this process started
+/// stay even if the host is smaller now, but then no more are given out.
 pub(super) fn ledger_holds(state: &State) -> bool {
     let mut holders = state.tasks.values().filter(|task| holds(task));
-    if holders.clone().all(|task| task.inherited) {
+    if holders.clone().all(|task| task.live.inherited) {
         return true;
     }
     let mut sum = Share::default();
@@ -215,17 +215,17 @@ impl Share {
             && self.gpus.is_subset(&capacity.gpus)
     }
 
-    fn fits_beside(&self, given: &Self, capacity: &Capacity) -> bool {
-        let mut sum = given.clone();
+    fn fits_beside(&self, granted: &Self, capacity: &Capacity) -> bool {
+        let mut sum = granted.clone();
         sum.add(self.clone()) && sum.fits(capacity)
     }
 
     /// Takes nothing that is spoken for. Of what it does not take there may be too little already.
-    fn leaves(&self, spoken_for: &Self, capacity: &Capacity) -> bool {
-        let leaves = |wanted: u64, spoken_for: u64, all: u64| wanted == 0 || spoken_for.saturating_add(wanted) <= all;
-        self.is_disjoint(spoken_for)
-            && leaves(self.cpu, spoken_for.cpu, capacity.cpu)
-            && leaves(self.memory, spoken_for.memory, capacity.memory)
+    fn leaves(&self, reserved: &Self, capacity: &Capacity) -> bool {
+        let leaves = |wanted: u64, reserved: u64, all: u64| wanted == 0 || reserved.saturating_add(wanted) <= all;
+        self.is_disjoint(reserved)
+            && leaves(self.cpu, reserved.cpu, capacity.cpu)
+            && leaves(self.memory, reserved.memory, capacity.memory)
     }
 }
 
@@ -254,13 +254,13 @@ mod tests {
     /// The task ends: its only container is seen to have run and ended.
     fn ends(state: &mut State, arn: &str, now: Timestamp) {
         let task = state.tasks.get_mut(&arn.into()).unwrap();
-        task.containers[0].state.operation = None;
+        task.containers[0].state.live.operation = None;
         state.ops.retain(|_, owner| !matches!(owner, super::super::state::Owner::Container(of, _) if of.0 == arn));
         step(state, now, Event::Observed(Box::new(seen(arn, "a", arn, RunState::Exited))));
     }
 
     #[test]
-    fn a_small_task_overtakes_a_large_one_that_waits_but_not_one_that_has_waited_long() {
+    fn a_small_task_overtakes_a_large_one_that_waits_briefly() {
         let capacity = Capacity { cpu: 1024, memory: 1024, ..Capacity::default() };
         let mut state = host(capacity);
         step(&mut state, NOW, run(wanting("first", 600)));
@@ -304,8 +304,9 @@ mod tests {
         assert_eq!(now, NOW + PATIENCE + Span::secs(30), "when those that overtook it in time have ended");
     }
 
+    /// A task that waits for a port holds up only the tasks that would take something it needs.
     #[test]
-    fn who_waits_for_a_port_holds_up_only_those_who_take_what_it_needs() {
+    fn a_task_waiting_for_a_port_blocks_only_tasks_that_need_it() {
         let port = |arn: &str, cpu: u32, host_port| {
             let mut spec = wanting(arn, cpu);
             spec.containers[0].ports.push(PortMapping { container_port: 80, host_port, protocol: Protocol::Tcp });
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_first_goes_first_whatever_its_name() {
+    fn tasks_are_admitted_in_the_order_of_arrival() {
         let mut state = host(Capacity { cpu: 100, memory: 1000, ..Capacity::default() });
         let tasks = ["z-first", "a-second"].map(|arn| PayloadTask::Run(Box::new(wanting(arn, 60)))).into();
         step(&mut state, NOW, Event::Payload { tasks, seq: 1, ack: None });
@@ -347,8 +348,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_the_task_as_a_whole_counts_instead_of_the_sums() {
-        let of = |cpu_micros, memory| {
+    fn limits_of_the_task_replace_the_sums_over_its_containers() {
+        let needs = |cpu_micros, memory| {
             let mut task = task(vec![container("a", &[]), container("b", &[])]);
             for container in &mut task.containers {
                 (container.spec.cpu, container.spec.memory) = (100, 50);
@@ -357,11 +358,11 @@ mod tests {
             let share = share(&task);
             (share.cpu, share.memory)
         };
-        assert_eq!(of(0, 0), (200, 100));
-        assert_eq!(of(250_000, 0), (256, 100));
-        assert_eq!(of(1, 7), (0, 7), "less than one unit is none");
-        assert_eq!(of(976_562, 0), (999, 100), "cut off, not rounded");
-        assert_eq!(of(u64::MAX, 1), (18_889_465_931_478_580, 1));
+        assert_eq!(needs(0, 0), (200, 100));
+        assert_eq!(needs(250_000, 0), (256, 100));
+        assert_eq!(needs(1, 7), (0, 7), "less than one unit is none");
+        assert_eq!(needs(976_562, 0), (999, 100), "cut off, not rounded");
+        assert_eq!(needs(u64::MAX, 1), (18_889_465_931_478_580, 1));
     }
 
     #[test]
@@ -385,23 +386,24 @@ mod tests {
     }
 
     #[test]
-    fn the_share_of_a_task_that_is_seen_to_have_ended_goes_to_the_next_at_once() {
+    fn the_share_of_an_ended_task_goes_to_the_next_at_once() {
         let capacity = Capacity { cpu: 1024, memory: 1024, ..Capacity::default() };
         let mut state = state(Policy { capacity, ..Policy::default() });
         step(&mut state, NOW, run(wanting("first", 1000)));
         step(&mut state, NOW, run(wanting("next", 1000)));
         let first = state.tasks.get_mut(&"first".into()).unwrap();
-        (first.known, first.ran, first.containers[0].state.operation) = (TaskStatus::Running, true, None);
+        (first.known, first.ran, first.containers[0].state.live.operation) = (TaskStatus::Running, true, None);
         state.ops.clear();
-        let news = |run_state| Event::Observed(Box::new(seen("first", "a", "id", run_state)));
-        step(&mut state, NOW, news(RunState::Running));
+        let observed = |run_state| Event::Observed(Box::new(seen("first", "a", "id", run_state)));
+        step(&mut state, NOW, observed(RunState::Running));
         assert!(!holds(&state.tasks[&"next".into()]));
-        step(&mut state, NOW, news(RunState::Exited));
+        step(&mut state, NOW, observed(RunState::Exited));
         assert!(holds(&state.tasks[&"next".into()]));
     }
 
+    /// A share may also be the whole host.
     #[test]
-    fn ports_and_reserved_memory_are_counted_and_a_share_may_be_the_whole_host() {
+    fn ports_and_reserved_memory_count_in_a_share() {
         let port = |host_port, protocol| PortMapping { container_port: 80, host_port, protocol };
         let reserved = |ports: &[u16]| ports.iter().copied().collect::<BTreeSet<u16>>();
         let capacity = Capacity {
@@ -430,7 +432,7 @@ mod tests {
         ] {
             assert_eq!(fits(&|it| it.ports.push(port(host_port, protocol))), does_fit, "{host_port} {protocol:?}");
         }
-        let two = |one, other| share(&task(vec![one])).add(share(&task(vec![other])));
+        let two = |first, other| share(&task(vec![first])).add(share(&task(vec![other])));
         let with = |host_port, protocol| {
             let mut container = container("a", &[]);
             container.ports.push(port(host_port, protocol));
@@ -445,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_never_fits_is_told_so_and_blocks_nobody() {
+    fn a_task_that_can_never_fit_is_stopped_and_blocks_no_other() {
         let capacity = Capacity { cpu: 1024, memory: 1024, ..Capacity::default() };
         let mut state = state(Policy { capacity, ..Policy::default() });
         let effects = step(&mut state, NOW, run(wanting("huge", 2048))).effects;

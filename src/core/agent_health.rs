@@ -85,7 +85,7 @@ pub struct HealthFacts {
     /// When Docker answered last.
     pub docker_answer: Option<Timestamp>,
     /// When ACS said something last, or a connection to it was made.
-    pub acs_word: Option<Timestamp>,
+    pub acs_message: Option<Timestamp>,
     /// When ECS said that this instance is not registered; `None` again after the next connection.
     pub deregistered: Option<Timestamp>,
 }
@@ -99,7 +99,7 @@ impl HealthFacts {
             core_turn: None,
             state_failing: None,
             docker_answer: None,
-            acs_word: None,
+            acs_message: None,
             deregistered: None,
         }
     }
@@ -125,7 +125,7 @@ fn starting(facts: &HealthFacts, step: Step, now: Timestamp) -> AgentHealth {
     let age = now.since(facts.started);
     let text = format!("{} (started {} ago)", step.waits_for(), seconds(age));
     let is_late = age > START && step != Step::WarmPool;
-    let check = if is_late { Check::wrong } else { Check::right };
+    let check = if is_late { Check::unhealthy } else { Check::healthy };
     AgentHealth { stage: step.waits_for().to_owned(), checks: vec![check(step.subject(), text)] }
 }
 
@@ -141,9 +141,9 @@ fn since(
     let (from, limit) = last.map_or((facts.started, limit.max(START)), |last| (last, limit));
     let age = now.since(from);
     if age > limit {
-        return Check::wrong(subject, format!("no {what} for {}", seconds(age)));
+        return Check::unhealthy(subject, format!("no {what} for {}", seconds(age)));
     }
-    Check::right(
+    Check::healthy(
         subject,
         match last {
             Some(_) => format!("last {what} {} ago", seconds(age)),
@@ -154,20 +154,20 @@ fn since(
 
 fn state(facts: &HealthFacts, now: Timestamp) -> Check {
     match facts.state_failing {
-        None => Check::right(Subject::State, "can be written".to_owned()),
+        None => Check::healthy(Subject::State, "can be written".to_owned()),
         Some(at) => {
             let text = format!("cannot be written for {} (ECS_DATADIR; the log says why)", seconds(now.since(at)));
-            Check::wrong(Subject::State, text)
+            Check::unhealthy(Subject::State, text)
         }
     }
 }
 
 fn acs(facts: &HealthFacts, now: Timestamp) -> Check {
     match facts.deregistered {
-        None => since(facts, now, Subject::Acs, facts.acs_word, ACS, "word"),
+        None => since(facts, now, Subject::Acs, facts.acs_message, ACS, "word"),
         Some(at) => {
             let text = format!("this container instance is deregistered (ECS said so {} ago)", seconds(now.since(at)));
-            Check::wrong(Subject::Acs, text)
+            Check::unhealthy(Subject::Acs, text)
         }
     }
 }
@@ -192,7 +192,7 @@ mod tests {
             stage: Stage::Running,
             core_turn: Some(ago(15)),
             docker_answer: Some(ago(15)),
-            acs_word: Some(ago(60)),
+            acs_message: Some(ago(60)),
             ..HealthFacts::starting(ago(3600))
         }
     }
@@ -234,17 +234,17 @@ mod tests {
 
     #[test]
     fn acs_is_the_cause_after_five_minutes() {
-        assert_eq!(wrong(&HealthFacts { acs_word: Some(ago(301)), ..well() }), "ACS: no word for 301 s");
+        assert_eq!(wrong(&HealthFacts { acs_message: Some(ago(301)), ..well() }), "ACS: no word for 301 s");
     }
 
     #[test]
     fn a_reconnect_under_way_is_healthy() {
-        assert_eq!(wrong(&HealthFacts { acs_word: Some(ago(300)), ..well() }), "");
+        assert_eq!(wrong(&HealthFacts { acs_message: Some(ago(300)), ..well() }), "");
     }
 
     #[test]
     fn a_deregistered_instance_is_not_healthy() {
-        let facts = HealthFacts { acs_word: Some(ago(10)), deregistered: Some(ago(5)), ..well() };
+        let facts = HealthFacts { acs_message: Some(ago(10)), deregistered: Some(ago(5)), ..well() };
         assert_eq!(wrong(&facts), "ACS: this container instance is deregistered (ECS said so 5 s ago)");
         let young = HealthFacts { started: ago(20), ..facts };
         assert!(wrong(&young).contains("deregistered"), "also in the first five minutes");
@@ -281,13 +281,13 @@ mod tests {
         ] {
             assert_eq!(wrong(&step(waiting, 301)), cause);
         }
-        let never = HealthFacts { acs_word: None, ..well() };
+        let never = HealthFacts { acs_message: None, ..well() };
         assert_eq!(wrong(&never), "ACS: no word for 3600 s");
     }
 
     #[test]
     fn all_causes_are_named_at_once() {
-        let facts = HealthFacts { docker_answer: Some(ago(100)), acs_word: Some(ago(400)), ..well() };
+        let facts = HealthFacts { docker_answer: Some(ago(100)), acs_message: Some(ago(400)), ..well() };
         assert_eq!(wrong(&facts), "Docker: no answer for 100 s; ACS: no word for 400 s");
     }
 }

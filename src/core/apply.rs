@@ -5,7 +5,7 @@ use super::desired;
 use super::effect::{Effect, Message};
 use super::event::{Event, Outcome, Output, PayloadTask};
 use super::policy::{Policy, PullBehavior};
-use super::state::{Container, HostState, InFlight, Key, OperationKind, Owner, Retry, State, TaskState};
+use super::state::{Container, HostState, Key, OperationKind, Owner, PendingOperation, Retry, State, TaskState};
 use super::step::Step;
 use super::{credentials, dependency, image, inventory, rebuild, report, resource, restart, seen};
 use crate::model::{Ack, ContainerStatus, FailureKind, Observation, OpError, RunState, TaskArn, TaskStatus, Timestamp};
@@ -29,7 +29,7 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
                 let Some(index) = state_task.index_of(&container) else { return };
                 let container = &mut state_task.containers[index].state;
                 if container.runtime_id.as_ref() == Some(&runtime_id) {
-                    if container.observed == Some(RunState::Running) && !container.over() {
+                    if container.observed == Some(RunState::Running) && !container.is_stopped() {
                         container.exit_code = container.exit_code.or(exit_code);
                     }
                     seen::removed(state_task, index, now, step);
@@ -112,7 +112,7 @@ fn payload(
 
 fn new_task(task: PayloadTask, arrival: u64, now: Timestamp) -> TaskState {
     match task {
-        PayloadTask::Run(spec) if dependency::solvable(&spec) => TaskState::new(*spec, arrival, now),
+        PayloadTask::Run(spec) if dependency::is_solvable(&spec) => TaskState::new(*spec, arrival, now),
         PayloadTask::Run(spec) => {
             let reason = format!("Task dependencies cannot be resolved, taskArn: {}", spec.arn);
             let credentials = spec.execution_credentials.clone();
@@ -171,7 +171,7 @@ fn observed(state: &mut State, now: Timestamp, seen: &Observation) -> BTreeSet<T
         return BTreeSet::new();
     }
     touch(state, &seen.task, |task| {
-        if let Some(index) = task.index_of(&seen.container).filter(|index| !restart::is_old_news(task, *index, seen)) {
+        if let Some(index) = task.index_of(&seen.container).filter(|index| !restart::is_outdated(task, *index, seen)) {
             seen::observe(task, index, seen, now, step);
         }
     })
@@ -200,11 +200,11 @@ fn container_completed(
     let step = state.steps;
     let State { tasks, policy, host, .. } = state;
     let Some(task) = tasks.get_mut(&arn) else { return BTreeSet::new() };
-    let Some(operation) = task.containers[index].state.operation.take() else { return BTreeSet::new() };
+    let Some(operation) = task.containers[index].state.live.operation.take() else { return BTreeSet::new() };
     // What was learnt since it was asked for is newer than what a look found: it is looked at again.
     let is_look = operation.kind == OperationKind::Inspect && outcome.is_ok();
-    let is_overtaken = is_look && task.containers[index].state.touched > operation.asked;
-    task.containers[index].state.touched = step;
+    let is_overtaken = is_look && task.containers[index].state.live.touched > operation.asked;
+    task.containers[index].state.live.touched = step;
     if is_overtaken {
         return BTreeSet::from([arn]);
     }
@@ -223,8 +223,8 @@ fn container_completed(
                     container.observed = None;
                 }
                 Err(_) => {
-                    backoff::ENGINE.again(&mut container.retry, now, &arn.0);
-                    container.unsettled = true;
+                    backoff::ENGINE.again(&mut container.live.retry, now, &arn.0);
+                    container.live.unsettled = true;
                 }
             }
         }
@@ -236,7 +236,7 @@ fn container_completed(
 fn image_completed(
     task: &mut TaskState,
     index: usize,
-    operation: InFlight,
+    operation: PendingOperation,
     outcome: Outcome,
     now: Timestamp,
     policy: &Policy,
@@ -315,10 +315,10 @@ fn engine_completed(
                 // start and has ended is wanted to stop, if no restart is due, and that begins with no failures.)
                 (OperationKind::Stop, Some(RunState::Running))
                 | (OperationKind::Start, Some(RunState::Created | RunState::Exited)) => {
-                    backoff::ENGINE.again(&mut container.retry, now, &key);
+                    backoff::ENGINE.again(&mut container.live.retry, now, &key);
                 }
                 (OperationKind::Inspect, _) => {}
-                _ => container.retry = Retry::default(),
+                _ => container.live.retry = Retry::default(),
             }
         }
         Err(OpError::Failed(failure))
@@ -333,14 +333,14 @@ fn engine_completed(
             container.fail(cause.unwrap_or(failure));
             // An engine may refuse a start and have started it all the same (spec `task-engine.md` §4.1): it is looked at before it is
             // said to be stopped.
-            container.unsettled = kind == OperationKind::Start;
+            container.live.unsettled = kind == OperationKind::Start;
         }
         Ok(_) | Err(_) => {
             let container = &mut task.containers[index].state;
-            container.unsettled = true;
-            backoff::ENGINE.again(&mut container.retry, now, &key);
+            container.live.unsettled = true;
+            backoff::ENGINE.again(&mut container.live.retry, now, &key);
             if let Err(OpError::Unknown(failure)) = outcome {
-                container.doubt.get_or_insert((kind, failure));
+                container.live.doubt.get_or_insert((kind, failure));
             }
         }
     }

@@ -8,16 +8,16 @@ use crate::model::{Span, Timestamp};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backoff {
     first: u64,
-    most: u64,
+    max: u64,
     percent: u64,
 }
 
 /// Docker operations.
-pub(super) const ENGINE: Backoff = Backoff { first: 1_000, most: 60_000, percent: 180 };
+pub(super) const ENGINE: Backoff = Backoff { first: 1_000, max: 60_000, percent: 180 };
 /// The listing of all containers: everything in doubt waits for it, so the wait after the engine has come back is short.
-pub(super) const INVENTORY: Backoff = Backoff { first: 1_000, most: 10_000, percent: 180 };
+pub(super) const INVENTORY: Backoff = Backoff { first: 1_000, max: 10_000, percent: 180 };
 /// State changes (spec `ecs-api.md` §3: 1 s to 30 s, factor 1.3).
-pub(super) const REPORT: Backoff = Backoff { first: 1_000, most: 30_000, percent: 130 };
+pub(super) const REPORT: Backoff = Backoff { first: 1_000, max: 30_000, percent: 130 };
 
 impl Backoff {
     /// Notes one more failure: nothing is tried again before the delay is over.
@@ -30,8 +30,8 @@ impl Backoff {
     fn delay(self, attempts: u32, key: &str) -> Span {
         let mut delay = self.first;
         for _ in 1..attempts {
-            delay = (delay * self.percent / 100).min(self.most);
-            if delay == self.most {
+            delay = (delay * self.percent / 100).min(self.max);
+            if delay == self.max {
                 break;
             }
         }
@@ -39,9 +39,9 @@ impl Backoff {
     }
 }
 
-/// A number from 0 to `most`, always the same for the same key.
-pub(super) fn spread(most: u64, key: &[&str]) -> u64 {
-    if most == 0 { 0 } else { stable_hash(key) % (most + 1) }
+/// A number from 0 to `max`, always the same for the same key.
+pub(super) fn spread(max: u64, key: &[&str]) -> u64 {
+    if max == 0 { 0 } else { stable_hash(key) % (max + 1) }
 }
 
 #[cfg(test)]
@@ -74,12 +74,12 @@ mod tests {
     #[test]
     fn a_spread_uses_its_whole_range_and_no_more() {
         let keys: Vec<String> = (0..64).map(|key| key.to_string()).collect();
-        for most in 0..4 {
-            let drawn: std::collections::BTreeSet<u64> = keys.iter().map(|key| spread(most, &[key])).collect();
-            assert!(drawn.into_iter().eq(0..=most), "{most}");
+        for max in 0..4 {
+            let drawn: std::collections::BTreeSet<u64> = keys.iter().map(|key| spread(max, &[key])).collect();
+            assert!(drawn.into_iter().eq(0..=max), "{max}");
         }
         // A fifth of the delay is used, not less.
-        let most = keys.iter().map(|key| ENGINE.delay(1, key).0).max();
-        assert!(most > Some(1_150), "{most:?}");
+        let max = keys.iter().map(|key| ENGINE.delay(1, key).0).max();
+        assert!(max > Some(1_150), "{max:?}");
     }
 }

@@ -15,16 +15,17 @@ pub fn check(state: &State) -> Result<(), String> {
     for (op, owner) in &state.ops {
         let is_waited_for = match owner {
             Owner::Container(arn, index) => state.tasks.get(arn).is_some_and(|task| {
-                task.containers[*index].state.operation.is_some_and(|operation| operation.id == *op)
+                task.containers[*index].state.live.operation.is_some_and(|operation| operation.id == *op)
             }),
             Owner::Resource(arn, name) => state.tasks.get(arn).is_some_and(|task| {
                 let resource = task.resource_index(name).map(|index| &task.resources[index].state);
-                resource.and_then(|resource| resource.operation).is_some_and(|operation| operation.id == *op)
+                resource.and_then(|resource| resource.live.operation).is_some_and(|operation| operation.id == *op)
             }),
-            Owner::Report(arn) => {
-                state.tasks.get(arn).is_some_and(|task| task.report.as_ref().is_some_and(|report| report.op == *op))
-            }
-            Owner::Inventory => state.inventory.in_flight.is_some_and(|(id, _)| id == *op),
+            Owner::Report(arn) => state
+                .tasks
+                .get(arn)
+                .is_some_and(|task| task.live.report.as_ref().is_some_and(|report| report.op == *op)),
+            Owner::Inventory => state.inventory.pending.is_some_and(|(id, _)| id == *op),
             Owner::Images => state.images.operation.as_ref().is_some_and(|(id, _)| id == op),
             Owner::Orphan(name) => state.orphans.get(name).is_some_and(|orphan| orphan.op == Some(*op)),
         };
@@ -42,18 +43,18 @@ fn check_task(state: &State, task: &TaskState) -> Result<(), String> {
         )?;
         let holds = resource.tickets.is_none() || resource.known == ResourceStatus::Created;
         require(holds, &named("tickets of what is not there"))?;
-        if let Some(operation) = resource.operation {
+        if let Some(operation) = resource.live.operation {
             require(state.ops.contains_key(&operation.id), &named("an operation in flight has no owner"))?;
         }
     }
-    require(task.wake.is_none_or(|wake| wake >= state.wakes_from), "wakes before anybody does")?;
+    require(task.live.wake.is_none_or(|wake| wake >= state.wakes_from), "wakes before anybody does")?;
     require(task.sent <= task.known, "ECS was told more than is known of the task")?;
     require(
         matches!(task.desired, TaskStatus::Running | TaskStatus::Stopped),
         "desired is neither running nor stopped",
     )?;
     require(!task.ran || task.known >= TaskStatus::Running, "a task that ran is known as less")?;
-    if let Some(report) = &task.report {
+    if let Some(report) = &task.live.report {
         require(state.ops.contains_key(&report.op), "a report in flight has no owner")?;
     }
     for (spec, container) in task.pairs() {
@@ -67,19 +68,19 @@ fn check_task(state: &State, task: &TaskState) -> Result<(), String> {
         )?;
         require(!container.ran || container.running_since.is_some(), &named("ran, but nobody knows since when"))?;
         require(
-            container.observed != Some(RunState::Exited) || container.over() || container.restarts.due,
+            container.observed != Some(RunState::Exited) || container.is_stopped() || container.restarts.due,
             &named("seen to have ended, but not known as stopped"),
         )?;
         require(
-            !task.reduced || container.create_asked || container.over(),
+            !task.reduced || container.create_asked || container.is_stopped(),
             &named("rebuilt, and still to be created"),
         )?;
-        if let Some(operation) = container.operation {
+        if let Some(operation) = container.live.operation {
             require(state.ops.contains_key(&operation.id), &named("an operation in flight has no owner"))?;
         }
     }
     require(
-        task.known != TaskStatus::Stopped || task.states().all(super::state::ContainerState::over),
+        task.known != TaskStatus::Stopped || task.states().all(super::state::ContainerState::is_stopped),
         "a stopped task has a container that is not",
     )
 }
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
     use crate::core::policy::{Capacity, Policy};
     use crate::core::sample::{NOW, container, seen, task};
-    use crate::core::state::{InFlight, OperationKind, Orphan, ReportInFlight, ResourceState};
+    use crate::core::state::{OperationKind, Orphan, PendingOperation, PendingReport, ResourceState};
     use crate::model::task::PortMapping;
     use crate::model::{ContainerStatus, OpId, Protocol, ResourceKind, ResourceSpec, Tickets};
 
@@ -113,7 +114,7 @@ mod tests {
         check(&state)
     }
 
-    fn of_task(change: impl FnOnce(&mut TaskState)) -> Result<(), String> {
+    fn check_with(change: impl FnOnce(&mut TaskState)) -> Result<(), String> {
         broken_by(|state| change(state.tasks.get_mut(&"task".into()).unwrap()))
     }
 
@@ -123,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_broken_task_is_named_with_what_is_broken() {
-        assert_eq!(of_task(|_| {}), Ok(()));
+        assert_eq!(check_with(|_| {}), Ok(()));
         type Change = fn(&mut TaskState);
         let table: [(Change, &str); 14] = [
             (
@@ -139,7 +140,9 @@ mod tests {
             (|it| it.desired = TaskStatus::Created, "neither running nor stopped"),
             (|it| (it.known, it.sent) = (TaskStatus::Created, TaskStatus::Created), "a task that ran is known as less"),
             (
-                |it| it.report = Some(ReportInFlight { op: OP, status: TaskStatus::Running, containers: Vec::new() }),
+                |it| {
+                    it.live.report = Some(PendingReport { op: OP, status: TaskStatus::Running, containers: Vec::new() })
+                },
                 "a report in flight has no owner",
             ),
             (|it| it.containers[0].state.sent = ContainerStatus::Stopped, "told more than is known (container a)"),
@@ -150,8 +153,8 @@ mod tests {
             (|it| it.containers[0].state.observed = Some(RunState::Exited), "seen to have ended"),
             (
                 |it| {
-                    it.containers[0].state.operation =
-                        Some(InFlight { id: OP, kind: OperationKind::Stop, since: NOW, asked: 0 })
+                    it.containers[0].state.live.operation =
+                        Some(PendingOperation { id: OP, kind: OperationKind::Stop, since: NOW, asked: 0 })
                 },
                 "an operation in flight has no owner",
             ),
@@ -159,7 +162,7 @@ mod tests {
             (|it| it.sent = TaskStatus::Stopped, "task: "),
         ];
         for (change, text) in table {
-            let broken = of_task(change);
+            let broken = check_with(change);
             assert!(says(&broken, text), "{text}: {broken:?}");
         }
     }
@@ -177,7 +180,7 @@ mod tests {
             |it| (it.ran, it.known, it.sent) = (false, TaskStatus::Created, TaskStatus::None),
         ];
         for (nth, change) in table.into_iter().enumerate() {
-            assert_eq!(of_task(change), Ok(()), "{nth}");
+            assert_eq!(check_with(change), Ok(()), "{nth}");
         }
     }
 
@@ -192,16 +195,16 @@ mod tests {
                     state.ops.insert(OP, owner.clone());
                     let Some(id) = waits_for else { return };
                     let other = Owner::Inventory;
-                    state.inventory.in_flight = (owner == other).then_some((id, 1));
-                    let orphan = Orphan::of(&seen("forgotten", "a", "id", RunState::Created));
+                    state.inventory.pending = (owner == other).then_some((id, 1));
+                    let orphan = Orphan::from_observation(&seen("forgotten", "a", "id", RunState::Created));
                     state.orphans.insert("id".to_owned(), Orphan { op: Some(id), ..orphan });
                     let task = state.tasks.get_mut(&arn()).unwrap();
                     if matches!(owner, Owner::Container(..)) {
-                        let operation = InFlight { id, kind: OperationKind::Stop, since: NOW, asked: 0 };
-                        task.containers[0].state.operation = Some(operation);
+                        let operation = PendingOperation { id, kind: OperationKind::Stop, since: NOW, asked: 0 };
+                        task.containers[0].state.live.operation = Some(operation);
                     } else if matches!(owner, Owner::Report(_)) {
-                        let report = ReportInFlight { op: id, status: TaskStatus::Stopped, containers: Vec::new() };
-                        task.report = Some(report);
+                        let report = PendingReport { op: id, status: TaskStatus::Stopped, containers: Vec::new() };
+                        task.live.report = Some(report);
                     }
                 });
                 assert_eq!(broken.is_ok(), waits_for == Some(OP), "{owner:?} {waits_for:?} {broken:?}");
@@ -215,7 +218,7 @@ mod tests {
             broken_by(|state| {
                 state.policy.capacity = Capacity { cpu, memory: 10, ..Capacity::default() };
                 let task = state.tasks.get_mut(&"task".into()).unwrap();
-                (task.inherited, task.containers[0].spec.cpu) = (inherited, 100);
+                (task.live.inherited, task.containers[0].spec.cpu) = (inherited, 100);
             })
         };
         let text = "more of the host is given out";

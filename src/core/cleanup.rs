@@ -13,7 +13,7 @@ use crate::model::{RunState, Span, TaskStatus, Timestamp};
 
 /// Starts the removal of what can be removed.
 pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
-    if task.known != TaskStatus::Stopped || task.sent != TaskStatus::Stopped || task.report.is_some() {
+    if task.known != TaskStatus::Stopped || task.sent != TaskStatus::Stopped || task.live.report.is_some() {
         return;
     }
     let policy = &planning.state.policy;
@@ -24,22 +24,23 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
     }
     for index in 0..task.containers.len() {
         let container = &task.containers[index].state;
-        let is_busy =
-            container.operation.is_some() || container.unsettled || container.observed == Some(RunState::Running);
-        let not_before = container.retry.not_before;
+        let is_busy = container.live.operation.is_some()
+            || container.live.unsettled
+            || container.observed == Some(RunState::Running);
+        let not_before = container.live.retry.not_before;
         if !container.create_asked || container.removed || is_busy || !planning.is_time(not_before) {
             continue;
         }
         let target = task.target(index);
         planning.start(task, index, Operation::Remove(target));
     }
-    task.removing = true;
+    task.live.removing = true;
     resource::plan(task, planning);
 }
 
 /// Nothing is left of the task.
-pub(super) fn is_over(task: &TaskState) -> bool {
-    task.removing && task.states().all(ContainerState::is_gone) && resource::nothing_is_left(task)
+pub(super) fn is_done(task: &TaskState) -> bool {
+    task.live.removing && task.states().all(ContainerState::is_gone) && resource::all_are_removed(task)
 }
 
 /// Drops what the agent remembers of it. The task is no longer in the state.
@@ -66,7 +67,7 @@ mod tests {
         (task.known, task.sent, task.desired) = (TaskStatus::Stopped, TaskStatus::Stopped, TaskStatus::Stopped);
         task.states_mut().for_each(|it| (it.known, it.sent) = (ContainerStatus::Stopped, ContainerStatus::Stopped));
         (task.containers[0].state.create_asked, task.containers[0].state.observed) = (true, Some(RunState::Exited));
-        (task.known_at, task.wake, state.wakes_from) = (NOW, Some(NOW), NOW);
+        (task.known_at, task.live.wake, state.wakes_from) = (NOW, Some(NOW), NOW);
         state.tasks.insert(task.spec.arn.clone(), Box::new(task));
         state
     }
@@ -79,8 +80,9 @@ mod tests {
         ops.collect()
     }
 
+    /// The task is forgotten afterwards.
     #[test]
-    fn what_was_created_is_removed_after_the_wait_and_then_the_task_is_forgotten() {
+    fn containers_are_removed_after_the_wait() {
         let mut state = stopped(Span::default());
         assert!(removals(&mut state, NOW).is_empty());
         let due = NOW + Span::secs(100);
@@ -123,10 +125,10 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_or_is_in_doubt_or_unsaid_is_not_removed() {
+    fn running_unsettled_or_unreported_containers_are_kept() {
         let table: [fn(&mut TaskState); 5] = [
             |it| it.containers[0].state.observed = Some(RunState::Running),
-            |it| it.containers[0].state.unsettled = true,
+            |it| it.containers[0].state.live.unsettled = true,
             |it| it.sent = TaskStatus::Running,
             |it| (it.known, it.containers[0].state.known) = (TaskStatus::Running, ContainerStatus::Running),
             |it| it.containers[0].state.removed = true,
@@ -140,7 +142,7 @@ mod tests {
         // Nor while the listing that will speak for it is under way.
         let mut state = stopped(Span::default());
         state.inventory.events_missed = true;
-        state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.unsettled = true;
+        state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.live.unsettled = true;
         assert!(removals(&mut state, late).is_empty());
     }
 }

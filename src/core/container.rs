@@ -7,7 +7,7 @@ use super::planning::Planning;
 use super::policy::PullBehavior;
 use super::resource;
 use super::restart;
-use super::state::{Container, InFlight, OperationKind, Retry, State, TaskState};
+use super::state::{Container, OperationKind, PendingOperation, Retry, State, TaskState};
 use crate::model::task::{ContainerKind, RegistryAuth};
 use crate::model::{ContainerStatus, CreateRequest, Failure, ResourceKind, RunState, Timestamp};
 
@@ -34,7 +34,7 @@ pub(super) enum Wait {
     /// The task's share of the host.
     Admission,
     /// This operation on the container, which is in flight.
-    Operation(InFlight),
+    Operation(PendingOperation),
     /// The last try failed; the next one is at this moment.
     NextTry(Timestamp),
     /// The inventory, which speaks for this container too.
@@ -58,30 +58,30 @@ pub(super) enum Wait {
 /// At most one operation is in flight for a container. While its state is in doubt it is looked at, and nothing else is done.
 pub(super) fn next(state: &State, task: &TaskState, index: usize, now: Timestamp) -> Next {
     let container = &task.containers[index].state;
-    if let Some(operation) = container.operation {
-        let is_useless = operation.kind.is_image_work() && task.wants_stop(index);
+    if let Some(operation) = container.live.operation {
+        let is_useless = operation.kind.is_image_work() && task.must_stop(index);
         return if is_useless { Next::Cancel } else { Next::Wait(Wait::Operation(operation)) };
     }
-    if container.retry.not_before > now {
-        return Next::Wait(Wait::NextTry(container.retry.not_before));
+    if container.live.retry.not_before > now {
+        return Next::Wait(Wait::NextTry(container.live.retry.not_before));
     }
-    if container.unsettled {
+    if container.live.unsettled {
         // An inventory speaks for this container, or the container is looked at afterwards.
-        let is_listed = state.inventory.events_missed || state.inventory.in_flight.is_some();
+        let is_listed = state.inventory.events_missed || state.inventory.pending.is_some();
         return if is_listed { Next::Wait(Wait::Inventory) } else { Next::Do(OperationKind::Inspect) };
     }
-    if task.wants_stop(index) { wind_down(task, index) } else { go_on(state, task, index, now) }
+    if task.must_stop(index) { next_toward_stop(task, index) } else { next_toward_running(state, task, index, now) }
 }
 
 /// Desired status is stopped.
-fn wind_down(task: &TaskState, index: usize) -> Next {
+fn next_toward_stop(task: &TaskState, index: usize) -> Next {
     let container = &task.containers[index].state;
     if container.observed == Some(RunState::Running) {
         // One that was stopped and runs again (a start that came late) serves nobody: it need not wait for its dependents.
-        let may_stop = container.over() || dependency::may_stop(task, index);
+        let may_stop = container.is_stopped() || dependency::may_stop(task, index);
         return if may_stop { Next::Do(OperationKind::Stop) } else { Next::Wait(Wait::Dependents) };
     }
-    if container.over() {
+    if container.is_stopped() {
         return Next::Nothing;
     }
     // One whose restart is due has ended already: it waits for nobody.
@@ -90,11 +90,11 @@ fn wind_down(task: &TaskState, index: usize) -> Next {
 }
 
 /// Desired status is running.
-fn go_on(state: &State, task: &TaskState, index: usize, now: Timestamp) -> Next {
+fn next_toward_running(state: &State, task: &TaskState, index: usize, now: Timestamp) -> Next {
     if !task.admitted {
         return Next::Wait(Wait::Admission);
     }
-    if let Some(resource) = resource::holding_up(task, index) {
+    if let Some(resource) = resource::missing_resource(task, index) {
         let is_missing = resource::credentials_missing(task, resource, state);
         return Next::Wait(if is_missing { Wait::Credentials } else { Wait::Resource(resource) });
     }
@@ -138,8 +138,8 @@ fn image_wait(state: &State, task: &TaskState, index: usize, wanted: OperationKi
 
 /// Takes one container one step further, if it can go; true if facts of the task may follow from it.
 pub(super) fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
-    if task.wants_stop(index) && !std::mem::replace(&mut task.containers[index].state.stopping, true) {
-        task.containers[index].state.retry = Retry::default(); // these were failures to get it going
+    if task.must_stop(index) && !std::mem::replace(&mut task.containers[index].state.live.stopping, true) {
+        task.containers[index].state.live.retry = Retry::default(); // these were failures to get it going
     }
     let mut step = next(planning.state, task, index, planning.now);
     if step == Next::Cancel {
@@ -278,8 +278,9 @@ mod tests {
     use crate::model::task::Condition;
     use crate::model::{Failure, OpError, OpId, Span, TaskStatus};
 
+    /// It is never reported, and the other containers are created with a reference to it.
     #[test]
-    fn a_pause_container_is_never_pulled_or_reported_and_everything_is_created_beside_it() {
+    fn a_pause_container_is_created_first_and_never_pulled() {
         let mut state = state(Policy::default());
         let mut pause = container("~pause", &[]);
         (pause.kind, pause.image) = (ContainerKind::Pause, "no reference by digest".to_owned());
@@ -323,7 +324,7 @@ mod tests {
         let main = &mut task.containers[0].state;
         (main.known, main.observed, main.create_asked) = (ContainerStatus::Running, Some(RunState::Running), true);
         (main.ran, main.runtime_id, main.sent) = (true, Some("id".into()), main.known);
-        main.retry = Retry { attempts: 5, not_before: later };
+        main.live.retry = Retry { attempts: 5, not_before: later };
         state.tasks.insert(task.spec.arn.clone(), Box::new(task));
         let stop = |effects: &[Effect]| match effects {
             [Effect::Do(op, Operation::Stop { .. })] => Some(*op),
@@ -336,7 +337,7 @@ mod tests {
         let failed = Event::Completed { op, outcome: Err(OpError::Failed(Failure::retryable("", "busy"))) };
         let effects = step(&mut state, NOW, failed).effects;
         assert_eq!(stop(&effects), None);
-        assert!(state.tasks[&"task".into()].containers[0].state.retry.not_before > NOW);
+        assert!(state.tasks[&"task".into()].containers[0].state.live.retry.not_before > NOW);
     }
 
     /// Answers everything with success until a container with this name is to be created.
@@ -366,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_create_knows_the_router_and_what_was_made_for_the_container() {
+    fn a_create_request_names_the_router_and_the_resources() {
         let mut app = container("app", &[("router", Condition::Start)]);
         app.log_routing = Some(LogRouting {
             router: Some("router".into()),

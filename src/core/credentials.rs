@@ -42,18 +42,18 @@ pub(super) fn arrived(
 /// The task goes by this id from now on; the one before is dropped when nothing needs it.
 pub(super) fn replace(task: &mut TaskState, id: &CredentialsId) {
     if task.execution_credentials.as_ref() != Some(id) {
-        task.retired_credentials.extend(task.execution_credentials.replace(id.clone()));
+        task.live.retired_credentials.extend(task.execution_credentials.replace(id.clone()));
     }
 }
 
 /// Drops what was replaced, once nothing in flight may need it.
 pub(super) fn retire(task: &mut TaskState, planning: &mut Planning<'_>) {
-    let is_needed = task.states().any(|container| container.operation.is_some_and(|it| it.kind.is_image_work()))
-        || task.resources.iter().any(|resource| resource.state.operation.is_some());
+    let is_needed = task.states().any(|container| container.live.operation.is_some_and(|it| it.kind.is_image_work()))
+        || task.resources.iter().any(|resource| resource.state.live.operation.is_some());
     if is_needed {
         return;
     }
-    for id in std::mem::take(&mut task.retired_credentials) {
+    for id in std::mem::take(&mut task.live.retired_credentials) {
         if task.execution_credentials.as_ref() != Some(&id) {
             drop_unused(planning.state, id, &mut planning.out.effects);
         }
@@ -62,7 +62,7 @@ pub(super) fn retire(task: &mut TaskState, planning: &mut Planning<'_>) {
 
 /// Drops what only this task used. The task is no longer in the state.
 pub(super) fn forget(state: &mut State, task: &TaskState, effects: &mut Vec<Effect>) {
-    for id in task.execution_credentials.iter().chain(&task.retired_credentials) {
+    for id in task.execution_credentials.iter().chain(&task.live.retired_credentials) {
         drop_unused(state, id.clone(), effects);
     }
 }
@@ -132,10 +132,10 @@ mod tests {
     }
 
     #[test]
-    fn renewed_credentials_replace_the_old_ones_when_no_image_operation_needs_them() {
+    fn replaced_credentials_are_dropped_after_image_operations() {
         let (mut state, effects) = by_role(true);
         let (op, _) = pull(&effects).unwrap();
-        let kind = state.tasks[&"task".into()].containers[0].state.operation.map(|it| it.kind);
+        let kind = state.tasks[&"task".into()].containers[0].state.live.operation.map(|it| it.kind);
         assert_eq!(kind, Some(OperationKind::Pull));
         assert_eq!(forgotten(&arrive(&mut state, Some("task"), "new")), [""; 0], "the pull was given the old ones");
         let effects = step(&mut state, NOW, done(op, Output::Pulled)).effects;
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_of_a_task_that_is_not_known_are_dropped_unless_another_uses_them() {
+    fn unused_credentials_of_an_unknown_task_are_dropped() {
         let (mut state, _) = by_role(true);
         assert_eq!(forgotten(&arrive(&mut state, Some("forgotten"), "x")), ["x"]);
         assert_eq!(forgotten(&arrive(&mut state, Some("forgotten"), "old")), [""; 0]);

@@ -55,7 +55,7 @@ pub(super) fn awaited(task: &TaskState, index: usize, now: Timestamp) -> Vec<Awa
 
 fn entry(task: &TaskState, name: &ContainerName, must: Must) -> Awaited {
     let container = task.index_of(name).map(|index| &task.containers[index].state);
-    let is_unsettled = container.is_some_and(|container| container.unsettled);
+    let is_unsettled = container.is_some_and(|container| container.live.unsettled);
     Awaited {
         container: name.clone(),
         must: if is_unsettled { Must::BeLookedAt } else { must },
@@ -68,7 +68,7 @@ fn entry(task: &TaskState, name: &ContainerName, must: Must) -> Awaited {
 /// Essential containers that were not looked at since the agent started, or since an operation gave no answer. If one of them has
 /// ended, the task is over, and nothing of it may be begun.
 pub(super) fn in_doubt(task: &TaskState) -> impl Iterator<Item = &ContainerName> {
-    task.pairs().filter(|(spec, container)| spec.essential && container.unsettled).map(|(spec, _)| &spec.name)
+    task.pairs().filter(|(spec, container)| spec.essential && container.live.unsettled).map(|(spec, _)| &spec.name)
 }
 
 /// The containers that must end before this one may be stopped.
@@ -79,7 +79,7 @@ pub(super) fn dependents(task: &TaskState, index: usize) -> Vec<Awaited> {
 fn open_dependents(task: &TaskState, index: usize) -> impl Iterator<Item = &ContainerName> {
     let name = &task.containers[index].spec.name;
     let dependents = task.pairs().filter(move |(spec, container)| {
-        !container.over() && spec.depends_on.iter().any(|dependency| &dependency.container == name)
+        !container.is_stopped() && spec.depends_on.iter().any(|dependency| &dependency.container == name)
     });
     dependents.map(|(spec, _)| &spec.name)
 }
@@ -90,7 +90,7 @@ pub(super) fn may_stop(task: &TaskState, index: usize) -> bool {
 }
 
 /// Can all containers start at all? False for cycles, unknown names, and `HEALTHY` on a container without health check.
-pub(super) fn solvable(spec: &TaskSpec) -> bool {
+pub(super) fn is_solvable(spec: &TaskSpec) -> bool {
     let mut placed: Vec<&ContainerSpec> = Vec::new();
     while placed.len() < spec.containers.len() {
         let before = placed.len();
@@ -119,21 +119,21 @@ fn judge(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp
     };
     let (spec, container) = (&task.containers[at].spec, &task.containers[at].state);
     let describe = || describe(task, at);
-    if container.unsettled {
+    if container.live.unsettled {
         return Readiness::Waits(None); // what is known of it may be long past
     }
-    if !container.ran && (container.over() || container.failure.is_some()) && container.operation.is_none() {
+    if !container.ran && (container.is_stopped() || container.failure.is_some()) && container.live.operation.is_none() {
         return never(task, index, &describe(), Hopeless::NeverStarts);
     }
     // A container that was stopped and runs again is stopped first: nobody builds on it before.
     let is_seen_running = container.observed == Some(RunState::Running);
-    let settled = container.over() && container.operation.is_none() && !is_seen_running;
+    let settled = container.is_stopped() && container.live.operation.is_none() && !is_seen_running;
     let met = match dependency.condition {
         Condition::Create => container.known >= ContainerStatus::Created,
         Condition::Start => container.ran,
         Condition::Complete => settled && container.exit_code.is_some(),
         Condition::Success => settled && container.exit_code == Some(0),
-        Condition::Healthy => spec.health_check && container.health == Health::Healthy && !container.over(),
+        Condition::Healthy => spec.health_check && container.health == Health::Healthy && !container.is_stopped(),
     };
     if met {
         return Readiness::Ready;
@@ -159,7 +159,7 @@ fn judge(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp
 /// The moment after which nobody waits for this dependency any more: its own `startTimeout` after its own start.
 fn deadline(spec: &ContainerSpec, container: &ContainerState, dependency: &Dependency) -> Option<Timestamp> {
     let timed = matches!(dependency.condition, Condition::Complete | Condition::Success | Condition::Healthy);
-    if !timed || container.over() {
+    if !timed || container.is_stopped() {
         return None;
     }
     Some(container.running_since? + spec.start_timeout?)
@@ -254,7 +254,7 @@ mod tests {
         use Condition::{Complete, Create, Healthy, Start, Success};
         let in_doubt = |container: &mut ContainerState| {
             ran(ContainerStatus::Running, Some(0))(container);
-            (container.health, container.unsettled) = (Health::Healthy, true);
+            (container.health, container.live.unsettled) = (Health::Healthy, true);
         };
         for condition in [Create, Start, Complete, Success, Healthy] {
             assert_eq!(verdict(condition, in_doubt), Readiness::Waits(None), "{condition:?}");
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dependency_that_takes_too_long_is_told_in_the_words_of_the_go_agent() {
+    fn a_dependency_timeout_has_the_text_of_the_go_agent() {
         let late = |container: &mut ContainerState| {
             ran(ContainerStatus::Running, None)(container);
             container.running_since = Some(NOW - Span::secs(11));
@@ -293,8 +293,9 @@ mod tests {
         );
     }
 
+    /// A container that is created already goes on waiting.
     #[test]
-    fn the_last_moment_still_counts_and_a_created_container_waits_on() {
+    fn the_start_timeout_includes_its_last_moment() {
         use ContainerStatus::{Created, Pulled, Running};
         let waits = |late: u64, known: ContainerStatus| {
             let mut first = container("a", &[]);
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_deadlines_the_first_counts_and_one_that_is_met_does_not() {
+    fn the_first_deadline_of_unmet_dependencies_counts() {
         let spec = |name: &str, secs: Option<u64>| {
             let mut spec = container(name, &[]);
             spec.start_timeout = secs.map(Span::secs);
@@ -333,11 +334,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_decided_while_an_operation_is_in_flight() {
-        use crate::core::state::{InFlight, OperationKind};
+    fn nothing_is_decided_while_an_operation_is_pending() {
+        use crate::core::state::{OperationKind, PendingOperation};
         use crate::model::OpId;
         let busy = |container: &mut ContainerState| {
-            container.operation = Some(InFlight { id: OpId(1), kind: OperationKind::Start, since: NOW, asked: 0 });
+            container.live.operation =
+                Some(PendingOperation { id: OpId(1), kind: OperationKind::Start, since: NOW, asked: 0 });
         };
         let failed = |container: &mut ContainerState| container.fail(Failure::permanent("x", "y"));
         assert!(matches!(verdict(Condition::Start, failed), Readiness::Never(_)));
@@ -359,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dependency_that_ended_badly_is_told_in_the_words_of_the_go_agent() {
+    fn a_failed_dependency_has_the_text_of_the_go_agent() {
         let Readiness::Never(failure) = verdict(Condition::Success, ran(ContainerStatus::Stopped, Some(3))) else {
             panic!("it will not end well any more")
         };
@@ -381,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dependency_that_never_starts_is_told_in_the_words_of_the_go_agent() {
+    fn an_unstartable_dependency_has_the_text_of_the_go_agent() {
         let lost = |it: &mut ContainerState| it.fail(Failure::permanent("CannotCreateContainerError", "no"));
         let Readiness::Never(failure) = verdict(Condition::Start, lost) else { panic!("it waits for nothing") };
         assert_eq!(
@@ -416,7 +418,7 @@ mod tests {
         ];
         for (containers, expected) in cases {
             let spec = spec("task", containers);
-            assert_eq!(solvable(&spec), expected, "{spec:?}");
+            assert_eq!(is_solvable(&spec), expected, "{spec:?}");
         }
     }
 }

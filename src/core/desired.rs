@@ -14,9 +14,9 @@ pub(super) fn derive_midway(task: &mut TaskState, now: Timestamp) {
     derive_to(task, now, TaskStatus::Running);
 }
 
-fn derive_to(task: &mut TaskState, now: Timestamp, most: TaskStatus) -> bool {
+fn derive_to(task: &mut TaskState, now: Timestamp, highest: TaskStatus) -> bool {
     let mut moved = no_moment_ahead(task, now);
-    let essential_over = task.pairs().any(|(spec, container)| spec.essential && container.over());
+    let essential_over = task.pairs().any(|(spec, container)| spec.essential && container.is_stopped());
     let essential_lost = task.pairs().any(|(spec, container)| spec.essential && container.failure.is_some());
     if (essential_over || essential_lost) && task.desired != TaskStatus::Stopped {
         task.desired = TaskStatus::Stopped;
@@ -28,7 +28,7 @@ fn derive_to(task: &mut TaskState, now: Timestamp, most: TaskStatus) -> bool {
     }
     if let Some(status) = task.states().map(|container| task_status(container.known)).min()
         && status > task.known
-        && status <= most
+        && status <= highest
         // The rest of the task is about to stop: it is not said to run.
         && !(status == TaskStatus::Running && essential_over)
         // A container that was stopped and runs again (a start that came late) is stopped first; its share is not free yet.

@@ -47,16 +47,16 @@ pub(super) fn is_being_removed(state: &State, image: &str) -> bool {
 
 /// A pull waits until it is known that there is room on the disk, or that no more can be made.
 pub(super) fn lacks_room(state: &State, now: Timestamp) -> bool {
-    state.policy.images.disk.is_some() && (!is_look_fresh(state, now) || state.images.makes_room)
+    state.policy.images.disk.is_some() && (!is_look_fresh(state, now) || state.images.is_making_room)
 }
 
 /// A pull waits for room: the disk is looked at, if the last look is too long ago.
 pub(super) fn ask_for_room(state: &mut State, now: Timestamp) {
-    state.images.is_pressed |= !is_look_fresh(state, now);
+    state.images.is_pull_waiting |= !is_look_fresh(state, now);
 }
 
 fn is_look_fresh(state: &State, now: Timestamp) -> bool {
-    state.images.looked.is_some_and(|at| at <= now && now < at + LOOK_SERVES)
+    state.images.disk_checked_at.is_some_and(|at| at <= now && now < at + LOOK_SERVES)
 }
 
 /// The next thing to do. True: a cycle has ended that pulls have waited for.
@@ -72,15 +72,15 @@ pub(super) fn plan(state: &mut State, now: Timestamp, out: &mut Step) -> bool {
             start(state, work, out);
             return false;
         }
-        let was_waited_for = state.images.is_pressed;
+        let was_waited_for = state.images.is_pull_waiting;
         end_cycle(state, now, interval);
         return was_waited_for;
     }
     let images = &state.images;
-    let is_due = (state.policy.images.enabled && due <= now) || images.is_pressed;
+    let is_due = (state.policy.images.enabled && due <= now) || images.is_pull_waiting;
     if is_due && images.retry.not_before <= now {
         let policy = &state.policy.images;
-        let (ends, disk) = (policy.untracked.is_some() && !images.is_pressed, policy.disk.is_some());
+        let (ends, disk) = (policy.untracked.is_some() && !images.is_pull_waiting, policy.disk.is_some());
         start(state, ImageWork::List { ends, disk }, out);
     }
     false
@@ -93,7 +93,7 @@ pub(super) fn next_deadline(state: &State) -> Option<Timestamp> {
         return None;
     }
     let due = images.due.filter(|_| state.policy.images.enabled);
-    let due = if images.is_pressed { Some(Timestamp::default()) } else { due };
+    let due = if images.is_pull_waiting { Some(Timestamp::default()) } else { due };
     due.map(|due| due.max(images.retry.not_before))
 }
 
@@ -108,10 +108,10 @@ fn end_cycle(state: &mut State, now: Timestamp, interval: Span) {
     if images.due.is_none_or(|due| due <= now) {
         images.due = Some(now + interval);
     }
-    (images.listing, images.tracked_tried, images.foreign_gone) = (None, 0, (0, 0));
+    (images.listing, images.tracked_tried, images.foreign_removed) = (None, 0, (0, 0));
     images.tried.clear();
-    if images.is_pressed {
-        (images.is_pressed, images.makes_room, images.looked) = (false, false, Some(now));
+    if images.is_pull_waiting {
+        (images.is_pull_waiting, images.is_making_room, images.disk_checked_at) = (false, false, Some(now));
     }
 }
 
@@ -123,10 +123,10 @@ pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome, out
         (ImageWork::List { ends, .. }, Ok(Output::Images(listing))) => {
             state.images.retry = Retry::default();
             if ends {
-                note_absent(state, &listing, now);
+                note_absent_owners(state, &listing, now);
             }
-            take_in(state, &listing, now, out);
-            look_at_disk(state, *listing, now, interval);
+            reconcile(state, &listing, now, out);
+            check_disk(state, *listing, now, interval);
         }
         (ImageWork::List { .. }, _) => {
             backoff::ENGINE.again(&mut state.images.retry, now, "images");
@@ -141,19 +141,19 @@ pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome, out
             if tracked.is_some() || state.host.pulled_images.len() < pulled {
                 out.changed.insert(Key::Host);
             }
-            state.images.foreign_gone.0 += u32::from(tracked.is_none());
-            if state.images.makes_room {
+            state.images.foreign_removed.0 += u32::from(tracked.is_none());
+            if state.images.is_making_room {
                 state.images.listing = None; // how much room has it made?
             }
         }
-        (ImageWork::RemoveContainer(_), Ok(_)) => state.images.foreign_gone.1 += 1,
+        (ImageWork::RemoveContainer(_), Ok(_)) => state.images.foreign_removed.1 += 1,
         (ImageWork::RemoveImage { .. } | ImageWork::RemoveContainer(_), _) => {}
     }
     state.tasks.keys().cloned().collect()
 }
 
 /// Brings what is remembered in line with what is there.
-fn take_in(state: &mut State, listing: &ImageListing, now: Timestamp, out: &mut Step) {
+fn reconcile(state: &mut State, listing: &ImageListing, now: Timestamp, out: &mut Step) {
     let before = state.host.images.clone();
     state.host.images.retain(|id, _| listing.images.iter().any(|image| image.id == *id));
     let pulled: BTreeSet<String> = state.host.pulled_images.iter().map(|name| full_name(name)).collect();
@@ -175,7 +175,7 @@ fn take_in(state: &mut State, listing: &ImageListing, now: Timestamp, out: &mut 
 }
 
 /// Notes which other agents do not run. One that is not known to be away counts as running.
-fn note_absent(state: &mut State, listing: &ImageListing, now: Timestamp) {
+fn note_absent_owners(state: &mut State, listing: &ImageListing, now: Timestamp) {
     let earlier = std::mem::take(&mut state.images.absent);
     let Some(running) = &listing.running_owners else { return };
     let makers = listing.containers.iter().filter_map(|it| it.owner.as_ref());
@@ -184,21 +184,21 @@ fn note_absent(state: &mut State, listing: &ImageListing, now: Timestamp) {
 }
 
 /// A look for a pull: is there room, or is some to be made? Any other look begins a cycle.
-fn look_at_disk(state: &mut State, listing: ImageListing, now: Timestamp, interval: Span) {
+fn check_disk(state: &mut State, listing: ImageListing, now: Timestamp, interval: Span) {
     if state.policy.images.disk.is_some_and(|(high, _)| listing.disk_percent.is_none_or(|percent| percent < high)) {
-        state.images.looked = Some(now);
+        state.images.disk_checked_at = Some(now);
     }
-    let Some((high, low)) = state.policy.images.disk.filter(|_| state.images.is_pressed) else {
+    let Some((high, low)) = state.policy.images.disk.filter(|_| state.images.is_pull_waiting) else {
         state.images.listing = Some(listing);
         return;
     };
-    let mark = if state.images.makes_room { low } else { high };
-    state.images.makes_room = listing.disk_percent.is_some_and(|percent| percent >= mark);
+    let mark = if state.images.is_making_room { low } else { high };
+    state.images.is_making_room = listing.disk_percent.is_some_and(|percent| percent >= mark);
     let is_due = state.policy.images.enabled && state.images.due.is_some_and(|due| due <= now);
-    if !state.images.makes_room {
+    if !state.images.is_making_room {
         end_cycle(state, now, interval);
     }
-    if state.images.makes_room || is_due {
+    if state.images.is_making_room || is_due {
         state.images.listing = Some(listing);
     }
 }
@@ -206,8 +206,9 @@ fn look_at_disk(state: &mut State, listing: ImageListing, now: Timestamp, interv
 /// What the cycle does next, noted as tried.
 fn next(state: &mut State, now: Timestamp) -> Option<ImageWork> {
     let listing = state.images.listing.take()?;
-    let found =
-        tracked(state, &listing, now).or_else(|| stranger(state, &listing, now)).or_else(|| untracked(state, &listing));
+    let found = next_tracked_image(state, &listing, now)
+        .or_else(|| next_foreign_container(state, &listing, now))
+        .or_else(|| next_untracked_image(state, &listing));
     state.images.listing = Some(listing);
     let (what, work) = found?;
     state.images.tried.insert(what);
@@ -240,9 +241,9 @@ fn is_unused(state: &State, listing: &ImageListing, image: &ListedImage) -> bool
 }
 
 /// The image of tasks that was not used for the longest time.
-fn tracked(state: &State, listing: &ImageListing, now: Timestamp) -> Option<(String, ImageWork)> {
+fn next_tracked_image(state: &State, listing: &ImageListing, now: Timestamp) -> Option<(String, ImageWork)> {
     let (images, policy) = (&state.images, &state.policy.images);
-    if !images.makes_room && images.tracked_tried >= policy.per_cycle {
+    if !images.is_making_room && images.tracked_tried >= policy.per_cycle {
         return None;
     }
     let candidates = listing.images.iter().filter_map(|image| {
@@ -253,26 +254,26 @@ fn tracked(state: &State, listing: &ImageListing, now: Timestamp) -> Option<(Str
         let is_ours = image.names.is_empty() || !names.is_empty();
         (is_ours && is_unused(state, listing, image)).then_some((tracked, image, names))
     });
-    let is_old = |it: &TrackedImage| images.makes_room || now > it.pulled_at + policy.minimum_age;
+    let is_old = |it: &TrackedImage| images.is_making_room || now > it.pulled_at + policy.minimum_age;
     let oldest = candidates.filter(|it| is_old(it.0)).min_by_key(|it| (it.0.used_at, it.1.id.clone()))?;
     let (id, names) = (oldest.1.id.clone(), oldest.2);
     Some((id.clone(), ImageWork::RemoveImage { id, names }))
 }
 
 /// A container of somebody else that has ended long ago.
-fn stranger(state: &State, listing: &ImageListing, now: Timestamp) -> Option<(String, ImageWork)> {
-    let untracked = state.policy.images.untracked.as_ref().filter(|_| !state.images.makes_room)?;
-    if state.images.foreign_gone.1 >= untracked.containers_per_cycle {
+fn next_foreign_container(state: &State, listing: &ImageListing, now: Timestamp) -> Option<(String, ImageWork)> {
+    let untracked = state.policy.images.untracked.as_ref().filter(|_| !state.images.is_making_room)?;
+    if state.images.foreign_removed.1 >= untracked.containers_per_cycle {
         return None;
     }
     // Also by its name: of one that is just being created the id is not known yet.
     let is_known = |it: &ListedContainer| {
-        let is_of = |task: &TaskState| {
+        let belongs_to = |task: &TaskState| {
             task.pairs().any(|(spec, container)| {
                 container.runtime_id.as_ref() == Some(&it.id) || task.spec.runtime_name(&spec.name) == it.name
             })
         };
-        state.orphans.contains_key(&it.id.0) || state.tasks.values().any(|task| is_of(task))
+        state.orphans.contains_key(&it.id.0) || state.tasks.values().any(|task| belongs_to(task))
     };
     // What another agent of this kind made for a task, that agent removes, unless it has not run for long: then nobody does.
     let is_away =
@@ -288,12 +289,12 @@ fn stranger(state: &State, listing: &ImageListing, now: Timestamp) -> Option<(St
 }
 
 /// The smallest image of somebody else, name by name.
-fn untracked(state: &State, listing: &ImageListing) -> Option<(String, ImageWork)> {
+fn next_untracked_image(state: &State, listing: &ImageListing) -> Option<(String, ImageWork)> {
     let (images, policy) = (&state.images, &state.policy.images);
-    let untracked = policy.untracked.as_ref().filter(|_| !images.makes_room)?;
+    let untracked = policy.untracked.as_ref().filter(|_| !images.is_making_room)?;
     // Compat: at least one, even if the cycle's number was used up by images of tasks.
-    let most = policy.per_cycle.saturating_sub(images.tracked_tried).max(1);
-    if images.foreign_gone.0 >= most {
+    let limit = policy.per_cycle.saturating_sub(images.tracked_tried).max(1);
+    if images.foreign_removed.0 >= limit {
         return None;
     }
     let is_foreign = |image: &&ListedImage| {

@@ -5,7 +5,7 @@
 
 use super::effect::{Effect, Operation};
 use super::event::{Outcome, Output};
-use super::state::{ContainerState, Key, Orphan, Owner, Retry, State, TaskState};
+use super::state::{ContainerState, Key, LiveContainer, Orphan, Owner, Retry, State, TaskState};
 use super::step::Step;
 use super::{backoff, seen};
 use crate::model::task::name_suffix;
@@ -16,9 +16,9 @@ use std::collections::BTreeSet;
 pub(super) fn plan(state: &mut State, now: Timestamp, out: &mut Step) {
     let inventory = &state.inventory;
     let is_due = inventory.events_missed || inventory.due <= now;
-    if inventory.in_flight.is_none() && is_due && inventory.retry.not_before <= now {
+    if inventory.pending.is_none() && is_due && inventory.retry.not_before <= now {
         let op = state.new_op(Owner::Inventory);
-        state.inventory.in_flight = Some((op, state.steps));
+        state.inventory.pending = Some((op, state.steps));
         state.inventory.events_missed = false;
         out.effects.push(Effect::Do(op, Operation::Inventory));
     }
@@ -40,7 +40,7 @@ pub(super) fn plan(state: &mut State, now: Timestamp, out: &mut Step) {
 /// The moments at which there is something to do here.
 pub(super) fn next_deadline(state: &State) -> impl Iterator<Item = Timestamp> {
     let inventory = &state.inventory;
-    let own = inventory.in_flight.is_none().then(|| {
+    let own = inventory.pending.is_none().then(|| {
         let due = if inventory.events_missed { Timestamp::default() } else { inventory.due };
         due.max(inventory.retry.not_before)
     });
@@ -58,7 +58,7 @@ pub(super) struct Listing {
 
 /// Takes in the outcome of an inventory; `None`: it failed, and is tried again.
 pub(super) fn listed(state: &mut State, now: Timestamp, outcome: Outcome) -> Option<Listing> {
-    let (_, asked) = state.inventory.in_flight.take()?;
+    let (_, asked) = state.inventory.pending.take()?;
     let Ok(Output::Inventory(mut seen)) = outcome else {
         backoff::INVENTORY.again(&mut state.inventory.retry, now, "inventory");
         state.inventory.events_missed = true;
@@ -84,21 +84,21 @@ fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp, ou
     let step = state.steps;
     let Some(task) = state.tasks.get_mut(&seen.task) else {
         if is_surely_ours(seen) {
-            state.orphans.entry(seen.runtime_id.0.clone()).or_insert_with(|| Orphan::of(seen));
+            state.orphans.entry(seen.runtime_id.0.clone()).or_insert_with(|| Orphan::from_observation(seen));
         }
         return;
     };
     let Some(index) = task.index_of(&seen.container) else { return };
     let container = &mut task.containers[index].state;
-    if container.operation.is_some() || container.touched > asked {
+    if container.live.operation.is_some() || container.live.touched > asked {
         return;
     }
-    if seen::is_end_without_story(seen) {
-        container.unsettled |= !container.over();
+    if seen::is_end_without_details(seen) {
+        container.live.unsettled |= !container.is_stopped();
         return;
     }
     let start_is_lost = container.ran
-        && !container.over()
+        && !container.is_stopped()
         && seen.state == RunState::Created
         && container.runtime_id.as_ref() == Some(&seen.runtime_id);
     let ended = start_is_lost.then(|| as_ended(seen));
@@ -118,7 +118,8 @@ fn write(task: &mut TaskState, index: usize, out: &mut Step, fact: impl FnOnce(&
     fact(task);
     seen::settle(task, index);
     let after = &task.containers[index].state;
-    if *after != (ContainerState { touched: after.touched, ..before }) {
+    let live = LiveContainer { touched: after.live.touched, ..before.live.clone() };
+    if *after != (ContainerState { live, ..before }) {
         out.changed.insert(Key::Task(task.spec.arn.clone()));
     }
 }
@@ -130,19 +131,19 @@ fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp, o
     for task in state.tasks.values_mut() {
         for index in 0..task.containers.len() {
             let container = &task.containers[index].state;
-            let is_spoken_for = container.operation.is_none() && container.touched <= asked;
+            let is_covered = container.live.operation.is_none() && container.live.touched <= asked;
             let name = &task.containers[index].spec.name;
             // Another container may have taken the name since: the one we saw is gone all the same.
             let is_there = match &container.runtime_id {
                 Some(id) if container.observed.is_some() => ids.contains(id),
                 Some(_) | None => names.contains(&(&task.spec.arn, name)),
             };
-            if !is_spoken_for || !container.create_asked || is_there {
+            if !is_covered || !container.create_asked || is_there {
                 continue;
             }
             if container.observed.is_some() {
                 // It was there. A list can lack an entry for many reasons; only the engine's word on this one says it is gone.
-                task.containers[index].state.unsettled = true;
+                task.containers[index].state.live.unsettled = true;
             } else {
                 write(task, index, out, |task| seen::removed(task, index, now, step));
             }
@@ -186,7 +187,7 @@ mod tests {
         let mut state = state(Policy::default());
         let op = *state.ops.keys().next().unwrap();
         let mut task = task(vec![container("a", &[])]);
-        (task.containers[0].state.create_asked, task.containers[0].state.unsettled) = (true, true);
+        (task.containers[0].state.create_asked, task.containers[0].state.live.unsettled) = (true, true);
         task.containers[0].state.known = ContainerStatus::Created;
         change(&mut task);
         state.tasks.insert(task.spec.arn.clone(), Box::new(task));
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_listed_has_vanished_and_what_is_listed_is_seen() {
+    fn a_listing_shows_what_exists_and_what_is_missing() {
         let running: fn(&mut TaskState) = |it| {
             (it.containers[0].state.observed, it.containers[0].state.runtime_id) =
                 (Some(RunState::Created), Some("id".into()));
@@ -218,7 +219,7 @@ mod tests {
 
         let (mut state, op) = in_doubt(running);
         listed(&mut state, op, vec![seen("task", "a", "id", RunState::Running)]);
-        assert_eq!((first(&state).known, first(&state).unsettled), (ContainerStatus::Running, false));
+        assert_eq!((first(&state).known, first(&state).live.unsettled), (ContainerStatus::Running, false));
 
         // Another one has its name: the one we saw is asked after all the same.
         let (mut state, op) = in_doubt(running);
@@ -244,17 +245,17 @@ mod tests {
 
         // Listed before it was started: old news.
         let (mut state, op) = in_doubt(ran);
-        state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.touched = u64::MAX;
+        state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.live.touched = u64::MAX;
         listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
         assert_eq!(first(&state).known, ContainerStatus::Running);
     }
 
     /// It was taken for one that never ran: not told as out of memory, and not started again though its policy says so.
     #[test]
-    fn one_that_is_listed_as_ended_and_could_not_be_looked_at_is_looked_at_before_it_is_over() {
+    fn an_end_listed_without_details_is_inspected_first() {
         let ran: fn(&mut TaskState) = |it| {
             let container = &mut it.containers[0].state;
-            (container.known, container.ran, container.unsettled) = (ContainerStatus::Running, true, false);
+            (container.known, container.ran, container.live.unsettled) = (ContainerStatus::Running, true, false);
             (container.observed, container.runtime_id) = (Some(RunState::Running), Some("id".into()));
             container.running_since = Some(NOW);
         };
@@ -290,15 +291,16 @@ mod tests {
         assert_eq!((&first(&state).runtime_id, &first(&state).failure), (&Some(RuntimeId::from("id")), &None));
     }
 
+    /// Also those whose create was never asked for.
     #[test]
-    fn a_listing_does_not_speak_for_what_was_touched_since_or_was_never_asked_for() {
+    fn a_listing_leaves_containers_touched_since_alone() {
         type Case = (fn(&mut TaskState), bool);
         let cases: [Case; 4] = [
-            (|it| it.containers[0].state.touched = 100, true),
+            (|it| it.containers[0].state.live.touched = 100, true),
             (|it| it.containers[0].state.create_asked = false, true),
             (
                 |it| {
-                    it.containers[0].state.operation = Some(crate::core::state::InFlight {
+                    it.containers[0].state.live.operation = Some(crate::core::state::PendingOperation {
                         id: OpId(50),
                         kind: crate::core::state::OperationKind::Inspect,
                         since: NOW,
@@ -313,12 +315,13 @@ mod tests {
             let (mut state, op) = in_doubt(change);
             let before = first(&state).clone();
             let task = state.tasks.get_mut(&"task".into()).unwrap();
-            task.containers[0].state.retry.not_before = NOW + Span::secs(1);
+            task.containers[0].state.live.retry.not_before = NOW + Span::secs(1);
             listed(&mut state, op, Vec::new());
-            assert_eq!(first(&state).unsettled == before.unsettled, is_left_alone, "{nth}");
+            assert_eq!(first(&state).live.unsettled == before.live.unsettled, is_left_alone, "{nth}");
 
             let (mut state, op) = in_doubt(change);
-            state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.retry.not_before = NOW + Span::secs(1);
+            state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.live.retry.not_before =
+                NOW + Span::secs(1);
             listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
             let is_unseen = first(&state).observed.is_none();
             // One that was never asked for and is there all the same is ours.
@@ -364,11 +367,13 @@ mod tests {
     }
 
     #[test]
-    fn an_orphan_is_removed_until_it_is_gone_with_a_wait_after_each_failure() {
+    fn the_removal_of_an_orphan_is_repeated_after_a_wait() {
         let mut state = state(Policy::default());
         let op = *state.ops.keys().next().unwrap();
         step(&mut state, NOW, done(op, Output::Inventory(Vec::new())));
-        state.orphans.insert("id".to_owned(), Orphan::of(&seen("forgotten", "a", "id", RunState::Created)));
+        state
+            .orphans
+            .insert("id".to_owned(), Orphan::from_observation(&seen("forgotten", "a", "id", RunState::Created)));
         let removal = |effects: Vec<Effect>| match effects[..] {
             [Effect::Do(op, Operation::Remove(_))] => Some(op),
             _ => None,
@@ -407,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_is_made_when_it_is_due_or_wanted_and_again_after_a_failure() {
+    fn a_listing_is_made_when_due_and_again_after_a_failure() {
         let mut state = state(Policy::default());
         let op = *state.ops.keys().next().unwrap();
         let failed = Err(OpError::Failed(Failure::retryable("CannotListContainersError", "no")));
@@ -473,8 +478,8 @@ mod tests {
         let both = vec![seen("a", "c", "a", RunState::Running), seen("b", "c", "b", RunState::Running)];
         assert_eq!(step(&mut state, NOW, done(op, Output::Inventory(both))).changed, BTreeSet::new());
         let (mut state, op) = two_running();
-        let one = vec![seen("a", "c", "a", RunState::Running), seen("b", "c", "b", RunState::Exited)];
-        let changed = step(&mut state, NOW, done(op, Output::Inventory(one))).changed;
+        let changed_one = vec![seen("a", "c", "a", RunState::Running), seen("b", "c", "b", RunState::Exited)];
+        let changed = step(&mut state, NOW, done(op, Output::Inventory(changed_one))).changed;
         assert_eq!(changed, BTreeSet::from([Key::Task("b".into())]));
     }
 

@@ -75,6 +75,6 @@ pub fn step(state: &mut State, now: Timestamp, event: Event) -> Step {
 
 /// The earliest moment at which something is due; [`Event::Tick`] shall arrive then.
 pub fn next_deadline(state: &State) -> Option<Timestamp> {
-    let tasks = state.tasks.values().filter_map(|task| task.wake);
+    let tasks = state.tasks.values().filter_map(|task| task.live.wake);
     tasks.chain(inventory::next_deadline(state)).chain(image::next_deadline(state)).min()
 }

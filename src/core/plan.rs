@@ -13,9 +13,9 @@ pub(super) fn due(state: &mut State, now: Timestamp) -> BTreeSet<TaskArn> {
     if now < state.wakes_from {
         return BTreeSet::new();
     }
-    let later = state.tasks.values().filter_map(|task| task.wake).filter(|wake| *wake > now).min();
+    let later = state.tasks.values().filter_map(|task| task.live.wake).filter(|wake| *wake > now).min();
     state.wakes_from = later.unwrap_or(Timestamp::END);
-    let due = state.tasks.values().filter(|task| task.wake.is_some_and(|wake| wake <= now));
+    let due = state.tasks.values().filter(|task| task.live.wake.is_some_and(|wake| wake <= now));
     due.map(|task| task.spec.arn.clone()).collect()
 }
 
@@ -34,10 +34,10 @@ pub(super) fn plan(state: &mut State, now: Timestamp, mut work: BTreeSet<TaskArn
             plan_task(&mut task, &mut planning);
             let wake = planning.wake;
             has_made_room |= !admission::holds(&task) && !admission::waits(&task);
-            if cleanup::is_over(&task) {
+            if cleanup::is_done(&task) {
                 cleanup::forget(state, &task, now, out);
             } else {
-                task.wake = wake;
+                task.live.wake = wake;
                 state.wakes_from = wake.map_or(state.wakes_from, |wake| wake.min(state.wakes_from));
                 state.tasks.insert(arn, task);
             }

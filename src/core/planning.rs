@@ -1,7 +1,7 @@
 //! What the planning of one task needs and leaves behind: the tool of every file that plans.
 
 use super::effect::{Effect, Operation};
-use super::state::{InFlight, Key, Owner, State, TaskState};
+use super::state::{Key, Owner, PendingOperation, State, TaskState};
 use super::step::Step;
 use crate::model::Timestamp;
 
@@ -37,15 +37,15 @@ impl Planning<'_> {
         };
         let id = self.state.new_op(Owner::Container(task.spec.arn.clone(), index));
         let container = &mut task.containers[index].state;
-        container.operation = Some(InFlight { id, kind, since: self.now, asked: self.state.steps });
-        container.touched = self.state.steps;
+        container.live.operation = Some(PendingOperation { id, kind, since: self.now, asked: self.state.steps });
+        container.live.touched = self.state.steps;
         self.changed(task);
         self.out.effects.push(Effect::Do(id, operation));
     }
 
     /// Lets go of an operation: its outcome will find nobody.
     pub(super) fn cancel(&mut self, task: &mut TaskState, index: usize) {
-        if let Some(operation) = task.containers[index].state.operation.take() {
+        if let Some(operation) = task.containers[index].state.live.operation.take() {
             self.state.ops.remove(&operation.id);
             self.out.effects.push(Effect::Cancel(operation.id));
         }

@@ -39,8 +39,9 @@ mod tests {
         PortBinding { container_port, host_port, bind_ip: bind_ip.to_owned(), protocol }
     }
 
+    /// Ports that the task definition does not name are not reported.
     #[test]
-    fn a_range_is_told_as_one_binding_for_each_address_and_unnamed_ports_not_at_all() {
+    fn a_range_is_reported_as_one_binding_for_each_address() {
         let range = |first, last, protocol| PortRange { first, last, protocol };
         let spec = ContainerSpec {
             ports: vec![PortMapping { container_port: 80, host_port: 0, protocol: Protocol::Tcp }],

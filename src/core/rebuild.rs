@@ -14,7 +14,7 @@ use crate::model::{ContainerStatus, Failure, Observation, ResourceSpec, RunState
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Messages of ECS that wait for the inventory; what is dropped is not acknowledged, so ECS sends it again.
-const MOST_HELD: usize = 256;
+const MAX_HELD_EVENTS: usize = 256;
 
 /// Keeps what ECS says for later while tasks are not known again; gives back what may be taken up now.
 pub(super) fn hold(state: &mut State, event: Event) -> Option<Event> {
@@ -23,7 +23,7 @@ pub(super) fn hold(state: &mut State, event: Event) -> Option<Event> {
     if !(state.host.lost && is_from_ecs) {
         return Some(event);
     }
-    if state.held.len() < MOST_HELD {
+    if state.held.len() < MAX_HELD_EVENTS {
         state.held.push(event);
     }
     None
@@ -62,33 +62,34 @@ fn is_made_here(seen: &Observation) -> bool {
 
 fn task(outline: TaskSpec, containers: &[&Observation], arrival: u64, now: Timestamp, step: u64) -> TaskState {
     let new = TaskState::new(outline, arrival, now); // from here on the state holds the leases
-    let mut task = TaskState { admitted: true, inherited: true, reduced: true, ..new };
+    let mut task = TaskState { admitted: true, reduced: true, ..new };
+    task.live.inherited = true;
     let leases = containers.iter().flat_map(|seen| &seen.outline).flat_map(|outline| &outline.leases).collect();
     for Resource { spec, state } in &mut task.resources {
-        *state = resource::left_over(spec, &leases);
+        *state = resource::rebuilt(spec, &leases);
     }
     for seen in containers {
         let Some(index) = task.index_of(&seen.container) else { continue };
-        if seen::is_end_without_story(seen) {
+        if seen::is_end_without_details(seen) {
             let container = &mut task.containers[index].state;
-            (container.create_asked, container.unsettled, container.touched) = (true, true, step);
+            (container.create_asked, container.live.unsettled, container.live.touched) = (true, true, step);
         } else {
             seen::observe(&mut task, index, seen, now, step);
         }
     }
-    give_up_what_cannot_be_made(&mut task, now);
+    give_up_missing_containers(&mut task, now);
     desired::derive(&mut task, now);
     task
 }
 
 /// How to create a container is not known any more. One that is not there is over, and so is one that was to wait for it; but the
 /// task goes on without them, whatever they were for.
-fn give_up_what_cannot_be_made(task: &mut TaskState, now: Timestamp) {
+fn give_up_missing_containers(task: &mut TaskState, now: Timestamp) {
     let mut gone = BTreeSet::new();
     for _ in 0..task.containers.len() {
         let lost = task.pairs().filter(|(spec, container)| {
             let waits_in_vain = || spec.depends_on.iter().any(|it| gone.contains(&it.container));
-            (container.observed.is_none() && !container.unsettled)
+            (container.observed.is_none() && !container.live.unsettled)
                 || (!container.ran && container.observed == Some(RunState::Created) && waits_in_vain())
         });
         gone = lost.map(|(spec, _)| spec.name.clone()).collect();
@@ -123,7 +124,7 @@ pub(super) fn complete(task: &mut TaskState, spec: TaskSpec) {
     task.resources = resources.collect();
     // What the specification does not name any more may be there, or on its way: no container waits for it, and it goes with the task.
     for Resource { spec, state } in earlier.into_values() {
-        if state.operation.is_some() || resource::may_be_there(&state) {
+        if state.live.operation.is_some() || resource::may_exist(&state) {
             task.resources.push(Resource { spec: ResourceSpec { needed_by: Vec::new(), ..spec }, state });
         }
     }
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_goes_on_and_its_end_is_told() {
+    fn running_containers_go_on_and_their_end_is_reported() {
         let spec = two(true);
         let all = vec![found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Running)];
         let (mut state, out) = after(all);
@@ -218,8 +219,9 @@ mod tests {
         assert_eq!(state.tasks[&spec.arn].containers[1].state.exit_code, Some(3));
     }
 
+    /// The containers are listed once more, but only if a task was rebuilt.
     #[test]
-    fn several_tasks_arrive_one_after_the_other_and_are_listed_once_more_only_if_there_are_any() {
+    fn rebuilt_tasks_get_consecutive_arrivals() {
         let seen: Vec<Observation> = ["one", "two", "three"]
             .map(|arn| found(&spec(arn, vec![container("a", &[])]), "a", RunState::Running))
             .into();
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_goes_on_even_if_the_host_has_less_to_give_than_it_has() {
+    fn running_tasks_go_on_even_if_the_host_is_too_small() {
         let mut spec = two(true);
         spec.containers[1].cpu = 600;
         let capacity = Capacity { cpu: 500, memory: 9999, ..Capacity::default() };
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_meanwhile_is_told_as_stopped() {
+    fn containers_that_ended_meanwhile_are_reported_stopped() {
         let spec = two(true);
         let (state, out) = after(vec![found(&spec, "init", RunState::Exited), found(&spec, "main", RunState::Exited)]);
         assert_eq!(reported(&out), [(TaskStatus::Stopped, vec![Some(3), Some(3)])]);
@@ -258,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_listed_as_ended_and_could_not_be_looked_at_is_looked_at() {
+    fn an_end_listed_without_details_is_inspected() {
         let spec = two(true);
         let brief = Observation { started_at: None, ..found(&spec, "main", RunState::Exited) };
         let (mut state, out) = after(vec![found(&spec, "init", RunState::Running), brief]);
@@ -277,7 +279,7 @@ mod tests {
             "{out:?}"
         );
         let main = &other.tasks[&spec.arn].containers[1].state;
-        assert!(main.over() && main.removed, "{main:?}");
+        assert!(main.is_stopped() && main.removed, "{main:?}");
         assert_eq!(check(&other), Ok(()));
     }
 
@@ -292,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_created_container_goes_on_unless_it_waits_for_a_missing_one() {
+    fn a_created_container_starts_unless_a_dependency_is_missing() {
         let spec = two(false);
         let (_, out) = after(vec![found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Created)]);
         assert!(
@@ -348,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_under_another_name_is_left_alone_though_the_rest_of_its_task_is_taken_over() {
+    fn a_renamed_container_of_a_rebuilt_task_is_left_alone() {
         let spec = two(true);
         let renamed = Observation { runtime_name: "by-hand".to_owned(), ..found(&spec, "init", RunState::Running) };
         let (mut state, out) = after(vec![found(&spec, "main", RunState::Running), renamed.clone()]);
@@ -364,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn ecs_is_heard_only_when_the_containers_are_known() {
+    fn messages_of_ecs_wait_until_the_containers_are_known() {
         let spec = two(true);
         let ack = |id: &str| Ack {
             message_id: id.to_owned(),
@@ -398,11 +400,11 @@ mod tests {
     #[test]
     fn what_ecs_says_meanwhile_is_kept_within_a_bound() {
         let (mut state, _) = lost();
-        for _ in 0..=super::MOST_HELD {
+        for _ in 0..=super::MAX_HELD_EVENTS {
             let stop = PayloadTask::Stop(TaskArn::from("task"), Vec::new());
             step(&mut state, NOW, Event::Payload { tasks: vec![stop], seq: 4, ack: None });
         }
-        assert_eq!(state.held.len(), super::MOST_HELD);
+        assert_eq!(state.held.len(), super::MAX_HELD_EVENTS);
     }
 
     #[test]
@@ -419,8 +421,9 @@ mod tests {
         assert_eq!(tickets.leases, ["lease".to_owned()]);
     }
 
+    /// It starts nothing twice.
     #[test]
-    fn the_payload_once_more_completes_the_specification_and_starts_nothing_twice() {
+    fn a_repeated_payload_completes_the_specification() {
         let spec = two(true);
         let (mut state, _) =
             after(vec![found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Running)]);
@@ -518,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_that_is_new_in_the_payload_takes_no_outcome_of_another() {
+    fn a_new_resource_takes_no_outcome_of_another() {
         let (mut state, ops) = removals(&["x", "y"]);
         step(&mut state, NOW, again(&["z", "y", "x"]));
         step(&mut state, NOW, done(ops["x"], Output::Nothing));
@@ -530,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn a_specification_of_other_containers_or_of_a_task_that_is_whole_changes_nothing() {
+    fn only_a_matching_specification_completes_a_reduced_task() {
         let spec = two(true);
         let runs = || vec![found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Running)];
         let mut other = spec.clone();
@@ -547,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_with_less_to_give_keeps_what_it_gave_and_gives_no_more() {
+    fn a_smaller_host_keeps_its_tasks_and_admits_no_more() {
         let policy =
             |cpu| Policy { capacity: Capacity { cpu, memory: 9999, ..Capacity::default() }, ..Policy::default() };
         let wanting = |arn: &str| {

@@ -12,14 +12,14 @@ pub fn recover(policy: Policy, host: HostState, tasks: impl IntoIterator<Item = 
     let mut state = State { policy, host, ..State::default() };
     for mut task in tasks {
         for container in task.states_mut() {
-            container.unsettled = container.create_asked && !container.over();
+            container.live.unsettled = container.create_asked && !container.is_stopped();
         }
         for Resource { spec, state } in &mut task.resources {
             resource::recover(state, spec.kind.lifetime());
         }
         // Anything may be due: plan it at the first tick.
-        task.wake = Some(crate::model::Timestamp::default());
-        task.inherited = task.admitted;
+        task.live.wake = Some(crate::model::Timestamp::default());
+        task.live.inherited = task.admitted;
         state.host.arrivals = state.host.arrivals.max(task.arrival);
         state.tasks.insert(task.spec.arn.clone(), Box::new(task));
     }

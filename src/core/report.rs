@@ -9,7 +9,7 @@ use super::effect::{Effect, Operation};
 use super::event::Outcome;
 use super::planning::Planning;
 use super::ports;
-use super::state::{ContainerState, Owner, ReportInFlight, Retry, TaskState};
+use super::state::{ContainerState, Owner, PendingReport, Retry, TaskState};
 use crate::model::task::ContainerKind;
 use crate::model::{
     ContainerChange, ContainerName, ContainerSpec, ContainerStatus, FailureKind, OpError, Span, StateChange,
@@ -18,11 +18,11 @@ use crate::model::{
 
 /// Emits the report that is due, if any.
 pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
-    if task.report.is_some() {
+    if task.live.report.is_some() {
         return;
     }
     let Some((status, containers)) = due(task, planning) else { return };
-    if !planning.is_time(task.report_retry.not_before) {
+    if !planning.is_time(task.live.report_retry.not_before) {
         return;
     }
     let change = StateChange {
@@ -42,32 +42,32 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
             .collect(),
     };
     let op = planning.state.new_op(Owner::Report(task.spec.arn.clone()));
-    task.report = Some(ReportInFlight { op, status, containers });
-    task.drain_at = None;
+    task.live.report = Some(PendingReport { op, status, containers });
+    task.live.drain_at = None;
     planning.out.effects.push(Effect::Do(op, Operation::Report(Box::new(change))));
 }
 
 /// Writes the outcome of the report in flight.
 pub(super) fn completed(task: &mut TaskState, now: Timestamp, outcome: &Outcome) {
-    let Some(report) = task.report.take() else { return };
+    let Some(report) = task.live.report.take() else { return };
     match outcome {
         // ECS will never accept a report it found invalid, and repeating it would hold up all that follow.
         // The Go agent drops such a report without marking it sent and then never cleans the task up.
         Ok(_) => accepted(task, &report),
         Err(OpError::Failed(failure)) if failure.kind != FailureKind::Retryable => accepted(task, &report),
         Err(_) => {
-            backoff::REPORT.again(&mut task.report_retry, now, &task.spec.arn.0);
+            backoff::REPORT.again(&mut task.live.report_retry, now, &task.spec.arn.0);
         }
     }
 }
 
-fn accepted(task: &mut TaskState, report: &ReportInFlight) {
+fn accepted(task: &mut TaskState, report: &PendingReport) {
     task.sent = task.sent.max(report.status);
     for (index, status) in &report.containers {
         let container = &mut task.containers[*index].state;
         container.sent = container.sent.max(*status);
     }
-    task.report_retry = Retry::default();
+    task.live.report_retry = Retry::default();
 }
 
 /// The status to say of the task and the containers to speak of.
@@ -80,7 +80,7 @@ fn due(task: &mut TaskState, planning: &mut Planning<'_>) -> Option<(TaskStatus,
         return None;
     }
     let wait = Span::millis(10_000 + spread(20_000, &[&task.spec.arn.0, &planning.now.0.to_string()]));
-    let drain_at = *task.drain_at.get_or_insert(planning.now + wait);
+    let drain_at = *task.live.drain_at.get_or_insert(planning.now + wait);
     planning.is_time(drain_at).then_some((task.known, containers))
 }
 
@@ -93,7 +93,7 @@ fn due_status(task: &TaskState) -> Option<TaskStatus> {
         // What was revived meanwhile is stopped before it is said that nothing runs.
         return (task.sent < TaskStatus::Stopped && !task.is_seen_running()).then_some(TaskStatus::Stopped);
     }
-    let has_digest = task.pairs().any(|(spec, container)| digest_is_news(spec, container));
+    let has_digest = task.pairs().any(|(spec, container)| digest_was_resolved(spec, container));
     let pending = task.known >= TaskStatus::ManifestPulled && task.sent < TaskStatus::ManifestPulled && has_digest;
     pending.then_some(TaskStatus::ManifestPulled)
 }
@@ -105,7 +105,7 @@ fn due_containers(task: &TaskState, status: TaskStatus) -> Vec<(usize, Container
             ContainerStatus::Running
         } else if container.known >= ContainerStatus::Running {
             container.known
-        } else if container.known >= ContainerStatus::ManifestPulled && digest_is_news(spec, container) {
+        } else if container.known >= ContainerStatus::ManifestPulled && digest_was_resolved(spec, container) {
             ContainerStatus::ManifestPulled
         } else {
             ContainerStatus::None
@@ -116,7 +116,7 @@ fn due_containers(task: &TaskState, status: TaskStatus) -> Vec<(usize, Container
 }
 
 /// The agent found the digest out itself, so ECS wants to know it (services pin it).
-fn digest_is_news(spec: &ContainerSpec, container: &ContainerState) -> bool {
+fn digest_was_resolved(spec: &ContainerSpec, container: &ContainerState) -> bool {
     container.digest.is_some() && !spec.image.contains('@')
 }
 
@@ -186,7 +186,7 @@ mod tests {
         let mut state = state(Policy::default());
         let inventory = *state.ops.keys().next().expect("the inventory is in flight");
         step(&mut state, NOW, done(inventory, Output::Inventory(Vec::new())));
-        (task.wake, state.wakes_from) = (Some(NOW), NOW);
+        (task.live.wake, state.wakes_from) = (Some(NOW), NOW);
         state.tasks.insert(task.spec.arn.clone(), Box::new(task));
         state
     }
@@ -207,14 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_fits_the_status() {
+    fn the_content_of_a_report_fits_its_status() {
         use ContainerStatus::{Running, Stopped};
         let mut task = running();
         task.reason = Some("for this reason".to_owned());
         // It has an exit code from its first run, and a failure: both are told when it is over, not before.
         task.containers[1].state.exit_code = Some(7);
         task.containers[1].state.fail(Failure::permanent("Name", "text"));
-        task.containers[1].state.operation = None;
+        task.containers[1].state.live.operation = None;
         let mut state = with(task);
         let (op, change) = reported(&mut state, NOW).unwrap();
         assert_eq!(
@@ -232,8 +232,8 @@ mod tests {
         let task = state.tasks.get_mut(&"task".into()).unwrap();
         (0..2).for_each(|index| end(task, index, 7));
         (task.desired, task.execution_stopped_at) = (TaskStatus::Stopped, Some(Timestamp(3)));
-        task.states_mut().for_each(|container| container.operation = None);
-        (task.wake, state.wakes_from) = (Some(NOW), NOW);
+        task.states_mut().for_each(|container| container.live.operation = None);
+        (task.live.wake, state.wakes_from) = (Some(NOW), NOW);
         state.ops.clear();
         let (_, change) = reported(&mut state, NOW).unwrap();
         assert_eq!(change.status, TaskStatus::Stopped);
@@ -244,14 +244,14 @@ mod tests {
     }
 
     #[test]
-    fn when_execution_stopped_is_told_as_soon_as_something_is() {
+    fn the_end_of_execution_is_in_the_next_report() {
         let mut task = all_sent(running());
         task.containers[0].spec.essential = true;
         (task.desired, task.containers[1].spec.stop_timeout) = (TaskStatus::Stopped, Some(Span::secs(120)));
         end(&mut task, 0, 1);
         let mut state = with(task);
         assert!(reported(&mut state, NOW).is_none());
-        let at = state.tasks[&"task".into()].drain_at.unwrap();
+        let at = state.tasks[&"task".into()].live.drain_at.unwrap();
         let (_, change) = reported(&mut state, at).unwrap();
         assert_eq!(
             (change.status, change.execution_stopped_at),
@@ -261,23 +261,23 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_ended_waits_for_company_for_10_to_30_seconds() {
+    fn the_end_of_a_container_alone_is_reported_after_10_to_30_s() {
         let mut task = all_sent(running());
         end(&mut task, 0, 0);
         let mut state = with(task);
         assert!(reported(&mut state, NOW).is_none());
-        let at = state.tasks[&"task".into()].drain_at.unwrap();
+        let at = state.tasks[&"task".into()].live.drain_at.unwrap();
         assert!((NOW + Span::secs(10)..=NOW + Span::secs(30)).contains(&at) && next_deadline(&state) == Some(at));
         assert!(reported(&mut state, Timestamp(at.0 - 1)).is_none());
         let (op, change) = reported(&mut state, at).unwrap();
         assert_eq!((change.status, statuses(&change)), (TaskStatus::Running, vec![("a", ContainerStatus::Stopped)]));
         step(&mut state, at, done(op, Output::Nothing));
         let task = &state.tasks[&"task".into()];
-        assert_eq!((task.containers[0].state.sent, task.drain_at), (ContainerStatus::Stopped, None));
+        assert_eq!((task.containers[0].state.sent, task.live.drain_at), (ContainerStatus::Stopped, None));
     }
 
     #[test]
-    fn a_digest_that_only_this_host_knows_is_told_with_the_rest() {
+    fn a_local_digest_is_reported_only_with_other_changes() {
         let table = [(None, "sha256:here"), (Some("sha256:1"), "sha256:1")];
         for (digest, wanted) in table {
             let mut running = running();
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_news_if_the_agent_found_it_out() {
+    fn a_digest_is_reported_if_the_agent_resolved_it() {
         let pulled = |image: &str, digest: Option<&str>, sent: TaskStatus| {
             let mut task = task(vec![container("a", &[])]);
             task.containers[0].spec.image = image.to_owned();
@@ -303,7 +303,7 @@ mod tests {
             task.containers[0].state.digest = digest.map(str::to_owned);
             let mut state = with(task);
             let change = reported(&mut state, NOW);
-            let is_pending = state.tasks[&"task".into()].drain_at.is_some();
+            let is_pending = state.tasks[&"task".into()].live.drain_at.is_some();
             assert!(
                 !is_pending || sent == TaskStatus::ManifestPulled,
                 "what is no news does not wait for company either"
@@ -311,33 +311,33 @@ mod tests {
             let change = change?.1;
             Some((change.status, statuses(&change).len(), change.containers[0].image_digest.clone()))
         };
-        let news = Some((TaskStatus::ManifestPulled, 1, Some("sha256:1".to_owned())));
-        assert_eq!(pulled("image", Some("sha256:1"), TaskStatus::None), news);
+        let expected = Some((TaskStatus::ManifestPulled, 1, Some("sha256:1".to_owned())));
+        assert_eq!(pulled("image", Some("sha256:1"), TaskStatus::None), expected);
         assert_eq!(pulled("image", Some("sha256:1"), TaskStatus::ManifestPulled), None);
         assert_eq!(pulled("image", None, TaskStatus::None), None);
         assert_eq!(pulled("image@sha256:1", Some("sha256:1"), TaskStatus::None), None);
     }
 
     #[test]
-    fn a_report_that_fails_is_made_again_unless_it_never_can_be_accepted() {
+    fn a_failed_report_is_repeated_unless_it_is_invalid() {
         let mut state = with(running());
         let (op, change) = reported(&mut state, NOW).unwrap();
         step(&mut state, NOW, fails(op, Failure::retryable("SubmitTaskStateChange", "throttled")));
-        let again = state.tasks[&"task".into()].report_retry.not_before;
+        let again = state.tasks[&"task".into()].live.report_retry.not_before;
         assert!(reported(&mut state, Timestamp(again.0 - 1)).is_none());
         let (op, same) = reported(&mut state, again).unwrap();
         assert_eq!(same, change);
         step(&mut state, again, fails(op, Failure::permanent("InvalidParameterException", "no")));
         let task = &state.tasks[&"task".into()];
         assert_eq!(
-            (task.sent, task.report_retry, task.report.is_none()),
+            (task.sent, task.live.report_retry, task.live.report.is_none()),
             (TaskStatus::Running, Retry::default(), true)
         );
         assert!(task.states().all(|it| it.sent == ContainerStatus::Running));
     }
 
     #[test]
-    fn a_task_that_ran_and_stopped_unheard_is_said_to_run_first() {
+    fn running_is_reported_before_stopped_if_the_task_ran() {
         let mut task = running();
         (0..2).for_each(|index| end(&mut task, index, 0));
         (task.known, task.desired) = (TaskStatus::Stopped, TaskStatus::Stopped);

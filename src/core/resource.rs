@@ -13,8 +13,8 @@ use super::effect::{Effect, Operation};
 use super::event::{Outcome, Output};
 use super::planning::Planning;
 use super::state::{
-    ContainerState, InFlight, OperationKind, Owner, Resource, ResourceInFlight, ResourceOperationKind, ResourceState,
-    Retry, State, TaskState,
+    ContainerState, OperationKind, Owner, PendingOperation, PendingResourceOperation, Resource, ResourceOperationKind,
+    ResourceState, Retry, State, TaskState,
 };
 use crate::model::resource::Lifetime;
 use crate::model::{
@@ -24,32 +24,32 @@ use crate::model::{
 use std::collections::BTreeSet;
 
 /// Unknown or passing failures in a row after which the task is given up, or the resource left behind.
-const MOST_TRIES: u32 = 3;
+const MAX_TRIES: u32 = 3;
 
 /// Starts the making or removal of what can be.
 pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
     for index in 0..task.resources.len() {
-        if task.resources[index].state.operation.is_none() {
+        if task.resources[index].state.live.operation.is_none() {
             advance(task, index, planning);
         }
     }
 }
 
 fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
-    let not_before = task.resources[index].state.retry.not_before;
+    let not_before = task.resources[index].state.live.retry.not_before;
     if task.resources[index].state.known == ResourceStatus::None && is_wanted(task, index) {
         if !credentials_missing(task, index, planning.state) && planning.is_time(not_before) {
             task.resources[index].state.create_asked = true;
             start(task, index, planning, ResourceOperationKind::Create);
         }
-    } else if may_be_there(&task.resources[index].state) && may_go(task, index) && planning.is_time(not_before) {
+    } else if may_exist(&task.resources[index].state) && may_be_removed(task, index) && planning.is_time(not_before) {
         let resource = &mut task.resources[index].state;
-        if !std::mem::replace(&mut resource.removing, true) {
-            resource.retry = Retry::default(); // these were failures to make it
+        if !std::mem::replace(&mut resource.live.removing, true) {
+            resource.live.retry = Retry::default(); // these were failures to make it
         }
         start(task, index, planning, ResourceOperationKind::Remove);
     } else if is_to_be_renewed(task, index) && planning.is_time(not_before) {
-        task.resources[index].state.renewal_due = false; // credentials that come meanwhile ask for another one
+        task.resources[index].state.live.renewal_due = false; // credentials that come meanwhile ask for another one
         start(task, index, planning, ResourceOperationKind::Renew);
     }
 }
@@ -57,7 +57,7 @@ fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
 fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>, kind: ResourceOperationKind) {
     let name = task.resources[index].spec.name.clone();
     let op = planning.state.new_op(Owner::Resource(task.spec.arn.clone(), name));
-    task.resources[index].state.operation = Some(ResourceInFlight { id: op, kind, since: planning.now });
+    task.resources[index].state.live.operation = Some(PendingResourceOperation { id: op, kind, since: planning.now });
     let request = Box::new(ResourceRequest {
         task: task.spec.arn.clone(),
         family: task.spec.family.clone(),
@@ -76,7 +76,7 @@ fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>, kind: 
 }
 
 /// A create that was asked for may have been done, whatever was heard of it.
-pub(super) fn may_be_there(resource: &ResourceState) -> bool {
+pub(super) fn may_exist(resource: &ResourceState) -> bool {
     match resource.known {
         ResourceStatus::None => resource.create_asked,
         ResourceStatus::Created => true,
@@ -95,33 +95,33 @@ fn is_needed(task: &TaskState, index: usize) -> bool {
     let needs = |at: usize, container: &ContainerState| match resource.kind.lifetime() {
         Lifetime::Process => container.known < ContainerStatus::Created, // the engine keeps what it was given
         Lifetime::Boot | Lifetime::Task => container.known <= ContainerStatus::Created || container.restarts.due,
-    } && !task.wants_stop(at);
+    } && !task.must_stop(at);
     let mut pairs = task.pairs().enumerate();
     pairs.any(|(at, (spec, container))| needs(at, container) && resource.needed_by.contains(&spec.name))
 }
 
 /// Nothing uses it, and nothing will.
-fn may_go(task: &TaskState, index: usize) -> bool {
+fn may_be_removed(task: &TaskState, index: usize) -> bool {
     if task.resources[index].spec.kind.lifetime() == Lifetime::Process {
         // A create in flight has been given it already, or will be when its turn comes.
-        let is_create = |operation: &InFlight| operation.kind == OperationKind::Create;
-        let is_in_use = task.states().any(|container| container.operation.as_ref().is_some_and(is_create));
+        let is_create = |operation: &PendingOperation| operation.kind == OperationKind::Create;
+        let is_in_use = task.states().any(|container| container.live.operation.as_ref().is_some_and(is_create));
         return !is_needed(task, index) && !is_in_use;
     }
-    task.removing && task.states().all(ContainerState::is_gone)
+    task.live.removing && task.states().all(ContainerState::is_gone)
 }
 
 /// New credentials have come, and containers use what ends without them.
 fn is_to_be_renewed(task: &TaskState, index: usize) -> bool {
     let resource = &task.resources[index].state;
-    resource.renewal_due && resource.known == ResourceStatus::Created && task.known != TaskStatus::Stopped
+    resource.live.renewal_due && resource.known == ResourceStatus::Created && task.known != TaskStatus::Stopped
 }
 
 /// The credentials of the execution role are new: what was made with those before has to be renewed.
 pub(super) fn credentials_renewed(task: &mut TaskState) {
     for Resource { state, .. } in &mut task.resources {
         let is_renewed = |tickets: &Tickets| !tickets.accounts.is_empty();
-        state.renewal_due = state.tickets.as_ref().is_some_and(is_renewed);
+        state.live.renewal_due = state.tickets.as_ref().is_some_and(is_renewed);
     }
 }
 
@@ -132,7 +132,7 @@ pub(super) fn ticket(task: &TaskState, credential_spec: &str) -> Option<String> 
 
 /// The first resource that is not there and must be before this container goes on: before it is created, and, of what outlives that,
 /// before it is started.
-pub(super) fn holding_up(task: &TaskState, container: usize) -> Option<usize> {
+pub(super) fn missing_resource(task: &TaskState, container: usize) -> Option<usize> {
     let name = &task.containers[container].spec.name;
     let state = &task.containers[container].state;
     let is_ahead = |lifetime| match state.known {
@@ -157,7 +157,7 @@ pub(super) fn completed(task: &mut TaskState, name: &str, now: Timestamp, outcom
     let arn = task.spec.arn.0.clone();
     let Some(index) = task.resource_index(name) else { return };
     let resource = &mut task.resources[index].state;
-    let Some(operation) = resource.operation.take() else { return };
+    let Some(operation) = resource.live.operation.take() else { return };
     let is_unknown = matches!(outcome, Err(OpError::Unknown(_)));
     let failure = match outcome {
         Ok(output) => {
@@ -166,15 +166,15 @@ pub(super) fn completed(task: &mut TaskState, name: &str, now: Timestamp, outcom
         }
         Err(error) => error.into_failure(),
     };
-    backoff::ENGINE.again(&mut resource.retry, now, &arn);
-    let is_given_up = resource.retry.attempts >= MOST_TRIES;
+    backoff::ENGINE.again(&mut resource.live.retry, now, &arn);
+    let is_given_up = resource.live.retry.attempts >= MAX_TRIES;
     match operation.kind {
         // Left behind; each failure was logged.
         ResourceOperationKind::Remove if is_given_up => removed(resource),
         ResourceOperationKind::Remove => {}
         // The next credentials are the next chance.
-        ResourceOperationKind::Renew if is_given_up => resource.retry = Retry::default(),
-        ResourceOperationKind::Renew => resource.renewal_due = true,
+        ResourceOperationKind::Renew if is_given_up => resource.live.retry = Retry::default(),
+        ResourceOperationKind::Renew => resource.live.renewal_due = true,
         ResourceOperationKind::Create if is_unknown || failure.kind == FailureKind::Retryable => {
             if is_given_up {
                 desired::end(task, &failure.message);
@@ -190,7 +190,7 @@ pub(super) fn completed(task: &mut TaskState, name: &str, now: Timestamp, outcom
 }
 
 fn done(resource: &mut ResourceState, kind: ResourceOperationKind, output: Output) {
-    resource.retry = Retry::default();
+    resource.live.retry = Retry::default();
     match kind {
         ResourceOperationKind::Create => {
             resource.known = ResourceStatus::Created;
@@ -208,7 +208,7 @@ fn removed(resource: &mut ResourceState) {
 }
 
 /// What is known of a resource whose task was rebuilt: it may be there. What its containers say is to be given back, is.
-pub(super) fn left_over(spec: &ResourceSpec, leases: &BTreeSet<&String>) -> ResourceState {
+pub(super) fn rebuilt(spec: &ResourceSpec, leases: &BTreeSet<&String>) -> ResourceState {
     let is_ours = matches!(spec.kind, ResourceKind::CredentialSpecs(_)) && !leases.is_empty();
     let leases = leases.iter().map(|lease| (*lease).clone()).collect();
     let tickets = is_ours.then(|| Tickets { leases, ..Tickets::default() });
@@ -229,9 +229,9 @@ pub(super) fn recover(resource: &mut ResourceState, lifetime: Lifetime) {
 }
 
 /// Nothing is left of any of them.
-pub(super) fn nothing_is_left(task: &TaskState) -> bool {
+pub(super) fn all_are_removed(task: &TaskState) -> bool {
     (0..task.resources.len())
-        .all(|index| task.resources[index].state.operation.is_none() && !may_be_there(&task.resources[index].state))
+        .all(|index| task.resources[index].state.live.operation.is_none() && !may_exist(&task.resources[index].state))
 }
 
 #[cfg(test)]

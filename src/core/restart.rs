@@ -17,7 +17,7 @@ pub(super) fn decide(
     error: Option<&Failure>,
     now: Timestamp,
 ) -> bool {
-    if task.wants_stop(index) {
+    if task.must_stop(index) {
         return false;
     }
     let Container { spec, state: container } = &mut task.containers[index];
@@ -41,7 +41,7 @@ pub(super) fn give_up(container: &mut ContainerState) {
 }
 
 /// News that was overtaken: of a run before the last one, or of the last one, whose end is known.
-pub(super) fn is_old_news(task: &TaskState, index: usize, seen: &Observation) -> bool {
+pub(super) fn is_outdated(task: &TaskState, index: usize, seen: &Observation) -> bool {
     let (spec, container) = (&task.containers[index].spec, &task.containers[index].state);
     if spec.restart.is_none() || container.runtime_id.as_ref() != Some(&seen.runtime_id) {
         return false;
@@ -76,9 +76,9 @@ pub(super) fn remember(task: &mut TaskState, index: usize, seen: &Observation) {
     }
     // Another run has begun, whoever asked for it.
     if is_another || seen.state == RunState::Running {
-        (container.restarts.due, container.restarts.error, container.doubts) = (false, None, 0);
+        (container.restarts.due, container.restarts.error, container.live.doubts) = (false, None, 0);
     }
-    if seen.state == RunState::Running && !container.over() {
+    if seen.state == RunState::Running && !container.is_stopped() {
         container.exit_code = None; // that of the run before
     }
 }
@@ -108,7 +108,7 @@ mod tests {
         Observation { exit_code: Some(code), ..at(RunState::Exited, run) }
     }
 
-    fn news(seen: Observation) -> Event {
+    fn observed(seen: Observation) -> Event {
         Event::Observed(Box::new(seen))
     }
 
@@ -123,10 +123,10 @@ mod tests {
         let only = |state: &mut State| {
             state.ops.clear();
             let it = state.tasks.get_mut(&"task".into()).unwrap();
-            (it.report, it.containers[0].state.operation) = (None, None);
+            (it.live.report, it.containers[0].state.live.operation) = (None, None);
         };
         only(&mut state);
-        step(&mut state, NOW, news(at(RunState::Running, 1)));
+        step(&mut state, NOW, observed(at(RunState::Running, 1)));
         only(&mut state);
         let it = state.tasks.get_mut(&"task".into()).unwrap();
         (it.sent, it.containers[0].state.sent) = (TaskStatus::Running, ContainerStatus::Running);
@@ -149,38 +149,38 @@ mod tests {
     /// Ended after its period, and to be started again.
     fn due() -> (State, OpId) {
         let mut state = running();
-        let effects = step(&mut state, NOW + PERIOD, news(ended(1, 1))).effects;
+        let effects = step(&mut state, NOW + PERIOD, observed(ended(1, 1))).effects;
         let op = start(&effects).unwrap();
         (state, op)
     }
 
     #[test]
-    fn who_ends_is_started_again_if_the_policy_says_so() {
+    fn an_ended_container_restarts_if_its_policy_says_so() {
         for (code, after, is_restarted) in
             [(1, 60_000, true), (1, 59_999, false), (0, 60_000, false), (3, 90_000, false), (137, 90_000, true)]
         {
             let mut state = running();
             let now = NOW + Span::millis(after);
-            let effects = step(&mut state, now, news(ended(1, code))).effects;
+            let effects = step(&mut state, now, observed(ended(1, code))).effects;
             let container = &task(&state).containers[0].state;
             assert_eq!(container.restarts.count == 1, is_restarted, "{code} {after}");
-            assert_eq!(container.over(), !is_restarted, "{code} {after}");
+            assert_eq!(container.is_stopped(), !is_restarted, "{code} {after}");
             if is_restarted {
                 assert!(start(&effects).is_some() && container.restarts.last == Some(now));
             }
             assert_eq!(check(&state), Ok(()));
         }
         let mut state = running();
-        step(&mut state, NOW + PERIOD, news(Observation { exit_code: None, ..ended(1, 1) }));
-        assert!(task(&state).containers[0].state.over(), "nobody knows how it ended");
+        step(&mut state, NOW + PERIOD, observed(Observation { exit_code: None, ..ended(1, 1) }));
+        assert!(task(&state).containers[0].state.is_stopped(), "nobody knows how it ended");
         let mut state = running();
         state.tasks.get_mut(&"task".into()).unwrap().desired = TaskStatus::Stopped;
-        step(&mut state, NOW + PERIOD, news(ended(1, 1)));
-        assert!(task(&state).containers[0].state.over(), "it shall stop");
+        step(&mut state, NOW + PERIOD, observed(ended(1, 1)));
+        assert!(task(&state).containers[0].state.is_stopped(), "it shall stop");
     }
 
     #[test]
-    fn ecs_hears_nothing_of_a_restart_and_the_first_start_stays() {
+    fn a_restart_is_not_reported_and_the_first_start_stays() {
         let (mut state, op) = due();
         let now = NOW + PERIOD;
         assert_eq!(task(&state).containers[0].state.exit_code, Some(1));
@@ -191,14 +191,15 @@ mod tests {
         assert_eq!(container.started_at.as_deref(), Some("2026-01-01T00:00:01Z"));
         assert_eq!(container.exit_code, None);
         // The period counts from the restart.
-        step(&mut state, now + Span::secs(59), news(ended(61, 2)));
+        step(&mut state, now + Span::secs(59), observed(ended(61, 2)));
         let container = &task(&state).containers[0].state;
         assert_eq!((container.known, container.exit_code), (ContainerStatus::Stopped, Some(2)));
         assert_eq!(container.restarts.count, 1);
     }
 
+    /// The start is done, and its answer shows the end that caused the restart.
     #[test]
-    fn a_start_that_is_done_and_shows_the_end_it_answers_is_not_asked_for_again_at_once() {
+    fn a_restart_without_effect_is_not_repeated_at_once() {
         let shown = |seen: Observation| {
             let (mut state, op) = due();
             // Its task goes on without it: a stop would forget all failures before.
@@ -210,38 +211,38 @@ mod tests {
             task(&state).containers[0].state.clone()
         };
         let container = shown(ended(1, 1));
-        assert!(container.restarts.due && container.retry.not_before > NOW + PERIOD);
+        assert!(container.restarts.due && container.live.retry.not_before > NOW + PERIOD);
         // The run that was asked for ended at once, and it is too soon for another: its exit code is the one that counts.
         let container = shown(ended(2, 5));
         assert_eq!((container.known, container.exit_code), (ContainerStatus::Stopped, Some(5)));
-        assert_eq!(container.retry, Retry::default());
+        assert_eq!(container.live.retry, Retry::default());
     }
 
     #[test]
-    fn old_news_says_nothing_of_the_run_that_goes_on() {
+    fn outdated_observations_do_not_change_the_current_run() {
         let (mut state, op) = due();
         for old in [at(RunState::Running, 1), ended(1, 1)] {
-            step(&mut state, NOW + PERIOD, news(old));
+            step(&mut state, NOW + PERIOD, observed(old));
             assert!(task(&state).containers[0].state.restarts.due);
         }
         let again = Output::Seen(Some(Box::new(at(RunState::Running, 61))));
         step(&mut state, NOW + PERIOD, done(op, again));
         for old in [at(RunState::Running, 1), ended(1, 1)] {
-            step(&mut state, NOW + PERIOD + PERIOD, news(old));
+            step(&mut state, NOW + PERIOD + PERIOD, observed(old));
             let container = &task(&state).containers[0].state;
             assert_eq!((container.observed, container.restarts.count), (Some(RunState::Running), 1));
         }
         // Another incarnation is another story; so is a container without a policy.
         let other = Observation { runtime_id: "other".into(), ..ended(1, 1) };
-        assert!(!is_old_news(task(&state), 0, &other));
+        assert!(!is_outdated(task(&state), 0, &other));
         let mut plain = task(&state).clone();
         plain.containers[0].spec.restart = None;
-        assert!(is_old_news(task(&state), 0, &ended(1, 1)) && !is_old_news(&plain, 0, &ended(1, 1)));
+        assert!(is_outdated(task(&state), 0, &ended(1, 1)) && !is_outdated(&plain, 0, &ended(1, 1)));
         // A fraction may end in zeros, which the engine leaves out.
         let with = |time: &str| Observation { started_at: Some(time.to_owned()), ..ended(1, 1) };
         let later = ["2026-01-01T00:01:01.1Z", "2026-01-01T00:01:01.12Z"];
         assert!(
-            later.iter().all(|time| !is_old_news(task(&state), 0, &with(time))) && order(later[0]) < order(later[1])
+            later.iter().all(|time| !is_outdated(task(&state), 0, &with(time))) && order(later[0]) < order(later[1])
         );
     }
 
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn who_ended_while_the_agent_was_away_is_started_again() {
+    fn an_end_while_the_agent_was_away_is_restarted() {
         let before = running();
         let mut state = recover(Policy::default(), before.host.clone(), [stored(task(&before))]);
         let now = NOW + PERIOD;
@@ -316,7 +317,7 @@ mod tests {
         let mut state = running();
         let killed = Failure::permanent("OutOfMemoryError", "too much");
         let out_of_memory = Observation { error: Some(killed), ..ended(1, 137) };
-        let effects = step(&mut state, NOW + PERIOD, news(out_of_memory)).effects;
+        let effects = step(&mut state, NOW + PERIOD, observed(out_of_memory)).effects;
         let op = start(&effects).unwrap();
         let stop = Event::Payload { tasks: vec![PayloadTask::Stop("task".into(), Vec::new())], seq: 2, ack: None };
         step(&mut state, NOW + PERIOD, stop);
@@ -329,11 +330,11 @@ mod tests {
         step(&mut state, later, done(op, Output::Seen(Some(Box::new(ended(1, 137))))));
         let container = &task(&state).containers[0].state;
         assert_eq!(container.failure.as_ref().map(|it| it.name.as_str()), Some("OutOfMemoryError"));
-        assert!(container.over() && !container.restarts.due);
+        assert!(container.is_stopped() && !container.restarts.due);
     }
 
     #[test]
-    fn a_restart_that_comes_to_nothing_is_the_end_also_for_those_who_wait_for_it() {
+    fn a_failed_restart_also_ends_the_containers_that_wait() {
         let (mut state, op) = due();
         let it = state.tasks.get_mut(&"task".into()).unwrap();
         it.containers[0].spec.essential = false;
@@ -343,11 +344,11 @@ mod tests {
         step(&mut state, NOW + PERIOD, Event::Completed { op, outcome: Err(OpError::Failed(failure)) });
         let look = *state.ops.keys().last().unwrap();
         step(&mut state, NOW + PERIOD, done(look, Output::Seen(Some(Box::new(ended(1, 1))))));
-        assert!(task(&state).states().all(crate::core::state::ContainerState::over), "{:?}", task(&state));
+        assert!(task(&state).states().all(crate::core::state::ContainerState::is_stopped), "{:?}", task(&state));
     }
 
     #[test]
-    fn another_run_or_one_that_goes_on_fulfils_the_restart_that_is_due() {
+    fn another_or_a_continuing_run_fulfils_the_due_restart() {
         for (seen, is_fulfilled) in [
             (ended(1, 1), false),
             (ended(2, 1), true),
@@ -363,11 +364,11 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_remembered_only_of_those_who_are_started_again() {
+    fn runs_are_recorded_only_with_a_restart_policy() {
         let mut state = running();
         let it = state.tasks.get_mut(&"task".into()).unwrap();
         (it.containers[0].spec.restart, it.containers[0].state.restarts) = (None, Restarts::default());
-        step(&mut state, NOW, news(at(RunState::Running, 2)));
+        step(&mut state, NOW, observed(at(RunState::Running, 2)));
         assert_eq!(task(&state).containers[0].state.restarts, Restarts::default());
     }
 }

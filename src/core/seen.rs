@@ -22,7 +22,7 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
     if seen.state == RunState::Created && container.ran && is_same {
         return; // news from before the start
     }
-    container.touched = step;
+    container.live.touched = step;
     container.create_asked = true;
     container.removed = false;
     container.pull_failure = None;
@@ -49,7 +49,7 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
         let is_restarted = has_run && restart::decide(task, index, exit_code, seen.error.as_ref(), now);
         let container = &mut task.containers[index].state;
         // How it ended is how it ended first: what somebody did with it afterwards is no news of the task.
-        if !container.over() || container.exit_code.is_none() {
+        if !container.is_stopped() || container.exit_code.is_none() {
             container.exit_code = exit_code.or(container.exit_code);
         }
         if is_restarted {
@@ -65,14 +65,14 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
 /// The engine says that a container does not exist.
 pub(super) fn removed(task: &mut TaskState, index: usize, now: Timestamp, step: u64) {
     let container = &mut task.containers[index].state;
-    container.touched = step;
+    container.live.touched = step;
     let existed = container.observed.take().is_some();
     // Nobody knows how to create one of a task that was rebuilt.
-    if (existed || task.reduced) && !container.over() {
+    if (existed || task.reduced) && !container.is_stopped() {
         container.fail(Failure::permanent("ContainerVanishedError", "No container matching saved ID found"));
         container.raise(ContainerStatus::Stopped, now);
     }
-    if container.over() {
+    if container.is_stopped() {
         container.removed = true;
     }
 }
@@ -80,8 +80,8 @@ pub(super) fn removed(task: &mut TaskState, index: usize, now: Timestamp, step: 
 /// The container was looked at: what was in doubt is decided.
 pub(super) fn settle(task: &mut TaskState, index: usize) {
     let container = &mut task.containers[index].state;
-    container.unsettled = false;
-    let Some((kind, failure)) = container.doubt.take() else { return };
+    container.live.unsettled = false;
+    let Some((kind, failure)) = container.live.doubt.take() else { return };
     let did_not_happen = match kind {
         OperationKind::Create => container.observed.is_none(),
         OperationKind::Start => container.observed == Some(RunState::Created) || container.restarts.due,
@@ -92,17 +92,17 @@ pub(super) fn settle(task: &mut TaskState, index: usize) {
         | OperationKind::Remove => false,
     };
     if !did_not_happen {
-        container.doubts = 0;
+        container.live.doubts = 0;
         return;
     }
-    container.doubts += 1;
-    if container.doubts >= MAX_DOUBTS {
+    container.live.doubts += 1;
+    if container.live.doubts >= MAX_DOUBTS {
         container.fail(failure);
     }
 }
 
 /// The list says that it has ended, and the engine could not be asked for more: neither whether it ever ran nor what ended it. The
 /// container is looked at by itself before anything follows from that.
-pub(super) fn is_end_without_story(seen: &Observation) -> bool {
+pub(super) fn is_end_without_details(seen: &Observation) -> bool {
     seen.state == RunState::Exited && seen.started_at.is_none() && seen.error.is_none()
 }

@@ -1,7 +1,8 @@
 //! What the core remembers. Plain data; `apply` writes facts into it, `plan` reads it.
 //!
-//! Fields marked `#[serde(skip)]` are volatile: they describe this process (what is in flight, when to try again) and mean nothing
-//! after a restart. Everything else is on disk before any effect that rests on it starts.
+//! What is kept in memory only is grouped: the field `live` of a task, a container and a resource holds what describes this process
+//! (operations in flight, when to try again). It is never stored, so it is empty after a restart of the agent. Everything else in these
+//! structs is on disk before any effect that rests on it starts.
 
 mod container;
 mod images;
@@ -16,9 +17,9 @@ use crate::model::{
     ContainerKind, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Observation, OpId, ResourceSpec,
     ResourceStatus, RunState, TaskArn, TaskInfo, TaskSpec, TaskStatus, Tickets, Timestamp,
 };
-pub use container::ContainerState;
+pub use container::{ContainerState, LiveContainer};
 pub use images::{ImageCleanup, TrackedImage};
-pub use operation::{InFlight, OperationKind, Owner, ResourceInFlight, ResourceOperationKind};
+pub use operation::{OperationKind, Owner, PendingOperation, PendingResourceOperation, ResourceOperationKind};
 pub use restarts::Restarts;
 pub use retry::Retry;
 use serde::{Deserialize, Serialize};
@@ -102,9 +103,6 @@ pub struct TaskState {
     pub reason: Option<String>,
     /// It was given its share of the host's CPU, memory and ports.
     pub admitted: bool,
-    /// It has its share since before this process: the host may have had more to give then.
-    #[serde(skip)]
-    pub inherited: bool,
     /// Rebuilt from its containers after the state was lost: the specification holds no more than [`TaskSpec::outline`].
     #[serde(default)]
     pub reduced: bool,
@@ -116,9 +114,6 @@ pub struct TaskState {
     pub execution_stopped_at: Option<Timestamp>,
     /// Credentials of the execution role; the id may change when they are renewed.
     pub execution_credentials: Option<CredentialsId>,
-    /// Ids that were replaced by that one and are to be dropped from memory.
-    #[serde(skip)]
-    pub retired_credentials: Vec<CredentialsId>,
     /// Its containers, in the order of the task definition; those the agent adds come last.
     pub containers: Vec<Container>,
     /// It was asked to stop when nobody knew it: nothing is known of its containers but these names, and that they do not run.
@@ -127,20 +122,28 @@ pub struct TaskState {
     /// What else it needs.
     #[serde(default)]
     pub resources: Vec<Resource>,
+    /// What is kept in memory only.
+    #[serde(skip)]
+    pub live: LiveTask,
+}
+
+/// What is kept of a task in memory only. After a restart of the agent it is empty. [`recover`](super::recover()) then sets `inherited`
+/// from the stored `admitted` and has the task planned at once; planning and outcomes fill in the rest again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveTask {
+    /// It has its share since before this process: the host may have had more to give then.
+    pub inherited: bool,
+    /// Ids that were replaced by that one and are to be dropped from memory.
+    pub retired_credentials: Vec<CredentialsId>,
     /// The report in flight.
-    #[serde(skip)]
-    pub report: Option<ReportInFlight>,
+    pub report: Option<PendingReport>,
     /// Failed reports in a row, and when to try again.
-    #[serde(skip)]
     pub report_retry: Retry,
     /// When changes of containers alone are reported, without a change of the task.
-    #[serde(skip)]
     pub drain_at: Option<Timestamp>,
     /// Its wait after the stop is over; what is left of it is being removed.
-    #[serde(skip)]
     pub removing: bool,
     /// When this task must be planned again although nothing happens.
-    #[serde(skip)]
     pub wake: Option<Timestamp>,
 }
 
@@ -172,23 +175,28 @@ pub struct ResourceState {
     /// What its making gave, for as long as it is there: containers are created with it, and its removal takes it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tickets: Option<Tickets>,
-    /// Credentials have come since it was made or renewed last. Not kept: so are the credentials, and they come again.
+    /// What is kept in memory only.
     #[serde(skip)]
+    pub live: LiveResource,
+}
+
+/// What is kept of a resource in memory only. After a restart of the agent it is empty. Planning starts any operation again from the
+/// stored `known` and `create_asked`, and the credentials that make a renewal due are sent again by ECS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveResource {
+    /// Credentials have come since it was made or renewed last. Not kept: so are the credentials, and they come again.
     pub renewal_due: bool,
     /// What is in flight: at most one.
-    #[serde(skip)]
-    pub operation: Option<ResourceInFlight>,
+    pub operation: Option<PendingResourceOperation>,
     /// Its removal has begun.
-    #[serde(skip)]
     pub removing: bool,
     /// Failures in a row, of its making or of its removal, and when to try again.
-    #[serde(skip)]
     pub retry: Retry,
 }
 
 /// A report on its way to ECS, and what will be `sent` when it is accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReportInFlight {
+pub struct PendingReport {
     /// Its outcome carries the same id.
     pub op: OpId,
     /// Status of the task.
@@ -203,7 +211,7 @@ pub struct InventoryState {
     /// Events may have been missed: a listing is due now.
     pub events_missed: bool,
     /// The one in flight, and the step it was asked in.
-    pub in_flight: Option<(OpId, u64)>,
+    pub pending: Option<(OpId, u64)>,
     /// When the next one is due even if nothing was missed.
     pub due: Timestamp,
     /// Failures in a row, and when to try again.
@@ -225,7 +233,7 @@ pub struct Orphan {
 
 impl Orphan {
     /// As it was found.
-    pub fn of(seen: &Observation) -> Self {
+    pub fn from_observation(seen: &Observation) -> Self {
         Self { task: seen.task.clone(), container: seen.container.clone(), op: None, retry: Retry::default() }
     }
 }
@@ -247,7 +255,7 @@ impl State {
 }
 
 /// Names of pulled images that are remembered; one that is forgotten is pulled once more.
-const MOST_PULLED_IMAGES: usize = 10_000;
+const MAX_PULLED_IMAGES: usize = 10_000;
 
 impl HostState {
     /// Notes that an image came from its registry; true if that was not known.
@@ -255,7 +263,7 @@ impl HostState {
         if self.pulled_images.contains(&image) {
             return false;
         }
-        if self.pulled_images.len() >= MOST_PULLED_IMAGES {
+        if self.pulled_images.len() >= MAX_PULLED_IMAGES {
             self.pulled_images.pop_first();
         }
         self.pulled_images.insert(image)
@@ -281,18 +289,12 @@ impl TaskState {
             sent: TaskStatus::None,
             reason: None,
             admitted: false,
-            inherited: false,
             reduced: false,
             pull_started_at: None,
             pull_stopped_at: None,
             execution_stopped_at: None,
-            retired_credentials: Vec::new(),
             never_known: Vec::new(),
-            report: None,
-            report_retry: Retry::default(),
-            drain_at: None,
-            removing: false,
-            wake: None,
+            live: LiveTask::default(),
         }
     }
 
@@ -371,18 +373,18 @@ impl TaskState {
     }
 
     /// Nothing remains to be done for the container but its removal.
-    pub fn is_where_it_should_be(&self, index: usize) -> bool {
+    pub fn has_reached_target(&self, index: usize) -> bool {
         let container = &self.containers[index].state;
-        if self.wants_stop(index) {
-            return container.over() && container.observed != Some(RunState::Running);
+        if self.must_stop(index) {
+            return container.is_stopped() && container.observed != Some(RunState::Running);
         }
         container.known == ContainerStatus::Running && !container.restarts.due
     }
 
     /// The container must end, or has ended.
-    pub fn wants_stop(&self, index: usize) -> bool {
+    pub fn must_stop(&self, index: usize) -> bool {
         let container = &self.containers[index].state;
-        self.desired == TaskStatus::Stopped || container.failure.is_some() || container.over()
+        self.desired == TaskStatus::Stopped || container.failure.is_some() || container.is_stopped()
     }
 }
 
@@ -393,12 +395,12 @@ mod tests {
     #[test]
     fn the_memory_of_pulled_images_is_bounded() {
         let mut host = HostState::default();
-        let names: Vec<String> = (0..MOST_PULLED_IMAGES).map(|nth| format!("{nth:05}")).collect();
+        let names: Vec<String> = (0..MAX_PULLED_IMAGES).map(|nth| format!("{nth:05}")).collect();
         assert!(names.iter().all(|name| host.remember_pulled(name.clone())));
         assert!(!host.remember_pulled("00000".to_owned()), "it is known");
-        assert_eq!(host.pulled_images.len(), MOST_PULLED_IMAGES);
+        assert_eq!(host.pulled_images.len(), MAX_PULLED_IMAGES);
         assert!(host.remember_pulled("z".to_owned()));
-        assert_eq!(host.pulled_images.len(), MOST_PULLED_IMAGES);
+        assert_eq!(host.pulled_images.len(), MAX_PULLED_IMAGES);
         assert!(host.pulled_images.contains("z") && host.pulled_images.contains("09999"));
     }
 

@@ -1,7 +1,7 @@
 //! State to what readers may see. Leaves out environment, settings and credentials.
 
 use super::container::{self, Next, Wait};
-use super::state::{ContainerState, InFlight, OperationKind, State, TaskState};
+use super::state::{ContainerState, OperationKind, PendingOperation, State, TaskState};
 use super::{admission, dependency};
 use crate::model::view::{ContainerView, TaskView, View};
 use crate::model::waiting::{Blocker, Waiting};
@@ -59,11 +59,12 @@ fn waits(state: &State, ledger: &admission::Ledger<'_>, task: &TaskState, now: T
         return vec![Waiting { container: None, blocker, since: task.known_at }];
     }
     let containers = task.pairs().enumerate().filter_map(|(index, (spec, container))| {
-        if task.is_where_it_should_be(index) {
+        if task.has_reached_target(index) {
             return None;
         }
         let Next::Wait(wait) = container::next(state, task, index, now) else { return None };
-        let since = container.operation.map_or(container.changed_at.max(task.known_at), |operation| operation.since);
+        let since =
+            container.live.operation.map_or(container.changed_at.max(task.known_at), |operation| operation.since);
         Some(Waiting { container: Some(spec.name.clone()), blocker: blocker(task, index, wait, now), since })
     });
     containers.collect()
@@ -73,14 +74,14 @@ fn waits(state: &State, ledger: &admission::Ledger<'_>, task: &TaskState, now: T
 fn blocker(task: &TaskState, index: usize, wait: Wait, now: Timestamp) -> Blocker {
     match wait {
         Wait::Admission => Blocker::HostResources(Vec::new()), // of the task, which says so itself
-        Wait::Operation(operation) => in_flight(task, index, operation),
+        Wait::Operation(operation) => docker_operation(task, index, operation),
         Wait::NextTry(at) => Blocker::NextTry(at),
         Wait::Inventory => Blocker::Inventory,
         Wait::Dependents => Blocker::Containers(dependency::dependents(task, index), None),
         Wait::Dependencies(until) => Blocker::Containers(dependency::awaited(task, index, now), until),
         Wait::Credentials => Blocker::Credentials(task.execution_credentials.clone().unwrap_or_default()),
         Wait::Resource(at) => {
-            let op = task.resources[at].state.operation.map(|operation| operation.id);
+            let op = task.resources[at].state.live.operation.map(|operation| operation.id);
             Blocker::Resource(op, task.resources[at].spec.name.clone())
         }
         Wait::ImageRemoval => Blocker::ImageRemoval(task.containers[index].spec.image.clone()),
@@ -88,7 +89,7 @@ fn blocker(task: &TaskState, index: usize, wait: Wait, now: Timestamp) -> Blocke
     }
 }
 
-fn in_flight(task: &TaskState, index: usize, operation: InFlight) -> Blocker {
+fn docker_operation(task: &TaskState, index: usize, operation: PendingOperation) -> Blocker {
     let image = || task.containers[index].spec.image.clone();
     let verb = match operation.kind {
         OperationKind::ResolveDigest => return Blocker::Digest(operation.id, image()),
@@ -131,14 +132,14 @@ mod tests {
         let mut state = state(Policy::default());
         let dependent = container("b", &[("a", Condition::Start)]);
         step(&mut state, NOW, run(spec("task", vec![container("a", &[]), dependent])));
-        let op = state.tasks[&"task".into()].containers[0].state.operation.unwrap().id;
+        let op = state.tasks[&"task".into()].containers[0].state.live.operation.unwrap().id;
         let wanted = [
             (Some("a".to_owned()), Blocker::Pull(op, "image@sha256:1".to_owned())),
             (Some("b".to_owned()), Blocker::Containers(vec![awaited("a", Must::Be(Condition::Start))], None)),
         ];
         assert_eq!(waits_of(&state, "task"), wanted);
         step(&mut state, NOW, sample::done(op, Output::Pulled));
-        let op = state.tasks[&"task".into()].containers[0].state.operation.unwrap().id;
+        let op = state.tasks[&"task".into()].containers[0].state.live.operation.unwrap().id;
         assert_eq!(waits_of(&state, "task")[0].1, Blocker::Docker(op, "create"));
         let unknown = Err(OpError::Unknown(Failure::permanent("DockerTimeoutError", "no answer")));
         step(&mut state, NOW, super::super::Event::Completed { op, outcome: unknown });
@@ -160,11 +161,11 @@ mod tests {
     }
 
     fn doing(task: &mut TaskState, kind: OperationKind) {
-        task.containers[0].state.operation = Some(InFlight { id: OpId(7), kind, since: NOW, asked: 0 });
+        task.containers[0].state.live.operation = Some(PendingOperation { id: OpId(7), kind, since: NOW, asked: 0 });
     }
 
     #[test]
-    fn what_is_in_flight_is_named() {
+    fn the_pending_operation_is_shown() {
         use OperationKind::{Create, Inspect, Pull, Remove, ResolveDigest, Start, Stop};
         let image = || "image@sha256:1".to_owned();
         let begins = |it: &mut TaskState, kind| {
@@ -182,17 +183,17 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_waits_for_is_not_said() {
+    fn a_task_in_its_target_state_shows_no_wait() {
         assert_eq!(blocked(|_| {}), None, "it is about to be stopped, and nothing holds that up");
-        assert_eq!(blocked(|it| it.containers[0].state.retry.not_before = NOW), None, "it is time");
+        assert_eq!(blocked(|it| it.containers[0].state.live.retry.not_before = NOW), None, "it is time");
         assert_eq!(
-            blocked(|it| it.containers[0].state.retry.not_before = Timestamp(NOW.0 + 1)),
+            blocked(|it| it.containers[0].state.live.retry.not_before = Timestamp(NOW.0 + 1)),
             Some(Blocker::NextTry(Timestamp(NOW.0 + 1)))
         );
         // The first inventory is in flight.
-        assert_eq!(blocked(|it| it.containers[0].state.unsettled = true), Some(Blocker::Inventory));
+        assert_eq!(blocked(|it| it.containers[0].state.live.unsettled = true), Some(Blocker::Inventory));
         assert_eq!(
-            blocked(|it| (it.desired, it.containers[0].state.unsettled) = (TaskStatus::Running, true)),
+            blocked(|it| (it.desired, it.containers[0].state.live.unsettled) = (TaskStatus::Running, true)),
             None,
             "it runs"
         );
@@ -217,7 +218,7 @@ mod tests {
         state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.known = ContainerStatus::Stopped;
         assert_eq!(waits_of(&state, "task"), []);
         state.inventory.events_missed = true;
-        state.tasks.get_mut(&"task".into()).unwrap().containers[1].state.unsettled = true;
+        state.tasks.get_mut(&"task".into()).unwrap().containers[1].state.live.unsettled = true;
         assert_eq!(waits_of(&state, "task"), [(Some("b".to_owned()), Blocker::Inventory)]);
     }
 
@@ -226,7 +227,7 @@ mod tests {
         let mut task = sample::task(vec![container("a", &[])]);
         (task.admitted, task.known_at) = (true, Timestamp(5));
         task.containers[0].state.changed_at = Timestamp(7);
-        task.containers[0].state.unsettled = true;
+        task.containers[0].state.live.unsettled = true;
         let mut state = state(Policy::default());
         state.inventory.events_missed = true;
         let since = |state: &State| view(state, NOW).tasks[0].waits[0].since;
@@ -235,14 +236,14 @@ mod tests {
         task.known_at = Timestamp(9);
         state.tasks.insert("task".into(), Box::new(task.clone()));
         assert_eq!(since(&state), Timestamp(9));
-        task.containers[0].state.operation =
-            Some(InFlight { id: OpId(7), kind: OperationKind::Pull, since: Timestamp(8), asked: 0 });
+        task.containers[0].state.live.operation =
+            Some(PendingOperation { id: OpId(7), kind: OperationKind::Pull, since: Timestamp(8), asked: 0 });
         state.tasks.insert("task".into(), Box::new(task));
         assert_eq!(since(&state), Timestamp(8));
     }
 
     #[test]
-    fn a_task_says_that_the_host_is_full_or_that_credentials_are_missing() {
+    fn a_full_host_or_missing_credentials_are_shown() {
         let capacity = Capacity { cpu: 1024, memory: 10, ..Capacity::default() };
         let mut state = state(Policy { capacity, ..Policy::default() });
         let mut large = container("a", &[]);

@@ -33,7 +33,7 @@ impl Endpoint {
         let host = text.strip_prefix("tcp://").or_else(|| text.strip_prefix("http://"));
         match host.map(|host| host.trim_end_matches('/')) {
             Some(host) if !host.is_empty() && !host.contains('/') => Ok(Self::Tcp(host.to_owned())),
-            _ => Err(BadEndpoint(address::shown(text).into_owned())),
+            _ => Err(BadEndpoint(address::redacted(text).into_owned())),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::reference::Reference;
 use super::{credential_helper, pull, pull_text, rate_limit, wire};
 use crate::fuzz::assert_clean;
 use crate::model::image::full_name;
-use crate::model::text::{cleaned, member_of_beginning};
+use crate::model::text::{cleaned, member_of_truncated};
 use crate::model::{OpError, Secret};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -64,7 +64,7 @@ pub fn docker_error(data: &[u8]) {
     let status = 100 + 2 * u16::from(status);
     let body = &data[data.len().min(1)..];
     // A line that was cut has the length of the bound, so the beginning of one is tried by itself.
-    let cut = DockerError::Stream(cleaned(&member_of_beginning(body, "message").unwrap_or_default()));
+    let cut = DockerError::Stream(cleaned(&member_of_truncated(body, "message").unwrap_or_default()));
     let mut errors = vec![DockerError::Daemon { status, message: text.clone() }, DockerError::Stream(text), cut];
     errors.push(wire::refusal(status, body));
     errors.extend(pull::progress_of(body).err());

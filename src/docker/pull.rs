@@ -15,7 +15,7 @@ use super::rate_limit::Patience;
 use super::reference::Reference;
 use super::version::Spoken;
 use super::wire::{Body, Request};
-use crate::model::text::{cleaned, member_of_beginning};
+use crate::model::text::{cleaned, member_of_truncated};
 use crate::model::waiting::{PullPhase, PullProgress};
 use crate::model::{Failure, OpError, RegistryCredentials};
 use bollard::models::CreateImageInfo;
@@ -205,7 +205,7 @@ pub(super) fn progress_of(line: &[u8]) -> Result<CreateImageInfo, DockerError> {
     let parsed = serde_json::from_slice::<Line>(line);
     // The text of an error may be so long that its line was cut.
     if parsed.is_err() && line.len() == MAX_LINE_BYTES {
-        let text = ["message", "error"].into_iter().find_map(|name| member_of_beginning(line, name));
+        let text = ["message", "error"].into_iter().find_map(|name| member_of_truncated(line, name));
         return stream(&text.unwrap_or_else(|| "the daemon sent a line that is too long".to_owned()));
     }
     let Line { error, progress } =

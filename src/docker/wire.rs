@@ -9,7 +9,7 @@ use super::error::{DockerError, within};
 use super::unreachable::{NoConnection, speaks_tls};
 use super::version::{Spoken, negotiate};
 use crate::lane::{Lane, Settings as LaneSettings};
-use crate::model::text::{cleaned, cut, member_of_beginning};
+use crate::model::text::{cleaned, cut, member_of_truncated};
 use bytes::Bytes;
 use reqwest::{Client, Method, Response, StatusCode, Url};
 use serde_json::Value;
@@ -187,7 +187,7 @@ pub(super) fn refusal(status: u16, body: &[u8]) -> DockerError {
     let message = match serde_json::from_slice::<Value>(body) {
         Ok(answer) => answer.get("message").and_then(Value::as_str).map(str::to_owned),
         // Too long to be read to its end.
-        Err(_) if body.trim_ascii_start().starts_with(b"{") => member_of_beginning(body, "message"),
+        Err(_) if body.trim_ascii_start().starts_with(b"{") => member_of_truncated(body, "message"),
         Err(_) => None,
     };
     if let Some(message) = message {

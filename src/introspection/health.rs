@@ -96,7 +96,7 @@ mod tests {
     use crate::model::agent_health::Subject;
 
     fn health(wrong: &[(Subject, &str)]) -> AgentHealth {
-        let check = |(subject, text): &(Subject, &str)| Check::wrong(*subject, (*text).to_owned());
+        let check = |(subject, text): &(Subject, &str)| Check::unhealthy(*subject, (*text).to_owned());
         AgentHealth { stage: "running".to_owned(), checks: wrong.iter().map(check).collect() }
     }
 

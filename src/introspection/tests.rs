@@ -279,7 +279,7 @@ async fn the_socket_serves_health_and_nothing_else() {
 
 #[tokio::test]
 async fn health_is_the_same_on_the_port_and_on_the_socket() {
-    let checks = vec![Check::wrong(Subject::Docker, "no answer for 61 s".to_owned())];
+    let checks = vec![Check::unhealthy(Subject::Docker, "no answer for 61 s".to_owned())];
     let ill: HealthLookup = Arc::new(move || AgentHealth { stage: "running".to_owned(), checks: checks.clone() });
     let (view, receiver) = watch::channel(Arc::new(View::default()));
     let port = router(ill.clone(), identity(), receiver, Arc::new(|_| None));

@@ -1,6 +1,6 @@
 //! Addresses as they may be shown: without the user and the password that can stand in one (`https://user:password@host`).
 //!
-//! Owns nothing but how that is written. [`shown`] is for a text that is one address, as an operator gives it; [`without_passwords`] for
+//! Owns nothing but how that is written. [`redacted`] is for a text that is one address, as an operator gives it; [`without_passwords`] for
 //! a text that may hold some, such as the error of an HTTP client. Invariant: what stands before the host is never shown, not even in
 //! part; where it is not clear what is the host, more is hidden rather than less.
 
@@ -12,7 +12,7 @@ const HIDDEN: &str = "***";
 
 /// An address without user and password; the scheme may be missing. Everything before the last `@` counts as such, since a password
 /// that somebody writes by hand may hold any character.
-pub fn shown(address: &str) -> Cow<'_, str> {
+pub fn redacted(address: &str) -> Cow<'_, str> {
     let Some((before, host)) = address.rsplit_once('@') else { return Cow::Borrowed(address) };
     let scheme = before.find("://").map_or("", |end| &before[..end + 3]);
     Cow::Owned(format!("{scheme}{HIDDEN}@{host}"))
@@ -97,7 +97,7 @@ fn without_prefix<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// How many bytes of an address behind its scheme are user and password; the `@` behind them does not count. As in [`shown`] the last
+/// How many bytes of an address behind its scheme are user and password; the `@` behind them does not count. As in [`redacted`] the last
 /// `@` counts, unless it is that of an image's digest.
 fn user_and_password(address: &str, is_percent_encoded: bool) -> usize {
     let host = |text| {
@@ -126,8 +126,8 @@ mod tests {
             ("", ""),
         ];
         for (address, wanted) in table {
-            assert_eq!(shown(address), wanted);
-            assert_eq!(shown(&shown(address)), wanted, "twice is as good as once");
+            assert_eq!(redacted(address), wanted);
+            assert_eq!(redacted(&redacted(address)), wanted, "twice is as good as once");
         }
     }
 
@@ -217,7 +217,7 @@ mod tests {
         for (first, second) in typed().flat_map(|first| typed().map(move |second| (first, second))) {
             for user in ["", "me", "me@here"] {
                 let address = format!("https://{user}:{first}{second}MARKER@h.example:8443/path");
-                assert_eq!(shown(&address), "https://***@h.example:8443/path");
+                assert_eq!(redacted(&address), "https://***@h.example:8443/path");
                 let text = format!("Get {address} failed");
                 // A quotation mark ends an address in a text: clients write it as %22.
                 let is_whole = first != '"' && second != '"';

@@ -41,12 +41,12 @@ pub struct Check {
 
 impl Check {
     /// Nothing is wrong.
-    pub fn right(subject: Subject, text: String) -> Self {
+    pub fn healthy(subject: Subject, text: String) -> Self {
         Self { subject, healthy: true, text }
     }
 
     /// Something is wrong.
-    pub fn wrong(subject: Subject, text: String) -> Self {
+    pub fn unhealthy(subject: Subject, text: String) -> Self {
         Self { subject, healthy: false, text }
     }
 }

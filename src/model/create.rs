@@ -90,11 +90,11 @@ mod tests {
 
     #[test]
     fn an_error_quotes_no_value() {
-        let of = |value: &str| BTreeMap::from([("name".to_owned(), Secret::from(value))]);
+        let secrets = |value: &str| BTreeMap::from([("name".to_owned(), Secret::from(value))]);
         let values = Values {
-            environment: of("hunter2"),
-            log_options: of("t0ken"),
-            environment_files: vec![of("yes"), of("file")],
+            environment: secrets("hunter2"),
+            log_options: secrets("t0ken"),
+            environment_files: vec![secrets("yes"), secrets("file")],
         };
         let error = values.hide(OpError::Failed(Failure::permanent("x", "bad option t0ken; hunter2, yes: file")));
         let OpError::Failed(failure) = error else { panic!("another kind") };

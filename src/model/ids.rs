@@ -33,7 +33,7 @@ macro_rules! text_id {
 }
 
 /// Shown as it is.
-macro_rules! shown {
+macro_rules! show_in_full {
     ($($name:ident)*) => {$(
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,7 +69,7 @@ text_id!(
     /// Names one agent: made at random once, and kept in its data directory. Every container it creates carries it as a label.
     OwnerId
 );
-shown!(TaskArn ContainerName RuntimeId OwnerId);
+show_in_full!(TaskArn ContainerName RuntimeId OwnerId);
 
 /// Cut, as in the Go agent's log (spec `security.md` §3).
 impl fmt::Display for CredentialsId {

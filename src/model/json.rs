@@ -294,8 +294,9 @@ mod tests {
         Inner { some_text: text.to_owned() }
     }
 
+    /// A member in the proper case comes first.
     #[test]
-    fn members_are_found_in_any_case_the_proper_one_first_and_null_is_no_member() {
+    fn members_match_in_any_case_and_null_counts_as_absent() {
         let value = json!({
             "INNER": [{"SOMETEXT": "a", "Unknown": 1}, {"SomeText": "b", "someText": "c"}, {"sometext": null}],
             "own": {"Some": "x", "SOME": "y"}, "Raw": {"Kept": null}, "small": null,

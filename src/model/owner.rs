@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn only_identities_of_this_directory_that_do_not_run_are_taken_over() {
+    fn only_idle_identities_of_this_directory_are_taken_over() {
         let marks = [
             mark("own", "8:1 /data"),
             mark("lost", "8:1 /data"),

@@ -50,7 +50,7 @@ pub fn cut(text: &str, max: usize) -> String {
 
 /// The text of a member of a JSON document of which only the beginning may be there; the first member of that name, wherever it is. `None`:
 /// there is none, or it is no text. Not cleaned: that is the caller's part.
-pub fn member_of_beginning(json: &[u8], name: &str) -> Option<String> {
+pub fn member_of_truncated(json: &[u8], name: &str) -> Option<String> {
     let json = String::from_utf8_lossy(json);
     let quoted = format!("\"{name}\"");
     let value = json.match_indices(&quoted).find_map(|(at, _)| {
@@ -93,16 +93,16 @@ pub struct WideText;
 ///
 /// # Errors
 /// The mark is that of another encoding.
-pub fn without_mark(bytes: &[u8]) -> Result<&[u8], WideText> {
+pub fn without_bom(bytes: &[u8]) -> Result<&[u8], WideText> {
     // That of UTF-32 begins with one of UTF-16, or with zeros.
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || bytes.starts_with(b"\0\0\xfe\xff") {
         return Err(WideText);
     }
-    Ok(bytes.strip_prefix(MARK.as_bytes()).unwrap_or(bytes))
+    Ok(bytes.strip_prefix(BOM.as_bytes()).unwrap_or(bytes))
 }
 
 /// The byte-order mark, as it stands in a text that was read from UTF-8.
-pub const MARK: &str = "\u{feff}";
+pub const BOM: &str = "\u{feff}";
 
 #[cfg(test)]
 mod tests {
@@ -149,21 +149,21 @@ mod tests {
     fn a_member_is_found_in_a_document_that_was_cut() {
         let whole =
             r#"{"status":"no","errorDetail":{"code":4,"message":"a \"b\" \u00e4\ud83d\udc33 c\n"},"error":"other"}"#;
-        assert_eq!(member_of_beginning(whole.as_bytes(), "message").unwrap(), "a \"b\" ä\u{1f433} c\n");
-        assert_eq!(member_of_beginning(whole.as_bytes(), "error").unwrap(), "other");
-        assert_eq!(member_of_beginning(whole.as_bytes(), "code"), None);
+        assert_eq!(member_of_truncated(whole.as_bytes(), "message").unwrap(), "a \"b\" ä\u{1f433} c\n");
+        assert_eq!(member_of_truncated(whole.as_bytes(), "error").unwrap(), "other");
+        assert_eq!(member_of_truncated(whole.as_bytes(), "code"), None);
         let (start, end) = (whole.find("a \\\"").unwrap(), whole.find("\"},").unwrap());
         for cut in start..end {
-            let found = member_of_beginning(&whole.as_bytes()[..cut], "message").unwrap();
+            let found = member_of_truncated(&whole.as_bytes()[..cut], "message").unwrap();
             assert!("a \"b\" ä\u{1f433} c\n".starts_with(&found), "{found:?}");
         }
         for none in
             ["", "{", r#"{"message""#, r#"{"message":"#, r#"{"message":7}"#, r#"{"x":"\"message\":\"forged\""}"#]
         {
-            assert_eq!(member_of_beginning(none.as_bytes(), "message"), None, "{none}");
+            assert_eq!(member_of_truncated(none.as_bytes(), "message"), None, "{none}");
         }
         let spaced = b"{ \"message\" : \"x".to_vec();
-        assert_eq!(member_of_beginning(&spaced, "message").unwrap(), "x");
+        assert_eq!(member_of_truncated(&spaced, "message").unwrap(), "x");
     }
 
     #[test]
@@ -181,10 +181,10 @@ mod tests {
             ("\u{feff}\u{feff}A", "\u{feff}A"),
             ("A\u{feff}", "A\u{feff}"),
         ] {
-            assert_eq!(without_mark(text.as_bytes()), Ok(wanted.as_bytes()), "{text:?}");
+            assert_eq!(without_bom(text.as_bytes()), Ok(wanted.as_bytes()), "{text:?}");
         }
         for wide in [&b"\xff\xfeA\0"[..], b"\xfe\xff\0A", b"\0\0\xfe\xff\0\0\0A"] {
-            assert_eq!(without_mark(wide), Err(WideText), "{wide:?}");
+            assert_eq!(without_bom(wide), Err(WideText), "{wide:?}");
         }
     }
 }

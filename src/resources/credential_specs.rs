@@ -16,7 +16,7 @@ use crate::aws::{secrets_manager, ssm};
 use crate::lane::{self, Lane};
 use crate::model::members::Members;
 use crate::model::resource::{DOMAIN_JOINED, DOMAINLESS, SecretKey, SecretProvider};
-use crate::model::text::{MARK, without_mark};
+use crate::model::text::{BOM, without_bom};
 use crate::model::{Failure, Secret, Tickets, with_causes};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -187,7 +187,7 @@ async fn document<'a>(
                 let (s3::ObjectError::Bucket { text, may_pass } | s3::ObjectError::Object { text, may_pass }) = error;
                 Failed { text, may_pass }
             })?;
-            let bytes = without_mark(&bytes).map_err(|wide| format!("the document of {spec}: {wide}"))?;
+            let bytes = without_bom(&bytes).map_err(|wide| format!("the document of {spec}: {wide}"))?;
             compact(&String::from_utf8_lossy(bytes))
         }
         (Place::Parameter(name), Some(_)) => {
@@ -198,7 +198,7 @@ async fn document<'a>(
         }
     };
     // Such documents are made on Windows.
-    let text = text.strip_prefix(MARK).map(str::to_owned).unwrap_or(text);
+    let text = text.strip_prefix(BOM).map(str::to_owned).unwrap_or(text);
     Document::read(spec, text).map_err(Failed::from)
 }
 

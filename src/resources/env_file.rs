@@ -9,7 +9,7 @@ use crate::aws::s3::{self, Object, ObjectError};
 use crate::aws::sdk::Sdk;
 use crate::aws::together::{self, Failed};
 use crate::model::resource::EnvironmentFile;
-use crate::model::text::without_mark;
+use crate::model::text::without_bom;
 use crate::model::{ContainerName, Failure, Secret};
 use std::collections::BTreeMap;
 
@@ -61,7 +61,7 @@ async fn one(sdk: &Sdk, arn: &str, role: &RoleCredentials) -> Result<BTreeMap<St
 /// a name say nothing; of one name the last line counts.
 pub(super) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Secret>, String> {
     let mut variables = BTreeMap::new();
-    let bytes = without_mark(bytes).map_err(|wide| wide.to_string())?;
+    let bytes = without_bom(bytes).map_err(|wide| wide.to_string())?;
     for line in bytes.split(|byte| *byte == b'\n') {
         if line.len() >= LONGEST_LINE {
             return Err(format!("a line has {LONGEST_LINE} bytes or more"));

@@ -78,7 +78,7 @@ impl Health {
     pub(super) fn judge(&self) -> AgentHealth {
         let seen = self.contact.seen();
         let mut facts = *self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        facts.acs_word = seen.last_word.map(|at| self.moment(at));
+        facts.acs_message = seen.last_word.map(|at| self.moment(at));
         facts.deregistered = seen.deregistered.map(|at| self.moment(at));
         agent_health(&facts, self.moment(Instant::now()))
     }

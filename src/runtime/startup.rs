@@ -162,7 +162,7 @@ pub(super) async fn docker(config: &Config, region: &str) -> Docker {
             Ok(docker) => return docker,
             Err(error) => {
                 let pause = retry.pause();
-                let (endpoint, pause_s) = (address::shown(&settings.endpoint), pause.as_secs());
+                let (endpoint, pause_s) = (address::redacted(&settings.endpoint), pause.as_secs());
                 tracing::warn!(%error, %endpoint, pause_s, "Docker does not answer (DOCKER_HOST); trying again");
                 tokio::time::sleep(pause).await;
             }

@@ -16,21 +16,21 @@ use ecs_agent::model::{
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most tasks of one schedule.
-pub(crate) const MOST_TASKS: usize = 4;
+pub(crate) const MAX_TASKS: usize = 4;
 
 /// What was said of a task, as the agent may rely on it: accepted (or refused for good), answered, and committed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct Reported {
     pub(crate) status: TaskStatus,
     pub(crate) containers: BTreeMap<ContainerName, ContainerStatus>,
 }
 
-impl Told {
+impl Reported {
     pub(crate) fn add(&mut self, change: &StateChange) {
         self.status = self.status.max(change.status);
-        for said in &change.containers {
-            let status = self.containers.entry(said.container.clone()).or_default();
-            *status = said.status.max(*status);
+        for container in &change.containers {
+            let status = self.containers.entry(container.container.clone()).or_default();
+            *status = container.status.max(*status);
         }
     }
 }
@@ -41,9 +41,9 @@ pub(crate) struct EcsTask {
     /// The containers of it that ECS knows of.
     pub(crate) containers: Vec<ContainerName>,
     /// What ECS has accepted, whether or not the agent heard so.
-    pub(crate) heard: Told,
+    pub(crate) accepted: Reported,
     /// What the agent may rely on.
-    pub(crate) told: Told,
+    pub(crate) confirmed: Reported,
     /// The agent has committed a message that asks for its stop.
     pub(crate) stop_arrived: bool,
     pub(crate) credentials: Option<CredentialsId>,
@@ -88,7 +88,7 @@ fn ack(message_id: String) -> Ack {
 }
 
 /// Those that are the customer's.
-fn told_of(spec: &TaskSpec) -> Vec<ContainerName> {
+fn customer_containers(spec: &TaskSpec) -> Vec<ContainerName> {
     spec.containers.iter().filter(|it| it.kind == ContainerKind::Normal).map(|it| it.name.clone()).collect()
 }
 
@@ -97,12 +97,12 @@ impl Ecs {
         let mut rng = Rng(shape);
         let mut tasks = Vec::new();
         for _ in 0..=u64::from(rng.percent(25)) {
-            if self.made < MOST_TASKS {
+            if self.made < MAX_TASKS {
                 let arn = self.new_task();
                 let spec = spec(&mut rng, arn.clone());
                 let task = self.tasks.get_mut(&arn).expect("just made");
                 task.credentials.clone_from(&spec.execution_credentials);
-                task.containers = told_of(&spec);
+                task.containers = customer_containers(&spec);
                 tasks.push(PayloadTask::Run(Box::new(spec)));
             }
         }
@@ -113,7 +113,7 @@ impl Ecs {
     pub(crate) fn send_task(&mut self, spec: impl FnOnce(TaskArn) -> TaskSpec) -> TaskArn {
         let arn = self.new_task();
         let spec = spec(arn.clone());
-        self.tasks.get_mut(&arn).expect("just made").containers = told_of(&spec);
+        self.tasks.get_mut(&arn).expect("just made").containers = customer_containers(&spec);
         self.message(vec![PayloadTask::Run(Box::new(spec))]);
         arn
     }
@@ -124,8 +124,8 @@ impl Ecs {
         let task = EcsTask {
             wants_stop: false,
             containers: Vec::new(),
-            heard: Told::default(),
-            told: Told::default(),
+            accepted: Reported::default(),
+            confirmed: Reported::default(),
             stop_arrived: false,
             credentials: None,
             lost: false,
@@ -158,7 +158,7 @@ impl Ecs {
     }
 
     pub(crate) fn stop_unknown(&mut self) {
-        if self.made < MOST_TASKS {
+        if self.made < MAX_TASKS {
             let arn = self.new_task();
             let task = self.tasks.get_mut(&arn).expect("just made");
             (task.wants_stop, task.containers) = (true, vec!["a".into(), "b".into()]);
@@ -168,7 +168,7 @@ impl Ecs {
     }
 
     pub(crate) fn refuse(&mut self) {
-        if self.made < MOST_TASKS {
+        if self.made < MAX_TASKS {
             let arn = self.new_task();
             self.message(vec![PayloadTask::Refused { arn, reason: "not supported".to_owned() }]);
         }
@@ -177,7 +177,7 @@ impl Ecs {
     /// The agent remembers nothing of what it said and heard.
     pub(crate) fn state_lost(&mut self) {
         for task in self.tasks.values_mut() {
-            (task.told, task.stop_arrived, task.lost) = (Told::default(), false, true);
+            (task.confirmed, task.stop_arrived, task.lost) = (Reported::default(), false, true);
         }
         self.acknowledged.clear(); // which manifest was the last one is forgotten too
     }
@@ -187,7 +187,7 @@ impl Ecs {
         for arn in arns {
             let task = self.tasks.get_mut(&arn).expect("listed");
             task.wants_stop = true;
-            if std::mem::take(&mut task.lost) || task.heard.status != TaskStatus::Stopped {
+            if std::mem::take(&mut task.lost) || task.accepted.status != TaskStatus::Stopped {
                 let containers = task.containers.clone();
                 self.message(vec![PayloadTask::Stop(arn, containers)]);
             }
@@ -198,8 +198,8 @@ impl Ecs {
     pub(crate) fn arriving(&self, among: &[Message], pick: usize) -> Option<Message> {
         let mut message = among.get(pick.checked_rem(among.len())?)?.clone();
         message.tasks.retain(|task| match task {
-            PayloadTask::Run(spec) => self.tasks[&spec.arn].heard.status != TaskStatus::Stopped,
-            PayloadTask::Refused { arn, .. } => self.tasks[arn].heard.status != TaskStatus::Stopped,
+            PayloadTask::Run(spec) => self.tasks[&spec.arn].accepted.status != TaskStatus::Stopped,
+            PayloadTask::Refused { arn, .. } => self.tasks[arn].accepted.status != TaskStatus::Stopped,
             PayloadTask::Stop(..) => true,
         });
         for task in &mut message.tasks {
@@ -214,7 +214,7 @@ impl Ecs {
         self.seq += 1;
         let message_id = format!("manifest-{}", self.seq);
         self.manifests.insert(message_id.clone(), self.seq);
-        let wanted = |task: &EcsTask| !task.wants_stop && task.heard.status != TaskStatus::Stopped;
+        let wanted = |task: &EcsTask| !task.wants_stop && task.accepted.status != TaskStatus::Stopped;
         let running = self.tasks.iter().filter(|(_, task)| wanted(task)).map(|(arn, _)| arn.clone()).collect();
         let manifest = Event::Manifest { timeline: self.seq, running, ack: ack(message_id) };
         self.lists.push(manifest.clone());

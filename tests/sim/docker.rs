@@ -170,7 +170,7 @@ impl Docker {
     }
 
     /// One that was given another name may have been lost from sight, and another one made.
-    pub(crate) fn of(&self, task: &TaskArn, container: &ContainerName) -> Option<&Container> {
+    pub(crate) fn container_of(&self, task: &TaskArn, container: &ContainerName) -> Option<&Container> {
         let its = self.containers.iter().filter(|it| !it.foreign && &it.task == task && &it.container == container);
         its.min_by_key(|it| it.renamed)
     }

@@ -6,7 +6,7 @@ use ecs_agent::model::{ResourceKind, ResourceRequest, TaskArn, Tickets};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Renewals in vain after which the agent may wait for the next credentials.
-const MOST_TRIES: u32 = 3;
+const MAX_TRIES: u32 = 3;
 
 #[derive(Debug, Default)]
 pub(crate) struct Fetcher {
@@ -46,7 +46,7 @@ impl Fetcher {
         let owner = (request.task.clone(), request.spec.name.clone());
         let Some(tries) = self.ending.get_mut(&owner) else { return };
         *tries += 1;
-        if is_done || *tries >= MOST_TRIES {
+        if is_done || *tries >= MAX_TRIES {
             self.ending.remove(&owner);
         }
     }

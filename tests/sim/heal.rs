@@ -39,10 +39,10 @@ impl World {
     /// tasks are not known again: the list would be taken up before the payloads that bring the tasks it is silent about.
     fn remind(&mut self) -> bool {
         let goes_on = |arn: &TaskArn| self.state.tasks.get(arn).is_some_and(|it| it.known != TaskStatus::Stopped);
-        let is_unsaid = |(arn, task): (&TaskArn, &EcsTask)| {
-            task.wants_stop && (task.heard.status != TaskStatus::Stopped || goes_on(arn))
+        let needs_reminder = |(arn, task): (&TaskArn, &EcsTask)| {
+            task.wants_stop && (task.accepted.status != TaskStatus::Stopped || goes_on(arn))
         };
-        if self.reminded || self.state.host.lost || !self.ecs.tasks.iter().any(is_unsaid) {
+        if self.reminded || self.state.host.lost || !self.ecs.tasks.iter().any(needs_reminder) {
             return false;
         }
         self.reminded = true;
@@ -85,7 +85,7 @@ impl World {
         }
         let missing = self.ecs.tasks.iter().position(|(arn, task)| {
             self.state.tasks.contains_key(arn) // it takes none for a task it does not know
-                && task.heard.status != TaskStatus::Stopped
+                && task.accepted.status != TaskStatus::Stopped
                 && task.credentials.as_ref().is_some_and(|id| !self.credentials.contains(id))
         });
         if let Some(at) = missing {

@@ -123,29 +123,12 @@ impl World {
     }
 }
 
-/// What is left of a task when it was stored: without everything that is skipped.
+/// A task as it is stored: without what is kept in memory only.
 pub(crate) fn stored(task: &TaskState) -> TaskState {
     let mut task = task.clone();
-    task.report = None;
-    task.report_retry = Default::default();
-    task.drain_at = None;
-    task.removing = false;
-    task.wake = None;
-    task.inherited = false;
-    task.retired_credentials.clear();
-    for resource in &mut task.resources {
-        let state = &mut resource.state;
-        (state.operation, state.retry, state.removing) = (None, Default::default(), false);
-        state.renewal_due = false;
-    }
-    for container in task.states_mut() {
-        container.operation = None;
-        (container.unsettled, container.stopping) = (false, false);
-        container.retry = Default::default();
-        container.doubt = None;
-        container.doubts = 0;
-        container.touched = 0;
-    }
+    task.live = Default::default();
+    task.resources.iter_mut().for_each(|resource| resource.state.live = Default::default());
+    task.states_mut().for_each(|container| container.live = Default::default());
     task
 }
 

@@ -82,7 +82,8 @@ fn seeds_that_failed_once_still_pass() {
 #[test]
 fn the_same_seed_gives_the_same_story() {
     for seed in (0..2_000).step_by(20) {
-        let (one, two) = (run::run(seed, &schedule::draw(seed), true), run::run(seed, &schedule::draw(seed), true));
-        assert_eq!(one.hash(), two.hash(), "seed {seed}");
+        let (first, second) =
+            (run::run(seed, &schedule::draw(seed), true), run::run(seed, &schedule::draw(seed), true));
+        assert_eq!(first.hash(), second.hash(), "seed {seed}");
     }
 }

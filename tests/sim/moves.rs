@@ -83,7 +83,7 @@ impl World {
 
     /// What happens to containers without anybody asking.
     fn happens(&mut self, step: Move) {
-        self.news += 1;
+        self.facts += 1;
         match step {
             Move::Exit(pick, code) => {
                 if let Some(at) = self.choose(pick, |it| it.state == RunState::Running) {
@@ -157,7 +157,7 @@ impl World {
     pub(crate) fn send_credentials(&mut self, pick: usize, renew: bool) {
         let Some(at) = pick.checked_rem(self.ecs.tasks.len()) else { return };
         let Some((arn, task)) = self.ecs.tasks.iter_mut().nth(at) else { return };
-        if !self.disk.tasks.contains_key(arn) && task.heard.status != TaskStatus::Stopped {
+        if !self.disk.tasks.contains_key(arn) && task.accepted.status != TaskStatus::Stopped {
             return; // ECS renews what it has sent; the first ones come with the task
         }
         let Some(id) = &mut task.credentials else { return };

@@ -46,7 +46,7 @@ impl World {
                 if let Effect::Do(_, Operation::Report(change)) = &pending.effect
                     && let Some(task) = self.ecs.tasks.get_mut(&change.task)
                 {
-                    task.heard.add(change); // refused for good: ECS will not hear more of it
+                    task.accepted.add(change); // refused for good: ECS will not hear more of it
                 }
                 self.docker.failed(&pending.effect, failure(&pending.effect, false))
             }
@@ -69,7 +69,7 @@ impl World {
 
     pub(crate) fn answer(&mut self, pending: Pending, outcome: Outcome) {
         if let (Effect::Do(_, Operation::Report(change)), false) = (&pending.effect, is_retried(&outcome)) {
-            self.turn.heard.push((**change).clone());
+            self.turn.confirmed.push((**change).clone());
         }
         if let Effect::Do(_, Operation::RemoveResource(request)) = &pending.effect {
             let key = (request.task.clone(), request.spec.name.clone());
@@ -83,7 +83,7 @@ impl World {
         }
         // How full the disk is may be another number now.
         if let Effect::Do(_, Operation::CleanImages(ImageWork::RemoveImage { .. })) = &pending.effect {
-            self.news += 1;
+            self.facts += 1;
         }
         if let Some(owner) = pending.owner.as_ref().filter(|_| !pending.cancelled) {
             let is_given_up = matches!(pending.effect, Effect::Do(_, Operation::Create(_) | Operation::Start(_)));
@@ -116,7 +116,7 @@ impl World {
     /// The owner is a container that must end.
     pub(crate) fn is_to_stop(&self, owner: &Owner) -> bool {
         let Owner::Container(arn, index) = owner else { return false };
-        self.state.tasks.get(arn).is_some_and(|task| task.wants_stop(*index))
+        self.state.tasks.get(arn).is_some_and(|task| task.must_stop(*index))
     }
 
     /// Does the work of an effect; what the answer would be.
@@ -124,7 +124,7 @@ impl World {
         match effect {
             Effect::Do(_, Operation::Report(change)) => {
                 if let Some(task) = self.ecs.tasks.get_mut(&change.task) {
-                    task.heard.add(change);
+                    task.accepted.add(change);
                 }
                 Ok(Output::Nothing)
             }

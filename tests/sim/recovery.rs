@@ -18,11 +18,11 @@ enum Stored {
     Created,
     StartAsked,
     StartDone,
-    RunningUntold,
+    RunningUnreported,
     Running,
     StopAsked,
     StopDone,
-    ExitedUntold,
+    ExitedUnreported,
     Exited,
 }
 
@@ -46,11 +46,11 @@ const STORED: [Stored; 12] = [
     Stored::Created,
     Stored::StartAsked,
     Stored::StartDone,
-    Stored::RunningUntold,
+    Stored::RunningUnreported,
     Stored::Running,
     Stored::StopAsked,
     Stored::StopDone,
-    Stored::ExitedUntold,
+    Stored::ExitedUnreported,
     Stored::Exited,
 ];
 
@@ -75,7 +75,7 @@ const KILLED: i32 = 137;
 type End = (TaskStatus, Option<i32>, Option<&'static str>);
 
 const RUNS: End = (TaskStatus::Running, None, None);
-const VANISHED: End = (TaskStatus::Stopped, None, Some("ContainerVanishedError"));
+const MISSING: End = (TaskStatus::Stopped, None, Some("ContainerVanishedError"));
 
 fn ended(code: i32) -> End {
     (TaskStatus::Stopped, Some(code), None)
@@ -84,22 +84,22 @@ fn ended(code: i32) -> End {
 /// The right end of each combination.
 fn expected(stored: Stored, reality: Reality) -> End {
     use Reality::{AsItWas, DaemonRestarted, Ended, Gone, NameTaken, Renamed, Revived, StartedByHand};
-    use Stored::{CreateDone, Created, Exited, ExitedUntold, Pulling, StartAsked, StopAsked, StopDone};
+    use Stored::{CreateDone, Created, Exited, ExitedUnreported, Pulling, StartAsked, StopAsked, StopDone};
     match (stored, reality) {
         // ECS wanted it stopped: it ends, and with the code it ended with.
         (StopAsked, AsItWas | Revived | Renamed) => ended(STOPPED),
-        (StopAsked | StopDone, Gone) => VANISHED,
+        (StopAsked | StopDone, Gone) => MISSING,
         (StopAsked, Ended) => ended(CODE),
         (StopAsked, DaemonRestarted) => ended(KILLED),
         (StopDone, Revived | StartedByHand | AsItWas | Renamed | Ended | DaemonRestarted) => ended(STOPPED),
         // It was over: whatever is done to it, it has ended as it did.
-        (ExitedUntold | Exited, _) => ended(CODE),
+        (ExitedUnreported | Exited, _) => ended(CODE),
         // Nothing was there that the agent knew of: it is made now.
         (Pulling | Stored::CreateAsked, NameTaken) => (TaskStatus::Stopped, None, Some("CannotCreateContainerError")),
         (Pulling | Stored::CreateAsked, _) | (CreateDone, Gone | Renamed) => RUNS,
         // It was there and never ran: it is started.
         (CreateDone | Created | StartAsked, AsItWas | StartedByHand | DaemonRestarted | Renamed) => RUNS,
-        (_, Gone) => VANISHED,
+        (_, Gone) => MISSING,
         // It ran.
         (_, AsItWas | Revived | Renamed | StartedByHand | NameTaken) => RUNS,
         (_, Ended) => ended(CODE),
@@ -161,14 +161,16 @@ impl Scene {
     }
 
     /// What was asked for is done; the agent does not hear of it any more.
-    fn done_unheard(&mut self, is_it: fn(&Effect) -> bool) {
+    fn done_unanswered(&mut self, is_it: fn(&Effect) -> bool) {
         let at = self.world.pending.iter().position(|it| is_it(&it.effect)).expect("asked for");
         let effect = self.world.pending[at].effect.clone();
         let _outcome = self.world.perform(&effect);
     }
 
     fn come_to(&mut self, stored: Stored) {
-        use Stored::{CreateDone, Created, Exited, ExitedUntold, Pulling, Running, RunningUntold, StartDone, StopDone};
+        use Stored::{
+            CreateDone, Created, Exited, ExitedUnreported, Pulling, Running, RunningUnreported, StartDone, StopDone,
+        };
         let is_create: fn(&Effect) -> bool = |it| matches!(it, Effect::Do(_, Operation::Create(_)));
         let is_start: fn(&Effect) -> bool = |it| matches!(it, Effect::Do(_, Operation::Start(_)));
         let is_stop: fn(&Effect) -> bool = |it| matches!(it, Effect::Do(_, Operation::Stop { .. }));
@@ -178,14 +180,14 @@ impl Scene {
             Stored::CreateAsked => self.until(is_create),
             CreateDone => {
                 self.until(is_create);
-                self.done_unheard(is_create);
+                self.done_unanswered(is_create);
             }
             Created | Stored::StartAsked => self.until(is_start),
             StartDone => {
                 self.until(is_start);
-                self.done_unheard(is_start);
+                self.done_unanswered(is_start);
             }
-            RunningUntold => self.until(
+            RunningUnreported => self.until(
                 |it| matches!(it, Effect::Do(_, Operation::Report(change)) if change.status == TaskStatus::Running),
             ),
             Running => self.settle(),
@@ -196,10 +198,10 @@ impl Scene {
                 self.world.deliver(self.world.ecs.arriving(&self.world.ecs.messages, last));
                 self.until(is_stop);
                 if stored == StopDone {
-                    self.done_unheard(is_stop);
+                    self.done_unanswered(is_stop);
                 }
             }
-            ExitedUntold | Exited => {
+            ExitedUnreported | Exited => {
                 self.settle();
                 let at = self.world.docker.find(&self.name).expect("it runs");
                 self.world.docker.exit(at, CODE);
@@ -269,8 +271,9 @@ impl Scene {
     }
 }
 
+/// For each stored state and each thing that may have happened meanwhile.
 #[test]
-fn whatever_was_stored_and_whatever_happened_meanwhile_the_right_thing_is_reported() {
+fn every_stored_state_recovers_to_the_right_end() {
     let mut count = 0;
     for stored in STORED {
         for reality in REALITIES {
@@ -283,8 +286,8 @@ fn whatever_was_stored_and_whatever_happened_meanwhile_the_right_thing_is_report
             let trace = || scene.world.trace.clone().unwrap_or_default().join("\n");
             assert_eq!(scene.world.broken, None, "{stored:?} {reality:?}\n{}", trace());
             assert_eq!(scene.end(), expected(stored, reality), "{stored:?} {reality:?}\n{}", trace());
-            let heard = &scene.world.ecs.tasks[&scene.arn].heard;
-            assert_eq!(heard.status, scene.end().0, "{stored:?} {reality:?}: ECS hears of it");
+            let accepted = &scene.world.ecs.tasks[&scene.arn].accepted;
+            assert_eq!(accepted.status, scene.end().0, "{stored:?} {reality:?}: ECS hears of it");
         }
     }
     assert!(count > 50, "most can happen: {count}");

@@ -1,6 +1,6 @@
 //! Runs a schedule to its end, and finds the smallest part of one that still breaks a law.
 
-use crate::control::MOST_TASKS;
+use crate::control::MAX_TASKS;
 use crate::laws;
 use crate::schedule::{self, Move};
 use crate::world::World;
@@ -8,7 +8,7 @@ use ecs_agent::model::Timestamp;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// More turns than any healed world needs.
-const MOST_TURNS: u32 = 6_000;
+const MAX_TURNS: u32 = 6_000;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(crate) fn run(seed: u64, moves: &[Move], traced: bool) -> End {
     }
     if world.broken.is_none() && laws::waiting(&world).is_some() {
         // Nothing runs for ever: whoever waits gets a share when those before it have ended. Each round at least one is admitted.
-        for _ in 0..MOST_TASKS {
+        for _ in 0..MAX_TASKS {
             // What is started again ends at once: that is too soon for another time.
             for _ in 0..2 {
                 world.end_all();
@@ -64,7 +64,7 @@ pub(crate) fn run(seed: u64, moves: &[Move], traced: bool) -> End {
 /// No more trouble: everything under way arrives, and that many seconds pass.
 pub(crate) fn quiesce(world: &mut World, secs: u64) {
     let until = Timestamp(world.now.0 + secs * 1_000);
-    for _ in 0..MOST_TURNS {
+    for _ in 0..MAX_TURNS {
         if world.broken.is_some() {
             return;
         }

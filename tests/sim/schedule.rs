@@ -145,19 +145,19 @@ pub(crate) enum Move {
 pub(crate) fn draw(seed: u64) -> Vec<Move> {
     let mut rng = Rng(seed ^ 0x005e_ed0f_5c4e_d01e);
     // Each schedule has a few kinds of trouble of its own: rare combinations become common in some schedules.
-    let trouble = rng.below(60);
+    let fault_chance = rng.below(60);
     // Neighbours have to do with each other.
-    let (first, count) = (rng.below(KINDS), 2 + rng.below(15));
+    let (first, count) = (rng.below(FAULT_KINDS), 2 + rng.below(15));
     let kinds: Vec<u64> = match rng.below(2) {
-        0 => (0..count).map(|_| rng.below(KINDS)).collect(),
-        _ => (first..first + count).map(|kind| kind % KINDS).collect(),
+        0 => (0..count).map(|_| rng.below(FAULT_KINDS)).collect(),
+        _ => (first..first + count).map(|kind| kind % FAULT_KINDS).collect(),
     };
     let length = 15 + rng.below(55);
     let mut moves = vec![Move::Send(rng.next()), Move::Deliver(0)];
     for _ in 0..length {
-        let drawn = if rng.percent(trouble) {
+        let drawn = if rng.percent(fault_chance) {
             let kind = kinds[rng.below(kinds.len() as u64) as usize];
-            unlucky(&mut rng, kind)
+            fault(&mut rng, kind)
         } else {
             ordinary(&mut rng)
         };
@@ -186,9 +186,9 @@ fn ordinary(rng: &mut Rng) -> Move {
 }
 
 /// Kinds of trouble.
-const KINDS: u64 = 48;
+const FAULT_KINDS: u64 = 48;
 
-fn unlucky(rng: &mut Rng, kind: u64) -> Move {
+fn fault(rng: &mut Rng, kind: u64) -> Move {
     match kind {
         0 | 1 => Move::Do(pick(rng), How::AnswersLater),
         2 | 3 => Move::Do(pick(rng), How::FailsForNow),
@@ -198,8 +198,8 @@ fn unlucky(rng: &mut Rng, kind: u64) -> Move {
         8 | 9 => Move::Do(pick(rng), How::TimesOutLate),
         10 => Move::Do(pick(rng), How::Refuses),
         11 | 12 => Move::Do(pick(rng), How::FailsDone),
-        13..22 => of_facts(rng, kind),
-        22..33 => of_containers(rng, kind),
+        13..22 => delivery_fault(rng, kind),
+        22..33 => engine_fault(rng, kind),
         33 | 34 => Move::Hold(1 + rng.below(5) as u8),
         35 => Move::Crash(rng.next()),
         36 => Move::CrashAt(Point::BeforeCommit, rng.next()),
@@ -207,12 +207,12 @@ fn unlucky(rng: &mut Rng, kind: u64) -> Move {
         38 => Move::CrashAt(Point::AmongEffects(rng.below(3) as usize), rng.next()),
         39 => Move::Wait(rng.below(2_000_000)),
         40 => Move::Wait(rng.below(10_000_000_000)),
-        _ => of_ecs(rng, kind),
+        _ => ecs_fault(rng, kind),
     }
 }
 
 /// Facts and outcomes come late, twice or never.
-fn of_facts(rng: &mut Rng, kind: u64) -> Move {
+fn delivery_fault(rng: &mut Rng, kind: u64) -> Move {
     match kind {
         13 => Move::Stale(rng.below(40)),
         14 | 15 => Move::Fact(pick(rng), Delivery::Twice),
@@ -223,7 +223,7 @@ fn of_facts(rng: &mut Rng, kind: u64) -> Move {
 }
 
 /// The container engine and people with access to it.
-fn of_containers(rng: &mut Rng, kind: u64) -> Move {
+fn engine_fault(rng: &mut Rng, kind: u64) -> Move {
     match kind {
         22 | 23 => Move::HandStart(pick(rng)),
         24 => Move::HandRemove(pick(rng)),
@@ -238,7 +238,7 @@ fn of_containers(rng: &mut Rng, kind: u64) -> Move {
 }
 
 /// ECS and the way to it.
-fn of_ecs(rng: &mut Rng, kind: u64) -> Move {
+fn ecs_fault(rng: &mut Rng, kind: u64) -> Move {
     match kind {
         41 => Move::LoseAcks(1 + rng.below(2) as u8),
         42 => Move::StopSilently(pick(rng)),

@@ -12,7 +12,7 @@ const TASKS: usize = 3_000;
 /// Tasks at a time.
 const AT_ONCE: usize = 50;
 /// What a batch takes is far below.
-const MOST_ROUNDS: usize = 20_000;
+const MAX_ROUNDS: usize = 20_000;
 /// Tasks before the memory is measured first: allocators and tables have their size then.
 const WARM_UP: usize = 1_000;
 
@@ -41,7 +41,7 @@ fn batch(world: &mut World) {
     for at in 0..world.docker.containers.len() {
         world.docker.exit(at, 0);
     }
-    for _ in 0..MOST_ROUNDS {
+    for _ in 0..MAX_ROUNDS {
         settle(world);
         if world.state.tasks.is_empty() {
             break;
@@ -56,7 +56,7 @@ fn batch(world: &mut World) {
 }
 
 fn settle(world: &mut World) {
-    for _ in 0..MOST_ROUNDS {
+    for _ in 0..MAX_ROUNDS {
         if !world.pending.is_empty() {
             world.go_on(0, How::Works);
         } else if !world.docker.events.is_empty() {

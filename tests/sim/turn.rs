@@ -28,7 +28,7 @@ impl World {
         {
             self.fetcher.credentials_arrived(task);
         }
-        self.news += u64::from(!matches!(event, Event::Completed { .. } | Event::Tick));
+        self.facts += u64::from(!matches!(event, Event::Completed { .. } | Event::Tick));
         let is_listing = |outcome: &Outcome| matches!(outcome, Ok(Output::Inventory(_)));
         self.listings += u64::from(matches!(&event, Event::Completed { outcome, .. } if is_listing(outcome)));
         if self.lawless {
@@ -38,12 +38,12 @@ impl World {
             self.turn.is_urgent |= !step.may_wait;
             return self.end_turn();
         }
-        let before = laws::Before::of(&self.state);
+        let before = laws::Before::from_state(&self.state);
         let (was_lost, held) = (self.state.host.lost, self.state.held.len());
         let step = core::step(&mut self.state, self.now, event.clone());
         laws::credentials_are_acknowledged(self, &before, &event, &step);
         if was_lost && !self.state.host.lost {
-            self.news += 1; // tasks that were lost are known again
+            self.facts += 1; // tasks that were lost are known again
             // Of the resources of a task nothing tells but its containers.
             let tasks = &self.state.tasks;
             self.docker.resources.retain(|(arn, name)| {
@@ -88,11 +88,11 @@ impl World {
             return self.crash(bits);
         }
         self.burst = turn.steps > 1;
-        let most = match crash {
-            Some((Point::AmongEffects(most), _)) => most,
+        let count = match crash {
+            Some((Point::AmongEffects(count), _)) => count,
             Some((Point::BeforeCommit | Point::AfterCommit, _)) | None => usize::MAX,
         };
-        for effect in turn.effects.into_iter().take(most) {
+        for effect in turn.effects.into_iter().take(count) {
             self.act(effect);
         }
         for arn in &turn.stops {
@@ -109,9 +109,9 @@ impl World {
         let resources = self.state.tasks.values().flat_map(|task| &task.resources);
         let tickets = resources.filter_map(|resource| resource.state.tickets.as_ref());
         self.fetcher.written.extend(tickets.flat_map(|tickets| tickets.leases.clone()));
-        for change in &turn.heard {
+        for change in &turn.confirmed {
             if let Some(task) = self.ecs.tasks.get_mut(&change.task) {
-                task.told.add(change);
+                task.confirmed.add(change);
             }
         }
         for key in &turn.changed {
@@ -124,7 +124,7 @@ impl World {
                         if old.is_none_or(|old| old.arrival != task.arrival)
                             && let Some(known) = self.ecs.tasks.get_mut(arn)
                         {
-                            known.told = Default::default();
+                            known.confirmed = Default::default();
                         }
                     }
                     None => {
@@ -167,7 +167,7 @@ impl World {
                     self.ecs.messages.retain(|message| message.ack.message_id != ack.message_id);
                 }
             }
-            // Told or not: ECS renews credentials when it is time.
+            // Reported or not: ECS renews credentials when it is time.
             Effect::Send(Message::AckCredentials(_)) => {}
             Effect::Send(Message::VerifyStop { message_id, tasks, .. }) => self.ecs.asked_to_stop(&message_id, &tasks),
             Effect::ForgetCredentials(id) => {

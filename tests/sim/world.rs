@@ -42,7 +42,7 @@ pub(crate) struct Turn {
     /// Some of it is to be on disk at once.
     pub(crate) is_urgent: bool,
     /// Reports whose acceptance the agent has heard of.
-    pub(crate) heard: Vec<StateChange>,
+    pub(crate) confirmed: Vec<StateChange>,
     /// Tasks it was asked to stop.
     pub(crate) stops: Vec<TaskArn>,
 }
@@ -86,7 +86,7 @@ pub(crate) struct World {
     /// What was asked for last on whose behalf, when, and how much news there had been.
     pub(crate) asked: Vec<(Owner, std::mem::Discriminant<Operation>, Timestamp, u64)>,
     /// Counts facts beyond outcomes and the time.
-    pub(crate) news: u64,
+    pub(crate) facts: u64,
     /// Counts listings that have arrived.
     pub(crate) listings: u64,
     /// ECS has sent a manifest since the trouble ended.
@@ -158,7 +158,7 @@ impl World {
             unanswered: Vec::new(),
             inherited: BTreeSet::new(),
             asked: Vec::new(),
-            news: 0,
+            facts: 0,
             listings: 0,
             reminded: false,
             jam: 0,

@@ -19,7 +19,7 @@ fn with_tasks(arns: &[&str]) -> State {
     let holder = task(vec![container("a", &[])]);
     let mut holder = super::TaskState { admitted: true, ..holder };
     (holder.spec.arn, holder.containers[0].spec.cpu) = ("holder".into(), 10);
-    holder.containers[0].state.retry.not_before = Timestamp(u64::MAX);
+    holder.containers[0].state.live.retry.not_before = Timestamp(u64::MAX);
     state.tasks.insert("holder".into(), Box::new(holder));
     for arn in arns {
         let mut spec = spec(arn, vec![container("a", &[])]);
@@ -94,8 +94,9 @@ fn a_manifest_that_is_not_newer_is_not_even_acknowledged() {
     }
 }
 
+/// And it stops them only once.
 #[test]
-fn only_the_answer_to_the_last_question_stops_tasks_and_only_once() {
+fn only_the_answer_about_the_last_manifest_stops_tasks() {
     let mut state = with_tasks(&["a", "b"]);
     step(&mut state, NOW, confirmed("", &["a"]));
     step(&mut state, NOW, manifest(12, &[], ""));
@@ -127,7 +128,7 @@ fn only_a_higher_number_raises_the_bar_and_is_written() {
 }
 
 #[test]
-fn of_a_task_that_is_to_stop_and_unknown_every_container_is_said_to_be_stopped() {
+fn stopping_an_unknown_task_reports_all_its_containers_stopped() {
     let mut state = with_tasks(&[]);
     let stop = |arn: &str| PayloadTask::Stop(arn.into(), vec!["a".into(), "b".into()]);
     let effects = step(&mut state, NOW, Event::Payload { tasks: vec![stop("unknown")], seq: 11, ack: None }).effects;
@@ -140,8 +141,9 @@ fn of_a_task_that_is_to_stop_and_unknown_every_container_is_said_to_be_stopped()
     assert_eq!(again.effects, [], "ECS has heard it");
 }
 
+/// Its credentials are dropped with it.
 #[test]
-fn a_task_that_cannot_be_ordered_is_over_and_its_credentials_go_with_it() {
+fn a_task_with_unsolvable_dependencies_is_stopped() {
     let mut state = with_tasks(&[]);
     let mut cyclic = spec("cyclic", vec![container("a", &[("a", Condition::Start)])]);
     cyclic.execution_credentials = Some("id".into());
@@ -166,10 +168,10 @@ fn only_the_incarnation_we_know_can_be_gone() {
         let container = state.tasks[&"holder".into()].containers[0].state.clone();
         (container.observed, container.exit_code, container.failure.map(|it| it.name))
     };
-    let vanished = || Some("ContainerVanishedError".to_owned());
+    let missing = || Some("ContainerVanishedError".to_owned());
     assert_eq!(gone(RunState::Created, "other"), (Some(RunState::Created), None, None));
-    assert_eq!(gone(RunState::Created, "id"), (None, None, vanished()));
-    assert_eq!(gone(RunState::Running, "id"), (None, Some(137), vanished()), "it was killed, and removed at once");
+    assert_eq!(gone(RunState::Created, "id"), (None, None, missing()));
+    assert_eq!(gone(RunState::Running, "id"), (None, Some(137), missing()), "it was killed, and removed at once");
     assert_eq!(gone(RunState::Exited, "id"), (None, Some(0), None), "how it ended was known");
 }
 
@@ -183,7 +185,7 @@ fn what_a_look_changes() {
         task.containers.remove(0).state
     };
     let created = look(RunState::Created, |_| {});
-    assert_eq!((created.known, created.ran, created.touched), (ContainerStatus::Created, false, 7));
+    assert_eq!((created.known, created.ran, created.live.touched), (ContainerStatus::Created, false, 7));
     let running = look(RunState::Running, |_| {});
     assert_eq!((running.known, running.ran, running.running_since), (ContainerStatus::Running, true, Some(NOW)));
     let ended = look(RunState::Exited, |it| it.exit_code = Some(3));
@@ -196,12 +198,16 @@ fn what_a_look_changes() {
     assert_eq!(refused.failure.unwrap().to_string(), "DockerStateError: no such program");
 }
 
+/// So are observations from before the removal.
 #[test]
-fn news_of_another_incarnation_or_from_before_the_removal_is_old() {
+fn observations_of_another_incarnation_are_ignored() {
     let mut task = task(vec![container("a", &[])]);
     observe(&mut task, 0, &seen("task", "a", "one", RunState::Running), NOW, 1);
     observe(&mut task, 0, &seen("task", "a", "two", RunState::Exited), NOW, 2);
-    assert_eq!((task.containers[0].state.observed, task.containers[0].state.touched), (Some(RunState::Running), 1));
+    assert_eq!(
+        (task.containers[0].state.observed, task.containers[0].state.live.touched),
+        (Some(RunState::Running), 1)
+    );
     (task.containers[0].state.observed, task.containers[0].state.removed) = (None, true);
     observe(&mut task, 0, &seen("task", "a", "one", RunState::Exited), NOW, 3);
     assert_eq!((task.containers[0].state.observed, task.containers[0].state.removed), (None, true));
@@ -210,8 +216,9 @@ fn news_of_another_incarnation_or_from_before_the_removal_is_old() {
     assert_eq!((container.observed, container.removed), (Some(RunState::Created), false), "a create that came late");
 }
 
+/// A refused create is reported with the reason why the image is missing.
 #[test]
-fn a_refused_start_is_looked_after_and_a_refused_create_is_told_with_the_reason_why_the_image_is_missing() {
+fn a_refused_start_is_inspected_before_it_counts() {
     use crate::core::state::OperationKind::{Create, Start};
     use crate::model::FailureKind;
     let refused = |kind, failure: Failure| {
@@ -219,7 +226,7 @@ fn a_refused_start_is_looked_after_and_a_refused_create_is_told_with_the_reason_
         task.containers[0].state.pull_failure = Some(Failure::permanent("CannotPullContainerError", "no route"));
         super::engine_completed(&mut task, 0, kind, Err(OpError::Failed(failure)), NOW, 1);
         let container = task.containers.remove(0).state;
-        (container.failure.map(|it| it.name), container.unsettled)
+        (container.failure.map(|it| it.name), container.live.unsettled)
     };
     let failure = |kind| Failure { name: "Refused".to_owned(), message: String::new(), kind };
     let name = |name: &str| Some(name.to_owned());
@@ -237,9 +244,9 @@ fn a_look_does_not_end_a_row_of_failures_but_success_does() {
     super::engine_completed(&mut task, 0, Start, Err(OpError::Unknown(timeout)), NOW, 1);
     let there = |state| Ok(Output::Seen(Some(Box::new(seen("task", "a", "id", state)))));
     super::engine_completed(&mut task, 0, Inspect, there(RunState::Created), NOW, 2);
-    assert_eq!((task.containers[0].state.retry.attempts, task.containers[0].state.doubts), (1, 1));
+    assert_eq!((task.containers[0].state.live.retry.attempts, task.containers[0].state.live.doubts), (1, 1));
     super::engine_completed(&mut task, 0, Start, there(RunState::Running), NOW, 3);
-    assert_eq!(task.containers[0].state.retry, super::Retry::default());
+    assert_eq!(task.containers[0].state.live.retry, super::Retry::default());
 }
 
 #[test]
@@ -260,12 +267,12 @@ fn the_time_of_a_pull_is_noted_and_that_of_a_digest_is_not() {
 }
 
 #[test]
-fn a_container_in_doubt_is_not_looked_at_while_a_listing_is_under_way() {
+fn an_unsettled_container_waits_for_the_pending_inventory() {
     let mut state = state(Policy::default());
     let listing = *state.ops.keys().next().unwrap();
     let mut task = task(vec![container("a", &[])]);
-    (task.admitted, task.wake, state.wakes_from) = (true, Some(NOW), NOW);
-    (task.containers[0].state.unsettled, task.containers[0].state.touched) = (true, 100);
+    (task.admitted, task.live.wake, state.wakes_from) = (true, Some(NOW), NOW);
+    (task.containers[0].state.live.unsettled, task.containers[0].state.live.touched) = (true, 100);
     state.tasks.insert(task.spec.arn.clone(), Box::new(task));
     assert_eq!(step(&mut state, NOW, Event::Tick).effects, []);
     let effects = step(&mut state, NOW, done(listing, Output::Inventory(Vec::new()))).effects;

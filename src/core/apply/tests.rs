@@ -40,8 +40,9 @@ fn wait(state: &mut State, now: &mut Timestamp) -> Effect {
     panic!("nothing comes of waiting")
 }
 
+/// The container is inspected after each try.
 #[test]
-fn a_create_that_never_answers_is_tried_three_times_and_each_time_looked_after() {
+fn a_create_without_an_answer_is_tried_three_times() {
     let (mut state, mut op) = creating();
     let mut now = NOW;
     for attempt in 1..=3 {
@@ -70,8 +71,9 @@ fn a_create_that_was_done_after_all_goes_on() {
     assert!(matches!(&effect, Effect::Do(_, Operation::Start(target)) if target == "id"), "{effect:?}");
 }
 
+/// Otherwise the engine would be asked again at once, for ever.
 #[test]
-fn an_engine_that_says_done_and_has_not_done_it_is_not_asked_again_at_once() {
+fn an_operation_reported_done_but_without_effect_is_delayed() {
     let (mut state, op) = creating();
     let there = |run_state| Output::Seen(Some(Box::new(seen("task", "a", "id", run_state))));
     let Effect::Do(op, Operation::Start(_)) = only(step(&mut state, NOW, done(op, there(RunState::Created)))) else {
@@ -93,8 +95,9 @@ fn an_engine_that_says_done_and_has_not_done_it_is_not_asked_again_at_once() {
     assert!(!again.iter().any(|it| matches!(it, Effect::Do(_, Operation::Stop { .. }))), "{again:?}");
 }
 
+/// The task does not wait for the outcome.
 #[test]
-fn a_pull_for_a_task_that_is_to_stop_is_cancelled_and_nobody_waits_for_it() {
+fn the_pull_of_a_stopping_task_is_cancelled() {
     let mut state = state(Policy::default());
     let Effect::Do(op, Operation::Pull(_)) = only(step(&mut state, NOW, run(spec("task", vec![container("a", &[])]))))
     else {
@@ -109,8 +112,9 @@ fn a_pull_for_a_task_that_is_to_stop_is_cancelled_and_nobody_waits_for_it() {
     assert!(!state.ops.contains_key(&op));
 }
 
+/// Only if a cached image may serve, and if no later operation would show that it is missing.
 #[test]
-fn an_image_is_looked_for_after_a_failed_pull_only_if_it_may_serve_and_nothing_else_would_tell() {
+fn a_failed_pull_looks_for_a_cached_image_only_when_needed() {
     use PullBehavior::{Always, Default, Once, PreferCached};
     for (pull, pull_upfront, looks) in [
         (Default, true, true),
@@ -129,25 +133,25 @@ fn an_image_is_looked_for_after_a_failed_pull_only_if_it_may_serve_and_nothing_e
 }
 
 #[test]
-fn news_from_before_what_is_known_changes_nothing() {
+fn an_observation_older_than_the_state_changes_nothing() {
     let (mut state, op) = creating();
-    let news = |run_state| Event::Observed(Box::new(seen("task", "a", "id", run_state)));
+    let observed = |run_state| Event::Observed(Box::new(seen("task", "a", "id", run_state)));
     let created = Output::Seen(Some(Box::new(seen("task", "a", "id", RunState::Created))));
     step(&mut state, NOW, done(op, created));
-    step(&mut state, NOW, news(RunState::Running));
-    step(&mut state, NOW, news(RunState::Created));
+    step(&mut state, NOW, observed(RunState::Running));
+    step(&mut state, NOW, observed(RunState::Created));
     let container = &state.tasks[&"task".into()].containers[0].state;
     assert_eq!((container.known, container.observed), (ContainerStatus::Running, Some(RunState::Running)));
 }
 
 /// A simulated schedule (1 in 70,000) showed it: the container stayed unseen until its task was forgotten.
 #[test]
-fn a_create_that_is_done_after_its_container_was_given_up_is_seen() {
+fn a_late_create_of_a_given_up_container_is_seen() {
     let (mut state, op) = creating();
     let failure = Failure::permanent("CannotCreateContainerError", "no");
     step(&mut state, NOW, Event::Completed { op, outcome: Err(OpError::Failed(failure)) });
     let task = state.tasks.get_mut(&"task".into()).unwrap();
-    assert!(task.containers[0].state.over());
+    assert!(task.containers[0].state.is_stopped());
     crate::core::seen::removed(task, 0, NOW, 1);
     step(&mut state, NOW, Event::Observed(Box::new(seen("task", "a", "id", RunState::Created))));
     assert_eq!(state.tasks[&"task".into()].containers[0].state.observed, Some(RunState::Created));
@@ -191,15 +195,16 @@ fn failed_pull(op: OpId, kind: FailureKind) -> Event {
 }
 
 #[test]
-fn images_of_containers_that_wait_are_pulled_upfront_only_if_asked_for() {
+fn waiting_containers_pull_upfront_only_if_configured() {
     for (pull_upfront, pulls) in [(false, 1), (true, 2)] {
         let (_, begun) = ordered(Policy { pull_upfront, ..Policy::default() }, true);
         assert_eq!(begun.len(), pulls);
     }
 }
 
+/// With upfront pulls, before the other images are pulled.
 #[test]
-fn an_image_that_is_nowhere_ends_the_task_upfront_if_its_container_is_essential() {
+fn a_missing_image_of_an_essential_container_ends_the_task() {
     use FailureKind::{ImageMissing, Retryable};
     let table = [
         (PullBehavior::Default, true, ImageMissing, true),
@@ -219,7 +224,7 @@ fn an_image_that_is_nowhere_ends_the_task_upfront_if_its_container_is_essential(
 }
 
 #[test]
-fn a_container_that_runs_from_a_local_image_has_nothing_to_say_of_the_failed_pull() {
+fn a_container_from_a_local_image_hides_the_failed_pull() {
     let (mut state, pulls) = ordered(Policy { pull_upfront: true, ..Policy::default() }, true);
     let Effect::Do(op, Operation::Create(_)) = only(step(&mut state, NOW, done(pulls[0], Output::Cached))) else {
         panic!("the image is there")
@@ -233,7 +238,7 @@ fn a_container_that_runs_from_a_local_image_has_nothing_to_say_of_the_failed_pul
 }
 
 #[test]
-fn a_reference_by_digest_needs_no_look_up_and_its_digest_is_known() {
+fn an_image_referenced_by_digest_needs_no_look_up() {
     let mut state = state(Policy::default());
     let effect = only(step(&mut state, NOW, run(spec("task", vec![container("a", &[])]))));
     assert!(
@@ -263,7 +268,7 @@ fn pull_times_are_those_of_pulls() {
 }
 
 #[test]
-fn what_the_whole_task_needs_and_cannot_have_ends_it_even_if_its_image_is_here() {
+fn a_failure_that_ends_the_task_counts_despite_a_cached_image() {
     let mut state = state(Policy::default());
     let task = spec("task", vec![container("a", &[])]);
     let Effect::Do(op, Operation::Pull(_)) = only(step(&mut state, NOW, run(task))) else {
@@ -284,14 +289,15 @@ fn an_outcome_nobody_waits_for_is_ignored() {
     assert_eq!(state.tasks, before);
 }
 
+/// What was learnt after the inspection was asked for is newer than its answer.
 #[test]
-fn what_was_learnt_since_a_look_was_asked_for_is_newer_than_its_answer() {
+fn an_overtaken_inspection_is_repeated() {
     let mut state = state(Policy::default());
     let listing = *state.ops.keys().next().unwrap();
     step(&mut state, NOW, done(listing, Output::Inventory(Vec::new())));
     let mut task = crate::core::sample::task(vec![container("a", &[])]);
-    (task.admitted, task.wake, state.wakes_from) = (true, Some(NOW), NOW);
-    (task.containers[0].state.unsettled, task.containers[0].state.create_asked) = (true, true);
+    (task.admitted, task.live.wake, state.wakes_from) = (true, Some(NOW), NOW);
+    (task.containers[0].state.live.unsettled, task.containers[0].state.create_asked) = (true, true);
     state.tasks.insert(task.spec.arn.clone(), Box::new(task));
     let effects = step(&mut state, NOW, Event::Tick).effects;
     let [Effect::Do(op, Operation::Inspect(_))] = effects[..] else { panic!("{effects:?}") };
@@ -304,7 +310,7 @@ fn what_was_learnt_since_a_look_was_asked_for_is_newer_than_its_answer() {
 /// Both would wait for ever: the one for its dependent to end, the other for what it depends on. A simulated schedule (1 in
 /// 10,000) showed it.
 #[test]
-fn what_was_stopped_and_runs_again_is_stopped_at_once_whoever_depends_on_it() {
+fn a_revived_container_is_stopped_before_its_dependents() {
     let mut state = state(Policy::default());
     let listing = *state.ops.keys().next().unwrap();
     step(&mut state, NOW, done(listing, Output::Inventory(Vec::new())));

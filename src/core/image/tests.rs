@@ -65,8 +65,9 @@ fn cycle(state: &mut State, now: Timestamp, found: Output, fails: &[&str]) -> Ve
     removed
 }
 
+/// No more than the configured number go in one cycle.
 #[test]
-fn the_least_recently_used_go_first_and_no_more_than_the_number_of_a_cycle() {
+fn the_least_recently_used_images_are_removed_first() {
     let mut state = with(|_| ());
     step(&mut state, NOW, Event::Tick);
     assert!(work(step(&mut state, Timestamp(NOW.0 + INTERVAL.0 - 1), Event::Tick).effects).is_none());
@@ -92,7 +93,7 @@ fn the_least_recently_used_go_first_and_no_more_than_the_number_of_a_cycle() {
 }
 
 #[test]
-fn what_a_task_names_or_anybody_uses_or_the_operator_excludes_stays() {
+fn named_used_or_excluded_images_stay() {
     let kept = |change: &dyn Fn(&mut State, &mut ImageListing)| {
         let mut state = with(|_| ());
         step(&mut state, NOW, Event::Tick);
@@ -153,7 +154,7 @@ fn a_forgotten_task_leaves_its_images_to_the_clean_up() {
     assert!(image.names.contains("docker.io/library/one:latest") && out.changed.contains(&Key::Host));
     // One that was pulled and never came to be used is found by its name.
     state.host.remember_pulled("two".to_owned());
-    take_in(&mut state, &ImageListing { images: vec![listed("two")], ..ImageListing::default() }, NOW, &mut out);
+    reconcile(&mut state, &ImageListing { images: vec![listed("two")], ..ImageListing::default() }, NOW, &mut out);
     assert_eq!(state.host.images.keys().collect::<Vec<_>>(), ["two"]);
     let two = &state.host.images["two"];
     assert_eq!((two.pulled_at, two.used_at), (NOW, NOW));
@@ -184,10 +185,10 @@ fn nobody_pulls_what_is_being_removed_until_it_has_gone() {
 fn what_is_not_of_tasks_goes_only_if_the_operator_says_so() {
     let untracked = || Some(UntrackedPolicy { containers_per_cycle: 1, minimum_age: AGE });
     let images = || {
-        let of = |id: &str, size, age| ListedImage { size, age, ..listed(id) };
-        let mut two = of("two", 2, Span(AGE.0 + 1));
+        let image = |id: &str, size, age| ListedImage { size, age, ..listed(id) };
+        let mut two = image("two", 2, Span(AGE.0 + 1));
         two.names.push("two:alias".to_owned());
-        vec![of("young", 1, AGE), two, of("large", 9, Span::MAX), of("used", 1, Span::MAX)]
+        vec![image("young", 1, AGE), two, image("large", 9, Span::MAX), image("used", 1, Span::MAX)]
     };
     let ended = |id: &str, secs| ListedContainer {
         id: id.into(),
@@ -217,8 +218,9 @@ fn what_is_not_of_tasks_goes_only_if_the_operator_says_so() {
     assert_eq!(cycle(&mut stuck, now, found(), &["old", "two:alias"]), wanted);
 }
 
+/// They get what the images of tasks leave of it, but at least one.
 #[test]
-fn images_of_others_get_what_those_of_tasks_leave_of_the_number_of_a_cycle_but_at_least_one() {
+fn untracked_images_share_the_number_of_a_cycle() {
     for (tracked, foreign) in [(0, 3), (1, 2), (2, 1), (3, 1), (4, 1)] {
         let untracked = UntrackedPolicy { containers_per_cycle: 1, minimum_age: AGE };
         let mut state = with(|images| (images.untracked, images.per_cycle) = (Some(untracked), 3));
@@ -233,8 +235,9 @@ fn images_of_others_get_what_those_of_tasks_leave_of_the_number_of_a_cycle_but_a
     }
 }
 
+/// Images are removed for it whatever their age.
 #[test]
-fn a_pull_waits_until_there_is_room_whatever_the_age_of_the_images() {
+fn a_pull_waits_until_there_is_room_on_the_disk() {
     let mut state = with(|images| (images.enabled, images.disk) = (false, Some((80, 50))));
     for (id, used) in [("a", 2), ("b", 1), ("c", 3)] {
         tracked_image(&mut state, id, NOW, Timestamp(used));
@@ -268,17 +271,17 @@ fn a_pull_waits_until_there_is_room_whatever_the_age_of_the_images() {
 }
 
 #[test]
-fn nothing_is_removed_before_it_is_known_again_which_tasks_there_are() {
+fn nothing_is_removed_before_lost_tasks_are_rebuilt() {
     let mut state = with(|_| ());
     assert_eq!(next_deadline(&state), Some(NOW + INTERVAL));
     state.host.lost = true;
-    state.inventory.in_flight = Some((OpId(0), 0)); // it takes its time
+    state.inventory.pending = Some((OpId(0), 0)); // it takes its time
     assert_eq!(next_deadline(&state), None);
     assert_eq!(work(step(&mut state, NOW + INTERVAL, Event::Tick).effects), None);
 }
 
 #[test]
-fn what_is_a_tasks_own_or_being_removed_anyway_is_no_container_of_somebody_else() {
+fn containers_of_tasks_and_orphans_are_not_foreign() {
     let untracked = UntrackedPolicy { containers_per_cycle: 9, minimum_age: AGE };
     let mut state = with(|images| images.untracked = Some(untracked));
     let mut task = task(vec![container("a", &[]), container("b", &[])]);
@@ -286,8 +289,12 @@ fn what_is_a_tasks_own_or_being_removed_anyway_is_no_container_of_somebody_else(
         (Some("own".into()), Some(crate::model::RunState::Running));
     task.containers[0].state.create_asked = true;
     state.tasks.insert(task.spec.arn.clone(), Box::new(task));
-    let orphan =
-        crate::core::state::Orphan::of(&crate::core::sample::seen("x", "a", "orphan", crate::model::RunState::Created));
+    let orphan = crate::core::state::Orphan::from_observation(&crate::core::sample::seen(
+        "x",
+        "a",
+        "orphan",
+        crate::model::RunState::Created,
+    ));
     state.orphans.insert("orphan".to_owned(), orphan);
     // Of `b` it is not known yet that it has been created.
     let creating = spec("task", Vec::new()).runtime_name(&"b".into());
@@ -406,7 +413,7 @@ fn the_look_of_a_pull_begins_a_cycle_only_if_one_is_due() {
 
 /// A simulated schedule (1 in 250,000) showed it: pulled after the look, for a task that ended before it used it.
 #[test]
-fn an_image_that_goes_as_untracked_is_forgotten_as_pulled_on_the_disk_too() {
+fn removing_an_untracked_image_updates_the_stored_pulls() {
     let mut state = with(|images| {
         images.untracked = Some(UntrackedPolicy { containers_per_cycle: 9, minimum_age: AGE });
     });

@@ -118,7 +118,7 @@ fn what_may_pass_is_tried_three_times() {
     for _ in 0..2 {
         assert_eq!(removing(&ends(&mut state, now, op, Failure::retryable("", "busy"))), []);
         assert_eq!(reason(&state).0, TaskStatus::Running);
-        let at = state.tasks[&"task".into()].resources[0].state.retry.not_before;
+        let at = state.tasks[&"task".into()].resources[0].state.live.retry.not_before;
         assert!(at > now && next_deadline(&state).is_some_and(|deadline| deadline <= at));
         assert_eq!(making(&step(&mut state, Timestamp(at.0 - 1), Event::Tick).effects), []);
         now = at;
@@ -154,8 +154,9 @@ fn running(kind: ResourceSpec) -> (State, Vec<Effect>) {
     (state, seen)
 }
 
+/// The other resources go with the task.
 #[test]
-fn what_is_in_memory_goes_when_nobody_needs_it_and_the_rest_with_the_task() {
+fn resources_in_memory_go_when_no_container_needs_them() {
     let (state, seen) = running(volatile(&["a"]));
     assert_eq!(state.tasks[&"task".into()].known, TaskStatus::Running);
     assert_eq!(removing(&seen).len(), 1);
@@ -168,8 +169,9 @@ fn what_is_in_memory_goes_when_nobody_needs_it_and_the_rest_with_the_task() {
     );
 }
 
+/// Only if a container still needs them.
 #[test]
-fn after_a_restart_what_may_have_gone_is_made_again_for_those_that_still_need_it() {
+fn resources_that_may_be_gone_are_made_again_on_restart() {
     let volume = resource("volume", ResourceKind::Volume(shared_volume()), &["a"]);
     let (mut state, effects) = arrived(vec![volatile(&["a"]), durable(&["a"]), volume]);
     for (op, _) in making(&effects) {
@@ -286,8 +288,8 @@ fn a_container_gets_its_ticket_and_its_lease_outlives_the_agent() {
     (task.known, task.sent, task.desired) = (TaskStatus::Stopped, TaskStatus::Stopped, TaskStatus::Stopped);
     (task.containers[0].state.known, task.containers[0].state.sent) =
         (ContainerStatus::Stopped, ContainerStatus::Stopped);
-    (task.containers[0].state.unsettled, task.containers[0].state.removed) = (false, true);
-    (task.wake, state.wakes_from) = (Some(NOW), NOW);
+    (task.containers[0].state.live.unsettled, task.containers[0].state.removed) = (false, true);
+    (task.live.wake, state.wakes_from) = (Some(NOW), NOW);
     let (late, mut tries) = (NOW + Span::secs(1_000_000), Vec::new());
     for again in 0..3 {
         let effects = step(&mut state, late + Span::secs(again * 100), Event::Tick).effects;
@@ -302,8 +304,9 @@ fn a_container_gets_its_ticket_and_its_lease_outlives_the_agent() {
     assert_eq!(tries, [["lease"]; 3]);
 }
 
+/// Each renewal is tried three times.
 #[test]
-fn tickets_are_renewed_with_each_new_credentials_and_each_renewal_is_tried_three_times() {
+fn tickets_are_renewed_with_new_credentials() {
     let (mut state, _) = with_ticket();
     let (op, request) = {
         let effects = new_credentials(&mut state, NOW, "new");
@@ -362,7 +365,7 @@ fn so_far(known: ContainerStatus, due: bool, kind: ResourceSpec) -> TaskState {
 }
 
 #[test]
-fn what_is_in_memory_is_for_the_create_and_the_rest_for_each_start() {
+fn resources_in_memory_serve_creates_and_others_every_start() {
     let table = [
         (ContainerStatus::Pulled, false, true, true),
         (ContainerStatus::Created, false, false, true),
@@ -373,7 +376,7 @@ fn what_is_in_memory_is_for_the_create_and_the_rest_for_each_start() {
         for (kind, wanted) in [(volatile(&["a"]), in_memory), (durable(&["a"]), durably)] {
             let task = so_far(known, due, kind);
             assert_eq!(is_needed(&task, 0), wanted, "{known:?} {due}");
-            assert_eq!(holding_up(&task, 0), wanted.then_some(0), "{known:?} {due}");
+            assert_eq!(missing_resource(&task, 0), wanted.then_some(0), "{known:?} {due}");
         }
     }
 }
@@ -383,8 +386,8 @@ fn what_is_in_memory_stays_while_a_create_may_use_it() {
     let mut task = so_far(ContainerStatus::Pulled, false, volatile(&["a"]));
     task.desired = TaskStatus::Stopped;
     for (kind, goes) in [(OperationKind::Create, false), (OperationKind::Pull, true), (OperationKind::Stop, true)] {
-        task.containers[0].state.operation = Some(InFlight { id: OpId(1), kind, since: NOW, asked: 0 });
-        assert_eq!(may_go(&task, 0), goes, "{kind:?}");
+        task.containers[0].state.live.operation = Some(PendingOperation { id: OpId(1), kind, since: NOW, asked: 0 });
+        assert_eq!(may_be_removed(&task, 0), goes, "{kind:?}");
     }
 }
 
@@ -392,7 +395,7 @@ fn what_is_in_memory_stays_while_a_create_may_use_it() {
 fn only_tickets_have_leases_to_give_back() {
     let lease = "lease".to_owned();
     let specs = resource("credentialspec", ResourceKind::CredentialSpecs(Vec::new()), &["a"]);
-    let tickets = |spec, leases: &[&String]| left_over(spec, &leases.iter().copied().collect()).tickets;
+    let tickets = |spec, leases: &[&String]| rebuilt(spec, &leases.iter().copied().collect()).tickets;
     assert_eq!(tickets(&specs, &[&lease]), Some(Tickets { leases: vec![lease.clone()], ..Tickets::default() }));
     assert_eq!((tickets(&specs, &[]), tickets(&durable(&["a"]), &[&lease])), (None, None));
 }

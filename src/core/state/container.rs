@@ -3,7 +3,7 @@
 //! Owns the three statuses that must not be mixed up: what we tell (`known`), what the engine last said (`observed`), what ECS has
 //! accepted (`sent`). The invariant: `known` never goes back.
 
-use super::operation::{InFlight, OperationKind};
+use super::operation::{OperationKind, PendingOperation};
 use super::restarts::Restarts;
 use super::retry::Retry;
 use crate::model::observation::Mount;
@@ -83,38 +83,41 @@ pub struct ContainerState {
     /// Its last address in the engine's default network.
     #[serde(default, skip_serializing_if = "is_default")]
     pub address: Option<String>,
+    /// What is kept in memory only.
+    #[serde(skip)]
+    pub live: LiveContainer,
+}
+
+/// What is kept of a container in memory only. After a restart of the agent it is empty, except that
+/// [`recover`](crate::core::recover()) sets `unsettled` for each container that the engine may have. The first inventory then shows how
+/// it is, and planning fills in the rest again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveContainer {
     /// What is in flight: at most one.
-    #[serde(skip)]
-    pub operation: Option<InFlight>,
+    pub operation: Option<PendingOperation>,
     /// Nothing is done to it before it was looked at: an outcome was unknown, or the agent has just started.
-    #[serde(skip)]
     pub unsettled: bool,
     /// It has been planned to stop; what failed before that is no reason to wait.
-    #[serde(skip)]
     pub stopping: bool,
     /// Failures in a row, and when to try again.
-    #[serde(skip)]
     pub retry: Retry,
     /// What to say if it turns out that an operation with unknown outcome did not happen.
-    #[serde(skip)]
     pub doubt: Option<(OperationKind, Failure)>,
     /// How often that was so in a row.
-    #[serde(skip)]
     pub doubts: u32,
     /// The step in which we last did or learnt something; an older inventory does not speak for it.
-    #[serde(skip)]
     pub touched: u64,
 }
 
 impl ContainerState {
     /// It is known to be stopped.
-    pub fn over(&self) -> bool {
+    pub fn is_stopped(&self) -> bool {
         self.known == ContainerStatus::Stopped
     }
 
     /// Nothing is left of it in the engine, and nothing is on its way.
     pub fn is_gone(&self) -> bool {
-        self.operation.is_none() && !self.unsettled && (self.removed || !self.create_asked)
+        self.live.operation.is_none() && !self.live.unsettled && (self.removed || !self.create_asked)
     }
 
     /// Raises `known`; never lowers it.

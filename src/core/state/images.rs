@@ -27,11 +27,11 @@ pub struct ImageCleanup {
     /// When a listing that failed may be tried again.
     pub retry: Retry,
     /// A pull waits for a look at the disk.
-    pub is_pressed: bool,
+    pub is_pull_waiting: bool,
     /// The disk was too full at the last look: room is being made.
-    pub makes_room: bool,
+    pub is_making_room: bool,
     /// When the disk was looked at last.
-    pub looked: Option<Timestamp>,
+    pub disk_checked_at: Option<Timestamp>,
     /// What the cycle goes by.
     pub(in crate::core) listing: Option<ImageListing>,
     /// Images and containers that were tried in this cycle.
@@ -39,7 +39,7 @@ pub struct ImageCleanup {
     /// Removals of tracked images that were tried in this cycle.
     pub(in crate::core) tracked_tried: u32,
     /// Names of images, and containers, of others that went in this cycle.
-    pub(in crate::core) foreign_gone: (u32, u32),
+    pub(in crate::core) foreign_removed: (u32, u32),
     /// Agents that made containers and have not run since then, at every look.
     pub(in crate::core) absent: BTreeMap<OwnerId, Timestamp>,
 }

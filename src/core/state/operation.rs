@@ -6,7 +6,7 @@ use crate::model::{OpId, TaskArn, Timestamp};
 
 /// Something in flight for a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ResourceInFlight {
+pub struct PendingResourceOperation {
     /// Its outcome carries the same id.
     pub id: OpId,
     /// What it is.
@@ -28,7 +28,7 @@ pub enum ResourceOperationKind {
 
 /// Something in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InFlight {
+pub struct PendingOperation {
     /// Its outcome carries the same id.
     pub id: OpId,
     /// What it is.

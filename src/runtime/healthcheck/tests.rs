@@ -87,7 +87,7 @@ async fn before_the_registration_the_socket_answers() {
     let _agent = place.serve(Vec::new());
     assert_eq!(ask(place.agent()).await.unwrap(), "waits for Docker to answer");
     let ill = Place::new();
-    let _agent = ill.serve(vec![Check::wrong(Subject::Docker, "no answer for 61 s".to_owned())]);
+    let _agent = ill.serve(vec![Check::unhealthy(Subject::Docker, "no answer for 61 s".to_owned())]);
     assert_eq!(refused(ill.agent()).await, "not healthy: Docker: no answer for 61 s");
 }
 

@@ -4,7 +4,7 @@
 //! compare with the state ask for `burst` first.
 
 use super::{Before, effort, images, is_known_stopped, tickets};
-use crate::control::Told;
+use crate::control::Reported;
 use crate::docker::Container;
 use crate::world::World;
 use ecs_agent::core::state::{Owner, TaskState};
@@ -18,7 +18,7 @@ use ecs_agent::model::{
 };
 
 /// Creates and starts of one container in a row that may get no answer.
-const MOST_UNANSWERED: u32 = 3;
+const MAX_UNANSWERED: u32 = 3;
 
 /// Judges an effect at the moment it is handed out.
 pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
@@ -105,7 +105,7 @@ fn too_soon(world: &mut World, effect: &Effect) -> Broken {
     let owner = &world.state.ops.get(op)?.clone();
     let is_start = matches!(operation, Operation::Start(_));
     let is_begun = is_start || matches!(operation, Operation::Create(_));
-    if is_begun && world.unanswered.iter().any(|it| it.0 == *owner && it.1 == is_start && it.2 >= MOST_UNANSWERED) {
+    if is_begun && world.unanswered.iter().any(|it| it.0 == *owner && it.1 == is_start && it.2 >= MAX_UNANSWERED) {
         return Some(("an engine that never answers is given up", format!("{owner:?}")));
     }
     effort::again(world, owner, operation);
@@ -154,7 +154,7 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
     if was_stopped {
         return Some(("nothing is begun for a task that shall stop", format!("{step} {arn} {}", spec.name)));
     }
-    if task.containers[*index].state.over() && !world.burst {
+    if task.containers[*index].state.is_stopped() && !world.burst {
         return Some(("nothing is begun for a container that is over", format!("{step} {arn} {}", spec.name)));
     }
     if let Some(broken) = in_doubt(world, task, spec, step) {
@@ -193,7 +193,7 @@ fn in_doubt(world: &World, task: &TaskState, spec: &ContainerSpec, step: &str) -
     let is_built_on = |it: &ContainerSpec| {
         it.essential || (is_first && spec.depends_on.iter().any(|dependency| dependency.container == it.name))
     };
-    let mut in_doubt = task.pairs().filter(|(other, container)| container.unsettled && is_built_on(other));
+    let mut in_doubt = task.pairs().filter(|(other, container)| container.live.unsettled && is_built_on(other));
     let (other, _) = in_doubt.next().filter(|_| !world.burst)?;
     let what = format!("{step} {} {} on {}", task.spec.arn, spec.name, other.name);
     Some(("nothing is begun on what was not looked at", what))
@@ -259,27 +259,27 @@ fn stop(world: &World, target: &str) -> Broken {
     let container = &world.docker.containers[world.docker.find(target)?];
     let task = world.state.tasks.get(&container.task)?;
     let index = task.index_of(&container.container)?;
-    if !task.wants_stop(index) {
+    if !task.must_stop(index) {
         return Some(("only what shall stop is stopped", format!("{} {}", container.task, container.container)));
     }
-    let is_told = world.ecs.tasks.get(&container.task).is_some_and(|it| it.wants_stop);
+    let is_wanted = world.ecs.tasks.get(&container.task).is_some_and(|it| it.wants_stop);
     let has_reason = |(spec, it): (&ecs_agent::model::ContainerSpec, &core::state::ContainerState)| {
-        it.over() && !world.docker.truth_of(&container.task, &spec.name).exits.is_empty()
+        it.is_stopped() && !world.docker.truth_of(&container.task, &spec.name).exits.is_empty()
             || (spec.essential || spec.name == container.container)
                 && it.failure.as_ref().is_some_and(|why| !why.message.contains("state was lost"))
     };
-    if task.reduced && !is_told && !task.pairs().any(has_reason) {
+    if task.reduced && !is_wanted && !task.pairs().any(has_reason) {
         let what = format!("{} {}", container.task, container.container);
         return Some(("nothing that runs is stopped because the state was lost", what));
     }
     // A container that was over and runs again is stopped at once.
-    if task.containers[index].state.over() {
+    if task.containers[index].state.is_stopped() {
         return None;
     }
     let dependent = task.specs().find(|it| {
         let depends = it.depends_on.iter().any(|on| on.container == container.container);
         let runs = |it: &Container| it.state == RunState::Running && !it.unsolicited;
-        depends && world.docker.of(&container.task, &it.name).is_some_and(runs)
+        depends && world.docker.container_of(&container.task, &it.name).is_some_and(runs)
     })?;
     Some(("containers stop in the reverse order", format!("{} before {}", container.container, dependent.name)))
 }
@@ -291,8 +291,8 @@ fn remove(world: &World, op: &ecs_agent::model::OpId, target: &String) -> Broken
             return broken;
         }
         let task = &world.state.tasks[arn];
-        let is_told = world.ecs.tasks.get(arn).is_none_or(|it| it.told.status == TaskStatus::Stopped);
-        if !is_told || task.known != TaskStatus::Stopped {
+        let is_known_stopped = world.ecs.tasks.get(arn).is_none_or(|it| it.confirmed.status == TaskStatus::Stopped);
+        if !is_known_stopped || task.known != TaskStatus::Stopped {
             return Some(("a task is removed only after ECS knows that it stopped", arn.to_string()));
         }
         let is_kept = world.now < task.known_at + world.state.policy.cleanup_wait;
@@ -340,18 +340,18 @@ fn report(world: &World, change: &StateChange) -> Broken {
     if change.containers.iter().any(|container| container.container.as_str() == PAUSE_NAME) {
         return Some(("ECS never hears of a pause container", arn.to_string()));
     }
-    let told = world.ecs.tasks.get(arn).map(|task| task.told.clone()).unwrap_or_default();
-    in_order(world, task, &told, change).or_else(|| contents(world, task, change))
+    let reported = world.ecs.tasks.get(arn).map(|task| task.confirmed.clone()).unwrap_or_default();
+    in_order(world, task, &reported, change).or_else(|| contents(world, task, change))
 }
 
-fn in_order(world: &World, task: &TaskState, told: &Told, change: &StateChange) -> Broken {
+fn in_order(world: &World, task: &TaskState, reported: &Reported, change: &StateChange) -> Broken {
     let arn = &change.task;
-    let is_old = |name: &ContainerName, status| told.containers.get(name).is_some_and(|it| *it >= status);
-    if change.status < told.status {
-        return Some(("reports come in order", format!("{} after {} of {arn}", change.status, told.status)));
+    let is_old = |name: &ContainerName, status| reported.containers.get(name).is_some_and(|it| *it >= status);
+    if change.status < reported.status {
+        return Some(("reports come in order", format!("{} after {} of {arn}", change.status, reported.status)));
     }
-    if change.containers.iter().any(|said| is_old(&said.container, said.status))
-        || (change.status == told.status && change.containers.is_empty())
+    if change.containers.iter().any(|it| is_old(&it.container, it.status))
+        || (change.status == reported.status && change.containers.is_empty())
     {
         return Some(("nothing is reported twice", format!("{change:?}")));
     }
@@ -359,46 +359,46 @@ fn in_order(world: &World, task: &TaskState, told: &Told, change: &StateChange) 
     // A start that came late, after the container was over, does not make the task run.
     let only_one_ran = || {
         let spec = &task.containers[0].spec;
-        task.containers[0].state.ran && world.docker.of(arn, &spec.name).is_some_and(|it| !it.unsolicited)
+        task.containers[0].state.ran && world.docker.container_of(arn, &spec.name).is_some_and(|it| !it.unsolicited)
     };
     let has_run = task.ran || (task.containers.len() == 1 && only_one_ran());
-    if stopped && has_run && told.status < TaskStatus::Running {
+    if stopped && has_run && reported.status < TaskStatus::Running {
         return Some(("a task that ran is said to run", arn.to_string()));
     }
     if change.status == TaskStatus::Running && !task.ran {
         return Some(("only a task that ran is said to run", arn.to_string()));
     }
-    let is_said = |name: &ContainerName| {
+    let is_reported = |name: &ContainerName| {
         let now = change.containers.iter().any(|it| it.container == *name && it.status == ContainerStatus::Stopped);
         now || is_old(name, ContainerStatus::Stopped)
     };
     // Of one that was refused, ECS is told no more than why.
     let is_refused = task.containers.is_empty() && !change.reason.is_empty();
     let containers = world.ecs.tasks.get(arn).map(|it| it.containers.as_slice()).unwrap_or_default();
-    let unsaid = containers.iter().find(|name| stopped && !is_refused && !is_said(name))?;
-    Some(("a stopped task has only stopped containers", format!("{arn} {unsaid}")))
+    let missing = containers.iter().find(|name| stopped && !is_refused && !is_reported(name))?;
+    Some(("a stopped task has only stopped containers", format!("{arn} {missing}")))
 }
 
 fn contents(world: &World, task: &TaskState, change: &StateChange) -> Broken {
     let arn = &change.task;
-    for said in &change.containers {
-        let truth = world.docker.truth_of(arn, &said.container);
-        let index = task.index_of(&said.container)?;
+    for reported in &change.containers {
+        let truth = world.docker.truth_of(arn, &reported.container);
+        let index = task.index_of(&reported.container)?;
         let container = &task.containers[index].state;
-        let is_true = match said.exit_code {
+        let is_true = match reported.exit_code {
             Some(143) if container.failure.is_some() => true,
-            Some(code) => said.status == ContainerStatus::Stopped && truth.exits.contains(&code),
+            Some(code) => reported.status == ContainerStatus::Stopped && truth.exits.contains(&code),
             // Nobody saw how it ended: it was removed, or never ran as far as the agent could know.
             None => {
                 let had_not_run = !container.ran || world.burst; // it may have run since this was decided
-                said.status != ContainerStatus::Stopped || had_not_run || container.failure.is_some()
+                reported.status != ContainerStatus::Stopped || had_not_run || container.failure.is_some()
             }
         };
         if !is_true {
-            return Some(("exit codes are true", format!("{said:?}, truly {:?}", truth.exits)));
+            return Some(("exit codes are true", format!("{reported:?}, truly {:?}", truth.exits)));
         }
-        if said.status == ContainerStatus::Running && !truth.started {
-            return Some(("only a container that ran is said to run", format!("{said:?}")));
+        if reported.status == ContainerStatus::Running && !truth.started {
+            return Some(("only a container that ran is said to run", format!("{reported:?}")));
         }
     }
     if change.status != TaskStatus::Stopped {

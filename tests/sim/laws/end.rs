@@ -23,7 +23,7 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
     for (spec, container) in task.pairs() {
         // There may be two after one was renamed: the agent goes by the first it saw.
         let by_id = container.runtime_id.as_ref().and_then(|id| world.docker.find(&id.0));
-        let truth = by_id.map(|at| &world.docker.containers[at]).or_else(|| world.docker.of(arn, &spec.name));
+        let truth = by_id.map(|at| &world.docker.containers[at]).or_else(|| world.docker.container_of(arn, &spec.name));
         let is_lost = truth.is_some_and(|it| it.renamed) && container.observed.is_none();
         if !is_lost && truth.map(|it| it.state) != container.observed {
             return stuck("is not as it is seen");
@@ -31,10 +31,10 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
         if container.failure.is_none() && !is_lost && truth.is_some_and(|it| it.error.is_some()) {
             return stuck("ended for a reason that nobody is told");
         }
-        if container.unsettled {
+        if container.live.unsettled {
             return stuck("is in doubt");
         }
-        if container.over() && container.observed == Some(RunState::Running) {
+        if container.is_stopped() && container.observed == Some(RunState::Running) {
             return stuck("runs although it is over");
         }
     }
@@ -62,14 +62,14 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
     if !task.admitted {
         return None; // `queue` judges that after every step, and in the end all tasks it may wait for are ended
     }
-    let goes = |it: &core::state::ContainerState| it.over() || it.observed == Some(RunState::Running);
+    let goes = |it: &core::state::ContainerState| it.is_stopped() || it.observed == Some(RunState::Running);
     if !task.states().all(goes) || task.known != TaskStatus::Running {
         return stuck("does not get to run");
     }
-    let untold = |(spec, it): (&ContainerSpec, &core::state::ContainerState)| {
+    let is_unreported = |(spec, it): (&ContainerSpec, &core::state::ContainerState)| {
         spec.kind == ContainerKind::Normal && it.sent != it.known
     };
-    if task.sent != TaskStatus::Running || task.pairs().any(untold) {
+    if task.sent != TaskStatus::Running || task.pairs().any(is_unreported) {
         return stuck("runs and ECS was not told");
     }
     None
@@ -78,10 +78,12 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
 /// What ECS believes is what the agent says.
 fn settled_ecs(world: &World) -> Option<String> {
     world.ecs.tasks.iter().find_map(|(arn, task)| match world.state.tasks.get(arn) {
-        Some(state) => (state.sent > TaskStatus::None && task.heard.status < state.sent)
-            .then(|| format!("ECS believes {} of {arn}, which is {}", task.heard.status, state.sent)),
+        Some(state) => (state.sent > TaskStatus::None && task.accepted.status < state.sent)
+            .then(|| format!("ECS believes {} of {arn}, which is {}", task.accepted.status, state.sent)),
         // Of what never ran when the state was lost, nothing tells; its stop is answered all the same.
-        None => (task.heard.status != TaskStatus::Stopped && !task.lost).then(|| format!("{arn} was lost: {task:?}")),
+        None => {
+            (task.accepted.status != TaskStatus::Stopped && !task.lost).then(|| format!("{arn} was lost: {task:?}"))
+        }
     })
 }
 

@@ -37,8 +37,8 @@ fn stranger(world: &World, id: &RuntimeId) -> Broken {
         return Some(("a container of another agent is not removed as a stranger's", rival.name.clone()));
     }
     let it = world.docker.containers.iter().find(|it| it.id == *id && !it.foreign && !it.renamed)?;
-    let is_of = |task: &TaskState| task.spec.arn == it.task && task.index_of(&it.container).is_some();
-    let is_ours = !world.burst && world.state.tasks.values().any(|task| is_of(task));
+    let belongs_to = |task: &TaskState| task.spec.arn == it.task && task.index_of(&it.container).is_some();
+    let is_ours = !world.burst && world.state.tasks.values().any(|task| belongs_to(task));
     is_ours.then(|| ("a container of a task is not removed as a stranger's", it.name.clone()))
 }
 

@@ -45,16 +45,16 @@ struct Seen {
 }
 
 impl Before {
-    pub(crate) fn of(state: &State) -> Self {
+    pub(crate) fn from_state(state: &State) -> Self {
         let seen = |task: &TaskState| Seen {
             arrival: task.arrival,
             known: task.known,
             sent: task.sent,
             admitted: task.admitted,
             containers: task.states().map(|it| (it.known, it.sent)).collect(),
-            facts: task.states().map(|it| (it.observed, it.unsettled, it.touched)).collect(),
+            facts: task.states().map(|it| (it.observed, it.live.unsettled, it.live.touched)).collect(),
         };
-        let asked = state.inventory.in_flight.map(|(_, step)| step);
+        let asked = state.inventory.pending.map(|(_, step)| step);
         Self { tasks: state.tasks.iter().map(|(arn, task)| (arn.clone(), seen(task))).collect(), asked }
     }
 
@@ -70,27 +70,27 @@ pub(crate) fn after_step(world: &mut World, before: &Before) {
     nothing_goes_back(world, before);
     old_lists_say_nothing(world, before);
     what_stops_does_not_run(world, before);
-    queue::nobody_patient_is_put_off(world, before);
-    queue::who_fits_does_not_wait(world);
+    queue::patient_tasks_are_not_overtaken(world, before);
+    queue::tasks_that_fit_are_admitted(world);
     shares_fit(world);
-    restart::who_shall_is_started_again(world, before);
+    restart::due_restarts_are_decided(world, before);
     time_moves(world);
     effort::no_wait_is_too_long(world);
     planning_again_is_idle(world);
     what_is_forgotten_is_gone(world, before);
     another_agents_containers_are_not_believed(world);
-    who_waits_says_for_what(world);
+    waiting_containers_show_what_for(world);
     if !world.state.credentials.is_subset(&world.credentials) {
         world.breaks("credentials are believed in only while they are there", String::new);
     }
 }
 
 /// Whoever is not where it should be, and has nothing in flight, says what it waits for: operators and scripts read it.
-fn who_waits_says_for_what(world: &mut World) {
+fn waiting_containers_show_what_for(world: &mut World) {
     let view = core::view(&world.state, world.now);
     let mut silent = None;
     for (task, shown) in world.state.tasks.values().zip(&view.tasks) {
-        for (spec, container) in task.pairs().filter(|(_, container)| container.operation.is_none()) {
+        for (spec, container) in task.pairs().filter(|(_, container)| container.live.operation.is_none()) {
             let has_ended = container.known == ContainerStatus::Stopped;
             let is_to_end = task.desired == TaskStatus::Stopped || container.failure.is_some() || has_ended;
             let is_in_place = if is_to_end {
@@ -145,7 +145,7 @@ fn nothing_goes_back(world: &mut World, before: &Before) {
 /// A list that was asked for before something happened to a container does not know of it.
 fn old_lists_say_nothing(world: &mut World, before: &Before) {
     let Some(asked) = before.asked else { return };
-    if world.state.inventory.in_flight.is_some_and(|(_, step)| step == asked) {
+    if world.state.inventory.pending.is_some_and(|(_, step)| step == asked) {
         return; // not answered by this step
     }
     let is_changed = |task: &TaskState| {
@@ -153,7 +153,7 @@ fn old_lists_say_nothing(world: &mut World, before: &Before) {
             return false;
         };
         task.states().zip(&old.facts).any(|(new, (observed, unsettled, touched))| {
-            *touched > asked && (new.observed != *observed || new.unsettled != *unsettled)
+            *touched > asked && (new.observed != *observed || new.live.unsettled != *unsettled)
         })
     };
     let broken = world.state.tasks.values().find(|it| is_changed(it)).map(|task| task.spec.arn.to_string());
@@ -180,7 +180,7 @@ fn what_stops_does_not_run(world: &mut World, before: &Before) {
 fn shares_fit(world: &mut World) {
     let mut at_work: BTreeSet<&TaskArn> = BTreeSet::new();
     for (arn, task) in &world.state.tasks {
-        let is_image_work = |it: &core::state::ContainerState| it.operation.is_some() && !it.over();
+        let is_image_work = |it: &core::state::ContainerState| it.live.operation.is_some() && !it.is_stopped();
         if task.known != TaskStatus::Stopped && task.states().any(is_image_work) {
             at_work.insert(arn);
         }
@@ -205,7 +205,7 @@ fn time_moves(world: &mut World) {
         let now = world.now;
         world.breaks("the next deadline is ahead", || format!("{at:?} at {now:?}"));
     }
-    if core::next_deadline(&world.state).is_none() && world.state.inventory.in_flight.is_none() {
+    if core::next_deadline(&world.state).is_none() && world.state.inventory.pending.is_none() {
         world.breaks("the next deadline is ahead", || "nothing is ever due again".to_owned());
     }
 }
@@ -213,16 +213,16 @@ fn time_moves(world: &mut World) {
 /// Every task is planned once more at the same time, with no new fact.
 fn planning_again_is_idle(world: &mut World) {
     let copy = world.thorough.then(|| world.state.clone());
-    let wakes: Vec<Option<Timestamp>> = world.state.tasks.values().map(|task| task.wake).collect();
+    let wakes: Vec<Option<Timestamp>> = world.state.tasks.values().map(|task| task.live.wake).collect();
     for task in world.state.tasks.values_mut() {
-        task.wake = Some(Timestamp::default());
+        task.live.wake = Some(Timestamp::default());
     }
     world.state.wakes_from = Timestamp::default();
     let again = core::step(&mut world.state, world.now, Event::Tick);
     if again != core::Step::default() {
         world.breaks("planning again yields nothing", || format!("{again:?}"));
     }
-    if !wakes.iter().eq(world.state.tasks.values().map(|task| &task.wake)) {
+    if !wakes.iter().eq(world.state.tasks.values().map(|task| &task.live.wake)) {
         world.breaks("planning again yields nothing", || "another time to wake up".to_owned());
     }
     if let Some(mut copy) = copy {
@@ -243,7 +243,7 @@ fn what_is_forgotten_is_gone(world: &mut World, before: &Before) {
 
 /// Judges a turn whose commit waits.
 pub(crate) fn before_waiting(world: &mut World, turn: &Turn) {
-    if !turn.effects.is_empty() || !turn.heard.is_empty() || !turn.stops.is_empty() {
+    if !turn.effects.is_empty() || !turn.confirmed.is_empty() || !turn.stops.is_empty() {
         world.breaks("nothing is done or relied on before it is on disk", || format!("{turn:?}"));
     }
 }
@@ -289,5 +289,5 @@ pub(crate) fn before_restart(world: &mut World) {
 }
 
 fn is_known_stopped(world: &World, arn: &TaskArn) -> bool {
-    world.ecs.tasks.get(arn).is_some_and(|task| task.heard.status == TaskStatus::Stopped)
+    world.ecs.tasks.get(arn).is_some_and(|task| task.accepted.status == TaskStatus::Stopped)
 }

@@ -20,7 +20,7 @@ struct Needs {
 }
 
 impl Needs {
-    fn of(task: &TaskState) -> Self {
+    fn for_task(task: &TaskState) -> Self {
         let containers = || task.specs();
         let memory = |reserved: u32, hard: u32| u64::from(if reserved > 0 { reserved } else { hard });
         let ports = containers().flat_map(|it| &it.ports).filter(|port| port.host_port > 0);
@@ -38,7 +38,7 @@ impl Needs {
 
     fn all<'a>(tasks: impl Iterator<Item = &'a TaskState>) -> Self {
         tasks.fold(Self::default(), |mut sum, task| {
-            sum.add(Self::of(task));
+            sum.add(Self::for_task(task));
             sum
         })
     }
@@ -97,14 +97,14 @@ fn spoken_for(world: &World, task: &TaskState, is_counted: impl Fn(&TaskState) -
 }
 
 /// Who is admitted takes nothing from those who came before and have waited long.
-pub(super) fn nobody_patient_is_put_off(world: &mut World, before: &Before) {
+pub(super) fn patient_tasks_are_not_overtaken(world: &mut World, before: &Before) {
     let was_admitted = |arn: &TaskArn| before.tasks.get(arn).is_some_and(|old| old.admitted);
-    let is_new = |task: &TaskState| task.admitted && !task.inherited && !was_admitted(&task.spec.arn);
+    let is_new = |task: &TaskState| task.admitted && !task.live.inherited && !was_admitted(&task.spec.arn);
     let new = world.state.tasks.values().filter(|task| is_new(task) && holds(task));
     let put_off = new.map(|new| {
         // Of those admitted with it, the ones before it.
         let others = spoken_for(world, new, |it| !is_new(it) || it.arrival < new.arrival);
-        (new, Needs::of(new).take_nothing_from(&others, world))
+        (new, Needs::for_task(new).take_nothing_from(&others, world))
     });
     let broken = put_off.filter(|it| !it.1).map(|it| it.0.spec.arn.to_string()).next();
     if let Some(arn) = broken {
@@ -113,15 +113,15 @@ pub(super) fn nobody_patient_is_put_off(world: &mut World, before: &Before) {
 }
 
 /// Nobody waits behind one that does not fit.
-pub(super) fn who_fits_does_not_wait(world: &mut World) {
+pub(super) fn tasks_that_fit_are_admitted(world: &mut World) {
     if world.state.host.lost {
         return; // until it is known what holds a share
     }
     let given = Needs::all(world.state.tasks.values().map(|it| &**it).filter(|it| holds(it)));
     let fits = |task: &TaskState| {
         let mut sum = given.clone();
-        sum.add(Needs::of(task));
-        sum.fit(world) && Needs::of(task).take_nothing_from(&spoken_for(world, task, |_| true), world)
+        sum.add(Needs::for_task(task));
+        sum.fit(world) && Needs::for_task(task).take_nothing_from(&spoken_for(world, task, |_| true), world)
     };
     let idle = world.state.tasks.values().find(|task| waits(task) && fits(task)).map(|it| it.spec.arn.to_string());
     if let Some(arn) = idle {

@@ -20,14 +20,14 @@ pub(super) fn each_restart_was_counted(world: &mut World) {
 }
 
 /// A container is over only if its policy does not want it to go on.
-pub(super) fn who_shall_is_started_again(world: &mut World, before: &Before) {
+pub(super) fn due_restarts_are_decided(world: &mut World, before: &Before) {
     let now = world.now;
     let broken = world.state.tasks.iter().find_map(|(arn, task)| {
         let old = before.tasks.get(arn).filter(|old| old.arrival == task.arrival)?;
         let mut pairs = task.pairs().zip(&old.containers);
         let wrong = pairs.find(|((spec, it), old)| {
             let (Some(policy), Some(code)) = (&spec.restart, it.exit_code) else { return false };
-            let has_just_ended = it.over() && old.0 == ContainerStatus::Running;
+            let has_just_ended = it.is_stopped() && old.0 == ContainerStatus::Running;
             // Seen to have ended by itself, while the task was to go on.
             let by_itself = it.failure.is_none() && it.changed_at == now && task.desired == TaskStatus::Running;
             let since = it.restarts.last.or(it.running_since);

@@ -44,7 +44,7 @@ impl<'a> Reader<'a> {
         self.text.get(start..self.at).unwrap_or_default()
     }
 
-    fn flaw<T>(&self, what: &'static str) -> Result<T, TextError> {
+    fn error<T>(&self, what: &'static str) -> Result<T, TextError> {
         Err(TextError::Syntax(what, self.at))
     }
 
@@ -60,14 +60,14 @@ impl<'a> Reader<'a> {
                 self.at += 1;
                 Ok(())
             }
-            Some(_) => self.flaw("an unexpected character"),
-            None => self.flaw("an early end"),
+            Some(_) => self.error("an unexpected character"),
+            None => self.error("an early end"),
         }
     }
 
     pub(super) fn end(&mut self) -> Result<(), TextError> {
         self.space();
-        if self.peek().is_none() { Ok(()) } else { self.flaw("something after the end") }
+        if self.peek().is_none() { Ok(()) } else { self.error("something after the end") }
     }
 
     /// Passes over one value and looks at nothing in it but quotes and brackets; its text.
@@ -75,7 +75,7 @@ impl<'a> Reader<'a> {
         self.space();
         let start = self.at;
         match self.peek() {
-            None => return self.flaw("an early end"),
+            None => return self.error("an early end"),
             Some(b'"') => self.skip_string()?,
             Some(b'{' | b'[') => drop(self.skip_brackets()?),
             Some(_) => {
@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
                     self.at += 1;
                 }
                 if self.at == start {
-                    return self.flaw("an unexpected character");
+                    return self.error("an unexpected character");
                 }
             }
         }
@@ -98,7 +98,7 @@ impl<'a> Reader<'a> {
         self.expect(b'"')?;
         loop {
             match self.peek() {
-                None => return self.flaw("an early end"),
+                None => return self.error("an early end"),
                 Some(b'"') => break,
                 Some(b'\\') => self.at = (self.at + 2).min(self.text.len()),
                 Some(_) => self.at += 1,
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
         let (mut open, mut below, mut deepest) = (Vec::new(), 0_usize, 0);
         loop {
             match self.peek() {
-                None => return self.flaw("an early end"),
+                None => return self.error("an early end"),
                 Some(b'"') => {
                     self.skip_string()?;
                     continue;
@@ -129,7 +129,7 @@ impl<'a> Reader<'a> {
                 }
                 Some(b'}' | b']') if below > 0 => below -= 1,
                 Some(bracket @ (b'}' | b']')) if open.pop() != Some(bracket) => {
-                    return self.flaw("an unexpected character");
+                    return self.error("an unexpected character");
                 }
                 Some(_) => {}
             }
@@ -156,8 +156,8 @@ impl<'a> Reader<'a> {
             Some(b'f') => self.word("false", Value::Bool(false)),
             Some(b'n') => self.word("null", Value::Null),
             Some(b'-' | b'0'..=b'9') => Ok(Value::Number(number(self.number()?))),
-            Some(_) => self.flaw("an unexpected character"),
-            None => self.flaw("an early end"),
+            Some(_) => self.error("an unexpected character"),
+            None => self.error("an early end"),
         }
     }
 
@@ -204,7 +204,7 @@ impl<'a> Reader<'a> {
 
     fn word(&mut self, word: &str, value: Value) -> Result<Value, TextError> {
         if !self.text.get(self.at..).is_some_and(|rest| rest.starts_with(word)) {
-            return self.flaw("an unexpected character");
+            return self.error("an unexpected character");
         }
         self.at += word.len();
         Ok(value)
@@ -215,7 +215,7 @@ impl<'a> Reader<'a> {
         let (mut whole, mut from) = (None::<String>, self.at);
         loop {
             match self.peek() {
-                None => return self.flaw("an early end"),
+                None => return self.error("an early end"),
                 Some(b'"') => break,
                 Some(b'\\') => {
                     let text = whole.get_or_insert_default();
@@ -224,7 +224,7 @@ impl<'a> Reader<'a> {
                     text.push(self.escape()?);
                     from = self.at;
                 }
-                Some(0..=0x1f) => return self.flaw("a control character in a text"),
+                Some(0..=0x1f) => return self.error("a control character in a text"),
                 Some(_) => self.at += 1,
             }
         }
@@ -249,7 +249,7 @@ impl<'a> Reader<'a> {
             Some(b'n') => '\n',
             Some(b'r') => '\r',
             Some(b't') => '\t',
-            _ => return self.flaw("an unknown escape in a text"),
+            _ => return self.error("an unknown escape in a text"),
         };
         self.at += 1;
         Ok(plain)
@@ -279,7 +279,7 @@ impl<'a> Reader<'a> {
                 self.at += 4;
                 Ok(unit)
             }
-            None => self.flaw("an unknown escape in a text"),
+            None => self.error("an unknown escape in a text"),
         }
     }
 
@@ -309,7 +309,7 @@ impl<'a> Reader<'a> {
 
     fn digits(&mut self) -> Result<(), TextError> {
         if !self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
-            return self.flaw("a number without digits");
+            return self.error("a number without digits");
         }
         while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
             self.at += 1;
