@@ -117,7 +117,8 @@ fn recorded(commits: i64) -> Vec<Done> {
 fn of_backend(backend: impl redb::StorageBackend) -> Result<Store, Trouble> {
     let database = guarded(|| Ok(file::builder().create_with_backend(backend)?))?;
     let opened = Some(Opened { database, place: (0, 0) });
-    Ok(Store { directory: None, opened, identity: None, owners: owners::new() })
+    let (manifest_number, copy) = (0, instance::Copy::default());
+    Ok(Store { directory: None, opened, identity: None, owners: owners::new(), manifest_number, copy })
 }
 
 /// Opens what the cut has left, and returns the number of the commit it holds; everything in it must be of that commit.
