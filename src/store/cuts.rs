@@ -93,7 +93,7 @@ fn state_after(commit: i64) -> State {
     let mut state = State::default();
     state.host.seq = commit;
     for task in (0..commit).filter(|task| commit - task < 12) {
-        let arn = TaskArn(format!("arn:{task}"));
+        let arn = TaskArn::from(format!("arn:{task}"));
         let reason = "why ".repeat(1 + (task as usize * 37 + commit as usize) % 300);
         let stopped = TaskState::stopped(arn.clone(), Some(reason), task as u64, Timestamp(commit as u64));
         state.tasks.insert(arn, Box::new(stopped));

@@ -200,7 +200,7 @@ impl Store {
                     Key::Task(arn) => match state.tasks.get(arn) {
                         Some(task) => schema::put(tasks, &arn.0, task)?,
                         None => {
-                            tasks.remove(arn.0.as_str())?;
+                            tasks.remove(arn.as_str())?;
                         }
                     },
                 }
@@ -405,7 +405,7 @@ fn read(database: &Database) -> Result<Reading, Trouble> {
         let (arn, bytes) = row?;
         let name = format!("task {}", arn.value());
         let task = schema::read(&name, bytes.value(), version).and_then(|task: TaskState| {
-            if task.spec.arn.0 == arn.value() {
+            if task.spec.arn.as_str() == arn.value() {
                 Ok(task)
             } else {
                 Err(format!("the document of {name} contradicts itself"))

@@ -624,7 +624,7 @@ fn a_full_disk_is_told_from_a_broken_file_and_space_heals_it() {
     // Commits until the space is used up; each that succeeded must be there in the end.
     let (mut state, _) = state_with(&[]);
     let mut add = |number: u64| {
-        let arn = TaskArn(format!("arn:{number}"));
+        let arn = TaskArn::from(format!("arn:{number}"));
         let task = TaskState::stopped(arn.clone(), Some("x".repeat(20_000)), number, Timestamp(5));
         state.tasks.insert(arn.clone(), Box::new(task));
         (state.clone(), [Key::Host, Key::Task(arn)])
@@ -703,7 +703,7 @@ fn a_file_of_version_1_is_read_and_written_anew() {
         let known = loaded.tasks.iter().find(|task| !task.containers.is_empty()).expect("the task that runs");
         let names: Vec<_> = known.pairs().map(|(spec, state)| (spec.name.as_str(), state.known)).collect();
         assert_eq!(names, [("main", ContainerStatus::Running), ("side", ContainerStatus::Running)]);
-        assert_eq!(known.containers[1].state.runtime_id.as_ref().unwrap().0, format!("{:064x}", 2));
+        assert_eq!(known.containers[1].state.runtime_id.as_ref().unwrap().as_str(), format!("{:064x}", 2));
         assert_eq!(
             (known.spec.family.as_str(), known.spec.cpu_micros, known.known),
             ("web", 250_000, TaskStatus::Running)
