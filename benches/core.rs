@@ -22,7 +22,7 @@ fn container(name: &str) -> ContainerSpec {
 
 fn spec(number: usize) -> TaskSpec {
     TaskSpec {
-        arn: TaskArn(format!("arn:aws:ecs:eu-west-1:123456789012:task/cluster/{number:032x}")),
+        arn: TaskArn::from(format!("arn:aws:ecs:eu-west-1:123456789012:task/cluster/{number:032x}")),
         family: "family".to_owned(),
         version: "1".to_owned(),
         containers: vec![container("web"), container("side")],
@@ -36,7 +36,7 @@ fn seen(task: &TaskArn, container: &ContainerName, runtime_name: &str, state: Ru
         container: container.clone(),
         owner: None,
         runtime_name: runtime_name.to_owned(),
-        runtime_id: RuntimeId(format!("id-{runtime_name}")),
+        runtime_id: RuntimeId::from(format!("id-{runtime_name}")),
         state,
         exit_code: (state == RunState::Exited).then_some(0),
         error: None,

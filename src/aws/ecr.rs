@@ -80,7 +80,7 @@ impl EcrTokens {
             (true, None) => return Err(Failure::permanent(NAME, "engine ecr credentials: not found")),
         };
         let key = match role {
-            Some(role) => (role.id.0.clone(), role.role_arn.clone(), auth.clone()),
+            Some(role) => (role.id.as_str().to_owned(), role.role_arn.clone(), auth.clone()),
             None => (String::new(), String::new(), auth.clone()),
         };
         let token = self.cache.get(&key, self.fetch(auth, image, role)).await?;

@@ -244,7 +244,7 @@ mod tests {
     }
 
     fn holders(state: &State) -> Vec<&str> {
-        state.tasks.values().filter(|it| holds(it)).map(|it| it.spec.arn.0.as_str()).collect()
+        state.tasks.values().filter(|it| holds(it)).map(|it| it.spec.arn.as_str()).collect()
     }
 
     fn host(capacity: Capacity) -> State {
@@ -255,7 +255,9 @@ mod tests {
     fn ends(state: &mut State, arn: &str, now: Timestamp) {
         let task = state.tasks.get_mut(&arn.into()).unwrap();
         task.containers[0].state.live.operation = None;
-        state.ops.retain(|_, owner| !matches!(owner, super::super::state::Owner::Container(of, _) if of.0 == arn));
+        state
+            .ops
+            .retain(|_, owner| !matches!(owner, super::super::state::Owner::Container(of, _) if of.as_str() == arn));
         step(state, now, Event::Observed(Box::new(seen(arn, "a", arn, RunState::Exited))));
     }
 

@@ -91,7 +91,7 @@ mod tests {
 
     fn forgotten(effects: &[Effect]) -> Vec<&str> {
         let ids = effects.iter().filter_map(|effect| match effect {
-            Effect::ForgetCredentials(id) => Some(id.0.as_str()),
+            Effect::ForgetCredentials(id) => Some(id.as_str()),
             _ => None,
         });
         ids.collect()

@@ -273,7 +273,7 @@ fn next_foreign_container(state: &State, listing: &ImageListing, now: Timestamp)
                 container.runtime_id.as_ref() == Some(&it.id) || task.spec.runtime_name(&spec.name) == it.name
             })
         };
-        state.orphans.contains_key(&it.id.0) || state.tasks.values().any(|task| belongs_to(task))
+        state.orphans.contains_key(it.id.as_str()) || state.tasks.values().any(|task| belongs_to(task))
     };
     // What another agent of this kind made for a task, that agent removes, unless it has not run for long: then nobody does.
     let is_away =
@@ -284,8 +284,8 @@ fn next_foreign_container(state: &State, listing: &ImageListing, now: Timestamp)
         .containers
         .iter()
         .filter(|it| it.ended.is_some_and(|ended| ended > state.policy.cleanup_wait) && !is_another_agents(it));
-    let it = fit.find(|it| !state.images.tried.contains(&it.id.0) && !is_known(it))?;
-    Some((it.id.0.clone(), ImageWork::RemoveContainer(it.id.clone())))
+    let it = fit.find(|it| !state.images.tried.contains(it.id.as_str()) && !is_known(it))?;
+    Some((it.id.as_str().to_owned(), ImageWork::RemoveContainer(it.id.clone())))
 }
 
 /// The smallest image of somebody else, name by name.

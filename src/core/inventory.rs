@@ -84,7 +84,7 @@ fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp, ou
     let step = state.steps;
     let Some(task) = state.tasks.get_mut(&seen.task) else {
         if is_surely_ours(seen) {
-            state.orphans.entry(seen.runtime_id.0.clone()).or_insert_with(|| Orphan::from_observation(seen));
+            state.orphans.entry(seen.runtime_id.as_str().to_owned()).or_insert_with(|| Orphan::from_observation(seen));
         }
         return;
     };

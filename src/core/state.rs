@@ -367,7 +367,7 @@ impl TaskState {
     /// What the container is asked for by: the engine's id once known, which names one incarnation, where the name may be taken by a later one.
     pub fn target(&self, index: usize) -> String {
         match &self.containers[index].state.runtime_id {
-            Some(id) if self.containers[index].state.observed.is_some() => id.0.clone(),
+            Some(id) if self.containers[index].state.observed.is_some() => id.as_str().to_owned(),
             Some(_) | None => self.spec.runtime_name(&self.containers[index].spec.name),
         }
     }

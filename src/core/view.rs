@@ -118,7 +118,7 @@ mod tests {
     fn waits_of(state: &State, task: &str) -> Vec<(Option<String>, Blocker)> {
         let view = view(state, NOW);
         let task = view.tasks.into_iter().find(|it| it.arn.as_str() == task).unwrap();
-        task.waits.into_iter().map(|it| (it.container.map(|name| name.0), it.blocker)).collect()
+        task.waits.into_iter().map(|it| (it.container.map(|name| name.to_string()), it.blocker)).collect()
     }
 
     /// A container of which nothing is known yet.

@@ -414,7 +414,7 @@ mod tests {
             (Value::Null, None),
         ];
         for (labels, wanted) in table {
-            assert_eq!(mark(labels.clone()), wanted.map(|(id, place)| (id.to_owned(), place.to_owned())), "{labels}");
+            assert_eq!(mark(labels.clone()), wanted.map(|(id, place)| (id.into(), place.to_owned())), "{labels}");
         }
         let mut inspect = golden();
         inspect["Config"]["Labels"]["ecs-agent.owner"] = json!(id);

@@ -1,14 +1,31 @@
 //! Identifiers, one newtype each, so that a task ARN cannot be passed where a container name is wanted.
+//!
+//! Their text is shared, not copied: a step of the core clones the ARN of its task and the names of its containers many times.
 
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(pub String);
+        pub struct $name(pub Arc<str>);
+
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { by_bytes(self.0.as_bytes(), other.0.as_bytes()) }
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
 
         impl $name {
             /// The identifier as text.
@@ -19,20 +36,34 @@ macro_rules! text_id {
 
         impl From<&str> for $name {
             fn from(text: &str) -> Self {
-                Self(text.to_owned())
+                Self(text.into())
             }
         }
 
         impl From<String> for $name {
             fn from(text: String) -> Self {
-                Self(text)
+                Self(text.into())
             }
         }
 
     };
 }
 
-/// Shown as it is.
+/// The order of the texts, byte by byte, found eight bytes at a time. The static binary's `memcmp` takes one byte at a time, and ARNs of one
+/// cluster begin with the same hundred bytes: with 100 tasks that comparison was most of a step.
+fn by_bytes(left: &[u8], right: &[u8]) -> Ordering {
+    let (left_words, _) = left.as_chunks::<8>();
+    let (right_words, _) = right.as_chunks::<8>();
+    for (left, right) in left_words.iter().zip(right_words) {
+        if left != right {
+            return left.cmp(right);
+        }
+    }
+    let compared = 8 * left_words.len().min(right_words.len());
+    left[compared..].cmp(&right[compared..])
+}
+
+/// Shown in full.
 macro_rules! show_in_full {
     ($($name:ident)*) => {$(
         impl fmt::Display for $name {
@@ -125,6 +156,24 @@ pub fn stable_hash(parts: &[&str]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn identifiers_have_the_order_of_their_texts() {
+        let long = "arn:aws:ecs:us-west-2:1:task/cluster/";
+        let mut texts: Vec<String> =
+            ["", "a", "b", "1234567", "12345678", "123456789", "é", "éa", "\u{7f}"].map(String::from).into();
+        texts.extend(texts.clone().iter().map(|text| format!("{long}{text}")));
+        texts.extend(texts.clone().iter().map(|text| format!("{text}{long}")));
+        for left in &texts {
+            for right in &texts {
+                let (one, other) = (TaskArn::from(left.as_str()), TaskArn::from(right.as_str()));
+                assert_eq!(one.cmp(&other), left.cmp(right), "{left:?} {right:?}");
+                assert_eq!(one == other, left == right, "{left:?} {right:?}");
+            }
+        }
+        let arn = TaskArn::from(long);
+        assert_eq!(arn.cmp(&arn.clone()), Ordering::Equal);
+    }
 
     #[test]
     fn task_id_is_the_last_segment_of_old_and_new_arns() {

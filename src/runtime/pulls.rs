@@ -158,7 +158,9 @@ impl Route {
             RegistryAuth::Secret(_) => true,
         });
         // Credentials that are not there are nobody else's.
-        let role = |id: &CredentialsId| edges.roles.get(id).map_or_else(|| id.0.clone(), |role| role.role_arn.clone());
+        let role = |id: &CredentialsId| {
+            edges.roles.get(id).map_or_else(|| id.as_str().to_owned(), |role| role.role_arn.clone())
+        };
         Self { step, role: id.map(role), image: ImageRequest { execution_credentials: None, ..image.clone() } }
     }
 }

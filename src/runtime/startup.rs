@@ -177,7 +177,7 @@ pub(super) async fn state(config: &Config, instance: &Instance) -> Result<(Store
         let store = Store::in_memory().map_err(|error| Fatal::restartable(error.to_string()))?;
         return Ok((store, Loaded::default()));
     }
-    let (mut store, loaded) = open_store(&config.data_dir).await?;
+    let (mut store, mut loaded) = open_store(&config.data_dir).await?;
     let Some(saved) = &loaded.identity else { return Ok((store, loaded)) };
     if instance.id.is_empty() && !saved.ec2_instance_id.is_empty() {
         tracing::warn!(saved = saved.ec2_instance_id, "the state is taken for this instance's, whose id is unknown");
@@ -192,6 +192,17 @@ pub(super) async fn state(config: &Config, instance: &Instance) -> Result<(Store
         return Ok((store, Loaded::default()));
     }
     let wanted = cluster(config);
+    if saved.cluster != wanted && loaded.host.lost {
+        // Only the small file beside the state is left: somebody removed the state to register anew, as the documentation of AWS advises.
+        tracing::warn!(
+            saved = saved.cluster,
+            cluster = wanted,
+            "the state is gone and ECS_CLUSTER has changed; registering anew"
+        );
+        store.forget_registration();
+        (loaded.identity, loaded.host.seq) = (None, 0);
+        return Ok((store, loaded));
+    }
     if saved.cluster != wanted {
         return Err(Fatal::terminal(format!(
             "the saved state is of cluster '{}', but ECS_CLUSTER names '{wanted}'; set it back, or move {} away to register anew",

@@ -93,7 +93,7 @@ fn state_after(commit: i64) -> State {
     let mut state = State::default();
     state.host.seq = commit;
     for task in (0..commit).filter(|task| commit - task < 12) {
-        let arn = TaskArn(format!("arn:{task}"));
+        let arn = TaskArn::from(format!("arn:{task}"));
         let reason = "why ".repeat(1 + (task as usize * 37 + commit as usize) % 300);
         let stopped = TaskState::stopped(arn.clone(), Some(reason), task as u64, Timestamp(commit as u64));
         state.tasks.insert(arn, Box::new(stopped));
@@ -117,7 +117,8 @@ fn recorded(commits: i64) -> Vec<Done> {
 fn of_backend(backend: impl redb::StorageBackend) -> Result<Store, Trouble> {
     let database = guarded(|| Ok(file::builder().create_with_backend(backend)?))?;
     let opened = Some(Opened { database, place: (0, 0) });
-    Ok(Store { directory: None, opened, identity: None, owners: owners::new() })
+    let (manifest_number, copy) = (0, instance::Copy::default());
+    Ok(Store { directory: None, opened, identity: None, owners: owners::new(), manifest_number, copy })
 }
 
 /// Opens what the cut has left, and returns the number of the commit it holds; everything in it must be of that commit.

@@ -1,5 +1,6 @@
 //! Why the store cannot be used. Each error names what the operator can do.
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -21,15 +22,19 @@ pub enum StoreError {
         /// The path.
         path: PathBuf,
     },
-    /// It was written by a newer agent.
+    /// The state was written by a newer agent.
     #[error(
-        "the state was written by a newer agent (schema {found}, this one knows {known}); start that version again"
+        "the state was written by {writer} in a form that this version, {own}, cannot read (schema {found}; it reads up to {known}); start {writer} again"
     )]
     Newer {
         /// Schema on disk.
         found: u32,
-        /// Schema of this build.
+        /// Highest schema that this build reads.
         known: u32,
+        /// The version that wrote the file.
+        writer: Writer,
+        /// Version of this build.
+        own: &'static str,
     },
     /// What was written cannot be read back.
     #[error("the state file {path} is broken again right after it was made: {what}")]
@@ -42,6 +47,19 @@ pub enum StoreError {
     /// A read or write failed (disk full, I/O error).
     #[error("the state could not be written or read")]
     Io(#[from] Box<redb::Error>),
+}
+
+/// The version of the agent that wrote a state file; `None` if the file does not say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Writer(pub Option<String>);
+
+impl fmt::Display for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(version) => write!(f, "ecs-agent {version}"),
+            None => f.write_str("the newer ecs-agent that ran here last"),
+        }
+    }
 }
 
 impl StoreError {

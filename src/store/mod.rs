@@ -19,13 +19,15 @@
 //! | a commit fails (no space, I/O error) | the next one opens the file again and writes everything |
 //! | the file is deleted or replaced while the agent runs | the next commit makes it anew, with everything |
 //!
-//! The identity of the agent ([`Owners`]) is in the state file and, since containers carry it, once more in a file beside it: it outlives the
-//! loss of either.
+//! The identity of the agent ([`Owners`]), which containers carry, and the registration of the instance ([`Identity`]) are in the state file
+//! and once more in small files beside it: they outlive the loss of either.
 //!
 //! A lost state is told by [`HostState::lost`]: the core then rebuilds tasks from what the containers themselves tell.
 
+mod beside;
 mod error;
 mod file;
+mod instance;
 mod owners;
 mod schema;
 
@@ -42,7 +44,7 @@ pub use error::StoreError;
 type Table<'a> = redb::Table<'a, &'static str, &'static [u8]>;
 /// Task ARN to task document.
 const TASKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tasks");
-/// Name to document: `schema`, `host`, `identity`, `owners`.
+/// Name to document: `schema`, `writer`, `host`, `identity`, `owners`. The form of `schema` and `writer` never changes.
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// Who the agent is to ECS; outlives restarts.
@@ -85,6 +87,10 @@ pub struct Store {
     identity: Option<Identity>,
     /// Whose containers are this agent's; written again likewise.
     owners: Owners,
+    /// Highest sequence number seen in payloads and manifests; 0 if none was seen.
+    manifest_number: i64,
+    /// The registration, beside the state file.
+    copy: instance::Copy,
 }
 
 impl Store {
@@ -110,23 +116,31 @@ impl Store {
             loaded.host.lost = true;
         }
         let owners = owners::known(owners, owners::read(directory));
+        if loaded.identity.is_none()
+            && let Some(kept) = instance::read(directory)
+        {
+            loaded.host.seq = loaded.host.seq.max(kept.manifest_number);
+            loaded.identity = Some(kept.identity);
+        }
         let mut store = Self {
             directory: Some(directory.to_owned()),
             opened: Some(opened),
             identity: loaded.identity.clone(),
             owners: owners.clone(),
+            manifest_number: loaded.host.seq,
+            copy: instance::Copy::default(),
         };
         // What is not on disk yet is put there now: a disk without space is noticed before anything rests on it.
         store.write(|meta, tasks| {
             if damage.is_empty() && version == schema::CURRENT {
-                schema::put(meta, "schema", &schema::CURRENT)?;
+                schema::sign(meta)?;
                 schema::put(meta, "owners", &owners)?;
                 schema::put(meta, "host", &loaded.host)
             } else {
                 everything(meta, tasks, loaded.identity.as_ref(), &owners, &loaded.host, &loaded.tasks)
             }
         })?;
-        store.copy_owners();
+        store.copy_beside();
         Ok((store, loaded))
     }
 
@@ -137,7 +151,9 @@ impl Store {
     pub fn in_memory() -> Result<Self, StoreError> {
         let database = file::in_memory().map_err(|error| StoreError::Io(Box::new(error.into())))?;
         let owners = owners::new();
-        Ok(Self { directory: None, opened: Some(Opened { database, place: (0, 0) }), identity: None, owners })
+        let opened = Some(Opened { database, place: (0, 0) });
+        let copy = instance::Copy::default();
+        Ok(Self { directory: None, opened, identity: None, owners, manifest_number: 0, copy })
     }
 
     /// Whose containers are this agent's.
@@ -153,14 +169,17 @@ impl Store {
         self.reopen()?;
         self.owners = owners.clone();
         self.write(|meta, _| schema::put(meta, "owners", &owners))?;
-        self.copy_owners();
+        if let Some(directory) = &self.directory {
+            owners::write(directory, &self.owners);
+        }
         Ok(())
     }
 
-    /// The file beside the state file is as this is.
-    fn copy_owners(&self) {
+    /// Brings the files beside the state file up to date.
+    fn copy_beside(&mut self) {
         if let Some(directory) = &self.directory {
             owners::write(directory, &self.owners);
+            self.copy.update(directory, self.identity.as_ref(), self.manifest_number);
         }
     }
 
@@ -170,6 +189,7 @@ impl Store {
     /// Nothing was written, and no effect that rests on it may start. The same call may be made again: it then opens the file anew
     /// and writes everything.
     pub fn commit<'a>(&mut self, state: &State, changed: impl IntoIterator<Item = &'a Key>) -> Result<(), StoreError> {
+        self.manifest_number = state.host.seq;
         if !self.is_usable() {
             return self.commit_everything(state);
         }
@@ -180,13 +200,17 @@ impl Store {
                     Key::Task(arn) => match state.tasks.get(arn) {
                         Some(task) => schema::put(tasks, &arn.0, task)?,
                         None => {
-                            tasks.remove(arn.0.as_str())?;
+                            tasks.remove(arn.as_str())?;
                         }
                     },
                 }
             }
             Ok(())
-        })
+        })?;
+        if let Some(directory) = &self.directory {
+            self.copy.number_grew(directory, self.manifest_number);
+        }
+        Ok(())
     }
 
     /// It is open, and the file is still the one in the directory.
@@ -222,7 +246,7 @@ impl Store {
         self.write(|meta, tasks| {
             everything(meta, tasks, identity.as_ref(), &owners, &state.host, state.tasks.values().map(|task| &**task))
         })?;
-        self.copy_owners();
+        self.copy_beside();
         Ok(())
     }
 
@@ -237,7 +261,7 @@ impl Store {
         Ok(())
     }
 
-    /// Remembers who the agent is.
+    /// Remembers the registration.
     ///
     /// # Errors
     /// Nothing was written; the same call may be made again.
@@ -246,10 +270,12 @@ impl Store {
         let owners = self.owners.clone();
         self.identity = Some(identity.clone());
         self.write(|meta, _| {
-            schema::put(meta, "schema", &schema::CURRENT)?; // the file may have been made just now
+            schema::sign(meta)?; // the file may have been made just now
             schema::put(meta, "owners", &owners)?;
             schema::put(meta, "identity", identity)
-        })
+        })?;
+        self.copy_beside();
+        Ok(())
     }
 
     /// Forgets everything: the disk belongs to another instance (an AMI made from a running one). Its containers are not ours, so this agent
@@ -258,11 +284,17 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn clear(&mut self) -> Result<(), StoreError> {
-        (self.identity, self.owners) = (None, owners::new());
+        (self.identity, self.owners, self.manifest_number) = (None, owners::new(), 0);
         let owners = self.owners.clone();
         self.write(|meta, tasks| everything(meta, tasks, None, &owners, &HostState::default(), []))?;
-        self.copy_owners();
+        self.copy_beside();
         Ok(())
+    }
+
+    /// Drops the registration that was left beside a lost state: the instance is about to be registered anew.
+    pub fn forget_registration(&mut self) {
+        (self.identity, self.manifest_number) = (None, 0);
+        self.copy_beside();
     }
 
     fn write(
@@ -324,7 +356,7 @@ fn everything<'a>(
 ) -> Result<(), Trouble> {
     meta.retain(|_, _| false)?;
     tasks.retain(|_, _| false)?;
-    schema::put(meta, "schema", &schema::CURRENT)?;
+    schema::sign(meta)?;
     if let Some(identity) = identity {
         schema::put(meta, "identity", identity)?;
     }
@@ -360,8 +392,10 @@ fn read(database: &Database) -> Result<Reading, Trouble> {
         }
         meta => meta?,
     };
-    let version =
-        schema::check(note(&mut damage, document(&meta, "schema", schema::CURRENT)?)).map_err(Trouble::Unavailable)?;
+    let text = |name| Ok::<_, redb::StorageError>(meta.get(name)?.map(|bytes| bytes.value().to_owned()));
+    let writer = schema::writer(text("writer")?.as_deref(), text("identity")?.as_deref());
+    let found = note(&mut damage, document(&meta, "schema", schema::CURRENT)?);
+    let version = schema::check(found, writer).map_err(Trouble::Unavailable)?;
     if let Some(host) = note(&mut damage, document(&meta, "host", version)?) {
         loaded.host = host;
     }
@@ -371,7 +405,7 @@ fn read(database: &Database) -> Result<Reading, Trouble> {
         let (arn, bytes) = row?;
         let name = format!("task {}", arn.value());
         let task = schema::read(&name, bytes.value(), version).and_then(|task: TaskState| {
-            if task.spec.arn.0 == arn.value() {
+            if task.spec.arn.as_str() == arn.value() {
                 Ok(task)
             } else {
                 Err(format!("the document of {name} contradicts itself"))

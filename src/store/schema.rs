@@ -1,10 +1,16 @@
 //! Form and version of the stored documents.
 //!
 //! Owns the way from any older form to today's. Adding a field with `#[serde(default)]` needs no new version. Anything else raises
-//! [`CURRENT`], and the length of [`STEPS`] then asks for the step that turns the documents of the version before into newer ones.
+//! [`CURRENT`], and the length of [`STEPS`] then asks for the step that turns documents of the previous version into newer ones.
+//!
+//! From the first release on, each step has a way back: a release first reads both forms and writes the old one, and only the next release
+//! writes the new one. So every release reads what its successor writes, and an operator can go back by one. `tests/run upgrade` tries
+//! that with running tasks. An operator who goes back further gets [`StoreError::Newer`], which names the version to start.
 
-use super::error::StoreError;
+use super::error::{StoreError, Writer};
 use super::file::Trouble;
+use crate::model::text::cleaned;
+use crate::version;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -47,10 +53,30 @@ fn pair_up(_name: &str, document: &mut Value) {
     }
 }
 
-/// The version of what is on disk; a file without one is of the first kind.
-pub(super) fn check(found: Option<u32>) -> Result<u32, StoreError> {
+/// Says in the file which schema it has and which version of the agent wrote it. The form of both documents never changes.
+pub(super) fn sign(meta: &mut redb::Table<'_, &'static str, &'static [u8]>) -> Result<(), Trouble> {
+    put(meta, "schema", &CURRENT)?;
+    put(meta, "writer", &json!({"agent_version": version::OWN}))
+}
+
+/// The version of the agent that wrote a file, from its documents `writer` and `identity`; `None` if neither says. Files written before
+/// `writer` existed have it in `identity`.
+pub(super) fn writer(writer: Option<&[u8]>, identity: Option<&[u8]>) -> Option<String> {
+    let version = |bytes: Option<&[u8]>| {
+        let document: Value = serde_json::from_slice(bytes?).ok()?;
+        let version = cleaned(document.get("agent_version")?.as_str()?);
+        (!version.is_empty()).then_some(version)
+    };
+    version(writer).or_else(|| version(identity))
+}
+
+/// The schema of the documents on disk. A file without the document `schema` was never written to, or that document is damaged: the
+/// others are then read in today's form.
+pub(super) fn check(found: Option<u32>, writer: Option<String>) -> Result<u32, StoreError> {
     match found {
-        Some(found) if found > CURRENT => Err(StoreError::Newer { found, known: CURRENT }),
+        Some(found) if found > CURRENT => {
+            Err(StoreError::Newer { found, known: CURRENT, writer: Writer(writer), own: version::OWN })
+        }
         Some(found) => Ok(found),
         None => Ok(CURRENT),
     }
@@ -115,6 +141,24 @@ mod tests {
         ] {
             assert!(serde_json::from_value::<crate::core::state::TaskState>(paired(odd)).is_err());
         }
+    }
+
+    #[test]
+    fn the_version_that_wrote_a_file_is_found() {
+        let table = [
+            (Some(r#"{"agent_version":"2.0.0"}"#), Some(r#"{"agent_version":"1.0.0"}"#), Some("2.0.0")),
+            (None, Some(r#"{"cluster":"c","agent_version":"1.0.0"}"#), Some("1.0.0")),
+            (Some("{"), Some(r#"{"agent_version":"1.0.0"}"#), Some("1.0.0")),
+            (Some(r#"{"agent_version":7}"#), Some(r#"{"agent_version":""}"#), None),
+            (Some("{\"agent_version\":\"2\\n\\u001b[2J\"}"), None, Some("2 [2J")),
+            (None, None, None),
+        ];
+        for (own, identity, expected) in table {
+            let found = writer(own.map(str::as_bytes), identity.map(str::as_bytes));
+            assert_eq!(found.as_deref(), expected, "{own:?} {identity:?}");
+        }
+        let error = check(Some(9), None).unwrap_err().to_string();
+        assert!(error.contains("start the newer ecs-agent that ran here last again"), "{error}");
     }
 
     #[test]

@@ -31,6 +31,15 @@ fn nothing() -> Loaded {
     Loaded { host: HostState { lost: true, ..HostState::default() }, ..Loaded::default() }
 }
 
+/// The state is lost, and the file beside it has the registration of [`saved`].
+fn only_registered() -> Loaded {
+    Loaded { host: HostState { seq: 7, ..nothing().host }, identity: Some(registration()), ..nothing() }
+}
+
+fn registration() -> Identity {
+    Identity { cluster: "c".into(), container_instance_arn: "arn:i".into(), ..Identity::default() }
+}
+
 /// Files that were set aside.
 fn aside(directory: &Directory) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(&directory.0).unwrap().map(|entry| entry.unwrap().path());
@@ -46,7 +55,7 @@ fn saved(name: &str, tasks: usize) -> (Directory, State) {
     let arns: Vec<String> = (0..tasks).map(|task| format!("arn:{task}")).collect();
     let (state, keys) = state_with(&arns.iter().map(String::as_str).collect::<Vec<_>>());
     store.commit(&state, &keys).unwrap();
-    store.save_identity(&Identity { cluster: "c".into(), ..Identity::default() }).unwrap();
+    store.save_identity(&registration()).unwrap();
     (directory, state)
 }
 
@@ -254,6 +263,70 @@ fn the_identity_outlives_the_loss_of_either_file() {
     assert_ne!(Store::open(&directory.0).unwrap().0.owners().own, own, "without both it is another");
 }
 
+/// Without its registration the instance would be a second one to ECS.
+#[test]
+fn the_registration_outlives_the_loss_of_either_file() {
+    const BESIDE: &str = "ecs-agent.instance";
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm); 6] = [
+        ("nothing", |_| ()),
+        ("the state file is removed", |path| std::fs::remove_file(path.join(FILE)).unwrap()),
+        ("the state file is broken", |path| std::fs::write(path.join(FILE), "broken").unwrap()),
+        ("the other file is removed", |path| std::fs::remove_file(path.join(BESIDE)).unwrap()),
+        ("the other file is broken", |path| std::fs::write(path.join(BESIDE), "{").unwrap()),
+        ("the other file is empty of meaning", |path| {
+            std::fs::write(path.join(BESIDE), r#"{"cluster":"","container_instance_arn":""}"#).unwrap();
+        }),
+    ];
+    for (what, harm) in harms {
+        let directory = Directory::new("registration");
+        let (state, keys) = state_with(&["arn:a"]);
+        let (mut store, _) = Store::open(&directory.0).unwrap();
+        store.commit(&state, &keys).unwrap();
+        let identity = Identity {
+            cluster: "c".into(),
+            container_instance_arn: "arn:i".into(),
+            ec2_instance_id: "i-1".into(),
+            ..Identity::default()
+        };
+        store.save_identity(&identity).unwrap();
+        drop(store);
+        harm(&directory.0);
+        for _ in 0..2 {
+            let loaded = Store::open(&directory.0).unwrap().1;
+            assert_eq!((loaded.identity.as_ref(), loaded.host.seq), (Some(&identity), 7), "{what}");
+        }
+        let mode = std::fs::metadata(directory.0.join(BESIDE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600, "{what}");
+    }
+}
+
+#[test]
+fn a_registration_that_is_dropped_does_not_come_back() {
+    let forget: [fn(&mut Store); 2] = [|store| store.clear().unwrap(), Store::forget_registration];
+    for drop_it in forget {
+        let (directory, _) = saved("registration-dropped", 1);
+        std::fs::remove_file(directory.0.join(FILE)).unwrap();
+        let (mut store, loaded) = Store::open(&directory.0).unwrap();
+        assert_eq!(loaded.identity.unwrap().cluster, "c", "from the file beside the state");
+        drop_it(&mut store);
+        drop(store);
+        assert_eq!(Store::open(&directory.0).unwrap().1.identity, None);
+    }
+}
+
+#[test]
+fn the_number_of_manifests_reaches_the_file_beside_with_everything_else() {
+    let (directory, mut state) = saved("registration-number", 1);
+    let (mut store, _) = Store::open(&directory.0).unwrap();
+    state.host.seq = 12;
+    store.commit(&state, &[Key::Host]).unwrap();
+    drop(store);
+    drop(Store::open(&directory.0).unwrap());
+    std::fs::remove_file(directory.0.join(FILE)).unwrap();
+    assert_eq!(Store::open(&directory.0).unwrap().1.host.seq, 12);
+}
+
 #[test]
 fn a_state_file_of_before_identities_is_read_and_gets_one() {
     let (directory, _) = saved("owner-upgrade", 2);
@@ -351,8 +424,8 @@ fn only_some_broken_files_are_kept_and_no_directory_is_deleted() {
 #[test]
 fn a_document_that_cannot_be_read_does_not_take_the_others_with_it() {
     type Damage = fn(&mut Table<'_>, &mut Table<'_>);
-    let table: [(&str, Damage, usize, bool); 5] = [
-        ("task arn:1", |_, tasks| drop(tasks.insert("arn:1", b"{\"spec\":\"password=hunter2\"}".as_slice())), 2, true),
+    let table: [(&str, Damage, usize); 5] = [
+        ("task arn:1", |_, tasks| drop(tasks.insert("arn:1", b"{\"spec\":\"password=hunter2\"}".as_slice())), 2),
         (
             "a task under another name",
             |_, tasks| {
@@ -360,13 +433,12 @@ fn a_document_that_cannot_be_read_does_not_take_the_others_with_it() {
                 tasks.insert("arn:x", bytes.as_slice()).unwrap();
             },
             3,
-            true,
         ),
-        ("identity", |meta, _| drop(meta.insert("identity", b"\xff\xfe".as_slice())), 3, false),
-        ("host", |meta, _| drop(meta.insert("host", b"[".as_slice())), 3, true),
-        ("schema", |meta, _| drop(meta.insert("schema", b"\"one\"".as_slice())), 3, true),
+        ("identity", |meta, _| drop(meta.insert("identity", b"\xff\xfe".as_slice())), 3),
+        ("host", |meta, _| drop(meta.insert("host", b"[".as_slice())), 3),
+        ("schema", |meta, _| drop(meta.insert("schema", b"\"one\"".as_slice())), 3),
     ];
-    for (what, damage, tasks, has_identity) in table {
+    for (what, damage, tasks) in table {
         let (directory, state) = saved("document", 3);
         let (mut store, _) = Store::open(&directory.0).unwrap();
         let opened = store.opened.take().unwrap();
@@ -376,8 +448,8 @@ fn a_document_that_cannot_be_read_does_not_take_the_others_with_it() {
         drop(opened);
         let (store, loaded) = Store::open(&directory.0).unwrap();
         assert_eq!(
-            (loaded.tasks.len(), loaded.identity.is_some(), loaded.host.lost),
-            (tasks, has_identity, true),
+            (loaded.tasks.len(), loaded.identity.as_ref(), loaded.host.lost),
+            (tasks, Some(&registration()), true), // a damaged one is read from the file beside the state
             "{what}"
         );
         assert!(loaded.tasks.iter().all(|task| *state.tasks[&task.spec.arn] == *task), "{what}");
@@ -401,6 +473,7 @@ fn another_schema_is_read_if_it_is_older_and_refused_if_it_is_newer() {
         let mut store = Store::open(&directory.0).unwrap().0;
         let change = store.opened.as_ref().unwrap().database.begin_write().unwrap();
         change.open_table(META).unwrap().insert("schema", version.as_bytes()).unwrap();
+        change.open_table(META).unwrap().insert("writer", br#"{"agent_version":"9.8.7"}"#.as_slice()).unwrap();
         {
             // A form that this build reads and does not write.
             let mut tasks = change.open_table(TASKS).unwrap();
@@ -415,7 +488,16 @@ fn another_schema_is_read_if_it_is_older_and_refused_if_it_is_newer() {
         (Store::open(&directory.0), directory)
     };
     let (opened, directory) = with_schema("3");
-    assert!(matches!(opened, Err(StoreError::Newer { found: 3, known: 2 })), "{opened:?}");
+    let Err(error @ StoreError::Newer { found: 3, known: 2, .. }) = opened else { panic!("{opened:?}") };
+    let own = crate::version::OWN;
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "the state was written by ecs-agent 9.8.7 in a form that this version, {own}, cannot read (schema 3; it reads up to 2); \
+             start ecs-agent 9.8.7 again"
+        ),
+        "the version that wrote it is named"
+    );
     assert_eq!(aside(&directory).len(), 0, "it is good, for the agent that wrote it");
     let (opened, directory) = with_schema("0");
     let (store, loaded) = opened.unwrap();
@@ -438,7 +520,7 @@ fn a_file_cut_off_anywhere_is_set_aside() {
     for length in (1..whole.len()).step_by(steps).chain([511, 512, 4095, 4096, 4097, whole.len() - 1]) {
         std::fs::write(&path, &whole[..length]).unwrap();
         let loaded = Store::open(&directory.0).unwrap().1;
-        assert!(loaded == nothing() || loaded == expected, "{length} of {} bytes: {loaded:?}", whole.len());
+        assert!(loaded == only_registered() || loaded == expected, "{length} of {} bytes: {loaded:?}", whole.len());
     }
 }
 
@@ -457,8 +539,8 @@ fn an_altered_byte_anywhere_is_noticed_or_does_not_matter() {
         altered[at] ^= 1 << (round % 8);
         std::fs::write(&path, &altered).unwrap();
         let loaded = Store::open(&directory.0).unwrap_or_else(|error| panic!("byte {at}: {error:?}")).1;
-        assert!(loaded == nothing() || loaded == expected, "byte {at}: {loaded:?}");
-        noticed += usize::from(loaded == nothing());
+        assert!(loaded == only_registered() || loaded == expected, "byte {at}: {loaded:?}");
+        noticed += usize::from(loaded == only_registered());
     }
     assert!(noticed > flips / 4, "only {noticed} of {flips} were noticed");
 }
@@ -542,7 +624,7 @@ fn a_full_disk_is_told_from_a_broken_file_and_space_heals_it() {
     // Commits until the space is used up; each that succeeded must be there in the end.
     let (mut state, _) = state_with(&[]);
     let mut add = |number: u64| {
-        let arn = TaskArn(format!("arn:{number}"));
+        let arn = TaskArn::from(format!("arn:{number}"));
         let task = TaskState::stopped(arn.clone(), Some("x".repeat(20_000)), number, Timestamp(5));
         state.tasks.insert(arn.clone(), Box::new(task));
         (state.clone(), [Key::Host, Key::Task(arn)])
@@ -621,7 +703,7 @@ fn a_file_of_version_1_is_read_and_written_anew() {
         let known = loaded.tasks.iter().find(|task| !task.containers.is_empty()).expect("the task that runs");
         let names: Vec<_> = known.pairs().map(|(spec, state)| (spec.name.as_str(), state.known)).collect();
         assert_eq!(names, [("main", ContainerStatus::Running), ("side", ContainerStatus::Running)]);
-        assert_eq!(known.containers[1].state.runtime_id.as_ref().unwrap().0, format!("{:064x}", 2));
+        assert_eq!(known.containers[1].state.runtime_id.as_ref().unwrap().as_str(), format!("{:064x}", 2));
         assert_eq!(
             (known.spec.family.as_str(), known.spec.cpu_micros, known.known),
             ("web", 250_000, TaskStatus::Running)

@@ -64,4 +64,5 @@ mod state;
 mod tasks;
 mod tasks_order;
 mod two_agents;
+mod upgrade;
 mod volumes;

@@ -30,6 +30,8 @@ pub(crate) struct Rig {
     pub(crate) environment: Vec<(String, String)>,
     /// Flags given to the agent.
     pub(crate) arguments: Vec<&'static str>,
+    /// The agent's program.
+    pub(crate) program: PathBuf,
     agent: Option<Child>,
     /// Connections to ACS before the agent that runs now.
     connections: usize,
@@ -87,6 +89,7 @@ impl Rig {
             groups: Groups::default(),
             environment,
             arguments: Vec::new(),
+            program: env!("CARGO_BIN_EXE_ecs-agent").into(),
             agent: None,
             connections: 0,
             _one_agent: one_agent,
@@ -110,7 +113,7 @@ impl Rig {
     pub(crate) fn start_agent_logging_to(&mut self, log: Stdio) {
         assert!(self.agent.is_none(), "an agent is running already");
         self.expects_another();
-        let child = Command::new(env!("CARGO_BIN_EXE_ecs-agent"))
+        let child = Command::new(&self.program)
             .args(&self.arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

@@ -213,6 +213,7 @@ async fn a_damaged_state_file_is_set_aside_and_no_container_suffers() {
         rig.start_agent();
         rig.registered().await;
         task.goes_on(&rig, what).await;
+        assert_eq!(instances(&rig).len(), 1, "{what}: the same container instance");
         assert_eq!(set_aside(&rig).len(), 1, "{what}: kept for inspection");
         assert!(rig.log().contains("is broken and was set aside"), "{what}: {}", rig.log());
         rig.terminate();

@@ -36,14 +36,14 @@ async fn names_go_one_by_one_and_what_a_container_uses_stays() {
     wanted.sort();
     assert_eq!(names, wanted);
     assert!(image.size > 10_000 && image.age < Span::secs(3600), "{image:?}");
-    let container = found.containers.iter().find(|it| it.id.0 == user).unwrap();
+    let container = found.containers.iter().find(|it| it.id.as_str() == user).unwrap();
     assert_eq!((&container.image_id, container.ended), (&id, Some(Span::MAX)), "it never ran");
 
     let refused = edge.remove_image(&id, &[name.clone(), other.clone()]).await;
     assert!(format!("{refused:?}").contains("CannotRemoveImageError"), "the last name stays: {refused:?}");
     assert_eq!(of(&listed(&edge).await, &id).unwrap().names.len(), 1);
     docker(&["start", "-a", &user]);
-    let ended = listed(&edge).await.containers.into_iter().find(|it| it.id.0 == user).unwrap().ended;
+    let ended = listed(&edge).await.containers.into_iter().find(|it| it.id.as_str() == user).unwrap().ended;
     assert!(ended.is_some_and(|ended| ended < Span::secs(60)), "{ended:?}");
     edge.remove_foreign(&user.as_str().into()).await.unwrap();
     edge.remove_foreign(&user.as_str().into()).await.unwrap();

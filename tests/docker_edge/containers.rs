@@ -73,7 +73,7 @@ async fn another_agents_containers_are_left_alone() {
         assert!(heirs.inspect(name).await.unwrap().is_some(), "they took its identity over");
         let names = async |edge: &ecs_agent::docker::Docker| {
             let mut names: Vec<String> =
-                edge.inventory().await.unwrap().into_iter().map(|seen| seen.container.0).collect();
+                edge.inventory().await.unwrap().into_iter().map(|seen| seen.container.to_string()).collect();
             names.sort();
             names
         };
@@ -82,13 +82,14 @@ async fn another_agents_containers_are_left_alone() {
         us.create(&request("ours"), &Values::default()).await.unwrap();
         assert_eq!(names(&us).await, ["ours", "unmarked"]);
         assert_eq!(names(&them).await, ["theirs", "unmarked"]);
-        let marks: Vec<_> = us.owner_marks().await.unwrap().into_iter().map(|mark| (mark.id.0, mark.place)).collect();
+        let marks: Vec<_> =
+            us.owner_marks().await.unwrap().into_iter().map(|mark| (mark.id.to_string(), mark.place)).collect();
         assert_eq!(marks, [("them".to_owned(), "8:1 /them".to_owned()), ("us".to_owned(), "8:1 /us".to_owned())]);
         // Events come in order: what was made last is seen, and theirs was not.
         let mut seen = Vec::new();
         while !seen.contains(&"ours".to_owned()) {
             match notices.recv().await.unwrap() {
-                Notice::Seen(observation) => seen.push(observation.container.0),
+                Notice::Seen(observation) => seen.push(observation.container.to_string()),
                 Notice::EventsMissed | Notice::Removed { .. } => {}
             }
         }
@@ -101,7 +102,7 @@ async fn another_agents_containers_are_left_alone() {
     let listed = us.list_images(true, false).await.unwrap().containers;
     let owner = |name: &str| {
         let it = listed.iter().find(|it| it.name == request(name).runtime_name).unwrap();
-        it.owner.as_ref().map(|id| id.0.clone())
+        it.owner.as_ref().map(|id| id.to_string())
     };
     assert_eq!(["theirs", "ours", "unmarked"].map(owner), [Some("them".to_owned()), Some("us".to_owned()), None]);
     assert!(!us.engine_id().await.unwrap().is_empty());

@@ -494,10 +494,10 @@ async fn events_only_say_where_to_look() {
     for notice in notices {
         match notice {
             Notice::EventsMissed => gaps += 1,
-            Notice::Removed { runtime_id, exit_code, .. } => gone.push((runtime_id.0, exit_code)),
+            Notice::Removed { runtime_id, exit_code, .. } => gone.push((runtime_id.to_string(), exit_code)),
             Notice::Seen(seen) => {
                 assert_eq!((seen.state, seen.exit_code), (RunState::Running, None));
-                running.push(seen.runtime_id.0);
+                running.push(seen.runtime_id.to_string());
             }
         }
     }

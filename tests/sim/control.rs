@@ -120,7 +120,7 @@ impl Ecs {
 
     fn new_task(&mut self) -> TaskArn {
         self.made += 1;
-        let arn = TaskArn(format!("task/{}", self.made));
+        let arn = TaskArn::from(format!("task/{}", self.made));
         let task = EcsTask {
             wants_stop: false,
             containers: Vec::new(),
@@ -256,7 +256,7 @@ fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
     let resources = if rng.percent(30) { resources(rng, &mut containers) } else { Vec::new() };
     let needs_role = containers.iter().any(|it| it.registry_auth != RegistryAuth::Engine)
         || resources.iter().any(|it| it.kind.needs_execution_role());
-    let id = CredentialsId(format!("credentials-of-{arn}"));
+    let id = CredentialsId::from(format!("credentials-of-{arn}"));
     TaskSpec {
         arn,
         family: "family".to_owned(),
@@ -314,7 +314,7 @@ fn container(rng: &mut Rng, index: u64) -> ContainerSpec {
     let by_role = EcrAuth { use_execution_role: true, ..EcrAuth::default() };
     let port = PortMapping { container_port: 80, host_port: 80 + rng.below(2) as u16, protocol: Protocol::Tcp };
     ContainerSpec {
-        name: ContainerName(format!("c{index}")),
+        name: ContainerName::from(format!("c{index}")),
         image: format!("image-{}{}", rng.below(3), if rng.percent(10) { "@sha256:fixed" } else { "" }),
         essential: rng.percent(70),
         cpu: [0, 128, 512, 2048][rng.below(100) as usize % 13 % 4],

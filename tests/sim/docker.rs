@@ -139,7 +139,7 @@ impl Docker {
     fn push(&mut self, name: String, task: TaskArn, container: ContainerName) {
         self.last_id += 1;
         self.containers.push(Container {
-            id: RuntimeId(format!("id-{}", self.last_id)),
+            id: RuntimeId::from(format!("id-{}", self.last_id)),
             name,
             task,
             container,
@@ -161,7 +161,7 @@ impl Docker {
     }
 
     pub(crate) fn find(&self, target: &str) -> Option<usize> {
-        self.containers.iter().position(|container| container.id.0 == target || container.name == target)
+        self.containers.iter().position(|container| container.id.as_str() == target || container.name == target)
     }
 
     /// An operation on a name that somebody else's container has finds nothing.

@@ -162,7 +162,7 @@ impl World {
         }
         let Some(id) = &mut task.credentials else { return };
         if renew {
-            id.0.push('+');
+            *id = format!("{}+", id.as_str()).into();
         }
         let (arn, id) = (arn.clone(), id.clone());
         self.credentials.insert(id.clone());

@@ -25,7 +25,7 @@ fn batch(world: &mut World) {
     for _ in 0..AT_ONCE {
         let resource = |name: &str, kind| ResourceSpec { name: name.to_owned(), needed_by: vec!["a".into()], kind };
         world.ecs.send_task(|arn| TaskSpec {
-            execution_credentials: Some(CredentialsId(format!("credentials-of-{arn}"))),
+            execution_credentials: Some(CredentialsId::from(format!("credentials-of-{arn}"))),
             arn,
             containers: vec![container("a"), container("b")],
             resources: vec![

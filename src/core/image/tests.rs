@@ -53,7 +53,7 @@ fn cycle(state: &mut State, now: Timestamp, found: Output, fails: &[&str]) -> Ve
     while let Some((next, work)) = work(step(state, now, Event::Completed { op, outcome: answer }).effects) {
         let name = match work {
             ImageWork::RemoveImage { names, id } => names.first().cloned().unwrap_or(id),
-            ImageWork::RemoveContainer(id) => id.0,
+            ImageWork::RemoveContainer(id) => id.to_string(),
             ImageWork::List { .. } => panic!("it is listed once"),
         };
         let is_kept = fails.contains(&name.as_str());

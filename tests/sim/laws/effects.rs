@@ -132,7 +132,7 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
     let spec = &task.containers[*index].spec;
     if let Some(target) = target {
         let is_name = *target == task.spec.runtime_name(&spec.name);
-        let is_id = task.containers[*index].state.runtime_id.as_ref().is_some_and(|id| id.0 == *target);
+        let is_id = task.containers[*index].state.runtime_id.as_ref().is_some_and(|id| id.as_str() == target);
         // Create, look and removal find nothing of ours under a name that somebody else took.
         let is_its = |at: usize| {
             let hit = &world.docker.containers[at];

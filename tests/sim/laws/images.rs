@@ -32,7 +32,7 @@ pub(super) fn clean(world: &World, work: &ImageWork) -> Broken {
 
 /// What a task of ours has there is nobody else's, also while its create is under way.
 fn stranger(world: &World, id: &RuntimeId) -> Broken {
-    let is_rivals = |it: &&Container| it.id == *id && it.owner.as_ref().is_some_and(|owner| owner.0 == RIVAL);
+    let is_rivals = |it: &&Container| it.id == *id && it.owner.as_ref().is_some_and(|owner| owner.as_str() == RIVAL);
     if let Some(rival) = world.docker.containers.iter().find(is_rivals) {
         return Some(("a container of another agent is not removed as a stranger's", rival.name.clone()));
     }

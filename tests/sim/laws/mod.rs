@@ -114,7 +114,7 @@ fn waiting_containers_show_what_for(world: &mut World) {
 
 /// Several agents may work with one engine, and the labels of their tasks look alike. What another one made is nothing of this one's.
 fn another_agents_containers_are_not_believed(world: &mut World) {
-    let rivals = world.docker.containers.iter().filter(|it| it.owner.as_ref().is_some_and(|id| id.0 == RIVAL));
+    let rivals = world.docker.containers.iter().filter(|it| it.owner.as_ref().is_some_and(|id| id.as_str() == RIVAL));
     let is_its = |rival: &&Container| {
         let is_known =
             world.state.tasks.values().flat_map(|it| it.states()).any(|it| it.runtime_id.as_ref() == Some(&rival.id));
