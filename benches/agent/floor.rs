@@ -1,6 +1,6 @@
-//! What Docker alone needs: the same containers, created, started and stopped straight through its API. The same also in what Docker has
-//! to do for them: they are in the control group of their task, and their `/dev/shm` is shareable, as that of every container made by
-//! the version of the API that ECS names (1.21), which is a mount on the host for each.
+//! What Docker alone needs: the same containers, created, started and stopped straight through its API. The same also in what
+//! Docker has to do for them: they are in the control group of their task, and their `/dev/shm` is shareable, as that of every
+//! container made by the version of the API that ECS names (1.21), which is a mount on the host for each.
 
 use super::support::docker::unique;
 use super::{Pace, STOPPABLE, busy};
@@ -51,8 +51,8 @@ impl Floor {
         self.client.delete(url).send().await.expect("Docker answers");
     }
 
-    /// So many containers in each of these control groups, so many at a time: until the last one is started, and until the last one is
-    /// stopped.
+    /// So many containers in each of these control groups, so many at a time: until the last one is started, and until the last
+    /// one is stopped.
     pub(crate) async fn many(&self, control_groups: &[String], runs_each: usize, at_once: usize) -> Pace {
         let (begun, worked) = (Instant::now(), busy());
         let all = control_groups.iter().flat_map(|group| std::iter::repeat_n(group, runs_each));

@@ -1,11 +1,11 @@
-//! The whole agent: size, start-up, memory, and one task, a hundred tasks and a task of fifty containers against what Docker alone
-//! needs, measured in the same run.
+//! The whole agent: size, start-up, memory, and one task, a hundred tasks and a task of fifty containers against what Docker
+//! alone needs, measured in the same run.
 //!
-//! `cargo bench --bench agent`, and with `--target x86_64-unknown-linux-musl` for the static binary. After `--` may come the parts to
-//! run (`"50 containers"`); without any, all are. Needs what the agent's tests need (`./tests/run` installs it). The comparison with
-//! Docker is by turns: tasks through the agent, then the same creates, starts and stops straight against the Docker API.
-//! `BENCH_ROUNDS` = how often (a small machine's pace changes by a tenth and more; the standard error is printed). Each line ends with
-//! what we aim at and what the Go agent 1.105.1 needed.
+//! `cargo bench --bench agent`, and with `--target x86_64-unknown-linux-musl` for the static binary. After `--` may come the
+//! parts to run (`"50 containers"`); without any, all are. Needs what the agent's tests need (`./tests/run` installs it). The
+//! comparison with Docker is by turns: tasks through the agent, then the same creates, starts and stops straight against the
+//! Docker API. `BENCH_ROUNDS` = how often (a small machine's pace changes by a tenth and more; the standard error is printed).
+//! Each line ends with what we aim at and what the Go agent 1.105.1 needed.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -259,8 +259,8 @@ fn payload(image: &str, shape: Shape) -> serde_json::Value {
     json!({"family": "bench", "version": "1", "desiredStatus": "RUNNING", "overrides": "{}", "containers": containers})
 }
 
-/// Many at once: until the last one is reported RUNNING, memory with all of them, until the last one is reported STOPPED. Docker alone
-/// is measured before and after each round: the machine's pace changes within minutes.
+/// Many at once: until the last one is reported RUNNING, memory with all of them, until the last one is reported STOPPED. Docker
+/// alone is measured before and after each round: the machine's pace changes within minutes.
 async fn many(image: &str, shape: Shape) {
     let (mut ours, mut memory, mut used) = (Vec::new(), Vec::new(), Vec::new());
     docker(&["pull", "--quiet", image]);

@@ -1,4 +1,4 @@
-//! State to what readers may see. Leaves out environment, settings and credentials.
+//! From the state to what readers may see, without environment, settings and credentials.
 
 use super::container::{self, Next, Wait};
 use super::state::{ContainerState, OperationKind, PendingOperation, State, TaskState};
@@ -52,7 +52,7 @@ fn container_view(task: &TaskState, spec: &ContainerSpec, container: &ContainerS
     }
 }
 
-/// What holds up a task that is not where it should be.
+/// What a task waits for that has not reached its target.
 fn waits(state: &State, ledger: &admission::Ledger<'_>, task: &TaskState, now: Timestamp) -> Vec<Waiting> {
     if admission::waits(task) {
         let blocker = if state.host.lost { Blocker::Inventory } else { Blocker::HostResources(ledger.shortages(task)) };
@@ -70,10 +70,10 @@ fn waits(state: &State, ledger: &admission::Ledger<'_>, task: &TaskState, now: T
     containers.collect()
 }
 
-/// The details of a wait.
+/// A wait with its details.
 fn blocker(task: &TaskState, index: usize, wait: Wait, now: Timestamp) -> Blocker {
     match wait {
-        Wait::Admission => Blocker::HostResources(Vec::new()), // of the task, which says so itself
+        Wait::Admission => Blocker::HostResources(Vec::new()), // the task itself shows the shortages
         Wait::Operation(operation) => docker_operation(task, index, operation),
         Wait::NextTry(at) => Blocker::NextTry(at),
         Wait::Inventory => Blocker::Inventory,

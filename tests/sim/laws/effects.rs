@@ -58,7 +58,7 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
         Effect::Send(Message::VerifyStop { tasks, .. }) => {
             let is_odd = |arn: &&TaskArn| world.disk.tasks.get(*arn).is_none_or(|it| it.known == TaskStatus::Stopped);
             let odd = tasks.iter().find(|arn| !world.burst && is_odd(arn));
-            odd.map(|arn| ("only tasks that do not stop anyway are asked about", arn.to_string()))
+            odd.map(|arn| ("ECS is asked only about tasks that are not stopped", arn.to_string()))
         }
         Effect::ForgetCredentials(id) => {
             let user =
@@ -152,10 +152,10 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
     let step = after?;
     let was_stopped = world.ecs.tasks.get(arn).is_some_and(|task| task.stop_arrived);
     if was_stopped {
-        return Some(("nothing is begun for a task that shall stop", format!("{step} {arn} {}", spec.name)));
+        return Some(("nothing is started for a task that must stop", format!("{step} {arn} {}", spec.name)));
     }
     if task.containers[*index].state.is_stopped() && !world.burst {
-        return Some(("nothing is begun for a container that is over", format!("{step} {arn} {}", spec.name)));
+        return Some(("nothing is started for a stopped container", format!("{step} {arn} {}", spec.name)));
     }
     if let Some(broken) = in_doubt(world, task, spec, step) {
         return Some(broken);
@@ -178,7 +178,7 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
     // Of one that was removed while the state was lost nobody knows any more.
     let is_remembered = spec.restart.is_none() && !world.was_lost;
     if step == "start" && is_remembered && world.docker.truth_of(arn, &spec.name).starts > 0 {
-        return Some(("what ran once does not run again", format!("{arn} {}", spec.name)));
+        return Some(("a container that ran is not started again", format!("{arn} {}", spec.name)));
     }
     if let Some(missing) = resource_missing(world, task, &spec.name, step) {
         return Some(missing);
@@ -187,7 +187,8 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
     Some(("dependencies hold before a container goes on", format!("{step} {arn} {} needs {missing:?}", spec.name)))
 }
 
-/// What has to be known of the others before one of them goes on. Of what one depends on that starts again nothing: it has done its part.
+/// What has to be known of the others before one of them goes on. Of what one depends on that starts again nothing: it has done
+/// its part.
 fn in_doubt(world: &World, task: &TaskState, spec: &ContainerSpec, step: &str) -> Broken {
     let is_first = task.pairs().any(|(it, container)| it.name == spec.name && !container.ran);
     let is_built_on = |it: &ContainerSpec| {
@@ -196,7 +197,7 @@ fn in_doubt(world: &World, task: &TaskState, spec: &ContainerSpec, step: &str) -
     let mut in_doubt = task.pairs().filter(|(other, container)| container.live.unsettled && is_built_on(other));
     let (other, _) = in_doubt.next().filter(|_| !world.burst)?;
     let what = format!("{step} {} {} on {}", task.spec.arn, spec.name, other.name);
-    Some(("nothing is begun on what was not looked at", what))
+    Some(("nothing is started on unsettled containers", what))
 }
 
 /// A resource of the task that this step needs and that is not there.
@@ -214,7 +215,7 @@ fn resource_missing(world: &World, task: &TaskState, container: &ContainerName, 
     let needed = |it: &&ResourceSpec| is_used(it) && it.needed_by.contains(container);
     let missing = task.resources.iter().map(|it| &it.spec).filter(needed).find(|it| !is_there(it))?;
     let what = format!("{arn} {container} needs {}", missing.name);
-    Some(("resources are there before the containers that need them", what))
+    Some(("resources exist before the containers that need them", what))
 }
 
 /// An operation on a resource.
@@ -235,11 +236,11 @@ fn resource(world: &World, op: &ecs_agent::model::OpId, request: &ResourceReques
 fn making(world: &World, request: &ResourceRequest) -> Broken {
     let what = || format!("{} {}", request.task, request.spec.name);
     if world.ecs.tasks.get(&request.task).is_some_and(|task| task.stop_arrived) {
-        return Some(("nothing is begun for a task that shall stop", what()));
+        return Some(("nothing is started for a task that must stop", what()));
     }
     let task = &world.state.tasks[&request.task];
     if !task.admitted && !world.burst {
-        return Some(("nothing is begun for a task that has no share of the host", what()));
+        return Some(("nothing is started for a task without a share of the host", what()));
     }
     let id = request.execution_credentials.as_ref();
     let is_missing = request.spec.kind.needs_execution_role() && id.is_some_and(|id| !world.credentials.contains(id));
@@ -251,7 +252,7 @@ fn unmaking(world: &World, request: &ResourceRequest) -> Broken {
     let needs = |it: &Container| it.task == request.task && it.started && !it.foreign && !it.renamed && !it.unsolicited;
     let user =
         world.docker.containers.iter().find(|it| needs(it) && request.spec.kind.lifetime() != Lifetime::Process)?;
-    Some(("resources go after the containers that use them", format!("{} {}", request.spec.name, user.name)))
+    Some(("resources are removed after the containers that use them", format!("{} {}", request.spec.name, user.name)))
 }
 
 /// Only tasks that shall stop are stopped, and a container after those that depend on it.
@@ -260,7 +261,10 @@ fn stop(world: &World, target: &str) -> Broken {
     let task = world.state.tasks.get(&container.task)?;
     let index = task.index_of(&container.container)?;
     if !task.must_stop(index) {
-        return Some(("only what shall stop is stopped", format!("{} {}", container.task, container.container)));
+        return Some((
+            "only containers that must stop are stopped",
+            format!("{} {}", container.task, container.container),
+        ));
     }
     let is_wanted = world.ecs.tasks.get(&container.task).is_some_and(|it| it.wants_stop);
     let has_reason = |(spec, it): (&ecs_agent::model::ContainerSpec, &core::state::ContainerState)| {
@@ -296,7 +300,7 @@ fn remove(world: &World, op: &ecs_agent::model::OpId, target: &String) -> Broken
             return Some(("a task is removed only after ECS knows that it stopped", arn.to_string()));
         }
         let is_kept = world.now < task.known_at + world.state.policy.cleanup_wait;
-        return is_kept.then(|| ("a stopped task is kept for people to look at", arn.to_string()));
+        return is_kept.then(|| ("a stopped task is kept for the clean-up wait", arn.to_string()));
     }
     let container = &world.docker.containers[world.docker.find(target)?];
     // A task may be known by its name alone: ECS asked for its stop after it was forgotten.
@@ -309,7 +313,7 @@ fn acknowledged(world: &World, ack: &Ack) -> Broken {
     let law = "what is acknowledged is on disk";
     if let Some(timeline) = world.ecs.manifests.get(&ack.message_id) {
         if world.ecs.acknowledged.contains(&ack.message_id) {
-            return Some(("an old manifest is not believed", ack.message_id.clone()));
+            return Some(("an old manifest is ignored", ack.message_id.clone()));
         }
         return (world.disk.host.seq < *timeline).then(|| (law, ack.message_id.clone()));
     }
@@ -338,7 +342,7 @@ fn report(world: &World, change: &StateChange) -> Broken {
         return Some(("one report of a task at a time", arn.to_string()));
     }
     if change.containers.iter().any(|container| container.container.as_str() == PAUSE_NAME) {
-        return Some(("ECS never hears of a pause container", arn.to_string()));
+        return Some(("a pause container is never reported", arn.to_string()));
     }
     let reported = world.ecs.tasks.get(arn).map(|task| task.confirmed.clone()).unwrap_or_default();
     in_order(world, task, &reported, change).or_else(|| contents(world, task, change))
@@ -363,10 +367,10 @@ fn in_order(world: &World, task: &TaskState, reported: &Reported, change: &State
     };
     let has_run = task.ran || (task.containers.len() == 1 && only_one_ran());
     if stopped && has_run && reported.status < TaskStatus::Running {
-        return Some(("a task that ran is said to run", arn.to_string()));
+        return Some(("a task that ran is reported as running", arn.to_string()));
     }
     if change.status == TaskStatus::Running && !task.ran {
-        return Some(("only a task that ran is said to run", arn.to_string()));
+        return Some(("only a task that ran is reported as running", arn.to_string()));
     }
     let is_reported = |name: &ContainerName| {
         let now = change.containers.iter().any(|it| it.container == *name && it.status == ContainerStatus::Stopped);
@@ -398,19 +402,19 @@ fn contents(world: &World, task: &TaskState, change: &StateChange) -> Broken {
             return Some(("exit codes are true", format!("{reported:?}, truly {:?}", truth.exits)));
         }
         if reported.status == ContainerStatus::Running && !truth.started {
-            return Some(("only a container that ran is said to run", format!("{reported:?}")));
+            return Some(("only a container that ran is reported as running", format!("{reported:?}")));
         }
     }
     if change.status != TaskStatus::Stopped {
         return None;
     }
     if task.specs().any(|it| it.essential) && change.execution_stopped_at.is_none() {
-        return Some(("a task that is said to be stopped says when it stopped executing", arn.to_string()));
+        return Some(("a report of a stop has the time when execution stopped", arn.to_string()));
     }
     let runs = |it: &&Container| it.task == *arn && it.state == RunState::Running && !it.unsolicited;
     if let Some(container) = world.docker.containers.iter().find(runs) {
-        return Some(("nothing runs of a task that is said to be stopped", format!("{arn} {}", container.container)));
+        return Some(("no container of a task reported as stopped runs", format!("{arn} {}", container.container)));
     }
     let running = task.pairs().find(|(_, it)| it.observed == Some(RunState::Running) && !world.burst)?;
-    Some(("nothing is seen to run of a task that is said to be stopped", format!("{arn} {}", running.0.name)))
+    Some(("no container of a task reported as stopped is seen running", format!("{arn} {}", running.0.name)))
 }

@@ -33,7 +33,7 @@ pub(super) fn again(world: &mut World, owner: &Owner, operation: &Operation) {
     let is_idle = last.1 == kind && last.3 == facts && now < last.2 + PAUSE;
     (last.1, last.2, last.3) = (kind, now, facts);
     if is_idle {
-        world.breaks("nothing is asked for again at once without news", || format!("{operation:?}"));
+        world.breaks("nothing is asked for again at once without a new fact", || format!("{operation:?}"));
     }
 }
 

@@ -8,7 +8,7 @@ use ecs_agent::model::{ContainerKind, ContainerSpec, ContainerStatus, RunState, 
 pub(crate) fn settled(world: &mut World) {
     let broken = world.state.tasks.values().find_map(|task| settled_task(world, task)).or_else(|| settled_ecs(world));
     if let Some(what) = broken {
-        world.breaks("every task gets where it should be", || what);
+        world.breaks("every task reaches its target", || what);
     }
     let busy = !world.state.ops.is_empty() || !world.state.orphans.is_empty() || !world.pending.is_empty();
     if busy {
@@ -105,7 +105,7 @@ pub(crate) fn all_gone(world: &mut World) {
         world.breaks("in the end everything is forgotten", || arn.to_string());
     }
     if let Some(left) = world.docker.containers.iter().find(|it| !it.foreign && !it.renamed).cloned() {
-        world.breaks("in the end nothing is left in the engine", || format!("{left:?}"));
+        world.breaks("in the end no container is left in the engine", || format!("{left:?}"));
     }
     if world.docker.containers.iter().filter(|it| it.foreign).count() != world.docker.strangers {
         let what = format!("{:?}", world.docker.containers);

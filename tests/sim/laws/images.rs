@@ -34,12 +34,12 @@ pub(super) fn clean(world: &World, work: &ImageWork) -> Broken {
 fn stranger(world: &World, id: &RuntimeId) -> Broken {
     let is_rivals = |it: &&Container| it.id == *id && it.owner.as_ref().is_some_and(|owner| owner.0 == RIVAL);
     if let Some(rival) = world.docker.containers.iter().find(is_rivals) {
-        return Some(("a container of another agent is not removed as a stranger's", rival.name.clone()));
+        return Some(("a container of another agent is not removed as foreign", rival.name.clone()));
     }
     let it = world.docker.containers.iter().find(|it| it.id == *id && !it.foreign && !it.renamed)?;
     let belongs_to = |task: &TaskState| task.spec.arn == it.task && task.index_of(&it.container).is_some();
     let is_ours = !world.burst && world.state.tasks.values().any(|task| belongs_to(task));
-    is_ours.then(|| ("a container of a task is not removed as a stranger's", it.name.clone()))
+    is_ours.then(|| ("a container of a task is not removed as foreign", it.name.clone()))
 }
 
 /// Nobody asks for an image while it is being removed.

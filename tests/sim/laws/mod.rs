@@ -81,7 +81,7 @@ pub(crate) fn after_step(world: &mut World, before: &Before) {
     another_agents_containers_are_not_believed(world);
     waiting_containers_show_what_for(world);
     if !world.state.credentials.is_subset(&world.credentials) {
-        world.breaks("credentials are believed in only while they are there", String::new);
+        world.breaks("credentials that are known are in memory", String::new);
     }
 }
 
@@ -108,11 +108,12 @@ fn waiting_containers_show_what_for(world: &mut World) {
         }
     }
     if let Some(what) = silent {
-        world.breaks("whoever is not where it should be says what it waits for", || what);
+        world.breaks("a container short of its target shows what it waits for", || what);
     }
 }
 
-/// Several agents may work with one engine, and the labels of their tasks look alike. What another one made is nothing of this one's.
+/// Several agents may work with one engine, and the labels of their tasks look alike. What another one made is nothing of this
+/// one's.
 fn another_agents_containers_are_not_believed(world: &mut World) {
     let rivals = world.docker.containers.iter().filter(|it| it.owner.as_ref().is_some_and(|id| id.0 == RIVAL));
     let is_its = |rival: &&Container| {
@@ -121,7 +122,7 @@ fn another_agents_containers_are_not_believed(world: &mut World) {
         is_known || rival.task.0.ends_with(RIVAL) && world.state.tasks.contains_key(&rival.task)
     };
     if let Some(rival) = rivals.into_iter().find(is_its).map(|it| it.name.clone()) {
-        world.breaks("another agent's containers are not believed in", || rival);
+        world.breaks("containers of another agent are ignored", || rival);
     }
 }
 
@@ -158,7 +159,7 @@ fn old_lists_say_nothing(world: &mut World, before: &Before) {
     };
     let broken = world.state.tasks.values().find(|it| is_changed(it)).map(|task| task.spec.arn.to_string());
     if let Some(arn) = broken {
-        world.breaks("a list does not speak for what was touched since", || arn);
+        world.breaks("an old listing does not change what was touched since", || arn);
     }
 }
 
@@ -194,7 +195,7 @@ fn shares_fit(world: &mut World) {
     let is_new = at_work.iter().any(|arn| !world.inherited.contains(*arn));
     let broken = (is_new && !queue::fits(world, &at_work)).then(|| format!("{at_work:?}"));
     if let Some(what) = broken {
-        world.breaks("what works fits the host", || what);
+        world.breaks("tasks at work fit the host", || what);
     }
 }
 

@@ -108,7 +108,7 @@ pub(super) fn patient_tasks_are_not_overtaken(world: &mut World, before: &Before
     });
     let broken = put_off.filter(|it| !it.1).map(|it| it.0.spec.arn.to_string()).next();
     if let Some(arn) = broken {
-        world.breaks("who has waited long is not put off", || arn);
+        world.breaks("a task that has waited long is not overtaken", || arn);
     }
 }
 
@@ -125,6 +125,6 @@ pub(super) fn tasks_that_fit_are_admitted(world: &mut World) {
     };
     let idle = world.state.tasks.values().find(|task| waits(task) && fits(task)).map(|it| it.spec.arn.to_string());
     if let Some(arn) = idle {
-        world.breaks("who fits does not wait", || arn);
+        world.breaks("a task that fits does not wait", || arn);
     }
 }

@@ -1,7 +1,7 @@
 //! Kerberos tickets: a container is created with what was made for it, and what was made is what is given back.
 //!
-//! A lease whose making got no answer, or whose answer got lost with the agent, is nobody's: the credentials fetcher has no call that
-//! would name it.
+//! A lease whose making got no answer, or whose answer got lost with the agent, is nobody's: the credentials fetcher has no call
+//! that would name it.
 
 use super::effects::Broken;
 use crate::world::World;

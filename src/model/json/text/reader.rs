@@ -1,7 +1,7 @@
 //! Walks through a JSON text, byte by byte.
 //!
-//! Owns the grammar: what is passed over and what is read. The invariant: it never stands within a character when a method returns, and
-//! goes no deeper on the stack than [`MAX_READ_DEPTH`] levels.
+//! Owns the grammar: what is passed over and what is read. The invariant: it never stands within a character when a method
+//! returns, and goes no deeper on the stack than [`MAX_READ_DEPTH`] levels.
 
 use super::error::{MAX_DEPTH, TextError};
 use super::number::number;
@@ -108,8 +108,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// From a bracket to its partner; how deep it nests. The kinds of the brackets are compared down to [`MAX_DEPTH`], below it only
-    /// their number: so the memory has a bound, and what nests so deep is refused by whoever reads it.
+    /// From a bracket to its partner; how deep it nests. The kinds of the brackets are compared down to [`MAX_DEPTH`], below it
+    /// only their number: so the memory has a bound, and what nests so deep is refused by whoever reads it.
     fn skip_brackets(&mut self) -> Result<usize, TextError> {
         let (mut open, mut below, mut deepest) = (Vec::new(), 0_usize, 0);
         loop {
