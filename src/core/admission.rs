@@ -251,11 +251,11 @@ mod tests {
         state(Policy { capacity, ..Policy::default() })
     }
 
-    /// The task ends: its only container is seen to have run and ended.
+    /// The task ends: its only container has run and ended.
     fn ends(state: &mut State, arn: &str, now: Timestamp) {
         let task = state.tasks.get_mut(&arn.into()).unwrap();
         task.containers[0].state.live.operation = None;
-        state.ops.retain(|_, owner| !matches!(owner, super::super::state::Owner::Container(of, _) if of.0 == arn));
+        state.ops.retain(|_, owner| !matches!(owner, super::super::state::Owner::Container(task, _) if task.0 == arn));
         step(state, now, Event::Observed(Box::new(seen(arn, "a", arn, RunState::Exited))));
     }
 
@@ -271,13 +271,13 @@ mod tests {
         assert_eq!(holders(&state), ["first", "small"]);
         step(&mut state, late, run(wanting("tiny", 1)));
         step(&mut state, late, run(wanting("zero", 0)));
-        assert_eq!(holders(&state), ["first", "small", "zero"], "what takes nothing takes nothing from anybody");
-        // The one that blocks the queue is stopped: the next one gets its turn at once.
+        assert_eq!(holders(&state), ["first", "small", "zero"], "a task that needs nothing takes nothing");
+        // The task that blocks the queue is stopped, and the next one is admitted at once.
         let mut other = state.clone();
         let stop = Event::Payload { tasks: vec![PayloadTask::Stop("large".into(), Vec::new())], seq: 2, ack: None };
         step(&mut other, late, stop);
         assert_eq!(holders(&other), ["first", "small", "tiny", "zero"]);
-        // Or it gets its own, and what is left goes to the next.
+        // Or it gets its share, and the next one gets the rest.
         ends(&mut state, "first", late);
         assert_eq!(holders(&state), ["large", "small", "tiny", "zero"]);
     }
@@ -290,7 +290,7 @@ mod tests {
         }
         step(&mut state, NOW, run(wanting("large", 1000)));
         let (mut now, mut ended) = (NOW, 0);
-        // Every 10 s one ends and another one comes.
+        // Every 10 s one task ends and another one arrives.
         for nth in 4..100 {
             if holds(&state.tasks[&"large".into()]) {
                 break;
@@ -327,9 +327,9 @@ mod tests {
         }
     }
 
-    /// Compat: not even one that takes nothing of it.
+    /// Compat: not even a task that needs nothing of that.
     #[test]
-    fn nobody_is_admitted_beside_those_who_hold_more_than_there_is() {
+    fn an_overcommitted_host_admits_no_task() {
         let mut state = host(Capacity { cpu: 100, memory: 1000, ..Capacity::default() });
         step(&mut state, NOW, run(wanting("first", 60)));
         state.policy.capacity.cpu = 50; // the operator has taken some away

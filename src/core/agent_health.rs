@@ -187,7 +187,7 @@ mod tests {
         NOW - Span::secs(secs)
     }
 
-    /// An agent that has run for an hour and is well.
+    /// The facts of a healthy agent that has run for an hour.
     fn well() -> HealthFacts {
         HealthFacts {
             stage: Stage::Running,
@@ -202,7 +202,7 @@ mod tests {
         HealthFacts { stage: Stage::Starting(step), ..HealthFacts::starting(ago(started_secs)) }
     }
 
-    /// What is wrong, on one line; empty: healthy.
+    /// The failed checks in one line; empty if the agent is healthy.
     fn wrong(facts: &HealthFacts) -> String {
         let checks = agent_health(facts, NOW).checks;
         let wrong = checks.into_iter().filter(|check| !check.healthy);

@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(ops.len(), 1, "only one was ever created");
         let failure = Failure::retryable("CannotRemoveContainerError", "busy");
         step(&mut state, due, Event::Completed { op: ops[0], outcome: Err(OpError::Failed(failure)) });
-        assert!(state.tasks.contains_key(&"task".into()), "something is left of it");
+        assert!(state.tasks.contains_key(&"task".into()), "a container of the task is left");
         let again = next_deadline(&state).unwrap();
         let look = step(&mut state, again, Event::Tick).effects;
         let [Effect::Do(op, Operation::Inspect(_))] = &look[..] else { panic!("{look:?}") };
@@ -108,7 +108,7 @@ mod tests {
         let ops = removals(&mut state, due);
         let (task, container) = ("task".into(), "a".into());
         step(&mut state, due, Event::Removed { task, container, runtime_id: "id".into(), exit_code: None });
-        assert!(state.tasks[&"task".into()].containers[0].state.removed, "the news was faster than the answer");
+        assert!(state.tasks[&"task".into()].containers[0].state.removed, "the event was faster than the answer");
         step(&mut state, due, done(ops[0], Output::Nothing));
         assert!(state.tasks.is_empty() && state.ops.is_empty());
     }
@@ -139,7 +139,7 @@ mod tests {
             change(state.tasks.get_mut(&"task".into()).unwrap());
             assert!(removals(&mut state, late).is_empty(), "{nth}");
         }
-        // Nor while the listing that will speak for it is under way.
+        // Nor while the pending inventory will show it.
         let mut state = stopped(Span::default());
         state.inventory.events_missed = true;
         state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.live.unsettled = true;

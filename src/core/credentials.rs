@@ -99,7 +99,7 @@ mod tests {
         ids.collect()
     }
 
-    /// A task that pulls by its role, after its credentials came or not.
+    /// A state with a task that pulls with its execution role, before or after its credentials have arrived.
     fn by_role(has_come: bool) -> (State, Vec<Effect>) {
         let mut state = state(Policy::default());
         let inventory = *state.ops.keys().next().unwrap();
@@ -143,7 +143,7 @@ mod tests {
         let effects = step(&mut state, NOW, done(op, Output::Pulled)).effects;
         assert_eq!(forgotten(&effects), ["old"]);
         assert_eq!(state.credentials, [CredentialsId::from("new")].into());
-        assert_eq!(forgotten(&arrive(&mut state, Some("task"), "new")), [""; 0], "the same again");
+        assert_eq!(forgotten(&arrive(&mut state, Some("task"), "new")), [""; 0], "the same id again");
     }
 
     #[test]
@@ -169,7 +169,7 @@ mod tests {
         let known = step(&mut state, NOW, renewed("task", &["new"]));
         assert!(known.effects.iter().any(is_ack), "{:?}", known.effects);
         assert_eq!(state.tasks[&"task".into()].execution_credentials, Some("new".into()));
-        // Those of a task role are acknowledged too, though nothing here goes by them.
+        // Credentials of a task role are acknowledged too, though nothing here uses them.
         let role = step(&mut state, NOW, renewed("task", &[]));
         assert!(role.effects.iter().any(is_ack), "{:?}", role.effects);
         assert_eq!(state.tasks[&"task".into()].execution_credentials, Some("new".into()));

@@ -207,7 +207,7 @@ mod tests {
     use super::*;
     use crate::core::sample::{NOW, container, spec, task};
 
-    /// What a dependent of `a` may do when `a` is like this.
+    /// The readiness of a dependent of `a` after this change of `a`.
     fn verdict(condition: Condition, change: impl FnOnce(&mut ContainerState)) -> Readiness {
         let mut first = container("a", &[]);
         first.health_check = true;
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_builds_on_what_was_not_looked_at() {
+    fn an_unsettled_dependency_is_not_met() {
         use Condition::{Complete, Create, Healthy, Start, Success};
         let in_doubt = |container: &mut ContainerState| {
             ran(ContainerStatus::Running, Some(0))(container);
@@ -259,7 +259,7 @@ mod tests {
         for condition in [Create, Start, Complete, Success, Healthy] {
             assert_eq!(verdict(condition, in_doubt), Readiness::Waits(None), "{condition:?}");
         }
-        // An essential one that has ended ends the task, whoever depends on it.
+        // The end of an essential container ends the task, whichever containers depend on it.
         for (essential, names) in [(true, vec![(ContainerName::from("a"), Must::BeLookedAt)]), (false, Vec::new())] {
             let mut task = task(vec![container("a", &[]), container("b", &[])]);
             task.containers[0].spec.essential = essential;
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_builds_on_a_container_that_was_revived() {
+    fn a_revived_dependency_is_not_met() {
         let revived = |container: &mut ContainerState| {
             ran(ContainerStatus::Stopped, Some(0))(container);
             container.observed = Some(RunState::Running);
@@ -352,7 +352,7 @@ mod tests {
             };
             assert_eq!(verdict(condition, ended), Readiness::Waits(None), "{condition:?}");
         }
-        // Healthy once and over now: nobody builds on it.
+        // A container that was healthy and has stopped meets no condition.
         let was_healthy = |container: &mut ContainerState| {
             ran(ContainerStatus::Stopped, Some(0))(container);
             container.health = Health::Healthy;
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_ordered_is_seen_before_anything_starts() {
+    fn unsolvable_dependencies_are_found_before_any_start() {
         use Condition::{Healthy, Start};
         let mut checked = container("a", &[]);
         checked.health_check = true;

@@ -231,7 +231,7 @@ mod tests {
         arrivals.sort_unstable();
         assert_eq!((arrivals, state.host.arrivals), (vec![1, 2, 3], 3));
         let lists = |out: &Step| out.effects.iter().any(|effect| matches!(effect, Effect::Do(_, Operation::Inventory)));
-        assert!(lists(&out), "what happened to them since was not listened to: {out:?}");
+        assert!(lists(&out), "their events since were ignored: {out:?}");
         let (_, out) = after(Vec::new());
         assert!(!lists(&out), "{out:?}");
     }
@@ -504,12 +504,12 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_in_flight_that_is_not_named_any_more_is_kept() {
+    fn a_pending_resource_that_is_not_named_any_more_is_kept() {
         let (mut state, ops) = removals(&["x", "y"]);
         step(&mut state, NOW, again(&["y"]));
         assert_eq!(check(&state), Ok(()));
         step(&mut state, NOW, done(ops["y"], Output::Nothing));
-        assert!(!state.tasks.is_empty(), "the other one is not gone yet");
+        assert!(!state.tasks.is_empty(), "the other resource is not gone yet");
         let failed = Err(OpError::Failed(Failure::retryable("CannotRemove", "busy")));
         step(&mut state, NOW, Event::Completed { op: ops["x"], outcome: failed });
         assert_eq!(check(&state), Ok(()));

@@ -211,7 +211,7 @@ mod tests {
         use ContainerStatus::{Running, Stopped};
         let mut task = running();
         task.reason = Some("for this reason".to_owned());
-        // It has an exit code from its first run, and a failure: both are told when it is over, not before.
+        // The exit code of its first run and a failure are reported when the container has stopped, not before.
         task.containers[1].state.exit_code = Some(7);
         task.containers[1].state.fail(Failure::permanent("Name", "text"));
         task.containers[1].state.live.operation = None;
@@ -286,7 +286,7 @@ mod tests {
             let mut pulled = running.clone();
             (pulled.known, pulled.ran) = (TaskStatus::ManifestPulled, false);
             pulled.states_mut().for_each(|it| (it.known, it.ran) = (ContainerStatus::Created, false));
-            assert!(reported(&mut with(pulled), NOW).is_none(), "it is no news by itself");
+            assert!(reported(&mut with(pulled), NOW).is_none(), "it causes no report by itself");
             running.containers[0].state.digest = digest.map(str::to_owned);
             let (_, change) = reported(&mut with(running), NOW).unwrap();
             assert_eq!(change.containers[0].image_digest.as_deref(), Some(wanted));
@@ -306,7 +306,7 @@ mod tests {
             let is_pending = state.tasks[&"task".into()].live.drain_at.is_some();
             assert!(
                 !is_pending || sent == TaskStatus::ManifestPulled,
-                "what is no news does not wait for company either"
+                "a digest that causes no report does not wait for one either"
             );
             let change = change?.1;
             Some((change.status, statuses(&change).len(), change.containers[0].image_digest.clone()))

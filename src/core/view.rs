@@ -121,7 +121,7 @@ mod tests {
         task.waits.into_iter().map(|it| (it.container.map(|name| name.0), it.blocker)).collect()
     }
 
-    /// A container of which nothing is known yet.
+    /// An awaited container of which nothing is known yet.
     fn awaited(name: &str, must: Must) -> Awaited {
         let known = ContainerStatus::ManifestPulled;
         Awaited { container: name.into(), must, known, health: Health::Unknown, exit_code: None }
@@ -146,7 +146,7 @@ mod tests {
         assert!(matches!(waits_of(&state, "task")[0].1, Blocker::NextTry(at) if at > NOW));
     }
 
-    /// A running task of one container, changed; what it is said to wait for.
+    /// The blocker of a running task of one container after a change.
     fn blocked(change: impl FnOnce(&mut TaskState)) -> Option<Blocker> {
         let mut task = sample::task(vec![container("a", &[])]);
         (task.admitted, task.desired, task.known) = (true, TaskStatus::Stopped, TaskStatus::Running);
@@ -190,7 +190,7 @@ mod tests {
             blocked(|it| it.containers[0].state.live.retry.not_before = Timestamp(NOW.0 + 1)),
             Some(Blocker::NextTry(Timestamp(NOW.0 + 1)))
         );
-        // The first inventory is in flight.
+        // The first inventory is pending.
         assert_eq!(blocked(|it| it.containers[0].state.live.unsettled = true), Some(Blocker::Inventory));
         assert_eq!(
             blocked(|it| (it.desired, it.containers[0].state.live.unsettled) = (TaskStatus::Running, true)),
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(waits_of(&state, "third"), [(Some("a".to_owned()), Blocker::Credentials(id))]);
     }
 
-    /// The planner and the reader are told the same: neither of these was shown before.
+    /// Readers see what the planner waits for. Neither of these waits was shown before.
     #[test]
     fn a_pull_that_waits_for_the_disk_or_for_a_removal_says_so() {
         use crate::core::policy::ImagePolicy;

@@ -1,7 +1,7 @@
-//! Safety of effects: judged at the moment an effect is handed out, by what is true in the world and on disk.
+//! Safety of effects: each effect is judged when it is handed out, by what is true in the world and on disk.
 //!
-//! Invariant: nothing here changes the world. Within a burst the state has gone on since the effect was decided, so laws that
-//! compare with the state ask for `burst` first.
+//! Invariant: nothing here changes the world. In a burst the state has changed since the effect was decided, so laws that compare
+//! with the state check `burst` first.
 
 use super::{Before, effort, images, is_known_stopped, tickets};
 use crate::control::Reported;
@@ -17,7 +17,7 @@ use ecs_agent::model::{
     TaskArn, TaskStatus,
 };
 
-/// Creates and starts of one container in a row that may get no answer.
+/// How many consecutive creates or starts of one container may get no answer.
 const MAX_UNANSWERED: u32 = 3;
 
 /// Judges an effect at the moment it is handed out.
@@ -76,7 +76,7 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
     }
 }
 
-/// Credentials are acknowledged if their task is known, and only then. The step may have forgotten the task all the same.
+/// Credentials are acknowledged if and only if their task is known before the step, even if the step forgets the task.
 pub(crate) fn credentials_are_acknowledged(world: &mut World, before: &Before, event: &Event, step: &Step) {
     let Event::CredentialsArrived { task: Some(arn), ack: Some(ack), .. } = event else { return };
     let is_acknowledged = step.effects.contains(&Effect::Send(Message::AckCredentials(ack.clone())));
@@ -85,7 +85,7 @@ pub(crate) fn credentials_are_acknowledged(world: &mut World, before: &Before, e
     }
 }
 
-/// After a failure there is a wait, and after some attempts without an answer there is an end.
+/// There is a wait after a failure, and an end after some attempts without an answer.
 fn too_soon(world: &mut World, effect: &Effect) -> Broken {
     let Effect::Do(op, operation) = effect else { return None };
     match operation {
@@ -109,7 +109,7 @@ fn too_soon(world: &mut World, effect: &Effect) -> Broken {
         return Some(("an engine that never answers is given up", format!("{owner:?}")));
     }
     effort::again(world, owner, operation);
-    // A stop does not wait for what failed before it was wanted.
+    // A stop does not wait because of earlier failures.
     let counts = |it: &&(Owner, _, bool)| it.0 == *owner && it.2 == world.is_to_stop(owner);
     let failed = world.failed.iter().filter(counts).map(|it| it.1).max()?;
     (world.now < failed + Span::secs(1) && !world.burst)
@@ -121,7 +121,7 @@ pub(super) type Broken = Option<(&'static str, String)>;
 /// An operation on one container: `after` names a step that must wait for the containers it depends on.
 fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>, after: Option<&str>) -> Broken {
     let Some(Owner::Container(arn, index)) = world.state.ops.get(op) else {
-        // Handed out and cancelled in the same burst.
+        // The operation was handed out and cancelled in the same burst.
         return None;
     };
     let unknown = || Some(("no effect for an unknown task", arn.to_string()));
@@ -133,7 +133,7 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
     if let Some(target) = target {
         let is_name = *target == task.spec.runtime_name(&spec.name);
         let is_id = task.containers[*index].state.runtime_id.as_ref().is_some_and(|id| id.0 == *target);
-        // Create, look and removal find nothing of ours under a name that somebody else took.
+        // A create, an inspection or a removal may find a foreign container under its name.
         let is_its = |at: usize| {
             let hit = &world.docker.containers[at];
             (hit.task == *arn && !hit.foreign) || (hit.foreign && *target == hit.name && after != Some("start"))
@@ -175,7 +175,7 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
             ));
         }
     }
-    // Of one that was removed while the state was lost nobody knows any more.
+    // A container that was removed while the state was lost is unknown to the agent.
     let is_remembered = spec.restart.is_none() && !world.was_lost;
     if step == "start" && is_remembered && world.docker.truth_of(arn, &spec.name).starts > 0 {
         return Some(("a container that ran is not started again", format!("{arn} {}", spec.name)));
@@ -187,8 +187,7 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
     Some(("dependencies hold before a container goes on", format!("{step} {arn} {} needs {missing:?}", spec.name)))
 }
 
-/// What has to be known of the others before one of them goes on. Of what one depends on that starts again nothing: it has done
-/// its part.
+/// The other containers that must be settled before one goes on: essential ones and, before its first start, its dependencies.
 fn in_doubt(world: &World, task: &TaskState, spec: &ContainerSpec, step: &str) -> Broken {
     let is_first = task.pairs().any(|(it, container)| it.name == spec.name && !container.ran);
     let is_built_on = |it: &ContainerSpec| {
@@ -200,7 +199,7 @@ fn in_doubt(world: &World, task: &TaskState, spec: &ContainerSpec, step: &str) -
     Some(("nothing is started on unsettled containers", what))
 }
 
-/// A resource of the task that this step needs and that is not there.
+/// A resource of the task that this step needs and that does not exist.
 fn resource_missing(world: &World, task: &TaskState, container: &ContainerName, step: &str) -> Broken {
     let arn = &task.spec.arn;
     let is_there = |it: &ResourceSpec| {
@@ -248,14 +247,14 @@ fn making(world: &World, request: &ResourceRequest) -> Broken {
 }
 
 fn unmaking(world: &World, request: &ResourceRequest) -> Broken {
-    // A create that came late, after the agent looked in vain, left a container it may not know of; that one never ran.
+    // The agent may not know a container that was created late, after its inspection. Such a container never ran.
     let needs = |it: &Container| it.task == request.task && it.started && !it.foreign && !it.renamed && !it.unsolicited;
     let user =
         world.docker.containers.iter().find(|it| needs(it) && request.spec.kind.lifetime() != Lifetime::Process)?;
     Some(("resources are removed after the containers that use them", format!("{} {}", request.spec.name, user.name)))
 }
 
-/// Only tasks that shall stop are stopped, and a container after those that depend on it.
+/// Only containers that must stop are stopped, each after those that depend on it.
 fn stop(world: &World, target: &str) -> Broken {
     let container = &world.docker.containers[world.docker.find(target)?];
     let task = world.state.tasks.get(&container.task)?;
@@ -276,7 +275,7 @@ fn stop(world: &World, target: &str) -> Broken {
         let what = format!("{} {}", container.task, container.container);
         return Some(("nothing that runs is stopped because the state was lost", what));
     }
-    // A container that was over and runs again is stopped at once.
+    // A stopped container that runs again is stopped at once.
     if task.containers[index].state.is_stopped() {
         return None;
     }
@@ -303,7 +302,7 @@ fn remove(world: &World, op: &ecs_agent::model::OpId, target: &String) -> Broken
         return is_kept.then(|| ("a stopped task is kept for the clean-up wait", arn.to_string()));
     }
     let container = &world.docker.containers[world.docker.find(target)?];
-    // A task may be known by its name alone: ECS asked for its stop after it was forgotten.
+    // Only the name of a task may be known, if ECS asked for its stop after it was forgotten.
     let known = world.state.tasks.get(&container.task).filter(|_| !world.burst);
     let is_orphan = !container.foreign && known.is_none_or(|it| it.index_of(&container.container).is_none());
     (!is_orphan || container.started).then(|| ("only our own orphans are removed", container.name.clone()))
@@ -360,7 +359,7 @@ fn in_order(world: &World, task: &TaskState, reported: &Reported, change: &State
         return Some(("nothing is reported twice", format!("{change:?}")));
     }
     let stopped = change.status == TaskStatus::Stopped;
-    // A start that came late, after the container was over, does not make the task run.
+    // A late start of a stopped container does not make the task run.
     let only_one_ran = || {
         let spec = &task.containers[0].spec;
         task.containers[0].state.ran && world.docker.container_of(arn, &spec.name).is_some_and(|it| !it.unsolicited)
@@ -376,7 +375,7 @@ fn in_order(world: &World, task: &TaskState, reported: &Reported, change: &State
         let now = change.containers.iter().any(|it| it.container == *name && it.status == ContainerStatus::Stopped);
         now || is_old(name, ContainerStatus::Stopped)
     };
-    // Of one that was refused, ECS is told no more than why.
+    // The report of a refused task has only the reason.
     let is_refused = task.containers.is_empty() && !change.reason.is_empty();
     let containers = world.ecs.tasks.get(arn).map(|it| it.containers.as_slice()).unwrap_or_default();
     let missing = containers.iter().find(|name| stopped && !is_refused && !is_reported(name))?;
@@ -392,7 +391,7 @@ fn contents(world: &World, task: &TaskState, change: &StateChange) -> Broken {
         let is_true = match reported.exit_code {
             Some(143) if container.failure.is_some() => true,
             Some(code) => reported.status == ContainerStatus::Stopped && truth.exits.contains(&code),
-            // Nobody saw how it ended: it was removed, or never ran as far as the agent could know.
+            // The end was not seen: the container was removed, or never ran as far as the agent could know.
             None => {
                 let had_not_run = !container.ran || world.burst; // it may have run since this was decided
                 reported.status != ContainerStatus::Stopped || had_not_run || container.failure.is_some()

@@ -1,7 +1,7 @@
 //! What must always hold (safety, checked inside every turn) and what must hold in the end (liveness, after healing).
 //!
-//! The laws judge by the world's truth where they can, not by what the agent believes. Each has a name; a failure prints it, and
-//! `README.md` says which planted bug was found by which.
+//! Where they can, the laws judge by what is true in the world, not by what the agent knows. Each law has a name, which a failure
+//! prints; `README.md` lists which law found which planted bug.
 
 mod effects;
 mod effort;
@@ -25,11 +25,11 @@ use ecs_agent::model::waiting::{Blocker, Waiting};
 use ecs_agent::model::{ContainerStatus, ResourceStatus, RunState, TaskArn, TaskStatus, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What was known before a step, to see that nothing goes back.
+/// What was known before a step, to check that nothing goes back.
 #[derive(Debug)]
 pub(crate) struct Before {
     tasks: BTreeMap<TaskArn, Seen>,
-    /// The step in which the inventory under way was asked for.
+    /// The step in which the pending inventory was asked for; `None` if there is none.
     asked: Option<u64>,
 }
 
@@ -40,7 +40,7 @@ struct Seen {
     sent: TaskStatus,
     admitted: bool,
     containers: Vec<(ContainerStatus, ContainerStatus)>,
-    /// What the engine last said of each container, whether that is in doubt, and when it was touched last.
+    /// For each container: the last observed state, whether it is unsettled, and the step in which it was last touched.
     facts: Vec<(Option<RunState>, bool, u64)>,
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn after_step(world: &mut World, before: &Before) {
     }
 }
 
-/// Whoever is not where it should be, and has nothing in flight, says what it waits for: operators and scripts read it.
+/// A container short of its target without a pending operation shows what it waits for: operators and scripts read that.
 fn waiting_containers_show_what_for(world: &mut World) {
     let view = core::view(&world.state, world.now);
     let mut silent = None;
@@ -112,8 +112,8 @@ fn waiting_containers_show_what_for(world: &mut World) {
     }
 }
 
-/// Several agents may work with one engine, and the labels of their tasks look alike. What another one made is nothing of this
-/// one's.
+/// Several agents may use one Docker, with similar labels on the containers of their tasks. Each ignores the containers of the
+/// others.
 fn another_agents_containers_are_not_believed(world: &mut World) {
     let rivals = world.docker.containers.iter().filter(|it| it.owner.as_ref().is_some_and(|id| id.0 == RIVAL));
     let is_its = |rival: &&Container| {
@@ -143,7 +143,7 @@ fn nothing_goes_back(world: &mut World, before: &Before) {
     }
 }
 
-/// A list that was asked for before something happened to a container does not know of it.
+/// An inventory that was asked for before a container was touched does not change the container.
 fn old_lists_say_nothing(world: &mut World, before: &Before) {
     let Some(asked) = before.asked else { return };
     if world.state.inventory.pending.is_some_and(|(_, step)| step == asked) {
@@ -163,7 +163,7 @@ fn old_lists_say_nothing(world: &mut World, before: &Before) {
     }
 }
 
-/// Its share of the host is free from then on.
+/// A task becomes stopped only when no container of it runs, because its share of the host is free from then on.
 fn what_stops_does_not_run(world: &mut World, before: &Before) {
     let stops = |task: &TaskState| {
         let is_new = before.tasks.get(&task.spec.arn).is_some_and(|old| old.known != TaskStatus::Stopped);
@@ -177,7 +177,7 @@ fn what_stops_does_not_run(world: &mut World, before: &Before) {
     }
 }
 
-/// Tasks at work, told by the operations in flight and by what truly runs because the agent asked, fit the host.
+/// Tasks at work fit the host, judged by pending operations and by containers that truly run because the agent started them.
 fn shares_fit(world: &mut World) {
     let mut at_work: BTreeSet<&TaskArn> = BTreeSet::new();
     for (arn, task) in &world.state.tasks {
@@ -191,7 +191,7 @@ fn shares_fit(world: &mut World) {
             at_work.insert(&container.task);
         }
     }
-    // What was admitted to a larger host is not stopped for having become too much; nothing is added to it.
+    // Tasks that were admitted to a larger host go on, but no task is added to them.
     let is_new = at_work.iter().any(|arn| !world.inherited.contains(*arn));
     let broken = (is_new && !queue::fits(world, &at_work)).then(|| format!("{at_work:?}"));
     if let Some(what) = broken {
@@ -211,7 +211,7 @@ fn time_moves(world: &mut World) {
     }
 }
 
-/// Every task is planned once more at the same time, with no new fact.
+/// Planning every task once more, at the same time and without a new fact, yields nothing.
 fn planning_again_is_idle(world: &mut World) {
     let copy = world.thorough.then(|| world.state.clone());
     let wakes: Vec<Option<Timestamp>> = world.state.tasks.values().map(|task| task.live.wake).collect();
@@ -242,7 +242,7 @@ fn what_is_forgotten_is_gone(world: &mut World, before: &Before) {
     }
 }
 
-/// Judges a turn whose commit waits.
+/// Judges a turn whose commit is deferred.
 pub(crate) fn before_waiting(world: &mut World, turn: &Turn) {
     if !turn.effects.is_empty() || !turn.confirmed.is_empty() || !turn.stops.is_empty() {
         world.breaks("nothing is done or relied on before it is on disk", || format!("{turn:?}"));
@@ -268,7 +268,7 @@ pub(crate) fn after_commit(world: &mut World) {
     }
 }
 
-/// What is only in the agent's memory is forgotten by a restart before anything is written.
+/// The task without resources that a restart forgets before anything is written.
 fn without_memory(mut task: TaskState) -> TaskState {
     for Resource { spec, state: resource } in &mut task.resources {
         match spec.kind.lifetime() {
@@ -280,7 +280,7 @@ fn without_memory(mut task: TaskState) -> TaskState {
     task
 }
 
-/// What was written is what is read.
+/// The documents that are read are those that were written.
 pub(crate) fn before_restart(world: &mut World) {
     let is_same =
         world.disk.tasks.values().all(|task| reread(task) == *task) && reread(&world.disk.host) == world.disk.host;
