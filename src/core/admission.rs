@@ -327,7 +327,7 @@ mod tests {
         }
     }
 
-    /// Compat: not even a task that needs nothing of that.
+    /// Compat: not even a task that needs nothing of what is overcommitted.
     #[test]
     fn an_overcommitted_host_admits_no_task() {
         let mut state = host(Capacity { cpu: 100, memory: 1000, ..Capacity::default() });

@@ -1,7 +1,7 @@
 //! When a stopped task may be removed from Docker and forgotten.
 //!
-//! That is only after ECS has accepted `STOPPED` and after the configured wait, since people inspect stopped containers. A task
-//! is forgotten when it has nothing left in Docker, so no container is leaked.
+//! A task is cleaned up only after ECS has accepted `STOPPED` and after the configured wait, since people inspect stopped
+//! containers. A task is forgotten when it has nothing left in Docker, so no container is leaked.
 
 use super::backoff::spread;
 use super::effect::Operation;

@@ -1,4 +1,4 @@
-//! What follows for a task from its containers: its status, its desired status, and when it stopped executing.
+//! The facts of a task that follow from its containers: its status, its desired status, and when it stopped executing.
 
 use super::state::{ContainerState, TaskState};
 use crate::model::text::cleaned;
@@ -9,7 +9,8 @@ pub(super) fn derive(task: &mut TaskState, now: Timestamp) -> bool {
     derive_to(task, now, TaskStatus::Stopped)
 }
 
-/// The same in the middle of a list of observations. Whether the task has stopped is not known before the last of them.
+/// Updates the derived facts in the middle of a list of observations. Whether the task has stopped is not known before the last
+/// of them.
 pub(super) fn derive_midway(task: &mut TaskState, now: Timestamp) {
     derive_to(task, now, TaskStatus::Running);
 }

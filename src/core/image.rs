@@ -286,8 +286,8 @@ fn next_foreign_container(state: &State, listing: &ImageListing, now: Timestamp)
         .containers
         .iter()
         .filter(|it| it.ended.is_some_and(|ended| ended > state.policy.cleanup_wait) && !is_another_agents(it));
-    let it = fit.find(|it| !state.images.tried.contains(&it.id.0) && !is_known(it))?;
-    Some((it.id.0.clone(), ImageWork::RemoveContainer(it.id.clone())))
+    let next = fit.find(|it| !state.images.tried.contains(&it.id.0) && !is_known(it))?;
+    Some((next.id.0.clone(), ImageWork::RemoveContainer(next.id.clone())))
 }
 
 /// The removal of the smallest image that no task has used, one name at a time.

@@ -1,8 +1,8 @@
 //! The inventory, a listing of all containers with this agent's labels: after a start, after a gap in the events, and every few
 //! minutes.
 //!
-//! It settles unsettled containers, finds removed ones, and finds orphans. It counts only for containers that were not touched
-//! since it was asked for: otherwise a listing from before a create would end the container that was just created.
+//! An inventory settles unsettled containers, and finds removed containers and orphans. It counts only for containers that were
+//! not touched since it was asked for: otherwise a listing from before a create would end the container that was just created.
 
 use super::effect::{Effect, Operation};
 use super::event::{Outcome, Output};

@@ -124,14 +124,14 @@ mod tests {
         step(&mut state, NOW, run(spec));
         let only = |state: &mut State| {
             state.ops.clear();
-            let it = state.tasks.get_mut(&"task".into()).unwrap();
-            (it.live.report, it.containers[0].state.live.operation) = (None, None);
+            let entry = state.tasks.get_mut(&"task".into()).unwrap();
+            (entry.live.report, entry.containers[0].state.live.operation) = (None, None);
         };
         only(&mut state);
         step(&mut state, NOW, observed(at(RunState::Running, 1)));
         only(&mut state);
-        let it = state.tasks.get_mut(&"task".into()).unwrap();
-        (it.sent, it.containers[0].state.sent) = (TaskStatus::Running, ContainerStatus::Running);
+        let entry = state.tasks.get_mut(&"task".into()).unwrap();
+        (entry.sent, entry.containers[0].state.sent) = (TaskStatus::Running, ContainerStatus::Running);
         state
     }
 
@@ -205,9 +205,9 @@ mod tests {
         let shown = |seen: Observation| {
             let (mut state, op) = due();
             // The task goes on without the container: a stop would forget all earlier failures.
-            let it = state.tasks.get_mut(&"task".into()).unwrap();
-            it.containers[0].spec.essential = false;
-            it.containers.push(Container { spec: container("b", &[]), state: ContainerState::default() });
+            let entry = state.tasks.get_mut(&"task".into()).unwrap();
+            entry.containers[0].spec.essential = false;
+            entry.containers.push(Container { spec: container("b", &[]), state: ContainerState::default() });
             let effects = step(&mut state, NOW + PERIOD, done(op, Output::Seen(Some(Box::new(seen))))).effects;
             assert!(!effects.iter().any(|effect| matches!(effect, Effect::Do(_, Operation::Start(_)))), "{effects:?}");
             task(&state).containers[0].state.clone()
@@ -265,8 +265,8 @@ mod tests {
         assert!(start(&effects).is_some());
         assert_eq!((count, known, is_due), (1, ContainerStatus::Running, true));
         // The start was done.
-        let it = killed(at(RunState::Running, 61), Span::default());
-        assert_eq!(it, (Vec::new(), 1, ContainerStatus::Running, false));
+        let after = killed(at(RunState::Running, 61), Span::default());
+        assert_eq!(after, (Vec::new(), 1, ContainerStatus::Running, false));
         // The start was done, and the container ended again meanwhile: too soon, or late enough.
         let (_, count, known, _) = killed(ended(61, 1), Span::secs(59));
         assert_eq!((count, known), (1, ContainerStatus::Stopped));
@@ -338,10 +338,10 @@ mod tests {
     #[test]
     fn a_failed_restart_also_ends_the_containers_that_wait() {
         let (mut state, op) = due();
-        let it = state.tasks.get_mut(&"task".into()).unwrap();
-        it.containers[0].spec.essential = false;
+        let entry = state.tasks.get_mut(&"task".into()).unwrap();
+        entry.containers[0].spec.essential = false;
         let waits = container("b", &[("a", crate::model::task::Condition::Success)]);
-        it.containers.push(Container { spec: waits, state: ContainerState::default() });
+        entry.containers.push(Container { spec: waits, state: ContainerState::default() });
         let failure = Failure::permanent("CannotStartContainerError", "no");
         step(&mut state, NOW + PERIOD, Event::Completed { op, outcome: Err(OpError::Failed(failure)) });
         let look = *state.ops.keys().last().unwrap();
@@ -368,8 +368,8 @@ mod tests {
     #[test]
     fn runs_are_recorded_only_with_a_restart_policy() {
         let mut state = running();
-        let it = state.tasks.get_mut(&"task".into()).unwrap();
-        (it.containers[0].spec.restart, it.containers[0].state.restarts) = (None, Restarts::default());
+        let entry = state.tasks.get_mut(&"task".into()).unwrap();
+        (entry.containers[0].spec.restart, entry.containers[0].state.restarts) = (None, Restarts::default());
         step(&mut state, NOW, observed(at(RunState::Running, 2)));
         assert_eq!(task(&state).containers[0].state.restarts, Restarts::default());
     }

@@ -1,7 +1,7 @@
 //! The state of the core. Plain data: `apply` writes facts into it, `plan` reads it.
 //!
-//! What is kept in memory only is grouped: the field `live` of a task, a container and a resource holds what describes this
-//! process (operations in flight, when to try again). It is never stored, so it is empty after a restart of the agent. Everything
+//! The parts that are kept in memory only are grouped: the field `live` of a task, a container and a resource describes this
+//! process (pending operations, when to try again). It is never stored, so it is empty after a restart of the agent. Everything
 //! else in these structs is on disk before any effect that rests on it starts.
 
 mod container;
@@ -63,7 +63,7 @@ pub struct State {
 pub enum Key {
     /// [`HostState`].
     Host,
-    /// One [`TaskState`].
+    /// The [`TaskState`] of the task with this ARN.
     Task(TaskArn),
 }
 
@@ -84,7 +84,7 @@ pub struct HostState {
     pub lost: bool,
 }
 
-/// One task.
+/// The state of one task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskState {
     /// The specification of the task as a whole.
@@ -127,13 +127,14 @@ pub struct TaskState {
     /// What the task needs besides containers.
     #[serde(default)]
     pub resources: Vec<Resource>,
-    /// What is kept in memory only.
+    /// The part of the state that is kept in memory only.
     #[serde(skip)]
     pub live: LiveTask,
 }
 
-/// What is kept of a task in memory only. After a restart of the agent it is empty. [`recover`](super::recover()) then sets
-/// `inherited` from the stored `admitted` and has the task planned at once; planning and outcomes fill in the rest again.
+/// The part of a task's state that is kept in memory only. After a restart of the agent it is empty.
+/// [`recover`](super::recover()) then sets `inherited` from the stored `admitted` and has the task planned at once; planning and
+/// outcomes fill in the rest again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LiveTask {
     /// The task was given its share before this process started. The host may have had more to give then.
@@ -181,13 +182,13 @@ pub struct ResourceState {
     /// Containers are created with them, and the removal gives their leases back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tickets: Option<Tickets>,
-    /// What is kept in memory only.
+    /// The part of the state that is kept in memory only.
     #[serde(skip)]
     pub live: LiveResource,
 }
 
-/// What is kept of a resource in memory only. After a restart of the agent it is empty. Planning starts any operation again from
-/// the stored `known` and `create_asked`, and the credentials that make a renewal due are sent again by ECS.
+/// The part of a resource's state that is kept in memory only. After a restart of the agent it is empty. Planning starts any
+/// operation again from the stored `known` and `create_asked`, and the credentials that make a renewal due are sent again by ECS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LiveResource {
     /// Credentials have arrived since the resource was last created or renewed.

@@ -149,7 +149,7 @@ mod tests {
         }
     }
 
-    /// Read again for each address in it, such a text would take hours.
+    /// If such a text were read again for each address in it, that would take hours.
     #[test]
     fn a_text_of_any_shape_is_read_once() {
         let units =
@@ -210,7 +210,7 @@ mod tests {
         }
     }
 
-    /// Every two characters that can be typed stand in front of the rest of the password.
+    /// Tries every two characters that can be typed at the beginning of the password.
     #[test]
     fn no_password_of_any_characters_is_shown() {
         let typed = || (0x21..0x7f).map(char::from);

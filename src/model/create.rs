@@ -116,7 +116,7 @@ mod tests {
         let lines = "-----BEGIN\nsecret\r\nline-----\n";
         assert_eq!(message_of(lines, format!("bad: {lines}.")), "bad: [redacted] .");
         assert_eq!(message_of(" padded\t", "bad:  padded\t!".to_owned()), "bad: [redacted] !");
-        // The end of a value, or all but its beginning, is beyond what is kept of an error.
+        // An error is cut off within the value, or near its end.
         for before in (3000..4094).step_by(7) {
             for value in ["hunter2-hunter2-hunter3", &"long".repeat(2000)] {
                 let message = message_of(value, format!("{}{value}{}", "-".repeat(before), "x".repeat(4096)));

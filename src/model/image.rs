@@ -18,7 +18,7 @@ pub struct ImageListing {
     pub running_owners: Option<BTreeSet<OwnerId>>,
 }
 
-/// One image.
+/// One image on this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListedImage {
     /// Id of the image (`sha256:…`).
@@ -33,7 +33,7 @@ pub struct ListedImage {
     pub age: Span,
 }
 
-/// One container.
+/// One container on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListedContainer {
     /// Docker's id of the container.

@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(members.text("A"), Ok("b".to_owned()));
         assert_eq!(format!("{members:?}"), "{\"a\"}");
         assert_eq!(Members::parse_first("warning: hunter2").map(drop), Err(WrongKind));
-        // Deeper than serde_json reads into a value: a value that nobody asks for is passed over all the same.
+        // The value is deeper than serde_json parses, but a value that is not requested is only skipped.
         let deep = format!("{{\"a\": \"b\", \"c\": {}{}}}", "[".repeat(5_000), "]".repeat(5_000));
         assert_eq!(Members::parse(&deep).unwrap().text("a"), Ok("b".to_owned()));
     }

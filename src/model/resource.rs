@@ -1,4 +1,5 @@
-//! What a task needs besides its containers: task limits, volumes, secrets, environment files, a log router's configuration.
+//! The resources of a task, which it needs besides its containers: task limits, volumes, secrets, environment files, a log
+//! router's configuration.
 //!
 //! Plain data, complete enough that an edge can create each resource from its specification alone. All kinds have the same life
 //! cycle (none, created, removed), so the core treats them alike. It only asks how long a kind lasts and whether it needs the

@@ -1,4 +1,4 @@
-//! What readers such as HTTP endpoints may see of the state: a snapshot without environment, settings or credentials.
+//! The view of the state for readers such as HTTP endpoints: a snapshot without environment, settings or credentials.
 
 use super::observation::Mount;
 use super::port::PortBinding;
@@ -12,7 +12,7 @@ pub struct View {
     pub tasks: Vec<TaskView>,
 }
 
-/// One task.
+/// The view of one task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskView {
     /// ARN of the task.
@@ -31,7 +31,7 @@ pub struct TaskView {
     pub containers: Vec<ContainerView>,
 }
 
-/// One container.
+/// The view of one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerView {
     /// Whether the container is the customer's or the agent's.

@@ -12,7 +12,7 @@ use std::fmt;
 pub struct Waiting {
     /// The container that waits; `None`: the whole task waits.
     pub container: Option<ContainerName>,
-    /// What it waits for.
+    /// What the task or the container waits for.
     pub blocker: Blocker,
     /// When it last made progress.
     pub since: Timestamp,

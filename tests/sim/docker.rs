@@ -429,7 +429,7 @@ impl Docker {
         Ok(Output::Seen(index.map(|index| Box::new(self.see(index)))))
     }
 
-    /// Does what an effect asks for. `late`: nobody waits for it any more.
+    /// Executes an effect. `late`: its answer is not awaited any more.
     pub(crate) fn perform(&mut self, effect: &Effect, late: bool) -> Outcome {
         match effect {
             Effect::Do(_, Operation::ResolveDigest(image)) => {

@@ -156,8 +156,8 @@ impl World {
             Effect::Do(_, Operation::Create(_) | Operation::Start(_))
             | Effect::Do(_, Operation::Stop { .. })
             | Effect::Do(_, Operation::Remove(_) | Operation::Pull(_)) => self.late.push(effect),
-            // A report that got through counts, whether or not the agent hears of it. A resource that came long after it was
-            // given up would be nobody's, and nobody could tell: that is left out.
+            // A report that reached ECS counts, whether or not its answer reaches the agent. A resource that was created long
+            // after it was given up would belong to no task and could not be found, so that is left out.
             Effect::Do(_, Operation::Report(_) | Operation::CreateResource(_))
             | Effect::Do(_, Operation::RenewResource(_) | Operation::RemoveResource(_)) => {
                 let _outcome = self.perform(&effect);
@@ -181,7 +181,7 @@ impl World {
     }
 }
 
-/// The engine lists all, but every other container cannot be looked at: of those the list tells, which is less.
+/// Docker lists all containers, but cannot inspect every other one. For these, the observation has only what the list shows.
 fn hardly_seen(seen: Observation) -> Observation {
     let is_looked_at = seen.runtime_id.0.ends_with(['0', '2', '4', '6', '8']);
     if is_looked_at { seen } else { Observation { started_at: None, error: None, ..seen } }

@@ -116,7 +116,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        // A seed whose host has images and asks the registry each time; nothing else of the seed is used.
+        // A seed of a world that asks the registry each time; nothing else of the seed is used.
         let seed = (0..).find(|seed| World::new(*seed).state.policy.pull == PullBehavior::Default).expect("most do");
         let mut world = World::new(seed);
         world.state.policy.pull_upfront = false;

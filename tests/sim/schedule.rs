@@ -135,9 +135,9 @@ pub(crate) enum Move {
     /// The agent is killed and restarted. The bits decide about the pending effects, and whether the clock is set back or the
     /// capacity of the host changes meanwhile.
     Crash(u64),
-    /// The same, and its disk is empty when it starts again.
+    /// The agent is killed and restarted with an empty disk.
     LoseState(u64),
-    /// The same, at a point of the next turn.
+    /// The agent is killed at this point of its next turn, and restarted.
     CrashAt(Point, u64),
 }
 

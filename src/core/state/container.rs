@@ -86,12 +86,12 @@ pub struct ContainerState {
     /// The container's last address in Docker's default network; `None` if it never had one.
     #[serde(default, skip_serializing_if = "is_default")]
     pub address: Option<String>,
-    /// What is kept in memory only.
+    /// The part of the state that is kept in memory only.
     #[serde(skip)]
     pub live: LiveContainer,
 }
 
-/// What is kept of a container in memory only. After a restart of the agent it is empty, except that
+/// The part of a container's state that is kept in memory only. After a restart of the agent it is empty, except that
 /// [`recover`](crate::core::recover()) sets `unsettled` for each container that the engine may have. The first inventory then
 /// shows how it is, and planning fills in the rest again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! What must always hold (safety, checked inside every turn) and what must hold in the end (liveness, after healing).
+//! The laws that must always hold (safety, checked inside every turn) and those that must hold in the end (liveness, after
+//! healing).
 //!
 //! Where they can, the laws judge by what is true in the world, not by what the agent knows. Each law has a name, which a failure
 //! prints; `README.md` lists which law found which planted bug.
