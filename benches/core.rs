@@ -1,4 +1,4 @@
-//! How many steps a second the core does, with how many tasks. Plain `std`: `cargo bench --bench core`.
+//! The number of steps per second of the core, for different numbers of tasks. Plain `std`: `cargo bench --bench core`.
 //!
 //! A step is one event: time passing with nothing due, one observation of a running container, or a whole life of a task
 //! (payload, pull, create, start, reports, stop, clean-up). Numbers are for one core, without disk and Docker.
@@ -52,7 +52,7 @@ fn seen(task: &TaskArn, container: &ContainerName, runtime_name: &str, state: Ru
     }
 }
 
-/// A container engine and a control plane in which everything works at once.
+/// A model of Docker and ECS in which every operation succeeds at once.
 #[derive(Default)]
 struct World {
     created: std::collections::BTreeMap<String, (TaskArn, ContainerName)>,
@@ -60,7 +60,7 @@ struct World {
 }
 
 impl World {
-    /// Feeds an event and everything that follows from it.
+    /// Feeds an event, and the outcomes of all effects that follow from it.
     fn settle(&mut self, state: &mut State, now: Timestamp, event: Event) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
@@ -117,7 +117,7 @@ fn payload(tasks: Vec<PayloadTask>) -> Event {
     Event::Payload { tasks, seq: 1, ack: None }
 }
 
-/// A state with that many running tasks of two containers.
+/// A state with this number of running tasks of two containers.
 fn running(tasks: usize) -> (State, World, Timestamp) {
     let (mut world, now) = (World::default(), Timestamp(1_000_000));
     let policy = Policy { cleanup_wait: Span::secs(1), ..Policy::default() };
@@ -128,7 +128,7 @@ fn running(tasks: usize) -> (State, World, Timestamp) {
     (state, world, now)
 }
 
-/// Repeats for a while; steps a second.
+/// Repeats a call for a while, and returns the steps per second.
 fn measure(mut once: impl FnMut(u64) -> u64) -> f64 {
     let (begin, mut steps, mut round) = (Instant::now(), 0, 0);
     while begin.elapsed() < MEASURE {
@@ -175,8 +175,8 @@ fn main() {
     }
 }
 
-/// That many tasks wait for their share of a host with room for 10: µs for their arrival in one payload, and for the end of one
-/// that has a share, which lets the next one in.
+/// The times for a number of tasks that wait for their share of a host with room for 10: µs for their arrival in one payload, and
+/// µs for the end of a task with a share, which admits the next one.
 fn queue(tasks: usize) -> (f64, f64) {
     let now = Timestamp(1_000_000);
     let mut world = World::default();

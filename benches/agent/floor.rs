@@ -1,6 +1,6 @@
-//! What Docker alone needs: the same containers, created, started and stopped straight through its API. The same also in what Docker has
-//! to do for them: they are in the control group of their task, and their `/dev/shm` is shareable, as that of every container made by
-//! the version of the API that ECS names (1.21), which is a mount on the host for each.
+//! What Docker alone needs: the same containers, created, started and stopped directly through its API. Docker has the same work
+//! for them: they are in the control group of their task, and their `/dev/shm` is shareable, as for every container created with
+//! the version of the API that ECS names (1.21), which takes a mount on the host for each.
 
 use super::support::docker::unique;
 use super::{Pace, STOPPABLE, busy};
@@ -32,7 +32,7 @@ impl Floor {
         assert!(answer.status().is_success(), "{path}: {}", answer.status());
     }
 
-    /// Creates and starts one container in that control group; its name.
+    /// Creates and starts one container in this control group, and returns its name.
     pub(crate) async fn run(&self, control_group: &str) -> String {
         let name = unique("ecs-bench");
         let body = json!({
@@ -51,8 +51,8 @@ impl Floor {
         self.client.delete(url).send().await.expect("Docker answers");
     }
 
-    /// So many containers in each of these control groups, so many at a time: until the last one is started, and until the last one is
-    /// stopped.
+    /// Runs `runs_each` containers in each of these control groups, `at_once` at a time: the time until the last one is started,
+    /// and until the last one is stopped.
     pub(crate) async fn many(&self, control_groups: &[String], runs_each: usize, at_once: usize) -> Pace {
         let (begun, worked) = (Instant::now(), busy());
         let all = control_groups.iter().flat_map(|group| std::iter::repeat_n(group, runs_each));

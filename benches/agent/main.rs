@@ -1,11 +1,11 @@
-//! The whole agent: size, start-up, memory, and one task, a hundred tasks and a task of fifty containers against what Docker alone
-//! needs, measured in the same run.
+//! The whole agent: size, start-up, memory, and one task, a hundred tasks and a task of fifty containers against what Docker
+//! alone needs, measured in the same run.
 //!
-//! `cargo bench --bench agent`, and with `--target x86_64-unknown-linux-musl` for the static binary. After `--` may come the parts to
-//! run (`"50 containers"`); without any, all are. Needs what the agent's tests need (`./tests/run` installs it). The comparison with
-//! Docker is by turns: tasks through the agent, then the same creates, starts and stops straight against the Docker API.
-//! `BENCH_ROUNDS` = how often (a small machine's pace changes by a tenth and more; the standard error is printed). Each line ends with
-//! what we aim at and what the Go agent 1.105.1 needed.
+//! `cargo bench --bench agent`, and with `--target x86_64-unknown-linux-musl` for the static binary. After `--` may come the
+//! parts to run (`"50 containers"`); without any, all are. Needs what the agent's tests need (`./tests/run` installs it). The
+//! comparison with Docker is by turns: tasks through the agent, then the same creates, starts and stops straight against the
+//! Docker API. `BENCH_ROUNDS` = how often (a small machine's pace changes by a tenth and more; the standard error is printed).
+//! Each line ends with what we aim at and what the Go agent 1.105.1 needed.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -26,7 +26,7 @@ use support::registry::Registry;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ecs-agent");
 const LIMIT: Duration = Duration::from_secs(60);
-/// Runs until SIGTERM, and ends at once then.
+/// A command that runs until SIGTERM and then ends at once.
 const STOPPABLE: &str = "trap 'exit 0' TERM; sleep 3600 & wait";
 const STARTS: usize = 10;
 const TASKS: usize = 15;
@@ -35,11 +35,11 @@ const SHAPES: [Shape; 2] = [
     Shape { name: "100 tasks", tasks: 100, containers: 1, memory: "20 MiB" },
     Shape { name: "50 containers", tasks: 1, containers: 50, memory: "" },
 ];
-/// Unless `BENCH_ROUNDS` says another number.
+/// The default of `BENCH_ROUNDS`.
 const ROUNDS: usize = 10;
-/// Calls in flight of Docker alone: 16 were not quicker on two processors.
+/// Concurrent calls of Docker alone: 16 were not faster on two processors.
 const AT_ONCE: usize = 8;
-/// Long enough for connections, buffers and the first inventory to have come and gone.
+/// Long enough for the connections, the buffers and the first inventory to settle.
 const IDLE: Duration = Duration::from_secs(5);
 
 /// Tasks that are started at once.
@@ -49,15 +49,15 @@ struct Shape {
     tasks: usize,
     /// Containers of each task.
     containers: usize,
-    /// What the agent's memory may be with all of them.
+    /// The aim for the agent's memory with all of them.
     memory: &'static str,
 }
 
-/// How quickly many were started and stopped.
+/// The times to start and to stop many containers.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
     started: Duration,
-    /// What all processors of the machine worked meanwhile, whoever for. It scatters less than the time does.
+    /// The processor time that the whole machine has used meanwhile. It varies less than the elapsed time.
     work: Duration,
     stopped: Duration,
 }
@@ -113,7 +113,7 @@ async fn main() {
     }
 }
 
-/// Cargo adds options of its own, which name no part.
+/// The parts to run, without the options that Cargo adds.
 fn is_wanted(part: &str) -> bool {
     let mut named = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
     named.peek().is_none() || named.any(|name| name == part)
@@ -259,8 +259,8 @@ fn payload(image: &str, shape: Shape) -> serde_json::Value {
     json!({"family": "bench", "version": "1", "desiredStatus": "RUNNING", "overrides": "{}", "containers": containers})
 }
 
-/// Many at once: until the last one is reported RUNNING, memory with all of them, until the last one is reported STOPPED. Docker alone
-/// is measured before and after each round: the machine's pace changes within minutes.
+/// Many at once: until the last one is reported RUNNING, memory with all of them, until the last one is reported STOPPED. Docker
+/// alone is measured before and after each round: the machine's pace changes within minutes.
 async fn many(image: &str, shape: Shape) {
     let (mut ours, mut memory, mut used) = (Vec::new(), Vec::new(), Vec::new());
     docker(&["pull", "--quiet", image]);
@@ -361,15 +361,15 @@ fn id_of(arn: &str) -> Option<String> {
     arn.rsplit('/').next().map(str::to_owned)
 }
 
-/// Those of tasks that ended, which an agent that is killed leaves: thousands of them would make the next rounds slower. (systemd
-/// removes its own.)
+/// Removes the control groups of ended tasks, which a killed agent leaves behind: thousands of them would make the next rounds
+/// slower. (systemd removes its own.)
 fn remove_control_groups(ids: &[String]) {
     for group in ids.iter().flat_map(|id| control_groups(&format!("/ecs/{id}"))) {
         std::fs::remove_dir(&group).expect("nothing is left in it");
     }
 }
 
-/// Waits until all of them have come exactly this far.
+/// Waits until all tasks have exactly this status.
 async fn all(server: &Server, arns: &[String], status: TaskStatus) {
     let reached = |state: &ecs_agent::local::State| {
         let statuses = || arns.iter().filter_map(|arn| state.task(arn)).map(|task| task.last_status);

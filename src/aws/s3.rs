@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_pass_is_tried_three_times() {
+    async fn a_temporary_failure_is_repeated_three_times() {
         let fake = holding(|request| match request.number {
             1 | 2 => FakeAnswer::text(503, "<Error><Code>SlowDown</Code></Error>"),
             _ => FakeAnswer::text(200, "A=1"),

@@ -1,10 +1,10 @@
 //! The host's ledger of CPU, memory, ports and GPUs, and the queue of tasks that wait for their share.
 //!
-//! The ledger is not stored: it is the sum over the tasks that hold a share. The law of the queue: a task is admitted as soon as it
-//! fits beside what is given out and leaves what those before it need that have waited for [`PATIENCE`]. So nobody waits behind one
-//! that does not fit, and nobody who has been patient is put off by one that came later. (The Go agent admits strictly in the
-//! order of arrival, spec `task-engine.md` §6.3: one task that waits for a port keeps an idle host idle.) A task that could never
-//! fit is told so.
+//! The ledger is not stored: it is the sum over the tasks that hold a share. The rule of the queue: a task is admitted as soon as
+//! it fits beside the shares given out, and takes nothing that an earlier task needs which has waited for [`PATIENCE`]. So no
+//! task waits behind one that does not fit, and no task that has waited long is overtaken by a later one that takes what it
+//! needs. (The Go agent admits strictly in the order of arrival, spec `task-engine.md` §6.3: one task that waits for a port keeps
+//! an idle host idle.) A task that can never fit is stopped with a reason.
 
 use super::policy::Capacity;
 use super::state::{State, TaskState};
@@ -12,11 +12,11 @@ use crate::model::waiting::Shortage;
 use crate::model::{Protocol, Span, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
-/// A task that has waited for this long is overtaken only by those that take nothing it still needs. ECS counts the share of a task
-/// as free when it asks for its stop, so most waits are as long as a stop.
+/// A task that has waited for this long is overtaken only by tasks that take nothing it needs. ECS counts the share of a task as
+/// free when it asks for the task's stop, so most waits are as long as a stop.
 pub const PATIENCE: Span = Span::secs(120);
 
-/// A share of the host.
+/// A share of the host: CPU units, MiB of memory, host ports and GPU ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Share {
     cpu: u64,
@@ -26,21 +26,21 @@ pub(super) struct Share {
     gpus: BTreeSet<String>,
 }
 
-/// Does the task hold a share now?
+/// The task holds a share of the host.
 pub(super) fn holds(task: &TaskState) -> bool {
     task.admitted && task.known != TaskStatus::Stopped
 }
 
-/// Does the task wait for one?
+/// The task waits for its share of the host.
 pub(super) fn waits(task: &TaskState) -> bool {
     !task.admitted && task.desired != TaskStatus::Stopped && task.known != TaskStatus::Stopped
 }
 
-/// The waiting tasks whose turn it is. Each of them may be admitted, and all of them together.
+/// The waiting tasks that may be admitted now, all of them together.
 pub(super) fn turn(state: &State, now: Timestamp) -> BTreeSet<TaskArn> {
     let mut turn = BTreeSet::new();
     if state.host.lost {
-        return turn; // there may be more that holds a share than is known
+        return turn; // lost tasks may hold shares too
     }
     let capacity = &state.policy.capacity;
     let waiting = state.tasks.values().filter(|task| waits(task)).map(|task| (task, share(task)));
@@ -53,7 +53,7 @@ pub(super) fn turn(state: &State, now: Timestamp) -> BTreeSet<TaskArn> {
     for holder in state.tasks.values().filter(|task| holds(task)) {
         granted.add(share(holder));
     }
-    // Given out, and what the patient ones before it need.
+    // Shares given out, and the needs of earlier tasks that have waited long.
     let mut reserved = granted.clone();
     for (task, wanted) in waiting {
         if wanted.fits_beside(&granted, capacity) && wanted.leaves(&reserved, capacity) {
@@ -67,17 +67,17 @@ pub(super) fn turn(state: &State, now: Timestamp) -> BTreeSet<TaskArn> {
     turn
 }
 
-/// What the tasks hold, for readers.
+/// The shares that the tasks hold, for readers.
 pub(super) struct Ledger<'a> {
     capacity: &'a Capacity,
     holders: Vec<(&'a TaskArn, Share)>,
 }
 
-/// The most holders of one thing that are named.
+/// The largest number of holders that a shortage names.
 const MAX_HOLDERS: usize = 5;
 
 impl<'a> Ledger<'a> {
-    /// Nothing is added up if no task waits.
+    /// The ledger of a state. It stays empty if no task waits.
     pub(super) fn new(state: &'a State) -> Self {
         let is_needed = state.tasks.values().any(|task| waits(task));
         let holders = state.tasks.values().filter(|task| is_needed && holds(task));
@@ -85,7 +85,7 @@ impl<'a> Ledger<'a> {
         Self { capacity: &state.policy.capacity, holders }
     }
 
-    /// What there is too little of for this task.
+    /// What this task needs more of than is free.
     pub(super) fn shortages(&self, task: &TaskState) -> Vec<Shortage> {
         let wanted = share(task);
         let amount = |what, wanted: u64, all: u64, get: fn(&Share) -> u64| {
@@ -110,7 +110,7 @@ impl<'a> Ledger<'a> {
         [cpu, memory, ports, gpus].into_iter().flatten().collect()
     }
 
-    /// Things that have one holder each.
+    /// A shortage of things that have one holder each; `None` if all that is wanted is free.
     fn names(
         &self,
         what: &'static str,
@@ -133,7 +133,7 @@ impl<'a> Ledger<'a> {
     }
 }
 
-/// Why the task can never be admitted on this host, if so.
+/// Why the task can never be admitted on this host; `None` if it can.
 pub(super) fn impossible(capacity: &Capacity, task: &TaskState) -> Option<String> {
     let wanted = share(task);
     if wanted.fits(capacity) {
@@ -154,8 +154,8 @@ pub(super) fn impossible(capacity: &Capacity, task: &TaskState) -> Option<String
     Some(reason)
 }
 
-/// Invariant: the shares given out are disjoint and within the host's capacity. Shares that were given out before this process started
-/// stay even if the host is smaller now, but then no more are given out.
+/// Invariant: the shares given out are disjoint and within the host's capacity. Shares that were given out before this process
+/// started stay even if the host is smaller now, but then no more are given out.
 pub(super) fn ledger_holds(state: &State) -> bool {
     let mut holders = state.tasks.values().filter(|task| holds(task));
     if holders.clone().all(|task| task.live.inherited) {
@@ -180,7 +180,7 @@ fn share(task: &TaskState) -> Share {
             };
         }
     }
-    // What is asked for the task as a whole counts instead of the sums.
+    // Limits of the task as a whole replace the sums over its containers.
     let cpu = u128::from(task.spec.cpu_micros) * 1024 / 1_000_000;
     if task.spec.cpu_micros > 0 {
         share.cpu = u64::try_from(cpu).unwrap_or(u64::MAX);
@@ -192,7 +192,7 @@ fn share(task: &TaskState) -> Share {
 }
 
 impl Share {
-    /// Adds another share; false if a port or GPU is in both.
+    /// Adds another share; false if a port or a GPU is in both.
     fn add(&mut self, other: Self) -> bool {
         let disjoint = self.is_disjoint(&other);
         self.cpu = self.cpu.saturating_add(other.cpu);
@@ -220,7 +220,7 @@ impl Share {
         sum.add(self.clone()) && sum.fits(capacity)
     }
 
-    /// Takes nothing that is spoken for. Of what it does not take there may be too little already.
+    /// Takes nothing that is reserved. Of what this share does not take, there may be too little already.
     fn leaves(&self, reserved: &Self, capacity: &Capacity) -> bool {
         let leaves = |wanted: u64, reserved: u64, all: u64| wanted == 0 || reserved.saturating_add(wanted) <= all;
         self.is_disjoint(reserved)
@@ -251,13 +251,11 @@ mod tests {
         state(Policy { capacity, ..Policy::default() })
     }
 
-    /// The task ends: its only container is seen to have run and ended.
+    /// The task ends: its only container has run and ended.
     fn ends(state: &mut State, arn: &str, now: Timestamp) {
         let task = state.tasks.get_mut(&arn.into()).unwrap();
         task.containers[0].state.live.operation = None;
-        state
-            .ops
-            .retain(|_, owner| !matches!(owner, super::super::state::Owner::Container(of, _) if of.as_str() == arn));
+        state.ops.retain(|_, owner| !matches!(owner, super::super::state::Owner::Container(task, _) if task.as_str() == arn));
         step(state, now, Event::Observed(Box::new(seen(arn, "a", arn, RunState::Exited))));
     }
 
@@ -273,13 +271,13 @@ mod tests {
         assert_eq!(holders(&state), ["first", "small"]);
         step(&mut state, late, run(wanting("tiny", 1)));
         step(&mut state, late, run(wanting("zero", 0)));
-        assert_eq!(holders(&state), ["first", "small", "zero"], "what takes nothing takes nothing from anybody");
-        // The one that blocks the queue is stopped: the next one gets its turn at once.
+        assert_eq!(holders(&state), ["first", "small", "zero"], "a task that needs nothing takes nothing");
+        // The task that blocks the queue is stopped, and the next one is admitted at once.
         let mut other = state.clone();
         let stop = Event::Payload { tasks: vec![PayloadTask::Stop("large".into(), Vec::new())], seq: 2, ack: None };
         step(&mut other, late, stop);
         assert_eq!(holders(&other), ["first", "small", "tiny", "zero"]);
-        // Or it gets its own, and what is left goes to the next.
+        // Or it gets its share, and the next one gets the rest.
         ends(&mut state, "first", late);
         assert_eq!(holders(&state), ["large", "small", "tiny", "zero"]);
     }
@@ -292,7 +290,7 @@ mod tests {
         }
         step(&mut state, NOW, run(wanting("large", 1000)));
         let (mut now, mut ended) = (NOW, 0);
-        // Every 10 s one ends and another one comes.
+        // Every 10 s one task ends and another one arrives.
         for nth in 4..100 {
             if holds(&state.tasks[&"large".into()]) {
                 break;
@@ -329,9 +327,9 @@ mod tests {
         }
     }
 
-    /// Compat: not even one that takes nothing of it.
+    /// Compat: not even a task that needs nothing of what is overcommitted.
     #[test]
-    fn nobody_is_admitted_beside_those_who_hold_more_than_there_is() {
+    fn an_overcommitted_host_admits_no_task() {
         let mut state = host(Capacity { cpu: 100, memory: 1000, ..Capacity::default() });
         step(&mut state, NOW, run(wanting("first", 60)));
         state.policy.capacity.cpu = 50; // the operator has taken some away

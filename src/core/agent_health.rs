@@ -1,53 +1,54 @@
-//! Whether the agent does its work: the one place that says what healthy means.
+//! Whether the agent is healthy: the one place that defines it.
 //!
 //! | situation | verdict |
 //! |---|---|
-//! | the core loop has made no turn for over a minute | not healthy: core loop |
+//! | the core loop has completed no turn for over a minute | not healthy: core loop |
 //! | the state cannot be written | not healthy: state |
 //! | Docker has not answered for over a minute | not healthy: Docker |
-//! | ACS has said nothing for over five minutes | not healthy: ACS |
-//! | a new connection to ACS is under way, and the last word is younger | healthy |
-//! | ECS says that the instance is not registered | not healthy: ACS, with the word "deregistered" |
-//! | the agent starts, and has for less than five minutes | healthy |
+//! | ACS has sent nothing for over five minutes | not healthy: ACS |
+//! | the agent is reconnecting to ACS, and the last message is younger | healthy |
+//! | ECS reports that the instance is not registered | not healthy: ACS, with the word "deregistered" |
+//! | the agent has been starting for less than five minutes | healthy |
 //! | the agent waits in a warm pool, however long | healthy |
-//! | the agent starts, and has for over five minutes | not healthy, with what it waits for |
+//! | the agent has been starting for over five minutes | not healthy, with what it waits for |
 //!
-//! In its first five minutes nothing is wrong that has not been right yet: a host that boots brings up Docker and its network in its own
-//! time. What was there and is gone counts at once by its own limit.
+//! In the first five minutes a check that has never passed counts as passed: a booting host brings up Docker and its network in
+//! its own time. A check that has passed once counts by its own limit at once.
 
 use crate::model::agent_health::{AgentHealth, Check, Subject};
 use crate::model::{Span, Timestamp};
 
-/// Longest time between two turns of the core loop; idle, it makes one every 15 seconds. The unit's watchdog has the same patience.
+/// The longest time between two turns of the core loop. An idle loop makes one every 15 seconds. The unit's watchdog has the same
+/// limit.
 const CORE_LOOP: Span = Span::secs(60);
-/// Longest silence of Docker, which is asked every 15 seconds.
+/// The longest silence of Docker, which is asked every 15 seconds.
 const DOCKER: Span = Span::secs(60);
-/// Longest silence of ACS, which sends a heartbeat about every minute.
+/// The longest silence of ACS, which sends a heartbeat about every minute.
 const ACS: Span = Span::secs(300);
-/// How long a start may take.
+/// The longest time that a start may take.
 const START: Span = Span::secs(300);
 
 /// What the agent is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// It starts, and this is the step.
+    /// The agent is starting and is at this step.
     Starting(Step),
-    /// It is registered and runs tasks.
+    /// The agent is registered and runs tasks.
     Running,
 }
 
 /// A step of the start that may take long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Asks the instance metadata service.
+    /// The agent asks the instance metadata service.
     Metadata,
-    /// Waits for Docker.
+    /// The agent waits for Docker.
     Docker,
-    /// Opens the state on disk.
+    /// The agent opens the state on disk.
     State,
-    /// Waits until Auto Scaling wants the instance in service.
+    /// The agent waits until Auto Scaling puts the instance into service.
     WarmPool,
-    /// Gets credentials and registers with ECS.
+    /// The agent gets credentials and registers with ECS.
     Registration,
 }
 
@@ -71,27 +72,27 @@ impl Step {
     }
 }
 
-/// What the judgement rests on. Moments are those of one clock that only goes forward; `None`: it has not happened.
+/// The facts that decide about the health. All moments are of one monotonic clock; `None`: it has not happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthFacts {
     /// When the agent started, came out of a warm pool or was registered, whichever was last.
     pub started: Timestamp,
-    /// What it is doing.
+    /// What the agent is doing.
     pub stage: Stage,
-    /// When the core loop completed its last turn.
+    /// When the core loop last completed a turn.
     pub core_turn: Option<Timestamp>,
-    /// Since when the state cannot be written; `None`: it can, as far as is known.
+    /// Since when the state cannot be written; `None`: the last write succeeded, or there was none.
     pub state_failing: Option<Timestamp>,
-    /// When Docker answered last.
+    /// When Docker last answered.
     pub docker_answer: Option<Timestamp>,
-    /// When ACS said something last, or a connection to it was made.
+    /// When ACS last sent something, or the last connection to it was made.
     pub acs_message: Option<Timestamp>,
-    /// When ECS said that this instance is not registered; `None` again after the next connection.
+    /// When ECS reported that this instance is not registered; `None` again after the next connection.
     pub deregistered: Option<Timestamp>,
 }
 
 impl HealthFacts {
-    /// Of an agent that starts now.
+    /// The facts of an agent that starts now.
     pub fn starting(now: Timestamp) -> Self {
         Self {
             started: now,
@@ -105,7 +106,7 @@ impl HealthFacts {
     }
 }
 
-/// The verdict.
+/// Decides whether the agent is healthy.
 pub fn agent_health(facts: &HealthFacts, now: Timestamp) -> AgentHealth {
     match facts.stage {
         Stage::Starting(step) => starting(facts, step, now),
@@ -129,7 +130,7 @@ fn starting(facts: &HealthFacts, step: Step, now: Timestamp) -> AgentHealth {
     AgentHealth { stage: step.waits_for().to_owned(), checks: vec![check(step.subject(), text)] }
 }
 
-/// What must happen again and again. What has not happened at all gets the time of a start.
+/// A check of something that must happen regularly. If it has not happened yet, it may take as long as a start.
 fn since(
     facts: &HealthFacts,
     now: Timestamp,
@@ -186,7 +187,7 @@ mod tests {
         NOW - Span::secs(secs)
     }
 
-    /// An agent that has run for an hour and is well.
+    /// The facts of a healthy agent that has run for an hour.
     fn well() -> HealthFacts {
         HealthFacts {
             stage: Stage::Running,
@@ -201,7 +202,7 @@ mod tests {
         HealthFacts { stage: Stage::Starting(step), ..HealthFacts::starting(ago(started_secs)) }
     }
 
-    /// What is wrong, on one line; empty: healthy.
+    /// The failed checks in one line; empty if the agent is healthy.
     fn wrong(facts: &HealthFacts) -> String {
         let checks = agent_health(facts, NOW).checks;
         let wrong = checks.into_iter().filter(|check| !check.healthy);

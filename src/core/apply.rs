@@ -1,4 +1,5 @@
-//! Event to facts. Writes what is now known into the state and says which tasks it concerns; never decides what to do next.
+//! From events to facts. Writes the facts into the state and returns the tasks that they concern. It never decides what to do
+//! next.
 
 use super::backoff;
 use super::desired;
@@ -11,14 +12,14 @@ use super::{credentials, dependency, image, inventory, rebuild, report, resource
 use crate::model::{Ack, ContainerStatus, FailureKind, Observation, OpError, RunState, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
-/// Writes one fact into the state; the tasks to plan again.
+/// Writes one event into the state and returns the tasks to plan again.
 pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut Step) -> BTreeSet<TaskArn> {
     let Some(event) = rebuild::hold(state, event) else { return BTreeSet::new() };
     let touched = match event {
         Event::Payload { tasks, seq, ack } => payload(state, now, tasks, seq, ack, out),
         Event::Manifest { timeline, running, ack } => manifest(state, timeline, &running, ack, out),
         Event::StopVerificationAck { message_id, tasks } => stop_confirmed(state, &message_id, tasks),
-        // Many tasks look again at what they wait for; few of them are other than before.
+        // Many tasks are planned again, but few of their documents change.
         Event::CredentialsArrived { task, ids, ack } => {
             return credentials::arrived(state, task.as_ref(), ids, ack, out);
         }
@@ -41,7 +42,7 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
             BTreeSet::new()
         }
         Event::Completed { op, outcome } => match state.ops.remove(&op) {
-            None => BTreeSet::new(), // stale: cancelled, or of a life before
+            None => BTreeSet::new(), // stale: the operation was cancelled or belongs to an earlier process
             Some(Owner::Inventory) => return listed(state, now, outcome, out),
             Some(Owner::Images) => return image::completed(state, now, outcome, out),
             Some(Owner::Orphan(name)) => {
@@ -91,8 +92,8 @@ fn payload(
         touched.insert(arn.clone());
         match (state.tasks.get_mut(arn), task) {
             (Some(known), PayloadTask::Stop(..)) => known.desired = TaskStatus::Stopped,
-            // A task we know is not changed by sending it again: this is what makes redelivery harmless. Only the credentials
-            // that came with it are the ones to use now.
+            // A known task is not changed when it is sent again, which makes redelivery harmless. Only the credentials that came
+            // with it replace the earlier ones.
             (Some(known), PayloadTask::Run(spec)) => {
                 spec.execution_credentials.iter().for_each(|id| credentials::replace(known, id));
                 rebuild::complete(known, *spec);
@@ -117,10 +118,10 @@ fn new_task(task: PayloadTask, arrival: u64, now: Timestamp) -> TaskState {
             let reason = format!("Task dependencies cannot be resolved, taskArn: {}", spec.arn);
             let credentials = spec.execution_credentials.clone();
             let stopped = TaskState::stopped(spec.arn, Some(reason), arrival, now);
-            TaskState { execution_credentials: credentials, ..stopped } // they came with it and go with it
+            TaskState { execution_credentials: credentials, ..stopped } // dropped together with the task
         }
         PayloadTask::Refused { arn, reason } => TaskState::stopped(arn, Some(reason), arrival, now),
-        // Not known (any more): ECS is told that it and all of its containers are stopped, which is so.
+        // The task is not known, or not any more. It does not run, so it and all of its containers are reported as stopped.
         PayloadTask::Stop(arn, containers) => {
             TaskState { never_known: containers, ..TaskState::stopped(arn, None, arrival, now) }
         }
@@ -135,7 +136,7 @@ fn manifest(
     out: &mut Step,
 ) -> BTreeSet<TaskArn> {
     if timeline <= state.host.seq {
-        return BTreeSet::new(); // older than what we know; not even acknowledged (spec `acs.md` §4.4)
+        return BTreeSet::new(); // outdated, and not even acknowledged (spec `acs.md` §4.4)
     }
     state.host.seq = timeline;
     out.changed.insert(Key::Host);
@@ -143,7 +144,7 @@ fn manifest(
     let doubted: Vec<TaskArn> = state
         .tasks
         .values()
-        // A task may have stopped without anybody wanting it to: all its containers ended, none of them essential.
+        // A task may also have stopped by itself: all its containers ended, none of them essential.
         .filter(|task| task.desired == TaskStatus::Running && task.known != TaskStatus::Stopped)
         .filter(|task| !running.contains(&task.spec.arn))
         .map(|task| task.spec.arn.clone())
@@ -177,8 +178,8 @@ fn observed(state: &mut State, now: Timestamp, seen: &Observation) -> BTreeSet<T
     })
 }
 
-/// An inventory has ended. If tasks were lost, it brings them back first, and what ECS sent meanwhile is applied to them; then it is
-/// compared with what is known. Every task is planned afterwards.
+/// An inventory has ended. If the state was lost, the tasks are rebuilt from it first, and the messages that ECS sent meanwhile
+/// are applied. Then the inventory is compared with the state. Every task is planned afterwards.
 fn listed(state: &mut State, now: Timestamp, outcome: Outcome, out: &mut Step) -> BTreeSet<TaskArn> {
     let Some(listing) = inventory::listed(state, now, outcome) else { return BTreeSet::new() };
     if state.host.lost {
@@ -201,7 +202,7 @@ fn container_completed(
     let State { tasks, policy, host, .. } = state;
     let Some(task) = tasks.get_mut(&arn) else { return BTreeSet::new() };
     let Some(operation) = task.containers[index].state.live.operation.take() else { return BTreeSet::new() };
-    // What was learnt since it was asked for is newer than what a look found: it is looked at again.
+    // What was learnt after an inspection was asked for is newer than its result, so the container is inspected again.
     let is_look = operation.kind == OperationKind::Inspect && outcome.is_ok();
     let is_overtaken = is_look && task.containers[index].state.live.touched > operation.asked;
     task.containers[index].state.live.touched = step;
@@ -245,7 +246,7 @@ fn image_completed(
 ) {
     let is_pull = operation.kind == OperationKind::Pull;
     let reached = if is_pull { ContainerStatus::Pulled } else { ContainerStatus::ManifestPulled };
-    // An image that was here and was not asked for is no pull.
+    // If the image was cached and the registry was not asked, nothing was pulled.
     if is_pull && !matches!(outcome, Ok(Output::Nothing)) {
         task.pull_started_at.get_or_insert(operation.since);
         task.pull_stopped_at = Some(now);
@@ -253,13 +254,13 @@ fn image_completed(
     let Container { spec, state: container } = &mut task.containers[index];
     match outcome {
         Ok(Output::Digest(digest)) => container.digest = digest.or(container.digest.take()),
-        // Remembered for `once`, which counts only what came from the registry.
+        // Remembered for `once`, which counts only images that came from the registry.
         Ok(Output::Pulled) => {
             if host.remember_pulled(spec.image.clone()) {
                 out.changed.insert(Key::Host);
             }
         }
-        // Compat, but not as far as to tell of a failed pull when the container then runs from the image on this host.
+        // Compat, except that a failed pull is not reported if the container then runs from the cached image.
         Ok(
             Output::Nothing
             | Output::Cached
@@ -269,7 +270,7 @@ fn image_completed(
             | Output::Images(_),
         ) => {}
         Err(OpError::Failed(failure)) if failure.kind == FailureKind::EndsTask => {
-            // Not even a cached image serves: the Go agent asks for such credentials before anything else.
+            // Not even a cached image is good enough: the Go agent asks for such credentials before anything else.
             desired::end(task, &failure.message);
             return;
         }
@@ -277,7 +278,8 @@ fn image_completed(
             let failure = error.into_failure();
             let stops_the_task = match policy.pull {
                 PullBehavior::Always | PullBehavior::Once => true,
-                // Neither in the registry nor here: no need to pull the others' images (spec `images.md` §4).
+                // The image is neither in the registry nor on this host: the other images need not be pulled (spec `images.md`
+                // §4).
                 PullBehavior::Default | PullBehavior::PreferCached => {
                     policy.pull_upfront && spec.essential && failure.kind == FailureKind::ImageMissing
                 }
@@ -289,7 +291,7 @@ fn image_completed(
             task.containers[index].state.pull_failure.get_or_insert(failure);
         }
     }
-    // Also after a failure: create tells whether a cached image serves (spec `task-engine.md` §4.1).
+    // Also after a failure: the create shows whether there is a cached image (spec `task-engine.md` §4.1).
     task.containers[index].state.raise(reached, now);
 }
 
@@ -311,8 +313,9 @@ fn engine_completed(
             seen::settle(task, index);
             let container = &mut task.containers[index].state;
             match (kind, container.observed) {
-                // Done, says the engine, and nothing has changed: asked again at once, it would be asked for ever. (One that did
-                // start and has ended is wanted to stop, if no restart is due, and that begins with no failures.)
+                // Docker reports success, and nothing has changed. A repetition at once could go on for ever, so there is a wait.
+                // (A container that did start and has ended must stop unless a restart is due, and a stop begins without
+                // failures.)
                 (OperationKind::Stop, Some(RunState::Running))
                 | (OperationKind::Start, Some(RunState::Created | RunState::Exited)) => {
                     backoff::ENGINE.again(&mut container.live.retry, now, &key);
@@ -326,13 +329,13 @@ fn engine_completed(
                 && matches!(kind, OperationKind::Create | OperationKind::Start) =>
         {
             let container = &mut task.containers[index].state;
-            // A create that failed for want of an image is told with the reason why the image is not there. (The Go agent tells of
-            // the pull whatever the create failed for.)
+            // A create that failed because the image is missing is reported with the failure of the pull. (The Go agent reports
+            // the failure of the pull whatever the create failed for.)
             let no_image = failure.kind == FailureKind::ImageMissing;
             let cause = if no_image { container.pull_failure.take() } else { None };
             container.fail(cause.unwrap_or(failure));
-            // An engine may refuse a start and have started it all the same (spec `task-engine.md` §4.1): it is looked at before it is
-            // said to be stopped.
+            // Docker may refuse a start and have started the container all the same (spec `task-engine.md` §4.1). So it is
+            // inspected before it is reported as stopped.
             container.live.unsettled = kind == OperationKind::Start;
         }
         Ok(_) | Err(_) => {

@@ -1,32 +1,35 @@
-//! How long to wait before trying again: exponential, with jitter drawn from a hash so that the same state gives the same delay.
+//! Delays before the next try: exponential, with jitter from a hash, so that the same state always gives the same delay.
 
 use super::state::Retry;
 use crate::model::ids::stable_hash;
 use crate::model::{Span, Timestamp};
 
-/// A schedule of delays.
+/// An exponential schedule of delays.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backoff {
+    /// The first delay in milliseconds.
     first: u64,
+    /// The longest delay in milliseconds, without the jitter.
     max: u64,
+    /// Each delay as a percentage of the one before.
     percent: u64,
 }
 
 /// Docker operations.
 pub(super) const ENGINE: Backoff = Backoff { first: 1_000, max: 60_000, percent: 180 };
-/// The listing of all containers: everything in doubt waits for it, so the wait after the engine has come back is short.
+/// The inventory: every unsettled container waits for it, so the longest delay is short.
 pub(super) const INVENTORY: Backoff = Backoff { first: 1_000, max: 10_000, percent: 180 };
 /// State changes (spec `ecs-api.md` §3: 1 s to 30 s, factor 1.3).
 pub(super) const REPORT: Backoff = Backoff { first: 1_000, max: 30_000, percent: 130 };
 
 impl Backoff {
-    /// Notes one more failure: nothing is tried again before the delay is over.
+    /// Counts one more failure, and delays the next try.
     pub(super) fn again(self, retry: &mut Retry, now: Timestamp, key: &str) {
         retry.attempts = retry.attempts.saturating_add(1);
         retry.not_before = now + self.delay(retry.attempts, key);
     }
 
-    /// The delay after that many failures in a row, with up to 20 % on top.
+    /// The delay after this many consecutive failures, with up to 20 % of jitter on top.
     fn delay(self, attempts: u32, key: &str) -> Span {
         let mut delay = self.first;
         for _ in 1..attempts {

@@ -4,7 +4,7 @@ use super::admission;
 use super::state::{Owner, Resource, State, TaskState};
 use crate::model::{ResourceStatus, RunState, TaskStatus};
 
-/// The first invariant that does not hold, in words.
+/// Checks the invariants and returns the first that does not hold, in words.
 ///
 /// # Errors
 /// The broken invariant and the task it is broken for.
@@ -29,9 +29,9 @@ pub fn check(state: &State) -> Result<(), String> {
             Owner::Images => state.images.operation.as_ref().is_some_and(|(id, _)| id == op),
             Owner::Orphan(name) => state.orphans.get(name).is_some_and(|orphan| orphan.op == Some(*op)),
         };
-        require(is_waited_for, "an operation is in flight that nobody waits for")?;
+        require(is_waited_for, "a pending operation has no owner that waits for it")?;
     }
-    require(admission::ledger_holds(state), "more of the host is given out than there is, or a port twice")
+    require(admission::ledger_holds(state), "more of the host is given out than it has, or a port twice")
 }
 
 fn check_task(state: &State, task: &TaskState) -> Result<(), String> {
@@ -39,44 +39,44 @@ fn check_task(state: &State, task: &TaskState) -> Result<(), String> {
         let named = |what: &str| format!("{what} (resource {})", spec.name);
         require(
             resource.known != ResourceStatus::Created || resource.create_asked,
-            &named("there, but never asked for"),
+            &named("exists, but was never asked for"),
         )?;
         let holds = resource.tickets.is_none() || resource.known == ResourceStatus::Created;
-        require(holds, &named("tickets of what is not there"))?;
+        require(holds, &named("tickets of a resource that does not exist"))?;
         if let Some(operation) = resource.live.operation {
-            require(state.ops.contains_key(&operation.id), &named("an operation in flight has no owner"))?;
+            require(state.ops.contains_key(&operation.id), &named("a pending operation has no owner"))?;
         }
     }
-    require(task.live.wake.is_none_or(|wake| wake >= state.wakes_from), "wakes before anybody does")?;
-    require(task.sent <= task.known, "ECS was told more than is known of the task")?;
+    require(task.live.wake.is_none_or(|wake| wake >= state.wakes_from), "wakes before `wakes_from`")?;
+    require(task.sent <= task.known, "more was sent to ECS than is known of the task")?;
     require(
         matches!(task.desired, TaskStatus::Running | TaskStatus::Stopped),
         "desired is neither running nor stopped",
     )?;
     require(!task.ran || task.known >= TaskStatus::Running, "a task that ran is known as less")?;
     if let Some(report) = &task.live.report {
-        require(state.ops.contains_key(&report.op), "a report in flight has no owner")?;
+        require(state.ops.contains_key(&report.op), "a pending report has no owner")?;
     }
     for (spec, container) in task.pairs() {
         let named = |what: &str| format!("{what} (container {})", spec.name);
-        require(container.sent <= container.known, &named("ECS was told more than is known"))?;
-        require(!container.removed || container.observed.is_none(), &named("removed, and still seen"))?;
+        require(container.sent <= container.known, &named("more was sent to ECS than is known"))?;
+        require(!container.removed || container.observed.is_none(), &named("removed, but still seen"))?;
         require(container.observed.is_none() || container.create_asked, &named("seen, but never asked for"))?;
         require(
             !container.restarts.due || (container.ran && container.observed != Some(RunState::Running)),
-            &named("to be started again, though it runs or never did"),
+            &named("a restart is due, but the container runs or never ran"),
         )?;
-        require(!container.ran || container.running_since.is_some(), &named("ran, but nobody knows since when"))?;
+        require(!container.ran || container.running_since.is_some(), &named("ran, but without a time of its start"))?;
         require(
             container.observed != Some(RunState::Exited) || container.is_stopped() || container.restarts.due,
             &named("seen to have ended, but not known as stopped"),
         )?;
         require(
             !task.reduced || container.create_asked || container.is_stopped(),
-            &named("rebuilt, and still to be created"),
+            &named("rebuilt, but still to be created"),
         )?;
         if let Some(operation) = container.live.operation {
-            require(state.ops.contains_key(&operation.id), &named("an operation in flight has no owner"))?;
+            require(state.ops.contains_key(&operation.id), &named("a pending operation has no owner"))?;
         }
     }
     require(
@@ -100,7 +100,7 @@ mod tests {
 
     const OP: OpId = OpId(7);
 
-    /// A state that holds, with a running task of one container, after a change.
+    /// The check of a valid state with a running task of one container, after a change.
     fn broken_by(change: impl FnOnce(&mut State)) -> Result<(), String> {
         let mut task = task(vec![container("a", &[])]);
         (task.known, task.sent, task.admitted, task.ran) = (TaskStatus::Running, TaskStatus::Running, true, true);
@@ -134,29 +134,32 @@ mod tests {
                     let state = ResourceState { tickets: Some(Tickets::default()), ..ResourceState::default() };
                     it.resources = vec![Resource { spec, state }];
                 },
-                "tickets of what is not there (resource r)",
+                "tickets of a resource that does not exist (resource r)",
             ),
-            (|it| it.sent = TaskStatus::Stopped, "told more than is known of the task"),
+            (|it| it.sent = TaskStatus::Stopped, "more was sent to ECS than is known of the task"),
             (|it| it.desired = TaskStatus::Created, "neither running nor stopped"),
             (|it| (it.known, it.sent) = (TaskStatus::Created, TaskStatus::Created), "a task that ran is known as less"),
             (
                 |it| {
                     it.live.report = Some(PendingReport { op: OP, status: TaskStatus::Running, containers: Vec::new() })
                 },
-                "a report in flight has no owner",
+                "a pending report has no owner",
             ),
-            (|it| it.containers[0].state.sent = ContainerStatus::Stopped, "told more than is known (container a)"),
-            (|it| it.containers[0].state.removed = true, "removed, and still seen"),
+            (
+                |it| it.containers[0].state.sent = ContainerStatus::Stopped,
+                "more was sent to ECS than is known (container a)",
+            ),
+            (|it| it.containers[0].state.removed = true, "removed, but still seen"),
             (|it| it.containers[0].state.create_asked = false, "seen, but never asked for"),
-            (|it| it.containers[0].state.restarts.due = true, "to be started again, though it runs"),
-            (|it| it.containers[0].state.running_since = None, "ran, but nobody knows since when"),
+            (|it| it.containers[0].state.restarts.due = true, "a restart is due, but the container runs"),
+            (|it| it.containers[0].state.running_since = None, "ran, but without a time of its start"),
             (|it| it.containers[0].state.observed = Some(RunState::Exited), "seen to have ended"),
             (
                 |it| {
                     it.containers[0].state.live.operation =
                         Some(PendingOperation { id: OP, kind: OperationKind::Stop, since: NOW, asked: 0 })
                 },
-                "an operation in flight has no owner",
+                "a pending operation has no owner",
             ),
             (|it| it.known = TaskStatus::Stopped, "a stopped task has a container that is not"),
             (|it| it.sent = TaskStatus::Stopped, "task: "),
@@ -185,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn each_operation_has_one_who_waits_for_that_very_operation() {
+    fn each_operation_has_an_owner_that_waits_for_it() {
         let arn = || "task".into();
         let owners =
             [Owner::Container(arn(), 0), Owner::Report(arn()), Owner::Inventory, Owner::Orphan("id".to_owned())];

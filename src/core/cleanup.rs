@@ -1,7 +1,7 @@
-//! When a stopped task may be removed from the engine and forgotten.
+//! When a stopped task may be removed from Docker and forgotten.
 //!
-//! Only after ECS has accepted `STOPPED`, and after the operator's wait: people look at stopped containers. A task is forgotten
-//! when nothing is left of it in the engine, so no container is leaked.
+//! A task is cleaned up only after ECS has accepted `STOPPED` and after the configured wait, since people inspect stopped
+//! containers. A task is forgotten when it has nothing left in Docker, so no container is leaked.
 
 use super::backoff::spread;
 use super::effect::Operation;
@@ -11,7 +11,7 @@ use super::step::Step;
 use super::{credentials, image, resource};
 use crate::model::{RunState, Span, TaskStatus, Timestamp};
 
-/// Starts the removal of what can be removed.
+/// Starts the removal of the containers and resources that can be removed.
 pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
     if task.known != TaskStatus::Stopped || task.sent != TaskStatus::Stopped || task.live.report.is_some() {
         return;
@@ -38,12 +38,12 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
     resource::plan(task, planning);
 }
 
-/// Nothing is left of the task.
+/// All containers and resources of the task are removed.
 pub(super) fn is_done(task: &TaskState) -> bool {
     task.live.removing && task.states().all(ContainerState::is_gone) && resource::all_are_removed(task)
 }
 
-/// Drops what the agent remembers of it. The task is no longer in the state.
+/// Drops what the agent remembers of the task, which is no longer in the state.
 pub(super) fn forget(state: &mut State, task: &TaskState, now: Timestamp, out: &mut Step) {
     image::remember(state, task, now, out);
     out.changed.insert(Key::Task(task.spec.arn.clone()));
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(ops.len(), 1, "only one was ever created");
         let failure = Failure::retryable("CannotRemoveContainerError", "busy");
         step(&mut state, due, Event::Completed { op: ops[0], outcome: Err(OpError::Failed(failure)) });
-        assert!(state.tasks.contains_key(&"task".into()), "something is left of it");
+        assert!(state.tasks.contains_key(&"task".into()), "a container of the task is left");
         let again = next_deadline(&state).unwrap();
         let look = step(&mut state, again, Event::Tick).effects;
         let [Effect::Do(op, Operation::Inspect(_))] = &look[..] else { panic!("{look:?}") };
@@ -108,7 +108,7 @@ mod tests {
         let ops = removals(&mut state, due);
         let (task, container) = ("task".into(), "a".into());
         step(&mut state, due, Event::Removed { task, container, runtime_id: "id".into(), exit_code: None });
-        assert!(state.tasks[&"task".into()].containers[0].state.removed, "the news was faster than the answer");
+        assert!(state.tasks[&"task".into()].containers[0].state.removed, "the event was faster than the answer");
         step(&mut state, due, done(ops[0], Output::Nothing));
         assert!(state.tasks.is_empty() && state.ops.is_empty());
     }
@@ -139,7 +139,7 @@ mod tests {
             change(state.tasks.get_mut(&"task".into()).unwrap());
             assert!(removals(&mut state, late).is_empty(), "{nth}");
         }
-        // Nor while the listing that will speak for it is under way.
+        // Nor while the pending inventory will show it.
         let mut state = stopped(Span::default());
         state.inventory.events_missed = true;
         state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.live.unsettled = true;

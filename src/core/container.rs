@@ -1,4 +1,4 @@
-//! The next thing to do for one container, or what it waits for: decided once ([`next`]), carried out by [`advance`].
+//! The next action for one container, or what it waits for: decided in one place ([`next`]), carried out by [`advance`].
 
 use super::dependency::{self, NEVER_STARTED_EXIT_CODE, Readiness};
 use super::effect::{ImageRequest, Operation};
@@ -14,48 +14,49 @@ use crate::model::{ContainerStatus, CreateRequest, Failure, ResourceKind, RunSta
 /// What comes next for one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Nothing: it is where it should be.
+    /// Nothing: the container has reached the status that it should have.
     Nothing,
-    /// It waits for this.
+    /// The container waits.
     Wait(Wait),
-    /// The operation in flight is of no use any more.
+    /// The pending operation is of no use any more.
     Cancel,
-    /// It has come this far without any work.
+    /// The container reaches this status without any operation.
     Raise(ContainerStatus),
-    /// It can never go on.
+    /// The container can never go on.
     Fail(Failure),
-    /// This operation is asked for.
+    /// This operation must be started.
     Do(OperationKind),
 }
 
-/// What a container waits for. The details are in the state; readers are given them by `view`.
+/// What a container waits for. The details are in the state; `view` adds them for readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
     /// The task's share of the host.
     Admission,
-    /// This operation on the container, which is in flight.
+    /// This pending operation on the container.
     Operation(PendingOperation),
-    /// The last try failed; the next one is at this moment.
+    /// The next try, at this moment, after a failure.
     NextTry(Timestamp),
-    /// The inventory, which speaks for this container too.
+    /// The inventory, which will show this container too.
     Inventory,
-    /// Containers that depend on it: they end first.
+    /// Containers that depend on this one and must end first.
     Dependents,
-    /// Containers it depends on, and essential ones that were not looked at. It gives up at this moment; `None`: it does not.
+    /// Containers that this one depends on, and essential containers that are unsettled. It gives up at this moment; `None`:
+    /// never.
     Dependencies(Option<Timestamp>),
     /// The credentials of the execution role.
     Credentials,
-    /// The resource with this index.
+    /// The resource of the task with this index.
     Resource(usize),
-    /// Its image is being removed.
+    /// The removal of its image by the clean-up.
     ImageRemoval,
-    /// It is looked whether the disk has room for a pull, or room is being made.
+    /// Room on the disk for a pull: the disk is being checked, or images are being removed.
     DiskSpace,
 }
 
-/// Says what comes next for a container: the one decision that the planner carries out and that readers are shown.
+/// Decides what comes next for a container. The planner carries this decision out, and readers see it.
 ///
-/// At most one operation is in flight for a container. While its state is in doubt it is looked at, and nothing else is done.
+/// At most one operation is pending for a container. While it is unsettled it is inspected, and nothing else is done.
 pub(super) fn next(state: &State, task: &TaskState, index: usize, now: Timestamp) -> Next {
     let container = &task.containers[index].state;
     if let Some(operation) = container.live.operation {
@@ -66,30 +67,30 @@ pub(super) fn next(state: &State, task: &TaskState, index: usize, now: Timestamp
         return Next::Wait(Wait::NextTry(container.live.retry.not_before));
     }
     if container.live.unsettled {
-        // An inventory speaks for this container, or the container is looked at afterwards.
+        // A pending inventory shows this container too. If it does not, the container is inspected afterwards.
         let is_listed = state.inventory.events_missed || state.inventory.pending.is_some();
         return if is_listed { Next::Wait(Wait::Inventory) } else { Next::Do(OperationKind::Inspect) };
     }
     if task.must_stop(index) { next_toward_stop(task, index) } else { next_toward_running(state, task, index, now) }
 }
 
-/// Desired status is stopped.
+/// The next action for a container that must stop.
 fn next_toward_stop(task: &TaskState, index: usize) -> Next {
     let container = &task.containers[index].state;
     if container.observed == Some(RunState::Running) {
-        // One that was stopped and runs again (a start that came late) serves nobody: it need not wait for its dependents.
+        // A stopped container that runs again, after a late start, is of no use to its dependents and need not wait for them.
         let may_stop = container.is_stopped() || dependency::may_stop(task, index);
         return if may_stop { Next::Do(OperationKind::Stop) } else { Next::Wait(Wait::Dependents) };
     }
     if container.is_stopped() {
         return Next::Nothing;
     }
-    // One whose restart is due has ended already: it waits for nobody.
+    // A container with a due restart has ended already, so it waits for no other.
     let may_end = container.restarts.due || dependency::may_stop(task, index);
     if may_end { Next::Raise(ContainerStatus::Stopped) } else { Next::Wait(Wait::Dependents) }
 }
 
-/// Desired status is running.
+/// The next action for a container that should run.
 fn next_toward_running(state: &State, task: &TaskState, index: usize, now: Timestamp) -> Next {
     if !task.admitted {
         return Next::Wait(Wait::Admission);
@@ -100,7 +101,7 @@ fn next_toward_running(state: &State, task: &TaskState, index: usize, now: Times
     }
     let (spec, container) = (&task.containers[index].spec, &task.containers[index].state);
     let wanted = match container.known {
-        // The image of a pause container is made where it is created.
+        // The image of a pause container is loaded when the container is created.
         ContainerStatus::None if spec.kind == ContainerKind::Pause => return Next::Raise(ContainerStatus::Pulled),
         // A reference by digest needs no look-up.
         ContainerStatus::None if spec.image.contains('@') => return Next::Raise(ContainerStatus::ManifestPulled),
@@ -108,7 +109,7 @@ fn next_toward_running(state: &State, task: &TaskState, index: usize, now: Times
         ContainerStatus::ManifestPulled => OperationKind::Pull,
         ContainerStatus::Pulled => OperationKind::Create,
         ContainerStatus::Created => OperationKind::Start,
-        // The containers it depends on have done their part long ago.
+        // Its dependencies were met before its first start.
         ContainerStatus::Running if container.restarts.due => {
             let is_in_doubt = dependency::in_doubt(task).next().is_some();
             return if is_in_doubt { Next::Wait(Wait::Dependencies(None)) } else { Next::Do(OperationKind::Start) };
@@ -125,7 +126,7 @@ fn next_toward_running(state: &State, task: &TaskState, index: usize, now: Times
     }
 }
 
-/// What the image must be waited for before this operation.
+/// What the image of the container makes it wait for before this operation; `None`: nothing.
 fn image_wait(state: &State, task: &TaskState, index: usize, wanted: OperationKind, now: Timestamp) -> Option<Wait> {
     if wanted != OperationKind::Start && image::is_being_removed(state, &task.containers[index].spec.image) {
         return Some(Wait::ImageRemoval);
@@ -136,10 +137,10 @@ fn image_wait(state: &State, task: &TaskState, index: usize, wanted: OperationKi
     (wanted == OperationKind::Pull && image::lacks_room(state, now)).then_some(Wait::DiskSpace)
 }
 
-/// Takes one container one step further, if it can go; true if facts of the task may follow from it.
+/// Takes one container one step further if it can go on; true if facts of the task may follow from that.
 pub(super) fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
     if task.must_stop(index) && !std::mem::replace(&mut task.containers[index].state.live.stopping, true) {
-        task.containers[index].state.live.retry = Retry::default(); // these were failures to get it going
+        task.containers[index].state.live.retry = Retry::default(); // the failures before were on the way to running
     }
     let mut step = next(planning.state, task, index, planning.now);
     if step == Next::Cancel {
@@ -180,7 +181,7 @@ fn raise(task: &mut TaskState, index: usize, status: ContainerStatus, now: Times
     if status == ContainerStatus::Stopped {
         restart::give_up(container);
     }
-    // The digest in a reference is reported with the rest, but is no news by itself.
+    // The digest of a reference is reported with other changes, but causes no report by itself.
     if let (ContainerStatus::ManifestPulled, Some((_, digest))) = (status, spec.image.split_once('@')) {
         container.digest.get_or_insert(digest.to_owned());
     }
@@ -192,7 +193,7 @@ fn begin(task: &mut TaskState, index: usize, kind: OperationKind, planning: &mut
         OperationKind::ResolveDigest => Operation::ResolveDigest(image_request(task, index, planning)),
         OperationKind::Pull => {
             let image = image_request(task, index, planning);
-            // Otherwise it may turn out that nothing is pulled at all; see `apply`.
+            // Otherwise the image may be cached, and nothing is pulled; see `apply`.
             if image.fresh {
                 task.pull_started_at.get_or_insert(planning.now);
             }
@@ -239,7 +240,7 @@ fn create_request(task: &TaskState, index: usize) -> CreateRequest {
     }
 }
 
-/// The credentials of the execution role come over ACS and are gone after a restart until ECS sends them again.
+/// The credentials of the execution role are not in memory: after a restart they are missing until ECS sends them again.
 fn credentials_missing(task: &TaskState, index: usize, state: &State) -> bool {
     let wanted = match &task.containers[index].spec.registry_auth {
         RegistryAuth::Ecr(auth) => auth.use_execution_role,
@@ -314,9 +315,9 @@ mod tests {
         assert_eq!(reported, ["main"]);
     }
 
-    /// The engine did not answer for a while, so the next look was a minute ahead: ECS does not wait for that.
+    /// Docker did not answer for a while, so the next inspection was a minute ahead. A stop does not wait for that.
     #[test]
-    fn a_stop_does_not_wait_for_what_failed_before_it_was_wanted() {
+    fn a_stop_does_not_wait_for_earlier_failures() {
         let mut state = state(Policy::default());
         let mut task = task(vec![container("main", &[])]);
         (task.sent, task.known) = (TaskStatus::Running, TaskStatus::Running);
@@ -333,14 +334,14 @@ mod tests {
         };
         let wish = Event::Payload { tasks: vec![PayloadTask::Stop("task".into(), Vec::new())], seq: 2, ack: None };
         let op = stop(&step(&mut state, NOW, wish).effects).expect("it is stopped at once");
-        // A stop that fails is one to wait after.
+        // After a stop that failed there is a wait.
         let failed = Event::Completed { op, outcome: Err(OpError::Failed(Failure::retryable("", "busy"))) };
         let effects = step(&mut state, NOW, failed).effects;
         assert_eq!(stop(&effects), None);
         assert!(state.tasks[&"task".into()].containers[0].state.live.retry.not_before > NOW);
     }
 
-    /// Answers everything with success until a container with this name is to be created.
+    /// Answers every operation with success until the container with this name is to be created.
     fn request_of(wanted: &str, state: &mut State, first: Event) -> CreateRequest {
         let mut effects = step(state, NOW, first).effects;
         let ok = |op: OpId, output: Output| done(op, output);

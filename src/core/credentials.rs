@@ -1,7 +1,7 @@
-//! Which credentials of execution roles are in memory, and when one may be dropped.
+//! Which credentials of execution roles are in memory, and when they may be dropped.
 //!
-//! Owns [`State::credentials`] and a task's retired ids; the credentials themselves never come here. Invariant: an id that no task
-//! uses any more is dropped, but not while an image operation that was given it is in flight.
+//! Owns [`State::credentials`] and the retired ids of a task; the credentials themselves never enter the core. Invariant: an id
+//! that no task uses any more is dropped, but not while an image operation that was given it is pending.
 
 use super::effect::{Effect, Message};
 use super::planning::Planning;
@@ -11,7 +11,8 @@ use super::step::Step;
 use crate::model::{CredentialsAck, CredentialsId, TaskArn};
 use std::collections::BTreeSet;
 
-/// Credentials with these ids are in memory now; the first one may replace the one of a task. The tasks to plan again.
+/// Records credentials that are in memory now, and returns the tasks to plan again. For a task, the first id replaces its earlier
+/// one.
 pub(super) fn arrived(
     state: &mut State,
     task: Option<&TaskArn>,
@@ -20,7 +21,7 @@ pub(super) fn arrived(
     out: &mut Step,
 ) -> BTreeSet<TaskArn> {
     if task.is_some_and(|arn| !state.tasks.contains_key(arn)) {
-        // For a task that was forgotten meanwhile; not acknowledged, so ECS learns that something is amiss.
+        // The task was forgotten meanwhile. Without an acknowledgement ECS notices that something is wrong.
         ids.into_iter().for_each(|id| drop_unused(state, id, &mut out.effects));
         return BTreeSet::new();
     }
@@ -32,21 +33,22 @@ pub(super) fn arrived(
         out.changed.insert(Key::Task(arn.clone()));
     }
     state.credentials.extend(ids);
-    // The Go agent is silent if tickets without a domain cannot be renewed with them. Here the message is answered as soon as the
-    // credentials are held, which is all that ECS asks for; the renewal has tries of its own and depends on no second message.
+    // The Go agent does not acknowledge if domainless tickets cannot be renewed with the credentials. Here the message is
+    // acknowledged as soon as the credentials are in memory, which is all that ECS asks for. The renewal is repeated on its own,
+    // without a second message.
     out.effects.extend(ack.map(|ack| Effect::Send(Message::AckCredentials(ack))));
     let waiting = state.tasks.values().filter(|task| task.execution_credentials.is_some());
     waiting.map(|task| task.spec.arn.clone()).collect()
 }
 
-/// The task goes by this id from now on; the one before is dropped when nothing needs it.
+/// The task uses this id from now on. The earlier id is dropped when no operation needs it.
 pub(super) fn replace(task: &mut TaskState, id: &CredentialsId) {
     if task.execution_credentials.as_ref() != Some(id) {
         task.live.retired_credentials.extend(task.execution_credentials.replace(id.clone()));
     }
 }
 
-/// Drops what was replaced, once nothing in flight may need it.
+/// Drops the replaced credentials, once no pending operation may need them.
 pub(super) fn retire(task: &mut TaskState, planning: &mut Planning<'_>) {
     let is_needed = task.states().any(|container| container.live.operation.is_some_and(|it| it.kind.is_image_work()))
         || task.resources.iter().any(|resource| resource.state.live.operation.is_some());
@@ -60,7 +62,7 @@ pub(super) fn retire(task: &mut TaskState, planning: &mut Planning<'_>) {
     }
 }
 
-/// Drops what only this task used. The task is no longer in the state.
+/// Drops the credentials that only this task used. The task is no longer in the state.
 pub(super) fn forget(state: &mut State, task: &TaskState, effects: &mut Vec<Effect>) {
     for id in task.execution_credentials.iter().chain(&task.live.retired_credentials) {
         drop_unused(state, id.clone(), effects);
@@ -97,7 +99,7 @@ mod tests {
         ids.collect()
     }
 
-    /// A task that pulls by its role, after its credentials came or not.
+    /// A state with a task that pulls with its execution role, before or after its credentials have arrived.
     fn by_role(has_come: bool) -> (State, Vec<Effect>) {
         let mut state = state(Policy::default());
         let inventory = *state.ops.keys().next().unwrap();
@@ -141,7 +143,7 @@ mod tests {
         let effects = step(&mut state, NOW, done(op, Output::Pulled)).effects;
         assert_eq!(forgotten(&effects), ["old"]);
         assert_eq!(state.credentials, [CredentialsId::from("new")].into());
-        assert_eq!(forgotten(&arrive(&mut state, Some("task"), "new")), [""; 0], "the same again");
+        assert_eq!(forgotten(&arrive(&mut state, Some("task"), "new")), [""; 0], "the same id again");
     }
 
     #[test]
@@ -167,7 +169,7 @@ mod tests {
         let known = step(&mut state, NOW, renewed("task", &["new"]));
         assert!(known.effects.iter().any(is_ack), "{:?}", known.effects);
         assert_eq!(state.tasks[&"task".into()].execution_credentials, Some("new".into()));
-        // Those of a task role are acknowledged too, though nothing here goes by them.
+        // Credentials of a task role are acknowledged too, though nothing here uses them.
         let role = step(&mut state, NOW, renewed("task", &[]));
         assert!(role.effects.iter().any(is_ack), "{:?}", role.effects);
         assert_eq!(state.tasks[&"task".into()].execution_credentials, Some("new".into()));

@@ -1,4 +1,4 @@
-//! Order between the containers of a task: who may start, who may stop. Pure predicates over settled facts.
+//! The order between the containers of a task: which may start, and which may stop. Pure predicates over the state.
 //!
 //! Source: spec `task-engine.md` §5.
 
@@ -9,21 +9,21 @@ use crate::model::{
     ContainerName, ContainerSpec, ContainerStatus, Failure, Health, RunState, Span, TaskSpec, TaskStatus, Timestamp,
 };
 
-/// May a container go on?
+/// Whether a container may go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Readiness {
-    /// Yes.
+    /// The container may go on.
     Ready,
-    /// Not yet; ask again when something happens, or at that moment.
+    /// Not yet. The answer may change with the next event, or at this moment if there is one.
     Waits(Option<Timestamp>),
-    /// It never will.
+    /// The container can never go on.
     Never(Failure),
 }
 
-/// Exit code reported for a container that was never started because of its dependencies.
+/// The exit code reported for a container that was never started because of its dependencies.
 pub(super) const NEVER_STARTED_EXIT_CODE: i32 = 143;
 
-/// May this container be pulled (unless pulled upfront), created and started?
+/// Whether this container may be pulled (unless images are pulled upfront), created and started.
 pub(super) fn may_start(task: &TaskState, index: usize, now: Timestamp) -> Readiness {
     let mut verdict = if in_doubt(task).next().is_none() { Readiness::Ready } else { Readiness::Waits(None) };
     for dependency in &task.containers[index].spec.depends_on {
@@ -41,7 +41,7 @@ pub(super) fn may_start(task: &TaskState, index: usize, now: Timestamp) -> Readi
     verdict
 }
 
-/// The containers that must come further before this one may go on, and how far.
+/// The containers that this one waits for, and what each of them must do first.
 pub(super) fn awaited(task: &TaskState, index: usize, now: Timestamp) -> Vec<Awaited> {
     let mut awaited: Vec<Awaited> = in_doubt(task).map(|name| entry(task, name, Must::BeLookedAt)).collect();
     for dependency in &task.containers[index].spec.depends_on {
@@ -65,8 +65,8 @@ fn entry(task: &TaskState, name: &ContainerName, must: Must) -> Awaited {
     }
 }
 
-/// Essential containers that were not looked at since the agent started, or since an operation gave no answer. If one of them has
-/// ended, the task is over, and nothing of it may be begun.
+/// The essential containers that are unsettled: not inspected since the agent started, or since an operation got no answer. If
+/// one of them has ended, the whole task must stop, so nothing else of the task may be started before.
 pub(super) fn in_doubt(task: &TaskState) -> impl Iterator<Item = &ContainerName> {
     task.pairs().filter(|(spec, container)| spec.essential && container.live.unsettled).map(|(spec, _)| &spec.name)
 }
@@ -84,12 +84,12 @@ fn open_dependents(task: &TaskState, index: usize) -> impl Iterator<Item = &Cont
     dependents.map(|(spec, _)| &spec.name)
 }
 
-/// May this container be stopped? Only after every container that depends on it: the reverse of the start order.
+/// Whether this container may be stopped: only after all containers that depend on it, in the reverse of the start order.
 pub(super) fn may_stop(task: &TaskState, index: usize) -> bool {
     open_dependents(task, index).next().is_none()
 }
 
-/// Can all containers start at all? False for cycles, unknown names, and `HEALTHY` on a container without health check.
+/// Whether all containers can start at all. False for cycles, unknown names, and `HEALTHY` on a container without a health check.
 pub(super) fn is_solvable(spec: &TaskSpec) -> bool {
     let mut placed: Vec<&ContainerSpec> = Vec::new();
     while placed.len() < spec.containers.len() {
@@ -120,12 +120,12 @@ fn judge(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp
     let (spec, container) = (&task.containers[at].spec, &task.containers[at].state);
     let describe = || describe(task, at);
     if container.live.unsettled {
-        return Readiness::Waits(None); // what is known of it may be long past
+        return Readiness::Waits(None); // what is known of the container may be outdated
     }
     if !container.ran && (container.is_stopped() || container.failure.is_some()) && container.live.operation.is_none() {
         return never(task, index, &describe(), Hopeless::NeverStarts);
     }
-    // A container that was stopped and runs again is stopped first: nobody builds on it before.
+    // A stopped container that runs again must be stopped first; until then no other container may rely on it.
     let is_seen_running = container.observed == Some(RunState::Running);
     let settled = container.is_stopped() && container.live.operation.is_none() && !is_seen_running;
     let met = match dependency.condition {
@@ -138,7 +138,7 @@ fn judge(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp
     if met {
         return Readiness::Ready;
     }
-    // Compat, but for `HEALTHY` and `COMPLETE`: there the Go agent waits for ever for what has ended without it.
+    // Compat, except for `HEALTHY` and `COMPLETE`: the Go agent waits for ever for a container that ended without meeting them.
     let ended = match dependency.condition {
         Condition::Success | Condition::Healthy => settled,
         Condition::Complete => settled && container.exit_code.is_none(),
@@ -156,7 +156,7 @@ fn judge(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp
     }
 }
 
-/// The moment after which nobody waits for this dependency any more: its own `startTimeout` after its own start.
+/// The moment at which the wait for this dependency ends: `startTimeout` after the start of the container; `None`: never.
 fn deadline(spec: &ContainerSpec, container: &ContainerState, dependency: &Dependency) -> Option<Timestamp> {
     let timed = matches!(dependency.condition, Condition::Complete | Condition::Success | Condition::Healthy);
     if !timed || container.is_stopped() {
@@ -170,15 +170,15 @@ fn deadline(spec: &ContainerSpec, container: &ContainerState, dependency: &Depen
 enum Hopeless {
     /// The task has no such container.
     Unknown,
-    /// It will not start.
+    /// The container will never start.
     NeverStarts,
-    /// It has ended without meeting the condition.
+    /// The container has ended without meeting the condition.
     Ended,
-    /// Its `startTimeout` is over.
+    /// The container's `startTimeout` is over.
     TimedOut,
 }
 
-/// The Go agent's texts, which operators search for.
+/// The failure in the texts of the Go agent, which operators search for.
 fn never(task: &TaskState, index: usize, dependency: &str, why: Hopeless) -> Readiness {
     let target = describe(task, index);
     let (failed, why) = match why {
@@ -195,7 +195,7 @@ fn never(task: &TaskState, index: usize, dependency: &str, why: Hopeless) -> Rea
 /// `name(image) (KNOWN->DESIRED)[ - Exit: n]`.
 fn describe(task: &TaskState, index: usize) -> String {
     let (spec, container) = (&task.containers[index].spec, &task.containers[index].state);
-    // Of one that ended by itself nobody wanted it.
+    // A container that ended by itself was still desired to run.
     let is_to_stop = task.desired == TaskStatus::Stopped || container.failure.is_some();
     let desired = if is_to_stop { TaskStatus::Stopped } else { TaskStatus::Running };
     let exit = container.exit_code.map(|code| format!(" - Exit: {code}")).unwrap_or_default();
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
     use crate::core::sample::{NOW, container, spec, task};
 
-    /// What a dependent of `a` may do when `a` is like this.
+    /// The readiness of a dependent of `a` after this change of `a`.
     fn verdict(condition: Condition, change: impl FnOnce(&mut ContainerState)) -> Readiness {
         let mut first = container("a", &[]);
         first.health_check = true;
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_builds_on_what_was_not_looked_at() {
+    fn an_unsettled_dependency_is_not_met() {
         use Condition::{Complete, Create, Healthy, Start, Success};
         let in_doubt = |container: &mut ContainerState| {
             ran(ContainerStatus::Running, Some(0))(container);
@@ -259,7 +259,7 @@ mod tests {
         for condition in [Create, Start, Complete, Success, Healthy] {
             assert_eq!(verdict(condition, in_doubt), Readiness::Waits(None), "{condition:?}");
         }
-        // An essential one that has ended ends the task, whoever depends on it.
+        // The end of an essential container ends the task, whichever containers depend on it.
         for (essential, names) in [(true, vec![(ContainerName::from("a"), Must::BeLookedAt)]), (false, Vec::new())] {
             let mut task = task(vec![container("a", &[]), container("b", &[])]);
             task.containers[0].spec.essential = essential;
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_builds_on_a_container_that_was_revived() {
+    fn a_revived_dependency_is_not_met() {
         let revived = |container: &mut ContainerState| {
             ran(ContainerStatus::Stopped, Some(0))(container);
             container.observed = Some(RunState::Running);
@@ -352,7 +352,7 @@ mod tests {
             };
             assert_eq!(verdict(condition, ended), Readiness::Waits(None), "{condition:?}");
         }
-        // Healthy once and over now: nobody builds on it.
+        // A container that was healthy and has stopped meets no condition.
         let was_healthy = |container: &mut ContainerState| {
             ran(ContainerStatus::Stopped, Some(0))(container);
             container.health = Health::Healthy;
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_ordered_is_seen_before_anything_starts() {
+    fn unsolvable_dependencies_are_found_before_any_start() {
         use Condition::{Healthy, Start};
         let mut checked = container("a", &[]);
         checked.health_check = true;

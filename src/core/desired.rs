@@ -1,21 +1,22 @@
-//! What follows from the containers for the task: its status, what is wanted of it, and when it stopped executing.
+//! The facts of a task that follow from its containers: its status, its desired status, and when it stopped executing.
 
 use super::state::{ContainerState, TaskState};
 use crate::model::text::cleaned;
 use crate::model::{ContainerStatus, TaskStatus, Timestamp};
 
-/// Brings the derived facts of a task up to date; true if any changed. Source: spec `task-engine.md` §3.6.
+/// Updates the derived facts of a task; true if any changed. Source: spec `task-engine.md` §3.6.
 pub(super) fn derive(task: &mut TaskState, now: Timestamp) -> bool {
     derive_to(task, now, TaskStatus::Stopped)
 }
 
-/// The same in the middle of a list of news: whether the task is over is not known before the last of them.
+/// Updates the derived facts in the middle of a list of observations. Whether the task has stopped is not known before the last
+/// of them.
 pub(super) fn derive_midway(task: &mut TaskState, now: Timestamp) {
     derive_to(task, now, TaskStatus::Running);
 }
 
 fn derive_to(task: &mut TaskState, now: Timestamp, highest: TaskStatus) -> bool {
-    let mut moved = no_moment_ahead(task, now);
+    let mut moved = clear_future_moments(task, now);
     let essential_over = task.pairs().any(|(spec, container)| spec.essential && container.is_stopped());
     let essential_lost = task.pairs().any(|(spec, container)| spec.essential && container.failure.is_some());
     if (essential_over || essential_lost) && task.desired != TaskStatus::Stopped {
@@ -29,9 +30,10 @@ fn derive_to(task: &mut TaskState, now: Timestamp, highest: TaskStatus) -> bool 
     if let Some(status) = task.states().map(|container| task_status(container.known)).min()
         && status > task.known
         && status <= highest
-        // The rest of the task is about to stop: it is not said to run.
+        // The rest of the task is about to stop, so the task is not reported as running.
         && !(status == TaskStatus::Running && essential_over)
-        // A container that was stopped and runs again (a start that came late) is stopped first; its share is not free yet.
+        // A stopped container that runs again, after a late start, must be stopped first. The share of the task is not free
+        // before.
         && !(status == TaskStatus::Stopped && task.is_seen_running())
     {
         task.known = status;
@@ -42,8 +44,8 @@ fn derive_to(task: &mut TaskState, now: Timestamp, highest: TaskStatus) -> bool 
     moved
 }
 
-/// The task must stop, for this reason unless it has one already. Compat: one blank between words, a capital first (spec
-/// `task-engine.md` §14).
+/// Ends the task, with this reason unless it has one already. Compat: single blanks between words and a capital first letter
+/// (spec `task-engine.md` §14).
 pub(super) fn end(task: &mut TaskState, reason: &str) {
     let mut reason = cleaned(&reason.split_whitespace().collect::<Vec<_>>().join(" "));
     if let Some(first) = reason.get_mut(..1) {
@@ -53,8 +55,9 @@ pub(super) fn end(task: &mut TaskState, reason: &str) {
     task.desired = TaskStatus::Stopped;
 }
 
-/// The clock may have been set back while the agent was down. What waits for such a moment would wait for years.
-fn no_moment_ahead(task: &mut TaskState, now: Timestamp) -> bool {
+/// Moves moments in the future back to now; true if there were any. The clock may have been set back while the agent was down,
+/// and a wait that begins at such a moment could last for years.
+fn clear_future_moments(task: &mut TaskState, now: Timestamp) -> bool {
     let moments = |it| -> Vec<&mut Timestamp> {
         let container: &mut ContainerState = it;
         [&mut container.running_since, &mut container.restarts.last].into_iter().flatten().collect()
@@ -68,7 +71,7 @@ fn no_moment_ahead(task: &mut TaskState, now: Timestamp) -> bool {
     moved
 }
 
-/// The status a task has when this is its least advanced container.
+/// The status of a task whose least advanced container has this status.
 fn task_status(container: ContainerStatus) -> TaskStatus {
     match container {
         ContainerStatus::None => TaskStatus::None,

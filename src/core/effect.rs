@@ -1,7 +1,8 @@
-//! Everything the agent can be asked to do, as data.
+//! Everything that the core can ask for, as data.
 //!
-//! Effects are named by intent and are safe to repeat: "exists already, and is ours" is success for create, "is not there" is
-//! success for stop and remove. Each [`Effect::Do`] gets exactly one [`Event::Completed`](super::Event::Completed) with its id.
+//! Effects are named by intent and are safe to repeat: an existing container of ours is success for a create, and a missing one
+//! is success for a stop or a removal. Each [`Effect::Do`] gets exactly one [`Event::Completed`](super::Event::Completed) with
+//! its id.
 
 use super::state::OperationKind;
 use crate::model::image::ImageWork;
@@ -10,49 +11,49 @@ use crate::model::{
     Ack, CreateRequest, CredentialsAck, CredentialsId, OpId, ResourceRequest, Span, StateChange, TaskArn,
 };
 
-/// Something to do.
+/// Something that the core asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Begin this operation. Its outcome carries the id.
     Do(OpId, Operation),
-    /// Nobody waits for the operation with this id any more; let it go. It still completes, and that is ignored.
+    /// Abandon the operation with this id. It still completes, but its outcome is ignored.
     Cancel(OpId),
-    /// Send a message over ACS. It is lost if the connection is: ECS then sends again what it answers.
+    /// Send a message over ACS. It is lost if the connection is lost; ECS then repeats the message that it answers.
     Send(Message),
-    /// No task uses these credentials any more: drop them from memory, unless [`State::credentials`](super::State::credentials)
-    /// has their id again (they came anew in a later step of the same burst).
+    /// No task uses these credentials any more. Drop them from memory, unless [`State::credentials`](super::State::credentials)
+    /// holds their id again because they arrived once more in a later step of the same burst.
     ForgetCredentials(CredentialsId),
 }
 
-/// What an operation does. A container is named by its target: Docker's id of it, or the name it was or will be created under.
+/// An operation. The target of a container is Docker's id of it, or the name under which it was or will be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Find the digest behind an image reference.
+    /// Resolve the digest of an image reference.
     ResolveDigest(ImageRequest),
     /// Make the image available on this host.
     Pull(ImageRequest),
     /// Create a container.
     Create(Box<CreateRequest>),
-    /// Start the created container with this target.
+    /// Start the container with this target, which is created or has ended.
     Start(String),
-    /// Stop a container: SIGTERM (or its own signal), and SIGKILL after the grace.
+    /// Stop a container: send SIGTERM or the image's own stop signal, and SIGKILL after the grace period.
     Stop {
         /// The container's target.
         target: String,
-        /// Time between the two signals; `None`: the agent's default.
+        /// Time between the two signals; `None`: `ECS_CONTAINER_STOP_TIMEOUT`.
         grace: Option<Span>,
     },
-    /// Look at the container with this target.
+    /// Inspect the container with this target.
     Inspect(String),
-    /// Remove the stopped or never started container with this target, and its anonymous volumes.
+    /// Remove the container with this target, which does not run, and its anonymous volumes.
     Remove(String),
-    /// Make what a task needs besides its containers. What is there already is success.
+    /// Create a resource of a task. A resource that exists already is success.
     CreateResource(Box<ResourceRequest>),
-    /// Remove such a resource. What is not there is success.
+    /// Remove a resource of a task. A resource that does not exist is success.
     RemoveResource(Box<ResourceRequest>),
-    /// Keep such a resource from ending, with the credentials that came last.
+    /// Renew a resource of a task with the latest credentials, before it expires.
     RenewResource(Box<ResourceRequest>),
-    /// List every container with our labels, and look at each.
+    /// List all containers with this agent's labels, and inspect each.
     Inventory,
     /// One part of the clean-up of images.
     CleanImages(ImageWork),
@@ -63,23 +64,23 @@ pub enum Operation {
 /// A message to ACS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// A payload or a manifest is on disk.
+    /// Acknowledges a payload or a manifest that is on disk.
     Ack(Ack),
-    /// New credentials of a task that is known here have arrived.
+    /// Acknowledges new credentials of a known task.
     AckCredentials(CredentialsAck),
-    /// Shall tasks that are missing in a manifest stop?
+    /// Asks whether tasks that are missing in a manifest are to stop.
     VerifyStop {
-        /// The manifest's message id.
+        /// Message id of the manifest.
         message_id: String,
-        /// The manifest's `clusterArn`.
+        /// `clusterArn` of the manifest.
         cluster: String,
-        /// The tasks that are missing in it.
+        /// The tasks that are missing in the manifest.
         tasks: Vec<TaskArn>,
     },
 }
 
 impl Operation {
-    /// The kind of an operation on one container; `None`: it is on something else.
+    /// The kind of an operation on one container; `None` for all other operations.
     pub fn container_kind(&self) -> Option<OperationKind> {
         match self {
             Self::ResolveDigest(_) => Some(OperationKind::ResolveDigest),
@@ -99,22 +100,22 @@ impl Operation {
     }
 }
 
-/// An image to resolve or pull, and as whom.
+/// An image to resolve or pull, and the credentials for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageRequest {
-    /// Reference as in the task definition.
+    /// The image reference from the task definition.
     pub image: String,
-    /// Digest to pull instead of the tag, once resolved.
+    /// Digest to pull instead of the tag; `None` until it is resolved.
     pub digest: Option<String>,
-    /// Source of credentials.
+    /// Where the registry credentials come from.
     pub auth: RegistryAuth,
-    /// Credentials of the task execution role, for ECR and Secrets Manager.
+    /// Id of the credentials of the task execution role, for ECR and Secrets Manager; `None` if the task has no such role.
     pub execution_credentials: Option<CredentialsId>,
-    /// Ask the registry even when the image is on this host.
+    /// The registry is asked even if the image is on this host.
     pub fresh: bool,
-    /// If the registry cannot be asked, an image on this host does: no need to wait long for the registry.
+    /// A cached image is good enough if the registry does not answer, so the pull need not wait for it for long.
     pub cached_serves: bool,
-    /// After a failed pull, say whether the image is on this host: [`Output::Cached`](super::Output::Cached) if it is, a failure of
+    /// A failed pull looks whether the image is on this host: [`Output::Cached`](super::Output::Cached) if it is, a failure of
     /// the kind `ImageMissing` if not.
     pub looks_after_failure: bool,
 }

@@ -1,4 +1,4 @@
-//! Every fact that can arrive.
+//! Every event that the core takes in.
 
 use crate::model::image::ImageListing;
 use crate::model::{
@@ -8,63 +8,65 @@ use crate::model::{
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// A fact. The core learns of the world through these and nothing else.
+/// A fact from outside. The core has no other input besides the time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// ACS sent tasks to run or to stop.
     Payload {
-        /// The tasks; those to stop may be unknown to us.
+        /// The tasks. A task to stop may be unknown here.
         tasks: Vec<PayloadTask>,
-        /// `seqNum` of the payload; raises the bar for task manifests.
+        /// `seqNum` of the payload. Manifests up to this number are outdated.
         seq: i64,
-        /// What to answer once the tasks are on disk; `None` when part of the payload could not be read (ECS sends it again).
+        /// The acknowledgement to send once the tasks are on disk; `None` if a part of the payload could not be read, and ECS is
+        /// to send it again.
         ack: Option<Ack>,
     },
-    /// ACS listed every task it thinks should run here (spec `acs.md` §4.4).
+    /// ACS listed every task that should run here (spec `acs.md` §4.4).
     Manifest {
-        /// Order of manifests; an old one is discarded.
+        /// The manifest's place in the order of manifests and payloads. An old manifest is ignored.
         timeline: i64,
         /// The tasks that should run.
         running: BTreeSet<TaskArn>,
-        /// What to answer.
+        /// The acknowledgement to send.
         ack: Ack,
     },
-    /// ACS confirmed which of the tasks we doubted are to stop.
+    /// ACS answered which of the tasks that were missing in a manifest are to stop.
     StopVerificationAck {
-        /// The manifest this answers.
+        /// Message id of the manifest.
         message_id: String,
         /// The tasks to stop.
         tasks: Vec<TaskArn>,
     },
-    /// Credentials with these ids are in memory now.
+    /// Credentials have arrived and are in memory now.
     CredentialsArrived {
-        /// The task they came for, if it was one; the first id is then the one of its execution role.
+        /// The task that the credentials are for; `None` if they came with a payload. For a task, the first id is that of its
+        /// execution role.
         task: Option<TaskArn>,
-        /// The ids.
+        /// The ids of the credentials.
         ids: Vec<CredentialsId>,
-        /// What to answer if the task is known.
+        /// The acknowledgement to send if the task is known; `None`: none is sent.
         ack: Option<CredentialsAck>,
     },
-    /// The container engine was seen to do something.
+    /// Docker showed the state of a container.
     Observed(Box<Observation>),
-    /// A container was removed by somebody.
+    /// A container was removed.
     Removed {
-        /// Its task.
+        /// The task that the container was created for.
         task: TaskArn,
-        /// Its name there.
+        /// The container's name in that task.
         container: ContainerName,
-        /// Which incarnation.
+        /// Docker's id of the removed incarnation.
         runtime_id: RuntimeId,
-        /// How it ended before that, if it ran until it was removed.
+        /// The exit code, if the container ran until it was removed and the code is known.
         exit_code: Option<i32>,
     },
-    /// Observations may have been missed: an inventory is due.
+    /// Observations may have been missed, so an inventory is due.
     EventsMissed,
-    /// Something we asked for has ended.
+    /// An operation has ended.
     Completed {
-        /// What was asked.
+        /// The id of the operation.
         op: OpId,
-        /// How it ended.
+        /// How the operation ended.
         outcome: Outcome,
     },
     /// Time has passed.
@@ -74,20 +76,20 @@ pub enum Event {
 /// One task of a payload.
 #[derive(Clone, PartialEq, Eq)]
 pub enum PayloadTask {
-    /// Run it.
+    /// A task to run.
     Run(Box<TaskSpec>),
-    /// Stop it. It has these containers, which ECS is told of if it is not known here.
+    /// A task to stop, with the names of its containers. If the task is unknown here, they are reported as stopped.
     Stop(TaskArn, Vec<ContainerName>),
-    /// It cannot be run; ECS must be told why.
+    /// A task that this agent cannot run. It is reported as stopped with the reason.
     Refused {
-        /// Which.
+        /// The task's ARN.
         arn: TaskArn,
-        /// The reason shown to the customer.
+        /// The reason that the customer sees.
         reason: String,
     },
 }
 
-/// Commands may hold secrets: of a task to run only the ARN is shown.
+/// `Debug` shows only the ARN of a task to run, since its commands may hold secrets.
 impl fmt::Debug for PayloadTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -100,26 +102,27 @@ impl fmt::Debug for PayloadTask {
     }
 }
 
-/// How an operation ended. That nobody knows how ([`OpError::Unknown`]) is not a failure: it may have been done, or may still be.
+/// How an operation ended. An unknown outcome ([`OpError::Unknown`]) is not a failure: the operation may have been done, or may
+/// still be done.
 pub type Outcome = Result<Output, OpError>;
 
-/// What a done operation found out.
+/// The result of a successful operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Nothing beyond that it was done.
+    /// No result beyond the success.
     Nothing,
-    /// The image was fetched from its registry; `Nothing` after a pull means that it was on this host already.
+    /// The image was pulled from its registry. A pull that yields `Nothing` found the image on this host.
     Pulled,
-    /// The registry was asked in vain, and the image is on this host.
+    /// The pull failed, and the image is on this host.
     Cached,
-    /// The digest behind an image reference, if the registry tells.
+    /// The digest of an image reference; `None` if the registry does not name it.
     Digest(Option<String>),
-    /// The container after the operation; `None` = it does not exist.
+    /// The container after the operation; `None`: it does not exist.
     Seen(Option<Box<Observation>>),
-    /// Every container with our labels.
+    /// All containers with this agent's labels.
     Inventory(Vec<Observation>),
-    /// The Kerberos tickets that were made.
+    /// The Kerberos tickets that were created.
     Tickets(Box<Tickets>),
-    /// All images and containers of the host.
+    /// All images and containers on this host.
     Images(Box<ImageListing>),
 }

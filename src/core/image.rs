@@ -1,10 +1,10 @@
-//! The clean-up of images: which may go, and when (spec `images.md` §7).
+//! The clean-up of images: which images may be removed, and when (spec `images.md` §7).
 //!
-//! Owns what is remembered of images after their tasks ([`TrackedImage`]) and the cycles of the clean-up. The law: an image that a
-//! task in the state names or uses is never removed, and while one is being removed nobody resolves, pulls or creates under its
-//! names. While a task is in the state it *is* the reference; nothing is counted. A removal that fails does not stop the cycle.
-//! Unlike the Go agent it works with `prefer-cached` too, and, if the operator says how full the disk may become, it makes room
-//! before a pull, whatever the age of the images.
+//! Owns the facts about images that outlive their tasks ([`TrackedImage`]) and the cycles of the clean-up. The rule: an image
+//! that a task in the state names or uses is never removed, and while an image is being removed no operation resolves, pulls or
+//! creates under its names. Nothing is counted: a task in the state *is* the reference. A failed removal does not stop the cycle.
+//! Unlike the Go agent's, the clean-up also works with `prefer-cached`. If the operator limits how full the disk may become, it
+//! makes room before a pull, whatever the age of the images.
 
 use super::backoff;
 use super::effect::{Effect, Operation};
@@ -15,10 +15,10 @@ use crate::model::image::{ImageListing, ImageWork, ListedContainer, ListedImage,
 use crate::model::{ContainerSpec, OwnerId, Span, TaskArn, Timestamp};
 use std::collections::BTreeSet;
 
-/// A look at the disk serves all pulls that begin within this time.
+/// A check of the disk counts for all pulls that begin within this time.
 const LOOK_SERVES: Span = Span::secs(60);
 
-/// A task is forgotten: what it used is remembered, for the clean-up.
+/// Remembers the images of a task that is being forgotten, for the clean-up.
 pub(super) fn remember(state: &mut State, task: &TaskState, now: Timestamp, out: &mut Step) {
     if !state.policy.images.is_on() {
         return;
@@ -34,7 +34,7 @@ pub(super) fn remember(state: &mut State, task: &TaskState, now: Timestamp, out:
     }
 }
 
-/// Nobody resolves, pulls or creates under a name of an image that is being removed.
+/// The image is being removed, so no operation may resolve, pull or create under this name.
 pub(super) fn is_being_removed(state: &State, image: &str) -> bool {
     match &state.images.operation {
         Some((_, ImageWork::RemoveImage { names, .. })) => {
@@ -45,12 +45,12 @@ pub(super) fn is_being_removed(state: &State, image: &str) -> bool {
     }
 }
 
-/// A pull waits until it is known that there is room on the disk, or that no more can be made.
+/// A pull must wait: it is not known whether the disk has room, or room is being made.
 pub(super) fn lacks_room(state: &State, now: Timestamp) -> bool {
     state.policy.images.disk.is_some() && (!is_look_fresh(state, now) || state.images.is_making_room)
 }
 
-/// A pull waits for room: the disk is looked at, if the last look is too long ago.
+/// A pull waits for room on the disk. Asks for a check of the disk if the last one is too old.
 pub(super) fn ask_for_room(state: &mut State, now: Timestamp) {
     state.images.is_pull_waiting |= !is_look_fresh(state, now);
 }
@@ -59,7 +59,7 @@ fn is_look_fresh(state: &State, now: Timestamp) -> bool {
     state.images.disk_checked_at.is_some_and(|at| at <= now && now < at + LOOK_SERVES)
 }
 
-/// The next thing to do. True: a cycle has ended that pulls have waited for.
+/// Starts the next operation of the clean-up; true if a cycle has ended that pulls waited for.
 pub(super) fn plan(state: &mut State, now: Timestamp, out: &mut Step) -> bool {
     let policy = &state.policy.images;
     if !policy.is_on() || state.host.lost || state.images.operation.is_some() {
@@ -86,7 +86,7 @@ pub(super) fn plan(state: &mut State, now: Timestamp, out: &mut Step) -> bool {
     false
 }
 
-/// When there is something to do here.
+/// When the next operation of the clean-up is due; `None`: not without an event.
 pub(super) fn next_deadline(state: &State) -> Option<Timestamp> {
     let images = &state.images;
     if !state.policy.images.is_on() || state.host.lost || images.operation.is_some() {
@@ -115,7 +115,7 @@ fn end_cycle(state: &mut State, now: Timestamp, interval: Span) {
     }
 }
 
-/// Writes how it went; the tasks to plan again.
+/// Writes the outcome of the pending operation and returns the tasks to plan again.
 pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome, out: &mut Step) -> BTreeSet<TaskArn> {
     let Some((_, work)) = state.images.operation.take() else { return BTreeSet::new() };
     let interval = state.policy.images.interval;
@@ -130,12 +130,12 @@ pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome, out
         }
         (ImageWork::List { .. }, _) => {
             backoff::ENGINE.again(&mut state.images.retry, now, "images");
-            end_cycle(state, now, interval); // a pull does not wait for what cannot be told
+            end_cycle(state, now, interval); // a pull does not wait for a disk that cannot be checked
         }
         (ImageWork::RemoveImage { id, names }, Ok(_)) => {
             let tracked = state.host.images.remove(&id);
             let gone: BTreeSet<String> = names.iter().map(|name| full_name(name)).collect();
-            // For `once`: it is not here any more.
+            // For `once`: the image is not on this host any more.
             let pulled = state.host.pulled_images.len();
             state.host.pulled_images.retain(|name| !gone.contains(&full_name(name)));
             if tracked.is_some() || state.host.pulled_images.len() < pulled {
@@ -143,7 +143,7 @@ pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome, out
             }
             state.images.foreign_removed.0 += u32::from(tracked.is_none());
             if state.images.is_making_room {
-                state.images.listing = None; // how much room has it made?
+                state.images.listing = None; // a new listing shows how much room this has made
             }
         }
         (ImageWork::RemoveContainer(_), Ok(_)) => state.images.foreign_removed.1 += 1,
@@ -152,7 +152,7 @@ pub(super) fn completed(state: &mut State, now: Timestamp, outcome: Outcome, out
     state.tasks.keys().cloned().collect()
 }
 
-/// Brings what is remembered in line with what is there.
+/// Brings the tracked images in line with the images on this host.
 fn reconcile(state: &mut State, listing: &ImageListing, now: Timestamp, out: &mut Step) {
     let before = state.host.images.clone();
     state.host.images.retain(|id, _| listing.images.iter().any(|image| image.id == *id));
@@ -162,7 +162,7 @@ fn reconcile(state: &mut State, listing: &ImageListing, now: Timestamp, out: &mu
         if let Some(tracked) = state.host.images.get_mut(&image.id) {
             tracked.names.retain(|name| names.contains(name));
         }
-        // Pulled for a task that never came to create a container of it, or whose tag was pulled anew.
+        // The image was pulled for a task that never created a container from it, or its tag was pulled again since.
         let own: BTreeSet<String> = names.intersection(&pulled).cloned().collect();
         if !own.is_empty() {
             let fresh = || TrackedImage { pulled_at: now, used_at: now, ..TrackedImage::default() };
@@ -174,7 +174,7 @@ fn reconcile(state: &mut State, listing: &ImageListing, now: Timestamp, out: &mu
     }
 }
 
-/// Notes which other agents do not run. One that is not known to be away counts as running.
+/// Records which other agents do not run. If that is not known, they count as running.
 fn note_absent_owners(state: &mut State, listing: &ImageListing, now: Timestamp) {
     let earlier = std::mem::take(&mut state.images.absent);
     let Some(running) = &listing.running_owners else { return };
@@ -183,7 +183,8 @@ fn note_absent_owners(state: &mut State, listing: &ImageListing, now: Timestamp)
     state.images.absent = away.map(|id| (id.clone(), earlier.get(id).copied().unwrap_or(now))).collect();
 }
 
-/// A look for a pull: is there room, or is some to be made? Any other look begins a cycle.
+/// Decides by a new listing whether a waiting pull has room on the disk or room must be made. Without a waiting pull, a cycle
+/// begins.
 fn check_disk(state: &mut State, listing: ImageListing, now: Timestamp, interval: Span) {
     if state.policy.images.disk.is_some_and(|(high, _)| listing.disk_percent.is_none_or(|percent| percent < high)) {
         state.images.disk_checked_at = Some(now);
@@ -203,7 +204,7 @@ fn check_disk(state: &mut State, listing: ImageListing, now: Timestamp, interval
     }
 }
 
-/// What the cycle does next, noted as tried.
+/// The next removal of the cycle, which then counts as tried; `None` at the end of the cycle.
 fn next(state: &mut State, now: Timestamp) -> Option<ImageWork> {
     let listing = state.images.listing.take()?;
     let found = next_tracked_image(state, &listing, now)
@@ -212,15 +213,16 @@ fn next(state: &mut State, now: Timestamp) -> Option<ImageWork> {
     state.images.listing = Some(listing);
     let (what, work) = found?;
     state.images.tried.insert(what);
-    // Compat: of tasks' images what is tried counts, of others only what goes; so what cannot go keeps nothing else from going.
+    // Compat: for images of tasks every try counts, for others only a success. So an image that cannot be removed holds up no
+    // other.
     if matches!(&work, ImageWork::RemoveImage { id, .. } if state.host.images.contains_key(id)) {
         state.images.tracked_tried += 1;
     }
     Some(work)
 }
 
-/// Nobody has a container of it, and no task names it. The operator's list counts in every spelling of a name; the Go agent knows only
-/// the task's.
+/// The image has no container, no task names it, and the operator does not exclude it. Excluded names match in every spelling;
+/// the Go agent matches only the spelling of the task.
 fn is_unused(state: &State, listing: &ImageListing, image: &ListedImage) -> bool {
     let names: BTreeSet<String> = image.full_names().collect();
     let is_excluded = image.names.iter().any(|name| {
@@ -229,7 +231,7 @@ fn is_unused(state: &State, listing: &ImageListing, image: &ListedImage) -> bool
     });
     let digests: BTreeSet<&str> = image.digests.iter().filter_map(|name| Some(name.split_once('@')?.1)).collect();
     let mut used = state.tasks.values().flat_map(|task| task.pairs());
-    // What was just pulled by its digest may not have been given the task's name yet.
+    // An image that was just pulled by its digest may not have the task's name yet.
     let is_its = |spec: &ContainerSpec, container: &ContainerState| {
         container.image_id == image.id
             || names.contains(&full_name(&spec.image))
@@ -240,7 +242,7 @@ fn is_unused(state: &State, listing: &ImageListing, image: &ListedImage) -> bool
         && !used.any(|(spec, container)| is_its(spec, container))
 }
 
-/// The image of tasks that was not used for the longest time.
+/// The removal of the least recently used image of tasks.
 fn next_tracked_image(state: &State, listing: &ImageListing, now: Timestamp) -> Option<(String, ImageWork)> {
     let (images, policy) = (&state.images, &state.policy.images);
     if !images.is_making_room && images.tracked_tried >= policy.per_cycle {
@@ -248,7 +250,7 @@ fn next_tracked_image(state: &State, listing: &ImageListing, now: Timestamp) -> 
     }
     let candidates = listing.images.iter().filter_map(|image| {
         let tracked = state.host.images.get(&image.id).filter(|_| !images.tried.contains(&image.id))?;
-        // What has other names only belongs to whoever gave them.
+        // An image with other names only belongs to somebody else.
         let names: Vec<String> =
             image.names.iter().filter(|name| tracked.names.contains(&full_name(name))).cloned().collect();
         let is_ours = image.names.is_empty() || !names.is_empty();
@@ -260,13 +262,13 @@ fn next_tracked_image(state: &State, listing: &ImageListing, now: Timestamp) -> 
     Some((id.clone(), ImageWork::RemoveImage { id, names }))
 }
 
-/// A container of somebody else that has ended long ago.
+/// The removal of a container that belongs to no task and ended long ago.
 fn next_foreign_container(state: &State, listing: &ImageListing, now: Timestamp) -> Option<(String, ImageWork)> {
     let untracked = state.policy.images.untracked.as_ref().filter(|_| !state.images.is_making_room)?;
     if state.images.foreign_removed.1 >= untracked.containers_per_cycle {
         return None;
     }
-    // Also by its name: of one that is just being created the id is not known yet.
+    // Also by its name, since the id of a container that is just being created is not known yet.
     let is_known = |it: &ListedContainer| {
         let belongs_to = |task: &TaskState| {
             task.pairs().any(|(spec, container)| {
@@ -275,7 +277,7 @@ fn next_foreign_container(state: &State, listing: &ImageListing, now: Timestamp)
         };
         state.orphans.contains_key(it.id.as_str()) || state.tasks.values().any(|task| belongs_to(task))
     };
-    // What another agent of this kind made for a task, that agent removes, unless it has not run for long: then nobody does.
+    // Another agent removes the containers of its own tasks. If it has not run for long, nobody else would remove them.
     let is_away =
         |id: &OwnerId| state.images.absent.get(id).is_some_and(|since| *since + state.policy.cleanup_wait <= now);
     let is_another_agents =
@@ -284,15 +286,15 @@ fn next_foreign_container(state: &State, listing: &ImageListing, now: Timestamp)
         .containers
         .iter()
         .filter(|it| it.ended.is_some_and(|ended| ended > state.policy.cleanup_wait) && !is_another_agents(it));
-    let it = fit.find(|it| !state.images.tried.contains(it.id.as_str()) && !is_known(it))?;
-    Some((it.id.as_str().to_owned(), ImageWork::RemoveContainer(it.id.clone())))
+    let next = fit.find(|it| !state.images.tried.contains(it.id.as_str()) && !is_known(it))?;
+    Some((next.id.as_str().to_owned(), ImageWork::RemoveContainer(next.id.clone())))
 }
 
-/// The smallest image of somebody else, name by name.
+/// The removal of the smallest image that no task has used, one name at a time.
 fn next_untracked_image(state: &State, listing: &ImageListing) -> Option<(String, ImageWork)> {
     let (images, policy) = (&state.images, &state.policy.images);
     let untracked = policy.untracked.as_ref().filter(|_| !images.is_making_room)?;
-    // Compat: at least one, even if the cycle's number was used up by images of tasks.
+    // Compat: at least one, even if images of tasks have used up the number of the cycle.
     let limit = policy.per_cycle.saturating_sub(images.tracked_tried).max(1);
     if images.foreign_removed.0 >= limit {
         return None;

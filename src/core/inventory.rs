@@ -1,7 +1,8 @@
-//! The listing of every container with our labels: after a start, after a gap in the events, and every few minutes anyway.
+//! The inventory, a listing of all containers with this agent's labels: after a start, after a gap in the events, and every few
+//! minutes.
 //!
-//! It decides what was in doubt, finds what was removed, and names orphans. It speaks only for containers that were not touched since
-//! it was asked for: a listing taken before a create would otherwise kill the container just created.
+//! An inventory settles unsettled containers, and finds removed containers and orphans. It counts only for containers that were
+//! not touched since it was asked for: otherwise a listing from before a create would end the container that was just created.
 
 use super::effect::{Effect, Operation};
 use super::event::{Outcome, Output};
@@ -22,7 +23,7 @@ pub(super) fn plan(state: &mut State, now: Timestamp, out: &mut Step) {
         state.inventory.events_missed = false;
         out.effects.push(Effect::Do(op, Operation::Inventory));
     }
-    // ECS may have asked for the task again since; then the container is the task's to take over and to remove.
+    // ECS may have sent the task again since. Then the container belongs to the task, which takes it over and removes it.
     let State { orphans, tasks, .. } = state;
     let has_a_task =
         |orphan: &Orphan| tasks.get(&orphan.task).is_some_and(|it| it.index_of(&orphan.container).is_some());
@@ -37,7 +38,7 @@ pub(super) fn plan(state: &mut State, now: Timestamp, out: &mut Step) {
     }
 }
 
-/// The moments at which there is something to do here.
+/// The moments at which an inventory or the removal of an orphan is due.
 pub(super) fn next_deadline(state: &State) -> impl Iterator<Item = Timestamp> {
     let inventory = &state.inventory;
     let own = inventory.pending.is_none().then(|| {
@@ -48,15 +49,15 @@ pub(super) fn next_deadline(state: &State) -> impl Iterator<Item = Timestamp> {
     own.into_iter().chain(orphans.map(|orphan| orphan.retry.not_before))
 }
 
-/// What an inventory found.
+/// The result of an inventory.
 pub(super) struct Listing {
-    /// Every container of this agent.
+    /// All containers of this agent.
     pub(super) seen: Vec<Observation>,
-    /// The step in which it was asked for.
+    /// The step in which the inventory was asked for.
     asked: u64,
 }
 
-/// Takes in the outcome of an inventory; `None`: it failed, and is tried again.
+/// Takes the outcome of an inventory; `None`: it failed, and is tried again.
 pub(super) fn listed(state: &mut State, now: Timestamp, outcome: Outcome) -> Option<Listing> {
     let (_, asked) = state.inventory.pending.take()?;
     let Ok(Output::Inventory(mut seen)) = outcome else {
@@ -66,12 +67,13 @@ pub(super) fn listed(state: &mut State, now: Timestamp, outcome: Outcome) -> Opt
     };
     state.inventory.retry = Retry::default();
     state.inventory.due = now + state.policy.inventory_every;
-    // The labels of a task can be on containers of another agent, too: one with another data directory, in another namespace.
+    // A container of another agent, with another data directory and in another namespace, may have the labels of a task too.
     seen.retain(|seen| state.policy.owners.owns(seen.owner.as_ref()));
     Some(Listing { seen, asked })
 }
 
-/// Writes what an inventory found; the tasks to plan again. Most of the time it finds what is known, so that few documents change.
+/// Compares an inventory with the state and returns the tasks to plan again. It mostly shows what is known, so few documents
+/// change.
 pub(super) fn compare(state: &mut State, listing: &Listing, now: Timestamp, out: &mut Step) -> BTreeSet<TaskArn> {
     for observation in &listing.seen {
         present(state, observation, listing.asked, now, out);
@@ -106,13 +108,14 @@ fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp, ou
     write(task, index, out, |task| seen::observe(task, index, seen, now, step));
 }
 
-/// The engine does not write a start to disk before it goes on, we do: after a power cut it may list as never started what ran. This
-/// listing was asked for after we knew that, so it is no old news, and the process is gone. Its exit code nobody knows.
+/// The container as ended. Docker does not write a start to disk before it goes on, but the agent does: after a power cut Docker
+/// may list a container that ran as never started. The listing was asked for after the agent knew of the start, so it is not
+/// outdated: the process is gone, and its exit code is not known.
 fn as_ended(seen: &Observation) -> Observation {
     Observation { state: RunState::Exited, ..seen.clone() }
 }
 
-/// Settles a container, and notes its task if that made it other than before, beyond its having been looked at.
+/// Writes a fact and settles the container. Its task counts as changed if more than `touched` changed.
 fn write(task: &mut TaskState, index: usize, out: &mut Step, fact: impl FnOnce(&mut TaskState)) {
     let before = task.containers[index].state.clone();
     fact(task);
@@ -133,7 +136,7 @@ fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp, o
             let container = &task.containers[index].state;
             let is_covered = container.live.operation.is_none() && container.live.touched <= asked;
             let name = &task.containers[index].spec.name;
-            // Another container may have taken the name since: the one we saw is gone all the same.
+            // Another container may have taken the name since, but the one that was seen is gone.
             let is_there = match &container.runtime_id {
                 Some(id) if container.observed.is_some() => ids.contains(id),
                 Some(_) | None => names.contains(&(&task.spec.arn, name)),
@@ -142,7 +145,7 @@ fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp, o
                 continue;
             }
             if container.observed.is_some() {
-                // It was there. A list can lack an entry for many reasons; only the engine's word on this one says it is gone.
+                // A listing may lack an existing container for many reasons; only its own inspection proves that it is gone.
                 task.containers[index].state.live.unsettled = true;
             } else {
                 write(task, index, out, |task| seen::removed(task, index, now, step));
@@ -151,13 +154,13 @@ fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp, o
     }
 }
 
-/// A container of no task is removed only if it was never started and its name is one that only this agent gives.
-/// It is what a create leaves behind that was answered too late.
+/// The container is an orphan of this agent: it was never started, and only this agent gives such names. A create whose answer
+/// came too late leaves such a container behind.
 fn is_surely_ours(seen: &Observation) -> bool {
     seen.state == RunState::Created && seen.runtime_name.ends_with(&name_suffix(&seen.task, &seen.container))
 }
 
-/// Writes the outcome of an orphan's removal.
+/// Writes the outcome of the removal of an orphan.
 pub(super) fn orphan_completed(state: &mut State, now: Timestamp, name: &str, outcome: &Outcome) {
     match outcome {
         Ok(_) => {
@@ -182,7 +185,7 @@ mod tests {
     use crate::core::{Event, next_deadline, step};
     use crate::model::{ContainerStatus, Failure, OpError, OpId, RuntimeId, Span, TaskStatus};
 
-    /// A task whose container was asked for, as it is after a restart or a lost answer; and the listing in flight.
+    /// A task with an unsettled container, as after a restart or a lost answer, and the pending inventory.
     fn in_doubt(change: fn(&mut TaskState)) -> (State, OpId) {
         let mut state = state(Policy::default());
         let op = *state.ops.keys().next().unwrap();
@@ -208,7 +211,7 @@ mod tests {
             (it.containers[0].state.observed, it.containers[0].state.runtime_id) =
                 (Some(RunState::Created), Some("id".into()));
         };
-        // One that was seen is asked after by itself before it is called gone.
+        // A container that was seen is inspected before it counts as removed.
         let (mut state, op) = in_doubt(running);
         let effects = listed(&mut state, op, Vec::new());
         let [Effect::Do(op, Operation::Inspect(_))] = effects[..] else { panic!("{effects:?}") };
@@ -221,15 +224,15 @@ mod tests {
         listed(&mut state, op, vec![seen("task", "a", "id", RunState::Running)]);
         assert_eq!((first(&state).known, first(&state).live.unsettled), (ContainerStatus::Running, false));
 
-        // Another one has its name: the one we saw is asked after all the same.
+        // Another container has its name, but the one that was seen is inspected all the same.
         let (mut state, op) = in_doubt(running);
         let effects = listed(&mut state, op, vec![seen("task", "a", "other", RunState::Created)]);
         assert!(matches!(&effects[..], [Effect::Do(_, Operation::Inspect(target))] if target == "id"), "{effects:?}");
     }
 
-    /// Cutting the power of a host showed it: the task stayed `RUNNING`, and no stop could end it.
+    /// Found by cutting the power of a host: the task stayed `RUNNING`, and no stop could end it.
     #[test]
-    fn one_that_ran_and_is_listed_as_never_started_has_ended() {
+    fn a_container_that_ran_and_is_listed_as_created_has_ended() {
         let ran: fn(&mut TaskState) = |it| {
             (it.known, it.sent) = (TaskStatus::Running, TaskStatus::Running);
             let container = &mut it.containers[0].state;
@@ -243,14 +246,14 @@ mod tests {
         assert_eq!(first(&state).started_at.as_deref(), Some("then"), "it was started once");
         assert_eq!(state.tasks[&"task".into()].known, TaskStatus::Stopped);
 
-        // Listed before it was started: old news.
+        // The listing is older than the start.
         let (mut state, op) = in_doubt(ran);
         state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.live.touched = u64::MAX;
         listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
         assert_eq!(first(&state).known, ContainerStatus::Running);
     }
 
-    /// It was taken for one that never ran: not told as out of memory, and not started again though its policy says so.
+    /// Such a container was once taken for one that never ran: not reported as out of memory, and not restarted by its policy.
     #[test]
     fn an_end_listed_without_details_is_inspected_first() {
         let ran: fn(&mut TaskState) = |it| {
@@ -271,7 +274,7 @@ mod tests {
         step(&mut state, NOW, done(op, Output::Seen(Some(Box::new(whole)))));
         assert_eq!((first(&state).known, &first(&state).failure), (ContainerStatus::Stopped, &Some(killed)));
 
-        // Of one that is over nobody asks any more; and one that never started and says why has told all there is.
+        // A stopped container is not inspected any more, and neither is one that never started and has an error.
         let (mut state, op) = in_doubt(ran);
         state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.known = ContainerStatus::Stopped;
         let effects = listed(&mut state, op, vec![brief.clone()]);
@@ -283,8 +286,8 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_never_seen_is_known_by_its_name() {
-        // Its id is of an incarnation before; nothing is seen of it now.
+    fn a_container_that_was_never_seen_is_known_by_its_name() {
+        // The known id belongs to an earlier incarnation.
         let (mut state, op) = in_doubt(|it| it.containers[0].state.runtime_id = Some("before".into()));
         listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
         assert_eq!(first(&state).observed, Some(RunState::Created));
@@ -324,7 +327,7 @@ mod tests {
                 NOW + Span::secs(1);
             listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
             let is_unseen = first(&state).observed.is_none();
-            // One that was never asked for and is there all the same is ours.
+            // A container that exists although it was never asked for is ours.
             assert_eq!(is_unseen, is_left_alone && before.create_asked, "{nth}");
         }
     }
@@ -344,7 +347,7 @@ mod tests {
         assert!(!removed(RunState::Created, &|_| "by-hand".to_owned()));
     }
 
-    /// It has the labels and the name of one of our containers; but another agent made it.
+    /// The container has the labels and the name of one of ours, but another agent created it.
     #[test]
     fn another_agents_container_is_neither_seen_nor_taken_for_ours() {
         let in_doubt = || {
@@ -429,14 +432,14 @@ mod tests {
         assert_eq!(step(&mut state, again + Span::secs(400), Event::EventsMissed).effects, [], "one at a time");
     }
 
-    /// Two tasks whose containers run, and the inventory that was asked for since.
+    /// Two tasks whose containers run, and a pending inventory that was asked for afterwards.
     fn two_running() -> (State, OpId) {
         let mut state = state(Policy::default());
         let first = *state.ops.keys().next().unwrap();
         step(&mut state, NOW, done(first, Output::Inventory(Vec::new())));
         for arn in ["a", "b"] {
             step(&mut state, NOW, run(spec(arn, vec![container("c", &[])])));
-            // Pull, create, start, report, whatever is asked for: done.
+            // Every operation succeeds: pull, create, start, report.
             while let Some(op) = state.ops.keys().next().copied() {
                 let output = match state.tasks[&TaskArn::from(arn)].containers[0].state.create_asked {
                     true => Output::Seen(Some(Box::new(seen(arn, "c", arn, RunState::Running)))),
@@ -450,8 +453,8 @@ mod tests {
         (state, op)
     }
 
-    /// A simulated schedule (1 in 1,000,000) showed it: of two containers that were stopped, one ran again, then the other. At the end of
-    /// the first the task was said to be stopped.
+    /// Found by the simulator (1 schedule in 1,000,000): of two stopped containers, one ran again, then the other. At the end of
+    /// the first the task was reported as stopped.
     #[test]
     fn a_task_is_not_over_in_the_middle_of_a_list() {
         let (mut state, op) = in_doubt(|task| {

@@ -4,16 +4,16 @@
 //! step(state, now, event) -> effects + what changed
 //! ```
 //!
-//! `apply` writes the fact into the state and decides nothing. `plan` looks at the state, never at the event, and says what to do
-//! next. So an event that comes twice, late, or out of order cannot confuse a decision, and planning again without a new fact
-//! yields nothing. The caller commits what changed before it starts an effect: **step, commit, publish, act**. Only a step
-//! without effects may leave its commit to a later one ([`Step::may_wait`]).
+//! `apply` writes the fact into the state and decides nothing. `plan` looks at the state, never at the event, and decides what to
+//! do next. So an event that arrives twice, late or out of order cannot confuse a decision, and planning again without a new fact
+//! yields nothing. The caller commits the changed documents before it starts an effect: **step, commit, publish, act**. Only a
+//! step without effects may leave its commit to a later one ([`Step::may_wait`]).
 //!
-//! Time comes in as an argument. Timers are not things: the state holds moments, [`next_deadline`] is their minimum. At most one
-//! operation is in flight for each container; its outcome carries its id, and an outcome with another id is ignored. A timeout is
-//! not an answer: the container is looked at before anything else is done to it.
+//! Time comes in as an argument. There are no timers: the state holds moments, and [`next_deadline`] is the earliest of them. At
+//! most one operation is pending for each container. Its outcome carries its id, and an outcome with another id is ignored. A
+//! timeout is not an answer: the container is inspected before anything else is done to it.
 //!
-//! A state change for ECS is not queued anywhere: it is the difference between `known` and `sent`. A report that fails leaves the
+//! State changes for ECS are not queued: a state change is the difference between `known` and `sent`. A failed report leaves the
 //! difference in place.
 //!
 //! Nothing here can wait, read a clock, draw a random number, lock, log or touch a file.
@@ -61,7 +61,7 @@ pub use view::view;
 
 use crate::model::Timestamp;
 
-/// Takes one fact in and says what to do about it.
+/// Applies one event to the state and returns what to do about it.
 pub fn step(state: &mut State, now: Timestamp, event: Event) -> Step {
     state.steps += 1;
     let mut out = Step::default();
@@ -73,7 +73,7 @@ pub fn step(state: &mut State, now: Timestamp, event: Event) -> Step {
     out
 }
 
-/// The earliest moment at which something is due; [`Event::Tick`] shall arrive then.
+/// The earliest moment at which something is due; [`Event::Tick`] must arrive then. `None`: nothing is due without another event.
 pub fn next_deadline(state: &State) -> Option<Timestamp> {
     let tasks = state.tasks.values().filter_map(|task| task.live.wake);
     tasks.chain(inventory::next_deadline(state)).chain(image::next_deadline(state)).min()

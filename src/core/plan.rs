@@ -1,4 +1,5 @@
-//! State to effects. Never looks at the event; calls the files that own a subject in a fixed order until nothing moves.
+//! From the state to effects. It never looks at the event, and calls the files that own a subject in a fixed order until nothing
+//! changes any more.
 
 use super::planning::Planning;
 use super::state::{State, TaskState};
@@ -8,7 +9,7 @@ use crate::model::text::cleaned;
 use crate::model::{TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
-/// Tasks for which a moment has come. They are to be planned.
+/// The tasks whose `wake` has come, which must be planned.
 pub(super) fn due(state: &mut State, now: Timestamp) -> BTreeSet<TaskArn> {
     if now < state.wakes_from {
         return BTreeSet::new();
@@ -19,15 +20,15 @@ pub(super) fn due(state: &mut State, now: Timestamp) -> BTreeSet<TaskArn> {
     due.map(|task| task.spec.arn.clone()).collect()
 }
 
-/// Plans these tasks, and those their changes make room for.
+/// Plans these tasks, and the waiting tasks that fit on the host afterwards.
 pub(super) fn plan(state: &mut State, now: Timestamp, mut work: BTreeSet<TaskArn>, out: &mut Step) {
     loop {
-        // Found once: while these tasks are planned, nothing but their admission takes from what is free.
+        // Computed once: while these tasks are planned, only their own admission takes from what is free.
         let waits = |arn: &TaskArn| state.tasks.get(arn).is_some_and(|task| admission::waits(task));
         let turn = if work.iter().any(waits) { admission::turn(state, now) } else { BTreeSet::new() };
         let mut has_made_room = false;
         while let Some(arn) = work.pop_first() {
-            // Taken out of the state for the time being, so that the planner sees the task and the others apart.
+            // Taken out of the state meanwhile, so that the planner can borrow the task and the other tasks separately.
             let Some(mut task) = state.tasks.remove(&arn) else { continue };
             let is_its_turn = turn.contains(&arn);
             let mut planning = Planning { state: &mut *state, now, out: &mut *out, wake: None, is_its_turn };
@@ -57,7 +58,7 @@ pub(super) fn plan(state: &mut State, now: Timestamp, mut work: BTreeSet<TaskArn
 
 fn plan_task(task: &mut TaskState, planning: &mut Planning<'_>) {
     loop {
-        planning.wake = None; // what had to be waited for before something moved says nothing any more
+        planning.wake = None; // a wait from before the last change no longer counts
         let mut moved = desired::derive(task, planning.now);
         moved |= admit(task, planning);
         for index in 0..task.containers.len() {
@@ -79,7 +80,7 @@ fn admit(task: &mut TaskState, planning: &Planning<'_>) -> bool {
         return false;
     }
     if let Some(reason) = admission::impossible(&planning.state.policy.capacity, task) {
-        task.reason.get_or_insert(cleaned(&reason)); // it quotes the task definition
+        task.reason.get_or_insert(cleaned(&reason)); // the reason quotes the task definition
         task.desired = TaskStatus::Stopped;
         return true;
     }

@@ -1,12 +1,12 @@
-//! Which published ports of a container ECS hears of (spec `task-engine.md` §14).
+//! The published ports of a container that are reported to ECS (spec `task-engine.md` §14).
 //!
-//! Owns the choice: ports the task definition names one by one, and each of its ranges as one, found by the range's first port.
-//! What else the engine publishes (from the image, or from settings in its own words) is nobody's business. Pure.
+//! Owns the choice: each port that the task definition names, and each of its ranges as one binding, found by the range's first
+//! port. Other ports that Docker publishes, from the image or from raw Docker settings, are not reported. Pure.
 
 use crate::model::task::{PortMapping, PortRange};
 use crate::model::{ContainerSpec, PortBinding, RangeBinding};
 
-/// Bindings of single ports, in the engine's order.
+/// Bindings of single ports, in the order of Docker.
 pub(super) fn single(spec: &ContainerSpec, bound: &[PortBinding]) -> Vec<PortBinding> {
     let is = |port: &PortMapping, binding: &PortBinding| {
         port.container_port == binding.container_port && port.protocol == binding.protocol
@@ -15,7 +15,7 @@ pub(super) fn single(spec: &ContainerSpec, bound: &[PortBinding]) -> Vec<PortBin
     bound.iter().filter(is_named).cloned().collect()
 }
 
-/// One binding for each range and each address it is bound to.
+/// One binding for each range and each address that it is bound to.
 pub(super) fn ranges(spec: &ContainerSpec, bound: &[PortBinding]) -> Vec<RangeBinding> {
     spec.port_ranges.iter().flat_map(|range| bindings_of(range, bound)).collect()
 }

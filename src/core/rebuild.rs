@@ -1,9 +1,9 @@
-//! Tasks whose state was lost, rebuilt from what their containers tell.
+//! Rebuilds tasks from the labels of their containers after the state was lost.
 //!
-//! Owns the one inventory after a loss ([`HostState::lost`](super::state::HostState)). Only a container this agent made for certain
-//! is taken over, and only a task of which something has run; what never ran is an orphan. Invariant: nothing that runs is stopped
-//! because the state was lost. Until that inventory, ECS is not listened to: "stop a task nobody knows" would be answered with
-//! "it is stopped" while it runs.
+//! Owns the one inventory after a loss ([`HostState::lost`](super::state::HostState)). Only containers that this agent certainly
+//! created are taken over, and only tasks of which a container has run; a container that never ran is an orphan. Invariant: no
+//! running container is stopped because the state was lost. Until that inventory, messages of ECS are held back: the stop of an
+//! unknown task would be answered with "it is stopped" while it runs.
 
 use super::desired;
 use super::event::Event;
@@ -13,10 +13,10 @@ use super::{resource, seen};
 use crate::model::{ContainerStatus, Failure, Observation, ResourceSpec, RunState, TaskArn, TaskSpec, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Messages of ECS that wait for the inventory; what is dropped is not acknowledged, so ECS sends it again.
+/// The largest number of messages held back. A message beyond it is dropped and not acknowledged, so ECS sends it again.
 const MAX_HELD_EVENTS: usize = 256;
 
-/// Keeps what ECS says for later while tasks are not known again; gives back what may be taken up now.
+/// Holds a message of ECS back while tasks may be missing, and returns any other event.
 pub(super) fn hold(state: &mut State, event: Event) -> Option<Event> {
     let is_from_ecs =
         matches!(event, Event::Payload { .. } | Event::Manifest { .. } | Event::StopVerificationAck { .. });
@@ -29,7 +29,7 @@ pub(super) fn hold(state: &mut State, event: Event) -> Option<Event> {
     None
 }
 
-/// Takes over the containers of tasks that are not known. The result is what ECS sent meanwhile, in its order, to be applied now.
+/// Takes over the containers of unknown tasks, and returns the messages that were held back, in their order, to be applied now.
 #[must_use]
 pub(super) fn from_containers(state: &mut State, seen: &[Observation], now: Timestamp, out: &mut Step) -> Vec<Event> {
     let mut found: BTreeMap<&TaskArn, Vec<&Observation>> = BTreeMap::new();
@@ -44,14 +44,14 @@ pub(super) fn from_containers(state: &mut State, seen: &[Observation], now: Time
         out.changed.insert(Key::Task(task.spec.arn.clone()));
         state.tasks.insert(task.spec.arn.clone(), Box::new(task));
     }
-    // What happened to them since the listing was taken was not listened to.
+    // Events of these containers since the listing were ignored, because their tasks were unknown.
     state.inventory.events_missed |= !found.is_empty();
     state.host.lost = false;
     out.changed.insert(Key::Host);
     std::mem::take(&mut state.held)
 }
 
-/// Its label was written by this agent: it is under the very name that this agent gives to what the label says.
+/// The label was written by this agent: the container has exactly the name that this agent derives from the label.
 fn is_made_here(seen: &Observation) -> bool {
     seen.outline.as_ref().is_some_and(|outline| {
         outline.arn == seen.task
@@ -82,8 +82,8 @@ fn task(outline: TaskSpec, containers: &[&Observation], arrival: u64, now: Times
     task
 }
 
-/// How to create a container is not known any more. One that is not there is over, and so is one that was to wait for it; but the
-/// task goes on without them, whatever they were for.
+/// Stops the containers that cannot be created again, because their specification is lost, and those that wait for them. The task
+/// goes on without them, even if they were essential.
 fn give_up_missing_containers(task: &mut TaskState, now: Timestamp) {
     let mut gone = BTreeSet::new();
     for _ in 0..task.containers.len() {
@@ -106,7 +106,7 @@ fn give_up_missing_containers(task: &mut TaskState, now: Timestamp) {
     }
 }
 
-/// ECS has sent the task once more: the whole specification takes the place of the outline. What is known of it stays.
+/// Replaces the outline of a rebuilt task by the whole specification that ECS has sent again. The state of the task stays.
 pub(super) fn complete(task: &mut TaskState, spec: TaskSpec) {
     let is_same = task.specs().map(|known| &known.name).eq(spec.containers.iter().map(|new| &new.name));
     if !task.reduced || !is_same {
@@ -122,7 +122,8 @@ pub(super) fn complete(task: &mut TaskState, spec: TaskSpec) {
         Resource { spec, state }
     });
     task.resources = resources.collect();
-    // What the specification does not name any more may be there, or on its way: no container waits for it, and it goes with the task.
+    // A resource that the specification does not name any more may exist or be in the making. No container waits for it, and it
+    // is removed with the task.
     for Resource { spec, state } in earlier.into_values() {
         if state.live.operation.is_some() || resource::may_exist(&state) {
             task.resources.push(Resource { spec: ResourceSpec { needed_by: Vec::new(), ..spec }, state });
@@ -168,7 +169,7 @@ mod tests {
         }
     }
 
-    /// An agent that has lost its state, and the operation that lists what is there.
+    /// An agent that has lost its state, and the pending inventory.
     fn lost() -> (State, crate::model::OpId) {
         let mut state = recover(Policy::default(), HostState { lost: true, ..HostState::default() }, []);
         let effects = step(&mut state, NOW, Event::Tick).effects;
@@ -230,7 +231,7 @@ mod tests {
         arrivals.sort_unstable();
         assert_eq!((arrivals, state.host.arrivals), (vec![1, 2, 3], 3));
         let lists = |out: &Step| out.effects.iter().any(|effect| matches!(effect, Effect::Do(_, Operation::Inventory)));
-        assert!(lists(&out), "what happened to them since was not listened to: {out:?}");
+        assert!(lists(&out), "their events since were ignored: {out:?}");
         let (_, out) = after(Vec::new());
         assert!(!lists(&out), "{out:?}");
     }
@@ -265,14 +266,14 @@ mod tests {
         let brief = Observation { started_at: None, ..found(&spec, "main", RunState::Exited) };
         let (mut state, out) = after(vec![found(&spec, "init", RunState::Running), brief]);
         assert!(reported(&out).is_empty() && !touched(&out), "{out:?}");
-        // The listing that follows a rebuilding is waited for first.
+        // The inventory that follows the rebuilding comes first.
         let listing = |it: &Effect| if let Effect::Do(op, Operation::Inventory) = it { Some(*op) } else { None };
         let op = out.effects.iter().find_map(listing).unwrap();
         let mut other = state.clone();
         let whole = vec![found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Exited)];
         let out = step(&mut state, NOW, done(op, Output::Inventory(whole)));
         assert_eq!(reported(&out), [(TaskStatus::Running, vec![None, None])], "it ran, and is over since");
-        // It has gone meanwhile: it is not made anew.
+        // The container is gone meanwhile, and is not created again.
         let out = step(&mut other, NOW, done(op, Output::Inventory(vec![found(&spec, "init", RunState::Running)])));
         assert!(
             !out.effects.iter().any(|it| matches!(it, Effect::Do(_, Operation::ResolveDigest(_) | Operation::Pull(_)))),
@@ -398,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ecs_says_meanwhile_is_kept_within_a_bound() {
+    fn the_messages_held_back_are_bounded() {
         let (mut state, _) = lost();
         for _ in 0..=super::MAX_HELD_EVENTS {
             let stop = PayloadTask::Stop(TaskArn::from("task"), Vec::new());
@@ -408,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn leases_that_any_container_tells_of_are_given_back() {
+    fn leases_in_the_label_of_any_container_are_given_back() {
         let mut spec = two(true);
         let kind = crate::model::ResourceKind::CredentialSpecs(vec!["credentialspec:file://x".to_owned()]);
         spec.resources =
@@ -438,7 +439,7 @@ mod tests {
         assert!(!task.reduced && task.known == TaskStatus::Running);
     }
 
-    /// All that was asked for.
+    /// The whole specification of a task.
     fn whole(task: &TaskState) -> TaskSpec {
         let resources = task.resources.iter().map(|resource| resource.spec.clone()).collect();
         task.spec.with(task.specs().cloned().collect(), resources)
@@ -456,7 +457,7 @@ mod tests {
         spec
     }
 
-    /// A task that was rebuilt, has ended, and whose resources are being removed; the removals by the name of the resource.
+    /// A rebuilt task that has ended, and the pending removals of its resources by their names.
     fn removals(names: &[&str]) -> (State, BTreeMap<String, OpId>) {
         let spec = with_resources(names);
         let ended = ["init", "main"].map(|name| found(&spec, name, RunState::Exited));
@@ -503,12 +504,12 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_in_flight_that_is_not_named_any_more_is_kept() {
+    fn a_pending_resource_that_is_not_named_any_more_is_kept() {
         let (mut state, ops) = removals(&["x", "y"]);
         step(&mut state, NOW, again(&["y"]));
         assert_eq!(check(&state), Ok(()));
         step(&mut state, NOW, done(ops["y"], Output::Nothing));
-        assert!(!state.tasks.is_empty(), "the other one is not gone yet");
+        assert!(!state.tasks.is_empty(), "the other resource is not gone yet");
         let failed = Err(OpError::Failed(Failure::retryable("CannotRemove", "busy")));
         step(&mut state, NOW, Event::Completed { op: ops["x"], outcome: failed });
         assert_eq!(check(&state), Ok(()));

@@ -1,13 +1,14 @@
-//! The state after a start of the agent: nothing is in flight, and nothing is believed before it was looked at.
+//! The state after a start of the agent: no operation is pending, and each container must be inspected before anything is done to
+//! it.
 
 use super::policy::Policy;
 use super::resource;
 use super::state::{HostState, Resource, State, TaskState};
 
-/// Builds the state from what is on disk.
+/// Builds the state from the documents on disk.
 ///
-/// Every effect is safe to repeat and every name was decided before, so recovery is: forget what was in flight, ask for an
-/// inventory, plan. The first [`Event::Tick`](super::Event::Tick) starts it.
+/// Every effect is safe to repeat, and every name is derived from the specification. So recovery forgets the pending operations,
+/// asks for an inventory and plans. The first [`Event::Tick`](super::Event::Tick) starts it.
 pub fn recover(policy: Policy, host: HostState, tasks: impl IntoIterator<Item = TaskState>) -> State {
     let mut state = State { policy, host, ..State::default() };
     for mut task in tasks {
@@ -17,7 +18,7 @@ pub fn recover(policy: Policy, host: HostState, tasks: impl IntoIterator<Item = 
         for Resource { spec, state } in &mut task.resources {
             resource::recover(state, spec.kind.lifetime());
         }
-        // Anything may be due: plan it at the first tick.
+        // Anything may be due, so the task is planned at the first tick.
         task.live.wake = Some(crate::model::Timestamp::default());
         task.live.inherited = task.admitted;
         state.host.arrivals = state.host.arrivals.max(task.arrival);

@@ -1,8 +1,8 @@
-//! Which state change ECS must hear of, and its content.
+//! Which state change must be reported to ECS, and its content.
 //!
-//! A change is due when `sent` is behind `known`. One report of a task is in flight at a time, so changes arrive in order. A task
-//! that ran is said to be `RUNNING` even if it has stopped meanwhile; so is a container, unless the task is over. Changes of
-//! containers alone wait 10 to 30 s for a change of the task to travel with (spec `ecs-api.md` §3).
+//! A report is due when `sent` is behind `known`. One report of a task is pending at a time, so changes arrive in order. A task
+//! that ran is reported as `RUNNING` even if it has stopped meanwhile; so is a container, unless the task has stopped. Changes of
+//! containers alone wait 10 to 30 s for a change of the task in the same report (spec `ecs-api.md` §3).
 
 use super::backoff::{self, spread};
 use super::effect::{Effect, Operation};
@@ -16,7 +16,7 @@ use crate::model::{
     TaskStatus, Timestamp,
 };
 
-/// Emits the report that is due, if any.
+/// Starts the report that is due, if any.
 pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
     if task.live.report.is_some() {
         return;
@@ -31,7 +31,7 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
         reason: if status == TaskStatus::Stopped { task.reason.clone().unwrap_or_default() } else { String::new() },
         pull_started_at: task.pull_started_at,
         pull_stopped_at: task.pull_stopped_at,
-        // What is said late, of a time when it ran, knows nothing of its end.
+        // A late report of an earlier status does not contain the end.
         execution_stopped_at: if status == task.known { task.execution_stopped_at } else { None },
         containers: containers
             .iter()
@@ -47,12 +47,12 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
     planning.out.effects.push(Effect::Do(op, Operation::Report(Box::new(change))));
 }
 
-/// Writes the outcome of the report in flight.
+/// Writes the outcome of the pending report.
 pub(super) fn completed(task: &mut TaskState, now: Timestamp, outcome: &Outcome) {
     let Some(report) = task.live.report.take() else { return };
     match outcome {
-        // ECS will never accept a report it found invalid, and repeating it would hold up all that follow.
-        // The Go agent drops such a report without marking it sent and then never cleans the task up.
+        // ECS will never accept a report that it found invalid, and a repetition would hold up all later reports. The Go agent
+        // drops such a report without marking it as sent, and then never cleans the task up.
         Ok(_) => accepted(task, &report),
         Err(OpError::Failed(failure)) if failure.kind != FailureKind::Retryable => accepted(task, &report),
         Err(_) => {
@@ -70,7 +70,7 @@ fn accepted(task: &mut TaskState, report: &PendingReport) {
     task.live.report_retry = Retry::default();
 }
 
-/// The status to say of the task and the containers to speak of.
+/// The status of the task and of the containers to report; `None` if nothing is due.
 fn due(task: &mut TaskState, planning: &mut Planning<'_>) -> Option<(TaskStatus, Vec<(usize, ContainerStatus)>)> {
     if let Some(status) = due_status(task) {
         return Some((status, due_containers(task, status)));
@@ -84,13 +84,13 @@ fn due(task: &mut TaskState, planning: &mut Planning<'_>) -> Option<(TaskStatus,
     planning.is_time(drain_at).then_some((task.known, containers))
 }
 
-/// The next status of the task that ECS has not heard of.
+/// The next status of the task that ECS has not accepted; `None` if there is none.
 fn due_status(task: &TaskState) -> Option<TaskStatus> {
     if task.ran && task.sent < TaskStatus::Running {
         return Some(TaskStatus::Running);
     }
     if task.known == TaskStatus::Stopped {
-        // What was revived meanwhile is stopped before it is said that nothing runs.
+        // A container that runs again is stopped before the task is reported as stopped.
         return (task.sent < TaskStatus::Stopped && !task.is_seen_running()).then_some(TaskStatus::Stopped);
     }
     let has_digest = task.pairs().any(|(spec, container)| digest_was_resolved(spec, container));
@@ -115,12 +115,12 @@ fn due_containers(task: &TaskState, status: TaskStatus) -> Vec<(usize, Container
     due.collect()
 }
 
-/// The agent found the digest out itself, so ECS wants to know it (services pin it).
+/// The agent resolved the digest itself, so ECS needs to know it: services pin it.
 fn digest_was_resolved(spec: &ContainerSpec, container: &ContainerState) -> bool {
     container.digest.is_some() && !spec.image.contains('@')
 }
 
-/// Of a task that is stopped from the first.
+/// The report of a container of an unknown task that is to stop.
 fn stopped_unseen(name: &ContainerName) -> ContainerChange {
     let (spec, container) =
         (ContainerSpec { name: name.clone(), ..ContainerSpec::default() }, ContainerState::default());
@@ -152,7 +152,7 @@ mod tests {
     use crate::model::task::PortMapping;
     use crate::model::{Failure, OpId, PortBinding, Protocol, RunState};
 
-    /// A task of two containers that run, of which ECS knows nothing yet.
+    /// A task with two running containers, of which nothing has been reported yet.
     fn running() -> TaskState {
         let mut task = task(vec![container("a", &[]), container("b", &[])]);
         (task.known, task.ran, task.admitted) = (TaskStatus::Running, true, true);
@@ -211,7 +211,7 @@ mod tests {
         use ContainerStatus::{Running, Stopped};
         let mut task = running();
         task.reason = Some("for this reason".to_owned());
-        // It has an exit code from its first run, and a failure: both are told when it is over, not before.
+        // The exit code of its first run and a failure are reported when the container has stopped, not before.
         task.containers[1].state.exit_code = Some(7);
         task.containers[1].state.fail(Failure::permanent("Name", "text"));
         task.containers[1].state.live.operation = None;
@@ -286,7 +286,7 @@ mod tests {
             let mut pulled = running.clone();
             (pulled.known, pulled.ran) = (TaskStatus::ManifestPulled, false);
             pulled.states_mut().for_each(|it| (it.known, it.ran) = (ContainerStatus::Created, false));
-            assert!(reported(&mut with(pulled), NOW).is_none(), "it is no news by itself");
+            assert!(reported(&mut with(pulled), NOW).is_none(), "it causes no report by itself");
             running.containers[0].state.digest = digest.map(str::to_owned);
             let (_, change) = reported(&mut with(running), NOW).unwrap();
             assert_eq!(change.containers[0].image_digest.as_deref(), Some(wanted));
@@ -306,7 +306,7 @@ mod tests {
             let is_pending = state.tasks[&"task".into()].live.drain_at.is_some();
             assert!(
                 !is_pending || sent == TaskStatus::ManifestPulled,
-                "what is no news does not wait for company either"
+                "a digest that causes no report does not wait for one either"
             );
             let change = change?.1;
             Some((change.status, statuses(&change).len(), change.containers[0].image_digest.clone()))

@@ -1,11 +1,11 @@
-//! The next thing to do for one resource of a task. All kinds alike.
+//! The next action for one resource of a task. All kinds are treated alike.
 //!
-//! A resource is made as soon as the task has its share of the host, beside the pulls, and is there before the containers that need it
-//! are created. What is only in the agent's memory goes when no container needs it any more; the rest goes with the task, after its
-//! containers. Making and removing may be repeated: what is so already is success. Tickets are the exception: each making gives new
-//! ones, so what the last one gave is kept until its removal.
-//! What ends with the credentials it was made with is renewed when new ones come. Source: spec `resources.md` §1; the Go agent
-//! has control groups and volumes wait in front of the pull, where nothing needs them.
+//! A resource is created as soon as the task has its share of the host, in parallel with the pulls, and exists before the
+//! containers that need it are created. A resource in the agent's memory is removed when no container needs it any more; the
+//! others are removed with the task, after its containers. Creation and removal may be repeated: if nothing is left to do, that
+//! is success. Tickets are the exception: each creation yields new ones, so the last ones are kept until the removal. Resources
+//! that expire with the credentials they were created with are renewed when new credentials arrive. Source: spec `resources.md`
+//! §1; in the Go agent the pull waits for control groups and volumes, though it does not need them.
 
 use super::backoff;
 use super::desired;
@@ -23,10 +23,10 @@ use crate::model::{
 };
 use std::collections::BTreeSet;
 
-/// Unknown or passing failures in a row after which the task is given up, or the resource left behind.
+/// How many consecutive unknown or temporary failures end the task, or leave the resource behind at its removal.
 const MAX_TRIES: u32 = 3;
 
-/// Starts the making or removal of what can be.
+/// Starts the creation, renewal or removal of each resource that is ready for it.
 pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
     for index in 0..task.resources.len() {
         if task.resources[index].state.live.operation.is_none() {
@@ -45,11 +45,11 @@ fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
     } else if may_exist(&task.resources[index].state) && may_be_removed(task, index) && planning.is_time(not_before) {
         let resource = &mut task.resources[index].state;
         if !std::mem::replace(&mut resource.live.removing, true) {
-            resource.live.retry = Retry::default(); // these were failures to make it
+            resource.live.retry = Retry::default(); // the failures before were of the creation
         }
         start(task, index, planning, ResourceOperationKind::Remove);
     } else if is_to_be_renewed(task, index) && planning.is_time(not_before) {
-        task.resources[index].state.live.renewal_due = false; // credentials that come meanwhile ask for another one
+        task.resources[index].state.live.renewal_due = false; // credentials that arrive meanwhile make another renewal due
         start(task, index, planning, ResourceOperationKind::Renew);
     }
 }
@@ -75,7 +75,7 @@ fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>, kind: 
     planning.out.effects.push(Effect::Do(op, operation));
 }
 
-/// A create that was asked for may have been done, whatever was heard of it.
+/// The resource may exist: a creation that was asked for may have been done, whatever its answer.
 pub(super) fn may_exist(resource: &ResourceState) -> bool {
     match resource.known {
         ResourceStatus::None => resource.create_asked,
@@ -84,26 +84,26 @@ pub(super) fn may_exist(resource: &ResourceState) -> bool {
     }
 }
 
-/// Some container that is to run cannot be created without it.
+/// The resource must be created, because a container that is to run needs it.
 fn is_wanted(task: &TaskState, index: usize) -> bool {
     task.admitted && task.desired == TaskStatus::Running && is_needed(task, index)
 }
 
-/// Some container needs it for what it has yet to do.
+/// A container still needs the resource for one of its next steps.
 fn is_needed(task: &TaskState, index: usize) -> bool {
     let resource = &task.resources[index].spec;
     let needs = |at: usize, container: &ContainerState| match resource.kind.lifetime() {
-        Lifetime::Process => container.known < ContainerStatus::Created, // the engine keeps what it was given
+        Lifetime::Process => container.known < ContainerStatus::Created, // Docker keeps what it got at the creation
         Lifetime::Boot | Lifetime::Task => container.known <= ContainerStatus::Created || container.restarts.due,
     } && !task.must_stop(at);
     let mut pairs = task.pairs().enumerate();
     pairs.any(|(at, (spec, container))| needs(at, container) && resource.needed_by.contains(&spec.name))
 }
 
-/// Nothing uses it, and nothing will.
+/// No container uses the resource, and none will.
 fn may_be_removed(task: &TaskState, index: usize) -> bool {
     if task.resources[index].spec.kind.lifetime() == Lifetime::Process {
-        // A create in flight has been given it already, or will be when its turn comes.
+        // A pending create has got the contents already, or will get them when it starts.
         let is_create = |operation: &PendingOperation| operation.kind == OperationKind::Create;
         let is_in_use = task.states().any(|container| container.live.operation.as_ref().is_some_and(is_create));
         return !is_needed(task, index) && !is_in_use;
@@ -111,13 +111,13 @@ fn may_be_removed(task: &TaskState, index: usize) -> bool {
     task.live.removing && task.states().all(ContainerState::is_gone)
 }
 
-/// New credentials have come, and containers use what ends without them.
+/// New credentials have arrived, and the resource expires without a renewal.
 fn is_to_be_renewed(task: &TaskState, index: usize) -> bool {
     let resource = &task.resources[index].state;
     resource.live.renewal_due && resource.known == ResourceStatus::Created && task.known != TaskStatus::Stopped
 }
 
-/// The credentials of the execution role are new: what was made with those before has to be renewed.
+/// The credentials of the execution role are new, so resources that were created with earlier ones must be renewed.
 pub(super) fn credentials_renewed(task: &mut TaskState) {
     for Resource { state, .. } in &mut task.resources {
         let is_renewed = |tickets: &Tickets| !tickets.accounts.is_empty();
@@ -125,13 +125,13 @@ pub(super) fn credentials_renewed(task: &mut TaskState) {
     }
 }
 
-/// Where the ticket for this credential spec is on the host.
+/// The path on the host of the ticket for this credential spec; `None` if there is none.
 pub(super) fn ticket(task: &TaskState, credential_spec: &str) -> Option<String> {
     task.tickets().filter_map(|tickets| tickets.paths.get(credential_spec)).next().cloned()
 }
 
-/// The first resource that is not there and must be before this container goes on: before it is created, and, of what outlives that,
-/// before it is started.
+/// The index of the first resource that does not exist and that the container waits for: before its creation and, unless the
+/// resource is kept in memory, also before its start.
 pub(super) fn missing_resource(task: &TaskState, container: usize) -> Option<usize> {
     let name = &task.containers[container].spec.name;
     let state = &task.containers[container].state;
@@ -146,13 +146,13 @@ pub(super) fn missing_resource(task: &TaskState, container: usize) -> Option<usi
     })
 }
 
-/// The credentials of the execution role come over ACS and are gone after a restart until ECS sends them again.
+/// The credentials that the resource needs are not in memory: after a restart they are missing until ECS sends them again.
 pub(super) fn credentials_missing(task: &TaskState, index: usize, state: &State) -> bool {
     let id = task.execution_credentials.as_ref();
     task.resources[index].spec.kind.needs_execution_role() && id.is_some_and(|id| !state.credentials.contains(id))
 }
 
-/// Writes the outcome of the operation in flight for the resource of that name.
+/// Writes the outcome of the pending operation on the resource with this name.
 pub(super) fn completed(task: &mut TaskState, name: &str, now: Timestamp, outcome: Outcome) {
     let arn = task.spec.arn.0.clone();
     let Some(index) = task.resource_index(name) else { return };
@@ -169,10 +169,10 @@ pub(super) fn completed(task: &mut TaskState, name: &str, now: Timestamp, outcom
     backoff::ENGINE.again(&mut resource.live.retry, now, &arn);
     let is_given_up = resource.live.retry.attempts >= MAX_TRIES;
     match operation.kind {
-        // Left behind; each failure was logged.
+        // The resource is left behind; each failure was logged.
         ResourceOperationKind::Remove if is_given_up => removed(resource),
         ResourceOperationKind::Remove => {}
-        // The next credentials are the next chance.
+        // The next renewal comes with the next credentials.
         ResourceOperationKind::Renew if is_given_up => resource.live.retry = Retry::default(),
         ResourceOperationKind::Renew => resource.live.renewal_due = true,
         ResourceOperationKind::Create if is_unknown || failure.kind == FailureKind::Retryable => {
@@ -180,7 +180,7 @@ pub(super) fn completed(task: &mut TaskState, name: &str, now: Timestamp, outcom
                 desired::end(task, &failure.message);
             }
         }
-        // Compat: what the Go agent finds wrong before it takes the task up is told as it is.
+        // Compat: a failure that the Go agent finds before it accepts the task is reported with its text unchanged.
         ResourceOperationKind::Create if failure.name == "ResourceInitializationError" => {
             task.reason.get_or_insert(failure.message);
             task.desired = TaskStatus::Stopped;
@@ -207,7 +207,7 @@ fn removed(resource: &mut ResourceState) {
     (resource.known, resource.tickets) = (ResourceStatus::Removed, None);
 }
 
-/// What is known of a resource whose task was rebuilt: it may be there. What its containers say is to be given back, is.
+/// The state of a resource of a rebuilt task: it may exist, and the leases in the labels of the containers must be given back.
 pub(super) fn rebuilt(spec: &ResourceSpec, leases: &BTreeSet<&String>) -> ResourceState {
     let is_ours = matches!(spec.kind, ResourceKind::CredentialSpecs(_)) && !leases.is_empty();
     let leases = leases.iter().map(|lease| (*lease).clone()).collect();
@@ -218,8 +218,8 @@ pub(super) fn rebuilt(spec: &ResourceSpec, leases: &BTreeSet<&String>) -> Resour
     resource
 }
 
-/// The agent starts. What may have gone meanwhile is made once more as soon as a container needs it: that is safe where it is there
-/// already, and a container that runs does not depend on its working.
+/// The agent starts. A resource that may be gone meanwhile is created once more as soon as a container needs it. That is safe if
+/// it still exists, and a running container does not depend on it.
 pub(super) fn recover(resource: &mut ResourceState, lifetime: Lifetime) {
     match (lifetime, resource.known) {
         (Lifetime::Process, ResourceStatus::None | ResourceStatus::Created) => *resource = ResourceState::default(),
@@ -228,7 +228,7 @@ pub(super) fn recover(resource: &mut ResourceState, lifetime: Lifetime) {
     }
 }
 
-/// Nothing is left of any of them.
+/// All resources of the task are removed.
 pub(super) fn all_are_removed(task: &TaskState) -> bool {
     (0..task.resources.len())
         .all(|index| task.resources[index].state.live.operation.is_none() && !may_exist(&task.resources[index].state))

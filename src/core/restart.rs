@@ -1,15 +1,17 @@
-//! The restart policy of a container: when one that ended by itself is started again (spec `task-engine.md` §8).
+//! The restart policy of a container: when a container that ended by itself is started again (spec `task-engine.md` §8).
 //!
-//! A restart is decided when the end is seen, and counted and on disk before the start is asked for; until the container is seen to
-//! run again the restart is *due*, so a crash in between neither loses nor doubles it. What ECS was told stays so: the container is
-//! `RUNNING` all the while. Runs are told apart by the engine's time of start: news of a run before the last one is old.
+//! A restart is decided when the end is seen. It is counted and on disk before the start is asked for. Until the container is
+//! seen running again the restart is *due*, so a crash in between neither loses nor doubles it. The reported status does not
+//! change: the container is `RUNNING` all the while. Runs differ by Docker's time of their start; an observation of a run before
+//! the last one is outdated.
 
 use super::state::{Container, ContainerState, TaskState};
 use crate::model::{Failure, Observation, RunState, Timestamp};
 
-/// The container is seen to have ended: shall it be started again? Then that is noted.
+/// Decides whether a container that has ended is started again, and records the restart.
 ///
-/// Not if it shall stop, if nobody knows its exit code or the policy ignores it, or if its last start is too short ago.
+/// There is no restart if the container must stop, if its exit code is not known or the policy ignores it, or if the last start
+/// is too recent.
 pub(super) fn decide(
     task: &mut TaskState,
     index: usize,
@@ -32,7 +34,7 @@ pub(super) fn decide(
     true
 }
 
-/// It shall stop, so nothing comes of the restart that is due: how it ended is how its last run did.
+/// Gives up a due restart, because the container must stop. The end of its last run then counts as its end.
 pub(super) fn give_up(container: &mut ContainerState) {
     container.restarts.due = false;
     if let Some(error) = container.restarts.error.take() {
@@ -40,7 +42,7 @@ pub(super) fn give_up(container: &mut ContainerState) {
     }
 }
 
-/// News that was overtaken: of a run before the last one, or of the last one, whose end is known.
+/// The observation is outdated: it shows a run before the last one, or the last one, whose end is known already.
 pub(super) fn is_outdated(task: &TaskState, index: usize, seen: &Observation) -> bool {
     let (spec, container) = (&task.containers[index].spec, &task.containers[index].state);
     if spec.restart.is_none() || container.runtime_id.as_ref() != Some(&seen.runtime_id) {
@@ -50,7 +52,7 @@ pub(super) fn is_outdated(task: &TaskState, index: usize, seen: &Observation) ->
     (has_ended && seen.started_at.is_some()) || is_earlier_run(task, index, seen)
 }
 
-/// It began before the last run that is known of.
+/// The observed run began before the last known run.
 pub(super) fn is_earlier_run(task: &TaskState, index: usize, seen: &Observation) -> bool {
     match (&seen.started_at, &task.containers[index].state.restarts.run) {
         (Some(seen), Some(last)) => order(seen) < order(last),
@@ -58,13 +60,13 @@ pub(super) fn is_earlier_run(task: &TaskState, index: usize, seen: &Observation)
     }
 }
 
-/// The end that was answered with the restart that is due is seen once more.
+/// The observation repeats the end that caused the due restart.
 pub(super) fn is_answered(task: &TaskState, index: usize, seen: &Observation) -> bool {
     let restarts = &task.containers[index].state.restarts;
     restarts.due && seen.state == RunState::Exited && seen.started_at == restarts.run
 }
 
-/// Notes which run is seen. Another one, or one that goes on, fulfils the restart that is due.
+/// Records the observed run. A new run, or one that goes on, fulfils the due restart.
 pub(super) fn remember(task: &mut TaskState, index: usize, seen: &Observation) {
     if task.containers[index].spec.restart.is_none() || seen.state == RunState::Created {
         return;
@@ -79,11 +81,11 @@ pub(super) fn remember(task: &mut TaskState, index: usize, seen: &Observation) {
         (container.restarts.due, container.restarts.error, container.live.doubts) = (false, None, 0);
     }
     if seen.state == RunState::Running && !container.is_stopped() {
-        container.exit_code = None; // that of the run before
+        container.exit_code = None; // it belonged to the run before
     }
 }
 
-/// RFC 3339 times of one zone in their order: the engine leaves out zeros at the end of the fraction.
+/// A form of RFC 3339 times of one zone that sorts correctly: Docker leaves out zeros at the end of the fraction.
 fn order(time: &str) -> &str {
     time.trim_end_matches('Z')
 }
@@ -112,7 +114,7 @@ mod tests {
         Event::Observed(Box::new(seen))
     }
 
-    /// A task whose only container runs since `NOW`, for the first time.
+    /// A task whose only container has run since `NOW`, for the first time.
     fn running() -> State {
         let mut state = state(Policy::default());
         let listing = *state.ops.keys().next().unwrap();
@@ -122,14 +124,14 @@ mod tests {
         step(&mut state, NOW, run(spec));
         let only = |state: &mut State| {
             state.ops.clear();
-            let it = state.tasks.get_mut(&"task".into()).unwrap();
-            (it.live.report, it.containers[0].state.live.operation) = (None, None);
+            let entry = state.tasks.get_mut(&"task".into()).unwrap();
+            (entry.live.report, entry.containers[0].state.live.operation) = (None, None);
         };
         only(&mut state);
         step(&mut state, NOW, observed(at(RunState::Running, 1)));
         only(&mut state);
-        let it = state.tasks.get_mut(&"task".into()).unwrap();
-        (it.sent, it.containers[0].state.sent) = (TaskStatus::Running, ContainerStatus::Running);
+        let entry = state.tasks.get_mut(&"task".into()).unwrap();
+        (entry.sent, entry.containers[0].state.sent) = (TaskStatus::Running, ContainerStatus::Running);
         state
     }
 
@@ -137,7 +139,7 @@ mod tests {
         &state.tasks[&"task".into()]
     }
 
-    /// The start that is asked for, if any. Nothing else may be.
+    /// The start that is asked for, if any. Any other effect is a failure.
     fn start(effects: &[Effect]) -> Option<OpId> {
         match effects {
             [] => None,
@@ -146,7 +148,7 @@ mod tests {
         }
     }
 
-    /// Ended after its period, and to be started again.
+    /// A container that ended after its attempt period, with a due restart.
     fn due() -> (State, OpId) {
         let mut state = running();
         let effects = step(&mut state, NOW + PERIOD, observed(ended(1, 1))).effects;
@@ -172,11 +174,11 @@ mod tests {
         }
         let mut state = running();
         step(&mut state, NOW + PERIOD, observed(Observation { exit_code: None, ..ended(1, 1) }));
-        assert!(task(&state).containers[0].state.is_stopped(), "nobody knows how it ended");
+        assert!(task(&state).containers[0].state.is_stopped(), "its exit code is not known");
         let mut state = running();
         state.tasks.get_mut(&"task".into()).unwrap().desired = TaskStatus::Stopped;
         step(&mut state, NOW + PERIOD, observed(ended(1, 1)));
-        assert!(task(&state).containers[0].state.is_stopped(), "it shall stop");
+        assert!(task(&state).containers[0].state.is_stopped(), "it must stop");
     }
 
     #[test]
@@ -202,17 +204,17 @@ mod tests {
     fn a_restart_without_effect_is_not_repeated_at_once() {
         let shown = |seen: Observation| {
             let (mut state, op) = due();
-            // Its task goes on without it: a stop would forget all failures before.
-            let it = state.tasks.get_mut(&"task".into()).unwrap();
-            it.containers[0].spec.essential = false;
-            it.containers.push(Container { spec: container("b", &[]), state: ContainerState::default() });
+            // The task goes on without the container: a stop would forget all earlier failures.
+            let entry = state.tasks.get_mut(&"task".into()).unwrap();
+            entry.containers[0].spec.essential = false;
+            entry.containers.push(Container { spec: container("b", &[]), state: ContainerState::default() });
             let effects = step(&mut state, NOW + PERIOD, done(op, Output::Seen(Some(Box::new(seen))))).effects;
             assert!(!effects.iter().any(|effect| matches!(effect, Effect::Do(_, Operation::Start(_)))), "{effects:?}");
             task(&state).containers[0].state.clone()
         };
         let container = shown(ended(1, 1));
         assert!(container.restarts.due && container.live.retry.not_before > NOW + PERIOD);
-        // The run that was asked for ended at once, and it is too soon for another: its exit code is the one that counts.
+        // The new run ended at once, too soon for another restart, so its exit code counts.
         let container = shown(ended(2, 5));
         assert_eq!((container.known, container.exit_code), (ContainerStatus::Stopped, Some(5)));
         assert_eq!(container.live.retry, Retry::default());
@@ -232,7 +234,7 @@ mod tests {
             let container = &task(&state).containers[0].state;
             assert_eq!((container.observed, container.restarts.count), (Some(RunState::Running), 1));
         }
-        // Another incarnation is another story; so is a container without a policy.
+        // Neither another incarnation nor a container without a policy is outdated.
         let other = Observation { runtime_id: "other".into(), ..ended(1, 1) };
         assert!(!is_outdated(task(&state), 0, &other));
         let mut plain = task(&state).clone();
@@ -258,14 +260,14 @@ mod tests {
             let container = task(&state).containers[0].state.clone();
             (effects, container.restarts.count, container.known, container.restarts.due)
         };
-        // The start was not done: it is asked for, and counted once.
+        // The start was not done, so it is asked for again and counted once.
         let (effects, count, known, is_due) = killed(ended(1, 1), Span::secs(500));
         assert!(start(&effects).is_some());
         assert_eq!((count, known, is_due), (1, ContainerStatus::Running, true));
-        // It was done.
-        let it = killed(at(RunState::Running, 61), Span::default());
-        assert_eq!(it, (Vec::new(), 1, ContainerStatus::Running, false));
-        // It was done, and the container ended again meanwhile: too soon, or not.
+        // The start was done.
+        let after = killed(at(RunState::Running, 61), Span::default());
+        assert_eq!(after, (Vec::new(), 1, ContainerStatus::Running, false));
+        // The start was done, and the container ended again meanwhile: too soon, or late enough.
         let (_, count, known, _) = killed(ended(61, 1), Span::secs(59));
         assert_eq!((count, known), (1, ContainerStatus::Stopped));
         let (effects, count, known, _) = killed(ended(61, 1), PERIOD);
@@ -287,7 +289,7 @@ mod tests {
         let [Effect::Do(op, Operation::Inventory)] = effects[..] else { panic!("{effects:?}") };
         let effects = step(&mut state, now, done(op, Output::Inventory(vec![ended(1, 9)]))).effects;
         assert!(start(&effects).is_some());
-        // One that the engine lists as it was before its last start ended in nobody's sight.
+        // A container that Docker lists as it was before its last start has ended unseen.
         let (mut state, op) = due();
         let again = Output::Seen(Some(Box::new(at(RunState::Running, 61))));
         step(&mut state, now, done(op, again));
@@ -336,10 +338,10 @@ mod tests {
     #[test]
     fn a_failed_restart_also_ends_the_containers_that_wait() {
         let (mut state, op) = due();
-        let it = state.tasks.get_mut(&"task".into()).unwrap();
-        it.containers[0].spec.essential = false;
+        let entry = state.tasks.get_mut(&"task".into()).unwrap();
+        entry.containers[0].spec.essential = false;
         let waits = container("b", &[("a", crate::model::task::Condition::Success)]);
-        it.containers.push(Container { spec: waits, state: ContainerState::default() });
+        entry.containers.push(Container { spec: waits, state: ContainerState::default() });
         let failure = Failure::permanent("CannotStartContainerError", "no");
         step(&mut state, NOW + PERIOD, Event::Completed { op, outcome: Err(OpError::Failed(failure)) });
         let look = *state.ops.keys().last().unwrap();
@@ -366,8 +368,8 @@ mod tests {
     #[test]
     fn runs_are_recorded_only_with_a_restart_policy() {
         let mut state = running();
-        let it = state.tasks.get_mut(&"task".into()).unwrap();
-        (it.containers[0].spec.restart, it.containers[0].state.restarts) = (None, Restarts::default());
+        let entry = state.tasks.get_mut(&"task".into()).unwrap();
+        (entry.containers[0].spec.restart, entry.containers[0].state.restarts) = (None, Restarts::default());
         step(&mut state, NOW, observed(at(RunState::Running, 2)));
         assert_eq!(task(&state).containers[0].state.restarts, Restarts::default());
     }

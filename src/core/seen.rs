@@ -1,26 +1,26 @@
-//! What was seen of a container, written into the state.
+//! Writes observations of a container into the state.
 
 use super::state::{OperationKind, TaskState};
 use super::{desired, restart};
 use crate::model::{ContainerStatus, Failure, Observation, RunState, Timestamp};
 
-/// After this many unknown outcomes of a create or start that turned out not to have happened, the container is given up. (The Go
-/// agent gives it up after the first, though nothing was refused; a busy engine has more than one chance here.)
+/// How many consecutive creates or starts may have an unknown outcome and turn out not to have been done, before the container is
+/// given up. (The Go agent gives up after the first, though nothing was refused. Here a busy Docker gets more than one chance.)
 const MAX_DOUBTS: u32 = 3;
 
-/// Writes what was seen of a container. Facts win: `observed` may go back, `known` does not.
+/// Writes an observation of a container. `observed` follows the facts and may go back; `known` does not.
 pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, now: Timestamp, step: u64) {
-    // Labels can be copied. What was never asked for, as far as is known, is ours if it has the name that only this agent gives.
+    // Labels can be copied. A container whose creation was never asked for is ours only if it has the name that this agent gives.
     if !task.containers[index].state.create_asked && seen.runtime_name != task.spec.runtime_name(&seen.container) {
         return;
     }
     let container = &mut task.containers[index].state;
     let is_same = container.runtime_id.as_ref() == Some(&seen.runtime_id);
     if (!is_same && container.observed.is_some()) || (is_same && container.removed) {
-        return; // another incarnation, or news from before the removal
+        return; // another incarnation, or an observation from before the removal
     }
     if seen.state == RunState::Created && container.ran && is_same {
-        return; // news from before the start
+        return; // an observation from before the start
     }
     container.live.touched = step;
     container.create_asked = true;
@@ -28,7 +28,7 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
     container.pull_failure = None;
     container.observed = Some(seen.state);
     container.remember(seen);
-    // The exit code of a run before the last one says nothing of how that ended.
+    // The exit code of an earlier run says nothing about how the last one ended.
     let is_answered = restart::is_answered(task, index, seen);
     let exit_code = seen.exit_code.filter(|_| !restart::is_earlier_run(task, index, seen));
     restart::remember(task, index, seen);
@@ -44,11 +44,11 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
         container.raise(ContainerStatus::Running, now);
     }
     if seen.state == RunState::Exited {
-        // A container that ended at once did run: the task is `RUNNING` for this moment, and ECS hears of it.
+        // A container that ended at once did run, so the task is `RUNNING` for this moment, and that is reported.
         desired::derive_midway(task, now);
         let is_restarted = has_run && restart::decide(task, index, exit_code, seen.error.as_ref(), now);
         let container = &mut task.containers[index].state;
-        // How it ended is how it ended first: what somebody did with it afterwards is no news of the task.
+        // The first end counts: the task is not affected by what somebody did to the container afterwards.
         if !container.is_stopped() || container.exit_code.is_none() {
             container.exit_code = exit_code.or(container.exit_code);
         }
@@ -62,12 +62,12 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
     }
 }
 
-/// The engine says that a container does not exist.
+/// Docker has no such container.
 pub(super) fn removed(task: &mut TaskState, index: usize, now: Timestamp, step: u64) {
     let container = &mut task.containers[index].state;
     container.live.touched = step;
     let existed = container.observed.take().is_some();
-    // Nobody knows how to create one of a task that was rebuilt.
+    // A container of a rebuilt task cannot be created again, because its specification is incomplete.
     if (existed || task.reduced) && !container.is_stopped() {
         container.fail(Failure::permanent("ContainerVanishedError", "No container matching saved ID found"));
         container.raise(ContainerStatus::Stopped, now);
@@ -77,7 +77,7 @@ pub(super) fn removed(task: &mut TaskState, index: usize, now: Timestamp, step: 
     }
 }
 
-/// The container was looked at: what was in doubt is decided.
+/// The container has been inspected, which decides about an operation with an unknown outcome.
 pub(super) fn settle(task: &mut TaskState, index: usize) {
     let container = &mut task.containers[index].state;
     container.live.unsettled = false;
@@ -101,8 +101,8 @@ pub(super) fn settle(task: &mut TaskState, index: usize) {
     }
 }
 
-/// The list says that it has ended, and the engine could not be asked for more: neither whether it ever ran nor what ended it. The
-/// container is looked at by itself before anything follows from that.
+/// A listing shows that the container has ended, but its inspection failed: whether it ever ran and why it ended is not known. It
+/// must be inspected once more before anything follows.
 pub(super) fn is_end_without_details(seen: &Observation) -> bool {
     seen.state == RunState::Exited && seen.started_at.is_none() && seen.error.is_none()
 }

@@ -1,8 +1,8 @@
-//! What the core remembers. Plain data; `apply` writes facts into it, `plan` reads it.
+//! The state of the core. Plain data: `apply` writes facts into it, `plan` reads it.
 //!
-//! What is kept in memory only is grouped: the field `live` of a task, a container and a resource holds what describes this process
-//! (operations in flight, when to try again). It is never stored, so it is empty after a restart of the agent. Everything else in these
-//! structs is on disk before any effect that rests on it starts.
+//! The parts that are kept in memory only are grouped: the field `live` of a task, a container and a resource describes this
+//! process (pending operations, when to try again). It is never stored, so it is empty after a restart of the agent. Everything
+//! else in these structs is on disk before any effect that rests on it starts.
 
 mod container;
 mod images;
@@ -30,222 +30,229 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct State {
     /// Waits and limits; fixed for the life of the process.
     pub policy: Policy,
-    /// What is remembered beyond single tasks; on disk.
+    /// Facts beyond single tasks; on disk.
     pub host: HostState,
-    /// Every task from its payload until its clean-up; on disk, one document each. Boxed: planning takes a task out and puts it back.
+    /// Every task from its payload to its clean-up, by ARN; on disk, one document each. Boxed, because planning takes a task out
+    /// and puts it back.
     pub tasks: BTreeMap<TaskArn, Box<TaskState>>,
-    /// No task wakes before this moment, so that not all of them need to be looked at in every step.
+    /// No task has a `wake` before this moment, so most steps need not look at every task.
     pub wakes_from: Timestamp,
-    /// The listing of all our containers: is one wanted, in flight, due?
+    /// The inventory, which lists all containers of this agent: whether one is due or pending.
     pub inventory: InventoryState,
-    /// Containers with our names and no task, to be removed.
+    /// Containers with names that this agent gives and without a task, by Docker's id. They are removed.
     pub orphans: BTreeMap<String, Orphan>,
-    /// Ids of credentials that are in memory.
+    /// Ids of the credentials that the agent holds in memory.
     pub credentials: BTreeSet<CredentialsId>,
-    /// Message id of the last task manifest we asked back about.
+    /// Message id of the last task manifest that was acknowledged. ECS may answer which of the tasks missing in it are to stop.
     pub asked_manifest: Option<String>,
-    /// Last operation id given out. Operations end with the process, so this need not be on disk.
+    /// The last operation id that was given out. Operations end with the process, so it is not stored.
     pub last_op: u64,
-    /// Who waits for which operation.
+    /// The owner of each pending operation: the part of the state that its outcome goes to.
     pub ops: BTreeMap<OpId, Owner>,
-    /// Counts steps; orders "asked" and "touched".
+    /// Number of steps so far. It orders the moments in `asked` and `touched`.
     pub steps: u64,
-    /// The clean-up of images under way.
+    /// The clean-up of images.
     pub images: ImageCleanup,
-    /// What ECS said while the tasks were not known again ([`HostState::lost`]); taken up after the inventory, in this order.
+    /// Messages of ECS that arrived while tasks may be missing ([`HostState::lost`]), in their order. They are applied after the
+    /// inventory.
     pub held: Vec<Event>,
 }
 
-/// Names one stored document.
+/// The key of one stored document.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
     /// [`HostState`].
     Host,
-    /// One [`TaskState`].
+    /// The [`TaskState`] of the task with this ARN.
     Task(TaskArn),
 }
 
 /// Facts beyond single tasks that outlive the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostState {
-    /// Highest sequence number seen in payloads and manifests; an older manifest is not believed.
+    /// The highest sequence number seen in payloads and manifests. An older manifest is ignored.
     pub seq: i64,
-    /// Number of the task that arrived last; orders the queue for admission.
+    /// Number of tasks that have arrived. It orders the queue for admission.
     pub arrivals: u64,
-    /// Images that were pulled with success, for `ECS_IMAGE_PULL_BEHAVIOR=once`.
+    /// References of the images that were pulled successfully, for `ECS_IMAGE_PULL_BEHAVIOR=once`.
     pub pulled_images: BTreeSet<String>,
-    /// Images that tasks have used, by id.
+    /// Images that tasks have used, by image id.
     #[serde(default)]
     pub images: BTreeMap<String, TrackedImage>,
-    /// Tasks may be missing here: the next inventory rebuilds those whose containers it finds.
+    /// The state was lost, so tasks may be missing. The next inventory rebuilds the tasks whose containers it finds.
     #[serde(default)]
     pub lost: bool,
 }
 
-/// One task.
+/// The state of one task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskState {
-    /// What was asked for of the task as a whole.
+    /// The specification of the task as a whole.
     pub spec: TaskInfo,
-    /// Place in the order of arrival.
+    /// The task's place in the order of arrival.
     pub arrival: u64,
-    /// What ECS wants, lowered for good when an essential container is lost. `Running` or `Stopped`.
+    /// The status that the task should reach: `Running` or `Stopped`. It becomes `Stopped` for good when ECS asks for that or an
+    /// essential container is lost.
     pub desired: TaskStatus,
-    /// What is so. Never goes back.
+    /// The status that the task has reached. It never goes back.
     pub known: TaskStatus,
-    /// When `known` changed last.
+    /// When `known` last changed.
     pub known_at: Timestamp,
-    /// It was `Running` once. ECS hears of that even if the task has stopped meanwhile.
+    /// The task has been `Running` at least once. ECS gets a report of that even if the task has stopped since.
     pub ran: bool,
-    /// Last status ECS accepted.
+    /// The last status of the task that ECS has accepted.
     pub sent: TaskStatus,
-    /// Why the task as a whole stopped, if that is not told by a container. Set once.
+    /// Why the task as a whole stopped; `None` if the failures of its containers explain it. Set once.
     pub reason: Option<String>,
-    /// It was given its share of the host's CPU, memory and ports.
+    /// The task has been given its share of the host's CPU, memory, ports and GPUs.
     pub admitted: bool,
-    /// Rebuilt from its containers after the state was lost: the specification holds no more than [`TaskSpec::outline`].
+    /// The task was rebuilt from its containers after the state was lost. Its specification holds no more than
+    /// [`TaskSpec::outline`].
     #[serde(default)]
     pub reduced: bool,
-    /// First pull began.
+    /// When the first pull of the task began; `None` before.
     pub pull_started_at: Option<Timestamp>,
-    /// Last pull ended.
+    /// When the last pull of the task ended; `None` before the first has ended.
     pub pull_stopped_at: Option<Timestamp>,
-    /// First essential container stopped.
+    /// When the first essential container stopped; `None` before.
     pub execution_stopped_at: Option<Timestamp>,
-    /// Credentials of the execution role; the id may change when they are renewed.
+    /// Id of the credentials of the task execution role; `None` if the task has no such role. A renewal may change the id.
     pub execution_credentials: Option<CredentialsId>,
-    /// Its containers, in the order of the task definition; those the agent adds come last.
+    /// The containers, in the order of the task definition; those that the agent adds come last.
     pub containers: Vec<Container>,
-    /// It was asked to stop when nobody knew it: nothing is known of its containers but these names, and that they do not run.
+    /// Containers of a task that ECS asked to stop and that was unknown here: only these names are known, and that they do not
+    /// run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub never_known: Vec<ContainerName>,
-    /// What else it needs.
+    /// What the task needs besides containers.
     #[serde(default)]
     pub resources: Vec<Resource>,
-    /// What is kept in memory only.
+    /// The part of the state that is kept in memory only.
     #[serde(skip)]
     pub live: LiveTask,
 }
 
-/// What is kept of a task in memory only. After a restart of the agent it is empty. [`recover`](super::recover()) then sets `inherited`
-/// from the stored `admitted` and has the task planned at once; planning and outcomes fill in the rest again.
+/// The part of a task's state that is kept in memory only. After a restart of the agent it is empty.
+/// [`recover`](super::recover()) then sets `inherited` from the stored `admitted` and has the task planned at once; planning and
+/// outcomes fill in the rest again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LiveTask {
-    /// It has its share since before this process: the host may have had more to give then.
+    /// The task was given its share before this process started. The host may have had more to give then.
     pub inherited: bool,
-    /// Ids that were replaced by that one and are to be dropped from memory.
+    /// Ids of credentials that `execution_credentials` has replaced. They are dropped from memory when no operation needs them.
     pub retired_credentials: Vec<CredentialsId>,
-    /// The report in flight.
+    /// The pending report; `None` if there is none.
     pub report: Option<PendingReport>,
-    /// Failed reports in a row, and when to try again.
+    /// Consecutive failed reports, and when to try again.
     pub report_retry: Retry,
-    /// When changes of containers alone are reported, without a change of the task.
+    /// When changes of containers are reported without a change of the task; `None` if there are no such changes.
     pub drain_at: Option<Timestamp>,
-    /// Its wait after the stop is over; what is left of it is being removed.
+    /// The wait after the task's stop is over, and its containers and resources are being removed.
     pub removing: bool,
-    /// When this task must be planned again although nothing happens.
+    /// When the task must be planned again if nothing happens; `None`: it need not be.
     pub wake: Option<Timestamp>,
 }
 
-/// One container of a task: what was asked for, and what is known of it.
+/// One container of a task: its specification and its state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
     /// What was asked for.
     pub spec: ContainerSpec,
-    /// What is known.
+    /// What is known of the container.
     pub state: ContainerState,
 }
 
-/// One resource of a task: what was asked for, and what is known of it.
+/// One resource of a task: its specification and its state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resource {
     /// What was asked for.
     pub spec: ResourceSpec,
-    /// What is known.
+    /// What is known of the resource.
     pub state: ResourceState,
 }
 
-/// What is known of one resource of a task.
+/// The state of one resource of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceState {
-    /// How far it has come.
+    /// The status that the resource has reached.
     pub known: ResourceStatus,
-    /// A create was asked for at some time, so that something may be there to remove.
+    /// The creation has been asked for, so there may be something to remove.
     pub create_asked: bool,
-    /// What its making gave, for as long as it is there: containers are created with it, and its removal takes it back.
+    /// The Kerberos tickets that the creation yielded; `None` while the resource does not exist, and for all other kinds.
+    /// Containers are created with them, and the removal gives their leases back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tickets: Option<Tickets>,
-    /// What is kept in memory only.
+    /// The part of the state that is kept in memory only.
     #[serde(skip)]
     pub live: LiveResource,
 }
 
-/// What is kept of a resource in memory only. After a restart of the agent it is empty. Planning starts any operation again from the
-/// stored `known` and `create_asked`, and the credentials that make a renewal due are sent again by ECS.
+/// The part of a resource's state that is kept in memory only. After a restart of the agent it is empty. Planning starts any
+/// operation again from the stored `known` and `create_asked`, and the credentials that make a renewal due are sent again by ECS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LiveResource {
-    /// Credentials have come since it was made or renewed last. Not kept: so are the credentials, and they come again.
+    /// Credentials have arrived since the resource was last created or renewed.
     pub renewal_due: bool,
-    /// What is in flight: at most one.
+    /// The pending operation; `None` if there is none.
     pub operation: Option<PendingResourceOperation>,
-    /// Its removal has begun.
+    /// The removal has begun.
     pub removing: bool,
-    /// Failures in a row, of its making or of its removal, and when to try again.
+    /// Consecutive failures of the creation, the renewal or the removal, and when to try again.
     pub retry: Retry,
 }
 
-/// A report on its way to ECS, and what will be `sent` when it is accepted.
+/// A report on its way to ECS. When ECS accepts it, these statuses become `sent`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingReport {
-    /// Its outcome carries the same id.
+    /// The report's operation; its outcome carries the same id.
     pub op: OpId,
-    /// Status of the task.
+    /// The reported status of the task.
     pub status: TaskStatus,
-    /// Status of each container it speaks of, by index.
+    /// The index and the reported status of each container in the report.
     pub containers: Vec<(usize, ContainerStatus)>,
 }
 
-/// The listing of all our containers.
+/// The inventory, which lists all containers of this agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InventoryState {
-    /// Events may have been missed: a listing is due now.
+    /// Events may have been missed, so an inventory is due now.
     pub events_missed: bool,
-    /// The one in flight, and the step it was asked in.
+    /// The pending inventory and the step in which it was asked for; `None` if there is none.
     pub pending: Option<(OpId, u64)>,
-    /// When the next one is due even if nothing was missed.
+    /// When the next inventory is due if no event is missed.
     pub due: Timestamp,
-    /// Failures in a row, and when to try again.
+    /// Consecutive failures, and when to try again.
     pub retry: Retry,
 }
 
 /// A container without a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Orphan {
-    /// The task it was made for.
+    /// The task that the container was created for.
     pub task: TaskArn,
-    /// Its name there.
+    /// The container's name in that task.
     pub container: ContainerName,
-    /// Its removal in flight.
+    /// The pending removal; `None` if there is none.
     pub op: Option<OpId>,
-    /// Failures in a row, and when to try again.
+    /// Consecutive failed removals, and when to try again.
     pub retry: Retry,
 }
 
 impl Orphan {
-    /// As it was found.
+    /// An orphan as an inventory found it.
     pub fn from_observation(seen: &Observation) -> Self {
         Self { task: seen.task.clone(), container: seen.container.clone(), op: None, retry: Retry::default() }
     }
 }
 
 impl State {
-    /// The last moment at which anything changed that is remembered.
+    /// The latest moment at which the status of a task or a container changed; `None` if there is no task.
     pub fn latest_moment(&self) -> Option<Timestamp> {
         let containers = self.tasks.values().flat_map(|task| task.states()).map(|container| container.changed_at);
         containers.chain(self.tasks.values().map(|task| task.known_at)).max()
     }
 
-    /// A new operation, and who waits for it.
+    /// Registers a new operation for its owner and returns its id.
     pub fn new_op(&mut self, owner: Owner) -> OpId {
         self.last_op += 1;
         let op = OpId(self.last_op);
@@ -254,11 +261,11 @@ impl State {
     }
 }
 
-/// Names of pulled images that are remembered; one that is forgotten is pulled once more.
+/// How many references of pulled images are remembered. An image that is forgotten is pulled once more.
 const MAX_PULLED_IMAGES: usize = 10_000;
 
 impl HostState {
-    /// Notes that an image came from its registry; true if that was not known.
+    /// Remembers that an image was pulled from its registry; true if that is new.
     pub fn remember_pulled(&mut self, image: String) -> bool {
         if self.pulled_images.contains(&image) {
             return false;
@@ -298,55 +305,56 @@ impl TaskState {
         }
     }
 
-    /// A task that is over before it began: to be reported as stopped, for this reason.
+    /// A task that stops before it begins. ECS gets a report that it is stopped, for this reason.
     pub fn stopped(arn: TaskArn, reason: Option<String>, arrival: u64, now: Timestamp) -> Self {
         let spec = TaskSpec { arn, ..TaskSpec::default() };
-        // It quotes the task definition, which may have names of any length.
+        // The reason quotes the task definition, which may have names of any length.
         let reason = reason.map(|reason| cleaned(&reason));
         Self { desired: TaskStatus::Stopped, known: TaskStatus::Stopped, reason, ..Self::new(spec, arrival, now) }
     }
 
-    /// Index of the container of that name.
+    /// The index of the container with this name.
     pub fn index_of(&self, name: &ContainerName) -> Option<usize> {
         self.containers.iter().position(|container| &container.spec.name == name)
     }
 
-    /// Index of the resource of that name.
+    /// The index of the resource with this name.
     pub fn resource_index(&self, name: &str) -> Option<usize> {
         self.resources.iter().position(|resource| resource.spec.name == name)
     }
 
-    /// Containers: what was asked for and what is known.
+    /// The specification and the state of each container.
     pub fn pairs(&self) -> impl Iterator<Item = (&ContainerSpec, &ContainerState)> {
         self.containers.iter().map(|container| (&container.spec, &container.state))
     }
 
-    /// What was asked for of each container.
+    /// The specification of each container.
     pub fn specs(&self) -> impl Iterator<Item = &ContainerSpec> {
         self.containers.iter().map(|container| &container.spec)
     }
 
-    /// What is known of each container.
+    /// The state of each container.
     pub fn states(&self) -> impl Iterator<Item = &ContainerState> {
         self.containers.iter().map(|container| &container.state)
     }
 
-    /// What is known of each container, to be changed.
+    /// The state of each container, mutable.
     pub fn states_mut(&mut self) -> impl Iterator<Item = &mut ContainerState> {
         self.containers.iter_mut().map(|container| &mut container.state)
     }
 
-    /// The name that a container of it is or will be created under.
+    /// The name under which the container is or will be created.
     pub fn runtime_name(&self, container: &ContainerName) -> String {
         self.spec.runtime_name(container)
     }
 
-    /// The tickets that are held for it.
+    /// The Kerberos tickets that the task holds.
     pub fn tickets(&self) -> impl Iterator<Item = &Tickets> {
         self.resources.iter().filter_map(|resource| resource.state.tickets.as_ref())
     }
 
-    /// What its containers say of it, for an agent that has lost its state: the outline, and what has to be given back.
+    /// What the labels of its containers say about the task, for an agent that has lost its state: the outline, and the leases to
+    /// give back.
     pub fn outline(&self) -> TaskSpec {
         let containers = self.specs().map(ContainerSpec::outline).collect();
         let resources = self.resources.iter().filter_map(|resource| resource.spec.outline()).collect();
@@ -354,17 +362,18 @@ impl TaskState {
         TaskSpec { leases, ..self.spec.with(containers, resources) }
     }
 
-    /// The container in whose namespaces the others live, if there is one.
+    /// The pause container, whose namespaces the others share; `None` if the task has none.
     pub fn pause(&self) -> Option<&ContainerSpec> {
         self.specs().find(|container| container.kind == ContainerKind::Pause)
     }
 
-    /// One of its containers runs, as far as the engine last said.
+    /// One of the containers runs, according to the last observation.
     pub fn is_seen_running(&self) -> bool {
         self.states().any(|container| container.observed == Some(RunState::Running))
     }
 
-    /// What the container is asked for by: the engine's id once known, which names one incarnation, where the name may be taken by a later one.
+    /// The target of operations on the container: Docker's id once it is known, the name before. The id belongs to one
+    /// incarnation; a later one may take the name.
     pub fn target(&self, index: usize) -> String {
         match &self.containers[index].state.runtime_id {
             Some(id) if self.containers[index].state.observed.is_some() => id.as_str().to_owned(),
@@ -372,7 +381,7 @@ impl TaskState {
         }
     }
 
-    /// Nothing remains to be done for the container but its removal.
+    /// The container has reached the status that it should have; only its removal may remain.
     pub fn has_reached_target(&self, index: usize) -> bool {
         let container = &self.containers[index].state;
         if self.must_stop(index) {
@@ -381,7 +390,7 @@ impl TaskState {
         container.known == ContainerStatus::Running && !container.restarts.due
     }
 
-    /// The container must end, or has ended.
+    /// The container must stop, or has stopped.
     pub fn must_stop(&self, index: usize) -> bool {
         let container = &self.containers[index].state;
         self.desired == TaskStatus::Stopped || container.failure.is_some() || container.is_stopped()

@@ -1,17 +1,17 @@
-//! What one step asks for.
+//! The result of one step.
 
 use super::effect::Effect;
 use super::state::Key;
 use std::collections::BTreeSet;
 
-/// What one step asks for.
+/// The result of one step: effects, and the documents that changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
-    /// What to do, in this order, after the commit.
+    /// The effects to start after the commit, in this order.
     pub effects: Vec<Effect>,
-    /// Which documents differ from what is on disk. A task that is no longer in the state is to be deleted.
+    /// Keys of the documents that differ from the disk. The document of a task that is not in the state any more must be deleted.
     pub changed: BTreeSet<Key>,
-    /// The commit may wait a moment for more of its kind: there are no effects, and should the agent die before, its next start learns
-    /// the same again by looking.
+    /// The commit may be deferred a moment and joined with later ones. There are no effects, and if the agent dies first, the
+    /// inventory of its next start shows the same facts again.
     pub may_wait: bool,
 }

@@ -1,16 +1,16 @@
-//! Which news need not be on disk at once.
+//! Facts whose commit may be deferred.
 //!
-//! Every start of the agent begins with a look at each of its containers, so what such a look tells of one that is there still, and
-//! from which nothing follows, is not lost with the agent. That a container was created is not of this kind if it is to be started:
-//! whoever removes it later must not have it run a second time.
+//! Every start of the agent inspects each of its containers. A fact that such an inspection shows again is not lost with the
+//! agent, as long as the container still exists and nothing follows from the fact. The creation of a container that is to be
+//! started is not such a fact: if somebody removes the container later, the agent must not run it a second time.
 
 use super::event::{Event, Output};
 use super::state::Key;
 use super::step::Step;
 use crate::model::{RunState, TaskArn};
 
-/// The task of which this event tells something that the next start of the agent would learn again: nobody removes a container that
-/// has not ended, while one that has may be gone. The digest of an image is looked for by the create alone.
+/// The task of an event that the next start of the agent would learn again; `None` for all other events. A container that has not
+/// ended is still there then, while one that has ended may be gone. The digest of an image is looked up only by the create.
 pub(super) fn repeated_subject(event: &Event) -> Option<&TaskArn> {
     let seen = match event {
         Event::Observed(seen) | Event::Completed { outcome: Ok(Output::Seen(Some(seen))), .. } => seen,
@@ -20,7 +20,7 @@ pub(super) fn repeated_subject(event: &Event) -> Option<&TaskArn> {
     (is_there && seen.image_digest.is_none()).then_some(&seen.task)
 }
 
-/// Nothing but the task that was told of has changed, and nothing follows.
+/// Nothing but this task has changed, and there are no effects.
 pub(super) fn may_wait(task: &TaskArn, step: &Step) -> bool {
     step.effects.is_empty() && step.changed.iter().all(|key| matches!(key, Key::Task(arn) if arn == task))
 }

@@ -1,4 +1,4 @@
-//! State to what readers may see. Leaves out environment, settings and credentials.
+//! From the state to what readers may see, without environment, settings and credentials.
 
 use super::container::{self, Next, Wait};
 use super::state::{ContainerState, OperationKind, PendingOperation, State, TaskState};
@@ -52,7 +52,7 @@ fn container_view(task: &TaskState, spec: &ContainerSpec, container: &ContainerS
     }
 }
 
-/// What holds up a task that is not where it should be.
+/// What a task waits for that has not reached its target.
 fn waits(state: &State, ledger: &admission::Ledger<'_>, task: &TaskState, now: Timestamp) -> Vec<Waiting> {
     if admission::waits(task) {
         let blocker = if state.host.lost { Blocker::Inventory } else { Blocker::HostResources(ledger.shortages(task)) };
@@ -70,10 +70,10 @@ fn waits(state: &State, ledger: &admission::Ledger<'_>, task: &TaskState, now: T
     containers.collect()
 }
 
-/// The details of a wait.
+/// A wait with its details.
 fn blocker(task: &TaskState, index: usize, wait: Wait, now: Timestamp) -> Blocker {
     match wait {
-        Wait::Admission => Blocker::HostResources(Vec::new()), // of the task, which says so itself
+        Wait::Admission => Blocker::HostResources(Vec::new()), // the task itself shows the shortages
         Wait::Operation(operation) => docker_operation(task, index, operation),
         Wait::NextTry(at) => Blocker::NextTry(at),
         Wait::Inventory => Blocker::Inventory,
@@ -121,7 +121,7 @@ mod tests {
         task.waits.into_iter().map(|it| (it.container.map(|name| name.to_string()), it.blocker)).collect()
     }
 
-    /// A container of which nothing is known yet.
+    /// An awaited container of which nothing is known yet.
     fn awaited(name: &str, must: Must) -> Awaited {
         let known = ContainerStatus::ManifestPulled;
         Awaited { container: name.into(), must, known, health: Health::Unknown, exit_code: None }
@@ -146,7 +146,7 @@ mod tests {
         assert!(matches!(waits_of(&state, "task")[0].1, Blocker::NextTry(at) if at > NOW));
     }
 
-    /// A running task of one container, changed; what it is said to wait for.
+    /// The blocker of a running task of one container after a change.
     fn blocked(change: impl FnOnce(&mut TaskState)) -> Option<Blocker> {
         let mut task = sample::task(vec![container("a", &[])]);
         (task.admitted, task.desired, task.known) = (true, TaskStatus::Stopped, TaskStatus::Running);
@@ -190,7 +190,7 @@ mod tests {
             blocked(|it| it.containers[0].state.live.retry.not_before = Timestamp(NOW.0 + 1)),
             Some(Blocker::NextTry(Timestamp(NOW.0 + 1)))
         );
-        // The first inventory is in flight.
+        // The first inventory is pending.
         assert_eq!(blocked(|it| it.containers[0].state.live.unsettled = true), Some(Blocker::Inventory));
         assert_eq!(
             blocked(|it| (it.desired, it.containers[0].state.live.unsettled) = (TaskStatus::Running, true)),
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(waits_of(&state, "third"), [(Some("a".to_owned()), Blocker::Credentials(id))]);
     }
 
-    /// The planner and the reader are told the same: neither of these was shown before.
+    /// Readers see what the planner waits for. Neither of these waits was shown before.
     #[test]
     fn a_pull_that_waits_for_the_disk_or_for_a_removal_says_so() {
         use crate::core::policy::ImagePolicy;

@@ -1,34 +1,34 @@
-//! Addresses as they may be shown: without the user and the password that can stand in one (`https://user:password@host`).
+//! Addresses without the user and the password that they may contain (`https://user:password@host`), for logs and error texts.
 //!
-//! Owns nothing but how that is written. [`redacted`] is for a text that is one address, as an operator gives it; [`without_passwords`] for
-//! a text that may hold some, such as the error of an HTTP client. Invariant: what stands before the host is never shown, not even in
-//! part; where it is not clear what is the host, more is hidden rather than less.
+//! Owns only the redaction. [`redacted`] takes a text that is one address, as an operator writes it; [`without_passwords`] takes
+//! a text that may contain addresses, such as the error of an HTTP client. Invariant: no part of the user and the password is
+//! ever shown. If the beginning of the host is unclear, more is hidden rather than less.
 
 use std::borrow::Cow;
 use url::Url;
 
-/// Stands in the place of user and password.
+/// Replaces the user and the password.
 const HIDDEN: &str = "***";
 
-/// An address without user and password; the scheme may be missing. Everything before the last `@` counts as such, since a password
-/// that somebody writes by hand may hold any character.
+/// The address without the user and the password; the scheme may be missing. Everything before the last `@` is hidden, since a
+/// password written by hand may contain any character.
 pub fn redacted(address: &str) -> Cow<'_, str> {
     let Some((before, host)) = address.rsplit_once('@') else { return Cow::Borrowed(address) };
     let scheme = before.find("://").map_or("", |end| &before[..end + 3]);
     Cow::Owned(format!("{scheme}{HIDDEN}@{host}"))
 }
 
-/// The address in the form that every HTTP client takes: ASCII only, blanks and the like percent-encoded. A path that is nothing but `/` is
-/// left out.
+/// The address in the form that every HTTP client accepts: ASCII only, with blanks and the like percent-encoded. A path that is
+/// only `/` is left out.
 pub fn normalized(url: &Url) -> &str {
     let has_only_host = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
     let text = url.as_str();
     if has_only_host { text.strip_suffix('/').unwrap_or(text) } else { text }
 }
 
-/// A text without the users and passwords of the addresses in it. An address begins with its scheme and ends before white space or a
-/// quotation mark. It may stand in JSON (`https:\/\/`, `\u002f`, also in JSON within JSON) or in the query of another address
-/// (`https%3A%2F%2F`).
+/// The text without the users and passwords of the addresses in it. An address begins with its scheme and ends before white space
+/// or a quotation mark. It may be part of JSON (`https:\/\/`, `\u002f`, also of JSON within JSON) or of the query of another
+/// address (`https%3A%2F%2F`).
 pub fn without_passwords(text: &str) -> Cow<'_, str> {
     if !["@", "\\u0040", "40"].into_iter().any(|sign| text.contains(sign)) {
         return Cow::Borrowed(text);
@@ -43,7 +43,7 @@ pub fn without_passwords(text: &str) -> Cow<'_, str> {
         if hidden > 0 {
             result.push_str(HIDDEN);
         }
-        // No other user is in this word: the last `@` of the word counted. Looking again would take time squared with its length.
+        // The word has no other user, because its last `@` counted. Searching it again would take time quadratic in its length.
         result.push_str(&address[hidden..end]);
         rest = &address[end..];
     }
@@ -54,15 +54,15 @@ pub fn without_passwords(text: &str) -> Cow<'_, str> {
     Cow::Owned(result)
 }
 
-/// Where an address goes on behind `://`.
+/// The place where an address goes on after `://`.
 struct Start {
-    /// Bytes from the beginning of the text.
+    /// Offset in bytes from the beginning of the text.
     at: usize,
     /// The `://` is written as `%3A%2F%2F`, so an `@` may be written as `%40`.
     is_percent_encoded: bool,
 }
 
-/// The first `://` of the text, however it is written.
+/// The first `://` of the text, plain, escaped or percent-encoded.
 fn next_address(text: &str) -> Option<Start> {
     text.match_indices([':', '\\', '%']).find_map(|(at, _)| {
         let colon = &text[at..];
@@ -73,7 +73,7 @@ fn next_address(text: &str) -> Option<Start> {
     })
 }
 
-/// What comes after a slash, escaped or not. Each level of JSON adds backslashes.
+/// The text after a slash, escaped or not. Each level of JSON adds backslashes.
 fn slash(text: &str) -> Option<&str> {
     let plain = text.trim_start_matches('\\');
     let is_escaped = plain.len() < text.len();
@@ -81,24 +81,24 @@ fn slash(text: &str) -> Option<&str> {
     plain.strip_prefix('/').or_else(after_unicode).or_else(|| percent_encoded(text, "2f"))
 }
 
-/// What comes after a backslash and `escape`.
+/// The text after a backslash and `escape`.
 fn escaped<'a>(text: &'a str, escape: &str) -> Option<&'a str> {
     without_prefix(text.strip_prefix('\\')?, escape)
 }
 
-/// What comes after the character with this hexadecimal code, percent-encoded once (`%2F`) or several times (`%252F`).
+/// The text after the character with this hexadecimal code, percent-encoded once (`%2F`) or several times (`%252F`).
 fn percent_encoded<'a>(text: &'a str, code: &str) -> Option<&'a str> {
     without_prefix(text.strip_prefix('%')?.trim_start_matches("25"), code)
 }
 
-/// What comes after `prefix`, in small or capital letters.
+/// The text after `prefix`, in any case of its letters.
 fn without_prefix<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     let (start, rest) = text.split_at_checked(prefix.len())?;
     start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// How many bytes of an address behind its scheme are user and password; the `@` behind them does not count. As in [`redacted`] the last
-/// `@` counts, unless it is that of an image's digest.
+/// The number of bytes of the user and the password in an address without its scheme, not counting the `@` after them. As in
+/// [`redacted`], the last `@` counts, unless it begins the digest of an image.
 fn user_and_password(address: &str, is_percent_encoded: bool) -> usize {
     let host = |text| {
         let percent = percent_encoded(text, "40").filter(|_| is_percent_encoded);
@@ -149,7 +149,7 @@ mod tests {
         }
     }
 
-    /// Read again for each address in it, such a text would take hours.
+    /// If such a text were read again for each address in it, that would take hours.
     #[test]
     fn a_text_of_any_shape_is_read_once() {
         let units =
@@ -210,7 +210,7 @@ mod tests {
         }
     }
 
-    /// Every two characters that can be typed stand in front of the rest of the password.
+    /// Tries every two characters that can be typed at the beginning of the password.
     #[test]
     fn no_password_of_any_characters_is_shown() {
         let typed = || (0x21..0x7f).map(char::from);

@@ -1,22 +1,22 @@
-//! How the agent itself is: what `/health` and `-healthcheck` say. Containers have their own [`Health`](super::Health).
+//! The health of the agent itself, as `/health` and `-healthcheck` show it. Containers have their own [`Health`](super::Health).
 
-/// What is looked at.
+/// The subject of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// The start, until the instance is registered.
     Start,
-    /// The loop that decides.
+    /// The loop that runs the core.
     CoreLoop,
     /// The state on disk.
     State,
-    /// The container engine.
+    /// Docker, the container engine.
     Docker,
     /// The connection to the control plane.
     Acs,
 }
 
 impl Subject {
-    /// For people and for JSON.
+    /// The name for people and for JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",
@@ -28,40 +28,40 @@ impl Subject {
     }
 }
 
-/// The result of one look.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// What was looked at.
+    /// What was checked.
     pub subject: Subject,
-    /// False: this is why the agent is not healthy.
+    /// The check passed. If it is false, the agent is not healthy because of this check.
     pub healthy: bool,
-    /// What was seen, in a few words.
+    /// What the check found, in a few words.
     pub text: String,
 }
 
 impl Check {
-    /// Nothing is wrong.
+    /// A check that passed.
     pub fn healthy(subject: Subject, text: String) -> Self {
         Self { subject, healthy: true, text }
     }
 
-    /// Something is wrong.
+    /// A check that failed.
     pub fn unhealthy(subject: Subject, text: String) -> Self {
         Self { subject, healthy: false, text }
     }
 }
 
-/// The whole verdict.
+/// The health of the agent: all checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentHealth {
     /// What the agent is doing, e.g. `running`.
     pub stage: String,
-    /// Each look.
+    /// The results of all checks.
     pub checks: Vec<Check>,
 }
 
 impl AgentHealth {
-    /// True if nothing is wrong.
+    /// True if all checks passed.
     pub fn is_healthy(&self) -> bool {
         self.checks.iter().all(|check| check.healthy)
     }

@@ -1,23 +1,23 @@
-//! The control group of a task, in the words of the container engine.
+//! The control group of a task, in the form that Docker takes.
 
 use super::TaskArn;
 
-/// Who makes the control groups of an engine's containers.
+/// The driver that creates the control groups of Docker's containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CgroupDriver {
-    /// The engine itself, as directories.
+    /// Docker itself creates them, as directories.
     Cgroupfs,
-    /// systemd: only what it is told lasts.
+    /// systemd creates them. Limits that are set without systemd do not last.
     Systemd,
 }
 
-/// The parent of all containers of a task (spec `docker-mapping.md` §4): a path below the cgroup file system, or a slice. The dash
-/// puts the slice into `ecstasks.slice`.
+/// The parent control group of all containers of a task (spec `docker-mapping.md` §4): a path below the cgroup file system, or a
+/// slice. The dash puts the slice into `ecstasks.slice`.
 pub fn cgroup_parent(driver: CgroupDriver, task: &TaskArn) -> String {
     let id = task.task_id();
     match driver {
         CgroupDriver::Cgroupfs => format!("/ecs/{id}"),
-        // Ids are hexadecimal; a dash, which would mean another level, is written as systemd does it.
+        // Ids are hexadecimal. A dash would mean another level, so it is escaped as systemd escapes it.
         CgroupDriver::Systemd => format!("ecstasks-{}.slice", id.replace('-', "\\x2d")),
     }
 }

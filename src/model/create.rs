@@ -1,56 +1,57 @@
-//! Everything the container engine needs to create one container.
+//! Everything that Docker needs to create one container.
 
 use super::{ContainerSpec, Failure, OpError, Secret, TaskArn, TaskSpec, text};
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
-/// A container to create, with the names that were decided before.
+/// A container to create, with all its names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CreateRequest {
-    /// The task it belongs to.
+    /// The task that the container belongs to.
     pub task: TaskArn,
     /// Task definition family.
     pub family: String,
     /// Task definition revision.
     pub version: String,
-    /// The name to create it under.
+    /// The name of the new container in Docker.
     pub runtime_name: String,
-    /// What it is.
+    /// The specification of the container.
     pub spec: ContainerSpec,
-    /// Links: name the target was created under, and the alias it is to be reachable by.
+    /// Docker links: the name of the target in Docker, and the alias for it.
     pub links: Vec<(String, String)>,
-    /// The containers whose volumes it mounts: name the other was created under, and whether read-only.
+    /// The containers whose volumes it mounts: their names in Docker, and whether the mounts are read-only.
     pub volumes_from: Vec<(String, bool)>,
-    /// Name of the task's pause container, if it has one.
+    /// The name in Docker of the task's pause container; `None` if the task has none.
     pub pause: Option<String>,
-    /// It runs below the task's control group.
+    /// The container runs below the control group of the task.
     pub in_task_cgroup: bool,
-    /// Address of the task's log router, once it is known.
+    /// Address of the task's log router; `None` if the container uses none, or its address is not known.
     pub router_address: Option<String>,
-    /// Where its Kerberos ticket is on the host, if it has a credential spec.
+    /// Path on the host of the container's Kerberos ticket; `None` if it has no credential spec.
     pub ticket: Option<String>,
-    /// Names of the task's resources that it needs; they are there.
+    /// Names of the task's resources that the container needs. They exist.
     pub resources: Vec<String>,
-    /// What the container shall tell of its task if the agent's state is lost.
+    /// The outline of the task for the container's label, from which the task is rebuilt if the agent's state is lost.
     pub outline: TaskSpec,
 }
 
-/// What a container is created with and what no state holds: looked up right before the create, and forgotten after it.
+/// Secret values that a container is created with. No state holds them: they are looked up right before the create and dropped
+/// after it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Values {
-    /// Variables that are secrets.
+    /// Environment variables that are secrets, by name.
     pub environment: BTreeMap<String, Secret>,
-    /// Options of the log driver that are secrets.
+    /// Options of the log driver that are secrets, by name.
     pub log_options: BTreeMap<String, Secret>,
-    /// Environment files, in the order of the task definition.
+    /// The variables of each environment file, in the order of the task definition.
     pub environment_files: Vec<BTreeMap<String, Secret>>,
 }
 
 impl Values {
-    /// A shorter text may be part of any word, and hides nothing worth hiding.
-    const SHORTEST: usize = 4;
+    /// The shortest value that is redacted, in bytes. A shorter text may be part of any word, and is hardly a secret.
+    const MIN_REDACTED: usize = 4;
 
-    /// An error of the engine may quote what it was given.
+    /// The error without these values: Docker may quote what it was given.
     pub fn hide(&self, error: OpError) -> OpError {
         let clean = |failure: Failure| {
             let message = self.hide_in(&failure.message);
@@ -62,16 +63,16 @@ impl Values {
         }
     }
 
-    /// `text` is cleaned: in it a value may stand in another form, and its end may be cut off.
+    /// The text without these values. It is cleaned, so a value in it may be cleaned too, and may be cut off at the end.
     fn hide_in(&self, text: &str) -> String {
         let files = self.environment_files.iter().flat_map(BTreeMap::values);
         let values = self.environment.values().chain(self.log_options.values()).chain(files);
         let forms = values.map(|value| Zeroizing::new(text::cut(value.expose(), usize::MAX)));
-        let long: Vec<_> = forms.filter(|value| value.len() >= Self::SHORTEST).collect();
+        let long: Vec<_> = forms.filter(|value| value.len() >= Self::MIN_REDACTED).collect();
         let hidden = long.iter().fold(text.to_owned(), |text, value| text.replace(value.as_str(), REDACTED));
         let Some(start) = hidden.strip_suffix(text::CUT) else { return hidden };
         let ends = |value: &str| {
-            let lengths = (Self::SHORTEST..=value.len().min(start.len())).rev();
+            let lengths = (Self::MIN_REDACTED..=value.len().min(start.len())).rev();
             lengths.filter(|length| value.is_char_boundary(*length)).find(|length| start.ends_with(&value[..*length]))
         };
         match long.iter().filter_map(|value| ends(value)).max() {
@@ -81,7 +82,7 @@ impl Values {
     }
 }
 
-/// Stands where a value stood.
+/// Replaces a redacted value.
 const REDACTED: &str = "[redacted]";
 
 #[cfg(test)]
@@ -115,7 +116,7 @@ mod tests {
         let lines = "-----BEGIN\nsecret\r\nline-----\n";
         assert_eq!(message_of(lines, format!("bad: {lines}.")), "bad: [redacted] .");
         assert_eq!(message_of(" padded\t", "bad:  padded\t!".to_owned()), "bad: [redacted] !");
-        // The end of a value, or all but its beginning, is beyond what is kept of an error.
+        // An error is cut off within the value, or near its end.
         for before in (3000..4094).step_by(7) {
             for value in ["hunter2-hunter2-hunter3", &"long".repeat(2000)] {
                 let message = message_of(value, format!("{}{value}{}", "-".repeat(before), "x".repeat(4096)));

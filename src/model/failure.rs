@@ -1,8 +1,8 @@
-//! What went wrong with an operation, in the words customers and ECS already know.
+//! Failures of operations, with the names and texts that customers and ECS know.
 //!
-//! Which of the catalogue's reasons the agent gives, and what proves it, is in `reasons.md` beside this file.
+//! `reasons.md` beside this file lists the reasons of the catalogue that the agent gives, with the tests that prove them.
 //!
-//! The names and texts are a catalogue (spec `task-engine.md` §15). What a log says is made elsewhere.
+//! The names and texts are a catalogue (spec `task-engine.md` §15). Log messages are made elsewhere.
 
 use super::text::{MAX_TEXT, cleaned};
 use serde::{Deserialize, Serialize};
@@ -11,38 +11,39 @@ use std::fmt;
 /// Why an operation failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The catalogue's name, e.g. `CannotPullContainerError`. Empty for a bare reason.
+    /// The name in the catalogue, such as `CannotPullContainerError`; empty for a reason without a name.
     pub name: String,
-    /// The text behind the name, free of secrets, cleaned and bounded by the constructors; ECS shows it to the customer.
+    /// The text after the name, which ECS shows to the customer. It holds no secrets; the constructors clean and bound it.
     pub message: String,
-    /// What the planner does about it.
+    /// How the planner reacts.
     pub kind: FailureKind,
 }
 
-/// The differences between failures that the planner acts on.
+/// The kinds of failures that the planner treats differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureKind {
-    /// It was refused or did not work; nothing more is known.
+    /// The operation was refused or did not work, and a repetition is not worth it.
     Permanent,
-    /// Trying again later is worth it (throttled, unreachable, 5xx).
+    /// A later repetition may succeed (throttled, unreachable, 5xx).
     Retryable,
     /// The container cannot be created because its image is not on this host.
     ImageMissing,
-    /// What the whole task needs is not to be had: it stops, and the message is its reason.
+    /// Something that the whole task needs is not available: the task stops, and the message is its reason.
     EndsTask,
 }
 
-/// How an operation at an edge ended when it did not succeed.
+/// The error of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpError {
-    /// It did not happen.
+    /// The operation was not done.
     Failed(Failure),
-    /// No answer: it may have happened, or may still happen. The failure is what to say if it turns out that it did not.
+    /// There was no answer: the operation may have been done, or may still be done. The failure counts if it turns out that it
+    /// was not.
     Unknown(Failure),
 }
 
 impl OpError {
-    /// What to say of it, or what to say if it turns out that it did not happen.
+    /// The failure, whether the outcome is known or not.
     pub fn into_failure(self) -> Failure {
         match self {
             Self::Failed(failure) | Self::Unknown(failure) => failure,
@@ -57,22 +58,22 @@ impl From<Failure> for OpError {
 }
 
 impl Failure {
-    /// A failure that is not worth repeating.
+    /// A failure after which a repetition is not worth it.
     pub fn permanent(name: &str, message: impl Into<String>) -> Self {
         Self { name: name.to_owned(), message: cleaned(&message.into()), kind: FailureKind::Permanent }
     }
 
-    /// A failure that ends the task; the message, without a name, is the task's reason.
+    /// A failure that ends the task. The message, without a name, is the reason of the task.
     pub fn ends_task(message: impl Into<String>) -> Self {
         Self { name: String::new(), message: cleaned(&message.into()), kind: FailureKind::EndsTask }
     }
 
-    /// The same failure in other words.
+    /// The same failure with another message.
     pub fn with_message(self, message: impl Into<String>) -> Self {
         Self { message: cleaned(&message.into()), ..self }
     }
 
-    /// A failure that may pass.
+    /// A failure after which a later repetition may succeed.
     pub fn retryable(name: &str, message: impl Into<String>) -> Self {
         Self { name: name.to_owned(), message: cleaned(&message.into()), kind: FailureKind::Retryable }
     }
@@ -85,8 +86,8 @@ impl fmt::Display for Failure {
     }
 }
 
-/// An error and its causes in one clean and bounded line, for a log or the reason of an exit: the outermost alone often says no more than
-/// "error sending request".
+/// An error and its causes in one clean and bounded line, for a log or the reason of an exit: the outermost alone often says no
+/// more than "error sending request".
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = cleaned(&error.to_string());
     let mut cause = error.source();

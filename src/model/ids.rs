@@ -1,4 +1,4 @@
-//! Identifiers, one newtype each, so that a task ARN cannot be passed where a container name is wanted.
+//! Identifiers, each a type of its own, so that a task ARN cannot be passed in place of a container name.
 //!
 //! Their text is shared, not copied: a step of the core clones the ARN of its task and the names of its containers many times.
 
@@ -50,7 +50,7 @@ macro_rules! text_id {
 }
 
 /// The order of the texts, byte by byte, found eight bytes at a time. The static binary's `memcmp` takes one byte at a time, and ARNs of one
-/// cluster begin with the same hundred bytes: with 100 tasks that comparison was most of a step.
+/// cluster begin with the same hundred bytes.
 fn by_bytes(left: &[u8], right: &[u8]) -> Ordering {
     let (left_words, _) = left.as_chunks::<8>();
     let (right_words, _) = right.as_chunks::<8>();
@@ -63,7 +63,7 @@ fn by_bytes(left: &[u8], right: &[u8]) -> Ordering {
     left[compared..].cmp(&right[compared..])
 }
 
-/// Shown in full.
+/// `Display` and `Debug` that show the whole identifier.
 macro_rules! show_in_full {
     ($($name:ident)*) => {$(
         impl fmt::Display for $name {
@@ -81,28 +81,30 @@ macro_rules! show_in_full {
 }
 
 text_id!(
-    /// Full ARN of an ECS task; the identity of a task everywhere in the agent.
+    /// The full ARN of an ECS task, which identifies the task everywhere in the agent.
     TaskArn
 );
 text_id!(
-    /// Name of a container in its task definition; unique within the task.
+    /// The name of a container in its task definition, unique in the task.
     ContainerName
 );
 text_id!(
-    /// What the container engine calls a container: opaque, known only after create (Docker: 64 hex digits).
+    /// Docker's id of a container: opaque (64 hexadecimal digits), and known only after the create.
     RuntimeId
 );
 text_id!(
-    /// Names one set of IAM role credentials. The credentials themselves never enter the model; but who knows the name may ask for them.
+    /// The id of one set of IAM role credentials. The credentials themselves never enter the model, but a program that knows the
+    /// id may ask for them.
     CredentialsId
 );
 text_id!(
-    /// Names one agent: made at random once, and kept in its data directory. Every container it creates carries it as a label.
+    /// The identity of one agent, drawn at random once and kept in its data directory. Every container that the agent creates has
+    /// it as a label.
     OwnerId
 );
 show_in_full!(TaskArn ContainerName RuntimeId OwnerId);
 
-/// Cut, as in the Go agent's log (spec `security.md` §3).
+/// Shortened, as in the log of the Go agent (spec `security.md` §3).
 impl fmt::Display for CredentialsId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let start: String = self.0.chars().take(8).collect();
@@ -123,9 +125,9 @@ impl TaskArn {
     }
 }
 
-/// Names one operation that was asked of the outside world; its outcome carries the same id.
+/// The id of one operation; its outcome carries the same id.
 ///
-/// Counted up by the core and never reused within one state store, so a late outcome of an older operation is recognised.
+/// The core counts the ids up and never reuses one in the same process, so a late outcome of an older operation is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct OpId(pub u64);

@@ -1,77 +1,77 @@
-//! Images on this host, as the clean-up sees them, and how one image's names compare.
+//! Images on this host, as the clean-up sees them, and the comparison of image names.
 
 use super::{OwnerId, RuntimeId, Span};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// What is on this host at one moment.
+/// The images and containers on this host at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageListing {
     /// All images.
     pub images: Vec<ListedImage>,
-    /// All containers, of whomever, in any state.
+    /// All containers in any state, whoever created them.
     pub containers: Vec<ListedContainer>,
-    /// How full the file system of the engine's data is, if that was asked for and can be told from here.
+    /// How full the file system of Docker's data is, in percent; `None` if that was not asked for or cannot be determined.
     pub disk_percent: Option<u8>,
-    /// Identities of other agents that run with this engine; `None` if that was not asked for or cannot be told.
+    /// Identities of other agents that run with this Docker; `None` if that was not asked for or cannot be determined.
     #[serde(default)]
     pub running_owners: Option<BTreeSet<OwnerId>>,
 }
 
-/// One image.
+/// One image on this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListedImage {
-    /// `sha256:…`
+    /// Id of the image (`sha256:…`).
     pub id: String,
-    /// Its names with a tag, as the engine prints them; none after its tag has moved on.
+    /// Its names with a tag, as Docker prints them; empty after its tag has moved to another image.
     pub names: Vec<String>,
     /// Its names with a digest.
     pub digests: Vec<String>,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Since it was built, wherever that was.
+    /// Time since the image was built.
     pub age: Span,
 }
 
-/// One container.
+/// One container on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListedContainer {
-    /// The engine's id.
+    /// Docker's id of the container.
     pub id: RuntimeId,
-    /// Its name.
+    /// The name in Docker.
     pub name: String,
-    /// The agent that made it for a task, from its label; `None` if it has no such label.
+    /// The agent that created the container for a task, from its label; `None` if it has no such label.
     #[serde(default)]
     pub owner: Option<OwnerId>,
-    /// Id of its image.
+    /// Id of the container's image.
     pub image_id: String,
-    /// How long ago it ended, if it does not run and that was asked for; [`Span::MAX`] if it never ran.
+    /// Time since the container ended; [`Span::MAX`] if it never ran. `None` if it runs, or if that was not asked for.
     pub ended: Option<Span>,
 }
 
-/// Something the clean-up of images asks of the engine.
+/// An operation of the clean-up of images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageWork {
     /// List images and containers.
     List {
-        /// Tell when containers ended.
+        /// The listing includes when containers ended.
         ends: bool,
-        /// Tell how full the disk is.
+        /// The listing includes how full the disk is.
         disk: bool,
     },
-    /// Remove these names of an image, and with the last one the image; without any, the image by its id. What is not there is
-    /// success. Nothing is forced: an image that a container uses stays.
+    /// Remove these names of an image, and the image with its last name; without names, the image by its id. A missing image is
+    /// success. The removal is not forced: an image that a container uses stays.
     RemoveImage {
-        /// Its id.
+        /// Id of the image.
         id: String,
-        /// Its names, as the engine prints them.
+        /// The names to remove, as Docker prints them.
         names: Vec<String>,
     },
-    /// Remove a container that has ended, of whomever it is.
+    /// Remove a container that has ended, whoever created it.
     RemoveContainer(RuntimeId),
 }
 
-/// The name with all that Docker fills in: `docker.io/library/busybox:latest` for `busybox`. A digest takes the place of the tag.
+/// The full name, with all that Docker fills in: `docker.io/library/busybox:latest` for `busybox`. A digest replaces the tag.
 pub fn full_name(image: &str) -> String {
     let (rest, digest) = image.split_once('@').map_or((image, None), |(rest, digest)| (rest, Some(digest)));
     let (name, tag) = match rest.rsplit_once(':') {
@@ -91,7 +91,7 @@ pub fn full_name(image: &str) -> String {
 }
 
 impl ListedImage {
-    /// Its full names, with tag and with digest.
+    /// The full names of the image, with tags and with digests.
     pub fn full_names(&self) -> impl Iterator<Item = String> {
         self.names.iter().chain(&self.digests).map(|name| full_name(name))
     }

@@ -1,9 +1,9 @@
-//! Decodes JSON as the Go agent does: members of a structure in any case, `null` for "not set", unknown members ignored, and an object
-//! where a structure is expected. [`Raw`] and [`parse`] read the text.
+//! Decodes JSON as the Go agent does: members of a structure match in any case, `null` means "not set", unknown members are
+//! ignored, and a structure must be an object. [`Raw`] and [`parse`] read the text.
 //!
-//! `null` is what a value of its type is when it is not set: an empty text, list or object, 0, false. Pure, and it knows no member by
-//! name. The invariant: an error names a place and kinds of values, never a value: messages of ECS and settings for Docker carry
-//! secrets.
+//! `null` becomes the zero value of its type: an empty text, list or object, 0, or false. Pure, and without knowledge of any
+//! member name. The invariant: an error names a place and kinds of values, never a value, since messages of ECS and settings for
+//! Docker hold secrets.
 
 mod text;
 
@@ -15,13 +15,13 @@ use serde_json::{Map, Value};
 use std::fmt;
 pub use text::{Items, MAX_DEPTH, MAX_VALUES, Members, Raw, TextError, parse};
 
-/// Bytes of an error's place that are shown: the customer's own names may be in it.
+/// The largest number of bytes shown of the place in an error, which may contain names of the customer.
 const MAX_PLACE: usize = 200;
 
-/// Decodes a value. One that is `null` as a whole is no value.
+/// Decodes a value. A value that is `null` as a whole is an error.
 ///
 /// # Errors
-/// The value is not that of a `T`.
+/// The value is not a valid `T`.
 pub fn decode<'a, T: Deserialize<'a>>(value: &'a Value) -> Result<T, DecodeError> {
     if value.is_null() {
         return Err(DecodeError::kind("null", "a value"));
@@ -34,14 +34,14 @@ pub fn decode<'a, T: Deserialize<'a>>(value: &'a Value) -> Result<T, DecodeError
     })
 }
 
-/// The member of this name, spelled like this or else in any case.
+/// The member with exactly this name, or else with this name in any case; `None`: there is no such member, or it is `null`.
 pub fn member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     let exact = object.get(name).filter(|value| !value.is_null());
     let in_any_case = || object.iter().find(|(key, value)| key.eq_ignore_ascii_case(name) && !value.is_null());
     exact.or_else(|| in_any_case().map(|(_, value)| value))
 }
 
-/// What kind of value it is, in the words of Go.
+/// The kind of a value, as Go names it.
 pub fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -53,35 +53,35 @@ pub fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// Why a value could not be decoded. Holds nothing of it but where, and the kind.
+/// Why a value could not be decoded. It holds the place and the kind, but no part of the value.
 #[derive(Debug, PartialEq, Eq)]
 pub struct DecodeError {
     problem: Problem,
-    /// Such as `containers[0].memory`; `None`: the value as a whole.
+    /// The place, such as `containers[0].memory`; `None`: the value as a whole.
     place: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Problem {
-    /// One kind of value in place of another.
+    /// A kind of value in place of the expected one.
     Kind(&'static str, String),
-    /// A text that is none of those that are known.
+    /// A text that is none of these known ones.
     Variant(&'static [&'static str]),
     Other(String),
 }
 
 impl DecodeError {
-    /// This kind of value came where that was expected.
+    /// A value of one kind where another was expected.
     pub fn kind(found: &'static str, wanted: &str) -> Self {
         Problem::Kind(found, wanted.to_owned()).into()
     }
 
-    /// What another decoder says; its text must hold no value.
+    /// The error of another decoder, whose text must not contain any value.
     pub fn other(error: &serde_json::Error) -> Self {
         Problem::Other(error.to_string()).into()
     }
 
-    /// The same error, when what was decoded is the member or item `place` of something larger.
+    /// The same error for a value that is the member or item `place` of a larger value.
     #[must_use]
     pub fn inside(self, place: &str) -> Self {
         let whole = match &self.place {
@@ -146,7 +146,7 @@ impl serde::de::Error for DecodeError {
     }
 }
 
-/// What a Rust type takes, for people.
+/// The values of a Rust type, in words for people.
 fn in_words(expected: String) -> String {
     let words = match expected.as_str() {
         "u16" => "an integer from 0 to 65535",
@@ -161,10 +161,10 @@ fn in_words(expected: String) -> String {
     words.to_owned()
 }
 
-/// A JSON value that is decoded as Go does.
+/// A JSON value that is decoded as in Go.
 struct Loose<'a>(&'a Value);
 
-/// Methods that take `null` for the value of their type that is not set.
+/// Methods that decode `null` as the zero value of their type.
 macro_rules! unset_is {
     ($($method:ident: $visit:ident($unset:expr)),* $(,)?) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
@@ -173,7 +173,7 @@ macro_rules! unset_is {
     };
 }
 
-/// No members, no items.
+/// An object without members.
 fn no_members<'a>() -> MapDeserializer<'a, std::iter::Empty<(&'a str, Loose<'a>)>, DecodeError> {
     MapDeserializer::new(std::iter::empty())
 }

@@ -1,26 +1,26 @@
-//! JSON objects that a person or a program writes, read as Go reads them into a structure: member names in any case, the last of two
-//! equal names counts, `null` is as good as no member, and a text may hold an escape that is half a character.
+//! JSON objects from people or programs, read as Go decodes them into a structure: member names match in any case, the last of
+//! two equal names counts, `null` counts as absent, and a text may contain the escape of half a character.
 //!
-//! Owns the members of one object, their values unread. It copies a name and, when asked, a text; so a document that holds a password
-//! leaves no second copy behind. [`super::json`] is for documents without secrets, which may be taken apart as a whole. Invariant: no
-//! error of this module holds a part of the document.
+//! Owns the members of one object, with their values undecoded. It copies names and, on request, a text, so a document with a
+//! password leaves no second copy behind. [`super::json`] is for documents without secrets, which may be decoded as a whole.
+//! Invariant: no error of this module holds a part of the document.
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
 
-/// The members of one JSON object in the order they were written. A name that was written twice is there twice.
+/// The members of one JSON object, in their order. A name that occurs twice is in the list twice.
 #[derive(Default)]
 pub struct Members<'a>(Vec<(String, &'a RawValue)>);
 
-// The values may be secrets: names only.
+// The values may be secrets, so only the names are shown.
 impl fmt::Debug for Members<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
 }
 
-/// The text or the member is of another kind than it must be.
+/// The error for a text or a member of the wrong kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WrongKind;
 
@@ -28,12 +28,12 @@ impl<'a> Members<'a> {
     /// Reads a text that holds one object. `null` is an object without members.
     ///
     /// # Errors
-    /// The text is no JSON, or JSON of another kind.
+    /// The text is not JSON, or JSON of another kind.
     pub fn parse(text: &'a str) -> Result<Self, WrongKind> {
         serde_json::from_str::<Option<Self>>(text).map(Option::unwrap_or_default).map_err(|_| WrongKind)
     }
 
-    /// The same for a text that may go on behind the object, as Go's decoder of streams reads it.
+    /// The same for a text that may go on after the object, as Go's stream decoder reads it.
     ///
     /// # Errors
     /// The text does not begin with an object or `null`.
@@ -42,18 +42,19 @@ impl<'a> Members<'a> {
         Option::<Self>::deserialize(&mut texts).map(Option::unwrap_or_default).map_err(|_| WrongKind)
     }
 
-    /// All members, names as they were written.
+    /// All members, with the names as they were written.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &'a RawValue)> {
         self.0.iter().map(|(name, raw)| (name.as_str(), *raw))
     }
 
-    /// The value of the member with this name in any case; `None`: there is none, or it is `null`.
+    /// The value of the member with this name in any case; `None`: there is no such member, or it is `null`.
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
         let is_meant = |member: &(&str, &RawValue)| member.0.eq_ignore_ascii_case(name) && !is_null(member.1);
         self.iter().rev().find(is_meant).map(|(_, raw)| raw)
     }
 
-    /// The value of the member with exactly this name, which may be `null`; `None`: there is none. For objects whose names are data.
+    /// The value of the member with exactly this name, which may be `null`; `None`: there is no such member. For objects whose
+    /// names are data.
     pub fn exactly(&self, name: &str) -> Option<&'a RawValue> {
         self.iter().rev().find(|member| member.0 == name).map(|(_, raw)| raw)
     }
@@ -61,16 +62,16 @@ impl<'a> Members<'a> {
     /// The text of the member with this name in any case; empty if there is none.
     ///
     /// # Errors
-    /// Its value is no text.
+    /// The value is not a text.
     pub fn text(&self, name: &str) -> Result<String, WrongKind> {
         self.get(name).map_or(Ok(String::new()), text)
     }
 }
 
-/// The text that a JSON value is.
+/// A JSON value as a text.
 ///
 /// # Errors
-/// It is something else.
+/// The value is not a text.
 pub fn text(raw: &RawValue) -> Result<String, WrongKind> {
     serde_json::from_str::<Text>(raw.get()).map(|text| text.0).map_err(|_| WrongKind)
 }
@@ -101,7 +102,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// A text. Read as bytes, since only then half of a character (`"\ud83d"`) is no error; it becomes U+FFFD, as in Go.
+/// A text, read as bytes, because half of a character (`"\ud83d"`) would otherwise be an error. It becomes U+FFFD, as in Go.
 struct Text(String);
 
 impl<'de> Deserialize<'de> for Text {
@@ -118,7 +119,7 @@ impl<'de> Deserialize<'de> for Text {
                 let mut text = String::with_capacity(bytes.len());
                 for chunk in bytes.utf8_chunks() {
                     text.push_str(chunk.valid());
-                    // Half of a character comes as three bytes, of which each is a chunk that is not valid; 0xED is the first.
+                    // Half of a character arrives as three bytes, each of them an invalid chunk; the first is 0xED.
                     if chunk.invalid().first() == Some(&0xED) {
                         text.push(char::REPLACEMENT_CHARACTER);
                     }
@@ -172,7 +173,7 @@ mod tests {
         assert_eq!(members.text("A"), Ok("b".to_owned()));
         assert_eq!(format!("{members:?}"), "{\"a\"}");
         assert_eq!(Members::parse_first("warning: hunter2").map(drop), Err(WrongKind));
-        // Deeper than serde_json reads into a value: a value that nobody asks for is passed over all the same.
+        // The value is deeper than serde_json parses, but a value that is not requested is only skipped.
         let deep = format!("{{\"a\": \"b\", \"c\": {}{}}}", "[".repeat(5_000), "]".repeat(5_000));
         assert_eq!(Members::parse(&deep).unwrap().text("a"), Ok("b".to_owned()));
     }

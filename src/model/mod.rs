@@ -1,13 +1,13 @@
-//! The words of the domain: what a task is, what was seen, what may be said about it.
+//! The types of the domain: what a task is, what was observed, and what is reported.
 //!
 //! Layer 0. Plain data with `serde` derives. It knows no other module, no I/O, no clock and no wire format: ACS, Docker and the
 //! ECS API are translated to and from these types at the edges.
 //!
-//! Reading order: [`ids`], [`status`], [`time`], [`port`], [`task`] and [`resource`] (what was asked for), [`create`] and [`cgroup`], [`observation`] (what
-//! the engine saw), [`owner`] (which agent made a container), [`failure`] (what went wrong, as the customer sees it), [`report`] (what
-//! is said to ECS), [`view`] (what readers may see), [`waiting`] (why a pending thing does not go on),
-//! [`agent_health`] (how the agent itself is). [`json`] and [`members`] are
-//! how values of the outside become types, [`text`] how texts of the outside are bounded and cleaned, [`address`] how addresses are shown.
+//! Reading order: [`ids`], [`status`], [`time`], [`port`], [`task`] and [`resource`] (what ECS asks for), [`create`] and
+//! [`cgroup`], [`observation`] (what Docker shows), [`owner`] (which agent created a container), [`failure`] (failures as the
+//! customer sees them), [`report`] (messages to ECS), [`view`] (what readers may see), [`waiting`] (why a task or container
+//! waits), [`agent_health`] (the health of the agent itself). [`json`] and [`members`] decode values from outside, [`text`]
+//! bounds and cleans texts from outside, and [`address`] hides passwords in addresses.
 
 pub mod address;
 pub mod agent_health;
@@ -47,7 +47,7 @@ pub use status::{ContainerStatus, TaskStatus};
 pub use task::{ContainerKind, ContainerSpec, TaskInfo, TaskSpec};
 pub use time::{Span, Timestamp};
 
-/// For documents in which what has its default value is left out.
+/// For documents that leave out fields with their default value.
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

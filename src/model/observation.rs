@@ -1,59 +1,61 @@
-//! What the container engine was seen to do. Our own type: Docker's event names and JSON stay in `docker::observe`.
+//! Observations of containers. The type is our own: Docker's event names and JSON stay in `docker::observe`.
 
 use super::port::PortBinding;
 use super::{ContainerName, OwnerId, RuntimeId, TaskArn};
 use serde::{Deserialize, Serialize};
 
-/// A container as seen at one moment.
+/// A container as Docker showed it at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
-    /// The task it was created for, from its label.
+    /// The task that the container was created for, from its label.
     pub task: TaskArn,
-    /// Its name in that task, from its label.
+    /// The container's name in that task, from its label.
     pub container: ContainerName,
-    /// The agent that made it, from its label; `None` if it has no such label.
+    /// The agent that created the container, from its label; `None` if it has no such label.
     #[serde(default)]
     pub owner: Option<OwnerId>,
-    /// The name it was created under.
+    /// The name in Docker.
     pub runtime_name: String,
-    /// The engine's id.
+    /// Docker's id of the container.
     pub runtime_id: RuntimeId,
-    /// What it does.
+    /// The state of the container's process.
     pub state: RunState,
-    /// Exit code; only of a container that has run and stopped.
+    /// Exit code; `None` unless the container has run and stopped.
     pub exit_code: Option<i32>,
-    /// The engine's own error, or the out-of-memory mark, as `(name, message)` of the catalogue.
+    /// Docker's error for the container, or that it ran out of memory, as a failure of the catalogue; `None` if there is none.
     pub error: Option<super::Failure>,
-    /// Health as the engine's health check sees it.
+    /// The result of Docker's health check.
     pub health: Health,
-    /// RFC 3339 time of creation, as the engine prints it.
+    /// RFC 3339 time of the creation, as Docker prints it; `None` if it is not known.
     pub created_at: Option<String>,
-    /// RFC 3339 time of the start, as the engine prints it.
+    /// RFC 3339 time of the last start, as Docker prints it; `None` if the container never started, or the time is not known.
     pub started_at: Option<String>,
     /// Published ports.
     pub bindings: Vec<PortBinding>,
     /// Mounts, for the introspection endpoint.
     pub mounts: Vec<Mount>,
-    /// Its address in the engine's default network, while it runs there.
+    /// The container's address in Docker's default network; `None` unless it runs there.
     #[serde(default)]
     pub address: Option<String>,
-    /// Id of the image it runs (`sha256:…`).
+    /// Id of the container's image (`sha256:…`).
     pub image_id: String,
-    /// Digest of that image in the registry of its name, as far as this host knows; looked for only when the container is created.
+    /// Digest of that image in the registry of its name; `None` if this host does not know it. It is looked up only when the
+    /// container is created.
     #[serde(default)]
     pub image_digest: Option<String>,
-    /// What it tells of its task ([`TaskSpec::outline`](super::TaskSpec::outline)), if this agent made it. In an inventory only.
+    /// The outline of its task ([`TaskSpec::outline`](super::TaskSpec::outline)), from the label of a container that this agent
+    /// created. `None` outside an inventory.
     pub outline: Option<Box<super::TaskSpec>>,
 }
 
 /// The three states of a container that matter to the planner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum RunState {
-    /// Exists, was never started.
+    /// The container exists and was never started.
     Created,
-    /// Runs (or is paused or restarting: the process is there).
+    /// The container runs, or is paused or restarting.
     Running,
-    /// Has run, or failed to start, and does not run now.
+    /// The container has run, or failed to start, and does not run now.
     Exited,
 }
 
@@ -61,19 +63,19 @@ pub enum RunState {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Health {
-    /// No check, or no result yet.
+    /// There is no health check, or no result yet.
     #[default]
     Unknown,
     /// The last check passed.
     Healthy,
-    /// The check failed often enough.
+    /// The check has failed as often as its `retries` allow.
     Unhealthy,
 }
 
 /// One mount of a container, as the introspection endpoint shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
-    /// Name of the engine's volume; empty for a bind mount.
+    /// Name of the Docker volume; empty for a bind mount.
     pub volume: String,
     /// Path on the host.
     pub source: String,

@@ -1,8 +1,8 @@
-//! Whose a container is: several agents may work with one engine, each in a network namespace of its own.
+//! The agent that a container belongs to: several agents may use one Docker, each in a network namespace of its own.
 //!
-//! Owns the question "is this container ours?", which the core and the Docker edge both ask, and the rule which identity of another data
-//! directory's contents may be taken over. Invariant: a container that names another agent is ours only if that agent's data directory was
-//! this one, and it does not run.
+//! Owns the decision whether a container is ours, which the core and the Docker edge both need, and the rule which earlier
+//! identities may be taken over. Invariant: a container that names another agent is ours only if that agent used this data
+//! directory and does not run.
 
 use super::OwnerId;
 use serde::{Deserialize, Serialize};
@@ -11,31 +11,31 @@ use std::collections::BTreeSet;
 /// The identities whose containers belong to this agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owners {
-    /// The identity that new containers carry.
+    /// The identity that new containers have as a label.
     pub own: OwnerId,
-    /// Identities that this data directory had before its contents were lost.
+    /// Identities that the agent in this data directory had before the directory's contents were lost.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub earlier: BTreeSet<OwnerId>,
 }
 
-/// What a container says about the agent that made it.
+/// The labels of a container about the agent that created it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OwnerMark {
-    /// Identity of that agent.
+    /// The identity of that agent.
     pub id: OwnerId,
-    /// Its data directory: the file system, and the path in it. Empty if that agent kept no data.
+    /// The data directory of that agent: the file system, and the path in it. Empty if it kept no data.
     pub place: String,
 }
 
 impl Owners {
-    /// Does a container with this label belong to this agent? `None`: it has none, because it was made by a version that wrote none, or by
-    /// the Go agent; then its other labels and its name say whether it is ours.
+    /// Whether a container with this label belongs to this agent. `None`: it has no such label, because the Go agent or an older
+    /// version created it; then its other labels and its name decide.
     pub fn owns(&self, label: Option<&OwnerId>) -> bool {
         label.is_none_or(|id| *id == self.own || self.earlier.contains(id))
     }
 
-    /// Takes over the identities of a data directory whose contents were lost: those of containers that were made with the data directory
-    /// at `place`, and of which no agent runs (`live`). Gives back the identities that were added.
+    /// Takes over the identities of a data directory whose contents were lost: those of containers that were created with the
+    /// data directory at `place`, except the identities of agents that run (`live`). Returns the identities that were added.
     pub fn take_over(&mut self, marks: &[OwnerMark], place: &str, live: &BTreeSet<OwnerId>) -> BTreeSet<OwnerId> {
         let is_left = |mark: &&OwnerMark| !place.is_empty() && mark.place == place && !live.contains(&mark.id);
         let left: BTreeSet<OwnerId> =

@@ -1,4 +1,4 @@
-//! Ports of containers: what a task asks for, and what the engine bound.
+//! Ports of containers: the ports that a task asks for, and the ports that Docker bound.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// TCP, also when the task definition says nothing.
+    /// TCP, which is also the default of a task definition.
     #[default]
     Tcp,
     /// UDP.
@@ -46,33 +46,33 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// How many ports; at least one.
+    /// The number of ports in the range; at least one.
     pub fn count(&self) -> u16 {
         self.last.saturating_sub(self.first).saturating_add(1)
     }
 }
 
-/// One published port, as the engine bound it.
+/// One published port, as Docker bound it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PortBinding {
     /// Port inside the container.
     pub container_port: u16,
     /// Port on the host.
     pub host_port: u16,
-    /// Host address it is bound to, e.g. `0.0.0.0` or `::`.
+    /// Host address that the port is bound to, such as `0.0.0.0` or `::`.
     pub bind_ip: String,
     /// Transport protocol.
     pub protocol: Protocol,
 }
 
-/// A range of ports, each bound to the port of the same place in a range of the host.
+/// A range of container ports, each bound to the port at the same position in a range of host ports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RangeBinding {
     /// First and last port inside the container.
     pub container_ports: (u16, u16),
     /// First and last port on the host.
     pub host_ports: (u16, u16),
-    /// Host address they are bound to.
+    /// Host address that the ports are bound to.
     pub bind_ip: String,
     /// Transport protocol.
     pub protocol: Protocol,

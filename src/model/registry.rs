@@ -1,26 +1,26 @@
-//! Credentials for a container registry. In memory only.
+//! Credentials for a container registry, kept in memory only.
 
 use super::Secret;
 
-/// What a registry wants to see. All empty = anonymous.
+/// Credentials for one registry. If all are empty, the access is anonymous.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RegistryCredentials {
-    /// Account name.
+    /// User name.
     pub username: String,
-    /// Its password or token.
+    /// Password or token of the user.
     pub password: Secret,
-    /// E-mail address, which some old registries want.
+    /// E-mail address, which some old registries require.
     pub email: String,
-    /// Address of the registry the credentials belong to.
+    /// Address of the registry that the credentials belong to.
     pub server_address: String,
     /// OAuth2 refresh token instead of a password.
     pub identity_token: Secret,
-    /// Bearer token passed as is.
+    /// Bearer token, sent as it is.
     pub registry_token: Secret,
 }
 
 impl RegistryCredentials {
-    /// True when nothing would be sent.
+    /// True if there is no user name, password or token.
     pub fn is_anonymous(&self) -> bool {
         self.username.is_empty()
             && self.password.is_empty()
@@ -28,8 +28,8 @@ impl RegistryCredentials {
             && self.registry_token.is_empty()
     }
 
-    /// The user name, the password or the token ends in a new line. It is used as it is, but nobody chooses such a password: `echo` and
-    /// editors add the line end.
+    /// The user name, the password or the token ends in a line break. It is used as it is, but it is hardly intended: `echo` and
+    /// editors add line breaks.
     pub fn ends_in_newline(&self) -> bool {
         let secrets = [&self.password, &self.identity_token, &self.registry_token].map(Secret::expose);
         secrets.into_iter().chain([self.username.as_str()]).any(|text| text.ends_with(['\n', '\r']))

@@ -1,4 +1,4 @@
-//! What is said to ECS: state changes over the API, acknowledgements over ACS.
+//! Messages to ECS: state changes over the API, acknowledgements over ACS.
 
 use super::{
     ContainerName, ContainerStatus, CredentialsId, PortBinding, RangeBinding, RuntimeId, TaskArn, TaskStatus, Timestamp,
@@ -10,34 +10,34 @@ use serde::{Deserialize, Serialize};
 pub struct StateChange {
     /// The task.
     pub task: TaskArn,
-    /// The status said of the task; `TaskStatus::backend` is the word on the wire.
+    /// The reported status of the task; `TaskStatus::backend` is its name in the API.
     pub status: TaskStatus,
-    /// Why the task stopped; empty unless stopped.
+    /// Why the task stopped; empty unless the status is `Stopped`.
     pub reason: String,
-    /// First pull of the task began.
+    /// When the first pull of the task began; `None` if there was none.
     pub pull_started_at: Option<Timestamp>,
-    /// Last pull of the task ended.
+    /// When the last pull of the task ended; `None` if none has ended.
     pub pull_stopped_at: Option<Timestamp>,
-    /// The first essential container stopped.
+    /// When the first essential container stopped; `None` if none has.
     pub execution_stopped_at: Option<Timestamp>,
     /// Containers whose status changed since the last report.
     pub containers: Vec<ContainerChange>,
 }
 
-/// What is said of one container.
+/// The reported change of one container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerChange {
-    /// Name in the task definition.
+    /// The container's name in the task definition.
     pub container: ContainerName,
-    /// The engine's id, when there is one.
+    /// Docker's id of the container; `None` if it was never created.
     pub runtime_id: Option<RuntimeId>,
-    /// Digest the image tag resolved to.
+    /// Digest of the container's image; `None` if it is not known.
     pub image_digest: Option<String>,
-    /// The status said of it; `ContainerStatus::backend` is the word on the wire.
+    /// The reported status of the container; `ContainerStatus::backend` is its name in the API.
     pub status: ContainerStatus,
-    /// Exit code, if it ran and ended.
+    /// Exit code; `None` unless the container ran and ended and the code is known.
     pub exit_code: Option<i32>,
-    /// Why it failed, as `Name: message`.
+    /// Why the container failed, as `Name: message`; `None` if it did not fail.
     pub reason: Option<String>,
     /// Published ports.
     pub bindings: Vec<PortBinding>,
@@ -49,23 +49,24 @@ pub struct ContainerChange {
 /// The answer to a message of ACS that was handled and is on disk (spec `acs.md` §4).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
-    /// The message.
+    /// Message id of the acknowledged message.
     pub message_id: String,
     /// `clusterArn` of the message, echoed.
     pub cluster: String,
     /// `containerInstanceArn` of the message, echoed.
     pub container_instance: String,
-    /// Credentials that came with a payload, each acknowledged by itself, with its opaque expiration echoed.
+    /// The credentials that came with a payload: their ids, and their opaque expirations, echoed. Each is acknowledged
+    /// separately.
     pub credentials: Vec<(CredentialsId, String)>,
 }
 
-/// The answer to new credentials for a task, once the task goes by them (spec `acs.md` §4.3).
+/// The answer to new credentials for a task, once the task uses them (spec `acs.md` §4.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialsAck {
-    /// The message.
+    /// Message id of the acknowledged message.
     pub message_id: String,
-    /// The credentials.
+    /// The id of the credentials.
     pub id: CredentialsId,
-    /// Their expiration, echoed.
+    /// The expiration of the credentials, echoed.
     pub expiration: String,
 }

@@ -1,8 +1,9 @@
-//! What a task needs besides its containers: task limits, volumes, secrets, environment files, a log router's configuration.
+//! The resources of a task, which it needs besides its containers: task limits, volumes, secrets, environment files, a log
+//! router's configuration.
 //!
-//! Plain data, as complete as the payload made it: an edge can create each from its description alone. All kinds have the same life
-//! (none, created, removed), so the core treats them alike and knows of a kind only whether it lives in the agent's memory and
-//! whether it is asked for with the execution role. Source: spec `resources.md` §1.
+//! Plain data, complete enough that an edge can create each resource from its specification alone. All kinds have the same life
+//! cycle (none, created, removed), so the core treats them alike. It only asks how long a kind lasts and whether it needs the
+//! execution role. Source: spec `resources.md` §1.
 
 use super::{ContainerName, TaskArn};
 use serde::{Deserialize, Serialize};
@@ -12,17 +13,17 @@ use std::fmt;
 /// One resource of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceSpec {
-    /// Unique in the task: `volume_<name>`, `cgroup`, `ssmsecret`, `asmsecret`, `envfile_<container>`, `firelens`,
+    /// The name, unique in the task: `volume_<name>`, `cgroup`, `ssmsecret`, `asmsecret`, `envfile_<container>`, `firelens`,
     /// `credentialspec`.
     pub name: String,
-    /// These are not created before it is there.
+    /// The containers that are not created before the resource exists.
     pub needed_by: Vec<ContainerName>,
-    /// What it is.
+    /// The kind of the resource, with its data.
     pub kind: ResourceKind,
 }
 
 impl ResourceSpec {
-    /// What is needed to give it back; `None`: nothing. No container waits for it.
+    /// What the removal of the resource needs, with no container that waits for it; `None` if there will be nothing to remove.
     pub fn outline(&self) -> Option<Self> {
         Some(Self { name: self.name.clone(), needed_by: Vec::new(), kind: self.kind.outline()? })
     }
@@ -33,7 +34,7 @@ impl ResourceSpec {
 pub enum ResourceKind {
     /// The control group that limits the task as a whole.
     Cgroup(CgroupSpec),
-    /// A volume of the container engine.
+    /// A Docker volume.
     Volume(VolumeSpec),
     /// Values of SSM Parameter Store or of Secrets Manager.
     Secrets(Vec<SecretKey>),
@@ -45,19 +46,19 @@ pub enum ResourceKind {
     CredentialSpecs(Vec<String>),
 }
 
-/// How long a resource lasts that was made once.
+/// How long a resource lasts after its creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
-    /// It is nowhere but in the agent's memory: gone with the process, and fetched again while a container still needs it.
+    /// As long as the process: it exists only in the agent's memory, and is fetched again while a container still needs it.
     Process,
-    /// A reboot of the host takes it.
+    /// Until the host reboots.
     Boot,
-    /// It is there until it is removed.
+    /// Until it is removed.
     Task,
 }
 
 impl ResourceKind {
-    /// How long it lasts.
+    /// How long a resource of this kind lasts.
     pub fn lifetime(&self) -> Lifetime {
         match self {
             Self::Secrets(_) | Self::EnvironmentFiles(_) => Lifetime::Process,
@@ -66,7 +67,7 @@ impl ResourceKind {
         }
     }
 
-    /// What is needed to remove it, without anything that may be confidential; `None` if there will be nothing to remove.
+    /// What the removal needs, without anything that may be confidential; `None` if there will be nothing to remove.
     pub(super) fn outline(&self) -> Option<Self> {
         match self {
             Self::Cgroup(_) | Self::CredentialSpecs(_) => Some(self.clone()),
@@ -84,12 +85,12 @@ impl ResourceKind {
         }
     }
 
-    /// It cannot be created before ECS has sent the credentials of the task execution role.
+    /// The resource cannot be created before ECS has sent the credentials of the task execution role.
     pub fn needs_execution_role(&self) -> bool {
         match self {
             Self::Secrets(_) | Self::EnvironmentFiles(_) => true,
             Self::LogRouter(router) => matches!(router.external, Some(ExternalConfig::S3(_))),
-            // The account of a spec without a domain is a secret, wherever its document is.
+            // The account of a domainless spec is a secret, wherever its document is.
             Self::CredentialSpecs(specs) => {
                 specs.iter().any(|spec| spec.starts_with(DOMAINLESS) || !spec.contains(":file://"))
             }
@@ -98,45 +99,45 @@ impl ResourceKind {
     }
 }
 
-/// How a credential spec begins whose account is kept in Secrets Manager; the host need not have joined a domain.
+/// The prefix of a credential spec whose account is in Secrets Manager; the host need not have joined a domain.
 pub const DOMAINLESS: &str = "credentialspecdomainless:";
-/// How one begins that is used by a host in the domain.
+/// The prefix of a credential spec for a host that has joined the domain.
 pub const DOMAIN_JOINED: &str = "credentialspec:";
 
-/// The Kerberos tickets of a task, as the credentials fetcher made them (spec `resources.md` §7).
+/// The Kerberos tickets of a task, as the credentials fetcher created them (spec `resources.md` §7).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tickets {
-    /// What it knows them by; each is to be given back.
+    /// The lease ids by which the credentials fetcher knows the tickets. Each lease must be given back.
     pub leases: Vec<String>,
-    /// Where they are on the host, by credential spec.
+    /// Paths of the tickets on the host, by credential spec.
     pub paths: BTreeMap<String, String>,
-    /// ARNs of the secrets with the accounts they were made with: these tickets end unless they are renewed.
+    /// ARNs of the secrets with the accounts of domainless tickets. Such tickets expire unless they are renewed.
     pub accounts: Vec<String>,
 }
 
 /// Limits of a task as a whole (spec `docker-mapping.md` §5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupSpec {
-    /// Limit in millionths of a vCPU; 0 = none, then `shares` counts.
+    /// CPU limit in millionths of a vCPU; 0: no limit, and `shares` counts.
     pub cpu_micros: u64,
-    /// CPU shares of a task without limit: the sum over its containers.
+    /// CPU shares of a task without a CPU limit: the sum over its containers.
     pub shares: u32,
-    /// Memory limit in MiB; 0 = none.
+    /// Memory limit in MiB; 0: no limit.
     pub memory: u64,
 }
 
-/// A volume of the container engine (spec `resources.md` §3).
+/// A Docker volume (spec `resources.md` §3).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeSpec {
-    /// The name the engine knows it by.
+    /// The name of the volume in Docker.
     pub runtime_name: String,
-    /// Driver; empty = the engine's default.
+    /// Volume driver; empty: Docker's default.
     pub driver: String,
-    /// Options of the driver; some drivers take credentials here.
+    /// Options of the driver, which may include credentials.
     pub options: BTreeMap<String, String>,
-    /// Labels.
+    /// Labels of the volume.
     pub labels: BTreeMap<String, String>,
-    /// Whose it is.
+    /// How long the volume is kept, and whether it is created.
     pub scope: VolumeScope,
 }
 
@@ -148,14 +149,14 @@ impl fmt::Debug for VolumeSpec {
     }
 }
 
-/// Who owns a volume.
+/// The owner of a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VolumeScope {
-    /// The task: it is removed with the task.
+    /// The task: the volume is removed with the task.
     Task,
-    /// The host: it stays.
+    /// The host: the volume stays.
     Shared {
-        /// Create it if it is not there.
+        /// The volume is created if it does not exist.
         autoprovision: bool,
     },
 }
@@ -163,11 +164,11 @@ pub enum VolumeScope {
 /// Where a secret is kept.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SecretKey {
-    /// Which service.
+    /// The service that keeps the secret.
     pub provider: SecretProvider,
-    /// Name or ARN of the parameter; or ARN of the secret, with JSON key, version stage and version id behind it if wanted.
+    /// Name or ARN of the parameter, or ARN of the secret, optionally with a JSON key, a version stage and a version id after it.
     pub value_from: String,
-    /// Its region; empty = the instance's.
+    /// Region of the secret; empty: the region of the instance.
     pub region: String,
 }
 
@@ -185,13 +186,13 @@ pub enum SecretProvider {
 pub struct SecretUse {
     /// Name of the variable or option.
     pub name: String,
-    /// Which secret.
+    /// Where the secret is kept.
     pub key: SecretKey,
-    /// What it becomes.
+    /// What the secret becomes in the container.
     pub target: SecretTarget,
 }
 
-/// What a secret becomes.
+/// What a secret becomes in a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SecretTarget {
     /// An environment variable.
@@ -210,23 +211,23 @@ pub struct EnvironmentFile {
 /// The log router of a task (spec `resources.md` §6).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogRouterSpec {
-    /// Which program.
+    /// The program.
     pub kind: LogRouterKind,
-    /// The container that runs it.
+    /// The container that runs the program.
     pub container: ContainerName,
-    /// Its `user` setting, `uid[:gid]`; empty = none. The socket's directory is given to it.
+    /// The container's `user` setting, `uid[:gid]`, which gets the directory of the socket; empty: none.
     pub user: String,
-    /// It listens on a port too, since the others cannot reach its socket by network: the task has a network of its own.
+    /// The router also listens on a port, because the task has a network of its own.
     pub listens: bool,
-    /// `Mem_Buf_Limit` in MiB.
+    /// `Mem_Buf_Limit` of the router in MiB.
     pub buffer: u32,
-    /// Adds what the record says of the task to each line.
+    /// The router adds metadata of the task to each record.
     pub adds_metadata: bool,
-    /// Adds the id of the EC2 instance to that.
+    /// The metadata includes the id of the EC2 instance.
     pub adds_instance: bool,
-    /// The customer's own configuration.
+    /// The customer's own configuration; `None` if there is none.
     pub external: Option<ExternalConfig>,
-    /// One for each container whose log goes to the router.
+    /// One output for each container whose log goes to the router.
     pub outputs: Vec<LogOutput>,
 }
 
@@ -240,21 +241,21 @@ pub enum LogRouterKind {
     Fluentbit,
 }
 
-/// Where the customer's own configuration of the router is.
+/// The place of the customer's own configuration of the router.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExternalConfig {
-    /// A path in the router's image.
+    /// Path in the image of the router.
     File(String),
     /// ARN of an object in S3.
     S3(String),
 }
 
-/// Where the log of one container goes.
+/// The destination of the log of one container.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogOutput {
-    /// The container.
+    /// The container whose log it is.
     pub container: ContainerName,
-    /// Options of its output; a secret stands here as a placeholder the router fills from its environment.
+    /// Options of the output. A secret is a placeholder here, which the router fills from its environment.
     pub options: BTreeMap<String, String>,
 }
 
@@ -265,51 +266,52 @@ impl fmt::Debug for LogOutput {
     }
 }
 
-/// How a container hands its log to the router (spec `docker-mapping.md` §8.2).
+/// How a container sends its log to the router (spec `docker-mapping.md` §8.2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogRouting {
-    /// The router, which is reachable under its address too; none if the container shares the host's network.
+    /// The container of the router, which is also reachable by its address; `None` if the container shares the network of the
+    /// host.
     pub router: Option<ContainerName>,
-    /// The router's socket on the host.
+    /// Path on the host of the router's socket.
     pub socket: String,
-    /// Tag of every line.
+    /// Tag of every record.
     pub tag: String,
-    /// `fluentd-buffer-limit`.
+    /// `fluentd-buffer-limit`; `None`: Docker's default.
     pub buffer_limit: Option<String>,
 }
 
-/// A resource to create or remove.
+/// A resource to create, renew or remove.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResourceRequest {
-    /// The task it belongs to.
+    /// The task that the resource belongs to.
     pub task: TaskArn,
     /// Task definition family.
     pub family: String,
     /// Task definition revision.
     pub version: String,
-    /// What it is.
+    /// The specification of the resource.
     pub spec: ResourceSpec,
-    /// Credentials of the task execution role.
+    /// Id of the credentials of the task execution role; `None` if the task has no such role.
     pub execution_credentials: Option<super::CredentialsId>,
-    /// What its making gave, if it is to be removed or renewed.
+    /// The tickets that its creation yielded, for a renewal or a removal; `None` if there are none.
     pub tickets: Option<Tickets>,
 }
 
-/// How far a resource has come.
+/// The status of a resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ResourceStatus {
-    /// It is not there, as far as is known.
+    /// The resource does not exist, as far as is known.
     #[default]
     None,
-    /// It is there.
+    /// The resource exists.
     Created,
-    /// Nothing is left of it.
+    /// The resource is removed.
     Removed,
 }
 
-/// The name of a volume of one task: `ecs-<family>-<version>-<volume>-<20 hex>` (spec `resources.md` §3). The suffix is a hash, as
-/// with containers, so the volume is found again after a crash.
+/// The name of a volume of one task: `ecs-<family>-<version>-<volume>-<20 hex>` (spec `resources.md` §3). The suffix is a hash,
+/// as for containers, so the volume is found again after a crash.
 pub fn volume_name(task: &TaskArn, family: &str, version: &str, volume: &str) -> String {
     let low = super::ids::stable_hash(&["volume-name", &task.0, volume]);
     let high = super::ids::stable_hash(&["volume-name-2", &task.0, volume]) & 0xffff;

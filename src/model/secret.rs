@@ -1,26 +1,26 @@
-//! Values that must not be seen: `Debug` prints nothing of them, they cannot be serialised, and they are zeroed on drop.
+//! Secret values: `Debug` does not print them, they cannot be serialised, and they are zeroed on drop.
 
 use std::fmt;
 use zeroize::Zeroize;
 
-/// A secret text: a password, a key, a token.
+/// A secret text, such as a password, a key or a token.
 ///
 /// It has neither `Serialize` nor `Display`, so it reaches no log, error text or state file by accident.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes the text over; the caller's copy is moved, not cloned.
+    /// Takes the text over without a copy.
     pub fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The text itself. Use it only where it leaves for the service it belongs to.
+    /// The text itself. Use it only where it is sent to the service that it belongs to.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// True for the empty text.
+    /// True if the text is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,22 +1,22 @@
-//! Statuses of tasks and containers. Ordered: the protocol compares them ("has progressed to"), and so do we.
+//! Statuses of tasks and containers, in the order of their progress. The protocol compares them, and so does the core.
 //!
 //! Source: spec `task-engine.md` §1.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// How far a container has come. A status includes all below it, except that `Stopped` can be reached from anywhere.
+/// The status of a container. A status includes all earlier ones, except that `Stopped` can follow any status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ContainerStatus {
-    /// Nothing done yet.
+    /// Nothing has been done yet.
     #[default]
     None,
-    /// The digest of the image is known (or was not needed).
+    /// The digest of the image is resolved, or is not needed.
     ManifestPulled,
-    /// The image is there, or creating the container will tell that it is not.
+    /// The image is on this host, or the create will show that it is not.
     Pulled,
-    /// The container exists and was not started.
+    /// The container exists and has not been started.
     Created,
     /// The container runs.
     Running,
@@ -24,14 +24,14 @@ pub enum ContainerStatus {
     Stopped,
 }
 
-/// How far a task has come: derived from its containers.
+/// The status of a task, derived from its containers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum TaskStatus {
-    /// Nothing done yet.
+    /// Nothing has been done yet.
     #[default]
     None,
-    /// Every container knows its digest.
+    /// Every container has the digest of its image.
     ManifestPulled,
     /// Every container exists.
     Created,
@@ -42,7 +42,7 @@ pub enum TaskStatus {
 }
 
 impl ContainerStatus {
-    /// The word ECS knows this status by: `PENDING`, `RUNNING` or `STOPPED`.
+    /// The name of this status in the ECS API: `PENDING`, `RUNNING` or `STOPPED`.
     pub fn backend(self) -> &'static str {
         match self {
             Self::Running => "RUNNING",
@@ -53,7 +53,7 @@ impl ContainerStatus {
 }
 
 impl TaskStatus {
-    /// The word ECS knows this status by: `PENDING`, `RUNNING` or `STOPPED`.
+    /// The name of this status in the ECS API: `PENDING`, `RUNNING` or `STOPPED`.
     pub fn backend(self) -> &'static str {
         match self {
             Self::Running => "RUNNING",

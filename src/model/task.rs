@@ -1,6 +1,6 @@
-//! What was asked for. Immutable after it arrived: progress lives in `core::state`.
+//! The specification of a task, which does not change after it has arrived: the progress is in `core::state`.
 //!
-//! Most of what a task may say, most tasks do not: what has its default value is not written.
+//! Most tasks use few of the fields, so fields with their default value are not written.
 
 use super::resource::{LogRouting, ResourceSpec, SecretUse};
 use super::{ContainerName, CredentialsId, Span, TaskArn, is_default};
@@ -9,12 +9,12 @@ use std::fmt;
 
 pub use super::port::{PortMapping, PortRange};
 
-/// One task as ECS sent it, reduced to what this agent runs.
+/// One task as ECS sent it, reduced to what this agent supports.
 ///
-/// Anything in a payload that has no place here was refused by `acs::translate` with a reason.
+/// `acs::translate` has refused, with a reason, anything in a payload that has no field here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSpec {
-    /// Identity.
+    /// ARN of the task.
     pub arn: TaskArn,
     /// Task definition family.
     pub family: String,
@@ -23,29 +23,29 @@ pub struct TaskSpec {
     /// Name of the service that owns the task; empty for a standalone task.
     #[serde(default, skip_serializing_if = "is_default")]
     pub service_name: String,
-    /// CPU for the task as a whole in millionths of a vCPU; 0 = the sum over its containers.
+    /// CPU for the task as a whole in millionths of a vCPU; 0: the sum over its containers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub cpu_micros: u64,
-    /// Memory for the task as a whole in MiB; 0 = the sum over its containers.
+    /// Memory for the task as a whole in MiB; 0: the sum over its containers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub memory: u64,
-    /// Containers in the order of the task definition; those the agent adds come last.
+    /// The containers, in the order of the task definition; those that the agent adds come last.
     pub containers: Vec<ContainerSpec>,
-    /// What else it needs.
+    /// What the task needs besides containers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub resources: Vec<ResourceSpec>,
-    /// Credentials of the task execution role, if the task has one (image pulls).
+    /// Id of the credentials of the task execution role; `None` if the task has no such role.
     #[serde(default, skip_serializing_if = "is_default")]
     pub execution_credentials: Option<CredentialsId>,
-    /// Leases of its Kerberos tickets that are to be given back. In an outline only: the state holds them otherwise.
+    /// Leases of the task's Kerberos tickets that must be given back. Empty except in an outline: otherwise the state holds them.
     #[serde(default, skip_serializing_if = "is_default")]
     pub leases: Vec<String>,
 }
 
-/// What was asked for of a task as a whole: all but its containers, its resources and its credentials.
+/// The specification of a task as a whole: all but its containers, its resources and its credentials.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskInfo {
-    /// Identity.
+    /// ARN of the task.
     pub arn: TaskArn,
     /// Task definition family.
     pub family: String,
@@ -62,142 +62,143 @@ pub struct TaskInfo {
     pub memory: u64,
 }
 
-/// One container of a task.
+/// The specification of one container of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
-    /// Name, unique in the task.
+    /// Name of the container, unique in the task.
     pub name: ContainerName,
-    /// Whose it is.
+    /// Whether the container is the customer's or the agent's.
     #[serde(default, skip_serializing_if = "is_default")]
     pub kind: ContainerKind,
-    /// Image reference as in the task definition.
+    /// Image reference from the task definition.
     pub image: String,
-    /// Its stop stops the task.
+    /// The task stops when this container stops.
     pub essential: bool,
-    /// Replaces the image's command.
+    /// Command that replaces the image's; `None`: the image's.
     #[serde(default, skip_serializing_if = "is_default")]
     pub command: Option<Vec<String>>,
-    /// Replaces the image's entry point.
+    /// Entry point that replaces the image's; `None`: the image's.
     #[serde(default, skip_serializing_if = "is_default")]
     pub entry_point: Option<Vec<String>>,
-    /// Plain environment. May hold what the customer considers secret: never logged.
+    /// Plain environment variables. They may hold what the customer considers secret and are never logged.
     #[serde(default, skip_serializing_if = "is_default")]
     pub environment: Environment,
     /// CPU units (1024 = one vCPU).
     #[serde(default, skip_serializing_if = "is_default")]
     pub cpu: u32,
-    /// Hard memory limit in MiB; 0 = none.
+    /// Hard memory limit in MiB; 0: none.
     #[serde(default, skip_serializing_if = "is_default")]
     pub memory: u32,
-    /// Soft memory limit in MiB from the engine settings; counts instead of `memory` for admission when above 0.
+    /// Soft memory limit in MiB from the Docker settings; 0: none. If there is one, admission counts it instead of `memory`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub memory_reservation: u32,
-    /// Docker links: the other container and its alias.
+    /// Docker links to other containers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub links: Vec<Link>,
     /// Ports to publish.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ports: Vec<PortMapping>,
-    /// Ranges of ports to publish, each on as many free host ports in a row.
+    /// Ranges of ports to publish, each on as many consecutive free host ports.
     #[serde(default, skip_serializing_if = "is_default")]
     pub port_ranges: Vec<PortRange>,
-    /// Whose processes it sees.
+    /// The process namespace that the container lives in.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pid: Namespace,
-    /// Whose shared memory, semaphores and queues it uses.
+    /// The namespace for shared memory, semaphores and message queues that the container lives in.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ipc: Namespace,
-    /// Ids of the GPUs that are its own.
+    /// Ids of the GPUs that the container uses alone.
     #[serde(default, skip_serializing_if = "is_default")]
     pub gpus: Vec<String>,
-    /// Which runtime of the engine it needs.
+    /// The Docker runtime that the container needs.
     #[serde(default, skip_serializing_if = "is_default")]
     pub runtime: Runtime,
     /// Host directories and volumes to mount.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mounts: Vec<Mount>,
-    /// Containers whose volumes are mounted here too.
+    /// Containers whose volumes are also mounted in this one.
     #[serde(default, skip_serializing_if = "is_default")]
     pub volumes_from: Vec<VolumesFrom>,
-    /// Secrets, which are known by name until the container is created.
+    /// Secrets of the container. Their values are fetched only for its creation.
     #[serde(default, skip_serializing_if = "is_default")]
     pub secrets: Vec<SecretUse>,
-    /// The credential spec it gets a Kerberos ticket for, as the payload names it.
+    /// The credential spec of the container's Kerberos ticket, as the payload names it; `None`: no ticket.
     #[serde(default, skip_serializing_if = "is_default")]
     pub credential_spec: Option<String>,
-    /// Its log goes to the task's log router.
+    /// How the container sends its log to the task's log router; `None` if it does not.
     #[serde(default, skip_serializing_if = "is_default")]
     pub log_routing: Option<LogRouting>,
-    /// Its log driver uses the task execution role (`logsAuthStrategy`).
+    /// The log driver uses the task execution role (`logsAuthStrategy`).
     #[serde(default, skip_serializing_if = "is_default")]
     pub logs_with_execution_role: bool,
-    /// Ordering: links are in here too, as `Start`, and `volumes_from`, as `Create`.
+    /// Containers that this one waits for. They include links, as `Start`, and `volumes_from`, as `Create`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub depends_on: Vec<Dependency>,
-    /// How long others wait for this container to fulfil their dependency; none = for ever.
+    /// How long other containers wait for this one to meet their condition; `None`: for ever.
     #[serde(default, skip_serializing_if = "is_default")]
     pub start_timeout: Option<Span>,
-    /// Grace between SIGTERM and SIGKILL; none = the agent's `ECS_CONTAINER_STOP_TIMEOUT`.
+    /// Time between SIGTERM and SIGKILL; `None`: `ECS_CONTAINER_STOP_TIMEOUT`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub stop_timeout: Option<Span>,
-    /// Start it again when it ends by itself.
+    /// When the container is started again after it ended by itself; `None`: never.
     #[serde(default, skip_serializing_if = "is_default")]
     pub restart: Option<RestartPolicy>,
     /// The container has a health check whose result counts (`healthCheckType: docker`).
     #[serde(default, skip_serializing_if = "is_default")]
     pub health_check: bool,
-    /// Where pull credentials come from.
+    /// Where the credentials for the pull come from.
     #[serde(default, skip_serializing_if = "is_default")]
     pub registry_auth: RegistryAuth,
-    /// Settings in the engine's own words, to be laid over what the fields above say. Opaque to everyone but the engine's edge.
+    /// Raw Docker settings, which override the fields above. Only the Docker edge reads them.
     #[serde(default, skip_serializing_if = "is_default")]
     pub engine_settings: EngineSettings,
-    /// Random id in the container's metadata URLs; made when the payload arrived, kept across restarts.
+    /// Random id in the container's metadata URLs, drawn when the payload arrived and kept across restarts.
     pub endpoint_id: String,
 }
 
-/// Whose a container is.
+/// The owner of a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContainerKind {
-    /// The customer's.
+    /// A container of the customer.
     #[default]
     Normal,
-    /// The agent's own: it does nothing, and the others live in its namespaces. Its image is never pulled, and ECS never hears of it.
+    /// A container of the agent that does nothing: the others share its namespaces. Its image is never pulled, and it is never
+    /// reported.
     Pause,
 }
 
-/// A namespace of a container, of processes or of interprocess communication (spec `docker-mapping.md` §4).
+/// The process or IPC namespace that a container lives in (spec `docker-mapping.md` §4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Namespace {
-    /// As the engine does by default.
+    /// Docker's default: a namespace of its own.
     #[default]
     Own,
-    /// The host's.
+    /// The namespace of the host.
     Host,
-    /// One that holds nothing.
+    /// An empty namespace.
     None,
-    /// That of the task's pause container.
+    /// The namespace of the task's pause container.
     Pause,
-    /// Its own, which others may join.
+    /// A namespace of its own that other containers may join.
     Shareable,
 }
 
-/// Runtimes of the engine a container may need (spec `docker-mapping.md` §4).
+/// Docker runtimes that a container may need (spec `docker-mapping.md` §4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Runtime {
-    /// The engine's default.
+    /// Docker's default runtime.
     #[default]
     Default,
-    /// The one that gives GPUs of NVIDIA (`ECS_NVIDIA_RUNTIME`).
+    /// The runtime for NVIDIA GPUs (`ECS_NVIDIA_RUNTIME`).
     Nvidia,
-    /// The one that gives AWS Inferentia and Trainium.
+    /// The runtime for AWS Inferentia and Trainium.
     Neuron,
 }
 
 /// Name of the pause container of a task whose containers share namespaces (spec `docker-mapping.md` §11).
 pub const PAUSE_NAME: &str = "~internal~ecs~pause~namespace";
 
-/// The image of pause containers. It is not pulled: the engine's edge makes it.
+/// The image of pause containers. It is not pulled: the Docker edge loads it.
 pub const PAUSE_IMAGE: &str = "amazon/amazon-ecs-pause:0.1.0";
 
 /// Environment variables. `Debug` shows the names only.
@@ -214,24 +215,24 @@ impl std::fmt::Debug for Environment {
 /// A Docker link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
-    /// The container linked to.
+    /// The container that is linked to.
     pub container: ContainerName,
-    /// The name it is reachable under.
+    /// The name under which that container is reachable.
     pub alias: String,
 }
 
 /// A host directory or volume mounted into a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
-    /// Name of the volume in the task definition; empty for what the agent adds.
+    /// Name of the volume in the task definition; empty for a mount that the agent adds.
     #[serde(default)]
     pub volume: String,
-    /// Absolute path on the host, or name of one of the engine's volumes.
+    /// Absolute path on the host, or name of a Docker volume.
     #[serde(alias = "host_path")]
     pub source: String,
     /// Path in the container.
     pub container_path: String,
-    /// Mounted read-only.
+    /// The mount is read-only.
     pub read_only: bool,
 }
 
@@ -240,25 +241,25 @@ pub struct Mount {
 pub struct VolumesFrom {
     /// The other container.
     pub container: ContainerName,
-    /// Mounted read-only.
+    /// The mount is read-only.
     pub read_only: bool,
 }
 
 /// When a container that ended by itself is started again (spec `task-engine.md` §8).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartPolicy {
-    /// Exit codes after which it is not.
+    /// Exit codes after which the container is not started again.
     pub ignored_exit_codes: Vec<i32>,
-    /// It must have run for this long, counted from its last start.
+    /// The time since its last start that the container must have run before it is started again.
     pub attempt_period: Span,
 }
 
-/// "Do not go on before that container …"
+/// One entry of `dependsOn`: a condition on another container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dependency {
-    /// The container waited for.
+    /// The container that this one depends on.
     pub container: ContainerName,
-    /// What it must have done.
+    /// The condition that container must meet.
     pub condition: Condition,
 }
 
@@ -266,20 +267,20 @@ pub struct Dependency {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Condition {
-    /// It exists: its volumes are used.
+    /// The container exists.
     Create,
-    /// It was started.
+    /// The container was started.
     Start,
-    /// It ran and ended, with whatever exit code.
+    /// The container ran and ended, with any exit code.
     Complete,
-    /// It ran and ended with exit code 0.
+    /// The container ran and ended with exit code 0.
     Success,
-    /// Its health check passed.
+    /// The container's health check passed.
     Healthy,
 }
 
 impl fmt::Display for Condition {
-    /// As `dependsOn` writes it.
+    /// The name in `dependsOn`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Create => "CREATE",
@@ -299,46 +300,46 @@ pub enum RegistryAuth {
     Engine,
     /// A token of Amazon ECR.
     Ecr(EcrAuth),
-    /// User and password in a secret of Secrets Manager.
+    /// A user and a password in a secret of Secrets Manager.
     Secret(SecretAuth),
 }
 
-/// Which secret holds the credentials (`asmAuthData`). It is read with the task execution role.
+/// The secret with the credentials (`asmAuthData`). It is read with the task execution role.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SecretAuth {
     /// ARN or name of the secret.
     pub secret: String,
-    /// Its region; empty = the instance's.
+    /// Region of the secret; empty: the region of the instance.
     #[serde(default)]
     pub region: String,
 }
 
-/// Which ECR registry, and as whom.
+/// An ECR registry, and the role for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EcrAuth {
     /// Account id of the registry.
     pub registry_id: String,
-    /// Its region.
+    /// Region of the registry.
     pub region: String,
-    /// Replaces the service endpoint; empty = the region's.
+    /// Endpoint that replaces the regional one; empty: the regional one.
     #[serde(default)]
     pub endpoint_override: String,
-    /// Ask with the task execution role instead of the instance role.
+    /// The token is requested with the task execution role instead of the instance role.
     #[serde(default)]
     pub use_execution_role: bool,
 }
 
-/// Two JSON objects in Docker's own words, laid over the create call (spec `docker-mapping.md` §3). `Debug` shows only sizes,
-/// since they may carry log-driver tokens.
+/// Raw Docker settings: two JSON objects that override the create call (spec `docker-mapping.md` §3). `Debug` shows only their
+/// sizes, since they may hold tokens of a log driver.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineSettings {
-    /// The version of the engine's API these settings were written for; empty = any.
+    /// The version of Docker's API that the settings are written for; empty: any.
     #[serde(default)]
     pub api_version: String,
-    /// Members of Docker's `Config` (user, working directory, labels, health check …); empty = nothing.
+    /// Members of Docker's `Config` (user, working directory, labels, health check …); empty: none.
     #[serde(default)]
     pub config: String,
-    /// Members of Docker's `HostConfig`; empty = nothing.
+    /// Members of Docker's `HostConfig`; empty: none.
     #[serde(default)]
     pub host_config: String,
 }
@@ -350,18 +351,18 @@ impl std::fmt::Debug for EngineSettings {
 }
 
 impl TaskSpec {
-    /// The container of that name.
+    /// The container with this name.
     pub fn container(&self, name: &ContainerName) -> Option<&ContainerSpec> {
         self.containers.iter().find(|container| &container.name == name)
     }
 
-    /// The container in whose namespaces the others live, if there is one.
+    /// The pause container, whose namespaces the others share; `None` if the task has none.
     pub fn pause(&self) -> Option<&ContainerSpec> {
         self.containers.iter().find(|container| container.kind == ContainerKind::Pause)
     }
 
-    /// What is needed to go on with containers that exist: without anything that only their creation needs, some of which (commands,
-    /// environment, log options) may be confidential.
+    /// The outline of the task: what the agent needs to go on with existing containers. It leaves out what only their creation
+    /// needs, since some of that (commands, environment, log options) may be confidential.
     pub fn outline(&self) -> Self {
         let resources = self.resources.iter().filter_map(ResourceSpec::outline);
         Self {
@@ -377,7 +378,7 @@ impl TaskSpec {
         runtime_name(&self.family, &self.version, &self.arn, container)
     }
 
-    /// What it says of the task as a whole.
+    /// The specification of the task as a whole.
     pub fn info(&self) -> TaskInfo {
         TaskInfo {
             arn: self.arn.clone(),
@@ -414,15 +415,15 @@ impl ContainerSpec {
 }
 
 impl TaskInfo {
-    /// The name a container is created under: `ecs-<family>-<version>-<name>-<20 hex>` (spec `docker-mapping.md` §2).
+    /// The name of a container in Docker: `ecs-<family>-<version>-<name>-<20 hex>` (spec `docker-mapping.md` §2).
     ///
-    /// The Go agent draws the suffix at random and may lose it in a crash; here it is a hash of task and container, so the name
-    /// is known before create, after a crash, and without any state at all.
+    /// The Go agent draws the suffix at random and may lose it in a crash. Here it is a hash of the task and the container, so
+    /// the name is known before the create, after a crash, and without any state at all.
     pub fn runtime_name(&self, container: &ContainerName) -> String {
         runtime_name(&self.family, &self.version, &self.arn, container)
     }
 
-    /// The whole specification again, with these containers and resources.
+    /// The whole specification, with these containers and resources.
     pub fn with(&self, containers: Vec<ContainerSpec>, resources: Vec<ResourceSpec>) -> TaskSpec {
         TaskSpec {
             arn: self.arn.clone(),
@@ -443,7 +444,7 @@ fn runtime_name(family: &str, version: &str, task: &TaskArn, container: &Contain
     format!("ecs-{family}-{version}-{clean}-{}", name_suffix(task, container))
 }
 
-/// The end of the name this agent, and nobody else, gives to that container of that task: 20 hex digits.
+/// The suffix of the name that only this agent gives to this container of this task: 20 hexadecimal digits.
 pub fn name_suffix(task: &TaskArn, container: &ContainerName) -> String {
     let low = super::ids::stable_hash(&["runtime-name", &task.0, &container.0]);
     let high = super::ids::stable_hash(&["runtime-name-2", &task.0, &container.0]) & 0xffff;

@@ -1,31 +1,32 @@
-//! Text from outside: messages of Docker, registries and AWS, the output of helpers, files that others write.
+//! Text from outside: messages of Docker, registries and AWS, the output of helpers, and files that others write.
 //!
-//! [`cleaned`] is called where such a text enters the agent, before it becomes a reason, a log field or part of the state. Invariant: the
-//! result has at most [`MAX_TEXT`] bytes, is one line, and holds no character that moves a terminal's cursor or reorders a line.
+//! [`cleaned`] is called where such a text enters the agent, before it becomes a reason, a log field or part of the state.
+//! Invariant: the result has at most [`MAX_TEXT`] bytes, is one line, and holds no character that moves a terminal's cursor or
+//! reorders a line.
 
 use super::address::without_passwords;
 
-/// The most bytes of one text from outside that the agent keeps.
+/// The largest number of bytes that the agent keeps of one text from outside.
 pub const MAX_TEXT: usize = 4096;
 
-/// Stands at the end of a text that was cut.
+/// The mark at the end of a text that was cut.
 pub(super) const CUT: &str = " [cut]";
 
-/// The text in one line of at most [`MAX_TEXT`] bytes, cut between two characters. Control characters, line separators and the marks that
-/// change the direction of writing become one space each; runs of them become one space, and none is left at either end. Addresses lose
-/// the user and password in them.
+/// The text in one line of at most [`MAX_TEXT`] bytes, cut between two characters. Control characters, line separators and the
+/// marks that change the direction of writing become a space; several in a row become one space, and none is left at either end.
+/// Users and passwords in addresses are hidden.
 pub fn cleaned(text: &str) -> String {
     cut(text, MAX_TEXT)
 }
 
-/// The same as [`cleaned`] for bytes that should be UTF-8; what is not becomes U+FFFD. Reads no more of them than can be kept.
+/// The same as [`cleaned`] for bytes that should be UTF-8; invalid bytes become U+FFFD. It reads no more bytes than it can keep.
 pub fn cleaned_bytes(bytes: &[u8]) -> String {
-    // A text may begin with characters that are dropped, but not with so many that looking at all of them would pay.
+    // A text may begin with characters that are dropped, but hardly with so many that more bytes would be worth reading.
     let start = bytes.get(..4 * MAX_TEXT).unwrap_or(bytes);
     cleaned(&String::from_utf8_lossy(start))
 }
 
-/// The same as [`cleaned`], with another bound in bytes. A bound too small for the mark of the cut leaves the mark out.
+/// The same as [`cleaned`], with another bound in bytes. If the bound is too small for the mark of the cut, the mark is left out.
 pub fn cut(text: &str, max: usize) -> String {
     let text = &*without_passwords(text);
     let mut result = String::with_capacity(text.len().min(max));
@@ -48,13 +49,13 @@ pub fn cut(text: &str, max: usize) -> String {
     result
 }
 
-/// The text of a member of a JSON document of which only the beginning may be there; the first member of that name, wherever it is. `None`:
-/// there is none, or it is no text. Not cleaned: that is the caller's part.
+/// The text of a member of a JSON document that may be truncated: of the first member with this name, at any depth. `None`: there
+/// is no such member, or it is not a text. The caller must clean it.
 pub fn member_of_truncated(json: &[u8], name: &str) -> Option<String> {
     let json = String::from_utf8_lossy(json);
     let quoted = format!("\"{name}\"");
     let value = json.match_indices(&quoted).find_map(|(at, _)| {
-        // Within a text the quote in front of the name would be escaped.
+        // Inside a text, the quote before the name would be escaped.
         let is_name = !json[..at].ends_with('\\');
         json[at + quoted.len()..].trim_start().strip_prefix(':')?.trim_start().strip_prefix('"').filter(|_| is_name)
     })?;
@@ -65,12 +66,12 @@ pub fn member_of_truncated(json: &[u8], name: &str) -> Option<String> {
         is_end
     });
     let value = &value[..end.unwrap_or(value.len())];
-    // The cut may go through an escape, or through a pair of them.
+    // The truncation may split an escape, or a pair of them.
     (0..12)
         .find_map(|short| serde_json::from_str(&format!("\"{}\"", value.get(..value.len().checked_sub(short)?)?)).ok())
 }
 
-/// Makes room for the mark at a character border and writes it.
+/// Cuts the text at a character boundary to make room for the mark, and appends the mark.
 fn mark_cut(text: &mut String, max: usize) {
     let Some(room) = max.checked_sub(CUT.len()) else { return };
     let end = (0..=room.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
@@ -84,7 +85,7 @@ pub fn is_unsafe(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A file that says by its first bytes that it is UTF-16 or UTF-32.
+/// The error for a file with the byte-order mark of UTF-16 or UTF-32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it is UTF-16 or UTF-32, not UTF-8: save it as UTF-8")]
 pub struct WideText;
@@ -94,14 +95,14 @@ pub struct WideText;
 /// # Errors
 /// The mark is that of another encoding.
 pub fn without_bom(bytes: &[u8]) -> Result<&[u8], WideText> {
-    // That of UTF-32 begins with one of UTF-16, or with zeros.
+    // The mark of UTF-32 begins with one of UTF-16, or with zeros.
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || bytes.starts_with(b"\0\0\xfe\xff") {
         return Err(WideText);
     }
     Ok(bytes.strip_prefix(BOM.as_bytes()).unwrap_or(bytes))
 }
 
-/// The byte-order mark, as it stands in a text that was read from UTF-8.
+/// The byte-order mark, as it appears in a text that was read from UTF-8.
 pub const BOM: &str = "\u{feff}";
 
 #[cfg(test)]

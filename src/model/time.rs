@@ -1,9 +1,9 @@
-//! The only time types the core sees. Time comes in as an argument; nothing here reads a clock.
+//! The time types of the core. The time is always an argument; nothing here reads a clock.
 
 use serde::{Deserialize, Serialize};
 use std::ops::{Add, Sub};
 
-/// A moment: milliseconds since the Unix epoch, UTC. Milliseconds are what ECS takes (`pullStartedAt` and friends).
+/// A moment: milliseconds since the Unix epoch, UTC. ECS takes times in milliseconds, such as `pullStartedAt`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
@@ -14,22 +14,22 @@ pub struct Timestamp(pub u64);
 pub struct Span(pub u64);
 
 impl Timestamp {
-    /// Later than every moment.
+    /// The latest moment.
     pub const END: Self = Self(u64::MAX);
 
-    /// Time since `earlier`; zero when the clock went backwards.
+    /// The time since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Span {
         Span(self.0.saturating_sub(earlier.0))
     }
 
-    /// Seconds since the epoch with milliseconds as fraction: the ECS API's form.
+    /// Seconds since the epoch, with the milliseconds as a fraction: the form of the ECS API.
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / 1000.0
     }
 }
 
 impl Span {
-    /// Longer than any other.
+    /// The longest span.
     pub const MAX: Self = Self(u64::MAX);
 
     /// A span of whole milliseconds.

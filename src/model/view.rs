@@ -1,65 +1,65 @@
-//! What readers (HTTP endpoints) may see of the state: a snapshot without environment, settings or credentials.
+//! The view of the state for readers such as HTTP endpoints: a snapshot without environment, settings or credentials.
 
 use super::observation::Mount;
 use super::port::PortBinding;
 use super::waiting::Waiting;
 use super::{ContainerKind, ContainerName, ContainerStatus, Health, RuntimeId, TaskArn, TaskStatus, Timestamp};
 
-/// Everything readers may see, as of one moment.
+/// Everything that readers may see, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// All tasks the agent knows, in the order of their ARNs.
+    /// All tasks that the agent knows, in the order of their ARNs.
     pub tasks: Vec<TaskView>,
 }
 
-/// One task.
+/// The view of one task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskView {
-    /// Identity.
+    /// ARN of the task.
     pub arn: TaskArn,
     /// Task definition family.
     pub family: String,
     /// Task definition revision.
     pub version: String,
-    /// What ECS wants.
+    /// The status that the task should reach.
     pub desired: TaskStatus,
-    /// What is so.
+    /// The status that the task has reached.
     pub known: TaskStatus,
-    /// What holds it up, if it is not where it should be.
+    /// What the task and its containers wait for; empty if nothing holds them up.
     pub waits: Vec<Waiting>,
-    /// Its containers in the order of the task definition.
+    /// The containers, in the order of the task definition.
     pub containers: Vec<ContainerView>,
 }
 
-/// One container.
+/// The view of one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerView {
-    /// Whose it is.
+    /// Whether the container is the customer's or the agent's.
     pub kind: ContainerKind,
-    /// Name in the task definition.
+    /// The container's name in the task definition.
     pub name: ContainerName,
-    /// The engine's id; `None` before create.
+    /// Docker's id of the container; `None` before the create.
     pub runtime_id: Option<RuntimeId>,
-    /// The name it is or will be created under.
+    /// The name under which the container is or will be created in Docker.
     pub runtime_name: String,
-    /// Image as in the task definition.
+    /// Image reference from the task definition.
     pub image: String,
-    /// `sha256:…`; empty before create.
+    /// Id of the image (`sha256:…`); empty before the create.
     pub image_id: String,
-    /// How far it has come.
+    /// The status that the container has reached.
     pub known: ContainerStatus,
-    /// RFC 3339, from the engine.
+    /// RFC 3339 time of the creation, as Docker prints it; `None` if it is not known.
     pub created_at: Option<String>,
-    /// RFC 3339, from the engine.
+    /// RFC 3339 time of the start, as Docker prints it; `None` if it is not known.
     pub started_at: Option<String>,
-    /// Ports as bound, or as asked for while none is bound (then `bind_ip` is empty).
+    /// Ports as Docker bound them. While none is bound, the ports of the task definition, with an empty `bind_ip`.
     pub ports: Vec<PortBinding>,
-    /// Mounts as seen.
+    /// Mounts as Docker shows them.
     pub mounts: Vec<Mount>,
-    /// Result of its health check.
+    /// The last result of the health check.
     pub health: Health,
-    /// Exit code, once stopped.
+    /// Exit code; `None` unless the container has stopped and the code is known.
     pub exit_code: Option<i32>,
-    /// When it was last seen to change.
+    /// When the status of the container last changed.
     pub changed_at: Timestamp,
 }

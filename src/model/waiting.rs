@@ -1,86 +1,86 @@
-//! Why something that is pending does not go on, as data: who is held up, by what, since when; and how far a pull is.
+//! Why a task or container waits, as data: what it waits for, and since when; and the progress of a pull.
 //!
-//! The core says *what* blocks ([`Blocker`]), the Docker edge says how far a pull is ([`PullProgress`]); readers join the two by the
-//! operation's id. Invariant: no text here carries credentials or a presigned address.
+//! The core names the cause ([`Blocker`]), the Docker edge knows the progress of a pull ([`PullProgress`]); readers join the two
+//! by the id of the operation. Invariant: no text here carries credentials or a presigned address.
 
 use super::task::Condition;
 use super::{ContainerName, ContainerStatus, CredentialsId, Health, OpId, TaskArn, Timestamp};
 use std::fmt;
 
-/// One thing that is held up, and by what.
+/// One wait of a task or a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// The container that is held up; `None`: the whole task.
+    /// The container that waits; `None`: the whole task waits.
     pub container: Option<ContainerName>,
-    /// What it waits for.
+    /// What the task or the container waits for.
     pub blocker: Blocker,
-    /// Since when it has not come further.
+    /// When it last made progress.
     pub since: Timestamp,
 }
 
-/// What holds something up.
+/// What a task or a container waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Blocker {
-    /// The task's share of the host: what there is too little of. Empty: there is enough, but earlier tasks come first.
+    /// The task's share of the host, with what the host has too little of. Empty: there is enough, but earlier tasks come first.
     HostResources(Vec<Shortage>),
-    /// ECS has not sent the credentials of the task execution role (again).
+    /// The credentials of the task execution role, which ECS has not sent, or not sent again.
     Credentials(CredentialsId),
-    /// The registry is asked for the digest behind this image.
+    /// The digest of this image, for which the registry is asked.
     Digest(OpId, String),
-    /// This image is pulled.
+    /// The pull of this image.
     Pull(OpId, String),
-    /// This image is being removed by the clean-up; it is pulled anew afterwards.
+    /// The removal of this image by the clean-up; it is pulled again afterwards.
     ImageRemoval(String),
-    /// The disk is looked at, or room is made on it, before the image is pulled.
+    /// Room on the disk for the image: the disk is being checked, or images are being removed.
     DiskSpace,
-    /// This resource of the task is not there yet: it is being made, or tried again later.
+    /// This resource of the task, which is being created, or whose creation is tried again later (`None`).
     Resource(Option<OpId>, String),
-    /// Docker is at work: "create", "start", "stop", "describe" or "remove".
+    /// An operation of Docker: "create", "start", "stop", "describe" or "remove".
     Docker(OpId, &'static str),
-    /// These containers must come further first; the wait is given up at the moment, if there is one.
+    /// These containers. At this moment, if there is one, the wait is given up.
     Containers(Vec<Awaited>, Option<Timestamp>),
-    /// The listing of all containers is on its way.
+    /// The inventory, which lists all containers.
     Inventory,
-    /// The last try failed; the next is at this moment.
+    /// The next try, at this moment, after a failure.
     NextTry(Timestamp),
 }
 
-/// Something of the host that a task needs more of than is free.
+/// Something that a task needs more of than is free on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shortage {
     /// "CPU units", "MiB of memory", "host ports" or "GPUs".
     pub what: &'static str,
-    /// How much the task needs; of ports and GPUs, which.
+    /// How much of it the task needs; for ports and GPUs, which ones.
     pub wanted: String,
-    /// How much of it is free.
+    /// How much of it is free; for ports and GPUs, which ones.
     pub free: String,
-    /// The tasks that hold the rest, in the order of their ARNs; the first few.
+    /// The first few tasks that hold the rest, in the order of their ARNs.
     pub held_by: Vec<TaskArn>,
 }
 
-/// A container that another one waits for, and how it is now.
+/// A container that another one waits for, and its state now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Awaited {
-    /// Its name.
+    /// The name of the container.
     pub container: ContainerName,
-    /// How far it must come.
+    /// What the container must do first.
     pub must: Must,
-    /// How far it has come.
+    /// The status that the container has reached.
     pub known: ContainerStatus,
     /// The last result of its health check.
     pub health: Health,
-    /// Its exit code, if it has ended and the code is known.
+    /// Its exit code; `None` unless it has ended and the code is known.
     pub exit_code: Option<i32>,
 }
 
-/// How far a container must come that another one waits for.
+/// What a container must do before another one may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Must {
-    /// It meets this condition of `dependsOn`.
+    /// Meet this condition of `dependsOn`.
     Be(Condition),
-    /// It ends.
+    /// End.
     End,
-    /// Docker says how it is; the agent has just started, or an answer was lost.
+    /// Be inspected, because the agent has just started or an answer was lost.
     BeLookedAt,
 }
 
@@ -119,7 +119,7 @@ impl fmt::Display for Shortage {
 }
 
 impl Blocker {
-    /// One word for what kind of thing it is.
+    /// The kind of the blocker, as one word.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::HostResources(_) => "host-resources",
@@ -136,7 +136,7 @@ impl Blocker {
         }
     }
 
-    /// The operation whose end is waited for.
+    /// The pending operation whose end is awaited; `None` if there is none.
     pub fn op(&self) -> Option<OpId> {
         match self {
             Self::Digest(op, _) | Self::Pull(op, _) | Self::Docker(op, _) => Some(*op),
@@ -153,7 +153,7 @@ impl Blocker {
 }
 
 impl fmt::Display for Blocker {
-    /// Completes "waits for …".
+    /// The object of "waits for …".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::HostResources(shortages) if shortages.is_empty() => {
@@ -184,55 +184,55 @@ fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, members: &[T]) -> fmt::Resu
     })
 }
 
-/// How far a pull, or the look-up of a digest, is.
+/// The progress of a pull, or of the look-up of a digest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PullProgress {
-    /// What goes on right now.
+    /// The current phase.
     pub phase: PullPhase,
-    /// When it was asked for.
+    /// When the pull was asked for.
     pub since: Timestamp,
-    /// Which attempt this is, from 1; 0 = none has begun.
+    /// Number of the current attempt, from 1; 0: none has begun.
     pub attempt: u32,
-    /// Attempts before it is given up, unless the registry's limit is waited for.
+    /// Number of attempts before the pull is given up; waits for the rate limit of the registry do not count.
     pub attempts: u32,
-    /// Layers the engine has named so far.
+    /// Number of layers that Docker has named so far.
     pub layers: u32,
-    /// Layers that are there.
+    /// Number of layers that are complete.
     pub layers_done: u32,
-    /// Bytes fetched of the layers whose size is known.
+    /// Fetched bytes of the layers whose size is known.
     pub bytes: u64,
-    /// Size of these layers, compressed.
+    /// Compressed size in bytes of these layers.
     pub bytes_total: u64,
-    /// Last sign of life from the engine.
+    /// When Docker last reported progress; `None` if it has not.
     pub moved: Option<Timestamp>,
-    /// Why the last attempt failed.
+    /// Why the last attempt failed; `None` if none has failed.
     pub failure: Option<String>,
-    /// When the next attempt begins.
+    /// When the next attempt begins; `None` while one runs.
     pub next_try: Option<Timestamp>,
-    /// When the registry will take requests again, in its own words.
+    /// When the registry accepts requests again, by its own answer; `None` if it does not limit them.
     pub limit_ends: Option<Timestamp>,
 }
 
-/// Stages of a pull.
+/// The phases of a pull.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PullPhase {
-    /// Others are pulled first.
+    /// The pull waits for other pulls.
     #[default]
     Queued,
-    /// Credentials are fetched, the registry is asked.
+    /// Credentials are fetched, or the registry is asked.
     Asking,
-    /// Layers come in, or are unpacked.
+    /// Layers are downloaded or unpacked.
     Fetching,
-    /// The image gets the name the task uses.
+    /// The image gets the name that the task uses.
     Naming,
-    /// An attempt failed; the next one comes.
+    /// An attempt failed, and the pull waits for the next one.
     Pausing,
     /// The registry refuses further requests for a while.
     RateLimited,
 }
 
 impl PullPhase {
-    /// One word.
+    /// The phase as one word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -246,12 +246,12 @@ impl PullPhase {
 }
 
 impl PullProgress {
-    /// Share of the bytes that is there, 0 to 100; `None` before any size is known.
+    /// Percentage of the bytes that is fetched, 0 to 100; `None` before any size is known.
     pub fn percent(&self) -> Option<u64> {
         (self.bytes_total > 0).then(|| self.bytes.min(self.bytes_total).saturating_mul(100) / self.bytes_total)
     }
 
-    /// One line for people.
+    /// The progress as one line for people.
     pub fn describe(&self, now: Timestamp) -> String {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let ahead = |at: Timestamp| at.since(now).0.div_ceil(1000);

@@ -1,6 +1,6 @@
-//! The model control plane: what ECS wants, what it sent, what it was told.
+//! The model of ECS: what it wants, what it has sent, and what the agent has reported.
 //!
-//! Invariant: it never asks for a task again that it knows to be stopped (nor does the real one).
+//! Invariant: it never sends a task again that it knows to be stopped. Neither does the real ECS.
 
 use crate::schedule::Rng;
 use ecs_agent::core::{Event, PayloadTask};
@@ -15,10 +15,10 @@ use ecs_agent::model::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Most tasks of one schedule.
+/// The largest number of tasks in one schedule.
 pub(crate) const MAX_TASKS: usize = 4;
 
-/// What was said of a task, as the agent may rely on it: accepted (or refused for good), answered, and committed.
+/// The reported statuses of a task and its containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reported {
     pub(crate) status: TaskStatus,
@@ -38,16 +38,16 @@ impl Reported {
 #[derive(Clone, Debug)]
 pub(crate) struct EcsTask {
     pub(crate) wants_stop: bool,
-    /// The containers of it that ECS knows of.
+    /// The containers of the task that ECS knows.
     pub(crate) containers: Vec<ContainerName>,
-    /// What ECS has accepted, whether or not the agent heard so.
+    /// What ECS has accepted or refused for good, whether or not the answer reached the agent.
     pub(crate) accepted: Reported,
-    /// What the agent may rely on.
+    /// The part of `accepted` whose answers the agent has got and committed.
     pub(crate) confirmed: Reported,
-    /// The agent has committed a message that asks for its stop.
+    /// The agent has committed a message that asks for the stop of the task.
     pub(crate) stop_arrived: bool,
     pub(crate) credentials: Option<CredentialsId>,
-    /// The agent may have forgotten it: its state was lost after the task was sent.
+    /// The state of the agent was lost after the task was sent, so the agent may not know the task.
     pub(crate) lost: bool,
 }
 
@@ -61,17 +61,17 @@ pub(crate) struct Message {
 #[derive(Debug, Default)]
 pub(crate) struct Ecs {
     pub(crate) tasks: BTreeMap<TaskArn, EcsTask>,
-    /// Not acknowledged yet.
+    /// Messages that are not acknowledged yet.
     pub(crate) messages: Vec<Message>,
-    /// All that were ever sent.
+    /// All messages that were ever sent.
     pub(crate) sent: Vec<Message>,
-    /// Manifests by message id, with their timeline.
+    /// The timelines of all manifests, by message id.
     pub(crate) manifests: BTreeMap<String, i64>,
-    /// The same, as they arrive; any of them may arrive late or again.
+    /// All manifests as events; any of them may arrive late or again.
     pub(crate) lists: Vec<Event>,
     /// Message ids of manifests that were acknowledged.
     pub(crate) acknowledged: BTreeSet<String>,
-    /// Confirmations to stop; they may arrive more than once.
+    /// Answers which tasks are to stop; they may arrive more than once.
     pub(crate) confirmations: Vec<Event>,
     pub(crate) acks_to_lose: u8,
     seq: i64,
@@ -87,7 +87,7 @@ fn ack(message_id: String) -> Ack {
     }
 }
 
-/// Those that are the customer's.
+/// The names of the customer's containers, without those of the agent.
 fn customer_containers(spec: &TaskSpec) -> Vec<ContainerName> {
     spec.containers.iter().filter(|it| it.kind == ContainerKind::Normal).map(|it| it.name.clone()).collect()
 }
@@ -109,7 +109,7 @@ impl Ecs {
         self.message(tasks);
     }
 
-    /// A task of a shape that somebody else chose.
+    /// Sends a task with a given specification.
     pub(crate) fn send_task(&mut self, spec: impl FnOnce(TaskArn) -> TaskSpec) -> TaskArn {
         let arn = self.new_task();
         let spec = spec(arn.clone());
@@ -174,12 +174,12 @@ impl Ecs {
         }
     }
 
-    /// The agent remembers nothing of what it said and heard.
+    /// The agent has lost its state, and with it everything that it reported and received.
     pub(crate) fn state_lost(&mut self) {
         for task in self.tasks.values_mut() {
             (task.confirmed, task.stop_arrived, task.lost) = (Reported::default(), false, true);
         }
-        self.acknowledged.clear(); // which manifest was the last one is forgotten too
+        self.acknowledged.clear(); // the last manifest is forgotten too
     }
 
     pub(crate) fn stop_all(&mut self) {
@@ -194,7 +194,7 @@ impl Ecs {
         }
     }
 
-    /// One of these messages as it arrives: a task that ECS knows as stopped is not asked for again.
+    /// One of these messages as it arrives, without tasks that ECS knows to be stopped.
     pub(crate) fn arriving(&self, among: &[Message], pick: usize) -> Option<Message> {
         let mut message = among.get(pick.checked_rem(among.len())?)?.clone();
         message.tasks.retain(|task| match task {
@@ -228,7 +228,7 @@ impl Ecs {
     }
 }
 
-/// A task of some shape, small enough to finish and odd enough to find things.
+/// A random task, small enough to finish and odd enough to find bugs.
 fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
     let count = 1 + rng.below(3);
     let mut containers: Vec<ContainerSpec> = (0..count).map(|index| container(rng, index)).collect();
@@ -239,13 +239,13 @@ fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
         }
     }
     if rng.percent(3) {
-        depend(rng, &mut containers, 0, 0); // cannot be resolved
+        depend(rng, &mut containers, 0, 0); // unsolvable
     }
-    // The order in the task definition says nothing about the order of start.
+    // The order in the task definition is independent of the start order.
     if rng.percent(30) {
         containers.reverse();
     }
-    // Some have a container of the agent's own, which ends last.
+    // Some tasks have a pause container, which ends last.
     if arn.as_str().ends_with(['3', '7']) {
         let on_pause = || Dependency { container: PAUSE_NAME.into(), condition: Condition::Start };
         containers.iter_mut().for_each(|it| it.depends_on.push(on_pause()));
@@ -270,16 +270,16 @@ fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
     }
 }
 
-/// One or two, of the three sorts that matter to the core.
+/// One or two resources, with the three lifetimes that the core distinguishes.
 fn resources(rng: &mut Rng, containers: &mut [ContainerSpec]) -> Vec<ResourceSpec> {
     let mut resource = |rng: &mut Rng, nth: u64| {
         let needed_by: Vec<_> = containers.iter().filter(|_| rng.percent(60)).map(|it| it.name.clone()).collect();
         let kind = match rng.below(100) {
             0..50 => ResourceKind::Cgroup(CgroupSpec::default()),
-            // A task has one for all its credential specs.
+            // A task has one resource for all its credential specs.
             bits if bits < 80 || nth > 0 => ResourceKind::Secrets(Vec::new()),
             bits => {
-                // Half of them are renewed with each new credentials of the task.
+                // Half of them are domainless and are renewed with new credentials of the task.
                 let spec = if bits < 90 { "credentialspec:file://" } else { "credentialspecdomainless:file://" };
                 let spec = format!("{spec}{nth}");
                 let users = containers.iter_mut().filter(|it| needed_by.contains(&it.name));
@@ -301,7 +301,7 @@ fn depend(rng: &mut Rng, containers: &mut [ContainerSpec], index: usize, on: usi
     };
     containers[on].health_check |= condition == Condition::Healthy && !rng.percent(3);
     if condition != Condition::Start {
-        // A container others wait for to end is not essential, or the task would stop with it.
+        // A container that others wait for to end is not essential, or the task would stop with it.
         containers[on].essential &= condition == Condition::Healthy;
     }
     if rng.percent(20) {

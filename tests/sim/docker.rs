@@ -1,6 +1,6 @@
-//! The model container engine: containers, images, events. Owns what is true on the host; knows nothing of the agent.
+//! The model of Docker: containers, images, events. Owns what is true on the host, and does not know the agent.
 //!
-//! Invariant: `truth` only grows. It is what the laws judge the agent by, however late or wrong the agent was told.
+//! Invariant: `truth` only grows. The laws judge the agent by it, however late or wrong the events reached the agent.
 
 use ecs_agent::core::{Effect, Event, Message, Operation, Outcome, Output};
 use ecs_agent::model::image::{ImageListing, ImageWork, ListedContainer, ListedImage};
@@ -10,9 +10,9 @@ use ecs_agent::model::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Identity of another agent that works with the same engine, and where it has its data: a directory of the same name.
+/// The identity of another agent that uses the same Docker, with a data directory of the same name.
 pub(crate) const RIVAL: &str = "rival";
-/// Where the agent has its data.
+/// The data directory of the agent.
 pub(crate) const PLACE: &str = "8:1 /data";
 
 /// One container that exists.
@@ -24,37 +24,37 @@ pub(crate) struct Container {
     pub(crate) container: ContainerName,
     pub(crate) state: RunState,
     pub(crate) exit_code: Option<i32>,
-    /// What the engine says went wrong with it.
+    /// Docker's error for the container; `None` if there is none.
     pub(crate) error: Option<Failure>,
     pub(crate) health: Health,
     pub(crate) health_check: bool,
     pub(crate) started: bool,
-    /// When it was started last, by a clock that counts the starts.
+    /// The number of its last start, counted over all containers.
     pub(crate) run: u64,
-    /// Id of its image.
+    /// Id of the container's image.
     pub(crate) image: String,
-    /// It has a restart policy.
+    /// The container has a restart policy.
     pub(crate) restarts: bool,
-    /// The last start came late or from a person: the agent could not know of it when it happened.
+    /// The last start came late or from a person, so the agent could not know of it when it happened.
     pub(crate) unsolicited: bool,
     /// A person gave it another name.
     pub(crate) renamed: bool,
-    /// Put there by somebody else; the agent must leave it alone.
+    /// Somebody else created the container, and the agent must leave it alone.
     pub(crate) foreign: bool,
-    /// The label that names the agent which made it.
+    /// The label with the agent that created the container.
     pub(crate) owner: Option<OwnerId>,
-    /// The label that tells of its task.
+    /// The label with the outline of its task.
     pub(crate) outline: Option<Box<TaskSpec>>,
 }
 
-/// What ever happened to a container of a task, over all its incarnations.
+/// Everything that has happened to a container of a task, over all its incarnations.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Truth {
     pub(crate) created: bool,
     pub(crate) started: bool,
     pub(crate) exits: BTreeSet<i32>,
     pub(crate) was_healthy: bool,
-    /// Starts the agent asked for and did not give up.
+    /// The number of starts that the agent asked for.
     pub(crate) starts: u32,
 }
 
@@ -74,21 +74,21 @@ fn rivals_task() -> TaskSpec {
 pub(crate) struct Docker {
     pub(crate) containers: Vec<Container>,
     pub(crate) images: BTreeSet<String>,
-    /// What tasks have there besides containers.
+    /// Resources of tasks that exist outside the agent's memory.
     pub(crate) resources: BTreeSet<(TaskArn, String)>,
-    /// Facts on their way to the agent.
+    /// Events on the way to the agent.
     pub(crate) events: Vec<Event>,
     pub(crate) truth: BTreeMap<(TaskArn, ContainerName), Truth>,
-    /// How many containers of others there are.
+    /// The number of foreign containers.
     pub(crate) strangers: usize,
-    /// The label that new containers of the agent get; `None` for an agent of before such labels.
+    /// The owner label of new containers; `None` for an older agent, which writes no such label.
     pub(crate) owner: Option<OwnerId>,
     last_id: u64,
     last_run: u64,
 }
 
 impl Docker {
-    /// A host with some images, and with labelled containers that are not this agent's.
+    /// A host with some images, and with foreign containers that have labels.
     pub(crate) fn new(with_images: bool) -> Self {
         let mut docker = Self::default();
         if with_images {
@@ -103,7 +103,7 @@ impl Docker {
         docker
     }
 
-    /// Another agent makes a container for a task of the same cluster; that may be a task of this agent, too.
+    /// Another agent creates a container for a task of the same cluster, which may also be a task of this agent.
     pub(crate) fn put_rival(&mut self, task: &TaskSpec, container: &ContainerName, state: RunState) {
         let name = task.runtime_name(container);
         if self.find(&name).is_some() {
@@ -117,13 +117,13 @@ impl Docker {
         self.tell(self.containers.len() - 1);
     }
 
-    /// Which agents have containers here, and where these have their data.
+    /// The agents that have containers here, with their data directories.
     pub(crate) fn owner_marks(&self) -> Vec<OwnerMark> {
         let mark = |id: &OwnerId| OwnerMark { id: id.clone(), place: PLACE.to_owned() };
         self.containers.iter().filter_map(|it| it.owner.as_ref().map(mark)).collect()
     }
 
-    /// Somebody else makes a container.
+    /// Somebody else creates a container.
     pub(crate) fn put_stranger(&mut self, name: String, state: RunState) {
         if self.find(&name).is_some() {
             return;
@@ -164,12 +164,12 @@ impl Docker {
         self.containers.iter().position(|container| container.id.as_str() == target || container.name == target)
     }
 
-    /// An operation on a name that somebody else's container has finds nothing.
+    /// The container with this target, unless it is foreign.
     fn find_ours(&self, target: &str) -> Option<usize> {
         self.find(target).filter(|index| !self.containers[*index].foreign)
     }
 
-    /// One that was given another name may have been lost from sight, and another one made.
+    /// The container of a task. After a renaming there may be two; the one with the right name comes first.
     pub(crate) fn container_of(&self, task: &TaskArn, container: &ContainerName) -> Option<&Container> {
         let its = self.containers.iter().filter(|it| !it.foreign && &it.task == task && &it.container == container);
         its.min_by_key(|it| it.renamed)
@@ -179,7 +179,7 @@ impl Docker {
         self.truth.get(&(task.clone(), container.clone())).cloned().unwrap_or_default()
     }
 
-    /// Is a `dependsOn` fulfilled, judged by what happened?
+    /// Whether a condition of `dependsOn` has been met, judged by what happened.
     pub(crate) fn fulfils(&self, task: &TaskArn, container: &ContainerName, condition: Condition) -> bool {
         let truth = self.truth_of(task, container);
         match condition {
@@ -219,7 +219,7 @@ impl Docker {
         }
     }
 
-    /// What an inventory says of it, which is more.
+    /// The observation of a container in an inventory, which includes the outline.
     fn list(&self, index: usize) -> Observation {
         Observation { outline: self.containers[index].outline.clone(), ..self.see(index) }
     }
@@ -237,7 +237,7 @@ impl Docker {
         container.state = RunState::Running;
         (container.exit_code, container.error) = (None, None);
         container.health = Health::Unknown;
-        // A second run follows a start that came late: news of the first may arrive after the answer to the second.
+        // A second run follows a late start: events of the first may arrive after the answer to the second.
         container.unsolicited = unsolicited || (container.started && !container.restarts);
         container.started = true;
         self.last_run += 1;
@@ -259,13 +259,13 @@ impl Docker {
         self.tell(index);
     }
 
-    /// The kernel ends it.
+    /// The kernel kills the container because it is out of memory.
     pub(crate) fn run_out_of_memory(&mut self, index: usize) {
         self.containers[index].error = Some(Failure::permanent("OutOfMemoryError", "used too much"));
         self.exit(index, 137);
     }
 
-    /// A start that cannot work leaves a container that never ran, has no exit code, and says why.
+    /// A refused start leaves a container that never ran, without an exit code and with an error.
     pub(crate) fn refuse(&mut self, target: &str) {
         let Some(index) = self.find_ours(target) else { return };
         let container = &mut self.containers[index];
@@ -286,8 +286,8 @@ impl Docker {
         self.tell(index);
     }
 
-    /// The agent's state is lost, and under another name nothing proves that a container is ours: from now on it is somebody else's to
-    /// end, and one that takes its place is started for the first time.
+    /// The agent's state is lost, and nothing proves that a renamed container is ours. From now on the agent need not end it, and
+    /// a container in its place is started for the first time.
     pub(crate) fn disown_renamed(&mut self) {
         for index in 0..self.containers.len() {
             if self.containers[index].renamed {
@@ -297,14 +297,14 @@ impl Docker {
         }
     }
 
-    /// The agent may lose sight of it, if it has not seen it before.
+    /// Renames a container. The agent may not find it any more if it has not seen it before.
     pub(crate) fn rename(&mut self, index: usize) {
         let container = &mut self.containers[index];
         container.name = format!("renamed-{}", container.id);
         (container.renamed, container.unsolicited) = (true, true);
     }
 
-    /// One that runs is killed first.
+    /// Removes a container; a running one is killed first.
     pub(crate) fn remove(&mut self, index: usize) {
         if self.containers[index].state == RunState::Running {
             self.truth_mut(index).exits.insert(137);
@@ -319,7 +319,7 @@ impl Docker {
         });
     }
 
-    /// The daemon restarts: what it ran ends or lives on, and whoever listened must look again.
+    /// The daemon restarts: its containers end or live on, and events may be missed.
     pub(crate) fn restart(&mut self, bits: u64) {
         let dies = |index: usize| match bits % 4 {
             0 => false, // live restore
@@ -361,7 +361,7 @@ impl Docker {
         self.seen(Some(index))
     }
 
-    /// What is said of an effect that failed: after a pull it may be asked whether the image is there all the same.
+    /// The outcome of a failed effect. After a pull, the request may ask whether the image is cached.
     pub(crate) fn failed(&self, effect: &Effect, failure: Failure) -> Outcome {
         match effect {
             Effect::Do(_, Operation::Pull(image))
@@ -429,7 +429,7 @@ impl Docker {
         Ok(Output::Seen(index.map(|index| Box::new(self.see(index)))))
     }
 
-    /// Does what an effect asks for. `late`: nobody waits for it any more.
+    /// Executes an effect. `late`: its answer is not awaited any more.
     pub(crate) fn perform(&mut self, effect: &Effect, late: bool) -> Outcome {
         match effect {
             Effect::Do(_, Operation::ResolveDigest(image)) => {

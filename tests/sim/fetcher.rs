@@ -1,20 +1,21 @@
-//! The model credentials fetcher: leases of Kerberos tickets. Each making gives another one; nobody else ever takes one back.
+//! The model of the credentials fetcher: leases of Kerberos tickets. Each creation yields a new lease, which only the agent gives
+//! back.
 
 use ecs_agent::core::TaskState;
 use ecs_agent::core::state::Resource;
 use ecs_agent::model::{ResourceKind, ResourceRequest, TaskArn, Tickets};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Renewals in vain after which the agent may wait for the next credentials.
+/// How many failed renewals let the agent wait for the next credentials.
 const MAX_TRIES: u32 = 3;
 
 #[derive(Debug, Default)]
 pub(crate) struct Fetcher {
-    /// The leases there are, and what for: a resource of a task.
+    /// The leases that exist, each with the task and the resource that it belongs to.
     pub(crate) leases: BTreeMap<String, (TaskArn, String)>,
-    /// Those of which the agent has written down that it has them.
+    /// The leases that the agent has stored.
     pub(crate) written: BTreeSet<String>,
-    /// Resources with tickets that end unless they are renewed with the credentials that have come; how often that was tried in vain.
+    /// Resources with tickets that must be renewed because new credentials have arrived, with the number of failed renewals.
     pub(crate) ending: BTreeMap<(TaskArn, String), u32>,
     last: u64,
 }
@@ -34,7 +35,7 @@ impl Fetcher {
         }
     }
 
-    /// Credentials have come for this task.
+    /// Credentials have arrived for this task.
     pub(crate) fn credentials_arrived(&mut self, task: &TaskState) {
         let is_ending = |it: &&Resource| it.state.tickets.as_ref().is_some_and(|it| !it.accounts.is_empty());
         let ending = task.resources.iter().filter(is_ending);
@@ -57,7 +58,7 @@ impl Fetcher {
         }
     }
 
-    /// A ticket that is there, of a lease of this task.
+    /// The path is that of an existing ticket of this task.
     pub(crate) fn has(&self, task: &TaskArn, spec: &str, path: &str) -> bool {
         self.leases.iter().any(|(lease, (owner, _))| owner == task && path == format!("/{lease}/{spec}"))
     }

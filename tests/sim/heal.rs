@@ -1,4 +1,4 @@
-//! The trouble ends: what is under way arrives, and containers do what others wait for.
+//! The faults end: everything on the way arrives, and containers do what others wait for.
 
 use crate::control::EcsTask;
 use crate::schedule::{Delivery, How};
@@ -8,7 +8,7 @@ use ecs_agent::model::task::Condition;
 use ecs_agent::model::{Health, RunState, TaskArn, TaskStatus};
 
 impl World {
-    /// No more trouble: what is under way arrives, what is held back is committed.
+    /// Ends all faults: everything on the way arrives, and deferred changes are committed.
     pub(crate) fn heal(&mut self) {
         self.note(|_| "HEALED".to_owned());
         self.ecs.acks_to_lose = 0;
@@ -17,7 +17,7 @@ impl World {
         self.feed(Event::Tick);
     }
 
-    /// Everything that can go on without time passing does; false when nothing could.
+    /// Makes one thing happen that needs no time to pass; false if there is none.
     pub(crate) fn drain_one(&mut self) -> bool {
         if !self.pending.is_empty() {
             self.go_on(0, How::Works);
@@ -25,7 +25,7 @@ impl World {
             self.fact(0, Delivery::Once);
         } else if !self.late.is_empty() {
             self.land(0);
-        // Until lost tasks are known again, what ECS says is kept for later and not answered.
+        // Until lost tasks are rebuilt, messages of ECS are held back and not answered.
         } else if !self.ecs.messages.is_empty() && !self.state.host.lost {
             self.deliver(self.ecs.arriving(&self.ecs.messages, 0));
         } else {
@@ -34,9 +34,10 @@ impl World {
         true
     }
 
-    /// What ECS wants stopped and never said so, its next manifest tells; also of a task that it knows to be stopped, and that was
-    /// rebuilt because somebody had started its container again. Once: the agent has to ask and to obey. Not while lost
-    /// tasks are not known again: the list would be taken up before the payloads that bring the tasks it is silent about.
+    /// Sends one manifest if ECS wants a task stopped and has not sent that. It also helps for a task that ECS knows to be
+    /// stopped and that was rebuilt because somebody had started its container again. One manifest is enough: the agent must ask
+    /// and obey. While tasks are lost there is none: it would be applied before the payloads with the tasks that are missing in
+    /// it.
     fn remind(&mut self) -> bool {
         let goes_on = |arn: &TaskArn| self.state.tasks.get(arn).is_some_and(|it| it.known != TaskStatus::Stopped);
         let needs_reminder = |(arn, task): (&TaskArn, &EcsTask)| {
@@ -54,7 +55,7 @@ impl World {
         true
     }
 
-    /// Whatever runs ends.
+    /// Every running container ends.
     pub(crate) fn end_all(&mut self) {
         for at in 0..self.docker.containers.len() {
             if !self.docker.containers[at].foreign {
@@ -63,7 +64,7 @@ impl World {
         }
     }
 
-    /// Containers do what others wait for: they get healthy, or they end.
+    /// A container does what others wait for: it becomes healthy, or it ends.
     pub(crate) fn live(&mut self) -> bool {
         for at in 0..self.docker.containers.len() {
             let container = &self.docker.containers[at];
@@ -84,7 +85,7 @@ impl World {
             }
         }
         let missing = self.ecs.tasks.iter().position(|(arn, task)| {
-            self.state.tasks.contains_key(arn) // it takes none for a task it does not know
+            self.state.tasks.contains_key(arn) // the agent takes no credentials for an unknown task
                 && task.accepted.status != TaskStatus::Stopped
                 && task.credentials.as_ref().is_some_and(|id| !self.credentials.contains(id))
         });

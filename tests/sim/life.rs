@@ -1,4 +1,4 @@
-//! The agent is killed and comes back with what is on disk.
+//! The agent is killed and restarts with the documents on disk.
 //!
 //! Meanwhile the clock may have been set back, and the host may have become smaller.
 
@@ -34,7 +34,7 @@ impl World {
         self.docker.events.clear();
         self.credentials.clear();
         self.memory.clear();
-        self.fetcher.ending.clear(); // the credentials are gone, and come again
+        self.fetcher.ending.clear(); // the credentials are gone, and ECS sends them again
         self.turn = Turn::default();
         self.unwritten.clear();
         (self.hold, self.crash_at, self.jam) = (0, None, 0);
@@ -55,11 +55,12 @@ impl World {
         if rng.percent(70) {
             self.feed(Event::Tick);
         } else {
-            self.turn.steps = 1; // what comes first is heard before the recovered tasks are planned, like a burst
+            self.turn.steps = 1; // the first event comes before the recovered tasks are planned, as in a burst
         }
     }
 
-    /// The host goes down with the agent: nothing runs any more, nothing is done late, and what lasts only so long is gone.
+    /// The host goes down with the agent: no container runs, late effects are lost, and resources that end with a reboot are
+    /// gone.
     fn reboot(&mut self) {
         self.note(|_| "REBOOT".to_owned());
         self.late.clear();
@@ -71,7 +72,7 @@ impl World {
         });
     }
 
-    /// The agent is killed, and starts with an empty disk. What was in flight is done or not; nothing of it is done later.
+    /// The agent is killed and restarts with an empty disk. Pending effects are done or lost, but not done later.
     pub(crate) fn lose_state(&mut self, bits: u64) {
         self.note(|_| "STATE LOST".to_owned());
         let mut rng = Rng(bits);
@@ -81,7 +82,7 @@ impl World {
             }
         }
         self.late.clear();
-        // How often a container was started again is counted on the disk alone.
+        // Only the disk holds how often a container was restarted.
         self.docker.truth.values_mut().for_each(|truth| truth.starts = truth.starts.min(1));
         self.docker.disown_renamed();
         self.disk = Disk { host: HostState { lost: true, ..HostState::default() }, ..Disk::default() };
@@ -93,8 +94,8 @@ impl World {
         self.crash(bits);
     }
 
-    /// The identity goes with the state. The agent gets another one, and takes over what its data directory had; the other agent has a
-    /// directory of the same name, and runs.
+    /// The identity is lost with the state. The agent gets another one and takes over the earlier one of its data directory. The
+    /// other agent has a data directory of the same name, and runs.
     fn lose_identity(&mut self) {
         let owners = &mut self.state.policy.owners;
         let generation = owners.own.0.trim_start_matches("us-").parse::<u32>().expect("a number") + 1;
@@ -102,7 +103,7 @@ impl World {
         owners.take_over(&self.docker.owner_marks(), PLACE, &BTreeSet::from([RIVAL.into()]));
     }
 
-    /// The operator, or another kind of host.
+    /// The operator changes a setting, or the host changes.
     fn reconfigure(&mut self, rng: &mut Rng) {
         if rng.percent(5) {
             let behaviours =
@@ -115,7 +116,7 @@ impl World {
             let holds = |task: &&TaskState| task.admitted && task.known != TaskStatus::Stopped;
             self.inherited = self.disk.tasks.values().filter(holds).map(|task| task.spec.arn.clone()).collect();
             if self.disk.host.lost {
-                // Nobody has stored what they hold; they hold it all the same, and are taken over with it.
+                // Their shares are not stored, but the tasks hold them and are taken over with them.
                 let ran = self.docker.containers.iter().filter(|it| it.started && !it.foreign);
                 self.inherited.extend(ran.map(|it| it.task.clone()));
             }

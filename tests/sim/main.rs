@@ -21,14 +21,14 @@ mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Schedules of a default run.
+/// The number of schedules in a default run.
 const DEFAULT_SEEDS: u64 = 20_000;
 
 fn seeds_wanted() -> u64 {
     std::env::var("SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(DEFAULT_SEEDS)
 }
 
-/// `SIM_FIRST` shifts the range: another night, other schedules.
+/// The first seed: `SIM_FIRST` selects other schedules.
 fn first_seed() -> u64 {
     std::env::var("SIM_FIRST").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
@@ -80,7 +80,7 @@ fn seeds_that_failed_once_still_pass() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_story() {
+fn the_same_seed_gives_the_same_run() {
     for seed in (0..2_000).step_by(20) {
         let (first, second) =
             (run::run(seed, &schedule::draw(seed), true), run::run(seed, &schedule::draw(seed), true));

@@ -81,7 +81,7 @@ impl World {
         }
     }
 
-    /// What happens to containers without anybody asking.
+    /// Something happens to a container without the agent.
     fn happens(&mut self, step: Move) {
         self.facts += 1;
         match step {
@@ -123,7 +123,7 @@ impl World {
                 let tasks = self.state.tasks.values();
                 let all: Vec<_> = tasks.flat_map(|it| names(it).into_iter().map(|name| (it.outline(), name))).collect();
                 if let Some((task, name)) = pick.checked_rem(all.len()).map(|at| &all[at]) {
-                    // Every other time it is a container of another agent that was given the same task.
+                    // Every other time the container belongs to another agent with the same task.
                     match pick / all.len() % 2 {
                         0 => self.docker.put_stranger(task.runtime_name(name), RunState::Exited),
                         _ => self.docker.put_rival(task, name, RunState::Exited),
@@ -158,7 +158,7 @@ impl World {
         let Some(at) = pick.checked_rem(self.ecs.tasks.len()) else { return };
         let Some((arn, task)) = self.ecs.tasks.iter_mut().nth(at) else { return };
         if !self.disk.tasks.contains_key(arn) && task.accepted.status != TaskStatus::Stopped {
-            return; // ECS renews what it has sent; the first ones come with the task
+            return; // ECS renews only credentials that it has sent; the first ones come with the task
         }
         let Some(id) = &mut task.credentials else { return };
         if renew {
@@ -188,7 +188,7 @@ impl World {
         self.feed(Event::Tick);
     }
 
-    /// A container of a task of ours, to do something to it by hand.
+    /// A container of our own tasks that fits, if there is one.
     fn choose(&self, pick: usize, is_fit: impl Fn(&Container) -> bool) -> Option<usize> {
         let fit = |at: &usize| {
             let container = &self.docker.containers[*at];

@@ -1,4 +1,4 @@
-//! What becomes of an effect that was handed out, and how the agent hears of it.
+//! The execution of an effect that was handed out, and its answer to the agent.
 
 use crate::schedule::How;
 use crate::world::{Pending, World};
@@ -46,7 +46,7 @@ impl World {
                 if let Effect::Do(_, Operation::Report(change)) = &pending.effect
                     && let Some(task) = self.ecs.tasks.get_mut(&change.task)
                 {
-                    task.accepted.add(change); // refused for good: ECS will not hear more of it
+                    task.accepted.add(change); // refused for good, so it is not reported again
                 }
                 self.docker.failed(&pending.effect, failure(&pending.effect, false))
             }
@@ -81,7 +81,7 @@ impl World {
         if let Effect::Do(_, Operation::RenewResource(request)) = &pending.effect {
             self.fetcher.renewed(request, outcome.is_ok());
         }
-        // How full the disk is may be another number now.
+        // The disk may be less full now.
         if let Effect::Do(_, Operation::CleanImages(ImageWork::RemoveImage { .. })) = &pending.effect {
             self.facts += 1;
         }
@@ -97,7 +97,7 @@ impl World {
             );
             let is_making = matches!(pending.effect, Effect::Do(_, Operation::CreateResource(_)));
             let is_report = matches!(pending.effect, Effect::Do(_, Operation::Report(_)));
-            // A list taken before the removal may name the orphan once more.
+            // An inventory from before the removal may contain the orphan once more.
             if matches!((owner, &outcome), (Owner::Orphan(_), Ok(_))) {
                 self.asked.retain(|it| it.0 != *owner);
             }
@@ -113,13 +113,13 @@ impl World {
         self.feed(Event::Completed { op: pending.op, outcome });
     }
 
-    /// The owner is a container that must end.
+    /// The owner is a container that must stop.
     pub(crate) fn is_to_stop(&self, owner: &Owner) -> bool {
         let Owner::Container(arn, index) = owner else { return false };
         self.state.tasks.get(arn).is_some_and(|task| task.must_stop(*index))
     }
 
-    /// Does the work of an effect; what the answer would be.
+    /// Executes an effect and returns its outcome.
     pub(crate) fn perform(&mut self, effect: &Effect) -> Outcome {
         match effect {
             Effect::Do(_, Operation::Report(change)) => {
@@ -156,8 +156,8 @@ impl World {
             Effect::Do(_, Operation::Create(_) | Operation::Start(_))
             | Effect::Do(_, Operation::Stop { .. })
             | Effect::Do(_, Operation::Remove(_) | Operation::Pull(_)) => self.late.push(effect),
-            // A report that got through counts, whether or not the agent hears of it. A resource that came long after it was given
-            // up would be nobody's, and nobody could tell: that is left out.
+            // A report that reached ECS counts, whether or not its answer reaches the agent. A resource that was created long
+            // after it was given up would belong to no task and could not be found, so that is left out.
             Effect::Do(_, Operation::Report(_) | Operation::CreateResource(_))
             | Effect::Do(_, Operation::RenewResource(_) | Operation::RemoveResource(_)) => {
                 let _outcome = self.perform(&effect);
@@ -181,7 +181,7 @@ impl World {
     }
 }
 
-/// The engine lists all, but every other container cannot be looked at: of those the list tells, which is less.
+/// Docker lists all containers, but cannot inspect every other one. For these, the observation has only what the list shows.
 fn hardly_seen(seen: Observation) -> Observation {
     let is_looked_at = seen.runtime_id.0.ends_with(['0', '2', '4', '6', '8']);
     if is_looked_at { seen } else { Observation { started_at: None, error: None, ..seen } }

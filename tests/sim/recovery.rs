@@ -1,7 +1,8 @@
-//! The agent comes back: every state it may have stored, times everything that may have happened to the container meanwhile.
+//! Restarts of the agent: each state that it may have stored, combined with each thing that may have happened to the container
+//! meanwhile.
 //!
-//! Unlike a schedule, where anything may happen, each combination here has one right end, written down in `expected`. The laws judge
-//! all of it as well.
+//! Unlike in a schedule, where anything may happen, each combination here has one right end, in `expected`. The laws are checked
+//! too.
 
 use crate::laws;
 use crate::schedule::{Delivery, How};
@@ -67,7 +68,7 @@ const REALITIES: [Reality; 8] = [
 
 /// The exit code of a container that ends by itself.
 const CODE: i32 = 3;
-/// That of one that is stopped, and of one that is killed with its daemon.
+/// The exit code of a container that is stopped, and of one that is killed with its daemon.
 const STOPPED: i32 = 143;
 const KILLED: i32 = 137;
 
@@ -86,21 +87,21 @@ fn expected(stored: Stored, reality: Reality) -> End {
     use Reality::{AsItWas, DaemonRestarted, Ended, Gone, NameTaken, Renamed, Revived, StartedByHand};
     use Stored::{CreateDone, Created, Exited, ExitedUnreported, Pulling, StartAsked, StopAsked, StopDone};
     match (stored, reality) {
-        // ECS wanted it stopped: it ends, and with the code it ended with.
+        // ECS wanted the task stopped: it ends, with the exit code of its container.
         (StopAsked, AsItWas | Revived | Renamed) => ended(STOPPED),
         (StopAsked | StopDone, Gone) => MISSING,
         (StopAsked, Ended) => ended(CODE),
         (StopAsked, DaemonRestarted) => ended(KILLED),
         (StopDone, Revived | StartedByHand | AsItWas | Renamed | Ended | DaemonRestarted) => ended(STOPPED),
-        // It was over: whatever is done to it, it has ended as it did.
+        // The container had ended: its end does not change, whatever happened to it afterwards.
         (ExitedUnreported | Exited, _) => ended(CODE),
-        // Nothing was there that the agent knew of: it is made now.
+        // The agent knew of no container, so it creates one now.
         (Pulling | Stored::CreateAsked, NameTaken) => (TaskStatus::Stopped, None, Some("CannotCreateContainerError")),
         (Pulling | Stored::CreateAsked, _) | (CreateDone, Gone | Renamed) => RUNS,
-        // It was there and never ran: it is started.
+        // The container existed and never ran: it is started.
         (CreateDone | Created | StartAsked, AsItWas | StartedByHand | DaemonRestarted | Renamed) => RUNS,
         (_, Gone) => MISSING,
-        // It ran.
+        // The container ran.
         (_, AsItWas | Revived | Renamed | StartedByHand | NameTaken) => RUNS,
         (_, Ended) => ended(CODE),
         (_, DaemonRestarted) => ended(KILLED),
@@ -115,7 +116,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        // A seed whose host has images and asks the registry each time; nothing else of the seed is used.
+        // A seed of a world that asks the registry each time; nothing else of the seed is used.
         let seed = (0..).find(|seed| World::new(*seed).state.policy.pull == PullBehavior::Default).expect("most do");
         let mut world = World::new(seed);
         world.state.policy.pull_upfront = false;
@@ -138,7 +139,7 @@ impl Scene {
         Self { world, arn, name }
     }
 
-    /// Lets everything happen until an effect like this is asked for.
+    /// Answers effects until one like this is asked for.
     fn until(&mut self, is_it: fn(&Effect) -> bool) {
         for _ in 0..100 {
             if self.world.pending.iter().any(|it| is_it(&it.effect)) {
@@ -150,7 +151,7 @@ impl Scene {
         panic!("it never comes");
     }
 
-    /// Lets everything that was asked for be done and answered.
+    /// Executes and answers all effects.
     fn settle(&mut self) {
         while !self.world.pending.is_empty() {
             self.world.go_on(0, How::Works);
@@ -160,7 +161,7 @@ impl Scene {
         }
     }
 
-    /// What was asked for is done; the agent does not hear of it any more.
+    /// The effect is done, but its answer does not reach the agent.
     fn done_unanswered(&mut self, is_it: fn(&Effect) -> bool) {
         let at = self.world.pending.iter().position(|it| is_it(&it.effect)).expect("asked for");
         let effect = self.world.pending[at].effect.clone();
@@ -214,7 +215,7 @@ impl Scene {
         }
     }
 
-    /// False if that cannot happen to it.
+    /// False if this cannot happen to the container.
     fn happens(&mut self, reality: Reality) -> bool {
         let docker = &mut self.world.docker;
         let at = docker.find(&self.name);
@@ -238,7 +239,7 @@ impl Scene {
         true
     }
 
-    /// The agent dies, this happens, the agent comes back, and all is quiet again.
+    /// The agent dies, this happens, the agent restarts, and the world comes to rest.
     fn restart(&mut self, reality: Reality) -> bool {
         self.world.pending.clear();
         if !self.happens(reality) {

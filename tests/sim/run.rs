@@ -7,7 +7,7 @@ use crate::world::World;
 use ecs_agent::model::Timestamp;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// More turns than any healed world needs.
+/// A bound on the turns of a healed world, more than any needs.
 const MAX_TURNS: u32 = 6_000;
 
 /// How a run ended.
@@ -41,9 +41,9 @@ pub(crate) fn run(seed: u64, moves: &[Move], traced: bool) -> End {
         laws::settled(&mut world);
     }
     if world.broken.is_none() && laws::waiting(&world).is_some() {
-        // Nothing runs for ever: whoever waits gets a share when those before it have ended. Each round at least one is admitted.
+        // No task runs for ever: a waiting task gets its share when earlier ones have ended. Each round admits at least one.
         for _ in 0..MAX_TASKS {
-            // What is started again ends at once: that is too soon for another time.
+            // A restarted container ends at once, too soon for another restart.
             for _ in 0..2 {
                 world.end_all();
                 quiesce(&mut world, 0);
@@ -61,7 +61,7 @@ pub(crate) fn run(seed: u64, moves: &[Move], traced: bool) -> End {
     End { steps: world.steps, broken: world.broken, trace: world.trace.unwrap_or_default() }
 }
 
-/// No more trouble: everything under way arrives, and that many seconds pass.
+/// Without faults, everything on the way arrives, and this many seconds pass.
 pub(crate) fn quiesce(world: &mut World, secs: u64) {
     let until = Timestamp(world.now.0 + secs * 1_000);
     for _ in 0..MAX_TURNS {
@@ -82,7 +82,7 @@ pub(crate) fn quiesce(world: &mut World, secs: u64) {
 /// Everything a person needs to understand why a seed fails.
 pub(crate) fn explain(seed: u64) -> String {
     let moves = schedule::draw(seed);
-    // Who only wants to know that a law is broken saves the time.
+    // Without shrinking, a failure is found faster.
     let is_wanted = std::env::var_os("SIM_SHRINK").is_none_or(|text| text != "0");
     let moves = if is_wanted { shrink(seed, moves) } else { moves };
     let end = run(seed, &moves, true);
@@ -93,7 +93,7 @@ pub(crate) fn explain(seed: u64) -> String {
     )
 }
 
-/// Leaves out what can be left out: halves, quarters, …, single moves.
+/// Leaves out moves as long as the same law is broken: halves, quarters, …, single moves.
 fn shrink(seed: u64, mut moves: Vec<Move>) -> Vec<Move> {
     let law = |broken: Option<String>| broken.map(|text| text.split(':').next().unwrap_or_default().to_owned());
     let wanted = law(run(seed, &moves, false).broken);

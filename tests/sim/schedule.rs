@@ -1,7 +1,7 @@
 //! A schedule: a list of moves drawn from a seed.
 //!
-//! Moves carry selectors ("the k-th pending effect", taken modulo what there is), so any sub-list of a schedule is a schedule:
-//! that is what makes shrinking work. A selector with nothing to select is a move without effect.
+//! Moves have selectors, such as "the k-th pending effect", modulo the number of choices. So any sub-list of a schedule is a
+//! schedule, which makes shrinking possible. A move without a choice has no effect.
 
 /// splitmix64: small, fast, the same everywhere.
 #[derive(Clone, Debug)]
@@ -25,30 +25,30 @@ impl Rng {
     }
 }
 
-/// How one pending effect goes on.
+/// How a pending effect ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum How {
-    /// Done, and the agent hears of it.
+    /// Done and answered.
     Works,
-    /// Done; the answer is under way.
+    /// Done; the answer is on the way.
     AnswersLater,
-    /// Not done; may work another time.
+    /// Not done; a repetition may succeed.
     FailsForNow,
-    /// Not done, for good.
+    /// Not done, with a permanent failure.
     Fails,
-    /// Not done, for good; what was to be started is left behind as ended, with the reason.
+    /// Not done, with a permanent failure; a container that was to be started is left behind as ended, with an error.
     Refuses,
-    /// Done, but answered with an error; of a listing: answered with less than a look at each would tell.
+    /// Done, but answered with an error. An inventory is answered without the details of inspections.
     FailsDone,
     /// Timed out, and never done.
     TimesOut,
     /// Timed out, but was done.
     TimesOutDone,
-    /// Timed out, and will be done at some time.
+    /// Timed out, and is done later.
     TimesOutLate,
 }
 
-/// What becomes of a fact on its way.
+/// The delivery of an event of Docker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delivery {
     Once,
@@ -56,53 +56,53 @@ pub(crate) enum Delivery {
     Lost,
 }
 
-/// Where the agent dies in its next turn.
+/// The point of the next turn at which the agent dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Point {
     BeforeCommit,
     AfterCommit,
-    /// After handing out that many effects.
+    /// After this many effects were handed out.
     AmongEffects(usize),
 }
 
-/// One thing that happens.
+/// One thing that happens in the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Move {
-    /// ECS decides to run one or two tasks of that shape.
+    /// ECS sends one or two new tasks, drawn from this number.
     Send(u64),
-    /// ECS decides to stop a task and sends that.
+    /// ECS decides to stop a task and sends the stop.
     Stop(usize),
-    /// ECS decides to stop a task; only its next manifest tells.
+    /// ECS decides to stop a task, and only its next manifest shows it.
     StopSilently(usize),
-    /// ECS stops a task nobody has heard of.
+    /// ECS stops a task that the agent does not know.
     StopUnknown,
-    /// A task arrives that cannot be run.
+    /// ECS sends a task that the agent cannot run.
     Refuse,
-    /// One of the messages not yet acknowledged arrives (again).
+    /// A message that is not acknowledged yet arrives, perhaps again.
     Deliver(usize),
-    /// A message arrives once more, or as late as that, whether or not it was acknowledged.
+    /// A message arrives once more or late, whether or not it was acknowledged.
     Again(usize),
-    /// ECS lists what should run.
+    /// ECS sends a manifest of the tasks that should run.
     Manifest,
-    /// The same, but the list is under way for long.
+    /// ECS sends a manifest that does not arrive yet.
     LateManifest,
-    /// One of the lists arrives (again).
+    /// One of the manifests arrives, perhaps again.
     OldManifest(usize),
-    /// ECS answers which doubted tasks shall stop (again).
+    /// ECS answers which of the tasks missing in a manifest are to stop, perhaps again.
     Confirm(usize),
     /// Credentials arrive, perhaps under a new id.
     Credentials(usize, bool),
-    /// That many acknowledgements get lost.
+    /// This many acknowledgements get lost.
     LoseAcks(u8),
-    /// A pending effect goes on.
+    /// A pending effect ends.
     Do(usize, How),
-    /// An outcome arrives that nobody waits for.
+    /// An outcome without an owner arrives.
     Stale(u64),
-    /// A fact about a container arrives.
+    /// An event of Docker arrives.
     Fact(usize, Delivery),
     /// The event stream breaks.
     BreakStream,
-    /// Work of an operation that timed out is done now.
+    /// An operation that timed out is done now.
     Land(usize),
     /// A container ends by itself.
     Exit(usize, i32),
@@ -116,15 +116,15 @@ pub(crate) enum Move {
     HandRemove(usize),
     /// A person gives a container another name.
     HandRename(usize),
-    /// Somebody else's container takes the name a container of ours is to have.
+    /// A foreign container takes the name of a container of ours.
     TakeName(usize),
-    /// The container engine restarts; the bits say which containers live on.
+    /// Docker restarts; the bits decide which containers live on.
     RestartDocker(u64),
     /// An image is removed from the host.
     LoseImage(usize),
-    /// The container engine hangs: that many creates and starts get no answer and are not done.
+    /// Docker hangs: this many creates and starts get no answer and are not done.
     Jam(u8),
-    /// The container engine cannot be reached: that many operations fail for now.
+    /// Docker cannot be reached: this many operations fail temporarily.
     Down(u8),
     /// The next events arrive in one burst, with one commit.
     Hold(u8),
@@ -132,21 +132,21 @@ pub(crate) enum Move {
     Advance,
     /// Time passes, or the clock is set ahead.
     Wait(u64),
-    /// The agent is killed and started again; the bits say what becomes of the effects in flight, and whether the clock was set back
-    /// or the host's capacity changed meanwhile.
+    /// The agent is killed and restarted. The bits decide about the pending effects, and whether the clock is set back or the
+    /// capacity of the host changes meanwhile.
     Crash(u64),
-    /// The same, and its disk is empty when it starts again.
+    /// The agent is killed and restarted with an empty disk.
     LoseState(u64),
-    /// The same, at a point of the next turn.
+    /// The agent is killed at this point of its next turn, and restarted.
     CrashAt(Point, u64),
 }
 
 /// The schedule of a seed.
 pub(crate) fn draw(seed: u64) -> Vec<Move> {
     let mut rng = Rng(seed ^ 0x005e_ed0f_5c4e_d01e);
-    // Each schedule has a few kinds of trouble of its own: rare combinations become common in some schedules.
+    // Each schedule has a few kinds of faults of its own, so that rare combinations become common in some schedules.
     let fault_chance = rng.below(60);
-    // Neighbours have to do with each other.
+    // Kinds with neighbouring numbers are related.
     let (first, count) = (rng.below(FAULT_KINDS), 2 + rng.below(15));
     let kinds: Vec<u64> = match rng.below(2) {
         0 => (0..count).map(|_| rng.below(FAULT_KINDS)).collect(),
@@ -185,7 +185,7 @@ fn ordinary(rng: &mut Rng) -> Move {
     }
 }
 
-/// Kinds of trouble.
+/// The number of kinds of faults.
 const FAULT_KINDS: u64 = 48;
 
 fn fault(rng: &mut Rng, kind: u64) -> Move {
@@ -211,7 +211,7 @@ fn fault(rng: &mut Rng, kind: u64) -> Move {
     }
 }
 
-/// Facts and outcomes come late, twice or never.
+/// Events and outcomes arrive late, twice or never.
 fn delivery_fault(rng: &mut Rng, kind: u64) -> Move {
     match kind {
         13 => Move::Stale(rng.below(40)),
@@ -222,7 +222,7 @@ fn delivery_fault(rng: &mut Rng, kind: u64) -> Move {
     }
 }
 
-/// The container engine and people with access to it.
+/// Faults of Docker, and people who change its containers.
 fn engine_fault(rng: &mut Rng, kind: u64) -> Move {
     match kind {
         22 | 23 => Move::HandStart(pick(rng)),
@@ -237,7 +237,7 @@ fn engine_fault(rng: &mut Rng, kind: u64) -> Move {
     }
 }
 
-/// ECS and the way to it.
+/// Faults of ECS and of the connection to it.
 fn ecs_fault(rng: &mut Rng, kind: u64) -> Move {
     match kind {
         41 => Move::LoseAcks(1 + rng.below(2) as u8),

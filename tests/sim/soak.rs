@@ -1,5 +1,5 @@
-//! A long life of short tasks: nothing of them is left in the core, on disk or in memory. `SIM_SOAK` says how many (20,000 are four
-//! seconds of a release build) and has the memory of the process judged too, so run it alone.
+//! Thousands of short tasks: they leave nothing behind in the core, on disk or in memory. `SIM_SOAK` sets their number (20,000
+//! take four seconds in a release build) and checks the memory of the process too, so run it alone.
 
 use crate::schedule::{Delivery, How};
 use crate::world::World;
@@ -11,16 +11,16 @@ use ecs_agent::model::{ContainerSpec, CredentialsId, TaskSpec};
 const TASKS: usize = 3_000;
 /// Tasks at a time.
 const AT_ONCE: usize = 50;
-/// What a batch takes is far below.
+/// A bound on the rounds of one batch, far above what it needs.
 const MAX_ROUNDS: usize = 20_000;
-/// Tasks before the memory is measured first: allocators and tables have their size then.
+/// The number of tasks before the first measurement of the memory, when allocators and tables have reached their size.
 const WARM_UP: usize = 1_000;
 
 fn container(name: &str) -> ContainerSpec {
     ContainerSpec { name: name.into(), image: "image-1".to_owned(), essential: true, ..ContainerSpec::default() }
 }
 
-/// That many tasks arrive, run, end and are forgotten.
+/// A batch of tasks arrives, runs, ends and is forgotten.
 fn batch(world: &mut World) {
     for _ in 0..AT_ONCE {
         let resource = |name: &str, kind| ResourceSpec { name: name.to_owned(), needed_by: vec!["a".into()], kind };
@@ -49,7 +49,7 @@ fn batch(world: &mut World) {
         world.advance();
     }
     assert!(world.state.tasks.is_empty(), "tasks that never end: {:?}", world.state.tasks);
-    // What the model remembers is not the agent's.
+    // The records of the model do not belong to the agent.
     world.docker.truth.clear();
     world.ecs = crate::control::Ecs::default();
     (world.failed, world.asked, world.unanswered) = Default::default();
@@ -68,7 +68,7 @@ fn settle(world: &mut World) {
     panic!("there is no end to it: {:?}", world.pending);
 }
 
-/// All that the core and its disk hold, in bytes of text. Memory is a matter of the whole process, in which other tests run.
+/// The size of the core's state and its disk, in bytes of text. The memory of the process would include other tests.
 fn held(world: &World) -> usize {
     format!("{:?}{:?}", world.state, world.disk).len()
 }
@@ -102,7 +102,7 @@ fn short_tasks_leave_nothing_behind() {
     assert!(world.disk.tasks.is_empty() && world.docker.resources.is_empty() && world.memory.is_empty());
     assert!(state.host.pulled_images.len() <= 1, "{:?}", state.host);
     println!("{tasks} tasks; bytes held, KiB of memory: {before:?} after {WARM_UP}, {after:?} in the end");
-    // Numbers (of operations, of arrivals) grow by a digit now and then.
+    // Ids of operations and numbers of arrivals grow by a digit now and then.
     assert!(after.0 <= before.0 + 64, "{before:?} {after:?} {state:?}");
     if asked.is_some() {
         assert!(after.1 <= before.1 + before.1 / 10, "memory grew: {before:?} {after:?}");

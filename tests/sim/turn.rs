@@ -1,7 +1,7 @@
 //! One turn of the agent, in the order of the production loop: step, commit, act.
 //!
-//! Invariant: an effect is handed out only after what the step changed is on disk. In half of the worlds a commit that may wait does so:
-//! for the next one, or for time to pass.
+//! Invariant: an effect is handed out only after the changes of its step are on disk. In half of the worlds a commit that may be
+//! deferred waits for the next one, or for time to pass.
 
 use crate::laws;
 use crate::life::stored;
@@ -15,7 +15,7 @@ impl World {
             return;
         }
         self.note(|_| format!("<- {event:?}"));
-        // While tasks are lost it is put off, and gone if the agent dies before.
+        // While tasks are lost, the message is held back, and it is lost if the agent dies before.
         if let (Event::Payload { tasks, .. }, false) = (&event, self.state.host.lost) {
             let stops = tasks.iter().filter_map(|task| match task {
                 core::PayloadTask::Stop(arn, _) => Some(arn.clone()),
@@ -43,19 +43,20 @@ impl World {
         let step = core::step(&mut self.state, self.now, event.clone());
         laws::credentials_are_acknowledged(self, &before, &event, &step);
         if was_lost && !self.state.host.lost {
-            self.facts += 1; // tasks that were lost are known again
-            // Of the resources of a task nothing tells but its containers.
+            self.facts += 1; // the lost tasks are rebuilt
+            // Only the labels of containers name the resources of a rebuilt task.
             let tasks = &self.state.tasks;
             self.docker.resources.retain(|(arn, name)| {
                 let mut known = tasks.get(arn).into_iter().flat_map(|task| &task.resources);
                 known.any(|it| it.spec.name == *name && it.state.create_asked)
             });
-            // Of a lease, too, nothing tells but the containers that were made after it.
+            // Only the labels of containers that were created later name a lease.
             self.fetcher.written.clear();
-            // Somebody may have started a container since the agent came back: what works is taken over, whatever there is to give.
+            // Somebody may have started a container since the restart. Running tasks are taken over, whatever the capacity of the
+            // host.
             let taken_over = self.state.tasks.values().filter(|task| task.reduced);
             self.inherited.extend(taken_over.map(|task| task.spec.arn.clone()));
-            self.turn.steps += held as u32; // what ECS said meanwhile is taken up at once, like a burst
+            self.turn.steps += held as u32; // the messages held back are applied at once, as in a burst
         }
         self.steps += 1;
         laws::after_step(self, &before);
@@ -120,7 +121,7 @@ impl World {
                 Key::Task(arn) => match self.state.tasks.get(arn) {
                     Some(task) => {
                         let old = self.disk.tasks.insert(arn.clone(), stored(task));
-                        // Forgotten, and asked for again: its story starts anew.
+                        // The task was forgotten and has arrived again, so its reports start anew.
                         if old.is_none_or(|old| old.arrival != task.arrival)
                             && let Some(known) = self.ecs.tasks.get_mut(arn)
                         {
@@ -167,11 +168,11 @@ impl World {
                     self.ecs.messages.retain(|message| message.ack.message_id != ack.message_id);
                 }
             }
-            // Reported or not: ECS renews credentials when it is time.
+            // ECS renews credentials in time, acknowledged or not.
             Effect::Send(Message::AckCredentials(_)) => {}
             Effect::Send(Message::VerifyStop { message_id, tasks, .. }) => self.ecs.asked_to_stop(&message_id, &tasks),
             Effect::ForgetCredentials(id) => {
-                // Within one burst they may have come again.
+                // The credentials may have arrived again in the same burst.
                 if !self.state.credentials.contains(&id) {
                     self.credentials.remove(&id);
                 }

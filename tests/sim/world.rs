@@ -1,7 +1,6 @@
-//! The world around one agent: everything there is, and what survives the agent.
+//! The world around one agent: its disk, Docker, ECS, pending effects and the time.
 //!
-//! Its parts are set in motion by `moves`, `turn`, `outcome`, `life` and `heal`. The world judges nothing; `laws` does, from inside
-//! the turn.
+//! `moves`, `turn`, `outcome`, `life` and `heal` change it. The world judges nothing; `laws` does, from inside the turn.
 
 use crate::control::Ecs;
 use crate::docker::Docker;
@@ -15,39 +14,39 @@ use ecs_agent::core::{
 use ecs_agent::model::{CredentialsId, OpId, Owners, Span, StateChange, TaskArn, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// An effect that was handed out and not answered.
+/// An effect that was handed out and has not been answered.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
     pub(crate) op: OpId,
     pub(crate) effect: Effect,
     pub(crate) owner: Option<Owner>,
-    /// Done already; the answer is under way.
+    /// The outcome, if the effect is done and its answer is on the way.
     pub(crate) answer: Option<Outcome>,
     pub(crate) cancelled: bool,
 }
 
-/// What survives the agent.
+/// The stored documents, which survive the agent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
     pub(crate) host: HostState,
     pub(crate) tasks: BTreeMap<TaskArn, TaskState>,
 }
 
-/// What steps asked for since the last commit.
+/// The effects and changes of the steps since the last commit.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
     pub(crate) steps: u32,
     pub(crate) effects: Vec<Effect>,
     pub(crate) changed: BTreeSet<Key>,
-    /// Some of it is to be on disk at once.
+    /// A step of this turn must be committed at once.
     pub(crate) is_urgent: bool,
-    /// Reports whose acceptance the agent has heard of.
+    /// Reports whose answers the agent has got.
     pub(crate) confirmed: Vec<StateChange>,
-    /// Tasks it was asked to stop.
+    /// Tasks that ECS asked to stop.
     pub(crate) stops: Vec<TaskArn>,
 }
 
-/// When every story begins; far from zero, as the clock may be set back.
+/// The time at the beginning of every schedule, far from zero because the clock may be set back.
 const BEGIN: Timestamp = Timestamp(1_000_000_000_000);
 
 #[derive(Debug)]
@@ -59,46 +58,47 @@ pub(crate) struct World {
     pub(crate) fetcher: Fetcher,
     pub(crate) ecs: Ecs,
     pub(crate) pending: Vec<Pending>,
-    /// Work of effects that timed out; the container engine does it yet.
+    /// Effects that timed out and that Docker will still do.
     pub(crate) late: Vec<Effect>,
     /// Credentials in the agent's memory.
     pub(crate) credentials: BTreeSet<CredentialsId>,
     /// Resources in the agent's memory.
     pub(crate) memory: BTreeSet<(TaskArn, String)>,
-    /// Resources whose removal failed that often in a row.
+    /// The number of consecutive failed removals of each resource.
     pub(crate) unremoved: BTreeMap<(TaskArn, String), u32>,
-    /// Nobody judges.
+    /// No laws are checked.
     pub(crate) lawless: bool,
     /// The first law that was broken.
     pub(crate) broken: Option<String>,
     pub(crate) trace: Option<Vec<String>>,
     pub(crate) steps: u64,
-    /// Compare whole states when planning again, not only what comes out of it.
+    /// Planning again compares the whole states, not only the results.
     pub(crate) thorough: bool,
-    /// The effects being handed out come from several steps: the state has gone on since some were decided.
+    /// The effects being handed out come from several steps, so the state has changed since some were decided.
     pub(crate) burst: bool,
-    /// When an operation of that owner failed last, if nothing has worked for it since; and whether it was to stop then.
+    /// The failed operations of each owner since its last success: the time of the failure, and whether the owner had to stop
+    /// then.
     pub(crate) failed: Vec<(Owner, Timestamp, bool)>,
-    /// Creates, or starts (`true`), in a row that timed out without having been done.
+    /// The number of consecutive creates, or starts (`true`), that timed out and were not done.
     pub(crate) unanswered: Vec<(Owner, bool, u32)>,
-    /// Tasks that had a share of the host when the agent came back to a smaller one.
+    /// Tasks that had a share of the host when the agent restarted on a smaller one.
     pub(crate) inherited: BTreeSet<TaskArn>,
-    /// What was asked for last on whose behalf, when, and how much news there had been.
+    /// The last operation of each owner, its time, and the number of facts until then.
     pub(crate) asked: Vec<(Owner, std::mem::Discriminant<Operation>, Timestamp, u64)>,
-    /// Counts facts beyond outcomes and the time.
+    /// The number of events that were neither outcomes nor ticks.
     pub(crate) facts: u64,
-    /// Counts listings that have arrived.
+    /// The number of inventories that have arrived.
     pub(crate) listings: u64,
-    /// ECS has sent a manifest since the trouble ended.
+    /// ECS has sent a manifest since the faults ended.
     pub(crate) reminded: bool,
     pub(crate) jam: u8,
     pub(crate) down: u8,
     pub(crate) turn: Turn,
-    /// The state was lost once.
+    /// The state of the agent was lost at least once.
     pub(crate) was_lost: bool,
-    /// Changed and not yet committed.
+    /// Keys of documents that changed and are not committed yet.
     pub(crate) unwritten: BTreeSet<Key>,
-    /// Commits wait as long as they may.
+    /// Commits are deferred as long as they may be.
     pub(crate) lingers: bool,
     pub(crate) hold: u8,
     pub(crate) crash_at: Option<(Point, u64)>,
@@ -172,7 +172,7 @@ impl World {
         };
         let untracked = UntrackedPolicy { containers_per_cycle: 2, minimum_age: Span::default() };
         world.state.policy.images.untracked = rng.percent(30).then_some(untracked);
-        // Some stories begin with an agent of before the labels that name an owner; it is a newer one when it comes back.
+        // Some schedules begin with an older agent, which writes no owner label; after a restart it is a new one.
         world.docker.owner = rng.percent(75).then(|| world.state.policy.owners.own.clone());
         world
     }

@@ -1,4 +1,4 @@
-//! Tests: what messages of ACS and news of the container engine change. Not part of the agent.
+//! Tests of messages of ACS and observations of Docker. Not part of the agent.
 
 use crate::core::policy::{Capacity, Policy};
 use crate::core::sample::{NOW, container, done, run, seen, spec, state, task};
@@ -10,7 +10,7 @@ use crate::model::{
 };
 use std::collections::BTreeSet;
 
-/// Tasks that wait for their share for ever, so that nothing else happens to them; no inventory is due.
+/// A state with tasks that wait for their share for ever, so that nothing else happens to them; no inventory is due.
 fn with_tasks(arns: &[&str]) -> State {
     let capacity = Capacity { cpu: 10, memory: 10, ..Capacity::default() };
     let mut state = state(Policy { capacity, ..Policy::default() });
@@ -69,9 +69,9 @@ fn a_manifest_raises_doubts_about_what_it_does_not_name() {
         cluster: "cluster".to_owned(),
         tasks: vec!["b".into()],
     });
-    assert_eq!(out.effects, [Effect::Send(Message::Ack(ack("m"))), asks], "not about what stops anyway");
+    assert_eq!(out.effects, [Effect::Send(Message::Ack(ack("m"))), asks], "not about tasks that must stop anyway");
     assert_eq!((out.changed, state.host.seq), (BTreeSet::from([Key::Host]), 12));
-    assert_eq!(desired(&state, "b"), TaskStatus::Running, "nobody has confirmed it");
+    assert_eq!(desired(&state, "b"), TaskStatus::Running, "ECS has not confirmed it");
     let all_named = step(&mut state, NOW, manifest(13, &["a", "b"], "n"));
     assert_eq!(all_named.effects, [Effect::Send(Message::Ack(ack("n")))]);
 }
@@ -138,7 +138,7 @@ fn stopping_an_unknown_task_reports_all_its_containers_stopped() {
     assert_eq!(sent, [("a", ContainerStatus::Stopped, None), ("b", ContainerStatus::Stopped, None)]);
     step(&mut state, NOW, done(*op, Output::Nothing));
     let again = step(&mut state, NOW, Event::Payload { tasks: vec![stop("unknown")], seq: 12, ack: None });
-    assert_eq!(again.effects, [], "ECS has heard it");
+    assert_eq!(again.effects, [], "it is reported already");
 }
 
 /// Its credentials are dropped with it.
@@ -278,7 +278,7 @@ fn an_unsettled_container_waits_for_the_pending_inventory() {
     let effects = step(&mut state, NOW, done(listing, Output::Inventory(Vec::new()))).effects;
     assert!(
         matches!(effects[..], [Effect::Do(_, Operation::Inspect(_))]),
-        "it did not speak for this one: {effects:?}"
+        "the inventory did not cover this container: {effects:?}"
     );
 }
 

@@ -1,4 +1,4 @@
-//! What facts do to a task: operations, pulls, and what nobody waits for. Messages of ECS are in `messages.rs`.
+//! Tests of outcomes: operations, pulls, and outcomes without an owner. Messages of ECS are in `messages.rs`.
 
 use crate::core::policy::{Policy, PullBehavior};
 use crate::core::sample::{NOW, container, done, only, run, seen, spec, state};
@@ -7,7 +7,7 @@ use crate::core::{Effect, Event, Operation, Output, PayloadTask, next_deadline, 
 use crate::model::task::Condition;
 use crate::model::{ContainerStatus, Failure, FailureKind, OpError, OpId, RunState, Span, TaskStatus, Timestamp};
 
-/// A state whose only container waits for the engine to create it.
+/// A state whose only container has a pending create.
 fn creating() -> (State, OpId) {
     let mut state = state(Policy::default());
     let inventory = *state.ops.keys().next().unwrap();
@@ -27,7 +27,7 @@ fn timed_out(op: OpId) -> Event {
     Event::Completed { op, outcome: Err(OpError::Unknown(failure)) }
 }
 
-/// Time goes on until something is due; the only effect then.
+/// Lets time pass until something is due, and returns the only effect then.
 fn wait(state: &mut State, now: &mut Timestamp) -> Effect {
     for _ in 0..10 {
         *now = next_deadline(state).unwrap();
@@ -144,7 +144,7 @@ fn an_observation_older_than_the_state_changes_nothing() {
     assert_eq!((container.known, container.observed), (ContainerStatus::Running, Some(RunState::Running)));
 }
 
-/// A simulated schedule (1 in 70,000) showed it: the container stayed unseen until its task was forgotten.
+/// Found by the simulator (1 schedule in 70,000): the container stayed unseen until its task was forgotten.
 #[test]
 fn a_late_create_of_a_given_up_container_is_seen() {
     let (mut state, op) = creating();
@@ -167,7 +167,7 @@ fn once_counts_only_what_came_from_the_registry() {
     let (first, second) = (pull("first"), pull("second"));
     assert!(first.1 && second.1, "never pulled on this host");
     step(&mut state, NOW, done(first.0, Output::Nothing));
-    assert!(state.host.pulled_images.is_empty(), "it was here before: not pulled");
+    assert!(state.host.pulled_images.is_empty(), "the image was cached, not pulled");
     step(&mut state, NOW, done(second.0, Output::Pulled));
     let third = only(step(&mut state, NOW, run(spec("third", vec![container("a", &[])]))));
     assert!(matches!(third, Effect::Do(_, Operation::Pull(image)) if !image.fresh));
@@ -246,7 +246,7 @@ fn an_image_referenced_by_digest_needs_no_look_up() {
         "{effect:?}"
     );
     let task = &state.tasks[&"task".into()];
-    assert_eq!((task.known, task.sent), (TaskStatus::ManifestPulled, TaskStatus::None), "no news for ECS");
+    assert_eq!((task.known, task.sent), (TaskStatus::ManifestPulled, TaskStatus::None), "nothing to report");
     assert_eq!(task.containers[0].state.digest.as_deref(), Some("sha256:1"));
 }
 
@@ -278,11 +278,11 @@ fn a_failure_that_ends_the_task_counts_despite_a_cached_image() {
     let effect = only(step(&mut state, NOW, Event::Completed { op, outcome: Err(OpError::Failed(failure)) }));
     let Effect::Do(_, Operation::Report(change)) = effect else { panic!("{effect:?}") };
     assert_eq!((change.status, change.reason.as_str()), (TaskStatus::Stopped, "Asm fetching secret"));
-    assert_eq!(change.containers[0].reason, None, "it is the task's reason");
+    assert_eq!(change.containers[0].reason, None, "the failure is the reason of the task");
 }
 
 #[test]
-fn an_outcome_nobody_waits_for_is_ignored() {
+fn an_outcome_without_an_owner_is_ignored() {
     let (mut state, op) = creating();
     let before = state.tasks.clone();
     assert!(step(&mut state, NOW, done(OpId(op.0 + 100), Output::Nothing)).changed.is_empty());
@@ -303,12 +303,12 @@ fn an_overtaken_inspection_is_repeated() {
     let [Effect::Do(op, Operation::Inspect(_))] = effects[..] else { panic!("{effects:?}") };
     step(&mut state, NOW, Event::Observed(Box::new(seen("task", "a", "id", RunState::Created))));
     let effects = step(&mut state, NOW, done(op, Output::Seen(None))).effects;
-    assert!(matches!(effects[..], [Effect::Do(_, Operation::Inspect(_))]), "it is looked at again: {effects:?}");
+    assert!(matches!(effects[..], [Effect::Do(_, Operation::Inspect(_))]), "it is inspected again: {effects:?}");
     assert_eq!(state.tasks[&"task".into()].containers[0].state.observed, Some(RunState::Created));
 }
 
-/// Both would wait for ever: the one for its dependent to end, the other for what it depends on. A simulated schedule (1 in
-/// 10,000) showed it.
+/// Both would wait for ever: one for its dependent to end, the other for its dependency. Found by the simulator (1 schedule in
+/// 10,000).
 #[test]
 fn a_revived_container_is_stopped_before_its_dependents() {
     let mut state = state(Policy::default());

@@ -1,4 +1,4 @@
-//! What is removed of images and of what nobody tracks, and when.
+//! Tests of the clean-up of images and foreign containers.
 
 use super::*;
 use crate::core::policy::{ImagePolicy, Policy, UntrackedPolicy};
@@ -43,7 +43,7 @@ fn work(effects: Vec<Effect>) -> Option<(OpId, ImageWork)> {
     found.next()
 }
 
-/// The cycle that is due: the first name of what it removes, in order; `fails` do not go.
+/// Runs the due cycle and returns the first name of each image that it tries to remove, in order; the removal of `fails` fails.
 fn cycle(state: &mut State, now: Timestamp, found: Output, fails: &[&str]) -> Vec<String> {
     let (mut op, list) = work(step(state, now, Event::Tick).effects).expect("a cycle is due");
     let policy = &state.policy.images;
@@ -85,7 +85,7 @@ fn the_least_recently_used_images_are_removed_first() {
     assert_eq!(cycle(&mut more, now, found(), &[]), ["b:latest", "c:latest", "a:latest"], "the young one stays");
     assert_eq!(cycle(&mut state, now, found(), &["b:latest"]), ["b:latest", "c:latest"], "a failure does not stop it");
     let left: Vec<&str> = state.host.images.keys().map(String::as_str).collect();
-    assert_eq!(left, ["a", "b", "young"], "what is not there is forgotten");
+    assert_eq!(left, ["a", "b", "young"], "images that do not exist any more are forgotten");
     let next = now + INTERVAL;
     assert_eq!(next_deadline(&state), Some(next));
     let now_young = listing(["a", "b", "young"].map(listed).into());
@@ -152,20 +152,20 @@ fn a_forgotten_task_leaves_its_images_to_the_clean_up() {
     let image = &state.host.images["id-1"];
     assert_eq!((image.pulled_at, image.used_at, state.host.images.len()), (NOW, NOW + AGE, 1));
     assert!(image.names.contains("docker.io/library/one:latest") && out.changed.contains(&Key::Host));
-    // One that was pulled and never came to be used is found by its name.
+    // An image that was pulled and never used is found by its name.
     state.host.remember_pulled("two".to_owned());
     reconcile(&mut state, &ImageListing { images: vec![listed("two")], ..ImageListing::default() }, NOW, &mut out);
     assert_eq!(state.host.images.keys().collect::<Vec<_>>(), ["two"]);
     let two = &state.host.images["two"];
     assert_eq!((two.pulled_at, two.used_at), (NOW, NOW));
-    // Off is off.
+    // A disabled clean-up remembers nothing.
     let mut state = with(|images| images.enabled = false);
     remember(&mut state, &task, NOW, &mut out);
     assert!(state.host.images.is_empty() && next_deadline(&state).is_none());
 }
 
 #[test]
-fn nobody_pulls_what_is_being_removed_until_it_has_gone() {
+fn no_pull_of_an_image_before_its_removal_has_ended() {
     let mut state = with(|_| ());
     step(&mut state, NOW, Event::Tick);
     tracked_image(&mut state, "a", Timestamp(0), NOW);
@@ -182,7 +182,7 @@ fn nobody_pulls_what_is_being_removed_until_it_has_gone() {
 }
 
 #[test]
-fn what_is_not_of_tasks_goes_only_if_the_operator_says_so() {
+fn untracked_images_and_containers_go_only_if_configured() {
     let untracked = || Some(UntrackedPolicy { containers_per_cycle: 1, minimum_age: AGE });
     let images = || {
         let image = |id: &str, size, age| ListedImage { size, age, ..listed(id) };
@@ -211,7 +211,7 @@ fn what_is_not_of_tasks_goes_only_if_the_operator_says_so() {
     let mut more = with(|images| (images.untracked, images.per_cycle) = (untracked(), 9));
     step(&mut more, NOW, Event::Tick);
     assert_eq!(cycle(&mut more, now, found(), &[]), ["old", "two:alias", "two:latest", "large:latest"]);
-    // What does not go does not count.
+    // A failed removal does not count.
     let mut stuck = with(|images| images.untracked = untracked());
     step(&mut stuck, NOW, Event::Tick);
     let wanted = ["old", "older", "two:alias", "two:latest", "large:latest"];
@@ -257,7 +257,7 @@ fn a_pull_waits_until_there_is_room_on_the_disk() {
     }
     let effects = step(&mut state, NOW, done(op, full(49, &["c"]))).effects;
     assert!(matches!(effects[..], [Effect::Do(_, Operation::Pull(_))]), "below the low mark: {effects:?}");
-    // The look serves the next ones for a while; nothing to remove, or no answer, holds nobody up.
+    // The check counts for the next pulls for a while. No pull waits if there is nothing to remove, or no answer.
     for (nth, answer) in [Some(100), None].into_iter().enumerate() {
         let now = NOW + Span::secs(60 * (nth as u64 + 1));
         let mut other = crate::core::sample::spec(&format!("task-{nth}"), vec![container("x", &[])]);
@@ -296,7 +296,7 @@ fn containers_of_tasks_and_orphans_are_not_foreign() {
         crate::model::RunState::Created,
     ));
     state.orphans.insert("orphan".to_owned(), orphan);
-    // Of `b` it is not known yet that it has been created.
+    // The create of `b` has not been answered yet.
     let creating = spec("task", Vec::new()).runtime_name(&"b".into());
     let listed = |id: &str| ListedContainer {
         id: id.into(),
@@ -311,7 +311,7 @@ fn containers_of_tasks_and_orphans_are_not_foreign() {
 }
 
 #[test]
-fn what_another_agent_made_for_its_tasks_is_no_strangers() {
+fn containers_of_another_agents_tasks_are_not_foreign() {
     let untracked = UntrackedPolicy { containers_per_cycle: 9, minimum_age: AGE };
     let mut state = with(|images| images.untracked = Some(untracked));
     state.policy.owners.own = "us".into();
@@ -331,7 +331,7 @@ fn what_another_agent_made_for_its_tasks_is_no_strangers() {
 
 /// As with `ECS_CHECKPOINT=false`, where each start is another agent.
 #[test]
-fn what_an_agent_left_that_is_away_for_long_goes() {
+fn containers_of_a_long_absent_agent_are_removed() {
     let untracked = UntrackedPolicy { containers_per_cycle: 9, minimum_age: AGE };
     let start = || {
         let mut state = with(|images| images.untracked = Some(untracked.clone()));
@@ -353,7 +353,7 @@ fn what_an_agent_left_that_is_away_for_long_goes() {
         Output::Images(Box::new(ImageListing { containers, running_owners, ..ImageListing::default() }))
     };
     let them: Option<&[&str]> = Some(&["them"]);
-    // Who runs at each look (`None`: that is not known), and what goes.
+    // The agents that run at each listing (`None`: not known), and the containers that are removed.
     type Row<'a> = (&'a [Option<&'a [&'a str]>], &'a [&'a str]);
     let table: [Row<'_>; 5] = [
         (&[them, them, them], &["left"]),
@@ -388,7 +388,7 @@ fn pulling() -> Event {
 }
 
 #[test]
-fn the_look_of_a_cycle_serves_a_pull_too_if_there_is_room() {
+fn the_listing_of_a_cycle_counts_for_a_pull_if_there_is_room() {
     for (percent, serves) in [(79, true), (80, false), (81, false)] {
         let (mut state, found) = with_disk(percent);
         assert_eq!(cycle(&mut state, NOW + INTERVAL, found, &[]), ["old:latest"]);
@@ -401,7 +401,7 @@ fn the_look_of_a_cycle_serves_a_pull_too_if_there_is_room() {
 }
 
 #[test]
-fn the_look_of_a_pull_begins_a_cycle_only_if_one_is_due() {
+fn the_disk_check_of_a_pull_begins_only_a_due_cycle() {
     for (now, is_due) in [(NOW + AGE + Span::millis(1), false), (NOW + INTERVAL, true)] {
         let (mut state, found) = with_disk(10);
         let (op, look) = work(step(&mut state, now, pulling()).effects).unwrap();
@@ -411,7 +411,7 @@ fn the_look_of_a_pull_begins_a_cycle_only_if_one_is_due() {
     }
 }
 
-/// A simulated schedule (1 in 250,000) showed it: pulled after the look, for a task that ended before it used it.
+/// Found by the simulator (1 schedule in 250,000): the image was pulled after the listing, for a task that ended before using it.
 #[test]
 fn removing_an_untracked_image_updates_the_stored_pulls() {
     let mut state = with(|images| {

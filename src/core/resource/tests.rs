@@ -1,4 +1,4 @@
-//! What becomes of the resources of a task.
+//! Tests of the resources of a task.
 
 use super::*;
 use crate::core::policy::Policy;
@@ -23,7 +23,7 @@ fn resource(name: &str, kind: ResourceKind, needed_by: &[&str]) -> ResourceSpec 
     ResourceSpec { name: name.to_owned(), needed_by: needed_by.iter().map(|it| (*it).into()).collect(), kind }
 }
 
-/// A task of two containers with these resources has just arrived; what that asks for.
+/// A state in which a task of two containers with these resources has just arrived, and the effects of that.
 fn arrived(resources: Vec<ResourceSpec>) -> (State, Vec<Effect>) {
     let mut state = state(Policy { cleanup_wait: Span::secs(100), ..Policy::default() });
     let inventory = *state.ops.keys().next().unwrap();
@@ -63,7 +63,7 @@ fn stop() -> Event {
 }
 
 #[test]
-fn a_container_is_created_when_what_it_needs_is_there() {
+fn a_container_is_created_when_its_resources_exist() {
     let (mut state, effects) = arrived(vec![durable(&["a"])]);
     let made = making(&effects)[0].0;
     let pulls: Vec<OpId> = effects
@@ -82,7 +82,7 @@ fn a_container_is_created_when_what_it_needs_is_there() {
 }
 
 #[test]
-fn what_nobody_needs_is_not_made() {
+fn a_resource_without_users_is_not_created() {
     assert_eq!(making(&arrived(vec![durable(&[]), volatile(&["elsewhere"])]).1), []);
 }
 
@@ -112,7 +112,7 @@ fn a_failure_ends_the_task_with_its_text() {
 }
 
 #[test]
-fn what_may_pass_is_tried_three_times() {
+fn a_temporary_failure_is_repeated_three_times() {
     let (mut state, effects) = arrived(vec![durable(&["a"])]);
     let (mut op, mut now) = (making(&effects)[0].0, NOW);
     for _ in 0..2 {
@@ -128,7 +128,7 @@ fn what_may_pass_is_tried_three_times() {
     assert_eq!(reason(&state), (TaskStatus::Stopped, Some("Busy")));
 }
 
-/// The task runs whose resource is there; and what happened on the way.
+/// A state with a running task that has this resource, and the effects on the way.
 fn running(kind: ResourceSpec) -> (State, Vec<Effect>) {
     let (mut state, mut todo) = arrived(vec![kind]);
     let mut seen = Vec::new();
@@ -195,9 +195,9 @@ fn shared_volume() -> VolumeSpec {
     VolumeSpec { runtime_name, driver, options: BTreeMap::new(), labels: BTreeMap::new(), scope }
 }
 
-/// A reboot takes control groups: the engine would start a container without its task's limits.
+/// A reboot removes control groups, and Docker would start a container without the limits of its task.
 #[test]
-fn what_a_reboot_takes_is_there_before_a_container_is_started() {
+fn resources_lost_in_a_reboot_exist_before_a_start() {
     let restarted = |change: fn(&mut TaskState)| {
         let (state, _) = running(durable(&["a"]));
         let stored = serde_json::to_string(&*state.tasks[&"task".into()]).unwrap();
@@ -241,7 +241,7 @@ fn tickets(lease: &str) -> Output {
     }))
 }
 
-/// A task whose container `a` has a ticket; `a` is to be created.
+/// A state with a task whose container `a` has a ticket, and the request to create `a`.
 fn with_ticket() -> (State, CreateRequest) {
     let (mut state, _) = arrived(Vec::new());
     let mut a = container("a", &[]);
@@ -315,7 +315,7 @@ fn tickets_are_renewed_with_new_credentials() {
     };
     assert_eq!(request.execution_credentials, Some("new".into()));
     assert_eq!(request.tickets.unwrap().accounts, ["arn"]);
-    // Others come while it is under way: once more, with those.
+    // Other credentials arrive while the renewal is pending: it is repeated with them.
     assert_eq!(renewing(&new_credentials(&mut state, NOW, "newer")), None);
     let effects = step(&mut state, NOW, done(op, Output::Nothing)).effects;
     let (mut op, request) = renewing(&effects).expect("with the newer ones");
@@ -334,9 +334,9 @@ fn tickets_are_renewed_with_new_credentials() {
 }
 
 #[test]
-fn what_cannot_be_removed_is_left_behind_after_three_tries() {
+fn a_resource_is_left_behind_after_three_failed_removals() {
     let (mut state, effects) = arrived(vec![durable(&["a"])]);
-    // It fails for now, and then nobody wants it any more: a failure to make it is none to remove it.
+    // The creation fails temporarily, and then the resource is not needed any more. The removal starts without failures.
     ends(&mut state, NOW, making(&effects)[0].0, Failure::retryable("", "busy"));
     let effects = step(&mut state, NOW, stop()).effects;
     let report = effects.iter().find_map(|it| match it {
@@ -356,7 +356,7 @@ fn what_cannot_be_removed_is_left_behind_after_three_tries() {
     assert!(!state.tasks.contains_key(&"task".into()));
 }
 
-/// A container that has come so far, and a resource of a sort that it needs and that is not there.
+/// A task whose container has reached this status and needs a missing resource of this kind.
 fn so_far(known: ContainerStatus, due: bool, kind: ResourceSpec) -> TaskState {
     let spec = TaskSpec { resources: vec![kind], ..spec("task", vec![container("a", &[])]) };
     let mut task = TaskState::new(spec, 1, NOW);
@@ -382,7 +382,7 @@ fn resources_in_memory_serve_creates_and_others_every_start() {
 }
 
 #[test]
-fn what_is_in_memory_stays_while_a_create_may_use_it() {
+fn resources_in_memory_stay_while_a_create_may_use_them() {
     let mut task = so_far(ContainerStatus::Pulled, false, volatile(&["a"]));
     task.desired = TaskStatus::Stopped;
     for (kind, goes) in [(OperationKind::Create, false), (OperationKind::Pull, true), (OperationKind::Stop, true)] {

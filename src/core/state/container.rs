@@ -1,7 +1,7 @@
-//! What is known of one container.
+//! The state of one container.
 //!
-//! Owns the three statuses that must not be mixed up: what we tell (`known`), what the engine last said (`observed`), what ECS has
-//! accepted (`sent`). The invariant: `known` never goes back.
+//! Owns the three statuses that must not be confused: `known` is the status the container has reached, `observed` is what Docker
+//! last showed, `sent` is what ECS has accepted. The invariant: `known` never goes back.
 
 use super::operation::{OperationKind, PendingOperation};
 use super::restarts::Restarts;
@@ -12,110 +12,114 @@ use crate::model::{
 };
 use serde::{Deserialize, Serialize};
 
-/// One container of a task. A document has one for each, and is written with every step of any: what has its default value is left
-/// out.
+/// The state of one container of a task.
+///
+/// A task's document holds one for each container and is written whenever one of them changes, so fields with their default value
+/// are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerState {
-    /// What we tell ECS: never goes back.
+    /// The status that the container has reached, as it is reported to ECS. It never goes back.
     #[serde(default, skip_serializing_if = "is_default")]
     pub known: ContainerStatus,
-    /// What the engine last said: may go back, and then we act. `None`: it does not exist, or nothing is known of it.
+    /// The state in which Docker last showed the container. It may go back, and the agent then acts. `None`: the container does
+    /// not exist, or has not been seen.
     #[serde(default, skip_serializing_if = "is_default")]
     pub observed: Option<RunState>,
-    /// Last status ECS accepted.
+    /// The last status of the container that ECS has accepted.
     #[serde(default, skip_serializing_if = "is_default")]
     pub sent: ContainerStatus,
-    /// It ran once.
+    /// The container has been seen running at least once in this task.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ran: bool,
-    /// A create was asked for at some time, so that something may be there to remove.
+    /// The creation has been asked for, so there may be something to remove.
     #[serde(default, skip_serializing_if = "is_default")]
     pub create_asked: bool,
-    /// Nothing is left of it in the engine.
+    /// The container is gone from Docker.
     #[serde(default, skip_serializing_if = "is_default")]
     pub removed: bool,
-    /// How often it was started again after it ended.
+    /// The restarts of the container by its restart policy.
     #[serde(default, skip_serializing_if = "is_default")]
     pub restarts: Restarts,
-    /// Why it cannot go on, or how it ended. The first one stays.
+    /// Why the container cannot go on, or how it ended; `None` if nothing failed. The first failure stays.
     #[serde(default, skip_serializing_if = "is_default")]
     pub failure: Option<Failure>,
-    /// Resolving or pulling failed, which matters only if create then finds no image.
+    /// Why the digest could not be resolved or the image not be pulled. It matters only if the creation then finds no image.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pull_failure: Option<Failure>,
-    /// The engine's id.
+    /// Docker's id of the container; `None` before the creation.
     #[serde(default, skip_serializing_if = "is_default")]
     pub runtime_id: Option<RuntimeId>,
-    /// Digest of the image: that of its reference, or what the registry said.
+    /// Digest of the image, from its reference or from the registry; `None` if it is not known.
     #[serde(default, skip_serializing_if = "is_default")]
     pub digest: Option<String>,
-    /// Digest of the image on this host that it was created from. Told where there is no other; no news by itself, since a pull
-    /// that failed may have left an old one in use.
+    /// Digest of the local image that the container was created from; `None` if it is not known. It is reported if `digest` is
+    /// missing, but causes no report by itself: a failed pull may have left an old image in use.
     #[serde(default, skip_serializing_if = "is_default")]
     pub local_digest: Option<String>,
-    /// Id of the image (`sha256:…`).
+    /// Id of the image (`sha256:…`); empty before the creation.
     #[serde(default, skip_serializing_if = "is_default")]
     pub image_id: String,
-    /// Exit code, once it ran and ended.
+    /// Exit code of the last run; `None` if the container has not run and ended, or the code is not known.
     #[serde(default, skip_serializing_if = "is_default")]
     pub exit_code: Option<i32>,
-    /// Result of its health check.
+    /// The last result of the health check.
     #[serde(default, skip_serializing_if = "is_default")]
     pub health: Health,
-    /// When it was first seen running, by our clock.
+    /// When the container was first seen running, by the agent's clock; `None` before.
     #[serde(default, skip_serializing_if = "is_default")]
     pub running_since: Option<Timestamp>,
-    /// Time of creation in the engine's words.
+    /// Time of the creation as Docker writes it; `None` if it is not known.
     #[serde(default, skip_serializing_if = "is_default")]
     pub created_at: Option<String>,
-    /// Time of start in the engine's words.
+    /// Time of the start as Docker writes it; `None` if it is not known.
     #[serde(default, skip_serializing_if = "is_default")]
     pub started_at: Option<String>,
-    /// When `known` changed last.
+    /// When `known` last changed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub changed_at: Timestamp,
-    /// Published ports.
+    /// Published ports as Docker bound them.
     #[serde(default, skip_serializing_if = "is_default")]
     pub bindings: Vec<PortBinding>,
-    /// Mounts.
+    /// Mounts of the container as Docker shows them.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mounts: Vec<Mount>,
-    /// Its last address in the engine's default network.
+    /// The container's last address in Docker's default network; `None` if it never had one.
     #[serde(default, skip_serializing_if = "is_default")]
     pub address: Option<String>,
-    /// What is kept in memory only.
+    /// The part of the state that is kept in memory only.
     #[serde(skip)]
     pub live: LiveContainer,
 }
 
-/// What is kept of a container in memory only. After a restart of the agent it is empty, except that
-/// [`recover`](crate::core::recover()) sets `unsettled` for each container that the engine may have. The first inventory then shows how
-/// it is, and planning fills in the rest again.
+/// The part of a container's state that is kept in memory only. After a restart of the agent it is empty, except that
+/// [`recover`](crate::core::recover()) sets `unsettled` for each container that the engine may have. The first inventory then
+/// shows how it is, and planning fills in the rest again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LiveContainer {
-    /// What is in flight: at most one.
+    /// The pending operation; `None` if there is none.
     pub operation: Option<PendingOperation>,
-    /// Nothing is done to it before it was looked at: an outcome was unknown, or the agent has just started.
+    /// The container must be inspected before any other operation: an outcome was unknown, or the agent has just started.
     pub unsettled: bool,
-    /// It has been planned to stop; what failed before that is no reason to wait.
+    /// The stop has been planned. Failures from before that are no reason to wait.
     pub stopping: bool,
-    /// Failures in a row, and when to try again.
+    /// Consecutive failures, and when to try again.
     pub retry: Retry,
-    /// What to say if it turns out that an operation with unknown outcome did not happen.
+    /// The operation whose outcome is unknown, and its failure if it turns out that it was not done; `None` if there is none.
     pub doubt: Option<(OperationKind, Failure)>,
-    /// How often that was so in a row.
+    /// How many consecutive operations had an unknown outcome and turned out not to have been done.
     pub doubts: u32,
-    /// The step in which we last did or learnt something; an older inventory does not speak for it.
+    /// The step in which the agent last did something to the container or learnt something about it. An inventory that was asked
+    /// for earlier says nothing about the container.
     pub touched: u64,
 }
 
 impl ContainerState {
-    /// It is known to be stopped.
+    /// The container has stopped and will not run again.
     pub fn is_stopped(&self) -> bool {
         self.known == ContainerStatus::Stopped
     }
 
-    /// Nothing is left of it in the engine, and nothing is on its way.
+    /// The container is gone from Docker, and no operation is pending that could bring it back.
     pub fn is_gone(&self) -> bool {
         self.live.operation.is_none() && !self.live.unsettled && (self.removed || !self.create_asked)
     }
@@ -128,12 +132,12 @@ impl ContainerState {
         }
     }
 
-    /// The first failure stays; later ones are consequences.
+    /// Sets the failure unless there is one: later failures are consequences of the first.
     pub fn fail(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
     }
 
-    /// Copies what an observation tells beyond the state of the process.
+    /// Copies what an observation shows besides the state of the process.
     pub fn remember(&mut self, seen: &Observation) {
         self.runtime_id = Some(seen.runtime_id.clone());
         self.image_id.clone_from(&seen.image_id);
@@ -179,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_that_tells_less_does_not_make_us_forget() {
+    fn an_observation_without_details_erases_none() {
         let mut container = ContainerState::default();
         let mut full = seen("task", "a", "id", RunState::Running);
         full.health = Health::Healthy;

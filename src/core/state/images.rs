@@ -1,4 +1,4 @@
-//! What is remembered of images, and of their clean-up.
+//! The state of images that tasks have used, and of their clean-up.
 
 use super::retry::Retry;
 use crate::model::image::{ImageListing, ImageWork};
@@ -6,40 +6,41 @@ use crate::model::{OpId, OwnerId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What is remembered of an image that tasks have used.
+/// An image that tasks have used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackedImage {
-    /// What tasks called it.
+    /// The full names that tasks used for the image.
     pub names: BTreeSet<String>,
-    /// When it was pulled last. The Go agent counts from the first time, so that an image just pulled anew may go at once.
+    /// When the image was last pulled. The Go agent counts from the first pull, so it may remove an image that was just pulled
+    /// again.
     pub pulled_at: Timestamp,
-    /// When the last task that used it was forgotten.
+    /// When the last task that used the image was forgotten.
     pub used_at: Timestamp,
 }
 
-/// The clean-up under way. Volatile: a restart begins a new interval.
+/// The clean-up of images. It is kept in memory only: a restart of the agent begins a new interval.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageCleanup {
     /// When the next cycle begins; `None` until the first plan.
     pub due: Option<Timestamp>,
-    /// What is in flight: at most one.
+    /// The pending operation; `None` if there is none.
     pub operation: Option<(OpId, ImageWork)>,
     /// When a listing that failed may be tried again.
     pub retry: Retry,
-    /// A pull waits for a look at the disk.
+    /// A pull waits until the disk has been checked.
     pub is_pull_waiting: bool,
-    /// The disk was too full at the last look: room is being made.
+    /// The disk was too full at the last check, and images are removed to make room.
     pub is_making_room: bool,
-    /// When the disk was looked at last.
+    /// When the disk was last checked; `None` before the first check.
     pub disk_checked_at: Option<Timestamp>,
-    /// What the cycle goes by.
+    /// The listing that the current cycle works on; `None` between cycles.
     pub(in crate::core) listing: Option<ImageListing>,
-    /// Images and containers that were tried in this cycle.
+    /// Ids or names of the images and containers whose removal was tried in this cycle.
     pub(in crate::core) tried: BTreeSet<String>,
-    /// Removals of tracked images that were tried in this cycle.
+    /// How many removals of tracked images were tried in this cycle.
     pub(in crate::core) tracked_tried: u32,
-    /// Names of images, and containers, of others that went in this cycle.
+    /// How many names of untracked images, and how many foreign containers, were removed in this cycle.
     pub(in crate::core) foreign_removed: (u32, u32),
-    /// Agents that made containers and have not run since then, at every look.
+    /// Other agents that made containers here, and since when every listing has shown that they do not run.
     pub(in crate::core) absent: BTreeMap<OwnerId, Timestamp>,
 }

@@ -1,57 +1,58 @@
-//! What is in flight, and who waits for it.
+//! Pending operations and their owners.
 //!
-//! Owns no outcome: that is an [`Event`](crate::core::Event). The invariant: at most one operation for a container or a resource.
+//! Owns no outcome: that is an [`Event`](crate::core::Event). The invariant: at most one operation is pending for a container or
+//! a resource.
 
 use crate::model::{OpId, TaskArn, Timestamp};
 
-/// Something in flight for a resource.
+/// A pending operation on a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingResourceOperation {
-    /// Its outcome carries the same id.
+    /// The operation's id, which its outcome carries too.
     pub id: OpId,
-    /// What it is.
+    /// What the operation does.
     pub kind: ResourceOperationKind,
-    /// When it was asked for.
+    /// When the operation was asked for.
     pub since: Timestamp,
 }
 
 /// Operations on one resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResourceOperationKind {
-    /// Making it.
+    /// Create the resource.
     Create,
-    /// Keeping it from ending.
+    /// Renew the resource before it expires.
     Renew,
-    /// Removing it.
+    /// Remove the resource.
     Remove,
 }
 
-/// Something in flight.
+/// A pending operation on a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingOperation {
-    /// Its outcome carries the same id.
+    /// The operation's id, which its outcome carries too.
     pub id: OpId,
-    /// What it is.
+    /// What the operation does.
     pub kind: OperationKind,
-    /// When it was asked for.
+    /// When the operation was asked for.
     pub since: Timestamp,
-    /// The step in which it was asked for: what was learnt since is newer than a look.
+    /// The step in which the operation was asked for. What was learnt after that step is newer than the result of an inspection.
     pub asked: u64,
 }
 
-/// Who waits for an operation.
+/// The part of the state that waits for an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// The container of that index.
+    /// The container with this index in the task.
     Container(TaskArn, usize),
-    /// The resource of that name. Its index may change while the operation is in flight: a task that was rebuilt gets its whole
-    /// specification later, in which resources may stand in another order.
+    /// The resource with this name in the task. Its index may change while the operation is pending: a rebuilt task gets its
+    /// whole specification later, with its resources perhaps in another order.
     Resource(TaskArn, String),
-    /// The task's report.
+    /// The report of the task.
     Report(TaskArn),
     /// The inventory.
     Inventory,
-    /// The removal of an orphan.
+    /// The removal of the orphan with this id.
     Orphan(String),
     /// The clean-up of images.
     Images,
@@ -60,24 +61,24 @@ pub enum Owner {
 /// Operations on one container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperationKind {
-    /// Finding the digest.
+    /// Resolve the digest of the image.
     ResolveDigest,
-    /// Pulling the image.
+    /// Pull the image.
     Pull,
-    /// Creating.
+    /// Create the container.
     Create,
-    /// Starting.
+    /// Start the container.
     Start,
-    /// Stopping.
+    /// Stop the container.
     Stop,
-    /// Looking.
+    /// Inspect the container.
     Inspect,
-    /// Removing.
+    /// Remove the container.
     Remove,
 }
 
 impl OperationKind {
-    /// It concerns the image and not yet a container.
+    /// The operation works on the image, before there is a container.
     pub fn is_image_work(self) -> bool {
         matches!(self, Self::ResolveDigest | Self::Pull)
     }

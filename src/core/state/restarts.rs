@@ -1,4 +1,4 @@
-//! What is remembered of the restarts of one container.
+//! The restarts of one container by its restart policy.
 
 use crate::model::{Failure, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 /// The restarts of one container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restarts {
-    /// How many were decided.
+    /// How many restarts were decided.
     pub count: u32,
-    /// When the last one was.
+    /// When the last restart was decided; `None` if there was none.
     pub last: Option<Timestamp>,
-    /// The last one was decided, and the container has not been seen to run since.
+    /// The last restart was decided, and the container has not been seen running since.
     pub due: bool,
-    /// When the last run that is known of began, in the engine's words.
+    /// When the last known run began, as Docker writes it; `None` if no run is known.
     pub run: Option<String>,
-    /// What the engine said of the end that the restart which is due answers.
+    /// Docker's error for the end that caused the due restart; `None` if there was none.
     pub error: Option<Failure>,
 }

@@ -1,12 +1,12 @@
-//! When something that failed may be tried again.
+//! When a failed operation may be tried again.
 
 use crate::model::Timestamp;
 
-/// Failures in a row and the moment before which nothing is tried again.
+/// Consecutive failures, and the moment before which nothing is tried again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retry {
-    /// Failures in a row.
+    /// Number of consecutive failures.
     pub attempts: u32,
-    /// Not before this.
+    /// The earliest moment for the next try; zero: at once.
     pub not_before: Timestamp,
 }

@@ -1,11 +1,12 @@
-//! Reads JSON text where `serde_json` would give up and the Go agent does not.
+//! Reads JSON text that `serde_json` refuses and the Go agent accepts.
 //!
-//! A lone surrogate (`"\ud83d"`) is U+FFFD. An integer may be written `10.0` or `1e1`. A number above the largest float is that float.
-//! Values nest as deep as in Go; what is nested deeper than anything the agent reads is `null`.
+//! A lone surrogate (`"\ud83d"`) becomes U+FFFD. An integer may be written `10.0` or `1e1`. A number above the largest float
+//! becomes that float. Values may nest as deep as in Go; values that are nested deeper than anything the agent reads become
+//! `null`.
 //!
-//! [`Raw`] is text that was not read yet: its members and items are found by quotes and brackets alone, so one that cannot be read
-//! spoils no other. Invariant: neither the stack nor the memory that is used grows with the nesting of the text, a value that was read
-//! has at most [`MAX_VALUES`] values in it, and an error names a position, never what stands there.
+//! [`Raw`] is text that has not been parsed: its members and items are found by quotes and brackets alone, so a malformed one
+//! does not affect the others. Invariant: neither the stack nor the memory in use grows with the nesting of the text, a parsed
+//! value contains at most [`MAX_VALUES`] values, and an error names a position, never the text there.
 
 mod error;
 mod number;
@@ -23,7 +24,7 @@ pub use error::{MAX_DEPTH, MAX_VALUES, TextError};
 /// Reads a whole document.
 ///
 /// # Errors
-/// The text is no JSON, or more of it than the bounds allow.
+/// The text is not JSON, or exceeds the bounds.
 pub fn parse(text: &str) -> Result<Value, TextError> {
     let mut reader = Reader::new(text);
     let mut room = MAX_VALUES;
@@ -32,7 +33,7 @@ pub fn parse(text: &str) -> Result<Value, TextError> {
     Ok(value)
 }
 
-/// One value of a JSON text that was not read yet. `Debug` shows its size only, since it may hold secrets.
+/// One value of a JSON text that has not been parsed. `Debug` shows only its kind and size, since it may hold secrets.
 #[derive(Clone, Copy)]
 pub struct Raw<'a>(&'a str);
 
@@ -43,7 +44,7 @@ impl fmt::Debug for Raw<'_> {
 }
 
 impl<'a> Raw<'a> {
-    /// The text of one value. Whether it is JSON shows when it is read. A byte-order mark in front of it is passed over.
+    /// Takes the text of one value, which is checked only when it is parsed. A byte-order mark at its beginning is skipped.
     pub fn new(text: &'a str) -> Self {
         Self(text.strip_prefix('\u{feff}').unwrap_or(text))
     }
@@ -53,7 +54,7 @@ impl<'a> Raw<'a> {
         self.0
     }
 
-    /// Reads it.
+    /// Parses the text.
     ///
     /// # Errors
     /// As [`parse`].
@@ -61,15 +62,15 @@ impl<'a> Raw<'a> {
         parse(self.0)
     }
 
-    /// Reads it as a `T`, as [`decode`] does.
+    /// Parses the text and decodes it as a `T`, as [`decode`] does.
     ///
     /// # Errors
-    /// It is no JSON, or not that of a `T`.
+    /// The text is not JSON, or not a valid `T`.
     pub fn decode<T: DeserializeOwned>(self) -> Result<T, DecodeError> {
         decode(&self.parse()?)
     }
 
-    /// What kind of value it is by its first character, in the words of Go.
+    /// The kind of the value by its first character, as Go names it.
     pub fn kind(self) -> &'static str {
         match self.0.trim_start().bytes().next() {
             Some(b'{') => "object",
@@ -81,18 +82,18 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// The members of an object in their order, one after the other; `None` if it is no object.
+    /// The members of an object, in their order; `None` if the value is not an object.
     pub fn members(self) -> Option<Members<'a>> {
         Level::open(self.0, b'{').map(|level| Members { level })
     }
 
-    /// The items of a list in their order, one after the other; `None` if it is no list.
+    /// The items of a list, in their order; `None` if the value is not a list.
     pub fn items(self) -> Option<Items<'a>> {
         Level::open(self.0, b'[').map(|level| Items { level })
     }
 
-    /// The member of this name, spelled like this or else in any case, unless it is `null`. Of several the last one counts. Looks no
-    /// further than to the first flaw of the text.
+    /// The member with exactly this name, or else with this name in any case, unless it is `null`. Of several, the last one
+    /// counts. The search ends at the first error in the text.
     pub fn member(self, name: &str) -> Option<Self> {
         let (mut exact, mut in_any_case) = (None, None);
         for (key, value) in self.members()?.map_while(Result::ok).filter(|(_, value)| value.kind() != "null") {
@@ -106,7 +107,7 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// The members of an object: name and value. Ends after the first error.
+/// The members of an object, as name and value. The iterator ends after the first error.
 #[derive(Debug)]
 pub struct Members<'a> {
     level: Level<'a>,
@@ -125,7 +126,7 @@ impl<'a> Iterator for Members<'a> {
     }
 }
 
-/// The items of a list. Ends after the first error.
+/// The items of a list. The iterator ends after the first error.
 #[derive(Debug)]
 pub struct Items<'a> {
     level: Level<'a>,
@@ -139,7 +140,7 @@ impl<'a> Iterator for Items<'a> {
     }
 }
 
-/// One level of a document: what stands between two brackets.
+/// One level of a document: the text between two brackets.
 #[derive(Debug)]
 struct Level<'a> {
     reader: Reader<'a>,
@@ -166,7 +167,7 @@ impl<'a> Level<'a> {
         next.transpose()
     }
 
-    /// Passes over what is between two values; false at the end of the level, after which nothing may come.
+    /// Skips the separator between two values; false at the end of the level, after which no text may follow.
     fn comma(&mut self) -> Result<bool, TextError> {
         self.reader.space();
         if self.reader.peek() == Some(self.close) {

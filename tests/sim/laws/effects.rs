@@ -1,7 +1,7 @@
-//! Safety of effects: judged at the moment an effect is handed out, by what is true in the world and on disk.
+//! Safety of effects: each effect is judged when it is handed out, by what is true in the world and on disk.
 //!
-//! Invariant: nothing here changes the world. Within a burst the state has gone on since the effect was decided, so laws that
-//! compare with the state ask for `burst` first.
+//! Invariant: nothing here changes the world. In a burst the state has changed since the effect was decided, so laws that compare
+//! with the state check `burst` first.
 
 use super::{Before, effort, images, is_known_stopped, tickets};
 use crate::control::Reported;
@@ -17,7 +17,7 @@ use ecs_agent::model::{
     TaskArn, TaskStatus,
 };
 
-/// Creates and starts of one container in a row that may get no answer.
+/// How many consecutive creates or starts of one container may get no answer.
 const MAX_UNANSWERED: u32 = 3;
 
 /// Judges an effect at the moment it is handed out.
@@ -58,7 +58,7 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
         Effect::Send(Message::VerifyStop { tasks, .. }) => {
             let is_odd = |arn: &&TaskArn| world.disk.tasks.get(*arn).is_none_or(|it| it.known == TaskStatus::Stopped);
             let odd = tasks.iter().find(|arn| !world.burst && is_odd(arn));
-            odd.map(|arn| ("only tasks that do not stop anyway are asked about", arn.to_string()))
+            odd.map(|arn| ("ECS is asked only about tasks that are not stopped", arn.to_string()))
         }
         Effect::ForgetCredentials(id) => {
             let user =
@@ -76,7 +76,7 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
     }
 }
 
-/// Credentials are acknowledged if their task is known, and only then. The step may have forgotten the task all the same.
+/// Credentials are acknowledged if and only if their task is known before the step, even if the step forgets the task.
 pub(crate) fn credentials_are_acknowledged(world: &mut World, before: &Before, event: &Event, step: &Step) {
     let Event::CredentialsArrived { task: Some(arn), ack: Some(ack), .. } = event else { return };
     let is_acknowledged = step.effects.contains(&Effect::Send(Message::AckCredentials(ack.clone())));
@@ -85,7 +85,7 @@ pub(crate) fn credentials_are_acknowledged(world: &mut World, before: &Before, e
     }
 }
 
-/// After a failure there is a wait, and after some attempts without an answer there is an end.
+/// There is a wait after a failure, and an end after some attempts without an answer.
 fn too_soon(world: &mut World, effect: &Effect) -> Broken {
     let Effect::Do(op, operation) = effect else { return None };
     match operation {
@@ -109,7 +109,7 @@ fn too_soon(world: &mut World, effect: &Effect) -> Broken {
         return Some(("an engine that never answers is given up", format!("{owner:?}")));
     }
     effort::again(world, owner, operation);
-    // A stop does not wait for what failed before it was wanted.
+    // A stop does not wait because of earlier failures.
     let counts = |it: &&(Owner, _, bool)| it.0 == *owner && it.2 == world.is_to_stop(owner);
     let failed = world.failed.iter().filter(counts).map(|it| it.1).max()?;
     (world.now < failed + Span::secs(1) && !world.burst)
@@ -121,7 +121,7 @@ pub(super) type Broken = Option<(&'static str, String)>;
 /// An operation on one container: `after` names a step that must wait for the containers it depends on.
 fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>, after: Option<&str>) -> Broken {
     let Some(Owner::Container(arn, index)) = world.state.ops.get(op) else {
-        // Handed out and cancelled in the same burst.
+        // The operation was handed out and cancelled in the same burst.
         return None;
     };
     let unknown = || Some(("no effect for an unknown task", arn.to_string()));
@@ -133,7 +133,7 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
     if let Some(target) = target {
         let is_name = *target == task.spec.runtime_name(&spec.name);
         let is_id = task.containers[*index].state.runtime_id.as_ref().is_some_and(|id| id.as_str() == target);
-        // Create, look and removal find nothing of ours under a name that somebody else took.
+        // A create, an inspection or a removal may find a foreign container under its name.
         let is_its = |at: usize| {
             let hit = &world.docker.containers[at];
             (hit.task == *arn && !hit.foreign) || (hit.foreign && *target == hit.name && after != Some("start"))
@@ -152,10 +152,10 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
     let step = after?;
     let was_stopped = world.ecs.tasks.get(arn).is_some_and(|task| task.stop_arrived);
     if was_stopped {
-        return Some(("nothing is begun for a task that shall stop", format!("{step} {arn} {}", spec.name)));
+        return Some(("nothing is started for a task that must stop", format!("{step} {arn} {}", spec.name)));
     }
     if task.containers[*index].state.is_stopped() && !world.burst {
-        return Some(("nothing is begun for a container that is over", format!("{step} {arn} {}", spec.name)));
+        return Some(("nothing is started for a stopped container", format!("{step} {arn} {}", spec.name)));
     }
     if let Some(broken) = in_doubt(world, task, spec, step) {
         return Some(broken);
@@ -175,10 +175,10 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
             ));
         }
     }
-    // Of one that was removed while the state was lost nobody knows any more.
+    // A container that was removed while the state was lost is unknown to the agent.
     let is_remembered = spec.restart.is_none() && !world.was_lost;
     if step == "start" && is_remembered && world.docker.truth_of(arn, &spec.name).starts > 0 {
-        return Some(("what ran once does not run again", format!("{arn} {}", spec.name)));
+        return Some(("a container that ran is not started again", format!("{arn} {}", spec.name)));
     }
     if let Some(missing) = resource_missing(world, task, &spec.name, step) {
         return Some(missing);
@@ -187,7 +187,7 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
     Some(("dependencies hold before a container goes on", format!("{step} {arn} {} needs {missing:?}", spec.name)))
 }
 
-/// What has to be known of the others before one of them goes on. Of what one depends on that starts again nothing: it has done its part.
+/// The other containers that must be settled before one goes on: essential ones and, before its first start, its dependencies.
 fn in_doubt(world: &World, task: &TaskState, spec: &ContainerSpec, step: &str) -> Broken {
     let is_first = task.pairs().any(|(it, container)| it.name == spec.name && !container.ran);
     let is_built_on = |it: &ContainerSpec| {
@@ -196,10 +196,10 @@ fn in_doubt(world: &World, task: &TaskState, spec: &ContainerSpec, step: &str) -
     let mut in_doubt = task.pairs().filter(|(other, container)| container.live.unsettled && is_built_on(other));
     let (other, _) = in_doubt.next().filter(|_| !world.burst)?;
     let what = format!("{step} {} {} on {}", task.spec.arn, spec.name, other.name);
-    Some(("nothing is begun on what was not looked at", what))
+    Some(("nothing is started on unsettled containers", what))
 }
 
-/// A resource of the task that this step needs and that is not there.
+/// A resource of the task that this step needs and that does not exist.
 fn resource_missing(world: &World, task: &TaskState, container: &ContainerName, step: &str) -> Broken {
     let arn = &task.spec.arn;
     let is_there = |it: &ResourceSpec| {
@@ -214,7 +214,7 @@ fn resource_missing(world: &World, task: &TaskState, container: &ContainerName, 
     let needed = |it: &&ResourceSpec| is_used(it) && it.needed_by.contains(container);
     let missing = task.resources.iter().map(|it| &it.spec).filter(needed).find(|it| !is_there(it))?;
     let what = format!("{arn} {container} needs {}", missing.name);
-    Some(("resources are there before the containers that need them", what))
+    Some(("resources exist before the containers that need them", what))
 }
 
 /// An operation on a resource.
@@ -235,11 +235,11 @@ fn resource(world: &World, op: &ecs_agent::model::OpId, request: &ResourceReques
 fn making(world: &World, request: &ResourceRequest) -> Broken {
     let what = || format!("{} {}", request.task, request.spec.name);
     if world.ecs.tasks.get(&request.task).is_some_and(|task| task.stop_arrived) {
-        return Some(("nothing is begun for a task that shall stop", what()));
+        return Some(("nothing is started for a task that must stop", what()));
     }
     let task = &world.state.tasks[&request.task];
     if !task.admitted && !world.burst {
-        return Some(("nothing is begun for a task that has no share of the host", what()));
+        return Some(("nothing is started for a task without a share of the host", what()));
     }
     let id = request.execution_credentials.as_ref();
     let is_missing = request.spec.kind.needs_execution_role() && id.is_some_and(|id| !world.credentials.contains(id));
@@ -247,20 +247,23 @@ fn making(world: &World, request: &ResourceRequest) -> Broken {
 }
 
 fn unmaking(world: &World, request: &ResourceRequest) -> Broken {
-    // A create that came late, after the agent looked in vain, left a container it may not know of; that one never ran.
+    // The agent may not know a container that was created late, after its inspection. Such a container never ran.
     let needs = |it: &Container| it.task == request.task && it.started && !it.foreign && !it.renamed && !it.unsolicited;
     let user =
         world.docker.containers.iter().find(|it| needs(it) && request.spec.kind.lifetime() != Lifetime::Process)?;
-    Some(("resources go after the containers that use them", format!("{} {}", request.spec.name, user.name)))
+    Some(("resources are removed after the containers that use them", format!("{} {}", request.spec.name, user.name)))
 }
 
-/// Only tasks that shall stop are stopped, and a container after those that depend on it.
+/// Only containers that must stop are stopped, each after those that depend on it.
 fn stop(world: &World, target: &str) -> Broken {
     let container = &world.docker.containers[world.docker.find(target)?];
     let task = world.state.tasks.get(&container.task)?;
     let index = task.index_of(&container.container)?;
     if !task.must_stop(index) {
-        return Some(("only what shall stop is stopped", format!("{} {}", container.task, container.container)));
+        return Some((
+            "only containers that must stop are stopped",
+            format!("{} {}", container.task, container.container),
+        ));
     }
     let is_wanted = world.ecs.tasks.get(&container.task).is_some_and(|it| it.wants_stop);
     let has_reason = |(spec, it): (&ecs_agent::model::ContainerSpec, &core::state::ContainerState)| {
@@ -272,7 +275,7 @@ fn stop(world: &World, target: &str) -> Broken {
         let what = format!("{} {}", container.task, container.container);
         return Some(("nothing that runs is stopped because the state was lost", what));
     }
-    // A container that was over and runs again is stopped at once.
+    // A stopped container that runs again is stopped at once.
     if task.containers[index].state.is_stopped() {
         return None;
     }
@@ -296,10 +299,10 @@ fn remove(world: &World, op: &ecs_agent::model::OpId, target: &String) -> Broken
             return Some(("a task is removed only after ECS knows that it stopped", arn.to_string()));
         }
         let is_kept = world.now < task.known_at + world.state.policy.cleanup_wait;
-        return is_kept.then(|| ("a stopped task is kept for people to look at", arn.to_string()));
+        return is_kept.then(|| ("a stopped task is kept for the clean-up wait", arn.to_string()));
     }
     let container = &world.docker.containers[world.docker.find(target)?];
-    // A task may be known by its name alone: ECS asked for its stop after it was forgotten.
+    // Only the name of a task may be known, if ECS asked for its stop after it was forgotten.
     let known = world.state.tasks.get(&container.task).filter(|_| !world.burst);
     let is_orphan = !container.foreign && known.is_none_or(|it| it.index_of(&container.container).is_none());
     (!is_orphan || container.started).then(|| ("only our own orphans are removed", container.name.clone()))
@@ -309,7 +312,7 @@ fn acknowledged(world: &World, ack: &Ack) -> Broken {
     let law = "what is acknowledged is on disk";
     if let Some(timeline) = world.ecs.manifests.get(&ack.message_id) {
         if world.ecs.acknowledged.contains(&ack.message_id) {
-            return Some(("an old manifest is not believed", ack.message_id.clone()));
+            return Some(("an old manifest is ignored", ack.message_id.clone()));
         }
         return (world.disk.host.seq < *timeline).then(|| (law, ack.message_id.clone()));
     }
@@ -338,7 +341,7 @@ fn report(world: &World, change: &StateChange) -> Broken {
         return Some(("one report of a task at a time", arn.to_string()));
     }
     if change.containers.iter().any(|container| container.container.as_str() == PAUSE_NAME) {
-        return Some(("ECS never hears of a pause container", arn.to_string()));
+        return Some(("a pause container is never reported", arn.to_string()));
     }
     let reported = world.ecs.tasks.get(arn).map(|task| task.confirmed.clone()).unwrap_or_default();
     in_order(world, task, &reported, change).or_else(|| contents(world, task, change))
@@ -356,23 +359,23 @@ fn in_order(world: &World, task: &TaskState, reported: &Reported, change: &State
         return Some(("nothing is reported twice", format!("{change:?}")));
     }
     let stopped = change.status == TaskStatus::Stopped;
-    // A start that came late, after the container was over, does not make the task run.
+    // A late start of a stopped container does not make the task run.
     let only_one_ran = || {
         let spec = &task.containers[0].spec;
         task.containers[0].state.ran && world.docker.container_of(arn, &spec.name).is_some_and(|it| !it.unsolicited)
     };
     let has_run = task.ran || (task.containers.len() == 1 && only_one_ran());
     if stopped && has_run && reported.status < TaskStatus::Running {
-        return Some(("a task that ran is said to run", arn.to_string()));
+        return Some(("a task that ran is reported as running", arn.to_string()));
     }
     if change.status == TaskStatus::Running && !task.ran {
-        return Some(("only a task that ran is said to run", arn.to_string()));
+        return Some(("only a task that ran is reported as running", arn.to_string()));
     }
     let is_reported = |name: &ContainerName| {
         let now = change.containers.iter().any(|it| it.container == *name && it.status == ContainerStatus::Stopped);
         now || is_old(name, ContainerStatus::Stopped)
     };
-    // Of one that was refused, ECS is told no more than why.
+    // The report of a refused task has only the reason.
     let is_refused = task.containers.is_empty() && !change.reason.is_empty();
     let containers = world.ecs.tasks.get(arn).map(|it| it.containers.as_slice()).unwrap_or_default();
     let missing = containers.iter().find(|name| stopped && !is_refused && !is_reported(name))?;
@@ -388,7 +391,7 @@ fn contents(world: &World, task: &TaskState, change: &StateChange) -> Broken {
         let is_true = match reported.exit_code {
             Some(143) if container.failure.is_some() => true,
             Some(code) => reported.status == ContainerStatus::Stopped && truth.exits.contains(&code),
-            // Nobody saw how it ended: it was removed, or never ran as far as the agent could know.
+            // The end was not seen: the container was removed, or never ran as far as the agent could know.
             None => {
                 let had_not_run = !container.ran || world.burst; // it may have run since this was decided
                 reported.status != ContainerStatus::Stopped || had_not_run || container.failure.is_some()
@@ -398,19 +401,19 @@ fn contents(world: &World, task: &TaskState, change: &StateChange) -> Broken {
             return Some(("exit codes are true", format!("{reported:?}, truly {:?}", truth.exits)));
         }
         if reported.status == ContainerStatus::Running && !truth.started {
-            return Some(("only a container that ran is said to run", format!("{reported:?}")));
+            return Some(("only a container that ran is reported as running", format!("{reported:?}")));
         }
     }
     if change.status != TaskStatus::Stopped {
         return None;
     }
     if task.specs().any(|it| it.essential) && change.execution_stopped_at.is_none() {
-        return Some(("a task that is said to be stopped says when it stopped executing", arn.to_string()));
+        return Some(("a report of a stop has the time when execution stopped", arn.to_string()));
     }
     let runs = |it: &&Container| it.task == *arn && it.state == RunState::Running && !it.unsolicited;
     if let Some(container) = world.docker.containers.iter().find(runs) {
-        return Some(("nothing runs of a task that is said to be stopped", format!("{arn} {}", container.container)));
+        return Some(("no container of a task reported as stopped runs", format!("{arn} {}", container.container)));
     }
     let running = task.pairs().find(|(_, it)| it.observed == Some(RunState::Running) && !world.burst)?;
-    Some(("nothing is seen to run of a task that is said to be stopped", format!("{arn} {}", running.0.name)))
+    Some(("no container of a task reported as stopped is seen running", format!("{arn} {}", running.0.name)))
 }

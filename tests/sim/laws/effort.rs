@@ -1,6 +1,6 @@
-//! Effort: the agent neither spins nor sleeps too long.
+//! Effort: the agent neither spins nor waits too long.
 //!
-//! Invariant: nothing here depends on what is asked for being right; `effects` judges that.
+//! Invariant: nothing here judges whether an operation is right; `effects` does.
 
 use crate::world::World;
 use ecs_agent::core::state::Owner;
@@ -8,36 +8,36 @@ use ecs_agent::core::{self, Operation};
 use ecs_agent::model::Span;
 use std::mem::discriminant;
 
-/// Asking for the same sooner than this needs news.
+/// The time within which a repetition of the same operation needs a new fact.
 const PAUSE: Span = Span::secs(1);
-/// Longest delay between two tries, jitter included.
+/// The longest delay between two tries, including the jitter.
 const MAX_DELAY: Span = Span::millis(72_000);
-/// Longest `startTimeout` the model ECS asks for, and the moment after it.
+/// The longest `startTimeout` that the model of ECS sends, and one millisecond.
 const MAX_START_TIMEOUT: Span = Span::millis(60_001);
 
-/// No busy loop: the same thing is not asked for twice at one moment while nothing new is heard of.
+/// No busy loop: the same operation is not asked for twice at one moment without a new fact.
 pub(super) fn again(world: &mut World, owner: &Owner, operation: &Operation) {
-    // Reports have a law of their own: none says what another has said.
-    // A pull may ask for a look at the disk when the last one has just been taken for another purpose.
+    // Reports have a law of their own: nothing is reported twice.
+    // A pull may ask for a check of the disk right after a listing for another purpose.
     let is_look = matches!(owner, Owner::Images) && world.state.images.is_pull_waiting;
     if matches!(owner, Owner::Report(_)) || world.burst || is_look {
         return;
     }
     let kind = discriminant(operation);
-    // A listing may name an orphan that was removed since it was taken.
+    // An inventory may contain an orphan that was removed since.
     let listings = if matches!(owner, Owner::Orphan(_)) { world.listings } else { 0 };
-    // So is the wish that it should stop.
+    // That the owner must stop now is a new fact too.
     let (now, facts) = (world.now, world.facts + listings + u64::from(world.is_to_stop(owner)));
     let last = world.asked.iter_mut().find(|it| it.0 == *owner);
     let Some(last) = last else { return world.asked.push((owner.clone(), kind, now, facts)) };
     let is_idle = last.1 == kind && last.3 == facts && now < last.2 + PAUSE;
     (last.1, last.2, last.3) = (kind, now, facts);
     if is_idle {
-        world.breaks("nothing is asked for again at once without news", || format!("{operation:?}"));
+        world.breaks("nothing is asked for again at once without a new fact", || format!("{operation:?}"));
     }
 }
 
-/// Whatever the clock does, nobody sleeps longer than the longest wait there is.
+/// Whatever the clock does, no task waits longer than the longest configured wait.
 pub(super) fn no_wait_is_too_long(world: &mut World) {
     let policy = &world.state.policy;
     let kept = policy.cleanup_wait.0 + policy.cleanup_jitter.0;

@@ -1,14 +1,14 @@
-//! Liveness: what must hold when the trouble has ended and nothing is left to do.
+//! Liveness: the laws that hold when the faults have ended and nothing is left to do.
 
 use crate::world::World;
 use ecs_agent::core::{self, state::TaskState};
 use ecs_agent::model::{ContainerKind, ContainerSpec, ContainerStatus, RunState, TaskArn, TaskStatus};
 
-/// Nothing is left to do: is every task where it should be?
+/// Nothing is left to do, so every task must have reached its target.
 pub(crate) fn settled(world: &mut World) {
     let broken = world.state.tasks.values().find_map(|task| settled_task(world, task)).or_else(|| settled_ecs(world));
     if let Some(what) = broken {
-        world.breaks("every task gets where it should be", || what);
+        world.breaks("every task reaches its target", || what);
     }
     let busy = !world.state.ops.is_empty() || !world.state.orphans.is_empty() || !world.pending.is_empty();
     if busy {
@@ -21,7 +21,7 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
     let arn = &task.spec.arn;
     let stuck = |what: &str| Some(format!("{arn} {what}: {task:?}"));
     for (spec, container) in task.pairs() {
-        // There may be two after one was renamed: the agent goes by the first it saw.
+        // After a renaming there may be two containers; the agent follows the first one that it saw.
         let by_id = container.runtime_id.as_ref().and_then(|id| world.docker.find(&id.0));
         let truth = by_id.map(|at| &world.docker.containers[at]).or_else(|| world.docker.container_of(arn, &spec.name));
         let is_lost = truth.is_some_and(|it| it.renamed) && container.observed.is_none();
@@ -75,37 +75,37 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
     None
 }
 
-/// What ECS believes is what the agent says.
+/// The statuses at ECS are those that the agent knows.
 fn settled_ecs(world: &World) -> Option<String> {
     world.ecs.tasks.iter().find_map(|(arn, task)| match world.state.tasks.get(arn) {
         Some(state) => (state.sent > TaskStatus::None && task.accepted.status < state.sent)
             .then(|| format!("ECS believes {} of {arn}, which is {}", task.accepted.status, state.sent)),
-        // Of what never ran when the state was lost, nothing tells; its stop is answered all the same.
+        // A task that never ran before the state was lost leaves no trace, but its stop is answered.
         None => {
             (task.accepted.status != TaskStatus::Stopped && !task.lost).then(|| format!("{arn} was lost: {task:?}"))
         }
     })
 }
 
-/// All that ran has ended, round by round: everybody had its turn.
+/// All running tasks have ended, round by round, so every task must have been admitted.
 pub(crate) fn everybody_had_a_share(world: &mut World) {
     if let Some(arn) = super::waiting(world).map(|task| task.spec.arn.to_string()) {
         world.breaks("every task that can fit is admitted when others end", || arn);
     }
 }
 
-/// Its removal failed as often as is tried.
+/// The removal of the resource has failed as often as it is tried.
 fn is_given_up(world: &World, resource: &(TaskArn, String)) -> bool {
     world.unremoved.get(resource).is_some_and(|times| *times >= 3)
 }
 
-/// Every task was stopped and every wait is over: nothing is left.
+/// Every task was stopped and every wait is over, so nothing may be left.
 pub(crate) fn all_gone(world: &mut World) {
     if let Some(arn) = world.state.tasks.keys().next().cloned() {
         world.breaks("in the end everything is forgotten", || arn.to_string());
     }
     if let Some(left) = world.docker.containers.iter().find(|it| !it.foreign && !it.renamed).cloned() {
-        world.breaks("in the end nothing is left in the engine", || format!("{left:?}"));
+        world.breaks("in the end no container is left in the engine", || format!("{left:?}"));
     }
     if world.docker.containers.iter().filter(|it| it.foreign).count() != world.docker.strangers {
         let what = format!("{:?}", world.docker.containers);

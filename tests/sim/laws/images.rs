@@ -1,6 +1,6 @@
-//! The clean-up of images: nobody loses an image that is wanted.
+//! The clean-up of images: no image is removed that a task needs.
 //!
-//! Invariant: judged by the operations that are under way and by what tasks name, not by what the core remembers of images.
+//! Invariant: judged by the pending operations and the names in tasks, not by what the core remembers of images.
 
 use super::effects::Broken;
 use crate::docker::{Container, RIVAL};
@@ -9,7 +9,7 @@ use ecs_agent::core::{Effect, Operation, TaskState};
 use ecs_agent::model::image::ImageWork;
 use ecs_agent::model::{RuntimeId, TaskStatus};
 
-/// An image that a task names is not removed; nor is one whose digest, pull or create is under way.
+/// An image is not removed if a task names it, or if its look-up, pull or create is pending.
 pub(super) fn clean(world: &World, work: &ImageWork) -> Broken {
     if world.pending.iter().any(|it| matches!(it.effect, Effect::Do(_, Operation::CleanImages(_)))) {
         return Some(("one part of the clean-up of images at a time", format!("{work:?}")));
@@ -30,19 +30,19 @@ pub(super) fn clean(world: &World, work: &ImageWork) -> Broken {
     busy.then(|| ("an image is not removed while it is pulled or used", format!("{names:?}")))
 }
 
-/// What a task of ours has there is nobody else's, also while its create is under way.
+/// Containers of our own tasks are not foreign, even while their create is pending.
 fn stranger(world: &World, id: &RuntimeId) -> Broken {
     let is_rivals = |it: &&Container| it.id == *id && it.owner.as_ref().is_some_and(|owner| owner.as_str() == RIVAL);
     if let Some(rival) = world.docker.containers.iter().find(is_rivals) {
-        return Some(("a container of another agent is not removed as a stranger's", rival.name.clone()));
+        return Some(("a container of another agent is not removed as foreign", rival.name.clone()));
     }
     let it = world.docker.containers.iter().find(|it| it.id == *id && !it.foreign && !it.renamed)?;
     let belongs_to = |task: &TaskState| task.spec.arn == it.task && task.index_of(&it.container).is_some();
     let is_ours = !world.burst && world.state.tasks.values().any(|task| belongs_to(task));
-    is_ours.then(|| ("a container of a task is not removed as a stranger's", it.name.clone()))
+    is_ours.then(|| ("a container of a task is not removed as foreign", it.name.clone()))
 }
 
-/// Nobody asks for an image while it is being removed.
+/// No operation asks for an image while it is being removed.
 pub(super) fn wanted(world: &World, effect: &Effect) -> Broken {
     let image = image_of(effect)?;
     let is_going = world.pending.iter().any(|it| match &it.effect {

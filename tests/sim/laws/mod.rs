@@ -1,7 +1,8 @@
-//! What must always hold (safety, checked inside every turn) and what must hold in the end (liveness, after healing).
+//! The laws that must always hold (safety, checked inside every turn) and those that must hold in the end (liveness, after
+//! healing).
 //!
-//! The laws judge by the world's truth where they can, not by what the agent believes. Each has a name; a failure prints it, and
-//! `README.md` says which planted bug was found by which.
+//! Where they can, the laws judge by what is true in the world, not by what the agent knows. Each law has a name, which a failure
+//! prints; `README.md` lists which law found which planted bug.
 
 mod effects;
 mod effort;
@@ -25,11 +26,11 @@ use ecs_agent::model::waiting::{Blocker, Waiting};
 use ecs_agent::model::{ContainerStatus, ResourceStatus, RunState, TaskArn, TaskStatus, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What was known before a step, to see that nothing goes back.
+/// What was known before a step, to check that nothing goes back.
 #[derive(Debug)]
 pub(crate) struct Before {
     tasks: BTreeMap<TaskArn, Seen>,
-    /// The step in which the inventory under way was asked for.
+    /// The step in which the pending inventory was asked for; `None` if there is none.
     asked: Option<u64>,
 }
 
@@ -40,7 +41,7 @@ struct Seen {
     sent: TaskStatus,
     admitted: bool,
     containers: Vec<(ContainerStatus, ContainerStatus)>,
-    /// What the engine last said of each container, whether that is in doubt, and when it was touched last.
+    /// For each container: the last observed state, whether it is unsettled, and the step in which it was last touched.
     facts: Vec<(Option<RunState>, bool, u64)>,
 }
 
@@ -81,11 +82,11 @@ pub(crate) fn after_step(world: &mut World, before: &Before) {
     another_agents_containers_are_not_believed(world);
     waiting_containers_show_what_for(world);
     if !world.state.credentials.is_subset(&world.credentials) {
-        world.breaks("credentials are believed in only while they are there", String::new);
+        world.breaks("credentials that are known are in memory", String::new);
     }
 }
 
-/// Whoever is not where it should be, and has nothing in flight, says what it waits for: operators and scripts read it.
+/// A container short of its target without a pending operation shows what it waits for: operators and scripts read that.
 fn waiting_containers_show_what_for(world: &mut World) {
     let view = core::view(&world.state, world.now);
     let mut silent = None;
@@ -108,11 +109,12 @@ fn waiting_containers_show_what_for(world: &mut World) {
         }
     }
     if let Some(what) = silent {
-        world.breaks("whoever is not where it should be says what it waits for", || what);
+        world.breaks("a container short of its target shows what it waits for", || what);
     }
 }
 
-/// Several agents may work with one engine, and the labels of their tasks look alike. What another one made is nothing of this one's.
+/// Several agents may use one Docker, with similar labels on the containers of their tasks. Each ignores the containers of the
+/// others.
 fn another_agents_containers_are_not_believed(world: &mut World) {
     let rivals = world.docker.containers.iter().filter(|it| it.owner.as_ref().is_some_and(|id| id.as_str() == RIVAL));
     let is_its = |rival: &&Container| {
@@ -121,7 +123,7 @@ fn another_agents_containers_are_not_believed(world: &mut World) {
         is_known || rival.task.0.ends_with(RIVAL) && world.state.tasks.contains_key(&rival.task)
     };
     if let Some(rival) = rivals.into_iter().find(is_its).map(|it| it.name.clone()) {
-        world.breaks("another agent's containers are not believed in", || rival);
+        world.breaks("containers of another agent are ignored", || rival);
     }
 }
 
@@ -142,7 +144,7 @@ fn nothing_goes_back(world: &mut World, before: &Before) {
     }
 }
 
-/// A list that was asked for before something happened to a container does not know of it.
+/// An inventory that was asked for before a container was touched does not change the container.
 fn old_lists_say_nothing(world: &mut World, before: &Before) {
     let Some(asked) = before.asked else { return };
     if world.state.inventory.pending.is_some_and(|(_, step)| step == asked) {
@@ -158,11 +160,11 @@ fn old_lists_say_nothing(world: &mut World, before: &Before) {
     };
     let broken = world.state.tasks.values().find(|it| is_changed(it)).map(|task| task.spec.arn.to_string());
     if let Some(arn) = broken {
-        world.breaks("a list does not speak for what was touched since", || arn);
+        world.breaks("an old listing does not change what was touched since", || arn);
     }
 }
 
-/// Its share of the host is free from then on.
+/// A task becomes stopped only when no container of it runs, because its share of the host is free from then on.
 fn what_stops_does_not_run(world: &mut World, before: &Before) {
     let stops = |task: &TaskState| {
         let is_new = before.tasks.get(&task.spec.arn).is_some_and(|old| old.known != TaskStatus::Stopped);
@@ -176,7 +178,7 @@ fn what_stops_does_not_run(world: &mut World, before: &Before) {
     }
 }
 
-/// Tasks at work, told by the operations in flight and by what truly runs because the agent asked, fit the host.
+/// Tasks at work fit the host, judged by pending operations and by containers that truly run because the agent started them.
 fn shares_fit(world: &mut World) {
     let mut at_work: BTreeSet<&TaskArn> = BTreeSet::new();
     for (arn, task) in &world.state.tasks {
@@ -190,11 +192,11 @@ fn shares_fit(world: &mut World) {
             at_work.insert(&container.task);
         }
     }
-    // What was admitted to a larger host is not stopped for having become too much; nothing is added to it.
+    // Tasks that were admitted to a larger host go on, but no task is added to them.
     let is_new = at_work.iter().any(|arn| !world.inherited.contains(*arn));
     let broken = (is_new && !queue::fits(world, &at_work)).then(|| format!("{at_work:?}"));
     if let Some(what) = broken {
-        world.breaks("what works fits the host", || what);
+        world.breaks("tasks at work fit the host", || what);
     }
 }
 
@@ -210,7 +212,7 @@ fn time_moves(world: &mut World) {
     }
 }
 
-/// Every task is planned once more at the same time, with no new fact.
+/// Planning every task once more, at the same time and without a new fact, yields nothing.
 fn planning_again_is_idle(world: &mut World) {
     let copy = world.thorough.then(|| world.state.clone());
     let wakes: Vec<Option<Timestamp>> = world.state.tasks.values().map(|task| task.live.wake).collect();
@@ -241,7 +243,7 @@ fn what_is_forgotten_is_gone(world: &mut World, before: &Before) {
     }
 }
 
-/// Judges a turn whose commit waits.
+/// Judges a turn whose commit is deferred.
 pub(crate) fn before_waiting(world: &mut World, turn: &Turn) {
     if !turn.effects.is_empty() || !turn.confirmed.is_empty() || !turn.stops.is_empty() {
         world.breaks("nothing is done or relied on before it is on disk", || format!("{turn:?}"));
@@ -267,7 +269,7 @@ pub(crate) fn after_commit(world: &mut World) {
     }
 }
 
-/// What is only in the agent's memory is forgotten by a restart before anything is written.
+/// The task without resources that a restart forgets before anything is written.
 fn without_memory(mut task: TaskState) -> TaskState {
     for Resource { spec, state: resource } in &mut task.resources {
         match spec.kind.lifetime() {
@@ -279,7 +281,7 @@ fn without_memory(mut task: TaskState) -> TaskState {
     task
 }
 
-/// What was written is what is read.
+/// The documents that are read are those that were written.
 pub(crate) fn before_restart(world: &mut World) {
     let is_same =
         world.disk.tasks.values().all(|task| reread(task) == *task) && reread(&world.disk.host) == world.disk.host;

@@ -1,6 +1,6 @@
-//! The queue of tasks that wait for their share of the host, judged by what tasks ask for and what is given out.
+//! The queue of tasks that wait for their share of the host, judged by their specifications and the shares given out.
 //!
-//! Invariant: nothing here asks the core what a share is.
+//! Invariant: the shares are computed here, not by the core.
 
 use super::Before;
 use crate::world::World;
@@ -8,14 +8,14 @@ use ecs_agent::core::{PATIENCE, state::TaskState};
 use ecs_agent::model::{Protocol, TaskArn, TaskStatus};
 use std::collections::BTreeSet;
 
-/// What a task, or many, ask of the host.
+/// What one task, or several together, need of the host.
 #[derive(Clone, Debug, Default)]
 struct Needs {
     cpu: u64,
     memory: u64,
-    /// Ports and GPUs: what only one can have.
+    /// Ports and GPUs, which only one task can have.
     single: BTreeSet<String>,
-    /// Somebody asked for what another one has.
+    /// Two tasks need the same port or GPU.
     twice: bool,
 }
 
@@ -58,7 +58,7 @@ impl Needs {
         fits && !self.twice && !reserved.any(|port| self.single.contains(&port))
     }
 
-    /// Beside these, there is enough of everything that this one takes.
+    /// The host has enough for these needs beside the others.
     fn take_nothing_from(&self, others: &Self, world: &World) -> bool {
         let host = &world.state.policy.capacity;
         self.single.is_disjoint(&others.single)
@@ -79,43 +79,43 @@ fn waits(task: &TaskState) -> bool {
     !task.admitted && task.known != TaskStatus::Stopped && task.desired == TaskStatus::Running
 }
 
-/// A task that waits for its share.
+/// A task that waits for its share, if there is one.
 pub(crate) fn waiting(world: &World) -> Option<&TaskState> {
     world.state.tasks.values().map(|it| &**it).find(|it| waits(it))
 }
 
-/// Do all these fit the host together?
+/// Whether all these tasks fit the host together.
 pub(super) fn fits(world: &World, arns: &BTreeSet<&TaskArn>) -> bool {
     Needs::all(arns.iter().filter_map(|arn| world.state.tasks.get(*arn)).map(|it| &**it)).fit(world)
 }
 
-/// What is given out, and what those need that came before this task and have waited long.
+/// The shares given out, and the needs of earlier tasks that have waited long.
 fn spoken_for(world: &World, task: &TaskState, is_counted: impl Fn(&TaskState) -> bool) -> Needs {
     let is_patient = |it: &TaskState| waits(it) && it.arrival < task.arrival && it.known_at + PATIENCE <= world.now;
     let tasks = world.state.tasks.values().map(|it| &**it).filter(|it| it.spec.arn != task.spec.arn);
     Needs::all(tasks.filter(|it| is_patient(it) || (holds(it) && is_counted(it))))
 }
 
-/// Who is admitted takes nothing from those who came before and have waited long.
+/// An admitted task takes nothing that an earlier task needs which has waited long.
 pub(super) fn patient_tasks_are_not_overtaken(world: &mut World, before: &Before) {
     let was_admitted = |arn: &TaskArn| before.tasks.get(arn).is_some_and(|old| old.admitted);
     let is_new = |task: &TaskState| task.admitted && !task.live.inherited && !was_admitted(&task.spec.arn);
     let new = world.state.tasks.values().filter(|task| is_new(task) && holds(task));
     let put_off = new.map(|new| {
-        // Of those admitted with it, the ones before it.
+        // Of the tasks admitted in the same step, only the earlier ones count.
         let others = spoken_for(world, new, |it| !is_new(it) || it.arrival < new.arrival);
         (new, Needs::for_task(new).take_nothing_from(&others, world))
     });
     let broken = put_off.filter(|it| !it.1).map(|it| it.0.spec.arn.to_string()).next();
     if let Some(arn) = broken {
-        world.breaks("who has waited long is not put off", || arn);
+        world.breaks("a task that has waited long is not overtaken", || arn);
     }
 }
 
-/// Nobody waits behind one that does not fit.
+/// No task that fits waits behind one that does not fit.
 pub(super) fn tasks_that_fit_are_admitted(world: &mut World) {
     if world.state.host.lost {
-        return; // until it is known what holds a share
+        return; // lost tasks may hold shares
     }
     let given = Needs::all(world.state.tasks.values().map(|it| &**it).filter(|it| holds(it)));
     let fits = |task: &TaskState| {
@@ -125,6 +125,6 @@ pub(super) fn tasks_that_fit_are_admitted(world: &mut World) {
     };
     let idle = world.state.tasks.values().find(|task| waits(task) && fits(task)).map(|it| it.spec.arn.to_string());
     if let Some(arn) = idle {
-        world.breaks("who fits does not wait", || arn);
+        world.breaks("a task that fits does not wait", || arn);
     }
 }

@@ -1,12 +1,12 @@
-//! Restarts: as the policy says, each counted once, none forgotten.
+//! Restarts: they follow the policy, each is counted once, and none is forgotten.
 //!
-//! Invariant: judged by what the container engine truly did, and by what was known before the step.
+//! Invariant: judged by what Docker truly did, and by what was known before the step.
 
 use super::Before;
 use crate::world::World;
 use ecs_agent::model::{ContainerStatus, TaskStatus};
 
-/// Every start the engine was asked for and did is the first one, or one that is counted on disk.
+/// Every start that Docker has done for the agent is the first one, or is counted on disk.
 pub(super) fn each_restart_was_counted(world: &mut World) {
     let broken = world.disk.tasks.iter().find_map(|(arn, task)| {
         let counted = |name: &_, count: u32| world.docker.truth_of(arn, name).starts <= 1 + count;
@@ -19,7 +19,7 @@ pub(super) fn each_restart_was_counted(world: &mut World) {
     }
 }
 
-/// A container is over only if its policy does not want it to go on.
+/// A container stops for good only if its policy does not restart it.
 pub(super) fn due_restarts_are_decided(world: &mut World, before: &Before) {
     let now = world.now;
     let broken = world.state.tasks.iter().find_map(|(arn, task)| {
@@ -28,7 +28,7 @@ pub(super) fn due_restarts_are_decided(world: &mut World, before: &Before) {
         let wrong = pairs.find(|((spec, it), old)| {
             let (Some(policy), Some(code)) = (&spec.restart, it.exit_code) else { return false };
             let has_just_ended = it.is_stopped() && old.0 == ContainerStatus::Running;
-            // Seen to have ended by itself, while the task was to go on.
+            // The container ended by itself, while the task should run.
             let by_itself = it.failure.is_none() && it.changed_at == now && task.desired == TaskStatus::Running;
             let since = it.restarts.last.or(it.running_since);
             let is_time = since.is_some_and(|since| now >= since + policy.attempt_period);

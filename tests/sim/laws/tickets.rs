@@ -1,7 +1,8 @@
-//! Kerberos tickets: a container is created with what was made for it, and what was made is what is given back.
+//! Kerberos tickets: a container is created with the ticket that was created for it, and exactly the created leases are given
+//! back.
 //!
-//! A lease whose making got no answer, or whose answer got lost with the agent, is nobody's: the credentials fetcher has no call that
-//! would name it.
+//! A lease whose creation got no answer, or whose answer was lost with the agent, belongs to no task: the credentials fetcher has
+//! no call that lists it.
 
 use super::effects::Broken;
 use crate::world::World;
@@ -32,7 +33,7 @@ pub(super) fn given_back(world: &World, request: &ResourceRequest) -> Broken {
     (!is_its_own(world, request)).then(|| (law, format!("{:?} of {}", request.tickets, request.task)))
 }
 
-/// No lease of another task or resource.
+/// The request has no lease of another task or resource.
 fn is_its_own(world: &World, request: &ResourceRequest) -> bool {
     let owner = (request.task.clone(), request.spec.name.clone());
     let mut leases = request.tickets.iter().flat_map(|tickets| &tickets.leases);

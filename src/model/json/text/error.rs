@@ -1,21 +1,21 @@
-//! Why a text cannot be read as JSON, and the bounds of what is read.
+//! Why a text cannot be parsed as JSON, and the bounds of the parser.
 
 use std::fmt;
 
-/// Levels that may be nested. The Go agent's bound.
+/// The largest number of nested levels, as in the Go agent.
 pub const MAX_DEPTH: usize = 10_000;
 
-/// Values in one document. A task definition has at most 64 KiB, which is room for half as many.
+/// The largest number of values in one document. A task definition has at most 64 KiB, enough for half as many.
 pub const MAX_VALUES: usize = 20_000;
 
-/// Why a text cannot be read as JSON.
+/// Why a text cannot be parsed as JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextError {
-    /// What is wrong, and how many bytes into the text.
+    /// The kind of the error, and its offset in bytes.
     Syntax(&'static str, usize),
-    /// More than [`MAX_DEPTH`] levels.
+    /// The text has more than [`MAX_DEPTH`] levels.
     TooDeep,
-    /// More than [`MAX_VALUES`] values.
+    /// The text has more than [`MAX_VALUES`] values.
     TooManyValues,
 }
 

@@ -1,8 +1,8 @@
-//! Numbers of a JSON text. Pure, and every literal of the grammar is a number.
+//! Numbers in a JSON text. Pure, and every literal of the grammar yields a number.
 
 use serde_json::Number;
 
-/// The number a literal stands for: an integer whenever it is one that fits, else the nearest float there is.
+/// The number of a literal: an integer if it is one and fits, else the nearest float.
 pub(super) fn number(literal: &str) -> Number {
     if let Some(integer) = integer(literal) {
         return integer;

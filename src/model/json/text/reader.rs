@@ -1,7 +1,7 @@
-//! Walks through a JSON text, byte by byte.
+//! Reads a JSON text byte by byte.
 //!
-//! Owns the grammar: what is passed over and what is read. The invariant: it never stands within a character when a method returns, and
-//! goes no deeper on the stack than [`MAX_READ_DEPTH`] levels.
+//! Owns the grammar, both for skipping and for parsing. The invariant: when a method returns, the position is never inside a
+//! character, and the recursion is at most [`MAX_READ_DEPTH`] levels deep.
 
 use super::error::{MAX_DEPTH, TextError};
 use super::number::number;
@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::fmt;
 
-/// Levels that are read. No message has more than a dozen that the agent looks at.
+/// The number of levels that are parsed. The agent uses no more than a dozen levels of any message.
 const MAX_READ_DEPTH: usize = 128;
 
-/// A place in a text. `at` is always between two characters when a method returns.
+/// A position in a text. When a method returns, `at` is always between two characters.
 #[derive(Clone)]
 pub(super) struct Reader<'a> {
     text: &'a str,
@@ -30,7 +30,7 @@ impl<'a> Reader<'a> {
         Self { text, at: 0 }
     }
 
-    /// Passes over one byte, which was looked at.
+    /// Skips one byte, which has been examined.
     pub(super) fn step(&mut self) {
         self.at += 1;
     }
@@ -39,7 +39,7 @@ impl<'a> Reader<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// The text from there to here.
+    /// The text from this position to the current one.
     fn since(&self, start: usize) -> &'a str {
         self.text.get(start..self.at).unwrap_or_default()
     }
@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
         if self.peek().is_none() { Ok(()) } else { self.error("something after the end") }
     }
 
-    /// Passes over one value and looks at nothing in it but quotes and brackets; its text.
+    /// Skips one value, examining only its quotes and brackets, and returns its text.
     pub(super) fn skip(&mut self) -> Result<&'a str, TextError> {
         self.space();
         let start = self.at;
@@ -93,7 +93,7 @@ impl<'a> Reader<'a> {
         Ok(self.since(start))
     }
 
-    /// From one quote to the next that is not escaped.
+    /// Skips from a quote to the next one that is not escaped.
     fn skip_string(&mut self) -> Result<(), TextError> {
         self.expect(b'"')?;
         loop {
@@ -108,8 +108,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// From a bracket to its partner; how deep it nests. The kinds of the brackets are compared down to [`MAX_DEPTH`], below it only
-    /// their number: so the memory has a bound, and what nests so deep is refused by whoever reads it.
+    /// Skips from a bracket to its partner, and returns the depth of the nesting. Down to [`MAX_DEPTH`] the kinds of the brackets
+    /// are compared, below only their number: so the memory is bounded, and the parser refuses such a depth anyway.
     fn skip_brackets(&mut self) -> Result<usize, TextError> {
         let (mut open, mut below, mut deepest) = (Vec::new(), 0_usize, 0);
         loop {
@@ -140,7 +140,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads one value, `depth` levels down in the document.
+    /// Parses one value, `depth` levels down in the document.
     pub(super) fn value(&mut self, depth: usize, room: &mut usize) -> Result<Value, TextError> {
         *room = room.checked_sub(1).ok_or(TextError::TooManyValues)?;
         self.space();
@@ -182,7 +182,7 @@ impl<'a> Reader<'a> {
         Ok(Value::Array(items))
     }
 
-    /// Reads what stands between the bracket here and its partner, with commas between.
+    /// Parses the values, separated by commas, between the bracket at this position and its partner.
     fn each(&mut self, close: u8, mut read: impl FnMut(&mut Self) -> Result<(), TextError>) -> Result<(), TextError> {
         self.at += 1;
         self.space();

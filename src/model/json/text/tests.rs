@@ -75,7 +75,7 @@ fn nesting_costs_no_stack_and_has_the_bound_of_go() {
     assert_eq!(parse(&beside).unwrap()[1], 7, "what stands beside it is read");
 }
 
-/// Below the bound of Go only the number of brackets is kept, not one byte for each.
+/// Beyond the bound of Go, only the number of brackets is kept, not one byte for each.
 #[test]
 fn below_the_bound_of_go_brackets_are_only_counted() {
     let nested = |depth: usize, inner: &str| format!("{}{inner}{}", "[".repeat(depth), "]".repeat(depth));
@@ -85,11 +85,11 @@ fn below_the_bound_of_go_brackets_are_only_counted() {
     };
     let depth = 2 << 20;
     assert_eq!(beside(&nested(depth, "")), [Ok(2 * depth), Ok(1)], "4 MiB of brackets are one item");
-    // Brackets that do not match are noticed down to the bound, and not below it.
+    // Brackets that do not match are found down to the bound, and not beyond it.
     for inner in ["{]", "[{}[}]", "[}", "{\"a\":[}}"] {
         assert_eq!(beside(&nested(MAX_DEPTH, inner))[1], Ok(1), "{inner}");
         assert!(beside(&nested(MAX_DEPTH - 4, inner))[0].is_err(), "{inner}");
-        // Reading begins to skip some levels down.
+        // The parser begins to skip some levels down.
         let deep = nested(2 * MAX_DEPTH, inner);
         assert_eq!(reason(&deep), "it nests deeper than 10000 levels", "{inner}");
     }
@@ -151,7 +151,7 @@ fn levels_end_where_they_say_and_nothing_follows() {
 proptest::proptest! {
     #[test]
     fn any_text_is_read_or_refused(text in "[\\[\\]{}\":,\\\\ud83dcé0-9eE.+ -]{0,60}") {
-        // An infinite number is the one thing of theirs that differs, and they refuse it.
+        // Infinite numbers are the only difference: serde_json refuses them.
         let is_read = serde_json::from_str::<Value>(&text).is_ok();
         proptest::prop_assert!(parse(&text).is_ok() || !is_read, "what serde_json reads is read");
         let raw = Raw::new(&text);
