@@ -172,7 +172,7 @@ impl Lane {
     async fn ticket(&self, what: &str) -> Result<Ticket, LaneError> {
         let _turn = self.turn.lock().await;
         loop {
-            match self.turn_of(what) {
+            match self.try_begin(what) {
                 Turn::Begins(ticket) => return Ok(ticket),
                 Turn::Refused(error) => return Err(error),
                 // Both ends of the wait lead to another look.
@@ -181,7 +181,7 @@ impl Lane {
         }
     }
 
-    fn turn_of(&self, what: &str) -> Turn {
+    fn try_begin(&self, what: &str) -> Turn {
         let Settings { threads, spare, limit } = self.settings;
         let mut running = self.shared.lock();
         let (hanging, busy): (Vec<&Job>, Vec<&Job>) =
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_differs_in_what_is_not_shown_is_not_the_same() {
+    async fn names_that_differ_beyond_the_shown_part_are_different() {
         let queue = Queue::new();
         let lane = lane(1, 1, SHORT);
         let long = "p/".repeat(MAX_NAME);
@@ -320,14 +320,14 @@ mod tests {
     #[tokio::test]
     async fn waiting_for_a_turn_counts_as_no_hanging() {
         let lane = lane(2, 0, Duration::from_millis(400));
-        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (now, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let work = |number: usize| {
-            let (now, most) = (Arc::clone(&now), Arc::clone(&most));
+            let (now, peak) = (Arc::clone(&now), Arc::clone(&peak));
             let what = format!("work {number}");
             let lane = &lane;
             async move {
                 let job = move || {
-                    most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     std::thread::sleep(Duration::from_millis(100));
                     now.fetch_sub(1, Ordering::SeqCst);
                 };
@@ -339,7 +339,7 @@ mod tests {
             result.unwrap();
         }
         assert!(began.elapsed() > Duration::from_millis(900), "the last waited for more than twice the limit");
-        assert_eq!(most.load(Ordering::SeqCst), 2, "never more threads than the lane has");
+        assert_eq!(peak.load(Ordering::SeqCst), 2, "never more threads than the lane has");
     }
 
     #[tokio::test]

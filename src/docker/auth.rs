@@ -57,7 +57,7 @@ enum Source<'a> {
     /// The program named for all registries.
     Store(&'a str),
     /// Nobody: anonymous.
-    Nobody,
+    Anonymous,
 }
 
 impl AuthMap {
@@ -97,7 +97,7 @@ impl AuthMap {
             Source::Entry(key, credentials) => {
                 return Ok((credentials.clone(), format!("ECS_ENGINE_AUTH_DATA entry {}", shown(key))));
             }
-            Source::Nobody => return anonymous(format!("no entry for {host}")),
+            Source::Anonymous => return anonymous(format!("no entry for {host}")),
             Source::Helper(program) => (program, true),
             Source::Store(program) => (program, false),
         };
@@ -121,7 +121,7 @@ impl AuthMap {
         match self.source(image) {
             Source::Entry(key, _) => shown(key),
             Source::Helper(program) | Source::Store(program) => program.to_owned(),
-            Source::Nobody => String::new(),
+            Source::Anonymous => String::new(),
         }
     }
 
@@ -139,7 +139,7 @@ impl AuthMap {
         match (self.entry(image, host), &self.document.store) {
             (Some((key, credentials)), _) => Source::Entry(key, credentials),
             (None, Some(program)) => Source::Store(program),
-            (None, None) => Source::Nobody,
+            (None, None) => Source::Anonymous,
         }
     }
 
@@ -154,8 +154,8 @@ impl AuthMap {
         } else {
             let is_of_host = |key: &&str| key.split('/').next() == Some(host);
             let same_host: Vec<&str> = self.document.entries.keys().map(String::as_str).filter(is_of_host).collect();
-            let longest = same_host.iter().copied().filter(|key| begins(key, image)).max_by_key(|key| key.len());
-            longest.or(match same_host.as_slice() {
+            let best = same_host.iter().copied().filter(|key| begins(key, image)).max_by_key(|key| key.len());
+            best.or(match same_host.as_slice() {
                 [only] if !image.starts_with(only) => Some(only),
                 _ => None,
             })
@@ -206,7 +206,7 @@ mod tests {
     fn select(map: &AuthMap, image: &str) -> (RegistryCredentials, Option<String>) {
         match map.source(image) {
             Source::Entry(key, credentials) => (credentials.clone(), Some(key.to_owned())),
-            Source::Helper(_) | Source::Store(_) | Source::Nobody => (RegistryCredentials::default(), None),
+            Source::Helper(_) | Source::Store(_) | Source::Anonymous => (RegistryCredentials::default(), None),
         }
     }
 
@@ -394,11 +394,11 @@ mod tests {
         assert_eq!(map.source("other.io/app"), Source::Store("docker-credential-ecr-login"));
         assert!(map.names("busybox") && map.names("r.io/app") && !map.names("other.io/app"));
         let (map, problems) = parse("docker", r#"{"credsStore": ""}"#);
-        assert_eq!((map.source("a.io/b"), problems), (Source::Nobody, vec![]));
+        assert_eq!((map.source("a.io/b"), problems), (Source::Anonymous, vec![]));
     }
 
     #[tokio::test]
-    async fn a_program_that_is_not_there_fails_the_registry_it_is_named_for_and_no_other() {
+    async fn a_missing_helper_fails_only_the_registry_it_is_named_for() {
         let document = r#"{"credHelpers": {"h.io": "of-nobody"}, "credsStore": "of-nobody-else"}"#;
         let (map, _) = parse("docker", document);
         let failure = map.credentials("h.io/app").await.unwrap_err().to_string();

@@ -24,13 +24,13 @@ impl Docker {
     pub async fn list_images(&self, ends: bool, disk: bool) -> Result<ImageListing, OpError> {
         let limit = self.settings.limits.list;
         let images = self.reader.get(&["images", "json"], &[], limit).await;
-        let images = entries(images.map_err(|error| error.of_read(IMAGES_ERROR, "listing"))?, IMAGES_ERROR)?;
+        let images = entries(images.map_err(|error| error.to_read_error(IMAGES_ERROR, "listing"))?, IMAGES_ERROR)?;
         let containers = self.reader.get(&["containers", "json"], &[("all", "1")], limit).await;
         let containers =
-            entries(containers.map_err(|error| error.of_read(CONTAINERS_ERROR, "listing"))?, CONTAINERS_ERROR)?;
+            entries(containers.map_err(|error| error.to_read_error(CONTAINERS_ERROR, "listing"))?, CONTAINERS_ERROR)?;
         let now = seconds_since_epoch();
         let looks = containers.into_iter().filter_map(|entry| {
-            let (container, is_over) = entry_of(&entry)?;
+            let (container, is_over) = listed_container(&entry)?;
             Some(self.with_end(container, ends && is_over, now))
         });
         Ok(ImageListing {
@@ -84,7 +84,7 @@ impl Docker {
             if let Err(error) = self.changer.delete(&["images", name], &[], limit).await
                 && !is_gone(&error)
             {
-                failed = failed.and(Err(error.of_change(REMOVE_ERROR, "removing image")));
+                failed = failed.and(Err(error.to_change_error(REMOVE_ERROR, "removing image")));
             }
         }
         failed
@@ -93,7 +93,9 @@ impl Docker {
     /// Removes a container that has ended, of whomever it is.
     pub async fn remove_foreign(&self, id: &RuntimeId) -> Result<(), OpError> {
         match self.changer.delete(&["containers", &id.0], &[("v", "1")], self.settings.limits.remove).await {
-            Err(error) if !error.is_no_container() => Err(error.of_change("CannotRemoveContainerError", "removing")),
+            Err(error) if !error.is_no_container() => {
+                Err(error.to_change_error("CannotRemoveContainerError", "removing"))
+            }
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -111,7 +113,7 @@ fn entries(list: Value, name: &str) -> Result<Vec<Value>, OpError> {
 }
 
 /// A container, and whether it does not run.
-fn entry_of(entry: &Value) -> Option<(ListedContainer, bool)> {
+fn listed_container(entry: &Value) -> Option<(ListedContainer, bool)> {
     let is_over = matches!(entry["State"].as_str(), Some("exited" | "dead" | "created"));
     // Names of links to it have more than one `/`.
     let mut names = entry["Names"].as_array().into_iter().flatten().filter_map(|name| name.as_str()?.strip_prefix('/'));

@@ -3,7 +3,7 @@
 //! Owns the order of calls within an operation and what counts as success. It does not retry: the core does, with its own backoff.
 //! Invariant: each operation may be repeated at any time; what is already so is success.
 
-use super::create::{LABEL_CLUSTER, LABEL_TASK, Surroundings, body};
+use super::create::{CreateContext, LABEL_CLUSTER, LABEL_TASK, body};
 use super::error::DockerError;
 use super::{Docker, log, observe};
 use crate::model::{
@@ -24,7 +24,7 @@ enum Look {
     Gone,
 }
 
-fn is_of(request: &CreateRequest, seen: &Observation) -> bool {
+fn matches_request(request: &CreateRequest, seen: &Observation) -> bool {
     seen.task == request.task && seen.container == request.spec.name
 }
 
@@ -44,7 +44,7 @@ impl Docker {
         let image = self.image_present(&request.spec.image).await?.unwrap_or_default();
         let cgroup_parent = self.cgroup_parent(request).await?;
         let (host_ports, range_starts) = self.host_ports(&request.spec)?;
-        let around = Surroundings {
+        let context = CreateContext {
             cluster: &self.settings.cluster,
             owner: self.owner.as_ref(),
             region: self.settings.region.as_deref(),
@@ -59,7 +59,7 @@ impl Docker {
             ipv6_only: self.settings.ipv6_only,
             log_driver: log::Driver { is_async: self.settings.log_router_async, server: &self.server_version() },
         };
-        let body = body(request, values, &around)?;
+        let body = body(request, values, &context)?;
         let body = serde_json::to_value(body)
             .map_err(|_| Failure::permanent("DockerClientConfigError", "the settings cannot be written as JSON"))?;
         let wanted = &request.spec.engine_settings.api_version;
@@ -71,9 +71,9 @@ impl Docker {
         let event = self.changes.expect(&request.runtime_name, "create");
         let created = match self.changer.create(&request.runtime_name, wanted, &body, limit).await {
             // Looked for by its name: that is what it will be found by after a restart, too.
-            Ok(_) => match self.look_after(&request.runtime_name).await? {
-                seen if is_of(request, &seen) => {
-                    event.answered();
+            Ok(_) => match self.look_after_change(&request.runtime_name).await? {
+                seen if matches_request(request, &seen) => {
+                    event.observed();
                     Ok(seen)
                 }
                 _ => Err(OpError::Unknown(unreadable("another container has the name of the one created"))),
@@ -84,7 +84,7 @@ impl Docker {
                     DockerError::Daemon { status: 409, message } if message.contains("already in use") => {
                         self.adopt(request, failure).await
                     }
-                    _ => Err(error.of_only_try("CannotCreateContainerError", "created")),
+                    _ => Err(error.to_single_try_error("CannotCreateContainerError", "created")),
                 }
             }
         };
@@ -94,7 +94,7 @@ impl Docker {
     /// The name is taken: by an earlier create of the same container, or by somebody else.
     async fn adopt(&self, request: &CreateRequest, taken: Failure) -> Result<Observation, OpError> {
         match self.look_at(&request.runtime_name).await {
-            Ok(Look::Ours(seen)) if is_of(request, &seen) => Ok(*seen),
+            Ok(Look::Ours(seen)) if matches_request(request, &seen) => Ok(*seen),
             Ok(Look::Ours(_) | Look::Foreign) => Err(OpError::Failed(taken)),
             // Taken and not there to be seen: an earlier create of it is still under way.
             Ok(Look::Gone) | Err(_) => Err(OpError::Unknown(taken)),
@@ -128,9 +128,9 @@ impl Docker {
         self.changer
             .post(&["containers", name, "start"], &[], limit)
             .await
-            .map_err(|error| error.of_only_try("CannotStartContainerError", "started"))?;
-        let seen = self.look_after(name).await?;
-        event.answered();
+            .map_err(|error| error.to_single_try_error("CannotStartContainerError", "started"))?;
+        let seen = self.look_after_change(name).await?;
+        event.observed();
         Ok(seen)
     }
 
@@ -142,11 +142,11 @@ impl Docker {
         match self.changer.post(&["containers", name, "stop"], &[("t", &seconds)], limit).await {
             Ok(_) => {
                 let seen = self.inspect(name).await?;
-                event.answered();
+                event.observed();
                 Ok(seen)
             }
             Err(error) if error.is_no_container() => Ok(None),
-            Err(error) => Err(error.of_change("CannotStopContainerError", "stopped")),
+            Err(error) => Err(error.to_change_error("CannotStopContainerError", "stopped")),
         }
     }
 
@@ -164,7 +164,7 @@ impl Docker {
             {
                 Err(OpError::Unknown(error.failure("CannotRemoveContainerError", "removing")))
             }
-            Err(error) => Err(error.of_change("CannotRemoveContainerError", "removing")),
+            Err(error) => Err(error.to_change_error("CannotRemoveContainerError", "removing")),
         }
     }
 
@@ -183,12 +183,12 @@ impl Docker {
                 .map(|seen| seen.map_or(Look::Foreign, |seen| Look::Ours(Box::new(seen))))
                 .map_err(|observe::Unreadable(what)| OpError::Failed(unreadable(what))),
             Err(error) if error.is_no_container() => Ok(Look::Gone),
-            Err(error) => Err(error.of_read(INSPECT_ERROR, "inspecting")),
+            Err(error) => Err(error.to_read_error(INSPECT_ERROR, "inspecting")),
         }
     }
 
     /// The look that ends a create or start. The change has happened; without the look its outcome is not known.
-    async fn look_after(&self, name: &str) -> Result<Observation, OpError> {
+    async fn look_after_change(&self, name: &str) -> Result<Observation, OpError> {
         match self.inspect(name).await {
             Ok(Some(seen)) => Ok(seen),
             Ok(None) => {
@@ -227,7 +227,7 @@ impl Docker {
             .reader
             .get(&["containers", "json"], &query, self.settings.limits.list)
             .await
-            .map_err(|error| error.of_read("CannotListContainersError", "listing"))?;
+            .map_err(|error| error.to_read_error("CannotListContainersError", "listing"))?;
         let Value::Array(entries) = list else {
             let failure = Failure::retryable("CannotListContainersError", "the list of containers is not a list");
             return Err(OpError::Failed(failure));

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_helper_is_heard_out_but_not_for_ever() {
+    async fn a_helper_s_answer_is_read_within_its_limit() {
         let programs = Programs::new();
         let script =
             r#"test "$1" = get && echo "{\"ServerURL\":\"$(cat)\",\"Username\":\"me\",\"Secret\":\"hunter2\"}""#;

@@ -45,14 +45,14 @@ impl DockerError {
 
     /// The daemon knows no such container. A 404 with another text (a path it does not know, a proxy's page) says nothing about it.
     pub(super) fn is_no_container(&self) -> bool {
-        let of_container = |message: &str| message.to_ascii_lowercase().contains("no such container");
-        matches!(self, Self::Daemon { status: 404, message } if of_container(message))
+        let says_no_container = |message: &str| message.to_ascii_lowercase().contains("no such container");
+        matches!(self, Self::Daemon { status: 404, message } if says_no_container(message))
     }
 
     /// The daemon refused the request for the API version it was made in.
-    pub(super) fn is_of_version(&self) -> bool {
-        let of_version = |text: &str| text.contains("client version") && text.contains("too ");
-        matches!(self, Self::Daemon { status: 400, message } if of_version(message))
+    pub(super) fn is_version_refusal(&self) -> bool {
+        let is_refusal = |text: &str| text.contains("client version") && text.contains("too ");
+        matches!(self, Self::Daemon { status: 400, message } if is_refusal(message))
     }
 
     /// The failure of the catalogue. `what` is the transition named by a time-out.
@@ -70,7 +70,7 @@ impl DockerError {
     }
 
     /// For calls that change something: no answer means that it may have happened.
-    pub(super) fn of_change(&self, name: &str, what: &str) -> OpError {
+    pub(super) fn to_change_error(&self, name: &str, what: &str) -> OpError {
         let failure = self.failure(name, what);
         match self {
             Self::Timeout(_) | Self::Cut(_) => OpError::Unknown(failure),
@@ -82,7 +82,7 @@ impl DockerError {
 
     /// For changes that are tried once only (create, start): a refusal is final whatever its status, as Docker answers 500 also to
     /// what can never work, such as an unknown user.
-    pub(super) fn of_only_try(&self, name: &str, what: &str) -> OpError {
+    pub(super) fn to_single_try_error(&self, name: &str, what: &str) -> OpError {
         match self {
             Self::Daemon { status, message } => {
                 let mut failure = Failure::permanent(name, self.to_string());
@@ -92,13 +92,13 @@ impl DockerError {
                 OpError::Failed(failure)
             }
             Self::Timeout(_) | Self::Cut(_) | Self::Unreachable(_) | Self::Stream(_) | Self::Unusable(_) => {
-                self.of_change(name, what)
+                self.to_change_error(name, what)
             }
         }
     }
 
     /// For calls that only look: no answer means nothing.
-    pub(super) fn of_read(&self, name: &str, what: &str) -> OpError {
+    pub(super) fn to_read_error(&self, name: &str, what: &str) -> OpError {
         OpError::Failed(self.failure(name, what))
     }
 }
@@ -109,7 +109,7 @@ impl From<reqwest::Error> for DockerError {
         let error = error.without_url();
         match () {
             () if error.is_builder() => not_sent(&error),
-            () if error.is_connect() => Self::Unreachable(NoConnection::of(&error)),
+            () if error.is_connect() => Self::Unreachable(NoConnection::from_error(&error)),
             () => Self::Cut(error.to_string()),
         }
     }
@@ -200,13 +200,15 @@ mod tests {
     fn no_answer_to_a_change_is_unknown_and_to_a_read_is_failed() {
         let error = DockerError::Timeout(Duration::from_secs(240));
         let text = "DockerTimeoutError: Could not transition to created; timed out after waiting 4m0s";
-        let OpError::Unknown(failure) = error.of_change("CannotCreateContainerError", "created") else { panic!() };
+        let OpError::Unknown(failure) = error.to_change_error("CannotCreateContainerError", "created") else {
+            panic!()
+        };
         assert_eq!(failure.to_string(), text);
-        assert!(matches!(error.of_read("X", "inspecting"), OpError::Failed(_)));
-        assert!(matches!(DockerError::Cut("x".into()).of_change("X", "created"), OpError::Unknown(_)));
+        assert!(matches!(error.to_read_error("X", "inspecting"), OpError::Failed(_)));
+        assert!(matches!(DockerError::Cut("x".into()).to_change_error("X", "created"), OpError::Unknown(_)));
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        let refused = DockerError::Unreachable(NoConnection::of(&refused));
-        assert!(matches!(refused.of_change("X", "created"), OpError::Failed(_)));
+        let refused = DockerError::Unreachable(NoConnection::from_error(&refused));
+        assert!(matches!(refused.to_change_error("X", "created"), OpError::Failed(_)));
     }
 
     #[tokio::test]
@@ -218,7 +220,7 @@ mod tests {
             DockerError::from(http.get("http://127.0.0.1:1/").header("x", "a\nb").send().await.unwrap_err()),
         ];
         for error in errors {
-            let OpError::Failed(failure) = error.of_change("CannotStopContainerError", "stopped") else {
+            let OpError::Failed(failure) = error.to_change_error("CannotStopContainerError", "stopped") else {
                 panic!("nothing can have happened: {error:?}")
             };
             assert_eq!(failure.kind, FailureKind::Permanent, "{failure}");
@@ -237,7 +239,7 @@ mod tests {
             let failure = error.failure("CannotStartContainerError", "started");
             assert_eq!(failure.to_string(), "CannotStartContainerError: Error response from daemon: no");
             assert_eq!(failure.kind, kind);
-            let OpError::Failed(failure) = error.of_only_try("X", "started") else { panic!("it was refused") };
+            let OpError::Failed(failure) = error.to_single_try_error("X", "started") else { panic!("it was refused") };
             assert_eq!(failure.kind, FailureKind::Permanent);
         }
     }

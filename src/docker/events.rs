@@ -7,7 +7,7 @@
 
 use super::Docker;
 use super::backoff::Backoff;
-use super::changes::{Change, News};
+use super::changes::{Change, ContainerEvent};
 use super::create::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK};
 use super::error::{DockerError, within};
 use super::observe;
@@ -107,8 +107,8 @@ impl Docker {
                     *since = seconds(nanos);
                 }
                 let is_ours = self.owners.owns(observe::owner(&event["Actor"]["Attributes"]).as_ref());
-                if let Some(news) = news(&event).filter(|_| is_ours) {
-                    self.changes.record(news);
+                if let Some(event) = container_event(&event).filter(|_| is_ours) {
+                    self.changes.record(event);
                 }
             }
             if buffer.len() > MAX_EVENT_BYTES {
@@ -177,7 +177,7 @@ fn with_exit_code(mut seen: Observation, from_event: Option<i32>) -> Observation
 }
 
 /// Which container an event is about, and what the event alone can tell of it.
-fn news(event: &Value) -> Option<News> {
+fn container_event(event: &Value) -> Option<ContainerEvent> {
     if event.get("Type").and_then(Value::as_str).is_some_and(|kind| kind != "container") {
         return None;
     }
@@ -195,7 +195,7 @@ fn news(event: &Value) -> Option<News> {
     if action == "destroy" {
         change.removed = Some((attribute(LABEL_TASK)?.into(), attribute(LABEL_CONTAINER)?.into()));
     }
-    Some(News { id: id.to_owned(), name: attribute("name").unwrap_or_default().to_owned(), action, change })
+    Some(ContainerEvent { id: id.to_owned(), name: attribute("name").unwrap_or_default().to_owned(), action, change })
 }
 
 fn now() -> String {
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn events_say_which_container_changed() {
         for action in ["create", "start", "stop", "health_status: healthy", "health_status: dizzy"] {
-            let parsed = news(&event(action, json!({"name": "ecs-web"}))).unwrap();
+            let parsed = container_event(&event(action, json!({"name": "ecs-web"}))).unwrap();
             assert_eq!(
                 (parsed.id.as_str(), parsed.name.as_str(), parsed.change),
                 ("c1", "ecs-web", Change::default()),
@@ -226,13 +226,13 @@ mod tests {
             );
             assert!(action.starts_with(parsed.action));
         }
-        let died = news(&event("die", json!({"exitCode": "137"}))).unwrap().change;
+        let died = container_event(&event("die", json!({"exitCode": "137"}))).unwrap().change;
         assert_eq!(died.exit_code, Some(137));
         let labels = json!({LABEL_TASK: "t", LABEL_CONTAINER: "web"});
-        let removed = news(&event("destroy", labels)).unwrap().change.removed;
+        let removed = container_event(&event("destroy", labels)).unwrap().change.removed;
         assert_eq!(removed, Some(("t".into(), "web".into())));
         // The shape before API 1.22.
-        assert!(news(&json!({"status": "start", "id": "c1"})).is_some());
+        assert!(container_event(&json!({"status": "start", "id": "c1"})).is_some());
     }
 
     #[test]
@@ -240,11 +240,11 @@ mod tests {
         let other_type = json!({"Type": "hologram", "Action": "start", "Actor": {"ID": "c1"}});
         let no_id = json!({"Type": "container", "Action": "start", "Actor": {"ID": ""}});
         for event in [other_type, no_id, event("exec_start: true", json!({})), event("beam_up", json!({})), json!(7)] {
-            assert_eq!(news(&event), None, "{event}");
+            assert_eq!(container_event(&event), None, "{event}");
         }
         // A signal, and memory that ran out, are not the end of a container: that has an event of its own.
         for action in ["kill", "oom", "pause", "unpause", "restart", "rename", "update", "top", "attach", "exec_die"] {
-            assert_eq!(news(&event(action, json!({"signal": "1", "exitCode": "1"}))), None, "{action}");
+            assert_eq!(container_event(&event(action, json!({"signal": "1", "exitCode": "1"}))), None, "{action}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::auth::AuthMap;
 use super::error::DockerError;
-use super::rate_limit::Patience;
+use super::rate_limit::LimitWaits;
 use super::reference::Reference;
 use super::{credential_helper, pull, pull_text, rate_limit, wire};
 use crate::fuzz::assert_clean;
@@ -59,8 +59,8 @@ pub fn docker_error(data: &[u8]) {
     let (status, text) = data.split_first().map_or((0, data), |(first, rest)| (*first, rest));
     let text = String::from_utf8_lossy(text).into_owned();
     let now = Instant::now();
-    let mut patience = Patience::new(Some(now + Duration::from_secs(3600)));
-    let _ = (rate_limit::is_limit(&text), patience.wait(&text, now, Duration::from_secs(1_800_000_000)));
+    let mut limit_waits = LimitWaits::new(Some(now + Duration::from_secs(3600)));
+    let _ = (rate_limit::is_limit(&text), limit_waits.wait(&text, now, Duration::from_secs(1_800_000_000)));
     let status = 100 + 2 * u16::from(status);
     let body = &data[data.len().min(1)..];
     // A line that was cut has the length of the bound, so the beginning of one is tried by itself.
@@ -69,7 +69,7 @@ pub fn docker_error(data: &[u8]) {
     errors.push(wire::refusal(status, body));
     errors.extend(pull::progress_of(body).err());
     for error in errors {
-        let failure = match error.of_only_try("CannotPullContainerError", "pull") {
+        let failure = match error.to_single_try_error("CannotPullContainerError", "pull") {
             OpError::Failed(failure) | OpError::Unknown(failure) => failure,
         };
         assert_clean(&pull_text::for_customer(failure, "registry.example.com/app:1").message);

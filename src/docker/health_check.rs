@@ -20,12 +20,12 @@ use serde_json::{Map, Value};
 
 /// The shortest time between two checks, in nanoseconds. ECS allows no less than five seconds.
 const MIN_INTERVAL: i64 = 100_000_000;
-const OWN: &str = "the health check";
-const OF_IMAGE: &str = "the health check of the image";
+const OWN_CHECK: &str = "the health check";
+const IMAGE_CHECK: &str = "the health check of the image";
 
 /// What is wrong with the check a container would have, as a reason for its owner. `config` is the container's, `image` the check that
 /// its image brings, if any: as Docker does, it gives the command that the container's own lacks, and the intervals that are 0 or absent.
-pub(super) fn flaw(config: &Map<String, Value>, image: Option<&HealthConfig>) -> Option<String> {
+pub(super) fn problem(config: &Map<String, Value>, image: Option<&HealthConfig>) -> Option<String> {
     let own: HealthConfig =
         config.get("Healthcheck").and_then(|check| serde_json::from_value(check.clone()).ok()).unwrap_or_default();
     let none = HealthConfig::default();
@@ -34,16 +34,16 @@ pub(super) fn flaw(config: &Map<String, Value>, image: Option<&HealthConfig>) ->
         Some(test) if test.is_empty() => {
             return Some("the health check has an empty list in place of a command".to_owned());
         }
-        Some(test) => (test.as_slice(), OWN),
-        None => (image.test.as_deref().unwrap_or_default(), OF_IMAGE),
+        Some(test) => (test.as_slice(), OWN_CHECK),
+        None => (image.test.as_deref().unwrap_or_default(), IMAGE_CHECK),
     };
     let kind = test.first().filter(|kind| matches!(kind.as_str(), "CMD" | "CMD-SHELL"))?;
     if test.len() == 1 {
         return Some(format!("{origin} has no command after {kind}"));
     }
     let merged = |own: Option<i64>, image: Option<i64>| match own.filter(|time| *time != 0) {
-        Some(time) => (time, OWN),
-        None => (image.unwrap_or_default(), OF_IMAGE),
+        Some(time) => (time, OWN_CHECK),
+        None => (image.unwrap_or_default(), IMAGE_CHECK),
     };
     let intervals = [
         ("interval", merged(own.interval, image.interval)),
@@ -60,19 +60,19 @@ mod tests {
 
     fn judged(check: Value, image: &[&str]) -> String {
         let config = json!({"Healthcheck": check}).as_object().unwrap().clone();
-        flaw(&config, Some(&of_image(image))).unwrap_or_default()
+        problem(&config, Some(&image_check(image))).unwrap_or_default()
     }
 
-    fn of_image(test: &[&str]) -> HealthConfig {
+    fn image_check(test: &[&str]) -> HealthConfig {
         let test = test.iter().map(|word| (*word).to_owned()).collect();
         HealthConfig { test: Some(test), ..HealthConfig::default() }
     }
 
     #[test]
-    fn intervals_of_the_image_count_where_the_task_s_are_0_or_absent() {
+    fn the_image_s_intervals_count_where_the_task_has_none() {
         let check = |check: Value| json!({"Healthcheck": check}).as_object().unwrap().clone();
-        let short = HealthConfig { interval: Some(1_000_000), ..of_image(&["CMD", "true"]) };
-        let early = HealthConfig { start_interval: Some(1_000_000), ..of_image(&["CMD", "true"]) };
+        let short = HealthConfig { interval: Some(1_000_000), ..image_check(&["CMD", "true"]) };
+        let early = HealthConfig { start_interval: Some(1_000_000), ..image_check(&["CMD", "true"]) };
         for (image, name) in [(&short, "interval"), (&early, "start interval")] {
             let wanted = format!("the {name} of the health check of the image is below 100 ms");
             let none = [
@@ -81,11 +81,11 @@ mod tests {
                 json!({"Test": ["CMD", "true"], "Interval": 0, "StartInterval": 0}),
             ];
             for own in none {
-                assert_eq!(flaw(&check(own.clone()), Some(image)).as_ref(), Some(&wanted), "{own}");
+                assert_eq!(problem(&check(own.clone()), Some(image)).as_ref(), Some(&wanted), "{own}");
             }
             let own = json!({"Interval": 5_000_000_000_i64, "StartInterval": 5_000_000_000_i64});
-            assert_eq!(flaw(&check(own), Some(image)), None);
-            assert_eq!(flaw(&check(json!({"Test": ["NONE"]})), Some(image)), None, "no check runs");
+            assert_eq!(problem(&check(own), Some(image)), None);
+            assert_eq!(problem(&check(json!({"Test": ["NONE"]})), Some(image)), None, "no check runs");
         }
     }
 
@@ -110,7 +110,10 @@ mod tests {
         let wanted = "the health check of the image has no command after CMD";
         assert_eq!(judged(Value::Null, &["CMD"]), wanted);
         assert_eq!(judged(json!({"Interval": 1_000_000_000}), &["CMD"]), wanted);
-        assert_eq!(flaw(&Map::new(), Some(&of_image(&["CMD-SHELL"]))).unwrap(), wanted.replace("CMD", "CMD-SHELL"));
+        assert_eq!(
+            problem(&Map::new(), Some(&image_check(&["CMD-SHELL"]))).unwrap(),
+            wanted.replace("CMD", "CMD-SHELL")
+        );
         assert_eq!(judged(json!({"Test": ["NONE"]}), &["CMD"]), "");
         assert_eq!(judged(json!({"Test": ["CMD", "true"]}), &["CMD"]), "");
         assert_eq!(judged(Value::Null, &["CMD", "true"]) + &judged(Value::Null, &[]), "");

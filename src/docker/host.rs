@@ -39,7 +39,7 @@ impl Docker {
     async fn about(&self) -> Result<&About, OpError> {
         let ask = async || {
             let answer = self.reader.get(&["info"], &[], self.settings.limits.info).await;
-            answer.map(|answer| about(&answer)).map_err(|error| error.of_read("CannotDescribeHostError", "info"))
+            answer.map(|answer| about(&answer)).map_err(|error| error.to_read_error("CannotDescribeHostError", "info"))
         };
         self.about.get_or_try_init(ask).await
     }
@@ -69,7 +69,7 @@ impl Docker {
     pub async fn volume_drivers(&self) -> Result<Vec<String>, OpError> {
         let filters = r#"{"capability":{"volumedriver":true},"enabled":{"true":true}}"#;
         let answer = self.reader.get(&["plugins"], &[("filters", filters)], self.settings.limits.plugins).await;
-        let answer = answer.map_err(|error| error.of_read("CannotListPluginsError", "listing plugins"))?;
+        let answer = answer.map_err(|error| error.to_read_error("CannotListPluginsError", "listing plugins"))?;
         let beside = self.files.run("the directories of Docker's plugins", beside).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "the plugins beside Docker are not offered to ECS");
             Vec::new()

@@ -8,7 +8,7 @@ use super::backoff::Backoff;
 use super::error::{DockerError, timed_out};
 use super::progress::{PullJob, attempt_begins, attempt_failed, wait_for_limit, wall};
 use super::pull_text::without_ecr_urls;
-use super::rate_limit::{Patience, is_limit};
+use super::rate_limit::{LimitWaits, is_limit};
 use super::reference::Reference;
 use super::version::DISTRIBUTION;
 use crate::model::waiting::PullPhase;
@@ -49,7 +49,7 @@ impl Docker {
         match self.reader.get(&["images", image, "json"], &[], self.settings.limits.inspect_image).await {
             Ok(answer) => Ok(Some(facts(&answer, &reference))),
             Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error.of_read("CannotInspectImageError", "inspecting")),
+            Err(error) => Err(error.to_read_error("CannotInspectImageError", "inspecting")),
         }
     }
 
@@ -86,14 +86,14 @@ impl Docker {
             return Ok(None);
         }
         let ceiling = Instant::now() + Duration::from(self.settings.pull_timeout);
-        let mut patience = Patience::new(job.waits_for_limits.then_some(ceiling));
+        let mut limit_waits = LimitWaits::new(job.waits_for_limits.then_some(ceiling));
         loop {
             let auth = registry_auth(&credentials().await?);
             let failure = match self.ask_in_time(&reference, &auth, job).await {
                 Ok(answer) => return Ok(digest_of(&answer)),
                 Err(failure) => failure,
             };
-            match patience.wait(&failure.message, Instant::now(), wall()) {
+            match limit_waits.wait(&failure.message, Instant::now(), wall()) {
                 Some(wait) => wait_for_limit(job.image, job.progress, &failure, wait).await,
                 None => return Err(OpError::Failed(failure)),
             }

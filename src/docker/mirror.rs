@@ -13,9 +13,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A mirror that did not have an image is not asked for that image again for so long.
-const REST: Duration = Duration::from_secs(60);
+const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Images remembered for that; more are simply asked for again.
-const MOST_RESTING: usize = 200;
+const MAX_FAILED: usize = 200;
 const HUB: &str = "docker.io";
 
 /// Mirrors by the host they stand for.
@@ -28,11 +28,11 @@ pub struct Mirrors {
 impl Mirrors {
     /// `mirrors` maps a registry's host to what stands in its place: a host, with or without a path.
     pub fn new(mirrors: &BTreeMap<String, String>) -> Self {
-        let one = |(host, prefix): (&String, &String)| {
+        let entry = |(host, prefix): (&String, &String)| {
             let host = if is_hub(host) { HUB } else { host };
             (host.to_owned(), prefix.trim_end_matches('/').to_owned())
         };
-        Self { by_host: mirrors.iter().map(one).collect(), failed: Mutex::default() }
+        Self { by_host: mirrors.iter().map(entry).collect(), failed: Mutex::default() }
     }
 
     /// The image's name at the mirror of its registry. `None`: there is no mirror, or the image is named by its digest, which is no
@@ -49,15 +49,15 @@ impl Mirrors {
     pub fn place_of(&self, image: &str) -> Option<String> {
         let name = self.name_of(image)?;
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let rests = failed.get(&name).is_some_and(|since| since.elapsed() < REST);
-        (!rests).then_some(name)
+        let has_failed = failed.get(&name).is_some_and(|since| since.elapsed() < RETRY_AFTER);
+        (!has_failed).then_some(name)
     }
 
     /// The mirror did not give the image of this name.
     pub fn failed(&self, name: &str) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.retain(|_, since| since.elapsed() < REST);
-        if failed.len() < MOST_RESTING {
+        failed.retain(|_, since| since.elapsed() < RETRY_AFTER);
+        if failed.len() < MAX_FAILED {
             failed.insert(name.to_owned(), Instant::now());
         }
     }
@@ -127,13 +127,13 @@ mod tests {
     }
 
     #[test]
-    fn a_mirror_that_failed_for_an_image_rests_for_this_image() {
+    fn a_mirror_that_failed_for_an_image_is_skipped_for_it() {
         let mirrors = mirrors(&[("docker.io", "m.io")]);
         mirrors.failed("m.io/library/busybox:latest");
         assert_eq!(mirrors.place_of("busybox"), None);
         assert_eq!(mirrors.place_of("alpine").as_deref(), Some("m.io/library/alpine:latest"));
         assert!(mirrors.name_of("busybox").is_some());
-        (0..MOST_RESTING * 2).for_each(|number| mirrors.failed(&number.to_string()));
-        assert_eq!(mirrors.failed.lock().unwrap().len(), MOST_RESTING);
+        (0..MAX_FAILED * 2).for_each(|number| mirrors.failed(&number.to_string()));
+        assert_eq!(mirrors.failed.lock().unwrap().len(), MAX_FAILED);
     }
 }

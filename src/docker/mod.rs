@@ -235,7 +235,7 @@ pub(crate) fn create_body(
     request: &crate::model::CreateRequest,
 ) -> Result<bollard::models::ContainerCreateBody, crate::model::Failure> {
     let starts: Vec<u16> = request.spec.port_ranges.iter().map(|range| 65_535 - (range.count() - 1)).collect();
-    let around = create::Surroundings {
+    let context = create::CreateContext {
         cluster: "cluster",
         owner: None,
         region: Some("us-iso-east-1"),
@@ -250,7 +250,7 @@ pub(crate) fn create_body(
         ipv6_only: false,
         log_driver: log::Driver { is_async: true, server: "20.10.24" },
     };
-    create::body(request, &crate::model::Values::default(), &around)
+    create::body(request, &crate::model::Values::default(), &context)
 }
 
 #[cfg(test)]

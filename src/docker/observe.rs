@@ -195,7 +195,7 @@ fn bindings(ports: Option<&Value>) -> Vec<PortBinding> {
 fn address(network: Option<&Value>) -> Option<String> {
     let network = network?;
     let bridge = || text(network.pointer("/Networks/bridge")?, "IPAddress").into();
-    let found = Some(text(network, "IPAddress")).filter(|it| !it.is_empty()).or_else(bridge)?;
+    let found = Some(text(network, "IPAddress")).filter(|address| !address.is_empty()).or_else(bridge)?;
     non_empty(found).map(str::to_owned)
 }
 
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_containers_are_nobody() {
+    fn containers_of_others_are_skipped() {
         assert_eq!(from_inspect(&golden(), ID, "other"), Ok(None));
         for labels in [json!(null), json!({}), json!({"com.amazonaws.ecs.cluster": "judge"})] {
             assert_eq!(look(&json!({"Id": ID, "Config": {"Labels": labels}})), Ok(None));

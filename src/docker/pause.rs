@@ -55,7 +55,7 @@ impl Docker {
         let answer = self.changer.upload(&["images", "create"], &query, archive, limit).await;
         let answer = answer.and_then(|answer| check_load(&answer));
         tracing::info!(image = PAUSE_IMAGE, ok = answer.is_ok(), "made the pause image");
-        answer.map_err(|error| error.of_read("CannotCreateContainerError", "loading image"))
+        answer.map_err(|error| error.to_read_error("CannotCreateContainerError", "loading image"))
     }
 
     /// False if the operator has none.

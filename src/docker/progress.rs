@@ -15,7 +15,7 @@ use tokio::time::sleep;
 /// Between two log lines of one pull.
 const EVERY: Duration = Duration::from_secs(15);
 /// Layers counted; an image has at most 127.
-const MOST_LAYERS: usize = 256;
+const MAX_LAYERS: usize = 256;
 
 /// What to pull, how patiently, and whom to tell how far it is.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl<'a> Layers<'a> {
     /// Takes one line in; says how far the pull is if it is time to.
     pub(super) fn note(&mut self, line: &CreateImageInfo, now: Instant) -> Option<String> {
         let (Some(id), Some(status)) = (&line.id, &line.status) else { return None };
-        if self.seen.len() < MOST_LAYERS || self.seen.contains_key(id) {
+        if self.seen.len() < MAX_LAYERS || self.seen.contains_key(id) {
             let layer = self.seen.entry(id.clone()).or_default();
             layer.stage = match status.as_str() {
                 "Pull complete" | "Already exists" => Stage::Done,
@@ -148,7 +148,7 @@ impl<'a> Layers<'a> {
             let counted = self.seen.values().filter(|layer| stage.is_none_or(|stage| layer.stage == stage)).count();
             u32::try_from(counted).unwrap_or(u32::MAX)
         };
-        let sum = |of: fn(&Layer) -> u64| self.seen.values().map(of).fold(0, u64::saturating_add);
+        let sum = |bytes: fn(&Layer) -> u64| self.seen.values().map(bytes).fold(0, u64::saturating_add);
         self.shown.send_modify(|shown| {
             shown.phase = PullPhase::Fetching;
             (shown.layers, shown.layers_done) = (count(None), count(Some(Stage::Done)));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_pull_is_told_of_and_a_quick_one_is_not() {
+    fn only_a_slow_pull_is_logged() {
         let start = Instant::now();
         let shown = watch::Sender::new(PullProgress { since: now(), ..PullProgress::default() });
         let mut layers = Layers::new(&shown, start);
@@ -207,7 +207,7 @@ mod tests {
         for id in 0..2000 {
             layers.note(&line(&id.to_string(), "Downloading", Some((-1, -1))), start);
         }
-        assert_eq!(layers.seen.len(), MOST_LAYERS);
+        assert_eq!(layers.seen.len(), MAX_LAYERS);
     }
 
     #[test]

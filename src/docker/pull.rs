@@ -11,7 +11,7 @@ use super::image::{invalid_reference, registry_auth};
 use super::lines::{Lines, MAX_LINE_BYTES};
 use super::progress::{Layers, PullJob, attempt_begins, attempt_failed, wait_for_limit, wall};
 use super::pull_text::{PULL_ERROR, for_customer};
-use super::rate_limit::Patience;
+use super::rate_limit::LimitWaits;
 use super::reference::Reference;
 use super::version::Spoken;
 use super::wire::{Body, Request};
@@ -97,7 +97,7 @@ impl Docker {
         F: Future<Output = Result<RegistryCredentials, Failure>>,
     {
         let ceiling = Instant::now() + Duration::from(self.settings.pull_timeout);
-        let mut patience = Patience::new(job.waits_for_limits.then_some(ceiling));
+        let mut limit_waits = LimitWaits::new(job.waits_for_limits.then_some(ceiling));
         let mut failures = 0;
         loop {
             attempt_begins(job.progress, PULL_ATTEMPTS);
@@ -106,7 +106,7 @@ impl Docker {
                 Ok(()) => return Ok(()),
                 Err(failure) => for_customer(failure, job.image),
             };
-            if let Some(wait) = patience.wait(&failure.message, Instant::now(), wall()) {
+            if let Some(wait) = limit_waits.wait(&failure.message, Instant::now(), wall()) {
                 drop(turn.take()); // others, of other registries, need not wait for it
                 wait_for_limit(job.image, job.progress, &failure, wait).await;
                 turn = self.pulls.acquire().await.ok();

@@ -23,7 +23,7 @@ const ANNOUNCEMENTS: [&str; 6] =
 
 /// How a registry's limit is waited for.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct LimitWaits {
     /// Nothing is waited for beyond this; `None`: limits are failures like any other.
     ceiling: Option<Instant>,
     waits: u32,
@@ -38,7 +38,7 @@ pub(super) struct Wait {
     pub(super) retry_after: Option<Duration>,
 }
 
-impl Patience {
+impl LimitWaits {
     pub(super) fn new(ceiling: Option<Instant>) -> Self {
         Self { ceiling, waits: 0 }
     }
@@ -150,30 +150,30 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_as_long_as_told_and_grows_otherwise() {
+    fn a_wait_is_as_long_as_announced_and_grows_otherwise() {
         let now = Instant::now();
-        let mut patience = Patience::new(Some(now + Duration::from_secs(7200)));
-        assert_eq!(patience.wait("manifest unknown", now, WALL), None);
-        let minute = patience.wait("toomanyrequests: retry-after: 60s", now, WALL).unwrap();
+        let mut limit_waits = LimitWaits::new(Some(now + Duration::from_secs(7200)));
+        assert_eq!(limit_waits.wait("manifest unknown", now, WALL), None);
+        let minute = limit_waits.wait("toomanyrequests: retry-after: 60s", now, WALL).unwrap();
         assert!((60.0..=72.0).contains(&minute.pause.as_secs_f64()), "{minute:?}");
         assert_eq!(minute.retry_after, Some(Duration::from_secs(60)));
-        let mut patience = Patience::new(Some(now + Duration::from_secs(7200)));
-        let pauses: Vec<f64> = (0..7).map(|_| patience.wait(HUB, now, WALL).unwrap().pause.as_secs_f64()).collect();
-        for (pause, least) in pauses.iter().zip([30.0, 60.0, 120.0, 240.0, 480.0, 600.0, 600.0]) {
-            assert!((least..=least * 1.2).contains(pause), "{pauses:?}");
+        let mut limit_waits = LimitWaits::new(Some(now + Duration::from_secs(7200)));
+        let pauses: Vec<f64> = (0..7).map(|_| limit_waits.wait(HUB, now, WALL).unwrap().pause.as_secs_f64()).collect();
+        for (pause, minimum) in pauses.iter().zip([30.0, 60.0, 120.0, 240.0, 480.0, 600.0, 600.0]) {
+            assert!((minimum..=minimum * 1.2).contains(pause), "{pauses:?}");
         }
-        let mut patience = Patience::new(Some(now + Duration::from_secs(7200)));
+        let mut limit_waits = LimitWaits::new(Some(now + Duration::from_secs(7200)));
         let tiny = "toomanyrequests: retry-after: 1µs";
-        let pauses: Vec<f64> = (0..3).map(|_| patience.wait(tiny, now, WALL).unwrap().pause.as_secs_f64()).collect();
+        let pauses: Vec<f64> = (0..3).map(|_| limit_waits.wait(tiny, now, WALL).unwrap().pause.as_secs_f64()).collect();
         assert!(pauses[0] >= 1.1 && pauses[2] >= 4.4 && pauses[2] <= 5.3, "{pauses:?}");
     }
 
     #[test]
-    fn nothing_is_waited_for_beyond_the_ceiling_or_without_patience() {
+    fn no_wait_goes_beyond_the_ceiling() {
         let now = Instant::now();
         let hour = "toomanyrequests: retry-after: 1h";
-        assert_eq!(Patience::new(Some(now + Duration::from_secs(3000))).wait(hour, now, WALL), None);
-        assert_eq!(Patience::new(None).wait(HUB, now, WALL), None);
+        assert_eq!(LimitWaits::new(Some(now + Duration::from_secs(3000))).wait(hour, now, WALL), None);
+        assert_eq!(LimitWaits::new(None).wait(HUB, now, WALL), None);
     }
 
     proptest::proptest! {

@@ -63,7 +63,7 @@ struct Owner {
 
 impl NoConnection {
     /// From an error of a client, without a look at the socket.
-    pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
+    pub(super) fn from_error(error: &(dyn Error + 'static)) -> Self {
         let mut cause = Some(error);
         let mut deepest = error;
         while let Some(error) = cause {
@@ -289,7 +289,7 @@ mod tests {
             assert!(reason.contains("the agent is root, so SELinux or AppArmor forbids it"), "{reason}");
             assert!(reason.contains(wanted) && !reason.contains("run the agent as root"), "{reason}");
         }
-        let found = NoConnection::of(&io::Error::from(ErrorKind::PermissionDenied)).why;
+        let found = NoConnection::from_error(&io::Error::from(ErrorKind::PermissionDenied)).why;
         assert_eq!(found, Why::Denied { user: rustix::process::geteuid().as_raw(), owner: None });
     }
 

@@ -124,7 +124,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn looks_speak_the_highest_and_changes_the_lowest_common_version() {
+    fn looks_use_the_newest_and_changes_the_oldest_version() {
         let table = [
             ("1.12", "1.41", ("1.41", "1.21"), "1.17", "1.41", 25),
             ("1.24", "1.44", ("1.44", "1.24"), "1.17", "1.44", 28),

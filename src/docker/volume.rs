@@ -48,7 +48,7 @@ impl Docker {
     async fn make(&self, spec: &VolumeSpec) -> Result<(), OpError> {
         let body = body(spec);
         let answer = self.changer.post_json(&["volumes", "create"], &body, self.settings.limits.volume).await;
-        answer.map_err(|error| error.of_change("CannotCreateVolumeError", "creating volume"))
+        answer.map_err(|error| error.to_change_error("CannotCreateVolumeError", "creating volume"))
     }
 
     /// Removes the volume of a task; one that is not there is success, and so is a shared one: it stays.
@@ -61,7 +61,7 @@ impl Docker {
         }
         match self.changer.delete(&["volumes", &spec.runtime_name], &[], self.settings.limits.volume).await {
             Err(error) if is_no_volume(&error) => Ok(()),
-            answer => answer.map_err(|error| error.of_change("CannotRemoveVolumeError", "removing volume")),
+            answer => answer.map_err(|error| error.to_change_error("CannotRemoveVolumeError", "removing volume")),
         }
     }
 }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn docker_is_told_only_what_was_asked_for() {
+    fn the_body_holds_only_what_was_asked_for() {
         let full = VolumeSpec { driver: "d".to_owned(), ..shared() };
         let wanted = json!({"Name": "v", "Driver": "d", "Labels": {"l": "1"},
             "DriverOpts": {"type": "tmpfs", "device": "tmpfs"}});
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_volume_is_told_apart_by_labels_and_options() {
+    fn a_shared_volume_is_compared_by_labels_and_options() {
         let options = json!({"type": "tmpfs", "device": "tmpfs"});
         let text = "volume: non-autoprovisioned volume does not match existing volume";
         for (found, difference_is) in [
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_not_told() {
+    fn passwords_are_not_shown() {
         let options = map(&[("o", "username=u,password=hunter2,vers=3"), ("secretKey", "hunter2"), ("size", "1")]);
         assert_eq!(go_map(&options), "map[o:username=u,password=***,vers=3 secretKey:*** size:1]");
     }

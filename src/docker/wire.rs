@@ -127,7 +127,7 @@ impl Wire {
     ) -> Result<Response, DockerError> {
         match self.send(Some(version(&self.spoken)), request).await {
             // Another daemon has taken the place of the one that was asked before.
-            Err(error) if error.is_of_version() => {
+            Err(error) if error.is_version_refusal() => {
                 self.negotiate().await?;
                 self.send(Some(version(&self.spoken)), request).await
             }

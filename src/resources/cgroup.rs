@@ -33,7 +33,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// The failure's text, which is the reason of the task.
 const FAILED: &str = "CgroupError: Agent could not create task's platform resources";
 /// The kernel takes no less, in microseconds.
-const LEAST_QUOTA: u64 = 1_000;
+const MIN_QUOTA: u64 = 1_000;
 
 /// What the operator and the engine say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,7 +180,7 @@ impl Cgroups {
     fn limits(&self, spec: &CgroupSpec) -> Limits {
         let period = self.settings.cpu_period.0 * 1_000;
         let quota = u128::from(spec.cpu_micros) * u128::from(period) / 1_000_000;
-        let quota = u64::try_from(quota).unwrap_or(u64::MAX).max(LEAST_QUOTA);
+        let quota = u64::try_from(quota).unwrap_or(u64::MAX).max(MIN_QUOTA);
         let cpu = if spec.cpu_micros > 0 { Cpu::Quota { quota, period } } else { Cpu::Shares(spec.shares.max(2)) };
         let memory = (spec.memory > 0).then(|| spec.memory.saturating_mul(1024 * 1024));
         Limits { cpu, memory, pids: self.settings.pids }

@@ -24,7 +24,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// The largest document in a file; those in S3 and SSM have limits of their own.
-const LARGEST_FILE: u64 = 1024 * 1024;
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
 const NO_ROLE: &str = "credentialspec resource: unable to find execution role credentials";
 
 /// Where a document is.
@@ -84,7 +84,8 @@ async fn make(
     role: Option<&RoleCredentials>,
     tickets: &mut Tickets,
 ) -> Result<(), Failure> {
-    let (domainless, joined): (Vec<_>, Vec<_>) = documents.iter().partition(|it| it.spec.starts_with(DOMAINLESS));
+    let (domainless, joined): (Vec<_>, Vec<_>) =
+        documents.iter().partition(|document| document.spec.starts_with(DOMAINLESS));
     if !joined.is_empty() {
         let texts: Vec<String> = joined.iter().map(|document| document.text.clone()).collect();
         let lease = fetcher.add(&texts).await.map_err(ends_task)?;
@@ -95,7 +96,9 @@ async fn make(
         tickets.leases.push(lease.id);
     }
     let mut accounts: BTreeMap<&str, Account> = BTreeMap::new();
-    for document in domainless.into_iter().filter(|it| !it.asks_as.is_empty() && !it.account.is_empty()) {
+    for document in
+        domainless.into_iter().filter(|document| !document.asks_as.is_empty() && !document.account.is_empty())
+    {
         let arn = document.asks_as.as_str();
         if !accounts.contains_key(arn) {
             accounts.insert(arn, account(sdk, arn, role).await?);
@@ -207,7 +210,7 @@ async fn read(files: &Lane, path: &str) -> Result<String, Failed> {
     let failed = |why: String| format!("open {path}: {why}");
     let file = PathBuf::from(path);
     // A path that does not answer may answer another time.
-    let read = files.run(path, move || lane::read_file(&file, LARGEST_FILE)).await;
+    let read = files.run(path, move || lane::read_file(&file, MAX_FILE_BYTES)).await;
     let read = read.map_err(|error| Failed { text: failed(with_causes(&error)), may_pass: true })?;
     let bytes = read.map_err(|error| match error.kind() {
         ErrorKind::InvalidInput | ErrorKind::FileTooLarge => failed(error.to_string()),
@@ -262,7 +265,8 @@ fn text_at<'p>(value: &Value, path: &[&'p str]) -> Result<String, &'p str> {
             _ => return Err(depth.checked_sub(1).map_or("the document", |before| path[before])),
         };
         let exact = object.get(*name);
-        let found = exact.or_else(|| object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, it)| it));
+        let found =
+            exact.or_else(|| object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, member)| member));
         at = found.unwrap_or(&Value::Null);
     }
     match at {

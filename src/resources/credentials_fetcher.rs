@@ -58,7 +58,7 @@ impl CredentialsFetcher {
 
     /// Tickets for the accounts of these documents, as a host of the domain.
     pub(super) async fn add(&self, documents: &[String]) -> Result<Lease, FetcherError> {
-        self.call("AddKerberosLease", &protobuf::write((1, documents), &[])).await.and_then(|it| lease(&it))
+        self.call("AddKerberosLease", &protobuf::write((1, documents), &[])).await.and_then(|answer| lease(&answer))
     }
 
     /// Tickets for the accounts of these documents, in the name of this account.
@@ -71,7 +71,7 @@ impl CredentialsFetcher {
         account.check()?;
         let single = [(2, username.as_str()), (3, password.expose()), (4, domain.as_str())];
         let message = protobuf::write((1, documents), &single);
-        self.call("AddNonDomainJoinedKerberosLease", &message).await.and_then(|it| lease(&it))
+        self.call("AddNonDomainJoinedKerberosLease", &message).await.and_then(|answer| lease(&answer))
     }
 
     /// New tickets in the place of all that were got in the name of this account.
@@ -238,7 +238,7 @@ mod tests {
                 1,
             ),
         ];
-        let one = |(nth, (faults, wanted, tries)): (usize, Case)| async move {
+        let run = |(nth, (faults, wanted, tries)): (usize, Case)| async move {
             let directory = directory(&nth.to_string());
             let fake = Fetcher::start(&directory);
             fake.fail_next(faults);
@@ -247,11 +247,11 @@ mod tests {
             assert_eq!(fake.calls().len(), tries);
             std::fs::remove_dir_all(directory).unwrap();
         };
-        futures_util::future::join_all(table.into_iter().enumerate().map(one)).await;
+        futures_util::future::join_all(table.into_iter().enumerate().map(run)).await;
     }
 
     #[tokio::test]
-    async fn a_daemon_that_is_not_there_or_does_not_answer_is_told() {
+    async fn a_daemon_that_is_missing_or_silent_is_an_error() {
         let directory = directory("absent");
         let socket = directory.join("fetcher.sock");
         let reason = CredentialsFetcher::new(socket.clone()).delete("lease").await.unwrap_err().to_string();

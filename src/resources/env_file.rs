@@ -14,7 +14,7 @@ use crate::model::{ContainerName, Failure, Secret};
 use std::collections::BTreeMap;
 
 /// The Go agent reads lines up to this length, in bytes.
-const LONGEST_LINE: usize = 64 * 1024;
+const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// The name of the resource that holds the files of a container.
 pub fn resource_of(container: &ContainerName) -> String {
@@ -33,10 +33,10 @@ pub async fn fetch(
     let Some(role) = role else {
         return Err(Failure::ends_task("environment file resource: unable to find execution role credentials"));
     };
-    together::all(files.iter().map(|file| one(sdk, &file.arn, role)).collect()).await
+    together::all(files.iter().map(|file| fetch_file(sdk, &file.arn, role)).collect()).await
 }
 
-async fn one(sdk: &Sdk, arn: &str, role: &RoleCredentials) -> Result<BTreeMap<String, Secret>, Failed> {
+async fn fetch_file(sdk: &Sdk, arn: &str, role: &RoleCredentials) -> Result<BTreeMap<String, Secret>, Failed> {
     let object = Object::parse(arn).map_err(|error| Failed {
         text: format!("unable to parse bucket and key from s3 ARN specified in environmentFile {arn}, error: {error}"),
         may_pass: false,
@@ -63,8 +63,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Secret>, String> {
     let mut variables = BTreeMap::new();
     let bytes = without_mark(bytes).map_err(|wide| wide.to_string())?;
     for line in bytes.split(|byte| *byte == b'\n') {
-        if line.len() >= LONGEST_LINE {
-            return Err(format!("a line has {LONGEST_LINE} bytes or more"));
+        if line.len() >= MAX_LINE_BYTES {
+            return Err(format!("a line has {MAX_LINE_BYTES} bytes or more"));
         }
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let Some(at) = line.iter().position(|byte| *byte == b'=') else { continue };
@@ -107,8 +107,8 @@ mod tests {
     #[test]
     fn a_line_that_is_too_long_spoils_the_file() {
         let line = |length: usize| format!("A=1\nB={}\n", "x".repeat(length - 2));
-        assert_eq!(parse(line(LONGEST_LINE - 1).as_bytes()).unwrap().len(), 2);
-        assert_eq!(parse(line(LONGEST_LINE).as_bytes()).unwrap_err(), "a line has 65536 bytes or more");
+        assert_eq!(parse(line(MAX_LINE_BYTES - 1).as_bytes()).unwrap().len(), 2);
+        assert_eq!(parse(line(MAX_LINE_BYTES).as_bytes()).unwrap_err(), "a line has 65536 bytes or more");
     }
 
     fn files(arns: &[&str]) -> Vec<EnvironmentFile> {
@@ -134,7 +134,7 @@ mod tests {
         let fake = Fake::start(|request| match request.path.as_str() {
             "/gone" => Answer::text(404, ""),
             "/b" => Answer::text(200, ""),
-            "/b/long" => Answer::text(200, &"x".repeat(LONGEST_LINE)),
+            "/b/long" => Answer::text(200, &"x".repeat(MAX_LINE_BYTES)),
             _ => Answer::text(403, "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"),
         })
         .await;

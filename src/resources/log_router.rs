@@ -203,7 +203,7 @@ mod tests {
             Self(Settings { data_dir, cluster: "judge".to_owned(), ..Settings::default() })
         }
 
-        fn of_task(&self, name: &str) -> PathBuf {
+        fn path(&self, name: &str) -> PathBuf {
             self.0.data_dir.join("firelens/abc").join(name)
         }
     }
@@ -240,25 +240,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_are_written_again_and_removed_with_everything_the_router_left() {
+    async fn files_are_written_again_and_removed_with_leftovers() {
         let data = Data::new();
         let mut router = router();
         for buffer in [16, 32] {
             router.buffer = buffer;
             made(&data, &router).await.unwrap();
-            let text = fs::read_to_string(data.of_task("config/fluent.conf")).unwrap();
+            let text = fs::read_to_string(data.path("config/fluent.conf")).unwrap();
             assert!(text.contains(&format!("Mem_Buf_Limit {buffer}MB")) && text.contains("judge-family:7"), "{text}");
         }
-        assert_eq!(fs::metadata(data.of_task("config/fluent.conf")).unwrap().mode() & 0o777, 0o644);
-        let listed = fs::read_dir(data.of_task("")).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(fs::metadata(data.path("config/fluent.conf")).unwrap().mode() & 0o777, 0o644);
+        let listed = fs::read_dir(data.path("")).unwrap().map(|entry| entry.unwrap().file_name());
         let mut listed: Vec<_> = listed.map(|name| name.into_string().unwrap()).collect();
         listed.sort();
         assert_eq!(listed, ["config", "socket"]);
-        fs::write(data.of_task("socket/fluent.sock"), "").unwrap();
-        std::os::unix::fs::symlink("/etc", data.of_task("socket/link")).unwrap();
+        fs::write(data.path("socket/fluent.sock"), "").unwrap();
+        std::os::unix::fs::symlink("/etc", data.path("socket/link")).unwrap();
         for _ in 0..2 {
             remove(&data.0, &lane(), &"arn:aws:ecs:us-west-2:1:task/judge/abc".into()).await.unwrap();
-            assert!(!data.of_task("").exists());
+            assert!(!data.path("").exists());
         }
         assert!(Path::new("/etc/passwd").exists());
     }
@@ -270,7 +270,7 @@ mod tests {
         let own = fs::metadata(&data.0.data_dir).unwrap();
         router.user = format!("{}:{}", own.uid(), own.gid());
         made(&data, &router).await.unwrap();
-        let socket = fs::metadata(data.of_task("socket")).unwrap();
+        let socket = fs::metadata(data.path("socket")).unwrap();
         assert_eq!((socket.uid(), socket.gid()), (own.uid(), own.gid()));
         for user in ["fluent", "1000:staff", "-1", "1:"] {
             router.user = user.to_owned();
@@ -325,8 +325,8 @@ mod tests {
         let (data, other) = (Data::new(), Data::new());
         let (target, kept) = (other.0.data_dir.join("passwd"), "not ours");
         fs::write(&target, kept).unwrap();
-        fs::create_dir_all(data.of_task("")).unwrap();
-        std::os::unix::fs::symlink(&target, data.of_task("temp_config_file_fluent.conf")).unwrap();
+        fs::create_dir_all(data.path("")).unwrap();
+        std::os::unix::fs::symlink(&target, data.path("temp_config_file_fluent.conf")).unwrap();
         made(&data, &router()).await.unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), kept);
     }
@@ -337,11 +337,7 @@ mod tests {
         made(&data, &router()).await.unwrap();
         let mode = |path: PathBuf| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!(mode(data.0.data_dir.join("firelens")), 0o700);
-        assert_eq!(
-            (mode(data.of_task("socket")), mode(data.of_task("config"))),
-            (0o755, 0o755),
-            "the router sees these"
-        );
+        assert_eq!((mode(data.path("socket")), mode(data.path("config"))), (0o755, 0o755), "the router sees these");
     }
 
     #[tokio::test]
@@ -359,7 +355,7 @@ mod tests {
         let data = Data::new();
         let request = request("arn:task/abc", &router);
         create(&data.0, &lane(), &request, &router, Some(bytes)).await.unwrap();
-        assert_eq!(fs::read_to_string(data.of_task("config/external.conf")).unwrap(), "[FILTER]\n");
+        assert_eq!(fs::read_to_string(data.path("config/external.conf")).unwrap(), "[FILTER]\n");
 
         let start = "unable to download firelens s3 config file: ";
         let failure = external(&sdk, &router, None).await.unwrap_err();

@@ -240,26 +240,26 @@ mod tests {
             uses("none", gone, SecretTarget::LogOption),
         ];
         let values = resources.values(&request(secrets, &["ssmsecret", "asmsecret", "envfile_web"])).unwrap();
-        let of = |map: &BTreeMap<String, Secret>| {
+        let shown = |map: &BTreeMap<String, Secret>| {
             map.iter().map(|(name, value)| format!("{name}={}", value.expose())).collect::<Vec<_>>()
         };
-        assert_eq!(of(&values.environment), ["EMPTY=", "USER=me"]);
-        assert_eq!(of(&values.log_options), ["splunk-token=t0ken"]);
+        assert_eq!(shown(&values.environment), ["EMPTY=", "USER=me"]);
+        assert_eq!(shown(&values.log_options), ["splunk-token=t0ken"]);
         assert_eq!(values.environment_files, [file]);
         assert_eq!(resources.values(&request(Vec::new(), &[])).unwrap(), Values::default());
     }
 
     #[test]
-    fn what_is_not_in_memory_is_said() {
+    fn a_value_that_is_not_in_memory_is_an_error() {
         let resources = resources();
-        let one = |provider| request(vec![uses("A", key(provider, "x"), SecretTarget::Environment)], &[]);
+        let asks_for = |provider| request(vec![uses("A", key(provider, "x"), SecretTarget::Environment)], &[]);
         let table = [
             (
-                one(SecretProvider::Ssm),
+                asks_for(SecretProvider::Ssm),
                 "DockerClientConfigError: task secret data: unable to fetch SSM Secrets resource",
             ),
             (
-                one(SecretProvider::SecretsManager),
+                asks_for(SecretProvider::SecretsManager),
                 "DockerClientConfigError: task secret data: unable to fetch ASM Secrets resource",
             ),
             (

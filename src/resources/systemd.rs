@@ -23,7 +23,7 @@ const PRIVATE: &str = "/var/run/systemd/private";
 /// Limit of connecting, and of one call.
 const LIMIT: Duration = Duration::from_secs(10);
 /// Longer messages are no answers to our calls.
-const LONGEST: u32 = 1024 * 1024;
+const MAX_MESSAGE_BYTES: u32 = 1024 * 1024;
 
 /// Why systemd did not do what it was told.
 #[derive(Debug, thiserror::Error)]
@@ -151,9 +151,9 @@ impl Systemd {
     }
 
     async fn line(&mut self) -> Result<String, SystemdError> {
-        const LONGEST_LINE: usize = 512;
+        const MAX_LINE_BYTES: usize = 512;
         let mut line = Vec::new();
-        while !line.ends_with(b"\r\n") && line.len() < LONGEST_LINE {
+        while !line.ends_with(b"\r\n") && line.len() < MAX_LINE_BYTES {
             line.push(self.stream.read_u8().await?);
         }
         Ok(String::from_utf8_lossy(&line).into_owned())
@@ -171,7 +171,7 @@ impl Systemd {
         loop {
             let mut head = [0; message::HEAD];
             self.stream.read_exact(&mut head).await?;
-            let rest = message::rest(&head).filter(|rest| *rest <= LONGEST);
+            let rest = message::rest(&head).filter(|rest| *rest <= MAX_MESSAGE_BYTES);
             let rest = rest.ok_or(SystemdError::Unreadable("it is too long, or of another byte order"))?;
             let mut body = vec![0; rest as usize];
             self.stream.read_exact(&mut body).await?;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Resources of tasks that wait for the creation of their containers: some for each task of a very large instance.
-const MOST: usize = 4096;
+const MAX_RESOURCES: usize = 4096;
 
 /// What a resource holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +31,9 @@ impl Vault {
     /// There is no room; it may be there later.
     pub fn put(&self, task: &TaskArn, resource: &str, content: Content) -> Result<(), Failure> {
         let (mut held, key) = (self.held(), (task.clone(), resource.to_owned()));
-        if held.len() >= MOST && !held.contains_key(&key) {
-            let text = format!("the agent holds the secrets and environment files of {MOST} resources, and no more");
+        if held.len() >= MAX_RESOURCES && !held.contains_key(&key) {
+            let text =
+                format!("the agent holds the secrets and environment files of {MAX_RESOURCES} resources, and no more");
             return Err(Failure::retryable("", text));
         }
         held.insert(key, content);
@@ -70,10 +71,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_bounded_and_has_room_again() {
+    fn the_vault_is_bounded_and_has_room_again() {
         let vault = Vault::default();
         let put = |name: &str| vault.put(&"task".into(), name, Content::EnvironmentFiles(Vec::new()));
-        assert!((0..MOST).all(|number| put(&number.to_string()).is_ok()));
+        assert!((0..MAX_RESOURCES).all(|number| put(&number.to_string()).is_ok()));
         assert!(put("0").is_ok(), "another value of what is there");
         assert!(put("more").is_err());
         vault.remove(&"task".into(), "7");

@@ -22,7 +22,7 @@ fn image() -> Image {
     Image::make(&format!("{}:1", unique("ecs-test-image")), &["ENV IMAGE_VAR=from-image", "LABEL judge.variant=open"])
 }
 
-fn said(error: OpError) -> String {
+fn failure_text(error: OpError) -> String {
     match error {
         OpError::Failed(failure) => failure.to_string(),
         OpError::Unknown(failure) => panic!("the outcome should be known: {failure}"),
@@ -67,7 +67,7 @@ async fn another_agents_containers_are_left_alone() {
         them.create(&theirs, &Values::default()).await.unwrap();
         let name = theirs.runtime_name.as_str();
         assert_eq!(us.inspect(name).await.unwrap(), None);
-        assert!(said(us.create(&theirs, &Values::default()).await.unwrap_err()).contains("already in use"));
+        assert!(failure_text(us.create(&theirs, &Values::default()).await.unwrap_err()).contains("already in use"));
         us.remove(name).await.unwrap();
         assert!(them.inspect(name).await.unwrap().is_some(), "it was not removed");
         assert!(heirs.inspect(name).await.unwrap().is_some(), "they took its identity over");
@@ -100,8 +100,8 @@ async fn another_agents_containers_are_left_alone() {
     }
     let listed = us.list_images(true, false).await.unwrap().containers;
     let owner = |name: &str| {
-        let it = listed.iter().find(|it| it.name == request(name).runtime_name).unwrap();
-        it.owner.as_ref().map(|id| id.0.clone())
+        let found = listed.iter().find(|container| container.name == request(name).runtime_name).unwrap();
+        found.owner.as_ref().map(|id| id.0.clone())
     };
     assert_eq!(["theirs", "ours", "unmarked"].map(owner), [Some("them".to_owned()), Some("us".to_owned()), None]);
     assert!(!us.engine_id().await.unwrap().is_empty());
@@ -172,8 +172,8 @@ async fn a_container_from_create_to_remove() {
 }
 
 fn published(seen: &Observation, container_port: u16, protocol: Protocol) -> u16 {
-    let of_port = |b: &&ecs_agent::model::PortBinding| b.container_port == container_port && b.protocol == protocol;
-    seen.bindings.iter().find(of_port).unwrap().host_port
+    let is_port = |b: &&ecs_agent::model::PortBinding| b.container_port == container_port && b.protocol == protocol;
+    seen.bindings.iter().find(is_port).unwrap().host_port
 }
 
 fn fetch(port: u16) -> Option<String> {
@@ -258,30 +258,30 @@ async fn failures_say_what_the_go_agent_says() {
 
     let missing = request(&cluster.name, "missing", "ecs-test-no-such-image:1", &SLEEP, json!({}));
     let text = "CannotCreateContainerError: Error response from daemon: No such image: ecs-test-no-such-image:1";
-    assert_eq!(said(edge.create(&missing, &Values::default()).await.unwrap_err()), text);
+    assert_eq!(failure_text(edge.create(&missing, &Values::default()).await.unwrap_err()), text);
 
     let broken = request(&cluster.name, "broken", &image.reference, &["/no/such/binary"], json!({}));
     edge.create(&broken, &Values::default()).await.unwrap();
     let recorded = &golden("submit_task_stopped_start_failure.json")[1]["containers"][0]["reason"];
-    assert_eq!(&json!(said(edge.start(&broken.runtime_name).await.unwrap_err())), recorded);
+    assert_eq!(&json!(failure_text(edge.start(&broken.runtime_name).await.unwrap_err())), recorded);
     let seen = edge.inspect(&broken.runtime_name).await.unwrap().unwrap();
     assert_eq!((seen.state, seen.exit_code), (RunState::Exited, None));
     assert!(seen.error.unwrap().to_string().starts_with("DockerStateError: "));
 
-    let text = said(edge.start("ecs-test-no-such-container").await.unwrap_err());
+    let text = failure_text(edge.start("ecs-test-no-such-container").await.unwrap_err());
     let wanted = "CannotStartContainerError: Error response from daemon: No such container: ecs-test-no-such-container";
     assert_eq!(text, wanted);
 
     // The name belongs to another task's container: not ours, and not to be touched.
     let mut thief = broken.clone();
     thief.task = "arn:aws:ecs:us-west-2:123456789012:task/other/2".into();
-    let text = said(edge.create(&thief, &Values::default()).await.unwrap_err());
+    let text = failure_text(edge.create(&thief, &Values::default()).await.unwrap_err());
     assert!(text.starts_with("CannotCreateContainerError: Error response from daemon: Conflict."), "{text}");
 }
 
 #[tokio::test]
-async fn an_out_of_memory_kill_is_told() {
-    if !available("an_out_of_memory_kill_is_told") {
+async fn an_out_of_memory_kill_is_reported() {
+    if !available("an_out_of_memory_kill_is_reported") {
         return;
     }
     let (image, cluster) = (image(), Cluster::new());
@@ -298,8 +298,8 @@ async fn an_out_of_memory_kill_is_told() {
 }
 
 #[tokio::test]
-async fn events_tell_create_start_health_die_and_destroy() {
-    if !available("events_tell_create_start_health_die_and_destroy") {
+async fn events_bring_create_start_health_die_and_destroy() {
+    if !available("events_bring_create_start_health_die_and_destroy") {
         return;
     }
     let (image, cluster, other) = (image(), Cluster::new(), Cluster::new());
@@ -345,8 +345,8 @@ async fn events_tell_create_start_health_die_and_destroy() {
 }
 
 #[tokio::test]
-async fn what_an_operation_tells_itself_is_not_told_by_its_event_and_what_others_do_is() {
-    if !available("what_an_operation_tells_itself_is_not_told_by_its_event_and_what_others_do_is") {
+async fn events_of_own_operations_bring_no_notice() {
+    if !available("events_of_own_operations_bring_no_notice") {
         return;
     }
     let (image, cluster) = (image(), Cluster::new());
@@ -390,8 +390,8 @@ async fn seen_until(notices: &mut mpsc::Receiver<Notice>, wanted: impl Fn(&Obser
 }
 
 #[tokio::test]
-async fn host_ports_are_chosen_once_and_a_host_that_has_too_few_says_so() {
-    if !available("host_ports_are_chosen_once_and_a_host_that_has_too_few_says_so") {
+async fn host_ports_are_chosen_once_and_too_few_are_an_error() {
+    if !available("host_ports_are_chosen_once_and_too_few_are_an_error") {
         return;
     }
     let (image, cluster) = (image(), Cluster::new());
@@ -407,7 +407,8 @@ async fn host_ports_are_chosen_once_and_a_host_that_has_too_few_says_so() {
         let full = request(&cluster.name, name, &image.reference, &SLEEP, full.clone());
         edge.create(&full, &Values::default()).await.unwrap();
         let bindings = &inspect(&full.runtime_name)["HostConfig"]["PortBindings"];
-        let bound = bindings.as_object().unwrap().values().map(|one| one[0]["HostPort"].as_str().unwrap().to_owned());
+        let bound =
+            bindings.as_object().unwrap().values().map(|bindings| bindings[0]["HostPort"].as_str().unwrap().to_owned());
         let bound: std::collections::BTreeSet<String> = bound.collect();
         assert_eq!(bound.len(), 6, "{bindings}");
         assert_eq!(bindings["2/tcp"][0]["HostPort"], "41901");
@@ -422,6 +423,6 @@ async fn host_ports_are_chosen_once_and_a_host_that_has_too_few_says_so() {
     ] {
         let greedy = request(&cluster.name, "greedy", &image.reference, &SLEEP, more);
         let wanted = format!("HostConfigError: error retrieving docker port map: {text}");
-        assert_eq!(said(edge.create(&greedy, &Values::default()).await.unwrap_err()), wanted);
+        assert_eq!(failure_text(edge.create(&greedy, &Values::default()).await.unwrap_err()), wanted);
     }
 }

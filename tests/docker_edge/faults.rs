@@ -51,7 +51,7 @@ async fn one_broken_container_does_not_hide_the_others() {
         {"Id": "new", "Names": ["/new"], "State": "hibernating", "Status": "?", "Labels": labels("new")},
         7,
     ]);
-    let one = async |Path(id): Path<String>| match id.as_str() {
+    let inspect_one = async |Path(id): Path<String>| match id.as_str() {
         "good" => inspect("good", json!({"Running": true})).to_string().into_response(),
         "bad" => (StatusCode::INTERNAL_SERVER_ERROR, r#"{"message": "layer lost"}"#).into_response(),
         "new" => inspect("new", json!({"Status": "hibernating", "Running": true, "Health": {"Status": "odd"}}))
@@ -61,7 +61,7 @@ async fn one_broken_container_does_not_hide_the_others() {
     };
     let routes = Router::new()
         .route("/containers/json", get(async move || list.to_string()))
-        .route("/containers/{id}/json", get(one));
+        .route("/containers/{id}/json", get(inspect_one));
     let mut tasks = JoinSet::new();
     let edge = Docker::connect(settings(&daemon(&mut tasks, routes).await, "c")).await.unwrap();
     let mut seen: Vec<_> =
@@ -176,9 +176,9 @@ async fn the_event_stream_is_opened_again_and_says_so() {
         let ends = stream::iter([Ok::<_, std::io::Error>(Bytes::from(text))]);
         if number == 0 { Body::from_stream(ends) } else { Body::from_stream(ends.chain(stream::pending())) }
     });
-    let one = get(async || inspect("good", json!({"Running": true})).to_string());
+    let inspect_one = get(async || inspect("good", json!({"Running": true})).to_string());
     let mut tasks = JoinSet::new();
-    let routes = Router::new().route("/events", events).route("/containers/{id}/json", one);
+    let routes = Router::new().route("/events", events).route("/containers/{id}/json", inspect_one);
     let edge = Docker::connect(settings(&daemon(&mut tasks, routes).await, "c")).await.unwrap();
     let (sender, mut notices) = tokio::sync::mpsc::channel(1);
     let story = async {

@@ -179,8 +179,8 @@ fn the_limits_are_those_of_the_go_agent() {
 async fn every_call_to_a_daemon_that_hangs_ends_at_its_own_limit() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n";
     // It never answers; or it begins to.
-    for said in ["", "HTTP/1.1 200", head, &format!("{head}{{\"Id\": ")] {
-        let hang = said.to_owned();
+    for beginning in ["", "HTTP/1.1 200", head, &format!("{head}{{\"Id\": ")] {
+        let hang = beginning.to_owned();
         let looks_at_images = std::sync::atomic::AtomicUsize::new(0);
         let daemon = Daemon::start(move |line| match line {
             line if line.contains("/version") => versions("1.12", "1.41"),
@@ -228,7 +228,7 @@ async fn every_call_to_a_daemon_that_hangs_ends_at_its_own_limit() {
         assert_eq!(outcome(pulled), ("failed", timed_out("pulled", 330)));
         let (kind, text) = outcome(edge.resolve_manifest(&job, || async { Ok(RegistryCredentials::default()) }).await);
         assert!(kind == "failed" && text.contains("MANIFEST_PULLED; timed out after waiting "), "{text}");
-        if said.len() < head.len() {
+        if beginning.len() < head.len() {
             let ping = edge.ping().await.unwrap_err();
             assert!(matches!(ping, DockerError::Timeout(limit) if limit == Duration::from_millis(220)), "{ping}");
         }
@@ -253,11 +253,11 @@ fn passes_on(message: &str) -> [(&'static str, Answer); 2] {
 async fn errors_of_megabytes_are_cut_and_cleaned() {
     let message = format!("denied:\n2026 ERROR forged \u{1b}[2J{}", "ä".repeat(5 << 20));
     let [(_, other), _] = passes_on(&format!("denied:\n{}", "y".repeat(3 << 20)));
-    for (how, said) in passes_on(&message) {
+    for (how, reply) in passes_on(&message) {
         let other = other.clone();
         let daemon = Daemon::start(move |line| match line {
             line if line.contains("/version") => versions("1.12", "1.41"),
-            line if line.contains("/images/create") => said.clone(),
+            line if line.contains("/images/create") => reply.clone(),
             _ => other.clone(),
         })
         .await;
@@ -312,8 +312,8 @@ async fn nonsense_is_never_taken_for_a_fact() {
     let stateless = container("main", json!({"StartedAt": "2026-01-01T00:00:00Z", "ExitCode": -1}));
     let lies = [("another container", answer("200 OK", &another)), ("no state", answer("200 OK", &stateless))];
     let unknown_path = ("a path it does not know", answer("404 Not Found", "{\"message\":\"page not found\"}"));
-    for (what, said) in nonsense().into_iter().chain(looks_only).chain(lies).chain([unknown_path]) {
-        let script = said.clone();
+    for (what, reply) in nonsense().into_iter().chain(looks_only).chain(lies).chain([unknown_path]) {
+        let script = reply.clone();
         let daemon = Daemon::start(move |line| match line {
             line if line.contains("/version") => versions("1.12", "1.41"),
             line if line.starts_with("GET") => script.clone(),
@@ -323,10 +323,10 @@ async fn nonsense_is_never_taken_for_a_fact() {
         let mut patient = short(&daemon.endpoint);
         patient.limits = Limits::default(); // a flood ends at its size, not at its time
         let edge = Docker::connect(patient).await.unwrap();
-        assert_eq!(outcome(edge.inspect("main").await).0, "failed", "{what}: {said:?}");
+        assert_eq!(outcome(edge.inspect("main").await).0, "failed", "{what}: {reply:?}");
         // Done, and what came of it cannot be seen.
-        assert_eq!(outcome(edge.start("main").await).0, "unknown", "{what}: {said:?}");
-        assert_eq!(outcome(edge.stop("main", Span::secs(1)).await).0, "failed", "{what}: {said:?}");
+        assert_eq!(outcome(edge.start("main").await).0, "unknown", "{what}: {reply:?}");
+        assert_eq!(outcome(edge.stop("main", Span::secs(1)).await).0, "failed", "{what}: {reply:?}");
         match edge.inventory().await {
             Err(OpError::Failed(_)) => {}
             Ok(seen) => assert!(seen.is_empty(), "{what}: {seen:?}"),
@@ -338,8 +338,8 @@ async fn nonsense_is_never_taken_for_a_fact() {
 #[tokio::test]
 async fn a_change_that_is_answered_with_nonsense_may_have_happened() {
     let alive = container("main", json!({"Running": true}));
-    for (what, said) in nonsense() {
-        let (script, alive) = (said.clone(), alive.clone());
+    for (what, reply) in nonsense() {
+        let (script, alive) = (reply.clone(), alive.clone());
         let daemon = Daemon::start(move |line| match line {
             line if line.contains("/version") => versions("1.12", "1.41"),
             line if line.starts_with("GET") => answer("200 OK", &alive),
@@ -355,7 +355,7 @@ async fn a_change_that_is_answered_with_nonsense_may_have_happened() {
             ("make a volume", edge.create_volume(&main_container().task, &volume(VolumeScope::Task), false).await),
             ("remove a volume", edge.remove_volume(&volume(VolumeScope::Task)).await),
         ] {
-            assert_eq!(outcome(result).0, "unknown", "{call}, {what}: {said:?}");
+            assert_eq!(outcome(result).0, "unknown", "{call}, {what}: {reply:?}");
         }
     }
 }
@@ -540,7 +540,7 @@ async fn a_stream_that_never_lasts_is_opened_ever_more_slowly() {
 }
 
 #[tokio::test]
-async fn a_quiet_stream_is_opened_anew_and_one_that_never_begins_is_given_up() {
+async fn a_quiet_stream_and_one_that_never_begins_are_reopened() {
     for head in ["HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", ""] {
         let daemon = Daemon::start(move |line| match line {
             line if line.contains("/version") => versions("1.12", "1.41"),

@@ -96,8 +96,8 @@ async fn others_live_in_its_namespaces(edge: &Docker, cluster: &str, image: &str
         let ended = async || edge.inspect(name).await.unwrap().filter(|seen| seen.state == RunState::Exited);
         assert_eq!(until("the container", LIMIT, ended).await.exit_code, Some(0), "{}", docker(&["logs", name]));
     }
-    let said = docker(&["logs", &first.runtime_name]);
-    assert!(said.starts_with("pause\n"), "{said}");
-    assert!(said.contains("(cat) ") && !said.contains(") Z "), "{said}");
+    let output = docker(&["logs", &first.runtime_name]);
+    assert!(output.starts_with("pause\n"), "{output}");
+    assert!(output.contains("(cat) ") && !output.contains(") Z "), "{output}");
     assert_eq!(docker(&["logs", &second.runtime_name]), "from the first");
 }

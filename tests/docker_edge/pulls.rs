@@ -31,14 +31,14 @@ fn job<'a>(image: &'a str, digest: Option<&'a str>, progress: &'a Progress) -> P
 }
 
 async fn pull(edge: &Docker, job: &PullJob<'_>) -> Result<(), String> {
-    said(edge.pull(job, || async { Ok(RegistryCredentials::default()) }).await)
+    with_failure_text(edge.pull(job, || async { Ok(RegistryCredentials::default()) }).await)
 }
 
 async fn resolve(edge: &Docker, job: &PullJob<'_>) -> Result<Option<String>, String> {
-    said(edge.resolve_manifest(job, || async { Ok(RegistryCredentials::default()) }).await)
+    with_failure_text(edge.resolve_manifest(job, || async { Ok(RegistryCredentials::default()) }).await)
 }
 
-fn said<T>(outcome: Result<T, OpError>) -> Result<T, String> {
+fn with_failure_text<T>(outcome: Result<T, OpError>) -> Result<T, String> {
     outcome.map_err(|error| match error {
         OpError::Failed(failure) => failure.to_string(),
         OpError::Unknown(failure) => panic!("a pull never is in doubt: {failure}"),
@@ -93,7 +93,7 @@ async fn a_limit_of_the_registry_is_waited_for_as_long_as_it_says() {
     let (shown, looked) = (Progress::default(), Progress::default());
     let limited = async |progress: &Progress| {
         let mut progress = progress.subscribe();
-        let seen = progress.wait_for(|it| it.phase == PullPhase::RateLimited && it.limit_ends.is_some());
+        let seen = progress.wait_for(|shown| shown.phase == PullPhase::RateLimited && shown.limit_ends.is_some());
         tokio::time::timeout(LIMIT, seen).await.unwrap().unwrap().clone()
     };
     let (pull_job, look_job) = (job("app", None, &shown), job("app", None, &looked));
@@ -286,7 +286,7 @@ async fn a_pull_that_waits_for_another_s_layers_does_not_stand_still() {
 }
 
 #[tokio::test]
-async fn not_more_than_eight_pulls_run_and_the_others_say_that_they_wait() {
+async fn at_most_eight_pulls_run_and_the_others_are_shown_as_queued() {
     const PULLS: usize = 8;
     let (running, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
     let (counter, held) = (running.clone(), gate.clone());

@@ -82,7 +82,8 @@ impl Fetcher {
     /// The leases whose tickets are there.
     pub(crate) fn leases(&self) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.directory.join("krbdir")) else { return Vec::new() };
-        let mut names: Vec<_> = entries.map(|it| it.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
     }

@@ -27,15 +27,15 @@ struct Rule {
     hold: Hold,
 }
 
-/// What the daemon behind the proxy is like, for every request until the weather changes.
+/// What the daemon behind the proxy is like, for every request until the behaviour changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Weather {
+pub(crate) enum Behaviour {
     /// As it is.
     #[default]
     Clear,
     /// Nobody listens, and every connection is cut.
     Down,
-    /// Everything is accepted and nothing answered, streams included, until the weather changes; then all of it is done, late.
+    /// Everything is accepted and nothing answered, streams included, until the behaviour changes; then all of it is done, late.
     Hang,
     /// So many milliseconds for each byte of an answer.
     Slow(u64),
@@ -49,7 +49,7 @@ pub(crate) enum Weather {
 struct Shared {
     rule: Mutex<Option<Rule>>,
     held: watch::Sender<bool>,
-    weather: watch::Sender<Weather>,
+    behaviour: watch::Sender<Behaviour>,
     seen: Mutex<Vec<String>>,
     /// First lines, and the credentials sent with them.
     credentials: Mutex<Vec<(String, serde_json::Value)>>,
@@ -75,9 +75,9 @@ impl DockerProxy {
         Self { directory, shared, _accepting: accepting }
     }
 
-    /// Changes the weather.
-    pub(crate) fn turn(&self, weather: Weather) {
-        self.shared.weather.send_replace(weather);
+    /// Changes the behaviour.
+    pub(crate) fn behave(&self, behaviour: Behaviour) {
+        self.shared.behaviour.send_replace(behaviour);
     }
 
     /// `DOCKER_HOST` for the agent.
@@ -123,15 +123,15 @@ fn registry_auth(head: &str) -> Option<serde_json::Value> {
 
 /// Listens but when the daemon is down.
 async fn live(mut listener: UnixListener, path: PathBuf, shared: Arc<Shared>) {
-    let mut weather = shared.weather.subscribe();
+    let mut behaviour = shared.behaviour.subscribe();
     loop {
-        let down = async { weather.wait_for(|weather| *weather == Weather::Down).await.map(drop) };
+        let down = async { behaviour.wait_for(|behaviour| *behaviour == Behaviour::Down).await.map(drop) };
         tokio::select! {
             () = accept(listener, shared.clone()) => return, // with it go its connections
             ended = down => if ended.is_err() { return },
         }
         let _ = std::fs::remove_file(&path);
-        if weather.wait_for(|weather| *weather != Weather::Down).await.is_err() {
+        if behaviour.wait_for(|behaviour| *behaviour != Behaviour::Down).await.is_err() {
             return;
         }
         listener = UnixListener::bind(&path).expect("a socket");
@@ -175,8 +175,8 @@ async fn serve(mut client: UnixStream, shared: &Shared) -> std::io::Result<()> {
     if hold == Some(Hold::Before) {
         return wait_for_the_end(client, shared).await;
     }
-    let mut weather = shared.weather.subscribe();
-    let _ = weather.wait_for(|weather| *weather != Weather::Hang).await;
+    let mut behaviour = shared.behaviour.subscribe();
+    let _ = behaviour.wait_for(|behaviour| *behaviour != Behaviour::Hang).await;
     let end_of_line = text.find("\r\n").map_or(0, |at| at + 2);
     let mut docker = UnixStream::connect("/var/run/docker.sock").await?;
     docker.write_all(&head[..end_of_line]).await?;
@@ -198,7 +198,7 @@ async fn serve(mut client: UnixStream, shared: &Shared) -> std::io::Result<()> {
     pass_on(client, docker, shared).await
 }
 
-/// The rest of the request to Docker, and the answer to the agent as the weather lets it through.
+/// The rest of the request to Docker, and the answer to the agent as the behaviour lets it through.
 async fn pass_on(client: UnixStream, docker: UnixStream, shared: &Shared) -> std::io::Result<()> {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_docker, mut to_docker) = docker.into_split();
@@ -208,32 +208,32 @@ async fn pass_on(client: UnixStream, docker: UnixStream, shared: &Shared) -> std
         copied.map(drop)
     };
     let answer = async {
-        let mut weather = shared.weather.subscribe();
+        let mut behaviour = shared.behaviour.subscribe();
         let (mut buffer, mut sent) = (vec![0; 16_384], 0);
         loop {
             let count = from_docker.read(&mut buffer).await?;
             if count == 0 {
                 return to_client.shutdown().await;
             }
-            let _ = weather.wait_for(|weather| *weather != Weather::Hang).await;
-            let now = *weather.borrow();
+            let _ = behaviour.wait_for(|behaviour| *behaviour != Behaviour::Hang).await;
+            let now = *behaviour.borrow();
             match now {
-                Weather::Says(words) => {
+                Behaviour::Says(words) => {
                     to_client.write_all(words.as_bytes()).await?;
                     return to_client.shutdown().await;
                 }
-                Weather::Cut(bytes) if sent + count > bytes => {
+                Behaviour::Cut(bytes) if sent + count > bytes => {
                     to_client.write_all(&buffer[..bytes.saturating_sub(sent).min(count)]).await?;
                     return to_client.shutdown().await;
                 }
-                Weather::Slow(millis) => {
+                Behaviour::Slow(millis) => {
                     for byte in &buffer[..count] {
                         to_client.write_all(&[*byte]).await?;
-                        let changed = weather.wait_for(|weather| *weather != now);
+                        let changed = behaviour.wait_for(|behaviour| *behaviour != now);
                         let _ = tokio::time::timeout(std::time::Duration::from_millis(millis), changed).await;
                     }
                 }
-                Weather::Clear | Weather::Down | Weather::Hang | Weather::Cut(_) => {
+                Behaviour::Clear | Behaviour::Down | Behaviour::Hang | Behaviour::Cut(_) => {
                     to_client.write_all(&buffer[..count]).await?;
                 }
             }

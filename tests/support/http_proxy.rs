@@ -35,7 +35,7 @@ impl HttpProxy {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let refusal = Arc::new(Mutex::new(None));
         let mut accepting = JoinSet::new();
-        let key = password.map(|it| base64::engine::general_purpose::STANDARD.encode(format!("me:{it}")));
+        let key = password.map(|password| base64::engine::general_purpose::STANDARD.encode(format!("me:{password}")));
         let key = key.map(|key| format!("proxy-authorization: basic {key}"));
         accepting.spawn(accept(listener, seen.clone(), refusal.clone(), key));
         Self { address, seen, refusal, _accepting: accepting }

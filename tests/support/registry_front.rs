@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum Fault {
     /// This status line, and a body of the registry's kind of errors with this code and message.
     Refuse(&'static str, &'static str, String),
     /// 200 and this in the place of the body.
@@ -27,7 +27,7 @@ pub(crate) enum Trouble {
 #[derive(Debug)]
 struct Rule {
     parts: Vec<String>,
-    trouble: Trouble,
+    fault: Fault,
     /// How many requests it still hits.
     left: usize,
 }
@@ -64,10 +64,10 @@ impl RegistryFront {
         format!("{}/{}", self.host, image.split_once('/').expect("host and name").1)
     }
 
-    /// The next `times` requests whose first line contains all these parts get into that trouble.
-    pub(crate) fn trouble(&self, parts: &[&str], times: usize, trouble: Trouble) {
+    /// The next `times` requests whose first line contains all these parts get into that fault.
+    pub(crate) fn inject(&self, parts: &[&str], times: usize, fault: Fault) {
         let parts = parts.iter().map(|part| (*part).to_owned()).collect();
-        self.shared.rules.lock().expect("not poisoned").push(Rule { parts, trouble, left: times });
+        self.shared.rules.lock().expect("not poisoned").push(Rule { parts, fault, left: times });
     }
 
     /// The requests that hang now go on; the next ones hang as before.
@@ -76,7 +76,7 @@ impl RegistryFront {
     }
 
     /// All is well from now on: rules are forgotten, hanging requests go on.
-    pub(crate) fn relent(&self) {
+    pub(crate) fn clear(&self) {
         self.shared.rules.lock().expect("not poisoned").clear();
         self.release();
     }
@@ -105,18 +105,18 @@ async fn serve(mut client: TcpStream, registry: &str, shared: &Shared) -> std::i
     }
     let text = String::from_utf8_lossy(&head).into_owned();
     let line = text.lines().next().unwrap_or_default().to_owned();
-    let trouble = hit(&mut shared.rules.lock().expect("not poisoned"), &line);
-    match &trouble {
-        Some(Trouble::Refuse(status, code, message)) => {
+    let fault = hit(&mut shared.rules.lock().expect("not poisoned"), &line);
+    match &fault {
+        Some(Fault::Refuse(status, code, message)) => {
             let body = serde_json::json!({"errors": [{"code": code, "message": message}]}).to_string();
             return answer(client, status, &body).await;
         }
-        Some(Trouble::Garbage(body)) => return answer(client, "200 OK", body).await,
-        Some(Trouble::Hang) => {
+        Some(Fault::Garbage(body)) => return answer(client, "200 OK", body).await,
+        Some(Fault::Hang) => {
             let mut releases = shared.releases.subscribe();
             let _ = releases.changed().await;
         }
-        Some(Trouble::Cut(_) | Trouble::Slow(..)) | None => {}
+        Some(Fault::Cut(_) | Fault::Slow(..)) | None => {}
     }
     // A registry that is down is seen as one that hangs up.
     let mut server = TcpStream::connect(registry).await?;
@@ -124,20 +124,20 @@ async fn serve(mut client: TcpStream, registry: &str, shared: &Shared) -> std::i
     server.write_all(&head[..end_of_line]).await?;
     server.write_all(b"Connection: close\r\n").await?;
     server.write_all(&head[end_of_line..]).await?;
-    match trouble {
-        Some(Trouble::Cut(bytes)) => pass(server, client, bytes, bytes, Duration::ZERO).await,
-        Some(Trouble::Slow(bytes, interval)) => pass(server, client, usize::MAX, bytes, interval).await,
-        Some(Trouble::Refuse(..) | Trouble::Garbage(_) | Trouble::Hang) | None => {
+    match fault {
+        Some(Fault::Cut(bytes)) => pass(server, client, bytes, bytes, Duration::ZERO).await,
+        Some(Fault::Slow(bytes, interval)) => pass(server, client, usize::MAX, bytes, interval).await,
+        Some(Fault::Refuse(..) | Fault::Garbage(_) | Fault::Hang) | None => {
             tokio::io::copy_bidirectional(&mut client, &mut server).await.map(drop)
         }
     }
 }
 
-fn hit(rules: &mut [Rule], line: &str) -> Option<Trouble> {
+fn hit(rules: &mut [Rule], line: &str) -> Option<Fault> {
     let hits = |rule: &&mut Rule| rule.left > 0 && rule.parts.iter().all(|part| line.contains(part));
     let rule = rules.iter_mut().find(hits)?;
     rule.left -= 1;
-    Some(rule.trouble.clone())
+    Some(rule.fault.clone())
 }
 
 async fn answer(mut client: TcpStream, status: &str, body: &str) -> std::io::Result<()> {
@@ -150,16 +150,16 @@ async fn answer(mut client: TcpStream, status: &str, body: &str) -> std::io::Res
     client.shutdown().await
 }
 
-/// The answer, at most `most` bytes, `at_once` in each interval.
+/// The answer, at max_bytes `max_bytes` bytes, `at_once` in each interval.
 async fn pass(
     mut from: TcpStream,
     mut to: TcpStream,
-    most: usize,
+    max_bytes: usize,
     at_once: usize,
     interval: Duration,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; at_once];
-    let mut left = most;
+    let mut left = max_bytes;
     while left > 0 {
         let room = buffer.len().min(left);
         let count = from.read(&mut buffer[..room]).await?;

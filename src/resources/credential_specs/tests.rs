@@ -106,7 +106,7 @@ async fn each_spec_gets_its_ticket_wherever_its_document_is() {
     assert_eq!(tickets.accounts, [SECRET]);
     let added = &scene.fake.calls()[0];
     assert_eq!(
-        added.fields.iter().map(|it| it.1.clone()).collect::<Vec<_>>(),
+        added.fields.iter().map(|field| field.1.clone()).collect::<Vec<_>>(),
         [document_of("web").to_string(), document_of("DB").to_string()]
     );
     let by = &scene.fake.calls()[1].fields;
@@ -122,7 +122,7 @@ async fn each_spec_gets_its_ticket_wherever_its_document_is() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_ends_the_task_with_the_go_agents_words_and_quotes_no_document() {
+async fn errors_end_the_task_and_quote_no_document() {
     let scene = Scene::set(GOOD).await;
     let no_json = format!("credentialspec:{}", scene.file("bad.json", "hunter2, which is no JSON"));
     let number = json!({"DomainJoinConfig": {"MachineAccountName": 7}}).to_string();
@@ -160,14 +160,14 @@ async fn what_is_wrong_ends_the_task_with_the_go_agents_words_and_quotes_no_docu
     let fetcher = CredentialsFetcher::new(scene.fake.socket());
     let failure = tickets(&scene.sdk, &fetcher, &[S3.to_owned()], None).await.unwrap_err();
     assert_eq!(failure.message, "credentialspec resource: unable to find execution role credentials");
-    let large = format!("credentialspec:{}", scene.file("large.json", &" ".repeat(LARGEST_FILE as usize + 1)));
+    let large = format!("credentialspec:{}", scene.file("large.json", &" ".repeat(MAX_FILE_BYTES as usize + 1)));
     let failure = scene.create(&[&large]).await.unwrap_err();
     assert!(failure.message.ends_with("large.json: more than 1048576 bytes"), "{failure}");
     assert_eq!(scene.fake.calls(), []);
 }
 
 #[tokio::test]
-async fn who_gets_no_ticket_is_told_and_none_is_left() {
+async fn a_refused_ticket_is_reported_and_none_is_left() {
     let scene = Scene::set(GOOD).await;
     scene.fake.fail_next([Fault::Status(3, "ERROR: cannot get machine krb ticket")]);
     let failure = scene.create(&[S3]).await.unwrap_err();

@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 /// The answers are some paths; this is the limit of other implementations.
-const LARGEST: usize = 4 * 1024 * 1024;
+const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// The bytes of its headers and trailers; the text of a failure is one of them.
 const MAX_HEADERS: u32 = 64 * 1024;
 /// Flag and length before a message.
@@ -149,8 +149,11 @@ async fn understand(answer: Response<RecvStream>) -> Result<Vec<u8>, Status> {
     while let Some(data) = body.data().await {
         let data = data?;
         body.flow_control().release_capacity(data.remaining())?;
-        if bytes.len() + data.len() > HEAD + LARGEST {
-            return Err(Status::new(RESOURCE_EXHAUSTED, format!("grpc: received message larger than max ({LARGEST})")));
+        if bytes.len() + data.len() > HEAD + MAX_MESSAGE {
+            return Err(Status::new(
+                RESOURCE_EXHAUSTED,
+                format!("grpc: received message larger than max ({MAX_MESSAGE})"),
+            ));
         }
         bytes.extend_from_slice(&data);
     }
@@ -174,7 +177,7 @@ fn status(headers: &HeaderMap) -> Option<Status> {
 fn unescaped(text: &str) -> String {
     let (mut rest, mut bytes) = (text.as_bytes(), Vec::new());
     while let [first, after @ ..] = rest {
-        let digits = after.get(..2).filter(|_| *first == b'%').and_then(|it| std::str::from_utf8(it).ok());
+        let digits = after.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
         match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             Some(byte) => {
                 bytes.push(byte);
@@ -203,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_is_told_in_the_words_of_go() {
+    fn a_status_reads_as_in_go() {
         let mut headers = HeaderMap::new();
         assert_eq!(status(&headers), None);
         for (code, message, wanted) in [
