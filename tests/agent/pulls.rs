@@ -214,7 +214,7 @@ async fn registries_in_trouble_are_told_of_and_outlived_on_the_hosts_network() {
     assert!(!tasks.to_string().contains("Pull"), "what the Go agent shows stays as it is: {tasks}");
     let log = rig.log();
     let said = |text: &str| log.lines().filter(|line| line.contains(&limited) && line.contains(text)).count();
-    assert_eq!((said("the registry takes no more requests for now"), said("a pull failed")), (1, 0));
+    assert_eq!((said("the registry limits the rate of requests"), said("a pull failed")), (1, 0));
     [&limited, &cut, &slow].iter().for_each(|image| Image::remove_locally(image));
 }
 

@@ -1,4 +1,4 @@
-//! The calls of the image clean-up against a real daemon: what is listed, what goes, and that nothing in use is forced away.
+//! The calls of the image clean-up against a real daemon: listing, removal, and that an image in use is not removed by force.
 
 use crate::connect;
 use crate::support::docker::{Cluster, Image, available, docker, unique};
@@ -51,7 +51,7 @@ async fn names_go_one_by_one_and_what_a_container_uses_stays() {
     assert_eq!(find(&listed(&edge).await, &id), None);
     edge.remove_image(&id, &[name]).await.unwrap();
 
-    // One whose tag has moved on goes by its id.
+    // An image whose tag was given to another image is removed by its id.
     let _image = Image::make(&other, &[]);
     let id = docker(&["image", "inspect", "--format", "{{.Id}}", &other]);
     let _next = Image::make(&other, &[]);

@@ -70,7 +70,7 @@ async fn another_agents_containers_are_left_alone() {
         assert!(failure_text(us.create(&theirs, &Values::default()).await.unwrap_err()).contains("already in use"));
         us.remove(name).await.unwrap();
         assert!(them.inspect(name).await.unwrap().is_some(), "it was not removed");
-        assert!(heirs.inspect(name).await.unwrap().is_some(), "they took its identity over");
+        assert!(heirs.inspect(name).await.unwrap().is_some(), "they have taken over its identity");
         let names = async |edge: &ecs_agent::docker::Docker| {
             let mut names: Vec<String> =
                 edge.inventory().await.unwrap().into_iter().map(|seen| seen.container.0).collect();
@@ -84,7 +84,7 @@ async fn another_agents_containers_are_left_alone() {
         assert_eq!(names(&them).await, ["theirs", "unmarked"]);
         let marks: Vec<_> = us.owner_marks().await.unwrap().into_iter().map(|mark| (mark.id.0, mark.place)).collect();
         assert_eq!(marks, [("them".to_owned(), "8:1 /them".to_owned()), ("us".to_owned(), "8:1 /us".to_owned())]);
-        // Events come in order: what was made last is seen, and theirs was not.
+        // Events arrive in order, so once the last container is seen, theirs would have been seen as well.
         let mut seen = Vec::new();
         while !seen.contains(&"ours".to_owned()) {
             match notices.recv().await.unwrap() {
@@ -184,18 +184,18 @@ fn fetch(port: u16) -> Option<String> {
     Some(page)
 }
 
-/// What was asked of the engine is what the Go agent asked for, save what this agent does not do (yet).
+/// Checks that the request to the engine equals the Go agent's, except for features that this agent does not have (yet).
 fn compare_with_the_recorded_container(made: &Value, cluster: &str) {
     let golden = golden("docker_inspect_web.json");
     for (section, own) in [
-        // Contents that are the test's own; asserted below or in the unit tests of the body.
+        // Members whose values are specific to the test; they are checked below or in the unit tests of the body.
         ("Config", ["Hostname", "Image", "Labels", "Env"].as_slice()),
-        // No task cgroup; docker volumes; chosen host ports.
+        // This test has no task cgroup, other volumes, and other host ports.
         ("HostConfig", ["CgroupParent", "Binds", "PortBindings"].as_slice()),
     ] {
         for (key, wanted) in golden[section].as_object().unwrap().iter().filter(|(key, _)| !own.contains(&key.as_str()))
         {
-            // "nothing" may be written as null or as an empty list; Docker prints back what it was sent.
+            // An absent value may be null or an empty list; Docker returns the form that it was sent.
             let nothing = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
             let found = &made[section][key];
             assert!(found == wanted || nothing(found) && nothing(wanted), "{section}.{key}: {found} is not {wanted}");
@@ -272,7 +272,7 @@ async fn failures_say_what_the_go_agent_says() {
     let wanted = "CannotStartContainerError: Error response from daemon: No such container: ecs-test-no-such-container";
     assert_eq!(text, wanted);
 
-    // The name belongs to another task's container: not ours, and not to be touched.
+    // The name belongs to another task's container, which must be left alone.
     let mut thief = broken.clone();
     thief.task = "arn:aws:ecs:us-west-2:123456789012:task/other/2".into();
     let text = failure_text(edge.create(&thief, &Values::default()).await.unwrap_err());
@@ -303,7 +303,7 @@ async fn events_bring_create_start_health_die_and_destroy() {
         return;
     }
     let (image, cluster, other) = (image(), Cluster::new(), Cluster::new());
-    // Not the one that acts: of its own operations one hears by their outcomes.
+    // A second client watches, since the events of a client's own operations bring no notice.
     let (edge, watcher) = (connect(&cluster.name).await, connect(&cluster.name).await);
     let (sender, mut notices) = mpsc::channel(16);
     let events = watcher.watch(sender);
@@ -359,11 +359,11 @@ async fn events_of_own_operations_bring_no_notice() {
         assert_eq!(edge.create(&main, &Values::default()).await.unwrap().state, RunState::Created);
         assert_eq!(edge.start(&main.runtime_name).await.unwrap().state, RunState::Running);
         docker(&["kill", "--signal", "TERM", &main.runtime_name]);
-        let Notice::Seen(first) = next(&mut notices).await else { panic!("an event is told") };
+        let Notice::Seen(first) = next(&mut notices).await else { panic!("an event brings a notice") };
         assert_eq!(
             (first.state, first.exit_code),
             (RunState::Exited, Some(3)),
-            "neither the create nor the start is told"
+            "neither the create nor the start brings a notice"
         );
         docker(&["start", &main.runtime_name]);
         seen_until(&mut notices, |seen| seen.state == RunState::Running).await;
@@ -402,7 +402,7 @@ async fn host_ports_are_chosen_once_and_too_few_are_an_error() {
     let range = |first, last| json!({"first": first, "last": last, "protocol": "tcp"});
     let ports = |ports: Value, ranges: Value| json!({"ports": ports, "port_ranges": ranges});
     let full = ports(json!([single(1, 0), single(2, 41_901)]), json!([range(10, 11), range(20, 21)]));
-    // All ports are needed; the second time the search begins anew, as nothing was started.
+    // All ports of the range are needed. The second time the search starts over, and the ports are free, as nothing was started.
     for name in ["first", "second"] {
         let full = request(&cluster.name, name, &image.reference, &SLEEP, full.clone());
         edge.create(&full, &Values::default()).await.unwrap();

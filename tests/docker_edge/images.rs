@@ -4,7 +4,7 @@ use crate::connect;
 use crate::support::docker::{Cluster, Image, available, docker, unique};
 use crate::support::registry::{Registry, basic};
 use ecs_agent::docker::{AuthMap, Docker, PullJob};
-use ecs_agent::model::{Failure, OpError, RegistryCredentials, Secret};
+use ecs_agent::model::{Failure, OpError, RegistryCredentials, Secret, Timestamp};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -28,13 +28,13 @@ fn failure_text(error: OpError) -> String {
 
 async fn pull(edge: &Docker, image: &str, digest: Option<&str>, with: &RegistryCredentials) -> Result<(), OpError> {
     let progress = watch::Sender::default();
-    let job = PullJob { image, digest, waits_for_limits: false, progress: &progress };
+    let job = PullJob { image, digest, waits_for_limits: false, progress: &progress, now: &Timestamp::default };
     edge.pull(&job, || async { Ok(with.clone()) }).await
 }
 
 async fn resolve(edge: &Docker, image: &str, with: &RegistryCredentials) -> Result<Option<String>, OpError> {
     let progress = watch::Sender::default();
-    let job = PullJob { image, digest: None, waits_for_limits: false, progress: &progress };
+    let job = PullJob { image, digest: None, waits_for_limits: false, progress: &progress, now: &Timestamp::default };
     edge.resolve_manifest(&job, || async { Ok(with.clone()) }).await
 }
 
@@ -67,9 +67,9 @@ async fn every_form_of_credentials_pulls() {
         let (map, problems) = AuthMap::parse(auth_type, &Secret::new(document.to_string()));
         assert_eq!(problems, Vec::<String>::new());
         let (credentials, _) = map.credentials(&image).await.unwrap();
-        let digest = resolve(&edge, &image, &credentials).await.unwrap().expect("the registry tells the digest");
+        let digest = resolve(&edge, &image, &credentials).await.unwrap().expect("the registry returns the digest");
         assert_eq!(edge.image_present(&image).await.unwrap(), None, "{auth_type}: it is not there yet");
-        // As the executor does it: on another task, so the future must be `Send`.
+        // The executor pulls on another task, so the future must be `Send`.
         let mut tasks = tokio::task::JoinSet::new();
         let (edge_there, image_there, digest_there) = (Arc::clone(&edge), image.clone(), digest.clone());
         tasks.spawn(async move { pull(&edge_there, &image_there, Some(&digest_there), &credentials).await });
@@ -95,7 +95,7 @@ async fn a_pull_by_tag_works_without_credentials() {
     pull(&edge, &image, None, &RegistryCredentials::default()).await.unwrap();
     let _clean = Image { reference: image.clone() };
     let digest = edge.local_digest(&image).await.unwrap().unwrap();
-    // The image may be there without the name: then it serves, too.
+    // An image that exists without the name serves as well.
     assert!(edge.serves_unpulled(&image, None).await.unwrap());
     Image::remove_locally(&image);
     docker(&["pull", "-q", &format!("{image}@{digest}")]);
@@ -126,7 +126,7 @@ async fn refusals_say_what_the_go_agent_says() {
     let unknown = format!("{}/no/such:1", registry.host);
     let refused = "127.0.0.1:9/app:1"; // the discard port: nobody listens
 
-    // Each of these takes its attempts and their waits, about 14 s: all at once.
+    // With all attempts and waits each of these takes about 14 s, so they run at the same time.
     let (manifest_unknown, manifest_refused, pull_unknown, pull_wrong, manifest_wrong) = tokio::join!(
         resolve(&edge, &unknown, &alice),
         resolve(&edge, refused, &alice),
@@ -162,7 +162,13 @@ async fn credentials_are_asked_for_and_their_failure_ends_the_pull() {
         Err(Failure::permanent("CannotPullECRContainerError", "engine ecr credentials: not found"))
     };
     let progress = watch::Sender::default();
-    let job = PullJob { image: "127.0.0.1:9/app:1", digest: None, waits_for_limits: true, progress: &progress };
+    let job = PullJob {
+        image: "127.0.0.1:9/app:1",
+        digest: None,
+        waits_for_limits: true,
+        progress: &progress,
+        now: &Timestamp::default,
+    };
     let text = failure_text(edge.pull(&job, refuse).await.unwrap_err());
     assert_eq!(text, "CannotPullECRContainerError: engine ecr credentials: not found");
     assert_eq!(asked.load(Ordering::Relaxed), 1, "it is not tried again");
@@ -190,7 +196,7 @@ async fn local_images_and_bad_references() {
         "{text}"
     );
 
-    // Pulled under another name only: the digest of that repository says nothing about this one.
+    // An image that was pulled under another name only: the digest in that repository does not count for this one.
     let registry = Registry::start(&[]);
     let pulled = registry.push_busybox("app", &[]);
     pull(&edge, &pulled, None, &anonymous).await.unwrap();
