@@ -1,8 +1,10 @@
-//! Containers that changed and were not looked at yet, and the changes that need no look.
+//! Pending changes: containers that have changed and are not inspected yet, and the events that this agent's own operations will
+//! cause.
 //!
-//! Owns both collections; `events` fills and empties them. An operation of ours that ends with a look of its own says so beforehand
-//! ([`Changes::expect`]): that look tells the core all that a look for the event would. Invariant: an event is passed over only when
-//! a look that began after what the event tells of has succeeded, or is under way and the event is taken up should it fail.
+//! Owns both collections; `events` fills and empties them. An operation of this agent that inspects its container at the end
+//! announces its event beforehand ([`Changes::expect`]): that inspection reports all that an inspection for the event would.
+//! Invariant: an event is skipped only if an inspection that began after the event has succeeded, or is under way; if it fails,
+//! the event becomes a pending change.
 
 use crate::model::{ContainerName, TaskArn};
 use std::collections::BTreeMap;
@@ -10,68 +12,71 @@ use std::collections::btree_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// Containers with unread changes, and operations whose events have not come; more than that, and an inventory is cheaper.
+/// The largest number of containers with pending changes, and of expected events. Beyond this, an inventory is cheaper.
 const MAX_PENDING: usize = 4096;
 
-/// An event of a container.
+/// A container event from the engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ContainerEvent {
-    /// The engine's id of it.
+    /// The engine's id of the container.
     pub(super) id: String,
-    /// Its name there; empty if the event does not say.
+    /// The container's name in the engine; empty if the event does not contain it.
     pub(super) name: String,
-    /// What happened, in the engine's word.
+    /// The engine's name for what happened, such as `start` or `die`.
     pub(super) action: &'static str,
-    /// What it tells beyond that.
+    /// Further facts from the event.
     pub(super) change: Change,
 }
 
-/// What is known of a container from its events since the last look.
+/// Facts about a container from the events since it was last inspected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Change {
-    /// How it ended.
+    /// The exit code of its end; `None` = it has not ended since, or the event has no code.
     pub(super) exit_code: Option<i32>,
-    /// It was removed: of which task, and its name there.
+    /// If the container was removed: its task, and its name in the task.
     pub(super) removed: Option<(TaskArn, ContainerName)>,
 }
 
-/// Changes not yet looked at. At most one entry for each container.
+/// Changes whose containers are still to be inspected. Each container has at most one entry.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    /// There may be others, of which nothing is known.
+    /// Events may have been missed, so other containers may have changed as well.
     pub(super) events_missed: bool,
-    /// By the engine's id.
+    /// The changes, by the engine's id of the container.
     pub(super) changed: BTreeMap<String, Change>,
 }
 
-/// The event that an operation of ours brings about.
+/// The event that one of this agent's operations will cause.
 #[derive(Debug)]
 struct Expected {
+    /// The engine's name for the event.
     action: &'static str,
-    /// Tells operations on the same container apart.
+    /// Distinguishes operations on the same container.
     number: u64,
-    /// The container's id, once the event has come.
+    /// The container's id; `None` until the event has arrived.
     container_id: Option<String>,
-    /// The operation has looked, after the event happened.
+    /// The operation has succeeded and has inspected the container afterwards.
     is_observed: bool,
 }
 
 #[derive(Debug, Default)]
 struct State {
     pending: Pending,
-    /// By what the operation was asked with: the container's name or id.
+    /// Expected events, by the name or id with which the operation addresses the container.
     expected: BTreeMap<String, Expected>,
+    /// The number of the last expectation.
     last: u64,
 }
 
-/// The state, and who waits for an entry.
+/// The pending changes and expected events of one engine.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     state: Mutex<State>,
+    /// Wakes [`Changes::take`] after a change was added.
     added: Notify,
 }
 
-/// An operation under way. Dropped without [`Expectation::observed`], its event is looked at like any other.
+/// An operation under way. If it is dropped without [`Expectation::observed`], its event calls for an inspection like any other.
 #[derive(Debug)]
 pub(super) struct Expectation<'a> {
     changes: &'a Changes,
@@ -84,7 +89,7 @@ impl Changes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Events may have been missed, those of our own operations among them.
+    /// Records that events may have been missed, including those of this agent's own operations.
     pub(super) fn events_missed(&self) {
         {
             let mut state = self.lock();
@@ -94,7 +99,8 @@ impl Changes {
         self.added.notify_one();
     }
 
-    /// Before an operation that brings about one event `action` and then looks at the container, called by its name or id.
+    /// Announces the event `action` of an operation that inspects its container afterwards. `container` is a name or an id. To be
+    /// called before the operation begins.
     pub(super) fn expect<'a>(&'a self, container: &'a str, action: &'static str) -> Expectation<'a> {
         let mut state = self.lock();
         if state.expected.len() >= MAX_PENDING {
@@ -112,7 +118,7 @@ impl Changes {
         Expectation { changes: self, container, number }
     }
 
-    /// An event has come.
+    /// Adds an event to the pending changes, unless it is the expected event of an own operation.
     pub(super) fn record(&self, event: ContainerEvent) {
         let mut state = self.lock();
         if !state.take_expected(&event) {
@@ -122,7 +128,7 @@ impl Changes {
         }
     }
 
-    /// All changes since the last call, as soon as there are any.
+    /// Waits until there are pending changes and takes them all.
     pub(super) async fn take(&self) -> Pending {
         loop {
             let pending = std::mem::take(&mut self.lock().pending);
@@ -133,7 +139,7 @@ impl Changes {
         }
     }
 
-    /// Nobody answers for this one any more.
+    /// Adds the event of an expectation that was given up, if the event has arrived and the container was not inspected.
     fn add_unobserved(&self, given_up: Option<Expected>) {
         if let Some(Expected { container_id: Some(id), is_observed: false, .. }) = given_up {
             self.lock().add(id, Change::default());
@@ -152,8 +158,9 @@ impl State {
         known.removed = change.removed.or_else(|| known.removed.take());
     }
 
-    /// Events of a container come in the order in which they happened. So the first one of the kind expected is the operation's own,
-    /// or an older one, unless another comes first: then it does not come at all, as with a start of a container that ran already.
+    /// Says whether the event is one that an own operation expects, and records its arrival. Events of a container arrive in
+    /// order. So the first event of the expected kind belongs to the operation or is older. If an event of another kind comes
+    /// first, the expected one will not come at all; starting a container that already runs, for instance, causes no event.
     fn take_expected(&mut self, event: &ContainerEvent) -> bool {
         let key = if self.expected.contains_key(&event.id) { &event.id } else { &event.name };
         let Entry::Occupied(mut entry) = self.expected.entry(key.clone()) else { return false };
@@ -169,7 +176,7 @@ impl State {
 }
 
 impl Expectation<'_> {
-    /// The operation has happened, and then the container was looked at.
+    /// The operation has succeeded, and the container was inspected afterwards.
     pub(super) fn observed(self) {
         let mut state = self.changes.lock();
         if let Entry::Occupied(mut entry) = state.expected.entry(self.container.to_owned())
@@ -204,7 +211,7 @@ mod tests {
         ContainerEvent { id: "id".into(), name: "name".into(), action, change: Change::default() }
     }
 
-    /// What would be looked at now.
+    /// Takes the pending changes: whether events were missed, and the ids of the containers.
     fn taken(changes: &Changes) -> (bool, Vec<String>) {
         let pending = std::mem::take(&mut changes.lock().pending);
         (pending.events_missed, pending.changed.into_keys().collect())
@@ -242,13 +249,13 @@ mod tests {
             operation.observed();
             assert_eq!(taken(&changes), nothing());
             changes.record(event("start"));
-            assert_eq!(taken(&changes), one_container(), "it is another's");
+            assert_eq!(taken(&changes), one_container(), "it belongs to another operation");
 
             changes.expect(asked_with, "start").observed();
             changes.record(event("start")); // after it
             assert_eq!(taken(&changes), nothing());
             changes.record(event("start"));
-            assert_eq!(taken(&changes), one_container(), "it is another's");
+            assert_eq!(taken(&changes), one_container(), "it belongs to another operation");
             assert!(changes.lock().expected.is_empty());
         }
     }
@@ -276,7 +283,7 @@ mod tests {
         operation.observed();
         assert_eq!(taken(&changes), nothing());
 
-        changes.expect("id", "start").observed(); // it ran already: there is no event of it
+        changes.expect("id", "start").observed(); // it ran already, so there is no event
         changes.record(event("die"));
         assert_eq!(taken(&changes), one_container());
         changes.record(event("start"));
@@ -307,7 +314,7 @@ mod tests {
         let first = changes.expect("id", "start");
         changes.record(event("start"));
         let second = changes.expect("id", "start");
-        assert_eq!(taken(&changes), one_container(), "nobody answers for the first one any more");
+        assert_eq!(taken(&changes), one_container(), "the first expectation was given up");
         first.observed();
         changes.record(event("start"));
         second.observed();

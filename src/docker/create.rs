@@ -1,8 +1,8 @@
-//! [`CreateRequest`] to the body of Docker's create call. A pure function.
+//! Translates a [`CreateRequest`] to the body of Docker's create call. A pure function.
 //!
-//! Owns the mapping of spec `docker-mapping.md` §2 to §8; what concerns logs is in `log` and `log_endpoint`. Order, later wins:
-//! model, the payload's own settings, control group and namespaces, ECS labels. Invariant: the ECS labels are
-//! always ours, since recovery finds our containers by nothing else.
+//! Owns the mapping of spec `docker-mapping.md` §2 to §8, except for logs, which are in `log` and `log_endpoint`. The sources in
+//! order, later ones win: the model, the payload's own settings, control group and namespaces, ECS labels. Invariant: the ECS
+//! labels are always this agent's, since recovery finds containers by nothing else.
 
 use super::error::config_error;
 use super::merge::overlay;
@@ -19,44 +19,44 @@ pub(super) const LABEL_FAMILY: &str = "com.amazonaws.ecs.task-definition-family"
 pub(super) const LABEL_VERSION: &str = "com.amazonaws.ecs.task-definition-version";
 pub(super) const LABEL_CLUSTER: &str = "com.amazonaws.ecs.cluster";
 
-/// Docker refuses less memory than this.
+/// Docker refuses a smaller memory limit.
 const MIN_MEMORY_BYTES: i64 = 4 * 1024 * 1024;
-/// 0 would mean 1024 to Docker; the kernel's minimum is 2.
+/// The kernel accepts at least 2. Docker would take 0 for 1024.
 const CPU_SHARES: std::ops::RangeInclusive<u32> = 2..=262_144;
 const METADATA_HOST: &str = "http://169.254.170.2";
 
-/// What the body depends on besides the request.
+/// Everything that the body depends on besides the request.
 #[derive(Debug)]
 pub(super) struct CreateContext<'a> {
-    /// Name of the cluster, for the label.
+    /// The name of the cluster, for the label.
     pub(super) cluster: &'a str,
-    /// This agent's mark, for the labels; `None` = it has no identity.
+    /// This agent's mark, for the labels; `None` = the agent has no identity.
     pub(super) owner: Option<&'a OwnerMark>,
-    /// The agent's region; `None` = inject none.
+    /// The agent's region; `None` = no region is injected.
     pub(super) region: Option<&'a str>,
-    /// Names of the variables the image sets.
+    /// The names of the variables that the image sets.
     pub(super) image_env: &'a [String],
-    /// The image's own health check; `None` = it has none.
+    /// The image's own health check; `None` = the image has none.
     pub(super) image_health_check: Option<&'a HealthConfig>,
     /// The host port of each port mapping, in the order of the mappings.
     pub(super) host_ports: &'a [u16],
-    /// The control group of the task, if it has one.
+    /// The parent control group: that of the task; `None` = the task has none.
     pub(super) cgroup_parent: Option<&'a str>,
     /// The first host port of each range, in the order of the ranges.
     pub(super) range_starts: &'a [u16],
-    /// Labels of pause containers.
+    /// The operator's labels for pause containers.
     pub(super) pause_labels: &'a BTreeMap<String, String>,
-    /// Runtime for containers with GPUs.
+    /// The name of the runtime for containers with GPUs.
     pub(super) nvidia_runtime: &'a str,
-    /// GPUs are asked of the engine itself.
+    /// Containers request GPUs from the engine as devices.
     pub(super) requests_gpus: bool,
     /// The instance has no IPv4 address.
     pub(super) ipv6_only: bool,
-    /// How logs go to log routers.
+    /// How the engine sends logs to log routers.
     pub(super) log_driver: log::Driver<'a>,
 }
 
-/// The body of the create call.
+/// Builds the body of the create call.
 pub(super) fn body(
     request: &CreateRequest,
     values: &Values,
@@ -140,7 +140,7 @@ fn with_mode(what: &str, read_only: bool) -> String {
     format!("{what}{}", if read_only { ":ro" } else { "" })
 }
 
-/// Each port of the container with its port on the host: single ones first, then those of ranges.
+/// The host port of each container port, first for single mappings and then for ranges.
 fn port_bindings(spec: &ContainerSpec, context: &CreateContext<'_>) -> HashMap<String, Option<Vec<PortBinding>>> {
     let single = spec
         .ports
@@ -175,14 +175,15 @@ fn config(request: &CreateRequest, values: &Values, context: &CreateContext<'_>)
         cmd: spec.command.clone(),
         entrypoint: spec.entry_point.clone(),
         env: Some(if is_pause { Vec::new() } else { environment(request, values, context)? }),
-        // It has nothing to tidy up, and process 1 hears no other signal that it does not handle.
+        // The pause process has nothing to tidy up, and SIGKILL is the only signal that reaches process 1 without a handler.
         stop_signal: is_pause.then(|| "SIGKILL".to_owned()),
         exposed_ports: (!ports.is_empty()).then_some(ports),
         ..ContainerConfig::default()
     })
 }
 
-/// The environment as `K=V`, sorted by name. Secrets go before what the task definition says plainly, that before environment files.
+/// The environment as `K=V`, sorted by name. Secrets win over the task definition's plain variables, and these over environment
+/// files.
 fn environment(request: &CreateRequest, values: &Values, context: &CreateContext<'_>) -> Result<Vec<String>, Failure> {
     let spec = &request.spec;
     let mut env: BTreeMap<&str, String> = spec.environment.0.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
@@ -191,7 +192,7 @@ fn environment(request: &CreateRequest, values: &Values, context: &CreateContext
     for (name, value) in values.environment_files.iter().flatten() {
         env.entry(name).or_insert_with(|| value.expose().to_owned());
     }
-    // Set by the task or the image, even to nothing, means: leave the region alone.
+    // If the task or the image sets one of the variables, even to an empty text, no region is injected.
     let region_names = ["AWS_REGION", "AWS_DEFAULT_REGION"];
     let taken = |name: &str| env.contains_key(name) || context.image_env.iter().any(|key| key == name);
     if let Some(region) = context.region.filter(|_| !region_names.into_iter().any(taken)) {
@@ -204,7 +205,7 @@ fn environment(request: &CreateRequest, values: &Values, context: &CreateContext
     Ok(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
 }
 
-/// A non-blocking log without a bound would buffer in the daemon's memory until Docker's small default drops lines.
+/// Sets a buffer size for a non-blocking log. Docker's own default is so small that lines are soon dropped.
 fn bound_log_buffer(host: &mut Map<String, Value>) {
     let options = host.get_mut("LogConfig").and_then(|log| log.get_mut("Config")).and_then(Value::as_object_mut);
     if let Some(options) = options
@@ -230,7 +231,7 @@ fn set_labels(config: &mut Map<String, Value>, request: &CreateRequest, context:
     ] {
         labels.insert(key.to_owned(), Value::from(value));
     }
-    // Also where there is nothing to write: a payload must not name an owner.
+    // Removed even if this agent has no mark: a payload must not name an owner.
     let owner = context.owner.map(|mark| [(outline::OWNER, mark.id.as_str()), (outline::PLACE, mark.place.as_str())]);
     for key in [outline::OWNER, outline::PLACE] {
         labels.remove(key);
@@ -243,7 +244,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// The container `web` of the recorded payload, reduced to what this agent runs.
+    /// The container `web` of the recorded payload, reduced to the parts that this agent supports.
     fn web() -> CreateRequest {
         let spec = json!({
             "name": "web", "image": "localhost:5001/judge/open:latest", "essential": true,
@@ -293,7 +294,7 @@ mod tests {
         }
     }
 
-    /// What the recorded task gets from SSM, Secrets Manager and S3.
+    /// The values that the recorded task gets from SSM, Secrets Manager and S3.
     fn values() -> Values {
         let secrets = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect::<BTreeMap<_, _>>()
@@ -518,7 +519,7 @@ mod tests {
         let wanted = "DockerClientConfigError: the health check has no command after CMD";
         assert_eq!(refused(&request, None), wanted);
         request.spec.health_check = false;
-        assert_eq!(refused(&request, None), wanted, "Docker runs it whether ECS counts it or not");
+        assert_eq!(refused(&request, None), wanted, "Docker runs the check even if ECS ignores its result");
         request.spec.engine_settings.config = "{}".into();
         let wanted = "DockerClientConfigError: the health check of the image has no command after CMD";
         let image = HealthConfig { test: Some(vec!["CMD".to_owned()]), ..HealthConfig::default() };

@@ -1,6 +1,6 @@
-//! What can go wrong between the agent and the Docker daemon, and how it is said to customers.
+//! The errors between the agent and the Docker daemon, and the texts that customers read.
 //!
-//! Owns [`DockerError`] and its translation to the catalogue (spec `task-engine.md` §15). It decides nothing about retries.
+//! Owns [`DockerError`] and its translation to the error catalogue (spec `task-engine.md` §15). It decides nothing about retries.
 //! Invariant: a call that may have reached the daemon and got no answer becomes [`OpError::Unknown`], never `Failed`.
 
 use super::endpoint::BadEndpoint;
@@ -9,53 +9,55 @@ use crate::model::{Failure, FailureKind, OpError, with_causes};
 use std::future::Future;
 use std::time::Duration;
 
-/// How a call to the daemon failed, by what the caller does differently.
+/// How a call to the daemon failed. The variants are the cases that callers treat differently.
 #[derive(Debug, thiserror::Error)]
 pub enum DockerError {
-    /// Nothing listens, or it may not be opened: the request was not sent.
+    /// Nothing listens, or the agent may not open the socket. The request was not sent.
     #[error("{0}")]
     Unreachable(NoConnection),
     /// The daemon answered with an error status.
     #[error("Error response from daemon: {message}")]
     Daemon {
-        /// HTTP status.
+        /// The HTTP status.
         status: u16,
-        /// The daemon's own text, cleaned.
+        /// The daemon's own text, without control characters.
         message: String,
     },
-    /// The daemon reported an error after it had begun to answer (pull progress). Cleaned.
+    /// The daemon reported an error after it had begun to answer, as in the progress of a pull. The text has no control
+    /// characters.
     #[error("{0}")]
     Stream(String),
-    /// No answer within the limit. The work may still be done.
+    /// There was no answer within the limit. The daemon may still do the work.
     #[error("timed out after waiting {}", go_duration(*.0))]
     Timeout(Duration),
     /// The connection broke, or the answer could not be read, after the request was sent.
     #[error("lost the connection to the Docker daemon: {0}")]
     Cut(String),
-    /// Nothing was sent: the endpoint cannot be used, no API version is spoken by both sides, or the request cannot be built.
+    /// Nothing was sent: the endpoint is invalid, the two sides have no API version in common, or the request cannot be built.
     #[error("{0}")]
     Unusable(String),
 }
 
 impl DockerError {
-    /// The daemon does not know what was asked about.
+    /// The daemon does not know the object of the request.
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::Daemon { status: 404, .. })
     }
 
-    /// The daemon knows no such container. A 404 with another text (a path it does not know, a proxy's page) says nothing about it.
+    /// The daemon knows no such container. A 404 with another text (an unknown path, a proxy's page) says nothing about the
+    /// container.
     pub(super) fn is_no_container(&self) -> bool {
         let says_no_container = |message: &str| message.to_ascii_lowercase().contains("no such container");
         matches!(self, Self::Daemon { status: 404, message } if says_no_container(message))
     }
 
-    /// The daemon refused the request for the API version it was made in.
+    /// The daemon refused the request because of its API version.
     pub(super) fn is_version_refusal(&self) -> bool {
         let is_refusal = |text: &str| text.contains("client version") && text.contains("too ");
         matches!(self, Self::Daemon { status: 400, message } if is_refusal(message))
     }
 
-    /// The failure of the catalogue. `what` is the transition named by a time-out.
+    /// Converts to the failure of the catalogue. `what` is the transition that a time-out names.
     pub(super) fn failure(&self, name: &str, what: &str) -> Failure {
         match self {
             Self::Timeout(limit) => timed_out(what, *limit),
@@ -69,7 +71,7 @@ impl DockerError {
         }
     }
 
-    /// For calls that change something: no answer means that it may have happened.
+    /// Converts the error of a call that changes something. Without an answer the change may have happened.
     pub(super) fn to_change_error(&self, name: &str, what: &str) -> OpError {
         let failure = self.failure(name, what);
         match self {
@@ -80,8 +82,8 @@ impl DockerError {
         }
     }
 
-    /// For changes that are tried once only (create, start): a refusal is final whatever its status, as Docker answers 500 also to
-    /// what can never work, such as an unknown user.
+    /// Converts the error of a change that is tried only once (create, start). A refusal is final whatever its status, since
+    /// Docker also answers 500 to requests that can never succeed, such as one with an unknown user.
     pub(super) fn to_single_try_error(&self, name: &str, what: &str) -> OpError {
         match self {
             Self::Daemon { status, message } => {
@@ -97,7 +99,7 @@ impl DockerError {
         }
     }
 
-    /// For calls that only look: no answer means nothing.
+    /// Converts the error of a call that only reads. Without an answer nothing has happened.
     pub(super) fn to_read_error(&self, name: &str, what: &str) -> OpError {
         OpError::Failed(self.failure(name, what))
     }
@@ -105,7 +107,7 @@ impl DockerError {
 
 impl From<reqwest::Error> for DockerError {
     fn from(error: reqwest::Error) -> Self {
-        // The URL of a unix socket request is invented; it would only confuse.
+        // The URL of a request over a Unix socket is made up and would only confuse.
         let error = error.without_url();
         match () {
             () if error.is_builder() => not_sent(&error),
@@ -121,7 +123,7 @@ impl From<BadEndpoint> for DockerError {
     }
 }
 
-/// The client could not build the request, so the daemon knows nothing of it, and no other try will.
+/// The client could not build the request. The daemon has not seen it, and another attempt would fail as well.
 fn not_sent(error: &dyn std::error::Error) -> DockerError {
     DockerError::Unusable(format!("the request was not sent to the Docker daemon: {}", with_causes(error)))
 }
@@ -131,13 +133,13 @@ pub(super) fn config_error(text: String) -> Failure {
     Failure::permanent("DockerClientConfigError", text)
 }
 
-/// `DockerTimeoutError` of a transition.
+/// `DockerTimeoutError` for a transition.
 pub(super) fn timed_out(what: &str, limit: Duration) -> Failure {
     let text = format!("Could not transition to {what}; timed out after waiting {}", go_duration(limit));
     Failure::retryable("DockerTimeoutError", text)
 }
 
-/// Runs a call with a limit on the whole of it: head and body.
+/// Runs a call with a time limit for the whole answer, head and body.
 pub(super) async fn within<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, DockerError>>,

@@ -1,30 +1,31 @@
-//! Health checks that would hurt the container engine (spec `task-engine.md` §9).
+//! Health checks that would harm the container engine (spec `task-engine.md` §9).
 //!
-//! Owns which check of a container is not passed on to the engine. It runs no check. The invariant: a check that ends or overloads the
-//! engine, and with it other tasks, fails the container it belongs to and nothing else.
+//! Owns the decision which checks are not passed on to the engine. This module runs no check. Invariant: a check that would crash
+//! or overload the engine, and with it other tasks, fails its own container and nothing else.
 //!
-//! | the check | what Docker makes of it | here |
+//! | the check | what Docker does with it | this agent |
 //! |---|---|---|
 //! | `["CMD"]` | engines before May 2026 panic: every container of the host ends | refused |
 //! | `["CMD-SHELL"]` | a shell without a command: never healthy | refused |
-//! | `[]` | that of the image | refused: a task definition that has a check names its command |
-//! | no `Test` at all | that of the image, which is judged like one of the task definition | as Docker |
+//! | `[]` | uses the image's check | refused: a task definition that has a check names its command |
+//! | no `Test` at all | uses the image's check, which is validated like one of the task definition | as Docker |
 //! | an interval below 100 ms, given and not 0 | the engine is busy with nothing else | refused |
-//! | an interval that is 0 or absent | that of the image, which is judged as well | as Docker |
-//! | `["NONE"]`, whatever follows | none | as Docker |
-//! | another first word | none, and a warning in the engine's log | as Docker |
+//! | an interval that is 0 or absent | uses the image's interval, which is validated as well | as Docker |
+//! | `["NONE"]`, whatever follows | no check | as Docker |
+//! | another first word | no check, and a warning in the engine's log | as Docker |
 //! | empty words after `CMD` | never healthy | as Docker |
 
 use bollard::models::HealthConfig;
 use serde_json::{Map, Value};
 
-/// The shortest time between two checks, in nanoseconds. ECS allows no less than five seconds.
+/// The shortest interval that is passed on, in nanoseconds. ECS itself allows no less than five seconds.
 const MIN_INTERVAL: i64 = 100_000_000;
 const OWN_CHECK: &str = "the health check";
 const IMAGE_CHECK: &str = "the health check of the image";
 
-/// What is wrong with the check a container would have, as a reason for its owner. `config` is the container's, `image` the check that
-/// its image brings, if any: as Docker does, it gives the command that the container's own lacks, and the intervals that are 0 or absent.
+/// Validates the health check that a container would get; `Some` is the problem, as a reason for the task's owner. `config` is
+/// the container's configuration, `image` the image's own check, if any. As in Docker, the image's check supplies the command if
+/// the container's check has none, and each interval that is 0 or absent.
 pub(super) fn problem(config: &Map<String, Value>, image: Option<&HealthConfig>) -> Option<String> {
     let own: HealthConfig =
         config.get("Healthcheck").and_then(|check| serde_json::from_value(check.clone()).ok()).unwrap_or_default();

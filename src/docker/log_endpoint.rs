@@ -1,12 +1,12 @@
-//! The endpoint of the awslogs driver, where Docker would not find it by itself (spec `docker-mapping.md` §8.1).
+//! The endpoint of the awslogs driver, where Docker does not find it by itself (spec `docker-mapping.md` §8.1).
 //!
-//! Owns the regions whose endpoint must be told, and the dual-stack endpoint of instances without IPv4. Invariant: no option but
-//! `awslogs-endpoint` is touched, and of no driver but awslogs.
+//! Owns the list of regions whose endpoint must be set, and the dual-stack endpoint for instances without IPv4. Invariant: only
+//! the option `awslogs-endpoint` of the driver awslogs is changed.
 
 use super::log::takes_endpoint;
 use serde_json::{Map, Value};
 
-/// Partitions the driver knows no endpoint of: their regions, and the end of their hosts' names.
+/// Regions whose endpoint the driver does not know, each with the domain of its hosts.
 const KNOWN: [(&str, &str); 8] = [
     ("us-isob-east-1", "sc2s.sgov.gov"),
     ("us-isob-west-1", "sc2s.sgov.gov"),
@@ -19,7 +19,7 @@ const KNOWN: [(&str, &str); 8] = [
 ];
 const ENDPOINT: &str = "awslogs-endpoint";
 
-/// Sets the option if it is needed. `region` is the agent's, `server` the engine's version.
+/// Sets the option if it is needed. `region` is the agent's region, `server` the engine's version.
 pub(super) fn apply(host: &mut Map<String, Value>, region: &str, ipv6_only: bool, server: &str) {
     let Some(log) = host.get_mut("LogConfig").filter(|log| log["Type"] == "awslogs").and_then(Value::as_object_mut)
     else {

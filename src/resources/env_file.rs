@@ -1,8 +1,8 @@
 //! Environment files in S3 (spec `resources.md` §5).
 //!
-//! Owns the downloads and the meaning of a file's lines. Unlike the Go agent it writes nothing to disk: the files are held in
-//! memory ([`super::vault`]) until the container is created, so no key can lead out of a directory, and nothing is to be removed. The
-//! invariant: either all files of a container are there, or a failure names each that is not.
+//! Owns the downloads and the parsing of lines. Unlike the Go agent, this module writes nothing to disk: the files are held in
+//! memory ([`super::vault`]) until the container is created, so no key can lead out of a directory and nothing has to be removed.
+//! Invariant: either all files of a container are fetched, or the failure names each file that is not.
 
 use crate::aws::roles::RoleCredentials;
 use crate::aws::s3::{self, Object, ObjectError};
@@ -13,7 +13,7 @@ use crate::model::text::without_mark;
 use crate::model::{ContainerName, Failure, Secret};
 use std::collections::BTreeMap;
 
-/// The Go agent reads lines up to this length, in bytes.
+/// A line must be shorter than this, in bytes, as in the Go agent.
 const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// The name of the resource that holds the files of a container.
@@ -21,10 +21,10 @@ pub fn resource_of(container: &ContainerName) -> String {
     format!("envfile_{container}")
 }
 
-/// The variables of each file, in order.
+/// Fetches the files: the variables of each, in the order of the files.
 ///
 /// # Errors
-/// The reason the task ends with, or one that may pass.
+/// The reason with which the task ends, or a retryable failure.
 pub async fn fetch(
     sdk: &Sdk,
     files: &[EnvironmentFile],
@@ -57,8 +57,9 @@ async fn fetch_file(sdk: &Sdk, arn: &str, role: &RoleCredentials) -> Result<BTre
     })
 }
 
-/// A byte-order mark of UTF-8 is no part of the first name. `NAME=VALUE` on each line: split at the first `=`, nothing trimmed or unquoted. Comments (`#`), lines without `=` and lines without
-/// a name say nothing; of one name the last line counts.
+/// Parses a file with `NAME=VALUE` on each line, split at the first `=`. Nothing is trimmed or unquoted. Comments (`#`), lines
+/// without `=` and lines without a name are ignored. If a name occurs several times, the last line counts. A UTF-8 byte order
+/// mark is skipped.
 pub(super) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Secret>, String> {
     let mut variables = BTreeMap::new();
     let bytes = without_mark(bytes).map_err(|wide| wide.to_string())?;

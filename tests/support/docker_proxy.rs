@@ -1,5 +1,5 @@
-//! A proxy in front of the Docker socket: it holds chosen requests, before Docker sees them or after it has done them, and plays a
-//! daemon that is down, hangs, crawls, breaks off or says what it likes.
+//! A proxy in front of the Docker socket. It holds selected requests, before Docker sees them or after it has done them, and
+//! imitates a daemon that is down, hangs, is slow, breaks off or sends wrong answers.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -12,12 +12,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Where a request is held.
+/// When a request is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hold {
-    /// Docker never sees it unless it is released.
+    /// Before Docker sees it; Docker never sees it.
     Before,
-    /// Docker has done it; the answer is kept back.
+    /// After Docker has done it; the answer is held back.
     After,
 }
 
@@ -27,21 +27,21 @@ struct Rule {
     hold: Hold,
 }
 
-/// What the daemon behind the proxy is like, for every request until the behaviour changes.
+/// How the daemon seems to behave, for every request until the behaviour is changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Behaviour {
-    /// As it is.
+    /// Normal.
     #[default]
     Clear,
-    /// Nobody listens, and every connection is cut.
+    /// Nothing listens, and every connection is closed.
     Down,
-    /// Everything is accepted and nothing answered, streams included, until the behaviour changes; then all of it is done, late.
+    /// Requests are accepted and not answered, streams included, until the behaviour changes; then all are done, late.
     Hang,
-    /// So many milliseconds for each byte of an answer.
+    /// Each byte of an answer takes this many milliseconds.
     Slow(u64),
-    /// Done, and the answer ends after so many bytes.
+    /// Requests are done, and the answer ends after this many bytes.
     Cut(usize),
-    /// Done, and these bytes are the answer.
+    /// Requests are done, and these bytes are the answer.
     Says(&'static str),
 }
 
@@ -75,7 +75,7 @@ impl DockerProxy {
         Self { directory, shared, _accepting: accepting }
     }
 
-    /// Changes the behaviour.
+    /// Sets the behaviour.
     pub(crate) fn behave(&self, behaviour: Behaviour) {
         self.shared.behaviour.send_replace(behaviour);
     }
@@ -85,13 +85,13 @@ impl DockerProxy {
         format!("unix://{}", self.directory.path().join("docker.sock").display())
     }
 
-    /// Holds the next request whose first line contains all these parts; only one.
+    /// Holds the next request whose first line contains all these parts, and only that one.
     pub(crate) fn hold(&self, line: &'static [&'static str], hold: Hold) {
         self.shared.held.send_replace(false);
         *self.shared.rule.lock().expect("not poisoned") = Some(Rule { line, hold });
     }
 
-    /// Waits until the request is held. It stays so until its connection is cut.
+    /// Waits until the request is held. It is held until its connection is closed.
     pub(crate) async fn held(&self) {
         let mut held = self.shared.held.subscribe();
         let wait = held.wait_for(|held| *held);
@@ -113,7 +113,7 @@ impl DockerProxy {
     }
 }
 
-/// What stands in `X-Registry-Auth`, if it can be decoded.
+/// The decoded value of `X-Registry-Auth`; `None` = there is none that can be decoded.
 fn registry_auth(head: &str) -> Option<serde_json::Value> {
     let mut headers = head.lines().filter_map(|line| line.split_once(": "));
     let (_, value) = headers.find(|(name, _)| name.eq_ignore_ascii_case("x-registry-auth"))?;
@@ -121,13 +121,13 @@ fn registry_auth(head: &str) -> Option<serde_json::Value> {
     serde_json::from_slice(&decoded).ok()
 }
 
-/// Listens but when the daemon is down.
+/// Listens, except while the daemon is down.
 async fn live(mut listener: UnixListener, path: PathBuf, shared: Arc<Shared>) {
     let mut behaviour = shared.behaviour.subscribe();
     loop {
         let down = async { behaviour.wait_for(|behaviour| *behaviour == Behaviour::Down).await.map(drop) };
         tokio::select! {
-            () = accept(listener, shared.clone()) => return, // with it go its connections
+            () = accept(listener, shared.clone()) => return, // its connections end with it
             ended = down => if ended.is_err() { return },
         }
         let _ = std::fs::remove_file(&path);
@@ -143,7 +143,7 @@ async fn accept(listener: UnixListener, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
         let shared = shared.clone();
         connections.spawn(async move {
-            // A connection that breaks is the tests' daily bread.
+            // A broken connection is normal in these tests.
             let _ = serve(client, &shared).await;
         });
         while connections.try_join_next().is_some() {}
@@ -183,7 +183,7 @@ async fn serve(mut client: UnixStream, shared: &Shared) -> std::io::Result<()> {
     docker.write_all(b"Connection: close\r\n").await?;
     docker.write_all(&head[end_of_line..]).await?;
     if hold == Some(Hold::After) {
-        // The rest of the request (a body in a second packet) has to reach Docker, its answer not the agent.
+        // The rest of the request (a body in a second packet) must reach Docker; the answer must not reach the agent.
         let (mut from_client, mut to_client) = client.into_split();
         let (mut from_docker, mut to_docker) = docker.into_split();
         let mut answer = vec![0; 65536];
@@ -198,13 +198,13 @@ async fn serve(mut client: UnixStream, shared: &Shared) -> std::io::Result<()> {
     pass_on(client, docker, shared).await
 }
 
-/// The rest of the request to Docker, and the answer to the agent as the behaviour lets it through.
+/// Passes the rest of the request to Docker, and the answer to the agent as the behaviour permits.
 async fn pass_on(client: UnixStream, docker: UnixStream, shared: &Shared) -> std::io::Result<()> {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_docker, mut to_docker) = docker.into_split();
     let request = async {
         let copied = tokio::io::copy(&mut from_client, &mut to_docker).await;
-        // The agent says nothing more, or has left: Docker goes on in both cases.
+        // The agent has sent everything or has left; Docker continues in both cases.
         copied.map(drop)
     };
     let answer = async {
@@ -248,7 +248,7 @@ async fn pass_on(client: UnixStream, docker: UnixStream, shared: &Shared) -> std
     }
 }
 
-/// Nothing happens until the agent is gone.
+/// Does nothing until the agent closes the connection.
 async fn wait_for_the_end(mut client: UnixStream, shared: &Shared) -> std::io::Result<()> {
     shared.held.send_replace(true);
     let mut buffer = [0; 4096];

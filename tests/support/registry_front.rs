@@ -1,4 +1,4 @@
-//! A front before a registry that refuses, hangs, cuts or slows chosen requests.
+//! A proxy in front of a registry. It refuses, delays, cuts or slows selected requests.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -9,18 +9,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// What becomes of a request.
+/// A fault in the answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// This status line, and a body of the registry's kind of errors with this code and message.
+    /// This status line, and a body in the form of a registry's errors with this code and message.
     Refuse(&'static str, &'static str, String),
-    /// 200 and this in the place of the body.
+    /// Status 200 with this body.
     Garbage(&'static str),
-    /// No answer until the front is told to go on.
+    /// No answer until [`RegistryFront::release`].
     Hang,
-    /// The connection breaks after that many bytes of the answer.
+    /// The connection is closed after this many bytes of the answer.
     Cut(usize),
-    /// That many bytes of the answer in each interval.
+    /// This many bytes of the answer in each interval.
     Slow(usize, Duration),
 }
 
@@ -28,14 +28,14 @@ pub(crate) enum Fault {
 struct Rule {
     parts: Vec<String>,
     fault: Fault,
-    /// How many requests it still hits.
+    /// The number of requests to which the rule still applies.
     left: usize,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     rules: Mutex<Vec<Rule>>,
-    /// How often hanging requests were told to go on.
+    /// How often hanging requests were released.
     releases: watch::Sender<u64>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct RegistryFront {
 }
 
 impl RegistryFront {
-    /// Starts listening before that registry.
+    /// Starts listening in front of this registry.
     pub(crate) async fn start(registry: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let host = listener.local_addr().expect("an address").to_string();
@@ -59,23 +59,23 @@ impl RegistryFront {
         Self { host, shared, _accepting: accepting }
     }
 
-    /// An image of the registry as it is called through the front.
+    /// The reference of a registry's image as it is pulled through the front.
     pub(crate) fn image(&self, image: &str) -> String {
         format!("{}/{}", self.host, image.split_once('/').expect("host and name").1)
     }
 
-    /// The next `times` requests whose first line contains all these parts get into that fault.
+    /// Gives this fault to the next `times` requests whose first line contains all these parts.
     pub(crate) fn inject(&self, parts: &[&str], times: usize, fault: Fault) {
         let parts = parts.iter().map(|part| (*part).to_owned()).collect();
         self.shared.rules.lock().expect("not poisoned").push(Rule { parts, fault, left: times });
     }
 
-    /// The requests that hang now go on; the next ones hang as before.
+    /// Lets the requests that hang now continue; later ones hang as before.
     pub(crate) fn release(&self) {
         self.shared.releases.send_modify(|releases| *releases += 1);
     }
 
-    /// All is well from now on: rules are forgotten, hanging requests go on.
+    /// Removes all faults and lets hanging requests continue.
     pub(crate) fn clear(&self) {
         self.shared.rules.lock().expect("not poisoned").clear();
         self.release();
@@ -87,7 +87,7 @@ async fn accept(listener: TcpListener, registry: String, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
         let (registry, shared) = (registry.clone(), shared.clone());
         connections.spawn(async move {
-            // A connection that breaks is what this is for.
+            // A broken connection is normal here.
             let _ = serve(client, &registry, &shared).await;
         });
         while connections.try_join_next().is_some() {}
@@ -98,7 +98,7 @@ async fn accept(listener: TcpListener, registry: String, shared: Arc<Shared>) {
 async fn serve(mut client: TcpStream, registry: &str, shared: &Shared) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.windows(4).any(|four| four == b"\r\n\r\n") {
-        // Docker tries TLS first, and waits long for an answer to it.
+        // Docker tries TLS first, and would wait long for an answer.
         if client.read_buf(&mut head).await? == 0 || head.starts_with(&[0x16]) {
             return Ok(());
         }
@@ -118,7 +118,7 @@ async fn serve(mut client: TcpStream, registry: &str, shared: &Shared) -> std::i
         }
         Some(Fault::Cut(_) | Fault::Slow(..)) | None => {}
     }
-    // A registry that is down is seen as one that hangs up.
+    // If the registry is down, the client's connection is closed.
     let mut server = TcpStream::connect(registry).await?;
     let end_of_line = text.find("\r\n").map_or(0, |at| at + 2);
     server.write_all(&head[..end_of_line]).await?;
@@ -150,7 +150,7 @@ async fn answer(mut client: TcpStream, status: &str, body: &str) -> std::io::Res
     client.shutdown().await
 }
 
-/// The answer, at max_bytes `max_bytes` bytes, `at_once` in each interval.
+/// Passes on at most `max_bytes` of the answer, `at_once` bytes in each interval.
 async fn pass(
     mut from: TcpStream,
     mut to: TcpStream,

@@ -8,7 +8,7 @@ async fn cgroups(driver: CgroupDriver, root: &Path, pids: Option<u32>) -> Cgroup
     Cgroups::new(Settings { root: root.to_owned(), driver, cpu_period: Span::millis(100), pids }).await
 }
 
-/// A directory that goes with the test.
+/// A directory that is removed at the end of the test.
 struct Tree(PathBuf);
 
 impl Tree {
@@ -143,12 +143,12 @@ async fn an_id_that_is_a_path_names_no_group() {
     }
 }
 
-/// Whether this test may do what nobody else may: then rights of files say nothing.
+/// The test runs as root, for whom file permissions do not count.
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// What stands in the place of a group that cannot be made: for root, too.
+/// Puts a file in the place of a group, so that the group cannot be made, not even by root.
 fn block(path: &Path) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, "").unwrap();
@@ -346,7 +346,7 @@ async fn a_hanging_group_is_tried_again_and_no_end_of_the_task() {
     let tree = Tree::new("hanging", &[("cgroup.controllers", "cpu memory")]);
     let mut cgroups = cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await;
     cgroups.lane = Arc::new(Lane::new("test", LaneSettings { threads: 1, spare: 1, limit: Duration::from_millis(50) }));
-    // Opening a queue for writing hangs until somebody reads.
+    // Opening a named pipe for writing hangs until there is a reader.
     fs::create_dir_all(tree.0.join("ecs/abc")).unwrap();
     let queue = tree.0.join("ecs/abc/cpu.max");
     assert!(std::process::Command::new("mkfifo").arg(&queue).status().unwrap().success());

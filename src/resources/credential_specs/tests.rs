@@ -27,7 +27,7 @@ fn lane() -> Lane {
     Lane::new("test", super::super::NAMED_FILES)
 }
 
-/// As `Resources::tickets` goes about it.
+/// Gets tickets as `Resources::tickets` does.
 async fn tickets(
     sdk: &Sdk,
     fetcher: &CredentialsFetcher,
@@ -186,7 +186,7 @@ async fn a_refused_ticket_is_reported_and_none_is_left() {
     ] {
         let scene = Scene::set(secret).await;
         assert_eq!(scene.create(&[S3, SSM]).await.unwrap_err().message, text);
-        assert_eq!(scene.fake.calls_of("DeleteKerberosLease").len(), 1, "that of the other spec");
+        assert_eq!(scene.fake.calls_of("DeleteKerberosLease").len(), 1, "the lease of the other spec");
         assert_eq!(scene.fake.leases(), [""; 0]);
     }
     let fetcher = CredentialsFetcher::new(scene.fake.socket());
@@ -218,7 +218,7 @@ async fn a_document_without_account_domain_or_secret_gets_no_ticket() {
         let mut document = document_of("web");
         document["DomainJoinConfig"].as_object_mut().unwrap().remove(member);
         let place = scene.file("some.json", &document.to_string());
-        // The fetcher of these tests wants a name, whatever the agent reads.
+        // The tests' fetcher needs a name in every document, whatever the agent reads.
         if member == "DnsName" {
             let tickets = scene.create(&[&format!("credentialspec:{place}")]).await.unwrap();
             assert!(tickets.paths.is_empty() && tickets.leases.len() == 1, "{tickets:?}");

@@ -3,7 +3,7 @@ use super::*;
 use proptest::prelude::*;
 use tokio::net::UnixListener;
 
-/// An answer as a daemon writes it: fields, then a text.
+/// An answer as a daemon sends it: fields, then a text.
 fn answer(kind: u8, serial: u32, error: &str, text: &str) -> Vec<u8> {
     let mut fields = Vec::new();
     if !error.is_empty() {
