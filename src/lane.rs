@@ -1,9 +1,9 @@
-//! Work that may block: files on paths that others name, disks, control groups.
+//! Threads for work that may block: files on paths from outside, disks, control groups.
 //!
-//! Owns the threads for it. Each kind of such work has a [`Lane`] of its own, so that a disk or a path that never answers holds neither
-//! another kind of work nor name resolution, which keeps the threads of the runtime for itself. Invariants: a lane has a bounded number of
-//! threads; a piece of work counts as hanging only by the time since it began, never by the time it waited for its turn; and a thread that
-//! hangs does not keep the process from ending.
+//! Owns these threads. Each kind of work has its own [`Lane`], so that a disk or path that never answers delays neither other
+//! kinds of work nor name resolution, which has the runtime's blocking threads to itself. Invariants: a lane has a bounded number
+//! of threads; a piece of work hangs if it has run for too long, and the time that it waited for its turn does not count; a
+//! hanging thread does not keep the process from ending.
 
 use crate::model::text::cut;
 use std::collections::BTreeMap;
@@ -17,54 +17,54 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// Bytes of stack of a thread; nothing here recurses deeply.
+/// The stack size of a thread, in bytes; no work here recurses deeply.
 const STACK: usize = 1 << 20;
-/// Bytes of a name of work that are shown; a path is at most 4096 long, and its end says less than its start.
+/// The longest name of a piece of work that is shown, in bytes. A path may have 4096, and its beginning is the most useful part.
 const MAX_NAME: usize = 512;
 
-/// How much a lane does at once.
+/// How much work a lane does at the same time.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Pieces of work that run at once and do not hang.
+    /// How many pieces of work may run at the same time, apart from those that hang.
     pub threads: usize,
-    /// Threads that may hang beside these. With all of them hanging, further work fails at once.
+    /// How many threads may hang in addition. If all threads hang, further work fails at once.
     pub spare: usize,
-    /// After this time since it began, a piece of work hangs.
+    /// A piece of work that has run for this long counts as hanging.
     pub limit: Duration,
 }
 
-/// Why work has no result.
+/// Why a piece of work has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum LaneError {
-    /// It began and did not end in time. Its thread stays until it does.
+    /// The work began and did not end in time. Its thread stays until the work ends.
     #[error("{what} does not answer; gave up after {} s", limit.as_secs_f32())]
     Hangs {
-        /// What was worked on.
+        /// The object of the work, such as a path.
         what: String,
-        /// The limit of the lane.
+        /// The lane's limit.
         limit: Duration,
     },
-    /// The same thing hangs since an earlier call, so it was not begun.
+    /// Earlier work on the same object still hangs, so the work was not begun.
     #[error("{what} has not answered for {} s", since.as_secs())]
     StillHangs {
-        /// What was to be worked on.
+        /// The object of the work, such as a path.
         what: String,
-        /// Time since the earlier call.
+        /// The time since the earlier work began.
         since: Duration,
     },
-    /// Every thread of the lane hangs, so it was not begun.
-    #[error("all {threads} threads for {lane} wait for what does not answer, the first since {} s: {what}", since.as_secs())]
+    /// All threads of the lane hang, so the work was not begun.
+    #[error("all {threads} threads for {lane} hang, the first for {} s: {what}", since.as_secs())]
     Full {
-        /// Name of the lane.
+        /// The lane's name.
         lane: &'static str,
-        /// Number of its threads.
+        /// The number of hanging threads.
         threads: usize,
-        /// What the first of them waits for.
+        /// The object of the work that has hung the longest.
         what: String,
-        /// Time since it began.
+        /// The time since that work began.
         since: Duration,
     },
-    /// The system starts no thread.
+    /// The system could not start a thread.
     #[error("no thread can be started")]
     NoThread(#[source] io::Error),
     /// The work panicked.
@@ -72,12 +72,12 @@ pub enum LaneError {
     Failed(String),
 }
 
-/// A bounded number of threads for one kind of work. They are started when there is work and end with it.
+/// A bounded number of threads for one kind of work. Each piece of work gets a new thread, which ends with it.
 #[derive(Debug)]
 pub struct Lane {
     name: &'static str,
     settings: Settings,
-    /// Held by who waits at the head of the queue: first come, first served.
+    /// Held by the caller at the head of the queue: first come, first served.
     turn: tokio::sync::Mutex<()>,
     shared: Arc<Shared>,
 }
@@ -85,32 +85,36 @@ pub struct Lane {
 #[derive(Debug, Default)]
 struct Shared {
     running: Mutex<Running>,
-    /// A piece of work ended.
+    /// Notified when a piece of work has ended.
     ended: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Running {
+    /// The id of the next piece of work.
     next: u64,
+    /// The work under way, by id.
     jobs: BTreeMap<u64, Job>,
 }
 
 #[derive(Debug)]
 struct Job {
-    /// The whole of it: two things may differ only behind the end of what is shown.
+    /// The full name of the object: two names may differ only beyond the part that is shown.
     what: Arc<str>,
     began: Instant,
 }
 
-/// May another piece of work begin?
+/// Whether a piece of work may begin.
 enum Turn {
+    /// The work may begin.
     Begins(Ticket),
-    /// Something changes at this time, if not before.
+    /// The work must wait; to be checked again at this time, or when other work ends.
     Waits(Instant),
+    /// The work is refused.
     Refused(LaneError),
 }
 
-/// A piece of work in the list; it leaves the list with this.
+/// The entry of a piece of work in the list; dropping it removes the entry.
 #[derive(Debug)]
 struct Ticket {
     shared: Arc<Shared>,
@@ -131,16 +135,16 @@ impl Shared {
 }
 
 impl Lane {
-    /// Starts no thread yet. `name` says in errors and thread names what is worked on.
+    /// Starts no thread yet. `name` is the kind of work, for errors and thread names.
     pub fn new(name: &'static str, settings: Settings) -> Self {
         Self { name, settings, turn: tokio::sync::Mutex::default(), shared: Arc::default() }
     }
 
-    /// Does `work` on a thread of this lane, when it is its turn. `what` names what may hang, such as a path: while that hangs, further
-    /// work on it is refused. Work that has begun goes on when the caller does not wait for it any more.
+    /// Runs `work` on a thread of this lane, when it is its turn. `what` names the object that may hang, such as a path: while
+    /// work on it hangs, further work on it is refused. Work that has begun goes on even if the caller stops waiting.
     ///
     /// # Errors
-    /// [`LaneError`]; with all but [`LaneError::Hangs`] and [`LaneError::Failed`] the work was not begun.
+    /// [`LaneError`]. Except for [`LaneError::Hangs`] and [`LaneError::Failed`], the work was not begun.
     pub async fn run<T: Send + 'static>(
         &self,
         what: &str,
@@ -163,7 +167,7 @@ impl Lane {
             Ok(Ok(Ok(result))) => Ok(result),
             Ok(Ok(Err(_)) | Err(_)) => Err(LaneError::Failed(what)),
             Err(_) => {
-                tracing::warn!(lane = name, what, "does not answer; its thread waits on");
+                tracing::warn!(lane = name, what, "no answer; the thread keeps waiting");
                 Err(LaneError::Hangs { what, limit })
             }
         }
@@ -172,16 +176,16 @@ impl Lane {
     async fn ticket(&self, what: &str) -> Result<Ticket, LaneError> {
         let _turn = self.turn.lock().await;
         loop {
-            match self.turn_of(what) {
+            match self.try_begin(what) {
                 Turn::Begins(ticket) => return Ok(ticket),
                 Turn::Refused(error) => return Err(error),
-                // Both ends of the wait lead to another look.
+                // Whether the wait times out or is notified, the lane is checked again.
                 Turn::Waits(until) => _ = timeout_at(until, self.shared.ended.notified()).await,
             }
         }
     }
 
-    fn turn_of(&self, what: &str) -> Turn {
+    fn try_begin(&self, what: &str) -> Turn {
         let Settings { threads, spare, limit } = self.settings;
         let mut running = self.shared.lock();
         let (hanging, busy): (Vec<&Job>, Vec<&Job>) =
@@ -208,28 +212,28 @@ impl Lane {
     }
 }
 
-/// The bytes of a regular file, at most `max`. It blocks as long as its file system does, but no longer: whatever is not a regular file
-/// is not opened, and a file that has nothing to give at the moment (some below `/sys` and `/proc`) is not waited for.
+/// Reads a regular file of at most `max` bytes. The call blocks only as long as the file system does: a file that is not regular
+/// is not opened, and a file without data at the moment (some below `/sys` and `/proc`) is not waited for.
 ///
 /// # Errors
-/// The system's; `InvalidInput` for what is no regular file, `FileTooLarge` for what has more than `max` bytes.
+/// The system's error; `InvalidInput` for a file that is not regular, `FileTooLarge` for one of more than `max` bytes.
 pub fn read_file(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let not_regular = || io::Error::new(ErrorKind::InvalidInput, "not a regular file");
-    // Opening a device may already do something, and a queue may never open.
+    // Opening a device may have effects, and opening a named pipe may block for ever.
     if !std::fs::metadata(path)?.is_file() {
         return Err(not_regular());
     }
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
     let flags = i32::try_from(flags.bits()).unwrap_or_default();
     let file: File = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    // Another one may have taken its place.
+    // The file may have been replaced since.
     if !file.metadata()?.is_file() {
         return Err(not_regular());
     }
     let mut bytes = Vec::new();
     let read = file.take(max.saturating_add(1)).read_to_end(&mut bytes);
     read.map_err(|error| match error.kind() {
-        ErrorKind::WouldBlock => io::Error::new(ErrorKind::InvalidInput, "not a regular file: it has to be waited for"),
+        ErrorKind::WouldBlock => io::Error::new(ErrorKind::InvalidInput, "not a regular file: reading it would block"),
         _ => error,
     })?;
     if bytes.len() as u64 > max {
@@ -245,7 +249,7 @@ mod tests {
     use std::process::Command;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// A queue that nobody writes to: who opens it for reading hangs, in the system, until it is opened for writing.
+    /// A named pipe without a writer: opening it for reading hangs in the kernel until it is opened for writing.
     struct Queue(PathBuf);
 
     impl Queue {
@@ -260,7 +264,7 @@ mod tests {
             move || drop(File::open(path))
         }
 
-        /// Lets one reader go on.
+        /// Releases one reader.
         fn release(&self) {
             drop(OpenOptions::new().write(true).open(&self.0).unwrap());
         }
@@ -268,7 +272,7 @@ mod tests {
 
     impl Drop for Queue {
         fn drop(&mut self) {
-            // What still hangs ends: opening for both never waits.
+            // Releases a reader that still hangs: opening for both reading and writing never blocks.
             let _both = OpenOptions::new().read(true).write(true).open(&self.0);
             let _ = std::fs::remove_file(&self.0);
         }
@@ -291,17 +295,17 @@ mod tests {
         assert_eq!(lane.run("other", || 7).await.unwrap(), 7, "the spare thread works");
         assert!(matches!(lane.run("second", second.hangs()).await, Err(LaneError::Hangs { .. })));
         let full = lane.run("other", || 7).await.unwrap_err().to_string();
-        assert!(full.starts_with("all 2 threads for test wait for what does not answer"), "{full}");
+        assert!(full.starts_with("all 2 threads for test hang"), "{full}");
         assert!(full.ends_with("first"), "{full}");
         first.release();
         while lane.shared.lock().jobs.len() > 1 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        assert_eq!(lane.run("first", || 8).await.unwrap(), 8, "what answers again is worked on again");
+        assert_eq!(lane.run("first", || 8).await.unwrap(), 8, "an object that answers again is used again");
     }
 
     #[tokio::test]
-    async fn what_differs_in_what_is_not_shown_is_not_the_same() {
+    async fn names_that_differ_beyond_the_shown_part_are_different() {
         let queue = Queue::new();
         let lane = lane(1, 1, SHORT);
         let long = "p/".repeat(MAX_NAME);
@@ -310,7 +314,7 @@ mod tests {
         assert_eq!(lane.run(&format!("{long}other"), || 7).await.unwrap(), 7);
         let again = lane.run(&format!("{long}first"), || 1).await.unwrap_err();
         assert!(matches!(again, LaneError::StillHangs { .. }) && again.to_string().len() < MAX_NAME + 100, "{again}");
-        // Signs that are not shown as they are.
+        // Characters that are replaced when shown.
         let (zero, bell) = (Queue::new(), "p\u{7}");
         let lane = self::lane(1, 1, SHORT);
         lane.run("p\0", zero.hangs()).await.unwrap_err();
@@ -320,14 +324,14 @@ mod tests {
     #[tokio::test]
     async fn waiting_for_a_turn_counts_as_no_hanging() {
         let lane = lane(2, 0, Duration::from_millis(400));
-        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (now, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let work = |number: usize| {
-            let (now, most) = (Arc::clone(&now), Arc::clone(&most));
+            let (now, peak) = (Arc::clone(&now), Arc::clone(&peak));
             let what = format!("work {number}");
             let lane = &lane;
             async move {
                 let job = move || {
-                    most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     std::thread::sleep(Duration::from_millis(100));
                     now.fetch_sub(1, Ordering::SeqCst);
                 };
@@ -339,7 +343,7 @@ mod tests {
             result.unwrap();
         }
         assert!(began.elapsed() > Duration::from_millis(900), "the last waited for more than twice the limit");
-        assert_eq!(most.load(Ordering::SeqCst), 2, "never more threads than the lane has");
+        assert_eq!(peak.load(Ordering::SeqCst), 2, "never more threads than the lane has");
     }
 
     #[tokio::test]

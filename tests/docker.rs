@@ -1,6 +1,8 @@
-//! The Docker edge against a real daemon and a real registry, and against a scripted daemon for what a real one does too rarely.
+//! The Docker edge against a real daemon and a real registry, and against a scripted daemon for cases that are rare with a real
+//! one.
 //!
-//! Needs Docker, `docker-registry`, `htpasswd` and `busybox-static`; skips loudly without Docker (`ECS_TEST_REQUIRE_DOCKER=1`: fails).
+//! Needs Docker, `docker-registry`, `htpasswd` and `busybox-static`; skips loudly without Docker (`ECS_TEST_REQUIRE_DOCKER=1`:
+//! fails).
 
 #![expect(clippy::unwrap_used, reason = "a test may panic, in its helper functions too")]
 
@@ -48,7 +50,7 @@ async fn connect(cluster: &str) -> Docker {
     Docker::connect(settings(support::docker::ENDPOINT, cluster)).await.unwrap()
 }
 
-/// A request for a container `name` that runs `command`; `more` are further members of its specification.
+/// A request for a container `name` that runs `command`; `more` has further members of its specification.
 fn request(cluster: &str, name: &str, image: &str, command: &[&str], more: serde_json::Value) -> CreateRequest {
     let mut spec = serde_json::json!({
         "name": name, "image": image, "essential": true, "command": command, "memory": 32, "cpu": 10, "endpoint_id": "endpoint",

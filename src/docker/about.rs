@@ -1,20 +1,21 @@
-//! What an engine says about itself (`GET /info`), and does not change while containers live.
+//! The engine's facts about itself (`GET /info`) that do not change while containers live.
 //!
-//! Owns the reading of the answer. Invariant: what an engine does not say is what the oldest engines do.
+//! Owns the reading of the answer. Invariant: where an answer lacks a member, the engine is taken to do what the oldest engines
+//! do.
 
 use crate::model::{CgroupDriver, text};
 use serde_json::Value;
 
-/// What does not change of an engine.
+/// Facts about an engine that stay the same while its containers live.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct About {
-    /// Who makes the control groups of containers.
+    /// The driver that makes the containers' control groups: `cgroupfs` or systemd.
     pub(super) driver: CgroupDriver,
-    /// What it calls itself; empty if it does not say.
+    /// The engine's own id; empty if the answer has none.
     pub(super) id: String,
 }
 
-/// From the answer to `GET /info`.
+/// Reads the answer to `GET /info`.
 pub(super) fn about(answer: &Value) -> About {
     let driver = match answer.get("CgroupDriver").and_then(Value::as_str) {
         Some("systemd") => CgroupDriver::Systemd,

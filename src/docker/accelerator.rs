@@ -1,10 +1,10 @@
-//! GPUs and other accelerators in Docker's words (spec `docker-mapping.md` §4).
+//! GPUs and other accelerators as Docker's API names them (spec `docker-mapping.md` §4).
 
 use crate::model::ContainerSpec;
 use crate::model::task::Runtime;
 use bollard::models::DeviceRequest;
 
-/// The runtime to ask for; none: the daemon's default.
+/// The runtime to request for a container; `None` = the daemon's default. `nvidia` is the operator's name for the NVIDIA runtime.
 pub(super) fn runtime(runtime: Runtime, nvidia: &str) -> Result<Option<String>, String> {
     match runtime {
         Runtime::Default => Ok(None),
@@ -14,7 +14,7 @@ pub(super) fn runtime(runtime: Runtime, nvidia: &str) -> Result<Option<String>, 
     }
 }
 
-/// Compat: outside EC2 every container of a host with GPUs asks, also one that has none.
+/// Compat: outside EC2, every container on a host with GPUs requests devices, even a container that has none assigned.
 pub(super) fn device_requests(spec: &ContainerSpec, requests_gpus: bool) -> Option<Vec<DeviceRequest>> {
     let gpu = vec![vec!["gpu".to_owned()]];
     let request =

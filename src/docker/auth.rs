@@ -1,12 +1,12 @@
 //! The operator's registry credentials: `ECS_ENGINE_AUTH_TYPE` and `ECS_ENGINE_AUTH_DATA` (spec `config.md` §3).
 //!
-//! Owns the choice for an image: an entry with a password, or a program that knows it (`credential_helper`); `document` reads what the
-//! operator wrote. It does not fetch tokens (ECR is `aws`). Nothing in the document is fatal. Invariant: problems and `Debug` name
-//! registries, never an account name or a password.
+//! Owns the choice for an image: an entry with a password, or a helper program that knows the password (`credential_helper`).
+//! `document` parses the operator's JSON. This module does not fetch tokens (ECR is in `aws`). No error in the document is fatal.
+//! Invariant: problems and `Debug` name registries, never an account name or a password.
 //!
-//! More is accepted than by the Go agent, since these are the traps people fall into: the `{"auths": …}` wrapper of
-//! `~/.docker/config.json` with its `credHelpers` and `credsStore`, `auth` under either type and wrapped into lines, member names in any
-//! case, and every usual spelling of Docker Hub.
+//! This agent accepts more than the Go agent does, because operators often get these details wrong: the `{"auths": …}` wrapper of
+//! `~/.docker/config.json` with its `credHelpers` and `credsStore`, `auth` under either type and wrapped into lines, member names
+//! in any case, and every usual spelling of Docker Hub.
 
 mod document;
 mod registry;
@@ -18,7 +18,7 @@ use document::Document;
 use registry::shown;
 use std::fmt;
 
-/// How Docker Hub may be named, the Go agent's own form first.
+/// The spellings of Docker Hub's registry, in the order in which they are looked up; the Go agent's own form comes first.
 const HUB_KEYS: [&str; 7] = [
     "index.docker.io/v1/",
     "index.docker.io/v1",
@@ -29,39 +29,40 @@ const HUB_KEYS: [&str; 7] = [
     "registry-1.docker.io",
 ];
 const HUB_HOSTS: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
-/// What Docker's client calls Docker Hub when it asks a helper.
+/// The name under which Docker's client asks a helper for Docker Hub.
 const HUB_FOR_HELPERS: &str = "https://index.docker.io/v1/";
-/// The failure's name in ECS.
+/// The name of the failure in the reason that ECS shows.
 const HELPER_ERROR: &str = "CannotPullContainerAuthError";
 
-/// Credentials by registry, as the operator gave them.
+/// The operator's registry credentials, by registry.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct AuthMap {
     document: Document,
 }
 
 impl fmt::Debug for AuthMap {
-    /// Registries only.
+    /// Prints the registries only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.registries().map(shown)).finish()
     }
 }
 
-/// Who has the credentials for an image.
+/// Where the credentials for an image come from.
 #[derive(Debug, PartialEq, Eq)]
 enum Source<'a> {
-    /// An entry of the document, and its key.
+    /// An entry of the document: its key and its credentials.
     Entry(&'a str, &'a RegistryCredentials),
-    /// The program named for this registry.
+    /// The helper program named for this registry (`credHelpers`).
     Helper(&'a str),
-    /// The program named for all registries.
+    /// The helper program named for all registries (`credsStore`).
     Store(&'a str),
-    /// Nobody: anonymous.
-    Nobody,
+    /// Nowhere: the image is pulled anonymously.
+    Anonymous,
 }
 
 impl AuthMap {
-    /// Reads `data` as `auth_type` (`docker` or `dockercfg`) says, and lists what could not be used.
+    /// Parses `data` in the form that `auth_type` names (`docker` or `dockercfg`). The second value lists the problems found, one
+    /// text for each part that was ignored.
     pub fn parse(auth_type: &str, data: &Secret) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
         let map = match auth_type {
@@ -79,16 +80,16 @@ impl AuthMap {
         (map, problems)
     }
 
-    /// The registries whose password ends in a new line, as they may be shown.
+    /// The registries whose password ends in a newline, in a form that may be shown.
     pub fn with_newline(&self) -> impl Iterator<Item = String> {
         self.document.entries.iter().filter(|(_, credentials)| credentials.ends_in_newline()).map(|(key, _)| shown(key))
     }
 
-    /// Credentials for an image, and where they come from, for the log.
+    /// The credentials for an image, and a description of their source for the log.
     ///
     /// # Errors
-    /// The program named for the registry does not give them. One that is asked for all registries may fail: it would stand between
-    /// a task and its public image.
+    /// The helper program named for this registry failed. A failure of the program for all registries is no error: it must not
+    /// keep a task from its public image.
     pub async fn credentials(&self, image: &str) -> Result<(RegistryCredentials, String), Failure> {
         let (host, _) = host_and_path(without_tag(image));
         let registry = if is_hub(host) { HUB_FOR_HELPERS } else { host };
@@ -97,7 +98,7 @@ impl AuthMap {
             Source::Entry(key, credentials) => {
                 return Ok((credentials.clone(), format!("ECS_ENGINE_AUTH_DATA entry {}", shown(key))));
             }
-            Source::Nobody => return anonymous(format!("no entry for {host}")),
+            Source::Anonymous => return anonymous(format!("no entry for {host}")),
             Source::Helper(program) => (program, true),
             Source::Store(program) => (program, false),
         };
@@ -110,22 +111,22 @@ impl AuthMap {
         }
     }
 
-    /// The operator named this image's registry: there is an entry for it, or a program.
+    /// The operator has configured this image's registry, with an entry or with a helper program of its own.
     pub fn names(&self, image: &str) -> bool {
         matches!(self.source(image), Source::Entry(..) | Source::Helper(_))
     }
 
-    /// Where an image's credentials would come from, for the fuzzer.
+    /// The source of an image's credentials as text, for the fuzzer.
     #[cfg(any(test, fuzzing))]
     pub(super) fn source_shown(&self, image: &str) -> String {
         match self.source(image) {
             Source::Entry(key, _) => shown(key),
             Source::Helper(program) | Source::Store(program) => program.to_owned(),
-            Source::Nobody => String::new(),
+            Source::Anonymous => String::new(),
         }
     }
 
-    /// A program for the registry goes before an entry, as with Docker's client, and the program for all registries comes last.
+    /// As in Docker's client, a helper for the registry wins over an entry. The helper for all registries comes last.
     fn source(&self, image: &str) -> Source<'_> {
         let (host, _) = host_and_path(without_tag(image));
         let helper = if is_hub(host) {
@@ -139,23 +140,24 @@ impl AuthMap {
         match (self.entry(image, host), &self.document.store) {
             (Some((key, credentials)), _) => Source::Entry(key, credentials),
             (None, Some(program)) => Source::Store(program),
-            (None, None) => Source::Nobody,
+            (None, None) => Source::Anonymous,
         }
     }
 
-    /// The longest key that begins the image reference; the bare host is the shortest of these.
+    /// Finds the entry with the longest key that the image reference begins with. The shortest possible key is the bare host.
     ///
-    /// Compat: the Go agent compares letters, not components, and takes a key of the same host that does not begin the reference if it
-    /// comes to no other. The second is kept where the key is the only one of its host: the same registry gets the password. The first
-    /// is not, and a key that is only a part of a name (`r.io/team` of `r.io/team-evil/app`) is not taken as the only one either.
+    /// Compat: the Go agent compares characters, not path components. It also falls back to a key of the same host that the
+    /// reference does not begin with. This agent keeps the fallback where the key is the only one for its host, since the same
+    /// registry gets the password. It compares whole components, and a key that ends inside a component (`r.io/team` for
+    /// `r.io/team-evil/app`) is not used as a fallback either.
     fn entry(&self, image: &str, host: &str) -> Option<(&str, &RegistryCredentials)> {
         let key = if is_hub(host) {
             HUB_KEYS.into_iter().find(|key| self.document.entries.contains_key(*key))
         } else {
             let is_of_host = |key: &&str| key.split('/').next() == Some(host);
             let same_host: Vec<&str> = self.document.entries.keys().map(String::as_str).filter(is_of_host).collect();
-            let longest = same_host.iter().copied().filter(|key| begins(key, image)).max_by_key(|key| key.len());
-            longest.or(match same_host.as_slice() {
+            let best = same_host.iter().copied().filter(|key| begins(key, image)).max_by_key(|key| key.len());
+            best.or(match same_host.as_slice() {
                 [only] if !image.starts_with(only) => Some(only),
                 _ => None,
             })
@@ -163,19 +165,19 @@ impl AuthMap {
         self.document.entries.get_key_value(key?).map(|(key, credentials)| (key.as_str(), credentials))
     }
 
-    /// The registries there are credentials for.
+    /// The registries that have an entry or a helper program.
     pub fn registries(&self) -> impl Iterator<Item = &str> {
         self.document.entries.keys().chain(self.document.helpers.keys()).map(String::as_str)
     }
 }
 
-/// It is one of the names of Docker Hub.
+/// The host is one of Docker Hub's.
 pub(super) fn is_hub(host: &str) -> bool {
     HUB_HOSTS.contains(&host)
 }
 
-/// The key is the image reference or the first components of its path. `r.io/team` begins `r.io/team/app` and `r.io/team:1`, but not
-/// `r.io/team-evil/app`.
+/// The key is the image reference itself or consists of its first components. `r.io/team` matches `r.io/team/app` and
+/// `r.io/team:1`, but not `r.io/team-evil/app`.
 fn begins(key: &str, image: &str) -> bool {
     let rest = image.strip_prefix(key.trim_end_matches('/'));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']))
@@ -206,7 +208,7 @@ mod tests {
     fn select(map: &AuthMap, image: &str) -> (RegistryCredentials, Option<String>) {
         match map.source(image) {
             Source::Entry(key, credentials) => (credentials.clone(), Some(key.to_owned())),
-            Source::Helper(_) | Source::Store(_) | Source::Nobody => (RegistryCredentials::default(), None),
+            Source::Helper(_) | Source::Store(_) | Source::Anonymous => (RegistryCredentials::default(), None),
         }
     }
 
@@ -252,7 +254,7 @@ mod tests {
         };
         let mut table: Vec<(String, &str)> =
             ["\\n", "\\r\\n", " ", "\\t", "\\n  "].map(|end| (wrapped(end), &long[3..])).into();
-        // Go does not look at the bits that are left over: `dTpwOnd=` is `dTpwOnc=` to it.
+        // Go ignores the trailing bits: it reads `dTpwOnd=` as `dTpwOnc=`.
         for auth in ["dTpwOnc=", "dTpwOnc", "dTpwOnd=", "dTpw\\nOnc\\r\\n=", "\\n dTpwOnc= \\n"] {
             table.push((auth.to_owned(), "p:w"));
         }
@@ -310,8 +312,18 @@ mod tests {
             ("docker", r#"{"a\n[x]": {}}"#, vec![], "\"a [x]\": it has neither auth"),
             ("docker", r#"{"a": {}}"#, vec![], "\"a\": it has neither auth"),
             ("docker", r#"{"https://me:hunter2@a": {}}"#, vec![], "\"a\": it has neither auth"),
-            ("docker", r#"{"credsStore": "../hunter2", "b": {"auth": "dTpw"}}"#, vec!["b"], "credsStore is no name"),
-            ("docker", r#"{"credHelpers": {"a": "/hunter2", "b": "x"}}"#, vec!["b"], "credHelpers of \"a\" is no name"),
+            (
+                "docker",
+                r#"{"credsStore": "../hunter2", "b": {"auth": "dTpw"}}"#,
+                vec!["b"],
+                "credsStore is not the name",
+            ),
+            (
+                "docker",
+                r#"{"credHelpers": {"a": "/hunter2", "b": "x"}}"#,
+                vec!["b"],
+                "credHelpers of \"a\" is not the name",
+            ),
             ("docker", r#"{"credHelpers": "hunter2"}"#, vec![], "credHelpers is not a JSON object"),
             ("hunter2", r#"{"b": {"auth": "dTpw"}}"#, vec![], "neither docker nor dockercfg"),
             ("", r#"{"b": {"auth": "dTpw"}}"#, vec![], "without ECS_ENGINE_AUTH_TYPE"),
@@ -387,18 +399,18 @@ mod tests {
             "credHelpers": {"h.io": "pass", "https://index.docker.io/v1/": "hub"}, "credsStore": "ecr-login"
         }"#;
         let (map, problems) = parse("dockercfg", document);
-        assert_eq!(problems, Vec::<String>::new(), "the empty entry is what Docker's client writes");
+        assert_eq!(problems, Vec::<String>::new(), "Docker's client writes the empty entry");
         assert_eq!(map.source("h.io/app:1"), Source::Helper("docker-credential-pass"));
         assert_eq!(map.source("busybox"), Source::Helper("docker-credential-hub"));
         assert!(matches!(map.source("r.io/app"), Source::Entry("r.io", _)));
         assert_eq!(map.source("other.io/app"), Source::Store("docker-credential-ecr-login"));
         assert!(map.names("busybox") && map.names("r.io/app") && !map.names("other.io/app"));
         let (map, problems) = parse("docker", r#"{"credsStore": ""}"#);
-        assert_eq!((map.source("a.io/b"), problems), (Source::Nobody, vec![]));
+        assert_eq!((map.source("a.io/b"), problems), (Source::Anonymous, vec![]));
     }
 
     #[tokio::test]
-    async fn a_program_that_is_not_there_fails_the_registry_it_is_named_for_and_no_other() {
+    async fn a_missing_helper_fails_only_the_registry_it_is_named_for() {
         let document = r#"{"credHelpers": {"h.io": "of-nobody"}, "credsStore": "of-nobody-else"}"#;
         let (map, _) = parse("docker", document);
         let failure = map.credentials("h.io/app").await.unwrap_err().to_string();

@@ -1,15 +1,18 @@
-//! Waiting times between attempts at this edge: exponential, capped, plus 0 to 20 % at random.
+//! Delays between attempts in this edge: exponential, capped, plus 0 to 20 % at random.
 //!
-//! Owns the arithmetic only; how often to try is said where it is used. State is per call, unlike the Go agent, whose pulls
-//! share one backoff that never resets. Invariant: never longer than 1.2 times the cap.
+//! Owns the arithmetic only; the callers decide how often to try. Each call counts its own attempts, unlike in the Go agent,
+//! whose pulls share one backoff that never resets. Invariant: a delay is at most 1.2 times the cap.
 
 use std::time::Duration;
 
 /// A schedule of delays.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backoff {
+    /// The delay after the first failed attempt.
     pub(super) first: Duration,
+    /// Each delay is this many times the one before.
     pub(super) factor: f64,
+    /// The longest delay, without the random part.
     pub(super) cap: Duration,
 }
 
@@ -26,14 +29,14 @@ impl Backoff {
     }
 }
 
-/// That long, or up to 20 % longer.
+/// The pause, prolonged by up to 20 % at random.
 pub(super) fn spread(pause: Duration) -> Duration {
     pause.mul_f64(1.0 + 0.2 * random())
 }
 
-/// From 0 to 1.
+/// A random number from 0 to 1.
 fn random() -> f64 {
-    // The only random bits at hand without another dependency.
+    // A UUID has random bits without another dependency.
     let bits = uuid::Uuid::new_v4().as_u64_pair().1 & 0xffff_ffff;
     bits as f64 / f64::from(u32::MAX)
 }

@@ -1,7 +1,8 @@
-//! Changes containers and volumes: the calls that are no GET.
+//! The calls that change containers, images and volumes: all that are not GET.
 //!
-//! Owns how a change is asked for. bollard would do it too, but takes answers of any length into memory and cannot be told of a
-//! daemon that was exchanged. Invariant: every change has a limit in time; a missing or broken answer is an error, never success.
+//! Owns the sending of a change. bollard is not used for this: it reads answers of any length into memory, and it cannot switch
+//! to another API version when the daemon is replaced. Invariant: every change has a time limit, and a missing or broken answer
+//! is an error, never success.
 
 use super::error::{DockerError, within};
 use super::version::Spoken;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The changing client.
+/// The client for changes.
 #[derive(Clone, Debug)]
 pub(super) struct Changer {
     wire: Arc<Wire>,
@@ -23,7 +24,7 @@ impl Changer {
         Self { wire }
     }
 
-    /// POST; the body of the answer.
+    /// Sends a POST without a body and returns the body of the answer.
     pub(super) async fn post(
         &self,
         path: &[&str],
@@ -34,13 +35,13 @@ impl Changer {
         within(limit, async { read_bounded(self.wire.open(Spoken::changes, request).await?).await }).await
     }
 
-    /// POST of a document.
+    /// Sends a POST with a JSON body.
     pub(super) async fn post_json(&self, path: &[&str], body: &Value, limit: Duration) -> Result<(), DockerError> {
         let request = Request { method: &Method::POST, path, query: &[], registry_auth: None, body: Body::Json(body) };
         within(limit, async { read_bounded(self.wire.open(Spoken::changes, request).await?).await }).await.map(drop)
     }
 
-    /// POST of a container to create, in the version its settings were written for.
+    /// Creates a container. `wanted` is the API version that its settings were written for.
     pub(super) async fn create(
         &self,
         name: &str,
@@ -55,7 +56,7 @@ impl Changer {
         within(limit, async { read_bounded(self.wire.open(version, request).await?).await }).await
     }
 
-    /// POST of an archive.
+    /// Sends a POST with a tar archive as its body and returns the body of the answer.
     pub(super) async fn upload(
         &self,
         path: &[&str],
@@ -67,7 +68,7 @@ impl Changer {
         within(limit, async { read_bounded(self.wire.open(Spoken::changes, request).await?).await }).await
     }
 
-    /// DELETE.
+    /// Sends a DELETE.
     pub(super) async fn delete(
         &self,
         path: &[&str],

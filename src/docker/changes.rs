@@ -1,8 +1,10 @@
-//! Containers that changed and were not looked at yet, and the changes that need no look.
+//! Pending changes: containers that have changed and are not inspected yet, and the events that this agent's own operations will
+//! cause.
 //!
-//! Owns both collections; `events` fills and empties them. An operation of ours that ends with a look of its own says so beforehand
-//! ([`Changes::expect`]): that look tells the core all that a look for the event would. Invariant: an event is passed over only when
-//! a look that began after what the event tells of has succeeded, or is under way and the event is taken up should it fail.
+//! Owns both collections; `events` fills and empties them. An operation of this agent that inspects its container at the end
+//! announces its event beforehand ([`Changes::expect`]): that inspection reports all that an inspection for the event would.
+//! Invariant: an event is skipped only if an inspection that began after the event has succeeded, or is under way; if it fails,
+//! the event becomes a pending change.
 
 use crate::model::{ContainerName, TaskArn};
 use std::collections::BTreeMap;
@@ -10,68 +12,71 @@ use std::collections::btree_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// Containers with unread changes, and operations whose events have not come; more than that, and an inventory is cheaper.
-const MOST: usize = 4096;
+/// The largest number of containers with pending changes, and of expected events. Beyond this, an inventory is cheaper.
+const MAX_PENDING: usize = 4096;
 
-/// An event of a container.
+/// A container event from the engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct News {
-    /// The engine's id of it.
+pub(super) struct ContainerEvent {
+    /// The engine's id of the container.
     pub(super) id: String,
-    /// Its name there; empty if the event does not say.
+    /// The container's name in the engine; empty if the event does not contain it.
     pub(super) name: String,
-    /// What happened, in the engine's word.
+    /// The engine's name for what happened, such as `start` or `die`.
     pub(super) action: &'static str,
-    /// What it tells beyond that.
+    /// Further facts from the event.
     pub(super) change: Change,
 }
 
-/// What is known of a container from its events since the last look.
+/// Facts about a container from the events since it was last inspected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Change {
-    /// How it ended.
+    /// The exit code of its end; `None` = it has not ended since, or the event has no code.
     pub(super) exit_code: Option<i32>,
-    /// It was removed: of which task, and its name there.
+    /// If the container was removed: its task, and its name in the task.
     pub(super) removed: Option<(TaskArn, ContainerName)>,
 }
 
-/// Changes not yet looked at. At most one entry for each container.
+/// Changes whose containers are still to be inspected. Each container has at most one entry.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    /// There may be others, of which nothing is known.
+    /// Events may have been missed, so other containers may have changed as well.
     pub(super) events_missed: bool,
-    /// By the engine's id.
+    /// The changes, by the engine's id of the container.
     pub(super) changed: BTreeMap<String, Change>,
 }
 
-/// The event that an operation of ours brings about.
+/// The event that one of this agent's operations will cause.
 #[derive(Debug)]
 struct Expected {
+    /// The engine's name for the event.
     action: &'static str,
-    /// Tells operations on the same container apart.
+    /// Distinguishes operations on the same container.
     number: u64,
-    /// The container's id, once the event has come.
-    came: Option<String>,
-    /// The operation has looked, after the event happened.
-    is_answered: bool,
+    /// The container's id; `None` until the event has arrived.
+    container_id: Option<String>,
+    /// The operation has succeeded and has inspected the container afterwards.
+    is_observed: bool,
 }
 
 #[derive(Debug, Default)]
-struct Books {
+struct State {
     pending: Pending,
-    /// By what the operation was asked with: the container's name or id.
+    /// Expected events, by the name or id with which the operation addresses the container.
     expected: BTreeMap<String, Expected>,
+    /// The number of the last expectation.
     last: u64,
 }
 
-/// The books, and who waits for an entry.
+/// The pending changes and expected events of one engine.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    books: Mutex<Books>,
-    news: Notify,
+    state: Mutex<State>,
+    /// Wakes [`Changes::take`] after a change was added.
+    added: Notify,
 }
 
-/// An operation under way. Dropped without [`Expectation::answered`], its event is looked at like any other.
+/// An operation under way. If it is dropped without [`Expectation::observed`], its event calls for an inspection like any other.
 #[derive(Debug)]
 pub(super) struct Expectation<'a> {
     changes: &'a Changes,
@@ -80,70 +85,72 @@ pub(super) struct Expectation<'a> {
 }
 
 impl Changes {
-    fn lock(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Events may have been missed, those of our own operations among them.
+    /// Records that events may have been missed, including those of this agent's own operations.
     pub(super) fn events_missed(&self) {
         {
-            let mut books = self.lock();
-            books.pending.events_missed = true;
-            books.expected.clear();
+            let mut state = self.lock();
+            state.pending.events_missed = true;
+            state.expected.clear();
         }
-        self.news.notify_one();
+        self.added.notify_one();
     }
 
-    /// Before an operation that brings about one event `action` and then looks at the container, called by its name or id.
+    /// Announces the event `action` of an operation that inspects its container afterwards. `container` is a name or an id. To be
+    /// called before the operation begins.
     pub(super) fn expect<'a>(&'a self, container: &'a str, action: &'static str) -> Expectation<'a> {
-        let mut books = self.lock();
-        if books.expected.len() >= MOST {
-            books.expected.clear();
-            books.pending.events_missed = true;
-            self.news.notify_one();
+        let mut state = self.lock();
+        if state.expected.len() >= MAX_PENDING {
+            state.expected.clear();
+            state.pending.events_missed = true;
+            self.added.notify_one();
         }
-        books.last += 1;
-        let number = books.last;
-        let earlier =
-            books.expected.insert(container.to_owned(), Expected { action, number, came: None, is_answered: false });
-        drop(books);
-        self.take_up(earlier);
+        state.last += 1;
+        let number = state.last;
+        let earlier = state
+            .expected
+            .insert(container.to_owned(), Expected { action, number, container_id: None, is_observed: false });
+        drop(state);
+        self.add_unobserved(earlier);
         Expectation { changes: self, container, number }
     }
 
-    /// An event has come.
-    pub(super) fn record(&self, news: News) {
-        let mut books = self.lock();
-        if !books.passes_over(&news) {
-            books.add(news.id, news.change);
-            drop(books);
-            self.news.notify_one();
+    /// Adds an event to the pending changes, unless it is the expected event of an own operation.
+    pub(super) fn record(&self, event: ContainerEvent) {
+        let mut state = self.lock();
+        if !state.take_expected(&event) {
+            state.add(event.id, event.change);
+            drop(state);
+            self.added.notify_one();
         }
     }
 
-    /// All changes since the last call, as soon as there are any.
+    /// Waits until there are pending changes and takes them all.
     pub(super) async fn take(&self) -> Pending {
         loop {
             let pending = std::mem::take(&mut self.lock().pending);
             if pending.events_missed || !pending.changed.is_empty() {
                 return pending;
             }
-            self.news.notified().await;
+            self.added.notified().await;
         }
     }
 
-    /// Nobody answers for this one any more.
-    fn take_up(&self, given_up: Option<Expected>) {
-        if let Some(Expected { came: Some(id), is_answered: false, .. }) = given_up {
+    /// Adds the event of an expectation that was given up, if the event has arrived and the container was not inspected.
+    fn add_unobserved(&self, given_up: Option<Expected>) {
+        if let Some(Expected { container_id: Some(id), is_observed: false, .. }) = given_up {
             self.lock().add(id, Change::default());
-            self.news.notify_one();
+            self.added.notify_one();
         }
     }
 }
 
-impl Books {
+impl State {
     fn add(&mut self, id: String, change: Change) {
-        if self.pending.changed.len() >= MOST && !self.pending.changed.contains_key(&id) {
+        if self.pending.changed.len() >= MAX_PENDING && !self.pending.changed.contains_key(&id) {
             self.pending = Pending { events_missed: true, changed: BTreeMap::new() };
         }
         let known = self.pending.changed.entry(id).or_default();
@@ -151,33 +158,34 @@ impl Books {
         known.removed = change.removed.or_else(|| known.removed.take());
     }
 
-    /// Events of a container come in the order in which they happened. So the first one of the kind expected is the operation's own,
-    /// or an older one, unless another comes first: then it does not come at all, as with a start of a container that ran already.
-    fn passes_over(&mut self, news: &News) -> bool {
-        let key = if self.expected.contains_key(&news.id) { &news.id } else { &news.name };
+    /// Says whether the event is one that an own operation expects, and records its arrival. Events of a container arrive in
+    /// order. So the first event of the expected kind belongs to the operation or is older. If an event of another kind comes
+    /// first, the expected one will not come at all; starting a container that already runs, for instance, causes no event.
+    fn take_expected(&mut self, event: &ContainerEvent) -> bool {
+        let key = if self.expected.contains_key(&event.id) { &event.id } else { &event.name };
         let Entry::Occupied(mut entry) = self.expected.entry(key.clone()) else { return false };
         let expected = entry.get_mut();
-        let is_it = expected.action == news.action && expected.came.is_none();
-        if expected.is_answered {
+        let is_own = expected.action == event.action && expected.container_id.is_none();
+        if expected.is_observed {
             entry.remove();
-        } else if is_it {
-            expected.came = Some(news.id.clone());
+        } else if is_own {
+            expected.container_id = Some(event.id.clone());
         }
-        is_it
+        is_own
     }
 }
 
 impl Expectation<'_> {
-    /// The operation has happened, and then the container was looked at.
-    pub(super) fn answered(self) {
-        let mut books = self.changes.lock();
-        if let Entry::Occupied(mut entry) = books.expected.entry(self.container.to_owned())
+    /// The operation has succeeded, and the container was inspected afterwards.
+    pub(super) fn observed(self) {
+        let mut state = self.changes.lock();
+        if let Entry::Occupied(mut entry) = state.expected.entry(self.container.to_owned())
             && entry.get().number == self.number
         {
-            if entry.get().came.is_some() {
+            if entry.get().container_id.is_some() {
                 entry.remove();
             } else {
-                entry.get_mut().is_answered = true;
+                entry.get_mut().is_observed = true;
             }
         }
     }
@@ -185,12 +193,12 @@ impl Expectation<'_> {
 
 impl Drop for Expectation<'_> {
     fn drop(&mut self) {
-        let mut books = self.changes.lock();
-        let is_open = |it: &Expected| it.number == self.number && !it.is_answered;
-        if books.expected.get(self.container).is_some_and(is_open) {
-            let given_up = books.expected.remove(self.container);
-            drop(books);
-            self.changes.take_up(given_up);
+        let mut state = self.changes.lock();
+        let is_open = |expected: &Expected| expected.number == self.number && !expected.is_observed;
+        if state.expected.get(self.container).is_some_and(is_open) {
+            let given_up = state.expected.remove(self.container);
+            drop(state);
+            self.changes.add_unobserved(given_up);
         }
     }
 }
@@ -199,126 +207,126 @@ impl Drop for Expectation<'_> {
 mod tests {
     use super::*;
 
-    fn event(action: &'static str) -> News {
-        News { id: "id".into(), name: "name".into(), action, change: Change::default() }
+    fn event(action: &'static str) -> ContainerEvent {
+        ContainerEvent { id: "id".into(), name: "name".into(), action, change: Change::default() }
     }
 
-    /// What would be looked at now.
-    fn looks(changes: &Changes) -> (bool, Vec<String>) {
+    /// Takes the pending changes: whether events were missed, and the ids of the containers.
+    fn taken(changes: &Changes) -> (bool, Vec<String>) {
         let pending = std::mem::take(&mut changes.lock().pending);
         (pending.events_missed, pending.changed.into_keys().collect())
     }
 
-    fn none() -> (bool, Vec<String>) {
+    fn nothing() -> (bool, Vec<String>) {
         (false, Vec::new())
     }
 
-    fn one() -> (bool, Vec<String>) {
+    fn one_container() -> (bool, Vec<String>) {
         (false, vec!["id".to_owned()])
     }
 
     #[tokio::test]
-    async fn changes_of_one_container_are_collected_and_too_many_are_missed_events() {
+    async fn changes_are_kept_per_container_and_in_bounded_number() {
         let changes = Changes::default();
-        changes.record(News { change: Change { exit_code: Some(3), removed: None }, ..event("die") });
+        changes.record(ContainerEvent { change: Change { exit_code: Some(3), removed: None }, ..event("die") });
         changes.record(event("stop"));
         let pending = changes.take().await;
         assert_eq!((pending.events_missed, pending.changed.len()), (false, 1));
         assert_eq!(pending.changed["id"].exit_code, Some(3));
-        for number in 0..=MOST {
-            changes.record(News { id: number.to_string(), ..event("start") });
+        for number in 0..=MAX_PENDING {
+            changes.record(ContainerEvent { id: number.to_string(), ..event("start") });
         }
         let pending = changes.take().await;
         assert_eq!((pending.events_missed, pending.changed.len()), (true, 1));
     }
 
     #[test]
-    fn the_event_of_an_operation_that_looks_itself_is_passed_over_once() {
+    fn the_event_of_an_own_operation_is_skipped_once() {
         for asked_with in ["name", "id"] {
             let changes = Changes::default();
             let operation = changes.expect(asked_with, "start");
             changes.record(event("start")); // while it runs
-            operation.answered();
-            assert_eq!(looks(&changes), none());
+            operation.observed();
+            assert_eq!(taken(&changes), nothing());
             changes.record(event("start"));
-            assert_eq!(looks(&changes), one(), "it is another's");
+            assert_eq!(taken(&changes), one_container(), "it belongs to another operation");
 
-            changes.expect(asked_with, "start").answered();
+            changes.expect(asked_with, "start").observed();
             changes.record(event("start")); // after it
-            assert_eq!(looks(&changes), none());
+            assert_eq!(taken(&changes), nothing());
             changes.record(event("start"));
-            assert_eq!(looks(&changes), one(), "it is another's");
+            assert_eq!(taken(&changes), one_container(), "it belongs to another operation");
             assert!(changes.lock().expected.is_empty());
         }
     }
 
     #[test]
-    fn an_operation_that_learnt_nothing_leaves_its_event_to_be_looked_at() {
+    fn the_event_of_a_failed_operation_calls_for_a_look() {
         let changes = Changes::default();
         let failed = changes.expect("name", "create");
         changes.record(event("create"));
-        assert_eq!(looks(&changes), none());
+        assert_eq!(taken(&changes), nothing());
         drop(failed);
-        assert_eq!(looks(&changes), one());
+        assert_eq!(taken(&changes), one_container());
         drop(changes.expect("name", "create"));
         changes.record(event("create"));
-        assert_eq!(looks(&changes), one());
+        assert_eq!(taken(&changes), one_container());
     }
 
     #[test]
-    fn every_other_event_is_looked_at_and_ends_the_waiting_for_one_that_does_not_come() {
+    fn any_other_event_calls_for_a_look_and_ends_the_expectation() {
         let changes = Changes::default();
         let operation = changes.expect("id", "start");
         changes.record(event("die")); // of the run before
-        assert_eq!(looks(&changes), one());
+        assert_eq!(taken(&changes), one_container());
         changes.record(event("start"));
-        operation.answered();
-        assert_eq!(looks(&changes), none());
+        operation.observed();
+        assert_eq!(taken(&changes), nothing());
 
-        changes.expect("id", "start").answered(); // it ran already: there is no event of it
+        changes.expect("id", "start").observed(); // it ran already, so there is no event
         changes.record(event("die"));
-        assert_eq!(looks(&changes), one());
+        assert_eq!(taken(&changes), one_container());
         changes.record(event("start"));
-        assert_eq!(looks(&changes), one(), "somebody else started it");
+        assert_eq!(taken(&changes), one_container(), "somebody else started it");
 
-        changes.expect("id", "start").answered();
-        changes.record(News { id: "other".into(), name: "stranger".into(), ..event("start") });
-        assert_eq!(looks(&changes).1, ["other"]);
+        changes.expect("id", "start").observed();
+        changes.record(ContainerEvent { id: "other".into(), name: "stranger".into(), ..event("start") });
+        assert_eq!(taken(&changes).1, ["other"]);
     }
 
     #[test]
-    fn after_missed_events_nothing_is_passed_over() {
+    fn after_missed_events_no_event_is_skipped() {
         let changes = Changes::default();
-        changes.expect("id", "start").answered();
+        changes.expect("id", "start").observed();
         let operation = changes.expect("name", "create");
         changes.events_missed();
-        assert_eq!(looks(&changes), (true, Vec::new()));
-        operation.answered();
+        assert_eq!(taken(&changes), (true, Vec::new()));
+        operation.observed();
         for action in ["start", "create"] {
             changes.record(event(action));
-            assert_eq!(looks(&changes), one(), "{action}");
+            assert_eq!(taken(&changes), one_container(), "{action}");
         }
     }
 
     #[test]
-    fn of_two_operations_on_one_container_the_later_one_answers() {
+    fn the_later_of_two_operations_on_a_container_counts() {
         let changes = Changes::default();
         let first = changes.expect("id", "start");
         changes.record(event("start"));
         let second = changes.expect("id", "start");
-        assert_eq!(looks(&changes), one(), "nobody answers for the first one any more");
-        first.answered();
+        assert_eq!(taken(&changes), one_container(), "the first expectation was given up");
+        first.observed();
         changes.record(event("start"));
-        second.answered();
-        assert_eq!(looks(&changes), none());
+        second.observed();
+        assert_eq!(taken(&changes), nothing());
         assert!(changes.lock().expected.is_empty());
     }
 
     #[test]
-    fn operations_whose_events_never_come_are_not_kept_for_ever() {
+    fn expectations_without_an_event_are_bounded() {
         let changes = Changes::default();
-        for number in 0..=MOST {
-            changes.expect(&number.to_string(), "start").answered();
+        for number in 0..=MAX_PENDING {
+            changes.expect(&number.to_string(), "start").observed();
         }
         assert_eq!(changes.lock().expected.len(), 1);
     }

@@ -1,7 +1,7 @@
-//! What the clean-up of images asks: a list of images and containers, how full the disk is, and removals (spec `images.md` §7).
+//! The engine calls of the image clean-up: listing images and containers, measuring the disk, removing (spec `images.md` §7).
 //!
-//! Owns these calls; what may go is the core's choice. Invariant: nothing is forced, so the daemon itself keeps an image that a
-//! container uses; what is not there is success.
+//! Owns these calls; the core decides what to remove. Invariant: no removal is forced, so the daemon keeps an image that a
+//! container uses. Removing what does not exist is success.
 
 use super::Docker;
 use super::error::DockerError;
@@ -13,24 +13,25 @@ use futures_util::{StreamExt, stream};
 use serde_json::Value;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Containers inspected at a time.
+/// How many containers are inspected at the same time.
 const INSPECTS_AT_ONCE: usize = 8;
 const IMAGES_ERROR: &str = "CannotListImagesError";
 const CONTAINERS_ERROR: &str = "CannotListContainersError";
 const REMOVE_ERROR: &str = "CannotRemoveImageError";
 
 impl Docker {
-    /// All images and containers. `ends`: also when each container ended; `disk`: also how full the file system of the daemon's data is.
+    /// Lists all images and containers. With `ends`, also how long ago each container ended; with `disk`, also how full the file
+    /// system of the daemon's data is.
     pub async fn list_images(&self, ends: bool, disk: bool) -> Result<ImageListing, OpError> {
         let limit = self.settings.limits.list;
         let images = self.reader.get(&["images", "json"], &[], limit).await;
-        let images = entries(images.map_err(|error| error.of_read(IMAGES_ERROR, "listing"))?, IMAGES_ERROR)?;
+        let images = entries(images.map_err(|error| error.to_read_error(IMAGES_ERROR, "listing"))?, IMAGES_ERROR)?;
         let containers = self.reader.get(&["containers", "json"], &[("all", "1")], limit).await;
         let containers =
-            entries(containers.map_err(|error| error.of_read(CONTAINERS_ERROR, "listing"))?, CONTAINERS_ERROR)?;
+            entries(containers.map_err(|error| error.to_read_error(CONTAINERS_ERROR, "listing"))?, CONTAINERS_ERROR)?;
         let now = seconds_since_epoch();
         let looks = containers.into_iter().filter_map(|entry| {
-            let (container, is_over) = entry_of(&entry)?;
+            let (container, is_over) = listed_container(&entry)?;
             Some(self.with_end(container, ends && is_over, now))
         });
         Ok(ImageListing {
@@ -49,14 +50,14 @@ impl Docker {
     async fn ended(&self, id: &RuntimeId, now: i64) -> Option<Span> {
         let limit = self.settings.limits.inspect;
         let answer = self.reader.get(&["containers", &id.0, "json"], &[], limit).await.ok()?;
-        // Compat: one that never ran has the zero time, and goes at once.
+        // Compat: a container that never ran has the zero time, and is removed at once.
         match seconds(answer["State"]["FinishedAt"].as_str()?)? {
             never if never <= 0 => Some(Span::MAX),
             ended => Some(Span::secs(u64::try_from(now - ended).unwrap_or(0))),
         }
     }
 
-    /// How full the file system of the daemon's data is; `None` if that directory cannot be seen from here.
+    /// How full the file system of the daemon's data is, in percent; `None` if the agent cannot see that directory.
     async fn disk_percent(&self) -> Option<u8> {
         let answer = self.reader.get(&["info"], &[], self.settings.limits.inspect).await.ok()?;
         let root = answer["DockerRootDir"].as_str()?.to_owned();
@@ -69,13 +70,13 @@ impl Docker {
         tracing::warn!(
             directory = cleaned(&root),
             why,
-            "the directory of Docker's data cannot be seen from here; ECS_IMAGE_DISK_HIGH_PERCENT has no effect"
+            "the agent cannot see the directory of Docker's data; ECS_IMAGE_DISK_HIGH_PERCENT has no effect"
         );
         None
     }
 
-    /// Removes these names of an image, and with the last one the image; without any, the image by its id. A failure of one name does
-    /// not keep the others from going.
+    /// Removes these names of an image; the image goes with its last name. If `names` is empty, removes the image by its id. A
+    /// name that cannot be removed does not keep the others from being removed.
     pub async fn remove_image(&self, id: &str, names: &[String]) -> Result<(), OpError> {
         let by_id = [id.to_owned()];
         let mut failed = Ok(());
@@ -84,16 +85,18 @@ impl Docker {
             if let Err(error) = self.changer.delete(&["images", name], &[], limit).await
                 && !is_gone(&error)
             {
-                failed = failed.and(Err(error.of_change(REMOVE_ERROR, "removing image")));
+                failed = failed.and(Err(error.to_change_error(REMOVE_ERROR, "removing image")));
             }
         }
         failed
     }
 
-    /// Removes a container that has ended, of whomever it is.
+    /// Removes a container that has ended, even if this agent did not create it.
     pub async fn remove_foreign(&self, id: &RuntimeId) -> Result<(), OpError> {
         match self.changer.delete(&["containers", &id.0], &[("v", "1")], self.settings.limits.remove).await {
-            Err(error) if !error.is_no_container() => Err(error.of_change("CannotRemoveContainerError", "removing")),
+            Err(error) if !error.is_no_container() => {
+                Err(error.to_change_error("CannotRemoveContainerError", "removing"))
+            }
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -106,14 +109,14 @@ fn is_gone(error: &DockerError) -> bool {
 fn entries(list: Value, name: &str) -> Result<Vec<Value>, OpError> {
     match list {
         Value::Array(entries) => Ok(entries),
-        _ => Err(OpError::Failed(Failure::retryable(name, "the list is not a list"))),
+        _ => Err(OpError::Failed(Failure::retryable(name, "the answer is not a list"))),
     }
 }
 
-/// A container, and whether it does not run.
-fn entry_of(entry: &Value) -> Option<(ListedContainer, bool)> {
+/// A container from an entry of the list, and whether it is not running.
+fn listed_container(entry: &Value) -> Option<(ListedContainer, bool)> {
     let is_over = matches!(entry["State"].as_str(), Some("exited" | "dead" | "created"));
-    // Names of links to it have more than one `/`.
+    // A name with a second `/` is the name of a link to the container.
     let mut names = entry["Names"].as_array().into_iter().flatten().filter_map(|name| name.as_str()?.strip_prefix('/'));
     let container = ListedContainer {
         id: RuntimeId::from(entry["Id"].as_str()?),
@@ -148,7 +151,7 @@ fn seconds(time: &str) -> Option<i64> {
     let part = |from: usize, to: usize| time.get(from..to)?.parse::<i64>().ok();
     let (year, month, day) = (part(0, 4)?, part(5, 7)?, part(8, 10)?);
     let (hour, minute, second) = (part(11, 13)?, part(14, 16)?, part(17, 19)?);
-    // Days since 1970 by the civil calendar; the year begins in March, so that the leap day is its last.
+    // Days since 1970. The year is made to begin in March, so that the leap day is its last day.
     let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
     let days =
         year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (153 * month + 2) / 5 + day
@@ -158,7 +161,7 @@ fn seconds(time: &str) -> Option<i64> {
 
 fn percent_used(directory: &str) -> std::io::Result<u8> {
     let stat = rustix::fs::statvfs(directory)?;
-    // As `df` counts: what is kept for root is not to be had.
+    // As `df` does it: blocks reserved for root count as not available.
     let used = stat.f_blocks.saturating_sub(stat.f_bfree);
     let all = used.saturating_add(stat.f_bavail);
     Ok(u8::try_from((used.saturating_mul(100)).div_ceil(all.max(1))).unwrap_or(u8::MAX))

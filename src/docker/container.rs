@@ -1,9 +1,9 @@
 //! Create, start, stop, remove, inspect, inventory: one method each.
 //!
-//! Owns the order of calls within an operation and what counts as success. It does not retry: the core does, with its own backoff.
-//! Invariant: each operation may be repeated at any time; what is already so is success.
+//! Owns the order of calls within an operation and what counts as success. This module does not retry: the core does, with its
+//! own backoff. Invariant: each operation may be repeated at any time; a state that is already reached is success.
 
-use super::create::{LABEL_CLUSTER, LABEL_TASK, Surroundings, body};
+use super::create::{CreateContext, LABEL_CLUSTER, LABEL_TASK, body};
 use super::error::DockerError;
 use super::{Docker, log, observe};
 use crate::model::{
@@ -14,37 +14,42 @@ use serde_json::Value;
 use std::time::Duration;
 
 const INSPECT_ERROR: &str = "CannotInspectContainerError";
-/// Containers inspected at a time during an inventory.
+/// How many containers an inventory inspects at the same time.
 const INSPECTS_AT_ONCE: usize = 8;
 
-/// What an inspect found.
+/// The result of inspecting a container.
 enum Look {
+    /// A container of this agent.
     Ours(Box<Observation>),
+    /// A container that this agent does not own.
     Foreign,
+    /// There is no such container.
     Gone,
 }
 
-fn is_of(request: &CreateRequest, seen: &Observation) -> bool {
+/// The observed container is the one requested: same task, same name in the task.
+fn matches_request(request: &CreateRequest, seen: &Observation) -> bool {
     seen.task == request.task && seen.container == request.spec.name
 }
 
-/// Worth another look: nothing was learnt from this one.
+/// The failure for an answer that cannot be read; another inspection may succeed.
 fn unreadable(what: &str) -> Failure {
     Failure::retryable(INSPECT_ERROR, format!("unreadable answer of the Docker daemon: {what}"))
 }
 
 impl Docker {
-    /// Creates a container, with the values it names, and tells the digest of its image. One that is there already under this name,
-    /// for this container of this task, is the one wanted.
+    /// Creates a container with the values that it refers to. The observation holds the digest of its image. If the name is taken
+    /// by the same container of the same task, that container is the result.
     pub async fn create(&self, request: &CreateRequest, values: &Values) -> Result<Observation, OpError> {
         if request.spec.kind == ContainerKind::Pause {
             self.ensure_pause_image().await?;
         }
-        // Without the image the create below says so. If nobody knows what the image brings, its health check may hurt the engine.
+        // If the image is missing, the create below fails with the proper error. If the image cannot be inspected, nothing is
+        // created: a health check that it brings may harm the engine.
         let image = self.image_present(&request.spec.image).await?.unwrap_or_default();
         let cgroup_parent = self.cgroup_parent(request).await?;
         let (host_ports, range_starts) = self.host_ports(&request.spec)?;
-        let around = Surroundings {
+        let context = CreateContext {
             cluster: &self.settings.cluster,
             owner: self.owner.as_ref(),
             region: self.settings.region.as_deref(),
@@ -59,7 +64,7 @@ impl Docker {
             ipv6_only: self.settings.ipv6_only,
             log_driver: log::Driver { is_async: self.settings.log_router_async, server: &self.server_version() },
         };
-        let body = body(request, values, &around)?;
+        let body = body(request, values, &context)?;
         let body = serde_json::to_value(body)
             .map_err(|_| Failure::permanent("DockerClientConfigError", "the settings cannot be written as JSON"))?;
         let wanted = &request.spec.engine_settings.api_version;
@@ -70,10 +75,10 @@ impl Docker {
         let limit = self.settings.create_timeout.into();
         let event = self.changes.expect(&request.runtime_name, "create");
         let created = match self.changer.create(&request.runtime_name, wanted, &body, limit).await {
-            // Looked for by its name: that is what it will be found by after a restart, too.
-            Ok(_) => match self.look_after(&request.runtime_name).await? {
-                seen if is_of(request, &seen) => {
-                    event.answered();
+            // Inspected by its name, since after a restart the agent finds it by its name, too.
+            Ok(_) => match self.look_after_change(&request.runtime_name).await? {
+                seen if matches_request(request, &seen) => {
+                    event.observed();
                     Ok(seen)
                 }
                 _ => Err(OpError::Unknown(unreadable("another container has the name of the one created"))),
@@ -84,26 +89,26 @@ impl Docker {
                     DockerError::Daemon { status: 409, message } if message.contains("already in use") => {
                         self.adopt(request, failure).await
                     }
-                    _ => Err(error.of_only_try("CannotCreateContainerError", "created")),
+                    _ => Err(error.to_single_try_error("CannotCreateContainerError", "created")),
                 }
             }
         };
         created.map(|seen| Observation { image_digest: image.repo_digest, ..seen })
     }
 
-    /// The name is taken: by an earlier create of the same container, or by somebody else.
+    /// Handles a name that is taken, by an earlier create of the same container or by another container.
     async fn adopt(&self, request: &CreateRequest, taken: Failure) -> Result<Observation, OpError> {
         match self.look_at(&request.runtime_name).await {
-            Ok(Look::Ours(seen)) if is_of(request, &seen) => Ok(*seen),
+            Ok(Look::Ours(seen)) if matches_request(request, &seen) => Ok(*seen),
             Ok(Look::Ours(_) | Look::Foreign) => Err(OpError::Failed(taken)),
-            // Taken and not there to be seen: an earlier create of it is still under way.
+            // The name is taken and the container does not exist yet: an earlier create is still under way.
             Ok(Look::Gone) | Err(_) => Err(OpError::Unknown(taken)),
         }
     }
 
-    /// The host port of each mapping, and the first one of each range.
+    /// The host port of each mapping, and the first host port of each range.
     fn host_ports(&self, spec: &ContainerSpec) -> Result<(Vec<u16>, Vec<u16>), Failure> {
-        // What is chosen is not bound yet: the next search would find it free once it has begun anew.
+        // Chosen ports are not bound yet, so a search that wraps around would find them free.
         let mut taken: Vec<u16> = spec.ports.iter().map(|mapping| mapping.host_port).collect();
         let mut choose = |count: u16, protocol: Protocol| {
             let first = self.ports.choose(count, protocol, &taken).map_err(|cause| {
@@ -121,20 +126,21 @@ impl Docker {
         Ok((single, ranges.collect::<Result<_, _>>()?))
     }
 
-    /// Starts a container; one that runs already is success.
+    /// Starts a container. If it is already running, that is success.
     pub async fn start(&self, name: &str) -> Result<Observation, OpError> {
         let limit = self.settings.start_timeout.into();
         let event = self.changes.expect(name, "start");
         self.changer
             .post(&["containers", name, "start"], &[], limit)
             .await
-            .map_err(|error| error.of_only_try("CannotStartContainerError", "started"))?;
-        let seen = self.look_after(name).await?;
-        event.answered();
+            .map_err(|error| error.to_single_try_error("CannotStartContainerError", "started"))?;
+        let seen = self.look_after_change(name).await?;
+        event.observed();
         Ok(seen)
     }
 
-    /// Stops a container: SIGTERM (or the container's own signal), `grace`, SIGKILL. `None`: there is no such container.
+    /// Stops a container: sends SIGTERM (or the container's own stop signal), waits for `grace`, then sends SIGKILL. `None`:
+    /// there is no such container.
     pub async fn stop(&self, name: &str, grace: Span) -> Result<Option<Observation>, OpError> {
         let seconds = i32::try_from(grace.0.div_ceil(1000)).unwrap_or(i32::MAX).to_string();
         let limit = Duration::from(grace) + self.settings.limits.stop_margin;
@@ -142,33 +148,33 @@ impl Docker {
         match self.changer.post(&["containers", name, "stop"], &[("t", &seconds)], limit).await {
             Ok(_) => {
                 let seen = self.inspect(name).await?;
-                event.answered();
+                event.observed();
                 Ok(seen)
             }
             Err(error) if error.is_no_container() => Ok(None),
-            Err(error) => Err(error.of_change("CannotStopContainerError", "stopped")),
+            Err(error) => Err(error.to_change_error("CannotStopContainerError", "stopped")),
         }
     }
 
-    /// Removes a stopped container with its anonymous volumes; one that is not there is success, and so is somebody else's that
-    /// has the name: it stays.
+    /// Removes a stopped container with its anonymous volumes. A container that does not exist is success. A container of that
+    /// name that this agent does not own is left alone, which is success as well.
     pub async fn remove(&self, name: &str) -> Result<(), OpError> {
         let Look::Ours(seen) = self.look_at(name).await? else { return Ok(()) };
         match self.changer.delete(&["containers", &seen.runtime_id.0], &[("v", "1")], self.settings.limits.remove).await
         {
             Ok(()) => Ok(()),
             Err(error) if error.is_no_container() => Ok(()),
-            // Another removal is under way; how it ends is not known yet.
+            // Another removal is under way; its outcome is not known yet.
             Err(error @ DockerError::Daemon { status: 409, .. })
                 if error.to_string().contains("already in progress") =>
             {
                 Err(OpError::Unknown(error.failure("CannotRemoveContainerError", "removing")))
             }
-            Err(error) => Err(error.of_change("CannotRemoveContainerError", "removing")),
+            Err(error) => Err(error.to_change_error("CannotRemoveContainerError", "removing")),
         }
     }
 
-    /// Looks at a container, by name or id. `None`: it does not exist, or is not one of ours.
+    /// Inspects a container, by name or id. `None`: it does not exist, or this agent does not own it.
     pub async fn inspect(&self, name: &str) -> Result<Option<Observation>, OpError> {
         match self.look_at(name).await? {
             Look::Ours(seen) => Ok(Some(*seen)),
@@ -183,12 +189,12 @@ impl Docker {
                 .map(|seen| seen.map_or(Look::Foreign, |seen| Look::Ours(Box::new(seen))))
                 .map_err(|observe::Unreadable(what)| OpError::Failed(unreadable(what))),
             Err(error) if error.is_no_container() => Ok(Look::Gone),
-            Err(error) => Err(error.of_read(INSPECT_ERROR, "inspecting")),
+            Err(error) => Err(error.to_read_error(INSPECT_ERROR, "inspecting")),
         }
     }
 
-    /// The look that ends a create or start. The change has happened; without the look its outcome is not known.
-    async fn look_after(&self, name: &str) -> Result<Observation, OpError> {
+    /// The inspection at the end of a create or start. The change has happened; if the inspection fails, its outcome is unknown.
+    async fn look_after_change(&self, name: &str) -> Result<Observation, OpError> {
         match self.inspect(name).await {
             Ok(Some(seen)) => Ok(seen),
             Ok(None) => {
@@ -199,10 +205,10 @@ impl Docker {
         }
     }
 
-    /// Which agents have containers of this cluster's tasks here, running or not.
+    /// The marks of all agents that have containers of this cluster's tasks on this engine, running or not.
     ///
     /// # Errors
-    /// The engine does not list its containers.
+    /// The containers cannot be listed.
     pub async fn owner_marks(&self) -> Result<Vec<OwnerMark>, OpError> {
         let mut marks: Vec<OwnerMark> =
             self.list().await?.iter().filter_map(|entry| observe::owner_mark(&entry["Labels"])).collect();
@@ -211,7 +217,8 @@ impl Docker {
         Ok(marks)
     }
 
-    /// All our containers in any state. One that cannot be inspected is told as far as the listing goes, so it never looks gone.
+    /// All containers of this agent, in any state. A container that cannot be inspected is described by its list entry, so that
+    /// it never seems to be missing.
     pub async fn inventory(&self) -> Result<Vec<Observation>, OpError> {
         let entries = self.list().await?;
         let entries = entries.into_iter().filter(|entry| self.owners.owns(observe::owner(&entry["Labels"]).as_ref()));
@@ -219,7 +226,7 @@ impl Docker {
         Ok(stream::iter(looks).buffer_unordered(INSPECTS_AT_ONCE).filter_map(std::future::ready).collect().await)
     }
 
-    /// The list entries of all containers of this cluster's tasks, of whichever agent.
+    /// The list entries of all containers of this cluster's tasks, whichever agent owns them.
     async fn list(&self) -> Result<Vec<Value>, OpError> {
         let filters = serde_json::json!({"label": [LABEL_TASK, format!("{LABEL_CLUSTER}={}", self.settings.cluster)]});
         let query = [("all", "1"), ("filters", &filters.to_string())];
@@ -227,7 +234,7 @@ impl Docker {
             .reader
             .get(&["containers", "json"], &query, self.settings.limits.list)
             .await
-            .map_err(|error| error.of_read("CannotListContainersError", "listing"))?;
+            .map_err(|error| error.to_read_error("CannotListContainersError", "listing"))?;
         let Value::Array(entries) = list else {
             let failure = Failure::retryable("CannotListContainersError", "the list of containers is not a list");
             return Err(OpError::Failed(failure));

@@ -1,8 +1,8 @@
-//! [`CreateRequest`] to the body of Docker's create call. A pure function.
+//! Translates a [`CreateRequest`] to the body of Docker's create call. A pure function.
 //!
-//! Owns the mapping of spec `docker-mapping.md` §2 to §8; what concerns logs is in `log` and `log_endpoint`. Order, later wins:
-//! model, the payload's own settings, control group and namespaces, ECS labels. Invariant: the ECS labels are
-//! always ours, since recovery finds our containers by nothing else.
+//! Owns the mapping of spec `docker-mapping.md` §2 to §8, except for logs, which are in `log` and `log_endpoint`. The sources in
+//! order, later ones win: the model, the payload's own settings, control group and namespaces, ECS labels. Invariant: the ECS
+//! labels are always this agent's, since recovery finds containers by nothing else.
 
 use super::error::config_error;
 use super::merge::overlay;
@@ -19,74 +19,74 @@ pub(super) const LABEL_FAMILY: &str = "com.amazonaws.ecs.task-definition-family"
 pub(super) const LABEL_VERSION: &str = "com.amazonaws.ecs.task-definition-version";
 pub(super) const LABEL_CLUSTER: &str = "com.amazonaws.ecs.cluster";
 
-/// Docker refuses less memory than this.
+/// Docker refuses a smaller memory limit.
 const MIN_MEMORY_BYTES: i64 = 4 * 1024 * 1024;
-/// 0 would mean 1024 to Docker; the kernel's least is 2.
+/// The kernel accepts at least 2. Docker would take 0 for 1024.
 const CPU_SHARES: std::ops::RangeInclusive<u32> = 2..=262_144;
 const METADATA_HOST: &str = "http://169.254.170.2";
 
-/// What the body depends on besides the request.
+/// Everything that the body depends on besides the request.
 #[derive(Debug)]
-pub(super) struct Surroundings<'a> {
-    /// Name of the cluster, for the label.
+pub(super) struct CreateContext<'a> {
+    /// The name of the cluster, for the label.
     pub(super) cluster: &'a str,
-    /// This agent's mark, for the labels; `None` = it has no identity.
+    /// This agent's mark, for the labels; `None` = the agent has no identity.
     pub(super) owner: Option<&'a OwnerMark>,
-    /// The agent's region; `None` = inject none.
+    /// The agent's region; `None` = no region is injected.
     pub(super) region: Option<&'a str>,
-    /// Names of the variables the image sets.
+    /// The names of the variables that the image sets.
     pub(super) image_env: &'a [String],
-    /// The image's own health check; `None` = it has none.
+    /// The image's own health check; `None` = the image has none.
     pub(super) image_health_check: Option<&'a HealthConfig>,
     /// The host port of each port mapping, in the order of the mappings.
     pub(super) host_ports: &'a [u16],
-    /// The control group of the task, if it has one.
+    /// The parent control group: that of the task; `None` = the task has none.
     pub(super) cgroup_parent: Option<&'a str>,
     /// The first host port of each range, in the order of the ranges.
     pub(super) range_starts: &'a [u16],
-    /// Labels of pause containers.
+    /// The operator's labels for pause containers.
     pub(super) pause_labels: &'a BTreeMap<String, String>,
-    /// Runtime for containers with GPUs.
+    /// The name of the runtime for containers with GPUs.
     pub(super) nvidia_runtime: &'a str,
-    /// GPUs are asked of the engine itself.
+    /// Containers request GPUs from the engine as devices.
     pub(super) requests_gpus: bool,
     /// The instance has no IPv4 address.
     pub(super) ipv6_only: bool,
-    /// How logs go to log routers.
+    /// How the engine sends logs to log routers.
     pub(super) log_driver: log::Driver<'a>,
 }
 
-/// The body of the create call.
+/// Builds the body of the create call.
 pub(super) fn body(
     request: &CreateRequest,
     values: &Values,
-    around: &Surroundings<'_>,
+    context: &CreateContext<'_>,
 ) -> Result<ContainerCreateBody, Failure> {
     let settings = &request.spec.engine_settings;
 
-    let mut host = to_map(&host_config(request, around)?)?;
+    let mut host = to_map(&host_config(request, context)?)?;
     overlay::<HostConfig>(&mut host, &settings.host_config)
         .map_err(|error| host_error(format!("Unable to decode given host config: {error}")))?;
-    if let Some(parent) = around.cgroup_parent {
+    if let Some(parent) = context.cgroup_parent {
         host.insert("CgroupParent".to_owned(), Value::from(parent));
     }
     namespaces::apply(&mut host, request);
     ticket::apply(&mut host, request)?;
-    log::route(&mut host, request, around.log_driver);
-    log_endpoint::apply(&mut host, around.region.unwrap_or_default(), around.ipv6_only, around.log_driver.server);
+    log::route(&mut host, request, context.log_driver);
+    log_endpoint::apply(&mut host, context.region.unwrap_or_default(), context.ipv6_only, context.log_driver.server);
     bound_log_buffer(&mut host);
     log::reveal(&mut host, values);
 
-    let mut config = to_map(&config(request, values, around)?)?;
+    let mut config = to_map(&config(request, values, context)?)?;
     overlay::<ContainerConfig>(&mut config, &settings.config)
         .map_err(|error| config_error(format!("Unable decode given docker config: {error}")))?;
     if request.spec.health_check && !config.contains_key("Healthcheck") {
         return Err(config_error("docker health check is nil while container health check type is DOCKER".to_owned()));
     }
-    if let Some(flaw) = health_check::flaw(&config, around.image_health_check) {
-        return Err(config_error(flaw));
+    if let Some(problem) = health_check::problem(&config, context.image_health_check) {
+        return Err(config_error(problem));
     }
-    set_labels(&mut config, request, around);
+    set_labels(&mut config, request, context);
 
     config.insert("HostConfig".to_owned(), Value::Object(host));
     serde_json::from_value(Value::Object(config))
@@ -104,12 +104,12 @@ fn host_error(text: String) -> Failure {
     Failure::permanent("HostConfigError", text)
 }
 
-fn host_config(request: &CreateRequest, around: &Surroundings<'_>) -> Result<HostConfig, Failure> {
+fn host_config(request: &CreateRequest, context: &CreateContext<'_>) -> Result<HostConfig, Failure> {
     let spec = &request.spec;
     let binds = spec.mounts.iter().map(|mount| bind(spec, mount)).collect::<Result<Vec<_>, _>>()?;
     let links = request.links.iter().map(|(name, alias)| format!("{name}:{alias}")).collect::<Vec<_>>();
     let memory = i64::from(spec.memory) * 1024 * 1024;
-    let bindings = port_bindings(spec, around);
+    let bindings = port_bindings(spec, context);
     let volumes_from = request.volumes_from.iter().map(|(name, read_only)| with_mode(name, *read_only));
     let volumes_from: Vec<_> = volumes_from.collect();
     Ok(HostConfig {
@@ -117,8 +117,8 @@ fn host_config(request: &CreateRequest, around: &Surroundings<'_>) -> Result<Hos
         binds: (!binds.is_empty()).then_some(binds),
         volumes_from: (!volumes_from.is_empty()).then_some(volumes_from),
         port_bindings: (!bindings.is_empty()).then_some(bindings),
-        runtime: accelerator::runtime(spec.runtime, around.nvidia_runtime).map_err(host_error)?,
-        device_requests: accelerator::device_requests(spec, around.requests_gpus),
+        runtime: accelerator::runtime(spec.runtime, context.nvidia_runtime).map_err(host_error)?,
+        device_requests: accelerator::device_requests(spec, context.requests_gpus),
         memory: (memory > 0).then_some(memory.max(MIN_MEMORY_BYTES)),
         cpu_shares: Some(i64::from(spec.cpu.clamp(*CPU_SHARES.start(), *CPU_SHARES.end()))),
         ..HostConfig::default()
@@ -140,14 +140,14 @@ fn with_mode(what: &str, read_only: bool) -> String {
     format!("{what}{}", if read_only { ":ro" } else { "" })
 }
 
-/// Each port of the container with its port on the host: single ones first, then those of ranges.
-fn port_bindings(spec: &ContainerSpec, around: &Surroundings<'_>) -> HashMap<String, Option<Vec<PortBinding>>> {
+/// The host port of each container port, first for single mappings and then for ranges.
+fn port_bindings(spec: &ContainerSpec, context: &CreateContext<'_>) -> HashMap<String, Option<Vec<PortBinding>>> {
     let single = spec
         .ports
         .iter()
-        .zip(around.host_ports)
+        .zip(context.host_ports)
         .map(|(mapping, host)| (mapping.container_port, *host, mapping.protocol));
-    let ranges = spec.port_ranges.iter().zip(around.range_starts).flat_map(|(range, start)| {
+    let ranges = spec.port_ranges.iter().zip(context.range_starts).flat_map(|(range, start)| {
         (range.first..=range.last).zip(*start..=u16::MAX).map(|(port, host)| (port, host, range.protocol))
     });
     let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
@@ -163,7 +163,7 @@ fn port_key(port: u16, protocol: Protocol) -> String {
     format!("{port}/{}", protocol.as_str())
 }
 
-fn config(request: &CreateRequest, values: &Values, around: &Surroundings<'_>) -> Result<ContainerConfig, Failure> {
+fn config(request: &CreateRequest, values: &Values, context: &CreateContext<'_>) -> Result<ContainerConfig, Failure> {
     let spec = &request.spec;
     let single = spec.ports.iter().map(|mapping| port_key(mapping.container_port, mapping.protocol));
     let each =
@@ -174,16 +174,17 @@ fn config(request: &CreateRequest, values: &Values, around: &Surroundings<'_>) -
         image: Some(spec.image.clone()),
         cmd: spec.command.clone(),
         entrypoint: spec.entry_point.clone(),
-        env: Some(if is_pause { Vec::new() } else { environment(request, values, around)? }),
-        // It has nothing to tidy up, and process 1 hears no other signal that it does not handle.
+        env: Some(if is_pause { Vec::new() } else { environment(request, values, context)? }),
+        // The pause process has nothing to tidy up, and SIGKILL is the only signal that reaches process 1 without a handler.
         stop_signal: is_pause.then(|| "SIGKILL".to_owned()),
         exposed_ports: (!ports.is_empty()).then_some(ports),
         ..ContainerConfig::default()
     })
 }
 
-/// The environment as `K=V`, sorted by name. Secrets go before what the task definition says plainly, that before environment files.
-fn environment(request: &CreateRequest, values: &Values, around: &Surroundings<'_>) -> Result<Vec<String>, Failure> {
+/// The environment as `K=V`, sorted by name. Secrets win over the task definition's plain variables, and these over environment
+/// files.
+fn environment(request: &CreateRequest, values: &Values, context: &CreateContext<'_>) -> Result<Vec<String>, Failure> {
     let spec = &request.spec;
     let mut env: BTreeMap<&str, String> = spec.environment.0.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
     env.extend(log::router_variables(request)?);
@@ -191,10 +192,10 @@ fn environment(request: &CreateRequest, values: &Values, around: &Surroundings<'
     for (name, value) in values.environment_files.iter().flatten() {
         env.entry(name).or_insert_with(|| value.expose().to_owned());
     }
-    // Set by the task or the image, even to nothing, means: leave the region alone.
+    // If the task or the image sets one of the variables, even to an empty text, no region is injected.
     let region_names = ["AWS_REGION", "AWS_DEFAULT_REGION"];
-    let taken = |name: &str| env.contains_key(name) || around.image_env.iter().any(|key| key == name);
-    if let Some(region) = around.region.filter(|_| !region_names.into_iter().any(taken)) {
+    let taken = |name: &str| env.contains_key(name) || context.image_env.iter().any(|key| key == name);
+    if let Some(region) = context.region.filter(|_| !region_names.into_iter().any(taken)) {
         env.extend(region_names.map(|name| (name, region.to_owned())));
     }
     let id = &spec.endpoint_id;
@@ -204,7 +205,7 @@ fn environment(request: &CreateRequest, values: &Values, around: &Surroundings<'
     Ok(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
 }
 
-/// A non-blocking log without a bound would buffer in the daemon's memory until Docker's small default drops lines.
+/// Sets a buffer size for a non-blocking log. Docker's own default is so small that lines are soon dropped.
 fn bound_log_buffer(host: &mut Map<String, Value>) {
     let options = host.get_mut("LogConfig").and_then(|log| log.get_mut("Config")).and_then(Value::as_object_mut);
     if let Some(options) = options
@@ -214,24 +215,24 @@ fn bound_log_buffer(host: &mut Map<String, Value>) {
     }
 }
 
-fn set_labels(config: &mut Map<String, Value>, request: &CreateRequest, around: &Surroundings<'_>) {
+fn set_labels(config: &mut Map<String, Value>, request: &CreateRequest, context: &CreateContext<'_>) {
     let labels = config.entry("Labels").or_insert_with(|| Value::Object(Map::new()));
     let Some(labels) = labels.as_object_mut() else { return };
     if request.spec.kind == ContainerKind::Pause {
-        labels.extend(around.pause_labels.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))));
+        labels.extend(context.pause_labels.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))));
     }
     for (key, value) in [
         (LABEL_TASK, request.task.as_str()),
         (LABEL_CONTAINER, request.spec.name.as_str()),
         (LABEL_FAMILY, &request.family),
         (LABEL_VERSION, &request.version),
-        (LABEL_CLUSTER, around.cluster),
+        (LABEL_CLUSTER, context.cluster),
         (outline::LABEL, &outline::write(&request.outline)),
     ] {
         labels.insert(key.to_owned(), Value::from(value));
     }
-    // Also where there is nothing to write: a payload must not name an owner.
-    let owner = around.owner.map(|mark| [(outline::OWNER, mark.id.as_str()), (outline::PLACE, mark.place.as_str())]);
+    // Removed even if this agent has no mark: a payload must not name an owner.
+    let owner = context.owner.map(|mark| [(outline::OWNER, mark.id.as_str()), (outline::PLACE, mark.place.as_str())]);
     for key in [outline::OWNER, outline::PLACE] {
         labels.remove(key);
     }
@@ -243,7 +244,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// The container `web` of the recorded payload, reduced to what this agent runs.
+    /// The container `web` of the recorded payload, reduced to the parts that this agent supports.
     fn web() -> CreateRequest {
         let spec = json!({
             "name": "web", "image": "localhost:5001/judge/open:latest", "essential": true,
@@ -274,9 +275,9 @@ mod tests {
         }
     }
 
-    fn around<'a>(host_ports: &'a [u16], image_env: &'a [String]) -> Surroundings<'a> {
+    fn context<'a>(host_ports: &'a [u16], image_env: &'a [String]) -> CreateContext<'a> {
         static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
-        Surroundings {
+        CreateContext {
             cluster: "judge",
             owner: None,
             region: Some("us-west-2"),
@@ -293,20 +294,20 @@ mod tests {
         }
     }
 
-    /// What the recorded task gets from SSM, Secrets Manager and S3.
+    /// The values that the recorded task gets from SSM, Secrets Manager and S3.
     fn values() -> Values {
-        let one = |pairs: &[(&str, &str)]| {
+        let secrets = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect::<BTreeMap<_, _>>()
         };
         Values {
-            environment: one(&[("FROM_ASM", "asm-value"), ("FROM_SSM", "ssm-value")]),
-            log_options: one(&[]),
-            environment_files: vec![one(&[("FROM_FILE", "file-value"), ("SHARED", "file")])],
+            environment: secrets(&[("FROM_ASM", "asm-value"), ("FROM_SSM", "ssm-value")]),
+            log_options: secrets(&[]),
+            environment_files: vec![secrets(&[("FROM_FILE", "file-value"), ("SHARED", "file")])],
         }
     }
 
     fn made(request: &CreateRequest) -> Value {
-        serde_json::to_value(body(request, &values(), &around(&[28480, 32768], &[])).unwrap()).unwrap()
+        serde_json::to_value(body(request, &values(), &context(&[28480, 32768], &[])).unwrap()).unwrap()
     }
 
     #[test]
@@ -340,7 +341,7 @@ mod tests {
     fn no_region_where_task_or_image_has_one() {
         let mut request = web();
         let with = |request: &CreateRequest, image: &[String]| {
-            let body = body(request, &Values::default(), &around(&[], image)).unwrap();
+            let body = body(request, &Values::default(), &context(&[], image)).unwrap();
             body.env.unwrap().iter().any(|line| line == "AWS_REGION=us-west-2")
         };
         assert!(with(&request, &[]));
@@ -350,21 +351,21 @@ mod tests {
     }
 
     #[test]
-    fn of_one_name_a_secret_counts_before_a_variable_and_that_before_the_first_file() {
-        let one = |pairs: &[(&str, &str)]| {
+    fn secrets_win_over_variables_and_variables_over_files() {
+        let secrets = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect::<BTreeMap<_, _>>()
         };
         let mut request = web();
         request.spec.environment.0 = BTreeMap::from([("A".into(), "plain".into()), ("B".into(), "plain".into())]);
         let values = Values {
-            environment: one(&[("A", "secret"), ("EMPTY", "")]),
-            log_options: one(&[("tag", "t0ken")]),
+            environment: secrets(&[("A", "secret"), ("EMPTY", "")]),
+            log_options: secrets(&[("tag", "t0ken")]),
             environment_files: vec![
-                one(&[("A", "1"), ("B", "1"), ("C", "1"), ("EMPTY", "1")]),
-                one(&[("C", "2"), ("AWS_REGION", "")]),
+                secrets(&[("A", "1"), ("B", "1"), ("C", "1"), ("EMPTY", "1")]),
+                secrets(&[("C", "2"), ("AWS_REGION", "")]),
             ],
         };
-        let body = body(&request, &values, &around(&[1, 2], &[])).unwrap();
+        let body = body(&request, &values, &context(&[1, 2], &[])).unwrap();
         let env = body.env.unwrap();
         let own: Vec<_> = env.iter().filter(|line| !line.starts_with("ECS_")).collect();
         assert_eq!(own, ["A=secret", "AWS_REGION=", "B=plain", "C=1", "EMPTY="]);
@@ -390,9 +391,13 @@ mod tests {
 
     #[test]
     fn limits_of_cpu_and_memory() {
-        let least = json!(4 << 20); // 4 MiB
-        let table =
-            [(0, 0, 2, Value::Null), (1, 3, 2, least.clone()), (1, 4, 2, least), (999_999, 8, 262_144, json!(8 << 20))];
+        let minimum = json!(4 << 20); // 4 MiB
+        let table = [
+            (0, 0, 2, Value::Null),
+            (1, 3, 2, minimum.clone()),
+            (1, 4, 2, minimum),
+            (999_999, 8, 262_144, json!(8 << 20)),
+        ];
         for (cpu, memory, shares, bytes) in table {
             let mut request = web();
             (request.spec.cpu, request.spec.memory) = (cpu, memory);
@@ -403,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn links_come_from_the_request_and_a_non_blocking_log_is_bounded() {
+    fn links_are_set_and_a_non_blocking_log_is_bounded() {
         let mut request = web();
         request.links = vec![("ecs-f-1-db-00".into(), "db".into())];
         request.spec.engine_settings.host_config =
@@ -434,23 +439,23 @@ mod tests {
                 "HostConfigError: Unable to resolve volume mounts; invalid path: web ;  -> /host",
             ),
         ];
-        for (break_it, text) in table {
+        for (make_invalid, text) in table {
             let mut request = web();
-            break_it(&mut request);
-            let failure = body(&request, &Values::default(), &around(&[1, 2], &[])).unwrap_err().to_string();
+            make_invalid(&mut request);
+            let failure = body(&request, &Values::default(), &context(&[1, 2], &[])).unwrap_err().to_string();
             assert!(failure.starts_with(text), "{failure}");
         }
     }
 
     #[test]
-    fn ranges_are_exposed_and_bound_port_by_port_and_volumes_come_from_others() {
+    fn port_ranges_and_volumes_from_other_containers() {
         let mut request = web();
         request.spec.ports.truncate(1);
         let range = |first, last, protocol| PortRange { first, last, protocol };
         request.spec.port_ranges = vec![range(7000, 7002, Protocol::Udp), range(7000, 7000, Protocol::Tcp)];
         request.volumes_from = vec![("ecs-a".into(), false), ("ecs-b".into(), true)];
-        let around = Surroundings { range_starts: &[40_000, 50_000], ..around(&[28480], &[]) };
-        let made = serde_json::to_value(body(&request, &Values::default(), &around).unwrap()).unwrap();
+        let context = CreateContext { range_starts: &[40_000, 50_000], ..context(&[28480], &[]) };
+        let made = serde_json::to_value(body(&request, &Values::default(), &context).unwrap()).unwrap();
         let bound = |port: u16| json!([{"HostPort": port.to_string()}]);
         let wanted = json!({
             "80/tcp": bound(28480), "7000/udp": bound(40_000), "7001/udp": bound(40_001), "7002/udp": bound(40_002),
@@ -470,8 +475,8 @@ mod tests {
         request.spec.health_check = false;
         let mark = OwnerMark { id: "us".into(), place: "8:1 /data".to_owned() };
         for owner in [Some(&mark), None] {
-            let around = Surroundings { owner, ..around(&[8080], &[]) };
-            let made = serde_json::to_value(body(&request, &values(), &around).unwrap()).unwrap();
+            let context = CreateContext { owner, ..context(&[8080], &[]) };
+            let made = serde_json::to_value(body(&request, &values(), &context).unwrap()).unwrap();
             let label = |name: &str| made["Labels"][name].as_str();
             assert_eq!(label(outline::OWNER), owner.map(|_| "us"));
             assert_eq!(label(outline::PLACE), owner.map(|_| "8:1 /data"));
@@ -480,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_container_has_its_labels_and_nothing_that_is_injected() {
+    fn a_pause_container_has_its_labels_and_no_environment() {
         let spec = ContainerSpec {
             name: "~internal~ecs~pause~namespace".into(),
             kind: ContainerKind::Pause,
@@ -491,15 +496,15 @@ mod tests {
         let request = CreateRequest { spec, task: "task".into(), ..CreateRequest::default() };
         let labels = [("mine", "1"), (LABEL_TASK, "forged")].map(|(key, value)| (key.to_owned(), value.to_owned()));
         let labels = BTreeMap::from(labels);
-        let around = Surroundings { pause_labels: &labels, ..around(&[], &[]) };
-        let made = serde_json::to_value(body(&request, &Values::default(), &around).unwrap()).unwrap();
+        let context = CreateContext { pause_labels: &labels, ..context(&[], &[]) };
+        let made = serde_json::to_value(body(&request, &Values::default(), &context).unwrap()).unwrap();
         assert_eq!((&made["Env"], &made["StopSignal"]), (&json!([]), &json!("SIGKILL")));
         assert_eq!((&made["Labels"]["mine"], &made["Labels"][LABEL_TASK]), (&json!("1"), &json!("task")));
         assert_eq!(made["HostConfig"]["NetworkMode"], "none");
         assert_eq!(made["HostConfig"]["IpcMode"], "shareable");
         let mut other = web();
         other.spec.health_check = false;
-        let made = serde_json::to_value(body(&other, &Values::default(), &around).unwrap()).unwrap();
+        let made = serde_json::to_value(body(&other, &Values::default(), &context).unwrap()).unwrap();
         assert!(made["Labels"].get("mine").is_none() && made.get("StopSignal").is_none());
     }
 
@@ -508,13 +513,13 @@ mod tests {
         let mut request = web();
         request.spec.engine_settings.config = r#"{"healthcheck": {"test": ["CMD"]}}"#.into();
         let refused = |request: &CreateRequest, image: Option<&HealthConfig>| {
-            let around = Surroundings { image_health_check: image, ..around(&[1, 2], &[]) };
-            body(request, &Values::default(), &around).unwrap_err().to_string()
+            let context = CreateContext { image_health_check: image, ..context(&[1, 2], &[]) };
+            body(request, &Values::default(), &context).unwrap_err().to_string()
         };
         let wanted = "DockerClientConfigError: the health check has no command after CMD";
         assert_eq!(refused(&request, None), wanted);
         request.spec.health_check = false;
-        assert_eq!(refused(&request, None), wanted, "Docker runs it whether ECS counts it or not");
+        assert_eq!(refused(&request, None), wanted, "Docker runs the check even if ECS ignores its result");
         request.spec.engine_settings.config = "{}".into();
         let wanted = "DockerClientConfigError: the health check of the image has no command after CMD";
         let image = HealthConfig { test: Some(vec!["CMD".to_owned()]), ..HealthConfig::default() };

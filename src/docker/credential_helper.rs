@@ -1,8 +1,8 @@
-//! Credential helpers: programs named `docker-credential-<name>` that know passwords, as Docker's client uses them.
+//! Credential helpers: programs named `docker-credential-<name>` that know passwords, used as Docker's client uses them.
 //!
-//! Owns their protocol: `get`, the registry on standard input, JSON on standard output. Which helper is asked is [`super::auth`]'s
-//! choice. The invariant: a helper ends or is killed within its time, and so is whatever it started in its process group; its answer is
-//! bounded, and nothing it writes is shown.
+//! Owns their protocol: `get`, the registry on standard input, JSON on standard output. [`super::auth`] chooses the helper.
+//! Invariant: a helper ends or is killed within its time limit, together with all processes in its process group. Its answer is
+//! bounded, and nothing that it writes is shown.
 
 use crate::model::members::Members;
 use crate::model::{RegistryCredentials, Secret};
@@ -15,51 +15,52 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-/// A helper may have to ask a service.
+/// The time limit for a helper, which may have to call a service.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
-/// How long the end of the output is waited for when the helper has ended. Its own output is there at once; only a process that left
-/// its process group can keep it open now.
+/// How long to wait for the end of the output after the helper has ended. The helper's own output is there at once; only a
+/// process that left its process group can still hold the pipe open.
 const DRAIN: Duration = Duration::from_millis(250);
-/// Bytes of the longest answer: the longest tokens have a few KiB.
+/// The longest answer, in bytes. The longest tokens have a few KiB.
 const MAX_ANSWER: usize = 64 * 1024;
-/// Longest name of a helper.
+/// The longest name of a helper, in bytes.
 const MAX_NAME: usize = 64;
-/// How a helper says that it has nothing, in any case and with any words around it; it ends with an error then.
+/// The text by which a helper says that it has no credentials, in any case and within any other text. The helper then ends with
+/// an error.
 const NOT_FOUND: &str = "credentials not found";
-/// In the place of a user name: the secret is an identity token.
+/// This user name means that the secret is an identity token.
 const IS_TOKEN: &str = "<token>";
 
-/// Why a helper gave no answer that can be used.
+/// Why a helper gave no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HelperError {
-    /// No such program, most likely.
+    /// The program could not be started; most likely it does not exist.
     #[error("it cannot be started: {0}")]
     NotStarted(io::Error),
-    /// It was killed.
+    /// The helper did not end in time and was killed.
     #[error("no answer within {} seconds", .0.as_secs_f32())]
     TimedOut(Duration),
-    /// It was killed.
+    /// The helper's answer exceeded the bound, and the helper was killed.
     #[error("its answer is longer than {MAX_ANSWER} bytes")]
     TooLong,
-    /// It says why on its output, which may hold anything.
+    /// The helper ended with an error. Its output, which may contain secrets, is not shown.
     #[error("it failed ({0}); run it by hand to see why")]
     Failed(ExitStatus),
-    /// Its answer is not what the protocol says.
+    /// The answer does not follow the protocol.
     #[error("its answer is not a JSON object of Username and Secret")]
     Garbage,
-    /// It names a user only.
+    /// The answer has a user name and no secret.
     #[error("its answer has a Username and no Secret")]
     NoSecret,
-    /// Reading its answer failed.
+    /// The answer could not be read.
     #[error("its answer cannot be read: {0}")]
     Unreadable(io::Error),
 }
 
-/// A helper and the processes it started. Dropping it kills those that are left.
+/// The process group of a helper. Dropping it kills the processes that are left.
 struct ProcessGroup(Option<Pid>);
 
 impl ProcessGroup {
-    /// The group of a child that leads one.
+    /// The group that this child leads.
     fn led_by(child: &Child) -> Self {
         Self(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
     }
@@ -68,20 +69,20 @@ impl ProcessGroup {
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(leader) = self.0 {
-            // An error means that none is left.
+            // An error means that no process is left.
             let _ = kill_process_group(leader, Signal::KILL);
         }
     }
 }
 
-/// The program of a helper, unless that is no name but a path or worse.
+/// The name of a helper's program; `None` if the helper's name could be a path or holds characters that are not allowed.
 pub(super) fn program(name: &str) -> Option<String> {
     let clean = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let is_name = !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(clean);
     is_name.then(|| format!("docker-credential-{name}"))
 }
 
-/// Asks a helper for the credentials of a registry; `None`: it has none. It gets this process's environment.
+/// Asks a helper for the credentials of a registry; `None`: the helper has none. The helper inherits the agent's environment.
 pub(super) async fn ask(
     program: &str,
     registry: &str,
@@ -90,7 +91,7 @@ pub(super) async fn ask(
     let mut command = Command::new(program);
     command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.process_group(0).kill_on_drop(true).spawn().map_err(HelperError::NotStarted)?;
-    // When the time is over, it is dropped before the child, whose number is nobody else's until then.
+    // On a time-out the group is killed before the child is reaped; until then no other process can have its id.
     let group = ProcessGroup::led_by(&child);
     let answer = timeout(limit, answer(&mut child, group, registry)).await;
     let (status, answer) = answer.map_err(|_| HelperError::TimedOut(limit))??;
@@ -100,17 +101,18 @@ pub(super) async fn ask(
     if has_nothing(&answer) { Ok(None) } else { Err(HelperError::Failed(status)) }
 }
 
-/// Asks and reads until the helper has ended. A process that it leaves behind may keep its output open: what is there then is the answer.
+/// Writes the question and reads until the helper has ended. If a process left behind holds the output open, the answer is what
+/// has been written so far.
 async fn answer(
     child: &mut Child,
     group: ProcessGroup,
     registry: &str,
 ) -> Result<(ExitStatus, Zeroizing<Vec<u8>>), HelperError> {
     if let Some(mut stdin) = child.stdin.take() {
-        // A helper that does not read has the same answer for every registry.
+        // A write error is ignored: a helper that does not read its input has the same answer for every registry.
         let _unread = stdin.write_all(registry.as_bytes()).await;
     }
-    // One byte more than is ever read: a buffer that has to grow would leave a copy behind.
+    // One byte more than is ever read, since a buffer that grows would leave a copy of the secret in memory.
     let mut answer = Zeroizing::new(Vec::with_capacity(MAX_ANSWER + 2));
     let stdout = child.stdout.take();
     let status = {
@@ -119,7 +121,7 @@ async fn answer(
             outcome = &mut reading => outcome.map(|()| None),
             status = child.wait() => {
                 drop(group);
-                // Out of time is no failure: nobody of the helper's can write any more.
+                // A time-out here is no failure: no process of the helper's group can write any more.
                 let outcome = timeout(DRAIN, reading).await.unwrap_or(Ok(()));
                 outcome.and(status.map(Some))
             }
@@ -143,14 +145,14 @@ async fn read(stdout: Option<ChildStdout>, answer: &mut Vec<u8>) -> io::Result<(
     Ok(())
 }
 
-/// The output of a helper that failed says that it has no credentials for the registry.
+/// The output of a failed helper says that it has no credentials for the registry.
 fn has_nothing(answer: &[u8]) -> bool {
     let text = Zeroizing::new(String::from_utf8_lossy(answer).to_ascii_lowercase());
     text.contains(NOT_FOUND)
 }
 
-/// Reads the answer of a helper that did not fail. Neither user nor secret means that it has none, as for Docker's client; the same goes
-/// for text behind the object.
+/// Parses the answer of a helper that succeeded. As in Docker's client, an answer with neither user nor secret means that the
+/// helper has no credentials, and text after the JSON object is ignored.
 pub(super) fn credentials(answer: &[u8], registry: &str) -> Result<Option<RegistryCredentials>, HelperError> {
     let text = Zeroizing::new(String::from_utf8_lossy(answer).into_owned());
     let members = Members::parse_first(&text).map_err(|_| HelperError::Garbage)?;
@@ -172,8 +174,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::OpenOptionsExt;
 
-    /// A directory of programs, removed in the end. They are written and run one after the other: a file that is open for writing
-    /// cannot be run, not even if it is another test's child that has inherited it.
+    /// A directory of programs, removed at the end. The programs are written and run one after the other: a file that any process
+    /// has open for writing cannot be run, and a child of another test may have inherited the open file.
     struct Programs(std::path::PathBuf);
 
     impl Programs {
@@ -191,7 +193,7 @@ mod tests {
             path.to_string_lossy().into_owned()
         }
 
-        /// The process that a program wrote down is gone, or is within ten seconds.
+        /// Waits up to ten seconds for the end of the process whose id the program wrote to this file.
         async fn is_gone(&self, name: &str) -> bool {
             let pid = std::fs::read_to_string(self.0.join(name)).unwrap();
             for _ in 0..500 {
@@ -215,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_helper_is_heard_out_but_not_for_ever() {
+    async fn a_helper_s_answer_is_read_within_its_limit() {
         let programs = Programs::new();
         let script =
             r#"test "$1" = get && echo "{\"ServerURL\":\"$(cat)\",\"Username\":\"me\",\"Secret\":\"hunter2\"}""#;
@@ -237,7 +239,7 @@ mod tests {
         ];
         for (number, (script, wanted)) in table.into_iter().enumerate() {
             let path = programs.write(&number.to_string(), script);
-            // Enough for a shell on a busy machine, except where the end of patience is the point.
+            // Enough for a shell on a busy machine, except where the time-out itself is tested.
             let limit = if wanted == Err("no answer within 0.7 seconds") { Duration::from_millis(700) } else { LIMIT };
             let got = ask(&path, "r.io:5000", limit).await.map_err(|error| error.to_string());
             let got = got
@@ -254,12 +256,12 @@ mod tests {
         let programs = Programs::new();
         let answer = r#"echo '{"Username":"me","Secret":"hunter2"}'"#;
         let behind = |name: &str| format!("sleep 300 & echo $! >{}/{name}", programs.0.display());
-        // It keeps the output open.
+        // The process left behind keeps the output open.
         let path = programs.write("first", &format!("{}; {answer}", behind("one")));
         let got = ask(&path, "r.io", LIMIT).await.unwrap().unwrap();
         assert_eq!(got.password.expose(), "hunter2");
         assert!(programs.is_gone("one").await);
-        // It does not, and so is not noticed by reading.
+        // The process left behind has closed the output, so reading does not notice it.
         let path = programs.write("second", &format!("{{ {}; }} >/dev/null 2>&1; {answer}", behind("two")));
         assert!(ask(&path, "r.io", LIMIT).await.unwrap().is_some());
         assert!(programs.is_gone("two").await);
@@ -270,11 +272,11 @@ mod tests {
         let path = programs.write("fourth", &format!("{}; sleep 300", behind("four")));
         assert!(matches!(ask(&path, "r.io", Duration::from_secs(2)).await, Err(HelperError::TimedOut(_))));
         assert!(programs.is_gone("four").await);
-        // Nobody waits for the answer any more.
+        // The caller stops waiting for the answer.
         let path = programs.write("fifth", &format!("{}; sleep 300", behind("five")));
         tokio::time::timeout(Duration::from_secs(2), ask(&path, "r.io", LIMIT)).await.unwrap_err();
         assert!(programs.is_gone("five").await);
-        // What has left the group is a daemon of its own and lives on, but holds nothing up.
+        // A process that left the group lives on as a daemon, but delays nothing.
         let path = programs.write("sixth", &format!("setsid sleep 20 & sleep 0.2; {answer}"));
         let began = std::time::Instant::now();
         assert!(ask(&path, "r.io", LIMIT).await.unwrap().is_some());

@@ -1,6 +1,6 @@
 //! Where the daemon listens (`DOCKER_HOST`).
 //!
-//! Owns the two forms of such an address. Nothing is opened here. Invariant: no user and no password in it is ever shown.
+//! Owns the two forms of this address. Nothing is opened here. Invariant: a user or password in the address is never shown.
 
 use crate::model::address;
 use std::fmt;
@@ -19,7 +19,7 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            // Without a user and a password, should somebody have written them.
+            // Leaves out a user and password, which the operator may have written.
             Self::Tcp(host) => write!(f, "tcp://{}", host.rsplit('@').next().unwrap_or_default()),
         }
     }
@@ -38,7 +38,7 @@ impl Endpoint {
     }
 }
 
-/// The operator's text is no such address. Holds the text as it may be shown.
+/// The operator's text is not a valid address. Holds the text in a form that may be shown.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the Docker endpoint \"{0}\" (DOCKER_HOST) is neither unix:///path nor tcp://host:port")]
 pub(super) struct BadEndpoint(String);

@@ -1,6 +1,6 @@
-//! What can go wrong between the agent and the Docker daemon, and how it is said to customers.
+//! The errors between the agent and the Docker daemon, and the texts that customers read.
 //!
-//! Owns [`DockerError`] and its translation to the catalogue (spec `task-engine.md` §15). It decides nothing about retries.
+//! Owns [`DockerError`] and its translation to the error catalogue (spec `task-engine.md` §15). It decides nothing about retries.
 //! Invariant: a call that may have reached the daemon and got no answer becomes [`OpError::Unknown`], never `Failed`.
 
 use super::endpoint::BadEndpoint;
@@ -9,53 +9,55 @@ use crate::model::{Failure, FailureKind, OpError, with_causes};
 use std::future::Future;
 use std::time::Duration;
 
-/// How a call to the daemon failed, by what the caller does differently.
+/// How a call to the daemon failed. The variants are the cases that callers treat differently.
 #[derive(Debug, thiserror::Error)]
 pub enum DockerError {
-    /// Nothing listens, or it may not be opened: the request was not sent.
+    /// Nothing listens, or the agent may not open the socket. The request was not sent.
     #[error("{0}")]
     Unreachable(NoConnection),
     /// The daemon answered with an error status.
     #[error("Error response from daemon: {message}")]
     Daemon {
-        /// HTTP status.
+        /// The HTTP status.
         status: u16,
-        /// The daemon's own text, cleaned.
+        /// The daemon's own text, without control characters.
         message: String,
     },
-    /// The daemon reported an error after it had begun to answer (pull progress). Cleaned.
+    /// The daemon reported an error after it had begun to answer, as in the progress of a pull. The text has no control
+    /// characters.
     #[error("{0}")]
     Stream(String),
-    /// No answer within the limit. The work may still be done.
+    /// There was no answer within the limit. The daemon may still do the work.
     #[error("timed out after waiting {}", go_duration(*.0))]
     Timeout(Duration),
     /// The connection broke, or the answer could not be read, after the request was sent.
     #[error("lost the connection to the Docker daemon: {0}")]
     Cut(String),
-    /// Nothing was sent: the endpoint cannot be used, no API version is spoken by both sides, or the request cannot be built.
+    /// Nothing was sent: the endpoint is invalid, the two sides have no API version in common, or the request cannot be built.
     #[error("{0}")]
     Unusable(String),
 }
 
 impl DockerError {
-    /// The daemon does not know what was asked about.
+    /// The daemon does not know the object of the request.
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::Daemon { status: 404, .. })
     }
 
-    /// The daemon knows no such container. A 404 with another text (a path it does not know, a proxy's page) says nothing about it.
+    /// The daemon knows no such container. A 404 with another text (an unknown path, a proxy's page) says nothing about the
+    /// container.
     pub(super) fn is_no_container(&self) -> bool {
-        let of_container = |message: &str| message.to_ascii_lowercase().contains("no such container");
-        matches!(self, Self::Daemon { status: 404, message } if of_container(message))
+        let says_no_container = |message: &str| message.to_ascii_lowercase().contains("no such container");
+        matches!(self, Self::Daemon { status: 404, message } if says_no_container(message))
     }
 
-    /// The daemon refused the request for the API version it was made in.
-    pub(super) fn is_of_version(&self) -> bool {
-        let of_version = |text: &str| text.contains("client version") && text.contains("too ");
-        matches!(self, Self::Daemon { status: 400, message } if of_version(message))
+    /// The daemon refused the request because of its API version.
+    pub(super) fn is_version_refusal(&self) -> bool {
+        let is_refusal = |text: &str| text.contains("client version") && text.contains("too ");
+        matches!(self, Self::Daemon { status: 400, message } if is_refusal(message))
     }
 
-    /// The failure of the catalogue. `what` is the transition named by a time-out.
+    /// Converts to the failure of the catalogue. `what` is the transition that a time-out names.
     pub(super) fn failure(&self, name: &str, what: &str) -> Failure {
         match self {
             Self::Timeout(limit) => timed_out(what, *limit),
@@ -69,8 +71,8 @@ impl DockerError {
         }
     }
 
-    /// For calls that change something: no answer means that it may have happened.
-    pub(super) fn of_change(&self, name: &str, what: &str) -> OpError {
+    /// Converts the error of a call that changes something. Without an answer the change may have happened.
+    pub(super) fn to_change_error(&self, name: &str, what: &str) -> OpError {
         let failure = self.failure(name, what);
         match self {
             Self::Timeout(_) | Self::Cut(_) => OpError::Unknown(failure),
@@ -80,9 +82,9 @@ impl DockerError {
         }
     }
 
-    /// For changes that are tried once only (create, start): a refusal is final whatever its status, as Docker answers 500 also to
-    /// what can never work, such as an unknown user.
-    pub(super) fn of_only_try(&self, name: &str, what: &str) -> OpError {
+    /// Converts the error of a change that is tried only once (create, start). A refusal is final whatever its status, since
+    /// Docker also answers 500 to requests that can never succeed, such as one with an unknown user.
+    pub(super) fn to_single_try_error(&self, name: &str, what: &str) -> OpError {
         match self {
             Self::Daemon { status, message } => {
                 let mut failure = Failure::permanent(name, self.to_string());
@@ -92,24 +94,24 @@ impl DockerError {
                 OpError::Failed(failure)
             }
             Self::Timeout(_) | Self::Cut(_) | Self::Unreachable(_) | Self::Stream(_) | Self::Unusable(_) => {
-                self.of_change(name, what)
+                self.to_change_error(name, what)
             }
         }
     }
 
-    /// For calls that only look: no answer means nothing.
-    pub(super) fn of_read(&self, name: &str, what: &str) -> OpError {
+    /// Converts the error of a call that only reads. Without an answer nothing has happened.
+    pub(super) fn to_read_error(&self, name: &str, what: &str) -> OpError {
         OpError::Failed(self.failure(name, what))
     }
 }
 
 impl From<reqwest::Error> for DockerError {
     fn from(error: reqwest::Error) -> Self {
-        // The URL of a unix socket request is invented; it would only confuse.
+        // The URL of a request over a Unix socket is made up and would only confuse.
         let error = error.without_url();
         match () {
             () if error.is_builder() => not_sent(&error),
-            () if error.is_connect() => Self::Unreachable(NoConnection::of(&error)),
+            () if error.is_connect() => Self::Unreachable(NoConnection::from_error(&error)),
             () => Self::Cut(error.to_string()),
         }
     }
@@ -121,7 +123,7 @@ impl From<BadEndpoint> for DockerError {
     }
 }
 
-/// The client could not build the request, so the daemon knows nothing of it, and no other try will.
+/// The client could not build the request. The daemon has not seen it, and another attempt would fail as well.
 fn not_sent(error: &dyn std::error::Error) -> DockerError {
     DockerError::Unusable(format!("the request was not sent to the Docker daemon: {}", with_causes(error)))
 }
@@ -131,13 +133,13 @@ pub(super) fn config_error(text: String) -> Failure {
     Failure::permanent("DockerClientConfigError", text)
 }
 
-/// `DockerTimeoutError` of a transition.
+/// `DockerTimeoutError` for a transition.
 pub(super) fn timed_out(what: &str, limit: Duration) -> Failure {
     let text = format!("Could not transition to {what}; timed out after waiting {}", go_duration(limit));
     Failure::retryable("DockerTimeoutError", text)
 }
 
-/// Runs a call with a limit on the whole of it: head and body.
+/// Runs a call with a time limit for the whole answer, head and body.
 pub(super) async fn within<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, DockerError>>,
@@ -200,13 +202,15 @@ mod tests {
     fn no_answer_to_a_change_is_unknown_and_to_a_read_is_failed() {
         let error = DockerError::Timeout(Duration::from_secs(240));
         let text = "DockerTimeoutError: Could not transition to created; timed out after waiting 4m0s";
-        let OpError::Unknown(failure) = error.of_change("CannotCreateContainerError", "created") else { panic!() };
+        let OpError::Unknown(failure) = error.to_change_error("CannotCreateContainerError", "created") else {
+            panic!()
+        };
         assert_eq!(failure.to_string(), text);
-        assert!(matches!(error.of_read("X", "inspecting"), OpError::Failed(_)));
-        assert!(matches!(DockerError::Cut("x".into()).of_change("X", "created"), OpError::Unknown(_)));
+        assert!(matches!(error.to_read_error("X", "inspecting"), OpError::Failed(_)));
+        assert!(matches!(DockerError::Cut("x".into()).to_change_error("X", "created"), OpError::Unknown(_)));
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        let refused = DockerError::Unreachable(NoConnection::of(&refused));
-        assert!(matches!(refused.of_change("X", "created"), OpError::Failed(_)));
+        let refused = DockerError::Unreachable(NoConnection::from_error(&refused));
+        assert!(matches!(refused.to_change_error("X", "created"), OpError::Failed(_)));
     }
 
     #[tokio::test]
@@ -218,7 +222,7 @@ mod tests {
             DockerError::from(http.get("http://127.0.0.1:1/").header("x", "a\nb").send().await.unwrap_err()),
         ];
         for error in errors {
-            let OpError::Failed(failure) = error.of_change("CannotStopContainerError", "stopped") else {
+            let OpError::Failed(failure) = error.to_change_error("CannotStopContainerError", "stopped") else {
                 panic!("nothing can have happened: {error:?}")
             };
             assert_eq!(failure.kind, FailureKind::Permanent, "{failure}");
@@ -237,7 +241,7 @@ mod tests {
             let failure = error.failure("CannotStartContainerError", "started");
             assert_eq!(failure.to_string(), "CannotStartContainerError: Error response from daemon: no");
             assert_eq!(failure.kind, kind);
-            let OpError::Failed(failure) = error.of_only_try("X", "started") else { panic!("it was refused") };
+            let OpError::Failed(failure) = error.to_single_try_error("X", "started") else { panic!("it was refused") };
             assert_eq!(failure.kind, FailureKind::Permanent);
         }
     }

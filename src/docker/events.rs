@@ -1,13 +1,14 @@
 //! The daemon's event stream, turned into observations.
 //!
-//! Owns the stream, its re-opening, and the looks that events call for. An event only says *which* container changed; what it is now
-//! comes from an inspect, unless the operation that brought the event about looks itself (`changes`). Reading never waits for looking
-//! or for the receiver: the daemon drops events of slow readers, so changes are collected by container in between. Invariant: whenever
-//! an event may have been missed, [`Notice::EventsMissed`] is sent afterwards.
+//! Owns the stream, its reopening, and the inspections that events call for. An event only says *which* container changed; its
+//! new state comes from an inspection, unless the operation that caused the event inspects the container itself (`changes`).
+//! Reading the stream never waits for inspections or for the receiver, since the daemon drops events of slow readers; in between,
+//! changes are collected by container. Invariant: whenever an event may have been missed, [`Notice::EventsMissed`] is sent
+//! afterwards.
 
 use super::Docker;
 use super::backoff::Backoff;
-use super::changes::{Change, News};
+use super::changes::{Change, ContainerEvent};
 use super::create::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK};
 use super::error::{DockerError, within};
 use super::observe;
@@ -19,23 +20,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Something the event stream brought.
+/// A result of following the event stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// Events may have been missed (the stream was opened, for the first time or again, or could not be followed): ask for an
-    /// inventory. Changes after that come as usual.
+    /// Events may have been missed, because the stream was opened, for the first time or again, or because a change could not be
+    /// followed. The receiver should ask for an inventory. Later changes are reported as usual.
     EventsMissed,
-    /// A container of ours changed; this is how it is now.
+    /// A container of this agent changed; this is its present state.
     Seen(Box<Observation>),
-    /// A container of ours was removed.
+    /// A container of this agent was removed.
     Removed {
-        /// Its task.
+        /// The container's task.
         task: TaskArn,
-        /// Its name in the task.
+        /// The container's name in its task.
         container: ContainerName,
-        /// The engine's id of it.
+        /// The engine's id of the container.
         runtime_id: RuntimeId,
-        /// How it ended, if it did since the last look at it.
+        /// The exit code, if the container ended since it was last inspected.
         exit_code: Option<i32>,
     },
 }
@@ -43,12 +44,12 @@ pub enum Notice {
 const ACTIONS: [&str; 6] = ["create", "start", "die", "stop", "destroy", "health_status"];
 const LOOKS_AT_ONCE: usize = 8;
 const MAX_EVENT_BYTES: usize = 1 << 20;
-/// There is no last attempt: without events the agent is blind.
+/// Attempts never end: without events the agent would notice no change.
 const REOPEN_BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(100), factor: 2.0, cap: Duration::from_secs(10) };
 
 impl Docker {
-    /// Follows the event stream for ever, and ends only when nobody receives any more.
+    /// Follows the event stream until the receiver of `notices` is dropped.
     pub async fn watch(&self, notices: mpsc::Sender<Notice>) {
         tokio::select! {
             () = self.read_events() => {}
@@ -58,7 +59,7 @@ impl Docker {
     }
 
     async fn read_events(&self) {
-        // The answer's head may come before the daemon listens to itself; "since" covers the moment between.
+        // The daemon may send the head of its answer before it collects events; "since" covers that gap.
         let mut since = now();
         let mut failures = 0;
         loop {
@@ -71,13 +72,13 @@ impl Docker {
                 Err(error) => Err(error),
             };
             if let Err(error) = ended {
-                // Only a stream that lived makes the next one come at once: one that ends after each event shall not spin.
+                // Only a stream that lasted resets the delay: one that ends after each event must not cause a busy loop.
                 failures = if opened.elapsed() > REOPEN_BACKOFF.cap { 0 } else { failures + 1 };
                 tracing::warn!(%error, "the Docker event stream ended; opening it again");
                 sleep(REOPEN_BACKOFF.delay(failures)).await;
-                // The daemon may be another one now, of another version. If it does not say, opening will not work either.
+                // Another daemon with other API versions may be running now. If it does not answer here, opening fails as well.
                 if let Err(error) = self.wire.negotiate().await {
-                    tracing::debug!(%error, "the Docker daemon does not say which API version it speaks");
+                    tracing::debug!(%error, "the Docker daemon does not report its API version");
                 }
             }
         }
@@ -90,35 +91,35 @@ impl Docker {
         within(self.settings.limits.open_events, self.reader.open(&["events"], &query, None)).await
     }
 
-    /// Reads until the stream ends (`Err`) or has been quiet for long (`Ok`).
+    /// Reads until the stream ends (`Err`) or has been quiet for too long (`Ok`).
     async fn read_stream(&self, mut stream: Response, since: &mut String) -> Result<(), DockerError> {
         let mut buffer = Vec::new();
         loop {
             let Ok(chunk) = timeout(self.settings.limits.quiet_events, stream.chunk()).await else { return Ok(()) };
             let Some(chunk) = chunk? else { return Err(DockerError::Cut("end of stream".to_owned())) };
-            let mut unread = buffer.len(); // no line ends before
+            let mut unread = buffer.len(); // no line ends before this offset
             buffer.extend_from_slice(&chunk);
             while let Some(end) = buffer[unread..].iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = buffer.drain(..=unread + end).collect();
                 unread = 0;
-                // What cannot be read is not for us; the periodic inventory covers the rest.
+                // An unreadable line is skipped; the periodic inventory covers what it may have announced.
                 let Ok(event) = serde_json::from_slice::<Value>(&line) else { continue };
                 if let Some(nanos) = event.get("timeNano").and_then(Value::as_u64) {
                     *since = seconds(nanos);
                 }
                 let is_ours = self.owners.owns(observe::owner(&event["Actor"]["Attributes"]).as_ref());
-                if let Some(news) = news(&event).filter(|_| is_ours) {
-                    self.changes.record(news);
+                if let Some(event) = container_event(&event).filter(|_| is_ours) {
+                    self.changes.record(event);
                 }
             }
             if buffer.len() > MAX_EVENT_BYTES {
-                *since = now(); // or it would be sent again; the listing covers what is skipped
+                *since = now(); // otherwise it would be sent again; the inventory covers it
                 return Err(DockerError::Cut("an event is too long".to_owned()));
             }
         }
     }
 
-    /// Looks at what changed and tells it. Ends when nobody receives.
+    /// Inspects changed containers and sends the results. Ends when the receiver is dropped.
     async fn look_at_changes(&self, notices: &mpsc::Sender<Notice>) {
         loop {
             let pending = self.changes.take().await;
@@ -141,11 +142,11 @@ impl Docker {
         }
     }
 
-    /// `Err`: the change is known and its outcome is not.
+    /// Inspects one changed container. `Err`: its state could not be determined.
     async fn look(&self, id: String, change: Change) -> Result<Option<Notice>, ()> {
         match timeout(self.settings.limits.inspect_after_event, self.inspect(&id)).await {
             Ok(Ok(Some(seen))) => Ok(Some(Notice::Seen(Box::new(with_exit_code(seen, change.exit_code))))),
-            // Its removal is told when it is over, not when an inspect misses it: there is an event for that.
+            // A missing container counts as removed only if there was an event that says so.
             Ok(Ok(None)) => {
                 let Change { exit_code, removed } = change;
                 Ok(removed.map(|(task, container)| Notice::Removed {
@@ -157,12 +158,12 @@ impl Docker {
             }
             Ok(Err(OpError::Failed(failure) | OpError::Unknown(failure))) => {
                 tracing::warn!(container = id, %failure, "a container changed and cannot be inspected");
-                // The receiver asks for a listing; a pause keeps that from becoming a busy loop.
+                // The receiver will ask for an inventory; the pause keeps this from becoming a busy loop.
                 sleep(REOPEN_BACKOFF.delay(3)).await;
                 Err(())
             }
             Err(_) => {
-                tracing::warn!(container = id, "a container changed and its inspect does not answer");
+                tracing::warn!(container = id, "a container changed and its inspection gets no answer");
                 Err(())
             }
         }
@@ -176,8 +177,8 @@ fn with_exit_code(mut seen: Observation, from_event: Option<i32>) -> Observation
     seen
 }
 
-/// Which container an event is about, and what the event alone can tell of it.
-fn news(event: &Value) -> Option<News> {
+/// Parses an event: the container that it concerns, and the facts that only the event has.
+fn container_event(event: &Value) -> Option<ContainerEvent> {
     if event.get("Type").and_then(Value::as_str).is_some_and(|kind| kind != "container") {
         return None;
     }
@@ -195,7 +196,7 @@ fn news(event: &Value) -> Option<News> {
     if action == "destroy" {
         change.removed = Some((attribute(LABEL_TASK)?.into(), attribute(LABEL_CONTAINER)?.into()));
     }
-    Some(News { id: id.to_owned(), name: attribute("name").unwrap_or_default().to_owned(), action, change })
+    Some(ContainerEvent { id: id.to_owned(), name: attribute("name").unwrap_or_default().to_owned(), action, change })
 }
 
 fn now() -> String {
@@ -218,7 +219,7 @@ mod tests {
     #[test]
     fn events_say_which_container_changed() {
         for action in ["create", "start", "stop", "health_status: healthy", "health_status: dizzy"] {
-            let parsed = news(&event(action, json!({"name": "ecs-web"}))).unwrap();
+            let parsed = container_event(&event(action, json!({"name": "ecs-web"}))).unwrap();
             assert_eq!(
                 (parsed.id.as_str(), parsed.name.as_str(), parsed.change),
                 ("c1", "ecs-web", Change::default()),
@@ -226,25 +227,25 @@ mod tests {
             );
             assert!(action.starts_with(parsed.action));
         }
-        let died = news(&event("die", json!({"exitCode": "137"}))).unwrap().change;
+        let died = container_event(&event("die", json!({"exitCode": "137"}))).unwrap().change;
         assert_eq!(died.exit_code, Some(137));
         let labels = json!({LABEL_TASK: "t", LABEL_CONTAINER: "web"});
-        let removed = news(&event("destroy", labels)).unwrap().change.removed;
+        let removed = container_event(&event("destroy", labels)).unwrap().change.removed;
         assert_eq!(removed, Some(("t".into(), "web".into())));
         // The shape before API 1.22.
-        assert!(news(&json!({"status": "start", "id": "c1"})).is_some());
+        assert!(container_event(&json!({"status": "start", "id": "c1"})).is_some());
     }
 
     #[test]
-    fn what_an_agent_of_today_does_not_know_is_skipped() {
+    fn unknown_events_are_skipped() {
         let other_type = json!({"Type": "hologram", "Action": "start", "Actor": {"ID": "c1"}});
         let no_id = json!({"Type": "container", "Action": "start", "Actor": {"ID": ""}});
         for event in [other_type, no_id, event("exec_start: true", json!({})), event("beam_up", json!({})), json!(7)] {
-            assert_eq!(news(&event), None, "{event}");
+            assert_eq!(container_event(&event), None, "{event}");
         }
-        // A signal, and memory that ran out, are not the end of a container: that has an event of its own.
+        // A signal or running out of memory does not end a container by itself; its end has an event of its own.
         for action in ["kill", "oom", "pause", "unpause", "restart", "rename", "update", "top", "attach", "exec_die"] {
-            assert_eq!(news(&event(action, json!({"signal": "1", "exitCode": "1"}))), None, "{action}");
+            assert_eq!(container_event(&event(action, json!({"signal": "1", "exitCode": "1"}))), None, "{action}");
         }
     }
 

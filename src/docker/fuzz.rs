@@ -1,8 +1,8 @@
-//! What the fuzzer feeds this room.
+//! The entry points of the fuzzer for this folder.
 
 use super::auth::AuthMap;
 use super::error::DockerError;
-use super::rate_limit::Patience;
+use super::rate_limit::LimitWaits;
 use super::reference::Reference;
 use super::{credential_helper, pull, pull_text, rate_limit, wire};
 use crate::fuzz::assert_clean;
@@ -12,10 +12,10 @@ use crate::model::{OpError, Secret};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The operator's registry credentials: the first line is an image, the rest the document.
+/// Parses the operator's registry credentials: the first line is an image, the rest the document.
 ///
 /// # Panics
-/// A promise is broken.
+/// An invariant does not hold.
 pub fn auth_data(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (image, document) = text.split_once('\n').unwrap_or(("registry.example.com/app", &text));
@@ -26,20 +26,20 @@ pub fn auth_data(data: &[u8]) {
     }
 }
 
-/// What a credential helper wrote to its output.
+/// Parses the output of a credential helper.
 ///
 /// # Panics
-/// A promise is broken.
+/// An invariant does not hold.
 pub fn helper_answer(data: &[u8]) {
     if let Err(error) = credential_helper::credentials(data, "registry.example.com") {
         assert_clean(&error.to_string());
     }
 }
 
-/// The name of an image as a task definition writes it.
+/// Parses the name of an image as a task definition writes it.
 ///
 /// # Panics
-/// A promise is broken.
+/// An invariant does not hold.
 pub fn image_reference(data: &[u8]) {
     let image = String::from_utf8_lossy(data);
     let full = full_name(&image);
@@ -51,25 +51,26 @@ pub fn image_reference(data: &[u8]) {
     assert_eq!(again.repository(), reference.repository());
 }
 
-/// An error of Docker or of a registry: one byte for the status, then the text, the body of an answer, or a line of a pull's progress.
+/// Translates an error of Docker or a registry. The first byte is the status; the rest is the text, the body of an answer, or a
+/// line of a pull's progress.
 ///
 /// # Panics
-/// A promise is broken.
+/// An invariant does not hold.
 pub fn docker_error(data: &[u8]) {
     let (status, text) = data.split_first().map_or((0, data), |(first, rest)| (*first, rest));
     let text = String::from_utf8_lossy(text).into_owned();
     let now = Instant::now();
-    let mut patience = Patience::new(Some(now + Duration::from_secs(3600)));
-    let _ = (rate_limit::is_limit(&text), patience.wait(&text, now, Duration::from_secs(1_800_000_000)));
+    let mut limit_waits = LimitWaits::new(Some(now + Duration::from_secs(3600)));
+    let _ = (rate_limit::is_limit(&text), limit_waits.wait(&text, now, Duration::from_secs(1_800_000_000)));
     let status = 100 + 2 * u16::from(status);
     let body = &data[data.len().min(1)..];
-    // A line that was cut has the length of the bound, so the beginning of one is tried by itself.
+    // Only a line as long as the bound is treated as cut, so the parsing of a cut line is called directly.
     let cut = DockerError::Stream(cleaned(&member_of_truncated(body, "message").unwrap_or_default()));
     let mut errors = vec![DockerError::Daemon { status, message: text.clone() }, DockerError::Stream(text), cut];
     errors.push(wire::refusal(status, body));
     errors.extend(pull::progress_of(body).err());
     for error in errors {
-        let failure = match error.of_only_try("CannotPullContainerError", "pull") {
+        let failure = match error.to_single_try_error("CannotPullContainerError", "pull") {
             OpError::Failed(failure) | OpError::Unknown(failure) => failure,
         };
         assert_clean(&pull_text::for_customer(failure, "registry.example.com/app:1").message);

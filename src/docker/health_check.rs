@@ -1,31 +1,32 @@
-//! Health checks that would hurt the container engine (spec `task-engine.md` §9).
+//! Health checks that would harm the container engine (spec `task-engine.md` §9).
 //!
-//! Owns which check of a container is not passed on to the engine. It runs no check. The invariant: a check that ends or overloads the
-//! engine, and with it other tasks, fails the container it belongs to and nothing else.
+//! Owns the decision which checks are not passed on to the engine. This module runs no check. Invariant: a check that would crash
+//! or overload the engine, and with it other tasks, fails its own container and nothing else.
 //!
-//! | the check | what Docker makes of it | here |
+//! | the check | what Docker does with it | this agent |
 //! |---|---|---|
 //! | `["CMD"]` | engines before May 2026 panic: every container of the host ends | refused |
 //! | `["CMD-SHELL"]` | a shell without a command: never healthy | refused |
-//! | `[]` | that of the image | refused: a task definition that has a check names its command |
-//! | no `Test` at all | that of the image, which is judged like one of the task definition | as Docker |
+//! | `[]` | uses the image's check | refused: a task definition that has a check names its command |
+//! | no `Test` at all | uses the image's check, which is validated like one of the task definition | as Docker |
 //! | an interval below 100 ms, given and not 0 | the engine is busy with nothing else | refused |
-//! | an interval that is 0 or absent | that of the image, which is judged as well | as Docker |
-//! | `["NONE"]`, whatever follows | none | as Docker |
-//! | another first word | none, and a warning in the engine's log | as Docker |
+//! | an interval that is 0 or absent | uses the image's interval, which is validated as well | as Docker |
+//! | `["NONE"]`, whatever follows | no check | as Docker |
+//! | another first word | no check, and a warning in the engine's log | as Docker |
 //! | empty words after `CMD` | never healthy | as Docker |
 
 use bollard::models::HealthConfig;
 use serde_json::{Map, Value};
 
-/// The shortest time between two checks, in nanoseconds. ECS allows no less than five seconds.
+/// The shortest interval that is passed on, in nanoseconds. ECS itself allows no less than five seconds.
 const MIN_INTERVAL: i64 = 100_000_000;
-const OWN: &str = "the health check";
-const OF_IMAGE: &str = "the health check of the image";
+const OWN_CHECK: &str = "the health check";
+const IMAGE_CHECK: &str = "the health check of the image";
 
-/// What is wrong with the check a container would have, as a reason for its owner. `config` is the container's, `image` the check that
-/// its image brings, if any: as Docker does, it gives the command that the container's own lacks, and the intervals that are 0 or absent.
-pub(super) fn flaw(config: &Map<String, Value>, image: Option<&HealthConfig>) -> Option<String> {
+/// Validates the health check that a container would get; `Some` is the problem, as a reason for the task's owner. `config` is
+/// the container's configuration, `image` the image's own check, if any. As in Docker, the image's check supplies the command if
+/// the container's check has none, and each interval that is 0 or absent.
+pub(super) fn problem(config: &Map<String, Value>, image: Option<&HealthConfig>) -> Option<String> {
     let own: HealthConfig =
         config.get("Healthcheck").and_then(|check| serde_json::from_value(check.clone()).ok()).unwrap_or_default();
     let none = HealthConfig::default();
@@ -34,16 +35,16 @@ pub(super) fn flaw(config: &Map<String, Value>, image: Option<&HealthConfig>) ->
         Some(test) if test.is_empty() => {
             return Some("the health check has an empty list in place of a command".to_owned());
         }
-        Some(test) => (test.as_slice(), OWN),
-        None => (image.test.as_deref().unwrap_or_default(), OF_IMAGE),
+        Some(test) => (test.as_slice(), OWN_CHECK),
+        None => (image.test.as_deref().unwrap_or_default(), IMAGE_CHECK),
     };
     let kind = test.first().filter(|kind| matches!(kind.as_str(), "CMD" | "CMD-SHELL"))?;
     if test.len() == 1 {
         return Some(format!("{origin} has no command after {kind}"));
     }
     let merged = |own: Option<i64>, image: Option<i64>| match own.filter(|time| *time != 0) {
-        Some(time) => (time, OWN),
-        None => (image.unwrap_or_default(), OF_IMAGE),
+        Some(time) => (time, OWN_CHECK),
+        None => (image.unwrap_or_default(), IMAGE_CHECK),
     };
     let intervals = [
         ("interval", merged(own.interval, image.interval)),
@@ -60,19 +61,19 @@ mod tests {
 
     fn judged(check: Value, image: &[&str]) -> String {
         let config = json!({"Healthcheck": check}).as_object().unwrap().clone();
-        flaw(&config, Some(&of_image(image))).unwrap_or_default()
+        problem(&config, Some(&image_check(image))).unwrap_or_default()
     }
 
-    fn of_image(test: &[&str]) -> HealthConfig {
+    fn image_check(test: &[&str]) -> HealthConfig {
         let test = test.iter().map(|word| (*word).to_owned()).collect();
         HealthConfig { test: Some(test), ..HealthConfig::default() }
     }
 
     #[test]
-    fn intervals_of_the_image_count_where_the_task_s_are_0_or_absent() {
+    fn the_image_s_intervals_count_where_the_task_has_none() {
         let check = |check: Value| json!({"Healthcheck": check}).as_object().unwrap().clone();
-        let short = HealthConfig { interval: Some(1_000_000), ..of_image(&["CMD", "true"]) };
-        let early = HealthConfig { start_interval: Some(1_000_000), ..of_image(&["CMD", "true"]) };
+        let short = HealthConfig { interval: Some(1_000_000), ..image_check(&["CMD", "true"]) };
+        let early = HealthConfig { start_interval: Some(1_000_000), ..image_check(&["CMD", "true"]) };
         for (image, name) in [(&short, "interval"), (&early, "start interval")] {
             let wanted = format!("the {name} of the health check of the image is below 100 ms");
             let none = [
@@ -81,11 +82,11 @@ mod tests {
                 json!({"Test": ["CMD", "true"], "Interval": 0, "StartInterval": 0}),
             ];
             for own in none {
-                assert_eq!(flaw(&check(own.clone()), Some(image)).as_ref(), Some(&wanted), "{own}");
+                assert_eq!(problem(&check(own.clone()), Some(image)).as_ref(), Some(&wanted), "{own}");
             }
             let own = json!({"Interval": 5_000_000_000_i64, "StartInterval": 5_000_000_000_i64});
-            assert_eq!(flaw(&check(own), Some(image)), None);
-            assert_eq!(flaw(&check(json!({"Test": ["NONE"]})), Some(image)), None, "no check runs");
+            assert_eq!(problem(&check(own), Some(image)), None);
+            assert_eq!(problem(&check(json!({"Test": ["NONE"]})), Some(image)), None, "no check runs");
         }
     }
 
@@ -110,7 +111,10 @@ mod tests {
         let wanted = "the health check of the image has no command after CMD";
         assert_eq!(judged(Value::Null, &["CMD"]), wanted);
         assert_eq!(judged(json!({"Interval": 1_000_000_000}), &["CMD"]), wanted);
-        assert_eq!(flaw(&Map::new(), Some(&of_image(&["CMD-SHELL"]))).unwrap(), wanted.replace("CMD", "CMD-SHELL"));
+        assert_eq!(
+            problem(&Map::new(), Some(&image_check(&["CMD-SHELL"]))).unwrap(),
+            wanted.replace("CMD", "CMD-SHELL")
+        );
         assert_eq!(judged(json!({"Test": ["NONE"]}), &["CMD"]), "");
         assert_eq!(judged(json!({"Test": ["CMD", "true"]}), &["CMD"]), "");
         assert_eq!(judged(Value::Null, &["CMD", "true"]) + &judged(Value::Null, &[]), "");

@@ -1,7 +1,7 @@
-//! What kind of engine this is: who makes its control groups, which volume drivers it has, and which bridge.
+//! Facts about the engine: its cgroup driver, its volume drivers and its default bridge.
 //!
-//! Owns the questions. What follows from the answers is decided elsewhere. Invariant: an engine that does not answer is an error, never
-//! an engine without drivers or without a bridge.
+//! Owns the calls. Other modules decide what follows from the answers. Invariant: an engine that does not answer is an error,
+//! never an engine without drivers or without a bridge.
 
 use super::Docker;
 use super::about::{About, about};
@@ -10,41 +10,42 @@ use crate::model::cgroup::cgroup_parent;
 use crate::model::{CgroupDriver, CreateRequest, OpError, text};
 use serde_json::Value;
 
-/// Where the engine looks for plugins that run beside it.
+/// The directory in which the engine looks for the sockets of legacy plugins.
 const PLUGIN_SOCKETS: &str = "/run/docker/plugins";
 const PLUGIN_SPECS: [&str; 2] = ["/etc/docker/plugins", "/usr/lib/docker/plugins"];
 
-/// Options of a bridge network.
+/// An option of a bridge network: it is the default one.
 const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
+/// An option of a bridge network: the name of its interface.
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 
 impl Docker {
-    /// Who makes the control groups of containers.
+    /// The driver that makes the containers' control groups.
     ///
     /// # Errors
-    /// No answer, or an error.
+    /// The engine gave no answer, or an error.
     pub async fn cgroup_driver(&self) -> Result<CgroupDriver, OpError> {
         Ok(self.about().await?.driver)
     }
 
-    /// What the engine calls itself, the same whichever way it is reached; empty if it does not say.
+    /// The engine's own id, which does not depend on the endpoint; empty if the engine has none.
     ///
     /// # Errors
-    /// No answer, or an error.
+    /// The engine gave no answer, or an error.
     pub async fn engine_id(&self) -> Result<String, OpError> {
         Ok(self.about().await?.id.clone())
     }
 
-    /// It does not change while containers live, so it is asked once.
+    /// The engine's facts. They do not change while containers live, so the engine is asked once.
     async fn about(&self) -> Result<&About, OpError> {
         let ask = async || {
             let answer = self.reader.get(&["info"], &[], self.settings.limits.info).await;
-            answer.map(|answer| about(&answer)).map_err(|error| error.of_read("CannotDescribeHostError", "info"))
+            answer.map(|answer| about(&answer)).map_err(|error| error.to_read_error("CannotDescribeHostError", "info"))
         };
         self.about.get_or_try_init(ask).await
     }
 
-    /// The parent of a container that runs in its task's control group.
+    /// The parent control group of a container; `None` = the engine's default.
     pub(super) async fn cgroup_parent(&self, request: &CreateRequest) -> Result<Option<String>, OpError> {
         match request.in_task_cgroup {
             true => Ok(Some(cgroup_parent(self.cgroup_driver().await?, &request.task))),
@@ -55,30 +56,30 @@ impl Docker {
     /// The interface of the default bridge, e.g. `docker0`; `None` if the engine has no such bridge.
     ///
     /// # Errors
-    /// The engine does not list its networks.
+    /// The networks cannot be listed.
     pub async fn default_bridge(&self) -> Result<Option<String>, DockerError> {
         let filters = [("filters", r#"{"driver":["bridge"]}"#)];
         Ok(bridge(&self.reader.get(&["networks"], &filters, self.settings.limits.info).await?))
     }
 
-    /// Names of the volume drivers besides `local`, in the order ECS is told them: plugins beside the engine, then those it manages,
-    /// each `:latest` one without its tag before.
+    /// The names of the volume drivers besides `local`, in the order in which they are registered with ECS: first the legacy
+    /// plugins, then the managed ones. A managed plugin with the tag `:latest` is also listed without the tag, directly before.
     ///
     /// # Errors
-    /// The engine does not list its plugins.
+    /// The plugins cannot be listed.
     pub async fn volume_drivers(&self) -> Result<Vec<String>, OpError> {
         let filters = r#"{"capability":{"volumedriver":true},"enabled":{"true":true}}"#;
         let answer = self.reader.get(&["plugins"], &[("filters", filters)], self.settings.limits.plugins).await;
-        let answer = answer.map_err(|error| error.of_read("CannotListPluginsError", "listing plugins"))?;
+        let answer = answer.map_err(|error| error.to_read_error("CannotListPluginsError", "listing plugins"))?;
         let beside = self.files.run("the directories of Docker's plugins", beside).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the plugins beside Docker are not offered to ECS");
+            tracing::warn!(%error, "Docker's plugin directories cannot be read; their plugins are not registered with ECS");
             Vec::new()
         });
         Ok(beside.into_iter().chain(managed(&answer)).collect())
     }
 }
 
-/// There are many bridges, and one that is marked as the default.
+/// The interface of the bridge network that is marked as the default.
 fn bridge(networks: &Value) -> Option<String> {
     let options = networks.as_array()?.iter().filter_map(|network| network.get("Options"));
     let option = |options: &Value, name: &str| options.get(name).and_then(Value::as_str).map(text::cleaned);
@@ -92,7 +93,7 @@ fn managed(answer: &Value) -> Vec<String> {
     names.flat_map(|name| name.strip_suffix(":latest").into_iter().chain([name])).map(str::to_owned).collect()
 }
 
-/// A plugin is a socket, alone or in a directory of its own, or a file that says where it is.
+/// The names of the legacy plugins. Each is a socket, possibly in a directory of its own, or a file that names the socket.
 fn beside() -> Vec<String> {
     let entries = |directory: &str| {
         let list = std::fs::read_dir(directory).into_iter().flatten().flatten();

@@ -1,14 +1,14 @@
-//! Images: is one there, and which digest does a reference stand for (spec `images.md` §3)?
+//! Inspects local images and resolves references to digests (spec `images.md` §3).
 //!
-//! Owns looks at local images and at registries through the daemon. Pulling is [`super::pull`]. Invariant: nothing here changes an
-//! image.
+//! Owns the queries for local images, and those to registries through the daemon. Pulling is in [`super::pull`]. Invariant:
+//! nothing here changes an image.
 
 use super::Docker;
 use super::backoff::Backoff;
 use super::error::{DockerError, timed_out};
 use super::progress::{PullJob, attempt_begins, attempt_failed, wait_for_limit, wall};
 use super::pull_text::without_ecr_urls;
-use super::rate_limit::{Patience, is_limit};
+use super::rate_limit::{LimitWaits, is_limit};
 use super::reference::Reference;
 use super::version::DISTRIBUTION;
 use crate::model::waiting::PullPhase;
@@ -26,34 +26,35 @@ const MANIFEST_BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(10), factor: 3.0, cap: Duration::from_secs(5) };
 const MANIFEST_ERROR: &str = "CannotPullImageManifestError";
 
-/// What matters of a local image.
+/// Facts about a local image.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImageFacts {
-    /// `sha256:…`
+    /// The image's id: `sha256:…`.
     pub id: String,
-    /// Names of the variables the image sets.
+    /// The names of the variables that the image sets.
     pub env_keys: Vec<String>,
-    /// Digest of this image in the repository of the reference it was looked up by, if it came from there. (The Go agent goes by the
-    /// text before the first colon, which for a registry with a port is any repository of that host.)
+    /// The image's digest in the repository of the reference by which it was looked up; `None` = the image did not come from
+    /// there. (The Go agent compares the text before the first colon, so for a registry with a port it accepts any repository of
+    /// that host.)
     pub repo_digest: Option<String>,
-    /// The image came from a registry at all (it may be another one, or another repository).
+    /// The image came from some registry, possibly from another one or another repository.
     pub has_repo_digests: bool,
-    /// The health check that the image brings: its command and its intervals in nanoseconds. `None` = it brings none.
+    /// The image's own health check: its command and its intervals in nanoseconds. `None` = the image has none.
     pub health_check: Option<HealthConfig>,
 }
 
 impl Docker {
-    /// Looks for an image locally, by reference. `None`: not there.
+    /// Looks up a local image by reference. `None`: there is no such image.
     pub async fn image_present(&self, image: &str) -> Result<Option<ImageFacts>, OpError> {
         let Some(reference) = Reference::parse(image) else { return Err(invalid_reference("CannotInspectImageError")) };
         match self.reader.get(&["images", image, "json"], &[], self.settings.limits.inspect_image).await {
             Ok(answer) => Ok(Some(facts(&answer, &reference))),
             Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error.of_read("CannotInspectImageError", "inspecting")),
+            Err(error) => Err(error.to_read_error("CannotInspectImageError", "inspecting")),
         }
     }
 
-    /// The digest of an image that need not be pulled. `None`: it was built here and has none.
+    /// The digest of a local image that need not be pulled. `None`: the image was built on this host and has no digest.
     pub async fn local_digest(&self, image: &str) -> Result<Option<String>, OpError> {
         let failed = |text: String| OpError::Failed(Failure::permanent(MANIFEST_ERROR, text));
         let renamed = |error| match error {
@@ -70,9 +71,9 @@ impl Docker {
         }
     }
 
-    /// Asks the registry which digest a reference stands for. `None`: the daemon is too old to tell, or the registry has only a
-    /// v1 manifest, whose digest cannot be pulled by. The digest a job may name already is not looked at. `credentials` is asked
-    /// once, and again after each wait for the registry's limit.
+    /// Asks the registry for the digest of the job's image. `None`: the daemon is too old for this call, or the registry has only
+    /// a v1 manifest, and images cannot be pulled by its digest. [`PullJob::digest`] is ignored. `credentials` is called once,
+    /// and again after each wait for the registry's rate limit.
     pub async fn resolve_manifest<C, F>(&self, job: &PullJob<'_>, credentials: C) -> Result<Option<String>, OpError>
     where
         C: Fn() -> F,
@@ -86,21 +87,21 @@ impl Docker {
             return Ok(None);
         }
         let ceiling = Instant::now() + Duration::from(self.settings.pull_timeout);
-        let mut patience = Patience::new(job.waits_for_limits.then_some(ceiling));
+        let mut limit_waits = LimitWaits::new(job.waits_for_limits.then_some(ceiling));
         loop {
             let auth = registry_auth(&credentials().await?);
             let failure = match self.ask_in_time(&reference, &auth, job).await {
                 Ok(answer) => return Ok(digest_of(&answer)),
                 Err(failure) => failure,
             };
-            match patience.wait(&failure.message, Instant::now(), wall()) {
-                Some(wait) => wait_for_limit(job.image, job.progress, &failure, wait).await,
+            match limit_waits.wait(&failure.message, Instant::now(), wall()) {
+                Some(wait) => wait_for_limit(job, &failure, wait).await,
                 None => return Err(OpError::Failed(failure)),
             }
         }
     }
 
-    /// All attempts, within the limit of the look-up. A limit of the registry that is to be waited for ends them.
+    /// All attempts, within the time limit of the look-up. A rate limit that the job waits for ends them early.
     async fn ask_in_time(&self, reference: &Reference<'_>, auth: &str, job: &PullJob<'_>) -> Result<Value, Failure> {
         let _turn = self.lookups.acquire().await; // never closed, so this cannot fail
         let limit = Duration::from(self.settings.manifest_timeout);
@@ -125,7 +126,7 @@ impl Docker {
         let (name, limit) = (reference.to_pull(), Duration::from(self.settings.manifest_timeout));
         let mut attempt = 0;
         loop {
-            attempt_begins(job.progress, MANIFEST_ATTEMPTS);
+            attempt_begins(job, MANIFEST_ATTEMPTS);
             let error = match self.reader.get_with(&["distribution", &name, "json"], &[], Some(auth), limit).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
@@ -135,8 +136,8 @@ impl Docker {
                 return Err(error);
             }
             let pause = MANIFEST_BACKOFF.delay(attempt);
-            tracing::debug!(image = name, %error, attempt, "the registry gave no manifest; trying again");
-            attempt_failed(job.progress, PullPhase::Pausing, &without_ecr_urls(&text, job.image), pause);
+            tracing::debug!(image = name, %error, attempt, "the registry returned no manifest; trying again");
+            attempt_failed(job, PullPhase::Pausing, &without_ecr_urls(&text, job.image), pause);
             sleep(pause).await;
             attempt += 1;
         }
@@ -147,7 +148,7 @@ pub(super) fn invalid_reference(name: &str) -> OpError {
     OpError::Failed(Failure::permanent(name, "invalid reference format"))
 }
 
-/// The header's value: always sent, `{}` when anonymous.
+/// The value of the header `X-Registry-Auth`, which is always sent; `{}` for anonymous access.
 pub(super) fn registry_auth(credentials: &RegistryCredentials) -> String {
     let members = [
         ("username", credentials.username.as_str()),
@@ -164,7 +165,7 @@ pub(super) fn registry_auth(credentials: &RegistryCredentials) -> String {
 
 fn digest_of(answer: &Value) -> Option<String> {
     let member = |name: &str| answer.get("Descriptor").and_then(|d| d.get(name)).and_then(Value::as_str);
-    // Docker prints the descriptor's members in lower camel case; older builds of other engines did not.
+    // Docker writes the descriptor's members in lower camel case; older builds of other engines did not.
     let media_type = member("mediaType").or_else(|| member("MediaType")).unwrap_or_default();
     let v1 = [
         "application/vnd.docker.distribution.manifest.v1+json",
@@ -190,7 +191,7 @@ fn facts(answer: &Value, reference: &Reference<'_>) -> ImageFacts {
         repo_digest: matching.map(str::to_owned),
         has_repo_digests: !digests.is_empty(),
         health_check: answer.pointer("/Config/Healthcheck").filter(|check| check.is_object()).map(|check| {
-            // Member by member: what cannot be read in one hides nothing of the others.
+            // Each member is read by itself, so that an unreadable one does not hide the others.
             let time = |name: &str| check.get(name).and_then(Value::as_i64);
             HealthConfig {
                 test: Some(texts("/Config/Healthcheck/Test").into_iter().map(str::to_owned).collect()),

@@ -1,44 +1,45 @@
 //! How long each call to the daemon may take.
 //!
-//! Owns the limits that are no setting of the operator's (those are in [`super::Settings`]); they are values, so that a test can wait
-//! for them. Invariant: the defaults are those of spec `docker-mapping.md` §10, and no call is without one.
+//! Owns the limits that the operator cannot set (those that the operator can set are in [`super::Settings`]). They are fields, so
+//! that tests can use short ones. Invariant: the defaults are those of spec `docker-mapping.md` §10, and every call has one.
 
 use std::time::Duration;
 
-/// Limits in time of whole calls, head and body.
+/// Time limits for whole calls, head and body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Asking which versions the daemon speaks.
+    /// Asking for the daemon's API versions.
     pub version: Duration,
-    /// Asking whether it is there.
+    /// Asking whether the daemon answers.
     pub ping: Duration,
-    /// Looking at a container, also after it was created, started or stopped.
+    /// Inspecting a container, also after it was created, started or stopped.
     pub inspect: Duration,
-    /// Looking at a container of which an event told. Another look follows from the next inventory.
+    /// Inspecting a container after an event. If this fails, the next inventory inspects the container again.
     pub inspect_after_event: Duration,
-    /// Looking at a local image. The Go agent has no limit here; one that hangs would hold a create for ever.
+    /// Inspecting a local image. The Go agent has no limit here; a call that hangs would delay a create for ever.
     pub inspect_image: Duration,
-    /// Listing all containers, without the looks at each.
+    /// Listing all containers, without inspecting each.
     pub list: Duration,
-    /// Docker kills after the grace of a stop; this much more may pass until it says so.
+    /// The time beyond the grace period of a stop. Docker kills after the grace period; this is its time to answer.
     pub stop_margin: Duration,
     /// Removing a container.
     pub remove: Duration,
     /// Removing an image.
     pub remove_image: Duration,
-    /// Making, looking at or removing a volume.
+    /// Creating, inspecting or removing a volume.
     pub volume: Duration,
-    /// Asking what kind of engine it is.
+    /// Asking for the facts about the engine (`GET /info`).
     pub info: Duration,
     /// Listing plugins.
     pub plugins: Duration,
-    /// From the request of a pull to its first line: the daemon says nothing before the registry has answered.
+    /// From the request of a pull to its first line: the daemon sends nothing before the registry has answered.
     pub pull_begin: Duration,
-    /// Making an image from an archive.
+    /// Loading an image from an archive.
     pub load_image: Duration,
-    /// Until the event stream begins.
+    /// Opening the event stream.
     pub open_events: Duration,
-    /// A stream without any event for this long is opened anew: it may be dead without knowing. The gap this means costs one listing.
+    /// An event stream without events for this long is opened again, since its connection may be dead. Each reopening costs one
+    /// inventory.
     pub quiet_events: Duration,
 }
 

@@ -1,21 +1,23 @@
-//! An answer of the daemon that comes line by line, as the progress of a pull does.
+//! Reads an answer of the daemon line by line, such as the progress of a pull.
 //!
-//! Owns the splitting and the bound of a line. Invariant: whatever the daemon or a registry behind it sends, at most
-//! [`MAX_LINE_BYTES`] of a line are kept; of a longer one, the beginning.
+//! Owns the splitting and the bound of a line. Invariant: whatever the daemon or a registry behind it sends, only the first
+//! [`MAX_LINE_BYTES`] of a line are kept.
 
 use super::error::DockerError;
 use bytes::Bytes;
 use reqwest::Response;
 
-/// A progress line has some hundred bytes. The text of an error may be as long as a registry likes.
+/// The longest line that is kept whole. A progress line has some hundred bytes, but a registry may send an error text of any
+/// length.
 pub(super) const MAX_LINE_BYTES: usize = 64 * 1024;
 
-/// The lines of an answer. Giving up a call of [`Lines::next`] loses nothing.
+/// The lines of an answer. A call of [`Lines::next`] can be cancelled without losing data.
 #[derive(Debug)]
 pub(super) struct Lines {
     response: Response,
-    /// Came, and belongs to no line yet.
+    /// Bytes that were received and are not yet split into lines.
     unread: Bytes,
+    /// The beginning of the line that is not complete yet.
     line: Vec<u8>,
 }
 
@@ -24,7 +26,7 @@ impl Lines {
         Self { response, unread: Bytes::new(), line: Vec::new() }
     }
 
-    /// The next line that is not empty, without its end. `None`: that was all.
+    /// The next non-empty line, without its line end. `None`: the answer has ended.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, DockerError> {
         loop {
             while let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {

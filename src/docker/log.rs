@@ -1,25 +1,25 @@
-//! The log driver of a container, beyond what the payload says of it (spec `docker-mapping.md` §8).
+//! The parts of a container's log configuration that the payload does not contain (spec `docker-mapping.md` §8).
 //!
-//! Owns the way to the task's log router and the options that are secrets. Pure functions. The invariant: a container whose log goes
-//! to a router has no other option of its driver than those made here, since the payload's are the router's.
+//! Owns the connection to the task's log router, and the log options that are secrets. Pure functions. Invariant: a container
+//! whose log goes to a router has only the driver options made here, since the payload's options are meant for the router.
 
 use crate::model::resource::LogRouting;
 use crate::model::{CreateRequest, Failure, Values};
 use serde_json::{Map, Value, json};
 
-/// The port every log router listens on.
+/// The port on which every log router listens.
 const PORT: &str = "24224";
-/// Docker calls the option by its new name from this version on, and refuses both at once.
+/// From this version on Docker uses the option's new name. It refuses both names at once.
 const ASYNC_SINCE: (u32, u32) = (20, 10);
-/// The awslogs driver takes an endpoint from this version on, and a create fails for an option that its driver does not know.
+/// From this version on the awslogs driver accepts an endpoint. A create with an unknown option fails.
 const ENDPOINT_SINCE: (u32, u32) = (18, 9);
 
-/// How the engine talks to log routers.
+/// How the engine sends logs to log routers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Driver<'a> {
     /// Containers do not wait for a slow router.
     pub(super) is_async: bool,
-    /// The engine's version.
+    /// The engine's version, e.g. `20.10.24`.
     pub(super) server: &'a str,
 }
 
@@ -39,12 +39,12 @@ pub(super) fn route(host: &mut Map<String, Value>, request: &CreateRequest, driv
     host.insert("LogConfig".to_owned(), json!({"Type": "fluentd", "Config": options}));
 }
 
-/// The awslogs driver of this engine can be told an endpoint.
+/// The awslogs driver of this engine has an option for the endpoint.
 pub(super) fn takes_endpoint(server: &str) -> bool {
     is_since(ENDPOINT_SINCE, server)
 }
 
-/// A version that cannot be read is taken for a new one.
+/// The engine's version is at least `version`; an unreadable version counts as new.
 fn is_since(version: (u32, u32), server: &str) -> bool {
     let mut parts = server.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     match (parts.next(), parts.next()) {
@@ -53,7 +53,7 @@ fn is_since(version: (u32, u32), server: &str) -> bool {
     }
 }
 
-/// Where the program in the container finds the router itself; nothing in the host's network.
+/// The variables by which a program in the container finds the router. Empty if the container is in the host's network.
 pub(super) fn router_variables(request: &CreateRequest) -> Result<Vec<(&'static str, String)>, Failure> {
     if request.spec.log_routing.as_ref().is_none_or(|routing| routing.router.is_none()) {
         return Ok(Vec::new());
@@ -64,7 +64,7 @@ pub(super) fn router_variables(request: &CreateRequest) -> Result<Vec<(&'static 
     Ok(vec![("FLUENT_HOST", address.clone()), ("FLUENT_PORT", PORT.to_owned())])
 }
 
-/// Adds the options that are secrets, if there is a driver that could use them. An empty one is none.
+/// Adds the log options that are secrets, if a driver is set. Empty values are left out.
 pub(super) fn reveal(host: &mut Map<String, Value>, values: &Values) {
     let Some(log) = host.get_mut("LogConfig").and_then(Value::as_object_mut) else { return };
     if values.log_options.is_empty() || log.get("Type").and_then(Value::as_str).unwrap_or_default().is_empty() {

@@ -1,12 +1,12 @@
-//! The endpoint of the awslogs driver, where Docker would not find it by itself (spec `docker-mapping.md` §8.1).
+//! The endpoint of the awslogs driver, where Docker does not find it by itself (spec `docker-mapping.md` §8.1).
 //!
-//! Owns the regions whose endpoint must be told, and the dual-stack endpoint of instances without IPv4. Invariant: no option but
-//! `awslogs-endpoint` is touched, and of no driver but awslogs.
+//! Owns the list of regions whose endpoint must be set, and the dual-stack endpoint for instances without IPv4. Invariant: only
+//! the option `awslogs-endpoint` of the driver awslogs is changed.
 
 use super::log::takes_endpoint;
 use serde_json::{Map, Value};
 
-/// Partitions the driver knows no endpoint of: their regions, and the end of their hosts' names.
+/// Regions whose endpoint the driver does not know, each with the domain of its hosts.
 const KNOWN: [(&str, &str); 8] = [
     ("us-isob-east-1", "sc2s.sgov.gov"),
     ("us-isob-west-1", "sc2s.sgov.gov"),
@@ -19,7 +19,7 @@ const KNOWN: [(&str, &str); 8] = [
 ];
 const ENDPOINT: &str = "awslogs-endpoint";
 
-/// Sets the option if it is needed. `region` is the agent's, `server` the engine's version.
+/// Sets the option if it is needed. `region` is the agent's region, `server` the engine's version.
 pub(super) fn apply(host: &mut Map<String, Value>, region: &str, ipv6_only: bool, server: &str) {
     let Some(log) = host.get_mut("LogConfig").filter(|log| log["Type"] == "awslogs").and_then(Value::as_object_mut)
     else {
@@ -28,8 +28,8 @@ pub(super) fn apply(host: &mut Map<String, Value>, region: &str, ipv6_only: bool
     let options = log.entry("Config").or_insert_with(|| Value::Object(Map::new()));
     let Some(options) = options.as_object_mut() else { return };
     let endpoint = if ipv6_only {
-        let of_logs = options.get("awslogs-region").and_then(Value::as_str);
-        of_logs.filter(|_| !options.contains_key(ENDPOINT) && takes_endpoint(server)).map(dual_stack)
+        let logs_region = options.get("awslogs-region").and_then(Value::as_str);
+        logs_region.filter(|_| !options.contains_key(ENDPOINT) && takes_endpoint(server)).map(dual_stack)
     } else {
         let known = KNOWN.iter().find(|(known, _)| *known == region);
         known.map(|(region, suffix)| format!("https://logs.{region}.{suffix}"))
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoint_is_told_where_the_driver_does_not_know_it() {
+    fn the_endpoint_is_set_where_the_driver_does_not_know_it() {
         let log = json!({"Type": "awslogs", "Config": {"awslogs-region": "us-east-1", "awslogs-group": "g"}});
         let own =
             json!({"Type": "awslogs", "Config": {"awslogs-region": "us-east-1", "awslogs-endpoint": "https://own"}});
@@ -72,17 +72,17 @@ mod tests {
     }
 
     #[test]
-    fn without_ipv4_it_is_the_dual_stack_endpoint_of_the_logs_region() {
+    fn without_ipv4_the_dual_stack_endpoint_is_set() {
         let log = |options: Value| json!({"Type": "awslogs", "Config": options});
-        let of = |options: Value| endpoint(&log(options), "us-iso-east-1", true);
-        assert_eq!(of(json!({"awslogs-region": "us-east-1"})).unwrap(), "https://logs.us-east-1.api.aws");
-        let china = of(json!({"awslogs-region": "cn-north-1"})).unwrap();
+        let resolved = |options: Value| endpoint(&log(options), "us-iso-east-1", true);
+        assert_eq!(resolved(json!({"awslogs-region": "us-east-1"})).unwrap(), "https://logs.us-east-1.api.aws");
+        let china = resolved(json!({"awslogs-region": "cn-north-1"})).unwrap();
         assert_eq!(china, "https://logs.cn-north-1.api.amazonwebservices.com.cn");
         assert_eq!(
-            of(json!({"awslogs-region": "us-east-1", "awslogs-endpoint": "https://own"})).unwrap(),
+            resolved(json!({"awslogs-region": "us-east-1", "awslogs-endpoint": "https://own"})).unwrap(),
             "https://own"
         );
-        assert_eq!(of(json!({})), None);
+        assert_eq!(resolved(json!({})), None);
         for (server, is_set) in [("18.06.1-ce", false), ("18.9.0", true), ("18.09.0", true), ("", true)] {
             let mut host =
                 json!({"LogConfig": log(json!({"awslogs-region": "us-east-1"}))}).as_object().unwrap().clone();

@@ -1,19 +1,19 @@
-//! Lays the payload's raw Docker settings over what the model says (spec `docker-mapping.md` §3).
+//! Merges the payload's raw Docker settings over the settings made from the model (spec `docker-mapping.md` §3).
 //!
-//! Owns the rules of Go's `json.Unmarshal` onto a filled structure, as far as they can be seen from outside and go beyond those of
-//! [`json`]: `null` clears lists and maps only. In a list of objects it is left out: to the engine it would be a pointer to nothing. It
-//! knows no Docker field by name except the five that may be a text instead of a list. Invariant: an error text names kinds of values,
-//! never a value, since settings may carry tokens.
+//! Owns those visible rules of Go's `json.Unmarshal` into a filled structure that [`json`] does not cover: `null` clears lists
+//! and maps only, and a `null` in a list of objects is left out, since the engine would read it as a nil pointer. This module
+//! knows no Docker field by name except the five that may be a text instead of a list. Invariant: an error text names kinds of
+//! values, never a value, since settings may contain tokens.
 
 use crate::model::json::{self, DecodeError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-/// Docker takes a text for these lists, as its command line does.
+/// For these lists Docker also accepts a single text.
 const TEXT_OR_LIST: [&str; 5] = ["Cmd", "Entrypoint", "Shell", "CapAdd", "CapDrop"];
 
-/// Lays `settings` (a JSON object of type `T`) over `base`, whose keys are already spelled as `T` spells them.
+/// Merges `settings` (a JSON object of type `T`) into `base`, whose keys are spelled as `T` spells them.
 pub(super) fn overlay<T>(base: &mut Map<String, Value>, settings: &str) -> Result<(), DecodeError>
 where
     T: DeserializeOwned + Serialize,
@@ -47,7 +47,7 @@ fn clear_nulls(base: &mut Map<String, Value>, given: &Map<String, Value>) {
     }
 }
 
-/// The settings as `T` prints them: known keys only, spelled right, without nulls.
+/// The settings as `T` serializes them: only known keys, in their proper spelling, without nulls.
 fn canonical<T: DeserializeOwned + Serialize>(
     mut given: Map<String, Value>,
 ) -> Result<Map<String, Value>, DecodeError> {
@@ -60,7 +60,7 @@ fn canonical<T: DeserializeOwned + Serialize>(
     let typed: T = json::decode(&given)?;
     match (serde_json::to_value(typed), given) {
         (Ok(Value::Object(mut map)), Value::Object(given)) => {
-            // A type may print members that were never given (an empty map for "none"); those say nothing.
+            // A type may serialize members that were not given (such as an empty map); these are dropped.
             map.retain(|key, _| given.keys().any(|given| given.eq_ignore_ascii_case(key)));
             map.iter_mut().for_each(|(key, value)| leave_out_nulls(value, json::member(&given, key)));
             Ok(map)
@@ -70,7 +70,7 @@ fn canonical<T: DeserializeOwned + Serialize>(
     }
 }
 
-/// Takes out of a list of objects what was given as `null`.
+/// Removes the members of a list of objects that were given as `null`.
 fn leave_out_nulls(typed: &mut Value, given: Option<&Value>) {
     let (Value::Array(typed), Some(Value::Array(given))) = (typed, given) else { return };
     let mut given = given.iter();

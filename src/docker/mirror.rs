@@ -1,7 +1,8 @@
 //! Registry mirrors (`ECS_IMAGE_REGISTRY_MIRRORS`): the same images under other names.
 //!
-//! Owns the names and which of them failed lately. It pulls nothing. The invariant: a mirror changes where an image comes from, never
-//! what it is called: what came from a mirror also gets the name the task uses, and what cannot be named so is not mirrored.
+//! Owns the images' names at the mirrors, and the list of recent failures. It pulls nothing. Invariant: a mirror changes where an
+//! image comes from, never its name. An image from a mirror also gets the name that the task uses; an image that cannot get this
+//! name is not mirrored.
 
 use super::Docker;
 use super::auth::is_hub;
@@ -12,31 +13,33 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A mirror that did not have an image is not asked for that image again for so long.
-const REST: Duration = Duration::from_secs(60);
-/// Images remembered for that; more are simply asked for again.
-const MOST_RESTING: usize = 200;
+/// After a mirror failed to provide an image, it is not asked for that image again for this long.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+/// The largest number of remembered failures; beyond this, mirrors are simply asked again.
+const MAX_FAILED: usize = 200;
 const HUB: &str = "docker.io";
 
-/// Mirrors by the host they stand for.
+/// The configured mirrors, and their recent failures.
 #[derive(Debug, Default)]
 pub struct Mirrors {
+    /// The mirror's prefix, by the registry's host.
     by_host: BTreeMap<String, String>,
+    /// When a mirror failed, by the image's name at the mirror.
     failed: Mutex<BTreeMap<String, Instant>>,
 }
 
 impl Mirrors {
-    /// `mirrors` maps a registry's host to what stands in its place: a host, with or without a path.
+    /// `mirrors` maps a registry's host to the prefix that replaces it: a host, with or without a path.
     pub fn new(mirrors: &BTreeMap<String, String>) -> Self {
-        let one = |(host, prefix): (&String, &String)| {
+        let entry = |(host, prefix): (&String, &String)| {
             let host = if is_hub(host) { HUB } else { host };
             (host.to_owned(), prefix.trim_end_matches('/').to_owned())
         };
-        Self { by_host: mirrors.iter().map(one).collect(), failed: Mutex::default() }
+        Self { by_host: mirrors.iter().map(entry).collect(), failed: Mutex::default() }
     }
 
-    /// The image's name at the mirror of its registry. `None`: there is no mirror, or the image is named by its digest, which is no
-    /// name that can be given to what came from elsewhere.
+    /// The image's name at the mirror of its registry. `None`: the registry has no mirror, or the image is named by its digest;
+    /// Docker cannot give such a name to an image that came from elsewhere.
     pub fn name_of(&self, image: &str) -> Option<String> {
         let reference = Reference::parse(image).filter(|reference| reference.digest.is_none())?;
         let repository = reference.repository();
@@ -45,31 +48,31 @@ impl Mirrors {
         Some(format!("{prefix}/{path}:{}", reference.tag.unwrap_or("latest")))
     }
 
-    /// The same, unless the mirror failed for this image lately.
+    /// The image's name at the mirror, unless the mirror recently failed for this image.
     pub fn place_of(&self, image: &str) -> Option<String> {
         let name = self.name_of(image)?;
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let rests = failed.get(&name).is_some_and(|since| since.elapsed() < REST);
-        (!rests).then_some(name)
+        let has_failed = failed.get(&name).is_some_and(|since| since.elapsed() < RETRY_AFTER);
+        (!has_failed).then_some(name)
     }
 
-    /// The mirror did not give the image of this name.
+    /// Records that the mirror failed to provide the image of this name.
     pub fn failed(&self, name: &str) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.retain(|_, since| since.elapsed() < REST);
-        if failed.len() < MOST_RESTING {
+        failed.retain(|_, since| since.elapsed() < RETRY_AFTER);
+        if failed.len() < MAX_FAILED {
             failed.insert(name.to_owned(), Instant::now());
         }
     }
 }
 
-/// The registry's host in an image's name; `docker.io` if there is none.
+/// The registry's host in an image's name; `docker.io` if the name has none.
 pub fn registry_of(image: &str) -> &str {
     host_and_path(image).0
 }
 
-/// What credentials for an image must name as their server. Newer engines use them for no other host; to them Docker Hub is called
-/// by the address of its first version.
+/// The server address that credentials for an image must contain. Newer engines use credentials for no other host. For Docker Hub
+/// they expect the address of its version 1 API.
 pub fn server_of(image: &str) -> &str {
     match registry_of(image) {
         host if is_hub(host) => "https://index.docker.io/v1/",
@@ -78,7 +81,7 @@ pub fn server_of(image: &str) -> &str {
 }
 
 impl Docker {
-    /// Makes what was pulled as `source` findable as `image` too.
+    /// Tags the image that was pulled as `source` with the name `image`.
     pub async fn name(&self, source: &str, image: &str) -> Result<(), OpError> {
         let target = Reference::parse(image).ok_or_else(|| invalid_reference("CannotPullContainerError"))?;
         self.tag(source, &target, image).await.map_err(OpError::Failed)
@@ -127,13 +130,13 @@ mod tests {
     }
 
     #[test]
-    fn a_mirror_that_failed_for_an_image_rests_for_this_image() {
+    fn a_mirror_that_failed_for_an_image_is_skipped_for_it() {
         let mirrors = mirrors(&[("docker.io", "m.io")]);
         mirrors.failed("m.io/library/busybox:latest");
         assert_eq!(mirrors.place_of("busybox"), None);
         assert_eq!(mirrors.place_of("alpine").as_deref(), Some("m.io/library/alpine:latest"));
         assert!(mirrors.name_of("busybox").is_some());
-        (0..MOST_RESTING * 2).for_each(|number| mirrors.failed(&number.to_string()));
-        assert_eq!(mirrors.failed.lock().unwrap().len(), MOST_RESTING);
+        (0..MAX_FAILED * 2).for_each(|number| mirrors.failed(&number.to_string()));
+        assert_eq!(mirrors.failed.lock().unwrap().len(), MAX_FAILED);
     }
 }

@@ -1,30 +1,30 @@
-//! The Docker engine: model in, model out. The only place that knows bollard and Docker's words.
+//! The Docker engine: model in, model out. The only module that knows bollard and Docker's API.
 //!
-//! Owns the connection, the API version and one method for each operation the core may ask for. It decides nothing: no retry of
-//! create, start or stop, no status of a task. Invariant: every call has a limit in time, and is safe to repeat.
+//! Owns the connection, the API version and one method for each operation of the core. It decides nothing: it does not retry a
+//! create, start or stop, and knows no status of a task. Invariant: every call has a time limit and is safe to repeat.
 //!
-//! Everything is changed through `change` and looked at through `read`, which survives values it has not heard of; a pull comes line by
-//! line through `lines`. bollard lends its types only: its client takes answers of any length into memory. Reading order: `create` and
-//! `observe` (pure translation), `container` (the operations), `volume`, `host` with `about` (what kind of engine it is), `pull` with
-//! `progress` and `pull_text`, `image`, `pause` (the image that is not pulled), [`events`], [`auth`] and `credential_helper`, `mirror`,
-//! `endpoint` and `wire` (the connection), [`error`].
+//! All changes go through `change` and all reads through `read`, which accepts unknown values; the progress of a pull arrives
+//! line by line through `lines`. Only bollard's types are used, since its client reads answers of any length into memory. Reading
+//! order: `create` and `observe` (pure translation), `container` (the operations), `volume`, `host` with `about` (facts about the
+//! engine), `pull` with `progress` and `pull_text`, `image`, `pause` (the image that is not pulled), [`events`] with `changes`,
+//! [`auth`] and `credential_helper`, `mirror`, `endpoint` and `wire` (the connection), [`error`].
 //!
-//! Every call and its limit (spec `docker-mapping.md` §10; `*` = the operator's setting, with its default):
+//! Every call and its limit (spec `docker-mapping.md` §10; `*` = set by the operator, shown with its default):
 //!
-//! | call | limit | no answer in time |
+//! | call | limit | if there is no answer in time |
 //! | --- | --- | --- |
-//! | version | 10 s | tried again, by whoever needs it |
+//! | version | 10 s | the caller tries again |
 //! | ping | 5 s | error |
-//! | create, start | 4 min\*, 3 min\* | unknown: it is looked at |
-//! | stop | grace + 2 min | unknown: it is looked at |
-//! | remove | 5 min | unknown: it is looked at |
-//! | volume: create, remove | 5 min | unknown: asked again |
+//! | create, start | 4 min\*, 3 min\* | unknown: the container is inspected |
+//! | stop | grace + 2 min | unknown: the container is inspected |
+//! | remove | 5 min | unknown: the container is inspected |
+//! | volume: create, remove | 5 min | unknown: tried again |
 //! | volume: inspect | 5 min | failed |
 //! | info; list plugins | 10 s; 1 min | failed |
-//! | inspect a container (also after create, start and stop) | 30 s; 10 s after an event | failed (after a change: unknown) |
+//! | inspect a container, also after create, start, stop | 30 s; 10 s after an event | failed (after a change: unknown) |
 //! | list | 10 min | failed |
-//! | open the events | 30 s; no event for 5 min: opened anew | opened again |
-//! | list images and containers for the clean-up, remove an image | 10 min, 3 min | failed; unknown: tried again in the next cycle |
+//! | open the events | 30 s; reopened after 5 min without an event | opened again |
+//! | image clean-up: list, remove an image | 10 min, 3 min | failed; unknown: tried again in the next cycle |
 //! | inspect an image | 30 s (the Go agent has none) | failed |
 //! | digest from the registry | 1 min\* with all tries | failed |
 //! | pull | 2 h\* with all tries; 5 min to the first output; 1 min\* without progress | failed |
@@ -101,50 +101,52 @@ use tokio::time::Instant;
 use version::Spoken;
 use wire::Wire;
 
-/// Pulls at once. The Go agent has no bound. The daemon fetches 3 layers at a time whatever is asked of it, so more pulls do not
-/// make it faster; but most pulls only find that all layers are there, and shall not stand in line behind the few large ones.
+/// How many pulls run at the same time. The Go agent has no bound. The daemon fetches 3 layers at a time in any case, so more
+/// pulls do not make it faster. But most pulls only find that all layers exist already, and they should not wait behind the few
+/// large ones.
 const PULLS: usize = 8;
-/// Look-ups of digests at once: one small request to a registry each.
+/// How many look-ups of digests run at the same time. Each is one small request to a registry.
 const LOOKUPS: usize = 16;
-/// Threads that ask how full the disk of the daemon's data is.
+/// Threads that measure how full the disk of the daemon's data is.
 const DISK: LaneSettings = LaneSettings { threads: 1, spare: 1, limit: Duration::from_secs(30) };
-/// Threads that read files which the operator names.
+/// Threads that read files on paths from the operator's settings.
 const FILES: LaneSettings = LaneSettings { threads: 1, spare: 2, limit: Duration::from_secs(30) };
 
-/// What this edge needs to know. Limits are whole-operation limits (spec `docker-mapping.md` §10, `images.md` §1).
+/// The settings of this edge. Time limits are for whole operations (spec `docker-mapping.md` §10, `images.md` §1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// `unix:///path` or `tcp://host:port`.
+    /// The daemon's address: `unix:///path` or `tcp://host:port`.
     pub endpoint: String,
-    /// Name of the cluster: label of all our containers.
+    /// The cluster's name, a label on every container that the agent creates.
     pub cluster: String,
-    /// Injected as `AWS_REGION` and `AWS_DEFAULT_REGION` unless task or image sets one of them.
+    /// The agent's region. It is injected as `AWS_REGION` and `AWS_DEFAULT_REGION` unless the task or the image sets one of them;
+    /// `None` = no region is injected.
     pub region: Option<String>,
-    /// Limit for a create.
+    /// The limit for a create.
     pub create_timeout: Span,
-    /// Limit for a start.
+    /// The limit for a start.
     pub start_timeout: Span,
-    /// Limit for a pull with all its attempts.
+    /// The limit for a pull with all its attempts.
     pub pull_timeout: Span,
-    /// A pull without progress for this long is given up and tried again.
+    /// An attempt of a pull without progress for this long is given up, and the next one begins.
     pub pull_inactivity: Span,
-    /// Limit for asking a registry for a digest, with all attempts.
+    /// The limit for the look-up of a digest at a registry, with all its attempts.
     pub manifest_timeout: Span,
-    /// Containers do not wait for a slow log router.
+    /// Containers do not block while the log router is slow.
     pub log_router_async: bool,
-    /// Where host ports are chosen from when a task asks for any.
+    /// The range from which host ports are chosen when a task does not name one.
     pub dynamic_ports: RangeInclusive<u16>,
-    /// The operator's archive of the pause image; none there: the image is made here.
+    /// The path of the operator's archive of the pause image. If there is no such file, the agent makes the image itself.
     pub pause_archive: PathBuf,
-    /// Labels of pause containers (`ECS_PAUSE_LABELS`).
+    /// Labels for pause containers (`ECS_PAUSE_LABELS`).
     pub pause_labels: BTreeMap<String, String>,
-    /// Runtime for containers with GPUs (`ECS_NVIDIA_RUNTIME`).
+    /// The name of the runtime for containers with GPUs (`ECS_NVIDIA_RUNTIME`).
     pub nvidia_runtime: String,
-    /// GPUs are asked of the engine itself: on hosts outside EC2.
+    /// Containers request GPUs from the engine as devices, which is so on hosts outside EC2.
     pub requests_gpus: bool,
     /// The instance has no IPv4 address.
     pub ipv6_only: bool,
-    /// Limits of all other calls.
+    /// The limits of all other calls.
     pub limits: Limits,
 }
 
@@ -156,27 +158,28 @@ pub struct Docker {
     changer: Changer,
     changes: Changes,
     settings: Settings,
-    /// This agent's mark on what it creates; `None` before [`Docker::with_owner`].
+    /// The mark of this agent on the containers that it creates; `None` before [`Docker::with_owner`].
     owner: Option<OwnerMark>,
-    /// Whose containers are this agent's.
+    /// The identities whose containers belong to this agent.
     owners: Owners,
     ports: DynamicPorts,
     spoken: Arc<Spoken>,
     about: tokio::sync::OnceCell<About>,
     pulls: Semaphore,
     lookups: Semaphore,
-    /// One at a time looks for the pause image and makes it.
+    /// Held while the pause image is looked up and made, so that this happens once at a time.
     pause_image: tokio::sync::Mutex<()>,
-    /// When any pull made progress last.
+    /// When a pull last made progress, whichever pull it was.
     moved: watch::Sender<Instant>,
-    /// Looks at the disk of the daemon's data.
+    /// Threads that look at the disk of the daemon's data.
     disk: Lane,
-    /// Files on paths that the operator names, and lists of plugins.
+    /// Threads that read files on paths from the operator's settings, and the directories of plugins.
     files: Lane,
 }
 
 impl Docker {
-    /// Finds out what the daemon speaks. It is asked again when it refuses a version, and when its events had ended.
+    /// Connects and agrees on the API versions. This is repeated when the daemon refuses a version and when the event stream has
+    /// ended.
     pub async fn connect(settings: Settings) -> Result<Self, DockerError> {
         let endpoint = Endpoint::parse(&settings.endpoint)?;
         let spoken = Arc::new(Spoken::default());
@@ -204,8 +207,8 @@ impl Docker {
         })
     }
 
-    /// From now on containers are created with this agent's mark, and those with another agent's are left alone. `place` is where this
-    /// agent keeps its data; empty if it keeps none.
+    /// Makes the agent create containers with its mark, and leave containers with another agent's mark alone. `place` is where
+    /// this agent keeps its data; empty if it keeps none.
     #[must_use]
     pub fn with_owner(mut self, owners: Owners, place: &str) -> Self {
         self.owner = Some(OwnerMark { id: owners.own.clone(), place: place.to_owned() });
@@ -213,7 +216,7 @@ impl Docker {
         self
     }
 
-    /// The API versions to advertise to ECS, ascending, e.g. `1.17`.
+    /// The API versions to advertise to ECS, in ascending order, e.g. `1.17`.
     pub fn api_versions(&self) -> Vec<String> {
         self.spoken.now().supported
     }
@@ -223,19 +226,19 @@ impl Docker {
         self.spoken.now().server
     }
 
-    /// Is the daemon there and answering?
+    /// Checks that the daemon answers.
     pub async fn ping(&self) -> Result<(), DockerError> {
         within(self.settings.limits.ping, self.reader.open(&["_ping"], &[], None)).await.map(drop)
     }
 }
 
-/// The body of the create call, for tests of what becomes of a payload.
+/// The body of the create call, for tests that translate a payload.
 #[cfg(test)]
 pub(crate) fn create_body(
     request: &crate::model::CreateRequest,
 ) -> Result<bollard::models::ContainerCreateBody, crate::model::Failure> {
     let starts: Vec<u16> = request.spec.port_ranges.iter().map(|range| 65_535 - (range.count() - 1)).collect();
-    let around = create::Surroundings {
+    let context = create::CreateContext {
         cluster: "cluster",
         owner: None,
         region: Some("us-iso-east-1"),
@@ -250,7 +253,7 @@ pub(crate) fn create_body(
         ipv6_only: false,
         log_driver: log::Driver { is_async: true, server: "20.10.24" },
     };
-    create::body(request, &crate::model::Values::default(), &around)
+    create::body(request, &crate::model::Values::default(), &context)
 }
 
 #[cfg(test)]
@@ -262,7 +265,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    /// Answers each request like a daemon that does not know anything, and returns the heads of the first `count`.
+    /// Answers the first `count` requests with 404 and returns their heads.
     async fn heads(listener: &TcpListener, count: usize) -> Vec<String> {
         let mut heads = Vec::new();
         while heads.len() < count {
@@ -347,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_look_at_its_image_nothing_is_created() {
+    async fn nothing_is_created_if_the_image_cannot_be_inspected() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let docker_settings = settings(&format!("tcp://{}", listener.local_addr().unwrap()));
         let engine = async {
@@ -369,7 +372,7 @@ mod tests {
                 socket.write_all(answer.as_bytes()).await.unwrap();
                 let is_look = line.contains("/images/");
                 lines.push(line);
-                // A create would follow the look at once.
+                // A create would follow the inspection at once.
                 if is_look && tokio::time::timeout(Duration::from_millis(300), listener.accept()).await.is_err() {
                     return lines;
                 }

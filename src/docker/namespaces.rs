@@ -1,10 +1,11 @@
-//! Namespaces of a container: what is set after the payload's own settings, and wins over them (spec `docker-mapping.md` §4).
+//! The namespace modes of a container. They are set after the payload's own settings and override them (spec `docker-mapping.md`
+//! §4).
 
 use crate::model::task::Namespace;
 use crate::model::{ContainerKind, CreateRequest};
 use serde_json::{Map, Value};
 
-/// Sets the modes that the task definition decides; the others stay as the payload has them.
+/// Sets the modes that the task definition determines. The others stay as in the payload.
 pub(super) fn apply(host: &mut Map<String, Value>, request: &CreateRequest) {
     let spec = &request.spec;
     let modes = [("PidMode", mode(spec.pid, request)), ("IpcMode", mode(spec.ipc, request))];
@@ -16,7 +17,7 @@ pub(super) fn apply(host: &mut Map<String, Value>, request: &CreateRequest) {
     }
 }
 
-/// Compat: without a pause container the mode is left alone.
+/// The mode to set; `None` = the payload's mode stays. Compat: without a pause container the mode is left alone.
 fn mode(namespace: Namespace, request: &CreateRequest) -> Option<String> {
     match namespace {
         Namespace::Own => None,

@@ -1,8 +1,8 @@
-//! The daemon's description of a container to [`Observation`]. Pure functions.
+//! Translates the daemon's description of a container to an [`Observation`]. Pure functions.
 //!
-//! Owns the translation of spec `task-engine.md` §10. It reads members one by one and takes what it can: an unknown status,
-//! protocol or member must never hide a container. But what does not say whether the container runs says nothing ([`Unreadable`]).
-//! Invariant: what lacks our labels, or carries another cluster's, is nobody's business here and yields `None`.
+//! Owns the translation of spec `task-engine.md` §10. It reads members one by one and uses those it understands: an unknown
+//! status, protocol or member must never hide a container. But an answer that does not say whether the container runs is rejected
+//! ([`Unreadable`]). Invariant: a container without the agent's labels, or with another cluster's label, yields `None`.
 
 use super::create::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK};
 use super::outline;
@@ -11,22 +11,23 @@ use crate::model::text::cut;
 use crate::model::{Failure, Health, Observation, OwnerId, OwnerMark, PortBinding, Protocol, RunState, TaskSpec};
 use serde_json::Value;
 
-/// An answer that is not a description of the container asked for. It says nothing, least of all that there is none.
+/// The answer does not describe the requested container. It does not prove that the container is missing.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unreadable(pub(super) &'static str);
 
-/// From the answer to `GET /containers/<asked>/json`, asked by name or full id. `None`: it is not one of ours.
+/// Parses the answer to `GET /containers/<asked>/json`, where `asked` is a name or full id. `None`: the container has no task of
+/// this cluster.
 pub(super) fn from_inspect(answer: &Value, asked: &str, cluster: &str) -> Result<Option<Observation>, Unreadable> {
     let id = non_empty(text(answer, "Id")).ok_or(Unreadable("it has no id"))?;
     let runtime_name = text(answer, "Name").trim_start_matches('/');
     if asked != id && asked != runtime_name {
-        return Err(Unreadable("it is of another container"));
+        return Err(Unreadable("it describes another container"));
     }
     let labels = answer.get("Config").and_then(Value::as_object).ok_or(Unreadable("it has no configuration"))?;
     let labels = match labels.get("Labels") {
         Some(Value::Object(labels)) => labels,
         None | Some(Value::Null) => return Ok(None),
-        Some(_) => return Err(Unreadable("its labels are no labels")),
+        Some(_) => return Err(Unreadable("its labels are not an object")),
     };
     let label = |name: &str| labels.get(name)?.as_str();
     let (Some(task), Some(container)) = (label(LABEL_TASK), label(LABEL_CONTAINER)) else { return Ok(None) };
@@ -72,34 +73,34 @@ pub(super) fn from_inspect(answer: &Value, asked: &str, cluster: &str) -> Result
         address: address(answer.get("NetworkSettings")),
         image_id: text(answer, "Image").to_owned(),
         image_digest: None,
-        outline: None, // only an inventory has a use for it, and reading it takes longer than all the rest
+        outline: None, // only an inventory needs it, and parsing it takes longer than all the rest
     }))
 }
 
-/// The agent that made a container, from its labels; `None` if they do not say.
+/// The agent that created a container, from its labels; `None` = the container has no such label.
 pub(super) fn owner(labels: &Value) -> Option<OwnerId> {
     labels.get(outline::OWNER).and_then(Value::as_str).map(outline::owner)
 }
 
-/// The same, with the place of that agent's data.
+/// The agent that created a container and the place of that agent's data; `None` = the container has no owner label.
 pub(super) fn owner_mark(labels: &Value) -> Option<OwnerMark> {
     let place = labels.get(outline::PLACE).and_then(Value::as_str).unwrap_or_default();
     Some(OwnerMark { id: owner(labels)?, place: place.to_owned() })
 }
 
-/// A container of ours in a list.
+/// An entry of the container list, for a task of this cluster.
 #[derive(Debug)]
 pub(super) struct Listed {
-    /// The engine's id of it.
+    /// The engine's id of the container.
     pub(super) id: String,
-    /// What the list tells of it, for when it cannot be inspected: less, but it is there. `None`: in a state this agent has not heard
-    /// of.
+    /// The facts in the list entry, used if the container cannot be inspected. `None`: the container exists, in a state that this
+    /// agent does not know.
     pub(super) seen: Option<Observation>,
-    /// What its label tells of its task.
+    /// The outline of the task from the container's label; `None` = the label is missing or unreadable.
     pub(super) outline: Option<Box<TaskSpec>>,
 }
 
-/// From one entry of `GET /containers/json`.
+/// Parses one entry of `GET /containers/json`; `None` = the container has no task of this cluster.
 pub(super) fn from_list(entry: &Value, cluster: &str) -> Option<Listed> {
     let label = |name: &str| entry.get("Labels")?.get(name)?.as_str();
     let is_ours = label(LABEL_TASK).is_some() && label(LABEL_CLUSTER) == Some(cluster);
@@ -115,13 +116,13 @@ fn from_entry(entry: &Value, id: &str, task: &str, container: &str) -> Option<Ob
         "created" => RunState::Created,
         "exited" | "dead" | "removing" => RunState::Exited,
         "running" | "paused" | "restarting" => RunState::Running,
-        // A state this agent has not heard of: the human-readable column is the next best witness.
+        // An unknown state: the human-readable status is the next best source.
         _ if status.starts_with("Exited") => RunState::Exited,
         _ if status.starts_with("Up ") => RunState::Running,
         _ => return None,
     };
     let code = status.strip_prefix("Exited (").and_then(|rest| rest.split(')').next()?.parse().ok());
-    // One that others link to is also listed under their names for it (`/other/alias`), in any order.
+    // A linked container is also listed under its aliases in other containers (`/other/alias`), in any order.
     let names = entry.get("Names").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     let mut own = names.map(|name| name.trim_start_matches('/')).filter(|name| !name.contains('/'));
     let name = own.next().unwrap_or_default();
@@ -158,10 +159,10 @@ fn non_empty(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
-/// RFC 3339 with nanoseconds has 35.
+/// The longest time that is kept, in bytes. RFC 3339 with nanoseconds has 35.
 const MAX_TIME_BYTES: usize = 64;
 
-/// Docker writes "never" as the year 1.
+/// A time, unless it is in the year 1, with which Docker means "never".
 fn real_time(text: &str) -> Option<&str> {
     non_empty(text).filter(|text| !text.starts_with("0001-01-01"))
 }
@@ -170,7 +171,8 @@ fn exit_code(value: &Value) -> Option<i32> {
     i32::try_from(value.as_i64()?).ok()
 }
 
-/// Sorted, so that two looks at an unchanged container are equal. Protocols ECS has no word for are left out.
+/// The port bindings, sorted, so that two observations of an unchanged container are equal. Protocols that ECS does not know are
+/// left out.
 fn bindings(ports: Option<&Value>) -> Vec<PortBinding> {
     let mut found = Vec::new();
     for (key, addresses) in ports.and_then(Value::as_object).into_iter().flatten() {
@@ -191,11 +193,11 @@ fn bindings(ports: Option<&Value>) -> Vec<PortBinding> {
     found
 }
 
-/// In Docker's default network. Docker 29 no longer says it at the first place.
+/// The address in Docker's default network. Docker 29 no longer fills the first of the two members.
 fn address(network: Option<&Value>) -> Option<String> {
     let network = network?;
     let bridge = || text(network.pointer("/Networks/bridge")?, "IPAddress").into();
-    let found = Some(text(network, "IPAddress")).filter(|it| !it.is_empty()).or_else(bridge)?;
+    let found = Some(text(network, "IPAddress")).filter(|address| !address.is_empty()).or_else(bridge)?;
     non_empty(found).map(str::to_owned)
 }
 
@@ -224,7 +226,7 @@ mod tests {
     fn golden() -> Value {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/docker_inspect_web.json");
         let mut golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        // The recording has only the parts that were asked of the engine.
+        // The recording has only some parts of the engine's answer.
         golden["Id"] = json!(ID);
         golden["Created"] = json!("2026-11-21T23:36:44.1Z");
         golden
@@ -314,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_containers_are_nobody() {
+    fn containers_of_others_are_skipped() {
         assert_eq!(from_inspect(&golden(), ID, "other"), Ok(None));
         for labels in [json!(null), json!({}), json!({"com.amazonaws.ecs.cluster": "judge"})] {
             assert_eq!(look(&json!({"Id": ID, "Config": {"Labels": labels}})), Ok(None));
@@ -338,7 +340,7 @@ mod tests {
         }
         assert!(look(&without("/Config", json!(null))).is_err());
         assert!(look(&without("/Config/Labels", json!(["a"]))).is_err());
-        assert_eq!(look(&without("/Id", json!("2cc2"))), Err(Unreadable("it is of another container")));
+        assert_eq!(look(&without("/Id", json!("2cc2"))), Err(Unreadable("it describes another container")));
         let by_name =
             from_inspect(&without("/Image", json!("")), "ecs-judge-family-7-web-d49fe3fdbfdec3f7a101", "judge");
         assert!(by_name.unwrap().is_some());
@@ -397,7 +399,7 @@ mod tests {
         }
         let entry = json!({"Id": "1", "State": "hibernating", "Status": "Hibernating", "Labels": labels});
         let listed = from_list(&entry, "judge").unwrap();
-        assert_eq!((listed.id.as_str(), listed.seen), ("1", None), "it is there, and nobody knows how");
+        assert_eq!((listed.id.as_str(), listed.seen), ("1", None), "the container exists, in an unknown state");
     }
 
     #[test]

@@ -1,7 +1,10 @@
-//! The labels of our own: whose a container is, and what Docker cannot tell of a task, should the agent's state be lost.
+//! This agent's own container labels: the owner of a container, and the facts about its task that Docker does not have. They
+//! serve to rebuild a lost state.
 //!
-//! Owns their form. [`OWNER`] is the identity of the agent that made the container, [`PLACE`] where that agent keeps its data. [`LABEL`] is a JSON object `{"version": 1, "task": {…}}` in which what has its default value is left out. It holds nothing confidential:
-//! [`TaskSpec::outline`] has taken that out. Invariant: what cannot be read, or is of another version, is nobody's.
+//! Owns their form. [`OWNER`] is the identity of the agent that created the container, and [`PLACE`] is where that agent keeps
+//! its data. [`LABEL`] is a JSON object `{"version": 1, "task": {…}}` without the members that have their default value. It
+//! contains nothing confidential: [`TaskSpec::outline`] has removed that. Invariant: a label that cannot be read, or has another
+//! version, is ignored.
 
 use crate::model::{OwnerId, TaskSpec, text};
 use serde::{Deserialize, Serialize};
@@ -10,7 +13,7 @@ use std::borrow::Cow;
 pub(super) const LABEL: &str = "ecs-agent.task";
 pub(super) const OWNER: &str = "ecs-agent.owner";
 pub(super) const PLACE: &str = "ecs-agent.data-dir";
-/// The most bytes of an identity that are read; ours have 32.
+/// The longest identity that is read, in bytes; this agent's identities have 32.
 const MAX_OWNER: usize = 64;
 const VERSION: u64 = 1;
 
@@ -20,18 +23,18 @@ struct Label<'a> {
     task: Cow<'a, TaskSpec>,
 }
 
-/// The identity that a label names. One of another form is another agent's, not none.
+/// The identity in a label. An identity of another form belongs to another agent.
 pub(super) fn owner(label: &str) -> OwnerId {
     text::cut(label, MAX_OWNER).into()
 }
 
-/// The label's text.
+/// The text of the label for a task.
 pub(super) fn write(task: &TaskSpec) -> String {
-    // A specification is in the state as JSON as well: it can be written.
+    // A task specification can always be written as JSON: the stored state contains it as well.
     serde_json::to_string(&Label { version: VERSION, task: Cow::Borrowed(task) }).unwrap_or_default()
 }
 
-/// The task a label tells of.
+/// The task in a label; `None` = the label cannot be read.
 pub(super) fn read(label: &str) -> Option<TaskSpec> {
     let label: Label<'_> = serde_json::from_str(label).ok()?;
     (label.version == VERSION).then(|| label.task.into_owned())

@@ -1,11 +1,11 @@
-//! The image of pause containers: who makes it, and that it is there (spec `images.md` §9, `docker-mapping.md` §11).
+//! The image of pause containers: loading it or making it (spec `images.md` §9, `docker-mapping.md` §11).
 //!
-//! Owns the loading: the operator's archive if there is one, else an image of one file made here. It is loaded when a pause
-//! container is to be created and the image is not there, so one that was removed comes back. Invariant: what is made here is the
-//! same on every host of one architecture.
+//! Owns the loading: from the operator's archive if there is one, otherwise as an image of one file made here. The image is
+//! loaded when a pause container is to be created and the image is missing, so an image that was removed comes back. Invariant:
+//! the image made here is the same on every host of one architecture.
 //!
-//! The file is a program of two system calls. It has the kernel reap orphans (SIGCHLD is ignored), since it is process 1 of a shared
-//! process namespace, and then it waits for ever. It handles no signal: its containers are stopped with SIGKILL.
+//! The file is a program of two system calls. Since it is process 1 of a shared process namespace, it ignores SIGCHLD, so that
+//! the kernel reaps orphans. Then it waits for ever. It handles no signal: its containers are stopped with SIGKILL.
 
 use super::Docker;
 use super::error::DockerError;
@@ -17,23 +17,23 @@ use bytes::Bytes;
 use serde_json::Value;
 use std::io::ErrorKind;
 
-/// Name of the program in the image.
+/// The name of the program in the image.
 const PROGRAM: &str = "pause";
-/// Larger than any pause image by far.
+/// The largest archive that is loaded, far larger than any pause image.
 const MAX_ARCHIVE_BYTES: u64 = 64 << 20;
 
-/// Name of the image. It serves every task to come: no clean-up may remove it.
+/// The name of the image. Later tasks need it as well, so no clean-up may remove it.
 pub fn pause_image() -> &'static str {
     PAUSE_IMAGE
 }
 
-/// Can this build make the image by itself?
+/// This build has a pause program for its processor, so it can make the image itself.
 pub fn makes_pause_image() -> bool {
     machine_code().is_some()
 }
 
 impl Docker {
-    /// Makes sure that the image is there.
+    /// Makes sure that the image exists.
     pub(super) async fn ensure_pause_image(&self) -> Result<(), OpError> {
         let _turn = self.pause_image.lock().await;
         if self.image_present(PAUSE_IMAGE).await?.is_some() {
@@ -41,7 +41,7 @@ impl Docker {
         }
         match self.load_pause_archive().await {
             Ok(true) if self.image_present(PAUSE_IMAGE).await?.is_some() => return Ok(()),
-            Ok(true) => tracing::warn!(image = PAUSE_IMAGE, "the archive of the pause image holds another one"),
+            Ok(true) => tracing::warn!(image = PAUSE_IMAGE, "the archive of the pause image contains another image"),
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "the archive of the pause image cannot be loaded"),
         }
@@ -55,10 +55,10 @@ impl Docker {
         let answer = self.changer.upload(&["images", "create"], &query, archive, limit).await;
         let answer = answer.and_then(|answer| check_load(&answer));
         tracing::info!(image = PAUSE_IMAGE, ok = answer.is_ok(), "made the pause image");
-        answer.map_err(|error| error.of_read("CannotCreateContainerError", "loading image"))
+        answer.map_err(|error| error.to_read_error("CannotCreateContainerError", "loading image"))
     }
 
-    /// False if the operator has none.
+    /// Loads the operator's archive; `false` = there is no such file.
     async fn load_pause_archive(&self) -> Result<bool, DockerError> {
         let (path, shown) = (self.settings.pause_archive.clone(), self.settings.pause_archive.display().to_string());
         let archive = match self.files.run(&shown, move || read_file(&path, MAX_ARCHIVE_BYTES)).await {
@@ -73,7 +73,8 @@ impl Docker {
     }
 }
 
-/// The daemon answers with lines of JSON; one of them may be an error though the status was none.
+/// Checks the answer to a load. The daemon answers with lines of JSON, and one may be an error although the HTTP status is a
+/// success.
 fn check_load(answer: &[u8]) -> Result<(), DockerError> {
     let lines = answer.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
     match lines.into_iter().find_map(|line| line.get("error")?.as_str().map(str::to_owned)) {
@@ -82,11 +83,12 @@ fn check_load(answer: &[u8]) -> Result<(), DockerError> {
     }
 }
 
-/// A program: the instructions, and behind them what they point at.
+/// A program for one processor; [`IGNORE`] follows its instructions in the file.
 #[derive(Clone, Copy, Debug)]
 struct Code {
-    /// `e_machine` of its ELF header.
+    /// `e_machine` of the ELF header.
     machine: u16,
+    /// The instructions.
     text: &'static [u8],
 }
 
@@ -129,7 +131,7 @@ const AARCH64: Code = Code { machine: 183, text: &[
     0xf9, 0xff, 0xff, 0x17,            // b -28                  again, should a signal end it
 ] };
 
-/// The program for the processor this agent runs on, if there is one.
+/// The program for the processor that this build is for; `None` = there is none.
 fn machine_code() -> Option<Code> {
     if cfg!(target_arch = "x86_64") {
         Some(X86_64)
@@ -140,7 +142,7 @@ fn machine_code() -> Option<Code> {
     }
 }
 
-/// A static program of one segment that is the whole file, mapped to be read and run.
+/// A static ELF program. Its only segment is the whole file, mapped readable and executable.
 fn elf(code: Code) -> Vec<u8> {
     const BASE: u64 = 0x40_0000;
     const HEADERS: usize = 64 + 56;
@@ -167,7 +169,7 @@ fn elf(code: Code) -> Vec<u8> {
     file
 }
 
-/// An archive of one file that anybody may run: a ustar header, the file in blocks of 512, two empty blocks.
+/// A tar archive of one executable file: a ustar header, the file in blocks of 512 bytes, two empty blocks.
 fn tar(name: &str, file: &[u8]) -> Vec<u8> {
     let mut header = [0_u8; 512];
     let mut field = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
@@ -193,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_programs_point_at_the_action_behind_them() {
+    fn both_programs_point_at_the_action_that_follows_them() {
         assert_eq!(X86_64.text.len(), 17 + usize::from(X86_64.text[13]), "lea counts from its end, at 17");
         let adr = u32::from_le_bytes(AARCH64.text[8..12].try_into().unwrap());
         let distance = ((adr >> 5 & 0x7_ffff) << 2 | adr >> 29 & 3) as usize;

@@ -1,8 +1,8 @@
-//! Chooses host ports for port mappings that ask for any (spec `docker-mapping.md` §6).
+//! Chooses host ports for port mappings that name none (spec `docker-mapping.md` §6).
 //!
-//! Owns the memory of the last port given out. It does not reserve: between the choice and Docker's bind another process may
-//! take the port, and the create or start then fails. Invariant: one search at a time, always upwards from the last choice, so two
-//! containers created together never get the same port; and never a port outside the range.
+//! Owns the memory of the last chosen port. It reserves nothing: another process may take the port before Docker binds it, and
+//! then the create or start fails. Invariant: searches run one at a time and upwards from the last choice, so two containers
+//! created together never get the same port; and a port is never outside the range.
 
 use crate::model::Protocol;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug)]
 pub(super) struct DynamicPorts {
     range: RangeInclusive<u16>,
+    /// The last chosen port; `None` = none was chosen yet.
     last: Mutex<Option<u16>>,
 }
 
@@ -21,7 +22,8 @@ impl DynamicPorts {
         Self { range, last: Mutex::new(None) }
     }
 
-    /// As many ports in a row as `count`, at least one, on which nobody listens now; the first of them. `taken` are not free either.
+    /// Chooses `count` consecutive ports (at least one) on which nothing listens now, and returns the first. Ports in `taken` are
+    /// not used.
     pub(super) fn choose(&self, count: u16, protocol: Protocol, taken: &[u16]) -> Result<u16, String> {
         self.choose_with(count, |port| !taken.contains(&port) && is_free(port, protocol))
     }
@@ -33,7 +35,8 @@ impl DynamicPorts {
             Some(port) if port < end && port >= start => port + 1,
             _ => start,
         };
-        // Once more from the start: a row may begin below the last choice and end above it.
+        // If the rest of the range has no such run, the whole range is searched: a run may begin below the last choice and end
+        // above it.
         let first = row(from..=end, count, &free).or_else(|| row(start..=end, count, &free).filter(|_| from > start));
         let first = first.ok_or_else(|| match count {
             1 => "a host port is unavailable".to_owned(),
@@ -44,7 +47,7 @@ impl DynamicPorts {
     }
 }
 
-/// The first of `count` free ports in a row.
+/// The first of `count` consecutive free ports.
 fn row(range: RangeInclusive<u16>, count: u16, free: impl Fn(u16) -> bool) -> Option<u16> {
     let mut length = 0;
     for port in range {
@@ -57,7 +60,7 @@ fn row(range: RangeInclusive<u16>, count: u16, free: impl Fn(u16) -> bool) -> Op
 }
 
 fn is_free(port: u16, protocol: Protocol) -> bool {
-    // A host without IPv6 cannot bind `::`; there the IPv4 wildcard is what Docker will bind.
+    // A host without IPv6 cannot bind `::`; there Docker will bind the IPv4 wildcard.
     let (all, v4) = ((Ipv6Addr::UNSPECIFIED, port), (Ipv4Addr::UNSPECIFIED, port));
     let bound = match protocol {
         Protocol::Tcp => {

@@ -1,49 +1,55 @@
-//! What is to be pulled, and how far the pull has come: for whoever looks, and one log line now and then.
+//! The description of a pull, and its progress: as a value for readers, and as a log line from time to time.
 //!
-//! Owns [`PullJob`], what is shown of its attempts and waits, and the counting of layers from the daemon's progress lines. Invariant:
-//! what was counted of one attempt does not show in the next.
+//! Owns [`PullJob`], the shown state of its attempts and waits, and the counting of layers from the daemon's progress lines.
+//! Invariants: the counts of one attempt do not show in the next; every moment shown is of the job's clock.
 
 use super::rate_limit::Wait;
 use crate::model::waiting::{PullPhase, PullProgress};
 use crate::model::{Failure, Span, Timestamp};
 use bollard::models::CreateImageInfo;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-/// Between two log lines of one pull.
+/// The time between two log lines of one pull.
 const EVERY: Duration = Duration::from_secs(15);
-/// Layers counted; an image has at most 127.
-const MOST_LAYERS: usize = 256;
+/// The largest number of layers that are counted; an image has at most 127.
+const MAX_LAYERS: usize = 256;
 
-/// What to pull, how patiently, and whom to tell how far it is.
-#[derive(Debug)]
+/// What to pull, whether to wait for rate limits, and where to show the progress.
 pub struct PullJob<'a> {
-    /// Reference as the task names it.
+    /// The image's reference, as the task names it.
     pub image: &'a str,
-    /// Pull by this digest instead of the tag.
+    /// The digest to pull by; `None` = pull by the tag.
     pub digest: Option<&'a str>,
-    /// A registry that refuses requests for a while (429) is waited for, within the limit of the whole pull. Otherwise that is a
-    /// failure like any other, which is right where a local image serves as well.
+    /// If the registry limits the rate of requests (429), wait for the limit to end, within the time limit of the whole pull.
+    /// Otherwise a rate limit is a failure like any other, which is right if a local image serves as well.
     pub waits_for_limits: bool,
-    /// Told how far it is.
+    /// Receives the progress.
     pub progress: &'a watch::Sender<PullProgress>,
+    /// The clock of all moments in `progress`. It must be the clock to which readers compare them.
+    pub now: &'a (dyn Fn() -> Timestamp + Sync),
 }
 
-/// Time since the Unix epoch.
+impl fmt::Debug for PullJob<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { image, digest, waits_for_limits, progress: _, now: _ } = self;
+        let mut job = f.debug_struct("PullJob");
+        job.field("image", image).field("digest", digest).field("waits_for_limits", waits_for_limits);
+        job.finish_non_exhaustive()
+    }
+}
+
+/// The wall clock, as the time since the Unix epoch: for texts of registries that name a moment, not for [`PullProgress`].
 pub(super) fn wall() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// The moment for [`PullProgress`].
-pub(super) fn now() -> Timestamp {
-    Timestamp(wall().as_millis() as u64)
-}
-
-/// Shows that an attempt begins; what was counted in the last one is forgotten.
-pub(super) fn attempt_begins(shown: &watch::Sender<PullProgress>, attempts: u32) {
-    shown.send_modify(|shown| {
+/// Shows that an attempt begins, and forgets the counts of the last one.
+pub(super) fn attempt_begins(job: &PullJob<'_>, attempts: u32) {
+    job.progress.send_modify(|shown| {
         *shown = PullProgress {
             phase: PullPhase::Asking,
             since: shown.since,
@@ -56,21 +62,22 @@ pub(super) fn attempt_begins(shown: &watch::Sender<PullProgress>, attempts: u32)
 }
 
 /// Shows why an attempt failed and when the next one begins.
-pub(super) fn attempt_failed(shown: &watch::Sender<PullProgress>, phase: PullPhase, failure: &str, pause: Duration) {
-    shown.send_modify(|shown| {
+pub(super) fn attempt_failed(job: &PullJob<'_>, phase: PullPhase, failure: &str, pause: Duration) {
+    job.progress.send_modify(|shown| {
         shown.phase = phase;
         shown.failure = Some(failure.to_owned());
-        shown.next_try = Some(now() + span(pause));
+        shown.next_try = Some((job.now)() + span(pause));
     });
 }
 
-/// Waits for the end of a registry's limit, and says so.
-pub(super) async fn wait_for_limit(image: &str, shown: &watch::Sender<PullProgress>, failure: &Failure, wait: Wait) {
+/// Waits for the end of a registry's rate limit, and shows the wait.
+pub(super) async fn wait_for_limit(job: &PullJob<'_>, failure: &Failure, wait: Wait) {
     let Wait { pause, retry_after } = wait;
-    let ends = retry_after.map(|retry_after| now() + span(retry_after));
-    tracing::warn!(image, %failure, ?pause, ?retry_after, "the registry takes no more requests for now; waiting");
-    attempt_failed(shown, PullPhase::RateLimited, &failure.to_string(), pause);
-    shown.send_modify(|shown| shown.limit_ends = ends);
+    let ends = retry_after.map(|retry_after| (job.now)() + span(retry_after));
+    let image = job.image;
+    tracing::warn!(image, %failure, ?pause, ?retry_after, "the registry limits the rate of requests; waiting");
+    attempt_failed(job, PullPhase::RateLimited, &failure.to_string(), pause);
+    job.progress.send_modify(|shown| shown.limit_ends = ends);
     sleep(pause).await;
 }
 
@@ -81,39 +88,45 @@ fn span(duration: Duration) -> Span {
 /// The layers of one attempt.
 #[derive(Debug)]
 pub(super) struct Layers<'a> {
+    /// The layers so far, by the daemon's id.
     seen: BTreeMap<String, Layer>,
+    /// When the last log line was due.
     last_shown: Instant,
-    shown: &'a watch::Sender<PullProgress>,
+    job: &'a PullJob<'a>,
 }
 
 #[derive(Debug, Default)]
 struct Layer {
+    /// Bytes fetched.
     current: u64,
+    /// Size in bytes, compressed; 0 = not known yet.
     total: u64,
     stage: Stage,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
-    /// The daemon fetches others first.
+    /// The daemon fetches other layers first.
     #[default]
     Waiting,
+    /// The layer is being fetched or unpacked.
     Moving,
-    /// Fetched; those below it come first.
+    /// The layer is fetched; the layers below are unpacked first.
     Fetched,
+    /// The layer is complete.
     Done,
 }
 
 impl<'a> Layers<'a> {
-    /// Counts anew; `shown` is told.
-    pub(super) fn new(shown: &'a watch::Sender<PullProgress>, now: Instant) -> Self {
-        Self { seen: BTreeMap::new(), last_shown: now, shown }
+    /// Counts from zero. The counts are shown in the progress of `job`.
+    pub(super) fn new(job: &'a PullJob<'a>, now: Instant) -> Self {
+        Self { seen: BTreeMap::new(), last_shown: now, job }
     }
 
-    /// Takes one line in; says how far the pull is if it is time to.
+    /// Counts one progress line. `Some` is a text for the log, if one is due.
     pub(super) fn note(&mut self, line: &CreateImageInfo, now: Instant) -> Option<String> {
         let (Some(id), Some(status)) = (&line.id, &line.status) else { return None };
-        if self.seen.len() < MOST_LAYERS || self.seen.contains_key(id) {
+        if self.seen.len() < MAX_LAYERS || self.seen.contains_key(id) {
             let layer = self.seen.entry(id.clone()).or_default();
             layer.stage = match status.as_str() {
                 "Pull complete" | "Already exists" => Stage::Done,
@@ -121,7 +134,7 @@ impl<'a> Layers<'a> {
                 "Download complete" => Stage::Fetched,
                 _ => Stage::Moving,
             };
-            // Extraction counts from zero again; only what is fetched from the registry is told.
+            // Extraction counts from zero again; only the bytes from the registry are shown.
             if let Some(detail) = line.progress_detail.as_ref().filter(|_| status == "Downloading") {
                 layer.current = detail.current.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
                 layer.total = detail.total.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
@@ -134,10 +147,10 @@ impl<'a> Layers<'a> {
             return None;
         }
         self.last_shown = now;
-        Some(format!("{}, now: {status}", self.shown.borrow().describe(self::now())))
+        Some(format!("{}, now: {status}", self.job.progress.borrow().describe((self.job.now)())))
     }
 
-    /// Everything that is not there yet waits for the daemon to fetch something else: silence is to be expected.
+    /// All missing layers wait for the daemon to fetch something else, so silence is to be expected.
     pub(super) fn all_wait(&self) -> bool {
         let any = self.seen.values().any(|layer| layer.stage == Stage::Waiting);
         any && self.seen.values().all(|layer| layer.stage != Stage::Moving)
@@ -148,12 +161,12 @@ impl<'a> Layers<'a> {
             let counted = self.seen.values().filter(|layer| stage.is_none_or(|stage| layer.stage == stage)).count();
             u32::try_from(counted).unwrap_or(u32::MAX)
         };
-        let sum = |of: fn(&Layer) -> u64| self.seen.values().map(of).fold(0, u64::saturating_add);
-        self.shown.send_modify(|shown| {
+        let sum = |bytes: fn(&Layer) -> u64| self.seen.values().map(bytes).fold(0, u64::saturating_add);
+        self.job.progress.send_modify(|shown| {
             shown.phase = PullPhase::Fetching;
             (shown.layers, shown.layers_done) = (count(None), count(Some(Stage::Done)));
             (shown.bytes, shown.bytes_total) = (sum(|layer| layer.current), sum(|layer| layer.total));
-            shown.moved = Some(now());
+            shown.moved = Some((self.job.now)());
         });
     }
 }
@@ -173,11 +186,35 @@ mod tests {
         }
     }
 
+    /// Years from the wall clock.
+    const NOW: Timestamp = Timestamp(42_000);
+
+    fn job(progress: &watch::Sender<PullProgress>) -> PullJob<'_> {
+        PullJob { image: "app", digest: None, waits_for_limits: true, progress, now: &|| NOW }
+    }
+
+    #[tokio::test]
+    async fn every_moment_is_of_the_job_s_clock() {
+        let shown = watch::Sender::new(PullProgress { since: Timestamp(40_000), ..PullProgress::default() });
+        let job = job(&shown);
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        attempt_failed(&job, PullPhase::Pausing, "busy", second);
+        assert_eq!(shown.borrow().next_try, Some(NOW + Span::secs(1)));
+        let limit = Wait { pause: Duration::ZERO, retry_after: Some(second) };
+        wait_for_limit(&job, &Failure::retryable("X", "slow down"), limit).await;
+        assert_eq!((shown.borrow().next_try, shown.borrow().limit_ends), (Some(NOW), Some(NOW + Span::secs(1))));
+        attempt_begins(&job, 5);
+        let text = Layers::new(&job, start).note(&line("a", "Downloading", None), start + EVERY).unwrap();
+        assert_eq!(shown.borrow().moved, Some(NOW));
+        assert!(text.starts_with("fetching for 2 s"), "{text}");
+    }
+
     #[test]
-    fn a_slow_pull_is_told_of_and_a_quick_one_is_not() {
+    fn only_a_slow_pull_is_logged() {
         let start = Instant::now();
-        let shown = watch::Sender::new(PullProgress { since: now(), ..PullProgress::default() });
-        let mut layers = Layers::new(&shown, start);
+        let shown = watch::Sender::new(PullProgress { since: NOW, ..PullProgress::default() });
+        let job = job(&shown);
+        let mut layers = Layers::new(&job, start);
         let mib = 1 << 20;
         assert_eq!(layers.note(&line("a", "Already exists", None), start), None);
         assert_eq!(layers.note(&line("b", "Downloading", Some((3 * mib, 8 * mib))), start), None);
@@ -187,34 +224,36 @@ mod tests {
             Some("fetching for 0 s, 1 of 2 layers, 4.0 of 8.0 MiB fetched, now: Downloading")
         );
         assert_eq!(shown.borrow().percent(), Some(50));
-        assert_eq!(layers.note(&line("b", "Extracting", Some((1, 2))), later), None, "just said");
+        assert_eq!(layers.note(&line("b", "Extracting", Some((1, 2))), later), None, "a line was just logged");
         let text = layers.note(&line("b", "Pull complete", None), later + EVERY);
         let wanted = "fetching for 0 s, 2 of 2 layers, 8.0 of 8.0 MiB fetched, now: Pull complete";
         assert_eq!(text.as_deref(), Some(wanted));
         assert_eq!((shown.borrow().layers_done, shown.borrow().percent()), (2, Some(100)));
-        let mut next = Layers::new(&shown, start);
+        let mut next = Layers::new(&job, start);
         next.note(&line("b", "Pulling fs layer", None), start);
-        assert_eq!((shown.borrow().layers, shown.borrow().bytes), (1, 0), "counted anew");
+        assert_eq!((shown.borrow().layers, shown.borrow().bytes), (1, 0), "counted from zero");
     }
 
     #[test]
     fn lines_without_a_layer_and_lines_without_end_are_survived() {
         let start = Instant::now();
         let shown = watch::Sender::new(PullProgress::default());
-        let mut layers = Layers::new(&shown, start);
+        let job = job(&shown);
+        let mut layers = Layers::new(&job, start);
         let odd = CreateImageInfo { status: Some("Digest: sha256:1".into()), ..CreateImageInfo::default() };
         assert_eq!(layers.note(&odd, start + EVERY), None);
         for id in 0..2000 {
             layers.note(&line(&id.to_string(), "Downloading", Some((-1, -1))), start);
         }
-        assert_eq!(layers.seen.len(), MOST_LAYERS);
+        assert_eq!(layers.seen.len(), MAX_LAYERS);
     }
 
     #[test]
     fn silence_is_expected_while_the_daemon_fetches_something_else() {
         let start = Instant::now();
         let shown = watch::Sender::new(PullProgress::default());
-        let mut layers = Layers::new(&shown, start);
+        let job = job(&shown);
+        let mut layers = Layers::new(&job, start);
         assert!(!layers.all_wait(), "nothing is known yet");
         let steps = [
             (line("a", "Already exists", None), false),

@@ -1,8 +1,8 @@
 //! Pulls an image, with progress, watchdogs and attempts (spec `images.md` §5, §8).
 //!
-//! Owns the pull call and the tag after a pull by digest; what customers read of a failure is in `pull_text`. Whether to pull is the
-//! core's choice. Invariant: a pull ends: no output for five minutes, no progress for the set time, or the set time for the whole,
-//! whichever comes first.
+//! Owns the pull call and the tagging after a pull by digest; the failure texts for customers are in `pull_text`. The core
+//! decides whether to pull. Invariant: every pull ends, at the latest after its overall time limit. An attempt ends after five
+//! minutes without any output or after the set time without progress.
 
 use super::Docker;
 use super::backoff::Backoff;
@@ -11,19 +11,18 @@ use super::image::{invalid_reference, registry_auth};
 use super::lines::{Lines, MAX_LINE_BYTES};
 use super::progress::{Layers, PullJob, attempt_begins, attempt_failed, wait_for_limit, wall};
 use super::pull_text::{PULL_ERROR, for_customer};
-use super::rate_limit::Patience;
+use super::rate_limit::LimitWaits;
 use super::reference::Reference;
 use super::version::Spoken;
 use super::wire::{Body, Request};
 use crate::model::text::{cleaned, member_of_truncated};
-use crate::model::waiting::{PullPhase, PullProgress};
+use crate::model::waiting::PullPhase;
 use crate::model::{Failure, OpError, RegistryCredentials};
 use bollard::models::CreateImageInfo;
 use reqwest::Method;
 use serde::Deserialize;
 use std::future::Future;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 const PULL_ATTEMPTS: u32 = 5;
@@ -33,12 +32,12 @@ const TAG_PAUSE: Duration = Duration::from_millis(100);
 const TAG_LIMIT: Duration = Duration::from_secs(30);
 
 impl Docker {
-    /// Pulls an image, by digest when one is known, and makes it findable under its reference.
+    /// Pulls an image, by digest if one is known, and tags it with its reference.
     ///
-    /// Few pulls run at once; the limit of the whole counts from when it is this one's turn. `credentials` is asked anew for every
-    /// attempt; its failure ends the pull. All failures are `Failed`: a pull that was given up is cancelled by the daemon, and one
-    /// that went through after all does no harm. (`Fn() -> Future` and not `AsyncFn`: the compiler cannot prove the latter's future
-    /// `Send`, and pulls run on tasks of their own.)
+    /// Only a few pulls run at the same time; the overall time limit begins when it is this pull's turn. `credentials` is called
+    /// for every attempt, and its failure ends the pull. All failures are `Failed`: the daemon cancels a pull that was given up,
+    /// and a pull that succeeds nevertheless does no harm. (`Fn() -> Future` instead of `AsyncFn`: the compiler cannot prove that
+    /// the latter's future is `Send`, and pulls run on tasks of their own.)
     pub async fn pull<C, F>(&self, job: &PullJob<'_>, credentials: C) -> Result<(), OpError>
     where
         C: Fn() -> F,
@@ -71,7 +70,8 @@ impl Docker {
         Ok(())
     }
 
-    /// After a pull that failed: is what was to be pulled on this host all the same? If so it is findable under the task's reference.
+    /// After a failed pull: says whether the image exists on this host nevertheless. If so, it is tagged with the task's
+    /// reference.
     pub async fn serves_unpulled(&self, image: &str, digest: Option<&str>) -> Result<bool, OpError> {
         let Some(wanted) = Reference::parse(image) else { return Err(invalid_reference(PULL_ERROR)) };
         let Some(digest) = digest.filter(|_| wanted.digest.is_none()) else {
@@ -97,18 +97,18 @@ impl Docker {
         F: Future<Output = Result<RegistryCredentials, Failure>>,
     {
         let ceiling = Instant::now() + Duration::from(self.settings.pull_timeout);
-        let mut patience = Patience::new(job.waits_for_limits.then_some(ceiling));
+        let mut limit_waits = LimitWaits::new(job.waits_for_limits.then_some(ceiling));
         let mut failures = 0;
         loop {
-            attempt_begins(job.progress, PULL_ATTEMPTS);
+            attempt_begins(job, PULL_ATTEMPTS);
             let with = credentials().await.map_err(|failure| for_customer(failure, job.image))?;
-            let failure = match self.attempt(reference, with, job.progress).await {
+            let failure = match self.attempt(reference, with, job).await {
                 Ok(()) => return Ok(()),
                 Err(failure) => for_customer(failure, job.image),
             };
-            if let Some(wait) = patience.wait(&failure.message, Instant::now(), wall()) {
-                drop(turn.take()); // others, of other registries, need not wait for it
-                wait_for_limit(job.image, job.progress, &failure, wait).await;
+            if let Some(wait) = limit_waits.wait(&failure.message, Instant::now(), wall()) {
+                drop(turn.take()); // pulls from other registries need not wait
+                wait_for_limit(job, &failure, wait).await;
                 turn = self.pulls.acquire().await.ok();
                 continue;
             }
@@ -118,7 +118,7 @@ impl Docker {
             }
             let pause = PULL_BACKOFF.delay(failures - 1);
             tracing::info!(image = job.image, %failure, attempt = failures, ?pause, "a pull failed; trying again");
-            attempt_failed(job.progress, PullPhase::Pausing, &failure.to_string(), pause);
+            attempt_failed(job, PullPhase::Pausing, &failure.to_string(), pause);
             sleep(pause).await;
         }
     }
@@ -127,7 +127,7 @@ impl Docker {
         &self,
         reference: &str,
         credentials: RegistryCredentials,
-        shown: &watch::Sender<PullProgress>,
+        job: &PullJob<'_>,
     ) -> Result<(), Failure> {
         let failed = |error: DockerError| error.failure(PULL_ERROR, "pulled");
         let (auth, query) = (registry_auth(&credentials), [("fromImage", reference)]);
@@ -144,7 +144,7 @@ impl Docker {
         let opened = opened.map_err(|_| timed_out("pullBegin", pull_begin))?;
         let mut lines = Lines::new(opened.map_err(failed)?);
         let inactivity = Duration::from(self.settings.pull_inactivity);
-        let (mut begun, mut layers) = (false, Layers::new(shown, std::time::Instant::now()));
+        let (mut begun, mut layers) = (false, Layers::new(job, std::time::Instant::now()));
         loop {
             let limit = if begun { Instant::now() + inactivity } else { first_output };
             match timeout_at(limit, lines.next()).await {
@@ -158,7 +158,7 @@ impl Docker {
                     }
                 }
                 Ok(Err(error)) => return Err(failed(error)),
-                // The daemon fetches a few layers at a time: one whose turn has not come stands still while others move.
+                // The daemon fetches a few layers at a time, so a pull may stand still while other pulls make progress.
                 Err(_) if begun && layers.all_wait() && self.moved.borrow().elapsed() < inactivity => {}
                 Err(_) if begun => {
                     return Err(Failure::retryable(PULL_ERROR, "inactivity time exceeded timeout while pulling image"));
@@ -168,7 +168,7 @@ impl Docker {
         }
     }
 
-    /// Gives what was pulled by digest the name the task uses.
+    /// Tags an image that was pulled by digest with the name that the task uses.
     pub(super) async fn tag(&self, source: &str, target: &Reference<'_>, image: &str) -> Result<(), Failure> {
         let (path, tag) = (["images", source, "tag"], target.tag.unwrap_or("latest"));
         let query = [("repo", target.name), ("tag", tag)];
@@ -193,7 +193,7 @@ impl Docker {
     }
 }
 
-/// What a line says of the progress. An error in it is one, whatever the status of the answer was.
+/// Parses a progress line. An error in the line is a failure, although the status of the answer was a success.
 pub(super) fn progress_of(line: &[u8]) -> Result<CreateImageInfo, DockerError> {
     #[derive(Deserialize)]
     struct Line {
@@ -203,7 +203,7 @@ pub(super) fn progress_of(line: &[u8]) -> Result<CreateImageInfo, DockerError> {
     }
     let stream = |text: &str| Err(DockerError::Stream(cleaned(text)));
     let parsed = serde_json::from_slice::<Line>(line);
-    // The text of an error may be so long that its line was cut.
+    // A long error text may have caused the line to be cut.
     if parsed.is_err() && line.len() == MAX_LINE_BYTES {
         let text = ["message", "error"].into_iter().find_map(|name| member_of_truncated(line, name));
         return stream(&text.unwrap_or_else(|| "the daemon sent a line that is too long".to_owned()));

@@ -1,13 +1,13 @@
-//! What customers read of a pull that failed.
+//! The text of a failed pull for customers.
 //!
-//! Owns the hints at usual causes, and what is taken out. Invariant: no address that grants access is in the text.
+//! Owns the hints at common causes, and the redaction. Invariant: the text contains no address that grants access.
 
 use crate::model::Failure;
 
-/// The failure's name in ECS.
+/// The name of the failure in the reason that ECS shows.
 pub(super) const PULL_ERROR: &str = "CannotPullContainerError";
 
-/// Redacted, and with a hint in front where the cause is a usual one.
+/// Redacts the failure's text, and puts a hint in front of it if the cause is a common one.
 pub(super) fn for_customer(failure: Failure, image: &str) -> Failure {
     if ![PULL_ERROR, "CannotPullECRContainerError"].contains(&failure.name.as_str()) {
         return failure;
@@ -31,7 +31,7 @@ fn is_missing_permission(text: &str) -> bool {
     })
 }
 
-/// Presigned layer addresses of ECR grant access to whoever reads them: they are taken out.
+/// Removes presigned layer addresses of ECR, which grant access to anybody who reads them.
 pub(super) fn without_ecr_urls(text: &str, image: &str) -> String {
     const BUCKET: &str = "starport-layer-bucket";
     let mut out = String::with_capacity(text.len());

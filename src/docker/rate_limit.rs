@@ -1,78 +1,82 @@
-//! Registries that refuse further requests for a while (429, `toomanyrequests`): how to know, until when, and how long to wait.
+//! Rate limits of registries (429, `toomanyrequests`): how to recognise them, when they end, and how long to wait.
 //!
-//! Docker passes on no header of the registry's answer, so all there is to go by is the error's text. Owns no sleeping. Invariant: a
-//! wait never reaches beyond the ceiling it was given.
+//! Owns the reading of the error text, since Docker passes on no header of the registry's answer, and the waiting times. It does
+//! not sleep. Invariant: a wait never ends after the given ceiling.
 
 use super::backoff::{Backoff, spread};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// When the registry does not say how long.
+/// The waits if the registry announces no time.
 const WITHOUT_TIME: Backoff = Backoff { first: Duration::from_secs(30), factor: 2.0, cap: Duration::from_secs(600) };
-/// Under what the registry says: some say microseconds, again and again.
+/// The shortest waits if the registry announces a time: some registries announce microseconds, again and again.
 const WITH_TIME: Backoff = Backoff { first: Duration::from_millis(1100), factor: 2.0, cap: Duration::from_secs(600) };
 
-/// No limit holds that long.
+/// Longer than any rate limit: a number of seconds above this is a moment.
 const DECADES: Duration = Duration::from_secs(1_000_000_000);
 
-/// What registries and Docker write when they mean "too many requests".
+/// Texts by which registries and Docker report too many requests.
 const SIGNS: [&str; 4] = ["toomanyrequests", "too many requests", "http 429 ", "status: 429"];
-/// What stands before the time to wait.
+/// Texts that precede the time to wait.
 const ANNOUNCEMENTS: [&str; 6] =
     ["retry-after", "retry after", "ratelimit-reset", "try again in", "try again after", "resets in"];
 
-/// How a registry's limit is waited for.
+/// The waits of one pull for a registry's rate limit.
 #[derive(Debug)]
-pub(super) struct Patience {
-    /// Nothing is waited for beyond this; `None`: limits are failures like any other.
+pub(super) struct LimitWaits {
+    /// No wait may end after this moment; `None` = rate limits are not waited for.
     ceiling: Option<Instant>,
+    /// The number of waits so far.
     waits: u32,
 }
 
-/// One wait.
+/// A wait for the end of a rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wait {
-    /// How long to wait.
+    /// The time to wait.
     pub(super) pause: Duration,
-    /// How long the registry said the limit holds.
+    /// The time until the limit ends, as the registry announced it; `None` = it announced none.
     pub(super) retry_after: Option<Duration>,
 }
 
-impl Patience {
+impl LimitWaits {
     pub(super) fn new(ceiling: Option<Instant>) -> Self {
         Self { ceiling, waits: 0 }
     }
 
-    /// What to do about a failed attempt; `None`: it is no limit, or not one that is waited for, or its end is beyond the ceiling.
+    /// The wait after a failed attempt. `None`: the error is not a rate limit, rate limits are not waited for, or the wait would
+    /// reach the ceiling. `wall` is the time since the Unix epoch.
     pub(super) fn wait(&mut self, error: &str, now: Instant, wall: Duration) -> Option<Wait> {
         let ceiling = self.ceiling.filter(|_| is_limit(error))?;
         let retry_after = retry_after(error, wall);
         let schedule = if retry_after.is_some() { WITH_TIME } else { WITHOUT_TIME };
-        // Up to a fifth more: a fleet that was refused together does not come back together.
+        // Up to a fifth more, so that hosts that were refused at the same time do not all return at the same time.
         let pause = schedule.delay(self.waits).max(spread(retry_after.unwrap_or_default()));
         self.waits += 1;
         (pause < ceiling.saturating_duration_since(now)).then_some(Wait { pause, retry_after })
     }
 }
 
-/// Is this the registry's way to say "not now"?
+/// The error text reports a rate limit.
 pub(super) fn is_limit(error: &str) -> bool {
     let error = error.to_ascii_lowercase();
     SIGNS.iter().any(|sign| error.contains(sign))
 }
 
-/// How long the limit holds, if the text says so. `wall`: time since the Unix epoch, as some name a moment instead.
+/// The time until the limit ends, if the text contains it. Some registries name a moment instead; `wall` is the time since the
+/// Unix epoch.
 fn retry_after(error: &str, wall: Duration) -> Option<Duration> {
     let error = error.to_ascii_lowercase();
     let rest = ANNOUNCEMENTS.iter().find_map(|sign| error.split_once(sign)).map(|(_, rest)| rest)?;
     let rest = rest.trim_start_matches(|c: char| c == ':' || c == '=' || c == '"' || c.is_whitespace());
     let retry_after = duration(rest)?;
-    // More than 30 years is a moment, and what is left of one beyond reason is for ever.
+    // More than 30 years means a moment. The remaining time is bounded as well, in case the moment is absurd.
     let is_moment = retry_after > DECADES;
     Some(if is_moment { retry_after.saturating_sub(wall).min(DECADES) } else { retry_after })
 }
 
-/// `30`, `1.5s`, `1h2m3s`, `250ms`, `54.865µs`, `5 minutes`: what stands at the beginning. A bare number is seconds.
+/// Parses the duration at the beginning of a text: `30`, `1.5s`, `1h2m3s`, `250ms`, `54.865µs`, `5 minutes`. A bare number is in
+/// seconds.
 fn duration(text: &str) -> Option<Duration> {
     let (mut rest, mut total) = (text, None);
     loop {
@@ -95,7 +99,7 @@ fn duration(text: &str) -> Option<Duration> {
         let unit = &spaced[..unit_end];
         let part = Duration::try_from_secs_f64(number * scale).ok()?;
         let so_far = total.unwrap_or_default().saturating_add(part);
-        // Go writes `1h2m3s`; a word is the last of its kind.
+        // Go writes several parts (`1h2m3s`); a unit written as a word ends the duration.
         if unit.chars().count() > 2 {
             return Some(so_far);
         }
@@ -150,30 +154,30 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_as_long_as_told_and_grows_otherwise() {
+    fn a_wait_is_as_long_as_announced_and_grows_otherwise() {
         let now = Instant::now();
-        let mut patience = Patience::new(Some(now + Duration::from_secs(7200)));
-        assert_eq!(patience.wait("manifest unknown", now, WALL), None);
-        let minute = patience.wait("toomanyrequests: retry-after: 60s", now, WALL).unwrap();
+        let mut limit_waits = LimitWaits::new(Some(now + Duration::from_secs(7200)));
+        assert_eq!(limit_waits.wait("manifest unknown", now, WALL), None);
+        let minute = limit_waits.wait("toomanyrequests: retry-after: 60s", now, WALL).unwrap();
         assert!((60.0..=72.0).contains(&minute.pause.as_secs_f64()), "{minute:?}");
         assert_eq!(minute.retry_after, Some(Duration::from_secs(60)));
-        let mut patience = Patience::new(Some(now + Duration::from_secs(7200)));
-        let pauses: Vec<f64> = (0..7).map(|_| patience.wait(HUB, now, WALL).unwrap().pause.as_secs_f64()).collect();
-        for (pause, least) in pauses.iter().zip([30.0, 60.0, 120.0, 240.0, 480.0, 600.0, 600.0]) {
-            assert!((least..=least * 1.2).contains(pause), "{pauses:?}");
+        let mut limit_waits = LimitWaits::new(Some(now + Duration::from_secs(7200)));
+        let pauses: Vec<f64> = (0..7).map(|_| limit_waits.wait(HUB, now, WALL).unwrap().pause.as_secs_f64()).collect();
+        for (pause, minimum) in pauses.iter().zip([30.0, 60.0, 120.0, 240.0, 480.0, 600.0, 600.0]) {
+            assert!((minimum..=minimum * 1.2).contains(pause), "{pauses:?}");
         }
-        let mut patience = Patience::new(Some(now + Duration::from_secs(7200)));
+        let mut limit_waits = LimitWaits::new(Some(now + Duration::from_secs(7200)));
         let tiny = "toomanyrequests: retry-after: 1µs";
-        let pauses: Vec<f64> = (0..3).map(|_| patience.wait(tiny, now, WALL).unwrap().pause.as_secs_f64()).collect();
+        let pauses: Vec<f64> = (0..3).map(|_| limit_waits.wait(tiny, now, WALL).unwrap().pause.as_secs_f64()).collect();
         assert!(pauses[0] >= 1.1 && pauses[2] >= 4.4 && pauses[2] <= 5.3, "{pauses:?}");
     }
 
     #[test]
-    fn nothing_is_waited_for_beyond_the_ceiling_or_without_patience() {
+    fn no_wait_goes_beyond_the_ceiling() {
         let now = Instant::now();
         let hour = "toomanyrequests: retry-after: 1h";
-        assert_eq!(Patience::new(Some(now + Duration::from_secs(3000))).wait(hour, now, WALL), None);
-        assert_eq!(Patience::new(None).wait(HUB, now, WALL), None);
+        assert_eq!(LimitWaits::new(Some(now + Duration::from_secs(3000))).wait(hour, now, WALL), None);
+        assert_eq!(LimitWaits::new(None).wait(HUB, now, WALL), None);
     }
 
     proptest::proptest! {

@@ -1,7 +1,7 @@
-//! Looks at the daemon without trusting its vocabulary: plain GETs into untyped JSON.
+//! Reads from the daemon: plain GETs into untyped JSON.
 //!
-//! Owns reading only; it changes nothing in the daemon. bollard's answer types are closed: one status they have not heard of would
-//! hide a container or end a stream. Invariant: every answer has a limit in time and in size.
+//! Owns reading only; it changes nothing in the daemon. bollard's answer types are not used because they are closed: one unknown
+//! status would hide a container or end a stream. Invariant: every answer is bounded in time and in size.
 
 use super::error::{DockerError, within};
 use super::version::Spoken;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The reading client.
+/// The client for reads.
 #[derive(Clone, Debug)]
 pub(super) struct Reader {
     wire: Arc<Wire>,
@@ -22,7 +22,7 @@ impl Reader {
         Self { wire }
     }
 
-    /// Opens an answer; an error status is read and returned as an error. The limit is the caller's.
+    /// Sends a GET and returns the opened answer; an error status becomes an error. The caller sets the time limit.
     pub(super) async fn open(
         &self,
         path: &[&str],
@@ -33,7 +33,7 @@ impl Reader {
         self.wire.open(Spoken::looks, request).await
     }
 
-    /// A whole answer as JSON.
+    /// Sends a GET and returns the whole answer as JSON.
     pub(super) async fn get(
         &self,
         path: &[&str],
@@ -43,6 +43,7 @@ impl Reader {
         self.get_with(path, query, None, limit).await
     }
 
+    /// As [`Reader::get`], with registry credentials.
     pub(super) async fn get_with(
         &self,
         path: &[&str],

@@ -1,27 +1,27 @@
-//! Image references: splitting, and the repository name two spellings have in common.
+//! Image references: their parts, and the full repository name that different spellings share.
 //!
-//! Owns no network call. Invariant: a parsed reference holds only characters that may stand in a URL path, so it cannot
-//! reach another endpoint of the daemon.
+//! Owns the parsing; it makes no network call. Invariant: a parsed reference contains only characters that are allowed in a URL
+//! path, so it cannot reach another endpoint of the daemon.
 
-/// Bounds of Docker's own grammar, in bytes: host and path have 255 each.
+/// The longest name in Docker's own grammar, in bytes: host and path have 255 each.
 const MAX_NAME: usize = 511;
 const MAX_TAG: usize = 128;
-/// No digest is longer: this has room for SHA-512 and the name of another algorithm.
+/// Longer than any digest, in bytes: room for SHA-512 and the name of another algorithm.
 const MAX_DIGEST: usize = 256;
 
-/// An image reference in its parts.
+/// The parts of an image reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reference<'a> {
-    /// Everything before tag and digest.
+    /// The text before the tag and the digest.
     pub(super) name: &'a str,
-    /// Text after the last `:`, unless that was a port.
+    /// The text after the last `:`, unless that is a port; `None` = there is no tag.
     pub(super) tag: Option<&'a str>,
-    /// Text after `@`.
+    /// The text after `@`; `None` = there is no digest.
     pub(super) digest: Option<&'a str>,
 }
 
 impl<'a> Reference<'a> {
-    /// Splits a reference. `None` = no daemon would take it ("invalid reference format").
+    /// Parses a reference. `None` = no daemon would accept it ("invalid reference format").
     pub(super) fn parse(image: &'a str) -> Option<Self> {
         let (rest, digest) = match image.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest)),
@@ -32,7 +32,8 @@ impl<'a> Reference<'a> {
             _ => (rest, None),
         };
         let clean = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
-        // Only a registry's host has a port, or is an IPv6 address in brackets; something follows it.
+        // Only the first segment can be a host, and only if a path follows. Only a host may have a port or be a bracketed IPv6
+        // address.
         let has_host = name.contains('/');
         let segments_ok = name.split('/').enumerate().all(|(at, segment)| {
             let more = if at == 0 && has_host { "._-:[]" } else { "._-" };
@@ -46,7 +47,7 @@ impl<'a> Reference<'a> {
         (is_short && segments_ok && parts_ok).then_some(Self { name, tag, digest })
     }
 
-    /// The form with everything Docker fills in: `docker.io/library/busybox` for `busybox`.
+    /// The full repository name, with Docker's defaults: `docker.io/library/busybox` for `busybox`.
     pub(super) fn repository(&self) -> String {
         let (host, path) = host_and_path(self.name);
         let host = if host == "index.docker.io" { "docker.io" } else { host };
@@ -57,7 +58,7 @@ impl<'a> Reference<'a> {
         }
     }
 
-    /// What is given to the pull call: untagged means `latest`, otherwise the daemon would pull every tag.
+    /// The reference for the pull call. Without a tag it gets `latest`, since the daemon would otherwise pull every tag.
     pub(super) fn to_pull(self) -> String {
         match (self.tag, self.digest) {
             (None, None) => format!("{}:latest", self.name),
@@ -68,7 +69,7 @@ impl<'a> Reference<'a> {
     }
 }
 
-/// Splits off the registry host; a name without one belongs to Docker Hub (`docker.io`).
+/// Splits a name into the registry's host and the path. A name without a host belongs to Docker Hub (`docker.io`).
 pub(super) fn host_and_path(name: &str) -> (&str, &str) {
     match name.split_once('/') {
         Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path),

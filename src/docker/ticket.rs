@@ -1,16 +1,16 @@
 //! The Kerberos ticket of a container with a credential spec (spec `docker-mapping.md` §2, `resources.md` §7).
 //!
-//! Owns where the ticket is seen in the container. It is set after the payload's own settings. The invariant: such a container is
-//! created with its ticket or not at all.
+//! Owns the mount of the ticket in the container. It is set after the payload's own settings. Invariant: a container with a
+//! credential spec is created with its ticket or not at all.
 
 use super::error::config_error;
 use crate::model::{CreateRequest, Failure};
 use serde_json::{Map, Value};
 
-/// Programs in the container look here for it.
+/// Where programs in the container look for the ticket, as the end of a bind mount.
 const MOUNT: &str = "/var/credentials-fetcher/krbdir:ro";
 
-/// Mounts the ticket, and takes out the security option that names the credential spec: Docker knows it on Windows only.
+/// Mounts the ticket, and removes the security option that names the credential spec, which Docker supports on Windows only.
 pub(super) fn apply(host: &mut Map<String, Value>, request: &CreateRequest) -> Result<(), Failure> {
     if request.spec.credential_spec.is_none() {
         return Ok(());
@@ -21,7 +21,7 @@ pub(super) fn apply(host: &mut Map<String, Value>, request: &CreateRequest) -> R
         binds.push(Value::from(bind));
     }
     if let Some(options) = host.get_mut("SecurityOpt").and_then(Value::as_array_mut) {
-        // Compat: the Go agent leaves that of a domainless one, of which Docker then complains.
+        // Compat: the Go agent keeps the option of a domainless spec, and Docker then refuses it.
         options.retain(|option| !option.as_str().is_some_and(|option| option.starts_with("credentialspec")));
     }
     Ok(())

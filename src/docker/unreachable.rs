@@ -1,7 +1,7 @@
-//! Why there is no connection to the daemon, in words that say what to do.
+//! Why there is no connection to the daemon, with a remedy in each text.
 //!
-//! Owns the question and the words. Whether to try again is decided elsewhere. Invariant: nothing was sent to the daemon when this is the
-//! error; looking for the cause changes nothing and has a limit.
+//! Owns the search for the cause and the texts. Callers decide whether to try again. Invariant: with this error nothing was sent
+//! to the daemon. The search for the cause changes nothing and has a time limit.
 
 use super::endpoint::Endpoint;
 use crate::lane::Lane;
@@ -15,45 +15,45 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Asking a port whether it speaks TLS.
+/// The time limit for finding out whether a port speaks TLS.
 const ASK: Duration = Duration::from_secs(3);
 
-/// What keeps root from a socket.
+/// The possible causes if root may not open a socket.
 const ROOT: &str =
     ": the agent is root, so SELinux or AppArmor forbids it, or the capability CAP_DAC_OVERRIDE was taken from it";
-/// What helps in a container.
+/// The remedy if the agent runs in a container.
 const CONFINED: &str = "run its container with --security-opt label=disable (SELinux) or --security-opt apparmor=unconfined \
                         (AppArmor)";
 
 /// There is no connection to the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoConnection {
-    /// Where the daemon should listen; empty if that is not known here.
+    /// The address at which the daemon should listen; empty if it is not known here.
     endpoint: String,
     why: Why,
-    /// This process is in a container; false also if that is not known here.
+    /// This process runs in a container; `false` also if that is not known.
     is_in_container: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Why {
-    /// This process may not open the socket.
+    /// This process may not open the socket. `user` is its user id, `owner` the socket's owner if it is known.
     Denied { user: u32, owner: Option<Owner> },
     /// There is no file of that name.
     NoSocket,
-    /// There is one, and it is no socket.
+    /// There is a file of that name, and it is not a socket.
     NotASocket,
-    /// The socket or port is there, or may be, and nobody listens.
+    /// Nothing listens at the socket or port.
     Refused,
-    /// The host has no such name, or is not reachable.
+    /// The host's name cannot be resolved, or the host is not reachable.
     NoHost(String),
-    /// The port wants TLS.
+    /// The port expects TLS.
     Tls,
-    /// Anything else, in the system's words.
+    /// Any other cause, as the system reports it.
     Other(String),
 }
 
-/// Whose a socket is.
+/// The ownership and mode of a socket file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Owner {
     user: u32,
@@ -62,8 +62,8 @@ struct Owner {
 }
 
 impl NoConnection {
-    /// From an error of a client, without a look at the socket.
-    pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
+    /// Derives the cause from a client's error, without looking at the socket.
+    pub(super) fn from_error(error: &(dyn Error + 'static)) -> Self {
         let mut cause = Some(error);
         let mut deepest = error;
         while let Some(error) = cause {
@@ -78,12 +78,13 @@ impl NoConnection {
         Self { endpoint: String::new(), why: Why::Other(deepest.to_string()), is_in_container: false }
     }
 
-    /// The port wants TLS, which is not spoken here.
+    /// The port expects TLS, which this agent does not support.
     pub(super) fn tls() -> Self {
         Self { endpoint: String::new(), why: Why::Tls, is_in_container: false }
     }
 
-    /// Looks at the socket, on a thread of `files`; that tells more than the system's error does.
+    /// Adds the endpoint, and looks at the socket on a thread of `files`: this gives a more precise cause than the system's
+    /// error.
     pub(super) async fn at(mut self, endpoint: &Endpoint, files: &Lane) -> Self {
         self.endpoint = endpoint.to_string();
         if let Endpoint::Unix(path) = endpoint {
@@ -101,7 +102,7 @@ impl NoConnection {
     }
 }
 
-/// `None` for a wrapper around the real cause, and for what has no words of its own here.
+/// The cause behind an error; `None` for a wrapper around the real cause, and for an error that has no variant here.
 fn why_of(error: &io::Error) -> Option<Why> {
     match error.kind() {
         ErrorKind::PermissionDenied => Some(Why::Denied { user: rustix::process::geteuid().as_raw(), owner: None }),
@@ -115,19 +116,19 @@ fn why_of(error: &io::Error) -> Option<Why> {
     }
 }
 
-/// Docker and Podman leave a mark in every container.
+/// This process runs in a container: Docker and Podman leave a marker file in each.
 fn is_in_container() -> bool {
     ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists())
 }
 
-/// Whether it is a socket, and whose; `None` if it cannot be looked at.
+/// Whether the file is a socket, and its owner; `None` = it cannot be inspected.
 fn look(path: &Path) -> Option<(bool, Owner)> {
     let found = std::fs::metadata(path).ok()?;
     let owner = Owner { user: found.uid(), group: found.gid(), mode: found.mode() & 0o7777 };
     Some((found.file_type().is_socket(), owner))
 }
 
-/// Does this port speak TLS? Asked when it gave no answer to plain HTTP that can be read.
+/// Finds out whether a port speaks TLS. This is done after it gave no readable answer to plain HTTP.
 pub(super) async fn speaks_tls(endpoint: &Endpoint, config: &rustls::ClientConfig) -> bool {
     let Endpoint::Tcp(address) = endpoint else { return false };
     let Ok(name) = rustls::pki_types::ServerName::try_from("docker") else { return false };
@@ -141,7 +142,7 @@ pub(super) async fn speaks_tls(endpoint: &Endpoint, config: &rustls::ClientConfi
         stream.write_all(&bytes).await?;
         stream.read_u8().await
     };
-    // A record of a handshake, or an alert that refuses it.
+    // The first byte of a TLS handshake record, or of an alert that refuses the handshake.
     matches!(timeout(ASK, ask).await, Ok(Ok(0x16 | 0x15)))
 }
 
@@ -208,7 +209,7 @@ mod tests {
     use std::path::PathBuf;
     use std::sync::Arc;
 
-    /// What an operator reads when the agent starts with this address.
+    /// The text that an operator reads when the agent starts with this address.
     async fn reason(address: &str) -> String {
         let endpoint = Endpoint::parse(address).unwrap();
         let wire = Wire::new(&endpoint, Arc::new(Spoken::default()), Duration::from_secs(5)).unwrap();
@@ -289,7 +290,7 @@ mod tests {
             assert!(reason.contains("the agent is root, so SELinux or AppArmor forbids it"), "{reason}");
             assert!(reason.contains(wanted) && !reason.contains("run the agent as root"), "{reason}");
         }
-        let found = NoConnection::of(&io::Error::from(ErrorKind::PermissionDenied)).why;
+        let found = NoConnection::from_error(&io::Error::from(ErrorKind::PermissionDenied)).why;
         assert_eq!(found, Why::Denied { user: rustix::process::geteuid().as_raw(), owner: None });
     }
 
@@ -303,7 +304,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_that_wants_tls_is_named_as_such() {
-        // As Go's server answers plain HTTP, and as others do: they say nothing, or an alert.
+        // The answers to plain HTTP: that of Go's server, none, and a TLS alert.
         let go = "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
         for plain in [go.as_bytes(), b"", b"\x15\x03\x01\x00\x02\x02\x0a"] {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

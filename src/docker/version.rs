@@ -1,9 +1,9 @@
-//! Which API version is spoken with the daemon, and which it could speak (spec `docker-mapping.md` §9).
+//! The API versions used with the daemon, and those advertised to ECS (spec `docker-mapping.md` §9).
 //!
-//! Owns the arithmetic of versions. The versions a daemon speaks are read from `/version` (lowest and highest) instead of being probed
-//! one by one. Two are chosen: looks use the newest both sides speak. Changes use the lowest, as the Go agent does, since the version
-//! decides what Docker does where nothing is said (shareable IPC namespaces below 1.40, recursive read-only mounts from 1.44).
-//! Invariant: both lie within the daemon's range and within ours.
+//! Owns the choice of versions. The daemon's range is read from `/version` (lowest and highest) instead of being probed version
+//! by version. Reads (looks) use the newest version that both sides support. Changes use the oldest one, as in the Go agent,
+//! since the version determines Docker's defaults (shareable IPC namespaces below 1.40, recursive read-only mounts from 1.44).
+//! Invariant: both versions lie within the daemon's range and within this agent's range.
 
 use super::error::DockerError;
 use crate::model::text::cut;
@@ -18,17 +18,17 @@ pub(super) struct ApiVersion {
     minor: u16,
 }
 
-/// The lowest version the agent can live with.
+/// The oldest version that the agent supports.
 const LOWEST: ApiVersion = ApiVersion { major: 1, minor: 21 };
-/// The newest version the agent was written for.
+/// The newest version that the agent was written for.
 const NEWEST: ApiVersion = ApiVersion { major: 1, minor: 44 };
-/// The newest version the client library has types for; only spoken with daemons that refuse `NEWEST`.
+/// The newest version that the client library has types for. It is used only with daemons that refuse `NEWEST`.
 const LIMIT: ApiVersion = ApiVersion { major: 1, minor: 53 };
-/// The engine's version is a word; an answer that has more is not worth more.
+/// The longest engine version that is kept, in bytes. A real one is a single word.
 const MAX_SERVER_BYTES: usize = 128;
-/// What ECS knows by name.
+/// The minor versions that ECS knows by name.
 const ADVERTISED: std::ops::RangeInclusive<u16> = 17..=44;
-/// Digests are asked from the registry from this version on: older daemons may still use v1 registries.
+/// From this version on registries are asked for digests: older daemons may still use v1 registries.
 pub(super) const DISTRIBUTION: ApiVersion = ApiVersion { major: 1, minor: 35 };
 
 impl ApiVersion {
@@ -44,20 +44,20 @@ impl fmt::Display for ApiVersion {
     }
 }
 
-/// What came out of the talk about versions.
+/// The result of the version negotiation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Versions {
     /// The engine's own version, e.g. `20.10.24+dfsg1`.
     pub(super) server: String,
-    /// The API version of looks.
+    /// The API version for reads.
     pub(super) looks: ApiVersion,
-    /// The API version of changes.
+    /// The API version for changes.
     pub(super) changes: ApiVersion,
-    /// The API versions to advertise, ascending.
+    /// The API versions to advertise to ECS, in ascending order.
     pub(super) supported: Vec<String>,
 }
 
-/// The versions spoken now. They change when another daemon takes the place of the one that was asked before (an upgrade).
+/// The versions in use now. They change when the daemon is replaced, as in an upgrade.
 #[derive(Debug, Default)]
 pub(super) struct Spoken(RwLock<Versions>);
 
@@ -66,18 +66,18 @@ impl Spoken {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The version of looks, as in a path: `1.44`.
+    /// The version for reads, as in a path: `1.44`.
     pub(super) fn looks(&self) -> String {
         self.now().looks.to_string()
     }
 
-    /// The version of changes.
+    /// The version for changes.
     pub(super) fn changes(&self) -> String {
         self.now().changes.to_string()
     }
 
-    /// The version of a create whose settings were written for `wanted`: that one, or the one of all changes if that is newer (or
-    /// `wanted` is no version). `None`: not spoken.
+    /// The version for a create whose settings were written for `wanted`: that version, or the one for all changes if that is
+    /// newer or if `wanted` is not a version. `None`: the daemon does not support it.
     pub(super) fn create(&self, wanted: &str) -> Option<String> {
         let now = self.now();
         let version = ApiVersion::parse(wanted).map_or(now.changes, |wanted| wanted.max(now.changes));
@@ -94,21 +94,21 @@ impl Spoken {
     }
 }
 
-/// From the answer to `GET /version`.
+/// Chooses the versions from the answer to `GET /version`.
 pub(super) fn negotiate(answer: &Value) -> Result<Versions, DockerError> {
     let text = |name: &str| answer.get(name).and_then(Value::as_str);
-    let highest = text("ApiVersion").and_then(ApiVersion::parse).ok_or_else(|| {
-        DockerError::Unusable("the Docker daemon does not say which API version it speaks".to_owned())
-    })?;
-    // Daemons before 1.25 do not name their lowest.
+    let highest = text("ApiVersion")
+        .and_then(ApiVersion::parse)
+        .ok_or_else(|| DockerError::Unusable("the Docker daemon does not report its API version".to_owned()))?;
+    // Daemons before 1.25 do not report their lowest version.
     let lowest = text("MinAPIVersion").and_then(ApiVersion::parse).unwrap_or(ApiVersion { major: 1, minor: 12 });
     let (looks, changes) = (highest.min(NEWEST).max(lowest), LOWEST.max(lowest));
     if highest < LOWEST || looks > LIMIT {
         return Err(DockerError::Unusable(format!(
-            "the Docker daemon speaks API versions {lowest} to {highest}, this agent {LOWEST} to {LIMIT}"
+            "the Docker daemon supports API versions {lowest} to {highest}, this agent {LOWEST} to {LIMIT}"
         )));
     }
-    // A daemon that refuses what is older than 1.24 or later still has all that those versions had.
+    // A daemon whose lowest version is 1.24 or newer still has the features of all older versions.
     let extends = lowest >= ApiVersion { major: 1, minor: 24 };
     let supported = ADVERTISED
         .map(|minor| ApiVersion { major: 1, minor })
@@ -124,7 +124,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn looks_speak_the_highest_and_changes_the_lowest_common_version() {
+    fn looks_use_the_newest_and_changes_the_oldest_version() {
         let table = [
             ("1.12", "1.41", ("1.41", "1.21"), "1.17", "1.41", 25),
             ("1.24", "1.44", ("1.44", "1.24"), "1.17", "1.44", 28),

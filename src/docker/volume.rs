@@ -1,7 +1,7 @@
-//! Volumes: make one or find it, remove it (spec `resources.md` §3).
+//! Volumes: creating, finding and removing them (spec `resources.md` §3).
 //!
-//! Owns the rules for shared volumes and the texts of their failures. Invariant: only volumes that live as long as their task are
-//! removed, and never by force: one that something still uses stays until it is free.
+//! Owns the rules for shared volumes and the texts of their failures. Invariant: only volumes with the lifetime of their task are
+//! removed, and never by force; a volume in use stays until it is free.
 
 use super::Docker;
 use super::error::DockerError;
@@ -13,11 +13,12 @@ use std::collections::BTreeMap;
 const INSPECT_ERROR: &str = "CannotInspectVolumeError";
 
 impl Docker {
-    /// Makes the volume of a task, or sees that a shared one is there. `match_full`: an existing one must have the labels and options
-    /// asked for (`ECS_SHARED_VOLUME_MATCH_FULL_CONFIG`). One that is there under a task's own name is the one wanted.
+    /// Creates the volume of a task, or makes sure that a shared one exists. With `match_full`, an existing volume must have the
+    /// requested labels and options (`ECS_SHARED_VOLUME_MATCH_FULL_CONFIG`). An existing volume under a task's own name is the
+    /// one wanted.
     ///
     /// # Errors
-    /// `ResourceInitializationError` where a shared volume is not what was asked for; else the engine's.
+    /// `ResourceInitializationError` if a shared volume differs from the request; otherwise the engine's error.
     pub async fn create_volume(&self, task: &TaskArn, spec: &VolumeSpec, match_full: bool) -> Result<(), OpError> {
         let VolumeScope::Shared { autoprovision } = spec.scope else { return self.make(spec).await };
         let (name, limit) = (&spec.runtime_name, self.settings.limits.volume);
@@ -27,7 +28,7 @@ impl Docker {
                 let failure = error.failure(INSPECT_ERROR, "inspecting volume");
                 return Err(OpError::Failed(uninitialised(task, &failure.message, &failure)));
             }
-            // Compat: whatever was wrong with the look, it is made. Docker leaves one that is there as it is.
+            // Compat: whatever error the inspection had, the volume is created. Docker leaves an existing one unchanged.
             (Err(_), true) => return self.make(spec).await,
             (Err(error), false) => {
                 let failure = error.failure(INSPECT_ERROR, "inspecting volume");
@@ -48,20 +49,21 @@ impl Docker {
     async fn make(&self, spec: &VolumeSpec) -> Result<(), OpError> {
         let body = body(spec);
         let answer = self.changer.post_json(&["volumes", "create"], &body, self.settings.limits.volume).await;
-        answer.map_err(|error| error.of_change("CannotCreateVolumeError", "creating volume"))
+        answer.map_err(|error| error.to_change_error("CannotCreateVolumeError", "creating volume"))
     }
 
-    /// Removes the volume of a task; one that is not there is success, and so is a shared one: it stays.
+    /// Removes the volume of a task. A volume that does not exist is success. A shared volume is left alone, which is success as
+    /// well.
     ///
     /// # Errors
-    /// The engine's, for instance that a container still uses it.
+    /// The engine's error, for instance that a container still uses the volume.
     pub async fn remove_volume(&self, spec: &VolumeSpec) -> Result<(), OpError> {
         if spec.scope != VolumeScope::Task {
             return Ok(());
         }
         match self.changer.delete(&["volumes", &spec.runtime_name], &[], self.settings.limits.volume).await {
             Err(error) if is_no_volume(&error) => Ok(()),
-            answer => answer.map_err(|error| error.of_change("CannotRemoveVolumeError", "removing volume")),
+            answer => answer.map_err(|error| error.to_change_error("CannotRemoveVolumeError", "removing volume")),
         }
     }
 }
@@ -71,13 +73,13 @@ fn is_no_volume(error: &DockerError) -> bool {
     error.is_not_found() && error.to_string().to_ascii_lowercase().contains("no such volume")
 }
 
-/// What the Go agent finds wrong before it takes the task up; as worth another try as what it was found by.
+/// The failure that the Go agent reports before it starts a task. It is retryable if the failure behind it is.
 fn uninitialised(task: &TaskArn, cause: &str, found_by: &Failure) -> Failure {
     let text = format!("resource cannot be initialized for task {task}: {cause}");
     Failure { kind: found_by.kind, ..Failure::permanent("ResourceInitializationError", text) }
 }
 
-/// Without members that say nothing: Docker would show them as empty instead of not at all.
+/// The body of the create call. Empty members are left out: Docker would otherwise show them as empty instead of not at all.
 fn body(spec: &VolumeSpec) -> Value {
     let VolumeSpec { runtime_name, driver, options, labels, scope: _ } = spec;
     let members = [
@@ -90,7 +92,7 @@ fn body(spec: &VolumeSpec) -> Value {
     Value::Object(given.map(|(name, value, _)| (name.to_owned(), value)).collect::<Map<_, _>>())
 }
 
-/// What is unlike in a volume that exists. Compat: the driver is not looked at, and the first text is misspelt.
+/// How an existing volume differs from the request. Compat: the driver is not compared, and the first text is misspelt.
 fn difference(spec: &VolumeSpec, found: &Value) -> Option<String> {
     let compare = |start: &str, what: &str, member: &str, expected: &BTreeMap<String, String>| {
         let pairs = found.get(member).and_then(Value::as_object).into_iter().flatten();
@@ -108,13 +110,13 @@ fn difference(spec: &VolumeSpec, found: &Value) -> Option<String> {
         .or_else(|| compare("initialize", "options", "Options", &spec.options))
 }
 
-/// A map as Go prints it: `map[a:1 b:2]`; without passwords, since the text becomes a reason that everybody may read.
+/// A map as Go prints it: `map[a:1 b:2]`. Passwords are hidden, since the text becomes a reason that anybody may read.
 fn go_map(map: &BTreeMap<String, String>) -> String {
     let pairs: Vec<_> = map.iter().map(|(name, value)| format!("{name}:{}", without_passwords(name, value))).collect();
     format!("map[{}]", pairs.join(" "))
 }
 
-/// Of mount options (`a=1,password=x`) as of a driver's own option of such a name.
+/// Hides passwords in mount options (`a=1,password=x`) and in a driver option whose own name is that of a password.
 fn without_passwords(name: &str, value: &str) -> String {
     let is_secret = |name: &str| {
         let name = name.to_ascii_lowercase();
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn docker_is_told_only_what_was_asked_for() {
+    fn the_body_holds_only_what_was_asked_for() {
         let full = VolumeSpec { driver: "d".to_owned(), ..shared() };
         let wanted = json!({"Name": "v", "Driver": "d", "Labels": {"l": "1"},
             "DriverOpts": {"type": "tmpfs", "device": "tmpfs"}});
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_volume_is_told_apart_by_labels_and_options() {
+    fn a_shared_volume_is_compared_by_labels_and_options() {
         let options = json!({"type": "tmpfs", "device": "tmpfs"});
         let text = "volume: non-autoprovisioned volume does not match existing volume";
         for (found, difference_is) in [
@@ -177,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_not_told() {
+    fn passwords_are_not_shown() {
         let options = map(&[("o", "username=u,password=hunter2,vers=3"), ("secretKey", "hunter2"), ("size", "1")]);
         assert_eq!(go_map(&options), "map[o:username=u,password=***,vers=3 secretKey:*** size:1]");
     }

@@ -1,8 +1,9 @@
-//! The HTTP connection to the daemon, below what is asked over it.
+//! The HTTP connection to the daemon.
 //!
-//! Owns the version in every path, and how an answer is taken: bounded in size, an error status, of which only the beginning is read,
-//! as [`DockerError::Daemon`]. Limits in time belong to its two users, [`super::read`] and [`super::change`]. Invariant: a request that
-//! the daemon refused for its version is sent once more in a version it speaks; it was refused, so nothing was done.
+//! Owns the version in every path and the reading of answers: their size is bounded, and an error status becomes
+//! [`DockerError::Daemon`] with the beginning of its body. Time limits belong to the two users, [`super::read`] and
+//! [`super::change`]. Invariant: a request that the daemon refused because of its version is sent once more in a version that the
+//! daemon supports; since it was refused, nothing was done.
 
 use super::endpoint::Endpoint;
 use super::error::{DockerError, within};
@@ -16,36 +17,37 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A thousand containers take about 5 MB.
+/// The longest answer, in bytes. A list of a thousand containers has about 5 MB.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
-/// Looking at a socket file. It is on a file system in memory, unless the operator named something odd.
+/// Threads that look at the socket file, which usually is on a file system in memory.
 pub(super) const LOOK: LaneSettings = LaneSettings { threads: 1, spare: 1, limit: Duration::from_secs(5) };
-/// What servers with TLS answer to plain HTTP: Go's, which is Docker's, and nginx.
+/// The answers of TLS servers to plain HTTP: Go's server (Docker) and nginx.
 const WANTS_TLS: [&str; 2] = ["HTTP request to an HTTPS server", "plain HTTP request was sent to HTTPS port"];
-/// The longest address a client can send.
+/// The longest address that the client can send, in bytes.
 const MAX_ADDRESS: usize = 65_534;
-/// So much of an answer with an error status is read. The text in it may be a registry's, and as long as that likes.
+/// How much of an answer with an error status is read, in bytes. A registry's text in it may have any length.
 const MAX_ERROR_BYTES: usize = 64 << 10;
-/// So much is kept of an error that is not in Docker's form.
+/// How much of an error that is not in Docker's form is kept, in bytes.
 const MAX_PLAIN_BYTES: usize = 512;
-/// Connections kept for the next call, and for how long. A connection for each call costs as much as the call where many come at once;
-/// one that the daemon closes meanwhile leaves the pool, and a call that is cut off is of unknown outcome on any connection.
+/// How many idle connections are kept. In a burst of calls, a new connection for each would cost as much as the call itself. A
+/// connection that the daemon closes leaves the pool; a call that is cut off has an unknown outcome on any connection.
 const IDLE_CONNECTIONS: usize = 8;
+/// How long an idle connection is kept.
 const IDLE_LIMIT: Duration = Duration::from_secs(5);
 
-/// What is asked of the daemon.
+/// A request to the daemon.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request<'a> {
     pub(super) method: &'a Method,
-    /// Segments; one with slashes (an image name) becomes several.
+    /// The segments of the path; a segment with slashes (an image name) becomes several.
     pub(super) path: &'a [&'a str],
     pub(super) query: &'a [(&'a str, &'a str)],
-    /// `X-Registry-Auth`.
+    /// The value of `X-Registry-Auth`; `None` = the header is not sent.
     pub(super) registry_auth: Option<&'a str>,
     pub(super) body: Body<'a>,
 }
 
-/// What goes with it.
+/// The body of a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Body<'a> {
     Empty,
@@ -53,13 +55,13 @@ pub(super) enum Body<'a> {
     Tar(&'a Bytes),
 }
 
-/// The connection.
+/// The connection to one daemon.
 #[derive(Debug)]
 pub(super) struct Wire {
     http: Client,
     tls: rustls::ClientConfig,
     endpoint: Endpoint,
-    /// Looks at the socket when there is no connection.
+    /// Threads that look at the socket when there is no connection.
     look: Lane,
     base: Url,
     spoken: Arc<Spoken>,
@@ -102,7 +104,7 @@ impl Wire {
         })
     }
 
-    /// Asks which versions the daemon speaks, and speaks them from now on.
+    /// Asks for the daemon's versions and uses the chosen ones from now on.
     pub(super) async fn negotiate(&self) -> Result<(), DockerError> {
         let request =
             Request { method: &Method::GET, path: &["version"], query: &[], registry_auth: None, body: Body::Empty };
@@ -119,15 +121,15 @@ impl Wire {
         }
     }
 
-    /// Opens an answer, in the version that `version` takes from those spoken now.
+    /// Sends a request, in the version that `version` selects from those in use, and returns the opened answer.
     pub(super) async fn open(
         &self,
         version: impl Fn(&Spoken) -> String,
         request: Request<'_>,
     ) -> Result<Response, DockerError> {
         match self.send(Some(version(&self.spoken)), request).await {
-            // Another daemon has taken the place of the one that was asked before.
-            Err(error) if error.is_of_version() => {
+            // The daemon was replaced by one with other versions.
+            Err(error) if error.is_version_refusal() => {
                 self.negotiate().await?;
                 self.send(Some(version(&self.spoken)), request).await
             }
@@ -137,7 +139,7 @@ impl Wire {
 
     async fn send(&self, version: Option<String>, asked: Request<'_>) -> Result<Response, DockerError> {
         let mut url = self.base.clone();
-        // Segments are escaped one by one, so a name cannot become another path.
+        // Each segment is escaped by itself, so a name cannot lead to another path.
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty();
             segments.extend(version.map(|version| format!("v{version}")));
@@ -168,7 +170,7 @@ impl Wire {
             answer => answer?,
         };
         let status = response.status();
-        // Docker says "it is so already" with a 304.
+        // Docker answers 304 if the state is already as requested.
         if status.is_success() || status == StatusCode::NOT_MODIFIED {
             return Ok(response);
         }
@@ -181,12 +183,12 @@ impl Wire {
     }
 }
 
-/// An error status. Docker says why: in JSON, or as plain text below API 1.23. Markup, or nothing at all, is somebody else's answer
-/// (a proxy between), and leaves open what Docker did.
+/// The error for an error status. Docker gives a reason, as JSON or, below API 1.23, as plain text. Markup or an empty body comes
+/// from something else, such as a proxy, and leaves open what Docker did.
 pub(super) fn refusal(status: u16, body: &[u8]) -> DockerError {
     let message = match serde_json::from_slice::<Value>(body) {
         Ok(answer) => answer.get("message").and_then(Value::as_str).map(str::to_owned),
-        // Too long to be read to its end.
+        // The JSON is incomplete, since only the beginning of the answer was read.
         Err(_) if body.trim_ascii_start().starts_with(b"{") => member_of_truncated(body, "message"),
         Err(_) => None,
     };
@@ -201,7 +203,7 @@ pub(super) fn refusal(status: u16, body: &[u8]) -> DockerError {
     }
 }
 
-/// The beginning of an answer; the rest is not read.
+/// Reads the first `max` bytes of an answer.
 async fn read_beginning(mut response: Response, max: usize) -> Result<Vec<u8>, DockerError> {
     let mut body = Vec::new();
     while body.len() < max
@@ -212,6 +214,7 @@ async fn read_beginning(mut response: Response, max: usize) -> Result<Vec<u8>, D
     Ok(body)
 }
 
+/// Reads a whole answer, up to [`MAX_ANSWER_BYTES`].
 pub(super) async fn read_bounded(mut response: Response) -> Result<Vec<u8>, DockerError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
@@ -282,7 +285,7 @@ mod tests {
     async fn an_error_of_any_length_is_read_no_further_than_needed() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = Endpoint::Tcp(listener.local_addr().unwrap().to_string());
-        // It goes on for ever: whoever waits for the end of it never gets an error.
+        // The body never ends, so a reader that waits for its end would never get an error.
         let endless = async {
             use tokio::io::{AsyncReadExt, AsyncWriteExt};
             let (mut socket, _) = listener.accept().await.unwrap();

@@ -1,8 +1,9 @@
 //! The control groups that limit tasks as a whole (spec `resources.md` §2, `docker-mapping.md` §5).
 //!
-//! Owns where a task's group is and what its limits are called there, on each of the four kinds of host: cgroup v1 or v2, made as
-//! directories (`cgroupfs`) or by systemd. The kind is that of the container engine, whose containers live below. The containers'
-//! own groups are the engine's. Invariant: on a host with systemd's driver nothing is written past systemd, which would undo it.
+//! Owns the place of a task's group and the names of its limits, on each of the four kinds of host: cgroup v1 or v2, with groups
+//! made as directories (`cgroupfs`) or by systemd. The driver is that of the container engine, whose containers are in the task's
+//! group. The containers' own groups belong to the engine. Invariant: with systemd's driver all changes go through systemd, which
+//! would undo others.
 
 mod error;
 mod files;
@@ -22,46 +23,47 @@ use std::time::Duration;
 
 pub use error::CgroupError;
 
-/// Threads for the files of control groups. One create or removal of a group that takes longer than the limit hangs: all of it is local.
+/// Threads for the files of control groups. All work is local, so a create or removal that exceeds the limit hangs.
 const FILES: LaneSettings = LaneSettings { threads: 4, spare: 4, limit: Duration::from_secs(30) };
-/// From systemd's answer until the slice is there, or gone.
+/// The limit from systemd's answer until the slice exists, or is removed.
 const SYSTEMD_LIMIT: Duration = Duration::from_secs(30);
-/// The same for the slice that is made at the start only to see whether it appears.
+/// The same limit for the slice that is made at the start to test whether slices work.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
-/// Until systemd has done what it was told, looked for so often.
+/// The interval at which a slice is looked for until systemd has finished.
 const POLL: Duration = Duration::from_millis(20);
-/// The failure's text, which is the reason of the task.
+/// The text of the failure, which becomes the task's reason.
 const FAILED: &str = "CgroupError: Agent could not create task's platform resources";
-/// The kernel takes no less, in microseconds.
-const LEAST_QUOTA: u64 = 1_000;
+/// The smallest CPU quota that the kernel accepts, in microseconds.
+const MIN_QUOTA: u64 = 1_000;
 
-/// What the operator and the engine say.
+/// The settings, from the operator and the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Where the cgroup file system is mounted (`ECS_CGROUP_PATH`).
     pub root: PathBuf,
-    /// Who makes the groups of the engine's containers.
+    /// The engine's cgroup driver.
     pub driver: CgroupDriver,
-    /// CFS period of CPU limits (`ECS_CGROUP_CPU_PERIOD`).
+    /// The CFS period of CPU limits (`ECS_CGROUP_CPU_PERIOD`).
     pub cpu_period: Span,
-    /// Processes a task may have (`ECS_TASK_PIDS_LIMIT`).
+    /// How many processes a task may have (`ECS_TASK_PIDS_LIMIT`); `None` = no limit.
     pub pids: Option<u32>,
 }
 
-/// Makes and removes the groups.
+/// Makes and removes the control groups of tasks.
 #[derive(Clone, Debug)]
 pub struct Cgroups {
     settings: Settings,
+    /// The host has cgroup v2.
     is_unified: bool,
     lane: Arc<Lane>,
-    /// Socket of a message bus; `None`: the host's.
+    /// The socket of the message bus; `None` = the host's.
     bus: Option<PathBuf>,
-    /// Time for the slice of the probe to appear, and to go.
+    /// The time limit for the test slice to appear, and to be removed.
     probe_limit: Duration,
 }
 
 impl Cgroups {
-    /// Looks at the file system only to see which version it is.
+    /// Finds out the cgroup version; nothing is changed.
     pub async fn new(settings: Settings) -> Self {
         let lane = Arc::new(Lane::new("control groups", FILES));
         let file = settings.root.join("cgroup.controllers");
@@ -70,17 +72,18 @@ impl Cgroups {
         Self { is_unified, settings, lane, bus: None, probe_limit: PROBE_LIMIT }
     }
 
-    /// Makes ready what all groups of tasks live in, and makes and removes a group there: only that shows whether tasks can be limited.
+    /// Prepares the parent of all tasks' groups, and makes and removes a test group there: only this shows whether tasks can be
+    /// limited.
     ///
     /// # Errors
-    /// They cannot.
+    /// Tasks cannot be limited on this host.
     pub async fn open(&self) -> Result<(), CgroupError> {
         match self.settings.driver {
             CgroupDriver::Cgroupfs => self.on_lane("/ecs", |files| files.open()).await,
             CgroupDriver::Systemd => {
                 self.on_lane("/ecstasks.slice", |files| files.require_controllers()).await?;
-                // Whoever may talk to systemd may still not be allowed to make anything, or not see what it makes: a container
-                // without the host's control groups.
+                // A process that can reach systemd may still lack the permission to make a slice, or may not see the slice, as in
+                // a container without the host's control groups.
                 let slice = format!("ecstasks-{}.slice", files::PROBE);
                 self.start_slice(&slice, &accounting()).await?;
                 let appeared = self.until(&slice, true, self.probe_limit).await;
@@ -91,7 +94,7 @@ impl Cgroups {
         }
     }
 
-    /// True where control groups are of version 2.
+    /// The host has cgroup v2.
     pub fn is_unified(&self) -> bool {
         self.is_unified
     }
@@ -99,19 +102,19 @@ impl Cgroups {
     /// Makes the group of a task with its limits.
     ///
     /// # Errors
-    /// The kernel or systemd refused. The log says what.
+    /// The kernel or systemd refused. The log has the cause.
     pub async fn create(&self, task: &TaskArn, spec: &CgroupSpec) -> Result<(), OpError> {
         self.make(task, self.limits(spec)).await.map_err(|error| {
             let why = with_causes(&error);
-            tracing::error!(task = task.task_id(), error = why, "no control group for the task");
+            tracing::error!(task = task.task_id(), error = why, "the task's control group cannot be made");
             error.failure("", format!("{FAILED}: {why}")).into()
         })
     }
 
-    /// Removes the group of a task; one that is not there is success.
+    /// Removes the group of a task. A group that does not exist is success.
     ///
     /// # Errors
-    /// Something is still in it, or systemd does not answer.
+    /// A process is still in the group, or systemd does not answer.
     pub async fn remove(&self, task: &TaskArn) -> Result<(), OpError> {
         let gone = self.unmake(task).await;
         gone.map_err(|error| Failure::retryable("CgroupError", with_causes(&error)).into())
@@ -149,7 +152,7 @@ impl Cgroups {
         stopped.await.map_err(|source| CgroupError::Systemd { what: "remove", slice: slice.to_owned(), source })
     }
 
-    /// Waits until a slice is there, or gone: systemd answers before it has done what it was asked.
+    /// Waits until a slice exists, or is removed: systemd answers before it has done its work.
     async fn until(&self, slice: &str, is_there: bool, limit: Duration) -> Result<(), CgroupError> {
         let path = self.slice_path(slice);
         let began = tokio::time::Instant::now();
@@ -163,14 +166,14 @@ impl Cgroups {
         Err(CgroupError::NotDone { path, wanted: if is_there { "there" } else { GONE }, limit })
     }
 
-    /// The group's name as the engine is told it.
+    /// The group's name in the form that the engine expects.
     fn name(&self, task: &TaskArn) -> Result<String, CgroupError> {
         let id = task.task_id();
         let is_plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
         if is_plain { Ok(cgroup_parent(self.settings.driver, task)) } else { Err(CgroupError::Unnameable) }
     }
 
-    /// Where the kernel shows a slice of tasks.
+    /// The directory of a task's slice in the cgroup file system.
     fn slice_path(&self, slice: &str) -> PathBuf {
         let root = &self.settings.root;
         let hierarchy = if self.is_unified { root.clone() } else { root.join("memory") };
@@ -180,13 +183,13 @@ impl Cgroups {
     fn limits(&self, spec: &CgroupSpec) -> Limits {
         let period = self.settings.cpu_period.0 * 1_000;
         let quota = u128::from(spec.cpu_micros) * u128::from(period) / 1_000_000;
-        let quota = u64::try_from(quota).unwrap_or(u64::MAX).max(LEAST_QUOTA);
+        let quota = u64::try_from(quota).unwrap_or(u64::MAX).max(MIN_QUOTA);
         let cpu = if spec.cpu_micros > 0 { Cpu::Quota { quota, period } } else { Cpu::Shares(spec.shares.max(2)) };
         let memory = (spec.memory > 0).then(|| spec.memory.saturating_mul(1024 * 1024));
         Limits { cpu, memory, pids: self.settings.pids }
     }
 
-    /// File operations on a group, off the threads that must not wait.
+    /// Runs file operations on a group on a thread that may block.
     async fn on_lane(
         &self,
         group: &str,
@@ -198,7 +201,7 @@ impl Cgroups {
     }
 }
 
-/// The limits in systemd's words.
+/// The limits as systemd properties.
 fn properties(task: &TaskArn, limits: Limits, is_unified: bool) -> Vec<(&'static str, Property)> {
     let mut properties = vec![("Description", Property::Text(format!("ECS task {}", task.task_id())))];
     properties.extend(accounting());
@@ -218,10 +221,11 @@ fn properties(task: &TaskArn, limits: Limits, is_unified: bool) -> Vec<(&'static
     properties
 }
 
-/// What makes systemd give a slice its group in every hierarchy that limits tasks.
+/// The properties with which systemd creates a slice's group in every hierarchy that limits tasks.
 fn accounting() -> [(&'static str, Property); 4] {
     [
-        // Otherwise the slice, and with it every container, would be stopped beside Docker when the host goes down.
+        // With the default dependencies, systemd would stop the slice and its containers in parallel with Docker when the host
+        // shuts down.
         ("DefaultDependencies", Property::Flag(false)),
         ("CPUAccounting", Property::Flag(true)),
         ("MemoryAccounting", Property::Flag(true)),

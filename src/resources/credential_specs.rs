@@ -1,10 +1,11 @@
 //! Kerberos tickets for the credential specs of a task (spec `resources.md` §7).
 //!
-//! Owns where the document of a credential spec is, what is read in it, and which ticket belongs to which spec. It keeps nothing. The
-//! invariant: either there is a lease for all of them, or none is left; and no error text holds anything of a document or a secret.
+//! Owns the locations of a credential spec's document, the parsing of the document, and the assignment of tickets to specs. It
+//! stores nothing. Invariants: either there is a lease for every spec of a task, or no lease is left; an error text contains no
+//! part of a document or a secret.
 //!
-//! Unlike in the Go agent, specs with and without a domain may stand beside each other in a task, every lease is given back (the
-//! Go agent keeps the last one), and two specs of one account both find its ticket.
+//! Unlike in the Go agent, a task may have domain-joined and domainless specs at the same time, every lease is given back (the Go
+//! agent keeps the last one), and two specs with the same account both find its ticket.
 
 use super::credentials_fetcher::{Account, CredentialsFetcher, FetcherError, Lease};
 use super::system_error::system_error;
@@ -23,31 +24,35 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-/// The largest document in a file; those in S3 and SSM have limits of their own.
-const LARGEST_FILE: u64 = 1024 * 1024;
+/// The largest document in a file, in bytes. S3 and SSM have their own limits.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
 const NO_ROLE: &str = "credentialspec resource: unable to find execution role credentials";
 
-/// Where a document is.
+/// The location of a document.
 #[derive(Debug, PartialEq, Eq)]
 enum Place<'a> {
+    /// The path of a file on the host.
     File(&'a str),
+    /// An object in S3.
     S3(Object<'a>),
+    /// The name of an SSM parameter.
     Parameter(&'a str),
 }
 
-/// What a document says that matters here.
+/// A credential spec's document, and the members of it that are used here.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Document<'a> {
-    /// As the containers name it.
+    /// The credential spec as containers name it.
     spec: &'a str,
+    /// The whole document.
     text: String,
-    /// The service account; empty if the document lacks it or its domain.
+    /// The service account; empty if the document lacks the account or its domain.
     account: String,
-    /// ARN of the secret with the account to ask with; empty in a domain.
+    /// The ARN of the secret with the account that requests the ticket; empty for a domain-joined spec.
     asks_as: String,
 }
 
-/// The documents of these credential specs. Those in files are read on a thread of `files`.
+/// Fetches the documents of these credential specs. Files are read on a thread of `files`.
 pub(super) async fn documents<'a>(
     sdk: &Sdk,
     files: &Lane,
@@ -59,7 +64,7 @@ pub(super) async fn documents<'a>(
     together::all(places.iter().map(|(spec, place)| document(sdk, files, spec, place, role)).collect()).await
 }
 
-/// Tickets for these documents.
+/// Gets tickets for these documents. If one fails, the leases of the others are given back.
 pub(super) async fn create(
     sdk: &Sdk,
     fetcher: &CredentialsFetcher,
@@ -84,7 +89,8 @@ async fn make(
     role: Option<&RoleCredentials>,
     tickets: &mut Tickets,
 ) -> Result<(), Failure> {
-    let (domainless, joined): (Vec<_>, Vec<_>) = documents.iter().partition(|it| it.spec.starts_with(DOMAINLESS));
+    let (domainless, joined): (Vec<_>, Vec<_>) =
+        documents.iter().partition(|document| document.spec.starts_with(DOMAINLESS));
     if !joined.is_empty() {
         let texts: Vec<String> = joined.iter().map(|document| document.text.clone()).collect();
         let lease = fetcher.add(&texts).await.map_err(ends_task)?;
@@ -95,7 +101,9 @@ async fn make(
         tickets.leases.push(lease.id);
     }
     let mut accounts: BTreeMap<&str, Account> = BTreeMap::new();
-    for document in domainless.into_iter().filter(|it| !it.asks_as.is_empty() && !it.account.is_empty()) {
+    for document in
+        domainless.into_iter().filter(|document| !document.asks_as.is_empty() && !document.account.is_empty())
+    {
         let arn = document.asks_as.as_str();
         if !accounts.contains_key(arn) {
             accounts.insert(arn, account(sdk, arn, role).await?);
@@ -110,8 +118,8 @@ async fn make(
     Ok(())
 }
 
-/// New tickets in the place of those that were got in the name of these accounts (ARNs of secrets). The failure of one keeps no other
-/// from being renewed; the first is told.
+/// Renews the tickets that were requested with these accounts (ARNs of secrets). All accounts are tried; the first failure is
+/// returned.
 pub(super) async fn renew(
     sdk: &Sdk,
     fetcher: &CredentialsFetcher,
@@ -132,7 +140,7 @@ pub(super) async fn renew(
     result
 }
 
-/// Gives leases back; those that were given back before are so still. The failure of one keeps no other; the first is told.
+/// Gives leases back; a lease that was given back before is success. All leases are tried; the first failure is returned.
 pub(super) async fn give_back(fetcher: &CredentialsFetcher, leases: &[String]) -> Result<(), Failure> {
     let mut result = Ok(());
     for lease in leases.iter().filter(|lease| !lease.is_empty()) {
@@ -145,7 +153,7 @@ pub(super) async fn give_back(fetcher: &CredentialsFetcher, leases: &[String]) -
     result
 }
 
-/// It was tried often enough; a late answer would be of a lease that nobody knows.
+/// A request for tickets that failed in all its attempts ends the task: a late answer would belong to a lease that nobody knows.
 fn ends_task(error: FetcherError) -> Failure {
     Failure::ends_task(error.to_string())
 }
@@ -197,17 +205,17 @@ async fn document<'a>(
             found.get(&key).map(|value| value.expose().to_owned()).unwrap_or_default()
         }
     };
-    // Such documents are made on Windows.
+    // Documents made on Windows may begin with a byte order mark.
     let text = text.strip_prefix(BOM).map(str::to_owned).unwrap_or(text);
     Document::read(spec, text).map_err(Failed::from)
 }
 
-/// Compat: a path is taken as it is, also one that is not absolute.
+/// Reads a document from a file. Compat: the path is used as it is, even if it is relative.
 async fn read(files: &Lane, path: &str) -> Result<String, Failed> {
     let failed = |why: String| format!("open {path}: {why}");
     let file = PathBuf::from(path);
-    // A path that does not answer may answer another time.
-    let read = files.run(path, move || lane::read_file(&file, LARGEST_FILE)).await;
+    // A path that does not answer now may answer later.
+    let read = files.run(path, move || lane::read_file(&file, MAX_FILE_BYTES)).await;
     let read = read.map_err(|error| Failed { text: failed(with_causes(&error)), may_pass: true })?;
     let bytes = read.map_err(|error| match error.kind() {
         ErrorKind::InvalidInput | ErrorKind::FileTooLarge => failed(error.to_string()),
@@ -216,7 +224,7 @@ async fn read(files: &Lane, path: &str) -> Result<String, Failed> {
     String::from_utf8(bytes).map_err(|_| Failed::from(failed("it is not UTF-8".to_owned())))
 }
 
-/// Without white space outside of texts, as the Go agent hands on what comes from S3.
+/// Removes white space outside of JSON texts, as the Go agent does with documents from S3.
 fn compact(json: &str) -> String {
     let (mut is_text, mut is_escaped) = (false, false);
     let keep = |letter: &char| {
@@ -231,7 +239,7 @@ fn compact(json: &str) -> String {
 impl<'a> Document<'a> {
     fn read(spec: &'a str, text: String) -> Result<Self, String> {
         let is_domainless = spec.starts_with(DOMAINLESS);
-        // The Go agent shows the document here, whatever file that is.
+        // The Go agent shows the document here. This agent does not, since the path may name any file.
         let start = if is_domainless {
             "error unmarshalling credentialspec domainless"
         } else {
@@ -252,7 +260,8 @@ impl<'a> Document<'a> {
     }
 }
 
-/// The text at that place, member names in any case; empty if there is none. The member that is of another type otherwise.
+/// The text at a path of members, whose names match in any case; empty if a member is missing. `Err` = the member that has
+/// another type.
 fn text_at<'p>(value: &Value, path: &[&'p str]) -> Result<String, &'p str> {
     let mut at = value;
     for (depth, name) in path.iter().enumerate() {
@@ -262,7 +271,8 @@ fn text_at<'p>(value: &Value, path: &[&'p str]) -> Result<String, &'p str> {
             _ => return Err(depth.checked_sub(1).map_or("the document", |before| path[before])),
         };
         let exact = object.get(*name);
-        let found = exact.or_else(|| object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, it)| it));
+        let found =
+            exact.or_else(|| object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, member)| member));
         at = found.unwrap_or(&Value::Null);
     }
     match at {
@@ -272,7 +282,7 @@ fn text_at<'p>(value: &Value, path: &[&'p str]) -> Result<String, &'p str> {
     }
 }
 
-/// The user, password and domain in a secret.
+/// Fetches the account (user, password and domain) from a secret.
 async fn account(sdk: &Sdk, arn: &str, role: Option<&RoleCredentials>) -> Result<Account, Failure> {
     let key = SecretKey { provider: SecretProvider::SecretsManager, value_from: arn.to_owned(), region: String::new() };
     let found = secrets_manager::secrets(sdk, std::slice::from_ref(&key), role).await.map_err(|failure| {
@@ -284,7 +294,7 @@ async fn account(sdk: &Sdk, arn: &str, role: Option<&RoleCredentials>) -> Result
         .map_err(|why| Failure::ends_task(format!("failed to parse asmSecretData for the gMSA AD user: {why}")))
 }
 
-/// Member names in any case.
+/// Parses an account. Member names match in any case.
 fn read_account(secret: &Secret) -> Result<Account, &'static str> {
     let members = Members::parse(secret.expose()).map_err(|_| "the secret is not a JSON object")?;
     let member = |name: &str| members.text(name).map_err(|_| "a member of the secret is not a text");
@@ -295,8 +305,8 @@ fn read_account(secret: &Secret) -> Result<Account, &'static str> {
     })
 }
 
-/// Where the ticket of a service account is: its directory is called after it. As in the Go agent the case does not matter, and a
-/// name may be a part of the path; but the whole name of a directory goes before.
+/// Finds the ticket of a service account: its directory is named after the account. As in the Go agent, case does not matter and
+/// the name may be any part of the path, but a directory of exactly this name is preferred.
 fn path_of<'p>(account: &str, paths: &'p [String]) -> Option<&'p str> {
     let account = account.to_lowercase();
     if account.is_empty() {
@@ -307,7 +317,7 @@ fn path_of<'p>(account: &str, paths: &'p [String]) -> Option<&'p str> {
     paths().find(is_its).or_else(|| paths().find(|path| path.to_lowercase().contains(&account)))
 }
 
-/// A colon would end the path for Docker, and what is not absolute would be the name of a volume.
+/// Docker can mount the path: it would cut a path at a colon, and take a relative path for a volume's name.
 fn is_mountable(path: &str) -> bool {
     path.starts_with('/') && !path.contains(':')
 }

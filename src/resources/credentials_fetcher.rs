@@ -1,7 +1,7 @@
 //! The credentials fetcher: the daemon on the host that gets Kerberos tickets for service accounts (spec `resources.md` §7).
 //!
-//! Owns its calls and how often they are tried; `grpc` carries them, `protobuf` is their language. It keeps nothing. The invariant: no
-//! error text holds a password.
+//! Owns the calls and the number of attempts; `grpc` transports them, and `protobuf` encodes the messages. It stores nothing.
+//! Invariant: no error text contains a password.
 
 mod grpc;
 mod protobuf;
@@ -15,17 +15,17 @@ use grpc::Status;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The limit of a call with all its tries, of which each has an equal part.
+/// The limit for a call with all its attempts; each attempt has an equal part.
 const CALL: Duration = Duration::from_secs(60);
 const TRIES: u32 = 3;
 const PAUSES: Shape = Shape { initial: Duration::from_secs(1), max: Duration::from_secs(5), factor: 2.0, jitter: 0.2 };
 
-/// Why a call failed, in the words of the Go agent.
+/// Why a call failed, in the Go agent's words.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct FetcherError(String);
 
-/// Who may ask for the ticket of a service account from a host without a domain.
+/// The account with which a host outside the domain requests the ticket of a service account.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Account {
     pub(super) username: String,
@@ -33,17 +33,17 @@ pub(super) struct Account {
     pub(super) domain: String,
 }
 
-/// A lease, and where its tickets are on the host.
+/// A lease, and the paths of its tickets on the host.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Lease {
     pub(super) id: String,
     pub(super) paths: Vec<String>,
 }
 
-/// A look whether its socket is there.
+/// Threads that check whether the socket exists.
 const LOOK: Settings = Settings { threads: 1, spare: 1, limit: Duration::from_secs(10) };
 
-/// The way to the daemon.
+/// The client of the daemon.
 #[derive(Debug)]
 pub(super) struct CredentialsFetcher {
     socket: PathBuf,
@@ -51,17 +51,17 @@ pub(super) struct CredentialsFetcher {
 }
 
 impl CredentialsFetcher {
-    /// One that listens on this socket. Nothing is asked yet.
+    /// The daemon that listens on this socket. Nothing is sent yet.
     pub(super) fn new(socket: PathBuf) -> Self {
         Self { socket, lane: Lane::new("credentials fetcher", LOOK) }
     }
 
-    /// Tickets for the accounts of these documents, as a host of the domain.
+    /// Gets tickets for the accounts in these documents, on a host that has joined the domain.
     pub(super) async fn add(&self, documents: &[String]) -> Result<Lease, FetcherError> {
-        self.call("AddKerberosLease", &protobuf::write((1, documents), &[])).await.and_then(|it| lease(&it))
+        self.call("AddKerberosLease", &protobuf::write((1, documents), &[])).await.and_then(|answer| lease(&answer))
     }
 
-    /// Tickets for the accounts of these documents, in the name of this account.
+    /// Gets tickets for the accounts in these documents, requested with this account.
     pub(super) async fn add_without_domain(
         &self,
         documents: &[String],
@@ -71,10 +71,10 @@ impl CredentialsFetcher {
         account.check()?;
         let single = [(2, username.as_str()), (3, password.expose()), (4, domain.as_str())];
         let message = protobuf::write((1, documents), &single);
-        self.call("AddNonDomainJoinedKerberosLease", &message).await.and_then(|it| lease(&it))
+        self.call("AddNonDomainJoinedKerberosLease", &message).await.and_then(|answer| lease(&answer))
     }
 
-    /// New tickets in the place of all that were got in the name of this account.
+    /// Renews all tickets that were requested with this account.
     pub(super) async fn renew(&self, account: &Account) -> Result<(), FetcherError> {
         let Account { username, password, domain } = account;
         account.check()?;
@@ -82,7 +82,7 @@ impl CredentialsFetcher {
         self.call("RenewNonDomainJoinedKerberosLease", &protobuf::write((1, &[]), &single)).await.map(drop)
     }
 
-    /// Gives a lease back. The daemon takes one that it does not know for given back.
+    /// Gives a lease back. For the daemon, an unknown lease is success.
     pub(super) async fn delete(&self, lease: &str) -> Result<(), FetcherError> {
         self.call("DeleteKerberosLease", &protobuf::write((1, &[]), &[(1, lease)])).await.map(drop)
     }
@@ -97,7 +97,7 @@ impl CredentialsFetcher {
                 Ok(answer) => return Ok(answer),
                 Err(status) if tries == TRIES || !status.passes() => return Err(status.into()),
                 Err(status) => {
-                    tracing::warn!(%status, method, tries, "a call of the credentials fetcher failed; trying again");
+                    tracing::warn!(%status, method, tries, "a call to the credentials fetcher failed; trying again");
                 }
             }
             tokio::time::sleep(pauses.pause()).await;
@@ -107,7 +107,7 @@ impl CredentialsFetcher {
 }
 
 impl CredentialsFetcher {
-    /// Is its socket there?
+    /// Checks that the socket exists.
     async fn look(&self) -> Result<(), FetcherError> {
         let (socket, shown) = (self.socket.clone(), self.socket.display().to_string());
         let why = match self.lane.run(&shown, move || std::fs::metadata(&socket)).await {
@@ -135,13 +135,13 @@ impl Account {
     }
 }
 
-/// Both answers have the same form.
+/// Parses the lease in an answer. The answers of both calls have the same form.
 fn lease(answer: &[u8]) -> Result<Lease, FetcherError> {
     let unreadable = || FetcherError("the answer of the credentials fetcher cannot be read".to_owned());
     let mut lease = Lease { id: String::new(), paths: Vec::new() };
     for (number, text) in protobuf::read(answer).ok_or_else(unreadable)? {
         match number {
-            // Cleaned they would be other names.
+            // A name with control characters is refused, since a cleaned name would be another one.
             1 | 2 if cleaned(&text) != text => return Err(unreadable()),
             1 => lease.id = text,
             2 => lease.paths.push(text),
@@ -160,7 +160,7 @@ mod tests {
     use super::fake::{Call, Fault, Fetcher};
     use super::*;
 
-    /// What becomes of the calls, the result, and how many calls there were.
+    /// The faults of the calls, the expected result, and the expected number of calls.
     type Case = (Vec<Fault>, Result<(), &'static str>, usize);
 
     fn directory(name: &str) -> PathBuf {
@@ -183,7 +183,7 @@ mod tests {
         let directory = directory("calls");
         let fake = Fetcher::start(&directory);
         let fetcher = CredentialsFetcher::new(fake.socket());
-        // More than a peer takes at once before it says that it has read some.
+        // Larger than the flow control window, so that the peer must acknowledge some data first.
         let large = document("web").replace('}', &format!("{}}}", " ".repeat(150_000)));
         let lease = fetcher.add(&[large.clone(), document("db")]).await.unwrap();
         let path =
@@ -238,7 +238,7 @@ mod tests {
                 1,
             ),
         ];
-        let one = |(nth, (faults, wanted, tries)): (usize, Case)| async move {
+        let run = |(nth, (faults, wanted, tries)): (usize, Case)| async move {
             let directory = directory(&nth.to_string());
             let fake = Fetcher::start(&directory);
             fake.fail_next(faults);
@@ -247,11 +247,11 @@ mod tests {
             assert_eq!(fake.calls().len(), tries);
             std::fs::remove_dir_all(directory).unwrap();
         };
-        futures_util::future::join_all(table.into_iter().enumerate().map(one)).await;
+        futures_util::future::join_all(table.into_iter().enumerate().map(run)).await;
     }
 
     #[tokio::test]
-    async fn a_daemon_that_is_not_there_or_does_not_answer_is_told() {
+    async fn a_daemon_that_is_missing_or_silent_is_an_error() {
         let directory = directory("absent");
         let socket = directory.join("fetcher.sock");
         let reason = CredentialsFetcher::new(socket.clone()).delete("lease").await.unwrap_err().to_string();
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(reason, "rpc error: code = DeadlineExceeded desc = context deadline exceeded");
         drop(fake);
         let gone = async || grpc::call(&socket, "/x", b"", Duration::from_secs(20)).await.unwrap_err().to_string();
-        // Its task is ended at once, its listener a moment later.
+        // The fetcher's task ends at once, its listener a moment later.
         let mut reason = gone().await;
         while !reason.contains("refused") {
             tokio::task::yield_now().await;

@@ -1,8 +1,8 @@
 //! Environment files in S3 (spec `resources.md` §5).
 //!
-//! Owns the downloads and the meaning of a file's lines. Unlike the Go agent it writes nothing to disk: the files are held in
-//! memory ([`super::vault`]) until the container is created, so no key can lead out of a directory, and nothing is to be removed. The
-//! invariant: either all files of a container are there, or a failure names each that is not.
+//! Owns the downloads and the parsing of lines. Unlike the Go agent, this module writes nothing to disk: the files are held in
+//! memory ([`super::vault`]) until the container is created, so no key can lead out of a directory and nothing has to be removed.
+//! Invariant: either all files of a container are fetched, or the failure names each file that is not.
 
 use crate::aws::roles::RoleCredentials;
 use crate::aws::s3::{self, Object, ObjectError};
@@ -13,18 +13,18 @@ use crate::model::text::without_bom;
 use crate::model::{ContainerName, Failure, Secret};
 use std::collections::BTreeMap;
 
-/// The Go agent reads lines up to this length, in bytes.
-const LONGEST_LINE: usize = 64 * 1024;
+/// A line must be shorter than this, in bytes, as in the Go agent.
+const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// The name of the resource that holds the files of a container.
 pub fn resource_of(container: &ContainerName) -> String {
     format!("envfile_{container}")
 }
 
-/// The variables of each file, in order.
+/// Fetches the files: the variables of each, in the order of the files.
 ///
 /// # Errors
-/// The reason the task ends with, or one that may pass.
+/// The reason with which the task ends, or a retryable failure.
 pub async fn fetch(
     sdk: &Sdk,
     files: &[EnvironmentFile],
@@ -33,10 +33,10 @@ pub async fn fetch(
     let Some(role) = role else {
         return Err(Failure::ends_task("environment file resource: unable to find execution role credentials"));
     };
-    together::all(files.iter().map(|file| one(sdk, &file.arn, role)).collect()).await
+    together::all(files.iter().map(|file| fetch_file(sdk, &file.arn, role)).collect()).await
 }
 
-async fn one(sdk: &Sdk, arn: &str, role: &RoleCredentials) -> Result<BTreeMap<String, Secret>, Failed> {
+async fn fetch_file(sdk: &Sdk, arn: &str, role: &RoleCredentials) -> Result<BTreeMap<String, Secret>, Failed> {
     let object = Object::parse(arn).map_err(|error| Failed {
         text: format!("unable to parse bucket and key from s3 ARN specified in environmentFile {arn}, error: {error}"),
         may_pass: false,
@@ -57,14 +57,15 @@ async fn one(sdk: &Sdk, arn: &str, role: &RoleCredentials) -> Result<BTreeMap<St
     })
 }
 
-/// A byte-order mark of UTF-8 is no part of the first name. `NAME=VALUE` on each line: split at the first `=`, nothing trimmed or unquoted. Comments (`#`), lines without `=` and lines without
-/// a name say nothing; of one name the last line counts.
+/// Parses a file with `NAME=VALUE` on each line, split at the first `=`. Nothing is trimmed or unquoted. Comments (`#`), lines
+/// without `=` and lines without a name are ignored. If a name occurs several times, the last line counts. A UTF-8 byte order
+/// mark is skipped.
 pub(super) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Secret>, String> {
     let mut variables = BTreeMap::new();
     let bytes = without_bom(bytes).map_err(|wide| wide.to_string())?;
     for line in bytes.split(|byte| *byte == b'\n') {
-        if line.len() >= LONGEST_LINE {
-            return Err(format!("a line has {LONGEST_LINE} bytes or more"));
+        if line.len() >= MAX_LINE_BYTES {
+            return Err(format!("a line has {MAX_LINE_BYTES} bytes or more"));
         }
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let Some(at) = line.iter().position(|byte| *byte == b'=') else { continue };
@@ -107,8 +108,8 @@ mod tests {
     #[test]
     fn a_line_that_is_too_long_spoils_the_file() {
         let line = |length: usize| format!("A=1\nB={}\n", "x".repeat(length - 2));
-        assert_eq!(parse(line(LONGEST_LINE - 1).as_bytes()).unwrap().len(), 2);
-        assert_eq!(parse(line(LONGEST_LINE).as_bytes()).unwrap_err(), "a line has 65536 bytes or more");
+        assert_eq!(parse(line(MAX_LINE_BYTES - 1).as_bytes()).unwrap().len(), 2);
+        assert_eq!(parse(line(MAX_LINE_BYTES).as_bytes()).unwrap_err(), "a line has 65536 bytes or more");
     }
 
     fn files(arns: &[&str]) -> Vec<EnvironmentFile> {
@@ -134,7 +135,7 @@ mod tests {
         let fake = Fake::start(|request| match request.path.as_str() {
             "/gone" => Answer::text(404, ""),
             "/b" => Answer::text(200, ""),
-            "/b/long" => Answer::text(200, &"x".repeat(LONGEST_LINE)),
+            "/b/long" => Answer::text(200, &"x".repeat(MAX_LINE_BYTES)),
             _ => Answer::text(403, "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"),
         })
         .await;

@@ -1,9 +1,9 @@
-//! What the fuzzer feeds this room.
+//! The entry points of the fuzzer for this folder.
 
-/// An environment file from S3.
+/// Parses an environment file from S3.
 ///
 /// # Panics
-/// A promise is broken.
+/// An invariant does not hold.
 pub fn env_file(data: &[u8]) {
     match super::env_file::parse(data) {
         Ok(variables) => assert!(variables.keys().all(|name| !name.is_empty() && !name.contains(['=', '\n']))),

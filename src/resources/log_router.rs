@@ -1,8 +1,8 @@
 //! The files of a task's log router (FireLens; spec `resources.md` §6.2).
 //!
-//! Owns `firelens/<task id>` below the agent's data: the configuration, the customer's own part of it, and the directory of the socket.
-//! What the configuration says is made in `router_config`. The invariant: a file is whole or it is not there, and nothing outside of
-//! that directory is touched, whatever the task is called.
+//! Owns `firelens/<task id>` in the agent's data directory: the configuration, the customer's own part of it, and the directory
+//! of the socket. The text of the configuration is made in `router_config`. Invariants: a file is complete or does not exist;
+//! nothing outside this directory is changed, whatever the task's id is.
 
 use super::router_config::{self, Facts};
 use super::settings::Settings;
@@ -18,13 +18,14 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
-/// A file's way while it is written.
+/// The beginning of a file's name while it is written.
 const TEMPORARY: &str = "temp_config_file";
 const FILE_MODE: u32 = 0o644;
-/// Of the directory above those of all tasks. Docker mounts what is below it; other users of the host have no business there.
+/// The mode of the directory that contains those of all tasks. Docker mounts the directories below; other users of the host need
+/// no access.
 const TOP_MODE: u32 = 0o700;
 
-/// The customer's own configuration, if it is to be had from S3.
+/// Fetches the customer's own configuration from S3; `None` = the router has none in S3.
 pub(super) async fn external(
     sdk: &Sdk,
     router: &LogRouterSpec,
@@ -52,7 +53,7 @@ pub(super) async fn external(
     }
 }
 
-/// Writes everything; what is there already is written anew.
+/// Writes all files of a router. Existing files are replaced.
 pub(super) async fn create(
     settings: &Settings,
     disk: &Lane,
@@ -78,7 +79,7 @@ pub(super) async fn create(
     on_disk(disk, directory, work).await
 }
 
-/// Removes everything; nothing there is success.
+/// Removes all files of a router. Files that do not exist are success.
 pub(super) async fn remove(settings: &Settings, disk: &Lane, task: &TaskArn) -> Result<(), Failure> {
     let directory = directory(settings, task)?;
     on_disk(disk, directory, move |directory| match fs::remove_dir_all(directory) {
@@ -91,7 +92,7 @@ pub(super) async fn remove(settings: &Settings, disk: &Lane, task: &TaskArn) -> 
     .await
 }
 
-/// A disk may take its time; one that does not answer now may answer another time.
+/// Runs work on a thread that may block. A disk that does not answer now may answer later, so this failure is retryable.
 async fn on_disk(
     disk: &Lane,
     directory: PathBuf,
@@ -109,7 +110,7 @@ fn directory(settings: &Settings, task: &TaskArn) -> Result<PathBuf, Failure> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if id.is_empty() || !id.bytes().all(is_plain) {
         return Err(Failure::ends_task(format!(
-            "unable to initialize resource directory: the task id {id:?} is no name"
+            "unable to initialize resource directory: the task id {id:?} is not a plain name"
         )));
     }
     Ok(settings.data_dir.join("firelens").join(id))
@@ -133,8 +134,9 @@ fn write_all(directory: &Path, user: &str, text: &str, external: Option<&[u8]>) 
         .map_err(|error| Failure::ends_task(format!("unable to generate firelens config file: {error}")))
 }
 
-/// Makes `name` in the directory of a task, and what is above it. Invariant: no link is followed below the data directory; whoever
-/// can put one there would otherwise have files written, and directories given away, where it leads.
+/// Makes the directory `name` in the directory of a task, and its parents. Invariant: no link below the data directory is
+/// followed. Otherwise a user who can create a link there could make the agent write files, and change the owner of directories,
+/// elsewhere.
 fn make_directories(directory: &Path, name: &str) -> io::Result<()> {
     if let Some(data) = directory.parent().and_then(Path::parent) {
         fs::create_dir_all(data)?;
@@ -154,7 +156,7 @@ fn make_directories(directory: &Path, name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// The router makes its socket there as this user: `uid[:gid]`.
+/// Gives a directory to the user (`uid[:gid]`) as whom the router creates its socket there.
 fn give_to(directory: &Path, user: &str) -> Result<(), String> {
     if user.is_empty() {
         return Ok(());
@@ -168,10 +170,10 @@ fn give_to(directory: &Path, user: &str) -> Result<(), String> {
     lchown(directory, Some(uid), gid).map_err(|error| error.to_string())
 }
 
-/// Beside its place first, so that the router never sees a half of it.
+/// Writes a file under a temporary name and renames it, so that the router never sees an incomplete file.
 fn write(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = directory.join(format!("{TEMPORARY}_{name}"));
-    // A half that was left behind, or whatever else has this name.
+    // Removes an incomplete file that was left behind, or anything else of this name.
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
@@ -193,7 +195,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::os::unix::fs::MetadataExt;
 
-    /// A directory that goes with the test.
+    /// A directory that is removed at the end of the test.
     struct Data(Settings);
 
     impl Data {
@@ -203,7 +205,7 @@ mod tests {
             Self(Settings { data_dir, cluster: "judge".to_owned(), ..Settings::default() })
         }
 
-        fn of_task(&self, name: &str) -> PathBuf {
+        fn path(&self, name: &str) -> PathBuf {
             self.0.data_dir.join("firelens/abc").join(name)
         }
     }
@@ -240,25 +242,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_are_written_again_and_removed_with_everything_the_router_left() {
+    async fn files_are_written_again_and_removed_with_leftovers() {
         let data = Data::new();
         let mut router = router();
         for buffer in [16, 32] {
             router.buffer = buffer;
             made(&data, &router).await.unwrap();
-            let text = fs::read_to_string(data.of_task("config/fluent.conf")).unwrap();
+            let text = fs::read_to_string(data.path("config/fluent.conf")).unwrap();
             assert!(text.contains(&format!("Mem_Buf_Limit {buffer}MB")) && text.contains("judge-family:7"), "{text}");
         }
-        assert_eq!(fs::metadata(data.of_task("config/fluent.conf")).unwrap().mode() & 0o777, 0o644);
-        let listed = fs::read_dir(data.of_task("")).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(fs::metadata(data.path("config/fluent.conf")).unwrap().mode() & 0o777, 0o644);
+        let listed = fs::read_dir(data.path("")).unwrap().map(|entry| entry.unwrap().file_name());
         let mut listed: Vec<_> = listed.map(|name| name.into_string().unwrap()).collect();
         listed.sort();
         assert_eq!(listed, ["config", "socket"]);
-        fs::write(data.of_task("socket/fluent.sock"), "").unwrap();
-        std::os::unix::fs::symlink("/etc", data.of_task("socket/link")).unwrap();
+        fs::write(data.path("socket/fluent.sock"), "").unwrap();
+        std::os::unix::fs::symlink("/etc", data.path("socket/link")).unwrap();
         for _ in 0..2 {
             remove(&data.0, &lane(), &"arn:aws:ecs:us-west-2:1:task/judge/abc".into()).await.unwrap();
-            assert!(!data.of_task("").exists());
+            assert!(!data.path("").exists());
         }
         assert!(Path::new("/etc/passwd").exists());
     }
@@ -270,7 +272,7 @@ mod tests {
         let own = fs::metadata(&data.0.data_dir).unwrap();
         router.user = format!("{}:{}", own.uid(), own.gid());
         made(&data, &router).await.unwrap();
-        let socket = fs::metadata(data.of_task("socket")).unwrap();
+        let socket = fs::metadata(data.path("socket")).unwrap();
         assert_eq!((socket.uid(), socket.gid()), (own.uid(), own.gid()));
         for user in ["fluent", "1000:staff", "-1", "1:"] {
             router.user = user.to_owned();
@@ -320,13 +322,13 @@ mod tests {
             let error = made(&data, &router).await.unwrap_err();
             assert!(error.ends_with("is in the way: it is no directory (a link is not followed)"), "{name}: {error}");
             assert_eq!(fs::read_dir(&other.0.data_dir).unwrap().count(), 0, "{name}: nothing was written there");
-            assert_ne!(fs::metadata(&other.0.data_dir).unwrap().uid(), 1000, "{name}: it was not given away");
+            assert_ne!(fs::metadata(&other.0.data_dir).unwrap().uid(), 1000, "{name}: its owner is unchanged");
         }
         let (data, other) = (Data::new(), Data::new());
         let (target, kept) = (other.0.data_dir.join("passwd"), "not ours");
         fs::write(&target, kept).unwrap();
-        fs::create_dir_all(data.of_task("")).unwrap();
-        std::os::unix::fs::symlink(&target, data.of_task("temp_config_file_fluent.conf")).unwrap();
+        fs::create_dir_all(data.path("")).unwrap();
+        std::os::unix::fs::symlink(&target, data.path("temp_config_file_fluent.conf")).unwrap();
         made(&data, &router()).await.unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), kept);
     }
@@ -337,11 +339,7 @@ mod tests {
         made(&data, &router()).await.unwrap();
         let mode = |path: PathBuf| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!(mode(data.0.data_dir.join("firelens")), 0o700);
-        assert_eq!(
-            (mode(data.of_task("socket")), mode(data.of_task("config"))),
-            (0o755, 0o755),
-            "the router sees these"
-        );
+        assert_eq!((mode(data.path("socket")), mode(data.path("config"))), (0o755, 0o755), "the router sees these");
     }
 
     #[tokio::test]
@@ -359,7 +357,7 @@ mod tests {
         let data = Data::new();
         let request = request("arn:task/abc", &router);
         create(&data.0, &lane(), &request, &router, Some(bytes)).await.unwrap();
-        assert_eq!(fs::read_to_string(data.of_task("config/external.conf")).unwrap(), "[FILTER]\n");
+        assert_eq!(fs::read_to_string(data.path("config/external.conf")).unwrap(), "[FILTER]\n");
 
         let start = "unable to download firelens s3 config file: ";
         let failure = external(&sdk, &router, None).await.unwrap_err();

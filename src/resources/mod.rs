@@ -1,10 +1,10 @@
-//! What a task needs besides its containers, where the container engine does not provide it: secrets, environment files, the
-//! configuration of a log router, Kerberos tickets, and control groups ([`cgroup`]).
+//! The resources of a task that the container engine does not provide: secrets, environment files, the configuration of a log
+//! router, Kerberos tickets, and control groups ([`cgroup`]).
 //!
-//! Owns the making and removal of these, and the values that exist in memory only. It does not decide when: the core does. The
-//! invariant: no value of a secret or of an environment file is ever on disk, and both calls may be repeated.
+//! Owns their creation and removal, and the values that exist in memory only. The core decides when they are created and removed.
+//! Invariants: the value of a secret or of an environment file is never on disk; creation and removal may be repeated.
 //!
-//! Reading order: [`vault`] (what is in memory), [`env_file`], [`log_router`] with `router_config` (what its file says),
+//! Reading order: [`vault`] (the values in memory), [`env_file`], [`log_router`] with `router_config` (the text of its file),
 //! `credential_specs` with `credentials_fetcher`.
 
 pub mod cgroup;
@@ -33,16 +33,17 @@ use vault::{Content, Vault};
 
 pub use settings::Settings;
 
-/// Resources made at once, each with some calls: a burst of tasks is no reason to be throttled.
+/// How many resources are made at the same time. Each needs several calls to AWS, and a burst of tasks should not be throttled.
 const AT_ONCE: usize = 16;
-/// Calls of the credentials fetcher at once. If it hangs, secrets of other tasks do not wait for it.
+/// How many calls to the credentials fetcher run at the same time. Secrets have a limit of their own, so they do not wait if it
+/// hangs.
 const TICKETS_AT_ONCE: usize = 4;
-/// Threads for files that task definitions name.
+/// Threads for files on paths from task definitions.
 const NAMED_FILES: LaneSettings = LaneSettings { threads: 4, spare: 8, limit: Duration::from_secs(10) };
 /// Threads for the agent's own files, on the disk of its data directory.
 const OWN_FILES: LaneSettings = LaneSettings { threads: 4, spare: 4, limit: Duration::from_secs(30) };
 
-/// Makes and removes resources, and keeps what is in memory.
+/// Makes and removes resources, and holds the values in memory.
 #[derive(Debug)]
 pub struct Resources {
     sdk: Sdk,
@@ -56,7 +57,7 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Nothing is asked for before a task needs it.
+    /// Makes no call before a task needs a resource.
     pub fn new(sdk: Sdk, settings: Settings) -> Self {
         Self {
             fetcher: CredentialsFetcher::new(settings.credentials_fetcher.clone()),
@@ -70,11 +71,11 @@ impl Resources {
         }
     }
 
-    /// Gets secrets or environment files into memory, with the task's execution role; or writes the files of a log router. Other
-    /// kinds are other edges' and need nothing here.
+    /// Creates a resource: loads secrets or environment files into memory, with the task's execution role, or writes the files of
+    /// a log router. Other kinds are created by other edges and need nothing here.
     ///
     /// # Errors
-    /// The reason the task ends with, or one that may pass.
+    /// The reason with which the task ends, or a retryable failure.
     pub async fn create(&self, request: &ResourceRequest, role: Option<&RoleCredentials>) -> Result<(), Failure> {
         let turn = self.making.acquire().await; // never closed, so this cannot fail
         let content = match &request.spec.kind {
@@ -92,21 +93,21 @@ impl Resources {
         self.vault.put(&request.task, &request.spec.name, content)
     }
 
-    /// Gets Kerberos tickets for the task's credential specs. Each call gets other ones.
+    /// Gets Kerberos tickets for the task's credential specs. Each call gets new ones.
     ///
     /// # Errors
-    /// The reason the task ends with, or one that may pass. What was got is given back then.
+    /// The reason with which the task ends, or a retryable failure. Tickets already received are given back.
     pub async fn tickets(&self, specs: &[String], role: Option<&RoleCredentials>) -> Result<Tickets, Failure> {
-        // Outside of the queue for tickets: these need not be tickets yet, and a path may hang.
+        // Before waiting for a turn: a path may hang, and that must not delay the tickets of other tasks.
         let documents = credential_specs::documents(&self.sdk, &self.named_files, specs, role).await?;
         let _turn = self.fetching.acquire().await; // never closed, so this cannot fail
         credential_specs::create(&self.sdk, &self.fetcher, &documents, role).await
     }
 
-    /// Renews those tickets that end otherwise.
+    /// Renews the tickets that would otherwise expire.
     ///
     /// # Errors
-    /// Some may not be renewed.
+    /// Some tickets may not be renewed.
     pub async fn renew(&self, tickets: &Tickets, role: Option<&RoleCredentials>) -> Result<(), Failure> {
         let _turn = self.fetching.acquire().await; // never closed, so this cannot fail
         credential_specs::renew(&self.sdk, &self.fetcher, &tickets.accounts, role).await
@@ -125,10 +126,10 @@ impl Resources {
         Ok(Content::Secrets(found))
     }
 
-    /// Forgets what is in memory, removes the files of a log router, gives tickets back.
+    /// Removes a resource: drops its values from memory, removes the files of a log router, or gives tickets back.
     ///
     /// # Errors
-    /// A file cannot be removed, or a ticket not be given back.
+    /// A file cannot be removed, or a ticket cannot be given back.
     pub async fn remove(&self, request: &ResourceRequest) -> Result<(), Failure> {
         match &request.spec.kind {
             ResourceKind::LogRouter(_) => log_router::remove(&self.settings, &self.own_files, &request.task).await,
@@ -145,17 +146,17 @@ impl Resources {
         }
     }
 
-    /// The values a container is created with.
+    /// The values with which a container is created.
     ///
     /// # Errors
-    /// Something that was promised to it is not in memory.
+    /// A value that the container needs is not in memory.
     pub fn values(&self, request: &CreateRequest) -> Result<Values, Failure> {
         let (task, spec) = (&request.task, &request.spec);
         let mut values = Values::default();
         for used in &spec.secrets {
             let secrets = self.vault.secrets(task, resource_of(used.key.provider));
             let secrets = secrets.ok_or_else(|| missing(used.key.provider))?;
-            // Compat: the Go agent gives an empty text for a secret it has not got.
+            // Compat: the Go agent uses an empty text for a secret without a value.
             let value = secrets.get(&used.key).cloned().unwrap_or_default();
             match used.target {
                 SecretTarget::Environment => values.environment.insert(used.name.clone(), value),
@@ -240,26 +241,26 @@ mod tests {
             uses("none", gone, SecretTarget::LogOption),
         ];
         let values = resources.values(&request(secrets, &["ssmsecret", "asmsecret", "envfile_web"])).unwrap();
-        let of = |map: &BTreeMap<String, Secret>| {
+        let shown = |map: &BTreeMap<String, Secret>| {
             map.iter().map(|(name, value)| format!("{name}={}", value.expose())).collect::<Vec<_>>()
         };
-        assert_eq!(of(&values.environment), ["EMPTY=", "USER=me"]);
-        assert_eq!(of(&values.log_options), ["splunk-token=t0ken"]);
+        assert_eq!(shown(&values.environment), ["EMPTY=", "USER=me"]);
+        assert_eq!(shown(&values.log_options), ["splunk-token=t0ken"]);
         assert_eq!(values.environment_files, [file]);
         assert_eq!(resources.values(&request(Vec::new(), &[])).unwrap(), Values::default());
     }
 
     #[test]
-    fn what_is_not_in_memory_is_said() {
+    fn a_value_that_is_not_in_memory_is_an_error() {
         let resources = resources();
-        let one = |provider| request(vec![uses("A", key(provider, "x"), SecretTarget::Environment)], &[]);
+        let asks_for = |provider| request(vec![uses("A", key(provider, "x"), SecretTarget::Environment)], &[]);
         let table = [
             (
-                one(SecretProvider::Ssm),
+                asks_for(SecretProvider::Ssm),
                 "DockerClientConfigError: task secret data: unable to fetch SSM Secrets resource",
             ),
             (
-                one(SecretProvider::SecretsManager),
+                asks_for(SecretProvider::SecretsManager),
                 "DockerClientConfigError: task secret data: unable to fetch ASM Secrets resource",
             ),
             (

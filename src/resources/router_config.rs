@@ -1,8 +1,8 @@
-//! What the configuration of a log router says (spec `resources.md` §6.3). Pure functions.
+//! The text of a log router's configuration (spec `resources.md` §6.3). Pure functions.
 //!
-//! Owns the sections, their order and their layout, which is the Go agent's byte for byte. It writes nothing. The invariant: the
-//! same inputs give the same text; sections of several containers come in the order of the task definition, which the Go agent
-//! leaves to chance.
+//! Owns the sections, their order and their layout, which equals the Go agent's byte for byte. It writes no file. Invariant: the
+//! same inputs give the same text. The sections of several containers have the order of the task definition; in the Go agent
+//! their order is random.
 
 use crate::model::resource::{ExternalConfig, LogOutput, LogRouterKind, LogRouterSpec};
 use std::collections::BTreeMap;
@@ -13,17 +13,20 @@ const PORT: &str = "24224";
 const INCLUDE: &str = "include-pattern";
 const EXCLUDE: &str = "exclude-pattern";
 
-/// What the text depends on besides the router.
+/// The facts that the text depends on besides the router.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts<'a> {
-    /// Fields of the record that is added to each line.
+    /// The name of the cluster, for the record that is added to each line.
     pub(super) cluster: &'a str,
+    /// The task's ARN.
     pub(super) task: &'a str,
+    /// The task definition: `family:version`.
     pub(super) definition: &'a str,
+    /// The id of the EC2 instance; empty if there is none.
     pub(super) instance: &'a str,
 }
 
-/// The whole file, or what is wrong with the options of a container.
+/// The text of the file. `Err` = what is wrong with a container's options.
 pub(super) fn text(router: &LogRouterSpec, facts: &Facts<'_>) -> Result<String, String> {
     let mut out = String::new();
     let fluentd = router.kind == LogRouterKind::Fluentd;
@@ -55,10 +58,10 @@ pub(super) fn text(router: &LogRouterSpec, facts: &Facts<'_>) -> Result<String, 
     Ok(out)
 }
 
-/// What is sent to port 8877 only tells whether the router listens.
+/// The tag of records sent to port 8877, which only serve to check that the router listens.
 const HEALTH_CHECK: &str = "firelens-healthcheck";
 
-/// Where the customer's own configuration is in the router's container, when it comes from S3.
+/// The path in the router's container of a customer's configuration that comes from S3.
 pub(super) fn external_path(kind: LogRouterKind) -> &'static str {
     match kind {
         LogRouterKind::Fluentd => "/fluentd/etc/external.conf",
@@ -66,18 +69,18 @@ pub(super) fn external_path(kind: LogRouterKind) -> &'static str {
     }
 }
 
-/// Writing to a text cannot fail.
+/// Appends formatted text; writing to a `String` cannot fail.
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     let _never = out.write_fmt(text);
 }
 
-/// A section of Fluent Bit.
+/// Appends a section for Fluent Bit.
 fn section(out: &mut String, name: &str, members: &[(&str, &str)]) {
     line(out, format_args!("\n[{name}]\n"));
     members.iter().for_each(|(key, value)| line(out, format_args!("    {key} {value}\n")));
 }
 
-/// An element of Fluentd.
+/// Appends an element for Fluentd.
 fn element(out: &mut String, name: &str, argument: &str, members: &[(&str, &str)]) {
     line(out, format_args!("\n<{name}{argument}>\n"));
     members.iter().for_each(|(key, value)| line(out, format_args!("    {key} {value}\n")));
@@ -105,7 +108,7 @@ fn inputs(out: &mut String, router: &LogRouterSpec) {
     }
 }
 
-/// What a container's lines are called: the log driver's tag goes on with the task's id.
+/// The pattern for the tags of a container's lines; the log driver's tag also contains the task's id.
 fn tag(router: &LogRouterSpec, output: &LogOutput) -> String {
     let end = if router.kind == LogRouterKind::Fluentd { "**" } else { "*" };
     format!("{}-firelens{end}", output.container)
@@ -152,7 +155,7 @@ fn destination(out: &mut String, router: &LogRouterSpec, output: &LogOutput) -> 
     let mut options = options.map(|(option, value)| (option.as_str(), value.as_str())).peekable();
     let Some(name) = output.options.get(key) else {
         if options.peek().is_none() {
-            return Ok(()); // the customer's own configuration says where it goes
+            return Ok(()); // the customer's own configuration has the output
         }
         let text = format!("missing output key {key} which is required for firelens configuration of type {kind}");
         return Err(format!(
@@ -325,7 +328,7 @@ pub(super) mod tests {
             let error = text(&router(kind, &[("region", "r")]), &FACTS).unwrap_err();
             let start = "unable to apply log options of container app to firelens config: missing output key";
             assert!(error.starts_with(&format!("{start} {text_of} which is required")), "{error}");
-            // Where the lines go that are left is said by the customer's own configuration.
+            // The output of the remaining lines is in the customer's own configuration.
             let filtered = text(&router(kind, &[(INCLUDE, "ERROR"), (EXCLUDE, "debug")]), &FACTS).unwrap();
             assert!(filtered.contains("ERROR") && filtered.contains("debug"), "{filtered}");
             let outputs = filtered.matches("<match").count() + filtered.matches("[OUTPUT]").count();

@@ -1,16 +1,16 @@
-//! What the edge of resources needs to know of this host and its configuration.
+//! The settings of the edge that makes resources.
 
 use std::path::PathBuf;
 
-/// What this edge needs to know.
+/// The settings of this edge.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Directory of the agent's data (`ECS_DATADIR`).
+    /// The agent's data directory (`ECS_DATADIR`).
     pub data_dir: PathBuf,
-    /// Name of the cluster.
+    /// The name of the cluster.
     pub cluster: String,
-    /// Id of the EC2 instance; empty if there is none.
+    /// The id of the EC2 instance; empty if there is none.
     pub instance_id: String,
-    /// Socket of the credentials fetcher (`CREDENTIALS_FETCHER_HOST_DIR`).
+    /// The socket of the credentials fetcher (`CREDENTIALS_FETCHER_HOST_DIR`).
     pub credentials_fetcher: PathBuf,
 }

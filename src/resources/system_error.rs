@@ -1,8 +1,8 @@
-//! Errors of the system in Go's words: they end up in reasons that people search for.
+//! Errors of the operating system in Go's words, since they become part of reasons that people search for.
 
 use std::io;
 
-/// Compat: as Go says it.
+/// The text of an error. Compat: as Go writes it.
 pub(super) fn system_error(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file or directory".to_owned(),

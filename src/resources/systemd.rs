@@ -1,8 +1,8 @@
 //! Slices of systemd: two calls of its D-Bus interface.
 //!
-//! Owns the calls; what a slice is for is not known here. The wire is in `message`. No crate does it: measured, an
-//! asynchronous one (zbus) adds 27 crates and 0.9 MB, a blocking one (rustbus) ten, half of them old versions of what is here. Invariant: one connection for each
-//! call, so nothing is to be kept alive, and every wait has a limit.
+//! Owns the calls; the purpose of a slice is not known here. The encoding is in `message`. No crate is used: an asynchronous one
+//! (zbus) was measured to add 27 crates and 0.9 MB, and a blocking one (rustbus) ten crates, half of them old versions of crates
+//! in use. Invariants: each call has its own connection, so none has to be kept alive; every wait has a limit.
 
 mod message;
 
@@ -16,41 +16,42 @@ use tokio::time::timeout;
 
 pub(super) use message::Property;
 
-/// The message bus, where D-Bus's specification has it; and systemd's own socket, on hosts without a bus. An agent in a container has
-/// them with `--volume=/var/run:/var/run`.
+/// The socket of the message bus, as in D-Bus's specification. An agent in a container sees it, and [`PRIVATE`], with
+/// `--volume=/var/run:/var/run`.
 const BUS: &str = "/var/run/dbus/system_bus_socket";
+/// systemd's own socket, for hosts without a bus.
 const PRIVATE: &str = "/var/run/systemd/private";
-/// Limit of connecting, and of one call.
+/// The time limit for connecting, and for one call.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Longer messages are no answers to our calls.
-const LONGEST: u32 = 1024 * 1024;
+/// The longest message that is read, in bytes; answers to these calls are shorter.
+const MAX_MESSAGE_BYTES: u32 = 1024 * 1024;
 
-/// Why systemd did not do what it was told.
+/// Why a call to systemd failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SystemdError {
-    /// Nothing answers at its sockets.
+    /// Neither socket could be connected to.
     #[error("no connection by way of {BUS} or {PRIVATE}")]
     Unreachable(#[source] io::Error),
     /// The connection broke.
     #[error("the connection broke")]
     Cut(#[from] io::Error),
-    /// What came is not D-Bus.
+    /// The received bytes are not D-Bus.
     #[error("an unreadable answer: {0}")]
     Unreadable(&'static str),
-    /// It refused.
+    /// systemd refused the call.
     #[error("{name}: {text}")]
     Refused {
-        /// D-Bus name of the error.
+        /// The D-Bus name of the error.
         name: String,
-        /// Its text.
+        /// The error's text.
         text: String,
     },
-    /// It did not answer in time.
+    /// There was no answer in time.
     #[error("no answer in time")]
     TimedOut,
 }
 
-/// Errors of D-Bus and systemd that say nothing about what was asked: nobody answered, or not now.
+/// Temporary errors of D-Bus and systemd, which do not mean that the call was refused.
 const PASSING: [&str; 10] = [
     "org.freedesktop.DBus.Error.NoReply",
     "org.freedesktop.DBus.Error.Timeout",
@@ -65,12 +66,12 @@ const PASSING: [&str; 10] = [
 ];
 
 impl SystemdError {
-    /// systemd has said no; it would say the same the next time.
+    /// systemd refused the call, and would refuse it again.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused { name, .. } if !PASSING.contains(&name.as_str()))
     }
 
-    /// There is no socket that this process may open: no systemd, or one that a container does not see.
+    /// There is no socket that this process may open: systemd is not running, or is not visible in this container.
     pub(super) fn is_out_of_reach(&self) -> bool {
         use io::ErrorKind::{NotFound, PermissionDenied};
         matches!(self, Self::Unreachable(error) if matches!(error.kind(), NotFound | PermissionDenied))
@@ -81,11 +82,12 @@ impl SystemdError {
 #[derive(Debug)]
 pub(super) struct Systemd {
     stream: BufStream<UnixStream>,
+    /// The serial number of the last call.
     serial: u32,
 }
 
 impl Systemd {
-    /// Connects as the user of this process: to the bus at `bus`, or, without one, to the host's.
+    /// Connects as the user of this process: to the bus at `bus`, or to the host's if that is `None`.
     pub(super) async fn connect(bus: Option<&Path>) -> Result<Self, SystemdError> {
         if let Some(bus) = bus {
             return Self::connect_to(bus, true).await;
@@ -113,7 +115,7 @@ impl Systemd {
         timeout(LIMIT, connect).await.unwrap_or(Err(SystemdError::TimedOut))
     }
 
-    /// Starts a slice with these properties; one of that name is left as it is.
+    /// Starts a slice with these properties. An existing slice of that name is left unchanged.
     pub(super) async fn start_slice(
         &mut self,
         name: &str,
@@ -127,7 +129,7 @@ impl Systemd {
         }
     }
 
-    /// Stops a unit; one that is not there is success.
+    /// Stops a unit. A unit that does not exist is success.
     pub(super) async fn stop_unit(&mut self, name: &str) -> Result<(), SystemdError> {
         let mut call = manager("StopUnit");
         call.text(name).text("replace");
@@ -137,7 +139,7 @@ impl Systemd {
         }
     }
 
-    /// As who the socket says we are. The replies are lines.
+    /// Authenticates as the user that the kernel reports for the socket. The replies are lines.
     async fn authenticate(&mut self) -> Result<(), SystemdError> {
         self.stream.write_all(b"\0AUTH EXTERNAL\r\nDATA\r\n").await?;
         self.stream.flush().await?;
@@ -151,9 +153,9 @@ impl Systemd {
     }
 
     async fn line(&mut self) -> Result<String, SystemdError> {
-        const LONGEST_LINE: usize = 512;
+        const MAX_LINE_BYTES: usize = 512;
         let mut line = Vec::new();
-        while !line.ends_with(b"\r\n") && line.len() < LONGEST_LINE {
+        while !line.ends_with(b"\r\n") && line.len() < MAX_LINE_BYTES {
             line.push(self.stream.read_u8().await?);
         }
         Ok(String::from_utf8_lossy(&line).into_owned())
@@ -163,7 +165,7 @@ impl Systemd {
         timeout(LIMIT, self.call(call)).await.unwrap_or(Err(SystemdError::TimedOut))
     }
 
-    /// Sends a call and reads until its answer comes: signals may come before.
+    /// Sends a call and reads until its answer arrives. Signals may arrive before.
     async fn call(&mut self, call: &Call) -> Result<(), SystemdError> {
         self.serial += 1;
         self.stream.write_all(&call.encode(self.serial)).await?;
@@ -171,11 +173,11 @@ impl Systemd {
         loop {
             let mut head = [0; message::HEAD];
             self.stream.read_exact(&mut head).await?;
-            let rest = message::rest(&head).filter(|rest| *rest <= LONGEST);
-            let rest = rest.ok_or(SystemdError::Unreadable("it is too long, or of another byte order"))?;
+            let rest = message::rest(&head).filter(|rest| *rest <= MAX_MESSAGE_BYTES);
+            let rest = rest.ok_or(SystemdError::Unreadable("it is too long, or in another byte order"))?;
             let mut body = vec![0; rest as usize];
             self.stream.read_exact(&mut body).await?;
-            let reply = message::decode(&head, &body).ok_or(SystemdError::Unreadable("its header is no header"))?;
+            let reply = message::decode(&head, &body).ok_or(SystemdError::Unreadable("its header is invalid"))?;
             match reply {
                 Reply::Done(serial) if serial == self.serial => return Ok(()),
                 Reply::Failed(serial, name, text) if serial == self.serial => {

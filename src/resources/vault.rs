@@ -1,45 +1,47 @@
 //! Secrets and environment files of tasks whose containers are still to be created.
 //!
-//! Owns the only copy, in memory; it is zeroed when it is dropped. It does not decide when that is: the core asks for its removal
-//! once no container needs it, and after a restart asks for it again. The invariant: it is bounded, and `Debug` shows no value.
+//! Owns the only copy of these values, in memory; a value is zeroed when it is dropped. The core decides when: it has a value
+//! removed once no container needs it, and has it fetched again after a restart. Invariants: the number of entries is bounded;
+//! `Debug` shows no value.
 
 use crate::model::resource::SecretKey;
 use crate::model::{Failure, Secret, TaskArn};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Resources of tasks that wait for the creation of their containers: some for each task of a very large instance.
-const MOST: usize = 4096;
+/// The largest number of resources that are held: some for each task of a very large instance.
+const MAX_RESOURCES: usize = 4096;
 
-/// What a resource holds.
+/// The values of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// Values by where they are kept.
+    /// Values, by the place where they are stored.
     Secrets(BTreeMap<SecretKey, Secret>),
-    /// Variables of each file, in the order of the task definition.
+    /// The variables of each file, in the order of the task definition.
     EnvironmentFiles(Vec<BTreeMap<String, Secret>>),
 }
 
-/// All that is held.
+/// All values in memory, by task and resource.
 #[derive(Debug, Default)]
 pub struct Vault(Mutex<BTreeMap<(TaskArn, String), Content>>);
 
 impl Vault {
-    /// Keeps what a resource of a task holds, in the place of what it held before.
+    /// Stores the values of a resource, and replaces those it had before.
     ///
     /// # Errors
-    /// There is no room; it may be there later.
+    /// The vault is full; there may be room later.
     pub fn put(&self, task: &TaskArn, resource: &str, content: Content) -> Result<(), Failure> {
         let (mut held, key) = (self.held(), (task.clone(), resource.to_owned()));
-        if held.len() >= MOST && !held.contains_key(&key) {
-            let text = format!("the agent holds the secrets and environment files of {MOST} resources, and no more");
+        if held.len() >= MAX_RESOURCES && !held.contains_key(&key) {
+            let text =
+                format!("the agent holds the secrets and environment files of {MAX_RESOURCES} resources, and no more");
             return Err(Failure::retryable("", text));
         }
         held.insert(key, content);
         Ok(())
     }
 
-    /// The secrets of that resource.
+    /// The secrets of a resource; `None` = it has none in memory.
     pub fn secrets(&self, task: &TaskArn, resource: &str) -> Option<BTreeMap<SecretKey, Secret>> {
         match self.held().get(&(task.clone(), resource.to_owned()))? {
             Content::Secrets(secrets) => Some(secrets.clone()),
@@ -47,7 +49,7 @@ impl Vault {
         }
     }
 
-    /// The environment files of that resource.
+    /// The environment files of a resource; `None` = it has none in memory.
     pub fn environment_files(&self, task: &TaskArn, resource: &str) -> Option<Vec<BTreeMap<String, Secret>>> {
         match self.held().get(&(task.clone(), resource.to_owned()))? {
             Content::EnvironmentFiles(files) => Some(files.clone()),
@@ -55,7 +57,7 @@ impl Vault {
         }
     }
 
-    /// Forgets what that resource holds, if anything.
+    /// Drops the values of a resource, if there are any.
     pub fn remove(&self, task: &TaskArn, resource: &str) {
         self.held().remove(&(task.clone(), resource.to_owned()));
     }
@@ -70,16 +72,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_bounded_and_has_room_again() {
+    fn the_vault_is_bounded_and_has_room_again() {
         let vault = Vault::default();
         let put = |name: &str| vault.put(&"task".into(), name, Content::EnvironmentFiles(Vec::new()));
-        assert!((0..MOST).all(|number| put(&number.to_string()).is_ok()));
-        assert!(put("0").is_ok(), "another value of what is there");
+        assert!((0..MAX_RESOURCES).all(|number| put(&number.to_string()).is_ok()));
+        assert!(put("0").is_ok(), "an existing entry can be replaced");
         assert!(put("more").is_err());
         vault.remove(&"task".into(), "7");
         assert!(put("more").is_ok());
         assert!(vault.environment_files(&"task".into(), "7").is_none());
-        assert!(vault.secrets(&"task".into(), "more").is_none(), "of another kind");
+        assert!(vault.secrets(&"task".into(), "more").is_none(), "the entry is of another kind");
     }
 
     #[test]

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 type Landing = Result<Output, OpError>;
 type Call = BoxFuture<'static, Landing>;
+type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// The calls under way, and who waits for which.
 #[derive(Clone, Debug)]
@@ -80,8 +81,9 @@ impl Pulls {
     /// Finds the digest behind an image: at the registry, or locally if it need not be asked.
     pub(super) async fn digest(&self, edges: Arc<Edges>, op: OpId, image: ImageRequest) -> Landing {
         let route = Route::of(Step::Digest, &edges, &image);
+        let now = self.shared_now();
         let (id, start) = (image.execution_credentials.clone(), |shown, askers| async move {
-            resolve_digest(&Asking { edges, image, askers }, &shown).await.map(Output::Digest)
+            resolve_digest(&Asking { edges, image, askers, now }, &shown).await.map(Output::Digest)
         });
         self.board(op, route, id, start).await
     }
@@ -89,8 +91,9 @@ impl Pulls {
     /// Makes an image available.
     pub(super) async fn pull(&self, edges: Arc<Edges>, op: OpId, image: ImageRequest) -> Landing {
         let route = Route::of(Step::Pull, &edges, &image);
+        let now = self.shared_now();
         let (id, start) = (image.execution_credentials.clone(), |shown, askers| async move {
-            pull(&Asking { edges, image, askers }, &shown).await
+            pull(&Asking { edges, image, askers, now }, &shown).await
         });
         self.board(op, route, id, start).await
     }
@@ -103,6 +106,12 @@ impl Pulls {
     /// The time that [`PullProgress`] counts from.
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The same clock, for the Docker edge.
+    fn shared_now(&self) -> Now {
+        let clock = self.clock.clone();
+        Arc::new(move || clock.now())
     }
 
     /// Waits for the flight of that route; starts one if there is none.
@@ -170,6 +179,8 @@ struct Asking {
     edges: Arc<Edges>,
     image: ImageRequest,
     askers: Askers,
+    /// The clock of the progress.
+    now: Now,
 }
 
 impl Asking {
@@ -189,7 +200,7 @@ impl Asking {
     /// The same at the mirror of its registry, if it is to be asked for there.
     fn at_mirror(&self) -> Option<Self> {
         let image = at_mirror(&self.edges.registries, &self.image)?;
-        Some(Self { edges: self.edges.clone(), image, askers: self.askers.clone() })
+        Some(Self { edges: self.edges.clone(), image, askers: self.askers.clone(), now: self.now.clone() })
     }
 
     /// It is on this host and need not be asked for. What cannot be told is asked for (spec `images.md` §2), and so is with `once` what
@@ -199,7 +210,8 @@ impl Asking {
     }
 
     fn job<'a>(&'a self, progress: &'a watch::Sender<PullProgress>, waits_for_limits: bool) -> PullJob<'a> {
-        PullJob { image: &self.image.image, digest: self.image.digest.as_deref(), waits_for_limits, progress }
+        let digest = self.image.digest.as_deref();
+        PullJob { image: &self.image.image, digest, waits_for_limits, progress, now: &*self.now }
     }
 
     /// A limit of the registry is waited for only if nothing on this host serves.

@@ -10,7 +10,7 @@ use super::chronicle::{Chronicle, Heard, judge};
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
 use super::support::dice::{Dice, count};
 use super::support::docker::docker;
-use super::support::docker_proxy::{DockerProxy, Weather};
+use super::support::docker_proxy::{Behaviour, DockerProxy};
 use super::support::wait::until;
 use ecs_agent::local::TaskStatus;
 use serde_json::json;
@@ -21,28 +21,28 @@ const CALLS_PER_SECOND: usize = 20;
 /// From fair weather to the whole truth: the longest wait between two tries, and a loaded machine.
 const RECOVERY: Duration = Duration::from_secs(120);
 
-const PAGE: Weather = Weather::Says("HTTP/1.1 502 Bad Gateway\r\nconnection: close\r\n\r\n<html>502</html>");
-const NOBODY: Weather =
-    Weather::Says("HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n{\"message\":\"page not found\"}");
-const NOTHING: Weather = Weather::Says("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-const EMPTY_OBJECT: Weather = Weather::Says("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{}");
-const EMPTY_LIST: Weather = Weather::Says("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n[]");
-const CHUNKS: Weather = Weather::Says("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n");
+const PAGE: Behaviour = Behaviour::Says("HTTP/1.1 502 Bad Gateway\r\nconnection: close\r\n\r\n<html>502</html>");
+const NOBODY: Behaviour =
+    Behaviour::Says("HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n{\"message\":\"page not found\"}");
+const NOTHING: Behaviour = Behaviour::Says("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+const EMPTY_OBJECT: Behaviour = Behaviour::Says("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{}");
+const EMPTY_LIST: Behaviour = Behaviour::Says("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n[]");
+const CHUNKS: Behaviour = Behaviour::Says("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n");
 
 /// The first [`ALONE`] are also played one by one.
-const STORMS: [Weather; 12] = [
-    Weather::Down,
-    Weather::Hang,
-    Weather::Slow(100),
+const STORMS: [Behaviour; 12] = [
+    Behaviour::Down,
+    Behaviour::Hang,
+    Behaviour::Slow(100),
     EMPTY_OBJECT,
     EMPTY_LIST,
     NOBODY,
     PAGE,
     NOTHING,
     CHUNKS,
-    Weather::Cut(0),
-    Weather::Cut(60),
-    Weather::Cut(400),
+    Behaviour::Cut(0),
+    Behaviour::Cut(60),
+    Behaviour::Cut(400),
 ];
 const ALONE: u64 = 5;
 
@@ -94,7 +94,7 @@ fn judge_all(rig: &Rig, chronicle: &Chronicle, heard: &mut Heard) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_agent_waits_for_a_daemon_that_is_not_there_yet() {
     let proxy = DockerProxy::start();
-    proxy.turn(Weather::Down);
+    proxy.behave(Behaviour::Down);
     let endpoint = proxy.endpoint();
     let Some(mut rig) =
         Rig::without_agent("docker down", Plan { environment: &environment(&endpoint), ..Plan::default() }).await
@@ -102,8 +102,8 @@ async fn the_agent_waits_for_a_daemon_that_is_not_there_yet() {
         return;
     };
     rig.start_agent();
-    for weather in [Weather::Down, PAGE, EMPTY_OBJECT] {
-        proxy.turn(weather);
+    for behaviour in [Behaviour::Down, PAGE, EMPTY_OBJECT] {
+        proxy.behave(behaviour);
         let before = rig.log().matches("Docker does not answer").count();
         until("another try", LIMIT, async || {
             (rig.log().matches("Docker does not answer").count() > before).then_some(())
@@ -112,7 +112,7 @@ async fn the_agent_waits_for_a_daemon_that_is_not_there_yet() {
     }
     // As with the Go agent: who it is on this host is not known before it has registered, and it does not without Docker.
     assert!(rig.server.read(|state| state.instances().is_empty()), "nothing is promised to ECS without Docker");
-    proxy.turn(Weather::Clear);
+    proxy.behave(Behaviour::Clear);
     rig.registered().await;
     let image = rig.image();
     let arn = rig.server.run_task(&one_container(&image, "exit 3")).unwrap();
@@ -120,12 +120,12 @@ async fn the_agent_waits_for_a_daemon_that_is_not_there_yet() {
 }
 
 /// One storm over a task that runs on, one that ends in it, one that begins in it and one that is stopped in it.
-async fn weather_through(proxy: &DockerProxy, rig: &Rig, image: &str, weather: Weather) {
+async fn lives_through(proxy: &DockerProxy, rig: &Rig, image: &str, behaviour: Behaviour) {
     let run = |command: &str| rig.server.run_task(&one_container(image, command)).unwrap();
     let (stays, ends, stopped) = (run(FOREVER), run(FOREVER), run(FOREVER));
     let (stays_id, ends_id) = (running(rig, &stays).await, running(rig, &ends).await);
     running(rig, &stopped).await;
-    proxy.turn(weather);
+    proxy.behave(behaviour);
     let (began, calls) = (Instant::now(), proxy.seen().len());
     let begins = run("exit 9");
     rig.server.stop_task(&stopped, "in the storm").unwrap();
@@ -133,31 +133,31 @@ async fn weather_through(proxy: &DockerProxy, rig: &Rig, image: &str, weather: W
     until("the storm to pass", LIMIT, async || (began.elapsed() > Duration::from_secs(3)).then_some(())).await;
     rig.introspect("/v1/tasks").await;
     let calls = proxy.seen().len() - calls;
-    assert!(calls < 4 * CALLS_PER_SECOND, "{weather:?}: {calls} calls in 3 s: {:#?}", proxy.seen());
-    assert_eq!(rig.statuses(&stays), ["PENDING", "RUNNING"], "{weather:?}: it runs all the time");
-    proxy.turn(Weather::Clear);
+    assert!(calls < 4 * CALLS_PER_SECOND, "{behaviour:?}: {calls} calls in 3 s: {:#?}", proxy.seen());
+    assert_eq!(rig.statuses(&stays), ["PENDING", "RUNNING"], "{behaviour:?}: it runs all the time");
+    proxy.behave(Behaviour::Clear);
     let code = async |arn: &str| {
-        let what = format!("{weather:?}: the end of {arn}");
+        let what = format!("{behaviour:?}: the end of {arn}");
         let ended = until(&what, RECOVERY, async || {
             rig.server.read(|s| s.task(arn).filter(|t| t.last_status == TaskStatus::Stopped).cloned())
         });
         ended.await.container("main").unwrap().exit_code
     };
-    assert_eq!(code(&ends).await, Some(137), "{weather:?}");
-    assert_eq!(code(&begins).await, Some(9), "{weather:?}");
-    assert!(code(&stopped).await.is_some(), "{weather:?}");
-    assert_eq!(rig.statuses(&stays), ["PENDING", "RUNNING"], "{weather:?}");
+    assert_eq!(code(&ends).await, Some(137), "{behaviour:?}");
+    assert_eq!(code(&begins).await, Some(9), "{behaviour:?}");
+    assert!(code(&stopped).await.is_some(), "{behaviour:?}");
+    assert_eq!(rig.statuses(&stays), ["PENDING", "RUNNING"], "{behaviour:?}");
     assert_eq!(docker(&["inspect", "--format", "{{.State.Running}}", &stays_id]), "true");
-    rig.server.stop_task(&stays, "fair weather").unwrap();
-    assert!(code(&stays).await.is_some(), "{weather:?}");
+    rig.server.stop_task(&stays, "the end").unwrap();
+    assert!(code(&stays).await.is_some(), "{behaviour:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_storm_passes_and_nothing_false_is_said() {
     let Some((proxy, rig, image)) = scene("storms").await else { return };
     let (chronicle, mut heard) = (Chronicle::begin(&rig), Heard::default());
-    for weather in &STORMS[..count("ECS_AGENT_TEST_STORMS_ALONE", ALONE) as usize] {
-        weather_through(&proxy, &rig, &image, *weather).await;
+    for behaviour in &STORMS[..count("ECS_AGENT_TEST_STORMS_ALONE", ALONE) as usize] {
+        lives_through(&proxy, &rig, &image, *behaviour).await;
     }
     rest(&rig).await;
     judge_all(&rig, &chronicle, &mut heard);
@@ -187,16 +187,16 @@ async fn no_schedule_of_storms_makes_the_agent_lie() {
             let chosen = roll(endless.len());
             rig.server.stop_task(&endless.swap_remove(chosen), "by chance").unwrap();
         }
-        for weather in [STORMS[roll(STORMS.len())], Weather::Clear] {
+        for behaviour in [STORMS[roll(STORMS.len())], Behaviour::Clear] {
             let (began, length) = (Instant::now(), Duration::from_millis(100 + roll(1_400) as u64));
-            story.push((weather, length));
-            proxy.turn(weather);
-            until("the weather to change", LIMIT, async || (began.elapsed() >= length).then_some(())).await;
+            story.push((behaviour, length));
+            proxy.behave(behaviour);
+            until("the behaviour to change", LIMIT, async || (began.elapsed() >= length).then_some(())).await;
         }
         rig.introspect("/v1/tasks").await;
     }
     eprintln!("{story:?}");
-    endless.iter().for_each(|arn| rig.server.stop_task(arn, "fair weather").unwrap());
+    endless.iter().for_each(|arn| rig.server.stop_task(arn, "the end").unwrap());
     rest(&rig).await;
     judge_all(&rig, &chronicle, &mut heard);
     eprintln!("{} storms, {} tasks", story.len() / 2, rig.server.read(|state| state.tasks().len()));

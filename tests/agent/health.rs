@@ -3,7 +3,7 @@
 use super::port::{run, status};
 use super::rig::{LIMIT, Plan, Rig};
 use super::support::docker::TempDir;
-use super::support::docker_proxy::{DockerProxy, Weather};
+use super::support::docker_proxy::{Behaviour, DockerProxy};
 use super::support::wait::until;
 use super::two_agents::Running;
 use ecs_agent::local::Fault;
@@ -57,7 +57,7 @@ async fn says(code: i32, part: &str, limit: Duration) -> Duration {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_health_check_tells_a_waiting_agent_from_none() {
     let proxy = DockerProxy::start();
-    proxy.turn(Weather::Down);
+    proxy.behave(Behaviour::Down);
     let endpoint = proxy.endpoint();
     let plan = Plan { environment: &[("DOCKER_HOST", &endpoint)], ..Plan::default() };
     let Some(mut rig) = Rig::without_agent("health of a start", plan).await else { return };
@@ -82,7 +82,7 @@ async fn the_health_check_tells_a_waiting_agent_from_none() {
     rig.start_agent();
     says(0, "waits for Docker to answer", LIMIT).await;
     port_is_closed();
-    proxy.turn(Weather::Clear);
+    proxy.behave(Behaviour::Clear);
     rig.registered().await;
     says(0, "healthy: running", LIMIT).await;
     assert_eq!(healthcheck("-healthcheck=http").0, Some(0));
@@ -174,13 +174,13 @@ async fn the_health_check_names_docker_when_it_is_silent() {
     let plan = Plan { environment: &[("DOCKER_HOST", &endpoint)], ..Plan::default() };
     let Some(_rig) = Rig::start("health", plan).await else { return };
     says(0, "healthy: running", LIMIT).await;
-    proxy.turn(Weather::Hang);
+    proxy.behave(Behaviour::Hang);
     let took = says(1, "Docker: no answer for", Duration::from_secs(120)).await;
     assert!(took >= Duration::from_secs(40), "a minute since the last answer: {took:?}");
     assert_eq!(healthcheck("-healthcheck=http").0, Some(0), "the Go agent's meaning: something answers");
     let answer = reqwest::get("http://127.0.0.1:51678/health").await.unwrap();
     assert_eq!(answer.status(), 503);
-    proxy.turn(Weather::Clear);
+    proxy.behave(Behaviour::Clear);
     says(0, "healthy: running", LIMIT).await;
 }
 

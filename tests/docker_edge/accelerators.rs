@@ -1,4 +1,4 @@
-//! Containers that need a runtime of their own, on a daemon that has the default one only.
+//! Containers that need a special runtime, on a daemon that has only the default one.
 
 use crate::support::docker::{Cluster, ENDPOINT, Image, available, inspect, unique};
 use crate::{request, settings};
@@ -22,7 +22,7 @@ async fn a_runtime_is_asked_for_by_the_operators_name() {
     assert_eq!(inspect(&gpu.runtime_name)["HostConfig"]["Runtime"], "runc");
     edge.start(&gpu.runtime_name).await.unwrap();
     let neuron = request(&cluster.name, "neuron", &image.reference, &["true"], json!({"runtime": "Neuron"}));
-    // The daemon tells at the create or at the start that it has no such runtime.
+    // Depending on its version, the daemon refuses the unknown runtime at the create or at the start.
     let refused = match edge.create(&neuron, &Values::default()).await {
         Ok(_) => edge.start(&neuron.runtime_name).await.unwrap_err(),
         Err(error) => error,

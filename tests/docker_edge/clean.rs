@@ -1,4 +1,4 @@
-//! The calls of the image clean-up against a real daemon: what is listed, what goes, and that nothing in use is forced away.
+//! The calls of the image clean-up against a real daemon: listing, removal, and that an image in use is not removed by force.
 
 use crate::connect;
 use crate::support::docker::{Cluster, Image, available, docker, unique};
@@ -6,7 +6,7 @@ use ecs_agent::docker::Docker;
 use ecs_agent::model::Span;
 use ecs_agent::model::image::{ImageListing, ListedImage};
 
-fn of<'a>(listing: &'a ImageListing, id: &str) -> Option<&'a ListedImage> {
+fn find<'a>(listing: &'a ImageListing, id: &str) -> Option<&'a ListedImage> {
     listing.images.iter().find(|image| image.id == id)
 }
 
@@ -29,33 +29,33 @@ async fn names_go_one_by_one_and_what_a_container_uses_stays() {
     let user = docker(&["create", "--label", &label, &name, "true"]);
 
     let found = listed(&edge).await;
-    let image = of(&found, &id).unwrap();
+    let image = find(&found, &id).unwrap();
     let mut names = image.names.clone();
     names.sort();
     let mut wanted = vec![name.clone(), other.clone()];
     wanted.sort();
     assert_eq!(names, wanted);
     assert!(image.size > 10_000 && image.age < Span::secs(3600), "{image:?}");
-    let container = found.containers.iter().find(|it| it.id.as_str() == user).unwrap();
+    let container = found.containers.iter().find(|container| container.id.as_str() == user).unwrap();
     assert_eq!((&container.image_id, container.ended), (&id, Some(Span::MAX)), "it never ran");
 
     let refused = edge.remove_image(&id, &[name.clone(), other.clone()]).await;
     assert!(format!("{refused:?}").contains("CannotRemoveImageError"), "the last name stays: {refused:?}");
-    assert_eq!(of(&listed(&edge).await, &id).unwrap().names.len(), 1);
+    assert_eq!(find(&listed(&edge).await, &id).unwrap().names.len(), 1);
     docker(&["start", "-a", &user]);
-    let ended = listed(&edge).await.containers.into_iter().find(|it| it.id.as_str() == user).unwrap().ended;
+    let ended = listed(&edge).await.containers.into_iter().find(|container| container.id.as_str() == user).unwrap().ended;
     assert!(ended.is_some_and(|ended| ended < Span::secs(60)), "{ended:?}");
     edge.remove_foreign(&user.as_str().into()).await.unwrap();
     edge.remove_foreign(&user.as_str().into()).await.unwrap();
     edge.remove_image(&id, &[name.clone(), other.clone()]).await.unwrap();
-    assert_eq!(of(&listed(&edge).await, &id), None);
+    assert_eq!(find(&listed(&edge).await, &id), None);
     edge.remove_image(&id, &[name]).await.unwrap();
 
-    // One whose tag has moved on goes by its id.
+    // An image whose tag was given to another image is removed by its id.
     let _image = Image::make(&other, &[]);
     let id = docker(&["image", "inspect", "--format", "{{.Id}}", &other]);
     let _next = Image::make(&other, &[]);
-    assert_eq!(of(&listed(&edge).await, &id).unwrap().names, [""; 0]);
+    assert_eq!(find(&listed(&edge).await, &id).unwrap().names, [""; 0]);
     edge.remove_image(&id, &[]).await.unwrap();
-    assert_eq!(of(&listed(&edge).await, &id), None);
+    assert_eq!(find(&listed(&edge).await, &id), None);
 }

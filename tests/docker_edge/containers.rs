@@ -22,7 +22,7 @@ fn image() -> Image {
     Image::make(&format!("{}:1", unique("ecs-test-image")), &["ENV IMAGE_VAR=from-image", "LABEL judge.variant=open"])
 }
 
-fn said(error: OpError) -> String {
+fn failure_text(error: OpError) -> String {
     match error {
         OpError::Failed(failure) => failure.to_string(),
         OpError::Unknown(failure) => panic!("the outcome should be known: {failure}"),
@@ -67,10 +67,10 @@ async fn another_agents_containers_are_left_alone() {
         them.create(&theirs, &Values::default()).await.unwrap();
         let name = theirs.runtime_name.as_str();
         assert_eq!(us.inspect(name).await.unwrap(), None);
-        assert!(said(us.create(&theirs, &Values::default()).await.unwrap_err()).contains("already in use"));
+        assert!(failure_text(us.create(&theirs, &Values::default()).await.unwrap_err()).contains("already in use"));
         us.remove(name).await.unwrap();
         assert!(them.inspect(name).await.unwrap().is_some(), "it was not removed");
-        assert!(heirs.inspect(name).await.unwrap().is_some(), "they took its identity over");
+        assert!(heirs.inspect(name).await.unwrap().is_some(), "they have taken over its identity");
         let names = async |edge: &ecs_agent::docker::Docker| {
             let mut names: Vec<String> =
                 edge.inventory().await.unwrap().into_iter().map(|seen| seen.container.to_string()).collect();
@@ -85,7 +85,7 @@ async fn another_agents_containers_are_left_alone() {
         let marks: Vec<_> =
             us.owner_marks().await.unwrap().into_iter().map(|mark| (mark.id.to_string(), mark.place)).collect();
         assert_eq!(marks, [("them".to_owned(), "8:1 /them".to_owned()), ("us".to_owned(), "8:1 /us".to_owned())]);
-        // Events come in order: what was made last is seen, and theirs was not.
+        // Events arrive in order, so once the last container is seen, theirs would have been seen as well.
         let mut seen = Vec::new();
         while !seen.contains(&"ours".to_owned()) {
             match notices.recv().await.unwrap() {
@@ -101,8 +101,8 @@ async fn another_agents_containers_are_left_alone() {
     }
     let listed = us.list_images(true, false).await.unwrap().containers;
     let owner = |name: &str| {
-        let it = listed.iter().find(|it| it.name == request(name).runtime_name).unwrap();
-        it.owner.as_ref().map(|id| id.to_string())
+        let found = listed.iter().find(|container| container.name == request(name).runtime_name).unwrap();
+        found.owner.as_ref().map(|id| id.to_string())
     };
     assert_eq!(["theirs", "ours", "unmarked"].map(owner), [Some("them".to_owned()), Some("us".to_owned()), None]);
     assert!(!us.engine_id().await.unwrap().is_empty());
@@ -173,8 +173,8 @@ async fn a_container_from_create_to_remove() {
 }
 
 fn published(seen: &Observation, container_port: u16, protocol: Protocol) -> u16 {
-    let of_port = |b: &&ecs_agent::model::PortBinding| b.container_port == container_port && b.protocol == protocol;
-    seen.bindings.iter().find(of_port).unwrap().host_port
+    let is_port = |b: &&ecs_agent::model::PortBinding| b.container_port == container_port && b.protocol == protocol;
+    seen.bindings.iter().find(is_port).unwrap().host_port
 }
 
 fn fetch(port: u16) -> Option<String> {
@@ -185,18 +185,18 @@ fn fetch(port: u16) -> Option<String> {
     Some(page)
 }
 
-/// What was asked of the engine is what the Go agent asked for, save what this agent does not do (yet).
+/// Checks that the request to the engine equals the Go agent's, except for features that this agent does not have (yet).
 fn compare_with_the_recorded_container(made: &Value, cluster: &str) {
     let golden = golden("docker_inspect_web.json");
     for (section, own) in [
-        // Contents that are the test's own; asserted below or in the unit tests of the body.
+        // Members whose values are specific to the test; they are checked below or in the unit tests of the body.
         ("Config", ["Hostname", "Image", "Labels", "Env"].as_slice()),
-        // No task cgroup; docker volumes; chosen host ports.
+        // This test has no task cgroup, other volumes, and other host ports.
         ("HostConfig", ["CgroupParent", "Binds", "PortBindings"].as_slice()),
     ] {
         for (key, wanted) in golden[section].as_object().unwrap().iter().filter(|(key, _)| !own.contains(&key.as_str()))
         {
-            // "nothing" may be written as null or as an empty list; Docker prints back what it was sent.
+            // An absent value may be null or an empty list; Docker returns the form that it was sent.
             let nothing = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
             let found = &made[section][key];
             assert!(found == wanted || nothing(found) && nothing(wanted), "{section}.{key}: {found} is not {wanted}");
@@ -259,30 +259,30 @@ async fn failures_say_what_the_go_agent_says() {
 
     let missing = request(&cluster.name, "missing", "ecs-test-no-such-image:1", &SLEEP, json!({}));
     let text = "CannotCreateContainerError: Error response from daemon: No such image: ecs-test-no-such-image:1";
-    assert_eq!(said(edge.create(&missing, &Values::default()).await.unwrap_err()), text);
+    assert_eq!(failure_text(edge.create(&missing, &Values::default()).await.unwrap_err()), text);
 
     let broken = request(&cluster.name, "broken", &image.reference, &["/no/such/binary"], json!({}));
     edge.create(&broken, &Values::default()).await.unwrap();
     let recorded = &golden("submit_task_stopped_start_failure.json")[1]["containers"][0]["reason"];
-    assert_eq!(&json!(said(edge.start(&broken.runtime_name).await.unwrap_err())), recorded);
+    assert_eq!(&json!(failure_text(edge.start(&broken.runtime_name).await.unwrap_err())), recorded);
     let seen = edge.inspect(&broken.runtime_name).await.unwrap().unwrap();
     assert_eq!((seen.state, seen.exit_code), (RunState::Exited, None));
     assert!(seen.error.unwrap().to_string().starts_with("DockerStateError: "));
 
-    let text = said(edge.start("ecs-test-no-such-container").await.unwrap_err());
+    let text = failure_text(edge.start("ecs-test-no-such-container").await.unwrap_err());
     let wanted = "CannotStartContainerError: Error response from daemon: No such container: ecs-test-no-such-container";
     assert_eq!(text, wanted);
 
-    // The name belongs to another task's container: not ours, and not to be touched.
+    // The name belongs to another task's container, which must be left alone.
     let mut thief = broken.clone();
     thief.task = "arn:aws:ecs:us-west-2:123456789012:task/other/2".into();
-    let text = said(edge.create(&thief, &Values::default()).await.unwrap_err());
+    let text = failure_text(edge.create(&thief, &Values::default()).await.unwrap_err());
     assert!(text.starts_with("CannotCreateContainerError: Error response from daemon: Conflict."), "{text}");
 }
 
 #[tokio::test]
-async fn an_out_of_memory_kill_is_told() {
-    if !available("an_out_of_memory_kill_is_told") {
+async fn an_out_of_memory_kill_is_reported() {
+    if !available("an_out_of_memory_kill_is_reported") {
         return;
     }
     let (image, cluster) = (image(), Cluster::new());
@@ -299,12 +299,12 @@ async fn an_out_of_memory_kill_is_told() {
 }
 
 #[tokio::test]
-async fn events_tell_create_start_health_die_and_destroy() {
-    if !available("events_tell_create_start_health_die_and_destroy") {
+async fn events_bring_create_start_health_die_and_destroy() {
+    if !available("events_bring_create_start_health_die_and_destroy") {
         return;
     }
     let (image, cluster, other) = (image(), Cluster::new(), Cluster::new());
-    // Not the one that acts: of its own operations one hears by their outcomes.
+    // A second client watches, since the events of a client's own operations bring no notice.
     let (edge, watcher) = (connect(&cluster.name).await, connect(&cluster.name).await);
     let (sender, mut notices) = mpsc::channel(16);
     let events = watcher.watch(sender);
@@ -346,8 +346,8 @@ async fn events_tell_create_start_health_die_and_destroy() {
 }
 
 #[tokio::test]
-async fn what_an_operation_tells_itself_is_not_told_by_its_event_and_what_others_do_is() {
-    if !available("what_an_operation_tells_itself_is_not_told_by_its_event_and_what_others_do_is") {
+async fn events_of_own_operations_bring_no_notice() {
+    if !available("events_of_own_operations_bring_no_notice") {
         return;
     }
     let (image, cluster) = (image(), Cluster::new());
@@ -360,11 +360,11 @@ async fn what_an_operation_tells_itself_is_not_told_by_its_event_and_what_others
         assert_eq!(edge.create(&main, &Values::default()).await.unwrap().state, RunState::Created);
         assert_eq!(edge.start(&main.runtime_name).await.unwrap().state, RunState::Running);
         docker(&["kill", "--signal", "TERM", &main.runtime_name]);
-        let Notice::Seen(first) = next(&mut notices).await else { panic!("an event is told") };
+        let Notice::Seen(first) = next(&mut notices).await else { panic!("an event brings a notice") };
         assert_eq!(
             (first.state, first.exit_code),
             (RunState::Exited, Some(3)),
-            "neither the create nor the start is told"
+            "neither the create nor the start brings a notice"
         );
         docker(&["start", &main.runtime_name]);
         seen_until(&mut notices, |seen| seen.state == RunState::Running).await;
@@ -391,8 +391,8 @@ async fn seen_until(notices: &mut mpsc::Receiver<Notice>, wanted: impl Fn(&Obser
 }
 
 #[tokio::test]
-async fn host_ports_are_chosen_once_and_a_host_that_has_too_few_says_so() {
-    if !available("host_ports_are_chosen_once_and_a_host_that_has_too_few_says_so") {
+async fn host_ports_are_chosen_once_and_too_few_are_an_error() {
+    if !available("host_ports_are_chosen_once_and_too_few_are_an_error") {
         return;
     }
     let (image, cluster) = (image(), Cluster::new());
@@ -403,12 +403,13 @@ async fn host_ports_are_chosen_once_and_a_host_that_has_too_few_says_so() {
     let range = |first, last| json!({"first": first, "last": last, "protocol": "tcp"});
     let ports = |ports: Value, ranges: Value| json!({"ports": ports, "port_ranges": ranges});
     let full = ports(json!([single(1, 0), single(2, 41_901)]), json!([range(10, 11), range(20, 21)]));
-    // All ports are needed; the second time the search begins anew, as nothing was started.
+    // All ports of the range are needed. The second time the search starts over, and the ports are free, as nothing was started.
     for name in ["first", "second"] {
         let full = request(&cluster.name, name, &image.reference, &SLEEP, full.clone());
         edge.create(&full, &Values::default()).await.unwrap();
         let bindings = &inspect(&full.runtime_name)["HostConfig"]["PortBindings"];
-        let bound = bindings.as_object().unwrap().values().map(|one| one[0]["HostPort"].as_str().unwrap().to_owned());
+        let bound =
+            bindings.as_object().unwrap().values().map(|bindings| bindings[0]["HostPort"].as_str().unwrap().to_owned());
         let bound: std::collections::BTreeSet<String> = bound.collect();
         assert_eq!(bound.len(), 6, "{bindings}");
         assert_eq!(bindings["2/tcp"][0]["HostPort"], "41901");
@@ -423,6 +424,6 @@ async fn host_ports_are_chosen_once_and_a_host_that_has_too_few_says_so() {
     ] {
         let greedy = request(&cluster.name, "greedy", &image.reference, &SLEEP, more);
         let wanted = format!("HostConfigError: error retrieving docker port map: {text}");
-        assert_eq!(said(edge.create(&greedy, &Values::default()).await.unwrap_err()), wanted);
+        assert_eq!(failure_text(edge.create(&greedy, &Values::default()).await.unwrap_err()), wanted);
     }
 }

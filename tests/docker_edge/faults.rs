@@ -1,4 +1,4 @@
-//! A scripted daemon for what a real one does too rarely: hang, break off, speak words of the future.
+//! A scripted daemon for cases that are rare with a real one: it hangs, breaks off, or uses unknown words.
 
 use crate::support::wait::until;
 use crate::{request, settings};
@@ -10,7 +10,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use ecs_agent::docker::{Docker, DockerError, Notice, PullJob};
 use ecs_agent::model::waiting::PullProgress;
-use ecs_agent::model::{Failure, OpError, RegistryCredentials, RunState, Span, Values};
+use ecs_agent::model::{Failure, OpError, RegistryCredentials, RunState, Span, Timestamp, Values};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ fn inspect(name: &str, state: Value) -> Value {
     json!({"Id": name, "Name": format!("/{name}"), "Image": "sha256:1", "Config": {"Labels": labels(name)}, "State": state})
 }
 
-/// Serves `routes` below both versions that are spoken, and returns the endpoint. The server ends with the set.
+/// Serves `routes` below both API versions in use, and returns the endpoint. The server ends when `tasks` is dropped.
 pub(crate) async fn daemon(tasks: &mut JoinSet<()>, routes: Router) -> String {
     let version = json!({"Version": "99", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}).to_string();
     let app =
@@ -51,7 +51,7 @@ async fn one_broken_container_does_not_hide_the_others() {
         {"Id": "new", "Names": ["/new"], "State": "hibernating", "Status": "?", "Labels": labels("new")},
         7,
     ]);
-    let one = async |Path(id): Path<String>| match id.as_str() {
+    let inspect_one = async |Path(id): Path<String>| match id.as_str() {
         "good" => inspect("good", json!({"Running": true})).to_string().into_response(),
         "bad" => (StatusCode::INTERNAL_SERVER_ERROR, r#"{"message": "layer lost"}"#).into_response(),
         "new" => inspect("new", json!({"Status": "hibernating", "Running": true, "Health": {"Status": "odd"}}))
@@ -61,7 +61,7 @@ async fn one_broken_container_does_not_hide_the_others() {
     };
     let routes = Router::new()
         .route("/containers/json", get(async move || list.to_string()))
-        .route("/containers/{id}/json", get(one));
+        .route("/containers/{id}/json", get(inspect_one));
     let mut tasks = JoinSet::new();
     let edge = Docker::connect(settings(&daemon(&mut tasks, routes).await, "c")).await.unwrap();
     let mut seen: Vec<_> =
@@ -117,9 +117,9 @@ async fn a_name_taken_by_a_create_that_still_runs_is_not_a_failure() {
     assert!(failure.to_string().starts_with("CannotCreateContainerError: Error response from daemon: Conflict."));
 }
 
-/// A pull of `app` that waits for limits, and how it fails.
+/// Pulls `app`, waiting for rate limits, and returns the failure.
 pub(crate) async fn failed_pull(edge: &Docker, progress: &watch::Sender<PullProgress>) -> Failure {
-    let job = PullJob { image: "app", digest: None, waits_for_limits: true, progress };
+    let job = PullJob { image: "app", digest: None, waits_for_limits: true, progress, now: &Timestamp::default };
     match edge.pull(&job, || async { Ok(RegistryCredentials::default()) }).await {
         Err(OpError::Failed(failure)) => failure,
         other => panic!("it cannot succeed: {other:?}"),
@@ -167,7 +167,7 @@ async fn the_event_stream_is_opened_again_and_says_so() {
     let events = get(async move |axum::extract::RawQuery(query): axum::extract::RawQuery| {
         let number = count.fetch_add(1, Ordering::Relaxed);
         let query = query.unwrap_or_default();
-        // The second time it asks for everything since the last event it saw.
+        // The second request asks for all events since the last one that was seen.
         assert!(number == 0 || query.contains("since=7.000000009&"), "{query}");
         let event =
             json!({"Type": "container", "Action": "start", "timeNano": 7_000_000_009_u64, "Actor": {"ID": "good"}});
@@ -176,9 +176,9 @@ async fn the_event_stream_is_opened_again_and_says_so() {
         let ends = stream::iter([Ok::<_, std::io::Error>(Bytes::from(text))]);
         if number == 0 { Body::from_stream(ends) } else { Body::from_stream(ends.chain(stream::pending())) }
     });
-    let one = get(async || inspect("good", json!({"Running": true})).to_string());
+    let inspect_one = get(async || inspect("good", json!({"Running": true})).to_string());
     let mut tasks = JoinSet::new();
-    let routes = Router::new().route("/events", events).route("/containers/{id}/json", one);
+    let routes = Router::new().route("/events", events).route("/containers/{id}/json", inspect_one);
     let edge = Docker::connect(settings(&daemon(&mut tasks, routes).await, "c")).await.unwrap();
     let (sender, mut notices) = tokio::sync::mpsc::channel(1);
     let story = async {
@@ -191,7 +191,7 @@ async fn the_event_stream_is_opened_again_and_says_so() {
                     assert_eq!(what.runtime_id.as_str(), "good");
                     seen += 1;
                 }
-                Ok(Some(Notice::Removed { .. }) | None) => panic!("nothing was destroyed"),
+                Ok(Some(Notice::Removed { .. }) | None) => panic!("nothing was removed"),
                 Err(_) => {}
             }
             (gaps == 2 && seen == 2).then_some(())

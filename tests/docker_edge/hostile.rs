@@ -1,10 +1,11 @@
-//! A daemon that hangs, lies, breaks off, floods and is exchanged: what each call makes of it. Bytes are scripted down to the socket.
+//! How each call behaves with a daemon that hangs, sends wrong or endless answers, breaks off, or is replaced. The daemon's bytes
+//! are scripted down to the socket.
 
 use crate::support::wait::until;
 use crate::{request, settings};
 use ecs_agent::docker::{Docker, DockerError, Limits, Notice, PullJob};
 use ecs_agent::model::resource::{VolumeScope, VolumeSpec};
-use ecs_agent::model::{CreateRequest, OpError, RegistryCredentials, RunState, Span, Values};
+use ecs_agent::model::{CreateRequest, OpError, RegistryCredentials, RunState, Span, Timestamp, Values};
 use serde_json::json;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 enum Answer {
     /// These bytes, then the end.
     Bytes(String),
-    /// These bytes, then nothing for ever.
+    /// These bytes, then nothing, with the connection left open.
     Hang(String),
     /// These bytes, then the last of them over and over.
     Flood(String, &'static str),
@@ -27,7 +28,7 @@ enum Answer {
 
 type Script = Arc<dyn Fn(&str) -> Answer + Send + Sync>;
 
-/// A scripted daemon; it ends with its guard.
+/// A scripted daemon; it ends when dropped.
 struct Daemon {
     endpoint: String,
     seen: Arc<Mutex<Vec<String>>>,
@@ -105,7 +106,7 @@ fn container(name: &str, state: serde_json::Value) -> String {
     json!({"Id": name, "Name": format!("/{name}"), "Config": {"Labels": labels}, "State": state}).to_string()
 }
 
-/// Every limit another one, so that an error tells which was applied.
+/// Settings with a different value for every limit, so that an error shows which limit applied.
 fn short(endpoint: &str) -> ecs_agent::docker::Settings {
     let millis = Duration::from_millis;
     let mut settings = settings(endpoint, "c");
@@ -143,7 +144,7 @@ fn main_container() -> CreateRequest {
     request("c", "main", "app", &["true"], json!({}))
 }
 
-/// What became of a call: `failed` or `unknown`, and the text.
+/// The outcome of a failed call: `failed` or `unknown`, and the text.
 fn outcome<T: std::fmt::Debug>(result: Result<T, OpError>) -> (&'static str, String) {
     match result.expect_err("there was no answer") {
         OpError::Failed(failure) => ("failed", failure.to_string()),
@@ -178,19 +179,19 @@ fn the_limits_are_those_of_the_go_agent() {
 #[tokio::test]
 async fn every_call_to_a_daemon_that_hangs_ends_at_its_own_limit() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n";
-    // It never answers; or it begins to.
-    for said in ["", "HTTP/1.1 200", head, &format!("{head}{{\"Id\": ")] {
-        let hang = said.to_owned();
+    // The daemon sends nothing, or only the beginning of an answer.
+    for beginning in ["", "HTTP/1.1 200", head, &format!("{head}{{\"Id\": ")] {
+        let hang = beginning.to_owned();
         let looks_at_images = std::sync::atomic::AtomicUsize::new(0);
         let daemon = Daemon::start(move |line| match line {
             line if line.contains("/version") => versions("1.12", "1.41"),
-            // The first look hangs. That of the create is answered, so that the create itself is asked for.
+            // The first inspection of the image hangs. The one before the create is answered, so that the create itself is sent.
             line if line.contains("/images/")
                 && looks_at_images.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0 =>
             {
                 answer("404 Not Found", r#"{"message": "No such image: app"}"#)
             }
-            // What is to be removed is looked at first.
+            // A container is inspected before it is removed.
             line if line.contains("/containers/there/json") => {
                 answer("200 OK", &container("there", json!({"Running": false})))
             }
@@ -223,12 +224,18 @@ async fn every_call_to_a_daemon_that_hangs_ends_at_its_own_limit() {
         assert_eq!(outcome(edge.cgroup_driver().await), ("failed", timed_out("info", 360)));
         assert_eq!(outcome(edge.volume_drivers().await), ("failed", timed_out("listing plugins", 370)));
         let progress = tokio::sync::watch::Sender::default();
-        let job = PullJob { image: "app", digest: None, waits_for_limits: false, progress: &progress };
+        let job = PullJob {
+            image: "app",
+            digest: None,
+            waits_for_limits: false,
+            progress: &progress,
+            now: &Timestamp::default,
+        };
         let pulled = edge.pull(&job, || async { Ok(RegistryCredentials::default()) }).await;
         assert_eq!(outcome(pulled), ("failed", timed_out("pulled", 330)));
         let (kind, text) = outcome(edge.resolve_manifest(&job, || async { Ok(RegistryCredentials::default()) }).await);
         assert!(kind == "failed" && text.contains("MANIFEST_PULLED; timed out after waiting "), "{text}");
-        if said.len() < head.len() {
+        if beginning.len() < head.len() {
             let ping = edge.ping().await.unwrap_err();
             assert!(matches!(ping, DockerError::Timeout(limit) if limit == Duration::from_millis(220)), "{ping}");
         }
@@ -239,7 +246,7 @@ async fn every_call_to_a_daemon_that_hangs_ends_at_its_own_limit() {
     assert!(matches!(error, DockerError::Timeout(limit) if limit == Duration::from_millis(210)), "{error}");
 }
 
-/// What a registry said is passed on by Docker as an error status, or as a line of the progress. Both forms, with that message, by path.
+/// The two forms in which Docker passes on a registry's message: as an error status, and as a line of the progress.
 fn passes_on(message: &str) -> [(&'static str, Answer); 2] {
     let line = json!({"errorDetail": {"message": message}, "error": message}).to_string();
     let progress = format!("{}\r\n{line}\r\n", json!({"status": "Pulling", "id": "latest"}));
@@ -253,11 +260,11 @@ fn passes_on(message: &str) -> [(&'static str, Answer); 2] {
 async fn errors_of_megabytes_are_cut_and_cleaned() {
     let message = format!("denied:\n2026 ERROR forged \u{1b}[2J{}", "ä".repeat(5 << 20));
     let [(_, other), _] = passes_on(&format!("denied:\n{}", "y".repeat(3 << 20)));
-    for (how, said) in passes_on(&message) {
+    for (how, reply) in passes_on(&message) {
         let other = other.clone();
         let daemon = Daemon::start(move |line| match line {
             line if line.contains("/version") => versions("1.12", "1.41"),
-            line if line.contains("/images/create") => said.clone(),
+            line if line.contains("/images/create") => reply.clone(),
             _ => other.clone(),
         })
         .await;
@@ -266,13 +273,19 @@ async fn errors_of_megabytes_are_cut_and_cleaned() {
             (Limits::default(), Span::secs(3), Span::secs(3));
         let edge = Docker::connect(patient).await.unwrap();
         let progress = tokio::sync::watch::Sender::default();
-        let job = PullJob { image: "app", digest: None, waits_for_limits: false, progress: &progress };
+        let job = PullJob {
+            image: "app",
+            digest: None,
+            waits_for_limits: false,
+            progress: &progress,
+            now: &Timestamp::default,
+        };
         let mut texts = vec![
             outcome(edge.inspect("main").await).1,
             outcome(edge.create_volume(&main_container().task, &volume(VolumeScope::Task), false).await).1,
             edge.ping().await.unwrap_err().to_string(),
         ];
-        // These try again until their limit is over; why the first attempt failed is shown meanwhile.
+        // These calls retry until their time limit; meanwhile the failure of the last attempt is shown.
         outcome(edge.pull(&job, || async { Ok(RegistryCredentials::default()) }).await);
         texts.extend(progress.borrow().failure.clone());
         outcome(edge.resolve_manifest(&job, || async { Ok(RegistryCredentials::default()) }).await);
@@ -285,7 +298,7 @@ async fn errors_of_megabytes_are_cut_and_cleaned() {
     }
 }
 
-/// Answers that are none: (what it is, the answer).
+/// Invalid answers, each with a description.
 fn nonsense() -> Vec<(&'static str, Answer)> {
     let ok = "HTTP/1.1 200 OK\r\n";
     vec![
@@ -312,8 +325,8 @@ async fn nonsense_is_never_taken_for_a_fact() {
     let stateless = container("main", json!({"StartedAt": "2026-01-01T00:00:00Z", "ExitCode": -1}));
     let lies = [("another container", answer("200 OK", &another)), ("no state", answer("200 OK", &stateless))];
     let unknown_path = ("a path it does not know", answer("404 Not Found", "{\"message\":\"page not found\"}"));
-    for (what, said) in nonsense().into_iter().chain(looks_only).chain(lies).chain([unknown_path]) {
-        let script = said.clone();
+    for (what, reply) in nonsense().into_iter().chain(looks_only).chain(lies).chain([unknown_path]) {
+        let script = reply.clone();
         let daemon = Daemon::start(move |line| match line {
             line if line.contains("/version") => versions("1.12", "1.41"),
             line if line.starts_with("GET") => script.clone(),
@@ -321,12 +334,12 @@ async fn nonsense_is_never_taken_for_a_fact() {
         })
         .await;
         let mut patient = short(&daemon.endpoint);
-        patient.limits = Limits::default(); // a flood ends at its size, not at its time
+        patient.limits = Limits::default(); // a flood must end at the size limit, not at the time limit
         let edge = Docker::connect(patient).await.unwrap();
-        assert_eq!(outcome(edge.inspect("main").await).0, "failed", "{what}: {said:?}");
-        // Done, and what came of it cannot be seen.
-        assert_eq!(outcome(edge.start("main").await).0, "unknown", "{what}: {said:?}");
-        assert_eq!(outcome(edge.stop("main", Span::secs(1)).await).0, "failed", "{what}: {said:?}");
+        assert_eq!(outcome(edge.inspect("main").await).0, "failed", "{what}: {reply:?}");
+        // The start was accepted, and its result cannot be inspected.
+        assert_eq!(outcome(edge.start("main").await).0, "unknown", "{what}: {reply:?}");
+        assert_eq!(outcome(edge.stop("main", Span::secs(1)).await).0, "failed", "{what}: {reply:?}");
         match edge.inventory().await {
             Err(OpError::Failed(_)) => {}
             Ok(seen) => assert!(seen.is_empty(), "{what}: {seen:?}"),
@@ -338,8 +351,8 @@ async fn nonsense_is_never_taken_for_a_fact() {
 #[tokio::test]
 async fn a_change_that_is_answered_with_nonsense_may_have_happened() {
     let alive = container("main", json!({"Running": true}));
-    for (what, said) in nonsense() {
-        let (script, alive) = (said.clone(), alive.clone());
+    for (what, reply) in nonsense() {
+        let (script, alive) = (reply.clone(), alive.clone());
         let daemon = Daemon::start(move |line| match line {
             line if line.contains("/version") => versions("1.12", "1.41"),
             line if line.starts_with("GET") => answer("200 OK", &alive),
@@ -355,7 +368,7 @@ async fn a_change_that_is_answered_with_nonsense_may_have_happened() {
             ("make a volume", edge.create_volume(&main_container().task, &volume(VolumeScope::Task), false).await),
             ("remove a volume", edge.remove_volume(&volume(VolumeScope::Task)).await),
         ] {
-            assert_eq!(outcome(result).0, "unknown", "{call}, {what}: {said:?}");
+            assert_eq!(outcome(result).0, "unknown", "{call}, {what}: {reply:?}");
         }
     }
 }
@@ -388,7 +401,7 @@ async fn a_daemon_of_another_version_is_spoken_to_in_its_own() {
     let edge = daemon.edge().await;
     for (number, (looks, changes)) in [("1.41", "1.21"), ("1.44", "1.44"), ("1.40", "1.24")].into_iter().enumerate() {
         *turn.lock().unwrap() = number;
-        // Whichever is asked first: a change, or a look.
+        // The first request after the replacement is a change.
         let seen = edge.start("main").await.unwrap();
         assert_eq!(seen.state, RunState::Running, "{changes}");
         assert!(daemon.seen(&format!("POST /v{changes}/containers/main/start")) == 1, "{:?}", daemon.seen);
@@ -413,7 +426,7 @@ async fn a_create_speaks_the_version_of_its_settings() {
         let mut request = main_container();
         request.spec.engine_settings.api_version = wanted.to_owned();
         let before = daemon.seen(&format!("POST /v{spoken}/containers/create"));
-        // The script's container is of another task: created, and not to be seen.
+        // The script's container belongs to another task, so the created one cannot be inspected.
         assert_eq!(outcome(edge.create(&request, &Values::default()).await).0, "unknown");
         assert_eq!(daemon.seen(&format!("POST /v{spoken}/containers/create")), before + 1, "{wanted}");
     }
@@ -436,7 +449,7 @@ async fn a_daemon_that_refuses_every_version_is_not_asked_for_ever() {
     assert_eq!((daemon.seen("/containers/main"), daemon.seen("GET /version ")), (2, 2));
 }
 
-/// Follows the events of a daemon until `enough`, and returns what was told.
+/// Follows the events of a daemon until `enough` returns true, and returns the notices.
 async fn follow(edge: &Docker, mut enough: impl FnMut(&[Notice]) -> bool) -> Vec<Notice> {
     let (sender, mut receiver) = tokio::sync::mpsc::channel(8);
     let mut notices = Vec::new();
@@ -540,7 +553,7 @@ async fn a_stream_that_never_lasts_is_opened_ever_more_slowly() {
 }
 
 #[tokio::test]
-async fn a_quiet_stream_is_opened_anew_and_one_that_never_begins_is_given_up() {
+async fn a_quiet_stream_and_one_that_never_begins_are_reopened() {
     for head in ["HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", ""] {
         let daemon = Daemon::start(move |line| match line {
             line if line.contains("/version") => versions("1.12", "1.41"),

@@ -4,7 +4,7 @@ use crate::connect;
 use crate::support::docker::{Cluster, Image, available, docker, unique};
 use crate::support::registry::{Registry, basic};
 use ecs_agent::docker::{AuthMap, Docker, PullJob};
-use ecs_agent::model::{Failure, OpError, RegistryCredentials, Secret};
+use ecs_agent::model::{Failure, OpError, RegistryCredentials, Secret, Timestamp};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,7 +19,7 @@ fn recorded_reason(file: &str) -> String {
     changes[0]["containers"][0]["reason"].as_str().unwrap().to_owned()
 }
 
-fn said(error: OpError) -> String {
+fn failure_text(error: OpError) -> String {
     match error {
         OpError::Failed(failure) => failure.to_string(),
         OpError::Unknown(failure) => panic!("a pull never is in doubt: {failure}"),
@@ -28,13 +28,13 @@ fn said(error: OpError) -> String {
 
 async fn pull(edge: &Docker, image: &str, digest: Option<&str>, with: &RegistryCredentials) -> Result<(), OpError> {
     let progress = watch::Sender::default();
-    let job = PullJob { image, digest, waits_for_limits: false, progress: &progress };
+    let job = PullJob { image, digest, waits_for_limits: false, progress: &progress, now: &Timestamp::default };
     edge.pull(&job, || async { Ok(with.clone()) }).await
 }
 
 async fn resolve(edge: &Docker, image: &str, with: &RegistryCredentials) -> Result<Option<String>, OpError> {
     let progress = watch::Sender::default();
-    let job = PullJob { image, digest: None, waits_for_limits: false, progress: &progress };
+    let job = PullJob { image, digest: None, waits_for_limits: false, progress: &progress, now: &Timestamp::default };
     edge.resolve_manifest(&job, || async { Ok(with.clone()) }).await
 }
 
@@ -67,9 +67,9 @@ async fn every_form_of_credentials_pulls() {
         let (map, problems) = AuthMap::parse(auth_type, &Secret::new(document.to_string()));
         assert_eq!(problems, Vec::<String>::new());
         let (credentials, _) = map.credentials(&image).await.unwrap();
-        let digest = resolve(&edge, &image, &credentials).await.unwrap().expect("the registry tells the digest");
+        let digest = resolve(&edge, &image, &credentials).await.unwrap().expect("the registry returns the digest");
         assert_eq!(edge.image_present(&image).await.unwrap(), None, "{auth_type}: it is not there yet");
-        // As the executor does it: on another task, so the future must be `Send`.
+        // The executor pulls on another task, so the future must be `Send`.
         let mut tasks = tokio::task::JoinSet::new();
         let (edge_there, image_there, digest_there) = (Arc::clone(&edge), image.clone(), digest.clone());
         tasks.spawn(async move { pull(&edge_there, &image_there, Some(&digest_there), &credentials).await });
@@ -84,8 +84,8 @@ async fn every_form_of_credentials_pulls() {
 }
 
 #[tokio::test]
-async fn a_pull_by_tag_needs_no_credentials_where_the_registry_wants_none() {
-    if !available("a_pull_by_tag_needs_no_credentials_where_the_registry_wants_none") {
+async fn a_pull_by_tag_works_without_credentials() {
+    if !available("a_pull_by_tag_works_without_credentials") {
         return;
     }
     let cluster = Cluster::new();
@@ -95,7 +95,7 @@ async fn a_pull_by_tag_needs_no_credentials_where_the_registry_wants_none() {
     pull(&edge, &image, None, &RegistryCredentials::default()).await.unwrap();
     let _clean = Image { reference: image.clone() };
     let digest = edge.local_digest(&image).await.unwrap().unwrap();
-    // The image may be there without the name: then it serves, too.
+    // An image that exists without the name serves as well.
     assert!(edge.serves_unpulled(&image, None).await.unwrap());
     Image::remove_locally(&image);
     docker(&["pull", "-q", &format!("{image}@{digest}")]);
@@ -126,7 +126,7 @@ async fn refusals_say_what_the_go_agent_says() {
     let unknown = format!("{}/no/such:1", registry.host);
     let refused = "127.0.0.1:9/app:1"; // the discard port: nobody listens
 
-    // Each of these takes its attempts and their waits, about 14 s: all at once.
+    // With all attempts and waits each of these takes about 14 s, so they run at the same time.
     let (manifest_unknown, manifest_refused, pull_unknown, pull_wrong, manifest_wrong) = tokio::join!(
         resolve(&edge, &unknown, &alice),
         resolve(&edge, refused, &alice),
@@ -134,15 +134,15 @@ async fn refusals_say_what_the_go_agent_says() {
         pull(&edge, &image, None, &wrong),
         resolve(&edge, &image, &wrong),
     );
-    assert_eq!(said(manifest_unknown.unwrap_err()), recorded_reason("submit_task_stopped_pull_failure.json"));
+    assert_eq!(failure_text(manifest_unknown.unwrap_err()), recorded_reason("submit_task_stopped_pull_failure.json"));
     let recorded = recorded_reason("submit_task_stopped_pull_refused.json").replace("127.0.0.1:5009", "127.0.0.1:9");
-    assert_eq!(said(manifest_refused.unwrap_err()), recorded);
-    let text = said(pull_unknown.unwrap_err());
+    assert_eq!(failure_text(manifest_refused.unwrap_err()), recorded);
+    let text = failure_text(pull_unknown.unwrap_err());
     let wanted = format!(
         "CannotPullContainerError: Error response from daemon: manifest for {unknown} not found: manifest unknown: manifest unknown"
     );
     assert_eq!(text, wanted);
-    for text in [said(pull_wrong.unwrap_err()), said(manifest_wrong.unwrap_err())] {
+    for text in [failure_text(pull_wrong.unwrap_err()), failure_text(manifest_wrong.unwrap_err())] {
         assert!(text.contains("no basic auth credentials") || text.contains("unauthorized"), "{text}");
         assert!(text.contains("Error response from daemon: ") && !text.contains(&basic("alice", "wrong")), "{text}");
     }
@@ -162,8 +162,14 @@ async fn credentials_are_asked_for_and_their_failure_ends_the_pull() {
         Err(Failure::permanent("CannotPullECRContainerError", "engine ecr credentials: not found"))
     };
     let progress = watch::Sender::default();
-    let job = PullJob { image: "127.0.0.1:9/app:1", digest: None, waits_for_limits: true, progress: &progress };
-    let text = said(edge.pull(&job, refuse).await.unwrap_err());
+    let job = PullJob {
+        image: "127.0.0.1:9/app:1",
+        digest: None,
+        waits_for_limits: true,
+        progress: &progress,
+        now: &Timestamp::default,
+    };
+    let text = failure_text(edge.pull(&job, refuse).await.unwrap_err());
     assert_eq!(text, "CannotPullECRContainerError: engine ecr credentials: not found");
     assert_eq!(asked.load(Ordering::Relaxed), 1, "it is not tried again");
 }
@@ -177,27 +183,27 @@ async fn local_images_and_bad_references() {
     let edge = connect(&cluster.name).await;
     let image = Image::make(&format!("{}:1", unique("ecs-test-image")), &[]);
     assert_eq!(edge.local_digest(&image.reference).await.unwrap(), None, "built here: no digest, no error");
-    let text = said(edge.local_digest("ecs-test-no-such:1").await.unwrap_err());
+    let text = failure_text(edge.local_digest("ecs-test-no-such:1").await.unwrap_err());
     assert_eq!(text, "CannotPullImageManifestError: Error response from daemon: No such image: ecs-test-no-such:1");
     let anonymous = RegistryCredentials::default();
     assert_eq!(
-        said(pull(&edge, "../containers?x", None, &anonymous).await.unwrap_err()),
+        failure_text(pull(&edge, "../containers?x", None, &anonymous).await.unwrap_err()),
         "CannotPullContainerError: invalid reference format"
     );
-    let text = said(pull(&edge, "app:1", Some("nonsense"), &anonymous).await.unwrap_err());
+    let text = failure_text(pull(&edge, "app:1", Some("nonsense"), &anonymous).await.unwrap_err());
     assert!(
         text.contains("failed to prepare a canonical reference with image 'app:1' and digest 'nonsense'"),
         "{text}"
     );
 
-    // Pulled under another name only: the digest of that repository says nothing about this one.
+    // An image that was pulled under another name only: the digest in that repository does not count for this one.
     let registry = Registry::start(&[]);
     let pulled = registry.push_busybox("app", &[]);
     pull(&edge, &pulled, None, &anonymous).await.unwrap();
     let _clean = Image { reference: pulled.clone() };
     let other = Image { reference: format!("{}:1", unique("ecs-test-other")) };
     docker(&["tag", &pulled, &other.reference]);
-    let text = said(edge.local_digest(&other.reference).await.unwrap_err());
+    let text = failure_text(edge.local_digest(&other.reference).await.unwrap_err());
     let wanted = format!("CannotPullImageManifestError: failed to find a repo digest matching '{}'", other.reference);
     assert_eq!(text, wanted);
 }

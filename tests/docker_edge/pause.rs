@@ -1,4 +1,4 @@
-//! The pause container: its image comes and goes, and others live in its namespaces.
+//! The pause container: its image is made, removed and replaced, and other containers use its namespaces.
 
 use crate::support::docker::{Cluster, Image, TempDir, available, docker, inspect, unique};
 use crate::support::wait::until;
@@ -24,7 +24,7 @@ fn id_of(image: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// One test, since the image has one name on a host.
+/// A single test, since the image has the same name for all tests on a host.
 #[tokio::test]
 async fn the_pause_image_is_there_whenever_it_is_needed() {
     if !available("the_pause_image_is_there_whenever_it_is_needed") {
@@ -51,9 +51,9 @@ async fn the_pause_image_is_there_whenever_it_is_needed() {
     let began = Instant::now();
     let stopped = edge.stop(&paused.runtime_name, Span::secs(30)).await.unwrap().unwrap();
     assert_eq!((stopped.state, stopped.exit_code), (RunState::Exited, Some(137)));
-    assert!(began.elapsed() < Duration::from_secs(15), "it is not asked first: {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(15), "it is killed without a SIGTERM first: {:?}", began.elapsed());
 
-    // The operator's archive goes before what is made here; one that is none does not.
+    // The operator's archive is preferred to the image made here; a file that is not an archive is not used.
     edge.remove(&paused.runtime_name).await.unwrap();
     Image::remove_locally(pause_image());
     docker(&["tag", &theirs.reference, pause_image()]);
@@ -96,8 +96,8 @@ async fn others_live_in_its_namespaces(edge: &Docker, cluster: &str, image: &str
         let ended = async || edge.inspect(name).await.unwrap().filter(|seen| seen.state == RunState::Exited);
         assert_eq!(until("the container", LIMIT, ended).await.exit_code, Some(0), "{}", docker(&["logs", name]));
     }
-    let said = docker(&["logs", &first.runtime_name]);
-    assert!(said.starts_with("pause\n"), "{said}");
-    assert!(said.contains("(cat) ") && !said.contains(") Z "), "{said}");
+    let output = docker(&["logs", &first.runtime_name]);
+    assert!(output.starts_with("pause\n"), "{output}");
+    assert!(output.contains("(cat) ") && !output.contains(") Z "), "{output}");
     assert_eq!(docker(&["logs", &second.runtime_name]), "from the first");
 }

@@ -1,4 +1,4 @@
-//! Pulls and look-ups of digests against a scripted daemon: attempts, limits of the registry, silence, bounds.
+//! Pulls and look-ups of digests against a scripted daemon: attempts, rate limits, silence, bounds.
 
 use crate::docker_edge::faults::{daemon, failed_pull};
 use crate::settings;
@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ecs_agent::docker::{Docker, PullJob};
 use ecs_agent::model::waiting::{PullPhase, PullProgress};
-use ecs_agent::model::{OpError, RegistryCredentials, Span};
+use ecs_agent::model::{OpError, RegistryCredentials, Span, Timestamp};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -27,18 +27,18 @@ const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca49
 type Progress = watch::Sender<PullProgress>;
 
 fn job<'a>(image: &'a str, digest: Option<&'a str>, progress: &'a Progress) -> PullJob<'a> {
-    PullJob { image, digest, waits_for_limits: true, progress }
+    PullJob { image, digest, waits_for_limits: true, progress, now: &Timestamp::default }
 }
 
 async fn pull(edge: &Docker, job: &PullJob<'_>) -> Result<(), String> {
-    said(edge.pull(job, || async { Ok(RegistryCredentials::default()) }).await)
+    with_failure_text(edge.pull(job, || async { Ok(RegistryCredentials::default()) }).await)
 }
 
 async fn resolve(edge: &Docker, job: &PullJob<'_>) -> Result<Option<String>, String> {
-    said(edge.resolve_manifest(job, || async { Ok(RegistryCredentials::default()) }).await)
+    with_failure_text(edge.resolve_manifest(job, || async { Ok(RegistryCredentials::default()) }).await)
 }
 
-fn said<T>(outcome: Result<T, OpError>) -> Result<T, String> {
+fn with_failure_text<T>(outcome: Result<T, OpError>) -> Result<T, String> {
     outcome.map_err(|error| match error {
         OpError::Failed(failure) => failure.to_string(),
         OpError::Unknown(failure) => panic!("a pull never is in doubt: {failure}"),
@@ -62,7 +62,7 @@ fn manifest(media_type: &str) -> String {
     json!({"Descriptor": {"mediaType": media_type, "digest": DIGEST, "size": 7}, "Platforms": []}).to_string()
 }
 
-/// Counts the requests of a handler and hands it their number, from 0.
+/// A handler that counts its requests and passes their number, from 0, to `answer`.
 fn counted<F, R>(counter: &Arc<AtomicUsize>, answer: F) -> impl Fn() -> std::future::Ready<R> + Clone + Send + 'static
 where
     F: Fn(usize) -> R + Clone + Send + 'static,
@@ -93,7 +93,7 @@ async fn a_limit_of_the_registry_is_waited_for_as_long_as_it_says() {
     let (shown, looked) = (Progress::default(), Progress::default());
     let limited = async |progress: &Progress| {
         let mut progress = progress.subscribe();
-        let seen = progress.wait_for(|it| it.phase == PullPhase::RateLimited && it.limit_ends.is_some());
+        let seen = progress.wait_for(|shown| shown.phase == PullPhase::RateLimited && shown.limit_ends.is_some());
         tokio::time::timeout(LIMIT, seen).await.unwrap().unwrap().clone()
     };
     let (pull_job, look_job) = (job("app", None, &shown), job("app", None, &looked));
@@ -123,7 +123,13 @@ async fn everything_else_is_tried_as_often_as_the_go_agent_does() {
     let mut tasks = JoinSet::new();
     let edge = Docker::connect(settings(&daemon(&mut tasks, routes).await, "c")).await.unwrap();
     let progress = [(); 3].map(|()| Progress::default());
-    let cached = PullJob { image: "cached", digest: None, waits_for_limits: false, progress: &progress[2] };
+    let cached = PullJob {
+        image: "cached",
+        digest: None,
+        waits_for_limits: false,
+        progress: &progress[2],
+        now: &Timestamp::default,
+    };
     let (pull_job, look_job) = (job("app", None, &progress[0]), job("app", None, &progress[1]));
     let started = tokio::time::Instant::now();
     let (pulled, digest, impatiently) =
@@ -184,7 +190,8 @@ async fn a_registry_that_hangs_is_left_when_the_time_is_over() {
     assert!(text.starts_with(start) && text.ends_with("ms"), "{text}");
 }
 
-/// Pulls from a daemon that answers with this head and no line: the outcome, the number of requests, the time.
+/// Pulls from a daemon that sends no progress line, and not even a head unless `head`. Returns the outcome, the number of
+/// requests and the time.
 async fn pull_without_a_line(head: bool) -> (Result<(), String>, usize, Duration) {
     let requests = Arc::new(AtomicUsize::new(0));
     let counter = requests.clone();
@@ -242,7 +249,8 @@ async fn what_is_pulled_by_digest_gets_its_name_within_five_tries() {
     }
 }
 
-/// A pull whose only layer waits for the daemon, and one that is fetched at that time, slowly, if `other_moves`.
+/// Pulls an image whose only layer waits for its turn at the daemon; if `other_moves`, another image is fetched slowly at the
+/// same time. Returns the number of attempts and the outcome.
 async fn wait_beside(other_moves: bool) -> (usize, Result<(), String>) {
     let attempts = Arc::new(AtomicUsize::new(0));
     let counter = attempts.clone();
@@ -286,7 +294,7 @@ async fn a_pull_that_waits_for_another_s_layers_does_not_stand_still() {
 }
 
 #[tokio::test]
-async fn not_more_than_eight_pulls_run_and_the_others_say_that_they_wait() {
+async fn at_most_eight_pulls_run_and_the_others_are_shown_as_queued() {
     const PULLS: usize = 8;
     let (running, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
     let (counter, held) = (running.clone(), gate.clone());

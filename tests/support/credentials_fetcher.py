@@ -1,6 +1,6 @@
-"""A credentials fetcher on the gRPC of its authors: credentials_fetcher.py SOCKET LOG.
+"""A credentials fetcher on the original gRPC implementation: credentials_fetcher.py SOCKET LOG.
 
-Writes each call to LOG, a line of JSON for each. A document or lease with FAIL in it is refused, one with LATER for now.
+Writes each call to LOG as a line of JSON. A document or lease that contains FAIL is refused for good, one that contains LATER for now.
 """
 
 import json

@@ -1,6 +1,6 @@
-//! A credentials fetcher that makes directories in the place of tickets: gRPC over a Unix socket, in this process.
+//! A fake credentials fetcher that makes directories instead of tickets: gRPC over a Unix socket, in this process.
 //!
-//! It reads and writes the messages by itself, so that the agent's own code is not its own judge. It ends when dropped.
+//! It has its own encoding of messages, so that the agent's code is not tested against itself. It ends when dropped.
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -19,18 +19,18 @@ pub(crate) struct Call {
     pub(crate) fields: Vec<(u8, String)>,
 }
 
-/// What becomes of a call instead of an answer.
+/// A fault in place of an answer.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
-    /// A status behind an empty answer.
+    /// A status in the trailers, after an empty answer.
     Status(u32, &'static str),
-    /// A status in the place of the answer's headers.
+    /// A status in the headers, without an answer.
     AtOnce(u32, &'static str),
     /// The call is cut off.
     Reset,
-    /// No answer, ever.
+    /// There is never an answer.
     Silence,
-    /// A status without an answer of gRPC.
+    /// An HTTP status without a gRPC answer.
     Http(u16),
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Fetcher {
 }
 
 impl Fetcher {
-    /// Listens in that directory, and makes its tickets there.
+    /// Listens in this directory, and makes the tickets there.
     pub(crate) fn start(directory: &Path) -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let listener = UnixListener::bind(directory.join("fetcher.sock")).unwrap();
@@ -59,12 +59,12 @@ impl Fetcher {
         Self { directory: directory.to_owned(), state, _server: server }
     }
 
-    /// Its socket.
+    /// The path of the socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.directory.join("fetcher.sock")
     }
 
-    /// What becomes of the next calls.
+    /// Sets the faults of the next calls, one for each.
     pub(crate) fn fail_next(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state.lock().unwrap().faults.extend(faults);
     }
@@ -74,15 +74,16 @@ impl Fetcher {
         self.state.lock().unwrap().calls.clone()
     }
 
-    /// Every call of that method.
+    /// Every call of this method so far.
     pub(crate) fn calls_of(&self, method: &str) -> Vec<Call> {
         self.calls().into_iter().filter(|call| call.method == method).collect()
     }
 
-    /// The leases whose tickets are there.
+    /// The leases whose tickets exist.
     pub(crate) fn leases(&self) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.directory.join("krbdir")) else { return Vec::new() };
-        let mut names: Vec<_> = entries.map(|it| it.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
     }
@@ -102,7 +103,7 @@ async fn converse(stream: UnixStream, directory: PathBuf, state: Arc<Mutex<State
     while let Some(Ok((request, respond))) = connection.accept().await {
         let (directory, state) = (directory.clone(), state.clone());
         calls.spawn(async move {
-            // A peer that has gone away is no concern of this daemon.
+            // The peer may have left; that is not an error here.
             let _ = answer(request, respond, &directory, &state).await;
         });
     }
@@ -165,7 +166,7 @@ async fn answer(
     stream.send_trailers(trailers)
 }
 
-/// Does what is asked for; the answer.
+/// Carries out a call and returns the answer.
 fn done(call: &Call, directory: &Path, number: u32) -> Vec<u8> {
     let texts = |wanted: u8| call.fields.iter().filter(move |(number, _)| *number == wanted).map(|(_, text)| text);
     let lease = match call.method.as_str() {
@@ -175,7 +176,7 @@ fn done(call: &Call, directory: &Path, number: u32) -> Vec<u8> {
     };
     let krbdir = directory.join("krbdir").join(&lease);
     if call.method == "DeleteKerberosLease" {
-        let _ = std::fs::remove_dir_all(krbdir); // what is not there is gone
+        let _ = std::fs::remove_dir_all(krbdir); // a missing directory is success
         return field(1, &lease);
     }
     let mut message = field(1, &lease);
@@ -196,7 +197,7 @@ fn field(number: u8, text: &str) -> Vec<u8> {
     bytes
 }
 
-/// The texts of one message in its frame.
+/// The texts of one message in its frame, each with its field number.
 fn fields(frame: &[u8]) -> Vec<(u8, String)> {
     let [0, a, b, c, d, message @ ..] = frame else { panic!("no frame: {frame:?}") };
     assert_eq!(u32::from_be_bytes([*a, *b, *c, *d]) as usize, message.len());

@@ -1,13 +1,13 @@
-//! Random numbers that a seed gives again (splitmix64).
+//! Random numbers that can be reproduced from a seed (splitmix64).
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-/// The numbers of one seed.
+/// The sequence of random numbers of one seed.
 #[derive(Debug)]
 pub(crate) struct Dice(u64);
 
 impl Dice {
-    /// From the environment variable, or from the clock. The seed is printed, so that a failure can be had again.
+    /// Takes the seed from the environment variable, or from the clock. The seed is printed, so that a failure can be reproduced.
     #[expect(clippy::print_stderr, reason = "a failure is worth nothing without its seed")]
     pub(crate) fn thrown(variable: &str) -> Self {
         let given = std::env::var(variable).ok().and_then(|text| text.parse().ok());
@@ -19,7 +19,7 @@ impl Dice {
         Self(seed)
     }
 
-    /// From 0 up to and without `limit`.
+    /// A number from 0 to `limit` - 1.
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -29,7 +29,7 @@ impl Dice {
     }
 }
 
-/// A number from the environment.
+/// A number from the environment variable; `otherwise` if that is unset.
 pub(crate) fn count(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }

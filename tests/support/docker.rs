@@ -1,7 +1,7 @@
-//! A real Docker daemon for tests: is there one, images made of busybox, and cleaning up.
+//! A real Docker daemon for tests: whether there is one, images made from busybox, and the clean-up.
 //!
-//! Nothing is pulled from outside. Everything a test creates carries its own cluster label or tag and is removed when the guard is
-//! dropped, also when the test fails.
+//! Nothing is pulled from outside. Everything a test creates carries its own cluster label or tag and is removed when the guard
+//! is dropped, also when the test fails.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -9,10 +9,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Where the daemon listens.
+/// The daemon's address.
 pub(crate) const ENDPOINT: &str = "unix:///var/run/docker.sock";
 
-/// False, loudly, on a machine without Docker; panics there if `ECS_TEST_REQUIRE_DOCKER=1`.
+/// Whether there is a Docker daemon. If not, prints that `test` is skipped, or panics if `ECS_TEST_REQUIRE_DOCKER=1`.
 #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
 pub(crate) fn available(test: &str) -> bool {
     let there = Command::new("docker")
@@ -29,13 +29,14 @@ pub(crate) fn available(test: &str) -> bool {
     there
 }
 
-/// A name nobody else uses.
+/// A unique name.
 pub(crate) fn unique(prefix: &str) -> String {
     let id = uuid::Uuid::new_v4().simple().to_string();
     format!("{prefix}-{}", &id[..12])
 }
 
-/// An agent owns its introspection port, so there is one at a time in a network namespace: held until the file is dropped.
+/// Waits until no other test runs an agent in this network namespace: each needs the introspection port for itself. The lock is
+/// held until the file is dropped.
 pub(crate) fn one_agent() -> std::fs::File {
     let namespace = std::fs::metadata("/proc/self/ns/net").map_or(0, |namespace| namespace.ino());
     let path = std::env::temp_dir().join(format!("ecs-agent-test-{namespace}.lock"));
@@ -44,11 +45,11 @@ pub(crate) fn one_agent() -> std::fs::File {
     file
 }
 
-/// Runs the docker command line and returns what it printed; panics when it fails.
+/// Runs the docker command line and returns its output; panics if it fails.
 pub(crate) fn docker(arguments: &[&str]) -> String {
     let output = Command::new("docker").args(arguments).output().expect("docker runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "docker {arguments:?}: {said}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "docker {arguments:?}: {errors}");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
@@ -58,7 +59,7 @@ pub(crate) fn inspect(container: &str) -> serde_json::Value {
     list[0].take()
 }
 
-/// A directory that goes away.
+/// A temporary directory, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct TempDir(pub(crate) PathBuf);
 
@@ -104,7 +105,7 @@ impl Image {
         }
         std::fs::write(tree.path().join("etc/passwd"), "root:x:0:0::/:/bin/sh\n").expect("a user in the image");
         std::fs::write(tree.path().join("www/index.html"), "hello\n").expect("a page in the image");
-        // No two images share a layer: what another test pulls at the same time would else be pulled already.
+        // No two images share a layer. Otherwise an image might exist already because another test has pulled it.
         std::fs::write(tree.path().join("etc/mark"), unique("mark")).expect("a mark in the image");
         let mut tar = Command::new("tar")
             .args(["-C", &tree.path().to_string_lossy(), "-c", "."])
@@ -123,7 +124,7 @@ impl Image {
         Self { reference: reference.to_owned() }
     }
 
-    /// Forgets the image locally, so that it must be pulled.
+    /// Removes the image locally, so that it must be pulled.
     pub(crate) fn remove_locally(reference: &str) {
         let _ = Command::new("docker").args(["image", "rm", "-f", reference]).output();
     }
@@ -135,8 +136,8 @@ impl Drop for Image {
     }
 }
 
-/// Removes all containers labelled with a cluster when dropped, and the volumes their tasks had. Declare it after the images they use, so that it is dropped before
-/// them: an image in use would only lose its name.
+/// Removes all containers labelled with a cluster, and the volumes of their tasks, when dropped. Declare it after the images that
+/// the containers use, so that it is dropped before them: an image in use would only lose its name.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) name: String,
@@ -163,7 +164,7 @@ impl Drop for Cluster {
     }
 }
 
-/// `containers` is what `docker inspect` showed of them before they were removed.
+/// `containers` is the output of `docker inspect` before the containers were removed.
 fn remove_volumes_of_tasks(containers: &serde_json::Value) {
     for container in containers.as_array().into_iter().flatten() {
         let mounts = container["Mounts"].as_array().into_iter().flatten();
@@ -173,7 +174,7 @@ fn remove_volumes_of_tasks(containers: &serde_json::Value) {
     }
 }
 
-/// The directories of a control group that a cgroupfs driver made: one in each hierarchy.
+/// The directories of a control group made by the cgroupfs driver, one in each hierarchy.
 pub(crate) fn control_groups(parent: &str) -> Vec<PathBuf> {
     let Some(parent) = parent.strip_prefix("/ecs/").filter(|id| !id.is_empty()) else { return Vec::new() };
     let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());

@@ -1,5 +1,5 @@
-//! A proxy in front of the Docker socket: it holds chosen requests, before Docker sees them or after it has done them, and plays a
-//! daemon that is down, hangs, crawls, breaks off or says what it likes.
+//! A proxy in front of the Docker socket. It holds selected requests, before Docker sees them or after it has done them, and
+//! imitates a daemon that is down, hangs, is slow, breaks off or sends wrong answers.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -12,12 +12,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Where a request is held.
+/// When a request is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hold {
-    /// Docker never sees it unless it is released.
+    /// Before Docker sees it; Docker never sees it.
     Before,
-    /// Docker has done it; the answer is kept back.
+    /// After Docker has done it; the answer is held back.
     After,
 }
 
@@ -27,21 +27,21 @@ struct Rule {
     hold: Hold,
 }
 
-/// What the daemon behind the proxy is like, for every request until the weather changes.
+/// How the daemon seems to behave, for every request until the behaviour is changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Weather {
-    /// As it is.
+pub(crate) enum Behaviour {
+    /// Normal.
     #[default]
     Clear,
-    /// Nobody listens, and every connection is cut.
+    /// Nothing listens, and every connection is closed.
     Down,
-    /// Everything is accepted and nothing answered, streams included, until the weather changes; then all of it is done, late.
+    /// Requests are accepted and not answered, streams included, until the behaviour changes; then all are done, late.
     Hang,
-    /// So many milliseconds for each byte of an answer.
+    /// Each byte of an answer takes this many milliseconds.
     Slow(u64),
-    /// Done, and the answer ends after so many bytes.
+    /// Requests are done, and the answer ends after this many bytes.
     Cut(usize),
-    /// Done, and these bytes are the answer.
+    /// Requests are done, and these bytes are the answer.
     Says(&'static str),
 }
 
@@ -49,7 +49,7 @@ pub(crate) enum Weather {
 struct Shared {
     rule: Mutex<Option<Rule>>,
     held: watch::Sender<bool>,
-    weather: watch::Sender<Weather>,
+    behaviour: watch::Sender<Behaviour>,
     seen: Mutex<Vec<String>>,
     /// First lines, and the credentials sent with them.
     credentials: Mutex<Vec<(String, serde_json::Value)>>,
@@ -75,9 +75,9 @@ impl DockerProxy {
         Self { directory, shared, _accepting: accepting }
     }
 
-    /// Changes the weather.
-    pub(crate) fn turn(&self, weather: Weather) {
-        self.shared.weather.send_replace(weather);
+    /// Sets the behaviour.
+    pub(crate) fn behave(&self, behaviour: Behaviour) {
+        self.shared.behaviour.send_replace(behaviour);
     }
 
     /// `DOCKER_HOST` for the agent.
@@ -85,13 +85,13 @@ impl DockerProxy {
         format!("unix://{}", self.directory.path().join("docker.sock").display())
     }
 
-    /// Holds the next request whose first line contains all these parts; only one.
+    /// Holds the next request whose first line contains all these parts, and only that one.
     pub(crate) fn hold(&self, line: &'static [&'static str], hold: Hold) {
         self.shared.held.send_replace(false);
         *self.shared.rule.lock().expect("not poisoned") = Some(Rule { line, hold });
     }
 
-    /// Waits until the request is held. It stays so until its connection is cut.
+    /// Waits until the request is held. It is held until its connection is closed.
     pub(crate) async fn held(&self) {
         let mut held = self.shared.held.subscribe();
         let wait = held.wait_for(|held| *held);
@@ -113,7 +113,7 @@ impl DockerProxy {
     }
 }
 
-/// What stands in `X-Registry-Auth`, if it can be decoded.
+/// The decoded value of `X-Registry-Auth`; `None` = there is none that can be decoded.
 fn registry_auth(head: &str) -> Option<serde_json::Value> {
     let mut headers = head.lines().filter_map(|line| line.split_once(": "));
     let (_, value) = headers.find(|(name, _)| name.eq_ignore_ascii_case("x-registry-auth"))?;
@@ -121,17 +121,17 @@ fn registry_auth(head: &str) -> Option<serde_json::Value> {
     serde_json::from_slice(&decoded).ok()
 }
 
-/// Listens but when the daemon is down.
+/// Listens, except while the daemon is down.
 async fn live(mut listener: UnixListener, path: PathBuf, shared: Arc<Shared>) {
-    let mut weather = shared.weather.subscribe();
+    let mut behaviour = shared.behaviour.subscribe();
     loop {
-        let down = async { weather.wait_for(|weather| *weather == Weather::Down).await.map(drop) };
+        let down = async { behaviour.wait_for(|behaviour| *behaviour == Behaviour::Down).await.map(drop) };
         tokio::select! {
-            () = accept(listener, shared.clone()) => return, // with it go its connections
+            () = accept(listener, shared.clone()) => return, // its connections end with it
             ended = down => if ended.is_err() { return },
         }
         let _ = std::fs::remove_file(&path);
-        if weather.wait_for(|weather| *weather != Weather::Down).await.is_err() {
+        if behaviour.wait_for(|behaviour| *behaviour != Behaviour::Down).await.is_err() {
             return;
         }
         listener = UnixListener::bind(&path).expect("a socket");
@@ -143,7 +143,7 @@ async fn accept(listener: UnixListener, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
         let shared = shared.clone();
         connections.spawn(async move {
-            // A connection that breaks is the tests' daily bread.
+            // A broken connection is normal in these tests.
             let _ = serve(client, &shared).await;
         });
         while connections.try_join_next().is_some() {}
@@ -175,15 +175,15 @@ async fn serve(mut client: UnixStream, shared: &Shared) -> std::io::Result<()> {
     if hold == Some(Hold::Before) {
         return wait_for_the_end(client, shared).await;
     }
-    let mut weather = shared.weather.subscribe();
-    let _ = weather.wait_for(|weather| *weather != Weather::Hang).await;
+    let mut behaviour = shared.behaviour.subscribe();
+    let _ = behaviour.wait_for(|behaviour| *behaviour != Behaviour::Hang).await;
     let end_of_line = text.find("\r\n").map_or(0, |at| at + 2);
     let mut docker = UnixStream::connect("/var/run/docker.sock").await?;
     docker.write_all(&head[..end_of_line]).await?;
     docker.write_all(b"Connection: close\r\n").await?;
     docker.write_all(&head[end_of_line..]).await?;
     if hold == Some(Hold::After) {
-        // The rest of the request (a body in a second packet) has to reach Docker, its answer not the agent.
+        // The rest of the request (a body in a second packet) must reach Docker; the answer must not reach the agent.
         let (mut from_client, mut to_client) = client.into_split();
         let (mut from_docker, mut to_docker) = docker.into_split();
         let mut answer = vec![0; 65536];
@@ -198,42 +198,42 @@ async fn serve(mut client: UnixStream, shared: &Shared) -> std::io::Result<()> {
     pass_on(client, docker, shared).await
 }
 
-/// The rest of the request to Docker, and the answer to the agent as the weather lets it through.
+/// Passes the rest of the request to Docker, and the answer to the agent as the behaviour permits.
 async fn pass_on(client: UnixStream, docker: UnixStream, shared: &Shared) -> std::io::Result<()> {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_docker, mut to_docker) = docker.into_split();
     let request = async {
         let copied = tokio::io::copy(&mut from_client, &mut to_docker).await;
-        // The agent says nothing more, or has left: Docker goes on in both cases.
+        // The agent has sent everything or has left; Docker continues in both cases.
         copied.map(drop)
     };
     let answer = async {
-        let mut weather = shared.weather.subscribe();
+        let mut behaviour = shared.behaviour.subscribe();
         let (mut buffer, mut sent) = (vec![0; 16_384], 0);
         loop {
             let count = from_docker.read(&mut buffer).await?;
             if count == 0 {
                 return to_client.shutdown().await;
             }
-            let _ = weather.wait_for(|weather| *weather != Weather::Hang).await;
-            let now = *weather.borrow();
+            let _ = behaviour.wait_for(|behaviour| *behaviour != Behaviour::Hang).await;
+            let now = *behaviour.borrow();
             match now {
-                Weather::Says(words) => {
+                Behaviour::Says(words) => {
                     to_client.write_all(words.as_bytes()).await?;
                     return to_client.shutdown().await;
                 }
-                Weather::Cut(bytes) if sent + count > bytes => {
+                Behaviour::Cut(bytes) if sent + count > bytes => {
                     to_client.write_all(&buffer[..bytes.saturating_sub(sent).min(count)]).await?;
                     return to_client.shutdown().await;
                 }
-                Weather::Slow(millis) => {
+                Behaviour::Slow(millis) => {
                     for byte in &buffer[..count] {
                         to_client.write_all(&[*byte]).await?;
-                        let changed = weather.wait_for(|weather| *weather != now);
+                        let changed = behaviour.wait_for(|behaviour| *behaviour != now);
                         let _ = tokio::time::timeout(std::time::Duration::from_millis(millis), changed).await;
                     }
                 }
-                Weather::Clear | Weather::Down | Weather::Hang | Weather::Cut(_) => {
+                Behaviour::Clear | Behaviour::Down | Behaviour::Hang | Behaviour::Cut(_) => {
                     to_client.write_all(&buffer[..count]).await?;
                 }
             }
@@ -248,7 +248,7 @@ async fn pass_on(client: UnixStream, docker: UnixStream, shared: &Shared) -> std
     }
 }
 
-/// Nothing happens until the agent is gone.
+/// Does nothing until the agent closes the connection.
 async fn wait_for_the_end(mut client: UnixStream, shared: &Shared) -> std::io::Result<()> {
     shared.held.send_replace(true);
     let mut buffer = [0; 4096];

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Sourced by examples/quickstart and tests/run: puts on a bare machine what they need, and nothing that is already there.
-# Knows Debian and Ubuntu (apt-get), Amazon Linux 2023 (dnf) and Amazon Linux 2 (yum). Everything it installs by itself goes
-# through the system's package manager, rustup, or into target/tools.
+# Sourced by examples/quickstart and tests/run: installs the tools that they need on a bare machine, except those that exist
+# already. Supports Debian and Ubuntu (apt-get), Amazon Linux 2023 (dnf) and Amazon Linux 2 (yum). Everything is installed with
+# the system's package manager or rustup, or into target/tools.
 #
 # The caller sets: top (the repository), log (a file for the output of installers).
 
@@ -27,7 +27,7 @@ as_root() {
     fi
 }
 
-# Runs an installer with its output in the log; shows the end of it when it fails.
+# Runs an installer with its output in the log; shows the end of the log if it fails.
 quietly() {
     local what=$1
     shift
@@ -69,7 +69,7 @@ install_basics() {
     have cc || packages "a C compiler" "gcc libc6-dev" "gcc"
 }
 
-# The Rust the package asks for in Cargo.toml; a distribution's older one is left alone.
+# The Rust version that Cargo.toml requires; a distribution's older Rust is left alone.
 install_rust() {
     local wanted
     wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$top/Cargo.toml")
@@ -95,10 +95,10 @@ install_rustup() {
         sh "$top/target/rustup-init.sh" -y --profile minimal --component clippy --component rustfmt
 }
 
-# Docker Engine, running. `docker` is afterwards a function that works for this user.
+# Docker Engine, installed and running. Afterwards `docker` is a function that works for this user.
 install_docker() {
     docker_answers && return
-    # A client alone is no engine.
+    # The client alone is not enough.
     have dockerd || packages "Docker" "docker.io iptables" "docker"
     hash -r
     start_docker
@@ -128,13 +128,13 @@ start_docker() {
     else
         say "    starting Docker (no systemd here: dockerd in the background, it stays)"
         have dockerd || die "no dockerd on this machine, and no Docker that answers"
-        # One that was killed leaves its process id behind; a stranger who has it by now must not keep Docker from starting.
+        # A killed daemon leaves its pid file behind; an unrelated process with that id must not keep Docker from starting.
         { have pgrep && pgrep -x dockerd >/dev/null; } || as_root rm -f /var/run/docker.pid /var/run/docker/containerd/containerd.pid
         as_root setsid dockerd >>"$top/target/dockerd.log" 2>&1 </dev/null &
     fi
 }
 
-# A registry binary, htpasswd, and a static busybox to make test images from: nothing is pulled. Amazon Linux packages only
+# A registry binary, htpasswd, and a static busybox for test images, so that nothing is pulled. Amazon Linux packages only
 # htpasswd; there, the registry and busybox come as public images.
 install_registry() {
     have openssl || packages "openssl" "openssl" "openssl"
@@ -147,8 +147,8 @@ install_registry() {
 
 static_busybox() { have busybox && ! ldd "$(command -v busybox)" >/dev/null 2>&1; }
 
-# The AWS command line: in an environment of its own, the quickest way that leaves the system's Python alone; else the
-# distribution's.
+# The AWS command line, in a virtual environment, which leaves the system's Python alone; if that fails, the distribution's
+# package.
 install_aws() {
     have aws && return
     if ! { have python3 && python3 -c 'import ensurepip, venv'; } 2>/dev/null; then
@@ -163,8 +163,8 @@ install_aws_venv() {
         mkdir -p "$tools/bin" && ln -sf ../aws/bin/aws "$tools/bin/aws"
 }
 
-# moto, an AWS that others have written, for tests/moto.rs: in an environment of its own, as the AWS command line. Soft: without it
-# that test is skipped, and says so.
+# moto, an independent imitation of AWS, for tests/moto.rs, in a virtual environment. Optional: without moto that test is skipped,
+# and says so.
 moto_version=5.2.5
 install_moto() {
     "$tools/moto/bin/pip" show moto 2>/dev/null | grep -qx "Version: $moto_version" && have moto_server && return
@@ -180,7 +180,7 @@ install_moto_venv() {
         mkdir -p "$tools/bin" && ln -sf ../moto/bin/moto_server "$tools/bin/moto_server"
 }
 
-# gRPC as its authors have written it, for tests/grpc.rs: in an environment of its own. Soft: without it that test is skipped.
+# The original gRPC implementation, for tests/grpc.rs, in a virtual environment. Optional: without it that test is skipped.
 grpc_version=1.85.1
 install_grpc() {
     "$tools/grpc/bin/pip" show grpcio-tools 2>/dev/null | grep -qx "Version: $grpc_version" && return
@@ -189,7 +189,7 @@ install_grpc() {
         >>"$log" 2>&1 || say "    grpcio cannot be installed (see $log): tests/grpc.rs will be skipped"
 }
 
-# Static binaries for the image FROM scratch. Soft: returns 1 where the target cannot be had.
+# The target for static binaries, for the image FROM scratch. Optional: returns 1 if it cannot be installed.
 install_musl() {
     local target
     target="$(uname -m)-unknown-linux-musl"
@@ -198,7 +198,7 @@ install_musl() {
     have apt-get && apt_install musl-tools >>"$log" 2>&1
 }
 
-# Something answers on that TCP port of this machine.
+# Something listens on this TCP port of this machine.
 port_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 free_port() {

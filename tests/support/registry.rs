@@ -18,12 +18,12 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Starts a registry that lets these users in, or anybody if there are none.
+    /// Starts a registry that accepts these users, or anybody if the list is empty.
     pub(crate) fn start(users: &[(&str, &str)]) -> Self {
         Self::listening("127.0.0.1", users, false)
     }
 
-    /// The same at another address of this host, if need be with TLS and a certificate that nobody knows. Docker does not look at
+    /// Starts a registry at another address of this host, optionally with TLS and an untrusted certificate. Docker does not check
     /// certificates of loopback addresses.
     pub(crate) fn listening(address: &str, users: &[(&str, &str)], tls: bool) -> Self {
         let directory = TempDir::new("ecs-test-registry");
@@ -62,15 +62,15 @@ impl Registry {
         registry
     }
 
-    /// From now on nobody listens.
+    /// Stops the registry; its port then refuses connections.
     pub(crate) fn stop(&mut self) {
         self.child.kill().expect("the registry runs");
         self.child.wait().expect("the registry ends");
     }
 
-    /// Makes a busybox image, pushes it and forgets it locally; returns its reference.
+    /// Makes a busybox image, pushes it and removes it locally; returns its reference.
     pub(crate) fn push_busybox(&self, name: &str, changes: &[&str]) -> String {
-        // Unlike contents make unlike images: tests that share a daemon must not untag each other's.
+        // Different labels make different images: tests that share a daemon must not untag each other's images.
         let mark = format!("LABEL mark={}", unique("m"));
         let reference = format!("{}/{name}", self.host);
         let changes: Vec<&str> = changes.iter().copied().chain([mark.as_str()]).collect();
@@ -96,19 +96,19 @@ impl Registry {
     }
 }
 
-/// The network namespace Docker lives in, when the test runs in one of its own (`tests/run` sees to that).
+/// Docker's network namespace, if the test runs in another one (`tests/run` sets this up).
 fn dockers_network() -> Option<String> {
     std::env::var("ECS_TEST_DOCKER_NETWORK").ok().filter(|path| !path.is_empty())
 }
 
-/// A range of ports on Docker's network that most likely nobody else gives to containers, for an agent that cannot see what is taken.
+/// A range of ports on Docker's network that most likely no other test uses, for an agent that cannot see which ports are taken.
 pub(crate) fn container_ports() -> Option<String> {
     dockers_network()?;
     let first = 10_000 + 50 * (uuid::Uuid::new_v4().as_u128() % 200);
     Some(format!("{first}-{}", first + 49))
 }
 
-/// A command that listens where Docker can reach it on the loopback address.
+/// A command that runs in Docker's network namespace, so that Docker reaches it on the loopback address.
 fn beside_docker(program: &str) -> Command {
     match dockers_network() {
         Some(namespace) => {
@@ -120,7 +120,7 @@ fn beside_docker(program: &str) -> Command {
     }
 }
 
-/// The address of Docker's host on the interface of the default bridge; Docker itself does not always name it.
+/// The address of Docker's host on the default bridge; Docker itself does not always report it.
 pub(crate) fn bridge_address() -> String {
     let option = r#"{{index .Options "com.docker.network.bridge.name"}}"#;
     let interface = super::docker::docker(&["network", "inspect", "--format", option, "bridge"]);
@@ -131,8 +131,8 @@ pub(crate) fn bridge_address() -> String {
     address.split('/').next().expect("something stands before the mask").to_owned()
 }
 
-/// A port that is free on Docker's loopback address. Below the range the kernel gives out by itself, so that nobody gets it
-/// by chance in the meantime.
+/// A free port on Docker's loopback address. It is below the kernel's range of ephemeral ports, so that no connection gets it by
+/// chance in the meantime.
 fn free_port() -> u16 {
     let process = dockers_network().and_then(|path| path.split('/').nth(2).and_then(|process| process.parse().ok()));
     let taken = listeners(process.unwrap_or_else(std::process::id));
@@ -177,7 +177,7 @@ impl Drop for Registry {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // What was pulled from here is of no use any more.
+        // Images that were pulled from this registry are of no use any more.
         let pulled = format!("reference={}/*/*", self.host);
         let listed = Command::new("docker").args(["images", "-q", "--filter", &pulled]).output();
         let ids = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();

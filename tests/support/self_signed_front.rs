@@ -1,4 +1,4 @@
-//! Something that speaks https with a certificate nobody has reason to believe, and passes everything on to a plain port.
+//! An HTTPS front with a self-signed certificate that passes everything on to a plain port.
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -13,7 +13,7 @@ const PEM: &[u8] = include_bytes!("self-signed.pem");
 /// The front; all its connections end with it.
 #[derive(Debug)]
 pub(crate) struct TlsFront {
-    /// `https://` and the address it listens on.
+    /// `https://` and the front's address.
     pub(crate) url: String,
     _accepting: JoinSet<()>,
 }
@@ -47,7 +47,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, behind: SocketAddr
     while let Ok((client, _)) = listener.accept().await {
         let acceptor = acceptor.clone();
         connections.spawn(async move {
-            // A client that does not believe the certificate hangs up: that is what some tests want.
+            // A client that does not trust the certificate closes the connection, as some tests expect.
             let Ok(mut client) = acceptor.accept(client).await else { return };
             let Ok(mut server) = TcpStream::connect(behind).await else { return };
             let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;

@@ -1,19 +1,19 @@
 # shellcheck shell=bash
-# Sourced by tests/run: counts, in what a check has printed, the tests that passed and what was left out.
+# Sourced by tests/run: counts the passed and the skipped tests in the output of a check.
 #
-# A test that leaves something out prints a line that begins with SKIPPED, or several; it counts once. A script prints one line for each thing
-# that it leaves out.
+# A test that skips something prints one or more lines that begin with SKIPPED, and counts once. A script prints one line for each
+# thing that it skips.
 
-# What was left out in a check: its lines in this file. The filters here leave one line for each test.
+# The number of skipped things in this output of a check. The filters below leave one line for each test.
 left_out() { grep -c '^ *SKIPPED' "$1" || true; }
 
-# How many tests passed, by the output of cargo's tests and by the lines `ok NAME` of tests that ran alone.
+# The number of passed tests, from the output of cargo's tests and from the lines `ok NAME` of tests that ran alone.
 tests_passed() {
     sed -n 's/^test result: ok\. \([0-9]*\) passed.*/\1/p; s/^ok .*/1/p' "$1" | awk '{n += $1} END {print n + 0}'
 }
 
-# Of the output of cargo's tests with --show-output: nothing that passed tests have printed but what they left out. A test's first such line stays
-# as it is, and those after it do not count.
+# Filters the output of cargo's tests with --show-output: of the output of passed tests only the SKIPPED lines remain. A test's
+# first such line is unchanged; the others get a prefix, so that they do not count.
 without_output() {
     awk '
         /^successes:$/ { hidden = 1 }
@@ -24,5 +24,5 @@ without_output() {
     '
 }
 
-# The same for the output of one test that ran alone: its first line that counts, or none.
+# The same for the output of one test that ran alone: its first SKIPPED line, if any.
 first_left_out() { grep -m 1 '^ *SKIPPED' || true; }

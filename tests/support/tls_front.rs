@@ -1,4 +1,4 @@
-//! TLS in front of a plain server, with certificates made on the spot by `openssl`.
+//! TLS in front of a plain server, with certificates made by `openssl` during the test.
 
 use super::http_proxy::{TLS_NAME, pass};
 use rustls::pki_types::pem::PemObject;
@@ -11,14 +11,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-/// A CA of its own, and a certificate of it for [`TLS_NAME`].
+/// A CA for the test, and its certificate for [`TLS_NAME`].
 #[derive(Debug)]
 pub(crate) struct Certificates {
     directory: PathBuf,
 }
 
 impl Certificates {
-    /// Makes them in this directory.
+    /// Makes the certificates in this directory.
     pub(crate) fn make(directory: &Path) -> Self {
         std::fs::create_dir_all(directory).expect("a directory");
         let made = Self { directory: directory.to_owned() };
@@ -59,7 +59,7 @@ impl Certificates {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// The CA, for `SSL_CERT_FILE`.
+    /// The path of the CA's certificate, for `SSL_CERT_FILE`.
     pub(crate) fn authority(&self) -> String {
         self.directory.join("ca.pem").to_string_lossy().into_owned()
     }
@@ -68,15 +68,15 @@ impl Certificates {
 /// The listener; all its connections end with it.
 #[derive(Debug)]
 pub(crate) struct TlsFront {
-    /// Where it is known, e.g. `https://ecs.prox:40000`.
+    /// The front's URL, e.g. `https://ecs.prox:40000`.
     pub(crate) url: String,
-    /// The same without TLS, at a plain address: answers still lead to `url`.
+    /// A URL without TLS, at a plain address; answers still contain `url`.
     pub(crate) plain_url: String,
     _accepting: JoinSet<()>,
 }
 
 impl TlsFront {
-    /// Passes on to `http://127.0.0.1:<port>`, and gives its own address in answers where that one stands.
+    /// Passes requests on to `http://127.0.0.1:<port>`, and replaces that address in answers by its own.
     pub(crate) async fn start(port: &str, certificates: &Certificates) -> Self {
         let chain = CertificateDer::pem_file_iter(certificates.directory.join("cert.pem")).expect("a certificate");
         let chain = chain.collect::<Result<Vec<_>, _>>().expect("a certificate");
@@ -104,7 +104,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, plain: String, 
             match tls {
                 None => serve(client, &plain, &url).await,
                 Some(tls) => {
-                    // A client that does not trust the certificate leaves here.
+                    // A client that does not trust the certificate closes the connection here.
                     if let Ok(client) = tls.accept(client).await {
                         serve(client, &plain, &url).await;
                     }

@@ -1,8 +1,8 @@
-//! Waits for a condition, with a limit. The only place where tests may let time pass.
+//! Waits for a condition, with a time limit. Tests let time pass only here.
 
 use std::time::{Duration, Instant};
 
-/// Polls until `poll` gives something; panics with `what` after `limit`.
+/// Polls until `poll` returns a value; panics with `what` after `limit`.
 pub(crate) async fn until<T>(what: &str, limit: Duration, mut poll: impl AsyncFnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {

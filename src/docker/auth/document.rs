@@ -1,7 +1,8 @@
-//! The document of `ECS_ENGINE_AUTH_DATA`: from its JSON to entries and the names of programs.
+//! Parses `ECS_ENGINE_AUTH_DATA`: from JSON to credentials and the names of helper programs.
 //!
-//! Owns its form, which is that of the Go agent or of Docker's `config.json`, and the decoding of `auth`. Which entry an image gets is
-//! `AuthMap`'s. Invariant: what cannot be used is named and skipped; nothing else is lost because of it.
+//! Owns the document's form, which is the Go agent's or that of Docker's `config.json`, and the decoding of `auth`. `AuthMap`
+//! chooses the entry for an image. Invariant: a part that cannot be used is reported and skipped, and the rest of the document
+//! still counts.
 
 use super::super::credential_helper as helper;
 use super::registry::{normalised, shown};
@@ -14,7 +15,7 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
-/// Takes what Go's `base64.StdEncoding` takes, which does not look at the bits that are left over, and also text without padding.
+/// Accepts what Go's `base64.StdEncoding` accepts, which ignores trailing bits, and also text without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -29,18 +30,18 @@ const HELPERS: &str = "credHelpers";
 const STORE: &str = "credsStore";
 const WRAPPER: &str = "auths";
 
-/// What the operator wrote, as far as it can be used.
+/// The usable part of the operator's document.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Document {
-    /// Credentials by registry.
+    /// Credentials, by registry.
     pub(super) entries: BTreeMap<String, RegistryCredentials>,
-    /// The program that knows the password of a registry, by registry.
+    /// Helper programs, by the registry whose password they know.
     pub(super) helpers: BTreeMap<String, String>,
-    /// The program that is asked for all registries that are not named; `None` = no program is.
+    /// The helper program for all other registries; `None` = there is none.
     pub(super) store: Option<String>,
 }
 
-/// Reads the document. `auth_type` is `docker` or `dockercfg`.
+/// Parses the document and adds a text to `problems` for each part that is ignored. `auth_type` is `docker` or `dockercfg`.
 pub(super) fn read(auth_type: &str, data: &Secret, problems: &mut Vec<String>) -> Document {
     let Ok(document) = Members::parse(data.expose()) else {
         problems.push("ECS_ENGINE_AUTH_DATA is not a JSON object of registries: credentials ignored".to_owned());
@@ -57,7 +58,7 @@ pub(super) fn read(auth_type: &str, data: &Secret, problems: &mut Vec<String>) -
                     problems.push(format!("registry \"{}\" is named twice: the last entry is used", shown(key)));
                 }
             }
-            // Docker's client leaves an empty entry for what a program knows.
+            // Docker's client writes an empty entry where a helper program has the password.
             Err(NO_CREDENTIALS) if has_programs => {}
             Err(problem) => problems.push(format!("registry \"{}\": {problem}: entry ignored", shown(key))),
         }
@@ -65,7 +66,7 @@ pub(super) fn read(auth_type: &str, data: &Secret, problems: &mut Vec<String>) -
     Document { entries, helpers, store }
 }
 
-/// The programs of `credHelpers` by registry.
+/// The programs in `credHelpers`, by registry.
 fn helpers(document: &Members<'_>, problems: &mut Vec<String>) -> BTreeMap<String, String> {
     let mut helpers = BTreeMap::new();
     let Some(raw) = document.get(HELPERS) else { return helpers };
@@ -76,19 +77,19 @@ fn helpers(document: &Members<'_>, problems: &mut Vec<String>) -> BTreeMap<Strin
     for (key, name) in names.iter() {
         match text(name).ok().and_then(|name| helper::program(&name)) {
             Some(program) => _ = helpers.insert(normalised(key).to_owned(), program),
-            None => problems.push(format!("credHelpers of \"{}\" is no name of a helper: ignored", shown(key))),
+            None => problems.push(format!("credHelpers of \"{}\" is not the name of a helper: ignored", shown(key))),
         }
     }
     helpers
 }
 
-/// The program of `credsStore`.
+/// The program in `credsStore`.
 fn store(document: &Members<'_>, problems: &mut Vec<String>) -> Option<String> {
     let name = document.text(STORE);
     let program = name.as_deref().ok().and_then(helper::program);
     // Docker's client writes an empty name for "none".
     if program.is_none() && name.as_deref() != Ok("") {
-        problems.push("credsStore is no name of a helper: ignored".to_owned());
+        problems.push("credsStore is not the name of a helper: ignored".to_owned());
     }
     program
 }
@@ -116,20 +117,20 @@ fn credentials(key: &str, raw: &RawValue, auth_type: &str) -> Result<RegistryCre
     let (identity_token, registry_token) = (secret("identitytoken")?, secret("registrytoken")?);
     let (auth, email, server) = (secret("auth")?, member("email")?, member("serveraddress")?);
     let is_plain = !(username.is_empty() && password.is_empty());
-    // `dockercfg` trusts `auth` first, `docker` the plain members.
+    // With `dockercfg`, `auth` wins; with `docker`, the plain members win.
     if !auth.is_empty() && (auth_type == "dockercfg" || !is_plain) {
         (username, password) = user_and_password(&auth)?;
     } else if !is_plain && identity_token.is_empty() && registry_token.is_empty() {
         return Err(NO_CREDENTIALS);
     }
-    // An account in a key is no part of the address.
+    // A key may hold an account (`user@host`), which is not part of the address.
     let address = key.rsplit_once('@').map_or(key, |(_, host)| host);
     let server_address = if server.is_empty() { address.to_owned() } else { server };
     Ok(RegistryCredentials { username, password, email, server_address, identity_token, registry_token })
 }
 
-/// Decodes base64 of `user:password`. Programs wrap long base64 into lines, and a folded line of YAML leaves blanks: white space does
-/// not count.
+/// Decodes base64 of `user:password`. White space is ignored: some programs wrap long base64 into lines, and a folded YAML line
+/// leaves blanks.
 fn user_and_password(auth: &Secret) -> Result<(String, Secret), &'static str> {
     let dense: Zeroizing<Vec<u8>> =
         Zeroizing::new(auth.expose().bytes().filter(|byte| !byte.is_ascii_whitespace()).collect());

@@ -1,6 +1,6 @@
-//! Why tasks cannot be limited on this host, or one task's limits cannot be set.
+//! The errors of control groups: tasks cannot be limited on this host, or one task's limits cannot be set.
 //!
-//! Owns which of these errors may pass.
+//! Owns the decision which of these errors are temporary.
 
 use super::super::systemd::SystemdError;
 use crate::lane::LaneError;
@@ -9,62 +9,63 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What a slice was to be when it was to be removed.
+/// The wanted state of a slice that is being removed.
 pub(super) const GONE: &str = "gone";
 
-/// Why tasks cannot be limited on this host.
+/// Why a control group cannot be made or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
-    /// A directory or file of the cgroup file system.
+    /// An operation on a directory or file of the cgroup file system failed.
     #[error("{what} {}", path.display())]
     File {
-        /// What was tried.
+        /// The failed operation, such as `cannot write`.
         what: &'static str,
-        /// Where.
+        /// The directory or file.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The kernel or its start parameters leave a controller out.
+    /// The kernel lacks a controller, or its parameters disable it.
     #[error("the {controller} controller is not available in {}", root.display())]
     NoController {
-        /// Its name.
+        /// The controller's name.
         controller: &'static str,
-        /// Where it was looked for.
+        /// The cgroup file system in which it was looked for.
         root: PathBuf,
     },
-    /// systemd was not to be talked to, or refused.
+    /// systemd could not be reached, or refused.
     #[error("cannot {what} the slice {slice} by way of systemd")]
     Systemd {
-        /// What was tried: `make` or `remove`.
+        /// The failed operation: `make` or `remove`.
         what: &'static str,
-        /// Name of the slice.
+        /// The slice's name.
         slice: String,
-        /// Why not.
+        /// systemd's error.
         #[source]
         source: SystemdError,
     },
-    /// The id would be something else than one name.
+    /// The task's id is not a plain name, so it could lead to another directory.
     #[error("the task's id cannot be the name of a control group")]
     Unnameable,
-    /// systemd answered, but did not do it in time.
+    /// systemd answered, but did not finish in time.
     #[error("the slice {} is not {wanted} {} s after systemd was asked", path.display(), limit.as_secs())]
     NotDone {
-        /// Where the kernel shows it.
+        /// The slice's directory in the cgroup file system.
         path: PathBuf,
-        /// `there` or `gone`.
+        /// The wanted state: `there` or `gone`.
         wanted: &'static str,
-        /// How long it was looked for.
+        /// The time limit.
         limit: Duration,
     },
-    /// The file system hangs.
+    /// The file system does not answer.
     #[error(transparent)]
     Lane(#[from] LaneError),
 }
 
 impl CgroupError {
-    /// The host may still be able to limit tasks: something did not answer now. `false` = it cannot, and asking again is of no use.
+    /// The error is temporary, because something did not answer; the host may still be able to limit tasks. `false` = it is not,
+    /// and another attempt would fail as well.
     pub fn may_pass(&self) -> bool {
         use io::ErrorKind::{Interrupted, OutOfMemory, TimedOut, WouldBlock};
         match self {
@@ -72,16 +73,15 @@ impl CgroupError {
             Self::File { source, .. } => {
                 matches!(source.kind(), Interrupted | OutOfMemory | TimedOut | WouldBlock)
             }
-            // What cannot be seen after it was made is the group of another file system: a container has its own. What has been seen
-            // and does not go is only slow.
+            // A group that does not appear was made in another cgroup file system than the one that this container sees. A group
+            // that has appeared and is not removed yet is only slow.
             Self::NotDone { wanted, .. } => *wanted == GONE,
             Self::Lane(_) => true,
             Self::NoController { .. } | Self::Unnameable => false,
         }
     }
 
-    /// For the reason of a task, or the log. What hangs, or a connection that breaks, may
-    /// answer another time; what was refused will be refused again.
+    /// Converts to a failure. It is retryable if something hung or a connection broke; a refusal is permanent.
     pub(super) fn failure(&self, name: &str, text: String) -> Failure {
         match self {
             Self::Systemd { source, .. } if source.is_refusal() => Failure::permanent(name, text),
@@ -91,7 +91,7 @@ impl CgroupError {
     }
 }
 
-/// An error of that file or directory.
+/// Makes the error for an operation on a file or directory.
 pub(super) fn file_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
     let path = path.to_owned();
     move |source| CgroupError::File { what, path, source }

@@ -1,7 +1,7 @@
-//! Control groups made as directories, where the engine does so too.
+//! Control groups made as directories, for engines with the driver `cgroupfs`.
 //!
-//! Owns the names of directories and files in both versions of the cgroup file system. It blocks. Invariant: a group is removed only
-//! when no process is in it: the kernel refuses otherwise.
+//! Owns the names of directories and files in both versions of the cgroup file system. All functions block. Invariant: a group is
+//! removed only when no process is in it; otherwise the kernel refuses.
 
 use super::error::{CgroupError, file_error};
 use super::limits::{Cpu, Limits, weight};
@@ -9,19 +9,21 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What a task's limits need.
+/// The controllers that a task's limits need.
 const CONTROLLERS: [&str; 2] = ["cpu", "memory"];
-/// Handed down to containers too, where they are there.
+/// Further controllers that are enabled for the containers' groups if they are available.
 const MORE_CONTROLLERS: [&str; 5] = ["pids", "cpuset", "io", "hugetlb", "rdma"];
-/// What all groups of tasks are in.
+/// The name of the parent of all tasks' groups.
 const TOP: &str = "ecs";
-/// Name of a group that is made and removed only to see whether that can be done. No task has this id.
+/// The name of the test group, which is made and removed at the start. No task has this id.
 pub(super) const PROBE: &str = "probe_of_the_agent";
 
 /// The cgroup file system.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Files<'a> {
+    /// The mount point.
     pub(super) root: &'a Path,
+    /// The file system is of version 2.
     pub(super) is_unified: bool,
 }
 
@@ -40,7 +42,7 @@ impl Files<'_> {
         })
     }
 
-    /// Whoever makes the groups, the kernel must have the controllers.
+    /// Checks that the kernel has the controllers, which systemd's groups need as well.
     pub(super) fn require_controllers(self) -> Result<(), CgroupError> {
         let there = if self.is_unified { controllers(self.root)? } else { Vec::new() };
         let is_there = |name: &str| match self.is_unified {
@@ -53,7 +55,7 @@ impl Files<'_> {
         }
     }
 
-    /// `name` is a path from the root.
+    /// Makes a group with its limits. `name` is its path from the root.
     pub(super) fn create(self, name: &str, limits: Limits) -> Result<(), CgroupError> {
         let name = name.trim_start_matches('/');
         if self.is_unified {
@@ -67,7 +69,7 @@ impl Files<'_> {
         }
         let group = |controller: &str| self.root.join(controller).join(name);
         let memory = group("memory");
-        // Before the limit, and only where it is not so already: once there is a group below, the kernel refuses.
+        // Written before the limit, and only if it is not set already: the kernel refuses once the group has children.
         let hierarchical = memory.join("memory.use_hierarchy");
         if fs::read_to_string(&hierarchical).is_ok_and(|held| held.trim() != "1") {
             write(&hierarchical, "1")?;
@@ -94,8 +96,8 @@ impl Files<'_> {
         hierarchies.iter().try_for_each(|hierarchy| remove_tree(&hierarchy.join(name)))
     }
 
-    /// The mounted hierarchies, each once: some have a second name, which is a link. Some hosts have one of version 2 beside those
-    /// of version 1; it limits nothing, but container runtimes use it.
+    /// The mounted hierarchies. Links, which are second names of some hierarchies, are left out. Some hosts have a hierarchy of
+    /// version 2 beside those of version 1; it limits nothing, but container runtimes use it.
     fn hierarchies(self) -> Result<Vec<PathBuf>, CgroupError> {
         let entries = fs::read_dir(self.root).map_err(file_error("cannot list", self.root))?;
         let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
@@ -104,7 +106,7 @@ impl Files<'_> {
     }
 }
 
-/// Files and values of version 2.
+/// The files and values of the limits in version 2.
 fn unified(limits: Limits) -> Vec<(&'static str, String)> {
     let mut files = vec![match limits.cpu {
         Cpu::Quota { quota, period } => ("cpu.max", format!("{quota} {period}")),
@@ -121,7 +123,7 @@ fn controllers(group: &Path) -> Result<Vec<String>, CgroupError> {
     Ok(text.split_whitespace().map(str::to_owned).collect())
 }
 
-/// Gives the controllers to the groups below. Only those for limits must be given.
+/// Enables the controllers for the groups below. Only an error of those that limits need is returned.
 fn hand_down(group: &Path) -> Result<(), CgroupError> {
     let file = group.join("cgroup.subtree_control");
     let given = fs::read_to_string(&file).unwrap_or_default();
@@ -140,12 +142,12 @@ fn make(group: &Path) -> Result<(), CgroupError> {
     fs::create_dir_all(group).map_err(file_error("cannot make", group))
 }
 
-/// Makes and removes a group below. That the one above is there says nothing: it may be another user's.
+/// Makes and removes a group below `above`. The existence of `above` proves nothing, since it may belong to another user.
 fn probe(above: &Path) -> Result<(), CgroupError> {
     let group = above.join(PROBE);
     make(&group)?;
     match fs::remove_dir(&group) {
-        // Another agent of this host looks at the same time.
+        // Not found: another agent on this host tests at the same time.
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error("cannot remove", &group)(error)),
         _ => Ok(()),
     }
@@ -156,10 +158,10 @@ fn write_all(files: &[(&str, String)], group: &Path) -> Result<(), CgroupError> 
 }
 
 fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
-    // Never made: a file the kernel does not have is a limit it does not keep.
+    // The file is never created: the kernel does not support a limit whose file is missing.
     let file = fs::OpenOptions::new().write(true).open(path);
     match file.and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes())) {
-        // Another user's group, made by this agent when it was that user's: the limit may hold already.
+        // The group may belong to another user, as whom this agent ran before: the limit may be set already.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied && holds(path, value) => Ok(()),
         written => written.map_err(file_error("cannot write", path)),
     }
@@ -169,7 +171,7 @@ fn holds(path: &Path, value: &str) -> bool {
     fs::read_to_string(path).is_ok_and(|held| held.trim() == value)
 }
 
-/// What the engine left below goes too. The files of a group go with it.
+/// Removes a group and the groups that the engine left below it. A group's files vanish with it.
 fn remove_tree(group: &Path) -> Result<(), CgroupError> {
     let Ok(entries) = fs::read_dir(group) else { return Ok(()) };
     for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {

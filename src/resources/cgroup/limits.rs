@@ -1,25 +1,26 @@
-//! The limits of a task in the kernel's terms, and the two scales of CPU shares.
+//! A task's limits in the kernel's units, and the two scales of CPU shares.
 
-/// The limits of one task in the kernel's terms.
+/// A task's limits in the kernel's units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
+    /// The share of the processors.
     pub(super) cpu: Cpu,
-    /// Bytes; `None` = no limit.
+    /// Memory in bytes; `None` = no limit.
     pub(super) memory: Option<u64>,
-    /// Processes; `None` = no limit.
+    /// The number of processes; `None` = no limit.
     pub(super) pids: Option<u32>,
 }
 
-/// The share of the processors.
+/// A task's share of the processors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cpu {
-    /// Microseconds in each period of so many microseconds.
+    /// A hard limit: `quota` microseconds of CPU time in each `period`, which is in microseconds, too.
     Quota { quota: u64, period: u64 },
-    /// Weight against others, as cgroup v1 counts it: 2 to 262,144.
+    /// A weight relative to other groups, in the scale of cgroup v1: 2 to 262,144.
     Shares(u32),
 }
 
-/// CPU shares of cgroup v1 as a weight of v2: 2 to 262,144 become 1 to 10,000, as container runtimes do it.
+/// Converts CPU shares of cgroup v1 to a weight of v2, as container runtimes do: 2 to 262,144 become 1 to 10,000.
 pub(super) fn weight(shares: u32) -> u64 {
     1 + (u64::from(shares).saturating_sub(2) * 9_999) / 262_142
 }

@@ -8,7 +8,7 @@ async fn cgroups(driver: CgroupDriver, root: &Path, pids: Option<u32>) -> Cgroup
     Cgroups::new(Settings { root: root.to_owned(), driver, cpu_period: Span::millis(100), pids }).await
 }
 
-/// A directory that goes with the test.
+/// A directory that is removed at the end of the test.
 struct Tree(PathBuf);
 
 impl Tree {
@@ -47,8 +47,8 @@ async fn limits_in_the_kernels_terms() {
     assert_eq!(made(SPEC, 100), Limits { cpu: quota(50_000, 100_000), memory: Some(256 << 20), pids: None });
     assert_eq!(made(SPEC, 8).cpu, quota(4_000, 8_000));
     assert_eq!(made(CgroupSpec { cpu_micros: 1, ..SPEC }, 100).cpu, quota(1_000, 100_000), "the kernel's least");
-    let most = made(CgroupSpec { cpu_micros: u64::MAX, shares: 0, memory: u64::MAX }, 100);
-    assert_eq!((most.cpu, most.memory), (quota(u64::MAX / 10, 100_000), Some(u64::MAX)));
+    let largest = made(CgroupSpec { cpu_micros: u64::MAX, shares: 0, memory: u64::MAX }, 100);
+    assert_eq!((largest.cpu, largest.memory), (quota(u64::MAX / 10, 100_000), Some(u64::MAX)));
     let none = made(CgroupSpec { cpu_micros: 0, shares: 0, memory: 0 }, 100);
     assert_eq!(none, Limits { cpu: Cpu::Shares(2), memory: None, pids: None });
 }
@@ -61,7 +61,7 @@ fn shares_become_weights() {
 }
 
 #[test]
-fn systemd_is_told_all_limits_in_the_words_of_its_version() {
+fn systemd_gets_all_limits_under_the_names_of_its_version() {
     let task = TaskArn::from("t/abc");
     let shown = |cpu, is_unified| {
         let limits = Limits { cpu, memory: Some(5), pids: Some(7) };
@@ -143,12 +143,12 @@ async fn an_id_that_is_a_path_names_no_group() {
     }
 }
 
-/// Whether this test may do what nobody else may: then rights of files say nothing.
+/// The test runs as root, for whom file permissions do not count.
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// What stands in the place of a group that cannot be made: for root, too.
+/// Puts a file in the place of a group, so that the group cannot be made, not even by root.
 fn block(path: &Path) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, "").unwrap();
@@ -261,7 +261,7 @@ fn refused_with(name: &str) -> SystemdError {
 }
 
 #[test]
-fn a_host_that_cannot_is_told_from_one_that_is_silent() {
+fn a_refusal_is_final_and_silence_may_pass() {
     use io::ErrorKind;
     let systemd = |source| CgroupError::Systemd { what: "make", slice: "a.slice".to_owned(), source };
     let unreachable = |kind: ErrorKind| systemd(SystemdError::Unreachable(kind.into()));
@@ -346,7 +346,7 @@ async fn a_hanging_group_is_tried_again_and_no_end_of_the_task() {
     let tree = Tree::new("hanging", &[("cgroup.controllers", "cpu memory")]);
     let mut cgroups = cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await;
     cgroups.lane = Arc::new(Lane::new("test", LaneSettings { threads: 1, spare: 1, limit: Duration::from_millis(50) }));
-    // Opening a queue for writing hangs until somebody reads.
+    // Opening a named pipe for writing hangs until there is a reader.
     fs::create_dir_all(tree.0.join("ecs/abc")).unwrap();
     let queue = tree.0.join("ecs/abc/cpu.max");
     assert!(std::process::Command::new("mkfifo").arg(&queue).status().unwrap().success());

@@ -27,7 +27,7 @@ fn lane() -> Lane {
     Lane::new("test", super::super::NAMED_FILES)
 }
 
-/// As `Resources::tickets` goes about it.
+/// Gets tickets as `Resources::tickets` does.
 async fn tickets(
     sdk: &Sdk,
     fetcher: &CredentialsFetcher,
@@ -106,7 +106,7 @@ async fn each_spec_gets_its_ticket_wherever_its_document_is() {
     assert_eq!(tickets.accounts, [SECRET]);
     let added = &scene.fake.calls()[0];
     assert_eq!(
-        added.fields.iter().map(|it| it.1.clone()).collect::<Vec<_>>(),
+        added.fields.iter().map(|field| field.1.clone()).collect::<Vec<_>>(),
         [document_of("web").to_string(), document_of("DB").to_string()]
     );
     let by = &scene.fake.calls()[1].fields;
@@ -122,7 +122,7 @@ async fn each_spec_gets_its_ticket_wherever_its_document_is() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_ends_the_task_with_the_go_agents_words_and_quotes_no_document() {
+async fn errors_end_the_task_and_quote_no_document() {
     let scene = Scene::set(GOOD).await;
     let no_json = format!("credentialspec:{}", scene.file("bad.json", "hunter2, which is no JSON"));
     let number = json!({"DomainJoinConfig": {"MachineAccountName": 7}}).to_string();
@@ -160,14 +160,14 @@ async fn what_is_wrong_ends_the_task_with_the_go_agents_words_and_quotes_no_docu
     let fetcher = CredentialsFetcher::new(scene.fake.socket());
     let failure = tickets(&scene.sdk, &fetcher, &[S3.to_owned()], None).await.unwrap_err();
     assert_eq!(failure.message, "credentialspec resource: unable to find execution role credentials");
-    let large = format!("credentialspec:{}", scene.file("large.json", &" ".repeat(LARGEST_FILE as usize + 1)));
+    let large = format!("credentialspec:{}", scene.file("large.json", &" ".repeat(MAX_FILE_BYTES as usize + 1)));
     let failure = scene.create(&[&large]).await.unwrap_err();
     assert!(failure.message.ends_with("large.json: more than 1048576 bytes"), "{failure}");
     assert_eq!(scene.fake.calls(), []);
 }
 
 #[tokio::test]
-async fn who_gets_no_ticket_is_told_and_none_is_left() {
+async fn a_refused_ticket_is_reported_and_none_is_left() {
     let scene = Scene::set(GOOD).await;
     scene.fake.fail_next([Fault::Status(3, "ERROR: cannot get machine krb ticket")]);
     let failure = scene.create(&[S3]).await.unwrap_err();
@@ -186,7 +186,7 @@ async fn who_gets_no_ticket_is_told_and_none_is_left() {
     ] {
         let scene = Scene::set(secret).await;
         assert_eq!(scene.create(&[S3, SSM]).await.unwrap_err().message, text);
-        assert_eq!(scene.fake.calls_of("DeleteKerberosLease").len(), 1, "that of the other spec");
+        assert_eq!(scene.fake.calls_of("DeleteKerberosLease").len(), 1, "the lease of the other spec");
         assert_eq!(scene.fake.leases(), [""; 0]);
     }
     let fetcher = CredentialsFetcher::new(scene.fake.socket());
@@ -218,7 +218,7 @@ async fn a_document_without_account_domain_or_secret_gets_no_ticket() {
         let mut document = document_of("web");
         document["DomainJoinConfig"].as_object_mut().unwrap().remove(member);
         let place = scene.file("some.json", &document.to_string());
-        // The fetcher of these tests wants a name, whatever the agent reads.
+        // The tests' fetcher needs a name in every document, whatever the agent reads.
         if member == "DnsName" {
             let tickets = scene.create(&[&format!("credentialspec:{place}")]).await.unwrap();
             assert!(tickets.paths.is_empty() && tickets.leases.len() == 1, "{tickets:?}");

@@ -1,7 +1,7 @@
-//! One call of gRPC over a Unix socket: one message there, one back, or a status.
+//! A unary gRPC call over a Unix socket: one request message, and one response message or a status.
 //!
-//! Owns the framing, the headers and the meaning of what comes back. It does not try again and knows no service. The invariant: a call
-//! ends within its limit, and what it reads is bounded.
+//! Owns the framing, the headers and the interpretation of the answer. It does not retry and knows no service. Invariant: a call
+//! ends within its time limit, and the size of what it reads is bounded.
 
 use crate::model::text::cleaned;
 use crate::resources::system_error::system_error;
@@ -17,14 +17,14 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
-/// The answers are some paths; this is the limit of other implementations.
-const LARGEST: usize = 4 * 1024 * 1024;
-/// The bytes of its headers and trailers; the text of a failure is one of them.
+/// The largest response message, in bytes: the limit of other implementations. The real answers are a few paths.
+const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+/// The longest headers and trailers of an answer, in bytes; the text of a failure is one of them.
 const MAX_HEADERS: u32 = 64 * 1024;
-/// Flag and length before a message.
+/// The size of the flag and length before a message, in bytes.
 const HEAD: usize = 5;
 
-/// Names of the codes, from 0 on, as they are written in Go.
+/// The names of the codes, from 0 on, as Go writes them.
 const NAMES: [&str; 17] = [
     "OK",
     "Canceled",
@@ -57,7 +57,9 @@ const UNAVAILABLE: u32 = 14;
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Status {
+    /// The gRPC status code.
     pub(super) code: u32,
+    /// The text, without control characters.
     pub(super) message: String,
 }
 
@@ -66,13 +68,13 @@ impl Status {
         Self { code, message: cleaned(&message.into()) }
     }
 
-    /// Asking again may help.
+    /// The failure may be temporary, so another attempt may succeed.
     pub(super) fn passes(&self) -> bool {
         [UNAVAILABLE, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED, INTERNAL].contains(&self.code)
     }
 }
 
-/// Compat: customers know the words of Go's implementation.
+/// Compat: customers know the text of Go's implementation.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { code, message } = self;
@@ -94,7 +96,7 @@ impl From<h2::Error> for Status {
     }
 }
 
-/// Calls the method of that path (`/package.Service/Method`).
+/// Calls the method at a path (`/package.Service/Method`).
 pub(super) async fn call(socket: &Path, method: &str, message: &[u8], limit: Duration) -> Result<Vec<u8>, Status> {
     let answer = tokio::time::timeout(limit, exchange(socket, method, message, limit)).await;
     answer.unwrap_or_else(|_| Err(Status::new(DEADLINE_EXCEEDED, "context deadline exceeded")))
@@ -109,7 +111,7 @@ async fn exchange(socket: &Path, method: &str, message: &[u8], limit: Duration) 
     let (client, connection) = h2::client::Builder::new().max_header_list_size(MAX_HEADERS).handshake(stream).await?;
     match select(pin!(ask(client, method, message, limit)), pin!(connection)).await {
         Either::Left((answer, _)) => answer,
-        // The peer hangs up; what it has said before can be read still.
+        // The peer has closed the connection; data that it sent before can still be read.
         Either::Right((_, asking)) => asking.await,
     }
 }
@@ -126,7 +128,7 @@ async fn ask(client: SendRequest<Bytes>, method: &str, message: &[u8], limit: Du
     understand(answer.await?).await
 }
 
-/// Not compressed, its length, the message.
+/// A frame: the flag for "not compressed", the length, and the message.
 fn framed(message: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(HEAD + message.len()));
     bytes.push(0);
@@ -137,7 +139,7 @@ fn framed(message: &[u8]) -> Zeroizing<Vec<u8>> {
 
 async fn understand(answer: Response<RecvStream>) -> Result<Vec<u8>, Status> {
     let (head, mut body) = answer.into_parts();
-    // A failure may be told without a body, in the place of the headers.
+    // An answer without a body has the status in its headers.
     if let Some(status) = status(&head.headers) {
         return Err(status);
     }
@@ -149,8 +151,11 @@ async fn understand(answer: Response<RecvStream>) -> Result<Vec<u8>, Status> {
     while let Some(data) = body.data().await {
         let data = data?;
         body.flow_control().release_capacity(data.remaining())?;
-        if bytes.len() + data.len() > HEAD + LARGEST {
-            return Err(Status::new(RESOURCE_EXHAUSTED, format!("grpc: received message larger than max ({LARGEST})")));
+        if bytes.len() + data.len() > HEAD + MAX_MESSAGE {
+            return Err(Status::new(
+                RESOURCE_EXHAUSTED,
+                format!("grpc: received message larger than max ({MAX_MESSAGE})"),
+            ));
         }
         bytes.extend_from_slice(&data);
     }
@@ -162,7 +167,7 @@ async fn understand(answer: Response<RecvStream>) -> Result<Vec<u8>, Status> {
     }
 }
 
-/// What `grpc-status` and `grpc-message` say.
+/// The status in `grpc-status` and `grpc-message`; `None` = there is none.
 fn status(headers: &HeaderMap) -> Option<Status> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let code = headers.get("grpc-status")?;
@@ -170,11 +175,11 @@ fn status(headers: &HeaderMap) -> Option<Status> {
     Some(Status::new(code, unescaped(text("grpc-message").unwrap_or_default())))
 }
 
-/// `%XX` is a byte.
+/// Decodes percent encoding: `%XX` is a byte.
 fn unescaped(text: &str) -> String {
     let (mut rest, mut bytes) = (text.as_bytes(), Vec::new());
     while let [first, after @ ..] = rest {
-        let digits = after.get(..2).filter(|_| *first == b'%').and_then(|it| std::str::from_utf8(it).ok());
+        let digits = after.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
         match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             Some(byte) => {
                 bytes.push(byte);
@@ -203,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_is_told_in_the_words_of_go() {
+    fn a_status_reads_as_in_go() {
         let mut headers = HeaderMap::new();
         assert_eq!(status(&headers), None);
         for (code, message, wanted) in [

@@ -1,20 +1,22 @@
-//! The little of protocol buffers that the credentials fetcher speaks: messages of texts and lists of texts.
+//! The part of protocol buffers that the credentials fetcher uses: messages of texts and lists of texts.
 //!
-//! Pure. The invariant: what cannot be read is an error and never a panic, and fields nobody knows are passed over.
+//! Owns encoding and decoding. Pure functions. Invariant: unreadable bytes are an error and never a panic, and unknown fields are
+//! skipped.
 
 use zeroize::Zeroizing;
 
-/// A length, then as many bytes: texts, and messages in messages.
+/// The wire type of a length followed by that many bytes, used for texts and nested messages.
 const LENGTH: u64 = 2;
-/// Bytes of a number at most, and of the two numbers before a text.
+/// The longest number, in bytes. Two numbers precede each text.
 const NUMBER: usize = 10;
 
-/// A message: each text with the number of its field. One text is left out if it is empty, those of a list are not.
+/// Encodes a message: a list of texts and single texts, each with its field number. Empty single texts are left out; those of the
+/// list are not.
 pub(super) fn write(list: (u32, &[String]), single: &[(u32, &str)]) -> Zeroizing<Vec<u8>> {
     let (number, texts) = list;
     let single = single.iter().filter(|(_, text)| !text.is_empty()).copied();
     let fields: Vec<(u32, &str)> = texts.iter().map(|text| (number, text.as_str())).chain(single).collect();
-    // Nothing of it is left behind by growing.
+    // Allocated at full size, since a buffer that grows would leave copies of secrets in memory.
     let mut out = Zeroizing::new(Vec::with_capacity(fields.iter().map(|(_, text)| text.len() + 2 * NUMBER).sum()));
     for (number, text) in fields {
         put_number(&mut out, u64::from(number) << 3 | LENGTH);
@@ -32,7 +34,7 @@ fn put_number(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
-/// The texts of a message, each with the number of its field, in their order; `None` if it is none.
+/// Decodes a message: its texts in order, each with its field number; `None` = the bytes are not a valid message.
 pub(super) fn read(mut bytes: &[u8]) -> Option<Vec<(u64, String)>> {
     let mut found = Vec::new();
     while !bytes.is_empty() {

@@ -1,8 +1,9 @@
-//! Messages of D-Bus, as many of its types as two calls need (D-Bus specification, "Message Protocol").
+//! D-Bus messages, with the types that the two calls need (D-Bus specification, "Message Protocol").
 //!
-//! Owns alignment, types and headers, in little-endian order. Pure. Invariant: whatever bytes come, decoding ends and does not panic.
+//! Owns alignment, types and headers, in little-endian order. Pure functions. Invariant: decoding ends without a panic for any
+//! bytes.
 
-/// Bytes of the fixed part of a header, with the length of its fields.
+/// The size of a header's fixed part, including the length of the fields, in bytes.
 pub(super) const HEAD: usize = 16;
 
 const METHOD_CALL: u8 = 1;
@@ -21,20 +22,20 @@ const FIELD_SIGNATURE: u8 = 8;
 pub(in crate::resources) enum Property {
     /// A text.
     Text(String),
-    /// Yes or no.
+    /// A boolean.
     Flag(bool),
-    /// A number of 64 bits.
+    /// An unsigned number of 64 bits.
     Number(u64),
 }
 
-/// What came back.
+/// A received message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reply {
-    /// The call of that serial was carried out.
+    /// The call with this serial number succeeded.
     Done(u32),
-    /// It was not: name and text.
+    /// The call with this serial number failed; the name and text of the error.
     Failed(u32, String, String),
-    /// Not an answer.
+    /// Not an answer, such as a signal.
     Other,
 }
 
@@ -43,7 +44,9 @@ pub(super) enum Reply {
 pub(super) struct Call {
     /// Destination, path, interface, method.
     target: (&'static str, &'static str, &'static str, &'static str),
+    /// The types of the arguments.
     signature: String,
+    /// The arguments.
     body: Vec<u8>,
 }
 
@@ -72,13 +75,13 @@ impl Call {
         self
     }
 
-    /// Adds an empty list of units to start along.
+    /// Adds an empty list of auxiliary units.
     pub(super) fn no_further_units(&mut self) {
         self.signature.push_str("a(sa(sv))");
         put_array(&mut self.body, |_| {});
     }
 
-    /// The whole message.
+    /// Encodes the whole message.
     pub(super) fn encode(&self, serial: u32) -> Vec<u8> {
         let (destination, path, interface, member) = self.target;
         let mut out = vec![b'l', METHOD_CALL, 0, 1];
@@ -159,14 +162,14 @@ fn put_property(out: &mut Vec<u8>, value: &Property) {
     }
 }
 
-/// How many bytes follow the fixed part. `None`: it is not a message in our byte order.
+/// The number of bytes after the fixed part. `None`: the header is invalid, or in big-endian order.
 pub(super) fn rest(head: &[u8; HEAD]) -> Option<u32> {
     let mut read = Read { bytes: head, at: 4 };
     let (body, _serial, fields) = (read.u32()?, read.u32()?, read.u32()?);
     (head[0] == b'l' && head[3] == 1).then(|| fields.checked_next_multiple_of(8)?.checked_add(body))?
 }
 
-/// Reads what came. `None`: it is not a message.
+/// Decodes a message. `None`: the bytes are not a message.
 pub(super) fn decode(head: &[u8; HEAD], rest: &[u8]) -> Option<Reply> {
     let fields = u32::from_le_bytes(*head.last_chunk()?) as usize;
     let mut read = Read { bytes: rest.get(..fields)?, at: 0 };
@@ -229,7 +232,7 @@ impl Read<'_> {
         self.chars(length)
     }
 
-    /// So many bytes, and the one behind them.
+    /// A text of `length` bytes, and the zero byte after it.
     fn chars(&mut self, length: usize) -> Option<String> {
         let end = self.at.checked_add(length)?;
         let text = String::from_utf8_lossy(self.bytes.get(self.at..end)?).into_owned();

@@ -3,7 +3,7 @@ use super::*;
 use proptest::prelude::*;
 use tokio::net::UnixListener;
 
-/// An answer as a daemon writes it: fields, then a text.
+/// An answer as a daemon sends it: fields, then a text.
 fn answer(kind: u8, serial: u32, error: &str, text: &str) -> Vec<u8> {
     let mut fields = Vec::new();
     if !error.is_empty() {
@@ -61,7 +61,7 @@ fn a_call_is_laid_out_as_the_specification_says() {
 }
 
 #[test]
-fn an_answer_is_told_from_a_refusal_and_from_anything_else() {
+fn answers_refusals_and_other_messages_are_distinguished() {
     assert_eq!(decoded(&answer(2, 3, "", "/job")), Some(Reply::Done(3)));
     let refused = decoded(&answer(3, 4, "org.freedesktop.systemd1.NoSuchUnit", "not loaded."));
     let name = "org.freedesktop.systemd1.NoSuchUnit".to_owned();
@@ -99,7 +99,7 @@ pub(in crate::resources) async fn bus(listener: UnixListener, answers: Vec<(u8, 
 }
 
 #[tokio::test]
-async fn what_is_so_already_is_success_and_a_refusal_is_told() {
+async fn what_is_done_already_is_success_and_a_refusal_is_an_error() {
     let path = std::env::temp_dir().join(format!("ecs-test-bus-{}", std::process::id()));
     let listener = UnixListener::bind(&path).unwrap();
     let answers = vec![
