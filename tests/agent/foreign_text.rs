@@ -3,7 +3,7 @@
 use super::footprint::status;
 use super::rig::{FOREVER, LIMIT, Plan, Rig, WHOLE_LIFE, one_container};
 use super::support::docker::Image;
-use super::support::registry_front::{RegistryFront, Trouble};
+use super::support::registry_front::{Fault, RegistryFront};
 use super::support::wait::until;
 use ecs_agent::local::TaskStatus;
 use std::io::{PipeReader, Read, Write};
@@ -28,7 +28,7 @@ async fn an_error_of_megabytes_costs_next_to_nothing_on_the_hosts_network() {
     let (memory, state) = (status(rig.pid(), "VmHWM"), state_bytes(&rig));
     for megabytes in [3, 20] {
         let text = format!("{FORGED}{}", "x".repeat(megabytes << 20));
-        front.trouble(&["/v2/"], usize::MAX, Trouble::Refuse("403 Forbidden", "DENIED", text));
+        front.fail(&["/v2/"], usize::MAX, Fault::Refuse("403 Forbidden", "DENIED", text));
         let arn = rig.server.run_task(&one_container(&image, "exit 0")).unwrap();
         let is_stopped = |state: &ecs_agent::local::State| {
             state.task(&arn).filter(|task| task.last_status >= TaskStatus::Stopped).cloned()
@@ -49,7 +49,7 @@ async fn an_error_of_megabytes_costs_next_to_nothing_on_the_hosts_network() {
         assert!(longest <= 16 << 10, "a line of {longest} bytes");
         assert!(log.lines().all(|line| line.starts_with("20") && !line.starts_with("2026-01-01")), "a line is forged");
         assert!(!log.contains(|c: char| c.is_control() && c != '\n'), "the log holds control characters");
-        front.relent();
+        front.recover();
     }
 }
 

@@ -6,7 +6,7 @@ use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
 use super::support::docker::{Image, docker};
 use super::support::docker_proxy::DockerProxy;
 use super::support::registry::Registry;
-use super::support::registry_front::{RegistryFront, Trouble};
+use super::support::registry_front::{Fault, RegistryFront};
 use super::support::wait::until;
 use ecs_agent::local::{Task, TaskStatus};
 use serde_json::{Value, json};
@@ -43,7 +43,8 @@ fn asked(proxy: &DockerProxy, image: &str) -> usize {
     proxy.seen().iter().filter(is_pull).filter(|line| line.contains(name)).count()
 }
 
-/// One row: the behaviour, and what becomes of an image that is not on this host and of one that is, with the registry up and down.
+/// One row: the behaviour, and what becomes of an image that is not on this host and of one that is, with the registry up and
+/// down.
 type Row = (&'static str, [Fate; 4]);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +137,7 @@ async fn twenty_tasks_pull_their_image_once_on_the_hosts_network() {
     let Some(rig) = Rig::start("one pull", plan).await else { return };
     let front = RegistryFront::start(&rig.registry.host).await;
     let image = front.image(&rig.image());
-    front.trouble(&["/blobs/"], usize::MAX, Trouble::Hang);
+    front.fail(&["/blobs/"], usize::MAX, Fault::Hang);
     let mut small = one_container(&image, "exit 0");
     small["containerDefinitions"][0]["memory"] = json!(6);
     let arns: Vec<String> = (0..TASKS).map(|_| rig.server.run_task(&small).unwrap()).collect();
@@ -158,7 +159,7 @@ async fn twenty_tasks_pull_their_image_once_on_the_hosts_network() {
     // The one that asked first is not needed.
     rig.server.stop_task(&arns[0], "enough").unwrap();
     assert_eq!(stopped(&rig, &arns[0]).await.0, None);
-    front.relent();
+    front.recover();
     for arn in &arns[1..] {
         assert_eq!(stopped(&rig, arn).await, (Some(0), String::new()));
         let last = rig.reports(arn).pop().unwrap();
@@ -177,11 +178,11 @@ async fn registries_in_trouble_are_told_of_and_outlived_on_the_hosts_network() {
         .map(|name| front.image(&rig.registry.push_busybox(&format!("test/{name}"), &[])));
     let unknown = format!("{}/test/unknown:1", front.host);
     let message = "retry-after: 4s, allowed: 44000/minute";
-    let limit = Trouble::Refuse("429 Too Many Requests", "TOOMANYREQUESTS", message.to_owned());
-    front.trouble(&["GET ", "/limited/manifests/"], 1, limit);
-    front.trouble(&["/cut/blobs/"], 1, Trouble::Cut(400));
-    front.trouble(&["/slow/blobs/"], usize::MAX, Trouble::Slow(4 * 1024, Duration::from_millis(40)));
-    front.trouble(&["/garbage/manifests/"], usize::MAX, Trouble::Garbage("{\"schemaVersion\":"));
+    let limit = Fault::Refuse("429 Too Many Requests", "TOOMANYREQUESTS", message.to_owned());
+    front.fail(&["GET ", "/limited/manifests/"], 1, limit);
+    front.fail(&["/cut/blobs/"], 1, Fault::Cut(400));
+    front.fail(&["/slow/blobs/"], usize::MAX, Fault::Slow(4 * 1024, Duration::from_millis(40)));
+    front.fail(&["/garbage/manifests/"], usize::MAX, Fault::Garbage("{\"schemaVersion\":"));
     let ends = [&limited, &cut, &slow, &garbage, &unknown].map(|image| run(&rig, image, "exit 3"));
 
     let told = |wait: &Value| {
@@ -231,8 +232,8 @@ async fn a_limit_does_not_hold_up_what_a_local_image_serves_on_the_hosts_network
     let front = RegistryFront::start(&rig.registry.host).await;
     let image = front.image(&rig.image());
     docker(&["pull", "-q", &image]);
-    let limit = Trouble::Refuse("429 Too Many Requests", "TOOMANYREQUESTS", "retry-after: 1h".to_owned());
-    front.trouble(&["/manifests/"], usize::MAX, limit);
+    let limit = Fault::Refuse("429 Too Many Requests", "TOOMANYREQUESTS", "retry-after: 1h".to_owned());
+    front.fail(&["/manifests/"], usize::MAX, limit);
     let arn = run(&rig, &image, "exit 3");
     assert_eq!(stopped(&rig, &arn).await, (Some(3), String::new()));
     Image::remove_locally(&image);

@@ -1,6 +1,7 @@
-//! A credentials fetcher that makes directories in the place of tickets: gRPC over a Unix socket, in this process.
+//! A test double of the credentials fetcher, which makes directories instead of tickets: gRPC over a Unix socket, in this
+//! process.
 //!
-//! It reads and writes the messages by itself, so that the agent's own code is not its own judge. It ends when dropped.
+//! It has its own code for the messages, so that errors in the agent's code are found. It ends when it is dropped.
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -12,25 +13,25 @@ use std::sync::{Arc, Mutex};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-/// One call as it arrived: the method, and its texts with the numbers of their fields.
+/// A received call: the method, and its texts with their field numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
     pub(crate) method: String,
     pub(crate) fields: Vec<(u8, String)>,
 }
 
-/// What becomes of a call instead of an answer.
+/// A fault of a call.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
-    /// A status behind an empty answer.
+    /// A gRPC status after an empty answer.
     Status(u32, &'static str),
-    /// A status in the place of the answer's headers.
+    /// A gRPC status in the headers, without an answer.
     AtOnce(u32, &'static str),
-    /// The call is cut off.
+    /// The stream is reset.
     Reset,
-    /// No answer, ever.
+    /// There is never an answer.
     Silence,
-    /// A status without an answer of gRPC.
+    /// An HTTP status without gRPC.
     Http(u16),
 }
 
@@ -41,7 +42,7 @@ struct State {
     leases: u32,
 }
 
-/// The daemon.
+/// The test double of the daemon.
 #[derive(Debug)]
 pub(crate) struct Fetcher {
     directory: PathBuf,
@@ -50,7 +51,7 @@ pub(crate) struct Fetcher {
 }
 
 impl Fetcher {
-    /// Listens in that directory, and makes its tickets there.
+    /// Starts listening on a socket in that directory, where it also makes its tickets.
     pub(crate) fn start(directory: &Path) -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let listener = UnixListener::bind(directory.join("fetcher.sock")).unwrap();
@@ -59,27 +60,27 @@ impl Fetcher {
         Self { directory: directory.to_owned(), state, _server: server }
     }
 
-    /// Its socket.
+    /// Path of the socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.directory.join("fetcher.sock")
     }
 
-    /// What becomes of the next calls.
+    /// Lets the next calls fail, one for each fault.
     pub(crate) fn fail_next(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state.lock().unwrap().faults.extend(faults);
     }
 
-    /// Every call so far.
+    /// All calls so far.
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.state.lock().unwrap().calls.clone()
     }
 
-    /// Every call of that method.
+    /// All calls of this method.
     pub(crate) fn calls_of(&self, method: &str) -> Vec<Call> {
         self.calls().into_iter().filter(|call| call.method == method).collect()
     }
 
-    /// The leases whose tickets are there.
+    /// The ids of the leases that have tickets.
     pub(crate) fn leases(&self) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.directory.join("krbdir")) else { return Vec::new() };
         let mut names: Vec<_> = entries.map(|it| it.unwrap().file_name().to_string_lossy().into_owned()).collect();
@@ -102,7 +103,7 @@ async fn converse(stream: UnixStream, directory: PathBuf, state: Arc<Mutex<State
     while let Some(Ok((request, respond))) = connection.accept().await {
         let (directory, state) = (directory.clone(), state.clone());
         calls.spawn(async move {
-            // A peer that has gone away is no concern of this daemon.
+            // A client that has disconnected is not an error.
             let _ = answer(request, respond, &directory, &state).await;
         });
     }
@@ -150,7 +151,7 @@ async fn answer(
             return Ok(());
         }
         Some(Fault::Status(code, text)) => ((code, text), None),
-        None => ((0, ""), Some(done(&call, directory, number))),
+        None => ((0, ""), Some(carry_out(&call, directory, number))),
     };
     let mut stream = respond.send_response(start.body(()).unwrap(), false)?;
     if let Some(message) = message {
@@ -165,8 +166,8 @@ async fn answer(
     stream.send_trailers(trailers)
 }
 
-/// Does what is asked for; the answer.
-fn done(call: &Call, directory: &Path, number: u32) -> Vec<u8> {
+/// Carries out the call, and returns the answer.
+fn carry_out(call: &Call, directory: &Path, number: u32) -> Vec<u8> {
     let texts = |wanted: u8| call.fields.iter().filter(move |(number, _)| *number == wanted).map(|(_, text)| text);
     let lease = match call.method.as_str() {
         "DeleteKerberosLease" => texts(1).next().unwrap().clone(),
@@ -175,7 +176,7 @@ fn done(call: &Call, directory: &Path, number: u32) -> Vec<u8> {
     };
     let krbdir = directory.join("krbdir").join(&lease);
     if call.method == "DeleteKerberosLease" {
-        let _ = std::fs::remove_dir_all(krbdir); // what is not there is gone
+        let _ = std::fs::remove_dir_all(krbdir); // a missing directory is fine
         return field(1, &lease);
     }
     let mut message = field(1, &lease);
@@ -196,7 +197,7 @@ fn field(number: u8, text: &str) -> Vec<u8> {
     bytes
 }
 
-/// The texts of one message in its frame.
+/// The fields of a message in its frame.
 fn fields(frame: &[u8]) -> Vec<(u8, String)> {
     let [0, a, b, c, d, message @ ..] = frame else { panic!("no frame: {frame:?}") };
     assert_eq!(u32::from_be_bytes([*a, *b, *c, *d]) as usize, message.len());

@@ -1,4 +1,4 @@
-//! Random numbers that a seed gives again (splitmix64).
+//! Reproducible random numbers (splitmix64), from a seed.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -7,8 +7,8 @@
 pub(crate) struct Dice(u64);
 
 impl Dice {
-    /// From the environment variable, or from the clock. The seed is printed, so that a failure can be had again.
-    #[expect(clippy::print_stderr, reason = "a failure is worth nothing without its seed")]
+    /// Takes the seed from the environment variable, or from the clock, and prints it, so that a failure can be reproduced.
+    #[expect(clippy::print_stderr, reason = "a failure is useless without its seed")]
     pub(crate) fn thrown(variable: &str) -> Self {
         let given = std::env::var(variable).ok().and_then(|text| text.parse().ok());
         let seed = given.unwrap_or_else(|| {
@@ -19,7 +19,7 @@ impl Dice {
         Self(seed)
     }
 
-    /// From 0 up to and without `limit`.
+    /// A number from 0 to `limit - 1`.
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -29,7 +29,7 @@ impl Dice {
     }
 }
 
-/// A number from the environment.
+/// A number from an environment variable, or `otherwise` if the variable is not set.
 pub(crate) fn count(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }

@@ -1,7 +1,7 @@
-//! A real Docker daemon for tests: is there one, images made of busybox, and cleaning up.
+//! Helpers for tests with a real Docker daemon: checks that there is one, makes images from busybox, and cleans up.
 //!
-//! Nothing is pulled from outside. Everything a test creates carries its own cluster label or tag and is removed when the guard is
-//! dropped, also when the test fails.
+//! Nothing is pulled from outside. Everything that a test creates has the test's own cluster label or tag. It is removed when its
+//! guard is dropped, even if the test fails.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -9,10 +9,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Where the daemon listens.
+/// The daemon's socket.
 pub(crate) const ENDPOINT: &str = "unix:///var/run/docker.sock";
 
-/// False, loudly, on a machine without Docker; panics there if `ECS_TEST_REQUIRE_DOCKER=1`.
+/// Whether this machine has Docker. If not, prints that the test is skipped, or panics with `ECS_TEST_REQUIRE_DOCKER=1`.
 #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
 pub(crate) fn available(test: &str) -> bool {
     let there = Command::new("docker")
@@ -29,13 +29,14 @@ pub(crate) fn available(test: &str) -> bool {
     there
 }
 
-/// A name nobody else uses.
+/// A name that is not used elsewhere.
 pub(crate) fn unique(prefix: &str) -> String {
     let id = uuid::Uuid::new_v4().simple().to_string();
     format!("{prefix}-{}", &id[..12])
 }
 
-/// An agent owns its introspection port, so there is one at a time in a network namespace: held until the file is dropped.
+/// Takes the lock for running an agent, which is held until the file is dropped. Agents need the introspection port, so there is
+/// one at a time in a network namespace.
 pub(crate) fn one_agent() -> std::fs::File {
     let namespace = std::fs::metadata("/proc/self/ns/net").map_or(0, |namespace| namespace.ino());
     let path = std::env::temp_dir().join(format!("ecs-agent-test-{namespace}.lock"));
@@ -44,21 +45,21 @@ pub(crate) fn one_agent() -> std::fs::File {
     file
 }
 
-/// Runs the docker command line and returns what it printed; panics when it fails.
+/// Runs the docker command line, and returns its output. Panics if the command fails.
 pub(crate) fn docker(arguments: &[&str]) -> String {
     let output = Command::new("docker").args(arguments).output().expect("docker runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "docker {arguments:?}: {said}");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "docker {arguments:?}: {error}");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// The raw inspect answer of a container.
+/// Docker's raw inspect answer for a container.
 pub(crate) fn inspect(container: &str) -> serde_json::Value {
     let mut list: serde_json::Value = serde_json::from_str(&docker(&["inspect", container])).expect("inspect is JSON");
     list[0].take()
 }
 
-/// A directory that goes away.
+/// A temporary directory, removed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct TempDir(pub(crate) PathBuf);
 
@@ -80,7 +81,7 @@ impl Drop for TempDir {
     }
 }
 
-/// A busybox image under one reference; untagged when dropped.
+/// A busybox image with a reference of its own, untagged when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Image {
     pub(crate) reference: String,
@@ -104,7 +105,7 @@ impl Image {
         }
         std::fs::write(tree.path().join("etc/passwd"), "root:x:0:0::/:/bin/sh\n").expect("a user in the image");
         std::fs::write(tree.path().join("www/index.html"), "hello\n").expect("a page in the image");
-        // No two images share a layer: what another test pulls at the same time would else be pulled already.
+        // No two images share a layer. Otherwise the image of one test could be present already because of another test's pull.
         std::fs::write(tree.path().join("etc/mark"), unique("mark")).expect("a mark in the image");
         let mut tar = Command::new("tar")
             .args(["-C", &tree.path().to_string_lossy(), "-c", "."])
@@ -123,7 +124,7 @@ impl Image {
         Self { reference: reference.to_owned() }
     }
 
-    /// Forgets the image locally, so that it must be pulled.
+    /// Removes the local copy of the image, so that it must be pulled.
     pub(crate) fn remove_locally(reference: &str) {
         let _ = Command::new("docker").args(["image", "rm", "-f", reference]).output();
     }
@@ -135,8 +136,8 @@ impl Drop for Image {
     }
 }
 
-/// Removes all containers labelled with a cluster when dropped, and the volumes their tasks had. Declare it after the images they use, so that it is dropped before
-/// them: an image in use would only lose its name.
+/// Removes all containers with a cluster's label, and the volumes of their tasks, when this is dropped. Declare it after the
+/// images that the containers use, so that it is dropped before them: an image in use would only lose its name.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) name: String,
@@ -163,7 +164,7 @@ impl Drop for Cluster {
     }
 }
 
-/// `containers` is what `docker inspect` showed of them before they were removed.
+/// `containers` is the answer of `docker inspect` from before they were removed.
 fn remove_volumes_of_tasks(containers: &serde_json::Value) {
     for container in containers.as_array().into_iter().flatten() {
         let mounts = container["Mounts"].as_array().into_iter().flatten();
@@ -173,7 +174,7 @@ fn remove_volumes_of_tasks(containers: &serde_json::Value) {
     }
 }
 
-/// The directories of a control group that a cgroupfs driver made: one in each hierarchy.
+/// The directories of a control group that a cgroupfs driver has made: one in each hierarchy.
 pub(crate) fn control_groups(parent: &str) -> Vec<PathBuf> {
     let Some(parent) = parent.strip_prefix("/ecs/").filter(|id| !id.is_empty()) else { return Vec::new() };
     let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());

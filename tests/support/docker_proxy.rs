@@ -1,5 +1,5 @@
-//! A proxy in front of the Docker socket: it holds chosen requests, before Docker sees them or after it has done them, and plays a
-//! daemon that is down, hangs, crawls, breaks off or says what it likes.
+//! A proxy in front of the Docker socket. It holds chosen requests, before Docker gets them or after it has carried them out, and
+//! imitates a daemon that is down, hangs, is slow, breaks off, or sends arbitrary answers.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -12,12 +12,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Where a request is held.
+/// The point at which a request is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hold {
-    /// Docker never sees it unless it is released.
+    /// Docker never gets the request.
     Before,
-    /// Docker has done it; the answer is kept back.
+    /// Docker has carried out the request; its answer is withheld.
     After,
 }
 
@@ -27,21 +27,21 @@ struct Rule {
     hold: Hold,
 }
 
-/// What the daemon behind the proxy is like, for every request until the weather changes.
+/// The apparent condition of the daemon, for every request until the condition is changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Weather {
-    /// As it is.
+    /// Requests and answers pass unchanged.
     #[default]
     Clear,
-    /// Nobody listens, and every connection is cut.
+    /// The socket is closed, and every connection is cut.
     Down,
-    /// Everything is accepted and nothing answered, streams included, until the weather changes; then all of it is done, late.
+    /// Requests are accepted and not answered, streams included. They are carried out late, when the condition changes.
     Hang,
-    /// So many milliseconds for each byte of an answer.
+    /// Each byte of an answer takes this number of milliseconds.
     Slow(u64),
-    /// Done, and the answer ends after so many bytes.
+    /// The request is carried out, and its answer ends after this number of bytes.
     Cut(usize),
-    /// Done, and these bytes are the answer.
+    /// The request is carried out, and this text is the answer.
     Says(&'static str),
 }
 
@@ -51,11 +51,11 @@ struct Shared {
     held: watch::Sender<bool>,
     weather: watch::Sender<Weather>,
     seen: Mutex<Vec<String>>,
-    /// First lines, and the credentials sent with them.
+    /// First lines of requests, each with the credentials sent along.
     credentials: Mutex<Vec<(String, serde_json::Value)>>,
 }
 
-/// The proxy; its socket is in a directory of its own.
+/// The proxy, with its socket in a directory of its own.
 #[derive(Debug)]
 pub(crate) struct DockerProxy {
     directory: TempDir,
@@ -71,27 +71,27 @@ impl DockerProxy {
         let shared = Arc::new(Shared::default());
         let mut accepting = JoinSet::new();
         let listener = UnixListener::bind(&path).expect("a socket");
-        accepting.spawn(live(listener, path, shared.clone()));
+        accepting.spawn(listen(listener, path, shared.clone()));
         Self { directory, shared, _accepting: accepting }
     }
 
-    /// Changes the weather.
+    /// Changes the condition.
     pub(crate) fn turn(&self, weather: Weather) {
         self.shared.weather.send_replace(weather);
     }
 
-    /// `DOCKER_HOST` for the agent.
+    /// The value of `DOCKER_HOST` for the agent.
     pub(crate) fn endpoint(&self) -> String {
         format!("unix://{}", self.directory.path().join("docker.sock").display())
     }
 
-    /// Holds the next request whose first line contains all these parts; only one.
+    /// Holds the next request whose first line contains all these parts. Later ones pass.
     pub(crate) fn hold(&self, line: &'static [&'static str], hold: Hold) {
         self.shared.held.send_replace(false);
         *self.shared.rule.lock().expect("not poisoned") = Some(Rule { line, hold });
     }
 
-    /// Waits until the request is held. It stays so until its connection is cut.
+    /// Waits until the request is held. It is held until its connection is cut.
     pub(crate) async fn held(&self) {
         let mut held = self.shared.held.subscribe();
         let wait = held.wait_for(|held| *held);
@@ -113,7 +113,7 @@ impl DockerProxy {
     }
 }
 
-/// What stands in `X-Registry-Auth`, if it can be decoded.
+/// The decoded header `X-Registry-Auth`; `None` if it is missing or cannot be decoded.
 fn registry_auth(head: &str) -> Option<serde_json::Value> {
     let mut headers = head.lines().filter_map(|line| line.split_once(": "));
     let (_, value) = headers.find(|(name, _)| name.eq_ignore_ascii_case("x-registry-auth"))?;
@@ -121,8 +121,8 @@ fn registry_auth(head: &str) -> Option<serde_json::Value> {
     serde_json::from_slice(&decoded).ok()
 }
 
-/// Listens but when the daemon is down.
-async fn live(mut listener: UnixListener, path: PathBuf, shared: Arc<Shared>) {
+/// Listens, except while the condition is [`Weather::Down`].
+async fn listen(mut listener: UnixListener, path: PathBuf, shared: Arc<Shared>) {
     let mut weather = shared.weather.subscribe();
     loop {
         let down = async { weather.wait_for(|weather| *weather == Weather::Down).await.map(drop) };
@@ -143,7 +143,7 @@ async fn accept(listener: UnixListener, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
         let shared = shared.clone();
         connections.spawn(async move {
-            // A connection that breaks is the tests' daily bread.
+            // Broken connections are expected.
             let _ = serve(client, &shared).await;
         });
         while connections.try_join_next().is_some() {}
@@ -173,7 +173,7 @@ async fn serve(mut client: UnixStream, shared: &Shared) -> std::io::Result<()> {
         if hits { rule.take().map(|rule| rule.hold) } else { None }
     };
     if hold == Some(Hold::Before) {
-        return wait_for_the_end(client, shared).await;
+        return wait_for_disconnect(client, shared).await;
     }
     let mut weather = shared.weather.subscribe();
     let _ = weather.wait_for(|weather| *weather != Weather::Hang).await;
@@ -183,7 +183,7 @@ async fn serve(mut client: UnixStream, shared: &Shared) -> std::io::Result<()> {
     docker.write_all(b"Connection: close\r\n").await?;
     docker.write_all(&head[end_of_line..]).await?;
     if hold == Some(Hold::After) {
-        // The rest of the request (a body in a second packet) has to reach Docker, its answer not the agent.
+        // The rest of the request (a body in a second packet) must reach Docker, but the answer must not reach the agent.
         let (mut from_client, mut to_client) = client.into_split();
         let (mut from_docker, mut to_docker) = docker.into_split();
         let mut answer = vec![0; 65536];
@@ -198,13 +198,13 @@ async fn serve(mut client: UnixStream, shared: &Shared) -> std::io::Result<()> {
     pass_on(client, docker, shared).await
 }
 
-/// The rest of the request to Docker, and the answer to the agent as the weather lets it through.
+/// Passes the rest of the request to Docker, and the answer to the agent as the condition allows.
 async fn pass_on(client: UnixStream, docker: UnixStream, shared: &Shared) -> std::io::Result<()> {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_docker, mut to_docker) = docker.into_split();
     let request = async {
         let copied = tokio::io::copy(&mut from_client, &mut to_docker).await;
-        // The agent says nothing more, or has left: Docker goes on in both cases.
+        // The agent has sent everything or has disconnected. Docker goes on in both cases.
         copied.map(drop)
     };
     let answer = async {
@@ -218,8 +218,8 @@ async fn pass_on(client: UnixStream, docker: UnixStream, shared: &Shared) -> std
             let _ = weather.wait_for(|weather| *weather != Weather::Hang).await;
             let now = *weather.borrow();
             match now {
-                Weather::Says(words) => {
-                    to_client.write_all(words.as_bytes()).await?;
+                Weather::Says(text) => {
+                    to_client.write_all(text.as_bytes()).await?;
                     return to_client.shutdown().await;
                 }
                 Weather::Cut(bytes) if sent + count > bytes => {
@@ -248,8 +248,8 @@ async fn pass_on(client: UnixStream, docker: UnixStream, shared: &Shared) -> std
     }
 }
 
-/// Nothing happens until the agent is gone.
-async fn wait_for_the_end(mut client: UnixStream, shared: &Shared) -> std::io::Result<()> {
+/// Waits until the agent disconnects.
+async fn wait_for_disconnect(mut client: UnixStream, shared: &Shared) -> std::io::Result<()> {
     shared.held.send_replace(true);
     let mut buffer = [0; 4096];
     while client.read(&mut buffer).await? > 0 {}

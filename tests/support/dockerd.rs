@@ -1,6 +1,6 @@
-//! A dockerd of a test's own, beside the host's and with its own directories and socket; the host's is left alone.
+//! A separate dockerd for one test, with its own directories and socket. The host's daemon is not touched.
 //!
-//! It is on the network of the test's process, and so it reaches a registry only where that is the host's. Needs root.
+//! It uses the network of the test's process, so it reaches a registry only if that is the host's network. Needs root.
 
 use super::docker::TempDir;
 use super::wait::until;
@@ -8,10 +8,10 @@ use serde_json::Value;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// Two daemons on a loaded machine.
+/// A limit for two daemons on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A dockerd of the test's own.
+/// A dockerd for one test.
 #[derive(Debug)]
 pub(crate) struct Dockerd {
     directory: TempDir,
@@ -20,13 +20,13 @@ pub(crate) struct Dockerd {
 }
 
 impl Dockerd {
-    /// Starts it; `None` where that is not allowed.
+    /// Starts the daemon; `None` if that is not possible here.
     #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
     pub(crate) async fn start(live_restore: bool) -> Option<Self> {
         let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
         let is_there = Command::new("dockerd").arg("--version").stdout(Stdio::null()).status().is_ok();
         if !is_root || !is_there {
-            eprintln!("SKIPPED what needs a dockerd of its own: it takes root and a dockerd");
+            eprintln!("SKIPPED a test with its own dockerd: it needs root and dockerd");
             return None;
         }
         let mut dockerd = Self { directory: TempDir::new("ecs-test-dockerd"), live_restore, process: None };
@@ -45,7 +45,8 @@ impl Dockerd {
     pub(crate) async fn run(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
         let mut command = Command::new("dockerd");
-        // The first daemon's bridge, which nothing here uses: told of none, a daemon takes that one away from the host.
+        // The host daemon's bridge, although nothing here uses it: with `--bridge=none` this daemon would remove it from the
+        // host.
         command.args(["--bridge=docker0", "--iptables=false", "--ip6tables=false", "-H", &self.endpoint()]);
         command.args(["--data-root", &self.path("data"), "--exec-root", &self.path("exec"), "-p", &self.path("pid")]);
         command.arg(format!("--live-restore={}", self.live_restore));
@@ -53,7 +54,7 @@ impl Dockerd {
         until("the second dockerd", LIMIT, async || self.docker(&["version"]).map(drop)).await;
     }
 
-    /// `kill -9`; its containerd goes with it, the containers' processes do not.
+    /// Kills the daemon with SIGKILL. Its containerd ends as well; the containers' processes do not.
     pub(crate) async fn kill(&mut self) {
         let mut process = self.process.take().unwrap();
         process.kill().unwrap();
@@ -61,12 +62,12 @@ impl Dockerd {
         let pid_file = self.path("exec/containerd/containerd.pid");
         let containerd = std::fs::read_to_string(&pid_file).unwrap();
         until("containerd to end", LIMIT, async || has_ended(&containerd).then_some(())).await;
-        // Whoever is first on this host may leave a dead process unreaped; the next daemons would take it for a living one.
+        // If PID 1 of this host does not reap dead processes, the next daemons would take these for living ones.
         let _ = std::fs::remove_file(pid_file);
         let _ = std::fs::remove_file(self.path("pid"));
     }
 
-    /// The docker command line against this daemon; `None` when it fails.
+    /// Runs the docker command line with this daemon; `None` if the command fails.
     pub(crate) fn docker(&self, arguments: &[&str]) -> Option<String> {
         let output = Command::new("docker").args(["-H", &self.endpoint()]).args(arguments).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -78,13 +79,13 @@ impl Dockerd {
     }
 }
 
-/// The process is not there, or dead and only not yet reaped: then it has no command line any more.
+/// The process does not exist, or is dead and not yet reaped: then it has no command line.
 pub(crate) fn has_ended(pid: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).map_or(true, |line| line.is_empty())
 }
 
 impl Drop for Dockerd {
-    #[expect(clippy::print_stderr, reason = "a failed test shows what the daemon said")]
+    #[expect(clippy::print_stderr, reason = "a failed test shows the daemon's log")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = std::fs::read_to_string(self.path("log")).unwrap_or_default();
@@ -98,7 +99,7 @@ impl Drop for Dockerd {
             let _ = self.docker(&[&["rm", "-fv"], &ids[..]].concat());
         }
         let Some(mut process) = self.process.take() else { return };
-        // Told to end it ends its containerd and unmounts what it has mounted.
+        // On SIGTERM the daemon ends its containerd and removes its mounts.
         let _ = Command::new("kill").arg(process.id().to_string()).status();
         let _ = process.wait();
     }

@@ -1,5 +1,5 @@
-//! A forward proxy that alone knows where [`NAME`] and [`TLS_NAME`] are, which is loopback: plain requests are passed on, tunnels
-//! are real ones.
+//! A forward proxy for [`NAME`] and [`TLS_NAME`], which only it can resolve (to loopback). It forwards plain requests, and opens
+//! real tunnels.
 
 use base64::Engine;
 use std::sync::{Arc, Mutex};
@@ -7,13 +7,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// A host no resolver knows. As long as the address it stands for, so that bodies keep their length when one replaces the other.
+/// A host name that no resolver knows. It is as long as the address that it stands for, so that replacing one by the other does
+/// not change the length of a body.
 pub(crate) const NAME: &str = "ecs.proxy";
 const ADDRESS: &str = "127.0.0.1";
-/// Another one, for tunnels. With `https` it is as long as the address with `http`.
+/// Another such name, for tunnels. With `https` it is as long as the address with `http`.
 pub(crate) const TLS_NAME: &str = "ecs.prox";
 
-/// The proxy; all its connections end with it.
+/// The proxy. Dropping it ends all its connections.
 #[derive(Debug)]
 pub(crate) struct HttpProxy {
     address: String,
@@ -23,30 +24,30 @@ pub(crate) struct HttpProxy {
 }
 
 impl HttpProxy {
-    /// Starts listening; it asks nobody who they are.
+    /// Starts listening, without authentication.
     pub(crate) async fn start() -> Self {
         Self::demanding(None).await
     }
 
-    /// Starts listening, for `me` with this password only.
+    /// Starts listening. Only the user `me` with this password is served; with `None`, every client is.
     pub(crate) async fn demanding(password: Option<&str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let refusal = Arc::new(Mutex::new(None));
         let mut accepting = JoinSet::new();
-        let key = password.map(|it| base64::engine::general_purpose::STANDARD.encode(format!("me:{it}")));
+        let key = password.map(|word| base64::engine::general_purpose::STANDARD.encode(format!("me:{word}")));
         let key = key.map(|key| format!("proxy-authorization: basic {key}"));
         accepting.spawn(accept(listener, seen.clone(), refusal.clone(), key));
         Self { address, seen, refusal, _accepting: accepting }
     }
 
-    /// From now on every request is answered with this (nothing: the connection is closed); `None` passes requests on again.
+    /// Answers every request with this text from now on (an empty text closes the connection). `None` ends that.
     pub(crate) fn refuse_with(&self, answer: Option<&str>) {
         *self.refusal.lock().expect("not poisoned") = answer.map(str::to_owned);
     }
 
-    /// For `HTTP_PROXY`, with a password that nobody may see.
+    /// The value of `HTTP_PROXY`, with a password that must not appear anywhere.
     pub(crate) fn url(&self, password: &str) -> String {
         format!("http://me:{password}@{}", self.address)
     }
@@ -67,7 +68,7 @@ async fn accept(
     while let Ok((client, _)) = listener.accept().await {
         let (seen, refusal, key) = (seen.clone(), refusal.clone(), key.clone());
         connections.spawn(async move {
-            // A connection ends when one side has had enough.
+            // A connection ends when either side closes it.
             let _ = serve(client, &seen, &refusal, key.as_deref()).await;
         });
     }
@@ -100,7 +101,7 @@ async fn serve(
     let target = line.split(' ').nth(1).and_then(|url| url.strip_prefix("http://")).unwrap_or_default();
     let authority = target.split(['/', '?']).next().unwrap_or_default().replace(NAME, ADDRESS);
     let mut server = TcpStream::connect(authority).await?;
-    // As it is: the signature covers the name of the host.
+    // Unchanged, because the signature covers the host name.
     server.write_all(&head).await?;
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
@@ -133,7 +134,7 @@ pub(crate) async fn pass(
     }
 }
 
-/// The bytes with one text in the place of another of the same length.
+/// The bytes with one text replaced by another of the same length.
 fn replaced(bytes: &[u8], old: &str, new: &str) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let places: Vec<usize> =

@@ -1,4 +1,4 @@
-//! A real registry (Debian's `docker-registry`) on a random loopback port, with or without users.
+//! A real registry (Debian's `docker-registry`) on a random loopback port, with or without authentication.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -7,7 +7,7 @@ use base64::Engine as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A running registry; stopped when dropped.
+/// A running registry, stopped when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Registry {
     /// `127.0.0.1:<port>`
@@ -18,13 +18,13 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Starts a registry that lets these users in, or anybody if there are none.
+    /// Starts a registry for these users. Without any, it is open to everyone.
     pub(crate) fn start(users: &[(&str, &str)]) -> Self {
         Self::listening("127.0.0.1", users, false)
     }
 
-    /// The same at another address of this host, if need be with TLS and a certificate that nobody knows. Docker does not look at
-    /// certificates of loopback addresses.
+    /// Starts a registry at another address of this host, optionally with TLS and an untrusted certificate. Docker does not check
+    /// the certificates of loopback addresses.
     pub(crate) fn listening(address: &str, users: &[(&str, &str)], tls: bool) -> Self {
         let directory = TempDir::new("ecs-test-registry");
         let port = free_port();
@@ -62,15 +62,15 @@ impl Registry {
         registry
     }
 
-    /// From now on nobody listens.
+    /// Stops the registry.
     pub(crate) fn stop(&mut self) {
         self.child.kill().expect("the registry runs");
         self.child.wait().expect("the registry ends");
     }
 
-    /// Makes a busybox image, pushes it and forgets it locally; returns its reference.
+    /// Makes a busybox image, pushes it, and removes the local copy. Returns its reference.
     pub(crate) fn push_busybox(&self, name: &str, changes: &[&str]) -> String {
-        // Unlike contents make unlike images: tests that share a daemon must not untag each other's.
+        // The label makes the image unique: tests that share a daemon must not untag each other's images.
         let mark = format!("LABEL mark={}", unique("m"));
         let reference = format!("{}/{name}", self.host);
         let changes: Vec<&str> = changes.iter().copied().chain([mark.as_str()]).collect();
@@ -96,19 +96,19 @@ impl Registry {
     }
 }
 
-/// The network namespace Docker lives in, when the test runs in one of its own (`tests/run` sees to that).
+/// Docker's network namespace, if the test runs in another one (`tests/run` arranges that).
 fn dockers_network() -> Option<String> {
     std::env::var("ECS_TEST_DOCKER_NETWORK").ok().filter(|path| !path.is_empty())
 }
 
-/// A range of ports on Docker's network that most likely nobody else gives to containers, for an agent that cannot see what is taken.
+/// A range of ports on Docker's network that most likely no other test uses, for an agent that cannot see which ports are taken.
 pub(crate) fn container_ports() -> Option<String> {
     dockers_network()?;
     let first = 10_000 + 50 * (uuid::Uuid::new_v4().as_u128() % 200);
     Some(format!("{first}-{}", first + 49))
 }
 
-/// A command that listens where Docker can reach it on the loopback address.
+/// A command that runs in Docker's network namespace, where Docker reaches it on the loopback address.
 fn beside_docker(program: &str) -> Command {
     match dockers_network() {
         Some(namespace) => {
@@ -120,7 +120,7 @@ fn beside_docker(program: &str) -> Command {
     }
 }
 
-/// The address of Docker's host on the interface of the default bridge; Docker itself does not always name it.
+/// The host's address on Docker's default bridge. Docker itself does not always report it.
 pub(crate) fn bridge_address() -> String {
     let option = r#"{{index .Options "com.docker.network.bridge.name"}}"#;
     let interface = super::docker::docker(&["network", "inspect", "--format", option, "bridge"]);
@@ -128,11 +128,11 @@ pub(crate) fn bridge_address() -> String {
         beside_docker("ip").args(["-4", "-o", "address", "show", &interface]).output().expect("ip is installed");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let address = text.split_whitespace().nth(3).expect("the bridge has an address");
-    address.split('/').next().expect("something stands before the mask").to_owned()
+    address.split('/').next().expect("the address has a mask").to_owned()
 }
 
-/// A port that is free on Docker's loopback address. Below the range the kernel gives out by itself, so that nobody gets it
-/// by chance in the meantime.
+/// A free port on Docker's loopback address. It is below the kernel's range of dynamic ports, so that it is not taken by chance
+/// in the meantime.
 fn free_port() -> u16 {
     let process = dockers_network().and_then(|path| path.split('/').nth(2).and_then(|process| process.parse().ok()));
     let taken = listeners(process.unwrap_or_else(std::process::id));
@@ -140,7 +140,7 @@ fn free_port() -> u16 {
     std::iter::repeat_with(random).find(|port| !taken.contains(port)).expect("some port is free")
 }
 
-/// Ports on which something listens in the network namespace of a process.
+/// Ports with a listening socket in the network namespace of a process.
 fn listeners(process: u32) -> Vec<u16> {
     const LISTEN: &str = "0A";
     let tables = ["tcp", "tcp6"].map(|table| std::fs::read_to_string(format!("/proc/{process}/net/{table}")));
@@ -177,7 +177,7 @@ impl Drop for Registry {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // What was pulled from here is of no use any more.
+        // Images that were pulled from this registry are of no further use.
         let pulled = format!("reference={}/*/*", self.host);
         let listed = Command::new("docker").args(["images", "-q", "--filter", &pulled]).output();
         let ids = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();

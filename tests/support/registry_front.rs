@@ -1,4 +1,4 @@
-//! A front before a registry that refuses, hangs, cuts or slows chosen requests.
+//! A front of a registry that refuses, delays, cuts off or slows down chosen requests.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -9,33 +9,33 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// What becomes of a request.
+/// A fault of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
-    /// This status line, and a body of the registry's kind of errors with this code and message.
+pub(crate) enum Fault {
+    /// The answer has this status line, and a registry's error with this code and message as its body.
     Refuse(&'static str, &'static str, String),
-    /// 200 and this in the place of the body.
+    /// The answer has status 200 and this text as its body.
     Garbage(&'static str),
-    /// No answer until the front is told to go on.
+    /// There is no answer until the front is released.
     Hang,
-    /// The connection breaks after that many bytes of the answer.
+    /// The connection breaks after this number of bytes of the answer.
     Cut(usize),
-    /// That many bytes of the answer in each interval.
+    /// The answer arrives with this number of bytes per interval.
     Slow(usize, Duration),
 }
 
 #[derive(Debug)]
 struct Rule {
     parts: Vec<String>,
-    trouble: Trouble,
-    /// How many requests it still hits.
+    fault: Fault,
+    /// Number of requests that the rule still applies to.
     left: usize,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     rules: Mutex<Vec<Rule>>,
-    /// How often hanging requests were told to go on.
+    /// Number of times that hanging requests were released.
     releases: watch::Sender<u64>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct RegistryFront {
 }
 
 impl RegistryFront {
-    /// Starts listening before that registry.
+    /// Starts listening in front of that registry.
     pub(crate) async fn start(registry: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let host = listener.local_addr().expect("an address").to_string();
@@ -59,24 +59,24 @@ impl RegistryFront {
         Self { host, shared, _accepting: accepting }
     }
 
-    /// An image of the registry as it is called through the front.
+    /// The name of a registry's image when it is pulled through the front.
     pub(crate) fn image(&self, image: &str) -> String {
         format!("{}/{}", self.host, image.split_once('/').expect("host and name").1)
     }
 
-    /// The next `times` requests whose first line contains all these parts get into that trouble.
-    pub(crate) fn trouble(&self, parts: &[&str], times: usize, trouble: Trouble) {
+    /// Lets the next `times` requests whose first line contains all these parts fail like that.
+    pub(crate) fn fail(&self, parts: &[&str], times: usize, fault: Fault) {
         let parts = parts.iter().map(|part| (*part).to_owned()).collect();
-        self.shared.rules.lock().expect("not poisoned").push(Rule { parts, trouble, left: times });
+        self.shared.rules.lock().expect("not poisoned").push(Rule { parts, fault, left: times });
     }
 
-    /// The requests that hang now go on; the next ones hang as before.
+    /// Releases the requests that hang now. Later ones hang as before.
     pub(crate) fn release(&self) {
         self.shared.releases.send_modify(|releases| *releases += 1);
     }
 
-    /// All is well from now on: rules are forgotten, hanging requests go on.
-    pub(crate) fn relent(&self) {
+    /// Ends all faults: drops the rules and releases hanging requests.
+    pub(crate) fn recover(&self) {
         self.shared.rules.lock().expect("not poisoned").clear();
         self.release();
     }
@@ -87,7 +87,7 @@ async fn accept(listener: TcpListener, registry: String, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
         let (registry, shared) = (registry.clone(), shared.clone());
         connections.spawn(async move {
-            // A connection that breaks is what this is for.
+            // Broken connections are the purpose of this front.
             let _ = serve(client, &registry, &shared).await;
         });
         while connections.try_join_next().is_some() {}
@@ -98,46 +98,46 @@ async fn accept(listener: TcpListener, registry: String, shared: Arc<Shared>) {
 async fn serve(mut client: TcpStream, registry: &str, shared: &Shared) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.windows(4).any(|four| four == b"\r\n\r\n") {
-        // Docker tries TLS first, and waits long for an answer to it.
+        // Docker tries TLS first, and waits long for an answer. Closing the connection makes it try HTTP.
         if client.read_buf(&mut head).await? == 0 || head.starts_with(&[0x16]) {
             return Ok(());
         }
     }
     let text = String::from_utf8_lossy(&head).into_owned();
     let line = text.lines().next().unwrap_or_default().to_owned();
-    let trouble = hit(&mut shared.rules.lock().expect("not poisoned"), &line);
-    match &trouble {
-        Some(Trouble::Refuse(status, code, message)) => {
+    let fault = hit(&mut shared.rules.lock().expect("not poisoned"), &line);
+    match &fault {
+        Some(Fault::Refuse(status, code, message)) => {
             let body = serde_json::json!({"errors": [{"code": code, "message": message}]}).to_string();
             return answer(client, status, &body).await;
         }
-        Some(Trouble::Garbage(body)) => return answer(client, "200 OK", body).await,
-        Some(Trouble::Hang) => {
+        Some(Fault::Garbage(body)) => return answer(client, "200 OK", body).await,
+        Some(Fault::Hang) => {
             let mut releases = shared.releases.subscribe();
             let _ = releases.changed().await;
         }
-        Some(Trouble::Cut(_) | Trouble::Slow(..)) | None => {}
+        Some(Fault::Cut(_) | Fault::Slow(..)) | None => {}
     }
-    // A registry that is down is seen as one that hangs up.
+    // To the client, a registry that is down closes the connection.
     let mut server = TcpStream::connect(registry).await?;
     let end_of_line = text.find("\r\n").map_or(0, |at| at + 2);
     server.write_all(&head[..end_of_line]).await?;
     server.write_all(b"Connection: close\r\n").await?;
     server.write_all(&head[end_of_line..]).await?;
-    match trouble {
-        Some(Trouble::Cut(bytes)) => pass(server, client, bytes, bytes, Duration::ZERO).await,
-        Some(Trouble::Slow(bytes, interval)) => pass(server, client, usize::MAX, bytes, interval).await,
-        Some(Trouble::Refuse(..) | Trouble::Garbage(_) | Trouble::Hang) | None => {
+    match fault {
+        Some(Fault::Cut(bytes)) => pass(server, client, bytes, bytes, Duration::ZERO).await,
+        Some(Fault::Slow(bytes, interval)) => pass(server, client, usize::MAX, bytes, interval).await,
+        Some(Fault::Refuse(..) | Fault::Garbage(_) | Fault::Hang) | None => {
             tokio::io::copy_bidirectional(&mut client, &mut server).await.map(drop)
         }
     }
 }
 
-fn hit(rules: &mut [Rule], line: &str) -> Option<Trouble> {
+fn hit(rules: &mut [Rule], line: &str) -> Option<Fault> {
     let hits = |rule: &&mut Rule| rule.left > 0 && rule.parts.iter().all(|part| line.contains(part));
     let rule = rules.iter_mut().find(hits)?;
     rule.left -= 1;
-    Some(rule.trouble.clone())
+    Some(rule.fault.clone())
 }
 
 async fn answer(mut client: TcpStream, status: &str, body: &str) -> std::io::Result<()> {
@@ -150,16 +150,16 @@ async fn answer(mut client: TcpStream, status: &str, body: &str) -> std::io::Res
     client.shutdown().await
 }
 
-/// The answer, at most `most` bytes, `at_once` in each interval.
+/// Passes on at most `max` bytes of the answer, `at_once` bytes per interval.
 async fn pass(
     mut from: TcpStream,
     mut to: TcpStream,
-    most: usize,
+    max: usize,
     at_once: usize,
     interval: Duration,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; at_once];
-    let mut left = most;
+    let mut left = max;
     while left > 0 {
         let room = buffer.len().min(left);
         let count = from.read(&mut buffer[..room]).await?;

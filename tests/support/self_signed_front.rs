@@ -1,4 +1,4 @@
-//! Something that speaks https with a certificate nobody has reason to believe, and passes everything on to a plain port.
+//! An HTTPS server with a self-signed certificate, which forwards everything to a plain port.
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -10,10 +10,10 @@ use tokio_rustls::TlsAcceptor;
 
 const PEM: &[u8] = include_bytes!("self-signed.pem");
 
-/// The front; all its connections end with it.
+/// The front. Dropping it ends all its connections.
 #[derive(Debug)]
 pub(crate) struct TlsFront {
-    /// `https://` and the address it listens on.
+    /// Its URL: `https://` and its address.
     pub(crate) url: String,
     _accepting: JoinSet<()>,
 }
@@ -31,7 +31,7 @@ impl TlsFront {
             .expect("versions")
             .with_no_client_auth()
             .with_single_cert(vec![certificate], key)
-            .expect("they belong together");
+            .expect("the key belongs to the certificate");
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(
             listener,
@@ -47,7 +47,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, behind: SocketAddr
     while let Ok((client, _)) = listener.accept().await {
         let acceptor = acceptor.clone();
         connections.spawn(async move {
-            // A client that does not believe the certificate hangs up: that is what some tests want.
+            // A client that does not trust the certificate disconnects here. Some tests expect that.
             let Ok(mut client) = acceptor.accept(client).await else { return };
             let Ok(mut server) = TcpStream::connect(behind).await else { return };
             let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;

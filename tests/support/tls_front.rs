@@ -1,4 +1,4 @@
-//! TLS in front of a plain server, with certificates made on the spot by `openssl`.
+//! TLS in front of a plain server, with certificates that `openssl` makes for the test.
 
 use super::http_proxy::{TLS_NAME, pass};
 use rustls::pki_types::pem::PemObject;
@@ -11,14 +11,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-/// A CA of its own, and a certificate of it for [`TLS_NAME`].
+/// A private CA, and a certificate for [`TLS_NAME`] that it has issued.
 #[derive(Debug)]
 pub(crate) struct Certificates {
     directory: PathBuf,
 }
 
 impl Certificates {
-    /// Makes them in this directory.
+    /// Creates the CA and the certificate in this directory.
     pub(crate) fn make(directory: &Path) -> Self {
         std::fs::create_dir_all(directory).expect("a directory");
         let made = Self { directory: directory.to_owned() };
@@ -59,24 +59,24 @@ impl Certificates {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// The CA, for `SSL_CERT_FILE`.
+    /// Path of the CA's certificate, for `SSL_CERT_FILE`.
     pub(crate) fn authority(&self) -> String {
         self.directory.join("ca.pem").to_string_lossy().into_owned()
     }
 }
 
-/// The listener; all its connections end with it.
+/// The listener. Dropping it ends all its connections.
 #[derive(Debug)]
 pub(crate) struct TlsFront {
-    /// Where it is known, e.g. `https://ecs.prox:40000`.
+    /// Its URL, such as `https://ecs.prox:40000`.
     pub(crate) url: String,
-    /// The same without TLS, at a plain address: answers still lead to `url`.
+    /// A URL of the same server without TLS. Answers still refer to `url`.
     pub(crate) plain_url: String,
     _accepting: JoinSet<()>,
 }
 
 impl TlsFront {
-    /// Passes on to `http://127.0.0.1:<port>`, and gives its own address in answers where that one stands.
+    /// Forwards to `http://127.0.0.1:<port>`, and replaces that address in answers by its own.
     pub(crate) async fn start(port: &str, certificates: &Certificates) -> Self {
         let chain = CertificateDer::pem_file_iter(certificates.directory.join("cert.pem")).expect("a certificate");
         let chain = chain.collect::<Result<Vec<_>, _>>().expect("a certificate");
@@ -88,7 +88,7 @@ impl TlsFront {
         let plain_listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let plain_url = format!("http://{}", plain_listener.local_addr().expect("an address"));
         let plain = format!("http://127.0.0.1:{port}");
-        assert_eq!(url.len(), plain.len(), "one replaces the other in bodies of fixed length");
+        assert_eq!(url.len(), plain.len(), "the replacement must not change the length of a body");
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(plain_listener, None, plain.clone(), url.clone()));
         accepting.spawn(accept(listener, Some(TlsAcceptor::from(Arc::new(config))), plain, url.clone()));
@@ -104,7 +104,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, plain: String, 
             match tls {
                 None => serve(client, &plain, &url).await,
                 Some(tls) => {
-                    // A client that does not trust the certificate leaves here.
+                    // A client that does not trust the certificate disconnects here.
                     if let Ok(client) = tls.accept(client).await {
                         serve(client, &plain, &url).await;
                     }
