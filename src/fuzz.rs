@@ -1,7 +1,7 @@
-//! What the fuzzer feeds: one function for each place where text from outside enters. Not part of the product.
+//! The fuzz targets: one function for each entrance of text from outside. Not part of the product.
 //!
-//! `tests/fuzz/run` runs them for long; the test below runs them on every seed that was kept. Each function lives in the room it tries,
-//! where it can reach what is private. Invariant: a function here does no I/O, and panics if a promise is broken.
+//! `tests/fuzz/run` runs them for a long time; the test below runs them on every saved seed. Each function is in the module that
+//! it tests, where it can use private items. Invariant: a target does no I/O, and panics if a promise is broken.
 
 pub use crate::acs::fuzz::acs_frame;
 pub use crate::config::fuzz::ecs_config;
@@ -15,19 +15,19 @@ use crate::runtime::logging::line::{Line, MAX_LINE};
 use std::time::SystemTime;
 use tracing::Level;
 
-/// Holds what every text for a person or for ECS promises: bounded, one line, nothing that moves a cursor.
+/// Checks the promises of every text for a person or for ECS: a limited length, one line, and nothing that moves a cursor.
 ///
 /// # Panics
-/// The text breaks one of these.
+/// The text breaks one of these promises.
 pub(crate) fn assert_clean(text: &str) {
     assert!(text.len() <= MAX_TEXT, "a text of {} bytes", text.len());
     assert!(!text.chars().any(char::is_control), "a control character in {text:?}");
 }
 
-/// An event for the log: parts between zero bytes are its target, its message, and names and values of fields.
+/// Formats a log event. The parts between zero bytes are its target, its message, and the names and values of its fields.
 ///
 /// # Panics
-/// The line is not one line, is too long, moves a cursor, or is no JSON in that form.
+/// The result is not one line, is too long, moves a cursor, or is invalid JSON in the JSON format.
 pub fn log_line(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     for form in [Form::Text, Form::Json] {
@@ -72,9 +72,9 @@ mod tests {
         ("websocket_stream", websocket_stream),
     ];
 
-    /// The folders of seeds and this list name the same targets, and no seed breaks anything.
+    /// The folders of seeds and this list name the same targets, and every seed passes.
     #[test]
-    fn every_kept_seed_of_the_fuzzer_passes() {
+    fn every_saved_seed_of_the_fuzzer_passes() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds");
         let mut names: Vec<String> = std::fs::read_dir(&folder)
             .unwrap()

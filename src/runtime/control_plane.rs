@@ -1,6 +1,6 @@
-//! ACS to facts: keeps the session with the control plane and hands what it says to the core loop.
+//! Keeps the session with ACS, and turns its messages into events for the core loop.
 //!
-//! Credentials are put into memory before the core hears of the tasks they belong to.
+//! Invariant: credentials are stored in memory before the core receives the tasks that they belong to.
 
 use super::Options;
 use super::edges::Edges;
@@ -23,25 +23,25 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
-/// Messages from the session; more of them wait there, where their size is bounded.
+/// Capacity of the queue of messages from the session. Further messages wait in the session, which limits their size.
 const MESSAGES: usize = 1;
-/// Answers on their way to the session.
+/// Capacity of the queue of answers to the session.
 const ANSWERS: usize = 64;
 
-/// What the session needs.
+/// The part of the agent that talks to ACS.
 #[derive(Clone, Debug)]
 pub(super) struct ControlPlane {
-    /// Whom to speak as, and how.
+    /// Identity, credentials and timing of the session.
     pub(super) settings: session::Settings,
-    /// Where ACS is.
+    /// Finds the address of ACS.
     pub(super) endpoints: Arc<PollEndpointCache>,
-    /// Holds the credentials of tasks' roles.
+    /// Holds the store for the credentials of tasks' roles.
     pub(super) edges: Arc<Edges>,
-    /// The core loop.
+    /// The core loop's queue of events.
     pub(super) inbox: mpsc::Sender<Event>,
 }
 
-/// Where ACS is for this instance: nobody is asked yet.
+/// Finds the address of ACS for this instance. Sends nothing yet.
 pub(super) fn endpoints(ecs: aws_sdk_ecs::Client, identity: &Identity, instance: &Instance) -> Arc<PollEndpointCache> {
     Arc::new(PollEndpointCache::new(ecs, identity.cluster.clone(), instance.zone_id.clone()))
 }
@@ -59,7 +59,7 @@ pub(super) fn settings(
     session::Settings {
         cluster: identity.cluster.clone(),
         container_instance: identity.container_instance_arn.clone(),
-        agent_version: version::SPOKEN.to_owned(),
+        agent_version: version::REPORTED.to_owned(),
         agent_hash: version::COMMIT.to_owned(),
         docker_version: Some(host.offers.docker_version.clone()),
         websocket: websocket::Settings {
@@ -76,10 +76,10 @@ pub(super) fn settings(
 }
 
 impl ControlPlane {
-    /// Keeps the session until told to stop. `outbox` outlives a restart of this part.
+    /// Keeps the session until `stop` is cancelled. `outbox` outlives a restart of this part.
     pub(super) async fn run(self, outbox: Arc<Mutex<mpsc::Receiver<Outgoing>>>, stop: CancellationToken) -> PartResult {
         let (sender, mut receiver) = mpsc::channel::<Incoming>(MESSAGES);
-        let (answers, to_say) = mpsc::channel::<Outgoing>(ANSWERS);
+        let (answers, to_send) = mpsc::channel::<Outgoing>(ANSWERS);
         let discover = || {
             let (endpoints, instance) = (self.endpoints.clone(), self.settings.container_instance.clone());
             async move {
@@ -87,17 +87,17 @@ impl ControlPlane {
                 Ok(found.acs.clone())
             }
         };
-        let session = session::run(self.settings.clone(), discover, sender, to_say, stop.clone());
-        let listen = async {
+        let session = session::run(self.settings.clone(), discover, sender, to_send, stop.clone());
+        let receive = async {
             while let Some(message) = receiver.recv().await {
-                for event in self.understand(message) {
+                for event in self.events(message) {
                     if self.inbox.send(event).await.is_err() {
                         return; // the core loop has ended
                     }
                 }
             }
         };
-        let speak = async {
+        let answer = async {
             let mut outbox = outbox.lock().await;
             while let Some(answer) = outbox.recv().await {
                 if answers.send(answer).await.is_err() {
@@ -107,20 +107,21 @@ impl ControlPlane {
         };
         tokio::select! {
             () = session => if stop.is_cancelled() { Ok(()) } else { Err("the session has ended".to_owned()) },
-            () = listen => Ok(()),
-            () = speak => Ok(()),
+            () = receive => Ok(()),
+            () = answer => Ok(()),
         }
     }
 
-    /// One message to facts.
-    fn understand(&self, message: Incoming) -> Vec<Event> {
+    /// The events that follow from one message.
+    fn events(&self, message: Incoming) -> Vec<Event> {
         match message {
             Incoming::Payload { tasks, credentials, ack, seq_num, intact } => {
                 let ids: Vec<_> = credentials.iter().map(|role| role.id.clone()).collect();
                 credentials.into_iter().for_each(|role| self.edges.roles.insert(role));
                 tracing::info!(message_id = ack.message_id, tasks = tasks.len(), intact, "payload from ACS");
                 let tasks = payload_tasks(tasks);
-                // Part of it could not be read: ECS sends it again until it is told what became of each task.
+                // A payload that could be read only in part is not acknowledged: ECS sends it again until each task has been
+                // reported.
                 let ack = intact.then_some(ack);
                 let arrived = Event::CredentialsArrived { task: None, ids, ack: None };
                 vec![arrived, Event::Payload { tasks, seq: seq_num, ack }]
@@ -154,7 +155,7 @@ impl ControlPlane {
     }
 }
 
-/// What the core is to know of them. However many the others are, each kind of them gets one line.
+/// The tasks that the core must know. The others are logged: one line for each kind, whatever their number.
 fn payload_tasks(tasks: Vec<acs::ReceivedTask>) -> Vec<PayloadTask> {
     let (mut later, mut nameless) = (Vec::new(), Vec::new());
     let mut known = Vec::new();
@@ -173,11 +174,7 @@ fn payload_tasks(tasks: Vec<acs::ReceivedTask>) -> Vec<PayloadTask> {
         tracing::info!(tasks = later.len(), first = first.task_id(), "tasks that ECS does not want to run yet");
     }
     if let Some(first) = nameless.first() {
-        tracing::error!(
-            tasks = nameless.len(),
-            first,
-            "tasks without a name cannot be run, and ECS cannot be told of them"
-        );
+        tracing::error!(tasks = nameless.len(), first, "tasks without an ARN can neither be run nor reported to ECS");
     }
     known
 }

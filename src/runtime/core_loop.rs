@@ -1,8 +1,9 @@
-//! The one loop, and the only owner of the state: step, commit, publish, act. The order never changes.
+//! The core loop, the only owner of the state: step, commit, publish, act. The order never changes.
 //!
-//! An effect starts only after the state it rests on is on disk; so does an acknowledgement, which is an effect like any other.
-//! A burst of events is stepped through one by one and committed once. Of what need not be on disk first the core says so
-//! ([`Step::may_wait`]): readers see it, nothing follows from it, and the commit waits a moment for more of its kind.
+//! An effect starts only after the state it depends on is on disk. This holds for acknowledgements as well: they are effects,
+//! too. The events of a burst are stepped one by one and committed together. The core marks changes that need not be on disk at
+//! once ([`Step::may_wait`]): readers see them, no effect depends on them, and their commit is delayed a little to include
+//! further changes.
 
 use super::clock::Clock;
 use super::executor::Executor;
@@ -20,50 +21,50 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Most events taken into one turn; bounds the time between two commits.
-const MOST_PER_TURN: usize = 64;
-/// How long a commit that may wait does. A task of many containers brings much such news, and each commit has the disk flushed while
+/// Upper limit of the events in one turn. It bounds the time between two commits.
+const MAX_EVENTS_PER_TURN: usize = 64;
+/// Delay of a commit that may wait. A task with many containers causes many such changes, and each commit flushes the disk while
 /// Docker needs it.
 const LINGER: Duration = Duration::from_millis(500);
-/// Between two tries to write the state; every try is a whole one, so there is no hurry.
+/// Pauses between attempts to write the state. Each attempt writes everything that is pending, so there is no hurry.
 const COMMIT_RETRY: Shape =
     Shape { initial: Duration::from_millis(250), max: Duration::from_secs(5), factor: 2.0, jitter: 0.2 };
-/// How long operations in flight may take to end when the agent stops. What does not end is found by the next start.
+/// Time that running operations have to end when the agent stops. The next start finds the state of those that did not.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The loop's parts.
+/// The core loop, with everything it owns or calls.
 #[derive(Debug)]
 pub(super) struct CoreLoop {
-    /// Every fact arrives here.
+    /// The queue of all events.
     pub(super) inbox: mpsc::Receiver<Event>,
-    /// The state; nobody else has it.
+    /// The agent's state. No other part has access to it.
     pub(super) state: State,
-    /// Its home on disk.
+    /// The state on disk.
     pub(super) store: Store,
-    /// Readers look here.
+    /// Sends each new view of the state to its readers.
     pub(super) view: watch::Sender<Arc<View>>,
     /// Turns effects into calls.
     pub(super) executor: Executor,
-    /// The time.
+    /// The source of the present time, and of wake-ups at deadlines.
     pub(super) clock: Arc<Clock>,
-    /// Writes status changes to the log.
+    /// Logs the status changes of tasks and containers.
     pub(super) trace: Trace,
-    /// What is to be committed, and when at the latest.
+    /// The changes that are not committed yet.
     pub(super) unwritten: Unwritten,
-    /// Learns of each turn, and whether the state could be written.
+    /// Records each turn, and whether the state could be written.
     pub(super) health: Health,
 }
 
-/// What the steps since the last commit have changed.
+/// The changes of the steps since the last commit.
 #[derive(Debug, Default)]
 pub(super) struct Unwritten {
     changed: BTreeSet<Key>,
-    /// When it is committed at the latest; `None` while there is nothing.
+    /// Latest time of their commit; `None` while there are none.
     until: Option<Instant>,
 }
 
 impl Unwritten {
-    /// Takes in what a turn has changed; true if it is to be committed now.
+    /// Adds the changes of a turn. Returns true if a commit is due now.
     fn add(&mut self, step: &Step, now: Instant) -> bool {
         self.changed.extend(step.changed.iter().cloned());
         if !step.may_wait {
@@ -74,11 +75,11 @@ impl Unwritten {
 }
 
 impl CoreLoop {
-    /// Runs until told to stop. While the state cannot be written nothing is acted upon and no further event is taken in; readers
-    /// see what was published last.
+    /// Runs until `stop` is cancelled. While the state cannot be written, the loop starts no effect and takes no further event;
+    /// readers keep the view that was published last.
     ///
     /// # Errors
-    /// The store's, if the agent is told to stop while it waits for the disk.
+    /// The store's error, if the agent is stopped while the state cannot be written.
     pub(super) async fn run(
         mut self,
         stop: CancellationToken,
@@ -89,8 +90,8 @@ impl CoreLoop {
             watchdog();
             health.core_turned();
         };
-        let tried = self.health.clone();
-        self.turn(vec![Event::Tick], &stop, &mut || tried.core_turned()).await?; // recovery: asks for an inventory and plans
+        let turned = self.health.clone();
+        self.turn(vec![Event::Tick], &stop, &mut || turned.core_turned()).await?; // recovery: requests an inventory and plans
         alive();
         while !stop.is_cancelled() {
             let mut batch = Vec::new();
@@ -98,9 +99,9 @@ impl CoreLoop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                // Before the inbox, or a steady stream of events could keep it from its turn.
+                // Before the inbox: otherwise a steady stream of events could delay the commit for ever.
                 () = sleep_until(self.unwritten.until) => {}
-                received = self.inbox.recv_many(&mut batch, MOST_PER_TURN) => if received == 0 { break },
+                received = self.inbox.recv_many(&mut batch, MAX_EVENTS_PER_TURN) => if received == 0 { break },
                 () = self.clock.sleep_until(deadline) => batch.push(Event::Tick),
             }
             self.turn(batch, &stop, &mut alive).await?;
@@ -109,15 +110,15 @@ impl CoreLoop {
         self.wind_down().await
     }
 
-    /// Writes down how the operations in flight end, without starting new ones.
+    /// Records the outcomes of the running operations, without starting new ones.
     async fn wind_down(mut self) -> Result<(), StoreError> {
         let deadline = Instant::now() + GRACE;
         self.commit()?;
         // A call may have been reaped while its outcome still waits in the inbox.
-        while self.executor.in_flight() > 0 || !self.inbox.is_empty() {
+        while self.executor.unfinished() > 0 || !self.inbox.is_empty() {
             let mut batch = Vec::new();
             tokio::select! {
-                received = self.inbox.recv_many(&mut batch, MOST_PER_TURN) => if received == 0 { break },
+                received = self.inbox.recv_many(&mut batch, MAX_EVENTS_PER_TURN) => if received == 0 { break },
                 () = tokio::time::sleep_until(deadline) => break,
             }
             let step = self.step(batch);
@@ -129,7 +130,7 @@ impl CoreLoop {
         Ok(())
     }
 
-    /// Step, commit (or leave that to a later turn), publish, act.
+    /// One turn: step, commit (or leave the commit to a later turn), publish, act.
     async fn turn(
         &mut self,
         batch: Vec<Event>,
@@ -138,7 +139,7 @@ impl CoreLoop {
     ) -> Result<(), StoreError> {
         let step = self.step(batch);
         if self.unwritten.add(&step, Instant::now()) {
-            self.commit_surely(stop, alive).await?;
+            self.commit_with_retries(stop, alive).await?;
         }
         self.publish(&step.changed);
         for effect in step.effects {
@@ -148,8 +149,8 @@ impl CoreLoop {
         Ok(())
     }
 
-    /// Commits, however often that has to be tried.
-    async fn commit_surely(
+    /// Commits, and tries again until it succeeds or the agent is stopped.
+    async fn commit_with_retries(
         &mut self,
         stop: &CancellationToken,
         alive: &mut (impl FnMut() + Send),
@@ -172,7 +173,7 @@ impl CoreLoop {
         Ok(())
     }
 
-    /// What follows from these events together.
+    /// The result of stepping through all these events.
     fn step(&mut self, batch: Vec<Event>) -> Step {
         let mut whole = Step { may_wait: true, ..Step::default() };
         let now = self.clock.now();
@@ -188,7 +189,7 @@ impl CoreLoop {
                 tracing::error!(broken, "an invariant of the state is broken");
             }
         }
-        // Credentials that came again within this burst are not forgotten.
+        // Credentials that a later event of this burst has brought again are kept.
         let state = &self.state;
         let is_in_use =
             |effect: &Effect| matches!(effect, Effect::ForgetCredentials(id) if state.credentials.contains(id));
@@ -199,7 +200,7 @@ impl CoreLoop {
     fn commit(&mut self) -> Result<(), StoreError> {
         let changed = &self.unwritten.changed;
         if !changed.is_empty() {
-            // redb blocks while it flushes; the other worker thread goes on meanwhile.
+            // redb blocks while it flushes. Meanwhile the other worker thread runs the tasks.
             let written = tokio::task::block_in_place(|| self.store.commit(&self.state, changed));
             self.health.state_written(written.is_ok());
             written?;
@@ -208,7 +209,7 @@ impl CoreLoop {
         Ok(())
     }
 
-    /// Readers and the log are told.
+    /// Updates the readers' view, and logs status changes.
     fn publish(&mut self, changed: &BTreeSet<Key>) {
         self.trace.note(&self.state, changed);
         self.view.send_replace(Arc::new(core::view(&self.state, self.clock.now())));
@@ -232,17 +233,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_may_not_wait_is_committed_at_once_with_all_that_waited() {
+    async fn an_urgent_change_is_committed_at_once_with_all_pending_ones() {
         let now = Instant::now();
         let mut unwritten = Unwritten::default();
         assert!(!unwritten.add(&step(&["a"], true), now));
-        assert!(!unwritten.add(&step(&[], true), now + LINGER / 2), "the other waits on");
+        assert!(!unwritten.add(&step(&[], true), now + LINGER / 2), "the first change waits on");
         assert!(unwritten.add(&step(&["b"], false), now + LINGER / 2));
         assert_eq!(unwritten.changed.len(), 2);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_waits_is_committed_in_time_however_much_follows() {
+    async fn later_changes_do_not_delay_a_commit_further() {
         let now = Instant::now();
         let mut unwritten = Unwritten::default();
         assert!(!unwritten.add(&step(&["a"], true), now));
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_not_waited_for() {
+    async fn without_changes_no_commit_is_due() {
         let mut unwritten = Unwritten::default();
         assert!(!unwritten.add(&step(&[], true), Instant::now()));
         assert_eq!(unwritten.until, None);

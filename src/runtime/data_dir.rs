@@ -1,8 +1,9 @@
-//! Is the agent's data where Docker looks for it?
+//! Checks that the agent's data directory is the one from which Docker mounts.
 //!
-//! The files of log routers are written below `ECS_DATADIR` and mounted into containers from `ECS_HOST_DATA_DIR`/`data`: two names of
-//! one directory, the agent's and the engine's. If they are two directories, Docker mounts empty ones, and nothing else says why a
-//! router has no configuration and its tasks no log. The invariant: what cannot be told is not warned of.
+//! The files of log routers are written below `ECS_DATADIR` and mounted into containers from `ECS_HOST_DATA_DIR`/`data`. Both
+//! must be the same directory, under the agent's and the engine's name. If they are not, Docker mounts empty directories, and
+//! nothing else explains why a router has no configuration and its tasks have no logs. Invariant: there is no warning unless the
+//! directories certainly differ.
 
 use super::lanes::files;
 use std::fs;
@@ -12,23 +13,23 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// Connecting to a socket of this host.
+/// Upper limit for a connection to a socket of this host.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// How the agent's view of files relates to the container engine's.
+/// The agent's view of the file system, compared with the container engine's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum View {
-    /// The same, or the same but for what the sandbox of a service takes away.
+    /// The host's view, perhaps reduced by the sandbox of a service.
     Host,
-    /// That of a container.
+    /// The view from inside a container.
     Container,
 }
 
-/// Warns if Docker, which listens at `endpoint`, does not find there what the agent writes.
+/// Warns if the Docker at `endpoint` does not find the files that the agent writes.
 pub(super) async fn check(endpoint: &str, data_dir: &Path, host_data_dir: &Path) {
-    let Some(engine) = process_of(endpoint).await else { return };
+    let Some(engine) = listening_process(endpoint).await else { return };
     let (data, expected, shown) = (data_dir.to_owned(), host_data_dir.join("data"), data_dir.display().to_string());
-    // Both are the operator's paths.
+    // Both paths come from the operator, so accessing them may block.
     let look = move || match view(engine)? {
         View::Host => on_host(&data, &expected),
         View::Container => {
@@ -44,8 +45,9 @@ pub(super) async fn check(endpoint: &str, data_dir: &Path, host_data_dir: &Path)
     }
 }
 
-/// Where the agent's data is, whichever name it has here: the file system's number and the path in it. The service and the container form
-/// have the same for one directory of the host; two containers with a `/data` of their own do not.
+/// Identifies the agent's data directory independently of its name here: the file system's number and the path in it. The service
+/// and the container form get the same text for the same directory of the host; two containers, each with its own `/data`, get
+/// different ones.
 pub(super) fn place(data_dir: &Path) -> String {
     let data_dir = fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_owned());
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -66,14 +68,14 @@ fn place_in(mounts: &str, data_dir: &Path) -> String {
     }
 }
 
-/// Id of the process that listens at the engine's socket, 0 if it is outside of this process's namespace of processes. `None`: it
-/// cannot be told.
-async fn process_of(endpoint: &str) -> Option<i32> {
+/// Id of the process that listens at the engine's socket; 0 if that process is outside of this one's PID namespace; `None` if it
+/// cannot be determined.
+async fn listening_process(endpoint: &str) -> Option<i32> {
     let socket = UnixStream::connect(endpoint.strip_prefix("unix://")?);
     timeout(CONNECT, socket).await.ok()?.ok()?.peer_cred().ok()?.pid()
 }
 
-/// `None`: that cannot be told.
+/// This process's view, given the engine's process; `None` if it cannot be determined.
 fn view(engine: i32) -> Option<View> {
     if engine == 0 {
         return Some(View::Container);
@@ -83,13 +85,13 @@ fn view(engine: i32) -> Option<View> {
     if same == Some(true) || is_service(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default()) {
         return Some(View::Host);
     }
-    // Another view than the engine's, though its processes can be seen: a container with the host's processes. Whoever may not even ask
-    // (without CAP_SYS_PTRACE) is no wiser.
+    // A view that differs from the engine's although the engine's process is visible: a container in the host's PID namespace.
+    // Without CAP_SYS_PTRACE the views cannot be compared.
     same.map(|_| View::Container)
 }
 
-/// This process is a service of the host's systemd (`/proc/self/cgroup`). Its sandbox gives it a view of files of its own, made from the
-/// host's: it may not ask for the engine's, but what it sees of `/var/lib` is what the engine sees.
+/// This process is a service of the host's systemd, according to its `/proc/self/cgroup`. Its sandbox has a view of its own that
+/// is derived from the host's. The service may not compare it with the engine's, but below `/var/lib` both see the same files.
 fn is_service(cgroup: &str) -> bool {
     let paths = cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     paths
@@ -97,7 +99,7 @@ fn is_service(cgroup: &str) -> bool {
         .any(|path| path.starts_with("/system.slice/") && path.ends_with(".service") && !path.contains("docker"))
 }
 
-/// The agent sees what Docker sees: the two are one directory or they are not.
+/// The cause of a warning if the agent has the host's view, where two directories are the same or not.
 fn on_host(data_dir: &Path, expected: &Path) -> Option<String> {
     let is_temporary = |path: &Path| ["/tmp", "/var/tmp"].iter().any(|top| path.starts_with(top));
     if (is_temporary(data_dir) || is_temporary(expected))
@@ -110,7 +112,7 @@ fn on_host(data_dir: &Path, expected: &Path) -> Option<String> {
     (!is_same).then(|| format!("ECS_DATADIR must be ECS_HOST_DATA_DIR/data, {}", expected.display()))
 }
 
-/// A service may have the directories of temporary files for itself alone (`PrivateTmp`).
+/// This service has temporary directories of its own (`PrivateTmp`).
 fn has_private_tmp(mounts: &str) -> bool {
     mounts.lines().filter_map(mount).any(|(point, root)| {
         (point == Path::new("/tmp") || point == Path::new("/var/tmp"))
@@ -118,7 +120,8 @@ fn has_private_tmp(mounts: &str) -> bool {
     })
 }
 
-/// The agent sees a mount of the host's directory, or one of its own. `data_dir` has no symbolic links in it.
+/// The cause of a warning if the agent is in a container, whose directory is a mount of the host's or not. `data_dir` has no
+/// symbolic links.
 fn in_container(mounts: &str, data_dir: &Path, expected: &Path) -> Option<String> {
     let (point, root) = mounts
         .lines()
@@ -130,7 +133,8 @@ fn in_container(mounts: &str, data_dir: &Path, expected: &Path) -> Option<String
         return Some(format!("ECS_DATADIR is in the agent's own container; {wanted}"));
     }
     let source = root.join(data_dir.strip_prefix(&point).ok()?);
-    // A path within a file system: on the host it begins where that is mounted, or behind the name of a subvolume.
+    // `source` is a path within a file system. The host's path has the mount point before it, and may lack the name of a
+    // subvolume.
     let (source, wanted_path) = (below_root(&source), below_root(expected));
     let may_be = wanted_path.ends_with(source) || source.ends_with(wanted_path);
     (!may_be).then(|| format!("ECS_DATADIR is /{} of a file system of the host; {wanted}", source.display()))
@@ -140,11 +144,11 @@ fn below_root(path: &Path) -> &Path {
     path.strip_prefix("/").unwrap_or(path)
 }
 
-/// Where something is mounted, and which directory of its file system that is (`proc_pid_mountinfo(5)`).
+/// The mount point, and the directory of the file system that is mounted there (`proc_pid_mountinfo(5)`).
 fn mount(line: &str) -> Option<(PathBuf, PathBuf)> {
     let mut fields = line.split(' ').skip(3);
     let (root, point) = (fields.next()?, fields.next()?);
-    // The kernel writes a space as \040; nobody's data directory has one, and what is not understood is not warned of.
+    // The kernel writes a space as \040. A data directory with spaces is not expected; at worst, a warning is missing.
     Some((PathBuf::from(point), PathBuf::from(root)))
 }
 
@@ -170,7 +174,7 @@ mod tests {
             (bind("/ecs/data", "/data"), "/data", None),
             (bind("/", "/data"), "/data", None),
             (bind("/@/var/lib/ecs/data", "/data"), "/data", None),
-            // A volume of Docker's.
+            // A Docker volume.
             (bind("/var/lib/docker/volumes/ecs/_data", "/data"), "/data", Some("/_data of a file system")),
             (bind("/elsewhere", "/") + &bind("/var/lib/ecs/data", "/data"), "/data", None),
         ];
@@ -182,11 +186,11 @@ mod tests {
             };
             assert!(is_right, "{more} {data_dir}: {wrong:?}");
         }
-        assert_eq!(in_container("", Path::new("/data"), Path::new("/x/data")), None, "nothing is known");
+        assert_eq!(in_container("", Path::new("/data"), Path::new("/x/data")), None, "no mounts are known");
     }
 
     #[test]
-    fn one_directory_has_one_place_under_every_name() {
+    fn a_directory_has_the_same_place_under_every_name() {
         let root = "22 1 8:1 / / rw,relatime - ext4 /dev/a rw\n";
         let container = "517 404 0:48 / / rw - overlay overlay rw\n";
         let bind = "530 517 8:1 /var/lib/ecs/data /data rw - ext4 /dev/a rw\n";
@@ -211,21 +215,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_listens_here_sees_what_we_see() {
+    async fn a_process_of_this_namespace_has_the_same_view() {
         let path = std::env::temp_dir().join(format!("ecs-data-dir-{}.sock", uuid::Uuid::new_v4().simple()));
         let endpoint = format!("unix://{}", path.display());
-        assert_eq!(process_of(&endpoint).await, None, "nobody listens");
+        assert_eq!(listening_process(&endpoint).await, None, "no process listens");
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
-        let process = process_of(&endpoint).await.unwrap();
+        let process = listening_process(&endpoint).await.unwrap();
         assert_eq!(process, i32::try_from(std::process::id()).unwrap());
         assert_eq!((view(process), view(0)), (Some(View::Host), Some(View::Container)));
-        assert_eq!(process_of("tcp://127.0.0.1:2375").await, None);
+        assert_eq!(listening_process("tcp://127.0.0.1:2375").await, None);
         drop(listener);
         fs::remove_file(&path).unwrap();
     }
 
     #[test]
-    fn a_service_of_the_host_is_told_from_a_container() {
+    fn a_service_of_the_host_differs_from_a_container() {
         for (cgroup, wanted) in [
             ("0::/system.slice/ecs.service\n", true),
             ("12:memory:/system.slice/ecs.service\n1:name=systemd:/system.slice/ecs.service\n", true),
@@ -241,14 +245,14 @@ mod tests {
     }
 
     #[test]
-    fn private_temporary_files_are_seen() {
+    fn private_temporary_directories_are_recognised() {
         let private = "85 60 259:1 /tmp/systemd-private-0a-ecs.service-x/tmp /tmp rw shared:1 - ext4 /dev/vda rw\n";
         assert!(has_private_tmp(private));
         assert!(!has_private_tmp("85 60 0:40 / /tmp rw - tmpfs tmpfs rw\n26 1 259:1 / / rw - ext4 /dev/vda rw\n"));
     }
 
     #[test]
-    fn on_the_host_it_is_one_directory() {
+    fn on_the_host_both_paths_must_be_the_same_directory() {
         let top = std::env::temp_dir().join(format!("ecs-data-dir-{}", uuid::Uuid::new_v4().simple()));
         fs::create_dir_all(top.join("data")).unwrap();
         fs::create_dir_all(top.join("other")).unwrap();
@@ -258,7 +262,7 @@ mod tests {
         assert_eq!(wrong("link", ""), None);
         assert!(wrong("other", "").unwrap().contains("ECS_DATADIR must be ECS_HOST_DATA_DIR/data"));
         assert!(wrong("data", "nowhere").is_some());
-        assert_eq!(wrong("nowhere", ""), None, "it is told elsewhere");
+        assert_eq!(wrong("nowhere", ""), None, "a missing data directory is reported elsewhere");
         fs::remove_dir_all(&top).unwrap();
     }
 }

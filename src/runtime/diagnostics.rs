@@ -1,4 +1,4 @@
-//! SIGUSR1: writes to the log what every task is and what it waits for. The Go agent dumps its goroutines; ours has none.
+//! SIGUSR1: logs the state of every task, and what it waits for. The Go agent dumps its goroutines instead.
 
 use super::pulls::Pulls;
 use super::supervisor::PartResult;
@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Waits for the signal until told to stop.
+/// Logs the tasks at each signal, until `stop` is cancelled.
 pub(super) async fn on_signal(view: watch::Receiver<Arc<View>>, pulls: Pulls, stop: CancellationToken) -> PartResult {
     let mut signal = signal(SignalKind::user_defined1()).map_err(|error| error.to_string())?;
     loop {
@@ -26,7 +26,7 @@ pub(super) async fn on_signal(view: watch::Receiver<Arc<View>>, pulls: Pulls, st
 
 fn write(view: &View, pulls: &Pulls) {
     let now = pulls.now();
-    tracing::info!(tasks = view.tasks.len(), "state of all tasks, asked for by SIGUSR1");
+    tracing::info!(tasks = view.tasks.len(), "state of all tasks, requested by SIGUSR1");
     for task in &view.tasks {
         let id = task.arn.task_id();
         tracing::info!(task = id, family = task.family, known = %task.known, desired = %task.desired, "task");

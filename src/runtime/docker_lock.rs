@@ -1,20 +1,23 @@
-//! One agent for one Docker engine, as seen from one network namespace.
+//! Ensures that only one agent works with a Docker engine in a network namespace.
 //!
-//! Two agents on one engine would each take the other's tasks for something to stop. In network namespaces of their own they have ports and
-//! addresses of their own, and the labels of their containers keep them apart ([`Owners`](crate::model::Owners)); in the same one the second
-//! must not start. The lock is a file that is locked with `flock` while the agent lives, so `kill -9` frees it and a file that stays behind
-//! is no lock. Its name is made of the engine's own id and the namespace's number: two sockets or proxies of one engine are one engine.
+//! Two agents on one engine would each try to stop the other's tasks. Agents in different network namespaces have their own ports
+//! and addresses, and the labels of their containers keep them apart ([`Owners`](crate::model::Owners)); in the same namespace
+//! the second agent must not start. The lock is a file that stays locked with `flock` while the agent lives: `kill -9` releases
+//! the lock, and a file that is left behind is no lock. The file's name consists of the engine's id and the namespace's number,
+//! so that two sockets or proxies of one engine count as one engine.
 //!
-//! Where the file is: below `/var/run/ecs-agent`, which the service and the container form (by its mount of `/var/run`) share; for an agent
-//! that may not write there, in a directory of its own below `/dev/shm`. Each agent takes its own lock first and then every other one of the
-//! same name that it may believe, so two that start at the same moment cannot both go on. A file is believed only if it belongs to root, to
-//! this user, or to the user or group that may use the engine anyway, and others may not open it: nobody else can keep the agent out, and a
-//! link is never followed. The shared directory is looked at first and by itself, and in the open one directories of other users are skipped:
-//! whatever they put there, agents that may use the shared directory meet. An abstract socket has the right scope by itself, but any local user could take its name.
+//! The file is below `/var/run/ecs-agent`, which the service shares with the container form (through its mount of `/var/run`). An
+//! agent that may not write there uses a directory of its own below `/dev/shm`. Each agent takes its own lock first, and then
+//! every other trusted lock of the same name, so of two agents that start at the same moment at most one goes on. A file is
+//! trusted only if it belongs to root, to this user, or to the user or group that may use the engine anyway, and no other user
+//! may open it: other users cannot keep the agent from starting. Links are never followed. The shared directory is searched first
+//! and separately, and in `/dev/shm` the directories of other users are skipped: whatever those users put there, agents that may
+//! use the shared directory find each other. An abstract socket would have the right scope by itself, but any local user could
+//! take its name.
 //!
-//! What it cannot see: an agent in a container that does not share `/var/run`; an agent whose user is neither root nor in the group of the
-//! socket; and an agent in a container and one of a user that may not write to `/var/run`, each from the other: the `/dev/shm` of a container
-//! is its own. Invariant: nothing is written but into a lock file that is held.
+//! The lock does not detect: an agent in a container that does not share `/var/run`; an agent whose user is neither root nor in
+//! the socket's group; and, because a container has its own `/dev/shm`, an agent in a container next to an agent whose user may
+//! not write to `/var/run`. Invariant: only a lock file that is held is ever written.
 
 use crate::model::{OwnerId, text};
 use rustix::fs::OFlags;
@@ -28,28 +31,30 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Looking at another agent's file locks it for an instant: a lock counts as held only if it is for this long.
+/// Attempts to take a lock. An agent that inspects another's file locks it for an instant, so a lock counts as held only if all
+/// attempts fail.
 const TRIES: u32 = 10;
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
-/// How the directories of agents that may not write to the shared one begin.
+/// Prefix of the directories of agents that may not write to the shared one.
 const PREFIX: &str = "ecs-agent-";
-/// The most bytes of a holder's description that are read: more than its words and the identities in `ecs-agent.owner` can come to.
+/// Upper limit of a holder's description, in bytes: longer than its texts and the identities in `ecs-agent.owner` can become.
 const MAX_HOLDER: u64 = 256 * 1024;
-/// The most lock files that are looked at in one directory.
+/// Upper limit of the lock files that are inspected in one directory.
 const MAX_FILES: usize = 1024;
-/// The most entries of one directory that are looked at. Anybody may fill the open one; the shared one is looked at first, and by itself.
+/// Upper limit of the entries that are read from one directory. Any user may fill the open one; the shared one is searched
+/// separately.
 const MAX_ENTRIES: usize = 100_000;
-/// The most directories of agents that are looked at.
+/// Upper limit of the agents' directories that are searched.
 const MAX_DIRECTORIES: usize = 1024;
-/// The most bytes of an engine's id in a file name.
+/// Upper limit of the engine's id in a file name, in bytes.
 const MAX_ENGINE: usize = 128;
 
-/// Where lock files are.
+/// The directories for lock files.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
-    /// The directory that all agents of this host share; made if it is missing.
+    /// The directory that all agents of this host share. It is created if it is missing.
     pub(super) shared: PathBuf,
-    /// A directory that everybody may write to.
+    /// A directory that every user may write to.
     pub(super) open: PathBuf,
 }
 
@@ -59,19 +64,19 @@ impl Default for Places {
     }
 }
 
-/// Whose lock files are believed.
+/// The users and the group whose lock files are trusted, in addition to root.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Trust {
     /// The user of this process.
     pub(super) user: u32,
-    /// The user that owns the engine's socket; `None` if it has no socket in the file system.
+    /// The user that owns the engine's socket; `None` if the engine has no socket in the file system.
     pub(super) socket_user: Option<u32>,
-    /// The group that may use the engine's socket; `None` if no group may.
+    /// The group that may use the engine's socket; `None` if no group may use it.
     pub(super) socket_group: Option<u32>,
 }
 
 impl Trust {
-    /// Of this process and the engine at `endpoint`.
+    /// The trust of this process, which uses the engine at `endpoint`.
     pub(super) fn new(endpoint: &str) -> Self {
         let socket = endpoint.strip_prefix("unix://").and_then(|path| std::fs::metadata(path).ok());
         let is_for_group = |about: &&Metadata| about.mode() & 0o060 == 0o060;
@@ -82,17 +87,17 @@ impl Trust {
         }
     }
 
-    fn believes(&self, about: &Metadata) -> bool {
-        // A second name could be one that somebody gave to a file of root.
-        self.knows(about) && about.is_file() && about.nlink() == 1 && about.mode() & 0o007 == 0
+    fn trusts(&self, about: &Metadata) -> bool {
+        // A file with a second name could be root's own, to which another user has made a hard link.
+        self.is_known_owner(about) && about.is_file() && about.nlink() == 1 && about.mode() & 0o007 == 0
     }
 
-    /// Lock files in this directory are looked at.
-    fn believes_directory(&self, about: &Metadata) -> bool {
-        self.knows(about) && about.is_dir() && about.mode() & 0o002 == 0
+    /// Lock files in this directory are inspected.
+    fn trusts_directory(&self, about: &Metadata) -> bool {
+        self.is_known_owner(about) && about.is_dir() && about.mode() & 0o002 == 0
     }
 
-    fn knows(&self, about: &Metadata) -> bool {
+    fn is_known_owner(&self, about: &Metadata) -> bool {
         about.uid() == 0
             || about.uid() == self.user
             || Some(about.uid()) == self.socket_user
@@ -100,24 +105,24 @@ impl Trust {
     }
 }
 
-/// What the agent that holds a lock says about itself.
+/// Description of the agent that holds a lock, written by that agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Holder {
-    /// Process id, in its own namespace of processes.
+    /// Process id of the agent, in its own PID namespace; 0 if unknown.
     pub(super) pid: u32,
-    /// How it runs: as a service, in which container.
+    /// How the agent runs: as a service, or in which container.
     pub(super) form: String,
-    /// `ECS_DATADIR`.
+    /// The agent's `ECS_DATADIR`.
     pub(super) data_dir: String,
-    /// Cluster it works for.
+    /// The cluster that the agent works for.
     pub(super) cluster: String,
-    /// Identities whose containers are its own; empty until it has read its data.
+    /// Identities that mark the agent's own containers; empty until it has read its data.
     pub(super) identities: BTreeSet<OwnerId>,
 }
 
 impl Holder {
-    /// Its words are short and without control characters.
+    /// The same description with short texts, free of control characters.
     fn cleaned(self) -> Self {
         let Self { pid, form, data_dir, cluster, identities } = self;
         let [form, data_dir, cluster] = [form, data_dir, cluster].map(|field| text::cleaned(&field));
@@ -128,29 +133,29 @@ impl Holder {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.pid == 0 {
-            return f.write_str("an agent that did not say which");
+            return f.write_str("an agent that did not describe itself");
         }
         let Self { pid, form, data_dir, cluster, identities: _ } = self;
         write!(f, "process {pid}, {form}, ECS_DATADIR {data_dir}, cluster {cluster}")
     }
 }
 
-/// Another agent holds the lock, or the identity.
+/// Another agent holds the lock, or has the same identity.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Held {
-    /// The same engine and network namespace.
+    /// The other agent uses the same engine in the same network namespace.
     #[error(
         "another agent works with this Docker engine in this network namespace: {0}; stop it first, or give this one a network namespace of its own"
     )]
     Engine(Holder),
-    /// The same identity, in another namespace.
+    /// The other agent has the same identity, in another network namespace.
     #[error(
         "another agent has the identity of this data directory, perhaps because one is a copy of the other: {0}; give this one an ECS_DATADIR of its own"
     )]
     Identity(Holder),
 }
 
-/// Which of the places for lock files.
+/// One of the directories for lock files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// [`Places::shared`].
@@ -160,7 +165,7 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// In words.
+    /// The place's name in logs.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Shared => "lock files below /var/run",
@@ -169,31 +174,31 @@ impl Place {
     }
 }
 
-/// Identities of agents that run.
+/// Identities of the agents that run on this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Running {
-    /// Those that were found.
+    /// The identities that were found.
     pub(super) identities: BTreeSet<OwnerId>,
-    /// There may be more: something could not be looked at, or an agent has not said its identity yet.
+    /// There may be more: something could not be inspected, or an agent has not written its identity yet.
     pub(super) is_partial: bool,
 }
 
-/// What a look at this agent's own lock file found.
+/// Result of the check of this agent's own lock file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Renewed {
-    /// It is there; or there never was one.
+    /// The file exists, or this agent never had one.
     There,
-    /// It was removed, and is made anew.
+    /// The file had been removed, and was created again.
     Made,
-    /// It was removed and cannot be made.
+    /// The file had been removed, and cannot be created.
     Missing,
 }
 
-/// The locks that this agent holds. They are free when this is dropped.
+/// The locks that this agent holds. They are released when this is dropped.
 #[derive(Debug)]
 pub(super) struct DockerLock {
     held: Mutex<Vec<File>>,
-    /// The file that this agent made, of which others know that it runs; `None` if there is none.
+    /// This agent's own lock file, which shows other agents that it runs; `None` if it has none.
     own: Mutex<Option<PathBuf>>,
     places: Places,
     trust: Trust,
@@ -202,7 +207,8 @@ pub(super) struct DockerLock {
 }
 
 impl DockerLock {
-    /// For this engine and network namespace. Nothing is locked before [`DockerLock::take_in`] both places, in their order.
+    /// The lock for this engine and network namespace. Locks nothing yet: call [`DockerLock::take_in`] for both places, in their
+    /// order.
     pub(super) fn new(places: Places, trust: Trust, engine: &str, namespace: u64) -> Self {
         let engine: String = engine.chars().filter(|c| c.is_ascii_alphanumeric() || "-:_".contains(*c)).collect();
         let engine = text::cut(&engine, MAX_ENGINE);
@@ -210,10 +216,11 @@ impl DockerLock {
         Self { held: Mutex::default(), own: Mutex::default(), places, trust, engine, name }
     }
 
-    /// Takes the lock as far as it is in this place. False if this agent has a lock file neither there nor in an earlier place.
+    /// Takes the lock files in this place. Returns false if this agent has a file of its own neither there nor in an earlier
+    /// place.
     ///
     /// # Errors
-    /// Another agent holds it.
+    /// Another agent holds one of them.
     pub(super) fn take_in(&self, place: Place, holder: &Holder) -> Result<bool, Held> {
         if lock(&self.own).is_none() {
             let path = match place {
@@ -229,7 +236,7 @@ impl DockerLock {
         }
         let (paths, is_partial) = self.files_in(place, |name| name == self.name);
         if is_partial {
-            self.warn_of_part(place);
+            self.warn_partial(place);
         }
         for path in paths {
             if let Some(file) = self.hold(&path, false)? {
@@ -240,11 +247,11 @@ impl DockerLock {
         Ok(lock(&self.own).is_some())
     }
 
-    /// Makes the lock file anew if it was removed: systemd before 235 removes `/run/ecs-agent` when the unit stops, logind what a user left
-    /// in `/dev/shm`.
+    /// Creates the lock file again if it was removed: systemd before 235 removes `/run/ecs-agent` when the unit stops, and logind
+    /// removes a user's files in `/dev/shm` when the user logs out.
     ///
     /// # Errors
-    /// Another agent has taken the lock meanwhile. The same call may be made again.
+    /// Another agent has taken the lock meanwhile. The call may be repeated.
     pub(super) fn renew(&self, holder: &Holder) -> Result<Renewed, Held> {
         let Some(path) = lock(&self.own).clone() else { return Ok(Renewed::There) };
         let there = std::fs::symlink_metadata(&path).ok().as_ref().map(inode);
@@ -259,32 +266,32 @@ impl DockerLock {
         taken.map(|is_made| if is_made { Renewed::Made } else { Renewed::Missing })
     }
 
-    /// Says who holds the lock.
+    /// Writes a description of this agent into the lock files that it holds.
     pub(super) fn describe(&self, holder: &Holder) {
         let text = serde_json::to_vec(&holder.clone().cleaned()).unwrap_or_default();
         for mut file in lock(&self.held).iter() {
             let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&text));
             if let Err(error) = written {
-                tracing::warn!(%error, "the lock file cannot be written: a second agent will not know which one is the first");
+                tracing::warn!(%error, "the lock file cannot be written: a second agent cannot report which agent holds the lock");
             }
         }
     }
 
-    /// Identities of other agents that work with the same engine and have their lock file in this place. Removes files of agents that have
-    /// gone.
+    /// Identities of other agents that use the same engine and have their lock file in this place. Removes the files of agents
+    /// that have ended.
     ///
     /// # Errors
-    /// One of them has one of these identities.
+    /// Another agent has one of the identities in `own`.
     pub(super) fn others_in(&self, place: Place, own: &BTreeSet<OwnerId>) -> Result<Running, Held> {
-        let is_of_engine = |name: &str| {
+        let is_for_engine = |name: &str| {
             name.strip_prefix(&self.engine).is_some_and(|rest| rest.starts_with('.') && rest.ends_with(".lock"))
         };
-        let (paths, is_partial) = self.files_in(place, is_of_engine);
+        let (paths, is_partial) = self.files_in(place, is_for_engine);
         let mut running = Running { is_partial, ..Running::default() };
         for path in paths {
             let Some(file) = self.open(&path, false) else {
-                // Somebody's whom we believe, and we may not open it.
-                running.is_partial |= std::fs::symlink_metadata(&path).is_ok_and(|about| self.trust.believes(&about));
+                // The file is trusted, but this process may not open it.
+                running.is_partial |= std::fs::symlink_metadata(&path).is_ok_and(|about| self.trust.trusts(&about));
                 continue;
             };
             if self.is_held(&file) {
@@ -302,20 +309,20 @@ impl DockerLock {
             running.identities.extend(holder.identities);
         }
         if is_partial {
-            self.warn_of_part(place);
+            self.warn_partial(place);
         }
         Ok(running)
     }
 
-    fn warn_of_part(&self, place: Place) {
+    fn warn_partial(&self, place: Place) {
         let path = match place {
             Place::Shared => &self.places.shared,
             Place::Open => &self.places.open,
         };
-        tracing::warn!(path = %path.display(), "not every lock file of agents can be looked at; another agent on this Docker engine may not be noticed");
+        tracing::warn!(path = %path.display(), "not every lock file can be inspected; another agent on this Docker engine may not be noticed");
     }
 
-    /// Where this agent's own file is in the shared directory; `None` if it may not make one there.
+    /// Path of this agent's own file in the shared directory; `None` if the agent may not create one there.
     fn own_shared_path(&self) -> Option<PathBuf> {
         let shared = &self.places.shared;
         let _exists = make_directory(shared, None);
@@ -324,17 +331,18 @@ impl DockerLock {
         (is_usable && self.open(&path, true).is_some()).then_some(path)
     }
 
-    /// Where this agent's own file is in a directory that belongs to this user, in the open one.
+    /// Path of this agent's own file below the open directory, in a directory that belongs to this user; `None` if that cannot be
+    /// created.
     fn own_open_path(&self) -> Option<PathBuf> {
         let is_mine = |path: &PathBuf| is_private(path, |user| user == self.trust.user);
         let directory = match self.directories_in(Place::Open).0.into_iter().find(is_mine) {
             Some(directory) => {
-                // The group of the socket may have changed since it was made.
-                show_to(&directory, self.trust.socket_group);
+                // The socket's group may have changed since the directory was made.
+                give_to_group(&directory, self.trust.socket_group);
                 directory
             }
             None => {
-                // A name that nobody can have taken before.
+                // A random name, so that no other user can have taken it before.
                 let name = format!("{PREFIX}{}-{}", self.trust.user, uuid::Uuid::new_v4().simple());
                 let path = self.places.open.join(name);
                 make_directory(&path, self.trust.socket_group).ok()?;
@@ -344,7 +352,7 @@ impl DockerLock {
         Some(directory.join(&self.name))
     }
 
-    /// Locks a file; `None` if it cannot be used, is not to be believed, or is one that is held already.
+    /// Locks a file. `None` if it cannot be used, is not trusted, or is held by this agent already.
     fn hold(&self, path: &Path, create: bool) -> Result<Option<File>, Held> {
         for attempt in 0..TRIES {
             if attempt > 0 {
@@ -354,7 +362,7 @@ impl DockerLock {
             if self.is_held(&file) {
                 return Ok(None);
             }
-            // Whoever removes a file has locked it: one that was removed before the lock was ours is no lock.
+            // An agent locks a file before it removes it. A file that was removed before it was locked here is no lock.
             if file.try_lock().is_ok() && leads_to(path, &file) {
                 return Ok(Some(file));
             }
@@ -373,8 +381,8 @@ impl DockerLock {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(create).truncate(false).mode(0o600).custom_flags(flags);
         let file = options.open(path).ok()?;
-        let about = file.metadata().ok().filter(|about| self.trust.believes(about))?;
-        // Whoever may use the engine shall be able to see that it is locked, and nobody else.
+        let about = file.metadata().ok().filter(|about| self.trust.trusts(about))?;
+        // Users of the engine, and only they, must be able to see that it is locked.
         if create && about.uid() == self.trust.user {
             let is_shared = self.trust.socket_group.is_some_and(|group| fchown(&file, None, Some(group)).is_ok());
             let mode = if is_shared { 0o660 } else { 0o600 };
@@ -383,23 +391,23 @@ impl DockerLock {
         Some(file)
     }
 
-    /// Directories with lock files in this place; whether there may be more. Those of users who are not believed count for nothing: such a
-    /// user could make any number.
+    /// The directories with lock files in this place, and whether there may be more. Directories of users who are not trusted do
+    /// not count: such a user could create any number.
     fn directories_in(&self, place: Place) -> (Vec<PathBuf>, bool) {
         if place == Place::Shared {
             let is_directory = std::fs::symlink_metadata(&self.places.shared).is_ok_and(|about| about.is_dir());
             return (is_directory.then(|| self.places.shared.clone()).into_iter().collect(), false);
         }
         let (agents, mut is_partial) = entries_of(&self.places.open, |name| name.starts_with(PREFIX));
-        let is_believed =
-            |path: &PathBuf| std::fs::symlink_metadata(path).is_ok_and(|about| self.trust.believes_directory(&about));
-        let mut found: Vec<PathBuf> = agents.into_iter().filter(is_believed).take(MAX_DIRECTORIES + 1).collect();
+        let is_trusted =
+            |path: &PathBuf| std::fs::symlink_metadata(path).is_ok_and(|about| self.trust.trusts_directory(&about));
+        let mut found: Vec<PathBuf> = agents.into_iter().filter(is_trusted).take(MAX_DIRECTORIES + 1).collect();
         is_partial |= found.len() > MAX_DIRECTORIES;
         found.truncate(MAX_DIRECTORIES);
         (found, is_partial)
     }
 
-    /// Lock files of that name in this place, of whichever agent; whether there may be more.
+    /// The lock files of all agents in this place whose names are wanted, and whether there may be more.
     fn files_in(&self, place: Place, is_wanted: impl Fn(&str) -> bool) -> (Vec<PathBuf>, bool) {
         let (directories, mut is_partial) = self.directories_in(place);
         let mut files = Vec::new();
@@ -413,17 +421,17 @@ impl DockerLock {
     }
 }
 
-/// Entries of a directory by name; whether there may be more. A directory that is not there has none.
+/// The entries of a directory whose names are wanted, and whether there may be more. A missing directory has none.
 fn entries_of(directory: &Path, is_wanted: impl Fn(&str) -> bool) -> (Vec<PathBuf>, bool) {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) => return (Vec::new(), error.kind() != ErrorKind::NotFound),
     };
-    let (mut found, mut looked_at) = (Vec::new(), 0);
+    let (mut found, mut count) = (Vec::new(), 0);
     for entry in entries {
-        looked_at += 1;
+        count += 1;
         let Ok(entry) = entry else { return (found, true) };
-        if looked_at > MAX_ENTRIES {
+        if count > MAX_ENTRIES {
             return (found, true);
         }
         if entry.file_name().to_str().is_some_and(&is_wanted) {
@@ -441,52 +449,53 @@ fn inode(about: &Metadata) -> (u64, u64) {
     (about.dev(), about.ino())
 }
 
-/// This path is a name of this file.
+/// The path leads to this open file.
 fn leads_to(path: &Path, file: &File) -> bool {
     let opened = file.metadata().ok().as_ref().map(inode);
     opened.is_some() && std::fs::symlink_metadata(path).ok().as_ref().map(inode) == opened
 }
 
-/// Makes a directory in which others can look for lock files, whatever the umask of the service is.
+/// Creates a directory that other users can search for lock files, whatever the service's umask.
 fn make_directory(path: &Path, group: Option<u32>) -> std::io::Result<()> {
     DirBuilder::new().mode(0o755).create(path)?;
-    show_to(path, group);
+    give_to_group(path, group);
     std::fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
-/// By the group of its directory an agent of the same group sees that it may believe it.
-fn show_to(directory: &Path, group: Option<u32>) {
+/// Gives the directory to the socket's group, by which another agent of that group recognises it as trusted.
+fn give_to_group(directory: &Path, group: Option<u32>) {
     if group.is_some() {
         let _is_no_member = chown(directory, None, group);
     }
 }
 
-/// Only its owner, one of these users, may put something into this directory.
+/// Only the directory's owner may create files in it, and the owner is an accepted user.
 fn is_private(path: &Path, is_owner: impl Fn(u32) -> bool) -> bool {
     std::fs::symlink_metadata(path)
         .is_ok_and(|about| about.is_dir() && is_owner(about.uid()) && about.mode() & 0o022 == 0)
 }
 
-/// What the holder says. Whatever else is in the file says nothing.
+/// The holder's description in this file; an empty one if the file holds anything else.
 fn holder_of(file: &File) -> Holder {
     let mut bytes = Vec::new();
     let mut reader = file;
     let read = reader.rewind().and_then(|()| reader.take(MAX_HOLDER).read_to_end(&mut bytes));
-    // An object, and nothing that could be read as one.
+    // It must be an object: serde would read an array as a struct, too.
     let object: Option<serde_json::Map<_, _>> = read.ok().and_then(|_| serde_json::from_slice(&bytes).ok());
     let holder: Option<Holder> = object.and_then(|object| serde_json::from_value(object.into()).ok());
     holder.unwrap_or_default().cleaned()
 }
 
-/// How this agent runs, in words. `mounts` is its `/proc/self/mountinfo`: Docker mounts files of a container from a directory of its name.
-/// What is mounted *on* such a directory is no sign: a host has the shared memory of its containers there.
+/// Describes how this agent runs. `mounts` is its `/proc/self/mountinfo`: Docker mounts files into a container from a directory
+/// that is named after the container. A mount *on* such a directory proves nothing: on a host, the containers' shared memory is
+/// mounted there.
 pub(super) fn form(is_service: bool, mounts: &str) -> String {
     let is_id = |word: &&str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
     let container = mounts.lines().find_map(|line| {
         let mut fields = line.split(' ').skip(3);
         let (source, mounted_on) = (fields.next()?, fields.next()?);
-        let is_of_a_container = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"].contains(&mounted_on);
-        source.split_once("/containers/").filter(|_| is_of_a_container)?.1.split('/').next().filter(is_id)
+        let is_container_file = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"].contains(&mounted_on);
+        source.split_once("/containers/").filter(|_| is_container_file)?.1.split('/').next().filter(is_id)
     });
     match container {
         Some(id) => format!("in container {}", &id[..12]),

@@ -1,7 +1,7 @@
-//! What runs from the start of the process on, and the port that opens with the registration.
+//! The parts that run from the start of the process, and the introspection port, which opens after the registration.
 //!
-//! Before the registration the port is closed, as the Go agent's is. `/health` is on a socket then, so that `-healthcheck` can tell an agent
-//! that waits from none.
+//! Before the registration the port is closed, like the Go agent's. Until then `/health` is served on a socket, so that
+//! `-healthcheck` can tell a waiting agent from a missing one.
 
 use super::health::Health;
 use super::ownership::Ownership;
@@ -16,18 +16,18 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// The parts that need no configuration, and what the others are added to.
+/// The parts that need no configuration, and the supervisor to which the other parts are added.
 #[derive(Debug)]
 pub struct Early {
     pub(super) supervisor: Supervisor,
     pub(super) stop: CancellationToken,
     pub(super) health: Health,
-    /// The name of the interface of Docker's default bridge. `None`: there is no such bridge, or it is not known yet.
+    /// Name of the network interface of Docker's default bridge; `None` if there is no such bridge, or it is not known yet.
     pub(super) bridge: watch::Sender<Option<String>>,
 }
 
 impl Early {
-    /// Begins to serve `/health` on its socket.
+    /// Starts to serve `/health` on its socket.
     pub fn begin() -> Self {
         let (bridge, _) = watch::channel(None);
         let mut early = Self {
@@ -42,17 +42,18 @@ impl Early {
         early
     }
 
-    /// Looks after the lock from the moment it is held: a warm pool may take hours.
+    /// Renews the lock from the moment it is held: the wait in a warm pool may take hours.
     pub(super) fn keep_lock(&mut self, ownership: Arc<Ownership>) {
         let stop = self.stop.clone();
-        self.supervisor.part("docker lock", Policy::Restart, move || {
+        self.supervisor.add("docker lock", Policy::Restart, move || {
             let (ownership, stop) = (ownership.clone(), stop.clone());
             async move { ownership.keep(stop).await }
         });
     }
 
-    /// Opens the port; the start is over. The first try to bind it is over too when this returns: whoever is told after this that the agent
-    /// is up may ask at once. With `offhost` true, everybody is served.
+    /// Opens the introspection port; the start is complete. The port is bound when this returns, or a first attempt has failed: a
+    /// client that learns afterwards that the agent is up can connect at once. With `offhost`, clients on other hosts are served,
+    /// too.
     pub(super) fn open_port(
         &mut self,
         offhost: bool,
@@ -69,7 +70,7 @@ impl Early {
         let routes = introspection::router(self.health_lookup(), shown, view, progress);
         let audience = Audience::new(offhost, self.bridge.subscribe());
         self.serve("introspection", Address::Port(introspection::PORT), audience, routes);
-        self.health.runs();
+        self.health.running();
     }
 
     fn health_lookup(&self) -> introspection::HealthLookup {
@@ -80,7 +81,7 @@ impl Early {
     fn serve(&mut self, name: &'static str, address: Address, audience: Audience, routes: Router) {
         let settings = http_server::Settings::new(name, address);
         let (stop, mut first) = (self.stop.clone(), Some(http_server::bind(address)));
-        self.supervisor.part(name, Policy::Restart, move || {
+        self.supervisor.add(name, Policy::Restart, move || {
             let bound = first.take().unwrap_or_else(|| http_server::bind(address));
             let (audience, routes, stop) = (audience.clone(), routes.clone(), stop.clone());
             async move {
@@ -98,7 +99,7 @@ mod tests {
     use std::os::unix::net::{SocketAddr, UnixStream};
 
     #[tokio::test]
-    async fn the_address_is_bound_before_anything_else_begins() {
+    async fn an_address_is_bound_before_its_part_runs() {
         let (name, text) = (format!("ecs-agent/test-{}", uuid::Uuid::new_v4().simple()).leak(), "here");
         let mut early = Early {
             supervisor: Supervisor::default(),
@@ -108,7 +109,7 @@ mod tests {
         };
         let routes = Router::new().fallback(async move || text);
         early.serve("test", Address::Socket(name), Audience::host_only(), routes);
-        // Nothing was waited for, so no part has run yet.
+        // The test has not awaited anything, so no part has run yet.
         let address = SocketAddr::from_abstract_name(&*name).unwrap();
         let _connected = UnixStream::connect_addr(&address).unwrap();
         early.stop.cancel();

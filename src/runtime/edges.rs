@@ -1,4 +1,4 @@
-//! What the calls of the core go to: Docker, ECS, and everything beside them that a task needs.
+//! The edges that carry out the core's operations: Docker, ECS, and everything else that a task needs.
 
 use super::clock::Clock;
 use super::ownership::Ownership;
@@ -11,29 +11,29 @@ use crate::resources::Resources;
 use crate::resources::cgroup::Cgroups;
 use std::sync::Arc;
 
-/// What the calls go to.
+/// The edges, and the settings of their calls.
 #[derive(Debug)]
 pub(super) struct Edges {
     /// The container engine.
     pub(super) docker: Docker,
-    /// Credentials for registries.
+    /// Sources of registry credentials.
     pub(super) registries: Registries,
-    /// Secrets, environment files, log routers.
+    /// Secrets, environment files, log routers, Kerberos tickets.
     pub(super) resources: Resources,
     /// Credentials of tasks' roles.
     pub(super) roles: RoleStore,
-    /// The ECS API.
+    /// The client of the ECS API.
     pub(super) ecs: aws_sdk_ecs::Client,
-    /// How state changes are said.
+    /// Settings for the reports of state changes to ECS.
     pub(super) report: report::Settings,
-    /// Turns the core's moments into wall time.
+    /// Converts the core's timestamps to wall time.
     pub(super) clock: Arc<Clock>,
-    /// Grace of a stop when the task definition says nothing (`ECS_CONTAINER_STOP_TIMEOUT`).
+    /// Grace period of a stop when the task definition sets none (`ECS_CONTAINER_STOP_TIMEOUT`).
     pub(super) stop_timeout: Span,
     /// Control groups of tasks.
     pub(super) cgroups: Cgroups,
-    /// Existing shared volumes must be as asked for (`ECS_SHARED_VOLUME_MATCH_FULL_CONFIG`).
+    /// An existing shared volume must match the task definition in full (`ECS_SHARED_VOLUME_MATCH_FULL_CONFIG`).
     pub(super) match_shared_volumes: bool,
-    /// The lock on the container engine: held as long as anything can be called.
+    /// The lock on the container engine. It is held as long as any call can be made.
     pub(super) ownership: Arc<Ownership>,
 }

@@ -1,6 +1,6 @@
-//! Effect to call to exactly one outcome: also after a panic, a timeout and a lost answer.
+//! Turns each effect into a call and each call into exactly one outcome, even after a panic, a timeout or a lost answer.
 //!
-//! It decides nothing. Each kind of call has a bound on how many are at work at once; the calls themselves carry their time-outs.
+//! Decides nothing. The number of concurrent calls of each kind is limited; the calls themselves have their own time-outs.
 
 use super::edges::Edges;
 use super::pulls::Pulls;
@@ -20,35 +20,38 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 
-/// Calls to the container engine at once, other than pulls: so many for each processor, within bounds. Docker starts containers no
-/// faster with more of them; with too many for its processors it is slower.
+/// Concurrent calls to the container engine for each processor, other than pulls. More calls do not make Docker start containers
+/// faster; too many for its processors make it slower.
 const ENGINE_CALLS_PER_CPU: usize = 6;
+/// Bounds of the number of concurrent calls, whatever the number of processors.
 const ENGINE_CALLS: RangeInclusive<usize> = 8..=16;
-/// A call counts as one of them for this long. One that takes longer waits for something else than a processor, such as a file system
-/// that does not answer; others shall not wait with it. (The Go agent knows no bound at all.)
+/// A call holds its place among the concurrent calls for at most this long. A call that takes longer does not wait for a
+/// processor but for something else, such as a file system that does not answer; the other calls must not wait with it. (The Go
+/// agent has no limit at all.)
 const AT_WORK: Duration = Duration::from_secs(20);
-/// A stop counts this long. Then Docker only waits for the container, for up to its whole grace.
+/// A stop holds its place for at most this long. After that Docker only waits for the container, for up to the whole grace.
 const STOP_AT_WORK: Duration = Duration::from_secs(1);
-/// State changes on their way at once (spec `ecs-api.md` §3).
+/// Concurrent reports of state changes (spec `ecs-api.md` §3).
 const REPORTS: usize = 10;
 
-/// Runs effects.
+/// Carries out effects.
 #[derive(Debug)]
 pub(super) struct Executor {
     edges: Arc<Edges>,
     inbox: mpsc::Sender<Event>,
     acs: mpsc::Sender<acs::Outgoing>,
     calls: JoinSet<OpId>,
+    /// The calls that can still be cancelled, by their operation.
     running: BTreeMap<OpId, AbortHandle>,
     pulls: Pulls,
     engine_calls: Arc<Semaphore>,
-    /// Stops do not queue behind starts that hang.
+    /// Stops have a limit of their own, so that they do not queue behind starts that hang.
     stops: Arc<Semaphore>,
     reports: Arc<Semaphore>,
 }
 
 impl Executor {
-    /// Outcomes go to `inbox`; what is said to ACS goes to `acs`.
+    /// Outcomes are sent to `inbox`, messages for ACS to `acs`.
     pub(super) fn new(
         edges: Arc<Edges>,
         pulls: Pulls,
@@ -69,22 +72,22 @@ impl Executor {
         }
     }
 
-    /// Calls that have not ended.
-    pub(super) fn in_flight(&self) -> usize {
+    /// Number of calls that have not ended.
+    pub(super) fn unfinished(&self) -> usize {
         self.calls.len()
     }
 
-    /// Forgets calls that have ended.
+    /// Removes the calls that have ended from the tables.
     pub(super) fn reap(&mut self) {
         while let Some(ended) = self.calls.try_join_next() {
-            // An error is an aborted call: `start` has taken it from the map already.
+            // An error means that the call was aborted: `start` has removed it from the map already.
             if let Ok(op) = ended {
                 self.running.remove(&op);
             }
         }
     }
 
-    /// Starts an effect; returns at once.
+    /// Starts an effect. Does not wait for its outcome.
     pub(super) fn start(&mut self, effect: Effect) {
         match effect {
             Effect::Do(op, operation) => self.begin(op, operation),
@@ -93,10 +96,10 @@ impl Executor {
                     call.abort();
                 }
             }
-            Effect::Send(Message::Ack(ack)) => self.say(acs::Outgoing::Ack(ack)),
-            Effect::Send(Message::AckCredentials(ack)) => self.say(acs::Outgoing::CredentialsAck(ack)),
+            Effect::Send(Message::Ack(ack)) => self.send(acs::Outgoing::Ack(ack)),
+            Effect::Send(Message::AckCredentials(ack)) => self.send(acs::Outgoing::CredentialsAck(ack)),
             Effect::Send(Message::VerifyStop { message_id, cluster, tasks }) => {
-                self.say(acs::Outgoing::StopVerification { message_id, cluster, candidates: tasks });
+                self.send(acs::Outgoing::StopVerification { message_id, cluster, candidates: tasks });
             }
             Effect::ForgetCredentials(id) => {
                 self.edges.roles.remove(&id);
@@ -108,7 +111,7 @@ impl Executor {
     fn begin(&mut self, op: OpId, operation: Operation) {
         let (edges, pulls, calls) = (self.edges.clone(), self.pulls.clone(), self.engine_calls.clone());
         match operation {
-            // The Docker edge bounds both itself: who waits for another's call takes up nothing.
+            // The Docker edge limits these two itself, because an operation that waits for another one's call uses no connection.
             Operation::ResolveDigest(image) => {
                 self.run(op, None, "resolve digest", async move { pulls.digest(edges, op, image).await })
             }
@@ -159,10 +162,10 @@ impl Executor {
         }
     }
 
-    /// What cannot be said is lost: ECS sends its message again when it misses the answer.
-    fn say(&self, message: acs::Outgoing) {
+    /// Sends a message to ACS. A message that cannot be sent is dropped: ECS repeats its own message when no answer comes.
+    fn send(&self, message: acs::Outgoing) {
         if self.acs.try_send(message).is_err() {
-            tracing::warn!("an answer to ACS is dropped: the connection does not take it; ECS will ask again");
+            tracing::warn!("an answer to ACS is dropped because too many wait for the connection; ECS will ask again");
         }
     }
 
@@ -188,7 +191,7 @@ impl Executor {
                 Err(OpError::Failed(why)) => tracing::warn!(%op, what, %why, "failed"),
                 Err(OpError::Unknown(why)) => tracing::warn!(%op, what, %why, "outcome unknown"),
             }
-            // The loop is gone only when the agent ends; then nobody waits for this.
+            // The send fails only when the core loop has ended, and then the outcome is not needed.
             let _ = inbox.send(Event::Completed { op, outcome }).await;
             op
         });
@@ -200,7 +203,7 @@ fn engine_calls(cpus: usize) -> usize {
     (cpus * ENGINE_CALLS_PER_CPU).clamp(*ENGINE_CALLS.start(), *ENGINE_CALLS.end())
 }
 
-/// Runs a call that begins with work and may go on with waiting: the permit is given back when the work is over.
+/// Runs a call under a permit, which is returned after `work` even if the call still runs: from then on it only waits.
 async fn with_permit_for<T>(work: Duration, limit: &Semaphore, call: impl Future<Output = T>) -> T {
     let permit = limit.acquire().await.ok(); // never closed, so this cannot fail
     let mut call = std::pin::pin!(call);
@@ -229,8 +232,8 @@ async fn clean_images(edges: &Edges, work: ImageWork) -> Result<Output, OpError>
             Ok(Output::Images(Box::new(listing)))
         }
         ImageWork::RemoveImage { id, names } => {
-            // What came from a mirror has its name there, too. That goes first: if the image stays, it stays under the name of tasks, by
-            // which it is found again.
+            // An image that came from a mirror has a second name, the mirror's. That name is removed first: if the image stays
+            // after all, it keeps the name that tasks use, and is found again by it.
             let at_mirror = names.iter().filter_map(|name| edges.registries.mirrors.name_of(name));
             let names: Vec<String> = at_mirror.chain(names.iter().cloned()).collect();
             edges.docker.remove_image(&id, &names).await?;
@@ -239,7 +242,7 @@ async fn clean_images(edges: &Edges, work: ImageWork) -> Result<Output, OpError>
         }
         ImageWork::RemoveContainer(id) => {
             edges.docker.remove_foreign(&id).await?;
-            tracing::info!(%id, "container that is not of a task removed");
+            tracing::info!(%id, "container that belongs to no task removed");
             Ok(Output::Nothing)
         }
     }
@@ -265,23 +268,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn docker_is_given_no_more_at_once_than_its_processors_can_take() {
-        let given = [1, 2, 3, 4, 64].map(engine_calls);
-        assert_eq!(given, [8, 12, 16, 16, 16]);
+    fn concurrent_calls_depend_on_the_number_of_processors() {
+        let limits = [1, 2, 3, 4, 64].map(engine_calls);
+        assert_eq!(limits, [8, 12, 16, 16, 16]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn calls_that_only_wait_keep_no_other_from_its_turn() {
+    async fn a_call_that_only_waits_gives_up_its_place() {
         let limit = Semaphore::new(1);
-        let begun = tokio::time::Instant::now();
+        let started = tokio::time::Instant::now();
         let slow = with_permit_for(STOP_AT_WORK, &limit, tokio::time::sleep(Duration::from_secs(30)));
         let next = async {
             tokio::task::yield_now().await;
             with_permit_for(STOP_AT_WORK, &limit, async { assert_eq!(limit.available_permits(), 0) }).await;
-            begun.elapsed()
+            started.elapsed()
         };
         let ((), waited) = tokio::join!(slow, next);
         assert_eq!(waited, STOP_AT_WORK);
-        assert_eq!((begun.elapsed(), limit.available_permits()), (Duration::from_secs(30), 1));
+        assert_eq!((started.elapsed(), limit.available_permits()), (Duration::from_secs(30), 1));
     }
 }

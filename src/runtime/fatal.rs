@@ -1,12 +1,12 @@
-//! Why the process ends, and whether the service manager is to start it again.
+//! The error that ends the process, and its exit code, which tells the service manager whether to start the agent again.
 
-/// Why the process ends, and with which exit code (spec `registration.md` §1: 1 = restart me, 5 = do not).
+/// An error that ends the process, with its exit code (spec `registration.md` §1: 1 = start again, 5 = do not).
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Fatal {
     /// Exit code.
     pub code: u8,
-    /// For the log.
+    /// The reason, for the log; empty if it has been printed already.
     pub message: String,
 }
 
@@ -15,7 +15,7 @@ impl Fatal {
         Self { code: 1, message }
     }
 
-    /// The configuration cannot be used; what is wrong with it has been told.
+    /// The configuration cannot be used. Its problems have been logged already.
     pub fn unusable_configuration() -> Self {
         Self::restartable("the configuration cannot be used".to_owned())
     }

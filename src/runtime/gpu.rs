@@ -1,7 +1,7 @@
-//! The GPUs of this host, as ecs-init or the operator wrote them down (spec `ecs-init.md` §8).
+//! The GPUs of this host, from the file that ecs-init or the operator has written (spec `ecs-init.md` §8).
 //!
-//! Read once at start. It asks no driver. Invariant: a file that is there and cannot be read keeps the agent from starting, since
-//! tasks would be placed on GPUs nobody can give them.
+//! The file is read once, at the start. No driver is queried. Invariant: a file that exists and cannot be read keeps the agent
+//! from starting. Otherwise ECS would place tasks on GPUs that they cannot get.
 
 use super::Fatal;
 use super::lanes::{MAX_FILE, files};
@@ -12,22 +12,22 @@ use serde::Deserialize;
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// Where the file is, also inside the container of ecs-init.
+/// Path of the file, on the host and in the container of ecs-init.
 const FILE: &str = "/var/lib/ecs/gpu/nvidia-gpu-info.json";
 
-/// What the file says.
+/// The content of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Gpus {
     /// Version of the driver; empty if unknown.
     #[serde(rename = "DriverVersion", default)]
     pub(super) driver: String,
-    /// Ids, as tasks are given them.
+    /// Ids of the GPUs, as tasks get them.
     #[serde(rename = "GPUIDs", default)]
     pub(super) ids: Vec<String>,
 }
 
-/// The host's GPUs; none if the operator does not give them to tasks.
-pub(super) async fn of_host(config: &Config) -> Result<Gpus, Fatal> {
+/// The host's GPUs; none if the operator has not enabled them for tasks.
+pub(super) async fn host_gpus(config: &Config) -> Result<Gpus, Fatal> {
     if !config.gpus {
         return Ok(Gpus::default());
     }
@@ -40,7 +40,7 @@ fn read(file: &Path) -> Result<Gpus, Fatal> {
         Fatal::restartable(format!("the list of GPUs {} cannot be read: {error}", file.display()))
     };
     match read_file(file, MAX_FILE) {
-        // Whoever writes it by hand may write the names in another case.
+        // In a file written by hand, the names may have another case.
         Ok(text) => {
             let list: serde_json::Value = serde_json::from_slice(&text).map_err(|error| unusable(&error))?;
             json::decode(&list).map_err(|error| unusable(&error))

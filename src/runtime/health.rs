@@ -1,7 +1,7 @@
-//! The facts behind `/health`, and where they come from.
+//! The facts behind `/health`, and their sources.
 //!
-//! Owns the facts and writes nothing else; what is healthy is [`core::agent_health`](crate::core::agent_health)'s decision. Every
-//! fact is a moment, so a part that stops writing its own becomes the cause by itself.
+//! Owns the facts only; [`core::agent_health`](crate::core::agent_health) decides which of them are healthy. Every fact is a
+//! point in time, so a part that stops updating its fact is shown as the cause without further ado.
 
 use super::supervisor::PartResult;
 use crate::acs::Contact;
@@ -16,10 +16,10 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Between two questions whether Docker is there.
-const DOCKER_EVERY: Duration = Duration::from_secs(15);
+/// Interval between pings of Docker.
+const DOCKER_INTERVAL: Duration = Duration::from_secs(15);
 
-/// How the agent is; shared by those who know and those who ask.
+/// The agent's health, shared by the parts that report facts and by those that answer requests.
 #[derive(Clone, Debug)]
 pub(super) struct Health {
     started: Instant,
@@ -28,18 +28,18 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Of a process that starts now.
+    /// The health of a process that starts now.
     pub(super) fn started() -> Self {
         let facts = Arc::new(Mutex::new(HealthFacts::starting(Timestamp::default())));
         Self { started: Instant::now(), facts, contact: Contact::default() }
     }
 
-    /// For the session with ACS.
+    /// The record that the ACS session keeps of its contact with ACS.
     pub(super) fn contact(&self) -> Contact {
         self.contact.clone()
     }
 
-    /// The start has come to this step. Its time does not run in a warm pool.
+    /// Records that the start has reached this step. Time in a warm pool does not count as part of the start.
     pub(super) fn step(&self, step: Step) {
         self.change(|facts, now| {
             if facts.stage == Stage::Starting(Step::WarmPool) {
@@ -49,32 +49,32 @@ impl Health {
         });
     }
 
-    /// The instance is registered, and the parts of the agent begin. A warm pool may have taken hours: what nobody asked for
-    /// meanwhile has its whole time from now on.
-    pub(super) fn runs(&self) {
+    /// Records that the instance is registered and the parts of the agent start. A warm pool may have taken hours, so all time
+    /// limits begin anew.
+    pub(super) fn running(&self) {
         self.change(|facts, now| {
             *facts = HealthFacts { stage: Stage::Running, docker_answer: Some(now), ..HealthFacts::starting(now) };
         });
     }
 
-    /// The core loop has completed a turn, or a try of one.
+    /// Records that the core loop has completed a turn, or an attempt of one.
     pub(super) fn core_turned(&self) {
         self.change(|facts, now| facts.core_turn = Some(now));
     }
 
-    /// How an attempt to write the state ended.
+    /// Records whether an attempt to write the state has succeeded.
     pub(super) fn state_written(&self, success: bool) {
         self.change(|facts, now| {
             facts.state_failing = (!success).then(|| facts.state_failing.unwrap_or(now));
         });
     }
 
-    /// Docker has answered.
+    /// Records that Docker has answered.
     pub(super) fn docker_answered(&self) {
         self.change(|facts, now| facts.docker_answer = Some(now));
     }
 
-    /// The verdict now.
+    /// The agent's health at this moment.
     pub(super) fn judge(&self) -> AgentHealth {
         let seen = self.contact.seen();
         let mut facts = *self.facts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,9 +93,9 @@ impl Health {
     }
 }
 
-/// Asks Docker again and again whether it is there, and for the interface of its default bridge: at the start, when `reopened` says
-/// that the stream of events was opened anew (a daemon that was started again may have another bridge), and when it answers after
-/// a question that it did not answer.
+/// Pings Docker regularly. Also reads the network interface of its default bridge: at the start, after the event stream was
+/// reopened (`reopened`; a restarted daemon may have another bridge), and when Docker answers again after a ping without an
+/// answer.
 pub(super) async fn watch_docker(
     docker: &Docker,
     health: &Health,
@@ -114,10 +114,10 @@ pub(super) async fn watch_docker(
                 }
             }
             if !is_bridge_known {
-                is_bridge_known = learn_bridge(docker, bridge).await;
+                is_bridge_known = read_bridge(docker, bridge).await;
             }
             tokio::select! {
-                () = tokio::time::sleep(DOCKER_EVERY) => {}
+                () = tokio::time::sleep(DOCKER_INTERVAL) => {}
                 () = reopened.notified() => is_bridge_known = false,
             }
         }
@@ -126,13 +126,13 @@ pub(super) async fn watch_docker(
     Ok(())
 }
 
-/// True if Docker has answered. While it does not, the name it said last is kept.
-async fn learn_bridge(docker: &Docker, bridge: &watch::Sender<Option<String>>) -> bool {
+/// Reads the name of the default bridge. Returns false if Docker does not answer; the last known name is kept then.
+async fn read_bridge(docker: &Docker, bridge: &watch::Sender<Option<String>>) -> bool {
     match docker.default_bridge().await {
         Ok(name) => {
             bridge.send_if_modified(|known| {
-                let is_news = *known != name;
-                if is_news {
+                let is_changed = *known != name;
+                if is_changed {
                     tracing::debug!(
                         bridge = name,
                         "containers on this bridge are served on port {}",
@@ -140,12 +140,12 @@ async fn learn_bridge(docker: &Docker, bridge: &watch::Sender<Option<String>>) -
                     );
                     *known = name;
                 }
-                is_news
+                is_changed
             });
             true
         }
         Err(error) => {
-            tracing::debug!(%error, "Docker does not say which its default bridge is");
+            tracing::debug!(%error, "Docker does not report its default bridge");
             false
         }
     }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_falls_silent_becomes_the_cause() {
+    async fn a_part_that_falls_silent_becomes_the_cause() {
         let health = Health::started();
         health.step(Step::Docker);
         minutes(4).await;
@@ -174,7 +174,7 @@ mod tests {
         minutes(1).await;
         assert_eq!(wrong(&health), [Subject::Docker]);
         health.docker_answered();
-        health.runs();
+        health.running();
         health.core_turned();
         health.contact().connected();
         assert_eq!(wrong(&health), []);
@@ -191,9 +191,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failing_state_is_the_cause_until_it_is_written() {
+    async fn a_state_that_cannot_be_written_is_the_cause() {
         let health = Health::started();
-        health.runs();
+        health.running();
         health.state_written(false);
         minutes(1).await;
         health.state_written(false);
@@ -204,26 +204,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn hours_in_a_warm_pool_are_no_silence() {
+    async fn time_in_a_warm_pool_does_not_count() {
         let health = Health::started();
         health.docker_answered();
         health.step(Step::WarmPool);
         minutes(120).await;
         assert_eq!(wrong(&health), []);
         health.step(Step::Registration);
-        assert_eq!(wrong(&health), [], "it has just come into service");
-        health.runs();
+        assert_eq!(wrong(&health), [], "the instance has just come into service");
+        health.running();
         assert_eq!(wrong(&health), []);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_registration_begins_five_minutes_for_what_was_not_there() {
+    async fn time_limits_begin_anew_at_the_registration() {
         let health = Health::started();
         health.step(Step::Registration);
         minutes(4).await;
-        health.runs();
+        health.running();
         minutes(2).await;
-        assert_eq!(wrong(&health), [Subject::Docker], "it was there, so it has one minute");
+        assert_eq!(wrong(&health), [Subject::Docker], "Docker has answered before, so its limit is one minute");
         health.docker_answered();
         assert_eq!(wrong(&health), [], "six minutes after the start, two after the registration");
         minutes(3).await;
@@ -237,7 +237,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_ends_the_deregistration() {
         let health = Health::started();
-        health.runs();
+        health.running();
         health.contact().deregistered();
         assert_eq!(wrong(&health), [Subject::Acs]);
         health.contact().connected();

@@ -1,8 +1,9 @@
-//! The question of `-healthcheck`, and whose answer counts.
+//! `-healthcheck`: asks a running agent for its health, and decides which answers count.
 //!
-//! The port is asked first. Before the registration nobody listens there; then, on this machine, the socket is asked on which an agent
-//! answers from its start on ([`introspection::HEALTH_SOCKET`]). Any user can take the name of that socket, so nothing is asked of it, and
-//! nothing it says is believed, before the kernel has said that the process behind it belongs to root or to the user who asks.
+//! The port is tried first. Before the registration it is closed; then the agent's socket is tried, if the agent is on this
+//! machine. An agent answers there from its start on ([`introspection::HEALTH_SOCKET`]). Any user can take the name of that
+//! socket. So nothing is sent to it, and no answer from it counts, until the kernel has confirmed that its process belongs to
+//! root or to the user who runs `-healthcheck`.
 
 use super::Fatal;
 use crate::introspection::{self, HealthAnswer};
@@ -15,35 +16,35 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout_at};
 
-/// How long `-healthcheck` waits in all.
+/// Upper limit of the whole check.
 const LIMIT: Duration = Duration::from_secs(25);
-/// Before another try while too many connections wait at the socket.
-const FULL: Duration = Duration::from_millis(50);
-/// The most bytes of an answer that `-healthcheck` reads.
+/// Pause between attempts to connect while too many connections wait at the socket.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(50);
+/// Upper limit of an answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// Where an agent is asked.
+/// The addresses of an agent, and the rules for its answer.
 #[derive(Clone, Copy, Debug)]
 struct Agent<'a> {
-    /// Name or address of its host.
+    /// Name or address of the agent's host.
     host: &'a str,
     port: u16,
-    /// Name of its socket, if it is on this machine.
+    /// Name of the agent's abstract socket. It is used only if the host is this machine.
     socket: &'a str,
-    /// Users whose processes are believed.
+    /// Ids of the users whose processes are trusted on the socket.
     trusted: [u32; 2],
-    /// How long to wait in all.
+    /// Upper limit of the whole check.
     limit: Duration,
 }
 
 impl<'a> Agent<'a> {
-    /// The agent of a host; root and the user who asks are believed.
+    /// The agent of a host. Root and the user of this process are trusted.
     fn on(host: &'a str) -> Self {
         let trusted = [0, rustix::process::geteuid().as_raw()];
         Self { host, port: introspection::PORT, socket: introspection::HEALTH_SOCKET, trusted, limit: LIMIT }
     }
 
-    /// A request to the port. The name under which the host was found need not be one that the agent accepts.
+    /// A request to the port. Its `Host` header is a name that the agent accepts, which `self.host` need not be.
     fn request(&self, method: reqwest::Method, path: &str) -> Result<reqwest::RequestBuilder, Fatal> {
         let url = format!("http://{}:{}{path}", in_url(self.host), self.port);
         Ok(client(self.limit)?.request(method, url).header(reqwest::header::HOST, "localhost"))
@@ -55,21 +56,21 @@ impl<'a> Agent<'a> {
     }
 }
 
-/// What was answered, by whomever.
+/// An answer from the port or the socket, not necessarily from this agent.
 #[derive(Debug)]
 struct Answer {
     status: u16,
     body: Vec<u8>,
 }
 
-/// Why the socket gave no answer that counts.
+/// The socket gave no valid answer.
 #[derive(Debug, thiserror::Error)]
 enum SocketError {
-    #[error("nobody listens there")]
-    Nobody,
+    #[error("no process listens on it")]
+    NoListener,
     #[error(
-        "it belongs to user {user}, who is neither root nor the user who asks, so its answer does not count; if the agent runs as that \
-         user, run -healthcheck as that user"
+        "it belongs to user {user}, who is neither root nor the user of this process, so its answer does not count; if the agent runs as \
+         that user, run -healthcheck as that user"
     )]
     Foreign { user: u32 },
     #[error("no answer within {0:?}")]
@@ -82,24 +83,24 @@ enum SocketError {
     Unreadable,
 }
 
-/// Asks a running agent how it is. `Ok`: it is healthy, and this is what it is doing.
+/// Asks a running agent for its health. `Ok` means that it is healthy, and says what it is doing.
 ///
 /// # Errors
-/// It is not healthy, does not answer, or something else has its port or its socket; the message says which.
+/// The agent is not healthy or does not answer, or another program uses its port or its socket. The message says which.
 pub async fn healthcheck(host: &str) -> Result<String, Fatal> {
     ask(Agent::on(host)).await
 }
 
-/// The health check of the Go agent: any answer to `/v1/metadata` will do, and there is none before the registration (spec
+/// The health check of the Go agent: any answer to `/v1/metadata` counts, and there is none before the registration (spec
 /// `introspection.md` §7).
 ///
 /// # Errors
-/// Nobody answers.
+/// There is no answer.
 pub async fn healthcheck_http(host: &str) -> Result<String, Fatal> {
     any_answer(Agent::on(host)).await
 }
 
-/// The status of the answer, whatever it is.
+/// Accepts an answer with any status.
 async fn any_answer(agent: Agent<'_>) -> Result<String, Fatal> {
     let answer = agent.request(reqwest::Method::HEAD, "/v1/metadata")?.send().await;
     let response = answer.map_err(|error| agent.no_answer(&error))?;
@@ -113,14 +114,14 @@ async fn ask(agent: Agent<'_>) -> Result<String, Fatal> {
         Ok(answer) => return verdict(&answer, &format!("port {port} of {host}")),
         Err(error) => error,
     };
-    // Without a connection there is no server. One that was made and lost is an agent, or another server, in trouble.
+    // Without a connection, the port is closed. A connection that was made and lost belongs to a server with a problem.
     let is_closed = error.is_connect() && !error.is_timeout();
     if !is_closed || !is_this_machine(host) {
         return Err(agent.no_answer(&error));
     }
     match timeout_at(until, ask_socket(agent)).await.unwrap_or(Err(SocketError::Silent(limit))) {
         Ok(answer) => verdict(&answer, &format!("socket @{socket}")),
-        Err(SocketError::Nobody) => Err(agent.no_answer(&error)),
+        Err(SocketError::NoListener) => Err(agent.no_answer(&error)),
         Err(why) => {
             let text = format!(
                 "not healthy: no agent answers on port {port} of {host}, nor on socket @{socket} (for agents before the registration): {}",
@@ -148,13 +149,13 @@ async fn ask_port(request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
     while let Some(chunk) = response.chunk().await? {
         body.extend_from_slice(&chunk);
         if body.len() > MAX_ANSWER {
-            break; // no agent says that much
+            break; // longer than any agent's answer
         }
     }
     Ok(Answer { status: response.status().as_u16(), body })
 }
 
-/// Nothing is sent before the owner of the socket is known to be one who is believed.
+/// Asks on the socket. Sends nothing before the socket's owner is known to be trusted.
 async fn ask_socket(agent: Agent<'_>) -> Result<Answer, SocketError> {
     let stream = connect(agent.socket).await?;
     let owner = stream.peer_cred()?.uid();
@@ -175,25 +176,25 @@ async fn ask_socket(agent: Agent<'_>) -> Result<Answer, SocketError> {
     tokio::pin!(exchange);
     tokio::select! {
         answer = &mut exchange => answer,
-        // What has arrived by then is still to be read.
+        // The connection has ended, but the answer that arrived before has not been read yet.
         _ended = connection => exchange.await,
     }
 }
 
-/// The kernel connects without the process behind the socket, as long as not too many connections wait to be accepted.
+/// Connects to the socket. The kernel does that without the listening process, unless too many connections wait to be accepted.
 async fn connect(socket: &str) -> Result<UnixStream, SocketError> {
     let name = format!("\0{socket}"); // a name, not a path
     loop {
         match UnixStream::connect(&name).await {
             Ok(stream) => return Ok(stream),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(SocketError::Nobody),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(FULL).await,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(SocketError::NoListener),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(BACKLOG_PAUSE).await,
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// Whether this name or address of a host surely means this machine, so that its socket is the same agent's.
+/// Whether this name or address certainly means this machine, so that the socket belongs to the same agent.
 fn is_this_machine(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     match bare.parse::<IpAddr>() {
@@ -203,13 +204,13 @@ fn is_this_machine(host: &str) -> bool {
 }
 
 fn client(limit: Duration) -> Result<reqwest::Client, Fatal> {
-    crate::aws::install_tls(); // reqwest wants a provider, also for plain http
+    crate::aws::install_tls(); // reqwest needs a TLS provider even for plain HTTP
     let builder = reqwest::Client::builder().no_proxy().timeout(limit);
     let client = builder.redirect(reqwest::redirect::Policy::none()).build();
     client.map_err(|error| Fatal::restartable(with_causes(&error)))
 }
 
-/// An IPv6 address stands in brackets.
+/// The host as it is written in a URL: an IPv6 address in brackets.
 fn in_url(host: &str) -> String {
     if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]") } else { host.to_owned() }
 }

@@ -1,8 +1,8 @@
-//! What this host can do for tasks besides running containers: found out once, at start.
+//! Finds out, once at the start, what this host offers to tasks besides running containers.
 //!
-//! Owns what follows when it cannot limit tasks: the operator who asked for limits gets no agent without them, any other one gets an
-//! agent that says so (spec `resources.md` §2, `registration.md` §6). Unlike the Go agent, it asks again when the host did not answer,
-//! and does not take that for a no.
+//! Owns the consequence if the host cannot limit tasks: the agent refuses to start if the operator has asked for limits;
+//! otherwise it logs a warning and goes on without them (spec `resources.md` §2, `registration.md` §6). Unlike the Go agent, it
+//! tries again if the host did not answer, and does not treat that as a refusal.
 
 use super::Fatal;
 use super::gpu::{self, Gpus};
@@ -16,58 +16,58 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Task limits need containers that can be put into a control group.
+/// Version of Docker's API that task limits need: from it on, a container can be put into a control group.
 const LIMITS_NEED: &str = "1.22";
 
-/// Between two questions whether the host can limit tasks, while it does not answer.
+/// Pauses between attempts to find out whether the host can limit tasks, while it does not answer.
 const PROBE_PAUSES: Shape =
     Shape { initial: Duration::from_secs(1), max: Duration::from_secs(8), factor: 2.0, jitter: 0.2 };
-/// No question begins later than this after the first one.
+/// No attempt begins later than this after the first one.
 const PROBE_TIME: Duration = Duration::from_secs(30);
 
-/// Where the kernel says that it is in FIPS mode.
+/// The kernel's file that shows whether it is in FIPS mode.
 pub(super) const FIPS_ENABLED: &str = "/proc/sys/crypto/fips_enabled";
 
-/// The host is in FIPS mode. A kernel without that file is not.
+/// Whether the host is in FIPS mode. A kernel without that file is not.
 pub(super) fn is_in_fips_mode(file: &Path) -> bool {
     std::fs::read_to_string(file).is_ok_and(|text| text.trim() == "1")
 }
 
-/// The host's abilities.
+/// The host's control groups, and everything it offers to tasks.
 #[derive(Debug)]
 pub(super) struct Host {
-    /// Control groups of tasks. Those there are can be removed even if no more are made.
+    /// Control groups of tasks. Existing ones can be removed even if no more are created.
     pub(super) cgroups: Cgroups,
-    /// What it offers to tasks.
+    /// Everything that the agent offers to ECS.
     pub(super) offers: Offers,
 }
 
-/// What is offered to ECS.
+/// The abilities of this host that the agent offers to ECS.
 #[derive(Debug)]
 pub(super) struct Offers {
-    /// Versions of Docker's API.
+    /// Versions of Docker's API that both sides support.
     pub(super) docker_api_versions: Vec<String>,
-    /// New tasks are limited.
+    /// CPU and memory limits of new tasks are enforced.
     pub(super) task_limits: bool,
     /// Volume drivers besides `local`.
     pub(super) volume_drivers: Vec<String>,
-    /// GPUs.
+    /// The host's GPUs; empty if they are not enabled for tasks.
     pub(super) gpus: Gpus,
-    /// Docker's version, e.g. `20.10.24`.
+    /// Docker's version, such as `20.10.24`.
     pub(super) docker_version: String,
-    /// The operator's archive of the pause image is there.
+    /// The operator's archive of the pause image exists.
     pub(super) pause_archive: bool,
-    /// The socket of a credentials fetcher is there.
+    /// gMSA is enabled, and the socket of a credentials fetcher exists.
     pub(super) credentials_fetcher: bool,
 }
 
 impl Host {
-    /// Makes ready what tasks need.
+    /// Prepares the control groups and finds out what the host offers.
     ///
     /// # Errors
-    /// What the operator asked for is not to be had.
-    pub(super) async fn of(config: &Config, docker: &Docker) -> Result<Self, Fatal> {
-        // Docker answered just now; a host that differs from run to run would be worse than a second start.
+    /// The host cannot do what the operator has asked for, or does not answer.
+    pub(super) async fn probe(config: &Config, docker: &Docker) -> Result<Self, Fatal> {
+        // Docker has just answered, so no answer is an error: a second start is better than a host that offers less in some runs.
         let driver = docker.cgroup_driver().await.map_err(|error| match error {
             OpError::Failed(failure) | OpError::Unknown(failure) => Fatal::restartable(failure.to_string()),
         })?;
@@ -84,7 +84,7 @@ impl Host {
 }
 
 impl Offers {
-    /// As the operator wants them; nothing is made ready.
+    /// The offers according to the configuration; nothing is prepared on the host.
     ///
     /// # Errors
     /// The list of GPUs cannot be read.
@@ -97,16 +97,16 @@ impl Offers {
             docker_api_versions: docker.api_versions(),
             task_limits,
             volume_drivers: volume_drivers(docker).await,
-            gpus: gpu::of_host(config).await?,
+            gpus: gpu::host_gpus(config).await?,
             docker_version: docker.server_version(),
-            pause_archive: is_there(&config.pause_archive).await,
-            credentials_fetcher: config.gmsa && is_there(&config.credentials_fetcher).await,
+            pause_archive: exists(&config.pause_archive).await,
+            credentials_fetcher: config.gmsa && exists(&config.credentials_fetcher).await,
         })
     }
 }
 
-/// A path that cannot be looked at counts as one that is not there.
-async fn is_there(path: &Path) -> bool {
+/// Whether the path exists. A path that cannot be checked counts as missing.
+async fn exists(path: &Path) -> bool {
     let (file, shown) = (path.to_owned(), path.display().to_string());
     files().run(&shown, move || file.exists()).await.unwrap_or(false)
 }
@@ -117,7 +117,7 @@ fn can_place(docker: &Docker) -> bool {
 
 async fn volume_drivers(docker: &Docker) -> Vec<String> {
     docker.volume_drivers().await.unwrap_or_else(|error| {
-        tracing::warn!(?error, "Docker does not list its plugins: only the volume driver local is offered to ECS");
+        tracing::warn!(?error, "Docker does not list its plugins; only the volume driver local is offered to ECS");
         Vec::new()
     })
 }
@@ -127,7 +127,7 @@ async fn limits(config: &Config, docker: &Docker, cgroups: &Cgroups) -> Result<b
         return Ok(false);
     }
     let without = |why: String, fatal: fn(String) -> Fatal| {
-        let text = format!("CPU and memory limits of tasks (ECS_ENABLE_TASK_CPU_MEM_LIMIT) cannot be made: {why}");
+        let text = format!("CPU and memory limits of tasks (ECS_ENABLE_TASK_CPU_MEM_LIMIT) cannot be enforced: {why}");
         if config.task_limits == Some(true) {
             return Err(fatal(text));
         }
@@ -137,14 +137,14 @@ async fn limits(config: &Config, docker: &Docker, cgroups: &Cgroups) -> Result<b
     if !can_place(docker) {
         return without(format!("they need Docker's API {LIMITS_NEED}"), Fatal::restartable);
     }
-    match probe(|| cgroups.open()).await {
+    match probe_limits(|| cgroups.open()).await {
         Ok(()) => Ok(true),
         Err(error) => without(with_causes(&error), fatal_for(&error)),
     }
 }
 
-/// Asks until the host answers whether it can limit tasks, but not for ever: tasks wait for the agent.
-async fn probe<F>(open: impl Fn() -> F) -> Result<(), CgroupError>
+/// Tries until the host answers whether it can limit tasks. Gives up after a while, because tasks wait for the agent.
+async fn probe_limits<F>(open: impl Fn() -> F) -> Result<(), CgroupError>
 where
     F: Future<Output = Result<(), CgroupError>>,
 {
@@ -159,12 +159,12 @@ where
             return Err(error);
         }
         let (error, pause_s) = (with_causes(&error), pause.as_secs_f32());
-        tracing::warn!(error, pause_s, "it is not known yet whether this host can limit tasks; asking again");
+        tracing::warn!(error, pause_s, "this host does not answer whether it can limit tasks; trying again");
         tokio::time::sleep(pause).await;
     }
 }
 
-/// A host that cannot limit tasks will not after a restart either. One that did not answer may.
+/// A host that cannot limit tasks cannot do so after a restart either. A host that did not answer may.
 fn fatal_for(error: &CgroupError) -> fn(String) -> Fatal {
     if error.may_pass() { Fatal::restartable } else { Fatal::terminal }
 }
@@ -180,9 +180,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_host_that_does_not_answer_now_is_asked_again() {
+    async fn a_host_that_does_not_answer_is_tried_again() {
         let asked = Cell::new(0);
-        let later = probe(async || {
+        let later = probe_limits(async || {
             asked.set(asked.get() + 1);
             if asked.get() < 4 { Err(silent()) } else { Ok(()) }
         });
@@ -193,7 +193,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_host_that_never_answers_is_a_reason_to_restart() {
         let (asked, began) = (Cell::new(0), Instant::now());
-        let never = probe(async || {
+        let never = probe_limits(async || {
             asked.set(asked.get() + 1);
             Err(silent())
         });
@@ -204,9 +204,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_host_that_cannot_limit_tasks_is_asked_once() {
+    async fn a_host_that_cannot_limit_tasks_is_tried_once() {
         let (asked, began) = (Cell::new(0), Instant::now());
-        let cannot = probe(async || {
+        let cannot = probe_limits(async || {
             asked.set(asked.get() + 1);
             Err(CgroupError::NoController { controller: "memory", root: "/sys/fs/cgroup".into() })
         });
@@ -223,6 +223,6 @@ mod tests {
             assert_eq!(is_in_fips_mode(&file), wanted, "{text:?}");
         }
         std::fs::remove_file(&file).unwrap();
-        assert!(!is_in_fips_mode(&file), "not there");
+        assert!(!is_in_fips_mode(&file), "a missing file");
     }
 }

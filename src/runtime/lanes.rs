@@ -1,21 +1,22 @@
-//! Where the start does what may block: each question has threads of its own, so a path that hangs holds nothing else.
+//! Threads for the start's work that may block. Each piece of work has threads of its own, so that a path that hangs delays
+//! nothing else.
 
 use crate::lane::{Lane, Settings};
 use std::time::Duration;
 
-/// Threads that look at files at the start; each question has some of its own.
+/// The threads for file accesses during the start.
 const FILES: Settings = Settings { threads: 1, spare: 0, limit: Duration::from_secs(10) };
-/// The thread that opens and checks the state. Its file is small, and a disk may be slow.
+/// The thread that opens and checks the state. The file is small, but the disk may be slow.
 const STATE: Settings = Settings { threads: 1, spare: 0, limit: Duration::from_secs(120) };
-/// Bytes of a file that is read at the start; larger ones are something else.
+/// Upper limit, in bytes, of a file that is read during the start. A larger file cannot be the right one.
 pub(super) const MAX_FILE: u64 = 1 << 20;
 
-/// Where files are looked at during the start: a path that hangs is given up, and holds nothing else.
+/// A new lane for file accesses during the start. Work on a path that hangs is abandoned, and delays nothing else.
 pub(super) fn files() -> Lane {
     Lane::new("files of the start", FILES)
 }
 
-/// Where the state is opened and written during the start.
+/// A new lane for opening and writing the state during the start.
 pub(super) fn disk() -> Lane {
     Lane::new("state", STATE)
 }

@@ -1,7 +1,7 @@
-//! Log lines: to standard error, one event a line, whatever a field holds.
+//! The log: written to standard error, one event per line, whatever its fields hold.
 //!
-//! [`mod@line`] writes an event as one bounded line, `repeats` limits what comes again and again, [`queue`] hands the lines to the one
-//! thread that writes. Invariant: no thread but that one waits for whoever reads the log.
+//! [`mod@line`] formats an event as one line of limited length, `repeats` limits repeated lines, [`queue`] passes the lines to
+//! the one thread that writes them. Invariant: only that thread ever waits for the reader of the log.
 
 pub mod line;
 pub mod queue;
@@ -20,10 +20,10 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry;
 
-/// How long the end of the process waits for the last lines to be written.
+/// Time that the last lines have to be written when the process ends.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
-/// The log of this process. When it is dropped, the lines that are left are written, unless nobody reads them for two seconds.
+/// The log of this process. Dropping it writes the remaining lines, and waits at most two seconds for that.
 #[derive(Debug)]
 #[must_use = "dropping it ends the log"]
 pub struct Log {
@@ -31,7 +31,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Waits until every line so far is written, for at most two seconds; false if some are not.
+    /// Waits until all lines so far are written, for at most two seconds. Returns false if some are not.
     pub fn flush(&self) -> bool {
         self.queue.flush(LAST_LINES)
     }
@@ -43,16 +43,16 @@ impl Drop for Log {
     }
 }
 
-/// Starts logging; panics become lines of the log, too. `filter` is a level, or a list like `info,ecs_agent=debug`. A second call in
-/// the same process changes nothing of what the first one started.
+/// Starts logging. Panics are logged, too. `filter` is a level, or a list such as `info,ecs_agent=debug`. A second call in the
+/// same process has no effect on the log that the first one started.
 pub fn start(filter: &str, form: Form) -> Log {
     let filter = filter.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
     let queue = Arc::new(Queue::new(form));
     let lines = Lines { form, queue: queue.clone() };
-    // An error means that a subscriber is there already (tests).
+    // An error means that there is a subscriber already (in tests).
     if tracing::subscriber::set_global_default(registry().with(lines).with(filter)).is_ok() {
         if let Err(error) = queue.write_to(std::io::stderr()) {
-            // Nobody would ever write. It is the first line, so nobody is blocked who has anything to do yet.
+            // There is no thread that would write the line. This early, writing it directly delays nothing else.
             let _ = writeln!(std::io::stderr(), "no thread can be started, so there is no log: {error}");
         }
         let panics = Lines { form, queue: queue.clone() };
@@ -77,7 +77,7 @@ impl<S: Subscriber> Layer<S> for Lines {
 }
 
 impl Lines {
-    /// One line for a panic, in the words that Rust's own hook uses.
+    /// Logs a panic in one line, worded as by Rust's own hook.
     fn panicked(&self, panic: &PanicHookInfo<'_>) {
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("unnamed");
@@ -112,7 +112,7 @@ mod tests {
         tracing::error!(error = &error as &dyn std::error::Error);
     }
 
-    /// Runs only in a process of its own, below.
+    /// Does its work only in a process of its own, started by the next test.
     #[test]
     fn process_that_logs_and_panics() {
         let Ok(form) = std::env::var("ECS_TEST_LOG_FORM") else { return };
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_lines_and_panics_get_out_before_the_end() {
+    fn the_last_lines_and_panics_are_written_before_the_end() {
         for form in ["text", "json"] {
             let name = concat!(module_path!(), "::process_that_logs_and_panics").split_once("::").unwrap().1;
             let mut command = std::process::Command::new(std::env::current_exe().unwrap());

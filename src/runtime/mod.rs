@@ -1,11 +1,12 @@
 //! Wires everything up. Read [`run`] first.
 //!
-//! The only place that may import everything. It holds no business rules: an `if` about a task's status here belongs in
+//! This is the only module that may import all others. It holds no business rules: an `if` about a task's status belongs in
 //! [`crate::core`].
 //!
-//! Inside, imports go one way. The ground: `fatal`, `options`, `clock`, `lanes` and `supervisor`. On it stand the host (`gpu`, `host`,
-//! `instance`), `settings`, `ownership`, and `edges`, which is what the calls go to. On these stand the parts (`pulls`, `resources`, `executor`,
-//! `core_loop`, `control_plane`, `health`, `early` and the others). `startup` and this file are the roofs, which nothing here imports.
+//! Its files are layered. At the bottom: `fatal`, `options`, `clock`, `lanes` and `supervisor`. Above them: the host (`gpu`,
+//! `host`, `instance`), `settings`, `ownership`, and `edges`, the targets of all calls. Above these: the parts (`pulls`,
+//! `resources`, `executor`, `core_loop`, `control_plane`, `health`, `early` and the others). At the top: `startup` and this file,
+//! which no other file here imports.
 
 mod clock;
 mod control_plane;
@@ -61,7 +62,7 @@ pub use options::Options;
 use ownership::Ownership;
 use pulls::Pulls;
 use registry_credentials::Registries;
-pub use shutdown::take_harmless_signals;
+pub use shutdown::catch_harmless_signals;
 pub use start_over::start_over;
 use std::sync::Arc;
 use supervisor::{Policy, Supervisor};
@@ -69,58 +70,58 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Facts waiting for the core loop; senders wait when it is full.
+/// Capacity of the core loop's queue, in events. Senders wait while it is full.
 const INBOX: usize = 1024;
-/// Notices of Docker waiting to be passed on.
+/// Capacity of the queue of Docker's notices that are not yet passed on to the core loop.
 const NOTICES: usize = 256;
-/// Answers waiting for the ACS connection.
+/// Capacity of the queue of answers that wait for the ACS connection.
 const OUTBOX: usize = 256;
 
-/// The instance metadata service, from before the configuration is complete.
+/// The instance metadata service. It is needed before the configuration is complete, because user data may hold part of that.
 #[derive(Debug)]
 pub struct Metadata(aws::imds::Imds);
 
 impl Metadata {
-    /// Asks nobody yet.
+    /// Makes the client; sends nothing yet.
     ///
     /// # Errors
-    /// No client can be made.
+    /// The client cannot be made.
     pub fn new(config: &Config, options: Options) -> Result<Self, Fatal> {
         let settings = settings::imds(config, options.blackhole_imds);
         aws::imds::Imds::new(settings).map(Self).map_err(|error| Fatal::restartable(error.to_string()))
     }
 
-    /// The user data, which may hold configuration; `None` if there is none to be had.
+    /// The instance's user data, which may hold configuration; `None` if there is none, or if it cannot be read.
     pub async fn user_data(&self) -> Option<String> {
         match self.0.get("user-data").await {
             Ok(text) => text,
             Err(aws::imds::ImdsError::Blackholed) => None,
             Err(error) => {
-                tracing::warn!(%error, "the EC2 user data is unknown; configuration in it does not count");
+                tracing::warn!(%error, "the EC2 user data cannot be read; configuration in it is ignored");
                 None
             }
         }
     }
 }
 
-/// Runs the agent until it is told to stop.
+/// Runs the agent until a signal stops it.
 ///
 /// # Errors
-/// [`Fatal`]: what ended it, with the exit code.
+/// [`Fatal`]: why the agent ended, with the exit code.
 pub async fn run(config: Config, options: Options, metadata: Metadata, early: Early) -> Result<(), Fatal> {
     aws::install_tls();
     let stop = early.stop.clone();
     let signals = shutdown::on_signals(stop.clone());
     tokio::pin!(signals);
-    // Not on this thread: whatever hangs at the start shall not keep a signal from ending it.
+    // In a task of its own: a start that hangs must not keep a signal from ending the process.
     let mut start = JoinSet::new();
     start.spawn(build(config, options, metadata.0, early));
     let parts = tokio::select! {
         built = start.join_next() => match built {
             Some(Ok(parts)) => parts?,
-            Some(Err(_)) | None => return Err(Fatal::restartable("the start failed: a fault of the agent".to_owned())),
+            Some(Err(_)) | None => return Err(Fatal::restartable("the start failed because of an error in the agent".to_owned())),
         },
-        // Told to stop before there was anything to stop.
+        // A stop during the start: no part runs yet.
         () = stop.cancelled() => return Ok(()),
         _ = &mut signals => return Ok(()),
     };
@@ -130,7 +131,7 @@ pub async fn run(config: Config, options: Options, metadata: Metadata, early: Ea
     }
 }
 
-/// From the configuration to running parts.
+/// Starts the agent: from the configuration to the running parts.
 async fn build(config: Config, options: Options, imds: aws::imds::Imds, mut early: Early) -> Result<Supervisor, Fatal> {
     let config = &config;
     let (health, stop) = (early.health.clone(), early.stop.clone());
@@ -145,7 +146,7 @@ async fn build(config: Config, options: Options, imds: aws::imds::Imds, mut earl
     let (store, loaded) = startup::state(config, &instance).await?;
     let (docker, mut store, owners) = ownership.identify(config, docker, store, &loaded).await?;
     data_dir::check(&config.docker_host, &config.data_dir, &config.host_data_dir).await;
-    let host = host::Host::of(config, &docker).await?;
+    let host = host::Host::probe(config, &docker).await?;
     startup::warm_pool(config, &imds, &health).await?;
     health.step(Step::Registration);
     let (sdk, credentials) = startup::clients(config, options, &instance.region).await?;
@@ -172,7 +173,7 @@ async fn build(config: Config, options: Options, imds: aws::imds::Imds, mut earl
     let (inbox, events) = mpsc::channel::<Event>(INBOX);
     let (to_acs, from_core) = mpsc::channel::<acs::Outgoing>(OUTBOX);
     let pulls = Pulls::new(clock.clone());
-    // What was saved is shown from the first answer on, not only after the core loop's first step.
+    // Readers see the saved state from the first answer on, not only after the core loop's first step.
     let (view, readers) = watch::channel(Arc::new(core::view(&state, clock.now())));
 
     let core = CoreLoop {
@@ -199,12 +200,12 @@ async fn build(config: Config, options: Options, imds: aws::imds::Imds, mut earl
     let spot = config.spot_draining.then(|| spot::Watch::new(imds, ecs, &identity));
     let mut supervisor = supervise(early, core, control, from_core, edges, inbox, readers, pulls);
     if let Some(spot) = spot {
-        supervisor.part("spot", Policy::Restart, move || spot.clone().run(stop.clone()));
+        supervisor.add("spot", Policy::Restart, move || spot.clone().run(stop.clone()));
     }
     Ok(supervisor)
 }
 
-/// How state changes are said.
+/// Settings for the reports of state changes to ECS.
 fn report_settings(config: &Config, identity: &Identity) -> report::Settings {
     report::Settings {
         cluster: identity.cluster.clone(),
@@ -213,7 +214,7 @@ fn report_settings(config: &Config, identity: &Identity) -> report::Settings {
     }
 }
 
-/// Everything that has credentials for registries.
+/// All sources of registry credentials.
 fn registries(config: &Config, sdk: aws::sdk::Sdk, credentials: SharedCredentialsProvider) -> Registries {
     Registries {
         auth: auth_map(config),
@@ -223,8 +224,8 @@ fn registries(config: &Config, sdk: aws::sdk::Sdk, credentials: SharedCredential
     }
 }
 
-/// The operator's registry credentials; what is wrong with them is said once: here, or before by `config` when one half is missing
-/// or cannot be read at all.
+/// The operator's registry credentials. Logs what is wrong with them, unless `config` has logged it before: that one half of the
+/// setting is missing, or that it cannot be read at all.
 fn auth_map(config: &Config) -> AuthMap {
     let (Some(auth_type), Some(data)) = (&config.engine_auth_type, &config.engine_auth_data) else {
         return AuthMap::default();
@@ -242,7 +243,7 @@ fn auth_map(config: &Config) -> AuthMap {
     auth
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of the agent, once")]
+#[expect(clippy::too_many_arguments, reason = "the agent's parts meet only here")]
 fn supervise(
     early: Early,
     core: CoreLoop,
@@ -254,9 +255,9 @@ fn supervise(
     pulls: Pulls,
 ) -> Supervisor {
     let Early { mut supervisor, stop, health, bridge } = early;
-    // The core loop owns the state and cannot begin again in this process; the next process does.
+    // The core loop owns the state and cannot be restarted in this process; the next process starts it again.
     let (mut core, stop_core) = (Some(core), stop.clone());
-    supervisor.part("core", Policy::Fatal, move || {
+    supervisor.add("core", Policy::Fatal, move || {
         let (core, stop) = (core.take(), stop_core.clone());
         async move {
             let core = core.ok_or("it has ended before")?;
@@ -264,28 +265,28 @@ fn supervise(
         }
     });
     let (outbox, stop_acs) = (Arc::new(tokio::sync::Mutex::new(from_core)), stop.clone());
-    supervisor.part("acs", Policy::Restart, move || {
+    supervisor.add("acs", Policy::Restart, move || {
         let (control, outbox, stop) = (control.clone(), outbox.clone(), stop_acs.clone());
         async move { control.run(outbox, stop).await }
     });
     let reopened = Arc::new(Notify::new());
     let (watched, reopens, stop_events) = (edges.clone(), reopened.clone(), stop.clone());
-    supervisor.part("docker events", Policy::Restart, move || {
+    supervisor.add("docker events", Policy::Restart, move || {
         watch_docker(watched.clone(), inbox.clone(), reopens.clone(), stop_events.clone())
     });
     let (bridge, stop_health) = (Arc::new(bridge), stop.clone());
-    supervisor.part("docker health", Policy::Restart, move || {
+    supervisor.add("docker health", Policy::Restart, move || {
         let (edges, health, bridge) = (edges.clone(), health.clone(), bridge.clone());
         let (reopened, stop) = (reopened.clone(), stop_health.clone());
         async move { health::watch_docker(&edges.docker, &health, &bridge, &reopened, stop).await }
     });
-    supervisor.part("diagnostics", Policy::Restart, move || {
+    supervisor.add("diagnostics", Policy::Restart, move || {
         diagnostics::on_signal(readers.clone(), pulls.clone(), stop.clone())
     });
     supervisor
 }
 
-/// What the container engine does, as facts.
+/// Passes on what the container engine does, as events for the core.
 async fn watch_docker(
     edges: Arc<Edges>,
     inbox: mpsc::Sender<Event>,
@@ -317,10 +318,10 @@ async fn watch_docker(
     }
 }
 
-/// The attributes a registration would send, one a line: name, and value if it has one.
+/// The attributes that a registration would send, one per line: the name, and the value if there is one.
 ///
 /// # Errors
-/// What a registration would fail of, too.
+/// The errors of the host's facts, with which a registration would fail, too.
 pub async fn attributes_text(config: &Config) -> Result<String, Fatal> {
     aws::install_tls();
     let docker = startup::docker(config, config.region.as_deref().unwrap_or_default()).await;
@@ -333,7 +334,8 @@ pub async fn attributes_text(config: &Config) -> Result<String, Fatal> {
     Ok(lines.collect())
 }
 
-/// Tells systemd that the agent is up, and from then on that its core loop is alive. Does nothing where systemd is not.
+/// The function that notifies systemd: its first call says that the agent is up, each later one that the core loop is alive.
+/// Without systemd it does nothing.
 fn watchdog() -> impl FnMut() {
     let mut is_up = false;
     move || {

@@ -1,14 +1,14 @@
-//! What the command line says beside the configuration.
+//! Options of the command line that are not part of the configuration.
 
 use crate::config::Role;
 
-/// What the command line says beside the configuration.
+/// Options of the command line that are not part of the configuration.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// No instance metadata is asked for.
+    /// The instance metadata service is not used.
     pub blackhole_imds: bool,
     /// TLS certificates of ECS, ACS and ECR are not verified.
     pub accept_insecure_cert: bool,
-    /// Whose place the agent takes.
+    /// The program whose place this one takes: the Go agent in its container, or ecs-init as a service.
     pub role: Role,
 }

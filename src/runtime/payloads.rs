@@ -1,7 +1,7 @@
-//! No payload can panic the agent on its way from the wire to the container engine: a test over both edges.
+//! Tests that no payload makes the agent panic between the wire and the container engine, across both edges.
 //!
-//! The recorded task, one with every setting there is and the corpus of odd messages are changed again and again, each time from a
-//! seed, and go through decoding, translation and the create call's body.
+//! A recorded task, a task with every setting, and the corpus of odd messages are mutated from seeds. Each result goes through
+//! decoding, translation and the body of the create call.
 
 use crate::acs::{self, HostFacts, ReceivedTask, corpus};
 use crate::docker;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const ROUNDS_PER_CASE: usize = 12;
 
-/// Random numbers that a seed gives again (splitmix64).
+/// Reproducible random numbers (splitmix64), from a seed.
 struct Dice(u64);
 
 impl Dice {
@@ -28,7 +28,8 @@ fn file(name: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// A task with every member this agent runs: two plain containers, one that gets what is kept in AWS, and a log router.
+/// A task with every member that this agent supports: two plain containers, one with values that are stored in AWS, and a log
+/// router.
 fn full() -> Value {
     let config = json!({
         "User": "1:2", "WorkingDir": "/w", "Hostname": "h", "Labels": {"a": "b"}, "OpenStdin": true, "Tty": true,
@@ -110,7 +111,7 @@ fn seeds() -> Vec<Value> {
     [full(), recorded.take()].into_iter().chain(odd).collect()
 }
 
-/// Every place of a document.
+/// The JSON pointers of all values in a document.
 fn places(value: &Value, path: &str, found: &mut Vec<String>) {
     found.push(path.to_owned());
     match value {
@@ -160,7 +161,7 @@ fn odd_value(dice: &mut Dice) -> Value {
     odd[dice.below(odd.len())].clone()
 }
 
-/// Changes one place; also within the documents that are texts.
+/// Changes one value, perhaps inside a document that is stored as text.
 fn change(document: &mut Value, dice: &mut Dice) {
     let mut all = Vec::new();
     places(document, "", &mut all);
@@ -210,12 +211,12 @@ fn request(task: &TaskSpec, spec: &ContainerSpec) -> CreateRequest {
 
 #[test]
 fn no_payload_panics_between_the_wire_and_the_engine() {
-    // The number of cases of the other property tests (PROPTEST_CASES) makes this one longer too.
+    // PROPTEST_CASES, the number of cases of the other property tests, makes this one longer, too.
     let rounds = proptest::test_runner::Config::default().cases as usize * ROUNDS_PER_CASE;
     let (seeds, mut ran, mut made) = (seeds(), 0, 0);
     for round in 0..rounds {
         let mut dice = Dice(round as u64);
-        // Mostly the two that are whole: most of the others are refused as they stand.
+        // Mostly the two complete ones: most of the others are refused even without a change.
         let from = if dice.below(4) > 0 { dice.below(2) } else { dice.below(seeds.len()) };
         let mut document = seeds[from].clone();
         for _ in 0..dice.below(4) {

@@ -1,13 +1,13 @@
-//! Pulls and look-ups of digests: what several tasks want at the same time is asked for once.
+//! Pulls and digest look-ups: requests of several tasks for the same image at the same time share one call to the Docker edge.
 //!
-//! A flight is one call to the Docker edge. Who wants the same image, by the same digest, as the same somebody, while it is under
-//! way, boards it; everybody gets its outcome as an outcome of their own. Nobody owns a flight: it is driven by whoever waits for it
-//! and ends early only when the last of them has gone, so a task that is stopped takes its image from nobody. Whether to pull is
-//! the core's choice. Invariant: flights of different credentials are different flights.
+//! A request joins a call that is still running if both are for the same image and digest with the same credentials. Each waiter
+//! gets the outcome of the call as its own. No waiter owns the call: all of them drive it, and it is cancelled only when the last
+//! one has left, so stopping one task never cancels another task's pull. Whether to pull at all is the core's decision.
+//! Invariant: requests with different credentials never share a call.
 
 use super::clock::Clock;
 use super::edges::Edges;
-use super::registry_credentials::{at_mirror, credentials, is_token_dropped, mirror_failed};
+use super::registry_credentials::{at_mirror, credentials, drop_expired_token, mirror_failed};
 use crate::core::{ImageRequest, Output};
 use crate::docker::PullJob;
 use crate::model::task::RegistryAuth;
@@ -21,11 +21,11 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
-type Landing = Result<Output, OpError>;
-type Call = BoxFuture<'static, Landing>;
 type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+type CallResult = Result<Output, OpError>;
+type Call = BoxFuture<'static, CallResult>;
 
-/// The calls under way, and who waits for which.
+/// The running calls and their waiters.
 #[derive(Clone, Debug)]
 pub(super) struct Pulls {
     inner: Arc<Mutex<Inner>>,
@@ -34,25 +34,28 @@ pub(super) struct Pulls {
 
 #[derive(Debug, Default)]
 struct Inner {
-    flights: Vec<Flight>,
-    aboard: BTreeMap<OpId, watch::Receiver<PullProgress>>,
+    calls: Vec<SharedCall>,
+    /// The progress of each waiter's call, by the waiter's operation.
+    waiters: BTreeMap<OpId, watch::Receiver<PullProgress>>,
 }
 
 #[derive(Clone, Debug)]
-struct Flight {
-    route: Route,
+struct SharedCall {
+    key: RequestKey,
+    /// `None` if the call had ended before it could be shared.
     call: Option<WeakShared<Call>>,
     progress: watch::Receiver<PullProgress>,
-    askers: Askers,
+    credentials_ids: CredentialsIds,
 }
 
-/// What makes two requests the same.
+/// Requests with equal keys share a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Route {
+struct RequestKey {
     step: Step,
-    /// Without the id of the credentials, which differs from task to task.
+    /// The request without the id of its credentials, which differs from task to task.
     image: ImageRequest,
-    /// Whose credentials, if not the operator's or the instance's: the role's ARN. Never a credential.
+    /// ARN of the execution role whose credentials are used; `None` if they are the operator's or the instance's. Never a
+    /// credential.
     role: Option<String>,
 }
 
@@ -62,48 +65,49 @@ enum Step {
     Pull,
 }
 
-/// Ids of equal credentials, those of each task aboard: one task's may be dropped while another's serve.
-type Askers = Arc<Mutex<Vec<CredentialsId>>>;
+/// The credentials ids of all tasks that share a call. They stand for the same role: when one task's are dropped, another's still
+/// serve.
+type CredentialsIds = Arc<Mutex<Vec<CredentialsId>>>;
 
-/// One who waits. Dropping it is leaving.
+/// One waiter of a call. It leaves the call when this is dropped.
 #[derive(Debug)]
-struct Seat {
+struct Waiter {
     op: OpId,
     inner: Arc<Mutex<Inner>>,
 }
 
 impl Pulls {
-    /// Nothing is under way.
+    /// No call is running yet.
     pub(super) fn new(clock: Arc<Clock>) -> Self {
         Self { inner: Arc::default(), clock }
     }
 
-    /// Finds the digest behind an image: at the registry, or locally if it need not be asked.
-    pub(super) async fn digest(&self, edges: Arc<Edges>, op: OpId, image: ImageRequest) -> Landing {
-        let route = Route::of(Step::Digest, &edges, &image);
+    /// Finds the digest of an image: at the registry, or on this host if the registry need not be asked.
+    pub(super) async fn digest(&self, edges: Arc<Edges>, op: OpId, image: ImageRequest) -> CallResult {
+        let key = RequestKey::new(Step::Digest, &edges, &image);
         let now = self.shared_now();
-        let (id, start) = (image.execution_credentials.clone(), |shown, askers| async move {
-            resolve_digest(&Asking { edges, image, askers, now }, &shown).await.map(Output::Digest)
+        let (id, start) = (image.execution_credentials.clone(), |progress, ids| async move {
+            resolve_digest(&Request { edges, image, credentials_ids: ids, now }, &progress).await.map(Output::Digest)
         });
-        self.board(op, route, id, start).await
+        self.share(op, key, id, start).await
     }
 
     /// Makes an image available.
-    pub(super) async fn pull(&self, edges: Arc<Edges>, op: OpId, image: ImageRequest) -> Landing {
-        let route = Route::of(Step::Pull, &edges, &image);
+    pub(super) async fn pull(&self, edges: Arc<Edges>, op: OpId, image: ImageRequest) -> CallResult {
+        let key = RequestKey::new(Step::Pull, &edges, &image);
         let now = self.shared_now();
-        let (id, start) = (image.execution_credentials.clone(), |shown, askers| async move {
-            pull(&Asking { edges, image, askers, now }, &shown).await
+        let (id, start) = (image.execution_credentials.clone(), |progress, ids| async move {
+            pull(&Request { edges, image, credentials_ids: ids, now }, &progress).await
         });
-        self.board(op, route, id, start).await
+        self.share(op, key, id, start).await
     }
 
-    /// How far the pull or look-up of that id is; `None` if there is none.
+    /// Progress of the pull or look-up of this operation; `None` if the operation waits for no call.
     pub(super) fn progress(&self, op: OpId) -> Option<PullProgress> {
-        lock(&self.inner).aboard.get(&op).map(|progress| progress.borrow().clone())
+        lock(&self.inner).waiters.get(&op).map(|progress| progress.borrow().clone())
     }
 
-    /// The time that [`PullProgress`] counts from.
+    /// The present time, on the clock of the times in [`PullProgress`].
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -114,97 +118,96 @@ impl Pulls {
         Arc::new(move || clock.now())
     }
 
-    /// Waits for the flight of that route; starts one if there is none.
-    async fn board<F>(
+    /// Waits for the running call with this key; starts one if there is none.
+    async fn share<F>(
         &self,
         op: OpId,
-        route: Route,
+        key: RequestKey,
         id: Option<CredentialsId>,
-        start: impl FnOnce(watch::Sender<PullProgress>, Askers) -> F,
-    ) -> Landing
+        start: impl FnOnce(watch::Sender<PullProgress>, CredentialsIds) -> F,
+    ) -> CallResult
     where
-        F: Future<Output = Landing> + Send + 'static,
+        F: Future<Output = CallResult> + Send + 'static,
     {
-        let (call, _seat) = {
+        let (call, _waiter) = {
             let mut inner = lock(&self.inner);
-            inner.flights.retain(|flight| flight.under_way().is_some());
-            let joined = inner.flights.iter().find(|flight| flight.route == route);
-            let joined = joined.and_then(|flight| Some((flight.under_way()?, flight.clone())));
-            let (call, flight) = joined.unwrap_or_else(|| {
-                let shown = watch::Sender::new(PullProgress { since: self.clock.now(), ..PullProgress::default() });
-                let (progress, askers) = (shown.subscribe(), Askers::default());
-                let call = unpanicking(start(shown, askers.clone())).boxed().shared();
-                let flight = Flight { route, call: call.downgrade(), progress, askers };
-                inner.flights.push(flight.clone());
-                (call, flight)
+            inner.calls.retain(|shared| shared.running().is_some());
+            let joined = inner.calls.iter().find(|shared| shared.key == key);
+            let joined = joined.and_then(|shared| Some((shared.running()?, shared.clone())));
+            let (call, shared) = joined.unwrap_or_else(|| {
+                let sender = watch::Sender::new(PullProgress { since: self.clock.now(), ..PullProgress::default() });
+                let (progress, credentials_ids) = (sender.subscribe(), CredentialsIds::default());
+                let call = catch_panic(start(sender, credentials_ids.clone())).boxed().shared();
+                let shared = SharedCall { key, call: call.downgrade(), progress, credentials_ids };
+                inner.calls.push(shared.clone());
+                (call, shared)
             });
-            lock(&flight.askers).extend(id);
-            inner.aboard.insert(op, flight.progress);
-            (call, Seat { op, inner: self.inner.clone() })
+            lock(&shared.credentials_ids).extend(id);
+            inner.waiters.insert(op, shared.progress);
+            (call, Waiter { op, inner: self.inner.clone() })
         };
         call.await
     }
 }
 
-impl Flight {
-    /// The call, unless it has ended or everybody has left.
-    fn under_way(&self) -> Option<Shared<Call>> {
+impl SharedCall {
+    /// The call; `None` if it has ended or every waiter has left.
+    fn running(&self) -> Option<Shared<Call>> {
         self.call.as_ref()?.upgrade().filter(|call| call.peek().is_none())
     }
 }
 
-impl Drop for Seat {
+impl Drop for Waiter {
     fn drop(&mut self) {
-        lock(&self.inner).aboard.remove(&self.op);
+        lock(&self.inner).waiters.remove(&self.op);
     }
 }
 
-impl Route {
-    fn of(step: Step, edges: &Edges, image: &ImageRequest) -> Self {
+impl RequestKey {
+    fn new(step: Step, edges: &Edges, image: &ImageRequest) -> Self {
         let id = image.execution_credentials.as_ref().filter(|_| match &image.auth {
             RegistryAuth::Engine => false,
             RegistryAuth::Ecr(auth) => auth.use_execution_role,
             RegistryAuth::Secret(_) => true,
         });
-        // Credentials that are not there are nobody else's.
-        let role = |id: &CredentialsId| {
-            edges.roles.get(id).map_or_else(|| id.as_str().to_owned(), |role| role.role_arn.clone())
-        };
+        // Unknown credentials cannot be compared with any others, so their id stands for the role.
+        let role = |id: &CredentialsId| edges.roles.get(id).map_or_else(|| id.as_str().to_owned(), |role| role.role_arn.clone());
         Self { step, role: id.map(role), image: ImageRequest { execution_credentials: None, ..image.clone() } }
     }
 }
 
-/// An image, and on whose behalf.
-struct Asking {
+/// A request for an image, with the credentials ids of all tasks that wait for it.
+struct Request {
     edges: Arc<Edges>,
     image: ImageRequest,
-    askers: Askers,
+    credentials_ids: CredentialsIds,
     /// The clock of the progress.
     now: Now,
 }
 
-impl Asking {
-    /// Asked anew for each attempt: a token may have ended meanwhile, and so may the task that asked first. `shown` has the failure of
-    /// the last attempt.
-    async fn credentials(&self, shown: &watch::Sender<PullProgress>) -> Result<RegistryCredentials, Failure> {
-        let last = shown.borrow().failure.clone();
+impl Request {
+    /// The credentials of one attempt. Each attempt gets them anew: since the last one, the token may have expired, and the task
+    /// that started the call may be gone. `progress` holds the failure of the last attempt.
+    async fn credentials(&self, progress: &watch::Sender<PullProgress>) -> Result<RegistryCredentials, Failure> {
+        let last = progress.borrow().failure.clone();
         if let Some(failure) = last {
-            is_token_dropped(&self.edges.registries, &self.image, &failure);
+            drop_expired_token(&self.edges.registries, &self.image, &failure);
         }
         let mut image = self.image.clone();
-        let alive = lock(&self.askers).iter().find(|id| self.edges.roles.get(id).is_some()).cloned();
-        image.execution_credentials = alive.or(image.execution_credentials);
+        let usable = lock(&self.credentials_ids).iter().find(|id| self.edges.roles.get(id).is_some()).cloned();
+        image.execution_credentials = usable.or(image.execution_credentials);
         credentials(&self.edges.registries, &self.edges.roles, &image).await
     }
 
-    /// The same at the mirror of its registry, if it is to be asked for there.
+    /// The same request to the mirror of the registry; `None` if no mirror is to be used.
     fn at_mirror(&self) -> Option<Self> {
         let image = at_mirror(&self.edges.registries, &self.image)?;
-        Some(Self { edges: self.edges.clone(), image, askers: self.askers.clone(), now: self.now.clone() })
+        Some(Self { edges: self.edges.clone(), image, credentials_ids: self.credentials_ids.clone(), now: self.now.clone() })
     }
 
-    /// It is on this host and need not be asked for. What cannot be told is asked for (spec `images.md` §2), and so is with `once` what
-    /// was pulled and then removed by somebody; with the Go agent such a task stops.
+    /// The image is on this host and the registry need not be asked. If Docker gives no answer, the registry is asked (spec
+    /// `images.md` §2). With `once`, an image that was pulled and then removed by hand is pulled again; with the Go agent such a
+    /// task stops.
     async fn is_cached(&self) -> bool {
         !self.image.fresh && matches!(self.edges.docker.image_present(&self.image.image).await, Ok(Some(_)))
     }
@@ -214,59 +217,59 @@ impl Asking {
         PullJob { image: &self.image.image, digest, waits_for_limits, progress, now: &*self.now }
     }
 
-    /// A limit of the registry is waited for only if nothing on this host serves.
+    /// The pull waits for a rate limit of the registry only if no image on this host can be used instead.
     async fn waits_for_limits(&self) -> bool {
         let cached = async || matches!(self.edges.docker.image_present(&self.image.image).await, Ok(Some(_)));
         !(self.image.cached_serves && cached().await)
     }
 }
 
-async fn resolve_digest(asking: &Asking, shown: &watch::Sender<PullProgress>) -> Result<Option<String>, OpError> {
-    let (docker, image) = (&asking.edges.docker, &asking.image);
-    if asking.is_cached().await {
+async fn resolve_digest(request: &Request, progress: &watch::Sender<PullProgress>) -> Result<Option<String>, OpError> {
+    let (docker, image) = (&request.edges.docker, &request.image);
+    if request.is_cached().await {
         let found = docker.local_digest(&image.image).await;
-        // What came from a mirror has its digest under the mirror's name.
-        return match (found, asking.edges.registries.mirrors.name_of(&image.image)) {
+        // The digest of an image that came from a mirror is stored under the mirror's name.
+        return match (found, request.edges.registries.mirrors.name_of(&image.image)) {
             (Err(error), Some(mirror)) => docker.local_digest(&mirror).await.map_err(|_| error),
             (found, _) => found,
         };
     }
-    let waits_for_limits = asking.waits_for_limits().await;
-    if let Some(mirror) = asking.at_mirror() {
-        let job = mirror.job(shown, false); // whoever refuses there: the registry itself may serve
-        match docker.resolve_manifest(&job, || mirror.credentials(shown)).await {
+    let waits_for_limits = request.waits_for_limits().await;
+    if let Some(mirror) = request.at_mirror() {
+        let job = mirror.job(progress, false); // no waiting for the mirror's limit: the registry itself may serve
+        match docker.resolve_manifest(&job, || mirror.credentials(progress)).await {
             Ok(digest) => return Ok(digest),
-            Err(error) => mirror_failed(&asking.edges.registries, &mirror.image, image, &error),
+            Err(error) => mirror_failed(&request.edges.registries, &mirror.image, image, &error),
         }
     }
-    let job = asking.job(shown, waits_for_limits);
-    let found = docker.resolve_manifest(&job, || asking.credentials(shown)).await;
+    let job = request.job(progress, waits_for_limits);
+    let found = docker.resolve_manifest(&job, || request.credentials(progress)).await;
     match &found {
-        Err(OpError::Failed(failure)) if is_token_dropped(&asking.edges.registries, image, &failure.message) => {
-            docker.resolve_manifest(&job, || asking.credentials(shown)).await
+        Err(OpError::Failed(failure)) if drop_expired_token(&request.edges.registries, image, &failure.message) => {
+            docker.resolve_manifest(&job, || request.credentials(progress)).await
         }
         _ => found,
     }
 }
 
-async fn pull(asking: &Asking, shown: &watch::Sender<PullProgress>) -> Landing {
-    let (docker, image) = (&asking.edges.docker, &asking.image);
-    if asking.is_cached().await {
-        tracing::debug!(image = image.image, "on this host already; not pulled");
+async fn pull(request: &Request, progress: &watch::Sender<PullProgress>) -> CallResult {
+    let (docker, image) = (&request.edges.docker, &request.image);
+    if request.is_cached().await {
+        tracing::debug!(image = image.image, "the image is on this host already and is not pulled");
         return Ok(Output::Nothing);
     }
-    let waits_for_limits = asking.waits_for_limits().await;
-    if let Some(mirror) = asking.at_mirror() {
-        match fetch(&mirror, shown, false, Some(&image.image)).await {
+    let waits_for_limits = request.waits_for_limits().await;
+    if let Some(mirror) = request.at_mirror() {
+        match fetch(&mirror, progress, false, Some(&image.image)).await {
             Ok(()) => return Ok(Output::Pulled),
-            Err(error) => mirror_failed(&asking.edges.registries, &mirror.image, image, &error),
+            Err(error) => mirror_failed(&request.edges.registries, &mirror.image, image, &error),
         }
     }
-    let Err(error) = fetch(asking, shown, waits_for_limits, None).await else { return Ok(Output::Pulled) };
+    let Err(error) = fetch(request, progress, waits_for_limits, None).await else { return Ok(Output::Pulled) };
     let failure = match &error {
         OpError::Failed(failure) | OpError::Unknown(failure) => failure.clone(),
     };
-    // What ends the task ends it whatever is on this host.
+    // A failure that ends the task does so even if this host has the image.
     if !image.looks_after_failure || failure.kind == FailureKind::EndsTask {
         return Err(error);
     }
@@ -279,25 +282,25 @@ async fn pull(asking: &Asking, shown: &watch::Sender<PullProgress>) -> Landing {
     }
 }
 
-/// Pulls it, and gives it this name too.
+/// Pulls the image, and gives it the additional name `name`, if there is one.
 async fn fetch(
-    asking: &Asking,
-    shown: &watch::Sender<PullProgress>,
+    request: &Request,
+    progress: &watch::Sender<PullProgress>,
     waits_for_limits: bool,
     name: Option<&str>,
 ) -> Result<(), OpError> {
-    let docker = &asking.edges.docker;
-    docker.pull(&asking.job(shown, waits_for_limits), || asking.credentials(shown)).await?;
+    let docker = &request.edges.docker;
+    docker.pull(&request.job(progress, waits_for_limits), || request.credentials(progress)).await?;
     match name {
-        Some(name) => docker.name(&asking.image.image, name).await,
+        Some(name) => docker.name(&request.image.image, name).await,
         None => Ok(()),
     }
 }
 
-/// A panic ends the flight for everybody, and is told to everybody.
-async fn unpanicking(call: impl Future<Output = Landing> + Send) -> Landing {
-    let landed = AssertUnwindSafe(call).catch_unwind().await;
-    landed.unwrap_or_else(|_| Err(OpError::Unknown(Failure::permanent("InternalError", "the agent failed in a pull"))))
+/// A panic in the call becomes an error for all its waiters.
+async fn catch_panic(call: impl Future<Output = CallResult> + Send) -> CallResult {
+    let outcome = AssertUnwindSafe(call).catch_unwind().await;
+    outcome.unwrap_or_else(|_| Err(OpError::Unknown(Failure::permanent("InternalError", "the agent failed in a pull"))))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,12 +1,13 @@
-//! What a task needs besides its containers, made and removed: which edge does which kind.
+//! Creates and removes the resources of tasks, each kind with the edge that supports it.
 //!
-//! Owns the choice only. The invariant: the calls may be repeated; what is so already is success.
+//! Owns only the choice of the edge. Invariant: calls may be repeated; a resource that is in the wanted state already is a
+//! success.
 
 use super::edges::Edges;
 use crate::core::Output;
 use crate::model::{CreateRequest, Observation, OpError, ResourceKind, ResourceRequest};
 
-/// Makes a resource.
+/// Creates a resource.
 pub(super) async fn create(edges: &Edges, request: &ResourceRequest) -> Result<Output, OpError> {
     match &request.spec.kind {
         ResourceKind::Cgroup(spec) => edges.cgroups.create(&request.task, spec).await.map(|()| Output::Nothing),
@@ -43,7 +44,7 @@ pub(super) async fn remove(edges: &Edges, request: &ResourceRequest) -> Result<O
     }
 }
 
-/// Keeps a resource from ending, with the credentials that came last.
+/// Renews a resource before it expires, with the newest credentials.
 pub(super) async fn renew(edges: &Edges, request: &ResourceRequest) -> Result<Output, OpError> {
     let role = request.execution_credentials.as_ref().and_then(|id| edges.roles.get(id));
     if let Some(tickets) = &request.tickets {
@@ -53,7 +54,7 @@ pub(super) async fn renew(edges: &Edges, request: &ResourceRequest) -> Result<Ou
     Ok(Output::Nothing)
 }
 
-/// Creates a container with the values that no state holds.
+/// Creates a container with the values that are never saved in the state, such as secrets.
 pub(super) async fn create_container(edges: &Edges, request: &CreateRequest) -> Result<Observation, OpError> {
     let values = edges.resources.values(request)?;
     edges.docker.create(request, &values).await.map_err(|error| values.hide(error))

@@ -1,6 +1,6 @@
-//! From the configuration and what the host offers to the settings of the core and of the edges.
+//! Translates the configuration and the host's offers into the settings of the core and of the edges.
 //!
-//! It asks nobody but the kernel, whose answers to these questions cost nothing.
+//! Besides the configuration, only the kernel is queried, and only for facts that it has at once.
 
 use super::Fatal;
 use super::gpu::Gpus;
@@ -18,9 +18,9 @@ use crate::model::{Owners, Span, with_causes};
 use crate::version;
 use std::ops::RangeInclusive;
 
-/// The cluster an instance is in when the operator names none.
+/// The cluster of an instance whose operator names none.
 const DEFAULT_CLUSTER: &str = "default";
-/// Where ports are chosen from if the kernel does not say.
+/// The range of dynamic host ports if the kernel does not tell its own.
 const DYNAMIC_PORTS: RangeInclusive<u16> = 49153..=65535;
 
 /// The configured cluster, or `default`.
@@ -28,16 +28,16 @@ pub(super) fn cluster(config: &Config) -> String {
     config.cluster.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| DEFAULT_CLUSTER.to_owned())
 }
 
-/// Where the metadata service is.
+/// Settings of the instance metadata client.
 pub(super) fn imds(config: &Config, blackholed: bool) -> imds::Settings {
     let endpoint = Some(config.imds_endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
     imds::Settings { endpoint, blackholed: blackholed || config.external }
 }
 
-/// What the agent calls itself towards AWS.
+/// The agent's name and version in requests to AWS.
 pub(super) fn agent_name(config: &Config) -> AgentName {
     AgentName {
-        version: version::SPOKEN.to_owned(),
+        version: version::REPORTED.to_owned(),
         hash: version::COMMIT.to_owned(),
         os_family: config.detailed_os_family.clone(),
     }
@@ -49,7 +49,7 @@ pub(super) fn proxy(config: &Config) -> ProxySettings {
     ProxySettings { http: proxy.http, https: proxy.https, no_proxy: proxy.no_proxy }
 }
 
-/// How Docker is reached and asked.
+/// Settings of the Docker edge.
 pub(super) fn docker(config: &Config, region: &str) -> docker::Settings {
     docker::Settings {
         endpoint: config.docker_host.clone(),
@@ -83,7 +83,7 @@ fn dynamic_ports(config: &Config) -> RangeInclusive<u16> {
     }
 }
 
-/// What this host and its operator allow.
+/// The capabilities of this host, as limited by its operator.
 pub(super) fn capabilities(config: &Config, offers: &Offers) -> Capabilities {
     Capabilities {
         docker_api_versions: offers.docker_api_versions.clone(),
@@ -105,9 +105,9 @@ pub(super) fn capabilities(config: &Config, offers: &Offers) -> Capabilities {
     }
 }
 
-/// What ECS may place on this host.
+/// The resources of this host that ECS may use for tasks.
 pub(super) fn host_resources(config: &Config) -> Result<HostResources, Fatal> {
-    // Those the agent may run on, whatever quota it has itself: its tasks have their own.
+    // The processors on which the agent may run, regardless of its own CPU quota: its tasks have quotas of their own.
     let cpus = rustix::thread::sched_getaffinity(None).map_or(1, |cpus| cpus.count().max(1));
     let memory = register::memory_for_tasks(total_memory(), u32::from(config.reserved_memory_mib))
         .map_err(|error| Fatal { code: error.exit_code(), message: with_causes(&error) })?;
@@ -119,7 +119,7 @@ pub(super) fn host_resources(config: &Config) -> Result<HostResources, Fatal> {
     })
 }
 
-/// Bytes of memory of this host; 0 if it cannot be read.
+/// Memory of this host in bytes; 0 if it cannot be read.
 fn total_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
@@ -127,7 +127,7 @@ fn total_memory() -> u64 {
     kib.unwrap_or_default() * 1024
 }
 
-/// What a task becomes on this host.
+/// The facts of this host that the translation of a task needs.
 pub(super) fn host_facts(config: &Config, region: &str, host: &Host) -> HostFacts {
     HostFacts {
         region: region.to_owned(),
@@ -142,7 +142,7 @@ pub(super) fn host_facts(config: &Config, region: &str, host: &Host) -> HostFact
     }
 }
 
-/// Waits and limits of the planner.
+/// The core's policy: its delays, limits and choices.
 pub(super) fn policy(config: &Config, gpus: &Gpus) -> Result<Policy, Fatal> {
     let host = host_resources(config)?;
     Ok(Policy {
@@ -164,12 +164,12 @@ pub(super) fn policy(config: &Config, gpus: &Gpus) -> Result<Policy, Fatal> {
         cleanup_jitter: config.task_cleanup_wait_jitter,
         inventory_every: Span::secs(300),
         images: image_policy(config),
-        owners: Owners::default(), // known when the state was read
+        owners: Owners::default(), // known once the state has been read
     })
 }
 
-/// Images of agents, which stay whatever the operator says (spec `images.md` §7.4): this one's, as `examples/docker/build` names it, and
-/// the Go agent's, to which an operator may want to go back.
+/// Images of agents, which are never cleaned up, whatever the configuration says (spec `images.md` §7.4): this agent's, as named
+/// in `examples/docker/build`, and the Go agent's, to which an operator may want to return.
 const AGENT_IMAGES: [&str; 2] = ["ecs-agent:latest", "amazon/amazon-ecs-agent:latest"];
 
 fn image_policy(config: &Config) -> ImagePolicy {
@@ -181,7 +181,7 @@ fn image_policy(config: &Config) -> ImagePolicy {
         per_cycle: u32::try_from(config.images_per_cleanup).unwrap_or(u32::MAX),
         exclude: excluded.chain(AGENT_IMAGES.into_iter().chain([docker::pause_image()]).map(str::to_owned)).collect(),
         untracked: config.untracked_image_cleanup.then(|| UntrackedPolicy {
-            // A negative number is none; to the Go agent it means all.
+            // A negative number means none; to the Go agent it means all.
             containers_per_cycle: u32::try_from(config.containers_per_cleanup.max(0)).unwrap_or(u32::MAX),
             minimum_age: config.foreign_image_minimum_cleanup_age,
         }),
@@ -198,13 +198,13 @@ mod tests {
     use crate::config::Role;
 
     #[test]
-    fn images_of_agents_stay_whatever_the_operator_says() {
+    fn images_of_agents_are_never_cleaned_up() {
         let build = include_str!("../../examples/docker/build");
         let named = build.lines().find_map(|line| line.strip_prefix("image=\"${1:-")?.strip_suffix("}\""));
         for exclude in ["", "[\"mine:1\"]"] {
             let variables = [("AWS_DEFAULT_REGION", "us-west-2"), ("ECS_EXCLUDE_UNTRACKED_IMAGE", exclude)];
             let sources = crate::config::Sources::open(crate::config::Environment::new(variables), Role::Agent);
-            let policy = image_policy(&sources.load(None).config.expect("it can be used"));
+            let policy = image_policy(&sources.load(None).config.expect("the configuration is valid"));
             for name in
                 [named.expect("the script has a default"), "amazon/amazon-ecs-agent:latest", docker::pause_image()]
             {

@@ -1,5 +1,5 @@
-//! From a signal to the end: stop taking input, let what is in flight end, commit, close. Tasks keep running. Signals that mean nothing to
-//! the agent, and would end a process that does not know them, are taken and logged.
+//! Signals. SIGTERM and SIGINT stop the agent: it takes no more input, lets running operations end, commits, and closes; tasks
+//! keep running. Signals without a meaning for the agent, which would end the process by default, are caught and logged.
 
 use rustix::process::Signal;
 use std::time::Duration;
@@ -7,56 +7,52 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// After a line about a signal, further ones of it are not logged for so long.
+/// After a signal was logged, further ones of the same kind are not logged for this long.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// What would end the process and is not meant to, and what to say about it. SIGQUIT is not among them: a dump is asked for with it.
-/// Neither is SIGPIPE, which Rust ignores: a line about it would be written where writing raised it.
-/// Nor are SIGXCPU, which ends what a limit on its CPU time was set for, and the real-time signals, which nobody sends to a program
-/// that does not ask for them.
+/// Signals that would end the process although that is not intended: number, name, text for the log. Not included are SIGQUIT,
+/// because it requests a dump; SIGPIPE, because Rust ignores it, and a line about it would be written where writing had raised
+/// it; SIGXCPU, because it enforces a limit on CPU time; and the real-time signals, because no one sends them to a program that
+/// does not expect them.
 const HARMLESS: [(Signal, &str, &str); 9] = [
     (Signal::HUP, "SIGHUP", "the configuration is read at the start only; restart the agent to apply a change"),
-    (Signal::USR2, "SIGUSR2", "it means nothing to this agent"),
-    (Signal::ALARM, "SIGALRM", "it means nothing to this agent"),
-    (Signal::VTALARM, "SIGVTALRM", "it means nothing to this agent"),
-    (Signal::PROF, "SIGPROF", "it means nothing to this agent"),
-    (Signal::IO, "SIGIO", "it means nothing to this agent"),
-    (Signal::POWER, "SIGPWR", "it means nothing to this agent"),
-    (Signal::STKFLT, "SIGSTKFLT", "it means nothing to this agent"),
-    (
-        Signal::XFSZ,
-        "SIGXFSZ",
-        "a file may not grow further (the limit on the size of files); what could not be written is said elsewhere",
-    ),
+    (Signal::USR2, "SIGUSR2", "this agent does not use it"),
+    (Signal::ALARM, "SIGALRM", "this agent does not use it"),
+    (Signal::VTALARM, "SIGVTALRM", "this agent does not use it"),
+    (Signal::PROF, "SIGPROF", "this agent does not use it"),
+    (Signal::IO, "SIGIO", "this agent does not use it"),
+    (Signal::POWER, "SIGPWR", "this agent does not use it"),
+    (Signal::STKFLT, "SIGSTKFLT", "this agent does not use it"),
+    (Signal::XFSZ, "SIGXFSZ", "a file has reached the limit on file sizes; the failed write is logged separately"),
 ];
 
-/// Takes the harmless signals for as long as the result lives, and keeps them from ending the process for ever. SIGUSR1 is among these
-/// already, before there is a state of tasks to write. To be called before anything that takes time.
-pub fn take_harmless_signals() -> JoinSet<()> {
-    let mut taking = JoinSet::new();
+/// Catches the harmless signals. They are logged while the result lives, and never end the process again. SIGUSR1 is caught as
+/// well, since the tasks that it dumps do not exist yet. To be called before anything that takes time.
+pub fn catch_harmless_signals() -> JoinSet<()> {
+    let mut catching = JoinSet::new();
     for (number, name, meaning) in HARMLESS {
         match signal(SignalKind::from_raw(number.as_raw())) {
             Ok(mut signals) => {
-                _ = taking.spawn(async move {
+                _ = catching.spawn(async move {
                     while signals.recv().await.is_some() {
                         tracing::warn!(signal = name, "ignored: {meaning}");
                         tokio::time::sleep(QUIET).await;
                     }
                 })
             }
-            Err(error) => tracing::warn!(%error, signal = name, "cannot be taken; it would end the agent"),
+            Err(error) => tracing::warn!(%error, signal = name, "cannot be caught; it would end the agent"),
         }
     }
     if let Err(error) = signal(SignalKind::user_defined1()) {
-        tracing::warn!(%error, signal = "SIGUSR1", "cannot be taken; it would end the agent");
+        tracing::warn!(%error, signal = "SIGUSR1", "cannot be caught; it would end the agent");
     }
-    taking
+    catching
 }
 
-/// Cancels `stop` at the first SIGTERM or SIGINT; returns at the second, which skips the grace.
+/// Cancels `stop` at the first SIGTERM or SIGINT, and returns at the second, which skips the grace period.
 ///
 /// # Errors
-/// The system does not let signals be caught.
+/// Signals cannot be caught.
 pub(super) async fn on_signals(stop: CancellationToken) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

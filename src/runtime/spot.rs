@@ -1,7 +1,7 @@
-//! Drains the instance when EC2 announces its end (`ECS_ENABLE_SPOT_INSTANCE_DRAINING`, spec `registration.md` §7).
+//! Drains the instance when EC2 announces its interruption (`ECS_ENABLE_SPOT_INSTANCE_DRAINING`, spec `registration.md` §7).
 //!
-//! Tasks are not stopped here: ECS does that, once it knows that the instance drains. Invariant: this part is done only when ECS has
-//! taken the call.
+//! This part stops no tasks: ECS does that once the instance is draining. Invariant: this part ends only after ECS has accepted
+//! the call.
 
 use super::supervisor::PartResult;
 use crate::aws::imds::Imds;
@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Between two looks; EC2 gives two minutes, and asks to look every few seconds.
+/// Interval between queries. EC2 gives two minutes' notice, and recommends a query every few seconds.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What to watch and whom to tell.
+/// The watch for an interruption notice, and the call to ECS that follows.
 #[derive(Clone, Debug)]
 pub(super) struct Watch {
     imds: Arc<Imds>,
@@ -30,27 +30,31 @@ impl Watch {
         Self { imds: Arc::new(imds), ecs, cluster, container_instance }
     }
 
-    /// Watches until told to stop.
+    /// Watches until `stop` is cancelled.
     pub(super) async fn run(self, stop: CancellationToken) -> PartResult {
         tokio::select! {
-            () = self.drain_at_the_end() => stop.cancelled().await,
+            () = self.drain_on_notice() => stop.cancelled().await,
             () = stop.cancelled() => {}
         }
         Ok(())
     }
 
-    async fn drain_at_the_end(&self) {
+    async fn drain_on_notice(&self) {
         loop {
             match lifecycle::spot_notice(&self.imds).await {
                 Ok(Some(notice)) => {
-                    tracing::warn!(notice.action, notice.time, "EC2 announces the end of this instance; it drains");
+                    tracing::warn!(
+                        notice.action,
+                        notice.time,
+                        "EC2 announces the interruption of this instance; it drains"
+                    );
                     match drain::drain(&self.ecs, &self.cluster, &self.container_instance).await {
                         Ok(()) => return,
                         Err(error) => tracing::error!(%error, "the instance is not draining yet; trying again"),
                     }
                 }
                 Ok(None) => {}
-                Err(error) => tracing::debug!(%error, "no answer to whether the end of this instance is announced"),
+                Err(error) => tracing::debug!(%error, "cannot find out whether EC2 has announced an interruption"),
             }
             tokio::time::sleep(PAUSE).await;
         }

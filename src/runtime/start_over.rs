@@ -1,22 +1,22 @@
-//! Starts this process over with more variables in its environment.
+//! Executes this program again in the same process, with more variables in its environment.
 //!
-//! The AWS SDK and the TLS library read `AWS_PROFILE`, `SSL_CERT_FILE` and their like from the environment of the process, which
-//! under ecs-init and Docker is `ecs.config`. This agent reads the file itself, and a process cannot safely change its own environment
-//! while it runs; it can become itself again with another one. Invariant: same process id, same arguments, and at most once, since the
-//! variables are there the second time.
+//! The AWS SDK and the TLS library read variables such as `AWS_PROFILE` and `SSL_CERT_FILE` from the environment of the process.
+//! Under ecs-init and Docker, `ecs.config` becomes that environment. This agent reads the file itself, and a process cannot
+//! safely change its environment while it runs; but it can execute its own program with a new environment. Invariant: the process
+//! id and the arguments stay the same, and it happens at most once, because the variables are set the second time.
 
 use crate::model::Secret;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Does not return unless it failed. `arguments` begin with the program's name.
+/// Replaces the running program; returns only if that fails. `arguments` begin with the program's name.
 pub fn start_over(
     arguments: impl IntoIterator<Item = OsString>,
     variables: &[(&'static str, Secret)],
 ) -> std::io::Error {
     let mut arguments = arguments.into_iter();
-    // The file may have been replaced meanwhile; this is the program that runs.
+    // The program's file may have been replaced meanwhile. This link leads to the program that runs.
     let mut command = Command::new("/proc/self/exe");
     if let Some(name) = arguments.next() {
         command.arg0(name);

@@ -1,7 +1,7 @@
-//! The steps of the start: the clients it makes, Docker, the saved state, the registration.
+//! The steps of the start: AWS clients, Docker, the saved state, the registration.
 //!
-//! The order is the Go agent's (`golden/startup.order.json`): identity of the instance, Docker, saved state, registration. What fails
-//! here ends the process with the exit code the service manager knows (spec `registration.md` §1).
+//! The order is the Go agent's (`golden/startup.order.json`): identity of the instance, Docker, saved state, registration. A step
+//! that fails ends the process with an exit code that the service manager understands (spec `registration.md` §1).
 
 use super::health::Health;
 use super::host::{self, Offers};
@@ -31,21 +31,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Between two tries to reach Docker.
+/// Pauses between attempts to reach Docker.
 const DOCKER_RETRY: aws_retry::Shape =
     aws_retry::Shape { initial: Duration::from_secs(1), max: Duration::from_secs(30), factor: 1.5, jitter: 0.2 };
-/// Where the SSM agent's credentials are for an agent in ecs-init's container, and on the host.
+/// The SSM agent's credentials file, as mounted into the container of ecs-init.
 const ROTATING: &str = "/rotatingcreds/credentials";
+/// The same file on the host.
 const ROTATING_ON_HOST: &str = "/root/.aws/credentials";
-/// Between two tries to write the state.
+/// Pauses between attempts to write the state.
 const DISK_RETRY: aws_retry::Shape =
     aws_retry::Shape { initial: Duration::from_secs(1), max: Duration::from_secs(5), factor: 2.0, jitter: 0.2 };
 
-/// Where cloud-init writes how it went.
+/// The file with the result of cloud-init.
 pub(super) const CLOUD_INIT_RESULT: &str = "/var/lib/cloud/data/result.json";
 
-/// Refuses to start where cloud-init found no user data although there is some: `ecs.config` was not written then, and the instance
-/// would join the wrong cluster (spec `registration.md` §2).
+/// Refuses to start if cloud-init found no user data although the instance has some: `ecs.config` was not written then, and the
+/// instance would join the wrong cluster (spec `registration.md` §2).
 pub(super) async fn cloud_init(config: &Config, imds: &Imds, result: &Path) -> Result<(), Fatal> {
     let (path, shown) = (result.to_owned(), result.display().to_string());
     let text = files().run(&shown, move || read_file(&path, MAX_FILE)).await;
@@ -67,7 +68,7 @@ fn found_no_source(result: &[u8]) -> bool {
     result["v1"]["datasource"] == "DataSourceNone"
 }
 
-/// Waits until Auto Scaling wants the instance in service, if the operator asked for that.
+/// Waits until Auto Scaling puts the instance into service, if the operator has enabled that.
 pub(super) async fn warm_pool(config: &Config, imds: &Imds, health: &Health) -> Result<(), Fatal> {
     if !config.warm_pools_check {
         return Ok(());
@@ -79,7 +80,7 @@ pub(super) async fn warm_pool(config: &Config, imds: &Imds, health: &Health) -> 
     }
 }
 
-/// Tags of the container instance: those of the EC2 instance, if they are wanted, and over them the operator's.
+/// Tags of the container instance: the EC2 instance's, if the operator wants them, overridden by the operator's own.
 pub(super) async fn tags(
     config: &Config,
     instance: &Instance,
@@ -90,7 +91,7 @@ pub(super) async fn tags(
         TagSource::None => BTreeMap::new(),
         TagSource::Ec2Instance if instance.id.is_empty() => {
             return Err(Fatal::restartable(
-                "the tags of the EC2 instance are wanted, but its id is unknown".to_owned(),
+                "the tags of the EC2 instance are to be copied, but its id is unknown".to_owned(),
             ));
         }
         TagSource::Ec2Instance => {
@@ -102,7 +103,7 @@ pub(super) async fn tags(
     Ok(tags)
 }
 
-/// One way to make clients, and the credentials of the instance.
+/// The factory of AWS clients, and the credentials of the instance.
 pub(super) async fn clients(
     config: &Config,
     options: Options,
@@ -152,8 +153,8 @@ pub(super) async fn clients(
     Ok((sdk, credentials))
 }
 
-/// Connects to Docker; waits for it as long as it takes, also for one that is too old or too new, which somebody may be about to
-/// exchange. The Go agent ends, to be started again (1), or for good (5).
+/// Connects to Docker, and waits for it without limit. A Docker of an unsupported version is waited for as well, since the
+/// operator may be about to replace it. The Go agent ends instead: with exit code 1 (start again) or 5 (stay down).
 pub(super) async fn docker(config: &Config, region: &str) -> Docker {
     let settings = settings::docker(config, region);
     let mut retry = aws_retry::Backoff::new(DOCKER_RETRY);
@@ -180,13 +181,16 @@ pub(super) async fn state(config: &Config, instance: &Instance) -> Result<(Store
     let (mut store, mut loaded) = open_store(&config.data_dir).await?;
     let Some(saved) = &loaded.identity else { return Ok((store, loaded)) };
     if instance.id.is_empty() && !saved.ec2_instance_id.is_empty() {
-        tracing::warn!(saved = saved.ec2_instance_id, "the state is taken for this instance's, whose id is unknown");
+        tracing::warn!(
+            saved = saved.ec2_instance_id,
+            "the id of this instance is unknown; the saved state is assumed to be its own"
+        );
     }
     if !saved.ec2_instance_id.is_empty() && !instance.id.is_empty() && saved.ec2_instance_id != instance.id {
         tracing::warn!(
             saved = saved.ec2_instance_id,
             current = instance.id,
-            "the saved state is of another EC2 instance (an image made from a running one?); it is dropped"
+            "the saved state belongs to another EC2 instance (an AMI made from a running one?); it is dropped"
         );
         store.clear().map_err(|error| Fatal::restartable(with_causes(&error)))?;
         return Ok((store, Loaded::default()));
@@ -213,8 +217,8 @@ pub(super) async fn state(config: &Config, instance: &Instance) -> Result<(Store
     Ok((store, loaded))
 }
 
-/// Opens the store; waits for space on its disk, since an agent that cannot remember must not register: each try would be one more
-/// container instance.
+/// Opens the store, and waits until its disk has space. An agent that cannot save its identity must not register: each attempt
+/// would create one more container instance.
 async fn open_store(directory: &std::path::Path) -> Result<(Store, Loaded), Fatal> {
     let (mut retry, lane) = (aws_retry::Backoff::new(DISK_RETRY), disk());
     loop {
@@ -238,7 +242,7 @@ async fn wait_for_disk(error: &StoreError, retry: &mut aws_retry::Backoff) {
     tokio::time::sleep(pause).await;
 }
 
-/// Registers the instance, or renews its registration, and remembers who it is.
+/// Registers the instance, or renews its registration, and saves its identity.
 pub(super) async fn register(
     config: &Config,
     instance: &mut Instance,
@@ -270,19 +274,19 @@ pub(super) async fn register(
     let identity = Identity {
         cluster: cluster(config),
         container_instance_arn: arn,
-        // Unknown just now: the saved one still tells an image made from this instance.
+        // If the id is unknown now, the saved one is kept: it still identifies an AMI that was made from this instance.
         ec2_instance_id: if instance.id.is_empty() { saved_id } else { instance.id.clone() },
         availability_zone: registered.availability_zone,
         agent_version: version::OWN.to_owned(),
     };
     let mut retry = aws_retry::Backoff::new(DISK_RETRY);
     while let Err(error) = store.save_identity(&identity) {
-        wait_for_disk(&error, &mut retry).await; // not registered once more by a restart
+        wait_for_disk(&error, &mut retry).await; // otherwise a restart would register another instance
     }
     Ok(identity)
 }
 
-/// What makes secrets, environment files, log routers and Kerberos tickets.
+/// The edge for secrets, environment files, log routers and Kerberos tickets.
 pub(super) fn resources(config: &Config, sdk: Sdk, cluster: &str, instance_id: &str) -> Resources {
     let settings = resources::Settings {
         data_dir: config.data_dir.clone(),
@@ -298,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_instance_whose_user_data_was_not_found_is_refused() {
+    fn only_a_cloud_init_without_data_source_is_refused() {
         for (result, refused) in [
             (r#"{"v1": {"datasource": "DataSourceNone", "errors": []}}"#, true),
             (r#"{"v1": {"datasource": "DataSourceEc2Local"}}"#, false),

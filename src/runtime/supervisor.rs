@@ -1,7 +1,7 @@
-//! The long-lived parts of the agent: named, watched, restarted or fatal.
+//! Runs the long-lived parts of the agent, and handles the end of each by its policy.
 //!
-//! A part that panics or ends with an error is noticed at its join. `Restart` parts begin again after a backoff; the end of a
-//! `Fatal` part ends the agent, which the service manager then restarts: recovery is the same code path as any start.
+//! Joining a part's task shows that it panicked or ended with an error. A `Restart` part is started again after a back-off. The
+//! end of a `Fatal` part ends the agent, which the service manager then restarts: recovery is the same code path as any start.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,31 +9,31 @@ use std::time::Duration;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// How a part ended: `Ok` when it was told to stop.
+/// How a part ended: `Ok` if it was asked to stop, otherwise the reason.
 pub(super) type PartResult = Result<(), String>;
 type PartFuture = Pin<Box<dyn Future<Output = PartResult> + Send>>;
 
-/// How patient the supervisor is.
+/// How long the supervisor waits.
 #[derive(Clone, Copy, Debug)]
-struct Patience {
-    /// Wait before the first restart of a part; doubled each time.
-    first: Duration,
-    /// Longest wait before a restart.
-    most: Duration,
-    /// How long the parts may take to end when told to; longer than the core loop's own grace.
+struct Timing {
+    /// Delay before the first restart of a part. It doubles with each further restart.
+    first_delay: Duration,
+    /// Upper limit of the delay before a restart.
+    max_delay: Duration,
+    /// Time that the parts have to end after a stop was requested. Longer than the core loop's own grace.
     grace: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timing {
     fn default() -> Self {
-        Self { first: Duration::from_secs(1), most: Duration::from_secs(60), grace: Duration::from_secs(8) }
+        Self { first_delay: Duration::from_secs(1), max_delay: Duration::from_secs(60), grace: Duration::from_secs(8) }
     }
 }
 
-/// What the end of a part means.
+/// What happens when a part ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Policy {
-    /// It begins again.
+    /// The part is started again.
     Restart,
     /// The agent ends.
     Fatal,
@@ -42,7 +42,8 @@ pub(super) enum Policy {
 struct Part {
     name: &'static str,
     policy: Policy,
-    begin: Box<dyn FnMut() -> PartFuture + Send>,
+    start: Box<dyn FnMut() -> PartFuture + Send>,
+    /// How often the part has ended by itself.
     failures: u32,
 }
 
@@ -52,42 +53,43 @@ impl std::fmt::Debug for Part {
     }
 }
 
-/// Owns the parts.
+/// Owns the parts of the agent and the tasks that run them.
 #[derive(Debug, Default)]
 pub(super) struct Supervisor {
     parts: Vec<Part>,
     running: JoinSet<(usize, PartResult)>,
+    /// Index in `parts` of the part that each running task belongs to.
     ids: std::collections::HashMap<Id, usize>,
-    patience: Patience,
+    timing: Timing,
 }
 
 impl Supervisor {
-    /// Adds a part and begins it.
-    pub(super) fn part<F>(&mut self, name: &'static str, policy: Policy, mut begin: impl FnMut() -> F + Send + 'static)
+    /// Adds a part and starts it. `start` is called once for each start of the part.
+    pub(super) fn add<F>(&mut self, name: &'static str, policy: Policy, mut start: impl FnMut() -> F + Send + 'static)
     where
         F: Future<Output = PartResult> + Send + 'static,
     {
-        let begin = Box::new(move || Box::pin(begin()) as PartFuture);
-        self.parts.push(Part { name, policy, begin, failures: 0 });
-        self.begin(self.parts.len() - 1, Duration::ZERO);
+        let start = Box::new(move || Box::pin(start()) as PartFuture);
+        self.parts.push(Part { name, policy, start, failures: 0 });
+        self.start(self.parts.len() - 1, Duration::ZERO);
     }
 
-    fn begin(&mut self, index: usize, wait: Duration) {
-        let work = (self.parts[index].begin)();
+    fn start(&mut self, index: usize, delay: Duration) {
+        let work = (self.parts[index].start)();
         let handle = self.running.spawn(async move {
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(delay).await;
             (index, work.await)
         });
         self.ids.insert(handle.id(), index);
     }
 
-    /// Watches the parts until all have ended after `stop`, or a fatal one ended before.
+    /// Watches the parts until all of them have ended, after `stop` is cancelled or a fatal part has ended.
     ///
     /// # Errors
-    /// The name of the fatal part and why it ended.
+    /// The name of the fatal part, and why it ended.
     pub(super) async fn watch(mut self, stop: CancellationToken) -> PartResult {
         let mut fatal = Ok(());
-        let grace = self.patience.grace;
+        let grace = self.timing.grace;
         let overdue = async {
             stop.cancelled().await;
             tokio::time::sleep(grace).await;
@@ -96,7 +98,7 @@ impl Supervisor {
         loop {
             let joined = tokio::select! {
                 joined = self.running.join_next_with_id() => joined,
-                () = &mut overdue => None, // what did not end by now is aborted when `self` is dropped
+                () = &mut overdue => None, // parts that still run are aborted when `self` is dropped
             };
             let Some(joined) = joined else { break };
             let (index, result) = self.outcome(joined);
@@ -114,15 +116,15 @@ impl Supervisor {
                 continue;
             }
             part.failures += 1;
-            let wait = self.patience.first * 2u32.pow(part.failures.min(6) - 1);
-            let wait = wait.min(self.patience.most);
+            let delay = self.timing.first_delay * 2u32.pow(part.failures.min(6) - 1);
+            let delay = delay.min(self.timing.max_delay);
             tracing::error!(
                 part = part.name,
                 why,
-                wait_s = wait.as_secs(),
+                wait_s = delay.as_secs(),
                 "a part of the agent ended; it is restarted"
             );
-            self.begin(index, wait);
+            self.start(index, delay);
         }
         fatal
     }
@@ -148,22 +150,22 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     #[tokio::test]
-    async fn a_part_that_panics_begins_again_and_a_fatal_one_ends_the_agent() {
+    async fn a_panicking_part_restarts_and_a_fatal_one_ends_the_agent() {
         let short = Duration::from_millis(1);
-        let patience = Patience { first: short, most: short, grace: short };
-        let mut supervisor = Supervisor { patience, ..Supervisor::default() };
+        let timing = Timing { first_delay: short, max_delay: short, grace: short };
+        let mut supervisor = Supervisor { timing, ..Supervisor::default() };
         let stop = CancellationToken::new();
-        let begun = Arc::new(AtomicU32::new(0));
-        let count = begun.clone();
-        supervisor.part("shaky", Policy::Restart, move || {
+        let starts = Arc::new(AtomicU32::new(0));
+        let count = starts.clone();
+        supervisor.add("shaky", Policy::Restart, move || {
             let nth = count.fetch_add(1, Ordering::SeqCst);
             async move {
                 assert!(nth >= 2, "planned");
                 std::future::pending().await
             }
         });
-        let seen = begun.clone();
-        supervisor.part("core", Policy::Fatal, move || {
+        let seen = starts.clone();
+        supervisor.add("core", Policy::Fatal, move || {
             let seen = seen.clone();
             async move {
                 while seen.load(Ordering::SeqCst) < 3 {
@@ -173,9 +175,9 @@ mod tests {
             }
         });
         let result = tokio::time::timeout(Duration::from_secs(60), supervisor.watch(stop.clone())).await;
-        // "shaky" does not listen to `stop`; it is aborted after the grace.
+        // "shaky" ignores `stop`; it is aborted after the grace.
         assert_eq!(result, Ok(Err("core: the disk is full".to_owned())));
         assert!(stop.is_cancelled());
-        assert_eq!(begun.load(Ordering::SeqCst), 3);
+        assert_eq!(starts.load(Ordering::SeqCst), 3);
     }
 }

@@ -1,23 +1,23 @@
-//! One log line for each status change of a task or container: old, new, why.
+//! Logs each status change of a task or container: the old status, the new one, and the reason.
 
 use crate::core::state::TaskState;
 use crate::core::{Key, State};
 use crate::model::{ContainerStatus, TaskArn, TaskStatus};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Remembers what was logged last.
+/// The statuses that were logged last.
 #[derive(Debug, Default)]
 pub(super) struct Trace {
     tasks: BTreeMap<TaskArn, (TaskStatus, TaskStatus, Vec<ContainerStatus>)>,
 }
 
 impl Trace {
-    /// Takes restored tasks as already logged.
+    /// Treats the statuses of restored tasks as logged.
     pub(super) fn restored(state: &State) -> Self {
         Self { tasks: state.tasks.values().map(|task| (task.spec.arn.clone(), statuses(task))).collect() }
     }
 
-    /// Logs what differs from the last time.
+    /// Logs the statuses that have changed since the last call.
     pub(super) fn note(&mut self, state: &State, changed: &BTreeSet<Key>) {
         for key in changed {
             let Key::Task(arn) = key else { continue };

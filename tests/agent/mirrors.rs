@@ -36,7 +36,7 @@ async fn an_image_comes_from_the_mirror_under_its_own_name_or_else_from_its_regi
     assert_eq!(exit_codes(&task), [Some(8)], "{task:?}");
     let said = everything_said(&rig).await;
     assert_eq!(
-        said.matches("the mirror failed; the registry itself is asked").count(),
+        said.matches("the mirror failed; the registry itself is used").count(),
         1,
         "not asked for the pull again"
     );

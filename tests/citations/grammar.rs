@@ -1,4 +1,4 @@
-//! The spelling of citations, and what is refused as none.
+//! Parses citations, and refuses texts that only look like one.
 
 use super::Text;
 use std::collections::BTreeSet;
@@ -6,18 +6,19 @@ use std::collections::BTreeSet;
 /// The number of a section: `4.2` is `[4, 2]`.
 pub(crate) type Number = Vec<u32>;
 
-/// One page and what is cited of it.
+/// A cited page, with the cited sections.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Citation {
-    /// Where it begins in the flat text.
+    /// Offset of the citation in the flat text.
     pub(crate) at: usize,
-    /// Name of its file.
+    /// File name of the page.
     pub(crate) page: String,
-    /// First and last section of each part: `§2` is `(2, 2)`. Empty: the page as a whole.
+    /// First and last section of each range; `§2` is `(2, 2)`. Empty if the page is cited as a whole.
     pub(crate) sections: Vec<(Number, Number)>,
 }
 
-/// What is cited in a flat text, and what looks like a citation and is none: where and why. `own`: the page that the text is.
+/// The citations in a flat text, and the texts that only look like one, each with its offset and the reason. `own` is the name of
+/// the text itself if it is a page.
 pub(crate) fn citations(flat: &str, own: Option<&str>) -> (Vec<Citation>, Vec<(usize, &'static str)>) {
     let (mut found, mut refused) = (Vec::new(), Vec::new());
     let starts = |mark: &'static str| flat.match_indices(mark).map(|(at, _)| at);
@@ -32,7 +33,7 @@ pub(crate) fn citations(flat: &str, own: Option<&str>) -> (Vec<Citation>, Vec<(u
         let begin = if flat[at..].starts_with("spec `") { at + "spec ".len() } else { at };
         let is_word = begin == at || !flat[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
         let is_page = is_word && page_name(&flat[begin..]).is_some();
-        if is_section && is_of_an_rfc(&flat[..at]) {
+        if is_section && follows_rfc(&flat[..at]) {
             continue;
         }
         if is_section && own.is_none() {
@@ -49,13 +50,13 @@ pub(crate) fn citations(flat: &str, own: Option<&str>) -> (Vec<Citation>, Vec<(u
 }
 
 /// Whether a text ends with `RFC 6455 `.
-fn is_of_an_rfc(before: &str) -> bool {
+fn follows_rfc(before: &str) -> bool {
     let Some(before) = before.strip_suffix(' ') else { return false };
     let name = before.trim_end_matches(|c: char| c.is_ascii_digit());
     name.len() < before.len() && name.ends_with("RFC ")
 }
 
-/// `page.md` of a text that begins with it in backticks.
+/// The name `page.md` if the text begins with it in backticks.
 pub(crate) fn page_name(rest: &str) -> Option<&str> {
     let (name, _) = rest.strip_prefix('`')?.split_once('`')?;
     let stem = name.strip_suffix(".md").filter(|stem| !stem.is_empty())?;
@@ -80,7 +81,7 @@ impl Reader<'_> {
         is_there
     }
 
-    /// Pages one after the other, each with its sections.
+    /// Reads pages that follow each other, each with its sections.
     fn citation(&mut self, own: Option<&str>) {
         loop {
             let begin = self.at;
@@ -136,7 +137,7 @@ impl Reader<'_> {
         sections
     }
 
-    /// Refuses what begins with this joint and a number: it would be left unread.
+    /// Refuses a number after this joint, which would otherwise not be read.
     fn refuse_digit(&mut self, joint: &str, why: &'static str) {
         let next = self.rest().strip_prefix(joint);
         if next.is_some_and(|next| next.starts_with(|c: char| c.is_ascii_digit() || c == '§')) {
@@ -154,7 +155,7 @@ impl Reader<'_> {
     }
 }
 
-/// The number as it is written.
+/// The number as text.
 pub(crate) fn written(number: &[u32]) -> String {
     number.iter().map(u32::to_string).collect::<Vec<_>>().join(".")
 }
@@ -172,8 +173,8 @@ fn all_forms_of_a_citation_are_read() {
         };
         found.iter().map(parts).collect::<Vec<_>>().join("; ")
     };
-    assert_eq!(read("//! Heard (spec `acs.md`)."), "acs.md");
-    assert_eq!(read("//! Heard (spec `acs.md` §4.2)."), "acs.md 4.2-4.2");
+    assert_eq!(read("//! Read (spec `acs.md`)."), "acs.md");
+    assert_eq!(read("//! Read (spec `acs.md` §4.2)."), "acs.md 4.2-4.2");
     assert_eq!(read("/// As in spec `acs.md` §4.2."), "acs.md 4.2-4.2");
     assert_eq!(read("/// (spec `acs.md` §1, §2.3 and §4, and more)"), "acs.md 1-1 2.3-2.3 4-4");
     assert_eq!(read("/// spec `acs.md` §1 to §3, §6"), "acs.md 1-3 6-6");
@@ -187,7 +188,7 @@ fn all_forms_of_a_citation_are_read() {
 }
 
 #[test]
-fn what_cannot_be_read_is_refused() {
+fn misspelt_citations_are_refused() {
     let wrong = [
         "(§2.3)",
         "of `acs.md` §15",

@@ -1,17 +1,17 @@
-//! Links between pages, and the length of the README.
+//! Checks links between pages, and the length of the README.
 //!
-//! Held: a relative link in a page leads to a file or folder of this repository, and its `#part` to a heading there. Not held: links to
-//! other places, and links in the comments of code, which rustdoc looks at.
+//! Checked: a relative link in a page leads to a file or folder of this repository, and its `#part` to a heading there. Not
+//! checked: links to other sites, and links in comments of the code, which rustdoc checks.
 
 use super::{Text, texts};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// A newcomer reads the README once, in one sitting.
+/// A newcomer must be able to read the README in one sitting.
 const MAX_README_LINES: usize = 130;
 const MAX_README_COLUMNS: usize = 120;
 
-/// The targets of the links in a page, each with its line. Code blocks and code in backticks hold none.
+/// The targets of a page's links, each with its line. Code blocks and code in backticks contain no links.
 fn links(page: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut is_fenced = false;
@@ -20,7 +20,7 @@ fn links(page: &str) -> Vec<(usize, String)> {
         if is_fenced {
             continue;
         }
-        // Every second part stands in backticks; one mark keeps `[code](target)` together.
+        // Every second part is in backticks. It is replaced by a word, so that `[code](target)` stays a link.
         let plain: String =
             line.split('`').enumerate().map(|(at, part)| if at % 2 == 0 { part } else { "code" }).collect();
         for (at, _) in plain.match_indices("](") {
@@ -32,13 +32,13 @@ fn links(page: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// The name by which a heading is linked to, as GitHub makes it: lower case, no punctuation, hyphens for spaces.
+/// The anchor of a heading, as GitHub makes it: lower case, no punctuation, hyphens for spaces.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
     kept.collect::<String>().to_lowercase().replace(' ', "-")
 }
 
-/// The names of all headings of a page.
+/// The anchors of all headings of a page.
 fn anchors(page: &str) -> Vec<String> {
     let mut is_fenced = false;
     let headings = page.lines().filter(|line| {
@@ -62,7 +62,7 @@ fn normal(path: &Path) -> Option<PathBuf> {
     Some(parts)
 }
 
-/// Why a link of this page leads nowhere; `None` if it leads somewhere, or out of the repository on purpose (`https:`).
+/// The problem of a link in this page; `None` if its target exists, or is a URL (`https:`).
 fn broken(top: &Path, page: &str, target: &str) -> Option<String> {
     if ["https://", "http://", "mailto:"].iter().any(|scheme| target.starts_with(scheme)) {
         return None;
@@ -80,7 +80,7 @@ fn broken(top: &Path, page: &str, target: &str) -> Option<String> {
 }
 
 #[test]
-fn every_link_of_a_page_leads_somewhere() {
+fn every_link_of_a_page_has_a_target() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (mut wrong, mut count) = (Vec::new(), 0);
     for Text { file, .. } in texts().iter().filter(|text| text.file.ends_with(".md")) {
@@ -91,14 +91,14 @@ fn every_link_of_a_page_leads_somewhere() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
-    assert!(count > 30, "{count} links: most were not seen");
+    assert!(count > 30, "{count} links: most were not found");
 }
 
 #[test]
 fn the_readme_is_short() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("it can be read");
     let lines = page.lines().count();
-    assert!(lines <= MAX_README_LINES, "{lines} lines: move what is not for everybody to the page of its subject");
+    assert!(lines <= MAX_README_LINES, "{lines} lines: move what few readers need to the page of its subject");
     for (line, number) in page.lines().zip(1..) {
         let columns = line.chars().count();
         assert!(columns <= MAX_README_COLUMNS, "README.md:{number}: {columns} characters in a line");
@@ -106,7 +106,7 @@ fn the_readme_is_short() {
 }
 
 #[test]
-fn links_and_headings_are_seen() {
+fn links_and_headings_are_found() {
     let page =
         "[a](x.md), [`b`](y/z#part \"t\") `[no](link)`\n```\n[no](link)\n# no\n```\n## How `x` looks, it's 1.2\n";
     let targets: Vec<_> = links(page).into_iter().map(|(line, target)| format!("{line} {target}")).collect();

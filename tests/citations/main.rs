@@ -1,11 +1,12 @@
-//! Every citation leads somewhere: to a section of `tests/spec`, or to a file of this repository. So does every link ([`links`]).
+//! Checks that every citation leads to a section of `tests/spec` or to a file of this repository, and every link to its target
+//! ([`links`]).
 //!
-//! There is one spelling for a section: spec `acs.md` §4.2. Several sections, and several pages, follow each other: spec `acs.md` §2, §3,
-//! `ecs-api.md` §3 to §4. Inside a page of `tests/spec` the word "spec" is left out, and a section without a page is one of the same page.
-//! What looks like a citation and is not spelled like this is a failure, so that none is overlooked.
+//! There is one spelling for a section: spec `acs.md` §4.2. Several sections, and several pages, follow each other: spec `acs.md`
+//! §2, §3, `ecs-api.md` §3 to §4. Inside a page of `tests/spec` the word "spec" is left out, and a section without a page belongs
+//! to the same page. Text that looks like a citation but is spelled differently is a failure, so that no citation is overlooked.
 //!
-//! What is held: the pages, the sections and their numbers, the files that comments name. Not held: that a section says what the citing
-//! line claims. A reader has to see that.
+//! Checked: the pages, the sections and their numbers, the files that comments name. Not checked: that a section supports the
+//! claim of the citing line. Only a reader can see that.
 
 mod grammar;
 mod links;
@@ -16,27 +17,27 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// Folders that are read besides the files at the top.
+/// Folders that are read, in addition to the files at the top.
 const FOLDERS: [&str; 7] = ["src", "tests", "benches", "systemd", "examples", ".ci", ".cargo"];
 
-/// What is not read of them: this test, which has wrong citations as examples, and the fuzzer's data.
+/// Folders below them that are not read: this test, which has wrong citations as examples, and the fuzzer's data.
 const UNREAD: [&str; 2] = ["tests/citations", "tests/fuzz/seeds"];
 
-/// Ends of files without comments: the lock file, recordings, keys.
+/// Suffixes of files without comments: the lock file, recordings, keys.
 const NO_COMMENTS: [&str; 3] = [".lock", ".json", ".pem"];
 
 /// Starts of a path in backticks that must exist. `golden/` is below `tests/`.
 const PATHS: [&str; 6] = ["src/", "tests/", "benches/", "systemd/", "examples/", "golden/"];
 
-/// Files that speak of the past: what they name may be gone.
+/// A file about the past. The files that it names may not exist any more.
 const HISTORY: &str = "CHANGELOG.md";
 
-/// A text in one line, without the marks of comments, so that a citation may go over two lines.
+/// A text joined to one line, without comment marks, so that a citation may span two lines.
 struct Text {
     /// Path from the top of the repository.
     file: String,
     flat: String,
-    /// Where in `flat` each line of the file begins.
+    /// Offset in `flat` of each line of the file.
     starts: Vec<usize>,
 }
 
@@ -58,13 +59,13 @@ impl Text {
         format!("{}:{}", self.file, self.starts.partition_point(|start| *start <= at))
     }
 
-    /// The page of `tests/spec` that this is.
+    /// Name of this page of `tests/spec`; `None` for other files.
     fn page(&self) -> Option<&str> {
         self.file.strip_prefix("tests/spec/").filter(|name| *name != "README.md")
     }
 }
 
-/// Every text of the repository that can cite.
+/// All texts of the repository that may contain citations.
 fn texts() -> Vec<Text> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
@@ -97,7 +98,7 @@ fn texts() -> Vec<Text> {
     found
 }
 
-/// The sections of a page in their order, each with the line of its heading.
+/// The sections of a page in order, each with the line of its heading.
 fn headings(text: &str) -> Result<Vec<(Number, usize)>, String> {
     let mut found: Vec<(Number, usize)> = Vec::new();
     let mut is_fenced = false;
@@ -135,7 +136,7 @@ fn pages() -> BTreeMap<String, Vec<(Number, usize)>> {
     pages
 }
 
-/// The sections a citation means, ranges filled; or what is not there.
+/// The sections that a citation names, with ranges expanded; or an error that says what is missing.
 fn resolved(citation: &Citation, pages: &BTreeMap<String, Vec<(Number, usize)>>) -> Result<Vec<Number>, String> {
     let Some(headings) = pages.get(&citation.page) else {
         return Err(format!("there is no tests/spec/{}", citation.page));
@@ -174,8 +175,8 @@ fn every_citation_leads_to_a_section() {
     assert!(count > 100, "{count} citations: most were not seen");
 }
 
-/// What nobody cites is not compared with the code when the code changes, so it does not belong there. A section counts as cited with its
-/// subsections, with a subsection of it, and from another section that is cited.
+/// A section that is not cited is not compared with the code when the code changes, so it does not belong in `tests/spec`. A
+/// section counts as cited if it, its parent, or one of its subsections is cited by the code or by another cited section.
 #[test]
 fn every_section_is_cited() {
     let pages = pages();
@@ -209,13 +210,13 @@ fn every_section_is_cited() {
     for (page, headings) in &pages {
         let unread = headings.iter().filter(|(number, _)| !is_cited(page, number));
         left.extend(
-            unread.map(|(number, line)| format!("tests/spec/{page}:{line}: nobody cites §{}", written(number))),
+            unread.map(|(number, line)| format!("tests/spec/{page}:{line}: §{} is not cited", written(number))),
         );
     }
     assert!(left.is_empty(), "\n{}", left.join("\n"));
 }
 
-/// Paths in backticks and names of Markdown files, with where they stand. Not what [`citations`] reads.
+/// Paths in backticks and names of Markdown files, each with its offset; without those that [`citations`] reads.
 fn named_files(text: &Text) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (at, _) in text.flat.match_indices('`') {
@@ -226,11 +227,11 @@ fn named_files(text: &Text) -> Vec<(usize, String)> {
         }
     }
     let cited: BTreeSet<usize> = citations(&text.flat, text.page()).0.iter().map(|citation| citation.at + 1).collect();
-    let is_of_a_path = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+    let is_path_character = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
     for (at, end) in text.flat.match_indices(".md") {
         let after = text.flat[at + end.len()..].chars().next();
-        let start = text.flat[..at].rfind(|c| !is_of_a_path(c)).map_or(0, |before| before + 1);
-        // A path that begins at the root, and not after a variable, is of another machine: an emulated host's.
+        let start = text.flat[..at].rfind(|c| !is_path_character(c)).map_or(0, |before| before + 1);
+        // An absolute path that does not follow a variable belongs to another machine, an emulated host.
         let is_elsewhere = text.flat[start..].starts_with('/') && text.flat[..start].ends_with(char::is_whitespace);
         let name = text.flat[start..at + end.len()].trim_start_matches('/');
         if is_elsewhere {
@@ -243,7 +244,7 @@ fn named_files(text: &Text) -> Vec<(usize, String)> {
     found
 }
 
-/// Whether a path exists, seen from the top, from the folder of the file that names it, or from `src`.
+/// Whether a path exists relative to the top, to the folder of the file that names it, to `src`, or to `tests`.
 fn exists(name: &str, named_in: &str) -> bool {
     // `src/core/**`: the folder.
     let fixed = name.split(['*', '<', '{', '…']).next().unwrap_or_default();

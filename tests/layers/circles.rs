@@ -1,8 +1,8 @@
-//! No file imports, by whatever way round, a file that imports it.
+//! Checks that the files of `src/` have no import cycles, direct or indirect.
 //!
-//! A circle means that none of its files can be read, tested or moved without the others. The imports are those of the product: what is
-//! compiled for tests only does not count. A path is followed through `pub use` to the file that has the item. That a parent declares a
-//! child with `mod` is no import; that it uses what is in it is one.
+//! The files of a cycle cannot be read, tested or moved without each other. Only imports of the product count, not those of code
+//! that is compiled for tests only. A path is followed through `pub use` to the file with the item. Declaring a child with `mod`
+//! is not an import; using its items is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,9 +13,9 @@ type Module = Vec<String>;
 struct File {
     /// Relative to `src/`.
     name: String,
-    /// Every path it names: those in `use`, and those in code that begin with `crate`, `super`, `self` or a child.
+    /// All paths in the file: in `use`, and in code if they begin with `crate`, `super`, `self` or a child.
     paths: Vec<Vec<String>>,
-    /// What others reach through it: the name, and the path that it stands for. `*` for all of a module.
+    /// Re-exports: the name, and the path that it stands for. `*` stands for all items of a module.
     reexports: Vec<(String, Vec<String>)>,
 }
 
@@ -46,7 +46,7 @@ impl Crate {
         Self(files.iter().filter(|(name, _)| is_product(name)).map(read).collect())
     }
 
-    /// The module whose file has what this path names; `None` if it is of another crate.
+    /// The module whose file contains the item of this path; `None` if it belongs to another crate.
     fn resolve(&self, from: &Module, path: &[String], depth: usize) -> Option<Module> {
         let mut at = from.clone();
         let mut rest = path;
@@ -86,7 +86,7 @@ impl Crate {
         Some(at)
     }
 
-    /// File to file, with no way back to itself.
+    /// The files that each file imports, without itself.
     fn imports(&self) -> BTreeMap<&str, BTreeSet<&str>> {
         let mut found: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for (module, file) in &self.0 {
@@ -98,7 +98,7 @@ impl Crate {
     }
 }
 
-/// Files in circles: each group of files that all reach each other.
+/// The import cycles: each group of files that all reach each other.
 pub(crate) fn circles(files: &[(String, String)]) -> Vec<Vec<String>> {
     let source = Crate::new(files);
     let imports = source.imports();
@@ -113,7 +113,7 @@ pub(crate) fn circles(files: &[(String, String)]) -> Vec<Vec<String>> {
     found.into_iter().collect()
 }
 
-/// Every import between two files of a group, to be read by whoever opens the circle.
+/// All imports between files of a group, as a help for breaking the cycle.
 pub(crate) fn within(files: &[(String, String)], group: &[String]) -> Vec<String> {
     let source = Crate::new(files);
     let is_inside = |name: &str| group.iter().any(|file| file == name);
@@ -160,7 +160,8 @@ fn test_only(files: &[(String, String)]) -> Vec<Module> {
     found
 }
 
-/// The place after `#[cfg(test)]` or `#[cfg(any(test, …))]` and the attributes that follow, if one begins here.
+/// The index after `#[cfg(test)]` or `#[cfg(any(test, …))]` and its following attributes; `None` if there is no such attribute at
+/// `at`.
 fn after_test_attribute(tokens: &[String], at: usize) -> Option<usize> {
     let is_attribute =
         |at: usize| tokens.get(at).is_some_and(|t| t == "#") && tokens.get(at + 1).is_some_and(|t| t == "[");
@@ -178,7 +179,7 @@ fn after_test_attribute(tokens: &[String], at: usize) -> Option<usize> {
     Some(end + 1)
 }
 
-/// The place of the bracket that closes the one here.
+/// The index of the bracket that closes the one at `open`.
 fn closing(tokens: &[String], open: usize) -> Option<usize> {
     let mut depth = 0;
     for (at, token) in tokens.iter().enumerate().skip(open) {
@@ -194,7 +195,7 @@ fn closing(tokens: &[String], open: usize) -> Option<usize> {
     None
 }
 
-/// Without the items that are compiled for tests only.
+/// The tokens without the items that are compiled for tests only.
 fn without_tests(tokens: &[String]) -> Vec<String> {
     let (mut kept, mut at) = (Vec::new(), 0);
     while at < tokens.len() {
@@ -203,7 +204,7 @@ fn without_tests(tokens: &[String]) -> Vec<String> {
             at += 1;
             continue;
         };
-        // To the end of the item: a semicolon, a comma, or the brace that closes it.
+        // Skips to the end of the item: a semicolon, a comma, or its closing brace.
         at = item;
         while at < tokens.len() {
             match tokens[at].as_str() {
@@ -223,7 +224,7 @@ fn without_tests(tokens: &[String]) -> Vec<String> {
     kept
 }
 
-/// The words of a file, `::` and single signs; without comments, and texts without their content.
+/// The tokens of a file: words, `::`, and single characters. Comments and the contents of strings are left out.
 pub(crate) fn tokens(text: &str) -> Vec<String> {
     let chars: Vec<char> = text.chars().collect();
     let (mut found, mut at) = (Vec::new(), 0);
@@ -248,7 +249,7 @@ pub(crate) fn tokens(text: &str) -> Vec<String> {
             }
             at += 1;
         } else if c == '\'' && (next == '\\' || chars.get(at + 2) == Some(&'\'')) {
-            // A character, not a lifetime.
+            // A character literal, not a lifetime.
             at += if next == '\\' { 3 } else { 2 };
             while chars.get(at - 1).is_some_and(|c| *c != '\'') || at < 3 {
                 at += 1;
@@ -271,7 +272,7 @@ pub(crate) fn tokens(text: &str) -> Vec<String> {
     found
 }
 
-/// What the file names, and what it hands on.
+/// The paths that the file names, and its re-exports.
 #[expect(clippy::type_complexity, reason = "two lists of paths")]
 fn paths(tokens: &[String], children: &BTreeSet<&str>) -> (Vec<Vec<String>>, Vec<(String, Vec<String>)>) {
     let (mut paths, mut reexports, mut at) = (Vec::new(), Vec::new(), 0);
@@ -304,7 +305,7 @@ fn paths(tokens: &[String], children: &BTreeSet<&str>) -> (Vec<Vec<String>>, Vec
                 }
                 at += 1;
             }
-            // `pub(in crate::a)` names who may look, not what is used.
+            // `pub(in crate::a)` limits visibility, and is not a use.
             "in" if at > 0 && tokens[at - 1] == "(" => at = closing(tokens, at - 1).unwrap_or(tokens.len()),
             _ => at += 1,
         }
@@ -362,7 +363,7 @@ fn members(tokens: &[String]) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn a_circle_is_found_through_a_reexport_and_not_through_tests() {
+fn a_cycle_is_found_through_a_reexport_and_not_through_tests() {
     let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
     let files = |b: &str| {
         vec![

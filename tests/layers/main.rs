@@ -1,6 +1,7 @@
-//! Who may import whom: reads every `crate::` path in `src/` and compares it with the table below.
+//! Checks the layers of the code: reads every `crate::` path in `src/` and compares it with the table below.
 //!
-//! One package cannot hold its layers apart with crates, so this test does. A failure names file, line, rule and the reason for it.
+//! Within one package, crates cannot separate the layers, so this test does. A failure names the file, the line, the rule and its
+//! reason.
 
 mod circles;
 mod words;
@@ -8,7 +9,7 @@ mod words;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// One row: a part of `src/`, what it may import from this crate, and why no more.
+/// One row: a part of `src/`, what it may import from this crate, and why nothing else.
 struct Layer {
     part: &'static str,
     may_import: &'static [&'static str],
@@ -22,7 +23,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         part: "model",
         may_import: &["model"],
-        reason: "the words of the domain know nothing else, or a change of an edge or of the core would change the words",
+        reason: "the vocabulary of the domain depends on nothing else; otherwise a change of an edge or of the core would change it",
     },
     Layer {
         part: "core",
@@ -38,14 +39,14 @@ const LAYERS: &[Layer] = &[
     Layer {
         part: "http_server",
         may_import: &["http_server"],
-        reason: "a listener with its limits serves any router; whoever it serves it for, and what is served, comes in as an argument",
+        reason: "a listener with its limits serves any router; the audience and the routes are arguments",
     },
     Layer { part: "introspection", may_import: &["introspection", "model", "http_server"], reason: EDGE },
     Layer { part: "config", may_import: &["config", "model"], reason: EDGE },
     Layer {
         part: "store",
         may_import: &["store", "model", "core::state", "version"],
-        reason: "the store writes the state's documents, so it knows their types; it must not know what is decided from them",
+        reason: "the store writes the state's documents, so it knows their types; it must not know the decisions made from them",
     },
     Layer {
         part: "local",
@@ -55,7 +56,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         part: "lane",
         may_import: &["model"],
-        reason: "threads for work that may block: whose work it is, is not known here",
+        reason: "threads for work that may block; a lane does not know whose work it runs",
     },
     Layer { part: "version", may_import: &[], reason: "constants" },
     Layer {
@@ -71,18 +72,18 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("async fn", "nothing here can wait"),
     (".await", "nothing here can wait"),
     ("bollard", "the core knows containers, not Docker"),
-    ("aws_", "the core knows ECS by its facts, not by its client"),
+    ("aws_", "the core knows facts from ECS, not its client"),
     ("Instant", "time comes in as an argument; otherwise no run could be repeated"),
     ("SystemTime", "time comes in as an argument; otherwise no run could be repeated"),
     ("std::fs", "nothing here touches a file"),
     ("std::net", "nothing here opens a socket"),
-    ("std::thread", "nothing here runs beside anything"),
+    ("std::thread", "nothing here runs concurrently"),
     ("std::sync", "one owner, no lock"),
     ("std::env", "only `config` reads the environment"),
     ("rand", "no chance: jitter comes from a hash, so the same state gives the same step"),
     ("HashMap", "its order differs from run to run; use BTreeMap"),
     ("HashSet", "its order differs from run to run; use BTreeSet"),
-    ("tracing", "the core logs nothing: the loop logs what goes in and what comes out"),
+    ("tracing", "the core logs nothing: the loop logs its input and its output"),
     ("println", "the core prints nothing"),
 ];
 
@@ -90,7 +91,7 @@ fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// Every Rust file below, with its path from there.
+/// All Rust files below this folder: path relative to the folder, and text.
 fn files(below: &Path) -> Vec<(String, String)> {
     files_below(below, below)
 }
@@ -115,12 +116,13 @@ fn part(file: &str) -> &str {
     file.split('/').next().unwrap_or(file).trim_end_matches(".rs")
 }
 
-/// The code of a line: without its comment. A `//` inside a text only hides the rest of that line, which is never a path.
+/// A line without its comment. A `//` inside a string hides the rest of that line, which is never a path.
 fn code(line: &str) -> &str {
     line.split("//").next().unwrap_or_default()
 }
 
-/// What a file names of this crate: the paths after `crate::` (in `main.rs` and `bin/`, after `ecs_agent::`), groups taken apart.
+/// The paths of this crate that a file names, each with its line: after `crate::` (in `main.rs` and `bin/`, after `ecs_agent::`),
+/// with groups expanded.
 fn imports(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -128,7 +130,7 @@ fn imports(text: &str) -> Vec<(usize, String)> {
             for (at, _) in code(line).match_indices(start) {
                 let is_word_end = code(line)[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_');
                 if !is_word_end {
-                    // A group may go over several lines: read on from here in the whole text.
+                    // A group may span several lines, so the whole rest of the text is read.
                     let rest = text.lines().skip(number).collect::<Vec<_>>().join("\n");
                     let rest = rest[at + start.len()..].to_owned();
                     found.extend(heads(&rest).into_iter().map(|path| (number + 1, path)));
@@ -171,8 +173,8 @@ fn split(group: &str) -> Vec<String> {
     members.into_iter().filter(|member| !member.trim().is_empty()).collect()
 }
 
-/// What the fuzzer feeds is compiled for tests and for the fuzzer only, so it binds nothing of the product together: it may import what it
-/// likes. That it is compiled for nothing else is held below.
+/// Fuzz targets are compiled only for tests and for the fuzzer, so they may import anything. A test below checks that they are
+/// not part of the product.
 fn is_for_the_fuzzer(file: &str) -> bool {
     file.rsplit('/').next() == Some("fuzz.rs")
 }
@@ -182,7 +184,7 @@ fn is_allowed(layer: &Layer, path: &str) -> bool {
 }
 
 #[test]
-fn nobody_imports_what_its_layer_must_not_know() {
+fn no_layer_imports_what_it_must_not_know() {
     let mut broken = Vec::new();
     for (file, text) in files(&source()).into_iter().filter(|(file, _)| !is_for_the_fuzzer(file)) {
         let Some(layer) = LAYERS.iter().find(|layer| layer.part == part(&file)) else { continue };
@@ -204,12 +206,12 @@ fn every_part_has_a_layer() {
             continue;
         }
         let known = LAYERS.iter().any(|layer| layer.part == part(&file)) || FREE.contains(&part(&file));
-        assert!(known, "src/{file} is in no layer: say in tests/layers what it may import, and why no more");
+        assert!(known, "src/{file} is in no layer: state in tests/layers what it may import, and why nothing else");
     }
 }
 
 #[test]
-fn what_the_fuzzer_feeds_is_no_part_of_the_product() {
+fn fuzz_targets_are_not_part_of_the_product() {
     let mut modules = 0;
     for (file, text) in files(&source()) {
         let lines: Vec<&str> = text.lines().collect();
@@ -220,11 +222,11 @@ fn what_the_fuzzer_feeds_is_no_part_of_the_product() {
         }
     }
     let fuzz_files = files(&source()).into_iter().filter(|(file, _)| is_for_the_fuzzer(file)).count();
-    assert_eq!(modules, fuzz_files, "each is a module of that name");
+    assert_eq!(modules, fuzz_files, "every fuzz.rs is such a module");
 }
 
 #[test]
-fn the_core_names_nothing_of_the_outside() {
+fn the_core_names_nothing_from_outside() {
     let mut broken = Vec::new();
     for (file, text) in files(&source()) {
         if !["core", "model"].contains(&part(&file)) {
@@ -239,26 +241,26 @@ fn the_core_names_nothing_of_the_outside() {
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }
 
-/// Only `config` reads the environment; only the runtime's parts start tasks (clippy holds the latter).
+/// Only `config` reads the environment. (Only the runtime's parts start tasks; clippy checks that.)
 #[test]
 fn only_the_configuration_reads_the_environment() {
     let mut broken = Vec::new();
     for (file, text) in files(&source()) {
         let is_free = ["config", "main", "bin", "local"].contains(&part(&file)) || file.ends_with("/tests.rs");
-        // Tests at the end of a file may ask Cargo where it is.
+        // Tests at the end of a file may read Cargo's variables.
         let text = text.split("#[cfg(test)]").next().unwrap_or_default();
         for (number, line) in text.lines().enumerate() {
             if !is_free && ["std::env", "env::var"].iter().any(|word| code(line).contains(word)) {
-                broken.push(format!("src/{file}:{}: settings come in as the part's own struct", number + 1));
+                broken.push(format!("src/{file}:{}: settings are passed in as the part's own struct", number + 1));
             }
         }
     }
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }
 
-/// Work that may block has threads for its kind (`lane`). Name resolution has the runtime's for itself, and the core loop waits for the
-/// disk where it stands: no decision rests on what is not written. The embedded control plane is another program, which must not share
-/// code with the agent, and reads only `/proc`.
+/// Work that may block runs on the threads for its kind (`lane`). Exceptions: name resolution alone uses the runtime's blocking
+/// threads; the core loop itself waits for the disk, because no effect may precede the commit; and the embedded control plane,
+/// another program that must not share code with the agent, reads only `/proc`.
 #[test]
 fn blocking_work_is_done_on_lanes() {
     const FREE: [(&str, &str); 2] = [("runtime/core_loop.rs", "block_in_place"), ("local/owner.rs", "tokio::fs")];
@@ -268,7 +270,7 @@ fn blocking_work_is_done_on_lanes() {
         for (number, line) in text.lines().enumerate() {
             for word in ["spawn_blocking", "block_in_place", "tokio::fs"] {
                 if contains_word(code(line), word) && !FREE.contains(&(file.as_str(), word)) {
-                    broken.push(format!("src/{file}:{}: `{word}`: use a `lane::Lane` of the part's own", number + 1));
+                    broken.push(format!("src/{file}:{}: `{word}`: use a `lane::Lane` for the part", number + 1));
                 }
             }
         }
@@ -276,7 +278,7 @@ fn blocking_work_is_done_on_lanes() {
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }
 
-/// `rand` is not in `operand`, `aws_` begins a word.
+/// Whole words only: `operand` does not contain `rand`. A word that ends in `_`, such as `aws_`, is a prefix.
 fn contains_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let before = line[..at].chars().next_back();

@@ -1,6 +1,6 @@
-//! Identifiers use the words of the field: a word that only its author understands is refused here.
+//! Checks that identifiers use the words of the field, and no private ones.
 //!
-//! Comments and texts are not read: a private word is only caught where it names something.
+//! Comments and texts are not read: a private word is found only in a name.
 
 use super::circles::{is_name, tokens};
 use super::files;
@@ -31,10 +31,10 @@ const NO_BEGINNING: &[(&str, &str)] = &[
     ("whose", "what it is"),
 ];
 
-/// The longest name that a test may have, in characters; the rest is a doc line's.
+/// Upper limit of a test's name, in characters. The rest belongs in a doc line.
 const MAX_TEST_NAME: usize = 60;
 
-/// The words of an identifier: of `MAX_PARTS`, `max_parts` and `MaxParts` they are `max` and `parts`.
+/// The words of an identifier: `max` and `parts` for each of `MAX_PARTS`, `max_parts` and `MaxParts`.
 fn words(identifier: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut was_lower = false;
@@ -51,7 +51,7 @@ fn words(identifier: &str) -> Vec<String> {
     words
 }
 
-/// What to write instead, if the identifier must not be.
+/// What to write instead; `None` if the identifier is allowed.
 fn instead(identifier: &str, is_test: bool) -> Option<String> {
     let words = words(identifier);
     if is_test && identifier.chars().count() > MAX_TEST_NAME {
@@ -80,7 +80,7 @@ fn tests(tokens: &[String]) -> BTreeSet<&String> {
     names.collect()
 }
 
-/// The identifiers of a file that must not be, each once, with what to write instead.
+/// The refused identifiers of a file, each once, with what to write instead.
 fn refused(text: &str) -> Vec<(String, String)> {
     let tokens = tokens(text);
     let tests = tests(&tokens);

@@ -1,7 +1,7 @@
 use super::*;
 use std::os::unix::fs::symlink;
 
-/// Places of this test's own, which go with it.
+/// Directories for one test, removed when this is dropped.
 struct Host(PathBuf);
 
 impl Host {
@@ -60,7 +60,7 @@ fn holder(id: &str) -> Holder {
     }
 }
 
-fn name_of(lock: Result<DockerLock, Held>) -> String {
+fn holder_text(lock: Result<DockerLock, Held>) -> String {
     match lock {
         Err(Held::Engine(holder)) => holder.to_string(),
         other => panic!("{other:?}"),
@@ -68,7 +68,7 @@ fn name_of(lock: Result<DockerLock, Held>) -> String {
 }
 
 #[test]
-fn the_second_agent_is_told_who_is_the_first() {
+fn the_error_of_the_second_agent_describes_the_first() {
     let host = Host::new();
     let first = host.take("ABCD:EF01", 1).unwrap();
     let text = host.take("ABCD:EF01", 1).unwrap_err().to_string();
@@ -80,7 +80,7 @@ fn the_second_agent_is_told_who_is_the_first() {
 }
 
 #[test]
-fn other_engines_and_other_namespaces_do_not_meet() {
+fn other_engines_and_namespaces_have_other_locks() {
     let host = Host::new();
     let _locks = [("A", 1), ("B", 1), ("A", 2), ("", 1), ("../../A", 3)].map(|(engine, namespace)| {
         host.take(engine, namespace).unwrap_or_else(|held| panic!("{engine} {namespace}: {held}"))
@@ -90,7 +90,7 @@ fn other_engines_and_other_namespaces_do_not_meet() {
 }
 
 #[test]
-fn agents_meet_though_only_one_may_use_the_shared_directory() {
+fn agents_conflict_if_only_one_may_use_the_shared_directory() {
     for first_is_shared in [true, false] {
         let host = Host::new();
         let (first, second) = match first_is_shared {
@@ -103,15 +103,15 @@ fn agents_meet_though_only_one_may_use_the_shared_directory() {
         if first_is_shared {
             // The second one sees the shared directory and may not make anything in it.
             let sees = Places { shared: first.shared.clone(), open: second.open };
-            assert!(name_of(take(&sees)).contains("4711"));
+            assert!(holder_text(take(&sees)).contains("4711"));
         } else {
-            assert!(name_of(take(&second)).contains("4711"));
+            assert!(holder_text(take(&second)).contains("4711"));
         }
     }
 }
 
 #[test]
-fn a_directory_of_its_own_is_used_again() {
+fn an_agent_s_own_directory_is_reused() {
     let host = Host::new();
     for _ in 0..3 {
         taken(host.without_shared(), me(), "A", 1, &holder("a")).unwrap();
@@ -119,9 +119,9 @@ fn a_directory_of_its_own_is_used_again() {
     assert_eq!(std::fs::read_dir(host.0.join("shm")).unwrap().count(), 1);
 }
 
-/// Everything that a local user could put in the way.
+/// Everything that another local user could put there: links, files that are open to all, a FIFO, a directory.
 #[test]
-fn what_others_plant_is_neither_a_lock_nor_overwritten() {
+fn files_of_other_users_are_neither_locks_nor_overwritten() {
     let host = Host::new();
     let precious = host.0.join("precious");
     std::fs::write(&precious, "precious").unwrap();
@@ -143,14 +143,14 @@ fn what_others_plant_is_neither_a_lock_nor_overwritten() {
     std::fs::create_dir(planted("ecs-agent-directory")).unwrap();
     symlink(&host.0, host.0.join("shm/ecs-agent-0-link")).unwrap();
     std::fs::write(host.0.join("shm/ecs-agent-file"), "").unwrap();
-    let lock = host.take("A", 1).expect("nobody is kept out");
+    let lock = host.take("A", 1).expect("the agent is not kept from starting");
     assert_eq!(lock.held.lock().unwrap().len(), 1, "only its own is held");
     assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
     assert_eq!(std::fs::read_to_string(&open_to_all).unwrap(), "mine");
 }
 
 #[test]
-fn a_shared_directory_that_is_not_private_is_not_used() {
+fn a_shared_directory_that_others_may_write_to_is_not_used() {
     let plant: [fn(&Path); 3] = [
         |run| {
             std::fs::create_dir(run).unwrap();
@@ -172,7 +172,7 @@ fn a_shared_directory_that_is_not_private_is_not_used() {
 }
 
 #[test]
-fn whoever_may_use_the_engine_may_see_its_lock() {
+fn users_of_the_engine_can_see_its_lock() {
     if rustix::process::geteuid().as_raw() != 0 {
         return; // only root may give files away
     }
@@ -181,21 +181,21 @@ fn whoever_may_use_the_engine_may_see_its_lock() {
     let _lock = taken(host.places(), trust, "A", 1, &holder("a")).unwrap();
     let file = std::fs::metadata(host.0.join("run/A.1.lock")).unwrap();
     assert_eq!((file.gid(), file.mode() & 0o7777), (4242, 0o660));
-    assert!(Trust { user: 1000, ..trust }.believes(&file));
+    assert!(Trust { user: 1000, ..trust }.trusts(&file));
     std::os::unix::fs::chown(host.0.join("run/A.1.lock"), Some(1001), Some(1001)).unwrap();
     let file = std::fs::metadata(host.0.join("run/A.1.lock")).unwrap();
-    for (trust, is_believed) in [
+    for (trust, is_trusted) in [
         (Trust { user: 0, ..trust }, false),
         (Trust { user: 1001, ..trust }, true),
         (Trust { socket_user: Some(1001), ..trust }, true),
         (Trust { socket_group: Some(1001), ..trust }, true),
     ] {
-        assert_eq!(trust.believes(&file), is_believed, "{trust:?}");
+        assert_eq!(trust.trusts(&file), is_trusted, "{trust:?}");
     }
 }
 
 #[test]
-fn an_agent_in_another_namespace_is_known_by_its_identities() {
+fn an_agent_in_another_namespace_is_found_by_its_identities() {
     let host = Host::new();
     let lock = host.take("A", 1).unwrap();
     let other = taken(host.places(), me(), "A", 2, &holder("b")).unwrap();
@@ -208,17 +208,17 @@ fn an_agent_in_another_namespace_is_known_by_its_identities() {
     drop((other, elsewhere));
     assert_eq!(others(&lock, &ids(&["b"])).unwrap(), Running::default());
     let left: Vec<_> = std::fs::read_dir(host.0.join("run")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left.len(), 2, "files of agents that have gone go: {left:?}");
+    assert_eq!(left.len(), 2, "files of ended agents are removed: {left:?}");
 }
 
 #[test]
-fn whatever_a_lock_file_holds_it_is_a_lock() {
+fn a_lock_file_with_any_content_is_a_lock() {
     let long = serde_json::to_string(&Holder { data_dir: "x".repeat(300_000), ..holder("a") }).unwrap();
     let table = [
-        ("", "did not say"),
-        ("{", "did not say"),
-        ("[1]", "did not say"),
-        (&long, "did not say"),
+        ("", "did not describe itself"),
+        ("{", "did not describe itself"),
+        ("[1]", "did not describe itself"),
+        (&long, "did not describe itself"),
         (r#"{"pid":7,"cluster":"a\nlevel=error"}"#, "cluster a level=error"),
         (r#"{"pid":7,"later":{"x":1}}"#, "process 7"),
     ];
@@ -226,27 +226,27 @@ fn whatever_a_lock_file_holds_it_is_a_lock() {
         let host = Host::new();
         let _lock = host.take("A", 1).unwrap();
         std::fs::write(host.0.join("run/A.1.lock"), content).unwrap();
-        let text = name_of(host.take("A", 1));
+        let text = holder_text(host.take("A", 1));
         assert!(text.contains(wanted), "{content}: {text}");
     }
 }
 
 #[test]
-fn a_holder_with_many_identities_says_who_it_is() {
+fn a_holder_with_many_identities_can_be_read() {
     let host = Host::new();
     let lock = host.take("A", 1).unwrap();
     let identities: BTreeSet<OwnerId> = (0..900).map(|n| OwnerId::from(format!("{n:064}").as_str())).collect();
     let long =
         Holder { data_dir: format!("/{}\n", "\"".repeat(100_000)), identities: identities.clone(), ..holder("a") };
     lock.describe(&long);
-    assert!(name_of(host.take("A", 1)).contains("process 4711"));
+    assert!(holder_text(host.take("A", 1)).contains("process 4711"));
     let other = host.take("A", 2).unwrap();
     let last = identities.last().cloned().into_iter().collect();
     assert!(matches!(others(&other, &last), Err(Held::Identity(_))), "the last identity counts as well");
 }
 
 #[test]
-fn directories_of_other_users_are_not_looked_at() {
+fn directories_of_other_users_are_skipped() {
     if rustix::process::geteuid().as_raw() != 0 {
         return; // only root may give directories away
     }
@@ -271,7 +271,7 @@ fn directories_of_other_users_are_not_looked_at() {
     let lock = DockerLock::new(host.places(), trust, "A", 1);
     let (found, is_partial) = lock.directories_in(Place::Open);
     assert_eq!((found.into_iter().collect::<BTreeSet<_>>(), is_partial), (wanted, false));
-    // More of those who are believed than are looked at: then it is not known who runs.
+    // More trusted directories than are searched: then the running agents are known only in part.
     for number in 0..=MAX_DIRECTORIES {
         directory(&format!("ecs-agent-y{number}"), 0, 0, 0o755);
     }
@@ -279,7 +279,7 @@ fn directories_of_other_users_are_not_looked_at() {
 }
 
 #[test]
-fn a_member_s_directory_is_believed_by_its_group() {
+fn an_agent_s_directory_is_given_to_the_socket_s_group() {
     if rustix::process::geteuid().as_raw() != 0 {
         return; // only root may choose any group
     }
@@ -291,34 +291,34 @@ fn a_member_s_directory_is_believed_by_its_group() {
 }
 
 #[test]
-fn agents_meet_in_the_shared_directory_whatever_the_open_one_is() {
+fn agents_conflict_even_if_the_open_directory_is_unusable() {
     let host = Host::new();
     let _first = host.take("A", 1).unwrap();
     std::fs::write(host.0.join("file"), "").unwrap();
     let places = Places { shared: host.places().shared, open: host.0.join("file") };
     let second = DockerLock::new(places, me(), "A", 1);
-    assert!(name_of(second.take_in(Place::Shared, &holder("b")).map(|_| second)).contains("4711"));
+    assert!(holder_text(second.take_in(Place::Shared, &holder("b")).map(|_| second)).contains("4711"));
 }
 
 #[test]
-fn who_runs_is_not_known_while_an_agent_or_a_place_says_nothing() {
+fn identities_are_partial_while_an_agent_or_place_is_unread() {
     let host = Host::new();
     let lock = host.take("A", 1).unwrap();
     assert_eq!(others(&lock, &BTreeSet::new()).unwrap(), Running::default());
     let starts = taken(host.places(), me(), "A", 2, &Holder { identities: BTreeSet::new(), ..holder("b") }).unwrap();
-    assert!(others(&lock, &BTreeSet::new()).unwrap().is_partial, "it has not read its data yet");
+    assert!(others(&lock, &BTreeSet::new()).unwrap().is_partial, "the agent has not read its data yet");
     starts.describe(&holder("b"));
     let known = Running { identities: BTreeSet::from(["b".into()]), is_partial: false };
     assert_eq!(others(&lock, &BTreeSet::new()).unwrap(), known);
     std::fs::remove_dir_all(host.0.join("shm")).unwrap();
-    assert_eq!(others(&lock, &BTreeSet::new()).unwrap(), known, "nobody has anything there");
+    assert_eq!(others(&lock, &BTreeSet::new()).unwrap(), known, "the open directory is missing");
     std::fs::write(host.0.join("shm"), "").unwrap();
-    assert!(others(&lock, &BTreeSet::new()).unwrap().is_partial, "it cannot be listed");
+    assert!(others(&lock, &BTreeSet::new()).unwrap().is_partial, "the open directory cannot be listed");
 }
 
-/// What systemd before 235 does when the unit stops, and logind with what a user left in `/dev/shm`.
+/// systemd before 235 removes the file when the unit stops; logind removes a user's files in `/dev/shm`.
 #[test]
-fn a_lock_file_that_was_removed_is_made_anew() {
+fn a_removed_lock_file_is_created_again() {
     let gone: [fn(&Path); 3] = [
         |directory| std::fs::remove_dir_all(directory).unwrap(),
         |directory| std::fs::remove_file(directory.join("A.1.lock")).unwrap(),
@@ -337,7 +337,7 @@ fn a_lock_file_that_was_removed_is_made_anew() {
                 let path = lock.own.lock().unwrap().clone().unwrap();
                 remove(path.parent().unwrap());
                 assert_eq!(lock.renew(&holder("a")).unwrap(), Renewed::Made);
-                assert!(name_of(taken(places.clone(), me(), "A", 1, &holder("b"))).contains("4711"));
+                assert!(holder_text(taken(places.clone(), me(), "A", 1, &holder("b"))).contains("4711"));
             }
             assert_eq!(lock.renew(&holder("a")).unwrap(), Renewed::There);
         }
@@ -345,7 +345,7 @@ fn a_lock_file_that_was_removed_is_made_anew() {
 }
 
 #[test]
-fn a_lock_that_another_agent_took_meanwhile_names_it() {
+fn renewing_names_the_agent_that_took_the_lock() {
     let host = Host::new();
     let first = host.take("A", 1).unwrap();
     std::fs::remove_dir_all(host.0.join("run")).unwrap();
@@ -355,11 +355,11 @@ fn a_lock_that_another_agent_took_meanwhile_names_it() {
     }
     drop(second);
     assert_eq!(first.renew(&holder("a")).unwrap(), Renewed::Made);
-    assert!(name_of(host.take("A", 1)).contains("4711"));
+    assert!(holder_text(host.take("A", 1)).contains("4711"));
 }
 
 #[test]
-fn an_agent_says_how_it_runs() {
+fn an_agent_describes_how_it_runs() {
     let id = "0123456789abcdef".repeat(4);
     let docker =
         format!("530 517 259:1 /var/lib/docker/containers/{id}/resolv.conf /etc/resolv.conf rw - xfs /dev/a rw\n");
@@ -375,7 +375,7 @@ fn an_agent_says_how_it_runs() {
 }
 
 #[test]
-fn a_lock_file_that_cannot_be_made_is_tried_again() {
+fn creating_a_lock_file_is_tried_again() {
     let host = Host::new();
     let lock = host.take("A", 1).unwrap();
     // The directory went, and nothing can be made in its place: as in the sandbox of a unit, where `/run` is read-only.
@@ -388,5 +388,5 @@ fn a_lock_file_that_cannot_be_made_is_tried_again() {
     }
     std::fs::remove_file(host.0.join("run")).unwrap();
     assert_eq!(lock.renew(&holder("a")).unwrap(), Renewed::Made);
-    assert!(name_of(host.take("A", 1)).contains("4711"));
+    assert!(holder_text(host.take("A", 1)).contains("4711"));
 }

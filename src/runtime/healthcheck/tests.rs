@@ -1,4 +1,4 @@
-//! Whose answer counts. Sockets of other users need other processes: `tests/agent/port.rs`.
+//! Which answers count. Sockets of other users need other processes, and are tested in `tests/agent/port.rs`.
 
 use super::*;
 use crate::http_server::{Audience, Listener, Settings, serve};
@@ -10,10 +10,10 @@ use tokio::net::{TcpSocket, UnixListener};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Far more than a loaded machine needs.
+/// A limit that is far longer than a loaded machine needs.
 const ENOUGH: Duration = Duration::from_secs(20);
 
-/// A name for a socket, and a port that nobody listens on, as before a registration.
+/// A name for a socket, and a port on which no process listens, as before a registration.
 struct Place {
     name: String,
     port: u16,
@@ -49,7 +49,7 @@ impl Place {
         serving
     }
 
-    /// Something else on the socket; counts the bytes it was sent.
+    /// Another program on the socket. Returns the number of bytes that it receives.
     fn serve_text(&self, answer: &'static str) -> (JoinSet<()>, Arc<AtomicUsize>) {
         let (listener, received) = (self.listen(), Arc::new(AtomicUsize::new(0)));
         let (count, mut serving) = (received.clone(), JoinSet::new());
@@ -70,7 +70,7 @@ async fn refused(agent: Agent<'_>) -> String {
 }
 
 #[test]
-fn the_agent_is_asked_for_by_a_name_that_it_accepts() {
+fn requests_have_a_host_header_that_the_agent_accepts() {
     for (host, url) in [
         ("agent.example.com", "http://agent.example.com:51678/v1/metadata"),
         ("10.0.0.1", "http://10.0.0.1:51678/v1/metadata"),
@@ -100,13 +100,13 @@ async fn without_a_socket_no_agent_answers() {
         "{text}"
     );
     assert!(text.contains("Connection refused") && !text.contains("socket"), "{text}");
-    // As soon as its process has ended, the name is free.
+    // The name is free as soon as its process has ended.
     drop(place.listen());
     assert_eq!(refused(place.agent()).await, text);
 }
 
 #[tokio::test]
-async fn a_socket_of_another_user_gets_no_byte_and_no_belief() {
+async fn a_socket_of_another_user_gets_no_byte_and_no_trust() {
     let place = Place::new();
     let healthy = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"Agent\":\"ecs-agent\",\"Healthy\":true,\"Stage\":\"x\",\"Checks\":[]}";
     let (_other, received) = place.serve_text(healthy);
@@ -114,12 +114,12 @@ async fn a_socket_of_another_user_gets_no_byte_and_no_belief() {
     let strangers = Agent { trusted: [ours + 1, ours + 2], ..place.agent() };
     let text = refused(strangers).await;
     let expected = format!(
-        "@{} (for agents before the registration): it belongs to user {ours}, who is neither root nor the user who asks",
+        "@{} (for agents before the registration): it belongs to user {ours}, who is neither root nor the user of this process",
         place.name
     );
     assert!(text.contains(&expected) && text.contains("does not count"), "{text}");
     assert_eq!(received.load(Ordering::SeqCst), 0);
-    assert_eq!(ask(place.agent()).await.unwrap(), "x", "the same words of one who is believed");
+    assert_eq!(ask(place.agent()).await.unwrap(), "x", "the same answer from a trusted user");
     assert!(received.load(Ordering::SeqCst) > 0);
 }
 
@@ -166,7 +166,7 @@ async fn a_silent_socket_is_not_waited_for_beyond_the_limit() {
 }
 
 #[tokio::test]
-async fn for_another_host_this_machines_socket_is_not_asked() {
+async fn the_socket_is_not_used_for_another_host() {
     let place = Place::new();
     let (_agent, received) = place.serve_text("HTTP/1.1 200 OK\r\n\r\n");
     // No connection can be made to this address.
@@ -193,7 +193,7 @@ async fn for_another_host_this_machines_socket_is_not_asked() {
 }
 
 #[tokio::test]
-async fn a_port_that_answers_is_asked_alone() {
+async fn if_the_port_answers_the_socket_is_not_used() {
     let place = Place::new();
     let _agent = place.serve(Vec::new());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -209,7 +209,7 @@ async fn a_port_that_answers_is_asked_alone() {
 }
 
 #[tokio::test]
-async fn for_the_go_agent_s_check_any_answer_will_do() {
+async fn the_check_of_the_go_agent_accepts_any_answer() {
     let place = Place::new();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let agent = Agent { port: listener.local_addr().unwrap().port(), ..place.agent() };

@@ -1,7 +1,8 @@
-//! One event as one line, in either form.
+//! Formats an event as one line, as text or as JSON.
 //!
-//! Owns the escaping and the bounds. Invariant, whatever the fields hold: the line has at most [`MAX_LINE`] bytes and one line break, which
-//! is its last byte; it holds no other control character and no mark that reorders text; in the JSON form it is one valid object.
+//! Owns the escaping and the limits. Invariant, whatever the fields hold: the line has at most [`MAX_LINE`] bytes and one line
+//! break, which is its last byte; it contains no other control character and no character that reorders text; a JSON line is one
+//! valid object.
 
 use crate::model::text::is_unsafe;
 use aws_smithy_types::date_time::Format;
@@ -14,39 +15,40 @@ use tracing::field::{Field, Visit};
 /// The target of lines about the log itself.
 pub(super) const OWN_TARGET: &str = "ecs_agent::runtime::logging";
 
-/// The most bytes of a line, its line break included.
+/// Upper limit of a line in bytes, including its line break.
 pub const MAX_LINE: usize = 16 * 1024;
 
-/// The most bytes of one field, escapes included.
+/// Upper limit of a field's value in bytes, including escapes.
 pub const MAX_FIELD: usize = 4096 + 512;
 
-/// The most bytes of a field's name, escapes included.
+/// Upper limit of a field's name in bytes, including escapes.
 const MAX_NAME: usize = 128;
 
-/// The most bytes of a number, or of true, false and null: of an `f64`, 327 are written. And what [`Escaped`] wants to have free.
+/// Upper limit, in bytes, of a number, or of true, false and null: an `f64` has at most 327, and [`Escaped`] needs room for one
+/// escape more.
 const MAX_BARE: usize = 327 + MAX_ESCAPE;
 
-/// The longest escape: two units of UTF-16 in JSON.
+/// Length of the longest escape in bytes: two UTF-16 units in JSON.
 const MAX_ESCAPE: usize = 12;
 
-/// Stands at the end of a field that was cut, and for fields that the line has no room for.
+/// Marks the end of a cut field, and the place of fields for which the line has no room.
 const CUT: &str = " [cut]";
 
-/// With less room than that for its value, a text is left out and not cut.
+/// A text is left out, instead of cut, if the line has less room for its value than this, in bytes.
 const MIN_TEXT: usize = 64;
 
-/// Room for what closes a line: quotes, braces, the marks of cuts, the target of the JSON form.
+/// Bytes reserved for the end of a line: quotes, braces, marks of cuts, the target of a JSON line.
 const RESERVE: usize = 512;
 
-/// The bytes of a time, which differ from line to line even if nothing else does.
+/// Length of a timestamp in bytes. It is skipped when lines are compared.
 const TIME: usize = "2026-11-28T12:00:00.000000Z".len();
 
-/// Form of the lines.
+/// Format of the log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// `key=value` for people and grep.
+    /// `key=value`, for people and grep.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -58,13 +60,13 @@ pub struct Line {
     level: Level,
     target: String,
     fields: usize,
-    /// Where the message stands in the text.
+    /// Position of the message in the text; empty if there is none.
     message: Range<usize>,
     is_full: bool,
 }
 
 impl Line {
-    /// The beginning of a line. Of the target, 200 bytes are kept.
+    /// Starts a line. The target is cut to 200 bytes.
     pub fn new(form: Form, now: SystemTime, level: Level, target: &str) -> Self {
         let target = crate::model::text::cut(target, 200);
         let mut text = String::with_capacity(256);
@@ -80,12 +82,12 @@ impl Line {
         self.level
     }
 
-    /// Where in the program the event comes from.
+    /// The event's target (its module).
     pub fn target(&self) -> &str {
         &self.target
     }
 
-    /// The message as it is written, escapes included; all that there is if there is no message.
+    /// The message as written, including escapes; the whole content if there is no message.
     pub fn example(&self) -> &str {
         match self.text.get(self.message.clone()) {
             None | Some("") => self.content(),
@@ -98,9 +100,9 @@ impl Line {
         self.text("message", format_args!("{message}"));
     }
 
-    /// Adds a field, or the message if that is its name. What is too long is cut; what has no room is left out.
+    /// Adds a field, or the message if that is the name. A value that is too long is cut; a field without room is left out.
     pub fn text(&mut self, name: &str, value: impl Display) {
-        // There is one message; a field of that name would stand twice in the object.
+        // A field named like the message would appear twice in the JSON object.
         let name = if name == "message" && !self.message.is_empty() { "message_field" } else { name };
         if !self.begins_field(name, MIN_TEXT) {
             return;
@@ -123,15 +125,15 @@ impl Line {
         self.bare(name, value);
     }
 
-    /// Adds a field whose value needs no quotes in either form: a number, or true or false.
+    /// Adds a field whose value needs no quotes in either format: a number, or true or false.
     fn bare(&mut self, name: &str, value: impl Display) {
         if self.begins_field(name, MAX_BARE) {
             self.escaped(value, MAX_BARE);
         }
     }
 
-    /// Writes what stands before a value; false if there is no room for another field, whose value needs that many bytes. A name or a
-    /// number that is cut at the end of the line would not be JSON any more.
+    /// Writes everything before a field's value. Returns false if the line has no room for a field whose value needs `value`
+    /// bytes: a name or a number that is cut at the end of the line would break the JSON.
     fn begins_field(&mut self, name: &str, value: usize) -> bool {
         let around = ",\"\":".len() + MAX_NAME + CUT.len();
         if self.is_full || self.text.len() + around + value + RESERVE > MAX_LINE {
@@ -191,7 +193,7 @@ impl Line {
         self.text
     }
 
-    /// What the line says without the time and its closing.
+    /// The line without its timestamp and its end.
     pub fn content(&self) -> &str {
         let start = match self.form {
             Form::Text => TIME,
@@ -223,7 +225,7 @@ impl Visit for Line {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        // In text, a value in quotes ends where its quotes end.
+        // In the text format, quotes show where the value ends.
         if self.form == Form::Text && name(field) != "message" {
             self.text(name(field), format_args!("{value:?}"));
         } else {
@@ -240,12 +242,12 @@ impl Visit for Line {
     }
 }
 
-/// A field may be named like a word of Rust.
+/// The field's name, without the `r#` of a name that is a Rust keyword.
 fn name(field: &Field) -> &'static str {
     field.name().strip_prefix("r#").unwrap_or(field.name())
 }
 
-/// RFC 3339 in UTC with six digits of a second, so that lines stay in order as texts.
+/// The time as RFC 3339 in UTC, with six digits for the fraction of a second, so that lines can be sorted as text.
 fn time(now: SystemTime) -> String {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = aws_smithy_types::DateTime::from_secs(i64::try_from(since.as_secs()).unwrap_or_default());
@@ -253,11 +255,11 @@ fn time(now: SystemTime) -> String {
     format!("{}.{:06}Z", text.trim_end_matches('Z'), since.subsec_micros())
 }
 
-/// Writes into a line what neither breaks nor reorders it, and stops at its end. Formatting ends there, too.
+/// Writes escaped text into a line, and ends the formatting when the line has no more room.
 struct Escaped<'a> {
     text: &'a mut String,
     form: Form,
-    /// The text gets no longer than that.
+    /// Upper limit of the text's length, in bytes.
     end: usize,
     is_cut: bool,
 }
@@ -319,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_look_as_documented() {
+    fn both_formats_are_as_documented() {
         let fill = |form| {
             let mut line = new(form);
             line.message("pulling");
@@ -357,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_called_message_does_not_stand_for_it() {
+    fn a_field_named_message_does_not_replace_the_message() {
         let mut line = new(Form::Json);
         line.message("payload");
         line.text("message", "id-1");
@@ -366,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_field_is_cut_and_the_next_is_there() {
+    fn a_long_field_is_cut_and_the_next_one_is_written() {
         for form in [Form::Text, Form::Json] {
             for unit in ["x", "ü", "\u{1f433}", "\n", "\u{1b}", "\"", "\u{202e}"] {
                 let mut line = new(form);
@@ -383,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn more_fields_than_a_line_holds_are_left_out() {
+    fn fields_beyond_the_limit_of_a_line_are_left_out() {
         for form in [Form::Text, Form::Json] {
             for unit in ["\u{1b}", "x"] {
                 for fill in MAX_FIELD - 40..MAX_FIELD {
@@ -399,8 +401,8 @@ mod tests {
     }
 
     #[test]
-    fn numbers_after_long_texts_are_whole_or_left_out() {
-        let longest = -f64::MIN_POSITIVE;
+    fn numbers_are_never_cut() {
+        let smallest = -f64::MIN_POSITIVE;
         for form in [Form::Text, Form::Json] {
             for unit in ["\u{1b}", "x"] {
                 // Around the end of the line, which is about 2000 bytes behind the third text.
@@ -411,14 +413,14 @@ mod tests {
                     }
                     line.number(&unit.repeat(300), u64::MAX);
                     line.bare("is_last", true);
-                    line.bare("longest", longest);
+                    line.bare("smallest", smallest);
                     let line = line.finish();
                     check(&line, form);
                     if form == Form::Json {
                         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
                         let fields = value["fields"].as_object().unwrap();
                         let is_left_out = value["fields"]["cut"] == true;
-                        assert!(is_left_out || fields["longest"] == longest, "{line}");
+                        assert!(is_left_out || fields["smallest"] == smallest, "{line}");
                         assert!(fields.get("is_last").is_none_or(|whole| *whole == true), "{line}");
                     }
                 }
@@ -427,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_cannot_be_shown_costs_only_itself() {
+    fn a_value_that_cannot_be_shown_spoils_no_other() {
         struct Broken;
         impl Display for Broken {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

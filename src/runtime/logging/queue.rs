@@ -1,7 +1,7 @@
-//! From the threads that log to the one that writes.
+//! The queue between the threads that log and the thread that writes.
 //!
-//! Owns the lines that are not written yet. Invariants: adding a line waits for nothing but a short lock; the lines hold at most
-//! [`MAX_BYTES`]; when there are more, the oldest go, and how many went is written in their place.
+//! Owns the lines that are not written yet. Invariants: adding a line takes a short lock and waits for nothing else; the queue
+//! holds at most [`MAX_BYTES`]; when it is full, the oldest lines are dropped, and their number is written in their place.
 
 use super::line::{Form, Line, OWN_TARGET};
 use super::repeats::{LeftOut, Repeats, hash};
@@ -11,25 +11,25 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tracing::Level;
 
-/// The most bytes of lines that wait.
+/// Upper limit of the waiting lines, in bytes.
 pub const MAX_BYTES: usize = 512 * 1024;
-/// The most lines that wait.
+/// Upper limit of the number of waiting lines.
 pub const MAX_LINES: usize = 4096;
-/// So much is handed to the system at a time.
+/// Size of one write, in bytes; the last line may exceed it.
 const BATCH: usize = 32 * 1024;
-/// Between two attempts when the reader takes nothing and the system does not wait for it.
+/// Pause between attempts when standard error does not block and its reader is too slow.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Enough for writing and formatting.
+/// Stack of the writing thread, in bytes: enough for formatting and writing.
 const STACK: usize = 128 * 1024;
 
-/// Lines on their way to whoever reads the log.
+/// The lines that wait for the writing thread.
 #[derive(Debug)]
 pub struct Queue {
     form: Form,
     inner: Mutex<Inner>,
-    /// There is something to write, or it is time to end.
+    /// Signals that there is something to write, or that the queue is closing.
     work: Condvar,
-    /// Everything is written.
+    /// Signals that everything is written.
     done: Condvar,
 }
 
@@ -37,25 +37,25 @@ pub struct Queue {
 struct Inner {
     lines: VecDeque<String>,
     bytes: usize,
-    /// Lines that went for want of room, or could not be written.
+    /// Number of lines that were dropped because the queue was full, or that could not be written.
     dropped: u64,
     repeats: Repeats,
     is_writing: bool,
     is_closing: bool,
-    /// There is a writer, so waiting for it makes sense.
+    /// There is a writing thread, so waiting for it makes sense.
     has_writer: bool,
 }
 
 impl Queue {
-    /// An empty queue, without a writer.
+    /// An empty queue without a writing thread.
     pub fn new(form: Form) -> Self {
         Self { form, inner: Mutex::default(), work: Condvar::new(), done: Condvar::new() }
     }
 
-    /// Starts the one thread that writes.
+    /// Starts the writing thread.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// The system cannot start a thread.
     pub fn write_to(self: &Arc<Self>, out: impl Write + Send + 'static) -> io::Result<()> {
         let queue = self.clone();
         self.lock().has_writer = true;
@@ -69,17 +69,17 @@ impl Queue {
         started.map(drop)
     }
 
-    /// Adds a line, unless its place in the program has logged too much within this second. Never waits for the writer.
+    /// Adds a line, unless its place in the program has logged too much within this second. Never waits for the writing thread.
     pub fn push(&self, place: u64, line: Line, now: Instant) {
         let same = hash(&line.content());
         let mut inner = self.lock();
-        if inner.repeats.takes(place, same, now, &line) {
+        if inner.repeats.admits(place, same, now, &line) {
             inner.push(line.finish());
         }
         self.work.notify_one();
     }
 
-    /// Waits until everything is written, at most that long; false if something is left.
+    /// Waits until everything is written, for at most `limit`. Returns false if something is left.
     pub fn flush(&self, limit: Duration) -> bool {
         let inner = self.lock();
         let is_busy = |inner: &mut Inner| inner.has_writer && (inner.is_writing || !inner.lines.is_empty());
@@ -88,14 +88,15 @@ impl Queue {
         !waited.timed_out()
     }
 
-    /// The same as [`Queue::flush`], with what was left out until now; lines of later are not written.
+    /// Like [`Queue::flush`], but also writes the counts of the lines left out so far. Lines that are added later are not
+    /// written.
     pub fn close(&self, limit: Duration) -> bool {
         self.lock().is_closing = true;
         self.work.notify_one();
         self.flush(limit)
     }
 
-    /// Waits for something to write. `None` at the end.
+    /// Waits for something to write; `None` when the queue is closed and empty.
     fn next(&self) -> Option<Batch> {
         let mut inner = self.lock();
         inner.is_writing = false;
@@ -130,7 +131,7 @@ impl Queue {
 
     fn dropped(&self, count: u64) -> String {
         let mut line = Line::new(self.form, SystemTime::now(), Level::WARN, OWN_TARGET);
-        line.message("lines of the log are missing here: nobody read them fast enough, or they could not be written");
+        line.message("lines of the log are missing here: they were not read fast enough, or could not be written");
         line.number("lines", count);
         line.finish()
     }
@@ -165,7 +166,7 @@ impl Inner {
         }
     }
 
-    /// The next lines, up to a batch.
+    /// Moves the next lines to the batch, until it is full.
     fn take(&mut self, batch: &mut Vec<u8>) {
         while batch.len() < BATCH {
             let Some(line) = self.lines.pop_front() else { break };
@@ -173,39 +174,39 @@ impl Inner {
             batch.extend_from_slice(line.as_bytes());
         }
         if self.lines.is_empty() {
-            // What a burst took is given back.
+            // Releases the memory of a burst.
             self.lines = VecDeque::new();
         }
     }
 }
 
-/// What is written at a time.
+/// The lines of one write.
 struct Batch {
     bytes: Vec<u8>,
-    /// How many of the bytes are the line that says how many lines were dropped.
+    /// Length, in bytes, of the first line, which reports the number of dropped lines; 0 if none were dropped.
     note: usize,
-    /// How many lines were dropped before these.
+    /// Number of lines that were dropped before these.
     dropped: u64,
 }
 
-/// The thread that writes.
+/// The writing thread.
 struct Writer<W> {
     queue: Arc<Queue>,
     out: W,
-    /// The last line could only be written in part.
+    /// The last line was written only in part.
     is_torn: bool,
 }
 
 impl<W: Write> Writer<W> {
     fn run(mut self) {
         while let Some(batch) = self.queue.next() {
-            // A full disk or a closed pipe is tried again with the next lines, which then say what is missing.
+            // After a full disk or a closed pipe, the next lines are tried as usual; a note before them counts the missing ones.
             let lost = self.write(&batch);
             self.queue.lock().dropped += lost;
         }
     }
 
-    /// Writes a batch, however long that takes. How many lines could not be written, in whole or in part.
+    /// Writes a batch, however long that takes. Returns the number of lines that could not be written completely.
     fn write(&mut self, batch: &Batch) -> u64 {
         if self.is_torn && self.write_all(b"\n").is_ok() {
             self.is_torn = false;
@@ -215,11 +216,11 @@ impl<W: Write> Writer<W> {
         self.is_torn |= done.last().is_some_and(|last| *last != b'\n');
         let lost = left.iter().filter(|byte| **byte == b'\n').count();
         let lost = u64::try_from(lost).unwrap_or(u64::MAX);
-        // The note itself is no line that anybody misses; what it says is still to be said.
+        // The note itself does not count as a missing line; the number that it reports must still be reported.
         if written < batch.note { lost - 1 + batch.dropped } else { lost }
     }
 
-    /// Like [`Write::write_all`], and waits also where the system does not. The error is how much was written.
+    /// Like [`Write::write_all`], but also waits if `out` does not block. The error is the number of bytes written.
     fn write_all(&mut self, bytes: &[u8]) -> Result<(), usize> {
         let mut written = 0;
         while written < bytes.len() {
@@ -242,16 +243,16 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    /// A reader that takes what it is allowed to, and fails or waits otherwise.
+    /// An output that follows a script: it takes some bytes, fails, or blocks.
     #[derive(Clone, Default)]
     struct Pipe(Arc<(Mutex<State>, Condvar)>);
 
     #[derive(Default)]
     struct State {
         text: Vec<u8>,
-        /// What happens with the next bytes; waits when there is nothing.
+        /// The results of the next writes. Without any, a write blocks.
         answers: VecDeque<Answer>,
-        /// Takes everything.
+        /// Every write succeeds.
         is_open: bool,
     }
 
@@ -298,34 +299,34 @@ mod tests {
         queue
     }
 
-    fn say(queue: &Queue, text: &str) {
+    fn log(queue: &Queue, text: &str) {
         let mut line = Line::new(Form::Text, SystemTime::now(), Level::INFO, "test");
         line.message(text);
         queue.push(hash(&text), line, Instant::now());
     }
 
     #[test]
-    fn lines_come_out_in_order_and_the_end_waits_for_them() {
+    fn lines_are_written_in_order_and_closing_waits_for_them() {
         let pipe = Pipe::default();
         pipe.set(|state| state.is_open = true);
         let queue = queue(&pipe);
-        (0..100).for_each(|n| say(&queue, &format!("line {n}")));
+        (0..100).for_each(|n| log(&queue, &format!("line {n}")));
         assert!(queue.close(LIMIT));
         assert_eq!(pipe.lines(), (0..100).map(|n| format!("line {n}")).collect::<Vec<_>>());
     }
 
     #[test]
-    fn a_reader_that_stops_stops_nobody_and_learns_what_is_missing() {
+    fn a_stopped_reader_delays_no_thread_and_gets_the_count() {
         let pipe = Pipe::default();
         let queue = queue(&pipe);
-        say(&queue, "first");
+        log(&queue, "first");
         let (sender, ended) = mpsc::channel();
         let busy = queue.clone();
         let writer = std::thread::spawn(move || {
-            (0..9000).for_each(|n| say(&busy, &format!("{n} {}", "x".repeat(200))));
+            (0..9000).for_each(|n| log(&busy, &format!("{n} {}", "x".repeat(200))));
             sender.send(()).unwrap();
         });
-        ended.recv_timeout(LIMIT).expect("writing a line waits for nobody");
+        ended.recv_timeout(LIMIT).expect("adding a line does not wait for the reader");
         writer.join().unwrap();
         let start = Instant::now();
         assert!(!queue.flush(Duration::from_millis(100)), "there are lines left");
@@ -343,10 +344,11 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_written_is_counted() {
+    fn lines_that_cannot_be_written_are_counted() {
         let pipe = Pipe::default();
         let queue = queue(&pipe);
-        // A line is torn in the middle, another is lost; so is the note about them. The reader's "wait a moment" costs nothing.
+        // One line is cut in the middle, another is lost, and so is the note about them. `WouldBlock` and `Interrupted` lose
+        // nothing.
         let answers = [
             Answer::Take(20),
             Answer::Fail(ErrorKind::StorageFull),
@@ -354,7 +356,7 @@ mod tests {
             Answer::Fail(ErrorKind::BrokenPipe),
         ];
         for text in ["torn", "lost"] {
-            say(&queue, text);
+            log(&queue, text);
             pipe.set(|state| state.answers.extend(if text == "torn" { &answers[..2] } else { &answers[2..] }));
             assert!(queue.flush(LIMIT));
         }
@@ -362,7 +364,7 @@ mod tests {
             state.answers.extend([Answer::Fail(ErrorKind::WouldBlock), Answer::Fail(ErrorKind::Interrupted)]);
             state.is_open = true;
         });
-        say(&queue, "there");
+        log(&queue, "there");
         assert!(queue.close(LIMIT));
         let lines = pipe.lines();
         assert_eq!(lines.len(), 3, "{lines:?}");
@@ -371,26 +373,26 @@ mod tests {
     }
 
     #[test]
-    fn repeats_are_counted_without_another_line() {
+    fn repeats_are_counted_even_if_no_line_follows() {
         let pipe = Pipe::default();
         pipe.set(|state| state.is_open = true);
         let queue = queue(&pipe);
         let text = "no such task";
-        (0..268).for_each(|_| say(&queue, text));
+        (0..268).for_each(|_| log(&queue, text));
         let start = Instant::now();
         while pipe.lines().len() < 6 && start.elapsed() < LIMIT {
             std::thread::sleep(PAUSE);
         }
         assert_eq!(pipe.lines()[5], format!("repeated lines were left out lines=263 like=\"{text}\""));
-        (0..10).for_each(|_| say(&queue, text));
+        (0..10).for_each(|_| log(&queue, text));
         assert!(queue.close(LIMIT));
-        assert!(pipe.lines().last().unwrap().contains("lines=5"), "the end waits for no second");
+        assert!(pipe.lines().last().unwrap().contains("lines=5"), "closing does not wait for the end of the second");
     }
 
     #[test]
-    fn without_a_writer_nobody_waits() {
+    fn without_a_writing_thread_closing_does_not_wait() {
         let queue = Queue::new(Form::Json);
-        say(&queue, "into the void");
+        log(&queue, "into the void");
         assert!(queue.close(LIMIT));
     }
 }

@@ -1,7 +1,7 @@
-//! Limits lines that come again and again.
+//! Limits repeated log lines.
 //!
-//! Owns the counts of the current second, by the place in the program that logs. Invariant: whatever is left out is counted, and the
-//! count comes out within about a second.
+//! Owns the counts of the current second, for each place in the program that logs. Invariant: every line that is left out is
+//! counted, and the count is logged within about a second.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
@@ -9,24 +9,24 @@ use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
 use tracing::Level;
 
-/// The same line from the same place is written so often in a second.
+/// Upper limit of equal lines per second from one place.
 const MAX_SAME: u32 = 5;
-/// A place writes so many lines in a second, if they differ.
+/// Upper limit of different lines per second from one place.
 const MAX_DIFFERENT: u32 = 1000;
-/// So many different lines of a place are remembered at a time.
+/// Number of different lines that are remembered for a place at a time.
 const DISTINCT: usize = 8;
 const WINDOW: Duration = Duration::from_secs(1);
-/// The most bytes of the example that the count is written with.
+/// Upper limit, in bytes, of the example that is logged with the count.
 const EXAMPLE: usize = 240;
 
-/// By what a place or a line is known.
+/// Identifies a place in the program, or the content of a line.
 pub(super) fn hash(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
 }
 
-/// The counts of every place that logged within the last second.
+/// The counts of all places that have logged within the last second.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
     places: HashMap<u64, Place>,
@@ -36,27 +36,27 @@ pub(super) struct Repeats {
 struct Place {
     ends: Instant,
     lines: u32,
-    /// Hash of a line, and how often it came.
+    /// Hashes of recent lines, each with its number of occurrences.
     recent: Vec<(u64, u32)>,
     left_out: Option<LeftOut>,
 }
 
-/// What a place logged too often within one second.
+/// The lines of one place that were left out within one second.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LeftOut {
     /// The level of the first line that was left out.
     pub(super) level: Level,
-    /// Where in the program it comes from.
+    /// The target (the module) of these lines.
     pub(super) target: String,
-    /// How many lines were left out.
+    /// Number of lines that were left out.
     pub(super) count: u64,
-    /// The beginning of the first of them.
+    /// The beginning of the first line that was left out.
     pub(super) example: String,
 }
 
 impl Repeats {
-    /// Counts a line of a place; false if it is to be left out. `same` tells equal lines.
-    pub(super) fn takes(&mut self, place: u64, same: u64, now: Instant, line: &super::line::Line) -> bool {
+    /// Counts a line of a place. Returns false if the line is to be left out. `same` is equal for equal lines.
+    pub(super) fn admits(&mut self, place: u64, same: u64, now: Instant, line: &super::line::Line) -> bool {
         let fresh = || Place { ends: now + WINDOW, lines: 0, recent: Vec::new(), left_out: None };
         let place = self.places.entry(place).or_insert_with(fresh);
         if place.ends <= now && place.left_out.is_none() {
@@ -85,12 +85,12 @@ impl Repeats {
         false
     }
 
-    /// When the next count can be said; `None` if nothing was left out.
+    /// The time when the next count can be logged; `None` if no line was left out.
     pub(super) fn next_end(&self) -> Option<Instant> {
         self.places.values().filter(|place| place.left_out.is_some()).map(|place| place.ends).min()
     }
 
-    /// The counts of the seconds that are over, and of all at the end of the process (`now` is `None`).
+    /// Takes the counts of the seconds that are over; all counts at the end of the process (`now` is `None`).
     pub(super) fn ended(&mut self, now: Option<Instant>) -> Vec<LeftOut> {
         let mut ended = Vec::new();
         self.places.retain(|_, place| {
@@ -118,25 +118,25 @@ mod tests {
     }
 
     #[test]
-    fn the_same_line_comes_five_times_a_second_and_is_counted() {
+    fn a_line_is_written_five_times_a_second_and_counted() {
         let (mut repeats, start) = (Repeats::default(), Instant::now());
-        let taken = (0..268).filter(|_| repeats.takes(1, 7, start, &line("no such task"))).count();
+        let taken = (0..268).filter(|_| repeats.admits(1, 7, start, &line("no such task"))).count();
         assert_eq!(taken, 5);
-        assert!(repeats.takes(1, 8, start, &line("another line of the same place")));
-        assert!(repeats.takes(2, 7, start, &line("the same line of another place")));
+        assert!(repeats.admits(1, 8, start, &line("another line of the same place")));
+        assert!(repeats.admits(2, 7, start, &line("the same line of another place")));
         assert_eq!(repeats.next_end(), Some(start + WINDOW));
         assert_eq!(repeats.ended(Some(start)), [], "the second is not over");
         let example = "no such task".to_owned();
         let wanted = LeftOut { level: Level::WARN, target: "ecs_agent::test".into(), count: 263, example };
         assert_eq!(repeats.ended(Some(start + WINDOW)), [wanted]);
         assert_eq!((repeats.next_end(), repeats.places.len()), (None, 0), "nothing stays behind");
-        assert!(repeats.takes(1, 7, start + WINDOW, &line("no such task")), "a new second");
+        assert!(repeats.admits(1, 7, start + WINDOW, &line("no such task")), "a new second");
     }
 
     #[test]
-    fn lines_that_differ_have_a_limit_as_well() {
+    fn different_lines_have_a_limit_as_well() {
         let (mut repeats, start) = (Repeats::default(), Instant::now());
-        let taken = (0..5000).filter(|n| repeats.takes(1, *n, start, &line("task n"))).count();
+        let taken = (0..5000).filter(|n| repeats.admits(1, *n, start, &line("task n"))).count();
         assert_eq!(taken, 1000);
         assert_eq!(repeats.places[&1].recent.len(), DISTINCT, "what is remembered is bounded");
         assert_eq!(repeats.ended(None).first().map(|left_out| left_out.count), Some(4000));
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn one_line_a_second_is_no_repeat() {
         let (mut repeats, start) = (Repeats::default(), Instant::now());
-        assert!((0..3600).all(|n| repeats.takes(1, 7, start + n * WINDOW, &line("still waiting"))));
+        assert!((0..3600).all(|n| repeats.admits(1, 7, start + n * WINDOW, &line("still waiting"))));
         assert_eq!(repeats.next_end(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Flights without a Docker: who boards which, who may leave, and what everybody hears.
+//! Shared calls without Docker: which requests share a call, what happens when a waiter leaves, and what each waiter gets.
 
 use super::*;
 use crate::model::task::EcrAuth;
@@ -18,44 +18,47 @@ fn request(image: &str) -> ImageRequest {
     }
 }
 
-fn route(image: &str) -> Route {
-    Route { step: Step::Pull, image: request(image), role: None }
+fn key(image: &str) -> RequestKey {
+    RequestKey { step: Step::Pull, image: request(image), role: None }
 }
 
-/// Pulls, how many calls began, and the end of the first of them.
-struct Airport {
+/// [`Pulls`] with waiters, and control over the first call.
+struct Harness {
     pulls: Pulls,
-    begun: Arc<AtomicU32>,
-    end: Option<oneshot::Sender<Landing>>,
-    waiting: Option<oneshot::Receiver<Landing>>,
-    passengers: JoinSet<Landing>,
+    /// Number of calls that were started.
+    started: Arc<AtomicU32>,
+    /// Ends the first call; the later ones never end.
+    end: Option<oneshot::Sender<CallResult>>,
+    /// Taken by the first call, which waits for it.
+    ended: Option<oneshot::Receiver<CallResult>>,
+    waiters: JoinSet<CallResult>,
 }
 
-impl Airport {
+impl Harness {
     fn new() -> Self {
-        let (end, waiting) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
         Self {
             pulls: Pulls::new(Arc::new(Clock::started(Timestamp::default(), None))),
-            begun: Arc::default(),
+            started: Arc::default(),
             end: Some(end),
-            waiting: Some(waiting),
-            passengers: JoinSet::new(),
+            ended: Some(ended),
+            waiters: JoinSet::new(),
         }
     }
 
-    /// One more who wants that; returns once it waits.
-    async fn board(&mut self, op: u64, route: Route) -> tokio::task::AbortHandle {
-        let (pulls, begun, waiting) = (self.pulls.clone(), self.begun.clone(), self.waiting.take());
-        let handle = self.passengers.spawn(async move {
-            let start = |shown: watch::Sender<PullProgress>, _| async move {
-                begun.fetch_add(1, Ordering::Relaxed);
-                shown.send_modify(|shown| shown.attempt = 1);
-                match waiting {
-                    Some(waiting) => waiting.await.expect("the test ends it"),
+    /// Adds a waiter for this key; returns once it waits.
+    async fn join(&mut self, op: u64, key: RequestKey) -> tokio::task::AbortHandle {
+        let (pulls, started, ended) = (self.pulls.clone(), self.started.clone(), self.ended.take());
+        let handle = self.waiters.spawn(async move {
+            let start = |progress: watch::Sender<PullProgress>, _| async move {
+                started.fetch_add(1, Ordering::Relaxed);
+                progress.send_modify(|progress| progress.attempt = 1);
+                match ended {
+                    Some(ended) => ended.await.expect("the test ends it"),
                     None => std::future::pending().await,
                 }
             };
-            pulls.board(OpId(op), route, None, start).await
+            pulls.share(OpId(op), key, None, start).await
         });
         let pulls = self.pulls.clone();
         let waits = async {
@@ -63,93 +66,93 @@ impl Airport {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(30), waits).await.expect("it boards");
+        tokio::time::timeout(std::time::Duration::from_secs(30), waits).await.expect("the call has begun");
         handle
     }
 
-    async fn next(&mut self) -> Result<Landing, tokio::task::JoinError> {
+    async fn next(&mut self) -> Result<CallResult, tokio::task::JoinError> {
         let limit = std::time::Duration::from_secs(30);
-        tokio::time::timeout(limit, self.passengers.join_next()).await.expect("it lands").expect("somebody is aboard")
+        tokio::time::timeout(limit, self.waiters.join_next()).await.expect("the call ends").expect("there is a waiter")
     }
 }
 
 #[tokio::test]
-async fn who_wants_the_same_shares_one_call_and_everybody_hears_its_outcome() {
-    let mut airport = Airport::new();
+async fn equal_requests_share_one_call_and_all_get_its_outcome() {
+    let mut harness = Harness::new();
     for op in 1..=20 {
-        airport.board(op, route("app:1")).await;
+        harness.join(op, key("app:1")).await;
     }
-    assert_eq!(airport.begun.load(Ordering::Relaxed), 1);
+    assert_eq!(harness.started.load(Ordering::Relaxed), 1);
     let failure = Failure::permanent("CannotPullContainerError", "no");
-    airport.end.take().unwrap().send(Err(OpError::Failed(failure.clone()))).unwrap();
+    harness.end.take().unwrap().send(Err(OpError::Failed(failure.clone()))).unwrap();
     for _ in 1..=20 {
-        assert_eq!(airport.next().await.unwrap(), Err(OpError::Failed(failure.clone())));
+        assert_eq!(harness.next().await.unwrap(), Err(OpError::Failed(failure.clone())));
     }
-    assert!((1..=20).all(|op| airport.pulls.progress(OpId(op)).is_none()), "nobody waits any more");
-    airport.board(21, route("app:1")).await;
-    assert_eq!(airport.begun.load(Ordering::Relaxed), 2, "what has ended is not boarded");
+    assert!((1..=20).all(|op| harness.pulls.progress(OpId(op)).is_none()), "no waiter is left");
+    harness.join(21, key("app:1")).await;
+    assert_eq!(harness.started.load(Ordering::Relaxed), 2, "a call that has ended is not joined");
 }
 
 #[tokio::test]
-async fn the_first_may_leave_and_the_others_still_get_their_image() {
-    let mut airport = Airport::new();
-    let first = airport.board(1, route("app:1")).await;
-    airport.board(2, route("app:1")).await;
+async fn the_first_waiter_may_leave_and_the_others_get_their_image() {
+    let mut harness = Harness::new();
+    let first = harness.join(1, key("app:1")).await;
+    harness.join(2, key("app:1")).await;
     first.abort();
-    assert!(airport.next().await.unwrap_err().is_cancelled());
-    assert_eq!(airport.pulls.progress(OpId(1)), None, "it is not aboard any more");
-    airport.board(3, route("app:1")).await;
-    airport.end.take().unwrap().send(Ok(Output::Pulled)).unwrap();
+    assert!(harness.next().await.unwrap_err().is_cancelled());
+    assert_eq!(harness.pulls.progress(OpId(1)), None, "it has left");
+    harness.join(3, key("app:1")).await;
+    harness.end.take().unwrap().send(Ok(Output::Pulled)).unwrap();
     for _ in 2..=3 {
-        assert_eq!(airport.next().await.unwrap(), Ok(Output::Pulled));
+        assert_eq!(harness.next().await.unwrap(), Ok(Output::Pulled));
     }
-    assert_eq!(airport.begun.load(Ordering::Relaxed), 1);
+    assert_eq!(harness.started.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
-async fn a_call_ends_when_the_last_has_left() {
-    let mut airport = Airport::new();
-    let only = airport.board(1, route("app:1")).await;
+async fn a_call_ends_when_the_last_waiter_has_left() {
+    let mut harness = Harness::new();
+    let only = harness.join(1, key("app:1")).await;
     only.abort();
-    assert!(airport.next().await.unwrap_err().is_cancelled());
-    let end = airport.end.take().unwrap();
-    assert!(end.is_closed(), "the call was let go");
-    airport.board(2, route("app:1")).await;
-    assert_eq!(airport.begun.load(Ordering::Relaxed), 2);
+    assert!(harness.next().await.unwrap_err().is_cancelled());
+    let end = harness.end.take().unwrap();
+    assert!(end.is_closed(), "the call was dropped");
+    harness.join(2, key("app:1")).await;
+    assert_eq!(harness.started.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test]
-async fn what_differs_in_anything_is_a_call_of_its_own() {
+async fn different_requests_have_calls_of_their_own() {
     let ecr = |registry_id: &str| {
         let auth = RegistryAuth::Ecr(EcrAuth { registry_id: registry_id.to_owned(), ..EcrAuth::default() });
-        Route { image: ImageRequest { auth, ..request("app:1") }, ..route("app:1") }
+        RequestKey { image: ImageRequest { auth, ..request("app:1") }, ..key("app:1") }
     };
-    let of = |change: fn(&mut Route)| {
-        let mut route = route("app:1");
-        change(&mut route);
-        route
+    let changed = |change: fn(&mut RequestKey)| {
+        let mut key = key("app:1");
+        change(&mut key);
+        key
     };
-    let routes = [
-        route("app:1"),
-        route("app:2"),
-        of(|route| route.step = Step::Digest),
-        of(|route| route.image.digest = Some("sha256:1".to_owned())),
-        of(|route| route.image.fresh = false),
-        of(|route| route.role = Some("arn:role/a".to_owned())),
-        of(|route| route.role = Some("arn:role/b".to_owned())),
+    let keys = [
+        key("app:1"),
+        key("app:2"),
+        changed(|key| key.step = Step::Digest),
+        changed(|key| key.image.digest = Some("sha256:1".to_owned())),
+        changed(|key| key.image.fresh = false),
+        changed(|key| key.role = Some("arn:role/a".to_owned())),
+        changed(|key| key.role = Some("arn:role/b".to_owned())),
         ecr("1"),
         ecr("2"),
     ];
-    let mut airport = Airport::new();
-    for (op, route) in (1..).zip(&routes) {
-        airport.board(op, route.clone()).await;
+    let mut harness = Harness::new();
+    for (op, key) in (1..).zip(&keys) {
+        harness.join(op, key.clone()).await;
     }
-    assert_eq!(airport.begun.load(Ordering::Relaxed) as usize, routes.len());
+    assert_eq!(harness.started.load(Ordering::Relaxed) as usize, keys.len());
 }
 
 #[tokio::test]
-async fn a_panic_is_everybody_s_outcome() {
+async fn a_panic_is_the_outcome_of_every_waiter() {
     let pulls = Pulls::new(Arc::new(Clock::started(Timestamp::default(), None)));
-    let landing = pulls.board(OpId(1), route("app:1"), None, |_, _| async { panic!("a bug") }).await;
-    assert!(matches!(landing, Err(OpError::Unknown(failure)) if failure.name == "InternalError"));
+    let outcome = pulls.share(OpId(1), key("app:1"), None, |_, _| async { panic!("a bug") }).await;
+    assert!(matches!(outcome, Err(OpError::Unknown(failure)) if failure.name == "InternalError"));
 }
