@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Action::CheckConfig | Action::Healthcheck | Action::HealthcheckHttp | Action::EcsAttributes => {}
     }
     let core_dumps_off = runtime::keep_out_of_core_files();
-    let sources = config::Sources::open(config::Environment::of_process(), args.role);
+    let sources = config::Sources::open(config::Environment::from_process(), args.role);
     let loaded = sources.load(None);
     if args.action == Action::CheckConfig {
         print(&config::help::report(&loaded));

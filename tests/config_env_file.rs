@@ -1,7 +1,8 @@
-//! Our reading of `ecs.config` against the real `docker run --env-file`: the same bytes must give the same variables. And how it
-//! differs from systemd's `EnvironmentFile=` and from ecs-init, as `src/config/ecs_config.md` says.
+//! Our reading of `ecs.config`, compared with the real `docker run --env-file`: the same bytes must give the same variables. And
+//! its differences from systemd's `EnvironmentFile=` and from ecs-init, as in `src/config/ecs_config.md`.
 //!
-//! Needs Docker and a static busybox, or systemd; says so and passes without them. Everything it makes is labelled and removed.
+//! Needs Docker and a static busybox, or systemd; without them it prints a notice and passes. Everything that it makes is
+//! labelled and removed.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 #![expect(clippy::print_stderr, reason = "a skipped test must be seen")]
@@ -14,7 +15,7 @@ use std::process::{Command, Output, Stdio};
 const LABEL: &str = "ecs-agent-test=config-env-file";
 const FROM_ENVIRONMENT: &str = "given by \"the\" environment";
 
-/// Lines that Docker takes. Every name begins with `T_`.
+/// Lines that Docker accepts. Every name begins with `T_`.
 const GOOD: &[u8] = b"\xef\xbb\xbfT_FIRST=behind a byte order mark\n\
 # T_COMMENT=x\n   # T_COMMENT2=x\n\n   \n\
 T_JSON={\"https://r.example:5000/v1/\":{\"auth\":\"dTpwPT0=\",\"email\":\"a@b#c\"}}\n\
@@ -26,7 +27,7 @@ T_FROM_ENV\nT_NOT_THERE\nT_TWICE=1\nT_TWICE=2\nT.DOT-DASH=x\n\xc2\xa0T_NBSP=x\nT
 /// Lines that make Docker refuse the file.
 const BAD: [&[u8]; 5] = [b"export T_A=1\n", b"T_A =1\n", b"=1\n", b"T_A=\xff\n", b"two words\n"];
 
-/// An image of busybox alone, and a directory; both removed in the end.
+/// An image with busybox only, and a directory; both are removed at the end.
 struct Lab {
     image: String,
     directory: PathBuf,
@@ -106,7 +107,7 @@ fn a_file_reads_as_docker_run_reads_it() {
         .collect();
     let (values, problems) = ours(GOOD);
     assert_eq!(values, docker);
-    assert_eq!(problems, 1, "only the repeated name is worth a word");
+    assert_eq!(problems, 1, "only the repeated name is a problem");
     for line in BAD {
         let output = lab.docker_run(line);
         assert!(!output.status.success(), "Docker takes {}", String::from_utf8_lossy(line));
@@ -134,13 +135,14 @@ const DIFFERENCES: &[Difference] = &[
     ("A=$B", Some("$B"), Some("$B"), Some("$B")),
 ];
 
-/// The grammar of ecs-init: the whole text and each line trimmed, split at the first `=`, and nothing else.
+/// The grammar of ecs-init: the text and each line are trimmed, and each line is split at the first `=`.
 fn ecs_init(text: &str) -> Option<String> {
     let lines = text.trim().split('\n').filter_map(|line| line.trim().split_once('='));
     lines.filter(|(key, _)| *key == "A").map(|(_, value)| value.to_owned()).next_back()
 }
 
-/// systemd reads `/etc/os-release` with the parser of `EnvironmentFile=`, and its tool for temporary files can show a value of it.
+/// The value that systemd reads. systemd parses `/etc/os-release` like `EnvironmentFile=`, and `systemd-tmpfiles` can print one
+/// of its values.
 fn systemd(root: &Path, text: &str) -> Option<String> {
     let release = text.replacen('A', "BUILD_ID", 1);
     std::fs::create_dir_all(root.join("etc")).unwrap();

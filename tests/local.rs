@@ -1,6 +1,6 @@
 //! The embedded control plane over real sockets: a scripted agent on one side, HTTP and the real `aws` CLI on the other.
 //!
-//! The CLI tests are skipped, loudly, where there is no `aws`; with `ECS_TEST_REQUIRE_AWSCLI=1` they fail instead.
+//! Without `aws` the CLI tests are skipped with a notice; with `ECS_TEST_REQUIRE_AWSCLI=1` they fail instead.
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "everything in this crate is a test or a part of one")]
 
@@ -127,7 +127,7 @@ async fn heartbeats_and_credentials_are_sent_and_their_acks_recorded() {
 }
 
 #[tokio::test]
-async fn calls_fail_as_told_and_then_work() {
+async fn calls_meet_their_faults_and_then_work() {
     let server = Server::start(quick()).await.unwrap();
     let agent = Agent::start(&server).await;
     let arn = server.run_task(&hello()).unwrap();
@@ -157,7 +157,7 @@ async fn calls_fail_as_told_and_then_work() {
 }
 
 #[tokio::test]
-async fn payloads_come_twice_mixed_and_unacknowledged_as_told() {
+async fn payloads_are_delivered_as_configured() {
     let options = Options { redeliver: Duration::from_millis(300), ..Options::default() };
     let server = Server::start(options).await.unwrap();
     let mut agent = Agent::start(&server).await;
@@ -178,7 +178,7 @@ async fn payloads_come_twice_mixed_and_unacknowledged_as_told() {
 }
 
 #[tokio::test]
-async fn handshakes_are_refused_with_the_words_of_acs() {
+async fn handshakes_are_refused_with_the_errors_of_acs() {
     let server = Server::start(quick()).await.unwrap();
     let agent = Agent::start(&server).await;
     let query = agent.query();
@@ -194,7 +194,7 @@ async fn handshakes_are_refused_with_the_words_of_acs() {
 }
 
 #[tokio::test]
-async fn metadata_wants_a_token() {
+async fn metadata_needs_a_token() {
     let server = Server::start(quick()).await.unwrap();
     let (client, base) = (http(), format!("{}/latest", server.url()));
     assert_eq!(client.get(format!("{base}/meta-data/instance-id")).send().await.unwrap().status(), 401);
@@ -242,7 +242,7 @@ async fn ecr_hands_out_the_registrys_password() {
 }
 
 #[tokio::test]
-async fn what_a_web_page_could_send_is_refused() {
+async fn requests_that_a_web_page_could_send_are_refused() {
     let server = Server::start(quick()).await.unwrap();
     let client = http();
     let unsigned =
@@ -293,7 +293,7 @@ async fn the_admin_api_does_what_the_methods_do() {
 }
 
 #[tokio::test]
-async fn the_example_task_definitions_are_accepted_and_fit_the_recorded_instance() {
+async fn the_example_task_definitions_fit_the_recorded_instance() {
     let server = Server::start(quick()).await.unwrap();
     let _agent = Agent::start(&server).await;
     let directory = format!("{}/examples/tasks", env!("CARGO_MANIFEST_DIR"));

@@ -1,5 +1,5 @@
-//! `ecs-local`: the embedded control plane on the command line. It owns arguments and output; the control plane itself is
-//! [`ecs_agent::local`]. It never becomes part of the daemon. Invariant: whatever it started, it ends.
+//! `ecs-local`: the embedded control plane on the command line. This program owns its arguments and output; the control plane
+//! itself is [`ecs_agent::local`]. It is never part of the daemon. Invariant: it ends every process that it started.
 
 #[path = "ecs_local/arguments.rs"]
 mod arguments;
@@ -12,7 +12,7 @@ mod up;
 
 use arguments::{Command, HELP};
 use ecs_agent::local::{Options, Server};
-use output::{complain, say};
+use output::{print_error, print_line};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use token::Token;
@@ -22,21 +22,21 @@ fn main() -> ExitCode {
     let command = match arguments::parse(std::env::args().skip(1)) {
         Ok(command) => command,
         Err(problem) => {
-            complain(&format!("{problem}\nTry: ecs-local --help"));
+            print_error(&format!("{problem}\nTry: ecs-local --help"));
             return ExitCode::from(2);
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            complain(&format!("cannot start: {error}"));
+            print_error(&format!("cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };
     let result = runtime.block_on(async {
         match command {
             Command::Help => {
-                say(HELP);
+                print_line(HELP);
                 Ok(0)
             }
             Command::Serve { options, quiet, token } => serve(options, quiet, &token).await.map(|()| 0),
@@ -46,24 +46,24 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(problem) => {
-            complain(&problem);
+            print_error(&problem);
             ExitCode::FAILURE
         }
     }
 }
 
-/// Says what an address means that others can reach.
+/// Warns about an address that other machines can reach.
 fn warn_beyond_loopback(address: SocketAddr) {
     if !address.ip().to_canonical().is_loopback() {
-        complain(&format!(
+        print_error(&format!(
             "warning: {address} is not loopback. Other machines may reach it, and only the token keeps them from running containers on \
-             this one. Nothing is encrypted: who can read the network sees secrets and registry passwords. Listen on 127.0.0.1 unless \
+             this one. Nothing is encrypted: anyone who can read the network sees secrets and registry passwords. Listen on 127.0.0.1 unless \
              you need this."
         ));
     }
 }
 
-/// Runs the server until it is told to end.
+/// Runs the server until Ctrl-C or SIGTERM.
 async fn serve(mut options: Options, quiet: bool, token: &Token) -> Result<(), String> {
     options.token = token.value()?;
     let asked = options.listen;
@@ -72,21 +72,21 @@ async fn serve(mut options: Options, quiet: bool, token: &Token) -> Result<(), S
     let (url, shown) = (server.url(), token.shown(server.token()));
     warn_beyond_loopback(asked);
     if quiet {
-        say(&url);
-        if *token == Token::MadeUp {
-            say(&shown);
+        print_line(&url);
+        if *token == Token::Random {
+            print_line(&shown);
         }
     } else {
         let environment: Vec<_> =
             server.environment().iter().map(|(name, value)| format!("  {name}={value}")).collect();
-        say(&format!(
+        print_line(&format!(
             "ecs-local listens on {url}. State is in memory only: it is gone when this ends.\n\n\
              The agent (as you or as root, beside Docker), with this environment:\n{}\n  \
              AWS_ACCESS_KEY_ID=local\n  AWS_SECRET_ACCESS_KEY={shown}\n\n\
-             You. The secret access key is the token: who has it can run containers on this machine.\n  \
+             You. The secret access key is the token: anyone who has it can run containers on this machine.\n  \
              export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY={shown} AWS_DEFAULT_REGION={region}\n  \
              aws ecs --endpoint-url {url} list-container-instances\n\n\
-             What was recorded, and faults on purpose: curl --user local:{shown} {url}/_local/\n\
+             Records and injected faults: curl --user local:{shown} {url}/_local/\n\
              Ctrl-C ends it.",
             environment.join("\n"),
         ));

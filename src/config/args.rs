@@ -1,12 +1,12 @@
 //! The command line of the daemon, in Go's flag syntax: `-name`, `--name`, `-name=value`, `-name value`, `--` ends the flags.
 //!
-//! Pure: it reads a list and returns what was asked for. Invariant: whatever Go's `flag` package refuses is an error (exit code 5,
-//! spec `registration.md` §1), and what it ignores is noted. Flags: spec `config.md` §2.8.
+//! This module is pure: it reads a list of arguments and returns a value. Invariant: arguments that Go's `flag` package refuses
+//! are an error (exit code 5, spec `registration.md` §1), and arguments that it ignores are noted. Flags: spec `config.md` §2.8.
 
 use super::{LogLevel, Role};
 use std::ffi::OsString;
 
-/// What the process is to do.
+/// The action of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Action {
     /// Run as the agent.
@@ -18,13 +18,13 @@ pub enum Action {
     Version,
     /// Print the licence.
     License,
-    /// Ask a running agent how it is.
+    /// Ask a running agent for its health.
     Healthcheck,
     /// Ask whether anything answers on the agent's port, as the Go agent does.
     HealthcheckHttp,
     /// Print the attributes that registration would send.
     EcsAttributes,
-    /// Load the configuration, print [`super::help::report`]; exit 1 when it is fatal.
+    /// Load the configuration and print [`super::help::report`]; exit with 1 if a problem is fatal.
     CheckConfig,
     /// Print [`super::help::reference`].
     ConfigReference,
@@ -33,41 +33,41 @@ pub enum Action {
 /// A parsed command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Args {
-    /// What to do.
+    /// The action that the flags ask for.
     pub action: Action,
-    /// Goes before `ECS_LOGLEVEL`.
+    /// The value of `-loglevel`, which takes precedence over `ECS_LOGLEVEL`; `None`: not given.
     pub log_level: Option<LogLevel>,
     /// TLS certificates are not verified (ECS API, ACS, TCS, ECR).
     pub accept_insecure_cert: bool,
-    /// No instance metadata is asked for.
+    /// The instance metadata service is not used.
     pub blackhole_ec2_metadata: bool,
-    /// Whose place the agent takes.
+    /// The programs that the agent replaces.
     pub role: Role,
-    /// What was accepted and has no effect, for the log.
+    /// Arguments that were accepted without effect, for the log.
     pub notes: Vec<String>,
-    /// Which health check was asked for; [`Self::action`] is what counts.
+    /// The health check that was asked for, while parsing; the result is in [`Self::action`].
     healthcheck: Option<Action>,
 }
 
-/// A command line that cannot be understood: exit code 5.
+/// The command line cannot be parsed: exit code 5.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ArgsError {
-    /// No such flag.
+    /// There is no such flag.
     #[error("flag provided but not defined: -{0}")]
     Unknown(String),
-    /// A flag with an impossible name.
+    /// The name of a flag has a syntax error.
     #[error("bad flag syntax: {0}")]
     Syntax(String),
-    /// `-loglevel` at the end.
+    /// The value of a flag is missing, as in `-loglevel` at the end.
     #[error("flag needs an argument: -{0}")]
     NoValue(&'static str),
-    /// `-k=perhaps`.
+    /// The value of a switch is not a boolean, as in `-k=perhaps`.
     #[error("invalid value for -{0}: expected true or false")]
     NotBoolean(&'static str),
-    /// `-healthcheck=ftp`.
+    /// The value of `-healthcheck` is unknown, as in `-healthcheck=ftp`.
     #[error("invalid value for -healthcheck: expected http, true or false")]
     NotHealthcheck,
-    /// Not UTF-8.
+    /// An argument is not UTF-8.
     #[error("an argument is not UTF-8")]
     NotText,
 }
@@ -97,20 +97,20 @@ const fn flag(name: &'static str, means: Means, help: &'static str) -> Flag {
     Flag { name, value, help, means }
 }
 
-/// Every flag. Of several actions the first in this table is done.
+/// Every flag. If several actions are asked for, the first in this table is done.
 #[rustfmt::skip]
 pub(super) const FLAGS: &[Flag] = &[
     flag("help", Means::Do(Action::Help), "Print this text."),
     flag("h", Means::Do(Action::Help), "The same."),
     flag("license", Means::Do(Action::License), "Print the licence."),
     flag("version", Means::Do(Action::Version), "Print the version."),
-    flag("healthcheck", Means::Healthcheck, "Ask the agent on this host how it is: exit 0 if it is healthy or starting, else 1 with the cause. -healthcheck=http: exit 0 if anything answers on its port, else 1, as the Go agent's -healthcheck does."),
+    flag("healthcheck", Means::Healthcheck, "Check the health of the agent on this host: exit 0 if it is healthy or starting, else 1 with the cause. -healthcheck=http: exit 0 if anything answers on its port, else 1, as the Go agent's -healthcheck does."),
     flag("ecs-attributes", Means::Do(Action::EcsAttributes), "Print the attributes this agent would register with."),
     flag("check-config", Means::Do(Action::CheckConfig), "Check the configuration, print it without its secrets; exit 1 if the agent would not start."),
     flag("config-reference", Means::Do(Action::ConfigReference), "Print every variable as a commented ecs.config."),
-    flag("loglevel", Means::Level, "debug, info, warn, error, crit or none. Goes before ECS_LOGLEVEL."),
-    flag("service", Means::Service, "Take the place of ecs-init too: its defaults for the agent hold below all settings, and /var/lib/ecs/ecs.config is read below /etc/ecs/ecs.config."),
-    flag("k", Means::Insecure, "Do not verify the TLS certificates of ECS, ACS and ECR. Not recommended: whoever is in between can run containers here."),
+    flag("loglevel", Means::Level, "debug, info, warn, error, crit or none. Takes precedence over ECS_LOGLEVEL."),
+    flag("service", Means::Service, "Replace ecs-init too: its defaults for the agent apply below all settings, and /var/lib/ecs/ecs.config is read below /etc/ecs/ecs.config."),
+    flag("k", Means::Insecure, "Do not verify the TLS certificates of ECS, ACS and ECR. Not recommended: anyone on the network path can run containers here."),
     flag("blackhole-ec2-metadata", Means::Blackhole, "Do not ask the instance metadata service. Not recommended."),
     Flag { value: Some("LEVEL"), ..flag("loglevel-driver", Means::Nothing, "Accepted, without effect.") },
     Flag { value: Some("LEVEL"), ..flag("loglevel-on-instance", Means::Nothing, "Accepted, without effect.") },
@@ -118,7 +118,7 @@ pub(super) const FLAGS: &[Flag] = &[
 ];
 
 impl Args {
-    /// Parses the arguments behind the program's name.
+    /// Parses the arguments after the program's name.
     ///
     /// # Errors
     /// [`ArgsError`]; the caller prints it and exits with code 5.
@@ -234,7 +234,7 @@ mod tests {
         assert!(args.accept_insecure_cert && args.blackhole_ec2_metadata && args.notes.is_empty());
         assert_eq!(args.log_level, Some(LogLevel::Debug));
         assert_eq!(parse("--loglevel=none").unwrap().log_level, Some(LogLevel::None));
-        // The word behind a flag with a value is its value, whatever it looks like.
+        // The word after a flag with a value is that value, whatever it looks like.
         let args = parse("-loglevel -k").unwrap();
         assert_eq!((args.log_level, args.accept_insecure_cert), (None, false));
         assert_eq!(args.notes, ["-loglevel: no such level, ignored"]);
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_go_refuses_is_an_error() {
+    fn arguments_that_go_refuses_are_errors() {
         for (line, error) in [
             ("-nope", ArgsError::Unknown("nope".to_owned())),
             ("--nope=1", ArgsError::Unknown("nope".to_owned())),

@@ -1,9 +1,9 @@
-//! What a host's ECS service adds to the agent's own defaults (`-service`; spec `config.md` §1.1, `ecs-init.md` §6, §9).
+//! The defaults of a host's ECS service, below the operator's settings (`-service`; spec `config.md` §1.1, `ecs-init.md` §6, §9).
 //!
-//! On an EC2 instance ecs-init gave its agent defaults that the agent itself does not have, and most installations rest on them. This
-//! agent takes the place of both, so as a service it has them too, below everything an operator set. Left out is what has no meaning
-//! without ecs-init: updates (the package manager's), container labels, the certificate directory; and `efsAuth`, since the volume
-//! plugin is not part of this agent. Invariant: without `-service` nothing here has an effect.
+//! On an EC2 instance, ecs-init gives its agent defaults that the agent itself does not have, and most installations rely on
+//! them. This agent replaces both, so as a service it has these defaults too, below every setting of an operator. Defaults
+//! without a meaning here are left out: updates (the package manager does them), container labels, the certificate directory, and
+//! `efsAuth`, because the volume plugin is not part of this agent. Invariant: without `-service` nothing here has an effect.
 
 use super::keys::find;
 use super::problem::Problem;
@@ -12,10 +12,11 @@ use super::source::{Class, Source};
 use std::io::Read as _;
 use std::path::Path;
 
-/// The file of the machine image's vendor, and of the ECS Anywhere installer; below `/etc/ecs/ecs.config`.
+/// The configuration file of the machine image's vendor and of the ECS Anywhere installer. `/etc/ecs/ecs.config` takes
+/// precedence.
 pub(super) const VENDOR_FILE: &str = "/var/lib/ecs/ecs.config";
 
-/// Paths are where ecs-init kept the same things on the host.
+/// Default values by variable. Paths are those at which ecs-init keeps the same files on the host.
 const DEFAULTS: [(&str, &str); 12] = [
     ("ECS_DATADIR", "/var/lib/ecs/data"),
     ("ECS_CHECKPOINT", "true"),
@@ -31,22 +32,23 @@ const DEFAULTS: [(&str, &str); 12] = [
     ("CREDENTIALS_FETCHER_HOST_DIR", "/var/credentials-fetcher/socket/credentials_fetcher.sock"),
 ];
 
-/// Where ecs-init bound directories of the host into its agent's container: an `ecs.config` written for it may name the left side.
-const INSIDE: [(&str, &str); 2] = [("/data", "/var/lib/ecs/data"), ("/log", "/var/log/ecs")];
+/// Directories in ecs-init's agent container, and the directories of the host that are mounted there. An `ecs.config` that was
+/// written for ecs-init may name the left side.
+const CONTAINER_PATHS: [(&str, &str); 2] = [("/data", "/var/lib/ecs/data"), ("/log", "/var/log/ecs")];
 const PATHS: [&str; 4] = ["ECS_DATADIR", "ECS_LOGFILE", "ECS_AUDIT_LOGFILE", "RuntimeStatsLogFile"];
 
-/// The file has some hundred bytes.
+/// The most bytes read of `/etc/os-release`, which has some hundred bytes.
 const MAX_OS_RELEASE: u64 = 64 * 1024;
 
-/// The lowest source.
+/// The lowest source of values.
 #[derive(Debug)]
 pub(super) struct ServiceDefaults {
     os_family: String,
 }
 
 impl ServiceDefaults {
-    /// The defaults on this host.
-    pub(super) fn of_this_host() -> Self {
+    /// The defaults for this host.
+    pub(super) fn for_this_host() -> Self {
         let mut text = String::new();
         let file = std::fs::File::open("/etc/os-release");
         let _unknown = file.and_then(|file| file.take(MAX_OS_RELEASE).read_to_string(&mut text));
@@ -87,7 +89,7 @@ impl Source for ServiceDefaults {
     }
 }
 
-/// Turns paths inside ecs-init's container into those of the host.
+/// Replaces paths inside ecs-init's container with those of the host.
 pub(super) fn host_paths(values: &mut Values, problems: &mut Vec<Problem>) {
     for name in PATHS {
         debug_assert!(find(name).is_some(), "{name} is no row");
@@ -106,7 +108,7 @@ pub(super) fn host_paths(values: &mut Values, problems: &mut Vec<Problem>) {
 }
 
 fn on_host(path: &Path) -> Option<String> {
-    INSIDE.iter().find_map(|(inside, host)| {
+    CONTAINER_PATHS.iter().find_map(|(inside, host)| {
         let rest = path.strip_prefix(inside).ok()?;
         Some(if rest.as_os_str().is_empty() { (*host).to_owned() } else { format!("{host}/{}", rest.display()) })
     })

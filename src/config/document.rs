@@ -1,8 +1,9 @@
 //! The JSON configuration file, and EC2 user data of the form `{"ECSAgentConfiguration": {…}}` (spec `config.md` §1, §1.2).
 //!
-//! Owns the JSON form of a field and turns it into the text an operator would put into the environment; what that text means is
-//! [`super::kind`]'s. It opens a file but asks no metadata service: user data comes in as text. Invariant: a field that cannot be
-//! read is told with its line and its shape; in the file it is fatal, in user data it is left out, and no other field is lost.
+//! This module owns the JSON form of a field and converts it to the text that an operator would put into the environment;
+//! [`super::kind`] owns the meaning of that text. It opens a file but uses no metadata service: user data comes in as text.
+//! Invariant: a field that cannot be read is reported with its line and its shape. In the file it is fatal, in user data it is
+//! left out; no other field is lost.
 
 use super::keys::{ENVIRONMENT_ONLY, KEYS, Key, Stage, find, find_json};
 use super::kind::Kind;
@@ -21,18 +22,18 @@ use zeroize::{Zeroize, Zeroizing};
 const USER_DATA: &str = "EC2 user data";
 const WRAPPER: &str = "ECSAgentConfiguration";
 const RATES: [&str; 2] = ["TaskMetadataSteadyStateRate", "TaskMetadataBurstRate"];
-/// A longer name is no slip of the hand.
-const LONGEST_NAME: usize = 80;
+/// The most characters of a name for which a correction is suggested: a longer one is not a typing error.
+const MAX_NAME_LENGTH: usize = 80;
 
 /// One JSON document as a source.
 #[derive(Default)]
 pub struct Document {
     place: String,
-    /// By the row's name: line, and the value as an operator would write it.
+    /// The line, and the value as an operator would write it, by the row's name.
     values: BTreeMap<&'static str, (usize, String)>,
 }
 
-// Values may be secrets: names only.
+// Values may be secrets, so only names are shown.
 impl std::fmt::Debug for Document {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.values.keys()).finish()
@@ -54,7 +55,7 @@ impl Source for Document {
         self.values.get(key).map_or_else(|| self.place.clone(), |(line, _)| format!("{}:{line}", self.place))
     }
 
-    /// None: names that are no fields have been told already.
+    /// Empty: names that are not fields were reported while reading.
     fn keys(&self) -> Vec<String> {
         Vec::new()
     }
@@ -65,8 +66,8 @@ impl Source for Document {
 }
 
 impl Document {
-    /// Opens the file. One that is not there is nothing to tell unless the operator `named` it; it never keeps the agent from
-    /// starting, as in the Go agent. One that is there and cannot be read or understood does.
+    /// Opens the file. A missing file is a problem only if the operator `named` it, and is never fatal, as in the Go agent. An
+    /// existing file that cannot be read or parsed is fatal.
     pub fn open(path: &Path, named: bool) -> (Self, Vec<Problem>) {
         let place = path.display().to_string();
         let problem = |shape: &str, fatal: bool| Problem {
@@ -93,18 +94,18 @@ impl Document {
         }
     }
 
-    /// Reads the text of the file; `place` is for messages. A blank text sets nothing.
+    /// Reads the text of the file; `place` is its name in messages. A blank text sets nothing.
     pub fn file(place: &str, text: &str) -> (Self, Vec<Problem>) {
         if text.trim().is_empty() {
             return (Self::default(), Vec::new());
         }
         match serde_json::from_str::<Option<Members<'_>>>(text) {
             Ok(members) => Reader::new(place, text, true).read(members.unwrap_or_default()),
-            Err(error) => (Self::default(), vec![broken(place, &error, true)]),
+            Err(error) => (Self::default(), vec![parse_problem(place, &error, true)]),
         }
     }
 
-    /// Reads user data. Most user data is a script, so what is not ours is passed over in silence, unless it names us.
+    /// Reads user data. Most user data is a script, so text that does not name this configuration is ignored without a problem.
     pub fn user_data(text: &str) -> (Self, Vec<Problem>) {
         let text = text.strip_prefix(BOM).unwrap_or(text);
         if is_wide_and_ours(text) {
@@ -121,25 +122,26 @@ impl Document {
         let members = match serde_json::from_str::<Members<'_>>(text) {
             Ok(members) => members,
             Err(error) if text.trim_start().starts_with('{') && text.contains(WRAPPER) => {
-                return (Self::default(), vec![broken(USER_DATA, &error, false)]);
+                return (Self::default(), vec![parse_problem(USER_DATA, &error, false)]);
             }
             Err(_) => return (Self::default(), Vec::new()),
         };
         let Some(ours) = members.get(WRAPPER) else { return (Self::default(), Vec::new()) };
         match serde_json::from_str::<Option<Members<'_>>>(ours.get()) {
             Ok(members) => Reader::new(USER_DATA, text, false).read(members.unwrap_or_default()),
-            Err(error) => (Self::default(), vec![broken(USER_DATA, &error, false)]),
+            Err(error) => (Self::default(), vec![parse_problem(USER_DATA, &error, false)]),
         }
     }
 }
 
-/// It was UTF-16 before it was read as UTF-8, so its mark is two characters that stand for nothing, and it names us.
+/// The text was UTF-16 before it was decoded as UTF-8 (its byte order mark became two replacement characters), and it names this
+/// configuration.
 fn is_wide_and_ours(text: &str) -> bool {
     text.starts_with("\u{fffd}\u{fffd}") && text.replace('\0', "").contains(WRAPPER)
 }
 
-/// serde_json's own words may quote the text: only the position is used.
-fn broken(place: &str, error: &serde_json::Error, fatal: bool) -> Problem {
+/// The problem of a text that is not valid. serde_json's message may quote the text, so only the position is used.
+fn parse_problem(place: &str, error: &serde_json::Error, fatal: bool) -> Problem {
     let shape = match error.classify() {
         serde_json::error::Category::Data => "valid JSON of another form".to_owned(),
         _ => format!("not valid JSON at line {} column {}", error.line(), error.column()),
@@ -154,7 +156,7 @@ fn broken(place: &str, error: &serde_json::Error, fatal: bool) -> Problem {
     }
 }
 
-/// Turns members into values and problems.
+/// Converts members to values and problems.
 struct Reader<'a> {
     text: &'a str,
     is_file: bool,
@@ -174,8 +176,8 @@ impl<'a> Reader<'a> {
         let mut cluster_arn = None;
         for (name, raw) in members.iter() {
             let line = self.line(raw);
-            if !seen.insert(name.to_ascii_lowercase()) && name.len() <= LONGEST_NAME && find_json(name).is_some() {
-                self.tell(name, line, "set again".to_owned(), "each name once".to_owned(), "the last one counts");
+            if !seen.insert(name.to_ascii_lowercase()) && name.len() <= MAX_NAME_LENGTH && find_json(name).is_some() {
+                self.report(name, line, "set again".to_owned(), "each name once".to_owned(), "the last one counts");
             }
             if let Some(half) = RATES.iter().position(|rate| rate.eq_ignore_ascii_case(name)) {
                 rates[half] = Some((line, raw));
@@ -192,7 +194,7 @@ impl<'a> Reader<'a> {
         (self.document, self.problems)
     }
 
-    /// The line a value begins in. `raw` is a part of the text.
+    /// The line in which a value begins. `raw` is a part of the text.
     fn line(&self, raw: &RawValue) -> usize {
         let offset = (raw.get().as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize);
         1 + self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count()
@@ -204,21 +206,21 @@ impl<'a> Reader<'a> {
         }
         match operator_text(key, raw.get()) {
             Ok(Some(text)) => _ = self.document.values.insert(key.name, (line, text)),
-            // A later null leaves an earlier value alone, as in Go.
+            // A null does not change an earlier value, as in Go.
             Ok(None) => {}
-            Err(NotThatType) => self.wrong_type(key.json.unwrap_or(key.name), line, raw, expected(key.kind)),
+            Err(WrongType) => self.wrong_type(key.json.unwrap_or(key.name), line, raw, expected(key.kind)),
         }
     }
 
     fn wrong_type(&mut self, name: &str, line: usize, raw: &RawValue, expected: String) {
         let instead = if self.is_file { NO_START } else { "it is ignored" };
-        self.tell(name, line, shape(raw.get()), expected, instead);
+        self.report(name, line, shape(raw.get()), expected, instead);
         if let (true, Some(last)) = (self.is_file, self.problems.last_mut()) {
             last.fatal = true;
         }
     }
 
-    fn tell(&mut self, name: &str, line: usize, shape: String, expected: String, instead: &str) {
+    fn report(&mut self, name: &str, line: usize, shape: String, expected: String, instead: &str) {
         self.problems.push(Problem {
             variable: name.to_owned(),
             place: format!("{}:{line}", self.document.place),
@@ -231,22 +233,22 @@ impl<'a> Reader<'a> {
 
     fn unknown(&mut self, name: &str, line: usize) {
         if let Some((json, instead)) = ENVIRONMENT_ONLY.iter().find(|(json, _)| json.eq_ignore_ascii_case(name)) {
-            self.tell(json, line, "set where it is not read".to_owned(), (*instead).to_owned(), "it is ignored");
+            self.report(json, line, "set where it is not read".to_owned(), (*instead).to_owned(), "it is ignored");
             return;
         }
-        // What is no name may be a value in the place of one.
+        // A text that is not a name may be a value in the wrong place, so it is not shown.
         let is_name =
-            name.len() <= LONGEST_NAME && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            name.len() <= MAX_NAME_LENGTH && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         let known = find(&name.to_ascii_uppercase()).and_then(|key| key.json);
         let mut names = KEYS.iter().filter(|key| key.stage != Stage::Foreign).filter_map(|key| key.json);
         let hint = known.or_else(|| if is_name { closest(name, &mut names) } else { None });
         let hint = hint.map_or_else(String::new, |known| format!("; did you mean {known}?"));
         let shown = if is_name { name } else { "" };
         let expected = format!("a field that --help names after JSON{hint}");
-        self.tell(shown, line, "not a field of this agent".to_owned(), expected, "it is ignored");
+        self.report(shown, line, "not a field of this agent".to_owned(), expected, "it is ignored");
     }
 
-    /// Two fields that are one variable in the environment; half of it leaves the other half at its default.
+    /// Two fields that are one variable in the environment. A field that is missing keeps its default.
     fn rates(&mut self, halves: [Option<(usize, &RawValue)>; 2]) {
         let Some(key) = find_json(RATES[0]) else { return };
         let mut numbers = ["40".to_owned(), "60".to_owned()];
@@ -264,7 +266,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The old name of `Cluster`, for the file only.
+    /// Reads `ClusterArn`, the old name of `Cluster`, which counts in the file only.
     fn cluster_arn(&mut self, found: Option<(usize, &RawValue)>) {
         let Some((line, raw)) = found else { return };
         let Ok(text) = serde_json::from_str::<Option<String>>(raw.get()) else {
@@ -274,18 +276,18 @@ impl<'a> Reader<'a> {
         let named = self.document.values.get("ECS_CLUSTER").is_some_and(|(_, cluster)| !cluster.is_empty());
         let used = self.is_file && !named;
         let instead = if used { "it is taken for Cluster" } else { "it is ignored" };
-        self.tell("ClusterArn", line, "an old name".to_owned(), "Cluster".to_owned(), instead);
+        self.report("ClusterArn", line, "an old name".to_owned(), "Cluster".to_owned(), instead);
         if used {
             self.document.values.insert("ECS_CLUSTER", (line, text));
         }
     }
 }
 
-/// Another JSON type than the field has.
-struct NotThatType;
+/// The value has another JSON type than its field.
+struct WrongType;
 
 /// A JSON value as an operator would write it in the environment; `None` for null.
-fn operator_text(key: &Key, raw: &str) -> Result<Option<String>, NotThatType> {
+fn operator_text(key: &Key, raw: &str) -> Result<Option<String>, WrongType> {
     if raw == "null" {
         return Ok(None);
     }
@@ -295,19 +297,19 @@ fn operator_text(key: &Key, raw: &str) -> Result<Option<String>, NotThatType> {
         Kind::SecretJson => raw.to_owned(),
         Kind::Duration(_) => format!("{}ns", number(raw)?),
         Kind::Integer(_) | Kind::TrimmedInteger(_) | Kind::Rates => number(raw)?.to_string(),
-        Kind::Unsigned16 => u16::try_from(number(raw)?).map_err(|_| NotThatType)?.to_string(),
+        Kind::Unsigned16 => u16::try_from(number(raw)?).map_err(|_| WrongType)?.to_string(),
         Kind::Choice(words) => {
             let place = number(raw)?;
             let word = usize::try_from(place).ok().and_then(|place| words.get(place));
             word.map_or_else(|| place.to_string(), |word| (*word).to_owned())
         }
-        Kind::Ports => of::<Vec<u16>>(raw).map(|_| raw.to_owned())?,
-        Kind::Map | Kind::Mirrors => of::<BTreeMap<String, Option<String>>>(raw).map(|_| raw.to_owned())?,
+        Kind::Ports => decoded::<Vec<u16>>(raw).map(|_| raw.to_owned())?,
+        Kind::Map | Kind::Mirrors => decoded::<BTreeMap<String, Option<String>>>(raw).map(|_| raw.to_owned())?,
         Kind::Names | Kind::Cidrs => {
-            let members = of::<Vec<Option<String>>>(raw)?.into_iter().map(Option::unwrap_or_default);
+            let members = decoded::<Vec<Option<String>>>(raw)?.into_iter().map(Option::unwrap_or_default);
             serde_json::Value::from_iter(members).to_string()
         }
-        Kind::List => of::<Vec<String>>(raw)?.join(","),
+        Kind::List => decoded::<Vec<String>>(raw)?.join(","),
         Kind::Text
         | Kind::Trimmed
         | Kind::TextOrEmpty
@@ -319,26 +321,26 @@ fn operator_text(key: &Key, raw: &str) -> Result<Option<String>, NotThatType> {
         | Kind::PortRange
         | Kind::Endpoint
         | Kind::DockerHost
-        | Kind::Proxy => of::<String>(raw)?,
+        | Kind::Proxy => decoded::<String>(raw)?,
     };
-    // Go reads network ranges while it decodes.
+    // Go parses network ranges while it decodes, so an invalid range is a wrong type.
     let is_range = matches!(key.kind, Kind::Cidr | Kind::Cidrs);
     if is_range && key.kind.parse(&text, key.default) == Parsed::Rejected {
-        return Err(NotThatType);
+        return Err(WrongType);
     }
     Ok(Some(text))
 }
 
-fn of<'a, T: Deserialize<'a>>(raw: &'a str) -> Result<T, NotThatType> {
-    serde_json::from_str(raw).map_err(|_| NotThatType)
+fn decoded<'a, T: Deserialize<'a>>(raw: &'a str) -> Result<T, WrongType> {
+    serde_json::from_str(raw).map_err(|_| WrongType)
 }
 
-fn number(raw: &str) -> Result<i64, NotThatType> {
-    of(raw)
+fn number(raw: &str) -> Result<i64, WrongType> {
+    decoded(raw)
 }
 
-fn word(raw: &str, words: &[&str]) -> Result<String, NotThatType> {
-    words.contains(&raw).then(|| raw.to_owned()).ok_or(NotThatType)
+fn word(raw: &str, words: &[&str]) -> Result<String, WrongType> {
+    words.contains(&raw).then(|| raw.to_owned()).ok_or(WrongType)
 }
 
 fn expected(kind: Kind) -> String {
@@ -366,7 +368,7 @@ fn expected(kind: Kind) -> String {
     }
 }
 
-/// Says what a JSON value looks like without saying what it is.
+/// Describes the shape of a JSON value without the value.
 fn shape(raw: &str) -> String {
     match raw.as_bytes().first() {
         Some(b'"') => {

@@ -1,9 +1,9 @@
 //! Durations in the syntax of Go's `time.ParseDuration`, which every ECS guide uses: `30s`, `1.5h`, `2h45m`, `-1m`, `0`.
 //!
-//! Owns the syntax only; limits and defaults are the table's. Invariant: what Go refuses is refused (a bare `30`, a space, an
-//! overflow of 64-bit nanoseconds), and nothing non-zero becomes zero.
+//! This module owns the syntax only; limits and defaults are in the table. Invariant: a text that Go refuses is refused (a bare
+//! `30`, a space, an overflow of 64-bit nanoseconds), and no non-zero duration becomes zero.
 
-/// Nanoseconds in one unit, longest names first where one is the beginning of another.
+/// Nanoseconds by unit. A name that begins with another name comes first.
 const UNITS: [(&str, u64); 8] = [
     ("ns", 1),
     ("us", 1_000),
@@ -15,7 +15,7 @@ const UNITS: [(&str, u64); 8] = [
     ("h", 3_600_000_000_000),
 ];
 
-/// Nanoseconds, or `None` where Go reports an error.
+/// Parses a duration, in nanoseconds; `None` if Go reports an error.
 pub(super) fn parse_nanos(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
@@ -37,7 +37,7 @@ pub(super) fn parse_nanos(text: &str) -> Option<i64> {
     i64::try_from(if negative { -total } else { total }).ok()
 }
 
-/// One number with its unit, and the text behind it.
+/// Parses one number with its unit. Returns nanoseconds, and the rest of the text.
 fn one_part(text: &str) -> Option<(i128, &str)> {
     let (whole, rest) = digits(text);
     let (fraction, rest) = rest.strip_prefix('.').map_or(("", rest), digits);
@@ -48,7 +48,7 @@ fn one_part(text: &str) -> Option<(i128, &str)> {
     let (unit, rest) = rest.split_at(end);
     let nanos = i128::from(UNITS.iter().find(|(name, _)| *name == unit)?.1);
     let whole: i128 = if whole.is_empty() { 0 } else { i128::from(whole.parse::<i64>().ok()?) };
-    // 18 digits of a fraction are finer than a nanosecond of an hour; further ones cannot matter.
+    // 18 digits of a fraction of an hour are finer than a nanosecond, so further digits do not matter.
     let fraction = &fraction[..fraction.len().min(18)];
     let scale = 10_i128.pow(u32::try_from(fraction.len()).ok()?);
     let part = if fraction.is_empty() { 0 } else { fraction.parse::<i128>().ok()? };
@@ -59,7 +59,7 @@ fn digits(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
-/// Milliseconds as a person writes them: `5400000` is `1h30m`.
+/// Formats milliseconds as a person writes them: `5400000` is `1h30m`.
 pub(super) fn show_millis(millis: i64) -> String {
     if millis == 0 {
         return "0s".to_owned();
@@ -131,7 +131,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_shown_is_read_back(millis in -1_000_000_000_i64..1_000_000_000) {
+        fn a_shown_duration_is_read_back(millis in -1_000_000_000_i64..1_000_000_000) {
             prop_assert_eq!(parse_nanos(&show_millis(millis)), Some(millis * 1_000_000));
         }
     }

@@ -1,7 +1,7 @@
 //! The table as text for people: `--help`, the reference file, and the report of `-check-config`.
 //!
-//! Makes text only; `main` prints it. Invariant: `examples/ecs.config.reference` is exactly what [`reference()`] returns (tested), and
-//! no text here holds a secret.
+//! This module only makes text; `main` prints it. Invariant: `examples/ecs.config.reference` is exactly the text of
+//! [`reference()`] (tested), and no text here holds a secret.
 
 use super::args::FLAGS;
 use super::keys::{Group, KEYS, Key, Stage};
@@ -33,7 +33,7 @@ pub fn usage() -> String {
     text
 }
 
-/// Every variable as an `ecs.config` in which all lines are comments.
+/// Every variable, as an `ecs.config` in which all lines are comments.
 pub fn reference() -> String {
     let mut text = String::from(
         "# Every variable of ecs-agent. Copy what you need to /etc/ecs/ecs.config and remove the # in front of it.\n\
@@ -55,7 +55,7 @@ pub fn reference() -> String {
     text
 }
 
-/// What `-check-config` prints: every problem, what is set without effect and why, then every value in effect.
+/// The text of `-check-config`: every problem, every setting without effect with its reason, then every value in effect.
 pub fn report(loaded: &Loaded) -> String {
     let mut text = String::new();
     for problem in &loaded.problems {
@@ -89,7 +89,7 @@ fn names(key: &Key) -> String {
     key.alias.map_or_else(|| key.name.to_owned(), |alias| format!("{}, {alias}", key.name))
 }
 
-/// Help, expectation, default and stage of a row in one paragraph.
+/// The help, expectation, default and stage of a row in one paragraph.
 fn facts(key: &Key) -> String {
     let mut text = key.help.to_owned();
     if key.kind != Kind::Text && key.kind != Kind::Trimmed && key.kind != Kind::Secret {
@@ -113,7 +113,7 @@ fn facts(key: &Key) -> String {
     text
 }
 
-/// `first` followed by the words of `text`, later lines indented.
+/// `first` followed by the words of `text`, wrapped, with later lines indented.
 fn wrapped(first: &str, text: &str, indent: usize) -> String {
     let mut out = first.to_owned();
     let mut column = first.chars().count();
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_report_keeps_what_has_no_effect_apart() {
+    fn the_report_lists_values_without_effect_separately() {
         use crate::config::{Environment, Role, Sources};
         let variables = [
             ("ECS_CONFIG_FILE", "/dev/null"),

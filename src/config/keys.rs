@@ -1,8 +1,8 @@
-//! The one table of everything an operator can set: name, kind, default, limits, group, stage, one line of help.
+//! The table of everything that an operator can set: name, kind, default, limits, group, stage, one line of help.
 //!
-//! Parsing, `--help`, the reference page and the warning about unknown names all read it; a new variable is one row here and, once
-//! something uses it, one field in [`Config`](super::Config). The name in the JSON file and in user data stands in the same row.
-//! Invariant: names are unique, every default is written as an operator would write it and parses, and the rows at stage
+//! Parsing, `--help`, the reference page and the warning about unknown names all read it. A new variable is one row here and,
+//! once something uses it, one field in [`Config`](super::Config). The same row has the name in the JSON file and in user data.
+//! Invariant: names are unique; every default is written as an operator would write it, and parses; the rows at stage
 //! [`Stage::Now`] are exactly the fields of `Config` (tested).
 //! Values: spec `config.md` §2.
 
@@ -15,12 +15,12 @@ use Kind::{
 };
 use Limit::{Any, AtLeast, DefaultBelow, DefaultOutside, Signed};
 
-/// Headings of the help.
+/// The headings of the help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {
-    /// Who this instance is.
+    /// Identity and registration of the instance.
     Identity,
-    /// Registries that want a password.
+    /// Registries that need a password.
     Ecr,
     /// AWS endpoints and keys.
     Aws,
@@ -28,7 +28,7 @@ pub enum Group {
     State,
     /// Logs.
     Logging,
-    /// Ports, memory and what tasks may do.
+    /// Ports, memory and features of tasks.
     Resources,
     /// Task networking.
     Network,
@@ -38,54 +38,56 @@ pub enum Group {
     Images,
     /// Proxies.
     Proxies,
-    /// Only in the JSON file and in user data.
+    /// Fields that exist only in the JSON file and in user data.
     Document,
-    /// Read by ecs-init, which starts the Go agent, not by an agent.
+    /// Variables of ecs-init, which starts the Go agent; no agent reads them.
     Init,
 }
 
-/// How far a variable's feature is built.
+/// The use of a variable by this agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// It works.
+    /// The variable works.
     Now,
-    /// Accepted and checked, but the feature behind it is not built yet: start-up names it.
+    /// The variable is accepted and checked, but its feature is not built yet. The log of the start names it.
     Later,
-    /// Read by the AWS SDK or the TLS library from the process environment, into which it is put when it stands only in `ecs.config`.
+    /// The AWS SDK or the TLS library reads the variable from the process environment. A value that is only in `ecs.config` is
+    /// put there.
     Process,
-    /// Names another source: read before all others, and not from that source.
+    /// The variable names another source, so it is read before all others and never from that source.
     Opening,
-    /// Accepted; it has no meaning for this agent.
+    /// The variable is accepted, but has no meaning for this agent.
     Foreign,
 }
 
-/// One row.
+/// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
-    /// Name in the environment and in `ecs.config`.
+    /// The name in the environment and in `ecs.config`.
     pub name: &'static str,
-    /// A second name, asked after the first in the same source.
+    /// A second name, which counts if the same source does not have the first one.
     pub alias: Option<&'static str>,
-    /// Name in the JSON file and in user data; `None`: it cannot be set there.
+    /// The name in the JSON file and in user data; `None`: it cannot be set there.
     pub json: Option<&'static str>,
-    /// What the value must look like.
+    /// The form of the value.
     pub kind: Kind,
-    /// Default as an operator would write it; empty: none.
+    /// The default as an operator would write it; empty: none.
     pub default: &'static str,
-    /// Heading it stands under.
+    /// The heading in the help.
     pub group: Group,
-    /// Whether it works.
+    /// The use of the variable by this agent.
     pub stage: Stage,
     /// True: a value that cannot be used keeps the agent from starting.
     pub fatal: bool,
-    /// True: a number below its limit is fatal in the JSON file and in user data (spec `config.md` §1.3); the environment's is raised.
+    /// True: a number below its limit is fatal in the JSON file and in user data (spec `config.md` §1.3); in the environment it
+    /// is raised.
     pub strict: bool,
     /// One line of help.
     pub help: &'static str,
 }
 
 impl Group {
-    /// Heading text.
+    /// The text of the heading.
     pub fn title(self) -> &'static str {
         match self {
             Self::Identity => "Identity and registration",
@@ -105,12 +107,12 @@ impl Group {
 }
 
 impl Key {
-    /// True when the variable goes by this name.
+    /// The name is the variable's name or its alias.
     pub fn is_called(&self, name: &str) -> bool {
         self.name == name || self.alias == Some(name)
     }
 
-    /// True for a row that no environment variable sets.
+    /// No environment variable sets this row.
     pub fn is_only_json(&self) -> bool {
         self.group == Group::Document
     }
@@ -152,7 +154,7 @@ const fn key(name: &'static str, kind: Kind, default: &'static str, group: Group
     Key { name, alias: None, json: None, kind, default, group, stage: Stage::Now, fatal: false, strict: false, help }
 }
 
-/// A row that only the JSON file and user data set.
+/// A row that only the JSON file and user data can set.
 const fn field(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
     key(name, kind, default, Document, help).json(name)
 }
@@ -165,7 +167,8 @@ const MINUTE: i64 = 60 * SECOND;
 /// Every variable, grouped for reading.
 #[rustfmt::skip] // one row, one line: it is read as a table
 pub const KEYS: &[Key] = &[
-    // An endpoint, Docker address or proxy that cannot be used is fatal: the agent must not talk to another one than it was told to.
+    // An endpoint, Docker address or proxy that cannot be used is fatal: the agent must not use another one than the operator
+    // named.
     key("ECS_CONFIG_FILE", Text, "/etc/ecs/ecs.config", State, "File of NAME=value lines read at start, below the environment. From the environment only.").opening(),
 
     key("ECS_CLUSTER", Trimmed, "", ID, "Cluster to register into; none: `default`, created if absent.").json("Cluster"),
@@ -175,18 +178,18 @@ pub const KEYS: &[Key] = &[
     key("DOCKER_HOST", DockerHost, "unix:///var/run/docker.sock", ID, "Address of the Docker Engine API.").json("DockerEndpoint").fatal(),
     key("ECS_INSTANCE_ATTRIBUTES", Map, "", ID, "Attributes of the container instance, sent at the first registration.").json("InstanceAttributes").fatal(),
     key("ECS_CONTAINER_INSTANCE_TAGS", Map, "", ID, "Tags of the container instance.").json("ContainerInstanceTags").fatal(),
-    key("ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM", Choice(&["none", "ec2_instance"]), "none", ID, "Where further tags come from: ec2_instance needs ec2:DescribeTags.").json("ContainerInstancePropagateTagsFrom"),
+    key("ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM", Choice(&["none", "ec2_instance"]), "none", ID, "Source of further tags: ec2_instance needs ec2:DescribeTags.").json("ContainerInstancePropagateTagsFrom"),
     key("ECS_WARM_POOLS_CHECK", Switch, "false", ID, "Wait for the Auto Scaling warm pool before registering.").json("WarmPoolsSupport"),
     key("ECS_ENABLE_SPOT_INSTANCE_DRAINING", Switch, "false", ID, "Drain when a Spot interruption is announced.").json("SpotInstanceDrainingEnabled"),
     key("ECS_INSTANCE_IP_COMPATIBILITY", AnyCase(&["ipv4", "ipv6"]), "", ID, "IP versions of the instance; none: found from its default routes.").later(),
     key("ECS_DETAILED_OS_FAMILY", TextOrEmpty, "LINUX", ID, "Value of the attribute ecs.os-type-detailed; set but empty: not sent."),
 
-    key("ECS_ENGINE_AUTH_TYPE", TrimmedChoice(&["docker", "dockercfg"]), "", Ecr, "Form of ECS_ENGINE_AUTH_DATA.").json("EngineAuthType"),
+    key("ECS_ENGINE_AUTH_TYPE", TrimmedChoice(&["docker", "dockercfg"]), "", Ecr, "Format of ECS_ENGINE_AUTH_DATA.").json("EngineAuthType"),
     key("ECS_ENGINE_AUTH_DATA", SecretJson, "", Ecr, "Registry credentials as JSON, or credHelpers and credsStore; never shown.").json("EngineAuthData"),
-    key("ECS_IMAGE_REGISTRY_MIRRORS", Mirrors, "", Ecr, "Where images of a registry are pulled from first; their names stay. Not for images with own credentials."),
+    key("ECS_IMAGE_REGISTRY_MIRRORS", Mirrors, "", Ecr, "Mirrors from which images of a registry are pulled first; image names stay. Not for images with credentials of their own."),
 
-    key("AWS_ENDPOINT_URL", Endpoint, "", Aws, "Endpoint of every AWS service that has no own one.").fatal(),
-    key("AWS_ENDPOINT_URL_ECS", Endpoint, "", Aws, "Endpoint of the ECS API; ECS_BACKEND_HOST goes before it.").fatal(),
+    key("AWS_ENDPOINT_URL", Endpoint, "", Aws, "Endpoint of every AWS service without one of its own.").fatal(),
+    key("AWS_ENDPOINT_URL_ECS", Endpoint, "", Aws, "Endpoint of the ECS API; ECS_BACKEND_HOST takes precedence.").fatal(),
     key("AWS_ENDPOINT_URL_ECR", Endpoint, "", Aws, "Endpoint of the ECR API.").fatal(),
     key("AWS_EC2_METADATA_SERVICE_ENDPOINT", Endpoint, "http://169.254.169.254", Aws, "Instance metadata service.").fatal(),
     key("AWS_ENDPOINT_URL_EC2", Endpoint, "", Aws, "Endpoint of the EC2 API (tags).").fatal(),
@@ -210,36 +213,36 @@ pub const KEYS: &[Key] = &[
     key("AWS_USE_FIPS_ENDPOINT", AnyCase(&["true", "false"]), "false", Aws, "FIPS endpoints. S3's also without this on a host in FIPS mode; S3 has them in 8 regions."),
     key("AWS_USE_DUALSTACK_ENDPOINT", AnyCase(&["true", "false"]), "false", Aws, "Dual-stack endpoints."),
     key("AWS_MAX_ATTEMPTS", Integer(DefaultOutside(1, 100)), "3", Aws, "Tries of one call to AWS."),
-    key("AWS_RETRY_MODE", AnyCase(&["standard", "adaptive"]), "standard", Aws, "How calls to AWS are tried again."),
+    key("AWS_RETRY_MODE", AnyCase(&["standard", "adaptive"]), "standard", Aws, "Mode of retries of calls to AWS."),
     key("SSL_CERT_FILE", Text, "", Aws, "File of trusted certificates.").process(),
     key("SSL_CERT_DIR", Text, "", Aws, "Directory of trusted certificates.").process(),
 
     key("ECS_DATADIR", Text, "/data/", State, "Directory of the state; setting it turns ECS_CHECKPOINT on.").json("DataDir"),
     key("ECS_CHECKPOINT", Switch, "false", State, "Keep state over restarts; default true when ECS_DATADIR is set.").json("Checkpoint"),
-    key("ECS_HOST_DATA_DIR", Text, "/var/lib/ecs", State, "The same directory's parent as Docker sees it, for volumes the agent makes.").json("DataDirOnHost"),
+    key("ECS_HOST_DATA_DIR", Text, "/var/lib/ecs", State, "Parent of the data directory as Docker sees it, for volumes that the agent makes.").json("DataDirOnHost"),
     key("ECS_AGENT_CONFIG_FILE_PATH", Text, "/etc/ecs_container_agent/config.json", State, "JSON configuration file, below ecs.config.").opening(),
     key("ECS_AGENT_HEALTHCHECK_HOST", Text, "localhost", State, "Host that -healthcheck asks."),
     key("ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS", Switch, "false", State, "Port 51678 serves everybody, not only this host and containers on Docker's default bridge."),
     key("ECS_UPDATES_ENABLED", Switch, "false", State, "Take part in updates asked for by ECS.").json("UpdatesEnabled").later(),
-    key("ECS_UPDATE_DOWNLOAD_DIR", Text, "", State, "Where updates are put.").json("UpdateDownloadDir").later(),
+    key("ECS_UPDATE_DOWNLOAD_DIR", Text, "", State, "Directory for updates.").json("UpdateDownloadDir").later(),
     key("ECS_ENABLE_RUNTIME_STATS", Switch, "false", State, "Statistics of the agent itself.").json("EnableRuntimeStats").later(),
     key("ECS_ENABLE_PROMETHEUS_METRICS", Flag, "false", State, "Prometheus metrics on port 51680.").later(),
 
-    key("ECS_LOGLEVEL", AnyCase(LEVELS), "info", Logging, "Least severe messages to log; the flag -loglevel goes before it."),
+    key("ECS_LOGLEVEL", AnyCase(LEVELS), "info", Logging, "Least severe messages to log; the flag -loglevel takes precedence."),
     key("ECS_LOGFILE", Text, "", Logging, "File to log to besides standard output.").later(),
     key("ECS_LOGLEVEL_ON_INSTANCE", AnyCase(LEVELS), "", Logging, "As ECS_LOGLEVEL, for the log file.").later(),
     key("ECS_LOG_ROLLOVER_TYPE", Choice(&["size", "hourly"]), "size", Logging, "When the log file is rolled over.").later(),
-    key("ECS_LOG_OUTPUT_FORMAT", Choice(&["logfmt", "json"]), "logfmt", Logging, "Form of log lines."),
+    key("ECS_LOG_OUTPUT_FORMAT", Choice(&["logfmt", "json"]), "logfmt", Logging, "Format of log lines."),
     key("ECS_LOG_MAX_FILE_SIZE_MB", Decimal, "5", Logging, "Size of a log file before it is rolled over.").later(),
     key("ECS_LOG_MAX_ROLL_COUNT", Integer(Signed), "24", Logging, "Rolled-over log files to keep.").later(),
     key("ECS_LOG_DRIVER", Text, "", Logging, "Log driver of the agent's own container; set: no log file.").later(),
     key("ECS_AUDIT_LOGFILE", Text, "/log/audit.log", Logging, "Log of handed-out task credentials.").json("CredentialsAuditLogFile").later(),
-    key("ECS_AUDIT_LOGFILE_DISABLED", Flag, "false", Logging, "No such log.").json("CredentialsAuditLogDisabled").later(),
+    key("ECS_AUDIT_LOGFILE_DISABLED", Flag, "false", Logging, "No audit log.").json("CredentialsAuditLogDisabled").later(),
 
-    key("ECS_RESERVED_PORTS", Ports, "[22,2375,2376,51678,51679]", Resources, "TCP ports tasks must not use.").json("ReservedPorts"),
-    key("ECS_RESERVED_PORTS_UDP", Ports, "[]", Resources, "UDP ports tasks must not use.").json("ReservedPortsUDP"),
-    key("ECS_RESERVED_MEMORY", Unsigned16, "0", Resources, "MiB of memory tasks must not use.").json("ReservedMemory"),
-    key("ECS_AVAILABLE_LOGGING_DRIVERS", Names, "[\"json-file\",\"none\"]", Resources, "Docker log drivers tasks may use.").json("AvailableLoggingDrivers"),
+    key("ECS_RESERVED_PORTS", Ports, "[22,2375,2376,51678,51679]", Resources, "TCP ports that tasks must not use.").json("ReservedPorts"),
+    key("ECS_RESERVED_PORTS_UDP", Ports, "[]", Resources, "UDP ports that tasks must not use.").json("ReservedPortsUDP"),
+    key("ECS_RESERVED_MEMORY", Unsigned16, "0", Resources, "Memory that tasks must not use, in MiB.").json("ReservedMemory"),
+    key("ECS_AVAILABLE_LOGGING_DRIVERS", Names, "[\"json-file\",\"none\"]", Resources, "Docker log drivers that tasks may use.").json("AvailableLoggingDrivers"),
     key("ECS_DISABLE_PRIVILEGED", Switch, "false", Resources, "No privileged containers.").json("PrivilegedDisabled"),
     key("ECS_SELINUX_CAPABLE", Switch, "false", Resources, "SELinux labels may be used.").json("SELinuxCapable"),
     key("ECS_APPARMOR_CAPABLE", Switch, "false", Resources, "AppArmor profiles may be used.").json("AppArmorCapable"),
@@ -247,9 +250,9 @@ pub const KEYS: &[Key] = &[
     key("ECS_DYNAMIC_HOST_PORT_RANGE", PortRange, "", Resources, "Ports for dynamic mappings; none: the kernel's local port range, else 49153-65535."),
     key("ECS_ENABLE_TASK_IAM_ROLE", Switch, "false", Resources, "IAM roles for tasks.").json("TaskIAMRoleEnabled").later(),
     key("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", Flag, "false", Resources, "IAM roles for tasks in host network mode.").json("TaskIAMRoleEnabledForNetworkHost").later(),
-    key("ECS_ENABLE_TASK_CPU_MEM_LIMIT", Switch, "", Resources, "CPU and memory limits of whole tasks; none: where this host has them; true: the agent does not start without.").json("TaskCPUMemLimit"),
-    key("ECS_TASK_PIDS_LIMIT", TrimmedInteger(DefaultOutside(1, 4_194_304)), "", Resources, "Processes a task may have; none: any number. Needs limits of whole tasks.").json("TaskPidsLimit"),
-    key("ECS_CGROUP_PATH", Text, "/sys/fs/cgroup", Resources, "Where the cgroup file system is.").json("CgroupPath"),
+    key("ECS_ENABLE_TASK_CPU_MEM_LIMIT", Switch, "", Resources, "CPU and memory limits of whole tasks; none: if this host supports them; true: the agent does not start without them.").json("TaskCPUMemLimit"),
+    key("ECS_TASK_PIDS_LIMIT", TrimmedInteger(DefaultOutside(1, 4_194_304)), "", Resources, "Most processes of a task; none: no limit. Needs limits of whole tasks.").json("TaskPidsLimit"),
+    key("ECS_CGROUP_PATH", Text, "/sys/fs/cgroup", Resources, "Mount point of the cgroup file system.").json("CgroupPath"),
     key("ECS_CGROUP_CPU_PERIOD", Duration(DefaultOutside(8, 100)), "100ms", Resources, "CFS period of task limits."),
     key("ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2", Switch, "false", Resources, "With cgroup v2: a container without memory limit gets its task's.").json("PropagateTaskMemoryLimitCgroupV2"),
     key("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", Switch, "false", Resources, "Compare options and labels of shared volumes too.").json("SharedVolumeMatchFullConfig"),
@@ -265,7 +268,7 @@ pub const KEYS: &[Key] = &[
     key("ECS_ENABLE_FIRELENS_ASYNC", Switch, "true", Resources, "Containers do not wait for a slow FireLens.").json("FirelensAsyncEnabled"),
     key("ECS_GMSA_SUPPORTED", Switch, "false", Resources, "Group managed service accounts (gMSA) for containers, by way of the credentials fetcher."),
     key("CREDENTIALS_FETCHER_HOST_DIR", Text, "", Resources, "Socket of the credentials fetcher; without it there is no gMSA."),
-    key("CREDENTIALS_FETCHER_SECRET_NAME_FOR_DOMAINLESS_GMSA", Text, "", Resources, "Secret of the credentials fetcher: it stands for a domain that the instance has not joined."),
+    key("CREDENTIALS_FETCHER_SECRET_NAME_FOR_DOMAINLESS_GMSA", Text, "", Resources, "Secret of the credentials fetcher, in place of a domain that the instance has not joined."),
     key("ECS_DOMAIN_JOINED_LINUX_INSTANCE", Switch, "false", Resources, "The instance has joined a domain; without that and the secret above, gMSA is for domainless credential specs only."),
     key("ZZZ_SKIP_DOMAIN_JOIN_CHECK_NOT_SUPPORTED_IN_PRODUCTION", Switch, "false", Resources, "For tests of gMSA."),
     key("ECS_FSX_WINDOWS_FILE_SERVER_SUPPORTED", Text, "", Resources, "Always off on Linux.").foreign(),
@@ -274,19 +277,19 @@ pub const KEYS: &[Key] = &[
 
     key("ECS_ENABLE_TASK_ENI", Switch, "false", Network, "Network interfaces for tasks (awsvpc).").json("TaskENIEnabled").later(),
     key("ECS_ENABLE_HIGH_DENSITY_ENI", Switch, "true", Network, "ENI trunking, when ECS_ENABLE_TASK_ENI is true.").later(),
-    key("ECS_CNI_PLUGINS_PATH", Text, "/amazon-ecs-cni-plugins", Network, "Where the CNI plugins are.").json("CNIPluginsPath").later(),
+    key("ECS_CNI_PLUGINS_PATH", Text, "/amazon-ecs-cni-plugins", Network, "Directory of the CNI plugins.").json("CNIPluginsPath").later(),
     key("ECS_AWSVPC_BLOCK_IMDS", Switch, "false", Network, "No instance metadata for awsvpc tasks.").json("AWSVPCBlockInstanceMetdata").later(),
-    key("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", Cidrs, "[]", Network, "Ranges awsvpc tasks reach over the instance.").json("AWSVPCAdditionalLocalRoutes").later().fatal(),
+    key("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", Cidrs, "[]", Network, "Ranges that awsvpc tasks reach over the instance.").json("AWSVPCAdditionalLocalRoutes").later().fatal(),
     key("ECS_PAUSE_LABELS", Map, "", Network, "Labels of pause containers (pidMode and ipcMode task)."),
 
     key("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", Duration(DefaultBelow(SECOND)), "3h", Timeouts, "Time before a stopped task's containers are removed.").json("TaskCleanupWaitDuration"),
-    key("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER", Duration(Any), "0s", Timeouts, "Random time added to it, at most.").json("TaskCleanupWaitDurationJitter"),
+    key("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER", Duration(Any), "0s", Timeouts, "Most random time that is added to that.").json("TaskCleanupWaitDurationJitter"),
     key("ECS_CONTAINER_STOP_TIMEOUT", Duration(AtLeast(SECOND)), "30s", Timeouts, "Time between asking a container to stop and killing it.").json("DockerStopTimeout").strict(),
-    key("ECS_CONTAINER_START_TIMEOUT", Duration(AtLeast(45 * SECOND)), "3m", Timeouts, "Limit of starting a container.").json("ContainerStartTimeout").strict(),
-    key("ECS_CONTAINER_CREATE_TIMEOUT", Duration(AtLeast(MINUTE)), "4m", Timeouts, "Limit of creating a container.").json("ContainerCreateTimeout"),
-    key("ECS_MANIFEST_PULL_TIMEOUT", Duration(AtLeast(30 * SECOND)), "1m", Timeouts, "Limit of asking a registry for a digest.").json("ManifestPullTimeout"),
-    key("ECS_IMAGE_PULL_INACTIVITY_TIMEOUT", Duration(AtLeast(MINUTE)), "1m", Timeouts, "Time a pull may make no progress.").json("ImagePullInactivityTimeout"),
-    key("ECS_IMAGE_PULL_TIMEOUT", Duration(Any), "2h", Timeouts, "Limit of a whole pull.").json("ImagePullTimeout"),
+    key("ECS_CONTAINER_START_TIMEOUT", Duration(AtLeast(45 * SECOND)), "3m", Timeouts, "Time limit for starting a container.").json("ContainerStartTimeout").strict(),
+    key("ECS_CONTAINER_CREATE_TIMEOUT", Duration(AtLeast(MINUTE)), "4m", Timeouts, "Time limit for creating a container.").json("ContainerCreateTimeout"),
+    key("ECS_MANIFEST_PULL_TIMEOUT", Duration(AtLeast(30 * SECOND)), "1m", Timeouts, "Time limit for asking a registry for a digest.").json("ManifestPullTimeout"),
+    key("ECS_IMAGE_PULL_INACTIVITY_TIMEOUT", Duration(AtLeast(MINUTE)), "1m", Timeouts, "How long a pull may make no progress.").json("ImagePullInactivityTimeout"),
+    key("ECS_IMAGE_PULL_TIMEOUT", Duration(Any), "2h", Timeouts, "Time limit for a whole pull.").json("ImagePullTimeout"),
 
     key("ECS_IMAGE_PULL_BEHAVIOR", Choice(&["default", "always", "once", "prefer-cached"]), "default", Images, "When an image is pulled, and whether a failed pull may use the local one.").json("ImagePullBehavior"),
     key("ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT", Switch, "false", Images, "Pull images before the containers they wait for have started; a failed pull then looks for the image on this host at once.").json("DependentContainersPullUpfront"),
@@ -298,27 +301,27 @@ pub const KEYS: &[Key] = &[
     key("NONECS_NUM_CONTAINERS_DELETE_PER_CYCLE", Integer(Signed), "5", Images, "Foreign containers deleted in one clean-up.").json("NumNonECSContainersToDeletePerCycle"),
     key("ECS_ENABLE_UNTRACKED_IMAGE_CLEANUP", Switch, "false", Images, "Delete images and containers that are not from tasks.").json("DeleteNonECSImagesEnabled"),
     key("ECS_EXCLUDE_UNTRACKED_IMAGE", List, "", Images, "Images never to delete.").json("ImageCleanupExclusionList"),
-    key("ECS_IMAGE_DISK_HIGH_PERCENT", Integer(DefaultOutside(1, 100)), "", Images, "Fill of the file system of Docker's data above which unused images are deleted before a pull, the least recently used first, whatever their age."),
-    key("ECS_IMAGE_DISK_LOW_PERCENT", Integer(DefaultOutside(1, 100)), "", Images, "Fill down to which they are deleted then; without it, down to the other one."),
+    key("ECS_IMAGE_DISK_HIGH_PERCENT", Integer(DefaultOutside(1, 100)), "", Images, "Disk usage of Docker's data directory, in percent, above which unused images are deleted before a pull, the least recently used first, whatever their age."),
+    key("ECS_IMAGE_DISK_LOW_PERCENT", Integer(DefaultOutside(1, 100)), "", Images, "Disk usage, in percent, down to which they are deleted; none: down to ECS_IMAGE_DISK_HIGH_PERCENT."),
     key("ECS_DISABLE_DOCKER_HEALTH_CHECK", Switch, "false", Images, "Do not offer container health checks to ECS.").json("DisableDockerHealthCheck"),
     key("ECS_DISABLE_METRICS", Switch, "false", Images, "No metrics to ECS.").json("DisableMetrics").later(),
     key("ECS_POLL_METRICS", Switch, "false", Images, "Ask Docker for statistics now and then instead of streaming them.").json("PollMetrics").later(),
-    key("ECS_POLLING_METRICS_WAIT_DURATION", Duration(Any), "10s", Images, "Time between; kept within 5s and 20s when ECS_POLL_METRICS is true.").json("PollingMetricsWaitDuration").later(),
+    key("ECS_POLLING_METRICS_WAIT_DURATION", Duration(Any), "10s", Images, "Time between two polls; kept within 5s and 20s when ECS_POLL_METRICS is true.").json("PollingMetricsWaitDuration").later(),
 
     key("HTTP_PROXY", Proxy, "", Proxies, "Proxy for http, and for https without HTTPS_PROXY.").alias("http_proxy").fatal(),
     key("HTTPS_PROXY", Proxy, "", Proxies, "Proxy for https and for the connections to ECS.").alias("https_proxy").fatal(),
-    key("NO_PROXY", Text, "", Proxies, "Hosts, domains, addresses and ranges reached without one; none: 169.254.169.254,169.254.170.2 and Docker.").alias("no_proxy"),
+    key("NO_PROXY", Text, "", Proxies, "Hosts, domains, addresses and ranges reached without a proxy; none: 169.254.169.254,169.254.170.2 and Docker.").alias("no_proxy"),
 
     field("NoIID", Flag, "false", "Register without the instance identity document; always so with ECS_EXTERNAL."),
     field("RuntimeStatsLogFile", Text, "/log/agent-runtime-stats.log", "File of the statistics of the agent itself.").later(),
-    field("PauseContainerTarballPath", Text, "/images/amazon-ecs-pause.tar", "Archive of the pause container's image; none there: the agent makes it."),
-    field("PauseContainerImageName", Text, "amazon/amazon-ecs-pause", "Its name; another one than the default is not loaded from the file.").later(),
-    field("PauseContainerTag", Text, "0.1.0", "Its tag; likewise.").later(),
+    field("PauseContainerTarballPath", Text, "/images/amazon-ecs-pause.tar", "Archive of the pause container's image; if it is missing, the agent makes the image."),
+    field("PauseContainerImageName", Text, "amazon/amazon-ecs-pause", "Name of that image; another name than the default is not loaded from the archive.").later(),
+    field("PauseContainerTag", Text, "0.1.0", "Tag of that image; likewise.").later(),
     field("OverrideAWSVPCLocalIPv4Address", Cidr, "", "Local address of awsvpc tasks.").later(),
     field("ENIPauseContainerCleanupDelaySeconds", Integer(Signed), "0", "Time before the pause container is removed.").later(),
     field("CSIDriverSocketPath", Text, "/var/run/ecs/ebs-csi-driver/csi-driver.sock", "Socket of the EBS driver.").later(),
-    field("NodeStageTimeout", Duration(Any), "2s", "Limit of staging an EBS volume.").later(),
-    field("NodeUnstageTimeout", Duration(Any), "30s", "Limit of taking it back.").later(),
+    field("NodeStageTimeout", Duration(Any), "2s", "Time limit for staging an EBS volume.").later(),
+    field("NodeUnstageTimeout", Duration(Any), "30s", "Time limit for unstaging an EBS volume.").later(),
     field("IMDSIAMRolesEnabled", Flag, "false", "Roles from the instance metadata service.").later(),
     field("InstanceENIDNSServerList", Text, "", "Windows only.").foreign(),
     field("PlatformVariables", Text, "", "Nothing on Linux.").foreign(),
@@ -335,8 +338,8 @@ pub const KEYS: &[Key] = &[
     key("CREDENTIALS_FETCHER_HOST", Text, "", Init, "Socket of the credentials fetcher.").foreign(),
 ];
 
-/// Fields of the Go agent's configuration that its JSON documents cannot set, since the environment (or a flag) always does, and
-/// the variable to use.
+/// Fields of the Go agent's configuration that its JSON documents cannot set, because the environment or a flag always sets them,
+/// each with the variable or flag to use.
 pub(super) const ENVIRONMENT_ONLY: &[(&str, &str)] = &[
     ("AcceptInsecureCert", "the flag -k"),
     ("CgroupCPUPeriod", "ECS_CGROUP_CPU_PERIOD"),

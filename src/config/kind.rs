@@ -1,36 +1,36 @@
-//! The kinds of value a variable can have: one parser each, from the operator's text to a canonical text.
+//! The kinds of values that a variable can have, each with a parser from the operator's text to a canonical text.
 //!
-//! The canonical text is what `envy` turns into the typed [`Config`](super::Config): `true`/`false`, decimal numbers, milliseconds,
-//! comma lists of ports, compact JSON. Kinds know no variable and no source. Invariant: a parser never panics and never fails in
-//! silence; whatever differs from what was written comes back as something to tell the operator.
+//! `envy` turns the canonical text into the typed [`Config`](super::Config): `true`/`false`, decimal numbers, milliseconds, comma
+//! lists of ports, compact JSON. Kinds do not know variables or sources. Invariant: a parser never panics and never fails
+//! silently; every difference from the operator's text is part of the result.
 
 use super::lists::{cidr, cidrs, json, map, mirrors, names, ports};
 use super::parsed::Parsed::{self, Adjusted, Rejected, Reset, Unset, Value as Taken};
 use super::{duration, problem};
 use crate::model::address;
 
-/// What a value must look like (spec `config.md` §2, "Parsers").
+/// The form of a value (spec `config.md` §2, "Parsers").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Text, as it is.
+    /// Text, unchanged.
     Text,
     /// Text without white space around it.
     Trimmed,
-    /// Text where empty is a value of its own, different from "not set".
+    /// Text in which empty is a value, different from "not set".
     TextOrEmpty,
     /// Text that must never be shown.
     Secret,
     /// A JSON document that must never be shown. Kept verbatim.
     SecretJson,
-    /// Yes or no, where "no" is as good as "yes".
+    /// True or false; false is a value like true.
     Switch,
-    /// Yes or no, where "no" counts as not set: a "yes" of a lower source goes before it.
+    /// True or false; false counts as not set, so that true in a lower source takes precedence.
     Flag,
-    /// A Go duration; limits in milliseconds.
+    /// A Go duration; limits are in milliseconds.
     Duration(Limit),
     /// A whole number.
     Integer(Limit),
-    /// The same, white space around it ignored.
+    /// A whole number; white space around it is ignored.
     TrimmedInteger(Limit),
     /// A whole number from 0 to 65535.
     Unsigned16,
@@ -42,44 +42,44 @@ pub enum Kind {
     Names,
     /// JSON object of texts.
     Map,
-    /// JSON object: a registry's host, and the host with or without a path that stands in its place.
+    /// JSON object: the host of a registry, and its mirror, a host with or without a path.
     Mirrors,
     /// JSON array of network ranges.
     Cidrs,
     /// A network range.
     Cidr,
-    /// Comma-separated list, white space kept.
+    /// Comma-separated list; white space is kept.
     List,
     /// One of these words, exactly.
     Choice(&'static [&'static str]),
-    /// One of these words, exactly, white space around it ignored.
+    /// One of these words, exactly; white space around it is ignored.
     TrimmedChoice(&'static [&'static str]),
-    /// One of these words, in any case, white space around it ignored.
+    /// One of these words, in any case; white space around it is ignored.
     AnyCase(&'static [&'static str]),
-    /// `steady,burst` requests a second.
+    /// `steady,burst`, in requests a second.
     Rates,
-    /// `N-M` or `N`.
+    /// A port range, `N-M` or `N`.
     PortRange,
-    /// URL of an HTTP service; `https://` is put before a bare host.
+    /// URL of an HTTP service; a bare host gets `https://`.
     Endpoint,
-    /// `unix://path` or `tcp://host:port`.
+    /// Address of Docker, `unix://path` or `tcp://host:port`.
     DockerHost,
-    /// URL of a proxy, which may hold a password; `http://` is put before a bare host.
+    /// URL of a proxy, which may hold a password; a bare host gets `http://`.
     Proxy,
 }
 
-/// What is done with a number out of range.
+/// The range of a number, and the treatment of a number outside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// Everything from zero up is taken.
+    /// Zero and every positive number is used.
     Any,
-    /// Negative numbers are taken too.
+    /// Negative numbers are used too.
     Signed,
-    /// Smaller: raised to this.
+    /// A smaller number is raised to this one.
     AtLeast(i64),
-    /// Smaller: the default is used.
+    /// For a smaller number the default is used.
     DefaultBelow(i64),
-    /// Outside: the default is used.
+    /// For a number outside this range the default is used.
     DefaultOutside(i64, i64),
 }
 
@@ -87,7 +87,7 @@ const TRUE: [&str; 6] = ["1", "t", "T", "TRUE", "true", "True"];
 const FALSE: [&str; 6] = ["0", "f", "F", "FALSE", "false", "False"];
 
 impl Kind {
-    /// Reads a text. `default` is the table's: zero means "the default" for most variables, and that must be said.
+    /// Parses a text. `default` is the table's: zero means "the default" for most variables, which must be reported.
     pub(super) fn parse(self, raw: &str, default: &str) -> Parsed {
         if raw.is_empty() && self != Self::TextOrEmpty {
             return Unset;
@@ -114,18 +114,18 @@ impl Kind {
             Self::AnyCase(words) => choice(&raw.trim().to_ascii_lowercase(), words),
             Self::Rates => rates(raw),
             Self::PortRange => port_range(raw),
-            Self::Endpoint => url_of(raw.trim(), "https://", &["http", "https"]),
+            Self::Endpoint => http_url(raw.trim(), "https://", &["http", "https"]),
             Self::DockerHost => docker_host(raw),
-            Self::Proxy => url_of(raw.trim(), "http://", &["http", "https", "socks5", "socks5h"]),
+            Self::Proxy => http_url(raw.trim(), "http://", &["http", "https", "socks5", "socks5h"]),
         }
     }
 
-    /// True when a value of this kind must never be shown.
+    /// A value of this kind must never be shown.
     pub fn is_secret(self) -> bool {
         matches!(self, Self::Secret | Self::SecretJson | Self::Proxy)
     }
 
-    /// The shape of a text that was not taken, fit for a log.
+    /// The shape of a text that was not used; safe to log.
     pub(super) fn shape(self, raw: &str) -> String {
         match self {
             Self::SecretJson | Self::Ports | Self::Names | Self::Map | Self::Mirrors | Self::Cidrs => {
@@ -135,7 +135,7 @@ impl Kind {
         }
     }
 
-    /// What is expected, for problems and for the reference page.
+    /// The expected form, for problems and for the reference page.
     pub fn expected(self) -> String {
         match self {
             Self::Text | Self::Trimmed | Self::Secret => "a text".to_owned(),
@@ -203,13 +203,13 @@ fn switch(word: &str) -> Parsed {
     }
 }
 
-/// Durations become milliseconds, rounded up so that nothing non-zero becomes zero.
+/// Converts a duration to milliseconds, rounded up so that no non-zero duration becomes zero.
 fn span(raw: &str, limit: Limit, default: &str) -> Parsed {
     let Some(nanos) = duration::parse_nanos(raw) else { return Rejected };
     let millis = i128::from(nanos);
     let millis = if millis > 0 { (millis + 999_999) / 1_000_000 } else { millis / 1_000_000 - i128::from(millis < 0) };
     match i64::try_from(millis) {
-        // Limits compare the exact value: 999.9999ms is below one second.
+        // Limits apply to the exact value: 999.9999ms is below one second.
         Ok(millis) => bounded(millis, i128::from(nanos), 1_000_000, limit, default, duration::show_millis),
         Err(_) => Rejected,
     }
@@ -225,7 +225,7 @@ fn integer(raw: &str, limit: Limit, default: &str) -> Parsed {
 /// Applies a limit; `exact` is the number in units `scale` times finer.
 fn bounded(number: i64, exact: i128, scale: i128, limit: Limit, default: &str, show: impl Fn(i64) -> String) -> Parsed {
     if exact == 0 {
-        // Zero is "not set" in the Go agent; say so where that is not what the operator meant.
+        // Zero is "not set" in the Go agent, which is reported if the operator must have meant something else.
         return match limit {
             Limit::DefaultOutside(min, _) if min > 0 => Reset,
             _ if matches!(default, "" | "0" | "0s") => Unset,
@@ -248,7 +248,7 @@ fn bounded(number: i64, exact: i128, scale: i128, limit: Limit, default: &str, s
 }
 
 fn unsigned16(raw: &str) -> Parsed {
-    // Rust takes a plus sign here, Go does not.
+    // Rust accepts a plus sign here, Go does not.
     match raw.parse::<u16>() {
         Ok(0) => Unset,
         Ok(number) if !raw.starts_with('+') => Taken(number.to_string()),
@@ -292,13 +292,13 @@ fn port_range(raw: &str) -> Parsed {
     }
 }
 
-fn url_of(raw: &str, scheme: &str, schemes: &[&str]) -> Parsed {
+fn http_url(raw: &str, scheme: &str, schemes: &[&str]) -> Parsed {
     if raw.is_empty() {
         return Unset;
     }
     let full = if raw.contains("://") { raw.to_owned() } else { format!("{scheme}{raw}") };
     match url::Url::parse(&full) {
-        // What the URL's own rules allow may still fit into no request: more than 65,534 bytes, for instance.
+        // A valid URL may still not fit into a request, for instance if it has more than 65,534 bytes.
         Ok(url) if url.as_str().parse::<http::Uri>().is_err() => Rejected,
         Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Taken(address::normalized(&url).to_owned()),
         Ok(_) | Err(_) => Rejected,
@@ -311,7 +311,7 @@ fn docker_host(raw: &str) -> Parsed {
     if path || host.is_some_and(is_host_and_port) { Taken(raw.to_owned()) } else { Rejected }
 }
 
-/// Requests to Docker can go there.
+/// The text is a host, with or without a port, to which requests can be sent.
 fn is_host_and_port(text: &str) -> bool {
     let text = text.trim_end_matches('/');
     let url = url::Url::parse(&format!("http://{text}/"));

@@ -1,13 +1,13 @@
 //! Parsers of the kinds that are written as JSON: ports, names, maps, network ranges (spec `config.md` §2, "Parsers").
 //!
-//! Owns what Go's decoder makes of such a text, not which variable holds it. Invariant: as in [`super::kind`], nothing is dropped in
-//! silence.
+//! This module owns the reading of such a text as Go's decoder does it; it does not know variables. Invariant: as in
+//! [`super::kind`], nothing is dropped silently.
 
 use super::parsed::Parsed::{self, Adjusted, Rejected, Unset, Value as Taken};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// The first JSON value, as Go's decoder reads it, and whether something else follows.
+/// The first JSON value, as Go's decoder reads it, and whether other text follows.
 fn first_value(raw: &str) -> Option<(Value, bool)> {
     let mut values = serde_json::Deserializer::from_str(raw).into_iter::<Value>();
     let first = values.next()?.ok()?;
@@ -15,14 +15,14 @@ fn first_value(raw: &str) -> Option<(Value, bool)> {
     Some((first, more))
 }
 
-/// An array of at least one member, else what its absence means.
+/// The members of a non-empty array, and whether other text follows. An error is the outcome for a text without such an array.
 fn array(raw: &str, default: &str) -> Result<(Vec<Value>, bool), Parsed> {
     if raw.trim().is_empty() {
         return Err(Unset);
     }
     match first_value(raw) {
         Some((Value::Null, _)) => Err(Unset),
-        // An empty list counts as not set: it cannot replace a list the default has.
+        // An empty list counts as not set: it cannot replace the list of the default.
         Some((Value::Array(members), _)) if members.is_empty() => {
             Err(if matches!(default, "" | "[]") { Unset } else { Rejected })
         }
@@ -63,7 +63,7 @@ pub(super) fn names(raw: &str, default: &str) -> Parsed {
     }
 }
 
-/// A `null` member reads as empty text, a repeated key keeps its last value: both as Go does.
+/// Parses an object. As in Go, a `null` member is an empty text, and of a repeated key the last value counts.
 pub(super) fn map(raw: &str) -> Parsed {
     match serde_json::from_str::<Option<BTreeMap<String, Option<String>>>>(raw) {
         Ok(None) => Unset,
@@ -75,7 +75,7 @@ pub(super) fn map(raw: &str) -> Parsed {
     }
 }
 
-/// Each part must be fit for an image's name, or every pull would fail.
+/// Parses mirrors. Each part must be valid in an image's name, or every pull would fail.
 pub(super) fn mirrors(raw: &str) -> Parsed {
     let fits = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-:".contains(c));
     let is_host = |text: &str| fits(text) && (text.contains(['.', ':']) || text == "localhost");
@@ -99,7 +99,7 @@ pub(super) fn cidrs(raw: &str) -> Parsed {
     }
 }
 
-/// One network range, white space around it ignored.
+/// Parses one network range.
 pub(super) fn cidr(text: &str) -> Parsed {
     match text {
         "" => Unset,
@@ -110,12 +110,12 @@ pub(super) fn cidr(text: &str) -> Parsed {
 
 fn is_range(text: &impl AsRef<str>) -> bool {
     text.as_ref().split_once('/').is_some_and(|(address, bits)| {
-        let most = match address.parse::<std::net::IpAddr>() {
+        let max_bits = match address.parse::<std::net::IpAddr>() {
             Ok(std::net::IpAddr::V4(_)) => 32,
             Ok(std::net::IpAddr::V6(_)) => 128,
             Err(_) => return false,
         };
-        bits.bytes().all(|byte| byte.is_ascii_digit()) && bits.parse::<u8>().is_ok_and(|bits| bits <= most)
+        bits.bytes().all(|byte| byte.is_ascii_digit()) && bits.parse::<u8>().is_ok_and(|bits| bits <= max_bits)
     })
 }
 

@@ -1,4 +1,4 @@
-//! Configuration: one table of everything an operator can set, read once, typed and immutable afterwards.
+//! Configuration: one table of everything that an operator can set; read once, typed and immutable afterwards.
 //!
 //! ```text
 //! environment ─ ecs.config ─ JSON file ─ user data ─ region of the instance ─ defaults of the service ─ defaults
@@ -6,10 +6,11 @@
 //!                                      └─ keys: the table ─┘         └── problems, all at once
 //! ```
 //!
-//! Reading order: [`keys`] (the table), [`kind`] with `parsed` and `lists` (what a value may look like), [`source`] and [`document`] (where values come from),
-//! `defaults` (what a host's service adds), `resolve` (precedence), `rules` (variables that depend on each other), [`settings`] (the
-//! result), [`help`] (the table for people), [`args`]. [`Sources::open`] reads everything that is on this machine; user data comes
-//! in as text, since asking the metadata service is an edge's work, and the region of the instance is filled in by the runtime.
+//! Reading order: [`keys`] (the table), [`kind`] with `parsed` and `lists` (forms of values), [`source`] and [`document`]
+//! (sources of values), `defaults` (defaults of a host's service), `resolve` (precedence), `rules` (variables that depend on each
+//! other), [`settings`] (the result), [`help`] (the table for people), [`args`]. [`Sources::open`] reads every source on this
+//! machine. User data comes in as text, because only an edge may use the metadata service, and the runtime fills in the region of
+//! the instance.
 //! Invariant: no other module reads the environment, and no [`Problem`] holds a value.
 //!
 //! For operators:
@@ -48,33 +49,33 @@ use kind::Kind;
 use source::Class;
 use std::path::Path;
 
-/// Whose place the agent takes.
+/// The programs that the agent replaces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
-    /// The Go agent alone: in a container, or by hand.
+    /// The Go agent alone: in a container, or started by hand.
     #[default]
     Agent,
-    /// The Go agent and ecs-init: the host's service (`-service`).
+    /// The Go agent and ecs-init, as the host's service (`-service`).
     Service,
 }
 
-/// What loading gave.
+/// The result of loading.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The configuration; `None` when a problem is fatal (exit code 1).
+    /// The configuration; `None` if a problem is fatal (exit code 1).
     pub config: Option<Config>,
-    /// Everything there is to tell, in the table's order.
+    /// All problems, in the table's order.
     pub problems: Vec<Problem>,
-    /// Variables that were set to ask for something not built yet.
+    /// Variables that ask for a feature that is not built yet.
     pub unbuilt: Vec<&'static str>,
-    /// Variables that were set and have no meaning for this agent.
+    /// Variables that were set but have no meaning for this agent.
     pub foreign: Vec<&'static str>,
-    /// The value of each variable, for people; those in `unbuilt` and `foreign` are without effect.
+    /// The value of each variable, for people; those in `unbuilt` and `foreign` have no effect.
     pub effective: Vec<Effective>,
 }
 
 impl Loaded {
-    /// What was set and changes nothing, one line for each reason; for the log.
+    /// Variables that were set without effect, for the log: one line for each reason.
     pub fn without_effect(&self) -> Vec<String> {
         let line = |why: &str, names: &[&str]| (!names.is_empty()).then(|| format!("{why}: {}", names.join(", ")));
         let lines = [
@@ -85,22 +86,22 @@ impl Loaded {
     }
 }
 
-/// One value in effect.
+/// A value in effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effective {
-    /// The variable.
+    /// The variable's name.
     pub name: &'static str,
-    /// Its value; a secret is only said to be there.
+    /// The value; for a secret, only that it is set.
     pub value: String,
-    /// Where it was set; `None`: the default.
+    /// The place in which it was set; `None`: it is the default.
     pub place: Option<String>,
 }
 
-/// Everything on this machine that an operator set, read once. Holds secrets: to be dropped when loading is done.
+/// All sources on this machine, read once. They hold secrets, so drop this when loading is done.
 #[derive(Debug)]
 pub struct Sources {
     environment: Environment,
-    /// `ecs.config`, and the vendor's file below it.
+    /// `ecs.config`, then the vendor's file.
     files: Vec<EnvFile>,
     document: Document,
     service: Option<ServiceDefaults>,
@@ -108,8 +109,8 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Reads the files: `ECS_CONFIG_FILE` (by default `/etc/ecs/ecs.config`), as a service also the vendor's file, and the JSON file
-    /// that one of them names in `ECS_AGENT_CONFIG_FILE_PATH`.
+    /// Reads the file of `ECS_CONFIG_FILE` (by default `/etc/ecs/ecs.config`), as a service also the vendor's file, and the JSON
+    /// file of `ECS_AGENT_CONFIG_FILE_PATH`.
     pub fn open(environment: Environment, role: Role) -> Self {
         let is_service = role == Role::Service;
         let named = environment.get("ECS_CONFIG_FILE").filter(|path| !path.is_empty());
@@ -122,7 +123,7 @@ impl Sources {
             files.push(if is_service { file.trimmed() } else { file });
             problems.extend(more);
         }
-        let service = is_service.then(ServiceDefaults::of_this_host);
+        let service = is_service.then(ServiceDefaults::for_this_host);
         let mut sources = Self { environment, files, document: Document::default(), service, problems };
         sources.open_document();
         sources
@@ -131,7 +132,9 @@ impl Sources {
     fn open_document(&mut self) {
         let mut problems = Vec::new();
         let key = keys::find("ECS_AGENT_CONFIG_FILE_PATH");
-        let Some(path) = key.and_then(|key| resolve::one(key, &self.layers(None), &mut problems)) else { return };
+        let Some(path) = key.and_then(|key| resolve::resolve_key(key, &self.layers(None), &mut problems)) else {
+            return;
+        };
         let named = path.class == Class::Environment;
         let (document, more) = Document::open(Path::new(&path.canonical), named);
         self.document = document;
@@ -148,15 +151,15 @@ impl Sources {
         layers
     }
 
-    /// The host that `-healthcheck` asks: as far as it can be read, also where nothing else can. How a running agent is does not depend
-    /// on what somebody has saved since, or may not read.
+    /// The host that `-healthcheck` asks, read even if the rest of the configuration is unusable. The health of a running agent
+    /// does not depend on later changes of its files, or on files that the caller may not read.
     pub fn healthcheck_host(&self) -> String {
         let key = keys::find("ECS_AGENT_HEALTHCHECK_HOST");
-        let found = key.and_then(|key| resolve::one(key, &self.layers(None), &mut Vec::new()));
+        let found = key.and_then(|key| resolve::resolve_key(key, &self.layers(None), &mut Vec::new()));
         found.map_or_else(|| "localhost".to_owned(), |found| found.canonical)
     }
 
-    /// Loads, with the text of the user data if there is any.
+    /// Loads the configuration, with the text of the user data if there is any.
     pub fn load(&self, user_data: Option<&str>) -> Loaded {
         let mut problems = self.problems.clone();
         let document = user_data.map(|text| {
@@ -167,7 +170,7 @@ impl Sources {
         load_from(&self.layers(document.as_ref()), self.service.is_some(), problems)
     }
 
-    /// What the AWS SDK and the TLS library would look for in the process environment, and stands only in a file.
+    /// Variables of the AWS SDK and the TLS library that are set in a file but not in the process environment.
     pub fn for_the_process(&self) -> Vec<(&'static str, Secret)> {
         let absent = |key: &&keys::Key| key.stage == Stage::Process && self.environment.get(key.name).is_none();
         let value =
@@ -176,7 +179,7 @@ impl Sources {
     }
 }
 
-/// Loads from sources, the highest first and the process environment at the top. `problems` are those of reading the sources.
+/// Loads from sources, the highest first, beginning with the process environment. `problems` are those of reading the sources.
 fn load_from(sources: &[&dyn Source], is_service: bool, mut problems: Vec<Problem>) -> Loaded {
     let mut values = resolve::resolve(sources, &mut problems);
     let unbuilt = KEYS.iter().filter(|key| key.stage == Stage::Later && asks_for_something(key, &values));
@@ -190,8 +193,8 @@ fn load_from(sources: &[&dyn Source], is_service: bool, mut problems: Vec<Proble
     Loaded { config, problems, unbuilt, foreign, effective }
 }
 
-/// The typed configuration. The table and `Config` agree (tested), so `envy` has nothing to refuse; its error text could hold a
-/// value and is not passed on.
+/// The typed configuration. The table and `Config` agree (tested), so `envy` does not fail. Its error could hold a value and is
+/// not passed on.
 fn typed(values: resolve::Values, problems: &mut Vec<Problem>) -> Option<Config> {
     let rows = KEYS.iter().filter(|key| key.stage == Stage::Now).map(|key| key.name);
     let mut values = values;
@@ -210,7 +213,7 @@ fn typed(values: resolve::Values, problems: &mut Vec<Problem>) -> Option<Config>
     config
 }
 
-/// Set, and to something else than the default: `ECS_ENABLE_TASK_ENI=false` asks for nothing.
+/// The variable is set to another value than the default: `ECS_ENABLE_TASK_ENI=false` asks for nothing.
 fn asks_for_something(key: &'static keys::Key, values: &resolve::Values) -> bool {
     let default = resolve::default_of(key).map(|default| default.canonical);
     values

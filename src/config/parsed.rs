@@ -1,18 +1,18 @@
-//! What became of an operator's text: the answer of every parser of a kind ([`super::kind`], `lists`).
+//! The result of parsing an operator's text, for every parser of a kind ([`super::kind`], `lists`).
 //!
-//! Owns the five answers. What follows from them is the matter of `resolve`.
+//! This module owns the five results; `resolve` owns the consequences.
 
-/// What became of a text.
+/// The result of parsing a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
-    /// Counts as not set: the next source is asked.
+    /// The text counts as not set: the next source is asked.
     Unset,
-    /// Taken.
+    /// The canonical value.
     Value(String),
-    /// Something else is taken; `instead` says what.
+    /// Another value is used, which `instead` describes.
     Adjusted { value: String, instead: String },
-    /// The default is taken, whatever a lower source says.
+    /// The default is used, whatever a lower source has.
     Reset,
-    /// Not usable: the next source is asked, then the default is taken.
+    /// The text cannot be used: the next source is asked, then the default is used.
     Rejected,
 }

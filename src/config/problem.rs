@@ -1,22 +1,22 @@
-//! A problem with what the operator wrote: which variable, where, what its value looks like, what was expected, what happens.
+//! A problem with an operator's setting: the variable, its place, the shape of its value, the expected form, and the consequence.
 //!
-//! Invariant: it never holds the value, only its shape, so every problem may be logged.
+//! Invariant: a problem never holds the value, only its shape, so every problem may be logged.
 
 use crate::model::text::cleaned;
 use std::fmt;
 
-/// One finding. `Display` makes the line for the log.
+/// A problem. `Display` makes the line for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The variable, or empty for a line or a file as a whole.
+    /// The variable's name; empty for a line or a file as a whole.
     pub variable: String,
-    /// `environment`, a `file:line`, or a file.
+    /// The place of the setting: `environment`, a `file:line`, or a file.
     pub place: String,
-    /// What is there, as a shape: `a text of 12 characters`.
+    /// The shape of the value, such as `a text of 12 characters`.
     pub shape: String,
-    /// What was expected.
+    /// The expected form.
     pub expected: String,
-    /// What happens instead.
+    /// The consequence, such as `the default 3h is used`.
     pub instead: String,
     /// True: the agent must not start (exit code 1, spec `config.md` §1.3).
     pub fatal: bool,
@@ -26,15 +26,15 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { variable, place, shape, expected, instead, fatal: _ } = self;
         let space = if variable.is_empty() { "" } else { " " };
-        // Names of variables and files are as others wrote them.
+        // Names of variables and files come from outside, so the text is cleaned.
         f.write_str(&cleaned(&format!("{variable}{space}({place}): {shape}; expected {expected}; {instead}")))
     }
 }
 
-/// What happens after a fatal problem.
+/// The consequence of a fatal problem.
 pub(super) const NO_START: &str = "the agent does not start";
 
-/// Says what a value looks like without saying what it is.
+/// Describes the shape of a value without the value.
 pub(super) fn shape(value: &str) -> String {
     let length = value.chars().count();
     let plural = if length == 1 { "" } else { "s" };
@@ -48,7 +48,8 @@ pub(super) fn shape(value: &str) -> String {
     text
 }
 
-/// As [`shape`], and where JSON breaks off. serde_json's own words may quote the value: only its position is used.
+/// Like [`shape`], with the position of an error in the JSON. serde_json's message may quote the value, so only its position is
+/// used.
 pub(super) fn json_shape(value: &str) -> String {
     match serde_json::from_str::<serde::de::IgnoredAny>(value) {
         Ok(_) => format!("{}, valid JSON of another form", shape(value)),

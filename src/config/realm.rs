@@ -1,7 +1,7 @@
-//! Whether this host has joined a domain, as ecs-init found it out for its agent (spec `ecs-init.md` §6).
+//! Finds out whether this host has joined a domain, as ecs-init does for its agent (spec `ecs-init.md` §6).
 //!
-//! Owns one run of `realm list`. It is asked only where an answer matters. The invariant: a host that does not answer in time has
-//! joined none, and it is not left running.
+//! This module owns one run of `realm list`, which is made only if its result matters. Invariant: if the program does not answer
+//! in time, the host counts as not joined, and the program is not left running.
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -11,43 +11,43 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// It asks a daemon on this host, which may have to be started first.
+/// The time limit of `realm list`. It asks a daemon on this host, which may have to be started first.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Bytes of its answer that are read.
-const LONGEST: u64 = 1 << 20;
-/// Between two looks whether it has ended.
+/// The most bytes of its output that are read.
+const MAX_OUTPUT_BYTES: u64 = 1 << 20;
+/// The time between two checks whether it has ended.
 const POLL: Duration = Duration::from_millis(20);
 
-/// `realm list` names a realm.
+/// The host has joined a domain: `realm list` names a realm.
 pub(super) fn is_joined() -> bool {
-    names_one("realm", LIMIT)
+    names_realm("realm", LIMIT)
 }
 
-fn names_one(program: &str, limit: Duration) -> bool {
+fn names_realm(program: &str, limit: Duration) -> bool {
     output(program, limit).is_ok_and(|output| String::from_utf8_lossy(&output).contains("realm-name"))
 }
 
-/// What it said till it ended; nothing if it did not end well in time. It writes to memory, not to a pipe: the end of a pipe
-/// comes when the last process that inherited it ends, which no limit on this one holds.
+/// The output of the program; empty if it did not end well in time. It writes to memory, not to a pipe: a pipe stays open until
+/// the last process that inherited it ends, and no limit on this program applies to those.
 fn output(program: &str, limit: Duration) -> io::Result<Vec<u8>> {
     let mut memory = File::from(memfd_create("realm list", MemfdFlags::CLOEXEC)?);
     let mut command = Command::new(program);
     command.arg("list").stdin(Stdio::null()).stdout(memory.try_clone()?).stderr(Stdio::null()).process_group(0);
     let mut child = command.spawn()?;
-    let has_answered = ends(&mut child, limit);
-    // Neither it nor what it started is left running.
+    let has_answered = ends_well(&mut child, limit);
+    // The program and its children must not be left running.
     let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
     let _ = child.wait();
     let mut output = Vec::new();
     if has_answered {
         memory.rewind()?;
-        memory.take(LONGEST).read_to_end(&mut output)?;
+        memory.take(MAX_OUTPUT_BYTES).read_to_end(&mut output)?;
     }
     Ok(output)
 }
 
-/// It ended well, in time.
-fn ends(child: &mut Child, limit: Duration) -> bool {
+/// The program ended well within the limit.
+fn ends_well(child: &mut Child, limit: Duration) -> bool {
     let began = Instant::now();
     loop {
         match child.try_wait() {
@@ -82,7 +82,7 @@ mod tests {
             let limit =
                 if script.contains("exec sleep") { Duration::from_millis(300) } else { Duration::from_secs(60) };
             let began = Instant::now();
-            assert_eq!(names_one(&path.to_string_lossy(), limit), joined, "{script}");
+            assert_eq!(names_realm(&path.to_string_lossy(), limit), joined, "{script}");
             assert!(began.elapsed() < Duration::from_secs(15), "{script}");
         }
         let child = std::fs::read_to_string(directory.join("4.child")).unwrap();
@@ -96,6 +96,6 @@ mod tests {
         }
         assert!(is_gone(), "what it started is left running");
         std::fs::remove_dir_all(&directory).unwrap();
-        assert!(!names_one("realm-of-nobody", LIMIT));
+        assert!(!names_realm("realm-of-nobody", LIMIT));
     }
 }

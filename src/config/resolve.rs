@@ -1,7 +1,7 @@
-//! From sources to canonical values: one value for each row of the table, and everything there is to say about it.
+//! From sources to canonical values: one value for each row of the table, and the problems with it.
 //!
-//! Owns precedence (field by field, the highest source with a usable value wins) and misspelt names. Rules that tie two variables
-//! together are in [`super::rules`]. Invariant: a value that cannot be used is never dropped without a [`Problem`].
+//! This module owns precedence (field by field, the highest source with a usable value wins) and misspelt names. Rules about two
+//! variables are in [`super::rules`]. Invariant: a value that cannot be used is never dropped without a [`Problem`].
 
 use super::keys::{KEYS, Key, Stage, find};
 use super::kind::Kind;
@@ -14,42 +14,42 @@ use zeroize::Zeroizing;
 /// The canonical value of one variable.
 #[derive(Clone)]
 pub(super) struct Resolved {
-    /// What `envy` gets.
+    /// The canonical value, the input of `envy`.
     pub(super) canonical: String,
-    /// What a person is shown; empty for a secret.
+    /// The value for people; empty for a secret.
     pub(super) shown: String,
-    /// Where it was set; `None`: it is the default.
+    /// The place in which it was set; `None`: it is the default.
     pub(super) place: Option<String>,
-    /// The name it was set under: the row's own or its alias.
+    /// The name under which it was set: the row's own name or its alias.
     pub(super) name: &'static str,
-    /// The kind of that place.
+    /// The kind of source that set it.
     pub(super) class: Class,
 }
 
-/// Values by the row's name. A row without value and default is absent.
+/// Values by the row's name. A row without a value and without a default is absent.
 pub(super) type Values = BTreeMap<&'static str, Resolved>;
 
 /// Reads every row from the sources, the highest first.
 pub(super) fn resolve(sources: &[&dyn Source], problems: &mut Vec<Problem>) -> Values {
-    KEYS.iter().filter_map(|key| Some((key.name, one(key, sources, problems)?))).collect()
+    KEYS.iter().filter_map(|key| Some((key.name, resolve_key(key, sources, problems)?))).collect()
 }
 
-/// What one source says of one variable.
+/// The result of reading one variable from one source.
 enum Finding {
-    /// Nothing.
+    /// The source does not have the variable.
     Nothing,
     /// A value that ends the search.
     Value(Resolved),
-    /// A value that any other source may replace.
+    /// A zero value, which any other source may replace.
     Zero(Resolved),
-    /// The default, whatever a lower source says.
+    /// The default, whatever a lower source has.
     Default(Problem),
-    /// Something that cannot be used.
+    /// A value that cannot be used.
     Rejected(Problem),
 }
 
-/// Reads one row.
-pub(super) fn one(key: &'static Key, sources: &[&dyn Source], problems: &mut Vec<Problem>) -> Option<Resolved> {
+/// Reads one row from the sources, the highest first.
+pub(super) fn resolve_key(key: &'static Key, sources: &[&dyn Source], problems: &mut Vec<Problem>) -> Option<Resolved> {
     let mut rejected = Vec::new();
     let (mut found, mut zero) = (None, None);
     let may_set = |source: &&&dyn Source| match source.class() {
@@ -58,7 +58,7 @@ pub(super) fn one(key: &'static Key, sources: &[&dyn Source], problems: &mut Vec
         Class::Defaults => true,
     };
     for source in sources.iter().filter(may_set) {
-        // What an operator said in the environment is more than a default of the service.
+        // An operator's zero in the environment takes precedence over a default of the service.
         let is_zeroed = zero.as_ref().is_some_and(|zero: &Resolved| zero.class == Class::Environment);
         if is_zeroed && source.class() == Class::Defaults {
             continue;
@@ -71,7 +71,7 @@ pub(super) fn one(key: &'static Key, sources: &[&dyn Source], problems: &mut Vec
                 Finding::Rejected(problem) => rejected.push(problem),
                 Finding::Default(mut problem) => {
                     found = default_of(key);
-                    problem.instead = instead_of(found.as_ref());
+                    problem.instead = replacement(found.as_ref());
                     problems.push(problem);
                 }
             }
@@ -85,7 +85,7 @@ pub(super) fn one(key: &'static Key, sources: &[&dyn Source], problems: &mut Vec
     }
     let found = settle(key, found, zero, problems);
     for mut problem in rejected {
-        problem.instead = if problem.fatal { NO_START.to_owned() } else { instead_of(found.as_ref()) };
+        problem.instead = if problem.fatal { NO_START.to_owned() } else { replacement(found.as_ref()) };
         problems.push(problem);
     }
     found
@@ -102,7 +102,7 @@ fn finding(key: &'static Key, name: &'static str, source: &dyn Source, problems:
         Parsed::Reset => return Finding::Default(problem(String::new(), false)),
         Parsed::Value(canonical) if key.kind.is_secret() => (canonical, String::new()),
         Parsed::Value(canonical) => (canonical, raw.to_string()),
-        // Compat: the Go agent raises the environment's value while parsing and refuses a document's while validating.
+        // Compat: the Go agent raises a value of the environment while parsing, and refuses one of a document while validating.
         Parsed::Adjusted { .. } if key.strict && class == Class::Document => {
             return Finding::Rejected(problem(String::new(), true));
         }
@@ -117,7 +117,7 @@ fn finding(key: &'static Key, name: &'static str, source: &dyn Source, problems:
     if is_zero { Finding::Zero(value) } else { Finding::Value(value) }
 }
 
-/// Compat: a value that is the zero of its Go type is the same as none, so that any other source goes before it.
+/// Compat: a value that is the zero of its Go type counts as not set, so any other source takes precedence.
 fn is_zero(key: &Key, canonical: &str) -> bool {
     match key.kind {
         Kind::Flag => canonical == "false",
@@ -126,8 +126,8 @@ fn is_zero(key: &Key, canonical: &str) -> bool {
     }
 }
 
-/// Without a value, a zero counts if the environment has it (it is then more than nothing), else the default. A document's zero that
-/// a default overrules is told.
+/// Chooses the result. Without a value, a zero of the environment counts, else the default. If a default overrides a document's
+/// zero, that is a problem.
 fn settle(
     key: &'static Key,
     found: Option<Resolved>,
@@ -144,7 +144,7 @@ fn settle(
         place: zero.place.unwrap_or_default(),
         shape: "false".to_owned(),
         expected: format!("{}=false in the environment, since false counts as not set here", key.name),
-        instead: instead_of(default.as_ref()),
+        instead: replacement(default.as_ref()),
         fatal: false,
     });
     default
@@ -161,7 +161,7 @@ fn describe(key: &Key, name: &str, place: &str, raw: &str, instead: String, fata
     }
 }
 
-fn instead_of(found: Option<&Resolved>) -> String {
+fn replacement(found: Option<&Resolved>) -> String {
     match found {
         Some(Resolved { place: Some(place), .. }) => format!("the value of {place} is used"),
         Some(Resolved { shown, .. }) => format!("the default {shown} is used"),
@@ -169,7 +169,7 @@ fn instead_of(found: Option<&Resolved>) -> String {
     }
 }
 
-/// The default of a row; zero defaults have a canonical form although zero from an operator means "not set".
+/// The default of a row. A default of zero has a canonical form, although zero from an operator means "not set".
 pub(super) fn default_of(key: &'static Key) -> Option<Resolved> {
     let canonical = match key.kind.parse(key.default, key.default) {
         Parsed::Value(value) => value,
@@ -183,13 +183,13 @@ pub(super) fn default_of(key: &'static Key) -> Option<Resolved> {
     Some(Resolved { canonical, shown: key.default.to_owned(), place: None, name: key.name, class: Class::Defaults })
 }
 
-/// Names that ECS itself puts into a container, such as the agent's own when it runs as a task.
+/// Variables that ECS itself sets in a container, such as the agent's own when it runs as a task.
 const INJECTED: [&str; 3] = ["ECS_CONTAINER_METADATA_URI", "ECS_CONTAINER_METADATA_URI_V4", "ECS_AGENT_URI"];
 
-/// A longer name is no slip of the hand: nothing is said of it.
-const LONGEST_NAME: usize = 80;
+/// The most characters of an unknown name that is reported: a longer one is not a typing error.
+const MAX_NAME_LENGTH: usize = 80;
 
-/// Warns about names that look like ours and are not.
+/// Warns about names that look like variables of this agent but are not.
 pub(super) fn unknown_names(sources: &[&dyn Source], problems: &mut Vec<Problem>) {
     let mut reported = BTreeSet::new();
     for source in sources {
@@ -197,11 +197,11 @@ pub(super) fn unknown_names(sources: &[&dyn Source], problems: &mut Vec<Problem>
             if find(&name).is_some() || INJECTED.contains(&name.as_str()) {
                 continue;
             }
-            // `ECS_X:{"password"...` makes a "name" that holds the value: only what could be a name is shown.
+            // In `ECS_X:{"password"...` the "name" holds the value, so only the part that could be a name is shown.
             let word = &name[..name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len())];
             let upper = word.to_ascii_uppercase();
             let ours = ["ECS_", "NON_ECS_", "NONECS_"].iter().any(|prefix| upper.starts_with(prefix));
-            if !ours || word.len() > LONGEST_NAME || !reported.insert(word.to_owned()) {
+            if !ours || word.len() > MAX_NAME_LENGTH || !reported.insert(word.to_owned()) {
                 continue;
             }
             let shape =
@@ -221,13 +221,13 @@ pub(super) fn unknown_names(sources: &[&dyn Source], problems: &mut Vec<Problem>
     }
 }
 
-/// The known name with the fewest edits, if that is few enough to be a slip of the hand.
+/// The known name with the fewest edits, if there are few enough for a typing error.
 pub(super) fn closest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let (distance, known) = known.map(|known| (edits(name, known), known)).min()?;
     (distance <= 1 + name.len() / 8).then_some(known)
 }
 
-/// Edit distance where swapping two neighbours counts once.
+/// The edit distance, in which swapping two neighbours counts as one edit.
 fn edits(left: &str, right: &str) -> usize {
     let (left, right) = (left.as_bytes(), right.as_bytes());
     let mut rows = vec![(0..=right.len()).collect::<Vec<usize>>()];
@@ -250,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slips_of_the_hand_are_recognised_and_other_names_are_not() {
+    fn typing_errors_are_recognised_and_other_names_are_not() {
         for (name, known) in [
             ("ECS_CLUSTR", Some("ECS_CLUSTER")),
             ("ECS_CLUSTRE", Some("ECS_CLUSTER")),

@@ -1,7 +1,7 @@
-//! Rules that tie variables together: what one of them means for another (spec `config.md` §1.3, §2, §2.6, §4).
+//! Rules about variables that depend on each other (spec `config.md` §1.3, §2, §2.6, §4).
 //!
-//! Works on canonical values between [`super::resolve`] and `envy`. Invariant: a rule only adds problems or fills in what follows
-//! from other values; it parses nothing an operator wrote.
+//! This module works on canonical values between [`super::resolve`] and `envy`. Invariant: a rule only adds problems or fills in
+//! values that follow from others; it parses no text of an operator.
 
 use super::keys::find;
 use super::problem::{NO_START, Problem};
@@ -9,7 +9,7 @@ use super::resolve::{Resolved, Values};
 use super::source::{Class, Source};
 use std::path::Path;
 
-/// Log drivers ECS knows, and the router that is tolerated among them.
+/// The log drivers that ECS knows, and the log router, which is accepted among them.
 const LOG_DRIVERS: [&str; 11] = [
     "json-file",
     "syslog",
@@ -24,10 +24,10 @@ const LOG_DRIVERS: [&str; 11] = [
     "awsfirelens",
 ];
 
-/// Where Prometheus metrics are served, which no task may use then.
+/// The port of Prometheus metrics, which no task may use while they are served.
 const PROMETHEUS_PORT: &str = "51680";
 
-/// Applies every rule. `is_service`: the agent takes the place of ecs-init too.
+/// Applies every rule. `is_service`: the agent replaces ecs-init too.
 pub(super) fn apply(values: &mut Values, sources: &[&dyn Source], is_service: bool, problems: &mut Vec<Problem>) {
     if is_service {
         super::defaults::host_paths(values, problems);
@@ -45,7 +45,7 @@ pub(super) fn apply(values: &mut Values, sources: &[&dyn Source], is_service: bo
     file_names_itself(sources, problems);
 }
 
-/// The problem of a region that neither the operator nor the metadata service knows: fatal.
+/// The fatal problem that neither the operator nor the metadata service gives a region.
 pub fn region_missing() -> Problem {
     Problem {
         variable: "AWS_DEFAULT_REGION".to_owned(),
@@ -57,7 +57,7 @@ pub fn region_missing() -> Problem {
     }
 }
 
-/// A directory to keep state in means that state is kept, unless something else was said. Compat: both only in the environment.
+/// A data directory turns the checkpoint on, unless it was set itself. Compat: both count in the environment only.
 fn checkpoint(values: &mut Values) {
     let in_environment = |name: &str| values.get(name).filter(|value| value.class == Class::Environment);
     if let (None, Some(directory)) = (in_environment("ECS_CHECKPOINT"), in_environment("ECS_DATADIR")) {
@@ -67,7 +67,7 @@ fn checkpoint(values: &mut Values) {
     }
 }
 
-/// Outside EC2 there is no instance metadata: nobody else can tell the region, and no document proves the identity. Compat: the
+/// Outside EC2 there is no instance metadata, so the operator must set the region, and there is no identity document. Compat: the
 /// Go agent looks for the region before it reads its JSON file.
 fn external(values: &mut Values, is_service: bool, problems: &mut Vec<Problem>) {
     if !is_true(values, "ECS_EXTERNAL") {
@@ -85,14 +85,14 @@ fn external(values: &mut Values, is_service: bool, problems: &mut Vec<Problem>) 
     }
 }
 
-/// Sets a switch to what follows from another one.
+/// Sets a switch to the value that follows from another variable.
 fn force(values: &mut Values, name: &'static str, value: &str, why: &str) {
     let Some(held) = values.get_mut(name).filter(|held| held.canonical != value) else { return };
     held.canonical = value.to_owned();
     held.shown = format!("{value} ({why})");
 }
 
-/// Values that are made of others.
+/// Sets values that follow from others.
 fn follow(values: &mut Values) {
     if !is_true(values, "ECS_ENABLE_TASK_ENI") {
         force(values, "ECS_ENABLE_HIGH_DENSITY_ENI", "false", "since ECS_ENABLE_TASK_ENI is not true");
@@ -105,7 +105,7 @@ fn follow(values: &mut Values) {
     }
 }
 
-/// ecs-init told its agent whether the host has joined a domain, where that mattered and nobody else had said.
+/// As ecs-init does, finds out whether the host has joined a domain, if that matters and the operator has not set it.
 fn domain(values: &mut Values, is_service: bool) {
     const JOINED: &str = "ECS_DOMAIN_JOINED_LINUX_INSTANCE";
     let is_given = values.get(JOINED).is_none_or(|value| value.place.is_some());
@@ -114,7 +114,7 @@ fn domain(values: &mut Values, is_service: bool) {
     }
 }
 
-/// Group managed service accounts need the credentials fetcher, and those with a domain that or a secret in its place
+/// Group managed service accounts need the credentials fetcher. Those of a domain also need a joined domain, or a secret instead
 /// (spec `config.md` §2.3).
 fn gmsa(values: &mut Values, problems: &mut Vec<Problem>) {
     if !is_true(values, "ECS_GMSA_SUPPORTED")
@@ -167,7 +167,7 @@ fn log_drivers(values: &Values, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Half of the registry settings is of no use. A half that was there and could not be read has its own problem already.
+/// Reports registry settings of which only one half is set. A half that could not be read has a problem of its own already.
 fn registry_auth(values: &Values, problems: &mut Vec<Problem>) {
     let (kind, data) = ("ECS_ENGINE_AUTH_TYPE", "ECS_ENGINE_AUTH_DATA");
     let (set, missing) = match (values.get(kind), values.get(data)) {
@@ -188,11 +188,11 @@ fn registry_auth(values: &Values, problems: &mut Vec<Problem>) {
     });
 }
 
-/// An access key, its secret and its token belong together: those of one source are used, and only a whole pair. Otherwise the SDK's
-/// chain finds credentials.
+/// An access key, its secret and its token belong together: they are used only from one source, and only as a complete pair.
+/// Otherwise the SDK's chain finds credentials.
 fn access_keys(values: &mut Values, problems: &mut Vec<Problem>) {
     let names = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
-    // Lines of one file differ, the file does not.
+    // The places of one file differ in the line only, so the line is cut off.
     let source = |values: &Values, name: &str| {
         let place = values.get(name)?.place.clone()?;
         Some(place.rsplit_once(':').map_or(place.clone(), |(file, _)| file.to_owned()))
@@ -236,7 +236,7 @@ fn polling(values: &mut Values, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Fills in the proxies that follow from the others.
+/// Fills in proxies that follow from other values.
 fn proxies(values: &mut Values) {
     if let (Some(http), false) = (values.get("HTTP_PROXY"), values.contains_key("HTTPS_PROXY")) {
         let https = Resolved { name: "HTTPS_PROXY", ..http.clone() };
@@ -252,20 +252,21 @@ fn proxies(values: &mut Values) {
     values.insert("NO_PROXY", Resolved { shown: canonical.clone(), canonical, place, name: "NO_PROXY", class });
 }
 
-/// The list of what is not proxied. An operator's `NO_PROXY` is taken as it is; otherwise the metadata and credentials addresses and
-/// Docker are named. The Go agent forgets a lower-case `no_proxy` at that point; here it is kept in front.
+/// The list of hosts without a proxy. An operator's `NO_PROXY` is used unchanged. Otherwise the list has the addresses of the
+/// metadata and credentials services and of Docker. The Go agent drops a lower-case `no_proxy` in that case; here it comes first
+/// in the list.
 fn no_proxy(upper: Option<&str>, lower: Option<&str>, docker_host: &str) -> String {
     if let Some(list) = upper {
         return list.to_owned();
     }
     let docker = docker_host.split_once("://").map_or(docker_host, |(_, address)| address);
-    // A user and a password in the address are no part of the host.
+    // A user and a password in the address are not part of the host.
     let docker = docker.rsplit_once('@').map_or(docker, |(_, host)| host);
     let ours = format!("169.254.169.254,169.254.170.2,{docker}");
     lower.map_or(ours.clone(), |list| format!("{list},{ours}"))
 }
 
-/// The file cannot say which file it is.
+/// Reports `ECS_CONFIG_FILE` in a file: the file cannot name itself.
 fn file_names_itself(sources: &[&dyn Source], problems: &mut Vec<Problem>) {
     let name = "ECS_CONFIG_FILE";
     if let Some(source) = sources.iter().skip(1).find(|source| source.get(name).is_some()) {
@@ -290,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_of_what_is_not_proxied() {
+    fn the_list_of_hosts_without_a_proxy() {
         let ours = "169.254.169.254,169.254.170.2,/var/run/docker.sock";
         let docker = "unix:///var/run/docker.sock";
         assert_eq!(no_proxy(None, None, docker), ours);

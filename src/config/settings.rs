@@ -1,8 +1,8 @@
-//! [`Config`]: everything an operator set, typed, complete, and unchanged for the life of the process.
+//! [`Config`]: all settings, typed, complete, and unchanged for the life of the process.
 //!
-//! `envy` fills it from the canonical values that `resolve` made, one field for each row of the table at stage `Now`; the
-//! field is named for what it means and renamed to the variable's lower-case name. Invariant: no field has a default here (defaults
-//! are the table's; absent means the table has none), and its `Debug` may be logged. Values: spec `config.md` §2.
+//! `envy` fills it from the canonical values of `resolve`, one field for each row of the table at stage `Now`. A field is named
+//! after its meaning and renamed to the variable's lower-case name. Invariant: no field has a default here (defaults are in the
+//! table; a missing value means that the table has none), and its `Debug` may be logged. Values: spec `config.md` §2.
 
 use crate::model::{Secret, Span};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
@@ -12,37 +12,37 @@ use std::path::PathBuf;
 /// The configuration of the agent.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Config {
-    /// Cluster to register into; `None`: `default`, created if absent.
+    /// The cluster to register into; `None`: `default`, created if absent.
     #[serde(rename = "ecs_cluster")]
     pub cluster: Option<String>,
-    /// Region; `None`: ask the metadata service, and refuse to start with [`super::region_missing`] if it has none.
+    /// The AWS region; `None`: ask the metadata service, and refuse to start with [`super::region_missing`] if it has none.
     #[serde(rename = "aws_default_region")]
     pub region: Option<String>,
-    /// ECS API endpoint, with scheme. Goes before the two `aws_endpoint_url` fields.
+    /// The endpoint of the ECS API, with scheme. It takes precedence over the two `aws_endpoint_url` fields.
     #[serde(rename = "ecs_backend_host")]
     pub backend_host: Option<String>,
-    /// ECS Anywhere: no EC2 instance metadata, no identity document. The region is then set.
+    /// ECS Anywhere: there is no EC2 instance metadata and no identity document; the region is set.
     #[serde(rename = "ecs_external")]
     pub external: bool,
-    /// `unix:///path` or `tcp://host:port`.
+    /// The address of Docker: `unix:///path` or `tcp://host:port`.
     #[serde(rename = "docker_host")]
     pub docker_host: String,
-    /// Sent only on the first registration.
+    /// Attributes of the container instance, sent only with the first registration.
     #[serde(rename = "ecs_instance_attributes", default, deserialize_with = "from_json")]
     pub instance_attributes: BTreeMap<String, String>,
     /// Tags of the container instance.
     #[serde(rename = "ecs_container_instance_tags", default, deserialize_with = "from_json")]
     pub container_instance_tags: BTreeMap<String, String>,
-    /// Whether the tags of the EC2 instance are added to them.
+    /// The source of further tags for the container instance.
     #[serde(rename = "ecs_container_instance_propagate_tags_from")]
     pub propagate_tags_from: TagSource,
     /// Registration waits until Auto Scaling wants the instance in service.
     #[serde(rename = "ecs_warm_pools_check")]
     pub warm_pools_check: bool,
-    /// The instance drains when its end is announced.
+    /// The instance drains when a Spot interruption is announced.
     #[serde(rename = "ecs_enable_spot_instance_draining")]
     pub spot_draining: bool,
-    /// Value of `ecs.os-type-detailed`; empty: the attribute is left out.
+    /// The value of the attribute `ecs.os-type-detailed`; empty: it is not sent.
     #[serde(rename = "ecs_detailed_os_family")]
     pub detailed_os_family: String,
     /// No instance identity document is sent. Always true for external instances.
@@ -52,14 +52,14 @@ pub struct Config {
     /// `docker` or `dockercfg`: the form of `engine_auth_data`.
     #[serde(rename = "ecs_engine_auth_type")]
     pub engine_auth_type: Option<String>,
-    /// A well-formed JSON document, verbatim. Its form is checked where it is used.
+    /// Registry credentials: a valid JSON document, verbatim. Its form is checked where it is used.
     #[serde(rename = "ecs_engine_auth_data", default, deserialize_with = "secret")]
     pub engine_auth_data: Option<Secret>,
-    /// Hosts of registries, and what stands in their place.
+    /// Mirrors by the host of their registry.
     #[serde(rename = "ecs_image_registry_mirrors", default, deserialize_with = "from_json")]
     pub image_registry_mirrors: BTreeMap<String, String>,
 
-    /// Endpoint of every AWS service without an own one, with scheme.
+    /// The endpoint of every AWS service without one of its own, with scheme.
     #[serde(rename = "aws_endpoint_url")]
     pub aws_endpoint_url: Option<String>,
     /// Endpoint of the ECS API, with scheme.
@@ -83,7 +83,7 @@ pub struct Config {
     /// Instance metadata service, with scheme.
     #[serde(rename = "aws_ec2_metadata_service_endpoint")]
     pub imds_endpoint: String,
-    /// Access key. The SDK reads the environment itself but not `ecs.config`: keys set there have to be passed on.
+    /// The access key id. The SDK reads the environment itself, but not `ecs.config`: keys in the file must be passed on.
     #[serde(rename = "aws_access_key_id", default, deserialize_with = "secret")]
     pub access_key_id: Option<Secret>,
     /// Secret access key.
@@ -93,26 +93,26 @@ pub struct Config {
     #[serde(rename = "aws_session_token", default, deserialize_with = "secret")]
     pub session_token: Option<Secret>,
 
-    /// Profile of the credentials file that something outside the agent renews.
+    /// The profile in the credentials file that a program outside the agent renews.
     #[serde(rename = "ecs_alternate_credential_profile")]
     pub alternate_credential_profile: String,
-    /// FIPS endpoints.
+    /// FIPS endpoints are used.
     #[serde(rename = "aws_use_fips_endpoint")]
     pub fips: bool,
-    /// Dual-stack endpoints.
+    /// Dual-stack endpoints are used.
     #[serde(rename = "aws_use_dualstack_endpoint")]
     pub dual_stack: bool,
-    /// Tries of one call to AWS.
+    /// The most tries of one call to AWS.
     #[serde(rename = "aws_max_attempts")]
     pub max_attempts: u32,
-    /// How calls to AWS are tried again.
+    /// The mode of retries of calls to AWS.
     #[serde(rename = "aws_retry_mode")]
     pub retry_mode: RetryMode,
 
     /// Directory of the state store.
     #[serde(rename = "ecs_datadir")]
     pub data_dir: PathBuf,
-    /// Whether state is kept at all. True when the data directory was set and nothing else was said.
+    /// State is kept over restarts. Also true if only the data directory was set.
     #[serde(rename = "ecs_checkpoint")]
     pub checkpoint: bool,
     /// The data directory's parent as the Docker daemon sees it.
@@ -121,29 +121,29 @@ pub struct Config {
     /// Host that `-healthcheck` asks.
     #[serde(rename = "ecs_agent_healthcheck_host")]
     pub healthcheck_host: String,
-    /// Whether port 51678 serves everybody, instead of this host and containers on Docker's default bridge.
+    /// Port 51678 serves everybody, not only this host and containers on Docker's default bridge.
     #[serde(rename = "ecs_allow_offhost_introspection_access")]
     pub offhost_introspection: bool,
-    /// Least severe messages to log; `-loglevel` goes before it.
+    /// The least severe messages that are logged; `-loglevel` takes precedence.
     #[serde(rename = "ecs_loglevel")]
     pub log_level: LogLevel,
-    /// Form of log lines.
+    /// The format of log lines.
     #[serde(rename = "ecs_log_output_format")]
     pub log_format: LogFormat,
 
-    /// TCP ports tasks must not use.
+    /// TCP ports that tasks must not use.
     #[serde(rename = "ecs_reserved_ports")]
     pub reserved_ports: Vec<u16>,
-    /// UDP ports tasks must not use.
+    /// UDP ports that tasks must not use.
     #[serde(rename = "ecs_reserved_ports_udp")]
     pub reserved_ports_udp: Vec<u16>,
-    /// MiB of memory tasks must not use.
+    /// Memory that tasks must not use, in MiB.
     #[serde(rename = "ecs_reserved_memory")]
     pub reserved_memory_mib: u16,
-    /// Docker log drivers; all of them known ones.
+    /// Docker log drivers that tasks may use; each is a known one.
     #[serde(rename = "ecs_available_logging_drivers", deserialize_with = "from_json")]
     pub logging_drivers: Vec<String>,
-    /// No privileged containers.
+    /// Privileged containers are refused.
     #[serde(rename = "ecs_disable_privileged")]
     pub privileged_disabled: bool,
     /// SELinux labels may be used.
@@ -174,65 +174,65 @@ pub struct Config {
     #[serde(rename = "ecs_dynamic_host_port_range")]
     pub dynamic_host_port_range: Option<PortRange>,
 
-    /// Limits of whole tasks; `None`: where this host has them.
+    /// Limits of whole tasks are set; `None`: if this host supports them.
     #[serde(rename = "ecs_enable_task_cpu_mem_limit")]
     pub task_limits: Option<bool>,
-    /// Processes a task may have.
+    /// The most processes of a task; `None`: no limit.
     #[serde(rename = "ecs_task_pids_limit")]
     pub task_pids_limit: Option<u32>,
-    /// Where the cgroup file system is.
+    /// The mount point of the cgroup file system.
     #[serde(rename = "ecs_cgroup_path")]
     pub cgroup_path: PathBuf,
-    /// CFS period of task limits.
+    /// The CFS period of task limits.
     #[serde(rename = "ecs_cgroup_cpu_period")]
     pub cgroup_cpu_period: Span,
-    /// With cgroup v2 a container without memory limit gets its task's.
+    /// With cgroup v2, a container without a memory limit gets that of its task.
     #[serde(rename = "ecs_propagate_task_memory_limit_cgroupv2")]
     pub propagate_task_memory_limit: bool,
-    /// Existing shared volumes must have the labels and options asked for.
+    /// Existing shared volumes must match the requested labels and options.
     #[serde(rename = "ecs_shared_volume_match_full_config")]
     pub shared_volume_match_full_config: bool,
-    /// What the volume plugin can do.
+    /// Capabilities of the volume plugin.
     #[serde(rename = "ecs_volume_plugin_capabilities", deserialize_with = "from_json")]
     pub volume_plugin_capabilities: Vec<String>,
 
-    /// Time before a stopped task's containers are removed.
+    /// The time before a stopped task's containers are removed.
     #[serde(rename = "ecs_engine_task_cleanup_wait_duration")]
     pub task_cleanup_wait: Span,
-    /// Random time added to it, at most.
+    /// The most random time that is added to [`Self::task_cleanup_wait`].
     #[serde(rename = "ecs_engine_task_cleanup_wait_duration_jitter")]
     pub task_cleanup_wait_jitter: Span,
-    /// Time between asking a container to stop and killing it.
+    /// The time between asking a container to stop and killing it.
     #[serde(rename = "ecs_container_stop_timeout")]
     pub container_stop_timeout: Span,
-    /// Limit of starting a container.
+    /// The time limit for starting a container.
     #[serde(rename = "ecs_container_start_timeout")]
     pub container_start_timeout: Span,
-    /// Limit of creating a container.
+    /// The time limit for creating a container.
     #[serde(rename = "ecs_container_create_timeout")]
     pub container_create_timeout: Span,
-    /// Limit of asking a registry for a digest.
+    /// The time limit for asking a registry for a digest.
     #[serde(rename = "ecs_manifest_pull_timeout")]
     pub manifest_pull_timeout: Span,
-    /// Time a pull may make no progress.
+    /// How long a pull may make no progress.
     #[serde(rename = "ecs_image_pull_inactivity_timeout")]
     pub image_pull_inactivity_timeout: Span,
-    /// Limit of a whole pull.
+    /// The time limit for a whole pull.
     #[serde(rename = "ecs_image_pull_timeout")]
     pub image_pull_timeout: Span,
-    /// When an image is pulled.
+    /// When an image is pulled, and whether a failed pull may use the local one.
     #[serde(rename = "ecs_image_pull_behavior")]
     pub image_pull_behavior: ImagePullBehavior,
-    /// Pull images of containers that still wait for others.
+    /// Images of containers that still wait for others are pulled already.
     #[serde(rename = "ecs_pull_dependent_containers_upfront")]
     pub pull_upfront: bool,
     /// Containers do not wait for a slow log router.
     #[serde(rename = "ecs_enable_firelens_async")]
     pub firelens_async: bool,
-    /// Containers may have credential specs. Then there is a credentials fetcher, unless the check was skipped.
+    /// Containers may have credential specs. If so, there is a credentials fetcher, unless the check was skipped.
     #[serde(rename = "ecs_gmsa_supported")]
     pub gmsa: bool,
-    /// Socket of the credentials fetcher.
+    /// The socket of the credentials fetcher; empty: there is none.
     #[serde(rename = "credentials_fetcher_host_dir", default)]
     pub credentials_fetcher: PathBuf,
     #[serde(rename = "credentials_fetcher_secret_name_for_domainless_gmsa")]
@@ -241,37 +241,37 @@ pub struct Config {
     pub(super) is_domain_joined: bool,
     #[serde(rename = "zzz_skip_domain_join_check_not_supported_in_production")]
     pub(super) skips_domain_check: bool,
-    /// Never delete images.
+    /// Images are never deleted.
     #[serde(rename = "ecs_disable_image_cleanup")]
     pub image_cleanup_disabled: bool,
-    /// Time between image clean-ups.
+    /// The time between two image clean-ups.
     #[serde(rename = "ecs_image_cleanup_interval")]
     pub image_cleanup_interval: Span,
-    /// Age before an image of tasks may be deleted.
+    /// The age at which an image of tasks may be deleted.
     #[serde(rename = "ecs_image_minimum_cleanup_age")]
     pub image_minimum_cleanup_age: Span,
-    /// The same for other images, since they were built.
+    /// The age at which another image may be deleted, since it was built.
     #[serde(rename = "non_ecs_image_minimum_cleanup_age")]
     pub foreign_image_minimum_cleanup_age: Span,
-    /// Images deleted in one clean-up, above 0.
+    /// The most images that one clean-up deletes; above 0.
     #[serde(rename = "ecs_num_images_delete_per_cycle")]
     pub images_per_cleanup: i64,
-    /// Containers of others deleted in one clean-up; below 1: none.
+    /// The most foreign containers that one clean-up deletes; below 1: none.
     #[serde(rename = "nonecs_num_containers_delete_per_cycle")]
     pub containers_per_cleanup: i64,
-    /// Images and containers that are not of tasks are deleted too.
+    /// Images and containers that do not belong to tasks are deleted too.
     #[serde(rename = "ecs_enable_untracked_image_cleanup")]
     pub untracked_image_cleanup: bool,
     /// Images that are never deleted.
     #[serde(rename = "ecs_exclude_untracked_image", default, deserialize_with = "from_json")]
     pub exclude_untracked_images: Vec<String>,
-    /// Fill of the disk above which room is made before a pull.
+    /// Disk usage, in percent, above which images are deleted before a pull; `None`: never.
     #[serde(rename = "ecs_image_disk_high_percent")]
     pub image_disk_high_percent: Option<u8>,
-    /// Fill of the disk down to which it is made.
+    /// Disk usage, in percent, down to which they are deleted; `None`: down to the other limit.
     #[serde(rename = "ecs_image_disk_low_percent")]
     pub image_disk_low_percent: Option<u8>,
-    /// Do not offer container health checks to ECS.
+    /// Container health checks are not offered to ECS.
     #[serde(rename = "ecs_disable_docker_health_check")]
     pub docker_health_check_disabled: bool,
 
@@ -284,14 +284,14 @@ pub struct Config {
 }
 
 impl Config {
-    /// Credential specs that need a domain can be used; those that need none can wherever there is a credentials fetcher.
+    /// Credential specs that need a domain can be used. Those without a domain only need a credentials fetcher.
     pub fn gmsa_in_domain(&self) -> bool {
         let has_secret = self.gmsa_secret.as_ref().is_some_and(|name| !name.is_empty());
         self.gmsa && (has_secret || self.is_domain_joined || self.skips_domain_check)
     }
 
-    /// The proxies in effect (spec `config.md` §2.6): https falls back to the http proxy, and the metadata addresses and Docker are
-    /// not proxied unless the operator made an own list.
+    /// The proxies in effect (spec `config.md` §2.6). https falls back to the http proxy. The metadata addresses and Docker are
+    /// reached without a proxy, unless the operator set the list.
     pub fn proxy(&self) -> ProxySettings {
         ProxySettings {
             http: self.http_proxy.clone(),
@@ -301,38 +301,38 @@ impl Config {
     }
 }
 
-/// Which proxy is used for what. A proxy's URL may hold a password. Loopback and `localhost` are never proxied.
+/// The proxies by scheme. The URL of a proxy may hold a password. Loopback and `localhost` are always reached without a proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProxySettings {
-    /// For `http` URLs.
+    /// The proxy for `http` URLs; `None`: no proxy.
     pub http: Option<Secret>,
-    /// For `https` and `wss` URLs.
+    /// The proxy for `https` and `wss` URLs; `None`: no proxy.
     pub https: Option<Secret>,
-    /// Comma list of hosts, domains, addresses and ranges reached without a proxy.
+    /// Comma list of hosts, domains, addresses and ranges that are reached without a proxy.
     pub no_proxy: String,
 }
 
-/// Where tags of the container instance come from, besides the configuration.
+/// The source of tags of the container instance besides the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TagSource {
-    /// Nowhere.
+    /// No further tags.
     None,
-    /// The EC2 instance.
+    /// The tags of the EC2 instance.
     Ec2Instance,
 }
 
-/// Least severe messages to log.
+/// The least severe messages that are logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
-    /// Everything a developer wants.
+    /// Details for developers.
     Debug,
-    /// Status changes and what leads to them.
+    /// Status changes and their causes.
     Info,
-    /// What should be looked at.
+    /// Events that need attention.
     Warn,
-    /// What did not work.
+    /// Failures.
     Error,
     /// The Go agent's highest level; tracing has none above error.
     Crit,
@@ -354,8 +354,8 @@ impl LogLevel {
         })
     }
 
-    /// The directive for a tracing `EnvFilter`. Debugging is of this agent: what the AWS SDK and the HTTP stack say at that level is
-    /// a hundred lines a call, and holds access key ids.
+    /// The directive for a tracing `EnvFilter`. Debug messages are those of this agent: the AWS SDK and the HTTP stack would log
+    /// a hundred lines a call, with access key ids.
     pub fn filter(self) -> &'static str {
         match self {
             Self::Debug => "info,ecs_agent=debug",
@@ -367,17 +367,17 @@ impl LogLevel {
     }
 }
 
-/// How calls to AWS are tried again, in the SDK's words.
+/// The mode of retries of calls to AWS, in the SDK's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RetryMode {
-    /// With back-off.
+    /// Retries with back-off.
     Standard,
-    /// And with a limit of calls a second once calls are throttled.
+    /// Like `Standard`, with a limit of calls a second once calls are throttled.
     Adaptive,
 }
 
-/// Form of log lines.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -387,7 +387,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// When an image is pulled (spec `images.md`).
+/// The rule by which images are pulled (spec `images.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImagePullBehavior {
@@ -395,9 +395,9 @@ pub enum ImagePullBehavior {
     Default,
     /// Pull; if that fails, the task fails.
     Always,
-    /// Pull only what this agent never pulled before.
+    /// Pull only images that this agent has never pulled before.
     Once,
-    /// Pull only what is not there.
+    /// Pull only images that are not on this host.
     PreferCached,
 }
 
@@ -422,7 +422,7 @@ impl TryFrom<Vec<u16>> for PortRange {
     }
 }
 
-/// Lists and maps travel as JSON: envy's own lists end at a comma.
+/// Reads lists and maps, which are passed as JSON: envy's own lists end at a comma.
 fn from_json<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
     let text = String::deserialize(deserializer)?;
     serde_json::from_str(&text).map_err(serde::de::Error::custom)

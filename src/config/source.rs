@@ -1,8 +1,8 @@
-//! Where values come from: the process environment, and `/etc/ecs/ecs.config` read as `docker run --env-file` reads it. JSON documents
-//! are [`super::document`]'s.
+//! Sources of values: the process environment, and `/etc/ecs/ecs.config`, read as `docker run --env-file` reads it. JSON
+//! documents are in [`super::document`].
 //!
-//! Owns the file's syntax, not the meaning of any variable. Invariant: a value is taken verbatim (no quotes removed, nothing trimmed,
-//! nothing expanded), so JSON survives; one bad line never takes the others with it.
+//! This module owns the file's syntax, not the meaning of any variable. Invariant: a value is used verbatim (no quotes are
+//! removed, nothing is trimmed or expanded), so JSON survives; a bad line does not affect the others.
 
 use super::problem::{NO_START, Problem, shape};
 use crate::model::text::without_bom;
@@ -12,68 +12,71 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 use zeroize::{Zeroize, Zeroizing};
 
-/// What kind of source a value is from. Some rules of the Go agent hold only for one of them.
+/// The kind of source of a value. Some rules of the Go agent apply to one kind only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// The environment, or a file of `NAME=value` lines, which is one under ecs-init and under Docker.
+    /// The environment, or a file of `NAME=value` lines, which ecs-init and Docker put into the environment.
     Environment,
     /// The JSON file or user data.
     Document,
-    /// Nobody set it.
+    /// A default.
     Defaults,
 }
 
 /// One source of values, asked from the highest to the lowest.
 pub trait Source {
-    /// The value as written, or `None` when the source does not have the key.
+    /// The value as it was written; `None`: the source does not have the key.
     fn get(&self, key: &str) -> Option<String>;
 
-    /// Where that value stands, for messages.
+    /// The place of that value, for messages.
     fn place(&self, key: &str) -> String;
 
-    /// Every key the source has, to find misspelt ones.
+    /// Every key of the source, to find misspelt ones.
     fn keys(&self) -> Vec<String>;
 
-    /// What kind of source it is.
+    /// The kind of this source.
     fn class(&self) -> Class {
         Class::Environment
     }
 }
 
-/// The process environment, taken once.
+/// The process environment, read once.
 #[derive(Default)]
 pub struct Environment {
     values: BTreeMap<String, String>,
+    /// Names of variables whose values are not UTF-8.
     not_text: Vec<String>,
 }
 
 /// A parsed env-file.
 #[derive(Default)]
 pub struct EnvFile {
+    /// The file's path, for messages.
     path: String,
+    /// The line and the value, by name.
     values: BTreeMap<String, (usize, String)>,
 }
 
-/// Larger files are refused: something else was put there.
+/// The most bytes of a file; a larger one is not a configuration and is refused.
 const MAX_FILE: u64 = 64 << 20;
-const ONCE: &str = "each name once";
+const EACH_NAME_ONCE: &str = "each name once";
 
-/// Why a file was not read.
+/// The reason why a file was not read.
 pub(super) enum Unread {
-    /// There is nothing of that name.
+    /// The path does not exist.
     Absent,
-    /// It is there, or its name is, and cannot be opened.
+    /// The path exists, possibly as a dangling link, but cannot be opened.
     NotOpened(ErrorKind),
-    /// It was opened and is no file to read, such as a directory.
+    /// The path was opened but cannot be read, such as a directory.
     NotRead(ErrorKind),
-    /// Too long to be a configuration.
+    /// The file is too long to be a configuration.
     TooLong,
 }
 
-/// The bytes of a file; they may hold secrets.
+/// Reads a file, which may hold secrets.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Unread> {
     let file = std::fs::File::open(path).map_err(|error| match error.kind() {
-        // A link whose target is missing was meant to be a file.
+        // A dangling link was meant to be a file, so it does not count as absent.
         ErrorKind::NotFound if path.symlink_metadata().is_err() => Unread::Absent,
         kind => Unread::NotOpened(kind),
     })?;
@@ -82,7 +85,7 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Unread> {
     if bytes.len() as u64 > MAX_FILE { Err(Unread::TooLong) } else { Ok(bytes) }
 }
 
-// Values may be secrets: names only.
+// Values may be secrets, so only names are shown.
 impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.values.keys()).finish()
@@ -95,7 +98,7 @@ impl std::fmt::Debug for EnvFile {
     }
 }
 
-// Nor may they stay in memory longer than loading takes.
+// For the same reason they are wiped after loading.
 impl Drop for Environment {
     fn drop(&mut self) {
         self.values.values_mut().for_each(Zeroize::zeroize);
@@ -109,12 +112,12 @@ impl Drop for EnvFile {
 }
 
 impl Environment {
-    /// The environment of this process. The only place in the crate that reads it.
-    pub fn of_process() -> Self {
+    /// The environment of this process. No other code in the crate reads it.
+    pub fn from_process() -> Self {
         Self::new(std::env::vars_os())
     }
 
-    /// An environment of these variables. One that is not UTF-8 is left out and remembered.
+    /// An environment of these variables. A variable whose value is not UTF-8 is left out and becomes a problem.
     pub fn new<K: Into<OsString>, V: Into<OsString>>(variables: impl IntoIterator<Item = (K, V)>) -> Self {
         let mut environment = Self::default();
         for (key, value) in variables {
@@ -127,7 +130,7 @@ impl Environment {
         environment
     }
 
-    /// Variables of ours that could not be read.
+    /// The agent's variables that could not be read.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let ours = self.not_text.iter().filter(|key| super::keys::find(key).is_some());
         ours.map(|key| Problem {
@@ -171,8 +174,8 @@ impl Source for EnvFile {
 }
 
 impl EnvFile {
-    /// Reads a file. One that is absent is a problem only if it was `named` by the operator; one that is there and cannot be read
-    /// always is, since the agent would join another cluster than it was told to. `docker run` refuses both.
+    /// Reads a file. A missing file is a problem only if the operator `named` it. An existing file that cannot be read always is
+    /// one: the agent would join another cluster than the operator wants. `docker run` refuses both.
     pub fn open(path: &Path, named: bool, environment: &Environment) -> (Self, Vec<Problem>) {
         let problem = |shape: &str| Problem {
             variable: String::new(),
@@ -193,7 +196,7 @@ impl EnvFile {
         }
     }
 
-    /// The same file as ecs-init reads it: white space at the end of a line is not part of the value.
+    /// The file as ecs-init reads it: white space at the end of a line is not part of the value.
     pub(super) fn trimmed(mut self) -> Self {
         for (_, value) in self.values.values_mut() {
             value.truncate(value.trim_end().len());
@@ -201,12 +204,12 @@ impl EnvFile {
         self
     }
 
-    /// Reads the text of a file; `path` is for messages.
+    /// Reads the text of a file; `path` is its name in messages.
     pub fn parse(path: &str, bytes: &[u8], environment: &Environment) -> (Self, Vec<Problem>) {
         let mut file = Self { path: path.to_owned(), values: BTreeMap::new() };
         let mut problems = Vec::new();
         let Ok(bytes) = without_bom(bytes) else {
-            // None of its lines would be read as it was meant: the agent would join another cluster than it was told to.
+            // No line would be read as intended, so the agent would join another cluster than the operator wants.
             let problem = Problem {
                 variable: String::new(),
                 place: path.to_owned(),
@@ -221,7 +224,7 @@ impl EnvFile {
             // One carriage return belongs to the line end, as in Go's line scanner.
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if let Err((shape, expected)) = file.take_line(line, number, environment) {
-                let instead = if expected == ONCE { "the last one counts" } else { "the line is ignored" };
+                let instead = if expected == EACH_NAME_ONCE { "the last one counts" } else { "the line is ignored" };
                 problems.push(Problem {
                     variable: String::new(),
                     place: format!("{path}:{number}"),
@@ -251,7 +254,7 @@ impl EnvFile {
         }
         let (key, value) = match line.split_once('=') {
             Some((key, value)) => (key, Some(value.to_owned())),
-            // A name alone takes its value from the environment.
+            // A name without a value has its value in the environment.
             None => (line, environment.get(line)),
         };
         if key.is_empty() {
@@ -260,7 +263,7 @@ impl EnvFile {
         if key.starts_with("export ") {
             return Err((
                 "a line that begins with export".to_owned(),
-                "NAME=value without export: this is no shell script",
+                "NAME=value without export: this is not a shell script",
             ));
         }
         if key.contains([' ', '\t']) {
@@ -272,9 +275,9 @@ impl EnvFile {
         if let Some(value) = value {
             let before = self.values.insert(key.to_owned(), (number, value));
             if let Some((first, _)) = before {
-                // A broken-off value may look like a name: only a known one is shown.
+                // The rest of a broken value may look like a name, so only a known name is shown.
                 let name = super::keys::find(key).map_or("a name", |key| key.name);
-                return Err((format!("{name} again, first in line {first}"), ONCE));
+                return Err((format!("{name} again, first in line {first}"), EACH_NAME_ONCE));
             }
         }
         Ok(())

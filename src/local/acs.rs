@@ -1,6 +1,6 @@
-//! The server's end of the ACS websocket (spec `acs.md` §1 to §4): sends what the instance's outbox holds, takes acknowledgements, answers
-//! stop verifications. It owns one connection at a time per instance; the queue outlives it. Invariant: everything that
-//! crosses the socket is recorded.
+//! The server's end of the ACS websocket (spec `acs.md` §1 to §4): sends the messages in the instance's outbox, takes
+//! acknowledgements, answers stop verifications. This module owns one connection at a time per instance; the queue outlives it.
+//! Invariant: every message on the socket is recorded.
 
 use super::instances::{InstanceStatus, Kick};
 use super::records::Source;
@@ -23,7 +23,7 @@ pub(super) struct Opened {
     session: u64,
 }
 
-/// Accepts a handshake, or says why not: the exception and its text.
+/// Accepts a handshake. An error is the exception and its text.
 pub(super) fn open(
     state: &mut State,
     query: &[(String, String)],
@@ -54,7 +54,7 @@ pub(super) fn open(
     if find("sendCredentials") == Some("true") {
         resend_credentials(state, &arn);
     }
-    // Without a task of ours on the instance there is nothing to agree on.
+    // Without a task on the instance there is nothing to compare, so no manifest is needed.
     if full_sync && state.tasks.iter().any(|task| task.instance_arn == arn) {
         // A full outbox only means that the manifest comes with the next connection.
         let _queued = state.queue_manifest(&arn);
@@ -62,7 +62,7 @@ pub(super) fn open(
     Ok(Opened { instance: arn, session })
 }
 
-/// An agent that just started has no credentials of its running tasks.
+/// Queues the credentials of all running tasks: an agent that has just started has none.
 fn resend_credentials(state: &mut State, instance: &str) {
     let known = |task: &&super::Task| task.instance_arn == instance && task.last_status != TaskStatus::Stopped;
     let tasks: Vec<_> = state.tasks.iter().filter(known).map(|task| task.arn.clone()).collect();
@@ -131,14 +131,17 @@ async fn converse(shared: &Shared, socket: &mut Socket, opened: &Opened) -> Stri
     }
 }
 
-/// What one turn of the loop does.
+/// The work of one turn of the loop.
 struct Turn {
+    /// Messages to send now.
     messages: Vec<Value>,
+    /// When another message may become due; `None`: nothing waits.
     next: Option<Instant>,
+    /// How to end the connection, if it is to end.
     kick: Option<Kick>,
 }
 
-/// What is due on this connection; `true` when taking it changed the state.
+/// Takes the work that is due on this connection; `true` if that changed the state.
 fn due(state: &mut State, opened: &Opened, redeliver: Duration) -> (Turn, bool) {
     let delivery = state.faults.delivery.clone();
     let Some(instance) = state.instance_mut(&opened.instance) else {
@@ -161,7 +164,7 @@ fn due(state: &mut State, opened: &Opened, redeliver: Duration) -> (Turn, bool) 
     (Turn { messages, next, kick: None }, any)
 }
 
-/// Takes one message of the agent.
+/// Handles one message of the agent.
 fn received(state: &mut State, instance: &str, text: &str) {
     let Ok(envelope) = serde_json::from_str::<Value>(text) else {
         state.record(Source::AcsIn, "(no JSON)", json!(text));
@@ -173,7 +176,7 @@ fn received(state: &mut State, instance: &str, text: &str) {
     match kind {
         "AckRequest" | "NackRequest" | "IAMRoleCredentialsAckRequest" => {
             let id = message["messageId"].as_str().unwrap_or_default();
-            // A payload with roles is acknowledged by AckRequest; its credentials are acknowledged beside it, under the same id.
+            // AckRequest acknowledges a payload; the credentials in it are acknowledged separately, under the same id.
             let beside = kind == "IAMRoleCredentialsAckRequest" && state.is_payload(instance, id);
             if !beside && state.faults.delivery.lose_acks > 0 {
                 state.faults.delivery.lose_acks -= 1;
@@ -186,8 +189,8 @@ fn received(state: &mut State, instance: &str, text: &str) {
     }
 }
 
-/// Confirms the stops of tasks that are to stop. A task unknown here is left alone: this server forgets, the agent may know
-/// better.
+/// Confirms the stops of tasks that should stop. A task that the server does not know goes on: the server forgets its tasks when
+/// it ends, the agent does not.
 fn verify_stops(state: &mut State, instance: &str, message: &Value) {
     let candidates = message["stopCandidates"].as_array().into_iter().flatten();
     let stop: Vec<_> = candidates
@@ -208,7 +211,7 @@ async fn send(socket: &mut Socket, message: &Value) -> bool {
     matches!(timeout(WRITE_TIMEOUT, socket.send(Message::text(wire(message)))).await, Ok(Ok(())))
 }
 
-/// A message given as text is sent as it is: it need not be JSON at all.
+/// The text of a message on the wire. A message that was queued as text is sent unchanged and need not be JSON.
 fn wire(message: &Value) -> String {
     match message["raw"].as_str() {
         Some(text) => text.to_owned(),

@@ -1,6 +1,6 @@
-//! `/_local/`: looking into the server and making things go wrong, over HTTP. It owns the paths and their JSON; the same things
-//! are methods of [`super::Server`]. Invariants: nothing is answered without the token; whatever changes something wants
-//! `Content-Type: application/json`, which a web page cannot make a browser send unasked.
+//! `/_local/`: inspects the server and injects faults, over HTTP. This module owns the paths and their JSON; the same functions
+//! are methods of [`super::Server`]. Invariants: nothing is answered without the token; a request that changes something needs
+//! `Content-Type: application/json`, which a web page cannot make a browser send without asking first.
 
 use super::answers::{header_text, text_answer};
 use super::faults::{Delivery, FaultRequest};
@@ -18,9 +18,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// What `curl http://127.0.0.1:14566/` shows.
+/// The answer to `curl http://127.0.0.1:14566/`.
 pub(super) const GREETING: &str = "\
-ecs-local: the part of Amazon ECS a laptop needs. State is in memory only.
+ecs-local: the part of Amazon ECS that a laptop needs. State is in memory only.
 Use it:    AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=TOKEN aws ecs --endpoint-url http://THIS list-container-instances
 Look in:   curl --user local:TOKEN http://THIS/_local/            help
 TOKEN is what ecs-local printed when it started, or was given with --token or --token-file.
@@ -29,7 +29,7 @@ TOKEN is what ecs-local printed when it started, or was given with --token or --
 const HELP: &str = "\
 GET  /_local/state                 clusters, instances, tasks: a summary
 GET  /_local/records?after=N&source=S&name=X
-                                   everything said, in order (source: api, api-error, imds, acs-connect, acs-close, acs-in,
+                                   all calls and messages, in order (source: api, api-error, imds, acs-connect, acs-close, acs-in,
                                    acs-out, tcs-connect, tcs-close, tcs-in)
 GET  /_local/submissions           the agent's reports, in order
 POST /_local/faults                {\"operation\": \"SubmitTaskStateChange\", \"count\": 2, \"fault\": \"throttle\"}
@@ -50,16 +50,16 @@ POST /_local/credentials           {\"task\": \"ARN or id\"}   new credentials f
 POST /_local/secrets               {\"name\": \"hub\", \"value\": \"{\\\"username\\\": ...}\"}   for Secrets Manager
 POST /_local/parameters            {\"name\": \"/team/key\", \"value\": \"...\"}   for SSM
 POST /_local/objects               {\"bucket\": \"b\", \"key\": \"app.env\", \"text\": \"A=1\\n\"}   for S3
-POST wants the header Content-Type: application/json. All want the token: curl --user local:TOKEN, or Authorization: Bearer TOKEN.
+POST needs the header Content-Type: application/json. Every request needs the token: curl --user local:TOKEN, or Authorization: Bearer TOKEN.
 ";
 
-/// For who asks without the token.
+/// The answer to a request without the token.
 const NO_TOKEN: &str = "\
 This needs the token that ecs-local printed when it started (or was given with --token or --token-file):
 curl --user local:TOKEN, or the header Authorization: Bearer TOKEN
 ";
 
-/// Most records in one answer.
+/// The most records in one answer.
 const MAX_ANSWER: usize = 1000;
 
 #[derive(Deserialize)]
@@ -97,13 +97,13 @@ pub(super) fn answer(shared: &Shared, request: &Request<Bytes>) -> Response<Body
     let path = request.uri().path().trim_start_matches("/_local").trim_matches('/');
     let result = match *request.method() {
         Method::GET if path.is_empty() => return text_answer(200, HELP),
-        Method::GET => look(shared, path, request.uri().query().unwrap_or_default()),
+        Method::GET => get(shared, path, request.uri().query().unwrap_or_default()),
         Method::POST if !header_text(request.headers(), "content-type").starts_with("application/json") => {
-            Err("POST wants the header Content-Type: application/json".to_owned())
+            Err("POST needs the header Content-Type: application/json".to_owned())
         }
         Method::POST => {
             let body = if request.body().is_empty() { Ok(json!({})) } else { serde_json::from_slice(request.body()) };
-            body.map_err(|error| error.to_string()).and_then(|body| act(shared, path, body))
+            body.map_err(|error| error.to_string()).and_then(|body| post(shared, path, body))
         }
         _ => Err("use GET or POST".to_owned()),
     };
@@ -113,7 +113,7 @@ pub(super) fn answer(shared: &Shared, request: &Request<Bytes>) -> Response<Body
     }
 }
 
-fn look(shared: &Shared, path: &str, query: &str) -> Result<Value, String> {
+fn get(shared: &Shared, path: &str, query: &str) -> Result<Value, String> {
     match path {
         "state" => Ok(shared.read(summary)),
         "submissions" => Ok(shared.read(|state| json!(state.submissions().collect::<Vec<_>>()))),
@@ -149,7 +149,7 @@ fn summary(state: &State) -> Value {
     json!({"clusters": state.clusters, "containerInstances": instances, "tasks": tasks})
 }
 
-fn act(shared: &Shared, path: &str, body: Value) -> Result<Value, String> {
+fn post(shared: &Shared, path: &str, body: Value) -> Result<Value, String> {
     match path {
         "faults" => {
             let request: FaultRequest = serde_json::from_value(body).map_err(|error| error.to_string())?;
@@ -206,14 +206,14 @@ fn act(shared: &Shared, path: &str, body: Value) -> Result<Value, String> {
             let roles = shared.change(|state| state.queue_credentials(body["task"].as_str().unwrap_or_default()))?;
             return Ok(json!({"roles": roles}));
         }
-        "secrets" | "parameters" | "objects" => give(shared, path, &body)?,
+        "secrets" | "parameters" | "objects" => put_value(shared, path, &body)?,
         other => return Err(format!("no such path: POST /_local/{other}")),
     }
     Ok(json!({"ok": true}))
 }
 
-/// Something for tasks to be given.
-fn give(shared: &Shared, path: &str, body: &Value) -> Result<(), String> {
+/// Stores a secret, a parameter or an object.
+fn put_value(shared: &Shared, path: &str, body: &Value) -> Result<(), String> {
     let text = |member: &str| body[member].as_str().ok_or_else(|| format!("wanted: {member}, a text"));
     match path {
         "secrets" => {
@@ -222,11 +222,11 @@ fn give(shared: &Shared, path: &str, body: &Value) -> Result<(), String> {
         }
         "parameters" => {
             let (name, value) = (text("name")?, text("value")?.into());
-            shared.change(|state| state.kept.put_parameter(name, value))
+            shared.change(|state| state.stored.put_parameter(name, value))
         }
         _ => {
             let (bucket, key, text) = (text("bucket")?, text("key")?, text("text")?.into());
-            shared.change(|state| state.kept.put_object(bucket, key, text))
+            shared.change(|state| state.stored.put_object(bucket, key, text))
         }
     }
 }

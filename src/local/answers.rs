@@ -1,4 +1,4 @@
-//! HTTP answers and headers, as all parts of the server make and read them.
+//! Helpers for HTTP answers and headers, for all parts of the server.
 
 use super::api_error::ApiError;
 use axum::body::Body;
@@ -6,15 +6,16 @@ use http::{HeaderMap, Response, StatusCode, header};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// What a request ends with.
+/// The outcome of a request.
 pub(super) enum Reply {
+    /// This answer is sent.
     Answer(Response<Body>),
-    /// Close the connection without a word.
+    /// The connection is closed without an answer.
     Cut,
 }
 
-/// Headers for the log: the session token is left out, and the signature too.
-pub(super) fn shown(headers: &HeaderMap) -> BTreeMap<String, String> {
+/// Headers for the log, without the session token and the signature.
+pub(super) fn loggable(headers: &HeaderMap) -> BTreeMap<String, String> {
     let readable = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     readable
         .map(|(name, value)| {
@@ -28,7 +29,7 @@ pub(super) fn shown(headers: &HeaderMap) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The value of a header; empty if it is not there or no text.
+/// The value of a header; empty if the header is missing or not text.
 pub(super) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
@@ -48,7 +49,7 @@ pub(super) fn text_answer(status: u16, text: impl Into<String>) -> Response<Body
     typed_answer(status, "text/plain", text.into())
 }
 
-/// An answer of that content type.
+/// An answer with this content type.
 pub(super) fn typed_answer(status: u16, kind: &'static str, body: String) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

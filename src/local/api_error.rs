@@ -1,16 +1,16 @@
-//! An error as the AWS APIs give it: status, code and text.
+//! An error of an AWS API: status, code and text.
 
 use serde_json::{Value, json};
 
-/// An error as the API gives it.
+/// An error of an AWS API.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct ApiError {
-    /// HTTP status.
+    /// The HTTP status.
     pub status: u16,
-    /// `__type`.
+    /// The error code, `__type` in the body.
     pub code: String,
-    /// For people.
+    /// The text for people.
     pub message: String,
 }
 

@@ -1,30 +1,30 @@
-//! What belongs to the EC2 instance beside its container instance: its tags (DescribeTags, in EC2's Query protocol), metadata that is
-//! not there by itself, and a clock that may be wrong. It owns those three and the XML. Invariant: nothing here until a script sets it.
+//! The EC2 instance below the container instance: its tags (DescribeTags, in EC2's Query protocol), additional metadata, and a
+//! clock that may be wrong. This module owns those three and the XML. Invariant: all of it is empty until a script sets it.
 
 use super::api_error::ApiError;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// The image id everybody sees.
+/// The image id of the instance.
 pub(super) const IMAGE_ID: &str = "ami-0123456789abcdef0";
-/// The instance type everybody sees.
+/// The instance type.
 pub(super) const INSTANCE_TYPE: &str = "m5.large";
-/// Most tags and most metadata paths; later ones are dropped.
+/// The most tags, and the most metadata paths; further ones are dropped.
 const MAX_SET: usize = 100;
 
-/// The instance, as scripts set it.
+/// The parts of the instance that scripts set.
 #[derive(Debug, Default)]
 pub(super) struct Ec2 {
     /// Tags of the instance.
     pub(super) tags: BTreeMap<String, String>,
-    /// Path below `meta-data/` to text.
+    /// Texts by path below `meta-data/`.
     metadata: BTreeMap<String, String>,
-    /// Seconds AWS is ahead of the host.
+    /// How far AWS's clock is ahead of the host's, in seconds.
     pub(super) clock_ahead: i64,
 }
 
 impl Ec2 {
-    /// Sets the text of a metadata path, or takes it away.
+    /// Sets the text of a metadata path; `None` removes it.
     pub(super) fn set_metadata(&mut self, path: &str, text: Option<String>) {
         match text {
             Some(text) if self.metadata.len() < MAX_SET => self.metadata.insert(path.to_owned(), text),
@@ -40,7 +40,7 @@ impl Ec2 {
     pub(super) fn call(&self, instance_id: &str, form: &[(String, String)]) -> Result<String, ApiError> {
         let find = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         if find("Action") != Some("DescribeTags") {
-            return Err(ApiError::new(400, "InvalidAction", "Of EC2 there is DescribeTags only."));
+            return Err(ApiError::new(400, "InvalidAction", "DescribeTags is the only operation of this EC2."));
         }
         let mut items = String::new();
         let is_this_one = form.iter().any(|(_, value)| value == instance_id);
@@ -60,7 +60,7 @@ impl Ec2 {
         now as i64 + self.clock_ahead
     }
 
-    /// The time of this AWS as HTTP headers say it.
+    /// The time of this AWS in the format of HTTP headers.
     pub(super) fn http_date(&self, now: f64) -> String {
         let time = aws_smithy_types::DateTime::from_secs(self.time(now));
         time.fmt(aws_smithy_types::date_time::Format::HttpDate).unwrap_or_default()
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_ahead_is_so_everywhere() {
+    fn a_clock_that_is_ahead_is_ahead_everywhere() {
         const NOW: f64 = 1_700_000_000.0; // 2023-11-14T22:13:20Z
         let ec2 = Ec2 { clock_ahead: 7200, ..Ec2::default() };
         assert_eq!(ec2.time(NOW), 1_700_007_200);

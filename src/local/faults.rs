@@ -1,70 +1,71 @@
-//! Things that go wrong on purpose: refused, slow, malformed and lost answers, and payloads that come late, twice or out of
-//! order. It owns which fault is due next; carrying it out is [`super::refusal`]'s, [`super::http`]'s and
-//! [`super::outbox`]'s part. Invariant: a fault is used up by the call it hits, so a server without pending faults behaves well.
+//! Injected faults: refused, slow, malformed and lost answers, and payloads that come late, twice or out of order. This module
+//! owns the queue of faults; [`super::refusal`], [`super::http`] and [`super::outbox`] carry them out. Invariant: a call uses up
+//! the fault that it meets, so a server without pending faults behaves well.
 
 use serde::Deserialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// Most faults waiting for one operation.
+/// The most pending faults of one operation.
 const MAX_PENDING: usize = 1000;
 
-/// What happens to a call instead of its normal course.
+/// The fault of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// 400 `ThrottlingException`.
+    /// Status 400, `ThrottlingException`.
     Throttle,
-    /// 500 `ServerException`.
+    /// Status 500, `ServerException`.
     ServerError,
-    /// 400 `AccessDeniedException`.
+    /// Status 400, `AccessDeniedException`.
     AccessDenied,
-    /// An error of your own: HTTP status, code, message.
+    /// Any error: HTTP status, code, message.
     Error(u16, String, String),
-    /// The normal answer, after this long.
+    /// The normal answer after this time.
     Slow(Duration),
-    /// 200 with a body that is no JSON.
+    /// Status 200 with a body that is not JSON.
     Malformed,
-    /// 200 without a body.
+    /// Status 200 without a body.
     Empty,
-    /// A page for people with this HTTP status, as a load balancer or a captive portal gives it.
+    /// An HTML page with this HTTP status, as a load balancer or a captive portal sends it.
     Page(u16),
-    /// Half an answer, and then the connection is cut. The call has no effect.
+    /// Half an answer, then the connection is cut. The call has no effect.
     Truncated,
     /// The connection is cut before the call has any effect.
     Drop,
-    /// The call has its effect, then the connection is cut: the caller cannot know.
+    /// The call has its effect, then the connection is cut: the caller cannot know the outcome.
     LoseAnswer,
 }
 
-/// How payloads and their acknowledgements travel. The default is: at once, once, in order.
+/// How payloads and acknowledgements are delivered. The default: at once, once, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delivery {
-    /// Payloads wait this long before they are sent.
+    /// How long a payload waits before it is sent.
     pub delay: Duration,
     /// Each payload is sent twice in a row.
     pub duplicate: bool,
-    /// A payload waits for the next one, and the newer goes first (an only one goes after 5 seconds).
+    /// A payload waits for the next one, and the newer is sent first. A single one is sent after 5 seconds.
     pub reorder: bool,
-    /// This many acknowledgements are ignored, so the payload is sent again.
+    /// The number of acknowledgements that are ignored, so that the payload is sent again.
     pub lose_acks: u32,
 }
 
-/// Faults waiting to happen.
+/// The pending faults.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
+    /// Faults by operation; `*` is any operation.
     pending: BTreeMap<String, VecDeque<Fault>>,
     pub(super) delivery: Delivery,
 }
 
 impl Faults {
-    /// Lets the next `count` calls of `operation` (or of any operation, `*`) meet `fault`.
+    /// Adds a fault for the next `count` calls of `operation`, or of any operation if it is `*`.
     pub(super) fn add(&mut self, operation: &str, count: usize, fault: &Fault) {
         let queue = self.pending.entry(operation.to_owned()).or_default();
         let room = MAX_PENDING.saturating_sub(queue.len());
         queue.extend(std::iter::repeat_n(fault.clone(), count.min(room)));
     }
 
-    /// The fault this call meets, if any; it is used up.
+    /// Takes the fault of this call, if there is one.
     pub(super) fn take(&mut self, operation: &str) -> Option<Fault> {
         for key in [operation, "*"] {
             if let Some(queue) = self.pending.get_mut(key) {
@@ -83,12 +84,12 @@ impl Faults {
     }
 }
 
-/// A fault as the admin API takes it.
+/// A request of the admin API for faults.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct FaultRequest {
     pub(super) operation: String,
-    #[serde(default = "one")]
+    #[serde(default = "default_count")]
     pub(super) count: usize,
     fault: String,
     #[serde(default)]
@@ -98,12 +99,12 @@ pub(super) struct FaultRequest {
     message: Option<String>,
 }
 
-fn one() -> usize {
+fn default_count() -> usize {
     1
 }
 
 impl FaultRequest {
-    /// The fault meant, or what is wrong with the request.
+    /// The fault that the request names. An error explains the problem.
     pub(super) fn fault(&self) -> Result<Fault, String> {
         Ok(match self.fault.as_str() {
             "throttle" => Fault::Throttle,

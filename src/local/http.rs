@@ -1,8 +1,9 @@
-//! Sockets and routing: one port for the API, the metadata service, the websockets and `/_local/`. It owns connections and
-//! faults of the wire; meaning is elsewhere. Invariants: a request is bounded in size, time and number; one that a web page could make a
-//! browser send is refused, and so is a call, a handshake or an object that was not signed with the secret of this session.
+//! Sockets and routing: one port for the API, the metadata service, the websockets and `/_local/`. This module owns connections
+//! and faults of the wire; other modules own the meaning of requests. Invariants: requests are bounded in size, time and number.
+//! A request that a web page could make a browser send is refused, and so is a call, a handshake or an object that was not signed
+//! with the session's secret.
 
-use super::answers::{Reply, error_answer, header_text, json_answer, shown, text_answer, typed_answer};
+use super::answers::{Reply, error_answer, header_text, json_answer, loggable, text_answer, typed_answer};
 use super::api;
 use super::api_error::ApiError;
 use super::faults::Fault;
@@ -31,19 +32,19 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-/// Most connections at a time; more wait in the listener's backlog.
+/// The most connections at a time; further ones wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 512;
-/// Largest request body, bytes.
+/// The largest request body, in bytes.
 const MAX_BODY: usize = 2 * 1024 * 1024;
-/// Largest websocket message, bytes: a TCS message may have 1 MiB.
+/// The largest websocket message, in bytes: a TCS message may have 1 MiB.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
-/// Time for headers, and for a body.
+/// The time limit for reading headers, and for reading a body.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Time for websockets to say goodbye when the server stops.
-const GOODBYE: Duration = Duration::from_millis(300);
+/// The time that websockets have to close when the server stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// What a connection becomes after its upgrade.
+/// The websocket that a connection becomes after its upgrade.
 #[derive(Debug)]
 pub(super) enum Channel {
     Acs(acs::Opened),
@@ -63,14 +64,14 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
                 Ok((stream, peer)) => {
                     connections.spawn(connection(Arc::clone(&shared), stream, peer));
                 }
-                // Out of file descriptors, most likely: wait for one to come back.
+                // Most likely there are no file descriptors left: wait until one is free.
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             },
         }
     }
-    // Websockets say goodbye; idle connections would stay for ever.
-    let goodbyes = async { while connections.join_next().await.is_some() {} };
-    let _all_gone = tokio::time::timeout(GOODBYE, goodbyes).await;
+    // Websockets close properly; idle connections would stay for ever and are aborted after the limit.
+    let all_closed = async { while connections.join_next().await.is_some() {} };
+    let _all_gone = tokio::time::timeout(CLOSE_TIMEOUT, all_closed).await;
     connections.shutdown().await;
 }
 
@@ -83,7 +84,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(READ_TIMEOUT);
-    // An error here is the other side going away, or our own cut.
+    // An error here means that the peer went away, or that the server cut the connection on purpose.
     let _ended = builder.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
     let taken = upgrade.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some((upgraded, channel)) = taken
@@ -101,7 +102,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
 async fn serve(shared: Arc<Shared>, upgrade: Upgrade, request: Request<Incoming>) -> io::Result<Response<Body>> {
     let (parts, incoming) = request.into_parts();
     let mut request = Request::from_parts(parts, ());
-    if !proves_the_token(&request) && !trusted_host(&shared, request.headers()) {
+    if !needs_signature(&request) && !is_trusted_host(&shared, request.headers()) {
         return Ok(json_answer(403, &json!({"message": "The Host header names neither an address nor localhost."})));
     }
     let upgraded = hyper::upgrade::on(&mut request);
@@ -129,7 +130,7 @@ async fn route(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upg
         "/" => Reply::Answer(text_answer(200, admin::GREETING)),
         _ if path.starts_with("/latest/") => imds(shared, request).await,
         _ if path.starts_with("/_local") => Reply::Answer(admin::answer(shared, request)),
-        _ if s3::is_meant(request) => s3::call(shared, request).await,
+        _ if s3::is_s3_request(request) => s3::call(shared, request).await,
         _ => Reply::Answer(json_answer(404, &json!({"message": "Not found."}))),
     }
 }
@@ -140,7 +141,7 @@ fn signed(shared: &Shared, request: &Request<Bytes>) -> Result<(), Refused> {
     signature::check(request, &shared.keys, time).map(|_| ())
 }
 
-/// One call of EC2, whose protocol is forms in and XML out.
+/// One call of EC2, whose protocol has forms as requests and XML as answers.
 async fn ec2_call(shared: &Shared, request: &Request<Bytes>) -> Reply {
     let form: Vec<(String, String)> = url::form_urlencoded::parse(request.body()).into_owned().collect();
     let action = form.iter().find(|(name, _)| name == "Action").map_or("", |(_, action)| action.as_str());
@@ -165,7 +166,7 @@ async fn ec2_call(shared: &Shared, request: &Request<Bytes>) -> Reply {
     }
     let answer = shared.change(|state| {
         let body = form.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<serde_json::Map<_, _>>();
-        state.record_request(Source::Api, action, body.into(), shown(request.headers()));
+        state.record_request(Source::Api, action, body.into(), loggable(request.headers()));
         let answer = error.map_or_else(|| state.ec2.call(&shared.options.instance_id, &form), Err);
         if let Err(error) = &answer {
             state.record(Source::ApiError, action, error.body());
@@ -205,7 +206,7 @@ async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
         )));
     };
     let answer = shared.change(|state| {
-        state.record_request(Source::Api, operation, body.clone(), shown(request.headers()));
+        state.record_request(Source::Api, operation, body.clone(), loggable(request.headers()));
         let answer = if service.starts_with("AmazonEC2ContainerServiceV") {
             api::ecs(state, operation, &body)
         } else if service.starts_with("AmazonEC2ContainerRegistry_V") {
@@ -236,7 +237,7 @@ async fn imds(shared: &Shared, request: &Request<Bytes>) -> Reply {
         return reply;
     }
     if imds::is_guarded(request.uri().path()) && !is_from_the_user(request).await {
-        return Reply::Answer(text_answer(403, imds::STRANGER));
+        return Reply::Answer(text_answer(403, imds::NOT_SERVED));
     }
     let answer = imds::answer(shared, request);
     if fault == Some(Fault::LoseAnswer) { Reply::Cut } else { Reply::Answer(answer) }
@@ -249,7 +250,7 @@ async fn is_from_the_user(request: &Request<Bytes>) -> bool {
     }
 }
 
-/// A websocket handshake: who it is for is seen from the query.
+/// A websocket handshake. The path and the query show whether it is for ACS or TCS.
 fn websocket(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgraded: OnUpgrade) -> Reply {
     let query: Vec<(String, String)> =
         url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).into_owned().collect();
@@ -290,7 +291,7 @@ fn websocket(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgra
         shared.change(|state| state.record(Source::TcsConnect, "connect", body.into()));
         Channel::Tcs
     } else {
-        match shared.change(|state| acs::open(state, &query, shown(request.headers()))) {
+        match shared.change(|state| acs::open(state, &query, loggable(request.headers()))) {
             Ok(opened) => Channel::Acs(opened),
             Err((kind, text)) => return refuse(400, kind, text),
         }
@@ -309,8 +310,9 @@ fn websocket(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgra
     Reply::Answer(response)
 }
 
-/// A call of AWS or its websocket: answered only with a signature, which no web page can make, whatever the host is called.
-fn proves_the_token(request: &Request<()>) -> bool {
+/// The request is an AWS call or a websocket handshake. Both need a signature, which a web page cannot make, so their Host header
+/// does not matter.
+fn needs_signature(request: &Request<()>) -> bool {
     match request.uri().path() {
         "/ws" | "/acs/ws" | "/tcs/ws" => true,
         "/" => request.method() == Method::POST,
@@ -318,9 +320,10 @@ fn proves_the_token(request: &Request<()>) -> bool {
     }
 }
 
-/// A web page may point a name of its own at 127.0.0.1; it cannot send our address as Host. Elsewhere than on loopback the
-/// server is in a network somebody chose, where names are wanted.
-fn trusted_host(shared: &Shared, headers: &HeaderMap) -> bool {
+/// The Host header is an address or `localhost`. A web page may point a name of its own at 127.0.0.1, but it cannot send the
+/// server's address as Host. A server that does not listen on loopback is in a network that its user chose, where names are
+/// normal.
+fn is_trusted_host(shared: &Shared, headers: &HeaderMap) -> bool {
     let host = header_text(headers, "host");
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     let literal = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();

@@ -1,11 +1,11 @@
-//! Ids and how resources are named by them.
+//! Ids of resources, and the comparison of names with ARNs.
 
-/// 32 hex digits, as in ids of tasks and instances.
+/// A new id of 32 hexadecimal digits, as tasks and instances have.
 pub(super) fn new_id() -> String {
     uuid::Uuid::new_v4().simple().to_string()
 }
 
-/// `name` is the ARN itself or its last part.
+/// `name` is the ARN itself, or its last part.
 pub(super) fn same_resource(arn: &str, name: &str) -> bool {
     arn == name || (!name.contains(':') && !name.is_empty() && arn.rsplit('/').next() == name.rsplit('/').next())
 }

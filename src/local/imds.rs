@@ -1,6 +1,7 @@
-//! The instance metadata service, version 2: a token first, then the paths the agent and the SDK ask for (spec
-//! `registration.md` §7). It owns no state but the tokens. Invariants: without a valid token there is no answer but 401; the role's credentials and user data
-//! go to processes of the server's user and of root only. Any process of the machine may ask for the rest, as on an instance.
+//! The instance metadata service, version 2: a token first, then the paths that the agent and the SDK ask for (spec
+//! `registration.md` §7). This module owns the tokens and no other state. Invariants: a request without a valid token is answered
+//! with 401; the role's credentials and user data are given only to processes of the server's user and of root. Any process of
+//! the machine may read the rest, as on an instance.
 
 use super::answers::{header_text, json_answer, text_answer};
 use super::ec2::{IMAGE_ID, INSTANCE_TYPE};
@@ -18,19 +19,19 @@ const VPC: &str = "vpc-0123456789abcdef0";
 const SUBNET: &str = "subnet-0123456789abcdef0";
 const ROLE: &str = "ecsInstanceRole";
 const ADDRESS: &str = "127.0.0.1";
-/// Most tokens that are valid at a time; the oldest leave first.
+/// The most tokens that are valid at a time; the oldest are dropped first.
 const MAX_TOKENS: usize = 1000;
 
-/// The path is one that strangers are not answered.
+/// Only processes of the user and of root may read the path.
 pub(super) fn is_guarded(path: &str) -> bool {
     path.contains("security-credentials") || path.contains("user-data")
 }
 
-/// The answer to a stranger.
-pub(super) const STRANGER: &str = "Role credentials and user data are given to processes of the user who started ecs-local, and of root, on \
+/// The answer to other processes for a guarded path.
+pub(super) const NOT_SERVED: &str = "Role credentials and user data are given to processes of the user who started ecs-local, and of root, on \
 this machine only. Others use the token that ecs-local prints, as AWS_SECRET_ACCESS_KEY.\n";
 
-/// Answers a request below `/latest/`. For a guarded path the caller has looked at who asks.
+/// Answers a request below `/latest/`. For a guarded path, the caller has checked the user of the asking process.
 pub(super) fn answer(shared: &Shared, request: &Request<Bytes>) -> Response<Body> {
     let path = request.uri().path().trim_start_matches("/latest/");
     if path == "api/token" {
@@ -109,7 +110,7 @@ fn meta_data(shared: &Shared, path: &str) -> Option<Response<Body>> {
         "iam/info" => json!({"Code": "Success", "InstanceProfileId": "AIPALOCAL"}).to_string(),
         "iam/security-credentials" | "iam/security-credentials/" => ROLE.to_owned(),
         _ if path == format!("iam/security-credentials/{ROLE}") => return Some(json_answer(200, &credentials(shared))),
-        // Outposts, spot notices, lifecycle states, public addresses: this instance has none.
+        // This instance has no outpost, spot notice, lifecycle state or public address.
         _ => return None,
     };
     Some(text_answer(200, text))

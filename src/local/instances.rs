@@ -1,5 +1,5 @@
-//! Container instances: what they registered, whether their agent is connected, what waits for them. It owns one instance;
-//! who is placed on it is [`super::placement`]'s part. Invariant: at most one ACS session of an instance counts, the newest.
+//! Container instances: their registration, the connection of their agent, and their outbox. This module owns one instance;
+//! placement is [`super::placement`]'s part. Invariant: at most one ACS session of an instance counts, the newest.
 
 use super::ec2::{IMAGE_ID, INSTANCE_TYPE};
 use super::need::Need;
@@ -11,16 +11,16 @@ use std::collections::BTreeSet;
 /// Status of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstanceStatus {
-    /// Takes tasks.
+    /// The instance takes tasks.
     Active,
-    /// Keeps its tasks, takes no new ones.
+    /// The instance keeps its tasks and takes no new ones.
     Draining,
-    /// Deregistered.
+    /// The instance is deregistered.
     Inactive,
 }
 
 impl InstanceStatus {
-    /// The word of the API.
+    /// The API's word.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "ACTIVE",
@@ -30,12 +30,12 @@ impl InstanceStatus {
     }
 }
 
-/// Something an instance said about itself.
+/// An attribute of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attribute {
-    /// Name.
+    /// The attribute's name.
     pub name: String,
-    /// Value; capabilities have none.
+    /// The attribute's value; capabilities have none.
     pub value: Option<String>,
 }
 
@@ -45,23 +45,23 @@ impl Attribute {
     }
 }
 
-/// What an instance has to give.
+/// The resources that an instance offers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Resources {
     /// CPU units.
     pub(super) cpu: u64,
-    /// MiB.
+    /// Memory, in MiB.
     pub(super) memory: u64,
-    /// Ports it keeps for itself.
+    /// TCP ports that are reserved on the instance.
     pub(super) tcp: BTreeSet<u16>,
-    /// Ports it keeps for itself.
+    /// UDP ports that are reserved on the instance.
     pub(super) udp: BTreeSet<u16>,
-    /// Ids of its GPUs.
+    /// Ids of the instance's GPUs.
     pub(super) gpus: BTreeSet<String>,
 }
 
 impl Resources {
-    /// From `totalResources` of RegisterContainerInstance.
+    /// Reads `totalResources` of RegisterContainerInstance.
     pub(super) fn parse(total: &Value) -> Self {
         let find = |name: &str| total.as_array().into_iter().flatten().find(|resource| resource["name"] == name);
         let number = |name: &str| find(name).and_then(|resource| resource["integerValue"].as_u64()).unwrap_or(0);
@@ -84,78 +84,85 @@ impl Resources {
     }
 }
 
-/// How an ACS or TCS socket is to end.
+/// An order to end an ACS or TCS socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kick {
-    /// Cut the connection.
+    /// The connection is cut.
     Drop,
-    /// Close it properly, with this code and reason.
+    /// The connection is closed properly, with this code and reason.
     Close(u16, String),
 }
 
-/// The ACS connection that counts.
+/// The newest ACS connection of an instance.
 #[derive(Debug)]
 pub(super) struct Session {
+    /// Running number of the connection, over all instances.
     pub(super) number: u64,
+    /// How to end the connection; `None`: it stays open.
     pub(super) kick: Option<Kick>,
 }
 
 /// One container instance.
 #[derive(Debug)]
 pub struct Instance {
-    /// Identity.
+    /// The instance's ARN, which identifies it.
     pub arn: String,
-    /// Cluster name.
+    /// The name of its cluster.
     pub cluster: String,
-    /// From the identity document it sent; empty without one.
+    /// The EC2 instance id in the identity document of the registration; empty without a document.
     pub ec2_instance_id: String,
-    /// Status.
+    /// The instance's status.
     pub status: InstanceStatus,
-    /// Attributes, as registered and as ECS adds them.
+    /// Attributes of the registration, and those that ECS adds.
     pub attributes: Vec<Attribute>,
-    /// How often it registered: 1 after the first time.
+    /// Number of registrations: 1 after the first.
     pub registrations: u32,
-    /// Agent version, from the ACS connection.
+    /// The agent's version, from the ACS handshake; `None` before the first one.
     pub agent_version: Option<String>,
-    /// Docker version, from the ACS connection.
+    /// Docker's version, from the ACS handshake; `None` before the first one.
     pub docker_version: Option<String>,
+    /// The client token of the last registration.
     pub(super) client_token: Option<String>,
+    /// Time of the first registration, in seconds since the epoch.
     pub(super) registered_at: f64,
+    /// The resources of the last registration.
     pub(super) resources: Resources,
+    /// The agent's ACS connection; `None`: not connected.
     pub(super) session: Option<Session>,
+    /// Messages for the agent.
     pub(super) outbox: Outbox,
 }
 
 impl Instance {
-    /// The agent's ACS connection is up.
+    /// The agent has an open ACS connection.
     pub fn connected(&self) -> bool {
         self.session.is_some()
     }
 
-    /// It has an attribute of that name.
+    /// The instance has an attribute with this name.
     pub fn has_attribute(&self, name: &str) -> bool {
         self.attributes.iter().any(|attribute| attribute.name == name)
     }
 
-    /// Payloads sent or waiting that the agent has not acknowledged.
+    /// Number of messages, sent or waiting, that the agent has not acknowledged.
     pub fn unacknowledged(&self) -> usize {
         self.outbox.unacknowledged()
     }
 
-    /// A new ACS connection takes over.
+    /// Notes a new ACS connection, which replaces an earlier one.
     pub(super) fn connect(&mut self, session: u64) {
         self.session = Some(Session { number: session, kick: None });
         self.outbox.restart();
     }
 
-    /// That ACS connection ended. An older one than the current ends without effect.
+    /// Notes the end of an ACS connection. The end of a connection that was replaced has no effect.
     pub(super) fn disconnect(&mut self, session: u64) {
         if self.session.as_ref().is_some_and(|current| current.number == session) {
             self.session = None;
         }
     }
 
-    /// The instance as DescribeContainerInstances shows it.
+    /// The instance as in DescribeContainerInstances.
     pub(super) fn describe(&self, held: &Need, running: usize, pending: usize, tags: &[Value]) -> Value {
         let free = &self.resources;
         let ports = |own: &BTreeSet<u16>, held: &BTreeSet<u16>| own.union(held).copied().collect::<BTreeSet<_>>();
@@ -180,7 +187,7 @@ impl Instance {
     }
 }
 
-/// The attributes an instance has after registering: its own, then what ECS adds.
+/// The attributes of an instance after its registration: its own, then those that ECS adds.
 pub(super) fn attributes(site: &Site, sent: &Value) -> Vec<Attribute> {
     let mut attributes: Vec<Attribute> = Vec::new();
     let sent = sent.as_array().into_iter().flatten().filter_map(|attribute| {

@@ -1,25 +1,26 @@
-//! Who may use this control plane: the token of its user, and the keys it gives to roles. It owns the token and all that is derived from
-//! it; it checks no signatures (that is [`super::signature`]). Invariant: nothing is stored for a role: its secret and session token
-//! are computed from its access key id, so their number needs no bound.
+//! The keys for this control plane: the token of its user, and the keys that roles get. This module owns the token and everything
+//! that is derived from it; [`super::signature`] checks signatures. Invariant: nothing is stored for a role. Its secret and
+//! session token are computed from its access key id, so their number needs no bound.
 
 use super::ids::new_id;
 use crate::model::Secret;
 use aws_sigv4::sign::v4::calculate_signature;
 use subtle::ConstantTimeEq;
 
-/// Access key ids of roles begin like this, as in AWS. All others are names of the user.
+/// The beginning of a role's access key id, as in AWS. All other ids are names that the user chose.
 const ROLE_PREFIX: &str = "ASIA";
-/// Characters of a role's access key id: random ones, and those that show which session gave it out.
-const RANDOM: usize = 12;
-const MARK: usize = 4;
+/// Random characters in a role's access key id.
+const RANDOM_LENGTH: usize = 12;
+/// Characters at the end of a role's access key id that show which session made it.
+const MARK_LENGTH: usize = 4;
 
-/// The token, and what is derived from it.
+/// The token, and the keys that are derived from it.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     token: Secret,
 }
 
-/// Keys of a role, as AWS gives them: for some hours, with a session token.
+/// Temporary keys of a role, with a session token, as in AWS.
 pub(super) struct RoleKeys {
     pub(super) access_key_id: String,
     pub(super) secret_access_key: Secret,
@@ -37,14 +38,14 @@ impl Keys {
         &self.token
     }
 
-    /// The text is the token.
+    /// The text equals the token.
     pub(super) fn is_token(&self, text: &str) -> bool {
         same(text, self.token.expose())
     }
 
     /// New keys for a role.
     pub(super) fn role(&self) -> RoleKeys {
-        let random = &new_id().to_uppercase()[..RANDOM];
+        let random = &new_id().to_uppercase()[..RANDOM_LENGTH];
         self.role_of(&format!("{ROLE_PREFIX}{random}{}", self.mark(random)))
     }
 
@@ -56,23 +57,23 @@ impl Keys {
         }
     }
 
-    /// The secret that belongs to an access key id; `None`: such keys were not given out by this session. Keys of a role are good with
-    /// their session token only.
+    /// The secret of an access key id; `None`: this session did not make such keys. Keys of a role are valid only with their
+    /// session token.
     pub(super) fn secret(&self, access_key_id: &str, session_token: &str) -> Option<Secret> {
         let Some(rest) = access_key_id.strip_prefix(ROLE_PREFIX) else { return Some(self.token.clone()) };
-        let (random, mark) = rest.split_at_checked(RANDOM)?;
+        let (random, mark) = rest.split_at_checked(RANDOM_LENGTH)?;
         let role = self.role_of(access_key_id);
         let is_ours = same(mark, &self.mark(random)) & same(session_token, role.session_token.expose());
         is_ours.then_some(role.secret_access_key)
     }
 
-    /// The id is a role's, not the user's.
+    /// The access key id belongs to a role, not to the user.
     pub(super) fn is_role(access_key_id: &str) -> bool {
         access_key_id.starts_with(ROLE_PREFIX)
     }
 
     fn mark(&self, random: &str) -> String {
-        self.derived("id", random)[..MARK].to_uppercase()
+        self.derived("id", random)[..MARK_LENGTH].to_uppercase()
     }
 
     fn derived(&self, purpose: &str, text: &str) -> String {
@@ -80,9 +81,9 @@ impl Keys {
     }
 }
 
-/// Compares without telling by its time how much is equal.
-pub(super) fn same(one: &str, other: &str) -> bool {
-    one.as_bytes().ct_eq(other.as_bytes()).into()
+/// Compares in constant time, so that the time does not show how much of the texts is equal.
+pub(super) fn same(left: &str, right: &str) -> bool {
+    left.as_bytes().ct_eq(right.as_bytes()).into()
 }
 
 #[cfg(test)]
@@ -115,8 +116,8 @@ mod tests {
 
     #[test]
     fn a_session_without_a_token_makes_one_up() {
-        let (one, other) = (Keys::new(None), Keys::new(Some("".into())));
-        assert_eq!((one.token().expose().len(), other.token().expose().len()), (32, 32));
-        assert!(!one.is_token(other.token().expose()));
+        let (first, second) = (Keys::new(None), Keys::new(Some("".into())));
+        assert_eq!((first.token().expose().len(), second.token().expose().len()), (32, 32));
+        assert!(!first.is_token(second.token().expose()));
     }
 }

@@ -1,16 +1,16 @@
-//! The embedded control plane: the part of ECS a laptop or a test needs, over real sockets on loopback, on one port.
+//! The embedded control plane: the part of ECS that a laptop or a test needs, over real sockets on loopback, on one port.
 //!
-//! It owns an instance metadata service, the ECS API (the agent's calls and a person's calls with the `aws` CLI), the ACS and
-//! TCS websockets, the token call of ECR in front of a real registry, and what a task is given by SSM, Secrets Manager and S3. It
-//! does not own containers or images. The invariants: **state is in memory only**; when the server ends, clusters, definitions and tasks are
-//! gone. And **only who has the session's token is served**: calls, websockets and objects by their signature, `/_local/` by the token itself,
-//! the role's credentials and user data by the user of the asking process.
+//! This module owns an instance metadata service, the ECS API (for the agent and for a person with the `aws` CLI), the ACS and
+//! TCS websockets, the token call of ECR in front of a real registry, and the values of SSM, Secrets Manager and S3 for tasks. It
+//! does not own containers or images. Invariants: **state is in memory only**: when the server ends, clusters, definitions and
+//! tasks are gone. **Only clients with the session's token are served**: calls, websockets and objects need a signature,
+//! `/_local/` needs the token itself, and the role's credentials and user data are given to processes of the user only.
 //!
-//! Reading order. What is known: `definition` (task definitions), `need` and `tasks` (life of a task), `instances` and `outbox`, `ec2`,
-//! `kept`, `faults`, `records`, `site`, and `state`, which holds them. What is made of it: `placement`, `payload` (what is sent to the
-//! agent). Who is served: `keys`, `signature`, `owner`. What answers, on a state that is `shared`: `api` (calls), `acs` and `tcs`
-//! (websockets), `imds`, `s3`, `admin` (`/_local/`). The roofs, which nothing below imports: `http` (sockets and routing) and `server`
-//! (start and script it).
+//! Reading order. Data: `definition` (task definitions), `need` and `tasks` (life of a task), `instances` and `outbox`, `ec2`,
+//! `stored`, `faults`, `records`, `site`, and `state`, which holds them. Decisions on the data: `placement`, `payload` (tasks as
+//! they are sent to the agent). Access control: `keys`, `signature`, `owner`. Handlers, on a state that is `shared`: `api`
+//! (calls), `acs` and `tcs` (websockets), `imds`, `s3`, `admin` (`/_local/`). The top, which no other module imports: `http`
+//! (sockets and routing) and `server` (start and scripting).
 
 mod acs;
 mod admin;
@@ -24,7 +24,6 @@ mod http;
 mod ids;
 mod imds;
 mod instances;
-mod kept;
 mod keys;
 mod need;
 mod options;
@@ -42,6 +41,7 @@ mod signature;
 mod site;
 mod socket;
 mod state;
+mod stored;
 mod tasks;
 mod tcs;
 mod time;

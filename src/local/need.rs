@@ -1,30 +1,30 @@
-//! What a task holds of its instance: CPU, memory, ports and GPUs. It owns the count of them; who has room for it is
-//! [`super::placement`]'s part.
+//! The resources that a task takes from its instance: CPU, memory, ports and GPUs. This module owns their count; the choice of an
+//! instance with enough of them is [`super::placement`]'s part.
 
 use super::definition::{ContainerDefinition, TaskDefinition};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// What a task holds of its instance.
+/// The resources of one task, or of all tasks of an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Need {
     /// CPU units.
     pub(super) cpu: u64,
-    /// MiB.
+    /// Memory, in MiB.
     pub(super) memory: u64,
-    /// Host ports.
+    /// TCP ports of the host.
     pub(super) tcp: BTreeSet<u16>,
-    /// Host ports.
+    /// UDP ports of the host.
     pub(super) udp: BTreeSet<u16>,
-    /// How many GPUs it asks for.
+    /// Number of GPUs that the task asks for.
     pub(super) gpu_count: usize,
-    /// Those it was given.
+    /// Ids of the GPUs that the task was given; empty before it is placed.
     pub(super) gpus: BTreeSet<String>,
 }
 
 impl Need {
-    /// What a task of this definition holds.
-    pub(super) fn of(definition: &TaskDefinition) -> Self {
+    /// The need of a task with this definition.
+    pub(super) fn from_definition(definition: &TaskDefinition) -> Self {
         let gpu_count = definition.container_definitions.iter().map(ContainerDefinition::gpu_count).sum();
         let (cpu, memory) = (definition.cpu_units(), definition.memory_mib());
         let mut need = Self { cpu, memory, gpu_count, ..Self::default() };
@@ -38,8 +38,8 @@ impl Need {
         need
     }
 
-    /// What a scripted payload task holds.
-    pub(super) fn of_payload(task: &Value) -> Self {
+    /// The need of a payload task that a script wrote.
+    pub(super) fn from_payload(task: &Value) -> Self {
         let mut need = Self::default();
         for container in task["containers"].as_array().into_iter().flatten() {
             need.cpu += container["cpu"].as_u64().unwrap_or(0);
@@ -59,7 +59,7 @@ impl Need {
         }
     }
 
-    /// Adds what another task holds.
+    /// Adds the need of another task.
     pub(super) fn add(&mut self, other: &Self) {
         self.cpu += other.cpu;
         self.memory += other.memory;
@@ -74,23 +74,16 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn definition(change: Value) -> TaskDefinition {
-        let mut definition = json!({"family": "f", "containerDefinitions": [
-            {"name": "a", "image": "i", "cpu": 100, "memory": 64, "memoryReservation": 32,
-             "portMappings": [{"containerPort": 80, "hostPort": 8080}, {"containerPort": 81}]},
-        ]});
-        for (name, value) in change.as_object().unwrap() {
-            definition[name] = value.clone();
-        }
-        serde_json::from_value(definition).unwrap()
+    fn need(members: Value) -> Need {
+        Need::from_definition(&TaskDefinition::example(&members))
     }
 
     #[test]
     fn needs_come_from_containers_or_the_task() {
-        let need = Need::of(&definition(json!({})));
-        assert_eq!((need.cpu, need.memory, need.tcp), (100, 32, BTreeSet::from([8080])));
-        let need = Need::of(&definition(json!({"cpu": "1 vCPU", "memory": "1 GB", "networkMode": "host"})));
-        assert_eq!((need.cpu, need.memory, need.tcp), (1024, 1024, BTreeSet::from([8080, 81])));
-        assert_eq!(Need::of(&definition(json!({"networkMode": "awsvpc"}))).tcp, BTreeSet::new());
+        let own = need(json!({}));
+        assert_eq!((own.cpu, own.memory, own.tcp), (100, 32, BTreeSet::from([8080])));
+        let own = need(json!({"cpu": "1 vCPU", "memory": "1 GB", "networkMode": "host"}));
+        assert_eq!((own.cpu, own.memory, own.tcp), (1024, 1024, BTreeSet::from([8080, 81])));
+        assert_eq!(need(json!({"networkMode": "awsvpc"})).tcp, BTreeSet::new());
     }
 }

@@ -1,4 +1,4 @@
-//! How a server is started: whom it plays, and what it has from the start.
+//! Options of a server: the AWS account that it plays, and its initial state.
 
 use crate::model::Secret;
 use std::collections::BTreeMap;
@@ -8,40 +8,40 @@ use std::time::Duration;
 /// A real Docker registry, for which the server plays ECR.
 #[derive(Clone, Debug)]
 pub struct Registry {
-    /// `host:port` as it stands in image names.
+    /// The registry's `host:port`, as in image names.
     pub address: String,
-    /// User name.
+    /// The user name of the registry.
     pub user: String,
-    /// Password.
+    /// The password of the registry.
     pub password: Secret,
-    /// It speaks https.
+    /// Whether the registry speaks https.
     pub tls: bool,
-    /// How long a token is said to be valid.
+    /// The validity of a token, as ECR reports it.
     pub token_ttl: Duration,
 }
 
 impl Registry {
-    /// A registry with plain http, as on loopback, and tokens for 12 hours, as in AWS.
+    /// A registry over plain http, as on loopback, with tokens for 12 hours, as in AWS.
     pub fn new(address: &str, user: &str, password: Secret) -> Self {
         let (address, user) = (address.to_owned(), user.to_owned());
         Self { address, user, password, tls: false, token_ttl: Duration::from_secs(12 * 3600) }
     }
 }
 
-/// How to start a server.
+/// Options of a server.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on; port 0 takes a free port.
     pub listen: SocketAddr,
-    /// AWS region to play.
+    /// The AWS region that the server plays.
     pub region: String,
-    /// AWS account id to play.
+    /// The AWS account id that the server plays.
     pub account: String,
-    /// Name of the cluster that is there from the start.
+    /// The name of the cluster that exists from the start.
     pub cluster: String,
-    /// EC2 instance id in the metadata.
+    /// The EC2 instance id in the metadata.
     pub instance_id: String,
-    /// The registry behind ECR.
+    /// The registry behind ECR; `None`: ECR gives no tokens.
     pub registry: Option<Registry>,
     /// Secrets that Secrets Manager has from the start, by name.
     pub secrets: BTreeMap<String, Secret>,
@@ -49,15 +49,16 @@ pub struct Options {
     pub parameters: BTreeMap<String, Secret>,
     /// Objects that S3 has from the start: bucket and key with a slash between them, and their texts.
     pub objects: BTreeMap<String, Secret>,
-    /// Between two heartbeat messages.
+    /// The time between two heartbeat messages.
     pub heartbeat: Duration,
-    /// An unacknowledged payload is sent again after this long.
+    /// The time after which an unacknowledged payload is sent again.
     pub redeliver: Duration,
-    /// How long role credentials are said to be valid.
+    /// The validity of role credentials, as the metadata and payloads report it.
     pub credentials_ttl: Duration,
-    /// User data of the instance; `None`: it was started without.
+    /// User data of the instance; `None`: it has none.
     pub user_data: Option<String>,
-    /// The secret access key of the session's user, of visible ASCII; `None`: a random one, see [`Server::token`](super::Server::token).
+    /// The secret access key of the session's user, of visible ASCII; `None`: a random one, see
+    /// [`Server::token`](super::Server::token).
     pub token: Option<Secret>,
 }
 

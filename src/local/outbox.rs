@@ -1,5 +1,6 @@
-//! What waits to be sent to one container instance over ACS. It owns the order, delays, duplicates and redelivery; it opens no
-//! socket. Invariant: a message that wants an acknowledgement stays here until it is acknowledged, whatever happens to sockets.
+//! Messages that wait to be sent to one container instance over ACS. This module owns the order, delays, duplicates and
+//! redelivery; it opens no socket. Invariant: a message that needs an acknowledgement stays here until it is acknowledged,
+//! whatever happens to sockets.
 
 use super::faults::Delivery;
 use serde_json::Value;
@@ -7,19 +8,23 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Most messages waiting for one instance.
+/// The most messages that wait for one instance.
 const MAX_WAITING: usize = 1000;
-/// How long a lone payload waits for another one to overtake it.
+/// How long a single payload waits for another one to overtake it.
 const REORDER_WAIT: Duration = Duration::from_secs(5);
 
-/// One waiting message.
+/// A message in the queue.
 #[derive(Debug)]
 struct Waiting {
     message_id: String,
     message: Value,
+    /// The message is a payload.
     payload: bool,
+    /// The message is repeated until the agent acknowledges it.
     wants_ack: bool,
+    /// The earliest time of the first send.
     not_before: Instant,
+    /// The time of the last send on this connection; `None`: not sent yet.
     sent: Option<Instant>,
 }
 
@@ -30,7 +35,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Queues a message; `Err` when too many wait already.
+    /// Queues a message; an error if too many wait already.
     pub(super) fn push(&mut self, message: Value, wants_ack: bool, delivery: &Delivery) -> Result<(), String> {
         if self.waiting.len() >= MAX_WAITING {
             return Err(format!("{MAX_WAITING} messages already wait for this container instance"));
@@ -43,17 +48,17 @@ impl Outbox {
         Ok(())
     }
 
-    /// A new connection: nothing was sent on it yet.
+    /// Prepares for a new connection, on which nothing was sent yet.
     pub(super) fn restart(&mut self) {
         self.waiting.iter_mut().for_each(|waiting| waiting.sent = None);
     }
 
-    /// The agent acknowledged this message.
+    /// Removes a message that the agent has acknowledged.
     pub(super) fn acknowledge(&mut self, message_id: &str) {
         self.waiting.retain(|waiting| waiting.message_id != message_id || !waiting.wants_ack);
     }
 
-    /// This task stopped: payloads with no other task need not arrive any more.
+    /// Removes payloads that hold only this task, because it has stopped.
     pub(super) fn forget_task(&mut self, arn: &str) {
         self.waiting.retain(|waiting| {
             let tasks = waiting.message["message"]["tasks"].as_array();
@@ -61,17 +66,18 @@ impl Outbox {
         });
     }
 
-    /// A payload of that id waits.
+    /// A payload with this id is in the queue.
     pub(super) fn holds_payload(&self, message_id: &str) -> bool {
         self.waiting.iter().any(|waiting| waiting.payload && waiting.message_id == message_id)
     }
 
-    /// Messages that wait for an acknowledgement.
+    /// Number of messages that wait for an acknowledgement.
     pub(super) fn unacknowledged(&self) -> usize {
         self.waiting.iter().filter(|waiting| waiting.wants_ack).count()
     }
 
-    /// Takes what is to be sent now. Redelivery has no limit on purpose: ECS repeats a payload until it is acknowledged.
+    /// Takes the messages that are to be sent now. Redelivery has no limit on purpose: ECS repeats a payload until it is
+    /// acknowledged.
     pub(super) fn due(&mut self, now: Instant, redeliver: Duration, delivery: &Delivery) -> Vec<Value> {
         let mut due = Vec::new();
         let fresh = self.waiting.iter().filter(|waiting| waiting.payload && waiting.sent.is_none()).count();
@@ -96,7 +102,7 @@ impl Outbox {
         due
     }
 
-    /// When something may become due.
+    /// When the next message may become due; `None`: the queue is empty.
     pub(super) fn next(&self, redeliver: Duration, delivery: &Delivery) -> Option<Instant> {
         let wait = if delivery.reorder { REORDER_WAIT } else { Duration::ZERO };
         self.waiting.iter().map(|waiting| waiting.sent.map_or(waiting.not_before + wait, |sent| sent + redeliver)).min()
@@ -118,8 +124,9 @@ mod tests {
         messages.iter().filter_map(|message| message["message"]["messageId"].as_str()).collect()
     }
 
+    /// Also on a new connection.
     #[test]
-    fn a_payload_is_repeated_until_acknowledged_and_after_a_reconnect() {
+    fn a_payload_is_repeated_until_acknowledged() {
         let (mut outbox, delivery) = (Outbox::default(), Delivery::default());
         outbox.push(payload("a"), true, &delivery).unwrap();
         let now = Instant::now();
@@ -134,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_wants_no_acknowledgement_goes_once() {
+    fn a_message_without_acknowledgement_is_sent_once() {
         let (mut outbox, delivery) = (Outbox::default(), Delivery::default());
         outbox.push(json!({"type": "HeartbeatMessage", "message": {"messageId": "h"}}), false, &delivery).unwrap();
         let now = Instant::now();

@@ -1,20 +1,20 @@
-//! Whose process is at the other end of a connection on this machine: the kernel lists the user of every socket. It owns the reading of
-//! `/proc/net/tcp` and `/proc/net/tcp6`. Invariant: who is not found there (another machine, a container with a network of its own) is
-//! a stranger.
+//! Finds the user whose process is at the other end of a connection on this machine: the kernel lists the user of every socket.
+//! This module owns the reading of `/proc/net/tcp` and `/proc/net/tcp6`. Invariant: a peer that is not listed there (another
+//! machine, a container with a network of its own) has no known user and is not served.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
-/// Largest list read, bytes: some 100,000 connections.
+/// The most bytes of a list that are read: some 100,000 connections.
 const MAX_LIST: u64 = 16 * 1024 * 1024;
-/// Time for reading a list.
+/// The time limit for reading a list.
 const LIMIT: Duration = Duration::from_secs(5);
-/// An open connection, in the kernel's numbers. One that its process has closed is listed as root's.
+/// The kernel's number for an open connection. A connection that its process has closed is listed as root's.
 const ESTABLISHED: &str = "01";
 
-/// A connection, seen from this server.
+/// The two addresses of a connection, seen from this server.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Connection {
     pub(super) peer: SocketAddr,
@@ -22,15 +22,15 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// The peer is a process on this machine, of the user this server runs as, or of root.
+    /// The peer is a process on this machine, of this server's user or of root.
     pub(super) async fn is_from_the_user(self) -> bool {
-        // Not the owner of `/proc/self`: a process that may not be traced has root there.
+        // The owner of `/proc/self` would be wrong: it is root for a process that may not be traced.
         let own = rustix::process::geteuid().as_raw();
         self.looked_up(list).await.is_some_and(|user| user == 0 || user == own)
     }
 
-    /// The user id of the socket at the peer's end. The kernel writes its list in pieces, and a connection that stood behind one that
-    /// went meanwhile may be missing: only who is missing twice is not there.
+    /// The user id of the socket at the peer's end. The kernel writes its list in pieces, and an entry may be skipped when an
+    /// earlier one is removed meanwhile. So a missing socket is looked for a second time.
     async fn looked_up<F: Future<Output = String>>(self, list: impl Fn(&'static str) -> F) -> Option<u32> {
         for path in ["/proc/self/net/tcp", "/proc/self/net/tcp6"].repeat(2) {
             if let Some(user) = self.user(&list(path).await) {
@@ -40,13 +40,13 @@ impl Connection {
         None
     }
 
-    /// The user id of the socket at the peer's end, if the list has it.
+    /// The user id of the socket at the peer's end; `None` if it is not in the list.
     fn user(self, list: &str) -> Option<u32> {
         let (peer, local) = (canonical(self.peer), canonical(self.local));
         list.lines().find_map(|line| {
             let mut fields = line.split_whitespace().skip(1);
             let (from, to, state) = (address(fields.next()?)?, address(fields.next()?)?, fields.next()?);
-            // Queues, timer and retries stand between the state and the user.
+            // The queues, the timer and the retries are between the state and the user.
             let user = fields.nth(3)?;
             ((from, to, state) == (peer, local, ESTABLISHED)).then(|| user.parse().ok())?
         })
@@ -59,17 +59,17 @@ async fn list(path: &'static str) -> String {
         let file = tokio::fs::File::open(path).await?;
         file.take(MAX_LIST).read_to_string(&mut text).await
     };
-    // Without the list nobody is known.
+    // If the list cannot be read, no user is known.
     let _read = timeout(LIMIT, read).await;
     text
 }
 
-/// IPv4 in IPv6 is IPv4.
+/// The address with an IPv4-mapped IPv6 address as IPv4.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// `0100007F:BDE7`: each 32 bits of an address as a number of this machine, the port as a number.
+/// Parses `0100007F:BDE7`: each 32 bits of the address as a number in this machine's byte order, and the port.
 fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let word = |index: usize| Some(u32::from_str_radix(ip.get(index * 8..index * 8 + 8)?, 16).ok()?.to_ne_bytes());
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_connected_has_none() {
+    fn without_a_connection_there_is_no_user() {
         assert_eq!(user("127.0.0.1:55949", "127.0.0.1:14566", LIST), None, "closed already: root's by name only");
         assert_eq!(user("127.0.0.1:55948", "127.0.0.1:14567", LIST), None, "connected elsewhere");
         assert_eq!(user("10.0.0.7:55948", "127.0.0.1:14566", LIST), None, "another machine");
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_missing_once_is_looked_for_again() {
+    async fn a_socket_missing_once_is_looked_for_again() {
         let connection =
             Connection { peer: "127.0.0.1:55948".parse().unwrap(), local: "127.0.0.1:14566".parse().unwrap() };
         for (missing, wanted) in [(0, Some(65534)), (1, Some(65534)), (2, None)] {

@@ -1,6 +1,6 @@
-//! From a task definition and overrides to the task in a payload, as ECS sends it. It owns the translation (spec
-//! `acs.md` §6, `docker-mapping.md` §3); it decides nothing. Invariant: what the agent gets has the shape of
-//! `tests/golden/acs_payload_sent.json`, and settings Docker alone understands travel in `dockerConfig`.
+//! From a task definition and overrides to the task in a payload, as ECS sends it. This module owns the translation (spec
+//! `acs.md` §6, `docker-mapping.md` §3); it decides nothing. Invariant: a payload has the shape of
+//! `tests/golden/acs_payload_sent.json`, and settings that only Docker understands are in `dockerConfig`.
 
 use super::definition::{ContainerDefinition, ProxyConfiguration, TaskDefinition, Volume, without_nulls};
 use super::ids::new_id;
@@ -13,31 +13,35 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 const MIB: u64 = 1024 * 1024;
-/// Nanoseconds, Docker's unit of time.
+/// A second in nanoseconds, Docker's unit of time.
 const SECOND: u64 = 1_000_000_000;
-/// Seconds a container must have run to be started again, unless the definition says otherwise.
+/// The default of `restartAttemptPeriod`, in seconds: how long a container must have run to be started again.
 const RESTART_PERIOD: u32 = 300;
 
-/// What a task is made from.
+/// The input for a new task.
 #[derive(Debug)]
 pub(super) struct Launch<'a> {
-    /// The definition with overrides of environment and resources laid over it.
+    /// The definition with overrides of environment and resources applied.
     pub(super) definition: &'a TaskDefinition,
     pub(super) definition_arn: &'a str,
+    /// The definition's revision in its family.
     pub(super) revision: u32,
     /// Overriding commands by container name.
     pub(super) commands: &'a BTreeMap<String, Vec<String>>,
+    /// The cluster's name.
     pub(super) cluster: &'a str,
     pub(super) instance_arn: &'a str,
+    /// The overrides of the call, as DescribeTasks shows them.
     pub(super) overrides: Value,
     pub(super) group: &'a str,
+    /// `startedBy` of the call.
     pub(super) started_by: Option<&'a str>,
-    /// GPUs of the instance that nobody has.
+    /// Ids of the instance's GPUs that no task has.
     pub(super) gpus: &'a [String],
 }
 
 impl Launch<'_> {
-    /// Each container with the GPUs it is given, which are associations of one GPU with one container each.
+    /// Pairs of a container's name and the id of a GPU that it gets.
     fn gpus_given(&self) -> impl Iterator<Item = (&str, &str)> {
         let containers = self.definition.container_definitions.iter();
         let wanting = containers.flat_map(|it| std::iter::repeat_n(it.name.as_str(), it.gpu_count()));
@@ -45,13 +49,14 @@ impl Launch<'_> {
     }
 
     fn associations(&self) -> Option<Vec<Value>> {
-        let one = |(container, gpu): (&str, &str)| json!({"name": gpu, "type": "gpu", "containers": [container]});
-        let all: Vec<_> = self.gpus_given().map(one).collect();
+        let association =
+            |(container, gpu): (&str, &str)| json!({"name": gpu, "type": "gpu", "containers": [container]});
+        let all: Vec<_> = self.gpus_given().map(association).collect();
         (!all.is_empty()).then_some(all)
     }
 }
 
-/// The task and its payload.
+/// Makes a task with its payload.
 pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
     let definition = launch.definition;
     let id = new_id();
@@ -103,7 +108,10 @@ pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
         overrides: launch.overrides.clone(),
         cpu: definition.cpu_units().to_string(),
         memory: definition.memory_mib().to_string(),
-        need: Need { gpus: launch.gpus_given().map(|(_, gpu)| gpu.to_owned()).collect(), ..Need::of(definition) },
+        need: Need {
+            gpus: launch.gpus_given().map(|(_, gpu)| gpu.to_owned()).collect(),
+            ..Need::from_definition(definition)
+        },
         version: 1,
         created_at: now(),
         started_at: None,
@@ -113,7 +121,8 @@ pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
     }
 }
 
-/// A task from a payload somebody wrote by hand: followed like any other, sent as it is. Without an `arn` it gets one.
+/// Makes a task from a payload that was written by hand. It is tracked like any other and sent unchanged. Without an `arn` it
+/// gets one.
 pub(super) fn scripted_task(site: &Site, cluster: &str, instance_arn: &str, mut payload: Value, at: f64) -> Task {
     if !payload["arn"].is_string() && payload.is_object() {
         payload["arn"] = json!(site.arn(&format!("task/{cluster}/{}", new_id())));
@@ -136,7 +145,7 @@ pub(super) fn scripted_task(site: &Site, cluster: &str, instance_arn: &str, mut 
         memory_reservation: None,
         health_check: container["healthCheckType"] == "docker",
     });
-    let need = Need::of_payload(&payload);
+    let need = Need::from_payload(&payload);
     Task {
         arn: text(&payload["arn"]),
         cluster: cluster.to_owned(),
@@ -246,13 +255,13 @@ fn container_payload(site: &Site, launch: &Launch<'_>, c: &ContainerDefinition, 
     })
 }
 
-/// The region an ARN names, or else the site's.
+/// The region of an ARN; the site's region for any other name.
 fn region_of<'a>(site: &'a Site, name: &'a str) -> &'a str {
     name.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2)).filter(|it| !it.is_empty()).unwrap_or(&site.region)
 }
 
 fn secrets(site: &Site, c: &ContainerDefinition) -> Option<Vec<Value>> {
-    let one = |secret: &super::definition::NamedSecret, target: &str| {
+    let sent = |secret: &super::definition::NamedSecret, target: &str| {
         let provider = if secret.value_from.contains(":secretsmanager:") { "asm" } else { "ssm" };
         json!({
             "name": secret.name, "valueFrom": secret.value_from, "provider": provider, "region": region_of(site, &secret.value_from),
@@ -260,8 +269,8 @@ fn secrets(site: &Site, c: &ContainerDefinition) -> Option<Vec<Value>> {
             "type": if target == "CONTAINER" { "ENVIRONMENT_VARIABLE" } else { "BOOTSTRAP" },
         })
     };
-    let log = c.log_configuration.iter().flat_map(|log| &log.secret_options).map(|secret| one(secret, "LOG_DRIVER"));
-    let all: Vec<_> = c.secrets.iter().map(|secret| one(secret, "CONTAINER")).chain(log).collect();
+    let log = c.log_configuration.iter().flat_map(|log| &log.secret_options).map(|secret| sent(secret, "LOG_DRIVER"));
+    let all: Vec<_> = c.secrets.iter().map(|secret| sent(secret, "CONTAINER")).chain(log).collect();
     (!all.is_empty()).then_some(all)
 }
 
@@ -296,8 +305,8 @@ fn host_config(definition: &TaskDefinition, c: &ContainerDefinition, task_id: &s
         .as_ref()
         .map(|hosts| hosts.iter().map(|host| format!("{}:{}", host.hostname, host.ip_address)).collect::<Vec<_>>());
     let ulimits = c.ulimits.as_ref().map(|limits| {
-        let one = |limit: &super::definition::Ulimit| json!({"Name": limit.name, "Soft": limit.soft_limit, "Hard": limit.hard_limit});
-        limits.iter().map(one).collect::<Vec<_>>()
+        let ulimit = |limit: &super::definition::Ulimit| json!({"Name": limit.name, "Soft": limit.soft_limit, "Hard": limit.hard_limit});
+        limits.iter().map(ulimit).collect::<Vec<_>>()
     });
     let sysctls = c.system_controls.as_ref().map(|controls| {
         let named =
@@ -328,7 +337,8 @@ fn host_config(definition: &TaskDefinition, c: &ContainerDefinition, task_id: &s
     host
 }
 
-/// Docker knows no `awslogs-stream-prefix`: ECS makes the name of the stream of it (API reference, LogConfiguration).
+/// Docker's `LogConfig`. Docker has no `awslogs-stream-prefix`: ECS makes the stream's name from it (API reference,
+/// LogConfiguration).
 fn log_config(log: &super::definition::LogConfiguration, container: &str, task_id: &str) -> Value {
     let mut options = log.options.clone();
     if log.log_driver == "awslogs"
@@ -371,7 +381,7 @@ fn linux_parameters(linux: &super::definition::LinuxParameters) -> Vec<(&'static
         ("Init", json!(linux.init_process_enabled)),
         ("ShmSize", json!(linux.shared_memory_size.map(|mib| u64::from(mib) * MIB))),
         ("Tmpfs", json!((!tmpfs.is_empty()).then_some(tmpfs))),
-        // Without `maxSwap` it has no meaning (API reference, LinuxParameters).
+        // Swappiness has no meaning without `maxSwap` (API reference, LinuxParameters).
         ("MemorySwappiness", json!(linux.max_swap.and(linux.swappiness))),
     ]
 }
@@ -398,7 +408,7 @@ fn volume(volume: &Volume) -> Value {
     payload
 }
 
-/// ACS has the properties as an object.
+/// The proxy configuration of a payload, which has the properties as an object.
 fn proxy(proxy: &ProxyConfiguration) -> Value {
     let properties: BTreeMap<&str, &str> =
         proxy.properties.iter().map(|it| (it.name.as_str(), it.value.as_str())).collect();

@@ -1,38 +1,42 @@
-//! Whether a task fits on an instance, and if not why. It owns the rules; it places nothing itself.
-//! Invariant: what tasks that have not stopped hold is never given twice.
+//! Decides whether a task fits on an instance, and gives the reason if not. This module owns the rules; it places nothing itself.
+//! Invariant: a resource of a task that has not stopped is never given to another task.
 
 use super::definition::TaskDefinition;
 use super::instances::{Instance, InstanceStatus};
 use super::need::Need;
 
-/// Why an instance was passed over: the API's reason, and the same in words.
+/// The reason why a task does not fit on an instance.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Misfit {
+    /// The API's word for it, such as `RESOURCE:MEMORY`.
     pub(super) reason: String,
+    /// An explanation for people.
     pub(super) detail: String,
 }
 
-/// Where a task may be placed.
+/// A placement constraint.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Constraint {
-    /// On an instance that has no other task of its group.
+    /// The instance has no other task of the same group.
     DistinctInstance,
-    /// Where all of these hold.
+    /// All of these terms hold for the instance.
     MemberOf(Vec<Term>),
 }
 
-/// `attribute:name == value` and its like.
+/// A comparison of an attribute, such as `attribute:name == value`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Term {
+    /// Name of the attribute.
     name: String,
-    /// `None`: the attribute is there at all, with any value.
+    /// The value to compare with; `None`: the term asks whether the attribute exists, with any value.
     value: Option<String>,
-    /// It is to hold, or not to hold.
+    /// Whether the comparison must be true or false.
     holds: bool,
 }
 
 impl Constraint {
-    /// Of the expressions of ECS it knows comparisons of attributes with `==`, `!=`, `exists` and `!exists`, joined by `and`.
+    /// Parses a constraint. Of ECS's expressions, only comparisons of attributes with `==`, `!=`, `exists` and `!exists`, joined
+    /// by `and`, are known.
     pub(super) fn parse(kind: &str, expression: Option<&str>) -> Result<Self, String> {
         let expression = match (kind, expression) {
             ("distinctInstance", _) => return Ok(Self::DistinctInstance),
@@ -58,11 +62,11 @@ impl Constraint {
         })
     }
 
-    /// `is_taken`: a task of the same group is there.
+    /// Checks one instance. `is_taken`: the instance has a task of the same group.
     pub(super) fn allows(&self, instance: &Instance, is_taken: bool) -> Result<(), Misfit> {
         let holds = |term: &Term| {
-            let mut its = instance.attributes.iter().filter(|it| it.name == term.name);
-            its.any(|it| term.value.is_none() || it.value == term.value) == term.holds
+            let mut actual = instance.attributes.iter().filter(|it| it.name == term.name);
+            actual.any(|it| term.value.is_none() || it.value == term.value) == term.holds
         };
         match self {
             Self::DistinctInstance if is_taken => Err(Misfit {
@@ -81,26 +85,26 @@ impl Constraint {
     }
 }
 
-/// The processor its images are for is the instance's.
+/// Checks that the instance has the CPU architecture that the definition asks for.
 pub(super) fn is_built_for(instance: &Instance, definition: &TaskDefinition) -> Result<(), Misfit> {
     let platform = definition.runtime_platform.as_ref();
     let Some(wanted) = platform.and_then(|platform| platform.cpu_architecture.as_deref()) else { return Ok(()) };
-    let its = instance.attributes.iter().find(|it| it.name == "ecs.cpu-architecture");
-    match its.and_then(|it| it.value.as_deref()) {
-        Some(its) if !its.eq_ignore_ascii_case(wanted) => Err(Misfit {
+    let actual = instance.attributes.iter().find(|it| it.name == "ecs.cpu-architecture");
+    match actual.and_then(|it| it.value.as_deref()) {
+        Some(actual) if !actual.eq_ignore_ascii_case(wanted) => Err(Misfit {
             reason: "ATTRIBUTE".to_owned(),
-            detail: format!("the container instance has the CPU architecture {its}, not {wanted}"),
+            detail: format!("the container instance has the CPU architecture {actual}, not {wanted}"),
         }),
         _ => Ok(()),
     }
 }
 
-/// The GPUs no task of the instance has.
+/// Ids of the instance's GPUs that no task has.
 pub(super) fn free_gpus(instance: &Instance, held: &Need) -> Vec<String> {
     instance.resources.gpus.difference(&held.gpus).cloned().collect()
 }
 
-/// Checks one instance; `held` is what its tasks hold already.
+/// Checks one instance; `held` is the need of the tasks that it has.
 pub(super) fn fits(instance: &Instance, held: &Need, need: &Need, required: &[String]) -> Result<(), Misfit> {
     let misfit = |reason: &str, detail: String| Err(Misfit { reason: reason.to_owned(), detail });
     if instance.status != InstanceStatus::Active {
@@ -139,19 +143,8 @@ pub(super) fn fits(instance: &Instance, held: &Need, need: &Need, required: &[St
 mod tests {
     use super::*;
     use crate::local::instances::Attribute;
-    use serde_json::{Value, json};
+    use serde_json::json;
     use std::collections::BTreeSet;
-
-    fn definition(change: Value) -> TaskDefinition {
-        let mut definition = json!({"family": "f", "containerDefinitions": [
-            {"name": "a", "image": "i", "cpu": 100, "memory": 64, "memoryReservation": 32,
-             "portMappings": [{"containerPort": 80, "hostPort": 8080}, {"containerPort": 81}]},
-        ]});
-        for (name, value) in change.as_object().unwrap() {
-            definition[name] = value.clone();
-        }
-        serde_json::from_value(definition).unwrap()
-    }
 
     #[test]
     fn constraints_keep_a_task_from_an_instance() {
@@ -181,14 +174,14 @@ mod tests {
             assert!(text.contains(part), "{text}");
         }
         for (architecture, fits) in [("X86_64", true), ("ARM64", false)] {
-            let definition = definition(json!({"runtimePlatform": {"cpuArchitecture": architecture}}));
+            let definition = TaskDefinition::example(&json!({"runtimePlatform": {"cpuArchitecture": architecture}}));
             assert_eq!(is_built_for(&instance, &definition).is_ok(), fits, "{architecture}");
         }
     }
 
     #[test]
     fn an_instance_is_passed_over_for_a_reason() {
-        let (need, none) = (Need::of(&definition(json!({}))), Need::default());
+        let (need, none) = (Need::from_definition(&TaskDefinition::example(&json!({}))), Need::default());
         let instance = || {
             let mut instance = Instance::example();
             instance.connect(1);

@@ -1,21 +1,21 @@
-//! What was said, in order: API calls, websocket messages, metadata reads. It owns the log and its bounds, nothing else reads
-//! meaning into it. Invariant: never more than [`MAX_RECORDS`] entries and [`MAX_BYTES`] of text; the oldest leave first, and
-//! how many left is known.
+//! The log of API calls, websocket messages and metadata reads, in order. This module owns the log and its bounds; it gives the
+//! entries no meaning. Invariant: there are never more than [`MAX_RECORDS`] entries and [`MAX_BYTES`] of text. The oldest are
+//! dropped first, and their number is known.
 
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Most entries kept.
+/// The most entries in the log.
 const MAX_RECORDS: usize = 20_000;
-/// Most bytes of bodies kept.
+/// The most bytes of names, bodies and headers in the log.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// Where a record comes from.
+/// The origin of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
-    /// A call of the ECS or ECR API; `name` is the operation, `body` the request.
+    /// A call of an AWS API; `name` is the operation, `body` the request.
     Api,
     /// A call that was answered with an error; `name` is the operation, `body` the error.
     ApiError,
@@ -37,20 +37,20 @@ pub enum Source {
     TcsIn,
 }
 
-/// One entry.
+/// An entry of the log.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
-    /// Running number, from 1, without gaps.
+    /// The running number, from 1, without gaps.
     pub number: u64,
-    /// When, in seconds since the epoch.
+    /// The time, in seconds since the epoch.
     pub at: f64,
-    /// Where it comes from.
+    /// The origin of the record.
     pub source: Source,
-    /// Operation, message type or path.
+    /// The operation, the message type or the path.
     pub name: String,
-    /// The body.
+    /// The body of the call or message.
     pub body: Value,
-    /// The headers of an API call or a websocket handshake, without what would let somebody else repeat it.
+    /// The headers of an API call or a websocket handshake, without the parts with which somebody else could repeat it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
     #[serde(skip)]
@@ -82,7 +82,7 @@ impl Records {
         self.entries.iter()
     }
 
-    /// How many entries were dropped to stay within the bounds.
+    /// Number of entries that were dropped to stay within the bounds.
     pub(super) fn dropped(&self) -> u64 {
         self.last - self.entries.len() as u64
     }

@@ -1,4 +1,4 @@
-//! What a fault does to a call: an error, a broken answer, or none. Which fault is due, [`super::faults`] knows.
+//! Carries out the fault of a call: an error, a broken answer, or no answer. [`super::faults`] owns the queue of faults.
 
 use super::answers::{Reply, error_answer, text_answer, typed_answer};
 use super::api_error::ApiError;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{Response, header};
 use std::io;
 
-/// What a fault does instead of the call; none for faults that let the call through.
+/// The reply that replaces the call; `None` for a fault that lets the call through.
 pub(super) async fn refusal(shared: &Shared, operation: &str, fault: Option<&Fault>) -> Option<Reply> {
     let error = match fault? {
         Fault::Throttle => ApiError::new(400, "ThrottlingException", "Rate exceeded"),
@@ -40,7 +40,7 @@ pub(super) async fn refusal(shared: &Shared, operation: &str, fault: Option<&Fau
     Some(Reply::Answer(error_answer(&error)))
 }
 
-/// It promises more than it gives.
+/// An answer with a shorter body than its length header promises.
 fn half_an_answer() -> Response<Body> {
     let parts = [Ok(Bytes::from_static(b"{\"acknow")), Err(io::Error::other("cut on purpose"))];
     let mut response = Response::new(Body::from_stream(futures_util::stream::iter(parts)));

@@ -1,23 +1,23 @@
-//! Credentials of roles, as a payload has them: made up, but of the real shape, with keys that this session serves.
+//! Credentials of roles in payloads: invented, but of the real shape, with keys that this session accepts.
 
 use super::site::Site;
 use super::time::{iso_time, now};
 use serde_json::{Value, json};
 
-/// Credentials of a role: made up, but of the real shape.
+/// New credentials of a role.
 pub(super) fn credentials(site: &Site, role: &str) -> Value {
     let mut credentials = json!({"credentialsId": uuid::Uuid::new_v4().to_string(), "roleArn": role});
     renew(site, &mut credentials);
     credentials
 }
 
-/// New keys and a new expiry under the same id.
+/// Sets new keys and a new expiry; the id stays.
 pub(super) fn renew(site: &Site, credentials: &mut Value) {
     put_keys(site, credentials);
     credentials["expiration"] = json!(iso_time(now() + site.credentials_ttl.as_secs_f64()));
 }
 
-/// New keys of this session.
+/// Sets new keys of this session; all other members stay.
 pub(super) fn put_keys(site: &Site, credentials: &mut Value) {
     let keys = site.keys.role();
     credentials["accessKeyId"] = json!(keys.access_key_id);

@@ -1,7 +1,7 @@
-//! S3, as far as the agent asks for it: the head of a bucket, its location, and objects or the first bytes of them. It owns the paths
-//! and the XML; the objects are in `kept`. Invariant: an object leaves only with a signature that was checked.
+//! The part of S3 that the agent uses: the head of a bucket, its location, and objects or their first bytes. This module owns the
+//! paths and the XML; the objects are in `stored`. Invariant: an object is sent only after its request's signature was checked.
 
-use super::answers::{Reply, header_text, shown, typed_answer};
+use super::answers::{Reply, header_text, loggable, typed_answer};
 use super::api_error::ApiError;
 use super::faults::Fault;
 use super::records::Source;
@@ -15,11 +15,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use serde_json::json;
 
-/// What an answer is made of: status, further headers, body.
-type Found = (u16, Vec<(&'static str, String)>, String);
+/// The parts of an answer: status, further headers, body.
+type AnswerParts = (u16, Vec<(&'static str, String)>, String);
 
-/// It is a request to S3 that a client made which knows what it does; the other parts of the server have no HEAD and sign otherwise.
-pub(super) fn is_meant(request: &Request<Bytes>) -> bool {
+/// The request is for S3: a HEAD, which no other part of the server has, or a request that is signed for S3.
+pub(super) fn is_s3_request(request: &Request<Bytes>) -> bool {
     let is_object_or_bucket = request.uri().path().len() > 1;
     is_object_or_bucket && (request.method() == Method::HEAD || signature::is_for(request, "s3"))
 }
@@ -38,9 +38,9 @@ pub(super) async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
         _ => "",
     };
     let time = shared.read(|state| state.ec2.time(now()));
-    let who = signature::check(request, &shared.keys, time);
-    // Any other refusal comes before the fault, which is for those who are served.
-    let refused = who.as_ref().err().filter(|why| **why != Refused::Unsigned).map(Refused::s3_error);
+    let checked = signature::check(request, &shared.keys, time);
+    // A wrong signature is refused before a fault is taken: faults are for clients that are served.
+    let refused = checked.as_ref().err().filter(|why| **why != Refused::Unsigned).map(Refused::s3_error);
     let fault = if refused.is_none() { shared.change(|state| state.faults.take(operation)) } else { None };
     let error = match &fault {
         Some(Fault::Throttle) => Some(ApiError::new(503, "SlowDown", "Please reduce your request rate.")),
@@ -56,10 +56,10 @@ pub(super) async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
     }
     let found = shared.change(|state| {
         let body = json!({"path": request.uri().path(), "query": query});
-        state.record_request(Source::Api, operation, body, shown(request.headers()));
+        state.record_request(Source::Api, operation, body, loggable(request.headers()));
         let found = refused
             .or(error)
-            .map_or_else(|| answer(state, operation, bucket, key, who.is_ok(), request.headers()), Err);
+            .map_or_else(|| answer(state, operation, bucket, key, checked.is_ok(), request.headers()), Err);
         if let Err(error) = &found {
             state.record(Source::ApiError, operation, error.body());
         }
@@ -95,14 +95,14 @@ fn answer(
     key: &str,
     is_signed: bool,
     headers: &HeaderMap,
-) -> Result<Found, ApiError> {
+) -> Result<AnswerParts, ApiError> {
     if operation.is_empty() {
         return Err(ApiError::new(405, "MethodNotAllowed", "The specified method is not part of this S3."));
     }
-    if !state.kept.has_bucket(bucket) {
+    if !state.stored.has_bucket(bucket) {
         return Err(ApiError::new(404, "NoSuchBucket", "The specified bucket does not exist"));
     }
-    // Who did not sign learns, as from AWS, that the bucket is there and in which region.
+    // As in AWS, an unsigned request shows that the bucket exists, and its region.
     if !is_signed {
         return Err(ApiError::new(403, "AccessDenied", "Access Denied"));
     }
@@ -113,14 +113,14 @@ fn answer(
         let region = &state.site.region;
         return Ok((200, Vec::new(), format!("<LocationConstraint>{region}</LocationConstraint>")));
     }
-    let Some(object) = state.kept.object(bucket, key) else {
+    let Some(object) = state.stored.object(bucket, key) else {
         return Err(ApiError::new(404, "NoSuchKey", "The specified key does not exist."));
     };
     part(object.expose(), header_text(headers, "range"))
 }
 
-/// The whole, or as much of it as `bytes=0-<last>` wants.
-fn part(text: &str, range: &str) -> Result<Found, ApiError> {
+/// The whole text, or the first part of it that `bytes=0-<last>` asks for.
+fn part(text: &str, range: &str) -> Result<AnswerParts, ApiError> {
     let Some(last) = range.strip_prefix("bytes=0-").and_then(|last| last.parse::<usize>().ok()) else {
         return Ok((200, Vec::new(), text.to_owned()));
     };
@@ -133,7 +133,7 @@ fn part(text: &str, range: &str) -> Result<Found, ApiError> {
 }
 
 fn percent_decoded(path: &str) -> String {
-    // A form has plus signs for spaces; a path has not.
+    // A plus sign means a space in a form, but not in a path.
     let form = format!("p={}", path.replace('+', "%2B").replace('&', "%26"));
     url::form_urlencoded::parse(form.as_bytes()).map(|(_, value)| value.into_owned()).next().unwrap_or_default()
 }
@@ -146,8 +146,8 @@ mod tests {
     #[test]
     fn buckets_and_objects_are_found_by_name_only() {
         let mut state = State::new(Site::example(), "default");
-        state.kept.put_object("b", "dir/app.env", "A=1\n".into()).unwrap();
-        state.kept.put_object("b", "empty", "".into()).unwrap();
+        state.stored.put_object("b", "dir/app.env", "A=1\n".into()).unwrap();
+        state.stored.put_object("b", "empty", "".into()).unwrap();
         let mut headers = HeaderMap::new();
         let code = |state: &State, operation: &str, bucket: &str, key: &str, headers: &HeaderMap| {
             answer(state, operation, bucket, key, true, headers).map_err(|error| error.code)

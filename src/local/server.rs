@@ -1,5 +1,5 @@
-//! Starting the control plane in a process, and scripting it from Rust. It owns the listener and every task behind it: when the
-//! [`Server`] is dropped, all ends. Invariant: what a script can do, `/_local/` can do too, and the other way round.
+//! Starts the control plane in a process and scripts it from Rust. This module owns the listener and every task behind it: all of
+//! it ends when the [`Server`] is dropped. Invariant: scripts and `/_local/` can do the same things.
 
 use super::api;
 use super::api_error::ApiError;
@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-/// A condition did not come true in time.
+/// A condition was not met in time.
 #[derive(Debug, thiserror::Error)]
 #[error("waited {waited:?} in vain for {what}")]
 pub struct WaitError {
@@ -61,11 +61,11 @@ impl Server {
         let mut state = State::new(site, &options.cluster);
         state.secrets = std::mem::take(&mut options.secrets);
         for (name, value) in std::mem::take(&mut options.parameters) {
-            state.kept.put_parameter(&name, value).map_err(io::Error::other)?;
+            state.stored.put_parameter(&name, value).map_err(io::Error::other)?;
         }
         for (path, text) in std::mem::take(&mut options.objects) {
             let (bucket, key) = path.split_once('/').unwrap_or((&path, ""));
-            state.kept.put_object(bucket, key, text).map_err(io::Error::other)?;
+            state.stored.put_object(bucket, key, text).map_err(io::Error::other)?;
         }
         let shared = Arc::new(Shared::new(state, options));
         let mut tasks = JoinSet::new();
@@ -73,19 +73,19 @@ impl Server {
         Ok(Self { shared, tasks })
     }
 
-    /// Base URL, without a slash at its end.
+    /// The base URL, without a trailing slash.
     pub fn url(&self) -> String {
         self.shared.read(|state| state.site.url.clone())
     }
 
-    /// The token: the secret access key for calls, with any access key id that does not begin with `ASIA`, and the password for
+    /// The token: the secret access key for calls (with any access key id that does not begin with `ASIA`), and the password for
     /// `/_local/`.
     pub fn token(&self) -> &Secret {
         self.shared.keys.token()
     }
 
-    /// The variables that make an agent talk to this server. Credentials are not among them: they come from the metadata, which gives
-    /// them to processes of this user and of root.
+    /// The environment variables with which an agent uses this server. Credentials are not among them: the metadata gives them to
+    /// processes of this user and of root.
     pub fn environment(&self) -> Vec<(String, String)> {
         let (options, url) = (&self.shared.options, self.url());
         let host = url.trim_start_matches("http://").rsplit_once(':').map_or("127.0.0.1", |(host, _)| host).to_owned();
@@ -111,10 +111,10 @@ impl Server {
         self.shared.change(|state| api::ecs(state, operation, body))
     }
 
-    /// Registers a task definition and runs it once in the server's cluster; the task's ARN.
+    /// Registers a task definition and runs it once in the server's cluster. Returns the task's ARN.
     ///
     /// # Errors
-    /// What is wrong with the definition, or why the task was not placed.
+    /// If the definition has an error, or the task cannot be placed.
     pub fn run_task(&self, definition: &Value) -> Result<String, ApiError> {
         let registered = self.call("RegisterTaskDefinition", definition)?;
         let run = json!({
@@ -128,7 +128,7 @@ impl Server {
         }
     }
 
-    /// Stops a task as its user.
+    /// Stops a task on behalf of its user.
     ///
     /// # Errors
     /// When there is no such task.
@@ -137,7 +137,8 @@ impl Server {
         self.call("StopTask", &body).map(|_| ())
     }
 
-    /// Sends a payload task written by hand, unchecked, and follows it like any other; its ARN (made up when it has none).
+    /// Sends a payload task that was written by hand, unchecked, and tracks it like any other. Returns its ARN, which is new if
+    /// it had none.
     ///
     /// # Errors
     /// When no container instance is registered.
@@ -145,7 +146,7 @@ impl Server {
         self.shared.send_task(task)
     }
 
-    /// Sends any ACS message, once, unchecked.
+    /// Sends any ACS message once, unchecked.
     ///
     /// # Errors
     /// When no container instance is registered.
@@ -153,7 +154,7 @@ impl Server {
         self.shared.send_message(kind, message)
     }
 
-    /// Sends text that need not be a message at all.
+    /// Sends any text, which need not be a message.
     ///
     /// # Errors
     /// When no container instance is registered.
@@ -164,7 +165,7 @@ impl Server {
         })
     }
 
-    /// Sends a manifest of all tasks that should be on the instance.
+    /// Sends a manifest of all tasks that should be on the instance. Returns its message id.
     ///
     /// # Errors
     /// When no container instance is registered.
@@ -175,7 +176,7 @@ impl Server {
         })
     }
 
-    /// Sends new credentials for the roles of a task; how many roles.
+    /// Sends new credentials for the roles of a task. Returns the number of roles.
     ///
     /// # Errors
     /// When there is no such task.
@@ -183,12 +184,12 @@ impl Server {
         self.shared.change(|state| state.queue_credentials(task))
     }
 
-    /// Puts keys of this session into a role's credentials as they stand in a payload, for one written by hand. All else stays.
+    /// Puts keys of this session into the credentials of a role in a payload that was written by hand. All other members stay.
     pub fn put_role_keys(&self, credentials: &mut Value) {
         self.shared.read(|state| put_keys(&state.site, credentials));
     }
 
-    /// Gives Secrets Manager a secret, or another value of it.
+    /// Adds or changes a secret of Secrets Manager.
     ///
     /// # Errors
     /// When there are too many.
@@ -196,33 +197,33 @@ impl Server {
         self.shared.change(|state| state.put_secret(name, value))
     }
 
-    /// Gives SSM a parameter, or another value of it.
+    /// Adds or changes a parameter of SSM.
     ///
     /// # Errors
     /// When there are too many.
     pub fn put_parameter(&self, name: &str, value: Secret) -> Result<(), String> {
-        self.shared.change(|state| state.kept.put_parameter(name, value))
+        self.shared.change(|state| state.stored.put_parameter(name, value))
     }
 
-    /// Gives S3 an object, and its bucket with it, or another text of it.
+    /// Adds or changes an object in S3, together with its bucket.
     ///
     /// # Errors
     /// When there are too many.
     pub fn put_object(&self, bucket: &str, key: &str, text: Secret) -> Result<(), String> {
-        self.shared.change(|state| state.kept.put_object(bucket, key, text))
+        self.shared.change(|state| state.stored.put_object(bucket, key, text))
     }
 
-    /// Lets the next `count` calls of an operation fail: an operation of the API, `acs` or `tcs` (handshakes), `imds`, or `*`.
+    /// Makes the next `count` calls of an operation fail: an operation of the API, `acs` or `tcs` (handshakes), `imds`, or `*`.
     pub fn fail_next(&self, operation: &str, count: usize, fault: &Fault) {
         self.shared.change(|state| state.faults.add(operation, count, fault));
     }
 
-    /// Sets how payloads travel from now on.
+    /// Sets how payloads are delivered from now on.
     pub fn set_delivery(&self, delivery: Delivery) {
         self.shared.change(|state| state.faults.delivery = delivery);
     }
 
-    /// Sets a path of the instance's metadata below `meta-data/`, e.g. `spot/instance-action`; `None` takes it away again.
+    /// Sets a path of the instance's metadata below `meta-data/`, e.g. `spot/instance-action`; `None` removes it.
     pub fn set_metadata(&self, path: &str, text: Option<&str>) {
         self.shared.change(|state| state.ec2.set_metadata(path, text.map(str::to_owned)));
     }
@@ -233,12 +234,13 @@ impl Server {
         self.shared.change(|state| state.ec2.tags = tags);
     }
 
-    /// Plays an AWS whose clock is this many seconds ahead of the host's: it says so, and refuses signatures from another time.
+    /// Sets the clock of this AWS ahead of the host's by this many seconds. Answers carry that time, and signatures with another
+    /// time are refused.
     pub fn set_clock_ahead(&self, seconds: i64) {
         self.shared.change(|state| state.ec2.clock_ahead = seconds);
     }
 
-    /// Forgets all faults.
+    /// Removes all pending faults and delivery settings.
     pub fn clear_faults(&self) {
         self.shared.change(|state| state.faults.clear());
     }
@@ -258,7 +260,7 @@ impl Server {
         self.shared.read(|state| state.submissions().cloned().collect())
     }
 
-    /// Looks at the state.
+    /// Reads the state.
     pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         self.shared.read(look)
     }
@@ -266,7 +268,7 @@ impl Server {
     /// Waits until `probe` finds something in the state; `what` names it in the error.
     ///
     /// # Errors
-    /// When `limit` passes first.
+    /// If `limit` passes first.
     pub async fn wait_for<T>(
         &self,
         what: &str,

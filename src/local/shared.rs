@@ -1,5 +1,5 @@
-//! What all parts of a running server share: the state behind its lock, the options, who is served. It owns the lock and says when the
-//! state has changed; no part holds the lock while it waits.
+//! Data that all parts of a running server share: the state behind its lock, the options, the keys. This module owns the lock and
+//! announces changes of the state. Invariant: no part holds the lock while it waits.
 
 use super::instances::Kick;
 use super::keys::Keys;
@@ -13,16 +13,18 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// What all parts share.
+/// The shared data.
 #[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,
-    /// Counts changes of the state.
+    /// The number of changes of the state; waiters subscribe to it.
     pub(super) changed: watch::Sender<u64>,
     pub(super) options: Options,
-    /// Who is served.
+    /// The keys with which clients are served.
     pub(super) keys: Keys,
+    /// Tokens of the metadata service, oldest first, each with its end in seconds since the epoch.
     tokens: Mutex<VecDeque<(String, f64)>>,
+    /// Cancelled when the server stops.
     pub(super) stop: CancellationToken,
 }
 
@@ -42,12 +44,12 @@ impl Shared {
         look(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Changes the state and wakes who waits for changes.
+    /// Changes the state and wakes all that wait for changes.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         self.change_if(|state| (change(state), true))
     }
 
-    /// The same, waking only when the function says that something changed.
+    /// Like [`Self::change`], but wakes waiters only if the function returns `true`.
     pub(super) fn change_if<T>(&self, change: impl FnOnce(&mut State) -> (T, bool)) -> T {
         let (result, changed) = change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
         if changed {
@@ -60,7 +62,7 @@ impl Shared {
         look(&mut self.tokens.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Sends a payload task written by hand to an instance, and follows it; its ARN.
+    /// Sends a payload task that was written by hand to an instance and tracks it. Returns its ARN.
     pub(super) fn send_task(&self, task: Value) -> Result<String, String> {
         if !task.is_object() {
             return Err("a payload task is a JSON object".to_owned());
@@ -79,7 +81,7 @@ impl Shared {
         })
     }
 
-    /// Sends a message as it is; `text` instead of JSON when it is no JSON at all.
+    /// Sends a message unchanged.
     pub(super) fn send_message(&self, kind: &str, message: Value) -> Result<(), String> {
         self.change(|state| {
             let instance = state.any_instance().ok_or("no container instance is registered")?.arn.clone();
@@ -87,7 +89,7 @@ impl Shared {
         })
     }
 
-    /// Ends sockets.
+    /// Ends all open sockets of the chosen kinds.
     pub(super) fn kick(&self, acs: bool, tcs: bool, kick: &Kick) {
         self.change(|state| {
             if acs {

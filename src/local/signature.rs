@@ -1,6 +1,7 @@
-//! Checks signatures (version 4): in the header of a request, or in its query (a presigned address), for any region and service. It owns
-//! the canonical form of a request and the words of refusal; whose secret it is, [`super::keys`] knows. Invariant: a request passes only if
-//! its signature was made with that secret, for this method, path, query, these headers and this body, within five minutes of now.
+//! Checks signatures (version 4) in the header of a request, or in its query (a presigned address), for any region and service.
+//! This module owns the canonical form of a request and the texts of refusal; [`super::keys`] has the secrets. Invariant: a
+//! request passes only if its signature was made with the secret of its key, for this method, path, query, these headers and this
+//! body, within five minutes of now.
 
 use super::answers::header_text;
 use super::api_error::ApiError;
@@ -13,27 +14,27 @@ use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-/// In the place of a body's hash, for S3: the signature says nothing of the body.
+/// Stands in place of the body's hash, for S3: the body is not signed.
 const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
-/// Seconds a signature may be off, as in AWS.
+/// How many seconds a signature's time may differ from now, as in AWS.
 const MAX_SKEW: i64 = 300;
-/// Longest life of a presigned address, seconds, as in AWS.
+/// The longest validity of a presigned address, in seconds, as in AWS.
 const MAX_EXPIRES: i64 = 7 * 24 * 3600;
 
-/// Why a request is refused.
+/// The reason why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// It has no signature.
+    /// The request has no signature.
     Unsigned,
-    /// A part of the signature is missing or cannot be read.
+    /// This part of the signature is missing or cannot be read.
     Incomplete(&'static str),
-    /// The access key is a role's, but not of this session, or it lacks its session token.
+    /// The access key belongs to a role, but not of this session, or its session token is missing.
     UnknownKey,
-    /// It was not signed with the secret.
+    /// The request was not signed with the secret of its key.
     WrongSignature,
     /// The body is not the one that was signed.
     WrongBody,
-    /// It was signed at this time, too long ago or too far ahead.
+    /// The request was signed at this time, which is too long ago or too far ahead.
     WrongTime(String),
 }
 
@@ -51,7 +52,7 @@ impl Refused {
         }
     }
 
-    /// As the JSON APIs say it, and the websocket.
+    /// The error of the JSON APIs and of the websocket.
     pub(super) fn error(&self) -> ApiError {
         let code = match self {
             Self::Unsigned => "MissingAuthenticationTokenException",
@@ -62,7 +63,7 @@ impl Refused {
         ApiError::new(400, code, self.message())
     }
 
-    /// As EC2 says it.
+    /// The error of EC2.
     pub(super) fn ec2_error(&self) -> ApiError {
         match self {
             Self::WrongTime(_) => self.error(),
@@ -70,7 +71,7 @@ impl Refused {
         }
     }
 
-    /// As S3 says it.
+    /// The error of S3.
     pub(super) fn s3_error(&self) -> ApiError {
         let (status, code) = match self {
             Self::Unsigned => (403, "AccessDenied"),
@@ -84,34 +85,34 @@ impl Refused {
     }
 }
 
-/// What a request says of its signature.
+/// The signature of a request, as the request states it.
 #[derive(Debug, Default)]
 struct Claim {
     access_key_id: String,
     date: String,
     region: String,
     service: String,
-    /// `20261122T043000Z`.
+    /// The time of the signature, as in `20261122T043000Z`.
     time: String,
     signed_headers: String,
     signature: String,
     session_token: String,
-    /// Seconds a presigned address is valid; `None`: the signature is in the header.
+    /// The validity of a presigned address, in seconds; `None`: the signature is in the header.
     expires: Option<i64>,
 }
 
-/// The request was signed for this service, in its header or its query; whether rightly is not looked at.
+/// The request claims to be signed for this service. The signature itself is not checked.
 pub(super) fn is_for(request: &Request<Bytes>, service: &str) -> bool {
     claim(request).is_ok_and(|claim| claim.service == service)
 }
 
-/// Checks a request; the access key id it was signed with. `now` is the time of this AWS, in seconds since the epoch.
+/// Checks a request and returns the access key id of its signature. `now` is the time of this AWS, in seconds since the epoch.
 pub(super) fn check(request: &Request<Bytes>, keys: &Keys, now: i64) -> Result<String, Refused> {
     let claim = claim(request)?;
     if !claim.signed_headers.split(';').any(|name| name == "host") {
         return Err(Refused::Incomplete("SignedHeaders lacks host"));
     }
-    // As AWS does: whoever carries a request must not add one of these, or change it.
+    // As in AWS: nobody on the way may add or change one of these headers.
     let is_signed = |name: &str| claim.signed_headers.split(';').any(|signed| signed == name);
     if request.headers().keys().any(|name| name.as_str().starts_with("x-amz-") && !is_signed(name.as_str())) {
         return Err(Refused::Incomplete("SignedHeaders lacks a header X-Amz-* that was sent"));
@@ -179,7 +180,7 @@ fn claim(request: &Request<Bytes>) -> Result<Claim, Refused> {
     scoped(claim, &text("X-Amz-Credential"))
 }
 
-/// Takes `KEY/20261122/us-west-2/ecs/aws4_request` apart.
+/// Splits `KEY/20261122/us-west-2/ecs/aws4_request` into the claim.
 fn scoped(claim: Claim, credential: &str) -> Result<Claim, Refused> {
     let parts: Vec<&str> = credential.split('/').collect();
     let [key, date, region, service, "aws4_request"] = parts[..] else {
@@ -192,7 +193,7 @@ fn scoped(claim: Claim, credential: &str) -> Result<Claim, Refused> {
     Ok(Claim { access_key_id, date, region, service, ..claim })
 }
 
-/// The hash of the body as it stands in what was signed.
+/// The hash of the body, as it was signed.
 fn payload_hash(request: &Request<Bytes>, claim: &Claim) -> Result<String, Refused> {
     let hash = hex_hash(request.body());
     let is_s3 = claim.service == "s3";
@@ -212,7 +213,7 @@ fn hex_hash(bytes: &[u8]) -> String {
     })
 }
 
-/// S3 takes a path as it was sent; the others encode it once more.
+/// The path as it was signed: S3 uses it unchanged, other services encode it once more.
 fn canonical_path(path: &str, service: &str) -> String {
     match service {
         "s3" => path.to_owned(),
@@ -231,7 +232,7 @@ fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
     url::form_urlencoded::parse(query.as_bytes()).into_owned()
 }
 
-/// One line for each header, in the order of the list, which clients sort.
+/// One line for each signed header, in the order of the list, which clients sort.
 fn canonical_headers(request: &Request<Bytes>, names: &str) -> String {
     names.split(';').fold(String::new(), |mut lines, name| {
         let values = request.headers().get_all(name).iter().map(|value| {
@@ -254,7 +255,7 @@ fn encoded(text: &str) -> String {
     })
 }
 
-/// `20261122T043000Z` in seconds since the epoch.
+/// Parses `20261122T043000Z`; in seconds since the epoch.
 fn seconds(text: &str) -> Option<i64> {
     let is_shaped = text.len() == 16 && text.is_ascii() && text.as_bytes()[8] == b'T' && text.ends_with('Z');
     let (date, time) = is_shaped.then(|| (&text[..8], &text[9..15]))?;

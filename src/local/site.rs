@@ -1,21 +1,21 @@
-//! Where this control plane pretends to be: region, account, addresses. It owns the form of ARNs; nothing in it changes while the
-//! server runs.
+//! The region, account and addresses that this control plane plays. This module owns the form of ARNs. Invariant: nothing in it
+//! changes while the server runs.
 
 use super::keys::Keys;
 use std::time::Duration;
 
-/// Where this control plane pretends to be.
+/// The region, account and addresses that this control plane plays.
 #[derive(Clone, Debug)]
 pub(super) struct Site {
     pub(super) region: String,
     pub(super) account: String,
-    /// Base URL of the server.
+    /// The base URL of the server.
     pub(super) url: String,
-    /// Address of the registry behind the ECR part, as it stands in image names.
+    /// The address of the registry behind ECR, as in image names; `None`: there is no registry.
     pub(super) registry: Option<String>,
-    /// How long role credentials are valid.
+    /// The validity of role credentials.
     pub(super) credentials_ttl: Duration,
-    /// Gives roles their credentials.
+    /// Makes the keys of roles.
     pub(super) keys: Keys,
 }
 
@@ -34,7 +34,7 @@ impl Site {
         format!("{}a", self.region)
     }
 
-    /// The image comes from the registry behind this server's ECR.
+    /// The image's registry is the one behind this server's ECR.
     pub(super) fn is_ecr(&self, image: &str) -> bool {
         let rest = self.registry.as_deref().and_then(|address| image.strip_prefix(address));
         rest.is_some_and(|rest| rest.starts_with('/'))

@@ -1,4 +1,4 @@
-//! The server's end of a websocket, as ACS and TCS have it.
+//! The server's end of a websocket, for ACS and TCS.
 
 use futures_util::StreamExt;
 use hyper::upgrade::Upgraded;
@@ -9,13 +9,13 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-/// Time for one message to leave.
+/// The time limit for sending one message.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The server's end of a websocket.
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
-/// Closes properly, and waits for the echo until the limit.
+/// Closes the connection properly; waits for the peer's close frame, up to the limit.
 pub(super) async fn close(socket: &mut Socket, code: u16, reason: &str) {
     let frame = CloseFrame { code: CloseCode::from(code), reason: reason.to_owned().into() };
     let _closed = timeout(WRITE_TIMEOUT, async {

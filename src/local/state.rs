@@ -1,33 +1,33 @@
-//! Everything the control plane knows, in memory. It owns lookups and bounds; what calls mean is in [`super::api`], what
-//! messages mean in [`super::acs`]. Invariant: every collection has a named limit.
+//! The whole state of the control plane, in memory. This module owns lookups and bounds; [`super::api`] owns the meaning of
+//! calls, [`super::acs`] that of messages. Invariant: every collection has a named limit.
 
 use super::definition::TaskDefinition;
 use super::ec2::Ec2;
 use super::faults::Faults;
 use super::ids::same_resource;
 use super::instances::{Instance, InstanceStatus, Kick};
-use super::kept::Kept;
 use super::need::Need;
 use super::records::{Record, Records, Source};
 use super::role_credentials::renew;
 use super::site::Site;
+use super::stored::StoredValues;
 use super::tasks::{Task, TaskStatus};
 use super::time::now;
 use crate::model::Secret;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Most clusters.
+/// The most clusters.
 pub(super) const MAX_CLUSTERS: usize = 100;
-/// Most container instances, deregistered ones included.
+/// The most container instances, including deregistered ones.
 pub(super) const MAX_INSTANCES: usize = 200;
-/// Most task definition revisions.
+/// The most revisions of task definitions.
 pub(super) const MAX_DEFINITIONS: usize = 5000;
-/// Most tasks; stopped ones make room, oldest first.
+/// The most tasks; the oldest stopped ones are dropped to make room.
 pub(super) const MAX_TASKS: usize = 5000;
-/// Most secrets.
+/// The most secrets.
 pub(super) const MAX_SECRETS: usize = 1000;
-/// Most resources with tags.
+/// The most resources with tags.
 pub(super) const MAX_TAGGED: usize = 5000;
 
 /// A registered task definition.
@@ -35,41 +35,46 @@ pub(super) const MAX_TAGGED: usize = 5000;
 pub(super) struct Definition {
     pub(super) spec: TaskDefinition,
     pub(super) arn: String,
+    /// Number in its family, from 1.
     pub(super) revision: u32,
+    /// Names of the attributes that an instance needs.
     pub(super) required: Vec<String>,
+    /// In seconds since the epoch.
     pub(super) registered_at: f64,
+    /// In seconds since the epoch; `None`: the revision is active.
     pub(super) deregistered_at: Option<f64>,
 }
 
-/// What is known now.
+/// The state of the control plane.
 #[derive(Debug)]
 pub struct State {
     pub(super) site: Site,
-    /// Name to status: ACTIVE or INACTIVE.
+    /// The status of each cluster, ACTIVE or INACTIVE, by name.
     pub(super) clusters: BTreeMap<String, &'static str>,
     pub(super) definitions: Vec<Definition>,
-    /// Highest revision ever given in each family.
+    /// The highest revision so far, by family.
     pub(super) revisions: BTreeMap<String, u32>,
     pub(super) instances: Vec<Instance>,
     pub(super) tasks: Vec<Task>,
-    /// By ARN.
+    /// Tags by the ARN of their resource.
     pub(super) tags: BTreeMap<String, Vec<Value>>,
     pub(super) records: Records,
     pub(super) faults: Faults,
     pub(super) ec2: Ec2,
     /// Values of Secrets Manager, by name.
     pub(super) secrets: BTreeMap<String, Secret>,
-    /// What SSM and S3 have.
-    pub(super) kept: Kept,
-    /// Sequence number of payloads and manifests.
+    /// Parameters of SSM and objects in S3.
+    pub(super) stored: StoredValues,
+    /// The last sequence number of a payload or manifest.
     pub(super) sequence: i64,
+    /// Number of ACS connections so far.
     pub(super) sessions: u64,
-    /// What TCS sockets are to do: the number of the order, and the order.
+    /// The last order to end TCS sockets: its running number, and the order.
     pub(super) tcs_kick: (u64, Option<Kick>),
 }
 
-/// Sequence numbers start at the seconds since 2024, so that they go on rising when the server is started again: an agent ignores
-/// a manifest that is older than the newest it knows.
+/// The first sequence number: the seconds since 2024. So numbers go on rising after a restart of the server; an agent ignores a
+/// manifest that is older than the newest it knows.
 fn first_sequence() -> i64 {
     const YEAR_2024: f64 = 1_704_067_200.0;
     (now() - YEAR_2024).max(0.0) as i64
@@ -89,7 +94,7 @@ impl State {
             faults: Faults::default(),
             ec2: Ec2::default(),
             secrets: BTreeMap::new(),
-            kept: Kept::default(),
+            stored: StoredValues::default(),
             sequence: first_sequence(),
             sessions: 0,
             tcs_kick: (0, None),
@@ -101,7 +106,7 @@ impl State {
         &self.tasks
     }
 
-    /// The task of that ARN or id.
+    /// The task with this ARN or id.
     pub fn task(&self, name: &str) -> Option<&Task> {
         self.tasks.iter().find(|task| same_resource(&task.arn, name))
     }
@@ -111,17 +116,17 @@ impl State {
         &self.instances
     }
 
-    /// The container instance of that ARN or id.
+    /// The container instance with this ARN or id.
     pub fn instance(&self, name: &str) -> Option<&Instance> {
         self.instances.iter().find(|instance| same_resource(&instance.arn, name))
     }
 
-    /// Everything that was said, oldest first.
+    /// All records, oldest first.
     pub fn records(&self) -> impl DoubleEndedIterator<Item = &Record> {
         self.records.iter()
     }
 
-    /// How many records were dropped to stay within the bounds.
+    /// Number of records that were dropped to stay within the bounds.
     pub fn dropped_records(&self) -> u64 {
         self.records.dropped()
     }
@@ -131,7 +136,7 @@ impl State {
         self.records().filter(|record| record.source == Source::Api && record.name.starts_with("Submit"))
     }
 
-    /// Messages of that type the agent sent over ACS, oldest first: their `message` part.
+    /// The `message` parts of all messages of this type that the agent sent over ACS, oldest first.
     pub fn acs_messages<'a>(&'a self, kind: &'a str) -> impl DoubleEndedIterator<Item = &'a Value> {
         self.records()
             .filter(move |record| record.source == Source::AcsIn && record.name == kind)
@@ -160,7 +165,7 @@ impl State {
         self.instances.iter_mut().find(|instance| same_resource(&instance.arn, name))
     }
 
-    /// The definition called `family`, `family:revision` or by its ARN. Without a revision: the newest active one.
+    /// The definition with this `family`, `family:revision` or ARN. Without a revision: the newest active one.
     pub(super) fn definition(&self, name: &str) -> Option<&Definition> {
         let name = name.rsplit('/').next().unwrap_or(name);
         match name.split_once(':') {
@@ -172,7 +177,7 @@ impl State {
         }
     }
 
-    /// What the tasks of an instance hold of it.
+    /// The need of all tasks of an instance that have not stopped.
     pub(super) fn held(&self, instance_arn: &str) -> Need {
         let mut held = Need::default();
         let living = self.tasks.iter().filter(|task| task.instance_arn == instance_arn);
@@ -180,7 +185,7 @@ impl State {
         held
     }
 
-    /// How many tasks that pass the filter have this status.
+    /// Number of tasks with this status that pass the filter.
     pub(super) fn count(&self, status: TaskStatus, filter: impl Fn(&Task) -> bool) -> usize {
         self.tasks.iter().filter(|task| task.last_status == status && filter(task)).count()
     }
@@ -188,7 +193,7 @@ impl State {
     /// Sets the value of a secret.
     pub(super) fn put_secret(&mut self, name: &str, value: Secret) -> Result<(), String> {
         if name.is_empty() {
-            return Err("a secret has a name".to_owned());
+            return Err("this secret has no name".to_owned());
         }
         if self.secrets.len() >= MAX_SECRETS && !self.secrets.contains_key(name) {
             return Err(format!("there are {MAX_SECRETS} secrets already"));
@@ -197,7 +202,7 @@ impl State {
         Ok(())
     }
 
-    /// Adds a task, making room if need be.
+    /// Adds a task. If there are too many, drops the oldest stopped one.
     pub(super) fn add_task(&mut self, task: Task) -> Result<(), String> {
         if self.tasks.len() >= MAX_TASKS {
             let stopped = self.tasks.iter().position(|task| task.last_status == TaskStatus::Stopped);
@@ -209,7 +214,7 @@ impl State {
         Ok(())
     }
 
-    /// Queues a payload with these tasks for an instance; the message id.
+    /// Queues a payload with these tasks for an instance. Returns the message id.
     pub(super) fn queue_payload(&mut self, instance_arn: &str, tasks: &[Value]) -> Result<String, String> {
         self.sequence += 1;
         let (message_id, sequence) = (uuid::Uuid::new_v4().to_string(), self.sequence);
@@ -221,7 +226,7 @@ impl State {
         Ok(message_id)
     }
 
-    /// Queues the credentials of a task's roles once more, made anew.
+    /// Queues new credentials for the roles of a task. Returns the number of roles.
     pub(super) fn queue_credentials(&mut self, task_arn: &str) -> Result<usize, String> {
         let site = self.site.clone();
         let task = self.task_mut(task_arn).ok_or("no such task")?;
@@ -244,7 +249,7 @@ impl State {
         Ok(fresh.len())
     }
 
-    /// Queues the list of all tasks the instance should have; the message id.
+    /// Queues a manifest of all tasks that the instance should have. Returns the message id.
     pub(super) fn queue_manifest(&mut self, instance_arn: &str) -> Result<String, String> {
         self.sequence += 1;
         let (message_id, sequence) = (uuid::Uuid::new_v4().to_string(), self.sequence);
@@ -274,26 +279,26 @@ impl State {
         instance.outbox.push(json!({"type": kind, "message": message}), wants_ack, &delivery)
     }
 
-    /// Queues text that need not be a message.
+    /// Queues any text, which need not be a message.
     pub(super) fn queue_text(&mut self, instance_arn: &str, text: &str) -> Result<(), String> {
         let delivery = self.faults.delivery.clone();
         let instance = self.instance_mut(instance_arn).ok_or("no such container instance")?;
         instance.outbox.push(json!({"raw": text}), false, &delivery)
     }
 
-    /// The message waits for an instance, and is a payload.
+    /// A payload with this message id is queued for the instance.
     pub(super) fn is_payload(&self, instance_arn: &str, message_id: &str) -> bool {
         self.instance(instance_arn).is_some_and(|instance| instance.outbox.holds_payload(message_id))
     }
 
-    /// The first instance that takes tasks and is connected.
+    /// The first connected instance; without one, the first that is not deregistered.
     pub(super) fn any_instance(&self) -> Option<&Instance> {
         let mut active = self.instances.iter().filter(|instance| instance.status != InstanceStatus::Inactive);
         let first = active.clone().next();
         active.find(|instance| instance.connected()).or(first)
     }
 
-    /// The members all messages to an instance share.
+    /// A message with the members that all messages to an instance share.
     fn addressed(&self, instance_arn: &str, message_id: &str) -> Value {
         let cluster = self.instance(instance_arn).map(|instance| instance.cluster.as_str()).unwrap_or_default();
         json!({

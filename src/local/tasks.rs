@@ -1,24 +1,25 @@
-//! The life of a task as ECS tells it: PENDING, RUNNING, STOPPED, with codes and reasons. It owns how the agent's state changes
-//! move a task and how a task is described. Invariant: `last_status` never goes back, and what was said once is kept.
+//! The life of a task as ECS shows it: PENDING, RUNNING, STOPPED, with codes and reasons. This module owns the effect of the
+//! agent's reports on a task, and the description of a task. Invariant: `last_status` never goes back, and a reported value is
+//! never lost.
 
 use super::need::Need;
 use super::site::Site;
 use serde_json::{Value, json};
 use std::fmt;
 
-/// Status of a task or container, in order.
+/// The status of a task or container, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TaskStatus {
-    /// Placed; the agent has not said that it runs.
+    /// The task is placed; the agent has not reported that it runs.
     Pending,
-    /// Runs.
+    /// The task runs.
     Running,
-    /// Ended, or never started.
+    /// The task has ended, or never started.
     Stopped,
 }
 
 impl TaskStatus {
-    /// The word of the API.
+    /// The API's word.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "PENDING",
@@ -27,7 +28,7 @@ impl TaskStatus {
         }
     }
 
-    /// From the word of the API.
+    /// Parses the API's word.
     pub(super) fn parse(text: &str) -> Option<Self> {
         [Self::Pending, Self::Running, Self::Stopped].into_iter().find(|status| status.as_str() == text)
     }
@@ -39,78 +40,86 @@ impl fmt::Display for TaskStatus {
     }
 }
 
-/// One container of a task, as far as the agent has told.
+/// One container of a task, as far as the agent has reported.
 #[derive(Clone, Debug)]
 pub struct TaskContainer {
-    /// Name in the task definition.
+    /// The container's name in the task definition.
     pub name: String,
-    /// Image reference.
+    /// The image in the task definition.
     pub image: String,
-    /// Its stop stops the task.
+    /// The task stops when this container stops.
     pub essential: bool,
-    /// Status last told.
+    /// The last reported status.
     pub last_status: TaskStatus,
-    /// Exit code, once known.
+    /// The exit code; `None` until it is reported.
     pub exit_code: Option<i64>,
-    /// Why it stopped, when there is more to say than the exit code.
+    /// The reported reason of the stop; `None` if there was none.
     pub reason: Option<String>,
-    /// Docker id.
+    /// The container's id in Docker; `None` until it is reported.
     pub runtime_id: Option<String>,
-    /// Digest the image was resolved to.
+    /// The digest of the image; `None` until it is reported.
     pub image_digest: Option<String>,
-    /// Published ports, in the API's shape.
+    /// The published ports, in the API's shape.
     pub network_bindings: Vec<Value>,
-    /// `HEALTHY`, `UNHEALTHY` or `UNKNOWN`; only moves when the agent publishes health.
+    /// `HEALTHY`, `UNHEALTHY` or `UNKNOWN`; changes only when the agent publishes health.
     pub health_status: String,
     pub(super) arn: String,
     pub(super) cpu: String,
     pub(super) memory: Option<String>,
     pub(super) memory_reservation: Option<String>,
-    /// It has a health check, so its health counts for the task's.
+    /// The container has a health check, so its health counts for the task's.
     pub(super) health_check: bool,
 }
 
 /// One task.
 #[derive(Clone, Debug)]
 pub struct Task {
-    /// Identity.
+    /// The task's ARN, which identifies it.
     pub arn: String,
-    /// Cluster name.
+    /// The name of the task's cluster.
     pub cluster: String,
-    /// The instance it was placed on.
+    /// The ARN of the instance on which the task was placed.
     pub instance_arn: String,
-    /// Task definition revision it was made from; empty for a scripted payload.
+    /// The ARN of the definition's revision; empty for a scripted payload.
     pub definition_arn: String,
-    /// What the agent last told.
+    /// The status that the agent reported last.
     pub last_status: TaskStatus,
-    /// What is wanted: RUNNING or STOPPED.
+    /// The status that the task should have: RUNNING or STOPPED.
     pub desired_status: TaskStatus,
-    /// Containers in the order of the definition.
+    /// The containers in the order of the definition.
     pub containers: Vec<TaskContainer>,
-    /// `EssentialContainerExited`, `UserInitiated` or `TaskFailedToStart`, once stopping.
+    /// `EssentialContainerExited`, `UserInitiated` or `TaskFailedToStart`; `None` until the task is to stop.
     pub stop_code: Option<String>,
-    /// Why it stops or stopped.
+    /// The reason of the stop; `None` until the task is to stop.
     pub stopped_reason: Option<String>,
-    /// The task as it was put into the payload.
+    /// The task as it was sent in the payload.
     pub payload: Value,
     pub(super) group: String,
     pub(super) family: String,
     pub(super) started_by: Option<String>,
     pub(super) overrides: Value,
+    /// CPU units.
     pub(super) cpu: String,
+    /// Memory, in MiB.
     pub(super) memory: String,
+    /// The resources that the task takes from its instance.
     pub(super) need: Need,
+    /// Rises with every SubmitTaskStateChange.
     pub(super) version: u64,
+    /// In seconds since the epoch, as the following times.
     pub(super) created_at: f64,
+    /// When RUNNING was reported.
     pub(super) started_at: Option<f64>,
+    /// When the task was first to stop.
     pub(super) stopping_at: Option<f64>,
+    /// When STOPPED was reported.
     pub(super) stopped_at: Option<f64>,
     /// `pullStartedAt`, `pullStoppedAt`, `executionStoppedAt` as the agent sent them.
     pub(super) agent_times: serde_json::Map<String, Value>,
 }
 
 impl Task {
-    /// The container of that name.
+    /// The container with this name.
     pub fn container(&self, name: &str) -> Option<&TaskContainer> {
         self.containers.iter().find(|container| container.name == name)
     }
@@ -120,7 +129,7 @@ impl Task {
         self.arn.rsplit('/').next().unwrap_or(&self.arn)
     }
 
-    /// Takes what SubmitTaskStateChange said.
+    /// Applies a SubmitTaskStateChange.
     pub(super) fn submitted(&mut self, body: &Value, now: f64) {
         self.version += 1;
         for time in ["pullStartedAt", "pullStoppedAt", "executionStoppedAt"] {
@@ -141,7 +150,7 @@ impl Task {
         }
     }
 
-    /// Takes what was said about one container.
+    /// Applies the report about one container.
     pub(super) fn container_submitted(&mut self, change: &Value, now: f64) {
         let text = |name: &str| change[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
         let Some(container) =
@@ -166,7 +175,7 @@ impl Task {
         }
     }
 
-    /// The task is to stop. The first reason stays.
+    /// Notes that the task is to stop. The first code and reason stay.
     pub(super) fn stopping(&mut self, code: &str, reason: &str, now: f64) {
         self.desired_status = TaskStatus::Stopped;
         self.stopping_at.get_or_insert(now);
@@ -174,7 +183,7 @@ impl Task {
         self.stopped_reason.get_or_insert_with(|| reason.to_owned());
     }
 
-    /// The task stopped.
+    /// Notes that the task has stopped.
     pub(super) fn stopped(&mut self, agent_reason: &str, now: f64) {
         if self.last_status == TaskStatus::Stopped {
             return;
@@ -193,7 +202,7 @@ impl Task {
         }
     }
 
-    /// Health of the task: that of its worst essential container with a health check.
+    /// The health of the task: that of its worst essential container with a health check.
     fn health_status(&self) -> &str {
         let mut states =
             self.containers.iter().filter(|c| c.essential && c.health_check).map(|c| c.health_status.as_str());
@@ -209,7 +218,7 @@ impl Task {
         if any { result } else { "UNKNOWN" }
     }
 
-    /// The task as DescribeTasks shows it.
+    /// The task as in DescribeTasks.
     pub(super) fn describe(&self, site: &Site, connected: bool) -> Value {
         let mut task = json!({
             "attachments": [],

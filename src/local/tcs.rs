@@ -1,5 +1,6 @@
-//! The server's end of the TCS websocket (spec `tcs.md` §1, §2, §5): takes metrics and health, keeps the connection open with heartbeats, and
-//! acknowledges nothing. It owns nothing but the connection. Invariant: published health reaches the containers it names.
+//! The server's end of the TCS websocket (spec `tcs.md` §1, §2, §5): takes metrics and health, keeps the connection open with
+//! heartbeats, and acknowledges nothing. This module owns only the connection. Invariant: published health reaches the containers
+//! that it names.
 
 use super::instances::Kick;
 use super::records::Source;
@@ -56,7 +57,7 @@ async fn converse(shared: &Shared, socket: &mut Socket) -> &'static str {
     }
 }
 
-/// Takes one frame: signed header lines, an empty line, the envelope.
+/// Handles one frame: signed header lines, an empty line, the envelope.
 fn received(state: &mut State, text: &str) {
     let body = text.split_once("\r\n\r\n").map_or(text, |(_, body)| body);
     let Ok(envelope) = serde_json::from_str::<Value>(body) else {

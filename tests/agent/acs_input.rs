@@ -1,4 +1,4 @@
-//! Everything ACS should not say: to the real agent, with a real task beside it.
+//! Messages that ACS should not send, to the real agent with a real task beside them.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container};
 use super::support::wait::until;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 #[path = "../corpus/cases.rs"]
 mod corpus;
 
-/// A flood.
+/// Messages of a flood.
 const MANY: usize = 10_000;
 
 /// Sends text, waiting for room in the server's queue.
@@ -17,7 +17,7 @@ async fn send(rig: &Rig, text: &str) {
     until("room in the queue", LIMIT, async || rig.server.send_text(text).ok()).await;
 }
 
-fn said(state: &State, kind: &str, body: &Value) -> bool {
+fn is_received(state: &State, kind: &str, body: &Value) -> bool {
     state.acs_messages(kind).any(|message| message == body)
 }
 
@@ -25,24 +25,24 @@ fn closes(state: &State) -> usize {
     state.records().filter(|record| record.source == Source::AcsClose).count()
 }
 
-/// A task runs and ends while the agent has to put up with all this.
-async fn a_task_lives(rig: &Rig, image: &str, code: i64) {
+/// Runs a task to its end, with this exit code, while the messages come.
+async fn run_task_to_end(rig: &Rig, image: &str, code: i64) {
     let arn = rig.server.run_task(&one_container(image, &format!("exit {code}"))).unwrap();
     let task = rig.task(&arn, TaskStatus::Stopped).await;
     assert_eq!(task.container("main").unwrap().exit_code, Some(code));
 }
 
-/// All that was said of a task, whose ARN ends so; ECS may not know it.
+/// All reports about the task whose ARN ends with `name`. The control plane may not know the task.
 fn reports(rig: &Rig, name: &str) -> Vec<Value> {
-    let of_it = |body: &Value| body["task"].as_str().is_some_and(|arn| arn.ends_with(&format!("/{name}")));
-    rig.server.submissions().into_iter().map(|record| record.body).filter(of_it).collect()
+    let is_report = |body: &Value| body["task"].as_str().is_some_and(|arn| arn.ends_with(&format!("/{name}")));
+    rig.server.submissions().into_iter().map(|record| record.body).filter(is_report).collect()
 }
 
 /// Waits for what a case of the corpus must lead to.
 async fn outcome(rig: &Rig, case: &Value) {
     let about = case["about"].as_str().unwrap();
     if let Some(kind) = case["answer"]["type"].as_str() {
-        rig.wait(about, |state| said(state, kind, &case["answer"]["message"]).then_some(())).await;
+        rig.wait(about, |state| is_received(state, kind, &case["answer"]["message"]).then_some(())).await;
     }
     let id = &case["message"]["message"]["messageId"];
     if case["acknowledged"] == true {
@@ -80,14 +80,14 @@ async fn odd_messages_have_their_outcome_and_the_rest_goes_on() {
     for case in &cases {
         outcome(&rig, case).await;
     }
-    a_task_lives(&rig, &image, 4).await;
-    // Again, as ECS does with what was not acknowledged, and in the other order: nothing happens twice.
+    run_task_to_end(&rig, &image, 4).await;
+    // Once more, as ECS does with messages that were not acknowledged, and in reverse order: nothing happens twice.
     let before = reports(&rig, "good-1");
     for case in cases.iter().rev() {
         let text = case["text"].as_str().map_or_else(|| case["message"].to_string(), str::to_owned);
         send(&rig, &text.replace("IMAGE", &image)).await;
     }
-    a_task_lives(&rig, &image, 5).await;
+    run_task_to_end(&rig, &image, 5).await;
     assert_eq!(reports(&rig, "good-1"), before);
     for case in cases.iter().filter(|case| case["acknowledged"] == false || case["answer"].is_null()) {
         let id = &case["message"]["message"]["messageId"];
@@ -111,11 +111,12 @@ fn peak_kib(rig: &Rig) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
+/// A message that is too long, and ten thousand messages in a row.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_and_a_message_that_is_too_long_cost_neither_memory_nor_tasks() {
+async fn a_flood_costs_neither_memory_nor_tasks() {
     let Some(rig) = Rig::start("flood", Plan::default()).await else { return };
     let image = rig.image();
-    a_task_lives(&rig, &image, 1).await;
+    run_task_to_end(&rig, &image, 1).await;
     let before = peak_kib(&rig);
 
     send(&rig, &"x".repeat(20 * 1024 * 1024)).await;
@@ -123,7 +124,7 @@ async fn a_flood_and_a_message_that_is_too_long_cost_neither_memory_nor_tasks() 
     rig.registered().await;
     let complaints = rig.log().lines().filter(|line| line.contains("too long")).count();
     assert_eq!(complaints, 1, "one clear error");
-    a_task_lives(&rig, &image, 2).await;
+    run_task_to_end(&rig, &image, 2).await;
 
     let (instance, cluster) = rig.server.read(|state| {
         let instance = &state.instances()[0];
@@ -143,7 +144,7 @@ async fn a_flood_and_a_message_that_is_too_long_cost_neither_memory_nor_tasks() 
         state.acs_messages("AckRequest").any(|ack| ack["messageId"] == last.as_str()).then_some(())
     })
     .await;
-    a_task_lives(&rig, &image, 3).await;
+    run_task_to_end(&rig, &image, 3).await;
     let grown = peak_kib(&rig) - before;
     assert!(grown < 64 * 1024, "{grown} KiB more");
     let log = rig.log();
@@ -175,14 +176,14 @@ fn full_payload(rig: &Rig, id: &str, task: impl Fn(usize) -> String) -> String {
 /// Waits until the agent has taken everything sent before this.
 async fn caught_up(rig: &Rig, id: &str) {
     send(rig, &json!({"type": "HeartbeatMessage", "message": {"messageId": id}}).to_string()).await;
-    rig.wait(id, |state| said(state, "HeartbeatAckRequest", &json!({"messageId": id})).then_some(())).await;
+    rig.wait(id, |state| is_received(state, "HeartbeatAckRequest", &json!({"messageId": id})).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_full_message_costs_neither_memory_nor_log() {
     let Some(rig) = Rig::start("full message", Plan::default()).await else { return };
     let image = rig.image();
-    a_task_lives(&rig, &image, 1).await;
+    run_task_to_end(&rig, &image, 1).await;
     type Task = fn(usize) -> String;
     let table: [(&str, Task); 4] = [
         ("zeros", |_| "0".to_owned()),
@@ -194,7 +195,7 @@ async fn one_full_message_costs_neither_memory_nor_log() {
         let (memory, log) = (peak_kib(&rig), rig.log().len());
         send(&rig, &full_payload(&rig, name, task)).await;
         caught_up(&rig, name).await;
-        a_task_lives(&rig, &image, 2).await;
+        run_task_to_end(&rig, &image, 2).await;
         let memory = peak_kib(&rig).saturating_sub(memory); // the kernel counts in batches
         let log = rig.log().len() - log;
         eprintln!("{name}: {memory} KiB of memory, {log} bytes of log");

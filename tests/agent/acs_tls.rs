@@ -1,4 +1,4 @@
-//! ACS as it is outside: TLS, through a proxy that alone knows the way.
+//! ACS as in production: over TLS, through a proxy that is the only way to it.
 
 use super::rig::{LIMIT, Plan, Rig, one_container};
 use super::support::http_proxy::{HttpProxy, TLS_NAME};
@@ -6,7 +6,7 @@ use super::support::tls_front::{Certificates, TlsFront};
 use super::support::wait::until;
 use ecs_agent::local::{Source, TaskStatus};
 
-/// Must not come back.
+/// Must not appear in any output.
 const PASSWORD: &str = "hunter2";
 
 fn set(rig: &mut Rig, name: &str, value: &str) {
@@ -19,16 +19,17 @@ async fn fails_with(rig: &mut Rig, why: &str) {
     rig.start_agent();
     let line = until(why, LIMIT, async || {
         let log = rig.log();
-        let of_acs = |line: &&str| line.contains("no connection to ACS") && line.contains(why);
-        log[before..].lines().find(of_acs).map(str::to_owned)
+        let is_acs = |line: &&str| line.contains("no connection to ACS") && line.contains(why);
+        log[before..].lines().find(is_acs).map(str::to_owned)
     })
     .await;
     assert!(!line.contains(PASSWORD), "{line}");
     rig.kill();
 }
 
+/// If the connection fails, the log gives the cause.
 #[tokio::test(flavor = "multi_thread")]
-async fn acs_is_reached_through_tls_and_a_proxy_or_the_log_says_why_not() {
+async fn acs_is_reached_through_tls_and_a_proxy() {
     let Some(mut rig) = Rig::without_agent("tls", Plan::default()).await else { return };
     let ours = Certificates::make(&rig.directory.path().join("ours"));
     let others = Certificates::make(&rig.directory.path().join("others"));

@@ -1,6 +1,6 @@
-//! The periodic clean-up of images, and of what is not of tasks. It looks at everything there is, so it gets a dockerd of its own.
+//! The periodic clean-up of images and containers. It looks at everything in Docker, so the test has a dockerd of its own.
 //!
-//! The operator cannot ask for more than one cycle in ten minutes. So the agent runs in this process, with the operator's
+//! The configuration allows at most one cycle in ten minutes. So the agent runs in this process, with the operator's
 //! configuration and a shorter time between two cycles.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container};
@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 /// An agent that ends when it is dropped.
 async fn agent(rig: &mut Rig) -> JoinSet<Result<(), Fatal>> {
     rig.expects_another();
-    // The last one may hold the state's file for a moment after its end.
+    // The previous agent may hold the state file for a moment after its end.
     until("an agent to start", LIMIT, async || {
         let mut agent = JoinSet::new();
         agent.spawn(process(rig));
@@ -51,8 +51,9 @@ fn images(dockerd: &Dockerd) -> BTreeSet<String> {
     listed(dockerd, &["images", "--format", "{{.Repository}}:{{.Tag}}"])
 }
 
+/// Images that the agent did not pull are removed only if the operator allows it.
 #[tokio::test(flavor = "multi_thread")]
-async fn on_the_hosts_network_what_no_task_uses_any_more_goes_and_of_others_only_what_may() {
+async fn unused_images_are_removed_on_the_hosts_network() {
     let Some(dockerd) = Dockerd::start(false).await else { return };
     let endpoint = dockerd.endpoint();
     let mirror = Registry::start(&[]);
@@ -68,7 +69,7 @@ async fn on_the_hosts_network_what_no_task_uses_any_more_goes_and_of_others_only
     let mut set = |name: &str, value: String| rig.environment.push((name.to_owned(), value));
     set("ECS_IMAGE_REGISTRY_MIRRORS", json!({&origin: format!("{}/hub", mirror.host)}).to_string());
     set("ECS_EXCLUDE_UNTRACKED_IMAGE", format!("{}/test/excluded:1,other/excluded:1", mirror.host));
-    // Nobody stands for this registry, so its images are not looked for elsewhere first.
+    // There is no mirror for this registry, so its images are pulled from it directly.
     let push = |name: &str| mirror.push_busybox(name, &[]);
     let ended = rig.registry.push_busybox("test/ended:1", &[]);
     let (excluded, runs) = (push("test/excluded:1"), push("test/runs:1"));
@@ -98,14 +99,14 @@ async fn on_the_hosts_network_what_no_task_uses_any_more_goes_and_of_others_only
         assert_eq!(task.containers[0].exit_code, Some(code), "from the mirror, if there is one: {task:?}");
     }
     rig.task(&network_none(&rig, &runs, FOREVER), TaskStatus::Running).await;
-    // One that is being removed is listed without a name for a moment.
+    // An image that is being removed is listed without a name for a moment.
     let left = async |wanted: &BTreeSet<String>| {
         let what = format!("nothing but {wanted:?} to be left");
         until(&what, LIMIT, async || (images(&dockerd) == *wanted).then_some(())).await;
     };
     let kept = BTreeSet::from([excluded, runs, busy, spared, spared_too]);
     let others = BTreeSet::from([foreign, foreign_too]);
-    // The image of the task that has ended goes, and with it the name that it has at the mirror.
+    // The image of the task that has ended is removed, together with its name at the mirror.
     left(&(&others | &kept)).await;
     process.shutdown().await;
 

@@ -1,4 +1,4 @@
-//! The agent's configuration as an operator meets it: the file, its mistakes, flags, endpoints and proxies.
+//! The agent's configuration as an operator sees it: the file, its mistakes, flags, endpoints and proxies.
 
 use super::rig::{Plan, Rig, one_container};
 use super::support::docker::{Image, TempDir};
@@ -9,7 +9,7 @@ use ecs_agent::local::{Source, TaskStatus};
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// In every value below that may be a secret: it must not come back.
+/// Stands in every value below that may be a secret: it must not appear in any output.
 const MARKER: &str = "hunter2";
 
 /// Runs the agent with this file and no other variables.
@@ -33,7 +33,7 @@ fn write(directory: &TempDir, lines: &str) -> std::path::PathBuf {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_without_any_value() {
+fn all_mistakes_are_reported_at_once_without_any_value() {
     let directory = TempDir::new("ecs-test-config");
     let lines = [
         "ECS_CLUSTR=hunter2",
@@ -47,8 +47,8 @@ fn all_mistakes_are_told_at_once_without_any_value() {
         "HTTP_PROXY=http://me:hunter2@ bad",
     ];
     let path = write(&directory, &lines.join("\n"));
-    // (line, what is named, what is said of it)
-    let told = [
+    // (line, variable, text about it)
+    let expected = [
         (1, "ECS_CLUSTR", "did you mean ECS_CLUSTER?"),
         (2, "ECS_BACKEND_HOST", "a text of 13 characters"),
         (3, "ECS_INSTANCE_ATTRIBUTES", "not valid JSON at column 6"),
@@ -60,15 +60,15 @@ fn all_mistakes_are_told_at_once_without_any_value() {
     ];
     for arguments in [&[][..], &["-check-config"]] {
         let output = agent(arguments, &path);
-        let said = text(&output);
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(!said.contains(MARKER), "{said}");
-        for (line, variable, shape) in told {
+        let printed = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{printed}");
+        assert!(!printed.contains(MARKER), "{printed}");
+        for (line, variable, shape) in expected {
             let place = format!("({}:{line})", path.display());
-            let is_it = |text: &&str| text.contains(&place) && text.contains(variable) && text.contains(shape);
-            assert_eq!(said.lines().filter(is_it).count(), 1, "{place} {variable} {shape}:\n{said}");
+            let is_line = |text: &&str| text.contains(&place) && text.contains(variable) && text.contains(shape);
+            assert_eq!(printed.lines().filter(is_line).count(), 1, "{place} {variable} {shape}:\n{printed}");
         }
-        assert!(said.contains("the agent does not start"), "{said}");
+        assert!(printed.contains("the agent does not start"), "{printed}");
     }
 }
 
@@ -90,9 +90,9 @@ fn flags_answer_without_a_docker_or_an_instance() {
     ];
     for (arguments, code, wanted) in table {
         let output = agent(arguments, &path);
-        let said = text(&output);
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-        assert!(said.contains(wanted) && !said.contains(MARKER), "{arguments:?}: {said}");
+        let printed = text(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {printed}");
+        assert!(printed.contains(wanted) && !printed.contains(MARKER), "{arguments:?}: {printed}");
     }
     let missing = agent(&[], &directory.path().join("not-there"));
     assert_eq!(missing.status.code(), Some(1), "{missing:?}");
@@ -100,10 +100,10 @@ fn flags_answer_without_a_docker_or_an_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_file_alone_is_enough_and_the_health_check_follows_the_agent() {
+async fn the_file_alone_is_enough_also_for_the_health_check() {
     let Some(mut rig) = Rig::without_agent("file alone", Plan::default()).await else { return };
     let path = rig.directory.path().join("ecs.config");
-    // The ECS API by the SDK's own variable instead of the agent's.
+    // The address of the ECS API is in the SDK's own variable instead of the agent's.
     let line = |(name, value): &(String, String)| match name.as_str() {
         "ECS_CONFIG_FILE" => String::new(),
         "ECS_BACKEND_HOST" => format!("AWS_ENDPOINT_URL_ECS={value}\n"),
@@ -132,12 +132,13 @@ async fn the_file_alone_is_enough_and_the_health_check_follows_the_agent() {
     Image::remove_locally(&image);
 }
 
+/// The calls and the websocket use the proxy; the metadata is read directly.
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_and_the_websocket_go_through_the_proxy_and_the_metadata_does_not() {
+async fn all_but_the_metadata_goes_through_the_proxy() {
     let Some(mut rig) = Rig::without_agent("proxy", Plan::default()).await else { return };
     let proxy = HttpProxy::start().await;
     let port = rig.server.url().rsplit(':').next().unwrap().to_owned();
-    // 0.0.0.0 leads to this host, but is no loopback address by its looks.
+    // 0.0.0.0 leads to this host, but does not look like a loopback address.
     let elsewhere = format!("http://0.0.0.0:{port}");
     let set = |rig: &mut Rig, name: &str, value: &str| rig.environment.push((name.to_owned(), value.to_owned()));
     set(&mut rig, "HTTP_PROXY", &proxy.url(MARKER));
@@ -155,7 +156,7 @@ async fn calls_and_the_websocket_go_through_the_proxy_and_the_metadata_does_not(
     assert!(rig.server.read(metadata), "the metadata was read, directly");
     rig.kill();
 
-    // Excluded: the same kind of address goes without the proxy.
+    // An address that NO_PROXY excludes is reached without the proxy.
     let before = proxy.seen().len();
     set(&mut rig, "NO_PROXY", "example.com, 0.0.0.0/8");
     set(&mut rig, "ECS_BACKEND_HOST", &elsewhere);
@@ -165,7 +166,7 @@ async fn calls_and_the_websocket_go_through_the_proxy_and_the_metadata_does_not(
     rig.kill();
     assert_eq!(proxy.seen().len(), before, "{:#?}", proxy.seen());
 
-    // https asks the same proxy for a tunnel.
+    // For https, the agent asks the same proxy for a tunnel.
     set(&mut rig, "ECS_BACKEND_HOST", &format!("https://{NAME}"));
     rig.start_agent();
     let tunnel = format!("CONNECT {NAME}:443 ");
@@ -176,7 +177,7 @@ async fn calls_and_the_websocket_go_through_the_proxy_and_the_metadata_does_not(
     assert!(!rig.log().contains(MARKER), "the proxy's password is not logged");
 }
 
-/// What the agent registered with.
+/// The body of the agent's registration.
 fn registration(rig: &Rig) -> serde_json::Value {
     let body = |state: &ecs_agent::local::State| {
         let record = state.records().rfind(|record| record.name == "RegisterContainerInstance")?;
@@ -229,18 +230,18 @@ async fn a_json_file_and_user_data_count_below_the_environment() {
     assert!(log.contains("Clutser (EC2 user data:6): not a field") && log.contains("did you mean Cluster?"), "{log}");
     rig.kill();
 
-    // What cannot be read in the file keeps the agent from starting, by name, line and shape.
+    // A value in the file that cannot be read keeps the agent from starting. The log has its name, line and shape.
     std::fs::write(&path, format!("{{\n\"EngineAuthType\": \"docker\",\n\"DockerStopTimeout\": \"{MARKER}\"}}"))
         .unwrap();
     rig.start_agent();
     assert_eq!(rig.ended().code(), Some(1));
     let log = rig.log();
-    let told = format!("DockerStopTimeout ({}:3): a quoted text of 7 characters", path.display());
-    assert!(log.contains(&told) && !log.contains(MARKER), "{log}");
+    let expected = format!("DockerStopTimeout ({}:3): a quoted text of 7 characters", path.display());
+    assert!(log.contains(&expected) && !log.contains(MARKER), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_an_identity_document_the_region_is_the_metadata_service_s() {
+async fn without_an_identity_document_metadata_gives_the_region() {
     let options = |options: &mut ecs_agent::local::Options, _: &_| {
         options.user_data = Some(r#"{"ECSAgentConfiguration": {"NoIID": true}}"#.to_owned());
     };
@@ -261,7 +262,7 @@ async fn without_an_identity_document_the_region_is_the_metadata_service_s() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_external_instance_uses_the_profile_of_the_file_and_no_metadata() {
+async fn an_external_instance_uses_its_profile_and_no_metadata() {
     let Some(mut rig) = Rig::without_agent("external", Plan::default()).await else { return };
     let directory = rig.directory.path().to_owned();
     let profile =

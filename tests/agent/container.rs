@@ -10,7 +10,7 @@ use std::process::Command;
 
 const PASSWORD: &str = r#"with "quotes", {braces} and a = sign"#;
 
-/// The agent's image and container, under names of their own; both go with it.
+/// The agent's image and container, under names of their own; both are removed when this is dropped.
 struct Container {
     name: String,
     image: String,
@@ -27,7 +27,7 @@ impl Container {
         Self { name, image }
     }
 
-    /// What the page says, with the names and places of this test.
+    /// Runs the command of the page, with this test's names and paths.
     fn run(&self, rig: &Rig) {
         let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/README.md")).unwrap();
         let script = include_str!("../../examples/docker/build");
@@ -49,7 +49,7 @@ impl Container {
             });
         }
         assert!(arguments.contains(&env_file.as_str()) && arguments.contains(&volume.as_str()), "{arguments:?}");
-        // The image asks its health every 30 s; a test does not wait for that.
+        // The image checks its health every 30 s, which is too long for a test.
         arguments.insert(1, "--health-interval=1s");
         docker(&arguments);
     }
@@ -81,13 +81,14 @@ impl Drop for Container {
     }
 }
 
+/// The agent in a container also runs images of a private registry.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_container_form_on_the_hosts_network_runs_private_images_and_survives_kill_9() {
+async fn on_the_hosts_network_the_container_form_survives_kill_9() {
     let plan = Plan { users: &[("me", PASSWORD)], ..Plan::default() };
     let Some(mut rig) = Rig::without_agent("container", plan).await else { return };
     let container = Container::build();
     let data = json!({&rig.registry.host: {"auth": basic("me", PASSWORD)}});
-    // The same lines as for the daemon; only the directory of the state is the image's own.
+    // The same lines as for the daemon, except for the state directory, which is the image's own.
     let lines = rig.environment.iter().filter(|(name, _)| {
         name.starts_with("AWS_") || name == "NO_PROXY" || name == "ECS_CLUSTER" || name == "ECS_BACKEND_HOST"
     });
@@ -110,7 +111,7 @@ async fn the_container_form_on_the_hosts_network_runs_private_images_and_survive
     let checks = container.state()["Health"]["Log"].take();
     let output = checks.as_array().unwrap().last().unwrap()["Output"].as_str().unwrap();
     assert!(output.contains("healthy: running"), "docker inspect shows the cause: {output}");
-    // By its mount of `/var/run` it is seen from the host.
+    // An agent on the host sees it because it mounts `/var/run`.
     rig.start_agent();
     assert_eq!(rig.ended().code(), Some(1), "{}", rig.log());
     let first = format!("in container {}", &inspect(&container.name)["Id"].as_str().unwrap()[..12]);
@@ -133,12 +134,12 @@ async fn the_container_form_on_the_hosts_network_runs_private_images_and_survive
     rig.server.stop_task(&arn, "enough").unwrap();
     let task = rig.task(&arn, TaskStatus::Stopped).await;
     assert_eq!(task.container("main").unwrap().exit_code, Some(0));
-    // Killed before it had noted that ECS heard of RUNNING, the agent says it again.
-    let mut said = rig.statuses(&arn);
-    said.dedup();
-    assert_eq!(said, ["PENDING", "RUNNING", "STOPPED"]);
+    // An agent that was killed before it recorded ECS's answer reports RUNNING again.
+    let mut reported = rig.statuses(&arn);
+    reported.dedup();
+    assert_eq!(reported, ["PENDING", "RUNNING", "STOPPED"]);
     docker(&["stop", &container.name]);
-    assert_eq!(container.state()["ExitCode"], 0, "told to stop, it ends well");
+    assert_eq!(container.state()["ExitCode"], 0, "it ends well when it is stopped");
     let log = container.log();
     assert!(!log.contains(&basic("me", PASSWORD)) && !log.contains(PASSWORD));
     Image::remove_locally(&image);

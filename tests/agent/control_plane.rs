@@ -1,4 +1,4 @@
-//! A control plane that is late, repeats itself, loses answers, fails and goes away: each task runs once and is told once.
+//! A control plane that is late, repeats messages, loses answers, fails and goes away: each task runs once and is reported once.
 
 use super::rig::{FOREVER, Plan, Rig, WHOLE_LIFE, one_container};
 use ecs_agent::local::{Delivery, Fault, Source, State, TaskStatus};
@@ -43,9 +43,9 @@ async fn nothing_is_lost_when_sockets_are_cut_at_any_time() {
     let mut tasks = Vec::new();
     for code in 1..=6 {
         tasks.push((code, rig.server.run_task(&one_container(&image, &format!("exit {code}"))).unwrap()));
-        // At another point of the tasks' lives each time: whenever something more was said.
-        let said = rig.server.submissions().len();
-        rig.wait("a report", |state| (state.submissions().count() > said).then_some(())).await;
+        // At another point of the tasks' lives each time: after the next report.
+        let reported = rig.server.submissions().len();
+        rig.wait("a report", |state| (state.submissions().count() > reported).then_some(())).await;
         let before = rig.server.read(closes);
         if code % 2 == 0 {
             rig.server.drop_sockets()
@@ -80,14 +80,14 @@ async fn reports_reach_ecs_once_and_in_order_whatever_fails() {
         rig.server.fail_next("SubmitTaskStateChange", count, &fault);
         rig.lives_once(&image, code, &format!("{fault:?}")).await;
     }
-    // ECS heard it, the agent cannot know: it says it again, and nothing later comes before it.
+    // The report arrived, but the agent cannot know: it sends the report again, and no later report comes before it.
     rig.server.fail_next("SubmitTaskStateChange", 1, &Fault::LoseAnswer);
     let arn = rig.server.run_task(&one_container(&image, "exit 8")).unwrap();
     rig.task(&arn, TaskStatus::Stopped).await;
-    let mut said = rig.statuses(&arn);
-    assert_eq!(said.len(), 4, "{said:?}");
-    said.dedup();
-    assert_eq!(said, WHOLE_LIFE);
+    let mut reported = rig.statuses(&arn);
+    assert_eq!(reported.len(), 4, "{reported:?}");
+    reported.dedup();
+    assert_eq!(reported, WHOLE_LIFE);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,7 +99,7 @@ async fn a_lost_stop_is_found_by_the_manifest() {
         rig.task(arn, TaskStatus::Running).await;
     }
     rig.server.set_delivery(Delivery { delay: Duration::from_secs(600), ..Delivery::default() });
-    rig.server.stop_task(&lost, "the agent does not hear of it").unwrap();
+    rig.server.stop_task(&lost, "the agent does not receive this").unwrap();
     let (instance, cluster) = rig.server.read(|state| {
         let instance = &state.instances()[0];
         (instance.arn.clone(), instance.cluster.clone())
@@ -177,7 +177,7 @@ async fn sigterm_leaves_tasks_running_and_the_next_start_finds_them() {
     let shown = rig.introspect(&format!("/v1/tasks?taskarn={arn}")).await;
     assert_eq!(shown["KnownStatus"], "RUNNING");
     assert_eq!(shown["Containers"][0]["DockerId"], id.as_str());
-    assert_eq!(rig.statuses(&arn), ["PENDING", "RUNNING"], "nothing is said twice");
+    assert_eq!(rig.statuses(&arn), ["PENDING", "RUNNING"], "nothing is reported twice");
     assert_eq!(rig.server.read(|state| state.instances().len()), 1, "the same container instance");
     rig.server.stop_task(&arn, "enough").unwrap();
     rig.task(&arn, TaskStatus::Stopped).await;

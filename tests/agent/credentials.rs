@@ -1,7 +1,7 @@
-//! Where registry credentials come from besides a password in `ECS_ENGINE_AUTH_DATA`: credential helpers, identity tokens, and
-//! Secrets Manager, played by the control plane.
+//! Sources of registry credentials besides a password in `ECS_ENGINE_AUTH_DATA`: credential helpers, identity tokens, and Secrets
+//! Manager, which the control plane plays.
 
-use super::registries::{PASSWORD, assert_nowhere, everything_said, exit_codes, images_gone, reason, run, start_with};
+use super::registries::{PASSWORD, all_output, assert_nowhere, exit_codes, images_gone, reason, run, start_with};
 use super::rig::{Plan, Rig, shell};
 use super::support::docker::Image;
 use super::support::docker_proxy::{DockerProxy, Hold};
@@ -15,14 +15,14 @@ const ROLE: &str = "arn:aws:iam::123456789012:role/execRole";
 const TOKEN: &str = "an-identity-token~~~???";
 const SECRET: &str = "arn:aws:secretsmanager:us-west-2:123456789012:secret:hub-AbCdEf";
 
-/// A program `docker-credential-<name>` in a directory.
+/// Writes a program `docker-credential-<name>` to a directory.
 fn helper(directory: &Path, name: &str, script: &str) {
     let path = directory.join(format!("docker-credential-{name}"));
     let mut file = std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o700).open(path).unwrap();
     std::io::Write::write_all(&mut file, format!("#!/bin/sh\n{script}\n").as_bytes()).unwrap();
 }
 
-/// Prints credentials for this registry only, and only with the agent's environment.
+/// Writes a helper that prints credentials for this registry only, and only with the agent's environment.
 pub(super) fn answering(directory: &Path, name: &str, registry: &str, user: &str, secret: &str) {
     let answer = json!({"ServerURL": registry, "Username": user, "Secret": secret});
     std::fs::write(directory.join(format!("{name}.json")), answer.to_string()).unwrap();
@@ -31,8 +31,9 @@ pub(super) fn answering(directory: &Path, name: &str, registry: &str, user: &str
     helper(directory, name, &format!("{conditions} && exec cat {}", file.display()));
 }
 
+/// The reason names a helper that does not work.
 #[tokio::test(flavor = "multi_thread")]
-async fn helpers_and_identity_tokens_reach_the_registry_and_bad_helpers_are_named() {
+async fn helpers_and_identity_tokens_open_a_registry() {
     let proxy = DockerProxy::start();
     let endpoint = proxy.endpoint();
     let environment = [("DOCKER_HOST", endpoint.as_str()), ("ECS_IMAGE_PULL_BEHAVIOR", "always")];
@@ -43,7 +44,7 @@ async fn helpers_and_identity_tokens_reach_the_registry_and_bad_helpers_are_name
     let programs = rig.directory.path().join("bin");
     std::fs::create_dir(&programs).unwrap();
     answering(&programs, "good", &rig.registry.host, "me", PASSWORD);
-    // It leaves a process behind that keeps its output open.
+    // This helper leaves a process behind that keeps its output open.
     let good = std::fs::read_to_string(programs.join("docker-credential-good")).unwrap();
     helper(&programs, "good", &good.replacen("#!/bin/sh\n", "sleep 600 &\n", 1));
     answering(&programs, "token", &other.host, "<token>", TOKEN);
@@ -87,16 +88,16 @@ async fn helpers_and_identity_tokens_reach_the_registry_and_bad_helpers_are_name
         assert_eq!((&token["identitytoken"], &token["username"]), (&json!(TOKEN), &Value::Null), "{call}");
         assert_eq!(by(&rig.registry.host).unwrap()["password"], PASSWORD, "{call}");
     }
-    let said = everything_said(&rig).await;
+    let output = all_output(&rig).await;
     for source in [
         format!("source=\"docker-credential-good for {} (credHelpers)\"", rig.registry.host),
         format!("source=\"ECS_ENGINE_AUTH_DATA entry {}\"", open.host),
         format!("source=\"anonymous: docker-credential-nothing has nothing for {nothing} (credHelpers)\""),
     ] {
-        assert!(said.contains(&source), "{source}");
+        assert!(output.contains(&source), "{source}");
     }
-    assert_nowhere(&said, "me", PASSWORD);
-    assert!(!said.contains(TOKEN) && !said.contains("hunter2-says-why"));
+    assert_nowhere(&output, "me", PASSWORD);
+    assert!(!output.contains(TOKEN) && !output.contains("hunter2-says-why"));
     images_gone(&[&images[0], &images[1], &images[2], &unnamed]);
 }
 
@@ -111,13 +112,13 @@ fn with_secret(images: &[&str], secret: &str, role: Option<&str>) -> Value {
     json!({"family": "private", "executionRoleArn": role, "containerDefinitions": containers})
 }
 
-/// How often a secret was asked for.
+/// The number of GetSecretValue calls.
 fn asked(rig: &Rig) -> usize {
     let is_call = |record: &&Record| record.source == Source::Api && record.name == "GetSecretValue";
     rig.server.read(|state| state.records().filter(is_call).count())
 }
 
-/// Other members are there too, with names that JSON has to escape.
+/// The value of a secret. It also has other members, with names that JSON must escape.
 fn account(user: &str, password: &str) -> String {
     let (user, password) = (json!(user), json!(password));
     format!(r#"{{"ge\u00e4ndert": "2026", "https:\/\/r": [], "Username": {user}, "password": {password}}}"#)
@@ -131,7 +132,7 @@ async fn stopped_for(rig: &Rig, arn: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_of_secrets_manager_opens_a_registry_and_is_asked_for_once_for_each_task() {
+async fn a_secret_opens_a_registry_and_is_read_once_for_each_task() {
     let plan = Plan { users: &[("me", PASSWORD)], ..Plan::default() };
     let Some(rig) = Rig::start("secrets manager", plan).await else { return };
     rig.server.put_secret("hub", account("me", PASSWORD).as_str().into()).unwrap();
@@ -147,7 +148,7 @@ async fn a_secret_of_secrets_manager_opens_a_registry_and_is_asked_for_once_for_
     };
     assert_eq!(rig.server.read(bodies), vec![json!({"SecretId": SECRET}); 2]);
 
-    // The image is on this host by now: without the secret the task does not run all the same.
+    // The image is on this host by now, but without the secret the task still does not run.
     let start = "Asm fetching secret from the service for";
     let error = "operation error Secrets Manager: GetSecretValue, https response error StatusCode: 400, RequestID: ,";
     let table = [
@@ -189,14 +190,15 @@ async fn a_secret_of_secrets_manager_opens_a_registry_and_is_asked_for_once_for_
     let arn = rig.server.run_task(&with_secret(&[&images[0]], SECRET, None)).unwrap();
     assert_eq!(stopped_for(&rig, &arn).await, "Asm resource: unable to find execution role credentials");
 
-    let said = everything_said(&rig).await;
-    assert!(said.contains(&format!("source=\"secret {SECRET} of Secrets Manager with the execution role\"")));
-    assert_nowhere(&said, "me", PASSWORD);
+    let output = all_output(&rig).await;
+    assert!(output.contains(&format!("source=\"secret {SECRET} of Secrets Manager with the execution role\"")));
+    assert_nowhere(&output, "me", PASSWORD);
     images_gone(&[&images[0], &images[1]]);
 }
 
+/// A call that Secrets Manager fails is repeated.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_is_read_again_after_a_restart_and_a_service_that_stumbles_is_asked_again() {
+async fn a_secret_is_read_again_after_a_restart() {
     let proxy = DockerProxy::start();
     let endpoint = proxy.endpoint();
     let environment = [("DOCKER_HOST", endpoint.as_str())];
@@ -214,6 +216,6 @@ async fn a_secret_is_read_again_after_a_restart_and_a_service_that_stumbles_is_a
     rig.start_agent();
     assert_eq!(exit_codes(&rig.task(&arn, TaskStatus::Stopped).await), [Some(0)]);
     assert_eq!(asked(&rig), 2, "it is nowhere on disk");
-    assert_nowhere(&everything_said(&rig).await, "me", PASSWORD);
+    assert_nowhere(&all_output(&rig).await, "me", PASSWORD);
     images_gone(&[&image]);
 }

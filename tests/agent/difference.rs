@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 pub(crate) enum Kind {
     /// Another value of the same JSON type.
     Value,
-    /// The same, or by chance the recorded value.
+    /// Another value of the same JSON type, or by chance the recorded value.
     Any,
-    /// Recorded, not in ours.
+    /// A value that is recorded but missing in ours.
     Missing,
-    /// In ours, not recorded.
+    /// A value that is in ours but not recorded.
     Extra,
 }
 
@@ -67,7 +67,7 @@ fn walk(path: &str, recorded: &Value, ours: &Value, found: &mut Vec<Difference>)
             let text = format!("{path}: recorded {a}, ours {b}");
             found.push(Difference { path: path.to_owned(), kind: Kind::Value, text });
         }
-        // Another type is as bad as a missing member, and cannot be allowed as a value.
+        // Another type counts as a missing member, so that no table can allow it as a value.
         (a, b) => {
             let text = format!("{path}: recorded {a}, ours of another type: {b}");
             found.push(Difference { path: path.to_owned(), kind: Kind::Missing, text });
@@ -105,8 +105,8 @@ pub(crate) fn same_order(
     let among = |table: &[(&str, &str)], event: &&String| table.iter().any(|(known, _)| known == event);
     for is_moved in [false, true] {
         let expected = recorded.iter().filter(|event| !among(left_out, event) && among(moved, event) == is_moved);
-        let said = ours.iter().filter(|event| among(moved, event) == is_moved);
-        assert_eq!(expected.collect::<Vec<_>>(), said.collect::<Vec<_>>(), "{what}, moved: {is_moved}");
+        let found = ours.iter().filter(|event| among(moved, event) == is_moved);
+        assert_eq!(expected.collect::<Vec<_>>(), found.collect::<Vec<_>>(), "{what}, moved: {is_moved}");
     }
     assert_ne!(recorded, ours, "{what}: the tables are not needed any more");
 }

@@ -1,4 +1,4 @@
-//! Room on the disk: above the mark, a pull waits until what no task uses any more has gone.
+//! Space on the disk: above the limit, a pull waits until images that no task uses have been removed.
 
 use super::rig::{LIMIT, Plan, Rig};
 use super::support::docker::Image;
@@ -9,8 +9,9 @@ fn is_here(image: &str) -> bool {
     Command::new("docker").args(["image", "inspect", image]).output().unwrap().status.success()
 }
 
+/// If nothing can be removed, the pull goes on all the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pull_onto_a_full_disk_makes_room_first_and_is_not_kept_from_going_on() {
+async fn a_pull_onto_a_full_disk_makes_room_first() {
     let environment = [
         ("ECS_IMAGE_DISK_HIGH_PERCENT", "1"),
         ("ECS_DISABLE_IMAGE_CLEANUP", "true"),
@@ -25,7 +26,7 @@ async fn a_pull_onto_a_full_disk_makes_room_first_and_is_not_kept_from_going_on(
     until("the clean-up of the task", LIMIT, async || rig.containers().is_empty().then_some(())).await;
     assert!(is_here(&first), "it is young, and nothing was pulled since");
 
-    // What is remembered of the image outlives the agent; so does the wish for room, which is asked for anew with its first pull.
+    // The agent's record of the image survives a restart. The need for space does too: the first pull asks for it again.
     assert!(rig.terminate().success());
     rig.start_agent();
     rig.registered().await;

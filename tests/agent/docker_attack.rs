@@ -1,12 +1,12 @@
 //! A Docker daemon that goes down, hangs, crawls, breaks off and talks nonsense under running tasks.
 //!
-//! Whatever it does, ECS hears no falsehood: no `STOPPED` of what runs, no `RUNNING` of what does not. The agent goes on answering
-//! on its introspection port, does not hammer the daemon, and finds its way back by itself.
+//! Whatever the daemon does, no report is false: no `STOPPED` for a container that runs, no `RUNNING` for one that does not. The
+//! agent goes on answering on its introspection port, does not hammer the daemon, and recovers by itself.
 //!
-//! `ECS_AGENT_TEST_STORMS_ALONE=12` plays every storm alone, `ECS_AGENT_TEST_STORMS` says how many follow each other by chance, and
-//! `ECS_AGENT_TEST_SEED` repeats those.
+//! `ECS_AGENT_TEST_STORMS_ALONE=12` plays every storm alone, `ECS_AGENT_TEST_STORMS` is the number of random storms in a row, and
+//! `ECS_AGENT_TEST_SEED` repeats a random sequence.
 
-use super::chronicle::{Chronicle, Heard, judge};
+use super::event_log::{EventLog, Reports, check_task};
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
 use super::support::dice::{Dice, count};
 use super::support::docker::docker;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 /// More calls to Docker than this in a second are hammering. An agent at rest makes none.
 const CALLS_PER_SECOND: usize = 20;
-/// From fair weather to the whole truth: the longest wait between two tries, and a loaded machine.
+/// Time until everything is reported after a storm: the longest wait between two tries, and a loaded machine.
 const RECOVERY: Duration = Duration::from_secs(120);
 
 const PAGE: Behaviour = Behaviour::Says("HTTP/1.1 502 Bad Gateway\r\nconnection: close\r\n\r\n<html>502</html>");
@@ -84,11 +84,11 @@ async fn rest(rig: &Rig) {
     .await;
 }
 
-/// The laws over everything that happened.
-fn judge_all(rig: &Rig, chronicle: &Chronicle, heard: &mut Heard) {
-    heard.listen(rig);
-    let deeds = chronicle.deeds();
-    rig.server.read(|state| state.tasks().iter().for_each(|task| judge(task, &deeds, heard, &[])));
+/// Checks the laws for all tasks.
+fn check_all(rig: &Rig, event_log: &EventLog, reports: &mut Reports) {
+    reports.collect(rig);
+    let events = event_log.events();
+    rig.server.read(|state| state.tasks().iter().for_each(|task| check_task(task, &events, reports, &[])));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,7 +110,7 @@ async fn the_agent_waits_for_a_daemon_that_is_not_there_yet() {
         })
         .await;
     }
-    // As with the Go agent: who it is on this host is not known before it has registered, and it does not without Docker.
+    // As with the Go agent: an agent has no identity before it has registered, and it does not register without Docker.
     assert!(rig.server.read(|state| state.instances().is_empty()), "nothing is promised to ECS without Docker");
     proxy.behave(Behaviour::Clear);
     rig.registered().await;
@@ -119,7 +119,7 @@ async fn the_agent_waits_for_a_daemon_that_is_not_there_yet() {
     assert_eq!(rig.task(&arn, TaskStatus::Stopped).await.container("main").unwrap().exit_code, Some(3));
 }
 
-/// One storm over a task that runs on, one that ends in it, one that begins in it and one that is stopped in it.
+/// One storm over four tasks: one runs on, one ends during the storm, one begins during it and one is stopped during it.
 async fn lives_through(proxy: &DockerProxy, rig: &Rig, image: &str, behaviour: Behaviour) {
     let run = |command: &str| rig.server.run_task(&one_container(image, command)).unwrap();
     let (stays, ends, stopped) = (run(FOREVER), run(FOREVER), run(FOREVER));
@@ -153,21 +153,21 @@ async fn lives_through(proxy: &DockerProxy, rig: &Rig, image: &str, behaviour: B
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_storm_passes_and_nothing_false_is_said() {
+async fn each_storm_passes_and_no_report_is_false() {
     let Some((proxy, rig, image)) = scene("storms").await else { return };
-    let (chronicle, mut heard) = (Chronicle::begin(&rig), Heard::default());
+    let (event_log, mut reports) = (EventLog::begin(&rig), Reports::default());
     for behaviour in &STORMS[..count("ECS_AGENT_TEST_STORMS_ALONE", ALONE) as usize] {
         lives_through(&proxy, &rig, &image, *behaviour).await;
     }
     rest(&rig).await;
-    judge_all(&rig, &chronicle, &mut heard);
+    check_all(&rig, &event_log, &mut reports);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_schedule_of_storms_makes_the_agent_lie() {
     let Some((proxy, rig, image)) = scene("storm schedule").await else { return };
     let mut dice = Dice::thrown("ECS_AGENT_TEST_SEED");
-    let (chronicle, mut heard) = (Chronicle::begin(&rig), Heard::default());
+    let (event_log, mut reports) = (EventLog::begin(&rig), Reports::default());
     let (mut endless, mut story) = (Vec::new(), Vec::new());
     for _ in 0..count("ECS_AGENT_TEST_STORMS", 15) {
         let mut roll = |limit: usize| dice.below(limit as u64) as usize;
@@ -198,6 +198,6 @@ async fn no_schedule_of_storms_makes_the_agent_lie() {
     eprintln!("{story:?}");
     endless.iter().for_each(|arn| rig.server.stop_task(arn, "the end").unwrap());
     rest(&rig).await;
-    judge_all(&rig, &chronicle, &mut heard);
+    check_all(&rig, &event_log, &mut reports);
     eprintln!("{} storms, {} tasks", story.len() / 2, rig.server.read(|state| state.tasks().len()));
 }

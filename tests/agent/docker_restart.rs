@@ -6,7 +6,7 @@ use super::support::wait::until;
 use ecs_agent::local::TaskStatus;
 use serde_json::json;
 
-/// An agent with that daemon, and two tasks that run: one until a file is there, and one for ever.
+/// An agent with that daemon, and two running tasks: one ends when a file appears, the other runs for ever.
 async fn scene(dockerd: &Dockerd, test: &str) -> Option<(Rig, [(String, String); 2])> {
     let endpoint = dockerd.endpoint();
     let environment = [("DOCKER_HOST", endpoint.as_str()), ("ECS_CONTAINER_STOP_TIMEOUT", "5s")];
@@ -31,8 +31,9 @@ async fn scene(dockerd: &Dockerd, test: &str) -> Option<(Rig, [(String, String);
 
 const WHOLE_LIFE: [&str; 3] = ["PENDING", "RUNNING", "STOPPED"];
 
+/// They are reported with the exit code that Docker shows.
 #[tokio::test(flavor = "multi_thread")]
-async fn on_the_hosts_network_containers_that_die_with_their_daemon_are_reported_with_their_code() {
+async fn on_the_hosts_network_containers_die_with_their_daemon() {
     let Some(mut dockerd) = Dockerd::start(false).await else { return };
     let Some((rig, tasks)) = scene(&dockerd, "dockerd killed").await else { return };
     dockerd.kill().await;
@@ -48,8 +49,9 @@ async fn on_the_hosts_network_containers_that_die_with_their_daemon_are_reported
     }
 }
 
+/// With live restore. A container that ends without a daemon is reported afterwards.
 #[tokio::test(flavor = "multi_thread")]
-async fn on_the_hosts_network_containers_that_outlive_their_daemon_stay_what_they_are() {
+async fn on_the_hosts_network_containers_outlive_their_daemon() {
     let Some(mut dockerd) = Dockerd::start(true).await else { return };
     let Some((rig, [(ends, ends_id), (stays, stays_id)])) = scene(&dockerd, "live restore").await else { return };
     let pid = dockerd.inspect(&ends_id)["Pid"].to_string();

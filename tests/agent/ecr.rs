@@ -15,7 +15,7 @@ fn ecr(options: &mut Options, registry: &Registry) {
     options.registry = Some(local::Registry::new(&registry.host, "AWS", TOKEN.into()));
 }
 
-/// A token that is in its last half hour from the start.
+/// Options with a token that is in its last half hour from the start.
 fn ecr_with_old_tokens(options: &mut Options, registry: &Registry) {
     ecr(options, registry);
     options.registry.as_mut().unwrap().token_ttl = Duration::from_secs(20 * 60);
@@ -25,7 +25,7 @@ fn plan(options: fn(&mut Options, &Registry)) -> Plan<'static> {
     Plan { users: &[("AWS", TOKEN)], options: Some(options), environment: &[("ECS_LOGLEVEL", "debug")] }
 }
 
-/// Runs a task that ends at once, with the image forgotten first; its ARN.
+/// Removes the image from this host, then runs a task that ends at once. Returns its ARN.
 fn run(rig: &Rig, image: &str, execution_role: bool) -> String {
     Image::remove_locally(image);
     let mut definition = one_container(image, "exit 0");
@@ -40,7 +40,7 @@ async fn ran(rig: &Rig, arn: &str) {
     assert_eq!(task.containers[0].exit_code, Some(0), "{task:?}");
 }
 
-/// How often a token was asked for.
+/// The number of GetAuthorizationToken calls.
 fn tokens(rig: &Rig) -> usize {
     let is_token = |record: &&local::Record| record.source == Source::Api && record.name == "GetAuthorizationToken";
     rig.server.read(|state| state.records().filter(is_token).count())
@@ -66,16 +66,16 @@ async fn a_token_serves_all_pulls_of_a_role() {
     let asked: Vec<_> = rig.server.read(asked);
     assert_eq!(asked, vec![json!({"registryIds": ["123456789012"]}); 2]);
     let log = rig.log();
-    for whose in ["instance", "execution"] {
-        let source = format!("source=\"ECR token for registry 123456789012 in us-west-2 with the {whose} role\"");
-        assert!(log.contains(&source), "{whose}");
+    for role in ["instance", "execution"] {
+        let source = format!("source=\"ECR token for registry 123456789012 in us-west-2 with the {role} role\"");
+        assert!(log.contains(&source), "{role}");
     }
     assert!(!log.contains(TOKEN));
     refused(&rig, &image).await;
     Image::remove_locally(&other);
 }
 
-/// An execution role that may not: the task stops with the words of ECR, which are not retried.
+/// With an execution role that is not allowed to, the task stops with ECR's text, and the call is not retried.
 async fn refused(rig: &Rig, image: &str) {
     let (before, words) = (
         tokens(rig),

@@ -1,4 +1,4 @@
-//! What the agent holds of the host: descriptors, threads, containers. Bounds that say "nothing leaks", not how fast it is.
+//! The agent's use of the host: descriptors, threads, containers. The bounds show that nothing leaks, not how fast the agent is.
 
 use super::rig::{LIMIT, Plan, Rig, one_container};
 use super::support::docker::Image;
@@ -11,7 +11,7 @@ fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
-/// A number of `/proc/<pid>/status`.
+/// A number in `/proc/<pid>/status`.
 pub(crate) fn status(pid: u32, name: &str) -> usize {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
@@ -40,17 +40,17 @@ async fn thirty_tasks_leave_nothing_behind() {
     all_gone(&rig).await;
 
     let arns: Vec<String> = (0..TASKS).map(|_| rig.server.run_task(&definition).unwrap()).collect();
-    let mut most = 0;
+    let mut peak = 0;
     for arn in &arns {
         let task = rig.task(arn, TaskStatus::Stopped).await;
         assert_eq!(task.containers[0].exit_code, Some(0), "{task:?}");
-        most = most.max(descriptors(pid));
+        peak = peak.max(descriptors(pid));
     }
     all_gone(&rig).await;
     let at_end = descriptors(pid);
     let (threads, memory) = (status(pid, "Threads"), status(pid, "VmRSS"));
     eprintln!(
-        "descriptors: {at_start} at start, {most} at most, {at_end} after {TASKS} tasks; {threads} threads; {memory} KiB resident"
+        "descriptors: {at_start} at start, {peak} at most, {at_end} after {TASKS} tasks; {threads} threads; {memory} KiB resident"
     );
     // Two workers, four for blocking calls, the main thread, the writer of the log, and one of the resolver.
     assert!(threads <= 9, "{threads} threads");

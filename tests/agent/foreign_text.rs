@@ -1,4 +1,4 @@
-//! Texts from outside and the log: how much of them the agent keeps, and that nobody waits for whoever reads the log.
+//! Texts from outside and the log: the agent keeps a bounded part of them, and a slow reader of the log holds nothing up.
 
 use super::footprint::status;
 use super::rig::{FOREVER, LIMIT, Plan, Rig, WHOLE_LIFE, one_container};
@@ -10,7 +10,7 @@ use std::io::{PipeReader, Read, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A line that would be taken for one of the agent's, and what clears a terminal.
+/// A line that looks like one of the agent's log, and characters that clear a terminal.
 const FORGED: &str = "no\n2026-01-01T00:00:00.000000Z ERROR ecs_agent: forged\r\n\u{1b}[2J\u{202e}";
 
 /// Bytes of all files below the data directory.
@@ -20,10 +20,10 @@ fn state_bytes(rig: &Rig) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_error_of_megabytes_costs_next_to_nothing_on_the_hosts_network() {
+async fn on_the_hosts_network_an_error_of_megabytes_costs_little() {
     let Some(rig) = Rig::start("foreign text", Plan::default()).await else { return };
     let front = RegistryFront::start(&rig.registry.host).await;
-    // By digest: the look-up of one would make nine attempts.
+    // By digest: an image by tag would have its digest looked up first, with nine attempts.
     let image = format!("{}@sha256:{}", front.image(&rig.image()), "0".repeat(64));
     let (memory, state) = (status(rig.pid(), "VmHWM"), state_bytes(&rig));
     for megabytes in [3, 20] {
@@ -37,31 +37,31 @@ async fn an_error_of_megabytes_costs_next_to_nothing_on_the_hosts_network() {
         let task = rig.server.wait_for("the task to stop", 4 * LIMIT, is_stopped).await.unwrap();
         let reason = task.containers[0].reason.clone().unwrap_or_default();
         let log = rig.log();
-        let most = status(rig.pid(), "VmHWM") - memory;
+        let growth = status(rig.pid(), "VmHWM") - memory;
         let new_state = state_bytes(&rig).saturating_sub(state); // the file may have got shorter
-        eprintln!("{megabytes} MB: {most} KiB of memory, {new_state} bytes of state, {} bytes of log", log.len());
+        eprintln!("{megabytes} MB: {growth} KiB of memory, {new_state} bytes of state, {} bytes of log", log.len());
         assert!(reason.starts_with("CannotPull") && reason.contains("forged"), "{reason}");
         assert!(!reason.contains(|c: char| c.is_control() || c == '\u{202e}'), "{reason:?}");
         assert!(log.len() < 512 << 10, "{} bytes of log", log.len());
         assert!(new_state < 1 << 20, "{new_state} bytes of state");
-        assert!(most < 8 << 10, "{most} KiB");
-        let longest = log.lines().map(str::len).max().unwrap_or_default();
-        assert!(longest <= 16 << 10, "a line of {longest} bytes");
+        assert!(growth < 8 << 10, "{growth} KiB");
+        let max_bytes = log.lines().map(str::len).max().unwrap_or_default();
+        assert!(max_bytes <= 16 << 10, "a line of {max_bytes} bytes");
         assert!(log.lines().all(|line| line.starts_with("20") && !line.starts_with("2026-01-01")), "a line is forged");
         assert!(!log.contains(|c: char| c.is_control() && c != '\n'), "the log holds control characters");
         front.clear();
     }
 }
 
-/// A pipe that takes nothing more until somebody reads.
+/// A full pipe: a write to it waits until somebody reads.
 fn full_pipe() -> (PipeReader, Stdio) {
     let (reader, mut writer) = std::io::pipe().unwrap();
-    // What a pipe of Linux holds.
+    // The capacity of a pipe on Linux.
     writer.write_all(&[b'\n'; 65_536]).unwrap();
     (reader, writer.into())
 }
 
-/// SIGTERM; how long the agent took to end well.
+/// Sends SIGTERM; returns how long the agent took to end well.
 fn terminated(rig: &mut Rig) -> Duration {
     let began = Instant::now();
     assert!(Command::new("kill").args(["-TERM", &rig.pid().to_string()]).status().unwrap().success());

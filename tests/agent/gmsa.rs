@@ -1,6 +1,6 @@
-//! Credential specs (gMSA): a daemon that makes directories in the place of tickets, and containers of the real Docker that see them.
+//! Credential specs (gMSA): a stand-in for the credentials fetcher makes directories of tickets, and real containers see them.
 
-use super::registries::{assert_nowhere, everything_said, images_gone};
+use super::registries::{all_output, assert_nowhere, images_gone};
 use super::rig::{LIMIT, Plan, Rig, shell};
 use super::support::credentials_fetcher::{Fault, Fetcher};
 use super::support::docker::{docker, inspect};
@@ -60,8 +60,9 @@ fn task(rig: &Rig, image: &str) -> Value {
     json!({"family": "gmsa", "executionRoleArn": ROLE, "containerDefinitions": [app, web, db]})
 }
 
+/// The lease also ends with the task if the agent was killed in between.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_sees_its_ticket_and_the_lease_goes_with_the_task_also_after_a_kill() {
+async fn a_container_sees_its_ticket_and_the_lease_ends_with_it() {
     let Some((mut rig, fetcher)) = start("gmsa", None).await else { return };
     let offered = rig.server.read(|state| {
         let attributes = state.instances().last().unwrap().attributes.clone();
@@ -81,8 +82,8 @@ async fn a_container_sees_its_ticket_and_the_lease_goes_with_the_task_also_after
         let options = if name == "db" { json!(["no-new-privileges"]) } else { Value::Null };
         assert_eq!(host["SecurityOpt"], options, "{name}");
     }
-    let said = everything_said(&rig).await;
-    assert_nowhere(&said, "me", PASSWORD);
+    let output = all_output(&rig).await;
+    assert_nowhere(&output, "me", PASSWORD);
 
     rig.server.refresh_credentials(&arn).unwrap();
     let renewal = || fetcher.calls_of("RenewNonDomainJoinedKerberosLease").first().cloned();
@@ -136,7 +137,8 @@ async fn a_lost_state_gives_the_leases_back_as_well() {
     rig.task(&arn, TaskStatus::Running).await;
     assert_eq!(fetcher.leases().len(), 2);
     rig.kill();
-    // Broken, not gone: the agent is still the same container instance, and its tasks are rebuilt from their containers.
+    // The file is damaged, not missing: the agent is still the same container instance, and its tasks are rebuilt from their
+    // containers.
     let file = rig.directory.path().join("data/ecs-agent.redb");
     std::fs::write(&file, "nonsense").unwrap();
     rig.start_agent();
@@ -149,7 +151,7 @@ async fn a_lost_state_gives_the_leases_back_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_gets_no_ticket_is_not_started_and_the_reason_is_told() {
+async fn without_a_ticket_a_task_stops_with_the_reason() {
     let Some((mut rig, fetcher)) = start("gmsa refused", None).await else { return };
     let image = rig.image();
     let reason = async |rig: &Rig, spec: &str| {
@@ -177,22 +179,22 @@ async fn who_gets_no_ticket_is_not_started_and_the_reason_is_told() {
     rig.registered().await;
     let arn = refused["arn"].as_str().unwrap().to_owned();
     rig.server.send_task(refused).unwrap();
-    let told = || rig.reports(&arn).last().and_then(|body| Some(body["reason"].as_str()?.to_owned()));
-    let told = until("the refusal", LIMIT, async || told()).await;
+    let reported = || rig.reports(&arn).last().and_then(|body| Some(body["reason"].as_str()?.to_owned()));
+    let reported = until("the refusal", LIMIT, async || reported()).await;
     let wanted = "UnsupportedTaskError: a credential spec, where gMSA (ECS_GMSA_SUPPORTED) is off, is not supported by this version of \
                   the agent (container main)";
-    assert_eq!(told, wanted);
+    assert_eq!(reported, wanted);
     images_gone(&[&image]);
 }
 
-/// Before, four such reads held all threads that look up names, for ever.
+/// Four such reads once held all threads for name look-ups for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_that_never_end_hold_nothing_up() {
     let Some((rig, _fetcher)) = start("hanging-reads", None).await else { return };
     let image = rig.image();
     let queue = rig.directory.path().join("queue");
     assert!(std::process::Command::new("mkfifo").arg(&queue).status().unwrap().success());
-    // The messages of the kernel: a regular file, and whoever reads it waits for the next one.
+    // The kernel's messages: a regular file whose reader waits for the next message.
     let mut paths = vec![queue.display().to_string(), "/dev/ptmx".to_owned(), "/dev/zero".to_owned()];
     if std::fs::File::open("/proc/kmsg").is_ok() {
         paths.extend(vec!["/proc/kmsg".to_owned(); 5]);

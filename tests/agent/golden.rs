@@ -1,4 +1,4 @@
-//! What the agent says to ECS, and where it is asked, against the recordings of the Go agent. Docker's part is in
+//! The agent's calls, messages and metadata requests, compared with the recordings of the Go agent. Docker's part is in
 //! `golden_docker`.
 
 use super::difference::Kind::{Any, Extra, Missing, Value as Other};
@@ -7,7 +7,7 @@ use super::recorded_task::{Life, TASK, life};
 use ecs_agent::local::{Record, Source};
 use serde_json::{Value, json};
 
-/// An attribute's name, and the whole of it.
+/// The attributes of a body, by name.
 fn attributes(body: &Value) -> Value {
     by_name(&body["attributes"], |attribute| (attribute["name"].as_str().unwrap().to_owned(), attribute.clone()))
 }
@@ -26,7 +26,7 @@ const REGISTRATION: &[Allowed] = &[
     ("totalResources/0/integerValue", Any, "CPUs of this host (checked beside)"),
     ("totalResources/1/integerValue", Any, "memory of this host (checked beside)"),
     ("attributes/ecs.capability.pid-ipc-namespace-sharing", Extra, "the recorded agent had no pause image"),
-    ("attributes/ecs-agent.implementation", Extra, "it tells this agent's instances from the Go agent's"),
+    ("attributes/ecs-agent.implementation", Extra, "it distinguishes this agent's instances from the Go agent's"),
     ("attributes/ecs-agent.version", Extra, "version of this program, beside that of the Go agent it speaks for"),
     ("attributes/com.amazonaws.ecs.capability.task-iam-role", Missing, "task roles are refused in this version"),
     ("attributes/com.amazonaws.ecs.capability.task-iam-role-network-host", Missing, "task roles are refused"),
@@ -103,7 +103,7 @@ async fn the_poll_endpoint_is_asked_for_as_recorded() {
     let [first, after_restart] = life.calls("DiscoverPollEndpoint")[..] else { panic!("once for each process") };
     let recorded = golden("discover_poll_endpoint");
     const ZONE: &[Allowed] =
-        &[("zoneId", Other, "ours tells the zone it read; the Go agent reads it and sends nothing")];
+        &[("zoneId", Other, "ours sends the zone it read; the Go agent reads it and sends nothing")];
     for call in [first, after_restart] {
         same("DiscoverPollEndpoint", &recorded["body"], &life.renamed(&call.body), ZONE);
         headers_are_recorded(life, "discover_poll_endpoint", call, &[]);
@@ -135,17 +135,17 @@ async fn the_websocket_is_opened_as_recorded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_ecs_are_answered_as_recorded() {
     let Some(life) = life().await else { return };
-    let one = |kind: &str, id: &str| {
-        let mut said: Vec<_> = life.said(kind).into_iter().filter(|message| message["messageId"] == id).collect();
-        assert_eq!(said.len(), 1, "{kind} {id}: {said:?}");
-        said.remove(0)
+    let answer = |kind: &str, id: &str| {
+        let mut found: Vec<_> = life.messages(kind).into_iter().filter(|message| message["messageId"] == id).collect();
+        assert_eq!(found.len(), 1, "{kind} {id}: {found:?}");
+        found.remove(0)
     };
-    same("heartbeat", &golden("acs_heartbeat_ack"), &one("HeartbeatAckRequest", "hb-1"), &[]);
-    same("credentials", &golden("acs_credentials_ack"), &one("IAMRoleCredentialsAckRequest", "cred-1"), &[]);
-    same("update", &golden("acs_update_nack")["message"], &one("NackRequest", "up-1"), &[]);
+    same("heartbeat", &golden("acs_heartbeat_ack"), &answer("HeartbeatAckRequest", "hb-1"), &[]);
+    same("credentials", &golden("acs_credentials_ack"), &answer("IAMRoleCredentialsAckRequest", "cred-1"), &[]);
+    same("update", &golden("acs_update_nack")["message"], &answer("NackRequest", "up-1"), &[]);
     let recorded = golden("acs_task_manifest_answer");
-    same("manifest", &recorded[0]["message"], &one("AckRequest", "man-1"), &[]);
-    let mut verification = one("TaskStopVerificationMessage", "man-1");
+    same("manifest", &recorded[0]["message"], &answer("AckRequest", "man-1"), &[]);
+    let mut verification = answer("TaskStopVerificationMessage", "man-1");
     // The short tasks that have not ended are in the list too.
     verification["stopCandidates"].as_array_mut().unwrap().retain(|candidate| candidate["taskArn"] == TASK);
     same("stop verification", &recorded[1]["message"], &verification, &[]);
@@ -157,8 +157,8 @@ async fn the_payload_is_acknowledged_as_recorded() {
     let sent = life.records.iter().find(|record| record.source == Source::AcsOut && record.name == "PayloadMessage");
     let id = sent.unwrap().body["messageId"].clone();
     let answers = ["AckRequest", "IAMRoleCredentialsAckRequest"].map(|kind| {
-        let said = life.said(kind).into_iter().filter(|message| message["messageId"] == id);
-        said.map(|message| json!({"type": kind, "message": message})).collect::<Vec<_>>()
+        let messages = life.messages(kind).into_iter().filter(|message| message["messageId"] == id);
+        messages.map(|message| json!({"type": kind, "message": message})).collect::<Vec<_>>()
     });
     let by_type = |list: &Value| {
         by_name(list, |answer| {
@@ -275,7 +275,7 @@ fn our_order<'a>(records: impl Iterator<Item = &'a Record>) -> Vec<String> {
     order
 }
 
-/// What the Go agent asks on the way and this version does not.
+/// Requests of the Go agent during the start that this version does not make.
 const NOT_ASKED: [(&str, &str); 7] = [
     ("imds get meta-data/mac", "awsvpc is not built"),
     ("imds get meta-data/network/interfaces/macs/0a:1b:2c:3d:4e:5f/vpc-id", "awsvpc is not built"),
@@ -286,7 +286,7 @@ const NOT_ASKED: [(&str, &str); 7] = [
     ("tcs_connect connect", "telemetry is not built"),
 ];
 
-/// What comes at another moment.
+/// Requests that this agent makes at another moment.
 const MOVED: [(&str, &str); 2] = [
     ("imds get dynamic/instance-identity/document", "read before the credentials are: the region may come from it"),
     ("imds get dynamic/instance-identity/signature", "the same"),
@@ -305,18 +305,18 @@ async fn the_agent_starts_in_the_recorded_order() {
     same_order("restart", &recorded_order("restart.order"), &our_order(second), &left_out, &MOVED);
 }
 
-/// What is said for the recorded task, with the status of reports, and the credentials of acknowledgements.
-fn told(kind: &str, name: &str, body: &Value) -> String {
+/// One line for a call or message about the recorded task, with the status of a report or the credentials of an acknowledgement.
+fn event_line(kind: &str, name: &str, body: &Value) -> String {
     let detail = body["status"].as_str().or(body["credentialsId"].as_str()).unwrap_or_default();
     format!("{kind} {name} {detail}").trim().to_owned()
 }
 
-/// The recorded payload, or the stop, and what followed.
+/// The recorded payload or stop, and the calls and messages after it.
 fn recorded_life(name: &str) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let event = |event: &Value| {
         let detail = if event["status"].is_string() { event } else { &event["body"] };
-        told(&text(&event["kind"]), &text(&event["op"]), detail)
+        event_line(&text(&event["kind"]), &text(&event["op"]), detail)
     };
     golden(name).as_array().unwrap().iter().map(event).collect()
 }
@@ -332,28 +332,28 @@ async fn a_task_starts_and_stops_in_the_recorded_order() {
         .iter()
         .filter_map(|record| match record.source {
             Source::AcsOut if record.number == sent.number => Some("ctl acs/send".to_owned()),
-            Source::AcsIn if record.body["messageId"] == *id => Some(told("acs_msg", &record.name, &record.body)),
+            Source::AcsIn if record.body["messageId"] == *id => Some(event_line("acs_msg", &record.name, &record.body)),
             Source::Api if record.name == "SubmitTaskStateChange" && life.renamed(&record.body)["task"] == TASK => {
-                Some(told("api", &record.name, &record.body))
+                Some(event_line("api", &record.name, &record.body))
             }
             _ => None,
         })
         .collect();
-    const NOT_SAID_YET: [(&str, &str); 6] = [
+    const NOT_SENT: [(&str, &str); 6] = [
         ("acs_msg IAMRoleCredentialsAckRequest 11111111-2222-3333-4444-555555555555", "task roles are refused"),
-        ("api secretsmanager.GetSecretValue", "asked beside the pulls, in no order: see what_a_task_keeps_in_aws"),
+        ("api secretsmanager.GetSecretValue", "asked beside the pulls, in no order: see golden_aws"),
         ("api ssm.GetParameters", "the same"),
         ("api s3.HEAD", "the same"),
         ("api s3.GET", "the same"),
         ("api ecr.GetAuthorizationToken", "the images are in the test's own registry"),
     ];
     let (start, stop) = ours.split_at(ours.len() - 1);
-    same_order("start", &recorded_life("task_start.order"), start, &NOT_SAID_YET, &[]);
+    same_order("start", &recorded_life("task_start.order"), start, &NOT_SENT, &[]);
     assert_eq!(recorded_life("task_stop.order")[1..], *stop, "one report when all is over");
 }
 
 #[test]
-fn the_version_is_said_as_recorded() {
+fn the_version_is_printed_as_recorded() {
     let recorded = golden("flag_version");
     let ours = std::process::Command::new(env!("CARGO_BIN_EXE_ecs-agent")).arg("-version").output().unwrap();
     assert_eq!(ours.status.code().map(i64::from), recorded["exit_code"].as_i64());
@@ -361,12 +361,12 @@ fn the_version_is_said_as_recorded() {
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
     let (ours, recorded) = (lines(&String::from_utf8_lossy(&ours.stdout)), lines(recorded["stdout"].as_str().unwrap()));
     assert_eq!(ours[..2], recorded[..2]);
-    // The commit is this program's, which was not built from changed files; its own version stands below.
+    // The commit is this program's, which was built from a clean tree; its own version is in the last line.
     assert!(ours[2].starts_with("\tCommit: ") && ours[3] == "\tDirty: false" && recorded[3] == "\tDirty: true");
     assert!(ours.len() == 5 && ours[4].starts_with("\tProgram: ecs-agent "), "{ours:?}");
 }
 
-/// Recordings of what this version does not do.
+/// Recordings of features that this version does not have.
 const WAITING: &[(&str, &[&str])] = &[
     ("task protection", &["api_", "task_protection_"]),
     ("the metadata file", &["container_metadata_"]),

@@ -1,4 +1,4 @@
-//! What is asked of SSM, Secrets Manager and S3, against the recordings of the Go agent.
+//! The calls to SSM, Secrets Manager and S3, compared with the recordings of the Go agent.
 
 use super::difference::Kind::{Any, Extra, Missing};
 use super::difference::{Allowed, golden, same};
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 const HEADERS: [Allowed; 8] = [
     ("accept", Extra, "the HTTP client's own"),
-    ("accept-encoding", Missing, "no compressed answer is asked for; S3 is told so"),
+    ("accept-encoding", Missing, "no compressed answer is asked for; a call to S3 says so in this header"),
     ("amz-sdk-invocation-id", Any, "random"),
     ("authorization", Any, "time, and the order of signed headers' names"),
     ("x-amz-date", Any, "time"),
@@ -21,7 +21,7 @@ fn lower(headers: &Value) -> Value {
     headers.map(|(name, value)| (name.to_lowercase(), value.clone())).collect::<Map<_, _>>().into()
 }
 
-/// The names and the scope of a signature: not its time, not its key.
+/// The scope and the signed names of a signature, without its time and its key.
 fn signed(authorization: &Value) -> (Vec<String>, String) {
     let text = authorization.as_str().unwrap();
     let scope = text.split(',').next().unwrap().split('/').skip(2).map(str::to_owned).collect();
@@ -30,7 +30,7 @@ fn signed(authorization: &Value) -> (Vec<String>, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_task_keeps_in_aws_is_asked_for_as_recorded() {
+async fn values_of_a_task_in_aws_are_read_as_recorded() {
     let Some(life) = life().await else { return };
     for (operation, name) in [
         ("GetParameters", "ssm_get_parameters"),
@@ -39,7 +39,7 @@ async fn what_a_task_keeps_in_aws_is_asked_for_as_recorded() {
     ] {
         let recorded = golden(name);
         let calls = life.calls(operation);
-        // One is of the task whose parameter does not exist; which is first is not decided.
+        // One call is for the task whose parameter does not exist; either call may come first.
         assert_eq!(calls.len(), if operation == "GetParameters" { 2 } else { 1 }, "{operation}");
         let call = calls.iter().find(|call| !call.body.to_string().contains("/judge/none")).unwrap();
         same(&format!("{name}: body"), &recorded["body"], &life.renamed(&call.body), &[]);

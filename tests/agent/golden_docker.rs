@@ -1,4 +1,4 @@
-//! What Docker is asked for, and what the introspection port shows, against the recordings of the Go agent.
+//! The calls to Docker and the answers of the introspection port, compared with the recordings of the Go agent.
 
 use super::difference::Kind::{Any, Extra, Missing, Value as Other};
 use super::difference::{Allowed, by_name, golden, same};
@@ -20,9 +20,9 @@ const BOTH: [Allowed; 8] = [
     ("Config/Env/PATH", Other, "the test's image"),
     ("Config/Env/AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", Missing, "the task role is left out of the payload"),
     ("Config/Labels/mark", Extra, "the test's image"),
-    ("Config/Labels/ecs-agent.task", Extra, "what Docker cannot tell of a task, should the agent's state be lost"),
-    ("Config/Labels/ecs-agent.owner", Extra, "which of several agents made it"),
-    ("Config/Labels/ecs-agent.data-dir", Extra, "the same, should its identity be lost"),
+    ("Config/Labels/ecs-agent.task", Extra, "what Docker does not know of a task, in case the agent's state is lost"),
+    ("Config/Labels/ecs-agent.owner", Extra, "the agent that made it, of several"),
+    ("Config/Labels/ecs-agent.data-dir", Extra, "the same, in case its identity is lost"),
     ("HostConfig/VolumesFrom", Missing, "an empty list is not sent, or volumesFrom is refused in this version"),
 ];
 
@@ -143,7 +143,8 @@ async fn other_answers_are_the_recorded_ones() {
     }
     let version = answer(life, "metadata").2["Version"].as_str().unwrap().to_owned();
     assert!(version.starts_with("Amazon ECS Agent - v1.105.1 ("), "{version}");
-    // The recording called `short_ambiguous` is of an id nothing has; several containers of one start are 400 by the rules.
+    // The recording `short_ambiguous` is of an id that no container has. By the rules, an id that several containers share is a
+    // 400.
     let (status, _, body) = answer(life, "matches_all");
     assert_eq!((status, body), (400, golden("introspection_tasks_bad_query")["body"].clone()));
 }

@@ -1,4 +1,4 @@
-//! What `-healthcheck` says about a real agent, and what is open before its registration.
+//! The result of `-healthcheck` for a real agent, and what is open before its registration.
 
 use super::port::{run, status};
 use super::rig::{LIMIT, Plan, Rig};
@@ -15,10 +15,10 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 const AGENT: &str = env!("CARGO_BIN_EXE_ecs-agent");
-/// Somebody who is not root.
+/// A user who is not root.
 const USER: &str = "54321";
 
-/// How a program is started as this user.
+/// The command that starts a program as this user.
 fn setpriv(user: &str) -> [&str; 6] {
     ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
 }
@@ -40,7 +40,7 @@ fn asks(words: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Waits until the health check says this; how long that took.
+/// Waits until the health check has this result; returns how long that took.
 async fn says(code: i32, part: &str, limit: Duration) -> Duration {
     let began = Instant::now();
     let mut last = (None, String::new());
@@ -65,7 +65,7 @@ async fn the_health_check_tells_a_waiting_agent_from_none() {
     assert!(code == Some(1) && text.contains("no agent answers"), "{code:?} {text}");
     rig.start_agent();
     says(0, "waits for Docker to answer", LIMIT).await;
-    // As with the Go agent, an open port is a registered agent.
+    // As with the Go agent, the port is open only once the agent has registered.
     port_is_closed();
     assert_eq!(healthcheck("-healthcheck=http").0, Some(1));
     let (asked, shown) = run(&["curl", "-s", "--abstract-unix-socket", "ecs-agent/health", "http://localhost/health"]);
@@ -75,7 +75,7 @@ async fn the_health_check_tells_a_waiting_agent_from_none() {
         let (code, text) = asks(&as_user);
         assert!(code == Some(0) && text.contains("waits for Docker"), "root is believed: {code:?} {text}");
     }
-    // A process that is gone has no socket, and the next one has it at once.
+    // The socket goes with its process, and the next process gets it at once.
     rig.kill();
     let (code, text) = healthcheck("-healthcheck");
     assert!(code == Some(1) && text.contains("no agent answers"), "{code:?} {text}");
@@ -104,7 +104,7 @@ fn is_root() -> bool {
     is_root
 }
 
-/// An agent of another user, which waits for Docker. It is a real one, and so is what it answers.
+/// A real agent of another user. It waits for Docker, and its answers are real.
 fn agent_of_another_user(directory: &TempDir) -> Running {
     std::fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
     let (data, empty) = (directory.path().join("data"), directory.path().join("ecs.config"));
@@ -121,7 +121,7 @@ fn agent_of_another_user(directory: &TempDir) -> Running {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_socket_of_another_user_says_does_not_count() {
+async fn the_answer_of_another_users_socket_does_not_count() {
     if !is_root() {
         return;
     }
@@ -136,7 +136,7 @@ async fn what_a_socket_of_another_user_says_does_not_count() {
         let (found, text) = asks(&[&setpriv(user)[..], &[AGENT, "-healthcheck"]].concat());
         assert!(found == Some(code) && text.contains(part), "{user}: {found:?} {text}");
     }
-    // The name is only for the time before the registration: without it an agent works all the same, and has it when it is free.
+    // The name matters only before the registration. An agent works without it, and takes it when it is free.
     rig.start_agent();
     rig.registered().await;
     says(0, "healthy: running", LIMIT).await;
@@ -152,7 +152,7 @@ async fn what_a_socket_of_another_user_says_does_not_count() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_a_connection_holds_costs_no_task() {
     let Some(mut rig) = Rig::without_agent("port taken", Plan::default()).await else { return };
-    // As a connection has it that was given this port for its own end: nobody listens there.
+    // The port is held as by a connection that has it as its local port: nobody listens on it.
     let held = tokio::net::TcpSocket::new_v4().unwrap();
     held.bind("0.0.0.0:51678".parse().unwrap()).unwrap();
     rig.start_agent();

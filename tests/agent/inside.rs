@@ -1,4 +1,4 @@
-//! What task definitions ask for, as containers see it from inside: each says what it found, and the test judges.
+//! Settings of task definitions as containers see them from inside: each container prints what it finds, and the test compares.
 
 use super::rig::{LIMIT, Plan, Rig};
 use super::support::docker::docker;
@@ -26,11 +26,11 @@ async fn ran(rig: &Rig, definition: &Value) -> Task {
     task
 }
 
-/// What a container of the task printed.
+/// The lines that a container of the task printed, as names and values.
 fn lines(task: &Task, container: &str) -> BTreeMap<String, String> {
     let id = task.container(container).unwrap().runtime_id.clone().unwrap();
-    let said = docker(&["logs", &id]);
-    let pairs = said.lines().filter_map(|line| line.split_once('='));
+    let output = docker(&["logs", &id]);
+    let pairs = output.lines().filter_map(|line| line.split_once('='));
     pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
 }
 
@@ -40,7 +40,7 @@ fn same(found: &BTreeMap<String, String>, wanted: &[(&str, &str)]) {
     }
 }
 
-/// Ends last, so that all others have ended by themselves.
+/// An essential container that ends last, so that all others have ended by themselves.
 fn end(image: &str, after: &[&str]) -> Value {
     let after: Vec<Value> = after.iter().map(|name| json!({"containerName": name, "condition": "COMPLETE"})).collect();
     looks("end", image, "exit 0", json!({"essential": true, "dependsOn": after}))
@@ -73,7 +73,7 @@ const SETTINGS: &str = r#"
     echo variable=$VARIABLE
 "#;
 
-/// What the kernel holds the container to.
+/// The limits that the kernel enforces.
 fn limits() -> Value {
     json!({
         "cpu": 300,
@@ -109,7 +109,7 @@ fn limits_are_seen(task: &Task) {
     }
     let id = task.container("limited").unwrap().runtime_id.clone().unwrap();
     assert_eq!(docker(&["inspect", "--format", "{{.HostConfig.MemorySwap}}", &id]), (48 << 20).to_string());
-    // Every container may write to /dev/zero, whatever is said of one more name for it.
+    // Every container may write to /dev/zero, whatever the permissions of a second name for it.
     let devices = docker(&["inspect", "--format", "{{.HostConfig.Devices}}", &id]);
     assert_eq!(devices, "[{/dev/zero /dev/ecs-zero r}]");
     let check: Value =
@@ -121,7 +121,7 @@ fn limits_are_seen(task: &Task) {
     assert_eq!(check, wanted);
 }
 
-/// What the container finds in its place.
+/// Settings that the container finds in its surroundings.
 fn settings() -> Value {
     json!({
         "readonlyRootFilesystem": true, "dnsServers": ["10.9.8.7"], "dnsSearchDomains": ["search.example"],
@@ -177,7 +177,7 @@ async fn parameters_of_a_container_are_seen_from_inside() {
     same(&lines(&task, "alone"), &[("links", "lo")]);
 }
 
-/// Docker gives a privileged container all capabilities the kernel has; on a host that has less itself, it cannot.
+/// Docker gives a privileged container all capabilities of the kernel, unless the host itself has fewer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_privileged_container_has_every_capability() {
     let Some(rig) = Rig::start("a privileged container", Plan::default()).await else { return };
@@ -200,7 +200,7 @@ async fn a_privileged_container_has_every_capability() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn containers_of_a_task_share_what_it_says() {
+async fn containers_share_the_namespaces_of_their_task() {
     let plan = Plan { environment: &[("ECS_PAUSE_LABELS", r#"{"mine": "pause"}"#)], ..Plan::default() };
     let Some(rig) = Rig::start("shared namespaces", plan).await else { return };
     let image = rig.image();
@@ -227,7 +227,7 @@ async fn containers_of_a_task_share_what_it_says() {
     let task = rig.task(&arn, TaskStatus::Stopped).await;
     same(&lines(&task, "reader"), &[("note", "hello"), ("first", "pause"), ("other", "seen"), ("writes", "no")]);
 
-    // The container of the agent's own: labelled, stopped last, told to nobody.
+    // The agent's own container: labelled, stopped last, never reported.
     let pause = rig.containers().into_iter().find(|name| name.contains("-internalecspausenamespace-")).unwrap();
     let ended = |name: &str| docker(&["inspect", "--format", "{{.State.FinishedAt}}", name]);
     for container in rig.containers().iter().filter(|name| **name != pause) {
@@ -247,7 +247,7 @@ async fn on_the_hosts_network_a_task_may_use_its_namespaces_or_none() {
     let script = "for kind in pid ipc net; do echo $kind=$(busybox readlink /proc/self/ns/$kind); done
         echo links=$(busybox ls /sys/class/net | busybox wc -l)
         echo shm=$(busybox grep -c ' /dev/shm ' /proc/mounts)";
-    let of_host =
+    let host_namespace =
         |kind: &str| std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().to_string_lossy().into_owned();
     for (pid, ipc, network) in [("host", "host", "host"), ("host", "none", "none")] {
         let definition = json!({
@@ -255,9 +255,9 @@ async fn on_the_hosts_network_a_task_may_use_its_namespaces_or_none() {
             "containerDefinitions": [looks("only", &image, script, json!({"essential": true}))],
         });
         let found = lines(&ran(&rig, &definition).await, "only");
-        assert_eq!(found["pid"], of_host("pid"), "{found:?}");
-        assert_eq!(found["ipc"] == of_host("ipc"), ipc == "host", "{found:?}");
-        assert_eq!(found["net"] == of_host("net"), network == "host", "{found:?}");
+        assert_eq!(found["pid"], host_namespace("pid"), "{found:?}");
+        assert_eq!(found["ipc"] == host_namespace("ipc"), ipc == "host", "{found:?}");
+        assert_eq!(found["net"] == host_namespace("net"), network == "host", "{found:?}");
         assert!(network == "host" || found["links"] == "1", "{found:?}");
         assert_eq!(found["shm"], if ipc == "none" { "0" } else { "1" }, "{found:?}");
     }
@@ -265,7 +265,7 @@ async fn on_the_hosts_network_a_task_may_use_its_namespaces_or_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_the_hosts_network_a_port_range_is_published_and_told_as_one() {
+async fn on_the_hosts_network_a_port_range_is_one_binding() {
     let Some(rig) = Rig::start("port ranges", Plan::default()).await else { return };
     let image = rig.image();
     let serve = "for port in 7000 7001 7002; do httpd -p $port -h /www; done; exec sleep 600";

@@ -1,6 +1,6 @@
 //! `kill -9` at chosen moments, and the agent started again: no task lost, doubled or reported wrongly.
 //!
-//! A proxy holds the request to Docker at which the agent is killed, so that each moment is hit and not hoped for.
+//! A proxy holds the request to Docker at which the agent is killed, so that each moment is hit for certain.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, shell};
 use super::support::docker::inspect;
@@ -55,16 +55,16 @@ impl Scene {
         self.rig.registered().await;
     }
 
-    /// The container ran once, is the only one, and the statuses are these.
+    /// Checks that the container ran once, that it is the only one, and that these statuses were reported.
     async fn ran_once(&self, arn: &str, statuses: &[&str]) {
         until("the container to start", LIMIT, async || self.starts.exists().then_some(())).await;
         assert_eq!(std::fs::read_to_string(&self.starts).unwrap(), "started\n", "it was started once");
         assert!(self.rig.containers().len() <= 1, "it is not doubled: {:?}", self.rig.containers());
-        // Killed between ECS's answer and the commit, the agent cannot know that it was heard and says it again: at least once,
-        // never out of order.
-        let mut said = self.rig.statuses(arn);
-        said.dedup();
-        assert_eq!(said, statuses);
+        // An agent that is killed between ECS's answer and the commit cannot know that the report arrived and repeats it: at
+        // least once, never out of order.
+        let mut reported = self.rig.statuses(arn);
+        reported.dedup();
+        assert_eq!(reported, statuses);
         let registrations =
             self.rig.server.read(|state| state.instances().iter().map(|i| i.arn.clone()).collect::<Vec<_>>());
         assert_eq!(registrations.len(), 1, "the same container instance: {registrations:?}");
@@ -78,7 +78,7 @@ impl Scene {
     }
 }
 
-/// Killed while that request is held, a task still runs once, is reported once, and stops as told.
+/// Kills the agent while that request is held: the task still runs once, is reported once, and stops when it should.
 async fn killed_at(test: &str, line: &'static [&'static str], hold: Hold, statuses: &[&str]) {
     let Some(mut scene) = Scene::set(test).await else { return };
     scene.proxy.hold(line, hold);
@@ -100,7 +100,7 @@ async fn during_the_pull() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn before_docker_hears_of_the_create() {
+async fn before_docker_receives_the_create() {
     killed_at("create", &["POST", "/containers/create"], Hold::Before, &["PENDING", "RUNNING"]).await;
 }
 
@@ -120,7 +120,7 @@ async fn after_the_start_before_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn running_before_ecs_was_told() {
+async fn running_before_it_was_reported() {
     let Some(mut scene) = Scene::set("unreported").await else { return };
     let arn = scene.run(FOREVER);
     scene.rig.wait("the first report", |state| state.submissions().next().map(|_| ())).await;
@@ -135,7 +135,7 @@ async fn running_before_ecs_was_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ecs_was_told_and_the_answer_is_lost() {
+async fn after_a_report_whose_answer_is_lost() {
     let Some(mut scene) = Scene::set("answer lost").await else { return };
     let arn = scene.run("sleep 2; exit 7");
     scene.rig.wait("the first report", |state| state.submissions().next().map(|_| ())).await;
@@ -148,7 +148,7 @@ async fn ecs_was_told_and_the_answer_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_it_is_being_stopped() {
+async fn while_the_container_is_being_stopped() {
     let Some(mut scene) = Scene::set("stop").await else { return };
     let arn = scene.run(FOREVER);
     scene.rig.task(&arn, TaskStatus::Running).await;
@@ -161,7 +161,7 @@ async fn while_it_is_being_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_ends_while_no_agent_is_there() {
+async fn the_container_ends_while_no_agent_runs() {
     let Some(mut scene) = Scene::set("away").await else { return };
     let arn = scene.run("while [ ! -e /shared/end ]; do sleep 0.1; done; exit 9");
     let task = scene.rig.task(&arn, TaskStatus::Running).await;
@@ -176,7 +176,7 @@ async fn it_ends_while_no_agent_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stopped_before_ecs_was_told() {
+async fn stopped_before_it_was_reported() {
     let Some(mut scene) = Scene::set("stop unreported").await else { return };
     let arn = scene.run("while [ ! -e /shared/end ]; do sleep 0.1; done; exit 3");
     let task = scene.rig.task(&arn, TaskStatus::Running).await;

@@ -1,9 +1,9 @@
-//! `kill -9` at random instants under a churn of tasks, and the agent started again, over and over: no task lost, doubled or
-//! reported wrongly, none left in Docker, none left in the state.
+//! `kill -9` at random moments while tasks come and go, and the agent started again, over and over. No task is lost, doubled or
+//! reported wrongly, and none is left in Docker or in the state.
 //!
-//! `ECS_AGENT_TEST_KILLS` says how often, `ECS_AGENT_TEST_SEED` repeats a run (as far as a real Docker repeats itself).
+//! `ECS_AGENT_TEST_KILLS` is the number of kills; `ECS_AGENT_TEST_SEED` repeats a run, as far as a real Docker repeats itself.
 
-use super::chronicle::{Chronicle, Heard, judge};
+use super::event_log::{EventLog, Reports, check_task};
 use super::rig::{FOREVER, Plan, Rig, shell};
 use super::support::dice::{Dice, count};
 use super::support::wait::until;
@@ -16,14 +16,14 @@ use std::time::{Duration, Instant};
 /// Tasks alive at a time.
 const TASKS: usize = 20;
 const KILLS: u64 = 40;
-/// For everything to come to rest after the last kill.
+/// Time for all tasks to end and be removed after the last kill.
 const REST: Duration = Duration::from_secs(180);
 
 /// One task of the churn.
 struct Member {
-    /// How its container ends by itself; `None`: it runs until it is stopped.
+    /// The exit code with which its container ends by itself; `None`: it runs until it is stopped.
     code: Option<i64>,
-    /// Its user has stopped it.
+    /// The test has stopped it.
     stopped: bool,
 }
 
@@ -35,8 +35,8 @@ struct Churn {
 }
 
 impl Churn {
-    /// Some step at random; nothing while the agent is away, as ECS places no tasks then.
-    fn stir(&mut self) {
+    /// Runs or stops a task at random. Does nothing while the agent is away: ECS places no tasks then.
+    fn random_step(&mut self) {
         let alive: Vec<String> = self.rig.server.read(|state| {
             let alive = state.tasks().iter().filter(|task| task.last_status != TaskStatus::Stopped);
             alive.map(|task| task.arn.clone()).collect()
@@ -77,8 +77,8 @@ impl Churn {
     /// Lets the agent work for a random time of up to one and a half seconds from its start.
     async fn live(&mut self) {
         let (began, life) = (Instant::now(), Duration::from_millis(self.dice.below(1_500)));
-        until("the agent's hour", REST, async || {
-            self.stir();
+        until("the agent's time to be over", REST, async || {
+            self.random_step();
             (began.elapsed() >= life).then_some(())
         })
         .await;
@@ -103,28 +103,28 @@ impl Churn {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_doubled_or_misreported_however_often_the_agent_is_killed() {
+async fn kills_lose_double_and_misreport_nothing() {
     let environment = [("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "2s"), ("ECS_CONTAINER_STOP_TIMEOUT", "5s")];
     let Some(rig) = Rig::start("kill loop", Plan { environment: &environment, ..Plan::default() }).await else {
         return;
     };
     let dice = Dice::thrown("ECS_AGENT_TEST_SEED");
-    let (chronicle, mut heard) = (Chronicle::begin(&rig), Heard::default());
+    let (event_log, mut reports) = (EventLog::begin(&rig), Reports::default());
     let image = rig.image();
     let mut churn = Churn { rig, dice, image, members: BTreeMap::new() };
     let kills = count("ECS_AGENT_TEST_KILLS", KILLS);
     for _ in 0..kills {
         churn.live().await;
         churn.rig.kill();
-        heard.listen(&churn.rig);
+        reports.collect(&churn.rig);
         churn.rig.start_agent();
     }
     churn.rig.registered().await;
     churn.come_to_rest().await;
-    let deeds = chronicle.closed().await;
+    let events = event_log.all_removed().await;
     let ended = churn.rig.terminate();
     assert!(ended.success(), "{ended}");
-    heard.listen(&churn.rig);
+    reports.collect(&churn.rig);
 
     let (tasks, instances) = churn.rig.server.read(|state| (state.tasks().to_vec(), state.instances().len()));
     assert_eq!(instances, 1, "the same container instance throughout");
@@ -132,12 +132,12 @@ async fn nothing_is_lost_doubled_or_misreported_however_often_the_agent_is_kille
     for task in &tasks {
         let member = &churn.members[&task.arn];
         let codes: Vec<_> = member.code.filter(|_| !member.stopped).map(|code| ("main", code)).into_iter().collect();
-        judge(task, &deeds, &heard, &codes);
+        check_task(task, &events, &reports, &codes);
     }
-    let strangers: Vec<_> = deeds.iter().filter(|deed| !churn.members.contains_key(&deed.task)).collect();
+    let strangers: Vec<_> = events.iter().filter(|event| !churn.members.contains_key(&event.task)).collect();
     assert!(strangers.is_empty(), "{strangers:#?}");
     let (_store, loaded) = Store::open(&churn.rig.directory.path().join("data")).unwrap();
     assert!(loaded.tasks.is_empty(), "{} tasks are left in the state", loaded.tasks.len());
-    let ran = deeds.iter().filter(|deed| deed.action == "start").count();
+    let ran = events.iter().filter(|event| event.action == "start").count();
     eprintln!("{kills} kills, {} tasks, {ran} containers that ran", tasks.len());
 }

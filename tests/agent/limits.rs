@@ -12,7 +12,7 @@ use std::path::Path;
 const SHORT_WAIT: (&str, &str) = ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "1s");
 const SWITCH: &str = "ECS_ENABLE_TASK_CPU_MEM_LIMIT";
 
-/// False, loudly, where control groups are of another kind.
+/// Whether the host has control groups of version 1 that Docker makes by itself. Prints a notice if not.
 pub(crate) fn has_cgroupfs_1(test: &str) -> bool {
     let kind = docker(&["info", "--format", "{{.CgroupDriver}} {{.CgroupVersion}}"]);
     let is_so = kind == "cgroupfs 1";
@@ -65,7 +65,7 @@ async fn a_task_is_limited_as_a_whole_until_it_is_gone() {
         (is_below && complaint.contains("can't fork")).then_some(())
     })
     .await;
-    // Limits that are switched off leave nothing behind of tasks that had them.
+    // After limits were switched off, the groups of tasks that had them are still removed.
     rig.terminate();
     rig.environment.push((SWITCH.into(), "false".into()));
     rig.start_agent();
@@ -77,7 +77,7 @@ async fn a_task_is_limited_as_a_whole_until_it_is_gone() {
     assert!(Path::new("/sys/fs/cgroup/memory/ecs").exists(), "what all tasks are in stays");
 }
 
-/// What a reboot does to a task whose container was not created yet.
+/// A reboot removes the control groups of a task whose container was not created yet.
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_that_a_reboot_took_are_made_again() {
     let proxy = DockerProxy::start();
@@ -151,7 +151,7 @@ async fn a_host_that_cannot_limit_tasks_says_so_or_refuses() {
     assert!(!has_limits);
     let image = rig.image();
     rig.lives_once(&image, 3, "it runs without").await;
-    // ECS does not place a task with limits here, but one that is sent all the same runs too.
+    // ECS does not place a task with limits here, but if one is sent, it runs.
     let arn = format!("arn:aws:ecs:us-west-2:123456789012:task/{}/limited", rig.cluster.name);
     let task = json!({"arn": arn, "family": "test", "version": "1", "desiredStatus": "RUNNING", "cpu": 0.25, "memory": 64,
         "containers": [shell("main", &image, "exit 3")]});

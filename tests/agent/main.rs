@@ -1,7 +1,7 @@
 //! The real agent binary, real Docker, a real registry, and the embedded control plane in the place of ECS.
 //!
-//! One test at a time: an agent owns port 51678. Needs Docker, `docker-registry`, `htpasswd` and `busybox-static`; skips loudly
-//! without Docker (`ECS_TEST_REQUIRE_DOCKER=1`: fails).
+//! One test at a time: an agent owns port 51678. Needs Docker, `docker-registry`, `htpasswd` and `busybox-static`. Without
+//! Docker, tests are skipped with a notice; with `ECS_TEST_REQUIRE_DOCKER=1` they fail.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(clippy::print_stderr, reason = "what a failed test shows")]
@@ -21,8 +21,8 @@ mod support {
     pub(crate) mod tls_front;
     pub(crate) mod wait;
 }
-mod chronicle;
 mod difference;
+mod event_log;
 mod recorded_task;
 mod rig;
 

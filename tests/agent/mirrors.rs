@@ -1,14 +1,15 @@
-//! Registries that do not give an image: mirrors that do and do not, certificates nobody knows, nobody there, no such image.
+//! Mirrors with and without an image, and registries that do not give one: unknown certificate, no listener, no such image.
 
-use super::registries::{PASSWORD, assert_nowhere, everything_said, exit_codes, images_gone, reason, run, start_with};
+use super::registries::{PASSWORD, all_output, assert_nowhere, exit_codes, images_gone, reason, run, start_with};
 use super::rig::{Plan, Rig, one_container};
 use super::support::docker::{Image, docker};
 use super::support::registry::{Registry, bridge_address};
 use ecs_agent::local::TaskStatus;
 use serde_json::json;
 
+/// The image from the mirror has the name of the task definition.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_comes_from_the_mirror_under_its_own_name_or_else_from_its_registry() {
+async fn an_image_comes_from_the_mirror_or_else_from_its_registry() {
     let Some(mut rig) = Rig::without_agent("mirrors", Plan::default()).await else { return };
     let mirror = Registry::start(&[("me", PASSWORD)]);
     let origin = rig.registry.host.clone();
@@ -29,22 +30,22 @@ async fn an_image_comes_from_the_mirror_under_its_own_name_or_else_from_its_regi
     let names = docker(&["image", "inspect", "--format", "{{join .RepoDigests \" \"}}", &both]);
     let at_mirror = format!("{}/hub/test/both@", mirror.host);
     let digest = names.split(' ').find_map(|name| name.strip_prefix(&at_mirror)).unwrap().to_owned();
-    let told = json!(rig.reports(&arns[0])).to_string();
-    assert!(told.contains(&digest), "ECS hears of the mirror's digest {digest}: {told}");
+    let reported = json!(rig.reports(&arns[0])).to_string();
+    assert!(reported.contains(&digest), "the mirror's digest {digest} is reported:  {reported}");
     assert_eq!(task.containers[0].image, both, "the task definition is as it was");
     let task = rig.task(&arns[1], TaskStatus::Stopped).await;
     assert_eq!(exit_codes(&task), [Some(8)], "{task:?}");
-    let said = everything_said(&rig).await;
+    let output = all_output(&rig).await;
     assert_eq!(
-        said.matches("the mirror failed; the registry itself is used").count(),
+        output.matches("the mirror failed; the registry itself is used").count(),
         1,
         "not asked for the pull again"
     );
-    assert!(said.contains(&format!("source=\"ECS_ENGINE_AUTH_DATA entry {}\"", mirror.host)));
-    assert_nowhere(&said, "me", PASSWORD);
+    assert!(output.contains(&format!("source=\"ECS_ENGINE_AUTH_DATA entry {}\"", mirror.host)));
+    assert_nowhere(&output, "me", PASSWORD);
     assert!(rig.terminate().success());
 
-    // On this host by now: its digest is found although it is not its own registry's.
+    // The image is on this host by now: its digest is found although it is not that of its own registry.
     start_with(&mut rig, &format!("{lines}ECS_IMAGE_PULL_BEHAVIOR=once\n")).await;
     rig.registry.stop();
     let arn = rig.server.run_task(&one_container(&both, from)).unwrap();
@@ -53,8 +54,9 @@ async fn an_image_comes_from_the_mirror_under_its_own_name_or_else_from_its_regi
     images_gone(&[&both, &mirrored, &lacking]);
 }
 
+/// A registry that is not trusted, one that is not there, and one without the image.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registry_that_cannot_be_trusted_or_reached_or_lacks_the_image_is_named() {
+async fn the_reason_names_a_registry_that_gives_no_image() {
     let plan = Plan { users: &[("me", PASSWORD)], ..Plan::default() };
     let Some(mut rig) = Rig::without_agent("registry faults", plan).await else { return };
     // Docker looks at certificates everywhere but on loopback.
@@ -77,5 +79,5 @@ async fn a_registry_that_cannot_be_trusted_or_reached_or_lacks_the_image_is_name
         assert!(is_right && reason.ends_with(end), "{image}: {reason}");
         assert_eq!(exit_codes(&task), [None]);
     }
-    assert_nowhere(&everything_said(&rig).await, "me", PASSWORD);
+    assert_nowhere(&all_output(&rig).await, "me", PASSWORD);
 }

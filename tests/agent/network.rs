@@ -1,5 +1,5 @@
-//! The network under attack: answers that are none, a proxy that refuses, a clock that is wrong. Each failure has its outcome, what is
-//! reported is reported once and in order, and the agent answers its own questions meanwhile.
+//! Failures of the network: answers that are not answers, a proxy that refuses, a clock that is wrong. Each failure has its
+//! outcome, each status is reported once and in order, and the introspection port answers meanwhile.
 
 use super::health::healthcheck;
 use super::rig::{FOREVER, Plan, Rig, WHOLE_LIFE, one_container};
@@ -34,7 +34,7 @@ async fn without_ecs_tasks_go_on_and_introspection_answers() {
     let image = rig.image();
     let arn = rig.server.run_task(&one_container(&image, FOREVER)).unwrap();
     rig.task(&arn, TaskStatus::Running).await;
-    // Nothing works any more: the connection is cut and is not made again.
+    // Nothing works any more: the connection is cut and cannot be made again.
     rig.server.fail_next("*", 1000, &Fault::Drop);
     rig.server.fail_next("acs", 1000, &Fault::Page(503));
     rig.server.drop_sockets();
@@ -48,7 +48,7 @@ async fn without_ecs_tasks_go_on_and_introspection_answers() {
     })
     .await;
     assert_eq!(shown["Containers"][0]["Name"], "main");
-    assert_eq!(rig.statuses(&arn), WHOLE_LIFE[..2], "ECS has not heard of it yet");
+    assert_eq!(rig.statuses(&arn), WHOLE_LIFE[..2], "it has not been reported yet");
     rig.server.clear_faults();
     rig.task(&arn, TaskStatus::Stopped).await;
     assert_eq!(rig.statuses(&arn), WHOLE_LIFE);
@@ -57,7 +57,7 @@ async fn without_ecs_tasks_go_on_and_introspection_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn endpoints_are_asked_for_until_they_are_told() {
+async fn endpoints_are_asked_for_until_there_is_an_answer() {
     let Some(mut rig) = Rig::without_agent("no endpoint", Plan::default()).await else { return };
     for fault in [Fault::Empty, Fault::AccessDenied, Fault::Page(200), Fault::Malformed, Fault::Drop] {
         rig.server.fail_next("DiscoverPollEndpoint", 1, &fault);
@@ -100,7 +100,7 @@ async fn a_proxy_that_refuses_or_is_gone_is_outlived() {
     ] {
         rig.environment.push((name.to_owned(), value));
     }
-    // At the start: somebody has to start the agent again.
+    // During the start: somebody has to start the agent again.
     for answer in [LOGIN, ""] {
         proxy.refuse_with(Some(answer));
         rig.start_agent();
@@ -109,10 +109,10 @@ async fn a_proxy_that_refuses_or_is_gone_is_outlived() {
     proxy.refuse_with(None);
     rig.start_agent();
     rig.registered().await;
-    // The proxy writes its own name for 127.0.0.1 into what passes.
+    // The proxy replaces 127.0.0.1 with its own name in all traffic.
     let image = rig.image().replace("127.0.0.1", "localhost");
     rig.lives_once(&image, 1, "through the proxy").await;
-    // Later: what is to be said waits.
+    // After the start: reports wait.
     let arn = rig.server.run_task(&one_container(&image, FOREVER)).unwrap();
     let container = rig.task(&arn, TaskStatus::Running).await.container("main").unwrap().runtime_id.clone().unwrap();
     for answer in [LOGIN, ""] {
@@ -169,7 +169,7 @@ async fn tags_of_the_ec2_instance_are_those_of_the_container_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_in_a_warm_pool_registers_when_it_comes_into_service() {
+async fn an_instance_in_a_warm_pool_registers_when_in_service() {
     let plan = Plan { environment: &[("ECS_WARM_POOLS_CHECK", "true")], ..Plan::default() };
     let Some(mut rig) = Rig::without_agent("warm pool", plan).await else { return };
     let target = "autoscaling/target-lifecycle-state";
@@ -196,7 +196,7 @@ async fn a_page_in_the_place_of_the_metadata_does_not_cost_the_state() {
     let arn = rig.server.run_task(&one_container(&rig.image(), FOREVER)).unwrap();
     rig.task(&arn, TaskStatus::Running).await;
     assert!(rig.terminate().success());
-    // Token, id and zone are each asked five times.
+    // The agent asks for the token, the id and the zone five times each.
     rig.server.fail_next("imds", 11, &Fault::Page(200));
     rig.start_agent();
     rig.registered().await;
@@ -213,7 +213,7 @@ async fn more_than_ten_reports_at_a_time_wait_for_each_other() {
     let tasks: Vec<_> = (0..12).map(|_| rig.server.run_task(&one_container(&image, "exit 4")).unwrap()).collect();
     for arn in &tasks {
         rig.task(arn, TaskStatus::Stopped).await;
-        let said = rig.statuses(arn);
-        assert!(said == WHOLE_LIFE || said == WHOLE_LIFE[1..], "{said:?}");
+        let reported = rig.statuses(arn);
+        assert!(reported == WHOLE_LIFE || reported == WHOLE_LIFE[1..], "{reported:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Port 51678 with real peers: who is served, and within which limits.
+//! Port 51678 with real peers: which of them are served, and within which limits.
 
 use super::health::healthcheck;
 use super::rig::{LIMIT, Plan, Rig};
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Runs a command; what it prints and whether it succeeded.
+/// Runs a command; returns whether it succeeded, and what it printed.
 pub(crate) fn run(words: &[&str]) -> (bool, String) {
     let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
@@ -24,7 +24,7 @@ fn ok(words: &[&str]) -> String {
     text
 }
 
-/// The status of GET `/v1/metadata` there, `000` if no byte came; `before` is the command that curl runs under.
+/// The status of GET `/v1/metadata` at `host`; `000` if there was no answer. `before` is the command under which curl runs.
 pub(crate) fn status(before: &[&str], host: &str, more: &[&str]) -> String {
     let url = format!("http://{host}:51678/v1/metadata");
     let curl = ["curl", "-g", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "5"];
@@ -38,11 +38,11 @@ struct Neighbour {
 
 const OURS: [&str; 3] = ["198.18.51.1/24", "fd51:678::1/64", "fe80::51/64"];
 const THEIRS: [&str; 3] = ["198.18.51.2/24", "fd51:678::2/64", ELSEWHERE];
-/// The neighbour has it, and so has this host: on another interface.
+/// An address that the neighbour has, and this host too, on another interface.
 const ELSEWHERE: &str = "fe80::5151/64";
 
 impl Neighbour {
-    /// `None` where that is not allowed.
+    /// `None` if this process may not make network namespaces.
     #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
     fn new() -> Option<Self> {
         let neighbour = Self { name: unique("ecs").replace('-', "")[..12].to_owned() };
@@ -84,7 +84,7 @@ impl Neighbour {
     }
 }
 
-/// An IPv6 address can be used at once.
+/// The option with which an IPv6 address can be used at once.
 fn nodad(address: &str) -> &'static [&'static str] {
     if address.contains(':') { &["nodad"] } else { &[] }
 }
@@ -95,7 +95,7 @@ impl Drop for Neighbour {
     }
 }
 
-/// A Docker network that goes away.
+/// A Docker network that is removed when this is dropped.
 struct Network(String);
 
 impl Drop for Network {
@@ -183,7 +183,7 @@ async fn on_the_hosts_network_only_the_host_and_the_bridge_are_served() {
     assert!(log.contains("a peer is not served") && log.contains("neither on this host nor"), "{log}");
     assert!(log.matches("a peer is not served").count() <= 2, "lines are limited:\n{log}");
 
-    // The operator opens it.
+    // The operator opens the port to everybody.
     assert!(rig.terminate().success());
     rig.environment.push(("ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS".to_owned(), "true".to_owned()));
     rig.start_agent();

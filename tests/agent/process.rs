@@ -1,4 +1,4 @@
-//! The agent as a process: signals, what it leaves behind, and what it says when something it needs is not there.
+//! The agent as a process: signals, core files, and its log when something that it needs is missing.
 
 use super::rig::{Plan, Rig};
 use super::support::wait::until;
@@ -9,7 +9,8 @@ fn send(signal: &str, pid: u32) {
     assert!(Command::new("kill").args(["-s", signal, &pid.to_string()]).status().unwrap().success(), "{signal}");
 }
 
-/// Those whose default action ends a process, and that are no wish to end it, but for the real-time signals. `systemd/README.md` names them.
+/// Signals whose default action ends a process although nobody means to end it, without the real-time signals.
+/// `systemd/README.md` names them.
 const HARMLESS: [&str; 11] = ["HUP", "USR1", "USR2", "PIPE", "ALRM", "VTALRM", "PROF", "IO", "PWR", "STKFLT", "XFSZ"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +46,7 @@ async fn signals_that_mean_nothing_end_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_while_it_starts_end_nothing() {
-    // The start takes long: no Docker, and before that a metadata service that says nothing.
+    // The start takes long, because there is no Docker.
     let Some(mut rig) = Rig::without_agent("signals-start", Plan::default()).await else { return };
     rig.environment.push(("DOCKER_HOST".to_owned(), "unix:///nonexistent/docker.sock".to_owned()));
     rig.start_agent();
@@ -76,10 +77,10 @@ async fn no_core_file_holds_its_memory() {
     rig.terminate();
 }
 
-/// What the agent says within `limit` on a machine where nothing answers at the address of the metadata service, when it says that nothing
-/// answers, and how long after that it goes on without.
-fn said_without_metadata(limit: Duration) -> (String, Duration, Duration) {
-    // It takes connections and says nothing.
+/// Starts the agent on a machine where nothing answers at the address of the metadata service. Returns its log within `limit`,
+/// the time until it logged that nothing answers, and the time after that until it went on without.
+fn start_without_metadata(limit: Duration) -> (String, Duration, Duration) {
+    // It accepts connections and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let directory = std::env::temp_dir().join(format!("ecs-no-imds-{}", uuid::Uuid::new_v4().simple()));
     std::fs::create_dir(&directory).unwrap();
@@ -116,10 +117,10 @@ fn said_without_metadata(limit: Duration) -> (String, Duration, Duration) {
 
 #[test]
 fn without_a_metadata_service_it_says_so_soon() {
-    let (log, first, asked) = said_without_metadata(Duration::from_secs(27));
+    let (log, first, asked) = start_without_metadata(Duration::from_secs(27));
     assert!(first < Duration::from_secs(6), "said after {first:?}: {log}");
     assert!(log.contains("start the agent with -blackhole-ec2-metadata"), "{log}");
-    // The request under way then may still take a moment.
+    // The request that is under way at that time may take a moment longer.
     assert!(log.contains("seconds=15") && asked < Duration::from_secs(18), "for {asked:?}: {log}");
     assert!(log.contains("the EC2 instance id is unknown") && !log.contains("saved"), "nothing is saved here: {log}");
 }

@@ -1,6 +1,6 @@
-//! Pulls as a whole: behaviours, one pull for many tasks, registries in trouble, and what is shown meanwhile.
+//! Pulls as a whole: behaviours, one pull for many tasks, failing registries, and the progress that is shown meanwhile.
 //!
-//! Tests with a front before the registry need Docker to reach this process, hence their names.
+//! In tests with a front before the registry, Docker must reach this process; their names say so.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
 use super::support::docker::{Image, docker};
@@ -12,7 +12,7 @@ use ecs_agent::local::{Task, TaskStatus};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// How a task ended: exit code and reason of its only container.
+/// Exit code and reason of a task's only container.
 fn end(task: &Task) -> (Option<i64>, String) {
     let container = &task.containers[0];
     (container.exit_code, container.reason.clone().unwrap_or_default())
@@ -26,7 +26,7 @@ fn run(rig: &Rig, image: &str, command: &str) -> String {
     rig.server.run_task(&one_container(image, command)).unwrap()
 }
 
-/// What the agent says a task waits for, as soon as it says something that `probe` likes.
+/// Waits until the agent shows that the task waits for something that `probe` accepts.
 async fn waits<T>(rig: &Rig, arn: &str, what: &str, mut probe: impl FnMut(&Value) -> Option<T>) -> T {
     until(what, LIMIT, async || {
         let shown = rig.introspect("/v1/debug/tasks").await;
@@ -36,49 +36,51 @@ async fn waits<T>(rig: &Rig, arn: &str, what: &str, mut probe: impl FnMut(&Value
     .await
 }
 
-/// Requests to Docker that have to do with fetching `image`.
+/// The number of requests to Docker that fetch `image` or look it up.
 fn asked(proxy: &DockerProxy, image: &str) -> usize {
     let name = image.rsplit_once('/').map_or(image, |(_, name)| name);
     let is_pull = |line: &&String| line.contains("/images/create?") || line.contains("/distribution/");
     proxy.seen().iter().filter(is_pull).filter(|line| line.contains(name)).count()
 }
 
-/// One row: the behaviour, and what becomes of an image that is not on this host and of one that is, with the registry up and down.
+/// One row: the behaviour, and the outcome for an image that is not on this host and for one that is, with the registry up and
+/// down.
 type Row = (&'static str, [Fate; 4]);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// It is asked for, comes from the registry, and the container runs.
+    /// The image is asked for and comes from the registry, and the container runs.
     Pulled,
-    /// Nobody is asked, and the container runs.
+    /// No registry is asked, and the container runs.
     Unasked,
-    /// It is asked for in vain, and the container runs all the same, without a word about it.
+    /// The image is asked for in vain. The container runs all the same, and no failure is reported.
     RunsAnyway,
     /// The task stops with the registry's reason.
     Refused,
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_behaviour_with_the_image_here_or_not_and_the_registry_up_or_down() {
+async fn every_pull_behaviour_with_and_without_image_and_registry() {
     use Fate::{Pulled, Refused, RunsAnyway, Unasked};
     const TABLE: [Row; 4] = [
         ("default", [Pulled, Pulled, Refused, RunsAnyway]),
         ("always", [Pulled, Pulled, Refused, Refused]),
-        // What was here before the agent is pulled once, too.
+        // An image that was here before the agent is pulled once, too.
         ("once", [Pulled, Pulled, Refused, Refused]),
         ("prefer-cached", [Pulled, Unasked, Refused, Unasked]),
     ];
     let proxy = DockerProxy::start();
     let endpoint = proxy.endpoint();
-    // The look-up of the digest makes its nine attempts anyway; the pull after it need not take long as well.
+    // The look-up of the digest makes nine attempts in any case; the pull after it has a short limit.
     let environment = [("DOCKER_HOST", endpoint.as_str()), ("ECS_IMAGE_PULL_TIMEOUT", "3s")];
     let plan = Plan { environment: &environment, ..Plan::default() };
     let Some(mut rig) = Rig::without_agent("behaviours", plan).await else { return };
     let mut away = Registry::start(&[]);
-    let of = |registry: &Registry, case: &str| {
+    let push = |registry: &Registry, case: &str| {
         TABLE.map(|(behaviour, _)| registry.push_busybox(&format!("test/{behaviour}-{case}"), &[]))
     };
-    let images = [of(&rig.registry, "new"), of(&rig.registry, "here"), of(&away, "new-away"), of(&away, "here-away")];
+    let images =
+        [push(&rig.registry, "new"), push(&rig.registry, "here"), push(&away, "new-away"), push(&away, "here-away")];
     for image in images[1].iter().chain(&images[3]) {
         docker(&["pull", "-q", image]);
     }
@@ -99,7 +101,8 @@ async fn every_behaviour_with_the_image_here_or_not_and_the_registry_up_or_down(
             assert_eq!(asked(&proxy, image) > 0, fate != Unasked, "{what}");
             let reports = rig.reports(arn);
             assert_eq!(json!(reports).to_string().contains("CannotPull"), fate == Refused, "{reports:#?}");
-            // The registry's, or that of the image on this host; from there alone it is no news before the container runs.
+            // The digest is the registry's, or that of the image on this host; the latter is not reported before the container
+            // runs.
             let has_digest = reports.last().unwrap()["containers"][0]["imageDigest"].is_string();
             assert_eq!(has_digest, fate != Refused, "{what}: {reports:#?}");
             assert!(fate != RunsAnyway || rig.statuses(arn) == ["RUNNING", "STOPPED"], "{reports:#?}");
@@ -155,7 +158,7 @@ async fn twenty_tasks_pull_their_image_once_on_the_hosts_network() {
     }
     let calls = |what: &str| proxy.seen().iter().filter(|line| line.contains(what)).count();
     assert_eq!((calls("/distribution/"), calls("/images/create?")), (1, 1));
-    // The one that asked first is not needed.
+    // The pull goes on without the task that asked first.
     rig.server.stop_task(&arns[0], "enough").unwrap();
     assert_eq!(stopped(&rig, &arns[0]).await.0, None);
     front.clear();
@@ -169,8 +172,9 @@ async fn twenty_tasks_pull_their_image_once_on_the_hosts_network() {
     Image::remove_locally(&image);
 }
 
+/// While a pull waits, the agent shows the failure.
 #[tokio::test(flavor = "multi_thread")]
-async fn registries_in_trouble_are_told_of_and_outlived_on_the_hosts_network() {
+async fn on_the_hosts_network_failures_of_registries_are_outlived() {
     let Some(rig) = Rig::start("trouble", Plan::default()).await else { return };
     let front = RegistryFront::start(&rig.registry.host).await;
     let [limited, cut, slow, garbage] = ["limited", "cut", "slow", "garbage"]
@@ -184,11 +188,11 @@ async fn registries_in_trouble_are_told_of_and_outlived_on_the_hosts_network() {
     front.inject(&["/garbage/manifests/"], usize::MAX, Fault::Garbage("{\"schemaVersion\":"));
     let ends = [&limited, &cut, &slow, &garbage, &unknown].map(|image| run(&rig, image, "exit 3"));
 
-    let told = |wait: &Value| {
-        let is_told = wait["Pull"]["Phase"] == "rate-limited" && wait["Pull"]["LimitEndsInSeconds"].as_u64()? <= 4;
-        is_told.then(|| wait["Text"].as_str().unwrap_or_default().to_owned())
+    let limit_shown = |wait: &Value| {
+        let is_limited = wait["Pull"]["Phase"] == "rate-limited" && wait["Pull"]["LimitEndsInSeconds"].as_u64()? <= 4;
+        is_limited.then(|| wait["Text"].as_str().unwrap_or_default().to_owned())
     };
-    let text = waits(&rig, &ends[0], "the end of the limit", told).await;
+    let text = waits(&rig, &ends[0], "the end of the limit", limit_shown).await;
     assert!(text.contains("toomanyrequests") && text.contains("the registry's limit ends in"), "{text}");
     let moving = |wait: &Value| {
         let percent = wait["Pull"]["Percent"].as_u64().filter(|percent| (1..100).contains(percent))?;
@@ -213,12 +217,12 @@ async fn registries_in_trouble_are_told_of_and_outlived_on_the_hosts_network() {
     let tasks = rig.introspect("/v1/tasks").await;
     assert!(!tasks.to_string().contains("Pull"), "what the Go agent shows stays as it is: {tasks}");
     let log = rig.log();
-    let said = |text: &str| log.lines().filter(|line| line.contains(&limited) && line.contains(text)).count();
-    assert_eq!((said("the registry limits the rate of requests"), said("a pull failed")), (1, 0));
+    let logged = |text: &str| log.lines().filter(|line| line.contains(&limited) && line.contains(text)).count();
+    assert_eq!((logged("the registry limits the rate of requests"), logged("a pull failed")), (1, 0));
     [&limited, &cut, &slow].iter().for_each(|image| Image::remove_locally(image));
 }
 
-/// SIGUSR1 writes what is waited for to the log.
+/// Sends SIGUSR1, which writes what tasks wait for to the log.
 async fn signal_and_find(rig: &Rig, text: &str) {
     let signalled = std::process::Command::new("kill").args(["-USR1", &rig.pid().to_string()]).status().unwrap();
     assert!(signalled.success());
@@ -226,7 +230,7 @@ async fn signal_and_find(rig: &Rig, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limit_does_not_hold_up_what_a_local_image_serves_on_the_hosts_network() {
+async fn on_the_hosts_network_a_rate_limit_spares_local_images() {
     let Some(rig) = Rig::start("cached limit", Plan::default()).await else { return };
     let front = RegistryFront::start(&rig.registry.host).await;
     let image = front.image(&rig.image());
@@ -280,7 +284,7 @@ async fn images_of_containers_that_wait_are_pulled_upfront() {
     let task = rig.task(&served, TaskStatus::Stopped).await;
     assert_eq!((task.containers[1].exit_code, &task.containers[1].reason), (Some(4), &None), "{task:?}");
     let reports = rig.reports(&served);
-    assert!(!json!(reports).to_string().contains("CannotPull"), "it ran, so its pull is no news: {reports:#?}");
+    assert!(!json!(reports).to_string().contains("CannotPull"), "it ran, so its pull is not reported: {reports:#?}");
     let task = rig.task(&nowhere, TaskStatus::Stopped).await;
     let reason = task.containers[1].reason.clone().unwrap_or_default();
     assert!(reason.starts_with("CannotPull") && reason.contains("manifest unknown"), "{task:?}");

@@ -1,4 +1,4 @@
-//! One life of an agent that is given the recorded task and the recorded messages; everything it said, for `golden*` to compare.
+//! One run of an agent with the recorded task and the recorded messages. Everything it sent is kept, for `golden*` to compare.
 
 use super::difference::golden;
 use super::limits::has_cgroupfs_1;
@@ -11,12 +11,12 @@ use ecs_agent::model::Secret;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-/// What was captured. Names that are unlike in each run are replaced by the recorded ones.
+/// Everything that was captured. Names that differ in each run are replaced by the recorded ones.
 #[derive(Debug)]
 pub(crate) struct Life {
-    /// Everything said, from the first start to the end.
+    /// All calls and messages, from the first start to the end.
     pub(crate) records: Vec<Record>,
-    /// How many records there were when the second process started.
+    /// The number of records when the second process started.
     pub(crate) restart: u64,
     /// The instance identity document as the metadata gives it.
     pub(crate) document: String,
@@ -25,7 +25,8 @@ pub(crate) struct Life {
     pub(crate) side: Value,
     /// `docker volume inspect` of the task's volumes, running.
     pub(crate) volumes: Value,
-    /// Files of the task's control group and what they hold, running; `None` where they are not as in the recording.
+    /// Files of the task's control group and their content while the task runs; `None` on a host whose control groups are of
+    /// another kind.
     pub(crate) cgroup: Option<Value>,
     /// Introspection: path with query, status, content type, body.
     pub(crate) answers: Vec<(String, u16, String, Value)>,
@@ -34,7 +35,7 @@ pub(crate) struct Life {
     names: Vec<(String, String)>,
 }
 
-/// The one life; `None` without Docker. All tests share it.
+/// The captured run, which all tests share; `None` without Docker.
 pub(crate) async fn life() -> Option<&'static Life> {
     static LIFE: OnceCell<Option<Life>> = OnceCell::const_new();
     LIFE.get_or_init(live).await.as_ref()
@@ -79,7 +80,7 @@ async fn live() -> Option<Life> {
     let cgroup = has_cgroupfs_1("golden").then(cgroup_files);
     rig.introspect("/").await; // the port is served, by this agent
     let mut answers = introspect(&arn, &web).await;
-    say(&rig, &arn, &instance).await;
+    send_recorded_messages(&rig, &arn, &instance).await;
     reconnect(&rig).await;
     let closes = |state: &State| state.records().filter(|record| record.source == Source::AcsClose).count();
     let before = rig.server.read(closes);
@@ -118,7 +119,7 @@ async fn live() -> Option<Life> {
     Some(life)
 }
 
-/// The recorded task without what later versions bring, with this run's images and cluster.
+/// The recorded task without features of later versions, with this run's images and cluster.
 fn reduced(rig: &Rig, web_image: &str, side_image: &str) -> Value {
     let mut task = golden("acs_payload_sent")["message"]["tasks"][0].take();
     task.as_object_mut().unwrap().remove("roleCredentials").unwrap();
@@ -133,7 +134,7 @@ fn reduced(rig: &Rig, web_image: &str, side_image: &str) -> Value {
 
 fn short_tasks(rig: &Rig, image: &str) -> [String; 5] {
     let unknown = image.replace("judge/open:latest", "judge/none:latest");
-    let of = |kind: &str| match kind {
+    let image_and_command = |kind: &str| match kind {
         "exit_code" => (image.to_owned(), json!(["sh", "-c", "exit 42"])),
         "start_failure" => (image.to_owned(), json!(["/no/such/binary"])),
         "pull_failure" => (unknown.clone(), json!(["true"])),
@@ -141,7 +142,7 @@ fn short_tasks(rig: &Rig, image: &str) -> [String; 5] {
         _ => ("127.0.0.1:5009/judge/none:latest".to_owned(), json!(["true"])),
     };
     SHORT.map(|kind| {
-        let (image, command) = of(kind);
+        let (image, command) = image_and_command(kind);
         let mut task = json!({
             "family": "judge-family", "version": "7", "desiredStatus": "RUNNING", "networkMode": "bridge",
             "containers": [{"name": "main", "image": image, "command": command, "cpu": 10, "memory": 32, "essential": true}],
@@ -158,8 +159,8 @@ fn short_tasks(rig: &Rig, image: &str) -> [String; 5] {
     })
 }
 
-/// The recorded messages.
-async fn say(rig: &Rig, task: &str, instance: &str) {
+/// Sends the recorded messages and waits for the answers.
+async fn send_recorded_messages(rig: &Rig, task: &str, instance: &str) {
     let addressed = |mut message: Value| {
         message["clusterArn"] = json!(format!("arn:aws:ecs:us-west-2:123456789012:cluster/{}", rig.cluster.name));
         message["containerInstanceArn"] = json!(instance);
@@ -301,7 +302,7 @@ impl Life {
         }
     }
 
-    /// A value in the recorded names.
+    /// A value with the recorded names instead of this run's.
     pub(crate) fn renamed(&self, value: &Value) -> Value {
         let mut text = value.to_string();
         for (ours, recorded) in &self.names {
@@ -326,7 +327,7 @@ impl Life {
     }
 
     /// All messages of the agent of that type.
-    pub(crate) fn said(&self, kind: &str) -> Vec<Value> {
+    pub(crate) fn messages(&self, kind: &str) -> Vec<Value> {
         let messages = self.records.iter().filter(|record| record.source == Source::AcsIn && record.name == kind);
         messages.map(|record| self.renamed(&record.body)).collect()
     }

@@ -1,5 +1,5 @@
-//! What people do to containers while no agent is there, and what the next agent says of it. With a real Docker; every combination
-//! of what was stored and what happened is in `tests/sim/recovery.rs`.
+//! Changes that people make to containers while no agent runs, and the next agent's reports about them. With a real Docker; every
+//! combination of stored state and change is in `tests/sim/recovery.rs`.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container};
 use super::support::docker::{docker, inspect, unique};
@@ -19,7 +19,7 @@ async fn run(rig: &Rig, image: &str) -> Ran {
     Ran { arn, id: task.container("main").unwrap().runtime_id.clone().unwrap() }
 }
 
-/// Exit code and reason that ECS was told.
+/// The exit code and reason that were reported to ECS.
 async fn end(rig: &Rig, ran: &Ran) -> (Option<i64>, Option<String>) {
     let task = rig.task(&ran.arn, TaskStatus::Stopped).await;
     let container = task.container("main").unwrap();
@@ -27,7 +27,7 @@ async fn end(rig: &Rig, ran: &Ran) -> (Option<i64>, Option<String>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_done_to_containers_while_no_agent_was_there_is_told_as_it_is() {
+async fn changes_to_containers_while_no_agent_runs_are_reported() {
     let environment = [("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "2s"), ("ECS_CONTAINER_STOP_TIMEOUT", "2s")];
     let Some(mut rig) = Rig::start("recovery", Plan { environment: &environment, ..Plan::default() }).await else {
         return;
@@ -41,7 +41,7 @@ async fn what_was_done_to_containers_while_no_agent_was_there_is_told_as_it_is()
     docker(&["restart", "--time", "5", &restarted.id]);
     docker(&["rename", &renamed.id, &unique("renamed")]);
     docker(&["pause", &paused.id]);
-    // Somebody's container with labels that look like ours: neither its name nor what it says of its task is of this agent.
+    // Somebody's container with labels like ours. Its name and its label of the task are not this agent's.
     let cluster = format!("com.amazonaws.ecs.cluster={}", rig.cluster.name);
     let labels =
         ["com.amazonaws.ecs.task-arn=arn:aws:ecs:r:1:task/c/1", "com.amazonaws.ecs.container-name=main", &cluster];
@@ -52,22 +52,22 @@ async fn what_was_done_to_containers_while_no_agent_was_there_is_told_as_it_is()
 
     rig.start_agent();
     rig.registered().await;
-    let vanished = "ContainerVanishedError: No container matching saved ID found";
-    assert_eq!(end(&rig, &gone).await, (None, Some(vanished.to_owned())));
+    let missing = "ContainerVanishedError: No container matching saved ID found";
+    assert_eq!(end(&rig, &gone).await, (None, Some(missing.to_owned())));
     assert_eq!(end(&rig, &ended).await, (Some(0), None));
-    // The others are what they were: nothing is said of them, and they can be stopped as ever.
+    // The others are unchanged: nothing is reported about them, and they can be stopped as ever.
     for ran in [&untouched, &restarted, &renamed, &paused] {
-        let said: Vec<Value> = rig.reports(&ran.arn);
-        assert!(said.iter().all(|report| report["status"] != "STOPPED"), "{said:#?}");
+        let reported: Vec<Value> = rig.reports(&ran.arn);
+        assert!(reported.iter().all(|report| report["status"] != "STOPPED"), "{reported:#?}");
         assert_eq!(inspect(&ran.id)["State"]["Running"], true, "it runs on");
     }
     docker(&["unpause", &paused.id]);
     for ran in [&untouched, &restarted, &renamed, &paused] {
         rig.server.stop_task(&ran.arn, "end of the test").unwrap();
         assert_eq!(end(&rig, ran).await.0, Some(0));
-        let mut said = rig.statuses(&ran.arn);
-        said.dedup();
-        assert_eq!(said, ["PENDING", "RUNNING", "STOPPED"]);
+        let mut reported = rig.statuses(&ran.arn);
+        reported.dedup();
+        assert_eq!(reported, ["PENDING", "RUNNING", "STOPPED"]);
     }
     let left = async || (rig.containers().len() == 1).then_some(());
     until("all but the stranger's container to be removed", LIMIT, left).await;

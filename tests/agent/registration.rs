@@ -1,4 +1,4 @@
-//! Registration that is refused, and what the process says with its exit code: 5 = do not start me again, 1 = do.
+//! Registration that is refused, and the exit code of the process: 5 = do not start it again, 1 = start it again.
 
 use super::rig::{Plan, Rig};
 use ecs_agent::local::{Fault, Source};
@@ -34,7 +34,8 @@ async fn a_refusal_ends_the_process_with_the_right_code() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attribute_that_ecs_does_not_take_is_final() {
-    // ECS keeps the first of two attributes of one name, so the agent's own is not what it sent.
+    // ECS keeps the first of two attributes of one name, so the attribute that it answers is not the one that the agent sent
+    // last.
     let plan = Plan { environment: &[("ECS_INSTANCE_ATTRIBUTES", r#"{"ecs.os-type": "other"}"#)], ..Plan::default() };
     let Some(mut rig) = Rig::without_agent("attribute mismatch", plan).await else { return };
     rig.start_agent();
@@ -98,7 +99,7 @@ async fn a_configured_cluster_that_is_missing_is_not_made() {
     let plan = Plan { environment: &[("ECS_CLUSTER", "nobody-made-this")], ..Plan::default() };
     let Some(mut rig) = Rig::without_agent("missing cluster", plan).await else { return };
     rig.start_agent();
-    // ECS words it as ClientException, which is final otherwise; but a cluster may be made later.
+    // ECS answers with ClientException, which is final otherwise; but the cluster may be made later.
     assert_eq!(rig.ended().code(), Some(1), "{}", rig.log());
     assert!(rig.log().contains("Cluster not found."), "{}", rig.log());
 }

@@ -7,7 +7,8 @@ use super::support::registry::{Registry, basic};
 use ecs_agent::local::{Task, TaskStatus};
 use serde_json::{Value, json};
 
-/// Everything that could get lost on the way from a file: quotes, braces, `=`, `#`, `:`, `$`, a backslash, white space at the end.
+/// Every character that could get lost on the way from a file: quotes, braces, `=`, `#`, `:`, `$`, a backslash, white space at
+/// the end.
 pub(super) const PASSWORD: &str = r#"it's "one" {two}=[3]: #4 \5 $HOME, 6= "#;
 const OTHER_PASSWORD: &str = "correct-horse-battery-staple";
 const WRONG_PASSWORD: &str = "hunter2-is-not-the-password";
@@ -18,8 +19,8 @@ fn auth(auth_type: &str, wrapped: bool, entries: &[(&str, &str, &str)]) -> Strin
         "dockercfg" => json!({"auth": basic(user, password), "email": "me@example.com"}),
         _ => json!({"username": user, "password": password, "email": "me@example.com"}),
     };
-    let of = |(host, user, password): &(&str, &str, &str)| ((*host).to_owned(), entry(user, password));
-    let mut data = Value::Object(entries.iter().map(of).collect());
+    let pair = |(host, user, password): &(&str, &str, &str)| ((*host).to_owned(), entry(user, password));
+    let mut data = Value::Object(entries.iter().map(pair).collect());
     if wrapped {
         data = json!({"auths": data, "HttpHeaders": {"User-Agent": "Docker-Client"}});
     }
@@ -49,24 +50,24 @@ pub(super) fn reason(task: &Task) -> &str {
     task.containers[0].reason.as_deref().unwrap_or_default()
 }
 
-/// Everything the agent has said or written: log, calls, messages, reports, state on disk, introspection.
-pub(super) async fn everything_said(rig: &Rig) -> String {
+/// Everything that the agent has sent or written: log, calls, messages, reports, state on disk, introspection.
+pub(super) async fn all_output(rig: &Rig) -> String {
     let records = |state: &ecs_agent::local::State| {
         state.records().map(|record| format!("{} {}\n", record.name, record.body)).collect::<String>()
     };
     let shown = rig.introspect("/v1/tasks").await;
-    let mut said = format!("{}\n{}\n{shown}\n", rig.log(), rig.server.read(records));
+    let mut output = format!("{}\n{}\n{shown}\n", rig.log(), rig.server.read(records));
     for file in std::fs::read_dir(rig.directory.path().join("data")).unwrap() {
-        said.push_str(&String::from_utf8_lossy(&std::fs::read(file.unwrap().path()).unwrap()));
+        output.push_str(&String::from_utf8_lossy(&std::fs::read(file.unwrap().path()).unwrap()));
     }
-    said
+    output
 }
 
-pub(super) fn assert_nowhere(said: &str, user: &str, password: &str) {
+pub(super) fn assert_nowhere(output: &str, user: &str, password: &str) {
     let escaped = json!(password).to_string();
     for secret in [password, escaped.trim_matches('"'), &basic(user, password)] {
-        let line = said.lines().find(|line| line.contains(secret));
-        assert_eq!(line, None, "{secret:?} was said");
+        let line = output.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret:?} is in the output");
     }
 }
 
@@ -77,13 +78,13 @@ async fn both_formats_open_one_registry_and_several() {
     let other = Registry::start(&[("you", OTHER_PASSWORD)]);
     let (mine, yours) = (rig.image(), other.push_busybox("team/app", &[]));
     let (host, team) = (rig.registry.host.clone(), format!("https://{}/team/", other.host));
-    let one = [(host.as_str(), "me", PASSWORD)];
-    let both = [one[0], (team.as_str(), "you", OTHER_PASSWORD)];
+    let single = [(host.as_str(), "me", PASSWORD)];
+    let both = [single[0], (team.as_str(), "you", OTHER_PASSWORD)];
     let (alone, together): (&[&String], &[&String]) = (&[&mine], &[&mine, &yours]);
     let mut table = Vec::new();
     for auth_type in ["dockercfg", "docker"] {
         for wrapped in [false, true] {
-            table.push((auth_type, wrapped, &one[..], alone));
+            table.push((auth_type, wrapped, &single[..], alone));
             table.push((auth_type, wrapped, &both[..], together));
         }
     }
@@ -97,13 +98,13 @@ async fn both_formats_open_one_registry_and_several() {
         assert!(rig.terminate().success(), "{case}");
     }
     rig.start_agent();
-    let said = everything_said(&rig).await;
+    let output = all_output(&rig).await;
     assert!(
-        said.contains(&format!("source=\"ECS_ENGINE_AUTH_DATA entry {host}\"")),
+        output.contains(&format!("source=\"ECS_ENGINE_AUTH_DATA entry {host}\"")),
         "the log names the entry that was used"
     );
-    assert_nowhere(&said, "me", PASSWORD);
-    assert_nowhere(&said, "you", OTHER_PASSWORD);
+    assert_nowhere(&output, "me", PASSWORD);
+    assert_nowhere(&output, "you", OTHER_PASSWORD);
     images_gone(&[&mine, &yours]);
 }
 
@@ -126,7 +127,7 @@ async fn a_wrong_password_and_none_stop_the_task_with_docker_s_reason() {
     for (arn, refusal) in arns.iter().zip(refusals) {
         let task = rig.task(arn, TaskStatus::Stopped).await;
         let reason = reason(&task);
-        // Between the two stands which request Docker made, if it says so at all.
+        // Between the two, Docker may name the request that it made.
         let is_right = reason.starts_with("CannotPullImageManifestError: Error response from daemon: ");
         assert!(is_right && reason.ends_with(refusal), "{reason}");
         assert_eq!(exit_codes(&task), [None]);
@@ -136,13 +137,14 @@ async fn a_wrong_password_and_none_stop_the_task_with_docker_s_reason() {
     start_with(&mut rig, &auth("dockercfg", true, &[(&other.host, "you", WRONG_PASSWORD)])).await;
     let task = rig.task(&run(&rig, &[&refused]), TaskStatus::Stopped).await;
     assert!(reason(&task).ends_with(refusals[0]), "the other format: {task:?}");
-    let said = everything_said(&rig).await;
-    assert_nowhere(&said, "you", WRONG_PASSWORD);
+    let output = all_output(&rig).await;
+    assert_nowhere(&output, "you", WRONG_PASSWORD);
     images_gone(&[&unnamed, &refused, &public]);
 }
 
+/// Public images still work.
 #[tokio::test(flavor = "multi_thread")]
-async fn unusable_credentials_are_said_once_and_public_images_still_work() {
+async fn unusable_credentials_are_logged_once() {
     let Some(mut rig) = Rig::without_agent("unusable", Plan::default()).await else { return };
     let image = rig.image();
     let table = [
@@ -228,7 +230,7 @@ async fn entries_as_people_write_them_open_their_registry() {
         let log = rig.log()[before..].to_owned();
         let hints: Vec<&str> = log.lines().filter(|line| line.contains("ends in a new line")).collect();
         let data = data.to_string();
-        // At the start for what the operator wrote, and with each pull.
+        // Once at the start for what the operator wrote, and once with each pull.
         let wanted = match () {
             () if data.contains(&basic("you", LINE_END)) => {
                 vec!["in ECS_ENGINE_AUTH_DATA", "ECS_ENGINE_AUTH_DATA entry"]
@@ -244,9 +246,9 @@ async fn entries_as_people_write_them_open_their_registry() {
         assert!(rig.terminate().success());
     }
     rig.start_agent();
-    let said = everything_said(&rig).await;
-    assert_nowhere(&said, "me", LONG);
-    assert!(!said.contains("made-with-echo"));
+    let output = all_output(&rig).await;
+    assert_nowhere(&output, "me", LONG);
+    assert!(!output.contains("made-with-echo"));
     images_gone(&[&image]);
 }
 

@@ -1,4 +1,4 @@
-//! The restart policy of a container: who ends by itself is started again, also while the agent was away, and ECS hears nothing of it.
+//! The restart policy: a container that ends by itself is started again, also if the agent was away, and no restart is reported.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, shell};
 use super::support::docker::inspect;
@@ -6,7 +6,7 @@ use super::support::wait::until;
 use ecs_agent::local::TaskStatus;
 use serde_json::{Value, json};
 
-/// A container that is not essential, notes each start in a file, and is started again once it ran for a second.
+/// A container that is not essential, writes a line to a file at each start, and is restarted if it ran for a second.
 fn again(name: &str, image: &str, command: &str, ignored: &[i32]) -> Value {
     let mut container = shell(name, image, &format!("echo started >> /shared/{name}; {command}"));
     container["essential"] = json!(false);
@@ -15,13 +15,14 @@ fn again(name: &str, image: &str, command: &str, ignored: &[i32]) -> Value {
     container
 }
 
+/// Also if the agent was killed in between.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_ends_is_started_again_unless_its_code_is_ignored_also_after_a_kill_of_the_agent() {
+async fn a_container_restarts_unless_its_exit_code_is_ignored() {
     let Some(mut rig) = Rig::start("restart policy", Plan::default()).await else { return };
     let image = rig.image();
     let shared = rig.directory.path().join("shared");
     std::fs::create_dir(&shared).unwrap();
-    // Sent as it is: no task definition may ask for so short a period.
+    // Sent directly: no task definition may ask for so short a period.
     let arn = rig
         .server
         .send_task(json!({
@@ -42,7 +43,7 @@ async fn who_ends_is_started_again_unless_its_code_is_ignored_also_after_a_kill_
     let id = task.container("comes-back").unwrap().runtime_id.clone().unwrap();
     until("two restarts", LIMIT, async || (starts("comes-back") >= 3).then_some(())).await;
 
-    // Killed, it restarts nobody; come back, it makes up for it.
+    // While the agent is away nothing restarts the container; when the agent is back, it does.
     rig.kill();
     until("the end of a run", LIMIT, async || (inspect(&id)["State"]["Running"] == false).then_some(())).await;
     let before = starts("comes-back");
@@ -54,14 +55,14 @@ async fn who_ends_is_started_again_unless_its_code_is_ignored_also_after_a_kill_
     rig.server.stop_task(&arn, "enough").unwrap();
     let task = rig.task(&arn, TaskStatus::Stopped).await;
     assert_eq!((starts("stays-away"), task.container("stays-away").unwrap().exit_code), (1, Some(7)));
-    let said =
+    let statuses =
         rig.reports(&arn).into_iter().flat_map(|body| body["containers"].as_array().cloned().unwrap_or_default());
-    let mut said: Vec<_> = said
+    let mut statuses: Vec<_> = statuses
         .filter(|it| it["containerName"] == "comes-back")
         .map(|it| it["status"].as_str().unwrap().to_owned())
         .collect();
-    said.dedup();
-    said.retain(|status| status != "PENDING");
-    assert_eq!(said, ["RUNNING", "STOPPED"], "a restart is not told");
+    statuses.dedup();
+    statuses.retain(|status| status != "PENDING");
+    assert_eq!(statuses, ["RUNNING", "STOPPED"], "a restart is not reported");
     assert_eq!(inspect(&id)["State"]["Running"], false);
 }

@@ -1,4 +1,4 @@
-//! An agent with everything around it: control plane, registry, cluster label, data directory. All of it goes with the rig.
+//! An agent with everything around it: control plane, registry, cluster label, data directory. All of it is removed with the rig.
 
 use super::support::docker::{Cluster, TempDir, available, control_groups, one_agent};
 use super::support::registry::{Registry, container_ports};
@@ -9,39 +9,39 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// What ECS hears of a task.
+/// The statuses that are reported for a task.
 pub(crate) const WHOLE_LIFE: [&str; 3] = ["PENDING", "RUNNING", "STOPPED"];
-/// Long enough for a loaded machine; a wait that succeeds ends at once.
+/// The limit of a wait, long enough for a loaded machine. A wait that succeeds ends at once.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
-/// For an answer of the introspection port. A closed connection that had this port for its own end holds it for a minute, and the
-/// agent tries again after waits that grow to a minute.
+/// The limit of the wait for an answer of the introspection port. A closed connection that had this port as its local port holds
+/// it for a minute, and the agent tries again after waits that grow to a minute.
 const PORT_LIMIT: Duration = Duration::from_secs(150);
 
 /// The agent and its surroundings.
 #[derive(Debug)]
 pub(crate) struct Rig {
     pub(crate) server: Server,
-    /// Its containers go before the registry's images.
+    /// The label of the rig's containers. They are removed before the registry's images.
     pub(crate) cluster: Cluster,
     groups: Groups,
     pub(crate) registry: Registry,
     pub(crate) directory: TempDir,
-    /// Variables given to the agent, later ones win.
+    /// Environment variables of the agent; of two with one name, the later counts.
     pub(crate) environment: Vec<(String, String)>,
-    /// Flags given to the agent.
+    /// Command-line flags of the agent.
     pub(crate) arguments: Vec<&'static str>,
     /// The agent's program.
     pub(crate) program: PathBuf,
     agent: Option<Child>,
-    /// Connections to ACS before the agent that runs now.
+    /// The number of connections to ACS before the agent that runs now.
     connections: usize,
     _one_agent: File,
 }
 
-/// How a rig is made.
+/// The options of a rig.
 #[derive(Debug, Default)]
 pub(crate) struct Plan<'a> {
-    /// Users of the registry; none = open to everybody.
+    /// Users of the registry with their passwords; empty: the registry is open to everybody.
     pub(crate) users: &'a [(&'a str, &'a str)],
     /// More variables for the agent.
     pub(crate) environment: &'a [(&'a str, &'a str)],
@@ -65,7 +65,7 @@ impl Rig {
         }
         ecs_agent::aws::install_tls(); // reqwest wants a provider, also for plain http
         let one_agent = tokio::task::spawn_blocking(one_agent).await.unwrap();
-        // Its answers would be taken for those of the agent under test.
+        // The answers of another agent would be taken for those of the agent under test.
         let stranger = std::net::TcpStream::connect(("127.0.0.1", 51678));
         assert!(stranger.is_err(), "another agent holds port 51678 of this host: end it first (ss -ltnp)");
         let (registry, cluster) = (Registry::start(plan.users), Cluster::new());
@@ -96,7 +96,7 @@ impl Rig {
         })
     }
 
-    /// The host's own `/etc/ecs/ecs.config` must not matter.
+    /// An empty configuration file, so that the host's own `/etc/ecs/ecs.config` does not matter.
     fn empty_config(directory: &TempDir) -> String {
         let path = directory.path().join("ecs.config");
         std::fs::write(&path, "").unwrap();
@@ -109,7 +109,7 @@ impl Rig {
         self.start_agent_logging_to(log.into());
     }
 
-    /// Starts the agent's process, with its log going there.
+    /// Starts the agent's process, which writes its log to `log`.
     pub(crate) fn start_agent_logging_to(&mut self, log: Stdio) {
         assert!(self.agent.is_none(), "an agent is running already");
         self.expects_another();
@@ -126,7 +126,7 @@ impl Rig {
         self.agent = Some(child);
     }
 
-    /// An agent is about to start: earlier connections are not its.
+    /// Notes that an agent is about to start: earlier connections belong to other agents.
     pub(crate) fn expects_another(&mut self) {
         self.connections = self.server.read(connections);
     }
@@ -143,7 +143,7 @@ impl Rig {
         agent.wait().unwrap();
     }
 
-    /// SIGTERM, and how it ended.
+    /// Sends SIGTERM and returns the exit status.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         let mut agent = self.agent.take().expect("an agent runs");
         let status = Command::new("kill").args(["-TERM", &agent.id().to_string()]).status().unwrap();
@@ -169,14 +169,14 @@ impl Rig {
     /// Waits until the agent that runs now has registered and its ACS websocket is open.
     pub(crate) async fn registered(&self) {
         let connected = |state: &ecs_agent::local::State| {
-            // The end of the last process's connection may be noticed late, and so may that of an earlier connection of this one.
+            // The control plane may notice the end of an earlier connection late, of this process or of the previous one.
             let is_new = connections(state) > self.connections;
             (is_new && state.instances().iter().any(ecs_agent::local::Instance::connected)).then_some(())
         };
         self.wait("the agent to connect", connected).await;
     }
 
-    /// Waits for something in the control plane's state.
+    /// Waits until `probe` finds something in the control plane's state.
     pub(crate) async fn wait<T>(&self, what: &str, probe: impl FnMut(&ecs_agent::local::State) -> Option<T>) -> T {
         match self.server.wait_for(what, LIMIT, probe).await {
             Ok(found) => found,
@@ -184,23 +184,23 @@ impl Rig {
         }
     }
 
-    /// Waits until ECS was told that the task has come this far.
+    /// Waits until the task has been reported to have this status, or a later one.
     pub(crate) async fn task(&self, arn: &str, status: TaskStatus) -> Task {
         let what = format!("{arn} to be {status}");
         self.wait(&what, |state| state.task(arn).filter(|task| task.last_status >= status).cloned()).await
     }
 
-    /// Runs a task that ends with this code, through whatever is in the way, and checks that ECS heard of its life once.
+    /// Runs a task that ends with this exit code, whatever fails meanwhile, and checks that each status was reported once.
     pub(crate) async fn lives_once(&self, image: &str, code: i64, why: &str) {
         let arn = self.server.run_task(&one_container(image, &format!("exit {code}"))).unwrap();
         let task = self.task(&arn, TaskStatus::Stopped).await;
         assert_eq!(task.container("main").unwrap().exit_code, Some(code), "{why}");
-        // RUNNING says all that a PENDING which could not be told would have said.
-        let said = self.statuses(&arn);
-        assert!(said == WHOLE_LIFE || said == WHOLE_LIFE[1..], "{why}: {said:?}");
+        // A PENDING that could not be sent is not needed any more once RUNNING is reported.
+        let reported = self.statuses(&arn);
+        assert!(reported == WHOLE_LIFE || reported == WHOLE_LIFE[1..], "{why}: {reported:?}");
     }
 
-    /// A pullable busybox.
+    /// Pushes a busybox image to the rig's registry and returns its name.
     pub(crate) fn image(&self) -> String {
         self.registry.push_busybox("test/busybox", &[])
     }
@@ -210,7 +210,7 @@ impl Rig {
         self.server.submissions().into_iter().map(|record| record.body).filter(|body| body["task"] == arn).collect()
     }
 
-    /// The statuses said of a task, in order.
+    /// The statuses reported for a task, in order.
     pub(crate) fn statuses(&self, arn: &str) -> Vec<String> {
         let text = |body: &Value| body["status"].as_str().unwrap_or_default().to_owned();
         self.reports(arn).iter().map(text).collect()
@@ -224,7 +224,7 @@ impl Rig {
         self.ask(path).await
     }
 
-    /// The same, whichever registration the agent that answers has.
+    /// Like [`Self::introspect`], without a check of which agent answers.
     pub(crate) async fn ask(&self, path: &str) -> Value {
         let url = format!("http://127.0.0.1:51678{path}");
         let answer =
@@ -250,7 +250,7 @@ impl Rig {
     }
 }
 
-/// The control groups of tasks, of which an agent that was killed leaves some. They go after the containers in them.
+/// ARNs of the tasks whose control groups are removed with the rig: a killed agent leaves some. They go after their containers.
 #[derive(Debug, Default)]
 struct Groups(Vec<String>);
 
@@ -264,16 +264,17 @@ impl Drop for Groups {
 }
 
 impl Drop for Rig {
-    #[expect(clippy::print_stderr, reason = "a failed test shows what the agent said")]
+    #[expect(clippy::print_stderr, reason = "a failed test shows the agent's log")]
     fn drop(&mut self) {
         if let Some(mut agent) = self.agent.take() {
             let _ = agent.kill();
             let _ = agent.wait();
         }
         self.groups.0 = self.server.read(|state| state.tasks().iter().map(|task| task.arn.clone()).collect());
-        // Tasks that a test sent by itself are told of, too.
-        let told = self.server.submissions().into_iter().filter_map(|it| Some(it.body["task"].as_str()?.to_owned()));
-        self.groups.0.extend(told);
+        // Tasks that a test sent directly are known by their reports only.
+        let reported =
+            self.server.submissions().into_iter().filter_map(|it| Some(it.body["task"].as_str()?.to_owned()));
+        self.groups.0.extend(reported);
         if std::thread::panicking() {
             let log = self.log();
             let tail: Vec<&str> = log.lines().rev().take(60).collect();
@@ -295,10 +296,10 @@ pub(crate) fn one_container(image: &str, command: &str) -> Value {
     })
 }
 
-/// A container definition that runs a shell command; it stops at SIGTERM only if the command sees to it.
+/// A container definition that runs a shell command. The container stops at SIGTERM only if the command handles it.
 pub(crate) fn shell(name: &str, image: &str, command: &str) -> Value {
     json!({"name": name, "image": image, "memory": 32, "command": ["sh", "-c", command], "essential": true})
 }
 
-/// A shell command that runs until it is told to stop, and ends with exit code 0 then.
+/// A shell command that runs until SIGTERM, and then ends with exit code 0.
 pub(crate) const FOREVER: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";

@@ -1,8 +1,8 @@
-//! Secrets and environment files, from SSM, Secrets Manager and S3 as the control plane plays them, to containers of the real Docker.
+//! Secrets and environment files: from SSM, Secrets Manager and S3, which the control plane plays, to real containers.
 
 use super::difference::Kind::Value as Other;
 use super::difference::{Allowed, golden, same};
-use super::registries::{assert_nowhere, everything_said, exit_codes, images_gone};
+use super::registries::{all_output, assert_nowhere, exit_codes, images_gone};
 use super::rig::{LIMIT, Plan, Rig, shell};
 use super::support::docker::{Cluster, Image, TempDir, available, inspect, one_agent};
 use super::support::docker_proxy::{DockerProxy, Hold};
@@ -14,7 +14,7 @@ const ROLE: &str = "arn:aws:iam::123456789012:role/execRole";
 const SECRET: &str = "arn:aws:secretsmanager:us-west-2:123456789012:secret:judge-AbCdEf";
 const VALUES: [&str; 4] = ["ssm-hunter2-value", "asm-hunter2-value", "file-hunter2-value", "7m"];
 
-/// SSM, Secrets Manager and S3 with something in each.
+/// Puts values into SSM, Secrets Manager and S3.
 fn fill(rig: &Rig) {
     rig.server.put_parameter("/judge/ssm", VALUES[0].into()).unwrap();
     rig.server.put_parameter("/judge/size", VALUES[3].into()).unwrap();
@@ -25,7 +25,7 @@ fn fill(rig: &Rig) {
     rig.server.put_object("judge-bucket", "dir/more.env", "BOTH=second\nMORE = two words \r\n".into()).unwrap();
 }
 
-/// A task whose container ends with 0 if its environment is the right one.
+/// A task whose container ends with exit code 0 if its environment is right.
 fn task(image: &str) -> Value {
     let checks = [
         ("FROM_SSM", VALUES[0]),
@@ -35,7 +35,7 @@ fn task(image: &str) -> Value {
         ("FROM_FILE", VALUES[2]),
         ("BOTH", "first"),
     ];
-    // In two pieces: the command is no place to look for what must be nowhere.
+    // In two pieces, so that the command itself does not hold the value that must be nowhere.
     let pieces = |value: &str| value.replacen('-', "-''", 1);
     let checks: Vec<_> = checks.iter().map(|(name, value)| format!("test \"${name}\" = '{}'", pieces(value))).collect();
     let mut container = shell("main", image, &checks.join(" && "));
@@ -60,8 +60,9 @@ fn calls(rig: &Rig, name: &str) -> Vec<Record> {
     rig.server.read(|state| state.records().filter(is_call).cloned().collect())
 }
 
+/// The values are in no other place: not on disk, not in the log, not in reports.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_gets_secrets_and_files_in_their_order_and_nobody_else_sees_them() {
+async fn a_container_gets_secrets_and_files_in_their_order() {
     let proxy = DockerProxy::start();
     let endpoint = proxy.endpoint();
     let environment = [("DOCKER_HOST", endpoint.as_str()), ("ECS_LOGLEVEL", "debug")];
@@ -77,27 +78,27 @@ async fn a_container_gets_secrets_and_files_in_their_order_and_nobody_else_sees_
     assert_eq!(made["HostConfig"]["LogConfig"]["Config"]["max-size"], VALUES[3]);
     let environment = made["Config"]["Env"].as_array().unwrap();
     assert!(environment.contains(&json!("MORE = two words ")) && environment.contains(&json!("AWS_REGION=us-west-2")));
-    // The parameters in one call, each of the two parts of the secret in its own.
+    // One call for all parameters, one for each of the two parts of the secret.
     assert_eq!(calls(&rig, "GetParameters").len(), 1);
     assert_eq!(["GetSecretValue", "HeadBucket", "GetObject"].map(|name| calls(&rig, name).len()), [2; 3]);
 
-    // Killed after the values were read, before the container was there: they are read again, since they are nowhere else.
+    // Killed between reading the values and creating the container: they are read again, because they are stored nowhere.
     proxy.hold(&["POST", "/containers/create"], Hold::Before);
     let arn = rig.server.run_task(&task(&image)).unwrap();
     proxy.held().await;
-    let on_disk = everything_said(&rig).await;
+    let on_disk = all_output(&rig).await;
     rig.kill();
     rig.start_agent();
     assert_eq!(exit_codes(&rig.task(&arn, TaskStatus::Stopped).await), [Some(0)]);
     assert_eq!((calls(&rig, "GetParameters").len(), calls(&rig, "GetObject").len()), (3, 6));
-    let said = on_disk + &everything_said(&rig).await;
+    let output = on_disk + &all_output(&rig).await;
     for value in &VALUES[..3] {
-        assert_nowhere(&said, "", value);
+        assert_nowhere(&output, "", value);
     }
     images_gone(&[&image]);
 }
 
-/// A clock of the host that jumps looks to the agent as if AWS's had jumped.
+/// To the agent, a jump of the host's clock looks like a jump of AWS's.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_jumps_ends_no_task_with_secrets() {
     let Some(rig) = Rig::start("jumping clock", Plan::default()).await else { return };
@@ -118,8 +119,9 @@ async fn credentials_that_aws_calls_expired_are_asked_for_again() {
     let Some(rig) = Rig::start("expired credentials", Plan::default()).await else { return };
     let image = rig.image();
     let asked = |rig: &Rig| {
-        let of_role = |record: &&Record| record.source == Source::Imds && record.name.ends_with("/ecsInstanceRole");
-        rig.server.read(|state| state.records().filter(of_role).count())
+        let is_role_call =
+            |record: &&Record| record.source == Source::Imds && record.name.ends_with("/ecsInstanceRole");
+        rig.server.read(|state| state.records().filter(is_role_call).count())
     };
     let before = asked(&rig);
     let expired = Fault::Error(400, "ExpiredTokenException".to_owned(), "The security token is expired".to_owned());
@@ -130,7 +132,7 @@ async fn credentials_that_aws_calls_expired_are_asked_for_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_read_is_the_reason_of_the_task() {
+async fn a_value_that_cannot_be_read_stops_the_task() {
     let Some(rig) = Rig::start("no secrets", Plan::default()).await else { return };
     fill(&rig);
     let image = rig.image();
@@ -153,7 +155,7 @@ async fn what_cannot_be_read_is_the_reason_of_the_task() {
     const RANDOM: [Allowed; 3] =
         [("task", Other, "random"), ("cluster", Other, "the test's"), ("executionStoppedAt", Other, "now")];
     let mut last = reports.last().unwrap().clone();
-    // Whether it is known by then is a matter of time.
+    // It is a matter of time whether the digest is known by then.
     last["containers"][0].as_object_mut().unwrap().remove("imageDigest");
     same("secret failure", &recorded[0], &last, &RANDOM);
 
@@ -211,7 +213,7 @@ async fn services_that_stumble_are_asked_again() {
     images_gone(&[&image]);
 }
 
-/// A router that is none: the test listens on its socket.
+/// A task with a log router that does nothing: the test listens on its socket.
 fn routed(image: &str, kind: &str) -> Value {
     let forever = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
     let mut app = shell("app", image, "echo to-the-router; trap 'exit 0' TERM; while :; do sleep 0.1; done");
@@ -224,7 +226,7 @@ fn routed(image: &str, kind: &str) -> Value {
     json!({"family": "judge-family", "executionRoleArn": ROLE, "containerDefinitions": [app, router]})
 }
 
-/// `NAME=value` as an object of those names.
+/// The container's environment variables of these names, as an object.
 fn variables(inspect: &Value, names: &[&str]) -> Value {
     let all = inspect["Config"]["Env"].as_array().unwrap().iter().filter_map(|line| line.as_str()?.split_once('='));
     all.filter(|(name, _)| names.contains(name)).map(|(name, value)| (name.to_owned(), json!(value))).collect()
@@ -260,15 +262,15 @@ async fn a_log_goes_to_the_router_of_its_task_as_recorded() {
         let task = rig.task(&arn, TaskStatus::Running).await;
         let line = async {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let mut heard = Vec::new();
-            while !String::from_utf8_lossy(&heard).contains("to-the-router") {
-                assert!(tokio::io::AsyncReadExt::read_buf(&mut stream, &mut heard).await.unwrap() > 0);
+            let mut received = Vec::new();
+            while !String::from_utf8_lossy(&received).contains("to-the-router") {
+                assert!(tokio::io::AsyncReadExt::read_buf(&mut stream, &mut received).await.unwrap() > 0);
             }
         };
         tokio::time::timeout(LIMIT, line).await.expect("the line of the app arrives");
 
-        let of = |name: &str| inspect(task.container(name).unwrap().runtime_id.as_ref().unwrap());
-        let (app, router) = (of("app"), of("router"));
+        let inspected = |name: &str| inspect(task.container(name).unwrap().runtime_id.as_ref().unwrap());
+        let (app, router) = (inspected("app"), inspected("router"));
         let old = recorded["task_arn"].as_str().unwrap().rsplit('/').next().unwrap();
         let as_recorded = |text: &str| {
             let text = text.replace(&host_dir, "/var/lib/ecs").replace(id, old).replace(&rig.cluster.name, "judge");
@@ -332,7 +334,7 @@ async fn a_laptop_needs_three_directories() {
         .kill_on_drop(true)
         .output();
     let output = tokio::time::timeout(LIMIT, output).await.expect("it ends with its task").unwrap();
-    let (said, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("main | from-ssm from-asm from-s3"), "{said}\n{complaint}");
-    assert!(output.status.success(), "{said}\n{complaint}");
+    let (printed, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(printed.contains("main | from-ssm from-asm from-s3"), "{printed}\n{complaint}");
+    assert!(output.status.success(), "{printed}\n{complaint}");
 }

@@ -1,6 +1,6 @@
-//! Many short tasks with a real Docker: nothing of them is left anywhere, and the agent is as small as before.
+//! Many short tasks with a real Docker: nothing is left of them, and the agent uses no more memory and files than before.
 //!
-//! `ECS_AGENT_TEST_SOAK` says how many tasks; the default is enough to see a leak of one thing for each task.
+//! `ECS_AGENT_TEST_SOAK` is the number of tasks; the default is enough to see a leak of one thing for each task.
 
 use super::rig::{Plan, Rig};
 use super::support::dice::count;
@@ -16,11 +16,11 @@ use std::time::Duration;
 const TASKS: u64 = 60;
 /// Tasks at a time.
 const AT_ONCE: u64 = 10;
-/// Tasks before the agent is measured first: by then it has met everything once.
+/// Tasks before the first measurement: by then every part of the agent has run once.
 const WARM_UP: u64 = 20;
 const REST: Duration = Duration::from_secs(120);
 
-/// What must not grow.
+/// Everything on the host that must not grow.
 #[derive(Debug, PartialEq, Eq)]
 struct Left {
     containers: BTreeSet<String>,

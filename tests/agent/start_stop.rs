@@ -15,7 +15,7 @@ async fn a_task_runs_and_its_exit_code_reaches_ecs_once_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_task_ends_with_sigterm_and_its_containers_go_after_the_wait() {
+async fn a_stopped_task_ends_with_sigterm_and_is_cleaned_up() {
     let plan = Plan { environment: &[("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "1s")], ..Plan::default() };
     let Some(rig) = Rig::start("stop", plan).await else { return };
     let arn = rig.server.run_task(&one_container(&rig.image(), FOREVER)).unwrap();

@@ -1,4 +1,4 @@
-//! The data directory: whose it is, what may be in it, and what happens when it is damaged or somebody else's.
+//! The data directory: its owner, its content, and the outcome when it is damaged or belongs to another agent.
 
 use super::health::healthcheck;
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
@@ -46,7 +46,7 @@ async fn the_state_of_another_ec2_instance_is_dropped() {
     let task = rig.task(&arn, TaskStatus::Running).await;
     let id = task.container("main").unwrap().runtime_id.clone().unwrap();
     rig.terminate();
-    // One session: the keys of either metadata are good for the same calls.
+    // One session: keys of both metadata services are accepted for the same calls.
     let token = Some(rig.server.token().clone());
     let options = Options { instance_id: "i-ffffffffffffffff0".to_owned(), token, ..Options::default() };
     let other = Server::start(options).await.unwrap(); // for its metadata only
@@ -78,7 +78,7 @@ async fn without_a_data_directory_each_start_is_a_new_instance() {
     assert!(!data(&rig).exists());
 }
 
-/// A task that ends with exit code 7 when it gets SIGTERM, and says each start in a host file.
+/// A command that ends with exit code 7 at SIGTERM and writes a line to a host file at each start.
 const COUNTED: &str = "echo started >> /shared/starts; trap 'exit 7' TERM; while :; do sleep 0.1; done";
 
 struct Running {
@@ -106,7 +106,7 @@ impl Running {
         Self { arn, id, starts }
     }
 
-    /// It is the same container, never started again, and the agent knows it as running.
+    /// Checks that it is the same container, never started again, and that the agent knows it as running.
     async fn goes_on(&self, rig: &Rig, what: &str) {
         until(&format!("{what}: the task to be known"), LIMIT, async || {
             let shown = rig.introspect("/v1/tasks").await;
@@ -120,7 +120,7 @@ impl Running {
         assert_eq!(rig.containers().len(), 1, "{what}");
     }
 
-    async fn is_told_stopped(&self, rig: &Rig, exit_code: i64) {
+    async fn stops_with(&self, rig: &Rig, exit_code: i64) {
         let task = rig.task(&self.arn, TaskStatus::Stopped).await;
         assert_eq!(task.container("main").unwrap().exit_code, Some(exit_code));
         until("the clean-up", LIMIT, async || rig.containers().is_empty().then_some(())).await;
@@ -151,25 +151,25 @@ async fn a_lost_state_is_rebuilt_from_the_containers() {
     assert_eq!((&shown["Family"], &shown["DesiredStatus"]), (&json!("test"), &json!("RUNNING")));
     assert_eq!(shown["Containers"][0]["Ports"][0]["ContainerPort"], 80);
     super::support::docker::docker(&["kill", "--signal", "TERM", &ends_by_itself.id]);
-    ends_by_itself.is_told_stopped(&rig, 7).await;
+    ends_by_itself.stops_with(&rig, 7).await;
 
-    // A second one is sent once more, and then stopped by ECS.
+    // A second task is sent once more, and then stopped by ECS.
     std::fs::remove_file(&ends_by_itself.starts).unwrap();
-    let told = Running::start(&rig).await;
+    let stopped_by_ecs = Running::start(&rig).await;
     lose(&mut rig);
     rig.registered().await;
-    told.goes_on(&rig, "lost again").await;
-    let payload = rig.server.read(|state| state.task(&told.arn).unwrap().payload.clone());
+    stopped_by_ecs.goes_on(&rig, "lost again").await;
+    let payload = rig.server.read(|state| state.task(&stopped_by_ecs.arn).unwrap().payload.clone());
     rig.server.send_task(payload.clone()).unwrap();
-    told.goes_on(&rig, "sent once more").await;
+    stopped_by_ecs.goes_on(&rig, "sent once more").await;
     let mut stop = payload;
     stop["desiredStatus"] = json!("STOPPED");
     rig.server.send_task(stop).unwrap();
-    told.is_told_stopped(&rig, 7).await;
+    stopped_by_ecs.stops_with(&rig, 7).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ended_while_the_state_was_lost_is_told() {
+async fn a_task_that_ended_while_the_state_was_lost_is_reported() {
     let Some(mut rig) = Rig::start("ended and lost", SOON_CLEAN).await else { return };
     let task = Running::start(&rig).await;
     rig.kill();
@@ -177,7 +177,7 @@ async fn what_ended_while_the_state_was_lost_is_told() {
     super::support::docker::docker(&["wait", &task.id]);
     std::fs::write(state_file(&rig), "broken").unwrap();
     rig.start_agent();
-    task.is_told_stopped(&rig, 7).await;
+    task.stops_with(&rig, 7).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,7 +192,7 @@ async fn a_damaged_state_file_is_set_aside_and_no_container_suffers() {
     pages[4096..].iter_mut().for_each(|byte| *byte = !*byte);
     let mut one_byte = good.clone();
     let member = b"\"container_instance_arn\":";
-    // Old copies of a document may be left in free pages: all of them.
+    // Free pages may hold old copies of a document, so every copy is changed.
     for (place, window) in good.windows(member.len()).enumerate() {
         if window == member {
             one_byte[place] = b'?';
@@ -241,7 +241,7 @@ async fn a_state_file_taken_away_while_the_agent_runs_is_made_anew() {
     assert_eq!(instances(&rig).len(), 1, "nothing was lost");
 }
 
-/// A file system of a few megabytes as the data directory, and a way to fill it.
+/// A file system of a few megabytes as the data directory, which a test can fill.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -291,7 +291,7 @@ async fn on_a_full_disk_nothing_is_begun_and_space_lets_it_go_on() {
 
     std::fs::write(rig.log_path(), "").unwrap();
     disk.fill();
-    // What fits into the pages that are there already is done; the disk is full when that ends.
+    // Changes that fit into existing pages still succeed; the disk counts as full when they no longer do.
     let padding = "x".repeat(100_000);
     let long = format!("trap 'exit 0' TERM; : {padding}; while :; do sleep 0.1; done");
     let mut arns = Vec::new();
@@ -300,7 +300,7 @@ async fn on_a_full_disk_nothing_is_begun_and_space_lets_it_go_on() {
         arns.push(rig.server.run_task(&one_container(&rig.image(), &long)).unwrap());
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     }
-    // Everything begun before is over.
+    // Wait until everything that was begun before is over.
     let mut before = Vec::new();
     until("the containers to stay as they are", LIMIT, async || {
         let now = rig.containers();
@@ -310,12 +310,12 @@ async fn on_a_full_disk_nothing_is_begun_and_space_lets_it_go_on() {
         same.then_some(())
     })
     .await;
-    let (containers, said) = (rig.containers(), rig.server.submissions().len());
+    let (containers, reports) = (rig.containers(), rig.server.submissions().len());
     arns.push(rig.server.run_task(&one_container(&rig.image(), FOREVER)).unwrap());
     let waited = rig.log().matches("cannot be written").count();
     until("three more tries", LIMIT, async || waits(&rig, waited + 3).then_some(())).await;
     assert_eq!(rig.containers(), containers, "no effect without its commit");
-    assert_eq!(rig.server.submissions().len(), said, "nothing is told that is not on disk");
+    assert_eq!(rig.server.submissions().len(), reports, "nothing is reported that is not on disk");
     let last = rig.server.read(|state| state.task(arns.last().unwrap()).unwrap().last_status);
     assert!(last < TaskStatus::Running);
     assert!(rig.introspect("/v1/tasks").await["Tasks"].is_array(), "readers are served");
@@ -426,7 +426,7 @@ async fn no_secret_is_on_disk_or_in_the_log() {
 async fn state_is_its_owners_in_a_directory_of_others() {
     let Some(rig) = Rig::without_agent("modes", Plan::default()).await else { return };
     let mut rig = rig;
-    // A directory that is there for more than this agent.
+    // A directory that other programs use too.
     std::fs::create_dir(data(&rig)).unwrap();
     std::fs::set_permissions(data(&rig), std::fs::Permissions::from_mode(0o777)).unwrap();
     rig.start_agent();

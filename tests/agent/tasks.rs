@@ -1,4 +1,4 @@
-//! What a task definition asks for is what runs: ports, links, volumes, process settings, limits, stop time-outs; many at once.
+//! Tasks run as their definitions say: ports, links, volumes, process settings, limits, stop time-outs; many tasks at once.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
 use super::support::docker::inspect;
@@ -23,8 +23,9 @@ fn runtime_id(rig: &Rig, arn: &str, name: &str) -> String {
     rig.server.read(|state| state.task(arn).unwrap().container(name).unwrap().runtime_id.clone().unwrap())
 }
 
+/// Ports are published, reported and reachable; links resolve.
 #[tokio::test(flavor = "multi_thread")]
-async fn ports_are_published_on_the_hosts_network_reported_and_reachable_and_links_resolve() {
+async fn on_the_hosts_network_ports_and_links_work() {
     let plan = Plan { environment: &[("ECS_DYNAMIC_HOST_PORT_RANGE", "28300-28399")], ..Plan::default() };
     let Some(rig) = Rig::start("ports", plan).await else { return };
     let image = rig.image();
@@ -68,7 +69,7 @@ async fn a_process_gets_what_its_definition_says() {
     let Some(rig) = Rig::start("settings", Plan::default()).await else { return };
     let (out, given) = (shared(&rig, "out"), shared(&rig, "given"));
     std::fs::write(given.join("file"), "given\n").unwrap();
-    // What the image has of its own would fail, write elsewhere or be seen in the output.
+    // The image's own settings would fail, write elsewhere or show in the output.
     let own = [
         "ENV A=image B=image",
         "USER 99",
@@ -101,8 +102,8 @@ async fn a_process_gets_what_its_definition_says() {
     for (arn, file) in [(arn.as_str(), "defined"), (overridden, "overridden")] {
         let task = rig.task(arn, TaskStatus::Stopped).await;
         assert_eq!(task.container("main").unwrap().exit_code, Some(0), "{task:?}");
-        let said = std::fs::read_to_string(out.join(file)).unwrap();
-        assert_eq!(said, "1234\n/tmp\na value, with = and \"quotes\"\nimage\ngiven\nrefused\n");
+        let written = std::fs::read_to_string(out.join(file)).unwrap();
+        assert_eq!(written, "1234\n/tmp\na value, with = and \"quotes\"\nimage\ngiven\nrefused\n");
     }
     assert!(!given.join("new").exists());
     let container = inspect(&runtime_id(&rig, &arn, "main"));
@@ -114,12 +115,13 @@ async fn a_process_gets_what_its_definition_says() {
     assert_eq!([&host["CpuShares"], &host["Memory"], &host["MemoryReservation"]], [200, 48 << 20, 16 << 20]);
 }
 
+/// After its own stop time-out, or the operator's.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_ignores_sigterm_is_killed_after_its_stop_timeout() {
+async fn a_container_that_ignores_sigterm_is_killed() {
     let plan = Plan { environment: &[("ECS_CONTAINER_STOP_TIMEOUT", "5s")], ..Plan::default() };
     let Some(rig) = Rig::start("stop timeout", plan).await else { return };
     let image = rig.image();
-    // Its own, and the operator's where it has none; the default is thirty seconds.
+    // Its own time-out, and the operator's if it has none; the default is thirty seconds.
     for (own, grace) in [(json!(2), 2.0), (Value::Null, 5.0)] {
         let mut definition = one_container(&image, "trap '' TERM; while :; do sleep 1; done");
         if own.is_number() {
@@ -153,7 +155,7 @@ async fn a_task_stopped_during_its_pull_makes_no_container() {
     assert!(!rig.statuses(&arn).contains(&"RUNNING".to_owned()), "{:?}", rig.statuses(&arn));
 }
 
-/// Features of later versions: what makes a task use one, the reason it is refused with, and the attribute that is missing.
+/// Features of later versions: the member of a task that uses one, its value, the text of the refusal, and the missing attribute.
 fn later() -> Vec<(&'static str, Value, &'static str, &'static str)> {
     let volume = json!([{"name": "v", "type": "fsxWindowsFileServer"}]);
     let attachment = json!([{"attachmentType": "amazonebs"}]);
@@ -171,7 +173,7 @@ fn later() -> Vec<(&'static str, Value, &'static str, &'static str)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_supported_is_refused_with_its_reason_and_not_advertised() {
+async fn an_unsupported_task_is_refused_and_not_advertised() {
     let Some(rig) = Rig::start("refused", Plan::default()).await else { return };
     let container = shell("main", &rig.image(), "true");
     for (path, value, what, attribute) in later() {

@@ -1,4 +1,4 @@
-//! Which container starts and stops when: dependencies, essential containers, refused orders. Docker's own times are the proof.
+//! The order in which containers start and stop: dependencies, essential containers, refused orders. Docker's own times prove it.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, shell};
 use super::support::docker::inspect;
@@ -22,7 +22,7 @@ fn run(rig: &Rig, containers: &[Value]) -> String {
     rig.server.run_task(&json!({"family": "test", "containerDefinitions": containers})).unwrap()
 }
 
-/// A moment of Docker's in a form that compares.
+/// A time from `docker inspect` in a form that can be compared as text.
 fn moment(inspect: &Value, path: &str) -> String {
     let text = inspect.pointer(path).and_then(Value::as_str).unwrap();
     let (seconds, fraction) = text.trim_end_matches('Z').split_once('.').unwrap();
@@ -61,10 +61,10 @@ async fn a_container_starts_when_its_condition_is_met() {
     let complete = run(&rig, &[second("COMPLETE"), first("sleep 1; exit 3")]);
     let success = run(&rig, &[second("SUCCESS"), first("sleep 1")]);
     let health = rig.server.run_task(&health).unwrap();
-    for (arn, of_first) in [(&start, STARTED), (&complete, FINISHED), (&success, FINISHED), (&health, STARTED)] {
+    for (arn, first_reached) in [(&start, STARTED), (&complete, FINISHED), (&success, FINISHED), (&health, STARTED)] {
         let task = rig.task(arn, TaskStatus::Running).await;
         let (first, second) = (container(&task, "first"), container(&task, "second"));
-        assert!(moment(&first, of_first) < moment(&second, CREATED), "{first:#} {second:#}");
+        assert!(moment(&first, first_reached) < moment(&second, CREATED), "{first:#} {second:#}");
     }
     let task = rig.task(&health, TaskStatus::Running).await;
     let first = container(&task, "first");
@@ -103,7 +103,7 @@ async fn an_essential_container_ends_the_task_and_no_other_does() {
     let goes_on = run(&rig, &[shell("essential", &image, FOREVER), aside("other", &image, "exit 6")]);
     let task = rig.task(&ends, TaskStatus::Stopped).await;
     assert_eq!(task.container("essential").unwrap().exit_code, Some(5));
-    assert_eq!(task.container("other").unwrap().exit_code, Some(0), "it was told to stop");
+    assert_eq!(task.container("other").unwrap().exit_code, Some(0), "it was stopped");
     assert_eq!(task.stop_code.as_deref(), Some("EssentialContainerExited"));
 
     rig.task(&goes_on, TaskStatus::Running).await;
@@ -131,7 +131,7 @@ async fn a_failed_dependency_ends_the_task_with_the_known_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn impossible_orders_are_refused() {
+async fn impossible_dependencies_are_refused() {
     let Some(rig) = Rig::start("impossible orders", Plan::default()).await else { return };
     let image = rig.image();
     let cycle = [after(shell("a", &image, "true"), "b", "START"), after(shell("b", &image, "true"), "a", "START")];

@@ -1,4 +1,5 @@
-//! Two agents on one Docker engine: in one network namespace the second does not start; in two of them neither touches the other's tasks.
+//! Two agents on one Docker engine. In one network namespace the second does not start; in two, neither touches the other's
+//! tasks.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container};
 use super::support::docker::{Image, TempDir, docker, inspect, unique};
@@ -29,7 +30,7 @@ impl Second {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .envs(rig.environment.iter().map(|(name, value)| (name, value)))
             .env("ECS_DATADIR", &data)
-            // The metadata gives keys to processes of this user only, and the second agent may be another's.
+            // The metadata gives keys to processes of this user only, and the second agent may be another user's.
             .env("AWS_ACCESS_KEY_ID", "AKIASECOND")
             .env("AWS_SECRET_ACCESS_KEY", rig.server.token().expose())
             .stdin(Stdio::null())
@@ -43,14 +44,14 @@ impl Second {
     }
 }
 
-/// It ended with exit code 1, and said which agent is the first.
+/// Checks that the second agent ended with exit code 1 and named the first one.
 fn names(second: &Output, pid: u32, data: &Path, cluster: &str) {
-    let said = String::from_utf8_lossy(&second.stderr);
-    assert_eq!(second.status.code(), Some(1), "{said}");
+    let printed = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(1), "{printed}");
     let parts = [format!("process {pid}, "), format!("ECS_DATADIR {}", data.display()), format!("cluster {cluster}")];
     let words = ["another agent works with this Docker engine", "stop it first", "not the system service"];
     for part in parts.iter().map(String::as_str).chain(words) {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(printed.contains(part), "{part}: {printed}");
     }
 }
 
@@ -73,11 +74,11 @@ async fn the_second_agent_ends_and_names_the_first() {
     let mut second = Second::new(&rig, &[AGENT]);
     names(&second.output(), rig.pid(), &data(&rig), &rig.cluster.name);
     assert!(!second.data.exists(), "nothing was written");
-    // With the same data directory it is the same.
+    // The same with the same data directory.
     let mut same = Second::new(&rig, &[AGENT]);
     same.command.env("ECS_DATADIR", data(&rig));
     names(&same.output(), rig.pid(), &data(&rig), &rig.cluster.name);
-    // And by another way to the same engine.
+    // The same by another path to the same engine.
     let link = rig.directory.path().join("docker.sock");
     std::os::unix::fs::symlink("/var/run/docker.sock", &link).unwrap();
     second.command.env("DOCKER_HOST", format!("unix://{}", link.display()));
@@ -85,7 +86,7 @@ async fn the_second_agent_ends_and_names_the_first() {
     assert_eq!(registrations(&rig), 1, "refused before it registers");
     assert_eq!(rig.introspect("/v1/metadata").await["Cluster"], rig.cluster.name.as_str(), "the first one goes on");
 
-    // kill -9 frees the lock. Another data directory is another agent: the first one's task is nothing of it.
+    // kill -9 frees the lock. Another data directory is another agent, which leaves the first one's task alone.
     rig.kill();
     let owner = inspect(&id)["Config"]["Labels"]["ecs-agent.owner"].clone();
     rig.environment.push(("ECS_DATADIR".into(), second.data.display().to_string()));
@@ -101,7 +102,7 @@ async fn the_second_agent_ends_and_names_the_first() {
     assert!(owner.as_str().is_some_and(|id| id.len() == 32), "{owner}");
     rig.terminate();
 
-    // The first one's data directory is named again: it is its own.
+    // With the first one's data directory the agent knows the task again.
     rig.environment.pop();
     rig.environment.pop();
     rig.start_agent();
@@ -110,8 +111,9 @@ async fn the_second_agent_ends_and_names_the_first() {
     assert!(shown["Tasks"].as_array().unwrap().iter().any(|task| task["Arn"] == arn.as_str()), "{shown}");
 }
 
+/// By the label that holds its data directory.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_its_data_an_agent_knows_its_containers_by_the_directory() {
+async fn without_its_data_an_agent_still_knows_its_containers() {
     let Some(mut rig) = Rig::start("identity lost", Plan::default()).await else { return };
     let mut tasks = Vec::new();
     for round in 0..3 {
@@ -119,7 +121,7 @@ async fn without_its_data_an_agent_knows_its_containers_by_the_directory() {
         let task = rig.task(&arn, TaskStatus::Running).await;
         tasks.push((arn, task.container("main").unwrap().runtime_id.clone().unwrap()));
         rig.kill();
-        // The directory with all that is in it, then the state file alone, then nothing.
+        // First the whole directory is lost, then the state file alone, then nothing.
         match round {
             0 => std::fs::remove_dir_all(data(&rig)).unwrap(),
             1 => std::fs::remove_file(data(&rig).join("ecs-agent.redb")).unwrap(),
@@ -154,13 +156,13 @@ async fn a_copy_of_a_data_directory_is_no_second_agent() {
         return;
     }
     let output = second.output();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("another agent has the identity of this data directory"), "{said}");
-    assert!(said.contains(&format!("process {}", rig.pid())), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(printed.contains("another agent has the identity of this data directory"), "{printed}");
+    assert!(printed.contains(&format!("process {}", rig.pid())), "{printed}");
 }
 
-/// The lock file of the agent with this process id: below `/run`, or of a user who may not write there in a directory of its own.
+/// The lock file of the agent with this process id: below `/run`, or in a directory of its own if its user may not write there.
 fn lock_file(pid: u32) -> Option<PathBuf> {
     let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
     let own = entries(Path::new("/dev/shm")).filter(|path| path.to_string_lossy().contains("/ecs-agent-"));
@@ -172,7 +174,7 @@ fn lock_file(pid: u32) -> Option<PathBuf> {
     directories.find_map(|directory| entries(&directory).find(is_its))
 }
 
-/// A lock file in the place of `path` that says nothing, held by this process.
+/// An empty lock file at `path` that this process holds.
 fn planted(path: &Path) -> File {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
     file.lock().unwrap();
@@ -202,7 +204,7 @@ async fn a_removed_lock_file_is_back_within_15_seconds() {
     rig.registered().await;
     std::fs::remove_file(&path).unwrap();
     is_renewed(rig.pid(), &path, "the lock file, in service").await;
-    // Another agent is quicker. It is named, and when it ends the lock is taken at the next look.
+    // Another agent is quicker. The log names it, and when it ends the next check takes the lock.
     std::fs::remove_file(&path).unwrap();
     let other = planted(&path);
     let error = "the lock file of this agent was removed, and another agent works with this Docker engine";
@@ -221,7 +223,7 @@ async fn nothing_is_taken_over_where_not_all_agents_are_known() {
     let path = lock_file(rig.pid()).unwrap();
     rig.kill();
     std::fs::remove_dir_all(data(&rig)).unwrap();
-    // An agent in another network namespace, which has not yet said its identity: the container may be its own.
+    // An agent in another network namespace that has not yet written its identity: the container may be its own.
     let engine = path.file_name().unwrap().to_str().unwrap().split('.').next().unwrap();
     let other_path = path.with_file_name(format!("{engine}.1.lock"));
     let other = planted(&other_path);
@@ -242,13 +244,13 @@ async fn a_session_of_ecs_local_beside_an_agent_ends_with_1() {
     std::fs::write(&task, one_container("busybox", "exit 0").to_string()).unwrap();
     let mut session = Command::new(env!("CARGO_BIN_EXE_ecs-local"));
     let session = session.arg("up").arg(&task).args(["--agent", AGENT]).stdin(Stdio::null()).output().unwrap();
-    let said = String::from_utf8_lossy(&session.stdout).into_owned() + &String::from_utf8_lossy(&session.stderr);
-    assert_eq!(session.status.code(), Some(1), "{said}");
-    assert!(said.contains("another agent works with this Docker engine"), "{said}");
-    assert!(said.contains(&format!("process {}, ", rig.pid())), "{said}");
+    let printed = String::from_utf8_lossy(&session.stdout).into_owned() + &String::from_utf8_lossy(&session.stderr);
+    assert_eq!(session.status.code(), Some(1), "{printed}");
+    assert!(printed.contains("another agent works with this Docker engine"), "{printed}");
+    assert!(printed.contains(&format!("process {}, ", rig.pid())), "{printed}");
 }
 
-/// The group that may use Docker's socket; `None` where this process is not root, or only root may.
+/// The group that may use Docker's socket; `None` if this process is not root, or if only root may use the socket.
 fn docker_group() -> Option<u32> {
     let socket = std::fs::metadata("/var/run/docker.sock").ok()?;
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|about| about.uid() == 0);
@@ -270,8 +272,8 @@ async fn root_and_a_member_of_the_docker_group_see_each_other() {
     let mut member = Second::new(&rig, &program);
     names(&member.output(), rig.pid(), &data(&rig), &rig.cluster.name);
     rig.kill();
-    // Now root is the second. A lock file that root left behind keeps nobody out; where there is none, as on a host on which root has not
-    // run since the boot, the member's is in a directory of its own.
+    // Now root's agent is the second. A lock file that root left behind keeps nobody out. Without one, as on a host where root
+    // has run no agent since the boot, the member's lock file is in a directory of its own.
     std::fs::create_dir(&member.data).unwrap();
     chown(&member.data, Some(USER), Some(USER)).unwrap();
     let hidden = format!("mount -t tmpfs -o mode=755 tmpfs /var/run/ecs-agent && exec {}", program.join(" "));
@@ -289,7 +291,7 @@ async fn root_and_a_member_of_the_docker_group_see_each_other() {
     rig.registered().await;
 }
 
-/// A process that ends with this.
+/// A process that is killed when this is dropped.
 pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
@@ -299,7 +301,7 @@ impl Drop for Running {
     }
 }
 
-/// A session of `ecs-local up` in a network namespace of its own. Every one has the cluster `default`.
+/// A session of `ecs-local up` in a network namespace of its own. Every session has the cluster `default`.
 struct Session {
     child: Running,
     log: PathBuf,
@@ -312,7 +314,7 @@ impl Session {
         let script = "ip link set lo up; exec \"$0\" up \"$1\" --agent \"$2\" --agent-log -- ECS_IMAGE_PULL_BEHAVIOR=prefer-cached";
         let output = std::fs::File::create(&log).unwrap();
         let child = Command::new("unshare")
-            // What is in a namespace of processes ends with the first of them.
+            // All processes of a PID namespace end with its first process.
             .args(["--net", "--pid", "--fork", "--kill-child", "sh", "-c", script, env!("CARGO_BIN_EXE_ecs-local")])
             .args([task.as_os_str(), AGENT.as_ref()])
             .stdin(Stdio::null())
@@ -323,12 +325,12 @@ impl Session {
         Self { child: Running(child), log }
     }
 
-    fn said(&self) -> String {
+    fn printed(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
     async fn says(&self, what: &str) {
-        until(what, LIMIT, async || self.said().contains(what).then_some(())).await;
+        until(what, LIMIT, async || self.printed().contains(what).then_some(())).await;
     }
 
     fn signal(&self, name: &str) {
@@ -353,19 +355,20 @@ async fn sessions_of_ecs_local_leave_each_other_alone() {
     first.says("task: RUNNING").await;
     let its = containers(&images[0].reference);
     assert_eq!(its.len(), 1);
-    // Its agent finds no state, looks at all containers of the cluster, and is told what should run: nothing of the first one's.
+    // Its agent finds no state, looks at all containers of the cluster, and gets a manifest that names no task of the first
+    // session.
     let mut second = Session::start(&rig.directory, "second", &images[1].reference, "sleep 3; exit 7");
     second.says("task: STOPPED").await;
-    assert_eq!(second.child.0.wait().unwrap().code(), Some(7), "{}", second.said());
+    assert_eq!(second.child.0.wait().unwrap().code(), Some(7), "{}", second.printed());
     assert_eq!(inspect(&its[0])["State"]["Running"], true);
     let task = inspect(&its[0])["Config"]["Labels"]["com.amazonaws.ecs.task-arn"].as_str().unwrap().to_owned();
-    assert!(!second.said().contains(&task), "{}", second.said());
-    // What a session leaves behind that was killed is nobody's to take over.
+    assert!(!second.printed().contains(&task), "{}", second.printed());
+    // No session takes over what a killed session left behind.
     first.signal("-KILL");
     let mut third = Session::start(&rig.directory, "third", &images[1].reference, "sleep 1; exit 0");
     third.says("task: STOPPED").await;
-    assert_eq!(third.child.0.wait().unwrap().code(), Some(0), "{}", third.said());
-    assert!(!third.said().contains(&task), "{}", third.said());
+    assert_eq!(third.child.0.wait().unwrap().code(), Some(0), "{}", third.printed());
+    assert!(!third.printed().contains(&task), "{}", third.printed());
     assert_eq!(inspect(&its[0])["State"]["Running"], json!(true));
     docker(&["rm", "-f", &its[0]]);
 }

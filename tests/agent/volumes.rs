@@ -1,4 +1,4 @@
-//! Volumes on real Docker: made before the containers that mount them, shared or not, and gone with their task.
+//! Volumes on real Docker: made before the containers that mount them, shared or not, and removed with their task.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, shell};
 use super::support::docker::{control_groups, docker, unique};
@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 const SHORT_WAIT: (&str, &str) = ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "1s");
 
-/// Removes the volumes whose names begin so, also when the test fails. Declared before the rig, so that it is dropped after it.
+/// Removes the volumes whose names begin with this prefix, also when the test fails. Declared before the rig, so that it is
+/// dropped after it.
 struct Volumes(String);
 
 impl Volumes {
@@ -47,8 +48,9 @@ async fn gone(rig: &Rig, volumes: &Volumes) {
     until("the volumes to go", LIMIT, async || volumes.names().is_empty().then_some(())).await;
 }
 
+/// They are removed after the task.
 #[tokio::test(flavor = "multi_thread")]
-async fn volumes_of_a_task_are_shared_by_its_containers_and_gone_after_it() {
+async fn volumes_of_a_task_are_shared_by_its_containers() {
     let family = unique("vol");
     let volumes = Volumes(format!("ecs-{family}"));
     let plan = Plan { environment: &[SHORT_WAIT], ..Plan::default() };
@@ -103,11 +105,11 @@ async fn a_shared_volume_is_found_or_made_and_stays() {
     let volumes = Volumes(name.clone());
     let plan = Plan { environment: &[SHORT_WAIT, ("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", "true")], ..Plan::default() };
     let Some(mut rig) = Rig::start("shared volumes", plan).await else { return };
-    let (arn, said) = reason(&rig, &mounting(&rig, "absent", &shared(&name, false, "1"), "true")).await;
+    let (arn, reported) = reason(&rig, &mounting(&rig, "absent", &shared(&name, false, "1"), "true")).await;
     let cause = format!("volume detection failed, volume '{name}' does not exist and autoprovision is set to false");
-    let docker_said = format!("Error response from daemon: get {name}: no such volume");
+    let docker_error = format!("Error response from daemon: get {name}: no such volume");
     let before = format!("resource cannot be initialized for task {arn}: ");
-    assert_eq!(said, format!("{before}initialize volume: {cause}: {docker_said}"));
+    assert_eq!(reported, format!("{before}initialize volume: {cause}: {docker_error}"));
     assert!(volumes.names().is_empty());
 
     let write = mounting(&rig, "made", &shared(&name, true, "1"), "echo kept > /data/f");
@@ -122,10 +124,10 @@ async fn a_shared_volume_is_found_or_made_and_stays() {
     }
 
     let differs = mounting(&rig, "differs", &shared(&name, true, "2"), "true");
-    let (arn, said) = reason(&rig, &differs).await;
+    let (arn, reported) = reason(&rig, &differs).await;
     let text = "intialize volume: non-autoprovisioned volume does not match existing volume labels";
     let before = format!("resource cannot be initialized for task {arn}: ");
-    assert_eq!(said, format!("{before}{text}: existing: map[l:1], expected: map[l:2]"));
+    assert_eq!(reported, format!("{before}{text}: existing: map[l:1], expected: map[l:2]"));
     rig.terminate();
     rig.environment.push(("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG".into(), "false".into()));
     rig.start_agent();
@@ -137,7 +139,7 @@ async fn a_shared_volume_is_found_or_made_and_stays() {
 async fn a_driver_that_is_not_there_ends_the_task_in_dockers_words() {
     let plan = Plan { environment: &[SHORT_WAIT], ..Plan::default() };
     let Some(rig) = Rig::start("volume driver", plan).await else { return };
-    // ECS would not place it here: the driver is no attribute of the instance.
+    // ECS would not place this task here: the instance has no attribute for the driver.
     let container = json!({"name": "main", "image": rig.image(), "essential": true,
         "mountPoints": [{"sourceVolume": "data", "containerPath": "/data"}]});
     let configuration = json!({"scope": "task", "driver": "no-such-driver"});
@@ -146,11 +148,11 @@ async fn a_driver_that_is_not_there_ends_the_task_in_dockers_words() {
     let arn = rig.server.send_task(task).unwrap();
     rig.task(&arn, TaskStatus::Stopped).await;
     let stopped = rig.reports(&arn).pop().unwrap();
-    let said = stopped["reason"].as_str().unwrap();
-    assert!(said.starts_with("Error response from daemon: ") && said.contains("no-such-driver"), "{said}");
+    let reported = stopped["reason"].as_str().unwrap();
+    assert!(reported.starts_with("Error response from daemon: ") && reported.contains("no-such-driver"), "{reported}");
 }
 
-/// A container that is not the agent's has the volume when the task is cleaned up.
+/// A foreign container uses the volume when the task is cleaned up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_volume_in_use_stays_and_keeps_nothing_from_going() {
     let family = unique("used");
@@ -176,7 +178,7 @@ async fn a_volume_in_use_stays_and_keeps_nothing_from_going() {
     assert!(rig.log().contains("volume is in use"), "{}", rig.log());
 }
 
-/// Killed while that request is held: the same volume, the container once, and nothing left.
+/// Kills the agent while that request is held: the task has one volume and one container, and nothing is left of them.
 async fn killed_at(test: &str, line: &'static [&'static str], hold: Hold) {
     let family = unique("kill");
     let volumes = Volumes(format!("ecs-{family}"));

@@ -12,22 +12,22 @@ pub(crate) fn cases() -> Vec<Value> {
     let read = |path: &std::path::PathBuf| -> Vec<Value> {
         serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
     };
-    files.iter().flat_map(read).map(whole).collect()
+    files.iter().flat_map(read).map(complete).collect()
 }
 
-/// A case that has only what is odd about a task or its container, with the plain rest of it.
-fn whole(mut case: Value) -> Value {
+/// Completes a case that has only the odd members of a task or its container.
+fn complete(mut case: Value) -> Value {
     let Some(name) = case["name"].as_str() else { return case };
     let mut container = json!({
         "name": "main", "image": "IMAGE", "command": ["sh", "-c", "exit 0"], "cpu": 0, "memory": 32, "essential": true,
         "overrides": "{}", "dockerConfig": {"config": "{}", "hostConfig": "{}"},
     });
-    lay_over(&mut container, &case["container"]);
+    merge(&mut container, &case["container"]);
     let mut task = json!({
         "arn": format!("{ARN}:task/judge/{name}"), "family": "corpus", "version": "1", "desiredStatus": "RUNNING",
         "overrides": "{}", "containers": [container],
     });
-    lay_over(&mut task, &case["task"]);
+    merge(&mut task, &case["task"]);
     case["message"] = json!({"type": "PayloadMessage", "message": {
         "messageId": name, "clusterArn": format!("{ARN}:cluster/judge"),
         "containerInstanceArn": format!("{ARN}:container-instance/judge/0123456789abcdef0123456789abcdef"), "tasks": [task],
@@ -36,7 +36,7 @@ fn whole(mut case: Value) -> Value {
     case
 }
 
-fn lay_over(plain: &mut Value, odd: &Value) {
+fn merge(plain: &mut Value, odd: &Value) {
     for (name, value) in odd.as_object().into_iter().flatten() {
         plain[name] = value.clone();
     }

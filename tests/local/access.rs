@@ -1,4 +1,4 @@
-//! Who is served and who is not: the real `aws` CLI and curl with the right secret, a wrong one and none, and another user of the machine.
+//! Access control: the real `aws` CLI and curl with the right secret, a wrong one and none, and another user of the machine.
 
 use super::agent::{Agent, handshake, http, keys};
 use super::cli::{aws_with, present};
@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 const SECRET: &str = "the secret of the session";
 
-/// A server with something to be stolen, and a registered agent.
+/// A server with secrets, and a registered agent.
 async fn server() -> (Server, Agent) {
     let registry = Registry::new("localhost:5000", "AWS", "registry-password".into());
     let options = Options {
@@ -33,7 +33,7 @@ async fn run(program: &str, arguments: &[&str]) -> Option<Output> {
     tokio::time::timeout(super::LIMIT, command.output()).await.expect("it ends in time").ok()
 }
 
-/// Status and body of what curl gets; `None`: there is no curl, or this user may not become another.
+/// Status and body of curl's request; `None`: there is no curl, or this user may not become another.
 async fn curl_as(user: &[&str], arguments: &[&str]) -> Option<(String, String)> {
     let words = ["curl", "-sS", "--max-time", "10", "-w", "\n%{http_code}"];
     let line: Vec<&str> = user.iter().chain(&words).chain(arguments).copied().collect();
@@ -173,13 +173,13 @@ async fn another_user_of_the_machine_gets_no_credentials() {
     let ttl = ["-X", "PUT", "-H", "X-aws-ec2-metadata-token-ttl-seconds: 60"];
     let address = format!("{base}/api/token");
     let line: Vec<&str> = ttl.iter().copied().chain([address.as_str()]).collect();
-    let stranger = curl_as(&NOBODY, &line).await.filter(|(status, _)| status == "200");
-    let Some((_, token)) = stranger else {
+    let other_user = curl_as(&NOBODY, &line).await.filter(|(status, _)| status == "200");
+    let Some((_, token)) = other_user else {
         eprintln!("SKIPPED: no curl, or this user may not become another one (setpriv)");
         return;
     };
     let header = format!("X-aws-ec2-metadata-token: {token}");
-    for (path, of_the_user, of_a_stranger) in [
+    for (path, for_the_user, for_others) in [
         ("meta-data/instance-id", "200", "200"),
         ("meta-data/iam/security-credentials/", "200", "403"),
         ("meta-data/iam/security-credentials/ecsInstanceRole", "200", "403"),
@@ -188,9 +188,9 @@ async fn another_user_of_the_machine_gets_no_credentials() {
     ] {
         let address = format!("{base}/{path}");
         let line = ["-H", header.as_str(), address.as_str()];
-        assert_eq!(curl(&line).await.unwrap().0, of_the_user, "{path}");
+        assert_eq!(curl(&line).await.unwrap().0, for_the_user, "{path}");
         let (status, body) = curl_as(&NOBODY, &line).await.unwrap();
-        assert_eq!(status, of_a_stranger, "{path}: {body}");
+        assert_eq!(status, for_others, "{path}: {body}");
         assert!(!body.contains("SecretAccessKey") && body != "user data", "{path}: {body}");
     }
     server.shutdown().await;

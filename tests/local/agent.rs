@@ -1,4 +1,4 @@
-//! A scripted agent: the calls and messages of a real one, made by hand.
+//! A scripted agent that makes the calls and sends the messages of a real one.
 
 use aws_credential_types::Credentials;
 use ecs_agent::aws::signature::Signed;
@@ -13,7 +13,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// The keys of the user of a server.
+/// The keys of a server's user.
 pub(crate) fn keys(server: &Server) -> Credentials {
     Credentials::new("local", server.token().expose(), None, None, "test")
 }
@@ -32,7 +32,7 @@ async fn role_keys(url: &str) -> Credentials {
     Credentials::new(text("AccessKeyId"), text("SecretAccessKey"), Some(text("Token")), None, "test")
 }
 
-/// The headers that make a request a signed one.
+/// The headers that sign a request.
 pub(crate) fn signature(
     keys: Credentials,
     service: &str,
@@ -47,7 +47,7 @@ pub(crate) fn signature(
 }
 
 pub(crate) fn http() -> reqwest::Client {
-    // The first of several tests in this process wins; the others find it done.
+    // Only the first of several tests in this process installs it; for the others it is installed already.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().timeout(LIMIT).build().unwrap()
 }
@@ -57,7 +57,7 @@ pub(crate) async fn imds_token(client: &reqwest::Client, url: &str) -> String {
     request.send().await.unwrap().text().await.unwrap()
 }
 
-/// One call; status and JSON body (null when it is no JSON).
+/// Makes one call. Returns status and JSON body, which is null if it is not JSON.
 pub(crate) async fn api(
     url: &str,
     target: &str,
@@ -75,7 +75,7 @@ pub(crate) async fn api(
     Ok((status, serde_json::from_str(&answer.text().await?).unwrap_or_default()))
 }
 
-/// Opens the ACS websocket, or gives status and body of the refusal.
+/// Opens the ACS websocket. An error is status and body of the refusal.
 pub(crate) async fn handshake(
     url: &str,
     query: &str,
@@ -153,7 +153,7 @@ impl Agent {
         self.send("AckRequest", json!({"cluster": cluster, "containerInstance": instance, "messageId": id})).await;
     }
 
-    /// The next message text that passes.
+    /// The next message text that `wanted` accepts.
     pub(crate) async fn text_that(&mut self, wanted: impl Fn(&str) -> bool) -> String {
         tokio::time::timeout(LIMIT, async {
             loop {
@@ -168,7 +168,7 @@ impl Agent {
         .expect("a message in time")
     }
 
-    /// The next message of that type: its `message` part.
+    /// The `message` part of the next message of this type.
     pub(crate) async fn message(&mut self, kind: &str) -> Value {
         let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
         let text = self.text_that(|text| parse(text)["type"] == kind).await;

@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A directory of its own for `ecs-local`, removed at the end.
+/// A directory for `ecs-local`, removed at the end.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -36,13 +36,13 @@ impl Scratch {
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ecs-local"));
         command.env("TMPDIR", self.0.join("tmp")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A developer has credentials of AWS itself: they are not for this control plane.
+        // A developer may have credentials for AWS itself, which must not be used with this control plane.
         let own = [("AWS_ACCESS_KEY_ID", "AKIAOWN"), ("AWS_SECRET_ACCESS_KEY", "own"), ("AWS_SESSION_TOKEN", "own")];
         command.envs(own).kill_on_drop(true);
         command
     }
 
-    /// Runs it to its end: exit code, output, error output.
+    /// Runs `ecs-local` to its end. Returns exit code, output, error output.
     async fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         let mut command = self.command();
         let output =
@@ -58,7 +58,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Not a test: the agent of the test below, in a process of its own.
+/// Not a test: the agent of other tests here, in a process of its own.
 #[tokio::test]
 #[ignore = "started by another test as its agent"]
 async fn played_agent() {
@@ -88,7 +88,7 @@ async fn played_agent() {
     std::future::pending().await
 }
 
-/// Runs Docker; its output, or none when it fails or is not there.
+/// Runs Docker and returns its output; `None` if it fails or is not there.
 async fn docker(arguments: &[&str]) -> Option<String> {
     let output = Command::new("docker").args(arguments).output().await.ok().filter(|output| output.status.success())?;
     Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
@@ -168,7 +168,7 @@ async fn an_interrupt_stops_the_task_first() {
 }
 
 #[tokio::test]
-async fn up_says_what_went_wrong() {
+async fn up_explains_what_went_wrong() {
     let scratch = Scratch::new("wrong");
     let bad = scratch.file("bad.json", r#"{"family": "x", "containerDefinitions": []}"#, 0o600);
     let dying = scratch.file("agent.sh", "#!/bin/sh\necho cannot go on >&2\nexit 5\n", 0o755);

@@ -7,16 +7,16 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::process::Command;
 
-/// Time for one command; a wait polls every 6 seconds.
+/// The time limit for one command; `aws ecs wait` polls every 6 seconds.
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
-/// Runs `aws ecs …`: its JSON answer, or its error text.
+/// Runs `aws ecs …` and returns its JSON answer, or its error text.
 async fn aws(server: &Server, line: &[&str]) -> Result<Value, String> {
     let line: Vec<&str> = ["ecs"].iter().chain(line).copied().collect();
     aws_with(server, server.token().expose(), &line).await
 }
 
-/// Runs `aws …` with this secret access key. An answer that is no JSON comes as a text.
+/// Runs `aws …` with this secret access key. An answer that is not JSON is returned as a text.
 pub(crate) async fn aws_with(server: &Server, secret: &str, line: &[&str]) -> Result<Value, String> {
     let mut command = Command::new("aws");
     command.args(["--endpoint-url", &server.url(), "--output", "json"]).args(line);

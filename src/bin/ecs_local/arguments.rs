@@ -1,5 +1,5 @@
-//! The command line of `ecs-local`. It owns the options and their help; it starts nothing. Invariant: an unknown argument is an
-//! error.
+//! The command line of `ecs-local`. This module owns the options and their help; it starts nothing. Invariant: an unknown
+//! argument is an error.
 
 use super::token::Token;
 use ecs_agent::local::{Options, Registry};
@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// `--help`.
+/// The text of `--help`.
 pub(crate) const HELP: &str = "\
-ecs-local: the part of Amazon ECS a laptop or a test needs, in one process on loopback.
-It plays the instance metadata service, the ECS API, ACS, TCS, the token call of ECR, and what Secrets Manager, SSM and S3 give to tasks.
+ecs-local: the part of Amazon ECS that a laptop or a test needs, in one process on loopback.
+It plays the instance metadata service, the ECS API, ACS, TCS, the token call of ECR, and Secrets Manager, SSM and S3 for tasks.
 State is in memory only.
 
 Usage:
@@ -20,7 +20,7 @@ Usage:
                                             serve, start the agent, run this task, show its states and output, stop it with
                                             Ctrl-C, clean up, end with the exit code of its essential container
 
-TASK.json is what `aws ecs register-task-definition --cli-input-json` takes. NAME=VALUE are variables for the agent.
+TASK.json is the input of `aws ecs register-task-definition --cli-input-json`. NAME=VALUE are variables for the agent.
 
 Options:
   --listen ADDRESS:PORT           where to listen            [serve: 127.0.0.1:14566, up: 127.0.0.1 and a free port]
@@ -29,27 +29,27 @@ Options:
   --registry HOST:PORT            a Docker registry to stand behind ECR: images named HOST:PORT/... get an ECR token
   --registry-user NAME            its user                   [AWS]
   --registry-password-file FILE   file with its password
-  --secrets DIRECTORY             what Secrets Manager has: a file is a secret, its name (below the directory) is the secret's
-  --parameters DIRECTORY          what SSM has, likewise: DIRECTORY/team/key is the parameter /team/key
-  --buckets DIRECTORY             what S3 has, likewise: DIRECTORY/config/app.env is arn:aws:s3:::config/app.env; texts only
+  --secrets DIRECTORY             secrets of Secrets Manager: each file is one, named by its path below the directory
+  --parameters DIRECTORY          parameters of SSM, likewise: DIRECTORY/team/key is the parameter /team/key
+  --buckets DIRECTORY             objects in S3, likewise: DIRECTORY/config/app.env is arn:aws:s3:::config/app.env; texts only
   --token VALUE                   the secret access key of the session, e.g. in CI; other users see it in the list of processes
-  --token-file FILE               the same, from a file that only you can read; a random one is written to it if it is not there
-  --quiet                         serve: print the URL only, and the token if it was made up; up: no state changes
+  --token-file FILE               the same, from a file that only you can read; if it is missing, it is created with a random token
+  --quiet                         serve: print only the URL, and the token if it is random; up: no state changes
   --agent FILE                    up: the agent's binary     [ecs-agent beside ecs-local]
   --agent-log                     up: show the agent's log
   -h, --help                      this text
 
-Without --token and --token-file a random token is made up and printed. Every call, websocket and object needs a signature (version 4)
+Without --token and --token-file the token is random and is printed. Every call, websocket and object needs a signature (version 4)
 with the token as secret access key and any access key id, /_local/ the token itself. The instance metadata gives role credentials and
 user data to processes of your user and of root only, on this machine; an agent anywhere else needs the token in AWS_SECRET_ACCESS_KEY.
 
 Then:
   export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=TOKEN AWS_DEFAULT_REGION=us-west-2
   aws ecs --endpoint-url http://127.0.0.1:14566 list-container-instances
-  curl --user local:TOKEN http://127.0.0.1:14566/_local/       look inside, make things go wrong
+  curl --user local:TOKEN http://127.0.0.1:14566/_local/       inspect it, inject faults
 ";
 
-/// What to do.
+/// The command to run.
 #[derive(Debug)]
 pub(crate) enum Command {
     Help,
@@ -57,19 +57,24 @@ pub(crate) enum Command {
     Up(Up),
 }
 
-/// `ecs-local up`.
+/// The arguments of `ecs-local up`.
 #[derive(Debug)]
 pub(crate) struct Up {
+    /// File with the task definition.
     pub(crate) task: PathBuf,
     pub(crate) options: Options,
+    /// No state changes are printed.
     pub(crate) quiet: bool,
     pub(crate) token: Token,
+    /// The agent's binary; `None`: `ecs-agent` beside `ecs-local`.
     pub(crate) agent: Option<PathBuf>,
+    /// The agent's log is printed.
     pub(crate) agent_log: bool,
+    /// Environment variables for the agent.
     pub(crate) environment: Vec<(String, String)>,
 }
 
-/// Reads the arguments, or says what is wrong with them.
+/// Reads the arguments. An error explains the problem.
 pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
     let word = arguments.next().unwrap_or_else(|| "--help".to_owned());
     let serve = match word.as_str() {
@@ -82,7 +87,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         task: PathBuf::new(),
         options: Options::default(),
         quiet: false,
-        token: Token::MadeUp,
+        token: Token::Random,
         agent: None,
         agent_log: false,
         environment: Vec::new(),
@@ -92,10 +97,10 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
     }
     let (mut registry, mut user, mut password_file) = (None, "AWS".to_owned(), None);
     while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
+        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
         match argument.as_str() {
             "-h" | "--help" => return Ok(Command::Help),
-            "--listen" => up.options.listen = value()?.parse().map_err(|_| "--listen wants ADDRESS:PORT".to_owned())?,
+            "--listen" => up.options.listen = value()?.parse().map_err(|_| "--listen needs ADDRESS:PORT".to_owned())?,
             "--cluster" => up.options.cluster = value()?,
             "--region" => up.options.region = value()?,
             "--registry" => registry = Some(value()?),
@@ -104,7 +109,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
             "--secrets" => up.options.secrets = texts_below(&PathBuf::from(value()?))?,
             "--parameters" => up.options.parameters = texts_below(&PathBuf::from(value()?))?,
             "--buckets" => up.options.objects = buckets(&PathBuf::from(value()?))?,
-            "--token" | "--token-file" if up.token != Token::MadeUp => {
+            "--token" | "--token-file" if up.token != Token::Random => {
                 return Err("--token and --token-file: give one of them, once".to_owned());
             }
             "--token" => up.token = Token::Given(Secret::new(value()?)),
@@ -136,18 +141,18 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         return Ok(Command::Serve { options: up.options, quiet: up.quiet, token: up.token });
     }
     if up.task.as_os_str().is_empty() {
-        return Err("up wants a task definition: ecs-local up TASK.json".to_owned());
+        return Err("up needs a task definition: ecs-local up TASK.json".to_owned());
     }
     Ok(Command::Up(up))
 }
 
-/// Every file below a directory: its path there, and what it holds without the line feed at its end.
+/// Every file below a directory: its path below it, and its content without a trailing line break.
 fn texts_below(directory: &Path) -> Result<BTreeMap<String, Secret>, String> {
     let without_end = |(name, text): (String, Secret)| (name, text.expose().trim_end_matches(['\r', '\n']).into());
     Ok(files_below(directory)?.into_iter().map(without_end).collect())
 }
 
-/// Every file below the directories in a directory, as it is.
+/// Every file below the directories in a directory, with its content unchanged.
 fn buckets(directory: &Path) -> Result<BTreeMap<String, Secret>, String> {
     let files = files_below(directory)?;
     match files.keys().find(|path| !path.contains('/')) {
@@ -196,12 +201,12 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_given_or_in_a_file_or_made_up() {
+    fn a_token_is_given_or_in_a_file_or_random() {
         let token = |line: &str| match parsed(line) {
             Ok(Command::Serve { token, .. }) => token,
             other => panic!("not understood: {other:?}"),
         };
-        assert_eq!(token("serve"), Token::MadeUp);
+        assert_eq!(token("serve"), Token::Random);
         assert_eq!(token("serve --token abc"), Token::Given("abc".into()));
         assert_eq!(token("serve --token-file a/b"), Token::File(PathBuf::from("a/b")));
     }
@@ -241,11 +246,11 @@ mod tests {
         for (line, expected) in [
             ("run", "unknown command `run`"),
             ("serve --agent x", "unknown argument `--agent`"),
-            ("serve --listen here", "--listen wants ADDRESS:PORT"),
-            ("serve --listen", "--listen wants a value"),
+            ("serve --listen here", "--listen needs ADDRESS:PORT"),
+            ("serve --listen", "--listen needs a value"),
             ("serve --registry r", "belong together"),
-            ("up", "up wants a task definition"),
-            ("serve --token", "--token wants a value"),
+            ("up", "up needs a task definition"),
+            ("serve --token", "--token needs a value"),
             ("serve --token a --token-file b", "--token and --token-file: give one of them, once"),
             ("up t.json --token a --token b", "--token and --token-file: give one of them, once"),
             ("up t.json -- NAME", "`NAME` is not NAME=VALUE"),

@@ -1,27 +1,28 @@
-//! Where the token of `ecs-local` comes from, and how a person is shown it. It owns the file of `--token-file`. Invariant: a file it makes
-//! can be read by its owner only, one that others may read or have made is refused, and what was given is not printed again.
+//! The origin of `ecs-local`'s token, and its form in output. This module owns the file of `--token-file`. Invariant: only the
+//! owner can read a file that it creates; a file that others may have read or written is refused; a token that was given is never
+//! printed.
 
-use super::output::complain;
+use super::output::print_error;
 use ecs_agent::model::Secret;
 use rustix::fs::OFlags;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Shorter ones are called guessable.
+/// Tokens with fewer characters cause a warning.
 const MIN_LENGTH: usize = 16;
-/// Longest, in characters.
+/// The most characters of a token.
 const MAX_LENGTH: usize = 256;
 
-/// Bytes read of a file: more than the longest token.
+/// The most bytes that are read of a file: more than the longest token has.
 const MAX_FILE: u64 = 4096;
 
-/// Where the token comes from.
+/// The origin of the token.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) enum Token {
-    /// The server makes one up.
+    /// The server makes a random token.
     #[default]
-    MadeUp,
+    Random,
     /// `--token VALUE`.
     Given(Secret),
     /// `--token-file FILE`.
@@ -29,25 +30,25 @@ pub(crate) enum Token {
 }
 
 impl Token {
-    /// The token itself; `None`: the server makes one up. A file that is not there is made, with a random token.
+    /// The token itself; `None`: the server makes a random one. A missing file is created with a random token.
     pub(crate) fn value(&self) -> Result<Option<Secret>, String> {
         let token = match self {
-            Self::MadeUp => return Ok(None),
+            Self::Random => return Ok(None),
             Self::Given(token) => check(token.clone(), "--token")?,
             Self::File(path) => check(read_or_make(path)?, &format!("--token-file {}", path.display()))?,
         };
         if token.expose().len() < MIN_LENGTH {
-            complain(&format!(
+            print_error(&format!(
                 "warning: the token has fewer than {MIN_LENGTH} characters: others on this machine may guess it."
             ));
         }
         Ok(Some(token))
     }
 
-    /// How the token stands in a command that a person copies: only one that was made up is printed.
+    /// The token in a command that a person copies. Only a random token is printed itself.
     pub(crate) fn shown(&self, token: &Secret) -> String {
         match self {
-            Self::MadeUp => token.expose().to_owned(),
+            Self::Random => token.expose().to_owned(),
             Self::Given(_) => "TOKEN".to_owned(),
             Self::File(path) => format!("\"$(cat '{}')\"", path.display()),
         }
@@ -91,11 +92,11 @@ fn read_or_make(path: &Path) -> Result<Secret, String> {
     Ok(Secret::new(text).expose().trim_end_matches(['\r', '\n']).into())
 }
 
-/// Only a file that nobody else can have written or read holds a secret.
+/// Checks that nobody else can have written or read the file.
 fn trusted(found: &std::fs::Metadata, own: u32) -> Result<(), String> {
     let (owner, mode) = (found.uid(), found.mode() & 0o7777);
     if !found.is_file() {
-        return Err("is no regular file".to_owned());
+        return Err("is not a regular file".to_owned());
     }
     if owner != own && owner != 0 {
         return Err(format!("belongs to another user (uid {owner}), who knows the token: name another file"));
@@ -142,7 +143,7 @@ mod tests {
         assert_eq!(value(&path), Ok(Some("0123456789abcdef".into())));
         symlink(&path, &link).unwrap();
         assert!(value(&link).unwrap_err().ends_with("is a symbolic link: name the file itself"));
-        assert!(value(Path::new("/dev/null")).unwrap_err().ends_with("is no regular file"));
+        assert!(value(Path::new("/dev/null")).unwrap_err().ends_with("is not a regular file"));
 
         let found = std::fs::metadata(&path).unwrap();
         let stranger = trusted(&found, found.uid() + 1);
@@ -166,12 +167,12 @@ mod tests {
             assert!(text.is_empty() || !problem.contains(text), "{problem}");
         }
         assert_eq!(Token::Given("in-ci".into()).value(), Ok(Some("in-ci".into())));
-        assert_eq!(Token::MadeUp.value(), Ok(None));
+        assert_eq!(Token::Random.value(), Ok(None));
     }
 
     #[test]
-    fn only_a_token_that_was_made_up_is_shown() {
-        assert_eq!(Token::MadeUp.shown(&"abc".into()), "abc");
+    fn only_a_random_token_is_shown() {
+        assert_eq!(Token::Random.shown(&"abc".into()), "abc");
         assert_eq!(Token::Given("abc".into()).shown(&"abc".into()), "TOKEN");
     }
 }

@@ -1,8 +1,8 @@
-//! `ecs-local up`: one task from a file, from start to exit code. It owns the agent process, the followers of container output
-//! and a temporary data directory. Invariant: all of these, and the task's containers, are gone when it ends.
+//! `ecs-local up`: one task from a file, from start to exit code. This module owns the agent's process, the processes that follow
+//! container output, and a temporary data directory. Invariant: all of these, and the task's containers, are gone when it ends.
 
 use super::arguments::Up;
-use super::output::{complain, say};
+use super::output::{print_error, print_line};
 use ecs_agent::local::{Options, Server, Task, TaskStatus};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -15,16 +15,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Time for the agent to register and connect.
+/// The time limit for the agent to register and connect.
 const REGISTER_LIMIT: Duration = Duration::from_secs(90);
-/// Time for the task to stop after Ctrl-C.
+/// The time limit for the task to stop after Ctrl-C.
 const STOP_LIMIT: Duration = Duration::from_secs(150);
-/// Time for the agent to end, and for one Docker command.
+/// The time limit for the agent to end, and for one Docker command.
 const END_LIMIT: Duration = Duration::from_secs(20);
-/// Time for the last output to arrive.
+/// The time limit for the last output to arrive.
 const OUTPUT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Runs the task; its exit code.
+/// Runs the task. Returns its exit code.
 pub(crate) async fn up(request: Up) -> Result<u8, String> {
     let text =
         std::fs::read_to_string(&request.task).map_err(|error| format!("{}: {error}", request.task.display()))?;
@@ -51,13 +51,13 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
         remove_leftovers(&task).await;
     }
     if let Err(error) = std::fs::remove_dir_all(&directory) {
-        complain(&format!("{} stays: {error}", directory.display()));
+        print_error(&format!("{} stays: {error}", directory.display()));
     }
     server.shutdown().await;
     result
 }
 
-/// Ctrl-C and SIGTERM.
+/// The signals that stop the task: Ctrl-C and SIGTERM.
 struct Interrupts {
     interrupt: Signal,
     terminate: Signal,
@@ -79,7 +79,7 @@ impl Interrupts {
 
 fn data_directory() -> Result<PathBuf, String> {
     use std::os::unix::fs::DirBuilderExt;
-    // Short: the path of a log router's socket below it has to fit into the 107 bytes a socket's name may have.
+    // The name is short: the path of a log router's socket below it must fit into 107 bytes, the limit for socket names.
     let name = uuid::Uuid::new_v4().simple().to_string();
     let path = std::env::temp_dir().join(format!("ecs-local-{}", &name[..12]));
     let created = std::fs::DirBuilder::new().mode(0o700).create(&path);
@@ -89,7 +89,7 @@ fn data_directory() -> Result<PathBuf, String> {
 
 fn start_agent(request: &Up, server: &Server, directory: &Path) -> Result<Child, String> {
     let beside = || Some(std::env::current_exe().ok()?.parent()?.join("ecs-agent"));
-    let agent = request.agent.clone().or_else(beside).ok_or("cannot tell where ecs-agent is: use --agent")?;
+    let agent = request.agent.clone().or_else(beside).ok_or("ecs-agent is not found beside ecs-local: use --agent")?;
     let log = |name: &str| {
         let path = directory.join(name);
         std::fs::File::create(&path).map(Stdio::from).map_err(|error| format!("{}: {error}", path.display()))
@@ -101,7 +101,7 @@ fn start_agent(request: &Up, server: &Server, directory: &Path) -> Result<Child,
     let mut command = Command::new(&agent);
     command
         .envs(server.environment())
-        // Credentials of the developer's own, in variables or in ~/.aws, come before the metadata's.
+        // The developer's own credentials, in variables or in ~/.aws, would take precedence over the metadata's.
         .env("AWS_ACCESS_KEY_ID", "local")
         .env("AWS_SECRET_ACCESS_KEY", server.token().expose())
         .env_remove("AWS_SESSION_TOKEN")
@@ -112,7 +112,7 @@ fn start_agent(request: &Up, server: &Server, directory: &Path) -> Result<Child,
         .stdin(Stdio::null())
         .stdout(out)
         .stderr(err)
-        // Ctrl-C is for us: the agent is needed to stop the task.
+        // Ctrl-C must not reach the agent, which is needed to stop the task.
         .process_group(0)
         .kill_on_drop(true);
     command.spawn().map_err(|error| format!("cannot start the agent {}: {error}", agent.display()))
@@ -144,7 +144,7 @@ async fn run(
     *task = Some(arn.to_owned());
     if !request.quiet {
         let (url, shown) = (server.url(), request.token.shown(server.token()));
-        say(&format!(
+        print_line(&format!(
             "task {arn}\nLook at it: AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY={shown} aws ecs --endpoint-url {url} describe-tasks \
              --tasks {arn}\nor: curl --user local:{shown} {url}/_local/state"
         ));
@@ -152,7 +152,7 @@ async fn run(
     follow(request, server, agent, arn, interrupts).await
 }
 
-/// Shows states and output until the task stopped.
+/// Prints states and output until the task has stopped.
 async fn follow(
     request: &Up,
     server: &Server,
@@ -170,13 +170,13 @@ async fn follow(
                 if stopping.is_some() {
                     return Err("interrupted twice: not waiting for the task to stop".to_owned());
                 }
-                complain("stopping the task (again: do not wait)");
+                print_error("stopping the task (again: do not wait)");
                 server.stop_task(arn, "Stopped by ecs-local up").map_err(|error| error.message)?;
                 stopping = Some(tokio::time::Instant::now() + STOP_LIMIT);
                 continue;
             }
             ended = agent.wait() => return Err(agent_ended(ended)),
-            changed = server.wait_for("a change", limit, |state| state.task(arn).filter(|task| shown.is_news(task)).cloned()) => changed,
+            changed = server.wait_for("a change", limit, |state| state.task(arn).filter(|task| shown.has_changed(task)).cloned()) => changed,
         };
         let Ok(task) = next else {
             if stopping.is_some() {
@@ -188,17 +188,19 @@ async fn follow(
             output.spawn(follow_output(container, runtime_id));
         }
         if task.last_status == TaskStatus::Stopped {
-            // Containers have ended: what is left is output on its way.
+            // The containers have ended: only output that is on its way is left.
             let _all_shown = timeout(OUTPUT_LIMIT, async { while output.join_next().await.is_some() {} }).await;
             return exit_code(&task);
         }
     }
 }
 
-/// What was printed already.
+/// The lines that were printed already.
 #[derive(Default)]
 struct Shown {
+    /// The last line by task or container.
     states: BTreeMap<String, String>,
+    /// The Docker id of the container whose output is followed, by container name.
     followed: BTreeMap<String, String>,
 }
 
@@ -233,16 +235,16 @@ impl Shown {
         lines
     }
 
-    fn is_news(&self, task: &Task) -> bool {
+    fn has_changed(&self, task: &Task) -> bool {
         Self::lines(task).iter().any(|(name, line)| self.states.get(name) != Some(line))
     }
 
-    /// Prints what is new; the containers whose output is to be followed from now on.
+    /// Prints new lines. Returns name and Docker id of containers whose output is to be followed from now on.
     fn show(&mut self, task: &Task, quiet: bool) -> Vec<(String, String)> {
         for (name, line) in Self::lines(task) {
             if self.states.get(&name) != Some(&line) {
                 if !quiet {
-                    say(&format!("{name}: {line}"));
+                    print_line(&format!("{name}: {line}"));
                 }
                 self.states.insert(name, line);
             }
@@ -267,7 +269,7 @@ async fn follow_output(container: String, runtime_id: String) {
             let (out, err) = (child.stdout.take(), child.stderr.take());
             tokio::join!(print_lines(&container, out), print_lines(&container, err));
         }
-        Err(error) => complain(&format!("no output of {container}: docker logs: {error}")),
+        Err(error) => print_error(&format!("no output of {container}: docker logs: {error}")),
     }
 }
 
@@ -276,7 +278,7 @@ async fn print_lines(container: &str, stream: Option<impl AsyncRead + Unpin>) {
     let mut reader = BufReader::new(stream);
     let mut line = Vec::new();
     while let Ok(1..) = reader.read_until(b'\n', &mut line).await {
-        say(&format!("{container} | {}", String::from_utf8_lossy(&line).trim_end()));
+        print_line(&format!("{container} | {}", String::from_utf8_lossy(&line).trim_end()));
         line.clear();
     }
 }
@@ -295,15 +297,15 @@ fn agent_ended(ended: std::io::Result<std::process::ExitStatus>) -> String {
     ended.map_or_else(|error| format!("the agent is lost: {error}"), |status| format!("the agent ended: {status}"))
 }
 
-/// The last lines of the agent's log, when there are any.
+/// The last lines of the agent's log; empty if there are none.
 fn log_tail(directory: &Path) -> String {
     let texts = ["out.log", "err.log"].map(|name| std::fs::read_to_string(directory.join(name)).unwrap_or_default());
     let lines: Vec<&str> =
         texts.iter().flat_map(|text| text.lines().rev().take(15).collect::<Vec<_>>().into_iter().rev()).collect();
-    if lines.is_empty() { String::new() } else { format!("\nThe agent's last words:\n{}", lines.join("\n")) }
+    if lines.is_empty() { String::new() } else { format!("\nThe last lines of the agent's log:\n{}", lines.join("\n")) }
 }
 
-/// SIGTERM, and after a while SIGKILL.
+/// Sends SIGTERM, and SIGKILL if the agent does not end in time.
 async fn end_agent(agent: &mut Child) {
     if let Some(pid) = agent.id() {
         short_command("kill", &["-TERM".to_owned(), pid.to_string()]).await;
@@ -311,11 +313,11 @@ async fn end_agent(agent: &mut Child) {
     if timeout(END_LIMIT, agent.wait()).await.is_err()
         && let Err(error) = agent.kill().await
     {
-        complain(&format!("the agent stays: {error}"));
+        print_error(&format!("the agent stays: {error}"));
     }
 }
 
-/// Removes what is left of the task: its containers, the volumes the agent made for them, and its control group.
+/// Removes the task's containers, the volumes that the agent made for them, and its control group.
 async fn remove_leftovers(task: &str) {
     let docker = async |arguments: &[&str], names: &[String]| {
         let fixed = arguments.iter().map(|argument| (*argument).to_owned());
@@ -326,7 +328,7 @@ async fn remove_leftovers(task: &str) {
     if !ids.is_empty() {
         let format = "{{range .Mounts}}{{.Name}} {{end}}";
         let mut volumes = words(&docker(&["inspect", "--format", format], &ids).await);
-        volumes.retain(|name| is_of_a_task(name));
+        volumes.retain(|name| is_task_volume(name));
         docker(&["rm", "--force", "--volumes"], &ids).await;
         volumes.sort();
         volumes.dedup();
@@ -334,7 +336,7 @@ async fn remove_leftovers(task: &str) {
             docker(&["volume", "rm"], &volumes).await;
         }
     }
-    // Where Docker leaves it to others to make control groups, systemd knows the group as a slice; it goes with the next boot.
+    // On hosts where systemd manages control groups, the group is a slice of systemd; it is gone after the next boot.
     let Some(id) = task.rsplit('/').next().filter(|id| !id.is_empty()) else { return };
     for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
         let _ = std::fs::remove_dir(hierarchy.path().join("ecs").join(id));
@@ -342,28 +344,28 @@ async fn remove_leftovers(task: &str) {
     let _ = std::fs::remove_dir(Path::new("/sys/fs/cgroup/ecs").join(id));
 }
 
-/// `ecs-<family>-<revision>-<volume>-<20 hex>`: the agent's name for a volume that goes with its task.
-fn is_of_a_task(volume: &str) -> bool {
+/// The name is one that the agent gives to a volume of a single task: `ecs-<family>-<revision>-<volume>-<20 hex>`.
+fn is_task_volume(volume: &str) -> bool {
     let suffix = volume.strip_prefix("ecs-").and_then(|rest| rest.rsplit_once('-')).map_or("", |(_, suffix)| suffix);
     suffix.len() == 20 && suffix.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Runs a short command to its end; its output. A failure is told, and leaves no output.
+/// Runs a short command to its end and returns its output. If it fails, prints the error and returns nothing.
 async fn short_command(program: &str, arguments: &[String]) -> String {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
     match timeout(END_LIMIT, command.output()).await {
         Ok(Ok(output)) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
         Ok(Ok(output)) => {
-            complain(&format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim()));
+            print_error(&format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim()));
             String::new()
         }
         Ok(Err(error)) => {
-            complain(&format!("{program}: {error}"));
+            print_error(&format!("{program}: {error}"));
             String::new()
         }
         Err(_) => {
-            complain(&format!("{program} took too long"));
+            print_error(&format!("{program} took too long"));
             String::new()
         }
     }

@@ -1,4 +1,4 @@
-//! Variables that mean something for one another.
+//! Variables that depend on each other.
 
 use super::*;
 
@@ -12,11 +12,11 @@ fn a_checkpoint_follows_the_data_directory_unless_it_was_set() {
 }
 
 #[test]
-fn half_of_the_registry_settings_is_told() {
+fn half_of_the_registry_settings_is_reported() {
     let problem_texts = |environment: &[(&str, &str)]| texts(&from(environment));
     assert!(problem_texts(&[("ECS_ENGINE_AUTH_TYPE", "docker")])[0].contains("set without ECS_ENGINE_AUTH_DATA"));
     assert!(problem_texts(&[("ECS_ENGINE_AUTH_DATA", "{}")])[0].contains("set without ECS_ENGINE_AUTH_TYPE"));
-    // One problem is enough for a half that is there and cannot be used.
+    // A half that is set but cannot be used is one problem, not two.
     assert_eq!(problem_texts(&[("ECS_ENGINE_AUTH_TYPE", "docker"), ("ECS_ENGINE_AUTH_DATA", "{")]).len(), 1);
     assert_eq!(problem_texts(&[("ECS_ENGINE_AUTH_TYPE", "basic"), ("ECS_ENGINE_AUTH_DATA", "{}")]).len(), 1);
 }
@@ -119,8 +119,9 @@ fn service_accounts_need_a_fetcher_and_a_domain_or_a_secret() {
     }
 }
 
+/// And no identity document is sent.
 #[test]
-fn outside_ec2_the_region_is_in_the_environment_and_there_is_no_document() {
+fn outside_ec2_the_region_must_be_in_the_environment() {
     let external = ("ECS_EXTERNAL", "true");
     let loaded = from(&[external, ("AWS_DEFAULT_REGION", "eu-north-1")]);
     assert!(loaded.config.unwrap().no_identity_document);

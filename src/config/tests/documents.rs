@@ -1,10 +1,10 @@
-//! The JSON file and user data: every field, every wrong type, and who wins over whom.
+//! The JSON file and user data: every field, every wrong type, and precedence.
 
 use super::*;
 use keys::Key;
 use kind::Kind;
 
-/// A JSON value that is not the default, and what becomes of it.
+/// A JSON value that is not the default, and its canonical form.
 fn sample(key: &Key) -> (&'static str, &'static str) {
     match key.kind {
         Kind::Switch | Kind::Flag if key.default == "true" && key.kind == Kind::Switch => ("false", "false"),
@@ -27,8 +27,9 @@ fn sample(key: &Key) -> (&'static str, &'static str) {
     }
 }
 
+/// The case of its name does not matter.
 #[test]
-fn every_field_is_read_in_any_case_and_a_wrong_type_of_it_is_fatal() {
+fn every_field_is_read_and_its_wrong_type_is_fatal() {
     let mut fields = 0;
     for key in KEYS.iter().filter(|key| key.stage != Stage::Foreign) {
         let Some(name) = key.json else { continue };
@@ -90,7 +91,7 @@ fn types_are_those_of_the_go_agent() {
 }
 
 #[test]
-fn the_environment_goes_before_the_file_before_user_data_before_the_default() {
+fn environment_file_user_data_default_in_this_order() {
     let file = r#"{"Cluster": "file", "DataDir": "/file"}"#;
     let user_data =
         r#"{"ecsagentconfiguration": {"Cluster": "data", "DataDir": "/data-of-user", "DataDirOnHost": "/u"}}"#;
@@ -115,7 +116,7 @@ type Merge = (&'static str, Option<&'static str>, &'static str, &'static str, us
 
 #[rustfmt::skip]
 const MERGES: &[Merge] = &[
-    // An explicit false of a switch wins, that of a plain bool is nothing.
+    // An explicit false of a switch wins, that of a plain bool counts as not set.
     ("ECS_DISABLE_PRIVILEGED", Some("false"), r#"{"PrivilegedDisabled": true}"#, "false", 0),
     ("ECS_DISABLE_PRIVILEGED", Some("maybe"), r#"{"PrivilegedDisabled": true}"#, "true", 1),
     ("ECS_EXCLUDE_IPV6_PORTBINDING", None, r#"{"ShouldExcludeIPv6PortBinding": false}"#, "false", 0),
@@ -124,7 +125,7 @@ const MERGES: &[Merge] = &[
     ("ECS_EBSTA_SUPPORTED", Some("false"), "{}", "false", 0),
     ("ECS_EBSTA_SUPPORTED", Some("false"), r#"{"EBSTASupportEnabled": true}"#, "true", 0),
     ("ECS_EBSTA_SUPPORTED", None, r#"{"EBSTASupportEnabled": false}"#, "true", 1),
-    // Zeros and empty lists are nothing.
+    // Zeros and empty lists count as not set.
     ("ECS_CONTAINER_STOP_TIMEOUT", Some("0"), r#"{"DockerStopTimeout": 60000000000}"#, "60000", 1),
     ("ECS_CONTAINER_STOP_TIMEOUT", Some("10s"), r#"{"DockerStopTimeout": 60000000000}"#, "10000", 0),
     ("ECS_CONTAINER_STOP_TIMEOUT", Some("soon"), r#"{"DockerStopTimeout": 60000000000}"#, "60000", 1),
@@ -136,13 +137,13 @@ const MERGES: &[Merge] = &[
     ("ECS_IMAGE_PULL_BEHAVIOR", Some("default"), r#"{"ImagePullBehavior": 1}"#, "always", 0),
     ("ECS_IMAGE_PULL_BEHAVIOR", Some("once"), r#"{"ImagePullBehavior": 1}"#, "once", 0),
     ("ECS_IMAGE_PULL_BEHAVIOR", None, r#"{"ImagePullBehavior": 9}"#, "default", 1),
-    // One that the environment always sets.
+    // A field that the environment always sets.
     ("ECS_CGROUP_CPU_PERIOD", None, r#"{"CgroupCPUPeriod": 20000000}"#, "100", 1),
     // Two fields, one variable.
     ("ECS_TASK_METADATA_RPS_LIMIT", None, r#"{"TaskMetadataSteadyStateRate": 50, "TaskMetadataBurstRate": 80}"#, "50,80", 0),
     ("ECS_TASK_METADATA_RPS_LIMIT", None, r#"{"TaskMetadataBurstRate": 80}"#, "40,80", 0),
     ("ECS_TASK_METADATA_RPS_LIMIT", None, r#"{"TaskMetadataBurstRate": -1}"#, "40,60", 1),
-    // Limits hold for a document too.
+    // Limits apply to a document too.
     ("ECS_IMAGE_CLEANUP_INTERVAL", None, r#"{"ImageCleanupInterval": 1}"#, "1800000", 1),
     ("ECS_CONTAINER_CREATE_TIMEOUT", None, r#"{"ContainerCreateTimeout": 1000000000}"#, "60000", 1),
     // Names.
@@ -163,8 +164,9 @@ fn fields_are_merged_as_the_go_agent_merges_them() {
     }
 }
 
+/// Unless the environment overrides them.
 #[test]
-fn two_timeouts_below_their_minimum_are_fatal_in_a_document_if_they_count() {
+fn two_timeouts_below_their_minimum_are_fatal_in_a_document() {
     let file = r#"{"DockerStopTimeout": 999999999, "ContainerStartTimeout": 44000000000}"#;
     let loaded = layered(&[], file, "");
     assert!(loaded.config.is_none());
@@ -206,7 +208,7 @@ fn most_user_data_is_not_ours() {
 }
 
 #[test]
-fn names_that_are_no_fields_are_told_with_a_hint() {
+fn names_that_are_not_fields_are_reported_with_a_hint() {
     for (name, part) in [
         (
             "Clustr",
@@ -230,7 +232,7 @@ fn names_that_are_no_fields_are_told_with_a_hint() {
 }
 
 #[test]
-fn a_file_that_is_no_document() {
+fn a_file_that_is_not_a_document() {
     let shown = |bytes: &[u8]| {
         let file = TempFile::new("document", bytes);
         let path = file.0.to_str().unwrap().to_owned();
@@ -256,8 +258,9 @@ fn a_file_that_is_no_document() {
     fatal(deep.as_bytes(), "ReservedPorts (F:1): an array");
 }
 
+/// A file that cannot be opened is not fatal.
 #[test]
-fn a_file_that_cannot_be_read_is_fatal_and_one_that_cannot_be_opened_is_not() {
+fn a_file_that_opens_but_cannot_be_read_is_fatal() {
     let problems = |path: &Path, named: bool| Document::open(path, named).1;
     let absent = Path::new("/nonexistent/ecs.config.json");
     assert!(problems(absent, false).is_empty());
@@ -303,7 +306,7 @@ fn a_byte_order_mark_is_no_part_of_a_document() {
     let (_, problems) = Document::open(&path, true);
     assert!(problems.len() == 1 && problems[0].fatal && problems[0].shape.contains("UTF-16"), "{problems:?}");
     std::fs::remove_file(&path).unwrap();
-    // As the metadata client hands it over.
+    // The text as the metadata client returns it.
     let shown = |text: &str| Document::user_data(&String::from_utf8_lossy(&wide(text))).1;
     let problems = shown("\u{feff}{\"ECSAgentConfiguration\":{\"Cluster\":\"prod\"}}");
     assert!(problems.len() == 1 && !problems[0].fatal && problems[0].shape.contains("UTF-16"), "{problems:?}");

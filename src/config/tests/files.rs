@@ -1,4 +1,4 @@
-//! `ecs.config` as a file: its lines, its size, and files that are none.
+//! `ecs.config` as a file: its lines, its size, and files that cannot be read.
 
 use super::*;
 
@@ -53,7 +53,7 @@ fn a_file_in_a_wide_encoding_is_refused_as_a_whole() {
 }
 
 #[test]
-fn a_bad_line_is_told_and_the_others_are_taken() {
+fn a_bad_line_is_reported_and_the_others_are_taken() {
     for (line, part) in [
         (&b"export B=1"[..], "a line that begins with export"),
         (b"B =1", "white space in the name"),
@@ -134,7 +134,7 @@ proptest::proptest! {
     }
 }
 
-/// The health check asks an agent that read its configuration long ago.
+/// The health check asks a running agent, which read its configuration at its start.
 #[test]
 fn the_host_of_the_health_check_needs_no_usable_configuration() {
     let host = |path: &str, more: &[(&str, &str)]| {
@@ -146,7 +146,7 @@ fn the_host_of_the_health_check_needs_no_usable_configuration() {
     // A file that cannot be opened.
     assert_eq!(host("/nonexistent/x", &[]), (false, "localhost".to_owned()));
     assert_eq!(host("/nonexistent/x", &named), (false, "127.0.0.2".to_owned()));
-    // A value that no agent starts with.
+    // A value that keeps the agent from starting.
     let wrong = TempFile::new("wrong-attributes", b"ECS_INSTANCE_ATTRIBUTES={\nECS_AGENT_HEALTHCHECK_HOST=127.0.0.3\n");
     assert_eq!(host(wrong.0.to_str().unwrap(), &[]), (false, "127.0.0.3".to_owned()));
     let well = TempFile::new("well", b"ECS_AGENT_HEALTHCHECK_HOST=127.0.0.3\n");

@@ -119,7 +119,7 @@ fn numbers_at_below_and_above_their_limits() {
     }
 }
 
-/// A row that takes a number and has no case on either side of its limits has not been thought about.
+/// Every row with a number needs a case on each side of its limits.
 #[test]
 fn every_number_has_its_limits_tested() {
     use kind::{Kind, Limit};
@@ -208,7 +208,7 @@ fn words_switches_and_documents() {
 }
 
 #[test]
-fn only_what_the_go_agent_cannot_start_with_is_fatal() {
+fn only_values_that_stop_the_go_agent_are_fatal() {
     for (name, value, fatal) in [
         ("ECS_INSTANCE_ATTRIBUTES", "{", true),
         ("ECS_CONTAINER_INSTANCE_TAGS", "[]", true),

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 const MARKER: &str = "hunter2-do-not-show";
 
-/// A file of its own for one test, removed afterwards.
+/// A file for one test, removed afterwards.
 struct TempFile(PathBuf);
 
 impl TempFile {
@@ -43,12 +43,12 @@ fn from(environment: &[(&str, &str)]) -> Loaded {
     load_from(&[&environment], false, environment.problems())
 }
 
-/// With the files that the environment names and no others.
+/// Loads with the files that the environment names and no others.
 fn load(environment: Environment) -> Loaded {
     Sources::open(environment, Role::Agent).load(None)
 }
 
-/// An environment, the text of a JSON file, the text of user data.
+/// Loads an environment, the text of a JSON file, and the text of user data.
 fn layered(environment: &[(&str, &str)], file: &str, user_data: &str) -> Loaded {
     let environment = Environment::new(environment.iter().copied());
     let (file, mut problems) = Document::file("config.json", file);
@@ -65,7 +65,7 @@ fn texts(loaded: &Loaded) -> Vec<String> {
     loaded.problems.iter().map(ToString::to_string).collect()
 }
 
-/// The value in effect, as text, and the number of problems.
+/// The value in effect, as text, and the problems.
 fn effect(name: &str, value: &str) -> (Option<String>, Vec<String>) {
     let environment = Environment::new([(name, value)]);
     // A row that no variable sets is set by a document.

@@ -1,4 +1,4 @@
-//! Which source wins, and what is said of the others.
+//! Precedence of sources, and the places in problems.
 
 use super::*;
 
@@ -46,8 +46,9 @@ fn the_environment_goes_before_the_file_field_by_field() {
     assert!(config.checkpoint, "a data directory turns the checkpoint on");
 }
 
+/// systemd removes quotes from the values of an environment file.
 #[test]
-fn a_document_that_systemd_took_the_quotes_from_is_read_from_the_file() {
+fn a_document_without_its_quotes_is_read_from_the_file() {
     let file = TempFile::new(
         "unit",
         br#"ECS_ENGINE_AUTH_TYPE=docker
@@ -60,7 +61,7 @@ ECS_ENGINE_AUTH_DATA={"r":{"password":"x"}}
 }
 
 #[test]
-fn what_is_not_built_yet_is_named_when_it_is_asked_for() {
+fn unbuilt_features_are_named_when_they_are_asked_for() {
     let loaded = from(&[
         ("ECS_ENABLE_TASK_ENI", "true"),
         ("ECS_ENABLE_TASK_IAM_ROLE", "false"),
@@ -73,7 +74,7 @@ fn what_is_not_built_yet_is_named_when_it_is_asked_for() {
 }
 
 #[test]
-fn names_that_are_not_ours_are_left_alone_and_misspelt_ones_are_told_once() {
+fn foreign_names_are_ignored_and_misspelt_ones_reported_once() {
     let file = TempFile::new("names", b"ECS_CLUSTR=x\necs_cluster=y\nECS_CONFIG_FILE=p\nMY_OWN=z\n");
     let loaded = file.load(&[("ECS_CLUSTR", "x"), ("ECS_CONTAINER_METADATA_URI_V4", "http://x"), ("PATH", "/bin")]);
     let shown = texts(&loaded);
@@ -83,8 +84,9 @@ fn names_that_are_not_ours_are_left_alone_and_misspelt_ones_are_told_once() {
     assert!(shown[2].starts_with("ecs_cluster (") && shown[2].contains("did you mean ECS_CLUSTER?"), "{shown:?}");
 }
 
+/// Unless the environment has them.
 #[test]
-fn what_libraries_look_for_is_taken_out_of_the_file_unless_the_environment_has_it() {
+fn variables_of_libraries_are_taken_from_the_file() {
     let file = TempFile::new("process", b"AWS_PROFILE=p\nSSL_CERT_DIR=/certs\nAWS_CONFIG_FILE=\nECS_CLUSTER=c\n");
     let path = file.0.to_str().unwrap();
     let variables = |more: &[(&str, &str)]| {

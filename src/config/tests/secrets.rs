@@ -1,4 +1,4 @@
-//! No value is shown anywhere.
+//! No text shows a value.
 
 use super::*;
 
@@ -70,7 +70,7 @@ fn no_password_in_an_address_is_shown() {
 }
 
 proptest::proptest! {
-    /// Whatever stands where, nothing panics, no problem shows a value, and nothing at all shows a secret.
+    /// For any mixture of sources nothing panics, no problem shows a value, and no text shows a secret.
     #[test]
     fn no_mixture_of_sources_shows_a_value(
         rows in proptest::collection::vec((0..KEYS.len(), 0..SHAPES.len(), 0..4_usize), 0..12),
@@ -110,7 +110,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn any_text_is_a_document_or_told(text in "[\\[\\]{}\":,0-9a-zA-Z \\\\\n.-]{0,60}") {
+    fn any_text_is_a_document_or_reported(text in "[\\[\\]{}\":,0-9a-zA-Z \\\\\n.-]{0,60}") {
         for (document, problems) in [Document::file("f", &text), Document::user_data(&text)] {
             let _ = load_from(&[&document], false, problems);
         }
@@ -119,7 +119,7 @@ proptest::proptest! {
     }
 }
 
-/// Values with the marker in the place of `@`.
+/// Values in which `@` stands for the marker.
 const SHAPES: [&str; 14] = [
     "@",
     "\"@\"",

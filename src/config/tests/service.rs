@@ -6,11 +6,11 @@ use defaults::ServiceDefaults;
 fn service(environment: &[(&str, &str)], file: &str) -> Loaded {
     let environment = Environment::new(environment.iter().copied());
     let (file, problems) = Document::file("config.json", file);
-    load_from(&[&environment, &file, &ServiceDefaults::of_this_host()], true, problems)
+    load_from(&[&environment, &file, &ServiceDefaults::for_this_host()], true, problems)
 }
 
 #[test]
-fn what_ecs_init_gave_its_agent_holds_without_a_word() {
+fn the_defaults_of_ecs_init_hold_without_a_problem() {
     let loaded = service(&[], "");
     assert!(loaded.problems.is_empty() && loaded.unbuilt.is_empty(), "{:?}", texts(&loaded));
     let config = loaded.config.unwrap();
@@ -28,7 +28,7 @@ fn everything_an_operator_set_goes_before_it() {
     assert_eq!((config.logging_drivers.len(), config.checkpoint, config.detailed_os_family.as_str()), (1, false, ""));
     let config = service(&[], r#"{"AvailableLoggingDrivers": ["none"], "Checkpoint": false}"#).config.unwrap();
     assert_eq!((config.logging_drivers, config.checkpoint), (vec!["none".to_owned()], false));
-    // A plain bool that the environment turns off stays off: that default was never the operator's.
+    // A plain bool that the environment turns off stays off: a default of the service does not turn it on again.
     let loaded = service(&[("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "false")], "");
     let value = loaded.effective.iter().find(|value| value.name == "ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST").unwrap();
     assert_eq!(value.value, "false");
@@ -45,7 +45,7 @@ fn an_external_service_gives_tasks_no_interfaces() {
 }
 
 #[test]
-fn paths_of_the_container_are_told_and_translated() {
+fn paths_of_the_container_are_reported_and_translated() {
     let loaded = service(&[("ECS_DATADIR", "/data")], "");
     assert_eq!(loaded.config.unwrap().data_dir, PathBuf::from("/var/lib/ecs/data"));
     assert_eq!(loaded.problems.len(), 1);

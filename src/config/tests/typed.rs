@@ -1,10 +1,10 @@
-//! What the typed configuration holds: defaults, every field, and that the table and the type agree.
+//! The typed configuration: defaults, every field, and agreement of the table and the type.
 
 use super::*;
 use serde::Deserialize;
 
 #[test]
-fn nothing_set_gives_the_defaults_and_no_word() {
+fn nothing_set_gives_the_defaults_and_no_problem() {
     let loaded = from(&[]);
     assert!(loaded.problems.is_empty() && loaded.unbuilt.is_empty(), "{loaded:?}");
     let config = loaded.config.unwrap();

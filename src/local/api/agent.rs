@@ -1,5 +1,5 @@
-//! The agent's calls: register, discover, report. They own how a registration becomes an instance and how reports reach tasks.
-//! Invariant: the same registration twice (same client token) makes one instance.
+//! The agent's calls: register, discover, report. This module owns the way from a registration to an instance, and from reports
+//! to tasks. Invariant: two registrations with the same client token make one instance.
 
 use super::request::{Answer, cluster_of, required};
 use crate::local::api_error::ApiError;
@@ -11,11 +11,11 @@ use crate::local::tasks::TaskStatus;
 use crate::local::time::now;
 use serde_json::{Value, json};
 
-/// RegisterContainerInstance: new, repeated, or again with its ARN.
+/// RegisterContainerInstance: a new instance, a repeated call, or a known instance with its ARN.
 ///
-/// An ARN this server does not know is taken on: the server keeps nothing when it ends, the agent does.
+/// An unknown ARN is accepted: the server loses its state when it ends, the agent does not.
 pub(super) fn register(state: &mut State, body: &Value) -> Answer {
-    // Compat: this call words a missing cluster as ClientException.
+    // Compat: this call reports a missing cluster as ClientException.
     let cluster = cluster_of(state, body).map_err(|error| ApiError::client(error.message))?;
     let token = body["clientToken"].as_str().map(str::to_owned);
     let given = body["containerInstanceArn"].as_str().filter(|arn| !arn.is_empty());
@@ -40,7 +40,7 @@ pub(super) fn register(state: &mut State, body: &Value) -> Answer {
         return Err(ApiError::client("The container instance was deregistered."));
     }
     instance.ec2_instance_id = document["instanceId"].as_str().unwrap_or_default().to_owned();
-    // Custom attributes come with the first registration only and stay.
+    // Custom attributes come with the first registration only, and stay.
     for known in std::mem::replace(&mut instance.attributes, attributes) {
         let capability = known.name.contains("ecs.capability.");
         if !capability && !instance.has_attribute(&known.name) {
@@ -78,7 +78,7 @@ fn add_instance(state: &mut State, cluster: &str, arn: &str) -> Result<(), ApiEr
     Ok(())
 }
 
-/// DiscoverPollEndpoint: this server, as plain http.
+/// DiscoverPollEndpoint: this server, over plain http.
 pub(super) fn discover(state: &State) -> Value {
     let url = &state.site.url;
     json!({"endpoint": format!("{url}/acs"), "telemetryEndpoint": format!("{url}/tcs")})
@@ -107,7 +107,7 @@ pub(super) fn submit_container(state: &mut State, body: &Value) -> Answer {
     Ok(acknowledgment())
 }
 
-/// SubmitAttachmentStateChanges: recorded, no more.
+/// SubmitAttachmentStateChanges: only recorded.
 pub(super) fn submit_attachments(state: &State, body: &Value) -> Answer {
     cluster_of(state, body)?;
     Ok(acknowledgment())
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_cluster_is_told_in_the_known_words() {
+    fn a_missing_cluster_is_a_client_exception() {
         let mut state = State::new(Site::example(), "default");
         let error = register(&mut state, &json!({"cluster": "none"})).unwrap_err();
         assert_eq!((error.code.as_str(), error.message.as_str()), ("ClientException", "Cluster not found."));

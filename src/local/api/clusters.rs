@@ -1,4 +1,5 @@
-//! Calls about clusters. They own the life of a cluster: ACTIVE until deleted. Invariant: a cluster with instances stays.
+//! Calls about clusters. This module owns the life of a cluster: ACTIVE until it is deleted. Invariant: a cluster with instances
+//! is not deleted.
 
 use super::request::{Answer, cluster_of, missing, names};
 use crate::local::api_error::ApiError;
@@ -7,7 +8,7 @@ use crate::local::state::{MAX_CLUSTERS, State};
 use crate::local::tasks::TaskStatus;
 use serde_json::{Value, json};
 
-/// CreateCluster: the existing one when there is one.
+/// CreateCluster: returns the existing cluster if there is one.
 pub(super) fn create(state: &mut State, body: &Value) -> Answer {
     let name = body["clusterName"].as_str().filter(|name| !name.is_empty()).unwrap_or("default");
     if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') || name.len() > 255 {
@@ -31,7 +32,7 @@ pub(super) fn delete(state: &mut State, body: &Value) -> Answer {
     Ok(json!({"cluster": show(state, &name)}))
 }
 
-/// DescribeClusters: without names, `default`.
+/// DescribeClusters: `default` if no cluster is named.
 pub(super) fn describe(state: &State, body: &Value) -> Value {
     let mut wanted: Vec<&str> = names(body, "clusters").collect();
     if wanted.is_empty() {

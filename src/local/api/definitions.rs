@@ -1,5 +1,5 @@
-//! Calls about task definitions. They own revisions: numbers only go up, and an inactive revision stays readable. Checking a
-//! definition is [`crate::local::definition`]'s part. Invariant: a revision never changes after it was registered.
+//! Calls about task definitions. This module owns revisions: numbers only go up, and an inactive revision stays readable. The
+//! check of a definition is [`crate::local::definition`]'s part. Invariant: a revision never changes after it was registered.
 
 use super::request::{Answer, required};
 use crate::local::api_error::ApiError;
@@ -14,7 +14,7 @@ pub(super) fn register(state: &mut State, body: &Value) -> Answer {
     let mut spec: TaskDefinition =
         definition::read(body).map_err(|error| ApiError::client(unreadable("The task definition", &error)))?;
     validate(&spec).map_err(ApiError::client)?;
-    // Units and MiB from now on, whatever was given (API reference, RegisterTaskDefinition).
+    // Stored in units and MiB, whatever the client wrote (API reference, RegisterTaskDefinition).
     spec.cpu = spec.cpu_limit().map(|units| units.to_string());
     spec.memory = spec.memory_limit().map(|mib| mib.to_string());
     if state.definitions.len() >= MAX_DEFINITIONS {
@@ -39,7 +39,7 @@ pub(super) fn register(state: &mut State, body: &Value) -> Answer {
     Ok(json!({"taskDefinition": shown, "tags": tags}))
 }
 
-/// Names the member and what is wrong with it, but not its value: that may be a secret in the wrong place.
+/// Names the member and the error, but not the value: it may be a secret in the wrong place.
 pub(super) fn unreadable(what: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> String {
     let text = error.inner().to_string();
     let problem = match text.rsplit_once(", expected ") {

@@ -1,5 +1,6 @@
-//! The one call of ECR the agent makes: GetAuthorizationToken, in front of a real registry. It owns no images. Invariant: the
-//! registry's password leaves only in this answer, base64 as in AWS.
+//! The only ECR call that the agent makes: GetAuthorizationToken, in front of a real registry. This module owns no images.
+//! Invariant:
+//! the registry's password leaves only in this answer, in base64 as in AWS.
 
 use super::request::Answer;
 use crate::local::api_error::ApiError;
@@ -15,7 +16,7 @@ pub(super) fn answer(state: &State, registry: Option<&Registry>, operation: &str
         return Err(ApiError::new(400, "UnsupportedCommandException", format!("{operation} is not part of this ECR.")));
     }
     let Some(registry) = registry else {
-        let message = "No registry stands behind this ECR: start the server with one.";
+        let message = "This ECR has no registry: start the server with one.";
         return Err(ApiError::new(400, "RegistryNotFoundException", message));
     };
     let text = format!("{}:{}", registry.user, registry.password.expose());

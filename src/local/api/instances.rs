@@ -1,5 +1,5 @@
-//! Calls about container instances. They own draining and deregistration. Invariant: a deregistered instance gets no task and
-//! no connection.
+//! Calls about container instances. This module owns draining and deregistration. Invariant: a deregistered instance gets no task
+//! and no connection.
 
 use super::request::{Answer, cluster_of, missing, names, required};
 use crate::local::api_error::ApiError;
@@ -10,12 +10,12 @@ use crate::local::tasks::{Task, TaskStatus};
 use crate::local::time::now;
 use serde_json::{Value, json};
 
-/// The instance of that ARN or id in a cluster.
+/// The instance with this ARN or id in a cluster.
 pub(super) fn find<'a>(state: &'a State, cluster: &str, name: &str) -> Option<&'a Instance> {
     state.instances.iter().find(|instance| instance.cluster == cluster && same_resource(&instance.arn, name))
 }
 
-/// The instance as it is described, or null.
+/// The description of an instance; null if it is unknown.
 pub(super) fn show(state: &State, arn: &str) -> Value {
     let Some(instance) = state.instance(arn) else { return Value::Null };
     let count = |status| state.count(status, |task| task.instance_arn == instance.arn);
@@ -48,7 +48,7 @@ pub(super) fn describe(state: &State, body: &Value) -> Answer {
     Ok(json!({"containerInstances": found, "failures": failures}))
 }
 
-/// DeregisterContainerInstance. With `force`, its tasks are written off.
+/// DeregisterContainerInstance. With `force`, its tasks count as stopped.
 pub(super) fn deregister(state: &mut State, body: &Value) -> Answer {
     let cluster = cluster_of(state, body)?;
     let name = required(body, "containerInstance")?;

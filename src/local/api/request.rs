@@ -1,13 +1,13 @@
-//! What calls of all groups read from their request, and what they answer with.
+//! Helpers of all calls: members of requests, and the type of answers.
 
 use crate::local::api_error::ApiError;
 use crate::local::state::State;
 use serde_json::{Value, json};
 
-/// What a call ends with.
+/// The outcome of a call.
 pub(in crate::local) type Answer = Result<Value, ApiError>;
 
-/// The cluster a request names (name or ARN; none = `default`), if it is there.
+/// The name of the active cluster that a request names by name or ARN; without a name: `default`.
 pub(super) fn cluster_of(state: &State, body: &Value) -> Result<String, ApiError> {
     let name = body["cluster"].as_str().filter(|name| !name.is_empty()).unwrap_or("default");
     let name = name.rsplit('/').next().unwrap_or(name);
@@ -17,18 +17,18 @@ pub(super) fn cluster_of(state: &State, body: &Value) -> Result<String, ApiError
     }
 }
 
-/// Names in a list member of a request.
+/// The texts in a list member of a request.
 pub(super) fn names<'a>(body: &'a Value, member: &str) -> impl Iterator<Item = &'a str> {
     body[member].as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// A text member that must be there.
+/// A required text member of a request.
 pub(super) fn required<'a>(body: &'a Value, member: &str) -> Result<&'a str, ApiError> {
     let text = body[member].as_str().filter(|text| !text.is_empty());
     text.ok_or_else(|| ApiError::invalid(format!("{member} cannot be blank.")))
 }
 
-/// `failures` entry for something that is not there.
+/// The entry in `failures` for a missing resource.
 pub(super) fn missing(arn: &str) -> Value {
     json!({"arn": arn, "reason": "MISSING"})
 }

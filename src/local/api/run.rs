@@ -1,5 +1,5 @@
-//! RunTask and StartTask: from a definition and overrides to a task on an instance. They own placement order (the instance with
-//! the fewest tasks first) and overrides. Invariant: a task is only made when its payload is queued.
+//! RunTask and StartTask: from a definition and overrides to a task on an instance. This module owns overrides and the order of
+//! placement (the instance with the fewest tasks first). Invariant: a task exists only if its payload was queued.
 
 use super::definitions::unreadable;
 use super::request::{Answer, cluster_of, missing, names, required};
@@ -14,15 +14,18 @@ use crate::local::tasks::Task;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// A definition with its overrides, ready to be placed.
+/// A task that is ready to be placed.
 struct Request {
     cluster: String,
+    /// The task's group; placement constraints refer to it.
     group: String,
+    /// The definition with its overrides applied.
     definition: Definition,
+    /// Overriding commands by container name.
     commands: BTreeMap<String, Vec<String>>,
 }
 
-/// RunTask: on any instance that fits.
+/// RunTask: places tasks on any instances that fit.
 pub(super) fn run(state: &mut State, body: &Value) -> Answer {
     let request = read(state, body)?;
     let constraints = constraints(body, &request.definition.spec)?;
@@ -63,7 +66,7 @@ pub(super) fn run(state: &mut State, body: &Value) -> Answer {
     Ok(json!({"tasks": tasks, "failures": failures}))
 }
 
-/// StartTask: on the instances named.
+/// StartTask: places tasks on the named instances.
 pub(super) fn start(state: &mut State, body: &Value) -> Answer {
     let request = read(state, body)?;
     let (mut tasks, mut failures) = (Vec::new(), Vec::new());
@@ -92,7 +95,7 @@ fn read(state: &State, body: &Value) -> Result<Request, ApiError> {
         }
         None => TaskOverride::default(),
     };
-    let commands = override_task(&mut definition.spec, overrides)?;
+    let commands = apply_overrides(&mut definition.spec, overrides)?;
     validate(&definition.spec).map_err(ApiError::invalid)?;
     definition.required = required_attributes(&definition.spec, |image| state.site.is_ecr(image));
     Ok(Request { cluster, group: group_of(body, &definition.spec), definition, commands })
@@ -102,18 +105,18 @@ fn group_of(body: &Value, spec: &TaskDefinition) -> String {
     body["group"].as_str().map_or_else(|| format!("family:{}", spec.family), str::to_owned)
 }
 
-/// Lays overrides over the definition; a command travels beside it, as ECS sends it.
-fn override_task(spec: &mut TaskDefinition, given: TaskOverride) -> Result<BTreeMap<String, Vec<String>>, ApiError> {
+/// Applies overrides to the definition. Returns the overriding commands, which ECS sends separately.
+fn apply_overrides(spec: &mut TaskDefinition, given: TaskOverride) -> Result<BTreeMap<String, Vec<String>>, ApiError> {
     if given.ephemeral_storage.is_some() || !given.inference_accelerator_overrides.is_empty() {
         return Err(ApiError::invalid("ephemeralStorage and inferenceAcceleratorOverrides are not for tasks on EC2."));
     }
-    let laid = [
+    let overridden = [
         (given.cpu, &mut spec.cpu),
         (given.memory, &mut spec.memory),
         (given.task_role_arn, &mut spec.task_role_arn),
         (given.execution_role_arn, &mut spec.execution_role_arn),
     ];
-    for (given, target) in laid {
+    for (given, target) in overridden {
         *target = given.or(target.take());
     }
     let mut commands = BTreeMap::new();
@@ -145,30 +148,31 @@ fn check(state: &State, request: &Request, arn: &str) -> Result<(), Misfit> {
     let lost = || Misfit { reason: "MISSING".to_owned(), detail: "the container instance is gone".to_owned() };
     let instance = state.instance(arn).ok_or_else(lost)?;
     is_built_for(instance, &request.definition.spec)?;
-    fits(instance, &state.held(arn), &Need::of(&request.definition.spec), &request.definition.required)
+    fits(instance, &state.held(arn), &Need::from_definition(&request.definition.spec), &request.definition.required)
 }
 
-/// Where RunTask may place the task: what the definition says and what the call says.
+/// The placement constraints of the call and of the definition.
 fn constraints(body: &Value, spec: &TaskDefinition) -> Result<Vec<Constraint>, ApiError> {
     for member in ["capacityProviderStrategy", "networkConfiguration", "volumeConfigurations"] {
         if body[member].as_array().is_some_and(|list| !list.is_empty()) || body[member].is_object() {
             return Err(ApiError::invalid(format!("{member} is not supported by this control plane.")));
         }
     }
-    let of_call = body["placementConstraints"].as_array().into_iter().flatten();
-    let of_call = of_call.map(|it| (it["type"].as_str().unwrap_or_default(), it["expression"].as_str()));
-    let of_spec = spec.placement_constraints.iter();
-    let of_spec = of_spec.map(|it| (it.kind.as_deref().unwrap_or_default(), it.expression.as_deref()));
-    of_call
-        .chain(of_spec)
+    let from_call = body["placementConstraints"].as_array().into_iter().flatten();
+    let from_call = from_call.map(|it| (it["type"].as_str().unwrap_or_default(), it["expression"].as_str()));
+    let from_spec = spec.placement_constraints.iter();
+    let from_spec = from_spec.map(|it| (it.kind.as_deref().unwrap_or_default(), it.expression.as_deref()));
+    from_call
+        .chain(from_spec)
         .map(|(kind, expression)| Constraint::parse(kind, expression).map_err(ApiError::invalid))
         .collect()
 }
 
 fn allows(state: &State, request: &Request, constraints: &[Constraint], arn: &str) -> Result<(), Misfit> {
     let Some(instance) = state.instance(arn) else { return Ok(()) };
-    let of_group = |task: &&Task| task.instance_arn == arn && task.stop_code.is_none() && task.group == request.group;
-    let is_taken = state.tasks.iter().any(|task| of_group(&task));
+    let is_of_group =
+        |task: &&Task| task.instance_arn == arn && task.stop_code.is_none() && task.group == request.group;
+    let is_taken = state.tasks.iter().any(|task| is_of_group(&task));
     constraints.iter().try_for_each(|constraint| constraint.allows(instance, is_taken))
 }
 
@@ -206,7 +210,7 @@ fn launch(state: &mut State, body: &Value, request: &Request, instance_arn: &str
 mod tests {
     use super::*;
 
-    fn laid(overrides: Value) -> Result<(TaskDefinition, BTreeMap<String, Vec<String>>), String> {
+    fn overridden(overrides: Value) -> Result<(TaskDefinition, BTreeMap<String, Vec<String>>), String> {
         let mut spec: TaskDefinition = serde_json::from_value(json!({
             "family": "f", "executionRoleArn": "arn:aws:iam::1:role/r", "containerDefinitions": [{
                 "name": "a", "image": "i", "memory": 8, "environment": [{"name": "A", "value": "1"}],
@@ -215,14 +219,14 @@ mod tests {
         }))
         .unwrap();
         let given: TaskOverride = definition::read(&overrides).map_err(|error| unreadable("The overrides", &error))?;
-        let commands = override_task(&mut spec, given).map_err(|error| format!("{error:?}"))?;
+        let commands = apply_overrides(&mut spec, given).map_err(|error| format!("{error:?}"))?;
         validate(&spec)?;
         Ok((spec, commands))
     }
 
     #[test]
-    fn overrides_are_laid_over_the_definition() {
-        let (spec, commands) = laid(json!({"cpu": "256", "containerOverrides": [{
+    fn overrides_are_applied_to_the_definition() {
+        let (spec, commands) = overridden(json!({"cpu": "256", "containerOverrides": [{
             "name": "a", "command": ["x"], "memory": 16, "environment": [{"name": "A", "value": "2"}],
             "environmentFiles": [{"type": "s3", "value": "arn:aws:s3:::b/new.env"}],
             "resourceRequirements": [{"type": "GPU", "value": "1"}],
@@ -244,7 +248,7 @@ mod tests {
             (json!({"containerOverrides": [{"name": "b"}]}), "b is not a container in the TaskDefinition"),
             (json!({"ephemeralStorage": {"sizeInGiB": 21}}), "not for tasks on EC2"),
         ] {
-            let text = laid(overrides).unwrap_err();
+            let text = overridden(overrides).unwrap_err();
             assert!(text.contains(wanted), "{text}");
         }
     }

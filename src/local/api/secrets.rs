@@ -1,5 +1,5 @@
-//! The one call of Secrets Manager the agent makes: GetSecretValue. It owns which secret is meant; the secrets come from a directory
-//! or a script. Invariant: a value leaves only in this answer.
+//! The only Secrets Manager call that the agent makes: GetSecretValue. This module owns the look-up of a secret by name or ARN;
+//! the secrets come from a directory or a script. Invariant: a value leaves only in this answer.
 
 use super::request::{Answer, required};
 use crate::local::api_error::ApiError;
@@ -29,7 +29,7 @@ pub(super) fn answer(state: &State, operation: &str, body: &Value) -> Answer {
     }))
 }
 
-/// A secret goes by its name, and by an ARN with or without the six characters that AWS puts behind the name.
+/// `asked` is the secret's name, or an ARN with or without the six characters that AWS adds to the name.
 fn is_called(name: &str, asked: &str) -> bool {
     let asked = match asked.strip_prefix("arn:") {
         Some(arn) => arn.split_once(":secret:").map_or("", |(_, name)| name),

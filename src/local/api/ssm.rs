@@ -1,13 +1,13 @@
-//! The one call of SSM the agent makes: GetParameters. It owns which parameter is meant. Invariant: a value leaves only in this
-//! answer.
+//! The only SSM call that the agent makes: GetParameters. This module owns the look-up of a parameter by name or ARN. Invariant:
+//! a value leaves only in this answer.
 
 use super::request::{Answer, names};
 use crate::local::api_error::ApiError;
 use crate::local::state::State;
 use serde_json::{Value, json};
 
-/// The most names a request may have.
-const MOST: usize = 10;
+/// The most names of one request.
+const MAX_NAMES: usize = 10;
 
 /// Answers a call of SSM.
 pub(super) fn answer(state: &State, operation: &str, body: &Value) -> Answer {
@@ -16,15 +16,16 @@ pub(super) fn answer(state: &State, operation: &str, body: &Value) -> Answer {
         return Err(ApiError::new(400, "UnknownOperationException", message));
     }
     let asked: Vec<&str> = names(body, "Names").collect();
-    if asked.is_empty() || asked.len() > MOST {
-        let message =
-            format!("Value '{asked:?}' at 'names' failed to satisfy constraint: Member must have length 1 to {MOST}");
+    if asked.is_empty() || asked.len() > MAX_NAMES {
+        let message = format!(
+            "Value '{asked:?}' at 'names' failed to satisfy constraint: Member must have length 1 to {MAX_NAMES}"
+        );
         return Err(ApiError::new(400, "ValidationException", message));
     }
     let (mut found, mut invalid) = (Vec::new(), Vec::new());
     for asked in asked {
         let (name, selector) = name_and_selector(asked);
-        match state.kept.parameter(name) {
+        match state.stored.parameter(name) {
             None => invalid.push(asked),
             Some(value) => found.push(json!({
                 "Name": name,
@@ -40,7 +41,7 @@ pub(super) fn answer(state: &State, operation: &str, body: &Value) -> Answer {
     Ok(json!({"Parameters": found, "InvalidParameters": invalid}))
 }
 
-/// A parameter goes by its name or its ARN, with a version or a label behind it if wanted; here all versions are one.
+/// Splits a parameter's name or ARN from its version or label. This server has one version of each parameter.
 fn name_and_selector(asked: &str) -> (&str, Option<&str>) {
     let name = match asked.strip_prefix("arn:").and_then(|arn| arn.split_once(":parameter")) {
         // `parameter/a/b` is `/a/b` or `a/b`.
@@ -61,7 +62,7 @@ mod tests {
     #[test]
     fn a_parameter_is_found_by_name_and_arn() {
         let mut state = State::new(Site::example(), "default");
-        state.kept.put_parameter("/team/key", "hunter2".into()).unwrap();
+        state.stored.put_parameter("/team/key", "hunter2".into()).unwrap();
         let arn = "arn:aws:ssm:us-west-2:123456789012:parameter/team/key";
         let wanted = ["/team/key", "team/key", "/team/key:3", arn, "/team/none"];
         let found = answer(&state, "GetParameters", &json!({"Names": wanted})).unwrap();

@@ -1,4 +1,4 @@
-//! Calls about tags. They own nothing but the map from ARN to tags. Invariant: at most [`MAX_TAGGED`] resources have tags.
+//! Calls about tags. This module owns the map from ARN to tags. Invariant: at most [`MAX_TAGGED`] resources have tags.
 
 use super::request::{Answer, names, required};
 use crate::local::api_error::ApiError;

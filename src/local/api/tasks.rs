@@ -1,5 +1,5 @@
-//! Calls about tasks that exist. They own the filters of ListTasks and what stopping means. Invariant: stopping a task twice
-//! keeps the first reason.
+//! Calls about existing tasks. This module owns the filters of ListTasks and the stop of a task. Invariant: a task that is
+//! stopped twice keeps the first reason.
 
 use super::request::{Answer, cluster_of, missing, names, required};
 use crate::local::api_error::ApiError;
@@ -10,7 +10,7 @@ use crate::local::tasks::TaskStatus;
 use crate::local::time::now;
 use serde_json::{Value, json};
 
-/// The task as it is described, or null.
+/// The description of a task; null if it is unknown.
 pub(super) fn show(state: &State, arn: &str) -> Value {
     let Some(task) = state.task(arn) else { return Value::Null };
     let connected = state.instance(&task.instance_arn).is_some_and(|instance| instance.connected());
@@ -33,7 +33,7 @@ pub(super) fn describe(state: &State, body: &Value) -> Answer {
     Ok(json!({"tasks": found, "failures": failures}))
 }
 
-/// ListTasks, by desired status (RUNNING unless said otherwise), family, instance and starter.
+/// ListTasks, by desired status (default RUNNING), family, instance and starter.
 pub(super) fn list(state: &State, body: &Value) -> Answer {
     let cluster = cluster_of(state, body)?;
     let desired = body["desiredStatus"].as_str().unwrap_or("RUNNING");
@@ -52,7 +52,7 @@ pub(super) fn list(state: &State, body: &Value) -> Answer {
     Ok(json!({"taskArns": listed.map(|task| &task.arn).collect::<Vec<_>>()}))
 }
 
-/// StopTask: the agent is told; on an instance that is gone the task is written off.
+/// StopTask: sends the stop to the agent. If the instance is deregistered, the task counts as stopped.
 pub(super) fn stop(state: &mut State, body: &Value) -> Answer {
     let cluster = cluster_of(state, body)?;
     let name = required(body, "task")?;

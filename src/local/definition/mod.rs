@@ -1,6 +1,6 @@
-//! Task definitions as `aws ecs register-task-definition` takes them. It owns their types and defaults; `validate` says what is
-//! wrong with one, `requires` what an instance must be able to do. Invariant: an unknown member is an error, unless it is `null`: then
-//! it is not set, as every other member.
+//! Task definitions as `aws ecs register-task-definition` takes them. This module owns their types and defaults; `validate`
+//! checks them, and `requires` lists the attributes that an instance needs. Invariant: an unknown member is an error, unless it
+//! is `null`; a member that is `null` counts as not set.
 
 mod requires;
 mod shapes;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Reads a task definition or the overrides of one, as a client of the API sends it: `null` is a member that is not set.
+/// Reads a task definition, or its overrides, as a client of the API sends them. A member that is `null` counts as not set.
 pub(super) fn read<T: DeserializeOwned>(given: &Value) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
     serde_path_to_error::deserialize(without_nulls(given.clone()))
 }
@@ -117,47 +117,47 @@ fn yes() -> bool {
 }
 
 impl TaskDefinition {
-    /// `bridge` unless said otherwise, as on EC2.
+    /// The network mode; `bridge` if there is none, as on EC2.
     pub(super) fn network_mode(&self) -> &str {
         self.network_mode.as_deref().unwrap_or("bridge")
     }
 
-    /// The task's CPU units: its own limit, or what its containers ask for.
+    /// The task's CPU units: its own limit, or the sum of its containers.
     pub(super) fn cpu_units(&self) -> u64 {
         self.cpu_limit().unwrap_or_else(|| self.container_definitions.iter().map(|c| u64::from(c.cpu)).sum())
     }
 
-    /// The task's memory in MiB: its own limit, or what its containers reserve.
+    /// The task's memory in MiB: its own limit, or the sum that its containers reserve.
     pub(super) fn memory_mib(&self) -> u64 {
         self.memory_limit()
             .unwrap_or_else(|| self.container_definitions.iter().map(ContainerDefinition::reserved).sum())
     }
 
-    /// The task-level CPU limit in units: `256`, `.25 vCPU`.
+    /// The CPU limit of the task in units, from `256` or `.25 vCPU`; `None`: no limit, or not a number.
     pub(super) fn cpu_limit(&self) -> Option<u64> {
         self.cpu.as_deref().and_then(|text| quantity(text, "vcpu"))
     }
 
-    /// The task-level memory limit in MiB: `512`, `0.5 GB`.
+    /// The memory limit of the task in MiB, from `512` or `0.5 GB`; `None`: no limit, or not a number.
     pub(super) fn memory_limit(&self) -> Option<u64> {
         self.memory.as_deref().and_then(|text| quantity(text, "gb"))
     }
 }
 
 impl ContainerDefinition {
-    /// MiB that count at placement: the soft limit when there is one.
+    /// Memory that counts at placement, in MiB: the soft limit if there is one, else the hard limit.
     pub(super) fn reserved(&self) -> u64 {
         u64::from(self.memory_reservation.or(self.memory).unwrap_or(0))
     }
 
-    /// How many GPUs it asks for.
+    /// Number of GPUs that the container asks for.
     pub(super) fn gpu_count(&self) -> usize {
         let counts = self.resource_requirements.iter().filter(|it| it.kind == "GPU");
         counts.filter_map(|it| it.value.parse::<usize>().ok()).sum()
     }
 }
 
-/// `512` as it is; with the larger unit behind it, 1024 times the number.
+/// A number without a unit as it is; a number followed by the larger unit times 1024.
 fn quantity(text: &str, unit: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
     match text.strip_suffix(unit) {
@@ -169,7 +169,7 @@ fn quantity(text: &str, unit: &str) -> Option<u64> {
     }
 }
 
-/// Takes `null` members out, at every depth: the API leaves unset members away. A `null` in a list stays where it is.
+/// Removes members that are `null`, at every depth: the API leaves unset members out. A `null` in a list stays.
 pub(super) fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(members) => members
@@ -183,11 +183,26 @@ pub(super) fn without_nulls(value: Value) -> Value {
 }
 
 #[cfg(test)]
+impl TaskDefinition {
+    /// A definition of one container, with these members of the task added or replaced.
+    pub(super) fn example(members: &Value) -> Self {
+        let mut definition = serde_json::json!({"family": "f", "containerDefinitions": [
+            {"name": "a", "image": "i", "cpu": 100, "memory": 64, "memoryReservation": 32,
+             "portMappings": [{"containerPort": 80, "hostPort": 8080}, {"containerPort": 81}]},
+        ]});
+        for (name, value) in members.as_object().into_iter().flatten() {
+            definition[name] = value.clone();
+        }
+        serde_json::from_value(definition).unwrap()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
 
-    /// Every member there is, with a value that is valid.
+    /// A task definition with every member, each with a valid value.
     fn full() -> Value {
         let text = r#"{
             "family": "f", "taskRoleArn": "r", "executionRoleArn": "r", "networkMode": "bridge", "requiresCompatibilities": ["EC2"],
@@ -228,7 +243,7 @@ mod tests {
         serde_json::from_str(text).unwrap()
     }
 
-    /// Members that have no meaning without a value: the API calls them required.
+    /// Members that the API requires: without a value they have no meaning.
     const REQUIRED: [&str; 20] = [
         "/volumes/0/name",
         "/volumes/0/efsVolumeConfiguration/fileSystemId",
@@ -252,7 +267,7 @@ mod tests {
         "/containerDefinitions/0/linuxParameters/tmpfs/0/size",
     ];
 
-    /// Every member of a document, as a pointer.
+    /// Collects the JSON pointer of every member of a document.
     fn members(value: &Value, path: &str, found: &mut Vec<String>) {
         match value {
             Value::Object(map) => {

@@ -1,5 +1,5 @@
-//! What an instance must have said it can do before a task of this definition is placed on it. It owns the table from settings
-//! to attribute names. Invariant: a definition that uses nothing special requires nothing.
+//! The attributes that an instance must have before a task of a definition is placed on it. This module owns the table from
+//! settings to attribute names. Invariant: a definition without special settings requires nothing.
 
 use super::{ContainerDefinition, TaskDefinition};
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ const E: &str = "ecs.capability.";
 
 /// Names of the required attributes (spec `registration.md` §6), in order.
 ///
-/// `ecr` tells which images come from ECR.
+/// `ecr` decides whether an image comes from ECR.
 pub(in crate::local) fn required_attributes(definition: &TaskDefinition, ecr: impl Fn(&str) -> bool) -> Vec<String> {
     let mut names = BTreeSet::new();
     let mut need = |prefix: &str, name: &str| {
@@ -38,7 +38,7 @@ pub(in crate::local) fn required_attributes(definition: &TaskDefinition, ecr: im
             need(E, "efs");
         }
         if let Some(docker) = &volume.docker_volume_configuration {
-            // As the agent says it: an attribute's name has no colon.
+            // As the agent writes it: an attribute's name has no colon.
             need(E, &format!("docker-plugin.{}", docker.driver.as_deref().unwrap_or("local").replace(':', ".")));
         }
     }

@@ -129,7 +129,7 @@ shape!(ProxyConfiguration {
 shape!(RuntimePlatform { cpu_architecture: Option<String>, operating_system_family: Option<String> });
 shape!(PlacementConstraint { #[serde(rename = "type")] kind: Option<String>, expression: Option<String> });
 shape!(
-    /// What RunTask and StartTask may change of a definition (TaskOverride).
+    /// The members of a definition that RunTask and StartTask may override (TaskOverride).
     #[derive(Default)]
     TaskOverride {
     #[serde(default)] container_overrides: Vec<ContainerOverride>,

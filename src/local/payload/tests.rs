@@ -7,7 +7,7 @@ fn golden_task() -> Value {
     golden["message"]["tasks"][0].clone()
 }
 
-/// The definition the recorded payload would have been made from.
+/// The definition from which ECS would make the recorded payload.
 fn definition() -> TaskDefinition {
     serde_json::from_value(json!({
         "family": "judge-family", "networkMode": "bridge", "cpu": "512", "memory": "256",
@@ -77,8 +77,8 @@ fn the_payload_equals_the_recorded_one() {
             let mut own = parsed(&made["containers"][index], part);
             let recorded = parsed(&golden["containers"][index], part);
             if part == "hostConfig" {
-                // ECS always says the network mode; the recorded stand-in left it to the default. An empty CapDrop is equal
-                // to none.
+                // ECS always sends the network mode; the recorded stand-in left it to the default. An empty CapDrop equals a
+                // missing one.
                 assert_eq!(own["NetworkMode"], "bridge");
                 own.as_object_mut().unwrap().retain(|name, _| name != "NetworkMode" && name != "CapDrop");
             }
@@ -87,7 +87,7 @@ fn the_payload_equals_the_recorded_one() {
         for task in [&mut golden, &mut made] {
             task["containers"][index].as_object_mut().unwrap().remove("dockerConfig");
         }
-        // Said by ECS, not by the recorded stand-in.
+        // ECS sends these; the recorded stand-in did not.
         let own = made["containers"][index].as_object_mut().unwrap();
         assert!(own.remove("containerArn").unwrap().as_str().unwrap().contains(":container/judge/"));
         assert_eq!(own["environment"].as_object_mut().unwrap().remove("AWS_EXECUTION_ENV").unwrap(), "AWS_ECS_EC2");
@@ -108,7 +108,7 @@ fn the_payload_equals_the_recorded_one() {
 }
 
 #[test]
-fn the_stream_of_a_log_is_named_after_the_container_and_the_task() {
+fn the_stream_of_a_log_is_named_after_container_and_task() {
     let mut definition = definition();
     let log = json!({"logDriver": "awslogs", "options": {"awslogs-group": "g", "awslogs-stream-prefix": "p"}});
     definition.container_definitions[0].log_configuration = serde_json::from_value(log).unwrap();
@@ -153,7 +153,7 @@ fn docker_gets_its_own_units() {
     assert_eq!(config["Healthcheck"]["Interval"], 30_000_000_000_u64);
 }
 
-/// The payload of a task of one container, with these members added to the task's definition and to the container's.
+/// The payload of a task with one container, with these members added to the definition and to the container.
 fn with(task_members: Value, container_members: Value, gpus: &[String]) -> Value {
     let mut container = json!({"name": "a", "image": "busybox", "memory": 64});
     container.as_object_mut().unwrap().extend(container_members.as_object().unwrap().clone());
@@ -176,7 +176,7 @@ fn with(task_members: Value, container_members: Value, gpus: &[String]) -> Value
 }
 
 #[test]
-fn volumes_of_docker_and_efs_travel_with_what_is_left_unsaid() {
+fn volumes_of_docker_and_efs_are_sent_with_their_defaults() {
     let volumes = json!({"volumes": [
         {"name": "cache", "dockerVolumeConfiguration": {"driver": "local", "labels": {"a": "b"}}},
         {"name": "shared", "dockerVolumeConfiguration": {"scope": "shared", "autoprovision": true}},

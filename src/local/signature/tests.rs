@@ -1,4 +1,4 @@
-//! Signatures of AWS's own test suite, and requests signed by the SDK's signer and then changed.
+//! Signatures of AWS's own test suite, and requests that the SDK's signer signed, changed afterwards.
 
 use super::*;
 use aws_credential_types::Credentials;
@@ -9,7 +9,7 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use http::HeaderValue;
 
-/// 2015-08-30T12:36:00Z, when the requests of AWS's test suite were signed.
+/// The time of the signatures in AWS's test suite: 2015-08-30T12:36:00Z.
 const THEN: i64 = 1_440_938_160;
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 
@@ -73,7 +73,7 @@ fn signatures_of_the_test_suite_of_aws_pass() {
     }
 }
 
-/// A request as the signer of the SDK signs it.
+/// A request that the SDK's signer signs.
 struct Made<'a> {
     service: &'a str,
     address: &'a str,
@@ -207,16 +207,16 @@ fn a_header_of_aws_that_was_not_signed_is_refused() {
 fn another_secret_or_another_session_is_refused() {
     let request = Made::default().request();
     assert_eq!(check(&request, &Keys::new(None), THEN), Err(Refused::WrongSignature));
-    let of_role = |keys: &Keys, session: Option<String>| {
+    let signed_by_role = |keys: &Keys, session: Option<String>| {
         let role = keys.role();
         let session = session.unwrap_or_else(|| role.session_token.expose().to_owned());
         let secret = role.secret_access_key.expose();
         let credentials = Credentials::new(role.access_key_id, secret, Some(session), None, "test");
         Made { credentials, ..Made::default() }.request()
     };
-    assert!(check(&of_role(&keys(), None), &keys(), THEN).is_ok());
-    assert_eq!(check(&of_role(&Keys::new(None), None), &keys(), THEN), Err(Refused::UnknownKey));
-    assert_eq!(check(&of_role(&keys(), Some("other".to_owned())), &keys(), THEN), Err(Refused::UnknownKey));
+    assert!(check(&signed_by_role(&keys(), None), &keys(), THEN).is_ok());
+    assert_eq!(check(&signed_by_role(&Keys::new(None), None), &keys(), THEN), Err(Refused::UnknownKey));
+    assert_eq!(check(&signed_by_role(&keys(), Some("other".to_owned())), &keys(), THEN), Err(Refused::UnknownKey));
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn a_presigned_address_is_good_until_it_expires() {
 }
 
 #[test]
-fn what_is_no_signature_is_refused_with_what_it_lacks() {
+fn an_incomplete_signature_is_refused_with_what_it_lacks() {
     let with = |authorization: &str| {
         let request = Request::post("/").header("host", "h").header("x-amz-date", "20150830T123600Z");
         check(&request.header("authorization", authorization).body(Bytes::new()).unwrap(), &keys(), THEN)

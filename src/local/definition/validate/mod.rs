@@ -1,5 +1,6 @@
-//! What is wrong with a task definition, in words a person can act on. It owns the rules of RegisterTaskDefinition; it changes
-//! nothing. Invariant: a definition that passes can be turned into a payload without a further question.
+//! Checks task definitions and explains errors so that a person can act on them. This module owns the rules of
+//! RegisterTaskDefinition; it changes nothing. Invariant: a definition that passes can be turned into a payload without further
+//! checks.
 
 mod rule;
 mod storage;
@@ -10,10 +11,10 @@ use super::{ContainerDefinition, HealthCheck, PortMapping, TaskDefinition};
 use rule::{Verdict, is_name, require};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Port ranges of one container (ECS API reference, PortMapping).
-const MOST_RANGES: usize = 100;
+/// The most port ranges of one container (ECS API reference, PortMapping).
+const MAX_RANGES: usize = 100;
 
-/// The first thing wrong with the definition.
+/// Checks a definition; an error is the first problem.
 pub(in crate::local) fn validate(definition: &TaskDefinition) -> Verdict {
     let family = &definition.family;
     require(!family.is_empty(), || "Family should not be empty.".to_owned())?;
@@ -130,20 +131,20 @@ fn port_range(definition: &TaskDefinition, port: &PortMapping, range: &str) -> V
     })
 }
 
-/// First and last port of a range.
+/// The first and last port of a range; `None` if the text is not a range.
 fn ends(range: &str) -> Option<(u16, u16)> {
     let (first, last) = range.split_once('-')?;
     let (first, last) = (first.parse().ok()?, last.parse().ok()?);
     (0 < first && first < last).then_some((first, last))
 }
 
-/// What a range holds no other mapping of the container has.
+/// Checks that no port of a range is in another mapping of the container.
 fn no_overlap(ports: &[PortMapping]) -> Verdict {
     let ranges: Vec<_> = ports
         .iter()
         .filter_map(|port| Some((port.protocol.as_str(), ends(port.container_port_range.as_deref()?)?)))
         .collect();
-    require(ranges.len() <= MOST_RANGES, || format!("A container can have at most {MOST_RANGES} port ranges."))?;
+    require(ranges.len() <= MAX_RANGES, || format!("A container can have at most {MAX_RANGES} port ranges."))?;
     let single = ports.iter().filter(|port| port.container_port != 0);
     let single = single.map(|port| (port.protocol.as_str(), (port.container_port, port.container_port)));
     let all: Vec<_> = ranges.iter().copied().chain(single).collect();
@@ -223,7 +224,7 @@ fn health_check(check: &HealthCheck) -> Verdict {
     Ok(())
 }
 
-/// `dependsOn` and links must not lead back to where they started.
+/// Checks that `dependsOn` and links form no cycle.
 fn no_cycle(definition: &TaskDefinition) -> Verdict {
     let mut waiting: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for c in &definition.container_definitions {

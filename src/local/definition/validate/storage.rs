@@ -1,4 +1,4 @@
-//! Volumes of a task definition: what kinds there are on a Linux container instance, and what each needs.
+//! Checks volumes of a task definition: the kinds that exist on a Linux container instance, and the settings that each needs.
 
 use super::super::{DockerVolume, EfsVolume, TaskDefinition, Volume};
 use super::rule::{Verdict, is_name, require};
@@ -10,12 +10,13 @@ pub(super) fn volumes(definition: &TaskDefinition) -> Verdict {
         let name = &volume.name;
         require(is_name(name), || format!("Volume name `{name}` is invalid."))?;
         require(names.insert(name), || format!("Volume name `{name}` is used more than once."))?;
-        one(definition, volume).map_err(|problem| format!("Invalid setting for volume '{name}'. {problem}"))?;
+        check_volume(definition, volume)
+            .map_err(|problem| format!("Invalid setting for volume '{name}'. {problem}"))?;
     }
     Ok(())
 }
 
-fn one(definition: &TaskDefinition, volume: &Volume) -> Verdict {
+fn check_volume(definition: &TaskDefinition, volume: &Volume) -> Verdict {
     let source = volume.host.as_ref().and_then(|host| host.source_path.as_deref()).unwrap_or_default();
     let kinds = [
         (!source.is_empty(), "host.sourcePath"),

@@ -1,4 +1,4 @@
-//! What a container asks of the kernel and of the instance: namespaces, capabilities, devices, limits, GPUs, restarts.
+//! Checks the settings for the kernel and the instance: namespaces, capabilities, devices, limits, GPUs, restarts.
 
 use super::super::{ContainerDefinition, LinuxParameters, TaskDefinition};
 use super::rule::{Verdict, require};
@@ -22,7 +22,7 @@ const ULIMITS: [&str; 15] = [
     "sigpending",
     "stack",
 ];
-/// Options of a tmpfs that change its size or place are not among them (ECS API reference, Tmpfs).
+/// Mount options of a tmpfs, without those that change its size or place (ECS API reference, Tmpfs).
 const TMPFS_OPTIONS: [&str; 31] = [
     "defaults",
     "ro",
@@ -57,7 +57,7 @@ const TMPFS_OPTIONS: [&str; 31] = [
     "norelatime",
 ];
 
-/// Settings of the task as a whole.
+/// Checks settings of the task as a whole.
 pub(super) fn task(definition: &TaskDefinition) -> Verdict {
     let one_of = |name: &str, value: Option<&str>, allowed: &[&str]| {
         require(value.is_none_or(|it| allowed.contains(&it)), || {
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_network_mode_forbids_is_said() {
+    fn settings_that_the_network_mode_forbids_are_refused() {
         let text = verdict(|definition| {
             definition["networkMode"] = json!("host");
             definition["containerDefinitions"][0]["systemControls"] =

@@ -1,4 +1,5 @@
-//! What a container gets from elsewhere, and where its log goes: secrets, environment files, registry credentials, log drivers.
+//! Checks values that a container gets from AWS, and its log settings: secrets, environment files, registry credentials, log
+//! drivers.
 
 use super::super::{ContainerDefinition, LogConfiguration, NamedSecret, TaskDefinition};
 use super::rule::{Verdict, require};
@@ -7,10 +8,10 @@ use std::collections::BTreeSet;
 /// Drivers a container definition may name (ECS API reference, LogConfiguration).
 const LOG_DRIVERS: [&str; 9] =
     ["awsfirelens", "awslogs", "fluentd", "gelf", "journald", "json-file", "logentries", "splunk", "syslog"];
-/// Environment files of one container.
-const MOST_FILES: usize = 10;
+/// The most environment files of one container.
+const MAX_FILES: usize = 10;
 
-/// The log routers and those who need one.
+/// Checks the log routers, and the containers that need one.
 pub(super) fn log_routing(definition: &TaskDefinition) -> Verdict {
     let containers = &definition.container_definitions;
     let routers = containers.iter().filter(|it| it.firelens_configuration.is_some()).count();
@@ -46,8 +47,8 @@ pub(super) fn container(definition: &TaskDefinition, c: &ContainerDefinition) ->
             )
         })?;
     }
-    require(c.environment_files.len() <= MOST_FILES, || {
-        format!("A container can have at most {MOST_FILES} environment files.")
+    require(c.environment_files.len() <= MAX_FILES, || {
+        format!("A container can have at most {MAX_FILES} environment files.")
     })?;
     for file in &c.environment_files {
         let value = &file.value;
@@ -100,7 +101,7 @@ fn secrets(member: &str, secrets: &[NamedSecret]) -> Verdict {
     Ok(())
 }
 
-/// `arn:aws:s3:::bucket/key`.
+/// The text is an ARN of an object in S3: `arn:aws:s3:::bucket/key`.
 fn is_object(arn: &str) -> bool {
     let mut parts = arn.splitn(6, ':');
     let head = [parts.next(), parts.next(), parts.next(), parts.next(), parts.next()];
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_from_elsewhere_needs_the_execution_role() {
+    fn values_from_aws_need_the_execution_role() {
         let secret = json!([{"name": "S", "valueFrom": "/name"}]);
         let file = json!([{"value": "arn:aws:s3:::bucket/a/b.env", "type": "s3"}]);
         let log = json!({"logDriver": "splunk", "secretOptions": [{"name": "splunk-token", "valueFrom": "token"}]});
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_router_is_described_rightly() {
+    fn log_routers_are_checked() {
         let with = |router: Value| {
             verdict(|definition| {
                 definition["containerDefinitions"][0]["logConfiguration"] = json!({"logDriver": "awsfirelens"});
