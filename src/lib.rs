@@ -109,7 +109,7 @@
 //!
 //! 1. `src/acs/wire.rs`: the shape; every type of message that the protocol has is in `TYPES` already. Lists and texts have bounds in
 //!    `src/acs/limits.rs`.
-//! 2. `src/acs/decode.rs`: the arm in `meaning`, with the checks; a message that changes nothing here is answered there (`Frame::Answer`),
+//! 2. `src/acs/decode.rs`: the arm in `interpret`, with the checks; a message that changes nothing here is answered there (`Frame::Answer`),
 //!    and that is all.
 //! 3. `src/acs/mod.rs`: the variant of `Incoming`; and of `Outgoing`, with its text in `encode` of `src/acs/decode.rs`, if there is a new
 //!    answer.

@@ -11,7 +11,7 @@ pub struct Contact(Arc<Mutex<Seen>>);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// When ACS said something last, or a connection was made; `None` before the first.
-    pub last_word: Option<Instant>,
+    pub last_message: Option<Instant>,
     /// When ECS said that this instance is not registered; `None` once a connection stands again.
     pub deregistered: Option<Instant>,
 }
@@ -24,12 +24,12 @@ impl Contact {
 
     /// A connection stands.
     pub(crate) fn connected(&self) {
-        self.change(|seen| *seen = Seen { last_word: Some(Instant::now()), deregistered: None });
+        self.change(|seen| *seen = Seen { last_message: Some(Instant::now()), deregistered: None });
     }
 
     /// ACS has said something.
-    pub(crate) fn word(&self) {
-        self.change(|seen| seen.last_word = Some(Instant::now()));
+    pub(crate) fn message_received(&self) {
+        self.change(|seen| seen.last_message = Some(Instant::now()));
     }
 
     /// ECS says that this instance is not registered. What it said before counts still.

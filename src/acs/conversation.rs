@@ -24,15 +24,15 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 /// One message must be written within this.
-const WRITE: Duration = Duration::from_secs(180);
+const WRITE_LIMIT: Duration = Duration::from_secs(180);
 /// Saying goodbye may take this long, and so may the reason of a failed write take to arrive.
-const GOODBYE: Duration = Duration::from_secs(1);
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// Answers that wait to be written. More would be of use to nobody: ACS counts missing heartbeats.
 const MAX_ANSWERS: usize = 64;
 
 /// What follows the end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextStep {
     /// Connect at once.
     Reconnect,
     /// Connect after the back-off.
@@ -45,19 +45,19 @@ pub(super) enum Next {
 
 /// How a connection ended.
 struct End {
-    next: Next,
+    next: NextStep,
     /// Said to the peer, if it still listens.
     goodbye: Option<Option<CloseFrame>>,
 }
 
 impl End {
-    fn silent(next: Next) -> Self {
+    fn silent(next: NextStep) -> Self {
         Self { next, goodbye: None }
     }
 }
 
 /// Why nothing more can be written.
-enum Mute {
+enum WriteEnd {
     /// A close frame was sent: it is the last one.
     Closed,
     /// This went wrong.
@@ -72,7 +72,7 @@ pub(super) async fn converse<S>(
     timing: &Timing,
     host: &HostFacts,
     exchange: &mut Exchange,
-) -> Next
+) -> NextStep
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -90,31 +90,34 @@ where
         closing: false,
         dropped: 0,
     };
-    let end = conversation.run(speak(&mut sink, queue), exchange).await;
+    let end = conversation.run(write_answers(&mut sink, queue), exchange).await;
     if let Some(frame) = end.goodbye {
         // Too late is as good as never: the peer learns of the end by the end.
-        let _sent = timeout(GOODBYE, sink.send(Message::Close(frame))).await;
+        let _sent = timeout(CLOSE_LIMIT, sink.send(Message::Close(frame))).await;
     }
     end.next
 }
 
 /// Writes what is queued, one answer after the other.
-async fn speak<S>(sink: &mut SplitSink<WebSocketStream<S>, Message>, mut queue: mpsc::Receiver<Vec<Message>>) -> Mute
+async fn write_answers<S>(
+    sink: &mut SplitSink<WebSocketStream<S>, Message>,
+    mut queue: mpsc::Receiver<Vec<Message>>,
+) -> WriteEnd
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     while let Some(messages) = queue.recv().await {
         for message in messages {
             let is_last = message.is_close();
-            match timeout(WRITE, sink.send(message)).await {
-                Ok(Ok(())) if is_last => return Mute::Closed,
+            match timeout(WRITE_LIMIT, sink.send(message)).await {
+                Ok(Ok(())) if is_last => return WriteEnd::Closed,
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => return Mute::Failed(error),
-                Err(_elapsed) => return Mute::TimedOut,
+                Ok(Err(error)) => return WriteEnd::Failed(error),
+                Err(_elapsed) => return WriteEnd::TimedOut,
             }
         }
     }
-    Mute::Closed
+    WriteEnd::Closed
 }
 
 struct Conversation<'a, S> {
@@ -133,24 +136,24 @@ struct Conversation<'a, S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
-    async fn run(mut self, writer: impl Future<Output = Mute>, exchange: &mut Exchange) -> End {
+    async fn run(mut self, writer: impl Future<Output = WriteEnd>, exchange: &mut Exchange) -> End {
         tokio::pin!(writer);
         let mut writing = true;
         let (cancel, inbox, answers) = (exchange.cancel.clone(), exchange.inbox.clone(), self.answers.clone());
         loop {
             let end = tokio::select! {
-                () = cancel.cancelled() => Some(End { next: Next::Stop, goodbye: Some(None) }),
+                () = cancel.cancelled() => Some(End { next: NextStep::Stop, goodbye: Some(None) }),
                 received = self.stream.next(), if exchange.has_room() => self.received(received, exchange),
-                mute = &mut writer, if writing => {
+                write_end = &mut writer, if writing => {
                     writing = false;
-                    self.muted(&mute)
+                    self.write_ended(&write_end)
                 }
                 outgoing = exchange.outbox.recv(), if self.pending.is_none() => match outgoing {
                     Some(outgoing) => {
                         self.pending = Some(decode::encode(&outgoing).into_iter().map(Message::text).collect());
                         None
                     }
-                    None => Some(End::silent(Next::Stop)),
+                    None => Some(End::silent(NextStep::Stop)),
                 },
                 permit = answers.reserve(), if self.pending.is_some() => {
                     match (permit, self.pending.take()) {
@@ -159,20 +162,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                     }
                     None
                 }
-                permit = inbox.reserve(), if exchange.is_waiting() => match permit {
+                permit = inbox.reserve(), if exchange.has_messages() => match permit {
                     Ok(permit) => {
-                        let was_deaf = !exchange.has_room();
-                        exchange.hand_on(permit);
-                        if was_deaf {
-                            self.alive(); // the silence was ours
+                        let was_paused = !exchange.has_room();
+                        exchange.deliver(permit);
+                        if was_paused {
+                            self.restart_inactivity(); // the silence was ours
                         }
                         None
                     }
-                    Err(_closed) => Some(End::silent(Next::Stop)),
+                    Err(_closed) => Some(End::silent(NextStep::Stop)),
                 },
                 () = sleep_until(self.silent_at), if exchange.has_room() => {
                     tracing::warn!("ACS is silent: the connection is given up");
-                    Some(End::silent(Next::ReconnectLater))
+                    Some(End::silent(NextStep::ReconnectLater))
                 }
                 () = sleep_until(self.expires), if !self.closing => {
                     self.expire();
@@ -186,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
     }
 
     /// ACS has said something that counts. After our close frame nothing counts any more but its own.
-    fn alive(&mut self) {
+    fn restart_inactivity(&mut self) {
         if !self.closing {
             self.silent_at = Instant::now() + drawn(self.timing.inactivity);
         }
@@ -196,31 +199,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         tracing::info!("the connection to ACS is old: it is renewed");
         let reason = "ConnectionExpired: Reconnect to continue".into();
         let close = Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason }));
-        self.say(vec![close]);
-        self.alive();
+        self.queue_answer(vec![close]);
+        self.restart_inactivity();
         self.closing = true;
     }
 
     /// Queues an answer; one that finds the queue full is lost, for whoever does not take answers does not miss them.
-    fn say(&self, answer: Vec<Message>) {
+    fn queue_answer(&self, answer: Vec<Message>) {
         if !self.closing && self.answers.try_send(answer).is_err() {
             tracing::warn!("an answer to ACS is dropped: the connection does not take it");
         }
     }
 
     /// The reader usually learns better than the writer why a connection ended, so it gets a moment.
-    fn muted(&mut self, mute: &Mute) -> Option<End> {
-        match mute {
-            Mute::Closed => None,
-            Mute::Failed(error) => {
+    fn write_ended(&mut self, write_end: &WriteEnd) -> Option<End> {
+        match write_end {
+            WriteEnd::Closed => None,
+            WriteEnd::Failed(error) => {
                 tracing::warn!(%error, "an answer to ACS could not be written");
                 self.closing = true;
-                self.silent_at = self.silent_at.min(Instant::now() + GOODBYE);
+                self.silent_at = self.silent_at.min(Instant::now() + CLOSE_LIMIT);
                 None
             }
-            Mute::TimedOut => {
-                tracing::warn!(limit_s = WRITE.as_secs(), "ACS takes no answers: the connection is given up");
-                Some(End::silent(Next::ReconnectLater))
+            WriteEnd::TimedOut => {
+                tracing::warn!(limit_s = WRITE_LIMIT.as_secs(), "ACS takes no answers: the connection is given up");
+                Some(End::silent(NextStep::ReconnectLater))
             }
         }
     }
@@ -228,34 +231,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
     fn received(&mut self, received: Option<Result<Message, SocketError>>, exchange: &mut Exchange) -> Option<End> {
         match received {
             // Text comes marked as binary, so that its bytes need not be UTF-8.
-            Some(Ok(Message::Binary(bytes))) => self.take(&bytes, exchange),
-            Some(Ok(Message::Text(text))) => self.take(text.as_bytes(), exchange),
+            Some(Ok(Message::Binary(bytes))) => self.handle_message(&bytes, exchange),
+            Some(Ok(Message::Text(text))) => self.handle_message(text.as_bytes(), exchange),
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
             Some(Ok(Message::Close(frame))) => {
                 // The answer is queued; one more look at the stream writes it, as far as it can be written now.
                 let _flushed = self.stream.next().now_or_never();
-                let (code, reason) = frame.as_ref().map_or((1005, ""), |it| (it.code.into(), it.reason.as_str()));
+                let (code, reason) =
+                    frame.as_ref().map_or((1005, ""), |frame| (frame.code.into(), frame.reason.as_str()));
                 tracing::info!(code, reason, "ACS closed the connection");
                 return Some(End::silent(after_close(code, reason)));
             }
-            None => return Some(End::silent(Next::Reconnect)),
+            None => return Some(End::silent(NextStep::Reconnect)),
             Some(Err(error)) => {
                 let next = after_error(&error);
-                if next == Next::Reconnect {
+                if next == NextStep::Reconnect {
                     tracing::info!("the connection to ACS ended without a close frame");
                 } else {
                     log_broken(&error);
                 }
-                return Some(End { next, goodbye: complaint(&error).map(Some) });
+                return Some(End { next, goodbye: close_frame_for(&error).map(Some) });
             }
         }
         None
     }
 
-    fn take(&mut self, bytes: &[u8], exchange: &mut Exchange) {
+    fn handle_message(&mut self, bytes: &[u8], exchange: &mut Exchange) {
         match decode::frame(bytes, self.host, &mut || uuid::Uuid::new_v4().to_string()) {
             Frame::Answer(answer, note) => {
-                self.say(vec![Message::text(answer)]);
+                self.queue_answer(vec![Message::text(answer)]);
                 if let Some(note) = note {
                     tracing::warn!("{note}");
                 }
@@ -280,8 +284,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                 return;
             }
         }
-        exchange.contact.word();
-        self.alive();
+        exchange.contact.message_received();
+        self.restart_inactivity();
     }
 }
 
@@ -300,7 +304,7 @@ fn log_broken(error: &SocketError) {
 }
 
 /// What the peer did wrong, in its own protocol.
-fn complaint(error: &SocketError) -> Option<CloseFrame> {
+fn close_frame_for(error: &SocketError) -> Option<CloseFrame> {
     let code = match error {
         SocketError::Capacity(_) => CloseCode::Size,
         SocketError::Utf8(_) => CloseCode::Invalid, // the reason of a close frame
@@ -311,23 +315,23 @@ fn complaint(error: &SocketError) -> Option<CloseFrame> {
     Some(CloseFrame { code, reason: "".into() })
 }
 
-pub(super) fn after_close(code: u16, reason: &str) -> Next {
+pub(super) fn after_close(code: u16, reason: &str) -> NextStep {
     if reason.contains("InactiveInstanceException") {
-        return Next::WaitForRegistration;
+        return NextStep::WaitForRegistration;
     }
     match code {
-        1000 | 1001 | 1006 | 1011 => Next::Reconnect,
-        _ => Next::ReconnectLater,
+        1000 | 1001 | 1006 | 1011 => NextStep::Reconnect,
+        _ => NextStep::ReconnectLater,
     }
 }
 
 /// A connection that ends without a close frame counts as code 1006; so does one whose TLS ends without `close_notify`.
-pub(super) fn after_error(error: &SocketError) -> Next {
+pub(super) fn after_error(error: &SocketError) -> NextStep {
     match error {
         SocketError::ConnectionClosed | SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-            Next::Reconnect
+            NextStep::Reconnect
         }
-        SocketError::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Next::Reconnect,
-        _ => Next::ReconnectLater,
+        SocketError::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => NextStep::Reconnect,
+        _ => NextStep::ReconnectLater,
     }
 }

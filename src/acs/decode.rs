@@ -32,7 +32,7 @@ pub enum Frame {
 }
 
 /// Why a message of a known type has no meaning.
-enum Flaw {
+enum MessageError {
     /// A member cannot be read.
     Shape(String),
     /// The members do not make a message.
@@ -46,15 +46,20 @@ pub fn frame(bytes: &[u8], host: &HostFacts, new_id: &mut dyn FnMut() -> String)
         Ok(message) => message,
         Err(why) => return Frame::Drop(cleaned(&why)),
     };
-    match meaning(kind, body, host, new_id) {
+    match interpret(kind, body, host, new_id) {
         Ok(frame) => frame,
-        Err(Flaw::Rule(why)) => Frame::Invalid(cleaned(&format!("{kind}: {why}"))),
-        Err(Flaw::Shape(why)) => Frame::Drop(cleaned(&format!("{kind}: {why}"))),
+        Err(MessageError::Rule(why)) => Frame::Invalid(cleaned(&format!("{kind}: {why}"))),
+        Err(MessageError::Shape(why)) => Frame::Drop(cleaned(&format!("{kind}: {why}"))),
     }
 }
 
-fn meaning(kind: &str, body: Raw<'_>, host: &HostFacts, new_id: &mut dyn FnMut() -> String) -> Result<Frame, Flaw> {
-    let header = wire::Header::read(body).map_err(Flaw::Shape)?;
+fn interpret(
+    kind: &str,
+    body: Raw<'_>,
+    host: &HostFacts,
+    new_id: &mut dyn FnMut() -> String,
+) -> Result<Frame, MessageError> {
+    let header = wire::Header::read(body).map_err(MessageError::Shape)?;
     Ok(match kind {
         "HeartbeatMessage" => Frame::Answer(heartbeat_ack(&header), None),
         "PayloadMessage" => payload(header, body, host, new_id)?,
@@ -64,19 +69,19 @@ fn meaning(kind: &str, body: Raw<'_>, host: &HostFacts, new_id: &mut dyn FnMut()
         "PerformUpdateMessage" | "StageUpdateMessage" => update(&header)?,
         "AttachTaskNetworkInterfacesMessage" | "AttachInstanceNetworkInterfacesMessage" => {
             let is_for_task = kind == "AttachTaskNetworkInterfacesMessage";
-            attachment::interfaces(&header, &shape(body)?, is_for_task).map_err(Flaw::Rule)?;
+            attachment::interfaces(&header, &shape(body)?, is_for_task).map_err(MessageError::Rule)?;
             attached(kind, &header)
         }
         "ConfirmAttachmentMessage" => {
-            attachment::volume(&header, &shape(body)?).map_err(Flaw::Rule)?;
+            attachment::volume(&header, &shape(body)?).map_err(MessageError::Rule)?;
             attached(kind, &header)
         }
         _ => Frame::Note(note(kind, body)),
     })
 }
 
-fn shape<T: DeserializeOwned>(body: Raw<'_>) -> Result<T, Flaw> {
-    wire::shape(body).map_err(Flaw::Shape)
+fn shape<T: DeserializeOwned>(body: Raw<'_>) -> Result<T, MessageError> {
+    wire::shape(body).map_err(MessageError::Shape)
 }
 
 /// Errors of ACS say what is wrong; the beginning of it goes to the log. In its bare form the whole body is that text.
@@ -98,17 +103,17 @@ fn payload(
     body: Raw<'_>,
     host: &HostFacts,
     new_id: &mut dyn FnMut() -> String,
-) -> Result<Frame, Flaw> {
+) -> Result<Frame, MessageError> {
     for (name, value) in [
         ("messageId", &header.message_id),
         ("clusterArn", &header.cluster_arn),
         ("containerInstanceArn", &header.container_instance_arn),
     ] {
         if value.is_empty() {
-            return Err(Flaw::Rule(format!("{name} is not set")));
+            return Err(MessageError::Rule(format!("{name} is not set")));
         }
     }
-    let list = wire::list(body, "tasks", MAX_TASKS).map_err(Flaw::Shape)?;
+    let list = wire::list(body, "tasks", MAX_TASKS).map_err(MessageError::Shape)?;
     let (seq_num, mut notes) = match wire::member::<i64>(body, "seqNum") {
         Ok(number) => (number, Vec::new()),
         Err(why) => (0, vec![format!("the payload is not acknowledged: {why}")]),
@@ -202,12 +207,12 @@ fn role_credentials(wire: wire::RoleCredentials, kind: RoleKind) -> RoleCredenti
     }
 }
 
-fn credentials(header: wire::Header, body: Raw<'_>) -> Result<Frame, Flaw> {
+fn credentials(header: wire::Header, body: Raw<'_>) -> Result<Frame, MessageError> {
     let wire: wire::Credentials = shape(body)?;
     let kind = match wire.role_type.as_str() {
         "TaskApplication" => RoleKind::Task,
         "TaskExecution" => RoleKind::Execution,
-        _ => return Err(Flaw::Rule("roleType is unknown".to_owned())),
+        _ => return Err(MessageError::Rule("roleType is unknown".to_owned())),
     };
     for (name, value) in [
         ("messageId", &header.message_id),
@@ -215,10 +220,10 @@ fn credentials(header: wire::Header, body: Raw<'_>) -> Result<Frame, Flaw> {
         ("credentialsId", &wire.role_credentials.credentials_id),
     ] {
         if value.is_empty() {
-            return Err(Flaw::Rule(format!("{name} is not set")));
+            return Err(MessageError::Rule(format!("{name} is not set")));
         }
         if value.len() > MAX_ID {
-            return Err(Flaw::Rule(format!("{name} has {} bytes, more than {MAX_ID}", value.len())));
+            return Err(MessageError::Rule(format!("{name} has {} bytes, more than {MAX_ID}", value.len())));
         }
     }
     let credentials = Box::new(role_credentials(wire.role_credentials, kind));
@@ -227,13 +232,13 @@ fn credentials(header: wire::Header, body: Raw<'_>) -> Result<Frame, Flaw> {
 }
 
 /// A manifest is taken as a whole or not at all: every task that it does not name is asked about, and stopped.
-fn manifest(header: wire::Header, body: Raw<'_>) -> Result<Frame, Flaw> {
-    let list = wire::list(body, "tasks", MAX_LISTED).map_err(Flaw::Shape)?;
+fn manifest(header: wire::Header, body: Raw<'_>) -> Result<Frame, MessageError> {
+    let list = wire::list(body, "tasks", MAX_LISTED).map_err(MessageError::Shape)?;
     if list.omitted > 0 {
-        return Err(Flaw::Rule(format!("it names more than {MAX_LISTED} tasks")));
+        return Err(MessageError::Rule(format!("it names more than {MAX_LISTED} tasks")));
     }
-    let timeline = wire::member(body, "timeline").map_err(Flaw::Shape)?;
-    let tasks = identifiers(list, "tasks").collect::<Result<Vec<_>, _>>().map_err(Flaw::Shape)?;
+    let timeline = wire::member(body, "timeline").map_err(MessageError::Shape)?;
+    let tasks = identifiers(list, "tasks").collect::<Result<Vec<_>, _>>().map_err(MessageError::Shape)?;
     let running = tasks.into_iter().filter(|task| task.desired_status == "RUNNING");
     let running = running.map(|task| TaskArn::from(task.task_arn)).collect();
     Ok(Frame::Deliver(Incoming::Manifest { timeline, running, ack: ack(header, Vec::new()) }, None))
@@ -249,8 +254,8 @@ fn identifiers<'a>(
 }
 
 /// Every task that can be read is stopped: those that cannot are no reason to let the others run.
-fn stop_verification(header: wire::Header, body: Raw<'_>) -> Result<Frame, Flaw> {
-    let list = wire::list(body, "stopTasks", MAX_LISTED).map_err(Flaw::Shape)?;
+fn stop_verification(header: wire::Header, body: Raw<'_>) -> Result<Frame, MessageError> {
+    let list = wire::list(body, "stopTasks", MAX_LISTED).map_err(MessageError::Shape)?;
     let mut notes = Vec::new();
     if list.omitted > 0 {
         notes.push(format!("{} tasks to stop are not taken up: more than {MAX_LISTED} are named", list.omitted));
@@ -275,9 +280,9 @@ fn stop_verification(header: wire::Header, body: Raw<'_>) -> Result<Frame, Flaw>
 }
 
 /// The agent is updated by its package, never by ACS: what the Go agent says with `ECS_UPDATES_ENABLED=false`.
-fn update(header: &wire::Header) -> Result<Frame, Flaw> {
+fn update(header: &wire::Header) -> Result<Frame, MessageError> {
     if header.message_id.is_empty() {
-        return Err(Flaw::Rule("messageId is not set".to_owned()));
+        return Err(MessageError::Rule("messageId is not set".to_owned()));
     }
     let body = json!({
         "cluster": header.cluster_arn, "containerInstance": header.container_instance_arn,

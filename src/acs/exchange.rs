@@ -30,7 +30,7 @@ pub(super) struct Exchange {
 }
 
 /// Bytes that were built of a payload, beside its texts: containers take far more room than the words that ask for them.
-fn built(message: &Incoming) -> usize {
+fn decoded_size(message: &Incoming) -> usize {
     let Incoming::Payload { tasks, .. } = message else { return 0 };
     let containers = tasks.iter().map(|task| match task {
         ReceivedTask::Run(spec) => spec.containers.len(),
@@ -55,26 +55,26 @@ impl Exchange {
     }
 
     /// Whether a message waits for the agent.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(super) fn has_messages(&self) -> bool {
         !self.waiting.is_empty()
     }
 
     /// Queues a message that took so many bytes on the wire.
     pub(super) fn push(&mut self, message: Incoming, wire_bytes: usize) {
-        let bytes = wire_bytes + built(&message);
+        let bytes = wire_bytes + decoded_size(&message);
         self.bytes += bytes;
         self.waiting.push_back((message, bytes));
     }
 
     /// Queues news of the session itself, unless the agent is so far behind that it would be old news.
-    pub(super) fn tell(&mut self, news: Incoming) {
+    pub(super) fn notify(&mut self, notice: Incoming) {
         if self.has_room() {
-            self.push(news, 0);
+            self.push(notice, 0);
         }
     }
 
     /// Gives the agent the oldest message.
-    pub(super) fn hand_on(&mut self, permit: mpsc::Permit<'_, Incoming>) {
+    pub(super) fn deliver(&mut self, permit: mpsc::Permit<'_, Incoming>) {
         if let Some((message, bytes)) = self.waiting.pop_front() {
             self.bytes -= bytes;
             permit.send(message);
@@ -85,7 +85,7 @@ impl Exchange {
     ///
     /// Answers are dropped meanwhile. They belong to messages of a connection that is gone: ACS sends again, on the next connection,
     /// what it holds to be unacknowledged. (The Go agent drops them too, for it answers on the connection that asked.)
-    pub(super) async fn apart<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+    pub(super) async fn while_disconnected<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(work);
         let (cancel, inbox) = (self.cancel.clone(), self.inbox.clone());
         let mut dropped = 0_usize;
@@ -97,8 +97,8 @@ impl Exchange {
                     Some(_) => dropped += 1,
                     None => return None,
                 },
-                permit = inbox.reserve(), if self.is_waiting() => match permit {
-                    Ok(permit) => self.hand_on(permit),
+                permit = inbox.reserve(), if self.has_messages() => match permit {
+                    Ok(permit) => self.deliver(permit),
                     Err(_closed) => return None,
                 },
                 done = &mut work => break done,

@@ -3,7 +3,7 @@
 //! Owns the address and the rules of reconnecting; a connection itself is `conversation`. The invariant: every attempt
 //! that failed is followed by a pause, except that a connection which lasted may be replaced at once.
 
-use super::conversation::{Next, converse};
+use super::conversation::{NextStep, converse};
 use super::exchange::Exchange;
 use super::timing::drawn;
 use super::{Contact, HostFacts, Incoming, Outgoing};
@@ -70,64 +70,68 @@ pub async fn run<E, F>(
 async fn keep<C, F, S>(timing: Timing, host: &HostFacts, connect: C, mut exchange: Exchange)
 where
     C: Fn(bool) -> F,
-    F: Future<Output = Result<WebSocketStream<S>, Next>>,
+    F: Future<Output = Result<WebSocketStream<S>, NextStep>>,
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut backoff = Backoff::new(timing.backoff);
     let mut first = true;
     loop {
-        let Some(connected) = exchange.apart(connect(first)).await else { return };
+        let Some(connected) = exchange.while_disconnected(connect(first)).await else { return };
         let next = match connected {
             Err(next) => next,
             Ok(socket) => {
                 first = false;
                 exchange.contact.connected();
-                exchange.tell(Incoming::Connected);
+                exchange.notify(Incoming::Connected);
                 let since = Instant::now();
                 let next = converse(socket, &timing, host, &mut exchange).await;
                 if since.elapsed() >= drawn(timing.settled) {
                     backoff.reset();
                 }
-                if next == Next::Reconnect && since.elapsed() < SHORT { Next::ReconnectLater } else { next }
+                if next == NextStep::Reconnect && since.elapsed() < SHORT { NextStep::ReconnectLater } else { next }
             }
         };
         let pause = match next {
-            Next::Stop => return,
-            Next::Reconnect => {
+            NextStep::Stop => return,
+            NextStep::Reconnect => {
                 backoff.reset();
                 continue;
             }
-            Next::ReconnectLater => backoff.pause(),
-            Next::WaitForRegistration => {
+            NextStep::ReconnectLater => backoff.pause(),
+            NextStep::WaitForRegistration => {
                 exchange.contact.deregistered();
-                exchange.tell(Incoming::Deregistered);
+                exchange.notify(Incoming::Deregistered);
                 timing.inactive_instance
             }
         };
         tracing::debug!(?pause, "ACS is connected to again after a pause");
-        if exchange.apart(tokio::time::sleep(pause)).await.is_none() {
+        if exchange.while_disconnected(tokio::time::sleep(pause)).await.is_none() {
             return;
         }
     }
 }
 
 /// One attempt, from discovery to the open websocket.
-async fn connect<E, F>(settings: &Settings, discover: &E, first: bool) -> Result<Socket, Next>
+async fn connect<E, F>(settings: &Settings, discover: &E, first: bool) -> Result<Socket, NextStep>
 where
     E: Fn() -> F,
     F: Future<Output = Result<String, String>>,
 {
     let endpoint = discover().await.map_err(|error| {
         tracing::warn!(%error, "no ACS endpoint");
-        if error.contains("InactiveInstanceException") { Next::WaitForRegistration } else { Next::ReconnectLater }
+        if error.contains("InactiveInstanceException") {
+            NextStep::WaitForRegistration
+        } else {
+            NextStep::ReconnectLater
+        }
     })?;
     let url = connect_url(settings, &endpoint, first).map_err(|error| {
         tracing::warn!(%error, "the ACS endpoint is not a URL");
-        Next::ReconnectLater
+        NextStep::ReconnectLater
     })?;
     websocket::connect(&settings.websocket, &settings.credentials, &url).await.map_err(|error| {
         tracing::warn!(error = &error as &dyn std::error::Error, "no connection to ACS");
-        if error.is_inactive_instance() { Next::WaitForRegistration } else { Next::ReconnectLater }
+        if error.is_inactive_instance() { NextStep::WaitForRegistration } else { NextStep::ReconnectLater }
     })
 }
 

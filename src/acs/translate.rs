@@ -30,7 +30,7 @@ use crate::model::{
 };
 use docker_config::{json_object, memory_reservation};
 use limits::Limits;
-use reason::Flaw;
+use reason::TaskError;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use volumes::Volumes;
@@ -92,8 +92,8 @@ pub(super) fn task(raw: Raw<'_>, host: &HostFacts, new_id: &mut dyn FnMut() -> S
     match read {
         Ok(_) if desired < TaskStatus::Running => ReceivedTask::Later(arn),
         Ok(spec) => ReceivedTask::Run(Box::new(spec)),
-        Err(flaw) => {
-            let (reason, is_malformed) = flaw.reason_for(arn.as_str());
+        Err(error) => {
+            let (reason, is_malformed) = error.reason_for(arn.as_str());
             refusal(reason, is_malformed)
         }
     }
@@ -126,7 +126,7 @@ fn spec(
     limits: Limits,
     host: &HostFacts,
     new_id: &mut dyn FnMut() -> String,
-) -> Result<TaskSpec, Flaw> {
+) -> Result<TaskSpec, TaskError> {
     let mut names = BTreeSet::new();
     for container in &task.containers {
         if container.name.is_empty() {
@@ -144,7 +144,7 @@ fn spec(
         .as_ref()
         .is_some_and(|role| role.credentials_id.is_empty() || role.role_arn.is_empty())
     {
-        return Err(Flaw::Malformed("executionRoleCredentials without id or role".to_owned()));
+        return Err(TaskError::Malformed("executionRoleCredentials without id or role".to_owned()));
     }
     let execution_credentials =
         task.execution_role_credentials.as_ref().map(|role| CredentialsId::from(role.credentials_id.as_str()));
@@ -152,7 +152,7 @@ fn spec(
     let router = log_router::wanted(&mut task.containers, &task.arn)?;
     let containers = task.containers.into_iter().map(|wire| container(wire, &names, &volumes, new_id()));
     let (mut containers, arn) = (containers.collect::<Result<Vec<_>, _>>()?, TaskArn::from(task.arn));
-    gpu::give(&mut containers, &task.associations, host).map_err(Flaw::Resource)?;
+    gpu::give(&mut containers, &task.associations, host).map_err(TaskError::Resource)?;
     let mut resources: Vec<_> = limits.resource.into_iter().chain(volumes.resources).chain(env_files).collect();
     resources.extend(log_router::set_up(router, &arn, host, &mut containers)?);
     // After the router, whose buffer goes by what it may take alone.
@@ -184,16 +184,16 @@ fn container(
     names: &BTreeSet<String>,
     volumes: &Volumes,
     endpoint_id: String,
-) -> Result<ContainerSpec, Flaw> {
+) -> Result<ContainerSpec, TaskError> {
     json_object(&wire.docker_config.config, "config")?;
     let host_config = json_object(&wire.docker_config.host_config, "hostConfig")?;
-    let credential_spec = credential_specs::of(&wire)?;
+    let credential_spec = credential_specs::in_container(&wire)?;
     let links = wire.links.iter().map(|text| link(text, names)).collect::<Result<Vec<_>, _>>();
-    let links = links.map_err(Flaw::Resource)?;
+    let links = links.map_err(TaskError::Resource)?;
     let volumes_from = wire.volumes_from.iter().map(|it| volumes_of(it, names)).collect::<Result<Vec<_>, _>>();
-    let volumes_from = volumes_from.map_err(Flaw::Resource)?;
+    let volumes_from = volumes_from.map_err(TaskError::Resource)?;
     let depends_on = wire.depends_on.iter().map(dependency).collect::<Result<Vec<_>, _>>();
-    let mut depends_on = depends_on.map_err(Flaw::Malformed)?;
+    let mut depends_on = depends_on.map_err(TaskError::Malformed)?;
     let sources = volumes_from.iter().map(|it| (&it.container, Condition::Create));
     for (container, condition) in sources.chain(links.iter().map(|it| (&it.container, Condition::Start))) {
         let implied = Dependency { container: container.clone(), condition };
@@ -201,8 +201,8 @@ fn container(
             depends_on.push(implied);
         }
     }
-    let ports = ports::all(&wire.port_mappings).map_err(Flaw::Malformed)?;
-    let command = match overridden_command(wire.overrides.as_ref()).map_err(Flaw::Malformed)? {
+    let ports = ports::all(&wire.port_mappings).map_err(TaskError::Malformed)?;
+    let command = match overridden_command(wire.overrides.as_ref()).map_err(TaskError::Malformed)? {
         Some(command) => Some(command),
         None => wire.command,
     };
@@ -216,7 +216,7 @@ fn container(
         gpus: Vec::new(),
         runtime: Runtime::Default,
         mounts: wire.mount_points.iter().map(|point| mount(point, volumes)).collect::<Result<_, _>>()?,
-        registry_auth: registry_auth(wire.registry_authentication).map_err(Flaw::Malformed)?,
+        registry_auth: registry_auth(wire.registry_authentication).map_err(TaskError::Malformed)?,
         name: ContainerName::from(wire.name),
         image: wire.image,
         essential: wire.essential,

@@ -39,7 +39,7 @@ fn attached(task: &wire::Task, kind: &str) -> bool {
 }
 
 fn in_container(container: &wire::Container, host: &HostFacts) -> Option<String> {
-    let has_credential_spec = || !matches!(credential_specs::of(container), Ok(None));
+    let has_credential_spec = || !matches!(credential_specs::in_container(container), Ok(None));
     let checks = [
         (!container.managed_agents.is_empty(), "ECS Exec (a managed agent)"),
         (!host.credential_specs && has_credential_spec(), "a credential spec, where gMSA (ECS_GMSA_SUPPORTED) is off,"),

@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn outside_ec2_the_renewed_file_comes_before_the_role_and_a_bad_file_does_not_end_the_chain() {
+    async fn outside_ec2_the_credentials_file_comes_before_the_role() {
         let fake = instance_role().await;
         let file = File::new("external");
         let ask = |external: bool| {
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_instance_role_comes_from_the_overridden_imds_and_is_asked_for_once() {
+    async fn the_instance_role_comes_once_from_the_overridden_imds() {
         let fake = instance_role().await;
         let imds = imds::Settings { endpoint: Some(fake.url()), blackholed: false };
         let settings = Settings { region: "us-west-2".to_owned(), imds, ..Settings::default() };

@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_in_its_last_hour_serves_while_ecr_is_away_but_not_when_it_refuses() {
+    async fn a_token_in_its_last_hour_is_used_while_ecr_is_unreachable() {
         for (lifetime, status, code, serves) in [
             (20 * 60, 500, "ServerException", true),
             (60, 500, "ServerException", false),

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_sent_is_said_so_and_not_tried_again() {
+    async fn a_request_that_cannot_be_sent_is_not_tried_again() {
         let fake = Fake::start(|_| Answer::json(200, &json!({}))).await;
         let long = format!("{}/{}", fake.url(), "x".repeat(70_000));
         let good = fixed(&"AKID".into(), &"s".into(), &"".into());
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_is_said_with_its_cause() {
+    async fn a_refused_connection_is_reported_with_its_cause() {
         let error = call("http://127.0.0.1:1").await.unwrap_err().to_string();
         assert!(error.contains("refused"), "{error}");
     }

@@ -18,6 +18,7 @@ pub mod credentials;
 pub mod ecr;
 #[cfg(test)]
 pub(crate) mod fake;
+pub(crate) mod gather;
 pub mod identity;
 pub mod imds;
 mod insecure;
@@ -38,7 +39,6 @@ pub mod signature;
 pub mod signing;
 pub mod ssm;
 pub mod tags;
-pub(crate) mod together;
 pub mod transport;
 
 /// Makes ring the process-wide TLS provider; does nothing when one is installed already.

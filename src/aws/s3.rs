@@ -217,11 +217,11 @@ fn is_label(bucket: &str, dots: bool) -> bool {
 
 /// Everything but unreserved characters and slashes, in percent signs.
 fn encoded(text: &str) -> String {
-    let one = |byte: u8| match byte {
+    let encoded = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => char::from(byte).to_string(),
         _ => format!("%{byte:02X}"),
     };
-    text.bytes().map(one).collect()
+    text.bytes().map(encoded).collect()
 }
 
 /// One request, with its attempts.
@@ -271,14 +271,14 @@ impl Request<'_> {
         let late = |_| CallError::NoAnswer(format!("no answer within {} seconds", ATTEMPT.as_secs()));
         let mut response = timeout(ATTEMPT, request.send()).await.map_err(late)?.map_err(lost)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let most = if status.is_success() { MAX_OBJECT } else { MAX_ERROR };
+        let max = if status.is_success() { MAX_OBJECT } else { MAX_ERROR };
         let mut body = Zeroizing::new(Vec::new());
         while let Some(chunk) = response.chunk().await.map_err(lost)? {
-            if body.len() + chunk.len() > most {
+            if body.len() + chunk.len() > max {
                 if status.is_success() {
                     return Err(too_large());
                 }
-                let room = most - body.len();
+                let room = max - body.len();
                 body.extend_from_slice(&chunk[..room]); // what it is an error of stands at its beginning
                 break;
             }

@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sent_is_told_from_what_was_lost() {
+    fn unsendable_and_lost_requests_are_distinguished() {
         use aws_smithy_runtime_api::client::result::ConnectorError;
         let dispatch = SdkError::<(), ()>::dispatch_failure;
         assert!(was_not_sent(&SdkError::<(), ()>::construction_failure("no")));

@@ -5,10 +5,10 @@
 
 use super::call_error::CallError;
 use super::credentials;
+use super::gather::{self, Failed};
 use super::json_call::Call;
 use super::roles::RoleCredentials;
 use super::sdk::Sdk;
-use super::together::{self, Failed};
 use crate::model::members::{self, Members};
 use crate::model::resource::SecretKey;
 use crate::model::{Failure, Secret};
@@ -69,8 +69,8 @@ pub async fn secrets(
     let Some(role) = role else {
         return Err(Failure::ends_task("ASM secret resource: unable to find execution role credentials"));
     };
-    let one = |key: SecretKey| async move { secret(sdk, &key, role).await.map(|secret| (key, secret)) };
-    let found = together::all(keys.iter().cloned().map(one).collect()).await?;
+    let with_key = |key: SecretKey| async move { secret(sdk, &key, role).await.map(|secret| (key, secret)) };
+    let found = gather::all(keys.iter().cloned().map(with_key).collect()).await?;
     Ok(found.into_iter().collect())
 }
 
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn everything_that_is_wrong_is_told_at_once() {
+    async fn all_failures_are_reported_at_once() {
         let gone = "Secrets Manager can't find the specified secret.";
         let fake = Fake::start(move |request| match request.json()["SecretId"].as_str() {
             Some(arn) if arn.contains("gone") => fake::Answer::error(400, "ResourceNotFoundException", gone),

@@ -249,7 +249,7 @@ mod tests {
         let text = |error: &dyn std::error::Error| crate::model::with_causes(error);
         match name {
             "ecs" => sdk.ecs(instance.clone()).list_clusters().send().await.map(drop).map_err(|error| text(&error)),
-            "ec2" => tags::of_instance(sdk, instance, "i-1").await.map(drop).map_err(|error| text(&error)),
+            "ec2" => tags::instance_tags(sdk, instance, "i-1").await.map(drop).map_err(|error| text(&error)),
             "ssm" => ssm::parameters(sdk, &parameter, Some(&role)).await.map(drop).map_err(|error| error.to_string()),
             "secrets manager" => {
                 let found = secrets_manager::secrets(sdk, &secret, Some(&role)).await;
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_attempt_is_enough_to_be_signed_again_and_for_nothing_else() {
+    async fn one_attempt_allows_a_new_signature_and_nothing_else() {
         for name in CALLS {
             let fake = Fake::start(|request| match is_skewed(request, 7200) {
                 true => refusal(request, "RequestExpired").dated(http_date(7200)),

@@ -182,8 +182,8 @@ mod tests {
         let mut sizes: Vec<_> = fake.requests().iter().map(|it| it.json()["Names"].as_array().unwrap().len()).collect();
         sizes.sort_unstable();
         assert_eq!(sizes, [1, 3, 10, 10]);
-        let of_region = |it: &&Request| it.header("authorization").unwrap().contains("/eu-west-1/ssm/");
-        assert_eq!(fake.requests().iter().filter(of_region).count(), 1);
+        let in_region = |it: &&Request| it.header("authorization").unwrap().contains("/eu-west-1/ssm/");
+        assert_eq!(fake.requests().iter().filter(in_region).count(), 1);
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use url::Url;
 
 /// Most tags of an instance.
-const MOST: usize = 50;
+const MAX_TAGS: usize = 50;
 const ATTEMPTS: u32 = 3;
 const ATTEMPT: Duration = Duration::from_secs(42);
 /// Fifty tags of 128 + 256 characters are far below this.
@@ -37,7 +37,7 @@ pub struct TagsError(String);
 ///
 /// # Errors
 /// Why EC2 gives none, after three attempts where another one has a chance.
-pub async fn of_instance(
+pub async fn instance_tags(
     sdk: &Sdk,
     credentials: &SharedCredentialsProvider,
     instance_id: &str,
@@ -75,7 +75,7 @@ fn passes(error: &CallError) -> bool {
 }
 
 fn form(instance_id: &str) -> String {
-    let most = MOST.to_string();
+    let max_results = MAX_TAGS.to_string();
     let members = [
         ("Action", "DescribeTags"),
         ("Version", "2016-11-15"),
@@ -83,7 +83,7 @@ fn form(instance_id: &str) -> String {
         ("Filter.1.Value.1", instance_id),
         ("Filter.2.Name", "resource-type"),
         ("Filter.2.Value.1", "instance"),
-        ("MaxResults", &most),
+        ("MaxResults", &max_results),
     ];
     url::form_urlencoded::Serializer::new(String::new()).extend_pairs(members).finish()
 }
@@ -143,8 +143,8 @@ fn parse(xml: &str) -> Result<BTreeMap<String, String>, XmlDecodeError> {
         }
         while let Some(item) = set.next_tag() {
             let (key, value) = tag(item)?;
-            let of_aws = |text: &str| text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"));
-            if !of_aws(&key) && !of_aws(&value) && tags.len() < MOST {
+            let is_aws_own = |text: &str| text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"));
+            if !is_aws_own(&key) && !is_aws_own(&value) && tags.len() < MAX_TAGS {
                 tags.insert(key, value);
             }
         }
@@ -209,7 +209,7 @@ mod tests {
         let fake = Fake::start(script).await;
         let sdk = Sdk::new(fake::settings(&fake)).unwrap();
         let keys = SharedCredentialsProvider::new(fixed(&"AKID".into(), &"secret".into(), &"token".into()));
-        let tags = of_instance(&sdk, &keys, "i-1").await;
+        let tags = instance_tags(&sdk, &keys, "i-1").await;
         (fake, tags)
     }
 
@@ -243,7 +243,7 @@ mod tests {
             Sdk::new(sdk::Settings { region: "us-west-2".to_owned(), endpoint_url_ec2, ..Default::default() }).unwrap()
         };
         let keys = SharedCredentialsProvider::new(fixed(&"AKID".into(), &"secret".into(), &"".into()));
-        let error = of_instance(&sdk("ftp://ec2.corp"), &keys, "i-1").await.unwrap_err().to_string();
+        let error = instance_tags(&sdk("ftp://ec2.corp"), &keys, "i-1").await.unwrap_err().to_string();
         assert!(error.contains("the address of AWS_ENDPOINT_URL_EC2 is no URL of http or https"), "{error}");
         for body in ["", "<html></html>", "<DescribeTagsResponse><tagSet><item>", "{}"] {
             assert!(ask_with(move |_| Answer::text(200, body)).await.1.is_err(), "{body}");

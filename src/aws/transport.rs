@@ -53,15 +53,17 @@ fn routed(
 ) -> Result<SharedHttpClient, BadProxy> {
     super::install_tls();
     let direct = pool_of(None).ok_or(BadProxy("direct"))?;
-    let of = |proxy: &Option<crate::model::Secret>, name| match proxy.as_ref().filter(|proxy| !proxy.is_empty()) {
+    let pool_for = |proxy: &Option<crate::model::Secret>, name| match proxy.as_ref().filter(|proxy| !proxy.is_empty()) {
         None => Ok(None),
         Some(address) => {
             let pool = pool_of(Some(with_scheme(address.expose()))).ok_or(BadProxy(name))?;
             Ok(Some((address.clone(), pool)))
         }
     };
-    let proxies: Vec<_> =
-        [of(&settings.http, "HTTP_PROXY")?, of(&settings.https, "HTTPS_PROXY")?].into_iter().flatten().collect();
+    let proxies: Vec<_> = [pool_for(&settings.http, "HTTP_PROXY")?, pool_for(&settings.https, "HTTPS_PROXY")?]
+        .into_iter()
+        .flatten()
+        .collect();
     if proxies.is_empty() {
         return Ok(direct);
     }

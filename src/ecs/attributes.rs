@@ -251,7 +251,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_recorded_list_without_what_is_not_built_yet_in_the_recorded_order() {
+    fn the_recorded_attributes_that_exist_keep_their_order() {
         let missing: Vec<&str> = NOT_YET.iter().chain(NOT_YET_EITHER).map(|(name, _)| *name).collect();
         let golden = golden("register_container_instance");
         let recorded: Vec<(String, Option<String>)> = golden["body"]["attributes"]
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn volume_drivers_service_accounts_and_what_the_plugin_can_do_are_told() {
+    fn volume_drivers_gmsa_and_plugin_capabilities_are_offered() {
         let host = Capabilities {
             volume_drivers: vec!["x".to_owned(), "x:latest".to_owned()],
             volume_plugin: vec!["efsAuth".to_owned()],

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_request_is_the_recorded_one_and_the_answer_is_kept_per_instance() {
+    async fn the_recorded_request_is_sent_once_per_instance() {
         let fake = Fake::start(|_| found()).await;
         let cache = PollEndpointCache::new(client(&fake.url()), "judge".to_owned(), String::new());
         for _ in 0..2 {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_expired_answer_is_the_fallback_and_without_one_it_is_an_error() {
+    async fn an_expired_answer_is_the_fallback_for_an_error() {
         let fake = Fake::start(|request| match request.number {
             0 => found(),
             _ => Answer::error(400, "AccessDeniedException", "no"),

@@ -79,9 +79,9 @@ impl<C: Connection> Places<C> {
     /// Looks for a place for one more connection of this peer; [`Self::enter`] then takes it.
     pub(super) fn room_for(&mut self, peer: Peer, standing: Standing) -> Room<C> {
         let (peer, on_host) = (key(peer), standing == Standing::Host);
-        let of_peer = |place: &Place<C>| place.peer == peer;
-        if self.count(of_peer) >= self.limits.per_peer(standing) {
-            return self.make_room(of_peer);
+        let from_peer = |place: &Place<C>| place.peer == peer;
+        if self.count(from_peer) >= self.limits.per_peer(standing) {
+            return self.make_room(from_peer);
         }
         let others = self.limits.total.saturating_sub(self.limits.kept_for_host);
         if !on_host && self.count(|place| !place.on_host) >= others {
@@ -223,8 +223,8 @@ mod tests {
         assert_eq!(room(&mut full, "127.0.0.1", Host), Room::MadeBy((0, WAITS)));
         full.enter(at("127.0.0.1"), Host, (10, ANSWERED));
         assert_eq!(full.len(), 6);
-        let mut of_host = places(&[("127.0.0.1", Host, WAITS); 6]);
-        assert_eq!(room(&mut of_host, "10.0.0.1", Bridge), Room::None, "strangers take nothing from the host");
+        let mut host_only = places(&[("127.0.0.1", Host, WAITS); 6]);
+        assert_eq!(room(&mut host_only, "10.0.0.1", Bridge), Room::None, "strangers take nothing from the host");
     }
 
     #[test]

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_waited_for_is_told_as_data() {
+    fn waits_are_shown_as_data() {
         let task = TaskView {
             arn: "arn".into(),
             family: "f".to_owned(),

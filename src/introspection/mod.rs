@@ -132,7 +132,7 @@ async fn tasks(State(sources): State<Sources>, RawQuery(query): RawQuery) -> Res
     let kind = "introspection/tasks";
     match lookup::find(&view, query.as_deref().unwrap_or_default()) {
         lookup::Found::All(tasks) => json_answer(StatusCode::OK, &task::Tasks::new(&tasks), kind),
-        lookup::Found::One(one) => json_answer(StatusCode::OK, &task::Task::new(one), kind),
+        lookup::Found::One(found) => json_answer(StatusCode::OK, &task::Task::new(found), kind),
         lookup::Found::Nothing => json_answer(StatusCode::NOT_FOUND, &task::Task::ZERO, kind),
         lookup::Found::Ambiguous => json_answer(StatusCode::BAD_REQUEST, &task::Task::ZERO, kind),
     }

@@ -207,14 +207,14 @@ async fn bodies_are_byte_for_byte() {
     let not_created = ContainerView { runtime_id: None, ..container("later", "", "ecs-judge-family-7-later-00") };
     let tasks = vec![task("arn:t/1", TaskStatus::Running, TaskStatus::Created, vec![fresh, pause, not_created])];
     let server = Server::start(View { tasks }).await;
-    let one = r#"{"Arn":"arn:t/1","DesiredStatus":"RUNNING","KnownStatus":"PENDING","Family":"judge-family","Version":"7","Containers":[{"DockerId":"1cc22cbf0108bdb58731612fad20d18f5f854e58b71f814f9aec7931e109787e","DockerName":"ecs-judge-family-7-new-00","Name":"new","Image":"a\u003cb\u003e\u0026c","ImageID":"","Ports":[{"ContainerPort":80,"Protocol":"tcp"}]}]}"#;
+    let single = r#"{"Arn":"arn:t/1","DesiredStatus":"RUNNING","KnownStatus":"PENDING","Family":"judge-family","Version":"7","Containers":[{"DockerId":"1cc22cbf0108bdb58731612fad20d18f5f854e58b71f814f9aec7931e109787e","DockerName":"ecs-judge-family-7-new-00","Name":"new","Image":"a\u003cb\u003e\u0026c","ImageID":"","Ports":[{"ContainerPort":80,"Protocol":"tcp"}]}]}"#;
     let zero = r#"{"Arn":"","KnownStatus":"","Family":"","Version":"","Containers":null}"#;
     let cases = [
-        ("/v1/tasks", format!(r#"{{"Tasks":[{one}]}}"#)),
-        ("/v1/tasks?taskarn=arn:t/1", one.to_owned()),
-        ("/v1/tasks?taskarn=arn%3At%2F1", one.to_owned()),
+        ("/v1/tasks", format!(r#"{{"Tasks":[{single}]}}"#)),
+        ("/v1/tasks?taskarn=arn:t/1", single.to_owned()),
+        ("/v1/tasks?taskarn=arn%3At%2F1", single.to_owned()),
         ("/v1/tasks?taskarn=", zero.to_owned()),
-        ("/v1/tasks?TaskArn=x", format!(r#"{{"Tasks":[{one}]}}"#)),
+        ("/v1/tasks?TaskArn=x", format!(r#"{{"Tasks":[{single}]}}"#)),
         ("/", r#"{"AvailableCommands":["/v1/metadata","/v1/tasks","/license"]}"#.to_owned()),
     ];
     for (target, expected) in cases {

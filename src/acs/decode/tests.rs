@@ -208,7 +208,7 @@ fn a_task_that_cannot_be_read_costs_no_other_task() {
     let deep = "[".repeat(10_001) + &"]".repeat(10_001);
     let many = "0,".repeat(20_000) + "0";
     let long = "x".repeat(MAX_TEXT);
-    for (flaw, why) in [
+    for (members, why) in [
         (r#""family": NaN"#.to_owned(), "json: an unexpected character at byte"),
         (r#""family": "\q hunter2""#.to_owned(), "json: an unknown escape in a text at byte"),
         ("\"family\": \"hunter2\n\"".to_owned(), "json: a control character in a text at byte"),
@@ -217,7 +217,7 @@ fn a_task_that_cannot_be_read_costs_no_other_task() {
         (format!("\"new\": \"{long}\""), "it has 10486"),
         (r#""memory": 1.5"#.to_owned(), "json: cannot unmarshal number into memory, an integer is expected"),
     ] {
-        let bad = format!(r#"{{"arn":"t/bad","desiredStatus":"RUNNING",{flaw}}}"#);
+        let bad = format!(r#"{{"arn":"t/bad","desiredStatus":"RUNNING",{members}}}"#);
         let (tasks, intact, note) = outcomes(&format!("{bad},{good}"));
         assert!(
             tasks[0].starts_with(&format!("refused bad UnrecogniedTaskError: Error loading task - {why}")),

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 const PREFIX: &str = "credentialspec";
 
 /// The credential spec of a container, wherever it names one: the field goes before the security option.
-pub(in crate::acs) fn of(container: &wire::Container) -> Result<Option<String>, String> {
+pub(in crate::acs) fn in_container(container: &wire::Container) -> Result<Option<String>, String> {
     let named = container.credential_specs.iter().find(|spec| spec.starts_with(PREFIX)).cloned();
     let spec = match (named.or_else(|| security_option(container)), container.credential_specs.first()) {
         (Some(spec), _) => spec,

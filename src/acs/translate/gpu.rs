@@ -80,14 +80,14 @@ mod tests {
 
     #[test]
     fn neuron_goes_before_nvidia_where_the_operator_has_it() {
-        let one = [association("GPU-1", &["b"])];
+        let single = [association("GPU-1", &["b"])];
         let host = HostFacts { gpus: true, inferentia: true, ..HostFacts::default() };
-        assert_eq!(given(&one, &host, &[NEURON]).unwrap()[1].runtime, Runtime::Neuron);
+        assert_eq!(given(&single, &host, &[NEURON]).unwrap()[1].runtime, Runtime::Neuron);
         assert_eq!(given(&[], &HostFacts::default(), &[NEURON]).unwrap()[1].runtime, Runtime::Default);
     }
 
     #[test]
-    fn a_gpu_of_nobody_or_of_several_is_refused_in_the_go_agents_words() {
+    fn a_gpu_without_exactly_one_container_is_refused() {
         let host = HostFacts { gpus: true, ..HostFacts::default() };
         for (containers, text) in [
             (&["a", "b"][..], "could not associate multiple containers to GPU GPU-1"),

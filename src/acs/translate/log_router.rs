@@ -5,7 +5,7 @@
 //! router: the router has it.
 
 use super::docker_config::json_object;
-use super::reason::Flaw;
+use super::reason::TaskError;
 use crate::acs::host::HostFacts;
 use crate::acs::wire;
 use crate::model::json::member;
@@ -22,7 +22,7 @@ const DRIVER: &str = "awsfirelens";
 const BUFFER_LIMIT: &str = "log-driver-buffer-limit";
 const SOCKET: &str = "/socket/fluent.sock";
 /// What the kernel takes for the name of a socket; with a longer one no line would ever arrive.
-const LONGEST_SOCKET: usize = 107;
+const MAX_SOCKET_PATH: usize = 107;
 /// MiB, for a router without memory limit.
 const DEFAULT_BUFFER: u32 = 25;
 
@@ -35,7 +35,7 @@ pub(super) struct Wanted {
 }
 
 /// The container that is the router, if there is one.
-pub(super) fn wanted(containers: &mut [wire::Container], task: &str) -> Result<Option<Wanted>, Flaw> {
+pub(super) fn wanted(containers: &mut [wire::Container], task: &str) -> Result<Option<Wanted>, TaskError> {
     let mut routers = containers
         .iter_mut()
         .filter_map(|it| Some((ContainerName::from(it.name.as_str()), it.firelens_configuration.take()?)));
@@ -46,7 +46,7 @@ pub(super) fn wanted(containers: &mut [wire::Container], task: &str) -> Result<O
     let parsed = options(&wire).map_err(|cause| {
         // The Go agent finds this when it takes the task up, and tells it as it is.
         let start = format!("resource cannot be initialized for task {task}: unable to initialize firelens resource");
-        Flaw::Reason(format!("{start}: error parsing firelens options: {cause}"))
+        TaskError::Reason(format!("{start}: error parsing firelens options: {cause}"))
     })?;
     let (kind, adds_metadata, external) = parsed;
     Ok(Some(Wanted { container, kind, adds_metadata, external }))
@@ -78,7 +78,7 @@ pub(super) fn set_up(
     task: &TaskArn,
     host: &HostFacts,
     containers: &mut [ContainerSpec],
-) -> Result<Option<ResourceSpec>, Flaw> {
+) -> Result<Option<ResourceSpec>, TaskError> {
     let logs = containers.iter().map(Log::read).collect::<Result<Vec<_>, _>>()?;
     let at = wanted.as_ref().and_then(|wanted| containers.iter().position(|it| it.name == wanted.container));
     let (Some(wanted), Some(at)) = (wanted, at) else {
@@ -94,7 +94,7 @@ pub(super) fn set_up(
         return Err(format!("the log router {} cannot send its log to itself", wanted.container).into());
     }
     let directory = format!("{}/data/firelens/{}", host.host_data_dir.trim_end_matches('/'), task.task_id());
-    if directory.len() + SOCKET.len() > LONGEST_SOCKET && logs.iter().any(|log| log.driver == DRIVER) {
+    if directory.len() + SOCKET.len() > MAX_SOCKET_PATH && logs.iter().any(|log| log.driver == DRIVER) {
         let text =
             format!("{directory}{SOCKET} is too long for the name of the log router's socket (ECS_HOST_DATA_DIR)");
         return Err(text.into());
@@ -192,7 +192,7 @@ fn buffer(router: &ContainerSpec) -> u32 {
     if memory / 2 == 0 { DEFAULT_BUFFER } else { memory / 2 }
 }
 
-fn user(router: &ContainerSpec) -> Result<String, Flaw> {
+fn user(router: &ContainerSpec) -> Result<String, TaskError> {
     let config = json_object(&router.engine_settings.config, "config")?;
     Ok(member(&config, "User").and_then(Value::as_str).unwrap_or_default().to_owned())
 }

@@ -5,7 +5,7 @@
 
 /// Why a task cannot be run, by how the Go agent says it.
 #[derive(Debug)]
-pub(super) enum Flaw {
+pub(super) enum TaskError {
     /// It is no task: the Go agent cannot read it either.
     Malformed(String),
     /// It can be read, and cannot be run. The Go agent finds out later.
@@ -16,7 +16,7 @@ pub(super) enum Flaw {
     Reason(String),
 }
 
-impl Flaw {
+impl TaskError {
     /// The reason for ECS, and whether it is no task at all.
     pub(super) fn reason_for(self, arn: &str) -> (String, bool) {
         match self {
@@ -28,13 +28,13 @@ impl Flaw {
     }
 }
 
-impl From<String> for Flaw {
+impl From<String> for TaskError {
     fn from(cause: String) -> Self {
         Self::Unfit(cause)
     }
 }
 
-impl From<&str> for Flaw {
+impl From<&str> for TaskError {
     fn from(cause: &str) -> Self {
         Self::Unfit(cause.to_owned())
     }

@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 
 /// A container's secrets, in its order.
 pub(super) fn uses(secrets: Vec<wire::Secret>) -> Result<Vec<SecretUse>, String> {
-    secrets.into_iter().map(one).collect()
+    secrets.into_iter().map(secret_use).collect()
 }
 
-fn one(wire: wire::Secret) -> Result<SecretUse, String> {
+fn secret_use(wire: wire::Secret) -> Result<SecretUse, String> {
     if wire.name.is_empty() {
         return Err("a secret has no name".to_owned());
     }
@@ -37,7 +37,7 @@ fn one(wire: wire::Secret) -> Result<SecretUse, String> {
 
 /// One resource for each service that keeps secrets of these containers: each secret once.
 pub(super) fn resources(containers: &[ContainerSpec]) -> Vec<ResourceSpec> {
-    let of = |provider: SecretProvider, name: &str| {
+    let resource_for = |provider: SecretProvider, name: &str| {
         let used = |container: &ContainerSpec| container.secrets.iter().any(|used| used.key.provider == provider);
         let all = containers.iter().flat_map(|container| &container.secrets);
         let keys: BTreeSet<SecretKey> =
@@ -48,7 +48,7 @@ pub(super) fn resources(containers: &[ContainerSpec]) -> Vec<ResourceSpec> {
             kind: ResourceKind::Secrets(keys.into_iter().collect()),
         })
     };
-    [of(SecretProvider::Ssm, "ssmsecret"), of(SecretProvider::SecretsManager, "asmsecret")]
+    [resource_for(SecretProvider::Ssm, "ssmsecret"), resource_for(SecretProvider::SecretsManager, "asmsecret")]
         .into_iter()
         .flatten()
         .collect()

@@ -3,7 +3,7 @@
 //! Owns the types of volumes and what a driver is told. It creates nothing and knows no driver's answer. The invariant: a volume
 //! is made as the task definition says or the task is refused; no encryption and no access rule is left out.
 
-use super::reason::Flaw;
+use super::reason::TaskError;
 use crate::acs::host::HostFacts;
 use crate::acs::wire;
 use crate::model::resource::{ResourceKind, ResourceSpec, VolumeScope, VolumeSpec, volume_name};
@@ -34,16 +34,16 @@ impl Volumes {
 }
 
 /// Reads the volumes.
-pub(super) fn read(task: &wire::Task, host: &HostFacts) -> Result<Volumes, Flaw> {
+pub(super) fn read(task: &wire::Task, host: &HostFacts) -> Result<Volumes, TaskError> {
     let mut volumes = Volumes::default();
     for volume in &task.volumes {
         if volume.name.is_empty() {
-            return Err(Flaw::Malformed("invalid volume: must include a name".to_owned()));
+            return Err(TaskError::Malformed("invalid volume: must include a name".to_owned()));
         }
-        let Some((source, spec)) = one(task, volume, host)? else { continue };
+        let Some((source, spec)) = source_and_spec(task, volume, host)? else { continue };
         let previous = volumes.sources.insert(volume.name.clone(), source);
         if previous.is_some() {
-            return Err(Flaw::Unfit(format!("the volume name {} is not unique", volume.name)));
+            return Err(TaskError::Unfit(format!("the volume name {} is not unique", volume.name)));
         }
         let needed_by = users(task, volume);
         if let Some(spec) = spec.filter(|_| !needed_by.is_empty()) {
@@ -67,19 +67,19 @@ fn users(task: &wire::Task, volume: &wire::Volume) -> Vec<ContainerName> {
 }
 
 /// Source and, for one of the engine's volumes, what it is; `None` for a place held for an attachment, which brings its own.
-fn one(
+fn source_and_spec(
     task: &wire::Task,
     volume: &wire::Volume,
     host: &HostFacts,
-) -> Result<Option<(String, Option<VolumeSpec>)>, Flaw> {
-    let empty = || Flaw::Malformed("invalid volume: empty volume configuration".to_owned());
+) -> Result<Option<(String, Option<VolumeSpec>)>, TaskError> {
+    let empty = || TaskError::Malformed("invalid volume: empty volume configuration".to_owned());
     let unsupported = |what: &str| Err(unsupported(what, volume));
     let made = |spec: VolumeSpec| Ok(Some((spec.runtime_name.clone(), Some(spec))));
     match volume.kind.as_str() {
         "" if is_held_for_attachment(task, volume) => Ok(None),
         "" | "host" => match &volume.host {
             None => Err(empty()),
-            Some(host) if host.source_path.is_empty() => made(of_task(task, volume, LOCAL, BTreeMap::new())),
+            Some(host) if host.source_path.is_empty() => made(task_volume(task, volume, LOCAL, BTreeMap::new())),
             Some(host) => Ok(Some((host.source_path.clone(), None))),
         },
         "docker" => made(docker(task, volume, volume.docker_volume_configuration.as_ref().ok_or_else(empty)?)?),
@@ -88,7 +88,7 @@ fn one(
         "fsxWindowsFileServer" => unsupported("a volume of FSx for Windows"),
         "amazonebs" => unsupported("a volume of EBS"),
         "s3files" => unsupported("a volume of S3 Files"),
-        other => Err(Flaw::Malformed(format!("unrecognized volume type: \"{other}\""))),
+        other => Err(TaskError::Malformed(format!("unrecognized volume type: \"{other}\""))),
     }
 }
 
@@ -97,13 +97,20 @@ fn is_held_for_attachment(task: &wire::Task, volume: &wire::Volume) -> bool {
     properties.into_iter().any(|property| property.name == "volumeName" && property.value == volume.name)
 }
 
-fn unsupported(what: &str, volume: &wire::Volume) -> Flaw {
+fn unsupported(what: &str, volume: &wire::Volume) -> TaskError {
     let name = &volume.name;
-    Flaw::Reason(format!("UnsupportedTaskError: {what} is not supported by this version of the agent (volume {name})"))
+    TaskError::Reason(format!(
+        "UnsupportedTaskError: {what} is not supported by this version of the agent (volume {name})"
+    ))
 }
 
 /// A volume that lives as long as the task.
-fn of_task(task: &wire::Task, volume: &wire::Volume, driver: &str, options: BTreeMap<String, String>) -> VolumeSpec {
+fn task_volume(
+    task: &wire::Task,
+    volume: &wire::Volume,
+    driver: &str,
+    options: BTreeMap<String, String>,
+) -> VolumeSpec {
     let arn = TaskArn::from(task.arn.as_str());
     VolumeSpec {
         runtime_name: volume_name(&arn, &task.family, &task.version, &volume.name),
@@ -115,14 +122,14 @@ fn of_task(task: &wire::Task, volume: &wire::Volume, driver: &str, options: BTre
 }
 
 /// Compat: every scope but `task` is shared.
-fn docker(task: &wire::Task, volume: &wire::Volume, wire: &wire::DockerVolume) -> Result<VolumeSpec, Flaw> {
+fn docker(task: &wire::Task, volume: &wire::Volume, wire: &wire::DockerVolume) -> Result<VolumeSpec, TaskError> {
     let autoprovision = wire.autoprovision;
-    let spec = of_task(task, volume, &wire.driver, wire.driver_opts.clone());
+    let spec = task_volume(task, volume, &wire.driver, wire.driver_opts.clone());
     let spec = VolumeSpec { labels: wire.labels.clone(), ..spec };
     match wire.scope.as_str() {
         "task" if autoprovision => {
             let cause = format!("volume [{}] : task scoped volume could not be autoprovisioned", volume.name);
-            Err(Flaw::Resource(cause))
+            Err(TaskError::Resource(cause))
         }
         "task" => Ok(spec),
         _ => Ok(VolumeSpec { runtime_name: volume.name.clone(), scope: VolumeScope::Shared { autoprovision }, ..spec }),
@@ -130,7 +137,12 @@ fn docker(task: &wire::Task, volume: &wire::Volume, wire: &wire::DockerVolume) -
 }
 
 /// With the plugin what the task definition asks for; without it plain NFS, which knows no encryption and no access rules.
-fn efs(task: &wire::Task, volume: &wire::Volume, wire: &wire::EfsVolume, host: &HostFacts) -> Result<VolumeSpec, Flaw> {
+fn efs(
+    task: &wire::Task,
+    volume: &wire::Volume,
+    wire: &wire::EfsVolume,
+    host: &HostFacts,
+) -> Result<VolumeSpec, TaskError> {
     let (id, root, rights) = (&wire.file_system_id, &wire.root_directory, &wire.authorization_config);
     let is_encrypted = wire.transit_encryption == "ENABLED";
     if rights.iam == "ENABLED" {
@@ -143,14 +155,14 @@ fn efs(task: &wire::Task, volume: &wire::Volume, wire: &wire::EfsVolume, host: &
     if !host.volume_plugin.contains(EFS_AUTH) {
         if is_encrypted || !rights.access_point_id.is_empty() {
             let why = "needs the volume plugin, which this instance does not have";
-            return Err(Flaw::Reason(format!(
+            return Err(TaskError::Reason(format!(
                 "UnsupportedTaskError: an EFS volume with transit encryption or an access point {why} (volume {})",
                 volume.name
             )));
         }
         let address = format!("{id}.efs.{}.{}", host.region, dns_suffix(&host.region));
         let options = map("nfs", format!(":{root}"), format!("addr={address},{NFS_OPTIONS}"));
-        return Ok(of_task(task, volume, LOCAL, options));
+        return Ok(task_volume(task, volume, LOCAL, options));
     }
     let mut options = Vec::new();
     if is_encrypted {
@@ -163,7 +175,7 @@ fn efs(task: &wire::Task, volume: &wire::Volume, wire: &wire::EfsVolume, host: &
         options.push(format!("accesspoint={}", rights.access_point_id));
     }
     let device = if root.is_empty() { id.clone() } else { format!("{id}:{root}") };
-    Ok(of_task(task, volume, PLUGIN, map("efs", device, options.join(","))))
+    Ok(task_volume(task, volume, PLUGIN, map("efs", device, options.join(","))))
 }
 
 /// Domain of AWS services in a region.
