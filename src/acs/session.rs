@@ -24,6 +24,17 @@ pub use super::timing::Timing;
 /// A connection that ended sooner than this is not reconnected at once, whatever its close code: no tight loop.
 const SHORT: Duration = Duration::from_secs(1);
 
+/// Why the address of ACS is not known. The text of each variant is for the log.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// ECS does not know the container instance any more.
+    #[error("{0}")]
+    InactiveInstance(String),
+    /// Any other cause; the next attempt may succeed.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// Whom to speak as.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -58,7 +69,7 @@ pub async fn run<E, F>(
     cancel: CancellationToken,
 ) where
     E: Fn() -> F,
-    F: Future<Output = Result<String, String>>,
+    F: Future<Output = Result<String, EndpointError>>,
 {
     let (settings, discover) = (&settings, &discover);
     let connect = |first| connect(settings, discover, first);
@@ -115,14 +126,13 @@ where
 async fn connect<E, F>(settings: &Settings, discover: &E, first: bool) -> Result<Socket, NextStep>
 where
     E: Fn() -> F,
-    F: Future<Output = Result<String, String>>,
+    F: Future<Output = Result<String, EndpointError>>,
 {
     let endpoint = discover().await.map_err(|error| {
         tracing::warn!(%error, "no ACS endpoint");
-        if error.contains("InactiveInstanceException") {
-            NextStep::WaitForRegistration
-        } else {
-            NextStep::ReconnectLater
+        match error {
+            EndpointError::InactiveInstance(_) => NextStep::WaitForRegistration,
+            EndpointError::Failed(_) => NextStep::ReconnectLater,
         }
     })?;
     let url = connect_url(settings, &endpoint, first).map_err(|error| {

@@ -23,10 +23,23 @@ pub struct PollEndpoints {
     pub service_connect: Option<String>,
 }
 
-/// The endpoints cannot be told.
+/// Why the endpoints are not known. The text of each variant is that of ECS, or the cause that no answer came.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("DiscoverPollEndpoint: {0}")]
-pub struct DiscoverError(String);
+pub enum DiscoverError {
+    /// ECS does not know the container instance any more.
+    #[error("DiscoverPollEndpoint: {0}")]
+    InactiveInstance(String),
+    /// Any other cause.
+    #[error("DiscoverPollEndpoint: {0}")]
+    Failed(String),
+}
+
+impl DiscoverError {
+    /// Like the Go agent, looks for the name in the whole text: this operation has no error of that type (spec `acs.md` §2).
+    fn from_text(text: String) -> Self {
+        if text.contains("InactiveInstanceException") { Self::InactiveInstance(text) } else { Self::Failed(text) }
+    }
+}
 
 /// Discovers and remembers endpoints.
 #[derive(Debug)]
@@ -90,9 +103,9 @@ impl PollEndpointCache {
             })
             .send()
             .await
-            .map_err(|error| DiscoverError(text_of(&error)))?;
+            .map_err(|error| DiscoverError::from_text(text_of(&error)))?;
         let named = |endpoint: Option<String>| endpoint.filter(|endpoint| !endpoint.is_empty());
-        let acs = named(output.endpoint).ok_or_else(|| DiscoverError("the answer names no endpoint".to_owned()))?;
+        let acs = named(output.endpoint).ok_or_else(|| DiscoverError::Failed("the answer names no endpoint".to_owned()))?;
         Ok(PollEndpoints {
             acs,
             telemetry: named(output.telemetry_endpoint),
@@ -147,6 +160,22 @@ mod tests {
             assert!(cache.get(ARN).await.unwrap_err().to_string().contains("names no endpoint"));
         }
         assert_eq!(cache.get(ARN).await.unwrap().acs, "https://acs.example.com/");
+    }
+
+    #[tokio::test]
+    async fn an_inactive_instance_is_an_error_of_its_own() {
+        let fake = Fake::start(|request| match request.number {
+            0 => Answer::error(400, "InactiveInstanceException", "gone"),
+            1 => Answer::error(400, "ClientException", "InactiveInstanceException: gone"),
+            _ => Answer::error(400, "ClientException", "gone"),
+        })
+        .await;
+        let cache = PollEndpointCache::new(client(&fake.url()), "judge".to_owned(), String::new());
+        for is_inactive in [true, true, false] {
+            let error = cache.get(ARN).await.unwrap_err();
+            assert_eq!(matches!(error, DiscoverError::InactiveInstance(_)), is_inactive, "{error}");
+            assert!(error.to_string().starts_with("DiscoverPollEndpoint: "), "{error}");
+        }
     }
 
     #[tokio::test]

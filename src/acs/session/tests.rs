@@ -189,6 +189,17 @@ async fn an_inactive_instance_is_reported_as_deregistered() {
 }
 
 #[tokio::test]
+async fn an_inactive_instance_without_endpoint_is_deregistered() {
+    let (inbox, mut incoming) = mpsc::channel(1);
+    let (_outgoing, outbox) = mpsc::channel(1);
+    let discover = || std::future::ready(Err(EndpointError::InactiveInstance("gone".to_owned())));
+    let mut session = JoinSet::new();
+    session.spawn(run(settings(), discover, inbox, outbox, CancellationToken::new()));
+    let first = tokio::time::timeout(LIMIT, incoming.recv()).await.expect("nothing came");
+    assert_eq!(first, Some(Incoming::Deregistered));
+}
+
+#[tokio::test]
 async fn cancelling_ends_it_with_a_close_frame() {
     let mut server = Server::start().await;
     let mut running = start(settings(), server.port);
