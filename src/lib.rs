@@ -102,7 +102,7 @@
 //! 2. `src/introspection/mod.rs`: the route in `router`, and a function that answers. A path that the Go agent does not have is below one
 //!    of `OWN_PATHS`; one that the Go agent names in its list of commands is in `COMMANDS`.
 //! 3. If the view lacks the data: the field in `src/model/view.rs`, filled in `src/core/view.rs`. What an edge knows comes in as a function
-//!    instead (`PullLookup`, `HealthLookup`), made in `open_port` of `src/runtime/early.rs`.
+//!    instead (`PullLookup`, `HealthLookup`, `Clock`), made in `open_port` of `src/runtime/early.rs`.
 //! 4. Tests: `src/introspection/tests.rs`, with the recording in `tests/golden` if the Go agent has the path. Page: `systemd/README.md`.
 //!
 //! ## A message of ACS

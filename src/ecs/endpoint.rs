@@ -105,7 +105,8 @@ impl PollEndpointCache {
             .await
             .map_err(|error| DiscoverError::from_text(text_of(&error)))?;
         let named = |endpoint: Option<String>| endpoint.filter(|endpoint| !endpoint.is_empty());
-        let acs = named(output.endpoint).ok_or_else(|| DiscoverError::Failed("the answer names no endpoint".to_owned()))?;
+        let acs =
+            named(output.endpoint).ok_or_else(|| DiscoverError::Failed("the answer names no endpoint".to_owned()))?;
         Ok(PollEndpoints {
             acs,
             telemetry: named(output.telemetry_endpoint),

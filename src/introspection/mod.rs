@@ -34,7 +34,6 @@ use futures_util::FutureExt;
 use serde::Serialize;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
 /// The port, not configurable: scripts and the health check of the container image know it.
@@ -74,11 +73,15 @@ pub struct Identity {
     pub version_text: String,
 }
 
+/// The current moment, by the clock that the moments of the [`View`] and of the pulls are from. The wall clock may show another time.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
 #[derive(Clone)]
 struct Sources {
     identity: Arc<Identity>,
     view: watch::Receiver<Arc<View>>,
     pulls: PullLookup,
+    clock: Clock,
 }
 
 /// What [`HEALTH_SOCKET`] serves.
@@ -88,7 +91,13 @@ pub fn health_router(health: HealthLookup) -> Router {
 
 /// What the port serves. Methods are not checked. As with the Go agent, an unknown path is answered with 200 and the list of commands,
 /// which names neither `/health` nor `/v1/debug/tasks`; but paths where this agent has or will have something of its own are not found.
-pub fn router(health: HealthLookup, identity: Identity, view: watch::Receiver<Arc<View>>, pulls: PullLookup) -> Router {
+pub fn router(
+    health: HealthLookup,
+    identity: Identity,
+    view: watch::Receiver<Arc<View>>,
+    pulls: PullLookup,
+    clock: Clock,
+) -> Router {
     let mut routes = Router::new()
         .route("/v1/metadata", any(metadata))
         .route("/v1/tasks", any(tasks))
@@ -103,7 +112,7 @@ pub fn router(health: HealthLookup, identity: Identity, view: watch::Receiver<Ar
             routes = routes.route(&path, any(not_found));
         }
     }
-    guarded(routes.fallback(anything_else).with_state(Sources { identity: Arc::new(identity), view, pulls }))
+    guarded(routes.fallback(anything_else).with_state(Sources { identity: Arc::new(identity), view, pulls, clock }))
 }
 
 /// Refuses requests for another host; a panic while answering ends its connection alone.
@@ -140,9 +149,7 @@ async fn tasks(State(sources): State<Sources>, RawQuery(query): RawQuery) -> Res
 
 async fn debug_tasks(State(sources): State<Sources>) -> Response {
     let view = Arc::clone(&sources.view.borrow());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = Timestamp(u64::try_from(now.as_millis()).unwrap_or_default());
-    json_answer(StatusCode::OK, &debug::Tasks::new(&view, &sources.pulls, now), "introspection/debug")
+    json_answer(StatusCode::OK, &debug::Tasks::new(&view, &sources.pulls, (sources.clock)()), "introspection/debug")
 }
 
 async fn license() -> Response {

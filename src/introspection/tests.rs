@@ -7,6 +7,7 @@ use crate::http_server::{self, Audience};
 use crate::model::agent_health::{AgentHealth, Check, Subject};
 use crate::model::observation::Mount;
 use crate::model::view::{ContainerView, TaskView};
+use crate::model::waiting::{Blocker, Waiting};
 use crate::model::{ContainerKind, ContainerStatus, Health, PortBinding, Protocol, TaskStatus, Timestamp};
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -97,7 +98,7 @@ fn healthy() -> HealthLookup {
 
 /// The routes of a registered agent that is healthy.
 fn known(identity: Identity, view: watch::Receiver<Arc<View>>) -> Router {
-    router(healthy(), identity, view, Arc::new(|_| None))
+    router(healthy(), identity, view, Arc::new(|_| None), Arc::new(Timestamp::default))
 }
 
 fn identity() -> Identity {
@@ -282,7 +283,7 @@ async fn health_is_the_same_on_the_port_and_on_the_socket() {
     let checks = vec![Check::wrong(Subject::Docker, "no answer for 61 s".to_owned())];
     let ill: HealthLookup = Arc::new(move || AgentHealth { stage: "running".to_owned(), checks: checks.clone() });
     let (view, receiver) = watch::channel(Arc::new(View::default()));
-    let port = router(ill.clone(), identity(), receiver, Arc::new(|_| None));
+    let port = router(ill.clone(), identity(), receiver, Arc::new(|_| None), Arc::new(Timestamp::default));
     for routes in [port, health_router(ill)] {
         let server = Server::with(routes, view.clone()).await;
         let answer = server.get("/health").await;
@@ -290,6 +291,21 @@ async fn health_is_the_same_on_the_port_and_on_the_socket() {
         let expected = r#"{"Agent":"ecs-agent","Healthy":false,"Stage":"running","Checks":[{"Name":"Docker","Healthy":false,"Text":"no answer for 61 s"}]}"#;
         assert_eq!(answer.body, expected);
         assert_eq!(server.ask("HEAD", "/health").await.status, 503);
+    }
+}
+
+/// The clock of the view is far from the wall clock: ages and remaining times are still right.
+#[tokio::test]
+async fn debug_ages_are_by_the_clock_of_the_view() {
+    for start in [Timestamp(1_000), Timestamp(32_503_680_000_000)] {
+        let wait = Waiting { container: None, blocker: Blocker::NextTry(Timestamp(start.0 + 50_000)), since: start };
+        let waiting = TaskView { waits: vec![wait], ..task(ARN, TaskStatus::Running, TaskStatus::None, Vec::new()) };
+        let (view, receiver) = watch::channel(Arc::new(View { tasks: vec![waiting] }));
+        let clock: Clock = Arc::new(move || Timestamp(start.0 + 42_000));
+        let server = Server::with(router(healthy(), identity(), receiver, Arc::new(|_| None), clock), view).await;
+        let shown = server.get("/v1/debug/tasks").await.json();
+        let wait = &shown["Tasks"][0]["Waits"][0];
+        assert_eq!((&wait["AgeSeconds"], &wait["NextTryInSeconds"]), (&Value::from(42), &Value::from(8)), "{shown}");
     }
 }
 

@@ -3,6 +3,7 @@
 //! Before the registration the port is closed, as the Go agent's is. `/health` is on a socket then, so that `-healthcheck` can tell an agent
 //! that waits from none.
 
+use super::clock::Clock;
 use super::health::Health;
 use super::ownership::Ownership;
 use super::pulls::Pulls;
@@ -59,6 +60,7 @@ impl Early {
         identity: &Identity,
         view: watch::Receiver<Arc<View>>,
         pulls: Pulls,
+        clock: Arc<Clock>,
     ) {
         let shown = introspection::Identity {
             cluster: identity.cluster.clone(),
@@ -66,7 +68,8 @@ impl Early {
             version_text: crate::version::text(),
         };
         let progress: introspection::PullLookup = Arc::new(move |op| pulls.progress(op));
-        let routes = introspection::router(self.health_lookup(), shown, view, progress);
+        let now: introspection::Clock = Arc::new(move || clock.now());
+        let routes = introspection::router(self.health_lookup(), shown, view, progress, now);
         let audience = Audience::new(offhost, self.bridge.subscribe());
         self.serve("introspection", Address::Port(introspection::PORT), audience, routes);
         self.health.runs();
