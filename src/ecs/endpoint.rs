@@ -1,7 +1,7 @@
-//! DiscoverPollEndpoint: where ACS and TCS are (spec `registration.md` §10).
+//! DiscoverPollEndpoint: the addresses of ACS and TCS (spec `registration.md` §10).
 //!
-//! Owns the answer for one container instance, shared by all users for twelve hours. It opens no websocket. The invariant: an
-//! expired answer is better than none, so it is dropped only when a new one has come; and an answer that names no ACS is none.
+//! Owns the answer for one container instance, shared by all callers for twelve hours. It opens no websocket. The invariants: an
+//! expired answer is used until a new one arrives; an answer without an address of ACS is an error.
 
 use super::body_edit::BodyEdit;
 use super::text_of;
@@ -12,14 +12,14 @@ use tokio::time::Instant;
 
 const LIFETIME: Duration = Duration::from_secs(12 * 3600);
 
-/// Where the websockets of this instance are.
+/// The addresses of the websockets for this instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PollEndpoints {
     /// Base address of ACS.
     pub acs: String,
-    /// Base address of TCS.
+    /// Base address of TCS; `None` if ECS names none.
     pub telemetry: Option<String>,
-    /// Base address for Service Connect's agent.
+    /// Base address for the Service Connect agent; `None` if ECS names none.
     pub service_connect: Option<String>,
 }
 
@@ -41,7 +41,7 @@ impl DiscoverError {
     }
 }
 
-/// Discovers and remembers endpoints.
+/// Discovers the endpoints and caches them.
 #[derive(Debug)]
 pub struct PollEndpointCache {
     client: aws_sdk_ecs::Client,
@@ -59,12 +59,12 @@ struct Known {
 }
 
 impl PollEndpointCache {
-    /// `cluster` as configured; `zone_id` may be empty.
+    /// A cache without an answer. `cluster` is the name or ARN as configured; `zone_id` may be empty.
     pub fn new(client: aws_sdk_ecs::Client, cluster: String, zone_id: String) -> Self {
         Self { client, cluster, zone_id, lifetime: LIFETIME, last: Mutex::new(None) }
     }
 
-    /// The endpoints of this container instance. Users wait for each other, so one call serves all.
+    /// The endpoints for this container instance. Concurrent callers wait for one call.
     pub async fn get(&self, container_instance: &str) -> Result<Arc<PollEndpoints>, DiscoverError> {
         let mut last = self.last.lock().await;
         let known = last.as_ref().filter(|known| known.container_instance == container_instance);

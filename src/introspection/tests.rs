@@ -1,6 +1,7 @@
-//! The answers, over a real socket, against what the Go agent answered in the same situation.
+//! The answers, over a real socket, compared with those of the Go agent in the same situation.
 //!
-//! The recorded order of containers is the Go agent's map order; ours is the task definition's, here the same.
+//! The recorded order of containers is the Go agent's map order. Ours is the order in the task definition, which is the same
+//! here.
 
 use super::*;
 use crate::http_server::{self, Audience};
@@ -20,7 +21,7 @@ const ARN: &str = "arn:aws:ecs:us-west-2:123456789012:task/judge/319892675625455
 const WEB: &str = "1cc22cbf0108bdb58731612fad20d18f5f854e58b71f814f9aec7931e109787e";
 const SIDE: &str = "3eb984c569de1673568ee4794f26d59a068515efdbbfaaeedc04eec18ddf0547";
 
-/// A served view, a way to ask it, and a way to change it.
+/// A running server, with the sender that replaces its view.
 struct Server {
     address: SocketAddr,
     view: watch::Sender<Arc<View>>,
