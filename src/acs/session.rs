@@ -1,7 +1,7 @@
-//! The ACS session: connect, and connect again, for as long as the agent runs (spec `acs.md` §1, §2).
+//! The ACS session: connects and reconnects for as long as the agent runs (spec `acs.md` §1, §2).
 //!
-//! Owns the address and the rules of reconnecting; a connection itself is `conversation`. The invariant: every attempt
-//! that failed is followed by a pause, except that a connection which lasted may be replaced at once.
+//! Owns the address and the rules of reconnecting; `conversation` handles one connection. The invariant: a pause follows every
+//! failed attempt and every short connection. Only a connection that lasted may be replaced at once.
 
 use super::conversation::{NextStep, converse};
 use super::exchange::Exchange;
@@ -21,7 +21,7 @@ use url::Url;
 
 pub use super::timing::Timing;
 
-/// A connection that ended sooner than this is not reconnected at once, whatever its close code: no tight loop.
+/// Minimum lifetime of a connection that may be replaced at once, whatever its close code. It prevents a tight loop.
 const SHORT: Duration = Duration::from_secs(1);
 
 /// Why the address of ACS is not known. The text of each variant is for the log.
@@ -35,32 +35,32 @@ pub enum EndpointError {
     Failed(String),
 }
 
-/// Whom to speak as.
+/// The settings of the session.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Cluster: name or ARN.
+    /// The cluster: name or ARN.
     pub cluster: String,
-    /// ARN of the container instance.
+    /// The ARN of the container instance.
     pub container_instance: String,
-    /// Version of the agent.
+    /// The version of the agent.
     pub agent_version: String,
-    /// Short hash of its source.
+    /// The short commit hash of the agent's source.
     pub agent_hash: String,
-    /// Version of the Docker server, if it could be read.
+    /// The version of the Docker server; `None` if it is unknown.
     pub docker_version: Option<String>,
-    /// How to connect.
+    /// The settings of the connection.
     pub websocket: websocket::Settings,
-    /// What to sign with.
+    /// The credentials that sign the connection.
     pub credentials: SharedCredentialsProvider,
-    /// Timers.
+    /// The timers of the session.
     pub timing: Timing,
-    /// What a task becomes on this host.
+    /// Facts of the host that affect the translation of tasks.
     pub host: HostFacts,
-    /// Written whenever ACS says something.
+    /// Updated with every message of ACS.
     pub contact: Contact,
 }
 
-/// Runs until cancelled, or until nobody listens or speaks any more. `discover` names the ACS endpoint.
+/// Runs until it is cancelled, or until the other end of `inbox` or `outbox` is dropped. `discover` yields the ACS endpoint.
 pub async fn run<E, F>(
     settings: Settings,
     discover: E,
@@ -77,7 +77,7 @@ pub async fn run<E, F>(
         .await;
 }
 
-/// Keeps a connection; `connect` is told whether none was made yet.
+/// Keeps a connection. The argument of `connect` is true until the first connection is made.
 async fn keep<C, F, S>(timing: Timing, host: &HostFacts, connect: C, mut exchange: Exchange)
 where
     C: Fn(bool) -> F,
@@ -115,14 +115,14 @@ where
                 timing.inactive_instance
             }
         };
-        tracing::debug!(?pause, "ACS is connected to again after a pause");
+        tracing::debug!(?pause, "waiting before the next connection to ACS");
         if exchange.while_disconnected(tokio::time::sleep(pause)).await.is_none() {
             return;
         }
     }
 }
 
-/// One attempt, from discovery to the open websocket.
+/// One attempt to connect, from discovery to the open websocket.
 async fn connect<E, F>(settings: &Settings, discover: &E, first: bool) -> Result<Socket, NextStep>
 where
     E: Fn() -> F,
@@ -145,7 +145,7 @@ where
     })
 }
 
-/// The address of the websocket with its query.
+/// The address of the websocket, with its query.
 fn connect_url(settings: &Settings, endpoint: &str, send_credentials: bool) -> Result<Url, url::ParseError> {
     let slash = if endpoint.ends_with('/') { "" } else { "/" };
     let mut url = Url::parse(&format!("{endpoint}{slash}ws"))?;

@@ -1,7 +1,8 @@
-//! The tags of the EC2 instance (spec `registration.md` §4): one DescribeTags, in EC2's Query protocol.
+//! The tags of the EC2 instance (spec `registration.md` §4), by one DescribeTags call in EC2's Query protocol.
 //!
-//! Owns that call and the reading of its XML. An SDK client for EC2 would be the largest part of the agent. It does not know whether
-//! the tags are wanted. The invariant: no tag of AWS itself (`aws:…`) is given away, since ECS would refuse the registration.
+//! Owns the call and the parsing of its XML. An SDK client for EC2 would be the largest part of the agent. The caller decides
+//! whether the tags are needed. The invariant: no tag of AWS itself (`aws:…`) is returned, since ECS would refuse the
+//! registration.
 
 use super::attempts;
 use super::backoff::{Backoff, Shape};
@@ -20,23 +21,23 @@ use std::time::{Duration, SystemTime};
 use tokio::time::timeout;
 use url::Url;
 
-/// Most tags of an instance.
+/// Maximum number of tags of an instance.
 const MAX_TAGS: usize = 50;
 const ATTEMPTS: u32 = 3;
 const ATTEMPT: Duration = Duration::from_secs(42);
-/// Fifty tags of 128 + 256 characters are far below this.
+/// Maximum length of an answer in bytes. Fifty tags of 128 + 256 characters are far below this.
 const MAX_BODY: usize = 256 * 1024;
 const RETRY: Shape = Shape { initial: Duration::from_secs(1), max: Duration::from_secs(20), factor: 2.0, jitter: 0.2 };
 
-/// The tags cannot be read.
+/// Why the tags cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("the tags of the EC2 instance cannot be read: {0}")]
 pub struct TagsError(String);
 
-/// The tags of the instance with this id, without those of AWS.
+/// The tags of the instance with this id, without those of AWS itself.
 ///
 /// # Errors
-/// Why EC2 gives none, after three attempts where another one has a chance.
+/// The error of the last attempt. Temporary errors are retried, with up to three attempts.
 pub async fn instance_tags(
     sdk: &Sdk,
     credentials: &SharedCredentialsProvider,
@@ -69,7 +70,7 @@ pub async fn instance_tags(
     }
 }
 
-/// EC2 has a code of its own for too many calls.
+/// Whether the error is temporary. EC2 has its own code for too many calls.
 fn passes(error: &CallError) -> bool {
     error.passes_soon() || matches!(error, CallError::Refused { code, .. } if code == "RequestLimitExceeded")
 }
@@ -127,11 +128,11 @@ fn refused(status: u16, code: &str, message: String, date: Option<String>) -> Ca
     CallError::Refused { status, request_id: String::new(), code, message, date }
 }
 
-/// `DescribeTagsResponse/tagSet/item/{key,value}`.
+/// The tags in `DescribeTagsResponse/tagSet/item/{key,value}`.
 fn parse(xml: &str) -> Result<BTreeMap<String, String>, XmlDecodeError> {
     let mut document = Document::new(xml);
     let mut root = document.root_element()?;
-    // The decoder takes the end of the text for the end of every element.
+    // The decoder accepts the end of the text as the end of every element.
     let is_whole = xml.trim_end().ends_with("</DescribeTagsResponse>");
     if !is_whole || !root.start_el().matches("DescribeTagsResponse") {
         return Err(XmlDecodeError::custom("the answer is not that of DescribeTags"));
@@ -165,7 +166,7 @@ fn tag(mut item: ScopedDecoder<'_, '_>) -> Result<(String, String), XmlDecodeErr
     Ok((key, value))
 }
 
-/// `Response/Errors/Error/Code` and `Message`.
+/// The texts of `Response/Errors/Error/Code` and `Message`.
 fn code_and_message(xml: &str) -> Option<(String, String)> {
     let mut document = Document::new(xml);
     let mut root = document.root_element().ok()?;

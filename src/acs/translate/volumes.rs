@@ -1,7 +1,7 @@
-//! The volumes of a task: where each is mounted from, and which the agent makes (spec `resources.md` §3).
+//! The volumes of a task: their sources, and those that the agent creates (spec `resources.md` §3).
 //!
-//! Owns the types of volumes and what a driver is told. It creates nothing and knows no driver's answer. The invariant: a volume
-//! is made as the task definition says or the task is refused; no encryption and no access rule is left out.
+//! Owns the types of volumes and the options for their drivers. It creates nothing. The invariant: a volume is created as the
+//! task definition requires or the task is refused; no encryption and no access rule is left out.
 
 use super::reason::TaskError;
 use crate::acs::host::HostFacts;
@@ -13,27 +13,27 @@ use std::collections::BTreeMap;
 const LOCAL: &str = "local";
 /// The volume plugin of ecs-init, which mounts with `mount.efs`.
 const PLUGIN: &str = "amazon-ecs-volume-plugin";
-/// What of [`HostFacts::volume_plugin`] says that the plugin mounts EFS.
+/// The capability in [`HostFacts::volume_plugin`] of a plugin that mounts EFS.
 const EFS_AUTH: &str = "efsAuth";
 const NFS_OPTIONS: &str = "nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport";
 
 /// The volumes of one task.
 #[derive(Debug, Default)]
 pub(super) struct Volumes {
-    /// What each is mounted from, by its name in the task: a path, or the name of one of the engine's volumes.
+    /// The source of each volume, by its name in the task: a path on the host, or the name of an engine volume.
     sources: BTreeMap<String, String>,
-    /// Those the agent makes or looks for.
+    /// The volumes that the agent creates or looks up.
     pub(super) resources: Vec<ResourceSpec>,
 }
 
 impl Volumes {
-    /// What the volume of that name is mounted from.
+    /// The source of the volume with this name.
     pub(super) fn source(&self, name: &str) -> Option<&str> {
         self.sources.get(name).map(String::as_str)
     }
 }
 
-/// Reads the volumes.
+/// Translates the volumes of a task.
 pub(super) fn read(task: &wire::Task, host: &HostFacts) -> Result<Volumes, TaskError> {
     let mut volumes = Volumes::default();
     for volume in &task.volumes {
@@ -54,7 +54,8 @@ pub(super) fn read(task: &wire::Task, host: &HostFacts) -> Result<Volumes, TaskE
     Ok(volumes)
 }
 
-/// The containers that wait for it. One that nobody mounts is made all the same, unless it is only a place on the host.
+/// The containers that wait for the volume. A volume that no container mounts is created nevertheless, unless it is a path on the
+/// host.
 fn users(task: &wire::Task, volume: &wire::Volume) -> Vec<ContainerName> {
     let name = |container: &wire::Container| ContainerName::from(container.name.as_str());
     let mounts = |container: &&wire::Container| container.mount_points.iter().any(|it| it.source_volume == volume.name);
@@ -66,7 +67,7 @@ fn users(task: &wire::Task, volume: &wire::Volume) -> Vec<ContainerName> {
     }
 }
 
-/// Source and, for one of the engine's volumes, what it is; `None` for a place held for an attachment, which brings its own.
+/// The source of a volume, and the spec of an engine volume. `None`: a placeholder for an attachment, which supplies the volume.
 fn source_and_spec(
     task: &wire::Task,
     volume: &wire::Volume,
@@ -104,7 +105,7 @@ fn unsupported(what: &str, volume: &wire::Volume) -> TaskError {
     ))
 }
 
-/// A volume that lives as long as the task.
+/// An engine volume that lives as long as the task.
 fn task_volume(
     task: &wire::Task,
     volume: &wire::Volume,
@@ -136,7 +137,8 @@ fn docker(task: &wire::Task, volume: &wire::Volume, wire: &wire::DockerVolume) -
     }
 }
 
-/// With the plugin what the task definition asks for; without it plain NFS, which knows no encryption and no access rules.
+/// An EFS volume: with the plugin as the task definition requires, without it over plain NFS, which has no encryption and no
+/// access rules.
 fn efs(
     task: &wire::Task,
     volume: &wire::Volume,
@@ -178,7 +180,7 @@ fn efs(
     Ok(task_volume(task, volume, PLUGIN, map("efs", device, options.join(","))))
 }
 
-/// Domain of AWS services in a region.
+/// The domain of AWS services in a region.
 fn dns_suffix(region: &str) -> &'static str {
     let partitions = [
         ("cn-", "amazonaws.com.cn"),
