@@ -3,7 +3,7 @@
 //! | what | limit | effect above it |
 //! |---|---|---|
 //! | one message | [`MAX_MESSAGE`](crate::websocket::MAX_MESSAGE): 4 MiB | the connection is given up |
-//! | an id, an ARN or a cluster in a message | [`MAX_ID`]: 2 KiB | the message is not acknowledged, a report about the task has no ARN |
+//! | an id, an ARN or a cluster in a message | [`MAX_ID`]: 2 KiB | the message is not acknowledged, the task counts as one without an ARN |
 //! | tasks of a payload | [`MAX_TASKS`]: 1,000 | the first 1,000 are accepted, the message is not acknowledged |
 //! | text of one task, or of any message without a list of tasks | [`MAX_TEXT`]: 1 MiB | the task is refused, the message is not acknowledged |
 //! | values in it | [`MAX_VALUES`](crate::model::json::MAX_VALUES): 20,000 | the same |

@@ -17,7 +17,7 @@ const ATTEMPTS: u32 = 3;
 const PAUSES: Shape =
     Shape { initial: Duration::from_millis(500), max: Duration::from_secs(2), factor: 2.0, jitter: 1.0 };
 
-/// The headers that name one attempt.
+/// The headers with the number of one attempt.
 pub(super) type Numbered = [(&'static str, String); 2];
 
 /// The HTTP client for this URL.

@@ -73,7 +73,7 @@ impl CallError {
 }
 
 /// The code and the text of an error answer; either may be empty. `error_type` is the header `x-amzn-errortype`. Of a truncated
-/// answer, the complete members count.
+/// answer, the members at its beginning count.
 pub(super) fn code_and_message(error_type: &str, answer: &[u8]) -> (String, String) {
     let error: Value = serde_json::from_slice(answer).unwrap_or_default();
     let member = |name: &str| match &error {

@@ -44,7 +44,7 @@ impl HttpConnector for Believing {
     }
 }
 
-/// The client without time limits; the SDK sets those around it.
+/// Sends the request through reqwest. The SDK sets the time limits around this.
 async fn pass(http: &reqwest::Client, request: HttpRequest, max_answer: usize) -> Result<HttpResponse, ConnectorError> {
     let user = |error: &dyn std::error::Error| ConnectorError::user(error.to_string().into());
     let method = reqwest::Method::from_bytes(request.method().as_bytes()).map_err(|error| user(&error))?;

@@ -124,7 +124,7 @@ impl Signing {
         self.keys().is_refused
     }
 
-    /// Notes that the instance's credentials were requested again. `None`: the request failed.
+    /// Notes that the instance's credentials were requested again. `None`: the provider yielded none.
     pub(super) fn keys_are_fetched(&self, key_id: Option<&str>) {
         self.keys().fetched(key_id);
     }

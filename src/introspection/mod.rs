@@ -91,7 +91,7 @@ pub fn health_router(health: HealthLookup) -> Router {
 }
 
 /// The routes of the port. Methods are not checked. As with the Go agent, an unknown path is answered with 200 and the list of
-/// commands, which names neither `/health` nor `/v1/debug/tasks`. An unknown path below one of [`OWN_PATHS`] is answered with
+/// commands, which names neither `/health` nor `/v1/debug/tasks`. An unknown path below one of `OWN_PATHS` is answered with
 /// 404.
 pub fn router(
     health: HealthLookup,

@@ -60,7 +60,7 @@ struct Held {
 #[derive(Clone, Debug)]
 struct Failed {
     at: Instant,
-    /// The provider is not called again before this moment.
+    /// The time after `at` within which the provider is not called again.
     pause: Duration,
     error: String,
 }
