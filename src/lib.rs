@@ -109,7 +109,7 @@
 //! 2. `src/introspection/mod.rs`: the route in `router`, and its handler. A path that the Go agent does not have is below one of
 //!    `OWN_PATHS`. A path that the Go agent includes in its list of commands is in `COMMANDS`.
 //! 3. If the view lacks the data: the field in `src/model/view.rs`, filled in `src/core/view.rs`. Data of an edge is passed as a
-//!    function instead (`PullLookup`, `HealthLookup`), made in `open_port` of `src/runtime/early.rs`.
+//!    function instead (`PullLookup`, `HealthLookup`, `Clock`), made in `open_port` of `src/runtime/early.rs`.
 //! 4. Tests: `src/introspection/tests.rs`, with the recording in `tests/golden` if the Go agent has the path. Page:
 //!    `systemd/README.md`.
 //!
@@ -117,7 +117,7 @@
 //!
 //! 1. `src/acs/wire.rs`: the form of the message. `TYPES` already lists all message types of the protocol. The limits of lists
 //!    and texts are in `src/acs/limits.rs`.
-//! 2. `src/acs/decode.rs`: the arm in `meaning`, with the checks. A message without an effect on this agent is answered there
+//! 2. `src/acs/decode.rs`: the arm in `interpret`, with the checks. A message without an effect on this agent is answered there
 //!    (`Frame::Answer`), and needs no further steps.
 //! 3. `src/acs/mod.rs`: the variant of `Incoming`. For a new answer, the variant of `Outgoing`, with its text in `encode` of
 //!    `src/acs/decode.rs`.

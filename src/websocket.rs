@@ -1,8 +1,8 @@
 //! The signed websocket of the control plane: connects, nothing more (spec `acs.md` §1).
 //!
 //! Owns the SigV4-signed handshake, its time-outs, the proxy choice, the limits of a message and the meaning of a refused
-//! handshake. What is said over the connection belongs to its users (ACS, later TCS). The invariant: every attempt is signed anew,
-//! ends within its time-out, and yields a socket that takes no message above [`MAX_MESSAGE`].
+//! handshake. The messages belong to the users of the connection (ACS, later TCS). The invariant: every attempt is signed anew,
+//! ends within its time-out, and yields a socket that accepts no message longer than [`MAX_MESSAGE`].
 
 mod any_text;
 #[cfg(test)]
@@ -31,27 +31,28 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use url::Url;
 
-/// Dial and handshake have this long, each and together (the Go agent's handshake timer covers its dial).
+/// Time limit for the dial, and for dial and handshake together (the Go agent's handshake timer covers its dial).
 const STEP: Duration = Duration::from_secs(30);
-/// Longest message taken, in bytes. The Go agent takes any; a task definition has at most 64 KiB and a call of RunTask starts ten
-/// tasks, so this is several times the longest message ECS can want to send, and what one message may cost in memory is known.
+/// Maximum length of a message in bytes. The Go agent has no limit. A task definition has at most 64 KiB and a RunTask call
+/// starts at most ten tasks, so this is several times the longest message that ECS needs, and it bounds the memory for one
+/// message.
 pub const MAX_MESSAGE: usize = 4 * 1024 * 1024;
-/// Longest error body of a refused handshake that is read.
+/// Maximum length in bytes of the error body that is read after a refused handshake.
 const MAX_REFUSAL: usize = 16 * 1024;
 
-/// An open connection. Its messages are binary: what their bytes mean is for the reader to say.
+/// An open connection. Its messages are binary: the reader interprets their bytes.
 pub type Socket = WebSocketStream<AnyText<reqwest::Upgraded>>;
 
 /// How to connect.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Region in the signature.
+    /// The AWS region in the signature.
     pub region: String,
-    /// Proxies.
+    /// The proxies that the connection may go through.
     pub proxy: ProxySettings,
-    /// The time to sign with; learns from refusals.
+    /// The clock that signatures are dated with; it is corrected by refusals.
     pub signing: Signing,
-    /// Certificates are not verified (`-k`).
+    /// True: the server's certificate is not verified (`-k`).
     pub accept_insecure_cert: bool,
 }
 
@@ -61,19 +62,19 @@ pub enum ConnectError {
     /// The server answered the handshake with an error; `text` is `<Type>: <message>` if the type is known, else the raw body.
     #[error("{host} refused the connection ({status}): {text}")]
     Refused {
-        /// Host and port.
+        /// Host and port of the server.
         host: String,
         /// HTTP status.
         status: StatusCode,
-        /// What it said.
+        /// The error text of the server.
         text: String,
-        /// Its own time, as in the header `Date`.
+        /// The server's time from the header `Date`; `None` if it sent none.
         date: Option<String>,
     },
     /// No credentials to sign with.
     #[error("no credentials to sign the connection with")]
     Credentials(#[from] CredentialsError),
-    /// Nothing was sent: a wrong scheme, an unusable proxy, an address or a key that fits into no request.
+    /// Nothing was sent: the scheme is wrong, the proxy is unusable, or the address or the key is not valid in a request.
     #[error("cannot connect: {0}")]
     Unusable(String),
     /// Dial or handshake failed on the way.
@@ -85,7 +86,7 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// The container instance is not registered any more.
+    /// Whether ACS refused the connection because the container instance is no longer registered.
     pub fn is_inactive_instance(&self) -> bool {
         matches!(self, Self::Refused { text, .. } if text.contains("InactiveInstanceException"))
     }
@@ -102,7 +103,8 @@ impl MayBeRefusal for ConnectError {
 /// Connects to `url`, whose scheme may be http, https, ws or wss.
 ///
 /// # Errors
-/// Why there is no connection; a refusal of the signature only after a second attempt with what it taught.
+/// The cause. A refused signature is an error only if a second attempt, with the corrected time or new credentials, is refused
+/// too.
 pub async fn connect(
     settings: &Settings,
     credentials: &SharedCredentialsProvider,
@@ -135,12 +137,13 @@ async fn shake_hands(
     Ok(over(stream).await)
 }
 
-/// The client's end of a websocket over a stream on which the handshake is done.
+/// The client's end of a websocket, over a stream whose handshake is complete.
 pub(crate) async fn over<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<AnyText<S>> {
     WebSocketStream::from_raw_socket(AnyText::new(stream), Role::Client, Some(limits())).await
 }
 
-/// What a connection may hold in memory. Small buffers: the default read buffer alone is 128 KiB for each connection.
+/// Limits for the memory of one connection. The buffers are small: the default read buffer alone takes 128 KiB for each
+/// connection.
 fn limits() -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(8192)
@@ -164,7 +167,7 @@ fn header_value(text: &str) -> Result<HeaderValue, ConnectError> {
     HeaderValue::from_str(text).map_err(|_| ConnectError::Unusable("a header value is not printable".to_owned()))
 }
 
-/// One client for one connection: the connection leaves it with the upgrade, so there is no pool to share.
+/// A client for one connection: the upgrade takes the connection out of the client, so a pool would have nothing to share.
 fn http_client(settings: &Settings, url: &Url) -> Result<reqwest::Client, ConnectError> {
     let builder =
         transport::reqwest_builder(&settings.proxy, url).map_err(|error| ConnectError::Unusable(error.to_string()))?;
@@ -217,7 +220,7 @@ fn typed_error(body: &str) -> Option<String> {
 }
 
 fn network(error: reqwest::Error) -> ConnectError {
-    // The query names the instance; the caller logs the host itself.
+    // The URL is left out: its query names the instance, and the caller logs the host.
     let error = error.without_url();
     if error.is_builder() { ConnectError::Unusable(with_causes(&error)) } else { ConnectError::Network(error) }
 }

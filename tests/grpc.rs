@@ -139,11 +139,11 @@ async fn an_independent_judge_understands_the_calls_and_is_understood() {
     let wanted: Vec<Value> = wanted.map(|(method, request)| json!({"method": method, "request": request})).into();
     assert_eq!(judge.log(), wanted);
 
-    let said = |result: Result<Tickets, Failure>| result.unwrap_err().message;
+    let message = |result: Result<Tickets, Failure>| result.unwrap_err().message;
     let (refused, _) = judge.spec("credentialspec", "FAIL", "");
     let text = "rpc error: code = InvalidArgument desc = ERROR: ä of 100% is wrong";
-    assert_eq!(said(resources.tickets(&[refused], None).await), text);
+    assert_eq!(message(resources.tickets(&[refused], None).await), text);
     let (later, _) = judge.spec("credentialspec", "LATER", "");
-    assert_eq!(said(resources.tickets(&[later], None).await), "rpc error: code = Unavailable desc = not now");
+    assert_eq!(message(resources.tickets(&[later], None).await), "rpc error: code = Unavailable desc = not now");
     assert_eq!(judge.log().len(), wanted.len() + 1 + 3, "what may pass is tried three times");
 }

@@ -159,7 +159,7 @@ fn key(provider: SecretProvider, value_from: &str) -> SecretKey {
 }
 
 #[tokio::test]
-async fn an_independent_judge_understands_the_requests_and_believes_the_signatures() {
+async fn moto_understands_the_requests_and_accepts_the_signatures() {
     let Some(moto) = Moto::start().await else { return };
     for number in 0..12 {
         let body =

@@ -1,8 +1,8 @@
-//! Whether a message about an attachment is one (spec `acs.md` §4.5, §4.6). Pure.
+//! Validates messages about attachments (spec `acs.md` §4.5, §4.6). Pure.
 //!
-//! Owns the rules, which are the Go agent's. This version of the agent attaches nothing and advertises so; a message that comes
-//! all the same is acknowledged like any other, and ECS lets the attachment expire. The invariant: a message that breaks one rule
-//! is not acknowledged.
+//! Owns the rules, which are those of the Go agent. This version of the agent attaches nothing and does not advertise
+//! attachments. If a message comes nevertheless, it is acknowledged, and the attachment expires in ECS. The invariant: a message
+//! that breaks a rule is not acknowledged.
 
 use super::wire;
 
@@ -62,7 +62,7 @@ pub(super) fn volume(header: &wire::Header, message: &wire::ConfirmAttachment) -
         (attachment.attachment_properties.iter().all(|it| !it.name.is_empty()), "a property has no name"),
         (attachment.attachment_properties.iter().all(|it| !it.value.is_empty()), "a property has no value"),
     ])?;
-    // Of a name given twice the last one counts.
+    // If a name occurs twice, the last value counts.
     let value = |name: &str| {
         let property = attachment.attachment_properties.iter().rfind(|property| property.name == name);
         property.map(|property| property.value.as_str())
@@ -233,7 +233,7 @@ mod tests {
             confirm("amazonebs", &ebs, |message| drop(message.as_object_mut().unwrap().remove("attachment"))).is_err()
         );
         assert!(confirm("amazonebs", &[&ebs[..], &[("", "x")]].concat(), |_| ()).is_err());
-        // A size of the wait is not asked for.
+        // A volume needs no wait time-out.
         assert!(confirm("amazonebs", &ebs, |message| message["waitTimeoutMs"] = json!(0)).is_ok());
     }
 }

@@ -1,38 +1,38 @@
-//! When the control plane was last there, for whoever judges the agent's health.
+//! The time of the last contact with the control plane, for the agent's health check.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 
-/// What the session last knew of ACS; shared with its readers.
+/// The state of the contact with ACS; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Contact(Arc<Mutex<Seen>>);
 
-/// The moments.
+/// The moments of the last contact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// When ACS said something last, or a connection was made; `None` before the first.
-    pub last_word: Option<Instant>,
-    /// When ECS said that this instance is not registered; `None` once a connection stands again.
+    /// When ACS last sent a message or accepted a connection; `None` before the first connection.
+    pub last_message: Option<Instant>,
+    /// Since when ECS has reported that this instance is not registered; `None` if it is registered, as far as known.
     pub deregistered: Option<Instant>,
 }
 
 impl Contact {
-    /// What is known now.
+    /// The current state.
     pub fn seen(&self) -> Seen {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection stands.
+    /// Notes that a connection is established.
     pub(crate) fn connected(&self) {
-        self.change(|seen| *seen = Seen { last_word: Some(Instant::now()), deregistered: None });
+        self.change(|seen| *seen = Seen { last_message: Some(Instant::now()), deregistered: None });
     }
 
-    /// ACS has said something.
-    pub(crate) fn word(&self) {
-        self.change(|seen| seen.last_word = Some(Instant::now()));
+    /// Notes that ACS has sent a message.
+    pub(crate) fn message_received(&self) {
+        self.change(|seen| seen.last_message = Some(Instant::now()));
     }
 
-    /// ECS says that this instance is not registered. What it said before counts still.
+    /// Notes that ECS reported this instance as not registered. The moment of the first such report is kept.
     pub(crate) fn deregistered(&self) {
         self.change(|seen| {
             seen.deregistered.get_or_insert_with(Instant::now);

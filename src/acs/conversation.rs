@@ -1,10 +1,11 @@
 //! One connection to ACS from its first message to its end (spec `acs.md` §2, §3).
 //!
-//! Owns the connection's timers and what its end means. It connects nothing and understands no task. The invariant: reading and
-//! writing do not wait for each other. A peer that takes nothing costs answers, never messages; an agent that takes nothing stops
-//! the reading (TCP then slows ACS down), never a timer of the connection's age.
+//! Owns the connection's timers and the meaning of its end. It opens no connection and does not interpret tasks. The invariant:
+//! reading and writing do not wait for each other. If the peer stops reading, answers are lost, but no messages; if the agent
+//! takes no messages, reading stops (TCP then slows ACS down), but the timer for the age of the connection runs on.
 //!
-//! The Go agent's read deadline of 3 minutes is not here: [`Timing::inactivity`](super::timing::Timing) is stricter in every case.
+//! The Go agent's read deadline of 3 minutes has no counterpart here: [`Timing::inactivity`](super::timing::Timing) is stricter
+//! in every case.
 
 use super::HostFacts;
 use super::decode::{self, Frame};
@@ -23,56 +24,56 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
-/// One message must be written within this.
-const WRITE: Duration = Duration::from_secs(180);
-/// Saying goodbye may take this long, and so may the reason of a failed write take to arrive.
-const GOODBYE: Duration = Duration::from_secs(1);
-/// Answers that wait to be written. More would be of use to nobody: ACS counts missing heartbeats.
+/// Time limit for writing one message.
+const WRITE_LIMIT: Duration = Duration::from_secs(180);
+/// Time limit for sending the close frame, and for the reader to learn why a write failed.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+/// Maximum number of answers that wait to be written. A longer queue would not help, since ACS counts missing heartbeats.
 const MAX_ANSWERS: usize = 64;
 
-/// What follows the end of a connection.
+/// The action after the end of a connection or of an attempt to connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextStep {
     /// Connect at once.
     Reconnect,
     /// Connect after the back-off.
     ReconnectLater,
-    /// The instance is not registered: connect after a long pause.
+    /// Connect after a long pause: the instance is not registered.
     WaitForRegistration,
-    /// The session ends.
+    /// End the session.
     Stop,
 }
 
 /// How a connection ended.
 struct End {
-    next: Next,
-    /// Said to the peer, if it still listens.
-    goodbye: Option<Option<CloseFrame>>,
+    next: NextStep,
+    /// The close frame to send, if any; the inner `None` is a close frame without code.
+    close: Option<Option<CloseFrame>>,
 }
 
 impl End {
-    fn silent(next: Next) -> Self {
-        Self { next, goodbye: None }
+    fn silent(next: NextStep) -> Self {
+        Self { next, close: None }
     }
 }
 
-/// Why nothing more can be written.
-enum Mute {
-    /// A close frame was sent: it is the last one.
+/// Why the writer has stopped.
+enum WriteEnd {
+    /// A close frame was sent; no frame may follow it.
     Closed,
-    /// This went wrong.
+    /// Writing failed with this error.
     Failed(SocketError),
-    /// The peer took nothing for too long.
+    /// The peer did not read for too long.
     TimedOut,
 }
 
-/// Listens and answers until the connection ends.
+/// Reads messages and answers them until the connection ends.
 pub(super) async fn converse<S>(
     socket: WebSocketStream<S>,
     timing: &Timing,
     host: &HostFacts,
     exchange: &mut Exchange,
-) -> Next
+) -> NextStep
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -90,31 +91,34 @@ where
         closing: false,
         dropped: 0,
     };
-    let end = conversation.run(speak(&mut sink, queue), exchange).await;
-    if let Some(frame) = end.goodbye {
-        // Too late is as good as never: the peer learns of the end by the end.
-        let _sent = timeout(GOODBYE, sink.send(Message::Close(frame))).await;
+    let end = conversation.run(write_answers(&mut sink, queue), exchange).await;
+    if let Some(frame) = end.close {
+        // If the close frame does not get through in time, the peer notices the end of the stream.
+        let _sent = timeout(CLOSE_LIMIT, sink.send(Message::Close(frame))).await;
     }
     end.next
 }
 
-/// Writes what is queued, one answer after the other.
-async fn speak<S>(sink: &mut SplitSink<WebSocketStream<S>, Message>, mut queue: mpsc::Receiver<Vec<Message>>) -> Mute
+/// Writes the queued answers in order.
+async fn write_answers<S>(
+    sink: &mut SplitSink<WebSocketStream<S>, Message>,
+    mut queue: mpsc::Receiver<Vec<Message>>,
+) -> WriteEnd
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     while let Some(messages) = queue.recv().await {
         for message in messages {
             let is_last = message.is_close();
-            match timeout(WRITE, sink.send(message)).await {
-                Ok(Ok(())) if is_last => return Mute::Closed,
+            match timeout(WRITE_LIMIT, sink.send(message)).await {
+                Ok(Ok(())) if is_last => return WriteEnd::Closed,
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => return Mute::Failed(error),
-                Err(_elapsed) => return Mute::TimedOut,
+                Ok(Err(error)) => return WriteEnd::Failed(error),
+                Err(_elapsed) => return WriteEnd::TimedOut,
             }
         }
     }
-    Mute::Closed
+    WriteEnd::Closed
 }
 
 struct Conversation<'a, S> {
@@ -124,33 +128,33 @@ struct Conversation<'a, S> {
     host: &'a HostFacts,
     silent_at: Instant,
     expires: Instant,
-    /// An answer of the agent that waits for a place in the queue.
+    /// An answer of the agent that does not fit into the queue yet.
     pending: Option<Vec<Message>>,
-    /// Our close frame is on its way; the peer's is awaited.
+    /// True once our close frame is queued; the peer's close frame is awaited.
     closing: bool,
-    /// Messages that were not understood.
+    /// Number of messages that were malformed or of unknown types.
     dropped: u32,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
-    async fn run(mut self, writer: impl Future<Output = Mute>, exchange: &mut Exchange) -> End {
+    async fn run(mut self, writer: impl Future<Output = WriteEnd>, exchange: &mut Exchange) -> End {
         tokio::pin!(writer);
         let mut writing = true;
         let (cancel, inbox, answers) = (exchange.cancel.clone(), exchange.inbox.clone(), self.answers.clone());
         loop {
             let end = tokio::select! {
-                () = cancel.cancelled() => Some(End { next: Next::Stop, goodbye: Some(None) }),
+                () = cancel.cancelled() => Some(End { next: NextStep::Stop, close: Some(None) }),
                 received = self.stream.next(), if exchange.has_room() => self.received(received, exchange),
-                mute = &mut writer, if writing => {
+                write_end = &mut writer, if writing => {
                     writing = false;
-                    self.muted(&mute)
+                    self.write_ended(&write_end)
                 }
                 outgoing = exchange.outbox.recv(), if self.pending.is_none() => match outgoing {
                     Some(outgoing) => {
                         self.pending = Some(decode::encode(&outgoing).into_iter().map(Message::text).collect());
                         None
                     }
-                    None => Some(End::silent(Next::Stop)),
+                    None => Some(End::silent(NextStep::Stop)),
                 },
                 permit = answers.reserve(), if self.pending.is_some() => {
                     match (permit, self.pending.take()) {
@@ -159,20 +163,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                     }
                     None
                 }
-                permit = inbox.reserve(), if exchange.is_waiting() => match permit {
+                permit = inbox.reserve(), if exchange.has_messages() => match permit {
                     Ok(permit) => {
-                        let was_deaf = !exchange.has_room();
-                        exchange.hand_on(permit);
-                        if was_deaf {
-                            self.alive(); // the silence was ours
+                        let was_paused = !exchange.has_room();
+                        exchange.deliver(permit);
+                        if was_paused {
+                            self.restart_inactivity(); // reading was paused on this side
                         }
                         None
                     }
-                    Err(_closed) => Some(End::silent(Next::Stop)),
+                    Err(_closed) => Some(End::silent(NextStep::Stop)),
                 },
                 () = sleep_until(self.silent_at), if exchange.has_room() => {
                     tracing::warn!("ACS is silent: the connection is given up");
-                    Some(End::silent(Next::ReconnectLater))
+                    Some(End::silent(NextStep::ReconnectLater))
                 }
                 () = sleep_until(self.expires), if !self.closing => {
                     self.expire();
@@ -185,77 +189,82 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         }
     }
 
-    /// ACS has said something that counts. After our close frame nothing counts any more but its own.
-    fn alive(&mut self) {
+    /// Restarts the timer after a valid message of ACS. After our close frame only the close frame of ACS counts.
+    fn restart_inactivity(&mut self) {
         if !self.closing {
             self.silent_at = Instant::now() + drawn(self.timing.inactivity);
         }
     }
 
     fn expire(&mut self) {
-        tracing::info!("the connection to ACS is old: it is renewed");
+        tracing::info!("the connection to ACS has reached its maximum age and is replaced");
         let reason = "ConnectionExpired: Reconnect to continue".into();
         let close = Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason }));
-        self.say(vec![close]);
-        self.alive();
+        self.queue_answer(vec![close]);
+        self.restart_inactivity();
         self.closing = true;
     }
 
-    /// Queues an answer; one that finds the queue full is lost, for whoever does not take answers does not miss them.
-    fn say(&self, answer: Vec<Message>) {
+    /// Queues an answer. If the queue is full, the answer is dropped: a peer that does not read answers does not miss them.
+    fn queue_answer(&self, answer: Vec<Message>) {
         if !self.closing && self.answers.try_send(answer).is_err() {
-            tracing::warn!("an answer to ACS is dropped: the connection does not take it");
+            tracing::warn!("an answer to ACS is dropped: the peer does not read");
         }
     }
 
-    /// The reader usually learns better than the writer why a connection ended, so it gets a moment.
-    fn muted(&mut self, mute: &Mute) -> Option<End> {
-        match mute {
-            Mute::Closed => None,
-            Mute::Failed(error) => {
+    /// Handles the end of the writer. The reader usually knows better why a connection ended, so it gets a moment to find out.
+    fn write_ended(&mut self, write_end: &WriteEnd) -> Option<End> {
+        match write_end {
+            WriteEnd::Closed => None,
+            WriteEnd::Failed(error) => {
                 tracing::warn!(%error, "an answer to ACS could not be written");
                 self.closing = true;
-                self.silent_at = self.silent_at.min(Instant::now() + GOODBYE);
+                self.silent_at = self.silent_at.min(Instant::now() + CLOSE_LIMIT);
                 None
             }
-            Mute::TimedOut => {
-                tracing::warn!(limit_s = WRITE.as_secs(), "ACS takes no answers: the connection is given up");
-                Some(End::silent(Next::ReconnectLater))
+            WriteEnd::TimedOut => {
+                tracing::warn!(
+                    limit_s = WRITE_LIMIT.as_secs(),
+                    "ACS does not read answers: the connection is given up"
+                );
+                Some(End::silent(NextStep::ReconnectLater))
             }
         }
     }
 
     fn received(&mut self, received: Option<Result<Message, SocketError>>, exchange: &mut Exchange) -> Option<End> {
         match received {
-            // Text comes marked as binary, so that its bytes need not be UTF-8.
-            Some(Ok(Message::Binary(bytes))) => self.take(&bytes, exchange),
-            Some(Ok(Message::Text(text))) => self.take(text.as_bytes(), exchange),
+            // The websocket layer marks text as binary, so that its bytes need not be UTF-8.
+            Some(Ok(Message::Binary(bytes))) => self.handle_message(&bytes, exchange),
+            Some(Ok(Message::Text(text))) => self.handle_message(text.as_bytes(), exchange),
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
             Some(Ok(Message::Close(frame))) => {
-                // The answer is queued; one more look at the stream writes it, as far as it can be written now.
+                // The library has queued the close frame in answer; polling the stream once writes it, as far as possible without
+                // waiting.
                 let _flushed = self.stream.next().now_or_never();
-                let (code, reason) = frame.as_ref().map_or((1005, ""), |it| (it.code.into(), it.reason.as_str()));
+                let (code, reason) =
+                    frame.as_ref().map_or((1005, ""), |frame| (frame.code.into(), frame.reason.as_str()));
                 tracing::info!(code, reason, "ACS closed the connection");
                 return Some(End::silent(after_close(code, reason)));
             }
-            None => return Some(End::silent(Next::Reconnect)),
+            None => return Some(End::silent(NextStep::Reconnect)),
             Some(Err(error)) => {
                 let next = after_error(&error);
-                if next == Next::Reconnect {
+                if next == NextStep::Reconnect {
                     tracing::info!("the connection to ACS ended without a close frame");
                 } else {
                     log_broken(&error);
                 }
-                return Some(End { next, goodbye: complaint(&error).map(Some) });
+                return Some(End { next, close: close_frame_for(&error).map(Some) });
             }
         }
         None
     }
 
-    fn take(&mut self, bytes: &[u8], exchange: &mut Exchange) {
+    fn handle_message(&mut self, bytes: &[u8], exchange: &mut Exchange) {
         match decode::frame(bytes, self.host, &mut || uuid::Uuid::new_v4().to_string()) {
             Frame::Answer(answer, note) => {
-                self.say(vec![Message::text(answer)]);
+                self.queue_answer(vec![Message::text(answer)]);
                 if let Some(note) = note {
                     tracing::warn!("{note}");
                 }
@@ -266,11 +275,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                 }
                 exchange.push(message, bytes.len());
                 if !exchange.has_room() {
-                    tracing::debug!("ACS is not read until the agent has taken what it said");
+                    tracing::debug!("reading from ACS is paused until the agent takes the queued messages");
                 }
             }
             Frame::Note(note) => tracing::warn!("{note}"),
-            Frame::Invalid(why) => tracing::error!(why, "a message of ACS is not valid: it is not acknowledged"),
+            Frame::Invalid(why) => tracing::error!(why, "a message of ACS is invalid and is not acknowledged"),
             Frame::Drop(why) => {
                 self.dropped = self.dropped.saturating_add(1);
                 if is_worth_a_line(self.dropped) {
@@ -280,12 +289,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                 return;
             }
         }
-        exchange.contact.word();
-        self.alive();
+        exchange.contact.message_received();
+        self.restart_inactivity();
     }
 }
 
-/// Nonsense without end is not to fill the disk: every one of the first ten, then rarely.
+/// Whether this dropped message is logged: the first ten are, later ones rarely, so that endless garbage does not fill the disk.
 fn is_worth_a_line(count: u32) -> bool {
     count <= 10 || count.is_power_of_two()
 }
@@ -299,8 +308,8 @@ fn log_broken(error: &SocketError) {
     }
 }
 
-/// What the peer did wrong, in its own protocol.
-fn complaint(error: &SocketError) -> Option<CloseFrame> {
+/// The close frame that tells the peer its protocol error; `None` if the error is not one of the peer.
+fn close_frame_for(error: &SocketError) -> Option<CloseFrame> {
     let code = match error {
         SocketError::Capacity(_) => CloseCode::Size,
         SocketError::Utf8(_) => CloseCode::Invalid, // the reason of a close frame
@@ -311,23 +320,23 @@ fn complaint(error: &SocketError) -> Option<CloseFrame> {
     Some(CloseFrame { code, reason: "".into() })
 }
 
-pub(super) fn after_close(code: u16, reason: &str) -> Next {
+pub(super) fn after_close(code: u16, reason: &str) -> NextStep {
     if reason.contains("InactiveInstanceException") {
-        return Next::WaitForRegistration;
+        return NextStep::WaitForRegistration;
     }
     match code {
-        1000 | 1001 | 1006 | 1011 => Next::Reconnect,
-        _ => Next::ReconnectLater,
+        1000 | 1001 | 1006 | 1011 => NextStep::Reconnect,
+        _ => NextStep::ReconnectLater,
     }
 }
 
 /// A connection that ends without a close frame counts as code 1006; so does one whose TLS ends without `close_notify`.
-pub(super) fn after_error(error: &SocketError) -> Next {
+pub(super) fn after_error(error: &SocketError) -> NextStep {
     match error {
         SocketError::ConnectionClosed | SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-            Next::Reconnect
+            NextStep::Reconnect
         }
-        SocketError::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Next::Reconnect,
-        _ => Next::ReconnectLater,
+        SocketError::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => NextStep::Reconnect,
+        _ => NextStep::ReconnectLater,
     }
 }

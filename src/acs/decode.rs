@@ -1,7 +1,7 @@
-//! One frame to one meaning, and answers to text frames (spec `acs.md` §4). Pure: from bytes to a [`Frame`], without I/O.
+//! Decodes frames and encodes answers (spec `acs.md` §4). Pure: from bytes to a [`Frame`], without I/O.
 //!
-//! Owns validation of messages as wholes; tasks are translated in [`super::translate`]. The invariants: what fails validation is
-//! dropped with a reason for the log, never acknowledged; a task that cannot be read costs no other task of its message.
+//! Owns the validation of whole messages; [`super::translate`] translates tasks. The invariants: an invalid message is dropped
+//! with a reason for the log and never acknowledged; a malformed task does not affect the other tasks of its message.
 
 use super::limits::{MAX_CONTAINERS_OF_PAYLOAD, MAX_ID, MAX_LISTED, MAX_TASKS};
 use super::translate::{self, ReceivedTask, Refusal};
@@ -13,29 +13,29 @@ use crate::model::{Ack, CredentialsId, Secret, TaskArn};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// Bytes of an error's text of ACS that go to the log.
+/// Maximum number of bytes of an error text from ACS in the log.
 const MAX_SHOWN: usize = 256;
 
-/// What a frame means to the session. Every text for the log is one bounded line without secrets.
+/// The meaning of a frame for the session. Every text for the log is one bounded line without secrets.
 #[derive(Debug)]
 pub enum Frame {
     /// Answer with this text at once; the second text is for the log.
     Answer(String, Option<String>),
-    /// For the agent; the text is for the log and says what of the message is not taken up.
+    /// Pass this to the agent. The text is for the log and names the parts of the message that are not accepted.
     Deliver(Incoming, Option<String>),
-    /// Recognised, nothing to do; the text is for the log.
+    /// A recognised message without effect; the text is for the log.
     Note(String),
-    /// Recognised, but it breaks a rule: neither done nor acknowledged. The text says which.
+    /// A recognised message that breaks a rule: it has no effect and is not acknowledged. The text names the rule.
     Invalid(String),
-    /// Not recognised or malformed; does not count as a sign of life. The text says why.
+    /// An unknown or malformed message, which does not restart the inactivity timer. The text is the cause.
     Drop(String),
 }
 
-/// Why a message of a known type has no meaning.
-enum Flaw {
-    /// A member cannot be read.
+/// Why a message of a known type is not accepted.
+enum MessageError {
+    /// A member has the wrong type.
     Shape(String),
-    /// The members do not make a message.
+    /// The members break a rule of the message.
     Rule(String),
 }
 
@@ -46,15 +46,20 @@ pub fn frame(bytes: &[u8], host: &HostFacts, new_id: &mut dyn FnMut() -> String)
         Ok(message) => message,
         Err(why) => return Frame::Drop(cleaned(&why)),
     };
-    match meaning(kind, body, host, new_id) {
+    match interpret(kind, body, host, new_id) {
         Ok(frame) => frame,
-        Err(Flaw::Rule(why)) => Frame::Invalid(cleaned(&format!("{kind}: {why}"))),
-        Err(Flaw::Shape(why)) => Frame::Drop(cleaned(&format!("{kind}: {why}"))),
+        Err(MessageError::Rule(why)) => Frame::Invalid(cleaned(&format!("{kind}: {why}"))),
+        Err(MessageError::Shape(why)) => Frame::Drop(cleaned(&format!("{kind}: {why}"))),
     }
 }
 
-fn meaning(kind: &str, body: Raw<'_>, host: &HostFacts, new_id: &mut dyn FnMut() -> String) -> Result<Frame, Flaw> {
-    let header = wire::Header::read(body).map_err(Flaw::Shape)?;
+fn interpret(
+    kind: &str,
+    body: Raw<'_>,
+    host: &HostFacts,
+    new_id: &mut dyn FnMut() -> String,
+) -> Result<Frame, MessageError> {
+    let header = wire::Header::read(body).map_err(MessageError::Shape)?;
     Ok(match kind {
         "HeartbeatMessage" => Frame::Answer(heartbeat_ack(&header), None),
         "PayloadMessage" => payload(header, body, host, new_id)?,
@@ -64,22 +69,22 @@ fn meaning(kind: &str, body: Raw<'_>, host: &HostFacts, new_id: &mut dyn FnMut()
         "PerformUpdateMessage" | "StageUpdateMessage" => update(&header)?,
         "AttachTaskNetworkInterfacesMessage" | "AttachInstanceNetworkInterfacesMessage" => {
             let is_for_task = kind == "AttachTaskNetworkInterfacesMessage";
-            attachment::interfaces(&header, &shape(body)?, is_for_task).map_err(Flaw::Rule)?;
+            attachment::interfaces(&header, &shape(body)?, is_for_task).map_err(MessageError::Rule)?;
             attached(kind, &header)
         }
         "ConfirmAttachmentMessage" => {
-            attachment::volume(&header, &shape(body)?).map_err(Flaw::Rule)?;
+            attachment::volume(&header, &shape(body)?).map_err(MessageError::Rule)?;
             attached(kind, &header)
         }
         _ => Frame::Note(note(kind, body)),
     })
 }
 
-fn shape<T: DeserializeOwned>(body: Raw<'_>) -> Result<T, Flaw> {
-    wire::shape(body).map_err(Flaw::Shape)
+fn shape<T: DeserializeOwned>(body: Raw<'_>) -> Result<T, MessageError> {
+    wire::shape(body).map_err(MessageError::Shape)
 }
 
-/// Errors of ACS say what is wrong; the beginning of it goes to the log. In its bare form the whole body is that text.
+/// The log text for an error message of ACS, with the beginning of its text. In the bare form the whole body is the text.
 fn note(kind: &str, body: Raw<'_>) -> String {
     let text = if body.kind() == "string" { Some(body) } else { body.member("message") };
     match text.and_then(|text| text.decode::<String>().ok()) {
@@ -98,24 +103,24 @@ fn payload(
     body: Raw<'_>,
     host: &HostFacts,
     new_id: &mut dyn FnMut() -> String,
-) -> Result<Frame, Flaw> {
+) -> Result<Frame, MessageError> {
     for (name, value) in [
         ("messageId", &header.message_id),
         ("clusterArn", &header.cluster_arn),
         ("containerInstanceArn", &header.container_instance_arn),
     ] {
         if value.is_empty() {
-            return Err(Flaw::Rule(format!("{name} is not set")));
+            return Err(MessageError::Rule(format!("{name} is not set")));
         }
     }
-    let list = wire::list(body, "tasks", MAX_TASKS).map_err(Flaw::Shape)?;
+    let list = wire::list(body, "tasks", MAX_TASKS).map_err(MessageError::Shape)?;
     let (seq_num, mut notes) = match wire::member::<i64>(body, "seqNum") {
         Ok(number) => (number, Vec::new()),
         Err(why) => (0, vec![format!("the payload is not acknowledged: {why}")]),
     };
     if list.omitted > 0 {
         let omitted = list.omitted;
-        notes.push(format!("{omitted} tasks of a payload are not taken up: more than {MAX_TASKS} are in it"));
+        notes.push(format!("{omitted} tasks of a payload are ignored: it has more than {MAX_TASKS}"));
     }
     let mut taken = Taken { is_intact: notes.is_empty(), room: MAX_CONTAINERS_OF_PAYLOAD, ..Taken::default() };
     for raw in list.items {
@@ -128,15 +133,15 @@ fn payload(
     Ok(Frame::Deliver(Incoming::Payload { tasks, credentials, ack, seq_num, intact }, note))
 }
 
-/// What a payload adds up to.
+/// The sum of the tasks of a payload.
 #[derive(Default)]
 struct Taken {
     tasks: Vec<ReceivedTask>,
     roles: Vec<RoleCredentials>,
     acknowledged: Vec<(CredentialsId, String)>,
-    /// Every task could be read.
+    /// True while every task was readable.
     is_intact: bool,
-    /// Containers that the tasks still to come may have.
+    /// Number of containers that the remaining tasks may have.
     room: usize,
 }
 
@@ -147,7 +152,7 @@ impl Taken {
         if !is_malformed {
             let names = [("roleCredentials", RoleKind::Task), ("executionRoleCredentials", RoleKind::Execution)];
             let held: Vec<_> = names.into_iter().filter_map(|(name, kind)| credentials_in(raw, name, kind)).collect();
-            // Those of a task that is not to run are acknowledged, so that they are not sent again, but not kept.
+            // Credentials of a task that does not run are acknowledged, so that ECS does not send them again, but not stored.
             self.acknowledged.extend(held.iter().map(|role| (role.id.clone(), role.expiration.clone())));
             self.roles.extend(held.into_iter().filter(|_| matches!(task, ReceivedTask::Run(_))));
         }
@@ -155,7 +160,7 @@ impl Taken {
         self.tasks.push(task);
     }
 
-    /// Many tasks of many containers would take far more memory than the text that asks for them.
+    /// Refuses the task if the payload has too many containers, which would take far more memory than their JSON text.
     fn within_room(&mut self, task: ReceivedTask) -> ReceivedTask {
         let (containers, task) = match task {
             ReceivedTask::Run(spec) if spec.containers.len() > self.room => {
@@ -202,12 +207,12 @@ fn role_credentials(wire: wire::RoleCredentials, kind: RoleKind) -> RoleCredenti
     }
 }
 
-fn credentials(header: wire::Header, body: Raw<'_>) -> Result<Frame, Flaw> {
+fn credentials(header: wire::Header, body: Raw<'_>) -> Result<Frame, MessageError> {
     let wire: wire::Credentials = shape(body)?;
     let kind = match wire.role_type.as_str() {
         "TaskApplication" => RoleKind::Task,
         "TaskExecution" => RoleKind::Execution,
-        _ => return Err(Flaw::Rule("roleType is unknown".to_owned())),
+        _ => return Err(MessageError::Rule("roleType is unknown".to_owned())),
     };
     for (name, value) in [
         ("messageId", &header.message_id),
@@ -215,10 +220,10 @@ fn credentials(header: wire::Header, body: Raw<'_>) -> Result<Frame, Flaw> {
         ("credentialsId", &wire.role_credentials.credentials_id),
     ] {
         if value.is_empty() {
-            return Err(Flaw::Rule(format!("{name} is not set")));
+            return Err(MessageError::Rule(format!("{name} is not set")));
         }
         if value.len() > MAX_ID {
-            return Err(Flaw::Rule(format!("{name} has {} bytes, more than {MAX_ID}", value.len())));
+            return Err(MessageError::Rule(format!("{name} has {} bytes, more than {MAX_ID}", value.len())));
         }
     }
     let credentials = Box::new(role_credentials(wire.role_credentials, kind));
@@ -226,14 +231,14 @@ fn credentials(header: wire::Header, body: Raw<'_>) -> Result<Frame, Flaw> {
     Ok(Frame::Deliver(incoming, None))
 }
 
-/// A manifest is taken as a whole or not at all: every task that it does not name is asked about, and stopped.
-fn manifest(header: wire::Header, body: Raw<'_>) -> Result<Frame, Flaw> {
-    let list = wire::list(body, "tasks", MAX_LISTED).map_err(Flaw::Shape)?;
+/// A manifest is accepted completely or not at all, since tasks that are missing from it may be stopped.
+fn manifest(header: wire::Header, body: Raw<'_>) -> Result<Frame, MessageError> {
+    let list = wire::list(body, "tasks", MAX_LISTED).map_err(MessageError::Shape)?;
     if list.omitted > 0 {
-        return Err(Flaw::Rule(format!("it names more than {MAX_LISTED} tasks")));
+        return Err(MessageError::Rule(format!("it names more than {MAX_LISTED} tasks")));
     }
-    let timeline = wire::member(body, "timeline").map_err(Flaw::Shape)?;
-    let tasks = identifiers(list, "tasks").collect::<Result<Vec<_>, _>>().map_err(Flaw::Shape)?;
+    let timeline = wire::member(body, "timeline").map_err(MessageError::Shape)?;
+    let tasks = identifiers(list, "tasks").collect::<Result<Vec<_>, _>>().map_err(MessageError::Shape)?;
     let running = tasks.into_iter().filter(|task| task.desired_status == "RUNNING");
     let running = running.map(|task| TaskArn::from(task.task_arn)).collect();
     Ok(Frame::Deliver(Incoming::Manifest { timeline, running, ack: ack(header, Vec::new()) }, None))
@@ -248,12 +253,12 @@ fn identifiers<'a>(
     })
 }
 
-/// Every task that can be read is stopped: those that cannot are no reason to let the others run.
-fn stop_verification(header: wire::Header, body: Raw<'_>) -> Result<Frame, Flaw> {
-    let list = wire::list(body, "stopTasks", MAX_LISTED).map_err(Flaw::Shape)?;
+/// Every readable task is stopped; an unreadable one must not keep the others running.
+fn stop_verification(header: wire::Header, body: Raw<'_>) -> Result<Frame, MessageError> {
+    let list = wire::list(body, "stopTasks", MAX_LISTED).map_err(MessageError::Shape)?;
     let mut notes = Vec::new();
     if list.omitted > 0 {
-        notes.push(format!("{} tasks to stop are not taken up: more than {MAX_LISTED} are named", list.omitted));
+        notes.push(format!("{} tasks to stop are ignored: the message names more than {MAX_LISTED}", list.omitted));
     }
     let (mut tasks, mut unread) = (Vec::new(), 0_usize);
     for task in identifiers(list, "stopTasks") {
@@ -274,10 +279,10 @@ fn stop_verification(header: wire::Header, body: Raw<'_>) -> Result<Frame, Flaw>
     Ok(Frame::Deliver(Incoming::StopVerificationAck { message_id: header.message_id, tasks }, note))
 }
 
-/// The agent is updated by its package, never by ACS: what the Go agent says with `ECS_UPDATES_ENABLED=false`.
-fn update(header: &wire::Header) -> Result<Frame, Flaw> {
+/// Refuses an update, like the Go agent with `ECS_UPDATES_ENABLED=false`: a package updates this agent, never ACS.
+fn update(header: &wire::Header) -> Result<Frame, MessageError> {
     if header.message_id.is_empty() {
-        return Err(Flaw::Rule("messageId is not set".to_owned()));
+        return Err(MessageError::Rule("messageId is not set".to_owned()));
     }
     let body = json!({
         "cluster": header.cluster_arn, "containerInstance": header.container_instance_arn,
@@ -286,7 +291,7 @@ fn update(header: &wire::Header) -> Result<Frame, Flaw> {
     Ok(Frame::Answer(message("NackRequest", &body), Some("an update was refused: updates are disabled".to_owned())))
 }
 
-/// Compat: acknowledged at once, without waiting for the device; what does not come is left to expire.
+/// Compat: acknowledged at once, without waiting for the device; an attachment that is never used expires.
 fn attached(kind: &str, header: &wire::Header) -> Frame {
     let note = format!("{kind} is acknowledged, but this version of the agent attaches nothing");
     Frame::Answer(ack_request(&header.message_id, &header.cluster_arn, &header.container_instance_arn), Some(note))
@@ -301,7 +306,7 @@ fn message(kind: &str, body: &Value) -> String {
     json!({"type": kind, "message": body}).to_string()
 }
 
-/// The frames of one answer.
+/// The frames of an answer.
 pub(super) fn encode(outgoing: &Outgoing) -> Vec<String> {
     match outgoing {
         Outgoing::Ack(ack) => {

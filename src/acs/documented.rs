@@ -1,5 +1,5 @@
-//! Holds `task_definition.md` and `model/reasons.md` to what is so: every parameter has a row, every reason has a test or cannot be
-//! given, and every test they name exists and mentions what it is named for. That it also asserts it, a reader has to see.
+//! Checks `task_definition.md` and `model/reasons.md`: every parameter has a row, every reason has a test or is never given, and
+//! every test that the pages name exists and mentions its subject. Whether it also asserts it, a reader must check.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 const STATUSES: [&str; 5] = ["supported", "refused", "later", "ignored", "ECS"];
 
-/// What the page says of a member.
+/// The row of a member in the page.
 #[derive(Debug, PartialEq, Eq)]
 struct Row {
     status: String,
@@ -15,7 +15,7 @@ struct Row {
     proofs: Vec<Proof>,
 }
 
-/// The row of each `Shape.member`.
+/// The rows by `Shape.member`.
 fn rows() -> BTreeMap<String, Row> {
     let mut shape = "";
     let mut rows = BTreeMap::new();
@@ -27,12 +27,12 @@ fn rows() -> BTreeMap<String, Row> {
         let ["", member, status, remark, tests, ""] = cells[..] else { continue };
         let Some(member) = member.strip_prefix('`').and_then(|member| member.strip_suffix('`')) else { continue };
         let row = Row { status: status.to_owned(), remark: remark.to_owned(), proofs: proofs(tests) };
-        assert_eq!(rows.insert(format!("{shape}.{member}"), row), None, "{shape}.{member} stands there twice");
+        assert_eq!(rows.insert(format!("{shape}.{member}"), row), None, "{shape}.{member} occurs twice");
     }
     rows
 }
 
-/// A test that a page names, and the word it must mention; `None`: what the page names it for.
+/// A test that a page names, and the word that it must mention; `None`: the subject of the row.
 type Proof = (String, Option<String>);
 
 /// Reads `` `a_test`, `another` ("its word")``.
@@ -47,10 +47,10 @@ fn proofs(cell: &str) -> Vec<Proof> {
     parts.map(proof).collect()
 }
 
-/// Functions and constants of one file, by name. Of two with the same name, in modules of their own, both.
+/// The texts of the functions and constants of one file, by name. If two modules of the file use a name, both texts are joined.
 type Items = BTreeMap<String, String>;
 
-/// Name of the function or constant that begins in this line.
+/// The name of the function or constant that begins in this line.
 fn item(line: &str) -> Option<&str> {
     let mut words = line.split_whitespace().skip_while(|word| word.starts_with("pub") || *word == "async");
     let mut kind = words.next()?;
@@ -62,7 +62,7 @@ fn item(line: &str) -> Option<&str> {
     is_item.then(|| name.split(|c: char| !(c.is_alphanumeric() || c == '_')).next())?
 }
 
-/// Takes a formatted file apart: an item ends with the first line that closes at its own indentation.
+/// Splits a formatted file into items: an item ends with the first closing line at its own indentation.
 fn items(text: &str) -> Items {
     let lines: Vec<&str> = text.lines().collect();
     let mut items = Items::new();
@@ -81,8 +81,8 @@ fn items(text: &str) -> Items {
     items
 }
 
-/// Every test of the sources by name: its own text, and that of the functions and constants of its file that it uses. Several of one name
-/// are several texts.
+/// All tests of the sources by name: the text of each test, and of the functions and constants of its file that it uses. Tests of
+/// the same name are several texts.
 fn tests_below(directory: &Path, found: &mut BTreeMap<String, Vec<String>>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -106,21 +106,21 @@ fn with_what_it_uses(test: &str, items: &Items) -> String {
     let (mut text, mut seen, mut next) = (String::new(), BTreeSet::new(), vec![test]);
     while let Some(name) = next.pop() {
         let Some((name, body)) = items.get_key_value(name).filter(|_| seen.insert(name.to_owned())) else { continue };
-        // Its name says what it is for; that is no proof.
+        // The name of a test does not prove what it tests.
         text.push_str(&body.replacen(name.as_str(), "", 1));
         next.extend(body.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| items.contains_key(*word)));
     }
     without_line_ends(&text)
 }
 
-/// A text that goes on in the next line of the source is one text.
+/// Joins string literals that continue in the next line of the source.
 fn without_line_ends(text: &str) -> String {
     let mut parts = text.split("\\\n");
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |joined, part| joined + part.trim_start())
 }
 
-/// Read once for all tests of this file.
+/// The tests of the sources, read once for all tests of this file.
 fn all_tests() -> &'static BTreeMap<String, Vec<String>> {
     static TESTS: OnceLock<BTreeMap<String, Vec<String>>> = OnceLock::new();
     TESTS.get_or_init(|| {
@@ -132,7 +132,7 @@ fn all_tests() -> &'static BTreeMap<String, Vec<String>> {
     })
 }
 
-/// The text of a test that a page names; of two with that name either might be meant, so that neither proves anything.
+/// The text of a test that a page names. If two tests have the name, the page is ambiguous, which is an error.
 fn proving<'a>(tests: &'a BTreeMap<String, Vec<String>>, proof: &str) -> Result<&'a str, String> {
     match tests.get(proof).map(Vec::as_slice) {
         Some([text]) => Ok(text),
@@ -146,10 +146,11 @@ fn folded(text: &str) -> String {
     text.chars().filter(|c| !['_', '-'].contains(c)).flat_map(char::to_lowercase).collect()
 }
 
-/// Members with fewer letters than this are words that nearly every test has by chance: `user`, `name`, `cpu`.
+/// Members with fewer letters than this are words that nearly every test contains by chance: `user`, `name`, `cpu`.
 const MIN_TELLING: usize = 5;
 
-/// The test mentions the member as a whole word; a short one as the name of a member of JSON or of a struct: `"cpu"`, `cpu:`.
+/// Whether the test mentions the member as a whole word; a short one must be the name of a JSON member or of a field: `"cpu"`,
+/// `cpu:`.
 fn mentions_member(text: &str, member: &str) -> bool {
     let (member, mut next) = (folded(member), 0);
     let is_word = |c: char| c.is_alphanumeric() || ['_', '-'].contains(&c);
@@ -164,7 +165,7 @@ fn mentions_member(text: &str, member: &str) -> bool {
     })
 }
 
-/// Both folded; the words do not begin or end within another word.
+/// Whether the text mentions the words, both folded. The words must not begin or end within another word.
 fn mentions_words(text: &str, words: &str) -> bool {
     text.match_indices(words).any(|(at, _)| {
         let (before, after) = (&text[..at], &text[at + words.len()..]);
@@ -305,7 +306,7 @@ const REASONS: [&str; 44] = [
     "rpc error: code =",
 ];
 
-/// What a row is about: the names in backticks, and the phrases between commas, semicolons and colons. What stands in brackets is a
+/// The subjects of a row: the names in backticks, and the phrases between commas, semicolons and colons. Text in brackets is a
 /// remark.
 fn phrases(cell: &str) -> Vec<String> {
     let (mut depth, mut text) = (0_usize, String::new());

@@ -1,7 +1,7 @@
-//! What goes between the session and the agent: messages that wait to be taken, and answers.
+//! The channels between the session and the agent: queued messages in one direction, answers in the other.
 //!
-//! Owns the bounds of both. It opens no connection and knows no timer of the protocol. The invariant: nobody waits for the control
-//! plane. Messages wait here for the agent, never the other way round; an answer without a connection is dropped.
+//! Owns the bounds of both. It opens no connection and knows no timer of the protocol. The invariant: the agent never waits for
+//! the control plane. Messages wait here for the agent; an answer without a connection is dropped.
 
 use super::{Contact, Incoming, Outgoing, ReceivedTask};
 use crate::model::ContainerSpec;
@@ -10,27 +10,27 @@ use std::future::Future;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// So many messages wait here before no more are read from the connection.
+/// Maximum number of queued messages; above it, no more are read from the connection.
 pub(super) const MAX_WAITING: usize = 64;
-/// So many bytes of messages wait, as they came and for what was built of them; one message more may be on top of it.
+/// Maximum size in bytes of the queued messages, on the wire and decoded together. The last message may exceed it.
 pub(super) const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 
 /// The session's ends of the channels to and from the agent.
 pub(super) struct Exchange {
-    /// What ACS said.
+    /// Takes messages for the agent.
     pub(super) inbox: mpsc::Sender<Incoming>,
-    /// What is to be said to ACS.
+    /// Yields answers for ACS.
     pub(super) outbox: mpsc::Receiver<Outgoing>,
-    /// The session is to end.
+    /// Cancelled when the session is to end.
     pub(super) cancel: CancellationToken,
-    /// When ACS was last there.
+    /// The time of the last contact with ACS.
     pub(super) contact: Contact,
     waiting: VecDeque<(Incoming, usize)>,
     bytes: usize,
 }
 
-/// Bytes that were built of a payload, beside its texts: containers take far more room than the words that ask for them.
-fn built(message: &Incoming) -> usize {
+/// Size in bytes of the decoded tasks of a payload, without their texts: a container takes far more memory than its JSON.
+fn decoded_size(message: &Incoming) -> usize {
     let Incoming::Payload { tasks, .. } = message else { return 0 };
     let containers = tasks.iter().map(|task| match task {
         ReceivedTask::Run(spec) => spec.containers.len(),
@@ -55,37 +55,37 @@ impl Exchange {
     }
 
     /// Whether a message waits for the agent.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(super) fn has_messages(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Queues a message that took so many bytes on the wire.
+    /// Queues a message; `wire_bytes` is its size on the wire.
     pub(super) fn push(&mut self, message: Incoming, wire_bytes: usize) {
-        let bytes = wire_bytes + built(&message);
+        let bytes = wire_bytes + decoded_size(&message);
         self.bytes += bytes;
         self.waiting.push_back((message, bytes));
     }
 
-    /// Queues news of the session itself, unless the agent is so far behind that it would be old news.
-    pub(super) fn tell(&mut self, news: Incoming) {
+    /// Queues a notice of the session itself, unless the agent is so far behind that the notice would be outdated.
+    pub(super) fn notify(&mut self, notice: Incoming) {
         if self.has_room() {
-            self.push(news, 0);
+            self.push(notice, 0);
         }
     }
 
-    /// Gives the agent the oldest message.
-    pub(super) fn hand_on(&mut self, permit: mpsc::Permit<'_, Incoming>) {
+    /// Passes the oldest message to the agent.
+    pub(super) fn deliver(&mut self, permit: mpsc::Permit<'_, Incoming>) {
         if let Some((message, bytes)) = self.waiting.pop_front() {
             self.bytes -= bytes;
             permit.send(message);
         }
     }
 
-    /// Waits for `work` while there is no connection; `None` when the session is to end before.
+    /// Waits for `work` while there is no connection; `None` if the session is to end first.
     ///
-    /// Answers are dropped meanwhile. They belong to messages of a connection that is gone: ACS sends again, on the next connection,
-    /// what it holds to be unacknowledged. (The Go agent drops them too, for it answers on the connection that asked.)
-    pub(super) async fn apart<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+    /// Answers are dropped meanwhile. They belong to messages of an earlier connection: on the next connection, ACS resends what
+    /// is unacknowledged. (The Go agent drops them too, since it answers on the connection of the message.)
+    pub(super) async fn while_disconnected<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(work);
         let (cancel, inbox) = (self.cancel.clone(), self.inbox.clone());
         let mut dropped = 0_usize;
@@ -97,15 +97,18 @@ impl Exchange {
                     Some(_) => dropped += 1,
                     None => return None,
                 },
-                permit = inbox.reserve(), if self.is_waiting() => match permit {
-                    Ok(permit) => self.hand_on(permit),
+                permit = inbox.reserve(), if self.has_messages() => match permit {
+                    Ok(permit) => self.deliver(permit),
                     Err(_closed) => return None,
                 },
                 done = &mut work => break done,
             }
         };
         if dropped > 0 {
-            tracing::warn!(dropped, "answers to ACS had no connection to go to; ACS will ask again");
+            tracing::warn!(
+                dropped,
+                "answers to ACS were dropped without a connection; ACS will send the messages again"
+            );
         }
         Some(done)
     }
@@ -117,7 +120,7 @@ mod tests {
     use crate::model::{Ack, TaskSpec};
 
     #[test]
-    fn small_words_for_many_containers_fill_the_room() {
+    fn a_short_payload_with_many_containers_fills_the_queue() {
         let (inbox, _agent) = mpsc::channel(1);
         let (_core, outbox) = mpsc::channel(1);
         let mut exchange = Exchange::new(inbox, outbox, CancellationToken::new(), Contact::default());
@@ -135,6 +138,6 @@ mod tests {
             exchange.push(payload.clone(), 100);
             count += 1;
         }
-        assert!((1..5).contains(&count), "{count} messages of thousands of containers wait");
+        assert!((1..5).contains(&count), "{count} messages with thousands of containers are queued");
     }
 }

@@ -1,13 +1,13 @@
-//! What the fuzzer feeds this room.
+//! The fuzz target of this module.
 
 use super::decode::{self, Frame};
 use super::{HostFacts, Incoming, Outgoing};
 use crate::fuzz::assert_clean;
 
-/// A frame from ACS, decoded, and its answers encoded.
+/// Decodes a frame from ACS and encodes its answers.
 ///
 /// # Panics
-/// A promise is broken.
+/// If a property of the decoder does not hold.
 pub fn acs_frame(data: &[u8]) {
     let host = HostFacts { gpus: true, credential_specs: true, region: "us-west-2".to_owned(), ..HostFacts::default() };
     let mut ids = 0;

@@ -1,27 +1,28 @@
-//! What a task's translation depends on besides the task: this host's settings and abilities.
+//! The settings and capabilities of this host that the translation of a task depends on.
 
 use std::collections::BTreeSet;
 
-/// Facts of the host that decide what a task becomes here.
+/// Facts of the host that affect the translation of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostFacts {
-    /// Region of the instance.
+    /// The AWS region of the instance.
     pub region: String,
     /// `/var/lib/ecs` as Docker sees it (`ECS_HOST_DATA_DIR`).
     pub host_data_dir: String,
-    /// CPU and memory limits of tasks are made (`ECS_ENABLE_TASK_CPU_MEM_LIMIT`).
+    /// True: CPU and memory limits of tasks are enforced (`ECS_ENABLE_TASK_CPU_MEM_LIMIT`).
     pub task_limits: bool,
-    /// A container without memory limit gets its task's (`ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2`, on a host with cgroup v2).
+    /// True: a container without a memory limit gets the limit of its task (`ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2`, on a host
+    /// with cgroup v2).
     pub memory_for_containers: bool,
-    /// What the volume plugin can do (`ECS_VOLUME_PLUGIN_CAPABILITIES`), e.g. `efsAuth`.
+    /// The capabilities of the volume plugin (`ECS_VOLUME_PLUGIN_CAPABILITIES`), e.g. `efsAuth`.
     pub volume_plugin: BTreeSet<String>,
-    /// GPUs are given to containers (`ECS_ENABLE_GPU_SUPPORT`).
+    /// True: containers may use GPUs (`ECS_ENABLE_GPU_SUPPORT`).
     pub gpus: bool,
-    /// Inferentia and Trainium are given to containers (`ECS_ENABLE_INF_SUPPORT`).
+    /// True: containers may use Inferentia and Trainium devices (`ECS_ENABLE_INF_SUPPORT`).
     pub inferentia: bool,
-    /// The host is not an EC2 instance (`ECS_EXTERNAL`).
+    /// True: the host is not an EC2 instance (`ECS_EXTERNAL`).
     pub is_external: bool,
-    /// Credential specs can be used (`ECS_GMSA_SUPPORTED` and what it needs).
+    /// True: containers may use credential specs (`ECS_GMSA_SUPPORTED` is set and its requirements are met).
     pub credential_specs: bool,
 }
 

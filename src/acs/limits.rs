@@ -1,37 +1,37 @@
-//! How much ECS may send at once, and what becomes of more.
+//! The limits of what ECS may send at once, and the effect of exceeding them.
 //!
-//! | what | at most | what is over it |
+//! | what | limit | effect above it |
 //! |---|---|---|
 //! | one message | [`MAX_MESSAGE`](crate::websocket::MAX_MESSAGE): 4 MiB | the connection is given up |
-//! | an id, an ARN or a cluster in a message | [`MAX_ID`]: 2 KiB | the message is not acknowledged, the task is not named |
-//! | tasks of a payload | [`MAX_TASKS`]: 1,000 | the first 1,000 are taken up, the message is not acknowledged |
-//! | text of one task, or of any other message but a list of tasks | [`MAX_TEXT`]: 1 MiB | the task is refused, the message is not acknowledged |
+//! | an id, an ARN or a cluster in a message | [`MAX_ID`]: 2 KiB | the message is not acknowledged, the task counts as one without an ARN |
+//! | tasks of a payload | [`MAX_TASKS`]: 1,000 | the first 1,000 are accepted, the message is not acknowledged |
+//! | text of one task, or of any message without a list of tasks | [`MAX_TEXT`]: 1 MiB | the task is refused, the message is not acknowledged |
 //! | values in it | [`MAX_VALUES`](crate::model::json::MAX_VALUES): 20,000 | the same |
 //! | levels nested in it | [`MAX_DEPTH`](crate::model::json::MAX_DEPTH): 10,000 | the same |
 //! | containers of a task | [`MAX_CONTAINERS`]: 100 | the task is refused |
 //! | containers of a payload | [`MAX_CONTAINERS_OF_PAYLOAD`]: 10,000 | the tasks after them are refused |
-//! | tasks of a manifest | [`MAX_LISTED`]: 10,000 | the manifest is not acknowledged: half of one would stop tasks |
+//! | tasks of a manifest | [`MAX_LISTED`]: 10,000 | the manifest is not acknowledged: an incomplete one would stop tasks |
 //! | tasks of a confirmed stop | [`MAX_LISTED`]: 10,000 | the first 10,000 are stopped |
-//! | lines in the log about one message | 4, beside those about each task that is taken up or reported | |
+//! | log lines about one message | 4, besides those about each task that is accepted or reported | |
 //!
-//! A task that is refused is reported STOPPED with the reason. ECS itself allows ten containers in a task, 64 KiB for a task definition and
-//! ten tasks in one call of RunTask, so no limit here is near what a customer can ask for. What a full message costs in memory is measured
-//! in `tests/agent/acs_input.rs`.
+//! A refused task is reported STOPPED with the reason. ECS itself allows ten containers in a task, 64 KiB for a task definition
+//! and ten tasks in one RunTask call, so customers cannot get near these limits. `tests/agent/acs_input.rs` measures the memory
+//! for a message of the maximum size.
 
-/// Bytes of an id, an ARN or the name of a cluster.
+/// Maximum length in bytes of an id, an ARN or the name of a cluster.
 pub(super) const MAX_ID: usize = 2048;
 
-/// Tasks of one payload that are taken up.
+/// Maximum number of tasks of one payload that are accepted.
 pub(super) const MAX_TASKS: usize = 1_000;
 
-/// Bytes of the JSON text of one task, or of a message about one thing.
+/// Maximum length in bytes of the JSON text of one task, or of a message without a list of tasks.
 pub(super) const MAX_TEXT: usize = 1024 * 1024;
 
-/// Containers of one task. ECS allows 10.
+/// Maximum number of containers of one task. ECS allows 10.
 pub(super) const MAX_CONTAINERS: usize = 100;
 
-/// Containers of all tasks of one payload: ten for each task.
+/// Maximum number of containers of all tasks of one payload: ten for each task.
 pub(super) const MAX_CONTAINERS_OF_PAYLOAD: usize = 10 * MAX_TASKS;
 
-/// Tasks that a manifest or a confirmed stop may name.
+/// Maximum number of tasks that a manifest or a confirmed stop may name.
 pub(super) const MAX_LISTED: usize = 10_000;

@@ -1,11 +1,12 @@
 //! ACS: the control plane's websocket (spec `acs.md`).
 //!
 //! Owns the wire format, its translation into the model, and the session: connect, heartbeats, acknowledgements, reconnect. It
-//! decides nothing about tasks. The invariant: an acknowledgement leaves only when it was asked for through [`Outgoing`], except
-//! for messages that change nothing here: heartbeats, updates, attachments.
+//! decides nothing about tasks. The invariant: an acknowledgement is sent only on request through [`Outgoing`]. The exceptions
+//! are messages that change nothing here: heartbeats, updates, attachments.
 //!
-//! Reading order: this file (what goes in and out), [`session`] (when to connect), `conversation` (one connection), `timing`, `exchange`
-//! (queues to the agent); then `decode` ([`frame`]), [`translate`], `unsupported`, `attachment`, `wire`, and `limits`.
+//! Reading order: this file (messages in both directions), [`session`] (when to connect), `conversation` (one connection),
+//! `timing`, `exchange` (queues to the agent); then `decode` ([`frame`]), [`translate`], `unsupported`, `attachment`, `wire`, and
+//! `limits`.
 //!
 #![doc = include_str!("task_definition.md")]
 
@@ -38,7 +39,7 @@ use crate::aws::roles::RoleCredentials;
 use crate::model::{Ack, CredentialsAck, TaskArn};
 use std::collections::BTreeSet;
 
-/// The tasks of a payload as text, for tests of what becomes of them.
+/// The tasks in the JSON text of a payload message; none if it is not a valid one.
 #[cfg(test)]
 pub(crate) fn tasks_in(text: &str, host: &HostFacts) -> Vec<ReceivedTask> {
     match frame(text.as_bytes(), host, &mut || "id".to_owned()) {
@@ -47,67 +48,67 @@ pub(crate) fn tasks_in(text: &str, host: &HostFacts) -> Vec<ReceivedTask> {
     }
 }
 
-/// What ACS said.
+/// A message of ACS, or a change of the connection, for the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
-    /// Tasks to run and to stop: those to stop come first.
+    /// Tasks to run and to stop; those to stop come first.
     Payload {
-        /// The tasks.
+        /// The tasks of the payload.
         tasks: Vec<ReceivedTask>,
-        /// Credentials that came with them. Store these before the core hears of the tasks.
+        /// The role credentials of the tasks. They must be stored before the core receives the tasks.
         credentials: Vec<RoleCredentials>,
-        /// The answer, once all of it is on disk.
+        /// The acknowledgement, to be sent once the whole payload is on disk.
         ack: Ack,
-        /// Sequence number, compared with manifests' timelines.
+        /// The sequence number of the payload, in the same order as the timelines of manifests.
         seq_num: i64,
-        /// False if part of it could not be read or was more than is taken up: then nothing is acknowledged, as by the Go agent.
+        /// False if a part of the payload is malformed or above a limit. Such a payload is not acknowledged, as in the Go agent.
         intact: bool,
     },
     /// New credentials for a running task.
     Credentials {
-        /// The message.
+        /// The id of the message.
         message_id: String,
-        /// The task.
+        /// The task that the credentials are for.
         task: TaskArn,
-        /// The credentials.
+        /// The new credentials.
         credentials: Box<RoleCredentials>,
     },
-    /// Every task ECS knows on this instance.
+    /// All tasks that ECS knows on this instance.
     Manifest {
-        /// Its place in the order of manifests and payloads.
+        /// The position in the order of manifests and payloads.
         timeline: i64,
         /// Tasks whose desired status is RUNNING.
         running: BTreeSet<TaskArn>,
-        /// The answer, once it is taken as the newest manifest.
+        /// The acknowledgement, to be sent once this manifest is accepted as the newest one.
         ack: Ack,
     },
-    /// ECS confirms that these tasks are to be stopped.
+    /// ECS confirms that tasks missing from a manifest are to be stopped.
     StopVerificationAck {
-        /// The manifest this belongs to.
+        /// The message id of the manifest.
         message_id: String,
-        /// The tasks.
+        /// The tasks to stop.
         tasks: Vec<TaskArn>,
     },
-    /// The connection stands.
+    /// The connection is established.
     Connected,
-    /// The container instance is not registered any more (TCS should disconnect).
+    /// The container instance is no longer registered (TCS should disconnect).
     Deregistered,
 }
 
-/// What is said to ACS.
+/// A message of the agent to ACS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outgoing {
-    /// A payload or manifest is dealt with; credentials are acknowledged beside it.
+    /// Acknowledges a payload or a manifest, and the credentials that came with it.
     Ack(Ack),
-    /// Credentials of a known task are stored.
+    /// Acknowledges credentials of a known task: they are stored.
     CredentialsAck(CredentialsAck),
-    /// Tasks that run here and are not in the manifest: shall they be stopped?
+    /// Asks whether tasks that run here and are missing from the manifest are to be stopped.
     StopVerification {
-        /// The manifest.
+        /// The message id of the manifest.
         message_id: String,
-        /// Its `clusterArn`.
+        /// The `clusterArn` of the manifest.
         cluster: String,
-        /// The tasks.
+        /// The tasks that are missing from the manifest.
         candidates: Vec<TaskArn>,
     },
 }

@@ -1,9 +1,9 @@
-//! The ACS session: connect, and connect again, for as long as the agent runs (spec `acs.md` §1, §2).
+//! The ACS session: connects and reconnects for as long as the agent runs (spec `acs.md` §1, §2).
 //!
-//! Owns the address and the rules of reconnecting; a connection itself is `conversation`. The invariant: every attempt
-//! that failed is followed by a pause, except that a connection which lasted may be replaced at once.
+//! Owns the address and the rules of reconnecting; `conversation` handles one connection. The invariant: a pause follows every
+//! failed attempt and every short connection. Only a connection that lasted may be replaced at once.
 
-use super::conversation::{Next, converse};
+use super::conversation::{NextStep, converse};
 use super::exchange::Exchange;
 use super::timing::drawn;
 use super::{Contact, HostFacts, Incoming, Outgoing};
@@ -21,35 +21,46 @@ use url::Url;
 
 pub use super::timing::Timing;
 
-/// A connection that ended sooner than this is not reconnected at once, whatever its close code: no tight loop.
+/// Minimum lifetime of a connection that may be replaced at once, whatever its close code. It prevents a tight loop.
 const SHORT: Duration = Duration::from_secs(1);
 
-/// Whom to speak as.
+/// Why the address of ACS is not known. The text of each variant is for the log.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// ECS does not know the container instance any more.
+    #[error("{0}")]
+    InactiveInstance(String),
+    /// Any other cause; the next attempt may succeed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The settings of the session.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Cluster: name or ARN.
+    /// The cluster: name or ARN.
     pub cluster: String,
-    /// ARN of the container instance.
+    /// The ARN of the container instance.
     pub container_instance: String,
-    /// Version of the agent.
+    /// The version of the agent.
     pub agent_version: String,
-    /// Short hash of its source.
+    /// The short commit hash of the agent's source.
     pub agent_hash: String,
-    /// Version of the Docker server, if it could be read.
+    /// The version of the Docker server; `None` if it is unknown.
     pub docker_version: Option<String>,
-    /// How to connect.
+    /// The settings of the connection.
     pub websocket: websocket::Settings,
-    /// What to sign with.
+    /// The credentials that sign the connection.
     pub credentials: SharedCredentialsProvider,
-    /// Timers.
+    /// The timers of the session.
     pub timing: Timing,
-    /// What a task becomes on this host.
+    /// Facts of the host that affect the translation of tasks.
     pub host: HostFacts,
-    /// Written whenever ACS says something.
+    /// Updated with every message of ACS.
     pub contact: Contact,
 }
 
-/// Runs until cancelled, or until nobody listens or speaks any more. `discover` names the ACS endpoint.
+/// Runs until it is cancelled, or until the other end of `inbox` or `outbox` is dropped. `discover` yields the ACS endpoint.
 pub async fn run<E, F>(
     settings: Settings,
     discover: E,
@@ -58,7 +69,7 @@ pub async fn run<E, F>(
     cancel: CancellationToken,
 ) where
     E: Fn() -> F,
-    F: Future<Output = Result<String, String>>,
+    F: Future<Output = Result<String, EndpointError>>,
 {
     let (settings, discover) = (&settings, &discover);
     let connect = |first| connect(settings, discover, first);
@@ -66,72 +77,75 @@ pub async fn run<E, F>(
         .await;
 }
 
-/// Keeps a connection; `connect` is told whether none was made yet.
+/// Keeps a connection. The argument of `connect` is true until the first connection is made.
 async fn keep<C, F, S>(timing: Timing, host: &HostFacts, connect: C, mut exchange: Exchange)
 where
     C: Fn(bool) -> F,
-    F: Future<Output = Result<WebSocketStream<S>, Next>>,
+    F: Future<Output = Result<WebSocketStream<S>, NextStep>>,
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut backoff = Backoff::new(timing.backoff);
     let mut first = true;
     loop {
-        let Some(connected) = exchange.apart(connect(first)).await else { return };
+        let Some(connected) = exchange.while_disconnected(connect(first)).await else { return };
         let next = match connected {
             Err(next) => next,
             Ok(socket) => {
                 first = false;
                 exchange.contact.connected();
-                exchange.tell(Incoming::Connected);
+                exchange.notify(Incoming::Connected);
                 let since = Instant::now();
                 let next = converse(socket, &timing, host, &mut exchange).await;
                 if since.elapsed() >= drawn(timing.settled) {
                     backoff.reset();
                 }
-                if next == Next::Reconnect && since.elapsed() < SHORT { Next::ReconnectLater } else { next }
+                if next == NextStep::Reconnect && since.elapsed() < SHORT { NextStep::ReconnectLater } else { next }
             }
         };
         let pause = match next {
-            Next::Stop => return,
-            Next::Reconnect => {
+            NextStep::Stop => return,
+            NextStep::Reconnect => {
                 backoff.reset();
                 continue;
             }
-            Next::ReconnectLater => backoff.pause(),
-            Next::WaitForRegistration => {
+            NextStep::ReconnectLater => backoff.pause(),
+            NextStep::WaitForRegistration => {
                 exchange.contact.deregistered();
-                exchange.tell(Incoming::Deregistered);
+                exchange.notify(Incoming::Deregistered);
                 timing.inactive_instance
             }
         };
-        tracing::debug!(?pause, "ACS is connected to again after a pause");
-        if exchange.apart(tokio::time::sleep(pause)).await.is_none() {
+        tracing::debug!(?pause, "waiting before the next connection to ACS");
+        if exchange.while_disconnected(tokio::time::sleep(pause)).await.is_none() {
             return;
         }
     }
 }
 
-/// One attempt, from discovery to the open websocket.
-async fn connect<E, F>(settings: &Settings, discover: &E, first: bool) -> Result<Socket, Next>
+/// One attempt to connect, from discovery to the open websocket.
+async fn connect<E, F>(settings: &Settings, discover: &E, first: bool) -> Result<Socket, NextStep>
 where
     E: Fn() -> F,
-    F: Future<Output = Result<String, String>>,
+    F: Future<Output = Result<String, EndpointError>>,
 {
     let endpoint = discover().await.map_err(|error| {
         tracing::warn!(%error, "no ACS endpoint");
-        if error.contains("InactiveInstanceException") { Next::WaitForRegistration } else { Next::ReconnectLater }
+        match error {
+            EndpointError::InactiveInstance(_) => NextStep::WaitForRegistration,
+            EndpointError::Failed(_) => NextStep::ReconnectLater,
+        }
     })?;
     let url = connect_url(settings, &endpoint, first).map_err(|error| {
         tracing::warn!(%error, "the ACS endpoint is not a URL");
-        Next::ReconnectLater
+        NextStep::ReconnectLater
     })?;
     websocket::connect(&settings.websocket, &settings.credentials, &url).await.map_err(|error| {
         tracing::warn!(error = &error as &dyn std::error::Error, "no connection to ACS");
-        if error.is_inactive_instance() { Next::WaitForRegistration } else { Next::ReconnectLater }
+        if error.is_inactive_instance() { NextStep::WaitForRegistration } else { NextStep::ReconnectLater }
     })
 }
 
-/// The address of the websocket with its query.
+/// The address of the websocket, with its query.
 fn connect_url(settings: &Settings, endpoint: &str, send_credentials: bool) -> Result<Url, url::ParseError> {
     let slash = if endpoint.ends_with('/') { "" } else { "/" };
     let mut url = Url::parse(&format!("{endpoint}{slash}ws"))?;

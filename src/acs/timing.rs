@@ -1,23 +1,22 @@
 //! The timers of the ACS session (spec `acs.md` §2).
 //!
-//! Owns how long each of them is, and the jitter. When they run is the matter of `session` (pauses between connections) and
-//! `conversation` (one connection).
+//! Owns their lengths and the jitter. `session` runs those between connections, `conversation` those of one connection.
 
 use crate::aws::backoff::{Shape, uniform};
 use std::time::Duration;
 
-/// The timers; each pair is a length and the jitter added to it.
+/// The lengths of the timers. Each pair is a length and the maximum jitter that is added to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// Silence after which the connection is given up.
+    /// The time without a message after which the connection is given up.
     pub inactivity: (Duration, Duration),
-    /// Age at which the connection is renewed.
+    /// The age at which a connection is replaced.
     pub lifetime: (Duration, Duration),
-    /// Age from which on a connection counts as good: the back-off starts over.
+    /// The age from which a connection counts as good and resets the back-off.
     pub settled: (Duration, Duration),
-    /// Pause after ECS said that the instance is not registered.
+    /// The pause after ECS reported that the instance is not registered.
     pub inactive_instance: Duration,
-    /// Pauses between failed attempts.
+    /// The pauses between failed attempts.
     pub backoff: Shape,
 }
 
@@ -34,7 +33,7 @@ impl Default for Timing {
     }
 }
 
-/// A length with its jitter.
+/// The length with a random part of its jitter.
 pub(super) fn drawn((length, jitter): (Duration, Duration)) -> Duration {
     length + uniform(jitter)
 }

@@ -1,7 +1,8 @@
-//! From a task on the wire to the task of the model, or to a refusal with its reason (spec `acs.md` §6, `task-engine.md` §5.1).
+//! Translates a task on the wire into a task of the model, or into a refusal with its reason (spec `acs.md` §6, `task-engine.md`
+//! §5.1).
 //!
-//! Pure: ids come from the caller. It decides nothing about running; it only makes sure that whatever reaches the core can be run
-//! as asked. The invariant: a task is either translated whole or refused; nothing in it is silently left out.
+//! Pure: the caller supplies ids. It does not decide when a task runs; it only ensures that every task which reaches the core can
+//! be run as requested. The invariant: a task is either translated completely or refused; no part is silently left out.
 
 pub(super) mod credential_specs;
 mod docker_config;
@@ -30,7 +31,7 @@ use crate::model::{
 };
 use docker_config::{json_object, memory_reservation};
 use limits::Limits;
-use reason::Flaw;
+use reason::TaskError;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use volumes::Volumes;
@@ -40,24 +41,24 @@ pub(super) use reason::invalid;
 /// One task of a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReceivedTask {
-    /// Run it.
+    /// A task to run.
     Run(Box<TaskSpec>),
-    /// ECS knows it but does not want it to run yet; it will send it again when it does.
+    /// A task that is not to run yet; ECS sends it again when it is.
     Later(TaskArn),
-    /// Stop it, known or not. It has these containers.
+    /// A task to stop, with the names of its containers. The agent may not know it.
     Stop(TaskArn, Vec<ContainerName>),
-    /// It cannot be run: report it STOPPED with this reason.
+    /// A task that cannot be run; it is reported STOPPED with the reason.
     Refused(Refusal),
 }
 
 /// Why a task is not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The task, if it named itself.
+    /// The ARN of the task; `None` if the message has none for it.
     pub arn: Option<TaskArn>,
-    /// The reason for ECS.
+    /// The reason that is reported to ECS.
     pub reason: String,
-    /// It is no task at all: the payload it came in is not acknowledged (spec `acs.md` §4.2).
+    /// True: it is not a readable task, so its payload is not acknowledged (spec `acs.md` §4.2).
     pub is_malformed: bool,
 }
 
@@ -92,8 +93,8 @@ pub(super) fn task(raw: Raw<'_>, host: &HostFacts, new_id: &mut dyn FnMut() -> S
     match read {
         Ok(_) if desired < TaskStatus::Running => ReceivedTask::Later(arn),
         Ok(spec) => ReceivedTask::Run(Box::new(spec)),
-        Err(flaw) => {
-            let (reason, is_malformed) = flaw.reason_for(arn.as_str());
+        Err(error) => {
+            let (reason, is_malformed) = error.reason_for(arn.as_str());
             refusal(reason, is_malformed)
         }
     }
@@ -112,7 +113,7 @@ fn desired_status(task: Raw<'_>) -> Result<TaskStatus, String> {
     }
 }
 
-/// As far as they can be read: a task is stopped however bad the rest of it is.
+/// The readable names of the containers. A task can be stopped even if the rest of it is malformed.
 fn container_names(task: Raw<'_>) -> Vec<ContainerName> {
     let containers = task.member("containers").and_then(Raw::items).into_iter().flatten().map_while(Result::ok);
     let names = containers.take(MAX_CONTAINERS).filter_map(|container| wire::id(container, "name").ok());
@@ -126,7 +127,7 @@ fn spec(
     limits: Limits,
     host: &HostFacts,
     new_id: &mut dyn FnMut() -> String,
-) -> Result<TaskSpec, Flaw> {
+) -> Result<TaskSpec, TaskError> {
     let mut names = BTreeSet::new();
     for container in &task.containers {
         if container.name.is_empty() {
@@ -144,7 +145,7 @@ fn spec(
         .as_ref()
         .is_some_and(|role| role.credentials_id.is_empty() || role.role_arn.is_empty())
     {
-        return Err(Flaw::Malformed("executionRoleCredentials without id or role".to_owned()));
+        return Err(TaskError::Malformed("executionRoleCredentials without id or role".to_owned()));
     }
     let execution_credentials =
         task.execution_role_credentials.as_ref().map(|role| CredentialsId::from(role.credentials_id.as_str()));
@@ -152,10 +153,10 @@ fn spec(
     let router = log_router::wanted(&mut task.containers, &task.arn)?;
     let containers = task.containers.into_iter().map(|wire| container(wire, &names, &volumes, new_id()));
     let (mut containers, arn) = (containers.collect::<Result<Vec<_>, _>>()?, TaskArn::from(task.arn));
-    gpu::give(&mut containers, &task.associations, host).map_err(Flaw::Resource)?;
+    gpu::give(&mut containers, &task.associations, host).map_err(TaskError::Resource)?;
     let mut resources: Vec<_> = limits.resource.into_iter().chain(volumes.resources).chain(env_files).collect();
     resources.extend(log_router::set_up(router, &arn, host, &mut containers)?);
-    // After the router, whose buffer goes by what it may take alone.
+    // After the log router is set up, since the size of its buffer depends on its own limit only.
     for container in containers.iter_mut().filter(|container| container.memory == 0) {
         container.memory = limits.for_containers;
     }
@@ -163,7 +164,7 @@ fn spec(
     resources.extend(credential_specs::resource(&containers));
     namespaces::share(&mut containers, &task.pid_mode, &task.ipc_mode, new_id)?;
     for cgroup in resources.iter_mut().filter(|it| matches!(it.kind, ResourceKind::Cgroup(_))) {
-        cgroup.needed_by = containers.iter().map(|it| it.name.clone()).collect(); // the agent's own among them
+        cgroup.needed_by = containers.iter().map(|it| it.name.clone()).collect(); // including the agent's own
     }
     Ok(TaskSpec {
         arn,
@@ -184,16 +185,16 @@ fn container(
     names: &BTreeSet<String>,
     volumes: &Volumes,
     endpoint_id: String,
-) -> Result<ContainerSpec, Flaw> {
+) -> Result<ContainerSpec, TaskError> {
     json_object(&wire.docker_config.config, "config")?;
     let host_config = json_object(&wire.docker_config.host_config, "hostConfig")?;
-    let credential_spec = credential_specs::of(&wire)?;
+    let credential_spec = credential_specs::in_container(&wire)?;
     let links = wire.links.iter().map(|text| link(text, names)).collect::<Result<Vec<_>, _>>();
-    let links = links.map_err(Flaw::Resource)?;
+    let links = links.map_err(TaskError::Resource)?;
     let volumes_from = wire.volumes_from.iter().map(|it| volumes_of(it, names)).collect::<Result<Vec<_>, _>>();
-    let volumes_from = volumes_from.map_err(Flaw::Resource)?;
+    let volumes_from = volumes_from.map_err(TaskError::Resource)?;
     let depends_on = wire.depends_on.iter().map(dependency).collect::<Result<Vec<_>, _>>();
-    let mut depends_on = depends_on.map_err(Flaw::Malformed)?;
+    let mut depends_on = depends_on.map_err(TaskError::Malformed)?;
     let sources = volumes_from.iter().map(|it| (&it.container, Condition::Create));
     for (container, condition) in sources.chain(links.iter().map(|it| (&it.container, Condition::Start))) {
         let implied = Dependency { container: container.clone(), condition };
@@ -201,8 +202,8 @@ fn container(
             depends_on.push(implied);
         }
     }
-    let ports = ports::all(&wire.port_mappings).map_err(Flaw::Malformed)?;
-    let command = match overridden_command(wire.overrides.as_ref()).map_err(Flaw::Malformed)? {
+    let ports = ports::all(&wire.port_mappings).map_err(TaskError::Malformed)?;
+    let command = match overridden_command(wire.overrides.as_ref()).map_err(TaskError::Malformed)? {
         Some(command) => Some(command),
         None => wire.command,
     };
@@ -216,7 +217,7 @@ fn container(
         gpus: Vec::new(),
         runtime: Runtime::Default,
         mounts: wire.mount_points.iter().map(|point| mount(point, volumes)).collect::<Result<_, _>>()?,
-        registry_auth: registry_auth(wire.registry_authentication).map_err(Flaw::Malformed)?,
+        registry_auth: registry_auth(wire.registry_authentication).map_err(TaskError::Malformed)?,
         name: ContainerName::from(wire.name),
         image: wire.image,
         essential: wire.essential,
@@ -258,10 +259,10 @@ fn link(text: &str, names: &BTreeSet<String>) -> Result<Link, String> {
     Ok(Link { container: name.into(), alias: alias.to_owned() })
 }
 
-/// A dependency on a container that is not in the task is kept: the core reports it.
+/// A dependency on a container that is missing in the task is kept: the core reports it.
 fn dependency(wire: &wire::DependsOn) -> Result<Dependency, String> {
     let condition = match wire.condition.as_str() {
-        "CREATE" => Condition::Create, // no task definition may say it, but ECS might
+        "CREATE" => Condition::Create, // not allowed in a task definition, but ECS might send it
         "START" => Condition::Start,
         "COMPLETE" => Condition::Complete,
         "SUCCESS" => Condition::Success,
@@ -271,7 +272,8 @@ fn dependency(wire: &wire::DependsOn) -> Result<Dependency, String> {
     Ok(Dependency { container: wire.container_name.as_str().into(), condition })
 }
 
-/// `overrides` is an object or its JSON text; only `command` may be in it. `null` sets nothing, in either form.
+/// The command in `overrides`, which is an object or its JSON text. Other members are refused. `null` sets nothing, in either
+/// form.
 fn overridden_command(overrides: Option<&Value>) -> Result<Option<Vec<String>>, String> {
     let no_object = || "overrides is not a JSON object".to_owned();
     let document = match overrides {
@@ -313,7 +315,7 @@ fn mount(point: &wire::MountPoint, volumes: &Volumes) -> Result<Mount, String> {
     })
 }
 
-/// Seconds a container must have run if ECS does not say.
+/// Minimum running time of a container before a restart, in seconds, if ECS sends none.
 const DEFAULT_ATTEMPT_PERIOD: u64 = 300;
 
 fn restart_policy(wire: wire::RestartPolicy) -> Option<RestartPolicy> {
@@ -325,7 +327,7 @@ fn restart_policy(wire: wire::RestartPolicy) -> Option<RestartPolicy> {
     wire.enabled.then_some(policy)
 }
 
-/// Compat: an unknown type counts as none.
+/// Compat: an unknown type counts as no authentication.
 fn registry_auth(wire: Option<wire::RegistryAuthentication>) -> Result<RegistryAuth, String> {
     let Some(wire) = wire else { return Ok(RegistryAuth::Engine) };
     match wire.kind.as_str() {

@@ -1,14 +1,15 @@
-//! What this version of the agent cannot do, found in a task (spec `acs.md` §6).
+//! Finds features in a task that this version of the agent does not support (spec `acs.md` §6).
 //!
-//! Owns the list: one line for each feature, deleted when the feature is built. It judges no values. The invariant: whatever is on
-//! this list is not advertised by `ecs::attributes`, so ECS should not send it; if it does, the task says why it stopped.
+//! Owns the list: one line for each feature, deleted when the feature is built. It does not check values. The invariant: no
+//! feature on this list is advertised by `ecs::attributes`, so ECS should not send one; if it does, the task is stopped with a
+//! reason.
 
 use super::host::HostFacts;
 use super::translate::credential_specs;
 use super::wire;
 use crate::model::text::cleaned;
 
-/// The first thing in the task that is not supported, as a sentence.
+/// The first unsupported feature in the task, as a sentence; `None` if all are supported.
 pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {
     let network_mode = format!("the network mode {}", cleaned(&task.network_mode));
     let checks = [
@@ -18,9 +19,9 @@ pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {
         (task.role_credentials.is_some(), "a task role"),
         (attached(task, "serviceconnectdetail"), "an attachment of Service Connect"),
         (attached(task, "amazonebs"), "a volume of EBS"),
-        // It is always mounted as the task role.
+        // S3 Files is always mounted with the task role.
         (attached(task, "s3files"), "a volume of S3 Files, which needs a task role,"),
-        (task.associations.iter().any(|it| it.kind != "gpu"), "an association that is not a GPU"),
+        (task.associations.iter().any(|association| association.kind != "gpu"), "an association that is not a GPU"),
         (!host.gpus && !task.associations.is_empty(), "a GPU, without ECS_ENABLE_GPU_SUPPORT,"),
         (task.enable_fault_injection, "fault injection"),
     ];
@@ -33,13 +34,13 @@ pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {
     })
 }
 
-/// The Go agent ignores attachments of other types.
+/// Whether the task has an attachment of this type. The Go agent ignores all other types.
 fn attached(task: &wire::Task, kind: &str) -> bool {
     task.attachments.iter().any(|attachment| attachment.attachment_type == kind)
 }
 
 fn in_container(container: &wire::Container, host: &HostFacts) -> Option<String> {
-    let has_credential_spec = || !matches!(credential_specs::of(container), Ok(None));
+    let has_credential_spec = || !matches!(credential_specs::in_container(container), Ok(None));
     let checks = [
         (!container.managed_agents.is_empty(), "ECS Exec (a managed agent)"),
         (!host.credential_specs && has_credential_spec(), "a credential spec, where gMSA (ECS_GMSA_SUPPORTED) is off,"),

@@ -1,8 +1,8 @@
-//! The messages of ACS as they are on the wire (spec `acs.md` §3 to §6).
+//! The messages of ACS on the wire (spec `acs.md` §3 to §6).
 //!
-//! Owns the envelope and the shapes (a task's in [`task`] and [`volume`]), decoded by [`json`](crate::model::json), which is tolerant.
-//! It gives no message a meaning. The invariants: decoding never fails on something this agent does not read, and nothing is built
-//! before its size is within [`limits`](super::limits).
+//! Owns the envelope and the shapes (a task's in [`task`] and [`volume`]), decoded by [`json`](crate::model::json), which is
+//! tolerant. It does not interpret messages. The invariants: decoding never fails because of a member that this agent does not
+//! use, and nothing is built before its size is checked against [`limits`](super::limits).
 
 mod task;
 mod volume;
@@ -19,7 +19,7 @@ pub(super) use task::{
 };
 pub(super) use volume::{DockerVolume, EfsVolume, Volume};
 
-/// Every message type of the protocol.
+/// All message types of the protocol.
 const TYPES: [&str; 23] = [
     "HeartbeatMessage",
     "HeartbeatAckRequest",
@@ -46,7 +46,7 @@ const TYPES: [&str; 23] = [
     "TaskStopVerificationMessage",
 ];
 
-/// The types that have nothing but a text, and may come as `{"InactiveInstanceException": "text"}`.
+/// The types that have only a text, and may come as `{"InactiveInstanceException": "text"}`.
 const TEXTS: [&str; 8] = [
     "AccessDeniedException",
     "BadRequestException",
@@ -58,10 +58,11 @@ const TEXTS: [&str; 8] = [
     "ServerException",
 ];
 
-/// Bytes of an unknown type that are shown in the log.
+/// Maximum number of bytes of an unknown type in the log.
 const MAX_SHOWN: usize = 64;
 
-/// Type and body of one message, or why it is no message of the protocol. The body of a bare form is a text, every other an object.
+/// Type and body of one message; the error says why it is not a message of the protocol. The body of a bare form is a text, any
+/// other body is an object.
 pub(super) fn envelope(text: &str) -> Result<(&'static str, Raw<'_>), String> {
     let message = Raw::new(text);
     let members = message.members().ok_or_else(|| no_object(message))?;
@@ -100,7 +101,7 @@ fn no_object(message: Raw<'_>) -> String {
     }
 }
 
-/// The error says where, never what stands there.
+/// The error names the position, never the content.
 fn not_json(error: TextError) -> String {
     format!("it is not JSON: {error}")
 }
@@ -109,7 +110,7 @@ fn unknown(kind: &str) -> String {
     format!("its type \"{}\" is unknown", cut(kind, MAX_SHOWN))
 }
 
-/// Decodes a task or the body of a message. The error names the member and what was expected, without the value that was found.
+/// Decodes a task or the body of a message. The error names the member and the expected type, never the value.
 pub(super) fn shape<T: DeserializeOwned>(body: Raw<'_>) -> Result<T, String> {
     match body.text().len() {
         0..=MAX_TEXT => body.decode().map_err(|error| error.to_string()),
@@ -117,7 +118,7 @@ pub(super) fn shape<T: DeserializeOwned>(body: Raw<'_>) -> Result<T, String> {
     }
 }
 
-/// Decodes one member of a body; what is not set has its default.
+/// Decodes one member of a body; a missing member has its default.
 pub(super) fn member<T: DeserializeOwned + Default>(body: Raw<'_>, name: &str) -> Result<T, String> {
     match body.member(name) {
         Some(value) => value.decode().map_err(|error| error.inside(name).to_string()),
@@ -125,21 +126,21 @@ pub(super) fn member<T: DeserializeOwned + Default>(body: Raw<'_>, name: &str) -
     }
 }
 
-/// An id, an ARN or the name of a cluster; empty if it is not set.
+/// Decodes an id, an ARN or the name of a cluster; empty if it is missing.
 pub(super) fn id(body: Raw<'_>, name: &str) -> Result<String, String> {
     let text: String = member(body, name)?;
     if text.len() > MAX_ID { Err(format!("{name} has {} bytes, more than {MAX_ID}", text.len())) } else { Ok(text) }
 }
 
-/// The first items of a list.
+/// The first items of a list, undecoded.
 #[derive(Debug, Default)]
 pub(super) struct List<'a> {
     pub(super) items: Vec<Raw<'a>>,
-    /// How many more there are.
+    /// Number of further items.
     pub(super) omitted: usize,
 }
 
-/// The first `max` items of the list that is a member of a body. None of them is read.
+/// The first `max` items of a member that is a list. The items are not decoded.
 pub(super) fn list<'a>(body: Raw<'a>, name: &str, max: usize) -> Result<List<'a>, String> {
     let mut list = List::default();
     let Some(value) = body.member(name) else { return Ok(list) };
@@ -155,7 +156,7 @@ pub(super) fn list<'a>(body: Raw<'a>, name: &str, max: usize) -> Result<List<'a>
     Ok(list)
 }
 
-/// Members shared by most messages.
+/// The members that most messages share.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Header {
     pub(super) message_id: String,
@@ -164,7 +165,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads them; whatever else is wrong with the message, nothing else of it is looked at.
+    /// Reads these members only, so errors in other members of the message have no effect.
     pub(super) fn read(body: Raw<'_>) -> Result<Self, String> {
         Ok(Self {
             message_id: id(body, "messageId")?,
@@ -200,7 +201,7 @@ pub(super) struct TaskIdentifier {
     pub(super) desired_status: String,
 }
 
-/// Network interfaces to expect: for a task (`AttachTaskNetworkInterfacesMessage`) or as a trunk for the instance.
+/// Announced network interfaces: of a task (`AttachTaskNetworkInterfacesMessage`) or the trunk of the instance.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct AttachInterfaces {
@@ -229,7 +230,7 @@ pub(super) struct VlanProperties {
     pub(super) trunk_interface_mac_address: String,
 }
 
-/// A volume that was attached to the instance.
+/// A volume that is attached to the instance.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct ConfirmAttachment {

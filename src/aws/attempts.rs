@@ -1,7 +1,8 @@
-//! Attempts of a call of AWS that no SDK crate makes ([`super::json_call`], [`super::s3`]).
+//! The attempts of an AWS call that no SDK crate makes ([`super::json_call`], [`super::s3`]).
 //!
-//! Owns how often, the pauses between, the client, and the headers that tell AWS which attempt it is. What is asked, and how long one
-//! attempt may take, is the caller's. Invariant: what a service refuses for good is asked once, and what cannot be sent is not tried again.
+//! Owns the number of attempts, the pauses between them, the client, and the headers with the number of the attempt. The caller
+//! owns the request and the time limit of one attempt. Invariant: a request that a service refuses for good, or that cannot be
+//! sent, is not retried.
 
 use super::backoff::{Backoff, Shape};
 use super::call_error::CallError;
@@ -16,23 +17,23 @@ const ATTEMPTS: u32 = 3;
 const PAUSES: Shape =
     Shape { initial: Duration::from_millis(500), max: Duration::from_secs(2), factor: 2.0, jitter: 1.0 };
 
-/// Headers of one attempt.
+/// The headers with the number of one attempt.
 pub(super) type Numbered = [(&'static str, String); 2];
 
-/// The client for that URL.
+/// The HTTP client for this URL.
 pub(super) fn client(sdk: &Sdk, url: &Url) -> Result<reqwest::Client, CallError> {
     let client = transport::reqwest_builder(&sdk.settings.proxy, url);
     let client = client.map_err(|error| CallError::NotSent(error.to_string()))?;
     client.build().map_err(|error| CallError::NotSent(with_causes(&error)))
 }
 
-/// The error of a request that got no answer. One that the client refused to send is another thing than one that was lost.
+/// The error of a request without an answer: either the client refused to send it, or it was lost.
 pub(super) fn no_answer(error: &reqwest::Error) -> CallError {
     let text = with_causes(error);
     if error.is_builder() { CallError::NotSent(text) } else { CallError::NoAnswer(text) }
 }
 
-/// What the first attempt that succeeds gives; `what` is for the log.
+/// The result of the first successful attempt, or the error of the last one. `what` names the call in the log.
 pub(super) async fn first<T, F>(what: &str, once: impl Fn(Numbered) -> F) -> Result<T, CallError>
 where
     F: Future<Output = Result<T, CallError>>,

@@ -1,23 +1,24 @@
-//! Growing pauses with jitter, for callers that talk to the network. Not for the core, whose jitter is a hash.
+//! Growing pauses with jitter, for network calls. The core does not use them: its jitter is a hash.
 //!
-//! Owns the arithmetic of one back-off. It does not sleep. The invariant: a pause is never longer than `max` plus its jitter.
+//! Owns the arithmetic of a back-off. It does not sleep. The invariant: a pause is never longer than `max` plus its jitter.
 
 use std::time::Duration;
 
-/// The shape of a back-off: `initial`, then times `factor`, at most `max`; each pause gets up to `jitter` of itself on top.
+/// The shape of a back-off: the first pause is `initial`, each further pause is `factor` times the last, at most `max`. Each
+/// pause is extended at random by up to `jitter` of its length.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shape {
-    /// First pause.
+    /// The first pause.
     pub initial: Duration,
-    /// Longest pause before jitter.
+    /// The maximum pause, without jitter.
     pub max: Duration,
-    /// Growth for each further pause.
+    /// The growth factor.
     pub factor: f64,
-    /// Part of the pause added at random, 0.2 = up to 20 %.
+    /// The maximum random extension as a part of the pause; 0.2 is up to 20 %.
     pub jitter: f64,
 }
 
-/// One running back-off.
+/// The state of a back-off.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     shape: Shape,
@@ -25,27 +26,27 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Starts at the shape's first pause.
+    /// A back-off before its first pause.
     pub fn new(shape: Shape) -> Self {
         Self { shape, next: shape.initial }
     }
 
-    /// The pause to make now; the following one is longer.
+    /// The next pause; the one after it is longer.
     pub fn pause(&mut self) -> Duration {
         let base = self.next.min(self.shape.max);
         self.next = base.mul_f64(self.shape.factor).min(self.shape.max);
         base + uniform(base.mul_f64(self.shape.jitter))
     }
 
-    /// Back to the first pause.
+    /// Starts again at the first pause.
     pub fn reset(&mut self) {
         self.next = self.shape.initial;
     }
 }
 
-/// A random length in `[0, span)`. Spreads load; not for security.
+/// A random duration in `[0, span)`. It spreads load and is not suitable for security.
 pub fn uniform(span: Duration) -> Duration {
-    // 53 bits are what a double holds; a v4 UUID has 122 random ones, of which the lowest 62 are contiguous.
+    // A double holds 53 bits. A v4 UUID has 122 random bits, of which the lowest 62 are contiguous.
     let bits = (uuid::Uuid::new_v4().as_u128() & ((1 << 53) - 1)) as u64;
     span.mul_f64(bits as f64 / (1u64 << 53) as f64)
 }

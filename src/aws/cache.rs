@@ -1,8 +1,8 @@
-//! Answers of a service, kept by key: asked for by one caller at a time, bounded in number.
+//! A bounded cache of answers by key, in which one caller at a time makes the call for a key.
 //!
-//! Owns waiting and forgetting; what an answer is and how long it is good is its user's ([`Kept`]). It makes no call by itself and
-//! has no limit in time: the calls given to it do. The invariant: never more than `limit` keys, and never two calls for one key at
-//! the same time.
+//! Owns waiting and eviction; the user of the cache defines the answer and its lifetime ([`Kept`]). It makes no calls by itself
+//! and has no time limit, since the calls have one. The invariant: there are never more than `limit` keys, and never two
+//! simultaneous calls for one key.
 
 use crate::model::Failure;
 use std::collections::BTreeMap;
@@ -11,16 +11,16 @@ use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::Mutex;
 
-/// How long an answer is good.
+/// The lifetime of a cached answer.
 pub(super) trait Kept: Clone {
-    /// It may be handed out without asking again.
+    /// Whether the answer may be used without a new call.
     fn is_fresh(&self) -> bool;
 
-    /// It still serves although asking again has failed in this way.
+    /// Whether the answer may still be used after a new call failed with this error.
     fn outlives(&self, failure: &Failure) -> bool;
 }
 
-/// The cache.
+/// The cache of answers.
 #[derive(Debug)]
 pub(super) struct Cache<K, V> {
     limit: usize,
@@ -30,7 +30,7 @@ pub(super) struct Cache<K, V> {
 #[derive(Debug)]
 struct Cells<K, V> {
     by_key: BTreeMap<K, Slot<V>>,
-    /// Counts uses; orders them.
+    /// Counts the uses, to find the least recently used key.
     uses: u64,
 }
 
@@ -40,7 +40,7 @@ struct Slot<V> {
     cell: Arc<Mutex<Last<V>>>,
 }
 
-/// What the last calls for one key brought.
+/// The results of the last calls for one key.
 #[derive(Debug)]
 struct Last<V> {
     value: Option<V>,
@@ -48,12 +48,13 @@ struct Last<V> {
 }
 
 impl<K: Ord + Clone, V: Kept> Cache<K, V> {
-    /// An empty cache for so many keys.
+    /// An empty cache for at most `limit` keys.
     pub(super) fn new(limit: usize) -> Self {
         Self { limit, cells: StdMutex::new(Cells { by_key: BTreeMap::new(), uses: 0 }) }
     }
 
-    /// The answer that is kept, or a new one. Who waited while another asked gets the outcome of that call, good or bad.
+    /// The cached answer, or a new one. A caller that waited for the call of another caller gets the result of that call, success
+    /// or error.
     pub(super) async fn get(&self, key: &K, fetch: impl Future<Output = Result<V, Failure>>) -> Result<V, Failure> {
         let asked = Instant::now();
         let cell = self.cell(key);
@@ -80,7 +81,7 @@ impl<K: Ord + Clone, V: Kept> Cache<K, V> {
         }
     }
 
-    /// Forgets the answers of these keys.
+    /// Removes the answers of these keys.
     pub(super) fn forget(&self, is_gone: impl Fn(&K) -> bool) {
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
         cells.by_key.retain(|key, _| !is_gone(key));
@@ -103,7 +104,7 @@ impl<K: Ord + Clone, V: Kept> Cache<K, V> {
         cell
     }
 
-    /// How many keys there are.
+    /// The number of keys.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.cells.lock().unwrap_or_else(PoisonError::into_inner).by_key.len()
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// A number; from 100 on it is used once, from 200 on it outlives a failure too.
+    /// A test answer: a number from 100 is used once, and from 200 also after a failure.
     impl Kept for u32 {
         fn is_fresh(&self) -> bool {
             *self < 100

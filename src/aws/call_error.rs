@@ -1,7 +1,7 @@
-//! Why a call of AWS that no SDK crate makes has no answer, and what an answer with an error status says.
+//! The errors of an AWS call that no SDK crate makes, and the parsing of error answers.
 //!
-//! Owns which errors pass, and their texts. How often a call is tried again is the matter of `attempts`. Invariant: no error text holds
-//! anything of an answer but its code and message.
+//! Owns which errors are temporary, and their texts; `attempts` makes the retries. Invariant: of an answer, an error text holds
+//! only the code and the message.
 
 use super::signing::{self, MayBeRefusal, Refusal};
 use crate::model::text::{cleaned, member_of_truncated};
@@ -9,16 +9,16 @@ use crate::model::with_causes;
 use aws_credential_types::provider::error::CredentialsError;
 use serde_json::Value;
 
-/// Why there is no answer.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
-    /// The service refused. Its texts are cleaned; `date` is its own time.
+    /// The service refused the call. Its texts are cleaned; `date` is the service's time, `None` if unknown.
     #[error("{code}: {message}")]
     Refused { status: u16, request_id: String, code: String, message: String, date: Option<String> },
-    /// Nobody answered, or nothing that could be understood.
+    /// There was no answer, or one that could not be parsed.
     #[error("{0}")]
     NoAnswer(String),
-    /// The request cannot be built: an address, a key or a header that the client refuses.
+    /// The request could not be built: the client refuses an address, a key or a header.
     #[error("the request was not sent: {0}")]
     NotSent(String),
 }
@@ -41,7 +41,7 @@ impl From<CredentialsError> for CallError {
 }
 
 impl CallError {
-    /// Asking again at once may help.
+    /// Whether an immediate retry may succeed.
     pub(super) fn passes_soon(&self) -> bool {
         match self {
             Self::Refused { status, code, .. } => {
@@ -52,15 +52,15 @@ impl CallError {
         }
     }
 
-    /// Asking again later may help: also where a role's credentials are over, since ECS sends newer ones.
+    /// Whether a later retry may succeed. This includes expired role credentials, since ECS sends new ones.
     pub(super) fn passes(&self) -> bool {
         let is_about_keys =
             self.refusal().is_some_and(|refusal| signing::calls_keys_expired(refusal.code, refusal.message));
         self.passes_soon() || is_about_keys
     }
 
-    /// The text of the Go agent's SDK for a failed call: operators search for it. `operation` is `Service: Operation`; of the errors
-    /// in `modelled` the SDK knows the type.
+    /// The text of the Go agent's SDK for this error, which operators search for. `operation` is `Service: Operation`; `modelled`
+    /// lists the errors that the SDK has a type for.
     pub(super) fn sdk_text(&self, operation: &str, modelled: &[&str]) -> String {
         match self {
             Self::Refused { status, request_id, code, message, .. } => format!(
@@ -72,8 +72,8 @@ impl CallError {
     }
 }
 
-/// Code and text of an error answer, either may be empty; `error_type` is the header `x-amzn-errortype`. Of an answer that was cut off,
-/// what stands at its beginning counts.
+/// The code and the text of an error answer; either may be empty. `error_type` is the header `x-amzn-errortype`. Of a truncated
+/// answer, the members at its beginning count.
 pub(super) fn code_and_message(error_type: &str, answer: &[u8]) -> (String, String) {
     let error: Value = serde_json::from_slice(answer).unwrap_or_default();
     let member = |name: &str| match &error {
@@ -81,7 +81,7 @@ pub(super) fn code_and_message(error_type: &str, answer: &[u8]) -> (String, Stri
         whole => cleaned(whole.get(name).and_then(Value::as_str).unwrap_or_default()),
     };
     let code = if error_type.is_empty() { member("__type") } else { error_type.to_owned() };
-    // `com.amazonaws.service#Code`, `Code:http://…` and `Code` mean the same.
+    // `com.amazonaws.service#Code`, `Code:http://…` and `Code` are equivalent.
     let code = code.rsplit('#').next().unwrap_or_default().split(':').next().unwrap_or_default();
     let message = Some(member("message")).filter(|text| !text.is_empty()).unwrap_or_else(|| member("Message"));
     (cleaned(code), message)

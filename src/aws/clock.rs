@@ -1,8 +1,8 @@
-//! The time that signatures carry: the host's, corrected by what AWS says the time is.
+//! The time for signatures: the time of the host, corrected by the time of AWS.
 //!
-//! AWS refuses a signature whose time is more than some minutes off. Owns the correction; [`super::signing`] says which answers it
-//! learns from. It sets no clock and measures no durations. The invariant: the correction changes only after a refused call, so a
-//! wrong date on an answer that is good does no harm.
+//! AWS refuses a signature whose time is off by more than some minutes. Owns the correction; [`super::signing`] decides which
+//! answers it learns from. It sets no clock and measures no durations. The invariant: the correction changes only after a refused
+//! call, so a wrong date in a successful answer does no harm.
 
 use aws_smithy_async::time::TimeSource;
 use aws_smithy_types::DateTime;
@@ -11,18 +11,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
-/// Seconds a signature may be off; AWS allows five minutes.
+/// Maximum error of the signing time in seconds; AWS allows five minutes.
 const TOLERATED: u64 = 240;
 
-/// The time as AWS sees it. Clones share what was learnt.
+/// The clock for signatures. Clones share the correction.
 #[derive(Clone, Debug, Default)]
 pub struct ServiceClock {
-    /// Seconds AWS is ahead of this host.
+    /// The number of seconds that AWS is ahead of this host; negative if AWS is behind.
     ahead: Arc<AtomicI64>,
 }
 
 impl ServiceClock {
-    /// The time to sign with.
+    /// The current time for a signature.
     pub fn now(&self) -> SystemTime {
         let ahead = self.ahead.load(Ordering::Relaxed);
         let span = Duration::from_secs(ahead.unsigned_abs());
@@ -31,16 +31,17 @@ impl ServiceClock {
         corrected.unwrap_or(host)
     }
 
-    /// Looks at the HTTP status and the `Date` of an answer to a call that was signed at `signed_at`, by this clock. True: that was too
-    /// far from the time of AWS, and the same call may succeed if it is signed again.
+    /// Learns from the HTTP status and the `Date` of an answer to a call that was signed at `signed_at` by this clock. True:
+    /// `signed_at` was too far from the time of AWS, and the call may succeed if it is signed again.
     pub fn learn(&self, signed_at: SystemTime, status: u16, date: Option<&str>) -> bool {
-        // Time is a reason for these only: the codes differ from service to service (RequestExpired, InvalidSignatureException, …).
+        // Only these statuses can be due to the time. The codes are not checked, since they differ between services
+        // (RequestExpired, InvalidSignatureException, …).
         if !matches!(status, 400 | 401 | 403) {
             return false;
         }
         let Some(theirs) = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok()) else { return false };
         let theirs = theirs.secs();
-        // Not the time now: another call may have learnt since this one was signed.
+        // Not the current time: the correction may have changed since this call was signed.
         if theirs.abs_diff(seconds(signed_at)) <= TOLERATED {
             return false;
         }
@@ -98,7 +99,7 @@ pub(crate) mod tests {
         }
         let clock = ServiceClock::default();
         assert!(!clock.learn(clock.now(), 400, None) && !clock.learn(clock.now(), 400, Some("yesterday")));
-        // The host's clock was set right meanwhile.
+        // The host's clock was corrected meanwhile.
         assert!(clock.learn(clock.now(), 403, Some(&http_date(7200))));
         assert!(clock.learn(clock.now(), 403, Some(&http_date(0))));
         assert!((seconds(clock.now()) - seconds(SystemTime::now())).abs() <= 2);

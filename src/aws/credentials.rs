@@ -1,8 +1,9 @@
-//! The credentials of the instance: the agent's own identity towards AWS (spec `config.md` §2.1).
+//! The credentials of the instance, which are the agent's own identity towards AWS (spec `config.md` §2.1).
 //!
-//! Owns the chain (keys from the configuration, then environment, profile, web identity, container, IMDS, then a file that something
-//! else renews; for external instances that file comes first). What it yields is kept by `cache`, shared by all SDK clients and the
-//! websocket. Role credentials of tasks are elsewhere ([`super::roles`]). The invariant: a source that fails never hides those after it.
+//! Owns the chain: keys from the configuration, then environment, profile, web identity, container, IMDS, then a file that
+//! another program renews (on external instances this file comes first). `cache` keeps the result, which all SDK clients and the
+//! websocket share. [`super::roles`] has the role credentials of tasks. The invariant: a source that fails never hides those
+//! after it.
 
 mod cache;
 
@@ -27,40 +28,40 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 const IMDS_TIMEOUT: Duration = Duration::from_secs(2);
-/// The thread that reads the file which something else renews.
+/// The thread that reads the file which another program renews.
 const ROTATING: LaneSettings = LaneSettings { threads: 1, spare: 1, limit: Duration::from_secs(5) };
 
-/// Where to look.
+/// The settings of the chain.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Region of the instance, for STS.
+    /// The region of the instance, for STS.
     pub region: String,
     /// `AWS_ACCESS_KEY_ID` and friends from the agent's own configuration file, which the SDK does not read.
     pub keys: Option<Keys>,
-    /// ECS Anywhere: another order.
+    /// True: an external instance (ECS Anywhere), where the chain has another order.
     pub external: bool,
-    /// Credentials file that something outside the agent renews, such as the SSM agent.
+    /// The credentials file that another program renews, such as the SSM agent.
     pub rotating_file: PathBuf,
     /// `ECS_ALTERNATE_CREDENTIAL_PROFILE`: the profile in that file.
     pub rotating_profile: String,
-    /// Where IMDS is. Black-holing concerns metadata only: the role of the instance is still asked for.
+    /// The address of IMDS. Black-holing applies to metadata only: the credentials of the instance role are still requested.
     pub imds: imds::Settings,
-    /// STS is asked at FIPS endpoints (`AWS_USE_FIPS_ENDPOINT`).
+    /// True: STS is called at its FIPS endpoints (`AWS_USE_FIPS_ENDPOINT`).
     pub fips: bool,
-    /// STS is asked at dual-stack endpoints.
+    /// True: STS is called at its dual-stack endpoints.
     pub dual_stack: bool,
-    /// The time of AWS, and what it says of these credentials.
+    /// The clock for signatures, and the state of these credentials according to AWS.
     pub signing: Signing,
 }
 
 /// Long- or short-lived keys given by the operator.
 #[derive(Clone, Debug)]
 pub struct Keys {
-    /// Access key id.
+    /// The access key id.
     pub access_key_id: Secret,
-    /// Secret access key.
+    /// The secret access key.
     pub secret_access_key: Secret,
-    /// Session token; empty = none.
+    /// The session token; empty: none.
     pub session_token: Secret,
 }
 
@@ -70,7 +71,7 @@ pub fn fixed(access_key_id: &Secret, secret_access_key: &Secret, session_token: 
     Credentials::new(access_key_id.expose(), secret_access_key.expose(), token, None, "fixed")
 }
 
-/// The instance's credentials, cached. `http` is used for STS; IMDS is always asked directly.
+/// The cached credentials of the instance. `http` is used for STS; IMDS is always called without a proxy.
 pub async fn instance_chain(
     settings: Settings,
     http: SharedHttpClient,
@@ -117,7 +118,7 @@ pub async fn instance_chain(
     Ok(SharedCredentialsProvider::new(Cached::new(chain, settings.signing)))
 }
 
-/// Providers in order; the first that has keys wins, whatever is wrong with those before it.
+/// Providers in order. The first that yields keys wins, whatever errors those before it had.
 #[derive(Debug)]
 struct FirstOf(Vec<(&'static str, SharedCredentialsProvider)>);
 
@@ -127,7 +128,7 @@ impl FirstOf {
         for (name, provider) in &self.0 {
             match provider.provide_credentials().await {
                 Ok(credentials) => return Ok(credentials),
-                // Its own words only: deeper causes may quote a file.
+                // Without the causes: they may quote the content of a file.
                 Err(error) => reasons.push(format!("{name}: {error}")),
             }
         }
@@ -211,7 +212,7 @@ mod tests {
         assert_eq!((keys.access_key_id(), fake.requests().len()), ("ASSUMED", 2));
     }
 
-    /// A credentials file of its own for one test.
+    /// A separate credentials file for one test.
     struct File(PathBuf);
 
     impl File {
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn outside_ec2_the_renewed_file_comes_before_the_role_and_a_bad_file_does_not_end_the_chain() {
+    async fn outside_ec2_the_credentials_file_comes_before_the_role() {
         let fake = instance_role().await;
         let file = File::new("external");
         let ask = |external: bool| {
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_instance_role_comes_from_the_overridden_imds_and_is_asked_for_once() {
+    async fn the_instance_role_comes_once_from_the_overridden_imds() {
         let fake = instance_role().await;
         let imds = imds::Settings { endpoint: Some(fake.url()), blackholed: false };
         let settings = Settings { region: "us-west-2".to_owned(), imds, ..Settings::default() };

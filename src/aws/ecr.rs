@@ -1,7 +1,7 @@
 //! Registry credentials from Amazon ECR (spec `images.md` §6.1).
 //!
-//! Owns how long a token is used and the texts customers see when one cannot be had. It pulls nothing. The invariant: at most
-//! a hundred tokens are kept, and none is handed out in its last half hour while ECR gives new ones.
+//! Owns the lifetime of a token and the error texts that customers see. It pulls nothing. The invariant: at most a hundred tokens
+//! are cached, and none is used in its last half hour as long as ECR issues new ones.
 
 use super::backoff;
 use super::cache::{Cache, Kept};
@@ -22,18 +22,18 @@ use base64::Engine as _;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
-/// The failure's name in ECS.
+/// The name of the failure in ECS.
 const NAME: &str = "CannotPullECRContainerError";
-/// Tokens kept; the least recently used one leaves.
+/// Maximum number of cached tokens; the least recently used one is evicted.
 const CACHE_LIMIT: usize = 100;
-/// No token is kept longer, whatever it says.
+/// Maximum time that a token is cached, whatever its expiration.
 const MAX_AGE: Duration = Duration::from_secs(12 * 3600);
-/// A token is not used in its last 30 to 60 minutes; the random part keeps a fleet from refreshing at once.
+/// A token is not used in its last 30 to 60 minutes. The random part keeps a fleet from refreshing at the same time.
 const MARGIN: Duration = Duration::from_secs(30 * 60);
-/// While ECR cannot be asked, a token is used until this long before its end: a pull takes a while.
+/// While ECR is unreachable, a token is used until this time before its end, since a pull takes a while.
 const LAST_RESORT: Duration = Duration::from_secs(5 * 60);
 
-/// Gets and keeps tokens.
+/// Fetches tokens and caches them.
 #[derive(Debug)]
 pub struct EcrTokens {
     sdk: Sdk,
@@ -47,7 +47,8 @@ type Key = (String, String, EcrAuth);
 #[derive(Clone, Debug)]
 struct Token {
     credentials: RegistryCredentials,
-    /// Counted from when it came, so a clock of the host that is set changes nothing. `None`: nothing to go by, so it serves one pull.
+    /// The end of use, counted from the arrival of the token, so that setting the host's clock has no effect. `None`: unknown, so
+    /// the token serves one pull.
     ends: Option<Instant>,
 }
 
@@ -62,12 +63,13 @@ impl Kept for Token {
 }
 
 impl EcrTokens {
-    /// Tokens asked for with the instance's credentials unless the task's execution role is to be used.
+    /// A cache whose tokens are requested with the instance's credentials, unless the task's execution role is to be used.
     pub fn new(sdk: Sdk, instance: SharedCredentialsProvider) -> Self {
         Self { sdk, instance, cache: Cache::new(CACHE_LIMIT) }
     }
 
-    /// Credentials for the registry of `auth`. `execution_role` is looked at only if `auth` asks for it; `image` is for error texts.
+    /// The credentials for the registry of `auth`. `execution_role` is used only if `auth` requires it; `image` is for error
+    /// texts.
     pub async fn credentials(
         &self,
         auth: &EcrAuth,
@@ -87,7 +89,7 @@ impl EcrTokens {
         Ok(token.credentials)
     }
 
-    /// Drops the tokens of a registry, which it has called expired: the next pull asks for a new one.
+    /// Drops the tokens of a registry that has rejected one as expired. The next pull requests a new one.
     pub fn forget(&self, auth: &EcrAuth) {
         self.cache.forget(|(_, _, kept)| kept == auth);
     }
@@ -104,7 +106,7 @@ impl EcrTokens {
             None => self.instance.clone(),
         };
         let client = self.sdk.ecr(&auth.region, &auth.endpoint_override, provider);
-        // Compat: deprecated by ECR for callers, but it is how ECS names the registry of another account.
+        // Compat: ECR has deprecated this member for callers, but ECS names the registry of another account with it.
         #[expect(deprecated, reason = "the Go agent sends registryIds, and cross-account pulls rest on it")]
         let answer = client.get_authorization_token().registry_ids(&auth.registry_id).send().await;
         let output = answer.map_err(|error| failure_of(&error))?;
@@ -120,7 +122,7 @@ impl EcrTokens {
     }
 }
 
-/// Domains of ECR's registries: those of the partitions, and of their dual-stack endpoints.
+/// The domains of ECR registries: those of the partitions, and of their dual-stack endpoints.
 const DOMAINS: [&str; 10] = [
     "amazonaws.com",
     "amazonaws.com.cn",
@@ -135,7 +137,7 @@ const DOMAINS: [&str; 10] = [
 ];
 
 /// The registry behind a host such as `123456789012.dkr.ecr.eu-west-1.amazonaws.com` or
-/// `123456789012.dkr-ecr.eu-west-1.on.aws`, to be asked as the instance. `None`: the host is not ECR's.
+/// `123456789012.dkr-ecr.eu-west-1.on.aws`, with the credentials of the instance. `None`: the host is not one of ECR.
 pub fn registry_called(host: &str) -> Option<EcrAuth> {
     let (account, rest) = host.split_once(".dkr")?;
     let rest = rest.strip_prefix(['.', '-'])?;
@@ -152,7 +154,7 @@ pub fn registry_called(host: &str) -> Option<EcrAuth> {
     })
 }
 
-/// A registry's text says that the token it was shown is over.
+/// Whether the error text of a registry says that the token has expired.
 pub fn says_token_is_over(text: &str) -> bool {
     text.to_ascii_lowercase().contains("authorization token has expired")
 }
@@ -183,15 +185,15 @@ fn decode(data: &AuthorizationData, image: &str) -> Result<RegistryCredentials, 
     })
 }
 
-/// No other attempt can do better.
+/// No retry can succeed.
 fn not_sent(error: &CallError) -> Failure {
     Failure::permanent(NAME, error.sdk_text("ECR: GetAuthorizationToken", &[]))
 }
 
-/// The text of the Go agent's SDK for a failed call: operators search for it.
+/// The text of the Go agent's SDK for a failed call, which operators search for.
 fn failure_of(error: &SdkError<GetAuthorizationTokenError>) -> Failure {
     let Some(code) = error.code() else {
-        // The chain of causes names hosts and ports, never keys.
+        // The causes name hosts and ports, never keys.
         let text = "operation error ECR: GetAuthorizationToken,";
         return match sdk::was_not_sent(error) {
             true => Failure::permanent(NAME, format!("{text} the request was not sent: {}", with_causes(error))),
@@ -393,7 +395,7 @@ mod tests {
             ("123456789012.dkr.ecr.us-isof-south-1.csp.hci.ic.gov", Some("us-isof-south-1")),
             ("123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu", Some("eusc-de-east-1")),
             ("123456789012.dkr-ecr.eusc-de-east-1.on.amazonwebservices.eu", Some("eusc-de-east-1")),
-            // The instance's token would go to whoever has that host.
+            // The instance's token would be sent to the owner of that host.
             ("123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.example", None),
             ("123456789012.dkr.ecr.eu-west-1.example.com", None),
             ("123456789012.dkr-ecr.eu-west-1.on.aws.example.com", None),
@@ -437,7 +439,7 @@ mod tests {
     async fn a_token_lasts_by_the_time_of_aws() {
         use aws_smithy_types::DateTime;
         use aws_smithy_types::date_time::Format;
-        // A host three hours ahead: the token of two hours seems to have ended.
+        // The host is three hours ahead, so the token, valid for two hours, seems to have expired.
         let tokens = tokens();
         let now = SystemTime::now();
         let theirs = DateTime::from(now - Duration::from_secs(3 * 3600)).fmt(Format::HttpDate).unwrap();
@@ -467,7 +469,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_in_its_last_hour_serves_while_ecr_is_away_but_not_when_it_refuses() {
+    async fn a_token_in_its_last_hour_is_used_while_ecr_is_unreachable() {
         for (lifetime, status, code, serves) in [
             (20 * 60, 500, "ServerException", true),
             (60, 500, "ServerException", false),

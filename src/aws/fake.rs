@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use std::sync::{Arc, Mutex};
 use tokio::task::JoinSet;
 
-/// One request as it arrived.
+/// One recorded request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) number: usize,
@@ -36,7 +36,7 @@ impl Request {
     }
 }
 
-/// What to answer.
+/// An answer of the fake server.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     status: u16,
@@ -61,12 +61,12 @@ impl Answer {
         }
     }
 
-    /// The same at another time of the server.
+    /// The same answer with another `Date`.
     pub(crate) fn dated(self, date: String) -> Self {
         Self { date: Some(date), ..self }
     }
 
-    /// The same with one more header.
+    /// The same answer with one more header.
     pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self
@@ -91,7 +91,7 @@ pub(crate) fn role(id: &str) -> RoleCredentials {
     }
 }
 
-/// The settings of the recording; every service is the fake.
+/// The settings of the recording, with the fake server as the endpoint of every service.
 pub(crate) fn settings(fake: &Fake) -> Settings {
     let agent =
         AgentName { version: "1.105.1".to_owned(), hash: "*a8b3e7d3".to_owned(), os_family: "LINUX".to_owned() };
@@ -117,7 +117,7 @@ struct Shared {
     seen: Mutex<Vec<Request>>,
 }
 
-/// The server; it ends when dropped.
+/// The fake server; it stops when it is dropped.
 pub(crate) struct Fake {
     port: u16,
     shared: Arc<Shared>,
@@ -170,7 +170,7 @@ async fn answer(
     };
     let answer = (shared.script)(&request);
     let status = StatusCode::from_u16(answer.status).unwrap();
-    // The SDK's own IMDS client insists on the token's lifetime; other callers do not look at it.
+    // The SDK's own IMDS client requires the lifetime of the token; other callers ignore it.
     let headers = [("content-type", answer.content_type), ("x-aws-ec2-metadata-token-ttl-seconds", "21600")];
     let mut response = (status, headers, answer.body).into_response();
     for (name, value) in answer.headers {

@@ -1,8 +1,8 @@
-//! Who this instance is, according to IMDS (spec `registration.md` §4, §7).
+//! The identity of this instance, according to IMDS (spec `registration.md` §4, §7).
 //!
 //! Owns the meaning of the paths: instance id, zone id, the signed identity document. It caches nothing and decides nothing: a
-//! missing part is `None`, and the caller says whether that matters. The invariant: document and signature come together or not at
-//! all, since ECS refuses one without the other.
+//! missing part is `None`, and the caller decides whether that is an error. The invariant: document and signature are returned
+//! together or not at all, since ECS refuses one without the other.
 
 use super::backoff::{Backoff, Shape};
 use super::imds::{Imds, ImdsError, may_pass};
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long the identity document is asked for at start-up.
+/// How long the identity document is requested again at start-up.
 const DOCUMENT_PATIENCE: Duration = Duration::from_secs(30);
 const DOCUMENT_RETRY: Shape =
     Shape { initial: Duration::from_millis(100), max: Duration::from_secs(5), factor: 2.0, jitter: 0.2 };
@@ -18,9 +18,9 @@ const DOCUMENT_RETRY: Shape =
 /// The instance identity document and its signature, verbatim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SignedDocument {
-    /// JSON text.
+    /// The document, a JSON text.
     pub document: String,
-    /// Base64 text.
+    /// The signature, a base64 text.
     pub signature: String,
 }
 
@@ -31,7 +31,7 @@ struct DocumentFields {
 }
 
 impl SignedDocument {
-    /// The region the document names.
+    /// The region in the document; `None` if it has none.
     pub fn region(&self) -> Option<String> {
         let fields: DocumentFields = serde_json::from_str(&self.document).ok()?;
         fields.region.filter(|region| !region.is_empty())
@@ -48,15 +48,15 @@ pub async fn zone_id(imds: &Imds) -> Result<Option<String>, ImdsError> {
     word(imds.get("meta-data/placement/availability-zone-id").await)
 }
 
-/// The region, where no identity document may be used.
+/// The region, for a host on which the identity document must not be used.
 pub async fn region(imds: &Imds) -> Result<Option<String>, ImdsError> {
     present(imds.get("meta-data/placement/region").await)
 }
 
-/// The signed identity document; tried again for up to 30 seconds while IMDS answers with errors that may pass, and as long as [`Imds::get`] has
-/// patience while it does not answer at all.
+/// The signed identity document. Temporary errors of IMDS are retried for up to 30 seconds; if IMDS does not answer at all, the
+/// retries are those of [`Imds::get`].
 ///
-/// `Ok(None)`: IMDS answers and has none.
+/// `Ok(None)`: IMDS has no identity document.
 pub async fn document(imds: &Imds) -> Result<Option<SignedDocument>, ImdsError> {
     document_within(imds, DOCUMENT_PATIENCE).await
 }
@@ -92,7 +92,8 @@ async fn document_once(imds: &Imds) -> Result<Option<SignedDocument>, ImdsError>
     Ok(Some(SignedDocument { document, signature }))
 }
 
-/// A name that EC2 gives. What is none is an error rather than another instance: a state of another instance is dropped.
+/// An id from EC2. An invalid text is an error; as an id it would look like another instance, and the state of another instance
+/// is dropped.
 fn word(answer: Result<Option<String>, ImdsError>) -> Result<Option<String>, ImdsError> {
     match present(answer)? {
         Some(text) if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) => {
@@ -156,7 +157,7 @@ mod tests {
     async fn a_document_that_comes_late_is_waited_for() {
         let (_fake, client) = imds(|request| match request.path.rsplit('/').next().unwrap() {
             "document" if request.number < 6 => Answer::text(503, ""),
-            // Somebody else answers in between.
+            // Another server answers instead of IMDS.
             "document" if request.number < 8 => Answer::text(200, "<html>Sign in</html>"),
             _ => Answer::text(200, "{}"),
         })

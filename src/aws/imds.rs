@@ -1,7 +1,7 @@
 //! The EC2 instance metadata service, version 2 (spec `registration.md` §7).
 //!
-//! Owns the session token and the retries; it does not know what the answers mean ([`super::identity`] does) and caches none.
-//! The invariants: a black-holed client opens no connection; and a machine without the service waits for it once, not at every question.
+//! Owns the session token and the retries. It does not interpret the answers ([`super::identity`] does) and caches none. The
+//! invariants: a black-holed client opens no connection; a machine without the service waits for it once, not for every request.
 
 use super::backoff::{Backoff, Shape};
 use crate::model::address;
@@ -11,24 +11,24 @@ use tokio::sync::Mutex;
 
 const DEFAULT_ENDPOINT: &str = "http://169.254.169.254";
 const TOKEN_TTL: Duration = Duration::from_secs(21_600);
-/// A token is renewed this long before it ends, so that none ends on its way.
+/// A token is renewed this time before it expires, so that none expires in transit.
 const TOKEN_MARGIN: Duration = Duration::from_secs(120);
 const ATTEMPTS: u32 = 5;
-/// A service that has answered nothing for this long is asked once for each question, until it answers.
+/// After this time without any answer, a request is attempted only once, until the service answers again.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// One request and its answer.
+/// Time limit for one request and its answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// User data is at most 16 KiB; nothing of IMDS is larger.
+/// Maximum size of an answer in bytes. User data, the largest item of IMDS, has at most 16 KiB.
 const MAX_BODY: usize = 64 * 1024;
 const RETRY: Shape =
     Shape { initial: Duration::from_millis(100), max: Duration::from_secs(1), factor: 2.0, jitter: 0.2 };
 
-/// Where IMDS is.
+/// The address of IMDS.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// `AWS_EC2_METADATA_SERVICE_ENDPOINT`; `None` = the link-local address.
+    /// `AWS_EC2_METADATA_SERVICE_ENDPOINT`; `None`: the link-local address.
     pub endpoint: Option<String>,
-    /// There is no IMDS (external instances, `-blackhole-ec2-metadata`): every request fails at once.
+    /// True: there is no IMDS (external instances, `-blackhole-ec2-metadata`), and every request fails at once.
     pub blackholed: bool,
 }
 
@@ -42,44 +42,44 @@ impl Settings {
     }
 }
 
-/// Why IMDS gave no answer.
+/// Why a request to IMDS failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ImdsError {
-    /// The client is black-holed: do not ask again.
+    /// The client is black-holed; a retry is pointless.
     #[error("blackholed")]
     Blackholed,
-    /// It answered with a status that is no answer.
+    /// IMDS answered with an error status.
     #[error("the instance metadata service answered {0}")]
     Status(StatusCode),
-    /// The request cannot be built; no other try will do better.
+    /// The request cannot be built; a retry is pointless.
     #[error(
         "the instance metadata service was not asked: its address (AWS_EC2_METADATA_SERVICE_ENDPOINT) cannot be used"
     )]
     NotSent(#[source] reqwest::Error),
-    /// It could not be reached in time.
+    /// IMDS could not be reached in time.
     #[error("the instance metadata service did not answer")]
     Unreachable(#[source] reqwest::Error),
-    /// It answered with something that cannot be what was asked for: somebody else answers in its place.
+    /// The answer cannot be from IMDS: another server answers instead.
     #[error("the instance metadata service answered with nonsense")]
     Nonsense,
-    /// The answer is longer than anything IMDS has.
+    /// The answer is longer than any item of IMDS.
     #[error("the instance metadata service answered more than {MAX_BODY} bytes")]
     TooLong,
 }
 
-/// A client of IMDS.
+/// A client for IMDS.
 #[derive(Debug)]
 pub struct Imds {
     settings: Settings,
     http: reqwest::Client,
     token: Mutex<Option<Token>>,
     patience: Duration,
-    /// Since when nothing was answered; `None` if the last question was.
+    /// The start of the current silence; `None` if the last request was answered.
     silent_since: std::sync::Mutex<Option<Instant>>,
 }
 
 struct Token {
-    /// Empty: this IMDS knows no tokens (version 1 only).
+    /// The session token; empty: this IMDS has no tokens (version 1 only).
     value: String,
     good_until: Instant,
 }
@@ -91,7 +91,7 @@ impl std::fmt::Debug for Token {
 }
 
 impl Imds {
-    /// A client with short time-outs that uses no proxy and loads no CA certificates (IMDS is plain http).
+    /// A client with short time-outs, without a proxy and without CA certificates (IMDS uses plain http).
     pub fn new(settings: Settings) -> Result<Self, ImdsError> {
         Self::with_limits(settings, TIMEOUT, PATIENCE)
     }
@@ -109,14 +109,13 @@ impl Imds {
         Ok(Self { settings, http, token: Mutex::new(None), patience, silent_since: std::sync::Mutex::default() })
     }
 
-    /// Nothing was answered for so long that there is probably no such service.
+    /// Whether the silence has lasted so long that the service probably does not exist.
     pub fn is_given_up(&self) -> bool {
         let since = *self.silent_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         since.is_some_and(|since| since.elapsed() >= self.patience)
     }
 
-    /// Remembers how long the service has been silent, and says so when that begins: whoever watches the start shall know what it
-    /// waits for.
+    /// Notes the start of a silence and logs it, so that an operator knows what the start-up waits for.
     fn note<T>(&self, answer: &Result<T, ImdsError>) {
         let mut since = self.silent_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if !matches!(answer, Err(ImdsError::Unreachable(_))) {
@@ -132,7 +131,7 @@ impl Imds {
         }
     }
 
-    /// The text at `path` under `/latest/`, e.g. `meta-data/instance-id`. `None` when IMDS has no such thing (404).
+    /// The text at `path` under `/latest/`, e.g. `meta-data/instance-id`. `None` if IMDS has no such item (404).
     pub async fn get(&self, path: &str) -> Result<Option<String>, ImdsError> {
         if self.settings.blackholed {
             return Err(ImdsError::Blackholed);
@@ -163,7 +162,7 @@ impl Imds {
             StatusCode::OK => text_of(response).await.map(Some),
             StatusCode::NOT_FOUND => Ok(None),
             StatusCode::UNAUTHORIZED => {
-                // The token ended early (e.g. the instance was hibernated): the next attempt takes a new one.
+                // The token expired early (e.g. during hibernation); the next attempt fetches a new one.
                 *self.token.lock().await = None;
                 Err(ImdsError::Status(StatusCode::UNAUTHORIZED))
             }
@@ -186,13 +185,13 @@ impl Imds {
         let value = match response.status() {
             StatusCode::OK => {
                 let value = text_of(response).await?;
-                // It goes into a header of every request to come.
+                // The token becomes a header of every further request.
                 if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
                     return Err(ImdsError::Nonsense);
                 }
                 value
             }
-            // Compat: the SDK of the Go agent goes on without a token where the token API is not offered.
+            // Compat: like the Go agent's SDK, continues without a token if IMDS has no token API.
             StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => String::new(),
             status => return Err(ImdsError::Status(status)),
         };
@@ -201,7 +200,7 @@ impl Imds {
     }
 }
 
-/// Asking again may help. A refusal (403: the service is turned off for this instance, or for this hop) stays one.
+/// Whether a retry may succeed. A refusal is final (403: the service is turned off for this instance, or for this hop).
 pub(super) fn may_pass(error: &ImdsError) -> bool {
     match error {
         ImdsError::Unreachable(_) | ImdsError::Nonsense => true,
@@ -285,7 +284,7 @@ mod tests {
 
     #[tokio::test]
     async fn silence_ends_and_a_token_that_is_none_is_not_kept() {
-        // Accepts connections and says nothing.
+        // Accepts connections and never answers.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
         let settings_of = |endpoint| Settings { endpoint, blackholed: false };
@@ -342,7 +341,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_machine_without_it_waits_for_it_once() {
-        // Takes connections and says nothing, then answers.
+        // Accepts connections and does not answer, later answers.
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let endpoint = Some(format!("http://me:hunter2@{address}"));

@@ -1,7 +1,8 @@
-//! The HTTP client behind the flag `-k`: as [`super::transport`]'s, but it believes every certificate (spec `config.md` §2.8).
+//! The HTTP client for the flag `-k`: like that of [`super::transport`], but it accepts every certificate (spec `config.md`
+//! §2.8).
 //!
-//! The SDK's own connector cannot be told to, so requests pass through reqwest. Owns nothing but that passage. The invariant: it is
-//! made only when the operator gave the flag.
+//! The SDK's own connector has no such option, so requests go through reqwest. Owns only this adapter. The invariant: the client
+//! is created only if the operator set the flag.
 
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 const CONNECT: Duration = Duration::from_secs(30);
 
-/// A client that goes through `proxy`, or directly. Of an answer it reads little more than `max_answer` bytes.
+/// A client that uses `proxy`, or connects directly. It reads little more than `max_answer` bytes of an answer.
 pub(super) fn client(proxy: Option<reqwest::Proxy>, max_answer: usize) -> Result<SharedHttpClient, reqwest::Error> {
     let mut builder = reqwest::Client::builder()
         .no_proxy()
@@ -32,7 +33,7 @@ pub(super) fn client(proxy: Option<reqwest::Proxy>, max_answer: usize) -> Result
 #[derive(Clone, Debug)]
 struct Believing {
     http: reqwest::Client,
-    /// In bytes.
+    /// The maximum length of an answer in bytes.
     max_answer: usize,
 }
 
@@ -43,7 +44,7 @@ impl HttpConnector for Believing {
     }
 }
 
-/// The time limits of a call are the SDK's, around this.
+/// Sends the request through reqwest. The SDK sets the time limits around this.
 async fn pass(http: &reqwest::Client, request: HttpRequest, max_answer: usize) -> Result<HttpResponse, ConnectorError> {
     let user = |error: &dyn std::error::Error| ConnectorError::user(error.to_string().into());
     let method = reqwest::Method::from_bytes(request.method().as_bytes()).map_err(|error| user(&error))?;
@@ -63,7 +64,7 @@ async fn pass(http: &reqwest::Client, request: HttpRequest, max_answer: usize) -
     taken_over(status, &headers, bytes)
 }
 
-/// The answer in the SDK's form. What is wrong with it says nothing about the request, which was sent.
+/// The answer as a type of the SDK. An error here is not an error of the request, which was sent.
 fn taken_over(status: u16, headers: &HeaderMap, body: Vec<u8>) -> Result<HttpResponse, ConnectorError> {
     let unfit = |error: &dyn std::error::Error| ConnectorError::other(error.to_string().into(), None);
     let status = StatusCode::try_from(status).map_err(|error| unfit(&error))?;
@@ -128,7 +129,7 @@ mod tests {
         let request = &fake.requests()[0];
         assert!(request.header("authorization").is_some_and(|value| value.starts_with("AWS4-HMAC-SHA256")));
         assert_eq!(request.header("x-amz-target"), Some("AmazonEC2ContainerServiceV20141113.ListClusters"));
-        // An error of the service stays one, and a dead address is no answer.
+        // An error of the service is passed on, and a closed port is an error of the connector.
         assert!(clusters(&front.url, true).await.unwrap_err().contains("ClientException"));
         assert!(clusters("https://127.0.0.1:1", true).await.unwrap_err().contains("ConnectorError"));
     }

@@ -1,7 +1,7 @@
-//! Calls of AWS services that speak awsJson1.1 and of which one operation is wanted: no SDK crate is needed for that.
+//! Calls of AWS services with the protocol awsJson1.1. The agent uses one operation of each, which needs no SDK crate.
 //!
-//! Owns endpoint, signature and limits. What an error answer means is in `call_error`; what is asked belongs to the user of `Sdk::call`
-//! ([`super::ssm`], [`super::secrets_manager`]). The invariant: every attempt is signed anew and ends within its limit.
+//! Owns endpoint, signature and limits. `call_error` interprets error answers; the users of `Sdk::call` ([`super::ssm`],
+//! [`super::secrets_manager`]) own the request. The invariant: every attempt is signed anew and ends within its time limit.
 
 use super::attempts::{self, Numbered};
 use super::call_error::{CallError, code_and_message};
@@ -18,11 +18,11 @@ use tokio::time::timeout;
 use url::Url;
 use zeroize::Zeroizing;
 
-/// The Go agent's limit for one attempt.
+/// Time limit for one attempt, as in the Go agent.
 const ATTEMPT: Duration = Duration::from_secs(5);
-/// The longest answer of the calls wanted is a secret's 64 KiB.
+/// Maximum length of an answer in bytes. The longest one needed is a secret of 64 KiB.
 const MAX_ANSWER: usize = 1024 * 1024;
-/// So much is read of an answer with an error status.
+/// Number of bytes that are read of an answer with an error status.
 const MAX_ERROR: usize = 64 * 1024;
 
 /// One call.
@@ -32,16 +32,16 @@ pub(super) struct Call<'a> {
     pub(super) service: &'a str,
     /// `X-Amz-Target`: prefix and operation.
     pub(super) target: &'a str,
-    /// Region; empty = the instance's.
+    /// The region; empty: that of the instance.
     pub(super) region: &'a str,
-    /// Replaces the region's endpoint.
+    /// The endpoint that replaces the one of the region; `None`: no override.
     pub(super) endpoint: Option<Endpoint>,
-    /// The request.
+    /// The body of the request.
     pub(super) body: &'a Value,
 }
 
 impl Sdk {
-    /// Makes a call; the answer as it came, zeroed when it is dropped.
+    /// Makes a call. Returns the body of the answer, which is zeroed when it is dropped.
     pub(super) async fn call(&self, call: &Call<'_>, keys: &Credentials) -> Result<Zeroizing<Vec<u8>>, CallError> {
         let region = self.region_or_own(call.region);
         let endpoint = match &call.endpoint {
@@ -89,10 +89,11 @@ impl Sdk {
         send(client, url.clone(), signed, body).await
     }
 
-    /// Partitions, FIPS and dual-stack names follow the rules that came with the ECS client: only the first label differs.
+    /// The endpoint of a service. The rules for partitions, FIPS and dual stack are those of the ECS client: only the first label
+    /// differs.
     pub(super) async fn endpoint_of(&self, service: &str, region: &str) -> Result<Endpoint, CallError> {
         let Settings { fips, dual_stack, .. } = self.settings;
-        // The names of these in GovCloud are FIPS endpoints without saying so.
+        // In GovCloud the plain names of these services are FIPS endpoints.
         let is_fips_by_name = region.starts_with("us-gov-") && matches!(service, "ssm" | "ec2") && !dual_stack;
         self.variant_of(service, region, fips && !is_fips_by_name, dual_stack).await
     }
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_sent_is_said_so_and_not_tried_again() {
+    async fn a_request_that_cannot_be_sent_is_not_tried_again() {
         let fake = Fake::start(|_| Answer::json(200, &json!({}))).await;
         let long = format!("{}/{}", fake.url(), "x".repeat(70_000));
         let good = fixed(&"AKID".into(), &"s".into(), &"".into());
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_is_said_with_its_cause() {
+    async fn a_refused_connection_is_reported_with_its_cause() {
         let error = call("http://127.0.0.1:1").await.unwrap_err().to_string();
         assert!(error.contains("refused"), "{error}");
     }

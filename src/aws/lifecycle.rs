@@ -1,8 +1,8 @@
-//! What the metadata service says of the instance's future: its place in a warm pool, and the end of a Spot instance
+//! The lifecycle of the instance according to IMDS: its state in a warm pool, and the interruption of a Spot instance
 //! (spec `registration.md` §7, §8).
 //!
-//! Owns the meaning of those two answers and the wait for service. What follows from an announced end is the caller's part. The
-//! invariant: an unknown answer is never taken for an announced end.
+//! Owns the meaning of these two answers and the wait for service. The caller reacts to an announced interruption. The invariant:
+//! an unknown answer is never taken for an interruption.
 
 use super::imds::{Imds, ImdsError};
 use crate::model::text::{cleaned, cut};
@@ -15,18 +15,18 @@ const SPOT: &str = "meta-data/spot/instance-action";
 const IN_SERVICE: &str = "InService";
 /// RFC 3339.
 const MAX_TIME_BYTES: usize = 64;
-/// Between two questions for the lifecycle state.
+/// The pause between two requests for the lifecycle state.
 const PAUSE: Duration = Duration::from_secs(60);
-/// Questions without an answer before the instance is taken for one without an Auto Scaling group.
+/// Number of requests without an answer after which the instance counts as one without an Auto Scaling group.
 const MAX_UNKNOWN: u32 = 120;
 
-/// The instance does not come into service.
+/// Why the instance does not come into service.
 #[derive(Debug, thiserror::Error)]
 pub enum WarmPoolError {
-    /// No metadata at all.
+    /// IMDS does not answer.
     #[error("the lifecycle state of the instance cannot be read: {0}")]
     Imds(#[from] ImdsError),
-    /// The metadata names no state, hours on end.
+    /// IMDS has named no lifecycle state for hours.
     #[error("the instance metadata names no lifecycle state: is the instance in an Auto Scaling group?")]
     Unknown,
 }
@@ -71,16 +71,16 @@ fn passes(error: &ImdsError) -> bool {
     )
 }
 
-/// The announced end of a Spot instance.
+/// The announced interruption of a Spot instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpotNotice {
-    /// `hibernate`, `stop` or `terminate`.
+    /// The action: `hibernate`, `stop` or `terminate`.
     pub action: String,
-    /// When, in the words of EC2.
+    /// The time of the interruption, as the text of EC2.
     pub time: String,
 }
 
-/// The end of this Spot instance, if one is announced.
+/// The announced interruption of this Spot instance; `None` if there is none.
 pub async fn spot_notice(imds: &Imds) -> Result<Option<SpotNotice>, ImdsError> {
     Ok(imds.get(SPOT).await?.as_deref().and_then(notice))
 }
@@ -101,7 +101,7 @@ mod tests {
     use crate::aws::fake::{Answer, Fake};
     use crate::aws::imds::Settings;
 
-    /// An IMDS that gives these answers to questions, one after the other, and then the last one for ever.
+    /// An IMDS that gives these answers in order, and then repeats the last one.
     async fn imds(answers: &'static [(u16, &'static str)]) -> (Fake, Imds) {
         let asked = std::sync::atomic::AtomicUsize::new(0);
         let fake = Fake::start(move |request| match request.method.as_str() {
@@ -143,7 +143,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failing_metadata_service_is_endured_once_it_has_spoken() {
-        // One question is five tries.
+        // One request is five attempts.
         let (_fake, client) =
             imds(&[(200, "Warmed:Pending"), (503, ""), (503, ""), (503, ""), (503, ""), (503, ""), (200, "InService")])
                 .await;

@@ -1,13 +1,14 @@
-//! AWS at the edge: who this instance is, with which credentials it speaks, and the one way an SDK client is made.
+//! The AWS edge: the identity of this instance, its credentials, and the clients for AWS services.
 //!
 //! Owns IMDS, the instance's credential chain, the in-memory store of task and execution role credentials, ECR tokens, registry
 //! credentials in Secrets Manager, proxies and the back-off that network callers share. It does not know tasks, the engine or the
-//! configuration: settings come in as small structs. The one invariant: no secret leaves this module except inside a signed request or
-//! a `model::Secret`.
+//! configuration: settings come in as small structs. The one invariant: no secret leaves this module except inside a signed
+//! request or a `model::Secret`.
 //!
-//! Reading order: [`sdk`], [`signing`] (what answers teach), [`clock`], [`credentials`], [`roles`], [`imds`], [`identity`],
-//! [`lifecycle`], [`tags`], [`signature`], [`ecr`], [`registry_secret`], [`ssm`], [`secrets_manager`], [`s3`], [`json_call`] (services without an SDK crate) with `call_error`, [`proxy`], [`transport`] (and `insecure`, its
-//! replacement behind a flag), [`backoff`].
+//! Reading order: [`sdk`], [`signing`] (corrections after refused calls), [`clock`], [`credentials`], [`roles`], [`imds`],
+//! [`identity`], [`lifecycle`], [`tags`], [`signature`], [`ecr`], [`registry_secret`], [`ssm`], [`secrets_manager`], [`s3`],
+//! [`json_call`] (services without an SDK crate) with `call_error`, [`proxy`], [`transport`] (and `insecure`, its replacement for
+//! a flag), [`backoff`].
 
 mod attempts;
 pub mod backoff;
@@ -18,6 +19,7 @@ pub mod credentials;
 pub mod ecr;
 #[cfg(test)]
 pub(crate) mod fake;
+pub(crate) mod gather;
 pub mod identity;
 pub mod imds;
 mod insecure;
@@ -38,13 +40,12 @@ pub mod signature;
 pub mod signing;
 pub mod ssm;
 pub mod tags;
-pub(crate) mod together;
 pub mod transport;
 
-/// Makes ring the process-wide TLS provider; does nothing when one is installed already.
+/// Makes ring the process-wide TLS provider; does nothing if one is already installed.
 ///
-/// Every constructor here that needs TLS calls it, since reqwest panics without a provider.
+/// Every constructor in this module that needs TLS calls it, since reqwest panics without a provider.
 pub fn install_tls() {
-    // The only error is "already installed", which is what is wanted.
+    // The only possible error is "already installed", which is fine.
     let _already = rustls::crypto::ring::default_provider().install_default();
 }

@@ -1,4 +1,4 @@
-//! Which proxy a request goes through (spec `config.md` §2.6).
+//! The choice of a proxy for a request (spec `config.md` §2.6).
 //!
 //! Owns the rules of `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` as values; it reads no environment and opens no connection. The
 //! invariant: a loopback host is never proxied, whatever the settings say.
@@ -7,10 +7,10 @@ use crate::model::Secret;
 use std::net::IpAddr;
 use url::{Host, Url};
 
-/// Addresses that are reached directly when the operator gave no `NO_PROXY`: IMDS and the container credentials endpoint.
+/// Addresses that are reached directly if the operator set no `NO_PROXY`: IMDS and the container credentials endpoint.
 const DEFAULT_DIRECT: &str = "169.254.169.254,169.254.170.2";
 
-/// Proxies as the operator set them. The addresses may carry a password, hence `Secret`.
+/// The proxies that the operator configured. The addresses may contain a password, hence `Secret`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProxySettings {
     /// `HTTP_PROXY`.
@@ -22,7 +22,7 @@ pub struct ProxySettings {
 }
 
 impl ProxySettings {
-    /// The proxy for this address; `None` = go directly. `ws` counts as `http`, `wss` as `https`.
+    /// The proxy for this address; `None`: connect directly. `ws` counts as `http`, `wss` as `https`.
     pub fn for_url(&self, url: &Url) -> Option<&Secret> {
         let chosen = match url.scheme() {
             "https" | "wss" => self.https.as_ref().or(self.http.as_ref()),
@@ -65,7 +65,7 @@ fn matches(rule: &str, host: &Host<&str>, port: Option<u16>) -> bool {
     }
 }
 
-/// Splits `:port` off, leaving a bare IPv6 address whole and taking the brackets off `[::1]:80`.
+/// Splits off `:port`. A bare IPv6 address stays whole, and `[::1]:80` loses its brackets.
 fn split_port(rule: &str) -> (&str, Option<u16>) {
     if rule.parse::<IpAddr>().is_ok() {
         return (rule, None);

@@ -1,7 +1,8 @@
-//! Registry credentials that a task definition keeps in Secrets Manager (spec `images.md` §6.2).
+//! Registry credentials that a task definition stores in Secrets Manager (spec `images.md` §6.2).
 //!
-//! Owns the call, the form of such a secret and the texts customers see. The invariant: a secret is asked for once for each task
-//! (that is: for each set of execution role credentials), is held in memory only, and is forgotten with those credentials.
+//! Owns the call, the form of such a secret and the error texts that customers see. The invariant: a secret is fetched once for
+//! each task (that is, for each set of execution role credentials), kept in memory only, and dropped together with these
+//! credentials.
 
 use super::cache::{Cache, Kept};
 use super::roles::RoleCredentials;
@@ -12,10 +13,10 @@ use crate::model::task::SecretAuth;
 use crate::model::{CredentialsId, Failure, RegistryCredentials, Secret};
 use serde_json::json;
 
-/// Secrets kept: some for each task of a large instance.
+/// Maximum number of cached secrets: some for each task of a large instance.
 const CACHE_LIMIT: usize = 1000;
 
-/// Gets and keeps such credentials.
+/// Fetches such credentials and caches them.
 #[derive(Debug)]
 pub struct RegistrySecrets {
     sdk: Sdk,
@@ -23,7 +24,7 @@ pub struct RegistrySecrets {
 }
 
 impl Kept for RegistryCredentials {
-    /// For as long as the task is there: a pull that is tried again uses what the first one used.
+    /// The answer is used as long as the task exists: a repeated pull uses the same credentials as the first one.
     fn is_fresh(&self) -> bool {
         true
     }
@@ -34,7 +35,7 @@ impl Kept for RegistryCredentials {
 }
 
 impl RegistrySecrets {
-    /// Nothing is asked for before a task needs it.
+    /// An empty cache; a secret is fetched when a task first needs it.
     pub fn new(sdk: Sdk) -> Self {
         Self { sdk, cache: Cache::new(CACHE_LIMIT) }
     }
@@ -51,7 +52,7 @@ impl RegistrySecrets {
         self.cache.get(&(role.id.clone(), auth.clone()), self.fetch(auth, role)).await
     }
 
-    /// Forgets what was read with these credentials.
+    /// Drops the secrets that were read with these credentials.
     pub fn forget(&self, id: &CredentialsId) {
         self.cache.forget(|(used, _)| used == id);
     }
@@ -70,12 +71,12 @@ impl RegistrySecrets {
     }
 }
 
-/// Compat: the Go agent gives these reasons to the task, without a name.
+/// Compat: the Go agent reports these reasons for the task, without a name.
 fn ends_task(message: String) -> Failure {
     Failure::ends_task(message)
 }
 
-/// User and password in a secret; member names in any case.
+/// The user and the password in a secret. The case of the member names is ignored.
 fn account(secret: &Secret) -> Result<RegistryCredentials, &'static str> {
     const INVALID: &str = "asm fetching authorization data: unable to unmarshal secret value, invalid schema";
     if secret.is_empty() {

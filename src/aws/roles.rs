@@ -1,16 +1,17 @@
-//! Credentials of task roles and task execution roles, by their id (spec `acs.md` §4.2, §4.3).
+//! The credentials of task roles and task execution roles, by their id (spec `acs.md` §4.2, §4.3).
 //!
 //! Owns the only copy of these credentials, in memory: they are never written to disk and are zeroed when replaced or removed. It
-//! does not decide when a task is over; whoever forgets a task removes its ids here, which bounds the store by the number of tasks.
+//! does not decide when a task has ended; the caller that removes a task also removes its ids here, so the number of tasks bounds
+//! the store.
 
 use crate::model::{CredentialsId, Secret};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// What the credentials are for.
+/// The purpose of the credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoleKind {
-    /// `TaskApplication`: handed to the containers.
+    /// `TaskApplication`: for the containers.
     Task,
     /// `TaskExecution`: used by the agent on behalf of the task (pulls, secrets, logs).
     Execution,
@@ -19,41 +20,41 @@ pub enum RoleKind {
 /// One set of role credentials as ACS sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleCredentials {
-    /// Their id; never empty.
+    /// The id of the credentials; never empty.
     pub id: CredentialsId,
-    /// The role.
+    /// The ARN of the role.
     pub role_arn: String,
-    /// Task or execution role.
+    /// The kind of role.
     pub kind: RoleKind,
-    /// Access key id.
+    /// The access key id.
     pub access_key_id: Secret,
-    /// Secret access key.
+    /// The secret access key.
     pub secret_access_key: Secret,
-    /// Session token.
+    /// The session token.
     pub session_token: Secret,
-    /// When they end, as an opaque text that is echoed in the acknowledgement.
+    /// The expiration, an opaque text that the acknowledgement repeats.
     pub expiration: String,
 }
 
-/// All role credentials the agent holds. Cheap to share; every method locks only for a map operation.
+/// All role credentials of the agent. Clones share the store; every method locks it for one map operation only.
 #[derive(Debug, Default)]
 pub struct RoleStore {
     by_id: RwLock<BTreeMap<CredentialsId, Arc<RoleCredentials>>>,
 }
 
 impl RoleStore {
-    /// Stores credentials, replacing those of the same id.
+    /// Stores credentials and replaces those with the same id.
     pub fn insert(&self, credentials: RoleCredentials) {
         let mut map = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
         map.insert(credentials.id.clone(), Arc::new(credentials));
     }
 
-    /// The credentials of that id.
+    /// The credentials with this id; `None` if there are none.
     pub fn get(&self, id: &CredentialsId) -> Option<Arc<RoleCredentials>> {
         self.by_id.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
-    /// Forgets the credentials of that id. Callers that still hold them keep their copy until they drop it.
+    /// Removes the credentials with this id. Callers that hold a copy keep it until they drop it.
     pub fn remove(&self, id: &CredentialsId) {
         self.by_id.write().unwrap_or_else(PoisonError::into_inner).remove(id);
     }

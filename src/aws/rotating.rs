@@ -1,7 +1,7 @@
-//! Credentials in a file that something outside the agent renews: on ECS Anywhere the SSM agent (spec `config.md` §2.1).
+//! Credentials in a file that another program renews: on ECS Anywhere, the SSM agent (spec `config.md` §2.1).
 //!
-//! Owns the reading of that one file; when it is asked is [`super::credentials`]'s. The invariant: nothing of it is kept here, so a
-//! renewed file counts from the next question on.
+//! Owns the reading of this file; [`super::credentials`] decides when to read. The invariant: nothing is cached here, so a
+//! renewed file takes effect at the next read.
 
 #![expect(deprecated, reason = "the SDK moved two names to a crate that would be a dependency for them alone")]
 
@@ -17,17 +17,17 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
-/// Bytes of a credentials file; larger ones are something else.
+/// Maximum size of a credentials file in bytes; a larger file is not one.
 const MAX_FILE: u64 = 1 << 20;
 
-/// A credentials file read anew whenever it is asked. Its keys have no end of their own, so the cache in
-/// [`super::credentials`] asks every minute.
+/// A provider that reads a credentials file at every request. Its keys have no expiration, so the cache in [`super::credentials`]
+/// reads the file every minute.
 #[derive(Debug)]
 pub(super) struct Rotating {
     pub(super) file: PathBuf,
     pub(super) profile: String,
     pub(super) config: ProviderConfig,
-    /// The thread that reads it. The SDK would read it on a thread that must not wait.
+    /// The thread that reads the file. The SDK would read it on a thread that must not block.
     pub(super) lane: Lane,
 }
 

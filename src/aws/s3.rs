@@ -1,7 +1,7 @@
-//! Objects in S3: environment files, configuration of log routers (spec `resources.md` §5).
+//! Reads objects in S3: environment files and configuration files of log routers (spec `resources.md` §5).
 //!
 //! Owns the address of an object, the region of its bucket, the signed GET and the text of a failure. It keeps nothing and writes
-//! nothing. The invariant: a request goes to the endpoint of S3 and to no other host, whatever bucket and key are called.
+//! nothing. The invariant: a request goes to the endpoint of S3 and to no other host, whatever the names of bucket and key.
 
 use super::attempts::{self, Numbered};
 use super::call_error::CallError;
@@ -20,31 +20,31 @@ use tokio::time::timeout;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
-/// The largest object: the Go agent asks for parts of this size, and no environment comes near it.
+/// Maximum size of an object in bytes: the Go agent requests parts of this size, and no environment file comes near it.
 pub const MAX_OBJECT: usize = 5 * 1024 * 1024;
-/// The Go agent's limit for one download with all attempts.
+/// Time limit for one download with all attempts, as in the Go agent.
 const DOWNLOAD: Duration = Duration::from_secs(30);
-/// The Go agent's limit for the head of one answer.
+/// Time limit for the head of one answer, as in the Go agent.
 const ATTEMPT: Duration = Duration::from_secs(5);
-/// An error answer.
+/// Maximum number of bytes that are read of an error answer.
 const MAX_ERROR: usize = 64 * 1024;
-/// Where S3 has FIPS endpoints.
+/// The regions in which S3 has FIPS endpoints.
 const FIPS_REGIONS: [&str; 8] =
     ["us-east-1", "us-east-2", "us-west-1", "us-west-2", "us-gov-east-1", "us-gov-west-1", "ca-central-1", "ca-west-1"];
-/// Of GetObject.
+/// The errors of GetObject that the SDK has a type for.
 const MODELLED: [&str; 2] = ["InvalidObjectState", "NoSuchKey"];
 
 /// An object in S3.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object<'a> {
-    /// Bucket.
+    /// The name of the bucket.
     pub bucket: &'a str,
-    /// Key.
+    /// The key of the object.
     pub key: &'a str,
 }
 
 impl<'a> Object<'a> {
-    /// From `arn:<partition>:s3:::<bucket>/<key>`.
+    /// Parses `arn:<partition>:s3:::<bucket>/<key>`.
     ///
     /// # Errors
     /// The text of the Go agent.
@@ -58,23 +58,23 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Why there is no object.
+/// Why an object could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
-    /// It is not known where the bucket is.
+    /// The region of the bucket could not be found out.
     #[error("{text}")]
     Bucket {
-        /// For the customer.
+        /// The error text for the customer.
         text: String,
-        /// Asking again may help.
+        /// True: a retry may succeed.
         may_pass: bool,
     },
-    /// The object cannot be had.
+    /// The object could not be read.
     #[error("{text}")]
     Object {
-        /// For the customer.
+        /// The error text for the customer.
         text: String,
-        /// Asking again may help.
+        /// True: a retry may succeed.
         may_pass: bool,
     },
 }
@@ -92,12 +92,12 @@ impl Answer {
     }
 }
 
-/// Reads an object, of [`MAX_OBJECT`] bytes at most, with the task's execution role.
+/// Reads an object of at most [`MAX_OBJECT`] bytes with the task's execution role.
 ///
 /// # Errors
-/// [`ObjectError`], which says what failed; its text holds nothing of the object.
+/// The cause; its text holds nothing of the content of the object.
 pub async fn get(sdk: &Sdk, object: &Object<'_>, role: &RoleCredentials) -> Result<Zeroizing<Vec<u8>>, ObjectError> {
-    // A URL has no words for these: it would name another object, or none.
+    // A URL cannot express these keys: it would name another object, or none.
     if object.key.split('/').any(|part| matches!(part, "." | "..")) {
         let Object { bucket, key } = object;
         let text = format!("invalid path: bucket \"{bucket}\" key \"{key}\" has a part . or ..");
@@ -115,7 +115,7 @@ fn object_error(error: &CallError) -> ObjectError {
     ObjectError::Object { text: error.sdk_text("S3: GetObject", &MODELLED), may_pass: error.passes() }
 }
 
-/// S3 tells the region of a bucket to everybody who asks for its head, whatever else it answers.
+/// The region of a bucket. S3 returns it for every HEAD request, whatever the status.
 async fn bucket_region(sdk: &Sdk, bucket: &str) -> Result<String, ObjectError> {
     let own = sdk.region_or_own("");
     let failed = |error: &CallError| ObjectError::Bucket {
@@ -129,7 +129,7 @@ async fn bucket_region(sdk: &Sdk, bucket: &str) -> Result<String, ObjectError> {
         "" if answer.status == StatusCode::NOT_FOUND => {
             Err(ObjectError::Bucket { text: "bucket not found".to_owned(), may_pass: false })
         }
-        // What only speaks S3 need not know regions.
+        // A server that is only compatible with S3 need not have regions.
         "" => Ok(own.to_owned()),
         region => Ok(region.to_owned()),
     }
@@ -161,7 +161,7 @@ async fn download(
     Ok(answer.body)
 }
 
-/// No byte can be asked for of an object that has none.
+/// Whether the error means an empty object, for which a request of a range fails.
 fn is_empty(answer: &Answer) -> bool {
     answer.status == StatusCode::RANGE_NOT_SATISFIABLE
 }
@@ -172,7 +172,7 @@ fn too_large() -> CallError {
     CallError::Refused { status, request_id, code: "EntityTooLarge".to_owned(), message, date: None }
 }
 
-/// Where an object is. As in the Go agent's SDK: the bucket is a label of the host if it can be one, else a part of the path.
+/// The URL of an object. As in the Go agent's SDK, the bucket is a label of the host if possible, otherwise a part of the path.
 async fn address(sdk: &Sdk, region: &str, object: &Object<'_>) -> Result<Url, CallError> {
     let endpoint = match sdk.s3_endpoint() {
         Some(endpoint) => endpoint,
@@ -207,7 +207,8 @@ async fn endpoint(sdk: &Sdk, region: &str) -> Result<Endpoint, CallError> {
     Ok(Endpoint { url: plain.url.replacen("https://s3.", &format!("https://s3{fips}{dual_stack}."), 1), ..plain })
 }
 
-/// A name of 3 to 63 lower-case letters, digits and hyphens; with dots only where no certificate has to match it.
+/// Whether a bucket name can be a label of the host: 3 to 63 lower-case letters, digits and hyphens. Dots are allowed only if no
+/// certificate has to match them.
 fn is_label(bucket: &str, dots: bool) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let is_part =
@@ -215,13 +216,13 @@ fn is_label(bucket: &str, dots: bool) -> bool {
     (3..=63).contains(&bucket.len()) && (dots || !bucket.contains('.')) && bucket.split('.').all(is_part)
 }
 
-/// Everything but unreserved characters and slashes, in percent signs.
+/// Percent-encodes all bytes except unreserved characters and slashes.
 fn encoded(text: &str) -> String {
-    let one = |byte: u8| match byte {
+    let encoded = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => char::from(byte).to_string(),
         _ => format!("%{byte:02X}"),
     };
-    text.bytes().map(one).collect()
+    text.bytes().map(encoded).collect()
 }
 
 /// One request, with its attempts.
@@ -229,14 +230,14 @@ struct Request<'a> {
     sdk: &'a Sdk,
     url: Url,
     region: &'a str,
-    /// `None`: it is not signed.
+    /// The credentials to sign with; `None`: the request is not signed.
     keys: Option<Credentials>,
     headers: Vec<(&'static str, String)>,
     method: Method,
 }
 
 impl Request<'_> {
-    /// The first answer that is `good`.
+    /// The first answer with a status that is `good`.
     async fn answer(&self, good: impl Fn(&Answer) -> bool) -> Result<Answer, CallError> {
         let (client, good) = (&attempts::client(self.sdk, &self.url)?, &good);
         let judged = move |answer: Answer| if good(&answer) { Ok(answer) } else { Err(refusal(&answer)) };
@@ -271,14 +272,14 @@ impl Request<'_> {
         let late = |_| CallError::NoAnswer(format!("no answer within {} seconds", ATTEMPT.as_secs()));
         let mut response = timeout(ATTEMPT, request.send()).await.map_err(late)?.map_err(lost)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let most = if status.is_success() { MAX_OBJECT } else { MAX_ERROR };
+        let max = if status.is_success() { MAX_OBJECT } else { MAX_ERROR };
         let mut body = Zeroizing::new(Vec::new());
         while let Some(chunk) = response.chunk().await.map_err(lost)? {
-            if body.len() + chunk.len() > most {
+            if body.len() + chunk.len() > max {
                 if status.is_success() {
                     return Err(too_large());
                 }
-                let room = most - body.len();
+                let room = max - body.len();
                 body.extend_from_slice(&chunk[..room]); // what it is an error of stands at its beginning
                 break;
             }
@@ -291,7 +292,7 @@ impl Request<'_> {
 fn refusal(answer: &Answer) -> CallError {
     let (code, message) = code_and_message(&answer.body);
     let status = answer.status;
-    // The answer to a HEAD has no body.
+    // The answer to a HEAD request has no body.
     let code = code.unwrap_or_else(|| status.canonical_reason().unwrap_or("UnknownError").replace(' ', ""));
     CallError::Refused {
         status: status.as_u16(),
@@ -302,7 +303,7 @@ fn refusal(answer: &Answer) -> CallError {
     }
 }
 
-/// `<Error><Code>…</Code><Message>…</Message>…</Error>`.
+/// Code and message of `<Error><Code>…</Code><Message>…</Message>…</Error>`.
 fn code_and_message(body: &[u8]) -> (Option<String>, Option<String>) {
     let (mut code, mut message) = (None, None);
     let text = String::from_utf8_lossy(body);
@@ -333,7 +334,7 @@ mod tests {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// A bucket in another region that answers everything with this.
+    /// A bucket in another region that gives this answer to every request.
     async fn holding(answer: impl Fn(&Asked) -> FakeAnswer + Send + Sync + 'static) -> Fake {
         Fake::start(move |request| match request.method.as_str() {
             "HEAD" => FakeAnswer::text(301, "").with("x-amz-bucket-region", "eu-central-1"),

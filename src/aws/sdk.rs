@@ -1,8 +1,8 @@
-//! The one way an SDK client is made (spec `registration.md` §4, `config.md` §2.1).
+//! The construction of all SDK clients (spec `registration.md` §4, `config.md` §2.1).
 //!
-//! Owns HTTP client, time-outs, retries, endpoint choice and the `User-Agent` of every SDK call. It owns no credentials and makes
-//! no call. The invariant: no client exists without an explicit HTTP client and a pinned behaviour version, since the SDK's own
-//! defaults are compiled out.
+//! Owns the HTTP client, time-outs, retries, the choice of endpoints and the `User-Agent` of every SDK call. It owns no
+//! credentials and makes no calls. The invariant: every client has an explicit HTTP client and a pinned behaviour version, since
+//! the SDK's own defaults are compiled out.
 
 use super::call_error::CallError;
 use super::proxy::ProxySettings;
@@ -24,20 +24,20 @@ use aws_smithy_types::config_bag::ConfigBag;
 use std::time::Duration;
 use url::Url;
 
-/// Connect 30 s, TLS 10 s and 2 s for the answer: the Go agent's budget for one attempt at the ECS API.
+/// Time limit for one attempt at the ECS API, as in the Go agent: 30 s to connect, 10 s for TLS and 2 s for the answer.
 const ECS_ATTEMPT: Duration = Duration::from_secs(42);
-/// The Go agent's budget for one attempt at ECR.
+/// Time limit for one attempt at ECR, as in the Go agent.
 const ECR_ATTEMPT: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(30);
-/// Attempts below the loops of the callers: the SDK's standard number.
+/// Number of attempts within one call of a caller: the standard number of the SDK.
 const ATTEMPTS: u32 = 3;
-/// Attempts that a call needs which is signed again; it has them whatever `AWS_MAX_ATTEMPTS` says.
+/// Minimum number of attempts, whatever `AWS_MAX_ATTEMPTS` says, so that a call can be signed again.
 const SIGNED_AGAIN: u32 = 2;
 
-/// What the clients need to know. Filled in once at start-up.
+/// The settings of all clients, fixed at start-up.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Region of the instance.
+    /// The region of the instance.
     pub region: String,
     /// `ECS_BACKEND_HOST`, with or without scheme.
     pub backend_host: Option<String>,
@@ -55,41 +55,41 @@ pub struct Settings {
     pub endpoint_url_s3: Option<String>,
     /// `AWS_ENDPOINT_URL_EC2`.
     pub endpoint_url_ec2: Option<String>,
-    /// Ask for dual-stack endpoints (IPv6-only instances).
+    /// True: dual-stack endpoints are used (IPv6-only instances).
     pub dual_stack: bool,
-    /// Ask for FIPS endpoints (`AWS_USE_FIPS_ENDPOINT`).
+    /// True: FIPS endpoints are used (`AWS_USE_FIPS_ENDPOINT`).
     pub fips: bool,
-    /// The host is in FIPS mode: S3 is asked at its FIPS endpoints, where it has them.
+    /// True: the host is in FIPS mode, and S3 is called at its FIPS endpoints where it has them.
     pub host_fips: bool,
-    /// What is known of AWS's time and of the instance's keys.
+    /// The time correction, and the state of the instance's keys according to AWS.
     pub signing: Signing,
-    /// `AWS_MAX_ATTEMPTS`; 0 = the SDK's standard number.
+    /// `AWS_MAX_ATTEMPTS`; 0: the standard number of the SDK.
     pub max_attempts: u32,
-    /// `AWS_RETRY_MODE` is adaptive.
+    /// True: `AWS_RETRY_MODE` is `adaptive`.
     pub adaptive_retry: bool,
-    /// Certificates are not verified (`-k`).
+    /// True: certificates are not verified (`-k`).
     pub accept_insecure_cert: bool,
-    /// Proxies.
+    /// The proxies of all clients.
     pub proxy: ProxySettings,
-    /// What the agent calls itself.
+    /// The parts of the `User-Agent`.
     pub agent: AgentName,
 }
 
-/// What the agent calls itself towards AWS.
+/// The parts of the `User-Agent` that the agent sends to AWS.
 #[derive(Clone, Debug, Default)]
 pub struct AgentName {
-    /// Version without `v`.
+    /// The version without `v`.
     pub version: String,
-    /// Short hash of the source.
+    /// The short commit hash of the source.
     pub hash: String,
     /// `ECS_DETAILED_OS_FAMILY` or `LINUX`.
     pub os_family: String,
 }
 
 impl AgentName {
-    /// `User-Agent` of calls to ECS.
+    /// The `User-Agent` of calls to ECS.
     pub fn user_agent(&self) -> String {
-        // The operator's word for the system (ECS_DETAILED_OS_FAMILY): a header takes printable ASCII only.
+        // The operator sets this text (ECS_DETAILED_OS_FAMILY), and a header accepts printable ASCII only.
         let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
         let os_family: String = self.os_family.chars().map(printable).collect();
         format!(
@@ -98,14 +98,14 @@ impl AgentName {
         )
     }
 
-    /// `User-Agent` of calls to other services: the same without the OS family.
+    /// The `User-Agent` of calls to other services: the same without the OS family.
     pub fn plain_user_agent(&self) -> String {
         format!("Amazon ECS Agent - v{} ({}) (linux) (+http://aws.amazon.com/ecs/)", self.version, self.hash)
     }
 }
 
 impl Settings {
-    /// The address that replaces the ECS endpoint, if any.
+    /// The address that replaces the ECS endpoint; `None` if none is set.
     pub fn ecs_endpoint(&self) -> Option<String> {
         let candidates = [("ECS_BACKEND_HOST", &self.backend_host), ("AWS_ENDPOINT_URL_ECS", &self.endpoint_url_ecs)];
         self.first_endpoint(candidates).map(|endpoint| endpoint.url)
@@ -120,7 +120,7 @@ impl Settings {
         config.with_max_attempts(self.attempts().max(SIGNED_AGAIN))
     }
 
-    /// Says which attempts of an SDK client are repeated.
+    /// The retry configuration of an SDK client.
     fn repeating(&self) -> Repeating {
         Repeating { nothing_else: self.attempts() < SIGNED_AGAIN }
     }
@@ -139,13 +139,13 @@ impl Settings {
         self.first_endpoint([("endpointOverride", &payload), ("AWS_ENDPOINT_URL_ECR", &self.endpoint_url_ecr)])
     }
 
-    /// The first address that is set; `AWS_ENDPOINT_URL` is the last one asked.
+    /// The first address that is set; `AWS_ENDPOINT_URL` is the last choice.
     fn first_endpoint<const N: usize>(&self, candidates: [(&str, &Option<String>); N]) -> Option<Endpoint> {
         let all = candidates.into_iter().chain([("AWS_ENDPOINT_URL", &self.endpoint_url)]);
         let set = all.filter_map(|(origin, url)| Some((origin, url.as_deref()?.trim())));
         let (origin, url) = set.into_iter().find(|(_, url)| !url.is_empty())?;
         let url = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
-        // The SDK's clients take the text as it is. What is no URL is refused where a request is made, by `Endpoint::url`.
+        // SDK clients accept any text. `Endpoint::url` refuses an invalid URL when a request is made.
         let url = Url::parse(&url).map_or(url, |url| address::normalized(&url).to_owned());
         Some(Endpoint { url, origin: origin.to_owned() })
     }
@@ -155,12 +155,13 @@ impl Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Endpoint {
     pub(super) url: String,
-    /// Where it comes from, for errors: the variable, or the service and its region.
+    /// The origin of the address, for errors: the variable, or the service and its region.
     pub(super) origin: String,
 }
 
 impl Endpoint {
-    /// The address, if requests can go there. The error names where it comes from, not the address, which may hold a password.
+    /// The address as a URL for requests. The error names the origin of the address and not the address, which may contain a
+    /// password.
     pub(super) fn url(&self) -> Result<Url, CallError> {
         let wrong = |why: &str| CallError::NotSent(format!("the address of {} {why}", self.origin));
         let url = Url::parse(&self.url).map_err(|error| wrong(&format!("is no URL: {error}")))?;
@@ -172,7 +173,7 @@ impl Endpoint {
     }
 }
 
-/// An SDK client could not build the request, or the HTTP client refused to send it.
+/// Whether the SDK client could not build the request, or the HTTP client refused to send it.
 pub fn was_not_sent<E, R>(error: &SdkError<E, R>) -> bool {
     match error {
         SdkError::ConstructionFailure(_) => true,
@@ -181,7 +182,7 @@ pub fn was_not_sent<E, R>(error: &SdkError<E, R>) -> bool {
     }
 }
 
-/// Makes SDK clients.
+/// The factory of SDK clients.
 #[derive(Clone, Debug)]
 pub struct Sdk {
     pub(super) settings: Settings,
@@ -196,38 +197,38 @@ impl Sdk {
         Ok(Self { settings, http })
     }
 
-    /// The HTTP client all clients share.
+    /// The HTTP client that all clients share.
     pub fn http(&self) -> SharedHttpClient {
         self.http.clone()
     }
 
-    /// The address that replaces the Secrets Manager endpoint, if any.
+    /// The address that replaces the Secrets Manager endpoint; `None` if none is set.
     pub(super) fn secrets_manager_endpoint(&self) -> Option<Endpoint> {
         let Settings { endpoint_url_secrets_manager, .. } = &self.settings;
         self.settings.first_endpoint([("AWS_ENDPOINT_URL_SECRETS_MANAGER", endpoint_url_secrets_manager)])
     }
 
-    /// The address that replaces the SSM endpoint, if any.
+    /// The address that replaces the SSM endpoint; `None` if none is set.
     pub(super) fn ssm_endpoint(&self) -> Option<Endpoint> {
         self.settings.first_endpoint([("AWS_ENDPOINT_URL_SSM", &self.settings.endpoint_url_ssm)])
     }
 
-    /// The address that replaces the S3 endpoint, if any.
+    /// The address that replaces the S3 endpoint; `None` if none is set.
     pub(super) fn s3_endpoint(&self) -> Option<Endpoint> {
         self.settings.first_endpoint([("AWS_ENDPOINT_URL_S3", &self.settings.endpoint_url_s3)])
     }
 
-    /// The address that replaces the EC2 endpoint, if any.
+    /// The address that replaces the EC2 endpoint; `None` if none is set.
     pub(super) fn ec2_endpoint(&self) -> Option<Endpoint> {
         self.settings.first_endpoint([("AWS_ENDPOINT_URL_EC2", &self.settings.endpoint_url_ec2)])
     }
 
-    /// `region`, or the instance's if it is empty.
+    /// `region`, or the region of the instance if it is empty.
     pub(super) fn region_or_own<'a>(&'a self, region: &'a str) -> &'a str {
         if region.is_empty() { &self.settings.region } else { region }
     }
 
-    /// What is known of AWS's time and of the instance's keys.
+    /// The time correction, and the state of the instance's keys according to AWS.
     pub fn signing(&self) -> Signing {
         self.settings.signing.clone()
     }
@@ -246,10 +247,10 @@ impl Sdk {
             .interceptor(UserAgent(self.settings.agent.user_agent()))
             .interceptor(Learning(self.signing()))
             .retry_classifier(self.settings.repeating())
-            // One clock for all signed calls: the SDK's own correction would be added to it.
+            // All signed calls use the same clock; the SDK's own correction would be added to it.
             .time_source(self.signing().clock().clone())
             .disable_clock_skew_correction(true);
-        // An explicit address is the operator's choice: no endpoint variant is asked for beside it.
+        // An explicit address is the operator's choice, so no endpoint variant is requested.
         match self.settings.ecs_endpoint() {
             Some(endpoint) => config.set_endpoint_url(Some(endpoint)),
             None => {
@@ -260,7 +261,7 @@ impl Sdk {
         aws_sdk_ecs::Client::from_conf(config.build())
     }
 
-    /// A client of ECR in `region` (empty = the instance's), at `endpoint_override` if that is not empty.
+    /// A client of ECR in `region` (empty: that of the instance), at `endpoint_override` if that is not empty.
     pub fn ecr(
         &self,
         region: &str,
@@ -280,10 +281,10 @@ impl Sdk {
             .interceptor(UserAgent(self.settings.agent.plain_user_agent()))
             .interceptor(Learning(self.signing()))
             .retry_classifier(self.settings.repeating())
-            // One clock for all signed calls: the SDK's own correction would be added to it.
+            // All signed calls use the same clock; the SDK's own correction would be added to it.
             .time_source(self.signing().clock().clone())
             .disable_clock_skew_correction(true);
-        // Whatever replaces the endpoint, no variant is asked for beside it: an override of the payload may be one already
+        // With an override of the endpoint, no variant is requested: an override of the payload may be a variant already
         // (`https://ecr-fips.…`), and FIPS with a given address is an error of the SDK.
         match self.settings.ecr_endpoint(endpoint_override) {
             Some(endpoint) => config.set_endpoint_url(Some(endpoint.url)),
@@ -296,7 +297,7 @@ impl Sdk {
     }
 }
 
-/// Replaces the SDK's `User-Agent` by ours and drops its second one.
+/// Replaces the `User-Agent` of the SDK by ours and removes its second one.
 #[derive(Debug)]
 struct UserAgent(String);
 
@@ -348,7 +349,7 @@ mod tests {
         }
     }
 
-    /// Keeps the address of a request, which is not sent.
+    /// Records the address of a request without sending it.
     #[derive(Clone, Debug, Default)]
     struct Addressed(Arc<Mutex<String>>);
 
@@ -378,7 +379,7 @@ mod tests {
             ("us-west-2", true, false, "ecs-fips.us-west-2.amazonaws.com", "api.ecr-fips.us-west-2.amazonaws.com"),
             ("us-gov-east-1", true, false, "ecs-fips.us-gov-east-1.", "api.ecr-fips.us-gov-east-1."),
             ("us-west-2", false, false, "ecs.us-west-2.amazonaws.com", "api.ecr.us-west-2.amazonaws.com"),
-            // The FIPS mode of the host counts for S3 only.
+            // The FIPS mode of the host affects S3 only.
             ("us-west-2", false, true, "ecs.us-west-2.amazonaws.com", "api.ecr.us-west-2.amazonaws.com"),
         ] {
             let settings =
@@ -400,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sent_is_told_from_what_was_lost() {
+    fn unsendable_and_lost_requests_are_distinguished() {
         use aws_smithy_runtime_api::client::result::ConnectorError;
         let dispatch = SdkError::<(), ()>::dispatch_failure;
         assert!(was_not_sent(&SdkError::<(), ()>::construction_failure("no")));

@@ -1,8 +1,8 @@
-//! The calls of SDK clients, as far as [`Signing`] learns from them.
+//! Connects SDK clients to [`Signing`], which learns from their refused calls.
 //!
-//! The SDK's own correction of the clock is off: it knows one client and few codes. Owns what stands in its place: what one call learns
-//! is known to all others, refusals with any code count, and so do keys that AWS calls expired. The invariant: an
-//! attempt is repeated only if its own answer asks for it, within the attempts of the client.
+//! The SDK's own clock correction is off, since it is limited to one client and few error codes. Owns the replacement: the result
+//! of one call applies to all others, refusals with any code count, and so do expired keys. The invariant: an attempt is repeated
+//! only if its own answer requires it, within the number of attempts of the client.
 
 use super::call_error::code_and_message;
 use super::signing::{Refusal, Signing};
@@ -23,23 +23,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-/// Teaches [`Signing`] what the answers to a client's calls say.
+/// Passes the refusals of a client's calls to [`Signing`].
 #[derive(Debug)]
 pub(super) struct Learning(pub(super) Signing);
 
-/// Lets an attempt be repeated from whose answer something was learnt.
+/// Allows the retry of an attempt whose answer led to a correction.
 #[derive(Debug)]
 pub(super) struct Repeating {
-    /// No other attempt is repeated: the client is to make one only.
+    /// True: no other attempt is retried, since the client is configured for a single attempt.
     pub(super) nothing_else: bool,
 }
 
-/// One attempt as it was signed; goes with the answer, since that is all that [`Repeating`] sees.
+/// The signature of one attempt. It is stored with the answer, since [`Repeating`] sees nothing else.
 #[derive(Clone, Debug)]
 struct Sent {
     at: SystemTime,
     key_id: String,
-    /// The call may succeed if it is signed again.
+    /// True: the call may succeed if it is signed again.
     may_repeat: Arc<AtomicBool>,
 }
 
@@ -48,7 +48,7 @@ impl Storable for Sent {
 }
 
 impl Sent {
-    /// From the headers of a signed request; `None` if it is not signed.
+    /// Reads the headers of a signed request; `None` if it is not signed.
     fn from_headers(headers: &Headers) -> Option<Self> {
         let at = time_of(headers.get("x-amz-date")?)?;
         let credential = headers.get("authorization")?.split_once("Credential=")?.1;
@@ -57,7 +57,7 @@ impl Sent {
     }
 }
 
-/// `20261128T193914Z`.
+/// Parses a time such as `20261128T193914Z`.
 fn time_of(text: &str) -> Option<SystemTime> {
     let part = |from: usize, to: usize| text.get(from..to);
     let (year, month, day) = (part(0, 4)?, part(4, 6)?, part(6, 8)?);

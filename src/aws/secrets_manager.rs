@@ -1,14 +1,14 @@
-//! Secrets of a task that are kept in Secrets Manager (spec `resources.md` §4.2).
+//! The secrets of a task in Secrets Manager (spec `resources.md` §4.2).
 //!
-//! Owns GetSecretValue, the forms of the ARN that names a secret or a part of it, and the texts customers see. It keeps nothing. The
-//! invariant: no error text holds anything of a secret.
+//! Owns GetSecretValue, the forms of the ARN that names a secret or a part of it, and the error texts that customers see. It
+//! caches nothing. The invariant: no error text contains any part of a secret.
 
 use super::call_error::CallError;
 use super::credentials;
+use super::gather::{self, Failed};
 use super::json_call::Call;
 use super::roles::RoleCredentials;
 use super::sdk::Sdk;
-use super::together::{self, Failed};
 use crate::model::members::{self, Members};
 use crate::model::resource::SecretKey;
 use crate::model::{Failure, Secret};
@@ -19,21 +19,21 @@ use std::collections::BTreeMap;
 const BAD_ARN: &str =
     "an invalid ARN format for the AWS Secrets Manager secret was specified. Specify a valid ARN and try again.";
 
-/// Why there is no value.
+/// Why a secret has no value.
 pub(super) enum ValueError {
     Call(CallError),
-    /// The answer is none of this operation.
+    /// The answer is not one of this operation.
     Unreadable,
 }
 
-/// The part of the answer that matters.
+/// The relevant part of the answer.
 #[derive(Deserialize)]
 struct Answer {
     #[serde(rename = "SecretString")]
     text: Option<String>,
 }
 
-/// One GetSecretValue. A secret without text is empty.
+/// Calls GetSecretValue once. A secret without a text is empty.
 pub(super) async fn value(sdk: &Sdk, region: &str, body: &Value, role: &RoleCredentials) -> Result<Secret, ValueError> {
     let keys = credentials::fixed(&role.access_key_id, &role.secret_access_key, &role.session_token);
     let call = Call {
@@ -60,7 +60,7 @@ pub(super) fn sdk_text(error: &CallError) -> String {
     error.sdk_text("Secrets Manager: GetSecretValue", &MODELLED)
 }
 
-/// The values of these secrets, all or none. The failure, which ends the task unless it may pass, names everything that is wrong.
+/// The values of all these secrets. A failure names all errors; it ends the task unless it is temporary.
 pub async fn secrets(
     sdk: &Sdk,
     keys: &[SecretKey],
@@ -69,8 +69,8 @@ pub async fn secrets(
     let Some(role) = role else {
         return Err(Failure::ends_task("ASM secret resource: unable to find execution role credentials"));
     };
-    let one = |key: SecretKey| async move { secret(sdk, &key, role).await.map(|secret| (key, secret)) };
-    let found = together::all(keys.iter().cloned().map(one).collect()).await?;
+    let with_key = |key: SecretKey| async move { secret(sdk, &key, role).await.map(|secret| (key, secret)) };
+    let found = gather::all(keys.iter().cloned().map(with_key).collect()).await?;
     Ok(found.into_iter().collect())
 }
 
@@ -89,18 +89,18 @@ async fn secret(sdk: &Sdk, key: &SecretKey, role: &RoleCredentials) -> Result<Se
     }
 }
 
-/// What a `valueFrom` asks for.
+/// The parts of a `valueFrom`.
 #[derive(Debug, PartialEq, Eq)]
 struct Wanted<'a> {
     arn: String,
-    /// Member of the JSON object in the secret; empty = the whole text.
+    /// A member of the JSON object in the secret; empty: the whole text.
     member: &'a str,
     stage: &'a str,
     version: &'a str,
 }
 
 impl<'a> Wanted<'a> {
-    /// `arn:…:secret:<id>`, or that with `:<member>:<stage>:<version>` behind it, each of which may be empty.
+    /// Parses `arn:…:secret:<id>`, optionally followed by `:<member>:<stage>:<version>`, of which each may be empty.
     fn parse(value: &'a str) -> Result<Self, &'static str> {
         let parts: Vec<&str> = value.splitn(6, ':').collect();
         if parts[0] != "arn" {
@@ -137,13 +137,13 @@ impl<'a> Wanted<'a> {
                 "{code}: The task can't retrieve the secret with ARN '{arn}' from AWS Secrets Manager. \
                  Check whether the secret exists in the specified Region: {cause}"
             ),
-            // Compat: the Go agent says it twice.
+            // Compat: the Go agent repeats this text.
             _ => format!("secret {arn}: {cause}: {cause}"),
         }
     }
 }
 
-/// A member of the JSON object in a secret, written as the Go agent writes it.
+/// A member of the JSON object in a secret, formatted as by the Go agent.
 fn json_member(secret: &Secret, member: &str) -> Result<Secret, String> {
     let members = Members::parse(secret.expose()).map_err(|_| {
         format!("retrieved secret from Secrets Manager is not a JSON object, so it has no json key {member}")
@@ -161,7 +161,7 @@ fn json_member(secret: &Secret, member: &str) -> Result<Secret, String> {
     Ok(Secret::new(text))
 }
 
-/// Compat: Go's `%v` of a decoded JSON value, which is what containers of customers have been reading.
+/// Compat: Go's `%v` format of a decoded JSON value, which existing containers expect.
 fn default_format(value: &Value, out: &mut String) {
     match value {
         Value::Null => out.push_str("<nil>"),
@@ -266,7 +266,7 @@ mod tests {
         for (member, wanted) in table {
             assert_eq!(json_member(&text.into(), member).unwrap().expose(), wanted, "{member}");
         }
-        // Names of other members may hold any escape, and the texts of the secret half a character.
+        // Names of other members may contain any escape, and texts of the secret an unpaired surrogate.
         let escaped = r#"{"https:\/\/r": 1, "\ud83d": 2, "a": "x\ud83d", "A": "other case"}"#;
         assert_eq!(json_member(&escaped.into(), "a").unwrap().expose(), "x\u{fffd}");
         let missing = json_member(&text.into(), "password").unwrap_err();
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn everything_that_is_wrong_is_told_at_once() {
+    async fn all_failures_are_reported_at_once() {
         let gone = "Secrets Manager can't find the specified secret.";
         let fake = Fake::start(move |request| match request.json()["SecretId"].as_str() {
             Some(arn) if arn.contains("gone") => fake::Answer::error(400, "ResourceNotFoundException", gone),

@@ -1,8 +1,8 @@
-//! Signature version 4 for the requests that go without an SDK client: the websocket's handshake, the tags of the instance, the
-//! calls of [`super::json_call`] and those of [`super::s3`].
+//! Signature version 4 for requests without an SDK client: the handshake of the websocket, the tags of the instance, and the
+//! calls of [`super::json_call`] and [`super::s3`].
 //!
-//! Owns the headers of one signed request. It sends nothing. The invariant: every header it gives is marked as sensitive, so none
-//! is printed.
+//! Owns the headers of one signed request. It sends nothing. The invariant: every header is marked as sensitive, so none is
+//! printed.
 
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
@@ -14,34 +14,34 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use std::time::SystemTime;
 use url::Url;
 
-/// What is signed, besides the credentials.
+/// The request to sign.
 #[derive(Clone, Copy, Debug)]
 pub struct Signed<'a> {
-    /// The time of the signature: what [`super::signing::Signing::call`] gives.
+    /// The time of the signature, from [`super::signing::Signing::call`].
     pub at: SystemTime,
-    /// Region in the signature.
+    /// The region in the signature.
     pub region: &'a str,
-    /// Service in the signature, e.g. `ecs`.
+    /// The service in the signature, e.g. `ecs`.
     pub service: &'a str,
-    /// HTTP method.
+    /// The HTTP method.
     pub method: &'a str,
-    /// Address.
+    /// The address of the request.
     pub url: &'a Url,
-    /// Headers of the request that the signature covers too.
+    /// Further headers that the signature covers.
     pub headers: &'a [(&'a str, String)],
-    /// Body; empty if there is none.
+    /// The body; empty if there is none.
     pub body: &'a [u8],
 }
 
-/// It cannot be signed: a key or a text that fits into no header.
+/// The request cannot be signed: a key or a text is not valid in a header.
 #[derive(Debug, thiserror::Error)]
 #[error("signing: {0}")]
 pub struct SigningError(String);
 
-/// Both stand in headers.
+/// Checks two texts that become headers.
 ///
 /// # Errors
-/// One of them cannot; the text shows neither.
+/// One of them is not valid in a header. The text shows neither.
 pub(super) fn check_keys(access_key_id: &str, session_token: &str) -> Result<(), SigningError> {
     for (name, text) in [("access key id", access_key_id), ("session token", session_token)] {
         if HeaderValue::from_str(text).is_err() {
@@ -52,7 +52,7 @@ pub(super) fn check_keys(access_key_id: &str, session_token: &str) -> Result<(),
     Ok(())
 }
 
-/// S3 takes paths as they are, and wants the hash of the body in a header.
+/// The settings of the signature. S3 does not normalise paths, and requires the hash of the body in a header.
 fn settings(service: &str) -> SigningSettings {
     let mut settings = SigningSettings::default();
     if service == "s3" {
@@ -64,7 +64,7 @@ fn settings(service: &str) -> SigningSettings {
 }
 
 impl Signed<'_> {
-    /// The headers that make the request a signed one.
+    /// The headers that sign the request.
     pub fn headers(self, keys: Credentials) -> Result<HeaderMap, SigningError> {
         let failed = |error: &dyn std::error::Error| SigningError(error.to_string());
         check_keys(keys.access_key_id(), keys.session_token().unwrap_or_default())?;

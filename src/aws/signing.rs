@@ -1,8 +1,8 @@
-//! What the answers of AWS teach about signing: its time, and that it calls the keys expired.
+//! Corrections of the signing time and renewal of keys after refused calls.
 //!
-//! Every signed call goes through [`Signing`]: those that this crate signs by [`Signing::call`], those of SDK clients by
-//! `sdk_signing`. Owns when a refused call is repeated: once, if the clocks differ or newer keys are there. It signs and sends
-//! nothing. The invariant: only a refused call changes anything, so a wrong date on an answer that is good does no harm.
+//! Every signed call goes through [`Signing`]: those that this crate signs through [`Signing::call`], those of SDK clients
+//! through `sdk_signing`. Owns the repetition of refused calls: once, if the clocks differ or newer keys are available. It signs
+//! and sends nothing. The invariant: only a refused call changes the state, so a wrong date in a successful answer does no harm.
 
 use super::clock::ServiceClock;
 use crate::model::Secret;
@@ -14,11 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
-/// Keys to sign with must be there within this.
+/// Time limit for fetching the keys to sign with.
 const CREDENTIALS: Duration = Duration::from_secs(60);
-/// The instance's credentials are dropped at most this often because AWS calls them expired.
+/// Minimum time between two renewals of the instance's credentials because AWS rejects them as expired.
 pub(super) const DROP_EVERY: Duration = Duration::from_secs(60);
-/// Codes of AWS services for keys that are over, or that it does not know (any more).
+/// The error codes of AWS services for keys that have expired or are unknown.
 const KEY_CODES: [&str; 9] = [
     "AuthFailure",
     "ExpiredToken",
@@ -31,7 +31,7 @@ const KEY_CODES: [&str; 9] = [
     "UnrecognizedClientException",
 ];
 
-/// What is known; clones share it.
+/// The time correction and the state of the instance's keys; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Signing {
     clock: ServiceClock,
@@ -41,46 +41,47 @@ pub struct Signing {
 /// The refusal of a signed call.
 #[derive(Clone, Copy, Debug)]
 pub struct Refusal<'a> {
-    /// HTTP status.
+    /// The HTTP status.
     pub status: u16,
-    /// The header `Date`; `None` if there is none that can be AWS's own.
+    /// The header `Date`; `None` if there is none, or none that is surely from AWS.
     pub date: Option<&'a str>,
-    /// The error's code, such as `ExpiredTokenException`; may be empty.
+    /// The code of the error, such as `ExpiredTokenException`; may be empty.
     pub code: &'a str,
-    /// The error's text.
+    /// The text of the error.
     pub message: &'a str,
 }
 
 /// An error of a call that may be the refusal of its signature.
 pub trait MayBeRefusal {
-    /// The refusal; `None` if AWS has not answered.
+    /// The refusal; `None` if AWS did not answer.
     fn refusal(&self) -> Option<Refusal<'_>>;
 }
 
-/// The access key ids of the instance's credentials. Those of tasks' roles are not here: ECS renews them.
+/// The access key ids of the instance's credentials. Those of task roles are not included, since ECS renews them.
 #[derive(Debug, Default)]
 struct InstanceKeys {
-    /// In use; empty before the first fetch.
+    /// The current key id; empty before the first fetch.
     current: Secret,
-    /// In use before that.
+    /// The previous key id.
     previous: Secret,
-    /// AWS calls the current one expired, and it has not been asked for again since.
+    /// True: AWS rejected the current key as expired, and no newer one has been requested since.
     is_refused: bool,
-    /// When they were asked for again last because of that. New keys do not change it: a provider may mint others at each question.
+    /// The time of the last renewal for this reason. New keys do not reset it, since a provider may issue new ones at each
+    /// request.
     dropped: Option<Instant>,
 }
 
 impl Signing {
-    /// The time of AWS.
+    /// The clock for signatures.
     pub fn clock(&self) -> &ServiceClock {
         &self.clock
     }
 
-    /// Makes a signed call: `once` is given the keys and the time to sign with. If the answer says that one of these was wrong, it is
-    /// made once more with better ones.
+    /// Makes a signed call: `once` gets the keys and the time to sign with. If the answer shows that either was wrong, the call
+    /// is repeated once with corrected ones.
     ///
     /// # Errors
-    /// Those of `once`, and no credentials within a minute.
+    /// The error of `once`, or of fetching credentials within a minute.
     pub async fn call<T, E, F>(
         &self,
         provider: &impl ProvideCredentials,
@@ -108,8 +109,8 @@ impl Signing {
         once(newer, self.clock.now()).await
     }
 
-    /// Learns from the refusal of a call that was signed at this time with this access key id. True: the same call, signed anew, has
-    /// a chance.
+    /// Learns from the refusal of a call that was signed at this time with this access key id. True: the call may succeed if it
+    /// is signed again.
     pub(super) fn learn(&self, signed_at: SystemTime, key_id: &str, refusal: &Refusal<'_>) -> bool {
         self.clock.learn(signed_at, refusal.status, refusal.date) || self.refused(key_id, refusal)
     }
@@ -118,12 +119,12 @@ impl Signing {
         calls_keys_expired(refusal.code, refusal.message) && self.keys().refuse(key_id)
     }
 
-    /// AWS calls the instance's credentials expired: they must be asked for again before they are used.
+    /// Whether AWS rejected the instance's credentials as expired, so that they must be renewed before use.
     pub(super) fn keys_are_refused(&self) -> bool {
         self.keys().is_refused
     }
 
-    /// The instance's credentials were asked for again, with this outcome; `None` = there are none.
+    /// Notes that the instance's credentials were requested again. `None`: the provider yielded none.
     pub(super) fn keys_are_fetched(&self, key_id: Option<&str>) {
         self.keys().fetched(key_id);
     }
@@ -134,7 +135,7 @@ impl Signing {
 }
 
 impl InstanceKeys {
-    /// True: others are there, or shall be asked for.
+    /// Whether other keys are available, or are to be requested.
     fn refuse(&mut self, key_id: &str) -> bool {
         if key_id.is_empty() || key_id != self.current.expose() {
             return !key_id.is_empty() && key_id == self.previous.expose();
@@ -156,7 +157,7 @@ impl InstanceKeys {
     }
 }
 
-/// The error says that the keys are over, whatever the host's clock says.
+/// Whether the error means that the keys have expired, whatever the host's clock shows.
 pub fn calls_keys_expired(code: &str, message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     let token_is_over =
@@ -164,7 +165,7 @@ pub fn calls_keys_expired(code: &str, message: &str) -> bool {
     KEY_CODES.contains(&code) || token_is_over || (code.starts_with("InvalidSignature") && message.contains("expired"))
 }
 
-/// AWS's own `Date` of an answer; `None` if a cache gave it (it has an `Age`).
+/// The `Date` of an answer from AWS; `None` if the answer is from a cache (it has an `Age`).
 pub fn date_of(headers: &HeaderMap) -> Option<String> {
     let date = headers.get(DATE).filter(|_| !headers.contains_key(AGE))?;
     date.to_str().ok().map(str::to_owned)
@@ -232,10 +233,10 @@ mod tests {
         assert!(!keys.refuse("TWO"));
     }
 
-    /// Every kind of signed call there is, but for the websocket's handshake.
+    /// All kinds of signed calls, except the handshake of the websocket.
     const CALLS: [&str; 7] = ["ecs", "ecr", "ecr with a role", "ec2", "ssm", "secrets manager", "s3"];
 
-    /// Makes such a call; what it says if it failed.
+    /// Makes such a call; the error is its text.
     async fn call(name: &str, sdk: &Sdk, instance: &SharedCredentialsProvider) -> Result<(), String> {
         let role = fake::role("exec");
         let key = |provider, value_from: &str| {
@@ -249,7 +250,7 @@ mod tests {
         let text = |error: &dyn std::error::Error| crate::model::with_causes(error);
         match name {
             "ecs" => sdk.ecs(instance.clone()).list_clusters().send().await.map(drop).map_err(|error| text(&error)),
-            "ec2" => tags::of_instance(sdk, instance, "i-1").await.map(drop).map_err(|error| text(&error)),
+            "ec2" => tags::instance_tags(sdk, instance, "i-1").await.map(drop).map_err(|error| text(&error)),
             "ssm" => ssm::parameters(sdk, &parameter, Some(&role)).await.map(drop).map_err(|error| error.to_string()),
             "secrets manager" => {
                 let found = secrets_manager::secrets(sdk, &secret, Some(&role)).await;
@@ -260,7 +261,7 @@ mod tests {
         }
     }
 
-    /// What AWS answers to [`call`].
+    /// The answer of AWS to [`call`].
     fn good(request: &Request) -> Answer {
         match (request.method.as_str(), request.operation()) {
             ("HEAD", _) => Answer::text(200, ""),
@@ -275,7 +276,7 @@ mod tests {
         }
     }
 
-    /// A refusal in the form of whoever is asked.
+    /// A refusal in the format of the called service.
     fn refusal(request: &Request, code: &str) -> Answer {
         match (request.operation(), request.header("authorization").is_some_and(|it| it.contains("/ec2/"))) {
             ("", true) => {
@@ -299,7 +300,7 @@ mod tests {
             })
             .await;
             for name in CALLS {
-                // With a clock of its own: the first one would teach all others.
+                // Each with its own clock, since they would share the correction of the first one.
                 let sdk = Sdk::new(fake::settings(&fake)).unwrap();
                 assert_eq!(call(name, &sdk, &keys()).await, Ok(()), "{name} {code}");
                 let off = sdk.signing().clock().now().duration_since(SystemTime::now()).map_or(-1, |_| 1);
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_attempt_is_enough_to_be_signed_again_and_for_nothing_else() {
+    async fn one_attempt_allows_a_new_signature_and_nothing_else() {
         for name in CALLS {
             let fake = Fake::start(|request| match is_skewed(request, 7200) {
                 true => refusal(request, "RequestExpired").dated(http_date(7200)),

@@ -1,7 +1,7 @@
-//! Secrets of a task that are kept in SSM Parameter Store (spec `resources.md` §4.1).
+//! The secrets of a task in SSM Parameter Store (spec `resources.md` §4.1).
 //!
-//! Owns GetParameters in batches and the texts customers see. It keeps nothing. The invariant: a parameter that was asked for has a
-//! value, or there is a failure that names it.
+//! Owns GetParameters in batches and the error texts that customers see. It caches nothing. The invariant: every requested
+//! parameter has a value, or a failure names it.
 
 use super::call_error::CallError;
 use super::credentials;
@@ -15,14 +15,14 @@ use serde::Deserialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// The most names GetParameters takes.
+/// Maximum number of names in one GetParameters call.
 const BATCH: usize = 10;
-/// Calls of one task at once.
+/// Maximum number of concurrent calls for one task.
 const AT_ONCE: usize = 10;
-/// Of GetParameters.
+/// The errors of GetParameters that the SDK has a type for.
 const MODELLED: [&str; 2] = ["InternalServerError", "InvalidKeyId"];
 
-/// The parts of the answer that matter.
+/// The relevant parts of the answer.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Answer {
@@ -35,22 +35,23 @@ struct Answer {
 struct Parameter {
     name: String,
     value: Option<String>,
-    /// `:<version>` or `:<label>`, if it was asked for with one.
+    /// `:<version>` or `:<label>`; `None` if the parameter was requested without one.
     selector: Option<String>,
     #[serde(rename = "ARN")]
     arn: Option<String>,
 }
 
 impl Parameter {
-    /// The Go agent knows a parameter by its plain name only, and gives containers empty texts for others.
+    /// Whether this is the parameter with the requested name. The Go agent compares plain names only, and gives containers empty
+    /// texts for other forms.
     fn is_called(&self, name: &str) -> bool {
-        // One version must not be taken for another that was asked for beside it.
+        // A version must not be confused with another one in the same request.
         let Some(plain) = name.strip_suffix(self.selector.as_deref().unwrap_or_default()) else { return false };
         [name, plain].into_iter().any(|name| name == self.name || Some(name) == self.arn.as_deref())
     }
 }
 
-/// The values of these parameters, all or none. A failure ends the task unless it may pass.
+/// The values of all these parameters. A failure ends the task unless it is temporary.
 pub async fn parameters(
     sdk: &Sdk,
     keys: &[SecretKey],
@@ -98,7 +99,7 @@ async fn batch(
     if !answer.invalid_parameters.is_empty() {
         return Err(invalid(&answer.invalid_parameters));
     }
-    // Zeroed when they are dropped, also those nobody has asked for.
+    // `Secret` zeroes the values when they are dropped, including those that were not requested.
     let parameters: Vec<(Parameter, Secret)> = answer
         .parameters
         .into_iter()
@@ -136,7 +137,7 @@ mod tests {
         SecretKey { provider: SecretProvider::Ssm, value_from: value_from.to_owned(), region: region.to_owned() }
     }
 
-    /// What SSM says: every name has a value, but those with `none` in them.
+    /// An SSM in which every name has a value, except names that contain `none`.
     fn store(request: &Request) -> Answer {
         let body = request.json();
         let (mut found, mut invalid) = (Vec::new(), Vec::new());
@@ -182,8 +183,8 @@ mod tests {
         let mut sizes: Vec<_> = fake.requests().iter().map(|it| it.json()["Names"].as_array().unwrap().len()).collect();
         sizes.sort_unstable();
         assert_eq!(sizes, [1, 3, 10, 10]);
-        let of_region = |it: &&Request| it.header("authorization").unwrap().contains("/eu-west-1/ssm/");
-        assert_eq!(fake.requests().iter().filter(of_region).count(), 1);
+        let in_region = |it: &&Request| it.header("authorization").unwrap().contains("/eu-west-1/ssm/");
+        assert_eq!(fake.requests().iter().filter(in_region).count(), 1);
     }
 
     #[tokio::test]
@@ -195,7 +196,7 @@ mod tests {
             let found = parameters(&sdk(&fake), std::slice::from_ref(key), Some(&role("exec"))).await.unwrap();
             assert_eq!(found[key].expose(), format!("of {}", key.value_from));
         }
-        // Asked for together, in either order, none is taken for another.
+        // In one request, in either order, versions are not confused.
         for names in [["/p", "/p:3", "/p:label"], ["/p:label", "/p:3", "/p"]] {
             let keys = names.map(|name| key(name, ""));
             let found = parameters(&sdk(&fake), &keys, Some(&role("exec"))).await.unwrap();

@@ -1,7 +1,8 @@
-//! The tags of the EC2 instance (spec `registration.md` §4): one DescribeTags, in EC2's Query protocol.
+//! The tags of the EC2 instance (spec `registration.md` §4), by one DescribeTags call in EC2's Query protocol.
 //!
-//! Owns that call and the reading of its XML. An SDK client for EC2 would be the largest part of the agent. It does not know whether
-//! the tags are wanted. The invariant: no tag of AWS itself (`aws:…`) is given away, since ECS would refuse the registration.
+//! Owns the call and the parsing of its XML. An SDK client for EC2 would be the largest part of the agent. The caller decides
+//! whether the tags are needed. The invariant: no tag of AWS itself (`aws:…`) is returned, since ECS would refuse the
+//! registration.
 
 use super::attempts;
 use super::backoff::{Backoff, Shape};
@@ -20,24 +21,24 @@ use std::time::{Duration, SystemTime};
 use tokio::time::timeout;
 use url::Url;
 
-/// Most tags of an instance.
-const MOST: usize = 50;
+/// Maximum number of tags of an instance.
+const MAX_TAGS: usize = 50;
 const ATTEMPTS: u32 = 3;
 const ATTEMPT: Duration = Duration::from_secs(42);
-/// Fifty tags of 128 + 256 characters are far below this.
+/// Maximum length of an answer in bytes. Fifty tags of 128 + 256 characters are far below this.
 const MAX_BODY: usize = 256 * 1024;
 const RETRY: Shape = Shape { initial: Duration::from_secs(1), max: Duration::from_secs(20), factor: 2.0, jitter: 0.2 };
 
-/// The tags cannot be read.
+/// Why the tags cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("the tags of the EC2 instance cannot be read: {0}")]
 pub struct TagsError(String);
 
-/// The tags of the instance with this id, without those of AWS.
+/// The tags of the instance with this id, without those of AWS itself.
 ///
 /// # Errors
-/// Why EC2 gives none, after three attempts where another one has a chance.
-pub async fn of_instance(
+/// The error of the last attempt. Temporary errors are retried, with up to three attempts.
+pub async fn instance_tags(
     sdk: &Sdk,
     credentials: &SharedCredentialsProvider,
     instance_id: &str,
@@ -69,13 +70,13 @@ pub async fn of_instance(
     }
 }
 
-/// EC2 has a code of its own for too many calls.
+/// Whether the error is temporary. EC2 has its own code for too many calls.
 fn passes(error: &CallError) -> bool {
     error.passes_soon() || matches!(error, CallError::Refused { code, .. } if code == "RequestLimitExceeded")
 }
 
 fn form(instance_id: &str) -> String {
-    let most = MOST.to_string();
+    let max_results = MAX_TAGS.to_string();
     let members = [
         ("Action", "DescribeTags"),
         ("Version", "2016-11-15"),
@@ -83,7 +84,7 @@ fn form(instance_id: &str) -> String {
         ("Filter.1.Value.1", instance_id),
         ("Filter.2.Name", "resource-type"),
         ("Filter.2.Value.1", "instance"),
-        ("MaxResults", &most),
+        ("MaxResults", &max_results),
     ];
     url::form_urlencoded::Serializer::new(String::new()).extend_pairs(members).finish()
 }
@@ -127,11 +128,11 @@ fn refused(status: u16, code: &str, message: String, date: Option<String>) -> Ca
     CallError::Refused { status, request_id: String::new(), code, message, date }
 }
 
-/// `DescribeTagsResponse/tagSet/item/{key,value}`.
+/// The tags in `DescribeTagsResponse/tagSet/item/{key,value}`.
 fn parse(xml: &str) -> Result<BTreeMap<String, String>, XmlDecodeError> {
     let mut document = Document::new(xml);
     let mut root = document.root_element()?;
-    // The decoder takes the end of the text for the end of every element.
+    // The decoder accepts the end of the text as the end of every element.
     let is_whole = xml.trim_end().ends_with("</DescribeTagsResponse>");
     if !is_whole || !root.start_el().matches("DescribeTagsResponse") {
         return Err(XmlDecodeError::custom("the answer is not that of DescribeTags"));
@@ -143,8 +144,8 @@ fn parse(xml: &str) -> Result<BTreeMap<String, String>, XmlDecodeError> {
         }
         while let Some(item) = set.next_tag() {
             let (key, value) = tag(item)?;
-            let of_aws = |text: &str| text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"));
-            if !of_aws(&key) && !of_aws(&value) && tags.len() < MOST {
+            let is_aws_own = |text: &str| text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"));
+            if !is_aws_own(&key) && !is_aws_own(&value) && tags.len() < MAX_TAGS {
                 tags.insert(key, value);
             }
         }
@@ -165,7 +166,7 @@ fn tag(mut item: ScopedDecoder<'_, '_>) -> Result<(String, String), XmlDecodeErr
     Ok((key, value))
 }
 
-/// `Response/Errors/Error/Code` and `Message`.
+/// The texts of `Response/Errors/Error/Code` and `Message`.
 fn code_and_message(xml: &str) -> Option<(String, String)> {
     let mut document = Document::new(xml);
     let mut root = document.root_element().ok()?;
@@ -209,7 +210,7 @@ mod tests {
         let fake = Fake::start(script).await;
         let sdk = Sdk::new(fake::settings(&fake)).unwrap();
         let keys = SharedCredentialsProvider::new(fixed(&"AKID".into(), &"secret".into(), &"token".into()));
-        let tags = of_instance(&sdk, &keys, "i-1").await;
+        let tags = instance_tags(&sdk, &keys, "i-1").await;
         (fake, tags)
     }
 
@@ -243,7 +244,7 @@ mod tests {
             Sdk::new(sdk::Settings { region: "us-west-2".to_owned(), endpoint_url_ec2, ..Default::default() }).unwrap()
         };
         let keys = SharedCredentialsProvider::new(fixed(&"AKID".into(), &"secret".into(), &"".into()));
-        let error = of_instance(&sdk("ftp://ec2.corp"), &keys, "i-1").await.unwrap_err().to_string();
+        let error = instance_tags(&sdk("ftp://ec2.corp"), &keys, "i-1").await.unwrap_err().to_string();
         assert!(error.contains("the address of AWS_ENDPOINT_URL_EC2 is no URL of http or https"), "{error}");
         for body in ["", "<html></html>", "<DescribeTagsResponse><tagSet><item>", "{}"] {
             assert!(ask_with(move |_| Answer::text(200, body)).await.1.is_err(), "{body}");

@@ -1,7 +1,8 @@
-//! The HTTP client under all SDK clients: one TLS stack (rustls with ring), and the right proxy for each request.
+//! The HTTP client of all SDK clients: one TLS stack (rustls with ring), and the right proxy for each request.
 //!
-//! Owns the choice between going direct and going through a proxy, made for every request from [`ProxySettings`], since a client
-//! may talk to several hosts. It knows nothing of AWS services. The invariant: without proxy settings there is exactly one pool.
+//! Owns the choice between a direct connection and a proxy. It is made for every request from [`ProxySettings`], since a client
+//! may connect to several hosts. It knows nothing about AWS services. The invariant: without proxy settings there is exactly one
+//! pool.
 
 use super::proxy::ProxySettings;
 use crate::model::text::{cleaned, member_of_truncated};
@@ -20,17 +21,17 @@ use aws_smithy_types::byte_stream::ByteStream;
 use std::sync::Arc;
 use url::Url;
 
-/// The longest answer of the calls made through the SDK is an instance with all its attributes.
+/// Maximum length of an answer in bytes. The longest one through the SDK is an instance with all its attributes.
 const MAX_ANSWER: usize = 4 << 20;
-/// So much is read of an answer with an error status.
+/// Number of bytes that are read of an answer with an error status.
 const MAX_ERROR: usize = 64 << 10;
 
-/// A proxy address that cannot be used. The address itself is left out: it may carry a password.
+/// A proxy address that cannot be used. The address is left out, since it may contain a password.
 #[derive(Debug, thiserror::Error)]
 #[error("the {0} address is not a URL")]
 pub struct BadProxy(&'static str);
 
-/// A client that goes through the proxies of `settings`.
+/// A client that uses the proxies of `settings`.
 pub fn http_client(settings: &ProxySettings) -> Result<SharedHttpClient, BadProxy> {
     routed(settings, |address| match address {
         None => Some(pool(ProxyConfig::disabled())),
@@ -38,7 +39,7 @@ pub fn http_client(settings: &ProxySettings) -> Result<SharedHttpClient, BadProx
     })
 }
 
-/// The same, but certificates are not verified.
+/// The same, but without verification of certificates.
 pub fn insecure_http_client(settings: &ProxySettings) -> Result<SharedHttpClient, BadProxy> {
     routed(settings, |address| {
         let proxy = address.map(reqwest::Proxy::all).transpose().ok()?;
@@ -46,22 +47,25 @@ pub fn insecure_http_client(settings: &ProxySettings) -> Result<SharedHttpClient
     })
 }
 
-/// `pool_of` makes a pool behind a proxy, or a direct one; `None` if the proxy cannot be used.
+/// A client that chooses the pool for each request. `pool_of` makes the pool for a proxy, or the direct one; `None`: the proxy is
+/// unusable.
 fn routed(
     settings: &ProxySettings,
     pool_of: impl Fn(Option<String>) -> Option<SharedHttpClient>,
 ) -> Result<SharedHttpClient, BadProxy> {
     super::install_tls();
     let direct = pool_of(None).ok_or(BadProxy("direct"))?;
-    let of = |proxy: &Option<crate::model::Secret>, name| match proxy.as_ref().filter(|proxy| !proxy.is_empty()) {
+    let pool_for = |proxy: &Option<crate::model::Secret>, name| match proxy.as_ref().filter(|proxy| !proxy.is_empty()) {
         None => Ok(None),
         Some(address) => {
             let pool = pool_of(Some(with_scheme(address.expose()))).ok_or(BadProxy(name))?;
             Ok(Some((address.clone(), pool)))
         }
     };
-    let proxies: Vec<_> =
-        [of(&settings.http, "HTTP_PROXY")?, of(&settings.https, "HTTPS_PROXY")?].into_iter().flatten().collect();
+    let proxies: Vec<_> = [pool_for(&settings.http, "HTTP_PROXY")?, pool_for(&settings.https, "HTTPS_PROXY")?]
+        .into_iter()
+        .flatten()
+        .collect();
     if proxies.is_empty() {
         return Ok(direct);
     }
@@ -69,18 +73,18 @@ fn routed(
     Ok(SharedHttpClient::new(Routed { settings: settings.clone(), direct, addresses: Arc::new(addresses), pools }))
 }
 
-/// A builder of clients for this one address, for what goes without an SDK client.
+/// A builder of clients for this one address, for calls without an SDK client.
 pub(crate) fn reqwest_builder(settings: &ProxySettings, url: &Url) -> Result<reqwest::ClientBuilder, BadProxy> {
     super::install_tls();
     let mut builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
     let proxy = settings.for_url(url);
     let proxy_is_tls = proxy.is_some_and(|proxy| proxy.expose().starts_with("https://"));
     if url.scheme() == "http" && !proxy_is_tls {
-        // No TLS on this way: do not load (or ask for) CA certificates.
+        // There is no TLS on this connection, so CA certificates are not loaded (or required).
         builder = builder.tls_certs_only([]);
     }
     if let Some(proxy) = proxy {
-        // The error would quote the address, which may carry a password.
+        // The error would quote the address, which may contain a password.
         builder = builder.proxy(reqwest::Proxy::all(with_scheme(proxy.expose())).map_err(|_| BadProxy("proxy"))?);
     }
     Ok(builder)
@@ -92,7 +96,7 @@ pub fn direct_client() -> SharedHttpClient {
     pool(ProxyConfig::disabled())
 }
 
-/// `host:port` is a common way to write a proxy; it means http.
+/// Adds the scheme http to a proxy address that is only `host:port`, a common form.
 pub(crate) fn with_scheme(address: &str) -> String {
     if address.contains("://") { address.to_owned() } else { format!("http://{address}") }
 }
@@ -108,7 +112,7 @@ fn pool(proxy: ProxyConfig) -> SharedHttpClient {
     SharedHttpClient::new(Bounded(unbounded))
 }
 
-/// The same client, whose answers are read here, and no further than [`MAX_ANSWER`]: the SDK itself takes answers of any length into memory.
+/// A client that reads answers only up to [`MAX_ANSWER`]: the SDK itself reads answers of any length into memory.
 #[derive(Debug)]
 struct Bounded(SharedHttpClient);
 
@@ -128,7 +132,7 @@ impl HttpConnector for BoundedConnector {
     }
 }
 
-/// Reads the body. Of an error that is too long, code and message are kept as far as they were read.
+/// Reads the body. If an error answer is too long, the code and the message that were read are kept.
 async fn read(mut answer: HttpResponse) -> Result<HttpResponse, ConnectorError> {
     let is_error = !answer.status().is_success();
     let max = if is_error { MAX_ERROR } else { MAX_ANSWER };
@@ -152,7 +156,7 @@ async fn read(mut answer: HttpResponse) -> Result<HttpResponse, ConnectorError> 
     Ok(answer)
 }
 
-/// An error of awsJson as far as it was read, in whole. Anything else stays as it is, and is not understood.
+/// A complete error body of awsJson, made from a truncated one. Any other body is unchanged, and will not be parsed.
 fn beginning_of_error(body: &[u8]) -> Vec<u8> {
     let member =
         |names: [&str; 2]| names.into_iter().find_map(|name| member_of_truncated(body, name)).map(|it| cleaned(&it));
@@ -234,7 +238,7 @@ mod tests {
         assert_eq!((proxy.requests().len(), backend.requests().len()), (1, 1));
     }
 
-    /// The failure of a call whose answer is that, through the SDK, and how many bytes of its body are kept.
+    /// The error of an SDK call with this answer, and the number of bytes of the body that are kept.
     async fn refusal(answer: Answer, accept_insecure_cert: bool) -> String {
         let backend = Fake::start(move |_| answer.clone()).await;
         let settings = Settings {

@@ -1,14 +1,14 @@
 //! The capability attributes of the instance, in the order of the Go agent (spec `registration.md` §6).
 //!
-//! Owns which capability is advertised under which condition; what the host can do comes in as [`Capabilities`]. It asks nobody.
-//! The invariant: nothing is advertised that this version of the agent does not do, so ECS never places a task that would be
-//! refused. A feature adds its line here in the same change that builds it.
+//! Owns the condition of every attribute; the facts of the host come in as [`Capabilities`]. It makes no calls. The invariant:
+//! only features of this version of the agent are advertised, so ECS never places a task that would be refused. A new feature
+//! adds its line here in the same change.
 
-/// Docker API versions ECS knows as attributes, oldest first. 1.26, 1.27 and 1.31 never were attributes.
+/// The Docker API versions that ECS has attributes for, oldest first. 1.26, 1.27 and 1.31 never had one.
 const ADVERTISED_API_VERSIONS: [&str; 13] =
     ["1.17", "1.18", "1.19", "1.20", "1.21", "1.22", "1.23", "1.24", "1.25", "1.28", "1.29", "1.30", "1.32"];
 
-/// Log drivers and the Docker API version each needs.
+/// Log drivers, each with the Docker API version that it needs.
 const LOG_DRIVERS: [(&str, &str); 10] = [
     ("json-file", "1.18"),
     ("syslog", "1.18"),
@@ -22,7 +22,7 @@ const LOG_DRIVERS: [(&str, &str); 10] = [
     ("none", "1.19"),
 ];
 
-/// What every instance offers that runs this agent.
+/// Attributes of every instance that runs this agent.
 const ALWAYS: [&str; 11] = [
     "ecs.capability.private-registry-authentication.secretsmanager",
     "ecs.capability.secrets.ssm.environment-variables",
@@ -37,7 +37,7 @@ const ALWAYS: [&str; 11] = [
     "ecs.capability.container-restart-policy",
 ];
 
-/// What FireLens can do here, and EFS, which stands among it.
+/// Attributes of FireLens, with those of EFS in the position where the Go agent has them.
 const LOG_ROUTER_AND_EFS: [&str; 8] = [
     "ecs.capability.firelens.fluentd",
     "ecs.capability.firelens.fluentbit",
@@ -49,7 +49,7 @@ const LOG_ROUTER_AND_EFS: [&str; 8] = [
     "ecs.capability.firelens.options.config.s3",
 ];
 
-/// What an external instance does not offer, whatever the agent can do.
+/// Attributes that an external instance never has.
 const NOT_EXTERNAL: [&str; 12] = [
     "task-eni",
     "cni-plugin-version",
@@ -65,16 +65,16 @@ const NOT_EXTERNAL: [&str; 12] = [
     "fault-injection",
 ];
 
-/// How the names of this program's own attributes begin. They tell people something; no task is placed by them unless an operator does.
+/// Prefix of this program's own attributes. They inform people; they affect placement only if an operator writes a constraint.
 pub(super) const OWN: &str = "ecs-agent.";
-/// Tells instances that run this program from those of the Go agent, which has no such attribute.
+/// Name of the attribute that distinguishes this program from the Go agent, which has no such attribute.
 const IMPLEMENTATION: &str = "ecs-agent.implementation";
-/// The value of that attribute.
+/// The value of the attribute above.
 const IMPLEMENTATION_NAME: &str = "ecs-agent-rust";
-/// Version of this program. Sent with every registration, so that it follows an upgrade.
+/// Name of the attribute with the version of this program. It is sent with every registration, so that it follows an upgrade.
 const VERSION: &str = "ecs-agent.version";
 
-/// What the host and the operator allow.
+/// The facts of the host and the settings of the operator that decide which attributes are advertised.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// Docker API versions the daemon supports, in any order, e.g. `1.41`.
@@ -87,52 +87,53 @@ pub struct Capabilities {
     pub selinux: bool,
     /// `ECS_APPARMOR_CAPABLE`.
     pub apparmor: bool,
-    /// CPU and memory of whole tasks can be limited.
+    /// True: the CPU and memory of a whole task can be limited.
     pub task_limits: bool,
-    /// Volume drivers besides `local`.
+    /// Names of the volume drivers besides `local`.
     pub volume_drivers: Vec<String>,
     /// `ECS_VOLUME_PLUGIN_CAPABILITIES`.
     pub volume_plugin: Vec<String>,
     /// `ECS_DISABLE_DOCKER_HEALTH_CHECK`.
     pub health_check_disabled: bool,
-    /// `ECS_DETAILED_OS_FAMILY`; empty = left out.
+    /// `ECS_DETAILED_OS_FAMILY`; empty: the attribute is left out.
     pub os_family_detailed: String,
-    /// `ECS_EXTERNAL`: no EC2 instance.
+    /// `ECS_EXTERNAL`: the host is not an EC2 instance.
     pub external: bool,
-    /// Version of the driver of the host's GPUs; empty = tasks get none.
+    /// Version of the driver of the host's GPUs; empty: tasks get no GPUs.
     pub gpu_driver: String,
-    /// Containers of a task may share namespaces.
+    /// True: containers of a task may share namespaces.
     pub pause_image: bool,
-    /// Version of this program, which is told beside that of the Go agent whose behaviour it has; empty = left out.
+    /// Version of this program, sent in addition to the version of the Go agent that it replaces; empty: the attribute is left
+    /// out.
     pub agent_version: String,
-    /// Credential specs whose host is in a domain.
+    /// True: credential specs work on this host, and it is joined to a domain.
     pub gmsa: bool,
-    /// Credential specs whose host need not be.
+    /// True: domainless credential specs work on this host.
     pub gmsa_domainless: bool,
 }
 
-/// One attribute.
+/// One attribute of the container instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attribute {
-    /// Name.
+    /// The name of the attribute.
     pub name: String,
-    /// Value, if it has one.
+    /// The value; `None` for a capability that has only a name.
     pub value: Option<String>,
 }
 
 impl Attribute {
-    /// It only names this program: ECS and tasks do without it.
+    /// Whether the attribute only identifies this program, so that ECS and tasks do not need it.
     pub(super) fn is_own(&self) -> bool {
         self.name.starts_with(OWN)
     }
 
-    /// An attribute that has a value.
+    /// An attribute with a value.
     pub fn with_value(name: impl Into<String>, value: impl Into<String>) -> Self {
         Self { name: name.into(), value: Some(value.into()) }
     }
 }
 
-/// All capability attributes, in order; after them those that describe the operating system, and last those of this program.
+/// All attributes in order: first the capabilities, then those of the operating system, and last those of this program.
 pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     let supports = |version: &str| capabilities.docker_api_versions.iter().any(|known| known == version);
     let mut names: Vec<String> = ALWAYS.map(str::to_owned).to_vec();
@@ -178,7 +179,7 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     names.extend(
         gmsa.into_iter().filter(|(_, is_offered)| *is_offered).map(|(name, _)| format!("ecs.capability.{name}")),
     );
-    // `efsAuth`. The access to EFS by task role, which that stands for too, is asked for by tasks with a role only.
+    // `efsAuth`. It also covers access to EFS by task role, which only tasks with a task role ask for.
     names.extend(capabilities.volume_plugin.iter().map(|what| format!("ecs.capability.{what}")));
     if capabilities.external {
         names.push("ecs.capability.external".to_owned());
@@ -203,7 +204,7 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     list
 }
 
-/// In the words of EC2, where the Go agent uses them, else in Go's.
+/// The name of the CPU architecture: EC2's name where the Go agent uses it, otherwise Go's name.
 fn cpu_architecture() -> &'static str {
     if cfg!(target_arch = "aarch64") {
         "arm64"
@@ -214,7 +215,7 @@ fn cpu_architecture() -> &'static str {
     }
 }
 
-/// `local`, and those of Docker's plugins.
+/// The volume drivers: `local` and those of Docker's plugins.
 fn volume_drivers(capabilities: &Capabilities) -> impl Iterator<Item = String> {
     let plugins = capabilities.volume_drivers.iter().map(|driver| driver.replace(':', "."));
     ["local".to_owned()].into_iter().chain(plugins).map(|driver| format!("ecs.capability.docker-plugin.{driver}"))
@@ -236,7 +237,7 @@ mod tests {
         }
     }
 
-    /// What the Go agent advertised in the recording and this version does not, with the reason.
+    /// Attributes that the recorded Go agent advertised and this version does not, with the reason.
     const NOT_YET: &[(&str, &str)] = &[
         ("com.amazonaws.ecs.capability.task-iam-role", "no credentials endpoint"),
         ("com.amazonaws.ecs.capability.task-iam-role-network-host", "no credentials endpoint"),
@@ -251,7 +252,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_recorded_list_without_what_is_not_built_yet_in_the_recorded_order() {
+    fn the_recorded_attributes_that_exist_keep_their_order() {
         let missing: Vec<&str> = NOT_YET.iter().chain(NOT_YET_EITHER).map(|(name, _)| *name).collect();
         let golden = golden("register_container_instance");
         let recorded: Vec<(String, Option<String>)> = golden["body"]["attributes"]
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn volume_drivers_service_accounts_and_what_the_plugin_can_do_are_told() {
+    fn volume_drivers_gmsa_and_plugin_capabilities_are_offered() {
         let host = Capabilities {
             volume_drivers: vec!["x".to_owned(), "x:latest".to_owned()],
             volume_plugin: vec!["efsAuth".to_owned()],

@@ -1,7 +1,7 @@
-//! Changes the JSON body of a call before it is signed, where the public SDK differs from the agent's private API model: fields it
-//! lacks, and zeros it sends.
+//! Changes the JSON body of a call before it is signed, where the public SDK differs from the Go agent's private API model: some
+//! fields are missing in the SDK, and it sends zeros that the Go agent leaves out.
 //!
-//! Owns the edit, not its content. The invariant: `content-length` and the signature always fit the new body.
+//! Owns the mechanism, not the content of an edit. The invariant: `content-length` and the signature always match the new body.
 
 use aws_sdk_ecs::config::Intercept;
 use aws_smithy_runtime_api::box_error::BoxError;
@@ -11,7 +11,7 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
 use serde_json::{Map, Value};
 
-/// One edit, with the value it needs.
+/// One edit of the body, with the value that it needs.
 #[derive(Debug)]
 pub(super) struct BodyEdit {
     pub(super) value: String,

@@ -1,11 +1,11 @@
 //! UpdateContainerInstancesState: this instance takes no new tasks (spec `registration.md` §7).
 //!
-//! Owns the call and its error. When to drain is decided elsewhere; the call may be repeated.
+//! Owns the call and its error. The caller decides when to drain; the call may be repeated.
 
 use super::text_of;
 use aws_sdk_ecs::types::ContainerInstanceStatus;
 
-/// The instance is not draining yet: try again.
+/// The instance is not draining yet; the call is to be repeated.
 #[derive(Debug, thiserror::Error)]
 #[error("UpdateContainerInstancesState: {0}")]
 pub struct DrainError(String);

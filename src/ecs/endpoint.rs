@@ -1,7 +1,7 @@
-//! DiscoverPollEndpoint: where ACS and TCS are (spec `registration.md` §10).
+//! DiscoverPollEndpoint: the addresses of ACS and TCS (spec `registration.md` §10).
 //!
-//! Owns the answer for one container instance, shared by all users for twelve hours. It opens no websocket. The invariant: an
-//! expired answer is better than none, so it is dropped only when a new one has come; and an answer that names no ACS is none.
+//! Owns the answer for one container instance, shared by all callers for twelve hours. It opens no websocket. The invariants: an
+//! expired answer is used until a new one arrives; an answer without an address of ACS is an error.
 
 use super::body_edit::BodyEdit;
 use super::text_of;
@@ -12,23 +12,36 @@ use tokio::time::Instant;
 
 const LIFETIME: Duration = Duration::from_secs(12 * 3600);
 
-/// Where the websockets of this instance are.
+/// The addresses of the websockets for this instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PollEndpoints {
     /// Base address of ACS.
     pub acs: String,
-    /// Base address of TCS.
+    /// Base address of TCS; `None` if ECS names none.
     pub telemetry: Option<String>,
-    /// Base address for Service Connect's agent.
+    /// Base address for the Service Connect agent; `None` if ECS names none.
     pub service_connect: Option<String>,
 }
 
-/// The endpoints cannot be told.
+/// Why the endpoints are not known. The text of each variant is that of ECS, or the cause that no answer came.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("DiscoverPollEndpoint: {0}")]
-pub struct DiscoverError(String);
+pub enum DiscoverError {
+    /// ECS does not know the container instance any more.
+    #[error("DiscoverPollEndpoint: {0}")]
+    InactiveInstance(String),
+    /// Any other cause.
+    #[error("DiscoverPollEndpoint: {0}")]
+    Failed(String),
+}
 
-/// Discovers and remembers endpoints.
+impl DiscoverError {
+    /// Like the Go agent, looks for the name in the whole text: this operation has no error of that type (spec `acs.md` §2).
+    fn from_text(text: String) -> Self {
+        if text.contains("InactiveInstanceException") { Self::InactiveInstance(text) } else { Self::Failed(text) }
+    }
+}
+
+/// Discovers the endpoints and caches them.
 #[derive(Debug)]
 pub struct PollEndpointCache {
     client: aws_sdk_ecs::Client,
@@ -46,12 +59,12 @@ struct Known {
 }
 
 impl PollEndpointCache {
-    /// `cluster` as configured; `zone_id` may be empty.
+    /// A cache without an answer. `cluster` is the name or ARN as configured; `zone_id` may be empty.
     pub fn new(client: aws_sdk_ecs::Client, cluster: String, zone_id: String) -> Self {
         Self { client, cluster, zone_id, lifetime: LIFETIME, last: Mutex::new(None) }
     }
 
-    /// The endpoints of this container instance. Users wait for each other, so one call serves all.
+    /// The endpoints for this container instance. Concurrent callers wait for one call.
     pub async fn get(&self, container_instance: &str) -> Result<Arc<PollEndpoints>, DiscoverError> {
         let mut last = self.last.lock().await;
         let known = last.as_ref().filter(|known| known.container_instance == container_instance);
@@ -90,9 +103,10 @@ impl PollEndpointCache {
             })
             .send()
             .await
-            .map_err(|error| DiscoverError(text_of(&error)))?;
+            .map_err(|error| DiscoverError::from_text(text_of(&error)))?;
         let named = |endpoint: Option<String>| endpoint.filter(|endpoint| !endpoint.is_empty());
-        let acs = named(output.endpoint).ok_or_else(|| DiscoverError("the answer names no endpoint".to_owned()))?;
+        let acs =
+            named(output.endpoint).ok_or_else(|| DiscoverError::Failed("the answer names no endpoint".to_owned()))?;
         Ok(PollEndpoints {
             acs,
             telemetry: named(output.telemetry_endpoint),
@@ -115,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_request_is_the_recorded_one_and_the_answer_is_kept_per_instance() {
+    async fn the_recorded_request_is_sent_once_per_instance() {
         let fake = Fake::start(|_| found()).await;
         let cache = PollEndpointCache::new(client(&fake.url()), "judge".to_owned(), String::new());
         for _ in 0..2 {
@@ -150,6 +164,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_inactive_instance_is_an_error_of_its_own() {
+        let fake = Fake::start(|request| match request.number {
+            0 => Answer::error(400, "InactiveInstanceException", "gone"),
+            1 => Answer::error(400, "ClientException", "InactiveInstanceException: gone"),
+            _ => Answer::error(400, "ClientException", "gone"),
+        })
+        .await;
+        let cache = PollEndpointCache::new(client(&fake.url()), "judge".to_owned(), String::new());
+        for is_inactive in [true, true, false] {
+            let error = cache.get(ARN).await.unwrap_err();
+            assert_eq!(matches!(error, DiscoverError::InactiveInstance(_)), is_inactive, "{error}");
+            assert!(error.to_string().starts_with("DiscoverPollEndpoint: "), "{error}");
+        }
+    }
+
+    #[tokio::test]
     async fn many_users_make_one_call() {
         let fake = Fake::start(|_| found()).await;
         let cache = PollEndpointCache::new(client(&fake.url()), "judge".to_owned(), String::new());
@@ -159,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_expired_answer_is_the_fallback_and_without_one_it_is_an_error() {
+    async fn an_expired_answer_is_the_fallback_for_an_error() {
         let fake = Fake::start(|request| match request.number {
             0 => found(),
             _ => Answer::error(400, "AccessDeniedException", "no"),

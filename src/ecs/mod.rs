@@ -1,8 +1,8 @@
 //! Calls of the ECS API and the meaning of their errors (spec `registration.md` §5, `ecs-api.md` §3, §6).
 //!
-//! Owns registration, poll endpoint discovery, state-change reports and draining: the request, its limits, and which error means what. It
-//! does not decide when to report (the core does) nor how long the process lives after a failed registration (the caller does).
-//! The invariant: every call ends, within the time-outs of [`crate::aws::sdk`].
+//! Owns registration, poll endpoint discovery, state-change reports and draining: the requests, their limits, and the meaning of
+//! errors. It does not decide when to report (the core does) or how the process continues after a failed registration (the caller
+//! does). The invariant: every call ends within the time-outs of [`crate::aws::sdk`].
 //!
 //! Reading order: [`register`], [`attributes`], [`endpoint`], [`report`], [`drain`].
 
@@ -17,7 +17,8 @@ use crate::model::text::cleaned;
 use crate::model::with_causes;
 use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
 
-/// What a failed call says, in one clean line of bounded length: code and message of ECS, or else the error with its causes.
+/// The error of a failed call as one clean line of bounded length: code and message of ECS, or otherwise the error with its
+/// causes.
 fn text_of<E>(error: &SdkError<E>) -> String
 where
     SdkError<E>: ProvideErrorMetadata,

@@ -1,8 +1,8 @@
 //! RegisterContainerInstance (spec `registration.md` §4, §5).
 //!
-//! Owns the request, the creation of the `default` cluster, the retries in the process and the class of every error. It gathers no
-//! facts (they come in as [`Registration`]) and does not exit. The invariant: success means that ECS named an ARN and took every
-//! attribute as sent, but for those that only name this program.
+//! Owns the request, the creation of the `default` cluster, the retries and the class of every error. It gathers no facts (they
+//! come in as [`Registration`]) and does not exit the process. The invariant: success means that ECS returned an ARN and accepted
+//! every attribute as sent, except those that only identify this program.
 
 use super::attributes::{self, Attribute};
 use super::body_edit::BodyEdit;
@@ -25,26 +25,26 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// CPU units of one logical CPU.
 const UNITS_PER_CPU: u32 = 1024;
 
-/// Everything that is said about the instance.
+/// The facts that the request contains.
 #[derive(Clone, Debug, Default)]
 pub struct Registration {
-    /// Cluster as configured; `None` = `default`, created if it does not exist.
+    /// The cluster as configured; `None`: the cluster `default`, which is created if it does not exist.
     pub cluster: Option<String>,
-    /// ARN of an earlier registration: this one renews it.
+    /// The ARN of an earlier registration, which this one renews; `None` for the first registration.
     pub container_instance: Option<String>,
-    /// Identity document and signature; `None` sends both empty.
+    /// The instance identity document and its signature; `None`: both are sent empty.
     pub identity: Option<SignedDocument>,
-    /// What tasks may use.
+    /// The resources of the host that tasks may use.
     pub resources: HostResources,
-    /// Ids of the GPUs that tasks may have.
+    /// The ids of the GPUs that tasks may use.
     pub gpus: Vec<String>,
     /// `ECS_INSTANCE_ATTRIBUTES`; sent by the first registration only.
     pub custom_attributes: BTreeMap<String, String>,
-    /// Attributes of this agent and host, in order.
+    /// The attributes of this agent and host, in order.
     pub attributes: Vec<Attribute>,
-    /// Tags of the container instance.
+    /// The tags of the container instance.
     pub tags: BTreeMap<String, String>,
-    /// Random and the same for all tries of one process: makes the call repeatable.
+    /// The idempotency token: random, and the same for all attempts of one process.
     pub client_token: String,
 }
 
@@ -60,7 +60,7 @@ impl Registration {
     }
 }
 
-/// What the host offers to tasks.
+/// The resources that the host offers to tasks.
 #[derive(Clone, Debug, Default)]
 pub struct HostResources {
     /// Logical CPUs.
@@ -73,30 +73,30 @@ pub struct HostResources {
     pub udp_ports: Vec<u16>,
 }
 
-/// What ECS made of it.
+/// The result of a registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registered {
     /// ARN of the container instance.
     pub container_instance: String,
-    /// The cluster it is in: as configured, or `default`.
+    /// The cluster of the instance: as configured, or `default`.
     pub cluster: String,
-    /// Name of the availability zone; empty if ECS did not say.
+    /// Name of the availability zone; empty if ECS did not return one.
     pub availability_zone: String,
 }
 
 /// Why the instance is not registered.
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
-    /// It will fail again: exit 5, do not restart.
+    /// A new attempt would fail too: exit with code 5, no restart.
     #[error("registration is impossible: {0}")]
     Terminal(String),
-    /// A later process may succeed: exit 1.
+    /// A restarted process may succeed: exit with code 1.
     #[error("registration failed: {0}")]
     Restart(String),
 }
 
 impl RegisterError {
-    /// The exit code the supervisor understands.
+    /// The exit code for the service manager.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Terminal(_) => 5,
@@ -105,7 +105,7 @@ impl RegisterError {
     }
 }
 
-/// Memory for tasks in MiB: what the host has (bytes), less what is reserved (MiB).
+/// Memory for tasks in MiB: the memory of the host (in bytes) less the reserved memory (in MiB).
 pub fn memory_for_tasks(total_bytes: u64, reserved_mib: u32) -> Result<u32, RegisterError> {
     let total = total_bytes / (1024 * 1024);
     let left = total.checked_sub(u64::from(reserved_mib)).ok_or_else(|| {
@@ -114,7 +114,7 @@ pub fn memory_for_tasks(total_bytes: u64, reserved_mib: u32) -> Result<u32, Regi
     Ok(u32::try_from(left).unwrap_or(u32::MAX))
 }
 
-/// Registers, or renews a registration. Tries for up to an hour while ECS throttles or fails.
+/// Registers the instance, or renews its registration. Retries for up to an hour while ECS throttles or fails.
 pub async fn register(client: &aws_sdk_ecs::Client, registration: &Registration) -> Result<Registered, RegisterError> {
     register_with(client, registration, RETRY, PATIENCE).await
 }
@@ -137,7 +137,7 @@ async fn register_with(
         })?;
         answer = call_patiently(client, registration, cluster, retry, patience).await;
     }
-    // How many attributes an instance may have is bounded: those that only name this program are the ones to leave out.
+    // The number of attributes of an instance is limited: those that only identify this program can be left out.
     let without;
     let mut registration = registration;
     if registration.names_this_program() && answer.as_ref().is_err_and(is_invalid) {
@@ -148,7 +148,7 @@ async fn register_with(
         answer = call_patiently(client, registration, cluster, retry, patience).await;
     }
     let output = answer.map_err(|error| classify(&error, registration.container_instance.is_some()))?;
-    // A proxy that answers in the place of ECS says nothing about the attributes.
+    // An answer from a proxy instead of ECS gives no information about the attributes.
     let nothing = || RegisterError::Restart("the answer names no container instance".to_owned());
     let instance = output.container_instance.ok_or_else(nothing)?;
     accept(registration, cluster, &instance)
@@ -207,7 +207,7 @@ async fn call(
         .await
 }
 
-/// Adds the token, and takes out the zeros the SDK sends for every number of a resource that is not given.
+/// Adds the token, and removes the zeros that the SDK sends for the unset numbers of a resource.
 fn complete(body: &mut Map<String, Value>, client_token: &str) {
     body.insert("clientToken".to_owned(), client_token.into());
     let resources = body.get_mut("totalResources").and_then(Value::as_array_mut);
@@ -232,7 +232,7 @@ fn resources(host: &HostResources) -> Vec<Resource> {
     ]
 }
 
-/// Custom attributes first, and only when registering for the first time.
+/// The attributes to send: the custom ones come first, and only in the first registration.
 fn sent_attributes(registration: &Registration) -> Vec<Attribute> {
     let first = registration.container_instance.is_none();
     let custom = registration.custom_attributes.iter().filter(|_| first);
@@ -256,15 +256,15 @@ fn accept(registration: &Registration, cluster: &str, answer: &ContainerInstance
         if returned.get(sent.name.as_str()).copied().unwrap_or_default() == value {
             continue;
         }
-        // What only names this program is not worth an instance that does not come up.
+        // A changed attribute that only identifies this program must not keep the instance from starting.
         if sent.is_own() {
-            tracing::warn!(attribute = sent.name, "ECS shows another value of this attribute than was registered");
+            tracing::warn!(attribute = sent.name, "ECS returned another value for this attribute than was sent");
         } else {
             return Err(RegisterError::Terminal(format!("ECS did not accept the attribute {}", sent.name)));
         }
     }
     let availability_zone = returned.get("ecs.availability-zone").copied().unwrap_or_default().to_owned();
-    // A renewal keeps its ARN, whatever comes back.
+    // A renewal keeps its ARN, whatever ECS returns.
     let named = answer.container_instance_arn().filter(|arn| !arn.is_empty()).map(str::to_owned);
     let container_instance = registration.container_instance.clone().or(named);
     let container_instance =

@@ -1,7 +1,8 @@
 //! SubmitTaskStateChange: one report to ECS (spec `ecs-api.md` §4).
 //!
-//! Owns the request's form, its limits and the meaning of its errors. Which change is due, its order and its repetition belong to
-//! the core; sending the same change twice is harmless. The invariant: every text fits its limit and is cut between characters.
+//! Owns the form of the request, its limits and the meaning of its errors. The core decides which change is due, in which order,
+//! and when to repeat it; sending the same change twice is harmless. The invariant: every text fits its limit and is cut between
+//! characters.
 
 use super::text_of;
 use crate::model::{ContainerChange, Failure, OpError, PortBinding, Protocol, RangeBinding, StateChange, Timestamp};
@@ -16,31 +17,31 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::config_bag::ConfigBag;
 
-/// Longest reason of a task or container, in bytes.
+/// Maximum length of the reason of a task or container, in bytes.
 const MAX_REASON: usize = 1024;
-/// Most network bindings of a container that has a range of ports.
+/// Maximum number of network bindings of a container that has a range of ports.
 const MAX_BINDINGS: usize = 100;
-/// Longest id or digest, in bytes.
+/// Maximum length of an id or digest, in bytes.
 const MAX_ID: usize = 255;
 
-/// What the reports need to know.
+/// The settings of all reports.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Cluster as configured: name or ARN.
+    /// The cluster as configured: name or ARN.
     pub cluster: String,
-    /// Leave out bindings to `::` (`ECS_EXCLUDE_IPV6_PORTBINDING`).
+    /// True: bindings to `::` are left out (`ECS_EXCLUDE_IPV6_PORTBINDING`).
     pub exclude_ipv6_bindings: bool,
-    /// Leave out bindings to `0.0.0.0` (IPv6-only instances).
+    /// True: bindings to `0.0.0.0` are left out (IPv6-only instances).
     pub ipv6_only: bool,
 }
 
-/// Why a report was not taken.
+/// Why ECS did not accept a report.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// ECS will never take it (`InvalidParameterException`): drop it.
+    /// ECS will never accept this report (`InvalidParameterException`); it is to be dropped.
     #[error("ECS rejected the state change: {0}")]
     Rejected(String),
-    /// Anything else: the same report must be sent again later.
+    /// Any other error; the same report must be sent again later.
     #[error("the state change was not taken: {0}")]
     Retryable(String),
 }
@@ -54,7 +55,7 @@ impl From<SubmitError> for OpError {
     }
 }
 
-/// Sends one state change. Ends within the time-outs of the client.
+/// Sends one state change, within the time-outs of the client.
 pub async fn submit(
     client: &aws_sdk_ecs::Client,
     settings: &Settings,
@@ -81,7 +82,8 @@ pub async fn submit(
     }
 }
 
-/// ECS answers with an object. Nothing at all comes from somebody in between, and the SDK would take it for success.
+/// Whether the answer is from ECS, which sends an object. An empty answer comes from a proxy, and the SDK would take it as
+/// success.
 #[derive(Debug)]
 struct NotEmpty;
 
@@ -125,8 +127,8 @@ fn container_change(settings: &Settings, task: &StateChange, change: &ContainerC
     let single = change.bindings.iter().filter(|binding| is_reported(&binding.bind_ip)).map(network_binding);
     let ranges = change.range_bindings.iter().filter(|binding| is_reported(&binding.bind_ip)).map(range_binding);
     let mut bindings: Vec<_> = single.chain(ranges).collect();
-    // The Go agent counts only where there is a range, and then says nothing of the task any more, not even that it has stopped. Here
-    // only the bindings are kept back.
+    // The Go agent applies the limit only to containers with a range. Above it, the Go agent reports nothing more about the task,
+    // not even that it has stopped. Here only the bindings are left out.
     if !change.range_bindings.is_empty() && bindings.len() > MAX_BINDINGS {
         tracing::error!(
             task = task.task.task_id(),
@@ -178,7 +180,8 @@ fn date(at: Timestamp) -> DateTime {
     DateTime::from_millis(i64::try_from(at.0).unwrap_or(i64::MAX))
 }
 
-/// The longest start of `text` that has at most `limit` bytes and ends between two characters. (The Go agent may cut through one.)
+/// The longest prefix of `text` that has at most `limit` bytes and ends between two characters. (The Go agent may cut through
+/// one.)
 fn cut(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
 }
@@ -193,13 +196,13 @@ pub(crate) mod tests {
     use aws_credential_types::provider::SharedCredentialsProvider;
     use serde_json::{Value, json};
 
-    /// A recorded file.
+    /// A recorded request of the Go agent.
     pub(crate) fn golden(name: &str) -> Value {
         let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
         serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
     }
 
-    /// A client named as the recorded agent was.
+    /// A client with the user agent of the recorded Go agent.
     pub(crate) fn client(url: &str) -> aws_sdk_ecs::Client {
         let agent =
             AgentName { version: "1.105.1".to_owned(), hash: "*a8b3e7d3".to_owned(), os_family: "LINUX".to_owned() };
@@ -217,7 +220,7 @@ pub(crate) mod tests {
         Settings { cluster: "judge".to_owned(), ..Settings::default() }
     }
 
-    /// The state change a recorded body must have come from.
+    /// The state change that leads to a recorded body.
     fn change_of(body: &Value) -> StateChange {
         let at = |name: &str| body[name].as_f64().map(|seconds| Timestamp((seconds * 1000.0).round() as u64));
         let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -278,7 +281,7 @@ pub(crate) mod tests {
         for name in ["X-Amz-Target", "User-Agent", "Content-Type"] {
             assert_eq!(fake.requests()[0].header(name), recorded["headers"][name].as_str(), "{name}");
         }
-        // Two header differences are on purpose: `max` in Amz-Sdk-Request (attempts beyond 3 are the core's), and no gzip.
+        // Two headers differ on purpose: `max` in Amz-Sdk-Request (the core makes the attempts beyond 3), and no gzip.
         assert_eq!(fake.requests()[0].header("amz-sdk-request"), Some("attempt=1; max=3"));
     }
 

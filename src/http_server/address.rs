@@ -1,7 +1,8 @@
 //! Where a server listens: a TCP port on every address of the host, or a socket of Linux that has a name but no file.
 //!
-//! Owns binding and accepting. A socket without a file belongs to a network namespace, as a port does: one process has its name, the name
-//! is free as soon as that process has ended, and every user of the host may take it first. Whoever connects has to look at whose it is.
+//! Owns binding and accepting. A socket without a file belongs to a network namespace, as a port does: one process owns the name.
+//! The name becomes free as soon as that process ends, and any user of the host may take it first. A client must check which
+//! process owns it.
 
 use super::peer::Peer;
 use std::fmt;
@@ -11,13 +12,13 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net as unix;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
-/// Connections that the kernel holds until they are accepted, which happens at once.
+/// Maximum number of connections that the kernel queues until they are accepted, which happens at once.
 const BACKLOG: u32 = 1024;
 
 /// Where a server listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// This TCP port, on every address of the host; [`Audience`](super::Audience) says who is served there.
+    /// This TCP port, on every address of the host; [`Audience`](super::Audience) decides which peers are served.
     Port(u16),
     /// The abstract socket with this name. Every user of this network namespace can connect to it.
     Socket(&'static str),
@@ -35,13 +36,13 @@ impl fmt::Display for Address {
 /// A bound [`Address`].
 #[derive(Debug)]
 pub enum Listener {
-    /// A port.
+    /// A listening TCP port.
     Tcp(TcpListener),
-    /// A socket.
+    /// A listening abstract socket.
     Unix(UnixListener),
 }
 
-/// A connection that was accepted.
+/// An accepted connection.
 #[derive(Debug)]
 pub(super) enum Accepted {
     Tcp(TcpStream, SocketAddr),
@@ -88,7 +89,7 @@ fn bind_port(port: u16) -> io::Result<TcpListener> {
 fn bind_both(port: u16) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v6()?;
     socket.set_reuseaddr(true)?;
-    // Whatever `net.ipv6.bindv6only` says.
+    // Also serve IPv4, whatever the value of `net.ipv6.bindv6only`.
     rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
     socket.bind((Ipv6Addr::UNSPECIFIED, port).into())?;
     socket.listen(BACKLOG)

@@ -1,14 +1,15 @@
 //! Which `Host` headers are accepted.
 //!
-//! A web page may have its own name resolve to an address of this host ("DNS rebinding") and let its visitor's browser read what is
-//! served here. The browser then sends the page's name, which is none of those below.
+//! A web page may make its own name resolve to an address of this host ("DNS rebinding"), so that a visitor's browser reads the
+//! answers of this server. The browser then sends the name of the page, and that name is not accepted here.
 
 use axum::http::header::HOST;
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Request};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// True if every name the request is addressed to is one of this host. A request without a name is accepted: no browser sends one.
+/// Whether every name that the request is addressed to belongs to this host. A request without a name is accepted, since no
+/// browser sends one.
 pub fn is_accepted<B>(request: &Request<B>) -> bool {
     let own = rustix::system::uname();
     let own = own.nodename().to_string_lossy();
@@ -17,7 +18,7 @@ pub fn is_accepted<B>(request: &Request<B>) -> bool {
     headers.all(|text| is_own(text, &own)) && request.uri().authority().is_none_or(|it| is_own(it.as_str(), &own))
 }
 
-/// `text` is a `Host` header; `own` is this host's name.
+/// Whether the `Host` header `text` is accepted on the host whose name is `own`.
 fn is_own(text: &str, own: &str) -> bool {
     if text.is_empty() {
         return true;
@@ -32,7 +33,7 @@ fn is_own(text: &str, own: &str) -> bool {
 
 /// The header without its port; `None` if it is not of the form `name[:port]`.
 fn name_in(text: &str) -> Option<String> {
-    // A zone (`%eth0`, or escaped `%25eth0`) means something to the sender only.
+    // A zone (`%eth0`, or escaped `%25eth0`) has a meaning for the sender only.
     let unzoned = match (text.find('%'), text.find(']')) {
         (Some(zone), Some(end)) if zone < end => [&text[..zone], &text[end..]].concat(),
         _ => text.to_owned(),

@@ -1,4 +1,4 @@
-//! Binding with retries, accepting, and the end of each connection.
+//! Binds with retries, accepts connections, and ends each of them.
 
 use super::Settings;
 use super::address::{Accepted, Listener, bind};
@@ -25,10 +25,10 @@ use tokio_util::sync::CancellationToken;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// Serves until `stop`. `bound` is the first try to bind the address: whoever has to know that the server is there makes it before anything
-/// else. An address that is taken is tried again for ever, with growing waits: the agent works without this server, and operators want it
-/// back when the address is free again. A port may be taken by no server at all: a connection may have been given it for its own end, and
-/// holds it for a minute after it was closed.
+/// Serves until `stop`. `bound` is the result of the first attempt to bind the address: a caller that needs the address bound
+/// early makes this attempt itself. If the address is taken, binding is retried for ever with growing pauses: the agent works
+/// without this server, and operators want the server back as soon as the address is free. A port may be taken without any server
+/// on it: the kernel may have given it to an outgoing connection, and keeps it for a minute after the close.
 pub async fn run(
     bound: io::Result<Listener>,
     settings: Settings,
@@ -56,8 +56,8 @@ pub async fn run(
     }
 }
 
-/// Serves an already bound listener until `stop`. Requests that are being answered then get [`Settings::stop_grace`] to end;
-/// connections without a complete head are closed at once.
+/// Serves a bound listener until `stop`. After that, requests in progress get [`Settings::stop_grace`] to finish; connections
+/// without a complete request head are closed at once.
 pub async fn serve(
     listener: Listener,
     settings: Settings,
@@ -81,7 +81,7 @@ pub async fn serve(
             Some(ended) = server.connections.join_next_with_id() => server.has_ended(ended),
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => server.accept(accepted),
-                // Out of file descriptors, mostly: waiting is what helps, and the loop must not spin.
+                // The usual cause is a lack of file descriptors. Waiting helps, and the loop must not spin.
                 Err(error) => {
                     tracing::error!("Error running {} endpoint: {error}", settings.name);
                     tokio::time::sleep(FIRST_WAIT).await;
@@ -94,7 +94,7 @@ pub async fn serve(
     let _late_answers_are_cut_off = timeout(settings.stop_grace, all).await;
 }
 
-/// A connection as its place knows it.
+/// The part of a connection that its place keeps.
 #[derive(Debug)]
 struct Open {
     task: AbortHandle,
@@ -114,14 +114,14 @@ struct Server {
     stop: CancellationToken,
     places: Places<Open>,
     connections: JoinSet<()>,
-    /// Peers that are not served.
+    /// Connections from peers that are not served.
     refused: Tally,
-    /// Connections for which there was no place.
+    /// Connections that found no free place.
     crowded: Tally,
 }
 
 impl Server {
-    /// Gives back the place of a connection.
+    /// Frees the place of a connection.
     fn has_ended(&mut self, ended: Result<(Id, ()), JoinError>) {
         let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
         self.places.leave(|connection| connection.task.id() == id);
@@ -186,12 +186,12 @@ impl Server {
     }
 }
 
-/// Closes with a reset, so that nothing of the connection is left in the kernel.
+/// Closes with a reset, so that the kernel keeps no state of the connection.
 fn reset(stream: TcpStream) {
     let _ = stream.set_zero_linger();
 }
 
-/// One request, one answer, closed: with nothing kept open there is no idle connection to account for.
+/// Answers one request and closes the connection, so that no idle connection takes a place.
 async fn exchange<S>(
     stream: S,
     from: Peer,
@@ -221,7 +221,7 @@ async fn exchange<S>(
             done = &mut http => done,
             () = stop.cancelled() => {
                 if !has_head.load(Ordering::Relaxed) {
-                    return Ok(()); // whoever has not asked waits for nothing
+                    return Ok(()); // a client that has sent no request waits for no answer
                 }
                 http.as_mut().graceful_shutdown();
                 http.await
@@ -239,7 +239,7 @@ fn longer(wait: Duration) -> Duration {
     (wait * 2).min(MAX_WAIT)
 }
 
-/// Up to a fifth longer, so that restarted agents do not knock in step.
+/// Adds up to a fifth, so that agents that restarted together do not retry together.
 fn jittered(wait: Duration, random: u64) -> Duration {
     wait + wait.mul_f64(0.2 * (random as f64 / u64::MAX as f64))
 }

@@ -1,13 +1,13 @@
-//! The HTTP listener: who is served, how many at once, and for how long.
+//! The HTTP listener: which peers are served, how many at once, and for how long.
 //!
-//! Owns sockets, peers, places and time limits; knows no path and no answer. A server is a [`Settings`], an [`Audience`] and an axum
-//! router; it listens on a port, or on a socket that only this host reaches. Invariants: a peer outside the audience gets no byte, a
-//! connection lasts at most the head's limit plus the answer's, there are never more connections than places, and nobody but this host can
-//! take the places kept for this host.
+//! Owns sockets, peers, places and time limits; knows no path and no answer. A server is a [`Settings`], an [`Audience`] and an
+//! axum router; it listens on a port, or on a socket that only this host reaches. Invariants: a peer outside the audience gets no
+//! byte; a connection lasts at most the time limit of the head plus that of the answer; there are never more connections than
+//! places; only peers on this host can take the places reserved for it.
 //!
-//! Reading order: this file (settings), `address` (where it listens), `listener` (accepting, ending), `peer` (the audience), `route`
-//! (what the kernel says about a peer), `places` (who makes room for whom), [`host_header`] (DNS rebinding), `tally` (log lines about
-//! the refused).
+//! Reading order: this file (settings), `address` (where it listens), `listener` (accepting, ending), `peer` (the audience),
+//! `route` (the kernel's route to a peer), `places` (which connection yields to a new one), [`host_header`] (DNS rebinding),
+//! `tally` (log lines about refused connections).
 
 mod address;
 pub mod host_header;
@@ -24,22 +24,22 @@ pub use places::Limits;
 
 use std::time::Duration;
 
-/// What one server may cost. The default is that of the introspection server.
+/// The limits of one server.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// Name of the server in log lines.
     pub name: &'static str,
     /// Where it listens.
     pub address: Address,
-    /// Connections at once.
+    /// The bounds on simultaneous connections.
     pub limits: Limits,
-    /// A request's head must be complete after this time, counted from the accept.
+    /// Time limit for the head of a request, counted from the accept.
     pub head_timeout: Duration,
-    /// An answer must be taken after this time, counted from the end of `head_timeout`.
+    /// Time limit for the client to read the answer, counted from the end of `head_timeout`.
     pub answer_timeout: Duration,
-    /// How long a stop waits for answers under way. It does not wait for heads.
+    /// How long a stop waits for answers in progress. It does not wait for request heads.
     pub stop_grace: Duration,
-    /// Largest head of a request in bytes; a larger one is refused with status 431.
+    /// Maximum size of a request head in bytes; a larger one is refused with status 431.
     pub max_head: usize,
 }
 
@@ -53,7 +53,7 @@ impl Settings {
             head_timeout: Duration::from_secs(5),
             answer_timeout: Duration::from_secs(5),
             stop_grace: Duration::from_secs(1),
-            // The longest sensible query is a task ARN.
+            // The longest sensible query holds a task ARN.
             max_head: 16 * 1024,
         }
     }

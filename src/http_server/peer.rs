@@ -1,14 +1,14 @@
-//! Who is served.
+//! Decides which peers are served.
 //!
-//! The Go agent listens to everybody; `ecs-init` puts rules into the host's firewall that leave loopback and Docker's default bridge
-//! (since 1.97.0). Here the agent itself judges each peer when its connection is accepted, which takes no privilege and cannot be
-//! undone by whoever flushes the firewall.
+//! The Go agent serves every peer; `ecs-init` adds firewall rules to the host that admit only loopback and Docker's default
+//! bridge (since 1.97.0). Here the agent itself checks each peer when it accepts the connection. This needs no privilege, and
+//! flushing the firewall does not undo it.
 //!
-//! It asks the kernel which way an answer to the peer would go. That is what decides, not a list of subnets: a connection stands only
-//! if the peer got our half of the handshake, so a peer whose answers stay on this host *is* on this host, and one whose answers go
-//! out on the bridge, to a neighbour, is a container there. A forged source address never gets that far. The question takes
-//! microseconds, so nothing is cached: networks and addresses may come and go, the next connection sees them. Docker is asked only for
-//! the bridge's name, by the runtime.
+//! The check asks the kernel for the route to the peer; it does not compare with a list of subnets. A connection is established
+//! only if the peer received our half of the handshake. So a peer whose packets stay on this host *is* on this host, and a peer
+//! that is a neighbour on the bridge is a container there. A forged source address never gets that far. The query takes
+//! microseconds, so nothing is cached, and the next connection sees every change of networks and addresses. The runtime asks
+//! Docker only for the name of the bridge.
 
 use super::route::{self, Way};
 use std::fmt;
@@ -16,23 +16,23 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use tokio::sync::watch;
 
-/// Where a peer that is served stands.
+/// The location of a peer that is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// On this host: loopback, or one of the host's own addresses (which containers on the host's network have).
     Host,
     /// A container on Docker's default bridge.
     Bridge,
-    /// Anybody else, where everybody is served.
+    /// Any other peer, on a server that serves every peer.
     Other,
 }
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
-    /// Of a connection to a port.
+    /// The address of the peer of a connection to a port.
     Address(SocketAddr),
-    /// Of a connection to a socket: a process of this user. `None`: the kernel does not say whose.
+    /// The user id of the process that connected to a socket. `None`: the kernel does not report it.
     User(Option<u32>),
 }
 
@@ -46,7 +46,7 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Whom a server serves.
+/// The peers that a server serves.
 #[derive(Clone, Debug)]
 pub struct Audience {
     everybody: bool,
@@ -56,29 +56,29 @@ pub struct Audience {
 /// Why a peer is not served.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refused {
-    /// It is neither on this host nor on the bridge.
+    /// The peer is neither on this host nor on the bridge.
     #[error("it is neither on this host nor on Docker's default bridge")]
     Foreign,
-    /// The kernel was asked and knows nothing.
+    /// The kernel could not be asked, or knows no route to the peer.
     #[error("the kernel does not say where it is: {0}")]
     Unknown(#[from] io::Error),
 }
 
 impl Audience {
-    /// This host and containers on Docker's default bridge, whose interface has the name in `bridge` (`None`: there is no such
-    /// bridge, or it is not known yet); with `everybody` true, everybody.
+    /// This host and the containers on Docker's default bridge; with `everybody` true, every peer. `bridge` holds the interface
+    /// name of the bridge (`None`: Docker has no such bridge, or its name is not known yet).
     pub fn new(everybody: bool, bridge: watch::Receiver<Option<String>>) -> Self {
         Self { everybody, bridge }
     }
 
-    /// This host alone. The right one for a socket too: whoever can connect to it is on this host.
+    /// This host alone. This also fits a socket, since only processes on this host can connect to it.
     pub fn host_only() -> Self {
         Self::new(false, watch::channel(None).1)
     }
 
-    /// Judges the peer of a connection to our address `local`.
+    /// Checks the peer of a connection to our address `local`.
     pub(super) fn judge(&self, local: IpAddr, peer: SocketAddr) -> Result<Standing, Refused> {
-        // Without the kernel: the health check of a host must not depend on it.
+        // The kernel is not asked: the health check on the host must not depend on it.
         let found = match peer.ip().to_canonical().is_loopback() {
             true => Ok(Way::Local),
             false => route::way(local, peer),
@@ -95,7 +95,7 @@ impl Audience {
         }
     }
 
-    /// An interface is found by its name each time: Docker may make it anew under the same name.
+    /// Looks the interface up by name each time, since Docker may recreate it under the same name.
     fn is_bridge(&self, index: u32) -> bool {
         self.bridge.borrow().as_deref().and_then(route::interface) == Some(index)
     }
@@ -122,7 +122,7 @@ mod tests {
         }
     }
 
-    /// Addresses for documentation are on no host, so they are behind a gateway or behind nothing.
+    /// No host has the addresses for documentation, so they are behind a gateway or unreachable.
     #[test]
     fn a_stranger_is_served_only_where_everybody_is() {
         let bridge = watch::channel(Some("lo".to_owned())).1;

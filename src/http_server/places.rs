@@ -1,21 +1,21 @@
-//! The places of a server: how many connections at once, and who makes room for whom.
+//! The places of a server: how many simultaneous connections there may be, and which of them yields to a new one.
 //!
-//! Pure bookkeeping. The rules: this host has some places for itself; one peer has only so many; a connection whose request has not
-//! arrived yet makes room for a new one, the oldest first; one that is being answered does not. Invariant: no rule is broken by
-//! letting somebody in.
+//! Pure. The rules: some places are reserved for this host; each peer has a limit; a connection whose request has not arrived yet
+//! yields to a new connection, the oldest first; a connection that is being answered does not yield. Invariant: admitting a
+//! connection never breaks a rule.
 
 use super::peer::{Peer, Standing};
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Bounds on connections at once.
+/// Limits on the number of simultaneous connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// All of them.
+    /// The limit for all peers together.
     pub total: usize,
-    /// Those of `total` that only this host can take.
+    /// The part of `total` that is reserved for this host.
     pub kept_for_host: usize,
-    /// Those of one peer that is not on this host: one IPv4 address, or one IPv6 network of 64 bits. A peer on this host, one of its
-    /// addresses or one of its users, has `total` without `kept_for_host`.
+    /// The limit for one peer that is not on this host: one IPv4 address, or one IPv6 network of 64 bits. The limit for one peer
+    /// on this host (one address or one user) is `total` less `kept_for_host`.
     pub per_peer: usize,
 }
 
@@ -26,7 +26,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// One address of this host must not take the places of the others (`127.0.0.1` those of `::1`), nor one user those of root.
+    /// The limit for one peer. On this host, one address must leave places to another (`127.0.0.1` to `::1`), and one user to
+    /// root.
     fn per_peer(&self, standing: Standing) -> usize {
         match standing {
             Standing::Host => self.total - self.kept_for_host.min(self.total),
@@ -35,7 +36,7 @@ impl Limits {
     }
 }
 
-/// One connection.
+/// One connection and its peer.
 #[derive(Debug)]
 struct Place<C> {
     peer: Key,
@@ -43,27 +44,27 @@ struct Place<C> {
     connection: C,
 }
 
-/// What a connection tells of itself.
+/// The state of a connection that decides whether it yields its place.
 pub(super) trait Connection {
-    /// True until the head of a request is there.
+    /// True until the head of a request has arrived.
     fn is_waiting(&self) -> bool;
 }
 
-/// The places, the oldest connection first.
+/// The occupied places, the oldest connection first.
 #[derive(Debug)]
 pub(super) struct Places<C> {
     limits: Limits,
     taken: Vec<Place<C>>,
 }
 
-/// Whether there is a place.
+/// The result of a search for a place.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Room<C> {
-    /// There is.
+    /// A place is free.
     Free,
-    /// There is, now that this connection has lost its own.
+    /// A place is free, because this connection lost its own and is to be closed.
     MadeBy(C),
-    /// There is none.
+    /// No place is free.
     None,
 }
 
@@ -76,12 +77,12 @@ impl<C: Connection> Places<C> {
         self.taken.len()
     }
 
-    /// Looks for a place for one more connection of this peer; [`Self::enter`] then takes it.
+    /// Looks for a place for a new connection of this peer; [`Self::enter`] then takes it.
     pub(super) fn room_for(&mut self, peer: Peer, standing: Standing) -> Room<C> {
         let (peer, on_host) = (key(peer), standing == Standing::Host);
-        let of_peer = |place: &Place<C>| place.peer == peer;
-        if self.count(of_peer) >= self.limits.per_peer(standing) {
-            return self.make_room(of_peer);
+        let from_peer = |place: &Place<C>| place.peer == peer;
+        if self.count(from_peer) >= self.limits.per_peer(standing) {
+            return self.make_room(from_peer);
         }
         let others = self.limits.total.saturating_sub(self.limits.kept_for_host);
         if !on_host && self.count(|place| !place.on_host) >= others {
@@ -90,7 +91,8 @@ impl<C: Connection> Places<C> {
         if self.taken.len() < self.limits.total {
             return Room::Free;
         }
-        // This host takes back what others have of the rest before it takes from itself; others take nothing from it.
+        // A connection from this host first replaces one from elsewhere, then one of its own. Other peers replace none from this
+        // host.
         match self.make_room(|place| !place.on_host) {
             Room::None if on_host => self.make_room(|place| place.on_host),
             room => room,
@@ -102,7 +104,7 @@ impl<C: Connection> Places<C> {
         self.taken.push(Place { peer: key(peer), on_host: standing == Standing::Host, connection });
     }
 
-    /// Gives a place back; without effect for a connection that has lost it before.
+    /// Frees a place; has no effect for a connection that has already lost its place.
     pub(super) fn leave(&mut self, is_it: impl Fn(&C) -> bool) {
         self.taken.retain(|place| !is_it(&place.connection));
     }
@@ -117,7 +119,7 @@ impl<C: Connection> Places<C> {
     }
 }
 
-/// Whose places are counted together.
+/// The unit that the limit for one peer applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key {
     /// One IPv4 address, or the first address of an IPv6 network.
@@ -132,7 +134,7 @@ fn key(peer: Peer) -> Key {
     }
 }
 
-/// Whoever has one IPv6 address has a network of them.
+/// The unit of a peer. An owner of one IPv6 address has a whole network of them, so the network counts.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(peer) if !peer.is_loopback() => {
@@ -223,8 +225,8 @@ mod tests {
         assert_eq!(room(&mut full, "127.0.0.1", Host), Room::MadeBy((0, WAITS)));
         full.enter(at("127.0.0.1"), Host, (10, ANSWERED));
         assert_eq!(full.len(), 6);
-        let mut of_host = places(&[("127.0.0.1", Host, WAITS); 6]);
-        assert_eq!(room(&mut of_host, "10.0.0.1", Bridge), Room::None, "strangers take nothing from the host");
+        let mut host_only = places(&[("127.0.0.1", Host, WAITS); 6]);
+        assert_eq!(room(&mut host_only, "10.0.0.1", Bridge), Room::None, "strangers take nothing from the host");
     }
 
     #[test]

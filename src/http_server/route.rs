@@ -1,7 +1,7 @@
-//! Which way the kernel would answer a peer.
+//! The kernel's route to a peer.
 //!
-//! One question over rtnetlink (`RTM_GETROUTE`, which needs no privilege) for each connection from elsewhere than loopback. Owns the
-//! bytes of question and answer. Invariant: what cannot be read is an error, never a way.
+//! One rtnetlink query (`RTM_GETROUTE`, which needs no privilege) for each connection that is not from loopback. Owns the bytes
+//! of query and answer. Invariant: an answer that cannot be parsed is an error, never a route.
 
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice, netlink, recv, sendto, socket_with,
@@ -22,27 +22,27 @@ const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_MULTIPATH: u16 = 9;
 const RTA_VIA: u16 = 18;
-/// `nlmsghdr`, and `rtmsg` behind it.
+/// Sizes in bytes of `nlmsghdr` and of the `rtmsg` that follows it.
 const HEADER: usize = 16;
 const ROUTE: usize = 12;
-/// One route without metrics takes about 100 bytes.
+/// Size of the buffer for the answer in bytes. One route without metrics takes about 100 bytes.
 const MAX_ANSWER: usize = 4096;
 
-/// Where an answer goes.
+/// The destination of packets to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// It does not leave this host: the peer has one of its addresses.
+    /// This host: the peer has one of its addresses.
     Local,
-    /// Out of the interface with this index, to a neighbour there.
+    /// A neighbour on the interface with this index.
     Neighbour(u32),
-    /// Over a gateway, over several interfaces, or nowhere.
+    /// Behind a gateway, over several interfaces, or unreachable.
     Elsewhere,
 }
 
-/// The way from our address `local` to `peer`. Takes a few microseconds and waits for nothing.
+/// The route from our address `local` to `peer`. Takes a few microseconds and never blocks.
 ///
 /// # Errors
-/// The kernel does not answer, or knows no route.
+/// The kernel does not answer, or has no route.
 pub(super) fn way(local: IpAddr, peer: SocketAddr) -> io::Result<Way> {
     let socket = ask(&question(local, peer))?;
     let mut answer = [0_u8; MAX_ANSWER];
@@ -50,7 +50,7 @@ pub(super) fn way(local: IpAddr, peer: SocketAddr) -> io::Result<Way> {
     read(&answer[..length])
 }
 
-/// The index of a network interface now; `None` if there is none of this name.
+/// The current index of the network interface with this name; `None` if there is no such interface.
 pub(super) fn interface(name: &str) -> Option<u32> {
     let socket = open(AddressFamily::INET, SocketType::DGRAM).ok()?;
     netdevice::name_to_index(&socket, name).ok()
@@ -60,7 +60,7 @@ fn open(family: AddressFamily, kind: SocketType) -> io::Result<OwnedFd> {
     Ok(socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?)
 }
 
-/// The kernel answers rtnetlink questions while they are being sent, so the answer is there when this returns.
+/// Sends a query and reads the answer. The kernel answers rtnetlink queries during the send, so the read never blocks.
 fn ask(question: &[u8]) -> io::Result<OwnedFd> {
     let socket = open(AddressFamily::NETLINK, SocketType::RAW)?;
     sendto(&socket, question, SendFlags::empty(), &netlink::SocketAddrNetlink::new(0, 0))?;
@@ -75,11 +75,11 @@ fn question(local: IpAddr, peer: SocketAddr) -> Vec<u8> {
     let mut attributes = attribute(RTA_DST, &destination);
     let mut source_bits = 0;
     if destination.len() == source.len() {
-        // Rules may choose a route by the sender.
+        // Routing rules may depend on the source address.
         attributes.extend(attribute(RTA_SRC, &source));
         source_bits = bits;
     }
-    // A link-local address means another host on each interface.
+    // A link-local address names a different host on each interface.
     if let SocketAddr::V6(peer) = peer
         && peer.scope_id() != 0
     {
@@ -107,7 +107,7 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let length = u16::try_from(4 + value.len()).unwrap_or_default();
     let mut bytes = length.to_ne_bytes().to_vec();
     bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value); // addresses and indexes: multiples of four bytes, so nothing is to be filled up
+    bytes.extend(value); // addresses and indexes: multiples of four bytes, so no padding is needed
     bytes
 }
 
@@ -184,7 +184,7 @@ mod tests {
     fn an_answer_that_is_cut_off_is_an_error() {
         let index = 7_u32.to_ne_bytes();
         let whole = answer(RTN_UNICAST, &[(RTA_OIF, &index)]);
-        // Cut where an attribute begins, it names no interface.
+        // An answer cut at the beginning of an attribute names no interface.
         for length in (0..whole.len()).filter(|length| *length < HEADER + ROUTE || *length > HEADER + ROUTE + 3) {
             assert!(read(&whole[..length]).is_err(), "{length}");
         }

@@ -1,9 +1,9 @@
-//! A count with a bound on the log lines about it.
+//! A counter that limits the log lines about its events.
 
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Between two lines of one tally.
+/// Minimum time between two log lines of one tally.
 const QUIET: Duration = Duration::from_secs(60);
 
 /// Counts events and says when a line is due: at the first event, then at most once a minute.
@@ -15,7 +15,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Counts one event. `Some(total)`: write a line that names the total so far.
+    /// Counts one event. Returns the total so far if a log line is due.
     pub(super) fn add(&mut self, now: Instant) -> Option<u64> {
         self.count = self.count.saturating_add(1);
         if self.last_line.is_some_and(|last| now.duration_since(last) < QUIET) {

@@ -1,4 +1,4 @@
-//! The limits, over real sockets on loopback. Peers from elsewhere need other network namespaces: `tests/agent/port.rs`.
+//! The limits, over real sockets on loopback. Peers on other hosts need other network namespaces: see `tests/agent/port.rs`.
 
 use super::*;
 use axum::Router;
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Far more than a loaded machine needs, and less than the limit on heads.
+/// Far more time than a loaded machine needs, and less than the time limit for heads.
 const QUICK: Duration = Duration::from_secs(3);
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -68,7 +68,7 @@ async fn four_hundred_half_open_requests_shut_nobody_out() {
     for ip in ["127.0.0.1", "127.0.1.7"] {
         assert!(get(from(ip, running.address).await).await.ends_with("fine"), "{ip}");
     }
-    // The same from one address.
+    // The limit for one address.
     for _ in 0..400 {
         half_open.push(from("127.0.0.1", running.address).await);
     }
@@ -98,7 +98,7 @@ async fn a_stop_does_not_wait_for_half_open_requests() {
         stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
         half_open.push(stream);
     }
-    // All of them are accepted, since this one is.
+    // Connections are accepted in order, so all earlier ones are accepted too.
     assert!(get(from("127.0.0.1", running.address).await).await.ends_with("fine"));
     let began = Instant::now();
     running.stop.cancel();

@@ -1,7 +1,8 @@
-//! `/v1/debug/tasks`: what every task waits for, as data. Ours alone; the Go agent has no such path and no list names it.
+//! `/v1/debug/tasks`: what every task waits for, as data. The Go agent has no such path, and the list of commands does not name
+//! it.
 //!
-//! Owns the JSON shapes. Invariant: like everything here it shows no settings and no credentials; what a registry said stands there
-//! as ECS would be told it.
+//! Owns the JSON shapes. Invariant: like every answer of this server, this one shows no settings and no credentials. The error
+//! text of a registry appears in the form in which ECS would receive it.
 
 use crate::model::view::View;
 use crate::model::waiting::{Blocker, PullProgress, Shortage, Waiting};
@@ -9,10 +10,10 @@ use crate::model::{OpId, TaskArn, Timestamp};
 use serde::Serialize;
 use std::sync::Arc;
 
-/// How far a pull or the look-up of a digest is; the pulls belong to somebody else.
+/// Looks up the progress of a pull or of a digest look-up by its operation; `None` if no such operation is in progress.
 pub type PullLookup = Arc<dyn Fn(OpId) -> Option<PullProgress> + Send + Sync>;
 
-/// `{"Tasks":[…]}`
+/// The whole answer: `{"Tasks":[…]}`
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Tasks<'a> {
@@ -28,13 +29,13 @@ struct Task<'a> {
     waits: Vec<Wait<'a>>,
 }
 
-/// One thing that is held up.
+/// One wait of a task or of one of its containers.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Wait<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     container: Option<&'a str>,
-    /// See [`Blocker::kind`].
+    /// The kind of the blocker, see [`Blocker::kind`].
     r#for: &'static str,
     text: String,
     age_seconds: u64,
@@ -42,12 +43,12 @@ struct Wait<'a> {
     image: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     containers: Vec<&'a str>,
-    /// When the wait for other containers is given up.
+    /// Seconds until the wait for other containers is given up; `None` if it has no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     gives_up_in_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resource: Option<&'a str>,
-    /// What the host has too little of.
+    /// The resources that the host has too little of.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     lacks: Vec<Lack<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +57,7 @@ struct Wait<'a> {
     pull: Option<Pull>,
 }
 
-/// Something of the host that a task needs more of than is free.
+/// A resource of the host of which a task needs more than is free.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Lack<'a> {
@@ -85,7 +86,7 @@ struct Pull {
     bytes_total: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     percent: Option<u64>,
-    /// Since the engine said anything.
+    /// Seconds since the engine last reported progress; `None` before the first report.
     #[serde(skip_serializing_if = "Option::is_none")]
     quiet_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -180,7 +181,7 @@ mod tests {
     use crate::model::{ContainerStatus, Health, TaskStatus};
     use serde_json::json;
 
-    /// One thing of most kinds that can be waited for.
+    /// One wait for each of most kinds of blockers.
     fn waits() -> Vec<Waiting> {
         let since = Timestamp(90_000);
         let wait = |name: &str, blocker| Waiting { container: Some(name.into()), blocker, since };
@@ -207,7 +208,7 @@ mod tests {
         ]
     }
 
-    /// How far the pull with id 7 is.
+    /// The progress of the pull with the operation id 7.
     fn pulls() -> PullLookup {
         Arc::new(|op| {
             let progress = PullProgress {
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_waited_for_is_told_as_data() {
+    fn waits_are_shown_as_data() {
         let task = TaskView {
             arn: "arn".into(),
             family: "f".to_owned(),

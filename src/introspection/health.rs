@@ -1,6 +1,6 @@
-//! `/health`: whether the agent does its work, with the cause if not. Ours alone; the Go agent has no such path.
+//! `/health`: whether the agent works, with the cause if it does not. The Go agent has no such path.
 //!
-//! Owns the JSON, which `-healthcheck` reads, too. What is healthy is decided by the core (`core::agent_health`).
+//! Owns the JSON, which `-healthcheck` also reads. The core decides what is healthy (`core::agent_health`).
 
 use super::json;
 use crate::model::agent_health::{AgentHealth, Check};
@@ -9,10 +9,10 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// How the agent is now; the facts belong to somebody else.
+/// Looks up the current health of the agent.
 pub type HealthLookup = Arc<dyn Fn() -> AgentHealth + Send + Sync>;
 
-/// Says that this agent answers, and not another server that happens to have the port.
+/// The value of `Agent`, which shows that an ecs-agent answered, and not another server on the same port.
 const AGENT: &str = "ecs-agent";
 
 /// `{"Agent":"ecs-agent","Healthy":…,"Stage":…,"Checks":[{"Name":…,"Healthy":…,"Text":…}]}`
@@ -39,7 +39,7 @@ impl<'a> From<&'a Check> for ShownCheck<'a> {
     }
 }
 
-/// 200 with the checks, or 503 with the same.
+/// The answer: the checks, with status 200 if all are good and 503 if not.
 pub(super) fn answer(health: &AgentHealth) -> Response {
     let status = if health.is_healthy() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let shown = Shown {
@@ -53,12 +53,12 @@ pub(super) fn answer(health: &AgentHealth) -> Response {
     (status, headers, body).into_response()
 }
 
-/// What an agent's `/health` said, as far as `-healthcheck` needs it.
+/// The part of a `/health` answer that `-healthcheck` needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthAnswer {
-    /// The agent's own verdict.
+    /// Whether the agent is healthy.
     pub healthy: bool,
-    /// One line: what is wrong, or else what the agent is doing.
+    /// One line: the failed checks, or the stage that the agent is in if there are none.
     pub text: String,
 }
 
@@ -80,7 +80,7 @@ struct ReadCheck {
 }
 
 impl HealthAnswer {
-    /// Reads the body of an answer; `None` if no ecs-agent wrote it.
+    /// Parses the body of an answer; `None` if the body is not from an ecs-agent.
     pub fn parse(body: &[u8]) -> Option<Self> {
         let read: Read = serde_json::from_slice(body).ok().filter(|read: &Read| read.agent == AGENT)?;
         let line = |check: &ReadCheck| format!("{}: {}", check.name, check.text);

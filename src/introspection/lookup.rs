@@ -1,28 +1,28 @@
-//! The query of `/v1/tasks`: which tasks it names.
+//! The query of `/v1/tasks`: finds the tasks that it names.
 //!
-//! Owns the rules of the two keys `dockerid` and `taskarn`; knows no JSON. Invariant: a query never matches more than it should:
-//! what is ambiguous is an error, not a choice.
+//! Owns the rules of the two keys `dockerid` and `taskarn`; knows no JSON. Invariant: an ambiguous query is an error; none of its
+//! matches is chosen.
 
 use crate::model::view::{TaskView, View};
 use url::form_urlencoded;
 
-/// Up to this length an id is a prefix (the length `docker ps` prints), above it must be whole.
+/// Maximum length of an id that is taken as a prefix (the length that `docker ps` prints); a longer id must be complete.
 const SHORT_ID: usize = 12;
 
-/// What a query names.
+/// The result of a query.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found<'a> {
-    /// No key: all tasks.
+    /// All tasks: the query has neither key.
     All(Vec<&'a TaskView>),
-    /// Exactly one.
+    /// The one task that matches.
     One(&'a TaskView),
-    /// None.
+    /// No task matches.
     Nothing,
-    /// Both keys, or a short id of several containers.
+    /// The query has both keys, or a short id that several containers match.
     Ambiguous,
 }
 
-/// Keys count when present, even with an empty value; of a repeated key the first counts; others are ignored.
+/// Finds the tasks. A key with an empty value is present; of a repeated key the first value counts; other keys are ignored.
 pub(super) fn find<'a>(view: &'a View, query: &str) -> Found<'a> {
     let first = |key: &str| {
         let mut pairs = form_urlencoded::parse(query.as_bytes());
@@ -45,7 +45,7 @@ fn by_container<'a>(view: &'a View, id: &str) -> Found<'a> {
     match (hits.next(), hits.next()) {
         (None, _) => Found::Nothing,
         (Some((_, task)), None) => Found::One(task),
-        // Compat: two containers of the same task are ambiguous too; the Go agent counts containers.
+        // Compat: two containers of the same task are ambiguous too, since the Go agent counts containers.
         (Some(_), Some(_)) => Found::Ambiguous,
     }
 }

@@ -1,16 +1,16 @@
 //! The introspection server on port 51678: what `curl localhost:51678/v1/tasks` sees.
 //!
-//! Owns the routes and the answers. Decides nothing and holds no state: every answer is made from the newest published [`View`], from
-//! the [`Identity`] of the registration, or from the agent's health. Invariant: no answer carries environment variables, settings or
-//! credentials, because a `View` has none.
+//! Owns the routes and the answers. Decides nothing and holds no state: every answer is made from the newest published [`View`],
+//! from the [`Identity`] of the registration, or from the agent's health. Invariant: no answer carries environment variables,
+//! settings or credentials, because a `View` has none.
 //!
-//! As with the Go agent, the port opens with the registration: until then connections to it are refused, and scripts take an open port
-//! for a registered agent. How an agent is that has yet to register is asked of a socket, [`HEALTH_SOCKET`], which serves `/health` alone
-//! from the start of the process to its end.
+//! As with the Go agent, the port opens with the registration. Until then connections are refused, and scripts rely on this: an
+//! open port means a registered agent. The health of an agent that is not registered yet can be read from a socket,
+//! [`HEALTH_SOCKET`], which serves only `/health`, from the start of the process to its end.
 //!
-//! Reading order: this file (routes), `task` (JSON shapes), `health` and `debug` (ours alone), `lookup` (the query of `/v1/tasks`),
-//! `json` (the encoding). Who is served, and the limits, are those of [`http_server`](crate::http_server). Source: spec
-//! `introspection.md` §1 to §6.
+//! Reading order: this file (routes), `task` (JSON shapes), `health` and `debug` (paths of this agent only), `lookup` (the query
+//! of `/v1/tasks`), `json` (the encoding). [`http_server`](crate::http_server) has the limits, and decides which peers are
+//! served. Source: spec `introspection.md` §1 to §6.
 
 mod debug;
 mod health;
@@ -34,24 +34,23 @@ use futures_util::FutureExt;
 use serde::Serialize;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
-/// The port, not configurable: scripts and the health check of the container image know it.
+/// The port. It is not configurable, since scripts and the health check of the container image rely on it.
 pub const PORT: u16 = 51678;
 
-/// The name of the socket on which `/health` is served from the start of the process on. It has no file, and belongs to a network namespace
-/// as the port does; like the port, it is that of the first agent there. Every user may ask, since the answer holds no secret. Every user
-/// may also take the name before an agent does, so an answer counts only by whose process gave it.
+/// The name of the socket that serves `/health` from the start of the process. The socket has no file. Like the port, it belongs
+/// to a network namespace and to the first agent in it. Every user may read it, since the answer holds no secret. Every user may
+/// also take the name before an agent does, so a client must check which process answers.
 pub const HEALTH_SOCKET: &str = "ecs-agent/health";
 
-/// The whole licence text: embedded, so that the answer does not depend on the working directory.
+/// The licence text, embedded so that the answer does not depend on the working directory.
 pub const LICENSE: &str = include_str!("../../LICENSE");
 
-/// Between the texts of `/license`, and after the last.
+/// The line between the texts of `/license`, and after the last of them.
 const RULE: &str = "\n================================================================================\n";
 
-/// Paths of this agent alone. Whoever asks for something there that does not exist must not take a list of commands for its content.
+/// Paths that only this agent has. Below them an unknown path gets no list of commands, which a client could mistake for content.
 const OWN_PATHS: [&str; 3] = ["/health", "/metrics", "/v1/debug"];
 
 /// The answer to a request for another host.
@@ -61,34 +60,46 @@ const WRONG_HOST: &str = "the Host header names another host: use an address, lo
 /// The answer to every path that is not a command.
 const COMMANDS: &str = r#"{"AvailableCommands":["/v1/metadata","/v1/tasks","/license"]}"#;
 
-/// Who this agent is, as `/v1/metadata` says it. Fixed by the registration.
+/// The identity of this agent, as `/v1/metadata` shows it. It is fixed by the registration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Identity {
-    /// The cluster it registered with.
+    /// The cluster that the agent registered with.
     pub cluster: String,
-    /// The ARN it was given, if it has one.
+    /// The ARN of the container instance; `None` if it has none.
     pub container_instance_arn: Option<String>,
     /// `Amazon ECS Agent - v<version> (<hash>)`: scripts match the text before the version.
     #[serde(rename = "Version")]
     pub version_text: String,
 }
 
+/// The current moment, by the clock that the moments of the [`View`] and of the pulls are from. The wall clock may show another
+/// time.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
 #[derive(Clone)]
 struct Sources {
     identity: Arc<Identity>,
     view: watch::Receiver<Arc<View>>,
     pulls: PullLookup,
+    clock: Clock,
 }
 
-/// What [`HEALTH_SOCKET`] serves.
+/// The routes of [`HEALTH_SOCKET`].
 pub fn health_router(health: HealthLookup) -> Router {
     guarded(Router::new().route("/health", any(async move || health::answer(&health()))).fallback(not_found))
 }
 
-/// What the port serves. Methods are not checked. As with the Go agent, an unknown path is answered with 200 and the list of commands,
-/// which names neither `/health` nor `/v1/debug/tasks`; but paths where this agent has or will have something of its own are not found.
-pub fn router(health: HealthLookup, identity: Identity, view: watch::Receiver<Arc<View>>, pulls: PullLookup) -> Router {
+/// The routes of the port. Methods are not checked. As with the Go agent, an unknown path is answered with 200 and the list of
+/// commands, which names neither `/health` nor `/v1/debug/tasks`. An unknown path below one of `OWN_PATHS` is answered with
+/// 404.
+pub fn router(
+    health: HealthLookup,
+    identity: Identity,
+    view: watch::Receiver<Arc<View>>,
+    pulls: PullLookup,
+    clock: Clock,
+) -> Router {
     let mut routes = Router::new()
         .route("/v1/metadata", any(metadata))
         .route("/v1/tasks", any(tasks))
@@ -98,12 +109,12 @@ pub fn router(health: HealthLookup, identity: Identity, view: watch::Receiver<Ar
         .route("/metrics", any(not_found))
         .route("/health", any(async move || health::answer(&health())));
     for own in OWN_PATHS {
-        // `rest` is never empty.
+        // The wildcard `rest` never matches an empty text, so the path with the slash is a route of its own.
         for path in [format!("{own}/"), format!("{own}/{{*rest}}")] {
             routes = routes.route(&path, any(not_found));
         }
     }
-    guarded(routes.fallback(anything_else).with_state(Sources { identity: Arc::new(identity), view, pulls }))
+    guarded(routes.fallback(anything_else).with_state(Sources { identity: Arc::new(identity), view, pulls, clock }))
 }
 
 /// Refuses requests for another host; a panic while answering ends its connection alone.
@@ -132,7 +143,7 @@ async fn tasks(State(sources): State<Sources>, RawQuery(query): RawQuery) -> Res
     let kind = "introspection/tasks";
     match lookup::find(&view, query.as_deref().unwrap_or_default()) {
         lookup::Found::All(tasks) => json_answer(StatusCode::OK, &task::Tasks::new(&tasks), kind),
-        lookup::Found::One(one) => json_answer(StatusCode::OK, &task::Task::new(one), kind),
+        lookup::Found::One(found) => json_answer(StatusCode::OK, &task::Task::new(found), kind),
         lookup::Found::Nothing => json_answer(StatusCode::NOT_FOUND, &task::Task::ZERO, kind),
         lookup::Found::Ambiguous => json_answer(StatusCode::BAD_REQUEST, &task::Task::ZERO, kind),
     }
@@ -140,9 +151,7 @@ async fn tasks(State(sources): State<Sources>, RawQuery(query): RawQuery) -> Res
 
 async fn debug_tasks(State(sources): State<Sources>) -> Response {
     let view = Arc::clone(&sources.view.borrow());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = Timestamp(u64::try_from(now.as_millis()).unwrap_or_default());
-    json_answer(StatusCode::OK, &debug::Tasks::new(&view, &sources.pulls, now), "introspection/debug")
+    json_answer(StatusCode::OK, &debug::Tasks::new(&view, &sources.pulls, (sources.clock)()), "introspection/debug")
 }
 
 async fn license() -> Response {
@@ -158,8 +167,8 @@ async fn anything_else(uri: Uri) -> Response {
     }
 }
 
-/// One JSON answer. Errors are logged with their body, which names no secret: it is the empty value of the success type. The Go agent
-/// logs them all as errors; a question that cannot be answered is the client's, so it must not fill the agent's log.
+/// One JSON answer. Errors are logged with their body, which holds no secret: it is the empty value of the success type. The Go
+/// agent logs them all as errors; here a client's mistake is logged at debug level only, so that it cannot fill the agent's log.
 fn json_answer(status: StatusCode, value: &impl Serialize, kind: &'static str) -> Response {
     let (status, body) = match json::encode(value) {
         Ok(body) => (status, body),

@@ -8,7 +8,7 @@ use crate::model::view::{ContainerView, TaskView};
 use crate::model::{ContainerKind, PortBinding, TaskStatus};
 use serde::Serialize;
 
-/// What the engine prints for a moment that has not been.
+/// The engine's text for a time that is not set.
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
 
 /// `{"Tasks":[…]}`
@@ -18,7 +18,7 @@ pub(super) struct Tasks<'a> {
     tasks: Vec<Task<'a>>,
 }
 
-/// One task.
+/// One task, as an element of the list or as the whole answer.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Task<'a> {
@@ -50,7 +50,7 @@ struct Container<'a> {
     volumes: Vec<Volume<'a>>,
 }
 
-/// The host address of a binding is never shown, so a port bound on IPv4 and on IPv6 stands here twice, as in the Go agent.
+/// The host address of a binding is never shown, so a port bound on IPv4 and on IPv6 appears twice, as in the Go agent.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Port {
@@ -96,7 +96,7 @@ impl<'a> Task<'a> {
 }
 
 impl<'a> Container<'a> {
-    /// Nothing for a container that was not created yet, or is the agent's own.
+    /// `None` for a container that is not created yet or that is the agent's own.
     fn new(container: &'a ContainerView) -> Option<Self> {
         if container.kind != ContainerKind::Normal {
             return None;
@@ -131,8 +131,8 @@ impl<'a> Volume<'a> {
     }
 }
 
-/// Compat: blank when it says less than the known status does, which happens to a task that stopped by itself, and to one that
-/// runs while its desired status is still the first one.
+/// Compat: empty while the desired status lags behind the known status. This is so for a task that stopped by itself, and for one
+/// that runs while its desired status is still the initial one.
 fn desired_status(known: TaskStatus, desired: TaskStatus) -> &'static str {
     match (known.backend(), desired.backend()) {
         ("STOPPED", "PENDING" | "RUNNING") | ("RUNNING", "PENDING") => "",

@@ -1,12 +1,14 @@
-//! The answers, over a real socket, against what the Go agent answered in the same situation.
+//! The answers, over a real socket, compared with those of the Go agent in the same situation.
 //!
-//! The recorded order of containers is the Go agent's map order; ours is the task definition's, here the same.
+//! The recorded order of containers is the Go agent's map order. Ours is the order in the task definition, which is the same
+//! here.
 
 use super::*;
 use crate::http_server::{self, Audience};
 use crate::model::agent_health::{AgentHealth, Check, Subject};
 use crate::model::observation::Mount;
 use crate::model::view::{ContainerView, TaskView};
+use crate::model::waiting::{Blocker, Waiting};
 use crate::model::{ContainerKind, ContainerStatus, Health, PortBinding, Protocol, TaskStatus, Timestamp};
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -19,7 +21,7 @@ const ARN: &str = "arn:aws:ecs:us-west-2:123456789012:task/judge/319892675625455
 const WEB: &str = "1cc22cbf0108bdb58731612fad20d18f5f854e58b71f814f9aec7931e109787e";
 const SIDE: &str = "3eb984c569de1673568ee4794f26d59a068515efdbbfaaeedc04eec18ddf0547";
 
-/// A served view, a way to ask it, and a way to change it.
+/// A running server, with the sender that replaces its view.
 struct Server {
     address: SocketAddr,
     view: watch::Sender<Arc<View>>,
@@ -97,7 +99,7 @@ fn healthy() -> HealthLookup {
 
 /// The routes of a registered agent that is healthy.
 fn known(identity: Identity, view: watch::Receiver<Arc<View>>) -> Router {
-    router(healthy(), identity, view, Arc::new(|_| None))
+    router(healthy(), identity, view, Arc::new(|_| None), Arc::new(Timestamp::default))
 }
 
 fn identity() -> Identity {
@@ -207,14 +209,14 @@ async fn bodies_are_byte_for_byte() {
     let not_created = ContainerView { runtime_id: None, ..container("later", "", "ecs-judge-family-7-later-00") };
     let tasks = vec![task("arn:t/1", TaskStatus::Running, TaskStatus::Created, vec![fresh, pause, not_created])];
     let server = Server::start(View { tasks }).await;
-    let one = r#"{"Arn":"arn:t/1","DesiredStatus":"RUNNING","KnownStatus":"PENDING","Family":"judge-family","Version":"7","Containers":[{"DockerId":"1cc22cbf0108bdb58731612fad20d18f5f854e58b71f814f9aec7931e109787e","DockerName":"ecs-judge-family-7-new-00","Name":"new","Image":"a\u003cb\u003e\u0026c","ImageID":"","Ports":[{"ContainerPort":80,"Protocol":"tcp"}]}]}"#;
+    let single = r#"{"Arn":"arn:t/1","DesiredStatus":"RUNNING","KnownStatus":"PENDING","Family":"judge-family","Version":"7","Containers":[{"DockerId":"1cc22cbf0108bdb58731612fad20d18f5f854e58b71f814f9aec7931e109787e","DockerName":"ecs-judge-family-7-new-00","Name":"new","Image":"a\u003cb\u003e\u0026c","ImageID":"","Ports":[{"ContainerPort":80,"Protocol":"tcp"}]}]}"#;
     let zero = r#"{"Arn":"","KnownStatus":"","Family":"","Version":"","Containers":null}"#;
     let cases = [
-        ("/v1/tasks", format!(r#"{{"Tasks":[{one}]}}"#)),
-        ("/v1/tasks?taskarn=arn:t/1", one.to_owned()),
-        ("/v1/tasks?taskarn=arn%3At%2F1", one.to_owned()),
+        ("/v1/tasks", format!(r#"{{"Tasks":[{single}]}}"#)),
+        ("/v1/tasks?taskarn=arn:t/1", single.to_owned()),
+        ("/v1/tasks?taskarn=arn%3At%2F1", single.to_owned()),
         ("/v1/tasks?taskarn=", zero.to_owned()),
-        ("/v1/tasks?TaskArn=x", format!(r#"{{"Tasks":[{one}]}}"#)),
+        ("/v1/tasks?TaskArn=x", format!(r#"{{"Tasks":[{single}]}}"#)),
         ("/", r#"{"AvailableCommands":["/v1/metadata","/v1/tasks","/license"]}"#.to_owned()),
     ];
     for (target, expected) in cases {
@@ -282,7 +284,7 @@ async fn health_is_the_same_on_the_port_and_on_the_socket() {
     let checks = vec![Check::unhealthy(Subject::Docker, "no answer for 61 s".to_owned())];
     let ill: HealthLookup = Arc::new(move || AgentHealth { stage: "running".to_owned(), checks: checks.clone() });
     let (view, receiver) = watch::channel(Arc::new(View::default()));
-    let port = router(ill.clone(), identity(), receiver, Arc::new(|_| None));
+    let port = router(ill.clone(), identity(), receiver, Arc::new(|_| None), Arc::new(Timestamp::default));
     for routes in [port, health_router(ill)] {
         let server = Server::with(routes, view.clone()).await;
         let answer = server.get("/health").await;
@@ -290,6 +292,21 @@ async fn health_is_the_same_on_the_port_and_on_the_socket() {
         let expected = r#"{"Agent":"ecs-agent","Healthy":false,"Stage":"running","Checks":[{"Name":"Docker","Healthy":false,"Text":"no answer for 61 s"}]}"#;
         assert_eq!(answer.body, expected);
         assert_eq!(server.ask("HEAD", "/health").await.status, 503);
+    }
+}
+
+/// The clock of the view is far from the wall clock: ages and remaining times are still right.
+#[tokio::test]
+async fn debug_ages_are_by_the_clock_of_the_view() {
+    for start in [Timestamp(1_000), Timestamp(32_503_680_000_000)] {
+        let wait = Waiting { container: None, blocker: Blocker::NextTry(Timestamp(start.0 + 50_000)), since: start };
+        let waiting = TaskView { waits: vec![wait], ..task(ARN, TaskStatus::Running, TaskStatus::None, Vec::new()) };
+        let (view, receiver) = watch::channel(Arc::new(View { tasks: vec![waiting] }));
+        let clock: Clock = Arc::new(move || Timestamp(start.0 + 42_000));
+        let server = Server::with(router(healthy(), identity(), receiver, Arc::new(|_| None), clock), view).await;
+        let shown = server.get("/v1/debug/tasks").await.json();
+        let wait = &shown["Tasks"][0]["Waits"][0];
+        assert_eq!((&wait["AgeSeconds"], &wait["NextTryInSeconds"]), (&Value::from(42), &Value::from(8)), "{shown}");
     }
 }
 

@@ -9,10 +9,10 @@
 
 use super::credentials_fetcher::{Account, CredentialsFetcher, FetcherError, Lease};
 use super::system_error::system_error;
+use crate::aws::gather::{self, Failed};
 use crate::aws::roles::RoleCredentials;
 use crate::aws::s3::{self, Object};
 use crate::aws::sdk::Sdk;
-use crate::aws::together::{self, Failed};
 use crate::aws::{secrets_manager, ssm};
 use crate::lane::{self, Lane};
 use crate::model::members::Members;
@@ -61,7 +61,7 @@ pub(super) async fn documents<'a>(
 ) -> Result<Vec<Document<'a>>, Failure> {
     let places = specs.iter().map(|spec| Ok((spec.as_str(), Place::parse(spec)?)));
     let places = places.collect::<Result<Vec<_>, String>>().map_err(Failure::ends_task)?;
-    together::all(places.iter().map(|(spec, place)| document(sdk, files, spec, place, role)).collect()).await
+    gather::all(places.iter().map(|(spec, place)| document(sdk, files, spec, place, role)).collect()).await
 }
 
 /// Gets tickets for these documents. If one fails, the leases of the others are given back.

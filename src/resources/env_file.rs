@@ -4,10 +4,10 @@
 //! memory ([`super::vault`]) until the container is created, so no key can lead out of a directory and nothing has to be removed.
 //! Invariant: either all files of a container are fetched, or the failure names each file that is not.
 
+use crate::aws::gather::{self, Failed};
 use crate::aws::roles::RoleCredentials;
 use crate::aws::s3::{self, Object, ObjectError};
 use crate::aws::sdk::Sdk;
-use crate::aws::together::{self, Failed};
 use crate::model::resource::EnvironmentFile;
 use crate::model::text::without_bom;
 use crate::model::{ContainerName, Failure, Secret};
@@ -33,7 +33,7 @@ pub async fn fetch(
     let Some(role) = role else {
         return Err(Failure::ends_task("environment file resource: unable to find execution role credentials"));
     };
-    together::all(files.iter().map(|file| fetch_file(sdk, &file.arn, role)).collect()).await
+    gather::all(files.iter().map(|file| fetch_file(sdk, &file.arn, role)).collect()).await
 }
 
 async fn fetch_file(sdk: &Sdk, arn: &str, role: &RoleCredentials) -> Result<BTreeMap<String, Secret>, Failed> {

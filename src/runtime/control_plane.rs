@@ -8,13 +8,13 @@ use super::host::Host;
 use super::instance::Instance;
 use super::settings;
 use super::supervisor::PartResult;
-use crate::acs::session::{self, Timing};
+use crate::acs::session::{self, EndpointError, Timing};
 use crate::acs::{self, Incoming, Outgoing};
 use crate::aws::roles::RoleKind;
 use crate::aws::signing::Signing;
 use crate::config::Config;
 use crate::core::{Event, PayloadTask};
-use crate::ecs::endpoint::PollEndpointCache;
+use crate::ecs::endpoint::{DiscoverError, PollEndpointCache};
 use crate::model::CredentialsAck;
 use crate::store::Identity;
 use crate::{version, websocket};
@@ -75,6 +75,13 @@ pub(super) fn settings(
     }
 }
 
+fn endpoint_error(error: &DiscoverError) -> EndpointError {
+    match error {
+        DiscoverError::InactiveInstance(_) => EndpointError::InactiveInstance(error.to_string()),
+        DiscoverError::Failed(_) => EndpointError::Failed(error.to_string()),
+    }
+}
+
 impl ControlPlane {
     /// Keeps the session until `stop` is cancelled. `outbox` outlives a restart of this part.
     pub(super) async fn run(self, outbox: Arc<Mutex<mpsc::Receiver<Outgoing>>>, stop: CancellationToken) -> PartResult {
@@ -83,7 +90,7 @@ impl ControlPlane {
         let discover = || {
             let (endpoints, instance) = (self.endpoints.clone(), self.settings.container_instance.clone());
             async move {
-                let found = endpoints.get(&instance).await.map_err(|error| error.to_string())?;
+                let found = endpoints.get(&instance).await.map_err(|error| endpoint_error(&error))?;
                 Ok(found.acs.clone())
             }
         };

@@ -3,6 +3,7 @@
 //! Before the registration the port is closed, like the Go agent's. Until then `/health` is served on a socket, so that
 //! `-healthcheck` can tell a waiting agent from a missing one.
 
+use super::clock::Clock;
 use super::health::Health;
 use super::ownership::Ownership;
 use super::pulls::Pulls;
@@ -60,6 +61,7 @@ impl Early {
         identity: &Identity,
         view: watch::Receiver<Arc<View>>,
         pulls: Pulls,
+        clock: Arc<Clock>,
     ) {
         let shown = introspection::Identity {
             cluster: identity.cluster.clone(),
@@ -67,7 +69,8 @@ impl Early {
             version_text: crate::version::text(),
         };
         let progress: introspection::PullLookup = Arc::new(move |op| pulls.progress(op));
-        let routes = introspection::router(self.health_lookup(), shown, view, progress);
+        let now: introspection::Clock = Arc::new(move || clock.now());
+        let routes = introspection::router(self.health_lookup(), shown, view, progress, now);
         let audience = Audience::new(offhost, self.bridge.subscribe());
         self.serve("introspection", Address::Port(introspection::PORT), audience, routes);
         self.health.running();

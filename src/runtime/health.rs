@@ -78,7 +78,7 @@ impl Health {
     pub(super) fn judge(&self) -> AgentHealth {
         let seen = self.contact.seen();
         let mut facts = *self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        facts.acs_message = seen.last_word.map(|at| self.moment(at));
+        facts.acs_message = seen.last_message.map(|at| self.moment(at));
         facts.deregistered = seen.deregistered.map(|at| self.moment(at));
         agent_health(&facts, self.moment(Instant::now()))
     }
@@ -186,7 +186,7 @@ mod tests {
         health.core_turned();
         health.docker_answered();
         assert_eq!(wrong(&health), [Subject::Acs]);
-        health.contact().word();
+        health.contact().message_received();
         assert_eq!(wrong(&health), []);
     }
 
@@ -230,7 +230,7 @@ mod tests {
         health.docker_answered();
         assert_eq!(wrong(&health), [Subject::CoreLoop, Subject::Acs]);
         health.core_turned();
-        health.contact().word();
+        health.contact().message_received();
         assert_eq!(wrong(&health), []);
     }
 

@@ -196,7 +196,7 @@ async fn build(config: Config, options: Options, imds: aws::imds::Imds, mut earl
         edges: edges.clone(),
         inbox: inbox.clone(),
     };
-    early.open_port(config.offhost_introspection, &identity, readers.clone(), pulls.clone());
+    early.open_port(config.offhost_introspection, &identity, readers.clone(), pulls.clone(), edges.clock.clone());
     let spot = config.spot_draining.then(|| spot::Watch::new(imds, ecs, &identity));
     let mut supervisor = supervise(early, core, control, from_core, edges, inbox, readers, pulls);
     if let Some(spot) = spot {

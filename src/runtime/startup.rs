@@ -95,7 +95,7 @@ pub(super) async fn tags(
             ));
         }
         TagSource::Ec2Instance => {
-            let found = tags::of_instance(sdk, credentials, &instance.id).await;
+            let found = tags::instance_tags(sdk, credentials, &instance.id).await;
             found.map_err(|error| Fatal::restartable(with_causes(&error)))?
         }
     };

@@ -208,7 +208,7 @@ fn a_task_that_cannot_be_read_costs_no_other_task() {
     let deep = "[".repeat(10_001) + &"]".repeat(10_001);
     let many = "0,".repeat(20_000) + "0";
     let long = "x".repeat(MAX_TEXT);
-    for (flaw, why) in [
+    for (members, why) in [
         (r#""family": NaN"#.to_owned(), "json: an unexpected character at byte"),
         (r#""family": "\q hunter2""#.to_owned(), "json: an unknown escape in a text at byte"),
         ("\"family\": \"hunter2\n\"".to_owned(), "json: a control character in a text at byte"),
@@ -217,7 +217,7 @@ fn a_task_that_cannot_be_read_costs_no_other_task() {
         (format!("\"new\": \"{long}\""), "it has 10486"),
         (r#""memory": 1.5"#.to_owned(), "json: cannot unmarshal number into memory, an integer is expected"),
     ] {
-        let bad = format!(r#"{{"arn":"t/bad","desiredStatus":"RUNNING",{flaw}}}"#);
+        let bad = format!(r#"{{"arn":"t/bad","desiredStatus":"RUNNING",{members}}}"#);
         let (tasks, intact, note) = outcomes(&format!("{bad},{good}"));
         assert!(
             tasks[0].starts_with(&format!("refused bad UnrecogniedTaskError: Error loading task - {why}")),
@@ -239,7 +239,7 @@ fn more_tasks_than_the_bound_are_one_line() {
     let (taken, intact, note) = outcomes(&tasks(MAX_TASKS).join(","));
     assert_eq!((taken.len(), intact, note.as_str()), (MAX_TASKS, true, ""));
     let (taken, intact, note) = outcomes(&tasks(MAX_TASKS + 7).join(","));
-    let wanted = "7 tasks of a payload are not taken up: more than 1000 are in it";
+    let wanted = "7 tasks of a payload are ignored: it has more than 1000";
     assert_eq!((taken.len(), intact, note.as_str()), (MAX_TASKS, false, wanted));
     let (taken, intact, note) = outcomes(&vec!["0"; 2_000_000].join(","));
     let nameless = "refused  UnrecogniedTaskError: Error loading task - the task has no ARN";
@@ -323,7 +323,7 @@ fn lists_of_tasks_are_bounded() {
         }
     };
     assert_eq!(stops(&list(MAX_LISTED)), (MAX_LISTED, String::new()));
-    let wanted = "2 tasks to stop are not taken up: more than 10000 are named";
+    let wanted = "2 tasks to stop are ignored: the message names more than 10000";
     assert_eq!(stops(&list(MAX_LISTED + 2)), (MAX_LISTED, wanted.to_owned()));
     let (taken, note) = stops(&[json!(7), json!({"taskArn": "t"}), json!("x"), json!([])]);
     assert_eq!(taken, 1);

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_takes_nothing_is_still_listened_to_and_given_up_in_the_end() {
+async fn a_peer_that_reads_nothing_is_given_up_in_the_end() {
     let mut rig = Rig::start();
     let accepted = rig.next().await;
     let (began, mut line) = (accepted.at, accepted.line);
@@ -138,9 +138,9 @@ async fn a_message_without_end_is_refused_with_the_right_code() {
     // The longest that is taken.
     let envelope = json!({"type": "HeartbeatMessage", "message": {"messageId": "h", "filler": ""}}).to_string();
     let filler = "x".repeat(MAX_MESSAGE - envelope.len());
-    let longest = envelope.replace(r#""filler":"""#, &format!(r#""filler":"{filler}""#));
-    assert_eq!(longest.len(), MAX_MESSAGE);
-    socket.send(Message::text(longest)).await.unwrap();
+    let filled = envelope.replace(r#""filler":"""#, &format!(r#""filler":"{filler}""#));
+    assert_eq!(filled.len(), MAX_MESSAGE);
+    socket.send(Message::text(filled)).await.unwrap();
     expect_heartbeat(&mut socket, "h").await;
 }
 
@@ -203,7 +203,7 @@ async fn text_that_is_not_utf_8_ends_no_connection() {
 async fn answers_without_a_connection_are_dropped_and_hold_nobody_up() {
     let mut rig = Rig::start();
     drop(rig.next().await.line);
-    rig.refusals.lock().unwrap().push_back(Next::WaitForRegistration);
+    rig.refusals.lock().unwrap().push_back(NextStep::WaitForRegistration);
     assert_eq!(rig.message().await, Incoming::Deregistered);
     for count in 0..10_000_u32 {
         let answer = Outgoing::StopVerification {
@@ -219,7 +219,7 @@ async fn answers_without_a_connection_are_dropped_and_hold_nobody_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_session_ends_when_told_whatever_it_does() {
+async fn the_session_ends_on_cancel_in_every_state() {
     // While connected, with a write that hangs, in a pause.
     for case in 0..3 {
         let mut rig = Rig::start();
@@ -234,7 +234,7 @@ async fn the_session_ends_when_told_whatever_it_does() {
                 tokio::time::sleep(secs(1)).await;
             }
             _ => {
-                rig.refusals.lock().unwrap().push_back(Next::WaitForRegistration);
+                rig.refusals.lock().unwrap().push_back(NextStep::WaitForRegistration);
                 drop(accepted);
                 assert_eq!(rig.message().await, Incoming::Deregistered);
             }

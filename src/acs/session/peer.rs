@@ -30,7 +30,7 @@ impl Accepted {
 pub(super) struct Rig {
     pub(super) accepted: mpsc::UnboundedReceiver<Accepted>,
     /// What attempts to connect end with before one succeeds.
-    pub(super) refusals: Arc<Mutex<VecDeque<Next>>>,
+    pub(super) refusals: Arc<Mutex<VecDeque<NextStep>>>,
     pub(super) incoming: mpsc::Receiver<Incoming>,
     pub(super) outgoing: mpsc::Sender<Outgoing>,
     pub(super) cancel: CancellationToken,

@@ -73,7 +73,7 @@ async fn hear(peer: &mut Peer) -> Value {
 }
 
 #[tokio::test]
-async fn the_connect_request_is_the_recorded_one_and_credentials_are_asked_for_once() {
+async fn the_connect_request_is_the_recorded_one() {
     let mut server = Server::start().await;
     let _running = start(settings(), server.port);
     let golden = golden("acs_connect");
@@ -97,7 +97,7 @@ async fn the_connect_request_is_the_recorded_one_and_credentials_are_asked_for_o
 }
 
 #[tokio::test]
-async fn heartbeats_and_updates_are_answered_while_nobody_takes_the_messages() {
+async fn heartbeats_are_answered_while_the_agent_takes_no_messages() {
     let mut server = Server::start().await;
     let running = start(settings(), server.port);
     let mut peer = server.next().await;
@@ -161,7 +161,7 @@ async fn answers_are_the_recorded_ones() {
 }
 
 #[tokio::test]
-async fn an_old_connection_is_closed_politely_and_a_silent_one_at_once() {
+async fn an_old_connection_gets_a_close_frame_and_a_silent_one_none() {
     let mut server = Server::start().await;
     let mut old = settings();
     old.timing.lifetime = (Duration::from_millis(50), Duration::ZERO);
@@ -181,11 +181,22 @@ async fn an_old_connection_is_closed_politely_and_a_silent_one_at_once() {
 }
 
 #[tokio::test]
-async fn an_inactive_instance_is_told_and_waited_for() {
+async fn an_inactive_instance_is_reported_as_deregistered() {
     let body = r#"{"InactiveInstanceException":"gone"}"#.to_owned();
     let server = Server::refusing(Refusal { status: 400, body }).await;
     let mut running = start(settings(), server.port);
     assert_eq!(running.next().await, Incoming::Deregistered);
+}
+
+#[tokio::test]
+async fn an_inactive_instance_without_endpoint_is_deregistered() {
+    let (inbox, mut incoming) = mpsc::channel(1);
+    let (_outgoing, outbox) = mpsc::channel(1);
+    let discover = || std::future::ready(Err(EndpointError::InactiveInstance("gone".to_owned())));
+    let mut session = JoinSet::new();
+    session.spawn(run(settings(), discover, inbox, outbox, CancellationToken::new()));
+    let first = tokio::time::timeout(LIMIT, incoming.recv()).await.expect("nothing came");
+    assert_eq!(first, Some(Incoming::Deregistered));
 }
 
 #[tokio::test]

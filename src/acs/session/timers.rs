@@ -27,7 +27,7 @@ async fn only_recognised_messages_keep_a_connection() {
     socket.send(heartbeat("still there")).await.unwrap();
     expect_heartbeat(&mut socket, "still there").await;
     let last = Instant::now();
-    assert_eq!(rig.contact.seen().last_word, Some(last), "a word that counts");
+    assert_eq!(rig.contact.seen().last_message, Some(last), "a word that counts");
     // None of these does, and the connection ends a minute or two after the last that did.
     let nothing = ["", "{", "[]", r#"{"type":"Nobody"}"#, r#"{"type":"HeartbeatMessage","message":{"messageId":5}}"#];
     let mut nothing = nothing.into_iter().cycle();
@@ -40,14 +40,14 @@ async fn only_recognised_messages_keep_a_connection() {
         }
     }
     let again = rig.next().await;
-    assert_eq!(rig.contact.seen().last_word, Some(again.at), "nonsense was none, the new connection is one");
+    assert_eq!(rig.contact.seen().last_message, Some(again.at), "nonsense was none, the new connection is one");
     let lasted = again.at - last;
     assert!(lasted >= secs(60) && lasted <= secs(121), "{lasted:?}");
     assert!(!again.first);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_half_open_connection_is_given_up_and_made_anew_after_the_backoff() {
+async fn a_half_open_connection_is_replaced_after_the_backoff() {
     let mut rig = Rig::start();
     let mut last = rig.next().await;
     let mut held = Vec::new();
@@ -124,14 +124,14 @@ async fn the_end_of_a_connection_decides_about_the_next() {
         ("a fragmented ping", vec![0x09, 0], LATER),
         ("a ping that is too long", [&[0x89, 126, 0, 200], [0; 200].as_slice()].concat(), LATER),
     ];
-    for (what, bytes, (least, most)) in table {
+    for (what, bytes, (min, max)) in table {
         let mut rig = Rig::start();
         let mut accepted = rig.next().await;
         tokio::time::sleep(secs(2)).await;
         accepted.line.write_all(&bytes).await.unwrap();
         let ended = Instant::now();
         let mut rest = Vec::new();
-        if most == 0 {
+        if max == 0 {
             drop(accepted.line);
         } else {
             // Whatever it still says, its end closes.
@@ -139,9 +139,9 @@ async fn the_end_of_a_connection_decides_about_the_next() {
         }
         let again = rig.next().await;
         let waited = (again.at - ended).as_millis() as u64;
-        assert!((least..=most).contains(&waited), "{what}: {waited} ms");
+        assert!((min..=max).contains(&waited), "{what}: {waited} ms");
         assert!(!again.first, "{what}");
-        if least >= 3_600_000 {
+        if min >= 3_600_000 {
             assert_eq!(rig.message().await, Incoming::Deregistered, "{what}");
         }
     }
@@ -151,7 +151,7 @@ async fn the_end_of_a_connection_decides_about_the_next() {
 async fn attempts_back_off_and_a_connection_that_lasts_starts_over() {
     let mut rig = Rig::start();
     let began = rig.next().await.at;
-    rig.refusals.lock().unwrap().extend([Next::ReconnectLater; 20]);
+    rig.refusals.lock().unwrap().extend([NextStep::ReconnectLater; 20]);
     let after = rig.next().await;
     // The first connection was too short to be replaced at once. 250 ms, then times 1.5 up to 120 s: 21 pauses.
     let pauses = (0..21).map(|attempt| f64::min(0.25 * 1.5f64.powi(attempt), 120.0)).sum::<f64>();
@@ -173,12 +173,12 @@ async fn attempts_back_off_and_a_connection_that_lasts_starts_over() {
 #[tokio::test(start_paused = true)]
 async fn a_deregistered_instance_asks_again_every_hour_and_tells_it() {
     let mut rig = Rig::start();
-    rig.refusals.lock().unwrap().extend([Next::WaitForRegistration; 2]);
+    rig.refusals.lock().unwrap().extend([NextStep::WaitForRegistration; 2]);
     let began = Instant::now();
     for _ in 0..2 {
         assert_eq!(rig.message().await, Incoming::Deregistered);
     }
-    assert_eq!(rig.contact.seen(), Seen { last_word: None, deregistered: Some(began) });
+    assert_eq!(rig.contact.seen(), Seen { last_message: None, deregistered: Some(began) });
     let accepted = rig.next().await;
     assert!(accepted.first, "no connection stood yet: credentials are asked for");
     assert_eq!(accepted.at - began, secs(2 * 3600));

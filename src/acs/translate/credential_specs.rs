@@ -1,7 +1,7 @@
 //! Credential specs of containers, for group managed service accounts (spec `resources.md` §7).
 //!
-//! Pure. Owns where a container names its credential spec and how that begins; where its document is, is found out by whoever asks
-//! for it, as in the Go agent. The invariant: a container that names one waits for its ticket, or the task is refused.
+//! Pure. Owns the members that may name a credential spec, and its prefixes. `resources` locates the document when it fetches it,
+//! as the Go agent does. The invariant: a container with a credential spec waits for its ticket, or the task is refused.
 
 use super::docker_config::json_object;
 use crate::acs::wire;
@@ -11,11 +11,11 @@ use crate::model::{ContainerSpec, ResourceKind};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// What both forms begin with.
+/// The common prefix of both forms.
 const PREFIX: &str = "credentialspec";
 
-/// The credential spec of a container, wherever it names one: the field goes before the security option.
-pub(in crate::acs) fn of(container: &wire::Container) -> Result<Option<String>, String> {
+/// The credential spec of a container, from the field or otherwise from the security option; `None` if it has none.
+pub(in crate::acs) fn in_container(container: &wire::Container) -> Result<Option<String>, String> {
     let named = container.credential_specs.iter().find(|spec| spec.starts_with(PREFIX)).cloned();
     let spec = match (named.or_else(|| security_option(container)), container.credential_specs.first()) {
         (Some(spec), _) => spec,
@@ -31,14 +31,14 @@ pub(in crate::acs) fn of(container: &wire::Container) -> Result<Option<String>, 
     ))
 }
 
-/// The other way to name one: `dockerSecurityOptions`, which Docker itself knows on Windows only.
+/// The credential spec in `dockerSecurityOptions`, which Docker itself supports on Windows only.
 fn security_option(container: &wire::Container) -> Option<String> {
     let object = json_object(&container.docker_config.host_config, "hostConfig").unwrap_or_default();
     let options = member(&object, "SecurityOpt")?.as_array()?;
     options.iter().filter_map(Value::as_str).find(|option| option.starts_with(PREFIX)).map(str::to_owned)
 }
 
-/// One resource for all of them: each spec once.
+/// One resource for all credential specs of the task. Each spec occurs once.
 pub(super) fn resource(containers: &[ContainerSpec]) -> Option<ResourceSpec> {
     let specs: BTreeSet<&String> = containers.iter().filter_map(|it| it.credential_spec.as_ref()).collect();
     let users = containers.iter().filter(|it| it.credential_spec.is_some());

@@ -1,11 +1,11 @@
-//! `dockerConfig`: two JSON objects in Docker's own words, as texts.
+//! `dockerConfig`: two JSON objects of the Docker API, as texts.
 //!
-//! Owns how they become objects, for the few members that mean something here. All of them go on to the engine as they are.
+//! Owns their parsing, for the few members that matter here. The texts are passed to the engine unchanged.
 
 use crate::model::json;
 use serde_json::{Map, Value};
 
-/// The object in `text`; nothing and `null` are an empty object.
+/// The object in `text`; an empty text and `null` are an empty object. `what` names the member in errors.
 pub(super) fn json_object(text: &str, what: &str) -> Result<Map<String, Value>, String> {
     if text.trim().is_empty() {
         return Ok(Map::new());
@@ -17,7 +17,7 @@ pub(super) fn json_object(text: &str, what: &str) -> Result<Map<String, Value>, 
     }
 }
 
-/// MiB; 0 = none.
+/// The memory reservation in MiB; 0: none.
 pub(super) fn memory_reservation(host_config: &Map<String, Value>) -> u32 {
     let bytes = json::member(host_config, "MemoryReservation").and_then(Value::as_u64).unwrap_or(0);
     u32::try_from(bytes / (1024 * 1024)).unwrap_or(u32::MAX)

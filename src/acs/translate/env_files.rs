@@ -1,12 +1,12 @@
 //! Environment files of containers (spec `resources.md` §5).
 //!
-//! Pure. Whether an ARN names anything is found out by whoever asks for it, as in the Go agent.
+//! Pure. `resources` finds out whether the object of an ARN exists, when it fetches it, as the Go agent does.
 
 use crate::acs::wire;
 use crate::model::resource::{EnvironmentFile, ResourceSpec};
 use crate::model::{ContainerName, ResourceKind};
 
-/// One resource for each container that has such files.
+/// One resource for each container with environment files.
 pub(super) fn resources(containers: &mut [wire::Container]) -> Result<Vec<ResourceSpec>, String> {
     let with_files = containers.iter_mut().filter(|container| !container.environment_files.is_empty());
     with_files

@@ -1,7 +1,7 @@
 //! GPUs and other accelerators of containers (spec `docker-mapping.md` §4, §12).
 //!
-//! Owns which container gets which GPU and which runtime it needs. Which GPUs are free is decided elsewhere. Invariant: a GPU belongs
-//! to one container, and to one that is in the task.
+//! Owns the assignment of GPUs to containers, and the runtime that they need. The core decides which GPUs are free. Invariant: a
+//! GPU belongs to exactly one container, which is in the task.
 
 use super::super::host::HostFacts;
 use super::super::wire;
@@ -11,7 +11,8 @@ use crate::model::task::Runtime;
 const NVIDIA: &str = "NVIDIA_VISIBLE_DEVICES";
 const NEURON: &str = "AWS_NEURON_VISIBLE_DEVICES";
 
-/// Gives the containers what the task's associations and their own environment say.
+/// Sets the GPUs, the environment and the runtime of each container, from the task's associations and the container's own
+/// environment.
 pub(super) fn give(
     containers: &mut [ContainerSpec],
     associations: &[wire::Association],
@@ -70,7 +71,7 @@ mod tests {
         assert_eq!((a.environment.0[NVIDIA].as_str(), a.runtime), ("GPU-1,GPU-2", Runtime::Nvidia));
         assert_eq!(a.gpus, ["GPU-1", "GPU-2"]);
         assert_eq!((b.environment.0.len(), b.runtime), (0, Runtime::Default));
-        // One that names devices itself, beside one that has a GPU; and alone.
+        // A container that names devices itself: beside a container with a GPU, and alone.
         assert_eq!(given(&two, &host, &[NVIDIA]).unwrap()[1].runtime, Runtime::Nvidia);
         assert_eq!(given(&[], &host, &[NVIDIA]).unwrap()[1].runtime, Runtime::Default);
         let outside = HostFacts { is_external: true, ..host };
@@ -80,14 +81,14 @@ mod tests {
 
     #[test]
     fn neuron_goes_before_nvidia_where_the_operator_has_it() {
-        let one = [association("GPU-1", &["b"])];
+        let single = [association("GPU-1", &["b"])];
         let host = HostFacts { gpus: true, inferentia: true, ..HostFacts::default() };
-        assert_eq!(given(&one, &host, &[NEURON]).unwrap()[1].runtime, Runtime::Neuron);
+        assert_eq!(given(&single, &host, &[NEURON]).unwrap()[1].runtime, Runtime::Neuron);
         assert_eq!(given(&[], &HostFacts::default(), &[NEURON]).unwrap()[1].runtime, Runtime::Default);
     }
 
     #[test]
-    fn a_gpu_of_nobody_or_of_several_is_refused_in_the_go_agents_words() {
+    fn a_gpu_without_exactly_one_container_is_refused() {
         let host = HostFacts { gpus: true, ..HostFacts::default() };
         for (containers, text) in [
             (&["a", "b"][..], "could not associate multiple containers to GPU GPU-1"),

@@ -1,43 +1,43 @@
-//! Limits of a task as a whole (spec `docker-mapping.md` §5).
+//! The limits of a whole task (spec `docker-mapping.md` §5).
 //!
-//! Owns what the task's `cpu` and `memory` mean. Which files a limit is written to is the matter of `resources::cgroup`. The
-//! invariant: no container may have more memory than its task.
+//! Owns the meaning of the task's `cpu` and `memory`; `resources::cgroup` writes the limits. The invariant: no container may have
+//! more memory than its task.
 
-use super::reason::Flaw;
+use super::reason::TaskError;
 use crate::acs::host::HostFacts;
 use crate::acs::wire;
 use crate::model::resource::{CgroupSpec, ResourceKind, ResourceSpec};
 
-/// More vCPUs no task may ask for.
-const MOST_CPUS: u32 = 192;
-/// Shares of a container and of a task: 0 would mean 1024 to the kernel's caller.
+/// Maximum number of vCPUs of a task.
+const MAX_CPUS: u32 = 192;
+/// The range of CPU shares of a container and of a task. The value 0 would be taken as 1024.
 const SHARES: std::ops::RangeInclusive<u32> = 2..=262_144;
 
-/// What was asked for.
+/// The requested limits.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Limits {
-    /// Millionths of a vCPU; 0 = none.
+    /// The CPU limit in millionths of a vCPU; 0: no limit.
     pub(super) cpu_micros: u64,
-    /// MiB; 0 = none.
+    /// The memory limit in MiB; 0: no limit.
     pub(super) memory: u64,
-    /// The control group, on a host that makes them.
+    /// The control group of the task; `None` on a host that creates none.
     pub(super) resource: Option<ResourceSpec>,
-    /// MiB for a container that has no limit of its own; 0 = none.
+    /// The memory limit in MiB for a container without a limit of its own; 0: no limit.
     pub(super) for_containers: u32,
 }
 
-/// Reads the limits.
-pub(super) fn read(task: &wire::Task, host: &HostFacts) -> Result<Limits, Flaw> {
+/// Reads and checks the limits of a task.
+pub(super) fn read(task: &wire::Task, host: &HostFacts) -> Result<Limits, TaskError> {
     let memory = u64::try_from(task.memory).map_err(|_| "the memory of the task is negative")?;
     if task.cpu < 0.0 {
         return Err("the cpu of the task is negative".into());
     }
-    // Rounded: 0.57 is 570,000 and not the 569,999 that a binary fraction makes of it. A huge number stays a huge one.
+    // Rounded, so that 0.57 is 570,000, not 569,999 as truncation would give. A huge number stays huge.
     let cpu_micros = (task.cpu * 1_000_000.0).round() as u64;
     if !host.task_limits {
         return Ok(Limits { cpu_micros, memory, ..Limits::default() });
     }
-    check(task, memory).map_err(Flaw::Resource)?;
+    check(task, memory).map_err(TaskError::Resource)?;
     let shares = task.containers.iter().map(|container| container.cpu.max(*SHARES.start()));
     let shares = shares.fold(0, u32::saturating_add).min(*SHARES.end());
     let resource = ResourceSpec {
@@ -50,10 +50,10 @@ pub(super) fn read(task: &wire::Task, host: &HostFacts) -> Result<Limits, Flaw> 
 }
 
 fn check(task: &wire::Task, memory: u64) -> Result<(), String> {
-    if task.cpu > f64::from(MOST_CPUS) {
+    if task.cpu > f64::from(MAX_CPUS) {
         let asked = task.cpu;
         return Err(format!(
-            "task CPU spec builder: unsupported CPU limits, requested={asked:.6}, max-supported={MOST_CPUS}"
+            "task CPU spec builder: unsupported CPU limits, requested={asked:.6}, max-supported={MAX_CPUS}"
         ));
     }
     match task.containers.iter().map(|container| container.memory).find(|more| memory > 0 && u64::from(*more) > memory)
@@ -71,7 +71,7 @@ mod tests {
     use serde_json::json;
 
     fn read_of(task: serde_json::Value, host: &HostFacts) -> Result<Limits, String> {
-        read(&serde_json::from_value(task).unwrap(), host).map_err(|flaw| flaw.reason_for("t").0)
+        read(&serde_json::from_value(task).unwrap(), host).map_err(|error| error.reason_for("t").0)
     }
 
     fn cgroup(limits: &Limits) -> CgroupSpec {
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_is_limited_as_asked_or_by_the_shares_of_its_containers() {
+    fn task_limits_come_from_the_task_or_from_its_containers() {
         let host = HostFacts::default();
         let containers = json!([{"name": "a", "cpu": 128}, {"name": "b"}]);
         for (cpu, memory, micros) in [(0.5, 256, 500_000), (0.57, 0, 570_000), (0.0, 5, 0), (192.0, 0, 192_000_000)] {

@@ -1,11 +1,11 @@
 //! The log router of a task, FireLens (spec `resources.md` §6.1, `docker-mapping.md` §8.2).
 //!
-//! Pure. Owns what a `firelensConfiguration` and the log driver `awsfirelens` make of a task: a resource, mounts, dependencies, and
-//! where secrets of log options go. The invariant: after it no container has a log option that is a secret and a log that goes to the
-//! router: the router has it.
+//! Pure. Owns the effects of a `firelensConfiguration` and of the log driver `awsfirelens` on a task: a resource, mounts,
+//! dependencies, and the target of secret log options. The invariant: afterwards only the router has the secret log options of
+//! containers that log to it.
 
 use super::docker_config::json_object;
-use super::reason::Flaw;
+use super::reason::TaskError;
 use crate::acs::host::HostFacts;
 use crate::acs::wire;
 use crate::model::json::member;
@@ -18,15 +18,15 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 const DRIVER: &str = "awsfirelens";
-/// This option is the driver's, not the router's.
+/// The option that belongs to the log driver, not to the router.
 const BUFFER_LIMIT: &str = "log-driver-buffer-limit";
 const SOCKET: &str = "/socket/fluent.sock";
-/// What the kernel takes for the name of a socket; with a longer one no line would ever arrive.
-const LONGEST_SOCKET: usize = 107;
-/// MiB, for a router without memory limit.
+/// Maximum length in bytes of a socket path in the kernel; with a longer path, no log line would ever arrive.
+const MAX_SOCKET_PATH: usize = 107;
+/// The buffer size in MiB for a router without a memory limit.
 const DEFAULT_BUFFER: u32 = 25;
 
-/// What `firelensConfiguration` says, and in which container.
+/// The log router that a task requests.
 pub(super) struct Wanted {
     container: ContainerName,
     kind: LogRouterKind,
@@ -34,8 +34,8 @@ pub(super) struct Wanted {
     external: Option<ExternalConfig>,
 }
 
-/// The container that is the router, if there is one.
-pub(super) fn wanted(containers: &mut [wire::Container], task: &str) -> Result<Option<Wanted>, Flaw> {
+/// The requested log router; `None` if the task has none.
+pub(super) fn wanted(containers: &mut [wire::Container], task: &str) -> Result<Option<Wanted>, TaskError> {
     let mut routers = containers
         .iter_mut()
         .filter_map(|it| Some((ContainerName::from(it.name.as_str()), it.firelens_configuration.take()?)));
@@ -44,9 +44,9 @@ pub(super) fn wanted(containers: &mut [wire::Container], task: &str) -> Result<O
         return Err(format!("{container} and {second} cannot both be the log router of the task").into());
     }
     let parsed = options(&wire).map_err(|cause| {
-        // The Go agent finds this when it takes the task up, and tells it as it is.
+        // The Go agent finds this error when it accepts the task, and reports it without another prefix.
         let start = format!("resource cannot be initialized for task {task}: unable to initialize firelens resource");
-        Flaw::Reason(format!("{start}: error parsing firelens options: {cause}"))
+        TaskError::Reason(format!("{start}: error parsing firelens options: {cause}"))
     })?;
     let (kind, adds_metadata, external) = parsed;
     Ok(Some(Wanted { container, kind, adds_metadata, external }))
@@ -58,7 +58,7 @@ fn options(wire: &wire::FirelensConfiguration) -> Result<(LogRouterKind, bool, O
         "fluentbit" => LogRouterKind::Fluentbit,
         other => return Err(format!("unsupported firelens config type {other}")),
     };
-    // Compat: what Go's ParseBool takes for true; anything else is false.
+    // Compat: the texts that Go's ParseBool accepts as true; any other text is false.
     let is_true = |text: &String| ["1", "t", "T", "TRUE", "true", "True"].contains(&text.as_str());
     let adds_metadata = wire.options.get("enable-ecs-log-metadata").is_none_or(is_true);
     let value = wire.options.get("config-file-value").filter(|value| !value.is_empty());
@@ -72,13 +72,13 @@ fn options(wire: &wire::FirelensConfiguration) -> Result<(LogRouterKind, bool, O
     Ok((kind, adds_metadata, external))
 }
 
-/// Leads the logs of the containers that want it to the router; the router's resource.
+/// Routes the logs of the containers with this log driver to the router. Returns the resource of the router.
 pub(super) fn set_up(
     wanted: Option<Wanted>,
     task: &TaskArn,
     host: &HostFacts,
     containers: &mut [ContainerSpec],
-) -> Result<Option<ResourceSpec>, Flaw> {
+) -> Result<Option<ResourceSpec>, TaskError> {
     let logs = containers.iter().map(Log::read).collect::<Result<Vec<_>, _>>()?;
     let at = wanted.as_ref().and_then(|wanted| containers.iter().position(|it| it.name == wanted.container));
     let (Some(wanted), Some(at)) = (wanted, at) else {
@@ -94,7 +94,7 @@ pub(super) fn set_up(
         return Err(format!("the log router {} cannot send its log to itself", wanted.container).into());
     }
     let directory = format!("{}/data/firelens/{}", host.host_data_dir.trim_end_matches('/'), task.task_id());
-    if directory.len() + SOCKET.len() > LONGEST_SOCKET && logs.iter().any(|log| log.driver == DRIVER) {
+    if directory.len() + SOCKET.len() > MAX_SOCKET_PATH && logs.iter().any(|log| log.driver == DRIVER) {
         let text =
             format!("{directory}{SOCKET} is too long for the name of the log router's socket (ECS_HOST_DATA_DIR)");
         return Err(text.into());
@@ -133,7 +133,7 @@ pub(super) fn set_up(
     }))
 }
 
-/// Gives one container's log to the router; the secrets the router needs for it.
+/// Routes the log of one container to the router. Returns the secrets that the router needs for it.
 fn route(
     container: &mut ContainerSpec,
     log: &Log,
@@ -186,18 +186,18 @@ fn mounts(router: &LogRouterSpec, directory: &str) -> Vec<Mount> {
     mounts
 }
 
-/// Half of the memory the router may take, so that it drops lines before it is killed.
+/// The buffer size in MiB: half of the router's memory, so that it drops lines before it is killed.
 fn buffer(router: &ContainerSpec) -> u32 {
     let memory = if router.memory_reservation > 0 { router.memory_reservation } else { router.memory };
     if memory / 2 == 0 { DEFAULT_BUFFER } else { memory / 2 }
 }
 
-fn user(router: &ContainerSpec) -> Result<String, Flaw> {
+fn user(router: &ContainerSpec) -> Result<String, TaskError> {
     let config = json_object(&router.engine_settings.config, "config")?;
     Ok(member(&config, "User").and_then(Value::as_str).unwrap_or_default().to_owned())
 }
 
-/// What a container's engine settings say of its log and its network.
+/// The settings of a container's log and network, from its engine settings.
 struct Log {
     driver: String,
     options: BTreeMap<String, String>,

@@ -1,12 +1,12 @@
-//! `pidMode` and `ipcMode`: the namespaces containers of a task share (spec `docker-mapping.md` §4, §11).
+//! `pidMode` and `ipcMode`: the namespaces that containers of a task share (spec `docker-mapping.md` §4, §11).
 //!
-//! Owns the pause container, whose namespaces they are when the mode is `task`: every other container waits for its start, so it is
-//! stopped last. Invariant: there is one exactly when somebody lives in its namespaces.
+//! Owns the pause container, which holds the shared namespaces if a mode is `task`. Every other container waits for its start, so
+//! it is stopped last. Invariant: a task has a pause container exactly if a container uses its namespaces.
 
 use crate::model::task::{Condition, Dependency, Namespace, PAUSE_IMAGE, PAUSE_NAME};
 use crate::model::{ContainerKind, ContainerSpec};
 
-/// Gives the containers of one task their namespaces. `endpoint_id` is for the pause container.
+/// Sets the namespaces of the containers of a task. `endpoint_id` is for the pause container.
 pub(super) fn share(
     containers: &mut Vec<ContainerSpec>,
     pid_mode: &str,

@@ -1,12 +1,12 @@
 //! Port mappings: single ports and ranges (spec `docker-mapping.md` §6).
 //!
-//! Owns what a mapping may say. It chooses no host port. Invariant: a mapping is a port or a range, never both and never neither.
+//! Owns the validation of mappings. It chooses no host port. Invariant: a mapping is either a port or a range.
 
 use super::super::wire;
 use crate::model::Protocol;
 use crate::model::task::{PortMapping, PortRange};
 
-/// The mappings of one container.
+/// The port mappings of one container.
 #[derive(Debug, Default)]
 pub(super) struct Ports {
     pub(super) single: Vec<PortMapping>,
@@ -50,7 +50,7 @@ fn range(wire: &wire::PortMapping, protocol: Protocol) -> Result<PortRange, Stri
     }
 }
 
-/// Digits only: `parse` would take a sign too.
+/// Parses a port of digits only: `parse` alone would accept a sign too.
 fn port(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten().filter(|port| *port != 0)
 }

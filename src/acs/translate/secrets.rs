@@ -1,18 +1,18 @@
-//! Secrets of containers (spec `resources.md` §4): which there are, and what each becomes.
+//! Translates the secrets of containers (spec `resources.md` §4).
 //!
-//! Pure. The invariant: a secret with a place this agent does not know is refused; it is never left out.
+//! Pure. The invariant: a secret with an unknown provider or target is refused; it is never left out.
 
 use crate::acs::wire;
 use crate::model::resource::{ResourceSpec, SecretKey, SecretProvider, SecretTarget, SecretUse};
 use crate::model::{ContainerSpec, ResourceKind};
 use std::collections::BTreeSet;
 
-/// A container's secrets, in its order.
+/// The secrets of a container, in the order of the message.
 pub(super) fn uses(secrets: Vec<wire::Secret>) -> Result<Vec<SecretUse>, String> {
-    secrets.into_iter().map(one).collect()
+    secrets.into_iter().map(secret_use).collect()
 }
 
-fn one(wire: wire::Secret) -> Result<SecretUse, String> {
+fn secret_use(wire: wire::Secret) -> Result<SecretUse, String> {
     if wire.name.is_empty() {
         return Err("a secret has no name".to_owned());
     }
@@ -35,20 +35,24 @@ fn one(wire: wire::Secret) -> Result<SecretUse, String> {
     Ok(SecretUse { name: wire.name, key, target })
 }
 
-/// One resource for each service that keeps secrets of these containers: each secret once.
+/// One resource for each service that stores secrets of these containers. Each secret occurs once.
 pub(super) fn resources(containers: &[ContainerSpec]) -> Vec<ResourceSpec> {
-    let of = |provider: SecretProvider, name: &str| {
+    let resource_for = |provider: SecretProvider, name: &str| {
         let used = |container: &ContainerSpec| container.secrets.iter().any(|used| used.key.provider == provider);
         let all = containers.iter().flat_map(|container| &container.secrets);
         let keys: BTreeSet<SecretKey> =
             all.filter(|used| used.key.provider == provider).map(|used| used.key.clone()).collect();
         (!keys.is_empty()).then(|| ResourceSpec {
             name: name.to_owned(),
-            needed_by: containers.iter().filter(|it| used(it)).map(|it| it.name.clone()).collect(),
+            needed_by: containers
+                .iter()
+                .filter(|container| used(container))
+                .map(|container| container.name.clone())
+                .collect(),
             kind: ResourceKind::Secrets(keys.into_iter().collect()),
         })
     };
-    [of(SecretProvider::Ssm, "ssmsecret"), of(SecretProvider::SecretsManager, "asmsecret")]
+    [resource_for(SecretProvider::Ssm, "ssmsecret"), resource_for(SecretProvider::SecretsManager, "asmsecret")]
         .into_iter()
         .flatten()
         .collect()

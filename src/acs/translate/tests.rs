@@ -41,24 +41,24 @@ fn spec_of(value: &Value) -> TaskSpec {
 }
 
 #[test]
-fn the_recorded_task_is_refused_for_its_first_unsupported_feature() {
+fn the_recorded_task_is_refused_for_an_unsupported_feature() {
     let expected = "UnsupportedTaskError: a task role is not supported by this version of the agent";
     assert_eq!(reason(&recorded()), expected);
 }
 
 #[test]
-fn a_restart_policy_has_ignored_codes_and_a_period_of_300_s_unless_it_says_otherwise() {
+fn a_restart_policy_defaults_to_a_period_of_300_s() {
     let policy = |value: Value| {
         let mut task = reduced();
         task["containers"][0]["restartPolicy"] = value;
         spec_of(&task).containers[0].restart.clone()
     };
-    let of = |codes: &[i32], secs| {
+    let policy_with = |codes: &[i32], secs| {
         Some(RestartPolicy { ignored_exit_codes: codes.to_vec(), attempt_period: Span::secs(secs) })
     };
-    assert_eq!(policy(json!({"enabled": true})), of(&[], 300));
+    assert_eq!(policy(json!({"enabled": true})), policy_with(&[], 300));
     let whole = json!({"enabled": true, "ignoredExitCodes": [0, 255], "restartAttemptPeriod": 60});
-    assert_eq!(policy(whole), of(&[0, 255], 60));
+    assert_eq!(policy(whole), policy_with(&[0, 255], 60));
     assert_eq!(policy(json!({"enabled": false, "restartAttemptPeriod": 60})), None);
     assert_eq!(policy(json!({})), None);
 }
@@ -104,7 +104,7 @@ fn the_reduced_task_is_translated_whole() {
 }
 
 #[test]
-fn a_secret_is_named_by_arn_and_region_and_an_unknown_type_is_none() {
+fn a_registry_secret_is_named_by_arn_and_region() {
     let auth = |value: Value| {
         let mut task = reduced();
         task["containers"][0]["registryAuthentication"] = value;
@@ -310,7 +310,7 @@ fn engine_settings_that_are_null_are_none() {
 }
 
 #[test]
-fn only_what_the_go_agent_cannot_read_keeps_a_payload_from_being_acknowledged() {
+fn only_malformed_tasks_keep_a_payload_unacknowledged() {
     let table = [
         ("cpu", json!("much"), true),
         ("overrides", json!({"command": 1}), true),

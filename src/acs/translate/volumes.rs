@@ -1,9 +1,9 @@
-//! The volumes of a task: where each is mounted from, and which the agent makes (spec `resources.md` §3).
+//! The volumes of a task: their sources, and those that the agent creates (spec `resources.md` §3).
 //!
-//! Owns the types of volumes and what a driver is told. It creates nothing and knows no driver's answer. The invariant: a volume
-//! is made as the task definition says or the task is refused; no encryption and no access rule is left out.
+//! Owns the types of volumes and the options for their drivers. It creates nothing. The invariant: a volume is created as the
+//! task definition requires or the task is refused; no encryption and no access rule is left out.
 
-use super::reason::Flaw;
+use super::reason::TaskError;
 use crate::acs::host::HostFacts;
 use crate::acs::wire;
 use crate::model::resource::{ResourceKind, ResourceSpec, VolumeScope, VolumeSpec, volume_name};
@@ -13,37 +13,37 @@ use std::collections::BTreeMap;
 const LOCAL: &str = "local";
 /// The volume plugin of ecs-init, which mounts with `mount.efs`.
 const PLUGIN: &str = "amazon-ecs-volume-plugin";
-/// What of [`HostFacts::volume_plugin`] says that the plugin mounts EFS.
+/// The capability in [`HostFacts::volume_plugin`] of a plugin that mounts EFS.
 const EFS_AUTH: &str = "efsAuth";
 const NFS_OPTIONS: &str = "nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport";
 
 /// The volumes of one task.
 #[derive(Debug, Default)]
 pub(super) struct Volumes {
-    /// What each is mounted from, by its name in the task: a path, or the name of one of the engine's volumes.
+    /// The source of each volume, by its name in the task: a path on the host, or the name of an engine volume.
     sources: BTreeMap<String, String>,
-    /// Those the agent makes or looks for.
+    /// The volumes that the agent creates or looks up.
     pub(super) resources: Vec<ResourceSpec>,
 }
 
 impl Volumes {
-    /// What the volume of that name is mounted from.
+    /// The source of the volume with this name.
     pub(super) fn source(&self, name: &str) -> Option<&str> {
         self.sources.get(name).map(String::as_str)
     }
 }
 
-/// Reads the volumes.
-pub(super) fn read(task: &wire::Task, host: &HostFacts) -> Result<Volumes, Flaw> {
+/// Translates the volumes of a task.
+pub(super) fn read(task: &wire::Task, host: &HostFacts) -> Result<Volumes, TaskError> {
     let mut volumes = Volumes::default();
     for volume in &task.volumes {
         if volume.name.is_empty() {
-            return Err(Flaw::Malformed("invalid volume: must include a name".to_owned()));
+            return Err(TaskError::Malformed("invalid volume: must include a name".to_owned()));
         }
-        let Some((source, spec)) = one(task, volume, host)? else { continue };
+        let Some((source, spec)) = source_and_spec(task, volume, host)? else { continue };
         let previous = volumes.sources.insert(volume.name.clone(), source);
         if previous.is_some() {
-            return Err(Flaw::Unfit(format!("the volume name {} is not unique", volume.name)));
+            return Err(TaskError::Unfit(format!("the volume name {} is not unique", volume.name)));
         }
         let needed_by = users(task, volume);
         if let Some(spec) = spec.filter(|_| !needed_by.is_empty()) {
@@ -54,7 +54,8 @@ pub(super) fn read(task: &wire::Task, host: &HostFacts) -> Result<Volumes, Flaw>
     Ok(volumes)
 }
 
-/// The containers that wait for it. One that nobody mounts is made all the same, unless it is only a place on the host.
+/// The containers that wait for the volume. A volume that no container mounts is created nevertheless, unless it is a path on the
+/// host.
 fn users(task: &wire::Task, volume: &wire::Volume) -> Vec<ContainerName> {
     let name = |container: &wire::Container| ContainerName::from(container.name.as_str());
     let mounts = |container: &&wire::Container| container.mount_points.iter().any(|it| it.source_volume == volume.name);
@@ -66,20 +67,20 @@ fn users(task: &wire::Task, volume: &wire::Volume) -> Vec<ContainerName> {
     }
 }
 
-/// Source and, for one of the engine's volumes, what it is; `None` for a place held for an attachment, which brings its own.
-fn one(
+/// The source of a volume, and the spec of an engine volume. `None`: a placeholder for an attachment, which supplies the volume.
+fn source_and_spec(
     task: &wire::Task,
     volume: &wire::Volume,
     host: &HostFacts,
-) -> Result<Option<(String, Option<VolumeSpec>)>, Flaw> {
-    let empty = || Flaw::Malformed("invalid volume: empty volume configuration".to_owned());
+) -> Result<Option<(String, Option<VolumeSpec>)>, TaskError> {
+    let empty = || TaskError::Malformed("invalid volume: empty volume configuration".to_owned());
     let unsupported = |what: &str| Err(unsupported(what, volume));
     let made = |spec: VolumeSpec| Ok(Some((spec.runtime_name.clone(), Some(spec))));
     match volume.kind.as_str() {
         "" if is_held_for_attachment(task, volume) => Ok(None),
         "" | "host" => match &volume.host {
             None => Err(empty()),
-            Some(host) if host.source_path.is_empty() => made(of_task(task, volume, LOCAL, BTreeMap::new())),
+            Some(host) if host.source_path.is_empty() => made(task_volume(task, volume, LOCAL, BTreeMap::new())),
             Some(host) => Ok(Some((host.source_path.clone(), None))),
         },
         "docker" => made(docker(task, volume, volume.docker_volume_configuration.as_ref().ok_or_else(empty)?)?),
@@ -88,7 +89,7 @@ fn one(
         "fsxWindowsFileServer" => unsupported("a volume of FSx for Windows"),
         "amazonebs" => unsupported("a volume of EBS"),
         "s3files" => unsupported("a volume of S3 Files"),
-        other => Err(Flaw::Malformed(format!("unrecognized volume type: \"{other}\""))),
+        other => Err(TaskError::Malformed(format!("unrecognized volume type: \"{other}\""))),
     }
 }
 
@@ -97,13 +98,20 @@ fn is_held_for_attachment(task: &wire::Task, volume: &wire::Volume) -> bool {
     properties.into_iter().any(|property| property.name == "volumeName" && property.value == volume.name)
 }
 
-fn unsupported(what: &str, volume: &wire::Volume) -> Flaw {
+fn unsupported(what: &str, volume: &wire::Volume) -> TaskError {
     let name = &volume.name;
-    Flaw::Reason(format!("UnsupportedTaskError: {what} is not supported by this version of the agent (volume {name})"))
+    TaskError::Reason(format!(
+        "UnsupportedTaskError: {what} is not supported by this version of the agent (volume {name})"
+    ))
 }
 
-/// A volume that lives as long as the task.
-fn of_task(task: &wire::Task, volume: &wire::Volume, driver: &str, options: BTreeMap<String, String>) -> VolumeSpec {
+/// An engine volume that lives as long as the task.
+fn task_volume(
+    task: &wire::Task,
+    volume: &wire::Volume,
+    driver: &str,
+    options: BTreeMap<String, String>,
+) -> VolumeSpec {
     let arn = TaskArn::from(task.arn.as_str());
     VolumeSpec {
         runtime_name: volume_name(&arn, &task.family, &task.version, &volume.name),
@@ -115,22 +123,28 @@ fn of_task(task: &wire::Task, volume: &wire::Volume, driver: &str, options: BTre
 }
 
 /// Compat: every scope but `task` is shared.
-fn docker(task: &wire::Task, volume: &wire::Volume, wire: &wire::DockerVolume) -> Result<VolumeSpec, Flaw> {
+fn docker(task: &wire::Task, volume: &wire::Volume, wire: &wire::DockerVolume) -> Result<VolumeSpec, TaskError> {
     let autoprovision = wire.autoprovision;
-    let spec = of_task(task, volume, &wire.driver, wire.driver_opts.clone());
+    let spec = task_volume(task, volume, &wire.driver, wire.driver_opts.clone());
     let spec = VolumeSpec { labels: wire.labels.clone(), ..spec };
     match wire.scope.as_str() {
         "task" if autoprovision => {
             let cause = format!("volume [{}] : task scoped volume could not be autoprovisioned", volume.name);
-            Err(Flaw::Resource(cause))
+            Err(TaskError::Resource(cause))
         }
         "task" => Ok(spec),
         _ => Ok(VolumeSpec { runtime_name: volume.name.clone(), scope: VolumeScope::Shared { autoprovision }, ..spec }),
     }
 }
 
-/// With the plugin what the task definition asks for; without it plain NFS, which knows no encryption and no access rules.
-fn efs(task: &wire::Task, volume: &wire::Volume, wire: &wire::EfsVolume, host: &HostFacts) -> Result<VolumeSpec, Flaw> {
+/// An EFS volume: with the plugin as the task definition requires, without it over plain NFS, which has no encryption and no
+/// access rules.
+fn efs(
+    task: &wire::Task,
+    volume: &wire::Volume,
+    wire: &wire::EfsVolume,
+    host: &HostFacts,
+) -> Result<VolumeSpec, TaskError> {
     let (id, root, rights) = (&wire.file_system_id, &wire.root_directory, &wire.authorization_config);
     let is_encrypted = wire.transit_encryption == "ENABLED";
     if rights.iam == "ENABLED" {
@@ -143,14 +157,14 @@ fn efs(task: &wire::Task, volume: &wire::Volume, wire: &wire::EfsVolume, host: &
     if !host.volume_plugin.contains(EFS_AUTH) {
         if is_encrypted || !rights.access_point_id.is_empty() {
             let why = "needs the volume plugin, which this instance does not have";
-            return Err(Flaw::Reason(format!(
+            return Err(TaskError::Reason(format!(
                 "UnsupportedTaskError: an EFS volume with transit encryption or an access point {why} (volume {})",
                 volume.name
             )));
         }
         let address = format!("{id}.efs.{}.{}", host.region, dns_suffix(&host.region));
         let options = map("nfs", format!(":{root}"), format!("addr={address},{NFS_OPTIONS}"));
-        return Ok(of_task(task, volume, LOCAL, options));
+        return Ok(task_volume(task, volume, LOCAL, options));
     }
     let mut options = Vec::new();
     if is_encrypted {
@@ -163,10 +177,10 @@ fn efs(task: &wire::Task, volume: &wire::Volume, wire: &wire::EfsVolume, host: &
         options.push(format!("accesspoint={}", rights.access_point_id));
     }
     let device = if root.is_empty() { id.clone() } else { format!("{id}:{root}") };
-    Ok(of_task(task, volume, PLUGIN, map("efs", device, options.join(","))))
+    Ok(task_volume(task, volume, PLUGIN, map("efs", device, options.join(","))))
 }
 
-/// Domain of AWS services in a region.
+/// The domain of AWS services in a region.
 fn dns_suffix(region: &str) -> &'static str {
     let partitions = [
         ("cn-", "amazonaws.com.cn"),

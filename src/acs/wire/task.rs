@@ -1,14 +1,14 @@
-//! A task and its containers as they come in a payload (spec `acs.md` §6).
+//! A task and its containers in a payload (spec `acs.md` §6).
 //!
-//! Owns the shapes, tolerant like the rest of the wire: every member may be missing. It gives no member a meaning. The invariant:
-//! what only leads to a refusal is kept as a value, so that its content cannot make the decoding fail.
+//! Owns the shapes, tolerant like the rest of the wire: every member may be missing. It does not interpret members. The
+//! invariant: a member that only leads to a refusal is kept as a JSON value, so that its content cannot make decoding fail.
 
 use super::{Attachment, RoleCredentials, Volume};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// A task. Members that only lead to a refusal are kept as values.
+/// A task. Members that only lead to a refusal are kept as JSON values.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::acs) struct Task {
@@ -68,7 +68,7 @@ pub(in crate::acs) struct Container {
 pub(in crate::acs) struct RestartPolicy {
     pub(in crate::acs) enabled: bool,
     pub(in crate::acs) ignored_exit_codes: Vec<i32>,
-    /// Seconds.
+    /// Minimum running time of a container before a restart, in seconds; 0: the default.
     pub(in crate::acs) restart_attempt_period: u64,
 }
 
@@ -116,7 +116,7 @@ pub(in crate::acs) struct VolumesFrom {
     pub(in crate::acs) read_only: bool,
 }
 
-/// A device of the host and the containers it is for. Its content is not read.
+/// A device of the host and the containers that use it. Its `content` member is not read.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::acs) struct Association {

@@ -92,7 +92,7 @@ fn names_in_any_case_and_the_proper_one_first() {
 }
 
 #[test]
-fn of_a_member_given_twice_the_last_one_counts() {
+fn the_last_of_a_repeated_member_counts() {
     let text = r#"{"type": "CloseMessage", "type": "HeartbeatMessage", "message": {"messageId": "a", "messageId": "b", "messageId": null}}"#;
     let (kind, body) = envelope(text).unwrap();
     assert_eq!((kind, Header::read(body).unwrap().message_id.as_str()), ("HeartbeatMessage", "b"));

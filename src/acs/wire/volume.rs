@@ -1,4 +1,4 @@
-//! The volumes of a task on the wire (spec `resources.md` §3). Shapes only; `translate::volumes` gives them a meaning.
+//! The volumes of a task on the wire (spec `resources.md` §3). Only the shapes; `translate::volumes` interprets them.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;

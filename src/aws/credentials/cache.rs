@@ -1,7 +1,7 @@
-//! A cache in front of a provider of credentials, shared by all that signs with the instance's keys.
+//! A cache in front of a credentials provider, shared by all calls that are signed with the instance's keys.
 //!
-//! Owns when the provider is asked: not while its last answer is good, and never by two callers at the same time. Which provider it is, it does
-//! not know. Invariant: credentials are never dropped because a renewal failed.
+//! Owns the decision when to call the provider: not while its last answer is good, and never for two callers at the same time. It
+//! works with any provider. Invariant: credentials are never dropped because a renewal failed.
 
 use super::super::backoff::{Backoff, Shape};
 use super::super::signing::{DROP_EVERY, Signing};
@@ -14,27 +14,27 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// Credentials are renewed this long before they end.
+/// Credentials are renewed this time before they expire.
 const MARGIN: Duration = Duration::from_secs(300);
-/// Credentials without an end (keys in a file) are read again after this, so that a rotated file is noticed.
+/// Credentials without an expiration (keys in a file) are read again after this time, so that a rotated file is noticed.
 const REREAD: Duration = Duration::from_secs(60);
-/// Shortest time between two questions whose answers are about to end, or seem to have ended.
+/// Minimum time between two calls of the provider whose answers are about to expire, or seem to have expired.
 const ASK_AGAIN: Duration = Duration::from_secs(15);
-/// A question that failed is not asked again at once: each caller would wait for the same failure.
+/// A failed call of the provider is not repeated within this time: each caller would wait for the same failure.
 const FAILURE_PAUSES: Shape =
     Shape { initial: Duration::from_secs(1), max: Duration::from_secs(30), factor: 2.0, jitter: 0.2 };
-/// The whole chain has this long; IMDS alone may need several attempts.
+/// Time limit for the whole chain; IMDS alone may need several attempts.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A provider that is asked only when the last answer is about to end, or when AWS calls it expired.
+/// A provider that calls another one only if its last answer is about to expire, or if AWS rejected it as expired.
 ///
-/// How long an answer is good is counted from when it came, so a clock of the host that is set meanwhile changes nothing.
+/// The lifetime of an answer is counted from its arrival, so setting the host's clock has no effect.
 #[derive(Debug)]
 pub(super) struct Cached<P> {
     provider: P,
     signing: Signing,
     state: StdMutex<State>,
-    /// Held by the one caller that asks.
+    /// Held by the caller that calls the provider.
     asking: Mutex<()>,
 }
 
@@ -49,18 +49,18 @@ struct State {
 struct Held {
     credentials: Credentials,
     fetched: Instant,
-    /// `None`: they have no end of their own.
+    /// `None`: the credentials have no expiration.
     lifetime: Option<Duration>,
-    /// AWS calls them expired, and the source had no others since. Whatever end the source names, they are over: the SDK gives expired
-    /// credentials of the instance's role a new end each time they are fetched.
+    /// True: AWS rejected them as expired, and the source has had no others since. The expiration from the source does not count:
+    /// the SDK gives expired credentials of the instance role a new expiration at each fetch.
     is_over: bool,
 }
 
-/// The last answer of the provider, if it had none.
+/// The last failure of the provider.
 #[derive(Clone, Debug)]
 struct Failed {
     at: Instant,
-    /// Nobody asks again before this has passed.
+    /// The time after `at` within which the provider is not called again.
     pause: Duration,
     error: String,
 }
@@ -69,7 +69,7 @@ impl Held {
     fn is_fresh(&self) -> bool {
         let good_for = match self.lifetime {
             None => REREAD,
-            // A host whose clock is far ahead takes every answer for ended; AWS knows better.
+            // To a host whose clock is far ahead every answer seems expired; only AWS can tell.
             Some(Duration::ZERO) => ASK_AGAIN,
             Some(lifetime) => lifetime.saturating_sub(MARGIN).max(ASK_AGAIN.min(lifetime)),
         };
@@ -100,14 +100,15 @@ impl<P: ProvideCredentials> Cached<P> {
         let _turn = match self.asking.try_lock() {
             Ok(turn) => turn,
             Err(_) => {
-                // Another caller asks already: what is still good serves meanwhile, and after a failure the last ones do.
+                // Another caller is already calling the provider: credentials that are still valid are used meanwhile, and after
+                // a failure the last ones.
                 if let Some(credentials) = self.state().meanwhile().filter(|_| !is_refused) {
                     return Ok(credentials);
                 }
                 self.asking.lock().await
             }
         };
-        // The other caller's answer, good or bad, is this one's too.
+        // The result of the other caller's call, success or error, is used here too.
         if let Some(known) = self.known(asked) {
             return known;
         }
@@ -129,7 +130,8 @@ impl<P: ProvideCredentials> Cached<P> {
         }
     }
 
-    /// What needs no question: credentials that are fresh, or the failure of a question that was asked since `asked` or just before.
+    /// The result that needs no call of the provider: fresh credentials, or the failure of a call that was made since `asked` or
+    /// shortly before.
     fn known(&self, asked: Instant) -> Option<Result<Credentials, CredentialsError>> {
         let state = self.state();
         let fresh = state.held.as_ref().filter(|held| held.is_fresh() && !self.signing.keys_are_refused());
@@ -152,7 +154,7 @@ impl<P: ProvideCredentials> Cached<P> {
         credentials
     }
 
-    /// The answer is what AWS calls expired, whatever end it names by now.
+    /// Whether the answer is the credentials that AWS rejected as expired, whatever expiration it has now.
     fn is_over(&self, answer: &Credentials) -> bool {
         let state = self.state();
         state
@@ -161,9 +163,9 @@ impl<P: ProvideCredentials> Cached<P> {
             .is_some_and(|held| held.is_over && held.credentials.access_key_id() == answer.access_key_id())
     }
 
-    /// The answer is what is held already: nothing was renewed. The SDK gives the last credentials of the instance's role for good ones
-    /// when the metadata service fails. Keys without an end are the same at each question, and those that seemed ended when they came
-    /// may not be by a clock that was corrected since.
+    /// Whether the answer is the same as the current credentials, so that nothing was renewed. If the metadata service fails, the
+    /// SDK returns the last credentials of the instance role as valid. Keys without an expiration are the same at each call. Keys
+    /// that seemed expired on arrival may be valid by a clock that was corrected since.
     fn is_held(&self, answer: &Credentials) -> bool {
         self.state().held.as_ref().is_some_and(|held| {
             held.lifetime.is_some_and(|lifetime| !lifetime.is_zero())
@@ -172,7 +174,7 @@ impl<P: ProvideCredentials> Cached<P> {
         })
     }
 
-    /// Nobody asks again for a while, `at_least` for this long.
+    /// Blocks calls of the provider for a while, for `at_least` this time.
     fn failed(&self, error: &str, at_least: Duration) -> Result<Credentials, CredentialsError> {
         self.signing.keys_are_fetched(None);
         let mut state = self.state();
@@ -190,13 +192,13 @@ impl<P: ProvideCredentials> Cached<P> {
 }
 
 impl State {
-    /// What serves while somebody asks; `None` = the answer is to be waited for.
+    /// The credentials to use during a call of the provider; `None`: the caller must wait for its answer.
     fn meanwhile(&self) -> Option<Credentials> {
         let held = self.held.as_ref().filter(|held| held.is_valid() || self.failed.is_some());
         held.map(|held| held.credentials.clone())
     }
 
-    /// The last credentials, even if they seem to be over: only AWS knows that for sure, and says so.
+    /// The last credentials, even if they seem to have expired: only AWS knows for certain, and refuses them if so.
     fn last_resort(&self, error: &str) -> Result<Credentials, CredentialsError> {
         let held = self.held.as_ref().map(|held| held.credentials.clone());
         held.ok_or_else(|| CredentialsError::not_loaded(error.to_owned()))
@@ -237,13 +239,13 @@ mod tests {
         Credentials::new(id, "s", None, Some(SystemTime::now() + Duration::from_secs(lifetime)), "test")
     }
 
-    /// The cache in front of these answers; a question too many panics.
+    /// The cache in front of these answers; a surplus call panics.
     fn cached(answers: Vec<Result<Credentials, CredentialsError>>) -> (Cached<Scripted>, Signing) {
         let signing = Signing::default();
         (Cached::new(Scripted(StdMutex::new(answers)), signing.clone()), signing)
     }
 
-    /// Answers that were not asked for yet.
+    /// The number of unused answers.
     fn left(cached: &Cached<Scripted>) -> usize {
         cached.provider.0.lock().unwrap().len()
     }
@@ -275,7 +277,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_clock_that_jumps_ends_no_credentials() {
-        // Seen from a host three hours ahead these ended long ago.
+        // On a host that is three hours ahead, these seem to have expired long ago.
         let ended = Credentials::new("ONE", "s", None, Some(SystemTime::now() - Duration::from_secs(7200)), "test");
         let (cached, signing) = cached(vec![Ok(ended.clone()), Ok(ended.clone()), Ok(ended)]);
         for _ in 0..5 {
@@ -309,7 +311,7 @@ mod tests {
         assert_eq!(id(&cached).await, "TWO");
         assert!(!refused("TWO"), "new keys that are refused as well are no reason to ask at once");
         advance(Duration::from_secs(60)).await;
-        // A renewal that fails leaves the last ones.
+        // A failed renewal keeps the last credentials.
         assert!(refused("TWO"));
         assert_eq!((id(&cached).await, id(&cached).await), ("TWO".to_owned(), "TWO".to_owned()));
     }
@@ -318,7 +320,7 @@ mod tests {
         Refusal { status: 400, date: None, code: "ExpiredToken", message: "" }
     }
 
-    /// What the SDK does with expired credentials that the metadata service still hands out.
+    /// The behaviour of the SDK for expired credentials that the metadata service still returns.
     #[tokio::test(start_paused = true)]
     async fn a_new_end_for_keys_that_aws_calls_expired_counts_not() {
         let (cached, signing) = cached(vec![
@@ -330,7 +332,7 @@ mod tests {
         ]);
         assert_eq!(id(&cached).await, "ONE");
         assert!(signing.learn(SystemTime::now(), "ONE", &expired()));
-        // Nobody has to be refused a second time for the next question, and no call waits for more than one in a minute.
+        // The next call of the provider needs no second refusal, and at most one is made in a minute.
         for left_over in [3, 2, 1] {
             for _ in 0..5 {
                 assert_eq!(id(&cached).await, "ONE");
@@ -358,7 +360,7 @@ mod tests {
         assert_eq!(id(&cached).await, "TWO");
     }
 
-    /// The metadata service is away at the very moment when AWS calls the credentials expired.
+    /// The metadata service is unavailable when AWS rejects the credentials as expired.
     #[tokio::test(start_paused = true)]
     async fn expired_keys_are_not_taken_up_again_after_a_failure() {
         let (cached, signing) = cached(vec![Ok(keys("ONE", 21600)), gone(), Ok(keys("TWO", 3600))]);
@@ -405,7 +407,7 @@ mod tests {
         }
         advance(Duration::from_secs(400)).await;
         assert!(!cached.state().held.as_ref().unwrap().is_valid());
-        // Over, and a renewal has failed: whoever comes while another one asks does not wait.
+        // The credentials have expired and a renewal has failed: a caller does not wait while another one calls the provider.
         let turn = cached.asking.lock().await;
         assert_eq!(id(&cached).await, "ONE");
         drop(turn);
@@ -426,7 +428,7 @@ mod tests {
         assert_eq!(id(&cached).await, "ONE");
     }
 
-    /// A metadata service that says nothing for two seconds.
+    /// A metadata service that does not answer for two seconds.
     #[derive(Debug, Default)]
     struct Silent(AtomicUsize);
 
@@ -449,7 +451,7 @@ mod tests {
         let answers = futures_util::future::join_all((0..20).map(|_| cached.credentials())).await;
         assert!(answers.iter().all(Result::is_err));
         assert_eq!((cached.provider.0.load(Ordering::Relaxed), began.elapsed().as_secs()), (1, 2));
-        // Those that are still valid are not waited for at all while somebody asks for newer ones.
+        // Credentials that are still valid are used without waiting while another caller fetches newer ones.
         cached.fetched(keys("ONE", 200));
         advance(ASK_AGAIN).await;
         let (first, second) = tokio::join!(cached.credentials(), async {

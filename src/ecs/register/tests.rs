@@ -112,7 +112,7 @@ async fn a_renewal_tells_the_version_that_runs_now() {
 }
 
 #[tokio::test]
-async fn an_attribute_of_this_program_that_is_shown_otherwise_is_not_fatal() {
+async fn an_own_attribute_that_comes_back_changed_is_not_fatal() {
     let shown = [
         json!([{"name": "ecs.os-type", "value": "linux"}, {"name": "ecs-agent.version", "value": "0.0.1"}]),
         json!([{"name": "ecs.os-type", "value": "linux"}]),
@@ -218,8 +218,8 @@ async fn every_error_has_its_exit_code() {
         };
         let error = try_with(&fake, &registration).await.unwrap_err();
         assert_eq!(error.exit_code(), exit, "{code} {error}");
-        let most = if code == "InternalFailure" { 3 } else { 1 };
-        assert_eq!(fake.requests().len() > most, repeated, "{code}");
+        let max = if code == "InternalFailure" { 3 } else { 1 };
+        assert_eq!(fake.requests().len() > max, repeated, "{code}");
         let tokens: Vec<_> = fake.requests().iter().map(|r| r.json()["clientToken"].clone()).collect();
         assert!(tokens.iter().all(|token| token == "token"));
     }
@@ -237,7 +237,7 @@ async fn throttling_is_waited_out() {
 }
 
 #[tokio::test]
-async fn an_attribute_that_does_not_come_back_is_terminal_and_no_arn_is_not() {
+async fn a_missing_attribute_is_terminal_and_a_missing_arn_is_not() {
     let answer = |instance: Value| Answer::json(200, &json!({"containerInstance": instance}));
     let fake = Fake::start(move |_| {
         answer(json!({"containerInstanceArn": ARN, "attributes": [{"name": "ecs.os-type", "value": "windows"}]}))

@@ -36,7 +36,7 @@ fn the_recorded_task_needs_its_secrets_and_its_file() {
 }
 
 #[test]
-fn each_credential_spec_is_one_of_a_resource_and_the_field_goes_before_the_security_option() {
+fn credential_specs_share_a_resource_and_the_field_wins() {
     let host = HostFacts { credential_specs: true, ..HostFacts::default() };
     let translated = |specs: [Value; 2], option: &str| {
         let mut payload = reduced();
@@ -53,9 +53,9 @@ fn each_credential_spec_is_one_of_a_resource_and_the_field_goes_before_the_secur
     };
     let found = |specs: [Value; 2], option: &str| {
         let spec = spec_of(specs, option);
-        let of_containers: Vec<_> = spec.containers.iter().map(|it| it.credential_spec.clone()).collect();
+        let per_container: Vec<_> = spec.containers.iter().map(|it| it.credential_spec.clone()).collect();
         let resource = spec.resources.iter().find(|it| it.name == "credentialspec").cloned();
-        (of_containers, resource.map(|it| (it.kind, it.needed_by.len())))
+        (per_container, resource.map(|it| (it.kind, it.needed_by.len())))
     };
     let (joined, domainless) = ("credentialspec:file://a", "credentialspecdomainless:file://b");
     let some = |text: &str| Some(text.to_owned());
@@ -95,7 +95,7 @@ fn a_secret_of_two_containers_is_asked_for_once() {
 }
 
 #[test]
-fn what_a_secret_or_file_is_not_is_said() {
+fn an_invalid_secret_or_file_is_refused_with_its_reason() {
     let table = [
         ("secrets", json!([{"valueFrom": "x", "provider": "ssm"}]), "a secret has no name"),
         ("secrets", json!([{"name": "A", "provider": "ssm"}]), "the secret A has no valueFrom"),
@@ -182,7 +182,7 @@ fn the_recorded_router_gets_its_mounts_and_the_app_its_way() {
 }
 
 #[test]
-fn secret_options_of_a_routed_log_become_variables_of_the_router() {
+fn secret_options_of_a_routed_log_go_to_the_router() {
     for (kind, place) in [("fluentd", "\"#{ENV['token_0']}\""), ("fluentbit", "${token_0}")] {
         let mut task = routed(kind);
         let secret = |name: &str, target: &str, provider: &str| json!({"name": name, "valueFrom": name, "provider": provider, "target": target, "region": "us-west-2"});

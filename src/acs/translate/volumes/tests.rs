@@ -16,7 +16,7 @@ fn read_one(volume: Value, host: &HostFacts) -> Result<Volumes, String> {
         "arn": ARN, "family": "f", "version": "7", "volumes": [volume],
         "containers": [{"name": "a", "mountPoints": [{"sourceVolume": "v"}]}, {"name": "b"}],
     });
-    read(&serde_json::from_value(task).unwrap(), host).map_err(|flaw| flaw.reason_for(ARN).0)
+    read(&serde_json::from_value(task).unwrap(), host).map_err(|error| error.reason_for(ARN).0)
 }
 
 fn only(volumes: &Volumes) -> &VolumeSpec {
@@ -146,10 +146,10 @@ fn a_place_held_for_an_attachment_is_no_volume() {
 }
 
 #[test]
-fn a_volume_nobody_mounts_is_made_unless_it_is_a_place_on_the_host() {
+fn an_unmounted_volume_is_made_unless_it_is_a_host_path() {
     let task = |volumes: Value| {
         let task = json!({"arn": ARN, "volumes": volumes, "containers": [{"name": "a"}, {"name": "b"}]});
-        read(&serde_json::from_value(task).unwrap(), &host(false)).map_err(|flaw| flaw.reason_for(ARN).0)
+        read(&serde_json::from_value(task).unwrap(), &host(false)).map_err(|error| error.reason_for(ARN).0)
     };
     let docker = json!({"name": "v", "type": "docker", "dockerVolumeConfiguration": {"scope": "task"}});
     let volumes = task(json!([docker, {"name": "w", "host": {}}])).unwrap();

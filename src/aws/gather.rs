@@ -1,21 +1,21 @@
-//! Several things wanted of AWS at once: all of them, or everything that is wrong.
+//! Runs several AWS calls concurrently and yields all results, or all errors as one failure.
 //!
-//! Owns how many are asked for at a time and how failures become one. The invariant: the one failure is worth another try only if each
-//! of them is.
+//! Owns the number of concurrent calls and the combination of failures. The invariant: the combined failure is temporary only if
+//! each of the failures is.
 
 use crate::model::{Failure, FailureKind};
 use futures_util::{StreamExt, stream};
 use std::future::Future;
 
-/// Calls at a time on behalf of one resource.
+/// Maximum number of concurrent calls for one resource.
 const AT_ONCE: usize = 10;
 
-/// Why one of them is not to be had.
+/// Why one of the calls failed.
 #[derive(Debug)]
 pub(crate) struct Failed {
-    /// In the Go agent's words.
+    /// The error text of the Go agent.
     pub(crate) text: String,
-    /// Asking again may help.
+    /// True: a retry may succeed.
     pub(crate) may_pass: bool,
 }
 
@@ -31,7 +31,7 @@ impl From<Failure> for Failed {
     }
 }
 
-/// What all of them give, in their order; or all texts, joined with `;` as the Go agent does.
+/// The results of all calls in their order, or all error texts, joined with `;` as the Go agent does.
 pub(crate) async fn all<T>(calls: Vec<impl Future<Output = Result<T, Failed>>>) -> Result<Vec<T>, Failure> {
     let answers: Vec<_> = stream::iter(calls).buffered(AT_ONCE).collect().await;
     let (mut found, mut texts, mut may_pass) = (Vec::new(), Vec::new(), true);
