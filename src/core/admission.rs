@@ -255,7 +255,9 @@ mod tests {
     fn ends(state: &mut State, arn: &str, now: Timestamp) {
         let task = state.tasks.get_mut(&arn.into()).unwrap();
         task.containers[0].state.live.operation = None;
-        state.ops.retain(|_, owner| !matches!(owner, super::super::state::Owner::Container(task, _) if task.as_str() == arn));
+        state.ops.retain(
+            |_, owner| !matches!(owner, super::super::state::Owner::Container(task, _) if task.as_str() == arn),
+        );
         step(state, now, Event::Observed(Box::new(seen(arn, "a", arn, RunState::Exited))));
     }
 

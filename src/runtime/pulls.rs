@@ -171,7 +171,9 @@ impl RequestKey {
             RegistryAuth::Secret(_) => true,
         });
         // Unknown credentials cannot be compared with any others, so their id stands for the role.
-        let role = |id: &CredentialsId| edges.roles.get(id).map_or_else(|| id.as_str().to_owned(), |role| role.role_arn.clone());
+        let role = |id: &CredentialsId| {
+            edges.roles.get(id).map_or_else(|| id.as_str().to_owned(), |role| role.role_arn.clone())
+        };
         Self { step, role: id.map(role), image: ImageRequest { execution_credentials: None, ..image.clone() } }
     }
 }
@@ -202,7 +204,12 @@ impl Request {
     /// The same request to the mirror of the registry; `None` if no mirror is to be used.
     fn at_mirror(&self) -> Option<Self> {
         let image = at_mirror(&self.edges.registries, &self.image)?;
-        Some(Self { edges: self.edges.clone(), image, credentials_ids: self.credentials_ids.clone(), now: self.now.clone() })
+        Some(Self {
+            edges: self.edges.clone(),
+            image,
+            credentials_ids: self.credentials_ids.clone(),
+            now: self.now.clone(),
+        })
     }
 
     /// The image is on this host and the registry need not be asked. If Docker gives no answer, the registry is asked (spec

@@ -43,7 +43,8 @@ async fn names_go_one_by_one_and_what_a_container_uses_stays() {
     assert!(format!("{refused:?}").contains("CannotRemoveImageError"), "the last name stays: {refused:?}");
     assert_eq!(find(&listed(&edge).await, &id).unwrap().names.len(), 1);
     docker(&["start", "-a", &user]);
-    let ended = listed(&edge).await.containers.into_iter().find(|container| container.id.as_str() == user).unwrap().ended;
+    let ended =
+        listed(&edge).await.containers.into_iter().find(|container| container.id.as_str() == user).unwrap().ended;
     assert!(ended.is_some_and(|ended| ended < Span::secs(60)), "{ended:?}");
     edge.remove_foreign(&user.as_str().into()).await.unwrap();
     edge.remove_foreign(&user.as_str().into()).await.unwrap();
