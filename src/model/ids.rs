@@ -168,9 +168,9 @@ mod tests {
         texts.extend(texts.clone().iter().map(|text| format!("{text}{long}")));
         for left in &texts {
             for right in &texts {
-                let (one, other) = (TaskArn::from(left.as_str()), TaskArn::from(right.as_str()));
-                assert_eq!(one.cmp(&other), left.cmp(right), "{left:?} {right:?}");
-                assert_eq!(one == other, left == right, "{left:?} {right:?}");
+                let ids = [left, right].map(|text| TaskArn::from(text.as_str()));
+                assert_eq!(ids[0].cmp(&ids[1]), left.cmp(right), "{left:?} {right:?}");
+                assert_eq!(ids[0] == ids[1], left == right, "{left:?} {right:?}");
             }
         }
         let arn = TaskArn::from(long);

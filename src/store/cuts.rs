@@ -104,7 +104,7 @@ fn state_after(commit: i64) -> State {
 /// Everything that is done to a disk while that many commits are made on it.
 fn recorded(commits: i64) -> Vec<Done> {
     let disk = Recording::default();
-    let mut store = of_backend(disk.clone()).unwrap();
+    let mut store = open_backend(disk.clone()).unwrap();
     for commit in 1..=commits {
         let (before, state) = (state_after(commit - 1), state_after(commit));
         let keys = before.tasks.keys().chain(state.tasks.keys()).cloned().map(Key::Task).chain([Key::Host]);
@@ -114,7 +114,7 @@ fn recorded(commits: i64) -> Vec<Done> {
     disk.done.lock().unwrap().clone()
 }
 
-fn of_backend(backend: impl redb::StorageBackend) -> Result<Store, Trouble> {
+fn open_backend(backend: impl redb::StorageBackend) -> Result<Store, FileError> {
     let database = guarded(|| Ok(file::builder().create_with_backend(backend)?))?;
     let opened = Some(Opened { database, place: (0, 0) });
     let (manifest_number, copy) = (0, instance::Copy::default());
@@ -124,9 +124,9 @@ fn of_backend(backend: impl redb::StorageBackend) -> Result<Store, Trouble> {
 /// Opens what the cut has left, and returns the number of the commit it holds; everything in it must be of that commit.
 fn survives(disk: Vec<u8>, what: &dyn Fn() -> String) -> i64 {
     let backend = Recording { bytes: Arc::new(Mutex::new(disk)), done: Arc::default() };
-    let store = of_backend(backend).unwrap_or_else(|trouble| panic!("{}: {trouble:?}", what()));
+    let store = open_backend(backend).unwrap_or_else(|error| panic!("{}: {error:?}", what()));
     let reading = read(&store.opened.as_ref().unwrap().database);
-    let Reading { loaded, damage, .. } = reading.unwrap_or_else(|trouble| panic!("{}: {trouble:?}", what()));
+    let Reading { loaded, damage, .. } = reading.unwrap_or_else(|error| panic!("{}: {error:?}", what()));
     assert!(damage.is_empty(), "{}: {damage:?}", what());
     let expected = state_after(loaded.host.seq);
     assert!(loaded.tasks.iter().eq(expected.tasks.values().map(|task| &**task)), "{}: a mixture of commits", what());
@@ -155,7 +155,7 @@ fn torn(flushed: &[u8], pending: &[Done], rng: &mut Rng) -> Vec<u8> {
 }
 
 #[test]
-fn after_a_cut_at_any_instant_the_last_commit_or_a_later_one_is_there() {
+fn a_power_cut_at_any_instant_loses_no_commit() {
     let story = recorded(30);
     let tries = super::tests::times("STORE_CUTS", 2_000);
     let mut rng = Rng(1);

@@ -63,7 +63,7 @@ impl fmt::Display for Writer {
 }
 
 impl StoreError {
-    pub(super) fn of_directory(directory: &Path, cause: std::io::Error) -> Self {
+    pub(super) fn from_directory(directory: &Path, cause: std::io::Error) -> Self {
         Self::Unusable { path: directory.to_owned(), cause }
     }
 

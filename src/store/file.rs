@@ -18,7 +18,7 @@ pub(super) const FILE: &str = "ecs-agent.redb";
 /// Between that name and the time (s since 1970) at which a broken file was set aside.
 pub(super) const ASIDE: &str = ".broken-";
 /// Files set aside that are kept; the oldest go first.
-const MOST_ASIDE: usize = 4;
+const MAX_ASIDE: usize = 4;
 /// Of every file that holds state: a task's plain environment is in it.
 pub(super) const FILE_MODE: u32 = 0o600;
 /// Group and others may write.
@@ -32,14 +32,14 @@ const DAMAGED: &str = "its pages are damaged";
 
 /// Why a file cannot be read.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum FileError {
     /// Its content cannot be trusted; which part, without the content.
     Broken(String),
     /// It may be good, but cannot be used now.
     Unavailable(StoreError),
 }
 
-impl<E: Into<redb::Error>> From<E> for Trouble {
+impl<E: Into<redb::Error>> From<E> for FileError {
     fn from(error: E) -> Self {
         match error.into() {
             redb::Error::Corrupted(what) => Self::Broken(what),
@@ -65,32 +65,34 @@ pub(super) struct Opened {
 }
 
 /// Opens or makes the file in `directory`, and checks every page of it.
-pub(super) fn open(directory: &Path) -> Result<Opened, Trouble> {
+pub(super) fn open(directory: &Path) -> Result<Opened, FileError> {
     let path = directory.join(FILE);
-    let unusable = |cause| Trouble::Unavailable(StoreError::of_directory(directory, cause));
+    let unusable = |cause| FileError::Unavailable(StoreError::from_directory(directory, cause));
     prepare(directory).map_err(unusable)?;
     let file = match open_file(&path) {
         Err(cause) if cause.kind() == ErrorKind::IsADirectory => {
-            return Err(Trouble::Broken("it is a directory".to_owned()));
+            return Err(FileError::Broken("it is a directory".to_owned()));
         }
         Err(_) if path.is_symlink() => {
-            return Err(Trouble::Broken("it is a symbolic link, which is not followed".to_owned()));
+            return Err(FileError::Broken("it is a symbolic link, which is not followed".to_owned()));
         }
         // A socket, or a device without a driver.
         Err(cause) if cause.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => {
-            return Err(Trouble::Broken("it is not a file".to_owned()));
+            return Err(FileError::Broken("it is not a file".to_owned()));
         }
         opened => opened.map_err(unusable)?,
     };
     let about = file.metadata().map_err(unusable)?;
     if !about.is_file() {
-        return Err(Trouble::Broken("it is not a file".to_owned()));
+        return Err(FileError::Broken("it is not a file".to_owned()));
     }
     file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(unusable)?;
     let backend = redb::backends::FileBackend::new(file)?;
     let database = guarded(|| match builder().create_with_backend(backend) {
         Ok(database) => Ok(database),
-        Err(DatabaseError::DatabaseAlreadyOpen) => Err(Trouble::Unavailable(StoreError::InUse { path: path.clone() })),
+        Err(DatabaseError::DatabaseAlreadyOpen) => {
+            Err(FileError::Unavailable(StoreError::InUse { path: path.clone() }))
+        }
         Err(error) => {
             // Half made, for want of space: the next try shall not take it for a broken one.
             if about.len() == 0 && std::fs::remove_file(&path).is_err() {
@@ -115,8 +117,8 @@ pub(super) fn builder() -> redb::Builder {
 }
 
 /// Runs what may panic over damaged pages.
-pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_panic| Err(Trouble::Broken(DAMAGED.to_owned())))
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, FileError>) -> Result<T, FileError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_panic| Err(FileError::Broken(DAMAGED.to_owned())))
 }
 
 /// Where the state file of that directory is now; `None` if it is gone.
@@ -185,7 +187,7 @@ fn aside(directory: &Path, how: impl FnOnce(&Path, &Path) -> std::io::Result<()>
         second += 1;
     }
     let to = name(second);
-    how(&directory.join(FILE), &to).map_err(|cause| StoreError::of_directory(directory, cause))?;
+    how(&directory.join(FILE), &to).map_err(|cause| StoreError::from_directory(directory, cause))?;
     forget_oldest(directory);
     Ok(to)
 }
@@ -200,7 +202,7 @@ fn forget_oldest(directory: &Path) {
     };
     let mut old: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_aside).collect();
     old.sort();
-    for path in old.iter().rev().skip(MOST_ASIDE) {
+    for path in old.iter().rev().skip(MAX_ASIDE) {
         if let Err(error) = std::fs::remove_file(path) {
             tracing::warn!(%error, path = %path.display(), "an old broken state file cannot be removed");
         }

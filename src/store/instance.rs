@@ -5,7 +5,8 @@
 //! not change with the schema of the state. Members are added and never renamed, removed or given another meaning, so that every version
 //! of the agent, older or newer, reads what it needs.
 
-use super::{Identity, beside};
+use super::beside;
+use super::identity::Identity;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -27,18 +27,19 @@
 mod beside;
 mod error;
 mod file;
+mod identity;
 mod instance;
 mod owners;
 mod schema;
 
 use crate::core::state::{HostState, Key, State, TaskState};
 use crate::model::Owners;
-use file::{Opened, Trouble, guarded};
+use file::{FileError, Opened, guarded};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 pub use error::StoreError;
+pub use identity::Identity;
 
 /// A table: name to document.
 type Table<'a> = redb::Table<'a, &'static str, &'static [u8]>;
@@ -46,24 +47,6 @@ type Table<'a> = redb::Table<'a, &'static str, &'static [u8]>;
 const TASKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tasks");
 /// Name to document: `schema`, `writer`, `host`, `identity`, `owners`. The form of `schema` and `writer` never changes.
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
-
-/// Who the agent is to ECS; outlives restarts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    /// Cluster the instance is registered in.
-    pub cluster: String,
-    /// ARN that ECS gave it.
-    pub container_instance_arn: String,
-    /// EC2 instance it was registered on; empty if unknown.
-    #[serde(default)]
-    pub ec2_instance_id: String,
-    /// Availability zone ECS said it is in.
-    #[serde(default)]
-    pub availability_zone: String,
-    /// Version of the agent that wrote this.
-    #[serde(default)]
-    pub agent_version: String,
-}
 
 /// What was on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,14 +83,14 @@ impl Store {
     /// [`StoreError`]; each names what the operator can do.
     pub fn open(directory: &Path) -> Result<(Self, Loaded), StoreError> {
         let (opened, Reading { mut loaded, owners, damage, version }) = match open_and_read(directory) {
-            Err(Trouble::Broken(what)) => {
+            Err(FileError::Broken(what)) => {
                 let kept = file::set_aside(directory)?;
                 tracing::error!(what, kept = %kept.display(), "the state file is broken and was set aside; tasks are rebuilt from their containers");
                 open_and_read(directory)
             }
             read => read,
         }
-        .map_err(|trouble| final_trouble(directory, trouble))?;
+        .map_err(|error| final_error(directory, error))?;
         if !damage.is_empty() {
             let kept = file::copy_aside(directory)?;
             for what in &damage {
@@ -230,14 +213,14 @@ impl Store {
             return self.commit_everything_now(state);
         };
         let opened = match file::open(&directory) {
-            Err(Trouble::Broken(what)) => {
+            Err(FileError::Broken(what)) => {
                 let kept = file::set_aside(&directory)?;
                 tracing::error!(what, kept = %kept.display(), "the state file is broken and was set aside; it is written anew");
                 file::open(&directory)
             }
             opened => opened,
         };
-        self.opened = Some(opened.map_err(|trouble| final_trouble(&directory, trouble))?);
+        self.opened = Some(opened.map_err(|error| final_error(&directory, error))?);
         self.commit_everything_now(state)
     }
 
@@ -255,7 +238,7 @@ impl Store {
         if self.opened.is_none()
             && let Some(directory) = &self.directory
         {
-            let opened = file::open(directory).map_err(|trouble| final_trouble(directory, trouble))?;
+            let opened = file::open(directory).map_err(|error| final_error(directory, error))?;
             self.opened = Some(opened);
         }
         Ok(())
@@ -299,15 +282,15 @@ impl Store {
 
     fn write(
         &mut self,
-        change: impl FnOnce(&mut Table<'_>, &mut Table<'_>) -> Result<(), Trouble>,
+        change: impl FnOnce(&mut Table<'_>, &mut Table<'_>) -> Result<(), FileError>,
     ) -> Result<(), StoreError> {
         let Some(opened) = &self.opened else { return Err(StoreError::Io(Box::new(redb::Error::DatabaseClosed))) };
         let written = guarded(|| write(&opened.database, change));
-        written.map_err(|trouble| {
+        written.map_err(|error| {
             // redb takes nothing more after a failure; the next commit opens the file again.
             self.close();
             let path = self.directory.clone().unwrap_or_default();
-            final_trouble(&path, trouble)
+            final_error(&path, error)
         })
     }
 
@@ -318,23 +301,23 @@ impl Store {
             drop(opened);
             Ok(())
         });
-        if let Err(trouble) = closed {
-            tracing::warn!(?trouble, "the state file could not be closed");
+        if let Err(error) = closed {
+            tracing::warn!(?error, "the state file could not be closed");
         }
     }
 }
 
-fn final_trouble(directory: &Path, trouble: Trouble) -> StoreError {
-    match trouble {
-        Trouble::Unavailable(error) => error,
-        Trouble::Broken(what) => StoreError::Corrupt { path: directory.join(file::FILE), what },
+fn final_error(directory: &Path, error: FileError) -> StoreError {
+    match error {
+        FileError::Unavailable(error) => error,
+        FileError::Broken(what) => StoreError::Corrupt { path: directory.join(file::FILE), what },
     }
 }
 
 fn write(
     database: &Database,
-    change: impl FnOnce(&mut Table<'_>, &mut Table<'_>) -> Result<(), Trouble>,
-) -> Result<(), Trouble> {
+    change: impl FnOnce(&mut Table<'_>, &mut Table<'_>) -> Result<(), FileError>,
+) -> Result<(), FileError> {
     let mut write = database.begin_write()?;
     // With one phase, a commit damaged later would look like one that never ended, and the one before it would be believed.
     write.set_two_phase_commit(true);
@@ -353,7 +336,7 @@ fn everything<'a>(
     owners: &Owners,
     host: &HostState,
     all: impl IntoIterator<Item = &'a TaskState>,
-) -> Result<(), Trouble> {
+) -> Result<(), FileError> {
     meta.retain(|_, _| false)?;
     tasks.retain(|_, _| false)?;
     schema::sign(meta)?;
@@ -376,13 +359,13 @@ struct Reading {
     version: u32,
 }
 
-fn open_and_read(directory: &Path) -> Result<(Opened, Reading), Trouble> {
+fn open_and_read(directory: &Path) -> Result<(Opened, Reading), FileError> {
     let opened = file::open(directory)?;
     let reading = guarded(|| read(&opened.database))?;
     Ok((opened, reading))
 }
 
-fn read(database: &Database) -> Result<Reading, Trouble> {
+fn read(database: &Database) -> Result<Reading, FileError> {
     let mut loaded = Loaded { host: HostState { lost: true, ..HostState::default() }, ..Loaded::default() };
     let mut damage = Vec::new();
     let read = database.begin_read()?;
@@ -395,7 +378,7 @@ fn read(database: &Database) -> Result<Reading, Trouble> {
     let text = |name| Ok::<_, redb::StorageError>(meta.get(name)?.map(|bytes| bytes.value().to_owned()));
     let writer = schema::writer(text("writer")?.as_deref(), text("identity")?.as_deref());
     let found = note(&mut damage, document(&meta, "schema", schema::CURRENT)?);
-    let version = schema::check(found, writer).map_err(Trouble::Unavailable)?;
+    let version = schema::check(found, writer).map_err(FileError::Unavailable)?;
     if let Some(host) = note(&mut damage, document(&meta, "host", version)?) {
         loaded.host = host;
     }
@@ -422,7 +405,7 @@ fn document<T: serde::de::DeserializeOwned>(
     table: &impl ReadableTable<&'static str, &'static [u8]>,
     name: &str,
     version: u32,
-) -> Result<Document<T>, Trouble> {
+) -> Result<Document<T>, FileError> {
     let found = table.get(name)?;
     Ok(found.map(|bytes| schema::read(name, bytes.value(), version)).transpose())
 }

@@ -69,7 +69,7 @@ mod tests {
         for (state, file, wanted) in table {
             assert_eq!(known(state.clone(), file.clone()), wanted, "{state:?} {file:?}");
         }
-        let (one, two) = (known(None, None), known(None, None));
-        assert!(is_identity(&one.own) && one.own != two.own && one.earlier == BTreeSet::new());
+        let (first, second) = (known(None, None), known(None, None));
+        assert!(is_identity(&first.own) && first.own != second.own && first.earlier == BTreeSet::new());
     }
 }

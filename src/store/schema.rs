@@ -8,7 +8,7 @@
 //! that with running tasks. An operator who goes back further gets [`StoreError::Newer`], which names the version to start.
 
 use super::error::{StoreError, Writer};
-use super::file::Trouble;
+use super::file::FileError;
 use crate::model::text::cleaned;
 use crate::version;
 use serde::Serialize;
@@ -35,8 +35,8 @@ fn pair_up(_name: &str, document: &mut Value) {
         return; // version 1 always wrote it; what is no task has no specification
     }
     for list in ["containers", "resources"] {
-        let of_spec = document.pointer_mut(&format!("/spec/{list}")).map(Value::take);
-        let specs = match of_spec {
+        let from_spec = document.pointer_mut(&format!("/spec/{list}")).map(Value::take);
+        let specs = match from_spec {
             Some(Value::Array(specs)) => specs,
             // A task without resources did not write the list.
             _ => Vec::new(),
@@ -54,7 +54,7 @@ fn pair_up(_name: &str, document: &mut Value) {
 }
 
 /// Says in the file which schema it has and which version of the agent wrote it. The form of both documents never changes.
-pub(super) fn sign(meta: &mut redb::Table<'_, &'static str, &'static [u8]>) -> Result<(), Trouble> {
+pub(super) fn sign(meta: &mut redb::Table<'_, &'static str, &'static [u8]>) -> Result<(), FileError> {
     put(meta, "schema", &CURRENT)?;
     put(meta, "writer", &json!({"agent_version": version::OWN}))
 }
@@ -111,7 +111,7 @@ pub(super) fn put(
     table: &mut redb::Table<'_, &'static str, &'static [u8]>,
     name: &str,
     document: &impl Serialize,
-) -> Result<(), Trouble> {
+) -> Result<(), FileError> {
     let bytes = serde_json::to_vec(document).map_err(|cause| redb::Error::Io(std::io::Error::other(cause)))?;
     table.insert(name, bytes.as_slice())?;
     Ok(())

@@ -222,7 +222,7 @@ fn a_copy_goes_through_no_link() {
 }
 
 #[test]
-fn a_second_agent_on_the_same_directory_is_told_so() {
+fn a_second_agent_on_the_same_directory_is_refused() {
     let directory = Directory::new("two");
     let _first = Store::open(&directory.0).unwrap();
     assert!(matches!(Store::open(&directory.0), Err(StoreError::InUse { .. })));
@@ -316,7 +316,7 @@ fn a_registration_that_is_dropped_does_not_come_back() {
 }
 
 #[test]
-fn the_number_of_manifests_reaches_the_file_beside_with_everything_else() {
+fn the_manifest_number_reaches_the_file_beside_the_state() {
     let (directory, mut state) = saved("registration-number", 1);
     let (mut store, _) = Store::open(&directory.0).unwrap();
     state.host.seq = 12;
@@ -422,7 +422,7 @@ fn only_some_broken_files_are_kept_and_no_directory_is_deleted() {
 }
 
 #[test]
-fn a_document_that_cannot_be_read_does_not_take_the_others_with_it() {
+fn a_damaged_document_does_not_affect_the_others() {
     type Damage = fn(&mut Table<'_>, &mut Table<'_>);
     let table: [(&str, Damage, usize); 5] = [
         ("task arn:1", |_, tasks| drop(tasks.insert("arn:1", b"{\"spec\":\"password=hunter2\"}".as_slice())), 2),
@@ -461,13 +461,13 @@ fn a_document_that_cannot_be_read_does_not_take_the_others_with_it() {
 }
 
 #[test]
-fn what_is_wrong_with_a_document_is_said_without_its_content() {
+fn an_error_of_a_document_does_not_quote_it() {
     let error = schema::read::<TaskState>("task arn:a", b"{\"spec\":\"password=hunter2\"}", 1).unwrap_err();
     assert!(error.contains("task arn:a") && !error.contains("hunter2"), "{error}");
 }
 
 #[test]
-fn another_schema_is_read_if_it_is_older_and_refused_if_it_is_newer() {
+fn an_older_schema_is_read_and_a_newer_one_is_refused() {
     let with_schema = |version: &str| {
         let (directory, _) = saved("schema", 2);
         let mut store = Store::open(&directory.0).unwrap().0;
@@ -546,7 +546,7 @@ fn an_altered_byte_anywhere_is_noticed_or_does_not_matter() {
 }
 
 #[test]
-fn a_file_taken_away_while_the_agent_runs_is_made_anew_with_everything() {
+fn a_file_removed_while_the_agent_runs_is_made_anew() {
     type Take = fn(&Path);
     let table: [(&str, Take); 4] = [
         ("deleted", |directory| std::fs::remove_file(directory.join(FILE)).unwrap()),
@@ -607,7 +607,7 @@ impl Drop for Mounted {
 }
 
 #[test]
-fn a_full_disk_is_told_from_a_broken_file_and_space_heals_it() {
+fn a_full_disk_is_no_broken_file_and_space_heals_it() {
     let Some(disk) = mounted("full", "size=4m") else { return };
     let (directory, ballast) = (disk.0.0.join("data"), disk.0.0.join("ballast"));
     let fill = || {

@@ -78,7 +78,7 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("std::fs", "nothing here touches a file"),
     ("std::net", "nothing here opens a socket"),
     ("std::thread", "nothing here runs concurrently"),
-    ("std::sync", "one owner, no lock"),
+    ("std::sync", "one owner, no lock; only `std::sync::Arc` is allowed, for shared texts"),
     ("std::env", "only `config` reads the environment"),
     ("rand", "no chance: jitter comes from a hash, so the same state gives the same step"),
     ("HashMap", "its order differs from run to run; use BTreeMap"),
@@ -233,7 +233,8 @@ fn the_core_names_nothing_from_outside() {
             continue;
         }
         for (number, line) in text.lines().enumerate() {
-            for (word, reason) in FORBIDDEN.iter().filter(|(word, _)| contains_word(code(line), word)) {
+            let line = code(line).replace("std::sync::Arc;", "");
+            for (word, reason) in FORBIDDEN.iter().filter(|(word, _)| contains_word(&line, word)) {
                 broken.push(format!("src/{file}:{}: `{word}`: {reason}", number + 1));
             }
         }
