@@ -86,7 +86,7 @@ mod tests {
             assert_eq!(registration.manifest_number, 0);
         }
         // The names of the members are the form: a renamed field would be missing to every other version.
-        let written = serde_json::to_value(&serde_json::from_str::<Registration>(whole).unwrap()).unwrap();
+        let written = serde_json::to_value(serde_json::from_str::<Registration>(whole).unwrap()).unwrap();
         assert_eq!(written, serde_json::from_str::<serde_json::Value>(whole).unwrap());
     }
 }

@@ -114,7 +114,7 @@ fn forbidden_identifiers_are_seen_in_every_form() {
     assert_eq!(names(harmless), [""; 0]);
     let long = "a".repeat(MAX_TEST_NAME + 1);
     let test = |name: &str| names(&format!("#[tokio::test(flavor = \"x\")]\n#[ignore]\nasync fn {name}() {{}}"));
-    assert_eq!(test(&long), [long.clone()]);
+    assert_eq!(test(&long), std::slice::from_ref(&long));
     assert_eq!(test("who_waits_is_served"), [""; 0]);
     assert_eq!(test("nothing_is_told"), ["nothing_is_told"]);
     assert_eq!(names(&format!("fn {long}() {{}}")), [""; 0], "no test");
