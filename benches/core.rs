@@ -48,6 +48,7 @@ fn seen(task: &TaskArn, container: &ContainerName, runtime_name: &str, state: Ru
         address: None,
         image_id: String::new(),
         image_digest: None,
+        health_output: String::new(),
         outline: None,
     }
 }

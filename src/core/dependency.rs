@@ -61,6 +61,7 @@ fn entry(task: &TaskState, name: &ContainerName, must: Must) -> Awaited {
         must: if is_unsettled { Must::BeLookedAt } else { must },
         known: container.map(|container| container.known).unwrap_or_default(),
         health: container.map(|container| container.health).unwrap_or_default(),
+        health_output: container.map(|container| container.live.health_output.clone()).unwrap_or_default(),
         exit_code: container.and_then(|container| container.exit_code),
     }
 }

@@ -62,6 +62,7 @@ pub(super) fn seen(task: &str, container: &str, id: &str, run_state: RunState) -
         address: None,
         image_id: String::new(),
         image_digest: None,
+        health_output: String::new(),
         outline: None,
     }
 }

@@ -124,7 +124,14 @@ mod tests {
     /// An awaited container of which nothing is known yet.
     fn awaited(name: &str, must: Must) -> Awaited {
         let known = ContainerStatus::ManifestPulled;
-        Awaited { container: name.into(), must, known, health: Health::Unknown, exit_code: None }
+        Awaited {
+            container: name.into(),
+            must,
+            known,
+            health: Health::Unknown,
+            health_output: String::new(),
+            exit_code: None,
+        }
     }
 
     #[test]

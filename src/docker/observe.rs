@@ -7,7 +7,7 @@
 use super::create::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK};
 use super::outline;
 use crate::model::observation::Mount;
-use crate::model::text::cut;
+use crate::model::text::{cleaned, cut};
 use crate::model::{Failure, Health, Observation, OwnerId, OwnerMark, PortBinding, Protocol, RunState, TaskSpec};
 use serde_json::Value;
 
@@ -66,6 +66,7 @@ pub(super) fn from_inspect(answer: &Value, asked: &str, cluster: &str) -> Result
             Some("unhealthy") => Health::Unhealthy,
             _ => Health::Unknown,
         },
+        health_output: health_output(state),
         created_at: real_time(text(answer, "Created")).map(|time| cut(time, MAX_TIME_BYTES)),
         started_at: time("StartedAt").map(|time| cut(time, MAX_TIME_BYTES)),
         bindings: bindings(answer.pointer("/NetworkSettings/Ports")),
@@ -75,6 +76,15 @@ pub(super) fn from_inspect(answer: &Value, asked: &str, cluster: &str) -> Result
         image_digest: None,
         outline: None, // only an inventory needs it, and parsing it takes longer than all the rest
     }))
+}
+
+/// The output of the last health check of an unhealthy container, for people; empty otherwise.
+fn health_output(state: &Value) -> String {
+    let is_unhealthy = state.pointer("/Health/Status").and_then(Value::as_str) == Some("unhealthy");
+    let checks = state.pointer("/Health/Log").and_then(Value::as_array).filter(|_| is_unhealthy);
+    let failed = checks.and_then(|checks| checks.iter().rev().find(|check| check["ExitCode"] != 0));
+    let output = failed.map(|check| text(check, "Output")).unwrap_or_default();
+    cut(cleaned(output.trim()).trim(), MAX_HEALTH_OUTPUT)
 }
 
 /// The agent that created a container, from its labels; `None` = the container has no such label.
@@ -147,6 +157,7 @@ fn from_entry(entry: &Value, id: &str, task: &str, container: &str) -> Option<Ob
         address: address(entry.get("NetworkSettings")),
         image_id: text(entry, "ImageID").to_owned(),
         image_digest: None,
+        health_output: String::new(), // the list does not have it
         outline: None,
     })
 }
@@ -160,6 +171,8 @@ fn non_empty(text: &str) -> Option<&str> {
 }
 
 /// The longest time that is kept, in bytes. RFC 3339 with nanoseconds has 35.
+/// Bytes of a health check's output that are kept: enough to recognise the error.
+const MAX_HEALTH_OUTPUT: usize = 200;
 const MAX_TIME_BYTES: usize = 64;
 
 /// A time, unless it is in the year 1, with which Docker means "never".
@@ -344,6 +357,33 @@ mod tests {
         let by_name =
             from_inspect(&without("/Image", json!("")), "ecs-judge-family-7-web-d49fe3fdbfdec3f7a101", "judge");
         assert!(by_name.unwrap().is_some());
+    }
+
+    #[test]
+    fn the_output_of_a_failed_health_check_is_kept_short() {
+        let output = |health: Value| {
+            let mut inspect = golden();
+            inspect["State"] = json!({"Running": true, "Health": health});
+            look(&inspect).unwrap().unwrap().health_output
+        };
+        let check = |code: i32, output: &str| json!({"ExitCode": code, "Output": output});
+        let log = |status: &str, checks: Vec<Value>| json!({"Status": status, "Log": checks});
+        assert_eq!(
+            output(log("unhealthy", vec![check(1, "old"), check(7, "no\u{1b}[2J pe\n"), check(0, "fine")])),
+            "no [2J pe"
+        );
+        assert_eq!(output(log("healthy", vec![check(1, "old")])), "");
+        assert_eq!(output(log("starting", vec![check(1, "old")])), "");
+        let long = output(log("unhealthy", vec![check(1, &"é".repeat(5000))]));
+        assert!(long.len() <= MAX_HEALTH_OUTPUT && long.starts_with('é'), "{}", long.len());
+        for odd in [
+            json!(null),
+            json!(7),
+            json!({"Status": "unhealthy"}),
+            json!({"Status": "unhealthy", "Log": [7, {"Output": 7}]}),
+        ] {
+            assert_eq!(output(odd.clone()), "", "{odd}");
+        }
     }
 
     #[test]

@@ -190,6 +190,7 @@ mod tests {
             must: Must::Be(Condition::Healthy),
             known: ContainerStatus::Running,
             health: Health::Unhealthy,
+            health_output: "nope".to_owned(),
             exit_code: None,
         };
         let shortage = Shortage {
@@ -253,7 +254,7 @@ mod tests {
             {"Container": "a", "For": "pull", "Text": text, "AgeSeconds": 10, "Image": "r.io/app:1", "Pull": pull},
             {
                 "Container": "b", "For": "containers", "AgeSeconds": 10, "Containers": ["app"], "GivesUpInSeconds": 30,
-                "Text": "waits for app to be HEALTHY (it is RUNNING, UNHEALTHY)",
+                "Text": "waits for app to be HEALTHY (it is RUNNING, UNHEALTHY: 'nope')",
             },
             {
                 "Container": "c", "For": "credentials", "AgeSeconds": 10,

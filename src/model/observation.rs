@@ -26,6 +26,9 @@ pub struct Observation {
     pub error: Option<super::Failure>,
     /// The result of Docker's health check.
     pub health: Health,
+    /// What the last failed health check printed, cleaned and cut; empty if the container is not unhealthy, or nothing was printed.
+    #[serde(default)]
+    pub health_output: String,
     /// RFC 3339 time of the creation, as Docker prints it; `None` if it is not known.
     pub created_at: Option<String>,
     /// RFC 3339 time of the last start, as Docker prints it; `None` if the container never started, or the time is not known.

@@ -69,6 +69,8 @@ pub struct Awaited {
     pub known: ContainerStatus,
     /// The last result of its health check.
     pub health: Health,
+    /// What its last failed health check printed; empty if it is not unhealthy, or the output is not known.
+    pub health_output: String,
     /// Its exit code; `None` unless it has ended and the code is known.
     pub exit_code: Option<i32>,
 }
@@ -85,7 +87,7 @@ pub enum Must {
 }
 
 impl fmt::Display for Awaited {
-    /// `app to be HEALTHY (it is RUNNING, UNHEALTHY)`.
+    /// `app to be HEALTHY (it is RUNNING, UNHEALTHY: 'no route to host')`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.must {
             Must::Be(condition) => write!(f, "{} to be {condition}", self.container)?,
@@ -96,7 +98,8 @@ impl fmt::Display for Awaited {
         match self.health {
             Health::Unknown => {}
             Health::Healthy => f.write_str(", HEALTHY")?,
-            Health::Unhealthy => f.write_str(", UNHEALTHY")?,
+            Health::Unhealthy if self.health_output.is_empty() => f.write_str(", UNHEALTHY")?,
+            Health::Unhealthy => write!(f, ", UNHEALTHY: '{}'", self.health_output)?,
         }
         if let Some(code) = self.exit_code {
             write!(f, ", exit code {code}")?;

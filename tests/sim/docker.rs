@@ -215,6 +215,7 @@ impl Docker {
             address: None,
             image_id: container.image.clone(),
             image_digest: None,
+            health_output: String::new(),
             outline: None,
         }
     }

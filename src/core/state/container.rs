@@ -111,6 +111,8 @@ pub struct LiveContainer {
     /// The step in which the agent last did something to the container or learnt something about it. An inventory that was asked
     /// for earlier says nothing about the container.
     pub touched: u64,
+    /// What the last failed health check printed; empty if the container is not unhealthy, or it has not been inspected since the start.
+    pub health_output: String,
 }
 
 impl ContainerState {
@@ -141,6 +143,7 @@ impl ContainerState {
     pub fn remember(&mut self, seen: &Observation) {
         self.runtime_id = Some(seen.runtime_id.clone());
         self.image_id.clone_from(&seen.image_id);
+        self.live.health_output.clone_from(&seen.health_output);
         if seen.image_digest.is_some() {
             self.local_digest.clone_from(&seen.image_digest);
         }
