@@ -316,7 +316,8 @@ async fn events_bring_create_start_health_die_and_destroy() {
             .await
             .unwrap();
 
-        let check = r#"{"Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 200000000, "Timeout": 1000000000}}"#;
+        let check = r#"{"Healthcheck": {"Test": ["CMD-SHELL", "[ ! -e /sick ] || { echo nope; exit 1; }"],
+            "Interval": 200000000, "Timeout": 5000000000, "Retries": 1}}"#;
         let more = json!({"health_check": true, "engine_settings": {"config": check}});
         let main = request(&cluster.name, "main", &image.reference, &SLEEP, more);
         let id = edge.create(&main, &Values::default()).await.unwrap().runtime_id;
@@ -324,6 +325,9 @@ async fn events_bring_create_start_health_die_and_destroy() {
         edge.start(&main.runtime_name).await.unwrap();
         seen_until(&mut notices, |seen| seen.state == RunState::Running).await;
         seen_until(&mut notices, |seen| seen.health == Health::Healthy).await;
+        docker(&["exec", id.as_str(), "sh", "-c", ": > /sick"]);
+        let sick = seen_until(&mut notices, |seen| seen.health == Health::Unhealthy).await;
+        assert_eq!(sick.health_output, "nope");
         docker(&["kill", "--signal", "TERM", id.as_str()]);
         let died = seen_until(&mut notices, |seen| seen.state == RunState::Exited).await;
         assert_eq!(died.exit_code, Some(3));
