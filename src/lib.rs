@@ -62,7 +62,7 @@
 //!   documents to disk ([`store`]). The loop is step, commit, publish, act; no effect starts before the commit of its step.
 //! * **View**: a copy of the state for readers, without anything confidential ([`model::view`]).
 //!
-//! # How to make typical changes
+//! # How a change looks
 //!
 //! Each change also needs a line in `CHANGELOG.md`, and tests beside the code.
 //!
