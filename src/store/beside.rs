@@ -1,7 +1,8 @@
 //! Small files beside the state file, for the day on which that one is damaged or removed.
 //!
 //! Owns how they are read and written. The state file holds the same documents; what a copy means is said where it is made (`owners`,
-//! `instance`). Invariants: a copy is written whole or not at all, and no link in the directory is followed.
+//! `instance`). Invariants: a copy is written whole or not at all, and no link in the directory is followed. After a power cut the copy may
+//! be the one before: the state file has the newest.
 
 use super::file::{FILE_MODE, options};
 use serde::Serialize;
@@ -57,8 +58,7 @@ fn try_write(directory: &Path, name: &str, document: &impl Serialize) -> std::io
         let mut file = options().write(true).create_new(true).mode(FILE_MODE).open(&half)?;
         file.write_all(&serde_json::to_vec(document)?)?;
         file.sync_all()?;
-        std::fs::rename(&half, directory.join(name))?;
-        File::open(directory)?.sync_all()
+        std::fs::rename(&half, directory.join(name))
     })();
     if written.is_err() {
         let _removed = std::fs::remove_file(&half);

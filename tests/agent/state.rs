@@ -39,6 +39,34 @@ async fn another_cluster_needs_another_data_directory() {
     assert_eq!(instances(&rig), before, "nothing was lost by it");
 }
 
+/// Removing the state to join another cluster is what the documentation of AWS advises.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_state_it_joins_another_cluster() {
+    let Some(mut rig) = Rig::start("cluster changed, state lost", Plan::default()).await else { return };
+    let arn = rig.server.run_task(&one_container(&rig.image(), FOREVER)).unwrap();
+    let task = rig.task(&arn, TaskStatus::Running).await;
+    let id = task.container("main").unwrap().runtime_id.clone().unwrap();
+    rig.terminate();
+    std::fs::remove_file(state_file(&rig)).unwrap();
+    let cluster = format!("{}-other", rig.cluster.name);
+    let options = Options { cluster, token: Some(rig.server.token().clone()), ..Options::default() };
+    let first = std::mem::replace(&mut rig.server, Server::start(options).await.unwrap());
+    rig.environment.extend(rig.server.environment());
+    rig.start_agent();
+    rig.registered().await;
+    let joined = instances(&rig);
+    assert_eq!(joined.len(), 1);
+    let (log, expected) = (rig.log(), "the state is gone and ECS_CLUSTER has changed; registering anew");
+    assert!(log.contains(expected), "{log}");
+    assert_eq!(first.read(|state| state.instances().len()), 1, "nothing new in the first cluster");
+    rig.terminate();
+    rig.start_agent();
+    rig.registered().await;
+    assert_eq!(instances(&rig), joined, "the new registration is kept");
+    assert_eq!(rig.introspect("/v1/tasks").await, json!({"Tasks": []}), "tasks of the first cluster are not of this one");
+    assert_eq!(inspect(&id)["State"]["Running"], true, "containers of the first cluster are left alone");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_state_of_another_ec2_instance_is_dropped() {
     let Some(mut rig) = Rig::start("instance changed", Plan::default()).await else { return };

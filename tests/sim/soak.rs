@@ -73,10 +73,10 @@ fn held(world: &World) -> usize {
     format!("{:?}{:?}", world.state, world.disk).len()
 }
 
-/// Kibibytes of memory this process has for itself.
+/// KiB of memory of this process that belongs to no file.
 fn memory() -> u64 {
     let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let line = text.lines().find_map(|line| line.strip_prefix("Anonymous:"));
     line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or_default()
 }
 
