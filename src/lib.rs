@@ -27,12 +27,13 @@
 //! * [`local`]: the embedded control plane behind `ecs-local`. The agent cannot tell it from AWS, and neither uses the other's
 //!   code.
 //!
-//! Rules: nothing in [`core`] can wait, read a clock, draw a random number or access a file; no edge knows the core, the
+//! Rules: nothing in [`core`] can wait, read a clock, draw a random number or access a file; no edge uses the core, the
 //! configuration or another edge; only [`config`] reads the environment; no effect starts before the state that it depends on is
 //! on disk. `tests/layers` checks the first three.
 //!
 //! Comments cite pages, as in spec `acs.md` §4. The pages are in `tests/spec` and describe the behaviour of the Go agent,
-//! amazon-ecs-agent.
+//! amazon-ecs-agent. `Compat:` marks a comment about a peculiarity of the Go agent or of AWS; this agent has it as well, unless
+//! the comment says otherwise.
 //!
 //! # Glossary
 //!
@@ -54,6 +55,10 @@
 //!   should run on this instance; the agent asks ECS whether other tasks are to stop. **Attachment**: a device that ECS attaches
 //!   to the instance or to a task, such as a network interface or a volume; this agent acknowledges such messages, but does not
 //!   attach devices yet.
+//! * **Owner**: the agent that created a container, named by a label of the container. Several agents may use one engine; each
+//!   leaves the others' containers alone ([`model::owner`]).
+//! * **Outline**: the part of a task's definition that the agent needs to go on with existing containers. It is a label of each
+//!   container, so a task can be rebuilt if its state is lost.
 //! * **Observation**: a container as the engine has shown it at one moment ([`model::Observation`]).
 //! * **Event**: a fact that enters the core: a payload, an observation, an outcome, the time ([`core::Event`]).
 //! * **Effect**: a request of the core, as data ([`core::Effect`]). Most effects begin an **operation**, which has an id: pull,

@@ -7,10 +7,10 @@ use ecs_agent::version;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Two threads: one may wait for the disk while the other serves.
+/// Two threads: one may wait for the disk while the other runs the tasks.
 const WORKERS: usize = 2;
-/// Names are looked up on these, and nothing else is done there: other work that may block is on a `lane`. A dead name server
-/// holds one for up to half a minute.
+/// Threads for name resolution only: other work that may block is on a `lane`. A name server that does not answer blocks one of
+/// them for up to half a minute.
 const BLOCKING_THREADS: usize = 8;
 
 fn main() -> ExitCode {
@@ -56,11 +56,11 @@ fn main() -> ExitCode {
         let names: Vec<&str> = variables.iter().map(|(name, _)| *name).collect();
         tracing::warn!(%error, variables = names.join(" "), "cannot be put into the environment; these variables have no effect");
     }
-    exit(block_on(act(args, sources, loaded)))
+    exit(block_on(perform(args, sources, loaded)))
 }
 
-/// Logs the problems of the configuration and the settings without effect. `None` if the agent must not start.
-fn usable(loaded: Loaded) -> Option<Config> {
+/// Logs the problems of the configuration, and the settings that have no effect. `None` if the agent must not start with it.
+fn checked(loaded: Loaded) -> Option<Config> {
     for problem in &loaded.problems {
         if problem.fatal { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
     }
@@ -70,7 +70,8 @@ fn usable(loaded: Loaded) -> Option<Config> {
     loaded.config
 }
 
-async fn act(args: Args, sources: Sources, loaded: Loaded) -> Result<(), Fatal> {
+/// Performs the action that the arguments name: runs the agent, checks its health, or prints its attributes.
+async fn perform(args: Args, sources: Sources, loaded: Loaded) -> Result<(), Fatal> {
     let _caught = runtime::catch_harmless_signals();
     let options = Options {
         blackhole_imds: args.blackhole_ec2_metadata,
@@ -80,17 +81,17 @@ async fn act(args: Args, sources: Sources, loaded: Loaded) -> Result<(), Fatal> 
     if let Action::Healthcheck | Action::HealthcheckHttp = args.action {
         return healthcheck(args.action, &sources.healthcheck_host()).await;
     }
-    let Some(local) = &loaded.config else {
-        let _none = usable(loaded); // logs the problems
+    let Some(without_user_data) = &loaded.config else {
+        let _none = checked(loaded); // logs the problems
         return Err(Fatal::unusable_configuration());
     };
-    let metadata = Metadata::new(local, options)?;
+    let metadata = Metadata::new(without_user_data, options)?;
     // `None` means that the attributes are to be printed.
     let early = (args.action == Action::Run).then(Early::begin);
     let user_data = metadata.user_data().await;
     let loaded = user_data.map_or(loaded, |text| sources.load(Some(&text)));
     drop(sources); // holds secrets
-    let Some(config) = usable(loaded) else { return Err(Fatal::unusable_configuration()) };
+    let Some(config) = checked(loaded) else { return Err(Fatal::unusable_configuration()) };
     let Some(early) = early else {
         print(&runtime::attributes_text(&config).await?);
         return Ok(());

@@ -103,7 +103,7 @@ impl AuthMap {
             Source::Store(program) => (program, false),
         };
         let member = if is_named { "credHelpers" } else { "credsStore" };
-        match helper::ask(program, registry, helper::LIMIT).await {
+        match helper::get(program, registry, helper::LIMIT).await {
             Ok(Some(credentials)) => Ok((credentials, format!("{program} for {registry} ({member})"))),
             Ok(None) => anonymous(format!("{program} has nothing for {registry} ({member})")),
             Err(error) if is_named => Err(Failure::permanent(HELPER_ERROR, format!("{program}: {error}"))),
@@ -112,7 +112,7 @@ impl AuthMap {
     }
 
     /// The operator has configured this image's registry, with an entry or with a helper program of its own.
-    pub fn names(&self, image: &str) -> bool {
+    pub fn is_configured_for(&self, image: &str) -> bool {
         matches!(self.source(image), Source::Entry(..) | Source::Helper(_))
     }
 
@@ -126,7 +126,7 @@ impl AuthMap {
         }
     }
 
-    /// As in Docker's client, a helper for the registry wins over an entry. The helper for all registries comes last.
+    /// As in Docker's client, a helper for the registry takes precedence over an entry. The helper for all registries comes last.
     fn source(&self, image: &str) -> Source<'_> {
         let (host, _) = host_and_path(without_tag(image));
         let helper = if is_hub(host) {
@@ -144,7 +144,7 @@ impl AuthMap {
         }
     }
 
-    /// Finds the entry with the longest key that the image reference begins with. The shortest possible key is the bare host.
+    /// Finds the entry with the longest key that is a prefix of the image reference. The shortest possible key is the bare host.
     ///
     /// Compat: the Go agent compares characters, not path components. It also falls back to a key of the same host that the
     /// reference does not begin with. This agent keeps the fallback where the key is the only one for its host, since the same
@@ -156,7 +156,7 @@ impl AuthMap {
         } else {
             let is_of_host = |key: &&str| key.split('/').next() == Some(host);
             let same_host: Vec<&str> = self.document.entries.keys().map(String::as_str).filter(is_of_host).collect();
-            let best = same_host.iter().copied().filter(|key| begins(key, image)).max_by_key(|key| key.len());
+            let best = same_host.iter().copied().filter(|key| is_prefix(key, image)).max_by_key(|key| key.len());
             best.or(match same_host.as_slice() {
                 [only] if !image.starts_with(only) => Some(only),
                 _ => None,
@@ -178,7 +178,7 @@ pub(super) fn is_hub(host: &str) -> bool {
 
 /// The key is the image reference itself or consists of its first components. `r.io/team` matches `r.io/team/app` and
 /// `r.io/team:1`, but not `r.io/team-evil/app`.
-fn begins(key: &str, image: &str) -> bool {
+fn is_prefix(key: &str, image: &str) -> bool {
     let rest = image.strip_prefix(key.trim_end_matches('/'));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']))
 }
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_with_a_line_end_stays_and_is_named() {
+    fn a_password_that_ends_in_a_newline_is_kept_and_reported() {
         // bWU6c2VjcmV0Cg== is "me:secret\n", as `echo me:secret | base64` makes it.
         let document = r#"{
             "a.io": {"auth": "bWU6c2VjcmV0Cg=="}, "https://me:hunter2@b.io": {"username": "me", "password": "x\r\n"},
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_named_without_secrets() {
+    fn unusable_parts_are_reported_without_secrets() {
         let table = [
             ("docker", "hunter2", vec![], "not a JSON object"),
             ("docker", r#"["hunter2"]"#, vec![], "not a JSON object"),
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_stand_beside_entries() {
+    fn helper_programs_and_entries_can_be_combined() {
         let document = r#"{
             "auths": {"r.io": {"auth": "dTpw"}, "https://index.docker.io/v1/": {}, "h.io": {"auth": "dTpw"}},
             "credHelpers": {"h.io": "pass", "https://index.docker.io/v1/": "hub"}, "credsStore": "ecr-login"
@@ -404,7 +404,8 @@ mod tests {
         assert_eq!(map.source("busybox"), Source::Helper("docker-credential-hub"));
         assert!(matches!(map.source("r.io/app"), Source::Entry("r.io", _)));
         assert_eq!(map.source("other.io/app"), Source::Store("docker-credential-ecr-login"));
-        assert!(map.names("busybox") && map.names("r.io/app") && !map.names("other.io/app"));
+        assert!(map.is_configured_for("busybox") && map.is_configured_for("r.io/app"));
+        assert!(!map.is_configured_for("other.io/app"));
         let (map, problems) = parse("docker", r#"{"credsStore": ""}"#);
         assert_eq!((map.source("a.io/b"), problems), (Source::Anonymous, vec![]));
     }

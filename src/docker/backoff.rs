@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grows_to_the_cap_and_a_fifth_above_it() {
+    fn delays_grow_to_the_cap_plus_a_fifth() {
         let backoff = Backoff { first: Duration::from_millis(1100), factor: 2.0, cap: Duration::from_secs(5) };
         let millis: Vec<_> = (0..5).map(|attempt| backoff.delay_with(attempt, 0.0).as_millis()).collect();
         assert_eq!(millis, [1100, 2200, 4400, 5000, 5000]);

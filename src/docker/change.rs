@@ -5,7 +5,7 @@
 //! is an error, never success.
 
 use super::error::{DockerError, within};
-use super::version::Spoken;
+use super::version::VersionsInUse;
 use super::wire::{Body, Request, Wire, read_bounded};
 use bytes::Bytes;
 use reqwest::Method;
@@ -32,13 +32,15 @@ impl Changer {
         limit: Duration,
     ) -> Result<Vec<u8>, DockerError> {
         let request = Request { method: &Method::POST, path, query, registry_auth: None, body: Body::Empty };
-        within(limit, async { read_bounded(self.wire.open(Spoken::changes, request).await?).await }).await
+        within(limit, async { read_bounded(self.wire.open(VersionsInUse::changes, request).await?).await }).await
     }
 
     /// Sends a POST with a JSON body.
     pub(super) async fn post_json(&self, path: &[&str], body: &Value, limit: Duration) -> Result<(), DockerError> {
         let request = Request { method: &Method::POST, path, query: &[], registry_auth: None, body: Body::Json(body) };
-        within(limit, async { read_bounded(self.wire.open(Spoken::changes, request).await?).await }).await.map(drop)
+        within(limit, async { read_bounded(self.wire.open(VersionsInUse::changes, request).await?).await })
+            .await
+            .map(drop)
     }
 
     /// Creates a container. `wanted` is the API version that its settings were written for.
@@ -52,7 +54,7 @@ impl Changer {
         let (path, query) = (["containers", "create"], [("name", name)]);
         let request =
             Request { method: &Method::POST, path: &path, query: &query, registry_auth: None, body: Body::Json(body) };
-        let version = |spoken: &Spoken| spoken.create(wanted).unwrap_or_else(|| wanted.to_owned());
+        let version = |versions: &VersionsInUse| versions.create(wanted).unwrap_or_else(|| wanted.to_owned());
         within(limit, async { read_bounded(self.wire.open(version, request).await?).await }).await
     }
 
@@ -65,7 +67,7 @@ impl Changer {
         limit: Duration,
     ) -> Result<Vec<u8>, DockerError> {
         let request = Request { method: &Method::POST, path, query, registry_auth: None, body: Body::Tar(&archive) };
-        within(limit, async { read_bounded(self.wire.open(Spoken::changes, request).await?).await }).await
+        within(limit, async { read_bounded(self.wire.open(VersionsInUse::changes, request).await?).await }).await
     }
 
     /// Sends a DELETE.
@@ -76,6 +78,8 @@ impl Changer {
         limit: Duration,
     ) -> Result<(), DockerError> {
         let request = Request { method: &Method::DELETE, path, query, registry_auth: None, body: Body::Empty };
-        within(limit, async { read_bounded(self.wire.open(Spoken::changes, request).await?).await }).await.map(drop)
+        within(limit, async { read_bounded(self.wire.open(VersionsInUse::changes, request).await?).await })
+            .await
+            .map(drop)
     }
 }

@@ -118,7 +118,7 @@ impl Changes {
         Expectation { changes: self, container, number }
     }
 
-    /// Adds an event to the pending changes, unless it is the expected event of an own operation.
+    /// Adds an event to the pending changes, unless an operation of this agent expects it.
     pub(super) fn record(&self, event: ContainerEvent) {
         let mut state = self.lock();
         if !state.take_expected(&event) {
@@ -158,7 +158,7 @@ impl State {
         known.removed = change.removed.or_else(|| known.removed.take());
     }
 
-    /// Says whether the event is one that an own operation expects, and records its arrival. Events of a container arrive in
+    /// Returns whether an operation of this agent expects the event, and records its arrival. Events of a container arrive in
     /// order. So the first event of the expected kind belongs to the operation or is older. If an event of another kind comes
     /// first, the expected one will not come at all; starting a container that already runs, for instance, causes no event.
     fn take_expected(&mut self, event: &ContainerEvent) -> bool {
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn the_event_of_a_failed_operation_calls_for_a_look() {
+    fn the_event_of_a_failed_operation_calls_for_an_inspection() {
         let changes = Changes::default();
         let failed = changes.expect("name", "create");
         changes.record(event("create"));
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_event_calls_for_a_look_and_ends_the_expectation() {
+    fn another_event_ends_the_expectation_and_is_pending() {
         let changes = Changes::default();
         let operation = changes.expect("id", "start");
         changes.record(event("die")); // of the run before

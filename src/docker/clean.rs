@@ -22,6 +22,9 @@ const REMOVE_ERROR: &str = "CannotRemoveImageError";
 impl Docker {
     /// Lists all images and containers. With `ends`, also how long ago each container ended; with `disk`, also how full the file
     /// system of the daemon's data is.
+    ///
+    /// # Errors
+    /// Fails if the images or the containers cannot be listed.
     pub async fn list_images(&self, ends: bool, disk: bool) -> Result<ImageListing, OpError> {
         let limit = self.settings.limits.list;
         let images = self.reader.get(&["images", "json"], &[], limit).await;
@@ -30,23 +33,25 @@ impl Docker {
         let containers =
             entries(containers.map_err(|error| error.to_read_error(CONTAINERS_ERROR, "listing"))?, CONTAINERS_ERROR)?;
         let now = seconds_since_epoch();
-        let looks = containers.into_iter().filter_map(|entry| {
-            let (container, is_over) = listed_container(&entry)?;
-            Some(self.with_end(container, ends && is_over, now))
+        let inspections = containers.into_iter().filter_map(|entry| {
+            let (container, is_not_running) = listed_container(&entry)?;
+            Some(self.with_end(container, ends && is_not_running, now))
         });
         Ok(ImageListing {
             images: images.iter().filter_map(|entry| image(entry, now)).collect(),
-            containers: stream::iter(looks).buffer_unordered(INSPECTS_AT_ONCE).collect().await,
+            containers: stream::iter(inspections).buffer_unordered(INSPECTS_AT_ONCE).collect().await,
             disk_percent: if disk { self.disk_percent().await } else { None },
             running_owners: None,
         })
     }
 
+    /// Adds how long ago the container ended, if `ends` is set.
     async fn with_end(&self, container: ListedContainer, ends: bool, now: i64) -> ListedContainer {
         let ended = if ends { self.ended(&container.id, now).await } else { None };
         ListedContainer { ended, ..container }
     }
 
+    /// How long ago a container ended; `None` if that is unknown.
     async fn ended(&self, id: &RuntimeId, now: i64) -> Option<Span> {
         let limit = self.settings.limits.inspect;
         let answer = self.reader.get(&["containers", &id.0, "json"], &[], limit).await.ok()?;
@@ -77,6 +82,10 @@ impl Docker {
 
     /// Removes these names of an image; the image goes with its last name. If `names` is empty, removes the image by its id. A
     /// name that cannot be removed does not keep the others from being removed.
+    ///
+    /// # Errors
+    /// Fails if a name, or the image itself, exists and cannot be removed; the first such error is returned.
+    /// [`OpError::Unknown`]: there was no answer.
     pub async fn remove_image(&self, id: &str, names: &[String]) -> Result<(), OpError> {
         let by_id = [id.to_owned()];
         let mut failed = Ok(());
@@ -92,6 +101,10 @@ impl Docker {
     }
 
     /// Removes a container that has ended, even if this agent did not create it.
+    ///
+    /// # Errors
+    /// Fails if the engine does not remove the container, for instance because it runs. [`OpError::Unknown`]: there was no
+    /// answer.
     pub async fn remove_foreign(&self, id: &RuntimeId) -> Result<(), OpError> {
         match self.changer.delete(&["containers", &id.0], &[("v", "1")], self.settings.limits.remove).await {
             Err(error) if !error.is_no_container() => {
@@ -115,7 +128,7 @@ fn entries(list: Value, name: &str) -> Result<Vec<Value>, OpError> {
 
 /// A container from an entry of the list, and whether it is not running.
 fn listed_container(entry: &Value) -> Option<(ListedContainer, bool)> {
-    let is_over = matches!(entry["State"].as_str(), Some("exited" | "dead" | "created"));
+    let is_not_running = matches!(entry["State"].as_str(), Some("exited" | "dead" | "created"));
     // A name with a second `/` is the name of a link to the container.
     let mut names = entry["Names"].as_array().into_iter().flatten().filter_map(|name| name.as_str()?.strip_prefix('/'));
     let container = ListedContainer {
@@ -125,7 +138,7 @@ fn listed_container(entry: &Value) -> Option<(ListedContainer, bool)> {
         image_id: entry["ImageID"].as_str().unwrap_or_default().to_owned(),
         ended: None,
     };
-    Some((container, is_over))
+    Some((container, is_not_running))
 }
 
 fn image(entry: &Value, now: i64) -> Option<ListedImage> {

@@ -18,7 +18,7 @@ const INSPECT_ERROR: &str = "CannotInspectContainerError";
 const INSPECTS_AT_ONCE: usize = 8;
 
 /// The result of inspecting a container.
-enum Look {
+enum Inspection {
     /// A container of this agent.
     Ours(Box<Observation>),
     /// A container that this agent does not own.
@@ -40,6 +40,10 @@ fn unreadable(what: &str) -> Failure {
 impl Docker {
     /// Creates a container with the values that it refers to. The observation holds the digest of its image. If the name is taken
     /// by the same container of the same task, that container is the result.
+    ///
+    /// # Errors
+    /// Fails if the settings are invalid, if the pause image, a host port or the API version that the container needs is not
+    /// available, or if the engine does not create the container. [`OpError::Unknown`]: the container may have been created.
     pub async fn create(&self, request: &CreateRequest, values: &Values) -> Result<Observation, OpError> {
         if request.spec.kind == ContainerKind::Pause {
             self.ensure_pause_image().await?;
@@ -68,7 +72,7 @@ impl Docker {
         let body = serde_json::to_value(body)
             .map_err(|_| Failure::permanent("DockerClientConfigError", "the settings cannot be written as JSON"))?;
         let wanted = &request.spec.engine_settings.api_version;
-        if self.spoken.create(wanted).is_none() {
+        if self.versions.create(wanted).is_none() {
             let text = format!("docker client factory: client not found for docker version: {wanted}");
             return Err(Failure::permanent("CannotGetDockerClientVersionError", text).into());
         }
@@ -76,7 +80,7 @@ impl Docker {
         let event = self.changes.expect(&request.runtime_name, "create");
         let created = match self.changer.create(&request.runtime_name, wanted, &body, limit).await {
             // Inspected by its name, since after a restart the agent finds it by its name, too.
-            Ok(_) => match self.look_after_change(&request.runtime_name).await? {
+            Ok(_) => match self.inspect_after_change(&request.runtime_name).await? {
                 seen if matches_request(request, &seen) => {
                     event.observed();
                     Ok(seen)
@@ -98,11 +102,11 @@ impl Docker {
 
     /// Handles a name that is taken, by an earlier create of the same container or by another container.
     async fn adopt(&self, request: &CreateRequest, taken: Failure) -> Result<Observation, OpError> {
-        match self.look_at(&request.runtime_name).await {
-            Ok(Look::Ours(seen)) if matches_request(request, &seen) => Ok(*seen),
-            Ok(Look::Ours(_) | Look::Foreign) => Err(OpError::Failed(taken)),
+        match self.inspect_any(&request.runtime_name).await {
+            Ok(Inspection::Ours(seen)) if matches_request(request, &seen) => Ok(*seen),
+            Ok(Inspection::Ours(_) | Inspection::Foreign) => Err(OpError::Failed(taken)),
             // The name is taken and the container does not exist yet: an earlier create is still under way.
-            Ok(Look::Gone) | Err(_) => Err(OpError::Unknown(taken)),
+            Ok(Inspection::Gone) | Err(_) => Err(OpError::Unknown(taken)),
         }
     }
 
@@ -127,6 +131,10 @@ impl Docker {
     }
 
     /// Starts a container. If it is already running, that is success.
+    ///
+    /// # Errors
+    /// Fails if the engine does not start the container. [`OpError::Unknown`]: it may have started, because there was no answer,
+    /// or because the inspection afterwards failed.
     pub async fn start(&self, name: &str) -> Result<Observation, OpError> {
         let limit = self.settings.start_timeout.into();
         let event = self.changes.expect(name, "start");
@@ -134,13 +142,17 @@ impl Docker {
             .post(&["containers", name, "start"], &[], limit)
             .await
             .map_err(|error| error.to_single_try_error("CannotStartContainerError", "started"))?;
-        let seen = self.look_after_change(name).await?;
+        let seen = self.inspect_after_change(name).await?;
         event.observed();
         Ok(seen)
     }
 
     /// Stops a container: sends SIGTERM (or the container's own stop signal), waits for `grace`, then sends SIGKILL. `None`:
     /// there is no such container.
+    ///
+    /// # Errors
+    /// Fails if the engine does not stop the container, or if the inspection afterwards fails. [`OpError::Unknown`]: there was no
+    /// answer to the stop.
     pub async fn stop(&self, name: &str, grace: Span) -> Result<Option<Observation>, OpError> {
         let seconds = i32::try_from(grace.0.div_ceil(1000)).unwrap_or(i32::MAX).to_string();
         let limit = Duration::from(grace) + self.settings.limits.stop_margin;
@@ -158,8 +170,12 @@ impl Docker {
 
     /// Removes a stopped container with its anonymous volumes. A container that does not exist is success. A container of that
     /// name that this agent does not own is left alone, which is success as well.
+    ///
+    /// # Errors
+    /// Fails if the container cannot be inspected, or if the engine does not remove it. [`OpError::Unknown`]: there was no answer
+    /// to the removal, or another removal is under way.
     pub async fn remove(&self, name: &str) -> Result<(), OpError> {
-        let Look::Ours(seen) = self.look_at(name).await? else { return Ok(()) };
+        let Inspection::Ours(seen) = self.inspect_any(name).await? else { return Ok(()) };
         match self.changer.delete(&["containers", &seen.runtime_id.0], &[("v", "1")], self.settings.limits.remove).await
         {
             Ok(()) => Ok(()),
@@ -175,26 +191,30 @@ impl Docker {
     }
 
     /// Inspects a container, by name or id. `None`: it does not exist, or this agent does not own it.
+    ///
+    /// # Errors
+    /// Fails if there is no answer in time, an error, or an answer that does not describe the container.
     pub async fn inspect(&self, name: &str) -> Result<Option<Observation>, OpError> {
-        match self.look_at(name).await? {
-            Look::Ours(seen) => Ok(Some(*seen)),
-            Look::Gone | Look::Foreign => Ok(None),
+        match self.inspect_any(name).await? {
+            Inspection::Ours(seen) => Ok(Some(*seen)),
+            Inspection::Gone | Inspection::Foreign => Ok(None),
         }
     }
 
-    async fn look_at(&self, name: &str) -> Result<Look, OpError> {
+    /// Inspects a container, whether or not this agent owns it.
+    async fn inspect_any(&self, name: &str) -> Result<Inspection, OpError> {
         match self.reader.get(&["containers", name, "json"], &[], self.settings.limits.inspect).await {
             Ok(answer) => observe::from_inspect(&answer, name, &self.settings.cluster)
                 .map(|seen| seen.filter(|seen| self.owners.owns(seen.owner.as_ref())))
-                .map(|seen| seen.map_or(Look::Foreign, |seen| Look::Ours(Box::new(seen))))
+                .map(|seen| seen.map_or(Inspection::Foreign, |seen| Inspection::Ours(Box::new(seen))))
                 .map_err(|observe::Unreadable(what)| OpError::Failed(unreadable(what))),
-            Err(error) if error.is_no_container() => Ok(Look::Gone),
+            Err(error) if error.is_no_container() => Ok(Inspection::Gone),
             Err(error) => Err(error.to_read_error(INSPECT_ERROR, "inspecting")),
         }
     }
 
     /// The inspection at the end of a create or start. The change has happened; if the inspection fails, its outcome is unknown.
-    async fn look_after_change(&self, name: &str) -> Result<Observation, OpError> {
+    async fn inspect_after_change(&self, name: &str) -> Result<Observation, OpError> {
         match self.inspect(name).await {
             Ok(Some(seen)) => Ok(seen),
             Ok(None) => {
@@ -219,11 +239,14 @@ impl Docker {
 
     /// All containers of this agent, in any state. A container that cannot be inspected is described by its list entry, so that
     /// it never seems to be missing.
+    ///
+    /// # Errors
+    /// Fails if the containers cannot be listed.
     pub async fn inventory(&self) -> Result<Vec<Observation>, OpError> {
         let entries = self.list().await?;
         let entries = entries.into_iter().filter(|entry| self.owners.owns(observe::owner(&entry["Labels"]).as_ref()));
-        let looks = entries.map(|entry| self.look_at_entry(entry));
-        Ok(stream::iter(looks).buffer_unordered(INSPECTS_AT_ONCE).filter_map(std::future::ready).collect().await)
+        let inspections = entries.map(|entry| self.inspect_listed(entry));
+        Ok(stream::iter(inspections).buffer_unordered(INSPECTS_AT_ONCE).filter_map(std::future::ready).collect().await)
     }
 
     /// The list entries of all containers of this cluster's tasks, whichever agent owns them.
@@ -242,7 +265,8 @@ impl Docker {
         Ok(entries)
     }
 
-    async fn look_at_entry(&self, entry: Value) -> Option<Observation> {
+    /// Inspects a container of the list.
+    async fn inspect_listed(&self, entry: Value) -> Option<Observation> {
         let listed = observe::from_list(&entry, &self.settings.cluster)?;
         let seen = self.inspect(&listed.id).await.unwrap_or_else(|error| {
             tracing::warn!(container = listed.id, ?error, "a container cannot be inspected; using its list entry");

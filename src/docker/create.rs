@@ -1,8 +1,8 @@
 //! Translates a [`CreateRequest`] to the body of Docker's create call. A pure function.
 //!
 //! Owns the mapping of spec `docker-mapping.md` §2 to §8, except for logs, which are in `log` and `log_endpoint`. The sources in
-//! order, later ones win: the model, the payload's own settings, control group and namespaces, ECS labels. Invariant: the ECS
-//! labels are always this agent's, since recovery finds containers by nothing else.
+//! order, of which later ones take precedence: the model, the payload's own settings, control group and namespaces, ECS labels.
+//! Invariant: the ECS labels are always this agent's, since recovery finds containers by nothing else.
 
 use super::error::config_error;
 use super::merge::overlay;
@@ -21,7 +21,7 @@ pub(super) const LABEL_CLUSTER: &str = "com.amazonaws.ecs.cluster";
 
 /// Docker refuses a smaller memory limit.
 const MIN_MEMORY_BYTES: i64 = 4 * 1024 * 1024;
-/// The kernel accepts at least 2. Docker would take 0 for 1024.
+/// The kernel accepts at least 2, and Docker would turn 0 into 1024.
 const CPU_SHARES: std::ops::RangeInclusive<u32> = 2..=262_144;
 const METADATA_HOST: &str = "http://169.254.170.2";
 
@@ -75,7 +75,7 @@ pub(super) fn body(
     log::route(&mut host, request, context.log_driver);
     log_endpoint::apply(&mut host, context.region.unwrap_or_default(), context.ipv6_only, context.log_driver.server);
     bound_log_buffer(&mut host);
-    log::reveal(&mut host, values);
+    log::add_secret_options(&mut host, values);
 
     let mut config = to_map(&config(request, values, context)?)?;
     overlay::<ContainerConfig>(&mut config, &settings.config)
@@ -182,8 +182,8 @@ fn config(request: &CreateRequest, values: &Values, context: &CreateContext<'_>)
     })
 }
 
-/// The environment as `K=V`, sorted by name. Secrets win over the task definition's plain variables, and these over environment
-/// files.
+/// The environment as `K=V`, sorted by name. Secrets take precedence over the task definition's plain variables, and these over
+/// environment files.
 fn environment(request: &CreateRequest, values: &Values, context: &CreateContext<'_>) -> Result<Vec<String>, Failure> {
     let spec = &request.spec;
     let mut env: BTreeMap<&str, String> = spec.environment.0.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
@@ -306,39 +306,39 @@ mod tests {
         }
     }
 
-    fn made(request: &CreateRequest) -> Value {
+    fn created(request: &CreateRequest) -> Value {
         serde_json::to_value(body(request, &values(), &context(&[28480, 32768], &[])).unwrap()).unwrap()
     }
 
     #[test]
-    fn asks_docker_for_what_the_go_agent_asked_for() {
+    fn the_body_equals_that_of_the_go_agent() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/docker_inspect_web.json");
         let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        let made = made(&web());
+        let created = created(&web());
         for field in ["Cmd", "ExposedPorts", "Healthcheck", "Image", "User"] {
-            assert_eq!(made[field], golden["Config"][field], "{field}");
+            assert_eq!(created[field], golden["Config"][field], "{field}");
         }
         for field in ["CapAdd", "CpuShares", "LogConfig", "Memory", "Tmpfs", "Ulimits"] {
-            assert_eq!(made["HostConfig"][field], golden["HostConfig"][field], "{field}");
+            assert_eq!(created["HostConfig"][field], golden["HostConfig"][field], "{field}");
         }
         for port in ["80/tcp", "81/udp"] {
             let wanted = &golden["HostConfig"]["PortBindings"][port][0]["HostPort"];
-            assert_eq!(made["HostConfig"]["PortBindings"][port], json!([{"HostPort": wanted}]));
+            assert_eq!(created["HostConfig"]["PortBindings"][port], json!([{"HostPort": wanted}]));
         }
-        assert_eq!(made["HostConfig"]["Binds"], json!(["/srv:/host:ro"]));
+        assert_eq!(created["HostConfig"]["Binds"], json!(["/srv:/host:ro"]));
         let mut labels = golden["Config"]["Labels"].clone();
         labels.as_object_mut().unwrap().remove("judge.variant"); // the image's own
         labels[outline::LABEL] = json!(outline::write(&web().outline)); // ours, for a lost state
-        assert_eq!(made["Labels"], labels);
+        assert_eq!(created["Labels"], labels);
         let not_yet = ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "PATH", "IMAGE_VAR"];
         let mut env: Vec<&str> = golden["Config"]["Env"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
         env.retain(|line| !not_yet.contains(&line.split('=').next().unwrap()));
         env.sort_unstable();
-        assert_eq!(made["Env"], json!(env));
+        assert_eq!(created["Env"], json!(env));
     }
 
     #[test]
-    fn no_region_where_task_or_image_has_one() {
+    fn no_region_is_injected_if_the_task_or_image_sets_one() {
         let mut request = web();
         let with = |request: &CreateRequest, image: &[String]| {
             let body = body(request, &Values::default(), &context(&[], image)).unwrap();
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_goes_to_the_router_finds_it() {
+    fn a_container_gets_the_address_of_its_log_router() {
         let mut request = web();
         request.spec.log_routing = Some(crate::model::resource::LogRouting {
             router: Some("router".into()),
@@ -383,9 +383,9 @@ mod tests {
             buffer_limit: None,
         });
         request.router_address = Some("172.17.0.2".to_owned());
-        let made = made(&request);
-        assert_eq!(made["HostConfig"]["LogConfig"]["Type"], "fluentd");
-        let env = made["Env"].as_array().unwrap();
+        let created = created(&request);
+        assert_eq!(created["HostConfig"]["LogConfig"]["Type"], "fluentd");
+        let env = created["Env"].as_array().unwrap();
         assert!(env.contains(&json!("FLUENT_HOST=172.17.0.2")) && env.contains(&json!("FLUENT_PORT=24224")), "{env:?}");
     }
 
@@ -401,9 +401,9 @@ mod tests {
         for (cpu, memory, shares, bytes) in table {
             let mut request = web();
             (request.spec.cpu, request.spec.memory) = (cpu, memory);
-            let made = made(&request);
-            assert_eq!(made["HostConfig"]["CpuShares"], json!(shares));
-            assert_eq!(made["HostConfig"]["Memory"], bytes);
+            let created = created(&request);
+            assert_eq!(created["HostConfig"]["CpuShares"], json!(shares));
+            assert_eq!(created["HostConfig"]["Memory"], bytes);
         }
     }
 
@@ -413,13 +413,13 @@ mod tests {
         request.links = vec![("ecs-f-1-db-00".into(), "db".into())];
         request.spec.engine_settings.host_config =
             r#"{"logconfig": {"type": "awslogs", "config": {"mode": "non-blocking"}}}"#.into();
-        let made = made(&request);
-        assert_eq!(made["HostConfig"]["Links"], json!(["ecs-f-1-db-00:db"]));
-        assert_eq!(made["HostConfig"]["LogConfig"]["Config"]["max-buffer-size"], json!("10m"));
+        let created = created(&request);
+        assert_eq!(created["HostConfig"]["Links"], json!(["ecs-f-1-db-00:db"]));
+        assert_eq!(created["HostConfig"]["LogConfig"]["Config"]["max-buffer-size"], json!("10m"));
     }
 
     #[test]
-    fn what_cannot_be_created_says_why() {
+    fn an_impossible_create_gives_a_reason() {
         type Break = fn(&mut CreateRequest);
         let table: [(Break, &str); 4] = [
             (
@@ -455,16 +455,16 @@ mod tests {
         request.spec.port_ranges = vec![range(7000, 7002, Protocol::Udp), range(7000, 7000, Protocol::Tcp)];
         request.volumes_from = vec![("ecs-a".into(), false), ("ecs-b".into(), true)];
         let context = CreateContext { range_starts: &[40_000, 50_000], ..context(&[28480], &[]) };
-        let made = serde_json::to_value(body(&request, &Values::default(), &context).unwrap()).unwrap();
+        let created = serde_json::to_value(body(&request, &Values::default(), &context).unwrap()).unwrap();
         let bound = |port: u16| json!([{"HostPort": port.to_string()}]);
         let wanted = json!({
             "80/tcp": bound(28480), "7000/udp": bound(40_000), "7001/udp": bound(40_001), "7002/udp": bound(40_002),
             "7000/tcp": bound(50_000),
         });
-        assert_eq!(made["HostConfig"]["PortBindings"], wanted);
-        let exposed: Vec<&String> = made["ExposedPorts"].as_object().unwrap().keys().collect();
+        assert_eq!(created["HostConfig"]["PortBindings"], wanted);
+        let exposed: Vec<&String> = created["ExposedPorts"].as_object().unwrap().keys().collect();
         assert_eq!(exposed, ["7000/tcp", "7000/udp", "7001/udp", "7002/udp", "80/tcp"]);
-        assert_eq!(made["HostConfig"]["VolumesFrom"], json!(["ecs-a", "ecs-b:ro"]));
+        assert_eq!(created["HostConfig"]["VolumesFrom"], json!(["ecs-a", "ecs-b:ro"]));
     }
 
     #[test]
@@ -476,8 +476,8 @@ mod tests {
         let mark = OwnerMark { id: "us".into(), place: "8:1 /data".to_owned() };
         for owner in [Some(&mark), None] {
             let context = CreateContext { owner, ..context(&[8080], &[]) };
-            let made = serde_json::to_value(body(&request, &values(), &context).unwrap()).unwrap();
-            let label = |name: &str| made["Labels"][name].as_str();
+            let created = serde_json::to_value(body(&request, &values(), &context).unwrap()).unwrap();
+            let label = |name: &str| created["Labels"][name].as_str();
             assert_eq!(label(outline::OWNER), owner.map(|_| "us"));
             assert_eq!(label(outline::PLACE), owner.map(|_| "8:1 /data"));
             assert_eq!(label("my"), Some("label"));
@@ -497,15 +497,15 @@ mod tests {
         let labels = [("mine", "1"), (LABEL_TASK, "forged")].map(|(key, value)| (key.to_owned(), value.to_owned()));
         let labels = BTreeMap::from(labels);
         let context = CreateContext { pause_labels: &labels, ..context(&[], &[]) };
-        let made = serde_json::to_value(body(&request, &Values::default(), &context).unwrap()).unwrap();
-        assert_eq!((&made["Env"], &made["StopSignal"]), (&json!([]), &json!("SIGKILL")));
-        assert_eq!((&made["Labels"]["mine"], &made["Labels"][LABEL_TASK]), (&json!("1"), &json!("task")));
-        assert_eq!(made["HostConfig"]["NetworkMode"], "none");
-        assert_eq!(made["HostConfig"]["IpcMode"], "shareable");
+        let created = serde_json::to_value(body(&request, &Values::default(), &context).unwrap()).unwrap();
+        assert_eq!((&created["Env"], &created["StopSignal"]), (&json!([]), &json!("SIGKILL")));
+        assert_eq!((&created["Labels"]["mine"], &created["Labels"][LABEL_TASK]), (&json!("1"), &json!("task")));
+        assert_eq!(created["HostConfig"]["NetworkMode"], "none");
+        assert_eq!(created["HostConfig"]["IpcMode"], "shareable");
         let mut other = web();
         other.spec.health_check = false;
-        let made = serde_json::to_value(body(&other, &Values::default(), &context).unwrap()).unwrap();
-        assert!(made["Labels"].get("mine").is_none() && made.get("StopSignal").is_none());
+        let created = serde_json::to_value(body(&other, &Values::default(), &context).unwrap()).unwrap();
+        assert!(created["Labels"].get("mine").is_none() && created.get("StopSignal").is_none());
     }
 
     #[test]
@@ -531,7 +531,7 @@ mod tests {
         let mut request = web();
         request.spec.health_check = false;
         request.spec.engine_settings.config = r#"{"env": ["ONLY=this"], "entrypoint": ["/x"]}"#.into();
-        let made = made(&request);
-        assert_eq!((&made["Env"], &made["Entrypoint"]), (&json!(["ONLY=this"]), &json!(["/x"])));
+        let created = created(&request);
+        assert_eq!((&created["Env"], &created["Entrypoint"]), (&json!(["ONLY=this"]), &json!(["/x"])));
     }
 }

@@ -24,8 +24,8 @@ const DRAIN: Duration = Duration::from_millis(250);
 const MAX_ANSWER: usize = 64 * 1024;
 /// The longest name of a helper, in bytes.
 const MAX_NAME: usize = 64;
-/// The text by which a helper says that it has no credentials, in any case and within any other text. The helper then ends with
-/// an error.
+/// The text with which a helper reports that it has no credentials. Case and surrounding text do not matter. The helper then ends
+/// with an error.
 const NOT_FOUND: &str = "credentials not found";
 /// This user name means that the secret is an identity token.
 const IS_TOKEN: &str = "<token>";
@@ -83,7 +83,7 @@ pub(super) fn program(name: &str) -> Option<String> {
 }
 
 /// Asks a helper for the credentials of a registry; `None`: the helper has none. The helper inherits the agent's environment.
-pub(super) async fn ask(
+pub(super) async fn get(
     program: &str,
     registry: &str,
     limit: Duration,
@@ -91,18 +91,18 @@ pub(super) async fn ask(
     let mut command = Command::new(program);
     command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.process_group(0).kill_on_drop(true).spawn().map_err(HelperError::NotStarted)?;
-    // On a time-out the group is killed before the child is reaped; until then no other process can have its id.
+    // On a timeout the group is killed before the child is reaped; until then no other process can have its id.
     let group = ProcessGroup::led_by(&child);
     let answer = timeout(limit, answer(&mut child, group, registry)).await;
     let (status, answer) = answer.map_err(|_| HelperError::TimedOut(limit))??;
     if status.success() {
         return credentials(&answer, registry);
     }
-    if has_nothing(&answer) { Ok(None) } else { Err(HelperError::Failed(status)) }
+    if says_not_found(&answer) { Ok(None) } else { Err(HelperError::Failed(status)) }
 }
 
-/// Writes the question and reads until the helper has ended. If a process left behind holds the output open, the answer is what
-/// has been written so far.
+/// Writes the registry's name and reads until the helper has ended. If a process left behind holds the output open, the answer is
+/// what has been written so far.
 async fn answer(
     child: &mut Child,
     group: ProcessGroup,
@@ -121,7 +121,7 @@ async fn answer(
             outcome = &mut reading => outcome.map(|()| None),
             status = child.wait() => {
                 drop(group);
-                // A time-out here is no failure: no process of the helper's group can write any more.
+                // A timeout here is no failure: no process of the helper's group can write any more.
                 let outcome = timeout(DRAIN, reading).await.unwrap_or(Ok(()));
                 outcome.and(status.map(Some))
             }
@@ -145,8 +145,8 @@ async fn read(stdout: Option<ChildStdout>, answer: &mut Vec<u8>) -> io::Result<(
     Ok(())
 }
 
-/// The output of a failed helper says that it has no credentials for the registry.
-fn has_nothing(answer: &[u8]) -> bool {
+/// The output of a failed helper reports that it has no credentials for the registry.
+fn says_not_found(answer: &[u8]) -> bool {
     let text = Zeroizing::new(String::from_utf8_lossy(answer).to_ascii_lowercase());
     text.contains(NOT_FOUND)
 }
@@ -241,45 +241,45 @@ mod tests {
             let path = programs.write(&number.to_string(), script);
             // Enough for a shell on a busy machine, except where the time-out itself is tested.
             let limit = if wanted == Err("no answer within 0.7 seconds") { Duration::from_millis(700) } else { LIMIT };
-            let got = ask(&path, "r.io:5000", limit).await.map_err(|error| error.to_string());
+            let got = get(&path, "r.io:5000", limit).await.map_err(|error| error.to_string());
             let got = got
                 .as_ref()
                 .map(|got| got.clone().map(|got| RegistryCredentials { server_address: String::new(), ..got }));
             assert_eq!(got.map_err(String::as_str), wanted, "{script}");
         }
-        let error = ask("docker-credential-of-nobody", "r.io", LIMIT).await.unwrap_err();
+        let error = get("docker-credential-of-nobody", "r.io", LIMIT).await.unwrap_err();
         assert!(matches!(error, HelperError::NotStarted(_)), "{error}");
     }
 
     #[tokio::test]
-    async fn what_a_helper_leaves_behind_neither_holds_up_nor_stays() {
+    async fn processes_left_by_a_helper_are_killed_and_delay_nothing() {
         let programs = Programs::new();
         let answer = r#"echo '{"Username":"me","Secret":"hunter2"}'"#;
         let behind = |name: &str| format!("sleep 300 & echo $! >{}/{name}", programs.0.display());
         // The process left behind keeps the output open.
         let path = programs.write("first", &format!("{}; {answer}", behind("one")));
-        let got = ask(&path, "r.io", LIMIT).await.unwrap().unwrap();
+        let got = get(&path, "r.io", LIMIT).await.unwrap().unwrap();
         assert_eq!(got.password.expose(), "hunter2");
         assert!(programs.is_gone("one").await);
         // The process left behind has closed the output, so reading does not notice it.
         let path = programs.write("second", &format!("{{ {}; }} >/dev/null 2>&1; {answer}", behind("two")));
-        assert!(ask(&path, "r.io", LIMIT).await.unwrap().is_some());
+        assert!(get(&path, "r.io", LIMIT).await.unwrap().is_some());
         assert!(programs.is_gone("two").await);
         let path = programs.write("third", &format!("{}; {answer}; exit 4", behind("three")));
-        assert!(matches!(ask(&path, "r.io", LIMIT).await, Err(HelperError::Failed(_))));
+        assert!(matches!(get(&path, "r.io", LIMIT).await, Err(HelperError::Failed(_))));
         assert!(programs.is_gone("three").await);
         // The helper itself does not end.
         let path = programs.write("fourth", &format!("{}; sleep 300", behind("four")));
-        assert!(matches!(ask(&path, "r.io", Duration::from_secs(2)).await, Err(HelperError::TimedOut(_))));
+        assert!(matches!(get(&path, "r.io", Duration::from_secs(2)).await, Err(HelperError::TimedOut(_))));
         assert!(programs.is_gone("four").await);
         // The caller stops waiting for the answer.
         let path = programs.write("fifth", &format!("{}; sleep 300", behind("five")));
-        tokio::time::timeout(Duration::from_secs(2), ask(&path, "r.io", LIMIT)).await.unwrap_err();
+        tokio::time::timeout(Duration::from_secs(2), get(&path, "r.io", LIMIT)).await.unwrap_err();
         assert!(programs.is_gone("five").await);
         // A process that left the group lives on as a daemon, but delays nothing.
         let path = programs.write("sixth", &format!("setsid sleep 20 & sleep 0.2; {answer}"));
         let began = std::time::Instant::now();
-        assert!(ask(&path, "r.io", LIMIT).await.unwrap().is_some());
+        assert!(get(&path, "r.io", LIMIT).await.unwrap().is_some());
         assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
     }
 
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_no_path() {
+    fn a_helper_s_name_is_not_a_path() {
         assert_eq!(program("ecr-login").as_deref(), Some("docker-credential-ecr-login"));
         for name in ["", "../x", "a/b", "a b", "a;b", "\u{e9}", &"x".repeat(65)] {
             assert_eq!(program(name), None, "{name}");

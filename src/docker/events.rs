@@ -41,8 +41,11 @@ pub enum Notice {
     },
 }
 
+/// The events that are followed.
 const ACTIONS: [&str; 6] = ["create", "start", "die", "stop", "destroy", "health_status"];
-const LOOKS_AT_ONCE: usize = 8;
+/// How many containers are inspected at the same time.
+const INSPECTS_AT_ONCE: usize = 8;
+/// The longest event that is read, in bytes.
 const MAX_EVENT_BYTES: usize = 1 << 20;
 /// Attempts never end: without events the agent would notice no change.
 const REOPEN_BACKOFF: Backoff =
@@ -53,7 +56,7 @@ impl Docker {
     pub async fn watch(&self, notices: mpsc::Sender<Notice>) {
         tokio::select! {
             () = self.read_events() => {}
-            () = self.look_at_changes(&notices) => {}
+            () = self.inspect_changed(&notices) => {}
             () = notices.closed() => {}
         }
     }
@@ -91,7 +94,7 @@ impl Docker {
         within(self.settings.limits.open_events, self.reader.open(&["events"], &query, None)).await
     }
 
-    /// Reads until the stream ends (`Err`) or has been quiet for too long (`Ok`).
+    /// Reads until the stream ends (`Err`), or until no event has arrived for too long (`Ok`).
     async fn read_stream(&self, mut stream: Response, since: &mut String) -> Result<(), DockerError> {
         let mut buffer = Vec::new();
         loop {
@@ -120,16 +123,16 @@ impl Docker {
     }
 
     /// Inspects changed containers and sends the results. Ends when the receiver is dropped.
-    async fn look_at_changes(&self, notices: &mpsc::Sender<Notice>) {
+    async fn inspect_changed(&self, notices: &mpsc::Sender<Notice>) {
         loop {
             let pending = self.changes.take().await;
             if pending.events_missed && notices.send(Notice::EventsMissed).await.is_err() {
                 return;
             }
-            let looks = pending.changed.into_iter().map(|(id, change)| self.look(id, change));
-            let mut looks = stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE);
-            while let Some(look) = looks.next().await {
-                match look {
+            let inspections = pending.changed.into_iter().map(|(id, change)| self.inspect_change(id, change));
+            let mut inspections = stream::iter(inspections).buffer_unordered(INSPECTS_AT_ONCE);
+            while let Some(inspected) = inspections.next().await {
+                match inspected {
                     Ok(None) => {}
                     Ok(Some(notice)) => {
                         if notices.send(notice).await.is_err() {
@@ -143,7 +146,7 @@ impl Docker {
     }
 
     /// Inspects one changed container. `Err`: its state could not be determined.
-    async fn look(&self, id: String, change: Change) -> Result<Option<Notice>, ()> {
+    async fn inspect_change(&self, id: String, change: Change) -> Result<Option<Notice>, ()> {
         match timeout(self.settings.limits.inspect_after_event, self.inspect(&id)).await {
             Ok(Ok(Some(seen))) => Ok(Some(Notice::Seen(Box::new(with_exit_code(seen, change.exit_code))))),
             // A missing container counts as removed only if there was an event that says so.

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_docker_takes_without_harm_is_passed_on() {
+    fn harmless_checks_are_passed_on() {
         for test in [
             json!(["CMD", "true"]),
             json!(["CMD", ""]),

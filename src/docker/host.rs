@@ -4,8 +4,8 @@
 //! never an engine without drivers or without a bridge.
 
 use super::Docker;
-use super::about::{About, about};
 use super::error::DockerError;
+use super::info::{self, Info};
 use crate::model::cgroup::cgroup_parent;
 use crate::model::{CgroupDriver, CreateRequest, OpError, text};
 use serde_json::Value;
@@ -20,12 +20,12 @@ const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 
 impl Docker {
-    /// The driver that makes the containers' control groups.
+    /// The driver that creates the containers' control groups.
     ///
     /// # Errors
     /// The engine gave no answer, or an error.
     pub async fn cgroup_driver(&self) -> Result<CgroupDriver, OpError> {
-        Ok(self.about().await?.driver)
+        Ok(self.info().await?.driver)
     }
 
     /// The engine's own id, which does not depend on the endpoint; empty if the engine has none.
@@ -33,16 +33,18 @@ impl Docker {
     /// # Errors
     /// The engine gave no answer, or an error.
     pub async fn engine_id(&self) -> Result<String, OpError> {
-        Ok(self.about().await?.id.clone())
+        Ok(self.info().await?.id.clone())
     }
 
     /// The engine's facts. They do not change while containers live, so the engine is asked once.
-    async fn about(&self) -> Result<&About, OpError> {
+    async fn info(&self) -> Result<&Info, OpError> {
         let ask = async || {
             let answer = self.reader.get(&["info"], &[], self.settings.limits.info).await;
-            answer.map(|answer| about(&answer)).map_err(|error| error.to_read_error("CannotDescribeHostError", "info"))
+            answer
+                .map(|answer| info::parse(&answer))
+                .map_err(|error| error.to_read_error("CannotDescribeHostError", "info"))
         };
-        self.about.get_or_try_init(ask).await
+        self.info.get_or_try_init(ask).await
     }
 
     /// The parent control group of a container; `None` = the engine's default.
@@ -71,11 +73,11 @@ impl Docker {
         let filters = r#"{"capability":{"volumedriver":true},"enabled":{"true":true}}"#;
         let answer = self.reader.get(&["plugins"], &[("filters", filters)], self.settings.limits.plugins).await;
         let answer = answer.map_err(|error| error.to_read_error("CannotListPluginsError", "listing plugins"))?;
-        let beside = self.files.run("the directories of Docker's plugins", beside).await.unwrap_or_else(|error| {
+        let legacy = self.files.run("the directories of Docker's plugins", legacy_plugins).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "Docker's plugin directories cannot be read; their plugins are not registered with ECS");
             Vec::new()
         });
-        Ok(beside.into_iter().chain(managed(&answer)).collect())
+        Ok(legacy.into_iter().chain(managed_plugins(&answer)).collect())
     }
 }
 
@@ -87,14 +89,15 @@ fn bridge(networks: &Value) -> Option<String> {
     defaults.find_map(|options| option(options, BRIDGE_NAME))
 }
 
-fn managed(answer: &Value) -> Vec<String> {
+/// The names of the managed plugins.
+fn managed_plugins(answer: &Value) -> Vec<String> {
     let plugins = answer.as_array().into_iter().flatten();
     let names = plugins.filter_map(|plugin| plugin.get("Name")?.as_str());
     names.flat_map(|name| name.strip_suffix(":latest").into_iter().chain([name])).map(str::to_owned).collect()
 }
 
 /// The names of the legacy plugins. Each is a socket, possibly in a directory of its own, or a file that names the socket.
-fn beside() -> Vec<String> {
+fn legacy_plugins() -> Vec<String> {
     let entries = |directory: &str| {
         let list = std::fs::read_dir(directory).into_iter().flatten().flatten();
         let mut paths: Vec<_> = list.map(|entry| entry.path()).collect();
@@ -125,8 +128,8 @@ mod tests {
     #[test]
     fn a_managed_plugin_is_known_without_the_tag_latest_too() {
         let answer = json!([{"Name": "rexray/ebs:latest"}, {"Name": "x:0.1"}, {"Name": 1}, {}]);
-        assert_eq!(managed(&answer), ["rexray/ebs", "rexray/ebs:latest", "x:0.1"]);
-        assert!(managed(&json!({"message": "no"})).is_empty());
+        assert_eq!(managed_plugins(&answer), ["rexray/ebs", "rexray/ebs:latest", "x:0.1"]);
+        assert!(managed_plugins(&json!({"message": "no"})).is_empty());
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub struct ImageFacts {
 
 impl Docker {
     /// Looks up a local image by reference. `None`: there is no such image.
+    ///
+    /// # Errors
+    /// Fails if the reference is invalid, or if the engine gives no answer or another error than "not found".
     pub async fn image_present(&self, image: &str) -> Result<Option<ImageFacts>, OpError> {
         let Some(reference) = Reference::parse(image) else { return Err(invalid_reference("CannotInspectImageError")) };
         match self.reader.get(&["images", image, "json"], &[], self.settings.limits.inspect_image).await {
@@ -55,6 +58,9 @@ impl Docker {
     }
 
     /// The digest of a local image that need not be pulled. `None`: the image was built on this host and has no digest.
+    ///
+    /// # Errors
+    /// Fails if the image is missing or cannot be inspected, or if its digests belong to other repositories only.
     pub async fn local_digest(&self, image: &str) -> Result<Option<String>, OpError> {
         let failed = |text: String| OpError::Failed(Failure::permanent(MANIFEST_ERROR, text));
         let renamed = |error| match error {
@@ -72,8 +78,11 @@ impl Docker {
     }
 
     /// Asks the registry for the digest of the job's image. `None`: the daemon is too old for this call, or the registry has only
-    /// a v1 manifest, and images cannot be pulled by its digest. [`PullJob::digest`] is ignored. `credentials` is called once,
+    /// a v1 manifest, by whose digest an image cannot be pulled. [`PullJob::digest`] is ignored. `credentials` is called once,
     /// and again after each wait for the registry's rate limit.
+    ///
+    /// # Errors
+    /// Fails if the reference is invalid, `credentials` fails, or no attempt gets an answer from the registry in time.
     pub async fn resolve_manifest<C, F>(&self, job: &PullJob<'_>, credentials: C) -> Result<Option<String>, OpError>
     where
         C: Fn() -> F,
@@ -83,14 +92,14 @@ impl Docker {
         if let Some(digest) = reference.digest {
             return Ok(Some(digest.to_owned()));
         }
-        if self.spoken.now().looks < DISTRIBUTION {
+        if self.versions.current().reads < DISTRIBUTION {
             return Ok(None);
         }
         let ceiling = Instant::now() + Duration::from(self.settings.pull_timeout);
         let mut limit_waits = LimitWaits::new(job.waits_for_limits.then_some(ceiling));
         loop {
             let auth = registry_auth(&credentials().await?);
-            let failure = match self.ask_in_time(&reference, &auth, job).await {
+            let failure = match self.query_in_time(&reference, &auth, job).await {
                 Ok(answer) => return Ok(digest_of(&answer)),
                 Err(failure) => failure,
             };
@@ -102,11 +111,11 @@ impl Docker {
     }
 
     /// All attempts, within the time limit of the look-up. A rate limit that the job waits for ends them early.
-    async fn ask_in_time(&self, reference: &Reference<'_>, auth: &str, job: &PullJob<'_>) -> Result<Value, Failure> {
+    async fn query_in_time(&self, reference: &Reference<'_>, auth: &str, job: &PullJob<'_>) -> Result<Value, Failure> {
         let _turn = self.lookups.acquire().await; // never closed, so this cannot fail
         let limit = Duration::from(self.settings.manifest_timeout);
         let started = Instant::now();
-        match tokio::time::timeout(limit, self.ask_registry(reference, auth, job)).await {
+        match tokio::time::timeout(limit, self.query_registry(reference, auth, job)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
                 let failure = error.failure(MANIFEST_ERROR, "MANIFEST_PULLED");
@@ -117,7 +126,7 @@ impl Docker {
         }
     }
 
-    async fn ask_registry(
+    async fn query_registry(
         &self,
         reference: &Reference<'_>,
         auth: &str,
@@ -235,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn anonymous_is_an_empty_object() {
+    fn anonymous_access_is_an_empty_object() {
         assert_eq!(URL_SAFE.decode(registry_auth(&RegistryCredentials::default())).unwrap(), b"{}");
         let some = RegistryCredentials { username: "u".into(), password: "~?>".into(), ..Default::default() };
         let sent: Value = serde_json::from_slice(&URL_SAFE.decode(registry_auth(&some)).unwrap()).unwrap();

@@ -20,7 +20,7 @@ pub struct Limits {
     pub inspect_image: Duration,
     /// Listing all containers, without inspecting each.
     pub list: Duration,
-    /// The time beyond the grace period of a stop. Docker kills after the grace period; this is its time to answer.
+    /// The time beyond the grace period of a stop, in which Docker kills the container and answers.
     pub stop_margin: Duration,
     /// Removing a container.
     pub remove: Duration,

@@ -26,7 +26,7 @@ pub(super) struct Driver<'a> {
 /// Sends the container's log to the router of its task.
 pub(super) fn route(host: &mut Map<String, Value>, request: &CreateRequest, driver: Driver<'_>) {
     let Some(LogRouting { socket, tag, buffer_limit, .. }) = &request.spec.log_routing else { return };
-    let option = if is_since(ASYNC_SINCE, driver.server) { "fluentd-async" } else { "fluentd-async-connect" };
+    let option = if is_at_least(ASYNC_SINCE, driver.server) { "fluentd-async" } else { "fluentd-async-connect" };
     let mut options = json!({
         "tag": tag,
         "fluentd-address": format!("unix://{socket}"),
@@ -40,12 +40,12 @@ pub(super) fn route(host: &mut Map<String, Value>, request: &CreateRequest, driv
 }
 
 /// The awslogs driver of this engine has an option for the endpoint.
-pub(super) fn takes_endpoint(server: &str) -> bool {
-    is_since(ENDPOINT_SINCE, server)
+pub(super) fn supports_endpoint(server: &str) -> bool {
+    is_at_least(ENDPOINT_SINCE, server)
 }
 
 /// The engine's version is at least `version`; an unreadable version counts as new.
-fn is_since(version: (u32, u32), server: &str) -> bool {
+fn is_at_least(version: (u32, u32), server: &str) -> bool {
     let mut parts = server.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     match (parts.next(), parts.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= version,
@@ -65,7 +65,7 @@ pub(super) fn router_variables(request: &CreateRequest) -> Result<Vec<(&'static 
 }
 
 /// Adds the log options that are secrets, if a driver is set. Empty values are left out.
-pub(super) fn reveal(host: &mut Map<String, Value>, values: &Values) {
+pub(super) fn add_secret_options(host: &mut Map<String, Value>, values: &Values) {
     let Some(log) = host.get_mut("LogConfig").and_then(Value::as_object_mut) else { return };
     if values.log_options.is_empty() || log.get("Type").and_then(Value::as_str).unwrap_or_default().is_empty() {
         return;
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_option_for_not_waiting_goes_by_the_version_of_the_engine() {
+    fn the_async_option_depends_on_the_engine_s_version() {
         for (server, is_async, option) in [
             ("19.3.15", true, "fluentd-async-connect"),
             ("20.9", false, "fluentd-async-connect"),
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_router_s_address_must_be_known_where_it_counts() {
+    fn a_missing_router_address_is_an_error() {
         let variables = |request: &CreateRequest| router_variables(request).map_err(|failure| failure.to_string());
         let both = vec![("FLUENT_HOST", "172.17.0.2".to_owned()), ("FLUENT_PORT", "24224".to_owned())];
         assert_eq!(variables(&request(Some("router"), None)), Ok(both));
@@ -154,7 +154,7 @@ mod tests {
         };
         let revealed = |log: Value| {
             let mut host = Map::from_iter([("LogConfig".to_owned(), log)]);
-            reveal(&mut host, &values);
+            add_secret_options(&mut host, &values);
             host["LogConfig"].clone()
         };
         assert_eq!(revealed(json!({"Type": "splunk"}))["Config"]["splunk-token"], "t0ken");

@@ -3,7 +3,7 @@
 //! Owns the list of regions whose endpoint must be set, and the dual-stack endpoint for instances without IPv4. Invariant: only
 //! the option `awslogs-endpoint` of the driver awslogs is changed.
 
-use super::log::takes_endpoint;
+use super::log::supports_endpoint;
 use serde_json::{Map, Value};
 
 /// Regions whose endpoint the driver does not know, each with the domain of its hosts.
@@ -29,7 +29,7 @@ pub(super) fn apply(host: &mut Map<String, Value>, region: &str, ipv6_only: bool
     let Some(options) = options.as_object_mut() else { return };
     let endpoint = if ipv6_only {
         let logs_region = options.get("awslogs-region").and_then(Value::as_str);
-        logs_region.filter(|_| !options.contains_key(ENDPOINT) && takes_endpoint(server)).map(dual_stack)
+        logs_region.filter(|_| !options.contains_key(ENDPOINT) && supports_endpoint(server)).map(dual_stack)
     } else {
         let known = KNOWN.iter().find(|(known, _)| *known == region);
         known.map(|(region, suffix)| format!("https://logs.{region}.{suffix}"))

@@ -31,7 +31,7 @@ where
     let canonical = canonical::<T>(given)?;
     for (key, value) in canonical {
         match (base.get_mut(&key), value) {
-            (Some(Value::Object(there)), Value::Object(more)) => there.extend(more),
+            (Some(Value::Object(existing)), Value::Object(more)) => existing.extend(more),
             (_, value) => {
                 base.insert(key, value);
             }
@@ -43,7 +43,7 @@ where
 /// `null` empties a list or a map and does nothing to a scalar.
 fn clear_nulls(base: &mut Map<String, Value>, given: &Map<String, Value>) {
     for (key, _) in given.iter().filter(|(_, value)| value.is_null()) {
-        base.retain(|there, value| !(there.eq_ignore_ascii_case(key) && (value.is_array() || value.is_object())));
+        base.retain(|name, value| !(name.eq_ignore_ascii_case(key) && (value.is_array() || value.is_object())));
     }
 }
 

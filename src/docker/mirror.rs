@@ -40,7 +40,7 @@ impl Mirrors {
 
     /// The image's name at the mirror of its registry. `None`: the registry has no mirror, or the image is named by its digest;
     /// Docker cannot give such a name to an image that came from elsewhere.
-    pub fn name_of(&self, image: &str) -> Option<String> {
+    pub fn name_at_mirror(&self, image: &str) -> Option<String> {
         let reference = Reference::parse(image).filter(|reference| reference.digest.is_none())?;
         let repository = reference.repository();
         let (host, path) = host_and_path(&repository);
@@ -48,16 +48,16 @@ impl Mirrors {
         Some(format!("{prefix}/{path}:{}", reference.tag.unwrap_or("latest")))
     }
 
-    /// The image's name at the mirror, unless the mirror recently failed for this image.
-    pub fn place_of(&self, image: &str) -> Option<String> {
-        let name = self.name_of(image)?;
+    /// The image's name at the mirror; `None` also if the mirror recently failed for this image.
+    pub fn name_to_try(&self, image: &str) -> Option<String> {
+        let name = self.name_at_mirror(image)?;
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         let has_failed = failed.get(&name).is_some_and(|since| since.elapsed() < RETRY_AFTER);
         (!has_failed).then_some(name)
     }
 
     /// Records that the mirror failed to provide the image of this name.
-    pub fn failed(&self, name: &str) {
+    pub fn record_failure(&self, name: &str) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.retain(|_, since| since.elapsed() < RETRY_AFTER);
         if failed.len() < MAX_FAILED {
@@ -82,7 +82,10 @@ pub fn server_of(image: &str) -> &str {
 
 impl Docker {
     /// Tags the image that was pulled as `source` with the name `image`.
-    pub async fn name(&self, source: &str, image: &str) -> Result<(), OpError> {
+    ///
+    /// # Errors
+    /// Fails if `image` is not a valid reference, or if the engine does not set the tag in time.
+    pub async fn add_name(&self, source: &str, image: &str) -> Result<(), OpError> {
         let target = Reference::parse(image).ok_or_else(|| invalid_reference("CannotPullContainerError"))?;
         self.tag(source, &target, image).await.map_err(OpError::Failed)
     }
@@ -97,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn names_at_the_mirror() {
+    fn an_image_has_another_name_at_the_mirror() {
         let hub = "1.dkr.ecr.eu-west-1.amazonaws.com/docker-hub";
         for host in ["docker.io", "index.docker.io", "registry-1.docker.io"] {
             let mirrors = mirrors(&[(host, hub), ("r.io:5000", "m.io/")]);
@@ -111,7 +114,7 @@ mod tests {
                 ("busybox:", None),
             ];
             for (image, wanted) in table {
-                assert_eq!(mirrors.name_of(image), wanted, "{host} {image}");
+                assert_eq!(mirrors.name_at_mirror(image), wanted, "{host} {image}");
             }
         }
     }
@@ -132,11 +135,11 @@ mod tests {
     #[test]
     fn a_mirror_that_failed_for_an_image_is_skipped_for_it() {
         let mirrors = mirrors(&[("docker.io", "m.io")]);
-        mirrors.failed("m.io/library/busybox:latest");
-        assert_eq!(mirrors.place_of("busybox"), None);
-        assert_eq!(mirrors.place_of("alpine").as_deref(), Some("m.io/library/alpine:latest"));
-        assert!(mirrors.name_of("busybox").is_some());
-        (0..MAX_FAILED * 2).for_each(|number| mirrors.failed(&number.to_string()));
+        mirrors.record_failure("m.io/library/busybox:latest");
+        assert_eq!(mirrors.name_to_try("busybox"), None);
+        assert_eq!(mirrors.name_to_try("alpine").as_deref(), Some("m.io/library/alpine:latest"));
+        assert!(mirrors.name_at_mirror("busybox").is_some());
+        (0..MAX_FAILED * 2).for_each(|number| mirrors.record_failure(&number.to_string()));
         assert_eq!(mirrors.failed.lock().unwrap().len(), MAX_FAILED);
     }
 }

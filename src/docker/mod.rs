@@ -1,11 +1,12 @@
-//! The Docker engine: model in, model out. The only module that knows bollard and Docker's API.
+//! The Docker engine: takes requests and returns observations, both from the model. The only module that uses bollard and
+//! Docker's API.
 //!
 //! Owns the connection, the API version and one method for each operation of the core. It decides nothing: it does not retry a
 //! create, start or stop, and knows no status of a task. Invariant: every call has a time limit and is safe to repeat.
 //!
 //! All changes go through `change` and all reads through `read`, which accepts unknown values; the progress of a pull arrives
 //! line by line through `lines`. Only bollard's types are used, since its client reads answers of any length into memory. Reading
-//! order: `create` and `observe` (pure translation), `container` (the operations), `volume`, `host` with `about` (facts about the
+//! order: `create` and `observe` (pure translation), `container` (the operations), `volume`, `host` with `info` (facts about the
 //! engine), `pull` with `progress` and `pull_text`, `image`, `pause` (the image that is not pulled), [`events`] with `changes`,
 //! [`auth`] and `credential_helper`, `mirror`, `endpoint` and `wire` (the connection), [`error`].
 //!
@@ -21,17 +22,16 @@
 //! | volume: create, remove | 5 min | unknown: tried again |
 //! | volume: inspect | 5 min | failed |
 //! | info; list plugins | 10 s; 1 min | failed |
-//! | inspect a container, also after create, start, stop | 30 s; 10 s after an event | failed (after a change: unknown) |
+//! | inspect a container, also after create, start, stop | 30 s; 10 s after an event | failed (after create, start: unknown) |
 //! | list | 10 min | failed |
 //! | open the events | 30 s; reopened after 5 min without an event | opened again |
 //! | image clean-up: list, remove an image | 10 min, 3 min | failed; unknown: tried again in the next cycle |
 //! | inspect an image | 30 s (the Go agent has none) | failed |
-//! | digest from the registry | 1 min\* with all tries | failed |
-//! | pull | 2 h\* with all tries; 5 min to the first output; 1 min\* without progress | failed |
+//! | digest from the registry | 1 min\* with all attempts | failed |
+//! | pull | 2 h\* with all attempts; 5 min to the first output; 1 min\* without progress | failed |
 //! | load the pause image | 2 min | failed |
-//! | tag | 30 s with all tries | failed |
+//! | tag | 30 s with all attempts | failed |
 
-mod about;
 mod accelerator;
 pub mod auth;
 mod backoff;
@@ -49,6 +49,7 @@ pub(crate) mod fuzz;
 mod health_check;
 mod host;
 mod image;
+mod info;
 mod limits;
 mod lines;
 mod log;
@@ -78,17 +79,17 @@ pub use events::Notice;
 pub use image::ImageFacts;
 pub use limits::Limits;
 pub use mirror::{Mirrors, registry_of, server_of};
-pub use pause::{makes_pause_image, pause_image};
+pub use pause::{can_build_pause_image, pause_image};
 pub use progress::PullJob;
 pub use unreachable::NoConnection;
 
 use crate::lane::{Lane, Settings as LaneSettings};
 use crate::model::{OwnerMark, Owners, Span};
-use about::About;
 use change::Changer;
 use changes::Changes;
 use endpoint::Endpoint;
 use error::within;
+use info::Info;
 use ports::DynamicPorts;
 use read::Reader;
 use std::collections::BTreeMap;
@@ -98,7 +99,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
-use version::Spoken;
+use version::VersionsInUse;
 use wire::Wire;
 
 /// How many pulls run at the same time. The Go agent has no bound. The daemon fetches 3 layers at a time in any case, so more
@@ -122,27 +123,27 @@ pub struct Settings {
     /// The agent's region. It is injected as `AWS_REGION` and `AWS_DEFAULT_REGION` unless the task or the image sets one of them;
     /// `None` = no region is injected.
     pub region: Option<String>,
-    /// The limit for a create.
+    /// The time limit for a create.
     pub create_timeout: Span,
-    /// The limit for a start.
+    /// The time limit for a start.
     pub start_timeout: Span,
-    /// The limit for a pull with all its attempts.
+    /// The time limit for a pull with all its attempts.
     pub pull_timeout: Span,
     /// An attempt of a pull without progress for this long is given up, and the next one begins.
     pub pull_inactivity: Span,
-    /// The limit for the look-up of a digest at a registry, with all its attempts.
+    /// The time limit for the look-up of a digest at a registry, with all its attempts.
     pub manifest_timeout: Span,
     /// Containers do not block while the log router is slow.
     pub log_router_async: bool,
     /// The range from which host ports are chosen when a task does not name one.
     pub dynamic_ports: RangeInclusive<u16>,
-    /// The path of the operator's archive of the pause image. If there is no such file, the agent makes the image itself.
+    /// The path of the operator's archive of the pause image. If there is no such file, the agent builds the image itself.
     pub pause_archive: PathBuf,
     /// Labels for pause containers (`ECS_PAUSE_LABELS`).
     pub pause_labels: BTreeMap<String, String>,
     /// The name of the runtime for containers with GPUs (`ECS_NVIDIA_RUNTIME`).
     pub nvidia_runtime: String,
-    /// Containers request GPUs from the engine as devices, which is so on hosts outside EC2.
+    /// Containers request GPUs from the engine as devices, as on hosts outside EC2.
     pub requests_gpus: bool,
     /// The instance has no IPv4 address.
     pub ipv6_only: bool,
@@ -163,27 +164,33 @@ pub struct Docker {
     /// The identities whose containers belong to this agent.
     owners: Owners,
     ports: DynamicPorts,
-    spoken: Arc<Spoken>,
-    about: tokio::sync::OnceCell<About>,
+    /// The API versions in use; shared with `wire`, which negotiates them.
+    versions: Arc<VersionsInUse>,
+    /// The engine's facts; empty until they are first needed.
+    info: tokio::sync::OnceCell<Info>,
     pulls: Semaphore,
     lookups: Semaphore,
-    /// Held while the pause image is looked up and made, so that this happens once at a time.
+    /// Held while the pause image is looked up and created, so that only one task does so at a time.
     pause_image: tokio::sync::Mutex<()>,
-    /// When a pull last made progress, whichever pull it was.
-    moved: watch::Sender<Instant>,
-    /// Threads that look at the disk of the daemon's data.
+    /// When any pull last made progress.
+    last_progress: watch::Sender<Instant>,
+    /// Threads that measure how full the disk of the daemon's data is.
     disk: Lane,
     /// Threads that read files on paths from the operator's settings, and the directories of plugins.
     files: Lane,
 }
 
 impl Docker {
-    /// Connects and agrees on the API versions. This is repeated when the daemon refuses a version and when the event stream has
-    /// ended.
+    /// Connects and agrees on the API versions. They are agreed again when the daemon refuses a version and when the event stream
+    /// has ended.
+    ///
+    /// # Errors
+    /// Fails if the endpoint is invalid, the client cannot be built, the daemon gives no usable answer in time, or the daemon and
+    /// this agent have no API version in common.
     pub async fn connect(settings: Settings) -> Result<Self, DockerError> {
         let endpoint = Endpoint::parse(&settings.endpoint)?;
-        let spoken = Arc::new(Spoken::default());
-        let wire = Arc::new(Wire::new(&endpoint, Arc::clone(&spoken), settings.limits.version)?);
+        let versions = Arc::new(VersionsInUse::default());
+        let wire = Arc::new(Wire::new(&endpoint, Arc::clone(&versions), settings.limits.version)?);
         wire.negotiate().await?;
         let (reader, changer) = (Reader::new(Arc::clone(&wire)), Changer::new(Arc::clone(&wire)));
         let ports = DynamicPorts::new(settings.dynamic_ports.clone());
@@ -196,12 +203,12 @@ impl Docker {
             owner: None,
             owners: Owners::default(),
             ports,
-            spoken,
-            about: tokio::sync::OnceCell::new(),
+            versions,
+            info: tokio::sync::OnceCell::new(),
             pulls: Semaphore::new(PULLS),
             lookups: Semaphore::new(LOOKUPS),
             pause_image: tokio::sync::Mutex::default(),
-            moved: watch::Sender::new(Instant::now()),
+            last_progress: watch::Sender::new(Instant::now()),
             disk: Lane::new("disk of Docker", DISK),
             files: Lane::new("files for Docker", FILES),
         })
@@ -218,15 +225,18 @@ impl Docker {
 
     /// The API versions to advertise to ECS, in ascending order, e.g. `1.17`.
     pub fn api_versions(&self) -> Vec<String> {
-        self.spoken.now().supported
+        self.versions.current().supported
     }
 
     /// The engine's version, e.g. `20.10.24`.
     pub fn server_version(&self) -> String {
-        self.spoken.now().server
+        self.versions.current().server
     }
 
     /// Checks that the daemon answers.
+    ///
+    /// # Errors
+    /// Fails if the daemon cannot be reached, answers with an error, or does not answer in time.
     pub async fn ping(&self) -> Result<(), DockerError> {
         within(self.settings.limits.ping, self.reader.open(&["_ping"], &[], None)).await.map(drop)
     }
@@ -285,15 +295,15 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(5);
 
-    fn at_1_41() -> Arc<Spoken> {
+    fn at_1_41() -> Arc<VersionsInUse> {
         let answer = serde_json::json!({"Version": "v", "ApiVersion": "1.41", "MinAPIVersion": "1.41"});
-        let spoken = Spoken::default();
-        spoken.set(version::negotiate(&answer).unwrap());
-        Arc::new(spoken)
+        let versions = VersionsInUse::default();
+        versions.set(version::negotiate(&answer).unwrap());
+        Arc::new(versions)
     }
 
     #[tokio::test]
-    async fn the_version_stands_exactly_once_before_every_path() {
+    async fn every_path_begins_with_the_version_exactly_once() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = Endpoint::Tcp(listener.local_addr().unwrap().to_string());
         let wire = Arc::new(Wire::new(&endpoint, at_1_41(), LIMIT).unwrap());
@@ -334,7 +344,7 @@ mod tests {
             registry_auth: Some(&auth),
             body: wire::Body::Empty,
         };
-        let (heads, refused) = tokio::join!(heads(&listener, 1), wire.open(Spoken::changes, request));
+        let (heads, refused) = tokio::join!(heads(&listener, 1), wire.open(VersionsInUse::changes, request));
         refused.unwrap_err();
         assert_eq!(heads[0].lines().next().unwrap(), "POST /v1.41/images/create?fromImage=a%3A1 HTTP/1.1");
         let line = heads[0].lines().find(|line| line.to_lowercase().starts_with("x-registry-auth:")).unwrap();
@@ -344,7 +354,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_listening_is_unreachable() {
+    async fn a_missing_socket_is_unreachable() {
         let settings = settings("unix:///nonexistent/docker.sock");
         assert!(matches!(Docker::connect(settings).await, Err(DockerError::Unreachable(_))));
     }

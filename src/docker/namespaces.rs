@@ -35,7 +35,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_the_task_decides_wins_and_the_rest_stays() {
+    fn the_task_s_modes_override_those_of_the_payload() {
         let given = json!({"PidMode": "host", "IpcMode": "private", "NetworkMode": "host"});
         let table = [
             (Namespace::Own, Namespace::Own, json!("host"), json!("private")),

@@ -170,9 +170,9 @@ fn non_empty(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
-/// The longest time that is kept, in bytes. RFC 3339 with nanoseconds has 35.
-/// Bytes of a health check's output that are kept: enough to recognise the error.
+/// How much of a health check's output is kept, in bytes: enough to recognise the error.
 const MAX_HEALTH_OUTPUT: usize = 200;
+/// The longest time that is kept, in bytes. RFC 3339 with nanoseconds has 35.
 const MAX_TIME_BYTES: usize = 64;
 
 /// A time, unless it is in the year 1, with which Docker means "never".
@@ -248,10 +248,10 @@ mod tests {
     fn with_state(state: Value) -> Observation {
         let mut inspect = golden();
         inspect["State"] = state;
-        look(&inspect).unwrap().unwrap()
+        observed(&inspect).unwrap().unwrap()
     }
 
-    fn look(inspect: &Value) -> Result<Option<Observation>, Unreadable> {
+    fn observed(inspect: &Value) -> Result<Option<Observation>, Unreadable> {
         from_inspect(inspect, ID, "judge")
     }
 
@@ -332,13 +332,13 @@ mod tests {
     fn containers_of_others_are_skipped() {
         assert_eq!(from_inspect(&golden(), ID, "other"), Ok(None));
         for labels in [json!(null), json!({}), json!({"com.amazonaws.ecs.cluster": "judge"})] {
-            assert_eq!(look(&json!({"Id": ID, "Config": {"Labels": labels}})), Ok(None));
+            assert_eq!(observed(&json!({"Id": ID, "Config": {"Labels": labels}})), Ok(None));
         }
         assert!(from_list(&json!([]), "judge").is_none());
     }
 
     #[test]
-    fn what_does_not_describe_the_container_asked_for_says_nothing() {
+    fn an_answer_about_another_container_is_unreadable() {
         let without = |pointer: &str, put: Value| {
             let mut inspect = golden();
             inspect["State"] = json!({"Running": true, "StartedAt": "2026-11-21T23:36:44.5Z"});
@@ -346,14 +346,14 @@ mod tests {
             inspect
         };
         for odd in [json!(null), json!({}), json!([]), json!("gone mad"), json!(-7)] {
-            assert!(look(&odd).is_err(), "{odd}");
+            assert!(observed(&odd).is_err(), "{odd}");
             for pointer in ["/State", "/State/Running", "/Id"] {
-                assert!(look(&without(pointer, odd.clone())).is_err(), "{pointer} {odd}");
+                assert!(observed(&without(pointer, odd.clone())).is_err(), "{pointer} {odd}");
             }
         }
-        assert!(look(&without("/Config", json!(null))).is_err());
-        assert!(look(&without("/Config/Labels", json!(["a"]))).is_err());
-        assert_eq!(look(&without("/Id", json!("2cc2"))), Err(Unreadable("it describes another container")));
+        assert!(observed(&without("/Config", json!(null))).is_err());
+        assert!(observed(&without("/Config/Labels", json!(["a"]))).is_err());
+        assert_eq!(observed(&without("/Id", json!("2cc2"))), Err(Unreadable("it describes another container")));
         let by_name =
             from_inspect(&without("/Image", json!("")), "ecs-judge-family-7-web-d49fe3fdbfdec3f7a101", "judge");
         assert!(by_name.unwrap().is_some());
@@ -364,7 +364,7 @@ mod tests {
         let output = |health: Value| {
             let mut inspect = golden();
             inspect["State"] = json!({"Running": true, "Health": health});
-            look(&inspect).unwrap().unwrap().health_output
+            observed(&inspect).unwrap().unwrap().health_output
         };
         let check = |code: i32, output: &str| json!({"ExitCode": code, "Output": output});
         let log = |status: &str, checks: Vec<Value>| json!({"Status": status, "Log": checks});
@@ -392,7 +392,7 @@ mod tests {
         inspect["State"] = json!({"Running": true, "ExitCode": -1, "Status": "dizzy", "OOMKilled": 7});
         inspect["Mounts"] = json!(7);
         inspect["NetworkSettings"]["Ports"] = json!({"80/sctp": [{"HostPort": "1"}], "x/tcp": null, "81/udp": [{"HostPort": 5}], "82/tcp": [{"HostPort": "-1"}]});
-        let seen = look(&inspect).unwrap().unwrap();
+        let seen = observed(&inspect).unwrap().unwrap();
         assert_eq!((seen.state, seen.exit_code), (RunState::Running, None));
         assert_eq!((seen.bindings.len(), seen.mounts.len()), (0, 0));
     }
@@ -414,13 +414,13 @@ mod tests {
             for odd in [json!(null), json!(-7), json!("é"), json!([[]]), json!({"x": 1}), json!(1e300), json!(true)] {
                 let mut inspect = base.clone();
                 *inspect.pointer_mut(member).expect("the recording has it") = odd.clone();
-                assert!(matches!(look(&inspect), Ok(Some(_))), "{member} {odd}");
+                assert!(matches!(observed(&inspect), Ok(Some(_))), "{member} {odd}");
             }
         }
     }
 
     #[test]
-    fn a_list_entry_tells_the_most_important() {
+    fn a_list_entry_has_the_most_important_facts() {
         let labels = golden()["Config"]["Labels"].clone();
         let table = [
             ("exited", "Exited (42) 3 minutes ago", RunState::Exited, Some(42), Health::Unknown),
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_is_the_one_its_label_names() {
+    fn the_owner_is_read_from_the_label() {
         let mark = |labels: Value| owner_mark(&labels).map(|mark| (mark.id.0, mark.place));
         let id = "0123456789abcdef".repeat(2);
         let table = [
@@ -461,7 +461,7 @@ mod tests {
         let mut inspect = golden();
         inspect["Config"]["Labels"]["ecs-agent.owner"] = json!(id);
         inspect["State"] = json!({"Running": true});
-        assert_eq!(look(&inspect).unwrap().unwrap().owner, Some(id.as_str().into()));
+        assert_eq!(observed(&inspect).unwrap().unwrap().owner, Some(id.as_str().into()));
         let entry = json!({"Id": "1", "State": "running", "Labels": inspect["Config"]["Labels"]});
         assert_eq!(from_list(&entry, "judge").unwrap().seen.unwrap().owner, Some(id.as_str().into()));
     }

@@ -46,7 +46,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn an_outline_comes_back_and_holds_nothing_confidential() {
+    fn an_outline_survives_its_label_and_has_nothing_confidential() {
         let spec: TaskSpec = serde_json::from_value(json!({
             "arn": "arn:aws:ecs:r:1:task/c/t", "family": "f", "version": "7", "execution_credentials": "id-secret",
             "containers": [
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_our_label_is_nothing() {
+    fn a_label_of_another_form_is_ignored() {
         for text in ["", "{}", "[1]", r#"{"version":2,"task":{}}"#, r#"{"version":1,"task":{}}"#, r#"{"version":1}"#] {
             assert_eq!(read(text), None, "{text}");
         }

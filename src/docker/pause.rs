@@ -1,8 +1,8 @@
-//! The image of pause containers: loading it or making it (spec `images.md` §9, `docker-mapping.md` §11).
+//! The image of pause containers, loaded from an archive or built here (spec `images.md` §9, `docker-mapping.md` §11).
 //!
-//! Owns the loading: from the operator's archive if there is one, otherwise as an image of one file made here. The image is
-//! loaded when a pause container is to be created and the image is missing, so an image that was removed comes back. Invariant:
-//! the image made here is the same on every host of one architecture.
+//! Owns the loading: from the operator's archive if there is one, otherwise as an image of one file that is built here. The image
+//! is loaded when a pause container is to be created and the image is missing, so an image that was removed comes back.
+//! Invariant: the image built here is the same on every host of one architecture.
 //!
 //! The file is a program of two system calls. Since it is process 1 of a shared process namespace, it ignores SIGCHLD, so that
 //! the kernel reaps orphans. Then it waits for ever. It handles no signal: its containers are stopped with SIGKILL.
@@ -27,8 +27,8 @@ pub fn pause_image() -> &'static str {
     PAUSE_IMAGE
 }
 
-/// This build has a pause program for its processor, so it can make the image itself.
-pub fn makes_pause_image() -> bool {
+/// This build has a pause program for its processor, so it can build the image itself.
+pub fn can_build_pause_image() -> bool {
     machine_code().is_some()
 }
 
@@ -54,7 +54,7 @@ impl Docker {
         let limit = self.settings.limits.load_image;
         let answer = self.changer.upload(&["images", "create"], &query, archive, limit).await;
         let answer = answer.and_then(|answer| check_load(&answer));
-        tracing::info!(image = PAUSE_IMAGE, ok = answer.is_ok(), "made the pause image");
+        tracing::info!(image = PAUSE_IMAGE, ok = answer.is_ok(), "built the pause image");
         answer.map_err(|error| error.to_read_error("CannotCreateContainerError", "loading image"))
     }
 
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_among_the_lines_of_an_answer_is_one() {
+    fn an_error_line_in_the_answer_to_a_load_is_an_error() {
         assert!(check_load(b"{\"status\":\"sha256:1\"}\r\n").is_ok());
         let error = check_load(b"{\"status\":\"a\"}\n{\"errorDetail\":{\"message\":\"no\"},\"error\":\"no\"}\n");
         assert!(matches!(error, Err(DockerError::Stream(text)) if text == "no"));

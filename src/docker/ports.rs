@@ -1,6 +1,6 @@
 //! Chooses host ports for port mappings that name none (spec `docker-mapping.md` §6).
 //!
-//! Owns the memory of the last chosen port. It reserves nothing: another process may take the port before Docker binds it, and
+//! Owns the record of the last chosen port. It reserves nothing: another process may take the port before Docker binds it, and
 //! then the create or start fails. Invariant: searches run one at a time and upwards from the last choice, so two containers
 //! created together never get the same port; and a port is never outside the range.
 
@@ -37,7 +37,8 @@ impl DynamicPorts {
         };
         // If the rest of the range has no such run, the whole range is searched: a run may begin below the last choice and end
         // above it.
-        let first = row(from..=end, count, &free).or_else(|| row(start..=end, count, &free).filter(|_| from > start));
+        let first =
+            free_run(from..=end, count, &free).or_else(|| free_run(start..=end, count, &free).filter(|_| from > start));
         let first = first.ok_or_else(|| match count {
             1 => "a host port is unavailable".to_owned(),
             count => format!("{count} contiguous host ports are unavailable"),
@@ -48,7 +49,7 @@ impl DynamicPorts {
 }
 
 /// The first of `count` consecutive free ports.
-fn row(range: RangeInclusive<u16>, count: u16, free: impl Fn(u16) -> bool) -> Option<u16> {
+fn free_run(range: RangeInclusive<u16>, count: u16, free: impl Fn(u16) -> bool) -> Option<u16> {
     let mut length = 0;
     for port in range {
         length = if free(port) { length + 1 } else { 0 };
@@ -82,14 +83,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn goes_upwards_and_wraps_at_the_end() {
+    fn ports_are_chosen_upwards_and_wrap_at_the_end() {
         let ports = DynamicPorts::new(10..=12);
         let given: Vec<_> = (0..4).map(|_| ports.choose_with(1, |_| true).unwrap()).collect();
         assert_eq!(given, [10, 11, 12, 10]);
     }
 
     #[test]
-    fn skips_what_is_taken_and_says_when_nothing_is_left() {
+    fn taken_ports_are_skipped_and_exhaustion_is_an_error() {
         let ports = DynamicPorts::new(10..=12);
         assert_eq!(ports.choose_with(1, |port| port == 11), Ok(11));
         assert_eq!(ports.choose_with(1, |port| port == 10), Ok(10));
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_ports_is_found_around_what_is_taken() {
+    fn consecutive_ports_are_found_around_taken_ones() {
         let ports = DynamicPorts::new(10..=19);
         let free = |port| port != 12;
         assert_eq!(ports.choose_with(3, free), Ok(13));

@@ -1,7 +1,7 @@
 //! The description of a pull, and its progress: as a value for readers, and as a log line from time to time.
 //!
 //! Owns [`PullJob`], the shown state of its attempts and waits, and the counting of layers from the daemon's progress lines.
-//! Invariants: the counts of one attempt do not show in the next; every moment shown is of the job's clock.
+//! Invariants: the counts of one attempt do not show in the next; all times shown are on the job's clock.
 
 use super::rate_limit::Wait;
 use crate::model::waiting::{PullPhase, PullProgress};
@@ -29,7 +29,7 @@ pub struct PullJob<'a> {
     pub waits_for_limits: bool,
     /// Receives the progress.
     pub progress: &'a watch::Sender<PullProgress>,
-    /// The clock of all moments in `progress`. It must be the clock to which readers compare them.
+    /// The clock of all times in `progress`. It must be the clock with which readers compare them.
     pub now: &'a (dyn Fn() -> Timestamp + Sync),
 }
 
@@ -42,7 +42,7 @@ impl fmt::Debug for PullJob<'_> {
     }
 }
 
-/// The wall clock, as the time since the Unix epoch: for texts of registries that name a moment, not for [`PullProgress`].
+/// The wall clock, as the time since the Unix epoch: for texts of registries that name a point in time, not for [`PullProgress`].
 pub(super) fn wall() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
@@ -110,7 +110,7 @@ enum Stage {
     #[default]
     Waiting,
     /// The layer is being fetched or unpacked.
-    Moving,
+    Active,
     /// The layer is fetched; the layers below are unpacked first.
     Fetched,
     /// The layer is complete.
@@ -118,7 +118,7 @@ enum Stage {
 }
 
 impl<'a> Layers<'a> {
-    /// Counts from zero. The counts are shown in the progress of `job`.
+    /// No layers yet. The counts will be shown in the progress of `job`.
     pub(super) fn new(job: &'a PullJob<'a>, now: Instant) -> Self {
         Self { seen: BTreeMap::new(), last_shown: now, job }
     }
@@ -132,7 +132,7 @@ impl<'a> Layers<'a> {
                 "Pull complete" | "Already exists" => Stage::Done,
                 "Waiting" => Stage::Waiting,
                 "Download complete" => Stage::Fetched,
-                _ => Stage::Moving,
+                _ => Stage::Active,
             };
             // Extraction counts from zero again; only the bytes from the registry are shown.
             if let Some(detail) = line.progress_detail.as_ref().filter(|_| status == "Downloading") {
@@ -153,7 +153,7 @@ impl<'a> Layers<'a> {
     /// All missing layers wait for the daemon to fetch something else, so silence is to be expected.
     pub(super) fn all_wait(&self) -> bool {
         let any = self.seen.values().any(|layer| layer.stage == Stage::Waiting);
-        any && self.seen.values().all(|layer| layer.stage != Stage::Moving)
+        any && self.seen.values().all(|layer| layer.stage != Stage::Active)
     }
 
     fn show(&self) {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_moment_is_of_the_job_s_clock() {
+    async fn all_times_are_on_the_job_s_clock() {
         let shown = watch::Sender::new(PullProgress { since: Timestamp(40_000), ..PullProgress::default() });
         let job = job(&shown);
         let (start, second) = (Instant::now(), Duration::from_secs(1));
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_without_a_layer_and_lines_without_end_are_survived() {
+    fn lines_without_a_layer_and_endless_lines_are_handled() {
         let start = Instant::now();
         let shown = watch::Sender::new(PullProgress::default());
         let job = job(&shown);

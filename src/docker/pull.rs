@@ -13,7 +13,7 @@ use super::progress::{Layers, PullJob, attempt_begins, attempt_failed, wait_for_
 use super::pull_text::{PULL_ERROR, for_customer};
 use super::rate_limit::LimitWaits;
 use super::reference::Reference;
-use super::version::Spoken;
+use super::version::VersionsInUse;
 use super::wire::{Body, Request};
 use crate::model::text::{cleaned, member_of_truncated};
 use crate::model::waiting::PullPhase;
@@ -35,9 +35,13 @@ impl Docker {
     /// Pulls an image, by digest if one is known, and tags it with its reference.
     ///
     /// Only a few pulls run at the same time; the overall time limit begins when it is this pull's turn. `credentials` is called
-    /// for every attempt, and its failure ends the pull. All failures are `Failed`: the daemon cancels a pull that was given up,
-    /// and a pull that succeeds nevertheless does no harm. (`Fn() -> Future` instead of `AsyncFn`: the compiler cannot prove that
+    /// for every attempt, and its failure ends the pull. (`Fn() -> Future` instead of `AsyncFn`: the compiler cannot prove that
     /// the latter's future is `Send`, and pulls run on tasks of their own.)
+    ///
+    /// # Errors
+    /// Fails if the reference or the digest is invalid, `credentials` fails, all attempts fail, the time is over, or the image
+    /// cannot be tagged. All failures are `Failed`: the daemon cancels a pull that was given up, and a pull that succeeds
+    /// nevertheless does no harm.
     pub async fn pull<C, F>(&self, job: &PullJob<'_>, credentials: C) -> Result<(), OpError>
     where
         C: Fn() -> F,
@@ -70,9 +74,12 @@ impl Docker {
         Ok(())
     }
 
-    /// After a failed pull: says whether the image exists on this host nevertheless. If so, it is tagged with the task's
+    /// After a failed pull: returns whether the image exists on this host nevertheless. If so, it is tagged with the task's
     /// reference.
-    pub async fn serves_unpulled(&self, image: &str, digest: Option<&str>) -> Result<bool, OpError> {
+    ///
+    /// # Errors
+    /// Fails if the reference is invalid, or if the image cannot be inspected or tagged.
+    pub async fn has_without_pull(&self, image: &str, digest: Option<&str>) -> Result<bool, OpError> {
         let Some(wanted) = Reference::parse(image) else { return Err(invalid_reference(PULL_ERROR)) };
         let Some(digest) = digest.filter(|_| wanted.digest.is_none()) else {
             return Ok(self.image_present(image).await?.is_some());
@@ -140,7 +147,7 @@ impl Docker {
         };
         let pull_begin = self.settings.limits.pull_begin;
         let first_output = Instant::now() + pull_begin;
-        let opened = timeout_at(first_output, self.wire.open(Spoken::changes, request)).await;
+        let opened = timeout_at(first_output, self.wire.open(VersionsInUse::changes, request)).await;
         let opened = opened.map_err(|_| timed_out("pullBegin", pull_begin))?;
         let mut lines = Lines::new(opened.map_err(failed)?);
         let inactivity = Duration::from(self.settings.pull_inactivity);
@@ -152,14 +159,14 @@ impl Docker {
                 Ok(Ok(Some(line))) => {
                     let line = progress_of(&line).map_err(failed)?;
                     begun = true;
-                    self.moved.send_replace(Instant::now());
+                    self.last_progress.send_replace(Instant::now());
                     if let Some(so_far) = layers.note(&line, std::time::Instant::now()) {
                         tracing::info!(image = reference, so_far, "pulling");
                     }
                 }
                 Ok(Err(error)) => return Err(failed(error)),
                 // The daemon fetches a few layers at a time, so a pull may stand still while other pulls make progress.
-                Err(_) if begun && layers.all_wait() && self.moved.borrow().elapsed() < inactivity => {}
+                Err(_) if begun && layers.all_wait() && self.last_progress.borrow().elapsed() < inactivity => {}
                 Err(_) if begun => {
                     return Err(Failure::retryable(PULL_ERROR, "inactivity time exceeded timeout while pulling image"));
                 }

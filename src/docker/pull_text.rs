@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layer_addresses_of_ecr_are_taken_out() {
+    fn layer_addresses_of_ecr_are_redacted() {
         let redacted = "REDACTED ECR URL related to app:1";
         let table = [
             ("no address", "no address".to_owned()),

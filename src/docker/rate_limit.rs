@@ -12,7 +12,7 @@ const WITHOUT_TIME: Backoff = Backoff { first: Duration::from_secs(30), factor: 
 /// The shortest waits if the registry announces a time: some registries announce microseconds, again and again.
 const WITH_TIME: Backoff = Backoff { first: Duration::from_millis(1100), factor: 2.0, cap: Duration::from_secs(600) };
 
-/// Longer than any rate limit: a number of seconds above this is a moment.
+/// Longer than any rate limit. A larger number of seconds is a point in time, counted from the Unix epoch.
 const DECADES: Duration = Duration::from_secs(1_000_000_000);
 
 /// Texts by which registries and Docker report too many requests.
@@ -24,7 +24,7 @@ const ANNOUNCEMENTS: [&str; 6] =
 /// The waits of one pull for a registry's rate limit.
 #[derive(Debug)]
 pub(super) struct LimitWaits {
-    /// No wait may end after this moment; `None` = rate limits are not waited for.
+    /// No wait may end after this time; `None` = rate limits are not waited for.
     ceiling: Option<Instant>,
     /// The number of waits so far.
     waits: u32,
@@ -63,16 +63,16 @@ pub(super) fn is_limit(error: &str) -> bool {
     SIGNS.iter().any(|sign| error.contains(sign))
 }
 
-/// The time until the limit ends, if the text contains it. Some registries name a moment instead; `wall` is the time since the
-/// Unix epoch.
+/// The time until the limit ends, if the text contains it. Some registries name a point in time instead; `wall` is the time since
+/// the Unix epoch.
 fn retry_after(error: &str, wall: Duration) -> Option<Duration> {
     let error = error.to_ascii_lowercase();
     let rest = ANNOUNCEMENTS.iter().find_map(|sign| error.split_once(sign)).map(|(_, rest)| rest)?;
     let rest = rest.trim_start_matches(|c: char| c == ':' || c == '=' || c == '"' || c.is_whitespace());
     let retry_after = duration(rest)?;
-    // More than 30 years means a moment. The remaining time is bounded as well, in case the moment is absurd.
-    let is_moment = retry_after > DECADES;
-    Some(if is_moment { retry_after.saturating_sub(wall).min(DECADES) } else { retry_after })
+    // The remaining time is bounded as well, in case the point in time is absurd.
+    let is_point_in_time = retry_after > DECADES;
+    Some(if is_point_in_time { retry_after.saturating_sub(wall).min(DECADES) } else { retry_after })
 }
 
 /// Parses the duration at the beginning of a text: `30`, `1.5s`, `1h2m3s`, `250ms`, `54.865µs`, `5 minutes`. A bare number is in

@@ -4,7 +4,7 @@
 //! status would hide a container or end a stream. Invariant: every answer is bounded in time and in size.
 
 use super::error::{DockerError, within};
-use super::version::Spoken;
+use super::version::VersionsInUse;
 use super::wire::{Body, Request, Wire, parse, read_bounded};
 use reqwest::{Method, Response};
 use serde_json::Value;
@@ -30,7 +30,7 @@ impl Reader {
         registry_auth: Option<&str>,
     ) -> Result<Response, DockerError> {
         let request = Request { method: &Method::GET, path, query, registry_auth, body: Body::Empty };
-        self.wire.open(Spoken::looks, request).await
+        self.wire.open(VersionsInUse::reads, request).await
     }
 
     /// Sends a GET and returns the whole answer as JSON.

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_could_leave_its_url_path_is_a_reference() {
+    fn a_text_that_could_leave_its_url_path_is_no_reference() {
         for image in ["", ":", "a:", "../containers", "a/../b", "a//b", "a?x=1", "a#b", "a b", "a@sha256", "a%2e"] {
             assert_eq!(Reference::parse(image), None, "{image}");
         }

@@ -7,7 +7,7 @@ use super::error::config_error;
 use crate::model::{CreateRequest, Failure};
 use serde_json::{Map, Value};
 
-/// Where programs in the container look for the ticket, as the end of a bind mount.
+/// The path at which programs in the container expect the ticket, as the end of a bind mount.
 const MOUNT: &str = "/var/credentials-fetcher/krbdir:ro";
 
 /// Mounts the ticket, and removes the security option that names the credential spec, which Docker supports on Windows only.
@@ -21,7 +21,7 @@ pub(super) fn apply(host: &mut Map<String, Value>, request: &CreateRequest) -> R
         binds.push(Value::from(bind));
     }
     if let Some(options) = host.get_mut("SecurityOpt").and_then(Value::as_array_mut) {
-        // Compat: the Go agent keeps the option of a domainless spec, and Docker then refuses it.
+        // The Go agent keeps the option of a domainless spec, and Docker then refuses to create the container.
         options.retain(|option| !option.as_str().is_some_and(|option| option.starts_with("credentialspec")));
     }
     Ok(())
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_is_mounted_and_its_security_option_is_gone() {
+    fn a_ticket_is_mounted_and_its_security_option_removed() {
         let spec = Some("credentialspec:file://x");
         let bind = "/krb/1/web:/var/credentials-fetcher/krbdir:ro";
         assert_eq!(applied(json!({}), spec, Some("/krb/1/web")), Ok(json!({"Binds": [bind]})));
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn without_its_ticket_the_container_is_not_made() {
+    fn without_its_ticket_the_container_is_not_created() {
         let failure = applied(json!({}), Some("credentialspec:file://x"), None).unwrap_err();
         assert_eq!(failure, "DockerClientConfigError: unable to fetch valid credentialspec mapping");
     }

@@ -15,8 +15,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// The time limit for finding out whether a port speaks TLS.
-const ASK: Duration = Duration::from_secs(3);
+/// The time limit for finding out whether a port expects TLS.
+const TLS_PROBE: Duration = Duration::from_secs(3);
 
 /// The possible causes if root may not open a socket.
 const ROOT: &str =
@@ -30,13 +30,13 @@ const CONFINED: &str = "run its container with --security-opt label=disable (SEL
 pub struct NoConnection {
     /// The address at which the daemon should listen; empty if it is not known here.
     endpoint: String,
-    why: Why,
+    cause: Cause,
     /// This process runs in a container; `false` also if that is not known.
     is_in_container: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Why {
+enum Cause {
     /// This process may not open the socket. `user` is its user id, `owner` the socket's owner if it is known.
     Denied { user: u32, owner: Option<Owner> },
     /// There is no file of that name.
@@ -62,40 +62,40 @@ struct Owner {
 }
 
 impl NoConnection {
-    /// Derives the cause from a client's error, without looking at the socket.
+    /// Derives the cause from a client's error, without inspecting the socket.
     pub(super) fn from_error(error: &(dyn Error + 'static)) -> Self {
         let mut cause = Some(error);
         let mut deepest = error;
         while let Some(error) = cause {
             deepest = error;
             if let Some(error) = error.downcast_ref::<io::Error>()
-                && let Some(why) = why_of(error)
+                && let Some(cause) = cause_of(error)
             {
-                return Self { endpoint: String::new(), why, is_in_container: false };
+                return Self { endpoint: String::new(), cause, is_in_container: false };
             }
             cause = error.source();
         }
-        Self { endpoint: String::new(), why: Why::Other(deepest.to_string()), is_in_container: false }
+        Self { endpoint: String::new(), cause: Cause::Other(deepest.to_string()), is_in_container: false }
     }
 
     /// The port expects TLS, which this agent does not support.
     pub(super) fn tls() -> Self {
-        Self { endpoint: String::new(), why: Why::Tls, is_in_container: false }
+        Self { endpoint: String::new(), cause: Cause::Tls, is_in_container: false }
     }
 
-    /// Adds the endpoint, and looks at the socket on a thread of `files`: this gives a more precise cause than the system's
+    /// Adds the endpoint, and inspects the socket on a thread of `files`: this gives a more precise cause than the system's
     /// error.
     pub(super) async fn at(mut self, endpoint: &Endpoint, files: &Lane) -> Self {
         self.endpoint = endpoint.to_string();
         if let Endpoint::Unix(path) = endpoint {
-            let (looked_at, shown) = (path.clone(), path.display().to_string());
-            let found = files.run(&shown, move || (look(&looked_at), is_in_container())).await;
+            let (socket, shown) = (path.clone(), path.display().to_string());
+            let found = files.run(&shown, move || (inspect_socket(&socket), is_in_container())).await;
             let (found, is_in_container) = found.unwrap_or_default();
             self.is_in_container = is_in_container;
-            self.why = match (self.why, found) {
-                (Why::Denied { user, .. }, Some((_, owner))) => Why::Denied { user, owner: Some(owner) },
-                (Why::Refused | Why::Other(_), Some((false, _))) => Why::NotASocket,
-                (why, _) => why,
+            self.cause = match (self.cause, found) {
+                (Cause::Denied { user, .. }, Some((_, owner))) => Cause::Denied { user, owner: Some(owner) },
+                (Cause::Refused | Cause::Other(_), Some((false, _))) => Cause::NotASocket,
+                (cause, _) => cause,
             };
         }
         self
@@ -103,15 +103,15 @@ impl NoConnection {
 }
 
 /// The cause behind an error; `None` for a wrapper around the real cause, and for an error that has no variant here.
-fn why_of(error: &io::Error) -> Option<Why> {
+fn cause_of(error: &io::Error) -> Option<Cause> {
     match error.kind() {
-        ErrorKind::PermissionDenied => Some(Why::Denied { user: rustix::process::geteuid().as_raw(), owner: None }),
-        ErrorKind::NotFound | ErrorKind::NotADirectory => Some(Why::NoSocket),
-        ErrorKind::ConnectionRefused => Some(Why::Refused),
+        ErrorKind::PermissionDenied => Some(Cause::Denied { user: rustix::process::geteuid().as_raw(), owner: None }),
+        ErrorKind::NotFound | ErrorKind::NotADirectory => Some(Cause::NoSocket),
+        ErrorKind::ConnectionRefused => Some(Cause::Refused),
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::TimedOut => {
-            Some(Why::NoHost(error.to_string()))
+            Some(Cause::NoHost(error.to_string()))
         }
-        _ if error.to_string().contains("failed to lookup address") => Some(Why::NoHost(error.to_string())),
+        _ if error.to_string().contains("failed to lookup address") => Some(Cause::NoHost(error.to_string())),
         _ => None,
     }
 }
@@ -122,14 +122,14 @@ fn is_in_container() -> bool {
 }
 
 /// Whether the file is a socket, and its owner; `None` = it cannot be inspected.
-fn look(path: &Path) -> Option<(bool, Owner)> {
+fn inspect_socket(path: &Path) -> Option<(bool, Owner)> {
     let found = std::fs::metadata(path).ok()?;
     let owner = Owner { user: found.uid(), group: found.gid(), mode: found.mode() & 0o7777 };
     Some((found.file_type().is_socket(), owner))
 }
 
-/// Finds out whether a port speaks TLS. This is done after it gave no readable answer to plain HTTP.
-pub(super) async fn speaks_tls(endpoint: &Endpoint, config: &rustls::ClientConfig) -> bool {
+/// Finds out whether a port expects TLS. To be called after it gave no readable answer to plain HTTP.
+pub(super) async fn expects_tls(endpoint: &Endpoint, config: &rustls::ClientConfig) -> bool {
     let Endpoint::Tcp(address) = endpoint else { return false };
     let Ok(name) = rustls::pki_types::ServerName::try_from("docker") else { return false };
     let Ok(mut hello) = rustls::ClientConnection::new(std::sync::Arc::new(config.clone()), name) else { return false };
@@ -137,23 +137,23 @@ pub(super) async fn speaks_tls(endpoint: &Endpoint, config: &rustls::ClientConfi
     if hello.write_tls(&mut bytes).is_err() {
         return false;
     }
-    let ask = async {
+    let probe = async {
         let mut stream = TcpStream::connect(address).await?;
         stream.write_all(&bytes).await?;
         stream.read_u8().await
     };
     // The first byte of a TLS handshake record, or of an alert that refuses the handshake.
-    matches!(timeout(ASK, ask).await, Ok(Ok(0x16 | 0x15)))
+    matches!(timeout(TLS_PROBE, probe).await, Ok(Ok(0x16 | 0x15)))
 }
 
 impl fmt::Display for NoConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { endpoint, why, is_in_container } = self;
+        let Self { endpoint, cause, is_in_container } = self;
         let is_unix = endpoint.is_empty() || endpoint.starts_with("unix:");
         let at = if endpoint.is_empty() { String::new() } else { format!(" at {endpoint}") };
         let cannot = format!("Cannot connect to the Docker daemon{at}");
-        match why {
-            Why::Denied { user, owner } => {
+        match cause {
+            Cause::Denied { user, owner } => {
                 write!(f, "permission denied while trying to connect to the Docker daemon socket{at}")?;
                 match (*user, *is_in_container) {
                     (0, false) => write!(f, "{ROOT}; look into the audit log of this host")?,
@@ -170,7 +170,7 @@ impl fmt::Display for NoConnection {
                     None => Ok(()),
                 }
             }
-            Why::NoSocket => {
+            Cause::NoSocket => {
                 write!(f, "{cannot}. Is the docker daemon running? There is no such socket: start Docker, ")?;
                 write!(f, "or name its socket in DOCKER_HOST")?;
                 if *is_in_container {
@@ -178,21 +178,23 @@ impl fmt::Display for NoConnection {
                 }
                 Ok(())
             }
-            Why::NotASocket => write!(f, "{cannot}: this path is not a socket. Name Docker's socket in DOCKER_HOST"),
-            Why::Refused if is_unix => write!(
+            Cause::NotASocket => write!(f, "{cannot}: this path is not a socket. Name Docker's socket in DOCKER_HOST"),
+            Cause::Refused if is_unix => write!(
                 f,
                 "{cannot}. Is the docker daemon running? The socket is there, but nothing listens: start Docker"
             ),
-            Why::Refused => write!(
+            Cause::Refused => write!(
                 f,
-                "{cannot}. Is the docker daemon running? Connection refused: nothing listens on this port; start Docker, or correct DOCKER_HOST"
+                "{cannot}. Is the docker daemon running? Connection refused: nothing listens on this port; start Docker, or \
+                 correct DOCKER_HOST"
             ),
-            Why::NoHost(error) => write!(f, "{cannot}: {error}. Correct the host in DOCKER_HOST, or the network"),
-            Why::Tls => write!(
+            Cause::NoHost(error) => write!(f, "{cannot}: {error}. Correct the host in DOCKER_HOST, or the network"),
+            Cause::Tls => write!(
                 f,
-                "{cannot}: it wants TLS, which this agent does not speak with Docker. Let DOCKER_HOST name Docker's socket (unix:///var/run/docker.sock)"
+                "{cannot}: it wants TLS, which this agent does not speak with Docker. Let DOCKER_HOST name Docker's socket \
+                 (unix:///var/run/docker.sock)"
             ),
-            Why::Other(error) => write!(f, "{cannot}. Is the docker daemon running? {error}"),
+            Cause::Other(error) => write!(f, "{cannot}. Is the docker daemon running? {error}"),
         }
     }
 }
@@ -202,7 +204,7 @@ impl Error for NoConnection {}
 #[cfg(test)]
 mod tests {
     use super::super::error::DockerError;
-    use super::super::version::Spoken;
+    use super::super::version::VersionsInUse;
     use super::super::wire::Wire;
     use super::*;
     use std::os::unix::fs::PermissionsExt;
@@ -212,7 +214,7 @@ mod tests {
     /// The text that an operator reads when the agent starts with this address.
     async fn reason(address: &str) -> String {
         let endpoint = Endpoint::parse(address).unwrap();
-        let wire = Wire::new(&endpoint, Arc::new(Spoken::default()), Duration::from_secs(5)).unwrap();
+        let wire = Wire::new(&endpoint, Arc::new(VersionsInUse::default()), Duration::from_secs(5)).unwrap();
         let error = wire.negotiate().await.unwrap_err();
         assert!(matches!(error, DockerError::Unreachable(_)), "{error:?}");
         error.to_string()
@@ -239,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_cause_has_its_words_and_its_remedy() {
+    async fn each_cause_has_a_text_with_a_remedy() {
         let directory = Directory::new();
         std::fs::write(directory.0.join("file"), "").unwrap();
         drop(std::os::unix::net::UnixListener::bind(directory.0.join("dead")).unwrap());
@@ -261,15 +263,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn permission_denied_is_not_called_a_daemon_that_is_down() {
-        let lane = Lane::new("test", super::super::wire::LOOK);
+    async fn permission_denied_is_not_reported_as_a_stopped_daemon() {
+        let lane = Lane::new("test", super::super::wire::SOCKET_CHECK);
         let directory = Directory::new();
         let _listens = std::os::unix::net::UnixListener::bind(directory.0.join("s")).unwrap();
         std::fs::set_permissions(directory.0.join("s"), std::fs::Permissions::from_mode(0o660)).unwrap();
         let endpoint = Endpoint::Unix(directory.0.join("s"));
         let denied = |user| {
-            let why = Why::Denied { user, owner: None };
-            let error = NoConnection { endpoint: String::new(), why, is_in_container: false };
+            let cause = Cause::Denied { user, owner: None };
+            let error = NoConnection { endpoint: String::new(), cause, is_in_container: false };
             error.at(&endpoint, &lane)
         };
         let reason = denied(1000).await.to_string();
@@ -290,20 +292,20 @@ mod tests {
             assert!(reason.contains("the agent is root, so SELinux or AppArmor forbids it"), "{reason}");
             assert!(reason.contains(wanted) && !reason.contains("run the agent as root"), "{reason}");
         }
-        let found = NoConnection::from_error(&io::Error::from(ErrorKind::PermissionDenied)).why;
-        assert_eq!(found, Why::Denied { user: rustix::process::geteuid().as_raw(), owner: None });
+        let found = NoConnection::from_error(&io::Error::from(ErrorKind::PermissionDenied)).cause;
+        assert_eq!(found, Cause::Denied { user: rustix::process::geteuid().as_raw(), owner: None });
     }
 
     #[test]
     fn a_missing_socket_in_a_container_names_the_volume() {
         for is_in_container in [false, true] {
-            let error = NoConnection { endpoint: String::new(), why: Why::NoSocket, is_in_container };
+            let error = NoConnection { endpoint: String::new(), cause: Cause::NoSocket, is_in_container };
             assert_eq!(error.to_string().contains("--volume=/var/run:/var/run"), is_in_container, "{error}");
         }
     }
 
     #[tokio::test]
-    async fn a_port_that_wants_tls_is_named_as_such() {
+    async fn a_port_that_expects_tls_is_reported() {
         // The answers to plain HTTP: that of Go's server, none, and a TLS alert.
         let go = "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
         for plain in [go.as_bytes(), b"", b"\x15\x03\x01\x00\x02\x02\x0a"] {

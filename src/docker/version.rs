@@ -1,9 +1,9 @@
 //! The API versions used with the daemon, and those advertised to ECS (spec `docker-mapping.md` §9).
 //!
 //! Owns the choice of versions. The daemon's range is read from `/version` (lowest and highest) instead of being probed version
-//! by version. Reads (looks) use the newest version that both sides support. Changes use the oldest one, as in the Go agent,
-//! since the version determines Docker's defaults (shareable IPC namespaces below 1.40, recursive read-only mounts from 1.44).
-//! Invariant: both versions lie within the daemon's range and within this agent's range.
+//! by version. Reads use the newest version that both sides support. Changes use the oldest one, as in the Go agent, since the
+//! version determines Docker's defaults (shareable IPC namespaces below 1.40, recursive read-only mounts from 1.44). Invariant:
+//! both versions lie within the daemon's range and within this agent's range.
 
 use super::error::DockerError;
 use crate::model::text::cut;
@@ -26,7 +26,7 @@ const NEWEST: ApiVersion = ApiVersion { major: 1, minor: 44 };
 const LIMIT: ApiVersion = ApiVersion { major: 1, minor: 53 };
 /// The longest engine version that is kept, in bytes. A real one is a single word.
 const MAX_SERVER_BYTES: usize = 128;
-/// The minor versions that ECS knows by name.
+/// The minor versions that ECS has attributes for.
 const ADVERTISED: std::ops::RangeInclusive<u16> = 17..=44;
 /// From this version on registries are asked for digests: older daemons may still use v1 registries.
 pub(super) const DISTRIBUTION: ApiVersion = ApiVersion { major: 1, minor: 35 };
@@ -50,7 +50,7 @@ pub(super) struct Versions {
     /// The engine's own version, e.g. `20.10.24+dfsg1`.
     pub(super) server: String,
     /// The API version for reads.
-    pub(super) looks: ApiVersion,
+    pub(super) reads: ApiVersion,
     /// The API version for changes.
     pub(super) changes: ApiVersion,
     /// The API versions to advertise to ECS, in ascending order.
@@ -59,37 +59,39 @@ pub(super) struct Versions {
 
 /// The versions in use now. They change when the daemon is replaced, as in an upgrade.
 #[derive(Debug, Default)]
-pub(super) struct Spoken(RwLock<Versions>);
+pub(super) struct VersionsInUse(RwLock<Versions>);
 
-impl Spoken {
-    pub(super) fn now(&self) -> Versions {
+impl VersionsInUse {
+    /// The result of the last negotiation; the default before the first one.
+    pub(super) fn current(&self) -> Versions {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The version for reads, as in a path: `1.44`.
-    pub(super) fn looks(&self) -> String {
-        self.now().looks.to_string()
+    pub(super) fn reads(&self) -> String {
+        self.current().reads.to_string()
     }
 
     /// The version for changes.
     pub(super) fn changes(&self) -> String {
-        self.now().changes.to_string()
+        self.current().changes.to_string()
     }
 
     /// The version for a create whose settings were written for `wanted`: that version, or the one for all changes if that is
     /// newer or if `wanted` is not a version. `None`: the daemon does not support it.
     pub(super) fn create(&self, wanted: &str) -> Option<String> {
-        let now = self.now();
-        let version = ApiVersion::parse(wanted).map_or(now.changes, |wanted| wanted.max(now.changes));
-        (version <= now.looks).then(|| version.to_string())
+        let Versions { reads: newest, changes, .. } = self.current();
+        let version = ApiVersion::parse(wanted).map_or(changes, |wanted| wanted.max(changes));
+        (version <= newest).then(|| version.to_string())
     }
 
+    /// Replaces the versions, and logs new ones.
     pub(super) fn set(&self, versions: Versions) {
-        let mut spoken = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if *spoken != versions {
-            let Versions { server, looks, changes, .. } = &versions;
-            tracing::info!(server, %looks, %changes, "API versions agreed with the Docker daemon");
-            *spoken = versions;
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if *current != versions {
+            let Versions { server, reads, changes, .. } = &versions;
+            tracing::info!(server, %reads, %changes, "API versions agreed with the Docker daemon");
+            *current = versions;
         }
     }
 }
@@ -102,8 +104,8 @@ pub(super) fn negotiate(answer: &Value) -> Result<Versions, DockerError> {
         .ok_or_else(|| DockerError::Unusable("the Docker daemon does not report its API version".to_owned()))?;
     // Daemons before 1.25 do not report their lowest version.
     let lowest = text("MinAPIVersion").and_then(ApiVersion::parse).unwrap_or(ApiVersion { major: 1, minor: 12 });
-    let (looks, changes) = (highest.min(NEWEST).max(lowest), LOWEST.max(lowest));
-    if highest < LOWEST || looks > LIMIT {
+    let (reads, changes) = (highest.min(NEWEST).max(lowest), LOWEST.max(lowest));
+    if highest < LOWEST || reads > LIMIT {
         return Err(DockerError::Unusable(format!(
             "the Docker daemon supports API versions {lowest} to {highest}, this agent {LOWEST} to {LIMIT}"
         )));
@@ -115,7 +117,7 @@ pub(super) fn negotiate(answer: &Value) -> Result<Versions, DockerError> {
         .filter(|version| *version <= highest && (extends || *version >= lowest))
         .map(|version| version.to_string())
         .collect();
-    Ok(Versions { server: cut(text("Version").unwrap_or_default(), MAX_SERVER_BYTES), looks, changes, supported })
+    Ok(Versions { server: cut(text("Version").unwrap_or_default(), MAX_SERVER_BYTES), reads, changes, supported })
 }
 
 #[cfg(test)]
@@ -124,7 +126,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn looks_use_the_newest_and_changes_the_oldest_version() {
+    fn reads_use_the_newest_and_changes_the_oldest_version() {
         let table = [
             ("1.12", "1.41", ("1.41", "1.21"), "1.17", "1.41", 25),
             ("1.24", "1.44", ("1.44", "1.24"), "1.17", "1.44", 28),
@@ -133,24 +135,24 @@ mod tests {
             ("1.48", "1.53", ("1.48", "1.48"), "1.17", "1.44", 28),
             ("1.20", "1.22", ("1.22", "1.21"), "1.20", "1.22", 3),
         ];
-        for (min, max, (looks, changes), first, last, count) in table {
+        for (min, max, (reads, changes), first, last, count) in table {
             let found = negotiate(&json!({"Version": "v", "ApiVersion": max, "MinAPIVersion": min})).unwrap();
             assert_eq!(
-                (found.looks.to_string(), found.changes.to_string()),
-                (looks.into(), changes.into()),
+                (found.reads.to_string(), found.changes.to_string()),
+                (reads.into(), changes.into()),
                 "{min} {max}"
             );
             assert_eq!(found.supported.first().map(String::as_str), Some(first));
             assert_eq!(found.supported.last().map(String::as_str), Some(last));
             assert_eq!(found.supported.len(), count);
         }
-        assert_eq!(negotiate(&json!({"ApiVersion": "1.24"})).unwrap().looks.to_string(), "1.24");
+        assert_eq!(negotiate(&json!({"ApiVersion": "1.24"})).unwrap().reads.to_string(), "1.24");
     }
 
     #[test]
-    fn a_create_speaks_the_version_its_settings_were_written_for() {
-        let spoken = Spoken::default();
-        spoken.set(negotiate(&json!({"ApiVersion": "1.41", "MinAPIVersion": "1.24"})).unwrap());
+    fn a_create_uses_the_version_that_its_settings_were_written_for() {
+        let versions = VersionsInUse::default();
+        versions.set(negotiate(&json!({"ApiVersion": "1.41", "MinAPIVersion": "1.24"})).unwrap());
         let table = [
             ("", Some("1.24")),
             ("1.19", Some("1.24")),
@@ -160,7 +162,7 @@ mod tests {
             ("1.42", None),
         ];
         for (wanted, version) in table {
-            assert_eq!(spoken.create(wanted).as_deref(), version, "{wanted}");
+            assert_eq!(versions.create(wanted).as_deref(), version, "{wanted}");
         }
     }
 

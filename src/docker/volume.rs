@@ -14,8 +14,8 @@ const INSPECT_ERROR: &str = "CannotInspectVolumeError";
 
 impl Docker {
     /// Creates the volume of a task, or makes sure that a shared one exists. With `match_full`, an existing volume must have the
-    /// requested labels and options (`ECS_SHARED_VOLUME_MATCH_FULL_CONFIG`). An existing volume under a task's own name is the
-    /// one wanted.
+    /// requested labels and options (`ECS_SHARED_VOLUME_MATCH_FULL_CONFIG`). If a volume with the name of a task's own volume
+    /// exists already, it is used.
     ///
     /// # Errors
     /// `ResourceInitializationError` if a shared volume differs from the request; otherwise the engine's error.
@@ -116,7 +116,7 @@ fn go_map(map: &BTreeMap<String, String>) -> String {
     format!("map[{}]", pairs.join(" "))
 }
 
-/// Hides passwords in mount options (`a=1,password=x`) and in a driver option whose own name is that of a password.
+/// Hides passwords in mount options (`a=1,password=x`) and in a driver option whose name suggests a password.
 fn without_passwords(name: &str, value: &str) -> String {
     let is_secret = |name: &str| {
         let name = name.to_ascii_lowercase();

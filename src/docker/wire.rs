@@ -7,8 +7,8 @@
 
 use super::endpoint::Endpoint;
 use super::error::{DockerError, within};
-use super::unreachable::{NoConnection, speaks_tls};
-use super::version::{Spoken, negotiate};
+use super::unreachable::{NoConnection, expects_tls};
+use super::version::{VersionsInUse, negotiate};
 use crate::lane::{Lane, Settings as LaneSettings};
 use crate::model::text::{cleaned, cut, member_of_truncated};
 use bytes::Bytes;
@@ -19,8 +19,8 @@ use std::time::Duration;
 
 /// The longest answer, in bytes. A list of a thousand containers has about 5 MB.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
-/// Threads that look at the socket file, which usually is on a file system in memory.
-pub(super) const LOOK: LaneSettings = LaneSettings { threads: 1, spare: 1, limit: Duration::from_secs(5) };
+/// Threads that inspect the socket file, which usually is on a file system in memory.
+pub(super) const SOCKET_CHECK: LaneSettings = LaneSettings { threads: 1, spare: 1, limit: Duration::from_secs(5) };
 /// The answers of TLS servers to plain HTTP: Go's server (Docker) and nginx.
 const WANTS_TLS: [&str; 2] = ["HTTP request to an HTTPS server", "plain HTTP request was sent to HTTPS port"];
 /// The longest address that the client can send, in bytes.
@@ -61,15 +61,19 @@ pub(super) struct Wire {
     http: Client,
     tls: rustls::ClientConfig,
     endpoint: Endpoint,
-    /// Threads that look at the socket when there is no connection.
-    look: Lane,
+    /// Threads that inspect the socket when there is no connection.
+    socket_checks: Lane,
     base: Url,
-    spoken: Arc<Spoken>,
+    versions: Arc<VersionsInUse>,
     version_limit: Duration,
 }
 
 impl Wire {
-    pub(super) fn new(endpoint: &Endpoint, spoken: Arc<Spoken>, version_limit: Duration) -> Result<Self, DockerError> {
+    pub(super) fn new(
+        endpoint: &Endpoint,
+        versions: Arc<VersionsInUse>,
+        version_limit: Duration,
+    ) -> Result<Self, DockerError> {
         let unusable = |error: &dyn std::error::Error| {
             DockerError::Unusable(format!("the Docker client cannot be built: {error}"))
         };
@@ -97,9 +101,9 @@ impl Wire {
             http,
             tls,
             endpoint: endpoint.clone(),
-            look: Lane::new("socket of Docker", LOOK),
+            socket_checks: Lane::new("socket of Docker", SOCKET_CHECK),
             base,
-            spoken,
+            versions,
             version_limit,
         })
     }
@@ -111,11 +115,11 @@ impl Wire {
         let answer = within(self.version_limit, async { parse(&read_bounded(self.send(None, request).await?).await?) });
         match answer.await {
             Ok(answer) => {
-                self.spoken.set(negotiate(&answer)?);
+                self.versions.set(negotiate(&answer)?);
                 Ok(())
             }
-            Err(DockerError::Cut(_) | DockerError::Timeout(_)) if speaks_tls(&self.endpoint, &self.tls).await => {
-                Err(DockerError::Unreachable(NoConnection::tls().at(&self.endpoint, &self.look).await))
+            Err(DockerError::Cut(_) | DockerError::Timeout(_)) if expects_tls(&self.endpoint, &self.tls).await => {
+                Err(DockerError::Unreachable(NoConnection::tls().at(&self.endpoint, &self.socket_checks).await))
             }
             Err(error) => Err(error),
         }
@@ -124,14 +128,14 @@ impl Wire {
     /// Sends a request, in the version that `version` selects from those in use, and returns the opened answer.
     pub(super) async fn open(
         &self,
-        version: impl Fn(&Spoken) -> String,
+        version: impl Fn(&VersionsInUse) -> String,
         request: Request<'_>,
     ) -> Result<Response, DockerError> {
-        match self.send(Some(version(&self.spoken)), request).await {
+        match self.send(Some(version(&self.versions)), request).await {
             // The daemon was replaced by one with other versions.
             Err(error) if error.is_version_refusal() => {
                 self.negotiate().await?;
-                self.send(Some(version(&self.spoken)), request).await
+                self.send(Some(version(&self.versions)), request).await
             }
             answer => answer,
         }
@@ -151,7 +155,8 @@ impl Wire {
         if url.as_str().len() > MAX_ADDRESS {
             let (what, length) = (asked.path.first().unwrap_or(&""), url.as_str().len());
             return Err(DockerError::Unusable(format!(
-                "the request was not sent to the Docker daemon: its address ({what}) has {length} bytes, {MAX_ADDRESS} at most: shorten the name in it"
+                "the request was not sent to the Docker daemon: its address ({what}) has {length} bytes, {MAX_ADDRESS} at most: \
+                 shorten the name in it"
             )));
         }
         let mut request = self.http.request(asked.method.clone(), url);
@@ -165,7 +170,7 @@ impl Wire {
         };
         let response = match request.send().await.map_err(DockerError::from) {
             Err(DockerError::Unreachable(why)) => {
-                return Err(DockerError::Unreachable(why.at(&self.endpoint, &self.look).await));
+                return Err(DockerError::Unreachable(why.at(&self.endpoint, &self.socket_checks).await));
             }
             answer => answer?,
         };
@@ -177,7 +182,7 @@ impl Wire {
         let body = read_beginning(response, MAX_ERROR_BYTES).await?;
         let text = String::from_utf8_lossy(&body);
         if status == StatusCode::BAD_REQUEST && WANTS_TLS.iter().any(|wanted| text.contains(wanted)) {
-            return Err(DockerError::Unreachable(NoConnection::tls().at(&self.endpoint, &self.look).await));
+            return Err(DockerError::Unreachable(NoConnection::tls().at(&self.endpoint, &self.socket_checks).await));
         }
         Err(refusal(status.as_u16(), &body))
     }
@@ -236,7 +241,7 @@ mod tests {
     use serde_json::json;
 
     #[tokio::test]
-    async fn a_name_that_fits_into_no_address_is_not_sent() {
+    async fn a_request_with_too_long_a_name_is_not_sent() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let endpoint = Endpoint::Tcp(listener.local_addr().unwrap().to_string());
@@ -258,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn only_docker_can_refuse() {
+    fn only_an_answer_in_docker_s_form_is_a_refusal() {
         let table = [
             (r#"{"message": " No such image: a\n"}"#, Some("No such image: a")),
             ("no such id: b\n", Some("no such id: b")),

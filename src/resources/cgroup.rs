@@ -1,9 +1,9 @@
 //! The control groups that limit tasks as a whole (spec `resources.md` §2, `docker-mapping.md` §5).
 //!
 //! Owns the place of a task's group and the names of its limits, on each of the four kinds of host: cgroup v1 or v2, with groups
-//! made as directories (`cgroupfs`) or by systemd. The driver is that of the container engine, whose containers are in the task's
-//! group. The containers' own groups belong to the engine. Invariant: with systemd's driver all changes go through systemd, which
-//! would undo others.
+//! created as directories (`cgroupfs`) or by systemd. The driver is that of the container engine, whose containers are in the
+//! task's group. The containers' own groups belong to the engine. Invariant: with systemd's driver all changes go through
+//! systemd, which would undo any others.
 
 mod error;
 mod files;
@@ -27,9 +27,9 @@ pub use error::CgroupError;
 const FILES: LaneSettings = LaneSettings { threads: 4, spare: 4, limit: Duration::from_secs(30) };
 /// The limit from systemd's answer until the slice exists, or is removed.
 const SYSTEMD_LIMIT: Duration = Duration::from_secs(30);
-/// The same limit for the slice that is made at the start to test whether slices work.
+/// The same limit for the slice that is created at the start to test whether slices work.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
-/// The interval at which a slice is looked for until systemd has finished.
+/// The interval between checks whether a slice exists, until systemd has finished.
 const POLL: Duration = Duration::from_millis(20);
 /// The text of the failure, which becomes the task's reason.
 const FAILED: &str = "CgroupError: Agent could not create task's platform resources";
@@ -43,13 +43,13 @@ pub struct Settings {
     pub root: PathBuf,
     /// The engine's cgroup driver.
     pub driver: CgroupDriver,
-    /// The CFS period of CPU limits (`ECS_CGROUP_CPU_PERIOD`).
+    /// The CFS period of CPU limits (`ECS_CGROUP_CPU_PERIOD`): quotas are given as CPU time in each such period.
     pub cpu_period: Span,
     /// How many processes a task may have (`ECS_TASK_PIDS_LIMIT`); `None` = no limit.
     pub pids: Option<u32>,
 }
 
-/// Makes and removes the control groups of tasks.
+/// Creates and removes the control groups of tasks.
 #[derive(Clone, Debug)]
 pub struct Cgroups {
     settings: Settings,
@@ -72,24 +72,24 @@ impl Cgroups {
         Self { is_unified, settings, lane, bus: None, probe_limit: PROBE_LIMIT }
     }
 
-    /// Prepares the parent of all tasks' groups, and makes and removes a test group there: only this shows whether tasks can be
+    /// Prepares the parent of all tasks' groups, and creates and removes a test group there: only this shows whether tasks can be
     /// limited.
     ///
     /// # Errors
     /// Tasks cannot be limited on this host.
-    pub async fn open(&self) -> Result<(), CgroupError> {
+    pub async fn prepare(&self) -> Result<(), CgroupError> {
         match self.settings.driver {
-            CgroupDriver::Cgroupfs => self.on_lane("/ecs", |files| files.open()).await,
+            CgroupDriver::Cgroupfs => self.on_lane("/ecs", |files| files.prepare()).await,
             CgroupDriver::Systemd => {
                 self.on_lane("/ecstasks.slice", |files| files.require_controllers()).await?;
-                // A process that can reach systemd may still lack the permission to make a slice, or may not see the slice, as in
-                // a container without the host's control groups.
+                // A process that can reach systemd may still lack the permission to create a slice, or may not see it, as in a
+                // container without the host's control groups.
                 let slice = format!("ecstasks-{}.slice", files::PROBE);
                 self.start_slice(&slice, &accounting()).await?;
-                let appeared = self.until(&slice, true, self.probe_limit).await;
+                let appeared = self.wait_for_slice(&slice, true, self.probe_limit).await;
                 self.stop_slice(&slice).await?;
                 appeared?;
-                self.until(&slice, false, self.probe_limit).await
+                self.wait_for_slice(&slice, false, self.probe_limit).await
             }
         }
     }
@@ -99,14 +99,14 @@ impl Cgroups {
         self.is_unified
     }
 
-    /// Makes the group of a task with its limits.
+    /// Creates the group of a task with its limits.
     ///
     /// # Errors
     /// The kernel or systemd refused. The log has the cause.
     pub async fn create(&self, task: &TaskArn, spec: &CgroupSpec) -> Result<(), OpError> {
-        self.make(task, self.limits(spec)).await.map_err(|error| {
+        self.create_group(task, self.limits(spec)).await.map_err(|error| {
             let why = with_causes(&error);
-            tracing::error!(task = task.task_id(), error = why, "the task's control group cannot be made");
+            tracing::error!(task = task.task_id(), error = why, "the task's control group cannot be created");
             error.failure("", format!("{FAILED}: {why}")).into()
         })
     }
@@ -116,35 +116,35 @@ impl Cgroups {
     /// # Errors
     /// A process is still in the group, or systemd does not answer.
     pub async fn remove(&self, task: &TaskArn) -> Result<(), OpError> {
-        let gone = self.unmake(task).await;
-        gone.map_err(|error| Failure::retryable("CgroupError", with_causes(&error)).into())
+        let removed = self.remove_group(task).await;
+        removed.map_err(|error| Failure::retryable("CgroupError", with_causes(&error)).into())
     }
 
-    async fn make(&self, task: &TaskArn, limits: Limits) -> Result<(), CgroupError> {
+    async fn create_group(&self, task: &TaskArn, limits: Limits) -> Result<(), CgroupError> {
         let name = self.name(task)?;
         match self.settings.driver {
             CgroupDriver::Cgroupfs => self.on_lane(&name.clone(), move |files| files.create(&name, limits)).await,
             CgroupDriver::Systemd => {
                 self.start_slice(&name, &properties(task, limits, self.is_unified)).await?;
-                self.until(&name, true, SYSTEMD_LIMIT).await
+                self.wait_for_slice(&name, true, SYSTEMD_LIMIT).await
             }
         }
     }
 
-    async fn unmake(&self, task: &TaskArn) -> Result<(), CgroupError> {
+    async fn remove_group(&self, task: &TaskArn) -> Result<(), CgroupError> {
         let name = self.name(task)?;
         match self.settings.driver {
             CgroupDriver::Cgroupfs => self.on_lane(&name.clone(), move |files| files.remove(&name)).await,
             CgroupDriver::Systemd => {
                 self.stop_slice(&name).await?;
-                self.until(&name, false, SYSTEMD_LIMIT).await
+                self.wait_for_slice(&name, false, SYSTEMD_LIMIT).await
             }
         }
     }
 
     async fn start_slice(&self, slice: &str, properties: &[(&str, Property)]) -> Result<(), CgroupError> {
         let started = async { Systemd::connect(self.bus.as_deref()).await?.start_slice(slice, properties).await };
-        started.await.map_err(|source| CgroupError::Systemd { what: "make", slice: slice.to_owned(), source })
+        started.await.map_err(|source| CgroupError::Systemd { what: "create", slice: slice.to_owned(), source })
     }
 
     async fn stop_slice(&self, slice: &str) -> Result<(), CgroupError> {
@@ -153,17 +153,17 @@ impl Cgroups {
     }
 
     /// Waits until a slice exists, or is removed: systemd answers before it has done its work.
-    async fn until(&self, slice: &str, is_there: bool, limit: Duration) -> Result<(), CgroupError> {
+    async fn wait_for_slice(&self, slice: &str, exists: bool, limit: Duration) -> Result<(), CgroupError> {
         let path = self.slice_path(slice);
         let began = tokio::time::Instant::now();
         while began.elapsed() < limit {
-            let place = path.clone();
-            if self.lane.run(slice, move || place.exists()).await? == is_there {
+            let directory = path.clone();
+            if self.lane.run(slice, move || directory.exists()).await? == exists {
                 return Ok(());
             }
             tokio::time::sleep(POLL).await;
         }
-        Err(CgroupError::NotDone { path, wanted: if is_there { "there" } else { GONE }, limit })
+        Err(CgroupError::NotDone { path, wanted: if exists { "there" } else { GONE }, limit })
     }
 
     /// The group's name in the form that the engine expects.

@@ -1,8 +1,9 @@
 //! Kerberos tickets for the credential specs of a task (spec `resources.md` §7).
 //!
 //! Owns the locations of a credential spec's document, the parsing of the document, and the assignment of tickets to specs. It
-//! stores nothing. Invariants: either there is a lease for every spec of a task, or no lease is left; an error text contains no
-//! part of a document or a secret.
+//! stores nothing. A lease is a set of tickets that the credentials fetcher creates with one call, and deletes with another when
+//! the lease is given back. Invariants: either there is a lease for every spec of a task, or no lease is left; an error text
+//! contains no part of a document or a secret.
 //!
 //! Unlike in the Go agent, a task may have domain-joined and domainless specs at the same time, every lease is given back (the Go
 //! agent keeps the last one), and two specs with the same account both find its ticket.
@@ -30,7 +31,7 @@ const NO_ROLE: &str = "credentialspec resource: unable to find execution role cr
 
 /// The location of a document.
 #[derive(Debug, PartialEq, Eq)]
-enum Place<'a> {
+enum Location<'a> {
     /// The path of a file on the host.
     File(&'a str),
     /// An object in S3.
@@ -49,7 +50,7 @@ pub(super) struct Document<'a> {
     /// The service account; empty if the document lacks the account or its domain.
     account: String,
     /// The ARN of the secret with the account that requests the ticket; empty for a domain-joined spec.
-    asks_as: String,
+    account_secret: String,
 }
 
 /// Fetches the documents of these credential specs. Files are read on a thread of `files`.
@@ -59,9 +60,9 @@ pub(super) async fn documents<'a>(
     specs: &'a [String],
     role: Option<&RoleCredentials>,
 ) -> Result<Vec<Document<'a>>, Failure> {
-    let places = specs.iter().map(|spec| Ok((spec.as_str(), Place::parse(spec)?)));
-    let places = places.collect::<Result<Vec<_>, String>>().map_err(Failure::ends_task)?;
-    gather::all(places.iter().map(|(spec, place)| document(sdk, files, spec, place, role)).collect()).await
+    let locations = specs.iter().map(|spec| Ok((spec.as_str(), Location::parse(spec)?)));
+    let locations = locations.collect::<Result<Vec<_>, String>>().map_err(Failure::ends_task)?;
+    gather::all(locations.iter().map(|(spec, location)| document(sdk, files, spec, location, role)).collect()).await
 }
 
 /// Gets tickets for these documents. If one fails, the leases of the others are given back.
@@ -72,17 +73,18 @@ pub(super) async fn create(
     role: Option<&RoleCredentials>,
 ) -> Result<Tickets, Failure> {
     let mut tickets = Tickets::default();
-    let made = make(sdk, fetcher, documents, role, &mut tickets).await;
-    if let Err(failure) = made {
-        if let Err(left) = give_back(fetcher, &tickets.leases).await {
-            tracing::warn!(leases = ?tickets.leases, %left, "Kerberos tickets of a task that ends are left behind");
+    let requested = request(sdk, fetcher, documents, role, &mut tickets).await;
+    if let Err(failure) = requested {
+        if let Err(error) = give_back(fetcher, &tickets.leases).await {
+            tracing::warn!(leases = ?tickets.leases, %error, "Kerberos tickets of a task that ends are left behind");
         }
         return Err(failure);
     }
     Ok(tickets)
 }
 
-async fn make(
+/// Requests tickets for these documents, and adds each lease to `tickets` as soon as it exists.
+async fn request(
     sdk: &Sdk,
     fetcher: &CredentialsFetcher,
     documents: &[Document<'_>],
@@ -102,9 +104,9 @@ async fn make(
     }
     let mut accounts: BTreeMap<&str, Account> = BTreeMap::new();
     for document in
-        domainless.into_iter().filter(|document| !document.asks_as.is_empty() && !document.account.is_empty())
+        domainless.into_iter().filter(|document| !document.account_secret.is_empty() && !document.account.is_empty())
     {
-        let arn = document.asks_as.as_str();
+        let arn = document.account_secret.as_str();
         if !accounts.contains_key(arn) {
             accounts.insert(arn, account(sdk, arn, role).await?);
         }
@@ -153,12 +155,13 @@ pub(super) async fn give_back(fetcher: &CredentialsFetcher, leases: &[String]) -
     result
 }
 
-/// A request for tickets that failed in all its attempts ends the task: a late answer would belong to a lease that nobody knows.
+/// A request for tickets that failed in all its attempts ends the task: if it succeeds after all, its lease is not known here,
+/// and another request would add one more such lease.
 fn ends_task(error: FetcherError) -> Failure {
     Failure::ends_task(error.to_string())
 }
 
-impl<'a> Place<'a> {
+impl<'a> Location<'a> {
     fn parse(spec: &'a str) -> Result<Self, String> {
         let value = spec.strip_prefix(DOMAINLESS).or_else(|| spec.strip_prefix(DOMAIN_JOINED)).unwrap_or(spec);
         if let Some(path) = value.strip_prefix("file://") {
@@ -184,21 +187,21 @@ async fn document<'a>(
     sdk: &Sdk,
     files: &Lane,
     spec: &'a str,
-    place: &Place<'_>,
+    location: &Location<'_>,
     role: Option<&RoleCredentials>,
 ) -> Result<Document<'a>, Failed> {
-    let text = match (place, role) {
-        (Place::File(path), _) => read(files, path).await?,
-        (Place::S3(_) | Place::Parameter(_), None) => return Err(NO_ROLE.to_owned().into()),
-        (Place::S3(object), Some(role)) => {
+    let text = match (location, role) {
+        (Location::File(path), _) => read(files, path).await?,
+        (Location::S3(_) | Location::Parameter(_), None) => return Err(NO_ROLE.to_owned().into()),
+        (Location::S3(object), Some(role)) => {
             let bytes = s3::get(sdk, object, role).await.map_err(|error| {
                 let (s3::ObjectError::Bucket { text, may_pass } | s3::ObjectError::Object { text, may_pass }) = error;
                 Failed { text, may_pass }
             })?;
-            let bytes = without_bom(&bytes).map_err(|wide| format!("the document of {spec}: {wide}"))?;
+            let bytes = without_bom(&bytes).map_err(|error| format!("the document of {spec}: {error}"))?;
             compact(&String::from_utf8_lossy(bytes))
         }
-        (Place::Parameter(name), Some(_)) => {
+        (Location::Parameter(name), Some(_)) => {
             let key =
                 SecretKey { provider: SecretProvider::Ssm, value_from: (*name).to_owned(), region: String::new() };
             let found = ssm::parameters(sdk, std::slice::from_ref(&key), role).await.map_err(Failed::from)?;
@@ -254,9 +257,10 @@ impl<'a> Document<'a> {
         if text_at(&["DomainJoinConfig", "DnsName"])?.is_empty() {
             account.clear();
         }
-        const ASKS_AS: [&str; 4] = ["ActiveDirectoryConfig", "HostAccountConfig", "PluginInput", "CredentialArn"];
-        let asks_as = if is_domainless { text_at(&ASKS_AS)? } else { String::new() };
-        Ok(Self { spec, account, asks_as, text })
+        const ACCOUNT_SECRET: [&str; 4] =
+            ["ActiveDirectoryConfig", "HostAccountConfig", "PluginInput", "CredentialArn"];
+        let account_secret = if is_domainless { text_at(&ACCOUNT_SECRET)? } else { String::new() };
+        Ok(Self { spec, account, account_secret, text })
     }
 }
 
@@ -268,7 +272,7 @@ fn text_at<'p>(value: &Value, path: &[&'p str]) -> Result<String, &'p str> {
         let object = match at {
             Value::Object(object) => object,
             Value::Null => return Ok(String::new()),
-            _ => return Err(depth.checked_sub(1).map_or("the document", |before| path[before])),
+            _ => return Err(depth.checked_sub(1).map_or("the document", |parent| path[parent])),
         };
         let exact = object.get(*name);
         let found =
@@ -313,8 +317,8 @@ fn path_of<'p>(account: &str, paths: &'p [String]) -> Option<&'p str> {
         return None;
     }
     let paths = || paths.iter().map(String::as_str).filter(|path| is_mountable(path));
-    let is_its = |path: &&str| path.to_lowercase().split('/').any(|part| part == account);
-    paths().find(is_its).or_else(|| paths().find(|path| path.to_lowercase().contains(&account)))
+    let has_directory = |path: &&str| path.to_lowercase().split('/').any(|part| part == account);
+    paths().find(has_directory).or_else(|| paths().find(|path| path.to_lowercase().contains(&account)))
 }
 
 /// Docker can mount the path: it would cut a path at a colon, and take a relative path for a volume's name.

@@ -16,8 +16,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The limit for a call with all its attempts; each attempt has an equal part.
-const CALL: Duration = Duration::from_secs(60);
-const TRIES: u32 = 3;
+const CALL_LIMIT: Duration = Duration::from_secs(60);
+/// How often a call is attempted.
+const ATTEMPTS: u32 = 3;
 const PAUSES: Shape = Shape { initial: Duration::from_secs(1), max: Duration::from_secs(5), factor: 2.0, jitter: 0.2 };
 
 /// Why a call failed, in the Go agent's words.
@@ -36,12 +37,14 @@ pub(super) struct Account {
 /// A lease, and the paths of its tickets on the host.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Lease {
+    /// The lease's id, by which it is deleted.
     pub(super) id: String,
+    /// Paths of the tickets, in the order in which the daemon lists them.
     pub(super) paths: Vec<String>,
 }
 
 /// Threads that check whether the socket exists.
-const LOOK: Settings = Settings { threads: 1, spare: 1, limit: Duration::from_secs(10) };
+const SOCKET_CHECK: Settings = Settings { threads: 1, spare: 1, limit: Duration::from_secs(10) };
 
 /// The client of the daemon.
 #[derive(Debug)]
@@ -53,7 +56,7 @@ pub(super) struct CredentialsFetcher {
 impl CredentialsFetcher {
     /// The daemon that listens on this socket. Nothing is sent yet.
     pub(super) fn new(socket: PathBuf) -> Self {
-        Self { socket, lane: Lane::new("credentials fetcher", LOOK) }
+        Self { socket, lane: Lane::new("credentials fetcher", SOCKET_CHECK) }
     }
 
     /// Gets tickets for the accounts in these documents, on a host that has joined the domain.
@@ -89,26 +92,26 @@ impl CredentialsFetcher {
 
     async fn call(&self, method: &str, message: &[u8]) -> Result<Vec<u8>, FetcherError> {
         let path = format!("/credentialsfetcher.CredentialsFetcherService/{method}");
-        self.look().await?;
+        self.check_socket().await?;
         let mut pauses = Backoff::new(PAUSES);
-        let mut tries = 1;
+        let mut attempt = 1;
         loop {
-            match grpc::call(&self.socket, &path, message, CALL / TRIES).await {
+            match grpc::call(&self.socket, &path, message, CALL_LIMIT / ATTEMPTS).await {
                 Ok(answer) => return Ok(answer),
-                Err(status) if tries == TRIES || !status.passes() => return Err(status.into()),
+                Err(status) if attempt == ATTEMPTS || !status.is_temporary() => return Err(status.into()),
                 Err(status) => {
-                    tracing::warn!(%status, method, tries, "a call to the credentials fetcher failed; trying again");
+                    tracing::warn!(%status, method, attempt, "a call to the credentials fetcher failed; trying again");
                 }
             }
             tokio::time::sleep(pauses.pause()).await;
-            tries += 1;
+            attempt += 1;
         }
     }
 }
 
 impl CredentialsFetcher {
     /// Checks that the socket exists.
-    async fn look(&self) -> Result<(), FetcherError> {
+    async fn check_socket(&self) -> Result<(), FetcherError> {
         let (socket, shown) = (self.socket.clone(), self.socket.display().to_string());
         let why = match self.lane.run(&shown, move || std::fs::metadata(&socket)).await {
             Ok(Ok(_)) => return Ok(()),
@@ -179,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_call_says_what_it_is_to_say_and_understands_the_answer() {
+    async fn each_call_is_encoded_and_its_answer_parsed() {
         let directory = directory("calls");
         let fake = Fetcher::start(&directory);
         let fetcher = CredentialsFetcher::new(fake.socket());
@@ -220,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_pass_is_tried_three_times_and_the_rest_once() {
+    async fn temporary_failures_are_tried_three_times_others_once() {
         let table = [
             (vec![Fault::Status(14, "busy"), Fault::Reset], Ok(()), 3),
             (
@@ -238,13 +241,13 @@ mod tests {
                 1,
             ),
         ];
-        let run = |(nth, (faults, wanted, tries)): (usize, Case)| async move {
+        let run = |(nth, (faults, wanted, calls)): (usize, Case)| async move {
             let directory = directory(&nth.to_string());
             let fake = Fetcher::start(&directory);
             fake.fail_next(faults);
             let result = CredentialsFetcher::new(fake.socket()).delete("lease").await;
             assert_eq!(result.map_err(|error| error.to_string()), wanted.map_err(str::to_owned));
-            assert_eq!(fake.calls().len(), tries);
+            assert_eq!(fake.calls().len(), calls);
             std::fs::remove_dir_all(directory).unwrap();
         };
         futures_util::future::join_all(table.into_iter().enumerate().map(run)).await;

@@ -58,11 +58,11 @@ async fn fetch_file(sdk: &Sdk, arn: &str, role: &RoleCredentials) -> Result<BTre
 }
 
 /// Parses a file with `NAME=VALUE` on each line, split at the first `=`. Nothing is trimmed or unquoted. Comments (`#`), lines
-/// without `=` and lines without a name are ignored. If a name occurs several times, the last line counts. A UTF-8 byte order
-/// mark is skipped.
+/// without `=` and lines without a name are ignored. If a name occurs several times, the last line takes precedence. A UTF-8 byte
+/// order mark is skipped.
 pub(super) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Secret>, String> {
     let mut variables = BTreeMap::new();
-    let bytes = without_bom(bytes).map_err(|wide| wide.to_string())?;
+    let bytes = without_bom(bytes).map_err(|error| error.to_string())?;
     for line in bytes.split(|byte| *byte == b'\n') {
         if line.len() >= MAX_LINE_BYTES {
             return Err(format!("a line has {MAX_LINE_BYTES} bytes or more"));
@@ -84,7 +84,7 @@ mod tests {
     use crate::model::FailureKind;
 
     #[test]
-    fn lines_mean_what_they_mean_to_the_go_agent() {
+    fn lines_are_parsed_as_by_the_go_agent() {
         let text = "A=1\r\n# C=comment\n#C=comment\n =space\nB = two \n=nameless\nno equals sign\nQ=\"quoted\"\nE=\nA=last=with=more\n\
                     U=\u{e4}\nNOEOL=x";
         let found = parse(text.as_bytes()).unwrap();
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_spoils_the_file() {
+    fn a_line_that_is_too_long_makes_the_file_invalid() {
         let line = |length: usize| format!("A=1\nB={}\n", "x".repeat(length - 2));
         assert_eq!(parse(line(MAX_LINE_BYTES - 1).as_bytes()).unwrap().len(), 2);
         assert_eq!(parse(line(MAX_LINE_BYTES).as_bytes()).unwrap_err(), "a line has 65536 bytes or more");
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_file_that_is_not_there_is_named() {
+    async fn every_missing_file_is_reported() {
         let fake = Fake::start(|request| match request.path.as_str() {
             "/gone" => Answer::text(404, ""),
             "/b" => Answer::text(200, ""),

@@ -1,7 +1,7 @@
 //! The files of a task's log router (FireLens; spec `resources.md` §6.2).
 //!
 //! Owns `firelens/<task id>` in the agent's data directory: the configuration, the customer's own part of it, and the directory
-//! of the socket. The text of the configuration is made in `router_config`. Invariants: a file is complete or does not exist;
+//! of the socket. `router_config` generates the text of the configuration. Invariants: a file is complete or does not exist;
 //! nothing outside this directory is changed, whatever the task's id is.
 
 use super::router_config::{self, Facts};
@@ -21,8 +21,8 @@ use zeroize::Zeroizing;
 /// The beginning of a file's name while it is written.
 const TEMPORARY: &str = "temp_config_file";
 const FILE_MODE: u32 = 0o644;
-/// The mode of the directory that contains those of all tasks. Docker mounts the directories below; other users of the host need
-/// no access.
+/// The mode of the directory that contains the directories of all tasks. Docker mounts those; other users of the host need no
+/// access.
 const TOP_MODE: u32 = 0o700;
 
 /// Fetches the customer's own configuration from S3; `None` = the router has none in S3.
@@ -134,7 +134,7 @@ fn write_all(directory: &Path, user: &str, text: &str, external: Option<&[u8]>) 
         .map_err(|error| Failure::ends_task(format!("unable to generate firelens config file: {error}")))
 }
 
-/// Makes the directory `name` in the directory of a task, and its parents. Invariant: no link below the data directory is
+/// Creates the directory `name` in the directory of a task, and its parents. Invariant: no link below the data directory is
 /// followed. Otherwise a user who can create a link there could make the agent write files, and change the owner of directories,
 /// elsewhere.
 fn make_directories(directory: &Path, name: &str) -> io::Result<()> {
@@ -236,7 +236,7 @@ mod tests {
         }
     }
 
-    async fn made(data: &Data, router: &LogRouterSpec) -> Result<(), String> {
+    async fn created(data: &Data, router: &LogRouterSpec) -> Result<(), String> {
         let request = request("arn:aws:ecs:us-west-2:1:task/judge/abc", router);
         create(&data.0, &lane(), &request, router, None).await.map_err(|failure| failure.to_string())
     }
@@ -247,7 +247,7 @@ mod tests {
         let mut router = router();
         for buffer in [16, 32] {
             router.buffer = buffer;
-            made(&data, &router).await.unwrap();
+            created(&data, &router).await.unwrap();
             let text = fs::read_to_string(data.path("config/fluent.conf")).unwrap();
             assert!(text.contains(&format!("Mem_Buf_Limit {buffer}MB")) && text.contains("judge-family:7"), "{text}");
         }
@@ -271,12 +271,12 @@ mod tests {
         let mut router = router();
         let own = fs::metadata(&data.0.data_dir).unwrap();
         router.user = format!("{}:{}", own.uid(), own.gid());
-        made(&data, &router).await.unwrap();
+        created(&data, &router).await.unwrap();
         let socket = fs::metadata(data.path("socket")).unwrap();
         assert_eq!((socket.uid(), socket.gid()), (own.uid(), own.gid()));
         for user in ["fluent", "1000:staff", "-1", "1:"] {
             router.user = user.to_owned();
-            let error = made(&data, &router).await.unwrap_err();
+            let error = created(&data, &router).await.unwrap_err();
             let wanted =
                 format!("unable to set socket directory ownership: the user {user:?} of the log router is not numeric");
             assert!(error.ends_with(&wanted), "{error}");
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_task_leads_out_of_the_directory() {
+    async fn no_task_id_leads_out_of_the_directory() {
         let data = Data::new();
         for task in ["arn:task/..", "arn:task/.", "arn:task/", "arn:task/a b", "arn:task/\u{e4}"] {
             let error = create(&data.0, &lane(), &request(task, &router()), &router(), None).await.unwrap_err();
@@ -295,23 +295,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_generated_or_written_says_why() {
+    async fn a_failed_generation_or_write_gives_a_reason() {
         let data = Data::new();
         let mut broken = router();
         let options = BTreeMap::from([("region".to_owned(), "r".to_owned())]);
         broken.outputs = vec![LogOutput { container: "app".into(), options }];
-        let error = made(&data, &broken).await.unwrap_err();
+        let error = created(&data, &broken).await.unwrap_err();
         let start =
             "unable to generate firelens config file: unable to generate firelens config: unable to apply log options";
         assert!(error.starts_with(start), "{error}");
         fs::write(data.0.data_dir.join("firelens"), "in the way").unwrap();
-        let error = made(&data, &router()).await.unwrap_err();
+        let error = created(&data, &router()).await.unwrap_err();
         assert!(error.contains("unable to create config directory: "), "{error}");
         assert!(error.ends_with("/firelens is in the way: it is no directory (a link is not followed)"), "{error}");
     }
 
     #[tokio::test]
-    async fn links_in_the_data_directory_lead_nowhere() {
+    async fn links_in_the_data_directory_are_not_followed() {
         for name in ["firelens", "firelens/abc", "firelens/abc/socket", "firelens/abc/config"] {
             let (data, other) = (Data::new(), Data::new());
             let link = data.0.data_dir.join(name);
@@ -319,7 +319,7 @@ mod tests {
             std::os::unix::fs::symlink(&other.0.data_dir, &link).unwrap();
             let mut router = router();
             router.user = "1000:1000".to_owned();
-            let error = made(&data, &router).await.unwrap_err();
+            let error = created(&data, &router).await.unwrap_err();
             assert!(error.ends_with("is in the way: it is no directory (a link is not followed)"), "{name}: {error}");
             assert_eq!(fs::read_dir(&other.0.data_dir).unwrap().count(), 0, "{name}: nothing was written there");
             assert_ne!(fs::metadata(&other.0.data_dir).unwrap().uid(), 1000, "{name}: its owner is unchanged");
@@ -329,14 +329,14 @@ mod tests {
         fs::write(&target, kept).unwrap();
         fs::create_dir_all(data.path("")).unwrap();
         std::os::unix::fs::symlink(&target, data.path("temp_config_file_fluent.conf")).unwrap();
-        made(&data, &router()).await.unwrap();
+        created(&data, &router()).await.unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), kept);
     }
 
     #[tokio::test]
     async fn other_users_do_not_see_the_files_of_routers() {
         let data = Data::new();
-        made(&data, &router()).await.unwrap();
+        created(&data, &router()).await.unwrap();
         let mode = |path: PathBuf| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!(mode(data.0.data_dir.join("firelens")), 0o700);
         assert_eq!((mode(data.path("socket")), mode(data.path("config"))), (0o755, 0o755), "the router sees these");

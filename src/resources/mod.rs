@@ -33,7 +33,8 @@ use vault::{Content, Vault};
 
 pub use settings::Settings;
 
-/// How many resources are made at the same time. Each needs several calls to AWS, and a burst of tasks should not be throttled.
+/// How many resources are created at the same time. Each needs several calls to AWS, and a burst of tasks should not be
+/// throttled.
 const AT_ONCE: usize = 16;
 /// How many calls to the credentials fetcher run at the same time. Secrets have a limit of their own, so they do not wait if it
 /// hangs.
@@ -43,28 +44,32 @@ const NAMED_FILES: LaneSettings = LaneSettings { threads: 4, spare: 8, limit: Du
 /// Threads for the agent's own files, on the disk of its data directory.
 const OWN_FILES: LaneSettings = LaneSettings { threads: 4, spare: 4, limit: Duration::from_secs(30) };
 
-/// Makes and removes resources, and holds the values in memory.
+/// Creates and removes resources, and holds the values in memory.
 #[derive(Debug)]
 pub struct Resources {
     sdk: Sdk,
     settings: Settings,
     fetcher: CredentialsFetcher,
     vault: Vault,
-    making: Semaphore,
+    /// Permits for creating resources.
+    creating: Semaphore,
+    /// Permits for calls to the credentials fetcher.
     fetching: Semaphore,
+    /// Threads for files on paths from task definitions.
     named_files: Lane,
+    /// Threads for the agent's own files.
     own_files: Lane,
 }
 
 impl Resources {
-    /// Makes no call before a task needs a resource.
+    /// Connects to nothing yet: calls begin when a task needs a resource.
     pub fn new(sdk: Sdk, settings: Settings) -> Self {
         Self {
             fetcher: CredentialsFetcher::new(settings.credentials_fetcher.clone()),
             sdk,
             settings,
             vault: Vault::default(),
-            making: Semaphore::new(AT_ONCE),
+            creating: Semaphore::new(AT_ONCE),
             fetching: Semaphore::new(TICKETS_AT_ONCE),
             named_files: Lane::new("files of task definitions", NAMED_FILES),
             own_files: Lane::new("files of log routers", OWN_FILES),
@@ -77,7 +82,7 @@ impl Resources {
     /// # Errors
     /// The reason with which the task ends, or a retryable failure.
     pub async fn create(&self, request: &ResourceRequest, role: Option<&RoleCredentials>) -> Result<(), Failure> {
-        let turn = self.making.acquire().await; // never closed, so this cannot fail
+        let turn = self.creating.acquire().await; // never closed, so this cannot fail
         let content = match &request.spec.kind {
             ResourceKind::Secrets(keys) => self.secrets(keys, role).await?,
             ResourceKind::EnvironmentFiles(files) => {
@@ -156,7 +161,7 @@ impl Resources {
         for used in &spec.secrets {
             let secrets = self.vault.secrets(task, resource_of(used.key.provider));
             let secrets = secrets.ok_or_else(|| missing(used.key.provider))?;
-            // Compat: the Go agent uses an empty text for a secret without a value.
+            // Compat: like the Go agent, uses an empty text for a secret without a value.
             let value = secrets.get(&used.key).cloned().unwrap_or_default();
             match used.target {
                 SecretTarget::Environment => values.environment.insert(used.name.clone(), value),
@@ -274,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn removal_forgets_and_may_be_repeated() {
+    async fn removal_drops_the_values_and_may_be_repeated() {
         let resources = resources();
         resources.vault.put(&"task".into(), "ssmsecret", Content::Secrets(BTreeMap::new())).unwrap();
         let spec = ResourceSpec {

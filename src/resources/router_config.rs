@@ -47,7 +47,7 @@ pub(super) fn text(router: &LogRouterSpec, facts: &Facts<'_>) -> Result<String, 
             ExternalConfig::File(path) => path,
             ExternalConfig::S3(_) => external_path(router.kind),
         };
-        line(&mut out, format_args!("\n@{word} {path}\n"));
+        append(&mut out, format_args!("\n@{word} {path}\n"));
     }
     if router.listens && !fluentd {
         section(&mut out, "OUTPUT", &[("Name", "null"), ("Match", HEALTH_CHECK)]);
@@ -58,7 +58,7 @@ pub(super) fn text(router: &LogRouterSpec, facts: &Facts<'_>) -> Result<String, 
     Ok(out)
 }
 
-/// The tag of records sent to port 8877, which only serve to check that the router listens.
+/// The tag of the records that arrive at port 8877. They only serve to check that the router listens.
 const HEALTH_CHECK: &str = "firelens-healthcheck";
 
 /// The path in the router's container of a customer's configuration that comes from S3.
@@ -70,21 +70,21 @@ pub(super) fn external_path(kind: LogRouterKind) -> &'static str {
 }
 
 /// Appends formatted text; writing to a `String` cannot fail.
-fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+fn append(out: &mut String, text: std::fmt::Arguments<'_>) {
     let _never = out.write_fmt(text);
 }
 
 /// Appends a section for Fluent Bit.
 fn section(out: &mut String, name: &str, members: &[(&str, &str)]) {
-    line(out, format_args!("\n[{name}]\n"));
-    members.iter().for_each(|(key, value)| line(out, format_args!("    {key} {value}\n")));
+    append(out, format_args!("\n[{name}]\n"));
+    members.iter().for_each(|(key, value)| append(out, format_args!("    {key} {value}\n")));
 }
 
 /// Appends an element for Fluentd.
 fn element(out: &mut String, name: &str, argument: &str, members: &[(&str, &str)]) {
-    line(out, format_args!("\n<{name}{argument}>\n"));
-    members.iter().for_each(|(key, value)| line(out, format_args!("    {key} {value}\n")));
-    line(out, format_args!("</{name}>\n"));
+    append(out, format_args!("\n<{name}{argument}>\n"));
+    members.iter().for_each(|(key, value)| append(out, format_args!("    {key} {value}\n")));
+    append(out, format_args!("</{name}>\n"));
 }
 
 fn inputs(out: &mut String, router: &LogRouterSpec) {
@@ -116,11 +116,11 @@ fn tag(router: &LogRouterSpec, output: &LogOutput) -> String {
 
 fn filter(out: &mut String, fluentd: bool, tag: &str, kind: &str, pattern: &str) {
     if fluentd {
-        line(out, format_args!("\n<filter {tag}>\n    @type  grep\n    <{kind}>\n"));
-        line(out, format_args!("        key log\n        pattern {pattern}\n    </{kind}>\n</filter>\n"));
+        append(out, format_args!("\n<filter {tag}>\n    @type  grep\n    <{kind}>\n"));
+        append(out, format_args!("        key log\n        pattern {pattern}\n    </{kind}>\n</filter>\n"));
     } else {
         let rule = if kind == "regexp" { "Regex  log" } else { "Exclude log" };
-        line(out, format_args!("\n[FILTER]\n    Name   grep\n    Match {tag}\n    {rule} {pattern}\n"));
+        append(out, format_args!("\n[FILTER]\n    Name   grep\n    Match {tag}\n    {rule} {pattern}\n"));
     }
 }
 
@@ -135,13 +135,13 @@ fn record(out: &mut String, router: &LogRouterSpec, facts: &Facts<'_>) {
     }
     match router.kind {
         LogRouterKind::Fluentd => {
-            line(out, format_args!("\n<filter **>\n    @type record_transformer\n    <record>\n"));
-            fields.iter().for_each(|(key, value)| line(out, format_args!("        {key} {value}\n")));
-            line(out, format_args!("    </record>\n</filter>\n"));
+            append(out, format_args!("\n<filter **>\n    @type record_transformer\n    <record>\n"));
+            fields.iter().for_each(|(key, value)| append(out, format_args!("        {key} {value}\n")));
+            append(out, format_args!("    </record>\n</filter>\n"));
         }
         LogRouterKind::Fluentbit => {
-            line(out, format_args!("\n[FILTER]\n    Name record_modifier\n    Match *\n"));
-            fields.iter().for_each(|(key, value)| line(out, format_args!("    Record {key} {value}\n")));
+            append(out, format_args!("\n[FILTER]\n    Name record_modifier\n    Match *\n"));
+            fields.iter().for_each(|(key, value)| append(out, format_args!("    Record {key} {value}\n")));
         }
     }
 }
@@ -321,7 +321,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_output_has_a_name_or_no_options_but_patterns() {
+    fn an_output_without_a_name_may_only_have_patterns() {
         let quiet = text(&router(LogRouterKind::Fluentd, &[]), &FACTS).unwrap();
         assert!(!quiet.contains("<match"), "{quiet}");
         for (kind, text_of) in [(LogRouterKind::Fluentd, "@type"), (LogRouterKind::Fluentbit, "Name")] {

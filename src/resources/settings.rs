@@ -1,4 +1,4 @@
-//! The settings of the edge that makes resources.
+//! The settings of the edge that creates resources.
 
 use std::path::PathBuf;
 

@@ -1,8 +1,8 @@
 //! Slices of systemd: two calls of its D-Bus interface.
 //!
-//! Owns the calls; the purpose of a slice is not known here. The encoding is in `message`. No crate is used: an asynchronous one
-//! (zbus) was measured to add 27 crates and 0.9 MB, and a blocking one (rustbus) ten crates, half of them old versions of crates
-//! in use. Invariants: each call has its own connection, so none has to be kept alive; every wait has a limit.
+//! Owns the calls, not the purpose of a slice. The encoding is in `message`. No crate is used: an asynchronous one (zbus) was
+//! measured to add 27 crates and 0.9 MB, and a blocking one (rustbus) ten crates, half of them old versions of crates in use.
+//! Invariants: each call has its own connection, so none has to be kept alive; every wait has a limit.
 
 mod message;
 
@@ -30,7 +30,7 @@ const MAX_MESSAGE_BYTES: u32 = 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum SystemdError {
     /// Neither socket could be connected to.
-    #[error("no connection by way of {BUS} or {PRIVATE}")]
+    #[error("no connection through {BUS} or {PRIVATE}")]
     Unreachable(#[source] io::Error),
     /// The connection broke.
     #[error("the connection broke")]
@@ -52,7 +52,7 @@ pub enum SystemdError {
 }
 
 /// Temporary errors of D-Bus and systemd, which do not mean that the call was refused.
-const PASSING: [&str; 10] = [
+const TEMPORARY: [&str; 10] = [
     "org.freedesktop.DBus.Error.NoReply",
     "org.freedesktop.DBus.Error.Timeout",
     "org.freedesktop.DBus.Error.TimedOut",
@@ -68,7 +68,7 @@ const PASSING: [&str; 10] = [
 impl SystemdError {
     /// systemd refused the call, and would refuse it again.
     pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused { name, .. } if !PASSING.contains(&name.as_str()))
+        matches!(self, Self::Refused { name, .. } if !TEMPORARY.contains(&name.as_str()))
     }
 
     /// There is no socket that this process may open: systemd is not running, or is not visible in this container.
@@ -104,13 +104,13 @@ impl Systemd {
         let connect = async {
             let stream = UnixStream::connect(path).await;
             let stream = BufStream::new(stream.map_err(SystemdError::Unreachable)?);
-            let mut this = Self { stream, serial: 0 };
-            this.authenticate().await?;
+            let mut systemd = Self { stream, serial: 0 };
+            systemd.authenticate().await?;
             if is_bus {
                 let hello = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "Hello");
-                this.call(&Call::new(hello)).await?;
+                systemd.call(&Call::new(hello)).await?;
             }
-            Ok(this)
+            Ok(systemd)
         };
         timeout(LIMIT, connect).await.unwrap_or(Err(SystemdError::TimedOut))
     }
@@ -122,7 +122,7 @@ impl Systemd {
         properties: &[(&str, Property)],
     ) -> Result<(), SystemdError> {
         let mut call = manager("StartTransientUnit");
-        call.text(name).text("replace").properties(properties).no_further_units();
+        call.text(name).text("replace").properties(properties).no_auxiliary_units();
         match self.in_time(&call).await {
             Err(SystemdError::Refused { name, .. }) if name == "org.freedesktop.systemd1.UnitExists" => Ok(()),
             answer => answer,

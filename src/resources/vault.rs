@@ -1,7 +1,7 @@
 //! Secrets and environment files of tasks whose containers are still to be created.
 //!
-//! Owns the only copy of these values, in memory; a value is zeroed when it is dropped. The core decides when: it has a value
-//! removed once no container needs it, and has it fetched again after a restart. Invariants: the number of entries is bounded;
+//! Owns the only copy of these values, in memory; a value is zeroed when it is dropped. The core decides when that happens: once
+//! no container needs the value. After a restart, it has the values fetched again. Invariants: the number of entries is bounded;
 //! `Debug` shows no value.
 
 use crate::model::resource::SecretKey;
@@ -29,7 +29,7 @@ impl Vault {
     /// Stores the values of a resource, and replaces those it had before.
     ///
     /// # Errors
-    /// The vault is full; there may be room later.
+    /// The vault is full. The failure is retryable, since there may be room later.
     pub fn put(&self, task: &TaskArn, resource: &str, content: Content) -> Result<(), Failure> {
         let (mut held, key) = (self.held(), (task.clone(), resource.to_owned()));
         if held.len() >= MAX_RESOURCES && !held.contains_key(&key) {
@@ -41,7 +41,7 @@ impl Vault {
         Ok(())
     }
 
-    /// The secrets of a resource; `None` = it has none in memory.
+    /// The secrets of a resource; `None` = they are not in memory.
     pub fn secrets(&self, task: &TaskArn, resource: &str) -> Option<BTreeMap<SecretKey, Secret>> {
         match self.held().get(&(task.clone(), resource.to_owned()))? {
             Content::Secrets(secrets) => Some(secrets.clone()),
@@ -49,7 +49,7 @@ impl Vault {
         }
     }
 
-    /// The environment files of a resource; `None` = it has none in memory.
+    /// The environment files of a resource; `None` = they are not in memory.
     pub fn environment_files(&self, task: &TaskArn, resource: &str) -> Option<Vec<BTreeMap<String, Secret>>> {
         match self.held().get(&(task.clone(), resource.to_owned()))? {
             Content::EnvironmentFiles(files) => Some(files.clone()),

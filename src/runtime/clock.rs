@@ -1,4 +1,4 @@
-//! The core's clock: monotonic and even while the process runs, and monotonic from one process to the next.
+//! The core's clock: it never jumps while the process runs, and never goes back from one process to the next.
 //!
 //! The core's deadlines are times of this clock. It starts at the wall clock's time and counts from there. So a wall clock that
 //! is set (by an operator, by NTP after the start, by a suspended host) neither fires a clean-up early nor delays a retry. Times
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// If the clocks differ by more than this, in milliseconds, the wall clock was set. Less is drift and scheduling noise.
 const JUMP: u64 = 5_000;
-/// Upper limit of a sleep. It bounds the delay until anything unforeseen is noticed.
+/// Upper limit of a sleep, so that anything unforeseen is noticed after this time at the latest.
 const MAX_SLEEP: Duration = Duration::from_secs(15);
 
 /// The clock of the core.
@@ -59,7 +59,8 @@ fn to_wall(at: Timestamp, started: Timestamp, now: Timestamp, wall: Timestamp) -
     Timestamp(wall.0.saturating_sub(now.since(at).0))
 }
 
-/// A third of the watchdog's limit, so that one late turn does not get the agent killed, whatever the value of `WatchdogSec`.
+/// At most a third of the watchdog's limit, so that one late turn does not get the agent killed, whatever the value of
+/// `WatchdogSec`.
 fn max_sleep(watchdog: Option<Duration>) -> Duration {
     watchdog.map_or(MAX_SLEEP, |limit| MAX_SLEEP.min(limit / 3))
 }

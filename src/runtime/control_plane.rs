@@ -164,24 +164,28 @@ impl ControlPlane {
 
 /// The tasks that the core must know. The others are logged: one line for each kind, whatever their number.
 fn payload_tasks(tasks: Vec<acs::ReceivedTask>) -> Vec<PayloadTask> {
-    let (mut later, mut nameless) = (Vec::new(), Vec::new());
-    let mut known = Vec::new();
+    let (mut later, mut without_arn) = (Vec::new(), Vec::new());
+    let mut for_core = Vec::new();
     for task in tasks {
         match task {
-            acs::ReceivedTask::Run(spec) => known.push(PayloadTask::Run(spec)),
-            acs::ReceivedTask::Stop(arn, containers) => known.push(PayloadTask::Stop(arn, containers)),
+            acs::ReceivedTask::Run(spec) => for_core.push(PayloadTask::Run(spec)),
+            acs::ReceivedTask::Stop(arn, containers) => for_core.push(PayloadTask::Stop(arn, containers)),
             acs::ReceivedTask::Later(arn) => later.push(arn),
             acs::ReceivedTask::Refused(refusal) => match refusal.arn {
-                Some(arn) => known.push(PayloadTask::Refused { arn, reason: refusal.reason }),
-                None => nameless.push(refusal.reason),
+                Some(arn) => for_core.push(PayloadTask::Refused { arn, reason: refusal.reason }),
+                None => without_arn.push(refusal.reason),
             },
         }
     }
     if let Some(first) = later.first() {
         tracing::info!(tasks = later.len(), first = first.task_id(), "tasks that ECS does not want to run yet");
     }
-    if let Some(first) = nameless.first() {
-        tracing::error!(tasks = nameless.len(), first, "tasks without an ARN can neither be run nor reported to ECS");
+    if let Some(first) = without_arn.first() {
+        tracing::error!(
+            tasks = without_arn.len(),
+            first,
+            "tasks without an ARN can neither be run nor reported to ECS"
+        );
     }
-    known
+    for_core
 }

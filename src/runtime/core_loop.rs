@@ -29,7 +29,7 @@ const LINGER: Duration = Duration::from_millis(500);
 /// Pauses between attempts to write the state. Each attempt writes everything that is pending, so there is no hurry.
 const COMMIT_RETRY: Shape =
     Shape { initial: Duration::from_millis(250), max: Duration::from_secs(5), factor: 2.0, jitter: 0.2 };
-/// Time that running operations have to end when the agent stops. The next start finds the state of those that did not.
+/// Time that running operations have to end when the agent stops. The next start finds out how the others ended.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The core loop, with everything it owns or calls.
@@ -90,8 +90,8 @@ impl CoreLoop {
             watchdog();
             health.core_turned();
         };
-        let turned = self.health.clone();
-        self.turn(vec![Event::Tick], &stop, &mut || turned.core_turned()).await?; // recovery: requests an inventory and plans
+        let health = self.health.clone();
+        self.turn(vec![Event::Tick], &stop, &mut || health.core_turned()).await?; // recovery: requests an inventory and plans
         alive();
         while !stop.is_cancelled() {
             let mut batch = Vec::new();
@@ -173,28 +173,28 @@ impl CoreLoop {
         Ok(())
     }
 
-    /// The result of stepping through all these events.
+    /// Steps through these events, one after the other, and combines their effects and changes.
     fn step(&mut self, batch: Vec<Event>) -> Step {
-        let mut whole = Step { may_wait: true, ..Step::default() };
+        let mut combined = Step { may_wait: true, ..Step::default() };
         let now = self.clock.now();
         for event in batch {
             tracing::debug!(?event, "event");
             let step = core::step(&mut self.state, now, event);
-            whole.effects.extend(step.effects);
-            whole.changed.extend(step.changed);
-            whole.may_wait &= step.may_wait;
+            combined.effects.extend(step.effects);
+            combined.changed.extend(step.changed);
+            combined.may_wait &= step.may_wait;
             if cfg!(debug_assertions)
                 && let Err(broken) = core::check(&self.state)
             {
                 tracing::error!(broken, "an invariant of the state is broken");
             }
         }
-        // Credentials that a later event of this burst has brought again are kept.
+        // Credentials that a later event of this batch has brought again are kept.
         let state = &self.state;
         let is_in_use =
             |effect: &Effect| matches!(effect, Effect::ForgetCredentials(id) if state.credentials.contains(id));
-        whole.effects.retain(|effect| !is_in_use(effect));
-        whole
+        combined.effects.retain(|effect| !is_in_use(effect));
+        combined
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {

@@ -30,14 +30,14 @@ pub(super) async fn check(endpoint: &str, data_dir: &Path, host_data_dir: &Path)
     let Some(engine) = listening_process(endpoint).await else { return };
     let (data, expected, shown) = (data_dir.to_owned(), host_data_dir.join("data"), data_dir.display().to_string());
     // Both paths come from the operator, so accessing them may block.
-    let look = move || match view(engine)? {
+    let compare = move || match view(engine)? {
         View::Host => on_host(&data, &expected),
         View::Container => {
             let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
             fs::canonicalize(&data).ok().and_then(|data| in_container(&mounts, &data, &expected))
         }
     };
-    if let Ok(Some(cause)) = files().run(&shown, look).await {
+    if let Ok(Some(cause)) = files().run(&shown, compare).await {
         tracing::warn!(
             ECS_DATADIR = %data_dir.display(), ECS_HOST_DATA_DIR = %host_data_dir.display(),
             "log routers (FireLens) get no configuration and their tasks no logs: {cause}"
@@ -45,9 +45,9 @@ pub(super) async fn check(endpoint: &str, data_dir: &Path, host_data_dir: &Path)
     }
 }
 
-/// Identifies the agent's data directory independently of its name here: the file system's number and the path in it. The service
-/// and the container form get the same text for the same directory of the host; two containers, each with its own `/data`, get
-/// different ones.
+/// Identifies the agent's data directory independently of its path in this mount namespace: the number of the file system, and
+/// the directory's path in that file system. The service and the container form get the same text for the same directory of the
+/// host; two containers, each with its own `/data`, get different texts.
 pub(super) fn place(data_dir: &Path) -> String {
     let data_dir = fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_owned());
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -57,8 +57,8 @@ pub(super) fn place(data_dir: &Path) -> String {
 fn place_in(mounts: &str, data_dir: &Path) -> String {
     let device = |line: &str| line.split(' ').nth(2).map(str::to_owned);
     let mounts = mounts.lines().filter_map(|line| Some((mount(line)?, device(line)?)));
-    let holding = mounts.filter(|((point, _), _)| data_dir.starts_with(point));
-    match holding.max_by_key(|((point, _), _)| point.components().count()) {
+    let containing = mounts.filter(|((point, _), _)| data_dir.starts_with(point));
+    match containing.max_by_key(|((point, _), _)| point.components().count()) {
         Some(((point, root), device)) => {
             let below = data_dir.strip_prefix(&point).unwrap_or(data_dir);
             let path = if below == Path::new("") { root } else { root.join(below) };
@@ -80,14 +80,15 @@ fn view(engine: i32) -> Option<View> {
     if engine == 0 {
         return Some(View::Container);
     }
-    let files = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
-    let same = files(&engine.to_string()).zip(files("self")).map(|(theirs, ours)| theirs == ours);
-    if same == Some(true) || is_service(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default()) {
+    let mount_namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    let namespaces = mount_namespace(&engine.to_string()).zip(mount_namespace("self"));
+    let is_same = namespaces.map(|(theirs, ours)| theirs == ours);
+    if is_same == Some(true) || is_service(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default()) {
         return Some(View::Host);
     }
-    // A view that differs from the engine's although the engine's process is visible: a container in the host's PID namespace.
-    // Without CAP_SYS_PTRACE the views cannot be compared.
-    same.map(|_| View::Container)
+    // The view differs from the engine's, but the engine's process is visible: a container in the host's PID namespace. Without
+    // CAP_SYS_PTRACE the views cannot be compared.
+    is_same.map(|_| View::Container)
 }
 
 /// This process is a service of the host's systemd, according to its `/proc/self/cgroup`. Its sandbox has a view of its own that
@@ -99,7 +100,8 @@ fn is_service(cgroup: &str) -> bool {
         .any(|path| path.starts_with("/system.slice/") && path.ends_with(".service") && !path.contains("docker"))
 }
 
-/// The cause of a warning if the agent has the host's view, where two directories are the same or not.
+/// The cause of the warning if the agent has the host's view: there, both paths must lead to the same directory. `None` if they
+/// do, or if that cannot be determined.
 fn on_host(data_dir: &Path, expected: &Path) -> Option<String> {
     let is_temporary = |path: &Path| ["/tmp", "/var/tmp"].iter().any(|top| path.starts_with(top));
     if (is_temporary(data_dir) || is_temporary(expected))
@@ -120,8 +122,8 @@ fn has_private_tmp(mounts: &str) -> bool {
     })
 }
 
-/// The cause of a warning if the agent is in a container, whose directory is a mount of the host's or not. `data_dir` has no
-/// symbolic links.
+/// The cause of the warning if the agent is in a container: there, the data directory must be mounted from the host's directory.
+/// `None` if it may be. `data_dir` has no symbolic links.
 fn in_container(mounts: &str, data_dir: &Path, expected: &Path) -> Option<String> {
     let (point, root) = mounts
         .lines()

@@ -31,8 +31,8 @@ fn write(view: &View, pulls: &Pulls) {
         let id = task.arn.task_id();
         tracing::info!(task = id, family = task.family, known = %task.known, desired = %task.desired, "task");
         for container in &task.containers {
-            let (name, known) = (&container.name, container.known);
-            tracing::info!(task = id, container = %name, %known, exit = ?container.exit_code, health = ?container.health, "container");
+            let (name, known, health) = (&container.name, container.known, container.health);
+            tracing::info!(task = id, container = %name, %known, exit = ?container.exit_code, ?health, "container");
         }
         for Waiting { container, blocker, since } in &task.waits {
             let progress = blocker.op().and_then(|op| pulls.progress(op)).map(|progress| progress.describe(now));

@@ -31,9 +31,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Attempts to take a lock. An agent that inspects another's file locks it for an instant, so a lock counts as held only if all
-/// attempts fail.
+/// Number of attempts to take a lock. An agent that inspects another agent's file locks it for an instant, so a lock counts as
+/// held only if all attempts fail.
 const TRIES: u32 = 10;
+/// Pause between these attempts.
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 /// Prefix of the directories of agents that may not write to the shared one.
 const PREFIX: &str = "ecs-agent-";
@@ -79,7 +80,7 @@ impl Trust {
     /// The trust of this process, which uses the engine at `endpoint`.
     pub(super) fn new(endpoint: &str) -> Self {
         let socket = endpoint.strip_prefix("unix://").and_then(|path| std::fs::metadata(path).ok());
-        let is_for_group = |about: &&Metadata| about.mode() & 0o060 == 0o060;
+        let is_for_group = |metadata: &&Metadata| metadata.mode() & 0o060 == 0o060;
         Self {
             user: rustix::process::geteuid().as_raw(),
             socket_user: socket.as_ref().map(MetadataExt::uid),
@@ -87,21 +88,21 @@ impl Trust {
         }
     }
 
-    fn trusts(&self, about: &Metadata) -> bool {
+    fn trusts(&self, metadata: &Metadata) -> bool {
         // A file with a second name could be root's own, to which another user has made a hard link.
-        self.is_known_owner(about) && about.is_file() && about.nlink() == 1 && about.mode() & 0o007 == 0
+        self.is_known_owner(metadata) && metadata.is_file() && metadata.nlink() == 1 && metadata.mode() & 0o007 == 0
     }
 
     /// Lock files in this directory are inspected.
-    fn trusts_directory(&self, about: &Metadata) -> bool {
-        self.is_known_owner(about) && about.is_dir() && about.mode() & 0o002 == 0
+    fn trusts_directory(&self, metadata: &Metadata) -> bool {
+        self.is_known_owner(metadata) && metadata.is_dir() && metadata.mode() & 0o002 == 0
     }
 
-    fn is_known_owner(&self, about: &Metadata) -> bool {
-        about.uid() == 0
-            || about.uid() == self.user
-            || Some(about.uid()) == self.socket_user
-            || Some(about.gid()) == self.socket_group
+    fn is_known_owner(&self, metadata: &Metadata) -> bool {
+        metadata.uid() == 0
+            || metadata.uid() == self.user
+            || Some(metadata.uid()) == self.socket_user
+            || Some(metadata.gid()) == self.socket_group
     }
 }
 
@@ -145,12 +146,14 @@ impl fmt::Display for Holder {
 pub(super) enum Held {
     /// The other agent uses the same engine in the same network namespace.
     #[error(
-        "another agent works with this Docker engine in this network namespace: {0}; stop it first, or give this one a network namespace of its own"
+        "another agent works with this Docker engine in this network namespace: {0}; stop it first, or give this one a network \
+         namespace of its own"
     )]
     Engine(Holder),
     /// The other agent has the same identity, in another network namespace.
     #[error(
-        "another agent has the identity of this data directory, perhaps because one is a copy of the other: {0}; give this one an ECS_DATADIR of its own"
+        "another agent has the identity of this data directory, perhaps because one is a copy of the other: {0}; give this one \
+         an ECS_DATADIR of its own"
     )]
     Identity(Holder),
 }
@@ -187,9 +190,9 @@ pub(super) struct Running {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Renewed {
     /// The file exists, or this agent never had one.
-    There,
+    Unchanged,
     /// The file had been removed, and was created again.
-    Made,
+    Recreated,
     /// The file had been removed, and cannot be created.
     Missing,
 }
@@ -253,17 +256,17 @@ impl DockerLock {
     /// # Errors
     /// Another agent has taken the lock meanwhile. The call may be repeated.
     pub(super) fn renew(&self, holder: &Holder) -> Result<Renewed, Held> {
-        let Some(path) = lock(&self.own).clone() else { return Ok(Renewed::There) };
-        let there = std::fs::symlink_metadata(&path).ok().as_ref().map(inode);
-        let is_ours = |file: &File| there.is_some() && file.metadata().ok().as_ref().map(inode) == there;
-        if lock(&self.held).iter().any(is_ours) {
-            return Ok(Renewed::There);
+        let Some(path) = lock(&self.own).clone() else { return Ok(Renewed::Unchanged) };
+        let found = std::fs::symlink_metadata(&path).ok().as_ref().map(inode);
+        let is_found = |file: &File| found.is_some() && file.metadata().ok().as_ref().map(inode) == found;
+        if lock(&self.held).iter().any(is_found) {
+            return Ok(Renewed::Unchanged);
         }
         *lock(&self.own) = None;
-        lock(&self.held).retain(|file| file.metadata().is_ok_and(|about| about.nlink() > 0));
+        lock(&self.held).retain(|file| file.metadata().is_ok_and(|metadata| metadata.nlink() > 0));
         let taken = self.take_in(Place::Shared, holder).and_then(|_| self.take_in(Place::Open, holder));
         lock(&self.own).get_or_insert(path);
-        taken.map(|is_made| if is_made { Renewed::Made } else { Renewed::Missing })
+        taken.map(|has_file| if has_file { Renewed::Recreated } else { Renewed::Missing })
     }
 
     /// Writes a description of this agent into the lock files that it holds.
@@ -272,7 +275,10 @@ impl DockerLock {
         for mut file in lock(&self.held).iter() {
             let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&text));
             if let Err(error) = written {
-                tracing::warn!(%error, "the lock file cannot be written: a second agent cannot report which agent holds the lock");
+                tracing::warn!(
+                    %error,
+                    "the lock file cannot be written: a second agent cannot report which agent holds the lock"
+                );
             }
         }
     }
@@ -291,7 +297,8 @@ impl DockerLock {
         for path in paths {
             let Some(file) = self.open(&path, false) else {
                 // The file is trusted, but this process may not open it.
-                running.is_partial |= std::fs::symlink_metadata(&path).is_ok_and(|about| self.trust.trusts(&about));
+                running.is_partial |=
+                    std::fs::symlink_metadata(&path).is_ok_and(|metadata| self.trust.trusts(&metadata));
                 continue;
             };
             if self.is_held(&file) {
@@ -319,7 +326,10 @@ impl DockerLock {
             Place::Shared => &self.places.shared,
             Place::Open => &self.places.open,
         };
-        tracing::warn!(path = %path.display(), "not every lock file can be inspected; another agent on this Docker engine may not be noticed");
+        tracing::warn!(
+            path = %path.display(),
+            "not every lock file can be inspected; another agent on this Docker engine may not be noticed"
+        );
     }
 
     /// Path of this agent's own file in the shared directory; `None` if the agent may not create one there.
@@ -381,9 +391,9 @@ impl DockerLock {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(create).truncate(false).mode(0o600).custom_flags(flags);
         let file = options.open(path).ok()?;
-        let about = file.metadata().ok().filter(|about| self.trust.trusts(about))?;
+        let metadata = file.metadata().ok().filter(|metadata| self.trust.trusts(metadata))?;
         // Users of the engine, and only they, must be able to see that it is locked.
-        if create && about.uid() == self.trust.user {
+        if create && metadata.uid() == self.trust.user {
             let is_shared = self.trust.socket_group.is_some_and(|group| fchown(&file, None, Some(group)).is_ok());
             let mode = if is_shared { 0o660 } else { 0o600 };
             file.set_permissions(Permissions::from_mode(mode)).ok()?;
@@ -395,12 +405,13 @@ impl DockerLock {
     /// not count: such a user could create any number.
     fn directories_in(&self, place: Place) -> (Vec<PathBuf>, bool) {
         if place == Place::Shared {
-            let is_directory = std::fs::symlink_metadata(&self.places.shared).is_ok_and(|about| about.is_dir());
+            let is_directory = std::fs::symlink_metadata(&self.places.shared).is_ok_and(|metadata| metadata.is_dir());
             return (is_directory.then(|| self.places.shared.clone()).into_iter().collect(), false);
         }
         let (agents, mut is_partial) = entries_of(&self.places.open, |name| name.starts_with(PREFIX));
-        let is_trusted =
-            |path: &PathBuf| std::fs::symlink_metadata(path).is_ok_and(|about| self.trust.trusts_directory(&about));
+        let is_trusted = |path: &PathBuf| {
+            std::fs::symlink_metadata(path).is_ok_and(|metadata| self.trust.trusts_directory(&metadata))
+        };
         let mut found: Vec<PathBuf> = agents.into_iter().filter(is_trusted).take(MAX_DIRECTORIES + 1).collect();
         is_partial |= found.len() > MAX_DIRECTORIES;
         found.truncate(MAX_DIRECTORIES);
@@ -445,8 +456,8 @@ fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
     value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn inode(about: &Metadata) -> (u64, u64) {
-    (about.dev(), about.ino())
+fn inode(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
 }
 
 /// The path leads to this open file.
@@ -472,7 +483,7 @@ fn give_to_group(directory: &Path, group: Option<u32>) {
 /// Only the directory's owner may create files in it, and the owner is an accepted user.
 fn is_private(path: &Path, is_owner: impl Fn(u32) -> bool) -> bool {
     std::fs::symlink_metadata(path)
-        .is_ok_and(|about| about.is_dir() && is_owner(about.uid()) && about.mode() & 0o022 == 0)
+        .is_ok_and(|metadata| metadata.is_dir() && is_owner(metadata.uid()) && metadata.mode() & 0o022 == 0)
 }
 
 /// The holder's description in this file; an empty one if the file holds anything else.

@@ -1,6 +1,6 @@
 //! Turns each effect into a call and each call into exactly one outcome, even after a panic, a timeout or a lost answer.
 //!
-//! Decides nothing. The number of concurrent calls of each kind is limited; the calls themselves have their own time-outs.
+//! Decides nothing. The number of concurrent calls of each kind is limited; the calls themselves have their own time limits.
 
 use super::edges::Edges;
 use super::pulls::Pulls;
@@ -25,12 +25,13 @@ use tokio::task::{AbortHandle, JoinSet};
 const ENGINE_CALLS_PER_CPU: usize = 6;
 /// Bounds of the number of concurrent calls, whatever the number of processors.
 const ENGINE_CALLS: RangeInclusive<usize> = 8..=16;
-/// A call holds its place among the concurrent calls for at most this long. A call that takes longer does not wait for a
-/// processor but for something else, such as a file system that does not answer; the other calls must not wait with it. (The Go
-/// agent has no limit at all.)
-const AT_WORK: Duration = Duration::from_secs(20);
-/// A stop holds its place for at most this long. After that Docker only waits for the container, for up to the whole grace.
-const STOP_AT_WORK: Duration = Duration::from_secs(1);
+/// A call counts as one of the concurrent calls for at most this long. A call that takes longer does not wait for a processor but
+/// for something else, such as a file system that does not answer; the other calls must not wait with it. (The Go agent does not
+/// limit the number of calls at all.)
+const PERMIT_TIME: Duration = Duration::from_secs(20);
+/// A stop counts as a concurrent call for at most this long. After that, Docker only waits for the container to end, for up to
+/// the whole grace period.
+const STOP_PERMIT_TIME: Duration = Duration::from_secs(1);
 /// Concurrent reports of state changes (spec `ecs-api.md` §3).
 const REPORTS: usize = 10;
 
@@ -58,7 +59,7 @@ impl Executor {
         inbox: mpsc::Sender<Event>,
         acs: mpsc::Sender<acs::Outgoing>,
     ) -> Self {
-        let at_once = engine_calls(std::thread::available_parallelism().map_or(1, usize::from));
+        let max_calls = engine_calls(std::thread::available_parallelism().map_or(1, usize::from));
         Self {
             edges,
             inbox,
@@ -66,8 +67,8 @@ impl Executor {
             calls: JoinSet::new(),
             running: BTreeMap::new(),
             pulls,
-            engine_calls: Arc::new(Semaphore::new(at_once)),
-            stops: Arc::new(Semaphore::new(at_once)),
+            engine_calls: Arc::new(Semaphore::new(max_calls)),
+            stops: Arc::new(Semaphore::new(max_calls)),
             reports: Arc::new(Semaphore::new(REPORTS)),
         }
     }
@@ -117,28 +118,29 @@ impl Executor {
             }
             Operation::Pull(image) => self.run(op, None, "pull", async move { pulls.pull(edges, op, image).await }),
             Operation::Create(request) => self.run(op, None, "create", async move {
-                with_permit_for(AT_WORK, &calls, async {
+                with_permit_for(PERMIT_TIME, &calls, async {
                     resources::create_container(&edges, &request).await.map(seen)
                 })
                 .await
             }),
             Operation::Start(target) => self.run(op, None, "start", async move {
-                with_permit_for(AT_WORK, &calls, async { edges.docker.start(&target).await.map(seen) }).await
+                with_permit_for(PERMIT_TIME, &calls, async { edges.docker.start(&target).await.map(seen) }).await
             }),
             Operation::Stop { target, grace } => {
                 let stops = self.stops.clone();
                 self.run(op, None, "stop", async move {
                     let grace = grace.unwrap_or(edges.stop_timeout);
                     let stop = async { edges.docker.stop(&target, grace).await.map(maybe_seen) };
-                    with_permit_for(STOP_AT_WORK, &stops, stop).await
+                    with_permit_for(STOP_PERMIT_TIME, &stops, stop).await
                 });
             }
             Operation::Inspect(target) => self.run(op, None, "inspect", async move {
-                with_permit_for(AT_WORK, &calls, async { edges.docker.inspect(&target).await.map(maybe_seen) }).await
+                with_permit_for(PERMIT_TIME, &calls, async { edges.docker.inspect(&target).await.map(maybe_seen) })
+                    .await
             }),
             Operation::Remove(target) => self.run(op, None, "remove", async move {
                 let remove = async { edges.docker.remove(&target).await.map(|()| Output::Nothing) };
-                with_permit_for(AT_WORK, &calls, remove).await
+                with_permit_for(PERMIT_TIME, &calls, remove).await
             }),
             Operation::CreateResource(request) => {
                 self.run(op, None, "create resource", async move { resources::create(&edges, &request).await })
@@ -234,7 +236,7 @@ async fn clean_images(edges: &Edges, work: ImageWork) -> Result<Output, OpError>
         ImageWork::RemoveImage { id, names } => {
             // An image that came from a mirror has a second name, the mirror's. That name is removed first: if the image stays
             // after all, it keeps the name that tasks use, and is found again by it.
-            let at_mirror = names.iter().filter_map(|name| edges.registries.mirrors.name_of(name));
+            let at_mirror = names.iter().filter_map(|name| edges.registries.mirrors.name_at_mirror(name));
             let names: Vec<String> = at_mirror.chain(names.iter().cloned()).collect();
             edges.docker.remove_image(&id, &names).await?;
             tracing::info!(id, ?names, "image removed");
@@ -274,17 +276,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_that_only_waits_gives_up_its_place() {
+    async fn a_call_that_only_waits_returns_its_permit() {
         let limit = Semaphore::new(1);
         let started = tokio::time::Instant::now();
-        let slow = with_permit_for(STOP_AT_WORK, &limit, tokio::time::sleep(Duration::from_secs(30)));
+        let slow = with_permit_for(STOP_PERMIT_TIME, &limit, tokio::time::sleep(Duration::from_secs(30)));
         let next = async {
             tokio::task::yield_now().await;
-            with_permit_for(STOP_AT_WORK, &limit, async { assert_eq!(limit.available_permits(), 0) }).await;
+            with_permit_for(STOP_PERMIT_TIME, &limit, async { assert_eq!(limit.available_permits(), 0) }).await;
             started.elapsed()
         };
         let ((), waited) = tokio::join!(slow, next);
-        assert_eq!(waited, STOP_AT_WORK);
+        assert_eq!(waited, STOP_PERMIT_TIME);
         assert_eq!((started.elapsed(), limit.available_permits()), (Duration::from_secs(30), 1));
     }
 }

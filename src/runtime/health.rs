@@ -1,7 +1,7 @@
 //! The facts behind `/health`, and their sources.
 //!
 //! Owns the facts only; [`core::agent_health`](crate::core::agent_health) decides which of them are healthy. Every fact is a
-//! point in time, so a part that stops updating its fact is shown as the cause without further ado.
+//! point in time, so a part that hangs is found by the age of its fact: it need not report its own failure.
 
 use super::supervisor::PartResult;
 use crate::acs::Contact;
@@ -87,14 +87,14 @@ impl Health {
         Timestamp(at.saturating_duration_since(self.started).as_millis() as u64)
     }
 
-    fn change(&self, how: impl FnOnce(&mut HealthFacts, Timestamp)) {
+    fn change(&self, update: impl FnOnce(&mut HealthFacts, Timestamp)) {
         let now = self.moment(Instant::now());
-        how(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner), now);
+        update(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner), now);
     }
 }
 
 /// Pings Docker regularly. Also reads the network interface of its default bridge: at the start, after the event stream was
-/// reopened (`reopened`; a restarted daemon may have another bridge), and when Docker answers again after a ping without an
+/// opened again (`reopened`; a restarted daemon may have another bridge), and when Docker answers again after a ping without an
 /// answer.
 pub(super) async fn watch_docker(
     docker: &Docker,
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_part_that_falls_silent_becomes_the_cause() {
+    async fn a_part_that_hangs_is_reported_as_the_cause() {
         let health = Health::started();
         health.step(Step::Docker);
         minutes(4).await;

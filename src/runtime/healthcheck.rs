@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout_at};
 
-/// Upper limit of the whole check.
+/// Time limit of the whole check.
 const LIMIT: Duration = Duration::from_secs(25);
 /// Pause between attempts to connect while too many connections wait at the socket.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(50);
@@ -33,12 +33,12 @@ struct Agent<'a> {
     socket: &'a str,
     /// Ids of the users whose processes are trusted on the socket.
     trusted: [u32; 2],
-    /// Upper limit of the whole check.
+    /// Time limit of the whole check.
     limit: Duration,
 }
 
 impl<'a> Agent<'a> {
-    /// The agent of a host. Root and the user of this process are trusted.
+    /// The agent on a host. Root and the user of this process are trusted.
     fn on(host: &'a str) -> Self {
         let trusted = [0, rustix::process::geteuid().as_raw()];
         Self { host, port: introspection::PORT, socket: introspection::HEALTH_SOCKET, trusted, limit: LIMIT }
@@ -69,8 +69,8 @@ enum SocketError {
     #[error("no process listens on it")]
     NoListener,
     #[error(
-        "it belongs to user {user}, who is neither root nor the user of this process, so its answer does not count; if the agent runs as \
-         that user, run -healthcheck as that user"
+        "it belongs to user {user}, who is neither root nor the user of this process, so its answer does not count; if the agent \
+         runs as that user, run -healthcheck as that user"
     )]
     Foreign { user: u32 },
     #[error("no answer within {0:?}")]
@@ -88,7 +88,7 @@ enum SocketError {
 /// # Errors
 /// The agent is not healthy or does not answer, or another program uses its port or its socket. The message says which.
 pub async fn healthcheck(host: &str) -> Result<String, Fatal> {
-    ask(Agent::on(host)).await
+    check(Agent::on(host)).await
 }
 
 /// The health check of the Go agent: any answer to `/v1/metadata` counts, and there is none before the registration (spec
@@ -107,7 +107,8 @@ async fn any_answer(agent: Agent<'_>) -> Result<String, Fatal> {
     Ok(format!("port {} answers with status {}", agent.port, response.status().as_u16()))
 }
 
-async fn ask(agent: Agent<'_>) -> Result<String, Fatal> {
+/// Asks on the port, and on the socket if the port is closed.
+async fn check(agent: Agent<'_>) -> Result<String, Fatal> {
     let Agent { host, port, socket, limit, .. } = agent;
     let until = Instant::now() + limit;
     let error = match ask_port(agent.request(reqwest::Method::GET, "/health")?).await {
@@ -124,7 +125,8 @@ async fn ask(agent: Agent<'_>) -> Result<String, Fatal> {
         Err(SocketError::NoListener) => Err(agent.no_answer(&error)),
         Err(why) => {
             let text = format!(
-                "not healthy: no agent answers on port {port} of {host}, nor on socket @{socket} (for agents before the registration): {}",
+                "not healthy: no agent answers on port {port} of {host}, nor on socket @{socket} (for agents before the \
+                 registration): {}",
                 with_causes(&why)
             );
             Err(Fatal::restartable(text))
@@ -137,7 +139,7 @@ fn verdict(answer: &Answer, place: &str) -> Result<String, Fatal> {
         Some(HealthAnswer { healthy: true, text }) => Ok(text),
         Some(HealthAnswer { healthy: false, text }) => Err(Fatal::restartable(format!("not healthy: {text}"))),
         None => Err(Fatal::restartable(format!(
-            "not healthy: {place} is answered by something else than this agent (status {})",
+            "not healthy: {place} is answered by something other than this agent (status {})",
             answer.status
         ))),
     }
@@ -163,11 +165,11 @@ async fn ask_socket(agent: Agent<'_>) -> Result<Answer, SocketError> {
         return Err(SocketError::Foreign { user: owner });
     }
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let mut question = hyper::Request::new(Body::empty());
-    *question.uri_mut() = hyper::Uri::from_static("/health");
-    question.headers_mut().insert(hyper::header::HOST, hyper::header::HeaderValue::from_static("localhost"));
+    let mut request = hyper::Request::new(Body::empty());
+    *request.uri_mut() = hyper::Uri::from_static("/health");
+    request.headers_mut().insert(hyper::header::HOST, hyper::header::HeaderValue::from_static("localhost"));
     let exchange = async {
-        let response = sender.send_request(question).await?;
+        let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
         let body = axum::body::to_bytes(Body::new(response.into_body()), MAX_ANSWER).await;
         let body = body.map_err(|_cut| SocketError::Unreadable)?.to_vec();

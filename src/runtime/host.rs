@@ -16,8 +16,8 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Version of Docker's API that task limits need: from it on, a container can be put into a control group.
-const LIMITS_NEED: &str = "1.22";
+/// The oldest version of Docker's API with which a container can be put into a control group, as task limits require.
+const MIN_API_FOR_LIMITS: &str = "1.22";
 
 /// Pauses between attempts to find out whether the host can limit tasks, while it does not answer.
 const PROBE_PAUSES: Shape =
@@ -67,7 +67,8 @@ impl Host {
     /// # Errors
     /// The host cannot do what the operator has asked for, or does not answer.
     pub(super) async fn probe(config: &Config, docker: &Docker) -> Result<Self, Fatal> {
-        // Docker has just answered, so no answer is an error: a second start is better than a host that offers less in some runs.
+        // Docker answered a moment ago, so a missing answer is an error: starting again is better than offering less in some
+        // runs.
         let driver = docker.cgroup_driver().await.map_err(|error| match error {
             OpError::Failed(failure) | OpError::Unknown(failure) => Fatal::restartable(failure.to_string()),
         })?;
@@ -89,7 +90,7 @@ impl Offers {
     /// # Errors
     /// The list of GPUs cannot be read.
     pub(super) async fn assumed(config: &Config, docker: &Docker) -> Result<Self, Fatal> {
-        Self::with(config.task_limits != Some(false) && can_place(docker), config, docker).await
+        Self::with(config.task_limits != Some(false) && supports_cgroup_parent(docker), config, docker).await
     }
 
     async fn with(task_limits: bool, config: &Config, docker: &Docker) -> Result<Self, Fatal> {
@@ -111,8 +112,8 @@ async fn exists(path: &Path) -> bool {
     files().run(&shown, move || file.exists()).await.unwrap_or(false)
 }
 
-fn can_place(docker: &Docker) -> bool {
-    docker.api_versions().iter().any(|version| version == LIMITS_NEED)
+fn supports_cgroup_parent(docker: &Docker) -> bool {
+    docker.api_versions().iter().any(|version| version == MIN_API_FOR_LIMITS)
 }
 
 async fn volume_drivers(docker: &Docker) -> Vec<String> {
@@ -122,11 +123,12 @@ async fn volume_drivers(docker: &Docker) -> Vec<String> {
     })
 }
 
+/// Whether tasks can be limited on this host. The error is that the operator has asked for limits and they are impossible.
 async fn limits(config: &Config, docker: &Docker, cgroups: &Cgroups) -> Result<bool, Fatal> {
     if config.task_limits == Some(false) {
         return Ok(false);
     }
-    let without = |why: String, fatal: fn(String) -> Fatal| {
+    let refuse_or_warn = |why: String, fatal: fn(String) -> Fatal| {
         let text = format!("CPU and memory limits of tasks (ECS_ENABLE_TASK_CPU_MEM_LIMIT) cannot be enforced: {why}");
         if config.task_limits == Some(true) {
             return Err(fatal(text));
@@ -134,12 +136,12 @@ async fn limits(config: &Config, docker: &Docker, cgroups: &Cgroups) -> Result<b
         tracing::warn!("{text}; tasks run without them");
         Ok(false)
     };
-    if !can_place(docker) {
-        return without(format!("they need Docker's API {LIMITS_NEED}"), Fatal::restartable);
+    if !supports_cgroup_parent(docker) {
+        return refuse_or_warn(format!("they need Docker's API {MIN_API_FOR_LIMITS}"), Fatal::restartable);
     }
-    match probe_limits(|| cgroups.open()).await {
+    match probe_limits(|| cgroups.prepare()).await {
         Ok(()) => Ok(true),
-        Err(error) => without(with_causes(&error), fatal_for(&error)),
+        Err(error) => refuse_or_warn(with_causes(&error), fatal_for(&error)),
     }
 }
 
@@ -151,7 +153,7 @@ where
     let (began, mut pauses) = (Instant::now(), Backoff::new(PROBE_PAUSES));
     loop {
         let error = match open().await {
-            Err(error) if error.may_pass() => error,
+            Err(error) if error.is_temporary() => error,
             answer => return answer,
         };
         let pause = pauses.pause();
@@ -166,7 +168,7 @@ where
 
 /// A host that cannot limit tasks cannot do so after a restart either. A host that did not answer may.
 fn fatal_for(error: &CgroupError) -> fn(String) -> Fatal {
-    if error.may_pass() { Fatal::restartable } else { Fatal::terminal }
+    if error.is_temporary() { Fatal::restartable } else { Fatal::terminal }
 }
 
 #[cfg(test)]
@@ -216,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_one_is_fips_mode() {
+    fn fips_mode_is_on_only_if_the_file_holds_1() {
         let file = std::env::temp_dir().join(format!("ecs-fips-{}", std::process::id()));
         for (text, wanted) in [("1\n", true), ("1", true), ("0\n", false), ("", false), ("11\n", false)] {
             std::fs::write(&file, text).unwrap();

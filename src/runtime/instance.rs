@@ -1,34 +1,36 @@
-//! Who this instance is: the answers of its metadata service, and what they mean where there is none.
+//! The identity of this instance, from its metadata service and the configuration.
+//!
+//! Owns the decision which missing facts keep the agent from starting: only the region does.
 
 use super::Fatal;
 use crate::aws::identity::{self, SignedDocument};
 use crate::aws::imds::{Imds, ImdsError};
 use crate::config::Config;
 
-/// Who this instance is, as far as its metadata tells.
+/// The identity of this instance, as far as it is known.
 #[derive(Debug, Default)]
 pub(super) struct Instance {
     /// EC2 instance id; empty if unknown.
     pub(super) id: String,
-    /// Region.
+    /// AWS region: the operator's, otherwise the one in which the instance runs.
     pub(super) region: String,
-    /// Availability zone id; empty if unknown.
+    /// Id of the availability zone, such as `usw2-az1`; empty if unknown.
     pub(super) zone_id: String,
-    /// Identity document; `None` for external instances.
+    /// Signed identity document; `None` for an external instance, if the operator wants none, or if it cannot be read.
     pub(super) document: Option<SignedDocument>,
 }
 
-/// Asks the metadata service.
+/// Reads the identity from the metadata service. The error is that the region is unknown.
 pub(super) async fn instance(config: &Config, imds: &Imds) -> Result<Instance, Fatal> {
     if config.external {
         let region = config.region.clone().ok_or_else(region_missing)?;
         return Ok(Instance { region, ..Instance::default() });
     }
-    let id = known(identity::instance_id(imds).await, "the EC2 instance id is unknown");
+    let id = answer_or_warning(identity::instance_id(imds).await, "the EC2 instance id is unknown");
     let zone_id = identity::zone_id(imds).await.ok().flatten();
     let document = match config.no_identity_document {
         true => None,
-        false => known(identity::document(imds).await, "the instance identity document is unknown"),
+        false => answer_or_warning(identity::document(imds).await, "the instance identity document is unknown"),
     };
     let region = match &config.region {
         Some(region) => region.clone(),
@@ -40,13 +42,13 @@ pub(super) async fn instance(config: &Config, imds: &Imds) -> Result<Instance, F
     Ok(Instance { id: id.unwrap_or_default(), region, zone_id: zone_id.unwrap_or_default(), document })
 }
 
-/// What the metadata service says; what it does not say is logged, unless the operator wants it not to be asked.
-fn known<T>(answer: Result<Option<T>, ImdsError>, otherwise: &str) -> Option<T> {
+/// The answer of the metadata service. An error is logged as `warning`, unless the operator has disabled the service.
+fn answer_or_warning<T>(answer: Result<Option<T>, ImdsError>, warning: &str) -> Option<T> {
     match answer {
         Ok(answer) => answer,
         Err(ImdsError::Blackholed) => None,
         Err(error) => {
-            tracing::warn!(%error, "{otherwise}");
+            tracing::warn!(%error, "{warning}");
             None
         }
     }

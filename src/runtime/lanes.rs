@@ -4,7 +4,7 @@
 use crate::lane::{Lane, Settings};
 use std::time::Duration;
 
-/// The threads for file accesses during the start.
+/// The thread for one piece of work with files during the start.
 const FILES: Settings = Settings { threads: 1, spare: 0, limit: Duration::from_secs(10) };
 /// The thread that opens and checks the state. The file is small, but the disk may be slow.
 const STATE: Settings = Settings { threads: 1, spare: 0, limit: Duration::from_secs(120) };

@@ -1,4 +1,4 @@
-//! Wires everything up. Read [`run`] first.
+//! Builds the agent from its parts, and runs them. Read [`run`] first.
 //!
 //! This is the only module that may import all others. It holds no business rules: an `if` about a task's status belongs in
 //! [`crate::core`].
@@ -77,7 +77,8 @@ const NOTICES: usize = 256;
 /// Capacity of the queue of answers that wait for the ACS connection.
 const OUTBOX: usize = 256;
 
-/// The instance metadata service. It is needed before the configuration is complete, because user data may hold part of that.
+/// The instance metadata service. It is needed before the configuration is complete, because the instance's user data may contain
+/// part of the configuration.
 #[derive(Debug)]
 pub struct Metadata(aws::imds::Imds);
 
@@ -85,7 +86,7 @@ impl Metadata {
     /// Makes the client; sends nothing yet.
     ///
     /// # Errors
-    /// The client cannot be made.
+    /// The client cannot be built.
     pub fn new(config: &Config, options: Options) -> Result<Self, Fatal> {
         let settings = settings::imds(config, options.blackhole_imds);
         aws::imds::Imds::new(settings).map(Self).map_err(|error| Fatal::restartable(error.to_string()))
@@ -121,7 +122,7 @@ pub async fn run(config: Config, options: Options, metadata: Metadata, early: Ea
             Some(Ok(parts)) => parts?,
             Some(Err(_)) | None => return Err(Fatal::restartable("the start failed because of an error in the agent".to_owned())),
         },
-        // A stop during the start: no part runs yet.
+        // A stop during the start: the core loop does not run yet, so there is nothing to wind down.
         () = stop.cancelled() => return Ok(()),
         _ = &mut signals => return Ok(()),
     };
@@ -224,8 +225,8 @@ fn registries(config: &Config, sdk: aws::sdk::Sdk, credentials: SharedCredential
     }
 }
 
-/// The operator's registry credentials. Logs what is wrong with them, unless `config` has logged it before: that one half of the
-/// setting is missing, or that it cannot be read at all.
+/// The operator's registry credentials. Logs their problems, except those that `config` has logged: that one half of the setting
+/// is missing, or that it cannot be read at all.
 fn auth_map(config: &Config) -> AuthMap {
     let (Some(auth_type), Some(data)) = (&config.engine_auth_type, &config.engine_auth_data) else {
         return AuthMap::default();
@@ -260,7 +261,7 @@ fn supervise(
     supervisor.add("core", Policy::Fatal, move || {
         let (core, stop) = (core.take(), stop_core.clone());
         async move {
-            let core = core.ok_or("it has ended before")?;
+            let core = core.ok_or("it has ended already")?;
             core.run(stop, watchdog()).await.map_err(|error| crate::model::with_causes(&error))
         }
     });
@@ -321,7 +322,7 @@ async fn watch_docker(
 /// The attributes that a registration would send, one per line: the name, and the value if there is one.
 ///
 /// # Errors
-/// The errors of the host's facts, with which a registration would fail, too.
+/// The offers of this host cannot be determined. A registration would fail as well.
 pub async fn attributes_text(config: &Config) -> Result<String, Fatal> {
     aws::install_tls();
     let docker = startup::docker(config, config.region.as_deref().unwrap_or_default()).await;

@@ -1,7 +1,8 @@
-//! Which engine this agent works with, and which containers on it are its own: the lock before anything else, the identity after the state.
+//! The lock on the container engine, and the identity that marks this agent's containers on it.
 //!
-//! Owns the order of these. What is locked how is in `docker_lock`, which identity may be taken over in [`crate::model::owner`]. Invariant:
-//! nothing is written, registered or changed before the lock is held.
+//! Owns the order of the two: the lock is taken before anything else, and the identity is chosen when the state has been read.
+//! `docker_lock` is the lock itself; [`crate::model::owner`] decides which identities may be taken over. Invariant: before the
+//! lock is held, nothing is written, registered or changed.
 
 use super::docker_lock::{DockerLock, Held, Holder, Place, Places, Renewed, Running, Trust, form};
 use super::lanes::{disk, files};
@@ -19,25 +20,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Looking at lock files takes no time; but a directory that anybody may write to can hold a file system that never answers. Each of the
-/// two places has a thread and a limit of its own.
+/// Threads that read and write lock files. That takes no time, unless a user mounts a file system that never answers in a
+/// directory that every user may write to. Each of the two places has a thread and a time limit of its own.
 const LOCKS: Settings = Settings { threads: 1, spare: 1, limit: Duration::from_secs(10) };
 
-/// Between two looks whether the lock file is still there.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
-/// The same while looking does not end: the wait doubles up to this.
-const MAX_LOOK_EVERY: Duration = Duration::from_secs(600);
-/// Looks between two lines about a lock that cannot be had for long.
-const LOOKS_PER_LINE: u32 = 40;
+/// Interval between checks that the lock file still exists.
+const CHECK_INTERVAL: Duration = Duration::from_secs(15);
+/// Upper limit of that interval, which doubles while a check does not end.
+const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(600);
+/// While the lock is not held, every check whose number is a multiple of this is logged, and every one whose number is a power of
+/// two: often at first, rarely later.
+const CHECKS_PER_LINE: u32 = 40;
 
-/// The lock of this agent, for as long as this lives.
+/// The lock of this agent. It is released when this is dropped.
 #[derive(Debug)]
 pub(super) struct Ownership {
     lock: Arc<DockerLock>,
-    /// What the lock file says. It is read only when it is written there, so that an older one never replaces a newer one.
+    /// The description of this agent in the lock files. A call reads it on the lane's thread, just before it writes it, so that
+    /// an older description never replaces a newer one.
     holder: Arc<Mutex<Holder>>,
     lane: Lane,
-    /// The engine is reached by a socket of this host. Of others, agents on other hosts are not seen.
+    /// The engine is reached through a socket of this host. Otherwise agents on other hosts may use it, and their locks are not
+    /// visible here.
     is_local: bool,
 }
 
@@ -45,21 +49,21 @@ impl Ownership {
     /// Takes the lock for this engine and network namespace.
     ///
     /// # Errors
-    /// Another agent has it, or the engine does not say which one it is.
+    /// Another agent holds the lock, or the engine does not answer.
     pub(super) async fn take(config: &Config, options: Options, docker: &Docker) -> Result<Self, Fatal> {
-        let engine = docker.engine_id().await.map_err(|error| failed(&error))?;
-        // An engine that does not say is known by the way to it, which may hold a password.
-        let way = || format!("endpoint-{:016x}", stable_hash(&[&config.docker_host]));
-        let engine = if engine.is_empty() { way() } else { engine };
+        let engine = docker.engine_id().await.map_err(|error| engine_failed(&error))?;
+        // An engine without an id is identified by its address. Only a hash is used, since the address may contain a password.
+        let address_id = || format!("endpoint-{:016x}", stable_hash(&[&config.docker_host]));
+        let engine = if engine.is_empty() { address_id() } else { engine };
         let data_dir = if config.checkpoint { config.data_dir.display().to_string() } else { "none".to_owned() };
         let (endpoint, is_service) = (config.docker_host.clone(), options.role == Role::Service);
-        let look = move || {
+        let inspect = move || {
             let namespace = std::fs::metadata("/proc/self/ns/net").map_or(0, |namespace| namespace.ino());
             let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
             (Trust::new(&endpoint), namespace, form(is_service, &mounts))
         };
-        let looked = files().run("the Docker socket", look).await;
-        let (trust, namespace, form) = looked.map_err(|error| Fatal::restartable(with_causes(&error)))?;
+        let inspected = files().run("the Docker socket", inspect).await;
+        let (trust, namespace, form) = inspected.map_err(|error| Fatal::restartable(with_causes(&error)))?;
         let holder = Holder {
             pid: std::process::id(),
             form,
@@ -72,16 +76,18 @@ impl Ownership {
         let holder = Arc::new(Mutex::new(holder));
         let this = Self { lock, holder, lane: Lane::new("docker lock", LOCKS), is_local };
         for place in [Place::Shared, Place::Open] {
-            let taken = this.look(place, move |lock, holder| lock.take_in(place, holder)).await;
-            let has_lock = taken.transpose().map_err(refused)?;
+            let taken = this.with_lock(place, move |lock, holder| lock.take_in(place, holder)).await;
+            let has_lock = taken.transpose().map_err(conflict)?;
             if place == Place::Open && has_lock == Some(false) {
-                tracing::warn!("no lock file can be made: a second agent on this Docker engine would not be noticed");
+                tracing::warn!(
+                    "no lock file can be created: a second agent on this Docker engine would not be noticed"
+                );
             }
         }
         Ok(this)
     }
 
-    /// Finds out whose containers are this agent's, and tells Docker's edge.
+    /// Determines which containers are this agent's, and passes that to the Docker edge.
     ///
     /// # Errors
     /// An agent in another network namespace has the same identity, or the containers cannot be listed.
@@ -93,7 +99,7 @@ impl Ownership {
         loaded: &Loaded,
     ) -> Result<(Docker, Store, Owners), Fatal> {
         self.describe(store.owners()).await;
-        let live = self.others(store.owners()).await?;
+        let running = self.others(store.owners()).await?;
         let place = match config.checkpoint {
             true => {
                 let (path, shown) = (config.data_dir.clone(), config.data_dir.display().to_string());
@@ -102,15 +108,15 @@ impl Ownership {
             }
             false => String::new(),
         };
-        // With the state the identity may be lost: then the containers say which one this directory had.
-        if loaded.host.lost && live.is_partial {
+        // The identity may have been lost with the state. The labels of containers then show which one this directory had.
+        if loaded.host.lost && running.is_partial {
             tracing::warn!(
                 "the identity of this data directory was lost, and it is not known which agents run: no containers are taken over"
             );
         } else if loaded.host.lost {
-            let marks = docker.owner_marks().await.map_err(|error| failed(&error))?;
+            let marks = docker.owner_marks().await.map_err(|error| engine_failed(&error))?;
             let mut owners = store.owners().clone();
-            let added = owners.take_over(&marks, &place, &live.identities);
+            let added = owners.take_over(&marks, &place, &running.identities);
             if !added.is_empty() {
                 tracing::warn!(
                     identities = added.len(),
@@ -128,20 +134,20 @@ impl Ownership {
         Ok((docker.with_owner(owners.clone(), &place), store, owners))
     }
 
-    /// Makes the lock file anew if somebody removes it, until `stop`.
+    /// Creates the lock file again whenever it was removed, until `stop` is cancelled.
     ///
     /// # Errors
-    /// Never: an agent without its lock goes on, since its tasks need it.
+    /// None: an agent that has lost its lock goes on, since its tasks need it.
     pub(super) async fn keep(&self, stop: CancellationToken) -> PartResult {
         let keeping = async {
-            let (mut wait, mut failures) = (LOOK_EVERY, 0);
+            let (mut wait, mut failures) = (CHECK_INTERVAL, 0);
             loop {
                 tokio::time::sleep(wait).await;
-                let renewed = self.look(Place::Shared, |lock, holder| lock.renew(holder)).await;
+                let renewed = self.with_lock(Place::Shared, |lock, holder| lock.renew(holder)).await;
                 let (is_held, has_ended) =
-                    (matches!(renewed, Some(Ok(Renewed::There | Renewed::Made))), renewed.is_some());
+                    (matches!(renewed, Some(Ok(Renewed::Unchanged | Renewed::Recreated))), renewed.is_some());
                 failures = if is_held { 0 } else { failures + 1 };
-                wait = if has_ended { LOOK_EVERY } else { (wait * 2).min(MAX_LOOK_EVERY) };
+                wait = if has_ended { CHECK_INTERVAL } else { (wait * 2).min(MAX_CHECK_INTERVAL) };
                 log_renewed(renewed, failures);
             }
         };
@@ -149,21 +155,22 @@ impl Ownership {
         Ok(())
     }
 
+    /// Writes this agent's identities into the lock files.
     async fn describe(&self, owners: &Owners) {
         let identities = owners.earlier.iter().chain([&owners.own]).cloned().collect();
         self.holder.lock().unwrap_or_else(PoisonError::into_inner).identities = identities;
-        self.look(Place::Shared, |lock, holder| lock.describe(holder)).await;
+        self.with_lock(Place::Shared, |lock, holder| lock.describe(holder)).await;
     }
 
-    /// Agents with the same engine that run, in both places.
+    /// The other running agents that use this engine, according to the lock files in both places.
     async fn others(&self, owners: &Owners) -> Result<Running, Fatal> {
         let own: BTreeSet<OwnerId> = owners.earlier.iter().chain([&owners.own]).cloned().collect();
         let mut running = Running::default();
         for place in [Place::Shared, Place::Open] {
             let own = own.clone();
-            match self.look(place, move |lock, _| lock.others_in(place, &own)).await {
+            match self.with_lock(place, move |lock, _| lock.others_in(place, &own)).await {
                 Some(found) => {
-                    let found = found.map_err(refused)?;
+                    let found = found.map_err(conflict)?;
                     running.identities.extend(found.identities);
                     running.is_partial |= found.is_partial;
                 }
@@ -173,13 +180,14 @@ impl Ownership {
         Ok(running)
     }
 
-    /// Identities of other agents that run with this engine; `None` if not all of them are known.
+    /// Identities of the other running agents that use this engine; `None` if not all of them are known.
     pub(super) async fn running(&self) -> Option<BTreeSet<OwnerId>> {
-        known(self.is_local, self.others(&Owners::default()).await.ok()?)
+        if_complete(self.is_local, self.others(&Owners::default()).await.ok()?)
     }
 
-    /// Does with the lock what may never return; `None` if it does not, which is logged.
-    async fn look<T: Send + 'static>(
+    /// Runs `work` on a thread of the lane, since a lock file's file system may never answer. `None` if it does not answer in
+    /// time; that is logged here.
+    async fn with_lock<T: Send + 'static>(
         &self,
         place: Place,
         work: impl FnOnce(&DockerLock, &Holder) -> T + Send + 'static,
@@ -193,40 +201,41 @@ impl Ownership {
         if let Err(error) = &done {
             tracing::warn!(
                 error = with_causes(error),
-                "lock files of agents cannot be looked at; a second agent on this Docker engine may not be noticed"
+                "the agents' lock files cannot be accessed; a second agent on this Docker engine may not be noticed"
             );
         }
         done.ok()
     }
 }
 
-/// All identities of other agents that run; `None` if there may be more. Locks of other hosts are not seen, and an engine that is not
-/// reached by a socket of this host may have agents there.
-fn known(is_local: bool, running: Running) -> Option<BTreeSet<OwnerId>> {
+/// The identities of the running agents that were found; `None` if there may be others. An engine that is not reached through a
+/// socket of this host may have agents on other hosts, whose locks are not visible here.
+fn if_complete(is_local: bool, running: Running) -> Option<BTreeSet<OwnerId>> {
     (is_local && !running.is_partial).then_some(running.identities)
 }
 
-/// Says what became of a lock file that was removed; `failures` is the number of looks in a row after which the lock was not held.
+/// Logs the result of a check of the lock file. `failures` is the number of checks in a row after which the lock was not held.
 fn log_renewed(renewed: Option<Result<Renewed, Held>>, failures: u32) {
-    let is_due = failures.is_power_of_two() || failures.is_multiple_of(LOOKS_PER_LINE);
+    let is_due = failures.is_power_of_two() || failures.is_multiple_of(CHECKS_PER_LINE);
     match renewed {
-        Some(Ok(Renewed::Made)) => {
-            tracing::warn!("the lock file of this agent was removed while it runs; it was made anew");
+        Some(Ok(Renewed::Recreated)) => {
+            tracing::warn!("the lock file of this agent was removed while the agent runs; it was created again");
         }
         Some(Ok(Renewed::Missing)) if is_due => tracing::warn!(
-            "the lock file of this agent was removed and cannot be made anew: a second agent on this Docker engine would not be noticed"
+            "the lock file of this agent was removed and cannot be created again: a second agent on this Docker engine would not \
+             be noticed"
         ),
         Some(Err(held)) if is_due => tracing::error!("the lock file of this agent was removed, and {held}"),
-        // An end of `look` without a result is logged there.
+        // `with_lock` has logged why there is no result.
         Some(_) | None => {}
     }
 }
 
-fn refused(held: Held) -> Fatal {
+fn conflict(held: Held) -> Fatal {
     Fatal::restartable(held.to_string())
 }
 
-fn failed(error: &OpError) -> Fatal {
+fn engine_failed(error: &OpError) -> Fatal {
     match error {
         OpError::Failed(failure) | OpError::Unknown(failure) => Fatal::restartable(failure.to_string()),
     }
@@ -237,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_runs_is_known_of_this_host_only() {
+    fn other_agents_are_known_only_if_the_engine_is_on_this_host() {
         let ids = BTreeSet::from([OwnerId::from("a")]);
         for (is_local, is_partial, wanted) in [
             (true, false, Some(ids.clone())),
@@ -246,8 +255,8 @@ mod tests {
             (false, true, None),
         ] {
             let running = Running { identities: ids.clone(), is_partial };
-            assert_eq!(known(is_local, running), wanted, "{is_local} {is_partial}");
+            assert_eq!(if_complete(is_local, running), wanted, "{is_local} {is_partial}");
         }
-        assert_eq!(known(true, Running::default()), Some(BTreeSet::new()), "nobody else runs");
+        assert_eq!(if_complete(true, Running::default()), Some(BTreeSet::new()), "no other agent runs");
     }
 }

@@ -112,17 +112,17 @@ fn seeds() -> Vec<Value> {
 }
 
 /// The JSON pointers of all values in a document.
-fn places(value: &Value, path: &str, found: &mut Vec<String>) {
+fn pointers(value: &Value, path: &str, found: &mut Vec<String>) {
     found.push(path.to_owned());
     match value {
         Value::Object(members) => {
             for (name, value) in members {
-                places(value, &format!("{path}/{}", name.replace('~', "~0").replace('/', "~1")), found);
+                pointers(value, &format!("{path}/{}", name.replace('~', "~0").replace('/', "~1")), found);
             }
         }
         Value::Array(list) => {
             for (at, value) in list.iter().enumerate() {
-                places(value, &format!("{path}/{at}"), found);
+                pointers(value, &format!("{path}/{at}"), found);
             }
         }
         _ => {}
@@ -164,7 +164,7 @@ fn odd_value(dice: &mut Dice) -> Value {
 /// Changes one value, perhaps inside a document that is stored as text.
 fn change(document: &mut Value, dice: &mut Dice) {
     let mut all = Vec::new();
-    places(document, "", &mut all);
+    pointers(document, "", &mut all);
     let path = &all[dice.below(all.len())];
     let kind = dice.below(4);
     let Some(place) = document.pointer_mut(path) else { return };
@@ -201,7 +201,11 @@ fn request(task: &TaskSpec, spec: &ContainerSpec) -> CreateRequest {
         version: task.version.clone(),
         runtime_name: task.runtime_name(&spec.name),
         links: spec.links.iter().map(|link| (task.runtime_name(&link.container), link.alias.clone())).collect(),
-        volumes_from: spec.volumes_from.iter().map(|it| (task.runtime_name(&it.container), it.read_only)).collect(),
+        volumes_from: spec
+            .volumes_from
+            .iter()
+            .map(|from| (task.runtime_name(&from.container), from.read_only))
+            .collect(),
         pause: task.pause().map(|pause| task.runtime_name(&pause.name)),
         outline: task.outline(),
         spec: spec.clone(),
@@ -216,7 +220,7 @@ fn no_payload_panics_between_the_wire_and_the_engine() {
     let (seeds, mut ran, mut made) = (seeds(), 0, 0);
     for round in 0..rounds {
         let mut dice = Dice(round as u64);
-        // Mostly the two complete ones: most of the others are refused even without a change.
+        // Mostly one of the two complete tasks: most of the other messages are refused even without a change.
         let from = if dice.below(4) > 0 { dice.below(2) } else { dice.below(seeds.len()) };
         let mut document = seeds[from].clone();
         for _ in 0..dice.below(4) {

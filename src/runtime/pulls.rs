@@ -65,8 +65,8 @@ enum Step {
     Pull,
 }
 
-/// The credentials ids of all tasks that share a call. They stand for the same role: when one task's are dropped, another's still
-/// serve.
+/// The credentials ids of all tasks that share a call. All belong to the same role: when the credentials of one task are dropped,
+/// those of another can still be used.
 type CredentialsIds = Arc<Mutex<Vec<CredentialsId>>>;
 
 /// One waiter of a call. It leaves the call when this is dropped.
@@ -183,7 +183,7 @@ struct Request {
     edges: Arc<Edges>,
     image: ImageRequest,
     credentials_ids: CredentialsIds,
-    /// The clock of the progress.
+    /// The clock of the times in the progress.
     now: Now,
 }
 
@@ -236,14 +236,14 @@ async fn resolve_digest(request: &Request, progress: &watch::Sender<PullProgress
     if request.is_cached().await {
         let found = docker.local_digest(&image.image).await;
         // The digest of an image that came from a mirror is stored under the mirror's name.
-        return match (found, request.edges.registries.mirrors.name_of(&image.image)) {
+        return match (found, request.edges.registries.mirrors.name_at_mirror(&image.image)) {
             (Err(error), Some(mirror)) => docker.local_digest(&mirror).await.map_err(|_| error),
             (found, _) => found,
         };
     }
     let waits_for_limits = request.waits_for_limits().await;
     if let Some(mirror) = request.at_mirror() {
-        let job = mirror.job(progress, false); // no waiting for the mirror's limit: the registry itself may serve
+        let job = mirror.job(progress, false); // no waiting for the mirror's limit: the registry itself may have the image
         match docker.resolve_manifest(&job, || mirror.credentials(progress)).await {
             Ok(digest) => return Ok(digest),
             Err(error) => mirror_failed(&request.edges.registries, &mirror.image, image, &error),
@@ -280,7 +280,7 @@ async fn pull(request: &Request, progress: &watch::Sender<PullProgress>) -> Call
     if !image.looks_after_failure || failure.kind == FailureKind::EndsTask {
         return Err(error);
     }
-    match docker.serves_unpulled(&image.image, image.digest.as_deref()).await {
+    match docker.has_without_pull(&image.image, image.digest.as_deref()).await {
         Ok(true) => {
             tracing::warn!(image = image.image, %failure, "the image cannot be pulled; the one on this host is used");
             Ok(Output::Cached)
@@ -299,7 +299,7 @@ async fn fetch(
     let docker = &request.edges.docker;
     docker.pull(&request.job(progress, waits_for_limits), || request.credentials(progress)).await?;
     match name {
-        Some(name) => docker.name(&request.image.image, name).await,
+        Some(name) => docker.add_name(&request.image.image, name).await,
         None => Ok(()),
     }
 }

@@ -105,9 +105,9 @@ pub(super) fn at_mirror(registries: &Registries, image: &ImageRequest) -> Option
     if image.auth != RegistryAuth::Engine {
         return None;
     }
-    let name = registries.mirrors.place_of(&image.image)?;
+    let name = registries.mirrors.name_to_try(&image.image)?;
     // The operator's entry for the mirror takes precedence over a mirror's name that means ECR.
-    let ecr = ecr::registry_called(registry_of(&name)).filter(|_| !registries.auth.names(&name));
+    let ecr = ecr::registry_called(registry_of(&name)).filter(|_| !registries.auth.is_configured_for(&name));
     let auth = ecr.map_or(RegistryAuth::Engine, RegistryAuth::Ecr);
     Some(ImageRequest { image: name, auth, ..image.clone() })
 }
@@ -116,7 +116,7 @@ pub(super) fn at_mirror(registries: &Registries, image: &ImageRequest) -> Option
 pub(super) fn mirror_failed(registries: &Registries, mirror: &ImageRequest, image: &ImageRequest, error: &OpError) {
     let (OpError::Failed(why) | OpError::Unknown(why)) = error;
     tracing::warn!(image = image.image, mirror = mirror.image, %why, "the mirror failed; the registry itself is used");
-    registries.mirrors.failed(&mirror.image);
+    registries.mirrors.record_failure(&mirror.image);
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Translates the configuration and the host's offers into the settings of the core and of the edges.
 //!
-//! Besides the configuration, only the kernel is queried, and only for facts that it has at once.
+//! Besides the configuration, only the kernel is queried, and only for facts that it provides without waiting.
 
 use super::Fatal;
 use super::gpu::Gpus;
@@ -20,7 +20,7 @@ use std::ops::RangeInclusive;
 
 /// The cluster of an instance whose operator names none.
 const DEFAULT_CLUSTER: &str = "default";
-/// The range of dynamic host ports if the kernel does not tell its own.
+/// The range of dynamic host ports if the kernel's own range cannot be read.
 const DYNAMIC_PORTS: RangeInclusive<u16> = 49153..=65535;
 
 /// The configured cluster, or `default`.
@@ -72,14 +72,14 @@ pub(super) fn docker(config: &Config, region: &str) -> docker::Settings {
 }
 
 fn dynamic_ports(config: &Config) -> RangeInclusive<u16> {
-    let kernel = || {
+    let kernel_range = || {
         let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
         let mut ends = text.split_whitespace().map(str::parse::<u16>);
         Some(ends.next()?.ok()?..=ends.next()?.ok()?)
     };
     match config.dynamic_host_port_range {
         Some(range) => range.first..=range.last,
-        None => kernel().unwrap_or(DYNAMIC_PORTS),
+        None => kernel_range().unwrap_or(DYNAMIC_PORTS),
     }
 }
 
@@ -87,7 +87,7 @@ fn dynamic_ports(config: &Config) -> RangeInclusive<u16> {
 pub(super) fn capabilities(config: &Config, offers: &Offers) -> Capabilities {
     Capabilities {
         docker_api_versions: offers.docker_api_versions.clone(),
-        pause_image: docker::makes_pause_image() || offers.pause_archive,
+        pause_image: docker::can_build_pause_image() || offers.pause_archive,
         gpu_driver: offers.gpus.driver.clone(),
         log_drivers: config.logging_drivers.clone(),
         privileged_disabled: config.privileged_disabled,

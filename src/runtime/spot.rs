@@ -1,7 +1,7 @@
 //! Drains the instance when EC2 announces its interruption (`ECS_ENABLE_SPOT_INSTANCE_DRAINING`, spec `registration.md` §7).
 //!
-//! This part stops no tasks: ECS does that once the instance is draining. Invariant: this part ends only after ECS has accepted
-//! the call.
+//! This part stops no tasks: ECS does that once the instance is draining. Invariant: after a notice, the call to ECS is repeated
+//! until ECS accepts it.
 
 use super::supervisor::PartResult;
 use crate::aws::imds::Imds;
@@ -25,6 +25,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    /// Watches nothing yet.
     pub(super) fn new(imds: Imds, ecs: aws_sdk_ecs::Client, identity: &Identity) -> Self {
         let (cluster, container_instance) = (identity.cluster.clone(), identity.container_instance_arn.clone());
         Self { imds: Arc::new(imds), ecs, cluster, container_instance }
@@ -46,7 +47,7 @@ impl Watch {
                     tracing::warn!(
                         notice.action,
                         notice.time,
-                        "EC2 announces the interruption of this instance; it drains"
+                        "EC2 announces the interruption of this instance; the instance is drained"
                     );
                     match drain::drain(&self.ecs, &self.cluster, &self.container_instance).await {
                         Ok(()) => return,

@@ -45,8 +45,8 @@ const DISK_RETRY: aws_retry::Shape =
 /// The file with the result of cloud-init.
 pub(super) const CLOUD_INIT_RESULT: &str = "/var/lib/cloud/data/result.json";
 
-/// Refuses to start if cloud-init found no user data although the instance has some: `ecs.config` was not written then, and the
-/// instance would join the wrong cluster (spec `registration.md` §2).
+/// Refuses to start if cloud-init found no user data although the instance has some. In that case `ecs.config` was not written,
+/// and the instance would join the wrong cluster (spec `registration.md` §2).
 pub(super) async fn cloud_init(config: &Config, imds: &Imds, result: &Path) -> Result<(), Fatal> {
     let (path, shown) = (result.to_owned(), result.display().to_string());
     let text = files().run(&shown, move || read_file(&path, MAX_FILE)).await;
@@ -153,8 +153,8 @@ pub(super) async fn clients(
     Ok((sdk, credentials))
 }
 
-/// Connects to Docker, and waits for it without limit. A Docker of an unsupported version is waited for as well, since the
-/// operator may be about to replace it. The Go agent ends instead: with exit code 1 (start again) or 5 (stay down).
+/// Connects to Docker, and waits without limit until that succeeds, even if Docker's version is unsupported: the operator may be
+/// about to replace it. The Go agent ends instead: with exit code 1 (start again) or 5 (stay down).
 pub(super) async fn docker(config: &Config, region: &str) -> Docker {
     let settings = settings::docker(config, region);
     let mut retry = aws_retry::Backoff::new(DOCKER_RETRY);
@@ -195,21 +195,23 @@ pub(super) async fn state(config: &Config, instance: &Instance) -> Result<(Store
         store.clear().map_err(|error| Fatal::restartable(with_causes(&error)))?;
         return Ok((store, Loaded::default()));
     }
-    let wanted = cluster(config);
-    if saved.cluster != wanted && loaded.host.lost {
-        // Only the small file beside the state is left: somebody removed the state to register anew, as the documentation of AWS advises.
+    let configured = cluster(config);
+    if saved.cluster != configured && loaded.host.lost {
+        // Only the small file beside the state is left. The operator has removed the state to register the instance anew, as the
+        // AWS documentation advises.
         tracing::warn!(
             saved = saved.cluster,
-            cluster = wanted,
+            cluster = configured,
             "the state is gone and ECS_CLUSTER has changed; registering anew"
         );
         store.forget_registration();
         (loaded.identity, loaded.host.seq) = (None, 0);
         return Ok((store, loaded));
     }
-    if saved.cluster != wanted {
+    if saved.cluster != configured {
         return Err(Fatal::terminal(format!(
-            "the saved state is of cluster '{}', but ECS_CLUSTER names '{wanted}'; set it back, or move {} away to register anew",
+            "the saved state is of cluster '{}', but ECS_CLUSTER names '{configured}'; set it back, or move {} away to \
+             register anew",
             saved.cluster,
             config.data_dir.display()
         )));

@@ -5,7 +5,7 @@ use crate::core::{Key, State};
 use crate::model::{ContainerStatus, TaskArn, TaskStatus};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The statuses that were logged last.
+/// The statuses that were logged last: for each task its known and its desired status, and the known statuses of its containers.
 #[derive(Debug, Default)]
 pub(super) struct Trace {
     tasks: BTreeMap<TaskArn, (TaskStatus, TaskStatus, Vec<ContainerStatus>)>,
@@ -34,8 +34,8 @@ impl Trace {
 
     fn note_task(&mut self, arn: &TaskArn, task: &TaskState) {
         let new = statuses(task);
-        let nothing = || (TaskStatus::None, TaskStatus::Running, vec![ContainerStatus::None; new.2.len()]);
-        let old = self.tasks.insert(arn.clone(), new.clone()).unwrap_or_else(nothing);
+        let initial = || (TaskStatus::None, TaskStatus::Running, vec![ContainerStatus::None; new.2.len()]);
+        let old = self.tasks.insert(arn.clone(), new.clone()).unwrap_or_else(initial);
         let id = arn.task_id();
         for ((spec, container), (old, new)) in task.pairs().zip(old.2.iter().zip(&new.2)) {
             if old != new {

@@ -205,7 +205,7 @@ fn another_server_on_the_port_is_no_healthy_agent() {
         }
     });
     let (code, text) = healthcheck("-healthcheck");
-    assert!(code == Some(1) && text.contains("something else than this agent"), "{code:?} {text}");
+    assert!(code == Some(1) && text.contains("something other than this agent"), "{code:?} {text}");
     assert_eq!(healthcheck("-healthcheck=http").0, Some(0));
     server.join().unwrap();
 }

@@ -96,13 +96,13 @@ async fn a_pull_by_tag_works_without_credentials() {
     let _clean = Image { reference: image.clone() };
     let digest = edge.local_digest(&image).await.unwrap().unwrap();
     // An image that exists without the name serves as well.
-    assert!(edge.serves_unpulled(&image, None).await.unwrap());
+    assert!(edge.has_without_pull(&image, None).await.unwrap());
     Image::remove_locally(&image);
     docker(&["pull", "-q", &format!("{image}@{digest}")]);
-    assert!(!edge.serves_unpulled(&image, None).await.unwrap(), "not under its name");
+    assert!(!edge.has_without_pull(&image, None).await.unwrap(), "not under its name");
     let strange = format!("sha256:{}", "0".repeat(64));
-    assert!(!edge.serves_unpulled(&image, Some(&strange)).await.unwrap(), "that one never was here");
-    assert!(edge.serves_unpulled(&image, Some(&digest)).await.unwrap());
+    assert!(!edge.has_without_pull(&image, Some(&strange)).await.unwrap(), "that one never was here");
+    assert!(edge.has_without_pull(&image, Some(&digest)).await.unwrap());
     assert!(edge.image_present(&image).await.unwrap().is_some(), "and it has its name again");
     // A reference that names its digest is its own answer.
     let by_digest = format!("{}/app@{digest}", registry.host);

@@ -117,7 +117,7 @@ fn credentials(key: &str, raw: &RawValue, auth_type: &str) -> Result<RegistryCre
     let (identity_token, registry_token) = (secret("identitytoken")?, secret("registrytoken")?);
     let (auth, email, server) = (secret("auth")?, member("email")?, member("serveraddress")?);
     let is_plain = !(username.is_empty() && password.is_empty());
-    // With `dockercfg`, `auth` wins; with `docker`, the plain members win.
+    // With `dockercfg`, `auth` takes precedence; with `docker`, the plain members do.
     if !auth.is_empty() && (auth_type == "dockercfg" || !is_plain) {
         (username, password) = user_and_password(&auth)?;
     } else if !is_plain && identity_token.is_empty() && registry_token.is_empty() {

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// The wanted state of a slice that is being removed.
 pub(super) const GONE: &str = "gone";
 
-/// Why a control group cannot be made or removed.
+/// Why a control group cannot be created or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     /// An operation on a directory or file of the cgroup file system failed.
@@ -35,9 +35,9 @@ pub enum CgroupError {
         root: PathBuf,
     },
     /// systemd could not be reached, or refused.
-    #[error("cannot {what} the slice {slice} by way of systemd")]
+    #[error("cannot {what} the slice {slice} through systemd")]
     Systemd {
-        /// The failed operation: `make` or `remove`.
+        /// The failed operation: `create` or `remove`.
         what: &'static str,
         /// The slice's name.
         slice: String,
@@ -45,7 +45,7 @@ pub enum CgroupError {
         #[source]
         source: SystemdError,
     },
-    /// The task's id is not a plain name, so it could lead to another directory.
+    /// The task's id is not a plain name: as a path, it could lead to another directory.
     #[error("the task's id cannot be the name of a control group")]
     Unnameable,
     /// systemd answered, but did not finish in time.
@@ -64,17 +64,17 @@ pub enum CgroupError {
 }
 
 impl CgroupError {
-    /// The error is temporary, because something did not answer; the host may still be able to limit tasks. `false` = it is not,
-    /// and another attempt would fail as well.
-    pub fn may_pass(&self) -> bool {
+    /// The error is temporary, because something did not answer; the host may still be able to limit tasks. `false` = another
+    /// attempt would fail as well.
+    pub fn is_temporary(&self) -> bool {
         use io::ErrorKind::{Interrupted, OutOfMemory, TimedOut, WouldBlock};
         match self {
             Self::Systemd { source, .. } => !source.is_refusal() && !source.is_out_of_reach(),
             Self::File { source, .. } => {
                 matches!(source.kind(), Interrupted | OutOfMemory | TimedOut | WouldBlock)
             }
-            // A group that does not appear was made in another cgroup file system than the one that this container sees. A group
-            // that has appeared and is not removed yet is only slow.
+            // A group that does not appear was created in another cgroup file system than the one that this container sees. The
+            // removal of a group that has appeared is only slow.
             Self::NotDone { wanted, .. } => *wanted == GONE,
             Self::Lane(_) => true,
             Self::NoController { .. } | Self::Unnameable => false,

@@ -1,4 +1,4 @@
-//! Control groups made as directories, for engines with the driver `cgroupfs`.
+//! Control groups that are created as directories, for engines with the driver `cgroupfs`.
 //!
 //! Owns the names of directories and files in both versions of the cgroup file system. All functions block. Invariant: a group is
 //! removed only when no process is in it; otherwise the kernel refuses.
@@ -14,8 +14,8 @@ const CONTROLLERS: [&str; 2] = ["cpu", "memory"];
 /// Further controllers that are enabled for the containers' groups if they are available.
 const MORE_CONTROLLERS: [&str; 5] = ["pids", "cpuset", "io", "hugetlb", "rdma"];
 /// The name of the parent of all tasks' groups.
-const TOP: &str = "ecs";
-/// The name of the test group, which is made and removed at the start. No task has this id.
+const PARENT: &str = "ecs";
+/// The name of the test group, which is created and removed at the start. No task has this id.
 pub(super) const PROBE: &str = "probe_of_the_agent";
 
 /// The cgroup file system.
@@ -28,28 +28,29 @@ pub(super) struct Files<'a> {
 }
 
 impl Files<'_> {
-    pub(super) fn open(self) -> Result<(), CgroupError> {
+    /// Creates the parent of all tasks' groups, and tests whether groups can be created there.
+    pub(super) fn prepare(self) -> Result<(), CgroupError> {
         self.require_controllers()?;
         if self.is_unified {
-            hand_down(self.root)?;
-            make(&self.root.join(TOP))?;
-            hand_down(&self.root.join(TOP))?;
-            return probe(&self.root.join(TOP));
+            enable_controllers(self.root)?;
+            make_group(&self.root.join(PARENT))?;
+            enable_controllers(&self.root.join(PARENT))?;
+            return probe(&self.root.join(PARENT));
         }
         self.hierarchies()?.iter().try_for_each(|hierarchy| {
-            make(&hierarchy.join(TOP))?;
-            probe(&hierarchy.join(TOP))
+            make_group(&hierarchy.join(PARENT))?;
+            probe(&hierarchy.join(PARENT))
         })
     }
 
     /// Checks that the kernel has the controllers, which systemd's groups need as well.
     pub(super) fn require_controllers(self) -> Result<(), CgroupError> {
-        let there = if self.is_unified { controllers(self.root)? } else { Vec::new() };
-        let is_there = |name: &str| match self.is_unified {
-            true => there.iter().any(|held| held == name),
+        let available = if self.is_unified { controllers(self.root)? } else { Vec::new() };
+        let is_available = |name: &str| match self.is_unified {
+            true => available.iter().any(|controller| controller == name),
             false => self.root.join(name).join("cgroup.procs").exists(),
         };
-        match CONTROLLERS.into_iter().find(|name| !is_there(name)) {
+        match CONTROLLERS.into_iter().find(|name| !is_available(name)) {
             Some(controller) => Err(CgroupError::NoController { controller, root: self.root.to_owned() }),
             None => Ok(()),
         }
@@ -60,18 +61,18 @@ impl Files<'_> {
         let name = name.trim_start_matches('/');
         if self.is_unified {
             let group = self.root.join(name);
-            make(&group)?;
+            make_group(&group)?;
             write_all(&unified(limits), &group)?;
-            return hand_down(&group);
+            return enable_controllers(&group);
         }
         for hierarchy in self.hierarchies()? {
-            make(&hierarchy.join(name))?;
+            make_group(&hierarchy.join(name))?;
         }
         let group = |controller: &str| self.root.join(controller).join(name);
         let memory = group("memory");
         // Written before the limit, and only if it is not set already: the kernel refuses once the group has children.
         let hierarchical = memory.join("memory.use_hierarchy");
-        if fs::read_to_string(&hierarchical).is_ok_and(|held| held.trim() != "1") {
+        if fs::read_to_string(&hierarchical).is_ok_and(|text| text.trim() != "1") {
             write(&hierarchical, "1")?;
         }
         if let Some(bytes) = limits.memory {
@@ -90,6 +91,7 @@ impl Files<'_> {
         }
     }
 
+    /// Removes a group, and the groups below it.
     pub(super) fn remove(self, name: &str) -> Result<(), CgroupError> {
         let name = name.trim_start_matches('/');
         let hierarchies = if self.is_unified { vec![self.root.to_owned()] } else { self.hierarchies()? };
@@ -123,12 +125,12 @@ fn controllers(group: &Path) -> Result<Vec<String>, CgroupError> {
     Ok(text.split_whitespace().map(str::to_owned).collect())
 }
 
-/// Enables the controllers for the groups below. Only an error of those that limits need is returned.
-fn hand_down(group: &Path) -> Result<(), CgroupError> {
+/// Enables the controllers for the groups below `group`. An error is returned only for a controller that task limits need.
+fn enable_controllers(group: &Path) -> Result<(), CgroupError> {
     let file = group.join("cgroup.subtree_control");
-    let given = fs::read_to_string(&file).unwrap_or_default();
-    let is_given = |name: &String| given.split_whitespace().any(|held| held == name);
-    for name in controllers(group)?.into_iter().filter(|name| !is_given(name)) {
+    let enabled = fs::read_to_string(&file).unwrap_or_default();
+    let is_enabled = |name: &String| enabled.split_whitespace().any(|controller| controller == name);
+    for name in controllers(group)?.into_iter().filter(|name| !is_enabled(name)) {
         if CONTROLLERS.contains(&name.as_str()) {
             write(&file, &format!("+{name}"))?;
         } else if MORE_CONTROLLERS.contains(&name.as_str()) {
@@ -138,14 +140,14 @@ fn hand_down(group: &Path) -> Result<(), CgroupError> {
     Ok(())
 }
 
-fn make(group: &Path) -> Result<(), CgroupError> {
-    fs::create_dir_all(group).map_err(file_error("cannot make", group))
+fn make_group(group: &Path) -> Result<(), CgroupError> {
+    fs::create_dir_all(group).map_err(file_error("cannot create", group))
 }
 
-/// Makes and removes a group below `above`. The existence of `above` proves nothing, since it may belong to another user.
-fn probe(above: &Path) -> Result<(), CgroupError> {
-    let group = above.join(PROBE);
-    make(&group)?;
+/// Creates and removes a group below `parent`. That `parent` exists proves nothing, since it may belong to another user.
+fn probe(parent: &Path) -> Result<(), CgroupError> {
+    let group = parent.join(PROBE);
+    make_group(&group)?;
     match fs::remove_dir(&group) {
         // Not found: another agent on this host tests at the same time.
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error("cannot remove", &group)(error)),
@@ -161,14 +163,14 @@ fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
     // The file is never created: the kernel does not support a limit whose file is missing.
     let file = fs::OpenOptions::new().write(true).open(path);
     match file.and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes())) {
-        // The group may belong to another user, as whom this agent ran before: the limit may be set already.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && holds(path, value) => Ok(()),
+        // The group may belong to another user, as whom this agent ran earlier, and the limit may be set already.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && has_value(path, value) => Ok(()),
         written => written.map_err(file_error("cannot write", path)),
     }
 }
 
-fn holds(path: &Path, value: &str) -> bool {
-    fs::read_to_string(path).is_ok_and(|held| held.trim() == value)
+fn has_value(path: &Path, value: &str) -> bool {
+    fs::read_to_string(path).is_ok_and(|text| text.trim() == value)
 }
 
 /// Removes a group and the groups that the engine left below it. A group's files vanish with it.

@@ -38,18 +38,18 @@ const SPEC: CgroupSpec = CgroupSpec { cpu_micros: 500_000, shares: 130, memory: 
 #[tokio::test]
 async fn limits_in_the_kernels_terms() {
     let cgroups = cgroups(CgroupDriver::Cgroupfs, Path::new("/none"), None).await;
-    let made = |spec: CgroupSpec, period: u64| {
+    let limits_for = |spec: CgroupSpec, period: u64| {
         let mut cgroups = cgroups.clone();
         cgroups.settings.cpu_period = Span::millis(period);
         cgroups.limits(&spec)
     };
     let quota = |quota, period| Cpu::Quota { quota, period };
-    assert_eq!(made(SPEC, 100), Limits { cpu: quota(50_000, 100_000), memory: Some(256 << 20), pids: None });
-    assert_eq!(made(SPEC, 8).cpu, quota(4_000, 8_000));
-    assert_eq!(made(CgroupSpec { cpu_micros: 1, ..SPEC }, 100).cpu, quota(1_000, 100_000), "the kernel's least");
-    let largest = made(CgroupSpec { cpu_micros: u64::MAX, shares: 0, memory: u64::MAX }, 100);
+    assert_eq!(limits_for(SPEC, 100), Limits { cpu: quota(50_000, 100_000), memory: Some(256 << 20), pids: None });
+    assert_eq!(limits_for(SPEC, 8).cpu, quota(4_000, 8_000));
+    assert_eq!(limits_for(CgroupSpec { cpu_micros: 1, ..SPEC }, 100).cpu, quota(1_000, 100_000), "the kernel's least");
+    let largest = limits_for(CgroupSpec { cpu_micros: u64::MAX, shares: 0, memory: u64::MAX }, 100);
     assert_eq!((largest.cpu, largest.memory), (quota(u64::MAX / 10, 100_000), Some(u64::MAX)));
-    let none = made(CgroupSpec { cpu_micros: 0, shares: 0, memory: 0 }, 100);
+    let none = limits_for(CgroupSpec { cpu_micros: 0, shares: 0, memory: 0 }, 100);
     assert_eq!(none, Limits { cpu: Cpu::Shares(2), memory: None, pids: None });
 }
 
@@ -91,7 +91,7 @@ async fn version_2_as_directories() {
     let tree = Tree::new("v2", &files);
     let cgroups = cgroups(CgroupDriver::Cgroupfs, &tree.0, Some(99)).await;
     assert!(cgroups.is_unified());
-    cgroups.open().await.unwrap();
+    cgroups.prepare().await.unwrap();
     cgroups.create(&"t/abc".into(), &SPEC).await.unwrap();
     let texts = group.map(|path| tree.text(path));
     assert_eq!(texts, ["50000 100000", "268435456", "99", "+memory"]);
@@ -104,7 +104,7 @@ async fn a_host_without_a_controller_cannot_limit_tasks() {
     let other = Tree::new("no-memory-1", &[("cpu/cgroup.procs", "")]);
     for driver in [CgroupDriver::Cgroupfs, CgroupDriver::Systemd] {
         for (tree, missing) in [(&unified, "memory"), (&first, "cpu"), (&other, "memory")] {
-            let opened = cgroups(driver, &tree.0, None).await.open().await;
+            let opened = cgroups(driver, &tree.0, None).await.prepare().await;
             let wanted = format!("the {missing} controller is not available in {}", tree.0.display());
             assert_eq!(opened.unwrap_err().to_string(), wanted);
         }
@@ -112,7 +112,7 @@ async fn a_host_without_a_controller_cannot_limit_tasks() {
 }
 
 #[tokio::test]
-async fn a_limit_the_kernel_does_not_have_fails_the_task() {
+async fn a_limit_that_the_kernel_lacks_fails_the_task() {
     let tree = Tree::new("no-file", &[("cgroup.controllers", "cpu memory"), ("ecs/abc/memory.max", "")]);
     let cgroups = cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await;
     let OpError::Failed(failure) = cgroups.create(&"t/abc".into(), &SPEC).await.unwrap_err() else { panic!() };
@@ -122,7 +122,7 @@ async fn a_limit_the_kernel_does_not_have_fails_the_task() {
 }
 
 #[tokio::test]
-async fn a_group_below_goes_too_and_one_that_is_gone_is_success() {
+async fn child_groups_are_removed_and_a_missing_group_is_success() {
     let tree = Tree::new("remove", &[("cgroup.controllers", "")]);
     fs::create_dir_all(tree.0.join("ecs/abc/left-by-the-engine")).unwrap();
     let cgroups = cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await;
@@ -148,14 +148,14 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Puts a file in the place of a group, so that the group cannot be made, not even by root.
+/// Puts a file in the place of a group, so that the group cannot be created, not even by root.
 fn block(path: &Path) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, "").unwrap();
 }
 
 #[tokio::test]
-async fn a_group_above_shows_nothing_about_those_below() {
+async fn an_existing_parent_does_not_show_that_groups_can_be_created() {
     let first = ["cpu/cgroup.procs", "cpu/ecs/tasks", "memory/cgroup.procs", "memory/ecs/tasks"].map(|file| (file, ""));
     let first = Tree::new("left-1", &first);
     block(&first.0.join("memory/ecs").join(files::PROBE));
@@ -164,8 +164,8 @@ async fn a_group_above_shows_nothing_about_those_below() {
     let second = Tree::new("left-2", &[second, more].concat());
     block(&second.0.join("ecs").join(files::PROBE));
     for (tree, group) in [(&first, "memory/ecs"), (&second, "ecs")] {
-        let opened = cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await.open().await.unwrap_err();
-        let wanted = format!("cannot make {}: ", tree.0.join(group).join(files::PROBE).display());
+        let opened = cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await.prepare().await.unwrap_err();
+        let wanted = format!("cannot create {}: ", tree.0.join(group).join(files::PROBE).display());
         assert!(with_causes(&opened).starts_with(&wanted), "{}", with_causes(&opened));
     }
 }
@@ -174,7 +174,7 @@ async fn a_group_above_shows_nothing_about_those_below() {
 async fn the_probe_leaves_nothing_behind() {
     let tree = Tree::new("probe", &[("cpu/cgroup.procs", ""), ("memory/cgroup.procs", ""), ("pids/cgroup.procs", "")]);
     for _ in 0..2 {
-        cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await.open().await.unwrap();
+        cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await.prepare().await.unwrap();
         for hierarchy in ["cpu", "memory", "pids"] {
             assert_eq!(fs::read_dir(tree.0.join(hierarchy).join("ecs")).unwrap().count(), 0, "{hierarchy}");
         }
@@ -182,7 +182,7 @@ async fn the_probe_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn another_users_group_whose_limits_hold_already_will_do() {
+async fn another_users_group_with_these_limits_is_accepted() {
     use std::os::unix::fs::PermissionsExt;
     let held = [
         ("cgroup.controllers", "cpu memory"),
@@ -198,8 +198,8 @@ async fn another_users_group_whose_limits_hold_already_will_do() {
     let cgroups = cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await;
     cgroups.create(&"t/abc".into(), &SPEC).await.unwrap();
     let other = CgroupSpec { memory: 512, ..SPEC };
-    let made = cgroups.create(&"t/abc".into(), &other).await;
-    assert_eq!(made.is_err(), !is_root(), "rights do not stop root; another limit is no success for anybody else");
+    let created = cgroups.create(&"t/abc".into(), &other).await;
+    assert_eq!(created.is_err(), !is_root(), "rights do not stop root; another limit is no success for anybody else");
 }
 
 #[tokio::test]
@@ -211,13 +211,13 @@ async fn systemd_that_refuses_is_noticed_at_the_start() {
     cgroups.bus = Some(path.clone());
     let refusal = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired";
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
-    let (opened, ()) = tokio::join!(cgroups.open(), bus(listener, vec![(3, refusal)]));
+    let (opened, ()) = tokio::join!(cgroups.prepare(), bus(listener, vec![(3, refusal)]));
     let text = with_causes(&opened.unwrap_err());
     let slice = format!("ecstasks-{}.slice", files::PROBE);
-    assert_eq!(text, format!("cannot make the slice {slice} by way of systemd: {refusal}: text"));
+    assert_eq!(text, format!("cannot create the slice {slice} through systemd: {refusal}: text"));
 
     fs::remove_file(&path).unwrap();
-    let text = with_causes(&cgroups.open().await.unwrap_err());
+    let text = with_causes(&cgroups.prepare().await.unwrap_err());
     assert!(text.contains(&slice) && text.contains("No such file or directory"), "{text}");
 }
 
@@ -245,7 +245,7 @@ async fn a_slice_that_does_not_appear_is_noticed_at_the_start() {
                     fs::remove_dir(&slice).unwrap();
                 }
             };
-            let (opened, ()) = tokio::join!(cgroups.open(), systemd);
+            let (opened, ()) = tokio::join!(cgroups.prepare(), systemd);
             let wanted = match (appears, goes) {
                 (true, true) => Ok(()),
                 (false, _) => Err(format!("the slice {} is not there 0 s after systemd was asked", slice.display())),
@@ -261,12 +261,12 @@ fn refused_with(name: &str) -> SystemdError {
 }
 
 #[test]
-fn a_refusal_is_final_and_silence_may_pass() {
+fn a_refusal_is_permanent_and_a_timeout_is_temporary() {
     use io::ErrorKind;
     let systemd = |source| CgroupError::Systemd { what: "make", slice: "a.slice".to_owned(), source };
     let unreachable = |kind: ErrorKind| systemd(SystemdError::Unreachable(kind.into()));
     let refused = |name: &str| systemd(refused_with(name));
-    let file = |kind: ErrorKind| CgroupError::File { what: "cannot make", path: PathBuf::new(), source: kind.into() };
+    let file = |kind: ErrorKind| CgroupError::File { what: "cannot create", path: PathBuf::new(), source: kind.into() };
     let not_done = |wanted| CgroupError::NotDone { path: PathBuf::new(), wanted, limit: PROBE_LIMIT };
     let table = [
         (systemd(SystemdError::TimedOut), true),
@@ -288,7 +288,7 @@ fn a_refusal_is_final_and_silence_may_pass() {
         (CgroupError::NoController { controller: "memory", root: "/sys/fs/cgroup".into() }, false),
     ];
     for (error, wanted) in table {
-        assert_eq!(error.may_pass(), wanted, "{}", with_causes(&error));
+        assert_eq!(error.is_temporary(), wanted, "{}", with_causes(&error));
     }
 }
 
@@ -312,7 +312,7 @@ fn only_what_systemd_refuses_ends_a_task() {
 }
 
 #[tokio::test]
-async fn many_groups_at_once_wait_for_their_turn_and_none_fails() {
+async fn many_groups_at_once_wait_and_none_fails() {
     let mut files = vec![("cgroup.controllers".to_owned(), "cpu memory")];
     for task in 0..100 {
         for name in ["cpu.max", "memory.max", "cgroup.subtree_control", "cgroup.controllers"] {
@@ -325,7 +325,7 @@ async fn many_groups_at_once_wait_for_their_turn_and_none_fails() {
     // Each takes a third of the time after which it would hang, and there are 25 for each thread.
     let slow = LaneSettings { limit: Duration::from_millis(300), ..FILES };
     cgroups.lane = Arc::new(Lane::new("test", slow));
-    let made = (0..100).map(|task| {
+    let creations = (0..100).map(|task| {
         let (cgroups, name) = (cgroups.clone(), format!("/ecs/{task}"));
         async move {
             let limits = cgroups.limits(&SPEC);
@@ -336,13 +336,13 @@ async fn many_groups_at_once_wait_for_their_turn_and_none_fails() {
             cgroups.on_lane(&task.to_string(), work).await
         }
     });
-    for made in futures_util::future::join_all(made).await {
-        made.unwrap();
+    for created in futures_util::future::join_all(creations).await {
+        created.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_hanging_group_is_tried_again_and_no_end_of_the_task() {
+async fn a_group_that_hangs_is_tried_again_and_ends_no_task() {
     let tree = Tree::new("hanging", &[("cgroup.controllers", "cpu memory")]);
     let mut cgroups = cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await;
     cgroups.lane = Arc::new(Lane::new("test", LaneSettings { threads: 1, spare: 1, limit: Duration::from_millis(50) }));

@@ -196,7 +196,7 @@ async fn a_refused_ticket_is_reported_and_none_is_left() {
 }
 
 #[tokio::test]
-async fn the_failure_of_one_lease_or_account_keeps_no_other() {
+async fn a_failed_lease_or_account_does_not_stop_the_others() {
     let scene = Scene::set(GOOD).await;
     let tickets = scene.create(&[S3, SSM]).await.unwrap();
     let fetcher = CredentialsFetcher::new(scene.fake.socket());
@@ -250,7 +250,7 @@ fn a_ticket_is_found_by_the_name_of_its_account() {
 }
 
 #[test]
-fn white_space_goes_outside_of_texts_only() {
+fn white_space_is_removed_outside_of_texts_only() {
     let table = [
         (" { \"a\" :\t[ 1 ,\r\n\"b c\" ] } ", r#"{"a":[1,"b c"]}"#),
         (r#"{"a\" b": "\\", "c": " "}"#, r#"{"a\" b":"\\","c":" "}"#),

@@ -25,7 +25,7 @@ const MAX_HEADERS: u32 = 64 * 1024;
 const HEAD: usize = 5;
 
 /// The names of the codes, from 0 on, as Go writes them.
-const NAMES: [&str; 17] = [
+const CODE_NAMES: [&str; 17] = [
     "OK",
     "Canceled",
     "Unknown",
@@ -68,8 +68,8 @@ impl Status {
         Self { code, message: cleaned(&message.into()) }
     }
 
-    /// The failure may be temporary, so another attempt may succeed.
-    pub(super) fn passes(&self) -> bool {
+    /// The failure is temporary, so another attempt may succeed.
+    pub(super) fn is_temporary(&self) -> bool {
         [UNAVAILABLE, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED, INTERNAL].contains(&self.code)
     }
 }
@@ -78,7 +78,7 @@ impl Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { code, message } = self;
-        match NAMES.get(*code as usize) {
+        match CODE_NAMES.get(*code as usize) {
             Some(name) => write!(f, "rpc error: code = {name} desc = {message}"),
             None => write!(f, "rpc error: code = Code({code}) desc = {message}"),
         }
@@ -109,14 +109,14 @@ async fn exchange(socket: &Path, method: &str, message: &[u8], limit: Duration) 
         Status::new(UNAVAILABLE, format!("connection error: desc = \"{dialing}\""))
     })?;
     let (client, connection) = h2::client::Builder::new().max_header_list_size(MAX_HEADERS).handshake(stream).await?;
-    match select(pin!(ask(client, method, message, limit)), pin!(connection)).await {
+    match select(pin!(send(client, method, message, limit)), pin!(connection)).await {
         Either::Left((answer, _)) => answer,
         // The peer has closed the connection; data that it sent before can still be read.
-        Either::Right((_, asking)) => asking.await,
+        Either::Right((_, answer)) => answer.await,
     }
 }
 
-async fn ask(client: SendRequest<Bytes>, method: &str, message: &[u8], limit: Duration) -> Result<Vec<u8>, Status> {
+async fn send(client: SendRequest<Bytes>, method: &str, message: &[u8], limit: Duration) -> Result<Vec<u8>, Status> {
     let request = Request::post(format!("http://localhost{method}"))
         .header("te", "trailers")
         .header("content-type", "application/grpc")
@@ -125,7 +125,7 @@ async fn ask(client: SendRequest<Bytes>, method: &str, message: &[u8], limit: Du
     let request = request.body(()).map_err(|error| Status::new(INVALID_ARGUMENT, error.to_string()))?;
     let (answer, mut body) = client.ready().await?.send_request(request, false)?;
     body.send_data(Bytes::from_owner(framed(message)), true)?;
-    understand(answer.await?).await
+    read_answer(answer.await?).await
 }
 
 /// A frame: the flag for "not compressed", the length, and the message.
@@ -137,7 +137,7 @@ fn framed(message: &[u8]) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-async fn understand(answer: Response<RecvStream>) -> Result<Vec<u8>, Status> {
+async fn read_answer(answer: Response<RecvStream>) -> Result<Vec<u8>, Status> {
     let (head, mut body) = answer.into_parts();
     // An answer without a body has the status in its headers.
     if let Some(status) = status(&head.headers) {

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_are_passed_over_and_broken_ones_are_errors() {
+    fn unknown_fields_are_skipped_and_broken_ones_are_errors() {
         let text = |number, text: &str| (number, text.to_owned());
         let strange = b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x0a\x01a\x11\x01\x02\x03\x04\x05\x06\x07\x08\x1d\x01\x02\x03\x04\x12\x00";
         assert_eq!(read(strange), Some(vec![text(1, "a"), text(2, "")]));

@@ -76,7 +76,7 @@ impl Call {
     }
 
     /// Adds an empty list of auxiliary units.
-    pub(super) fn no_further_units(&mut self) {
+    pub(super) fn no_auxiliary_units(&mut self) {
         self.signature.push_str("a(sa(sv))");
         put_array(&mut self.body, |_| {});
     }

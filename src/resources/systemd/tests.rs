@@ -38,7 +38,7 @@ fn decoded(bytes: &[u8]) -> Option<Reply> {
 #[test]
 fn a_call_is_laid_out_as_the_specification_says() {
     let mut call = Call::new(("d", "/p", "i", "M"));
-    call.text("n").properties(&[("F", Property::Flag(true)), ("N", Property::Number(5))]).no_further_units();
+    call.text("n").properties(&[("F", Property::Flag(true)), ("N", Property::Number(5))]).no_auxiliary_units();
     let bytes = call.encode(1);
     let fields =
         b"\x01\x01o\0\x02\0\0\0/p\0\0\0\0\0\0\x02\x01s\0\x01\0\0\0i\0\0\0\0\0\0\0\x03\x01s\0\x01\0\0\0M\0\0\0\0\0\0\0\
@@ -99,7 +99,7 @@ pub(in crate::resources) async fn bus(listener: UnixListener, answers: Vec<(u8, 
 }
 
 #[tokio::test]
-async fn what_is_done_already_is_success_and_a_refusal_is_an_error() {
+async fn a_finished_change_is_success_and_a_refusal_is_an_error() {
     let path = std::env::temp_dir().join(format!("ecs-test-bus-{}", std::process::id()));
     let listener = UnixListener::bind(&path).unwrap();
     let answers = vec![

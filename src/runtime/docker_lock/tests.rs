@@ -336,10 +336,10 @@ fn a_removed_lock_file_is_created_again() {
             for _ in 0..2 {
                 let path = lock.own.lock().unwrap().clone().unwrap();
                 remove(path.parent().unwrap());
-                assert_eq!(lock.renew(&holder("a")).unwrap(), Renewed::Made);
+                assert_eq!(lock.renew(&holder("a")).unwrap(), Renewed::Recreated);
                 assert!(holder_text(taken(places.clone(), me(), "A", 1, &holder("b"))).contains("4711"));
             }
-            assert_eq!(lock.renew(&holder("a")).unwrap(), Renewed::There);
+            assert_eq!(lock.renew(&holder("a")).unwrap(), Renewed::Unchanged);
         }
     }
 }
@@ -354,7 +354,7 @@ fn renewing_names_the_agent_that_took_the_lock() {
         assert!(first.renew(&holder("a")).unwrap_err().to_string().contains("process 4712"));
     }
     drop(second);
-    assert_eq!(first.renew(&holder("a")).unwrap(), Renewed::Made);
+    assert_eq!(first.renew(&holder("a")).unwrap(), Renewed::Recreated);
     assert!(holder_text(host.take("A", 1)).contains("4711"));
 }
 
@@ -387,6 +387,6 @@ fn creating_a_lock_file_is_tried_again() {
         assert_eq!(lock.renew(&holder("a")).unwrap(), Renewed::Missing);
     }
     std::fs::remove_file(host.0.join("run")).unwrap();
-    assert_eq!(lock.renew(&holder("a")).unwrap(), Renewed::Made);
+    assert_eq!(lock.renew(&holder("a")).unwrap(), Renewed::Recreated);
     assert!(holder_text(host.take("A", 1)).contains("4711"));
 }

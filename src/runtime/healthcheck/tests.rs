@@ -66,7 +66,7 @@ impl Place {
 }
 
 async fn refused(agent: Agent<'_>) -> String {
-    ask(agent).await.expect_err("not healthy").message
+    check(agent).await.expect_err("not healthy").message
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn requests_have_a_host_header_that_the_agent_accepts() {
 async fn before_the_registration_the_socket_answers() {
     let place = Place::new();
     let _agent = place.serve(Vec::new());
-    assert_eq!(ask(place.agent()).await.unwrap(), "waits for Docker to answer");
+    assert_eq!(check(place.agent()).await.unwrap(), "waits for Docker to answer");
     let ill = Place::new();
     let _agent = ill.serve(vec![Check::unhealthy(Subject::Docker, "no answer for 61 s".to_owned())]);
     assert_eq!(refused(ill.agent()).await, "not healthy: Docker: no answer for 61 s");
@@ -106,7 +106,7 @@ async fn without_a_socket_no_agent_answers() {
 }
 
 #[tokio::test]
-async fn a_socket_of_another_user_gets_no_byte_and_no_trust() {
+async fn a_socket_of_another_user_gets_no_request_and_no_trust() {
     let place = Place::new();
     let healthy = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"Agent\":\"ecs-agent\",\"Healthy\":true,\"Stage\":\"x\",\"Checks\":[]}";
     let (_other, received) = place.serve_text(healthy);
@@ -119,17 +119,17 @@ async fn a_socket_of_another_user_gets_no_byte_and_no_trust() {
     );
     assert!(text.contains(&expected) && text.contains("does not count"), "{text}");
     assert_eq!(received.load(Ordering::SeqCst), 0);
-    assert_eq!(ask(place.agent()).await.unwrap(), "x", "the same answer from a trusted user");
+    assert_eq!(check(place.agent()).await.unwrap(), "x", "the same answer from a trusted user");
     assert!(received.load(Ordering::SeqCst) > 0);
 }
 
 #[tokio::test]
 async fn another_server_on_the_socket_is_no_healthy_agent() {
     for (answer, part) in [
-        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK", "answered by something else than this agent (status 200)"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK", "answered by something other than this agent (status 200)"),
         (
             "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
-            "answered by something else than this agent (status 404)",
+            "answered by something other than this agent (status 404)",
         ),
         ("SSH-2.0-OpenSSH_9.2\r\n", "nor on socket @ecs-agent/test-"),
         ("", "nor on socket @ecs-agent/test-"),
@@ -205,7 +205,7 @@ async fn if_the_port_answers_the_socket_is_not_used() {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nOK").await.unwrap();
     });
     let text = refused(Agent { port, ..place.agent() }).await;
-    assert!(text.contains("port") && text.contains("answered by something else than this agent"), "{text}");
+    assert!(text.contains("port") && text.contains("answered by something other than this agent"), "{text}");
 }
 
 #[tokio::test]

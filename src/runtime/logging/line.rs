@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_cannot_be_shown_spoils_no_other() {
+    fn a_value_that_cannot_be_shown_affects_no_other() {
         struct Broken;
         impl Display for Broken {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,27 +1,27 @@
 //! The engine's facts about itself (`GET /info`) that do not change while containers live.
 //!
-//! Owns the reading of the answer. Invariant: where an answer lacks a member, the engine is taken to do what the oldest engines
-//! do.
+//! Owns the parsing of the answer. Invariant: where an answer lacks a member, the engine is assumed to behave like the oldest
+//! engines.
 
 use crate::model::{CgroupDriver, text};
 use serde_json::Value;
 
 /// Facts about an engine that stay the same while its containers live.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct About {
-    /// The driver that makes the containers' control groups: `cgroupfs` or systemd.
+pub(super) struct Info {
+    /// The driver that creates the containers' control groups: `cgroupfs` or systemd.
     pub(super) driver: CgroupDriver,
     /// The engine's own id; empty if the answer has none.
     pub(super) id: String,
 }
 
-/// Reads the answer to `GET /info`.
-pub(super) fn about(answer: &Value) -> About {
+/// Parses the answer to `GET /info`.
+pub(super) fn parse(answer: &Value) -> Info {
     let driver = match answer.get("CgroupDriver").and_then(Value::as_str) {
         Some("systemd") => CgroupDriver::Systemd,
         _ => CgroupDriver::Cgroupfs,
     };
-    About { driver, id: text::cleaned(answer.get("ID").and_then(Value::as_str).unwrap_or_default()) }
+    Info { driver, id: text::cleaned(answer.get("ID").and_then(Value::as_str).unwrap_or_default()) }
 }
 
 #[cfg(test)]
@@ -30,7 +30,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_an_engine_does_not_say_is_what_the_oldest_do() {
+    fn missing_members_mean_what_the_oldest_engines_do() {
         for (answer, driver, id) in [
             (json!({"CgroupDriver": "systemd", "ID": "ABCD:EFGH"}), CgroupDriver::Systemd, "ABCD:EFGH"),
             (json!({"CgroupDriver": "cgroupfs", "ID": "a\nb"}), CgroupDriver::Cgroupfs, "a b"),
@@ -38,7 +38,7 @@ mod tests {
             (json!({}), CgroupDriver::Cgroupfs, ""),
             (json!(null), CgroupDriver::Cgroupfs, ""),
         ] {
-            assert_eq!(about(&answer), About { driver, id: id.to_owned() }, "{answer}");
+            assert_eq!(parse(&answer), Info { driver, id: id.to_owned() }, "{answer}");
         }
     }
 }
