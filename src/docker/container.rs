@@ -7,7 +7,7 @@ use super::create::{CreateContext, LABEL_CLUSTER, LABEL_TASK, body};
 use super::error::DockerError;
 use super::{Docker, log, observe};
 use crate::model::{
-    ContainerKind, ContainerSpec, CreateRequest, Failure, Observation, OpError, OwnerMark, Protocol, Span, Values,
+    ContainerKind, ContainerSpec, CreateRequest, Failure, Observation, OpError, OwnerMark, Protocol, SecretValues, Span,
 };
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
@@ -40,7 +40,7 @@ fn unreadable(what: &str) -> Failure {
 impl Docker {
     /// Creates a container with the values that it refers to. The observation holds the digest of its image. If the name is taken
     /// by the same container of the same task, that container is the result.
-    pub async fn create(&self, request: &CreateRequest, values: &Values) -> Result<Observation, OpError> {
+    pub async fn create(&self, request: &CreateRequest, values: &SecretValues) -> Result<Observation, OpError> {
         if request.spec.kind == ContainerKind::Pause {
             self.ensure_pause_image().await?;
         }
